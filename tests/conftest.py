@@ -1,0 +1,26 @@
+"""One set-up for every test: eight CPU devices and strict JAX.
+
+Set before JAX is first imported, so that the mesh tests see eight devices on
+any machine and a key used twice or a silent broadcast is an error.
+"""
+
+import os
+
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# Tests compile far longer than they run: code made in a hurry is right as
+# well, and is ready in half the time.
+FLAGS = (
+  '--xla_force_host_platform_device_count=8',
+  '--xla_backend_optimization_level=0',
+  '--xla_llvm_disable_expensive_passes=true',
+)
+given = os.environ.get('XLA_FLAGS', '')
+missing = [flag for flag in FLAGS if flag.split('=')[0] not in given]
+os.environ['XLA_FLAGS'] = ' '.join([given, *missing]).strip()
+
+import jax  # noqa: E402
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_debug_key_reuse', True)
+jax.config.update('jax_default_matmul_precision', 'highest')
