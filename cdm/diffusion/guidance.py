@@ -1,0 +1,135 @@
+"""Wrappers from denoiser to denoiser: clipping and guidance.
+
+  x_0 -> clip(x_0),  eps -> (x_t - alpha x_0) / sigma
+  eps -> eps_c + w (eps_c - eps_u)                              [CFG] eq. 6
+
+A wrapper keeps the contract `(x_t [B, H, W, C], logsnr [B]) -> Prediction`,
+with x_t = alpha x_0 + sigma eps, so wrappers compose and samplers need no
+option for them. Clip outermost: guidance pushes x_0 out of range.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from cdm.arrays import expand_like
+from cdm.diffusion.parameterization import Prediction, eps_from_x_0
+
+
+def clip_x_0(denoise, *, low=-1.0, high=1.0):
+  """Clips the predicted x_0 and makes eps agree with it.
+
+  Args:
+    denoise: denoiser.
+    low, high: bounds, scalars or arrays like x_0: the range of the residual
+      to a known image differs from pixel to pixel.
+
+  Returns:
+    denoiser.
+  """
+
+  def clipped(x_t, logsnr):
+    prediction = denoise(x_t, logsnr)
+    x_0 = jnp.clip(prediction.x_0, low, high)
+    return _with_x_0(prediction, x_0, x_t, logsnr)
+
+  return clipped
+
+
+def dynamic_threshold(denoise, *, percentile=99.5, low=-1.0, high=1.0):
+  """Squeezes a saturated x_0 into range instead of cutting it, [Imagen] 2.3.
+
+  With s the given percentile of |x_0| over each image, but at least 1, x_0
+  becomes clip(x_0, -s, s) / s. For bounds other than -1 and 1 the same is
+  done in the coordinate that maps low to -1 and high to 1.
+
+  Args:
+    denoise: denoiser.
+    percentile: in (0, 100].
+    low, high: bounds, scalars or arrays like x_0.
+
+  Returns:
+    denoiser.
+  """
+  if not 0 < percentile <= 100:
+    raise ValueError(
+      f'percentile is {percentile}; use one in (0, 100], e.g. 99.5.'
+    )
+  center, radius = (high + low) / 2, (high - low) / 2
+
+  def thresholded(x_t, logsnr):
+    prediction = denoise(x_t, logsnr)
+    unit = (prediction.x_0 - center) / radius
+    flat = jnp.abs(unit).reshape(unit.shape[0], -1)
+    s = expand_like(jnp.percentile(flat, percentile, axis=1), unit)
+    squeezed = center + radius * jnp.clip(unit / jnp.maximum(s, 1), -1, 1)
+    # With s <= 1 squeezing is clipping; done so, x_0 in range keeps its bits.
+    clipped = jnp.clip(prediction.x_0, low, high)
+    x_0 = jnp.where(s > 1, squeezed, clipped)
+    return _with_x_0(prediction, x_0, x_t, logsnr)
+
+  return thresholded
+
+
+def classifier_free(conditional, unconditional, *, weight, interval=None):
+  """Classifier-free guidance, [CFG] eq. 6: (1 + w) eps_c - w eps_u.
+
+  Args:
+    conditional: denoiser with its label bound.
+    unconditional: denoiser with the null class bound.
+    weight: w; 0 is no guidance, larger is stronger.
+    interval: None, or (low, high) log-SNR: guidance acts only where low <=
+      logsnr <= high, and elsewhere the unconditional network is not run.
+
+  Returns:
+    denoiser; its var is the conditional one's.
+  """
+  if interval is not None and not interval[0] < interval[1]:
+    raise ValueError(
+      f'interval is {interval}; give (low, high) log-SNR with low < high.'
+    )
+
+  def extrapolated(strong, x_t, logsnr, weight):
+    weak = unconditional(x_t, logsnr)
+    return Prediction(
+      x_0=strong.x_0 + weight * (strong.x_0 - weak.x_0),
+      eps=strong.eps + weight * (strong.eps - weak.eps),
+      var=strong.var,
+    )
+
+  def guided(x_t, logsnr):
+    strong = conditional(x_t, logsnr)
+    if interval is None:
+      return extrapolated(strong, x_t, logsnr, weight)
+    inside = (logsnr >= interval[0]) & (logsnr <= interval[1])  # [B]
+    weights = expand_like(jnp.where(inside, weight, 0).astype(x_t.dtype), x_t)
+    return jax.lax.cond(
+      inside.any(),
+      lambda: extrapolated(strong, x_t, logsnr, weights),
+      lambda: strong,
+    )
+
+  return guided
+
+
+def autoguidance(strong, weak, *, weight, interval=None):
+  """Guides a network by a worse version of itself, [Autoguidance].
+
+  Args:
+    strong, weak: denoisers with the same conditioning.
+    weight: of weak + weight (strong - weak); 1 is no guidance.
+    interval: as in `classifier_free`.
+
+  Returns:
+    denoiser; its var is the strong one's.
+  """
+  return classifier_free(strong, weak, weight=weight - 1, interval=interval)
+
+
+def _with_x_0(prediction, x_0, x_t, logsnr):
+  """The prediction with another x_0, and eps to match where it moved.
+
+  Elsewhere eps stays: recomputed from x_0 it would lose digits at low noise.
+  """
+  eps = eps_from_x_0(x_t, x_0, logsnr=logsnr)
+  moved = x_0 != prediction.x_0
+  return prediction._replace(x_0=x_0, eps=jnp.where(moved, eps, prediction.eps))

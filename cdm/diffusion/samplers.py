@@ -1,0 +1,199 @@
+"""From noise to image: one function per sampler, one signature for all.
+
+  (denoise, x_T, *, logsnrs, noise) -> x at logsnrs[-1]
+
+`logsnrs` is a concrete increasing grid (see schedules.py). Its last entry may
+be +inf, then the result is x_0; if it is finite the result is a sample at
+that noise level, with the noise that belongs there (truncated sampling).
+Coefficients are computed on the host in float64, one row per step, and cast
+to the dtype of x_T; the loop is a lax.scan.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cdm.diffusion import process
+from cdm.diffusion.parameterization import learned_log_variance
+
+VARIANCES = ('beta', 'posterior', 'learned')
+
+
+def ancestral(denoise, x_T, *, logsnrs, noise, variance='beta'):
+  """Samples the reverse Markov chain, [DDPM] alg. 2, [SR3] alg. 2.
+
+  Args:
+    denoise: `(x_t [B, H, W, C], logsnr [B]) -> Prediction`.
+    x_T: [B, H, W, C] start, standard normal.
+    logsnrs: [N + 1] increasing grid; the last may be +inf.
+    noise: `j -> [B, H, W, C]`, the standard normal noise of step j = 0..N-1.
+    variance: 'beta' that of q(x_t | x_s) ([SR3]), 'posterior' that of
+      q(x_s | x_t, x_0), 'learned' in between ([IDDPM] eq. 15). A step to +inf
+      adds none.
+
+  Returns:
+    [B, H, W, C] at logsnrs[-1].
+  """
+  if variance not in VARIANCES:
+    raise ValueError(
+      f'variance is {variance!r}; known variances are {VARIANCES}.'
+    )
+  grid = _checked(logsnrs)
+  law = process.posterior(logsnr_t=grid[:-1], logsnr_s=grid[1:])
+  noisy = np.isfinite(grid[1:])
+  # Where no noise is added any finite value will do for -inf.
+  log_posterior = np.where(noisy, law.log_variance, law.log_beta)
+  coefficients = dict(
+    logsnr=grid[:-1],
+    on_x_0=law.on_x_0,
+    on_x_t=law.on_x_t,
+    noisy=noisy,
+    log_beta=law.log_beta,
+    log_posterior=log_posterior,
+  )
+
+  def step(x_t, j, c):
+    prediction = denoise(x_t, _per_example(c['logsnr'], x_t))
+    if variance == 'learned':
+      log_variance = _learned(prediction, c['log_beta'], c['log_posterior'])
+    else:
+      log_variance = c['log_' + variance]
+    mean = c['on_x_0'] * prediction.x_0 + c['on_x_t'] * x_t
+    return mean + c['noisy'] * jnp.exp(0.5 * log_variance) * noise(j)
+
+  return _scan(step, x_T, coefficients)
+
+
+def ddim(denoise, x_T, *, logsnrs, noise=None, eta=0.0):
+  """DDIM, [DDIM] eq. 12 and 16. First order with eta = 0.
+
+  Args:
+    denoise: `(x_t [B, H, W, C], logsnr [B]) -> Prediction`.
+    x_T: [B, H, W, C] start, standard normal.
+    logsnrs: [N + 1] increasing grid; the last may be +inf.
+    noise: `j -> [B, H, W, C]`; used, and needed, only with eta > 0.
+    eta: 0 is deterministic, 1 has the posterior variance of the chain.
+
+  Returns:
+    [B, H, W, C] at logsnrs[-1].
+
+  Raises:
+    ValueError: eta > 0 without noise, or so large that some step would add
+      more noise than its level holds.
+  """
+  grid = _checked(logsnrs)
+  if eta < 0:
+    raise ValueError(f'eta is {eta}; use 0 or more.')
+  if eta and noise is None:
+    raise ValueError(f'ddim with eta = {eta} needs noise; give it, or eta=0.')
+  alpha_s, sigma_s = process.alpha_sigma(grid[1:])
+  fresh = -np.expm1(grid[:-1] - grid[1:])  # posterior variance / sigma_s^2
+  kept = np.where(sigma_s > 0, 1 - eta**2 * fresh, 0)
+  if kept.min() < 0:
+    raise ValueError(
+      f'eta is {eta}; on this grid it can be at most '
+      f'{fresh[sigma_s > 0].max() ** -0.5:.4g}, or a step would add more noise '
+      'than its level holds.'
+    )
+  coefficients = dict(
+    logsnr=grid[:-1],
+    on_x_0=alpha_s,
+    on_eps=sigma_s * np.sqrt(kept),
+    on_noise=sigma_s * eta * np.sqrt(fresh),
+  )
+
+  def step(x_t, j, c):
+    prediction = denoise(x_t, _per_example(c['logsnr'], x_t))
+    x_s = c['on_x_0'] * prediction.x_0 + c['on_eps'] * prediction.eps
+    return x_s + c['on_noise'] * noise(j) if eta else x_s
+
+  return _scan(step, x_T, coefficients)
+
+
+def dpm_solver_pp_2m(denoise, x_T, *, logsnrs, noise=None, last_order=2):
+  """DPM-Solver++(2M), [DPM++] alg. 2. Deterministic, second order.
+
+  Args:
+    denoise: `(x_t [B, H, W, C], logsnr [B]) -> Prediction`.
+    x_T: [B, H, W, C] start, standard normal.
+    logsnrs: [N + 1] increasing grid; the last may be +inf.
+    noise: unused, the solver is deterministic; accepted so that all samplers
+      are called alike.
+    last_order: 1 or 2, order of the last step to a finite level; with few
+      steps 1 is steadier ([DPM++] code). The first step and a step to +inf
+      are of first order whatever it is.
+
+  Returns:
+    [B, H, W, C] at logsnrs[-1].
+  """
+  del noise
+  if last_order not in (1, 2):
+    raise ValueError(f'last_order is {last_order}; use 1 or 2.')
+  grid = _checked(logsnrs)
+  _, sigma_t = process.alpha_sigma(grid[:-1])
+  alpha_s, sigma_s = process.alpha_sigma(grid[1:])
+  h = np.diff(grid) / 2  # of their lambda = log(alpha / sigma)
+  on_change = np.zeros(len(h))
+  on_change[1:] = h[1:] / (2 * h[:-1])  # 1 / (2 r)
+  if np.isinf(h[-1]) or last_order == 1:
+    on_change[-1] = 0.0
+  coefficients = dict(
+    logsnr=grid[:-1],
+    on_x_t=sigma_s / sigma_t,
+    on_x_0=-alpha_s * np.expm1(-h),
+    on_change=on_change,
+  )
+
+  def step(carry, j, c):
+    x_t, previous = carry
+    x_0 = denoise(x_t, _per_example(c['logsnr'], x_t)).x_0
+    ahead = x_0 + c['on_change'] * (x_0 - previous)
+    return c['on_x_t'] * x_t + c['on_x_0'] * ahead, x_0
+
+  x_s, _ = _scan(step, (x_T, jnp.zeros_like(x_T)), coefficients)
+  return x_s
+
+
+def _checked(logsnrs):
+  """-> the grid in float64, or says what is wrong with it."""
+  grid = np.asarray(logsnrs, np.float64)
+  if grid.ndim != 1 or len(grid) < 2:
+    raise ValueError(
+      f'logsnrs has shape {grid.shape}; give [N + 1] levels, N >= 1.'
+    )
+  if not (np.isfinite(grid[:-1]).all() and (np.diff(grid) > 0).all()):
+    raise ValueError(
+      'logsnrs must be finite and strictly increasing, but for a last +inf; '
+      f'they run from {grid[0]} to {grid[-1]}.'
+    )
+  return grid
+
+
+def _per_example(logsnr, x_t):
+  return jnp.broadcast_to(logsnr, x_t.shape[:1])  # [B]
+
+
+def _learned(prediction, log_beta, log_posterior):
+  if prediction.var is None:
+    raise ValueError(
+      "variance is 'learned' but the denoiser predicts none; use 'beta' or "
+      "'posterior', or a network with learned variance."
+    )
+  return learned_log_variance(
+    prediction.var, log_beta=log_beta, log_variance=log_posterior
+  )
+
+
+def _scan(step, carry, coefficients):
+  """Runs step(carry, j, row j of coefficients) -> carry over all rows."""
+  dtype = jax.tree.leaves(carry)[0].dtype
+  rows = {k: jnp.asarray(v, dtype) for k, v in coefficients.items()}
+  num_steps = len(rows['logsnr'])
+
+  def body(carry, row):
+    j, c = row
+    return step(carry, j, c), None
+
+  j = jnp.arange(num_steps, dtype=jnp.int32)
+  carry, _ = jax.lax.scan(body, carry, (j, rows))
+  return carry

@@ -1,0 +1,263 @@
+"""Noise levels: training schedules, their sampling laws, inference grids.
+
+  alpha_bar_t = prod_{i <= t} (1 - beta_i)                      [DDPM] sec. 2
+  logsnr_t = log(alpha_bar_t / (1 - alpha_bar_t))
+  cosine: alpha_bar(t) ~ cos^2((t / T + s) / (1 + s) * pi / 2)  [IDDPM] eq. 17
+  SR3: t ~ U{1..T}, alpha_bar ~ U(alpha_bar_t, alpha_bar_{t-1}) [SR3] sec. 2.4
+
+A schedule is a table of T log-SNRs in float64 on the host; code under jit
+closes over it. A grid is what a sampler walks along: increasing log-SNR from
+the noisiest level to the last, which is +inf (x_0 itself) unless truncated.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cdm.diffusion.process import alpha_sigma, posterior_tables
+
+
+class Schedule(NamedTuple):
+  """A discrete chain; logsnr: [T] float64, strictly decreasing, 0 cleanest."""
+
+  logsnr: np.ndarray
+
+  @property
+  def num_steps(self):
+    return len(self.logsnr)
+
+
+def from_betas(betas):
+  """betas: [T] variances of q(x_t | x_{t-1}) in (0, 1) -> Schedule."""
+  betas = np.asarray(betas, np.float64)
+  if betas.ndim != 1 or not len(betas):
+    raise ValueError(f'betas has shape {betas.shape}; give one [T], T >= 1.')
+  if not (np.all(betas > 0) and np.all(betas < 1)):
+    raise ValueError(
+      f'betas span [{betas.min()}, {betas.max()}]; every one must lie strictly '
+      'between 0 and 1.'
+    )
+  log_alpha_bar = np.cumsum(np.log1p(-betas))
+  return Schedule(log_alpha_bar - np.log(-np.expm1(log_alpha_bar)))
+
+
+def cosine(num_steps, *, offset=0.008, max_beta=0.999):
+  """[IDDPM] eq. 17, betas clipped at max_beta -> Schedule of num_steps."""
+  _check_num_steps(num_steps)
+  time = np.arange(num_steps + 1) / num_steps
+  signal = np.cos((time + offset) / (1 + offset) * np.pi / 2) ** 2
+  return from_betas(np.minimum(1 - signal[1:] / signal[:-1], max_beta))
+
+
+def linear(num_steps, *, beta_min, beta_max):
+  """Betas equally spaced from beta_min to beta_max, [DDPM] sec. 4.
+
+  Nothing is rescaled with num_steps: [DDPM] uses 1e-4 to 0.02 at T = 1000,
+  [IDDPM]'s code scales both ends by 1000 / T for another T.
+  """
+  _check_num_steps(num_steps)
+  return from_betas(np.linspace(beta_min, beta_max, num_steps))
+
+
+def alpha_bars(schedule):
+  """-> [T] float64 signal power; SR3's gamma = alpha_bar."""
+  return alpha_sigma(schedule.logsnr)[0] ** 2
+
+
+def betas(schedule):
+  """-> [T] float64 variances of q(x_t | x_{t-1})."""
+  return np.exp(posterior_tables(schedule.logsnr).log_beta)
+
+
+def logsnr_at(schedule, t):
+  """t: [B] int32 in 0..T-1 -> [B] log-SNR, the table rounded to the dtype."""
+  return jnp.asarray(schedule.logsnr)[t]
+
+
+def t_from_logsnr(schedule, logsnr):
+  """Inverts the table, for a network that was trained on an integer t.
+
+  Args:
+    schedule: Schedule.
+    logsnr: [B].
+
+  Returns:
+    [B] float32 in [0, T - 1]: exactly t where logsnr is entry t rounded to
+    its dtype, linear in between, the nearest end outside.
+  """
+  table = jnp.asarray(schedule.logsnr, logsnr.dtype)  # [T]
+  last = schedule.num_steps - 1
+  below = jnp.searchsorted(-table, -logsnr, side='right') - 1
+  below = jnp.clip(below, 0, last)
+  above = jnp.minimum(below + 1, last)
+  gap = table[below] - table[above]
+  fraction = (table[below] - logsnr) / jnp.where(gap > 0, gap, 1)
+  fraction = jnp.clip(jnp.where(gap > 0, fraction, 0), 0, 1)
+  return below.astype(jnp.float32) + fraction.astype(jnp.float32)
+
+
+def stratified(key, n):
+  """Low-discrepancy uniform numbers, one per example of a batch.
+
+  One offset is shared by all, as in [VDM], and the n-ths are dealt
+  out at random: each number alone is uniform, and two quantities drawn this
+  way for one batch (time and augmentation level) do not move together.
+
+  Args:
+    key: jax key.
+    n: size of the global batch.
+
+  Returns:
+    u: [n] in [0, 1), exactly one in each [k / n, (k + 1) / n).
+  """
+  offset_key, order_key = jax.random.split(key)
+  offset = jax.random.uniform(offset_key)
+  k = jax.random.permutation(order_key, n).astype(offset.dtype)
+  # Sums that round up would leave their n-th, and the last one would be 1.
+  return jnp.minimum((k + offset) / n, jnp.nextafter((k + 1) / n, 0.0))
+
+
+def discrete_levels(schedule, u):
+  """u: [B] in [0, 1) -> t: [B] int32, uniform over 0..T-1."""
+  t = (u * schedule.num_steps).astype(jnp.int32)
+  return jnp.minimum(t, schedule.num_steps - 1)
+
+
+def piecewise_levels(schedule, u):
+  """SR3's training distribution of the noise level, [SR3] sec. 2.4.
+
+  t is uniform over the steps, then gamma = alpha_bar is uniform between
+  alpha_bar_t and alpha_bar_{t-1}, where alpha_bar before step 0 is 1.
+  Sampling feeds the network alpha_bar_t, the noisy end of the interval.
+
+  Args:
+    schedule: Schedule.
+    u: [B] in [0, 1); T u is step plus position in its interval, so that
+      stratified u give stratified levels.
+
+  Returns:
+    logsnr: [B]; exactly step t's (up to rounding) at u = t / T.
+  """
+  t = discrete_levels(schedule, u)
+  # Never 1, so the noise never vanishes and log-SNR stays finite.
+  position = u * schedule.num_steps - t
+  # Signal and noise power apart: 1 - gamma has no digits left near gamma = 1.
+  signal, noise = (power**2 for power in alpha_sigma(schedule.logsnr))
+
+  def between(noisy, clean):
+    noisy, clean = jnp.asarray(noisy)[t], jnp.asarray(clean)[t]
+    return noisy + position * (clean - noisy)
+
+  signal = between(signal, np.concatenate([[1.0], signal[:-1]]))
+  noise = between(noise, np.concatenate([[0.0], noise[:-1]]))
+  return jnp.log(signal) - jnp.log(noise)
+
+
+def space_timesteps(num_steps, spacing):
+  """The steps that a shorter chain keeps, as Improved DDPM's code chooses.
+
+  Args:
+    num_steps: T of the schedule.
+    spacing: 'ddimN' keeps N steps with one integer stride from 0; 'A,B,C'
+      splits the chain into equal sections, first the cleanest, and keeps A, B
+      and C steps of them, ends included; '250' is one section.
+
+  Returns:
+    int64 [N] increasing.
+
+  Raises:
+    ValueError: spacing that cannot be read, or asks for more than there is.
+  """
+  hint = "use 'ddim50', '250' or a list of section counts such as '10,15,20'."
+  ddim = spacing.startswith('ddim')
+  try:
+    counts = [int(c) for c in spacing.removeprefix('ddim').split(',')]
+  except ValueError:
+    counts = []
+  if not counts or min(counts) < 1 or (ddim and len(counts) > 1):
+    raise ValueError(f'spacing is {spacing!r}; {hint}')
+  if ddim:
+    return _fixed_stride(num_steps, counts[0])
+
+  size, left_over = divmod(num_steps, len(counts))
+  kept, start = [], 0
+  for i, count in enumerate(counts):
+    length = size + (i < left_over)
+    if count > length:
+      raise ValueError(
+        f'spacing {spacing!r} keeps {count} steps in a section of {length} '
+        f'(of {num_steps} in all); ask for at most {length}.'
+      )
+    stride = (length - 1) / max(count - 1, 1)
+    kept.append(start + np.round(np.arange(count) * stride))
+    start += length
+  return np.concatenate(kept).astype(np.int64)
+
+
+def _fixed_stride(num_steps, count):
+  """The least integer stride that keeps exactly `count` steps."""
+  for stride in range(1, num_steps + 1):
+    kept = np.arange(0, num_steps, stride)
+    if len(kept) == count:
+      return kept
+  raise ValueError(
+    f'No integer stride keeps exactly {count} of {num_steps} steps; use '
+    f"'{count}', or a count such as {len(kept)} that divides {num_steps}."
+  )
+
+
+def full(schedule):
+  """Grid of every step, then x_0: float64 [T + 1]."""
+  return np.append(schedule.logsnr[::-1], np.inf)
+
+
+def respaced(schedule, *, spacing):
+  """Grid of the steps kept by `space_timesteps`, then x_0: float64 [N + 1]."""
+  kept = space_timesteps(schedule.num_steps, spacing)
+  return np.append(schedule.logsnr[kept[::-1]], np.inf)
+
+
+def uniform_logsnr(schedule, *, num_steps):
+  """Grid equally spaced in log-SNR between the schedule's ends, then x_0.
+
+  The natural one for DPM-Solver++, whose lambda is logsnr / 2. float64
+  [num_steps + 1].
+  """
+  _check_num_steps(num_steps)
+  if num_steps > 1 and schedule.num_steps < 2:
+    raise ValueError(
+      f'A schedule of one step has no log-SNR range to put {num_steps} steps '
+      'in; use num_steps=1.'
+    )
+  ends = schedule.logsnr[-1], schedule.logsnr[0]
+  return np.append(np.linspace(*ends, num_steps), np.inf)
+
+
+def truncate(grid, *, logsnr):
+  """Ends a grid early, for truncated conditioning, [CDM] sec. 3.2.
+
+  Args:
+    grid: float64 [N + 1] increasing.
+    logsnr: the level to stop at; +inf changes nothing.
+
+  Returns:
+    float64: the points noisier than logsnr, then logsnr itself.
+
+  Raises:
+    ValueError: no point is noisier, so nothing would be sampled.
+  """
+  grid, logsnr = np.asarray(grid, np.float64), float(logsnr)
+  noisier = grid[grid < logsnr]
+  if not len(noisier):
+    raise ValueError(
+      f'Cannot stop sampling at log-SNR {logsnr}: the grid starts at '
+      f'{grid[0]}, which is not noisier. Use a smaller augmentation level.'
+    )
+  return np.append(noisier, logsnr)
+
+
+def _check_num_steps(num_steps):
+  if num_steps < 1:
+    raise ValueError(f'num_steps is {num_steps}; use at least 1.')
