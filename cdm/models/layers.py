@@ -1,0 +1,260 @@
+"""Layers of the U-Net: residual block, self-attention, scalar embedding.
+
+Images are [B, H, W, C] throughout, embeddings [B, E]. Parameters are float32;
+`dtype` is that of the computation. Whatever it is, the statistics of a
+normalisation, the logits and softmax of attention and the embedding of a
+scalar are float32.
+
+A residual block is y = skip(x) + f(x) with
+
+  f(x) = conv2(dropout(silu(condition(norm2(conv1(silu(norm1(x))))))))
+
+and conv2 starts at zero, so that a fresh block is the identity.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# [DDPM]'s own initialiser; the last layer of every residual branch is ZERO.
+INIT = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
+ZERO = nn.initializers.zeros
+
+
+def group_count(channels, norm_groups):
+  """-> into how many groups `channels` are normalised.
+
+  `norm_groups` where it divides the channels, as in every published network.
+  Elsewhere (few channels, or a sum of two widths) the largest divisor of both
+  that leaves at least 4 channels in a group, so that 16 channels do not become
+  an instance normalisation.
+  """
+  if channels % norm_groups == 0:
+    return norm_groups
+  both = math.gcd(channels, norm_groups)
+  fits = [n for n in range(1, both + 1) if both % n == 0 and channels // n >= 4]
+  return max(fits, default=1)
+
+
+class GroupNorm(nn.Module):
+  """Normalises groups of channels; statistics in float32, never negative.
+
+  Two passes: E[x^2] - E[x]^2 cancels where the mean is large. Both reduce over
+  pixels first and over the few channels of a group last, which keeps channels
+  the contiguous axis throughout.
+  """
+
+  num_groups: int
+  eps: float
+  dtype: Any = jnp.float32  # of the output
+
+  @nn.compact
+  def __call__(self, x):
+    """x: [B, H, W, C] -> [B, H, W, C]."""
+    b, _, _, c = x.shape
+    scale = self.param('scale', nn.initializers.ones, (c,))
+    bias = self.param('bias', nn.initializers.zeros, (c,))
+
+    def group_mean(x):  # [B, H, W, C] -> [B, 1, 1, C], equal within a group
+      mean = x.mean(axis=(1, 2)).reshape(b, self.num_groups, -1)
+      mean = jnp.broadcast_to(mean.mean(axis=-1, keepdims=True), mean.shape)
+      return mean.reshape(b, 1, 1, c)
+
+    x = x.astype(jnp.float32)
+    x -= group_mean(x)
+    gain = jax.lax.rsqrt(group_mean(x * x) + self.eps) * per_channel(scale)
+    return (x * gain + per_channel(bias)).astype(self.dtype)
+
+
+def per_channel(a):
+  """a: [C] -> [1, 1, 1, C]."""
+  return a[None, None, None]
+
+
+def conv(features, *, dtype, name, kernel_init=INIT, strides=1):
+  """A 3x3 convolution that pads one pixel on every side."""
+  return nn.Conv(
+    features,
+    kernel_size=(3, 3),
+    strides=strides,
+    padding=((1, 1), (1, 1)),
+    kernel_init=kernel_init,
+    dtype=dtype,
+    name=name,
+  )
+
+
+def halve(x):
+  """x: [B, H, W, C] -> [B, H/2, W/2, C], the mean of each 2x2 square."""
+  b, h, w, c = x.shape
+  return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+
+
+def double(x):
+  """x: [B, H, W, C] -> [B, 2H, 2W, C], every pixel four times."""
+  b, h, w, c = x.shape
+  x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
+  return x.reshape(b, 2 * h, 2 * w, c)
+
+
+def space_to_depth(x, patch_size):
+  """x: [B, H, W, C] -> [B, H/p, W/p, p*p*C], each p x p square a pixel."""
+  b, h, w, c = x.shape
+  p = patch_size
+  x = x.reshape(b, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(b, h // p, w // p, p * p * c)
+
+
+def depth_to_space(x, patch_size):
+  """x: [B, h, w, p*p*C] -> [B, h*p, w*p, C], undoes `space_to_depth`."""
+  b, h, w, c = x.shape
+  p = patch_size
+  x = x.reshape(b, h, w, p, p, c // (p * p)).transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(b, h * p, w * p, c // (p * p))
+
+
+def timestep_embedding(t, features, *, max_period=10_000):
+  """Sinusoids of a scalar, [cos, sin]; as [IDDPM] orders and spaces them.
+
+  The fastest turns 1 radian per unit of t, so a scalar in [0, 1] must be
+  scaled up first: unscaled, its embedding is almost constant.
+
+  Args:
+    t: [B] scalars, fractions allowed.
+    features: width of the embedding; an odd one ends in a column of zeros.
+    max_period: the slowest turns 1 radian in nearly this many units.
+
+  Returns:
+    [B, features] in t's floating precision, at least float32.
+  """
+  half = features // 2
+  t = t.astype(jnp.promote_types(t.dtype, jnp.float32))
+  periods = max_period ** (np.arange(half) / half)
+  angle = t[:, None] * jnp.asarray(1 / periods, t.dtype)[None]  # [B, half]
+  embedding = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+  return jnp.pad(embedding, ((0, 0), (0, features % 2)))
+
+
+class ScalarEmbedding(nn.Module):
+  """A scalar per image as a vector: sinusoids, then two dense layers."""
+
+  features: int  # of the sinusoids
+  out_features: int
+
+  @nn.compact
+  def __call__(self, t):
+    """t: [B] -> [B, out_features], float32."""
+    h = timestep_embedding(t, self.features)
+    h = nn.Dense(self.out_features, kernel_init=INIT, name='dense1')(h)
+    return nn.Dense(self.out_features, kernel_init=INIT, name='dense2')(
+      nn.silu(h)
+    )
+
+
+class ResBlock(nn.Module):
+  """Residual block that the embedding shifts, or scales and shifts.
+
+  With `resample` it also changes resolution, after the first activation and
+  on the skip path alike: the BigGAN block of [SR3] and [ADM].
+  """
+
+  features: int
+  embedding: str  # 'film': after norm2; 'additive': before it, [DDPM]
+  dropout: float = 0.0
+  resample: str | None = None  # 'half', 'double'
+  skip_rescale: bool = False  # by 1/sqrt(2), so that variance does not grow
+  norm_groups: int = 32
+  norm_eps: float = 1e-5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, emb, *, train):
+    """x: [B, H, W, C], emb: [B, E] after silu -> [B, H', W', features]."""
+    h = nn.silu(self._norm(x, 'norm1'))
+    if self.resample:
+      resample = {'half': halve, 'double': double}[self.resample]
+      h, x = resample(h), resample(x)
+    h = conv(self.features, dtype=self.dtype, name='conv1')(h)
+
+    if self.embedding == 'film':
+      film = self._dense(2 * self.features, 'film')(emb)[:, None, None]
+      scale, shift = jnp.split(film, 2, axis=-1)  # [B, 1, 1, features]
+      h = self._norm(h, 'norm2') * (1 + scale) + shift
+    else:
+      shift = self._dense(self.features, 'shift')(emb)[:, None, None]
+      h = self._norm(h + shift, 'norm2')
+    h = nn.Dropout(self.dropout)(nn.silu(h), deterministic=not train)
+    # Zero: the block starts as the identity.
+    h = conv(self.features, dtype=self.dtype, kernel_init=ZERO, name='conv2')(h)
+
+    if x.shape[-1] != self.features:
+      x = self._dense(self.features, 'skip')(x)
+    return (x + h) * math.sqrt(0.5) if self.skip_rescale else x + h
+
+  @nn.nowrap
+  def _norm(self, x, name):
+    groups = group_count(x.shape[-1], self.norm_groups)
+    return GroupNorm(groups, self.norm_eps, self.dtype, name=name)(x)
+
+  @nn.nowrap
+  def _dense(self, features, name):
+    return nn.Dense(features, kernel_init=INIT, dtype=self.dtype, name=name)
+
+
+class Attention(nn.Module):
+  """Self-attention of all pixels, residual; starts as the identity.
+
+  The columns of `qkv` are all queries, then all keys, then all values, each
+  ordered by head.
+  """
+
+  num_heads: int
+  skip_rescale: bool = False
+  norm_groups: int = 32
+  norm_eps: float = 1e-5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x):
+    """x: [B, H, W, C] -> [B, H, W, C]; C is a multiple of num_heads."""
+    b, height, width, c = x.shape
+    n, d = height * width, c // self.num_heads
+    groups = group_count(c, self.norm_groups)
+    h = GroupNorm(groups, self.norm_eps, self.dtype, name='norm')(x)
+    qkv = nn.Dense(3 * c, kernel_init=INIT, dtype=self.dtype, name='qkv')(
+      h.reshape(b, n, c)
+    ).reshape(b, n, 3, self.num_heads, d)
+    q, k, v = (qkv[:, :, i] for i in range(3))  # [B, N, heads, d]
+    logits = jnp.einsum(
+      'bqhd,bkhd->bhqk', q, k, preferred_element_type=jnp.float32
+    )
+    # sqrt of the head's width, not of all channels.
+    weights = nn.softmax(logits / math.sqrt(d), axis=-1)
+    h = jnp.einsum('bhqk,bkhd->bqhd', weights.astype(v.dtype), v)
+    h = nn.Dense(c, kernel_init=ZERO, dtype=self.dtype, name='out')(
+      h.reshape(b, height, width, c)
+    )
+    return (x + h) * math.sqrt(0.5) if self.skip_rescale else x + h
+
+
+def condition_scalar(noise, condition_on):
+  """The scalar of a noise level that is embedded.
+
+  Args:
+    noise: [B], the integer t for 't', else the log signal-to-noise ratio.
+    condition_on: 't'; 'sqrt_alpha_bar', [SR3]'s and WaveGrad's, in [0, 1]; or
+      'logsnr', as 2/pi arctan(exp(-logsnr/2)), in [0, 1] ([PD]).
+
+  Returns:
+    [B], floating.
+  """
+  noise = noise.astype(jnp.promote_types(noise.dtype, jnp.float32))
+  if condition_on == 't':
+    return noise
+  if condition_on == 'sqrt_alpha_bar':
+    return jnp.sqrt(jax.nn.sigmoid(noise))
+  return jnp.arctan(jnp.exp(-0.5 * noise)) * (2 / math.pi)

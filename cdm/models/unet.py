@@ -1,0 +1,301 @@
+"""The U-Net of every stage: base, super-resolution and regression.
+
+Its fields alone make it [DDPM]'s, [IDDPM]'s, [ADM]'s or [SR3]'s network:
+
+            resample  embedding  skip_rescale  heads        condition_on
+  [DDPM]    conv      additive   no            1            t
+  [IDDPM]   conv      film       no            4            t
+  [ADM]     biggan    film       no            64 channels  t
+  [SR3]     biggan    additive   yes           1            sqrt_alpha_bar
+
+Parameters are named after the feature map they work on, so that their list
+reads as a drawing. Two levels of one block each, 64 px, attention at 32:
+
+  noise, label, lowres_level                 embeddings, summed
+  conv_in
+  down_64_block_0 {norm1, conv1, film or shift, norm2, conv2, skip}
+  down_64_to_32                              a block ('biggan') or a convolution
+  down_32_block_0, down_32_attention_0 {norm, qkv, out}
+  mid_block_0, mid_attention, mid_block_1
+  up_32_block_0, up_32_attention_0, up_32_block_1, up_32_attention_1
+  up_32_to_64
+  up_64_block_0, up_64_block_1
+  norm_out, conv_out
+
+Maps that are not square are named 64x48. A network belongs to the image size
+that it was initialised with: the place of its attention depends on it.
+
+differs: [DDPM]'s own code pads its halving convolution on two sides only and
+spaces the sinusoids over one frequency less; parameters are the same.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from cdm.models import layers
+from cdm.models.levels import plan
+
+# A scalar in [0, 1] becomes one in [0, 1000] before it meets the sinusoids.
+UNIT_SCALE = 1000.0
+
+
+class UNet(nn.Module):
+  """A U-Net over images, conditioned on noise level, label and low-res image.
+
+  Attributes:
+    features: channels of the first convolution, times multipliers[0].
+    multipliers: channels per level over `features`, finest first.
+    num_blocks: residual blocks per level on the way down; up it is one more.
+      One number, or one per level.
+    out_channels: of the image; twice as many come out with learned_variance.
+    attention_resolutions: (longer) sides in pixels of the feature maps that
+      attend after every block. The middle always does.
+    num_heads, head_features: heads of attention by number, or by their width.
+    dropout: rate in every block, or one per level (the middle has the last).
+    resample: 'biggan' residual blocks, 'conv' a strided convolution down and
+      nearest + convolution up, 'plain' mean and nearest.
+    embedding: 'film' scales and shifts after a block's second normalisation,
+      'additive' adds before it.
+    skip_rescale: residual sums times 1/sqrt(2), [SR3].
+    num_classes: with a number, labels are needed. null_class adds one row,
+      label num_classes, for images whose label was dropped.
+    condition_on: what of the noise level is embedded: 't', 'sqrt_alpha_bar'
+      or 'logsnr'; see `layers.condition_scalar`.
+    condition_scale: times that scalar. None is 1 for 't' and 1000 for the
+      others, which lie in [0, 1].
+    lowres_level: the augmentation level of lowres, in [0, 1], is an input and
+      has its own embedding, [CDM].
+    learned_variance: a second set of output channels, [IDDPM].
+    patch_size: works on p x p squares of pixels as if they were pixels.
+    norm_groups, norm_eps: of GroupNorm; see `layers.group_count`.
+    dtype: 'float32' or 'bfloat16', of computation. Parameters and output are
+      float32.
+    remat: recompute each residual block and attention in the backward pass
+      rather than keep what is inside them.
+  """
+
+  features: int
+  multipliers: Sequence[float]
+  num_blocks: int | Sequence[int]
+  out_channels: int = 3
+  attention_resolutions: Sequence[int] = ()
+  num_heads: int = 1
+  head_features: int | None = None
+  dropout: float | Sequence[float] = 0.0
+  resample: str = 'biggan'
+  embedding: str = 'film'
+  skip_rescale: bool = False
+  num_classes: int | None = None
+  null_class: bool = False
+  condition_on: str = 't'
+  condition_scale: float | None = None
+  lowres_level: bool = False
+  learned_variance: bool = False
+  patch_size: int = 1
+  norm_groups: int = 32
+  norm_eps: float = 1e-5
+  dtype: str = 'float32'
+  remat: bool = False
+
+  @nn.compact
+  def __call__(
+    self, x, noise, *, label=None, lowres=None, lowres_level=None, train
+  ):
+    """One prediction per image.
+
+    Args:
+      x: [B, H, W, out_channels] noisy images.
+      noise: [B], t if condition_on is 't', else the log-SNR.
+      label: [B] int32, if and only if num_classes is set. Its values
+        cannot be checked under jit: check them where they enter.
+      lowres: [B, H, W, c], already upsampled; if and only if the network was
+        initialised with it.
+      lowres_level: [B] in [0, 1], if and only if the field is set.
+      train: dropout is on; needs the rng 'dropout'.
+
+    Returns:
+      [B, H, W, out_channels], or twice as many channels, float32. Zero at
+      initialisation.
+
+    Raises:
+      ValueError: an input or a field does not fit.
+    """
+    _check_inputs(self, x, noise, label, lowres, lowres_level)
+    levels = plan(self, x.shape[1:3])
+    _check_parameters(self, levels, x, lowres)
+    dtype = jnp.dtype(self.dtype)
+    emb = nn.silu(self._embed(noise, label, lowres_level)).astype(dtype)
+
+    run = functools.partial(_run, train=train)
+    if self.remat:
+      run = nn.remat(run)
+
+    def block(h, name, level, resample=None):
+      return run(self._block(name, level, resample), h, emb)
+
+    def attend(h, name, level):
+      return run(self._attention(name, level), h)
+
+    if lowres is not None:
+      x = jnp.concatenate([x, lowres.astype(x.dtype)], axis=-1)
+    h = layers.space_to_depth(x, self.patch_size).astype(dtype)
+    h = layers.conv(levels[0].features, dtype=dtype, name='conv_in')(h)
+
+    skips = [h]
+    for level, coarser in zip(levels, (*levels[1:], None), strict=True):
+      for i in range(level.num_blocks):
+        h = block(h, f'down_{level.name}_block_{i}', level)
+        if level.attention:
+          h = attend(h, f'down_{level.name}_attention_{i}', level)
+        skips.append(h)
+      if coarser:
+        name = f'down_{level.name}_to_{coarser.name}'
+        if self.resample == 'biggan':
+          h = block(h, name, level, 'half')
+        elif self.resample == 'conv':
+          h = layers.conv(level.features, dtype=dtype, name=name, strides=2)(h)
+        else:
+          h = layers.halve(h)
+        skips.append(h)
+
+    h = block(h, 'mid_block_0', level)
+    h = attend(h, 'mid_attention', level)
+    h = block(h, 'mid_block_1', level)
+
+    for level, finer in zip(levels[::-1], (*levels[-2::-1], None), strict=True):
+      for i in range(level.num_blocks + 1):
+        h = jnp.concatenate([h, skips.pop()], axis=-1)
+        h = block(h, f'up_{level.name}_block_{i}', level)
+        if level.attention:
+          h = attend(h, f'up_{level.name}_attention_{i}', level)
+      if finer:
+        name = f'up_{level.name}_to_{finer.name}'
+        if self.resample == 'biggan':
+          h = block(h, name, level, 'double')
+        else:
+          h = layers.double(h)
+          if self.resample == 'conv':
+            h = layers.conv(level.features, dtype=dtype, name=name)(h)
+
+    # Float32 from here: the last few digits are the prediction's.
+    groups = layers.group_count(h.shape[-1], self.norm_groups)
+    h = layers.GroupNorm(groups, self.norm_eps, name='norm_out')(h)
+    h = layers.conv(
+      self.out_channels * (1 + self.learned_variance) * self.patch_size**2,
+      dtype=jnp.float32,
+      kernel_init=layers.ZERO,
+      name='conv_out',
+    )(nn.silu(h))
+    return layers.depth_to_space(h, self.patch_size)
+
+  @nn.nowrap
+  def _embed(self, noise, label, lowres_level):
+    """-> [B, E] float32, the sum of what the network is conditioned on."""
+    width = 4 * self.features
+    scalar = functools.partial(layers.ScalarEmbedding, self.features, width)
+    scale = self.condition_scale
+    if scale is None:
+      scale = 1.0 if self.condition_on == 't' else UNIT_SCALE
+    level = layers.condition_scalar(noise, self.condition_on)
+    emb = scalar(name='noise')(scale * level)
+    if label is not None:
+      rows = self.num_classes + self.null_class
+      init = nn.initializers.normal(1.0)
+      emb += nn.Embed(rows, width, embedding_init=init, name='label')(label)
+    if lowres_level is not None:
+      emb += scalar(name='lowres_level')(UNIT_SCALE * lowres_level)
+    return emb
+
+  @nn.nowrap
+  def _block(self, name, level, resample):
+    return layers.ResBlock(
+      features=level.features,
+      embedding=self.embedding,
+      dropout=level.dropout,
+      resample=resample,
+      skip_rescale=self.skip_rescale,
+      norm_groups=self.norm_groups,
+      norm_eps=self.norm_eps,
+      dtype=jnp.dtype(self.dtype),
+      name=name,
+    )
+
+  @nn.nowrap
+  def _attention(self, name, level):
+    return layers.Attention(
+      num_heads=level.num_heads,
+      skip_rescale=self.skip_rescale,
+      norm_groups=self.norm_groups,
+      norm_eps=self.norm_eps,
+      dtype=jnp.dtype(self.dtype),
+      name=name,
+    )
+
+
+def _check_inputs(net, x, noise, label, lowres, lowres_level):
+  """Every input has its shape, and is there if and only if it is wanted."""
+  if x.ndim != 4:
+    raise ValueError(f'Images have shape {x.shape}; expected [B, H, W, C].')
+  b, height, width, c = x.shape
+  if c != net.out_channels:
+    raise ValueError(
+      f'Images have {c} channels; this network has {net.out_channels}.'
+    )
+  for name, value, wanted, given in (
+    ('label', label, net.num_classes is not None, 'num_classes'),
+    ('lowres_level', lowres_level, net.lowres_level, 'lowres_level'),
+  ):
+    if (value is not None) != wanted:
+      raise ValueError(
+        f'{name} is {"needed" if wanted else "given"}, but '
+        f'{"was not given" if wanted else "not used"}: the field {given} is '
+        f'{getattr(net, given)}.'
+      )
+  if lowres_level is not None and lowres is None:
+    raise ValueError('lowres_level was given without lowres.')
+  for name, value in (
+    ('noise', noise),
+    ('label', label),
+    ('lowres_level', lowres_level),
+  ):
+    if value is not None and value.shape != (b,):
+      raise ValueError(
+        f'{name} has shape {value.shape}; expected one per image, ({b},).'
+      )
+  if lowres is not None and lowres.shape[:3] != (b, height, width):
+    raise ValueError(
+      f'lowres has shape {lowres.shape}; expected [{b}, {height}, {width}, c], '
+      'upsampled to the size of the image.'
+    )
+
+
+def _check_parameters(net, levels, x, lowres):
+  """The parameters were made for this size, and with or without lowres."""
+  if net.is_initializing():
+    return
+  params = net.variables['params']
+  if f'down_{levels[0].name}_block_0' not in params:
+    maps = [n.split('_')[1] for n in params if n.startswith('down_')]
+    raise ValueError(
+      f'Images of {x.shape[1]}x{x.shape[2]} start with a feature map of '
+      f'{levels[0].name}; this network was initialised with one of '
+      f'{max(maps, key=lambda name: int(name.split("x")[0]))}.'
+    )
+  channels = params['conv_in']['kernel'].shape[2] // net.patch_size**2
+  made_with = channels - x.shape[3]
+  given = 0 if lowres is None else lowres.shape[3]
+  if given != made_with:
+    raise ValueError(
+      f'lowres has {given} channels; this network was initialised with '
+      f'{made_with}' + (', without lowres.' if made_with == 0 else '.')
+    )
+
+
+def _run(layer, *inputs, train):
+  """Calls a layer; a free function, so that remat can wrap the call."""
+  if isinstance(layer, layers.ResBlock):
+    return layer(*inputs, train=train)
+  return layer(*inputs)

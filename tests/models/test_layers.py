@@ -1,0 +1,174 @@
+"""Layers against NumPy in float64 and the published embedding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from shared import assert_matches, oracle
+
+from cdm.models import layers
+
+
+def normal(seed, shape, scale=1.0):
+  rng = np.random.default_rng(seed)
+  return np.asarray(scale * rng.standard_normal(shape), np.float32)
+
+
+def randomised(variables, seed=0):
+  """Replaces every parameter, so that nothing is zero by initialisation."""
+  leaves, tree = jax.tree.flatten(variables)
+  return jax.tree.unflatten(
+    tree, [normal(seed + i, a.shape, 0.3) for i, a in enumerate(leaves)]
+  )
+
+
+@pytest.mark.parametrize('features', [32, 64])
+def test_the_sinusoids_are_those_of_the_published_code(features):
+  tables, arrays = oracle('adm_unet')
+  t = arrays['timestep_embedding/t']
+  for key, dtype in ((f'f32/{features}', 'f4'), (f'f64/{features}', 'f8')):
+    with jax.enable_x64(dtype == 'f8'):
+      mine = layers.timestep_embedding(jnp.asarray(t, dtype), features)
+    key = f'timestep_embedding/{key}'
+    assert mine.dtype == dtype
+    assert_matches(mine, arrays[key], tables['keys'][key]['tol'], key)
+
+
+def test_an_odd_embedding_ends_in_zeros():
+  embedding = layers.timestep_embedding(jnp.array([3, 70]), 7)
+  even = layers.timestep_embedding(jnp.array([3, 70]), 6)
+  np.testing.assert_array_equal(embedding[:, :6], even)
+  np.testing.assert_array_equal(embedding[:, 6], 0)
+
+
+def test_what_is_embedded_of_a_noise_level():
+  """From the definition: alpha^2 + sigma^2 = 1, logsnr = 2 log alpha/sigma."""
+  alpha_bar = np.array([1e-6, 0.01, 0.3, 0.5, 0.9, 0.9999])
+  logsnr = jnp.asarray(np.log(alpha_bar / (1 - alpha_bar)), jnp.float32)
+  np.testing.assert_allclose(
+    layers.condition_scalar(logsnr, 'sqrt_alpha_bar'),
+    np.sqrt(alpha_bar),
+    rtol=1e-5,
+  )
+  # The angle of (alpha, sigma), a quarter turn being 1.
+  np.testing.assert_allclose(
+    layers.condition_scalar(logsnr, 'logsnr'),
+    np.arctan2(np.sqrt(1 - alpha_bar), np.sqrt(alpha_bar)) / (np.pi / 2),
+    rtol=1e-5,
+  )
+  ends = jnp.array([-jnp.inf, -500.0, 500.0, jnp.inf])
+  np.testing.assert_allclose(
+    layers.condition_scalar(ends, 'logsnr'), [1, 1, 0, 0], atol=1e-30
+  )
+
+
+@pytest.mark.parametrize(
+  'channels, norm_groups, expected',
+  [
+    (32, 32, 32),  # as every published network has it
+    (96, 32, 32),
+    (512, 32, 32),
+    (16, 32, 4),  # 256 -> 1024 of SR3
+    (48, 32, 8),
+    (24, 32, 4),
+    (20, 32, 4),
+    (12, 16, 2),
+    (7, 32, 1),
+    (3, 32, 1),
+  ],
+)
+def test_few_channels_make_fewer_groups(channels, norm_groups, expected):
+  assert layers.group_count(channels, norm_groups) == expected
+  assert channels % expected == 0
+
+
+@pytest.mark.parametrize('dtype, tol', [('float32', 2e-3), ('bfloat16', 2e-2)])
+def test_a_large_mean_does_not_spoil_the_normalisation(dtype, tol):
+  """Mean 3000, spread 1: E[x^2] - E[x]^2 is negative noise in float32."""
+  x = 3000 + normal(0, (2, 4, 4, 8)).astype(np.float64)
+  x = np.asarray(jnp.asarray(x, dtype), np.float64)  # what dtype can hold
+  norm = layers.GroupNorm(num_groups=2, eps=1e-5, dtype=jnp.dtype(dtype))
+  y, _ = norm.init_with_output(jax.random.key(0), jnp.asarray(x, dtype))
+  groups = x.reshape(2, 16, 2, 4)
+  mean = groups.mean(axis=(1, 3), keepdims=True)
+  variance = groups.var(axis=(1, 3), keepdims=True)
+  expected = (groups - mean) / np.sqrt(variance + 1e-5)
+  assert y.dtype == dtype
+  np.testing.assert_allclose(
+    np.asarray(y, np.float64), expected.reshape(x.shape), atol=tol
+  )
+
+
+def test_halving_averages_and_doubling_repeats():
+  x = normal(1, (2, 4, 6, 3))
+  squares = [x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+  np.testing.assert_allclose(layers.halve(x), np.mean(squares, 0), atol=1e-6)
+  expected = x.repeat(2, axis=1).repeat(2, axis=2)
+  np.testing.assert_array_equal(layers.double(x), expected)
+
+
+def test_a_patch_is_a_pixel_and_comes_back():
+  x = normal(2, (2, 4, 6, 3))
+  y = layers.space_to_depth(x, 2)
+  assert y.shape == (2, 2, 3, 12)
+  np.testing.assert_array_equal(
+    y[1, 1, 2], np.concatenate([x[1, 2, 4], x[1, 2, 5], x[1, 3, 4], x[1, 3, 5]])
+  )
+  np.testing.assert_array_equal(layers.depth_to_space(y, 2), x)
+
+
+def test_attention_is_a_softmax_over_the_square_root_of_the_heads_width():
+  heads, c = 2, 8
+  attention = layers.Attention(num_heads=heads, norm_groups=2)
+  x = normal(3, (2, 3, 2, c))
+  variables = randomised(attention.init(jax.random.key(0), x))
+  mine = attention.apply(variables, x)
+
+  p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables['params'])
+  groups = x.astype(np.float64).reshape(2, 6, 2, 4)
+  groups = groups - groups.mean(axis=(1, 3), keepdims=True)
+  groups /= np.sqrt((groups**2).mean(axis=(1, 3), keepdims=True) + 1e-5)
+  h = groups.reshape(2, 6, c) * p['norm']['scale'] + p['norm']['bias']
+  q, k, v = np.split(h @ p['qkv']['kernel'] + p['qkv']['bias'], 3, axis=-1)
+  out = np.zeros((2, 6, c))
+  for b in range(2):
+    for i in range(heads):
+      s = slice(4 * i, 4 * i + 4)
+      logits = q[b, :, s] @ k[b, :, s].T / np.sqrt(4)
+      weights = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+      out[b, :, s] = weights @ v[b, :, s]
+  out = out @ p['out']['kernel'] + p['out']['bias']
+  np.testing.assert_allclose(mine, x + out.reshape(x.shape), atol=2e-5)
+
+
+def test_the_softmax_is_float32_when_the_computation_is_not():
+  attention = layers.Attention(num_heads=1, norm_groups=2, dtype=jnp.bfloat16)
+  x = jnp.zeros((1, 2, 2, 4), jnp.bfloat16)
+  variables = attention.init(jax.random.key(0), x)
+  jaxpr = jax.make_jaxpr(attention.apply)(variables, x)
+  assert attention.apply(variables, x).dtype == jnp.bfloat16
+  assert str(jaxpr).count('f32[1,1,4,4] = exp ') == 1, jaxpr
+  assert 'bf16[1,1,4,4] = exp' not in str(jaxpr)
+
+
+@pytest.mark.parametrize('embedding', ['film', 'additive'])
+@pytest.mark.parametrize('skip_rescale, gain', [(False, 1), (True, 0.5**0.5)])
+def test_a_fresh_block_is_the_identity_on_its_skip(
+  embedding, skip_rescale, gain
+):
+  block = layers.ResBlock(
+    features=4,
+    embedding=embedding,
+    resample='half',
+    skip_rescale=skip_rescale,
+    norm_groups=2,
+  )
+  x, emb = normal(4, (1, 4, 4, 4)), normal(5, (1, 6))
+  y, _ = block.init_with_output(jax.random.key(0), x, emb, train=False)
+  np.testing.assert_allclose(y, gain * layers.halve(x), rtol=1e-6)
+
+  attention = layers.Attention(
+    num_heads=2, skip_rescale=skip_rescale, norm_groups=2
+  )
+  y, _ = attention.init_with_output(jax.random.key(0), x)
+  np.testing.assert_allclose(y, gain * x, rtol=1e-6)
