@@ -1,0 +1,97 @@
+"""Rewrites a TFDS data set from TFRecord to ArrayRecord, beside the old files.
+
+  python -m cdm.data.convert DATA_DIR/NAME/VERSION
+
+tensorflow-datasets has a command for this (tfds convert_format), but that one
+needs Apache Beam. This one needs neither Beam nor TensorFlow: records are
+copied byte for byte, and the new format is noted in dataset_info.json, after
+which TFDS finds it by itself. Interrupted, it continues where it stopped.
+"""
+
+import json
+import os
+import pathlib
+import struct
+import sys
+
+import tqdm
+
+_LENGTH = struct.Struct('<Q')
+_CHECKSUM_BYTES = 4  # after the length and after the data; not verified here
+
+
+def convert(folder):
+  """Converts every shard of every split.
+
+  Args:
+    folder: the version folder of one data set, with dataset_info.json in it.
+
+  Raises:
+    ValueError: no TFRecord data set there, or a shard is missing or truncated.
+  """
+  folder = pathlib.Path(folder)
+  path = folder / 'dataset_info.json'
+  if not path.exists():
+    raise ValueError(
+      f'{folder} has no dataset_info.json; give the version folder of a data '
+      f'set, e.g. ~/tensorflow_datasets/imagenet2012/5.1.0.'
+    )
+  info = json.loads(path.read_text())
+  if info.get('fileFormat') != 'tfrecord':
+    raise ValueError(
+      f'{folder} holds {info.get("fileFormat")!r} files, not tfrecord.'
+    )
+  for split in info['splits']:
+    lengths = [int(length) for length in split['shardLengths']]
+    for number, length in enumerate(tqdm.tqdm(lengths, split['name'])):
+      shard = f'{number:05d}-of-{len(lengths):05d}'
+      stem = f'{info["name"]}-{split["name"]}'
+      source = folder / f'{stem}.tfrecord-{shard}'
+      _convert_shard(source, folder / f'{stem}.array_record-{shard}', length)
+  formats = info.setdefault('alternativeFileFormats', [])
+  if 'array_record' not in formats:
+    formats.append('array_record')
+  partial = path.with_suffix('.tmp')
+  partial.write_text(json.dumps(info, indent=2))
+  os.replace(partial, path)
+
+
+def _convert_shard(source, target, length):
+  if target.exists():
+    return
+  from array_record.python import array_record_module
+
+  partial = target.with_name(target.name + '.tmp')
+  writer = array_record_module.ArrayRecordWriter(str(partial), 'group_size:1')
+  count = 0
+  for record in tfrecords(source):
+    writer.write(record)
+    count += 1
+  writer.close()
+  if count != length:
+    partial.unlink()
+    raise ValueError(f'{source} has {count} records; {length} were expected.')
+  os.replace(partial, target)
+
+
+def tfrecords(path):
+  """Yields the records (bytes) of one uncompressed TFRecord file."""
+  with open(path, 'rb') as file:
+    while head := file.read(_LENGTH.size + _CHECKSUM_BYTES):
+      try:
+        (length,) = _LENGTH.unpack_from(head)
+      except struct.error as error:
+        raise ValueError(f'{path} is truncated.') from error
+      record = file.read(length)
+      if len(record) + len(file.read(_CHECKSUM_BYTES)) < length + 4:
+        raise ValueError(f'{path} is truncated.')
+      yield record
+
+
+if __name__ == '__main__':
+  if len(sys.argv) != 2:
+    sys.exit(__doc__)
+  try:
+    convert(sys.argv[1])
+  except ValueError as wrong:
+    sys.exit(f'error: {wrong}')

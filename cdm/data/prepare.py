@@ -1,0 +1,250 @@
+"""Decodes, crops and resizes a source once, into ArrayRecord shards.
+
+A folder of shards and an index; see `records`. A shard appears under its name
+only when it is whole, and the index lists only whole shards, so a run that was
+killed continues after the last of them. Everything that decides a pixel is in
+the recipe, and a folder holds one recipe.
+"""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import os
+import pathlib
+
+import grain
+import tqdm
+from absl import logging
+from PIL import features
+
+from cdm.data import records, transforms, workers
+
+_SHARD_BYTES = 2**28
+_RECORDS_PER_CHUNK = 16  # what a worker hands over at a time
+
+
+def prepare(
+  source,
+  *,
+  size,
+  out,
+  crop='center',
+  filter='area',
+  worker_count=0,
+  max_skip_fraction=0.01,
+  records_per_shard=None,
+):
+  """Writes a prepared copy of a source, or finishes one.
+
+  Args:
+    source: see `cdm.data.sources`.
+    size: S, pixels; what the pipeline later calls image_size.
+    out: folder to write.
+    crop: 'center' or 'none'.
+    filter: see `transforms.fit`.
+    worker_count: processes that decode; 0 decodes in two threads of this one.
+    max_skip_fraction: more unreadable images than that stop the run.
+    records_per_shard: None for shards of about 256 MB.
+
+  Returns:
+    The index: {'recipe', 'fingerprint', 'class_names', 'shards', 'complete'}.
+
+  Raises:
+    ValueError: `out` holds another recipe or cannot be written, or too many
+      images cannot be read.
+  """
+  transforms.check_fit(size=size, crop=crop, filter=filter)
+  if crop == 'random':
+    raise ValueError("crop='random' cannot be prepared: it differs each epoch.")
+  if not len(source):
+    raise ValueError(f'{type(source).__name__} has no images.')
+  if records_per_shard is None:
+    records_per_shard = min(65536, max(256, _SHARD_BYTES // (3 * size * size)))
+  recipe = _recipe(source, size, crop, filter, records_per_shard)
+  with _sole_writer(pathlib.Path(out)) as folder:
+    index = _open_index(folder, recipe, source.class_names)
+    if not index['complete']:
+      pack = functools.partial(
+        _pack_one, source, fit=dict(size=size, crop=crop, filter=filter)
+      )
+      _write_missing(folder, index, pack, worker_count, max_skip_fraction)
+  return index
+
+
+def _recipe(source, size, crop, filter, records_per_shard):
+  return {
+    'format': 1,
+    'source': source.fingerprint,
+    'records': len(source),
+    'size': size,
+    'crop': crop,
+    'filter': filter,
+    'records_per_shard': records_per_shard,
+    # Another decoder may differ in the last bit of a JPEG.
+    'pillow': importlib.metadata.version('pillow'),
+    'libjpeg_turbo': features.version('libjpeg_turbo') or 'none',
+  }
+
+
+@contextlib.contextmanager
+def _sole_writer(folder):
+  """Makes the folder, and locks it as long as this process lives."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+  except OSError as error:
+    raise ValueError(f'Cannot write into {folder}: {error}.') from error
+  try:
+    _lock(lock, folder)
+    try:
+      (folder / 'index.tmp').touch()
+      for partial in folder.glob('*.tmp'):  # of a run that was killed
+        partial.unlink()
+    except OSError as error:
+      raise ValueError(f'Cannot write into {folder}: {error}.') from error
+    yield folder
+  finally:
+    os.close(lock)
+
+
+def _lock(file, folder):
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    raise ValueError(f'Another process is writing into {folder}.') from error
+  except OSError:
+    logging.warning('%s cannot be locked: write into it once only.', folder)
+
+
+def _open_index(folder, recipe, class_names):
+  """The index found there, or a new one; refuses to mix two recipes."""
+  index = records.read_index(folder)
+  if index is None:
+    others = sorted(path.name for path in folder.iterdir())
+    if others:
+      raise ValueError(
+        f'{folder} is neither empty nor a prepared data set (it has '
+        f'{others[0]!r}). Choose another folder.'
+      )
+    text = json.dumps(recipe, sort_keys=True)
+    index = {
+      'recipe': recipe,
+      'fingerprint': hashlib.sha256(text.encode()).hexdigest()[:16],
+      'class_names': list(class_names),
+      'shards': [],
+      'complete': False,
+    }
+    records.write_index(folder, index)
+    return index
+  old = index['recipe']
+  differing = [key for key in recipe if old.get(key) != recipe[key]]
+  if differing:
+    changes = ', '.join(f'{k} {old.get(k)!r} there' for k in differing)
+    asked = ', '.join(f'{k} {recipe[k]!r}' for k in differing)
+    raise ValueError(
+      f'{folder} was prepared with another recipe ({changes}; asked now: '
+      f'{asked}). Choose another folder, or delete that one.'
+    )
+  return index
+
+
+def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
+  """Writes the shards that the index lacks, and lists each when it is whole."""
+  total = index['recipe']['records']
+  per_shard = index['recipe']['records_per_shard']
+  count = -(-total // per_shard)
+  start = sum(shard['records'] for shard in index['shards'])
+  earlier = [bad for shard in index['shards'] for bad in shard['skipped']]
+  limit = max_skip_fraction * total
+  bar = tqdm.tqdm(total=total, initial=start, unit='image', desc=str(folder))
+  packed = _packed(pack, range(start, total), worker_count)
+  with bar, contextlib.closing(packed):
+    for number in range(len(index['shards']), count):
+      length = min(per_shard, total - number * per_shard)
+      file = f'images-{number:05d}-of-{count:05d}.array_record'
+      skipped = []
+      with _new_shard(folder / file) as write:
+        for data, bad in itertools.islice(packed, length):
+          write(data)
+          bar.update()
+          if bad is not None:
+            skipped.append(bad)
+            _check_skips(earlier + skipped, limit, total)
+      earlier += skipped
+      shard = {'file': file, 'records': length, 'skipped': skipped}
+      index['shards'].append(shard)
+      index['complete'] = number == count - 1
+      with _failing_clearly(folder / records.INDEX):
+        records.write_index(folder, index)
+
+
+def _check_skips(skipped, limit, total):
+  logging.warning('Skipped image %d, %s', len(skipped), skipped[-1])
+  if len(skipped) > limit:
+    raise ValueError(
+      f'{len(skipped)} of {total} images could not be read, more than '
+      f'max_skip_fraction={limit / total:.2g}; the last: {skipped[-1]}. '
+      f'Repair or remove them, or allow more.'
+    )
+
+
+@contextlib.contextmanager
+def _new_shard(path):
+  """Gives a function that appends bytes; the file appears on leaving."""
+  from array_record.python import array_record_module
+
+  partial = path.with_name(path.name + '.tmp')
+  with _failing_clearly(partial):
+    writer = array_record_module.ArrayRecordWriter(
+      str(partial), records.WRITER_OPTIONS
+    )
+
+  def write(data):
+    with _failing_clearly(partial):
+      writer.write(data)
+
+  yield write
+  with _failing_clearly(partial):
+    writer.close()
+    with open(partial, 'rb+') as file:
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def _failing_clearly(path):
+  try:
+    yield
+  except (OSError, RuntimeError) as error:  # the latter from ArrayRecord's C++
+    raise ValueError(f'Cannot write {path}: {error}.') from error
+
+
+def _packed(pack, numbers, worker_count):
+  """Yields (bytes, error text or None) of the records, in order."""
+  step = _RECORDS_PER_CHUNK
+  chunks = [numbers[i : i + step] for i in range(0, len(numbers), step)]
+  lists = grain.MapDataset.source(chunks).map(
+    functools.partial(_pack_all, pack)
+  )
+  iterator = workers.run(lists, worker_count=worker_count, buffer_size=4)
+  with contextlib.closing(iterator):
+    for packed in iterator:
+      yield from packed
+
+
+def _pack_all(pack, numbers):
+  return [pack(number) for number in numbers]
+
+
+def _pack_one(source, number, *, fit):
+  """-> (bytes of one record, None or why it could not be used)."""
+  try:
+    element = source[number]
+  except transforms.BadImage as error:
+    return records.pack_bad(error), str(error)
+  image = transforms.fit(element['image'], **fit)
+  return records.pack({**element, 'image': image}), None

@@ -1,0 +1,225 @@
+"""Prepared shards: the same pixels, whole or not there, one recipe."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdm.data import pipeline, prepare, records, sources, synthetic, transforms
+
+pytest.importorskip('array_record')
+
+
+def take(source, count, **options):
+  iterator = pipeline.make_iterator(source, batch_size=6, seed=4, **options)
+  return [next(iterator) for _ in range(count)]
+
+
+def files(folder):
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_training_on_prepared_images_is_the_same_bit_for_bit(
+  write_folder, tmp_path
+):
+  """Labels, order, flips, replacements of bad files and small ones included."""
+  root = tmp_path / 'files'
+  root.mkdir()
+  write_folder(root, 23, bad=(4, 17), suffix='.jpg')
+  originals = sources.Folder(root)
+  out = tmp_path / 'out'
+  prepare.prepare(
+    originals, size=5, out=out, records_per_shard=10, max_skip_fraction=0.1
+  )
+  prepared = sources.ArrayRecords(out)
+  assert len(prepared) == len(originals) == 23
+  assert prepared.class_names == originals.class_names
+  options = {'image_size': 5, 'flip': True, 'max_skip_fraction': 0.5}
+  options['min_side'] = 9  # of the original, not of what is stored
+  expected, mine = take(originals, 12, **options), take(prepared, 12, **options)
+  for one, two in zip(expected, mine, strict=True):
+    np.testing.assert_array_equal(one['image'], two['image'])
+    np.testing.assert_array_equal(one['label'], two['label'])
+
+
+def test_stored_pixels_are_the_sources_own(tmp_path):
+  source = synthetic.Synthetic(image_size=8, num_images=9)
+  prepare.prepare(source, size=8, crop='none', out=tmp_path)
+  prepared = sources.ArrayRecords(tmp_path)
+  for i in range(9):
+    np.testing.assert_array_equal(prepared[i]['image'], source[i]['image'])
+    assert prepared[i]['label'] == source[i]['label']
+    assert prepared[i]['image'].flags.writeable
+  assert prepared.image_size == 8 and prepared.num_classes == 4
+
+
+def test_bad_images_keep_their_place_and_their_name(write_folder, tmp_path):
+  root = tmp_path / 'files'
+  root.mkdir()
+  write_folder(root, 4, classes=(), bad=(2,))
+  out = tmp_path / 'out'
+  index = prepare.prepare(
+    sources.Folder(root), size=4, out=out, max_skip_fraction=0.5
+  )
+  assert ['0002.png' in text for text in index['shards'][0]['skipped']] == [
+    True
+  ]
+  with pytest.raises(transforms.BadImage, match='0002.png: .*truncated'):
+    sources.ArrayRecords(out)[2]
+
+
+def test_too_many_bad_images_stop_it(write_folder, tmp_path):
+  root = tmp_path / 'files'
+  root.mkdir()
+  write_folder(root, 10, classes=(), bad=(2, 5, 6))
+  with pytest.raises(ValueError, match='2 of 10 .*=0.1; the last: .*0005.png'):
+    prepare.prepare(
+      sources.Folder(root), size=4, out=tmp_path / 'o', max_skip_fraction=0.1
+    )
+
+
+class Interrupted(synthetic.Synthetic):
+  """Stops being readable from some image on."""
+
+  readable, asked = 0, 0
+
+  def __getitem__(self, i):
+    self.asked += 1
+    if i >= self.readable:
+      raise KeyError('the disk is gone')
+    return super().__getitem__(i)
+
+
+def test_an_interrupted_run_continues_after_its_last_whole_shard(tmp_path):
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  options = {'size': 4, 'records_per_shard': 20}
+  source = synthetic.Synthetic(image_size=8, num_images=90)
+  prepare.prepare(source, out=whole, **options)
+
+  source = Interrupted(image_size=8, num_images=90)
+  source.readable = 50
+  with pytest.raises(KeyError, match='the disk is gone'):
+    prepare.prepare(source, out=broken, **options)
+  assert len(json.loads((broken / 'index.json').read_text())['shards']) == 2
+  with pytest.raises(ValueError, match='unfinished, 40 of 90 records. Run the'):
+    sources.ArrayRecords(broken)
+
+  source.readable, source.asked = 90, 0
+  prepare.prepare(source, out=broken, **options)
+  assert source.asked == 50
+  assert files(broken) == files(whole)
+
+  source.asked = 0
+  prepare.prepare(source, out=broken, **options)
+  assert source.asked == 0  # nothing left to do
+
+
+KILLED = """
+import sys, time
+from cdm.data import prepare, synthetic
+class Slow(synthetic.Synthetic):
+  def __getitem__(self, i):
+    time.sleep(0.01)
+    return super().__getitem__(i)
+prepare.prepare(Slow(image_size=8, num_images=2000), size=4, out=sys.argv[1],
+                records_per_shard=20)
+"""
+
+
+def test_a_killed_run_leaves_nothing_half_written(tmp_path):
+  out = tmp_path / 'out'
+  process = subprocess.Popen(
+    [sys.executable, '-c', KILLED, out], stderr=subprocess.DEVNULL
+  )
+  deadline = time.time() + 60
+  while not list(out.glob('images-00003*.array_record')):
+    assert time.time() < deadline and process.poll() is None
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  index = records.read_index(out)
+  assert not index['complete'] and len(index['shards']) >= 3
+  source = synthetic.Synthetic(image_size=8, num_images=2000)
+  prepare.prepare(source, size=4, out=out, records_per_shard=20)
+  prepared = sources.ArrayRecords(out)
+  for i in (0, 59, 60, 61, 80, 1999):
+    expected = transforms.fit(source[i]['image'], size=4)
+    np.testing.assert_array_equal(prepared[i]['image'], expected)
+  assert not list(out.glob('*.tmp'))
+
+
+def test_worker_processes_write_the_same_bytes(tmp_path):
+  source = synthetic.Synthetic(image_size=8, num_images=50)
+  one, two = tmp_path / 'one', tmp_path / 'two'
+  prepare.prepare(source, size=4, out=one)
+  prepare.prepare(source, size=4, out=two, worker_count=1)
+  assert files(one) == files(two)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'size': 8}, r'another recipe \(size 4 there; asked now: size 8\)'),
+    ({'filter': 'bicubic'}, "filter 'area' there"),
+    ({'records_per_shard': 7}, 'records_per_shard'),
+    ({'source': synthetic.Synthetic(num_images=8)}, 'source .* records 9'),
+  ],
+)
+def test_two_recipes_are_never_mixed(tmp_path, change, message):
+  options = {
+    'source': synthetic.Synthetic(image_size=8, num_images=9),
+    'size': 4,
+    'out': tmp_path,
+  }
+  prepare.prepare(**options)
+  before = files(tmp_path)
+  with pytest.raises(ValueError, match=message):
+    prepare.prepare(**options | change)
+  assert files(tmp_path) == before
+
+
+def test_another_decoder_is_another_recipe(tmp_path):
+  source = synthetic.Synthetic(image_size=8, num_images=9)
+  index = prepare.prepare(source, size=4, out=tmp_path)
+  index['recipe']['pillow'] = '1.0'
+  records.write_index(tmp_path, index)
+  with pytest.raises(ValueError, match="pillow '1.0' there"):
+    prepare.prepare(source, size=4, out=tmp_path)
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+  Image.new('RGB', (4, 4)).save(tmp_path / 'mine.png')
+  source = synthetic.Synthetic(image_size=8, num_images=9)
+  with pytest.raises(ValueError, match="neither empty nor .*'mine.png'"):
+    prepare.prepare(source, size=4, out=tmp_path)
+  with pytest.raises(ValueError, match='Cannot write into .*mine.png'):
+    prepare.prepare(source, size=4, out=tmp_path / 'mine.png')
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path):
+  source = synthetic.Synthetic(image_size=8, num_images=9)
+  with prepare._sole_writer(tmp_path):
+    with pytest.raises(ValueError, match='Another process is writing'):
+      prepare.prepare(source, size=4, out=tmp_path)
+
+
+def test_random_crops_cannot_be_prepared(tmp_path):
+  source = synthetic.Synthetic(image_size=8, num_images=9)
+  with pytest.raises(ValueError, match='differs each epoch'):
+    prepare.prepare(source, size=4, out=tmp_path, crop='random')
+
+
+def test_damaged_records_are_bad_images():
+  with pytest.raises(transforms.BadImage, match=r'x\[3\]: not a record'):
+    records.unpack(b'', name='x[3]')
+  source = synthetic.Synthetic(image_size=8)
+  data = records.pack(source[0])
+  with pytest.raises(transforms.BadImage, match='are no 8x8'):
+    records.unpack(data[:-1], name='x[3]')
+  assert os.path.basename(records.INDEX) == records.INDEX

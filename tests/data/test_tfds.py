@@ -1,0 +1,202 @@
+"""The real imagenet2012 builder, offline, from tars of small JPEGs."""
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdm.data import convert, pipeline, sources
+
+pytest.importorskip('tensorflow')  # to build; reading needs none
+tfds = pytest.importorskip('tensorflow_datasets')
+pytest.importorskip('array_record')
+
+# tench, goldfish, and the last of the 1000 in sorted order: toilet tissue.
+WNIDS = {'n01440764': 0, 'n01443537': 1, 'n15075141': 999}
+# ILSVRC2012_val_00000001 ... 5, as everybody numbers them.
+VALIDATION = [65, 970, 230, 809, 516]
+TRUNCATED = 'n01443537_2.JPEG'
+
+
+def jpeg(value):
+  """60 x 40 pixels of one grey."""
+  file = io.BytesIO()
+  Image.new('RGB', (60, 40), (value, value, value)).save(file, 'JPEG')
+  return file.getvalue()
+
+
+def add(tar, name, data):
+  info = tarfile.TarInfo(name)
+  info.size = len(data)
+  tar.addfile(info, io.BytesIO(data))
+
+
+def write_tars(folder):
+  """As image-net.org has them: training, a tar per class inside the tar."""
+  folder.mkdir(parents=True)
+  with tarfile.open(folder / 'ILSVRC2012_img_train.tar', 'w') as tar:
+    for wnid, label in WNIDS.items():
+      inside = io.BytesIO()
+      with tarfile.open(fileobj=inside, mode='w') as inner:
+        for i in range(8):
+          name, data = f'{wnid}_{i}.JPEG', jpeg(label % 200 + 5 * i)
+          add(inner, name, data[:-300] if name == TRUNCATED else data)
+      add(tar, f'{wnid}.tar', inside.getvalue())
+  with tarfile.open(folder / 'ILSVRC2012_img_val.tar', 'w') as tar:
+    for i in range(5):
+      add(tar, f'ILSVRC2012_val_{i + 1:08d}.JPEG', jpeg(40 * i))
+
+
+def run_command_of(error):
+  """Runs the command at the end of an error message, with this Python."""
+  command = re.search(r'python (-[cm] .*)$', str(error.value))[1]
+  subprocess.run(
+    f'{sys.executable} {command}', shell=True, check=True, capture_output=True
+  )
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  """imagenet2012 as our own error message says to build it."""
+  root = tmp_path_factory.mktemp('tfds')
+  write_tars(root / 'downloads' / 'manual')
+  with pytest.raises(
+    ValueError, match='not prepared: .*ILSVRC2012_img_train.t'
+  ) as error:
+    sources.Tfds('imagenet2012', 'train', data_dir=root)
+  run_command_of(error)
+  return root
+
+
+def test_imagenet_trains_from_its_tars(data_dir, caplog):
+  """Every image once per epoch, area-averaged, with its sorted-wnid label."""
+  source = sources.Tfds('imagenet2012', 'train', data_dir=data_dir)
+  assert len(source) == 24 and source.num_classes == 1000
+  assert list(source.class_names) == sorted(source.class_names)
+  iterator = pipeline.make_iterator(
+    source,
+    image_size=32,
+    batch_size=8,
+    seed=0,
+    flip=True,
+    max_skip_fraction=0.2,
+  )
+  grey = {label: [] for label in WNIDS.values()}
+  for _ in range(3):
+    batch = next(iterator)
+    assert batch['image'].shape == (8, 32, 32, 3)
+    for image, label in zip(batch['image'], batch['label'], strict=True):
+      grey[int(label)].append(int(image[16, 16, 0]))
+  # The grey says which file it was; one class lacks the truncated one.
+  for label, values in grey.items():
+    expected = {label % 200 + 5 * i for i in range(8)}
+    if label == WNIDS[TRUNCATED.split('_')[0]]:
+      expected -= {label % 200 + 10}
+    nearest = {min(expected, key=lambda e, v=v: abs(e - v)) for v in values}
+    assert nearest == expected
+    assert all(min(abs(e - v) for e in expected) <= 1 for v in values)
+  assert caplog.text.count('Skipped imagenet2012/5.1.0/train') == 1
+  assert re.search(f'{TRUNCATED}: .*[Tt]runcated', caplog.text)
+
+
+def test_validation_labels_are_the_published_ones(data_dir):
+  source = sources.Tfds('imagenet2012', 'validation', data_dir=data_dir)
+  by_grey = {}
+  for i in range(len(source)):
+    element = source[i]
+    by_grey[round(int(element['image'].mean()) / 40)] = int(element['label'])
+  assert [by_grey[i] for i in range(5)] == VALIDATION
+
+
+def test_splits_can_be_sliced_and_worker_processes_read_them(data_dir):
+  source = sources.Tfds('imagenet2012', 'validation[:60%]', data_dir=data_dir)
+  assert len(source) == 3
+  options = {'image_size': 16, 'batch_size': 3, 'seed': 1}
+  workers = pipeline.make_iterator(source, worker_count=1, **options)
+  mine, expected = (
+    next(workers),
+    next(pipeline.make_iterator(source, **options)),
+  )
+  workers.close()
+  np.testing.assert_array_equal(mine['image'], expected['image'])
+  np.testing.assert_array_equal(mine['label'], expected['label'])
+
+
+BUILD_TFRECORD = """
+import sys, tensorflow_datasets as tfds
+tfds.builder('imagenet2012', data_dir=sys.argv[1]).download_and_prepare()
+"""
+
+
+def test_tfrecord_is_converted_by_the_command_of_the_error(data_dir, tmp_path):
+  shutil.copytree(data_dir / 'downloads', tmp_path / 'downloads')
+  subprocess.run(
+    [sys.executable, '-c', BUILD_TFRECORD, tmp_path],
+    check=True,
+    capture_output=True,
+  )
+  with pytest.raises(ValueError, match='no random access. Convert') as error:
+    sources.Tfds('imagenet2012', 'train', data_dir=tmp_path)
+  run_command_of(error)
+  converted = sources.Tfds('imagenet2012', 'validation', data_dir=tmp_path)
+  built = sources.Tfds('imagenet2012', 'validation', data_dir=data_dir)
+  for i in range(len(built)):
+    np.testing.assert_array_equal(converted[i]['image'], built[i]['image'])
+    assert converted[i]['label'] == built[i]['label']
+  version = tmp_path / 'imagenet2012' / '5.1.0'
+  (version / 'imagenet2012-train.tfrecord-00000-of-00001').write_bytes(b'12')
+  (version / 'imagenet2012-train.array_record-00000-of-00001').unlink()
+  with pytest.raises(ValueError, match='truncated'):
+    convert.convert(version)
+
+
+def test_unknown_names_and_splits_are_refused(data_dir):
+  with pytest.raises(ValueError, match="2021'; did you mean 'imagenet2"):
+    sources.Tfds('imagenet2021', 'train', data_dir=data_dir)
+  with pytest.raises(ValueError, match="no split 'val'.*'train', 'validation'"):
+    sources.Tfds('imagenet2012', 'val', data_dir=data_dir)
+  with pytest.raises(ValueError, match=r"images \['image'\], and 'pic"):
+    sources.Tfds('imagenet2012', 'train', data_dir, image_key='picture')
+  with pytest.raises(ValueError, match='give the version folder'):
+    convert.convert(data_dir)
+
+
+@pytest.mark.parametrize(
+  ('name', 'label'),
+  [
+    ('imagenet_resized/32x32', 'label'),
+    ('imagenet_resized/64x64', 'label'),
+    ('celeb_a_hq/256', None),
+    ('celeb_a', None),
+    ('lsun/bedroom', None),
+    ('cifar10', 'label'),
+    ('cifar100', 'label'),
+  ],
+)
+def test_image_and_label_are_found_in_every_data_set(tmp_path, name, label):
+  features = tfds.builder(name, data_dir=tmp_path).info.features
+  assert sources._choose_image(tfds, features, name, None) == 'image'
+  assert sources._choose_label(tfds, features, name, None) == label
+
+
+def test_both_imagenets_agree_on_what_a_class_is(tmp_path):
+  """imagenet_resized lists its classes in another order than imagenet2012."""
+
+  def names(name):
+    return tfds.builder(name, data_dir=tmp_path).info.features['label'].names
+
+  full, resized = names('imagenet2012'), names('imagenet_resized/32x32')
+  assert full != resized and set(full) == set(resized)
+  mine, new_label = sources.sorted_wordnet(resized)
+  assert list(mine) == full == sorted(full)
+  assert sources.sorted_wordnet(full)[1].tolist() == list(range(1000))
+  for old in range(1000):
+    assert full[new_label[old]] == resized[old]
+  cifar = ('airplane', 'automobile', 'bird')
+  assert sources.sorted_wordnet(cifar) == (cifar, None)
