@@ -1,0 +1,344 @@
+"""Pairs of pictures -> metrics -> one row that json.dumps takes.
+
+`evaluate_pairs` takes streams of images, `evaluate_paths` the files that hold
+them. Every number stands beside its convention, and where the low-res inputs
+are given, bicubic upsampling of them is scored as the baseline.
+"""
+
+import itertools
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from cdm import images
+from cdm.data import transforms
+from cdm.metrics import consistency, distortion
+
+SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+
+
+def evaluate_pairs(samples, references, *, lowres=None, downsample='bicubic'):
+  """Scores pictures against their originals, one by one.
+
+  Args:
+    samples: iterable of uint8 [N, H, W, 3], the pictures to judge.
+    references: iterable of uint8 [N, H, W, 3], their originals in the same
+      order; batches may be cut elsewhere.
+    lowres: None, or iterable of uint8 [N, h, w, 3], what the samples were
+      made from. Adds consistency and the bicubic baseline.
+    downsample: filter that the low-res images were made with.
+
+  Returns:
+    A dict of plain numbers: n, image_size, psnr, psnr_y, ssim, ssim_gaussian
+    (None if the images are smaller than its window), identical_pairs,
+    conventions; with lowres also lowres_size, consistency, consistency_1e-5
+    (the units of [SR3] tab. 1) and `bicubic`, the same scores of the baseline.
+    psnr is None if a pair is identical, since that one is infinite.
+
+  Raises:
+    ValueError: streams of different length, pictures of different sizes, or
+      arrays that are not uint8 [N, H, W, 3].
+  """
+  streams = dict(samples=samples, references=references)
+  if lowres is not None:
+    streams['lowres'] = lowres
+  scores, baseline, shapes = [], [], None
+  for group in _lockstep(streams):
+    shapes = _same_shapes(group, shapes)
+    reference, low = group['references'], group.get('lowres')
+    scores.append(_scores(group['samples'], reference, low, downsample))
+    if low is not None:
+      up = np.asarray(images.resize_uint8(low, reference.shape[:2]))
+      baseline.append(_scores(up, reference, low, downsample))
+  if not scores:
+    raise ValueError('There is nothing to evaluate: the streams are empty.')
+  row = {
+    'n': len(scores),
+    'image_size': list(shapes['samples'][:2]),
+    **_means(scores),
+    'conventions': dict(distortion.CONVENTIONS),
+  }
+  if baseline:
+    row['lowres_size'] = list(shapes['lowres'][:2])
+    row['bicubic'] = _means(baseline)
+    row['conventions']['consistency'] = consistency.convention(downsample)
+  return row
+
+
+def evaluate_paths(samples, reference, *, lowres=None, downsample='bicubic'):
+  """`evaluate_pairs` of folders, .npz archives or single pictures.
+
+  Files are paired by name without the suffix, so `a/001.png` belongs to
+  `b/001.jpg`; an archive has no names and pairs by position, and so do two
+  single pictures.
+
+  Args:
+    samples, reference, lowres: paths, see `load_images`.
+    downsample: as `evaluate_pairs`.
+
+  Returns:
+    The row, with the three paths added.
+
+  Raises:
+    ValueError: as `load_images` and `evaluate_pairs`, or a picture without a
+      partner, which is named.
+  """
+  paths = dict(samples=samples, reference=reference, lowres=lowres)
+  paths = {k: str(path) for k, path in paths.items() if path is not None}
+  sets = {k: load_images(path) for k, path in paths.items()}
+  streams = {k: stream(s, _order(sets['samples'], s)) for k, s in sets.items()}
+  row = evaluate_pairs(
+    streams['samples'],
+    streams['reference'],
+    lowres=streams.get('lowres'),
+    downsample=downsample,
+  )
+  return {**paths, **row}
+
+
+class Images(NamedTuple):
+  """Pictures at a path, read one at a time.
+
+  Attributes:
+    path: where they are.
+    names: one per picture, paths inside a folder without their suffix; None
+      for an archive, which has none.
+    count: how many.
+    read: index -> uint8 [H, W, 3].
+  """
+
+  path: pathlib.Path
+  names: tuple | None
+  count: int
+  read: Callable
+
+
+def load_images(path):
+  """Finds the pictures at a path; a folder's are decoded when they are read.
+
+  Args:
+    path: a picture, a folder of pictures (subfolders included; ordered by
+      name), or an .npz whose `arr_0` is uint8 [N, H, W, 3], the layout of the
+      [ADM] evaluator. Grey pictures become RGB by repeating their channel.
+
+  Returns:
+    Images.
+
+  Raises:
+    ValueError: nothing there, or something that holds no such pictures.
+  """
+  path = pathlib.Path(path)
+  if path.is_dir():
+    return _folder(path)
+  if not path.is_file():
+    raise ValueError(f'{path} does not exist; give a folder, .npz or picture.')
+  if path.suffix.lower() == '.npz':
+    return _archive(path)
+  if path.suffix.lower() not in SUFFIXES:
+    raise ValueError(
+      f'{path} is neither a folder, an .npz nor a picture '
+      f'({", ".join(SUFFIXES)}).'
+    )
+  return Images(path, (path.stem,), 1, lambda i: _decode(path))
+
+
+def stream(pictures, order=None, *, batch_size=16):
+  """Yields uint8 [N, H, W, 3] of equal H and W.
+
+  Args:
+    pictures: `Images`.
+    order: indices to read, default all of them in order.
+    batch_size: N, but for the last batch.
+
+  Raises:
+    ValueError: pictures of different sizes, naming the first that differs.
+  """
+  order = list(range(pictures.count) if order is None else order)
+  first = None
+  for start in range(0, len(order), batch_size):
+    batch = []
+    for i in order[start : start + batch_size]:
+      image = pictures.read(i)
+      first = first or (i, image.shape)
+      if image.shape != first[1]:
+        raise ValueError(
+          f'{_called(pictures, i)} has {_size(image)} pixels but '
+          f'{_called(pictures, first[0])} has {_size(batch[0])}; evaluate '
+          'pictures of one size.'
+        )
+      batch.append(image)
+    yield np.stack(batch)
+
+
+def _folder(path):
+  files = sorted(
+    file
+    for file in path.rglob('*')
+    if file.suffix.lower() in SUFFIXES and not file.name.startswith('.')
+  )
+  if not files:
+    raise ValueError(
+      f'{path} holds no pictures ({", ".join(SUFFIXES)}); give the folder that '
+      'they are in.'
+    )
+  names = tuple(
+    file.relative_to(path).with_suffix('').as_posix() for file in files
+  )
+  for (a, b), name in zip(itertools.pairwise(files), names[1:], strict=True):
+    if a.with_suffix('') == b.with_suffix(''):
+      raise ValueError(
+        f'{path} holds both {a.name} and {b.name}; pictures are paired by '
+        f'name without suffix, so keep one {name}.'
+      )
+  return Images(path, names, len(files), lambda i: _decode(files[i]))
+
+
+def _archive(path):
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      held = {name: archive[name] for name in archive.files if name == 'arr_0'}
+      names = archive.files
+  except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
+    raise ValueError(
+      f'{path} cannot be read as an .npz archive ({e}); it may be truncated, '
+      'so write it again.'
+    ) from e
+  if 'arr_0' not in held:
+    raise ValueError(
+      f'{path} has no arr_0 but {names}; the pictures are expected there, '
+      'uint8 [N, H, W, 3].'
+    )
+  array = held['arr_0']
+  if array.ndim == 4 and array.shape[3] == 1:
+    array = np.repeat(array, 3, axis=3)
+  if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
+    raise ValueError(
+      f'arr_0 of {path} is {array.dtype} {array.shape}; expected are uint8 '
+      'levels [N, H, W, 3]. Round floats with images.to_uint8 first.'
+    )
+  if not len(array):
+    raise ValueError(f'arr_0 of {path} holds no pictures.')
+  return Images(path, None, len(array), lambda i: array[i])
+
+
+def _decode(path):
+  try:
+    return transforms.decode(path.read_bytes(), name=str(path))
+  except transforms.BadImage as error:
+    raise ValueError(
+      f'{error}. Write the picture again, or remove it and its partner.'
+    ) from error
+
+
+def _order(samples, other):
+  """-> indices of `other` in the order of the samples."""
+  unnamed = samples.names is None or other.names is None
+  if unnamed or (samples.path.is_file() and other.path.is_file()):
+    if samples.count != other.count:
+      raise ValueError(
+        f'{samples.path} holds {samples.count} pictures and {other.path} '
+        f'{other.count}; an archive is paired by position, so both must hold '
+        'the same number.'
+      )
+    return list(range(other.count))
+  position = {name: i for i, name in enumerate(other.names)}
+  for mine, theirs in ((samples, other), (other, samples)):
+    lonely = sorted({*mine.names} - {*theirs.names})
+    if lonely:
+      raise ValueError(
+        f'{lonely[0]!r} of {mine.path} has no partner in {theirs.path} '
+        f'({len(lonely)} of {mine.count} have none); pictures are paired by '
+        'name without suffix, so give both the same names.'
+      )
+  return [position[name] for name in samples.names]
+
+
+def _called(pictures, i):
+  if pictures.names is None:
+    return f'picture {i} of {pictures.path}'
+  return f'{pictures.names[i]!r} of {pictures.path}'
+
+
+def _size(image):
+  return f'{image.shape[0]}x{image.shape[1]}'
+
+
+def _lockstep(streams):
+  """Yields {name: uint8 [H, W, 3]}, one image of every stream at a time."""
+  end = object()
+  singles = [_singles(name, batches) for name, batches in streams.items()]
+  for n, group in enumerate(itertools.zip_longest(*singles, fillvalue=end)):
+    group = dict(zip(streams, group, strict=True))
+    ended = [name for name, image in group.items() if image is end]
+    if ended:
+      going = [name for name in group if name not in ended]
+      raise ValueError(
+        f'{" and ".join(ended)} ended after {n} pictures while '
+        f'{" and ".join(going)} went on; give each picture its partner.'
+      )
+    yield group
+
+
+def _singles(name, batches):
+  for batch in batches:
+    batch = np.asarray(batch)
+    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
+      raise ValueError(
+        f'{name} gave {batch.dtype} {batch.shape}; expected are uint8 '
+        '[N, H, W, 3]. Use images.to_uint8 first.'
+      )
+    yield from batch
+
+
+def _same_shapes(group, first):
+  """-> the shapes all pairs must have, those of the first one."""
+  shapes = {name: image.shape for name, image in group.items()}
+  if shapes['samples'] != shapes['references']:
+    raise ValueError(
+      f'A sample has {_size(group["samples"])} pixels but its reference '
+      f'{_size(group["references"])}; evaluate pictures of one size.'
+    )
+  if first is not None and shapes != first:
+    raise ValueError(
+      f'Pictures of {first} are followed by some of {shapes}; evaluate '
+      'pictures of one size.'
+    )
+  return shapes
+
+
+def _scores(sample, reference, lowres, downsample):
+  """One pair uint8 [H, W, 3] -> {metric: float or None}."""
+  large = min(sample.shape[:2]) >= distortion.WINDOWS['gaussian11'][1]
+  scores = {
+    'psnr': distortion.psnr(sample, reference),
+    'psnr_y': distortion.psnr(
+      distortion.luma(sample), distortion.luma(reference)
+    ),
+    'ssim': distortion.ssim(sample, reference),
+    'ssim_gaussian': distortion.ssim(sample, reference, window='gaussian11')
+    if large
+    else None,
+  }
+  if lowres is not None:
+    scores['consistency'] = consistency.consistency(
+      sample[None], lowres[None], method=downsample
+    )[0]
+  return scores
+
+
+def _means(scores):
+  """[{metric: value}] -> {metric: mean}, in numbers that JSON knows."""
+  means = {}
+  for name in scores[0]:
+    values = [row[name] for row in scores]
+    means[name] = None
+    if None not in values and np.all(np.isfinite(values)):
+      means[name] = float(np.mean(values))
+  means['identical_pairs'] = sum(bool(np.isinf(r['psnr'])) for r in scores)
+  if 'consistency' in means:
+    means['consistency_1e-5'] = means['consistency'] * 1e5
+  return means

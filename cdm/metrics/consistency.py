@@ -1,0 +1,74 @@
+"""Agreement of a super-resolved picture with its low-res input.
+
+  consistency = mean (downsample(sr) - lowres)^2, on the [0, 1] scale
+
+[SR3] tab. 1 prints it in units of 1e-5 and does not state the range; on the
+[0, 1] scale its 2.68 is an error of 1.3 grey levels. 0 means that shrinking
+the picture gives back its input, byte for byte.
+"""
+
+import numpy as np
+
+from cdm import images
+
+CONVENTION = (
+  'MSE on the [0, 1] scale between lowres and the picture shrunk by {method} '
+  'with antialiasing{rounding}; SR3 prints multiples of 1e-5'
+)
+ROUNDING = {
+  True: ', rounded to uint8 as Pillow does',
+  False: ', not rounded',
+}
+
+
+def consistency(sr, lowres, *, method='bicubic', rounded=True):
+  """Mean squared error between the shrunk picture and its low-res input.
+
+  Args:
+    sr: uint8 [N, H, W, C] super-resolved pictures.
+    lowres: uint8 [N, h, w, C] what they were made from.
+    method: filter of `images.resize` that the low-res images were made with.
+    rounded: shrink through uint8, as the low-res images are made; False keeps
+      floats, so even the original has the rounding error 1 / (12 * 255^2).
+
+  Returns:
+    float64 [N].
+
+  Raises:
+    ValueError: dtypes or shapes that are no such pair.
+  """
+  sr, lowres = np.asarray(sr), np.asarray(lowres)
+  check(sr, lowres)
+  if rounded:
+    shrunk = images.resize_uint8(sr, lowres.shape[1:3], method=method)
+  else:
+    shrunk = images.resize(
+      sr.astype(np.float32), lowres.shape[1:3], method=method
+    )
+  error = np.asarray(shrunk, np.float64) - lowres
+  return np.mean((error / 255.0) ** 2, axis=(1, 2, 3))
+
+
+def convention(method, rounded=True):
+  """-> the sentence to print beside the number."""
+  return CONVENTION.format(method=method, rounding=ROUNDING[rounded])
+
+
+def check(sr, lowres):
+  """Raises ValueError unless lowres can be sr shrunk."""
+  if sr.dtype != np.uint8 or lowres.dtype != np.uint8:
+    raise ValueError(
+      f'consistency compares uint8 images; given were {sr.dtype} and '
+      f'{lowres.dtype}. Use images.to_uint8 first.'
+    )
+  if sr.ndim != 4 or lowres.ndim != 4 or sr.shape[::3] != lowres.shape[::3]:
+    raise ValueError(
+      'consistency takes sr [N, H, W, C] and lowres [N, h, w, C]; given were '
+      f'{sr.shape} and {lowres.shape}.'
+    )
+  (height, width), (h, w) = sr.shape[1:3], lowres.shape[1:3]
+  if h > height or w > width or height * w != width * h:
+    raise ValueError(
+      f'A {height}x{width} picture cannot come from a {h}x{w} low-res image; '
+      'the low-res image has the same aspect ratio and is no larger.'
+    )
