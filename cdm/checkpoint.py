@@ -1,0 +1,421 @@
+"""Keeps runs: state, data position, log window and config, together.
+
+In the work directory:
+
+  config.json               the config of the run, for people
+  checkpoints/<step>/state  TrainState, written by Orbax
+                    /data   position of the data iterator after that step
+                    /window sums behind the log line that was being gathered
+                    /config the config that made this very checkpoint
+  checkpoints_damaged/      what could not be read, set aside, never deleted
+
+A checkpoint appears whole or not at all: it is written under a temporary name,
+in the background, and renamed when every byte is there.
+"""
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import pathlib
+import re
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+CHECKPOINTS = 'checkpoints'
+DAMAGED = 'checkpoints_damaged'
+CONFIG = 'config.json'
+_PARTIAL = '.orbax-checkpoint-tmp'
+
+_log = logging.getLogger(__name__)
+
+
+class Restored(NamedTuple):
+  """What a checkpoint holds."""
+
+  step: int
+  state: Any
+  data_state: dict
+  window: dict
+
+
+class Checkpointer:
+  """Saves and restores the checkpoints of one work directory.
+
+  Use as a context manager, or call `close`: saving goes on in the background.
+  """
+
+  def __init__(self, workdir, *, config=None, keep=3, keep_every_steps=None):
+    """Opens a work directory for a training run, making it if need be.
+
+    Args:
+      workdir: the work directory.
+      config: JSON text, saved with every checkpoint.
+      keep: how many of the newest checkpoints stay.
+      keep_every_steps: checkpoints at multiples of this stay for good.
+
+    Raises:
+      OSError: if the directory cannot be written.
+    """
+    _silence_orbax()
+    self._workdir = pathlib.Path(workdir).absolute()
+    self._config = config
+    self._failed = False
+    self._begun = None  # what is being saved, in words
+    directory = self._workdir / CHECKPOINTS
+    with self._writing('a checkpoint'):
+      directory.mkdir(parents=True, exist_ok=True)
+      _probe(directory)
+    for path in sorted(directory.glob(f'*{_PARTIAL}*')):
+      _log.warning(
+        'Ignoring %s: the run was killed while it was being written.', path
+      )
+    self._manager = ocp.CheckpointManager(
+      directory,
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        keep_period=keep_every_steps,
+        cleanup_tmp_directories=True,
+      ),
+    )
+
+  def save(self, step, state, *, data_state, window=None):
+    """Starts to save; the state may be donated as soon as this returns.
+
+    Args:
+      step: number of updates made.
+      state: TrainState.
+      data_state: JSON-able position of the data iterator, as of the batches
+        that the state has consumed. The same on every process.
+      window: JSON-able sums of the unfinished log line.
+
+    Raises:
+      OSError: if this save, or the one before it in the background, could not
+        be written. Older checkpoints are whole.
+    """
+    args = ocp.args.Composite(
+      state=ocp.args.StandardSave(state),
+      data=ocp.args.JsonSave({'position': data_state}),
+      window=ocp.args.JsonSave({'sums': window or {}}),
+      config=ocp.args.JsonSave({'text': self._config}),
+    )
+    self.wait()
+    self._begun = f'the checkpoint of step {step}'
+    with self._writing(self._begun):
+      self._manager.save(
+        step, args=args, force=True, custom_metadata=_versions()
+      )
+
+  def wait(self):
+    """Returns when every checkpoint that was begun is on disk.
+
+    Raises:
+      OSError: if one could not be written.
+    """
+    if not self._failed:
+      with self._writing(self._begun):
+        self._manager.wait_until_finished()
+
+  def latest_step(self):
+    """-> step of the newest checkpoint, or None."""
+    return self._manager.latest_step()
+
+  def write_config(self):
+    """Writes the copy of the config that people read."""
+    if self._config is None or jax.process_index():
+      return
+    with self._writing(CONFIG):
+      part = self._workdir / f'{CONFIG}.part'
+      part.write_text(self._config)
+      os.replace(part, self._workdir / CONFIG)
+
+  def restore_latest(self, abstract_state):
+    """Restores the newest checkpoint that can be read.
+
+    One that is damaged is named, set aside, and the one before it is used.
+
+    Args:
+      abstract_state: TrainState of ShapeDtypeStructs with the shardings to
+        restore to; the mesh need not be the one that saved.
+
+    Returns:
+      Restored, or None if the work directory has no checkpoint.
+
+    Raises:
+      ValueError: if the checkpoint was made with another model or optimizer
+        (names the first parameter that differs), or holds no EMA, or if there
+        are checkpoints and none can be read.
+    """
+    damaged = {}
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        restored = self._restore(step, abstract_state)
+      except _NOT_DAMAGE:
+        raise
+      # Truncated or missing files raise anything, even a bare Exception.
+      except Exception as error:
+        damaged[step] = error
+        continue
+      # Only now: were the fault ours, every step would fail, none be moved.
+      for bad, error in damaged.items():
+        self._set_aside(bad, error)
+      return restored
+    if damaged:
+      newest, error = next(iter(damaged.items()))
+      raise ValueError(
+        f'No checkpoint of {self._workdir} can be read. Of step {newest}: '
+        f'{_first_line(error)}. Restore a copy of one, or remove '
+        f'{CHECKPOINTS}/ to train from the beginning.'
+      ) from error
+    return None
+
+  def _restore(self, step, abstract_state):
+    path = self._workdir / CHECKPOINTS / str(step)
+    _check_model(_stored_shapes(path), _shapes(abstract_state), path)
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(abstract_state),
+        data=ocp.args.JsonRestore(),
+        window=ocp.args.JsonRestore(),
+      ),
+    )
+    position, sums = restored['data']['position'], restored['window']['sums']
+    return Restored(step, restored['state'], position, sums)
+
+  def _set_aside(self, step, error):
+    source = self._workdir / CHECKPOINTS / str(step)
+    target = self._workdir / DAMAGED / str(step)
+    number = 1
+    while target.exists():
+      number += 1
+      target = target.with_name(f'{step}.{number}')
+    with self._writing(f'in {DAMAGED}'):
+      target.parent.mkdir(exist_ok=True)
+      os.replace(source, target)
+    self._manager.reload()
+    _log.warning(
+      'The checkpoint of step %d is damaged (%s). It is now %s; going on from '
+      'the one before.',
+      step,
+      _first_line(error),
+      target,
+    )
+
+  @contextlib.contextmanager
+  def _writing(self, what):
+    """Turns a failed write into one error that says where and what to do."""
+    try:
+      yield
+    except Exception as error:
+      reason = _why_unwritten(error)
+      if reason is None:
+        raise
+      self._failed = True
+      whole = complete_steps(self._workdir)
+      older = f'The checkpoints of steps {whole} are whole. ' if whole else ''
+      raise OSError(
+        f'Cannot write {what} in {self._workdir}: {reason}. {older}Free space '
+        'or choose another --workdir, then start the same command again.'
+      ) from error
+
+  def close(self):
+    """Completes what is being saved."""
+    self.wait()
+    if not self._failed:
+      self._manager.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+
+def _why_unwritten(error):
+  """-> the system's reason if `error` is a failed write, else None."""
+  if isinstance(error, OSError):
+    return error.strerror or str(error)
+  # TensorStore, below Orbax, raises ValueError and keeps the number in it.
+  code = re.search(r"os_error_code='(\d+)'", str(error))
+  return os.strerror(int(code[1])) if code else None
+
+
+def _probe(directory):
+  probe = directory / f'.probe-{os.getpid()}'
+  probe.touch()
+  probe.unlink()
+
+
+class _OtherModel(ValueError):
+  """The checkpoint is sound, but not of this model."""
+
+
+# Running out of memory is not the fault of the files.
+_NOT_DAMAGE = (_OtherModel, jax.errors.JaxRuntimeError, MemoryError)
+
+
+def _first_line(error):
+  return f'{type(error).__name__}: {error}'.split('\n')[0][:200]
+
+
+def complete_steps(workdir):
+  """-> steps of the complete checkpoints of a work directory, ascending."""
+  directory = pathlib.Path(workdir).absolute() / CHECKPOINTS
+  if not directory.is_dir():
+    return []
+  return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
+
+
+def _step_path(workdir, step):
+  workdir = pathlib.Path(workdir).absolute()
+  steps = complete_steps(workdir)
+  if not steps:
+    raise FileNotFoundError(
+      f'There is no checkpoint in {workdir}; train there first, or point '
+      '--workdir at the directory of a training run.'
+    )
+  if step is not None and step not in steps:
+    raise FileNotFoundError(
+      f'There is no checkpoint of step {step} in {workdir}; there are {steps}.'
+    )
+  return workdir / CHECKPOINTS / str(steps[-1] if step is None else step)
+
+
+def read_config(workdir, *, step=None):
+  """Reads the config that a checkpoint was made with.
+
+  Args:
+    workdir: work directory of a training run.
+    step: of the checkpoint; the newest by default.
+
+  Returns:
+    The text that the run gave to Checkpointer.
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint.
+  """
+  _silence_orbax()
+  path = _step_path(workdir, step)
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+    args = ocp.args.Composite(config=ocp.args.JsonRestore())
+    return reader.restore(path, args=args)['config']['text']
+
+
+def restore_ema(workdir, abstract_params, *, step=None):
+  """Reads the EMA parameters of a checkpoint and nothing else.
+
+  Args:
+    workdir: work directory of a training run.
+    abstract_params: tree of ShapeDtypeStructs; where one carries a sharding,
+      that is where it goes, else to the default device.
+    step: of the checkpoint; the newest by default.
+
+  Returns:
+    (tree of jax.Array, step of the checkpoint).
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint.
+    ValueError: if it holds no EMA or is of another model.
+  """
+  _silence_orbax()
+  path = _step_path(workdir, step)
+  target = {'ema_params': jax.tree.map(_placed, abstract_params)}
+  _check_model(_stored_shapes(path), _shapes(target), path)
+  restore = ocp.args.PyTreeRestore(
+    target,
+    restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+    partial_restore=True,  # the rest, three times as much, stays on disk
+  )
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+    restored = reader.restore(path, args=ocp.args.Composite(state=restore))
+  return restored['state']['ema_params'], int(path.name)
+
+
+def _placed(leaf):
+  sharding = getattr(leaf, 'sharding', None)
+  if sharding is None:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _named(tree):
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
+    for path, leaf in leaves
+  }
+
+
+def _shapes(tree):
+  """-> {name: shape} of a state; the run's key is not part of a model."""
+  return {k: tuple(v.shape) for k, v in _named(tree).items() if k != 'key'}
+
+
+def _stored_shapes(path):
+  """-> {name: shape} of the state in a checkpoint, from its metadata alone."""
+  with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+    return _shapes(reader.metadata(path / 'state').item_metadata.tree)
+
+
+def _check_model(stored, wanted, path):
+  """Raises ValueError unless a checkpoint has all that is wanted of it.
+
+  Args:
+    stored: {name: shape} of the checkpoint.
+    wanted: {name: shape}, whole fields of TrainState.
+    path: of the checkpoint.
+  """
+  fields = dict.fromkeys(name.split('/')[0] for name in wanted)
+  if 'ema_params' in fields and not _of_field(stored, 'ema_params'):
+    raise _OtherModel(
+      f'{path} holds no EMA parameters (ema_params). Raw weights are no '
+      'substitute: their samples are worse. Use a checkpoint that cdm train '
+      'wrote.'
+    )
+  for field in fields:
+    have, want = _of_field(stored, field), _of_field(wanted, field)
+    for name in [*want, *sorted(have.keys() - want.keys())]:
+      if have.get(name) != want.get(name):
+        made_with = 'optimizer' if field == 'opt_state' else 'model'
+        raise _OtherModel(
+          f'{path} was made with another {made_with}. First difference: {name} '
+          f'is {_shown(have, name)} in the checkpoint and '
+          f'{_shown(want, name)} here. Use the config saved with it '
+          f'({path.parent.parent / CONFIG}), or another --workdir.'
+        )
+
+
+def _of_field(shapes, field):
+  return {k: v for k, v in shapes.items() if k.split('/')[0] == field}
+
+
+def _shown(shapes, name):
+  return list(shapes[name]) if name in shapes else 'absent'
+
+
+def _versions():
+  packages = ('cdm', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint')
+  found = {}
+  for package in packages:
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      found[package] = 'not installed'  # run from a checkout
+  return {'versions': found}
+
+
+def _silence_orbax():
+  """Drops Orbax's log lines: what goes wrong there is raised to us.
+
+  Otherwise one full disk prints the same traceback six times.
+  """
+  logger = logging.getLogger('absl')
+  if _not_orbax not in logger.filters:
+    logger.addFilter(_not_orbax)
+
+
+def _not_orbax(record):
+  return 'orbax' not in pathlib.PurePath(record.pathname).parts

@@ -1,0 +1,186 @@
+"""Places arrays on devices: one mesh, one table of rules.
+
+The mesh has three axes. `data` holds copies of the model, `fsdp` splits the
+batch as `data` does and may also split parameters, `tensor` splits parameters
+only. A single device is a mesh of one, so there is one code path.
+"""
+
+import math
+import re
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+AXES = ('data', 'fsdp', 'tensor')
+BATCH_AXES = ('data', 'fsdp')
+
+
+def make_mesh(*, data=-1, fsdp=1, tensor=1, devices=None):
+  """Arranges devices in a mesh with axes `data`, `fsdp` and `tensor`.
+
+  Args:
+    data: devices along `data`; -1 fills one axis with what is left.
+    fsdp: devices along `fsdp`, or -1.
+    tensor: devices along `tensor`, or -1.
+    devices: the devices to use; all of them by default.
+
+  Returns:
+    jax.sharding.Mesh.
+
+  Raises:
+    ValueError: if the axes do not multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else list(devices)
+  shape = _fill((data, fsdp, tensor), len(devices))
+  # Auto: the compiler places what the rules leave open.
+  axis_types = (AxisType.Auto,) * len(AXES)
+  return jax.make_mesh(shape, AXES, axis_types=axis_types, devices=devices)
+
+
+def _fill(shape, num_devices):
+  given = ', '.join(f'{a}={n}' for a, n in zip(AXES, shape, strict=True))
+  if shape.count(-1) > 1 or any(n < 1 and n != -1 for n in shape):
+    raise ValueError(
+      f'The mesh is {given}; every axis is at least 1, and at most one is -1 '
+      '(it takes the devices that are left).'
+    )
+  known = math.prod(n for n in shape if n != -1)
+  filled = tuple(num_devices // known if n == -1 else n for n in shape)
+  if math.prod(filled) != num_devices:
+    raise ValueError(
+      f'The mesh is {given}, and there are {num_devices} devices: the axes '
+      'must multiply to that number; put -1 in one of them to fill it.'
+    )
+  return filled
+
+
+def num_batch_shards(mesh):
+  """-> into how many parts the global batch is split."""
+  return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def num_processes(mesh):
+  """-> how many processes own devices of the mesh."""
+  return len({device.process_index for device in mesh.devices.flat})
+
+
+def check_batch(batch_size, mesh, *, accumulation=1):
+  """Raises ValueError unless the global batch divides over the mesh."""
+  shards = num_batch_shards(mesh)
+  unit = shards * accumulation
+  if accumulation < 1:
+    raise ValueError(f'accumulation is {accumulation}; it is at least 1.')
+  if batch_size > 0 and batch_size % unit == 0:
+    return
+  below = batch_size // unit * unit
+  near = f'{below} or {below + unit}' if below > 0 else f'{unit}'
+  parts = f'{shards} devices'
+  if accumulation > 1:
+    parts += f' times {accumulation} accumulated microbatches'
+  raise ValueError(
+    f'Global batch {batch_size} does not divide over {parts}; use a multiple '
+    f'of {unit}, e.g. {near}.'
+  )
+
+
+def batch_sharding(mesh):
+  """Splits axis 0 over `data` and `fsdp`; every other axis is whole."""
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh):
+  """A full copy on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def shard_batch(batch, mesh):
+  """Host batch -> global arrays.
+
+  Args:
+    batch: tree of NumPy arrays [b, ...], this process's share of the batch.
+    mesh: the mesh.
+
+  Returns:
+    The same tree of jax.Array [B, ...], split over `data` and `fsdp`.
+
+  Raises:
+    ValueError: if the global batch does not divide over the mesh.
+  """
+  size = jax.tree.leaves(batch)[0].shape[0] * num_processes(mesh)
+  check_batch(size, mesh)
+  sharding = batch_sharding(mesh)
+  if num_processes(mesh) > 1:
+    return jax.tree.map(
+      lambda x: jax.make_array_from_process_local_data(sharding, x), batch
+    )
+  return jax.device_put(batch, sharding)
+
+
+def parameter_name(path):
+  """Key path of a leaf -> its name, e.g. 'params/down_0/conv1/kernel'."""
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def state_sharding(abstract_state, mesh, rules=()):
+  """Shardings of a training state, found by name.
+
+  The first rule whose regex is found anywhere in the name of a leaf decides;
+  a leaf that no rule names is replicated. Names begin with the field of the
+  state, so `^ema_params/` or `^opt_state/` shards those alone and
+  `conv/kernel$` shards parameters, EMA and moments alike.
+
+  Args:
+    abstract_state: tree of things with a shape.
+    mesh: the mesh.
+    rules: ((regex, spec), ...) where a spec has an entry per array axis: None,
+      a mesh axis, or a tuple of mesh axes; missing entries are None.
+
+  Returns:
+    The same tree of NamedSharding.
+
+  Raises:
+    ValueError: if a spec names an unknown axis or does not fit a shape.
+  """
+  compiled = [(re.compile(regex), _spec(regex, s)) for regex, s in rules]
+
+  def place(path, leaf):
+    name = parameter_name(path)
+    for regex, spec in compiled:
+      if regex.search(name):
+        _check_spec(name, leaf.shape, spec, mesh)
+        return NamedSharding(mesh, PartitionSpec(*spec))
+    return replicated(mesh)
+
+  return jax.tree_util.tree_map_with_path(place, abstract_state)
+
+
+def _spec(regex, spec):
+  spec = tuple(tuple(s) if isinstance(s, list) else s for s in spec)
+  for axis in _axes_of(spec):
+    if axis not in AXES:
+      raise ValueError(
+        f'The sharding rule for {regex!r} names the mesh axis {axis!r}; '
+        f'known axes are {AXES}.'
+      )
+  return spec
+
+
+def _axes_of(spec):
+  for entry in spec:
+    if entry is not None:
+      yield from entry if isinstance(entry, tuple) else (entry,)
+
+
+def _check_spec(name, shape, spec, mesh):
+  if len(spec) > len(shape):
+    raise ValueError(
+      f'The sharding rule {spec} has {len(spec)} entries, but {name} has '
+      f'shape {list(shape)}.'
+    )
+  for size, entry in zip(shape, spec, strict=False):
+    parts = math.prod(mesh.shape[axis] for axis in _axes_of((entry,)))
+    if size % parts:
+      raise ValueError(
+        f'{name} has shape {list(shape)}: its axis of {size} does not divide '
+        f'over {parts} devices ({entry}).'
+      )

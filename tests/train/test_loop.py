@@ -1,0 +1,373 @@
+"""Runs that are stopped, killed, fed badly or diverge, and go on."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from train import tiny
+
+from cdm import checkpoint, report
+from cdm.train import loop, window
+
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory):
+  """A run of eight steps that nothing disturbed; lines at 3, 6 and 8."""
+  run = tiny.Run(tmp_path_factory.mktemp('uninterrupted'))
+  return run, run.train(8)
+
+
+def signal_at(index, signum=signal.SIGTERM):
+  """Sends this process a signal when batch `index` is read."""
+  return lambda i: os.kill(os.getpid(), signum) if i == index else None
+
+
+def test_resuming_changes_nothing(tmp_path, uninterrupted):
+  """8 = 2 + restore + 3 + restore + 3, bit for bit.
+
+  The stops fall between log lines and between checkpoints.
+  """
+  whole, expected = uninterrupted
+  trained = []
+  for stop_at in (2, 5, None):
+    run = tiny.Run(tmp_path)
+    stop = loop.Stop()
+
+    def counted(state, batch, stop=stop, stop_at=stop_at):
+      trained.append(np.asarray(batch['image']))
+      if len(trained) == stop_at:
+        stop.signum = signal.SIGTERM
+      return tiny.step()(state, batch)
+
+    outcome = run.train(8, step_fn=counted, stop=stop)
+    assert outcome.step == (stop_at or 8)
+  tiny.assert_same(outcome.state, expected.state)
+  assert run.record() == whole.record()
+  assert [row['step'] for row in run.record()] == [3, 6, 8]
+  for k, image in enumerate(trained):
+    np.testing.assert_array_equal(image, tiny.batch_at(k)['image'])
+  assert len(trained) == 8
+
+
+def test_the_saved_position_is_of_the_batches_trained_on(tmp_path):
+  """Reading ahead must not lose the batches that were read and not used."""
+  run = tiny.Run(tmp_path)
+  slow = tiny.step()
+
+  def step(state, batch):
+    time.sleep(0.1)  # the reader gets ahead as far as it may
+    return slow(state, batch)
+
+  run.train(2, step_fn=step)
+  assert len(run.batches.given) > 2
+  resumed = tiny.Run(tmp_path)
+  resumed.train(3)
+  assert resumed.batches.given[0] == 2
+
+
+@pytest.mark.parametrize(
+  ('signum', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_finishes_the_step_saves_and_has_its_own_code(
+  tmp_path, signum, code, capfd
+):
+  before = signal.getsignal(signum)
+  run = tiny.Run(tmp_path, batches=tiny.Batches(before=signal_at(5, signum)))
+  outcome = run.train(1000)
+  assert outcome.exit_code == code
+  assert 1 <= outcome.step <= 6
+  assert checkpoint.complete_steps(tmp_path)[-1] == outcome.step
+  assert signal.getsignal(signum) is before
+  assert 'finishing the step and saving' in capfd.readouterr().err
+
+
+def test_a_signal_does_not_wait_for_data_that_never_comes(tmp_path):
+  trained = threading.Semaphore(0)
+
+  def hang(index):
+    if index == 3:
+      for _ in range(3):
+        trained.acquire()
+      os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(2)
+
+  def step(state, batch):
+    trained.release()
+    return tiny.step()(state, batch)
+
+  run = tiny.Run(tmp_path, batches=tiny.Batches(before=hang))
+  assert run.train(1000, step_fn=step).step == 3
+  assert checkpoint.complete_steps(tmp_path)[-1] == 3
+
+
+def test_a_complete_run_is_left_alone_and_says_so(tmp_path, uninterrupted):
+  whole, expected = uninterrupted
+  record = whole.record()
+  again = tiny.Run(whole.workdir)
+  outcome = again.train(8)
+  assert outcome.exit_code == 0
+  assert again.batches.given == []
+  assert again.record() == record
+  tiny.assert_same(outcome.state, expected.state)
+
+
+def poison(at):
+  """A step whose loss and gradient are not finite from one step on."""
+
+  def step(state, batch):
+    number = int(state.step) + 1
+    state, scalars = tiny.step()(state, batch)
+    if number >= at:
+      nan = jnp.float32(np.nan)
+      scalars = scalars | {'grad_norm': nan, 'loss': nan}
+    return state, scalars
+
+  return step
+
+
+def test_nan_names_the_steps_and_leaves_the_last_good_checkpoint(tmp_path):
+  run = tiny.Run(tmp_path)
+  message = (
+    'loss is nan at step 5 .found at step 6: steps 5 to 6 are lost.; '
+    'the last good checkpoint is step 4'
+  )
+  with pytest.raises(window.Diverged, match=message):
+    run.train(100, step_fn=poison(5), log_every=50, save_every=2)
+  assert checkpoint.complete_steps(tmp_path) == [2, 4]
+  # And from there it goes on, with the very batch that comes next.
+  resumed = tiny.Run(tmp_path)
+  assert resumed.train(6).step == 6
+  assert resumed.batches.given[0] == 4
+
+
+def test_nan_before_the_first_checkpoint_saves_none(tmp_path):
+  with pytest.raises(window.Diverged, match='no checkpoint was saved before'):
+    tiny.Run(tmp_path).train(100, step_fn=poison(1), log_every=3, save_every=9)
+  assert checkpoint.complete_steps(tmp_path) == []
+  assert tiny.Run(tmp_path).record() == []
+
+
+def test_nan_in_the_last_steps_is_not_saved_either(tmp_path):
+  with pytest.raises(window.Diverged, match='at step 3'):
+    tiny.Run(tmp_path).train(3, step_fn=poison(3), log_every=9, save_every=2)
+  assert checkpoint.complete_steps(tmp_path) == [2]
+
+
+def test_a_real_overflow_is_noticed(tmp_path):
+  """Not the scalars but the data are bad here: the gradient overflows."""
+
+  def step(state, batch):
+    big = state.params['up']['kernel'] * (1e38 if int(state.step) == 2 else 1)
+    params = {**state.params, 'up': {**state.params['up'], 'kernel': big}}
+    return tiny.step()(state.replace(params=params), batch)
+
+  with pytest.raises(window.Diverged, match='is (inf|nan) at step 3'):
+    tiny.Run(tmp_path).train(100, step_fn=step, log_every=4)
+
+
+def test_data_that_ends_early_says_what_to_do(tmp_path):
+  run = tiny.Run(tmp_path, batches=tiny.Batches(end=2))
+  with pytest.raises(ValueError, match='data ended .* repeat=True'):
+    run.train(5)
+
+
+def test_an_error_in_the_data_arrives_as_it_was_raised(tmp_path):
+  def fail(index):
+    if index == 3:
+      raise KeyError('shard-00017')
+
+  run = tiny.Run(tmp_path, batches=tiny.Batches(before=fail))
+  with pytest.raises(KeyError, match='shard-00017') as caught:
+    run.train(10)
+  assert any(frame.name == 'fail' for frame in caught.traceback)
+  assert checkpoint.complete_steps(tmp_path) == [2]  # completed on the way out
+
+
+def test_a_batch_that_does_not_divide_is_refused(tmp_path):
+  run = tiny.Run(tmp_path, batches=tiny.Batches(size=12))
+  with pytest.raises(ValueError, match='Global batch 12 .* 8 or 16'):
+    run.train(2)
+
+
+def test_time_spent_waiting_for_data_is_seen(tmp_path):
+  slow = tiny.Batches(before=lambda _: time.sleep(0.1))
+  tiny.Run(tmp_path, batches=slow).train(12, log_every=6, save_every=12)
+  row = report.read_scalars(tmp_path / report.SCALARS)[-1]
+  assert row['data_wait_fraction'] > 0.5
+  assert row['step_seconds'] > 0.08
+  rate = tiny.BATCH / row['step_seconds']
+  assert row['images_per_second'] == pytest.approx(rate)
+
+
+def test_samples_and_evaluation_come_from_the_average(tmp_path):
+  seen = []
+
+  def draw(ema_params):
+    seen.append(np.asarray(ema_params['up']['kernel']).copy())
+    return np.full((4, 4, 3), len(seen), np.uint8)
+
+  def evaluate(ema_params):
+    return {'eval_loss': float(jnp.sum(ema_params['up']['bias'] ** 2))}
+
+  run = tiny.Run(tmp_path)
+  outcome = run.train(
+    5,
+    sample_every_steps=2,
+    draw_samples=draw,
+    evaluate_every_steps=5,
+    evaluate=evaluate,
+  )
+  grids = sorted(p.name for p in (tmp_path / 'grids').iterdir())
+  assert grids == [f'samples_0000000{k}.png' for k in (2, 4, 5)]
+  last = np.asarray(Image.open(tmp_path / 'grids' / grids[-1]))
+  assert (last == 3).all()
+  ema = np.asarray(outcome.state.ema_params['up']['kernel'])
+  np.testing.assert_array_equal(seen[-1], ema)
+  assert not np.array_equal(ema, outcome.state.params['up']['kernel'])
+  rows = [r for r in run.record() if 'eval_loss' in r]
+  assert [r['step'] for r in rows] == [5]
+  assert rows[0]['eval_loss'] == evaluate(outcome.state.ema_params)['eval_loss']
+
+
+def test_a_run_continues_on_another_mesh(tmp_path, uninterrupted):
+  _, expected = uninterrupted
+  tiny.Run(tmp_path, shape=(8, 1, 1)).train(4)
+  outcome = tiny.Run(tmp_path, shape=(1, 1, 1)).train(8)
+  assert len(outcome.state.params['up']['kernel'].devices()) == 1
+  tiny.assert_same(outcome.state, expected.state, rtol=1e-3, atol=1e-5)
+
+
+def test_it_fits_the_data(tmp_path):
+  """Sixteen images through eight features: the loss falls by a third."""
+  run = tiny.Run(tmp_path, batches=tiny.Batches())
+  run.batches.set_state({'next': 0})
+  fixed = tiny.batch_at(0)
+  run.batches.__class__ = type(
+    'Fixed', (tiny.Batches,), {'__next__': lambda self: fixed}
+  )
+  run.train(
+    150, step_fn=tiny.step(tiny.noiseless), log_every=10, save_every=200
+  )
+  losses = [row['loss'] for row in run.record()]
+  assert losses[-1] < 0.67 * losses[0]
+
+
+SCRIPT = """
+import sys, time, signal
+sys.path[:0] = [{root!r}, {tests!r}]
+import conftest
+from train import tiny
+slow = tiny.Batches(before=lambda i: time.sleep(0.2))
+{body}
+"""
+
+
+def spawn(workdir, body):
+  code = SCRIPT.format(root=str(TESTS.parent), tests=str(TESTS), body=body)
+  return subprocess.Popen(
+    [sys.executable, '-c', code, str(workdir)],
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def wait_for(condition, process, seconds=60):
+  end = time.monotonic() + seconds
+  while not condition():
+    assert process.poll() is None, process.stderr.read()
+    assert time.monotonic() < end
+    time.sleep(0.01)
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, uninterrupted):
+  """SIGKILL somewhere beyond the second checkpoint; then to the end."""
+  whole, expected = uninterrupted
+  killed = spawn(tmp_path, 'tiny.Run(sys.argv[1], batches=slow).train(8)')
+  wait_for(lambda: len(checkpoint.complete_steps(tmp_path)) > 1, killed)
+  killed.kill()
+  killed.communicate()
+  assert checkpoint.complete_steps(tmp_path)[-1] < 8
+  resumed = tiny.Run(tmp_path)
+  tiny.assert_same(resumed.train(8).state, expected.state)
+  assert resumed.record() == whole.record()
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+  body = (
+    'def hang(state, batch):\n'
+    '  print("hanging", file=sys.stderr, flush=True)\n'
+    '  time.sleep(60)\n'
+    'tiny.Run(sys.argv[1], batches=slow).train(60, step_fn=hang)\n'
+  )
+  process = spawn(tmp_path, body)
+  for line in process.stderr:
+    if 'hanging' in line:
+      break
+  began = time.monotonic()
+  process.send_signal(signal.SIGINT)
+  for line in process.stderr:  # the first signal is answered
+    if 'finishing the step and saving' in line:
+      break
+  process.send_signal(signal.SIGINT)
+  assert process.wait(timeout=20) == 130
+  assert time.monotonic() - began < 5
+  assert 'ending at once' in process.stderr.read()
+  process.stderr.close()
+
+
+def test_the_compilation_cache_goes_where_it_is_told(tmp_path):
+  code = (
+    'import sys, jax\n'
+    'from cdm.train import loop\n'
+    'print(loop.enable_compilation_cache())\n'
+    'print(loop.enable_compilation_cache(sys.argv[1]))\n'
+    'jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)\n'
+    'jax.jit(lambda x: x @ x)(jax.numpy.ones((9, 9))).block_until_ready()\n'
+  )
+  env = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path / 'home')}
+  env.pop('JAX_COMPILATION_CACHE_DIR', None)
+  out = subprocess.run(
+    [sys.executable, '-c', code, str(tmp_path / 'told')],
+    env=env,
+    cwd=TESTS.parent,
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
+  assert out.split() == [str(tmp_path / 'home/cdm/xla'), str(tmp_path / 'told')]
+  assert any((tmp_path / 'told').iterdir())
+
+
+def test_a_window_continues_from_json_to_the_last_bit():
+  """Thirds do not add up exactly; order and precision must be kept."""
+  rows = [
+    {'loss': np.float32(1 / (k + 3)), 'grad_norm': np.float32(k / 7)}
+    for k in range(9)
+  ]
+  whole = window.Window()
+  for k, row in enumerate(rows):
+    whole.add(k, row)
+  whole.drain()
+  part = window.Window()
+  for k, row in enumerate(rows[:4]):
+    part.add(k, row)
+  part.drain()
+  rest = window.Window(json.loads(json.dumps(part.to_json())))
+  for k, row in enumerate(rows[4:]):
+    rest.add(k, row)
+  rest.drain(leave=2)
+  rest.drain()
+  assert rest.means() == whole.means()
+  truth = np.mean([np.float64(row['loss']) for row in rows])
+  assert whole.means()['loss'] == pytest.approx(truth, rel=1e-15)

@@ -1,0 +1,98 @@
+"""The optimizer against Adam as published, in NumPy float64."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cdm.train import optimizer
+
+
+def adam(start, gradients, *, rates, clip, b1=0.9, b2=0.999, eps=1e-8):
+  """Kingma and Ba 2015, alg. 1, on one vector; clipping by Pascanu 2013."""
+  x, m, v = np.array(start, np.float64), 0.0, 0.0
+  for t, (g, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+    g = np.asarray(g, np.float64)
+    g = g * min(1.0, clip / np.linalg.norm(g))
+    m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+    x = x - rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+  return x
+
+
+def run(tx, start, gradients):
+  params = {'a': jnp.asarray(start[:2]), 'b': jnp.asarray(start[2:])}
+  opt_state = tx.init(params)
+  for g in gradients:
+    grads = {'a': jnp.asarray(g[:2]), 'b': jnp.asarray(g[2:])}
+    updates, opt_state = tx.update(grads, opt_state, params)
+    params = {k: params[k] + updates[k] for k in params}
+  return np.concatenate([params['a'], params['b']])
+
+
+def test_it_is_adam_with_linear_warm_up_and_global_clipping():
+  rng = np.random.default_rng(0)
+  # Norms on both sides of the limit: Adam forgives a scale that all share.
+  gradients = rng.normal(size=(12, 5)) * np.geomspace(0.05, 20, 12)[:, None]
+  gradients = gradients.astype(np.float32)
+  start = rng.normal(size=5).astype(np.float32)
+  rates = 0.1 * np.minimum(1.0, np.arange(1, 13) / 4)
+  tx = optimizer.make_optimizer(learning_rate=0.1, warmup_steps=4, clip_norm=1)
+  mine = run(tx, start, gradients)
+  truth = adam(start, gradients, rates=rates, clip=1.0)
+  # float32 knows 1 - 0.999 to 5e-5 only, which is a part of the first rates.
+  np.testing.assert_allclose(mine, truth, rtol=0, atol=1e-5)
+  np.testing.assert_allclose(tx.learning_rate(jnp.arange(12)), rates, rtol=1e-6)
+  unclipped = adam(start, gradients, rates=rates, clip=np.inf)
+  assert np.abs(mine - unclipped).max() > 1e-2
+
+
+def test_the_rate_stays_after_warm_up_unless_it_decays_as_a_cosine():
+  fields = dict(learning_rate=2.0, warmup_steps=10, num_steps=110)
+  steps = np.array([0, 9, 10, 60, 110, 200])
+  constant = optimizer.make_optimizer(**fields)
+  cosine = optimizer.make_optimizer(**fields, decay='cosine')
+  np.testing.assert_allclose(
+    constant.learning_rate(steps), [0.2, 2, 2, 2, 2, 2], rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    cosine.learning_rate(steps), [0.2, 2, 2, 1, 0, 0], rtol=1e-6, atol=1e-6
+  )
+
+
+def test_without_warm_up_the_first_step_has_the_whole_rate():
+  tx = optimizer.make_optimizer(learning_rate=3e-4)
+  np.testing.assert_allclose(tx.learning_rate(0), 3e-4, rtol=1e-6)
+
+
+def test_weight_decay_pulls_kernels_and_spares_biases():
+  tx = optimizer.make_optimizer(
+    learning_rate=0.1, kind='adamw', weight_decay=0.5
+  )
+  params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}
+  zero = {'kernel': jnp.zeros((2, 2)), 'bias': jnp.zeros(2)}
+  updates, _ = tx.update(zero, tx.init(params), params)
+  np.testing.assert_allclose(updates['kernel'], -0.05, rtol=1e-6)
+  np.testing.assert_array_equal(updates['bias'], 0.0)
+
+
+def test_moments_are_float32_whatever_the_gradients_are():
+  tx = optimizer.make_optimizer(learning_rate=0.1, clip_norm=1.0)
+  params = {'w': jnp.ones(3)}
+  _, moments, *_ = tx.init(params)
+  assert moments.mu['w'].dtype == moments.nu['w'].dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    (dict(kind='adan'), "kind is 'adan'; known kinds are"),
+    (dict(decay='step'), "decay is 'step'; known are"),
+    (dict(decay='cosine'), 'needs a longer num_steps, got None'),
+    (dict(decay='cosine', warmup_steps=9, num_steps=9), 'got 9'),
+    (dict(clip_norm=0.0), 'positive number, or None'),
+    (dict(warmup_steps=-1), 'use 0 or more'),
+    (dict(weight_decay=0.1), "use kind='adamw'"),
+  ],
+)
+def test_a_field_that_does_not_fit_is_named(fields, message):
+  with pytest.raises(ValueError, match=message):
+    optimizer.make_optimizer(learning_rate=1e-3, **fields)

@@ -1,0 +1,200 @@
+"""One update: its arithmetic, its randomness, and the mesh under it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from train import tiny
+
+from cdm import sharding
+from cdm.train import state, step
+
+
+def fresh(mesh, rules=()):
+  return state.init_state(
+    tiny.init, tiny.adam(), key=jax.random.key(0), mesh=mesh, rules=rules
+  )
+
+
+def place(index, mesh):
+  return sharding.shard_batch(tiny.batch_at(index), mesh)
+
+
+def run(step_fn, mesh, steps=3, rules=()):
+  now, rows = fresh(mesh, rules), []
+  for i in range(steps):
+    now, scalars = step_fn(now, place(i, mesh))
+    rows.append(jax.device_get(scalars))
+  return now, rows
+
+
+def test_a_step_of_linear_regression_is_the_one_computed_by_hand():
+  """loss = mean (x w - y)^2 over a batch that eight devices share."""
+  rng = np.random.default_rng(1)
+  x, y = rng.normal(size=(16, 3)), rng.normal(size=16)
+  y[5] += 40  # one device alone would clip; the mean must be clipped instead
+  w = np.array([0.5, -1.0, 2.0])
+
+  def loss(params, batch, *, key, train):
+    assert train
+    return (batch['x'] @ params['w'] - batch['y']) ** 2, {}
+
+  mesh, tx = tiny.mesh(8), tiny.adam(warmup_steps=0, clip_norm=1.0)
+  start = state.init_state(
+    lambda key: {'w': jnp.asarray(w, jnp.float32)},
+    tx,
+    key=jax.random.key(0),
+    mesh=mesh,
+  )
+  batch = {'x': x.astype(np.float32), 'y': y.astype(np.float32)}
+  update = step.make_step(loss, tx, mesh=mesh, ema_decay=0.9)
+  after, scalars = update(start, sharding.shard_batch(batch, mesh))
+
+  residual = x @ w - y
+  g = 2 * (residual[:, None] * x).mean(axis=0)
+  clipped = g * min(1.0, 1.0 / np.linalg.norm(g))
+  w_1 = w - 1e-2 * clipped / (np.abs(clipped) + 1e-8)  # Adam's first step
+  assert np.linalg.norm(g) > 1.0
+  np.testing.assert_allclose(scalars['loss'], (residual**2).mean(), rtol=1e-5)
+  np.testing.assert_allclose(scalars['grad_norm'], np.linalg.norm(g), rtol=1e-5)
+  np.testing.assert_allclose(after.params['w'], w_1, rtol=1e-6)
+  np.testing.assert_allclose(
+    after.opt_state[1].mu['w'], 0.1 * clipped, rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    scalars['param_norm'], np.linalg.norm(w_1), rtol=1e-6
+  )
+  np.testing.assert_allclose(scalars['learning_rate'], 1e-2, rtol=1e-6)
+  # Warm-up: the first update of the average keeps a tenth of the start.
+  np.testing.assert_allclose(
+    after.ema_params['w'], 0.1 * w + 0.9 * w_1, rtol=1e-6
+  )
+  assert int(after.step) == 1
+
+
+def test_every_step_draws_fresh_noise():
+  mesh, update = tiny.mesh(8), tiny.step()
+  now, noise = fresh(mesh), []
+  for _ in range(4):
+    now, scalars = update(now, place(0, mesh))  # the same batch every time
+    noise.append(float(scalars['noise']))
+  assert len(set(noise)) == 4
+
+
+def test_the_same_state_and_batch_give_the_same_next_state():
+  mesh, update = tiny.mesh(8), tiny.step()
+  first, rows = run(update, mesh)
+  second, again = run(update, mesh)
+  tiny.assert_same(first, second)
+  assert [r['loss'] for r in rows] == [r['loss'] for r in again]
+
+
+@pytest.mark.parametrize(
+  ('shape', 'rules'), [((1, 1, 1), ()), ((2, 2, 2), tiny.RULES)]
+)
+def test_the_mesh_changes_the_speed_not_the_numbers(shape, rules):
+  eight, rows = run(tiny.step(), tiny.mesh(8))
+  mesh = tiny.mesh(*shape)
+  placed = state.shardings_of(fresh(mesh, rules))
+  update = step.make_step(
+    tiny.loss, tiny.adam(), mesh=mesh, ema_decay=0.99, shardings=placed
+  )
+  other, others = run(update, mesh, rules=rules)
+  tiny.assert_same(eight, other, rtol=1e-4, atol=1e-6)
+  assert jax.tree.map(lambda x: x.sharding, other) == placed
+  for mine, theirs in zip(rows, others, strict=True):
+    np.testing.assert_allclose(mine['loss'], theirs['loss'], rtol=1e-5)
+    np.testing.assert_allclose(mine['noise'], theirs['noise'], rtol=1e-3)
+
+
+def test_accumulation_gives_what_the_whole_batch_gives():
+  mesh = tiny.mesh(4)
+  whole, rows = run(tiny.step(tiny.noiseless, (4, 1, 1)), mesh)
+  parts, others = run(tiny.step(tiny.noiseless, (4, 1, 1), 4), mesh)
+  tiny.assert_same(whole, parts, rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(
+    [r['loss'] for r in rows], [r['loss'] for r in others], rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    [r['grad_norm'] for r in rows], [r['grad_norm'] for r in others], rtol=1e-5
+  )
+
+
+def test_each_microbatch_draws_its_own_noise_and_sees_its_own_examples():
+  """The noise is fold_in(fold_in(key, step), i); every example comes once."""
+  mesh = tiny.mesh(2)
+
+  def loss(params, batch, *, key, train):
+    size = batch['label'].shape[0]
+    noise = jax.random.normal(key, (size,))
+    value = params['w'] * jnp.ones(size)
+    seen = (2.0 ** batch['label']).astype(jnp.float32)
+    return value, {'noise': noise, 'seen': seen}
+
+  tx = tiny.adam()
+  now = state.init_state(
+    lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(5), mesh=mesh
+  )
+  key = jax.random.fold_in(now.key, 0)
+  drawn = [
+    jax.random.normal(jax.random.fold_in(key, i), (4,)) for i in range(4)
+  ]
+  batch = {'label': np.arange(16, dtype=np.int32)}
+  update = step.make_step(loss, tx, mesh=mesh, ema_decay=0.9, accumulation=4)
+  _, scalars = update(now, sharding.shard_batch(batch, mesh))
+  np.testing.assert_allclose(scalars['noise'], np.mean(drawn), rtol=1e-5)
+  assert float(scalars['seen']) * 16 == 2**16 - 1
+
+
+def test_the_loss_is_reported_by_noise_level():
+  """Bins sum what np.histogram finds; empty ones count nothing."""
+  logsnr = np.array([-9, -7, -3, 0, 1, 1.5, 30, 40], np.float32)
+  losses = np.arange(1.0, 9.0, dtype=np.float32)
+
+  def loss(params, batch, *, key, train):
+    return params['w'] * batch['loss'], {'logsnr': batch['logsnr']}
+
+  mesh, tx = tiny.mesh(8), tiny.adam()
+  now = state.init_state(
+    lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(0), mesh=mesh
+  )
+  update = step.make_step(loss, tx, mesh=mesh, ema_decay=0.9)
+  batch = sharding.shard_batch({'loss': losses, 'logsnr': logsnr}, mesh)
+  _, scalars = update(now, batch)
+  edges = [-np.inf, -6, -2, 2, 6, np.inf]
+  totals, _ = np.histogram(logsnr, edges, weights=losses)
+  counts, _ = np.histogram(logsnr, edges)
+  found = [scalars[f'loss_at_logsnr/{name}'] for name in step.LEVEL_NAMES]
+  np.testing.assert_allclose([f.total for f in found], totals, rtol=1e-6)
+  np.testing.assert_allclose([f.count for f in found], counts)
+  assert 'logsnr' not in scalars
+
+
+def test_the_state_is_donated_and_nothing_is_held_twice():
+  mesh, update = tiny.mesh(8), tiny.step()
+  before = fresh(mesh)
+  # The average starts as a copy with memory of its own: donating it together
+  # with the parameters would fail otherwise.
+  assert before.params['up']['kernel'] is not before.ema_params['up']['kernel']
+  update(before, place(0, mesh))
+  assert before.params['up']['kernel'].is_deleted()
+  assert before.ema_params['up']['kernel'].is_deleted()
+
+
+def test_a_batch_that_cannot_be_accumulated_is_refused():
+  mesh = tiny.mesh(8)
+  update = tiny.step(tiny.noiseless, (8, 1, 1), 3)
+  with pytest.raises(ValueError, match='8 devices times 3 .* e.g. 24'):
+    update(fresh(mesh), place(0, mesh))
+
+
+def test_a_loss_that_averages_by_itself_is_refused():
+  mesh = tiny.mesh(8)
+
+  def loss(params, batch, *, key, train):
+    losses, scalars = tiny.noiseless(params, batch, key=key, train=train)
+    return losses.mean(), scalars
+
+  update = step.make_step(loss, tiny.adam(), mesh=mesh, ema_decay=0.9)
+  with pytest.raises(ValueError, match=r'one number per example, \[16\]'):
+    update(fresh(mesh), place(0, mesh))
