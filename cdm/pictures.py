@@ -1,0 +1,123 @@
+"""Picture files: written whole or not at all, read back exactly."""
+
+import io
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+
+def write_png(path, image):
+  """Writes uint8 [H, W, 3] as PNG; the file appears only when complete."""
+  path = pathlib.Path(path)
+  partial = path.with_name(f'.{path.name}.partial')
+  Image.fromarray(np.asarray(image)).save(partial, format='PNG')
+  os.replace(partial, path)
+
+
+def read_png(path):
+  """-> uint8 [H, W, 3]."""
+  with Image.open(path) as image:
+    return np.asarray(image.convert('RGB'))
+
+
+def png_bytes(image):
+  """-> the PNG file of uint8 [H, W, 3], as bytes."""
+  buffer = io.BytesIO()
+  Image.fromarray(np.asarray(image)).save(buffer, format='PNG')
+  return buffer.getvalue()
+
+
+def write_npz(path, images, *, shape, labels=None):
+  """Writes `arr_0` (and `arr_1`) one image at a time, as the ADM evaluator
+  reads it; memory stays that of one image.
+
+  Args:
+    path: of the .npz file; it appears only when complete.
+    images: iterable of uint8 [H, W, 3], as many as shape[0].
+    shape: (N, H, W, 3) of `arr_0`.
+    labels: int [N] for `arr_1`, or None to leave it out.
+
+  Raises:
+    ValueError: the images are not as many, or not as large, as `shape` says.
+  """
+  path = pathlib.Path(path)
+  partial = path.with_name(f'.{path.name}.partial')
+  header = {
+    'descr': np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
+    'fortran_order': False,
+    'shape': tuple(shape),
+  }
+  with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
+    with archive.open('arr_0.npy', 'w', force_zip64=True) as file:
+      np.lib.format.write_array_header_1_0(file, header)
+      count = 0
+      for image in images:
+        if image.shape != tuple(shape[1:]) or image.dtype != np.uint8:
+          raise ValueError(
+            f'Image {count} is {image.dtype} {image.shape}; all images of '
+            f'{path.name} must be uint8 {tuple(shape[1:])}.'
+          )
+        file.write(np.ascontiguousarray(image).tobytes())
+        count += 1
+    if count != shape[0]:
+      raise ValueError(
+        f'{count} images were given for {path.name}, {shape[0]} expected.'
+      )
+    if labels is not None:
+      with archive.open('arr_1.npy', 'w', force_zip64=True) as file:
+        np.lib.format.write_array(file, np.asarray(labels, np.int64))
+  os.replace(partial, path)
+
+
+def magnify(image, size):
+  """Nearest-neighbour magnification of uint8 [h, w, 3] to a side `size`."""
+  return np.asarray(
+    Image.fromarray(image).resize((size, size), Image.Resampling.NEAREST)
+  )
+
+
+def sheet(rows, *, names=None, heads=None, scale=1, gap=4):
+  """Lays pictures out in labelled rows.
+
+  Args:
+    rows: list of rows, each a list of uint8 [S, S, 3] pictures; None leaves a
+      gap of half a picture between groups.
+    names: label of each row, or None.
+    heads: label of each column (None entries are skipped), or None.
+    scale: integer magnification of every picture (nearest neighbour).
+    gap: pixels between pictures.
+
+  Returns:
+    uint8 [height, width, 3], on white.
+  """
+  side = next(p.shape[0] for row in rows for p in row if p is not None) * scale
+  font = ImageFont.load_default(size=max(12, min(16, side // 6)))
+  left = gap
+  if names is not None:
+    left += int(max(font.getlength(str(name)) for name in names)) + 2 * gap
+  top = gap + (int(font.size * 1.5) if heads is not None else 0)
+  columns = max(len(row) for row in rows)
+  steps = np.zeros(columns + 1, int)
+  widest = max(rows, key=len)
+  for i, picture in enumerate(widest):
+    steps[i + 1] = steps[i] + (gap * 3 if picture is None else side + gap)
+  width, height = left + steps[-1], top + len(rows) * (side + gap)
+  canvas = Image.new('RGB', (int(width), int(height)), 'white')
+  draw = ImageDraw.Draw(canvas)
+  for i, head in enumerate(heads or ()):
+    if head:
+      place = (left + steps[i], gap)
+      draw.text(place, str(head), fill='black', font=font)
+  for r, row in enumerate(rows):
+    y = top + r * (side + gap)
+    if names is not None:
+      place = (gap, y + side // 2 - font.size // 2)
+      draw.text(place, str(names[r]), fill='black', font=font)
+    for i, picture in enumerate(row):
+      if picture is not None:
+        tile = Image.fromarray(magnify(picture, side))
+        canvas.paste(tile, (int(left + steps[i]), y))
+  return np.asarray(canvas)

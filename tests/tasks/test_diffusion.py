@@ -1,0 +1,204 @@
+"""The diffusion task, against what a network that outputs zero must give.
+
+A fresh U-Net outputs exactly zero, so losses and samples have closed forms.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cdm import conditioning, images
+from cdm.cascade import image_keys
+from cdm.conditioning import Lowres
+from cdm.diffusion import losses, samplers, schedules
+from cdm.models.unet import UNet
+from cdm.tasks.diffusion import Objective, Sampling, diffusion
+
+SIZE = 8
+SCHEDULE = schedules.cosine(100)
+
+
+def network(**kw):
+  return UNet(features=8, multipliers=(1,), num_blocks=1, norm_groups=4, **kw)
+
+
+def task(net=None, lowres=None, spacing='10', clip='none', guidance=0.0, **kw):
+  sampling = Sampling(
+    run=functools.partial(samplers.ddim, eta=0.0),
+    grid=schedules.respaced(SCHEDULE, spacing=spacing),
+    clip=clip,
+    guidance_weight=guidance,
+  )
+  return diffusion(
+    net or network(),
+    SCHEDULE,
+    Objective(**kw),
+    sampling,
+    image_size=SIZE,
+    lowres=lowres,
+  )
+
+
+def batch(n=64, classes=1):
+  rng = np.random.default_rng(0)
+  x = rng.integers(0, 256, (n, SIZE, SIZE, 3), dtype=np.uint8)
+  return {'image': jnp.asarray(x), 'label': jnp.arange(n) % classes}
+
+
+def fresh(t):
+  return jax.jit(t.init)(jax.random.key(0))
+
+
+def loss_of(t, params, given, seed=0, train=True):
+  run = jax.jit(functools.partial(t.loss, train=train))
+  return run(params, given, key=jax.random.key(seed))
+
+
+def sample_of(t, params, **given):
+  stop = given.pop('stop_logsnr', None)
+  run = jax.jit(functools.partial(t.sample, stop_logsnr=stop))
+  return run(params, **given)
+
+
+@pytest.mark.parametrize(
+  ('levels', 'norm', 'expected'),
+  [('discrete', 2, 1.0), ('piecewise', 1, np.sqrt(2 / np.pi))],
+)
+def test_a_zero_network_has_the_loss_of_pure_noise(levels, norm, expected):
+  """E |eps|^p of a standard normal: 1 for p = 2, sqrt(2 / pi) for p = 1."""
+  t = task(norm=norm, levels=levels)
+  loss, scalars = loss_of(t, fresh(t), batch())
+  assert loss.shape == scalars['logsnr'].shape == (64,)
+  assert float(loss.mean()) == pytest.approx(expected, rel=0.02)
+
+
+def test_levels_are_drawn_one_per_example_and_stratified():
+  t = task()
+  _, scalars = loss_of(t, fresh(t), batch(100))
+  drawn = schedules.t_from_logsnr(SCHEDULE, scalars['logsnr'])
+  assert sorted(np.asarray(drawn).round().astype(int)) == list(range(100))
+
+
+def test_a_zero_residual_is_the_upsampled_input():
+  """x_0-prediction of the residual: no residual means u, exactly."""
+  lowres = Lowres(size=4)
+  t = task(lowres=lowres, prediction='x_0', residual_scale=0.1)
+  z = images.to_float(batch(3)['image'][:, :4, :4])
+  x = sample_of(t, fresh(t), keys=image_keys(0, np.arange(3)), lowres=z)
+  u = conditioning.upsample(z, SIZE, lowres)
+  np.testing.assert_allclose(x, u, atol=1e-6)
+
+
+def test_the_residual_target_is_the_residual():
+  """x_0-prediction of zero: the loss is the mean square of (x_0 - u) / s."""
+  lowres, scale = Lowres(size=4), 0.25
+  t = task(lowres=lowres, prediction='x_0', residual_scale=scale)
+  given = batch()
+  loss, _ = loss_of(t, fresh(t), given)
+  x_0 = images.to_float(given['image'])
+  u = conditioning.upsample(conditioning.downsample(x_0, lowres), SIZE, lowres)
+  expected = jnp.mean(((x_0 - u) / scale) ** 2, axis=(1, 2, 3))
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_clipping_keeps_a_residual_stage_inside_the_image_range():
+  lowres = Lowres(size=4)
+  t = task(lowres=lowres, clip='static', prediction='eps', residual_scale=1.0)
+  z = images.to_float(batch(3)['image'][:, :4, :4])
+  x = sample_of(t, fresh(t), keys=image_keys(0, np.arange(3)), lowres=z)
+  assert float(jnp.abs(x).max()) <= 1.0 + 1e-5
+
+
+def test_sampling_stops_where_it_is_told():
+  """DDIM with x_0 = 0 keeps eps, so x_s has standard deviation sigma_s."""
+  t = task(prediction='x_0')
+  keys = image_keys(0, np.arange(64))
+  stop = 0.4
+  x = sample_of(t, fresh(t), keys=keys, stop_logsnr=stop)
+  sigma = np.sqrt(1 / (1 + np.exp(stop)))
+  assert float(x.std()) == pytest.approx(sigma, rel=0.02)
+
+
+def test_an_image_depends_on_its_own_key_only():
+  t = task()
+  params, keys = fresh(t), image_keys(0, np.arange(4))
+  whole = sample_of(t, params, keys=keys)
+  one = sample_of(t, params, keys=keys[2:3])
+  np.testing.assert_allclose(one[0], whole[2], atol=1e-6)
+
+
+def test_a_dropped_label_trains_the_null_class_alone():
+  net = network(num_classes=3, null_class=True)
+  given = batch(16, classes=3)
+
+  def label_gradient(dropout):
+    t = task(net, label_dropout=dropout)
+    # The last layer is zero at first and would hide what lies before it.
+    params = jax.tree.map(
+      lambda p: p + 0.1 * jax.random.normal(jax.random.key(7), p.shape),
+      fresh(t),
+    )
+    grads = jax.jit(
+      jax.grad(
+        lambda p: t.loss(p, given, key=jax.random.key(0), train=True)[0].mean()
+      )
+    )(params)
+    return np.abs(grads['label']['embedding']).sum(axis=-1)
+
+  assert (label_gradient(1.0) > 0).tolist() == [False, False, False, True]
+  assert (label_gradient(0.0) > 0).tolist() == [True, True, True, False]
+
+
+def test_guidance_by_itself_changes_nothing():
+  """Without a label both sides are the null class: any weight is a no-op."""
+  net = network(num_classes=3, null_class=True)
+  keys = image_keys(0, np.arange(2))
+  plain = task(net, clip='static')
+  guided = task(net, clip='static', guidance=3.0)
+  params = fresh(plain)
+  np.testing.assert_allclose(
+    sample_of(plain, params, keys=keys),
+    sample_of(guided, params, keys=keys),
+    atol=1e-5,
+  )
+
+
+def test_evaluation_needs_no_dropout():
+  net = network(num_classes=3, null_class=True, dropout=0.5)
+  t = task(net, label_dropout=0.5)
+  params = fresh(t)
+  loss, _ = loss_of(t, params, batch(8, 3), train=False)
+  assert np.isfinite(loss).all()
+
+
+@pytest.mark.parametrize(
+  ('kw', 'message'),
+  [
+    (dict(loss='hybrid'), r'learns variances'),
+    (dict(net=network(learned_variance=True)), r"needs task\.loss='hybrid'"),
+    (
+      dict(
+        net=network(learned_variance=True),
+        loss='hybrid',
+        weighting=losses.min_snr,
+      ),
+      r'unweighted',
+    ),
+    (dict(label_dropout=0.1), r'no null class'),
+    (dict(guidance=1.0), r'no null class to be guided away from'),
+    (dict(residual_scale=0.1), r'no low-res input to take a residual from'),
+    (dict(norm=3), r'task\.norm is 3'),
+    (dict(levels='cosine'), r"task\.levels is 'cosine'"),
+    (dict(clip='hard'), r"sampler\.clip is 'hard'"),
+    (
+      dict(lowres=Lowres(size=4, augment='noise')),
+      r'model\.lowres_level is False',
+    ),
+  ],
+)
+def test_options_that_contradict_each_other_are_refused(kw, message):
+  with pytest.raises(ValueError, match=message):
+    task(**kw)

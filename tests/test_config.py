@@ -1,0 +1,123 @@
+"""Loading of configs and overrides: exact values in, clear errors out."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from cdm import config
+
+FILE = """
+from ml_collections import ConfigDict
+
+def get_config():
+  c = ConfigDict()
+  c.name = 'tiny'
+  c.train = dict(batch_size=8, num_steps=100, clip=None, rate=1e-3, on=True)
+  c.model = dict(multipliers=(1, 2))
+  c.stages = [dict(name='base', level=0.0), dict(name='sr', level=0.5)]
+  return c
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+  path = tmp_path / 'tiny.py'
+  path.write_text(FILE)
+  return path
+
+
+def load(path, **overrides):
+  return config.load(
+    path, [(k.replace('__', '.'), v) for k, v in overrides.items()]
+  )
+
+
+def test_overrides_keep_the_type_of_what_they_replace(path):
+  c = load(
+    path,
+    train__batch_size='16',
+    train__num_steps='1e4',
+    train__rate='1',
+    train__on='false',
+    train__clip='0.5',
+    model__multipliers='(1, 2, 4)',
+    name='3',
+  )
+  assert c.train.to_dict() == dict(
+    batch_size=16, num_steps=10_000, clip=0.5, rate=1.0, on=False
+  )
+  assert isinstance(c.train.num_steps, int)
+  assert isinstance(c.train.rate, float)
+  assert c.model.multipliers == (1, 2, 4)
+  assert c.name == '3'
+
+
+def test_a_stage_is_named_or_numbered(path):
+  c = load(path, stages__sr__level='0.25', stages__0__level='0.125')
+  assert [s['level'] for s in c.stages] == [0.125, 0.25]
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'message'),
+  [
+    ('train.batchsize', '8', r'did you mean config\.train\.batch_size\?'),
+    ('trian.batch_size', '8', r'did you mean config\.train\?'),
+    ('train.batch_size', 'many', r"is 8, of type int; 'many'"),
+    ('train.batch_size', '8.5', r'is 8, of type int'),
+    ('train.batch_size', 'True', r'of type bool'),
+    ('train.on', '2', r'takes True or False'),
+    ('train', '2', r'config\.train is a section'),
+    ('name.x', '2', r'config\.name is .tiny., not a section'),
+    ('stages.super.level', '1', r"config\.stages has no 'super'"),
+  ],
+)
+def test_a_wrong_override_is_named(path, key, value, message):
+  with pytest.raises(ValueError, match=message):
+    config.load(path, [(key, value)])
+
+
+def test_another_kind_empties_its_section(tmp_path):
+  path = tmp_path / 'kinds.py'
+  path.write_text(
+    'from ml_collections import ConfigDict\n'
+    'def get_config():\n'
+    '  return ConfigDict(dict(data=dict(kind="tfds", split="train")))\n'
+  )
+  given = [('data.kind', 'folder'), ('data.path', '/data/x')]
+  assert config.load(path, given).data.to_dict() == dict(
+    kind='folder', path='/data/x'
+  )
+  with pytest.raises(ValueError, match=r"has no 'path'"):
+    config.load(path, given[1:])
+
+
+def test_a_missing_file_names_the_nearest(path):
+  with pytest.raises(ValueError, match=r'Did you mean .*tiny\.py'):
+    config.load(path.with_name('tinny.py'))
+
+
+def test_a_file_without_get_config_is_refused(tmp_path):
+  (tmp_path / 'a.py').write_text('x = 1\n')
+  with pytest.raises(ValueError, match=r'defines no get_config'):
+    config.load(tmp_path / 'a.py')
+
+
+def test_a_loaded_config_is_locked(path):
+  with pytest.raises((AttributeError, KeyError)):
+    load(path).train.new_key = 1
+
+
+def test_plain_values_come_back_equal(path):
+  c = load(path)
+  back = config.from_json(config.to_json(c))
+  assert back.train == c.train
+  assert back.model.multipliers == (1, 2)
+  assert config.changes(c, back) == []
+
+
+def test_changes_name_every_leaf_that_differs():
+  old = ConfigDict(dict(a=1, s=dict(x=(1, 2), y=3)))
+  new = ConfigDict(dict(a=1, s=dict(x=(1, 4), y=3), b=2))
+  assert config.changes(old, new) == [
+    'config.b: absent -> 2',
+    'config.s.x: [1, 2] -> [1, 4]',
+  ]
