@@ -1,0 +1,217 @@
+"""What a network is and costs, without running it or allocating it.
+
+Parameters are counted from abstract shapes. Forward FLOPs are counted from
+the program that JAX traces, in multiply-adds of the two operations that hold
+nearly all of the work of a U-Net, a multiply-add being two FLOPs:
+
+  convolution   2 |output| |kernel window| C_in / groups
+  matmul        2 |output| |contracted axes|
+
+Padding counts as work; normalisations, activations, resampling without
+weights and additions count nothing.
+"""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+
+
+def describe_stage(
+  *, name, net, image_size, lowres_size=None, schedule=None, paper=None
+):
+  """Describes one stage of a cascade; no parameter is allocated.
+
+  Args:
+    name: what the stage is called.
+    net: a `models.unet.UNet`.
+    image_size: H = W of the stage's images.
+    lowres_size: h = w of its low-res input, None for a base.
+    schedule: JSON-able dict about noise levels, steps and sampler, passed on.
+    paper: JSON-able dict of what the paper reports, passed on.
+
+  Returns:
+    JSON-able dict: 'name', 'image_size', 'lowres_size', 'parameters' (int),
+    'parameters_by_block' ({first part of the parameter's name: int}),
+    'flops_per_image' (int, one forward pass of one image: a sampling step
+    without guidance), 'schedule', 'paper'.
+  """
+  params, flops = trace(net, image_size, lowres_size is not None)
+  by_block = {block: count(tree) for block, tree in params.items()}
+  return {
+    'name': name,
+    'image_size': image_size,
+    'lowres_size': lowres_size,
+    'parameters': sum(by_block.values()),
+    'parameters_by_block': by_block,
+    'flops_per_image': flops,
+    'schedule': dict(schedule or {}),
+    'paper': dict(paper or {}),
+  }
+
+
+def trace(net, image_size, has_lowres):
+  """-> (abstract parameters in the order of work, forward FLOPs per image)."""
+  image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+  noise = jax.ShapeDtypeStruct((1,), jnp.float32)
+  given = {}
+  if net.num_classes is not None:
+    given['label'] = jax.ShapeDtypeStruct((1,), jnp.int32)
+  if has_lowres:
+    given['lowres'] = image
+  if net.lowres_level:
+    given['lowres_level'] = noise
+
+  order = []
+
+  def first_pass(key, x, noise, given):
+    made = net.init_with_output(key, x, noise, train=False, **given)
+    order.extend(made[1]['params'])  # A tree that leaves JAX is sorted.
+    return made
+
+  # One trace gives both: initializers draw random numbers and multiply
+  # nothing, so what this program multiplies is the forward pass alone.
+  program, (_, variables) = jax.make_jaxpr(first_pass, return_shape=True)(
+    jax.eval_shape(lambda: jax.random.key(0)), image, noise, given
+  )
+  params = {name: variables['params'][name] for name in order}
+  return params, flops_of(program)
+
+
+def count(tree):
+  """-> int, the number of scalars in a tree of (abstract) arrays."""
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def flops_of(program):
+  """-> int, FLOPs of the convolutions and matmuls in a jaxpr, nested ones too.
+
+  Args:
+    program: what `jax.make_jaxpr(f)(...)` returns.
+
+  Raises:
+    ValueError: it holds a loop whose number of turns is not in the program.
+  """
+  total = 0
+  for eqn in getattr(program, 'jaxpr', program).eqns:
+    kind = eqn.primitive.name
+    if kind == 'conv_general_dilated':
+      total += convolution_flops(eqn)
+    elif kind == 'dot_general':
+      total += matmul_flops(eqn)
+    elif kind == 'while':
+      raise ValueError(
+        'The program has a while loop, whose number of turns is not known '
+        'before it runs; use jax.lax.scan, whose length is.'
+      )
+    elif kind == 'cond':  # The dearest branch: an upper bound.
+      total += max(flops_of(branch) for branch in eqn.params['branches'])
+    else:
+      turns = eqn.params['length'] if kind == 'scan' else 1
+      total += turns * sum(map(flops_of, inner_programs(eqn)))
+  return total
+
+
+def inner_programs(eqn):
+  """-> the jaxprs that an equation calls: jit, scan, remat, custom_jvp, ..."""
+  return [value for value in eqn.params.values() if hasattr(value, 'eqns')]
+
+
+def convolution_flops(eqn):
+  """FLOPs of one convolution; zeros of padding or dilation count as work."""
+  kernel = eqn.invars[1].aval.shape
+  out_features = kernel[eqn.params['dimension_numbers'].rhs_spec[0]]
+  per_output = math.prod(kernel) // out_features  # window, C_in / groups
+  return 2 * math.prod(eqn.outvars[0].aval.shape) * per_output
+
+
+def matmul_flops(eqn):
+  """FLOPs of one dot_general, batched or not."""
+  (contracted, _), _ = eqn.params['dimension_numbers']
+  lhs = eqn.invars[0].aval.shape
+  per_output = math.prod(lhs[axis] for axis in contracted)
+  return 2 * math.prod(eqn.outvars[0].aval.shape) * per_output
+
+
+def format_stages(stages, *, title=''):
+  """-> text: a table of the stages, then the blocks and numbers of each.
+
+  Args:
+    stages: what `describe_stage` returned, in order.
+    title: a line to put on top.
+  """
+  rows = [('stage', 'image', 'low-res', 'parameters', 'FLOPs per image')]
+  for stage in stages:
+    rows.append(
+      (
+        stage['name'],
+        f'{stage["image_size"]}',
+        '-' if stage['lowres_size'] is None else f'{stage["lowres_size"]}',
+        f'{stage["parameters"]:,}',
+        si(stage['flops_per_image'], 'FLOP'),
+      )
+    )
+  lines = [title, ''] if title else []
+  lines += columns(rows)
+  for stage in stages:
+    lines += ['', stage['name']]
+    lines += section('schedule', stage['schedule'])
+    blocks = {
+      block: f'{n:>13,}  {n / max(stage["parameters"], 1):6.1%}'
+      for block, n in by_level(stage['parameters_by_block']).items()
+    }
+    lines += section('parameters by block (--json: one by one)', blocks)
+    lines += section('paper', stage['paper'])
+  return '\n'.join(lines)
+
+
+def by_level(blocks):
+  """{block: n} -> the same with the blocks of one level added up.
+
+  'down_64_block_0', 'down_64_attention_0', 'down_64_to_32' become 'down_64'.
+  """
+  levels = {}
+  for block, n in blocks.items():
+    found = re.match(r'(mid|(?:down|up)_[0-9x]+)_', block)
+    level = found[1] if found else block
+    levels[level] = levels.get(level, 0) + n
+  return levels
+
+
+def section(title, values):
+  """-> indented lines 'key  value' under a title; none if there are none."""
+  if not values:
+    return []
+  rows = [(f'    {key}', plain(value)) for key, value in values.items()]
+  return [f'  {title}', *columns(rows)]
+
+
+def columns(rows):
+  """-> one line per row, cells of a column aligned."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return [
+    '  '.join(
+      cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+    ).rstrip()
+    for row in rows
+  ]
+
+
+def plain(value):
+  """-> a value as people write it: 550,000,000; 2.68e-05; text as it is."""
+  if isinstance(value, int) and not isinstance(value, bool):
+    return f'{value:,}'
+  if isinstance(value, dict):
+    return ', '.join(f'{key} {plain(each)}' for key, each in value.items())
+  return str(value)
+
+
+def si(number, unit):
+  """-> '1.23 GFLOP' and the like: three digits and a prefix."""
+  for prefix, size in (('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3)):
+    if number >= size:
+      value = number / size
+      digits = f'{value:.3g}' if value < 100 else f'{value:.0f}'
+      return f'{digits} {prefix}{unit}'
+  return f'{number} {unit}'

@@ -1,0 +1,128 @@
+"""Smoke test, 8 -> 16: as `smoke`, with all that a later stage can have.
+
+  cdm train --config=configs/smoke_sr.py --workdir=DIR
+
+Hardware: any CPU, seconds. Every number is ours and chosen for speed; the
+pictures are noise.
+Parameters: 218,844.
+Paper: none.
+Ours: not a result.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+  c = ConfigDict()
+  c.name = 'smoke_sr'
+  c.seed = 0
+
+  c.train_data = dict(
+    kind='synthetic', image_size=16, num_images=256, num_classes=4, seed=0
+  )
+  c.eval_data = dict(
+    kind='synthetic', image_size=16, num_images=64, num_classes=4, seed=1
+  )
+
+  c.pipeline = dict(
+    image_size=16,
+    crop='center',
+    filter='area',
+    min_side=0,
+    flip=False,
+    worker_count=0,
+    max_skip_fraction=0.01,  # of unreadable images
+  )
+
+  c.schedule = dict(kind='cosine', num_steps=64, offset=0.008, max_beta=0.999)
+
+  c.lowres = dict(
+    size=8,
+    downsample='area',
+    upsample='bicubic',
+    augment='noise',
+    max_level=0.2,
+    noise_schedule='cosine',
+    num_levels=None,
+  )
+
+  c.model = dict(
+    features=16,
+    multipliers=(1, 2),
+    num_blocks=1,
+    attention_resolutions=(4,),
+    num_heads=2,
+    head_features=None,
+    dropout=0.0,
+    resample='biggan',
+    embedding='film',
+    skip_rescale=False,
+    num_classes=4,
+    null_class=True,
+    condition_on='logsnr',
+    condition_scale=1000.0,
+    lowres_level=True,
+    learned_variance=False,
+    patch_size=2,
+    norm_groups=8,
+    norm_eps=1e-5,
+    dtype='float32',
+    remat=False,
+  )
+
+  c.task = dict(
+    kind='diffusion',
+    prediction='v',
+    target=None,
+    levels='discrete',
+    loss='simple',
+    norm=2,
+    weighting='none',
+    vb_weight=0.001,
+    vb_rescale=False,
+    residual_scale=0.2,
+    label_dropout=0.1,
+  )
+
+  c.sampler = dict(
+    kind='ddim',
+    eta=0.0,
+    grid=dict(kind='respaced', spacing='4'),
+    clip='static',
+    clip_percentile=99.5,  # of 'dynamic'
+    guidance_weight=0.0,
+    guidance_interval=None,
+  )
+
+  c.optimizer = dict(
+    kind='adam',
+    learning_rate=2e-3,
+    warmup_steps=2,
+    decay='constant',
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    weight_decay=0.0,
+    clip_norm=1.0,
+  )
+
+  c.ema = dict(decay=0.9, warmup=True)
+
+  c.train = dict(
+    batch_size=8,
+    num_steps=8,
+    accumulation=1,
+    log_every_steps=2,
+    save_every_steps=4,
+    keep_checkpoints=2,  # the last ones, and
+    keep_every_steps=0,  # none besides
+    sample_every_steps=8,
+    num_samples=4,
+  )
+
+  c.mesh = dict(data=-1, fsdp=1, tensor=1)
+
+  c.paper = dict(
+    source='none: for tests',
+  )
+  return c

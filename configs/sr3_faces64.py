@@ -1,0 +1,130 @@
+"""SR3's face cascade, 64x64 base: unconditional DDPM on FFHQ.
+
+  cdm train --config=configs/sr3_faces64.py --workdir=DIR
+
+Data: train on FFHQ, 70,000 images of 1024 px in one folder, given with
+--config.train_data.path=DIR; judge on CelebA-HQ. The cascade starts from an
+unconditional DDPM at 64x64 ([SR3]); its sizes were not read. These are DDPM's
+of CIFAR-10 (UNVERIFIED), a level added.
+Hardware: not stated in the paper. Parameters, EMA, Adam and gradients take 20
+bytes per parameter, 1.38 GB.
+Parameters: 68,793,091 (the paper states none).
+Paper: pictures only.
+Ours: not yet run.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+  c = ConfigDict()
+  c.name = 'sr3_faces64'
+  c.seed = 0
+
+  c.train_data = dict(kind='folder', path='data/ffhq', class_names=())
+  c.eval_data = dict(
+    kind='tfds', name='celeb_a_hq/256', split='train', data_dir=None
+  )
+
+  c.pipeline = dict(
+    image_size=64,
+    crop='center',  # largest central square: ours
+    filter='area',  # ours
+    min_side=0,
+    flip=True,  # [DDPM] (UNVERIFIED)
+    worker_count=16,
+    max_skip_fraction=0.01,  # of unreadable images
+  )
+
+  c.schedule = dict(  # [DDPM]
+    kind='linear', num_steps=1000, beta_min=1e-4, beta_max=0.02
+  )
+
+  c.lowres = None
+
+  c.model = dict(
+    # DDPM's of CIFAR-10 (UNVERIFIED); the last multiplier is 4: ours.
+    features=128,
+    multipliers=(1, 2, 2, 4),
+    num_blocks=2,
+    attention_resolutions=(16,),
+    num_heads=1,
+    head_features=None,
+    # UNVERIFIED, as above.
+    dropout=0.1,
+    resample='conv',
+    embedding='additive',
+    skip_rescale=False,
+    num_classes=None,
+    null_class=False,
+    condition_on='t',
+    condition_scale=1.0,
+    lowres_level=False,
+    learned_variance=False,
+    patch_size=1,
+    norm_groups=32,
+    norm_eps=1e-5,
+    # Ours; parameters, EMA and Adam stay float32.
+    dtype='bfloat16',
+    remat=False,
+  )
+
+  c.task = dict(
+    kind='diffusion',
+    prediction='eps',
+    target=None,
+    levels='discrete',
+    loss='simple',
+    norm=2,
+    weighting='none',
+    vb_weight=0.001,
+    vb_rescale=False,
+    residual_scale=None,
+    label_dropout=0.0,
+  )
+
+  c.sampler = dict(
+    kind='ancestral',
+    variance='beta',
+    grid=dict(kind='full'),
+    clip='static',
+    clip_percentile=99.5,  # of 'dynamic'
+    guidance_weight=0.0,
+    guidance_interval=None,
+  )
+
+  c.optimizer = dict(
+    # Rate, warm-up and clipping: DDPM's of CIFAR-10 (UNVERIFIED).
+    kind='adam',
+    learning_rate=2e-4,
+    warmup_steps=5_000,
+    decay='constant',
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    weight_decay=0.0,
+    clip_norm=1.0,
+  )
+
+  # [DDPM] (UNVERIFIED). Warm-up: ours.
+  c.ema = dict(decay=0.9999, warmup=True)
+
+  c.train = dict(
+    # Batch and steps: DDPM's of CIFAR-10 (UNVERIFIED).
+    batch_size=128,
+    num_steps=800_000,
+    accumulation=1,
+    log_every_steps=100,
+    save_every_steps=5_000,
+    keep_checkpoints=3,  # the last ones, and
+    keep_every_steps=100_000,
+    sample_every_steps=20_000,
+    num_samples=16,
+  )
+
+  c.mesh = dict(data=-1, fsdp=1, tensor=1)
+
+  c.paper = dict(
+    source='[SR3], pictures only',
+  )
+  return c

@@ -1,0 +1,137 @@
+"""SR3's cascade, 64x64 base: class-conditional Improved DDPM on ImageNet.
+
+  cdm train --config=configs/sr3_imagenet64.py --workdir=DIR
+
+SR3's cascade to 256 starts from a class-conditional Improved DDPM at 64x64
+([SR3]); these are Improved DDPM's own flags for that model.
+Data: ImageNet as tensorflow-datasets' `imagenet2012` (README, "ImageNet"):
+largest central square, area resize; labels 0 to 999.
+Hardware: not stated. Parameters, EMA, Adam and gradients take 20 bytes per
+parameter, 5.46 GB.
+Parameters: 273,049,350 (Improved DDPM states 270M).
+Paper: FID 2.92 to training images (Improved DDPM, in [CDM] tab. 1).
+Ours: not yet run.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+  c = ConfigDict()
+  c.name = 'sr3_imagenet64'
+  c.seed = 0
+
+  c.train_data = dict(
+    kind='tfds', name='imagenet2012', split='train', data_dir=None
+  )
+  c.eval_data = dict(
+    kind='tfds', name='imagenet2012', split='validation', data_dir=None
+  )
+
+  c.pipeline = dict(
+    image_size=64,
+    crop='center',  # largest central square: ours
+    filter='area',  # ours
+    min_side=0,
+    flip=False,
+    worker_count=16,
+    max_skip_fraction=0.01,  # of unreadable images
+  )
+
+  # Improved DDPM's flags for this model.
+  c.schedule = dict(kind='cosine', num_steps=4000, offset=0.008, max_beta=0.999)
+
+  c.lowres = None
+
+  c.model = dict(
+    # Improved DDPM's flags for class-conditional ImageNet-64 (its README).
+    features=192,
+    multipliers=(1, 2, 3, 4),
+    num_blocks=3,
+    attention_resolutions=(16, 8),
+    num_heads=4,
+    head_features=None,
+    # None in Improved DDPM's flags for this model.
+    dropout=0.0,
+    resample='conv',
+    embedding='film',
+    skip_rescale=False,
+    num_classes=1000,
+    null_class=False,
+    condition_on='t',
+    # t itself, 0 to 3999: rescale_timesteps False.
+    condition_scale=1.0,
+    lowres_level=False,
+    learned_variance=True,
+    patch_size=1,
+    norm_groups=32,
+    norm_eps=1e-5,
+    # Ours; parameters, EMA and Adam stay float32.
+    dtype='bfloat16',
+    remat=False,
+  )
+
+  c.task = dict(
+    kind='diffusion',
+    prediction='eps',
+    target=None,
+    levels='discrete',
+    # L_simple + 0.001 L_vlb, [IDDPM] eq. 16.
+    loss='hybrid',
+    norm=2,
+    weighting='none',
+    vb_weight=0.001,
+    # rescale_learned_sigmas False: the bound is added unscaled.
+    vb_rescale=False,
+    residual_scale=None,
+    label_dropout=0.0,
+  )
+
+  c.sampler = dict(
+    kind='ancestral',
+    variance='learned',
+    # Ours, of Improved DDPM's README; SR3 does not give its base's steps.
+    grid=dict(kind='respaced', spacing='250'),
+    clip='static',
+    clip_percentile=99.5,  # of 'dynamic'
+    guidance_weight=0.0,
+    guidance_interval=None,
+  )
+
+  c.optimizer = dict(
+    # Rate and no warm-up: Improved DDPM's code. Betas and eps: the defaults.
+    kind='adam',
+    learning_rate=3e-4,
+    warmup_steps=0,
+    decay='constant',
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    weight_decay=0.0,
+    clip_norm=None,  # none in that code
+  )
+
+  # Decay: Improved DDPM's code. Warm-up: ours.
+  c.ema = dict(decay=0.9999, warmup=True)
+
+  c.train = dict(
+    # Batch and steps: Improved DDPM's README.
+    batch_size=2048,
+    num_steps=250_000,
+    accumulation=1,
+    log_every_steps=100,
+    save_every_steps=5_000,
+    keep_checkpoints=3,  # the last ones, and
+    keep_every_steps=100_000,
+    sample_every_steps=20_000,
+    num_samples=16,
+  )
+
+  c.mesh = dict(data=-1, fsdp=1, tensor=1)
+
+  c.paper = dict(
+    fid_train=2.92,
+    parameters=270_000_000,
+    source='Improved DDPM, in [CDM] tab. 1',
+  )
+  return c
