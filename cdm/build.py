@@ -1,0 +1,405 @@
+"""Turns sections of a config into objects; the only reader of ConfigDict.
+
+The schema of a section is the signature of what it builds: each section is
+splatted into one constructor, so a misspelt key is refused by name.
+"""
+
+import functools
+import inspect
+import json
+import pathlib
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from cdm import cascade, checkpoint, config, sharding
+from cdm.conditioning import Lowres
+from cdm.data import gather, photographs, pipeline, sources, synthetic
+from cdm.diffusion import losses, samplers, schedules
+from cdm.models.unet import UNet
+from cdm.tasks import diffusion
+from cdm.tasks.base import Task
+from cdm.train import optimizer
+
+SOURCES = {
+  'tfds': sources.Tfds,
+  'folder': sources.Folder,
+  'array_records': sources.ArrayRecords,
+  'photographs': photographs.Photographs,
+  'synthetic': synthetic.Synthetic,
+}
+SCHEDULES = {'cosine': schedules.cosine, 'linear': schedules.linear}
+SAMPLERS = {
+  'ancestral': samplers.ancestral,
+  'ddim': samplers.ddim,
+  'dpm_solver_pp_2m': samplers.dpm_solver_pp_2m,
+}
+WEIGHTINGS = {
+  'none': None,
+  'min_snr': losses.min_snr,
+  'truncated_snr': losses.truncated_snr,
+  'sigmoid': losses.sigmoid,
+}
+TASKS = {'diffusion': diffusion.diffusion}
+CLASSES = 'classes.json'  # beside the checkpoints of a stage
+GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
+
+
+class Stage(NamedTuple):
+  """What one config describes, with shapes but without arrays."""
+
+  config: ConfigDict
+  net: UNet
+  schedule: schedules.Schedule
+  lowres: Lowres | None
+  task: Task
+
+
+def stage(c, sampler=None):
+  """Builds the network and the task of a stage.
+
+  Args:
+    c: ConfigDict of one stage.
+    sampler: a section that takes the place of `c.sampler`, or None.
+
+  Returns:
+    Stage.
+
+  Raises:
+    ValueError: naming the section and key that cannot be used.
+  """
+  require(c, 'schedule', 'model', 'lowres', 'task', 'sampler', 'pipeline')
+  schedule = _choose('schedule', c.schedule, SCHEDULES)
+  net = _splat('model', UNet, c.model)
+  lowres = None
+  if c.lowres is not None:
+    lowres = _splat('lowres', Lowres, c.lowres)
+  section = dict(c.task)
+  kind = _kind('task', section, TASKS)
+  weighting = _weighting(section.pop('weighting', 'none'))
+  objective = _splat('task', diffusion.Objective, section, weighting=weighting)
+  task = TASKS[kind](
+    net,
+    schedule,
+    objective,
+    sampling(schedule, c.sampler if sampler is None else sampler),
+    image_size=c.pipeline.image_size,
+    lowres=lowres,
+  )
+  return Stage(c, net, schedule, lowres, task)
+
+
+def sampling(schedule, section):
+  """-> `tasks.diffusion.Sampling` of a `sampler` section."""
+  section = dict(section)
+  kind = _kind('sampler', section, SAMPLERS)
+  if 'grid' not in section:
+    raise ValueError(f'config.sampler has no grid; give one of {GRIDS}.')
+  section_grid = grid(schedule, section.pop('grid'))
+  fields = diffusion.Sampling._fields
+  own = {k: section.pop(k) for k in list(section) if k not in fields}
+  run = SAMPLERS[kind]
+  known = [p for p in inspect.signature(run).parameters][2:]
+  options = [name for name in known if name not in ('logsnrs', 'noise')]
+  for key in own:
+    if key not in options:
+      raise ValueError(
+        f'config.sampler.{key} is not an option of {kind!r}; it has '
+        f'{[*options, "grid", *fields[2:]]}.'
+      )
+  return diffusion.Sampling(
+    run=functools.partial(run, **own), grid=section_grid, **section
+  )
+
+
+def grid(schedule, section):
+  """-> float64 [N + 1] increasing log-SNR of a `sampler.grid` section."""
+  section = dict(section)
+  kind = section.pop('kind', None)
+  if kind == 'respaced':
+    return _splat(
+      'sampler.grid', schedules.respaced, section, schedule=schedule
+    )
+  if kind == 'uniform_logsnr':
+    return _splat(
+      'sampler.grid', schedules.uniform_logsnr, section, schedule=schedule
+    )
+  if kind == 'full':
+    return _splat('sampler.grid', schedules.full, section, schedule=schedule)
+  if kind == 'linear':
+    return schedules.full(_splat('sampler.grid', schedules.linear, section))
+  raise ValueError(
+    f'config.sampler.grid.kind is {kind!r}; known grids are {list(GRIDS)}.'
+  )
+
+
+def source(section, name='train_data'):
+  """-> the random-access source of a `train_data` or `eval_data` section."""
+  return _choose(name, section, SOURCES)
+
+
+def transformation(optimizer_section, num_steps):
+  """-> (optax transformation, learning-rate schedule) for `optimizer`."""
+  return _splat(
+    'optimizer',
+    optimizer.make_optimizer,
+    optimizer_section,
+    num_steps=num_steps,
+  )
+
+
+def mesh(section):
+  """-> the mesh over all devices that a `mesh` section asks for."""
+  return _splat('mesh', sharding.make_mesh, section)
+
+
+def restored_stage(
+  workdir, *, name, level=0.0, truncated=False, sampler=None, overrides=()
+):
+  """Restores a trained stage: its saved config, then its EMA parameters.
+
+  Args:
+    workdir: directory that `cdm train` wrote.
+    name: of the stage, for messages and folders.
+    level, truncated: see `cascade.Stage`.
+    sampler: a section in place of the saved one, or None.
+    overrides: ((dotted key, text), ...) of the saved config.
+
+  Returns:
+    (cascade.Stage, its config, step of the checkpoint).
+  """
+  saved = config.from_json(checkpoint.read_config(workdir))
+  config.override_all(saved, overrides)
+  built = stage(saved, sampler)
+  params, step = checkpoint.restore_ema(workdir, abstract_params(built.task))
+  restored = cascade.Stage(
+    name=name,
+    image_size=saved.pipeline.image_size,
+    sample=built.task.sample,
+    params=params,
+    lowres=built.lowres,
+    level=level,
+    truncated=truncated,
+    num_classes=built.net.num_classes,
+    null_class=built.net.null_class,
+    residual=saved.task.residual_scale is not None,
+  )
+  return restored, saved, step
+
+
+def restored_cascade(loaded, workdir):
+  """Restores every stage of a cascade config, or one base stage.
+
+  Args:
+    loaded: the config; of a cascade, stage S lies in workdir/S.
+    workdir: pathlib.Path.
+
+  Returns:
+    (list of cascade.Stage that fit each other, a JSON-able note per stage:
+    name, folder, checkpoint step and whatever else its samples depend on).
+
+  Raises:
+    ValueError: a stage is missing, or does not fit the one before it.
+  """
+  if is_cascade(loaded):
+    sections = [dict(section) for section in loaded.stages]
+    folders = [section['name'] for section in sections]
+  else:
+    sections, folders = [dict(name=loaded.name)], ['.']
+  stages, notes = [], []
+  for section, folder in zip(sections, folders, strict=True):
+    section.pop('config', None)
+    restored, saved, step = _splat(
+      'stages', restored_stage, section, workdir=workdir / folder
+    )
+    stages.append(restored)
+    notes.append(
+      {
+        **section,
+        'folder': folder,
+        'experiment': saved.name,
+        'checkpoint': step,
+        'sampler': config.plain(section.get('sampler') or saved.sampler),
+      }
+    )
+  cascade.check(stages)
+  known = {tuple(class_names(workdir / folder) or ()) for folder in folders}
+  known.discard(())
+  if len(known) > 1:
+    raise ValueError(
+      f'The stages in {workdir} were trained on differently named classes; '
+      'one label would mean different things to them. Train them on the same '
+      'classes in the same order.'
+    )
+  return stages, notes
+
+
+def restored_upscaler(workdir, *, level, overrides=()):
+  """Restores one super-resolution stage.
+
+  Returns:
+    (cascade.Stage, its config).
+
+  Raises:
+    ValueError: the stage in workdir takes no low-res input, or was not
+      trained on this level.
+  """
+  restored, saved, _ = restored_stage(
+    workdir, name='upscaled', level=level, overrides=overrides
+  )
+  if restored.lowres is None:
+    raise ValueError(
+      f'{workdir} holds {saved.name!r}, a base model; cdm upscale needs a '
+      'super-resolution stage.'
+    )
+  cascade.check_level(restored)
+  return restored, saved
+
+
+def held_out(saved, count):
+  """-> (uint8 [count, H, W, 3], int [count]): evaluation images of a stage.
+
+  They are spread evenly over the evaluation data.
+  """
+  section = saved.pipeline
+  return gather.gather(
+    source(saved.eval_data, 'eval_data'),
+    count,
+    image_size=section.image_size,
+    crop=section.crop,
+    filter=section.filter,
+  )
+
+
+def iterator(c, opened, *, seed):
+  """-> the endless, shuffled batches of this process for training.
+
+  Args:
+    c: ConfigDict of one stage.
+    opened: its source, see `source`.
+    seed: of order, flips and crops.
+  """
+  count = jax.process_count()
+  return _splat(
+    'pipeline',
+    pipeline.make_iterator,
+    c.pipeline,
+    source=opened,
+    batch_size=c.train.batch_size // count,
+    seed=seed,
+    process_index=jax.process_index(),
+    process_count=count,
+  )
+
+
+def class_names(workdir):
+  """-> the names of the classes a stage was trained on, or None."""
+  path = pathlib.Path(workdir) / CLASSES
+  return json.loads(path.read_text()) if path.exists() else None
+
+
+def abstract_params(task):
+  """-> the tree of shapes of a task's parameters; nothing is allocated."""
+  return jax.eval_shape(task.init, jax.random.key(0))
+
+
+def is_cascade(c):
+  """True for a config of stages, False for one of a single stage."""
+  return 'stages' in c
+
+
+def require(c, *sections):
+  """Raises ValueError naming the first section the config lacks."""
+  for name in sections:
+    if name not in c:
+      raise ValueError(f'config has no section {name!r}; it has {sorted(c)}.')
+
+
+def _kind(name, section, table):
+  kind = section.pop('kind', None)
+  if kind not in table:
+    raise ValueError(
+      f'config.{name}.kind is {kind!r}; known are {sorted(table)}.'
+    )
+  return kind
+
+
+def _choose(name, section, table):
+  section = dict(section)
+  kind = _kind(name, section, table)
+  return _splat(name, table[kind], section)
+
+
+def _weighting(section):
+  if isinstance(section, str):
+    section = dict(kind=section)
+  section = dict(section)
+  kind = _kind('task.weighting', section, WEIGHTINGS)
+  chosen = WEIGHTINGS[kind]
+  if chosen is None:
+    return None
+  return functools.partial(chosen, **section)
+
+
+def _splat(name, constructor, section, **own):
+  """Calls constructor(**section), naming section and key on a misfit."""
+  section = dict(section)
+  parameters = inspect.signature(constructor).parameters
+  hidden = {'parent', 'name', *own} if constructor is UNet else {*own}
+  known = [key for key in parameters if key not in hidden]
+  for key in section:
+    if key not in known:
+      raise ValueError(
+        f'config.{name} has {key!r}, which {constructor.__name__} does not '
+        f'take; it takes {known}.'
+      )
+  missing = [
+    key
+    for key, p in parameters.items()
+    if p.default is p.empty
+    and key not in section
+    and key not in own
+    and p.kind is not p.VAR_KEYWORD
+  ]
+  if missing:
+    raise ValueError(
+      f'config.{name} lacks {missing}; {constructor.__name__} needs them.'
+    )
+  return constructor(**section, **own)
+
+
+def stage_configs(c, path, overrides=()):
+  """-> [(name, config of one stage), ...] of a stage or a cascade config.
+
+  The stages of a cascade name their configs, which lie beside its file.
+  """
+  if not is_cascade(c):
+    return [(c.name, c)]
+  folder = pathlib.Path(path).parent
+  return [
+    (s['name'], config.load(folder / f'{s["config"]}.py', overrides))
+    for s in c.stages
+  ]
+
+
+def schedule_summary(c, built):
+  """-> JSON-able dict of a stage's noise levels, for people to read."""
+  lowres = {}
+  if c.lowres is not None:
+    lowres = {'lowres': f'{c.lowres.downsample} to {c.lowres.size}'}
+    lowres['augmentation'] = c.lowres.augment
+  return {
+    'schedule': c.schedule.kind,
+    'training steps T': c.schedule.num_steps,
+    'noise levels': c.task.levels,
+    'prediction': c.task.prediction,
+    'loss': c.task.loss,
+    'logsnr range': [
+      round(float(built.schedule.logsnr[-1]), 2),
+      round(float(built.schedule.logsnr[0]), 2),
+    ],
+    'sampler': c.sampler.kind,
+    'sampling steps': len(grid(built.schedule, c.sampler.grid)) - 1,
+    **lowres,
+  }

@@ -1,0 +1,193 @@
+"""The door: `cdm COMMAND ...`. Parses, calls one command, reports errors.
+
+Nothing heavy is imported here or by a command's `arguments`, so that help
+answers at once.
+"""
+
+import argparse
+import difflib
+import importlib
+import os
+import pathlib
+import sys
+import traceback
+
+COMMANDS = {
+  'train': 'train one stage, or resume it',
+  'sample': 'draw images from a cascade of trained stages',
+  'upscale': 'super-resolve images with a trained stage',
+  'evaluate': 'compare images with references: PSNR, SSIM, consistency',
+  'prepare': 'decode, crop and resize a data set once, into shards',
+  'describe': 'parameters, FLOPs, sizes and paper numbers of a config',
+  'report': 'put runs, pictures and numbers on one HTML page',
+}
+
+EPILOG = """\
+examples:
+  cdm train --config=configs/photos8.py --workdir=runs/photos/base
+  cdm train --config=configs/photos8.py --workdir=runs/photos/base \\
+      --config.train.batch_size=32
+  cdm sample --config=configs/photos_cascade32.py --workdir=runs/photos \\
+      --num=64 --seed=0 --out=runs/photos/samples
+  cdm describe --config=configs/cdm_cascade256.py
+
+Every value of a config can be set as --config.SECTION.KEY=VALUE.
+`cdm COMMAND --help` explains one command.
+"""
+
+CONFIG_PREFIX = '--config.'
+
+
+def main(argv=None):
+  """Runs `cdm ARGV`. Returns the exit code: 0, 2 for bad input, 130 stopped."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  try:
+    argv, overrides = split_overrides(argv)
+    args = parse(argv)
+  except ValueError as error:
+    return complain(error)
+  if overrides and not hasattr(args, 'overrides'):
+    return complain(
+      f'{CONFIG_PREFIX}{overrides[0][0]} was given, but `cdm {args.command}` '
+      'takes no config overrides.'
+    )
+  if overrides:
+    args.overrides = overrides
+  module = importlib.import_module(f'cdm.commands.{args.command}')
+  try:
+    return module.run(args) or 0
+  except KeyboardInterrupt:
+    print('\ncdm: stopped by Ctrl-C.', file=sys.stderr)
+    return 130
+  except (ValueError, OSError) as error:
+    # Our own complaints are whole sentences; anything raised elsewhere keeps
+    # its traceback, because it is a fault of the program.
+    if args.debug or not raised_by_us(error):
+      raise
+    return complain(error)
+
+
+def parse(argv):
+  """-> the parsed arguments of one command."""
+  parser = Parser(
+    prog='cdm',
+    description=(
+      'Train, sample and judge cascades of diffusion models (CDM, SR3).'
+    ),
+    epilog=EPILOG,
+    formatter_class=Formatter,
+  )
+  parser.add_argument('--version', action='version', version=f'cdm {version()}')
+  commands = parser.add_subparsers(
+    dest='command', metavar='COMMAND', title='commands'
+  )
+  for name, summary in COMMANDS.items():
+    module = importlib.import_module(f'cdm.commands.{name}')
+    command = commands.add_parser(
+      name,
+      help=summary,
+      description=module.DESCRIPTION,
+      epilog=module.EPILOG,
+      formatter_class=Formatter,
+      allow_abbrev=False,
+    )
+    module.arguments(command)
+    command.add_argument(
+      '--debug',
+      action='store_true',
+      help='show the whole traceback of an error',
+    )
+  args = parser.parse_args(argv)
+  if args.command is None:
+    parser.print_help()
+    raise SystemExit(0)
+  return args
+
+
+def split_overrides(argv):
+  """Takes `--config.a.b=v` and `--config.a.b v` out of the arguments.
+
+  Returns:
+    (other arguments, [('a.b', 'v'), ...]).
+  """
+  rest, overrides = [], []
+  words = iter(argv)
+  for word in words:
+    if not word.startswith(CONFIG_PREFIX):
+      rest.append(word)
+      continue
+    key, equals, value = word.removeprefix(CONFIG_PREFIX).partition('=')
+    if not equals:
+      value = next(words, None)
+      if value is None:
+        raise ValueError(f'{word} needs a value: {word}=VALUE.')
+    overrides.append((key, value))
+  return rest, overrides
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+  """Wide enough to keep an option and its help on one line."""
+
+  def __init__(self, prog):
+    super().__init__(prog, max_help_position=26, width=80)
+
+
+class Parser(argparse.ArgumentParser):
+  """Names the nearest known option or command when one is misspelt."""
+
+  def parse_args(self, args=None, namespace=None):
+    args, unknown = self.parse_known_args(args, namespace)
+    if unknown:
+      flags = list(self._flags(args.command))
+      word = unknown[0].partition('=')[0]
+      near = difflib.get_close_matches(word, flags, n=1, cutoff=0.5)
+      hint = f' Did you mean {near[0]}?' if near else ''
+      raise ValueError(
+        f'cdm {args.command} does not take {unknown[0]!r}.{hint} '
+        f'See `cdm {args.command} --help`.'
+      )
+    return args
+
+  def _flags(self, command):
+    for action in self._actions:
+      if isinstance(action, argparse._SubParsersAction):
+        for inner in action.choices[command]._actions:
+          yield from inner.option_strings
+
+  def error(self, message):
+    words = message.split("'")
+    if 'invalid choice' in message and len(words) > 1:
+      near = difflib.get_close_matches(words[1], COMMANDS, n=1, cutoff=0.4)
+      hint = f' Did you mean {near[0]!r}?' if near else ''
+      message = (
+        f'there is no command {words[1]!r}.{hint} '
+        f'Commands: {", ".join(COMMANDS)}.'
+      )
+    raise ValueError(f'{message} ({self.prog} --help explains.)')
+
+
+def raised_by_us(error):
+  """True if the innermost frame of the error lies in this package."""
+  frames = traceback.extract_tb(error.__traceback__)
+  home = pathlib.Path(__file__).resolve().parent
+  if not frames:
+    return True
+  return home in pathlib.Path(frames[-1].filename).resolve().parents
+
+
+def complain(error):
+  """Prints one error; returns the exit code of bad input."""
+  colour = sys.stderr.isatty() and 'NO_COLOR' not in os.environ
+  start, end = ('\033[31m', '\033[0m') if colour else ('', '')
+  print(f'{start}cdm: error:{end} {error}', file=sys.stderr)
+  return 2
+
+
+def version():
+  """-> the version of the installed package."""
+  from importlib import metadata
+
+  try:
+    return metadata.version('cdm')
+  except metadata.PackageNotFoundError:
+    return '(not installed)'

@@ -1,0 +1,55 @@
+"""`cdm describe`: what a config builds and costs, without building it."""
+
+DESCRIPTION = """\
+Print, for every stage of a config: parameters (in all and by block), forward
+FLOPs per image, sizes, schedule, and the numbers that the paper reports.
+Needs no accelerator and allocates no parameters.
+"""
+EPILOG = """\
+examples:
+  cdm describe --config=configs/sr3_faces16to128.py
+  cdm describe --config=configs/cdm_cascade256.py --json
+"""
+
+
+def arguments(parser):
+  """Adds the command's arguments."""
+  parser.add_argument(
+    '--config', required=True, metavar='FILE', help='configs/NAME.py'
+  )
+  parser.add_argument(
+    '--json', action='store_true', help='print one JSON object'
+  )
+  parser.set_defaults(overrides=[])
+
+
+def run(args):
+  """Prints the description."""
+  import json
+
+  from cdm import build, config, describe
+
+  loaded = config.load(args.config, args.overrides)
+  stages = []
+  for name, section in build.stage_configs(loaded, args.config):
+    built = build.stage(section)
+    stages.append(
+      describe.describe_stage(
+        name=name,
+        net=built.net,
+        image_size=section.pipeline.image_size,
+        lowres_size=built.lowres.size if built.lowres else None,
+        schedule=build.schedule_summary(section, built),
+        paper=section.paper.to_dict(),
+      )
+    )
+  whole = {'config': str(args.config), 'stages': stages}
+  if build.is_cascade(loaded):
+    whole['paper'] = loaded.paper.to_dict()
+  if args.json:
+    print(json.dumps(whole))
+    return
+  print(describe.format_stages(stages, title=str(args.config)))
+  if 'paper' in whole:
+    lines = describe.section('paper', whole['paper'])
+    print('\n'.join(['', 'the cascade', *lines]))

@@ -1,0 +1,114 @@
+"""`cdm sample`: draws images from a cascade of trained stages."""
+
+DESCRIPTION = """\
+Draw images from a cascade: every stage is restored from its own checkpoint in
+WORKDIR/STAGE with its own saved config. Image n depends on (seed, n) only. A
+run that was interrupted continues where it stopped.
+
+Writes into OUT: one folder of PNGs per stage, samples.npz (arr_0 uint8 NHWC,
+arr_1 labels: what the ADM evaluator reads), samples.png (each image beside
+the stages it came from) and sampling.json (the recipe).
+"""
+EPILOG = """\
+examples:
+  cdm sample --config=configs/photos_cascade32.py --workdir=runs/photos \\
+      --num=64 --out=runs/photos/samples
+  cdm sample --config=configs/cdm_cascade256.py --workdir=runs/cdm \\
+      --num=50000 --seed=0 --out=runs/cdm/samples50k --batch_size=256
+  cdm sample ... --labels=3,7 --config.stages.sr.level=0.2
+"""
+
+
+def arguments(parser):
+  """Adds the command's arguments."""
+  parser.add_argument(
+    '--config', required=True, metavar='FILE', help='a cascade, or one base'
+  )
+  parser.add_argument(
+    '--workdir',
+    required=True,
+    metavar='DIR',
+    help='holds a folder per stage of the cascade, as trained',
+  )
+  parser.add_argument(
+    '--num', type=int, default=64, metavar='N', help='images (default: 64)'
+  )
+  parser.add_argument(
+    '--seed', type=int, default=0, metavar='S', help='default: 0'
+  )
+  parser.add_argument('--out', metavar='DIR', help='default: WORKDIR/samples')
+  parser.add_argument(
+    '--labels',
+    metavar='L,L,...',
+    help='classes to draw in turn (default: all of them in turn)',
+  )
+  parser.add_argument(
+    '--batch_size',
+    type=int,
+    default=64,
+    metavar='B',
+    help='images drawn at once (default: 64); does not change the images',
+  )
+  parser.set_defaults(overrides=[])
+
+
+def run(args):
+  """Draws the images that are not there yet, then assembles them."""
+  import pathlib
+
+  from cdm import build, config, sampling
+
+  loaded = config.load(args.config, args.overrides)
+  workdir = pathlib.Path(args.workdir)
+  stages, notes = build.restored_cascade(loaded, workdir)
+  out = pathlib.Path(args.out) if args.out else workdir / 'samples'
+  labels = parse_labels(args.labels, stages)
+  if args.num < 1 or args.batch_size < 1:
+    raise ValueError(
+      f'--num={args.num} --batch_size={args.batch_size}: both must be at '
+      'least 1.'
+    )
+  sampling.draw_to(
+    out,
+    stages,
+    recipe={
+      'config': loaded.name,
+      'seed': args.seed,
+      'labels': labels,
+      'stages': notes,
+    },
+    num=args.num,
+    batch_size=args.batch_size,
+    class_names=build.class_names(workdir / notes[0]['folder']),
+  )
+
+
+def parse_labels(text, stages):
+  """-> the cycle of labels to draw, None where no stage takes a label.
+
+  Raises:
+    ValueError: labels for stages without classes, not numbers, out of range.
+  """
+  counts = [s.num_classes for s in stages if s.num_classes is not None]
+  if not counts:
+    if text:
+      raise ValueError(
+        f'--labels={text} was given, but no stage of this cascade takes a '
+        'label; leave it out.'
+      )
+    return None
+  if text is None:
+    return list(range(counts[0]))
+  try:
+    labels = [int(word) for word in text.split(',')]
+  except ValueError:
+    raise ValueError(
+      f'--labels={text!r} is not a list of class numbers such as 3,7.'
+    ) from None
+  for label in labels:
+    if not 0 <= label < counts[0]:
+      raise ValueError(
+        f'--labels names class {label}; this cascade has {counts[0]} classes, '
+        f'0 to {counts[0] - 1}.'
+      )
+  return labels

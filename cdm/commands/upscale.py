@@ -1,0 +1,118 @@
+"""`cdm upscale`: super-resolves images with one trained stage."""
+
+DESCRIPTION = """\
+Super-resolve images with a trained super-resolution stage. An image of the
+stage's own input size is one tile; a larger one is cut into overlapping tiles
+that are blended again. With --held_out=N the stage's own evaluation images
+are shrunk, super-resolved and kept beside their originals.
+
+Writes into OUT: one PNG per image and upscaled.png (low-res | bicubic | ours
+and, with --held_out, the original; then also the folders lowres, bicubic,
+upscaled and original, which `cdm evaluate` reads).
+"""
+EPILOG = """\
+examples:
+  cdm upscale --workdir=runs/photos/sr photo.png --out=runs/upscaled
+  cdm upscale --workdir=runs/photos/sr --held_out=32 --out=runs/held_out
+  cdm upscale --workdir=runs/sr3 face.png --out=OUT \\
+      --config.sampler.grid.num_steps=50
+"""
+
+
+def arguments(parser):
+  """Adds the command's arguments."""
+  parser.add_argument(
+    'images', nargs='*', metavar='IMAGE', help='image files to super-resolve'
+  )
+  parser.add_argument(
+    '--workdir', required=True, metavar='DIR', help='of the trained stage'
+  )
+  parser.add_argument(
+    '--out', required=True, metavar='DIR', help='where the pictures go'
+  )
+  parser.add_argument(
+    '--held_out',
+    type=int,
+    metavar='N',
+    help="take N of the stage's own evaluation images instead",
+  )
+  parser.add_argument(
+    '--label',
+    metavar='CLASS',
+    help='class of the images, a number or a name (default: unknown)',
+  )
+  parser.add_argument(
+    '--level',
+    type=float,
+    default=0.0,
+    metavar='L',
+    help='augmentation level in [0, 1] of the low-res input (default: 0)',
+  )
+  parser.add_argument(
+    '--seed', type=int, default=0, metavar='S', help='default: 0'
+  )
+  parser.add_argument(
+    '--batch_size',
+    type=int,
+    default=32,
+    metavar='B',
+    help='tiles super-resolved at once (default: 32)',
+  )
+  parser.set_defaults(overrides=[])
+
+
+def run(args):
+  """Super-resolves files, or the stage's held-out images."""
+  import pathlib
+
+  from cdm import build, upscaling
+
+  if bool(args.images) == bool(args.held_out):
+    raise ValueError(
+      'cdm upscale takes image files or --held_out=N; give one of the two.'
+    )
+  workdir = pathlib.Path(args.workdir)
+  stage, config = build.restored_upscaler(
+    workdir, level=args.level, overrides=args.overrides
+  )
+  names = build.class_names(workdir)
+  upscaler = upscaling.Upscaler(
+    stage, seed=args.seed, batch_size=args.batch_size
+  )
+  out = pathlib.Path(args.out)
+  if args.held_out:
+    images, labels = build.held_out(config, args.held_out)
+    upscaling.held_out_to(out, upscaler, images, labels, names)
+  else:
+    label = parse_label(args.label, stage, names)
+    paths = [pathlib.Path(path) for path in args.images]
+    upscaling.files_to(out, upscaler, paths, label)
+
+
+def parse_label(text, stage, names):
+  """-> class number or None (unknown).
+
+  Raises:
+    ValueError: no such class, or the stage cannot do without one.
+  """
+  if stage.num_classes is None:
+    if text is not None:
+      raise ValueError(
+        f'--label={text} was given, but this stage takes no label.'
+      )
+    return None
+  known = f'0 to {stage.num_classes - 1}'
+  if names:
+    known += f' or {", ".join(names[:20])}'
+  if text is None:
+    if not stage.null_class:
+      raise ValueError(
+        'This stage was trained with a label for every image; give '
+        f'--label=CLASS ({known}).'
+      )
+    return None
+  if names and text in names:
+    return names.index(text)
+  if text.isdecimal() and int(text) < stage.num_classes:
+    return int(text)
+  raise ValueError(f'--label={text} is no class of this stage; known: {known}.')

@@ -1,0 +1,165 @@
+"""Writes the samples of a cascade to disk, continuing what is there.
+
+Every image is a file of its own that appears only when complete, so what
+exists is done and what does not is drawn. OUT/sampling.json holds the recipe;
+images of another recipe are never mixed in.
+"""
+
+import json
+import os
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+
+from cdm import cascade, pictures, progress, sessions
+
+ROW = 4  # images per class on the overview
+
+
+def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
+  """Draws images 0 to num - 1 of a recipe into a folder.
+
+  Args:
+    out: folder; made if it is missing, continued if it holds this recipe.
+    stages: list of `cascade.Stage`.
+    recipe: JSON-able dict with `seed`, `labels` (the cycle of labels, or
+      None) and whatever else identifies the images.
+    num: how many images.
+    batch_size: how many are drawn at once.
+    class_names: names for the overview, or None.
+
+  Raises:
+    ValueError: the folder holds images of another recipe.
+  """
+  out = pathlib.Path(out)
+  claim(out, recipe)
+  labels = label_cycle(recipe['labels'], num)
+  folders = [out / stage.name for stage in stages]
+  for folder in folders:
+    folder.mkdir(exist_ok=True)
+  missing = [
+    n
+    for n in range(num)
+    if not all((folder / file_name(n)).exists() for folder in folders)
+  ]
+  done = num - len(missing)
+  if done:
+    print(f'Samples: {done} of {num} are already in {out}.')
+  if missing:
+    with sessions.Session(out, 'sample'):
+      draw_missing(
+        folders, stages, recipe['seed'], labels, missing, num, batch_size
+      )
+  assemble(out, stages, labels, num, class_names)
+
+
+def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
+  """Draws the images `missing` and writes each into its stages' folders."""
+  draw = cascade.sampler(stages)
+  batch_size = min(batch_size, len(missing))
+  done = num - len(missing)
+  with progress.Progress('sampling', total=num, initial=done) as bar:
+    for start in range(0, len(missing), batch_size):
+      indices = missing[start : start + batch_size]
+      # The last batch is filled up, so that one shape is compiled.
+      filled = np.resize(indices, batch_size)
+      drawn = draw(
+        cascade.image_keys(seed, filled),
+        None if labels is None else jnp.asarray(labels[filled]),
+      )
+      for folder, images in zip(folders, drawn, strict=True):
+        for n, image in zip(indices, images, strict=False):
+          pictures.write_png(folder / file_name(n), image)
+      bar.advance(len(indices))
+
+
+def assemble(out, stages, labels, num, class_names):
+  """Writes samples.npz and samples.png from the PNGs."""
+  size = stages[-1].image_size
+  pictures.write_npz(
+    out / 'samples.npz',
+    (
+      pictures.read_png(out / stages[-1].name / file_name(n))
+      for n in range(num)
+    ),
+    shape=(num, size, size, 3),
+    labels=labels,
+  )
+  pictures.write_png(
+    out / 'samples.png', overview(out, stages, labels, num, class_names)
+  )
+  print(f'{num} images of {size}x{size} pixels in {out}:')
+  print(f'  {out / "samples.png"}  {out / "samples.npz"}')
+
+
+def overview(out, stages, labels, num, class_names):
+  """-> uint8 picture: a row per class, each image beside its earlier stages.
+
+  At most 16 classes and `ROW` images of each; without labels, 8 rows.
+  """
+  shown = sorted(set(labels[:num].tolist())) if labels is not None else [None]
+  rows, names = [], []
+  for label in shown[:16]:
+    if label is None:
+      chosen = list(range(min(num, ROW * 8)))
+    else:
+      chosen = [n for n in range(num) if labels[n] == label][:ROW]
+    for start in range(0, len(chosen), ROW):
+      row = []
+      for n in chosen[start : start + ROW]:
+        row += [None] if row else []
+        for stage in stages:
+          image = pictures.read_png(out / stage.name / file_name(n))
+          row.append(pictures.magnify(image, stages[-1].image_size))
+      rows.append(row)
+      name = '' if label is None else str(label)
+      if label is not None and class_names and label < len(class_names):
+        name = class_names[label]
+      names.append(name)
+  group = [stage.name for stage in stages]
+  heads = group + [None, *group] * (ROW - 1)
+  width = max(len(row) for row in rows)
+  scale = max(1, 64 // stages[-1].image_size)
+  return pictures.sheet(
+    rows,
+    names=names if labels is not None else None,
+    heads=heads[:width],
+    scale=scale,
+  )
+
+
+def claim(out, recipe):
+  """Makes the folder and writes the recipe, or checks the one that is there.
+
+  Raises:
+    ValueError: another recipe is there, with the first value that differs.
+  """
+  path = out / 'sampling.json'
+  if path.exists():
+    saved = json.loads(path.read_text())
+    wanted = json.loads(json.dumps(recipe))
+    for key in wanted:
+      if saved.get(key) != wanted[key]:
+        raise ValueError(
+          f'{out} holds samples of another recipe: {key} is '
+          f'{saved.get(key)!r} there, {wanted[key]!r} now. Give another --out, '
+          'or delete that folder to draw anew.'
+        )
+    return
+  out.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name('.sampling.json.partial')
+  partial.write_text(json.dumps(recipe, indent=2) + '\n')
+  os.replace(partial, path)
+
+
+def label_cycle(labels, num):
+  """-> int32 [num], the cycle of labels repeated, or None."""
+  if labels is None:
+    return None
+  return np.resize(np.asarray(labels, np.int32), num)
+
+
+def file_name(n):
+  """-> '000012.png'."""
+  return f'{n:06d}.png'

@@ -1,0 +1,251 @@
+"""Sums runs up: their curves, pictures and numbers, as a dict and as a page."""
+
+import json
+import os
+import pathlib
+import time
+
+from cdm import checkpoint, config, report, sessions
+from cdm.web import page
+
+ROW_KEYS = ('psnr', 'ssim', 'consistency')
+
+
+def summarise(runs, *, samples=None, upscaled=None, row=None):
+  """Collects what is known about an experiment.
+
+  Args:
+    runs: work directories of training runs.
+    samples: folder that `cdm sample` wrote, or None.
+    upscaled: folder that `cdm upscale --held_out` wrote, or None.
+    row: file that `cdm evaluate --out` wrote, or None.
+
+  Returns:
+    JSON-able dict.
+
+  Raises:
+    ValueError: a folder that holds no such thing.
+  """
+  return {
+    'runs': [run_facts(pathlib.Path(run)) for run in runs],
+    'samples': folder_facts(samples, 'samples.png', 'cdm sample'),
+    'upscaled': folder_facts(upscaled, 'upscaled.png', 'cdm upscale'),
+    'quality': json.loads(pathlib.Path(row).read_text()) if row else None,
+  }
+
+
+def run_facts(workdir):
+  """-> facts about one training run."""
+  path = workdir / checkpoint.CONFIG
+  if not path.exists():
+    raise ValueError(
+      f'{workdir} is not the work directory of a training run: it has no '
+      f'{checkpoint.CONFIG}.'
+    )
+  c = config.from_json(path.read_text())
+  rows = report.read_scalars(workdir / report.SCALARS)
+  rows = [r for r in rows if r.get('loss') is not None]
+  last = rows[-1] if rows else {}
+  return {
+    'name': c.name,
+    'workdir': str(workdir),
+    'image_size': c.pipeline.image_size,
+    'lowres_size': c.lowres.size if c.lowres is not None else None,
+    'batch_size': c.train.batch_size,
+    'step': last.get('step', 0),
+    'num_steps': c.train.num_steps,
+    'loss': last.get('loss'),
+    'images_per_second': last.get('images_per_second'),
+    **(sessions.total(workdir) or {}),
+  }
+
+
+def folder_facts(folder, picture, command):
+  """-> facts about a folder of pictures, None if there is none."""
+  if folder is None:
+    return None
+  folder = pathlib.Path(folder)
+  if not (folder / picture).exists():
+    raise ValueError(
+      f'{folder} holds no {picture}; it is what `{command}` writes.'
+    )
+  return {
+    'folder': str(folder),
+    'picture': str(folder / picture),
+    **(sessions.total(folder) or {}),
+  }
+
+
+def write(summary, out, *, title):
+  """Writes report.json, report.html and the pictures, side by side.
+
+  Args:
+    summary: what `summarise` returned.
+    out: folder; made if it is missing.
+    title: of the page.
+
+  Returns:
+    list of the paths written.
+  """
+  out = pathlib.Path(out)
+  out.mkdir(parents=True, exist_ok=True)
+  files = {}
+  for key in ('samples', 'upscaled'):
+    if summary[key]:
+      picture = pathlib.Path(summary[key]['picture'])
+      files[picture.name] = picture.read_bytes()
+  files['report.json'] = (json.dumps(summary, indent=2) + '\n').encode()
+  files['report.html'] = html(summary, title=title).encode()
+  paths = []
+  for name, content in files.items():
+    path = out / name
+    partial = path.with_name(f'.{name}.partial')
+    partial.write_bytes(content)
+    os.replace(partial, path)
+    paths.append(path)
+  return paths
+
+
+def html(summary, *, title):
+  """-> the self-contained page."""
+  sections = []
+  if summary['quality']:
+    quality = summary['quality']
+    sections.append(
+      page.Section(
+        'Super-resolution of held-out images',
+        (
+          page.table(quality_rows(quality), mark=0),
+          page.paragraph(
+            f'Means over {quality["n"]} pairs of '
+            f'{"x".join(map(str, quality["image_size"]))} pixels. Bicubic '
+            'blurs, which PSNR rewards; consistency says how closely an image '
+            'shrinks back to its low-res input.'
+          ),
+        ),
+      )
+    )
+  for key, heading, caption in (
+    (
+      'samples',
+      'Samples of the cascade',
+      'A row per class; each group shows one image at every stage.',
+    ),
+    (
+      'upscaled',
+      'Held-out images, super-resolved',
+      'None of these images was trained on.',
+    ),
+  ):
+    if summary[key]:
+      png = pathlib.Path(summary[key]['picture']).read_bytes()
+      sections.append(
+        page.Section(heading, (page.picture(png, caption, alt=heading),))
+      )
+  curves = []
+  for run in summary['runs']:
+    rows = report.read_scalars(pathlib.Path(run['workdir']) / report.SCALARS)
+    points = [(r['step'], r['loss']) for r in rows if 'loss' in r]
+    curves.append(
+      page.curve_svg(
+        {run['name']: [(x, y) for x, y in points if y is not None]},
+        caption=f'Training loss of {run["name"]}',
+      )
+    )
+  if curves:
+    sections.append(page.Section('Training', (run_table(summary), *curves)))
+  if summary['quality']:
+    conventions = summary['quality']['conventions']
+    sections.append(
+      page.Section(
+        'How the numbers are defined',
+        (page.table(list(conventions.items()), header=('number', 'is')),),
+      )
+    )
+  return page.build_page(
+    title, sections, footer=f'Written {time.strftime("%Y-%m-%d %H:%M")}.'
+  )
+
+
+def run_table(summary):
+  """-> Html table of the training runs."""
+  return page.table(
+    [
+      {
+        'stage': run['name'],
+        'size': size(run),
+        'steps': f'{run["step"]} of {run["num_steps"]}',
+        'batch': run['batch_size'],
+        'loss': run['loss'],
+        'images/s': run['images_per_second'],
+        'seconds': run.get('seconds'),
+        'peak memory, MB': megabytes(run),
+      }
+      for run in summary['runs']
+    ]
+  )
+
+
+def quality_rows(quality):
+  """-> [{'': 'ours', 'psnr': ...}, {'': 'bicubic', ...}]."""
+  rows = []
+  for name, scores in (('ours', quality), ('bicubic', quality.get('bicubic'))):
+    if scores:
+      rows.append({'': name, **{key: scores.get(key) for key in ROW_KEYS}})
+  return rows
+
+
+def text(summary):
+  """-> the short table for a terminal."""
+  rows = [('stage', 'size', 'steps', 'loss', 'seconds', 'peak memory')]
+  for run in summary['runs']:
+    rows.append(
+      (
+        run['name'],
+        size(run),
+        f'{run["step"]}/{run["num_steps"]}',
+        '-' if run['loss'] is None else f'{run["loss"]:.4f}',
+        f'{run["seconds"]:.0f}' if 'seconds' in run else '-',
+        f'{megabytes(run)} MB' if 'seconds' in run else '-',
+      )
+    )
+  lines = aligned(rows)
+  if summary['quality']:
+    rows = [('held-out images', 'PSNR', 'SSIM', 'consistency')]
+    for row in quality_rows(summary['quality']):
+      rows.append(
+        (
+          row[''],
+          shown(row['psnr'], '.2f', ' dB'),
+          shown(row['ssim'], '.3f'),
+          shown(row['consistency'], '.2e'),
+        )
+      )
+    lines += ['', *aligned(rows)]
+  return '\n'.join(lines)
+
+
+def aligned(rows):
+  """-> one line per row, columns aligned."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return [
+    '  '.join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+    for row in rows
+  ]
+
+
+def shown(value, form, unit=''):
+  """-> a number as text; '-' for None."""
+  return '-' if value is None else f'{value:{form}}{unit}'
+
+
+def size(run):
+  """-> '8 -> 32' or '8'."""
+  low, high = run['lowres_size'], run['image_size']
+  return f'{high}' if low is None else f'{low} -> {high}'
+
+
+def megabytes(run):
+  """-> peak host memory in MB, or None."""
+  peak = run.get('peak_host_bytes')
+  return None if peak is None else round(peak / 1e6)

@@ -1,0 +1,224 @@
+"""Trains the stage of a config in a work directory, from start to end."""
+
+import functools
+import json
+import os
+
+import jax
+import numpy as np
+
+from cdm import (
+  build,
+  cascade,
+  checkpoint,
+  conditioning,
+  config,
+  images,
+  report,
+  sessions,
+  sharding,
+)
+from cdm.train import loop
+from cdm.train import state as states
+from cdm.train import step as steps
+
+DATA_SEED, MODEL_SEED, GRID_SEED = 0, 1, 2  # folded from config.seed
+GRID_COLUMNS = 8
+
+
+def train(c, workdir):
+  """Trains to `c.train.num_steps`, continuing what `workdir` holds.
+
+  Args:
+    c: ConfigDict of one stage.
+    workdir: pathlib.Path of the run.
+
+  Returns:
+    Exit code: 0 when complete, 130 or 143 when stopped by a signal.
+
+  Raises:
+    ValueError: the config, the data or the checkpoint cannot be used.
+    window.Diverged: the loss is no longer finite.
+    OSError: workdir cannot be written.
+  """
+  if build.is_cascade(c):
+    raise ValueError(
+      f'{c.name!r} is a cascade; its stages are trained one by one: '
+      + ', '.join(f'--config=configs/{s["config"]}.py' for s in c.stages)
+      + '.'
+    )
+  build.require(
+    c, 'train_data', 'eval_data', 'optimizer', 'ema', 'train', 'mesh', 'seed'
+  )
+  built = build.stage(c)
+  mesh = build.mesh(c.mesh)
+  schedule = c.train
+  sharding.check_batch(
+    schedule.batch_size, mesh, accumulation=schedule.accumulation
+  )
+  source = build.source(c.train_data)
+  check_labels(c, built.net, source)
+  tx = build.transformation(c.optimizer, schedule.num_steps)
+  tell_changes(c, workdir)
+
+  with (
+    report.Reporter(workdir, active=jax.process_index() == 0) as reporter,
+    sessions.Session(workdir, 'train'),
+    checkpoint.Checkpointer(
+      workdir,
+      config=config.to_json(c),
+      keep=schedule.keep_checkpoints,
+      keep_every_steps=schedule.keep_every_steps or None,
+    ) as checkpointer,
+  ):
+    write_classes(workdir, source)
+    introduce(reporter, c, built, source, mesh)
+    iterator = build.iterator(c, source, seed=seed_of(c, DATA_SEED))
+    key = jax.random.key(seed_of(c, MODEL_SEED))
+    abstract = states.abstract_state(built.task.init, tx, key=key, mesh=mesh)
+    state, window = loop.start(
+      built.task.init,
+      tx,
+      key=key,
+      mesh=mesh,
+      checkpointer=checkpointer,
+      iterator=iterator,
+      reporter=reporter,
+    )
+    outcome = loop.train(
+      state=state,
+      step=steps.make_step(
+        built.task.loss,
+        tx,
+        mesh=mesh,
+        ema_decay=c.ema.decay,
+        ema_warmup=c.ema.warmup,
+        accumulation=schedule.accumulation,
+        shardings=states.shardings_of(abstract),
+      ),
+      iterator=iterator,
+      mesh=mesh,
+      checkpointer=checkpointer,
+      reporter=reporter,
+      num_steps=schedule.num_steps,
+      log_every_steps=schedule.log_every_steps,
+      save_every_steps=schedule.save_every_steps,
+      sample_every_steps=schedule.sample_every_steps,
+      draw_samples=sampler(c, built),
+      window=window,
+    )
+  return outcome.exit_code
+
+
+def seed_of(c, use):
+  """-> a seed of its own for each use of `c.seed`."""
+  return int(np.random.SeedSequence([c.seed, use]).generate_state(1)[0])
+
+
+def sampler(c, built):
+  """-> draw(ema_params) -> uint8 grid at fixed seeds, labels and low-res.
+
+  A base model shows its samples; a super-resolution stage shows, for held-out
+  images, rows of low-res input, sample and original.
+  """
+  n = c.train.num_samples
+  if not n or not c.train.sample_every_steps:
+    return None
+  columns = min(GRID_COLUMNS, n)
+  size = c.pipeline.image_size
+  keys = cascade.image_keys(seed_of(c, GRID_SEED), np.arange(n))
+  labels = None
+  if built.net.num_classes is not None:
+    labels = np.arange(n, dtype=np.int32) % built.net.num_classes
+
+  if built.lowres is None:
+
+    @jax.jit
+    def draw_base(params, keys, labels):
+      x = built.task.sample(params, keys=keys, label=labels)
+      return images.to_uint8(x)
+
+    def draw(params):
+      x = np.asarray(draw_base(params, keys, labels))
+      return images.grid(x, columns)
+
+    return draw
+
+  @jax.jit
+  def draw_upscaled(params, originals, keys, labels):
+    z_0 = conditioning.downsample(images.to_float(originals), built.lowres)
+    x = built.task.sample(params, keys=keys, label=labels, lowres=z_0)
+    low = images.resize(z_0, size, method='nearest')
+    return images.to_uint8(low), images.to_uint8(x)
+
+  held_out = functools.cache(lambda: build.held_out(c, n))
+
+  def draw(params):
+    originals, labels = held_out()
+    if built.net.num_classes is None:
+      labels = None
+    low, x = draw_upscaled(params, originals, keys, labels)
+    rows = []
+    for start in range(0, n, columns):
+      part = slice(start, start + columns)
+      for row in (np.asarray(low), np.asarray(x), originals):
+        row = row[part]
+        blank = np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)
+        rows.append(np.concatenate([row, blank]))
+    return images.grid(np.concatenate(rows), columns)
+
+  return draw
+
+
+def check_labels(c, net, source):
+  """Raises ValueError if the data has labels the network does not know."""
+  if net.num_classes is None or source.num_classes is None:
+    if net.num_classes is not None:
+      raise ValueError(
+        f'config.model.num_classes is {net.num_classes}, but the data '
+        f'{c.train_data.kind!r} has no labels; use labelled data or '
+        'num_classes=None.'
+      )
+    return
+  if source.num_classes > net.num_classes:
+    raise ValueError(
+      f'The data has {source.num_classes} classes, labels 0 to '
+      f'{source.num_classes - 1}, but config.model.num_classes is '
+      f'{net.num_classes}; set it to {source.num_classes}.'
+    )
+
+
+def tell_changes(c, workdir):
+  """Says which values differ from those the run was last started with."""
+  path = workdir / checkpoint.CONFIG
+  if not path.exists():
+    return
+  before = config.from_json(path.read_text())
+  for line in config.changes(before, c):
+    print(f'changed since the last start: {line}')
+
+
+def write_classes(workdir, source):
+  """Writes the names of the classes, so that labels keep their meaning."""
+  if not source.class_names or jax.process_index() != 0:
+    return
+  path = workdir / build.CLASSES
+  partial = path.with_name(f'.{path.name}.partial')
+  partial.write_text(json.dumps(list(source.class_names)) + '\n')
+  os.replace(partial, path)
+
+
+def introduce(reporter, c, built, source, mesh):
+  """Says in three lines what is about to be trained, on what and where."""
+  shapes = jax.tree.leaves(build.abstract_params(built.task))
+  parameters = sum(leaf.size for leaf in shapes)
+  size = f'{c.pipeline.image_size} px'
+  if built.lowres is not None:
+    size = f'{built.lowres.size} -> {size}'
+  reporter.say(
+    f'{c.name}: {size}, {parameters:,} parameters, {c.model.dtype} on '
+    f'{mesh.size} {jax.devices()[0].platform} device'
+    + ('s' if mesh.size > 1 else '')
+  )
+  classes = f', {source.num_classes} classes' if source.num_classes else ''
+  reporter.say(f'data: {len(source):,} images{classes} ({c.train_data.kind})')

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Sets everything up, then checks the style and runs the tests.
+#
+#   bash launch/test.sh [PYTEST ARGUMENTS]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source launch/setup.sh
+set_up
+
+export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3
+"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check --quiet .
+exec "$PYTHON" -m pytest --durations=15 "$@"
