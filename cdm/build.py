@@ -140,7 +140,7 @@ def source(section, name='train_data'):
 
 
 def transformation(optimizer_section, num_steps):
-  """-> (optax transformation, learning-rate schedule) for `optimizer`."""
+  """-> `train.optimizer.Optimizer` of an `optimizer` section."""
   return _splat(
     'optimizer',
     optimizer.make_optimizer,

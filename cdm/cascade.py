@@ -134,7 +134,8 @@ def super_resolve(
   Returns:
     [B, H, W, 3] float32 in [-1, 1].
   """
-  level = jnp.full(z_0.shape[0], stage.level, jnp.float32)
+  nearest = conditioning.nearest_level(stage.level, stage.lowres)
+  level = jnp.full(z_0.shape[0], nearest, jnp.float32)
   z = z_0
   if stage.level and not augmented:
     eps = jax.vmap(

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdm import images
-from cdm.arrays import expand_like
 from cdm.diffusion import process, schedules
 
 AUGMENTS = ('none', 'noise', 'blur')
@@ -92,22 +91,6 @@ class Lowres:
         f'lowres.blur_fraction is {self.blur_fraction}; it is a share of the '
         'examples, between 0 and 1.'
       )
-
-
-def flip(x_0, *, key):
-  """Mirrors each image left to right with probability one half.
-
-  Called before `downsample`, it turns the pair: every filter but 'nearest' is
-  symmetric, so a mirrored picture has a mirrored low-res image.
-
-  Args:
-    x_0: [B, H, W, C].
-
-  Returns:
-    [B, H, W, C].
-  """
-  turned = jax.random.bernoulli(key, shape=x_0.shape[:1])  # [B]
-  return jnp.where(expand_like(turned, x_0), x_0[:, :, ::-1], x_0)
 
 
 def downsample(x_0, lowres):
@@ -222,6 +205,13 @@ def level_logsnr(level, lowres):
     signal = 2.0 * xp.log(xp.sin(k * (1.0 - level)))
     noise = xp.log(xp.sin(k * level) * xp.sin(k * (level + 2.0 * OFFSET)))
   return signal - noise
+
+
+def nearest_level(level, lowres):
+  """-> the level the stage was trained on: `level`, or the nearest s / T."""
+  if lowres.num_levels is None:
+    return level
+  return round(level * lowres.num_levels) / lowres.num_levels
 
 
 def level_from_logsnr(logsnr, lowres):

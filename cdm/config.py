@@ -75,6 +75,10 @@ def override(config, dotted, text, opened):
   *sections, key = dotted.split('.')
   node, walked = config, 'config'
   for name in sections:
+    if walked in opened and name not in node:
+      with node.unlocked():
+        node[name] = ConfigDict()
+      opened.add(f'{walked}.{name}')
     node = _child(node, name, walked)
     walked = f'{walked}.{name}'
     if not isinstance(node, ConfigDict | dict | list | tuple):

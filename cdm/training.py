@@ -172,14 +172,14 @@ def sampler(c, built):
 
 def check_labels(c, net, source):
   """Raises ValueError if the data has labels the network does not know."""
-  if net.num_classes is None or source.num_classes is None:
-    if net.num_classes is not None:
-      raise ValueError(
-        f'config.model.num_classes is {net.num_classes}, but the data '
-        f'{c.train_data.kind!r} has no labels; use labelled data or '
-        'num_classes=None.'
-      )
+  if net.num_classes is None:
     return
+  if not source.num_classes:
+    raise ValueError(
+      f'config.model.num_classes is {net.num_classes}, but the data '
+      f'({c.train_data.kind}) has no classes; use labelled data, or '
+      'num_classes=None.'
+    )
   if source.num_classes > net.num_classes:
     raise ValueError(
       f'The data has {source.num_classes} classes, labels 0 to '

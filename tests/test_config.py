@@ -82,9 +82,14 @@ def test_another_kind_empties_its_section(tmp_path):
     'def get_config():\n'
     '  return ConfigDict(dict(data=dict(kind="tfds", split="train")))\n'
   )
-  given = [('data.kind', 'folder'), ('data.path', '/data/x')]
+  given = [
+    ('data.kind', 'folder'),
+    ('data.path', '/data/x'),
+    ('data.grid.kind', 'full'),
+    ('data.grid.num_steps', '4'),
+  ]
   assert config.load(path, given).data.to_dict() == dict(
-    kind='folder', path='/data/x'
+    kind='folder', path='/data/x', grid=dict(kind='full', num_steps=4)
   )
   with pytest.raises(ValueError, match=r"has no 'path'"):
     config.load(path, given[1:])

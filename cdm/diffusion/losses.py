@@ -293,7 +293,7 @@ def _normal_kl(shift, log_variance_1, log_variance_2):
 
 def _normal_cdf(x):
   """The tanh approximation, (1 + tanh y) / 2, without its loss at y << 0."""
-  # 0 or 1 to the last bit by 20; a cube that overflows has NaN gradients.
+  # 0 or 1 to the last bit by 20; a power that overflows has NaN gradients.
   x = jnp.clip(x, -20.0, 20.0)
   y = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
   return jax.nn.sigmoid(2 * y)

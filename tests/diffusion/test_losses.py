@@ -265,7 +265,7 @@ def test_losses_and_gradients_are_finite_however_wrong_the_network():
       return (hybrid + clipped).sum()
 
     of_total = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
-    for wrong in (0.0, 1e3, -1e10):
+    for wrong in (0.0, 1e3, -1e6):
       value, grads = of_total(jnp.full(SHAPE, wrong), jnp.full(SHAPE, 0.9))
       assert jnp.isfinite(value)
       assert all(jnp.isfinite(grad).all() for grad in grads)
@@ -281,7 +281,7 @@ def test_the_decoder_has_a_gradient_even_of_absurd_means():
     ).sum()
 
   grads = jax.jit(jax.grad(total, argnums=(0, 1)))(
-    jnp.full(SHAPE, 1e15), jnp.full(SHAPE, -7.0)
+    jnp.full(SHAPE, 1e20), jnp.full(SHAPE, -7.0)
   )
   assert all(jnp.isfinite(grad).all() for grad in grads)
 
