@@ -53,6 +53,7 @@ class Stage(NamedTuple):
   net: UNet
   schedule: schedules.Schedule
   lowres: Lowres | None
+  objective: diffusion.Objective
   task: Task
 
 
@@ -75,6 +76,7 @@ def stage(c, sampler=None):
   lowres = None
   if c.lowres is not None:
     lowres = _splat('lowres', Lowres, c.lowres)
+    check_magnification(lowres.size, c.pipeline.image_size)
   section = dict(c.task)
   kind = _kind('task', section, TASKS)
   weighting = _weighting(section.pop('weighting', 'none'))
@@ -87,7 +89,17 @@ def stage(c, sampler=None):
     image_size=c.pipeline.image_size,
     lowres=lowres,
   )
-  return Stage(c, net, schedule, lowres, task)
+  return Stage(c, net, schedule, lowres, objective, task)
+
+
+def check_magnification(small, large):
+  """Raises ValueError unless a whole number of pixels comes of each."""
+  if not 0 < small <= large or large % small:
+    raise ValueError(
+      f'config.lowres.size is {small}, which does not divide '
+      f'config.pipeline.image_size = {large}; every low-res pixel must become '
+      'a whole number of pixels.'
+    )
 
 
 def sampling(schedule, section):
@@ -149,6 +161,66 @@ def transformation(optimizer_section, num_steps):
   )
 
 
+class Run(NamedTuple):
+  """How long and how often; the `train` section of a config.
+
+  Attributes:
+    batch_size: of the whole mesh.
+    num_steps: at which the run is complete.
+    accumulation: microbatches per step.
+    log_every_steps, save_every_steps: at least 1.
+    keep_checkpoints: how many of the newest stay.
+    keep_every_steps: checkpoints at its multiples stay for good; 0 is none.
+    sample_every_steps: a grid of samples; 0 is never.
+    num_samples: images on that grid; 0 is none.
+  """
+
+  batch_size: int
+  num_steps: int
+  log_every_steps: int
+  save_every_steps: int
+  accumulation: int = 1
+  keep_checkpoints: int = 3
+  keep_every_steps: int = 0
+  sample_every_steps: int = 0
+  num_samples: int = 0
+
+
+class Average(NamedTuple):
+  """The exponential moving average; the `ema` section of a config."""
+
+  decay: float
+  warmup: bool = True
+
+
+def run(c):
+  """-> `Run` of `c.train`. Raises ValueError naming what cannot be used."""
+  built = _splat('train', Run, c.train)
+  for key, value in built._asdict().items():
+    least = 0 if key in Run._field_defaults and 'keep_ch' not in key else 1
+    least = 1 if key == 'accumulation' else least
+    if not isinstance(value, int) or value < least:
+      raise ValueError(
+        f'config.train.{key} is {value!r}; it is a whole number, at least '
+        f'{least}.'
+      )
+  if not isinstance(c.seed, int) or not 0 <= c.seed < 2**32:
+    raise ValueError(
+      f'config.seed is {c.seed!r}; it is a whole number from 0 to 2^32 - 1.'
+    )
+  return built
+
+
+def average(section):
+  """-> `Average` of an `ema` section. Raises ValueError."""
+  built = _splat('ema', Average, section)
+  if not 0.0 <= built.decay < 1.0:
+    raise ValueError(
+      f'config.ema.decay is {built.decay}; it is at least 0 and below 1.'
+    )
+  return built
+
+
 def mesh(section):
   """-> the mesh over all devices that a `mesh` section asks for."""
   return _splat('mesh', sharding.make_mesh, section)
@@ -183,17 +255,19 @@ def restored_stage(
     truncated=truncated,
     num_classes=built.net.num_classes,
     null_class=built.net.null_class,
-    residual=saved.task.residual_scale is not None,
+    residual=built.objective.residual_scale is not None,
   )
   return restored, saved, step
 
 
-def restored_cascade(loaded, workdir):
+def restored_cascade(loaded, workdir, overrides=()):
   """Restores every stage of a cascade config, or one base stage.
 
   Args:
     loaded: the config; of a cascade, stage S lies in workdir/S.
     workdir: pathlib.Path.
+    overrides: ((dotted key, text), ...); those of a single stage apply to its
+      saved config (a cascade's are in `loaded` already).
 
   Returns:
     (list of cascade.Stage that fit each other, a JSON-able note per stage:
@@ -206,13 +280,30 @@ def restored_cascade(loaded, workdir):
     sections = [dict(section) for section in loaded.stages]
     folders = [section['name'] for section in sections]
   else:
-    sections, folders = [dict(name=loaded.name)], ['.']
+    sections = [dict(name=loaded.name, config=loaded.name)]
+    folders = ['.']
   stages, notes = [], []
-  for section, folder in zip(sections, folders, strict=True):
-    section.pop('config', None)
-    restored, saved, step = _splat(
-      'stages', restored_stage, section, workdir=workdir / folder
+  first = sections[0]
+  if first.get('level') or first.get('truncated'):
+    raise ValueError(
+      f'Stage {first["name"]!r} is the first of the cascade: it has no low-res '
+      'input, so level and truncated mean nothing there; leave them out.'
     )
+  for section, folder in zip(sections, folders, strict=True):
+    experiment = section.pop('config')
+    restored, saved, step = _splat(
+      'stages',
+      restored_stage,
+      section,
+      workdir=workdir / folder,
+      overrides=() if is_cascade(loaded) else overrides,
+    )
+    if saved.name != experiment:
+      raise ValueError(
+        f'{workdir / folder} holds {saved.name!r}, but {experiment!r} is asked '
+        'for; give the work directory of that experiment, or the config that '
+        'this one was trained with.'
+      )
     stages.append(restored)
     notes.append(
       {
@@ -224,7 +315,11 @@ def restored_cascade(loaded, workdir):
       }
     )
   cascade.check(stages)
-  known = {tuple(class_names(workdir / folder) or ()) for folder in folders}
+  known = {
+    tuple(class_names(workdir / folder) or ())
+    for folder, restored in zip(folders, stages, strict=True)
+    if restored.num_classes is not None
+  }
   known.discard(())
   if len(known) > 1:
     raise ValueError(
@@ -239,13 +334,13 @@ def restored_upscaler(workdir, *, level, overrides=()):
   """Restores one super-resolution stage.
 
   Returns:
-    (cascade.Stage, its config).
+    (cascade.Stage, its config, step of the checkpoint).
 
   Raises:
     ValueError: the stage in workdir takes no low-res input, or was not
       trained on this level.
   """
-  restored, saved, _ = restored_stage(
+  restored, saved, step = restored_stage(
     workdir, name='upscaled', level=level, overrides=overrides
   )
   if restored.lowres is None:
@@ -254,22 +349,38 @@ def restored_upscaler(workdir, *, level, overrides=()):
       'super-resolution stage.'
     )
   cascade.check_level(restored)
-  return restored, saved
+  return restored, saved, step
 
 
 def held_out(saved, count):
-  """-> (uint8 [count, H, W, 3], int [count]): evaluation images of a stage.
+  """Opens `count` evaluation images of a stage, spread evenly over the data.
 
-  They are spread evenly over the evaluation data.
+  Args:
+    saved: config of the stage.
+    count: how many.
+
+  Returns:
+    read(numbers below count) -> (uint8 [N, H, W, 3], int32 [N]).
+
+  Raises:
+    ValueError: there is no such data, or less of it.
   """
   section = saved.pipeline
-  return gather.gather(
-    source(saved.eval_data, 'eval_data'),
-    count,
-    image_size=section.image_size,
-    crop=section.crop,
-    filter=section.filter,
-  )
+  opened = source(saved.eval_data, 'eval_data')
+  indices = gather.spread(opened, count)
+
+  def read(numbers):
+    return gather.gather(
+      opened,
+      [indices[n] for n in numbers],
+      image_size=section.image_size,
+      crop=section.crop,
+      filter=section.filter,
+      min_side=section.min_side,
+      max_skip_fraction=section.max_skip_fraction,
+    )
+
+  return read
 
 
 def iterator(c, opened, *, seed):
@@ -332,14 +443,18 @@ def _choose(name, section, table):
 
 
 def _weighting(section):
-  if isinstance(section, str):
-    section = dict(kind=section)
-  section = dict(section)
+  """-> the weighting function of `task.weighting`, a kind or a section."""
+  section = dict(kind=section) if isinstance(section, str) else dict(section)
   kind = _kind('task.weighting', section, WEIGHTINGS)
   chosen = WEIGHTINGS[kind]
-  if chosen is None:
-    return None
-  return functools.partial(chosen, **section)
+  options = list(inspect.signature(chosen).parameters)[2:] if chosen else []
+  for key in section:
+    if key not in options:
+      raise ValueError(
+        f'config.task.weighting.{key} is not an option of {kind!r}; it has '
+        f'{options}.'
+      )
+  return functools.partial(chosen, **section) if chosen else None
 
 
 def _splat(name, constructor, section, **own):
@@ -370,21 +485,28 @@ def _splat(name, constructor, section, **own):
 
 
 def stage_configs(c, path, overrides=()):
-  """-> [(name, config of one stage), ...] of a stage or a cascade config.
+  """-> [(name, config of one stage, sampler or None), ...].
+
+  Of a stage or a cascade config.
 
   The stages of a cascade name their configs, which lie beside its file.
   """
   if not is_cascade(c):
-    return [(c.name, c)]
+    return [(c.name, c, None)]
   folder = pathlib.Path(path).parent
   return [
-    (s['name'], config.load(folder / f'{s["config"]}.py', overrides))
+    (
+      s['name'],
+      config.load(folder / f'{s["config"]}.py', overrides),
+      s.get('sampler'),
+    )
     for s in c.stages
   ]
 
 
-def schedule_summary(c, built):
+def schedule_summary(c, built, sampler=None):
   """-> JSON-able dict of a stage's noise levels, for people to read."""
+  sampler = c.sampler if sampler is None else sampler
   lowres = {}
   if c.lowres is not None:
     lowres = {'lowres': f'{c.lowres.downsample} to {c.lowres.size}'}
@@ -392,14 +514,14 @@ def schedule_summary(c, built):
   return {
     'schedule': c.schedule.kind,
     'training steps T': c.schedule.num_steps,
-    'noise levels': c.task.levels,
-    'prediction': c.task.prediction,
-    'loss': c.task.loss,
+    'noise levels': built.objective.levels,
+    'prediction': built.objective.prediction,
+    'loss': built.objective.loss,
     'logsnr range': [
       round(float(built.schedule.logsnr[-1]), 2),
       round(float(built.schedule.logsnr[0]), 2),
     ],
-    'sampler': c.sampler.kind,
-    'sampling steps': len(grid(built.schedule, c.sampler.grid)) - 1,
+    'sampler': sampler['kind'],
+    'sampling steps': len(grid(built.schedule, sampler['grid'])) - 1,
     **lowres,
   }

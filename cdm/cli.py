@@ -60,11 +60,16 @@ def main(argv=None):
     print('\ncdm: stopped by Ctrl-C.', file=sys.stderr)
     return 130
   except (ValueError, OSError) as error:
-    # Our own complaints are whole sentences; anything raised elsewhere keeps
-    # its traceback, because it is a fault of the program.
-    if args.debug or not raised_by_us(error):
+    # Our own complaints are whole sentences, and so is what the system says
+    # about a file; anything else keeps its traceback, because it is a fault
+    # of the program.
+    if args.debug:
       raise
-    return complain(error)
+    if raised_by_us(error):
+      return complain(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+      return complain(f'{error.filename}: {error.strerror}.')
+    raise
 
 
 def parse(argv):
@@ -138,23 +143,36 @@ class Parser(argparse.ArgumentParser):
   def parse_args(self, args=None, namespace=None):
     args, unknown = self.parse_known_args(args, namespace)
     if unknown:
-      flags = list(self._flags(args.command))
-      word = unknown[0].partition('=')[0]
-      near = difflib.get_close_matches(word, flags, n=1, cutoff=0.5)
-      hint = f' Did you mean {near[0]}?' if near else ''
-      raise ValueError(
-        f'cdm {args.command} does not take {unknown[0]!r}.{hint} '
-        f'See `cdm {args.command} --help`.'
-      )
+      self._command(args.command).refuse(unknown[0])
     return args
 
-  def _flags(self, command):
+  def parse_known_args(self, args=None, namespace=None):
+    self._given = args or []
+    return super().parse_known_args(args, namespace)
+
+  def _command(self, name):
     for action in self._actions:
       if isinstance(action, argparse._SubParsersAction):
-        for inner in action.choices[command]._actions:
-          yield from inner.option_strings
+        return action.choices[name]
+
+  def refuse(self, word):
+    """Raises ValueError about an argument that this command does not take."""
+    flags = list(self._option_string_actions)
+    near = difflib.get_close_matches(
+      word.partition('=')[0], flags, n=1, cutoff=0.5
+    )
+    hint = f' Did you mean {near[0]}?' if near else ''
+    raise ValueError(
+      f'{self.prog} does not take {word!r}.{hint} See `{self.prog} --help`.'
+    )
 
   def error(self, message):
+    if 'required' in message:
+      # Perhaps it was given, under a misspelt name.
+      for word in self._given:
+        known = word.partition('=')[0] in self._option_string_actions
+        if word.startswith('--') and not known:
+          self.refuse(word)
     words = message.split("'")
     if 'invalid choice' in message and len(words) > 1:
       near = difflib.get_close_matches(words[1], COMMANDS, n=1, cutoff=0.4)

@@ -5,14 +5,13 @@ exists is done and what does not is drawn. OUT/sampling.json holds the recipe;
 images of another recipe are never mixed in.
 """
 
-import json
-import os
 import pathlib
 
 import jax.numpy as jnp
 import numpy as np
 
 from cdm import cascade, pictures, progress, sessions
+from cdm import recipe as recipes
 
 ROW = 4  # images per class on the overview
 
@@ -33,16 +32,12 @@ def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
     ValueError: the folder holds images of another recipe.
   """
   out = pathlib.Path(out)
-  claim(out, recipe)
+  recipes.claim(out, recipe, name='sampling.json')
   labels = label_cycle(recipe['labels'], num)
   folders = [out / stage.name for stage in stages]
   for folder in folders:
     folder.mkdir(exist_ok=True)
-  missing = [
-    n
-    for n in range(num)
-    if not all((folder / file_name(n)).exists() for folder in folders)
-  ]
+  missing = recipes.missing(folders, num)
   done = num - len(missing)
   if done:
     print(f'Samples: {done} of {num} are already in {out}.')
@@ -57,7 +52,9 @@ def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
 def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
   """Draws the images `missing` and writes each into its stages' folders."""
   draw = cascade.sampler(stages)
-  batch_size = min(batch_size, len(missing))
+  # Of `num`, not of what is missing: another shape is another program, which
+  # may round otherwise, and a run that continues must give the same bytes.
+  batch_size = min(batch_size, num)
   done = num - len(missing)
   with progress.Progress('sampling', total=num, initial=done) as bar:
     for start in range(0, len(missing), batch_size):
@@ -70,7 +67,7 @@ def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
       )
       for folder, images in zip(folders, drawn, strict=True):
         for n, image in zip(indices, images, strict=False):
-          pictures.write_png(folder / file_name(n), image)
+          pictures.write_png(folder / recipes.file_name(n), image)
       bar.advance(len(indices))
 
 
@@ -80,7 +77,7 @@ def assemble(out, stages, labels, num, class_names):
   pictures.write_npz(
     out / 'samples.npz',
     (
-      pictures.read_png(out / stages[-1].name / file_name(n))
+      pictures.read_png(out / stages[-1].name / recipes.file_name(n))
       for n in range(num)
     ),
     shape=(num, size, size, 3),
@@ -110,7 +107,7 @@ def overview(out, stages, labels, num, class_names):
       for n in chosen[start : start + ROW]:
         row += [None] if row else []
         for stage in stages:
-          image = pictures.read_png(out / stage.name / file_name(n))
+          image = pictures.read_png(out / stage.name / recipes.file_name(n))
           row.append(pictures.magnify(image, stages[-1].image_size))
       rows.append(row)
       name = '' if label is None else str(label)
@@ -129,37 +126,8 @@ def overview(out, stages, labels, num, class_names):
   )
 
 
-def claim(out, recipe):
-  """Makes the folder and writes the recipe, or checks the one that is there.
-
-  Raises:
-    ValueError: another recipe is there, with the first value that differs.
-  """
-  path = out / 'sampling.json'
-  if path.exists():
-    saved = json.loads(path.read_text())
-    wanted = json.loads(json.dumps(recipe))
-    for key in wanted:
-      if saved.get(key) != wanted[key]:
-        raise ValueError(
-          f'{out} holds samples of another recipe: {key} is '
-          f'{saved.get(key)!r} there, {wanted[key]!r} now. Give another --out, '
-          'or delete that folder to draw anew.'
-        )
-    return
-  out.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name('.sampling.json.partial')
-  partial.write_text(json.dumps(recipe, indent=2) + '\n')
-  os.replace(partial, path)
-
-
 def label_cycle(labels, num):
   """-> int32 [num], the cycle of labels repeated, or None."""
   if labels is None:
     return None
   return np.resize(np.asarray(labels, np.int32), num)
-
-
-def file_name(n):
-  """-> '000012.png'."""
-  return f'{n:06d}.png'

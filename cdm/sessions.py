@@ -45,7 +45,10 @@ def total(folder):
   path = pathlib.Path(folder) / FILE
   if not path.exists():
     return None
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  # What follows the last newline is torn by a kill, or empty.
+  lines = [json.loads(line) for line in path.read_text().split('\n')[:-1]]
+  if not lines:
+    return None
   return {
     'seconds': round(sum(line['seconds'] for line in lines), 1),
     'peak_host_bytes': max(line['peak_host_bytes'] for line in lines),

@@ -154,6 +154,32 @@ def state_sharding(abstract_state, mesh, rules=()):
   return jax.tree_util.tree_map_with_path(place, abstract_state)
 
 
+def default_rules(abstract_state, mesh):
+  """Rules that split what is large over `fsdp` and `tensor`.
+
+  The last axis (of a kernel: its output channels) of every array of two axes
+  or more is split over both, or over `fsdp` alone where it divides over that
+  only; the rest is replicated. With both axes of size 1 there is no rule.
+
+  Args:
+    abstract_state: tree of things with a shape.
+    mesh: the mesh.
+
+  Returns:
+    ((regex, spec), ...) for `state_sharding`.
+  """
+  rules = []
+  for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_state):
+    for axes in (('fsdp', 'tensor'), ('fsdp',)):
+      parts = math.prod(mesh.shape[axis] for axis in axes)
+      if len(leaf.shape) > 1 and parts > 1 and leaf.shape[-1] % parts == 0:
+        name = re.escape(parameter_name(path))
+        spec = (*(None,) * (len(leaf.shape) - 1), axes)
+        rules.append((f'^{name}$', spec))
+        break
+  return tuple(rules)
+
+
 def _spec(regex, spec):
   spec = tuple(tuple(s) if isinstance(s, list) else s for s in spec)
   for axis in _axes_of(spec):

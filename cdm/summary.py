@@ -30,8 +30,21 @@ def summarise(runs, *, samples=None, upscaled=None, row=None):
     'runs': [run_facts(pathlib.Path(run)) for run in runs],
     'samples': folder_facts(samples, 'samples.png', 'cdm sample'),
     'upscaled': folder_facts(upscaled, 'upscaled.png', 'cdm upscale'),
-    'quality': json.loads(pathlib.Path(row).read_text()) if row else None,
+    'quality': read_row(row) if row else None,
   }
+
+
+def read_row(path):
+  """-> what `cdm evaluate --out` wrote. Raises ValueError if it is not."""
+  try:
+    row = json.loads(pathlib.Path(path).read_text())
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f'{path} cannot be read ({error}); give what `cdm evaluate --out` wrote.'
+    ) from None
+  if not isinstance(row, dict) or 'conventions' not in row:
+    raise ValueError(f'{path} is not what `cdm evaluate --out` wrote.')
+  return row
 
 
 def run_facts(workdir):

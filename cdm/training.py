@@ -1,6 +1,5 @@
 """Trains the stage of a config in a work directory, from start to end."""
 
-import functools
 import json
 import os
 
@@ -52,13 +51,22 @@ def train(c, workdir):
   )
   built = build.stage(c)
   mesh = build.mesh(c.mesh)
-  schedule = c.train
+  schedule, average = build.run(c), build.average(c.ema)
   sharding.check_batch(
     schedule.batch_size, mesh, accumulation=schedule.accumulation
   )
   source = build.source(c.train_data)
   check_labels(c, built.net, source)
   tx = build.transformation(c.optimizer, schedule.num_steps)
+  key = jax.random.key(seed_of(c, MODEL_SEED))
+  abstract = states.abstract_state(built.task.init, tx, key=key, mesh=mesh)
+  rules = sharding.default_rules(abstract, mesh)
+  if rules:
+    abstract = states.abstract_state(
+      built.task.init, tx, key=key, mesh=mesh, rules=rules
+    )
+  rehearse(c, built, abstract.params)
+  draw_samples = sampler(c, built)
   tell_changes(c, workdir)
 
   with (
@@ -71,28 +79,31 @@ def train(c, workdir):
       keep_every_steps=schedule.keep_every_steps or None,
     ) as checkpointer,
   ):
-    write_classes(workdir, source)
-    introduce(reporter, c, built, source, mesh)
-    iterator = build.iterator(c, source, seed=seed_of(c, DATA_SEED))
-    key = jax.random.key(seed_of(c, MODEL_SEED))
-    abstract = states.abstract_state(built.task.init, tx, key=key, mesh=mesh)
+    introduce(reporter, c, built, abstract.params, source, mesh)
+    iterator = Labelled(
+      build.iterator(c, source, seed=seed_of(c, DATA_SEED)),
+      built.net.num_classes,
+    )
     state, window = loop.start(
       built.task.init,
       tx,
       key=key,
       mesh=mesh,
+      rules=rules,
       checkpointer=checkpointer,
       iterator=iterator,
       reporter=reporter,
     )
+    # Not before: a start that was refused must leave the run as it is.
+    write_classes(workdir, source)
     outcome = loop.train(
       state=state,
       step=steps.make_step(
         built.task.loss,
         tx,
         mesh=mesh,
-        ema_decay=c.ema.decay,
-        ema_warmup=c.ema.warmup,
+        ema_decay=average.decay,
+        ema_warmup=average.warmup,
         accumulation=schedule.accumulation,
         shardings=states.shardings_of(abstract),
       ),
@@ -104,10 +115,61 @@ def train(c, workdir):
       log_every_steps=schedule.log_every_steps,
       save_every_steps=schedule.save_every_steps,
       sample_every_steps=schedule.sample_every_steps,
-      draw_samples=sampler(c, built),
+      draw_samples=draw_samples,
       window=window,
     )
   return outcome.exit_code
+
+
+def rehearse(c, built, params):
+  """Traces loss and sampler without running them.
+
+  What is wrong with their options is found now and not after hours: samples
+  are first drawn, and the first step compiled, long after the start.
+  """
+  size, n = c.pipeline.image_size, 2
+  given = {}
+  if built.net.num_classes is not None:
+    given['label'] = jax.ShapeDtypeStruct((n,), np.int32)
+  if built.lowres is not None:
+    low = (n, built.lowres.size, built.lowres.size, 3)
+    given['lowres'] = jax.ShapeDtypeStruct(low, np.float32)
+  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n))
+  jax.eval_shape(built.task.sample, params, keys=keys, **given)
+  batch = {
+    'image': jax.ShapeDtypeStruct((n, size, size, 3), np.uint8),
+    'label': jax.ShapeDtypeStruct((n,), np.int32),
+  }
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  jax.eval_shape(
+    lambda p, b, k: built.task.loss(p, b, key=k, train=True), params, batch, key
+  )
+
+
+class Labelled:
+  """Batches whose labels are checked against the network's classes.
+
+  A label out of range would silently be another class on the device.
+  """
+
+  def __init__(self, batches, num_classes):
+    """batches: see `data.pipeline`; num_classes: None lets any label pass."""
+    self._batches, self._num_classes = batches, num_classes
+    self.get_state, self.set_state = batches.get_state, batches.set_state
+
+  def __iter__(self):
+    return self
+
+  def __next__(self):
+    batch = next(self._batches)
+    label, n = batch['label'], self._num_classes
+    if n is not None and not (0 <= label.min() and label.max() < n):
+      raise ValueError(
+        f'The data has labels from {label.min()} to {label.max()}, but '
+        f'config.model.num_classes is {n}: labels are 0 to {n - 1}. Use data '
+        'with those labels, or num_classes=None.'
+      )
+    return batch
 
 
 def seed_of(c, use):
@@ -151,12 +213,12 @@ def sampler(c, built):
     low = images.resize(z_0, size, method='nearest')
     return images.to_uint8(low), images.to_uint8(x)
 
-  held_out = functools.cache(lambda: build.held_out(c, n))
+  # Read now: that they cannot be read must not come out after hours.
+  originals, labels = build.held_out(c, n)(range(n))
+  if built.net.num_classes is None:
+    labels = None
 
   def draw(params):
-    originals, labels = held_out()
-    if built.net.num_classes is None:
-      labels = None
     low, x = draw_upscaled(params, originals, keys, labels)
     rows = []
     for start in range(0, n, columns):
@@ -208,15 +270,14 @@ def write_classes(workdir, source):
   os.replace(partial, path)
 
 
-def introduce(reporter, c, built, source, mesh):
-  """Says in three lines what is about to be trained, on what and where."""
-  shapes = jax.tree.leaves(build.abstract_params(built.task))
-  parameters = sum(leaf.size for leaf in shapes)
+def introduce(reporter, c, built, params, source, mesh):
+  """Says in two lines what is about to be trained, on what and where."""
+  parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
   size = f'{c.pipeline.image_size} px'
   if built.lowres is not None:
     size = f'{built.lowres.size} -> {size}'
   reporter.say(
-    f'{c.name}: {size}, {parameters:,} parameters, {c.model.dtype} on '
+    f'{c.name}: {size}, {parameters:,} parameters, {built.net.dtype} on '
     f'{mesh.size} {jax.devices()[0].platform} device'
     + ('s' if mesh.size > 1 else '')
   )

@@ -15,6 +15,8 @@ from cdm import (
   sessions,
   upscale,
 )
+from cdm import recipe as recipes
+from cdm.data import transforms
 
 FOLDERS = ('lowres', 'bicubic', 'upscaled', 'original')
 SHOWN = 24  # images on the overview
@@ -27,6 +29,8 @@ class Upscaler:
     stage: `cascade.Stage` with a low-res input.
     tile: side of its input in pixels.
     factor: magnification.
+    batch_size: tiles at once.
+    shrink: uint8 [B, H, W, 3] -> [B, h, w, 3], as in training.
   """
 
   def __init__(self, stage, *, seed, batch_size):
@@ -35,8 +39,9 @@ class Upscaler:
     self.tile = stage.lowres.size
     self.factor = stage.image_size // self.tile
     self._seed = seed
-    self._batch_size = batch_size
+    self.batch_size = batch_size
     self._run = jax.jit(self._super_resolve)
+    self.shrink = jax.jit(self._shrink)
 
   def _super_resolve(self, params, tiles, keys, label):
     x = cascade.super_resolve(
@@ -44,26 +49,35 @@ class Upscaler:
     )
     return images.to_uint8(x)
 
-  def __call__(self, tiles, label=None):
-    """tiles: uint8 [N, h, w, 3], label: int [N] or None -> uint8 [N, H, W, 3]
+  def _shrink(self, originals):
+    x_0 = images.to_float(originals)
+    return images.to_uint8(conditioning.downsample(x_0, self.stage.lowres))
 
-    Shows its progress.
+  def __call__(self, tiles, indices, label=None):
+    """Super-resolves tiles.
+
+    Args:
+      tiles: uint8 [N, h, w, 3].
+      indices: int [N], the number of each tile in its run.
+      label: int [N] or None.
+
+    Returns:
+      uint8 [N, H, W, 3].
     """
-    n = len(tiles)
-    size = min(self._batch_size, n)
     made = []
-    with progress.Progress('upscaling', total=n, unit='tile') as bar:
-      for start in range(0, n, size):
-        indices = np.arange(start, min(start + size, n))
-        filled = np.resize(indices, size)
-        x = self._run(
-          self.stage.params,
-          tiles[filled],
-          cascade.stage_keys(cascade.image_keys(self._seed, filled), 0),
-          None if label is None else jnp.asarray(label)[filled],
-        )
-        made.append(np.asarray(x)[: len(indices)])
-        bar.advance(len(indices))
+    # Batches are filled up to a power of two, so that few shapes are compiled.
+    size = min(self.batch_size, 1 << (len(tiles) - 1).bit_length())
+    for start in range(0, len(tiles), size):
+      part = np.arange(start, min(start + size, len(tiles)))
+      filled = np.resize(part, size)
+      keys = cascade.image_keys(self._seed, np.asarray(indices)[filled])
+      x = self._run(
+        self.stage.params,
+        tiles[filled],
+        cascade.stage_keys(keys, 0),
+        None if label is None else jnp.asarray(label)[filled],
+      )
+      made.append(np.asarray(x)[: len(part)])
     return np.concatenate(made)
 
 
@@ -92,73 +106,104 @@ def files_to(out, upscaler, paths, label):
         f'{path} would be overwritten by its own result; give another --out.'
       )
     named[target] = path
-  cuts = []
-  for path in paths:
-    image = read(path)
-    try:
-      cuts.append((image, *upscale.cut(image, upscaler.tile)))
-    except ValueError as error:
-      raise ValueError(f'{path}: {error}') from None
-  tiles = np.concatenate([tiles for _, tiles, _ in cuts])
-  labels = None if label is None else np.full(len(tiles), label, np.int32)
-  made = upscaler(tiles, labels)
+  for path in paths:  # What cannot be done is found before work begins.
+    cut(path, upscaler)
   out.mkdir(parents=True, exist_ok=True)
-  rows, start = [], 0
-  for target, (image, tiles, places) in zip(named, cuts, strict=True):
-    x = upscale.blend(
-      made[start : start + len(tiles)],
-      places,
-      shape=image.shape[:2],
-      factor=upscaler.factor,
-    )
-    start += len(tiles)
-    pictures.write_png(target, x)
-    print(f'{target}  {x.shape[1]}x{x.shape[0]} pixels')
-    if image.shape[:2] == (upscaler.tile, upscaler.tile):
-      rows.append([magnified(image, x), bicubic(image, upscaler), x])
+  rows, first = [], 0
+  with progress.Progress('upscaling', total=len(paths)) as bar:
+    for target, path in named.items():
+      image, tiles, places = cut(path, upscaler)
+      labels = None if label is None else np.full(len(tiles), label, np.int32)
+      indices = np.arange(first, first + len(tiles))
+      first += len(tiles)
+      x = upscale.blend(
+        upscaler(tiles, indices, labels),
+        places,
+        shape=image.shape[:2],
+        factor=upscaler.factor,
+      )
+      pictures.write_png(target, x)
+      if image.shape[:2] == (upscaler.tile, upscaler.tile):
+        rows.append([magnified(image, x), bicubic(image, upscaler), x])
+      bar.advance(1)
+  for target in named:
+    print(target)
   if rows:
-    heads = ('low-res', 'bicubic', 'ours')
-    write_overview(out, rows[:SHOWN], heads)
+    write_overview(out, rows[:SHOWN], ('low-res', 'bicubic', 'ours'))
 
 
-def held_out_to(out, upscaler, originals, labels, class_names=None):
+def cut(path, upscaler):
+  """-> (image, tiles, places) of an image file; errors name the file."""
+  image = read(path)
+  try:
+    return image, *upscale.cut(image, upscaler.tile)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+
+
+def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
   """Shrinks held-out images, super-resolves them, keeps all four versions.
+
+  Continues what is there: every picture is a file that appears when complete.
 
   Args:
     out: folder; made if it is missing.
     upscaler: `Upscaler`.
-    originals: uint8 [N, H, W, 3].
-    labels: int [N].
+    read_images: what `build.held_out` returned.
+    count: how many images.
+    recipe: JSON-able dict of all that the pictures depend on.
     class_names: names for the overview, or None.
+
+  Raises:
+    ValueError: the folder holds pictures of another recipe.
   """
   out = pathlib.Path(out)
-  lowres = upscaler.stage.lowres
-  shrink = jax.jit(
-    lambda x: images.to_uint8(
-      conditioning.downsample(images.to_float(x), lowres)
-    )
-  )
-  low = np.asarray(shrink(originals))
+  recipes.claim(out, recipe, name='upscaling.json')
+  folders = {name: out / name for name in FOLDERS}
+  for folder in folders.values():
+    folder.mkdir(exist_ok=True)
+  missing = recipes.missing(folders.values(), count)
+  done = count - len(missing)
+  if done:
+    print(f'Held-out images: {done} of {count} are already in {out}.')
+  if missing:
+    bar = progress.Progress('upscaling', total=count, initial=done)
+    with sessions.Session(out, 'upscale'), bar:
+      for start in range(0, len(missing), upscaler.batch_size):
+        numbers = missing[start : start + upscaler.batch_size]
+        originals, labels = read_images(numbers)
+        versions = super_resolved(upscaler, originals, labels, numbers)
+        for name, stack in zip(FOLDERS, versions, strict=True):
+          for n, image in zip(numbers, stack, strict=True):
+            pictures.write_png(folders[name] / recipes.file_name(n), image)
+        bar.advance(len(numbers))
+  overview_of(out, folders, read_images, count, class_names)
+
+
+def super_resolved(upscaler, originals, labels, numbers):
+  """-> (low-res, bicubic, ours, originals), each uint8 [N, ...]."""
+  low = np.asarray(upscaler.shrink(originals))
   given = labels if upscaler.stage.num_classes is not None else None
-  out.mkdir(parents=True, exist_ok=True)
-  with sessions.Session(out, 'upscale'):
-    made = upscaler(low, given)
-  smooth = np.stack([bicubic(image, upscaler) for image in low])
-  for name, stack in zip(FOLDERS, (low, smooth, made, originals), strict=True):
-    folder = out / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob('*.png'):
-      stale.unlink()
-    for n, image in enumerate(stack):
-      pictures.write_png(folder / f'{n:06d}.png', image)
-  shown = np.unique(np.linspace(0, len(low) - 1, SHOWN).round().astype(int))
-  rows = [
-    [magnified(low[n], made[n]), smooth[n], made[n], originals[n]]
-    for n in shown
-  ]
+  made = upscaler(low, numbers, given)
+  return low, np.stack([bicubic(x, upscaler) for x in low]), made, originals
+
+
+def overview_of(out, folders, read_images, count, class_names):
+  """Writes upscaled.png from the folders."""
+  shown = np.unique(np.linspace(0, count - 1, SHOWN).round().astype(int))
+  rows = []
+  for n in shown:
+    low, *others = (
+      pictures.read_png(folders[name] / recipes.file_name(n))
+      for name in FOLDERS
+    )
+    rows.append([magnified(low, others[0]), *others])
   names = None
   if class_names:
-    names = [class_names[labels[n]] for n in shown]
+    labels = read_images(shown)[1]
+    order = np.argsort(labels, kind='stable')
+    rows = [rows[i] for i in order]
+    names = [class_names[labels[i]] for i in order]
   write_overview(out, rows, ('low-res', 'bicubic', 'ours', 'original'), names)
 
 
@@ -202,6 +247,6 @@ def read(path):
   if not path.is_file():
     raise ValueError(f'{path}: there is no such file.')
   try:
-    return pictures.read_png(path)
-  except OSError as error:
-    raise ValueError(f'{path} is not an image we can read: {error}') from None
+    return transforms.decode(path.read_bytes(), name=str(path))
+  except transforms.BadImage as error:
+    raise ValueError(f'{error}') from None

@@ -21,6 +21,7 @@ FLOORS = {
   'pictures': 0,
   'progress': 0,
   'sessions': 0,
+  'recipe': 0,
   'images': 1,
   'diffusion': 1,
   'models': 1,

@@ -31,15 +31,15 @@ def run(args):
 
   loaded = config.load(args.config, args.overrides)
   stages = []
-  for name, section in build.stage_configs(loaded, args.config):
-    built = build.stage(section)
+  for name, section, sampler in build.stage_configs(loaded, args.config):
+    built = build.stage(section, sampler)
     stages.append(
       describe.describe_stage(
         name=name,
         net=built.net,
         image_size=section.pipeline.image_size,
         lowres_size=built.lowres.size if built.lowres else None,
-        schedule=build.schedule_summary(section, built),
+        schedule=build.schedule_summary(section, built, sampler),
         paper=section.paper.to_dict(),
       )
     )

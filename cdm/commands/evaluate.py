@@ -55,4 +55,6 @@ def run(args):
   if args.out:
     import pathlib
 
-    pathlib.Path(args.out).write_text(text + '\n')
+    path = pathlib.Path(args.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + '\n')

@@ -34,7 +34,7 @@ def arguments(parser):
     '--num', type=int, default=64, metavar='N', help='images (default: 64)'
   )
   parser.add_argument(
-    '--seed', type=int, default=0, metavar='S', help='default: 0'
+    '--seed', type=int, metavar='S', help="default: the config's"
   )
   parser.add_argument('--out', metavar='DIR', help='default: WORKDIR/samples')
   parser.add_argument(
@@ -57,10 +57,16 @@ def run(args):
   import pathlib
 
   from cdm import build, config, sampling
+  from cdm.train import loop
+
+  loop.enable_compilation_cache()
 
   loaded = config.load(args.config, args.overrides)
+  seed = loaded.seed if args.seed is None else args.seed
+  if not 0 <= seed < 2**32:
+    raise ValueError(f'--seed={seed}: seeds are 0 to 2^32 - 1.')
   workdir = pathlib.Path(args.workdir)
-  stages, notes = build.restored_cascade(loaded, workdir)
+  stages, notes = build.restored_cascade(loaded, workdir, args.overrides)
   out = pathlib.Path(args.out) if args.out else workdir / 'samples'
   labels = parse_labels(args.labels, stages)
   if args.num < 1 or args.batch_size < 1:
@@ -73,7 +79,7 @@ def run(args):
     stages,
     recipe={
       'config': loaded.name,
-      'seed': args.seed,
+      'seed': seed,
       'labels': labels,
       'stages': notes,
     },

@@ -65,14 +65,29 @@ def run(args):
   """Super-resolves files, or the stage's held-out images."""
   import pathlib
 
-  from cdm import build, upscaling
+  from cdm import build, config, upscaling
+  from cdm.train import loop
+
+  loop.enable_compilation_cache()
 
   if bool(args.images) == bool(args.held_out):
     raise ValueError(
       'cdm upscale takes image files or --held_out=N; give one of the two.'
     )
+  if args.batch_size < 1 or (args.held_out or 1) < 1:
+    raise ValueError(
+      f'--held_out={args.held_out} --batch_size={args.batch_size}: both must '
+      'be at least 1.'
+    )
+  if not 0 <= args.seed < 2**32:
+    raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')
+  if args.held_out and args.label is not None:
+    raise ValueError(
+      f'--label={args.label} is for image files; held-out images have labels '
+      'of their own. Leave it out.'
+    )
   workdir = pathlib.Path(args.workdir)
-  stage, config = build.restored_upscaler(
+  stage, saved, step = build.restored_upscaler(
     workdir, level=args.level, overrides=args.overrides
   )
   names = build.class_names(workdir)
@@ -81,8 +96,22 @@ def run(args):
   )
   out = pathlib.Path(args.out)
   if args.held_out:
-    images, labels = build.held_out(config, args.held_out)
-    upscaling.held_out_to(out, upscaler, images, labels, names)
+    upscaling.held_out_to(
+      out,
+      upscaler,
+      build.held_out(saved, args.held_out),
+      count=args.held_out,
+      recipe={
+        'experiment': saved.name,
+        'checkpoint': step,
+        'seed': args.seed,
+        'level': args.level,
+        'count': args.held_out,
+        'sampler': config.plain(saved.sampler),
+        'eval_data': config.plain(saved.eval_data),
+      },
+      class_names=names,
+    )
   else:
     label = parse_label(args.label, stage, names)
     paths = [pathlib.Path(path) for path in args.images]

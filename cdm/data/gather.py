@@ -1,4 +1,4 @@
-"""A few images of a source at once, spread evenly over it."""
+"""Chosen images of a source at once."""
 
 from cdm.data import pipeline
 
@@ -7,7 +7,7 @@ class Chosen:
   """Some records of a source, as a source of its own."""
 
   def __init__(self, source, indices):
-    self._source, self._indices = source, indices
+    self._source, self._indices = source, list(indices)
     self.num_classes = source.num_classes
     self.class_names = source.class_names
 
@@ -19,28 +19,42 @@ class Chosen:
 
   @property
   def fingerprint(self):
-    return f'{self._source.fingerprint}[{len(self)}]'
+    return f'{self._source.fingerprint}[{self._indices}]'
 
 
-def gather(source, count, **fit):
-  """-> (uint8 [count, S, S, 3], int32 [count]).
-
-  Args:
-    source: see `cdm.data.sources`.
-    count: how many images.
-    **fit: image_size, crop, filter of `pipeline.make_iterator`.
+def spread(source, count):
+  """-> count record numbers, evenly over a source.
 
   Raises:
-    ValueError: more images than the source has, or an unreadable source.
+    ValueError: more than the source has.
   """
   if count > len(source):
     raise ValueError(
       f'{count} images were asked for, but the data has {len(source)}; ask '
       'for fewer.'
     )
-  indices = [i * len(source) // count for i in range(count)]
+  return [i * len(source) // count for i in range(count)]
+
+
+def gather(source, indices, **fit):
+  """-> (uint8 [N, S, S, 3], int32 [N]) of the records `indices`.
+
+  Args:
+    source: see `cdm.data.sources`.
+    indices: N record numbers.
+    **fit: image_size, crop, filter, min_side and max_skip_fraction of
+      `pipeline.make_iterator`.
+
+  Raises:
+    ValueError: too many of them cannot be read.
+  """
   batches = pipeline.make_iterator(
-    Chosen(source, indices), batch_size=count, seed=0, shuffle=False, **fit
+    Chosen(source, indices),
+    batch_size=len(indices),
+    seed=0,
+    shuffle=False,
+    repeat=False,
+    **fit,
   )
   batch = next(batches)
   batches.close()

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from cdm import conditioning, images
 from cdm.diffusion import guidance, losses, schedules
-from cdm.diffusion.parameterization import predict
+from cdm.diffusion.parameterization import KINDS, predict
 from cdm.tasks.base import Task
 
 # Uses of an image's own key; folded in, so none can meet another.
@@ -266,6 +266,22 @@ def check(net, objective, sampling, lowres):
     )
   if objective.norm not in (1, 2):
     raise ValueError(f'task.norm is {objective.norm}; use 1 or 2.')
+  for name in ('prediction', 'target'):
+    value = getattr(objective, name)
+    if value not in KINDS and not (name == 'target' and value is None):
+      raise ValueError(
+        f'task.{name} is {value!r}; known are {", ".join(KINDS)}.'
+      )
+  if objective.norm == 1 and objective.weighting is not None:
+    raise ValueError(
+      'task.weighting is defined on squared errors; use task.norm=2, or '
+      "task.weighting='none'."
+    )
+  if not 0.0 <= objective.label_dropout <= 1.0:
+    raise ValueError(
+      f'task.label_dropout is {objective.label_dropout}; it is a share of the '
+      'examples, between 0 and 1.'
+    )
   if objective.loss == 'hybrid':
     if not net.learned_variance or objective.levels != 'discrete':
       raise ValueError(
@@ -288,17 +304,37 @@ def check(net, objective, sampling, lowres):
       f'task.label_dropout is {objective.label_dropout} but the network has '
       'no null class; set model.null_class=True or task.label_dropout=0.0.'
     )
-  if sampling.guidance_weight and not net.null_class:
+  if sampling.guidance_weight and not objective.label_dropout:
     raise ValueError(
       f'sampler.guidance_weight is {sampling.guidance_weight} but the network '
-      'has no null class to be guided away from; train with '
-      'model.null_class=True and task.label_dropout, or use weight 0.'
+      'has learned no null class to be guided away from; train with '
+      'model.null_class=True and task.label_dropout=0.1, or use weight 0.'
+    )
+  interval = sampling.guidance_interval
+  if interval is not None and not interval[0] < interval[1]:
+    raise ValueError(
+      f'sampler.guidance_interval is {interval}; it is (low, high) log-SNR.'
+    )
+  if not 0.0 < sampling.clip_percentile <= 100.0:
+    raise ValueError(
+      f'sampler.clip_percentile is {sampling.clip_percentile}; use a number '
+      'above 0 and up to 100.'
     )
   if sampling.clip not in ('none', 'static', 'dynamic'):
     raise ValueError(
       f"sampler.clip is {sampling.clip!r}; use 'none', 'static' or 'dynamic'."
     )
   if objective.residual_scale is not None:
+    if not objective.residual_scale > 0.0:
+      raise ValueError(
+        f'task.residual_scale is {objective.residual_scale}; it is a standard '
+        'deviation, above 0, or None for no residual target.'
+      )
+    if objective.loss == 'hybrid':
+      raise ValueError(
+        "task.loss 'hybrid' scores x_0 as grey levels, which a residual is "
+        'not; set task.residual_scale=None.'
+      )
     if lowres is None:
       raise ValueError(
         'task.residual_scale is set but the stage has no low-res input to '

@@ -200,17 +200,19 @@ def train(
         window.clear()
         timer.restart(at)
       with timer.away():
-        show()
+        # Saved first: what goes wrong while drawing costs no step.
         if at % save_every_steps == 0:
           save()
           saved = at
+        show()
 
     if at == num_steps:
       if at % log_every_steps:
         log()  # and goes on gathering, should num_steps be raised later
-      show(final=True)
     if at > saved:
       save()
+    if at == num_steps:
+      show(final=True)
     checkpointer.wait()
     reporter.end_progress()
     if at == num_steps:

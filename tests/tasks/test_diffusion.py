@@ -156,8 +156,8 @@ def test_guidance_by_itself_changes_nothing():
   """Without a label both sides are the null class: any weight is a no-op."""
   net = network(num_classes=3, null_class=True)
   keys = image_keys(0, np.arange(2))
-  plain = task(net, clip='static')
-  guided = task(net, clip='static', guidance=3.0)
+  plain = task(net, clip='static', label_dropout=0.1)
+  guided = task(net, clip='static', label_dropout=0.1, guidance=3.0)
   params = fresh(plain)
   np.testing.assert_allclose(
     sample_of(plain, params, keys=keys),
@@ -188,7 +188,24 @@ def test_evaluation_needs_no_dropout():
       r'unweighted',
     ),
     (dict(label_dropout=0.1), r'no null class'),
-    (dict(guidance=1.0), r'no null class to be guided away from'),
+    (dict(guidance=1.0), r'learned no null class to be guided away from'),
+    (dict(prediction='vv'), r"task\.prediction is 'vv'; known are"),
+    (dict(target='vv'), r"task\.target is 'vv'"),
+    (dict(label_dropout=2.0), r'task\.label_dropout is 2\.0'),
+    (dict(norm=1, weighting=losses.min_snr), r'defined on squared errors'),
+    (
+      dict(lowres=Lowres(size=4), residual_scale=0.0),
+      r'residual_scale is 0\.0',
+    ),
+    (
+      dict(
+        net=network(learned_variance=True),
+        lowres=Lowres(size=4),
+        loss='hybrid',
+        residual_scale=0.1,
+      ),
+      r'scores x_0 as grey levels',
+    ),
     (dict(residual_scale=0.1), r'no low-res input to take a residual from'),
     (dict(norm=3), r'task\.norm is 3'),
     (dict(levels='cosine'), r"task\.levels is 'cosine'"),

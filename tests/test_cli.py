@@ -1,0 +1,346 @@
+"""The door: help that helps, and one clear line for every bad input."""
+
+import re
+import shutil
+
+import house
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdm import cli
+
+SMOKE = f'--config={house.CONFIGS / "smoke.py"}'
+SMOKE_SR = f'--config={house.CONFIGS / "smoke_sr.py"}'
+CASCADE = f'--config={house.CONFIGS / "smoke_cascade.py"}'
+
+# What the project promises of each command.
+OPTIONS = {
+  'train': '--config --workdir',
+  'sample': '--config --workdir --num --seed --out --labels --batch_size',
+  'upscale': 'IMAGE --workdir --out --held_out --label --level --seed',
+  'evaluate': '--samples --reference --lowres --downsample --out',
+  'prepare': '--source --size --out --crop --filter',
+  'describe': '--config --json',
+  'report': '--run --samples --upscaled --row --out --title',
+}
+
+
+@pytest.fixture
+def refused(capfd):
+  """-> refused(*words): runs `cdm WORDS`, which must be refused; its line."""
+
+  def run(*words):
+    capfd.readouterr()
+    assert house.cdm(*words) == 2
+    err = capfd.readouterr().err
+    assert 'Traceback' not in err
+    lines = [s for s in err.splitlines() if s.startswith('cdm: error: ')]
+    assert len(lines) == 1 and err.endswith(f'{lines[0]}\n'), err
+    return lines[0].removeprefix('cdm: error: ')
+
+  return run
+
+
+# Help.
+
+
+@pytest.mark.parametrize('command', cli.COMMANDS)
+def test_help_names_every_option_and_gives_an_example(command, capsys):
+  with pytest.raises(SystemExit) as end:
+    house.cdm(command, '--help')
+  assert end.value.code == 0
+  text = capsys.readouterr().out
+  missing = [word for word in OPTIONS[command].split() if word not in text]
+  assert missing == []
+  assert re.search(rf'^  cdm {command} ', text, re.MULTILINE)
+  assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize('words', [(), ('--help',)])
+def test_the_door_lists_every_command(words, capsys):
+  with pytest.raises(SystemExit) as end:
+    house.cdm(*words)
+  assert end.value.code == 0
+  text = capsys.readouterr().out
+  for command, summary in cli.COMMANDS.items():
+    assert re.search(rf'^    {command} +{re.escape(summary)}$', text, re.M)
+
+
+def test_examples_of_help_are_accepted_by_the_parser(capsys):
+  """Every `cdm ...` line of every help text parses, overrides included."""
+  seen = 0
+  for command in [None, *cli.COMMANDS]:
+    with pytest.raises(SystemExit):
+      cli.main([command, '--help'] if command else ['--help'])
+    text = capsys.readouterr().out.replace('\\\n', ' ')
+    for line in re.findall(r'^  cdm (.+)$', text, re.MULTILINE):
+      words, _ = cli.split_overrides(line.split())
+      if '...' in words:
+        continue
+      assert cli.parse(words).command == words[0]
+      seen += 1
+  assert seen >= 15
+
+
+# Misspelt.
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['trian', SMOKE], r"no command 'trian'\. Did you mean 'train'\?"),
+    (
+      ['train', SMOKE, '--workdir=x', '--wrkdir=y'],
+      r"cdm train does not take '--wrkdir=y'\. Did you mean --workdir\?",
+    ),
+    (  # although --workdir is missing then
+      ['train', SMOKE, '--wrkdir=y'],
+      r"does not take '--wrkdir=y'\. Did you mean --workdir\?",
+    ),
+    (['train', SMOKE], r'required: --workdir'),
+    (
+      ['sample', CASCADE, '--workdir=x', '--lables', '3'],
+      r"does not take '--lables'\. Did you mean --labels\?",
+    ),
+    (['sample', CASCADE, '--workdir=x', '--num=x'], r"invalid int value: 'x'"),
+    (
+      ['train', SMOKE, '--workdir=x', '--config.train.batch_sise=3'],
+      r'did you mean config\.train\.batch_size\?',
+    ),
+    (
+      ['train', SMOKE, '--workdir=x', '--config.trian.batch_size', '3'],
+      r'did you mean config\.train\?',
+    ),
+    (
+      ['train', SMOKE, '--workdir=x', '--config.train.batch_size'],
+      r'--config\.train\.batch_size needs a value',
+    ),
+    (
+      ['report', '--run=x', '--out=y', '--config.seed=3'],
+      r'`cdm report` takes no config overrides',
+    ),
+    (
+      ['describe', f'--config={house.CONFIGS / "smok.py"}'],
+      r'there is no such file\. Did you mean \S*smoke\.py\?',
+    ),
+  ],
+  ids=lambda v: '' if isinstance(v, list) else None,
+)
+def test_a_misspelt_word_is_answered_with_the_right_one(
+  words, message, refused
+):
+  assert re.search(message, refused(*words))
+
+
+# Bad input of each command. {tmp} is an empty folder of the test.
+
+
+@pytest.mark.parametrize(
+  ('config', 'override', 'message'),
+  [
+    (CASCADE, '', r"'smoke_cascade' is a cascade; .*configs/smoke_sr\.py"),
+    (SMOKE, 'train.batch_size=12', r'Global batch 12 does not divide over 8'),
+    (SMOKE, 'train.accumulation=3', r'8 devices times 3 accumulated'),
+    (SMOKE, 'mesh.data=3', r'mesh is data=3.* there are 8 devices'),
+    (SMOKE, 'model.num_classes=2', r'The data has 4 classes, labels 0 to 3'),
+    (SMOKE, 'pipeline.image_size=9', r'9x9; .* must be multiples of 2'),
+    (SMOKE, 'pipeline.crop=none', r'expects 8x8 pixels, but an image has 16x'),
+    (SMOKE, 'pipeline.min_side=99', r'1000 below min_side=99 in a row'),
+    (SMOKE, 'schedule.kind=cosin', r"kind is 'cosin'; known are \['cosine'"),
+    (SMOKE_SR, 'lowres.size=5', r'size is 5, which does not divide .* = 16'),
+    (SMOKE_SR, 'lowres.size=32', r'size is 32, which does not divide'),
+    (SMOKE_SR, 'model.lowres_level=False', r'lowres_level is False, but'),
+    (SMOKE, 'task.residual_scale=0.1', r'no low-res input to take a residual'),
+  ],
+  ids=lambda v: v.partition('=')[0] if '.' in v and '/' not in v else '',
+)
+def test_a_config_that_cannot_be_trained_is_refused(
+  config, override, message, refused, tmp_path
+):
+  words = [f'--config.{override}'] if override else []
+  assert re.search(
+    message, refused('train', config, f'--workdir={tmp_path}', *words)
+  )
+  assert not (tmp_path / 'config.json').exists() or 'pipeline' in override
+
+
+@pytest.mark.parametrize(
+  ('path', 'message'),
+  [
+    ('nowhere', r"nowhere' is not a folder of images"),
+    ('empty', r"empty' has no images: no file below it ends in one of"),
+    (None, r"config\.train_data lacks \['path'\]; Folder needs them"),
+  ],
+)
+def test_missing_and_empty_data_are_refused(path, message, refused, tmp_path):
+  (tmp_path / 'empty').mkdir()
+  words = ['--config.train_data.kind=folder']
+  if path:
+    words.append(f'--config.train_data.path={tmp_path / path}')
+  line = refused('train', SMOKE, f'--workdir={tmp_path / "run"}', *words)
+  assert re.search(message, line)
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'words',
+  [
+    ('train', SMOKE, '--workdir={file}'),
+    ('sample', CASCADE, '--workdir={trained}', '--num=1', '--out={file}'),
+    ('upscale', '--workdir={trained}/sr', '--held_out=1', '--out={file}/x'),
+    ('prepare', '--source={images}', '--size=4', '--out={file}'),
+    ('report', '--run={trained}/base', '--out={file}'),
+  ],
+  ids=lambda words: words[0],
+)
+def test_a_file_in_the_place_of_a_folder_is_refused(words, refused, tmp_path):
+  file = tmp_path / 'taken'
+  file.write_text('mine')
+  images = tmp_path / 'images'
+  images.mkdir()
+  Image.new('RGB', (4, 4)).save(images / '0.png')
+  names = {'file': file, 'images': images, 'trained': house.trained()}
+  line = refused(*(word.format(**names) for word in words))
+  assert re.search(r'taken.*(File exists|Not a directory)', line)
+  assert file.read_text() == 'mine'
+
+
+def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
+  refused, tmp_path
+):
+  workdir = tmp_path / 'base'
+  shutil.copytree(house.trained() / 'base', workdir)
+  before = house.snapshot(workdir)
+  line = refused(
+    'train', SMOKE, f'--workdir={workdir}',
+    *(f'--config.{k}={v}' for k, v in house.SMALL.items()),
+    '--config.model.features=12', '--config.train_data.num_classes=3',
+  )  # fmt: skip
+  assert re.search(
+    r'First difference: params/conv_in/bias is \[8\] in the checkpoint and '
+    r'\[12\] here',
+    line,
+  )
+  after = house.snapshot(workdir)
+  assert {k for k in after if after[k] != before.get(k)} == {'sessions.jsonl'}
+
+
+@pytest.mark.parametrize(
+  ('labels', 'message'),
+  [
+    ('4', r'names class 4; this cascade has 4 classes, 0 to 3'),
+    ('0,-1', r'names class -1'),
+    ('0,cat', r"'0,cat' is not a list of class numbers"),
+  ],
+)
+def test_labels_out_of_range_are_refused(labels, message, refused, tmp_path):
+  line = refused(
+    'sample', CASCADE, f'--workdir={house.trained()}', f'--out={tmp_path}',
+    f'--labels={labels}',
+  )  # fmt: skip
+  assert re.search(message, line)
+  assert not any(tmp_path.iterdir())
+
+
+def test_stages_that_do_not_fit_are_named(refused, tmp_path):
+  """A second 8 -> 16 after the first: 16-px images into an 8-px input."""
+  text = (house.CONFIGS / 'smoke_cascade.py').read_text()
+  stage = text[
+    text.rindex('    dict(\n      name=') : text.index('  )\n\n  c.p')
+  ]
+  third = stage.replace("name='sr'", "name='sr2'")
+  (tmp_path / 'three.py').write_text(text.replace(stage, stage + third))
+  for name, trained in (('base', 'base'), ('sr', 'sr'), ('sr2', 'sr')):
+    (tmp_path / name).symlink_to(house.trained() / trained)
+  given = [f'--config={tmp_path / "three.py"}', f'--workdir={tmp_path}']
+  assert "'sr' makes 16-px images but stage 'sr2' takes 8-px input" in refused(
+    'sample', *given
+  )
+  line = refused('sample', *given, '--config.stages.sr.level=0.9')
+  assert 'was trained on levels up to 0.2' in line
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['sample', CASCADE, '--workdir={tmp}'], r'no checkpoint in \S*/base;'),
+    (['upscale', '--workdir={tmp}', '--held_out=1'], r'There is no checkpoint'),
+    (['upscale', '--workdir={base}', '--held_out=1'], r"'smoke', a base model"),
+    (['upscale', '--workdir={sr}'], r'image files or --held_out=N'),
+    (['upscale', '--workdir={sr}', '--held_out=99'], r'the data has 64; ask'),
+    (['upscale', '--workdir={sr}', '--held_out=-1'], r'must be at least 1'),
+    (
+      ['upscale', '--workdir={sr}', '--held_out=1', '--label=0'],
+      r'held-out images have labels of their own',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '--held_out=1', '--level=0.5'],
+      r'was trained on levels up to 0\.2',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/small.png'],
+      r'small\.png: The image is 20x7 pixels, smaller than the 8x8 input',
+    ),
+    (['upscale', '--workdir={sr}', '{tmp}/no.png'], r'there is no such file'),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/text.png'],
+      r'text\.png is not an image we can read',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--label=dog'],
+      r'--label=dog is no class of this stage; known: 0 to 3 or grating 0',
+    ),
+    (
+      ['evaluate', '--samples={tmp}/ok.png', '--reference={tmp}/small.png'],
+      r'A sample has 8x8 pixels but its reference 7x20',
+    ),
+    (
+      ['evaluate', '--samples={tmp}/four.npz', '--reference={tmp}/four.npz'],
+      r'arr_0 of \S*four\.npz is uint8 \(2, 8, 8, 4\)',
+    ),
+    (['report', '--run={tmp}'], r'not the work directory of a training run'),
+    (['report', '--run={base}', '--samples={tmp}'], r'holds no samples\.png'),
+    (['report', '--run={base}', '--row={tmp}/no'], r'cannot be read .*No such'),
+    (
+      ['report', '--run={base}', '--row={tmp}/text.png'],
+      r'text\.png cannot be read',
+    ),
+    (
+      ['prepare', '--source={tmp}/no', '--size=8'],
+      r'is not a folder of images',
+    ),
+    (
+      ['prepare', '--source=tfds:x', '--size=8'],
+      r'names no split; write tfds:',
+    ),
+    (['prepare', '--source={tmp}', '--size=0'], r'image_size is 0'),
+  ],
+  ids=lambda v: v[0] if isinstance(v, list) else '',
+)
+def test_what_cannot_be_used_is_named(words, message, refused, tmp_path):
+  Image.new('RGB', (20, 7)).save(tmp_path / 'small.png')
+  Image.new('RGB', (8, 8)).save(tmp_path / 'ok.png')
+  (tmp_path / 'text.png').write_text('no picture')
+  np.savez(tmp_path / 'four.npz', arr_0=np.zeros((2, 8, 8, 4), np.uint8))
+  workdir = house.trained()
+  names = {'tmp': tmp_path, 'base': workdir / 'base', 'sr': workdir / 'sr'}
+  words = [word.format(**names) for word in words]
+  if words[0] in ('upscale', 'report', 'prepare'):
+    words.append(f'--out={tmp_path / "out"}')
+  assert re.search(message, refused(*words))
+  assert not (tmp_path / 'out').exists()
+
+
+# Faults of the program are no bad input.
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch, tmp_path):
+  monkeypatch.setattr('cdm.training.introduce', lambda *_: int('no number'))
+  with pytest.raises(ValueError, match='invalid literal'):
+    house.cdm('train', SMOKE, '--debug', f'--workdir={tmp_path}')
+
+
+def test_debug_shows_the_whole_error(tmp_path):
+  with pytest.raises(ValueError, match='is a cascade'):
+    house.cdm('train', CASCADE, f'--workdir={tmp_path}', '--debug')

@@ -1,0 +1,122 @@
+"""Pictures on disk: what is there is kept, what is missing is drawn."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdm import images, sampling
+from cdm.cascade import Stage
+from cdm.conditioning import Lowres
+
+
+def stages(num_classes=None):
+  """Noise of 4 px whose red is the label, and its magnification to 8 px."""
+
+  def small(params, *, keys, label=None, **_):
+    x = jax.vmap(lambda key: jax.random.uniform(key, (4, 4, 3)))(keys)
+    if label is not None:
+      x = x.at[..., 0].set(label[:, None, None] / 127.5 - 1.0)
+    return x
+
+  def large(params, *, keys, lowres, **_):
+    return images.resize(lowres, 8, method='nearest')
+
+  params = jnp.float32(1.0)
+  first = Stage('small', 4, small, params, num_classes=num_classes)
+  return [first, Stage('large', 8, large, params, lowres=Lowres(size=4))]
+
+
+def draw(out, *, num=5, batch_size=2, labels=None, seed=0, names=None):
+  sampling.draw_to(
+    out,
+    stages(None if labels is None else 3),
+    recipe={'seed': seed, 'labels': labels},
+    num=num,
+    batch_size=batch_size,
+    class_names=names,
+  )
+
+
+def pixels(path):
+  return np.asarray(Image.open(path))
+
+
+def test_an_image_belongs_to_its_number_whatever_came_before(tmp_path):
+  """All at once; a few and then more; and with holes to fill."""
+  draw(tmp_path / 'whole', num=5, batch_size=64)
+  draw(tmp_path / 'parts', num=2)
+  draw(tmp_path / 'parts', num=5, batch_size=3)
+  draw(tmp_path / 'holes', num=5, batch_size=1)
+  for name in ('small/000001.png', 'large/000003.png'):
+    (tmp_path / 'holes' / name).unlink()
+  draw(tmp_path / 'holes', num=5, batch_size=4)
+  for n in range(5):
+    for stage in ('small', 'large'):
+      name = f'{stage}/{n:06d}.png'
+      expected = pixels(tmp_path / 'whole' / name)
+      np.testing.assert_array_equal(pixels(tmp_path / 'parts' / name), expected)
+      np.testing.assert_array_equal(pixels(tmp_path / 'holes' / name), expected)
+
+
+def test_both_pictures_of_an_image_come_of_one_draw(tmp_path):
+  draw(tmp_path)
+  for n in range(5):
+    low = pixels(tmp_path / 'small' / f'{n:06d}.png')
+    high = pixels(tmp_path / 'large' / f'{n:06d}.png')
+    np.testing.assert_array_equal(high, low.repeat(2, 0).repeat(2, 1))
+
+
+def test_a_shorter_run_gives_the_first_images_only(tmp_path):
+  draw(tmp_path, num=5)
+  draw(tmp_path, num=3)
+  with np.load(tmp_path / 'samples.npz') as archive:
+    assert archive['arr_0'].shape == (3, 8, 8, 3)
+    assert 'arr_1' not in archive
+
+
+def test_labels_are_taken_in_turn_and_stay_with_their_image(tmp_path):
+  draw(tmp_path, labels=[2, 0], num=5, batch_size=2)
+  with np.load(tmp_path / 'samples.npz') as archive:
+    assert archive['arr_1'].tolist() == [2, 0, 2, 0, 2]
+    assert archive['arr_0'][:, 0, 0, 0].tolist() == [2, 0, 2, 0, 2]
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'seed': 1}, r'another recipe: seed is 0 there, 1 now'),
+    ({'labels': [1, 2]}, r'labels is \[0, 1\] there, \[1, 2\] now'),
+  ],
+)
+def test_recipes_are_never_mixed(tmp_path, change, message):
+  draw(tmp_path, labels=[0, 1], num=2)
+  with pytest.raises(ValueError, match=message):
+    draw(tmp_path, **{'labels': [0, 1], 'num': 3} | change)
+  assert len(list((tmp_path / 'small').iterdir())) == 2
+
+
+def test_a_session_is_recorded_only_when_something_was_drawn(tmp_path):
+  for num in (2, 2, 3):
+    draw(tmp_path, num=num)
+  lines = (tmp_path / 'sessions.jsonl').read_text().splitlines()
+  assert [json.loads(line)['what'] for line in lines] == ['sample', 'sample']
+
+
+@pytest.mark.parametrize(
+  ('labels', 'num', 'rows'),
+  [
+    (None, 3, 1),
+    (None, 9, 3),  # four in a row
+    ([0, 1, 2], 9, 3),  # a row per class
+    ([0, 0, 0, 0, 0, 1], 6, 2),  # at most four of a class
+  ],
+)
+def test_the_overview_has_a_row_per_class(tmp_path, labels, num, rows):
+  """Pictures are magnified to 64 pixels."""
+  draw(tmp_path, labels=labels, num=num, names=['dog', 'cat'])
+  height = pixels(tmp_path / 'samples.png').shape[0]
+  assert rows * 64 <= height < (rows + 1) * 64 + rows * 4

@@ -1,0 +1,149 @@
+"""Runs summed up: a table for the terminal, a page, and the facts as JSON."""
+
+import json
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from cdm import config, pictures, summary
+
+
+def run(folder, name='base', rows=(), lowres=None, seconds=()):
+  """Writes what a training run leaves, as far as a summary reads it."""
+  folder.mkdir()
+  c = config.ConfigDict(
+    dict(
+      name=name,
+      pipeline=dict(image_size=16),
+      lowres=lowres,
+      train=dict(batch_size=8, num_steps=20),
+    )
+  )
+  (folder / 'config.json').write_text(config.to_json(c))
+  lines = [json.dumps(row) + '\n' for row in rows]
+  (folder / 'scalars.jsonl').write_text(''.join(lines))
+  lines = [
+    json.dumps({'seconds': s, 'peak_host_bytes': int(1e6 * s)}) + '\n'
+    for s in seconds
+  ]
+  if lines:
+    (folder / 'sessions.jsonl').write_text(''.join(lines))
+  return folder
+
+
+ROWS = (
+  {'step': 10, 'loss': 0.5, 'images_per_second': 3.0},
+  {'step': 20, 'loss': 0.25, 'images_per_second': 4.0},
+  {'step': 20, 'eval_loss': 0.75},
+)
+ROW = {
+  'n': 3,
+  'image_size': [16, 16],
+  'psnr': 21.5,
+  'ssim': 0.75,
+  'consistency': 0.00025,
+  'bicubic': {'psnr': 20.25, 'ssim': 0.5, 'consistency': 0.0005},
+  'conventions': {'psnr': 'dB', 'ssim': 'windows'},
+}
+
+
+def test_the_last_loss_is_told_with_what_the_run_took(tmp_path):
+  a = run(tmp_path / 'a', rows=ROWS, seconds=(100, 50))
+  b = run(tmp_path / 'b', 'sr', lowres=dict(size=4))
+  facts = summary.summarise([a, b])
+  first, second = facts['runs']
+  assert (first['step'], first['loss']) == (20, 0.25)
+  assert first['images_per_second'] == 4.0
+  assert first['seconds'] == 150 and first['peak_host_bytes'] == 100e6
+  assert second['loss'] is None and second['lowres_size'] == 4
+  lines = summary.text(facts).splitlines()
+  assert lines[1].split() == [
+    'base',
+    '16',
+    '20/20',
+    '0.2500',
+    '150',
+    '100',
+    'MB',
+  ]
+  assert lines[2].split() == ['sr', '4', '->', '16', '0/20', '-', '-', '-']
+
+
+def test_a_loss_that_was_not_finite_does_not_break_the_table(tmp_path):
+  rows = (*ROWS, {'step': 21, 'loss': None})
+  facts = summary.summarise([run(tmp_path / 'a', rows=rows)])
+  assert facts['runs'][0]['loss'] == 0.25
+  summary.write(facts, tmp_path / 'out', title='x')
+
+
+def test_the_numbers_stand_beside_those_of_bicubic(tmp_path):
+  (tmp_path / 'row.json').write_text(json.dumps(ROW))
+  facts = summary.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
+  lines = summary.text(facts).splitlines()
+  assert lines[-2].split() == ['ours', '21.50', 'dB', '0.750', '2.50e-04']
+  assert lines[-1].split() == ['bicubic', '20.25', 'dB', '0.500', '5.00e-04']
+
+
+def test_without_pairs_of_another_kind_there_is_a_dash(tmp_path):
+  """PSNR of an identical pair is infinite, and no low-res was given."""
+  row = {k: v for k, v in ROW.items() if k not in ('bicubic', 'consistency')}
+  (tmp_path / 'row.json').write_text(json.dumps(row | {'psnr': None}))
+  facts = summary.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
+  assert summary.text(facts).splitlines()[-1].split() == [
+    'ours',
+    '-',
+    '0.750',
+    '-',
+  ]
+  summary.write(facts, tmp_path / 'out', title='x')
+
+
+def test_the_page_and_the_facts_and_the_pictures_lie_together(tmp_path):
+  picture = np.zeros((8, 8, 3), np.uint8)
+  for folder, name in (('s', 'samples.png'), ('u', 'upscaled.png')):
+    (tmp_path / folder).mkdir()
+    pictures.write_png(tmp_path / folder / name, picture)
+  (tmp_path / 'row.json').write_text(json.dumps(ROW))
+  facts = summary.summarise(
+    [run(tmp_path / 'a', rows=ROWS)],
+    samples=tmp_path / 's',
+    upscaled=tmp_path / 'u',
+    row=tmp_path / 'row.json',
+  )
+  paths = summary.write(facts, tmp_path / 'out', title='Dogs & cats')
+  names = {path.name for path in paths}
+  assert names == {path.name for path in (tmp_path / 'out').iterdir()}
+  assert names == {'report.html', 'report.json', 'samples.png', 'upscaled.png'}
+  assert json.loads((tmp_path / 'out/report.json').read_text()) == json.loads(
+    json.dumps(facts)
+  )
+  page = (tmp_path / 'out/report.html').read_text()
+  assert 'Dogs &amp; cats' in page and '20.25' in page and 'windows' in page
+  start = page.index('<svg')
+  ET.fromstring(page[start : page.index('</svg>') + 6])
+  assert page.count('data:image/png;base64') == 2
+
+
+def test_the_report_may_be_written_where_its_pictures_lie(tmp_path):
+  pictures.write_png(tmp_path / 'samples.png', np.zeros((8, 8, 3), np.uint8))
+  before = (tmp_path / 'samples.png').read_bytes()
+  facts = summary.summarise([run(tmp_path / 'a')], samples=tmp_path)
+  summary.write(facts, tmp_path, title='x')
+  assert (tmp_path / 'samples.png').read_bytes() == before
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (None, r'row\.json cannot be read'),
+    ('{"psnr": ', r'row\.json cannot be read'),
+    ('[1, 2]', r'is not what `cdm evaluate --out` wrote'),
+    ('{"psnr": 3}', r'is not what `cdm evaluate --out` wrote'),
+  ],
+)
+def test_a_row_that_is_none_is_refused(tmp_path, content, message):
+  if content:
+    (tmp_path / 'row.json').write_text(content)
+  with pytest.raises(ValueError, match=message):
+    summary.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')

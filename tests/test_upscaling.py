@@ -1,0 +1,141 @@
+"""Pictures through one stage: every pixel where it belongs."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdm import images, upscaling
+from cdm.cascade import Stage
+from cdm.conditioning import Lowres
+
+
+def upscaler(num_classes=None, batch_size=3):
+  """Magnifies 4 px to 8; with classes, the label darkens the red."""
+
+  def sample(params, *, keys, lowres, label=None, **_):
+    x = images.resize(lowres, 8, method='nearest')
+    if label is not None:
+      x = x.at[..., 0].add(-label[:, None, None] * 2 / 255)
+    return x
+
+  stage = Stage(
+    'upscaled',
+    8,
+    sample,
+    jnp.float32(1.0),
+    lowres=Lowres(size=4, downsample='area'),
+    num_classes=num_classes,
+  )
+  return upscaling.Upscaler(stage, seed=0, batch_size=batch_size)
+
+
+def noise(*shape):
+  return np.random.default_rng(0).integers(9, 256, shape, dtype=np.uint8)
+
+
+def pixels(path):
+  return np.asarray(Image.open(path))
+
+
+def twice(x):
+  return x.repeat(2, axis=-3).repeat(2, axis=-2)
+
+
+def write(folder, **pictures):
+  for name, x in pictures.items():
+    Image.fromarray(x).save(folder / f'{name}.png')
+  return [folder / f'{name}.png' for name in pictures]
+
+
+def test_every_tile_comes_back_in_its_place():
+  """Seven tiles in batches of three, the last one filled up."""
+  tiles = noise(7, 4, 4, 3)
+  np.testing.assert_array_equal(upscaler()(tiles), twice(tiles))
+
+
+def test_every_tile_keeps_its_own_label():
+  tiles, label = noise(5, 4, 4, 3), np.array([0, 1, 2, 0, 1])
+  expected = twice(tiles).astype(int)
+  expected[..., 0] -= label[:, None, None]
+  np.testing.assert_array_equal(upscaler(3)(tiles, label), expected)
+
+
+def test_files_of_many_sizes_keep_their_own_pixels(tmp_path, capsys):
+  """A stage that only magnifies must magnify the whole, seams included."""
+  pictures = {
+    'tile': noise(4, 4, 3), 'wide': noise(4, 11, 3), 'large': noise(9, 6, 3),
+  }  # fmt: skip
+  out = tmp_path / 'deep' / 'out'
+  upscaling.files_to(out, upscaler(), write(tmp_path, **pictures), None)
+  for name, x in pictures.items():
+    np.testing.assert_array_equal(pixels(out / f'{name}.png'), twice(x))
+  assert 'wide.png  22x8 pixels' in capsys.readouterr().out
+
+
+def test_the_overview_shows_what_has_the_size_of_a_tile(tmp_path):
+  out = tmp_path / 'out'
+  files = write(tmp_path, large=noise(9, 6, 3))
+  upscaling.files_to(out, upscaler(), files, None)
+  assert not (out / 'upscaled.png').exists()
+  upscaling.files_to(out, upscaler(), write(tmp_path, a=noise(4, 4, 3)), None)
+  assert (out / 'upscaled.png').exists()
+
+
+def test_files_that_would_overwrite_one_another_are_refused(tmp_path):
+  (tmp_path / 'b').mkdir()
+  files = write(tmp_path, x=noise(4, 4, 3))
+  files += write(tmp_path / 'b', x=noise(4, 4, 3))
+  with pytest.raises(ValueError, match=r'would both become \S*x\.png; rename'):
+    upscaling.files_to(tmp_path / 'out', upscaler(), files, None)
+  with pytest.raises(ValueError, match='overwritten by its own result'):
+    upscaling.files_to(tmp_path, upscaler(), files[:1], None)
+
+
+def test_one_bad_file_among_good_ones_stops_before_the_work(tmp_path):
+  files = write(tmp_path, good=noise(4, 4, 3), thin=noise(3, 40, 3))
+  with pytest.raises(ValueError, match=r'thin\.png: The image is 40x3 pixels'):
+    upscaling.files_to(tmp_path / 'out', upscaler(), files, None)
+  assert not (tmp_path / 'out').exists()
+
+
+def test_held_out_images_are_kept_in_four_versions(tmp_path):
+  originals, labels = noise(5, 8, 8, 3), np.array([0, 1, 0, 1, 0], np.int32)
+  upscaling.held_out_to(tmp_path, upscaler(2), originals, labels, ['a', 'b'])
+  means = originals.reshape(5, 4, 2, 4, 2, 3).mean(axis=(2, 4))
+  for n in range(5):
+    low, smooth, made, original = (
+      pixels(tmp_path / folder / f'{n:06d}.png').astype(int)
+      for folder in upscaling.FOLDERS
+    )
+    np.testing.assert_array_equal(original, originals[n])
+    assert np.abs(low - means[n]).max() <= 0.51
+    expected = twice(low)
+    expected[..., 0] -= labels[n]
+    np.testing.assert_array_equal(made, expected)
+    pillow = Image.fromarray(low.astype(np.uint8)).resize(
+      (8, 8), Image.Resampling.BICUBIC
+    )
+    assert np.abs(smooth - np.asarray(pillow, int)).max() <= 2
+
+
+def test_fewer_held_out_images_leave_none_of_the_old(tmp_path):
+  """`cdm evaluate` pairs all files of the folders."""
+  originals, labels = noise(3, 8, 8, 3), np.zeros(3, np.int32)
+  upscaling.held_out_to(tmp_path, upscaler(), originals, labels)
+  upscaling.held_out_to(tmp_path, upscaler(), originals[:2], labels[:2])
+  for folder in upscaling.FOLDERS:
+    assert len(list((tmp_path / folder).iterdir())) == 2
+
+
+@pytest.mark.parametrize('count', [1, 8, 9, 30])
+def test_the_overview_holds_for_any_number(count, tmp_path):
+  """Beyond eight rows two groups stand side by side; 24 images at most."""
+  originals = noise(count, 8, 8, 3)
+  labels = np.zeros(count, np.int32)
+  upscaling.held_out_to(tmp_path, upscaler(), originals, labels, ['dog'])
+  shown = min(count, upscaling.SHOWN)
+  rows = shown if shown <= 8 else (shown + 1) // 2
+  height, width = pixels(tmp_path / 'upscaled.png').shape[:2]
+  assert rows * 96 <= height < (rows + 1) * 96 + rows * 4
+  assert (width > 8 * 96) == (shown > 8)
