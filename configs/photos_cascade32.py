@@ -31,7 +31,7 @@ def get_config():
     dict(
       name='sr',
       config='photos8to32',
-      level=0.05,
+      level=0.03,
       truncated=False,
       sampler=None,
     ),

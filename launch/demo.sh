@@ -20,8 +20,8 @@ cdm() {
 cdm train --config=configs/photos8.py --workdir="$RUN/base"
 cdm train --config=configs/photos8to32.py --workdir="$RUN/sr"
 cdm sample --config=configs/photos_cascade32.py --workdir="$RUN" \
-  --num=52 --seed=0 --out="$RUN/samples"
-cdm upscale --workdir="$RUN/sr" --held_out=52 --batch_size=52 \
+  --num=48 --seed=0 --out="$RUN/samples"
+cdm upscale --workdir="$RUN/sr" --held_out=60 --batch_size=60 \
   --out="$RUN/held_out"
 cdm evaluate --samples="$RUN/held_out/upscaled" \
   --reference="$RUN/held_out/original" --lowres="$RUN/held_out/lowres" \

@@ -1,5 +1,7 @@
 """Chosen images of a source at once."""
 
+import numpy as np
+
 from cdm.data import pipeline
 
 
@@ -23,7 +25,10 @@ class Chosen:
 
 
 def spread(source, count):
-  """-> count record numbers, evenly over a source.
+  """-> count record numbers, one from each count-th of a source.
+
+  Where in its stretch a record lies is drawn once and for all: an even stride
+  would meet only some classes of a source whose labels go round.
 
   Raises:
     ValueError: more than the source has.
@@ -33,7 +38,8 @@ def spread(source, count):
       f'{count} images were asked for, but the data has {len(source)}; ask '
       'for fewer.'
     )
-  return [i * len(source) // count for i in range(count)]
+  within = np.random.default_rng(0).random(count)
+  return [int((i + within[i]) * len(source) / count) for i in range(count)]
 
 
 def gather(source, indices, **fit):
