@@ -167,7 +167,7 @@ class Run(NamedTuple):
   Attributes:
     batch_size: of the whole mesh.
     num_steps: at which the run is complete.
-    accumulation: microbatches per step.
+    accumulation: microbatches per step; each stratifies its own noise levels.
     log_every_steps, save_every_steps: at least 1.
     keep_checkpoints: how many of the newest stay.
     keep_every_steps: checkpoints at its multiples stay for good; 0 is none.

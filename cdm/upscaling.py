@@ -189,10 +189,18 @@ def super_resolved(upscaler, originals, labels, numbers):
 
 
 def overview_of(out, folders, read_images, count, class_names):
-  """Writes upscaled.png from the folders."""
-  shown = np.unique(np.linspace(0, count - 1, SHOWN).round().astype(int))
+  """Writes upscaled.png from the folders: as many of one class as another."""
+  looked_at = min(count, 10 * SHOWN)
+  numbers = [i * count // looked_at for i in range(looked_at)]
+  labels = read_images(numbers)[1]
+  each = max(1, SHOWN // len(np.unique(labels)))
+  chosen = []
+  for label in np.unique(labels)[:SHOWN]:
+    chosen += [n for n, x in zip(numbers, labels, strict=True) if x == label][
+      :each
+    ]
   rows = []
-  for n in shown:
+  for n in chosen:
     low, *others = (
       pictures.read_png(folders[name] / recipes.file_name(n))
       for name in FOLDERS
@@ -200,10 +208,8 @@ def overview_of(out, folders, read_images, count, class_names):
     rows.append([magnified(low, others[0]), *others])
   names = None
   if class_names:
-    labels = read_images(shown)[1]
-    order = np.argsort(labels, kind='stable')
-    rows = [rows[i] for i in order]
-    names = [class_names[labels[i]] for i in order]
+    label_of = dict(zip(numbers, labels, strict=True))
+    names = [class_names[label_of[n]] for n in chosen]
   write_overview(out, rows, ('low-res', 'bicubic', 'ours', 'original'), names)
 
 

@@ -144,13 +144,13 @@ def get_config():
 
   c.train = dict(
     batch_size=64,
-    num_steps=1000,
+    num_steps=800,
     accumulation=1,
     log_every_steps=25,
-    save_every_steps=250,
+    save_every_steps=200,
     keep_checkpoints=2,  # the last ones, and
     keep_every_steps=0,  # none besides
-    sample_every_steps=500,
+    sample_every_steps=400,
     num_samples=24,
   )
 

@@ -154,13 +154,13 @@ def get_config():
 
   c.train = dict(
     batch_size=64,
-    num_steps=1200,
+    num_steps=1000,
     accumulation=1,
     log_every_steps=25,
-    save_every_steps=300,
+    save_every_steps=250,
     keep_checkpoints=2,  # the last ones, and
     keep_every_steps=0,  # none besides
-    sample_every_steps=600,
+    sample_every_steps=500,
     num_samples=24,
   )
 

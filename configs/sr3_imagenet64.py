@@ -31,7 +31,9 @@ def get_config():
   c.pipeline = dict(
     image_size=64,
     crop='center',  # largest central square: ours
-    filter='area',  # ours
+    # Ours: as the next stage shrinks its images, so that its low-res input in
+    # training is what this stage draws.
+    filter='bicubic',
     min_side=0,
     flip=False,
     worker_count=16,

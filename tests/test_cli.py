@@ -1,5 +1,6 @@
 """The door: help that helps, and one clear line for every bad input."""
 
+import contextlib
 import re
 import shutil
 
@@ -51,8 +52,8 @@ def test_help_names_every_option_and_gives_an_example(command, capsys):
     house.cdm(command, '--help')
   assert end.value.code == 0
   text = capsys.readouterr().out
-  missing = [word for word in OPTIONS[command].split() if word not in text]
-  assert missing == []
+  listed = re.findall(r'^  (--\w+|[A-Z]+)\b', text, re.MULTILINE)
+  assert set(OPTIONS[command].split()) <= set(listed)
   assert re.search(rf'^  cdm {command} ', text, re.MULTILINE)
   assert max(map(len, text.splitlines())) <= 80
 
@@ -159,9 +160,11 @@ def test_a_config_that_cannot_be_trained_is_refused(
   config, override, message, refused, tmp_path
 ):
   words = [f'--config.{override}'] if override else []
-  assert re.search(
-    message, refused('train', config, f'--workdir={tmp_path}', *words)
-  )
+  if 'crop' in override or 'min_side' in override:  # found when data are read
+    words = [f'--config.{k}={v}' for k, v in house.SMALL.items()] + words
+  with house.on(1) if len(words) > 1 else contextlib.nullcontext():
+    line = refused('train', config, f'--workdir={tmp_path}', *words)
+  assert re.search(message, line)
   assert not (tmp_path / 'config.json').exists() or 'pipeline' in override
 
 
@@ -285,7 +288,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     (['upscale', '--workdir={sr}', '{tmp}/no.png'], r'there is no such file'),
     (
       ['upscale', '--workdir={sr}', '{tmp}/text.png'],
-      r'text\.png is not an image we can read',
+      r'text\.png: cannot identify the kind of image$',
     ),
     (
       ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--label=dog'],
@@ -338,7 +341,7 @@ def test_what_cannot_be_used_is_named(words, message, refused, tmp_path):
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch, tmp_path):
   monkeypatch.setattr('cdm.training.introduce', lambda *_: int('no number'))
   with pytest.raises(ValueError, match='invalid literal'):
-    house.cdm('train', SMOKE, '--debug', f'--workdir={tmp_path}')
+    house.cdm('train', SMOKE, f'--workdir={tmp_path}')
 
 
 def test_debug_shows_the_whole_error(tmp_path):

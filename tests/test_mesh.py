@@ -11,9 +11,10 @@ from house import record, state
 from PIL import Image
 
 # Sums over the batch are taken in another order; four steps of Adam at a high
-# rate carry that on. Measured on the largest weight of each array, and on the
-# losses: TODO.
-RTOL = 1e-3
+# rate carry that on, furthest where the gradient is rounding alone (the bias
+# of a key, which softmax does not feel). Measured against the largest weight
+# of an array: 4e-4 in the biases of qkv, 7e-5 elsewhere.
+RTOL = 2e-3
 
 
 @pytest.fixture(scope='module')
@@ -24,7 +25,9 @@ def one():
 @pytest.fixture(scope='module')
 def eight(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('mesh') / 'eight'
-  house.train('smoke', workdir, devices=8, mesh__fsdp=2)
+  house.train(
+    'smoke', workdir, devices=8, mesh__fsdp=2, train__save_every_steps=4
+  )
   return workdir
 
 
@@ -39,7 +42,6 @@ def test_weights_are_the_same(one, eight):
   for name, value in expected.items():
     if name.startswith(('params/', 'ema_params/')):
       error = np.abs(mine[name] - value).max() / np.abs(value).max()
-      print(name, error)
       assert error < RTOL, name
 
 

@@ -133,3 +133,28 @@ def test_the_mesh_does_not_change_the_parameters_a_run_starts_with():
     for mesh, rules in ((tiny.mesh(1), ()), (tiny.mesh(2, 4), tiny.RULES))
   )
   tiny.assert_same(one, eight)
+
+
+def test_default_rules_split_large_arrays_and_no_others():
+  mesh = sharding.make_mesh(data=1, fsdp=4, tensor=2)
+  tree = {
+    'kernel': jax.ShapeDtypeStruct((3, 3, 8, 16), np.float32),
+    'by_four': jax.ShapeDtypeStruct((8, 12), np.float32),
+    'odd': jax.ShapeDtypeStruct((8, 7), np.float32),
+    'bias': jax.ShapeDtypeStruct((16,), np.float32),
+  }
+  rules = sharding.default_rules(tree, mesh)
+  places = sharding.state_sharding(tree, mesh, rules)
+  shards = {k: places[k].shard_shape(tree[k].shape) for k in tree}
+  assert shards == {
+    'kernel': (3, 3, 8, 2),
+    'by_four': (8, 3),
+    'odd': (8, 7),
+    'bias': (16,),
+  }
+
+
+def test_a_mesh_of_data_alone_splits_no_parameter():
+  mesh = sharding.make_mesh()
+  tree = {'kernel': jax.ShapeDtypeStruct((8, 16), np.float32)}
+  assert sharding.default_rules(tree, mesh) == ()

@@ -1,5 +1,6 @@
 """Pictures through one stage: every pixel where it belongs."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,6 +39,25 @@ def pixels(path):
   return np.asarray(Image.open(path))
 
 
+def hold_out(out, originals, labels, *, num_classes=None, names=None, **recipe):
+  """Super-resolves held-out images; -> the numbers that were read for it."""
+  numbers_read = []
+
+  def read(numbers):
+    numbers_read.extend(int(n) for n in numbers)
+    return originals[numbers], labels[numbers]
+
+  upscaling.held_out_to(
+    out,
+    upscaler(num_classes),
+    read,
+    count=len(originals),
+    recipe={'count': len(originals), **recipe},
+    class_names=names,
+  )
+  return numbers_read
+
+
 def twice(x):
   return x.repeat(2, axis=-3).repeat(2, axis=-2)
 
@@ -51,14 +71,16 @@ def write(folder, **pictures):
 def test_every_tile_comes_back_in_its_place():
   """Seven tiles in batches of three, the last one filled up."""
   tiles = noise(7, 4, 4, 3)
-  np.testing.assert_array_equal(upscaler()(tiles), twice(tiles))
+  np.testing.assert_array_equal(upscaler()(tiles, np.arange(7)), twice(tiles))
 
 
 def test_every_tile_keeps_its_own_label():
   tiles, label = noise(5, 4, 4, 3), np.array([0, 1, 2, 0, 1])
   expected = twice(tiles).astype(int)
   expected[..., 0] -= label[:, None, None]
-  np.testing.assert_array_equal(upscaler(3)(tiles, label), expected)
+  np.testing.assert_array_equal(
+    upscaler(3)(tiles, np.arange(5), label), expected
+  )
 
 
 def test_files_of_many_sizes_keep_their_own_pixels(tmp_path, capsys):
@@ -70,7 +92,7 @@ def test_files_of_many_sizes_keep_their_own_pixels(tmp_path, capsys):
   upscaling.files_to(out, upscaler(), write(tmp_path, **pictures), None)
   for name, x in pictures.items():
     np.testing.assert_array_equal(pixels(out / f'{name}.png'), twice(x))
-  assert 'wide.png  22x8 pixels' in capsys.readouterr().out
+  assert f'{out / "wide.png"}\n' in capsys.readouterr().out
 
 
 def test_the_overview_shows_what_has_the_size_of_a_tile(tmp_path):
@@ -101,7 +123,7 @@ def test_one_bad_file_among_good_ones_stops_before_the_work(tmp_path):
 
 def test_held_out_images_are_kept_in_four_versions(tmp_path):
   originals, labels = noise(5, 8, 8, 3), np.array([0, 1, 0, 1, 0], np.int32)
-  upscaling.held_out_to(tmp_path, upscaler(2), originals, labels, ['a', 'b'])
+  hold_out(tmp_path, originals, labels, num_classes=2, names=['a', 'b'])
   means = originals.reshape(5, 4, 2, 4, 2, 3).mean(axis=(2, 4))
   for n in range(5):
     low, smooth, made, original = (
@@ -119,13 +141,39 @@ def test_held_out_images_are_kept_in_four_versions(tmp_path):
     assert np.abs(smooth - np.asarray(pillow, int)).max() <= 2
 
 
-def test_fewer_held_out_images_leave_none_of_the_old(tmp_path):
+def test_the_noise_of_a_tile_follows_its_number_not_its_batch():
+  """A stage that draws noise: tile 5 is the same alone and among others."""
+
+  def sample(params, *, keys, lowres, **_):
+    return jax.vmap(lambda key: jax.random.uniform(key, (8, 8, 3)))(keys)
+
+  stage = Stage('upscaled', 8, sample, jnp.float32(1), lowres=Lowres(size=4))
+  run = upscaling.Upscaler(stage, seed=0, batch_size=4)
+  tiles = noise(7, 4, 4, 3)
+  whole = run(tiles, np.arange(7))
+  np.testing.assert_array_equal(run(tiles[5:6], np.array([5]))[0], whole[5])
+  assert len({image.tobytes() for image in whole}) == 7
+
+
+def test_held_out_images_that_are_there_are_not_made_again(tmp_path):
+  originals, labels = noise(5, 8, 8, 3), np.zeros(5, np.int32)
+  assert hold_out(tmp_path, originals, labels) == [0, 1, 2, 3, 4]
+  before = {p: p.read_bytes() for p in tmp_path.glob('*/*.png')}
+  assert hold_out(tmp_path, originals, labels) == []
+  (tmp_path / 'bicubic' / '000002.png').unlink()
+  assert hold_out(tmp_path, originals, labels) == [2]
+  assert {p: p.read_bytes() for p in tmp_path.glob('*/*.png')} == before
+  with pytest.raises(ValueError, match='another recipe: seed is 0 there, 1'):
+    hold_out(tmp_path / 'x', originals, labels, seed=0)
+    hold_out(tmp_path / 'x', originals, labels, seed=1)
+
+
+def test_fewer_held_out_images_do_not_mix_with_more(tmp_path):
   """`cdm evaluate` pairs all files of the folders."""
   originals, labels = noise(3, 8, 8, 3), np.zeros(3, np.int32)
-  upscaling.held_out_to(tmp_path, upscaler(), originals, labels)
-  upscaling.held_out_to(tmp_path, upscaler(), originals[:2], labels[:2])
-  for folder in upscaling.FOLDERS:
-    assert len(list((tmp_path / folder).iterdir())) == 2
+  hold_out(tmp_path, originals, labels)
+  with pytest.raises(ValueError, match='count is 3 there, 2 now'):
+    hold_out(tmp_path, originals[:2], labels[:2])
 
 
 @pytest.mark.parametrize('count', [1, 8, 9, 30])
@@ -133,7 +181,7 @@ def test_the_overview_holds_for_any_number(count, tmp_path):
   """Beyond eight rows two groups stand side by side; 24 images at most."""
   originals = noise(count, 8, 8, 3)
   labels = np.zeros(count, np.int32)
-  upscaling.held_out_to(tmp_path, upscaler(), originals, labels, ['dog'])
+  hold_out(tmp_path, originals, labels, names=['dog'])
   shown = min(count, upscaling.SHOWN)
   rows = shown if shown <= 8 else (shown + 1) // 2
   height, width = pixels(tmp_path / 'upscaled.png').shape[:2]

@@ -8,7 +8,7 @@ computed in integers, so a pixel is the same on every machine.
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 CROPS = ('center', 'random', 'none')
 FILTERS = ('area', 'bicubic', 'bilinear', 'lanczos')
@@ -48,6 +48,8 @@ def decode(data, *, name):
       pixels = _rgb(ImageOps.exif_transpose(image))
   except MemoryError:
     raise
+  except UnidentifiedImageError:  # whose own words are an address in memory
+    raise BadImage(name, 'cannot identify the kind of image') from None
   except Exception as error:  # Pillow raises nearly anything on damaged bytes.
     raise BadImage(name, f'{type(error).__name__}: {error}') from error
   if min(pixels.shape[:2]) < 2:
