@@ -1,5 +1,6 @@
 """Trains the stage of a config in a work directory, from start to end."""
 
+import itertools
 import json
 import os
 
@@ -67,6 +68,7 @@ def train(c, workdir):
     )
   rehearse(c, built, abstract.params)
   draw_samples = sampler(c, built)
+  check_classes(workdir, source)
   tell_changes(c, workdir)
 
   with (
@@ -248,6 +250,22 @@ def check_labels(c, net, source):
       f'{source.num_classes - 1}, but config.model.num_classes is '
       f'{net.num_classes}; set it to {source.num_classes}.'
     )
+
+
+def check_classes(workdir, source):
+  """Raises ValueError if a run would go on with labels of another meaning."""
+  before = build.class_names(workdir)
+  if before is None or not checkpoint.complete_steps(workdir):
+    return
+  for n, (old, new) in enumerate(
+    itertools.zip_longest(before, source.class_names)
+  ):
+    if old != new:
+      raise ValueError(
+        f'{workdir} was trained with class {n} being {old!r}; in the data it '
+        f'is {new!r} now. Use the same classes in the same order, or another '
+        '--workdir.'
+      )
 
 
 def tell_changes(c, workdir):

@@ -1,6 +1,7 @@
 """A run that is stopped and started again ends as if nothing had happened."""
 
 import json
+import shutil
 
 import house
 import numpy as np
@@ -72,3 +73,16 @@ def test_a_complete_run_is_left_as_it_is(resumed, capsys):
   after = house.snapshot(resumed)
   changed = {k for k in after if after[k] != before.get(k)}
   assert changed == {'sessions.jsonl'}
+
+
+def test_classes_of_another_name_are_refused(resumed, tmp_path, capsys):
+  """Last: it changes a copy of the run's record of its classes."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(resumed, workdir)
+  path = workdir / 'classes.json'
+  names = json.loads(path.read_text())
+  path.write_text(json.dumps([names[0], 'other', *names[2:]]))
+  config = house.CONFIGS / 'smoke.py'
+  code = house.cdm('train', f'--config={config}', f'--workdir={workdir}')
+  assert code == 2
+  assert "class 1 being 'other'; in the data" in capsys.readouterr().err

@@ -43,13 +43,10 @@ def run(args):
         paper=section.paper.to_dict(),
       )
     )
-  whole = {'config': str(args.config), 'stages': stages}
-  if build.is_cascade(loaded):
-    whole['paper'] = loaded.paper.to_dict()
   if args.json:
-    print(json.dumps(whole))
+    print(json.dumps({'config': str(args.config), 'stages': stages}))
     return
   print(describe.format_stages(stages, title=str(args.config)))
-  if 'paper' in whole:
-    lines = describe.section('paper', whole['paper'])
+  if build.is_cascade(loaded):
+    lines = describe.section('paper', loaded.paper.to_dict())
     print('\n'.join(['', 'the cascade', *lines]))

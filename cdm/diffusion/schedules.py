@@ -171,6 +171,7 @@ def space_timesteps(num_steps, spacing):
     ValueError: spacing that cannot be read, or asks for more than there is.
   """
   hint = "use 'ddim50', '250' or a list of section counts such as '10,15,20'."
+  spacing = str(spacing)  # a plain count may come as a number
   ddim = spacing.startswith('ddim')
   try:
     counts = [int(c) for c in spacing.removeprefix('ddim').split(',')]
