@@ -6,14 +6,13 @@ splatted into one constructor, so a misspelt key is refused by name.
 
 import functools
 import inspect
-import json
 import pathlib
 from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from cdm import cascade, checkpoint, config, sharding
+from cdm import config, sharding
 from cdm.conditioning import Lowres
 from cdm.data import gather, photographs, pipeline, sources, synthetic
 from cdm.diffusion import losses, samplers, schedules
@@ -42,7 +41,6 @@ WEIGHTINGS = {
   'sigmoid': losses.sigmoid,
 }
 TASKS = {'diffusion': diffusion.diffusion}
-CLASSES = 'classes.json'  # beside the checkpoints of a stage
 GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
 
 
@@ -72,15 +70,15 @@ def stage(c, sampler=None):
   """
   require(c, 'schedule', 'model', 'lowres', 'task', 'sampler', 'pipeline')
   schedule = _choose('schedule', c.schedule, SCHEDULES)
-  net = _splat('model', UNet, c.model)
+  net = splat('model', UNet, c.model)
   lowres = None
   if c.lowres is not None:
-    lowres = _splat('lowres', Lowres, c.lowres)
+    lowres = splat('lowres', Lowres, c.lowres)
     check_magnification(lowres.size, c.pipeline.image_size)
   section = dict(c.task)
   kind = _kind('task', section, TASKS)
   weighting = _weighting(section.pop('weighting', 'none'))
-  objective = _splat('task', diffusion.Objective, section, weighting=weighting)
+  objective = splat('task', diffusion.Objective, section, weighting=weighting)
   task = TASKS[kind](
     net,
     schedule,
@@ -130,17 +128,15 @@ def grid(schedule, section):
   section = dict(section)
   kind = section.pop('kind', None)
   if kind == 'respaced':
-    return _splat(
-      'sampler.grid', schedules.respaced, section, schedule=schedule
-    )
+    return splat('sampler.grid', schedules.respaced, section, schedule=schedule)
   if kind == 'uniform_logsnr':
-    return _splat(
+    return splat(
       'sampler.grid', schedules.uniform_logsnr, section, schedule=schedule
     )
   if kind == 'full':
-    return _splat('sampler.grid', schedules.full, section, schedule=schedule)
+    return splat('sampler.grid', schedules.full, section, schedule=schedule)
   if kind == 'linear':
-    return schedules.full(_splat('sampler.grid', schedules.linear, section))
+    return schedules.full(splat('sampler.grid', schedules.linear, section))
   raise ValueError(
     f'config.sampler.grid.kind is {kind!r}; known grids are {list(GRIDS)}.'
   )
@@ -153,7 +149,7 @@ def source(section, name='train_data'):
 
 def transformation(optimizer_section, num_steps):
   """-> `train.optimizer.Optimizer` of an `optimizer` section."""
-  return _splat(
+  return splat(
     'optimizer',
     optimizer.make_optimizer,
     optimizer_section,
@@ -195,7 +191,7 @@ class Average(NamedTuple):
 
 def run(c):
   """-> `Run` of `c.train`. Raises ValueError naming what cannot be used."""
-  built = _splat('train', Run, c.train)
+  built = splat('train', Run, c.train)
   for key, value in built._asdict().items():
     least = 0 if key in Run._field_defaults and 'keep_ch' not in key else 1
     least = 1 if key == 'accumulation' else least
@@ -213,7 +209,7 @@ def run(c):
 
 def average(section):
   """-> `Average` of an `ema` section. Raises ValueError."""
-  built = _splat('ema', Average, section)
+  built = splat('ema', Average, section)
   if not 0.0 <= built.decay < 1.0:
     raise ValueError(
       f'config.ema.decay is {built.decay}; it is at least 0 and below 1.'
@@ -223,133 +219,7 @@ def average(section):
 
 def mesh(section):
   """-> the mesh over all devices that a `mesh` section asks for."""
-  return _splat('mesh', sharding.make_mesh, section)
-
-
-def restored_stage(
-  workdir, *, name, level=0.0, truncated=False, sampler=None, overrides=()
-):
-  """Restores a trained stage: its saved config, then its EMA parameters.
-
-  Args:
-    workdir: directory that `cdm train` wrote.
-    name: of the stage, for messages and folders.
-    level, truncated: see `cascade.Stage`.
-    sampler: a section in place of the saved one, or None.
-    overrides: ((dotted key, text), ...) of the saved config.
-
-  Returns:
-    (cascade.Stage, its config, step of the checkpoint).
-  """
-  saved = config.from_json(checkpoint.read_config(workdir))
-  config.override_all(saved, overrides)
-  built = stage(saved, sampler)
-  params, step = checkpoint.restore_ema(workdir, abstract_params(built.task))
-  restored = cascade.Stage(
-    name=name,
-    image_size=saved.pipeline.image_size,
-    sample=built.task.sample,
-    params=params,
-    lowres=built.lowres,
-    level=level,
-    truncated=truncated,
-    num_classes=built.net.num_classes,
-    null_class=built.net.null_class,
-    residual=built.objective.residual_scale is not None,
-  )
-  return restored, saved, step
-
-
-def restored_cascade(loaded, workdir, overrides=()):
-  """Restores every stage of a cascade config, or one base stage.
-
-  Args:
-    loaded: the config; of a cascade, stage S lies in workdir/S.
-    workdir: pathlib.Path.
-    overrides: ((dotted key, text), ...); those of a single stage apply to its
-      saved config (a cascade's are in `loaded` already).
-
-  Returns:
-    (list of cascade.Stage that fit each other, a JSON-able note per stage:
-    name, folder, checkpoint step and whatever else its samples depend on).
-
-  Raises:
-    ValueError: a stage is missing, or does not fit the one before it.
-  """
-  if is_cascade(loaded):
-    sections = [dict(section) for section in loaded.stages]
-    folders = [section['name'] for section in sections]
-  else:
-    sections = [dict(name=loaded.name, config=loaded.name)]
-    folders = ['.']
-  stages, notes = [], []
-  first = sections[0]
-  if first.get('level') or first.get('truncated'):
-    raise ValueError(
-      f'Stage {first["name"]!r} is the first of the cascade: it has no low-res '
-      'input, so level and truncated mean nothing there; leave them out.'
-    )
-  for section, folder in zip(sections, folders, strict=True):
-    experiment = section.pop('config')
-    restored, saved, step = _splat(
-      'stages',
-      restored_stage,
-      section,
-      workdir=workdir / folder,
-      overrides=() if is_cascade(loaded) else overrides,
-    )
-    if saved.name != experiment:
-      raise ValueError(
-        f'{workdir / folder} holds {saved.name!r}, but {experiment!r} is asked '
-        'for; give the work directory of that experiment, or the config that '
-        'this one was trained with.'
-      )
-    stages.append(restored)
-    notes.append(
-      {
-        **section,
-        'folder': folder,
-        'experiment': saved.name,
-        'checkpoint': step,
-        'sampler': config.plain(section.get('sampler') or saved.sampler),
-      }
-    )
-  cascade.check(stages)
-  known = {
-    tuple(class_names(workdir / folder) or ())
-    for folder, restored in zip(folders, stages, strict=True)
-    if restored.num_classes is not None
-  }
-  known.discard(())
-  if len(known) > 1:
-    raise ValueError(
-      f'The stages in {workdir} were trained on differently named classes; '
-      'one label would mean different things to them. Train them on the same '
-      'classes in the same order.'
-    )
-  return stages, notes
-
-
-def restored_upscaler(workdir, *, level, overrides=()):
-  """Restores one super-resolution stage.
-
-  Returns:
-    (cascade.Stage, its config, step of the checkpoint).
-
-  Raises:
-    ValueError: the stage in workdir takes no low-res input, or was not
-      trained on this level.
-  """
-  restored, saved, step = restored_stage(
-    workdir, name='upscaled', level=level, overrides=overrides
-  )
-  if restored.lowres is None:
-    raise ValueError(
-      f'{workdir} holds {saved.name!r}, a base model; cdm upscale needs a '
-      'super-resolution stage.'
-    )
-  cascade.check_level(restored)
-  return restored, saved, step
+  return splat('mesh', sharding.make_mesh, section)
 
 
 def held_out(saved, count):
@@ -392,7 +262,7 @@ def iterator(c, opened, *, seed):
     seed: of order, flips and crops.
   """
   count = jax.process_count()
-  return _splat(
+  return splat(
     'pipeline',
     pipeline.make_iterator,
     c.pipeline,
@@ -402,12 +272,6 @@ def iterator(c, opened, *, seed):
     process_index=jax.process_index(),
     process_count=count,
   )
-
-
-def class_names(workdir):
-  """-> the names of the classes a stage was trained on, or None."""
-  path = pathlib.Path(workdir) / CLASSES
-  return json.loads(path.read_text()) if path.exists() else None
 
 
 def abstract_params(task):
@@ -439,7 +303,7 @@ def _kind(name, section, table):
 def _choose(name, section, table):
   section = dict(section)
   kind = _kind(name, section, table)
-  return _splat(name, table[kind], section)
+  return splat(name, table[kind], section)
 
 
 def _weighting(section):
@@ -457,7 +321,7 @@ def _weighting(section):
   return functools.partial(chosen, **section) if chosen else None
 
 
-def _splat(name, constructor, section, **own):
+def splat(name, constructor, section, **own):
   """Calls constructor(**section), naming section and key on a misfit."""
   section = dict(section)
   parameters = inspect.signature(constructor).parameters

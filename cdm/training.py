@@ -15,6 +15,7 @@ from cdm import (
   config,
   images,
   report,
+  restore,
   sessions,
   sharding,
 )
@@ -68,7 +69,6 @@ def train(c, workdir):
     )
   rehearse(c, built, abstract.params)
   draw_samples = sampler(c, built)
-  check_classes(workdir, source)
   tell_changes(c, workdir)
 
   with (
@@ -85,6 +85,7 @@ def train(c, workdir):
     iterator = Labelled(
       build.iterator(c, source, seed=seed_of(c, DATA_SEED)),
       built.net.num_classes,
+      before_resuming=lambda: check_classes(workdir, source),
     )
     state, window = loop.start(
       built.task.init,
@@ -154,10 +155,20 @@ class Labelled:
   A label out of range would silently be another class on the device.
   """
 
-  def __init__(self, batches, num_classes):
-    """batches: see `data.pipeline`; num_classes: None lets any label pass."""
+  def __init__(self, batches, num_classes, *, before_resuming):
+    """Args:
+
+    batches: see `data.pipeline`.
+    num_classes: None lets any label pass.
+    before_resuming: called before a position is restored; raises to refuse.
+    """
     self._batches, self._num_classes = batches, num_classes
-    self.get_state, self.set_state = batches.get_state, batches.set_state
+    self._before_resuming = before_resuming
+    self.get_state = batches.get_state
+
+  def set_state(self, state):
+    self._before_resuming()
+    self._batches.set_state(state)
 
   def __iter__(self):
     return self
@@ -254,7 +265,7 @@ def check_labels(c, net, source):
 
 def check_classes(workdir, source):
   """Raises ValueError if a run would go on with labels of another meaning."""
-  before = build.class_names(workdir)
+  before = restore.class_names(workdir)
   if before is None or not checkpoint.complete_steps(workdir):
     return
   for n, (old, new) in enumerate(
@@ -282,7 +293,7 @@ def write_classes(workdir, source):
   """Writes the names of the classes, so that labels keep their meaning."""
   if not source.class_names or jax.process_index() != 0:
     return
-  path = workdir / build.CLASSES
+  path = workdir / restore.CLASSES
   partial = path.with_name(f'.{path.name}.partial')
   partial.write_text(json.dumps(list(source.class_names)) + '\n')
   os.replace(partial, path)

@@ -38,11 +38,12 @@ FLOORS = {
   'describe': 5,
   'sampling': 5,
   'upscaling': 5,
-  'training': 6,
-  'summary': 6,
-  'commands': 7,
-  'cli': 8,
-  '__main__': 9,
+  'restore': 6,
+  'training': 7,
+  'summary': 7,
+  'commands': 8,
+  'cli': 9,
+  '__main__': 10,
 }
 # Absences that carry meaning, beyond the floors.
 NEVER = {

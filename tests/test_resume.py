@@ -83,6 +83,9 @@ def test_classes_of_another_name_are_refused(resumed, tmp_path, capsys):
   names = json.loads(path.read_text())
   path.write_text(json.dumps([names[0], 'other', *names[2:]]))
   config = house.CONFIGS / 'smoke.py'
-  code = house.cdm('train', f'--config={config}', f'--workdir={workdir}')
+  words = [f'--config.{key}={value}' for key, value in house.SMALL.items()]
+  code = house.cdm(
+    'train', f'--config={config}', f'--workdir={workdir}', *words
+  )
   assert code == 2
   assert "class 1 being 'other'; in the data" in capsys.readouterr().err

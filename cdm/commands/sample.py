@@ -56,7 +56,7 @@ def run(args):
   """Draws the images that are not there yet, then assembles them."""
   import pathlib
 
-  from cdm import build, config, sampling
+  from cdm import config, restore, sampling
   from cdm.train import loop
 
   loop.enable_compilation_cache()
@@ -66,7 +66,7 @@ def run(args):
   if not 0 <= seed < 2**32:
     raise ValueError(f'--seed={seed}: seeds are 0 to 2^32 - 1.')
   workdir = pathlib.Path(args.workdir)
-  stages, notes = build.restored_cascade(loaded, workdir, args.overrides)
+  stages, notes = restore.restored_cascade(loaded, workdir, args.overrides)
   out = pathlib.Path(args.out) if args.out else workdir / 'samples'
   labels = parse_labels(args.labels, stages)
   if args.num < 1 or args.batch_size < 1:
@@ -85,7 +85,7 @@ def run(args):
     },
     num=args.num,
     batch_size=args.batch_size,
-    class_names=build.class_names(workdir / notes[0]['folder']),
+    class_names=restore.class_names(workdir / notes[0]['folder']),
   )
 
 

@@ -65,7 +65,7 @@ def run(args):
   """Super-resolves files, or the stage's held-out images."""
   import pathlib
 
-  from cdm import build, config, upscaling
+  from cdm import build, config, restore, upscaling
   from cdm.train import loop
 
   loop.enable_compilation_cache()
@@ -87,10 +87,10 @@ def run(args):
       'of their own. Leave it out.'
     )
   workdir = pathlib.Path(args.workdir)
-  stage, saved, step = build.restored_upscaler(
+  stage, saved, step = restore.restored_upscaler(
     workdir, level=args.level, overrides=args.overrides
   )
-  names = build.class_names(workdir)
+  names = restore.class_names(workdir)
   upscaler = upscaling.Upscaler(
     stage, seed=args.seed, batch_size=args.batch_size
   )

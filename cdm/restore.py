@@ -1,0 +1,142 @@
+"""Restores trained stages: each from its own checkpoint and saved config."""
+
+import json
+import pathlib
+
+from cdm import build, cascade, checkpoint, config
+
+CLASSES = 'classes.json'  # beside the checkpoints of a stage
+
+
+def restored_stage(
+  workdir, *, name, level=0.0, truncated=False, sampler=None, overrides=()
+):
+  """Restores a trained stage: its saved config, then its EMA parameters.
+
+  Args:
+    workdir: directory that `cdm train` wrote.
+    name: of the stage, for messages and folders.
+    level, truncated: see `cascade.Stage`.
+    sampler: a section in place of the saved one, or None.
+    overrides: ((dotted key, text), ...) of the saved config.
+
+  Returns:
+    (cascade.Stage, its config, step of the checkpoint).
+  """
+  saved = config.from_json(checkpoint.read_config(workdir))
+  config.override_all(saved, overrides)
+  built = build.stage(saved, sampler)
+  params, step = checkpoint.restore_ema(
+    workdir, build.abstract_params(built.task)
+  )
+  restored = cascade.Stage(
+    name=name,
+    image_size=saved.pipeline.image_size,
+    sample=built.task.sample,
+    params=params,
+    lowres=built.lowres,
+    level=level,
+    truncated=truncated,
+    num_classes=built.net.num_classes,
+    null_class=built.net.null_class,
+    residual=built.objective.residual_scale is not None,
+  )
+  return restored, saved, step
+
+
+def restored_cascade(loaded, workdir, overrides=()):
+  """Restores every stage of a cascade config, or one base stage.
+
+  Args:
+    loaded: the config; of a cascade, stage S lies in workdir/S.
+    workdir: pathlib.Path.
+    overrides: ((dotted key, text), ...); those of a single stage apply to its
+      saved config (a cascade's are in `loaded` already).
+
+  Returns:
+    (list of cascade.Stage that fit each other, a JSON-able note per stage:
+    name, folder, checkpoint step and whatever else its samples depend on).
+
+  Raises:
+    ValueError: a stage is missing, or does not fit the one before it.
+  """
+  if build.is_cascade(loaded):
+    sections = [dict(section) for section in loaded.stages]
+    folders = [section['name'] for section in sections]
+  else:
+    sections = [dict(name=loaded.name, config=loaded.name)]
+    folders = ['.']
+  stages, notes = [], []
+  first = sections[0]
+  if first.get('level') or first.get('truncated'):
+    raise ValueError(
+      f'Stage {first["name"]!r} is the first of the cascade: it has no low-res '
+      'input, so level and truncated mean nothing there; leave them out.'
+    )
+  for section, folder in zip(sections, folders, strict=True):
+    experiment = section.pop('config')
+    restored, saved, step = build.splat(
+      'stages',
+      restored_stage,
+      section,
+      workdir=workdir / folder,
+      overrides=() if build.is_cascade(loaded) else overrides,
+    )
+    if saved.name != experiment:
+      raise ValueError(
+        f'{workdir / folder} holds {saved.name!r}, but {experiment!r} is asked '
+        'for; give the work directory of that experiment, or the config that '
+        'this one was trained with.'
+      )
+    stages.append(restored)
+    notes.append(
+      {
+        **section,
+        'folder': folder,
+        'experiment': saved.name,
+        'checkpoint': step,
+        'sampler': config.plain(section.get('sampler') or saved.sampler),
+      }
+    )
+  cascade.check(stages)
+  known = {
+    tuple(class_names(workdir / folder) or ())
+    for folder, restored in zip(folders, stages, strict=True)
+    if restored.num_classes is not None
+  }
+  known.discard(())
+  if len(known) > 1:
+    raise ValueError(
+      f'The stages in {workdir} were trained on differently named classes; '
+      'one label would mean different things to them. Train them on the same '
+      'classes in the same order.'
+    )
+  return stages, notes
+
+
+def restored_upscaler(workdir, *, level, overrides=()):
+  """Restores one super-resolution stage.
+
+  Returns:
+    (cascade.Stage, its config, step of the checkpoint).
+
+  Raises:
+    ValueError: the stage in workdir takes no low-res input, or was not
+      trained on this level.
+  """
+  restored, saved, step = restored_stage(
+    workdir, name='upscaled', level=level, overrides=overrides
+  )
+  if restored.lowres is None:
+    raise ValueError(
+      f'{workdir} holds {saved.name!r}, a base model; cdm upscale needs a '
+      'super-resolution stage.'
+    )
+  cascade.check_level(restored)
+  return restored, saved, step
+
+
+def class_names(workdir):
+  """-> the names of the classes a stage was trained on, or None."""
+  path = pathlib.Path(workdir) / CLASSES
+  return json.loads(path.read_text()) if path.exists() else None
