@@ -67,8 +67,9 @@ def main(argv=None):
       raise
     if raised_by_us(error):
       return complain(error)
-    if isinstance(error, OSError) and error.filename and error.strerror:
-      return complain(f'{error.filename}: {error.strerror}.')
+    if isinstance(error, OSError) and error.strerror:
+      where = f'{error.filename}: ' if error.filename else ''
+      return complain(f'{where}{error.strerror}.')
     raise
 
 

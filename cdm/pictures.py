@@ -1,5 +1,6 @@
 """Picture files: written whole or not at all, read back exactly."""
 
+import contextlib
 import io
 import os
 import pathlib
@@ -9,12 +10,26 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 
-def write_png(path, image):
-  """Writes uint8 [H, W, 3] as PNG; the file appears only when complete."""
+@contextlib.contextmanager
+def completing(path):
+  """Context: gives a path to write to, which becomes `path` when all is well.
+
+  If it is not (a full disk, Ctrl-C), nothing is left behind.
+  """
   path = pathlib.Path(path)
   partial = path.with_name(f'.{path.name}.partial')
-  Image.fromarray(np.asarray(image)).save(partial, format='PNG')
-  os.replace(partial, path)
+  try:
+    yield partial
+    os.replace(partial, path)
+  except BaseException:
+    partial.unlink(missing_ok=True)
+    raise
+
+
+def write_png(path, image):
+  """Writes uint8 [H, W, 3] as PNG; the file appears only when complete."""
+  with completing(path) as partial:
+    Image.fromarray(np.asarray(image)).save(partial, format='PNG')
 
 
 def read_png(path):
@@ -43,14 +58,16 @@ def write_npz(path, images, *, shape, labels=None):
   Raises:
     ValueError: the images are not as many, or not as large, as `shape` says.
   """
-  path = pathlib.Path(path)
-  partial = path.with_name(f'.{path.name}.partial')
+  name = pathlib.Path(path).name
   header = {
     'descr': np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
     'fortran_order': False,
     'shape': tuple(shape),
   }
-  with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
+  with (
+    completing(path) as partial,
+    zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive,
+  ):
     with archive.open('arr_0.npy', 'w', force_zip64=True) as file:
       np.lib.format.write_array_header_1_0(file, header)
       count = 0
@@ -58,18 +75,17 @@ def write_npz(path, images, *, shape, labels=None):
         if image.shape != tuple(shape[1:]) or image.dtype != np.uint8:
           raise ValueError(
             f'Image {count} is {image.dtype} {image.shape}; all images of '
-            f'{path.name} must be uint8 {tuple(shape[1:])}.'
+            f'{name} must be uint8 {tuple(shape[1:])}.'
           )
         file.write(np.ascontiguousarray(image).tobytes())
         count += 1
     if count != shape[0]:
       raise ValueError(
-        f'{count} images were given for {path.name}, {shape[0]} expected.'
+        f'{count} images were given for {name}, {shape[0]} expected.'
       )
     if labels is not None:
       with archive.open('arr_1.npy', 'w', force_zip64=True) as file:
         np.lib.format.write_array(file, np.asarray(labels, np.int64))
-  os.replace(partial, path)
 
 
 def magnify(image, size):

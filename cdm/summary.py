@@ -1,11 +1,10 @@
 """Sums runs up: their curves, pictures and numbers, as a dict and as a page."""
 
 import json
-import os
 import pathlib
 import time
 
-from cdm import checkpoint, config, report, sessions
+from cdm import checkpoint, config, describe, pictures, report, sessions
 from cdm.web import page
 
 ROW_KEYS = ('psnr', 'ssim', 'consistency')
@@ -111,11 +110,9 @@ def write(summary, out, *, title):
   files['report.html'] = html(summary, title=title).encode()
   paths = []
   for name, content in files.items():
-    path = out / name
-    partial = path.with_name(f'.{name}.partial')
-    partial.write_bytes(content)
-    os.replace(partial, path)
-    paths.append(path)
+    with pictures.completing(out / name) as partial:
+      partial.write_bytes(content)
+    paths.append(out / name)
   return paths
 
 
@@ -222,7 +219,7 @@ def text(summary):
         f'{megabytes(run)} MB' if 'seconds' in run else '-',
       )
     )
-  lines = aligned(rows)
+  lines = describe.columns(rows)
   if summary['quality']:
     rows = [('held-out images', 'PSNR', 'SSIM', 'consistency')]
     for row in quality_rows(summary['quality']):
@@ -234,17 +231,8 @@ def text(summary):
           shown(row['consistency'], '.2e'),
         )
       )
-    lines += ['', *aligned(rows)]
+    lines += ['', *describe.columns(rows)]
   return '\n'.join(lines)
-
-
-def aligned(rows):
-  """-> one line per row, columns aligned."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return [
-    '  '.join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-    for row in rows
-  ]
 
 
 def shown(value, form, unit=''):

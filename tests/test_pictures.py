@@ -35,7 +35,7 @@ def test_an_archive_of_the_wrong_count_never_appears(tmp_path):
   x = images()
   with pytest.raises(ValueError, match=r'4 images were given .* 5 expected'):
     pictures.write_npz(tmp_path / 's.npz', iter(x[:4]), shape=x.shape)
-  assert not (tmp_path / 's.npz').exists()
+  assert not list(tmp_path.iterdir())
 
 
 def test_an_archive_of_mixed_sizes_never_appears(tmp_path):
@@ -44,7 +44,13 @@ def test_an_archive_of_mixed_sizes_never_appears(tmp_path):
     pictures.write_npz(
       tmp_path / 's.npz', iter([x[0], x[1][:3]]), shape=x.shape
     )
-  assert not (tmp_path / 's.npz').exists()
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
+  with pytest.raises(TypeError):
+    pictures.write_png(tmp_path / 'a.png', np.zeros((4, 4, 7), np.uint8))
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_sheet_shows_every_pixel_of_every_picture():
