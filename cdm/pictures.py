@@ -125,8 +125,10 @@ def sheet(rows, *, names=None, heads=None, scale=1, gap=4):
   draw = ImageDraw.Draw(canvas)
   for i, head in enumerate(heads or ()):
     if head:
+      while font.getlength(head) > side and len(head) > 1:
+        head = head[:-1]  # rather cut short than written over the next one
       place = (left + steps[i], gap)
-      draw.text(place, str(head), fill='black', font=font)
+      draw.text(place, head, fill='black', font=font)
   for r, row in enumerate(rows):
     y = top + r * (side + gap)
     if names is not None:

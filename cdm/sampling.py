@@ -121,7 +121,7 @@ def overview(out, stages, labels, num, class_names):
   return pictures.sheet(
     rows,
     names=names if labels is not None else None,
-    heads=heads[:width],
+    heads=heads[:width] if len(stages) > 1 else None,
     scale=scale,
   )
 
