@@ -41,6 +41,8 @@ WEIGHTINGS = {
   'sigmoid': losses.sigmoid,
 }
 TASKS = {'diffusion': diffusion.diffusion}
+# What a task wants drawn once for the whole batch, see train.step.
+TASK_DRAWS = {'diffusion': diffusion.draw_levels}
 GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
 
 
@@ -163,7 +165,7 @@ class Run(NamedTuple):
   Attributes:
     batch_size: of the whole mesh.
     num_steps: at which the run is complete.
-    accumulation: microbatches per step; each stratifies its own noise levels.
+    accumulation: microbatches per step.
     log_every_steps, save_every_steps: at least 1.
     keep_checkpoints: how many of the newest stay.
     keep_every_steps: checkpoints at its multiples stay for good; 0 is none.

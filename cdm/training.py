@@ -109,6 +109,7 @@ def train(c, workdir):
         ema_warmup=average.warmup,
         accumulation=schedule.accumulation,
         shardings=states.shardings_of(abstract),
+        draw=build.TASK_DRAWS[c.task.kind],
       ),
       iterator=iterator,
       mesh=mesh,

@@ -163,7 +163,10 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
       if objective.residual_scale is not None:
         x_0 = (x_0 - upsampled) / objective.residual_scale
 
-    u = schedules.stratified(keys[2], n)  # [B]
+    # Drawn for the whole batch where this is a part of it, see `draw_levels`.
+    u = batch.get('u')
+    if u is None:
+      u = schedules.stratified(keys[2], n)  # [B]
     eps = jax.random.normal(keys[3], x_0.shape)
     denoise = bind(
       params,
@@ -252,6 +255,15 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
 
   conditions = lowres
   return Task(init, loss, sample)
+
+
+def draw_levels(key, n):
+  """-> {'u': [n]}, noise levels in [0, 1) stratified over a whole batch.
+
+  In the batch they let the parts of it, microbatches, share one
+  stratification.
+  """
+  return {'u': schedules.stratified(key, n)}
 
 
 def check(net, objective, sampling, lowres):

@@ -39,6 +39,7 @@ def make_step(
   ema_warmup=True,
   accumulation=1,
   shardings=None,
+  draw=None,
 ):
   """Builds the training step.
 
@@ -52,6 +53,8 @@ def make_step(
     accumulation: number of microbatches whose gradients are averaged. A loss
       that draws nothing gives what the whole batch would give.
     shardings: TrainState of shardings; None replicates the state.
+    draw: (key, B) -> {name: [B]}, put into the batch before it is cut into
+      microbatches: what is to be drawn once for the whole of it.
 
   Returns:
     Jitted (state, batch) -> (state, scalars); `state` is donated. `scalars`
@@ -64,6 +67,10 @@ def make_step(
     size = jax.tree.leaves(batch)[0].shape[0]
     sharding.check_batch(size, mesh, accumulation=accumulation)
     key = jax.random.fold_in(state.key, state.step)
+    if draw is not None:
+      # Microbatches fold in 0 to accumulation - 1.
+      whole = jax.random.fold_in(key, accumulation)
+      batch = {**batch, **draw(whole, jax.tree.leaves(batch)[0].shape[0])}
     grads, sums = _gradient(
       loss, state.params, batch, key=key, accumulation=accumulation, mesh=mesh
     )

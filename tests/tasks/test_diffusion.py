@@ -15,7 +15,12 @@ from cdm.cascade import image_keys
 from cdm.conditioning import Lowres
 from cdm.diffusion import losses, samplers, schedules
 from cdm.models.unet import UNet
-from cdm.tasks.diffusion import Objective, Sampling, diffusion
+from cdm.tasks.diffusion import (
+  Objective,
+  Sampling,
+  diffusion,
+  draw_levels,
+)
 
 SIZE = 8
 SCHEDULE = schedules.cosine(100)
@@ -79,6 +84,19 @@ def test_levels_are_drawn_one_per_example_and_stratified():
   t = task()
   _, scalars = loss_of(t, fresh(t), batch(100))
   drawn = schedules.t_from_logsnr(SCHEDULE, scalars['logsnr'])
+  assert sorted(np.asarray(drawn).round().astype(int)) == list(range(100))
+
+
+def test_microbatches_share_one_stratification():
+  """The levels of four parts together meet every hundredth once."""
+  t = task()
+  given = batch(100) | draw_levels(jax.random.key(5), 100)
+  params, seen = fresh(t), []
+  run = jax.jit(functools.partial(t.loss, train=True))
+  for i in range(4):
+    part = {name: value[i::4] for name, value in given.items()}
+    seen += list(run(params, part, key=jax.random.key(i))[1]['logsnr'])
+  drawn = schedules.t_from_logsnr(SCHEDULE, jnp.array(seen))
   assert sorted(np.asarray(drawn).round().astype(int)) == list(range(100))
 
 

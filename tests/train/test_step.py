@@ -146,6 +146,27 @@ def test_each_microbatch_draws_its_own_noise_and_sees_its_own_examples():
   assert float(scalars['seen']) * 16 == 2**16 - 1
 
 
+def test_what_is_drawn_for_the_batch_is_dealt_out_to_its_parts():
+  """Once per step, over all 16; every microbatch gets its own four of them."""
+  mesh, tx = tiny.mesh(2), tiny.adam()
+
+  def loss(params, batch, *, key, train):
+    return params['w'] * jnp.ones(4), {'seen': 2.0 ** batch['number']}
+
+  def draw(key, n):
+    return {'number': jax.random.permutation(key, n).astype(jnp.float32)}
+
+  now = state.init_state(
+    lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(0), mesh=mesh
+  )
+  update = step.make_step(
+    loss, tx, mesh=mesh, ema_decay=0.9, accumulation=4, draw=draw
+  )
+  batch = sharding.shard_batch({'label': np.arange(16)}, mesh)
+  _, scalars = update(now, batch)
+  assert float(scalars['seen']) * 16 == 2**16 - 1
+
+
 def test_the_loss_is_reported_by_noise_level():
   """Bins sum what np.histogram finds; empty ones count nothing."""
   logsnr = np.array([-9, -7, -3, 0, 1, 1.5, 30, 40], np.float32)
