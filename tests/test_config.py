@@ -54,6 +54,8 @@ def test_overrides_keep_the_type_of_what_they_replace(path):
 def test_a_stage_is_named_or_numbered(path):
   c = load(path, stages__sr__level='0.25', stages__0__level='0.125')
   assert [s['level'] for s in c.stages] == [0.125, 0.25]
+  whole = load(path, stages__sr__level='1').stages[1]['level']
+  assert isinstance(whole, float)
 
 
 @pytest.mark.parametrize(
