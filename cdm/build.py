@@ -219,9 +219,51 @@ def average(section):
   return built
 
 
-def mesh(section):
-  """-> the mesh over all devices that a `mesh` section asks for."""
-  return splat('mesh', sharding.make_mesh, section)
+class Mesh(NamedTuple):
+  """Devices and what is split over them; the `mesh` section of a config.
+
+  Attributes:
+    data, fsdp, tensor: see `sharding.make_mesh`.
+    split: what of the state is split over `fsdp` and `tensor`; see
+      `sharding.default_rules`.
+    rules: ((regex, spec), ...) that come before those; see
+      `sharding.state_sharding`.
+  """
+
+  data: int = -1
+  fsdp: int = 1
+  tensor: int = 1
+  split: str = 'all'
+  rules: tuple = ()
+
+
+def mesh(section, devices=None):
+  """-> the mesh that a `mesh` section asks for.
+
+  Args:
+    section: see `Mesh`.
+    devices: all devices by default.
+  """
+  built = splat('mesh', Mesh, section)
+  return sharding.make_mesh(
+    data=built.data, fsdp=built.fsdp, tensor=built.tensor, devices=devices
+  )
+
+
+def rules(section, shapes, made):
+  """-> the sharding rules of a `mesh` section.
+
+  Args:
+    section: see `Mesh`.
+    shapes: the state, as a tree of things with a shape.
+    made: the mesh.
+
+  Raises:
+    ValueError: a rule that names nothing, or that cannot be used.
+  """
+  built = splat('mesh', Mesh, section)
+  given = sharding.check_rules(built.rules, shapes)
+  return given + sharding.default_rules(shapes, made, split=built.split)
 
 
 def held_out(saved, count):

@@ -14,16 +14,13 @@ from cdm import (
   conditioning,
   config,
   images,
+  program,
   report,
   restore,
   sessions,
-  sharding,
 )
 from cdm.train import loop
-from cdm.train import state as states
-from cdm.train import step as steps
 
-DATA_SEED, MODEL_SEED, GRID_SEED = 0, 1, 2  # folded from config.seed
 GRID_COLUMNS = 8
 
 
@@ -42,32 +39,11 @@ def train(c, workdir):
     window.Diverged: the loss is no longer finite.
     OSError: workdir cannot be written.
   """
-  if build.is_cascade(c):
-    raise ValueError(
-      f'{c.name!r} is a cascade; its stages are trained one by one: '
-      + ', '.join(f'--config=configs/{s["config"]}.py' for s in c.stages)
-      + '.'
-    )
-  build.require(
-    c, 'train_data', 'eval_data', 'optimizer', 'ema', 'train', 'mesh', 'seed'
-  )
-  built = build.stage(c)
-  mesh = build.mesh(c.mesh)
-  schedule, average = build.run(c), build.average(c.ema)
-  sharding.check_batch(
-    schedule.batch_size, mesh, accumulation=schedule.accumulation
-  )
+  made = program.assemble(c)
+  built, schedule, mesh = made.built, made.schedule, made.mesh
   source = build.source(c.train_data)
   check_labels(c, built.net, source)
-  tx = build.transformation(c.optimizer, schedule.num_steps)
-  key = jax.random.key(seed_of(c, MODEL_SEED))
-  abstract = states.abstract_state(built.task.init, tx, key=key, mesh=mesh)
-  rules = sharding.default_rules(abstract, mesh)
-  if rules:
-    abstract = states.abstract_state(
-      built.task.init, tx, key=key, mesh=mesh, rules=rules
-    )
-  rehearse(c, built, abstract.params)
+  rehearse(c, built, made.state.params)
   draw_samples = sampler(c, built)
   tell_changes(c, workdir)
 
@@ -81,18 +57,17 @@ def train(c, workdir):
       keep_every_steps=schedule.keep_every_steps or None,
     ) as checkpointer,
   ):
-    introduce(reporter, c, built, abstract.params, source, mesh)
+    introduce(reporter, c, built, made.state.params, source, mesh)
     iterator = Labelled(
-      build.iterator(c, source, seed=seed_of(c, DATA_SEED)),
+      build.iterator(c, source, seed=program.seed_of(c, program.DATA_SEED)),
       built.net.num_classes,
       before_resuming=lambda: check_classes(workdir, source),
     )
     state, window = loop.start(
       built.task.init,
-      tx,
-      key=key,
-      mesh=mesh,
-      rules=rules,
+      made.tx,
+      key=made.key,
+      abstract=made.state,
       checkpointer=checkpointer,
       iterator=iterator,
       reporter=reporter,
@@ -101,16 +76,7 @@ def train(c, workdir):
     write_classes(workdir, source)
     outcome = loop.train(
       state=state,
-      step=steps.make_step(
-        built.task.loss,
-        tx,
-        mesh=mesh,
-        ema_decay=average.decay,
-        ema_warmup=average.warmup,
-        accumulation=schedule.accumulation,
-        shardings=states.shardings_of(abstract),
-        draw=build.TASK_DRAWS[c.task.kind],
-      ),
+      step=made.step,
       iterator=iterator,
       mesh=mesh,
       checkpointer=checkpointer,
@@ -186,11 +152,6 @@ class Labelled:
     return batch
 
 
-def seed_of(c, use):
-  """-> a seed of its own for each use of `c.seed`."""
-  return int(np.random.SeedSequence([c.seed, use]).generate_state(1)[0])
-
-
 def sampler(c, built):
   """-> draw(ema_params) -> uint8 grid at fixed seeds, labels and low-res.
 
@@ -202,7 +163,7 @@ def sampler(c, built):
     return None
   columns = min(GRID_COLUMNS, n)
   size = c.pipeline.image_size
-  keys = cascade.image_keys(seed_of(c, GRID_SEED), np.arange(n))
+  keys = cascade.image_keys(program.seed_of(c, program.GRID_SEED), np.arange(n))
   labels = None
   if built.net.num_classes is not None:
     labels = np.arange(n, dtype=np.int32) % built.net.num_classes

@@ -110,7 +110,7 @@ def get_config():
     norm_groups=8,
     norm_eps=1e-5,
     dtype='float32',
-    remat=False,
+    remat='none',
   )
 
   c.task = dict(
@@ -164,7 +164,7 @@ def get_config():
     num_samples=24,
   )
 
-  c.mesh = dict(data=-1, fsdp=1, tensor=1)
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
 
   c.paper = dict(
     source='none: ours',

@@ -83,7 +83,7 @@ def get_config():
     norm_eps=1e-5,
     # Ours; parameters, EMA and Adam stay float32.
     dtype='bfloat16',
-    remat=False,
+    remat='none',
   )
 
   c.task = dict(
@@ -142,7 +142,7 @@ def get_config():
     num_samples=8,
   )
 
-  c.mesh = dict(data=-1, fsdp=1, tensor=1)
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
 
   c.paper = dict(
     of='cascade 64 -> 256',

@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental.compilation_cache import compilation_cache
 
-from cdm import build, cli, report, sharding
+from cdm import build, cli, report
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
 
@@ -64,8 +64,9 @@ def train(config, workdir, *, devices=1, **overrides):
 def on(devices):
   """Context: a mesh is made of the first `devices` devices only."""
   chosen = jax.devices()[:devices]
+  make = build.mesh
   return mock.patch.object(
-    build, 'mesh', lambda axes: sharding.make_mesh(devices=chosen, **axes)
+    build, 'mesh', lambda section, devices=None: make(section, chosen)
   )
 
 

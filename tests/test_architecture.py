@@ -38,6 +38,7 @@ FLOORS = {
   'describe': 5,
   'sampling': 5,
   'upscaling': 5,
+  'program': 6,
   'restore': 6,
   'training': 7,
   'summary': 7,

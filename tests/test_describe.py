@@ -184,7 +184,7 @@ def test_without_attention_flops_grow_with_the_area():
 
 @pytest.mark.parametrize('field', ['remat', 'dtype'])
 def test_how_it_is_computed_changes_no_count(field):
-  value = {'remat': True, 'dtype': 'bfloat16'}[field]
+  value = {'remat': 'full', 'dtype': 'bfloat16'}[field]
   assert stage({**TINY, field: value}, 16) == stage(TINY, 16)
 
 

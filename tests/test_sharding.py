@@ -139,8 +139,9 @@ def test_default_rules_split_large_arrays_and_no_others():
   mesh = sharding.make_mesh(data=1, fsdp=4, tensor=2)
   tree = {
     'kernel': jax.ShapeDtypeStruct((3, 3, 8, 16), np.float32),
-    'by_four': jax.ShapeDtypeStruct((8, 12), np.float32),
-    'odd': jax.ShapeDtypeStruct((8, 7), np.float32),
+    'two_axes': jax.ShapeDtypeStruct((3, 8, 12, 6), np.float32),
+    'fsdp_alone': jax.ShapeDtypeStruct((4, 5), np.float32),
+    'odd': jax.ShapeDtypeStruct((5, 7), np.float32),
     'bias': jax.ShapeDtypeStruct((16,), np.float32),
   }
   rules = sharding.default_rules(tree, mesh)
@@ -148,10 +149,37 @@ def test_default_rules_split_large_arrays_and_no_others():
   shards = {k: places[k].shard_shape(tree[k].shape) for k in tree}
   assert shards == {
     'kernel': (3, 3, 8, 2),
-    'by_four': (8, 3),
-    'odd': (8, 7),
+    'two_axes': (3, 8, 3, 3),  # the longest axis that divides over fsdp
+    'fsdp_alone': (1, 5),
+    'odd': (5, 7),
     'bias': (16,),
   }
+
+
+def test_the_parameters_can_stay_whole_while_moments_and_ema_are_split():
+  mesh = tiny.mesh(1, 8)
+  rules = sharding.default_rules(abstract(mesh), mesh, split='optimizer')
+  found = specs(abstract(mesh, rules))
+  assert found['params/up/kernel'] == PartitionSpec()
+  for name in ('ema_params', 'opt_state/1/mu', 'opt_state/1/nu'):
+    assert 'fsdp' in str(found[f'{name}/up/kernel'])
+  assert sharding.default_rules(abstract(mesh), mesh, split='none') == ()
+  with pytest.raises(ValueError, match='known are all, optimizer, none'):
+    sharding.default_rules(abstract(mesh), mesh, split='some')
+
+
+@pytest.mark.parametrize(
+  ('rule', 'message'),
+  [
+    (('convolution', ()), "'convolution', which is in no name; names are"),
+    (('(', ()), 'no regular expression: '),
+    (('kernel',), 'a rule is'),
+    (('kernel', ('model',)), "mesh axis 'model'"),
+  ],
+)
+def test_a_rule_of_a_config_that_cannot_be_used_is_refused(rule, message):
+  with pytest.raises(ValueError, match=message):
+    sharding.check_rules((rule,), abstract(tiny.mesh(1)))
 
 
 def test_a_mesh_of_data_alone_splits_no_parameter():

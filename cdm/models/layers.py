@@ -25,6 +25,23 @@ INIT = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 ZERO = nn.initializers.zeros
 
 
+def _convolutions(prim, *args, **kwargs):
+  """Policy: what convolutions and projections give is kept.
+
+  Attention's own products (batched ones) are larger than what they come from,
+  and are made again.
+  """
+  keep = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+  return prim.name == 'conv_general_dilated' or keep(prim, *args, **kwargs)
+
+
+# See `levels.REMAT`; 'none' wraps nothing.
+REMAT_POLICIES = {
+  'convolutions': _convolutions,
+  'full': jax.checkpoint_policies.nothing_saveable,
+}
+
+
 def group_count(channels, norm_groups):
   """-> into how many groups `channels` are normalised.
 

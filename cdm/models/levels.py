@@ -7,6 +7,11 @@ RESAMPLE = ('biggan', 'conv', 'plain')
 EMBEDDING = ('film', 'additive')
 CONDITION_ON = ('t', 'sqrt_alpha_bar', 'logsnr')
 DTYPE = ('float32', 'bfloat16')
+# Of each residual block and attention the backward pass finds everything
+# ('none' is recomputed), what its convolutions and projections gave
+# ('convolutions': norms, activations and attention weights are recomputed), or
+# its input alone ('full').
+REMAT = ('none', 'convolutions', 'full')
 
 
 class Level(NamedTuple):
@@ -101,6 +106,7 @@ def _check_fields(net):
     ('embedding', EMBEDDING),
     ('condition_on', CONDITION_ON),
     ('dtype', DTYPE),
+    ('remat', REMAT),
   ):
     value = getattr(net, field)
     if value not in known:

@@ -73,8 +73,8 @@ class UNet(nn.Module):
     norm_groups, norm_eps: of GroupNorm; see `layers.group_count`.
     dtype: 'float32' or 'bfloat16', of computation. Parameters and output are
       float32.
-    remat: recompute each residual block and attention in the backward pass
-      rather than keep what is inside them.
+    remat: what the backward pass recomputes rather than finds in memory, see
+      `levels.REMAT`.
   """
 
   features: int
@@ -98,7 +98,7 @@ class UNet(nn.Module):
   norm_groups: int = 32
   norm_eps: float = 1e-5
   dtype: str = 'float32'
-  remat: bool = False
+  remat: str = 'none'
 
   @nn.compact
   def __call__(
@@ -130,8 +130,8 @@ class UNet(nn.Module):
     emb = nn.silu(self._embed(noise, label, lowres_level)).astype(dtype)
 
     run = functools.partial(_run, train=train)
-    if self.remat:
-      run = nn.remat(run)
+    if self.remat != 'none':
+      run = nn.remat(run, policy=layers.REMAT_POLICIES[self.remat])
 
     def block(h, name, level, resample=None):
       return run(self._block(name, level, resample), h, emb)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 
 from cdm import report, sharding
-from cdm.train.state import abstract_state, init_state
+from cdm.train.state import make_state
 from cdm.train.window import Window
 
 # Batches read ahead of the step, already on the device.
@@ -56,15 +56,14 @@ def enable_compilation_cache(path=None):
   return path
 
 
-def start(init, tx, *, key, mesh, rules=(), checkpointer, iterator, reporter):
+def start(init, tx, *, key, abstract, checkpointer, iterator, reporter):
   """Begins a run, or continues it if its work directory has a checkpoint.
 
   Args:
     init: key -> params.
     tx: optimizer.Optimizer.
     key: typed key of the run; a continued run keeps its own.
-    mesh: the mesh.
-    rules: (regex, spec) pairs, see sharding.state_sharding.
+    abstract: the state's shapes and places, see state.placed.
     checkpointer: checkpoint.Checkpointer.
     iterator: data iterator with get_state and set_state; it is moved to where
       the checkpoint left it.
@@ -73,10 +72,9 @@ def start(init, tx, *, key, mesh, rules=(), checkpointer, iterator, reporter):
   Returns:
     (TrainState on the mesh, Window): what `train` takes.
   """
-  abstract = abstract_state(init, tx, key=key, mesh=mesh, rules=rules)
   restored = checkpointer.restore_latest(abstract)
   if restored is None:
-    state, step = init_state(init, tx, key=key, mesh=mesh, rules=rules), 0
+    state, step = make_state(init, tx, key=key, abstract=abstract), 0
     window = Window()
   else:
     state, step = restored.state, restored.step

@@ -36,27 +36,37 @@ def _make(init, tx, key):
   )
 
 
-def abstract_state(init, tx, *, key, mesh, rules=()):
-  """Describes the state without making an array.
+def shapes(init, tx, *, key):
+  """Describes the state: TrainState of ShapeDtypeStructs, without a place.
 
   Args:
     init: key -> params.
     tx: the optimizer.
     key: typed key; its value does not matter.
+  """
+  return jax.eval_shape(lambda k: _make(init, tx, k), key)
+
+
+def placed(shapes, mesh, rules=()):
+  """-> the same tree of ShapeDtypeStructs that carry their sharding.
+
+  This is what a checkpoint is restored to.
+
+  Args:
+    shapes: see `shapes`.
     mesh: the mesh.
     rules: (regex, spec) pairs, see sharding.state_sharding.
-
-  Returns:
-    TrainState of ShapeDtypeStructs that carry their sharding: what a
-    checkpoint is restored to.
   """
-  shapes = jax.eval_shape(lambda k: _make(init, tx, k), key)
-  shardings = sharding.state_sharding(shapes, mesh, rules)
   return jax.tree.map(
     lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
     shapes,
-    shardings,
+    sharding.state_sharding(shapes, mesh, rules),
   )
+
+
+def abstract_state(init, tx, *, key, mesh, rules=()):
+  """-> `placed` of `shapes`: the state without an array."""
+  return placed(shapes(init, tx, key=key), mesh, rules)
 
 
 def shardings_of(abstract):
@@ -80,6 +90,14 @@ def init_state(init, tx, *, key, mesh, rules=()):
     TrainState at step 0.
   """
   abstract = abstract_state(init, tx, key=key, mesh=mesh, rules=rules)
+  return make_state(init, tx, key=key, abstract=abstract)
+
+
+def make_state(init, tx, *, key, abstract):
+  """Makes the state that was described; see `init_state`.
+
+  Each device computes its own part, so no device or host holds the whole.
+  """
   make = jax.jit(
     _make, static_argnums=(0, 1), out_shardings=shardings_of(abstract)
   )

@@ -63,6 +63,11 @@ def make_step(
   if shardings is None:
     shardings = sharding.replicated(mesh)
 
+  places = getattr(shardings, 'params', shardings)
+
+  def whole_loss(params, *args, **kwargs):
+    return loss(sharding.gather_over_fsdp(params, places), *args, **kwargs)
+
   def step(state, batch):
     size = jax.tree.leaves(batch)[0].shape[0]
     sharding.check_batch(size, mesh, accumulation=accumulation)
@@ -72,7 +77,12 @@ def make_step(
       whole = jax.random.fold_in(key, accumulation)
       batch = {**batch, **draw(whole, jax.tree.leaves(batch)[0].shape[0])}
     grads, sums = _gradient(
-      loss, state.params, batch, key=key, accumulation=accumulation, mesh=mesh
+      whole_loss,
+      state.params,
+      batch,
+      key=key,
+      accumulation=accumulation,
+      mesh=mesh,
     )
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

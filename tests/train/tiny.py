@@ -10,6 +10,7 @@ import numpy as np
 from cdm import checkpoint, report, sharding
 from cdm.arrays import mean_flat
 from cdm.train import loop, optimizer
+from cdm.train import state as train_state
 from cdm.train import step as train_step
 
 SIZE = (4, 4, 3)
@@ -137,7 +138,9 @@ class Run:
         init,
         adam(),
         key=jax.random.key(0),
-        mesh=self.mesh,
+        abstract=train_state.abstract_state(
+          init, adam(), key=jax.random.key(0), mesh=self.mesh
+        ),
         checkpointer=saver,
         iterator=self.batches,
         reporter=reporter,

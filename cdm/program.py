@@ -1,0 +1,112 @@
+"""Assembles the training program of a stage: shapes and a step, no arrays.
+
+What `cdm train` runs and what `cdm plan` compiles are this one program.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from cdm import build, sharding
+from cdm.train import optimizer, step
+from cdm.train import state as states
+
+DATA_SEED, MODEL_SEED, GRID_SEED = 0, 1, 2  # folded from config.seed
+
+
+class Program(NamedTuple):
+  """Everything about a training run that needs no data and no device.
+
+  Attributes:
+    built: build.Stage.
+    schedule: build.Run.
+    tx: optimizer.Optimizer.
+    mesh: the mesh; of real devices, or of devices that are only described.
+    rules: (regex, spec) pairs, see sharding.state_sharding.
+    key: typed key of the run.
+    state: TrainState of ShapeDtypeStructs that carry their sharding.
+    batch: dict of ShapeDtypeStructs that carry their sharding.
+    step: jitted (state, batch) -> (state, scalars); the state is donated.
+  """
+
+  built: build.Stage
+  schedule: build.Run
+  tx: optimizer.Optimizer
+  mesh: jax.sharding.Mesh
+  rules: tuple
+  key: jax.Array
+  state: states.TrainState
+  batch: dict
+  step: object
+
+
+def assemble(c, *, devices=None):
+  """Builds the training program that a config asks for.
+
+  Args:
+    c: ConfigDict of one stage.
+    devices: devices of the mesh; all there are by default.
+
+  Returns:
+    Program.
+
+  Raises:
+    ValueError: the config cannot be used; names the section and key.
+  """
+  if build.is_cascade(c):
+    raise ValueError(
+      f'{c.name!r} is a cascade; its stages are trained one by one: '
+      + ', '.join(f'--config=configs/{s["config"]}.py' for s in c.stages)
+      + '.'
+    )
+  build.require(
+    c, 'train_data', 'eval_data', 'optimizer', 'ema', 'train', 'mesh', 'seed'
+  )
+  built = build.stage(c)
+  mesh = build.mesh(c.mesh, devices)
+  schedule, average = build.run(c), build.average(c.ema)
+  sharding.check_batch(
+    schedule.batch_size, mesh, accumulation=schedule.accumulation
+  )
+  tx = build.transformation(c.optimizer, schedule.num_steps)
+  key = jax.random.key(seed_of(c, MODEL_SEED))
+  shapes = states.shapes(built.task.init, tx, key=key)
+  rules = build.rules(c.mesh, shapes, mesh)
+  state = states.placed(shapes, mesh, rules)
+  return Program(
+    built=built,
+    schedule=schedule,
+    tx=tx,
+    mesh=mesh,
+    rules=rules,
+    key=key,
+    state=state,
+    batch=abstract_batch(c, schedule.batch_size, mesh),
+    step=step.make_step(
+      built.task.loss,
+      tx,
+      mesh=mesh,
+      ema_decay=average.decay,
+      ema_warmup=average.warmup,
+      accumulation=schedule.accumulation,
+      shardings=states.shardings_of(state),
+      draw=build.TASK_DRAWS[c.task.kind],
+    ),
+  )
+
+
+def abstract_batch(c, batch_size, mesh):
+  """-> the global batch as ShapeDtypeStructs, see `data.pipeline`."""
+  size, place = c.pipeline.image_size, sharding.batch_sharding(mesh)
+  return {
+    'image': jax.ShapeDtypeStruct(
+      (batch_size, size, size, 3), np.uint8, sharding=place
+    ),
+    'label': jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=place),
+  }
+
+
+def seed_of(c, use):
+  """-> a seed of its own for each use of `c.seed`."""
+  return int(np.random.SeedSequence([c.seed, use]).generate_state(1)[0])
