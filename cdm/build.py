@@ -297,30 +297,47 @@ def held_out(saved, count):
   return read
 
 
-def iterator(c, opened, *, seed):
+def iterator(c, opened, *, seed, rows=None):
   """-> the endless, shuffled batches of this process for training.
 
   Args:
     c: ConfigDict of one stage.
     opened: its source, see `source`.
     seed: of order, flips and crops.
+    rows: which images of the global batch are this process's; None is all.
   """
-  count = jax.process_count()
   return splat(
     'pipeline',
     pipeline.make_iterator,
     c.pipeline,
     source=opened,
-    batch_size=c.train.batch_size // count,
+    batch_size=c.train.batch_size,
     seed=seed,
-    process_index=jax.process_index(),
-    process_count=count,
+    process_index=0,
+    process_count=1,
+    rows=rows,
   )
 
 
 def abstract_params(task):
   """-> the tree of shapes of a task's parameters; nothing is allocated."""
   return jax.eval_shape(task.init, jax.random.key(0))
+
+
+def placed_params(task, section, made):
+  """-> the EMA parameters of a task as shapes with their place on a mesh.
+
+  Args:
+    task: tasks.base.Task.
+    section: see `Mesh`; rules that name other parts of the state are passed
+      over.
+    made: the mesh.
+  """
+  tree = {'ema_params': abstract_params(task)}
+  built = splat('mesh', Mesh, section)
+  given = sharding.check_rules(built.rules)
+  given += sharding.default_rules(tree, made, split=built.split)
+  return sharding.placed(tree, made, given)['ema_params']
 
 
 def is_cascade(c):

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm import conditioning, images
+from cdm import conditioning, images, sharding
 
 AUGMENT = 2  # use of an image's key; 0 and 1 belong to the task
 
@@ -34,6 +34,7 @@ class Stage(NamedTuple):
     num_classes: classes of its label input, None if it takes no label.
     null_class: True if it also takes images without a label.
     residual: True if it diffuses a residual rather than the image.
+    mesh: the mesh its images are shared out over; None is one device.
   """
 
   name: str
@@ -46,6 +47,25 @@ class Stage(NamedTuple):
   num_classes: int | None = None
   null_class: bool = False
   residual: bool = False
+  mesh: jax.sharding.Mesh | None = None
+
+  def split(self, tree):
+    """Inside jit: arrays [B, ...] shared out over the mesh."""
+    return tree if self.mesh is None else sharding.split_batch(tree, self.mesh)
+
+  def whole(self, params):
+    """Inside jit: parameters as the network uses them."""
+    if self.mesh is None:
+      return params
+    places = jax.tree.map(lambda leaf: leaf.sharding, self.params)
+    return sharding.gather_over_fsdp(params, places)
+
+  def jit(self, function):
+    """-> function, compiled; what it gives, [B, ...], stays shared out."""
+    if self.mesh is None:
+      return jax.jit(function)
+    place = sharding.batch_sharding(self.mesh)
+    return jax.jit(function, out_shardings=place)
 
 
 def check(stages):
@@ -105,7 +125,10 @@ def check_level(stage):
 
 
 def image_keys(seed, indices):
-  """-> [N] keys, of image n from (seed, n) only. indices: int [N]."""
+  """-> [N] keys, of image n from (seed, n) only. indices: int [N].
+
+  Works inside jit, too, where the keys of a mesh of processes are made.
+  """
   key = jax.random.key(seed)
   return jax.vmap(lambda n: jax.random.fold_in(key, n))(
     jnp.asarray(indices, jnp.uint32)
@@ -155,20 +178,23 @@ def super_resolve(
 
 
 def sampler(stages):
-  """-> draw(keys [B], label int32 [B]) -> [uint8 [B, H, W, 3] per stage].
+  """-> draw(seed, indices [B], label int32 [B]) -> [[B, H, W, 3] per stage].
 
   Every stage is compiled once; between stages the images pass through uint8,
   as they did in training. Of a stage that is cut short for a truncated
-  successor the picture returned is z_s, clipped.
+  successor the picture returned is z_s, clipped. What comes back are uint8
+  jax.Arrays, shared out over the stages' mesh: B must divide over it, and the
+  arguments be the same in every process.
   """
   check(stages)
   runs = [_jit_stage(stages, i) for i in range(len(stages))]
 
-  def draw(keys, label):
+  def draw(seed, indices, label):
     pictures, z = [], None
+    numbers = np.asarray(indices, np.uint32)
     for stage, run in zip(stages, runs, strict=True):
-      z, picture = run(stage.params, keys, label, z)
-      pictures.append(np.asarray(picture))
+      z, picture = run(stage.params, np.uint32(seed), numbers, label, z)
+      pictures.append(picture)
     return pictures
 
   return draw
@@ -183,9 +209,10 @@ def _jit_stage(stages, i):
       conditioning.level_logsnr(np.float64(follower.level), follower.lowres)
     )
 
-  @jax.jit
-  def run(params, keys, label, z):
-    keys = stage_keys(keys, i)
+  @stage.jit
+  def run(params, seed, indices, label, z):
+    keys, label = stage.split((stage_keys(image_keys(seed, indices), i), label))
+    params = stage.whole(params)
     if stage.lowres is None:
       x = stage.sample(
         params,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm import images
+from cdm import images, processes
 from cdm.data import transforms
 from cdm.metrics import consistency, distortion
 
@@ -46,6 +46,11 @@ def evaluate_pairs(samples, references, *, lowres=None, downsample='bicubic'):
   streams = dict(samples=samples, references=references)
   if lowres is not None:
     streams['lowres'] = lowres
+  return _row(*_score(streams, downsample), downsample)
+
+
+def _score(streams, downsample):
+  """-> (a row of scores per pair, the same of bicubic, shapes of a pair)."""
   scores, baseline, shapes = [], [], None
   for group in _lockstep(streams):
     shapes = _same_shapes(group, shapes)
@@ -54,6 +59,10 @@ def evaluate_pairs(samples, references, *, lowres=None, downsample='bicubic'):
     if low is not None:
       up = np.asarray(images.resize_uint8(low, reference.shape[:2]))
       baseline.append(_scores(up, reference, low, downsample))
+  return scores, baseline, shapes
+
+
+def _row(scores, baseline, shapes, downsample):
   if not scores:
     raise ValueError('There is nothing to evaluate: the streams are empty.')
   row = {
@@ -90,14 +99,35 @@ def evaluate_paths(samples, reference, *, lowres=None, downsample='bicubic'):
   paths = dict(samples=samples, reference=reference, lowres=lowres)
   paths = {k: str(path) for k, path in paths.items() if path is not None}
   sets = {k: load_images(path) for k, path in paths.items()}
-  streams = {k: stream(s, _order(sets['samples'], s)) for k, s in sets.items()}
-  row = evaluate_pairs(
-    streams['samples'],
-    streams['reference'],
-    lowres=streams.get('lowres'),
-    downsample=downsample,
+  streams = {
+    name: stream(pictures, _share(_order(sets['samples'], pictures)))
+    for name, pictures in sets.items()
+  }
+  streams['references'] = streams.pop('reference')
+  parts = processes.gather_objects(_score(streams, downsample))
+  scores, baseline, shapes = zip(*parts, strict=True)
+  shapes = [found for found in shapes if found]
+  for found in shapes:
+    if found != shapes[0]:
+      raise ValueError(_unlike(shapes[0], found))
+  row = _row(
+    _interleaved(scores),
+    _interleaved(baseline),
+    shapes[0] if shapes else None,
+    downsample,
   )
   return {**paths, **row}
+
+
+def _share(order):
+  """-> this process's part of the pairs."""
+  return [order[i] for i in processes.share(len(order))]
+
+
+def _interleaved(parts):
+  """Undoes `_share`: the rows of all processes, in the order of the pairs."""
+  rounds = itertools.zip_longest(*parts)
+  return [row for group in rounds for row in group if row is not None]
 
 
 class Images(NamedTuple):
@@ -303,11 +333,15 @@ def _same_shapes(group, first):
       f'{_size(group["references"])}; evaluate pictures of one size.'
     )
   if first is not None and shapes != first:
-    raise ValueError(
-      f'Pictures of {first} are followed by some of {shapes}; evaluate '
-      'pictures of one size.'
-    )
+    raise ValueError(_unlike(first, shapes))
   return shapes
+
+
+def _unlike(first, shapes):
+  return (
+    f'Pictures of {first} are followed by some of {shapes}; evaluate '
+    'pictures of one size.'
+  )
 
 
 def _scores(sample, reference, lowres, downsample):
@@ -327,7 +361,7 @@ def _scores(sample, reference, lowres, downsample):
     scores['consistency'] = consistency.consistency(
       sample[None], lowres[None], method=downsample
     )[0]
-  return scores
+  return {k: None if v is None else float(v) for k, v in scores.items()}
 
 
 def _means(scores):

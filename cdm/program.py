@@ -73,7 +73,7 @@ def assemble(c, *, devices=None):
   key = jax.random.key(seed_of(c, MODEL_SEED))
   shapes = states.shapes(built.task.init, tx, key=key)
   rules = build.rules(c.mesh, shapes, mesh)
-  state = states.placed(shapes, mesh, rules)
+  state = sharding.placed(shapes, mesh, rules)
   return Program(
     built=built,
     schedule=schedule,

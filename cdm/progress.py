@@ -3,6 +3,8 @@
 import sys
 import time
 
+from cdm import processes
+
 
 class Progress:
   """A bar on a terminal, a line every few seconds elsewhere.
@@ -24,10 +26,14 @@ class Progress:
     self._done = self._initial = initial
     self._stream = sys.stderr if stream is None else stream
     self._bar = None
+    # Of several processes one tells.
+    self._quiet = not processes.is_first()
 
   def __enter__(self):
     self._start = self._shown = time.monotonic()
-    if self._total > self._initial and self._stream.isatty():
+    if self._quiet or self._total <= self._initial:
+      return self
+    if self._stream.isatty():
       from tqdm import tqdm
 
       self._bar = tqdm(
@@ -38,13 +44,15 @@ class Progress:
         file=self._stream,
         dynamic_ncols=True,
       )
-    elif self._total > self._initial:
+    else:
       self._say(f'{self._label}: compiling ...')
     return self
 
   def advance(self, count):
     """Says that `count` more items are done."""
     self._done += count
+    if self._quiet:
+      return
     if self._bar is not None:
       self._bar.update(count)
       return

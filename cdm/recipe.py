@@ -4,6 +4,10 @@ import json
 import os
 import pathlib
 
+import numpy as np
+
+from cdm import processes
+
 
 def claim(folder, recipe, *, name):
   """Makes the folder and writes its recipe, or checks the one that is there.
@@ -30,7 +34,8 @@ def claim(folder, recipe, *, name):
         )
     return
   folder.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f'.{name}.partial')
+  # Of several processes all write the same.
+  partial = path.with_name(f'.{name}.partial-{os.getpid()}')
   partial.write_text(json.dumps(recipe, indent=2) + '\n')
   os.replace(partial, path)
 
@@ -47,3 +52,10 @@ def missing(folders, count):
     for n in range(count)
     if not all((folder / file_name(n)).exists() for folder in folders)
   ]
+
+
+def agreed_missing(folders, count):
+  """`missing` as process 0 sees it: all must draw the same images."""
+  absent = np.zeros(count, bool)
+  absent[missing(folders, count)] = True
+  return np.flatnonzero(processes.agree(absent)).tolist()

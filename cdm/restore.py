@@ -9,7 +9,14 @@ CLASSES = 'classes.json'  # beside the checkpoints of a stage
 
 
 def restored_stage(
-  workdir, *, name, level=0.0, truncated=False, sampler=None, overrides=()
+  workdir,
+  *,
+  name,
+  level=0.0,
+  truncated=False,
+  sampler=None,
+  mesh=None,
+  overrides=(),
 ):
   """Restores a trained stage: its saved config, then its EMA parameters.
 
@@ -18,6 +25,7 @@ def restored_stage(
     name: of the stage, for messages and folders.
     level, truncated: see `cascade.Stage`.
     sampler: a section in place of the saved one, or None.
+    mesh: a section in place of the saved one, or None.
     overrides: ((dotted key, text), ...) of the saved config.
 
   Returns:
@@ -26,8 +34,10 @@ def restored_stage(
   saved = config.from_json(checkpoint.read_config(workdir))
   config.override_all(saved, overrides)
   built = build.stage(saved, sampler)
+  section = saved.mesh if mesh is None else mesh
+  made = build.mesh(section)
   params, step = checkpoint.restore_ema(
-    workdir, build.abstract_params(built.task)
+    workdir, build.placed_params(built.task, section, made)
   )
   restored = cascade.Stage(
     name=name,
@@ -40,6 +50,7 @@ def restored_stage(
     num_classes=built.net.num_classes,
     null_class=built.net.null_class,
     residual=built.objective.residual_scale is not None,
+    mesh=made,
   )
   return restored, saved, step
 
@@ -80,6 +91,7 @@ def restored_cascade(loaded, workdir, overrides=()):
       restored_stage,
       section,
       workdir=workdir / folder,
+      mesh=loaded.get('mesh'),
       overrides=() if build.is_cascade(loaded) else overrides,
     )
     if saved.name != experiment:

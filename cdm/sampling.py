@@ -7,10 +7,9 @@ images of another recipe are never mixed in.
 
 import pathlib
 
-import jax.numpy as jnp
 import numpy as np
 
-from cdm import cascade, pictures, progress, sessions
+from cdm import cascade, pictures, processes, progress, sessions, sharding
 from cdm import recipe as recipes
 
 ROW = 4  # images per class on the overview
@@ -37,7 +36,7 @@ def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
   folders = [out / stage.name for stage in stages]
   for folder in folders:
     folder.mkdir(exist_ok=True)
-  missing = recipes.missing(folders, num)
+  missing = recipes.agreed_missing(folders, num)
   done = num - len(missing)
   if done:
     print(f'Samples: {done} of {num} are already in {out}.')
@@ -46,28 +45,34 @@ def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
       draw_missing(
         folders, stages, recipe['seed'], labels, missing, num, batch_size
       )
-  assemble(out, stages, labels, num, class_names)
+  processes.wait_for_all('samples')
+  if processes.is_first():
+    assemble(out, stages, labels, num, class_names)
 
 
 def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
-  """Draws the images `missing` and writes each into its stages' folders."""
+  """Draws the images `missing` and writes each into its stages' folders.
+
+  Of several processes, each writes the images that its own devices drew.
+  """
   draw = cascade.sampler(stages)
   # Of `num`, not of what is missing: another shape is another program, which
   # may round otherwise, and a run that continues must give the same bytes.
   batch_size = min(batch_size, num)
+  if stages[0].mesh is not None:
+    batch_size = sharding.padded(batch_size, stages[0].mesh)
   done = num - len(missing)
   with progress.Progress('sampling', total=num, initial=done) as bar:
     for start in range(0, len(missing), batch_size):
       indices = missing[start : start + batch_size]
       # The last batch is filled up, so that one shape is compiled.
       filled = np.resize(indices, batch_size)
-      drawn = draw(
-        cascade.image_keys(seed, filled),
-        None if labels is None else jnp.asarray(labels[filled]),
-      )
+      drawn = draw(seed, filled, None if labels is None else labels[filled])
       for folder, images in zip(folders, drawn, strict=True):
-        for n, image in zip(indices, images, strict=False):
-          pictures.write_png(folder / recipes.file_name(n), image)
+        for row, image in sharding.local_images(images):
+          if row < len(indices):
+            name = recipes.file_name(indices[row])
+            pictures.write_png(folder / name, image)
       bar.advance(len(indices))
 
 

@@ -9,6 +9,7 @@ import math
 import re
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 AXES = ('data', 'fsdp', 'tensor')
@@ -59,9 +60,15 @@ def num_batch_shards(mesh):
   return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
-def num_processes(mesh):
-  """-> how many processes own devices of the mesh."""
-  return len({device.process_index for device in mesh.devices.flat})
+def local_rows(mesh, batch_size):
+  """-> int [b], ascending: the images of a global batch on this process.
+
+  Where an axis that does not split the batch runs across processes, these
+  have the same images.
+  """
+  places = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
+  starts = {rows.indices(batch_size)[:2] for (rows,) in places.values()}
+  return np.concatenate([np.arange(*ends) for ends in sorted(starts)])
 
 
 def check_batch(batch_size, mesh, *, accumulation=1):
@@ -88,6 +95,20 @@ def batch_sharding(mesh):
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
+def split_batch(tree, mesh):
+  """Inside jit: arrays [B, ...] split along axis 0, see `batch_sharding`."""
+  place = batch_sharding(mesh)
+  return jax.tree.map(
+    lambda x: jax.lax.with_sharding_constraint(x, place), tree
+  )
+
+
+def padded(count, mesh):
+  """-> the least multiple of `num_batch_shards` that is not below count."""
+  shards = num_batch_shards(mesh)
+  return -(-count // shards) * shards
+
+
 def replicated(mesh):
   """A full copy on every device."""
   return NamedSharding(mesh, PartitionSpec())
@@ -97,7 +118,7 @@ def shard_batch(batch, mesh):
   """Host batch -> global arrays.
 
   Args:
-    batch: tree of NumPy arrays [b, ...], this process's share of the batch.
+    batch: tree of NumPy arrays [b, ...], the `local_rows` of the batch.
     mesh: the mesh.
 
   Returns:
@@ -106,14 +127,41 @@ def shard_batch(batch, mesh):
   Raises:
     ValueError: if the global batch does not divide over the mesh.
   """
-  size = jax.tree.leaves(batch)[0].shape[0] * num_processes(mesh)
-  check_batch(size, mesh)
+  shards = num_batch_shards(mesh)
+  here = len(local_rows(mesh, shards))
+  b = jax.tree.leaves(batch)[0].shape[0]
+  check_batch(b * shards // here, mesh)
   sharding = batch_sharding(mesh)
-  if num_processes(mesh) > 1:
-    return jax.tree.map(
-      lambda x: jax.make_array_from_process_local_data(sharding, x), batch
-    )
-  return jax.device_put(batch, sharding)
+  if here == shards:
+    return jax.device_put(batch, sharding)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(
+      sharding, x, (b * shards // here, *x.shape[1:])
+    ),
+    batch,
+  )
+
+
+def local_images(array):
+  """-> [(n, array [...]), ...], ascending: rows of a global array held here.
+
+  A row that several devices hold is given by one of them, in one process.
+  """
+  found = []
+  for shard in array.addressable_shards:
+    if shard.replica_id == 0:
+      first = shard.index[0].start or 0
+      found += [(first + i, x) for i, x in enumerate(np.asarray(shard.data))]
+  return sorted(found, key=lambda pair: pair[0])
+
+
+def fetch(array):
+  """-> np.ndarray of all of a global array, in every process."""
+  if array.is_fully_addressable:
+    return np.asarray(array)
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.process_allgather(array, tiled=True)
 
 
 def parameter_name(path):
@@ -154,12 +202,28 @@ def state_sharding(abstract_state, mesh, rules=()):
   return jax.tree_util.tree_map_with_path(place, abstract_state)
 
 
-def check_rules(rules, abstract_state):
+def placed(shapes, mesh, rules=()):
+  """-> the tree as ShapeDtypeStructs that carry their sharding.
+
+  Args:
+    shapes: tree of things with a shape and a dtype.
+    mesh: the mesh.
+    rules: see `state_sharding`.
+  """
+  return jax.tree.map(
+    lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
+    shapes,
+    state_sharding(shapes, mesh, rules),
+  )
+
+
+def check_rules(rules, abstract_state=None):
   """-> the rules as tuples.
 
   Args:
     rules: ((regex, spec), ...), see `state_sharding`.
-    abstract_state: tree of things with a shape.
+    abstract_state: TrainState that every rule must name a part of; None asks
+      for no such thing.
 
   Raises:
     ValueError: something else, or a rule whose regex is in no name.
@@ -183,7 +247,7 @@ def check_rules(rules, abstract_state):
         f'config.mesh.rules has {regex!r}, which is no regular expression: '
         f'{error}.'
       ) from None
-    if not found:
+    if names and not found:
       raise ValueError(
         f'config.mesh.rules has {regex!r}, which is in no name; names are '
         f'such as {names[1]!r} and {names[-2]!r}.'

@@ -1,5 +1,6 @@
 """Trains the stage of a config in a work directory, from start to end."""
 
+import functools
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ from cdm import (
   report,
   restore,
   sessions,
+  sharding,
 )
 from cdm.train import loop
 
@@ -44,7 +46,7 @@ def train(c, workdir):
   source = build.source(c.train_data)
   check_labels(c, built.net, source)
   rehearse(c, built, made.state.params)
-  draw_samples = sampler(c, built)
+  draw_samples = sampler(c, made)
   tell_changes(c, workdir)
 
   with (
@@ -59,7 +61,12 @@ def train(c, workdir):
   ):
     introduce(reporter, c, built, made.state.params, source, mesh)
     iterator = Labelled(
-      build.iterator(c, source, seed=program.seed_of(c, program.DATA_SEED)),
+      build.iterator(
+        c,
+        source,
+        seed=program.seed_of(c, program.DATA_SEED),
+        rows=sharding.local_rows(mesh, schedule.batch_size),
+      ),
       built.net.num_classes,
       before_resuming=lambda: check_classes(workdir, source),
     )
@@ -152,53 +159,69 @@ class Labelled:
     return batch
 
 
-def sampler(c, built):
+def sampler(c, made):
   """-> draw(ema_params) -> uint8 grid at fixed seeds, labels and low-res.
 
   A base model shows its samples; a super-resolution stage shows, for held-out
   images, rows of low-res input, sample and original.
+
+  Args:
+    c: ConfigDict of one stage.
+    made: its program.Program; the images are shared out over its mesh.
   """
   n = c.train.num_samples
   if not n or not c.train.sample_every_steps:
     return None
+  built, mesh = made.built, made.mesh
   columns = min(GRID_COLUMNS, n)
   size = c.pipeline.image_size
-  keys = cascade.image_keys(program.seed_of(c, program.GRID_SEED), np.arange(n))
+  # Filled up, so that every device draws as many.
+  numbers = np.resize(np.arange(n), sharding.padded(n, mesh))
   labels = None
   if built.net.num_classes is not None:
-    labels = np.arange(n, dtype=np.int32) % built.net.num_classes
+    labels = numbers.astype(np.int32) % built.net.num_classes
+  seed = program.seed_of(c, program.GRID_SEED)
+  places = jax.tree.map(lambda leaf: leaf.sharding, made.state.ema_params)
+  jit = functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+
+  def sample(params, labels, **given):
+    keys = cascade.image_keys(seed, numbers)
+    return images.to_uint8(
+      built.task.sample(
+        sharding.gather_over_fsdp(params, places),
+        keys=sharding.split_batch(keys, mesh),
+        label=labels,
+        **given,
+      )
+    )
 
   if built.lowres is None:
-
-    @jax.jit
-    def draw_base(params, keys, labels):
-      x = built.task.sample(params, keys=keys, label=labels)
-      return images.to_uint8(x)
+    draw_base = jit(sample)
 
     def draw(params):
-      x = np.asarray(draw_base(params, keys, labels))
+      x = np.asarray(draw_base(params, labels))[:n]
       return images.grid(x, columns)
 
     return draw
 
-  @jax.jit
-  def draw_upscaled(params, originals, keys, labels):
+  @jit
+  def draw_upscaled(params, originals, labels):
+    originals = sharding.split_batch(originals, mesh)
     z_0 = conditioning.downsample(images.to_float(originals), built.lowres)
-    x = built.task.sample(params, keys=keys, label=labels, lowres=z_0)
     low = images.resize(z_0, size, method='nearest')
-    return images.to_uint8(low), images.to_uint8(x)
+    return images.to_uint8(low), sample(params, labels, lowres=z_0)
 
   # Read now: that they cannot be read must not come out after hours.
   originals, labels = build.held_out(c, n)(range(n))
-  if built.net.num_classes is None:
-    labels = None
+  filled = originals[numbers]
+  labels = None if built.net.num_classes is None else labels[numbers]
 
   def draw(params):
-    low, x = draw_upscaled(params, originals, keys, labels)
+    low, x = (np.asarray(y)[:n] for y in draw_upscaled(params, filled, labels))
     rows = []
     for start in range(0, n, columns):
       part = slice(start, start + columns)
-      for row in (np.asarray(low), np.asarray(x), originals):
+      for row in (low, x, originals):
         row = row[part]
         blank = np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)
         rows.append(np.concatenate([row, blank]))

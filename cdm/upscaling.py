@@ -2,8 +2,6 @@
 
 import pathlib
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cdm import (
@@ -11,8 +9,10 @@ from cdm import (
   conditioning,
   images,
   pictures,
+  processes,
   progress,
   sessions,
+  sharding,
   upscale,
 )
 from cdm import recipe as recipes
@@ -30,7 +30,6 @@ class Upscaler:
     tile: side of its input in pixels.
     factor: magnification.
     batch_size: tiles at once.
-    shrink: uint8 [B, H, W, 3] -> [B, h, w, 3], as in training.
   """
 
   def __init__(self, stage, *, seed, batch_size):
@@ -40,24 +39,36 @@ class Upscaler:
     self.factor = stage.image_size // self.tile
     self._seed = seed
     self.batch_size = batch_size
-    self._run = jax.jit(self._super_resolve)
-    self.shrink = jax.jit(self._shrink)
+    self._run = stage.jit(self._super_resolve)
+    self._shrink = stage.jit(self._shrunk)
 
-  def _super_resolve(self, params, tiles, keys, label):
+  def _super_resolve(self, params, tiles, indices, label):
+    keys = cascade.stage_keys(cascade.image_keys(self._seed, indices), 0)
+    tiles, keys, label = self.stage.split((tiles, keys, label))
     x = cascade.super_resolve(
-      self.stage, params, images.to_float(tiles), keys=keys, label=label
+      self.stage,
+      self.stage.whole(params),
+      images.to_float(tiles),
+      keys=keys,
+      label=label,
     )
     return images.to_uint8(x)
 
-  def _shrink(self, originals):
-    x_0 = images.to_float(originals)
+  def _shrunk(self, originals):
+    x_0 = images.to_float(self.stage.split(originals))
     return images.to_uint8(conditioning.downsample(x_0, self.stage.lowres))
+
+  def shrink(self, originals):
+    """uint8 [N, H, W, 3] -> [N, h, w, 3], as in training."""
+    filled = np.arange(self._filled(len(originals))) % len(originals)
+    small = sharding.fetch(self._shrink(originals[filled]))
+    return small[: len(originals)]
 
   def __call__(self, tiles, indices, label=None):
     """Super-resolves tiles.
 
     Args:
-      tiles: uint8 [N, h, w, 3].
+      tiles: uint8 [N, h, w, 3]; the same in every process, as the others.
       indices: int [N], the number of each tile in its run.
       label: int [N] or None.
 
@@ -65,20 +76,24 @@ class Upscaler:
       uint8 [N, H, W, 3].
     """
     made = []
-    # Batches are filled up to a power of two, so that few shapes are compiled.
-    size = min(self.batch_size, 1 << (len(tiles) - 1).bit_length())
+    size = self._filled(min(self.batch_size, len(tiles)))
     for start in range(0, len(tiles), size):
       part = np.arange(start, min(start + size, len(tiles)))
       filled = np.resize(part, size)
-      keys = cascade.image_keys(self._seed, np.asarray(indices)[filled])
       x = self._run(
         self.stage.params,
         tiles[filled],
-        cascade.stage_keys(keys, 0),
-        None if label is None else jnp.asarray(label)[filled],
+        np.asarray(indices, np.uint32)[filled],
+        None if label is None else np.asarray(label, np.int32)[filled],
       )
-      made.append(np.asarray(x)[: len(part)])
+      made.append(sharding.fetch(x)[: len(part)])
     return np.concatenate(made)
+
+  def _filled(self, count):
+    """Up to a power of two, so that few shapes are compiled."""
+    size = min(max(self.batch_size, count), 1 << (count - 1).bit_length())
+    mesh = self.stage.mesh
+    return size if mesh is None else sharding.padded(size, mesh)
 
 
 def files_to(out, upscaler, paths, label):
@@ -122,13 +137,14 @@ def files_to(out, upscaler, paths, label):
         shape=image.shape[:2],
         factor=upscaler.factor,
       )
-      pictures.write_png(target, x)
+      if processes.is_first():
+        pictures.write_png(target, x)
       if image.shape[:2] == (upscaler.tile, upscaler.tile):
         rows.append([magnified(image, x), bicubic(image, upscaler), x])
       bar.advance(1)
   for target in named:
     print(target)
-  if rows:
+  if rows and processes.is_first():
     write_overview(out, rows[:SHOWN], ('low-res', 'bicubic', 'ours'))
 
 
@@ -162,7 +178,7 @@ def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
   folders = {name: out / name for name in FOLDERS}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
-  missing = recipes.missing(folders.values(), count)
+  missing = recipes.agreed_missing(folders.values(), count)
   done = count - len(missing)
   if done:
     print(f'Held-out images: {done} of {count} are already in {out}.')
@@ -174,15 +190,18 @@ def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
         originals, labels = read_images(numbers)
         versions = super_resolved(upscaler, originals, labels, numbers)
         for name, stack in zip(FOLDERS, versions, strict=True):
-          for n, image in zip(numbers, stack, strict=True):
-            pictures.write_png(folders[name] / recipes.file_name(n), image)
+          for i in processes.share(len(numbers)):
+            file = folders[name] / recipes.file_name(numbers[i])
+            pictures.write_png(file, stack[i])
         bar.advance(len(numbers))
-  overview_of(out, folders, read_images, count, class_names)
+  processes.wait_for_all('upscaled')
+  if processes.is_first():
+    overview_of(out, folders, read_images, count, class_names)
 
 
 def super_resolved(upscaler, originals, labels, numbers):
   """-> (low-res, bicubic, ours, originals), each uint8 [N, ...]."""
-  low = np.asarray(upscaler.shrink(originals))
+  low = upscaler.shrink(originals)
   given = labels if upscaler.stage.num_classes is not None else None
   made = upscaler(low, numbers, given)
   return low, np.stack([bicubic(x, upscaler) for x in low]), made, originals

@@ -42,6 +42,9 @@ def get_config():
     ),
   )
 
+  # Of sampling; the images are shared out over data and fsdp.
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
+
   c.paper = dict(
     fid_train=1.48,
     fid_val=2.48,

@@ -38,6 +38,9 @@ def get_config():
     ),
   )
 
+  # Of sampling; the images are shared out over data and fsdp.
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
+
   c.paper = dict(
     fid=11.3,
     source='[SR3] tab. 4',

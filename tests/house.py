@@ -9,7 +9,6 @@ import functools
 import os
 import pathlib
 import tempfile
-import warnings
 from unittest import mock
 
 import jax
@@ -119,11 +118,13 @@ def snapshot(folder, pattern='**/*'):
 def state(workdir, step):
   """-> {name: array}: all that a checkpoint holds of the training state."""
   path = pathlib.Path(workdir).absolute() / 'checkpoints' / str(step) / 'state'
-  with (
-    ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader,
-    warnings.catch_warnings(action='ignore'),  # no sharding is asked for
-  ):
-    leaves, _ = jax.tree_util.tree_flatten_with_path(reader.restore(path))
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    stored = reader.metadata(path).item_metadata.tree
+    # On one device, whatever it was saved from.
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    args = jax.tree.map(lambda _: ocp.ArrayRestoreArgs(sharding=place), stored)
+    restored = reader.restore(path, ocp.args.PyTreeRestore(restore_args=args))
+    leaves, _ = jax.tree_util.tree_flatten_with_path(restored)
   return {
     jax.tree_util.keystr(path, simple=True, separator='/'): array(leaf)
     for path, leaf in leaves

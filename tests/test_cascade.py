@@ -8,6 +8,7 @@ import pytest
 from cdm import cascade, conditioning, images
 from cdm.cascade import Stage
 from cdm.conditioning import Lowres
+from cdm.tasks import diffusion
 
 
 def noise_like(keys, size):
@@ -47,7 +48,8 @@ def sr(size=8, low=4, augment='none', name='sr', **kw):
 
 
 def draw(stages, indices, seed=0, label=None):
-  return cascade.sampler(stages)(cascade.image_keys(seed, indices), label)
+  drawn = cascade.sampler(stages)(seed, indices, label)
+  return [np.asarray(images) for images in drawn]
 
 
 def test_image_n_depends_on_seed_and_n_only():
@@ -69,6 +71,30 @@ def test_stages_never_share_noise():
   first, second = cascade.stage_keys(keys, 0), cascade.stage_keys(keys, 1)
   a, b = (np.asarray(noise_like(k, 8)).ravel() for k in (first, second))
   assert abs(np.corrcoef(a, b)[0, 1]) < 0.2
+
+
+def test_the_second_stage_draws_with_the_keys_of_the_second():
+  def sample(params, *, keys, **_):
+    return 0.2 * noise_like(keys, 8)
+
+  indices = np.arange(2)
+  x = draw([base(), sr()._replace(sample=sample)], indices)[1]
+  keys = cascade.stage_keys(cascade.image_keys(0, indices), 1)
+  np.testing.assert_array_equal(x, images.to_uint8(0.2 * noise_like(keys, 8)))
+
+
+@pytest.mark.parametrize('use', [diffusion.X_T, diffusion.STEP_NOISE])
+def test_the_noise_of_augmentation_is_none_of_the_task(use):
+  keys = cascade.image_keys(0, np.arange(2))
+  z = cascade.super_resolve(
+    sr(size=8, low=8, augment='noise', level=1.0),
+    jnp.float32(1.0),
+    jnp.zeros((2, 8, 8, 3)),
+    keys=keys,
+    label=None,
+  )
+  other = noise_like(cascade.stage_keys(keys, use), 8)  # folded in alike
+  assert abs(np.corrcoef(np.ravel(z), np.ravel(other))[0, 1]) < 0.2
 
 
 def test_what_a_stage_is_given_went_through_uint8():
@@ -105,7 +131,9 @@ def test_a_truncated_stage_is_stopped_at_the_level_of_its_successor():
     return noise_like(keys, 4) * 3.0
 
   first = base()._replace(sample=sample)
+  # A quarter of its input, so that what is beyond -1..1 can be seen.
   second = sr(augment='noise', level=0.25, truncated=True)
+  second = second._replace(params=jnp.float32(0.25))
   _, high = draw([first, second], np.arange(2))
   expected = conditioning.level_logsnr(np.float64(0.25), second.lowres)
   assert seen['stop'] == pytest.approx(float(expected))
@@ -113,8 +141,40 @@ def test_a_truncated_stage_is_stopped_at_the_level_of_its_successor():
   keys = cascade.stage_keys(cascade.image_keys(0, np.arange(2)), 0)
   z_s = np.asarray(noise_like(keys, 4)) * 3.0
   np.testing.assert_array_equal(
-    high, np.asarray(images.to_uint8(z_s)).repeat(2, 1).repeat(2, 2)
+    high, np.asarray(images.to_uint8(z_s / 4)).repeat(2, 1).repeat(2, 2)
   )
+
+
+def test_a_stage_in_the_middle_is_stopped_as_well():
+  seen = {}
+
+  def sample(params, *, lowres, stop_logsnr=None, **_):
+    seen['stop'] = stop_logsnr
+    return images.resize(lowres, 8, method='nearest')
+
+  third = sr(16, 8, augment='noise', level=0.25, truncated=True, name='third')
+  draw([base(), sr()._replace(sample=sample), third], np.arange(1))
+  expected = conditioning.level_logsnr(np.float64(0.25), third.lowres)
+  assert seen['stop'] == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize(('num_levels', 'told'), [(None, 0.33), (10, 0.3)])
+def test_a_stage_is_told_the_level_it_was_trained_on(num_levels, told):
+  def sample(params, *, lowres, level, **_):
+    return level
+
+  stage = sr(augment='noise', level=0.33)._replace(
+    sample=sample,
+    lowres=Lowres(4, augment='noise', num_levels=num_levels),
+  )
+  level = cascade.super_resolve(
+    stage,
+    jnp.float32(1.0),
+    jnp.zeros((2, 4, 4, 3)),
+    keys=cascade.image_keys(0, np.arange(2)),
+    label=None,
+  )
+  np.testing.assert_allclose(level, [told, told], rtol=1e-6)
 
 
 def test_labels_reach_only_the_stages_that_take_them():
@@ -122,6 +182,19 @@ def test_labels_reach_only_the_stages_that_take_them():
   x = draw([base(num_classes=21), sr()], np.arange(3), label=label)[0]
   assert x[:, 0, 0, 0].tolist() == [0, 128, 255]
   assert len(np.unique(draw([base()], np.arange(3), label=label)[0])) > 3
+
+
+@pytest.mark.parametrize('num_classes', [None, 21])
+def test_so_it_is_for_super_resolution(num_classes):
+  def sample(params, *, lowres, label=None, **_):
+    if label is None:
+      label = jnp.full(lowres.shape[0], 20)
+    return jnp.ones((1, 8, 8, 3)) * (label[:, None, None, None] / 10.0 - 1.0)
+
+  stage = sr(num_classes=num_classes)._replace(sample=sample)
+  x = draw([base(), stage], np.arange(2), label=jnp.array([0, 10]))[1]
+  expected = [255, 255] if num_classes is None else [0, 128]
+  assert x[:, 0, 0, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -151,6 +224,8 @@ def test_labels_reach_only_the_stages_that_take_them():
 def test_stages_that_do_not_fit_are_named(stages, message):
   with pytest.raises(ValueError, match=message):
     cascade.check(stages)
+  with pytest.raises(ValueError, match=message):
+    cascade.sampler(stages)
 
 
 def test_a_level_beyond_training_is_refused():
@@ -158,3 +233,4 @@ def test_a_level_beyond_training_is_refused():
   stage = stage._replace(lowres=Lowres(4, augment='noise', max_level=0.5))
   with pytest.raises(ValueError, match=r'trained on levels up to 0\.5'):
     cascade.check([base(), stage])
+  cascade.check([base(), stage._replace(level=0.5)])

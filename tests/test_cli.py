@@ -1,15 +1,21 @@
 """The door: help that helps, and one clear line for every bad input."""
 
 import contextlib
+import json
 import re
 import shutil
+import types
 
 import house
 import numpy as np
 import pytest
 from PIL import Image
 
-from cdm import cli
+from cdm import cli, restore, sampling, training
+from cdm.commands import prepare as prepare_command
+from cdm.commands import upscale as upscale_command
+from cdm.data import prepare
+from cdm.train import window
 
 SMOKE = f'--config={house.CONFIGS / "smoke.py"}'
 SMOKE_SR = f'--config={house.CONFIGS / "smoke_sr.py"}'
@@ -84,6 +90,15 @@ def test_examples_of_help_are_accepted_by_the_parser(capsys):
   assert seen >= 15
 
 
+def test_a_value_may_hold_an_equals_sign():
+  assert cli.split_overrides(
+    ['a', '--config.b.c=d=e', '--config.f', 'g=h']
+  ) == (
+    ['a'],
+    [('b.c', 'd=e'), ('f', 'g=h')],
+  )
+
+
 # Misspelt.
 
 
@@ -148,6 +163,7 @@ def test_a_misspelt_word_is_answered_with_the_right_one(
     (SMOKE, 'pipeline.image_size=9', r'9x9; .* must be multiples of 2'),
     (SMOKE, 'pipeline.crop=none', r'expects 8x8 pixels, but an image has 16x'),
     (SMOKE, 'pipeline.min_side=99', r'1000 below min_side=99 in a row'),
+    (SMOKE, 'sampler.eta=9.0', r'eta is 9\.0; on this grid'),
     (SMOKE, 'schedule.kind=cosin', r"kind is 'cosin'; known are \['cosine'"),
     (SMOKE_SR, 'lowres.size=5', r'size is 5, which does not divide .* = 16'),
     (SMOKE_SR, 'lowres.size=32', r'size is 32, which does not divide'),
@@ -250,7 +266,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
   """A second 8 -> 16 after the first: 16-px images into an 8-px input."""
   text = (house.CONFIGS / 'smoke_cascade.py').read_text()
   stage = text[
-    text.rindex('    dict(\n      name=') : text.index('  )\n\n  c.p')
+    text.rindex('    dict(\n      name=') : text.index('  )\n\n  # Of')
   ]
   third = stage.replace("name='sr'", "name='sr2'")
   (tmp_path / 'three.py').write_text(text.replace(stage, stage + third))
@@ -268,6 +284,37 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
   ('words', 'message'),
   [
     (['sample', CASCADE, '--workdir={tmp}'], r'no checkpoint in \S*/base;'),
+    (
+      ['sample', CASCADE, '--workdir={trained}', '--out={tmp}/out', '--num=0'],
+      r'--num=0 --batch_size=64: both must be at least 1',
+    ),
+    (
+      [
+        'sample',
+        CASCADE,
+        '--workdir={trained}',
+        '--out={tmp}/out',
+        '--seed=-1',
+      ],
+      r'--seed=-1: seeds are 0 to',
+    ),
+    (
+      ['sample', CASCADE, '--workdir={trained}', '--out={tmp}/out']
+      + ['--config.stages.base.level=0.1'],
+      r"'base' is the first of the cascade: it has no low-res input",
+    ),
+    (
+      ['sample', SMOKE, '--workdir={sr}', '--out={tmp}/out'],
+      r"sr holds 'smoke_sr', but 'smoke' is asked for",
+    ),
+    (
+      ['upscale', '--workdir={sr}', '--held_out=1', '--seed=-1'],
+      r'--seed=-1: seeds are 0 to',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--label=4'],
+      r'--label=4 is no class of this stage; known: 0 to 3',
+    ),
     (['upscale', '--workdir={tmp}', '--held_out=1'], r'There is no checkpoint'),
     (['upscale', '--workdir={base}', '--held_out=1'], r"'smoke', a base model"),
     (['upscale', '--workdir={sr}'], r'image files or --held_out=N'),
@@ -328,11 +375,132 @@ def test_what_cannot_be_used_is_named(words, message, refused, tmp_path):
   np.savez(tmp_path / 'four.npz', arr_0=np.zeros((2, 8, 8, 4), np.uint8))
   workdir = house.trained()
   names = {'tmp': tmp_path, 'base': workdir / 'base', 'sr': workdir / 'sr'}
+  names['trained'] = workdir
   words = [word.format(**names) for word in words]
   if words[0] in ('upscale', 'report', 'prepare'):
     words.append(f'--out={tmp_path / "out"}')
   assert re.search(message, refused(*words))
   assert not (tmp_path / 'out').exists()
+
+
+def test_stages_of_other_classes_are_refused(refused, tmp_path):
+  (tmp_path / 'base').symlink_to(house.trained() / 'base')
+  shutil.copytree(house.trained() / 'sr', tmp_path / 'sr')
+  names = [f'grating {n}' for n in (1, 0, 2, 3)]
+  (tmp_path / 'sr' / 'classes.json').write_text(json.dumps(names))
+  line = refused('sample', CASCADE, f'--workdir={tmp_path}')
+  assert 'were trained on differently named classes' in line
+  assert not (tmp_path / 'samples').exists()
+
+
+# What a command hands on.
+
+
+@pytest.mark.parametrize(
+  ('name', 'size', 'low', 'residual'),
+  [('base', 8, None, False), ('sr', 16, 8, True)],
+)
+def test_a_stage_is_restored_as_it_was_trained(name, size, low, residual):
+  workdir = house.trained() / name
+  stage, saved, step = restore.restored_stage(
+    workdir, name='x', level=0.1, truncated=True
+  )
+  assert (stage.name, stage.image_size, stage.residual) == ('x', size, residual)
+  assert (stage.lowres and stage.lowres.size) == low
+  assert (stage.level, stage.truncated) == (0.1, True)
+  assert (stage.num_classes, stage.null_class) == (4, True)
+  assert (saved.pipeline.image_size, step) == (size, 4)
+  average = house.state(workdir, 4)['ema_params/conv_in/bias']
+  np.testing.assert_array_equal(stage.params['conv_in']['bias'], average)
+
+
+@pytest.mark.parametrize(
+  ('words', 'seed'),
+  [([], 5), (['--seed=0'], 0), (['--seed=4294967295'], 2**32 - 1)],
+)
+def test_a_given_seed_counts_and_else_that_of_the_config(
+  words, seed, monkeypatch, tmp_path
+):
+  seen = []
+  monkeypatch.setattr(
+    sampling, 'draw_to', lambda *_, recipe, **__: seen.append(recipe['seed'])
+  )
+  assert house.cdm(
+    'sample', SMOKE, f'--workdir={house.trained() / "base"}', *words,
+    f'--out={tmp_path}', '--config.seed=5',
+  ) == 0  # fmt: skip
+  assert seen == [seed]
+
+
+@pytest.mark.parametrize(
+  ('num_classes', 'null_class', 'text', 'expected'),
+  [
+    (3, True, None, None),
+    (3, False, '2', 2),
+    (3, False, 'cat', 1),
+    (None, False, None, None),
+    (None, False, '0', 'this stage takes no label'),
+    (3, False, None, r'give --label=CLASS \(0 to 2 or dog, cat, owl\)'),
+    (3, True, '3', 'known: 0 to 2 or dog'),
+    (3, True, '-1', 'known: 0 to 2 or dog'),
+  ],
+)
+def test_a_label_is_a_number_or_a_name(num_classes, null_class, text, expected):
+  stage = types.SimpleNamespace(num_classes=num_classes, null_class=null_class)
+  given = text, stage, ['dog', 'cat', 'owl']
+  if isinstance(expected, str):
+    with pytest.raises(ValueError, match=expected):
+      upscale_command.parse_label(*given)
+  else:
+    assert upscale_command.parse_label(*given) == expected
+
+
+def test_a_data_set_may_name_its_version():
+  section = prepare_command.source_section('tfds:mnist:3.0.1:train', '/d')
+  assert section == {
+    'kind': 'tfds', 'name': 'mnist:3.0.1', 'split': 'train',
+    'data_dir': '/d',
+  }  # fmt: skip
+
+
+def test_every_option_of_prepare_reaches_it(monkeypatch, tmp_path, capsys):
+  seen = {}
+
+  def record(source, **options):
+    seen.update(options, images=len(source))
+    return {'shards': [{'records': 2}, {'records': 1}], 'fingerprint': 'f'}
+
+  monkeypatch.setattr(prepare, 'prepare', record)
+  Image.new('RGB', (4, 4)).save(tmp_path / '0.png')
+  assert house.cdm(
+    'prepare', f'--source={tmp_path}', '--size=4', '--out=o', '--crop=none',
+    '--filter=lanczos', '--workers=3', '--max_skip_fraction=0.5',
+  ) == 0  # fmt: skip
+  assert seen == {
+    'images': 1, 'size': 4, 'out': 'o', 'crop': 'none', 'filter': 'lanczos',
+    'worker_count': 3, 'max_skip_fraction': 0.5,
+  }  # fmt: skip
+  assert '3 images of 4x4 pixels in 2 shards' in capsys.readouterr().out
+
+
+# The exit code.
+
+
+@pytest.mark.parametrize('code', [0, 130, 143])
+def test_the_exit_code_of_training_is_passed_on(code, monkeypatch, tmp_path):
+  monkeypatch.setattr(training, 'train', lambda *_, **__: code)
+  assert house.cdm('train', SMOKE, f'--workdir={tmp_path}') == code
+
+
+def test_a_loss_that_is_not_finite_has_a_code_of_its_own(
+  monkeypatch, tmp_path, capsys
+):
+  def diverge(*_, **__):
+    raise window.Diverged('The loss is nan.')
+
+  monkeypatch.setattr(training, 'train', diverge)
+  assert house.cdm('train', SMOKE, f'--workdir={tmp_path}') == 3
+  assert capsys.readouterr().err == 'cdm: error: The loss is nan.\n'
 
 
 # Faults of the program are no bad input.

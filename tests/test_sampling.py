@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm import images, sampling
+from cdm import cascade, images, sampling
 from cdm.cascade import Stage
 from cdm.conditioning import Lowres
 
@@ -62,6 +62,28 @@ def test_an_image_belongs_to_its_number_whatever_came_before(tmp_path):
       np.testing.assert_array_equal(pixels(tmp_path / 'holes' / name), expected)
 
 
+def test_what_is_missing_is_drawn_in_batches_of_the_same_size(
+  tmp_path, monkeypatch
+):
+  """Another size is another program, whose bytes may differ."""
+  sizes, sampler = [], cascade.sampler
+
+  def watched(*given, **options):
+    run = sampler(*given, **options)
+
+    def draw(seed, indices, label):
+      sizes.append(len(indices))
+      return run(seed, indices, label)
+
+    return draw
+
+  monkeypatch.setattr(cascade, 'sampler', watched)
+  draw(tmp_path, num=5, batch_size=3)
+  (tmp_path / 'small' / '000001.png').unlink()
+  draw(tmp_path, num=5, batch_size=3)
+  assert sizes == [3, 3, 3]
+
+
 def test_both_pictures_of_an_image_come_of_one_draw(tmp_path):
   draw(tmp_path)
   for n in range(5):
@@ -99,6 +121,12 @@ def test_recipes_are_never_mixed(tmp_path, change, message):
   assert len(list((tmp_path / 'small').iterdir())) == 2
 
 
+def test_a_recipe_of_tuples_is_its_own(tmp_path):
+  """JSON knows lists only; configs hold tuples."""
+  for _ in range(2):
+    draw(tmp_path, labels=(0, 1), num=2)
+
+
 def test_a_session_is_recorded_only_when_something_was_drawn(tmp_path):
   for num in (2, 2, 3):
     draw(tmp_path, num=num)
@@ -113,6 +141,8 @@ def test_a_session_is_recorded_only_when_something_was_drawn(tmp_path):
     (None, 9, 3),  # four in a row
     ([0, 1, 2], 9, 3),  # a row per class
     ([0, 0, 0, 0, 0, 1], 6, 2),  # at most four of a class
+    (None, 36, 8),  # at most eight rows
+    (list(range(20)), 20, 16),  # at most sixteen classes
   ],
 )
 def test_the_overview_has_a_row_per_class(tmp_path, labels, num, rows):

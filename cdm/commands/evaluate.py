@@ -1,5 +1,7 @@
 """`cdm evaluate`: PSNR, SSIM and consistency of pairs, as one JSON row."""
 
+from cdm import processes
+
 DESCRIPTION = """\
 Compare images with their references, pair by pair: PSNR, SSIM (scikit-image's
 conventions, named in the output) and, with --lowres, SR3's consistency of the
@@ -36,6 +38,7 @@ def arguments(parser):
   parser.add_argument(
     '--out', metavar='FILE', help='also write the row to this file'
   )
+  processes.arguments(parser)
 
 
 def run(args):
@@ -44,6 +47,7 @@ def run(args):
 
   from cdm import evaluate
 
+  processes.join(args.coordinator_address, args.num_processes, args.process_id)
   row = evaluate.evaluate_paths(
     args.samples,
     args.reference,
@@ -52,7 +56,7 @@ def run(args):
   )
   text = json.dumps(row)
   print(text)
-  if args.out:
+  if args.out and processes.is_first():
     import pathlib
 
     path = pathlib.Path(args.out)

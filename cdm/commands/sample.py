@@ -1,5 +1,7 @@
 """`cdm sample`: draws images from a cascade of trained stages."""
 
+from cdm import processes
+
 DESCRIPTION = """\
 Draw images from a cascade: every stage is restored from its own checkpoint in
 WORKDIR/STAGE with its own saved config. Image n depends on (seed, n) only. A
@@ -49,6 +51,7 @@ def arguments(parser):
     metavar='B',
     help='images drawn at once (default: 64); does not change the images',
   )
+  processes.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
@@ -59,6 +62,7 @@ def run(args):
   from cdm import config, restore, sampling
   from cdm.train import loop
 
+  processes.join(args.coordinator_address, args.num_processes, args.process_id)
   loop.enable_compilation_cache()
 
   loaded = config.load(args.config, args.overrides)

@@ -1,5 +1,7 @@
 """`cdm train`: trains one stage, or continues it."""
 
+from cdm import processes
+
 DESCRIPTION = """\
 Train one stage of a cascade. If WORKDIR holds a checkpoint, training continues
 from it, bit for bit as if it had never stopped. Ctrl-C saves and ends.
@@ -26,6 +28,7 @@ def arguments(parser):
   parser.add_argument(
     '--workdir', required=True, metavar='DIR', help='of this run'
   )
+  processes.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
@@ -37,6 +40,7 @@ def run(args):
   from cdm import config, training
   from cdm.train import loop, window
 
+  processes.join(args.coordinator_address, args.num_processes, args.process_id)
   loaded = config.load(args.config, args.overrides)
   loop.enable_compilation_cache()
   try:

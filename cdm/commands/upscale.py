@@ -1,5 +1,7 @@
 """`cdm upscale`: super-resolves images with one trained stage."""
 
+from cdm import processes
+
 DESCRIPTION = """\
 Super-resolve images with a trained super-resolution stage. An image of the
 stage's own input size is one tile; a larger one is cut into overlapping tiles
@@ -58,6 +60,7 @@ def arguments(parser):
     metavar='B',
     help='tiles super-resolved at once (default: 32)',
   )
+  processes.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
@@ -68,6 +71,7 @@ def run(args):
   from cdm import build, config, restore, upscaling
   from cdm.train import loop
 
+  processes.join(args.coordinator_address, args.num_processes, args.process_id)
   loop.enable_compilation_cache()
 
   if bool(args.images) == bool(args.held_out):

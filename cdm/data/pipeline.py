@@ -13,6 +13,7 @@ What is drawn for a record (flip, random crop, a replacement) comes from
 import os
 import shutil
 import weakref
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import grain
@@ -39,6 +40,7 @@ def make_iterator(
   seed,
   process_index=0,
   process_count=1,
+  rows=None,
   shuffle=True,
   repeat=True,
   pad_remainder=False,
@@ -61,7 +63,10 @@ def make_iterator(
     batch_size: b, images per batch of this process.
     seed: non-negative integer; order, flips and crops follow from it.
     process_index: p, of this process.
-    process_count: P; the global batch is P b.
+    process_count: P; the global batch is P b, and this process has its p-th
+      stretch.
+    rows: instead, int [b], which images of a global batch of batch_size are
+      this process's; batch_size is that of all then.
     shuffle: whether every epoch has its own order.
     repeat: whether another epoch follows the last. If not, every process gives
       the same number of batches, and the remainder as the last one: shorter,
@@ -111,7 +116,7 @@ def make_iterator(
   )
   return Batches(
     read,
-    part=_Part(batch_size, process_index, process_count),
+    part=_part(batch_size, process_index, process_count, rows),
     end=None if repeat else len(source),
     pad=pad_remainder,
     worker_count=worker_count,
@@ -240,19 +245,22 @@ def _stop(running):
 
 
 class _Part(NamedTuple):
-  """Which stretch of a global batch is this process's."""
+  """Which images of a global batch are this process's."""
 
-  size: int
-  process_index: int
-  process_count: int
-
-  @property
-  def global_size(self):
-    return self.size * self.process_count
+  rows: Sequence[int]
+  global_size: int
 
   @property
-  def offset(self):
-    return self.size * self.process_index
+  def size(self):
+    return len(self.rows)
+
+
+def _part(batch_size, process_index, process_count, rows):
+  if rows is None:
+    first = batch_size * process_index
+    rows = range(first, first + batch_size)
+    return _Part(rows, batch_size * process_count)
+  return _Part([int(row) for row in rows], batch_size)
 
 
 class _Load:
@@ -269,8 +277,8 @@ class _Load:
     return -(-(self._end - self._position) // self._part.global_size)
 
   def __call__(self, k):
-    first = self._position + k * self._part.global_size + self._part.offset
-    positions = range(first, first + self._part.size)
+    first = self._position + k * self._part.global_size
+    positions = [first + row for row in self._part.rows]
     valid = np.array([self._end is None or p < self._end for p in positions])
     if not self._pad:
       positions = [p for p, keep in zip(positions, valid, strict=True) if keep]

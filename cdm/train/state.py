@@ -47,26 +47,9 @@ def shapes(init, tx, *, key):
   return jax.eval_shape(lambda k: _make(init, tx, k), key)
 
 
-def placed(shapes, mesh, rules=()):
-  """-> the same tree of ShapeDtypeStructs that carry their sharding.
-
-  This is what a checkpoint is restored to.
-
-  Args:
-    shapes: see `shapes`.
-    mesh: the mesh.
-    rules: (regex, spec) pairs, see sharding.state_sharding.
-  """
-  return jax.tree.map(
-    lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
-    shapes,
-    sharding.state_sharding(shapes, mesh, rules),
-  )
-
-
 def abstract_state(init, tx, *, key, mesh, rules=()):
-  """-> `placed` of `shapes`: the state without an array."""
-  return placed(shapes(init, tx, key=key), mesh, rules)
+  """-> the state without an array: what a checkpoint is restored to."""
+  return sharding.placed(shapes(init, tx, key=key), mesh, rules)
 
 
 def shardings_of(abstract):

@@ -4,6 +4,7 @@ A fresh U-Net outputs exactly zero, so losses and samples have closed forms.
 """
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +31,17 @@ def network(**kw):
   return UNet(features=8, multipliers=(1,), num_blocks=1, norm_groups=4, **kw)
 
 
-def task(net=None, lowres=None, spacing='10', clip='none', guidance=0.0, **kw):
+def task(
+  net=None, lowres=None, spacing='10', clip='none', guidance=0.0, **options
+):
+  given = {k: v for k, v in options.items() if k in Sampling._fields}
+  kw = {k: v for k, v in options.items() if k not in given}
   sampling = Sampling(
     run=functools.partial(samplers.ddim, eta=0.0),
     grid=schedules.respaced(SCHEDULE, spacing=spacing),
     clip=clip,
     guidance_weight=guidance,
+    **given,
   )
   return diffusion(
     net or network(),
@@ -62,6 +68,25 @@ def loss_of(t, params, given, seed=0, train=True):
   return run(params, given, key=jax.random.key(seed))
 
 
+def spied(output=lambda x, label: 0 * x, **fields):
+  """-> (what stands for a network, dict of what it was last given)."""
+  seen = {}
+
+  def apply(_, x, noise, *, label=None, **given):
+    seen.clear()
+    seen.update(given, noise=noise, label=label)
+    return output(x, label)
+
+  options = {
+    'num_classes': None,
+    'null_class': fields.get('num_classes') is not None,
+    'lowres_level': False,
+    'learned_variance': False,
+    'condition_on': 'logsnr',
+  }
+  return types.SimpleNamespace(apply=apply, **options | fields), seen
+
+
 def sample_of(t, params, **given):
   stop = given.pop('stop_logsnr', None)
   run = jax.jit(functools.partial(t.sample, stop_logsnr=stop))
@@ -78,6 +103,69 @@ def test_a_zero_network_has_the_loss_of_pure_noise(levels, norm, expected):
   loss, scalars = loss_of(t, fresh(t), batch())
   assert loss.shape == scalars['logsnr'].shape == (64,)
   assert float(loss.mean()) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_loss_is_taken_in_its_target_and_weighted():
+  """eps = 0 means x_0 = x_t / alpha: off by eps / SNR^0.5, to the square."""
+
+  def snr(logsnr, target):
+    assert target == 'x_0'
+    return jnp.exp(logsnr)
+
+  t = task(spied()[0], target='x_0', weighting=snr)
+  loss, _ = t.loss({}, batch(), key=jax.random.key(0), train=True)
+  assert float(loss.mean()) == pytest.approx(1.0, rel=0.02)
+
+
+def test_the_variational_term_is_rescaled_to_the_length_of_the_chain():
+  """T / 1000 with T = 100."""
+  net, _ = spied(lambda x, _: jnp.tile(0 * x, 2), learned_variance=True)
+
+  def loss(**kw):
+    t = task(net, loss='hybrid', **kw)
+    return t.loss({}, batch(4), key=jax.random.key(0), train=True)[0]
+
+  simple = loss(vb_weight=0.0)
+  plain, rescaled = loss(vb_weight=1.0), loss(vb_weight=1.0, vb_rescale=True)
+  np.testing.assert_allclose(
+    rescaled - simple, (plain - simple) / 10, rtol=1e-3
+  )
+  np.testing.assert_allclose(
+    loss(vb_weight=0.5) - simple, (plain - simple) / 2, rtol=1e-3
+  )
+
+
+def test_a_network_of_steps_is_told_the_step():
+  net, seen = spied(condition_on='t')
+  task(net).loss({}, batch(100), key=jax.random.key(0), train=True)
+  np.testing.assert_allclose(sorted(seen['noise']), range(100), atol=1e-3)
+
+
+def test_the_low_res_input_is_noised_to_the_level_that_is_told():
+  """Of flat images the spread is sigma_s, [IDDPM] eq. 17 in closed form."""
+  net, seen = spied(lowres_level=True)
+  t = diffusion(
+    net,
+    SCHEDULE,
+    Objective(),
+    Sampling(run=samplers.ddim, grid=schedules.respaced(SCHEDULE, spacing='1')),
+    image_size=64,
+    lowres=Lowres(size=32, upsample='nearest', augment='noise'),
+  )
+  flat = {
+    'image': jnp.full((8, 64, 64, 3), 128, jnp.uint8),
+    'label': jnp.zeros(8, jnp.int32),
+  }
+  t.loss({}, flat, key=jax.random.key(0), train=True)
+  level = np.asarray(seen['lowres_level'], float)
+  assert sorted((8 * level).astype(int)) == list(range(8))  # stratified
+  alpha_bar = (
+    np.cos((level + 0.008) / 1.008 * np.pi / 2)
+    / np.cos(0.008 / 1.008 * np.pi / 2)
+  ) ** 2
+  np.testing.assert_allclose(
+    seen['lowres'].std(axis=(1, 2, 3)), np.sqrt(1 - alpha_bar), rtol=0.06
+  )
 
 
 def test_levels_are_drawn_one_per_example_and_stratified():
@@ -184,6 +272,47 @@ def test_guidance_by_itself_changes_nothing():
   )
 
 
+@pytest.mark.parametrize(
+  ('weight', 'interval', 'clip', 'expected'),
+  [
+    (0.0, None, 'none', 0.1),
+    (2.0, None, 'none', -0.3),
+    (2.0, (-50.0, 50.0), 'none', -0.3),
+    (2.0, (50.0, 60.0), 'none', 0.1),
+    (9.0, None, 'none', -1.7),
+    (9.0, None, 'static', -1.0),
+  ],
+)
+def test_guidance_leads_away_from_the_null_class(
+  weight, interval, clip, expected
+):
+  """Class 1 is the picture 0.1, the null class 0.3: 0.1 + w (0.1 - 0.3)."""
+  net, _ = spied(
+    lambda x, label: 0 * x + label[:, None, None, None] / 10, num_classes=3
+  )
+  t = task(
+    net,
+    prediction='x_0',
+    label_dropout=0.1,
+    clip=clip,
+    guidance=weight,
+    guidance_interval=interval,
+  )
+  x = t.sample({}, keys=image_keys(0, np.arange(2)), label=jnp.array([1, 1]))
+  np.testing.assert_allclose(
+    x, np.full((2, SIZE, SIZE, 3), expected), atol=1e-3
+  )
+
+
+@pytest.mark.parametrize('train', [True, False])
+def test_what_is_dropped_is_dropped_in_training_only(train):
+  net, seen = spied(num_classes=3)
+  t = task(net, label_dropout=1.0)
+  t.loss({}, batch(6, classes=3), key=jax.random.key(0), train=train)
+  assert seen['train'] is train and ('rngs' in seen) is train
+  assert seen['label'].tolist() == ([3] * 6 if train else [0, 1, 2] * 2)
+
+
 def test_evaluation_needs_no_dropout():
   net = network(num_classes=3, null_class=True, dropout=0.5)
   t = task(net, label_dropout=0.5)
@@ -228,6 +357,12 @@ def test_evaluation_needs_no_dropout():
     (dict(norm=3), r'task\.norm is 3'),
     (dict(levels='cosine'), r"task\.levels is 'cosine'"),
     (dict(clip='hard'), r"sampler\.clip is 'hard'"),
+    (
+      dict(lowres=Lowres(size=4), residual_scale=0.1, clip='dynamic'),
+      r'no meaning for a residual target',
+    ),
+    (dict(clip_percentile=0.0), r'clip_percentile is 0\.0'),
+    (dict(guidance_interval=(2.0, -2.0)), r'is \(2\.0, -2\.0\); it is \(low'),
     (
       dict(lowres=Lowres(size=4, augment='noise')),
       r'model\.lowres_level is False',

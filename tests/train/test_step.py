@@ -167,6 +167,37 @@ def test_what_is_drawn_for_the_batch_is_dealt_out_to_its_parts():
   assert float(scalars['seen']) * 16 == 2**16 - 1
 
 
+def test_what_is_drawn_for_the_batch_has_a_key_of_its_own():
+  """fold_in(fold_in(key, step), 4): no part of four has it, nor another step.
+
+  So the mean of what was drawn is known.
+  """
+  mesh, tx = tiny.mesh(2), tiny.adam()
+
+  def loss(params, batch, *, key, train):
+    return params['w'] * jnp.ones(4), {'drawn': batch['drawn']}
+
+  def draw(key, n):
+    return {'drawn': jax.random.normal(key, (n,))}
+
+  now = state.init_state(
+    lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(5), mesh=mesh
+  )
+  keys = [
+    jax.random.fold_in(jax.random.fold_in(now.key, i), 4) for i in range(2)
+  ]
+  expected = [float(jax.random.normal(key, (16,)).mean()) for key in keys]
+  update = step.make_step(
+    loss, tx, mesh=mesh, ema_decay=0.9, accumulation=4, draw=draw
+  )
+  found = []
+  for _ in range(2):
+    batch = sharding.shard_batch({'label': np.arange(16)}, mesh)
+    now, scalars = update(now, batch)
+    found.append(float(scalars['drawn']))
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_the_loss_is_reported_by_noise_level():
   """Bins sum what np.histogram finds; empty ones count nothing."""
   logsnr = np.array([-9, -7, -3, 0, 1, 1.5, 30, 40], np.float32)

@@ -1,0 +1,109 @@
+"""What is refused before a stage trains on labels that it does not know."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+
+from cdm import checkpoint, training
+
+
+class Batches:
+  """The same labels for ever."""
+
+  def __init__(self, labels):
+    self.labels, self.position = np.array(labels), None
+
+  def __next__(self):
+    return {'label': self.labels}
+
+  def get_state(self):
+    return 'here'
+
+  def set_state(self, state):
+    self.position = state
+
+
+def labelled(labels, num_classes, before_resuming=lambda: None):
+  return training.Labelled(
+    Batches(labels), num_classes, before_resuming=before_resuming
+  )
+
+
+@pytest.mark.parametrize('labels', [[0, 3], [2, -1]])
+def test_a_label_out_of_range_ends_the_run(labels):
+  batches = labelled(labels, 3)
+  with pytest.raises(ValueError, match=r'num_classes is 3: labels are 0 to 2'):
+    next(batches)
+
+
+def test_labels_in_range_pass_and_without_classes_all_do():
+  assert next(labelled([0, 2], 3))['label'].tolist() == [0, 2]
+  assert next(labelled([7, -1], None))['label'].tolist() == [7, -1]
+
+
+def test_a_position_is_restored_only_if_it_may_be():
+  batches = Batches([0])
+
+  def refuse():
+    raise ValueError('not these')
+
+  refused = training.Labelled(batches, 1, before_resuming=refuse)
+  with pytest.raises(ValueError, match='not these'):
+    refused.set_state('there')
+  assert batches.position is None
+  allowed = training.Labelled(batches, 1, before_resuming=lambda: None)
+  allowed.set_state('there')
+  assert batches.position == 'there' and allowed.get_state() == 'here'
+
+
+def test_a_network_of_classes_needs_data_with_classes():
+  config = types.SimpleNamespace(
+    train_data=types.SimpleNamespace(kind='folder')
+  )
+
+  def check(net, data):
+    training.check_labels(
+      config,
+      types.SimpleNamespace(num_classes=net),
+      types.SimpleNamespace(num_classes=data),
+    )
+
+  for net, data in ((None, 0), (None, 9), (4, 4), (4, 3)):
+    check(net, data)
+  with pytest.raises(ValueError, match=r'\(folder\) has no classes'):
+    check(4, 0)
+  with pytest.raises(ValueError, match='has 5 classes, labels 0 to 4'):
+    check(4, 5)
+
+
+@pytest.mark.parametrize(
+  ('names', 'message'),
+  [
+    ('ab', None),
+    ('ba', "class 0 being 'a'; in the data it is 'b'"),
+    ('abc', "class 2 being None; in the data it is 'c'"),
+    ('a', "class 1 being 'b'; in the data it is None"),
+  ],
+)
+def test_a_label_keeps_its_meaning(names, message, tmp_path, monkeypatch):
+  source = types.SimpleNamespace(class_names=tuple(names))
+  (tmp_path / 'classes.json').write_text(json.dumps(['a', 'b']))
+  training.check_classes(tmp_path, source)  # nothing has been trained yet
+  monkeypatch.setattr(checkpoint, 'complete_steps', lambda _: [2])
+  if message is None:
+    training.check_classes(tmp_path, source)
+    return
+  with pytest.raises(ValueError, match=message):
+    training.check_classes(tmp_path, source)
+
+
+def test_the_names_of_the_classes_are_written_and_compared(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(checkpoint, 'complete_steps', lambda _: [2])
+  source = types.SimpleNamespace(class_names=('a', 'b'))
+  training.write_classes(tmp_path, source)
+  training.check_classes(tmp_path, source)
+  assert [path.name for path in tmp_path.iterdir()] == ['classes.json']

@@ -1,0 +1,228 @@
+"""Two real processes train, save, restore, sample and score as one does.
+
+They find each other over jax.distributed and talk through gloo, with one CPU
+device each. First the state is split between them, then it is restored to a
+copy in each, so a checkpoint crosses layouts on the way.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import house
+import numpy as np
+import pytest
+from house import record, state
+from PIL import Image
+
+from cdm import processes
+
+# As in test_mesh: sums are taken in another order.
+RTOL = 2e-3
+SAMPLES = 5
+
+RANK = """
+import json, os, sys
+from cdm import cli
+for words in json.loads(sys.argv[1]):
+  code = cli.main(words)
+  if code:
+    sys.exit(code)
+"""
+
+
+def together(*commands, timeout=300):
+  """Runs commands in two processes. Returns the output of each.
+
+  Args:
+    *commands: lists of words of `cdm`, one after the other.
+    timeout: seconds.
+  """
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    port = free.getsockname()[1]
+  environment = {
+    **os.environ,
+    'PYTHONPATH': os.pathsep.join(sys.path),
+    'JAX_NUM_CPU_DEVICES': '1',
+    'XLA_FLAGS': '--xla_backend_optimization_level=0',
+    'JAX_COMPILATION_CACHE_DIR': str(house.temporary() / 'xla2'),
+    'CDM_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
+    'CDM_NUM_PROCESSES': '2',
+  }
+  words = json.dumps([[str(word) for word in c] for c in commands])
+  running = [
+    subprocess.Popen(
+      [sys.executable, '-c', RANK, words],
+      env=environment | {'CDM_PROCESS_ID': str(rank)},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for rank in range(2)
+  ]
+  try:
+    outputs = [process.communicate(timeout=timeout)[0] for process in running]
+  finally:
+    for process in running:
+      process.kill()
+  for process, output in zip(running, outputs, strict=True):
+    assert process.returncode == 0, output[-3000:]
+  return outputs
+
+
+def training(workdir, **overrides):
+  """-> the words that train the smoke config there, as `house.train` does."""
+  values = house.SMALL | {k.replace('__', '.'): v for k, v in overrides.items()}
+  config = house.CONFIGS / 'smoke.py'
+  return [
+    *('train', f'--config={config}', f'--workdir={workdir}'),
+    *(f'--config.{key}={value}' for key, value in values.items()),
+  ]
+
+
+def sampling(workdir, out):
+  config = house.CONFIGS / 'smoke.py'
+  return [
+    *('sample', f'--config={config}', f'--workdir={workdir}'),
+    *(f'--out={out}', f'--num={SAMPLES}', '--batch_size=3'),
+  ]
+
+
+def scoring(samples, reference, out):
+  return [
+    *('evaluate', f'--samples={samples}', f'--reference={reference}'),
+    f'--out={out}',
+  ]
+
+
+def images(folder):
+  return np.stack(
+    [
+      np.asarray(Image.open(folder / f'{n:06d}.png'), int)
+      for n in range(SAMPLES)
+    ]
+  )
+
+
+@pytest.fixture(scope='module')
+def one():
+  return house.trained() / 'base'
+
+
+@pytest.fixture(scope='module')
+def two(one, tmp_path_factory):
+  """What two processes did; images 1 and 3 were missing before they drew."""
+  folder = tmp_path_factory.mktemp('two')
+  workdir, alone, drawn = folder / 'run', folder / 'alone', folder / 'drawn'
+  half = training(workdir, train__num_steps=2, mesh__data=1, mesh__fsdp=2)
+  trained = together(half, training(workdir))
+  assert house.cdm(*sampling(workdir, alone)) == 0
+  shutil.copytree(alone, drawn)
+  for n in (1, 3):
+    (drawn / 'smoke' / f'{n:06d}.png').unlink()
+  others = folder / 'others.npz'
+  np.savez(others, arr_0=images(alone / 'smoke')[::-1].astype(np.uint8))
+  score = scoring(alone / 'smoke', others, folder / 'one.json')
+  assert house.cdm(*score) == 0
+  drew = together(
+    sampling(workdir, drawn),
+    scoring(alone / 'smoke', others, folder / 'two.json'),
+  )
+  return folder, trained, drew
+
+
+def test_they_train_save_restore_and_go_on_as_one(one, two):
+  folder, trained, _ = two
+  # The half that ended at step 2 closed with a line of its own.
+  lines = [row for row in record(folder / 'run') if row['step'] != 2]
+  for mine, expected in zip(lines, record(one), strict=True):
+    assert mine == pytest.approx(expected, rel=1e-4)
+  expected, mine = state(one, 4), state(folder / 'run', 4)
+  assert mine.keys() == expected.keys()
+  for name, value in expected.items():
+    if name.startswith(('params/', 'ema_params/')):
+      error = np.abs(mine[name] - value).max() / np.abs(value).max()
+      assert error < RTOL, name
+
+
+def test_only_the_first_talks_and_writes(two):
+  _, trained, drew = two
+  for first, second in (trained, drew):
+    assert 'cdm' not in second.replace('cdm/', '')
+    assert len(first) > len(second)
+  assert 'continuing from the checkpoint of step 2' in trained[0]
+  assert 'on 2 cpu devices' in trained[0]
+  assert f'3 of {SAMPLES} are already in' in drew[0]
+
+
+def test_they_draw_what_one_draws(two):
+  folder, _, _ = two
+  alone, drawn = (
+    images(folder / name / 'smoke') for name in ('alone', 'drawn')
+  )
+  assert np.abs(drawn - alone).max() <= 1
+  assert (drawn != alone).mean() < 0.01
+  with np.load(folder / 'drawn' / 'samples.npz') as archive:
+    np.testing.assert_array_equal(archive['arr_0'], drawn)
+
+
+def test_they_score_as_one_does(two):
+  folder, _, _ = two
+  mine, expected = (
+    json.loads((folder / f'{name}.json').read_text()) for name in ('two', 'one')
+  )
+  assert mine == expected
+  assert mine['n'] == SAMPLES
+
+
+@pytest.mark.parametrize(
+  ('environment', 'expected'),
+  [
+    ({}, None),
+    ({'SLURM_JOB_ID': '1', 'SLURM_STEP_NUM_TASKS': '2'}, 'slurm'),
+    ({'SLURM_JOB_ID': '1', 'SLURM_NTASKS': '2'}, None),  # its batch script
+    ({'SLURM_JOB_ID': '1', 'SLURM_STEP_NUM_TASKS': '1'}, None),
+    ({'OMPI_COMM_WORLD_SIZE': '4'}, 'mpi'),
+    ({'TPU_WORKER_HOSTNAMES': 'a,b'}, 'tpu'),
+    ({'TPU_WORKER_HOSTNAMES': 'a'}, None),
+    (
+      {'TPU_WORKER_HOSTNAMES': 'a', 'MEGASCALE_COORDINATOR_ADDRESS': 'b'},
+      'tpu',
+    ),
+    ({'TPU_WORKER_HOSTNAMES': 'a,b', 'JAX_PLATFORMS': 'cpu'}, None),
+  ],
+)
+def test_other_processes_are_found_by_what_the_launcher_left(
+  environment, expected
+):
+  assert processes.detect(environment) == expected
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    (('host:1', 2, None), '--process_id missing'),
+    ((None, 2, None), '--coordinator_address and --process_id missing'),
+    (('host', 2, 0), 'expected HOST:PORT of process 0'),
+    (('host:1', 2, 2), 'numbered 0 to P - 1'),
+    (('host:1', 0, 0), 'numbered 0 to P - 1'),
+  ],
+)
+def test_flags_that_do_not_belong_together_are_refused(given, message):
+  with pytest.raises(ValueError, match=message):
+    processes.join(*given, environment={})
+
+
+def test_variables_count_as_flags_do():
+  environment = dict(
+    zip(processes.VARIABLES, ('host:1', '2', 'x'), strict=True)
+  )
+  with pytest.raises(ValueError, match='CDM_PROCESS_ID is .x.; it is a whole'):
+    processes.join(environment=environment)
+  del environment['CDM_PROCESS_ID']
+  with pytest.raises(ValueError, match='--process_id missing'):
+    processes.join(environment=environment)
