@@ -14,3 +14,21 @@ def expand_like(a, x):
 def mean_flat(x):
   """x: [B, ...] -> [B], the mean over everything but the batch, in float32."""
   return jnp.mean(x.astype(jnp.float32), axis=tuple(range(1, x.ndim)))
+
+
+def example_keys(key, examples):
+  """-> [B] keys, of example n from (key, n) only.
+
+  What is drawn with them does not depend on the device, process or microbatch
+  that an example is in.
+
+  Args:
+    key: of the whole batch.
+    examples: int [B], numbers within it.
+  """
+  return jax.vmap(lambda n: jax.random.fold_in(key, n))(examples)
+
+
+def normals(keys, shape):
+  """keys [B] -> [B, *shape] standard normal, float32."""
+  return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

@@ -42,7 +42,7 @@ WEIGHTINGS = {
 }
 TASKS = {'diffusion': diffusion.diffusion}
 # What a task wants drawn once for the whole batch, see train.step.
-TASK_DRAWS = {'diffusion': diffusion.draw_levels}
+TASK_DRAWS = {'diffusion': diffusion.draw_batch}
 GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdm import images
+from cdm.arrays import example_keys, normals
 from cdm.diffusion import process, schedules
 
 AUGMENTS = ('none', 'noise', 'blur')
@@ -121,7 +122,7 @@ def downsample(x_0, lowres):
   return images.to_float(shrunk)
 
 
-def augment_train(z_0, lowres, *, key):
+def augment_train(z_0, lowres, *, key, u=None, examples=None):
   """Degrades the low-res images as training asks, one draw per example.
 
   Levels are stratified over the batch, and so is who is blurred: the share of
@@ -132,6 +133,11 @@ def augment_train(z_0, lowres, *, key):
   Args:
     z_0: [B, h, w, C] clean low-res images.
     lowres: `Lowres`.
+    key: of the whole batch.
+    u: [B] in [0, 1), this part of what was stratified over the whole batch;
+      None where it is the whole.
+    examples: int [B], numbers of the images within the whole batch; None
+      where it is that.
 
   Returns:
     (z [B, h, w, C], level float32 [B]); the level of a blurred or clean image
@@ -141,13 +147,19 @@ def augment_train(z_0, lowres, *, key):
   if lowres.augment == 'none':
     return z_0, jnp.zeros(n)
   u_key, value_key = jax.random.split(key)
-  u = schedules.stratified(u_key, n)  # [B], in no order
+  if u is None:
+    u = schedules.stratified(u_key, n)  # [B], in no order
+  keys = example_keys(
+    value_key, jnp.arange(n) if examples is None else examples
+  )
   if lowres.augment == 'noise':
     level = _level_of_uniform(u, lowres)
-    eps = jax.random.normal(value_key, z_0.shape)
+    eps = normals(keys, z_0.shape[1:])
     return augment_at(z_0, lowres, level=level, eps=eps), level
   low, high = lowres.blur_sigma
-  sigma = jax.random.uniform(value_key, (n,), minval=low, maxval=high)
+  sigma = jax.vmap(
+    lambda key: jax.random.uniform(key, minval=low, maxval=high)
+  )(keys)
   # At sigma = 0 the blur is the identity, bit for bit.
   sigma = jnp.where(u < lowres.blur_fraction, sigma, 0.0)
   return images.gaussian_blur(z_0, sigma), jnp.zeros(n)

@@ -68,6 +68,7 @@ TINY = house.SMALL | {
   'model.features': 4,
   'model.patch_size': 2,
   'model.num_heads': 1,
+  'model.dropout': 0.1,
   'optimizer.warmup_steps': 0,
   # Away from zero: where a gradient is rounding alone, Adam makes a step of
   # its sign.
@@ -97,9 +98,9 @@ def tiny(data, fsdp, tensor, **overrides):
 
 
 @functools.cache
-def ran(data, fsdp, tensor):
+def ran(data, fsdp, tensor, accumulation=1):
   """-> (batches, losses, parameters, samples) of two steps in a layout."""
-  c, made = tiny(data, fsdp, tensor)
+  c, made = tiny(data, fsdp, tensor, train__accumulation=accumulation)
   rows = sharding.local_rows(made.mesh, c.train.batch_size)
   batches = build.iterator(c, build.source(c.train_data), seed=1, rows=rows)
   state = states.make_state(
@@ -125,9 +126,12 @@ def ran(data, fsdp, tensor):
   return seen, losses, params, sharding.fetch(drawn).astype(int)
 
 
-@pytest.mark.parametrize('layout', LAYOUTS[1:], ids=str)
+@pytest.mark.parametrize('layout', [*LAYOUTS[1:], (2, 1, 1, 4)], ids=str)
 def test_every_layout_gives_the_numbers_of_one_device(layout):
-  """Losses to 1e-5, parameters to 1e-4 of their largest, grey levels to 1."""
+  """Losses to 1e-5, parameters to 1e-4 of their largest, grey levels to 1.
+
+  The last is of four microbatches as well.
+  """
   expected, mine = ran(1, 1, 1), ran(*layout)
   np.testing.assert_array_equal(mine[0], expected[0])
   np.testing.assert_allclose(mine[1], expected[1], rtol=1e-5)
@@ -163,3 +167,22 @@ def test_copies_reduce_their_gradients_once_and_gather_nothing():
   assert set(sent) == {'all-reduce'}
   # What is more are the sums of the scalars.
   assert params <= sent['all-reduce']['payload_bytes'] < params + 512
+
+
+def test_microbatches_are_reduced_together():
+  made, found = compiled(data=8, train__batch_size=32, train__accumulation=4)
+  sent = hlo.summary(found)
+  params = size_of(made.state.params)
+  assert set(sent) == {'all-reduce'}
+  assert params <= sent['all-reduce']['payload_bytes'] < params + 512
+
+
+def test_a_split_state_gathers_its_parameters_and_no_activation():
+  made, found = compiled(fsdp=8, train__batch_size=128)
+  params = size_of(made.state.params)
+  gathered = [one for one in found if one.kind == 'all-gather']
+  largest = max(leaf.size * 4 for leaf in jax.tree.leaves(made.state.params))
+  assert max(one.payload_bytes for one in gathered) <= largest
+  assert sum(one.payload_bytes * one.turns for one in gathered) <= 2 * params
+  others = {one.kind for one in found} - {'all-gather', 'all-reduce'}
+  assert others <= {'reduce-scatter'}

@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cdm.arrays import example_keys
+
 # [DDPM]'s own initialiser; the last layer of every residual branch is ZERO.
 INIT = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 ZERO = nn.initializers.zeros
@@ -172,6 +174,26 @@ class ScalarEmbedding(nn.Module):
     )
 
 
+def dropout(h, rate, key, examples):
+  """Sets a share of the values to zero, and scales the rest to make up for it.
+
+  Args:
+    h: [B, ...].
+    rate: share in [0, 1].
+    key: of the whole batch.
+    examples: int [B], numbers within it.
+
+  Returns:
+    [B, ...], of mean h.
+  """
+  if rate == 1.0:
+    return jnp.zeros_like(h)
+  keep = jax.vmap(
+    lambda key: jax.random.bernoulli(key, 1.0 - rate, h.shape[1:])
+  )
+  return jnp.where(keep(example_keys(key, examples)), h / (1.0 - rate), 0.0)
+
+
 class ResBlock(nn.Module):
   """Residual block that the embedding shifts, or scales and shifts.
 
@@ -189,7 +211,7 @@ class ResBlock(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x, emb, *, train):
+  def __call__(self, x, emb, examples=None, *, train):
     """x: [B, H, W, C], emb: [B, E] after silu -> [B, H', W', features]."""
     h = nn.silu(self._norm(x, 'norm1'))
     if self.resample:
@@ -204,7 +226,11 @@ class ResBlock(nn.Module):
     else:
       shift = self._dense(self.features, 'shift')(emb)[:, None, None]
       h = self._norm(h + shift, 'norm2')
-    h = nn.Dropout(self.dropout)(nn.silu(h), deterministic=not train)
+    h = nn.silu(h)
+    if train and self.dropout:
+      if examples is None:
+        examples = jnp.arange(h.shape[0])
+      h = dropout(h, self.dropout, self.make_rng('dropout'), examples)
     # Zero: the block starts as the identity.
     h = conv(self.features, dtype=self.dtype, kernel_init=ZERO, name='conv2')(h)
 

@@ -102,7 +102,15 @@ class UNet(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x, noise, *, label=None, lowres=None, lowres_level=None, train
+    self,
+    x,
+    noise,
+    *,
+    label=None,
+    lowres=None,
+    lowres_level=None,
+    examples=None,
+    train,
   ):
     """One prediction per image.
 
@@ -114,6 +122,8 @@ class UNet(nn.Module):
       lowres: [B, H, W, c], already upsampled; if and only if the network was
         initialised with it.
       lowres_level: [B] in [0, 1], if and only if the field is set.
+      examples: [B] int32, number of each image in the whole batch, that its
+        dropout follows; None where this is the whole.
       train: dropout is on; needs the rng 'dropout'.
 
     Returns:
@@ -134,7 +144,7 @@ class UNet(nn.Module):
       run = nn.remat(run, policy=layers.REMAT_POLICIES[self.remat])
 
     def block(h, name, level, resample=None):
-      return run(self._block(name, level, resample), h, emb)
+      return run(self._block(name, level, resample), h, emb, examples)
 
     def attend(h, name, level):
       return run(self._attention(name, level), h)

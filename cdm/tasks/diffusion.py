@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from cdm import conditioning, images
+from cdm.arrays import example_keys, normals
 from cdm.diffusion import guidance, losses, schedules
 from cdm.diffusion.parameterization import KINDS, predict
 from cdm.tasks.base import Task
@@ -121,7 +122,7 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
       **given,
     )['params']
 
-  def bind(params, *, label, upsampled, level, dropout_key=None):
+  def bind(params, *, label, upsampled, level, dropout_key=None, examples=None):
     """-> the denoiser of the contract: (x_t, logsnr [B]) -> Prediction."""
     given = {}
     if net.num_classes is not None:
@@ -133,6 +134,7 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
     train = dropout_key is not None
     if train:
       given['rngs'] = {'dropout': dropout_key}
+      given['examples'] = examples
 
     def denoise(x_t, logsnr):
       noise = logsnr
@@ -147,33 +149,45 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
     return denoise
 
   def loss(params, batch, *, key, train):
-    keys = jax.random.split(key, 5)
+    label_key, lowres_key, u_key, eps_key, dropout_key = jax.random.split(
+      key, 5
+    )
     x_0 = images.to_float(batch['image'])  # [B, H, W, 3]
     n = x_0.shape[0]
+    # Of the whole batch where this is a part of it, see `draw_batch`.
+    examples = batch.get('example', jnp.arange(n))
+    u = batch.get('u')
+    if u is None:
+      u = schedules.stratified(u_key, n)  # [B]
     label = batch['label']
     if objective.label_dropout and train:
-      dropped = jax.random.bernoulli(keys[0], objective.label_dropout, (n,))
+      dropped = jax.vmap(
+        lambda key: jax.random.bernoulli(key, objective.label_dropout)
+      )(example_keys(label_key, examples))
       label = jnp.where(dropped, net.num_classes, label)
 
     upsampled, level = None, None
     if lowres is not None:
       z_0 = conditioning.downsample(x_0, lowres)  # [B, h, w, 3]
-      z, level = conditioning.augment_train(z_0, lowres, key=keys[1])
+      z, level = conditioning.augment_train(
+        z_0,
+        lowres,
+        key=lowres_key,
+        u=batch.get('u_lowres'),
+        examples=examples,
+      )
       upsampled = conditioning.upsample(z, image_size, lowres)
       if objective.residual_scale is not None:
         x_0 = (x_0 - upsampled) / objective.residual_scale
 
-    # Drawn for the whole batch where this is a part of it, see `draw_levels`.
-    u = batch.get('u')
-    if u is None:
-      u = schedules.stratified(keys[2], n)  # [B]
-    eps = jax.random.normal(keys[3], x_0.shape)
+    eps = normals(example_keys(eps_key, examples), x_0.shape[1:])
     denoise = bind(
       params,
       label=label,
       upsampled=upsampled,
       level=level,
-      dropout_key=keys[4] if train else None,
+      dropout_key=dropout_key if train else None,
+      examples=examples,
     )
     target = objective.target or objective.prediction
     if objective.levels == 'piecewise':
@@ -257,13 +271,17 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
   return Task(init, loss, sample)
 
 
-def draw_levels(key, n):
-  """-> {'u': [n]}, noise levels in [0, 1) stratified over a whole batch.
+def draw_batch(key, n):
+  """-> {'u': [n], 'u_lowres': [n]}, drawn once for a whole batch.
 
-  In the batch they let the parts of it, microbatches, share one
-  stratification.
+  Noise levels and augmentation levels in [0, 1), each stratified over the
+  whole: in the batch they let its parts share one stratification.
   """
-  return {'u': schedules.stratified(key, n)}
+  u_key, lowres_key = jax.random.split(key)
+  return {
+    'u': schedules.stratified(u_key, n),
+    'u_lowres': schedules.stratified(lowres_key, n),
+  }
 
 
 def check(net, objective, sampling, lowres):

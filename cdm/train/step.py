@@ -1,6 +1,6 @@
 """One update, jitted and donated: (state, batch) -> (state, scalars).
 
-  key    = fold_in(state.key, state.step), then fold_in(key, i) in microbatch i
+  key    = fold_in(state.key, state.step), for the whole batch
   grads  = gradient of the mean loss over the global batch
   params = params + tx(clip(grads));  ema = average of params
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from cdm import sharding
 from cdm.train import ema
@@ -45,13 +45,16 @@ def make_step(
 
   Args:
     loss: (params, batch, *, key, train) -> ([B], {name: [B] or scalar}). If it
-      returns 'logsnr' [B], the loss is also reported by noise level.
+      returns 'logsnr' [B], the loss is also reported by noise level. The key is
+      that of the whole batch, wherever a part of it is: what a loss draws, it
+      draws by the number of each example, batch['example'] [B], see
+      `arrays.example_keys`.
     tx: optimizer.Optimizer.
     mesh: the mesh; the batch is split over `data` and `fsdp`.
     ema_decay: see ema.update.
     ema_warmup: see ema.update.
-    accumulation: number of microbatches whose gradients are averaged. A loss
-      that draws nothing gives what the whole batch would give.
+    accumulation: number of microbatches whose gradients are averaged, on each
+      device by itself; devices exchange them once.
     shardings: TrainState of shardings; None replicates the state.
     draw: (key, B) -> {name: [B]}, put into the batch before it is cut into
       microbatches: what is to be drawn once for the whole of it.
@@ -65,25 +68,24 @@ def make_step(
 
   places = getattr(shardings, 'params', shardings)
 
-  def whole_loss(params, *args, **kwargs):
-    return loss(sharding.gather_over_fsdp(params, places), *args, **kwargs)
-
   def step(state, batch):
     size = jax.tree.leaves(batch)[0].shape[0]
     sharding.check_batch(size, mesh, accumulation=accumulation)
     key = jax.random.fold_in(state.key, state.step)
+    draw_key, key = jax.random.split(key)
+    drawn = {'example': jnp.arange(size)}
     if draw is not None:
-      # Microbatches fold in 0 to accumulation - 1.
-      whole = jax.random.fold_in(key, accumulation)
-      batch = {**batch, **draw(whole, jax.tree.leaves(batch)[0].shape[0])}
+      drawn |= draw(draw_key, size)
+    batch = {**batch, **sharding.split_batch(drawn, mesh)}
     grads, sums = _gradient(
-      whole_loss,
-      state.params,
+      loss,
+      sharding.gather_over_fsdp(state.params, places),
       batch,
       key=key,
       accumulation=accumulation,
       mesh=mesh,
     )
+    grads = jax.lax.with_sharding_constraint(grads, places)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema_params = ema.update(
@@ -112,39 +114,42 @@ def make_step(
 
 def _gradient(loss, params, batch, *, key, accumulation, mesh):
   """-> (gradient of the mean loss, {name: Ratio}) over the whole batch."""
+  size = jax.tree.leaves(batch)[0].shape[0]
 
-  def objective(params, batch, key):
-    losses, scalars = loss(params, batch, key=key, train=True)
-    return losses.mean(), _sums(losses, scalars, batch)
+  def objective(params, batch):
+    # Used again for other examples, whose numbers are folded in.
+    given = dict(key=jax.random.clone(key), train=True)
+    losses, scalars = loss(params, batch, **given)
+    return losses.sum() / size, _sums(losses, scalars, batch)
 
   gradient = jax.grad(objective, has_aux=True)
   if accumulation == 1:
-    return gradient(params, batch, jax.random.fold_in(key, 0))
+    return gradient(params, batch)
 
-  def add(total, part):
-    i, microbatch = part
-    grads, sums = gradient(params, microbatch, jax.random.fold_in(key, i))
-    return jax.tree.map(jnp.add, total, grads), sums
+  def add(total, microbatch):
+    return jax.tree.map(jnp.add, total, gradient(params, microbatch)), None
 
-  parts = (jnp.arange(accumulation), _split(batch, accumulation, mesh))
-  total, sums = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), parts)
-  grads = jax.tree.map(lambda g: g / accumulation, total)
-  return grads, jax.tree.map(lambda s: s.sum(axis=0), sums)
+  def accumulate(params, batch):
+    """On one shard of the batch; only the sums leave it, once."""
+    parts = jax.tree.map(
+      lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch
+    )
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(
+      lambda s: jnp.zeros(s.shape, s.dtype),
+      jax.eval_shape(gradient, params, first),
+    )
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return jax.lax.psum(total, sharding.BATCH_AXES)
 
-
-def _split(batch, parts, mesh):
-  """[B, ...] -> [parts, B / parts, ...]; no example leaves its device.
-
-  Microbatch i takes every parts-th example from i: a contiguous cut would put
-  a microbatch on a few devices and move it to the others.
-  """
-  spec = PartitionSpec(None, sharding.BATCH_AXES)
-
-  def split(x):
-    x = x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
-    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
-
-  return jax.tree.map(split, batch)
+  return jax.shard_map(
+    accumulate,
+    mesh=mesh,
+    in_specs=(PartitionSpec(), PartitionSpec(sharding.BATCH_AXES)),
+    out_specs=PartitionSpec(),
+    axis_names=set(sharding.BATCH_AXES),
+    check_vma=False,  # or every microbatch would be summed over the devices
+  )(params, batch)
 
 
 def _sums(losses, scalars, batch):

@@ -20,7 +20,7 @@ from cdm.tasks.diffusion import (
   Objective,
   Sampling,
   diffusion,
-  draw_levels,
+  draw_batch,
 )
 
 SIZE = 8
@@ -178,7 +178,7 @@ def test_levels_are_drawn_one_per_example_and_stratified():
 def test_microbatches_share_one_stratification():
   """The levels of four parts together meet every hundredth once."""
   t = task()
-  given = batch(100) | draw_levels(jax.random.key(5), 100)
+  given = batch(100) | draw_batch(jax.random.key(5), 100)
   params, seen = fresh(t), []
   run = jax.jit(functools.partial(t.loss, train=True))
   for i in range(4):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from train import tiny
 
-from cdm import sharding
+from cdm import arrays, sharding
 from cdm.train import state, step
 
 
@@ -120,29 +120,31 @@ def test_accumulation_gives_what_the_whole_batch_gives():
   )
 
 
-def test_each_microbatch_draws_its_own_noise_and_sees_its_own_examples():
-  """The noise is fold_in(fold_in(key, step), i); every example comes once."""
-  mesh = tiny.mesh(2)
+@pytest.mark.parametrize('shape', [(1, 1, 1), (2, 1, 1), (2, 2, 2)])
+def test_each_example_draws_its_own_noise_wherever_it_is(shape):
+  """By fold_in(key, n), in any microbatch of any device; each comes once."""
+  mesh = tiny.mesh(*shape)
 
   def loss(params, batch, *, key, train):
-    size = batch['label'].shape[0]
-    noise = jax.random.normal(key, (size,))
-    value = params['w'] * jnp.ones(size)
+    keys = arrays.example_keys(key, batch['example'])
+    noise = arrays.normals(keys, ())
     seen = (2.0 ** batch['label']).astype(jnp.float32)
-    return value, {'noise': noise, 'seen': seen}
+    return params['w'] * noise, {'noise': noise * seen, 'seen': seen}
 
   tx = tiny.adam()
   now = state.init_state(
     lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(5), mesh=mesh
   )
-  key = jax.random.fold_in(now.key, 0)
-  drawn = [
-    jax.random.normal(jax.random.fold_in(key, i), (4,)) for i in range(4)
-  ]
+  key = jax.random.split(jax.random.fold_in(now.key, 0))[1]
+  drawn = arrays.normals(arrays.example_keys(key, jnp.arange(16)), ())
   batch = {'label': np.arange(16, dtype=np.int32)}
   update = step.make_step(loss, tx, mesh=mesh, ema_decay=0.9, accumulation=4)
   _, scalars = update(now, sharding.shard_batch(batch, mesh))
-  np.testing.assert_allclose(scalars['noise'], np.mean(drawn), rtol=1e-5)
+  np.testing.assert_allclose(scalars['loss'], drawn.mean(), rtol=1e-5)
+  np.testing.assert_allclose(
+    scalars['noise'], (drawn * 2.0 ** np.arange(16)).mean(), rtol=1e-4
+  )
+  np.testing.assert_allclose(scalars['grad_norm'], abs(drawn.mean()), rtol=1e-5)
   assert float(scalars['seen']) * 16 == 2**16 - 1
 
 
@@ -151,7 +153,8 @@ def test_what_is_drawn_for_the_batch_is_dealt_out_to_its_parts():
   mesh, tx = tiny.mesh(2), tiny.adam()
 
   def loss(params, batch, *, key, train):
-    return params['w'] * jnp.ones(4), {'seen': 2.0 ** batch['number']}
+    seen = 2.0 ** batch['number']
+    return params['w'] * jnp.ones_like(seen), {'seen': seen}
 
   def draw(key, n):
     return {'number': jax.random.permutation(key, n).astype(jnp.float32)}
@@ -168,14 +171,15 @@ def test_what_is_drawn_for_the_batch_is_dealt_out_to_its_parts():
 
 
 def test_what_is_drawn_for_the_batch_has_a_key_of_its_own():
-  """fold_in(fold_in(key, step), 4): no part of four has it, nor another step.
+  """split(fold_in(key, step))[0]: the loss has the other, other steps others.
 
   So the mean of what was drawn is known.
   """
   mesh, tx = tiny.mesh(2), tiny.adam()
 
   def loss(params, batch, *, key, train):
-    return params['w'] * jnp.ones(4), {'drawn': batch['drawn']}
+    drawn = batch['drawn']
+    return params['w'] * jnp.ones_like(drawn), {'drawn': drawn}
 
   def draw(key, n):
     return {'drawn': jax.random.normal(key, (n,))}
@@ -183,9 +187,7 @@ def test_what_is_drawn_for_the_batch_has_a_key_of_its_own():
   now = state.init_state(
     lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(5), mesh=mesh
   )
-  keys = [
-    jax.random.fold_in(jax.random.fold_in(now.key, i), 4) for i in range(2)
-  ]
+  keys = [jax.random.split(jax.random.fold_in(now.key, i))[0] for i in range(2)]
   expected = [float(jax.random.normal(key, (16,)).mean()) for key in keys]
   update = step.make_step(
     loss, tx, mesh=mesh, ema_decay=0.9, accumulation=4, draw=draw
