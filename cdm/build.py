@@ -19,7 +19,7 @@ from cdm.diffusion import losses, samplers, schedules
 from cdm.models.unet import UNet
 from cdm.tasks import diffusion
 from cdm.tasks.base import Task
-from cdm.train import optimizer
+from cdm.train import optimizer, rollback
 
 SOURCES = {
   'tfds': sources.Tfds,
@@ -171,6 +171,14 @@ class Run(NamedTuple):
     keep_every_steps: checkpoints at its multiples stay for good; 0 is none.
     sample_every_steps: a grid of samples; 0 is never.
     num_samples: images on that grid; 0 is none.
+    on_divergence: 'stop', or 'rollback': go back to the last checkpoint and
+      leave out the data in between; see `train.rollback`.
+    max_rollbacks: of a run; the next divergence stops it.
+    grad_norm_leap: a gradient norm this many times its running median is
+      divergence; 0 lets it be anything finite.
+    watchdog_factor: what takes this many times its median is reported; 0
+      watches nothing. See `train.watchdog`.
+    watchdog_seconds: and at least so long.
   """
 
   batch_size: int
@@ -182,6 +190,16 @@ class Run(NamedTuple):
   keep_every_steps: int = 0
   sample_every_steps: int = 0
   num_samples: int = 0
+  on_divergence: str = 'stop'
+  max_rollbacks: int = 3
+  grad_norm_leap: float = 0.0
+  watchdog_factor: float = 10.0
+  watchdog_seconds: float = 60.0
+
+  @property
+  def rollback_limit(self):
+    """How many rollbacks the run may make."""
+    return self.max_rollbacks if self.on_divergence == 'rollback' else 0
 
 
 class Average(NamedTuple):
@@ -194,7 +212,10 @@ class Average(NamedTuple):
 def run(c):
   """-> `Run` of `c.train`. Raises ValueError naming what cannot be used."""
   built = splat('train', Run, c.train)
+  check_recovery(built)
   for key, value in built._asdict().items():
+    if Run.__annotations__[key] is not int:
+      continue
     least = 0 if key in Run._field_defaults and 'keep_ch' not in key else 1
     least = 1 if key == 'accumulation' else least
     if not isinstance(value, int) or value < least:
@@ -207,6 +228,26 @@ def run(c):
       f'config.seed is {c.seed!r}; it is a whole number from 0 to 2^32 - 1.'
     )
   return built
+
+
+def check_recovery(built):
+  """Raises ValueError if what a run does when it goes wrong makes no sense."""
+  if built.on_divergence not in rollback.POLICIES:
+    raise ValueError(
+      f'config.train.on_divergence is {built.on_divergence!r}; known are '
+      f'{list(rollback.POLICIES)}.'
+    )
+  for key, above in (('grad_norm_leap', 1), ('watchdog_factor', 1)):
+    value = getattr(built, key)
+    if not (isinstance(value, int | float) and (value == 0 or value > above)):
+      raise ValueError(
+        f'config.train.{key} is {value!r}; it is 0 (off) or above {above}.'
+      )
+  seconds = built.watchdog_seconds
+  if not (isinstance(seconds, int | float) and seconds > 0):
+    raise ValueError(
+      f'config.train.watchdog_seconds is {seconds!r}; it is above 0.'
+    )
 
 
 def average(section):

@@ -7,27 +7,36 @@ In the work directory:
                     /data   position of the data iterator after that step
                     /window sums behind the log line that was being gathered
                     /config the config that made this very checkpoint
+                    /checksums.json        of every file of the four
+                    /_CHECKPOINT_METADATA  versions of what wrote it
   checkpoints_damaged/      what could not be read, set aside, never deleted
 
 A checkpoint appears whole or not at all: it is written under a temporary name,
-in the background, and renamed when every byte is there.
+in the background, and renamed when every byte and its checksum are there.
 """
 
 import contextlib
+import ctypes
 import importlib.metadata
+import json
 import logging
 import os
 import pathlib
 import re
+import shutil
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from cdm import checksums, processes
 
 CHECKPOINTS = 'checkpoints'
 DAMAGED = 'checkpoints_damaged'
 CONFIG = 'config.json'
 _PARTIAL = '.orbax-checkpoint-tmp'
+_METADATA = '_CHECKPOINT_METADATA'  # Orbax changes it after the checksums
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +56,15 @@ class Checkpointer:
   Use as a context manager, or call `close`: saving goes on in the background.
   """
 
-  def __init__(self, workdir, *, config=None, keep=3, keep_every_steps=None):
+  def __init__(
+    self,
+    workdir,
+    *,
+    config=None,
+    keep=3,
+    keep_every_steps=None,
+    save_every_steps=None,
+  ):
     """Opens a work directory for a training run, making it if need be.
 
     Args:
@@ -55,11 +72,14 @@ class Checkpointer:
       config: JSON text, saved with every checkpoint.
       keep: how many of the newest checkpoints stay.
       keep_every_steps: checkpoints at multiples of this stay for good.
+      save_every_steps: the newest at a multiple of this stays too, whatever
+        was saved in between because the run was stopped.
 
     Raises:
       OSError: if the directory cannot be written.
     """
     _silence_orbax()
+    _return_what_is_freed()
     self._workdir = pathlib.Path(workdir).absolute()
     self._config = config
     self._failed = False
@@ -68,18 +88,29 @@ class Checkpointer:
     with self._writing('a checkpoint'):
       directory.mkdir(parents=True, exist_ok=True)
       _probe(directory)
-    for path in sorted(directory.glob(f'*{_PARTIAL}*')):
-      _log.warning(
-        'Ignoring %s: the run was killed while it was being written.', path
-      )
+      if processes.is_first():
+        _remove_half_written(directory)
+    processes.wait_for_all('half-written checkpoints are removed')
     self._manager = ocp.CheckpointManager(
       directory,
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=keep,
-        keep_period=keep_every_steps,
-        cleanup_tmp_directories=True,
+        preservation_policy=_Kept(keep, keep_every_steps, save_every_steps),
+        # Orbax would remove what was half-written in the background, and trip
+        # over it when that step is saved meanwhile.
+        cleanup_tmp_directories=False,
+        async_options=ocp.options.AsyncOptions(
+          post_finalization_callback=self._seal
+        ),
       ),
     )
+
+  def _seal(self):
+    """Adds the checksums to what is complete but for its name.
+
+    Orbax calls it in its own thread, in process 0.
+    """
+    for path in (self._workdir / CHECKPOINTS).glob(f'*{_PARTIAL}*'):
+      checksums.write(path, leave_out=(_METADATA,))
 
   def save(self, step, state, *, data_state, window=None):
     """Starts to save; the state may be donated as soon as this returns.
@@ -122,6 +153,17 @@ class Checkpointer:
     """-> step of the newest checkpoint, or None."""
     return self._manager.latest_step()
 
+  def steps(self):
+    """-> steps of the checkpoints, ascending."""
+    return sorted(self._manager.all_steps())
+
+  def forget_after(self, step):
+    """Deletes the checkpoints of later steps; they are to be made again."""
+    self.wait()
+    for later in self.steps():
+      if later > step:
+        self._manager.delete(later)
+
   def write_config(self):
     """Writes the copy of the config that people read."""
     if self._config is None or jax.process_index():
@@ -149,13 +191,22 @@ class Checkpointer:
         are checkpoints and none can be read.
     """
     damaged = {}
-    for step in sorted(self._manager.all_steps(), reverse=True):
+    for step in reversed(self.steps()):
+      path = self._workdir / CHECKPOINTS / str(step)
+      try:
+        sound = _verify(path)
+      except Exception as error:
+        damaged[step] = error
+        continue
       try:
         restored = self._restore(step, abstract_state)
       except _NOT_DAMAGE:
         raise
-      # Truncated or missing files raise anything, even a bare Exception.
+      # Without checksums, truncated or missing files raise anything, even a
+      # bare Exception.
       except Exception as error:
+        if sound:
+          raise
         damaged[step] = error
         continue
       # Only now: were the fault ours, every step would fail, none be moved.
@@ -234,6 +285,39 @@ class Checkpointer:
     self.close()
 
 
+def _return_what_is_freed():
+  """Lets glibc give large blocks back to the system as they are freed.
+
+  By itself it raises the size from which it does so with every such block,
+  then keeps the buffers of each save in the arenas of short-lived threads, and
+  memory creeps up from save to save. MALLOC_MMAP_THRESHOLD_, where set, wins.
+  """
+  if 'MALLOC_MMAP_THRESHOLD_' in os.environ:
+    return
+  m_trim_threshold, m_mmap_threshold = -1, -3  # of malloc.h
+  with contextlib.suppress(OSError, AttributeError):  # not glibc
+    libc = ctypes.CDLL('libc.so.6')
+    libc.mallopt(m_mmap_threshold, 1 << 20)
+    libc.mallopt(m_trim_threshold, 1 << 20)
+
+
+class _Kept(checkpoint_managers.PreservationPolicy):
+  """Which checkpoints stay; see Checkpointer."""
+
+  def __init__(self, newest, every, scheduled):
+    self._newest, self._every, self._scheduled = newest, every, scheduled
+
+  def should_preserve(self, checkpoints, *, context):
+    del context
+    steps = sorted(info.step for info in checkpoints)
+    kept = set(steps[-self._newest :])
+    if self._every:
+      kept |= {step for step in steps if step % self._every == 0}
+    if self._scheduled:
+      kept |= {max((s for s in steps if s % self._scheduled == 0), default=-1)}
+    return [info.step in kept for info in checkpoints]
+
+
 def _why_unwritten(error):
   """-> the system's reason if `error` is a failed write, else None."""
   if isinstance(error, OSError):
@@ -249,8 +333,53 @@ def _probe(directory):
   probe.unlink()
 
 
+def _remove_half_written(directory):
+  for path in sorted(directory.glob(f'*{_PARTIAL}*')):
+    _log.warning(
+      'Removing %s: the run was killed while it was being written.', path
+    )
+    shutil.rmtree(path)
+
+
 class _OtherModel(ValueError):
   """The checkpoint is sound, but not of this model."""
+
+
+def _verify(path):
+  """Compares a checkpoint with its checksums; the same answer everywhere.
+
+  Returns:
+    True, or False where it has none and Orbax must find out.
+
+  Raises:
+    checksums.Damaged: naming the file.
+    OSError: it cannot be read.
+  """
+  sound, error = False, None
+  if processes.is_first():  # the others would read the same files
+    try:
+      sound = _check_files(path)
+    except Exception as found:
+      error = found
+  verdict = processes.agree(2 if error else int(sound))
+  if error is not None:
+    raise error
+  if verdict == 2:
+    raise checksums.Damaged(f'process 0 found {path} damaged')
+  return bool(verdict)
+
+
+def _check_files(path):
+  try:
+    json.loads((path / _METADATA).read_text())
+  except FileNotFoundError as error:
+    raise checksums.Damaged(f'{_METADATA} is missing') from error
+  except ValueError as error:
+    raise checksums.Damaged(f'{_METADATA} cannot be read') from error
+  if checksums.check(path):
+    return True
+  _log.warning('%s has no checksums; it is read unchecked.', path)
+  return False
 
 
 # Running out of memory is not the fault of the files.
@@ -318,10 +447,11 @@ def restore_ema(workdir, abstract_params, *, step=None):
 
   Raises:
     FileNotFoundError: if there is no such checkpoint.
-    ValueError: if it holds no EMA or is of another model.
+    ValueError: if it is damaged, holds no EMA or is of another model.
   """
   _silence_orbax()
   path = _step_path(workdir, step)
+  _refuse_damaged(path)
   target = {'ema_params': jax.tree.map(_placed, abstract_params)}
   _check_model(_stored_shapes(path), _shapes(target), path)
   restore = ocp.args.PyTreeRestore(
@@ -332,6 +462,17 @@ def restore_ema(workdir, abstract_params, *, step=None):
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
     restored = reader.restore(path, args=ocp.args.Composite(state=restore))
   return restored['state']['ema_params'], int(path.name)
+
+
+def _refuse_damaged(path):
+  try:
+    _verify(path)
+  except checksums.Damaged as error:
+    raise ValueError(
+      f'The checkpoint {path} is damaged: {error}. Restore a copy of it, or '
+      'start cdm train there, which sets it aside and goes on from the one '
+      'before.'
+    ) from error
 
 
 def _placed(leaf):

@@ -8,9 +8,10 @@ import argparse
 import difflib
 import importlib
 import os
-import pathlib
 import sys
 import traceback
+
+from cdm import exits
 
 COMMANDS = {
   'train': 'train one stage, or resume it',
@@ -19,6 +20,7 @@ COMMANDS = {
   'evaluate': 'compare images with references: PSNR, SSIM, consistency',
   'prepare': 'decode, crop and resize a data set once, into shards',
   'describe': 'parameters, FLOPs, sizes and paper numbers of a config',
+  'plan': 'foretell memory, time and cost on a slice of TPUs',
   'report': 'put runs, pictures and numbers on one HTML page',
 }
 
@@ -39,7 +41,7 @@ CONFIG_PREFIX = '--config.'
 
 
 def main(argv=None):
-  """Runs `cdm ARGV`. Returns the exit code: 0, 2 for bad input, 130 stopped."""
+  """Runs `cdm ARGV`. Returns the exit code, see `exits`."""
   argv = list(sys.argv[1:] if argv is None else argv)
   try:
     argv, overrides = split_overrides(argv)
@@ -58,19 +60,17 @@ def main(argv=None):
     return module.run(args) or 0
   except KeyboardInterrupt:
     print('\ncdm: stopped by Ctrl-C.', file=sys.stderr)
-    return 130
-  except (ValueError, OSError) as error:
+    return exits.INTERRUPTED.code
+  except Exception as error:
+    ending = exits.of(error)
     # Our own complaints are whole sentences, and so is what the system says
-    # about a file; anything else keeps its traceback, because it is a fault
-    # of the program.
-    if args.debug:
+    # about a file; of anything else the traceback is wanted, here or on disk.
+    if ending is exits.FAULT:
       raise
-    if raised_by_us(error):
-      return complain(error)
-    if isinstance(error, OSError) and error.strerror:
-      where = f'{error.filename}: ' if error.filename else ''
-      return complain(f'{where}{error.strerror}.')
-    raise
+    note = getattr(error, 'annotation', None)
+    if args.debug or (ending is exits.OUT_OF_MEMORY and note is None):
+      traceback.print_exception(error)
+    return complain(exits.sentence(error), ending, note)
 
 
 def parse(argv):
@@ -185,21 +185,15 @@ class Parser(argparse.ArgumentParser):
     raise ValueError(f'{message} ({self.prog} --help explains.)')
 
 
-def raised_by_us(error):
-  """True if the innermost frame of the error lies in this package."""
-  frames = traceback.extract_tb(error.__traceback__)
-  home = pathlib.Path(__file__).resolve().parent
-  if not frames:
-    return True
-  return home in pathlib.Path(frames[-1].filename).resolve().parents
-
-
-def complain(error):
-  """Prints one error; returns the exit code of bad input."""
+def complain(error, ending=exits.BAD_INPUT, note=None):
+  """Prints one error; returns its exit code."""
   colour = sys.stderr.isatty() and 'NO_COLOR' not in os.environ
   start, end = ('\033[31m', '\033[0m') if colour else ('', '')
-  print(f'{start}cdm: error:{end} {error}', file=sys.stderr)
-  return 2
+  kind = 'error' if ending is exits.BAD_INPUT else ending.kind
+  print(f'{start}cdm: {kind}:{end} {error}', file=sys.stderr)
+  if note is not None:
+    print(f'cdm: {note}', file=sys.stderr)
+  return ending.code
 
 
 def version():

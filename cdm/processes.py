@@ -17,6 +17,8 @@ import os
 import re
 import sys
 
+from cdm import exits
+
 FLAGS = ('coordinator_address', 'num_processes', 'process_id')
 # The same three, for launchers that set variables rather than flags.
 VARIABLES = (
@@ -24,6 +26,12 @@ VARIABLES = (
   'CDM_NUM_PROCESSES',
   'CDM_PROCESS_ID',
 )
+
+
+class Apart(OSError):
+  """The processes of a run did not find each other."""
+
+  ending = exits.LOST  # another start may find them
 
 
 def arguments(parser):
@@ -67,7 +75,7 @@ def join(
 
   Raises:
     ValueError: some of the three without the others, or impossible ones.
-    OSError: the processes did not find each other.
+    Apart: the processes did not find each other.
   """
   import jax
 
@@ -162,7 +170,7 @@ def _initialize(address=None, count=None, index=None):
       coordinator_address=address, num_processes=count, process_id=index
     )
   except RuntimeError as error:
-    raise OSError(
+    raise Apart(
       'The processes of this run did not find each other: '
       f'{str(error).splitlines()[0]}. Start one on every host within five '
       'minutes, and let the coordinator be reached from all of them.'

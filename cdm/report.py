@@ -8,6 +8,7 @@ In the work directory:
 
 JSONL is the record: it is complete after any kill, and a resumed run cuts off
 what lies beyond its checkpoint, so its record equals an uninterrupted one's.
+Events cannot be cut; TensorBoard is told from which step on to forget them.
 """
 
 import collections
@@ -17,10 +18,22 @@ import json
 import math
 import os
 import pathlib
+import socket
 import sys
 import time
 
 SCALARS = 'scalars.jsonl'
+# What tells of time and machine, and differs between two runs of one config.
+CIRCUMSTANCES = (
+  'images_per_second',
+  'step_seconds',
+  'data_wait_fraction',
+  'goodput',
+  'mfu',
+  'host_memory_bytes',
+  'device_memory_bytes',
+  'device_memory_fraction',
+)
 
 
 class Reporter:
@@ -70,6 +83,8 @@ class Reporter:
       kept = [row for row in read_scalars(path) if row['step'] <= step]
       _write_atomically(path, ''.join(_line(row) for row in kept).encode())
       self._file = _open_for_append(path)
+    if self._tensorboard:
+      self._tensorboard.resume(step)
 
   def prepare(self):
     """Begins, in the background, to import what takes seconds."""
@@ -218,12 +233,14 @@ class _TensorBoard:
   training step compiles, and not at all if there is nothing to write.
   """
 
+  writers = 0  # opened by this process
+
   def __init__(self, directory, say):
     self._directory = directory
     self._say = say
     self._pool = concurrent.futures.ThreadPoolExecutor(1, 'tensorboard')
     self._pending = collections.deque()
-    self._writer = None
+    self._writer = self._new_writer = self._resumed_at = None
     self._prepared = False
 
   def prepare(self):
@@ -245,7 +262,54 @@ class _TensorBoard:
       return
     # TensorFlow would take the whole memory of every GPU it sees.
     tf.config.set_visible_devices([], 'GPU')
-    self._writer = SummaryWriter(str(self._directory))
+    self._new_writer = lambda: SummaryWriter(str(self._directory))
+
+  def resume(self, step):
+    self._submit(self._go_on_after, step)
+
+  def _go_on_after(self, step):
+    # Looked for here, after what was to be written before; a new run has
+    # nothing to forget.
+    if not any(self._directory.glob('events.out.tfevents.*')):
+      return
+    self._resumed_at = step  # told with the next event, if there is one
+    if self._writer is not None:
+      self._writer.close()
+      self._writer = None
+
+  def _forget_after(self, step):
+    """Writes what makes TensorBoard drop the events after `step`.
+
+    A file of its own, because TensorFlow's writers of today cannot write it.
+    TensorBoard reads files by name: after those of earlier starts, and before
+    the one that goes on.
+    """
+    import tensorflow as tf
+
+    now = time.time()
+    start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+    again = tf.compat.v1.Event(wall_time=now, step=step + 1, session_log=start)
+    version = tf.compat.v1.Event(wall_time=now, file_version='brain.Event:2')
+    # Twice: the first that TensorBoard ever sees is no restart to it.
+    events = (version, again, again)
+    # TensorFlow's own end with the number of the writer and `.v2`.
+    name = (
+      f'events.out.tfevents.{int(now):010d}.{socket.gethostname()}.'
+      f'{os.getpid()}.{_TensorBoard.writers}.restart'
+    )
+    with tf.io.TFRecordWriter(str(self._directory / name)) as file:
+      for event in events:
+        file.write(event.SerializeToString())
+
+  def _ready(self):
+    """-> the writer, opened when it is first needed; None without one."""
+    if self._writer is None and self._new_writer is not None:
+      if self._resumed_at is not None:
+        self._forget_after(self._resumed_at)
+        self._resumed_at = None
+      self._writer = self._new_writer()
+      _TensorBoard.writers += 1
+    return self._writer
 
   def scalars(self, step, values):
     self.prepare()
@@ -256,14 +320,16 @@ class _TensorBoard:
     self._submit(self._write_image, step, name, image.copy())
 
   def _write_scalars(self, step, values):
-    if self._writer is not None:
-      self._writer.write_scalars(step, values)
-      self._writer.flush()
+    writer = self._ready()
+    if writer is not None:
+      writer.write_scalars(step, values)
+      writer.flush()
 
   def _write_image(self, step, name, image):
-    if self._writer is not None:
-      self._writer.write_images(step, {name: image})
-      self._writer.flush()
+    writer = self._ready()
+    if writer is not None:
+      writer.write_images(step, {name: image})
+      writer.flush()
 
   def _submit(self, work, *args):
     while self._pending and self._pending[0].done():

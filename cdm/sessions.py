@@ -6,29 +6,50 @@ import resource
 import sys
 import time
 
+from cdm import processes
+
 FILE = 'sessions.jsonl'
 
 
 class Session:
   """Times a block of work and writes one line when it ends, however it ends.
 
-  Use as a context manager; put further facts into `facts` meanwhile.
+  Use as a context manager; put further facts into `facts` meanwhile. `forget`
+  makes it leave no line.
   """
 
   def __init__(self, folder, what):
     """folder: must exist when the block ends; what: name of the work."""
     self._path = pathlib.Path(folder) / FILE
+    self._wanted = True
     self.facts = {'what': what}
 
   def __enter__(self):
     self._start = time.monotonic()
     return self
 
-  def __exit__(self, *_):
+  def forget(self):
+    """Leaves no line: the work was refused before it began."""
+    self._wanted = False
+
+  def __exit__(self, _, error, __):
+    if not self._wanted or not processes.is_first():
+      return
     self.facts['seconds'] = round(time.monotonic() - self._start, 3)
     self.facts['peak_host_bytes'] = peak_host_bytes()
-    with open(self._path, 'a') as file:
-      file.write(json.dumps(self.facts) + '\n')
+    try:
+      _append(self._path, json.dumps(self.facts) + '\n')
+    except OSError:
+      if error is None:
+        raise  # else what ended the work is what must be told
+
+
+def _append(path, line):
+  """Adds a line after the last complete one."""
+  with open(path, 'ab+') as file:
+    file.seek(0)
+    file.truncate(file.read().rfind(b'\n') + 1)  # a kill may have torn one
+    file.write(line.encode())
 
 
 def peak_host_bytes():

@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import os
+import sys
 
 import jax
 import numpy as np
@@ -14,53 +15,82 @@ from cdm import (
   checkpoint,
   conditioning,
   config,
+  exits,
+  failures,
+  gauges,
   images,
+  processes,
   program,
   report,
   restore,
   sessions,
   sharding,
 )
-from cdm.train import loop
+from cdm.train import loop, rollback, watchdog
+from cdm.train.stop import Stop
 
 GRID_COLUMNS = 8
 
 
-def train(c, workdir):
+def train(c, workdir, *, stop=None):
   """Trains to `c.train.num_steps`, continuing what `workdir` holds.
+
+  How the session ended is added to WORKDIR/sessions.jsonl, with the traceback
+  of an error below WORKDIR/failures. A start that is refused for what it was
+  given leaves no trace.
 
   Args:
     c: ConfigDict of one stage.
     workdir: pathlib.Path of the run.
+    stop: train.stop.Stop that is listening already, or None.
 
   Returns:
-    Exit code: 0 when complete, 130 or 143 when stopped by a signal.
+    Exit code: 0 when complete, 75 when preempted, 130 after Ctrl-C.
 
   Raises:
     ValueError: the config, the data or the checkpoint cannot be used.
-    window.Diverged: the loss is no longer finite.
+    window.Diverged: the loss is no longer finite, or leapt.
+    exits.DataError: the data could not be read.
     OSError: workdir cannot be written.
   """
-  made = program.assemble(c)
-  built, schedule, mesh = made.built, made.schedule, made.mesh
-  source = build.source(c.train_data)
-  check_labels(c, built.net, source)
-  rehearse(c, built, made.state.params)
-  draw_samples = sampler(c, made)
-  tell_changes(c, workdir)
+  with sessions.Session(workdir, 'train') as session:
+    run = _Run(c, workdir, session)
+    try:
+      with Stop() if stop is None else stop as asked:
+        ending = run.start_to_end(asked)
+    except BaseException as error:
+      run.ended(exits.of(error), error)
+      raise
+    finally:
+      run.close()
+    run.ended(ending)
+  return ending.code
 
-  with (
-    report.Reporter(workdir, active=jax.process_index() == 0) as reporter,
-    sessions.Session(workdir, 'train'),
-    checkpoint.Checkpointer(
-      workdir,
-      config=config.to_json(c),
-      keep=schedule.keep_checkpoints,
-      keep_every_steps=schedule.keep_every_steps or None,
-    ) as checkpointer,
-  ):
-    introduce(reporter, c, built, made.state.params, source, mesh)
-    iterator = Labelled(
+
+class _Run:
+  """One session of training, and the record of how it went."""
+
+  def __init__(self, c, workdir, session):
+    self._c, self._workdir, self._session = c, workdir, session
+    self._begun = False  # writing into the work directory is wanted
+    self._watch = self._iterator = None
+
+  def close(self):
+    """Ends the threads or processes that read."""
+    if self._iterator is not None:
+      self._iterator.close()
+
+  def start_to_end(self, stop):
+    """Trains. -> exits.Ending."""
+    c, workdir = self._c, self._workdir
+    made = program.assemble(c)
+    built, schedule, mesh = made.built, made.schedule, made.mesh
+    source = build.source(c.train_data)
+    check_labels(c, built.net, source)
+    rehearse(c, built, made.state.params)
+    draw_samples = sampler(c, made)
+    tell_changes(c, workdir)
+    iterator = self._iterator = Labelled(
       build.iterator(
         c,
         source,
@@ -70,32 +100,99 @@ def train(c, workdir):
       built.net.num_classes,
       before_resuming=lambda: check_classes(workdir, source),
     )
-    state, window = loop.start(
-      built.task.init,
-      made.tx,
-      key=made.key,
-      abstract=made.state,
-      checkpointer=checkpointer,
-      iterator=iterator,
-      reporter=reporter,
-    )
-    # Not before: a start that was refused must leave the run as it is.
-    write_classes(workdir, source)
-    outcome = loop.train(
-      state=state,
-      step=made.step,
-      iterator=iterator,
-      mesh=mesh,
-      checkpointer=checkpointer,
-      reporter=reporter,
-      num_steps=schedule.num_steps,
-      log_every_steps=schedule.log_every_steps,
-      save_every_steps=schedule.save_every_steps,
-      sample_every_steps=schedule.sample_every_steps,
-      draw_samples=draw_samples,
-      window=window,
-    )
-  return outcome.exit_code
+    if not checkpoint.complete_steps(workdir):
+      iterator.look()
+
+    with (
+      report.Reporter(workdir, active=processes.is_first()) as reporter,
+      checkpoint.Checkpointer(
+        workdir,
+        config=config.to_json(c),
+        keep=schedule.keep_checkpoints,
+        keep_every_steps=schedule.keep_every_steps or None,
+        save_every_steps=schedule.save_every_steps,
+      ) as checkpointer,
+    ):
+      introduce(reporter, c, built, made.state.params, source, mesh)
+      rollbacks = rollback.Rollbacks(
+        workdir,
+        limit=schedule.rollback_limit,
+        active=processes.is_first(),
+      )
+      state, window = loop.start(
+        built.task.init,
+        made.tx,
+        key=made.key,
+        abstract=made.state,
+        checkpointer=checkpointer,
+        iterator=iterator,
+        reporter=reporter,
+        rollbacks=rollbacks,
+        grad_norm_leap=schedule.grad_norm_leap,
+      )
+      # Not before: a start that was refused must leave the run as it is.
+      self._begun = True
+      self._session.facts['first_step'] = int(state.step)
+      write_classes(workdir, source)
+      self._watch = watchdog.Watchdog(
+        factor=schedule.watchdog_factor,
+        seconds=schedule.watchdog_seconds,
+        report=lambda text, hangs: tell_hang(reporter, workdir, text, hangs),
+      )
+      outcome = loop.train(
+        state=state,
+        step=made.step,
+        iterator=iterator,
+        mesh=mesh,
+        checkpointer=checkpointer,
+        reporter=reporter,
+        num_steps=schedule.num_steps,
+        log_every_steps=schedule.log_every_steps,
+        save_every_steps=schedule.save_every_steps,
+        sample_every_steps=schedule.sample_every_steps,
+        draw_samples=draw_samples,
+        window=window,
+        stop=stop,
+        rollbacks=rollbacks,
+        grad_norm_leap=schedule.grad_norm_leap,
+        watch=self._watch,
+        gauges=gauges.make(built, c.pipeline.image_size, mesh),
+      )
+      self._session.facts['last_step'] = outcome.step
+    # Launchers end what is left when the first is gone: none may be saving.
+    processes.wait_for_all('the end of training')
+    return outcome.ending
+
+  def ended(self, ending, error=None):
+    """Records how the session ended, unless its start was refused."""
+    refused = ending is exits.BAD_INPUT and not self._begun
+    if refused or not processes.is_first():
+      self._session.forget()
+      return
+    self._session.facts |= {'ended': ending.kind, 'exit_code': ending.code}
+    if error is None:
+      return
+    last = 'before the first step'
+    if self._watch is not None:
+      self._session.facts['last_step'] = self._watch.step
+      last = f'after step {self._watch.step}'
+    text = f'{ending.kind}, {last}\n\n{failures.whole_traceback(error)}'
+    path = failures.keep(self._workdir, ending.kind.replace(' ', '-'), text)
+    where = f'; the whole traceback: {path}' if path else ''
+    exits.annotate(error, f'{ending.kind}, {last}{where}')
+
+
+def tell_hang(reporter, workdir, text, hangs):
+  """Says what the watchdog found, with stacks where something hangs."""
+  if not hangs:
+    reporter.say(text)
+    return
+  stacks = failures.stacks()
+  path = None
+  if processes.is_first():
+    path = failures.keep(workdir, 'watchdog', f'{text}\n\n{stacks}')
+  reporter.say(f'{text}. Stacks of all threads{f" ({path})" if path else ""}:')
+  print(stacks, file=sys.stderr, flush=True)
 
 
 def rehearse(c, built, params):
@@ -138,16 +235,39 @@ class Labelled:
     """
     self._batches, self._num_classes = batches, num_classes
     self._before_resuming = before_resuming
+    self._seen = None  # a batch that was looked at and not yet given
     self.get_state = batches.get_state
+
+  def close(self):
+    """Ends the threads or processes that read."""
+    self._batches.close()
+
+  def look(self):
+    """Reads the first batch now, so that bad input is refused at the start.
+
+    Raises:
+      ValueError: if it cannot be what the config wants.
+      exits.DataError: if it cannot be read.
+    """
+    try:
+      self._seen = next(self)
+    except Exception as error:
+      if exits.of(error) is exits.BAD_INPUT and isinstance(error, ValueError):
+        raise
+      raise exits.unread('The first batch could not be read', error) from error
 
   def set_state(self, state):
     self._before_resuming()
+    self._seen = None
     self._batches.set_state(state)
 
   def __iter__(self):
     return self
 
   def __next__(self):
+    if self._seen is not None:
+      batch, self._seen = self._seen, None
+      return batch
     batch = next(self._batches)
     label, n = batch['label'], self._num_classes
     if n is not None and not (0 <= label.min() and label.max() < n):

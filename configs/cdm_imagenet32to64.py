@@ -143,6 +143,12 @@ def get_config():
     keep_every_steps=100_000,
     sample_every_steps=20_000,
     num_samples=16,
+    # What follows is ours.
+    on_divergence='stop',  # or 'rollback', so many times
+    max_rollbacks=3,
+    grad_norm_leap=0.0,  # times its median; 0 is off
+    watchdog_factor=10.0,  # times the median, and
+    watchdog_seconds=60.0,  # at least
   )
 
   c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())

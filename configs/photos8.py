@@ -152,6 +152,12 @@ def get_config():
     keep_every_steps=0,  # none besides
     sample_every_steps=400,
     num_samples=24,
+    # What follows is ours.
+    on_divergence='stop',  # or 'rollback', so many times
+    max_rollbacks=3,
+    grad_norm_leap=0.0,  # times its median; 0 is off
+    watchdog_factor=10.0,  # times the median, and
+    watchdog_seconds=60.0,  # at least
   )
 
   c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())

@@ -34,7 +34,6 @@ SMALL = {
   'train.save_every_steps': 2,
   'train.sample_every_steps': 4,
 }
-TIMING = ('images_per_second', 'step_seconds', 'data_wait_fraction')
 
 
 def cdm(*words):
@@ -141,6 +140,6 @@ def array(leaf):
 def record(workdir):
   """-> the scalars of a run, but for those that tell the time."""
   return [
-    {k: v for k, v in row.items() if k not in TIMING}
+    {k: v for k, v in row.items() if k not in report.CIRCUMSTANCES}
     for row in report.read_scalars(pathlib.Path(workdir) / report.SCALARS)
   ]

@@ -2,8 +2,11 @@
 
 import logging
 import os
+import re
 import resource
 import shutil
+import subprocess
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -203,18 +206,58 @@ def test_a_half_written_checkpoint_is_named_and_ignored(tmp_path, caplog):
   assert read(tmp_path).step == 3
 
 
-def truncate(path):
-  """Halves every file that holds values."""
-  for file in path.rglob('d/*'):
-    with open(file, 'r+b') as f:
-      f.truncate(file.stat().st_size // 2)
+def values(path):
+  """The largest file with values of the state."""
+  return max(path.glob('state/**/d/*'), key=lambda file: file.stat().st_size)
 
 
+def truncate(file):
+  with open(file, 'r+b') as f:
+    f.truncate(file.stat().st_size // 2)
+
+
+def flip(file, where=0.5):
+  """Turns one bit of a file over."""
+  content = bytearray(file.read_bytes())
+  content[int(where * len(content))] ^= 1
+  file.write_bytes(content)
+
+
+# What happens to the newest checkpoint -> what the run says of it.
 DAMAGES = {
-  'values': lambda path: truncate(path / 'state'),
-  'state': lambda path: shutil.rmtree(path / 'state'),
-  'metadata': lambda path: (path / 'state' / '_METADATA').write_text('{"tr'),
-  'position': lambda path: shutil.rmtree(path / 'data'),
+  'values cut off': (
+    lambda p: truncate(values(p)),
+    r'\S+/d/\w+ has \d+ bytes of',
+  ),
+  'values empty': (lambda p: values(p).write_bytes(b''), r'\S+ has 0 bytes of'),
+  'values lost': (lambda p: values(p).unlink(), r'\S+/d/\w+ is missing'),
+  'values flipped': (
+    lambda p: flip(values(p)),
+    r'\S+/d/\w+ is not what was writ',
+  ),
+  'state lost': (lambda p: shutil.rmtree(p / 'state'), r'state/\S+ is missing'),
+  'metadata garbage': (
+    lambda p: (p / 'state' / '_METADATA').write_text('{"tr'),
+    r'state/_METADATA has 4 bytes',
+  ),
+  'position lost': (lambda p: shutil.rmtree(p / 'data'), r'data/\S+ is miss'),
+  'position flipped': (
+    lambda p: flip(p / 'data' / 'metadata'),
+    r'data/metadata is not what was written',
+  ),
+  'config flipped': (lambda p: flip(p / 'config' / 'metadata'), r'config/meta'),
+  'commit lost': (
+    lambda p: (p / '_CHECKPOINT_METADATA').unlink(),
+    r'_CHECKPOINT_METADATA is missing',
+  ),
+  'checksums garbage': (
+    lambda p: (p / 'checksums.json').write_text('[]'),
+    r'checksums.json cannot be read',
+  ),
+  'nothing left': (
+    lambda p: (shutil.rmtree(p), p.mkdir()),
+    r'_CHECKPOINT_METADATA is missing',
+  ),
 }
 
 
@@ -230,22 +273,80 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
   tmp_path, damage, caplog
 ):
   write(tmp_path, [2, 3])
-  DAMAGES[damage](tmp_path / 'checkpoints' / '3')
+  happens, told = DAMAGES[damage]
+  happens(tmp_path / 'checkpoints' / '3')
   with caplog.at_level(logging.WARNING):
     found = read(tmp_path)
+  assert re.search(rf'of step 3 is damaged \(Damaged: {told}', caplog.text)
   assert found.step == 2
   tiny.assert_same(found.state, made(seed=2).replace(step=jnp.int32(2)))
-  assert 'The checkpoint of step 3 is damaged' in caplog.text
   assert (tmp_path / 'checkpoints_damaged' / '3').is_dir()
   write(tmp_path, [3])
   assert read(tmp_path).step == 3
+
+
+@pytest.mark.parametrize('damage', ['values flipped', 'values cut off'])
+def test_nothing_is_drawn_from_a_damaged_checkpoint(tmp_path, damage):
+  write(tmp_path, [2, 3])
+  happens, told = DAMAGES[damage]
+  happens(tmp_path / 'checkpoints' / '3')
+  shapes = jax.eval_shape(tiny.init, jax.random.key(0))
+  with pytest.raises(ValueError, match=f'3 is damaged: .*{told}.*start cdm tr'):
+    checkpoint.restore_ema(tmp_path, shapes)
+  assert checkpoint.restore_ema(tmp_path, shapes, step=2)[1] == 2
+
+
+@abandoned_reads
+@pytest.mark.parametrize('damage', ['values cut off', 'state lost', None])
+def test_without_checksums_orbax_must_find_the_damage(tmp_path, damage, caplog):
+  write(tmp_path, [2, 3])
+  newest = tmp_path / 'checkpoints' / '3'
+  (newest / 'checksums.json').unlink()
+  if damage:
+    # All of them: Orbax keeps the values of small arrays twice.
+    for file in newest.glob('state/**/d/*'):
+      truncate(file)
+  with caplog.at_level(logging.WARNING):
+    assert read(tmp_path).step == (2 if damage else 3)
+  assert '3 has no checksums; it is read unchecked' in caplog.text
+
+
+def test_a_sound_checkpoint_is_not_set_aside_for_a_fault_of_ours(tmp_path):
+  write(tmp_path, [2, 3])
+  with checkpoint.Checkpointer(tmp_path) as saver:
+    with mock.patch.object(saver, '_restore', side_effect=KeyError('bug')):
+      with pytest.raises(KeyError, match='bug'):
+        saver.restore_latest(abstract())
+  assert checkpoint.complete_steps(tmp_path) == [2, 3]
+
+
+def test_the_last_scheduled_checkpoint_stays_however_often_a_run_is_stopped(
+  tmp_path,
+):
+  with checkpoint.Checkpointer(
+    tmp_path, keep=1, keep_every_steps=10, save_every_steps=4
+  ) as saver:
+    for step in (4, 8, 9, 10, 11):
+      saver.save(step, made(), data_state={})
+  assert checkpoint.complete_steps(tmp_path) == [8, 10, 11]
+
+
+def test_later_checkpoints_can_be_forgotten_and_made_again(tmp_path):
+  with checkpoint.Checkpointer(tmp_path, keep=9) as saver:
+    for step in (2, 4, 5):
+      saver.save(step, made(seed=step), data_state={})
+    saver.forget_after(2)
+    assert saver.steps() == [2]
+    saver.save(4, made(seed=7), data_state={})
+  assert checkpoint.complete_steps(tmp_path) == [2, 4]
+  tiny.assert_same(read(tmp_path).state, made(seed=7))
 
 
 @abandoned_reads
 def test_if_none_can_be_read_nothing_is_moved_or_forgotten(tmp_path):
   write(tmp_path, [2, 3])
   for step in (2, 3):
-    truncate(tmp_path / 'checkpoints' / str(step) / 'state')
+    truncate(values(tmp_path / 'checkpoints' / str(step)))
   with pytest.raises(ValueError, match='No checkpoint of .* can be read'):
     read(tmp_path)
   assert checkpoint.complete_steps(tmp_path) == [2, 3]
@@ -281,6 +382,37 @@ def test_a_full_disk_is_one_clear_error_and_spares_older_checkpoints(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
   assert caplog.text == ''  # Orbax would tell it six times
   assert read(tmp_path).step == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A file system of its own, of one megabyte."""
+  place = tmp_path / 'disk'
+  place.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(place)]
+  if os.getuid() or not shutil.which('mount'):
+    pytest.skip('only root mounts a file system')
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('mounting is not allowed here')
+  yield place
+  subprocess.run(['umount', '-l', str(place)], check=True)
+
+
+@abandoned_reads
+def test_a_disk_that_is_really_full_spares_older_checkpoints(small_disk):
+  write(small_disk, [2])
+  (small_disk / 'ballast').write_bytes(b'x' * 100)
+  free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
+  (small_disk / 'ballast').write_bytes(b'x' * (free - 16_384))
+  message = (
+    r'Cannot write the checkpoint of step 3 in .*No space left.*\[2\] are'
+  )
+  with pytest.raises(OSError, match=message):
+    write(small_disk, [3])
+  assert read(small_disk).step == 2
+  os.remove(small_disk / 'ballast')
+  write(small_disk, [3])
+  assert read(small_disk).step == 3
 
 
 def test_a_checkpoint_tells_the_versions_that_made_it(tmp_path):

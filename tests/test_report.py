@@ -146,6 +146,43 @@ def test_tensorboard_shows_the_same_numbers_and_pictures(tmp_path):
   np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), image)
 
 
+def test_tensorboard_forgets_what_a_restart_undid(tmp_path):
+  """Steps 4 and 5 come twice; the second time counts, and 6 is gone."""
+  pytest.importorskip('tensorflow')
+  from tensorboard.backend.event_processing import plugin_event_accumulator
+  from tensorboard.util import tensor_util
+
+  for start, end in ((1, 6), (4, 5)):
+    with report.Reporter(tmp_path, quiet=True) as reporter:
+      reporter.resume(start - 1)
+      for step in range(start, end + 1):
+        reporter.scalars(step, {'loss': 10 * start + step})
+  seen = plugin_event_accumulator.EventAccumulator(
+    str(tmp_path / 'tensorboard')
+  )
+  seen.Reload()
+  assert [
+    (event.step, float(tensor_util.make_ndarray(event.tensor_proto)))
+    for event in seen.Tensors('loss')
+  ] == [(1, 11), (2, 12), (3, 13), (4, 44), (5, 45)]
+
+
+def test_a_rollback_is_forgotten_by_tensorboard_too(tmp_path):
+  pytest.importorskip('tensorflow')
+  from tensorboard.backend.event_processing import plugin_event_accumulator
+
+  with report.Reporter(tmp_path, quiet=True) as reporter:
+    for step in (1, 2, 3):
+      reporter.scalars(step, {'loss': 1.0})
+    reporter.resume(1)
+    reporter.scalars(2, {'loss': 2.0})
+  seen = plugin_event_accumulator.EventAccumulator(
+    str(tmp_path / 'tensorboard')
+  )
+  seen.Reload()
+  assert [event.step for event in seen.Tensors('loss')] == [1, 2]
+
+
 def test_without_tensorflow_one_line_says_so_and_the_rest_goes_on(
   tmp_path, monkeypatch
 ):

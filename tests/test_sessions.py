@@ -29,6 +29,31 @@ def test_a_session_that_fails_is_counted_too(tmp_path):
   assert sessions.total(tmp_path) is not None
 
 
+def test_a_line_torn_by_a_kill_does_not_spoil_the_next(tmp_path):
+  with sessions.Session(tmp_path, 'first'):
+    pass
+  with open(tmp_path / sessions.FILE, 'a') as file:
+    file.write('{"what": "tor')
+  with sessions.Session(tmp_path, 'second'):
+    pass
+  lines = (tmp_path / sessions.FILE).read_text().splitlines()
+  assert [json.loads(line)['what'] for line in lines] == ['first', 'second']
+
+
+def test_what_was_refused_leaves_no_line(tmp_path):
+  with sessions.Session(tmp_path, 'work') as session:
+    session.forget()
+  assert not any(tmp_path.iterdir())
+
+
+def test_a_line_that_cannot_be_written_does_not_hide_the_error(tmp_path):
+  with pytest.raises(KeyError), sessions.Session(tmp_path / 'no', 'work'):
+    raise KeyError
+  with pytest.raises(FileNotFoundError):
+    with sessions.Session(tmp_path / 'no', 'work'):
+      pass
+
+
 def test_the_peak_is_in_bytes(tmp_path):
   """An interpreter with NumPy holds more than 10 MB and less than 1 TB."""
   before = sessions.peak_host_bytes()

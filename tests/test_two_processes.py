@@ -8,9 +8,11 @@ copy in each, so a checkpoint crosses layouts on the way.
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import house
 import numpy as np
@@ -18,7 +20,7 @@ import pytest
 from house import record, state
 from PIL import Image
 
-from cdm import processes
+from cdm import checkpoint, exits, processes
 
 # As in test_mesh: sums are taken in another order.
 RTOL = 2e-3
@@ -34,12 +36,11 @@ for words in json.loads(sys.argv[1]):
 """
 
 
-def together(*commands, timeout=300):
-  """Runs commands in two processes. Returns the output of each.
+def begin(*commands):
+  """Starts commands in two processes. Returns both, as subprocess.Popen.
 
   Args:
     *commands: lists of words of `cdm`, one after the other.
-    timeout: seconds.
   """
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
@@ -54,7 +55,7 @@ def together(*commands, timeout=300):
     'CDM_NUM_PROCESSES': '2',
   }
   words = json.dumps([[str(word) for word in c] for c in commands])
-  running = [
+  return [
     subprocess.Popen(
       [sys.executable, '-c', RANK, words],
       env=environment | {'CDM_PROCESS_ID': str(rank)},
@@ -64,14 +65,23 @@ def together(*commands, timeout=300):
     )
     for rank in range(2)
   ]
+
+
+def end(running, code, timeout=300):
+  """Waits, seconds, for processes to end with a code. Returns their outputs."""
   try:
     outputs = [process.communicate(timeout=timeout)[0] for process in running]
   finally:
     for process in running:
       process.kill()
   for process, output in zip(running, outputs, strict=True):
-    assert process.returncode == 0, output[-3000:]
+    assert process.returncode == code, output[-3000:]
   return outputs
+
+
+def together(*commands):
+  """Runs commands in two processes. Returns the output of each."""
+  return end(begin(*commands), 0)
 
 
 def training(workdir, **overrides):
@@ -177,6 +187,21 @@ def test_they_score_as_one_does(two):
   )
   assert mine == expected
   assert mine['n'] == SAMPLES
+
+
+def test_one_that_is_preempted_stops_all_at_one_step(tmp_path):
+  """SIGTERM to the second; both save the same step and say 75."""
+  endless = {'train__num_steps': 10**6, 'train__save_every_steps': 10**6}
+  running = begin(training(tmp_path, **endless))
+  while not (tmp_path / 'scalars.jsonl').exists() or not record(tmp_path):
+    assert [process.poll() for process in running] == [None, None]
+    time.sleep(0.1)
+  running[1].send_signal(signal.SIGTERM)
+  first, _ = end(running, exits.PREEMPTED.code)
+  (step,) = checkpoint.complete_steps(tmp_path)
+  assert f'preempted: stopped after step {step} of 1000000' in first or (
+    f'SIGTERM: stopped after step {step} of 1000000' in first
+  )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """`cdm prepare`: decodes, crops and resizes a data set once."""
 
+import re
+
 DESCRIPTION = """\
 Decode, crop and resize a data set once and write it as ArrayRecord shards,
 with an index and a fingerprint of the recipe. Training on the shards gives
@@ -96,7 +98,10 @@ def source_section(text, data_dir):
   if not text.startswith('tfds:'):
     return {'kind': 'folder', 'path': text}
   _, _, rest = text.partition(':')
-  name, _, split = rest.rpartition(':')
+  # The last colon but for those of a slice, as in train[:9].
+  outside = re.sub(r'\[[^\]]*\]', lambda m: ' ' * len(m[0]), rest)
+  cut = max(outside.rfind(':'), 0)
+  name, split = rest[:cut], rest[cut + 1 :]
   if not name:
     raise ValueError(
       f'--source={text} names no split; write tfds:NAME:SPLIT, for example '

@@ -4,10 +4,12 @@ from cdm import processes
 
 DESCRIPTION = """\
 Train one stage of a cascade. If WORKDIR holds a checkpoint, training continues
-from it, bit for bit as if it had never stopped. Ctrl-C saves and ends.
+from it, bit for bit as if it had never stopped. Ctrl-C and SIGTERM finish the
+step, save and end; a second one ends at once.
 
 Writes into WORKDIR: checkpoints/, config.json, scalars.jsonl, tensorboard/,
-grids/ (samples at fixed seeds) and classes.json.
+grids/ (samples at fixed seeds), classes.json, sessions.jsonl (how each start
+ended), failures/ (tracebacks) and rollbacks.json (data that was left out).
 """
 EPILOG = """\
 examples:
@@ -16,7 +18,15 @@ examples:
       --config.train_data.path=/data/ffhq --config.train.batch_size=64
 
 exit codes:
-  0 the run is complete, 2 bad input, 3 not finite, 130 Ctrl-C, 143 SIGTERM
+  0   the run is complete
+  1   a fault of the program
+  2   bad input: config, data set, work directory, or a full disk
+  3   the loss or the gradient is not finite, or the gradient leapt
+  4   data error: reading, decoding or a worker process failed
+  5   out of memory, of the device or of the host
+  75  preempted (SIGTERM): saved; start the same command again
+  76  lost the other processes of the run; start it again
+  130 Ctrl-C: saved
 """
 
 
@@ -34,17 +44,20 @@ def arguments(parser):
 
 def run(args):
   """Trains. Returns the exit code."""
-  import pathlib
-  import sys
+  # Listens before the imports, which take seconds: whoever is preempted while
+  # starting is preempted, and no failure.
+  from cdm.train.stop import Stop
 
-  from cdm import config, training
-  from cdm.train import loop, window
+  with Stop() as stop:
+    import pathlib
 
-  processes.join(args.coordinator_address, args.num_processes, args.process_id)
-  loaded = config.load(args.config, args.overrides)
-  loop.enable_compilation_cache()
-  try:
-    return training.train(loaded, pathlib.Path(args.workdir))
-  except window.Diverged as error:
-    print(f'cdm: error: {error}', file=sys.stderr)
-    return 3
+    from cdm import config, training
+    from cdm.train import loop
+
+    processes.join(
+      args.coordinator_address, args.num_processes, args.process_id
+    )
+    stop.agree()
+    loaded = config.load(args.config, args.overrides)
+    loop.enable_compilation_cache()
+    return training.train(loaded, pathlib.Path(args.workdir), stop=stop)

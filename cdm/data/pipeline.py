@@ -168,6 +168,8 @@ class Batches:
     batch = next(self._running[0])
     self._skips.add(batch.pop('tried'), batch.pop('skipped'))
     self._position += self._part.global_size
+    if not self._worker_count:
+      return batch
     # Copied, because arrays of worker processes lie in shared memory that goes
     # with them.
     return {key: np.array(value) for key, value in batch.items()}
@@ -282,7 +284,10 @@ class _Load:
     valid = np.array([self._end is None or p < self._end for p in positions])
     if not self._pad:
       positions = [p for p, keep in zip(positions, valid, strict=True) if keep]
-    loaded = [self._read(p) for p in positions]
+    # Drawn all at once, as one image takes the code of the other's draw out of
+    # the core's cache.
+    drawn = [self._read.draw(p) for p in positions]
+    loaded = [self._read(*what) for what in drawn]
     size = self._read.image_size
     images = [element['image'] for element, _, _ in loaded]
     batch = {
@@ -307,11 +312,15 @@ class _Read:
     self._max_skip_fraction = max_skip_fraction
     self.image_size = fit['size']
 
-  def __call__(self, position):
-    """-> (element, number of records tried, [(kind, name, reason), ...])."""
+  def draw(self, position):
+    """-> (record, whether to flip it, generator of what else is drawn)."""
     rng = np.random.default_rng((self._seed, position))
     flip = self._flip and rng.random() < 0.5
-    record, skips = int(self._records[position]), []
+    return int(self._records[position]), flip, rng
+
+  def __call__(self, record, flip, rng):
+    """-> (element, number of records tried, [(kind, name, reason), ...])."""
+    skips = []
     while True:
       element, skip = self._try(record)
       if element is not None:
@@ -321,7 +330,7 @@ class _Read:
       record = int(rng.integers(len(self._source)))
     image = transforms.fit(element['image'], rng=rng, **self._fit)
     if flip:
-      image = image[:, ::-1]
+      image = transforms.mirror(image)
     element = {'image': image, 'label': element['label']}
     return element, len(skips) + 1, skips
 

@@ -179,7 +179,8 @@ def _trips(line, computations):
 def _collective(line, match, computation, turns, devices):
   kind, start = match[2], match[3]
   group = _group(line, devices)
-  size = bytes_of(line[: match.start()].partition(' = ')[2])
+  shape = line[: match.start()].partition(' = ')[2]
+  size = bytes_of(shape.replace('u32[]', ''))  # tokens of a start
   if start and kind == 'all-gather':  # (what goes in, what comes out)
     size = size * group // (group + 1)
   elif start and kind == 'collective-permute':

@@ -6,6 +6,7 @@ it but where a line is logged or a checkpoint is saved.
 
 import contextlib
 import copy
+import gc
 import os
 import pathlib
 import queue
@@ -16,9 +17,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from cdm import report, sharding
+from cdm import exits, report, sharding
+from cdm.train import watchdog
 from cdm.train.state import make_state
-from cdm.train.window import Window
+from cdm.train.stop import Stop
+from cdm.train.window import Diverged, Window
 
 # Batches read ahead of the step, already on the device.
 PREFETCH = 2
@@ -29,12 +32,12 @@ class Outcome(NamedTuple):
 
   state: Any
   step: int
-  signum: int | None  # of the signal that stopped it
+  ending: exits.Ending
 
   @property
   def exit_code(self):
-    """0 if the run is complete; 130 after Ctrl-C, 143 after SIGTERM."""
-    return 0 if self.signum is None else 128 + self.signum
+    """0 if the run is complete, 130 after Ctrl-C, 75 if preempted."""
+    return self.ending.code
 
 
 def enable_compilation_cache(path=None):
@@ -42,7 +45,8 @@ def enable_compilation_cache(path=None):
 
   Args:
     path: directory; by default `cdm/xla` in the user's cache directory. The
-      variable JAX_COMPILATION_CACHE_DIR, where set, wins.
+      variable JAX_COMPILATION_CACHE_DIR, where set, wins, as does
+      JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS.
 
   Returns:
     The directory in use.
@@ -51,23 +55,37 @@ def enable_compilation_cache(path=None):
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   path = pathlib.Path(given or path or pathlib.Path(home) / 'cdm' / 'xla')
   jax.config.update('jax_compilation_cache_dir', str(path))
-  # Programs that compile faster than this are not worth a file.
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+    # Programs that compile faster than this are not worth a file.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   return path
 
 
-def start(init, tx, *, key, abstract, checkpointer, iterator, reporter):
+def start(
+  init,
+  tx,
+  *,
+  key,
+  abstract,
+  checkpointer,
+  iterator,
+  reporter,
+  rollbacks=None,
+  grad_norm_leap=0.0,
+):
   """Begins a run, or continues it if its work directory has a checkpoint.
 
   Args:
     init: key -> params.
     tx: optimizer.Optimizer.
     key: typed key of the run; a continued run keeps its own.
-    abstract: the state's shapes and places, see state.placed.
+    abstract: the state's shapes and places, see sharding.placed.
     checkpointer: checkpoint.Checkpointer.
     iterator: data iterator with get_state and set_state; it is moved to where
-      the checkpoint left it.
+      the checkpoint left it, or to where a rollback to it went on.
     reporter: report.Reporter; its record is cut back to the checkpoint.
+    rollbacks: rollback.Rollbacks of the work directory, or None.
+    grad_norm_leap: see window.Window.
 
   Returns:
     (TrainState on the mesh, Window): what `train` takes.
@@ -75,12 +93,16 @@ def start(init, tx, *, key, abstract, checkpointer, iterator, reporter):
   restored = checkpointer.restore_latest(abstract)
   if restored is None:
     state, step = make_state(init, tx, key=key, abstract=abstract), 0
-    window = Window()
+    window = Window(leap=grad_norm_leap)
   else:
     state, step = restored.state, restored.step
-    window = Window(restored.window)
-    iterator.set_state(restored.data_state)
+    window = Window(restored.window, leap=grad_norm_leap)
+    skipped = rollbacks.position(step) if rollbacks is not None else None
+    iterator.set_state(skipped or restored.data_state)
     reporter.say(f'continuing from the checkpoint of step {step}')
+  # Not before: a start that was refused must leave the run as it is.
+  if rollbacks is not None:
+    rollbacks.resume(step)
   reporter.resume(step)
   checkpointer.write_config()
   return state, window
@@ -103,6 +125,10 @@ def train(
   evaluate=None,
   window=None,
   stop=None,
+  rollbacks=None,
+  grad_norm_leap=0.0,
+  watch=None,
+  gauges=None,
 ):
   """Trains from state.step to num_steps, or until asked to stop.
 
@@ -126,139 +152,261 @@ def train(
     evaluate_every_steps: an evaluation; one more at the end. 0 for none.
     evaluate: ema_params -> {name: number}.
     window: Window of a continued run.
-    stop: Stop; by default one that listens to SIGINT and SIGTERM.
+    stop: stop.Stop; by default one that listens to SIGINT and SIGTERM.
+    rollbacks: rollback.Rollbacks; None ends the run where it diverges.
+    grad_norm_leap: see window.Window.
+    watch: watchdog.Watchdog; by default one that reports nothing.
+    gauges: function from the rates of a log line to more scalars for it.
 
   Returns:
     Outcome.
 
   Raises:
-    Diverged: if a loss or a gradient is not finite. Nothing is saved from
-      that step on; the message names the steps.
+    Diverged: if a loss or a gradient is not finite, or leaps, and no rollback
+      is left. Nothing is saved from that step on; the message names the steps.
+    exits.DataError: if reading fails; raised from the original.
     OSError: if a checkpoint or report cannot be written.
   """
-  first = at = saved = int(state.step)
-  if at >= num_steps:
+  if int(state.step) >= num_steps:
+    at = int(state.step)
     reporter.say(f'step {at} of {num_steps}: the run is complete')
-    return Outcome(state, at, None)
-  window = Window() if window is None else window
-  timer = report.Timer()
-  batch_size = data_state = None
-
-  def log():
-    window.drain()
-    window.check(checkpointer, at)
-    rates = timer.rates(at, batch_size=batch_size)
-    means = window.means()
-    reporter.scalars(at, means | rates)
-    reporter.progress(at, means['loss'])
-
-  def save():
-    window.drain()
-    window.check(checkpointer, at)
-    checkpointer.save(at, state, data_state=data_state, window=window.to_json())
-
-  def show(final=False):
-    def due(every):
-      return bool(every) and (at % every == 0) != final
-
-    if draw_samples is not None and due(sample_every_steps):
-      image = draw_samples(state.ema_params)
-      if image is not None:
-        reporter.grid(at, 'samples', image)
-    if evaluate is not None and due(evaluate_every_steps):
-      reporter.scalars(at, evaluate(state.ema_params))
-
+    return Outcome(state, at, exits.COMPLETE)
+  loop = _Loop(
+    state,
+    Window(leap=grad_norm_leap) if window is None else window,
+    step=step,
+    checkpointer=checkpointer,
+    reporter=reporter,
+    num_steps=num_steps,
+    log_every_steps=log_every_steps,
+    save_every_steps=save_every_steps,
+    shows=(
+      (sample_every_steps, draw_samples),
+      (evaluate_every_steps, evaluate),
+    ),
+    watch=watchdog.Watchdog() if watch is None else watch,
+    gauges=gauges,
+  )
+  del state  # or a rollback would hold it beside the one it restores
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(Stop() if stop is None else stop)
-    batches = stack.enter_context(_Prefetch(iterator, mesh))
+    stack.enter_context(loop.watch)
     stack.callback(reporter.end_progress)
-    while at < num_steps:
-      with timer.waiting():
-        item = batches.next(stop)
-      if item is None:
-        break
-      batch, data_state = item
-      if at == first:
-        reporter.say('compiling the training step ...')
-        reporter.prepare()
-        began = time.monotonic()
-      state, scalars = step(state, batch)
-      at += 1
-      window.add(at, scalars)
-      if at == first + 1:
-        jax.block_until_ready(scalars)
-        took = report.duration(time.monotonic() - began)
-        reporter.say(f'first step after {took}')
-        batch_size = jax.tree.leaves(batch)[0].shape[0]
-        reporter.start_progress(total=num_steps, step=at, unit_size=batch_size)
-        timer.restart(at)
-      reporter.progress(at, window.glance())
-      if at % log_every_steps == 0:
-        log()
-        window.clear()
-        timer.restart(at)
-      with timer.away():
-        # Saved first: what goes wrong while drawing costs no step.
-        if at % save_every_steps == 0:
-          save()
-          saved = at
-        show()
+    while True:
+      try:
+        with _Prefetch(iterator, mesh) as batches:
+          return loop.run(batches, stop)
+      except Diverged as error:
+        if rollbacks is None or not rollbacks.permitted():
+          raise
+        bad, told = error.bad, str(error)
+      # Out of the handler: the traceback would hold the state that diverged.
+      loop.roll_back(bad, told, iterator, rollbacks, leap=grad_norm_leap)
 
-    if at == num_steps:
-      if at % log_every_steps:
-        log()  # and goes on gathering, should num_steps be raised later
-    if at > saved:
-      save()
-    if at == num_steps:
-      show(final=True)
-    checkpointer.wait()
-    reporter.end_progress()
-    if at == num_steps:
-      return Outcome(state, at, None)
-    name = signal.Signals(stop.signum).name
-    reporter.say(
-      f'{name}: stopped after step {at} of {num_steps}'
-      + (', which is saved' if at > first else '')
+
+class _Loop:
+  """What a run has in its hands between two steps."""
+
+  def __init__(
+    self,
+    state,
+    window,
+    *,
+    step,
+    checkpointer,
+    reporter,
+    num_steps,
+    log_every_steps,
+    save_every_steps,
+    shows,
+    watch,
+    gauges,
+  ):
+    self.gauges = gauges
+    self.state, self.window, self.watch = state, window, watch
+    self.step, self.checkpointer, self.reporter = step, checkpointer, reporter
+    self.num_steps = num_steps
+    self.log_every_steps = log_every_steps
+    self.save_every_steps = save_every_steps
+    (self.sample_every_steps, self.draw_samples), evaluation = shows
+    self.evaluate_every_steps, self.evaluate = evaluation
+    self.timer = report.Timer()
+    self.batch_size = self.data_state = None
+    self.at = self.saved = int(state.step)
+    self.boundary = self.at
+    self.begun = False  # the step is compiled, and progress on show
+    self.counted = 0.0  # seconds of steps that the window knows of
+
+  def run(self, batches, stop):
+    """Trains until complete, asked to stop, or diverged. -> Outcome."""
+    while self.at < self.num_steps:
+      if stop.due(self.boundary) or not self.advance(batches, stop):
+        break
+    complete = self.at == self.num_steps
+    if complete and self.at % self.log_every_steps:
+      self.log()  # and goes on gathering, should num_steps be raised later
+    if self.at > self.saved:
+      self.save()
+    if complete:
+      self.show(final=True)
+    self.watch.enter(watchdog.SAVE, self.at)
+    self.checkpointer.wait()
+    self.watch.enter(None, self.at)
+    self.reporter.end_progress()
+    if complete:
+      return Outcome(self.state, self.at, exits.COMPLETE)
+    name = 'preempted'
+    if stop.signum is not None:
+      name = signal.Signals(stop.signum).name
+    self.reporter.say(
+      f'{name}: stopped after step {self.at} of {self.num_steps}'
+      + (', which is saved' if self.at else '')
       + '; the same command continues from there'
     )
-    return Outcome(state, at, stop.signum)
+    return Outcome(self.state, self.at, stop.ending)
+
+  def advance(self, batches, stop):
+    """Makes a step and what is due after it. False if there is no batch."""
+    self.watch.enter(watchdog.DATA, self.at)
+    with self.timer.waiting():
+      item = batches.next(stop, self.at)
+    if item is None:
+      return False
+    batch, self.data_state = item
+    if not self.begun:
+      self.reporter.say('compiling the training step ...')
+      self.reporter.prepare()
+    began = time.monotonic()
+    self.watch.enter(watchdog.STEP, self.at)
+    self.state, scalars = self.step(self.state, batch)
+    self.at += 1
+    self.boundary += 1
+    self.window.add(self.at, scalars, self.data_state)
+    if not self.begun:
+      self.begin(batch, scalars, time.monotonic() - began)
+    self.reporter.progress(self.at, self.window.glance())
+    if self.at % self.log_every_steps == 0:
+      self.log()
+      self.window.clear()
+      self.timer.restart(self.at)
+    with self.timer.away():
+      # Saved first: what goes wrong while drawing costs no step.
+      if self.at % self.save_every_steps == 0:
+        self.save()
+      self.show()
+    return True
+
+  def begin(self, batch, scalars, seconds):
+    """After the first step, which compiled: progress is shown from here."""
+    self.begun = True
+    began = time.monotonic()
+    jax.block_until_ready(scalars)
+    took = report.duration(seconds + time.monotonic() - began)
+    self.reporter.say(f'first step after {took}')
+    # Compiling is no use to the run.
+    self.watch.enter(watchdog.LOG, self.at)
+    self.counted = self.watch.seconds(watchdog.STEP)
+    self.batch_size = jax.tree.leaves(batch)[0].shape[0]
+    self.reporter.start_progress(
+      total=self.num_steps, step=self.at, unit_size=self.batch_size
+    )
+    self.timer.restart(self.at)
+
+  def settle(self):
+    """Fetches the scalars of every step made; raises Diverged."""
+    self.watch.enter(watchdog.STEP, self.at)
+    self.window.drain()
+    self.watch.enter(watchdog.LOG, self.at)
+    self.window.check(self.checkpointer, self.at)
+    spent = self.watch.seconds(watchdog.STEP)
+    self.window.goodput.add(spent - self.counted)
+    self.counted = spent
+
+  def log(self):
+    self.settle()
+    rates = self.timer.rates(self.at, batch_size=self.batch_size)
+    means = self.window.means()
+    rates['goodput'] = self.window.goodput.share()
+    if self.gauges is not None:
+      rates |= self.gauges(rates)
+    self.reporter.scalars(self.at, means | rates)
+    self.reporter.progress(self.at, means['loss'])
+
+  def save(self):
+    self.settle()
+    self.watch.enter(watchdog.SAVE, self.at)
+    self.checkpointer.save(
+      self.at,
+      self.state,
+      data_state=self.data_state,
+      window=self.window.to_json(),
+    )
+    self.saved = self.at
+
+  def show(self, final=False):
+    def due(every, make):
+      if make is None or not every or (self.at % every == 0) == final:
+        return False
+      self.watch.enter(watchdog.SHOW, self.at)
+      return True
+
+    if due(self.sample_every_steps, self.draw_samples):
+      image = self.draw_samples(self.state.ema_params)
+      if image is not None:
+        self.reporter.grid(self.at, 'samples', image)
+    if due(self.evaluate_every_steps, self.evaluate):
+      self.reporter.scalars(self.at, self.evaluate(self.state.ema_params))
+
+  def roll_back(self, bad, told, iterator, rollbacks, *, leap):
+    """Goes back to the last scheduled checkpoint and past the bad batch.
+
+    Only checkpoints that every run of this config makes count, and later ones
+    are deleted: the run is the same whether it was stopped in between or not.
+
+    Args:
+      bad: window.Bad.
+      told: the message of Diverged.
+      iterator: see `train`.
+      rollbacks: rollback.Rollbacks, where it is recorded.
+      leap: see window.Window.
+
+    Raises:
+      Diverged: if there is no such checkpoint.
+    """
+    every = self.save_every_steps
+    scheduled = [
+      s for s in self.checkpointer.steps() if s < bad.step and s % every == 0
+    ]
+    if not scheduled:
+      raise Diverged(told, bad)
+    self.watch.enter(watchdog.RESTORE, self.at)
+    abstract = jax.tree.map(_shape_and_place, self.state)
+    self.state = None  # its memory is needed for the one that is restored
+    gc.collect()
+    # Deleted before the rollback is recorded: killed in between, the run
+    # diverges once more and comes here again.
+    self.checkpointer.forget_after(scheduled[-1])
+    restored = self.checkpointer.restore_latest(abstract)
+    rollbacks.resume(restored.step)
+    rollbacks.add(
+      to=restored.step, bad=bad.step, why=bad.why, position=bad.position
+    )
+    iterator.set_state(bad.position)
+    self.reporter.resume(restored.step)
+    self.state, self.at = restored.state, restored.step
+    self.saved, self.data_state = restored.step, bad.position
+    self.window = Window(restored.window, leap=leap)
+    self.counted = self.watch.seconds(watchdog.STEP)  # in vain since then
+    self.timer.restart(self.at)
+    self.reporter.say(
+      f'{bad.why}: rollback {len(rollbacks.made)} of {rollbacks.limit}, back '
+      f'to the checkpoint of step {self.at}; going on with the data after the '
+      f'batch of step {bad.step}'
+    )
 
 
-class Stop:
-  """Listens to SIGINT and SIGTERM: finish the step, save, end.
-
-  A second signal ends the process at once; what is saved stays whole, because
-  checkpoints appear complete or not at all.
-  """
-
-  SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-  def __init__(self):
-    self.signum = None
-    self._previous = {}
-
-  def __enter__(self):
-    # Python runs handlers in the main thread only, and sets them only there.
-    if threading.current_thread() is threading.main_thread():
-      for signum in self.SIGNALS:
-        self._previous[signum] = signal.signal(signum, self.ask)
-    return self
-
-  def __exit__(self, *_):
-    for signum, handler in self._previous.items():
-      signal.signal(signum, handler)
-
-  def ask(self, signum, _frame=None):
-    """Asks to stop, as the signal `signum` does."""
-    name = signal.Signals(signum).name
-    # os.write: a handler may interrupt a print half-way, and printing again
-    # would then fail.
-    if self.signum is not None:
-      os.write(2, f'\n{name} again: ending at once\n'.encode())
-      os._exit(128 + signum)
-    self.signum = signum
-    line = f'\n{name}: finishing the step and saving (again: end at once)\n'
-    os.write(2, line.encode())
+def _shape_and_place(leaf):
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 class _Prefetch:
@@ -289,7 +437,11 @@ class _Prefetch:
   def _read(self):
     try:
       while True:
-        batch = next(self._iterator)
+        try:
+          batch = next(self._iterator)
+        except Exception as error:
+          self._put(_Unread(error))
+          return
         # Copied: an iterator may give its own dict and go on changing it.
         position = copy.deepcopy(self._iterator.get_state())
         if not self._put((sharding.shard_batch(batch, self._mesh), position)):
@@ -304,22 +456,36 @@ class _Prefetch:
         return True
     return False
 
-  def next(self, stop):
+  def next(self, stop, at):
     """-> (batch on the mesh, position after it); None once asked to stop."""
-    while stop.signum is None:
+    while not stop.may_leave:
       with contextlib.suppress(queue.Empty):
         item = self._ready.get(timeout=0.1)
         break
     else:
       return None
     # Ctrl-C reaches worker processes too; their end is no error then.
-    if stop.signum is not None:
+    if stop.may_leave:
       return None
-    if isinstance(item, StopIteration):
-      raise ValueError(
-        'The data ended before the run did; make the iterator with '
-        'repeat=True, or lower train.num_steps.'
-      )
+    if isinstance(item, _Unread):
+      raise item.told(at) from item.error
     if isinstance(item, BaseException):
       raise item
     return item
+
+
+class _Unread:
+  """An error of the data, on its way to the loop."""
+
+  def __init__(self, error):
+    self.error = error
+
+  def told(self, at):
+    if isinstance(self.error, StopIteration):
+      return exits.DataError(
+        f'The data ended after step {at}, before the run did; make the '
+        'iterator with repeat=True, or lower train.num_steps.'
+      )
+    return exits.unread(
+      f'Reading the batch of step {at + 1} failed', self.error
+    )

@@ -1,19 +1,41 @@
-"""What happened between two log lines: means of scalars, and the NaN check."""
+"""What happened between two log lines: means of scalars, and divergence."""
 
+import collections
 import math
+import statistics
 import time
+from typing import NamedTuple
 
 import jax
 
+from cdm import exits
+from cdm.train.goodput import Goodput
 from cdm.train.step import Ratio
 
 # Steps that may be queued on the device. More would only hold more batches in
 # its memory, and put off Ctrl-C.
 MAX_IN_FLIGHT = 4
+# Steps whose gradient norms tell what is usual, and how many it takes.
+USUAL_STEPS = 64
+ENOUGH_STEPS = 16
+
+
+class Bad(NamedTuple):
+  """The first step of a window that cannot stay."""
+
+  step: int
+  why: str
+  position: dict | None  # of the data, after the batch of that step
 
 
 class Diverged(FloatingPointError):
-  """The loss or the gradient is no longer finite."""
+  """The loss or the gradient is no longer finite, or has leapt."""
+
+  ending = exits.NOT_FINITE
+
+  def __init__(self, message, bad=None):
+    super().__init__(message)
+    self.bad = bad
 
 
 class Window:
@@ -28,17 +50,34 @@ class Window:
   GLANCE_SECONDS = 0.5
   GLANCE_STEPS = 64
 
-  def __init__(self, sums=None):
-    """sums: what `to_json` gave."""
-    self._sums = {name: tuple(pair) for name, pair in (sums or {}).items()}
-    self._waiting = []  # (step, scalars on the device)
-    self._bad = None  # (step, name, value) of the first that is not finite
+  def __init__(self, saved=None, *, leap=0.0):
+    """Begins a window, or continues one.
+
+    Args:
+      saved: what `to_json` gave.
+      leap: a gradient norm so many times the median of the last 64 steps is
+        divergence; 0 lets it be anything finite.
+    """
+    saved = saved or {}
+    sums = saved.get('sums', {})
+    self._sums = {name: tuple(pair) for name, pair in sums.items()}
+    self._leap = leap
+    self._usual = collections.deque(saved.get('grad_norms', ()), USUAL_STEPS)
+    self._waiting = []  # (step, scalars on the device, data position)
+    self._bad = None
     self._shown = None
     self._glanced = time.monotonic()
+    self.goodput = Goodput(saved.get('goodput'))
 
-  def add(self, step, scalars):
-    """Takes the scalars of a step; waits for one that is well past."""
-    self._waiting.append((step, scalars))
+  def add(self, step, scalars, position=None):
+    """Takes the scalars of a step; waits for one that is well past.
+
+    Args:
+      step: its number.
+      scalars: see step.make_step.
+      position: of the data after its batch.
+    """
+    self._waiting.append((step, scalars, position))
     if len(self._waiting) > MAX_IN_FLIGHT:
       jax.block_until_ready(self._waiting[-1 - MAX_IN_FLIGHT][1]['loss'])
 
@@ -46,9 +85,10 @@ class Window:
     """Fetches all but the newest `leave` steps."""
     ready = self._waiting[: len(self._waiting) - leave]
     self._waiting = self._waiting[len(ready) :]
-    fetched = jax.device_get([scalars for _, scalars in ready])
-    for (step, _), scalars in zip(ready, fetched, strict=True):
+    fetched = jax.device_get([scalars for _, scalars, _ in ready])
+    for (step, _, position), scalars in zip(ready, fetched, strict=True):
       self._add(step, scalars)
+      self._judge(step, scalars, position)
 
   def _add(self, step, scalars):
     for name, value in scalars.items():
@@ -58,10 +98,25 @@ class Window:
         total += self._sums.get(name, (0.0, 0.0))[0]
         count += self._sums.get(name, (0.0, 0.0))[1]
       self._sums[name] = (total, count)
+
+  def _judge(self, step, scalars, position):
+    if self._bad is not None:
+      return
     for name in ('loss', 'grad_norm'):
       value = float(scalars[name])
-      if self._bad is None and not math.isfinite(value):
-        self._bad = (step, name, value)
+      if not math.isfinite(value):
+        self._bad = Bad(step, f'{name} is {value} at step {step}', position)
+        return
+    if not self._leap:
+      return
+    norm = float(scalars['grad_norm'])
+    if len(self._usual) >= ENOUGH_STEPS:
+      median = statistics.median(self._usual)
+      if norm > self._leap * median:
+        why = f'grad_norm is {norm:.4g} at step {step}, where {median:.4g}'
+        self._bad = Bad(step, f'{why} was usual', position)
+        return
+    self._usual.append(norm)
 
   def glance(self):
     """-> the mean loss so far, every now and then; never waits."""
@@ -90,21 +145,26 @@ class Window:
   def to_json(self):
     """-> what continues this window; floats survive JSON exactly."""
     assert not self._waiting, 'drain first'
-    return {name: list(pair) for name, pair in self._sums.items()}
+    return {
+      'sums': {name: list(pair) for name, pair in self._sums.items()},
+      'grad_norms': list(self._usual),
+      'goodput': self.goodput.to_json(),
+    }
 
   def check(self, checkpointer, at):
-    """Raises Diverged if a drained step was not finite."""
+    """Raises Diverged if a drained step cannot stay."""
     if self._bad is None:
       return
     checkpointer.wait()
-    step, name, value = self._bad
+    step, why, _ = self._bad
     last = checkpointer.latest_step()
     kept = 'no checkpoint was saved before'
     if last is not None:
       kept = f'the last good checkpoint is step {last}'
     raise Diverged(
-      f'{name} is {value} at step {step} (found at step {at}: steps {step} to '
-      f'{at} are lost); {kept}. Lower optimizer.learning_rate, set '
-      'optimizer.clip_norm or look at the data of that step, then start the '
-      'same command again.'
+      f'{why} (found at step {at}: steps {step} to {at} are lost); {kept}. '
+      'Lower optimizer.learning_rate, set optimizer.clip_norm or look at the '
+      'data of that step, then start the same command again. With '
+      "train.on_divergence='rollback' a run leaves out such data by itself.",
+      self._bad,
     )

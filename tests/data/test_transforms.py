@@ -80,6 +80,18 @@ def test_area_resize_is_the_mean_over_the_area(old, new):
   assert error <= 0.5 + 1e-9
 
 
+@pytest.mark.parametrize(
+  'shape',
+  [(30, 50), (31, 45), (70002, 1)],  # the last sums to more than float32 holds
+)
+def test_an_exact_half_is_rounded_up_and_anything_less_down(shape):
+  image = np.full((*shape, 2), 254, np.uint8)
+  image[..., 0].flat[image[..., 0].size // 2 :] = 255  # half of them, or more
+  image[..., 1].flat[image[..., 1].size // 2 + 1 :] = 255
+  mean = transforms.area_resize(image, (1, 1))
+  np.testing.assert_array_equal(mean, [[[255, 254]]])
+
+
 def test_white_stays_white_at_any_size():
   image = np.full((301, 407, 3), 255, np.uint8)
   assert (transforms.area_resize(image, (64, 50)) == 255).all()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +16,9 @@ import pytest
 from PIL import Image
 from train import tiny
 
-from cdm import checkpoint, report
-from cdm.train import loop, window
+from cdm import checkpoint, exits, report
+from cdm.train import window
+from cdm.train.stop import Stop
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 
@@ -42,7 +44,7 @@ def test_resuming_changes_nothing(tmp_path, uninterrupted):
   trained = []
   for stop_at in (2, 5, None):
     run = tiny.Run(tmp_path)
-    stop = loop.Stop()
+    stop = Stop()
 
     def counted(state, batch, stop=stop, stop_at=stop_at):
       trained.append(np.asarray(batch['image']))
@@ -77,7 +79,7 @@ def test_the_saved_position_is_of_the_batches_trained_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('signum', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+  ('signum', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 75)]
 )
 def test_a_signal_finishes_the_step_saves_and_has_its_own_code(
   tmp_path, signum, code, capfd
@@ -178,19 +180,22 @@ def test_a_real_overflow_is_noticed(tmp_path):
 
 def test_data_that_ends_early_says_what_to_do(tmp_path):
   run = tiny.Run(tmp_path, batches=tiny.Batches(end=2))
-  with pytest.raises(ValueError, match='data ended .* repeat=True'):
+  with pytest.raises(exits.DataError, match='ended after step 2.*repeat=True'):
     run.train(5)
 
 
-def test_an_error_in_the_data_arrives_as_it_was_raised(tmp_path):
+def test_an_error_in_the_data_is_called_that_and_keeps_its_traceback(tmp_path):
   def fail(index):
     if index == 3:
       raise KeyError('shard-00017')
 
   run = tiny.Run(tmp_path, batches=tiny.Batches(before=fail))
-  with pytest.raises(KeyError, match='shard-00017') as caught:
+  message = "batch of step 4 failed. KeyError: 'shard-00017'"
+  with pytest.raises(exits.DataError, match=message) as caught:
     run.train(10)
-  assert any(frame.name == 'fail' for frame in caught.traceback)
+  frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
+  assert frames[-1].name == 'fail'
+  assert exits.of(caught.value) is exits.DATA_ERROR
   assert checkpoint.complete_steps(tmp_path) == [2]  # completed on the way out
 
 

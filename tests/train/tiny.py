@@ -9,7 +9,7 @@ import numpy as np
 
 from cdm import checkpoint, report, sharding
 from cdm.arrays import mean_flat
-from cdm.train import loop, optimizer
+from cdm.train import loop, optimizer, rollback
 from cdm.train import state as train_state
 from cdm.train import step as train_step
 
@@ -128,10 +128,21 @@ class Run:
     self.keep = keep
 
   def train(
-    self, num_steps, *, step_fn=None, log_every=3, save_every=2, **more
+    self,
+    num_steps,
+    *,
+    step_fn=None,
+    log_every=3,
+    save_every=2,
+    rollbacks=0,
+    leap=0.0,
+    **more,
   ):
     """-> loop.Outcome."""
-    saver = checkpoint.Checkpointer(self.workdir, config=CONFIG, keep=self.keep)
+    saver = checkpoint.Checkpointer(
+      self.workdir, config=CONFIG, keep=self.keep, save_every_steps=save_every
+    )
+    skipped = rollback.Rollbacks(self.workdir, limit=rollbacks)
     reporter = report.Reporter(self.workdir, tensorboard=False, quiet=True)
     with reporter, saver:
       state, window = loop.start(
@@ -144,6 +155,8 @@ class Run:
         checkpointer=saver,
         iterator=self.batches,
         reporter=reporter,
+        rollbacks=skipped,
+        grad_norm_leap=leap,
       )
       return loop.train(
         state=state,
@@ -156,13 +169,20 @@ class Run:
         log_every_steps=log_every,
         save_every_steps=save_every,
         window=window,
+        rollbacks=skipped,
+        grad_norm_leap=leap,
         **more,
       )
 
   def record(self):
     """-> scalars.jsonl without what depends on the clock."""
     rows = report.read_scalars(self.workdir / report.SCALARS)
-    clock = ('images_per_second', 'step_seconds', 'data_wait_fraction')
+    clock = (
+      'images_per_second',
+      'step_seconds',
+      'data_wait_fraction',
+      'goodput',
+    )
     return [{k: v for k, v in row.items() if k not in clock} for row in rows]
 
 

@@ -1,0 +1,185 @@
+"""Plans every CDM and SR3 stage on its paper's hardware and on a current slice.
+
+  python benchmarks/plan_table.py --out=plans.jsonl
+  python benchmarks/plan_table.py --out=plans.jsonl --table
+
+The first runs `cdm plan`, one plan in a process of its own at a time, for hours
+in all, and appends a line to plans.jsonl for each; what is there is not planned
+again, so it can be stopped and started. Where a config does not fit as it is,
+the settings of LADDER are tried in turn until one does. The second prints the
+Markdown table of what is there, and plans nothing.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / 'configs'
+
+# (config, a current slice, the paper's hardware), from small to large. Cores
+# are the paper's where it is known to state them (all UNVERIFIED, see the
+# configs); elsewhere a slice of TPU v3 that the batch divides over, marked '*'.
+STAGES = (
+  ('sr3_faces64', 'v6e:8x8', 'v3:8x8*'),
+  ('sr3_faces256to1024', 'v6e:8x8', 'v3:8x8*'),
+  ('cdm_imagenet64', 'v6e:16x16', 'v3:8x16*'),
+  ('sr3_imagenet64', 'v6e:16x16', 'v3:8x16*'),
+  ('sr3_faces16to128', 'v6e:8x8', 'v3:8x8*'),
+  ('cdm_imagenet64to128', 'v6e:16x16', 'v3:4x8'),
+  ('sr3_faces64to256', 'v6e:8x8', 'v3:8x8*'),
+  ('sr3_imagenet64to256', 'v6e:8x8', 'v3:8x8*'),
+  ('sr3_imagenet64to256_blur', 'v6e:8x8', 'v3:8x8*'),
+  ('sr3_faces64to512', 'v6e:8x8', 'v3:8x8*'),
+  ('cdm_imagenet64to256', 'v6e:16x16', 'v3:8x8'),
+  ('cdm_imagenet32to64', 'v6e:16x16', 'v3:8x16'),
+  ('cdm_imagenet32', 'v6e:16x16', 'v3:8x16'),
+)
+# From what costs least time to what costs most.
+LADDER = (
+  (),
+  ('mesh.fsdp=8',),
+  ('mesh.fsdp=8', 'model.remat=convolutions'),
+  ('mesh.fsdp=8', 'model.remat=full'),
+  ('mesh.fsdp=8', 'model.remat=full', 'train.accumulation=2'),
+  ('mesh.fsdp=8', 'model.remat=full', 'train.accumulation=4'),
+  ('mesh.fsdp=8', 'model.remat=full', 'train.accumulation=8'),
+)
+
+
+def main():
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--out', required=True, type=pathlib.Path)
+  parser.add_argument('--table', action='store_true')
+  parser.add_argument(
+    '--only', default='', metavar='NAME', help='configs with this in the name'
+  )
+  args = parser.parse_args()
+  if not args.table:
+    for config, topology in places():
+      if args.only in config:
+        climb(config, topology, args.out)
+  print(table(read(args.out)))
+
+
+def places():
+  """-> [(config, topology), ...]: the current slices, then the papers'."""
+  current = [(config, now) for config, now, _ in STAGES]
+  return current + [(config, then.rstrip('*')) for config, _, then in STAGES]
+
+
+def climb(config, topology, out):
+  """Plans a config with one setting after the other until it fits."""
+  for settings in LADDER:
+    known = read(out)
+    key = (config, topology, settings)
+    if key not in known:
+      row = plan(*key)
+      if row is None:
+        return
+      with out.open('a') as file:
+        file.write(json.dumps({'key': key, **row}) + '\n')
+      known = read(out)
+    if known[key]['fits']:
+      return
+
+
+def plan(config, topology, settings):
+  """-> what `cdm plan --json` says, or None where it fails."""
+  words = [f'--config.{setting}' for setting in settings]
+  print(f'{config} {topology} {" ".join(settings)}', file=sys.stderr)
+  done = subprocess.run(
+    [
+      *(sys.executable, '-m', 'cdm', 'plan', '--json'),
+      f'--config={CONFIGS / config}.py',
+      f'--topology={topology}',
+      *words,
+    ],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  if done.returncode:
+    print(f'  failed with code {done.returncode}', file=sys.stderr)
+    return None
+  return json.loads(done.stdout)
+
+
+def read(path):
+  """-> {(config, topology, settings): row}."""
+  if not path.exists():
+    return {}
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  return {(c, t, tuple(s)): row for row in rows for c, t, s in [row['key']]}
+
+
+def table(rows):
+  """-> Markdown: a line per config and slice."""
+  heads = (
+    'config',
+    'slice',
+    'images per device',
+    'peak as it is',
+    'fits as it is',
+    'fits with',
+    'peak',
+    'model / compiled FLOPs',
+    'est. step',
+    'est. days',
+    'est. chip-hours',
+    'est. cost',
+    'compile',
+  )
+  lines = ['| ' + ' | '.join(heads) + ' |', '|---' * len(heads) + '|']
+  guessed = {(c, then[:-1]) for c, _, then in STAGES if then.endswith('*')}
+  for config, topology in places():
+    tried = [
+      rows[config, topology, settings]
+      for settings in LADDER
+      if (config, topology, settings) in rows
+    ]
+    if tried:
+      mark = '*' if (config, topology) in guessed else ''
+      cells = line(config, topology + mark, tried)
+      lines.append('| ' + ' | '.join(cells) + ' |')
+  return '\n'.join(lines)
+
+
+def line(config, topology, tried):
+  """-> cells of one config on one slice."""
+  first, last = tried[0], tried[-1]
+  found = last['estimate']
+  with_ = ', '.join(f'`{setting}`' for setting in last['key'][2]) or '-'
+  cells = ('-',) * 5
+  if found:
+    cells = (
+      f'{last["model_to_compiled_flops"]:.2f}',
+      f'{found["step_seconds"]:.3g} s',
+      f'{found["days"]:,.3g}',
+      f'{found["chip_hours"]:,.0f}',
+      '-' if found['dollars'] is None else f'${found["dollars"]:,.0f}',
+    )
+  return (
+    config,
+    topology,
+    f'{first["batch_per_device"]:g}',
+    gib(first['peak_bytes_per_device'], first['device_bytes']),
+    'yes' if first['fits'] else 'no',
+    with_ if last['fits'] else f'no: {with_} not enough (yet)',
+    gib(last['peak_bytes_per_device'], last['device_bytes']),
+    *cells,
+    f'{last["compile_seconds"]:.0f} s',
+  )
+
+
+def gib(size, limit):
+  """-> '12.3 of 15.5 GiB'."""
+  return f'{size / 2**30:.1f} of {limit / 2**30:.1f} GiB'
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,223 @@
+"""What each device can do, holds and costs; slices of them by name.
+
+Peaks are a chip's. Every number has its source:
+
+  [cloud]  docs.cloud.google.com/tpu/docs/{v3,v4,v5e,v5p,v6e,tpu7x}: peak
+           compute (bfloat16), HBM capacity and bandwidth, bidirectional
+           inter-chip interconnect; read November 2026.
+  [DSS]    Jouppi et al., "A Domain-Specific Supercomputer for Training Deep
+           Neural Networks", CACM 63(7), 2020: v2 and v3; four links of 496
+           and 656 Gbit/s in each direction.
+  [v4]     Jouppi et al., ISCA 2023 (arXiv 2304.01433): six links of 50 GB/s in
+           each direction.
+  [libtpu] what libtpu 0.0.42.1 says is available when it refuses a program
+           that does not fit: HBM less what the runtime reserves.
+  [sky]    Google's list prices, on demand, in its cheapest US region, as in
+           SkyPilot's catalog (skypilot-org/skypilot-catalog,
+           catalogs/v7/gcp/vms.csv at commit 017e250), read November 2026.
+  [NVIDIA] data sheets of each GPU: bfloat16 Tensor Core peak without sparsity
+           (where only the one with sparsity is printed, half of it).
+"""
+
+import difflib
+import math
+import re
+from typing import NamedTuple
+
+GIB = 2**30
+PRICES = 'list price on demand, US, read November 2026'
+
+
+class Chip(NamedTuple):
+  """One kind of chip.
+
+  Attributes:
+    name: as people call it.
+    flops: peak per second, bfloat16 operands.
+    hbm_bytes: memory.
+    hbm_bandwidth: bytes per second.
+    link_bandwidth: bytes per second that leave the chip on all its links
+      together: half of what is sold as bidirectional.
+    axes: of a slice, 2 or 3.
+    cores: devices per chip, as JAX sees them.
+    usable_bytes: of memory, that a program may fill on one device.
+    price: US dollars per chip-hour, None where none is known.
+    options: what JAX needs to describe the chip as it is driven.
+  """
+
+  name: str
+  flops: float
+  hbm_bytes: int
+  hbm_bandwidth: float
+  link_bandwidth: float
+  axes: int
+  cores: int
+  usable_bytes: int
+  price: float | None
+  options: dict = {}
+
+
+CHIPS = {
+  'v2': Chip(  # [DSS]; [libtpu]; [sky], of slices of 32 cores and more
+    'TPU v2', 46e12, 16 * GIB, 700e9, 4 * 62e9, 2, 2, int(7.48 * GIB), 1.5
+  ),
+  'v3': Chip(  # [cloud]; links: [DSS]
+    'TPU v3', 123e12, 32 * GIB, 900e9, 4 * 82e9, 2, 2, int(15.48 * GIB), 2.0
+  ),
+  'v4': Chip(  # [cloud]; links: [v4]. Both cores are driven as one device.
+    'TPU v4',
+    275e12,
+    32 * GIB,
+    1200e9,
+    300e9,
+    3,
+    1,
+    int(30.75 * GIB),
+    3.22,
+    {'chip_config_name': 'megacore'},
+  ),
+  'v5e': Chip(  # [cloud]
+    'TPU v5e', 197e12, 16 * GIB, 819e9, 200e9, 2, 1, int(15.75 * GIB), 1.2
+  ),
+  'v5p': Chip(  # [cloud] says 95 GB; the compiler has 95.74 GiB
+    'TPU v5p', 459e12, 96 * GIB, 2765e9, 600e9, 3, 1, int(95.74 * GIB), 4.2
+  ),
+  'v6e': Chip(  # [cloud]
+    'TPU v6e', 918e12, 32 * GIB, 1638e9, 400e9, 2, 1, int(31.25 * GIB), 2.7
+  ),
+  'tpu7x': Chip(  # [cloud]
+    'TPU7x', 2307e12, 192 * GIB, 7380e9, 600e9, 3, 2, int(94.75 * GIB), None
+  ),
+}
+# What JAX calls a device, from the front -> peak per second of that device.
+PEAKS = {
+  'TPU v2': CHIPS['v2'].flops / 2,
+  'TPU v3': CHIPS['v3'].flops / 2,
+  'TPU v4': CHIPS['v4'].flops,
+  'TPU v5 lite': CHIPS['v5e'].flops,
+  'TPU v5e': CHIPS['v5e'].flops,
+  'TPU v5p': CHIPS['v5p'].flops,
+  'TPU v5': CHIPS['v5p'].flops,  # after 'TPU v5 lite'
+  'TPU v6': CHIPS['v6e'].flops,
+  'TPU7x': CHIPS['tpu7x'].flops / 2,
+  'NVIDIA A100': 312e12,  # [NVIDIA], as all below
+  'NVIDIA H100 PCIe': 756e12,
+  'NVIDIA H100': 989.4e12,
+  'NVIDIA H200': 989.4e12,
+  'NVIDIA B200': 2250e12,
+  'NVIDIA L40S': 362e12,
+  'NVIDIA L4': 121e12,
+}
+CPU = 'cpu'
+EXAMPLES = 'v3:8x16, v4:4x4x8, v5e:16x16, v5p:4x4x8, v6e:16x16, cpu:8'
+
+
+def peak_flops(device_kind):
+  """-> FLOPs per second of a device, bfloat16 operands; None if unknown.
+
+  Args:
+    device_kind: as `jax.Device.device_kind`.
+  """
+  for name, peak in PEAKS.items():
+    if device_kind.startswith(name):
+      return peak
+  return None
+
+
+class Slice(NamedTuple):
+  """Some devices, described.
+
+  Attributes:
+    topology: its name, e.g. 'v5e:16x16' or 'cpu:8'.
+    kind: key of `CHIPS`, or 'cpu'.
+    shape: chips along each axis; of 'cpu', (devices,).
+  """
+
+  topology: str
+  kind: str
+  shape: tuple
+
+  @property
+  def chip(self):
+    """-> Chip; None of a CPU."""
+    return CHIPS.get(self.kind)
+
+  @property
+  def chips(self):
+    """-> number of chips."""
+    return math.prod(self.shape)
+
+  @property
+  def devices(self):
+    """-> number of devices as JAX sees them."""
+    return self.chips * (self.chip.cores if self.chip else 1)
+
+  @property
+  def title(self):
+    """-> e.g. '256 devices, two to a chip: 128 x TPU v3'."""
+    if not self.chip:
+      return f'{self.devices} simulated devices of this CPU'
+    if self.chip.cores == 1:
+      return f'{self.chips} x {self.chip.name}, a device each'
+    return f'{self.chips} x {self.chip.name} of {self.chip.cores} devices each'
+
+
+def parse(topology):
+  """-> Slice of 'KIND:AxB', 'KIND:AxBxC' or 'cpu:N'.
+
+  Raises:
+    ValueError: not of that form, or a kind that is not known.
+  """
+  kind, colon, shape = topology.partition(':')
+  known = [*CHIPS, CPU]
+  if kind not in known:
+    near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
+    hint = f' Did you mean {near[0]}?' if near else ''
+    raise ValueError(
+      f'--topology={topology}: no such kind of device, {kind!r}.{hint} Known '
+      f'are {", ".join(known)}; for example {EXAMPLES}.'
+    )
+  axes = 1 if kind == CPU else CHIPS[kind].axes
+  if not re.fullmatch('x'.join([r'[1-9]\d*'] * axes), shape):
+    form = f'{kind}:N' if kind == CPU else f'{kind}:' + 'x'.join('ABC'[:axes])
+    raise ValueError(
+      f'--topology={topology}: a slice of {kind} is written {form}, '
+      f'{"devices" if kind == CPU else "chips along each axis"}; for example '
+      f'{EXAMPLES}.'
+    )
+  return Slice(topology, kind, tuple(int(n) for n in shape.split('x')))
+
+
+def parse_prices(words):
+  """-> {kind: dollars per chip-hour}; the key None holds for all kinds.
+
+  Args:
+    words: 'X' or 'KIND=X', each.
+
+  Raises:
+    ValueError: not of that form.
+  """
+  prices = {}
+  for word in words:
+    kind, equals, number = word.rpartition('=')
+    try:
+      price = float(number)
+    except ValueError:
+      price = math.nan
+    if (equals and kind not in CHIPS) or not 0 <= price < math.inf:
+      raise ValueError(
+        f'--price={word}: give dollars per chip-hour, as --price=1.20 or, of '
+        f'one kind of chip, --price=v5e=1.20; kinds are {", ".join(CHIPS)}.'
+      )
+    prices[kind if equals else None] = price
+  return prices
+
+
+def price_of(piece, prices):
+  """-> (dollars per chip-hour or None, where from) of a `Slice`."""
+  for key in (piece.kind, None):
+    if key in prices and piece.chip:
+      return prices[key], 'as given by --price'
+  if not piece.chip or piece.chip.price is None:
+    return None, 'no price is known; give --price'
+  return piece.chip.price, PRICES

@@ -1,0 +1,159 @@
+"""A JobSet on Google Kubernetes Engine, queued by Kueue: TPU slices or GPUs.
+
+TPU: --tpu and --topology, as the labels of the node pool say. GPU: --gpu and
+--nodes. The whole set starts again when a pod was preempted or its node lost,
+and ends at bad input, NaN, data errors and lack of memory.
+"""
+
+import math
+import re
+
+from targets.plan import (
+  FINAL,
+  Plan,
+  add_storage,
+  as_json,
+  bucket_of,
+  flags,
+  in_image,
+  mount_point,
+  positive,
+  render,
+)
+
+PORT = 8476
+
+
+def arguments(parser):
+  """Adds this target's options."""
+  parser.add_argument(
+    '--image', required=True, help='built by the docker target, pushed'
+  )
+  add_storage(parser)
+  kind = parser.add_mutually_exclusive_group(required=True)
+  kind.add_argument('--tpu', metavar='TYPE', help='e.g. tpu-v5-lite-podslice')
+  kind.add_argument('--gpu', metavar='TYPE', help='e.g. nvidia-h100-80gb')
+  parser.add_argument('--topology', metavar='AxB', help='of one TPU slice')
+  parser.add_argument(
+    '--chips_per_host', type=positive, default=4, metavar='N', help='default: 4'
+  )
+  parser.add_argument(
+    '--slices', type=positive, default=1, metavar='N', help='TPU; default: 1'
+  )
+  parser.add_argument(
+    '--nodes', type=positive, default=1, metavar='N', help='GPU; default: 1'
+  )
+  parser.add_argument(
+    '--gpus_per_node', type=positive, default=8, metavar='N', help='default: 8'
+  )
+  parser.add_argument('--queue', metavar='NAME', help="Kueue's LocalQueue")
+  parser.add_argument('--namespace', default='default', help='default: default')
+  parser.add_argument(
+    '--service_account', default='default', help='may use the bucket'
+  )
+  parser.add_argument('--spot', action='store_true', help='on spot nodes')
+  parser.add_argument(
+    '--restarts', type=int, default=50, metavar='N', help='at most; default: 50'
+  )
+
+
+def plan(args):
+  """-> a manifest and its kubectl apply."""
+  # Kubernetes replaces $(NAME) in a command; $$ stands for $.
+  words = [word.replace('$', '$$') for word in in_image(args)]
+  volume, annotations = storage(args)
+  shared = {
+    'name': args.name,
+    'namespace': as_json(args.namespace),
+    'labels': as_json(
+      {'kueue.x-k8s.io/queue-name': args.queue} if args.queue else {}
+    ),
+    'annotations': as_json(annotations),
+    'restarts': args.restarts,
+    'final': as_json(list(FINAL)),
+    'image': as_json(args.image),
+    'command': as_json(words),
+    'service_account': as_json(args.service_account),
+    'volume': as_json(volume),
+    'mount': as_json(mount_point(args)),
+  }
+  text = tpu(args, shared) if args.tpu else gpu(args, shared)
+  manifest = f'{args.name}.yaml'
+  note = (
+    f'watch: kubectl logs --follow -n {args.namespace} '
+    f'-l jobset.sigs.k8s.io/jobset-name={args.name}'
+  )
+  return Plan(
+    [['kubectl', 'apply', *flags(filename=manifest)]], {manifest: text}, note
+  )
+
+
+def tpu(args, shared):
+  """-> manifest for TPU slices."""
+  if not re.fullmatch(r'\d+x\d+(x\d+)?', args.topology or ''):
+    raise ValueError(
+      f'--topology={args.topology}: --tpu needs the shape of one slice, e.g. '
+      '4x4 or 2x2x4.'
+    )
+  chips = math.prod(int(side) for side in args.topology.split('x'))
+  if chips % args.chips_per_host:
+    raise ValueError(
+      f'--topology={args.topology} has {chips} chips, which hosts of '
+      f'--chips_per_host={args.chips_per_host} do not divide.'
+    )
+  selector = {
+    'cloud.google.com/gke-tpu-accelerator': args.tpu,
+    'cloud.google.com/gke-tpu-topology': args.topology,
+  }
+  return render(
+    'gke_tpu.yaml',
+    **shared,
+    slices=args.slices,
+    hosts=chips // args.chips_per_host,
+    chips=args.chips_per_host,
+    node_selector=as_json(with_spot(args, selector)),
+    tolerations=as_json(tolerations(args, 'google.com/tpu')),
+  )
+
+
+def gpu(args, shared):
+  """-> manifest for GPU nodes."""
+  selector = {'cloud.google.com/gke-accelerator': args.gpu}
+  return render(
+    'gke_gpu.yaml',
+    **shared,
+    nodes=args.nodes,
+    gpus=args.gpus_per_node,
+    port=PORT,
+    node_selector=as_json(with_spot(args, selector)),
+    tolerations=as_json(tolerations(args, 'nvidia.com/gpu')),
+  )
+
+
+def storage(args):
+  """-> (volume, annotations of the pod)."""
+  mount_point(args)
+  bucket = bucket_of(args)
+  if bucket is None:
+    server, _, path = args.storage.partition(':')
+    return {'name': 'storage', 'nfs': {'server': server, 'path': path}}, {}
+  attributes = {
+    'bucketName': bucket,
+    'mountOptions': 'implicit-dirs,uid=1000,gid=1000',
+  }
+  driver = {'driver': 'gcsfuse.csi.storage.gke.io'}
+  driver['volumeAttributes'] = attributes
+  return {'name': 'storage', 'csi': driver}, {'gke-gcsfuse/volumes': 'true'}
+
+
+def with_spot(args, selector):
+  if not args.spot:
+    return selector
+  return {**selector, 'cloud.google.com/gke-spot': 'true'}
+
+
+def tolerations(args, resource):
+  taints = [{'key': resource, 'operator': 'Exists'}]
+  if args.spot:
+    taints += [{'key': 'cloud.google.com/gke-spot', 'operator': 'Exists'}]
+  return taints

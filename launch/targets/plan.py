@@ -1,0 +1,110 @@
+"""What a target answers: files to write, commands to run; and templates."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TEMPLATES = ROOT / 'launch' / 'templates'
+# What `cdm train` can end with and end with again: bad input, not finite,
+# data, memory. Everything else may come of losing a machine: who outlives a
+# lost process ends with 1.
+FINAL = (2, 3, 4, 5)
+
+
+@dataclasses.dataclass
+class Plan:
+  """files: {name: text}, commands: [[word, ...], ...], note: for the reader."""
+
+  commands: list
+  files: dict = dataclasses.field(default_factory=dict)
+  note: str = ''
+
+
+def render(template, **values):
+  """-> the template's text with each @name@ replaced by its value."""
+  text = (TEMPLATES / template).read_text()
+  return re.sub(r'@(\w+)@', lambda match: str(values[match[1]]), text)
+
+
+def as_json(value):
+  """-> JSON, which is YAML too: every string is quoted as it must be."""
+  return json.dumps(value)
+
+
+def flags(**values):
+  """-> ['--a-b=value', ...]; True gives a bare flag; None and False nothing."""
+  words = []
+  for name, value in values.items():
+    flag = f'--{name.replace("_", "-")}'
+    if value is True:
+      words.append(flag)
+    elif value is not None and value is not False:
+      words.append(f'{flag}={value}')
+  return words
+
+
+def in_image(args):
+  """-> the cdm command inside the image, as a list of words.
+
+  Raises:
+    ValueError: the config is not part of the checkout, so not of the image.
+  """
+  words = list(args.cdm)
+  if args.config:
+    path = pathlib.Path(args.config).resolve()
+    if not path.is_relative_to(ROOT / 'configs'):
+      raise ValueError(
+        f'--config={args.config} is not in {ROOT / "configs"}, so the image '
+        'does not hold it. Put it there and build the image again.'
+      )
+    given = words.index(f'--config={args.config}')
+    words[given] = f'--config={path.relative_to(ROOT)}'
+  return ['cdm', *words]
+
+
+def add_storage(parser):
+  """Adds --storage, for targets whose machines share no file system."""
+  parser.add_argument(
+    '--storage',
+    metavar='WHERE',
+    required=True,
+    help='gs://BUCKET (seen as /gcs/BUCKET) or SERVER:/EXPORT (NFS, as /nfs)',
+  )
+
+
+def mount_point(args):
+  """-> where --storage is seen: '/gcs/BUCKET' or '/nfs'.
+
+  Raises:
+    ValueError: the storage has another form, or the workdir is not on it.
+  """
+  bucket = re.fullmatch(r'gs://([\w.-]+)/?', args.storage)
+  if not bucket and not re.fullmatch(r'[\w.-]+:/[\w./-]*', args.storage):
+    raise ValueError(
+      f'--storage={args.storage}: expected gs://BUCKET or SERVER:/EXPORT.'
+    )
+  point = f'/gcs/{bucket[1]}' if bucket else '/nfs'
+  if args.workdir and not args.workdir.startswith(f'{point}/'):
+    raise ValueError(
+      f'--workdir={args.workdir} would be lost with the machine. '
+      f'--storage={args.storage} is seen as {point}: say '
+      f'--workdir={point}/... instead.'
+    )
+  return point
+
+
+def bucket_of(args):
+  """-> name of the bucket of --storage, or None for NFS."""
+  if not args.storage.startswith('gs://'):
+    return None
+  return args.storage.removeprefix('gs://').rstrip('/')
+
+
+def positive(text):
+  """argparse type: a whole number, 1 or more."""
+  value = int(text)
+  if value < 1:
+    raise ValueError
+  return value

@@ -1,0 +1,73 @@
+"""A managed job of SkyPilot, on whichever cloud has the machines.
+
+The checkout is copied to them; the run is recovered when a machine was taken
+away, or when it ended with 75 (preempted).
+"""
+
+import shlex
+
+from targets.plan import (
+  ROOT,
+  Plan,
+  add_storage,
+  as_json,
+  bucket_of,
+  in_image,
+  mount_point,
+  positive,
+  render,
+)
+
+
+def arguments(parser):
+  """Adds this target's options."""
+  parser.add_argument(
+    '--accelerators',
+    required=True,
+    metavar='TYPE:N',
+    help='per node, e.g. H100:8 or tpu-v5litepod-16',
+  )
+  add_storage(parser)
+  parser.add_argument(
+    '--nodes', type=positive, default=1, metavar='N', help='GPU; default: 1'
+  )
+  parser.add_argument('--infra', metavar='CLOUD', help='e.g. gcp/us-central1')
+  parser.add_argument('--spot', action='store_true', help='spot machines')
+  parser.add_argument(
+    '--restarts',
+    type=int,
+    default=3,
+    metavar='N',
+    help='after errors, at most; preemptions do not count; default: 3',
+  )
+
+
+def plan(args):
+  """-> a task and its sky jobs launch."""
+  bucket = bucket_of(args)
+  if bucket is None:
+    raise ValueError(
+      f'--storage={args.storage}: SkyPilot mounts buckets alone; say gs://...'
+    )
+  point = mount_point(args)
+  tpu = args.accelerators.startswith('tpu-')
+  if tpu and args.nodes > 1:
+    raise ValueError(
+      f'--nodes={args.nodes}: a TPU slice is one node to SkyPilot; name a '
+      'larger one in --accelerators instead.'
+    )
+  text = render(
+    'skypilot.yaml',
+    name=args.name,
+    workdir=as_json(str(ROOT)),
+    nodes=args.nodes,
+    accelerators=as_json(args.accelerators),
+    infra=as_json(args.infra),
+    spot=as_json(args.spot),
+    restarts=args.restarts,
+    mounts=as_json({point: {'source': f'gs://{bucket}', 'mode': 'MOUNT'}}),
+    extra='tpu' if tpu else 'cuda',
+    command=shlex.join(in_image(args)),
+  )
+  task = f'{args.name}.yaml'
+  return Plan([['sky', 'jobs', 'launch', '--yes', task]], {task: text})

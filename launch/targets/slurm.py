@@ -1,0 +1,74 @@
+"""A SLURM job on one or several nodes.
+
+The script trains until the time limit, saves, and queues itself again until
+the run is complete. On GPUs give --gpus_per_node: there is one task per GPU,
+and JAX takes the GPU of the task's number. On CPUs, --tasks_per_node.
+
+The checkout, its Python and the work directory must be seen by all nodes.
+"""
+
+import os
+import shlex
+
+from targets.local import default_python
+from targets.plan import Plan, flags, positive, render
+
+
+def arguments(parser):
+  """Adds this target's options."""
+  parser.add_argument('--nodes', type=positive, default=1, metavar='N')
+  parser.add_argument('--gpus_per_node', type=positive, metavar='G')
+  parser.add_argument(
+    '--tasks_per_node', type=positive, metavar='T', help='default: one per GPU'
+  )
+  parser.add_argument('--cpus_per_task', type=positive, metavar='C')
+  parser.add_argument('--partition', metavar='NAME')
+  parser.add_argument('--account', metavar='NAME')
+  parser.add_argument('--qos', metavar='NAME')
+  parser.add_argument('--time', metavar='LIMIT', help='e.g. 1-00:00:00')
+  parser.add_argument('--memory', metavar='SIZE', help='per node, e.g. 200G')
+  parser.add_argument(
+    '--save_seconds',
+    type=positive,
+    default=180,
+    metavar='S',
+    help='how long before the time limit the run is told to save; default: 180',
+  )
+  parser.add_argument(
+    '--restarts', type=int, default=50, metavar='N', help='at most; default: 50'
+  )
+  parser.add_argument(
+    '--python', default=default_python(), metavar='PATH', help='that has cdm'
+  )
+
+
+def plan(args):
+  """-> a script and its sbatch."""
+  options = flags(
+    job_name=args.name,
+    chdir=os.getcwd(),
+    output=f'{args.name}-%j.log',
+    nodes=args.nodes,
+    ntasks_per_node=args.tasks_per_node or args.gpus_per_node or 1,
+    gpus_per_node=args.gpus_per_node,
+    cpus_per_task=args.cpus_per_task,
+    mem=args.memory,
+    partition=args.partition,
+    account=args.account,
+    qos=args.qos,
+    time=args.time,
+    signal=f'TERM@{args.save_seconds}',
+  )
+  script = render(
+    'slurm.sh',
+    directives='\n'.join(f'#SBATCH {quoted(option)}' for option in options),
+    restarts=args.restarts,
+    command=shlex.join([args.python, '-m', 'cdm', *args.cdm]),
+  )
+  name = f'{args.name}.sbatch'
+  return Plan([['sbatch', name]], {name: script})
+
+
+def quoted(option):
+  """-> a word of an #SBATCH line, in which only double quotes group."""
+  return f'"{option}"' if ' ' in option else option

@@ -1,0 +1,108 @@
+"""A TPU slice from Google Cloud, asked for as a queued resource.
+
+Every host of the slice runs the image at each boot and starts again what was
+preempted. The launcher stays: it reports, asks for a new slice when this one
+was taken away, and deletes it when the run is complete. It can be ended and
+started again at any time; the slice goes on.
+"""
+
+import shlex
+
+from targets.plan import (
+  FINAL,
+  Plan,
+  add_storage,
+  flags,
+  in_image,
+  mount_point,
+  positive,
+  render,
+)
+
+# By the first word of the accelerator's type;
+# docs.cloud.google.com/tpu/docs/runtimes. tpu7x is for GKE alone.
+RUNTIMES = {
+  'v2': 'tpu-ubuntu2204-base',
+  'v3': 'tpu-ubuntu2204-base',
+  'v4': 'tpu-ubuntu2204-base',
+  'v5litepod': 'v2-alpha-tpuv5-lite',
+  'v5p': 'v2-alpha-tpuv5',
+  'v6e': 'v2-alpha-tpuv6e',
+}
+
+
+def arguments(parser):
+  """Adds this target's options."""
+  parser.add_argument(
+    '--image', required=True, help='built by the docker target, pushed'
+  )
+  parser.add_argument(
+    '--type', required=True, metavar='TYPE', help='e.g. v5litepod-256, v3-256'
+  )
+  parser.add_argument('--zone', required=True, metavar='ZONE')
+  add_storage(parser)
+  parser.add_argument('--project', metavar='ID')
+  parser.add_argument('--runtime', metavar='VERSION', help='default: by type')
+  parser.add_argument('--spot', action='store_true', help='may be taken away')
+  parser.add_argument('--network', metavar='NAME')
+  parser.add_argument('--service_account', metavar='EMAIL')
+  parser.add_argument(
+    '--valid_until', metavar='DURATION', help='wait no longer, e.g. 6h'
+  )
+  parser.add_argument(
+    '--poll_seconds', type=positive, default=60, metavar='S', help='default: 60'
+  )
+  parser.add_argument(
+    '--restarts',
+    type=int,
+    default=50,
+    metavar='N',
+    help='of the slice, and of the run on one; at most; default: 50',
+  )
+
+
+def plan(args):
+  """-> what the hosts run, what watches over them, and its start."""
+  startup = render(
+    'tpu_vm_host.sh',
+    storage=shlex.quote(args.storage.rstrip('/')),
+    mount=shlex.quote(mount_point(args)),
+    image=shlex.quote(args.image),
+    store=shlex.quote(args.image.partition('/')[0]),
+    restarts=args.restarts,
+    final='|'.join(str(code) for code in (0, *FINAL)),
+    command=shlex.join(in_image(args)),
+  )
+  host = f'{args.name}-host.sh'
+  create = flags(
+    node_id=args.name,
+    accelerator_type=args.type,
+    runtime_version=args.runtime or runtime(args.type),
+    spot=args.spot,
+    network=args.network,
+    service_account=args.service_account,
+    scopes='cloud-platform',
+    valid_until_duration=args.valid_until,
+    metadata_from_file=f'startup-script={host}',
+  )
+  watch = render(
+    'tpu_vm_watch.sh',
+    name=args.name,
+    where=shlex.join(flags(zone=args.zone, project=args.project)),
+    create=' \\\n    '.join(shlex.quote(word) for word in create),
+    restarts=args.restarts,
+    poll_seconds=args.poll_seconds,
+  )
+  script = f'{args.name}-watch.sh'
+  return Plan([['bash', script]], {host: startup, script: watch})
+
+
+def runtime(type_):
+  """-> the software version of a slice; raises ValueError if unknown."""
+  kind = type_.partition('-')[0]
+  if kind not in RUNTIMES:
+    raise ValueError(
+      f'--type={type_}: no software version is known for {kind!r}; name it '
+      f'with --runtime. Known: {", ".join(RUNTIMES)}.'
+    )
+  return RUNTIMES[kind]

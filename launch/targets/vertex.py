@@ -1,0 +1,95 @@
+"""A custom job of Vertex AI, on one or several machines with GPUs.
+
+Vertex AI restarts a worker that was preempted or ended badly, up to five
+times, and with it the others. It mounts buckets of the project as /gcs/BUCKET
+by itself.
+"""
+
+from targets.plan import (
+  Plan,
+  add_storage,
+  as_json,
+  bucket_of,
+  flags,
+  in_image,
+  mount_point,
+  positive,
+  render,
+)
+
+STRATEGIES = {True: 'SPOT', False: 'STANDARD'}
+
+
+def arguments(parser):
+  """Adds this target's options."""
+  parser.add_argument(
+    '--image', required=True, help='built by the docker target, pushed'
+  )
+  parser.add_argument('--region', required=True, metavar='REGION')
+  parser.add_argument(
+    '--machine_type', required=True, metavar='TYPE', help='e.g. a3-highgpu-8g'
+  )
+  parser.add_argument(
+    '--accelerator_type', metavar='TYPE', help='e.g. NVIDIA_H100_80GB'
+  )
+  parser.add_argument(
+    '--accelerator_count', type=positive, metavar='N', help='per machine'
+  )
+  add_storage(parser)
+  parser.add_argument(
+    '--nodes', type=positive, default=1, metavar='N', help='default: 1'
+  )
+  parser.add_argument('--project', metavar='ID')
+  parser.add_argument('--service_account', metavar='EMAIL')
+  parser.add_argument('--network', metavar='NAME', help='needed for NFS')
+  parser.add_argument('--spot', action='store_true', help='spot machines')
+  parser.add_argument(
+    '--days', type=positive, default=7, metavar='N', help='at most; default: 7'
+  )
+
+
+def plan(args):
+  """-> a job and its gcloud ai custom-jobs create."""
+  if (args.accelerator_type is None) != (args.accelerator_count is None):
+    raise ValueError(
+      '--accelerator_type and --accelerator_count go together, or neither.'
+    )
+  point = mount_point(args)
+  machine = {'machineType': args.machine_type}
+  if args.accelerator_type:
+    machine['acceleratorType'] = args.accelerator_type
+    machine['acceleratorCount'] = args.accelerator_count
+  words = in_image(args)
+  pool = {
+    'machineSpec': machine,
+    'containerSpec': {
+      'imageUri': args.image,
+      'command': ['python', '/cdm/launch/vertex_join.py', *words],
+    },
+  }
+  if bucket_of(args) is None:
+    server, _, path = args.storage.partition(':')
+    mount = {'server': server, 'path': path, 'mountPoint': point}
+    pool['nfsMounts'] = [mount]
+  # The first pool is of one machine always; the others are in the second.
+  pools = [{**pool, 'replicaCount': 1}]
+  if args.nodes > 1:
+    pools.append({**pool, 'replicaCount': args.nodes - 1})
+  text = render(
+    'vertex.yaml',
+    pools='\n'.join(f'- {as_json(pool)}' for pool in pools),
+    strategy=STRATEGIES[args.spot],
+    seconds=args.days * 24 * 3600,
+    service_account=as_json(args.service_account or ''),
+    network=as_json(args.network or ''),
+  )
+  job = f'{args.name}.yaml'
+  options = flags(
+    region=args.region,
+    project=args.project,
+    display_name=args.name,
+    config=job,
+  )
+  return Plan(
+    [['gcloud', 'ai', 'custom-jobs', 'create', *options]], {job: text}
+  )

@@ -1,0 +1,542 @@
+"""The launchers: what they would run, and the local one at work."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LAUNCH = ROOT / 'launch' / 'launch.py'
+
+# What quoting has to survive.
+NASTY = (
+  """--config.train_data.path=/a b/it's "$HOME" `id` $(id) \\ & #@x@ ü%j"""
+)
+IMAGE = '--image=images.example/p/r/cdm:tpu'
+GCS = '--storage=gs://lab-runs'
+ON_GCS = '--workdir=/gcs/lab-runs/it is'
+TARGETS = {
+  'local': ['--processes=2', '--python=py thon'],
+  'docker': ['--extra=cuda'],
+  'slurm': ['--nodes=2', '--gpus_per_node=8', '--python=py thon'],
+  'tpu-vm': [IMAGE, '--type=v5litepod-16', '--zone=z', '--spot', GCS],
+  'gke': [IMAGE, '--tpu=tpu-v6e-slice', '--topology=4x4', '--queue=q', GCS],
+  'gke-gpu': [IMAGE, '--gpu=nvidia-h100-80gb', '--nodes=2', '--spot', GCS],
+  'xpk': [IMAGE, '--cluster=c', '--tpu_type=v5litepod-16'],
+  'skypilot': ['--accelerators=H100:8', '--nodes=2', GCS],
+  'vertex': [IMAGE, '--region=r', '--machine_type=m', '--nodes=3', GCS],
+  'batch': [IMAGE, '--location=l', '--machine_type=m', GCS],
+}
+
+
+def launch(*arguments, path=None):
+  """-> the finished launcher."""
+  environment = dict(os.environ, NO_COLOR='1')
+  if path:
+    environment['PATH'] = f'{path}:{environment["PATH"]}'
+  return subprocess.run(
+    [sys.executable, str(LAUNCH), *arguments],
+    cwd=ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+
+
+def dry_run(case, *more):
+  """-> what a target would do, as shell text."""
+  done = launch(
+    case.removesuffix('-gpu'),
+    '--config=configs/smoke.py',
+    ON_GCS,
+    *TARGETS[case],
+    '--dry-run',
+    *more,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def files(shell):
+  """-> {name: text} of the files that the shell text writes."""
+  pattern = r"^cat > (\S+) <<'END_OF_FILE'\n(.*?)\nEND_OF_FILE$"
+  return dict(re.findall(pattern, shell, re.MULTILINE | re.DOTALL))
+
+
+def as_kubernetes(word):
+  """-> a word of a command as a container gets it."""
+
+  def replaced(match):
+    return '$' if match[0] == '$$' else 'REPLACED'
+
+  return re.sub(r'\$\$|\$\(\w+\)', replaced, word)
+
+
+def words_said(case, shell):
+  """-> the words of the cdm command, as whoever reads the text gets them."""
+  written = files(shell)
+  last = shlex.split(shell.splitlines()[-1])
+  if case == 'local':
+    return last
+  if case == 'docker':
+    return last[last.index('cdm:cuda') :]
+  if case == 'xpk':
+    (command,) = [w for w in last if w.startswith('--command=exec ')]
+    return shlex.split(as_kubernetes(command.partition('exec ')[2]))
+  (name, text) = next(iter(written.items()))
+  if case in ('slurm', 'tpu-vm'):
+    (line,) = [s for s in text.splitlines() if s.startswith('  ') and NAME in s]
+    return shlex.split(line)
+  if case == 'skypilot':
+    run = yaml.safe_load(text)['run']
+    return shlex.split(run.splitlines()[-1])[1:]
+  if case in ('gke', 'gke-gpu'):
+    (job,) = yaml.safe_load(text)['spec']['replicatedJobs']
+    (pod,) = job['template']['spec']['template']['spec']['containers']
+    return [as_kubernetes(word) for word in pod['command']]
+  if case == 'vertex':
+    pools = yaml.safe_load(text)['workerPoolSpecs']
+    commands = [pool['containerSpec']['command'] for pool in pools]
+    assert commands[0] == commands[1]
+    return commands[0]
+  (group,) = json.loads(text)['taskGroups']
+  return group['taskSpec']['runnables'][0]['container']['commands']
+
+
+NAME = 'configs/smoke.py'
+
+
+@pytest.mark.parametrize('case', TARGETS)
+def test_the_command_arrives_word_for_word(case):
+  words = words_said(case, dry_run(case, NASTY, '--', '--debug'))
+  workdir = ON_GCS
+  assert words.count(NASTY) == 1
+  assert words.count('--config=configs/smoke.py') == 1
+  assert words.count(workdir) == 1
+  assert '--debug' in words
+  if case == 'docker':
+    assert '--command=train' in words
+  else:
+    assert 'train' in words
+
+
+@pytest.mark.parametrize('case', TARGETS)
+def test_no_placeholder_is_left(case):
+  assert not re.search(r'@[a-z_]+@', dry_run(case))
+
+
+@pytest.mark.skipif(not shutil.which('shellcheck'), reason='no shellcheck')
+@pytest.mark.parametrize('case', ['slurm', 'tpu-vm', 'skypilot'])
+def test_scripts_are_sound(case, tmp_path):
+  for name, text in files(dry_run(case, NASTY)).items():
+    if case == 'skypilot':
+      task = yaml.safe_load(text)
+      text = f'#!/bin/bash\n{task["setup"]}\n{task["run"]}'
+    script = tmp_path / name
+    script.write_text(text)
+    # 2016: quotes around a $ that is meant.
+    subprocess.run(['shellcheck', '--exclude=2016', script], check=True)
+
+
+@pytest.mark.skipif(not shutil.which('shellcheck'), reason='no shellcheck')
+def test_own_scripts_are_sound():
+  scripts = sorted((ROOT / 'launch').glob('*.sh'))
+  scripts += sorted((ROOT / 'benchmarks').glob('*.sh'))
+  # setup.sh is sourced: it has no first line.
+  subprocess.run(['shellcheck', '--shell=bash', '-x', *scripts], check=True)
+
+
+def test_one_process_needs_no_coordinator():
+  shell = launch(
+    'local', '--config=configs/smoke.py', '--workdir=w', '--dry-run'
+  ).stdout
+  assert shell.endswith('-m cdm train --config=configs/smoke.py --workdir=w\n')
+
+
+def test_gke_counts_hosts_and_restarts_preempted_ones():
+  (text,) = files(dry_run('gke', '--slices=2', '--restarts=7')).values()
+  spec = yaml.safe_load(text)['spec']
+  (job,) = spec['replicatedJobs']
+  pods = job['template']['spec']
+  assert (job['replicas'], pods['parallelism'], pods['completions']) == (
+    2,
+    4,
+    4,
+  )
+  assert spec['failurePolicy']['maxRestarts'] == 7
+  (rule,) = pods['podFailurePolicy']['rules']
+  assert rule['onExitCodes']['operator'] == 'In'
+  assert {75, 1, 137} & set(rule['onExitCodes']['values']) == set()
+  assert {2, 3, 4, 5} <= set(rule['onExitCodes']['values'])
+
+
+def test_gke_without_spot_asks_for_no_spot_nodes():
+  assert 'gke-spot' not in dry_run('gke')
+  # Chosen, and tolerated.
+  assert dry_run('gke-gpu').count('cloud.google.com/gke-spot') == 2
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['slrum'], "no target 'slrum'. Did you mean slurm?"),
+    (['local'], '--config is missing: cdm train needs it'),
+    (['local', '--config=configs/smoke.py'], '--workdir is missing'),
+    (['local', '--config=no.py', '--workdir=w'], 'there is no such file'),
+    (['slurm', '--node=2'], 'Did you mean --nodes?'),
+    (['gke', '--gpu=g', GCS], 'required: --image'),
+    (['local', '--', '--dry-run'], 'cdm would get it'),
+    (['local', '--config.a.b', '3'], '--config.a.b needs its value'),
+    (['local', '--name=Ab'], 'lowercase letters'),
+    (['local', '--name=a\nb'], 'line break'),
+    (['local', '--processes=0'], 'argument --processes'),
+    (['local', '--restarts=-1'], '--restarts=-1: 0 or more'),
+    (
+      ['gke', IMAGE, '--tpu=t', '--topology=4', GCS],
+      'needs the shape of one slice',
+    ),
+    (
+      ['gke', IMAGE, '--tpu=t', '--topology=3x3', GCS],
+      'hosts of --chips_per_host=4 do not divide',
+    ),
+    (
+      ['tpu-vm', IMAGE, '--type=v9-8', '--zone=z', GCS],
+      "no software version is known for 'v9'",
+    ),
+    (
+      ['batch', IMAGE, '--location=l', '--machine_type=m', '--storage=/x'],
+      'expected gs://BUCKET or SERVER:/EXPORT',
+    ),
+    (
+      ['batch', IMAGE, '--location=l', '--machine_type=m', '--storage=h:/x'],
+      'would be lost with the machine. --storage=h:/x is seen as /nfs',
+    ),
+    (
+      ['skypilot', '--accelerators=H100:8', '--storage=h:/x'],
+      'mounts buckets alone',
+    ),
+  ],
+)
+def test_bad_input_is_named(arguments, message):
+  if len(arguments) > 1 and not any('config' in word for word in arguments):
+    target, *rest = arguments
+    arguments = [target, '--config=configs/smoke.py', ON_GCS, *rest]
+  done = launch(arguments[0], '--dry-run', *arguments[1:])
+  assert done.returncode == 2
+  assert message in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_a_config_outside_the_image_is_named(tmp_path):
+  config = tmp_path / 'mine.py'
+  config.write_text('')
+  done = launch(
+    'xpk', *TARGETS['xpk'], f'--config={config}', ON_GCS, '--dry-run'
+  )
+  assert done.returncode == 2
+  assert 'the image does not hold it' in done.stderr
+
+
+def test_a_missing_tool_is_named(tmp_path):
+  python = tmp_path / 'python'
+  python.symlink_to(sys.executable)
+  done = subprocess.run(
+    [sys.executable, str(LAUNCH), 'slurm', '--config=configs/smoke.py']
+    + ['--workdir=w'],
+    cwd=ROOT,
+    env={'PATH': str(tmp_path)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2
+  assert 'slurm needs sbatch, which is not installed here' in done.stderr
+
+
+def test_the_tool_gets_the_file_that_was_shown(tmp_path):
+  tool = tmp_path / 'sbatch'
+  tool.write_text('#!/bin/sh\ncat "$1"\nexit 3\n')
+  tool.chmod(0o755)
+  arguments = ['--config=configs/smoke.py', '--workdir=w']
+  done = launch('slurm', *arguments, path=tmp_path)
+  assert done.returncode == 3
+  (text,) = files(launch('slurm', *arguments, '--dry-run').stdout).values()
+  assert done.stdout.strip() == text
+
+
+@pytest.mark.parametrize(
+  'code, state, count, queued',
+  [
+    (75, 'RUNNING', 0, True),
+    (137, 'RUNNING', 49, True),
+    (75, 'RUNNING', 50, False),
+    (75, 'COMPLETING', 0, False),  # cancelled, or queued again by others
+    (1, 'RUNNING', 0, False),
+    (0, 'RUNNING', 0, False),
+  ],
+)
+def test_slurm_queues_again_what_was_preempted(
+  tmp_path, code, state, count, queued
+):
+  tool(tmp_path, 'srun', f'exit {code}')
+  tool(tmp_path, 'squeue', f'echo {state}')
+  tool(tmp_path, 'scontrol', 'echo "$*" >> calls')
+  tool(tmp_path, 'sleep', '')
+  (script,) = files(dry_run('slurm')).values()
+  done = subprocess.run(
+    ['bash', '-c', script],
+    cwd=tmp_path,
+    env={
+      'PATH': f'{tmp_path}:{os.environ["PATH"]}',
+      'SLURM_JOB_ID': '7',
+      'SLURM_JOB_NODELIST': 'n',
+      'SLURM_RESTART_COUNT': str(count),
+    },
+    stdout=subprocess.DEVNULL,
+  )
+  assert done.returncode == code
+  calls = tmp_path / 'calls'
+  assert (calls.read_text() if calls.exists() else '') == (
+    'requeue 7\n' if queued else ''
+  )
+
+
+def test_machines_of_vertex_find_each_other():
+  spec = {
+    'cluster': {
+      'workerpool0': ['cmle-0:2222'],
+      'workerpool1': ['cmle-1:2222', 'cmle-2:2222'],
+    },
+    'task': {'type': 'workerpool1', 'index': 1},
+  }
+  show = 'import os; print(*[os.environ.get(k) for k in os.sys.argv[1:]])'
+  names = [
+    'CDM_COORDINATOR_ADDRESS',
+    'CDM_NUM_PROCESSES',
+    'CDM_PROCESS_ID',
+  ]
+  for cluster, expected in (
+    (json.dumps(spec), 'cmle-0:8476 3 2'),
+    ('', 'None None None'),
+  ):
+    said = subprocess.run(
+      [sys.executable, ROOT / 'launch' / 'vertex_join.py', sys.executable]
+      + ['-c', show, *names],
+      env={**os.environ, 'CLUSTER_SPEC': cluster},
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout
+    assert said.strip() == expected
+
+
+def tool(folder, name, text):
+  """Puts a stand-in for a program into a folder."""
+  path = folder / name
+  path.write_text(f'#!/bin/bash\n{text}\n')
+  path.chmod(0o755)
+
+
+GCLOUD = r"""
+echo "$*" >> calls
+case "$*" in
+  *describe*)
+    # After the listed states the slice is there for good.
+    if [ -s states ]; then head -n 1 states; sed -i 1d states
+    else echo ACTIVE; fi
+    ;;
+  *ssh*)
+    command=${@: -1}
+    command=${command#--command=}
+    bash -c "${command//\/var\/lib\/cdm/$PWD\/host}"
+    ;;
+esac
+"""
+
+
+def test_a_slice_taken_away_is_asked_for_again(tmp_path):
+  tool(tmp_path, 'gcloud', GCLOUD)
+  tool(tmp_path, 'sudo', 'exec "$@"')
+  # Time passes: in the end host 0 has an exit code.
+  tool(tmp_path, 'sleep', '[ -s states ] || echo 3 > host/exit_code')
+  states = ['', 'WAITING_FOR_RESOURCES', 'ACTIVE', 'SUSPENDED', 'ACTIVE']
+  (tmp_path / 'states').write_text('\n'.join(states) + '\n')
+  (tmp_path / 'host').mkdir()
+  (tmp_path / 'host' / 'log').write_text('one\nstep 7\n')
+  for name, text in files(dry_run('tpu-vm')).items():
+    (tmp_path / name).write_text(text)
+  done = subprocess.run(
+    ['bash', 'cdm-smoke-watch.sh'],
+    cwd=tmp_path,
+    env={**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'},
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert done.returncode == 3, done.stderr
+  assert 'step 7' in done.stdout
+  calls = (tmp_path / 'calls').read_text()
+  done_to_it = re.findall(r'queued-resources (create|delete)', calls)
+  assert done_to_it == ['create', 'delete', 'create', 'delete']
+  assert 'startup-script=cdm-smoke-host.sh' in calls
+  assert '--accelerator-type=v5litepod-16' in calls
+  assert '--runtime-version=v2-alpha-tpuv5-lite --spot' in calls
+
+
+@pytest.mark.parametrize('codes, end', [('75 1 137 0', 0), ('75 4', 4)])
+def test_a_host_starts_again_what_was_preempted(tmp_path, codes, end):
+  (tmp_path / 'codes').write_text(codes.replace(' ', '\n') + '\n')
+  tool(tmp_path, 'gcloud', '')
+  tool(tmp_path, 'mountpoint', '')
+  tool(tmp_path, 'sleep', '')
+  tool(
+    tmp_path,
+    'docker',
+    '[ "$1" = run ] || exit 0; printf "%s\\n" "$@" > words\n'
+    'code=$(head -n 1 codes); sed -i 1d codes; exit "$code"',
+  )
+  host, _ = files(dry_run('tpu-vm', NASTY)).values()
+  (tmp_path / 'host.sh').write_text(host)
+  subprocess.run(
+    ['bash', 'host.sh'],
+    cwd=tmp_path,
+    env={
+      'PATH': f'{tmp_path}:{os.environ["PATH"]}',
+      'STATE': str(tmp_path / 'state'),
+    },
+    check=True,
+    timeout=60,
+  )
+  assert (tmp_path / 'state' / 'exit_code').read_text() == f'{end}\n'
+  assert (tmp_path / 'codes').read_text() == ''
+  assert NASTY in (tmp_path / 'words').read_text().splitlines()
+
+
+# The local launcher at work. A stand-in for Python, given as --python, runs
+# this instead of cdm: it finds its number and the start's, and does as told.
+STAND_IN = """\
+#!{python} -S
+import os, re, signal, sys, time
+here = {here!r}
+text = ' '.join(sys.argv)
+number = int((re.findall(r'--process_id=(\\d+)', text) or [0])[0])
+starts = os.path.join(here, f'starts{{number}}')
+open(starts, 'a').write('x')
+start = os.path.getsize(starts)
+def ask(signum, _):
+  open(os.path.join(here, f'signals{{number}}'), 'a').write(f'{{signum}} ')
+  sys.exit(130 if signum == signal.SIGINT else 75)
+signal.signal(signal.SIGINT, ask)
+signal.signal(signal.SIGTERM, ask)
+print('start', start, flush=True)
+{act}
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+  def make(act):
+    script = tmp_path / 'stand_in'
+    script.write_text(
+      STAND_IN.format(
+        python=sys.executable, here=str(tmp_path), act=textwrap.dedent(act)
+      )
+    )
+    script.chmod(0o755)
+    return [
+      'local',
+      '--config=configs/smoke.py',
+      '--workdir=w',
+      '--processes=2',
+      f'--python={script}',
+    ]
+
+  return make
+
+
+def test_local_marks_lines_and_ends_well(stand_in):
+  done = launch(*stand_in('print("a\\nb ü")'))
+  assert done.returncode == 0, done.stderr
+  assert sorted(done.stdout.splitlines()) == sorted(
+    f'[{i}] {text}' for i in (0, 1) for text in ('start 1', 'a', 'b ü')
+  )
+
+
+def test_local_starts_again_what_was_preempted(stand_in, tmp_path):
+  done = launch(*stand_in('sys.exit(75 if start < 3 else 0)'))
+  assert done.returncode == 0
+  assert 'the run was preempted; restart 2 of 50' in done.stderr
+  assert (tmp_path / 'starts1').read_text() == 'xxx'
+
+
+def test_local_gives_up_after_so_many_restarts(stand_in, tmp_path):
+  done = launch(*stand_in('sys.exit(75)'), '--restarts=1')
+  assert done.returncode == 75
+  assert (tmp_path / 'starts0').read_text() == 'xx'
+
+
+def test_local_ends_the_others_and_starts_again_after_a_kill(
+  stand_in, tmp_path
+):
+  done = launch(
+    *stand_in("""\
+      if start == 1 and number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+      if start == 1:
+        time.sleep(3600)
+    """),
+    '--restarts=1',
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'the run died of signal 9; restart 1 of 1' in done.stderr
+  assert (tmp_path / 'signals0').read_text().split() == ['15']
+
+
+def test_local_knows_the_killed_one_from_who_outlives_it(stand_in, tmp_path):
+  done = launch(
+    *stand_in("""\
+      if start == 1 and number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+      sys.exit(1 if start == 1 else 0)
+    """)
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'the run died of signal 9' in done.stderr
+
+
+def test_local_does_not_repeat_bad_input(stand_in, tmp_path):
+  done = launch(*stand_in('sys.exit(2)'))
+  assert done.returncode == 2
+  assert (tmp_path / 'starts0').read_text() == 'x'
+
+
+@pytest.mark.parametrize(
+  'number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 75)]
+)
+def test_local_hands_a_signal_to_all_once(stand_in, tmp_path, number, code):
+  # Out of the terminal's group, or a Ctrl-C would come twice.
+  act = 'print(os.getpgrp() == os.getpid(), flush=True); time.sleep(3600)'
+  process = subprocess.Popen(
+    [sys.executable, LAUNCH, *stand_in(act)],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  )
+  said = {process.stdout.readline() for _ in range(4)}
+  assert said == {f'[{i}] {s}\n' for i in (0, 1) for s in ('start 1', 'True')}
+  os.killpg(process.pid, number)
+  assert process.wait(30) == code
+  process.stdout.close()
+  for i in (0, 1):
+    assert (tmp_path / f'signals{i}').read_text() == f'{int(number)} '
+    assert (tmp_path / f'starts{i}').read_text() == 'x'

@@ -1,0 +1,172 @@
+"""Collectives and loops, read from a compiled program's text."""
+
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cdm.planning import hlo
+
+
+def text(*, entry, others=''):
+  body = textwrap.indent(textwrap.dedent(entry).strip(), '  ')
+  return (
+    f'HloModule jit_step, num_partitions=8\n\n{textwrap.dedent(others)}\n'
+    f'ENTRY %main (p: f32[8]) -> f32[8] {{\n{body}\n}}\n'
+  )
+
+
+def read(**parts):
+  return hlo.collectives(text(**parts), devices=8)
+
+
+@pytest.mark.parametrize(
+  ('line', 'kind', 'payload', 'group', 'wire'),
+  [
+    (
+      '%a = f32[4,6]{1,0} all-reduce(%p), replica_groups={{0,1,2,3},{4,5,6,7}}'
+      ', to_apply=%add',
+      *('all-reduce', 96, 4, 2 * 96 * 3 / 4),
+    ),
+    (
+      '%a = (bf16[4]{0:T(128)S(1)}, /*index=1*/f32[2,2]{1,0}) all-reduce(%p, '
+      '%q), replica_groups=[1,8]<=[8], to_apply=%add',
+      *('all-reduce', 8 + 16, 8, 2 * 24 * 7 / 8),
+    ),
+    (
+      '%a = bf16[8,4]{1,0} all-gather(%p), replica_groups=mesh'
+      "['axis_0'=1,'axis_1'=4,'axis_2'=2], device_ids=([2,4]T(1,0)) {'axis_1'}"
+      ', dimensions={0}',
+      *('all-gather', 64, 4, 64 * 3 / 4),
+    ),
+    (
+      '%a = (f32[2]{0}, f32[8]{0}) all-gather-start(%p), '
+      'replica_groups=[2,4]<=[8], dimensions={0}',
+      *('all-gather', 32, 4, 32 * 3 / 4),
+    ),
+    (
+      '%a = f32[2]{0} reduce-scatter(%p), replica_groups=[2,4]<=[4,2]T(1,0), '
+      'dimensions={0}',
+      *('reduce-scatter', 32, 4, 32 * 3 / 4),
+    ),
+    (
+      '%a = f32[8]{0} all-to-all(%p), replica_groups={}',
+      *('all-to-all', 32, 8, 32 * 7 / 8),
+    ),
+    (
+      '%a = (f32[8]{0}, f32[8]{0}, u32[], u32[]) collective-permute-start(%p),'
+      ' source_target_pairs={{0,1},{1,0}}',
+      *('collective-permute', 32, 8, 32),
+    ),
+  ],
+)
+def test_a_collective_has_its_kind_bytes_and_group(
+  line, kind, payload, group, wire
+):
+  (found,) = read(entry=line)
+  assert (found.kind, found.payload_bytes, found.group) == (
+    kind,
+    payload,
+    group,
+  )
+  assert found.wire_bytes == wire
+
+
+def test_the_end_of_an_asynchronous_one_counts_nothing():
+  found = read(
+    entry="""
+    %s = f32[8]{0} all-reduce-start(%p), replica_groups=[1,8]<=[8]
+    %d = f32[8]{0} all-reduce-done(%s)
+    """
+  )
+  assert [one.kind for one in found] == ['all-reduce']
+
+
+def test_pieces_that_share_a_channel_are_one():
+  part = """
+  %{0} (q: f32[8]) -> f32[8] {{
+    %g = f32[8]{{0}} all-gather(%q), channel_id=7, replica_groups=[1,8]<=[8]
+  }}
+  """
+  found = read(
+    entry="""
+    %a = f32[8]{0} fusion(%p), kind=kCustom, calls=%begin
+    %b = f32[8]{0} fusion(%a), kind=kCustom, calls=%finish
+    """,
+    others=textwrap.dedent(part.format('begin'))
+    + textwrap.dedent(part.format('finish')),
+  )
+  assert len(found) == 1
+
+
+def test_one_device_alone_exchanges_nothing():
+  line = '%a = f32[8]{0} all-reduce(%p), replica_groups={{0},{1}}'
+  assert read(entry=line) == []
+
+
+LOOP = """
+%body (c: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %r = f32[8]{0} all-reduce(%x), channel_id=1, replica_groups=[1,8]<=[8]
+}
+
+%condition (c: (s32[], f32[8])) -> pred[] {
+  %limit = s32[]{:T(128)} constant(5)
+  ROOT %less = pred[] compare(%i, %limit), direction=LT
+}
+"""
+WHILE = '%w = (s32[], f32[8]) while(%t), condition=%condition, body=%body'
+
+
+def test_what_a_loop_holds_counts_every_turn():
+  (found,) = read(entry=WHILE, others=LOOP)
+  assert found.turns == 5
+  assert hlo.summary([found]) == {
+    'all-reduce': {'count': 5, 'payload_bytes': 160, 'wire_bytes': 280}
+  }
+  assert hlo.loops(text(entry=WHILE, others=LOOP)) == [5]
+
+
+def test_a_written_number_of_turns_is_taken():
+  written = WHILE + ', backend_config={"known_trip_count":{"n":"3"}}'
+  (found,) = read(entry=written, others=LOOP)
+  assert found.turns == 3
+
+
+def test_a_reduction_of_which_a_part_is_kept_is_a_scatter():
+  (found,) = read(
+    entry='%f = f32[2]{0} fusion(%p), calls=%all-reduce-scatter.3',
+    others="""
+    %all-reduce-scatter.3 (q: f32[8]) -> f32[2] {
+      %r = f32[8]{0} all-reduce(%q), replica_groups=[2,4]<=[8]
+    }
+    """,
+  )
+  assert (found.kind, found.payload_bytes) == ('reduce-scatter', 32)
+
+
+def test_repeated_instructions_are_counted():
+  program = text(entry='%a.remat = f32[8]{0} exp(%p)\n%b.remat2.1 = f32[] c()')
+  assert hlo.rematerialized(program) == 2
+  assert hlo.rematerialized(text(entry='%a = f32[8]{0} exp(%p)')) == 0
+
+
+def test_a_real_program_is_read_as_it_was_written():
+  """Rows over `x`: their sum is one float32 [4], reduced three times."""
+  mesh = Mesh(np.array(jax.devices()[:4]), ('x',))
+  place = NamedSharding(mesh, PartitionSpec('x'))
+
+  def f(x):
+    def turn(total, scale):
+      return jnp.sin(total + (scale * x).sum(axis=0)), None
+
+    return jax.lax.scan(turn, jnp.zeros(4), jnp.arange(3.0))[0]
+
+  rows = jax.ShapeDtypeStruct((8, 4), jnp.float32, sharding=place)
+  program = jax.jit(f).lower(rows).compile().as_text()
+  assert hlo.summary(hlo.collectives(program, devices=4)) == {
+    'all-reduce': {'count': 3, 'payload_bytes': 48, 'wire_bytes': 72}
+  }
+  assert hlo.loops(program) == [3]

@@ -1,0 +1,376 @@
+"""From a slice's name to a verdict, a time, a price; and `cdm plan` itself."""
+
+import io
+import json
+import re
+
+import house
+import pytest
+
+from cdm import devices
+from cdm.planning import estimate, remote, search, text
+
+SMOKE = f'--config={house.CONFIGS / "smoke.py"}'
+SMALL = [f'--config.{key}={value}' for key, value in house.SMALL.items()]
+
+
+def facts(topology='v5e:2x2', **changes):
+  """What `measure` finds, of round numbers."""
+  piece = devices.parse(topology)
+  return {
+    'config': 'c.py',
+    'overrides': [],
+    'step': 'train',
+    'topology': topology,
+    'devices': piece.devices,
+    'chips': piece.chips,
+    'mesh': {'data': piece.devices, 'fsdp': 1, 'tensor': 1},
+    'batch_size': 64,
+    'batch_per_device': 64 / piece.devices,
+    'accumulation': 1,
+    'parameters': 10**6,
+    'num_steps': 3600,
+    'network_evaluations': 1,
+    'fits': True,
+    'peak_bytes_per_device': 8 * 2**30,
+    'device_bytes': 16 * 2**30,
+    'reserved_bytes': 0,
+    'missing_bytes': 0,
+    'memory': {'parameters': 8 * 2**30},
+    'model_flops_per_step': 10**12,
+    'compiled_flops_per_step': 2e12,
+    'model_to_compiled_flops': 0.5,
+    'bytes_moved_per_device': 1e6,
+    'collectives': {},
+    'compiler_rematerialized': 0,
+    'compiler': 'libtpu 1.0',
+    'compile_seconds': 61.0,
+    'compiled_before': False,
+    **changes,
+  }
+
+
+# Slices.
+
+
+@pytest.mark.parametrize(
+  ('topology', 'chips', 'count'),
+  [
+    ('v3:8x16', 128, 256),  # two devices to a chip
+    ('v4:4x4x8', 128, 128),
+    ('v5e:16x16', 256, 256),
+    ('v5p:4x4x8', 128, 128),
+    ('v6e:16x16', 256, 256),
+    ('tpu7x:4x4x8', 128, 256),
+    ('cpu:8', 8, 8),
+  ],
+)
+def test_a_slice_has_its_chips_and_devices(topology, chips, count):
+  piece = devices.parse(topology)
+  assert (piece.chips, piece.devices) == (chips, count)
+
+
+@pytest.mark.parametrize(
+  ('topology', 'complaint'),
+  [
+    ('v5:4x4', 'no such kind of device.*Did you mean v5'),
+    ('gpu:8', 'Known are v2, v3, v4, v5e, v5p, v6e, tpu7x, cpu'),
+    ('v5e:16', 'written v5e:AxB'),
+    ('v4:4x4', 'written v4:AxBxC'),
+    ('v5e:0x4', 'written v5e:AxB'),
+    ('cpu:two', 'written cpu:N'),
+    ('v5e', 'written v5e:AxB'),
+  ],
+)
+def test_a_misspelt_slice_is_refused_by_its_form(topology, complaint):
+  with pytest.raises(ValueError, match=complaint):
+    devices.parse(topology)
+
+
+@pytest.mark.parametrize('chip', devices.CHIPS.values(), ids=devices.CHIPS)
+def test_no_program_may_fill_more_than_there_is(chip):
+  there = chip.hbm_bytes / chip.cores
+  assert 0.9 * there < chip.usable_bytes < there
+  # Between the slowest and the fastest there are; a wrong unit is outside.
+  assert 40e12 < chip.flops < 5e15 and 5e11 < chip.hbm_bandwidth < 1e13
+  assert 1e11 < chip.link_bandwidth < chip.hbm_bandwidth
+
+
+# Prices.
+
+
+def test_a_price_holds_for_its_kind_before_all_kinds():
+  prices = devices.parse_prices(['2', 'v5e=1.5'])
+  price = [devices.price_of(devices.parse(t), prices)[0] for t in TWO]
+  assert price == [1.5, 2.0]
+
+
+TWO = ('v5e:2x2', 'v6e:2x2')
+
+
+def test_without_a_price_the_dated_table_is_said():
+  price, source = devices.price_of(devices.parse('v5e:2x2'), {})
+  assert price == devices.CHIPS['v5e'].price and re.search(r'\d{4}', source)
+  price, source = devices.price_of(devices.parse('tpu7x:2x2x1'), {})
+  assert price is None and '--price' in source
+
+
+@pytest.mark.parametrize('word', ['cheap', 'v9=2', '-1', 'nan', '=2', 'inf'])
+def test_a_price_that_is_none_is_refused(word):
+  with pytest.raises(ValueError, match='dollars per chip-hour'):
+    devices.parse_prices([word])
+
+
+# Time and money.
+
+
+def test_time_is_that_of_the_slowest_of_three():
+  chip = devices.CHIPS['v5e']
+  for name, change in (
+    ('compute', {'compiled_flops_per_step': 4 * 3 * chip.flops}),
+    ('memory', {'bytes_moved_per_device': 3 * chip.hbm_bandwidth}),
+    (
+      'interconnect',
+      {'collectives': {'x': {'wire_bytes': 3 * chip.link_bandwidth}}},
+    ),
+  ):
+    found = estimate.row(facts(**change), {})['estimate']
+    assert found['bound_by'] == name
+    assert found['step_seconds'] == pytest.approx(3.0)
+
+
+def test_a_device_that_is_half_a_chip_has_half_of_it():
+  """3600 steps of a second each on two chips: two chip-hours."""
+  chip = devices.CHIPS['v3']
+  four = facts('v3:1x2', compiled_flops_per_step=2 * chip.flops)
+  found = estimate.row(four, {'v3': 5.0})['estimate']
+  assert found['step_seconds'] == pytest.approx(1.0)
+  assert found['chip_hours'] == pytest.approx(2.0)
+  assert found['days'] == pytest.approx(1 / 24)
+  assert found['dollars'] == pytest.approx(10.0)
+  assert found['images_per_second'] == pytest.approx(64.0)
+
+
+def test_sampling_is_costed_by_fifty_thousand_images():
+  second = 4 * devices.CHIPS['v5e'].flops
+  asked = facts(
+    step='sample',
+    num_steps=None,
+    batch_size=50,
+    compiled_flops_per_step=second,
+  )
+  found = estimate.row(asked, {})['estimate']
+  assert found['days'] == pytest.approx(1000 / 86400)
+  assert found['of'] == '50,000 images'
+
+
+def test_what_does_not_fit_has_no_estimate():
+  nothing = dict.fromkeys(
+    (
+      'compiled_flops_per_step',
+      'model_to_compiled_flops',
+      'bytes_moved_per_device',
+      'collectives',
+      'compiler_rematerialized',
+    )
+  )
+  row = estimate.row(
+    facts(
+      fits=False,
+      peak_bytes_per_device=20 * 2**30,
+      missing_bytes=4 * 2**30,
+      **nothing,
+    ),
+    {},
+  )
+  assert row['estimate'] is None
+  written = text.plan(row)
+  assert (
+    'DOES NOT FIT: the compiler needs 20.00 GiB of 16.00 GiB per device, '
+    '4.00 GiB too much'
+  ) in written
+  assert 'no ESTIMATE' in written
+  rest = next(s for s in written.splitlines() if 'all else' in s)
+  assert rest.split()[2:4] == ['12.00', 'GiB'], 'what the shapes do not tell'
+  assert text.comparison([row]).splitlines()[1].split()[2] == 'NO'
+
+
+def test_every_time_and_price_is_called_an_estimate():
+  row = estimate.row(facts(), {})
+  _, _, after = text.plan(row).partition('ESTIMATE')
+  assert 'roofline' in after and '$' in after and 'images per second' in after
+  for word in ('chip-hours', 'cost', 'days', 'step'):
+    assert f'est. {word}' in text.comparison([row])
+
+
+# Search.
+
+
+@pytest.mark.parametrize('start', [1, 3, 8, 64, 100])
+@pytest.mark.parametrize('most', [0, 1, 2, 7, 8, 31, 100, 1000])
+def test_the_largest_is_found_to_an_eighth(start, most):
+  asked = []
+
+  def fits(n):
+    asked.append(n)
+    return n <= most
+
+  found = search.largest(fits, start=start)
+  assert found <= most
+  assert most - found <= max(1, found // 8) - (found == most)
+  assert len(asked) == len(set(asked)) <= 16
+
+
+def row(topology, days, dollars, fits=True):
+  return {
+    'topology': topology,
+    'fits': fits,
+    'estimate': {'days': days, 'dollars': dollars},
+  }
+
+
+def test_the_cheapest_in_time_that_fits_is_chosen():
+  rows = [
+    row('slow', 9.0, 1.0),
+    row('dear', 1.0, 100.0),
+    row('good', 4.0, 50.0),
+    row('unpriced', 1.0, None),
+    row('large', 1.0, 2.0, fits=False),
+    {'topology': 'cpu', 'fits': True, 'estimate': None},
+  ]
+  best = search.cheapest(rows, deadline_days=5.0)
+  assert best['topology'] == 'good'
+  assert text.choice(best, 5.0).endswith('good: 4 days, $50.00.')
+  assert search.cheapest(rows, deadline_days=0.5) is None
+  assert 'none of these' in text.choice(None, 0.5)
+
+
+# Numbers for people.
+
+
+def test_numbers_are_written_with_their_units():
+  assert text.size(1.5 * 2**30) == '1.50 GiB'
+  assert text.size(461 * 2**20) == '461 MiB'
+  assert text.size(12) == '12 B'
+  seconds = (3e-5, 0.0032, 12.34, 346.0, 7500.0, 12.5 * 86400)
+  assert [text.duration(s) for s in seconds] == [
+    '30 us',
+    '3.2 ms',
+    '12.3 s',
+    '5 min 46 s',
+    '2 h 5 min',
+    '12.5 days',
+  ]
+  assert [text.count(n) for n in (59312.0, 1.25, 1e-5, 0)] == [
+    '59,300',
+    '1.25',
+    '< 0.001',
+    '0',
+  ]
+  assert text.money(12345.0) == '$12,300' and text.money(0.421) == '$0.42'
+
+
+# Where there is no compiler, and where it ends.
+
+
+def test_another_machine_is_told_what_to_use(monkeypatch):
+  monkeypatch.setattr(remote.platform, 'system', lambda: 'Darwin')
+  monkeypatch.setattr(remote.platform, 'machine', lambda: 'arm64')
+  with pytest.raises(ValueError, match='Linux on x86-64 only.*Darwin on arm64'):
+    remote.check(['v5e:2x2'])
+  assert remote.check(['cpu:8'])[0].devices == 8
+
+
+def test_without_the_compiler_its_package_is_named(monkeypatch):
+  monkeypatch.setattr(remote.platform, 'system', lambda: 'Linux')
+  monkeypatch.setattr(remote.platform, 'machine', lambda: 'x86_64')
+  monkeypatch.setattr(remote.importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(ValueError, match=r"pip install 'cdm\[plan\]'"):
+    remote.check(['cpu:8', 'v5e:2x2'])
+
+
+def test_a_compiler_that_ends_says_how():
+  assert 'runs out of memory' in remote.ended('v5e:2x2', -9, '')
+  said = remote.ended('v5e:2x2', -11, 'first\nlast words')
+  assert 'signal 11' in said and said.endswith('last words')
+
+
+def test_a_long_compilation_says_how_long_it_has_taken(monkeypatch):
+  class Process:
+    turns = 0
+
+    def wait(self, timeout):
+      self.turns += 1
+      if self.turns < 4:
+        raise remote.subprocess.TimeoutExpired('it', timeout)
+
+  clock = iter([0.0, 30.0, 61.0, 90.0])
+  monkeypatch.setattr(remote.time, 'monotonic', lambda: next(clock))
+  stream = io.StringIO()
+  remote.wait(Process(), 'compiling', stream)
+  assert stream.getvalue() == 'compiling ...\ncompiling: 61 s\n'
+
+
+# Through the front door, in a process of its own.
+
+
+def test_a_plan_through_the_front_door(tmp_path, monkeypatch, capfd):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  words = ('plan', SMOKE, *SMALL, '--step=sample', '--batch_size=2')
+  assert house.cdm(*words, '--topology=cpu:2', '--json') == 0
+  out, err = capfd.readouterr()
+  (line,) = out.splitlines()
+  plan = json.loads(line)
+  assert (plan['devices'], plan['batch_size'], plan['fits']) == (2, 2, True)
+  assert err == 'compiling for cpu:2 ...\n'
+  assert len(list((tmp_path / 'cdm' / 'plan').glob('*.json'))) == 1
+
+
+@pytest.mark.parametrize(
+  ('words', 'complaint'),
+  [
+    (('--topology=v9:2',), 'no such kind'),
+    (('--topology=cpu:2', '--batch_size=4'), 'of --step=sample'),
+    (('--topology=cpu:2', '--step=sample', '--batch_size=0'), 'at least 1'),
+    (('--topology=cpu:2', '--deadline=0'), 'in days, above 0'),
+    (('--topology=cpu:2', '--price=x'), 'dollars per chip-hour'),
+    (('--topology=cpu:2', '--config.train.batchsize=1'), 'did you mean'),
+    ((), 'topology'),
+  ],
+)
+def test_bad_input_is_refused_before_anything_compiles(
+  words, complaint, capfd, monkeypatch
+):
+  monkeypatch.setattr(remote, 'ask', None)
+  assert house.cdm('plan', SMOKE, *words) == 2
+  assert re.search(complaint, capfd.readouterr().err)
+
+
+def test_what_the_other_process_refuses_is_one_line(capfd):
+  words = ('plan', SMOKE, '--topology=cpu:3', '--json')
+  assert house.cdm(*words) == 2
+  out, err = capfd.readouterr()
+  assert out == '' and 'Traceback' not in err
+  assert 'Global batch 8 does not divide over 3 devices' in err
+
+
+def test_search_plans_batch_after_batch(monkeypatch, capfd):
+  """A slice on which 40 images fit, and the config has 8 of them."""
+
+  def ask(request, *, label):
+    pairs = dict(request['overrides'])
+    size = int(pairs.get('train.batch_size', 8))
+    return facts(batch_size=size, batch_per_device=size / 4, fits=size <= 40)
+
+  monkeypatch.setattr(remote, 'ask', ask)
+  monkeypatch.setattr(remote, 'check', lambda names: [devices.parse(names[0])])
+  words = ('plan', SMOKE, '--topology=v5e:2x2', '--search', '--deadline=30')
+  assert house.cdm(*words) == 0
+  out, err = capfd.readouterr()
+  assert '10 images per part of the batch, 40 in all' in out
+  assert 'ESTIMATE: the cheapest within 30 days is v5e:2x2' in out
+  assert err.splitlines()[0].startswith('  4 images: FITS')
+  assert house.cdm(*words, '--json') == 0
+  found = json.loads(capfd.readouterr().out)['search']
+  sizes = [one['batch_size'] for one in found['tried']]
+  assert sizes == [8, 16, 32, 40, 44, 48, 64]
