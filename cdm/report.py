@@ -22,6 +22,8 @@ import socket
 import sys
 import time
 
+from cdm import progress
+
 SCALARS = 'scalars.jsonl'
 # What tells of time and machine, and differs between two runs of one config.
 CIRCUMSTANCES = (
@@ -122,20 +124,26 @@ class Reporter:
     if self._quiet:
       return
     if self._progress is not None:
-      self._progress.clear()
-    print(text, file=self._stream, flush=True)
+      self._progress.say(text)
+    else:
+      print(text, file=self._stream, flush=True)
 
   def start_progress(self, *, total, step, unit_size):
     """Begins progress at `step` of `total`; a step is `unit_size` images."""
     if self._quiet:
       return
-    kind = _Bar if _is_terminal(self._stream) else _Lines
-    self._progress = kind(self._stream, total, step, unit_size)
+    self._progress = progress.Progress(
+      total=total,
+      initial=step,
+      unit='step',
+      images=unit_size,
+      stream=self._stream,
+    )
 
   def progress(self, step, loss=None):
     """Moves progress to `step`; the last loss given stays on show."""
     if self._progress is not None:
-      self._progress.update(step, loss)
+      self._progress.move_to(step, loss)
 
   def end_progress(self):
     """Ends progress, leaving its last state on show."""
@@ -341,107 +349,6 @@ class _TensorBoard:
     self._pool.shutdown()
     for done in self._pending:
       done.result()
-
-
-def _is_terminal(stream):
-  if not getattr(stream, 'isatty', lambda: False)():
-    return False
-  try:
-    # Some pseudo-terminals have no size, and a bar would not be seen there.
-    return os.get_terminal_size(stream.fileno()).columns > 0
-  except OSError:
-    return True
-
-
-def duration(seconds):
-  """-> '12.3 s', '2:05' or '3:02:05'."""
-  if seconds < 60:
-    return f'{seconds:.1f} s'
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return (
-    f'{hours}:{minutes:02d}:{seconds:02d}'
-    if hours
-    else (f'{minutes}:{seconds:02d}')
-  )
-
-
-class _Bar:
-  """tqdm on a terminal."""
-
-  def __init__(self, stream, total, step, unit_size):
-    from tqdm import tqdm  # only a terminal needs it
-
-    self._unit_size = unit_size
-    self._bar = tqdm(
-      total=total,
-      initial=step,
-      file=stream,
-      unit='step',
-      dynamic_ncols=True,
-      smoothing=0.1,
-    )
-
-  def update(self, step, loss):
-    if loss is not None:
-      rate = self._bar.format_dict['rate'] or 0.0
-      images = f'{rate * self._unit_size:.3g}'
-      self._bar.set_postfix({'img/s': images, 'loss': f'{loss:.4g}'}, False)
-    self._bar.update(step - self._bar.n)
-
-  def clear(self):
-    self._bar.clear()
-
-  def close(self):
-    self._bar.close()
-
-
-class _Lines:
-  """A plain line every ten seconds, for logs."""
-
-  FIRST_SECONDS = 2.0
-  EVERY_SECONDS = 10.0
-  REMEMBERED = 6  # the rate is over the last minute
-
-  def __init__(self, stream, total, step, unit_size, clock=time.monotonic):
-    self._stream = stream
-    self._total = total
-    self._unit_size = unit_size
-    self._clock = clock
-    self._loss = None
-    self._step = self._shown = step
-    self._marks = collections.deque([(clock(), step)], self.REMEMBERED)
-    self._due = clock() + self.FIRST_SECONDS
-
-  def update(self, step, loss):
-    self._step = step
-    self._loss = self._loss if loss is None else loss
-    now = self._clock()
-    if now >= self._due:
-      self._due = now + self.EVERY_SECONDS
-      self._show(now)
-
-  def _show(self, now):
-    parts = [f'step {self._step}/{self._total}']
-    parts.append(f'{100 * self._step // max(self._total, 1)}%')
-    then, since = self._marks[0]
-    self._marks.append((now, self._step))
-    if self._step > since and now > then:
-      rate = (self._step - since) / (now - then)
-      left = (self._total - self._step) / rate
-      parts += [f'{rate:.3g} step/s', f'{rate * self._unit_size:.3g} img/s']
-      parts.append(f'ETA {duration(left)}')
-    if self._loss is not None:
-      parts.append(f'loss {self._loss:.4g}')
-    print('  '.join(parts), file=self._stream, flush=True)
-    self._shown = self._step
-
-  def clear(self):
-    pass
-
-  def close(self):
-    if self._step > self._shown:
-      self._show(self._clock())
 
 
 class Timer:

@@ -63,6 +63,7 @@ def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
     batch_size = sharding.padded(batch_size, stages[0].mesh)
   done = num - len(missing)
   with progress.Progress('sampling', total=num, initial=done) as bar:
+    bar.say('sampling: compiling ...')
     for start in range(0, len(missing), batch_size):
       indices = missing[start : start + batch_size]
       # The last batch is filled up, so that one shape is compiled.

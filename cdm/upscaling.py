@@ -126,6 +126,7 @@ def files_to(out, upscaler, paths, label):
   out.mkdir(parents=True, exist_ok=True)
   rows, first = [], 0
   with progress.Progress('upscaling', total=len(paths)) as bar:
+    bar.say('upscaling: compiling ...')
     for target, path in named.items():
       image, tiles, places = cut(path, upscaler)
       labels = None if label is None else np.full(len(tiles), label, np.int32)
@@ -185,6 +186,7 @@ def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
   if missing:
     bar = progress.Progress('upscaling', total=count, initial=done)
     with sessions.Session(out, 'upscale'), bar:
+      bar.say('upscaling: compiling ...')
       for start in range(0, len(missing), upscaler.batch_size):
         numbers = missing[start : start + upscaler.batch_size]
         originals, labels = read_images(numbers)

@@ -22,7 +22,7 @@ FLOORS = {
   'failures': 0,
   'checksums': 0,
   'checkpoint': 2,
-  'report': 0,
+  'report': 3,
   'pictures': 0,
   'progress': 2,
   'sessions': 2,

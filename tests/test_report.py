@@ -3,11 +3,8 @@
 import io
 import json
 import math
-import os
-import pty
 import subprocess
 import sys
-import termios
 import time
 
 import numpy as np
@@ -248,27 +245,6 @@ class Clock:
     return self.now
 
 
-def test_lines_give_rate_eta_and_loss_every_ten_seconds():
-  """Two steps a second of 32 images, step 30 to 200, by a clock of our own."""
-  stream, clock = io.StringIO(), Clock()
-  lines = report._Lines(stream, 200, 30, 32, clock)
-  for step in range(31, 92):
-    clock.now += 0.5
-    lines.update(step, 0.125 if step % 10 == 0 else None)
-  found = stream.getvalue().splitlines()
-  assert [line.split()[1] for line in found] == ['34/200', '54/200', '74/200']
-  assert found[-1].split('  ') == [
-    'step 74/200',
-    '37%',
-    '2 step/s',
-    '64 img/s',
-    'ETA 1:03',
-    'loss 0.125',
-  ]
-  lines.close()  # where it ended is shown too
-  assert stream.getvalue().splitlines()[-1].startswith('step 91/200')
-
-
 class Terminal(io.StringIO):
   def isatty(self):
     return True
@@ -288,14 +264,6 @@ def test_a_terminal_gets_a_bar_with_rate_eta_and_loss(tmp_path):
   assert 'a line between\n' in text
 
 
-@pytest.mark.parametrize(
-  ('seconds', 'text'),
-  [(3.21, '3.2 s'), (59.99, '60.0 s'), (125, '2:05'), (10925, '3:02:05')],
-)
-def test_durations_read_naturally(seconds, text):
-  assert report.duration(seconds) == text
-
-
 def test_the_timer_tells_training_from_waiting_and_from_the_rest():
   clock = Clock()
   timer = report.Timer(clock)
@@ -313,13 +281,3 @@ def test_the_timer_tells_training_from_waiting_and_from_the_rest():
   }
   timer.restart(14)
   assert timer.rates(14, batch_size=8) == {}
-
-
-def test_a_terminal_without_a_size_gets_lines():
-  """As pseudo-terminals of containers have; a bar would be invisible."""
-  leader, follower = pty.openpty()
-  with open(follower, 'w') as stream:
-    assert not report._is_terminal(stream)
-    termios.tcsetwinsize(follower, (40, 100))
-    assert report._is_terminal(stream)
-  os.close(leader)

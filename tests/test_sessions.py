@@ -1,12 +1,11 @@
-"""What work took: a line per session, and progress while it goes."""
+"""What work took: a line per session."""
 
-import io
 import json
 import time
 
 import pytest
 
-from cdm import progress, sessions
+from cdm import sessions
 
 
 def test_sessions_add_up_and_the_largest_peak_counts(tmp_path):
@@ -61,35 +60,3 @@ def test_the_peak_is_in_bytes(tmp_path):
   block = bytearray(300_000_000)
   block[::4096] = b'x' * len(block[::4096])  # touch every page
   assert sessions.peak_host_bytes() >= min(before + 1, 3e8)
-
-
-def test_progress_is_told_at_the_end_and_seldom_before():
-  stream = io.StringIO()
-  with progress.Progress('drawing', total=100, stream=stream) as bar:
-    for _ in range(10):
-      bar.advance(10)
-  lines = stream.getvalue().splitlines()
-  assert lines[0] == 'drawing: compiling ...'
-  assert len(lines) == 2
-  assert lines[1].startswith('drawing: 100/100  100%')
-  assert lines[1].endswith('ETA 0 s')
-
-
-def test_progress_counts_what_was_there_but_not_as_speed(monkeypatch):
-  now = [0.0]
-  monkeypatch.setattr(time, 'monotonic', lambda: now[0])
-  stream = io.StringIO()
-  with progress.Progress(
-    'drawing', total=100, initial=50, stream=stream
-  ) as bar:
-    now[0] = 20.0
-    bar.advance(10)
-  last = stream.getvalue().splitlines()[-1]
-  assert last == 'drawing: 60/100  60%  0.5 image/s  ETA 80 s'
-
-
-def test_nothing_to_do_says_nothing():
-  stream = io.StringIO()
-  with progress.Progress('drawing', total=3, initial=3, stream=stream):
-    pass
-  assert stream.getvalue() == ''

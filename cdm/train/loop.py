@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from cdm import exits, report, sharding
+from cdm import exits, progress, report, sharding
 from cdm.train import watchdog
 from cdm.train.state import make_state
 from cdm.train.stop import Stop
@@ -301,7 +301,7 @@ class _Loop:
     self.begun = True
     began = time.monotonic()
     jax.block_until_ready(scalars)
-    took = report.duration(seconds + time.monotonic() - began)
+    took = progress.duration(seconds + time.monotonic() - began)
     self.reporter.say(f'first step after {took}')
     # Compiling is no use to the run.
     self.watch.enter(watchdog.LOG, self.at)
