@@ -144,7 +144,7 @@ def get_config():
 
   c.train = dict(
     batch_size=64,
-    num_steps=800,
+    num_steps=700,
     accumulation=1,
     log_every_steps=25,
     save_every_steps=200,

@@ -154,7 +154,7 @@ def get_config():
 
   c.train = dict(
     batch_size=64,
-    num_steps=1000,
+    num_steps=850,
     accumulation=1,
     log_every_steps=25,
     save_every_steps=250,
