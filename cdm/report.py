@@ -241,8 +241,6 @@ class _TensorBoard:
   training step compiles, and not at all if there is nothing to write.
   """
 
-  writers = 0  # opened by this process
-
   def __init__(self, directory, say):
     self._directory = directory
     self._say = say
@@ -294,16 +292,20 @@ class _TensorBoard:
     """
     import tensorflow as tf
 
+    files = self._directory.glob('events.out.tfevents.*')
+    newest = max(int(path.name.split('.')[3]) for path in files)
+    while time.time() < newest + 1:  # names tell whole seconds
+      time.sleep(0.05)
     now = time.time()
     start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
     again = tf.compat.v1.Event(wall_time=now, step=step + 1, session_log=start)
     version = tf.compat.v1.Event(wall_time=now, file_version='brain.Event:2')
     # Twice: the first that TensorBoard ever sees is no restart to it.
     events = (version, again, again)
-    # TensorFlow's own end with the number of the writer and `.v2`.
+    # The host's name begins TensorFlow's own; '-' comes before all of those.
     name = (
-      f'events.out.tfevents.{int(now):010d}.{socket.gethostname()}.'
-      f'{os.getpid()}.{_TensorBoard.writers}.restart'
+      f'events.out.tfevents.{int(now):010d}.-{socket.gethostname()}.'
+      f'{os.getpid()}.restart'
     )
     with tf.io.TFRecordWriter(str(self._directory / name)) as file:
       for event in events:
@@ -316,7 +318,6 @@ class _TensorBoard:
         self._forget_after(self._resumed_at)
         self._resumed_at = None
       self._writer = self._new_writer()
-      _TensorBoard.writers += 1
     return self._writer
 
   def scalars(self, step, values):

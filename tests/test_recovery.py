@@ -201,7 +201,8 @@ def test_the_watchdog_tells_what_hangs_and_the_run_goes_on(
   def told():
     """What was kept of reports that the run waits for data."""
     texts = [p.read_text() for p in (tmp_path / 'run').glob('failures/*')]
-    return [t for t in texts if t.startswith('watchdog: waiting for data')]
+    # A busy machine may have waited before, for something else.
+    return [t for t in texts if t.startswith('watchdog: ') and 'in hang' in t]
 
   def hang():
     end = time.monotonic() + 60
