@@ -67,9 +67,9 @@ def main():
 
 
 def places():
-  """-> [(config, topology), ...]: the current slices, then the papers'."""
-  current = [(config, now) for config, now, _ in STAGES]
-  return current + [(config, then.rstrip('*')) for config, _, then in STAGES]
+  """-> [(config, topology), ...]: the papers' hardware, then current slices."""
+  papers = [(config, then.rstrip('*')) for config, _, then in STAGES]
+  return papers + [(config, now) for config, now, _ in STAGES]
 
 
 def climb(config, topology, out):

@@ -238,6 +238,12 @@ class Checkpointer:
     return Restored(step, restored['state'], position, sums)
 
   def _set_aside(self, step, error):
+    if processes.is_first():
+      self._move_aside(step, error)
+    processes.wait_for_all(f'setting aside the checkpoint of step {step}')
+    self._manager.reload()
+
+  def _move_aside(self, step, error):
     source = self._workdir / CHECKPOINTS / str(step)
     target = self._workdir / DAMAGED / str(step)
     number = 1
@@ -247,7 +253,6 @@ class Checkpointer:
     with self._writing(f'in {DAMAGED}'):
       target.parent.mkdir(exist_ok=True)
       os.replace(source, target)
-    self._manager.reload()
     _log.warning(
       'The checkpoint of step %d is damaged (%s). It is now %s; going on from '
       'the one before.',

@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 
-from cdm import exits
+from cdm import company, exits
 
 COMMANDS = {
   'train': 'train one stage, or resume it',
@@ -60,17 +60,24 @@ def main(argv=None):
     return module.run(args) or 0
   except KeyboardInterrupt:
     print('\ncdm: stopped by Ctrl-C.', file=sys.stderr)
+    company.leave(exits.INTERRUPTED, 'stopped by Ctrl-C')
     return exits.INTERRUPTED.code
   except Exception as error:
+    company.explain(error)
     ending = exits.of(error)
     # Our own complaints are whole sentences, and so is what the system says
     # about a file; of anything else the traceback is wanted, here or on disk.
     if ending is exits.FAULT:
+      if company.exists():
+        traceback.print_exception(error)
+        company.leave(ending, f'{type(error).__name__}: {error}')
       raise
     note = getattr(error, 'annotation', None)
     if args.debug or (ending is exits.OUT_OF_MEMORY and note is None):
       traceback.print_exception(error)
-    return complain(exits.sentence(error), ending, note)
+    code = complain(exits.sentence(error), ending, note)
+    company.leave(ending, exits.sentence(error))
+    return code
 
 
 def parse(argv):

@@ -49,15 +49,18 @@ def annotate(error, text):
 def of(error):
   """-> the Ending that an exception stands for.
 
-  An exception can name its own as the attribute `ending`. Of the others,
-  ValueError and OSError that this package raised are complaints about what was
-  given, and so is what the system says about a file; the rest are faults of
-  the program.
+  An exception can name its own as the attribute `ending`; one that is given to
+  a single exception, with a `sentence`, tells what was behind it. Of the
+  others, ValueError and OSError that this package raised are complaints about
+  what was given, and so is what the system says about a file; the rest are
+  faults of the program.
   """
   if any(_is_out_of_memory(e) for e in _chain(error)):
     return OUT_OF_MEMORY
   if isinstance(error, KeyboardInterrupt):
     return INTERRUPTED
+  if 'ending' in vars(error):
+    return error.ending
   if any(_is_loss(e) for e in _chain(error)):
     return LOST
   if hasattr(error, 'ending'):
@@ -71,6 +74,8 @@ def of(error):
 
 def sentence(error):
   """-> what to print of an error whose kind is known."""
+  if 'sentence' in vars(error):
+    return error.sentence
   if isinstance(error, OSError) and error.strerror and not _raised_by_us(error):
     where = f'{error.filename}: ' if error.filename else ''
     return f'{where}{error.strerror}.'

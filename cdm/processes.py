@@ -17,7 +17,7 @@ import os
 import re
 import sys
 
-from cdm import exits
+from cdm import company, exits
 
 FLAGS = ('coordinator_address', 'num_processes', 'process_id')
 # The same three, for launchers that set variables rather than flags.
@@ -175,6 +175,7 @@ def _initialize(address=None, count=None, index=None):
       f'{str(error).splitlines()[0]}. Start one on every host within five '
       'minutes, and let the coordinator be reached from all of them.'
     ) from error
+  company.keep()
   if jax.process_index():
     sys.stdout = open(os.devnull, 'w')  # the first one talks for all
 

@@ -33,8 +33,13 @@ class Session:
     self._wanted = False
 
   def __exit__(self, _, error, __):
+    self.write(error)
+
+  def write(self, error=None):
+    """Writes the line, once; where work fails too, that is what counts."""
     if not self._wanted or not processes.is_first():
       return
+    self._wanted = False
     self.facts['seconds'] = round(time.monotonic() - self._start, 3)
     self.facts['peak_host_bytes'] = peak_host_bytes()
     try:

@@ -13,6 +13,7 @@ from cdm import (
   build,
   cascade,
   checkpoint,
+  company,
   conditioning,
   config,
   exits,
@@ -59,6 +60,7 @@ def train(c, workdir, *, stop=None):
       with Stop() if stop is None else stop as asked:
         ending = run.start_to_end(asked)
     except BaseException as error:
+      company.explain(error)
       run.ended(exits.of(error), error)
       raise
     finally:
@@ -133,6 +135,7 @@ class _Run:
       # Not before: a start that was refused must leave the run as it is.
       self._begun = True
       self._session.facts['first_step'] = int(state.step)
+      company.before_end(self.ended_by_another)
       write_classes(workdir, source)
       self._watch = watchdog.Watchdog(
         factor=schedule.watchdog_factor,
@@ -166,7 +169,7 @@ class _Run:
   def ended(self, ending, error=None):
     """Records how the session ended, unless its start was refused."""
     refused = ending is exits.BAD_INPUT and not self._begun
-    if refused or not processes.is_first():
+    if refused or not self._speaks_of(ending):
       self._session.forget()
       return
     self._session.facts |= {'ended': ending.kind, 'exit_code': ending.code}
@@ -176,10 +179,29 @@ class _Run:
     if self._watch is not None:
       self._session.facts['last_step'] = self._watch.step
       last = f'after step {self._watch.step}'
-    text = f'{ending.kind}, {last}\n\n{failures.whole_traceback(error)}'
-    path = failures.keep(self._workdir, ending.kind.replace(' ', '-'), text)
+    text = f'{ending.kind}, {last}: {exits.sentence(error)}\n\n'
+    text += failures.whole_traceback(error)
+    name = ending.kind.replace(' ', '-')
+    if not processes.is_first():
+      name += f'-process-{jax.process_index()}'
+    path = failures.keep(self._workdir, name, text)
     where = f'; the whole traceback: {path}' if path else ''
     exits.annotate(error, f'{ending.kind}, {last}{where}')
+
+  def _speaks_of(self, ending):
+    """Whether this process records it: the first, or the only one to know."""
+    alone = (exits.DATA_ERROR, exits.OUT_OF_MEMORY, exits.FAULT)
+    return processes.is_first() or ending in alone
+
+  def ended_by_another(self, ending, sentence):
+    """Records that another process failed; called before this one is ended."""
+    if not processes.is_first():
+      return
+    self._session.facts |= {'ended': ending.kind, 'exit_code': ending.code}
+    self._session.facts['last_step'] = self._watch.step
+    text = f'{ending.kind}: {sentence}\n\n{failures.stacks()}'
+    failures.keep(self._workdir, ending.kind.replace(' ', '-'), text)
+    self._session.write()
 
 
 def tell_hang(reporter, workdir, text, hangs):

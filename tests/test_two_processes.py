@@ -27,8 +27,9 @@ RTOL = 2e-3
 SAMPLES = 5
 
 RANK = """
-import json, os, sys
-from cdm import cli
+import json, os, signal, sys
+from cdm import cli, training
+exec(os.environ.get('BEFORE', ''))
 for words in json.loads(sys.argv[1]):
   code = cli.main(words)
   if code:
@@ -36,11 +37,24 @@ for words in json.loads(sys.argv[1]):
 """
 
 
-def begin(*commands):
+# The second reads two batches more than the step has used.
+AT_STEP_6 = """
+read = training.Labelled.__next__
+count = iter(range(100))
+def fail(batches):
+  if next(count) == 8:
+    {failure}
+  return read(batches)
+training.Labelled.__next__ = fail
+"""
+
+
+def begin(*commands, before=''):
   """Starts commands in two processes. Returns both, as subprocess.Popen.
 
   Args:
     *commands: lists of words of `cdm`, one after the other.
+    before: code that the second runs first.
   """
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
@@ -58,7 +72,8 @@ def begin(*commands):
   return [
     subprocess.Popen(
       [sys.executable, '-c', RANK, words],
-      env=environment | {'CDM_PROCESS_ID': str(rank)},
+      env=environment
+      | {'CDM_PROCESS_ID': str(rank), 'BEFORE': before if rank else ''},
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
@@ -67,21 +82,21 @@ def begin(*commands):
   ]
 
 
-def end(running, code, timeout=300):
-  """Waits, seconds, for processes to end with a code. Returns their outputs."""
+def end(running, *codes, timeout=300):
+  """Waits, seconds, for processes to end with codes. Returns their outputs."""
   try:
     outputs = [process.communicate(timeout=timeout)[0] for process in running]
   finally:
     for process in running:
       process.kill()
-  for process, output in zip(running, outputs, strict=True):
+  for process, output, code in zip(running, outputs, codes, strict=True):
     assert process.returncode == code, output[-3000:]
   return outputs
 
 
 def together(*commands):
   """Runs commands in two processes. Returns the output of each."""
-  return end(begin(*commands), 0)
+  return end(begin(*commands), 0, 0)
 
 
 def training(workdir, **overrides):
@@ -197,11 +212,65 @@ def test_one_that_is_preempted_stops_all_at_one_step(tmp_path):
     assert [process.poll() for process in running] == [None, None]
     time.sleep(0.1)
   running[1].send_signal(signal.SIGTERM)
-  first, _ = end(running, exits.PREEMPTED.code)
+  first, _ = end(running, *[exits.PREEMPTED.code] * 2)
   (step,) = checkpoint.complete_steps(tmp_path)
   assert f'preempted: stopped after step {step} of 1000000' in first or (
     f'SIGTERM: stopped after step {step} of 1000000' in first
   )
+
+
+def sessions(workdir):
+  lines = (workdir / 'sessions.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_a_damaged_checkpoint_is_set_aside_by_both(two, tmp_path):
+  folder, _, _ = two
+  workdir = tmp_path / 'run'
+  shutil.copytree(folder / 'run', workdir)
+  values = max(
+    (workdir / 'checkpoints' / '4' / 'state').glob('**/d/*'),
+    key=lambda file: file.stat().st_size,
+  )
+  values.write_bytes(values.read_bytes()[:-1])
+  first, _ = together(training(workdir))
+  assert 'The checkpoint of step 4 is damaged' in first
+  assert 'continuing from the checkpoint of step 2' in first
+  assert (workdir / 'checkpoints_damaged' / '4').is_dir()
+  expected, mine = state(folder / 'run', 4), state(workdir, 4)
+  for name, value in expected.items():
+    np.testing.assert_array_equal(mine[name], value, err_msg=name)
+
+
+def test_a_data_error_of_one_ends_both_and_is_told_by_both(tmp_path):
+  failure = "raise OSError(5, 'Input/output error', 'photo.png')"
+  running = begin(
+    training(tmp_path, train__num_steps=10**6),
+    before=AT_STEP_6.format(failure=failure),
+  )
+  first, second = end(running, *[exits.DATA_ERROR.code] * 2)
+  told = "failed. OSError: [Errno 5] Input/output error: 'photo.png'"
+  assert 'cdm: data error: process 1: Reading the batch of step' in first
+  assert 'cdm: data error: Reading the batch of step' in second
+  assert told in first and told in second
+  (session,) = sessions(tmp_path)
+  assert (session['ended'], session['exit_code']) == ('data error', 4)
+  kept = sorted(path.name for path in (tmp_path / 'failures').iterdir())
+  assert [name.split('-', 1)[1] for name in kept] == [
+    'data-error-process-1.txt',
+    'data-error.txt',
+  ]
+
+
+def test_who_loses_the_other_ends_with_a_code_that_starts_again(tmp_path):
+  running = begin(
+    training(tmp_path, train__num_steps=10**6),
+    before=AT_STEP_6.format(failure='os.kill(os.getpid(), signal.SIGKILL)'),
+  )
+  first, _ = end(running, exits.LOST.code, -signal.SIGKILL)
+  assert 'cdm: lost the other processes: ' in first
+  (session,) = sessions(tmp_path)
+  assert session['exit_code'] == exits.LOST.code
 
 
 @pytest.mark.parametrize(

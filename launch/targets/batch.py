@@ -19,8 +19,8 @@ from targets.plan import (
 
 # Of Batch itself: the machine was preempted, fell silent, was rebooted.
 MACHINE_LOST = (50001, 50002, 50003)
-# Preempted, and killed by SIGKILL or SIGTERM.
-RETRIED = (75, 76, 137, 143)
+# Preempted, lost the others; aborted by JAX without process 0, killed.
+RETRIED = (75, 76, 134, 137, 143)
 MOST_RETRIES = 10
 
 

@@ -1,0 +1,132 @@
+"""What ends one process of a run ends all, with its code and its reason."""
+
+import threading
+import time
+
+import pytest
+
+from cdm import company, exits
+
+
+class Store:
+  """The key-value store of a coordination service, in this process."""
+
+  def __init__(self):
+    self.values = {}
+
+  def key_value_set(self, key, value, allow_overwrite=False):
+    if key in self.values and not allow_overwrite:
+      raise RuntimeError('ALREADY_EXISTS')
+    self.values[key] = value
+
+  def key_value_try_get(self, key):
+    if key not in self.values:
+      raise RuntimeError(f'NOT_FOUND: {key}')
+    return self.values[key]
+
+  def key_value_dir_get(self, key):
+    return [(k, v) for k, v in self.values.items() if k.startswith(key)]
+
+
+class Member(company.Company):
+  """A process that notes its exit code instead of ending."""
+
+  def __init__(self, store, index, count=2):
+    super().__init__(store, index, count, end=self.end)
+    self.code, self.heard = None, []
+    self.before_end = lambda *words: self.heard.append(words)
+    self.left = threading.Event()
+
+  def end(self, code):
+    self.code = code
+    self.left.set()
+
+
+@pytest.fixture
+def store(monkeypatch):
+  monkeypatch.setattr(company, 'LOOK_SECONDS', 0.01)
+  monkeypatch.setattr(company, 'PULSE_SECONDS', 0.01)
+  monkeypatch.setattr(company, 'MISSED_SECONDS', 0.5)
+  monkeypatch.setattr(company, 'GRACE_SECONDS', 0.05)
+  return Store()
+
+
+def members(store, count=2):
+  made = [Member(store, index, count) for index in range(count)]
+  for member in made:
+    member.start()
+  return made
+
+
+def test_all_end_with_the_code_and_the_reason_of_the_first(store, capsys):
+  first, second, third = members(store, 3)
+  second.leave(exits.DATA_ERROR, 'no such file')
+  assert first.left.wait(5) and third.left.wait(5)
+  assert [first.code, second.code, third.code] == [4, 4, 4]
+  assert first.heard == [(exits.DATA_ERROR, 'process 1: no such file')]
+  told = capsys.readouterr().err
+  assert told.count('cdm: data error: process 1: no such file') == 2
+
+
+def test_where_the_same_goes_wrong_each_ends_by_itself(store, monkeypatch):
+  monkeypatch.setattr(company, 'GRACE_SECONDS', 0.5)
+  first, second = members(store)
+  second.leave(exits.NOT_FINITE, 'NaN')
+  first.leave(exits.NOT_FINITE, 'NaN')
+  assert (first.code, second.code) == (3, 3)
+  time.sleep(0.1)
+  assert not first.heard
+
+
+def test_the_keeper_of_the_store_ends_last(store, monkeypatch):
+  monkeypatch.setattr(company, 'GRACE_SECONDS', 5.0)
+  first, second = Member(store, 0), Member(store, 1)
+  leaving = threading.Thread(target=first.leave, args=(exits.FAULT, 'x'))
+  leaving.start()
+  assert not first.left.wait(0.3)
+  second.leave(exits.FAULT, 'x')
+  assert first.left.wait(5)
+  leaving.join()
+
+
+def test_one_without_a_pulse_is_missed(store):
+  first, second = members(store)
+  time.sleep(0.7)
+  assert not first.left.is_set()  # both beat
+  second.close()
+  assert first.left.wait(5)
+  assert first.code == exits.LOST.code
+  ((ending, sentence),) = first.heard
+  assert ending == exits.LOST
+  assert sentence.startswith('process 1: it has not been heard of for')
+
+
+def test_who_ends_as_it_should_ends_nobody(store):
+  first, second = members(store)
+  first.close()
+  second.close()
+  time.sleep(0.1)
+  assert not first.left.is_set()
+  assert not second.left.is_set()
+
+
+def test_a_lost_connection_tells_of_the_failure_behind_it(store, monkeypatch):
+  monkeypatch.setattr(company, '_company', Member(store, 0))
+  store.key_value_set('cdm/failed', '[1, "data error", 4, "no such file"]')
+
+  class JaxRuntimeError(RuntimeError):
+    pass
+
+  error = JaxRuntimeError('Gloo all-reduce failed')
+  assert exits.of(error) == exits.LOST
+  company.explain(error)
+  assert exits.of(error) == exits.DATA_ERROR
+  assert exits.sentence(error) == 'process 1: no such file'
+  mine = exits.DataError('my own')
+  company.explain(mine)
+  assert exits.sentence(mine) == 'my own'
+
+
+def test_a_process_alone_leaves_nobody():
+  assert not company.exists()
+  company.leave(exits.FAULT, 'returns')
