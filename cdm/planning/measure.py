@@ -35,8 +35,8 @@ def measure(request):
   Args:
     request: dict of 'config' (path), 'overrides' ([[dotted key, text], ...]),
       'topology', 'step' ('train' or 'sample'), 'batch_size' (of 'sample'),
-      'keep' (folder of what was compiled before, or None) and 'fresh' (compile
-      again what is kept).
+      'quick' (compile with least effort), 'keep' (folder of what was compiled
+      before, or None) and 'fresh' (compile again what is kept).
 
   Returns:
     JSON-able dict of facts; no estimate, no money. See `estimate.row`.
@@ -53,7 +53,13 @@ def measure(request):
     planned = programs.sample_step(
       loaded, found, batch_size=request['batch_size']
     )
-  facts = compiled(planned, piece, request['keep'], fresh=request['fresh'])
+  facts = compiled(
+    planned,
+    piece,
+    request['keep'],
+    quick=request['quick'],
+    fresh=request['fresh'],
+  )
   usable, total = memory_of(piece)
   peak = facts['needed_bytes']
   shards = planned.mesh.shape
@@ -82,6 +88,7 @@ def measure(request):
     **work(planned, facts, piece.devices),
     'compiler_message': facts['message'],
     'compiler': facts['compiler'],
+    'quick': request['quick'],
     'compile_seconds': facts['seconds'],
     'compiled_before': facts['kept'],
   }
@@ -129,7 +136,7 @@ def memory_of(piece):
   return host // piece.devices, host // piece.devices
 
 
-def compiled(planned, piece, keep, *, fresh=False):
+def compiled(planned, piece, keep, *, quick=False, fresh=False):
   """-> dict of what the compiler says of a program, from `keep` if there.
 
   'compiled' (False if it does not fit), 'message' (why not), 'seconds',
@@ -139,12 +146,13 @@ def compiled(planned, piece, keep, *, fresh=False):
   compiler = versions(piece)
   text = planned.lowered.as_text()
   given = {name: os.environ.get(name, '') for name in FLAGS}
-  words = json.dumps([FORMAT, compiler, piece.topology, given])
+  words = json.dumps([FORMAT, compiler, piece.topology, quick, given])
   name = hashlib.sha256((words + text).encode()).hexdigest()[:32]
   path = pathlib.Path(keep) / f'{name}.json' if keep else None
   if path and path.exists() and not fresh:
     return {**json.loads(path.read_text()), 'kept': True}
-  facts = {**compile_now(planned.lowered, piece.devices), 'compiler': compiler}
+  facts = compile_now(planned.lowered, piece.devices, quick=quick)
+  facts['compiler'] = compiler
   if path:
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(f'.{os.getpid()}')
@@ -153,14 +161,22 @@ def compiled(planned, piece, keep, *, fresh=False):
   return {**facts, 'kept': False}
 
 
-FLAGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')  # the compiler listens to them
+FLAGS = (  # the compiler listens to them
+  'XLA_FLAGS',
+  'LIBTPU_INIT_ARGS',
+  'JAX_OPTIMIZATION_LEVEL',
+  'JAX_MEMORY_FITTING_LEVEL',
+  'JAX_EXEC_TIME_OPTIMIZATION_EFFORT',
+  'JAX_MEMORY_FITTING_EFFORT',
+)
+LEAST_EFFORT = {'exec_time_optimization_effort': -1.0}
 
 
-def compile_now(lowered, num_devices):
+def compile_now(lowered, num_devices, *, quick=False):
   """-> what `compiled` keeps; a program that does not fit is no error."""
   start = time.monotonic()
   try:
-    made = lowered.compile()
+    made = lowered.compile(compiler_options=LEAST_EFFORT if quick else None)
   except jax.errors.JaxRuntimeError as error:
     seconds, message = time.monotonic() - start, str(error)
     short = out_of_memory(message)

@@ -50,6 +50,8 @@ def plan(row):
     *estimate(row),
   ]
   when = ' (compiled before)' if row['compiled_before'] else ''
+  if row['quick']:
+    lines += ['  compiled with least effort (--quick): memory is approximate']
   lines += [
     f'  compile time {duration(row["compile_seconds"])}{when}; '
     f'{row["compiler"]}'

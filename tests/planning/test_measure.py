@@ -1,8 +1,10 @@
 """What is planned is what runs, and its numbers are those of closed forms."""
 
 import json
+from unittest import mock
 
 import house
+import jax
 import pytest
 
 from cdm import build, config, describe, devices
@@ -27,7 +29,13 @@ SHORT = [
 
 
 def request(
-  path=SMOKE, *, topology='cpu:8', step='train', keep=None, **changes
+  path=SMOKE,
+  *,
+  topology='cpu:8',
+  step='train',
+  keep=None,
+  quick=False,
+  **changes,
 ):
   pairs = house.SMALL | {k.replace('__', '.'): v for k, v in changes.items()}
   return {
@@ -36,6 +44,7 @@ def request(
     'topology': topology,
     'step': step,
     'batch_size': 8,
+    'quick': quick,
     'keep': keep and str(keep),
     'fresh': False,
   }
@@ -168,12 +177,31 @@ def test_what_was_compiled_once_is_kept(whole, keep, monkeypatch):
   assert again == {k: v for k, v in whole.items() if k != 'compiled_before'}
 
 
-def test_another_program_is_not_taken_for_it(keep):
-  other = request(topology='cpu:2', keep=keep, train__batch_size=16)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(measure, 'compile_now', lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-      measure.measure(other)
+@pytest.mark.parametrize(
+  'change', [{'train__batch_size': 16}, {'quick': True}, 'flags']
+)
+def test_another_program_or_effort_is_not_taken_for_it(
+  keep, change, monkeypatch
+):
+  if change == 'flags':
+    monkeypatch.setenv('JAX_OPTIMIZATION_LEVEL', 'O1')
+    change = {}
+  same = {'topology': 'cpu:2', 'keep': keep, 'train__batch_size': 32}
+  other = request(**same | change)
+  monkeypatch.setattr(measure, 'compile_now', lambda *_, **__: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    measure.measure(other)
+
+
+def test_least_effort_is_asked_of_the_compiler_and_told():
+  lowered = mock.Mock()
+  lowered.compile.side_effect = jax.errors.JaxRuntimeError(SHORT[0][0])
+  measure.compile_now(lowered, 2, quick=True)
+  options = {'exec_time_optimization_effort': -1.0}
+  lowered.compile.assert_called_once_with(compiler_options=options)
+  found = measure.measure(request(topology='cpu:2', quick=True))
+  assert found['quick'] and found['fits']
+  assert '(--quick): memory is approx' in text.plan(estimate.row(found, {}))
 
 
 @pytest.mark.parametrize(('message', 'expected'), SHORT)
@@ -187,7 +215,7 @@ def test_another_failure_is_not_taken_for_a_lack_of_memory():
 
 def test_not_to_fit_is_a_result():
   class Refused:
-    def compile(self):
+    def compile(self, compiler_options=None):
       raise measure.jax.errors.JaxRuntimeError(SHORT[0][0])
 
   facts = measure.compile_now(Refused(), 8)
@@ -197,7 +225,7 @@ def test_not_to_fit_is_a_result():
 
 def test_any_other_failure_to_compile_is_raised():
   class Broken:
-    def compile(self):
+    def compile(self, compiler_options=None):
       raise measure.jax.errors.JaxRuntimeError('INTERNAL: no')
 
   with pytest.raises(measure.jax.errors.JaxRuntimeError, match='INTERNAL'):

@@ -44,6 +44,7 @@ def facts(topology='v5e:2x2', **changes):
     'collectives': {},
     'compiler_rematerialized': 0,
     'compiler': 'libtpu 1.0',
+    'quick': False,
     'compile_seconds': 61.0,
     'compiled_before': False,
     **changes,
