@@ -1,0 +1,239 @@
+"""The Inception-v3 of 2015 that FID is defined by, [Heusel et al. 2017].
+
+Not the network of later papers: its average pools leave padding out of the
+mean, the last block pools by maximum, there are 1,008 logits, and images are
+resized to 299 as TensorFlow 1 did, with pixel corners aligned at the top left.
+Parts carry the names of the PyTorch port; batch normalisation is folded into
+the convolutions where the weights are read (`inception_weights`).
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SIZE = 299
+NUM_FEATURES, NUM_LOGITS, NUM_SPATIAL = 2048, 1008, 7
+# Full float32 products on every backend, which TPUs and GPUs round otherwise.
+PRECISION = jax.lax.Precision.HIGHEST
+
+
+class Features(NamedTuple):
+  """What metrics look at, of one batch.
+
+  Attributes:
+    pool: [B, 2048], of FID, KID, precision and recall.
+    spatial: [B, 2023], 17 x 17 x 7 of block 6d, of sFID.
+    logits: [B, 1008], bias included, of the Inception Score.
+    logits_unbiased: [B, 1008], without, as torch-fidelity scores.
+  """
+
+  pool: jax.Array
+  spatial: jax.Array
+  logits: jax.Array
+  logits_unbiased: jax.Array
+
+
+class Inception(nn.Module):
+  """Images to features."""
+
+  @nn.compact
+  def __call__(self, image):
+    """image: uint8 or levels 0..255 [B, H, W, 3] -> Features."""
+    x = resize_tf1(image.astype(jnp.float32), SIZE)
+    x = (x - 128.0) / 128.0
+    x = Conv(32, 3, strides=2, padding='VALID', name='Conv2d_1a_3x3')(x)
+    x = Conv(32, 3, padding='VALID', name='Conv2d_2a_3x3')(x)
+    x = Conv(64, 3, name='Conv2d_2b_3x3')(x)
+    x = max_pool(x)
+    self.sow('intermediates', '64', x)
+    x = Conv(80, 1, name='Conv2d_3b_1x1')(x)
+    x = Conv(192, 3, padding='VALID', name='Conv2d_4a_3x3')(x)
+    x = max_pool(x)
+    self.sow('intermediates', '192', x)
+    for name, features in (('5b', 32), ('5c', 64), ('5d', 64)):
+      x = Mixed5(features, name=f'Mixed_{name}')(x)
+    x = Mixed6a(name='Mixed_6a')(x)
+    for name, features in (('6b', 128), ('6c', 160), ('6d', 160), ('6e', 192)):
+      x, spatial = Mixed6(features, name=f'Mixed_{name}')(x)
+      if name == '6d':
+        pixels = spatial[..., :NUM_SPATIAL]  # [B, 17, 17, 7]
+    self.sow('intermediates', '768', x)
+    x = Mixed7a(name='Mixed_7a')(x)
+    x = Mixed7(average_pool, name='Mixed_7b')(x)
+    x = Mixed7(max_pool_same, name='Mixed_7c')(x)
+    pool = x.mean(axis=(1, 2))  # [B, 2048]
+    dense = nn.Dense(NUM_LOGITS, use_bias=False, precision=PRECISION, name='fc')
+    unbiased = dense(pool)
+    bias = self.param('fc_bias', nn.initializers.zeros, (NUM_LOGITS,))
+    return Features(
+      pool=pool,
+      spatial=pixels.reshape(len(pixels), -1),
+      logits=unbiased + bias[None],
+      logits_unbiased=unbiased,
+    )
+
+
+class Conv(nn.Module):
+  """Convolution, its folded normalisation, ReLU."""
+
+  features: int
+  kernel_size: int | Sequence[int]
+  strides: int = 1
+  padding: str = 'SAME'
+
+  @nn.compact
+  def __call__(self, x):
+    """x: [B, H, W, C] -> [B, H', W', features]."""
+    size = self.kernel_size
+    size = (size, size) if isinstance(size, int) else size
+    conv = nn.Conv(
+      self.features,
+      size,
+      strides=self.strides,
+      padding=self.padding,
+      precision=PRECISION,
+      name='conv',
+    )
+    return nn.relu(conv(x))
+
+
+class Mixed5(nn.Module):
+  """Blocks 5b to 5d, 35 px."""
+
+  features: int  # of the pooled branch
+
+  @nn.compact
+  def __call__(self, x):
+    """x: [B, 35, 35, C] -> [B, 35, 35, 224 + features]."""
+    one = Conv(64, 1, name='branch1x1')(x)
+    five = Conv(48, 1, name='branch5x5_1')(x)
+    five = Conv(64, 5, name='branch5x5_2')(five)
+    three = Conv(64, 1, name='branch3x3dbl_1')(x)
+    three = Conv(96, 3, name='branch3x3dbl_2')(three)
+    three = Conv(96, 3, name='branch3x3dbl_3')(three)
+    pool = Conv(self.features, 1, name='branch_pool')(average_pool(x))
+    return jnp.concatenate([one, five, three, pool], axis=-1)
+
+
+class Mixed6a(nn.Module):
+  """From 35 to 17 px."""
+
+  @nn.compact
+  def __call__(self, x):
+    """x: [B, 35, 35, 288] -> [B, 17, 17, 768]."""
+    halve = functools.partial(Conv, strides=2, padding='VALID')
+    one = halve(384, 3, name='branch3x3')(x)
+    two = Conv(64, 1, name='branch3x3dbl_1')(x)
+    two = Conv(96, 3, name='branch3x3dbl_2')(two)
+    two = halve(96, 3, name='branch3x3dbl_3')(two)
+    return jnp.concatenate([one, two, max_pool(x)], axis=-1)
+
+
+class Mixed6(nn.Module):
+  """Blocks 6b to 6e, 17 px."""
+
+  features: int  # inside the branches of 7x7
+
+  @nn.compact
+  def __call__(self, x):
+    """x: [B, 17, 17, 768] -> (the same shape, its first branch [..., 192])."""
+    n = self.features
+    one = Conv(192, 1, name='branch1x1')(x)
+    seven = Conv(n, 1, name='branch7x7_1')(x)
+    seven = Conv(n, (1, 7), name='branch7x7_2')(seven)
+    seven = Conv(192, (7, 1), name='branch7x7_3')(seven)
+    twice = Conv(n, 1, name='branch7x7dbl_1')(x)
+    twice = Conv(n, (7, 1), name='branch7x7dbl_2')(twice)
+    twice = Conv(n, (1, 7), name='branch7x7dbl_3')(twice)
+    twice = Conv(n, (7, 1), name='branch7x7dbl_4')(twice)
+    twice = Conv(192, (1, 7), name='branch7x7dbl_5')(twice)
+    pool = Conv(192, 1, name='branch_pool')(average_pool(x))
+    return jnp.concatenate([one, seven, twice, pool], axis=-1), one
+
+
+class Mixed7a(nn.Module):
+  """From 17 to 8 px."""
+
+  @nn.compact
+  def __call__(self, x):
+    """x: [B, 17, 17, 768] -> [B, 8, 8, 1280]."""
+    halve = functools.partial(Conv, strides=2, padding='VALID')
+    three = Conv(192, 1, name='branch3x3_1')(x)
+    three = halve(320, 3, name='branch3x3_2')(three)
+    seven = Conv(192, 1, name='branch7x7x3_1')(x)
+    seven = Conv(192, (1, 7), name='branch7x7x3_2')(seven)
+    seven = Conv(192, (7, 1), name='branch7x7x3_3')(seven)
+    seven = halve(192, 3, name='branch7x7x3_4')(seven)
+    return jnp.concatenate([three, seven, max_pool(x)], axis=-1)
+
+
+class Mixed7(nn.Module):
+  """Blocks 7b and 7c, 8 px, which differ in how they pool."""
+
+  pool: object  # [B, H, W, C] -> the same shape
+
+  @nn.compact
+  def __call__(self, x):
+    """x: [B, 8, 8, C] -> [B, 8, 8, 2048]."""
+    one = Conv(320, 1, name='branch1x1')(x)
+    three = Conv(384, 1, name='branch3x3_1')(x)
+    twice = Conv(448, 1, name='branch3x3dbl_1')(x)
+    twice = Conv(384, 3, name='branch3x3dbl_2')(twice)
+    parts = [
+      one,
+      Conv(384, (1, 3), name='branch3x3_2a')(three),
+      Conv(384, (3, 1), name='branch3x3_2b')(three),
+      Conv(384, (1, 3), name='branch3x3dbl_3a')(twice),
+      Conv(384, (3, 1), name='branch3x3dbl_3b')(twice),
+      Conv(192, 1, name='branch_pool')(self.pool(x)),
+    ]
+    return jnp.concatenate(parts, axis=-1)
+
+
+def max_pool(x):
+  """[B, H, W, C] -> about half of H and W."""
+  return nn.max_pool(x, (3, 3), strides=(2, 2), padding='VALID')
+
+
+def max_pool_same(x):
+  """[B, H, W, C] -> the same shape."""
+  return nn.max_pool(x, (3, 3), strides=(1, 1), padding='SAME')
+
+
+def average_pool(x):
+  """[B, H, W, C] -> the same shape; means are over pixels that exist."""
+  return nn.avg_pool(
+    x, (3, 3), strides=(1, 1), padding='SAME', count_include_pad=False
+  )
+
+
+def resize_tf1(x, size):
+  """Bilinear, pixel (i, j) taken at (i h / size, j w / size), float32.
+
+  As `tf.image.resize_bilinear` of TensorFlow 1: no half-pixel centres, no
+  antialiasing, the last rows and columns repeated.
+
+  Args:
+    x: [B, h, w, C].
+    size: of both sides of what comes out.
+
+  Returns:
+    [B, size, size, C].
+  """
+  for axis in (1, 2):
+    length = x.shape[axis]
+    if length == size:
+      continue
+    # In float32, as TensorFlow computes the places.
+    place = np.arange(size, dtype=np.float32) * np.float32(length / size)
+    low = np.floor(place).astype(np.int32)
+    high = np.minimum(low + 1, length - 1)
+    share = (place - low).reshape([-1 if n == axis else 1 for n in range(4)])
+    a, b = (jnp.take(x, index, axis=axis) for index in (low, high))
+    x = a + (b - a) * share
+  return x

@@ -1,0 +1,206 @@
+"""Published weights of FID's Inception-v3 as our parameters.
+
+Two files hold the same numbers: the frozen TensorFlow graph of December 2015
+(alone or in its .tgz) and the PyTorch port of it. Batch normalisation is
+folded into each convolution, in float64.
+"""
+
+import pathlib
+import tarfile
+
+import flax
+import jax
+import numpy as np
+
+from cdm.models import frozen_graph, pytorch_file
+from cdm.models.inception import Inception
+
+# Of the PyTorch port, as pytorch-fid publishes it and torch-fidelity has it.
+URL = (
+  'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/'
+  'pt_inception-2015-12-05-6726825d.pth'
+)
+SHA256 = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
+GRAPH = 'classify_image_graph_def.pb'
+EPSILON = 1e-3  # of the normalisation
+_TOWERS = {
+  '5': {
+    'branch1x1': 'conv',
+    'branch5x5_1': 'tower/conv',
+    'branch5x5_2': 'tower/conv_1',
+    'branch3x3dbl_1': 'tower_1/conv',
+    'branch3x3dbl_2': 'tower_1/conv_1',
+    'branch3x3dbl_3': 'tower_1/conv_2',
+    'branch_pool': 'tower_2/conv',
+  },
+  '6a': {
+    'branch3x3': 'conv',
+    'branch3x3dbl_1': 'tower/conv',
+    'branch3x3dbl_2': 'tower/conv_1',
+    'branch3x3dbl_3': 'tower/conv_2',
+  },
+  '6': {
+    'branch1x1': 'conv',
+    'branch7x7_1': 'tower/conv',
+    'branch7x7_2': 'tower/conv_1',
+    'branch7x7_3': 'tower/conv_2',
+    'branch7x7dbl_1': 'tower_1/conv',
+    'branch7x7dbl_2': 'tower_1/conv_1',
+    'branch7x7dbl_3': 'tower_1/conv_2',
+    'branch7x7dbl_4': 'tower_1/conv_3',
+    'branch7x7dbl_5': 'tower_1/conv_4',
+    'branch_pool': 'tower_2/conv',
+  },
+  '7a': {
+    'branch3x3_1': 'tower/conv',
+    'branch3x3_2': 'tower/conv_1',
+    'branch7x7x3_1': 'tower_1/conv',
+    'branch7x7x3_2': 'tower_1/conv_1',
+    'branch7x7x3_3': 'tower_1/conv_2',
+    'branch7x7x3_4': 'tower_1/conv_3',
+  },
+  '7': {
+    'branch1x1': 'conv',
+    'branch3x3_1': 'tower/conv',
+    'branch3x3_2a': 'tower/mixed/conv',
+    'branch3x3_2b': 'tower/mixed/conv_1',
+    'branch3x3dbl_1': 'tower_1/conv',
+    'branch3x3dbl_2': 'tower_1/conv_1',
+    'branch3x3dbl_3a': 'tower_1/mixed/conv',
+    'branch3x3dbl_3b': 'tower_1/mixed/conv_1',
+    'branch_pool': 'tower_2/conv',
+  },
+}
+_STEM = ('1a_3x3', '2a_3x3', '2b_3x3', '3b_1x1', '4a_3x3')
+_BLOCKS = '5b 5c 5d 6a 6b 6c 6d 6e 7a 7b 7c'.split()
+
+
+def read(path):
+  """Reads the weights from either published file.
+
+  Args:
+    path: the .pth of PyTorch, the frozen graph .pb, or the .tgz that holds it.
+
+  Returns:
+    Parameters of `Inception`, float32 arrays, `{'params': this}`.
+
+  Raises:
+    ValueError: the file is neither, or of another network; names what differs.
+  """
+  path = pathlib.Path(path)
+  if path.name.endswith(('.tgz', '.tar.gz')):
+    return from_tensorflow(frozen_graph.constants(_unpacked(path), path))
+  if path.suffix == '.pb':
+    return from_tensorflow(frozen_graph.constants(path.read_bytes(), path))
+  return from_pytorch(pytorch_file.read(path))
+
+
+def from_pytorch(state):
+  """Parameters from {PyTorch's name: array}.
+
+  Raises:
+    ValueError: one is missing, unknown or of another shape.
+  """
+  state = {
+    name: value
+    for name, value in state.items()
+    # The classifier of training, and a counter.
+    if not name.startswith('AuxLogits.')
+    and not name.endswith('num_batches_tracked')
+  }
+
+  def convolution(module):
+    names = ('weight', 'bias', 'running_mean', 'running_var')
+    bn = [take(state, f'{module}.bn.{name}') for name in names]
+    kernel = take(state, f'{module}.conv.weight')
+    return kernel.transpose(2, 3, 1, 0), bn
+
+  fc = take(state, 'fc.weight').T, take(state, 'fc.bias')
+  return _assemble(convolution, fc, state)
+
+
+def from_tensorflow(constants):
+  """Parameters from {name of a constant of the frozen graph: array}.
+
+  Raises:
+    ValueError: one is missing or of another shape.
+  """
+  names = tensorflow_names()
+  state = dict(constants)
+
+  def convolution(module):
+    theirs = names[module]
+    parts = ('gamma', 'beta', 'moving_mean', 'moving_variance')
+    bn = [take(state, f'{theirs}/batchnorm/{part}') for part in parts]
+    return take(state, f'{theirs}/conv2d_params'), bn
+
+  fc = take(state, 'softmax/weights'), take(state, 'softmax/biases')
+  return _assemble(convolution, fc, {})  # the graph has other constants too
+
+
+def tensorflow_names():
+  """-> {our module of a convolution: its scope in the frozen graph}."""
+  names = {}
+  for i, name in enumerate(_STEM):
+    names[f'Conv2d_{name}'] = f'conv_{i}' if i else 'conv'
+  for i, block in enumerate(_BLOCKS):
+    scope = f'mixed_{i}' if i else 'mixed'
+    towers = _TOWERS.get(block) or _TOWERS[block[0]]
+    for ours, theirs in towers.items():
+      names[f'Mixed_{block}.{ours}'] = f'{scope}/{theirs}'
+  return names
+
+
+def take(state, name):
+  """-> the array of that name as float64, taken out of the dict."""
+  if name not in state:
+    raise ValueError(
+      f"{name} is missing: these are not the weights of FID's Inception-v3."
+    )
+  return np.asarray(state.pop(name), np.float64)
+
+
+def _assemble(convolution, fc, rest):
+  """-> nested dict of float32 arrays of the shapes of `Inception`."""
+  params = {('fc', 'kernel'): fc[0], ('fc_bias',): fc[1]}
+  for module in tensorflow_names():
+    kernel, (gamma, beta, mean, variance) = convolution(module)
+    scale = gamma / np.sqrt(variance + EPSILON)
+    where = (*module.split('.'), 'conv')
+    params[*where, 'kernel'] = kernel * scale
+    params[*where, 'bias'] = beta - mean * scale
+  if rest:
+    raise ValueError(
+      f'The file has {len(rest)} parameters that Inception-v3 has no place '
+      f'for, first {next(iter(rest))}.'
+    )
+  for name, shape in _shapes().items():
+    if params[name].shape != shape:
+      raise ValueError(
+        f"{'/'.join(name)} is {params[name].shape} in the file; FID's "
+        f'Inception-v3 has {shape}.'
+      )
+  params = {name: value.astype(np.float32) for name, value in params.items()}
+  return flax.traverse_util.unflatten_dict(params)
+
+
+def _shapes():
+  """-> {path of a parameter: shape}; allocates nothing."""
+  image = jax.ShapeDtypeStruct((1, 299, 299, 3), np.uint8)
+  made = jax.eval_shape(Inception().init, jax.random.key(0), image)
+  tree = flax.traverse_util.flatten_dict(made['params'])
+  return {name: leaf.shape for name, leaf in tree.items()}
+
+
+def _unpacked(path):
+  try:
+    with tarfile.open(path) as archive:
+      for member in archive:
+        if pathlib.PurePath(member.name).name == GRAPH:
+          return archive.extractfile(member).read()
+  except (tarfile.TarError, EOFError, OSError) as error:
+    reason = str(error).splitlines()[0]
+    raise ValueError(
+      f'{path} cannot be unpacked ({reason}); fetch it again.'
+    ) from error
+  raise ValueError(f'{path} holds no {GRAPH}.')

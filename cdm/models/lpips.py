@@ -1,0 +1,203 @@
+"""LPIPS v0.1: a learned perceptual distance, [Zhang et al. 2018].
+
+  d(a, b) = sum over layers, mean over pixels, of w . (f_a - f_b)^2
+
+with f the features of a classifier, of length one in every pixel, and w >= 0
+learned per channel. Backbones are torchvision's, cut after chosen ReLUs.
+"""
+
+import re
+from collections.abc import Sequence
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+PRECISION = jax.lax.Precision.HIGHEST
+# torchvision's files; the digits in a name begin its SHA-256.
+BACKBONE_URLS = {
+  'alex': 'https://download.pytorch.org/models/alexnet-owt-7be5be79.pth',
+  'vgg': 'https://download.pytorch.org/models/vgg16-397923af.pth',
+  'squeeze': 'https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth',
+}
+# Layers by torchvision's numbers: ('conv', number, features, size, strides,
+# padding), ('fire', number, squeezed, expanded), ('pool', size, rounds up);
+# 'tap' ends a slice.
+_CONV3 = (3, 1, 1)
+BACKBONES = {
+  'alex': (
+    *(('conv', 0, 64, 11, 4, 2), 'tap', ('pool', 3, False)),
+    *(('conv', 3, 192, 5, 1, 2), 'tap', ('pool', 3, False)),
+    *(('conv', 6, 384, *_CONV3), 'tap', ('conv', 8, 256, *_CONV3), 'tap'),
+    *(('conv', 10, 256, *_CONV3), 'tap'),
+  ),
+  'vgg': (
+    *(('conv', 0, 64, *_CONV3), ('conv', 2, 64, *_CONV3), 'tap'),
+    *(('pool', 2, False), ('conv', 5, 128, *_CONV3)),
+    *(('conv', 7, 128, *_CONV3), 'tap', ('pool', 2, False)),
+    *(('conv', 10, 256, *_CONV3), ('conv', 12, 256, *_CONV3)),
+    *(('conv', 14, 256, *_CONV3), 'tap', ('pool', 2, False)),
+    *(('conv', 17, 512, *_CONV3), ('conv', 19, 512, *_CONV3)),
+    *(('conv', 21, 512, *_CONV3), 'tap', ('pool', 2, False)),
+    *(('conv', 24, 512, *_CONV3), ('conv', 26, 512, *_CONV3)),
+    *(('conv', 28, 512, *_CONV3), 'tap'),
+  ),
+  'squeeze': (
+    *(('conv', 0, 64, 3, 2, 0), 'tap', ('pool', 3, True)),
+    *(('fire', 3, 16, 64), ('fire', 4, 16, 64), 'tap', ('pool', 3, True)),
+    *(('fire', 6, 32, 128), ('fire', 7, 32, 128), 'tap', ('pool', 3, True)),
+    *(('fire', 9, 48, 192), 'tap', ('fire', 10, 48, 192), 'tap'),
+    *(('fire', 11, 64, 256), 'tap', ('fire', 12, 64, 256), 'tap'),
+  ),
+}
+
+
+class Lpips(nn.Module):
+  """Pairs of images to distances.
+
+  Attributes:
+    backbone: 'alex', 'vgg' or 'squeeze'.
+  """
+
+  backbone: str = 'alex'
+
+  @nn.compact
+  def __call__(self, a, b):
+    """Compares images.
+
+    Args:
+      a, b: uint8 or levels 0..255 [B, H, W, 3].
+
+    Returns:
+      [B, L], what each layer adds; LPIPS is their sum.
+    """
+    if self.backbone not in BACKBONES:
+      raise ValueError(
+        f'The backbone is {self.backbone!r}; known are {", ".join(BACKBONES)}.'
+      )
+    stack = Stack(BACKBONES[self.backbone], name='features')
+    parts = []
+    taps = zip(stack(_scaled(a)), stack(_scaled(b)), strict=True)
+    for i, (f_a, f_b) in enumerate(taps):
+      difference = (_unit(f_a) - _unit(f_b)) ** 2
+      weight = self.param(
+        f'lin{i}', nn.initializers.ones, (difference.shape[-1],)
+      )
+      distance = jnp.einsum(
+        'bhwc,c->bhw', difference, weight, precision=PRECISION
+      )
+      parts.append(distance.mean(axis=(1, 2)))
+    return jnp.stack(parts, axis=1)
+
+
+class Stack(nn.Module):
+  """A backbone: images to the feature maps at its taps."""
+
+  layers: Sequence
+
+  @nn.compact
+  def __call__(self, x):
+    """x: [B, H, W, 3] -> [[B, h, w, c], ...]."""
+    taps = []
+    for layer in self.layers:
+      if layer == 'tap':
+        taps.append(x)
+      elif layer[0] == 'pool':
+        x = _pool(x, *layer[1:])
+      elif layer[0] == 'conv':
+        _, number, features, size, strides, padding = layer
+        x = _conv(features, size, f'{number}', strides, padding)(x)
+        x = nn.relu(x)
+      else:
+        _, number, squeezed, expanded = layer
+        x = nn.relu(_conv(squeezed, 1, f'{number}_squeeze')(x))
+        one = _conv(expanded, 1, f'{number}_expand1x1')(x)
+        three = _conv(expanded, 3, f'{number}_expand3x3', padding=1)(x)
+        x = nn.relu(jnp.concatenate([one, three], axis=-1))
+    return taps
+
+
+def from_pytorch(backbone, heads, net):
+  """Parameters from torchvision's file of a backbone and LPIPS's of its heads.
+
+  Args:
+    backbone: {name: array} of torchvision's classifier, or of LPIPS itself.
+    heads: {name: array} of LPIPS's file `v0.1/NET.pth`.
+    net: the `Lpips` they are for.
+
+  Returns:
+    The parameters as nested dicts of float32 arrays, `{'params': this}`.
+
+  Raises:
+    ValueError: one is missing or of another shape.
+  """
+  features = {}
+  for name, value in backbone.items():
+    match = re.fullmatch(r'(?:features|net\.slice\d+)\.(.+)', name)
+    if match:
+      features[match[1]] = value
+  made = {}
+  for path, shape in _shapes(net).items():
+    if path[0] == 'features':
+      leaf = 'weight' if path[-1] == 'kernel' else 'bias'
+      source, name = features, f'{path[1].replace("_", ".")}.{leaf}'
+    else:
+      source, name = heads, f'{path[0]}.model.1.weight'
+    if name not in source:
+      raise ValueError(
+        f'{name} is missing: these are not the weights of LPIPS with '
+        f'{net.backbone}.'
+      )
+    value = np.asarray(source[name], np.float32)
+    if path[-1] == 'kernel':
+      value = value.transpose(2, 3, 1, 0)
+    elif source is heads:
+      value = value.reshape(-1)
+    if value.shape != shape:
+      raise ValueError(
+        f'{name} is {value.shape} in our layout; LPIPS with {net.backbone} has '
+        f'{shape}.'
+      )
+    made[path] = value
+  return flax.traverse_util.unflatten_dict(made)
+
+
+def _shapes(net):
+  """-> {path of a parameter: shape}; allocates nothing."""
+  image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
+  tree = jax.eval_shape(net.init, jax.random.key(0), image, image)
+  flat = flax.traverse_util.flatten_dict(tree['params'])
+  return {path: leaf.shape for path, leaf in flat.items()}
+
+
+def _conv(features, size, name, strides=1, padding=0):
+  return nn.Conv(
+    features,
+    (size, size),
+    strides=strides,
+    padding=padding,
+    precision=PRECISION,
+    name=name,
+  )
+
+
+def _pool(x, size, rounds_up):
+  """Halves by the maximum; a window that hangs over the edge may count."""
+  over = [(n - size) % 2 if rounds_up else 0 for n in x.shape[1:3]]
+  padding = tuple((0, extra) for extra in over)
+  return nn.max_pool(x, (size, size), strides=(2, 2), padding=padding)
+
+
+def _scaled(image):
+  shift, scale = (
+    jnp.asarray(v, jnp.float32)[None, None, None] for v in (SHIFT, SCALE)
+  )
+  return (jnp.asarray(image, jnp.float32) / 127.5 - 1.0 - shift) / scale
+
+
+def _unit(x):
+  """Features of length one in every pixel."""
+  return x / (jnp.sqrt((x * x).sum(axis=-1, keepdims=True)) + 1e-10)

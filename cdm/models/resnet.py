@@ -1,0 +1,207 @@
+"""ResNet-50, [He et al. 2016]: what the classification accuracy score trains.
+
+'v1' halves in the first 1x1 convolution of a block, as the paper does; 'v1.5'
+in the 3x3 one, as torchvision and most published accuracies. Parts carry
+torchvision's names, with `_` for the dot.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Of ImageNet's training images on the [0, 1] scale, as torchvision has them.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+VARIANTS = ('v1', 'v1.5')
+# torchvision's IMAGENET1K_V1; the digits in the name begin its SHA-256.
+URL = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
+SHA256 = '0676ba61'
+
+
+class Output(NamedTuple):
+  """What a classifier says of a batch.
+
+  Attributes:
+    pool: [B, 2048], float32.
+    logits: [B, K], float32.
+  """
+
+  pool: jax.Array
+  logits: jax.Array
+
+
+class ResNet50(nn.Module):
+  """Images to classes.
+
+  Attributes:
+    num_classes: K.
+    variant: 'v1' or 'v1.5', where a block halves.
+    blocks: per stage; (3, 4, 6, 3) makes 50 layers.
+    features: of the first convolution.
+    dtype: of computation; normalisation and logits are float32.
+    precision: of products in float32; `jax.lax.Precision.HIGHEST` for numbers
+      that are to be compared with others.
+  """
+
+  num_classes: int = 1000
+  variant: str = 'v1.5'
+  blocks: Sequence[int] = (3, 4, 6, 3)
+  features: int = 64
+  dtype: Any = jnp.float32
+  precision: Any = None
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    """Classifies.
+
+    Args:
+      x: [B, H, W, 3], see `normalise`.
+      train: normalises by the batch and updates the running statistics in the
+        collection 'batch_stats'.
+
+    Returns:
+      Output.
+    """
+    if self.variant not in VARIANTS:
+      raise ValueError(
+        f'The variant is {self.variant!r}; known are {", ".join(VARIANTS)}.'
+      )
+    conv = functools.partial(
+      nn.Conv,
+      use_bias=False,
+      dtype=self.dtype,
+      precision=self.precision,
+      kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+    )
+    norm = functools.partial(
+      nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5
+    )
+    x = conv(self.features, (7, 7), strides=2, padding=3, name='conv1')(x)
+    x = nn.relu(norm(name='bn1')(x)).astype(self.dtype)
+    x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    self.sow('intermediates', 'maxpool', x)
+    for stage, count in enumerate(self.blocks):
+      for i in range(count):
+        x = Bottleneck(
+          features=self.features * 2**stage,
+          strides=2 if stage and not i else 1,
+          late=self.variant == 'v1.5',
+          conv=conv,
+          norm=norm,
+          name=f'layer{stage + 1}_{i}',
+        )(x)
+      self.sow('intermediates', f'layer{stage + 1}', x)
+    pool = x.astype(jnp.float32).mean(axis=(1, 2))  # [B, 2048]
+    logits = nn.Dense(self.num_classes, precision=self.precision, name='fc')(
+      pool
+    )
+    return Output(pool, logits)
+
+
+class Bottleneck(nn.Module):
+  """Three convolutions beside a shortcut."""
+
+  features: int
+  strides: int
+  late: bool  # halves in the second convolution
+  conv: Any
+  norm: Any
+
+  @nn.compact
+  def __call__(self, x):
+    """x: [B, H, W, C] -> [B, H', W', 4 * features]."""
+    wide = 4 * self.features
+    first, second = (1, self.strides) if self.late else (self.strides, 1)
+    h = self.conv(self.features, (1, 1), strides=first, name='conv1')(x)
+    h = nn.relu(self.norm(name='bn1')(h)).astype(x.dtype)
+    h = self.conv(
+      self.features, (3, 3), strides=second, padding=1, name='conv2'
+    )(h)
+    h = nn.relu(self.norm(name='bn2')(h)).astype(x.dtype)
+    h = self.conv(wide, (1, 1), name='conv3')(h)
+    # Zero init: the block starts as its shortcut.
+    h = self.norm(scale_init=nn.initializers.zeros, name='bn3')(h)
+    if x.shape[-1] != wide or self.strides > 1:
+      x = self.conv(wide, (1, 1), strides=self.strides, name='downsample_0')(x)
+      x = self.norm(name='downsample_1')(x)
+    return nn.relu(h + x).astype(self.dtype)
+
+  @property
+  def dtype(self):
+    return self.conv.keywords['dtype']
+
+
+def normalise(image):
+  """uint8 or levels 0..255 [B, H, W, 3] -> what the network takes."""
+  mean, std = (
+    jnp.asarray(v, jnp.float32)[None, None, None] for v in (MEAN, STD)
+  )
+  return (jnp.asarray(image, jnp.float32) / 255.0 - mean) / std
+
+
+def from_pytorch(state, net):
+  """Variables from torchvision's file.
+
+  Args:
+    state: {name: array}, see `pytorch_file.read`.
+    net: the `ResNet50` they are for.
+
+  Returns:
+    {'params': tree, 'batch_stats': tree} of float32 arrays.
+
+  Raises:
+    ValueError: one is missing, unknown or of another shape.
+  """
+  state = {
+    name: value
+    for name, value in state.items()
+    if not name.endswith('num_batches_tracked')
+  }
+  made = {}
+  for path, shape in _shapes(net).items():
+    collection, *modules, leaf = path
+    name = '.'.join(modules).replace('_', '.')
+    theirs = f'{name}.{_LEAVES[leaf]}'
+    if theirs not in state:
+      raise ValueError(f'{theirs} is missing: these are no weights of ResNet.')
+    value = np.asarray(state.pop(theirs), np.float32)
+    if leaf == 'kernel':
+      value = value.T if value.ndim == 2 else value.transpose(2, 3, 1, 0)
+    if value.shape != shape:
+      raise ValueError(
+        f'{theirs} is {value.shape} in our layout; the network has {shape}.'
+      )
+    made[path] = value
+  if state:
+    raise ValueError(
+      f'The file has {len(state)} parameters that the network has no place '
+      f'for, first {next(iter(state))}.'
+    )
+  return flax.traverse_util.unflatten_dict(made)
+
+
+_LEAVES = {
+  'kernel': 'weight',
+  'scale': 'weight',
+  'bias': 'bias',
+  'mean': 'running_mean',
+  'var': 'running_var',
+}
+
+
+def _shapes(net):
+  """-> {path of a variable: shape}; allocates nothing."""
+  image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+
+  def init(key, image):
+    made = net.init(key, image, train=False)
+    return {name: made[name] for name in ('params', 'batch_stats')}
+
+  tree = jax.eval_shape(init, jax.random.key(0), image)
+  flat = flax.traverse_util.flatten_dict(tree)
+  return {path: leaf.shape for path, leaf in flat.items()}

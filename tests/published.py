@@ -1,0 +1,121 @@
+"""Writes weights in the forms in which they are published.
+
+PyTorch's two forms of a state dict, as `torch.save` writes them, and a frozen
+TensorFlow graph. Neither library is needed.
+"""
+
+import collections
+import io
+import pickle
+import sys
+import types
+import zipfile
+from unittest import mock
+
+import numpy as np
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_STORAGES = {
+  np.dtype(np.float32): 'FloatStorage',
+  np.dtype(np.float64): 'DoubleStorage',
+  np.dtype(np.int64): 'LongStorage',
+}
+
+
+def write_pytorch(path, state, *, zipped):
+  """Writes {name: array} as `torch.save` does, today's form or the old one."""
+  storages = {}
+  with mock.patch.dict(sys.modules, _torch()):
+    tensors = collections.OrderedDict(
+      (name, _Tensor(str(i), np.asarray(value), storages))
+      for i, (name, value) in enumerate(state.items())
+    )
+    pickled = _pickle(tensors)
+  if zipped:
+    with zipfile.ZipFile(path, 'w') as archive:
+      archive.writestr('weights/data.pkl', pickled)
+      for key, value in storages.items():
+        archive.writestr(f'weights/data/{key}', value.tobytes())
+      archive.writestr('weights/version', '3\n')
+    return
+  with open(path, 'wb') as file:
+    for head in (_MAGIC, 1001, {'little_endian': True}):
+      pickle.dump(head, file, protocol=2)
+    file.write(pickled)
+    pickle.dump(sorted(storages), file, protocol=2)
+    for key in sorted(storages):
+      file.write(np.int64(storages[key].size).tobytes())
+      file.write(storages[key].tobytes())
+
+
+def frozen_graph(constants, *, single=()):
+  """-> bytes of a GraphDef with these constants, and a node beside them.
+
+  Args:
+    constants: {name: array}.
+    single: names of constants that are one number, written once.
+  """
+  from tensorboard.compat.proto import graph_pb2
+
+  graph = graph_pb2.GraphDef()
+  graph.node.add(name='input', op='Placeholder').attr['shape'].shape.dim.add(
+    size=-1
+  )
+  for name, value in constants.items():
+    value = np.asarray(value)
+    node = graph.node.add(name=name, op='Const')
+    node.attr['dtype'].type = 1 if value.dtype == np.float32 else 3
+    tensor = node.attr['value'].tensor
+    tensor.dtype = node.attr['dtype'].type
+    for n in value.shape:
+      tensor.tensor_shape.dim.add(size=n)
+    if name in single:
+      tensor.float_val.append(float(value.flat[0]))
+    else:
+      tensor.tensor_content = value.tobytes()
+  return graph.SerializeToString()
+
+
+class _Storage:
+  def __init__(self, key, value):
+    self.key, self.value = key, value
+
+
+class _Tensor:
+  def __init__(self, key, value, storages):
+    self.storage, self.shape = _Storage(key, value), value.shape
+    self.strides = tuple(s // value.itemsize for s in value.strides)
+    storages[key] = np.ascontiguousarray(value)
+
+  def __reduce__(self):
+    words = (self.storage, 0, self.shape, self.strides)
+    rebuild = sys.modules['torch._utils']._rebuild_tensor_v2
+    return rebuild, (*words, False, collections.OrderedDict())
+
+
+def _torch():
+  """-> modules that a pickle of PyTorch refers to, empty."""
+  torch, utils = types.ModuleType('torch'), types.ModuleType('torch._utils')
+  for name in _STORAGES.values():
+    setattr(torch, name, type(name, (), {'__module__': 'torch'}))
+
+  def _rebuild_tensor_v2():
+    pass
+
+  _rebuild_tensor_v2.__module__ = 'torch._utils'
+  _rebuild_tensor_v2.__qualname__ = '_rebuild_tensor_v2'
+  utils._rebuild_tensor_v2, torch._utils = _rebuild_tensor_v2, utils
+  return {'torch': torch, 'torch._utils': utils}
+
+
+def _pickle(tensors):
+  class Pickler(pickle.Pickler):
+    def persistent_id(self, value):
+      if not isinstance(value, _Storage):
+        return None
+      kind = getattr(sys.modules['torch'], _STORAGES[value.value.dtype])
+      return ('storage', kind, value.key, 'cpu', value.value.size)
+
+  file = io.BytesIO()
+  Pickler(file, protocol=2).dump(tensors)
+  return file.getvalue()
