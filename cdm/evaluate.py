@@ -34,8 +34,8 @@ def evaluate_pairs(samples, references, *, lowres=None, downsample='bicubic'):
 
   Returns:
     A dict of plain numbers: n, image_size, psnr, psnr_y, ssim, ssim_gaussian
-    (None if the images are smaller than its window), identical_pairs,
-    conventions; with lowres also lowres_size, consistency, consistency_1e-5
+    and ms_ssim (None if the images are smaller than their windows),
+    identical_pairs, conventions; with lowres also lowres_size, consistency, consistency_1e-5
     (the units of [SR3] tab. 1) and `bicubic`, the same scores of the baseline.
     psnr is None if a pair is identical, since that one is infinite.
 
@@ -346,7 +346,7 @@ def _unlike(first, shapes):
 
 def _scores(sample, reference, lowres, downsample):
   """One pair uint8 [H, W, 3] -> {metric: float or None}."""
-  large = min(sample.shape[:2]) >= distortion.WINDOWS['gaussian11'][1]
+  side = min(sample.shape[:2])
   scores = {
     'psnr': distortion.psnr(sample, reference),
     'psnr_y': distortion.psnr(
@@ -354,7 +354,10 @@ def _scores(sample, reference, lowres, downsample):
     ),
     'ssim': distortion.ssim(sample, reference),
     'ssim_gaussian': distortion.ssim(sample, reference, window='gaussian11')
-    if large
+    if side >= distortion.WINDOWS['gaussian11'][1]
+    else None,
+    'ms_ssim': distortion.ms_ssim(sample, reference)
+    if side >= distortion.MS_SIDE
     else None,
   }
   if lowres is not None:

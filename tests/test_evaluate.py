@@ -56,7 +56,7 @@ def test_low_res_images_add_consistency_and_the_bicubic_baseline():
   bicubic = np.asarray(images.resize_uint8(low, 16))
   alone = evaluate.evaluate_pairs([bicubic], [references], lowres=[low])
   for score, value in row['bicubic'].items():
-    np.testing.assert_allclose(value, alone[score], err_msg=score)
+    assert value == pytest.approx(alone[score]), score
 
 
 def test_a_row_is_json_even_where_psnr_is_infinite():
@@ -72,6 +72,10 @@ def test_images_too_small_for_the_gaussian_window_still_have_a_row():
   references = pictures(size=8)
   row = evaluate.evaluate_pairs([disturbed(references)], [references])
   assert row['ssim_gaussian'] is None and 0 < row['ssim'] < 1
+  assert row['ms_ssim'] is None
+  references = pictures(1, size=161)
+  row = evaluate.evaluate_pairs([references], [references])
+  assert row['ms_ssim'] == pytest.approx(1.0)
 
 
 def test_how_streams_are_cut_into_batches_changes_nothing():

@@ -22,6 +22,7 @@ STORED = {
   # TensorFlow's own, to its float32.
   'psnr_tf': psnr,
   'ssim_tf': lambda a, b: ssim(a, b, window='gaussian11'),
+  'ssim_pytorch_msssim': lambda a, b: ssim(a, b, window='gaussian11'),
 }
 
 
@@ -39,6 +40,32 @@ def test_scores_of_photographs_equal_the_peers(metric):
     a, b = stored[f'img/{name}/{kind}'], stored[f'img/{name}/ref']
     tol = description['keys'][key]['tol']
     assert_matches(STORED[metric](a, b), stored[key], tol, key)
+
+
+def test_ms_ssim_of_photographs_equals_the_peer():
+  description, stored = oracle('image_metrics')
+  keys = [
+    k for k in description['keys'] if k.endswith('/msssim_pytorch_msssim')
+  ]
+  assert len(keys) == 12  # three photographs are large enough
+  for key in keys:
+    name, kind, _ = key.split('/')
+    a, b = stored[f'img/{name}/{kind}'], stored[f'img/{name}/ref']
+    tol = description['keys'][key]['tol']
+    assert_matches(distortion.ms_ssim(a, b), stored[key], tol, key)
+
+
+def test_ms_ssim_is_one_for_equal_images_and_takes_batches():
+  a = noise(2, 161, 170, 3)
+  assert distortion.ms_ssim(a, a) == pytest.approx([1.0, 1.0])
+  mixed = distortion.ms_ssim(a, a[::-1])
+  assert mixed[0] == pytest.approx(mixed[1]) and mixed[0] < 0.5
+
+
+def test_a_border_is_cut_off():
+  a = noise(2, 9, 8, 3)
+  np.testing.assert_array_equal(distortion.shave(a, 2), a[:, 2:7, 2:6])
+  np.testing.assert_array_equal(distortion.shave(a, 0), a)
 
 
 @pytest.mark.parametrize('scale', [2, 4])
@@ -123,6 +150,11 @@ def test_luma_spans_16_to_235():
       'at least 11x11',
     ),
     (
+      lambda: distortion.ms_ssim(noise(160, 200, 3), noise(160, 200, 3)),
+      'at least 161x161 .* 160x200',
+    ),
+    (lambda: distortion.shave(noise(8, 9, 3), 4), '4 pixels .* 8x9 images'),
+    (
       lambda: ssim(noise(9, 9, 3), noise(9, 9, 3), window='box'),
       "window is 'box'; known are",
     ),
@@ -134,6 +166,5 @@ def test_what_cannot_be_compared_is_refused(call, message):
 
 
 def test_every_score_has_its_convention():
-  assert {'psnr', 'psnr_y', 'ssim', 'ssim_gaussian'} == set(
-    distortion.CONVENTIONS
-  )
+  scores = {'psnr', 'psnr_y', 'ssim', 'ssim_gaussian', 'ms_ssim'}
+  assert scores == set(distortion.CONVENTIONS)
