@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from cdm import evaluate, images
+from cdm import images
+from cdm.evaluate import pairs, sets
 from cdm.metrics.consistency import consistency
 
 
@@ -32,10 +33,10 @@ def write(folder, array, names=None, suffix='png'):
 def test_scores_are_means_over_images_of_scikit_image_s():
   references = pictures()
   samples = disturbed(references)
-  row = evaluate.evaluate_pairs([samples], [references])
-  pairs = list(zip(references, samples, strict=True))
-  psnr = [peak_signal_noise_ratio(a, b, data_range=255) for a, b in pairs]
-  ssim = [structural_similarity(a, b, channel_axis=-1) for a, b in pairs]
+  row = pairs.evaluate_pairs([samples], [references])
+  both = list(zip(references, samples, strict=True))
+  psnr = [peak_signal_noise_ratio(a, b, data_range=255) for a, b in both]
+  ssim = [structural_similarity(a, b, channel_axis=-1) for a, b in both]
   np.testing.assert_allclose(row['psnr'], np.mean(psnr))
   np.testing.assert_allclose(row['ssim'], np.mean(ssim))
   assert row['n'] == 3 and row['image_size'] == [16, 16]
@@ -47,14 +48,14 @@ def test_low_res_images_add_consistency_and_the_bicubic_baseline():
   references = pictures()
   low = np.asarray(images.resize_uint8(references, 4))
   samples = disturbed(references)
-  row = evaluate.evaluate_pairs([samples], [references], lowres=[low])
+  row = pairs.evaluate_pairs([samples], [references], lowres=[low])
   expected = consistency(samples, low).mean()
   np.testing.assert_allclose(row['consistency'], expected)
   np.testing.assert_allclose(row['consistency_1e-5'], expected * 1e5)
   assert 'SR3' in row['conventions']['consistency']
   assert row['lowres_size'] == [4, 4]
   bicubic = np.asarray(images.resize_uint8(low, 16))
-  alone = evaluate.evaluate_pairs([bicubic], [references], lowres=[low])
+  alone = pairs.evaluate_pairs([bicubic], [references], lowres=[low])
   for score, value in row['bicubic'].items():
     assert value == pytest.approx(alone[score]), score
 
@@ -63,26 +64,26 @@ def test_a_row_is_json_even_where_psnr_is_infinite():
   references = pictures()
   samples = disturbed(references)
   samples[1] = references[1]
-  row = evaluate.evaluate_pairs([samples], [references])
+  row = pairs.evaluate_pairs([samples], [references])
   assert row['psnr'] is None and row['identical_pairs'] == 1
   assert json.loads(json.dumps(row, allow_nan=False)) == row
 
 
 def test_images_too_small_for_the_gaussian_window_still_have_a_row():
   references = pictures(size=8)
-  row = evaluate.evaluate_pairs([disturbed(references)], [references])
+  row = pairs.evaluate_pairs([disturbed(references)], [references])
   assert row['ssim_gaussian'] is None and 0 < row['ssim'] < 1
   assert row['ms_ssim'] is None
   references = pictures(1, size=161)
-  row = evaluate.evaluate_pairs([references], [references])
+  row = pairs.evaluate_pairs([references], [references])
   assert row['ms_ssim'] == pytest.approx(1.0)
 
 
 def test_how_streams_are_cut_into_batches_changes_nothing():
   references = pictures(5)
   samples = disturbed(references)
-  whole = evaluate.evaluate_pairs([samples], [references])
-  cut = evaluate.evaluate_pairs(
+  whole = pairs.evaluate_pairs([samples], [references])
+  cut = pairs.evaluate_pairs(
     iter([samples[:2], samples[2:]]), iter([references[:4], references[4:]])
   )
   assert whole == cut
@@ -102,14 +103,14 @@ def paired(tmp_path):
 def test_folders_archives_and_streams_give_the_same_numbers(paired):
   path, low = paired['path'], paired['low']
   samples, references = paired['samples'], paired['references']
-  expected = evaluate.evaluate_pairs([samples], [references], lowres=[low])
+  expected = pairs.evaluate_pairs([samples], [references], lowres=[low])
   np.savez(path / 'samples.npz', samples)
   np.savez(path / 'references.npz', references, np.arange(3))
   write(path / 'samples', samples)
   write(path / 'references', references, suffix='bmp')
   write(path / 'low', low)
   for kind in ('', '.npz'):
-    row = evaluate.evaluate_paths(
+    row = pairs.evaluate_paths(
       path / f'samples{kind}',
       path / f'references{kind}',
       lowres=path / 'low',
@@ -124,10 +125,8 @@ def test_files_are_paired_by_name_and_not_by_order(paired):
   path, names = paired['path'], ['x', 'x.c', 'y']
   write(path / 'a', paired['samples'], names)
   write(path / 'b', paired['references'], names, 'bmp')
-  row = evaluate.evaluate_paths(path / 'a', path / 'b')
-  expected = evaluate.evaluate_pairs(
-    [paired['samples']], [paired['references']]
-  )
+  row = pairs.evaluate_paths(path / 'a', path / 'b')
+  expected = pairs.evaluate_pairs([paired['samples']], [paired['references']])
   np.testing.assert_allclose(row['psnr'], expected['psnr'])
 
 
@@ -135,7 +134,7 @@ def test_two_single_pictures_are_a_pair_whatever_their_names(paired):
   path = paired['path']
   write(path, paired['samples'][:1], ['ours'])
   write(path, paired['references'][:1], ['original'])
-  row = evaluate.evaluate_paths(path / 'ours.png', path / 'original.png')
+  row = pairs.evaluate_paths(path / 'ours.png', path / 'original.png')
   assert row['n'] == 1
 
 
@@ -145,8 +144,8 @@ def test_grey_pictures_become_rgb_by_repeating_the_channel(tmp_path):
   np.savez(tmp_path / 'grey.npz', grey[..., None])
   rgb = np.repeat(grey[..., None], 3, axis=3)
   for name in ('grey', 'grey.npz'):
-    read = evaluate.load_images(tmp_path / name)
-    stacked = np.concatenate(list(evaluate.stream(read, batch_size=2)))
+    read = sets.load_images(tmp_path / name)
+    stacked = np.concatenate(list(sets.stream(read, batch_size=2)))
     np.testing.assert_array_equal(stacked, rgb)
 
 
@@ -155,8 +154,8 @@ def test_subfolders_are_part_of_the_name(paired):
   for folder in ('a', 'b'):
     write(path / folder / 'cat', paired['samples'][:1])
     write(path / folder / 'dog', paired['samples'][1:2])
-  assert evaluate.load_images(path / 'a').names == ('cat/000', 'dog/000')
-  assert evaluate.evaluate_paths(path / 'a', path / 'b')['n'] == 2
+  assert sets.load_images(path / 'a').names == ('cat/000', 'dog/000')
+  assert pairs.evaluate_paths(path / 'a', path / 'b')['n'] == 2
 
 
 def refused(message, call, *args, **kwargs):
@@ -169,9 +168,9 @@ def test_a_picture_without_a_partner_is_named(paired):
   write(path / 'a', samples, ['001', '002', '003'])
   write(path / 'b', samples[:2], ['001', '003'])
   message = r"'002' of .*a has no partner in .*b \(1 of 3 have none\)"
-  refused(message, evaluate.evaluate_paths, path / 'a', path / 'b')
+  refused(message, pairs.evaluate_paths, path / 'a', path / 'b')
   message = r"'002' of .*a has no partner in .*b"
-  refused(message, evaluate.evaluate_paths, path / 'b', path / 'a')
+  refused(message, pairs.evaluate_paths, path / 'b', path / 'a')
 
 
 def test_counts_that_differ_are_refused(paired):
@@ -180,13 +179,13 @@ def test_counts_that_differ_are_refused(paired):
   write(path / 'three', samples)
   refused(
     'three holds 3 pictures and .*two.npz 2',
-    evaluate.evaluate_paths,
+    pairs.evaluate_paths,
     path / 'three',
     path / 'two.npz',
   )
   refused(
     'references ended after 2 pictures while samples went on',
-    evaluate.evaluate_pairs,
+    pairs.evaluate_pairs,
     [samples],
     [samples[:2]],
   )
@@ -198,25 +197,25 @@ def test_sizes_that_differ_are_refused(paired):
   write(path / 'mixed', pictures(1, size=12), ['zzz'])
   refused(
     "'zzz' of .*mixed has 12x12 pixels but '000' of .*mixed has 16x16",
-    evaluate.evaluate_paths,
+    pairs.evaluate_paths,
     path / 'mixed',
     path / 'mixed',
   )
   refused(
     'A sample has 16x16 pixels but its reference 12x12',
-    evaluate.evaluate_pairs,
+    pairs.evaluate_pairs,
     [samples],
     [pictures(size=12)],
   )
   refused(
     'are followed by',
-    evaluate.evaluate_pairs,
+    pairs.evaluate_pairs,
     [samples, pictures(size=12)],
     [samples, pictures(size=12)],
   )
   refused(
     'same aspect ratio',
-    evaluate.evaluate_pairs,
+    pairs.evaluate_pairs,
     [samples],
     [samples],
     lowres=[samples[:, :4, :8]],
@@ -226,13 +225,13 @@ def test_sizes_that_differ_are_refused(paired):
 def test_what_holds_no_pictures_is_refused(tmp_path):
   (tmp_path / 'empty').mkdir()
   (tmp_path / 'notes.txt').write_text('no picture')
-  load = evaluate.load_images
+  load = sets.load_images
   refused('nowhere does not exist', load, tmp_path / 'nowhere')
   refused('empty holds no pictures', load, tmp_path / 'empty')
   refused(
     'neither a folder, an .npz nor a picture', load, tmp_path / 'notes.txt'
   )
-  refused('streams are empty', evaluate.evaluate_pairs, [], [])
+  refused('streams are empty', pairs.evaluate_pairs, [], [])
 
 
 def test_a_damaged_picture_is_named(paired):
@@ -240,7 +239,7 @@ def test_a_damaged_picture_is_named(paired):
   whole = (path / '001.png').read_bytes()
   (path / '001.png').write_bytes(whole[: len(whole) // 2])
   message = r'001.png: .*Write the picture again'
-  refused(message, evaluate.evaluate_paths, path, path)
+  refused(message, pairs.evaluate_paths, path, path)
 
 
 def test_an_archive_of_something_else_is_refused(tmp_path):
@@ -252,7 +251,7 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
   whole = (tmp_path / 'named.npz').read_bytes()
   (tmp_path / 'cut.npz').write_bytes(whole[: len(whole) // 2])
   (tmp_path / 'text.npz').write_text('not an archive')
-  load = evaluate.load_images
+  load = sets.load_images
   message = r"named.npz has no arr_0 but \['images'\]"
   refused(message, load, tmp_path / 'named.npz')
   message = r'arr_0 of .*float.npz is float64 \(3, 16, 16, 3\); expected.*uint8'
@@ -266,14 +265,14 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
 def test_two_files_of_one_name_are_refused(paired):
   path = write(paired['path'] / 'a', paired['samples'])
   write(path, paired['samples'][:1], suffix='bmp')
-  refused('holds both 000.bmp and 000.png', evaluate.load_images, path)
+  refused('holds both 000.bmp and 000.png', sets.load_images, path)
 
 
 def test_floats_are_refused():
   image = pictures() / 127.5 - 1
   refused(
     r'samples gave float64.*uint8 \[N, H, W, 3\]',
-    evaluate.evaluate_pairs,
+    pairs.evaluate_pairs,
     [image],
     [image],
   )

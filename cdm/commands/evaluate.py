@@ -45,10 +45,10 @@ def run(args):
   """Prints the row."""
   import json
 
-  from cdm import evaluate
+  from cdm.evaluate import pairs
 
   processes.join(args.coordinator_address, args.num_processes, args.process_id)
-  row = evaluate.evaluate_paths(
+  row = pairs.evaluate_paths(
     args.samples,
     args.reference,
     lowres=args.lowres,
