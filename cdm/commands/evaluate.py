@@ -1,28 +1,52 @@
-"""`cdm evaluate`: PSNR, SSIM and consistency of pairs, as one JSON row."""
+"""`cdm evaluate`: numbers of images against references, as one JSON row."""
 
 from cdm import processes
 
 DESCRIPTION = """\
-Compare images with their references, pair by pair: PSNR, SSIM (scikit-image's
-conventions, named in the output) and, with --lowres, SR3's consistency of the
-images with the low-res images they were made from. Prints one JSON row.
+Judge images. Of sets: FID, sFID, Inception Score, KID, precision and recall,
+by the Inception-v3 of 2015 that FID is defined by. Of pairs: PSNR, SSIM,
+MS-SSIM and, with --lowres, SR3's consistency. Every number comes with its
+convention. Prints one JSON row; --out also writes it, and a line of Markdown
+beside it. A killed evaluation of sets continues.
 """
 EPILOG = """\
-WHAT is a folder of images (paired by name) or an .npz with arr_0.
+WHAT is
+  FOLDER, FILE.npz    images (pairs go by name); as a reference also statistics
+  CONFIG.py:train     the data of a config, through its own preprocessing
+  CONFIG.py:eval
+  CONFIG.py@WORKDIR   a trained cascade, sampled as it is judged
 
-example:
+metrics:
+  of sets   fid sfid is kid pr
+  of pairs  psnr psnr_y ssim ssim_gaussian ms_ssim consistency
+
+examples:
   cdm evaluate --samples=OUT/upscaled --reference=OUT/original \\
       --lowres=OUT/lowres --out=OUT/row.json
+  cdm evaluate --make_reference --reference=configs/cdm_imagenet64.py:train \\
+      --out=imagenet64_train.npz
+  cdm evaluate --samples=configs/cdm_cascade64.py@runs/cdm --num=50000 \\
+      --reference=imagenet64_train.npz --metrics=fid,is --out=row.json
+
+weights: fetched once (96 MB) into the user's cache; without a network give
+--weights: pt_inception-2015-12-05-6726825d.pth, or the frozen graph
+classify_image_graph_def.pb (or its .tgz).
 """
+
+PAIRS = ('psnr', 'psnr_y', 'ssim', 'ssim_gaussian', 'ms_ssim', 'consistency')
+SETS = ('fid', 'sfid', 'is', 'kid', 'pr')
 
 
 def arguments(parser):
   """Adds the command's arguments."""
+  parser.add_argument('--samples', metavar='WHAT', help='images to judge')
   parser.add_argument(
-    '--samples', required=True, metavar='WHAT', help='images to judge'
+    '--reference', metavar='WHAT', help='what they should be, or be like'
   )
   parser.add_argument(
-    '--reference', required=True, metavar='WHAT', help='what they should be'
+    '--metrics',
+    metavar='M,M,...',
+    help='see below (default: all of pairs)',
   )
   parser.add_argument(
     '--lowres',
@@ -31,34 +55,189 @@ def arguments(parser):
   )
   parser.add_argument(
     '--downsample',
-    default='bicubic',
     metavar='FILTER',
     help='filter that made the low-res inputs (default: bicubic)',
   )
   parser.add_argument(
-    '--out', metavar='FILE', help='also write the row to this file'
+    *('--make_reference', '--make-reference'),
+    action='store_true',
+    help='write statistics of --reference to --out',
+  )
+  parser.add_argument(
+    '--num',
+    type=int,
+    metavar='N',
+    help='images: to draw, or the first of a set',
+  )
+  parser.add_argument(
+    '--seed', type=int, metavar='S', help="of drawn images; the config's"
+  )
+  parser.add_argument(
+    '--few',
+    action='store_true',
+    help='FID of fewer than 2048 images all the same',
+  )
+  parser.add_argument(
+    '--kid_size', type=int, metavar='N', help='of a subset (default: 1000)'
+  )
+  parser.add_argument(
+    '--weights', metavar='FILE', help='of Inception-v3 (default: fetched)'
+  )
+  parser.add_argument(
+    '--batch_size', type=int, metavar='B', help='images at once (default: 64)'
+  )
+  parser.add_argument(
+    '--out', metavar='FILE', help='also write the row, or the statistics, here'
   )
   processes.arguments(parser)
+  parser.set_defaults(overrides=[])
 
 
 def run(args):
   """Prints the row."""
   import json
+  import pathlib
 
-  from cdm.evaluate import pairs
-
+  metrics = check(args)
   processes.join(args.coordinator_address, args.num_processes, args.process_id)
-  row = pairs.evaluate_paths(
-    args.samples,
-    args.reference,
-    lowres=args.lowres,
-    downsample=args.downsample,
-  )
+  if args.make_reference:
+    make_reference(args)
+    return
+  of_sets = [m for m in metrics if m in SETS]
+  of_pairs = [m for m in metrics if m in PAIRS]
+  row = {}
+  if of_sets:
+    row |= judge(args, of_sets)
+  if of_pairs:
+    row = merged(row, pairs_of(args, of_pairs))
   text = json.dumps(row)
   print(text)
+  for warning in row.get('warnings', ()):
+    tell(warning)
   if args.out and processes.is_first():
-    import pathlib
+    from cdm.evaluate import card
 
     path = pathlib.Path(args.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + '\n')
+    path.with_suffix('.md').write_text(card.line(row) + '\n')
+
+
+def check(args):
+  """-> names of the metrics. Raises ValueError where options do not fit."""
+  if args.make_reference:
+    if not args.reference or not args.out or args.samples or args.metrics:
+      raise ValueError(
+        '--make_reference takes --reference=WHAT and --out=FILE.npz, and no '
+        '--samples or --metrics.'
+      )
+    if not args.out.endswith('.npz'):
+      raise ValueError(f'--out={args.out}: statistics are an .npz file.')
+    return []
+  if not args.samples:
+    raise ValueError('--samples=WHAT is missing: the images to judge.')
+  metrics = args.metrics.split(',') if args.metrics else list(PAIRS)
+  for metric in metrics:
+    if metric not in SETS + PAIRS:
+      raise ValueError(
+        f'--metrics names {metric!r}; known are {", ".join(SETS + PAIRS)}.'
+      )
+  of_sets = [m for m in metrics if m in SETS]
+  of_pairs = [m for m in metrics if m in PAIRS]
+  if not args.reference and metrics != ['is']:
+    raise ValueError('--reference=WHAT is missing: what they should be like.')
+  if args.metrics and 'consistency' in metrics and not args.lowres:
+    raise ValueError('consistency needs --lowres=WHAT, the low-res inputs.')
+  of = {
+    'metrics of sets': ('num', 'seed', 'few', 'kid_size', 'weights'),
+    'metrics of pairs': ('lowres', 'downsample'),
+  }
+  for names, kind in (
+    (of_sets, 'metrics of sets'),
+    (of_pairs, 'metrics of pairs'),
+  ):
+    for option in of[kind] if not names else ():
+      if getattr(args, option):
+        raise ValueError(f'--{option} is for {kind}, and none was asked for.')
+  for option in ('batch_size', 'kid_size'):
+    value = getattr(args, option)
+    if value is not None and value < 1:
+      raise ValueError(f'--{option}={value}: it is at least 1.')
+  if args.overrides and not (of_sets and '@' in args.samples):
+    raise ValueError(
+      'Config overrides belong to --samples=CONFIG.py@WORKDIR alone.'
+    )
+  return metrics
+
+
+def judge(args, metrics):
+  """-> the row of metrics of sets."""
+  from cdm import judging
+  from cdm.train import loop
+
+  loop.enable_compilation_cache()
+  return judging.judge(
+    args.samples,
+    args.reference,
+    metrics=metrics,
+    weights=args.weights,
+    num=args.num,
+    seed=args.seed,
+    overrides=args.overrides,
+    few=args.few,
+    **given(args, 'kid_size', 'batch_size'),
+  )
+
+
+def make_reference(args):
+  """Writes statistics."""
+  from cdm import judging
+  from cdm.train import loop
+
+  loop.enable_compilation_cache()
+  made = judging.make_reference(
+    args.reference,
+    args.out,
+    weights=args.weights,
+    num=args.num,
+    **given(args, 'batch_size'),
+  )
+  print(f'Statistics of {made.count:,} images in {args.out}.')
+
+
+def pairs_of(args, metrics):
+  """-> the row of pairs, with the metrics that were asked for."""
+  from cdm.evaluate import pairs
+
+  row = pairs.evaluate_paths(
+    args.samples,
+    args.reference,
+    lowres=args.lowres,
+    downsample=args.downsample or 'bicubic',
+  )
+  unwanted = set(PAIRS) - set(metrics)
+  for part in (row, row['conventions'], row.get('bicubic', {})):
+    for name in unwanted:
+      part.pop(name, None)
+      part.pop(f'{name}_1e-5', None)
+  return row
+
+
+def given(args, *names):
+  """-> the options that were given, by name."""
+  values = {name: getattr(args, name) for name in names}
+  return {name: value for name, value in values.items() if value is not None}
+
+
+def merged(first, second):
+  """-> both rows; what both have is the same but for conventions."""
+  conventions = first.get('conventions', {}) | second['conventions']
+  return second | first | {'conventions': conventions}
+
+
+def tell(warning):
+  """Says loudly that two numbers do not compare."""
+  import sys
+
+  if processes.is_first():
+    print(f'cdm: NOT COMPARABLE: {warning}.', file=sys.stderr)

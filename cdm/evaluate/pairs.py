@@ -30,7 +30,8 @@ def evaluate_pairs(samples, references, *, lowres=None, downsample='bicubic'):
     and ms_ssim (None if the images are smaller than their windows),
     identical_pairs, conventions; with lowres also lowres_size, consistency,
     consistency_1e-5 (the units of [SR3] tab. 1) and `bicubic`, the same scores
-    of the baseline. psnr is None if a pair is identical, since that one is infinite.
+    of the baseline. psnr is None if a pair is identical, since that one is
+    infinite.
 
   Raises:
     ValueError: streams of different length, pictures of different sizes, or

@@ -1,0 +1,74 @@
+"""One result as a line of Markdown: what a table of a report needs."""
+
+NAMES = {  # metric -> (title, format)
+  'fid': ('FID', '.2f'),
+  'sfid': ('sFID', '.2f'),
+  'is': ('IS', '.2f'),
+  'kid': ('KID', '.5f'),
+  'precision': ('precision', '.3f'),
+  'recall': ('recall', '.3f'),
+  'psnr': ('PSNR', '.2f'),
+  'ssim': ('SSIM', '.3f'),
+  'consistency_1e-5': ('consistency, 1e-5', '.2f'),
+}
+# Where a config's `paper` section keeps the number of a metric.
+PAPER = {
+  'is': ('inception_score',),
+  'fid': ('fid_train', 'fid_val', 'fid'),
+  'psnr': ('psnr',),
+  'ssim': ('ssim',),
+  'consistency_1e-5': ('consistency_1e-5',),
+}
+
+
+def line(row):
+  """A row of `judging.judge` or of pairs -> one line of Markdown."""
+  parts = []
+  for name, (title, form) in NAMES.items():
+    value = row.get(name)
+    if value is None:
+      continue
+    text = f'{title} {value:{form}}'
+    if row.get(f'{name}_std') is not None:
+      text += f' ± {row[f"{name}_std"]:{form}}'
+    stated = [
+      f'{key} {row["paper"][key]}'
+      for key in PAPER.get(name, ())
+      if row.get('paper') and key in row['paper']
+    ]
+    if stated:
+      text += f' (paper: {", ".join(stated)})'
+    parts.append(f'**{text}**')
+  parts.append(f'{row["n"]:,} images: {row["samples"]}')
+  if row.get('reference'):
+    counted = row.get('n_reference')
+    of = f'{counted:,} images: ' if counted else ''
+    parts.append(f'against {of}{row["reference"]}')
+  parts += made(row.get('samples_recipe') or {})
+  weights = (row.get('samples_recipe') or {}).get('weights_sha256')
+  if weights:
+    parts.append(f'Inception {weights[:8]}')
+  if row.get('warnings'):
+    parts.append('**not comparable: ' + '; '.join(row['warnings']) + '**')
+  return '- ' + '; '.join(parts)
+
+
+def made(recipe):
+  """-> ['seed 0', 'base: step 1000, ...'] of drawn images."""
+  recipe = recipe.get('sampling') or recipe
+  parts = [f'seed {recipe["seed"]}'] if 'seed' in recipe else []
+  for stage in recipe.get('stages', ()):
+    sampler = stage['sampler']
+    words = [f'step {stage["checkpoint"]}, EMA, {sampler.get("kind")}']
+    grid = sampler.get('grid') or {}
+    if grid.get('num_steps'):
+      words.append(f'{grid["num_steps"]} steps')
+    else:
+      words.append(f'{grid.get("kind", "full")} grid')
+    if sampler.get('guidance_weight'):
+      words.append(f'guidance {sampler["guidance_weight"]}')
+    if stage.get('level'):
+      how = 'truncated' if stage.get('truncated') else 'not truncated'
+      words.append(f'augmentation level {stage["level"]}, {how}')
+    parts.append(f'{stage["name"]}: {", ".join(words)}')
+  return parts

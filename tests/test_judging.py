@@ -1,0 +1,307 @@
+"""Sets of images are judged the same however they are named, cut or killed.
+
+Inception is replaced by a fixed projection of the pixels: what it computes is
+tested in models/test_inception.py. One test has it whole.
+"""
+
+import json
+
+import house
+import jax
+import numpy as np
+import published
+import pytest
+from PIL import Image
+from shared import assert_matches, oracle, rule_weights
+
+from cdm import judging
+from cdm.commands import evaluate as command
+from cdm.evaluate import card, statistics
+from cdm.evaluate import gathered as gather
+from cdm.evaluate.features import Extractor
+from cdm.metrics.fid import fid
+from cdm.metrics.kid import kid
+from cdm.models.inception import Features
+
+SIDE, COUNT = 8, 30
+
+
+class Projection:
+  """Stands for the network: features are linear in the pixels."""
+
+  calls = 0
+  fail_at = None
+
+  def __init__(self, params, *, batch_size=7):
+    self.batch_size = batch_size
+
+  def __call__(self, images):
+    type(self).calls += 1
+    if self.calls == self.fail_at:
+      raise KeyboardInterrupt
+    x = images.reshape(len(images), -1).astype(np.float32) / 255
+    pool, spatial, logits = (
+      x[:, : SIDE * SIDE] @ matrix[: min(x.shape[1], SIDE * SIDE)]
+      for matrix in projections()
+    )
+    return Features(pool, spatial, logits, logits)
+
+
+def projections():
+  rng = np.random.default_rng(5)
+  return [
+    rng.normal(size=(SIDE * SIDE, n)).astype(np.float32) for n in (16, 20, 12)
+  ]
+
+
+def pictures(seed, count=COUNT):
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 200, (count, SIDE, SIDE, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+  """-> folder with two sets, each as PNGs and as an archive, and weights."""
+  monkeypatch.setattr(judging, 'Extractor', Projection)
+  monkeypatch.setattr(judging.inception_weights, 'read', lambda path: None)
+  monkeypatch.setattr(Projection, 'calls', 0)
+  monkeypatch.setattr(Projection, 'fail_at', None)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  (tmp_path / 'w.pth').write_bytes(b'weights')
+  for name, seed in (('a', 1), ('b', 2)):
+    images = pictures(seed)
+    if name == 'b':
+      images = images // 2
+    np.savez(tmp_path / f'{name}.npz', arr_0=images)
+    (tmp_path / name).mkdir()
+    for n, image in enumerate(images):
+      Image.fromarray(image).save(tmp_path / name / f'{n:03d}.png')
+  return tmp_path
+
+
+def judge(place, samples='a', reference='b', metrics=('fid', 'is'), **given):
+  return judging.judge(
+    place / samples,
+    None if reference is None else place / reference,
+    metrics=metrics,
+    weights=place / 'w.pth',
+    few=True,
+    **given,
+  )
+
+
+def features(name, place):
+  with np.load(place / f'{name}.npz') as archive:
+    return Projection(None)(archive['arr_0'])
+
+
+def test_numbers_are_those_of_the_features(place):
+  row = judge(place, metrics=('fid', 'sfid', 'is', 'kid', 'pr'), kid_size=20)
+  a, b = features('a', place).pool, features('b', place).pool
+  expected = fid(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
+  assert row['fid'] == pytest.approx(expected, rel=1e-4)
+  assert row['kid'] == pytest.approx(kid(a, b, size=20)[0], rel=1e-5)
+  assert row['is'] > 1 and 0 <= row['precision'] <= 1 and row['sfid'] > 0
+  assert (row['n'], row['n_reference']) == (COUNT, COUNT)
+  assert set(row['conventions']) == {'fid', 'sfid', 'is', 'kid', 'pr'}
+  assert json.loads(json.dumps(row, allow_nan=False))['fid'] == row['fid']
+
+
+def test_a_folder_and_an_archive_give_the_same(place):
+  folder, archive = judge(place), judge(place, 'a.npz', 'b.npz')
+  for name in ('fid', 'is', 'is_std', 'n'):
+    assert folder[name] == pytest.approx(archive[name], rel=1e-9)
+
+
+def test_the_size_of_batches_changes_nothing(place):
+  every = [
+    judge(place, metrics=('fid', 'is', 'kid', 'pr'), kid_size=20, batch_size=n)
+    for n in (4, 30)
+  ]
+  for name in ('fid', 'is', 'kid', 'precision', 'recall'):
+    assert every[0][name] == pytest.approx(every[1][name], rel=1e-6)
+
+
+def test_a_killed_evaluation_continues_and_gives_the_same(place, monkeypatch):
+  whole = judge(place, metrics=('fid', 'kid'), kid_size=20, batch_size=7)
+  monkeypatch.setattr(judging, 'SAVE_SECONDS', 0.0)
+  Projection.calls, Projection.fail_at = 0, 4
+  with pytest.raises(KeyboardInterrupt):
+    judge(place, metrics=('fid', 'kid'), kid_size=20, batch_size=7)
+  kept = list((place / 'cache').rglob('*.npz'))
+  assert len(kept) == 2
+  Projection.calls, Projection.fail_at = 0, None
+  row = judge(place, metrics=('fid', 'kid'), kid_size=20, batch_size=7)
+  assert Projection.calls == 2 + 5  # of five batches three were done
+  assert (row['fid'], row['kid']) == (whole['fid'], whole['kid'])
+  assert not list((place / 'cache').rglob('*.npz'))
+
+
+def test_statistics_stand_for_their_images(place):
+  made = judging.make_reference(
+    place / 'b', place / 'out' / 'b_stats.npz', weights=place / 'w.pth'
+  )
+  assert made.recipe['count'] == COUNT
+  assert made.recipe['image_size'] == [SIDE, SIDE]
+  whole = judge(place, metrics=('fid', 'sfid'))
+  row = judge(place, reference='out/b_stats.npz', metrics=('fid', 'sfid'))
+  assert row['fid'] == pytest.approx(whole['fid'], rel=1e-9)
+  assert row['sfid'] == pytest.approx(whole['sfid'], rel=1e-9)
+  assert row['warnings'] == []
+  with pytest.raises(ValueError, match='kid compares images one by one'):
+    judge(place, reference='out/b_stats.npz', metrics=('kid',), kid_size=20)
+
+
+def test_statistics_of_another_recipe_are_called_out(place, capsys):
+  out = place / 'b_stats.npz'
+  judging.make_reference(place / 'b', out, weights=place / 'w.pth')
+  (place / 'w.pth').write_bytes(b'other')
+  words = ('evaluate', f'--samples={place / "a"}', f'--reference={out}')
+  words += ('--metrics=fid', '--few', f'--weights={place / "w.pth"}')
+  assert house.cdm(*words, f'--out={place / "row.json"}') == 0
+  assert 'NOT COMPARABLE: weights_sha256 is' in capsys.readouterr().err
+  assert 'not comparable: weights' in (place / 'row.md').read_text()
+  found = statistics.read(out)
+  np.savez(place / 'adm.npz', mu=found.mean, sigma=found.covariance)
+  row = judge(place, reference='adm.npz', metrics=('fid',))
+  assert 'does not say how it was made' in row['warnings'][0]
+  with pytest.raises(ValueError, match='no spatial statistics'):
+    judge(place, reference='adm.npz', metrics=('sfid',))
+
+
+def test_the_data_of_a_config_goes_through_its_own_preprocessing(place):
+  path = house.CONFIGS / 'smoke.py'
+  out = place / 'data.npz'
+  made = judging.make_reference(
+    f'{path}:eval', out, weights=place / 'w.pth', num=12
+  )
+  assert made.count == 12
+  assert made.recipe['image_size'] == [8, 8]
+  assert made.recipe['crop'] == 'center' and made.recipe['filter'] == 'area'
+  assert made.recipe['data']['kind'] == 'synthetic'
+  row = judging.judge(
+    f'{path}:eval', out, metrics=('fid',), weights=place / 'w.pth', few=True,
+    num=12,
+  )  # fmt: skip
+  assert row['fid'] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_a_cascade_is_judged_as_the_folder_it_would_have_written(place):
+  workdir, config = house.trained(), house.CONFIGS / 'smoke.py'
+  words = ('sample', f'--config={config}', f'--workdir={workdir / "base"}')
+  assert house.cdm(*words, f'--out={place / "s"}', '--num=12', '--seed=3') == 0
+  given = dict(metrics=('fid', 'is'), weights=place / 'w.pth', few=True)
+  drawn = judging.judge(
+    f'{config}@{workdir / "base"}', place / 'b', num=12, seed=3, **given
+  )
+  written = judging.judge(place / 's' / 'smoke', place / 'b', **given)
+  assert drawn['n'] == written['n'] == 12
+  # Other batches are other programs: a grey level may differ.
+  assert drawn['fid'] == pytest.approx(written['fid'], rel=1e-2)
+  assert drawn['samples_recipe']['stages'][0]['checkpoint'] == 4
+  assert written['samples_recipe']['sampling']['seed'] == 3
+  text = card.line(drawn)
+  assert 'seed 3' in text and 'step 4, EMA, ddim' in text
+  with pytest.raises(ValueError, match='give --num, the number of images'):
+    judging.judge(f'{config}@{workdir / "base"}', place / 'b', **given)
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ({'metrics': ('fid',)}, 'FID of 30 images is biased .* add --few'),
+    ({'metrics': ('kid',)}, 'KID draws subsets of 1,000 .* there are 30'),
+    ({'metrics': ('is',), 'num': 9}, 'over 10 splits, and there are 9'),
+    ({'metrics': ('fid',), 'num': 40}, '--num=40: .* holds 30 images'),
+    ({'metrics': ('fid',), 'reference': None}, '--reference is missing'),
+    ({'metrics': ('fid',), 'samples': 'no'}, 'no does not exist'),
+    ({'metrics': ('fid',), 'weights': 'no.pth'}, 'no.pth is not there. Give'),
+  ],
+)
+def test_what_cannot_be_judged_is_refused_before_work(place, given, message):
+  given = {'samples': 'a', 'reference': 'b', 'weights': 'w.pth'} | given
+  for name in ('samples', 'reference', 'weights'):
+    given[name] = given[name] and place / given[name]
+  few = given['weights'].name == 'no.pth'
+  with pytest.raises(ValueError, match=message):
+    judging.judge(**given, few=few)
+  assert not Projection.calls
+
+
+def test_pictures_of_two_sizes_are_refused_by_name(place):
+  Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(place / 'a' / '010.png')
+  with pytest.raises(ValueError, match="'010' of .* 9x9 .* has 8x8"):
+    judge(place)
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['--samples=a', '--metrics=fod', '--reference=b'], "names 'fod'; known"),
+    (['--samples=a', '--metrics=fid'], '--reference=WHAT is missing'),
+    (['--reference=b'], '--samples=WHAT is missing'),
+    (
+      ['--samples=a', '--reference=b', '--metrics=psnr', '--num=3'],
+      '--num is for metrics of sets',
+    ),
+    (
+      ['--samples=a', '--reference=b', '--metrics=fid', '--lowres=c'],
+      '--lowres is for metrics of pairs',
+    ),
+    (
+      ['--samples=a', '--reference=b', '--metrics=consistency'],
+      'consistency needs --lowres',
+    ),
+    (['--make_reference', '--reference=b'], 'and --out=FILE.npz'),
+    (
+      ['--make_reference', '--reference=b', '--out=x.json'],
+      'statistics are an .npz file',
+    ),
+    (
+      ['--samples=a', '--reference=b', '--metrics=fid', '--batch_size=0'],
+      '--batch_size=0: it is at least 1',
+    ),
+  ],
+)
+def test_options_that_mean_nothing_are_refused(words, message, capsys):
+  assert house.cdm('evaluate', *words) == 2
+  assert message in capsys.readouterr().err
+
+
+def test_one_row_may_have_metrics_of_both_kinds(place, capsys):
+  words = ('evaluate', f'--samples={place / "a"}', f'--reference={place / "b"}')
+  words += (f'--weights={place / "w.pth"}', '--metrics=fid,psnr', '--few')
+  assert house.cdm(*words) == 0
+  row = json.loads(capsys.readouterr().out)
+  assert {'fid', 'psnr'} < row.keys() and 'ssim' not in row
+  assert set(row['conventions']) == {'fid', 'psnr'}
+
+
+def test_every_metric_of_the_command_is_known_below():
+  assert set(command.SETS) == set(gather.NEEDS)
+
+
+def test_damaged_statistics_are_refused(tmp_path):
+  path = tmp_path / 's.npz'
+  np.savez(path, mu=np.zeros(3), sigma=np.eye(2))
+  with pytest.raises(ValueError, match=r'mu of shape \(3,\) and sigma of'):
+    statistics.read(path)
+  path.write_bytes(path.read_bytes()[:100])
+  with pytest.raises(ValueError, match='cannot be read as statistics'):
+    statistics.read(path)
+
+
+def test_eight_devices_give_inceptions_features(tmp_path):
+  description, arrays = oracle('inception_fid')
+  published.write_pytorch(
+    tmp_path / 'w.pth', rule_weights(description['weights']), zipped=True
+  )
+  params = judging.inception_weights.read(tmp_path / 'w.pth')
+  extract = Extractor(params, devices=jax.devices(), batch_size=8)
+  found = extract(
+    np.stack([arrays[f'img/32_{k}'] for k in ('smooth', 'noisy')])
+  )
+  for i, kind in enumerate(('smooth', 'noisy')):
+    key = f'tf1resize/32_{kind}/2048'
+    tol = description['keys'][key]['tol']
+    assert_matches(found.pool[i], arrays[key], tol, key)
