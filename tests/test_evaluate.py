@@ -60,6 +60,16 @@ def test_low_res_images_add_consistency_and_the_bicubic_baseline():
     assert value == pytest.approx(alone[score]), score
 
 
+def test_the_mean_lies_in_its_interval():
+  references = pictures(12)
+  row = pairs.evaluate_pairs([disturbed(references)], [references])
+  assert set(row['intervals']) == {'psnr', 'psnr_y', 'ssim', 'ssim_gaussian'}
+  for name, (low, high) in row['intervals'].items():
+    assert low < row[name] < high
+  one = pairs.evaluate_pairs([references[:1]], [references[1:2]])
+  assert one['intervals'] == {}
+
+
 def test_a_row_is_json_even_where_psnr_is_infinite():
   references = pictures()
   samples = disturbed(references)

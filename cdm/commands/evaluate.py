@@ -216,7 +216,8 @@ def pairs_of(args, metrics):
     downsample=args.downsample or 'bicubic',
   )
   unwanted = set(PAIRS) - set(metrics)
-  for part in (row, row['conventions'], row.get('bicubic', {})):
+  parts = (row, row['conventions'], row['intervals'], row.get('bicubic', {}))
+  for part in parts:
     for name in unwanted:
       part.pop(name, None)
       part.pop(f'{name}_1e-5', None)

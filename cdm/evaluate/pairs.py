@@ -11,7 +11,10 @@ import numpy as np
 
 from cdm import images, processes
 from cdm.evaluate import sets
-from cdm.metrics import consistency, distortion
+from cdm.metrics import bootstrap, consistency, distortion
+
+# Above it the interval is narrower than what the conventions differ by.
+MOST_FOR_INTERVALS = 5000
 
 
 def evaluate_pairs(samples, references, *, lowres=None, downsample='bicubic'):
@@ -28,7 +31,8 @@ def evaluate_pairs(samples, references, *, lowres=None, downsample='bicubic'):
   Returns:
     A dict of plain numbers: n, image_size, psnr, psnr_y, ssim, ssim_gaussian
     and ms_ssim (None if the images are smaller than their windows),
-    identical_pairs, conventions; with lowres also lowres_size, consistency,
+    identical_pairs, intervals (95% of the mean over images, by bootstrap, for
+    2 to 5,000 images), conventions; with lowres also lowres_size, consistency,
     consistency_1e-5 (the units of [SR3] tab. 1) and `bicubic`, the same scores
     of the baseline. psnr is None if a pair is identical, since that one is
     infinite.
@@ -63,6 +67,7 @@ def _row(scores, baseline, shapes, downsample):
     'n': len(scores),
     'image_size': list(shapes['samples'][:2]),
     **_means(scores),
+    'intervals': _intervals(scores),
     'conventions': dict(distortion.CONVENTIONS),
   }
   if baseline:
@@ -215,6 +220,18 @@ def _scores(sample, reference, lowres, downsample):
       sample[None], lowres[None], method=downsample
     )[0]
   return {k: None if v is None else float(v) for k, v in scores.items()}
+
+
+def _intervals(scores):
+  """[{metric: value}] -> {metric: [low, high]}, 95%, where images are few."""
+  if not 2 <= len(scores) <= MOST_FOR_INTERVALS:
+    return {}
+  found = {}
+  for name in scores[0]:
+    values = [row[name] for row in scores]
+    if None not in values and np.all(np.isfinite(values)):
+      found[name] = list(bootstrap.interval(values))
+  return found
 
 
 def _means(scores):
