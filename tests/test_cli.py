@@ -27,7 +27,8 @@ OPTIONS = {
   'sample': '--config --workdir --num --seed --out --labels --batch_size',
   'upscale': 'IMAGE --workdir --out --held_out --label --level --seed',
   'evaluate': '--samples --reference --metrics --lowres --downsample '
-  '--make_reference --num --seed --few --kid_size --weights --batch_size --out',
+  '--make_reference --num --seed --few --kid_size --weights --batch_size '
+  '--lpips --lpips_weights --out',
   'prepare': '--source --size --out --crop --filter',
   'describe': '--config --json',
   'plan': '--config --topology --step --search --deadline --price --json',

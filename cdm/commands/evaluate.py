@@ -18,7 +18,7 @@ WHAT is
 
 metrics:
   of sets   fid sfid is kid pr
-  of pairs  psnr psnr_y ssim ssim_gaussian ms_ssim consistency
+  of pairs  psnr psnr_y ssim ssim_gaussian ms_ssim consistency lpips
 
 examples:
   cdm evaluate --samples=OUT/upscaled --reference=OUT/original \\
@@ -34,6 +34,7 @@ classify_image_graph_def.pb (or its .tgz).
 """
 
 PAIRS = ('psnr', 'psnr_y', 'ssim', 'ssim_gaussian', 'ms_ssim', 'consistency')
+LPIPS = 'lpips'  # of pairs too, where it is asked for: it needs a network
 SETS = ('fid', 'sfid', 'is', 'kid', 'pr')
 
 
@@ -46,7 +47,7 @@ def arguments(parser):
   parser.add_argument(
     '--metrics',
     metavar='M,M,...',
-    help='see below (default: all of pairs)',
+    help='see below (default: all of pairs but lpips)',
   )
   parser.add_argument(
     '--lowres',
@@ -84,6 +85,16 @@ def arguments(parser):
     '--weights', metavar='FILE', help='of Inception-v3 (default: fetched)'
   )
   parser.add_argument(
+    '--lpips',
+    choices=('alex', 'vgg', 'squeeze'),
+    help='backbone of --metrics=lpips (default: alex)',
+  )
+  parser.add_argument(
+    '--lpips_weights',
+    metavar='FILE,FILE',
+    help='backbone of torchvision and heads of LPIPS (default: fetched)',
+  )
+  parser.add_argument(
     '--batch_size', type=int, metavar='B', help='images at once (default: 64)'
   )
   parser.add_argument(
@@ -104,7 +115,7 @@ def run(args):
     make_reference(args)
     return
   of_sets = [m for m in metrics if m in SETS]
-  of_pairs = [m for m in metrics if m in PAIRS]
+  of_pairs = [m for m in metrics if m not in SETS]
   row = {}
   if of_sets:
     row |= judge(args, of_sets)
@@ -138,12 +149,13 @@ def check(args):
     raise ValueError('--samples=WHAT is missing: the images to judge.')
   metrics = args.metrics.split(',') if args.metrics else list(PAIRS)
   for metric in metrics:
-    if metric not in SETS + PAIRS:
+    known = (*SETS, *PAIRS, LPIPS)
+    if metric not in known:
       raise ValueError(
-        f'--metrics names {metric!r}; known are {", ".join(SETS + PAIRS)}.'
+        f'--metrics names {metric!r}; known are {", ".join(known)}.'
       )
   of_sets = [m for m in metrics if m in SETS]
-  of_pairs = [m for m in metrics if m in PAIRS]
+  of_pairs = [m for m in metrics if m not in SETS]
   if not args.reference and metrics != ['is']:
     raise ValueError('--reference=WHAT is missing: what they should be like.')
   if args.metrics and 'consistency' in metrics and not args.lowres:
@@ -159,6 +171,14 @@ def check(args):
     for option in of[kind] if not names else ():
       if getattr(args, option):
         raise ValueError(f'--{option} is for {kind}, and none was asked for.')
+  for option in ('lpips', 'lpips_weights') if LPIPS not in metrics else ():
+    if getattr(args, option):
+      raise ValueError(f'--{option} is for --metrics=lpips.')
+  if args.lpips_weights and args.lpips_weights.count(',') != 1:
+    raise ValueError(
+      f'--lpips_weights={args.lpips_weights}: give two files, BACKBONE.pth and '
+      'HEADS.pth, with a comma between.'
+    )
   for option in ('batch_size', 'kid_size'):
     value = getattr(args, option)
     if value is not None and value < 1:
@@ -209,11 +229,18 @@ def pairs_of(args, metrics):
   """-> the row of pairs, with the metrics that were asked for."""
   from cdm.evaluate import pairs
 
+  perceptual = None
+  if LPIPS in metrics:
+    from cdm.evaluate.perceptual import Perceptual
+
+    files = args.lpips_weights and args.lpips_weights.split(',')
+    perceptual = Perceptual(args.lpips or 'alex', files)
   row = pairs.evaluate_paths(
     args.samples,
     args.reference,
     lowres=args.lowres,
     downsample=args.downsample or 'bicubic',
+    perceptual=perceptual,
   )
   unwanted = set(PAIRS) - set(metrics)
   parts = (row, row['conventions'], row['intervals'], row.get('bicubic', {}))

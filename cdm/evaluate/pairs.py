@@ -17,7 +17,14 @@ from cdm.metrics import bootstrap, consistency, distortion
 MOST_FOR_INTERVALS = 5000
 
 
-def evaluate_pairs(samples, references, *, lowres=None, downsample='bicubic'):
+def evaluate_pairs(
+  samples,
+  references,
+  *,
+  lowres=None,
+  downsample='bicubic',
+  perceptual=None,
+):
   """Scores pictures against their originals, one by one.
 
   Args:
@@ -27,6 +34,7 @@ def evaluate_pairs(samples, references, *, lowres=None, downsample='bicubic'):
     lowres: None, or iterable of uint8 [N, h, w, 3], what the samples were
       made from. Adds consistency and the bicubic baseline.
     downsample: filter that the low-res images were made with.
+    perceptual: perceptual.Perceptual; adds `lpips`.
 
   Returns:
     A dict of plain numbers: n, image_size, psnr, psnr_y, ssim, ssim_gaussian
@@ -44,23 +52,26 @@ def evaluate_pairs(samples, references, *, lowres=None, downsample='bicubic'):
   streams = dict(samples=samples, references=references)
   if lowres is not None:
     streams['lowres'] = lowres
-  return _row(*_score(streams, downsample), downsample)
+  scored = _score(streams, downsample, perceptual)
+  return _row(*scored, downsample, perceptual)
 
 
-def _score(streams, downsample):
+def _score(streams, downsample, perceptual):
   """-> (a row of scores per pair, the same of bicubic, shapes of a pair)."""
   scores, baseline, shapes = [], [], None
   for group in _lockstep(streams):
     shapes = _same_shapes(group, shapes)
     reference, low = group['references'], group.get('lowres')
-    scores.append(_scores(group['samples'], reference, low, downsample))
+    scores.append(
+      _scores(group['samples'], reference, low, downsample, perceptual)
+    )
     if low is not None:
       up = np.asarray(images.resize_uint8(low, reference.shape[:2]))
-      baseline.append(_scores(up, reference, low, downsample))
+      baseline.append(_scores(up, reference, low, downsample, perceptual))
   return scores, baseline, shapes
 
 
-def _row(scores, baseline, shapes, downsample):
+def _row(scores, baseline, shapes, downsample, perceptual):
   if not scores:
     raise ValueError('There is nothing to evaluate: the streams are empty.')
   row = {
@@ -70,6 +81,8 @@ def _row(scores, baseline, shapes, downsample):
     'intervals': _intervals(scores),
     'conventions': dict(distortion.CONVENTIONS),
   }
+  if perceptual is not None:
+    row['conventions']['lpips'] = perceptual.convention
   if baseline:
     row['lowres_size'] = list(shapes['lowres'][:2])
     row['bicubic'] = _means(baseline)
@@ -77,7 +90,9 @@ def _row(scores, baseline, shapes, downsample):
   return row
 
 
-def evaluate_paths(samples, reference, *, lowres=None, downsample='bicubic'):
+def evaluate_paths(
+  samples, reference, *, lowres=None, downsample='bicubic', perceptual=None
+):
   """`evaluate_pairs` of folders, .npz archives or single pictures.
 
   Files are paired by name without the suffix, so `a/001.png` belongs to
@@ -86,7 +101,7 @@ def evaluate_paths(samples, reference, *, lowres=None, downsample='bicubic'):
 
   Args:
     samples, reference, lowres: paths, see `load_images`.
-    downsample: as `evaluate_pairs`.
+    downsample, perceptual: as `evaluate_pairs`.
 
   Returns:
     The row, with the three paths added.
@@ -103,7 +118,7 @@ def evaluate_paths(samples, reference, *, lowres=None, downsample='bicubic'):
     for name, pictures in found.items()
   }
   streams['references'] = streams.pop('reference')
-  parts = processes.gather_objects(_score(streams, downsample))
+  parts = processes.gather_objects(_score(streams, downsample, perceptual))
   scores, baseline, shapes = zip(*parts, strict=True)
   shapes = [found for found in shapes if found]
   for found in shapes:
@@ -114,6 +129,7 @@ def evaluate_paths(samples, reference, *, lowres=None, downsample='bicubic'):
     _interleaved(baseline),
     shapes[0] if shapes else None,
     downsample,
+    perceptual,
   )
   return {**paths, **row}
 
@@ -199,7 +215,7 @@ def _unlike(first, shapes):
   )
 
 
-def _scores(sample, reference, lowres, downsample):
+def _scores(sample, reference, lowres, downsample, perceptual):
   """One pair uint8 [H, W, 3] -> {metric: float or None}."""
   side = min(sample.shape[:2])
   scores = {
@@ -215,6 +231,8 @@ def _scores(sample, reference, lowres, downsample):
     if side >= distortion.MS_SIDE
     else None,
   }
+  if perceptual is not None:
+    scores['lpips'] = perceptual(sample, reference)
   if lowres is not None:
     scores['consistency'] = consistency.consistency(
       sample[None], lowres[None], method=downsample

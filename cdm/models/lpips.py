@@ -23,6 +23,16 @@ BACKBONE_URLS = {
   'vgg': 'https://download.pytorch.org/models/vgg16-397923af.pth',
   'squeeze': 'https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth',
 }
+# Heads of the authors' package, version 0.1.
+HEAD_URL = (
+  'https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/'
+  'lpips/weights/v0.1/{backbone}.pth'
+)
+HEAD_SHA256 = {
+  'alex': 'df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0',
+  'vgg': 'a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868',
+  'squeeze': '4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76',
+}
 # Layers by torchvision's numbers: ('conv', number, features, size, strides,
 # padding), ('fire', number, squeezed, expanded), ('pool', size, rounds up);
 # 'tap' ends a slice.

@@ -1,11 +1,16 @@
 """LPIPS equals the published package's arithmetic, backbone by backbone."""
 
+import json
+
+import house
 import jax
 import numpy as np
 import published
 import pytest
 from shared import assert_matches, oracle, rule_weights
 
+from cdm.evaluate import pairs
+from cdm.evaluate.perceptual import Perceptual
 from cdm.models import lpips, pytorch_file
 from cdm.models.lpips import Lpips
 
@@ -68,6 +73,41 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
   heads['lin0.model.1.weight'] = np.ones((1, 3, 1, 1))
   with pytest.raises(ValueError, match=r'lin0.* is \(3,\) .* has \(64,\)'):
     lpips.from_pytorch(features, heads, Lpips('alex'))
+
+
+def test_pairs_are_scored_with_published_files(tmp_path):
+  first, second, *_ = files(tmp_path, 'alex')
+  rng = np.random.default_rng(0)
+  a = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
+  b = a.copy()
+  b[1] = 255 - b[1]
+  measure = Perceptual('alex', (first, second))
+  row = pairs.evaluate_pairs([a], [b], perceptual=measure)
+  assert measure(a[0], b[0]) == 0.0
+  assert row['lpips'] == pytest.approx(measure(a[1], b[1]) / 2)
+  assert 'v0.1 with alex' in row['conventions']['lpips']
+  np.savez(tmp_path / 'a.npz', arr_0=a)
+  np.savez(tmp_path / 'b.npz', arr_0=b)
+  words = ('evaluate', f'--samples={tmp_path / "a.npz"}')
+  words += (f'--reference={tmp_path / "b.npz"}', '--metrics=lpips,psnr')
+  out = tmp_path / 'row.json'
+  given = f'--lpips_weights={first},{second}'
+  assert house.cdm(*words, given, f'--out={out}') == 0
+  found = json.loads(out.read_text())
+  assert found['lpips'] == pytest.approx(row['lpips'])
+  assert set(found['conventions']) == {'lpips', 'psnr'}
+
+
+@pytest.mark.parametrize(
+  ('backbone', 'weights', 'message'),
+  [
+    ('resnet', ('a', 'b'), "'resnet'; known are alex"),
+    ('alex', ('no.pth', 'b'), 'no.pth is not there. LPIPS takes two files'),
+  ],
+)
+def test_missing_files_are_named(backbone, weights, message):
+  with pytest.raises(ValueError, match=message):
+    Perceptual(backbone, weights)
 
 
 def test_an_unknown_backbone_is_refused():

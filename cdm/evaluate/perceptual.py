@@ -1,0 +1,68 @@
+"""LPIPS of pairs of pictures, with its published weights."""
+
+import pathlib
+
+import jax
+import numpy as np
+
+from cdm import downloads
+from cdm.models import lpips, pytorch_file
+
+CONVENTION = 'v0.1 with {backbone}, images as they are, sum over layers'
+
+
+class Perceptual:
+  """(uint8 [H, W, 3], uint8 [H, W, 3]) -> float; smaller is nearer."""
+
+  def __init__(self, backbone='alex', weights=None):
+    """Reads the weights.
+
+    Args:
+      backbone: of `lpips.BACKBONES`.
+      weights: (path of torchvision's backbone, path of the heads); both are
+        fetched by default.
+
+    Raises:
+      ValueError: a file is not there, or of another network.
+      OSError: they cannot be fetched.
+    """
+    net = lpips.Lpips(backbone)
+    if backbone not in lpips.BACKBONES:
+      raise ValueError(
+        f'The backbone of LPIPS is {backbone!r}; known are '
+        f'{", ".join(lpips.BACKBONES)}.'
+      )
+    files = fetch(backbone) if weights is None else weights
+    for path in files:
+      if not pathlib.Path(path).is_file():
+        raise ValueError(
+          f'{path} is not there. LPIPS takes two files: '
+          f'{lpips.BACKBONE_URLS[backbone]} and '
+          f'{lpips.HEAD_URL.format(backbone=backbone)}.'
+        )
+    state, heads = (pytorch_file.read(path) for path in files)
+    self._params = lpips.from_pytorch(state, heads, net)
+    self._run = jax.jit(
+      lambda params, a, b: net.apply({'params': params}, a, b).sum(axis=1)
+    )
+    self.convention = CONVENTION.format(backbone=backbone)
+
+  def __call__(self, a, b):
+    found = self._run(self._params, a[None], b[None])
+    return float(np.asarray(found)[0])
+
+
+def fetch(backbone):
+  """-> paths of the backbone and of the heads, fetched once."""
+  url = lpips.BACKBONE_URLS[backbone]
+  sha256 = url.rpartition('-')[2].removesuffix('.pth')
+  where = downloads.folder()
+  return (
+    downloads.fetch(url, sha256, where=where, flag='--lpips_weights'),
+    downloads.fetch(
+      lpips.HEAD_URL.format(backbone=backbone),
+      lpips.HEAD_SHA256[backbone],
+      where=where / 'lpips_v0.1',
+      flag='--lpips_weights',
+    ),
+  )
