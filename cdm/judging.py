@@ -6,6 +6,8 @@ WHAT names a set:
   CONFIG.py:train      the data of a config, through its own preprocessing
   CONFIG.py:eval
   CONFIG.py@WORKDIR    a trained cascade (or base), sampled as it is judged
+  WORKDIR@eval         a trained super-resolution stage on true low-res images,
+  WORKDIR@train        its own data's, made small as in training
 """
 
 import hashlib
@@ -30,6 +32,7 @@ from cdm import (
   restore,
   sampling,
   sharding,
+  upscaling,
 )
 from cdm.evaluate import distribution, partial, sets, statistics
 from cdm.evaluate import gathered as gather
@@ -81,7 +84,8 @@ def judge(
     weights: path of the network's; fetched by default.
     num: images to draw of a cascade, or to take of a set (its first).
     seed: of a cascade's samples; the config's by default.
-    overrides: ((dotted key, text), ...) of a cascade's config.
+    overrides: ((dotted key, text), ...) of what is drawn: of a cascade's
+      config, of a stage's saved one; `level` is a stage's augmentation level.
     few: see `distribution.check`.
     kid_size: images of a subset of KID.
     batch_size: images at once.
@@ -234,6 +238,9 @@ def find(what, *, num, seed, overrides):
   data = re.fullmatch(r'(.+\.py):(train|eval)', str(what))
   if data:
     return of_data(*data.groups(), num)
+  upscaled = re.fullmatch(r'(.+)@(train|eval)', str(what))
+  if upscaled and not upscaled[1].endswith('.py'):
+    return of_stage(*upscaled.groups(), num, seed, overrides)
   drawn = re.fullmatch(r'(.+\.py)@(.+)', str(what))
   if drawn:
     return of_cascade(*drawn.groups(), num, seed, overrides)
@@ -338,6 +345,50 @@ def of_cascade(path, workdir, num, seed, overrides):
 
   paper = config.plain(loaded.get('paper', {}))
   return Source(num, batches, recipe, paper)
+
+
+def of_stage(workdir, section, num, seed, overrides):
+  """A super-resolution stage on true low-res images; nothing is written."""
+  seed = 0 if seed is None else seed
+  level = [float(text) for key, text in overrides if key == 'level']
+  rest = [pair for pair in overrides if pair[0] != 'level']
+  stage, saved, step = restore.restored_upscaler(
+    pathlib.Path(workdir), level=level[-1] if level else 0.0, overrides=rest
+  )
+  if section == 'train':
+    saved.eval_data = saved.train_data
+  available = len(build.source(saved.eval_data, f'{section}_data'))
+  count = taken(f'{workdir}@{section}', available, num)
+  read = build.held_out(saved, count)
+  note = {
+    'name': saved.name,
+    'checkpoint': step,
+    'level': stage.level,
+    'sampler': config.plain(saved.sampler),
+  }
+  recipe = {
+    'drawn': saved.name,
+    'low_res': 'true',
+    'data': config.plain(saved.eval_data),
+    'seed': seed,
+    'count': count,
+    'image_size': [stage.image_size] * 2,
+    'stages': [note],
+    'weights': 'EMA',
+  }
+
+  def batches(first, size):
+    size = min(size, count)
+    run = upscaling.Upscaler(stage, seed=seed, batch_size=size)
+    for start in range(first * size, count, size):
+      numbers = np.arange(start, min(start + size, count))
+      originals, labels = read(numbers)
+      given = labels if stage.num_classes is not None else None
+      made = run(run.shrink(originals), numbers, given)
+      mine = list(processes.share(len(numbers)))
+      yield numbers[mine], made[mine] if mine else None
+
+  return Source(count, batches, recipe, config.plain(saved.get('paper', {})))
 
 
 def taken(what, available, num):

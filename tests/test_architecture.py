@@ -36,7 +36,7 @@ FLOORS = {
   'web': 3,
   'tasks': 4,
   'downloads': 4,
-  'evaluate': 4,
+  'evaluate': 5,
   'train': 5,
   'cascade': 5,
   'upscale': 5,
@@ -52,9 +52,10 @@ FLOORS = {
   'planning': 8,
   'training': 8,
   'summary': 8,
-  'commands': 9,
-  'cli': 10,
-  '__main__': 11,
+  'sweeping': 9,
+  'commands': 10,
+  'cli': 11,
+  '__main__': 12,
 }
 # Absences that carry meaning, beyond the floors.
 NEVER = {

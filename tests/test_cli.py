@@ -29,9 +29,11 @@ OPTIONS = {
   'evaluate': '--samples --reference --metrics --lowres --downsample '
   '--make_reference --num --seed --few --kid_size --weights --batch_size '
   '--lpips --lpips_weights --out',
+  'sweep': '--samples --reference --try --metrics --out --num --seed --few',
   'prepare': '--source --size --out --crop --filter',
   'describe': '--config --json',
-  'plan': '--config --topology --step --search --deadline --price --json',
+  'plan': '--config --topology --step --search --quick --deadline '
+  '--price --json',
   'report': '--run --samples --upscaled --row --out --title',
 }
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from shared import assert_matches, oracle, rule_weights
 
-from cdm import judging
+from cdm import judging, sweeping
 from cdm.commands import evaluate as command
 from cdm.evaluate import card, statistics
 from cdm.evaluate import gathered as gather
@@ -204,6 +204,74 @@ def test_a_cascade_is_judged_as_the_folder_it_would_have_written(place):
   assert 'seed 3' in text and 'step 4, EMA, ddim' in text
   with pytest.raises(ValueError, match='give --num, the number of images'):
     judging.judge(f'{config}@{workdir / "base"}', place / 'b', **given)
+
+
+def test_a_stage_is_judged_on_true_low_res_images(place):
+  stage = house.trained() / 'sr'
+  given = dict(metrics=('fid',), weights=place / 'w.pth', few=True)
+  config = house.CONFIGS / 'smoke_sr.py'
+  row = judging.judge(f'{stage}@eval', f'{config}:eval', num=5, **given)
+  words = ('upscale', f'--workdir={stage}', f'--out={place / "u"}')
+  assert house.cdm(*words, '--held_out=5') == 0
+  written = judging.judge(
+    place / 'u' / 'upscaled', f'{config}:eval', num=5, **given
+  )
+  assert row['fid'] == pytest.approx(written['fid'], rel=1e-2)
+  assert row['samples_recipe']['low_res'] == 'true'
+
+
+def test_a_sweep_judges_every_setting_and_continues(place, capsys):
+  stage, config = house.trained() / 'sr', house.CONFIGS / 'smoke_sr.py'
+  out = place / 'sweep'
+  words = [
+    *('sweep', f'--samples={stage}@eval', f'--reference={config}:eval'),
+    *(f'--out={out}', '--num=4', '--few', f'--weights={place / "w.pth"}'),
+    *('--metrics=fid,sfid', '--try=sampler.grid.spacing=2,4'),
+  ]
+  assert house.cdm(*words) == 0
+  said = capsys.readouterr().out
+  assert 'sampler.grid.spacing=2 ...' in said
+  rows = [json.loads(x) for x in (out / 'rows.jsonl').read_text().splitlines()]
+  steps = [row['samples_recipe']['stages'][0]['sampler'] for row in rows]
+  assert [sampler['grid']['spacing'] for sampler in steps] == ['2', '4']
+  assert rows[0]['fid'] != rows[1]['fid']
+  best = min(rows, key=lambda row: row['fid'])
+  bold = f'| **{best["setting"][0][1]}** | **{best["fid"]:.4g}** |'
+  assert bold in said and bold in (out / 'table.md').read_text()
+  with (out / 'rows.jsonl').open('a') as file:
+    file.write('{"torn')
+  Projection.calls = 0
+  words[-1] = '--try=sampler.grid.spacing=4,8'
+  assert house.cdm(*words) == 0
+  said = capsys.readouterr().out
+  assert 'spacing=8 ...' in said and 'spacing=4 ...' not in said
+  assert len((out / 'rows.jsonl').read_text().splitlines()) == 3
+  assert house.cdm(*words, '--seed=5') == 2
+  assert 'another sweep: seed was None, now it is 5' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('word', 'message'),
+  [
+    (['--try=level'], '--try=level: expected KEY=VALUE'),
+    (['--try=a=1,'], '--try=a=1,: expected'),
+    (['--try=a=1', '--try=a=2'], '--try names a twice'),
+    (['--try=a=1', '--metrics=psnr'], "--metrics names 'psnr'; known are fid"),
+    (['--try=a=1'], 'photos is not drawn'),
+  ],
+)
+def test_a_sweep_that_means_nothing_is_refused(word, message, capsys):
+  words = ('sweep', '--samples=photos', '--reference=b', '--out=o')
+  assert house.cdm(*words, *word) == 2
+  assert message in capsys.readouterr().err
+
+
+def test_settings_are_all_combinations():
+  found = sweeping.settings(['a=1,2', 'b=x,y'])
+  assert found == [(('a', x), ('b', y)) for x in ('1', '2') for y in ('x', 'y')]
+  rows = [{'fid': 3.0, 'is': 2.0}, {'fid': 1.0, 'is': 1.0}]
+  assert sweeping.choose(rows, 'fid') == 1
+  assert sweeping.choose(rows, 'is') == 0
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ WHAT is
   CONFIG.py:train     the data of a config, through its own preprocessing
   CONFIG.py:eval
   CONFIG.py@WORKDIR   a trained cascade, sampled as it is judged
+  WORKDIR@eval        a trained super-resolution stage on true low-res images
+  WORKDIR@train       of its data; --config.level=L is its augmentation level
 
 metrics:
   of sets   fid sfid is kid pr
@@ -185,7 +187,7 @@ def check(args):
       raise ValueError(f'--{option}={value}: it is at least 1.')
   if args.overrides and not (of_sets and '@' in args.samples):
     raise ValueError(
-      'Config overrides belong to --samples=CONFIG.py@WORKDIR alone.'
+      'Config overrides belong to --samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
   return metrics
 

@@ -1,0 +1,168 @@
+"""Judges one setting after the other and names the best.
+
+A setting is a set of config values of what is drawn: augmentation levels,
+truncated or not ([CDM] tab. 4 and 5), steps and betas of an inference schedule
+([SR3] sec. 2.3), guidance. Each gives a row, kept in rows.jsonl as soon as it
+is there; a sweep that is stopped goes on with the next.
+"""
+
+import itertools
+import json
+import pathlib
+
+from cdm import judging, processes
+
+# Metric -> whether more is better.
+BEST = {
+  'fid': False,
+  'sfid': False,
+  'kid': False,
+  'is': True,
+  'precision': True,
+  'recall': True,
+}
+
+
+def settings(tries):
+  """All combinations.
+
+  Args:
+    tries: ('KEY=V,V,...', ...).
+
+  Returns:
+    [((key, text), ...), ...], the last key turning fastest.
+
+  Raises:
+    ValueError: one that is not of this form, or a key that is there twice.
+  """
+  axes = []
+  for text in tries:
+    key, equals, values = text.partition('=')
+    values = values.split(',')
+    if not equals or not key or '' in values:
+      raise ValueError(
+        f'--try={text}: expected KEY=VALUE,VALUE,..., for example '
+        'stages.sr.level=0,0.1,0.2.'
+      )
+    if key in [axis[0][0] for axis in axes]:
+      raise ValueError(f'--try names {key} twice; give all its values at once.')
+    axes.append([(key, value) for value in values])
+  return list(itertools.product(*axes))
+
+
+def sweep(samples, reference, out, *, tries, metrics, overrides=(), **given):
+  """Judges every setting.
+
+  Args:
+    samples: WHAT that is drawn, see `judging`.
+    reference: WHAT.
+    out: folder of rows.jsonl and table.md; continued if it holds this sweep.
+    tries: see `settings`.
+    metrics: names, of `distribution.METRICS`; the first one decides.
+    overrides: ((dotted key, text), ...) that all settings share.
+    **given: see `judging.judge`.
+
+  Returns:
+    (rows in the order of the settings, index of the best).
+
+  Raises:
+    ValueError: see `judging.judge`; or out holds another sweep.
+  """
+  if '@' not in str(samples):
+    raise ValueError(
+      f'{samples} is not drawn: settings change nothing about it. Give '
+      '--samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
+    )
+  out = pathlib.Path(out)
+  every = settings(tries)
+  what = {
+    'samples': str(samples),
+    'reference': str(reference),
+    'metrics': list(metrics),
+    'num': given.get('num'),
+    'seed': given.get('seed'),
+    'overrides': [list(pair) for pair in overrides],
+  }
+  known = read(out / 'rows.jsonl', what)
+  rows = []
+  for setting in every:
+    row = known.get(setting)
+    if row is None:
+      told = ', '.join(f'{key}={value}' for key, value in setting)
+      if processes.is_first():
+        print(f'{told} ...', flush=True)
+      row = judging.judge(
+        samples,
+        reference,
+        metrics=metrics,
+        overrides=(*overrides, *setting),
+        **given,
+      )
+      row = {'setting': [list(pair) for pair in setting], 'sweep': what} | row
+      if processes.is_first():
+        append(out / 'rows.jsonl', row)
+    rows.append(row)
+  best = choose(rows, metrics[0])
+  if processes.is_first():
+    (out / 'table.md').write_text(table(rows, metrics, best))
+  return rows, best
+
+
+def read(path, what):
+  """-> {setting: row} of a sweep that was begun.
+
+  Raises:
+    ValueError: the file holds rows of another sweep.
+  """
+  if not path.exists():
+    return {}
+  # What follows the last newline was torn by a kill.
+  rows = [json.loads(line) for line in path.read_text().split('\n')[:-1]]
+  for row in rows:
+    for key, value in what.items():
+      if row['sweep'][key] != value:
+        raise ValueError(
+          f'{path} holds rows of another sweep: {key} was '
+          f'{row["sweep"][key]!r}, now it is {value!r}. Give another --out.'
+        )
+  return {tuple(map(tuple, row['setting'])): row for row in rows}
+
+
+def append(path, row):
+  """Adds a line after the last complete one."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with open(path, 'ab+') as file:
+    file.seek(0)
+    file.truncate(file.read().rfind(b'\n') + 1)
+    file.write((json.dumps(row) + '\n').encode())
+
+
+def choose(rows, metric):
+  """-> index of the best row by a metric."""
+  metric = 'precision' if metric == 'pr' else metric
+  pick = max if BEST[metric] else min
+  return pick(range(len(rows)), key=lambda i: rows[i][metric])
+
+
+def table(rows, metrics, best):
+  """-> Markdown, a line per setting, the best one in bold."""
+  names = [
+    name
+    for metric in metrics
+    for name in (('precision', 'recall') if metric == 'pr' else (metric,))
+  ]
+  keys = [key for key, _ in rows[0]['setting']]
+  lines = [
+    '| ' + ' | '.join([*keys, *names]) + ' |',
+    '|---' * (len(keys) + len(names)) + '|',
+  ]
+  for i, row in enumerate(rows):
+    cells = [value for _, value in row['setting']]
+    cells += [f'{row[name]:.4g}' for name in names]
+    if i == best:
+      cells = [f'**{cell}**' for cell in cells]
+    lines.append('| ' + ' | '.join(cells) + ' |')
+  first = rows[best]
+  lines += ['', f'Best by {metrics[0]} of {first["n"]:,} images, against ']
+  lines[-1] += f'{first["reference"]}; {first["samples"]}.'
+  return '\n'.join(lines) + '\n'
