@@ -3,6 +3,7 @@
 What is complete lies under its name; what is not, under NAME.part beside it.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -44,6 +45,29 @@ def fetch(url, sha256, *, where=None, flag='--weights'):
     verify(path, sha256)
     return path
   where.mkdir(parents=True, exist_ok=True)
+  with _alone(where / f'.{name}.lock'):
+    if not path.exists():
+      _fetch_whole(url, sha256, path, part, flag)
+  verify(path, sha256)
+  return path
+
+
+@contextlib.contextmanager
+def _alone(lock):
+  """One process of a machine at a time: they would write one file."""
+  with open(lock, 'w') as file:
+    try:
+      import fcntl
+
+      fcntl.flock(file, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+      pass  # not everywhere; what goes wrong then the checksum finds
+    yield
+  lock.unlink(missing_ok=True)
+
+
+def _fetch_whole(url, sha256, path, part, flag):
+  name = path.name
   try:
     _fetch(url, part, name)
   except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
@@ -59,7 +83,6 @@ def fetch(url, sha256, *, where=None, flag='--weights'):
     part.unlink()  # continuing it would never mend it
     raise
   os.replace(part, path)
-  return path
 
 
 def verify(path, sha256):

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import threading
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -53,10 +54,21 @@ def test_what_broke_off_is_continued(url, tmp_path, monkeypatch):
   monkeypatch.setattr(Server, 'breaks_after', 1_500_000)
   with pytest.raises(OSError, match='broke off after 1,500,000 of 3,000,000'):
     downloads.fetch(url, SHA256, where=tmp_path)
-  assert [p.name for p in tmp_path.iterdir()] == ['weights.pth.part']
+  names = {p.name for p in tmp_path.iterdir()}
+  assert names - {'.weights.pth.lock'} == {'weights.pth.part'}
   monkeypatch.setattr(Server, 'breaks_after', None)
   assert downloads.fetch(url, SHA256, where=tmp_path).read_bytes() == DATA
   assert Server.ranges == [None, 'bytes=1500000-']
+
+
+def test_several_at_once_fetch_it_once(url, tmp_path):
+  with futures.ThreadPoolExecutor(4) as pool:
+    tasks = [
+      pool.submit(downloads.fetch, url, SHA256, where=tmp_path)
+      for _ in range(4)
+    ]
+    assert {task.result().read_bytes() for task in tasks} == {DATA}
+  assert Server.ranges == [None]
 
 
 def test_a_server_that_begins_anew_is_borne(url, tmp_path, monkeypatch):
@@ -73,7 +85,7 @@ def test_a_part_that_is_whole_already_is_taken(url, tmp_path):
 def test_another_file_is_refused_and_not_kept(url, tmp_path):
   with pytest.raises(ValueError, match=f'{SHA256}, expected 0123: it is dam'):
     downloads.fetch(url, '0123', where=tmp_path)
-  assert not list(tmp_path.iterdir())
+  assert not list(tmp_path.glob('weights*'))
   (tmp_path / 'weights.pth').write_bytes(b'old')
   with pytest.raises(ValueError, match='weights.pth has SHA-256 .* Remove it'):
     downloads.fetch(url, SHA256, where=tmp_path)

@@ -366,9 +366,9 @@ def test_eight_devices_give_inceptions_features(tmp_path):
   )
   params = judging.inception_weights.read(tmp_path / 'w.pth')
   extract = Extractor(params, devices=jax.devices(), batch_size=8)
-  found = extract(
-    np.stack([arrays[f'img/32_{k}'] for k in ('smooth', 'noisy')])
-  )
+  both = np.stack([arrays[f'img/32_{k}'] for k in ('smooth', 'noisy')])
+  found = extract(np.concatenate([both] * 5))  # more than a batch
+  np.testing.assert_allclose(found.pool[8:], found.pool[:2], rtol=1e-5)
   for i, kind in enumerate(('smooth', 'noisy')):
     key = f'tf1resize/32_{kind}/2048'
     tol = description['keys'][key]['tol']

@@ -36,14 +36,20 @@ class Extractor:
     """Features of some images.
 
     Args:
-      images: uint8 [N, H, W, 3], N at most `batch_size`.
+      images: uint8 [N, H, W, 3].
 
     Returns:
       Features of float32 NumPy arrays [N, ...].
     """
-    n = len(images)
+    parts = [
+      self._features(images[start : start + self.batch_size])
+      for start in range(0, len(images), self.batch_size)
+    ]
+    return Features(*map(np.concatenate, zip(*parts, strict=True)))
+
+  def _features(self, images):
     # Filled up, so that one shape is compiled.
     filled = np.resize(images, (self.batch_size, *images.shape[1:]))
     batch = jax.device_put(filled, self._place)
     found = jax.device_get(self._run(self._params, batch))
-    return Features(*(np.asarray(x)[:n] for x in found))
+    return Features(*(np.asarray(x)[: len(images)] for x in found))
