@@ -129,10 +129,9 @@ def table(rows):
     'config',
     'slice',
     'images per device',
-    'peak as it is',
-    'fits as it is',
-    'fits with',
-    'peak',
+    'fits',
+    'peak per device',
+    'repeated',
     'model / compiled FLOPs',
     'est. step',
     'est. days',
@@ -159,7 +158,13 @@ def line(config, topology, tried):
   """-> cells of one config on one slice."""
   first, last = tried[0], tried[-1]
   found = last['estimate']
-  with_ = ', '.join(f'`{setting}`' for setting in last['key'][2]) or '-'
+  with_ = ', '.join(f'`{setting}`' for setting in last['key'][2])
+  fits = f'with {with_}' if with_ else 'as it is'
+  if not last['fits']:
+    fits = f'not {fits}'
+  elif with_:
+    fits += f'; as it is {gib(first["peak_bytes_per_device"])} are needed'
+  peak, limit = last['peak_bytes_per_device'], last['device_bytes']
   cells = ('-',) * 5
   if found:
     cells = (
@@ -172,20 +177,19 @@ def line(config, topology, tried):
   return (
     config,
     topology,
-    f'{first["batch_per_device"]:g}',
-    gib(first['peak_bytes_per_device'], first['device_bytes']),
-    'yes' if first['fits'] else 'no',
-    with_ if last['fits'] else f'no: {with_} not enough (yet)',
-    gib(last['peak_bytes_per_device'], last['device_bytes']),
+    f'{last["batch_per_device"]:g}',
+    fits,
+    f'{gib(peak)} of {gib(limit)}',
+    '-' if not last['fits'] else f'{last["compiler_rematerialized"]:,}',
     *cells,
     f'{last["compile_seconds"]:.0f} s'
     + (' (quick)' if last.get('quick') else ''),
   )
 
 
-def gib(size, limit):
-  """-> '12.3 of 15.5 GiB'."""
-  return f'{size / 2**30:.1f} of {limit / 2**30:.1f} GiB'
+def gib(size):
+  """-> '12.3 GiB'."""
+  return f'{size / 2**30:.1f} GiB'
 
 
 if __name__ == '__main__':
