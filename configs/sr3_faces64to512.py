@@ -7,7 +7,7 @@ Data: train on FFHQ, 70,000 images of 1024 px in one folder, given with
 --config.eval_data.path=DIR.
 Hardware: not stated in the paper. Parameters, EMA and Adam take 16 bytes per
 parameter, 9.76 GB; the training step fits v3:8x8 as it is, 14.6 of 15.5 GiB on
-each core (`cdm plan`).
+each core (`cdm plan`). v6e:8x8 needs --config.mesh.fsdp=8.
 Parameters: 609,802,371 (the paper states 625M, [SR3] tab. A.1).
 Paper: pictures only.
 Ours: not yet run.
