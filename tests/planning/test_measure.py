@@ -209,6 +209,16 @@ def test_a_program_that_does_not_fit_says_how_much_it_needs(message, expected):
   assert measure.out_of_memory(message) == expected
 
 
+def test_what_a_tpus_compiler_has_placed_needs_no_more_than_there_is():
+  tpu, cpu = devices.parse('v3:2x2'), devices.parse('cpu:8')
+  placed = {'compiled': True, 'needed_bytes': 16}
+  refused = placed | {'compiled': False}
+  assert measure.peak_of(placed, tpu, 15) == 15
+  assert measure.peak_of(placed, tpu, 17) == 16
+  assert measure.peak_of(refused, tpu, 15) == 16
+  assert measure.peak_of(placed, cpu, 15) == 16
+
+
 def test_another_failure_is_not_taken_for_a_lack_of_memory():
   assert measure.out_of_memory('INTERNAL: RET_CHECK failure (hbm)') is None
 
