@@ -22,8 +22,12 @@ PULSE_SECONDS = 10.0
 MISSED_SECONDS = 60.0
 # In which a process ends by itself, where the same goes wrong in all of them.
 GRACE_SECONDS = 5.0
+# For the first process to end, which may still be writing for all of them;
+# JAX would wait for five minutes, and then abort who waits.
+CLOSING_SECONDS = 3600.0
 
 _FAILED, _GONE, _PULSE = 'cdm/failed', 'cdm/gone/', 'cdm/pulse/'
+_CLOSED = 'cdm/closed'
 
 
 class Company:
@@ -56,10 +60,15 @@ class Company:
     self._thread.start()
 
   def close(self):
-    """This process ends as it should: nobody is to be told."""
+    """This process ends as it should, after the first one."""
+    with contextlib.suppress(Exception):  # the store may be gone
+      if self._index == 0:
+        self._store.key_value_set(_CLOSED, '', allow_overwrite=True)
+      deadline = time.monotonic() + CLOSING_SECONDS
+      while time.monotonic() < deadline and self._get(_CLOSED) is None:
+        time.sleep(0.1)
     self._ended.set()
-    if self._thread is not threading.current_thread():
-      self._thread.join(timeout=10)
+    self._thread.join(timeout=10)
 
   def failure(self, wait=0.0):
     """-> (number of the process that failed first, Ending, sentence) or None.

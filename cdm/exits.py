@@ -59,7 +59,7 @@ def of(error):
     return OUT_OF_MEMORY
   if isinstance(error, KeyboardInterrupt):
     return INTERRUPTED
-  if 'ending' in vars(error):
+  if 'ending' in getattr(error, '__dict__', ()):
     return error.ending
   if any(_is_loss(e) for e in _chain(error)):
     return LOST
@@ -74,7 +74,7 @@ def of(error):
 
 def sentence(error):
   """-> what to print of an error whose kind is known."""
-  if 'sentence' in vars(error):
+  if 'sentence' in getattr(error, '__dict__', ()):
     return error.sentence
   if isinstance(error, OSError) and error.strerror and not _raised_by_us(error):
     where = f'{error.filename}: ' if error.filename else ''

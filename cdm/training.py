@@ -56,6 +56,7 @@ def train(c, workdir, *, stop=None):
   """
   with sessions.Session(workdir, 'train') as session:
     run = _Run(c, workdir, session)
+    company.before_end(run.ended_by_another)
     try:
       with Stop() if stop is None else stop as asked:
         ending = run.start_to_end(asked)
@@ -135,7 +136,6 @@ class _Run:
       # Not before: a start that was refused must leave the run as it is.
       self._begun = True
       self._session.facts['first_step'] = int(state.step)
-      company.before_end(self.ended_by_another)
       write_classes(workdir, source)
       self._watch = watchdog.Watchdog(
         factor=schedule.watchdog_factor,
@@ -172,21 +172,30 @@ class _Run:
     if refused or not self._speaks_of(ending):
       self._session.forget()
       return
-    self._session.facts |= {'ended': ending.kind, 'exit_code': ending.code}
     if error is None:
+      self._note(ending)
       return
+    last, path = self._keep(
+      ending, exits.sentence(error), failures.whole_traceback(error)
+    )
+    where = f'; the whole traceback: {path}' if path else ''
+    exits.annotate(error, f'{ending.kind}, {last}{where}')
+
+  def _note(self, ending):
+    self._session.facts |= {'ended': ending.kind, 'exit_code': ending.code}
+
+  def _keep(self, ending, sentence, details):
+    """Notes a failure, and keeps it. -> (when it came, path or None)."""
+    self._note(ending)
     last = 'before the first step'
     if self._watch is not None:
       self._session.facts['last_step'] = self._watch.step
       last = f'after step {self._watch.step}'
-    text = f'{ending.kind}, {last}: {exits.sentence(error)}\n\n'
-    text += failures.whole_traceback(error)
     name = ending.kind.replace(' ', '-')
     if not processes.is_first():
       name += f'-process-{jax.process_index()}'
-    path = failures.keep(self._workdir, name, text)
-    where = f'; the whole traceback: {path}' if path else ''
-    exits.annotate(error, f'{ending.kind}, {last}{where}')
+    text = f'{ending.kind}, {last}: {sentence}\n\n{details}'
+    return last, failures.keep(self._workdir, name, text)
 
   def _speaks_of(self, ending):
     """Whether this process records it: the first, or the only one to know."""
@@ -195,13 +204,11 @@ class _Run:
 
   def ended_by_another(self, ending, sentence):
     """Records that another process failed; called before this one is ended."""
-    if not processes.is_first():
-      return
-    self._session.facts |= {'ended': ending.kind, 'exit_code': ending.code}
-    self._session.facts['last_step'] = self._watch.step
-    text = f'{ending.kind}: {sentence}\n\n{failures.stacks()}'
-    failures.keep(self._workdir, ending.kind.replace(' ', '-'), text)
-    self._session.write()
+    if ending is exits.BAD_INPUT and not self._begun:
+      return  # refused: it leaves no trace
+    if processes.is_first():
+      self._keep(ending, sentence, failures.stacks())
+      self._session.write()
 
 
 def tell_hang(reporter, workdir, text, hangs):

@@ -93,7 +93,7 @@ def test_one_without_a_pulse_is_missed(store):
   first, second = members(store)
   time.sleep(0.7)
   assert not first.left.is_set()  # both beat
-  second.close()
+  second._ended.set()  # as if it were frozen
   assert first.left.wait(5)
   assert first.code == exits.LOST.code
   ((ending, sentence),) = first.heard
@@ -103,9 +103,14 @@ def test_one_without_a_pulse_is_missed(store):
 
 def test_who_ends_as_it_should_ends_nobody(store):
   first, second = members(store)
+  closing = threading.Thread(target=second.close)
+  closing.start()
+  # The first one still writes, longer than anyone may be without a pulse.
+  time.sleep(0.8)
+  assert closing.is_alive()
   first.close()
-  second.close()
-  time.sleep(0.1)
+  closing.join(5)
+  assert not closing.is_alive()
   assert not first.left.is_set()
   assert not second.left.is_set()
 
