@@ -34,7 +34,7 @@ def ours(a, b, weights):
 
   metrics = ('fid', 'is', 'kid', 'pr')
   with tempfile.TemporaryDirectory() as folder:
-    judge = judging.Judge(weights, batch_size=BATCH, keep=folder)
+    judge = judging.Gatherer(weights, batch_size=BATCH, keep=folder)
     sources = [
       judging.find(path, num=None, seed=None, overrides=()) for path in (a, b)
     ]

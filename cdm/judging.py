@@ -54,12 +54,15 @@ class Source(NamedTuple):
       this process's part of each batch from the first on.
     recipe: JSON-able dict of all that the images depend on.
     paper: {name: number} that the config states for it.
+    stamp: JSON-able; another one, and what was gathered before is not gone on
+      with.
   """
 
   count: int
   batches: Callable
   recipe: dict
   paper: dict
+  stamp: object = None
 
 
 def judge(
@@ -68,28 +71,19 @@ def judge(
   *,
   metrics,
   weights=None,
-  num=None,
-  seed=None,
-  overrides=(),
-  few=False,
-  kid_size=1000,
   batch_size=BATCH_SIZE,
   keep=None,
+  seed=None,
+  **given,
 ):
   """Compares two sets by the features of FID's network.
 
   Args:
     samples, reference: WHAT; reference may be None for 'is' alone.
     metrics: names, of `distribution.METRICS`.
-    weights: path of the network's; fetched by default.
-    num: images to draw of a cascade, or to take of a set (its first).
+    weights, batch_size, keep: see `Gatherer`.
     seed: of a cascade's samples; the config's by default.
-    overrides: ((dotted key, text), ...) of what is drawn: of a cascade's
-      config, of a stage's saved one; `level` is a stage's augmentation level.
-    few: see `distribution.check`.
-    kid_size: images of a subset of KID.
-    batch_size: images at once.
-    keep: folder of what was gathered so far; the user's cache by default.
+    **given: see `compare`.
 
   Returns:
     JSON-able dict.
@@ -98,54 +92,162 @@ def judge(
     ValueError: what was given cannot be compared.
     OSError: the weights are not there and cannot be fetched.
   """
+  against = Reference(reference, metrics, seed=seed)
+  gatherer = Gatherer(weights, batch_size=batch_size, keep=keep)
+  return compare(
+    samples, against, gatherer, metrics=metrics, seed=seed, **given
+  )
+
+
+def compare(
+  samples,
+  reference,
+  gatherer,
+  *,
+  metrics,
+  num=None,
+  seed=None,
+  overrides=(),
+  few=False,
+  kid_size=1000,
+):
+  """Judges one set by a reference, which may serve for several.
+
+  Args:
+    samples: WHAT.
+    reference: Reference.
+    gatherer: Gatherer.
+    metrics: names, of `distribution.METRICS`.
+    num: images to draw of a cascade, or to take of a set, spread over it.
+    seed: of a cascade's samples; the config's by default.
+    overrides: ((dotted key, text), ...) of what is drawn: of a cascade's
+      config, of a stage's saved one; `level` is a stage's augmentation level.
+    few: see `distribution.check`.
+    kid_size: images of a subset of KID.
+
+  Returns:
+    JSON-able dict.
+
+  Raises:
+    ValueError: what was given cannot be compared.
+  """
   mine = find(samples, num=num, seed=seed, overrides=overrides)
-  known = reference is not None and is_statistics(reference)
-  theirs = None
-  if reference is not None and not known:
-    theirs = find(reference, num=None, seed=seed, overrides=())
-  if reference is None and set(metrics) != {'is'}:
-    raise ValueError('--reference is missing: only `is` is taken without one.')
   distribution.check(
     metrics,
     samples=mine.count,
-    reference=theirs.count if theirs else None,
+    reference=reference.source.count if reference.source else None,
     few=few,
     kid_size=kid_size,
   )
-  stored = statistics.read(reference) if known else None
-  extract = Judge(weights, batch_size=batch_size, keep=keep)
-  found = extract(mine, metrics, 'samples')
-  wanted = [m for m in metrics if m != 'is']
-  against = stored
-  if theirs is not None and wanted:
-    against = extract(theirs, wanted, 'reference')
-  recipe = mine.recipe | extract.recipe
-  if known:
-    other = stored.recipe
-  else:
-    other = theirs.recipe | extract.recipe if theirs else recipe
+  found = gatherer(mine, metrics, 'samples')
+  row = {'conventions': {}}
+  for part, other in reference.parts(gatherer):
+    given = distribution.compare(found, other, metrics=part, kid_size=kid_size)
+    conventions = row['conventions'] | given['conventions']
+    row |= given | {'conventions': conventions}
+  recipe = mine.recipe | gatherer.recipe
+  theirs = reference.recipe(gatherer)
+  gatherer.forget()  # the numbers are there
   return {
     'samples': str(samples),
-    'reference': None if reference is None else str(reference),
+    'reference': reference.name,
     'n': found.count,
-    'n_reference': stored.count if known else theirs and theirs.count,
-    **distribution.compare(found, against, metrics=metrics, kid_size=kid_size),
-    'warnings': statistics.differences(recipe, other),
+    'n_reference': reference.count,
+    **row,
+    'warnings': []
+    if theirs is None
+    else statistics.differences(recipe, theirs),
     'samples_recipe': recipe,
-    'reference_recipe': other if reference is not None else None,
+    'reference_recipe': theirs,
     'paper': mine.paper,
     'versions': versions(),
   }
 
 
-def make_reference(what, out, *, weights=None, num=None, batch_size=BATCH_SIZE,
-                   keep=None):  # fmt: skip
+class Reference:
+  """What sets are compared with; gathered once, however many they are.
+
+  Of an .npz that holds both, as [ADM]'s, statistics serve FID and sFID, and
+  images the rest.
+
+  Attributes:
+    name: WHAT, or None.
+    stored: statistics.Statistics, or None.
+    source: Source of the images, or None where none are needed.
+    count: images it was made of; None where that is not known.
+  """
+
+  def __init__(self, what, metrics, *, seed=None):
+    """Opens it.
+
+    Args:
+      what: WHAT; None for the metrics that need no reference.
+      metrics: names, of `distribution.METRICS`.
+      seed: of a cascade's samples.
+
+    Raises:
+      ValueError: there is no such set, or none where one is needed.
+    """
+    self.name = None if what is None else str(what)
+    self._alone = [m for m in metrics if m == 'is']
+    wanted = [m for m in metrics if m != 'is']
+    if what is None and wanted:
+      raise ValueError(
+        '--reference is missing: only `is` is taken without one.'
+      )
+    self.stored = self.source = self._gathered = None
+    self._of_stored = []
+    if wanted and is_statistics(what):
+      self.stored = statistics.read(what)
+      self._of_stored = [m for m in wanted if m in ('fid', 'sfid')]
+    self._of_images = [m for m in wanted if m not in self._of_stored]
+    if self._of_images and self.stored and not sets.holds_images(what):
+      raise ValueError(
+        f'{self._of_images[0]} compares images one by one, and {what} holds '
+        'statistics only; give its images.'
+      )
+    if self._of_images:
+      self.source = find(what, num=None, seed=seed, overrides=())
+    self.count = self.source.count if self.source else None
+    if self.stored and self.stored.count is not None:
+      self.count = self.stored.count
+
+  def parts(self, gatherer):
+    """-> [(metrics, what they are compared with), ...]."""
+    if self.source and self._gathered is None:
+      self._gathered = gatherer(self.source, self._of_images, 'reference')
+    every = (
+      (self._alone, None),
+      (self._of_stored, self.stored),
+      (self._of_images, self._gathered),
+    )
+    return [(metrics, other) for metrics, other in every if metrics]
+
+  def recipe(self, gatherer):
+    """-> dict of all that it depends on, {} if unknown, None without one."""
+    if self.stored:
+      return self.stored.recipe
+    return self.source.recipe | gatherer.recipe if self.source else None
+
+
+def make_reference(
+  what,
+  out,
+  *,
+  num=None,
+  seed=None,
+  weights=None,
+  batch_size=BATCH_SIZE,
+  keep=None,
+):
   """Writes statistics of a set, with the recipe they were made by.
 
   Args:
     what: WHAT.
     out: path of the .npz.
-    weights, num, batch_size, keep: see `judge`.
+    weights, batch_size, keep: see `Gatherer`.
+    num: images to draw, or to take, spread over the set.
+    seed: of drawn ones.
 
   Returns:
     statistics.Statistics.
@@ -153,23 +255,38 @@ def make_reference(what, out, *, weights=None, num=None, batch_size=BATCH_SIZE,
   Raises:
     ValueError, OSError: see `judge`.
   """
-  source = find(what, num=num, seed=None, overrides=())
+  source = find(what, num=num, seed=seed, overrides=())
   if source.count < 2:
     raise ValueError(f'{what} holds {source.count} image; two are needed.')
-  extract = Judge(weights, batch_size=batch_size, keep=keep)
-  found = extract(source, ('fid', 'sfid'), 'reference')
-  recipe = source.recipe | extract.recipe
-  made = statistics.of(found, recipe)
+  gatherer = Gatherer(weights, batch_size=batch_size, keep=keep)
+  found = gatherer(source, ('fid', 'sfid'), 'reference')
+  made = statistics.of(found, source.recipe | gatherer.recipe)
   if processes.is_first():
     statistics.write(out, made)
   processes.wait_for_all('the statistics')
+  gatherer.forget()
   return made
 
 
-class Judge:
-  """The network, read once; called with a `Source` it gathers it."""
+class Gatherer:
+  """FID's network, read once; called with a `Source` it gathers it.
+
+  Attributes:
+    recipe: dict of all that features depend on but for the images.
+  """
 
   def __init__(self, weights=None, *, batch_size=BATCH_SIZE, keep=None):
+    """Reads the network.
+
+    Args:
+      weights: path; fetched by default.
+      batch_size: images at once.
+      keep: folder of what was gathered so far; the user's cache by default.
+
+    Raises:
+      ValueError: the file is not there, or of another network.
+      OSError: it cannot be fetched.
+    """
     path = weights
     if path is None:
       path = downloads.fetch(inception_weights.URL, inception_weights.SHA256)
@@ -189,16 +306,28 @@ class Judge:
     self._extractor = Extractor(params, batch_size=batch_size)
     home = downloads.folder().parent / 'evaluate'
     self._keep = home if keep is None else pathlib.Path(keep)
+    self._parts = []
 
   def __call__(self, source, metrics, label):
-    """Gathers a set, continuing what a killed run left."""
-    what = [source.recipe, self.recipe, sorted(metrics), source.count]
+    """Gathers a set, continuing what a killed run left.
+
+    Args:
+      source: Source.
+      metrics: names, of `distribution.METRICS`.
+      label: of the progress.
+
+    Returns:
+      gathered.Gathered of the whole set, the same in every process.
+    """
+    what = [source.recipe, source.stamp, self.recipe, sorted(metrics)]
     what += [self._extractor.batch_size, processes.count()]
     text = json.dumps(what, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
     parts = partial.Partial(self._keep / name)
+    self._parts.append(parts)
     done, found = parts.newest()
     size, saved = self._extractor.batch_size, time.monotonic()
+    begun, kept = saved, done
     per_batch = size * (1 if source.recipe.get('drawn') else processes.count())
     with progress.Progress(
       label, total=source.count, initial=min(done * per_batch, source.count)
@@ -214,17 +343,23 @@ class Judge:
         bar.move_to(min(done * per_batch, source.count))
         if time.monotonic() - saved > SAVE_SECONDS:
           parts.write(done, found)
-          saved = time.monotonic()
+          saved, kept = time.monotonic(), done
+    if kept < done and time.monotonic() - begun > SAVE_SECONDS:
+      parts.write(done, found)
     gathered = processes.gather_arrays(gather.to_arrays(found))
     whole = gather.EMPTY
     for part in map(gather.from_arrays, gathered):
       whole = gather.merge(whole, part)
-    parts.remove()
     return whole
+
+  def forget(self):
+    """Removes what was kept for a killed run: its result is there."""
+    while self._parts:
+      self._parts.pop().remove()
 
 
 def is_statistics(what):
-  """Whether WHAT is an .npz that holds statistics and no pictures."""
+  """Whether WHAT is an .npz that holds statistics."""
   path = pathlib.Path(what)
   return path.suffix == '.npz' and path.is_file() and statistics.holds(path)
 
@@ -265,7 +400,9 @@ def of_pictures(what, num):
       )
     return image
 
-  return Source(count, shared_out(read, count), recipe, {})
+  # Pictures that were drawn anew change their folder.
+  stamp = pathlib.Path(what).stat().st_mtime_ns
+  return Source(count, shared_out(read, count), recipe, {}, stamp)
 
 
 def described(what):

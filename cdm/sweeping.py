@@ -50,7 +50,17 @@ def settings(tries):
   return list(itertools.product(*axes))
 
 
-def sweep(samples, reference, out, *, tries, metrics, overrides=(), **given):
+def sweep(
+  samples,
+  reference,
+  out,
+  *,
+  tries,
+  metrics,
+  overrides=(),
+  network=None,
+  **given,
+):
   """Judges every setting.
 
   Args:
@@ -60,13 +70,14 @@ def sweep(samples, reference, out, *, tries, metrics, overrides=(), **given):
     tries: see `settings`.
     metrics: names, of `distribution.METRICS`; the first one decides.
     overrides: ((dotted key, text), ...) that all settings share.
-    **given: see `judging.judge`.
+    network: keyword arguments of `judging.Gatherer`.
+    **given: see `judging.compare`.
 
   Returns:
     (rows in the order of the settings, index of the best).
 
   Raises:
-    ValueError: see `judging.judge`; or out holds another sweep.
+    ValueError: see `judging.compare`; or out holds another sweep.
   """
   if '@' not in str(samples):
     raise ValueError(
@@ -84,6 +95,7 @@ def sweep(samples, reference, out, *, tries, metrics, overrides=(), **given):
     'overrides': [list(pair) for pair in overrides],
   }
   known = read(out / 'rows.jsonl', what)
+  against = gatherer = None
   rows = []
   for setting in every:
     row = known.get(setting)
@@ -91,9 +103,13 @@ def sweep(samples, reference, out, *, tries, metrics, overrides=(), **given):
       told = ', '.join(f'{key}={value}' for key, value in setting)
       if processes.is_first():
         print(f'{told} ...', flush=True)
-      row = judging.judge(
+      if gatherer is None:
+        against = judging.Reference(reference, metrics, seed=given.get('seed'))
+        gatherer = judging.Gatherer(**network or {})
+      row = judging.compare(
         samples,
-        reference,
+        against,
+        gatherer,
         metrics=metrics,
         overrides=(*overrides, *setting),
         **given,

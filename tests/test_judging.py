@@ -5,6 +5,7 @@ tested in models/test_inception.py. One test has it whole.
 """
 
 import json
+import os
 
 import house
 import jax
@@ -137,6 +138,30 @@ def test_a_killed_evaluation_continues_and_gives_the_same(place, monkeypatch):
   assert not list((place / 'cache').rglob('*.npz'))
 
 
+def test_a_set_that_is_done_is_not_gathered_again_after_a_kill(
+  place, monkeypatch
+):
+  monkeypatch.setattr(judging, 'SAVE_SECONDS', 0.0)
+  Projection.fail_at = 7  # of the samples' five batches all are done
+  with pytest.raises(KeyboardInterrupt):
+    judge(place, metrics=('fid',), batch_size=7)
+  Projection.calls, Projection.fail_at = 0, None
+  judge(place, metrics=('fid',), batch_size=7)
+  assert Projection.calls == 4
+  assert not list((place / 'cache').rglob('*.npz'))
+
+
+def test_pictures_drawn_anew_are_not_gone_on_with(place, monkeypatch):
+  monkeypatch.setattr(judging, 'SAVE_SECONDS', 0.0)
+  Projection.fail_at = 4
+  with pytest.raises(KeyboardInterrupt):
+    judge(place, metrics=('is',), reference=None, batch_size=7)
+  os.utime(place / 'a', ns=(1, 1))  # as writing a picture does
+  Projection.calls, Projection.fail_at = 0, None
+  judge(place, metrics=('is',), reference=None, batch_size=7)
+  assert Projection.calls == 5
+
+
 def test_statistics_stand_for_their_images(place):
   made = judging.make_reference(
     place / 'b', place / 'out' / 'b_stats.npz', weights=place / 'w.pth'
@@ -167,6 +192,19 @@ def test_statistics_of_another_recipe_are_called_out(place, capsys):
   assert 'does not say how it was made' in row['warnings'][0]
   with pytest.raises(ValueError, match='no spatial statistics'):
     judge(place, reference='adm.npz', metrics=('sfid',))
+
+
+def test_an_archive_of_both_serves_each_metric_with_what_it_needs(place):
+  images = pictures(2) // 2
+  other = features('a', place).pool
+  np.savez(
+    place / 'both.npz', arr_0=images, mu=other.mean(0), sigma=np.cov(other.T)
+  )
+  row = judge(place, reference='both.npz', metrics=('fid', 'kid'), kid_size=20)
+  assert row['fid'] == pytest.approx(0.0, abs=1e-3)  # of its statistics
+  expected = kid(other, features('b', place).pool, size=20)[0]
+  assert row['kid'] == pytest.approx(expected, rel=1e-5)  # of its images
+  assert set(row['conventions']) == {'fid', 'kid'}
 
 
 def test_the_data_of_a_config_goes_through_its_own_preprocessing(place):
@@ -235,6 +273,7 @@ def test_a_sweep_judges_every_setting_and_continues(place, capsys):
   steps = [row['samples_recipe']['stages'][0]['sampler'] for row in rows]
   assert [sampler['grid']['spacing'] for sampler in steps] == ['2', '4']
   assert rows[0]['fid'] != rows[1]['fid']
+  assert Projection.calls == 2 + 1  # the reference once
   best = min(rows, key=lambda row: row['fid'])
   bold = f'| **{best["setting"][0][1]}** | **{best["fid"]:.4g}** |'
   assert bold in said and bold in (out / 'table.md').read_text()
@@ -246,6 +285,8 @@ def test_a_sweep_judges_every_setting_and_continues(place, capsys):
   said = capsys.readouterr().out
   assert 'spacing=8 ...' in said and 'spacing=4 ...' not in said
   assert len((out / 'rows.jsonl').read_text().splitlines()) == 3
+  # The samples and, once for all settings, the reference.
+  assert Projection.calls == 2
   assert house.cdm(*words, '--seed=5') == 2
   assert 'another sweep: seed was None, now it is 5' in capsys.readouterr().err
 
@@ -324,6 +365,22 @@ def test_pictures_of_two_sizes_are_refused_by_name(place):
     (
       ['--make_reference', '--reference=b', '--out=x.json'],
       'statistics are an .npz file',
+    ),
+    (
+      ['--samples=a', '--reference=b', '--metrics=fid', '--kid_size=9'],
+      '--kid_size is for kid, which is not among',
+    ),
+    (
+      ['--samples=a', '--reference=b', '--metrics=kid', '--few'],
+      '--few is for fid and sfid, which are not among',
+    ),
+    (
+      ['--samples=a', '--reference=b', '--metrics=fid', '--seed=9'],
+      '--seed=9 is of drawn images, and none are drawn',
+    ),
+    (
+      ['--make_reference', '--reference=b', '--out=x.npz', '--few'],
+      '--few means nothing to --make_reference',
     ),
     (
       ['--samples=a', '--reference=b', '--metrics=fid', '--batch_size=0'],

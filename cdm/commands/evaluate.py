@@ -1,6 +1,8 @@
 """`cdm evaluate`: numbers of images against references, as one JSON row."""
 
 from cdm import processes
+from cdm.evaluate import flags
+from cdm.evaluate.flags import SETS
 
 DESCRIPTION = """\
 Judge images. Of sets: FID, sFID, Inception Score, KID, precision and recall,
@@ -36,8 +38,12 @@ classify_image_graph_def.pb (or its .tgz).
 """
 
 PAIRS = ('psnr', 'psnr_y', 'ssim', 'ssim_gaussian', 'ms_ssim', 'consistency')
+# What statistics of a reference do not depend on.
+UNUSED = (
+  *('lowres', 'downsample', 'few', 'kid_size', 'lpips', 'lpips_weights'),
+  *('overrides',),
+)
 LPIPS = 'lpips'  # of pairs too, where it is asked for: it needs a network
-SETS = ('fid', 'sfid', 'is', 'kid', 'pr')
 
 
 def arguments(parser):
@@ -66,26 +72,7 @@ def arguments(parser):
     action='store_true',
     help='write statistics of --reference to --out',
   )
-  parser.add_argument(
-    '--num',
-    type=int,
-    metavar='N',
-    help='images: to draw, or the first of a set',
-  )
-  parser.add_argument(
-    '--seed', type=int, metavar='S', help="of drawn images; the config's"
-  )
-  parser.add_argument(
-    '--few',
-    action='store_true',
-    help='FID of fewer than 2048 images all the same',
-  )
-  parser.add_argument(
-    '--kid_size', type=int, metavar='N', help='of a subset (default: 1000)'
-  )
-  parser.add_argument(
-    '--weights', metavar='FILE', help='of Inception-v3 (default: fetched)'
-  )
+  flags.arguments(parser)
   parser.add_argument(
     '--lpips',
     choices=('alex', 'vgg', 'squeeze'),
@@ -95,9 +82,6 @@ def arguments(parser):
     '--lpips_weights',
     metavar='FILE,FILE',
     help='backbone of torchvision and heads of LPIPS (default: fetched)',
-  )
-  parser.add_argument(
-    '--batch_size', type=int, metavar='B', help='images at once (default: 64)'
   )
   parser.add_argument(
     '--out', metavar='FILE', help='also write the row, or the statistics, here'
@@ -146,6 +130,10 @@ def check(args):
       )
     if not args.out.endswith('.npz'):
       raise ValueError(f'--out={args.out}: statistics are an .npz file.')
+    for option in UNUSED:
+      if getattr(args, option):
+        raise ValueError(f'--{option} means nothing to --make_reference.')
+    flags.check(args, ('fid', 'sfid'))
     return []
   if not args.samples:
     raise ValueError('--samples=WHAT is missing: the images to judge.')
@@ -163,7 +151,9 @@ def check(args):
   if args.metrics and 'consistency' in metrics and not args.lowres:
     raise ValueError('consistency needs --lowres=WHAT, the low-res inputs.')
   of = {
-    'metrics of sets': ('num', 'seed', 'few', 'kid_size', 'weights'),
+    'metrics of sets': (
+      *('num', 'seed', 'few', 'kid_size', 'weights', 'batch_size'),
+    ),
     'metrics of pairs': ('lowres', 'downsample'),
   }
   for names, kind in (
@@ -181,10 +171,12 @@ def check(args):
       f'--lpips_weights={args.lpips_weights}: give two files, BACKBONE.pth and '
       'HEADS.pth, with a comma between.'
     )
-  for option in ('batch_size', 'kid_size'):
-    value = getattr(args, option)
-    if value is not None and value < 1:
-      raise ValueError(f'--{option}={value}: it is at least 1.')
+  flags.check(args, metrics)
+  if args.seed is not None and '@' not in f'{args.samples}{args.reference}':
+    raise ValueError(
+      f'--seed={args.seed} is of drawn images, and none are drawn: neither '
+      '--samples nor --reference is CONFIG.py@WORKDIR or WORKDIR@eval.'
+    )
   if args.overrides and not (of_sets and '@' in args.samples):
     raise ValueError(
       'Config overrides belong to --samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
@@ -202,12 +194,9 @@ def judge(args, metrics):
     args.samples,
     args.reference,
     metrics=metrics,
-    weights=args.weights,
-    num=args.num,
-    seed=args.seed,
     overrides=args.overrides,
-    few=args.few,
-    **given(args, 'kid_size', 'batch_size'),
+    **flags.network(args),
+    **flags.comparison(args),
   )
 
 
@@ -220,9 +209,9 @@ def make_reference(args):
   made = judging.make_reference(
     args.reference,
     args.out,
-    weights=args.weights,
     num=args.num,
-    **given(args, 'batch_size'),
+    seed=args.seed,
+    **flags.network(args),
   )
   print(f'Statistics of {made.count:,} images in {args.out}.')
 
@@ -251,12 +240,6 @@ def pairs_of(args, metrics):
       part.pop(name, None)
       part.pop(f'{name}_1e-5', None)
   return row
-
-
-def given(args, *names):
-  """-> the options that were given, by name."""
-  values = {name: getattr(args, name) for name in names}
-  return {name: value for name, value in values.items() if value is not None}
 
 
 def merged(first, second):

@@ -1,6 +1,7 @@
 """`cdm sweep`: judges one setting after the other, and names the best."""
 
 from cdm import processes
+from cdm.evaluate import flags
 
 DESCRIPTION = """\
 Draw and judge the same images once for every combination of settings: the
@@ -49,22 +50,7 @@ def arguments(parser):
     help='of sets; the first one decides (default: fid)',
   )
   parser.add_argument('--out', required=True, metavar='DIR', help='of the rows')
-  parser.add_argument('--num', type=int, metavar='N', help='images to draw')
-  parser.add_argument('--seed', type=int, metavar='S', help='of the images')
-  parser.add_argument(
-    '--few',
-    action='store_true',
-    help='FID of fewer than 2048 images all the same',
-  )
-  parser.add_argument(
-    '--kid_size', type=int, metavar='N', help='of a subset (default: 1000)'
-  )
-  parser.add_argument(
-    '--weights', metavar='FILE', help='of Inception-v3 (default: fetched)'
-  )
-  parser.add_argument(
-    '--batch_size', type=int, metavar='B', help='images at once (default: 64)'
-  )
+  flags.arguments(parser)
   processes.arguments(parser)
   parser.set_defaults(overrides=[])
 
@@ -72,20 +58,18 @@ def arguments(parser):
 def run(args):
   """Prints the table."""
   from cdm import sweeping
-  from cdm.evaluate import distribution
   from cdm.train import loop
 
   metrics = args.metrics.split(',')
   for metric in metrics:
-    if metric not in distribution.METRICS:
+    if metric not in flags.SETS:
       raise ValueError(
-        f'--metrics names {metric!r}; known are '
-        f'{", ".join(distribution.METRICS)}.'
+        f'--metrics names {metric!r}; known are {", ".join(flags.SETS)}.'
       )
+  flags.check(args, metrics)
   sweeping.settings(args.tries)  # complain before anything is restored
   processes.join(args.coordinator_address, args.num_processes, args.process_id)
   loop.enable_compilation_cache()
-  values = {name: getattr(args, name) for name in ('kid_size', 'batch_size')}
   rows, best = sweeping.sweep(
     args.samples,
     args.reference,
@@ -93,10 +77,7 @@ def run(args):
     tries=args.tries,
     metrics=metrics,
     overrides=args.overrides,
-    weights=args.weights,
-    num=args.num,
-    seed=args.seed,
-    few=args.few,
-    **{name: value for name, value in values.items() if value is not None},
+    network=flags.network(args),
+    **flags.comparison(args),
   )
   print(sweeping.table(rows, metrics, best), end='')

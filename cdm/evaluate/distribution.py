@@ -55,8 +55,8 @@ def compare(samples, reference, *, metrics, kid_size=1000):
 
   Args:
     samples: `Gathered` of a whole set.
-    reference: `Gathered` of a whole set, or `statistics.Statistics`, with
-      which there is FID and sFID; None if only 'is' is wanted.
+    reference: `Gathered` of a whole set; for FID and sFID also
+      `statistics.Statistics`, for 'is' None.
     metrics: names, of `METRICS`.
     kid_size: images of a subset.
 
@@ -82,8 +82,7 @@ def compare(samples, reference, *, metrics, kid_size=1000):
       )
       told[metric] = fid.CONVENTION
     else:
-      mine = gather.in_order(samples)
-      theirs = _features(reference, metric)
+      mine, theirs = gather.in_order(samples), gather.in_order(reference)
       if metric == 'kid':
         mean, std = kid.kid(mine, theirs, size=kid_size)
         row |= {'kid': mean, 'kid_std': std}
@@ -111,12 +110,3 @@ def _gaussian(reference, part, metric):
       '--make_reference.'
     )
   return reference.mean_spatial, reference.covariance_spatial
-
-
-def _features(reference, metric):
-  if isinstance(reference, gather.Gathered):
-    return gather.in_order(reference)
-  raise ValueError(
-    f'{metric} compares images one by one, and the reference holds statistics '
-    'only; give its images.'
-  )

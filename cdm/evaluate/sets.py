@@ -63,6 +63,12 @@ def load_images(path):
   return Images(path, (path.stem,), 1, lambda i: _decode(path))
 
 
+def holds_images(path):
+  """Whether an .npz has pictures in it, whatever else it has."""
+  with zipfile.ZipFile(path) as archive:
+    return 'arr_0.npy' in archive.namelist()
+
+
 def stream(pictures, order=None, *, batch_size=16):
   """Yields uint8 [N, H, W, 3] of equal H and W.
 

@@ -47,10 +47,15 @@ def precision_recall(real, generated, *, k=3, block=BLOCK):
   # Distances do not change, but cancel less.
   centre = real.mean(axis=0)
   real, generated = real - centre, generated - centre
-  return (
-    _share_inside(generated, real, radii2(real, k=k, block=block), block),
-    _share_inside(real, generated, radii2(generated, k=k, block=block), block),
-  )
+  around_real = radii2(real, k=k, block=block)
+  around_generated = radii2(generated, k=k, block=block)
+  inside, covered = 0, np.zeros(len(real), bool)
+  for start in range(0, len(generated), block):
+    part = slice(start, start + block)
+    distances = _distances2(generated[part], real)
+    inside += int((distances <= around_real).any(axis=1).sum())
+    covered |= (distances <= around_generated[part, None]).any(axis=0)
+  return inside / len(generated), float(covered.mean())
 
 
 def radii2(x, *, k, block=BLOCK):
@@ -62,14 +67,6 @@ def radii2(x, *, k, block=BLOCK):
     distances[rows, start + rows] = -1.0  # itself, before all others
     parts.append(np.partition(distances, k, axis=1)[:, k])
   return np.concatenate(parts)
-
-
-def _share_inside(points, centres, limits, block):
-  inside = 0
-  for start in range(0, len(points), block):
-    distances = _distances2(points[start : start + block], centres)
-    inside += int((distances <= limits).any(axis=1).sum())
-  return inside / len(points)
 
 
 def _distances2(x, y):
