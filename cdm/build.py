@@ -386,6 +386,21 @@ def is_cascade(c):
   return 'stages' in c
 
 
+def refuse_cascade(c, how):
+  """Raises ValueError if a config is of a cascade.
+
+  Args:
+    c: ConfigDict.
+    how: what is done to one stage at a time, e.g. 'trained'.
+  """
+  if is_cascade(c):
+    raise ValueError(
+      f'{c.name!r} is a cascade; its stages are {how} one by one: '
+      + ', '.join(f'--config=configs/{s["config"]}.py' for s in c.stages)
+      + '.'
+    )
+
+
 def require(c, *sections):
   """Raises ValueError naming the first section the config lacks."""
   for name in sections:

@@ -54,12 +54,7 @@ def assemble(c, *, devices=None):
   Raises:
     ValueError: the config cannot be used; names the section and key.
   """
-  if build.is_cascade(c):
-    raise ValueError(
-      f'{c.name!r} is a cascade; its stages are trained one by one: '
-      + ', '.join(f'--config=configs/{s["config"]}.py' for s in c.stages)
-      + '.'
-    )
+  build.refuse_cascade(c, 'trained')
   build.require(
     c, 'train_data', 'eval_data', 'optimizer', 'ema', 'train', 'mesh', 'seed'
   )

@@ -6,21 +6,9 @@ import pty
 import termios
 
 import pytest
+from terminals import Clock, Terminal
 
 from cdm import progress
-
-
-class Clock:
-  def __init__(self):
-    self.now = 100.0
-
-  def __call__(self):
-    return self.now
-
-
-class Terminal(io.StringIO):
-  def isatty(self):
-    return True
 
 
 def test_lines_give_rate_eta_and_loss_every_ten_seconds():

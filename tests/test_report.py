@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from terminals import Clock, Terminal
 
 from cdm import report
 
@@ -235,19 +236,6 @@ def test_a_reporter_with_nothing_to_write_imports_no_tensorflow(tmp_path):
   args = [sys.executable, '-c', code, str(tmp_path)]
   out = subprocess.run(args, capture_output=True, text=True, check=True)
   assert out.stdout.strip() == 'False'
-
-
-class Clock:
-  def __init__(self):
-    self.now = 100.0
-
-  def __call__(self):
-    return self.now
-
-
-class Terminal(io.StringIO):
-  def isatty(self):
-    return True
 
 
 def test_a_terminal_gets_a_bar_with_rate_eta_and_loss(tmp_path):

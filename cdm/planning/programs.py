@@ -83,12 +83,7 @@ def sample_step(c, devices, *, batch_size):
   Raises:
     ValueError: the config cannot be used; names the section and key.
   """
-  if build.is_cascade(c):
-    raise ValueError(
-      f'{c.name!r} is a cascade; its stages are planned one by one: '
-      + ', '.join(f'--config=configs/{s["config"]}.py' for s in c.stages)
-      + '.'
-    )
+  build.refuse_cascade(c, 'planned')
   build.require(c, 'mesh')
   built = build.stage(c)
   mesh = build.mesh(c.mesh, devices)

@@ -7,6 +7,7 @@ one machine of many, and the others would not know its address.
 
 from targets.plan import (
   Plan,
+  add_image,
   add_storage,
   as_json,
   bucket_of,
@@ -26,9 +27,7 @@ MOST_RETRIES = 10
 
 def arguments(parser):
   """Adds this target's options."""
-  parser.add_argument(
-    '--image', required=True, help='built by the docker target, pushed'
-  )
+  add_image(parser)
   parser.add_argument('--location', required=True, metavar='REGION')
   parser.add_argument(
     '--machine_type', required=True, metavar='TYPE', help='e.g. a2-highgpu-8g'

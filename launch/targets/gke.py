@@ -11,6 +11,7 @@ import re
 from targets.plan import (
   FINAL,
   Plan,
+  add_image,
   add_storage,
   as_json,
   bucket_of,
@@ -26,9 +27,7 @@ PORT = 8476
 
 def arguments(parser):
   """Adds this target's options."""
-  parser.add_argument(
-    '--image', required=True, help='built by the docker target, pushed'
-  )
+  add_image(parser)
   add_storage(parser)
   kind = parser.add_mutually_exclusive_group(required=True)
   kind.add_argument('--tpu', metavar='TYPE', help='e.g. tpu-v5-lite-podslice')

@@ -64,6 +64,13 @@ def in_image(args):
   return ['cdm', *words]
 
 
+def add_image(parser):
+  """Adds --image, for targets that run one."""
+  parser.add_argument(
+    '--image', required=True, help='built by the docker target, pushed'
+  )
+
+
 def add_storage(parser):
   """Adds --storage, for targets whose machines share no file system."""
   parser.add_argument(

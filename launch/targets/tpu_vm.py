@@ -11,6 +11,7 @@ import shlex
 from targets.plan import (
   FINAL,
   Plan,
+  add_image,
   add_storage,
   flags,
   in_image,
@@ -33,9 +34,7 @@ RUNTIMES = {
 
 def arguments(parser):
   """Adds this target's options."""
-  parser.add_argument(
-    '--image', required=True, help='built by the docker target, pushed'
-  )
+  add_image(parser)
   parser.add_argument(
     '--type', required=True, metavar='TYPE', help='e.g. v5litepod-256, v3-256'
   )

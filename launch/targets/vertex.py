@@ -7,6 +7,7 @@ by itself.
 
 from targets.plan import (
   Plan,
+  add_image,
   add_storage,
   as_json,
   bucket_of,
@@ -22,9 +23,7 @@ STRATEGIES = {True: 'SPOT', False: 'STANDARD'}
 
 def arguments(parser):
   """Adds this target's options."""
-  parser.add_argument(
-    '--image', required=True, help='built by the docker target, pushed'
-  )
+  add_image(parser)
   parser.add_argument('--region', required=True, metavar='REGION')
   parser.add_argument(
     '--machine_type', required=True, metavar='TYPE', help='e.g. a3-highgpu-8g'

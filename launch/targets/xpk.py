@@ -6,14 +6,12 @@ where it was told to, and --workdir lies on it.
 
 import shlex
 
-from targets.plan import Plan, flags, in_image, positive
+from targets.plan import Plan, add_image, flags, in_image, positive
 
 
 def arguments(parser):
   """Adds this target's options."""
-  parser.add_argument(
-    '--image', required=True, help='built by the docker target, pushed'
-  )
+  add_image(parser)
   parser.add_argument('--cluster', required=True, metavar='NAME')
   kind = parser.add_mutually_exclusive_group(required=True)
   kind.add_argument('--tpu_type', metavar='TYPE', help='e.g. v5litepod-256')
