@@ -17,6 +17,7 @@ in the background, and renamed when every byte and its checksum are there.
 
 import contextlib
 import ctypes
+import errno
 import importlib.metadata
 import json
 import logging
@@ -24,6 +25,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +39,8 @@ DAMAGED = 'checkpoints_damaged'
 CONFIG = 'config.json'
 _PARTIAL = '.orbax-checkpoint-tmp'
 _METADATA = '_CHECKPOINT_METADATA'  # Orbax changes it after the checksums
+# For the threads of a failed save, which may go on for a moment.
+_REMOVAL_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -339,7 +343,20 @@ def _remove_half_written(directory):
     _log.warning(
       'Removing %s: the run was killed while it was being written.', path
     )
-    shutil.rmtree(path)
+    _remove(path)
+
+
+def _remove(path):
+  """Removes a directory in which a write that failed may still be ending."""
+  deadline = time.monotonic() + _REMOVAL_SECONDS
+  while path.exists():
+    try:
+      shutil.rmtree(path)
+    except OSError as error:
+      moved = error.errno in (errno.ENOENT, errno.ENOTEMPTY)
+      if not moved or time.monotonic() > deadline:
+        raise
+      time.sleep(0.1)
 
 
 class _OtherModel(ValueError):

@@ -1,11 +1,14 @@
 """Checkpoints: whole, of this model, readable anywhere, or a clear error."""
 
+import contextlib
 import logging
 import os
 import re
 import resource
 import shutil
 import subprocess
+import threading
+import time
 from unittest import mock
 
 import jax
@@ -382,6 +385,25 @@ def test_a_full_disk_is_one_clear_error_and_spares_older_checkpoints(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
   assert caplog.text == ''  # Orbax would tell it six times
   assert read(tmp_path).step == 2
+
+
+def test_what_a_failed_save_still_writes_does_not_spoil_the_next(tmp_path):
+  left = tmp_path / 'checkpoints' / '3.orbax-checkpoint-tmp' / 'state'
+  left.mkdir(parents=True)
+  until = time.monotonic() + 0.5
+
+  def write_on():
+    while time.monotonic() < until:
+      with contextlib.suppress(FileNotFoundError):
+        (left / f'{time.monotonic_ns()}').touch()
+        left.mkdir(parents=True, exist_ok=True)
+
+  writer = threading.Thread(target=write_on)
+  writer.start()
+  time.sleep(0.1)
+  write(tmp_path, [3])
+  writer.join()
+  assert read(tmp_path).step == 3
 
 
 @pytest.fixture
