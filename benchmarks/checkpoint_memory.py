@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm import checkpoint, checksums
+from cdm import checkpoint, checksums, stored
 
 PAGE_BYTES = os.sysconf('SC_PAGE_SIZE')
 
@@ -59,7 +59,7 @@ def measure(workdir, saves, megabytes):
         flush=True,
       )
     newest = saver.steps()[-1]
-  path = os.path.join(workdir, checkpoint.CHECKPOINTS, str(newest))
+  path = os.path.join(workdir, stored.CHECKPOINTS, str(newest))
   began = time.perf_counter()
   checksums.check(path)
   return np.array(rows), time.perf_counter() - began

@@ -19,7 +19,6 @@ import contextlib
 import ctypes
 import errno
 import importlib.metadata
-import json
 import logging
 import os
 import pathlib
@@ -32,13 +31,10 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from cdm import checksums, processes
+from cdm import checksums, processes, stored
 
-CHECKPOINTS = 'checkpoints'
 DAMAGED = 'checkpoints_damaged'
-CONFIG = 'config.json'
 _PARTIAL = '.orbax-checkpoint-tmp'
-_METADATA = '_CHECKPOINT_METADATA'  # Orbax changes it after the checksums
 # For the threads of a failed save, which may go on for a moment.
 _REMOVAL_SECONDS = 10.0
 
@@ -82,12 +78,12 @@ class Checkpointer:
     Raises:
       OSError: if the directory cannot be written.
     """
-    _silence_orbax()
+    stored.silence_orbax()
     self._workdir = pathlib.Path(workdir).absolute()
     self._config = config
     self._failed = False
     self._begun = None  # what is being saved, in words
-    directory = self._workdir / CHECKPOINTS
+    directory = self._workdir / stored.CHECKPOINTS
     with self._writing('a checkpoint'):
       directory.mkdir(parents=True, exist_ok=True)
       _probe(directory)
@@ -112,8 +108,8 @@ class Checkpointer:
 
     Orbax calls it in its own thread, in process 0.
     """
-    for path in (self._workdir / CHECKPOINTS).glob(f'*{_PARTIAL}*'):
-      checksums.write(path, leave_out=(_METADATA,))
+    for path in (self._workdir / stored.CHECKPOINTS).glob(f'*{_PARTIAL}*'):
+      checksums.write(path, leave_out=(stored.METADATA,))
 
   def save(self, step, state, *, data_state, window=None):
     """Starts to save; the state may be donated as soon as this returns.
@@ -173,10 +169,10 @@ class Checkpointer:
     """Writes the copy of the config that people read."""
     if self._config is None or jax.process_index():
       return
-    with self._writing(CONFIG):
-      part = self._workdir / f'{CONFIG}.part'
+    with self._writing(stored.CONFIG):
+      part = self._workdir / f'{stored.CONFIG}.part'
       part.write_text(self._config)
-      os.replace(part, self._workdir / CONFIG)
+      os.replace(part, self._workdir / stored.CONFIG)
 
   def restore_latest(self, abstract_state):
     """Restores the newest checkpoint that can be read.
@@ -197,9 +193,9 @@ class Checkpointer:
     """
     damaged = {}
     for step in reversed(self.steps()):
-      path = self._workdir / CHECKPOINTS / str(step)
+      path = self._workdir / stored.CHECKPOINTS / str(step)
       try:
-        sound = _verify(path)
+        sound = stored.verify(path)
       except Exception as error:
         damaged[step] = error
         continue
@@ -223,13 +219,15 @@ class Checkpointer:
       raise ValueError(
         f'No checkpoint of {self._workdir} can be read. Of step {newest}: '
         f'{_first_line(error)}. Restore a copy of one, or remove '
-        f'{CHECKPOINTS}/ to train from the beginning.'
+        f'{stored.CHECKPOINTS}/ to train from the beginning.'
       ) from error
     return None
 
   def _restore(self, step, abstract_state):
-    path = self._workdir / CHECKPOINTS / str(step)
-    _check_model(_stored_shapes(path), _shapes(abstract_state), path)
+    path = self._workdir / stored.CHECKPOINTS / str(step)
+    stored.check_model(
+      stored.shapes_on_disk(path), stored.shapes(abstract_state), path
+    )
     restored = self._manager.restore(
       step,
       args=ocp.args.Composite(
@@ -248,7 +246,7 @@ class Checkpointer:
     self._manager.reload()
 
   def _move_aside(self, step, error):
-    source = self._workdir / CHECKPOINTS / str(step)
+    source = self._workdir / stored.CHECKPOINTS / str(step)
     target = self._workdir / DAMAGED / str(step)
     number = 1
     while target.exists():
@@ -275,7 +273,7 @@ class Checkpointer:
       if reason is None:
         raise
       self._failed = True
-      whole = complete_steps(self._workdir)
+      whole = stored.complete_steps(self._workdir)
       older = f'The checkpoints of steps {whole} are whole. ' if whole else ''
       raise OSError(
         f'Cannot write {what} in {self._workdir}: {reason}. {older}Free space '
@@ -359,200 +357,12 @@ def _remove(path):
       time.sleep(0.1)
 
 
-class _OtherModel(ValueError):
-  """The checkpoint is sound, but not of this model."""
-
-
-def _verify(path):
-  """Compares a checkpoint with its checksums; the same answer everywhere.
-
-  Returns:
-    True, or False where it has none and Orbax must find out.
-
-  Raises:
-    checksums.Damaged: naming the file.
-    OSError: it cannot be read.
-  """
-  sound, error = False, None
-  if processes.is_first():  # the others would read the same files
-    try:
-      sound = _check_files(path)
-    except Exception as found:
-      error = found
-  verdict = processes.agree(2 if error else int(sound))
-  if error is not None:
-    raise error
-  if verdict == 2:
-    raise checksums.Damaged(f'process 0 found {path} damaged')
-  return bool(verdict)
-
-
-def _check_files(path):
-  try:
-    json.loads((path / _METADATA).read_text())
-  except FileNotFoundError as error:
-    raise checksums.Damaged(f'{_METADATA} is missing') from error
-  except ValueError as error:
-    raise checksums.Damaged(f'{_METADATA} cannot be read') from error
-  if checksums.check(path):
-    return True
-  _log.warning('%s has no checksums; it is read unchecked.', path)
-  return False
-
-
 # Running out of memory is not the fault of the files.
-_NOT_DAMAGE = (_OtherModel, jax.errors.JaxRuntimeError, MemoryError)
+_NOT_DAMAGE = (stored.OtherModel, jax.errors.JaxRuntimeError, MemoryError)
 
 
 def _first_line(error):
   return f'{type(error).__name__}: {error}'.split('\n')[0][:200]
-
-
-def complete_steps(workdir):
-  """-> steps of the complete checkpoints of a work directory, ascending."""
-  directory = pathlib.Path(workdir).absolute() / CHECKPOINTS
-  if not directory.is_dir():
-    return []
-  return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
-
-
-def _step_path(workdir, step):
-  workdir = pathlib.Path(workdir).absolute()
-  steps = complete_steps(workdir)
-  if not steps:
-    raise FileNotFoundError(
-      f'There is no checkpoint in {workdir}; train there first, or point '
-      '--workdir at the directory of a training run.'
-    )
-  if step is not None and step not in steps:
-    raise FileNotFoundError(
-      f'There is no checkpoint of step {step} in {workdir}; there are {steps}.'
-    )
-  return workdir / CHECKPOINTS / str(steps[-1] if step is None else step)
-
-
-def read_config(workdir, *, step=None):
-  """Reads the config that a checkpoint was made with.
-
-  Args:
-    workdir: work directory of a training run.
-    step: of the checkpoint; the newest by default.
-
-  Returns:
-    The text that the run gave to Checkpointer.
-
-  Raises:
-    FileNotFoundError: if there is no such checkpoint.
-  """
-  _silence_orbax()
-  path = _step_path(workdir, step)
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-    args = ocp.args.Composite(config=ocp.args.JsonRestore())
-    return reader.restore(path, args=args)['config']['text']
-
-
-def restore_ema(workdir, abstract_params, *, step=None):
-  """Reads the EMA parameters of a checkpoint and nothing else.
-
-  Args:
-    workdir: work directory of a training run.
-    abstract_params: tree of ShapeDtypeStructs; where one carries a sharding,
-      that is where it goes, else to the default device.
-    step: of the checkpoint; the newest by default.
-
-  Returns:
-    (tree of jax.Array, step of the checkpoint).
-
-  Raises:
-    FileNotFoundError: if there is no such checkpoint.
-    ValueError: if it is damaged, holds no EMA or is of another model.
-  """
-  _silence_orbax()
-  path = _step_path(workdir, step)
-  _refuse_damaged(path)
-  target = {'ema_params': jax.tree.map(_placed, abstract_params)}
-  _check_model(_stored_shapes(path), _shapes(target), path)
-  restore = ocp.args.PyTreeRestore(
-    target,
-    restore_args=ocp.checkpoint_utils.construct_restore_args(target),
-    partial_restore=True,  # the rest, three times as much, stays on disk
-  )
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-    restored = reader.restore(path, args=ocp.args.Composite(state=restore))
-  return restored['state']['ema_params'], int(path.name)
-
-
-def _refuse_damaged(path):
-  try:
-    _verify(path)
-  except checksums.Damaged as error:
-    raise ValueError(
-      f'The checkpoint {path} is damaged: {error}. Restore a copy of it, or '
-      'start cdm train there, which sets it aside and goes on from the one '
-      'before.'
-    ) from error
-
-
-def _placed(leaf):
-  sharding = getattr(leaf, 'sharding', None)
-  if sharding is None:
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _named(tree):
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
-    for path, leaf in leaves
-  }
-
-
-def _shapes(tree):
-  """-> {name: shape} of a state; the run's key is not part of a model."""
-  return {k: tuple(v.shape) for k, v in _named(tree).items() if k != 'key'}
-
-
-def _stored_shapes(path):
-  """-> {name: shape} of the state in a checkpoint, from its metadata alone."""
-  with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-    return _shapes(reader.metadata(path / 'state').item_metadata.tree)
-
-
-def _check_model(stored, wanted, path):
-  """Raises ValueError unless a checkpoint has all that is wanted of it.
-
-  Args:
-    stored: {name: shape} of the checkpoint.
-    wanted: {name: shape}, whole fields of TrainState.
-    path: of the checkpoint.
-  """
-  fields = dict.fromkeys(name.split('/')[0] for name in wanted)
-  if 'ema_params' in fields and not _of_field(stored, 'ema_params'):
-    raise _OtherModel(
-      f'{path} holds no EMA parameters (ema_params). Raw weights are no '
-      'substitute: their samples are worse. Use a checkpoint that cdm train '
-      'wrote.'
-    )
-  for field in fields:
-    have, want = _of_field(stored, field), _of_field(wanted, field)
-    for name in [*want, *sorted(have.keys() - want.keys())]:
-      if have.get(name) != want.get(name):
-        made_with = 'optimizer' if field == 'opt_state' else 'model'
-        raise _OtherModel(
-          f'{path} was made with another {made_with}. First difference: {name} '
-          f'is {_shown(have, name)} in the checkpoint and '
-          f'{_shown(want, name)} here. Use the config saved with it '
-          f'({path.parent.parent / CONFIG}), or another --workdir.'
-        )
-
-
-def _of_field(shapes, field):
-  return {k: v for k, v in shapes.items() if k.split('/')[0] == field}
-
-
-def _shown(shapes, name):
-  return list(shapes[name]) if name in shapes else 'absent'
 
 
 def _versions():
@@ -564,17 +374,3 @@ def _versions():
     except importlib.metadata.PackageNotFoundError:
       found[package] = 'not installed'  # run from a checkout
   return {'versions': found}
-
-
-def _silence_orbax():
-  """Drops Orbax's log lines: what goes wrong there is raised to us.
-
-  Otherwise one full disk prints the same traceback six times.
-  """
-  logger = logging.getLogger('absl')
-  if _not_orbax not in logger.filters:
-    logger.addFilter(_not_orbax)
-
-
-def _not_orbax(record):
-  return 'orbax' not in pathlib.PurePath(record.pathname).parts

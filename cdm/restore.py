@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from cdm import build, cascade, checkpoint, config
+from cdm import build, cascade, config, stored
 
 CLASSES = 'classes.json'  # beside the checkpoints of a stage
 
@@ -31,12 +31,12 @@ def restored_stage(
   Returns:
     (cascade.Stage, its config, step of the checkpoint).
   """
-  saved = config.from_json(checkpoint.read_config(workdir))
+  saved = config.from_json(stored.read_config(workdir))
   config.override_all(saved, overrides)
   built = build.stage(saved, sampler)
   section = saved.mesh if mesh is None else mesh
   made = build.mesh(section)
-  params, step = checkpoint.restore_ema(
+  params, step = stored.restore_ema(
     workdir, build.placed_params(built.task, section, made)
   )
   restored = cascade.Stage(

@@ -4,7 +4,7 @@ import json
 import pathlib
 import time
 
-from cdm import checkpoint, config, describe, pictures, report, sessions
+from cdm import config, describe, pictures, report, sessions, stored
 from cdm.web import page
 
 ROW_KEYS = ('psnr', 'ssim', 'consistency')
@@ -48,11 +48,11 @@ def read_row(path):
 
 def run_facts(workdir):
   """-> facts about one training run."""
-  path = workdir / checkpoint.CONFIG
+  path = workdir / stored.CONFIG
   if not path.exists():
     raise ValueError(
       f'{workdir} is not the work directory of a training run: it has no '
-      f'{checkpoint.CONFIG}.'
+      f'{stored.CONFIG}.'
     )
   c = config.from_json(path.read_text())
   rows = report.read_scalars(workdir / report.SCALARS)

@@ -26,6 +26,7 @@ from cdm import (
   restore,
   sessions,
   sharding,
+  stored,
 )
 from cdm.train import loop, rollback, watchdog
 from cdm.train.stop import Stop
@@ -103,7 +104,7 @@ class _Run:
       built.net.num_classes,
       before_resuming=lambda: check_classes(workdir, source),
     )
-    if not checkpoint.complete_steps(workdir):
+    if not stored.complete_steps(workdir):
       iterator.look()
 
     with (
@@ -400,7 +401,7 @@ def check_labels(c, net, source):
 def check_classes(workdir, source):
   """Raises ValueError if a run would go on with labels of another meaning."""
   before = restore.class_names(workdir)
-  if before is None or not checkpoint.complete_steps(workdir):
+  if before is None or not stored.complete_steps(workdir):
     return
   for n, (old, new) in enumerate(
     itertools.zip_longest(before, source.class_names)
@@ -415,7 +416,7 @@ def check_classes(workdir, source):
 
 def tell_changes(c, workdir):
   """Says which values differ from those the run was last started with."""
-  path = workdir / checkpoint.CONFIG
+  path = workdir / stored.CONFIG
   if not path.exists():
     return
   before = config.from_json(path.read_text())

@@ -22,7 +22,8 @@ FLOORS = {
   'exits': 0,
   'failures': 0,
   'checksums': 0,
-  'checkpoint': 3,
+  'stored': 3,
+  'checkpoint': 4,
   'report': 4,
   'pictures': 0,
   'progress': 3,
@@ -59,20 +60,20 @@ FLOORS = {
 }
 # Absences that carry meaning, beyond the floors.
 NEVER = {
-  'diffusion': {'models', 'images', 'data', 'checkpoint', 'report'},
-  'models': {'diffusion', 'images', 'data', 'checkpoint', 'report'},
+  'diffusion': {'models', 'images', 'data', 'checkpoint', 'stored', 'report'},
+  'models': {'diffusion', 'images', 'data', 'checkpoint', 'stored', 'report'},
   'metrics': {'models', 'diffusion', 'data'},
-  'cascade': {'train', 'models', 'data', 'checkpoint'},
+  'cascade': {'train', 'models', 'data', 'checkpoint', 'stored'},
   'train': {'cascade', 'models', 'diffusion', 'tasks', 'data'},
-  'web': {'models', 'diffusion', 'data', 'checkpoint'},
-  'tasks': {'data', 'checkpoint', 'report', 'sharding', 'models'},
+  'web': {'models', 'diffusion', 'data', 'checkpoint', 'stored'},
+  'tasks': {'data', 'checkpoint', 'stored', 'report', 'sharding', 'models'},
 }
 EXTERNAL = {
   'ml_collections': {'build', 'config', 'configs'},
   'tensorflow': {'data', 'report'},
   'tensorflow_datasets': {'data'},
   'grain': {'data'},
-  'orbax': {'checkpoint'},
+  'orbax': {'checkpoint', 'stored'},
   'clu': {'report'},
   'optax': {'train'},
 }

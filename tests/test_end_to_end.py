@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm import checkpoint, config, pictures, report
+from cdm import config, pictures, report, stored
 from cdm.data import synthetic
 
 CASCADE = house.CONFIGS / 'smoke_cascade.py'
@@ -61,10 +61,8 @@ def test_a_run_leaves_its_config_record_checkpoints_and_pictures(stage):
   workdir = house.trained() / stage
   saved = config.from_json((workdir / 'config.json').read_text())
   assert saved.model.features == house.SMALL['model.features']
-  assert (
-    checkpoint.read_config(workdir) == (workdir / 'config.json').read_text()
-  )
-  assert checkpoint.complete_steps(workdir) == [2, 4]
+  assert stored.read_config(workdir) == (workdir / 'config.json').read_text()
+  assert stored.complete_steps(workdir) == [2, 4]
   rows = report.read_scalars(workdir / 'scalars.jsonl')
   assert [row['step'] for row in rows] == [3, 4]
   assert all(0 < row['loss'] < 10 and row['grad_norm'] > 0 for row in rows)

@@ -20,7 +20,7 @@ import pytest
 from house import record, state
 from PIL import Image
 
-from cdm import checkpoint, exits, processes
+from cdm import exits, processes, stored
 
 # As in test_mesh: sums are taken in another order.
 RTOL = 2e-3
@@ -213,7 +213,7 @@ def test_one_that_is_preempted_stops_all_at_one_step(tmp_path):
     time.sleep(0.1)
   running[1].send_signal(signal.SIGTERM)
   first, _ = end(running, *[exits.PREEMPTED.code] * 2)
-  (step,) = checkpoint.complete_steps(tmp_path)
+  (step,) = stored.complete_steps(tmp_path)
   assert f'preempted: stopped after step {step} of 1000000' in first or (
     f'SIGTERM: stopped after step {step} of 1000000' in first
   )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from train import tiny
 
-from cdm import checkpoint, exits
+from cdm import exits, stored
 from cdm.train import rollback, window
 from cdm.train.stop import Stop
 
@@ -160,7 +160,7 @@ def test_a_leap_is_noticed_by_what_was_usual_before_a_restart(tmp_path):
   message = r'grad_norm is \S+ at step 19, where \S+ was usual'
   with pytest.raises(window.Diverged, match=message):
     tiny.Run(tmp_path).train(24, step_fn=leaping_at(18), leap=10.0)
-  assert checkpoint.complete_steps(tmp_path)[-1] == 18
+  assert stored.complete_steps(tmp_path)[-1] == 18
   outcome = tiny.Run(tmp_path).train(
     24, step_fn=leaping_at(18), leap=10.0, rollbacks=1
   )
