@@ -23,7 +23,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # configs); elsewhere a slice of TPU v3 that the batch divides over, marked '*'.
 STAGES = (
   ('sr3_faces64', 'v6e:8x8', 'v3:8x8*'),
+  ('cdm_imagenet16', 'v6e:16x16', 'v3:8x16*'),
   ('sr3_faces256to1024', 'v6e:8x8', 'v3:8x8*'),
+  ('cdm_imagenet16to64', 'v6e:16x16', 'v3:8x16*'),
   ('cdm_imagenet64', 'v6e:16x16', 'v3:8x16*'),
   ('sr3_imagenet64', 'v6e:16x16', 'v3:8x16*'),
   ('sr3_faces16to128', 'v6e:8x8', 'v3:8x8*'),

@@ -8,6 +8,7 @@ import argparse
 import difflib
 import importlib
 import os
+import select
 import sys
 import traceback
 
@@ -39,6 +40,8 @@ Every value of a config can be set as --config.SECTION.KEY=VALUE.
 """
 
 CONFIG_PREFIX = '--config.'
+# As a shell says of a program that SIGPIPE ended: `cdm describe ... | head`.
+READER_GONE = 141
 
 
 def main(argv=None):
@@ -64,6 +67,8 @@ def main(argv=None):
     company.leave(exits.INTERRUPTED, 'stopped by Ctrl-C')
     return exits.INTERRUPTED.code
   except Exception as error:
+    if isinstance(error, BrokenPipeError) and not listened_to():
+      return READER_GONE
     company.explain(error)
     ending = exits.of(error)
     # Our own complaints are whole sentences, and so is what the system says
@@ -191,6 +196,18 @@ class Parser(argparse.ArgumentParser):
         f'Commands: {", ".join(COMMANDS)}.'
       )
     raise ValueError(f'{message} ({self.prog} --help explains.)')
+
+
+def listened_to():
+  """-> whether anybody still reads what is printed; if not, it is let go."""
+  output = sys.stdout.fileno()
+  poll = select.poll()
+  poll.register(output, 0)  # errors are told of unasked
+  if not poll.poll(0):
+    return True
+  # Or Python would complain about it once more on its way out.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+  return False
 
 
 def complain(error, ending=exits.BAD_INPUT, note=None):

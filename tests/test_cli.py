@@ -4,6 +4,8 @@ import contextlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 import types
 
 import house
@@ -531,3 +533,18 @@ def test_debug_shows_the_whole_error(tmp_path, capfd):
   assert house.cdm(*words) == 2
   err = capfd.readouterr().err
   assert 'Traceback' in err and re.search('cdm: error: .* is a cascade', err)
+
+
+def test_who_reads_only_the_beginning_is_told_of_no_error():
+  """As in `cdm describe ... | head -1`."""
+  config = house.CONFIGS / 'cdm_cascade64.py'
+  run = subprocess.Popen(
+    [sys.executable, '-m', 'cdm', 'describe', f'--config={config}'],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    cwd=house.CONFIGS.parent,
+  )
+  run.stdout.close()
+  with run.stderr:
+    assert run.stderr.read() == b''
+  assert run.wait() == cli.READER_GONE

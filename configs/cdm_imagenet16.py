@@ -1,0 +1,141 @@
+"""CDM, 16x16 base of the ablation: class-conditional ImageNet. [CDM] sec. 4.2.
+
+  cdm train --config=configs/cdm_imagenet16.py --workdir=DIR
+
+Data: ImageNet as tensorflow-datasets' `imagenet2012` (README, "ImageNet"):
+largest central square, area resize; labels 0 to 999.
+Hardware: not stated. Parameters, EMA and Adam take 16 bytes per parameter,
+2.0 GB.
+Parameters: 124,794,438 (the paper states none).
+Paper: nothing of the base alone; see cdm_cascade16to64.
+Ours: not yet run.
+
+The ablation's sizes are not known. Values marked "ours" are our choice, values
+marked UNVERIFIED are commonly known and have not been checked.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+  c = ConfigDict()
+  c.name = 'cdm_imagenet16'
+  c.seed = 0
+
+  c.train_data = dict(
+    kind='tfds', name='imagenet2012', split='train', data_dir=None
+  )
+  c.eval_data = dict(
+    kind='tfds', name='imagenet2012', split='validation', data_dir=None
+  )
+
+  c.pipeline = dict(
+    image_size=16,
+    crop='center',  # largest central square: ours
+    filter='area',  # ours
+    min_side=0,
+    flip=False,
+    worker_count=16,
+    max_skip_fraction=0.01,  # of unreadable images
+  )
+
+  # T = 4000: the levels of [CDM]'s ablation are s of 4000. Cosine: UNVERIFIED.
+  c.schedule = dict(kind='cosine', num_steps=4000, offset=0.008, max_beta=0.999)
+
+  c.lowres = None
+
+  c.model = dict(
+    # Ours: the upper three levels of cdm_imagenet64.
+    features=192,
+    multipliers=(1, 2, 3),
+    num_blocks=3,
+    attention_resolutions=(8,),
+    num_heads=4,
+    head_features=None,
+    dropout=0.1,
+    resample='conv',
+    embedding='film',
+    skip_rescale=False,
+    num_classes=1000,
+    null_class=False,
+    condition_on='t',
+    # t itself, 0 to 3999: Improved DDPM's rescale_timesteps False.
+    condition_scale=1.0,
+    lowres_level=False,
+    learned_variance=True,
+    patch_size=1,
+    norm_groups=32,
+    norm_eps=1e-5,
+    # Ours; parameters, EMA and Adam stay float32.
+    dtype='bfloat16',
+    remat='none',
+  )
+
+  c.task = dict(
+    kind='diffusion',
+    prediction='eps',
+    target=None,
+    levels='discrete',
+    # L_simple + 0.001 L_vlb, [IDDPM] eq. 16 (UNVERIFIED for CDM).
+    loss='hybrid',
+    norm=2,
+    weighting='none',
+    vb_weight=0.001,
+    # Improved DDPM's flag for ImageNet-64: the bound is added unscaled.
+    vb_rescale=False,
+    residual_scale=None,
+    label_dropout=0.0,
+  )
+
+  c.sampler = dict(
+    kind='ancestral',
+    variance='learned',
+    # All 4000 steps (UNVERIFIED).
+    grid=dict(kind='full'),
+    clip='static',
+    clip_percentile=99.5,  # of 'dynamic'
+    guidance_weight=0.0,
+    guidance_interval=None,
+  )
+
+  c.optimizer = dict(
+    # Rate: that of cdm_imagenet32 (UNVERIFIED there). The rest: ours.
+    kind='adam',
+    learning_rate=1e-4,
+    warmup_steps=10_000,
+    decay='constant',
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    weight_decay=0.0,
+    clip_norm=1.0,
+  )
+
+  # Decay: that of cdm_imagenet32 (UNVERIFIED there). Warm-up: ours.
+  c.ema = dict(decay=0.9999, warmup=True)
+
+  c.train = dict(
+    # Batch and steps: ours.
+    batch_size=2048,
+    num_steps=400_000,
+    accumulation=1,
+    log_every_steps=100,
+    save_every_steps=5_000,
+    keep_checkpoints=3,  # the last ones, and
+    keep_every_steps=100_000,
+    sample_every_steps=20_000,
+    num_samples=16,
+    # What follows is ours.
+    on_divergence='stop',  # or 'rollback', so many times
+    max_rollbacks=3,
+    grad_norm_leap=0.0,  # times its median; 0 is off
+    watchdog_factor=10.0,  # times the median, and
+    watchdog_seconds=60.0,  # at least
+  )
+
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
+
+  c.paper = dict(
+    source='none: the paper gives numbers of the cascade 16 -> 64 alone',
+  )
+  return c
