@@ -55,18 +55,29 @@ class Source(NamedTuple):
   stamp: object = None
 
 
-def find(what, *, num, seed, overrides):
+def find(what, *, num, seed, overrides, tap=None):
   """WHAT -> Source.
 
+  Args:
+    what: see above.
+    num, seed, overrides: see `judging.compare`.
+    tap: (numbers, super-resolved, originals, low-res) -> None, called with
+      this process's part of a stage's images as they are drawn.
+
   Raises:
-    ValueError: there is no such set.
+    ValueError: there is no such set, or none that can be tapped.
   """
   data = re.fullmatch(r'(.+\.py):(train|eval)', str(what))
   if data:
     return of_data(*data.groups(), num)
   upscaled = re.fullmatch(r'(.+)@(train|eval)', str(what))
   if upscaled and not upscaled[1].endswith('.py'):
-    return of_stage(*upscaled.groups(), num, seed, overrides)
+    return of_stage(*upscaled.groups(), num, seed, overrides, tap)
+  if tap is not None:
+    raise ValueError(
+      f'{what} is not drawn from originals that it could be paired with; give '
+      'WORKDIR@eval.'
+    )
   drawn = re.fullmatch(r'(.+\.py)@(.+)', str(what))
   if drawn:
     return of_cascade(*drawn.groups(), num, seed, overrides)
@@ -175,7 +186,7 @@ def of_cascade(path, workdir, num, seed, overrides):
   return Source(num, batches, recipe, paper)
 
 
-def of_stage(workdir, section, num, seed, overrides):
+def of_stage(workdir, section, num, seed, overrides, tap=None):
   """A super-resolution stage on true low-res images; nothing is written."""
   seed = 0 if seed is None else seed
   level = [float(text) for key, text in overrides if key == 'level']
@@ -192,6 +203,8 @@ def of_stage(workdir, section, num, seed, overrides):
     'name': saved.name,
     'checkpoint': step,
     'level': stage.level,
+    'lowres_size': stage.lowres.size,
+    'downsample': stage.lowres.downsample,
     'sampler': config.plain(saved.sampler),
   }
   recipe = {
@@ -212,8 +225,11 @@ def of_stage(workdir, section, num, seed, overrides):
       numbers = np.arange(start, min(start + size, count))
       originals, labels = read(numbers)
       given = labels if stage.num_classes is not None else None
-      made = run(run.shrink(originals), numbers, given)
+      low = run.shrink(originals)
+      made = run(low, numbers, given)
       mine = list(processes.share(len(numbers)))
+      if tap is not None:
+        tap(numbers[mine], made[mine], originals[mine], low[mine])
       yield numbers[mine], made[mine] if mine else None
 
   return Source(count, batches, recipe, config.plain(saved.get('paper', {})))

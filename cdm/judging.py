@@ -70,6 +70,7 @@ def compare(
   overrides=(),
   few=False,
   kid_size=1000,
+  source=None,
 ):
   """Judges one set by a reference, which may serve for several.
 
@@ -84,6 +85,7 @@ def compare(
       config, of a stage's saved one; `level` is a stage's augmentation level.
     few: see `distribution.check`.
     kid_size: images of a subset of KID.
+    source: the samples, where they are found already.
 
   Returns:
     JSON-able dict.
@@ -91,7 +93,9 @@ def compare(
   Raises:
     ValueError: what was given cannot be compared.
   """
-  mine = find(samples, num=num, seed=seed, overrides=overrides)
+  mine = source
+  if mine is None:
+    mine = find(samples, num=num, seed=seed, overrides=overrides)
   distribution.check(
     metrics,
     samples=mine.count,

@@ -47,6 +47,7 @@ FLOORS = {
   'sampling': 6,
   'gathering': 6,
   'finding': 8,
+  'pairing': 9,
   'judging': 9,
   'upscaling': 6,
   'program': 7,

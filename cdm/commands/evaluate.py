@@ -18,7 +18,8 @@ WHAT is
   CONFIG.py:eval
   CONFIG.py@WORKDIR   a trained cascade, sampled as it is judged
   WORKDIR@eval        a trained super-resolution stage on true low-res images
-  WORKDIR@train       of its data; --config.level=L is its augmentation level
+  WORKDIR@train       of its data; --config.level=L is its augmentation level.
+                      Metrics of pairs need no --reference then: the originals
 
 metrics:
   of sets   fid sfid is kid pr
@@ -27,6 +28,7 @@ metrics:
 examples:
   cdm evaluate --samples=OUT/upscaled --reference=OUT/original \\
       --lowres=OUT/lowres --out=OUT/row.json
+  cdm evaluate --samples=runs/sr3@eval --metrics=psnr,ssim,consistency
   cdm evaluate --make_reference --reference=configs/cdm_imagenet64.py:train \\
       --out=imagenet64_train.npz
   cdm evaluate --samples=configs/cdm_cascade64.py@runs/cdm --num=50000 \\
@@ -103,10 +105,13 @@ def run(args):
   of_sets = [m for m in metrics if m in SETS]
   of_pairs = [m for m in metrics if m not in SETS]
   row = {}
-  if of_sets:
-    row |= judge(args, of_sets)
-  if of_pairs:
-    row = merged(row, pairs_of(args, of_pairs))
+  if of_pairs and drawn_pairs(args.samples):
+    row = judge_drawn(args, of_sets, of_pairs)
+  else:
+    if of_sets:
+      row |= judge(args, of_sets)
+    if of_pairs:
+      row = merged(row, pairs_of(args, of_pairs))
   text = json.dumps(row)
   print(text)
   for warning in row.get('warnings', ()):
@@ -146,9 +151,27 @@ def check(args):
       )
   of_sets = [m for m in metrics if m in SETS]
   of_pairs = [m for m in metrics if m not in SETS]
-  if not args.reference and metrics != ['is']:
+  alone = drawn_pairs(args.samples) or not of_pairs
+  if not args.reference and not (alone and set(of_sets) <= {'is'}):
     raise ValueError('--reference=WHAT is missing: what they should be like.')
-  if args.metrics and 'consistency' in metrics and not args.lowres:
+  if drawn_pairs(args.samples):
+    for option in ('lowres', 'downsample'):
+      if getattr(args, option):
+        raise ValueError(
+          f'--{option} means nothing to {args.samples}: its low-res images are '
+          "made as in the stage's training."
+        )
+    if args.reference and not of_sets:
+      raise ValueError(
+        f'--reference={args.reference} is for metrics of sets; pairs of '
+        f'{args.samples} are compared with the originals of its own data.'
+      )
+  elif of_pairs and '@' in args.samples:
+    raise ValueError(
+      f'{args.samples} has no originals to be paired with; of pairs are '
+      'WORKDIR@eval, folders and .npz files.'
+    )
+  elif args.metrics and 'consistency' in metrics and not args.lowres:
     raise ValueError('consistency needs --lowres=WHAT, the low-res inputs.')
   of = {
     'metrics of sets': (
@@ -156,11 +179,14 @@ def check(args):
     ),
     'metrics of pairs': ('lowres', 'downsample'),
   }
+  for_drawing = ('num', 'seed', 'batch_size')
   for names, kind in (
     (of_sets, 'metrics of sets'),
     (of_pairs, 'metrics of pairs'),
   ):
     for option in of[kind] if not names else ():
+      if option in for_drawing and drawn_pairs(args.samples):
+        continue
       if getattr(args, option):
         raise ValueError(f'--{option} is for {kind}, and none was asked for.')
   for option in ('lpips', 'lpips_weights') if LPIPS not in metrics else ():
@@ -177,7 +203,7 @@ def check(args):
       f'--seed={args.seed} is of drawn images, and none are drawn: neither '
       '--samples nor --reference is CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
-  if args.overrides and not (of_sets and '@' in args.samples):
+  if args.overrides and '@' not in args.samples:
     raise ValueError(
       'Config overrides belong to --samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
@@ -200,6 +226,47 @@ def judge(args, metrics):
   )
 
 
+def drawn_pairs(samples):
+  """Whether WHAT is drawn from originals that it can be paired with."""
+  workdir, at, section = samples.rpartition('@')
+  return bool(at) and section in ('train', 'eval') and workdir[-3:] != '.py'
+
+
+def judge_drawn(args, of_sets, of_pairs):
+  """-> the row of a stage's images, drawn once for all metrics."""
+  from cdm import judging, pairing
+  from cdm.train import loop
+
+  loop.enable_compilation_cache()
+  scores = pairing.Scores(perceptual=perceptual_of(args, of_pairs))
+  source = pairing.find(
+    args.samples,
+    scores,
+    num=args.num,
+    seed=args.seed,
+    overrides=args.overrides,
+  )
+  row = {'samples': args.samples, 'n': source.count}
+  if of_sets:
+    row = judging.judge(
+      args.samples,
+      args.reference,
+      metrics=of_sets,
+      source=source,
+      **flags.network(args),
+      **flags.comparison(args),
+    )
+  size = {'batch_size': args.batch_size} if args.batch_size else {}
+  pairing.draw(source, scores, **size)
+  row = merged(row, wanted(scores.row(), of_pairs))
+  told = {
+    'samples_recipe': source.recipe,
+    'paper': source.paper,
+    'versions': judging.versions(),
+  }
+  return told | row
+
+
 def make_reference(args):
   """Writes statistics."""
   from cdm import judging
@@ -220,19 +287,28 @@ def pairs_of(args, metrics):
   """-> the row of pairs, with the metrics that were asked for."""
   from cdm.evaluate import pairs
 
-  perceptual = None
-  if LPIPS in metrics:
-    from cdm.evaluate.perceptual import Perceptual
-
-    files = args.lpips_weights and args.lpips_weights.split(',')
-    perceptual = Perceptual(args.lpips or 'alex', files)
   row = pairs.evaluate_paths(
     args.samples,
     args.reference,
     lowres=args.lowres,
     downsample=args.downsample or 'bicubic',
-    perceptual=perceptual,
+    perceptual=perceptual_of(args, metrics),
   )
+  return wanted(row, metrics)
+
+
+def perceptual_of(args, metrics):
+  """-> perceptual.Perceptual where LPIPS is asked for, else None."""
+  if LPIPS not in metrics:
+    return None
+  from cdm.evaluate.perceptual import Perceptual
+
+  files = args.lpips_weights and args.lpips_weights.split(',')
+  return Perceptual(args.lpips or 'alex', files)
+
+
+def wanted(row, metrics):
+  """-> the row of pairs without the metrics that were not asked for."""
   unwanted = set(PAIRS) - set(metrics)
   parts = (row, row['conventions'], row['intervals'], row.get('bicubic', {}))
   for part in parts:

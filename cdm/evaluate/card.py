@@ -9,6 +9,8 @@ NAMES = {  # metric -> (title, format)
   'recall': ('recall', '.3f'),
   'psnr': ('PSNR', '.2f'),
   'ssim': ('SSIM', '.3f'),
+  'ms_ssim': ('MS-SSIM', '.3f'),
+  'lpips': ('LPIPS', '.3f'),
   'consistency_1e-5': ('consistency, 1e-5', '.2f'),
 }
 # Where a config's `paper` section keeps the number of a metric.
@@ -17,8 +19,9 @@ PAPER = {
   'fid': ('fid_train', 'fid_val', 'fid'),
   'psnr': ('psnr',),
   'ssim': ('ssim',),
-  'consistency_1e-5': ('consistency_1e-5',),
+  'consistency_1e-5': ('consistency',),
 }
+SCALE = {'consistency': 1e5}  # configs have the number, tables its 1e-5
 
 
 def line(row):
@@ -29,10 +32,12 @@ def line(row):
     if value is None:
       continue
     text = f'{title} {value:{form}}'
+    if name in row.get('bicubic', ()):
+      text += f' (bicubic {row["bicubic"][name]:{form}})'
     if row.get(f'{name}_std') is not None:
       text += f' ± {row[f"{name}_std"]:{form}}'
     stated = [
-      f'{key} {row["paper"][key]}'
+      f'{key} {row["paper"][key] * SCALE.get(key, 1):.6g}'
       for key in PAPER.get(name, ())
       if row.get('paper') and key in row['paper']
     ]

@@ -53,7 +53,7 @@ def evaluate_pairs(
   if lowres is not None:
     streams['lowres'] = lowres
   scored = _score(streams, downsample, perceptual)
-  return _row(*scored, downsample, perceptual)
+  return row_of(*scored, downsample, perceptual)
 
 
 def _score(streams, downsample, perceptual):
@@ -63,15 +63,31 @@ def _score(streams, downsample, perceptual):
     shapes = _same_shapes(group, shapes)
     reference, low = group['references'], group.get('lowres')
     scores.append(
-      _scores(group['samples'], reference, low, downsample, perceptual)
+      scores_of(group['samples'], reference, low, downsample, perceptual)
     )
     if low is not None:
-      up = np.asarray(images.resize_uint8(low, reference.shape[:2]))
-      baseline.append(_scores(up, reference, low, downsample, perceptual))
+      baseline.append(bicubic_of(reference, low, downsample, perceptual))
   return scores, baseline, shapes
 
 
-def _row(scores, baseline, shapes, downsample, perceptual):
+def bicubic_of(reference, low, downsample, perceptual):
+  """-> scores of the low-res image brought back by bicubic upsampling."""
+  up = np.asarray(images.resize_uint8(low, reference.shape[:2]))
+  return scores_of(up, reference, low, downsample, perceptual)
+
+
+def row_of(scores, baseline, shapes, downsample, perceptual):
+  """Scores of all pairs -> the row.
+
+  Args:
+    scores: [{metric: value}], in the order of the pairs.
+    baseline: the same of bicubic upsampling, or [].
+    shapes: {'samples': (H, W, ...), 'lowres': (h, w, ...)}.
+    downsample, perceptual: see `evaluate_pairs`.
+
+  Returns:
+    See `evaluate_pairs`.
+  """
   if not scores:
     raise ValueError('There is nothing to evaluate: the streams are empty.')
   row = {
@@ -124,7 +140,7 @@ def evaluate_paths(
   for found in shapes:
     if found != shapes[0]:
       raise ValueError(_unlike(shapes[0], found))
-  row = _row(
+  row = row_of(
     _interleaved(scores),
     _interleaved(baseline),
     shapes[0] if shapes else None,
@@ -215,7 +231,7 @@ def _unlike(first, shapes):
   )
 
 
-def _scores(sample, reference, lowres, downsample, perceptual):
+def scores_of(sample, reference, lowres, downsample, perceptual):
   """One pair uint8 [H, W, 3] -> {metric: float or None}."""
   side = min(sample.shape[:2])
   scores = {

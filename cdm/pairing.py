@@ -1,0 +1,134 @@
+"""Scores a stage's images by the originals they were drawn from, as they come.
+
+Scores are kept, one line each, as soon as they are there, so that a killed
+evaluation continues; a process keeps its own.
+"""
+
+import hashlib
+import json
+import pathlib
+import shutil
+
+from cdm import downloads, finding, processes, progress
+from cdm.evaluate import pairs
+from cdm.evaluate.features import BATCH_SIZE
+
+
+def find(what, scores, **given):
+  """Finds a stage's images, each of which is to be scored as it is drawn.
+
+  Args:
+    what: WORKDIR@eval or WORKDIR@train.
+    scores: `Scores`, which goes on with what a killed evaluation left.
+    **given: see `finding.find`.
+
+  Returns:
+    finding.Source.
+
+  Raises:
+    ValueError: `what` names something else.
+  """
+  source = finding.find(what, tap=scores, **given)
+  scores.open(source)
+  return source
+
+
+def draw(source, scores, *, batch_size=BATCH_SIZE):
+  """Draws what has no score yet."""
+  count, size = source.count, min(batch_size, source.count)
+  done = scores.leading()
+  if done == count:
+    return
+  first = done // size
+  with progress.Progress('samples', total=count, initial=first * size) as bar:
+    bar.say('samples: compiling ...')
+    for batch, _ in enumerate(source.batches(first, size), first + 1):
+      bar.move_to(min(batch * size, count))
+
+
+class Scores:
+  """Takes images as they are drawn, and keeps what they score.
+
+  Attributes:
+    source: finding.Source, once it is opened.
+  """
+
+  def __init__(self, *, perceptual=None, keep=None):
+    """Args:
+
+    perceptual: perceptual.Perceptual, for LPIPS, or None.
+    keep: folder of what was scored so far; the user's cache by default.
+    """
+    home = downloads.folder().parent / 'evaluate'
+    self._keep = home if keep is None else pathlib.Path(keep)
+    self._perceptual = perceptual
+    self.source = self._folder = self._downsample = None
+    self._known = {}
+
+  def open(self, source):
+    """Reads what was scored of the same images before."""
+    self.source = source
+    (note,) = source.recipe['stages']
+    self._downsample = note['downsample']
+    convention = self._perceptual and self._perceptual.convention
+    text = json.dumps(['pairs', source.recipe, convention], sort_keys=True)
+    name = hashlib.sha256(text.encode()).hexdigest()[:32]
+    self._folder = self._keep / name
+    for path in sorted(self._folder.glob('process-*.jsonl')):
+      # What follows the last newline was torn by a kill.
+      for line in path.read_text().split('\n')[:-1]:
+        number, *scored = json.loads(line)
+        self._known[number] = scored
+
+  def leading(self):
+    """-> how many images, from the first on, some process has scored."""
+    known = set().union(*processes.gather_objects(sorted(self._known)))
+    numbers = range(self.source.count)
+    return next((n for n in numbers if n not in known), self.source.count)
+
+  def __call__(self, numbers, made, originals, low):
+    """Scores this process's part of a batch; see `finding.find`."""
+    lines = []
+    for n, x, original, small in zip(
+      map(int, numbers), made, originals, low, strict=True
+    ):
+      how = (small, self._downsample, self._perceptual)
+      scored = [
+        pairs.scores_of(x, original, *how),
+        pairs.bicubic_of(original, *how),
+      ]
+      self._known[n] = scored
+      lines.append(json.dumps([n, *scored]) + '\n')
+    self._append(''.join(lines))
+
+  def _append(self, text):
+    import jax
+
+    self._folder.mkdir(parents=True, exist_ok=True)
+    path = self._folder / f'process-{jax.process_index()}.jsonl'
+    with open(path, 'ab+') as file:
+      file.seek(0)
+      file.truncate(file.read().rfind(b'\n') + 1)
+      file.write(text.encode())
+
+  def row(self):
+    """-> the row of all pairs, the same in every process.
+
+    What was kept is removed: the numbers are there.
+    """
+    known = {}
+    for part in processes.gather_objects(self._known):
+      known |= {int(number): scored for number, scored in part.items()}
+    ordered = [known[number] for number in range(self.source.count)]
+    recipe = self.source.recipe
+    side = recipe['stages'][0]['lowres_size']
+    row = pairs.row_of(
+      [mine for mine, _ in ordered],
+      [bicubic for _, bicubic in ordered],
+      {'samples': recipe['image_size'], 'lowres': [side] * 2},
+      self._downsample,
+      self._perceptual,
+    )
+    if processes.is_first():
+      shutil.rmtree(self._folder, ignore_errors=True)
+    return row
