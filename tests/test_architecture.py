@@ -44,7 +44,9 @@ FLOORS = {
   'build': 6,
   'describe': 6,
   'sampling': 6,
-  'judging': 8,
+  'gathering': 6,
+  'finding': 8,
+  'judging': 9,
   'upscaling': 6,
   'program': 7,
   'gauges': 7,
@@ -52,10 +54,10 @@ FLOORS = {
   'planning': 8,
   'training': 8,
   'summary': 8,
-  'sweeping': 9,
-  'commands': 10,
-  'cli': 11,
-  '__main__': 12,
+  'sweeping': 10,
+  'commands': 11,
+  'cli': 12,
+  '__main__': 13,
 }
 # Absences that carry meaning, beyond the floors.
 NEVER = {

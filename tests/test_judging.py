@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from shared import assert_matches, oracle, rule_weights
 
-from cdm import judging, sweeping
+from cdm import gathering, judging, sweeping
 from cdm.commands import evaluate as command
 from cdm.evaluate import card, statistics
 from cdm.evaluate import gathered as gather
@@ -63,8 +63,8 @@ def pictures(seed, count=COUNT):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
   """-> folder with two sets, each as PNGs and as an archive, and weights."""
-  monkeypatch.setattr(judging, 'Extractor', Projection)
-  monkeypatch.setattr(judging.inception_weights, 'read', lambda path: None)
+  monkeypatch.setattr(gathering, 'Extractor', Projection)
+  monkeypatch.setattr(gathering.inception_weights, 'read', lambda path: None)
   monkeypatch.setattr(Projection, 'calls', 0)
   monkeypatch.setattr(Projection, 'fail_at', None)
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
@@ -125,7 +125,7 @@ def test_the_size_of_batches_changes_nothing(place):
 
 def test_a_killed_evaluation_continues_and_gives_the_same(place, monkeypatch):
   whole = judge(place, metrics=('fid', 'kid'), kid_size=20, batch_size=7)
-  monkeypatch.setattr(judging, 'SAVE_SECONDS', 0.0)
+  monkeypatch.setattr(gathering, 'SAVE_SECONDS', 0.0)
   Projection.calls, Projection.fail_at = 0, 4
   with pytest.raises(KeyboardInterrupt):
     judge(place, metrics=('fid', 'kid'), kid_size=20, batch_size=7)
@@ -141,7 +141,7 @@ def test_a_killed_evaluation_continues_and_gives_the_same(place, monkeypatch):
 def test_a_set_that_is_done_is_not_gathered_again_after_a_kill(
   place, monkeypatch
 ):
-  monkeypatch.setattr(judging, 'SAVE_SECONDS', 0.0)
+  monkeypatch.setattr(gathering, 'SAVE_SECONDS', 0.0)
   Projection.fail_at = 7  # of the samples' five batches all are done
   with pytest.raises(KeyboardInterrupt):
     judge(place, metrics=('fid',), batch_size=7)
@@ -152,7 +152,7 @@ def test_a_set_that_is_done_is_not_gathered_again_after_a_kill(
 
 
 def test_pictures_drawn_anew_are_not_gone_on_with(place, monkeypatch):
-  monkeypatch.setattr(judging, 'SAVE_SECONDS', 0.0)
+  monkeypatch.setattr(gathering, 'SAVE_SECONDS', 0.0)
   Projection.fail_at = 4
   with pytest.raises(KeyboardInterrupt):
     judge(place, metrics=('is',), reference=None, batch_size=7)
@@ -421,7 +421,7 @@ def test_eight_devices_give_inceptions_features(tmp_path):
   published.write_pytorch(
     tmp_path / 'w.pth', rule_weights(description['weights']), zipped=True
   )
-  params = judging.inception_weights.read(tmp_path / 'w.pth')
+  params = gathering.inception_weights.read(tmp_path / 'w.pth')
   extract = Extractor(params, devices=jax.devices(), batch_size=8)
   both = np.stack([arrays[f'img/32_{k}'] for k in ('smooth', 'noisy')])
   found = extract(np.concatenate([both] * 5))  # more than a batch

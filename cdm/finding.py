@@ -1,0 +1,254 @@
+"""Finds the images that a set is named by.
+
+WHAT names a set:
+
+  FOLDER, FILE.npz     pictures; or statistics, as a reference
+  CONFIG.py:train      the data of a config, through its own preprocessing
+  CONFIG.py:eval
+  CONFIG.py@WORKDIR    a trained cascade (or base), sampled as it is judged
+  WORKDIR@eval         a trained super-resolution stage on true low-res images,
+  WORKDIR@train        its own data's, made small as in training
+"""
+
+import itertools
+import json
+import pathlib
+import re
+from collections.abc import Callable
+from concurrent import futures
+from typing import NamedTuple
+
+import numpy as np
+
+from cdm import (
+  build,
+  cascade,
+  config,
+  processes,
+  restore,
+  sampling,
+  sharding,
+  upscaling,
+)
+from cdm.evaluate import sets
+
+READERS = 8  # threads that decode
+
+
+class Source(NamedTuple):
+  """A set of images that can be gone through in batches, again and again.
+
+  Attributes:
+    count: images.
+    batches: (first batch, size) -> iterable of (numbers, uint8 [n, H, W, 3]),
+      this process's part of each batch from the first on.
+    recipe: JSON-able dict of all that the images depend on.
+    paper: {name: number} that the config states for it.
+    stamp: JSON-able; another one, and what was gathered before is not gone on
+      with.
+  """
+
+  count: int
+  batches: Callable
+  recipe: dict
+  paper: dict
+  stamp: object = None
+
+
+def find(what, *, num, seed, overrides):
+  """WHAT -> Source.
+
+  Raises:
+    ValueError: there is no such set.
+  """
+  data = re.fullmatch(r'(.+\.py):(train|eval)', str(what))
+  if data:
+    return of_data(*data.groups(), num)
+  upscaled = re.fullmatch(r'(.+)@(train|eval)', str(what))
+  if upscaled and not upscaled[1].endswith('.py'):
+    return of_stage(*upscaled.groups(), num, seed, overrides)
+  drawn = re.fullmatch(r'(.+\.py)@(.+)', str(what))
+  if drawn:
+    return of_cascade(*drawn.groups(), num, seed, overrides)
+  return of_pictures(what, num)
+
+
+def of_pictures(what, num):
+  """A folder or an .npz of pictures."""
+  pictures = sets.load_images(what)
+  count = taken(what, pictures.count, num)
+  first = pictures.read(0)
+  recipe = {'data': str(pathlib.Path(what).resolve()), 'count': count}
+  recipe |= {'image_size': list(first.shape[:2])} | described(what)
+
+  def read(number):
+    image = pictures.read(number)
+    if image.shape != first.shape:
+      raise ValueError(
+        f'{sets.called(pictures, number)} has {sets.size_of(image)} pixels but '
+        f'{sets.called(pictures, 0)} has {sets.size_of(first)}; evaluate '
+        'pictures of one size.'
+      )
+    return image
+
+  # Pictures that were drawn anew change their folder.
+  stamp = pathlib.Path(what).stat().st_mtime_ns
+  return Source(count, shared_out(read, count), recipe, {}, stamp)
+
+
+def described(what):
+  """-> {'sampling': recipe} that `cdm sample` left beside its pictures."""
+  path = pathlib.Path(what)
+  for folder in (path, path.parent):
+    file = folder / 'sampling.json'
+    if file.is_file():
+      return {'sampling': json.loads(file.read_text())}
+  return {}
+
+
+def of_data(path, section, num):
+  """The data of a config, through its own preprocessing."""
+  loaded = config.load(path, ())
+  build.require(loaded, 'pipeline', f'{section}_data')
+  if section == 'train':
+    loaded.eval_data = loaded.train_data
+  available = len(build.source(loaded.eval_data, f'{section}_data'))
+  count = taken(f'{path}:{section}', available, num)
+  read_all = build.held_out(loaded, count)
+  chosen = loaded.pipeline
+  recipe = {
+    'data': config.plain(loaded.eval_data),
+    'count': count,
+    'image_size': [chosen.image_size] * 2,
+    'crop': chosen.crop,
+    'filter': chosen.filter,
+    'min_side': chosen.min_side,
+  }
+  return Source(
+    count, shared_out(lambda n: read_all([n])[0][0], count), recipe, {}
+  )
+
+
+def of_cascade(path, workdir, num, seed, overrides):
+  """A trained cascade, sampled as it is judged; nothing is written."""
+  if num is None:
+    raise ValueError(
+      f'{path}@{workdir} is sampled as it is judged: give --num, the number of '
+      'images (the papers: 50000).'
+    )
+  loaded = config.load(path, overrides)
+  seed = loaded.seed if seed is None else seed
+  stages, notes = restore.restored_cascade(
+    loaded, pathlib.Path(workdir), overrides
+  )
+  classes = [s.num_classes for s in stages if s.num_classes is not None]
+  cycle = list(range(classes[0])) if classes else None
+  labels = sampling.label_cycle(cycle, num)
+  recipe = {
+    'drawn': loaded.name,
+    'seed': seed,
+    'labels': 'all in turn' if classes else None,
+    'count': num,
+    'image_size': [stages[-1].image_size] * 2,
+    'stages': notes,
+    'weights': 'EMA',
+    'rounding': 'round(127.5 x + 127.5), clipped, between stages too',
+  }
+
+  def batches(first, size):
+    draw = cascade.sampler(stages)
+    size = sharding.padded(min(size, num), stages[0].mesh)
+    for start in range(first * size, num, size):
+      numbers = np.arange(start, min(start + size, num))
+      filled = np.resize(numbers, size)
+      given = None if labels is None else labels[filled]
+      drawn = draw(seed, filled, given)[-1]
+      rows = [
+        (row, image)
+        for row, image in sharding.local_images(drawn)
+        if row < len(numbers)
+      ]
+      mine = numbers[[row for row, _ in rows]] if rows else numbers[:0]
+      yield mine, np.stack([image for _, image in rows]) if rows else None
+
+  paper = config.plain(loaded.get('paper', {}))
+  return Source(num, batches, recipe, paper)
+
+
+def of_stage(workdir, section, num, seed, overrides):
+  """A super-resolution stage on true low-res images; nothing is written."""
+  seed = 0 if seed is None else seed
+  level = [float(text) for key, text in overrides if key == 'level']
+  rest = [pair for pair in overrides if pair[0] != 'level']
+  stage, saved, step = restore.restored_upscaler(
+    pathlib.Path(workdir), level=level[-1] if level else 0.0, overrides=rest
+  )
+  if section == 'train':
+    saved.eval_data = saved.train_data
+  available = len(build.source(saved.eval_data, f'{section}_data'))
+  count = taken(f'{workdir}@{section}', available, num)
+  read = build.held_out(saved, count)
+  note = {
+    'name': saved.name,
+    'checkpoint': step,
+    'level': stage.level,
+    'sampler': config.plain(saved.sampler),
+  }
+  recipe = {
+    'drawn': saved.name,
+    'low_res': 'true',
+    'data': config.plain(saved.eval_data),
+    'seed': seed,
+    'count': count,
+    'image_size': [stage.image_size] * 2,
+    'stages': [note],
+    'weights': 'EMA',
+  }
+
+  def batches(first, size):
+    size = min(size, count)
+    run = upscaling.Upscaler(stage, seed=seed, batch_size=size)
+    for start in range(first * size, count, size):
+      numbers = np.arange(start, min(start + size, count))
+      originals, labels = read(numbers)
+      given = labels if stage.num_classes is not None else None
+      made = run(run.shrink(originals), numbers, given)
+      mine = list(processes.share(len(numbers)))
+      yield numbers[mine], made[mine] if mine else None
+
+  return Source(count, batches, recipe, config.plain(saved.get('paper', {})))
+
+
+def taken(what, available, num):
+  """-> how many images of a set are looked at."""
+  if num is not None and not 1 <= num <= available:
+    raise ValueError(f'--num={num}: {what} holds {available:,} images.')
+  return available if num is None else num
+
+
+def shared_out(read, count):
+  """-> `Source.batches` of images that can be read one by one."""
+
+  def batches(first, size):
+    parts, index = processes.count(), None
+    import jax
+
+    index = jax.process_index()
+    plan = [
+      range(start + index, min(start + size * parts, count), parts)
+      for start in range(0, count, size * parts)
+    ][first:]
+    with futures.ThreadPoolExecutor(READERS) as pool:
+      # One batch ahead of the network.
+      ahead = [
+        list(map(pool.submit, itertools.repeat(read), n)) for n in plan[:1]
+      ]
+      for i, numbers in enumerate(plan):
+        if i + 1 < len(plan):
+          ahead.append(
+            list(map(pool.submit, itertools.repeat(read), plan[i + 1]))
+          )
+        images = [task.result() for task in ahead.pop(0)]
+        yield np.asarray(numbers), np.stack(images) if images else None
+
+  return batches
