@@ -121,6 +121,15 @@ def test_fid_of_singular_and_ill_conditioned_covariances_is_exact(given):
   assert abs(fid(*first, *first)) < 1e-10 * np.trace(first[1])
 
 
+def test_a_pivot_that_is_rounding_is_none():
+  """S_1 = v v^T, of which Cholesky's factor is found in some cases."""
+  for seed in range(50):
+    v, m = rng(seed).normal(size=3), np.zeros(3)
+    expected = v @ v + 6.0 - 2.0 * np.sqrt(v @ np.diag([1.0, 2.0, 3.0]) @ v)
+    found = fid(m, np.outer(v, v), m, np.diag([1.0, 2.0, 3.0]))
+    assert found == pytest.approx(expected, rel=1e-11)
+
+
 def test_fid_of_images_that_are_all_the_same_is_the_rest():
   m, s = np.ones(3), np.diag([1.0, 2.0, 3.0])
   nothing = np.zeros((3, 3))
