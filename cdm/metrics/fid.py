@@ -120,9 +120,9 @@ def fid(mean_1, covariance_1, mean_2, covariance_2):
 
 
 def check_covariance(covariance):
-  """Raises ValueError unless a matrix may be one, before work is begun.
+  """Raises ValueError unless a matrix may be one.
 
-  Whether it has negative eigenvalues is found where they are taken.
+  Whether it has negative eigenvalues takes longer, see `check_eigenvalues`.
 
   Args:
     covariance: [D, D].
@@ -138,6 +138,13 @@ def check_covariance(covariance):
       'sigma is not a covariance: it is not symmetric, or has a negative '
       'variance; make the statistics again.'
     )
+
+
+def check_eigenvalues(covariance):
+  """Raises ValueError of a symmetric matrix with negative eigenvalues."""
+  s = np.asarray(covariance, np.float64)
+  if _cholesky(s) is None:
+    _refuse_negative(np.linalg.eigvalsh(s))
 
 
 def trace_of_root(s_1, s_2):
