@@ -14,7 +14,14 @@ from ml_collections import ConfigDict
 
 from cdm import config, sharding
 from cdm.conditioning import Lowres
-from cdm.data import gather, photographs, pipeline, sources, synthetic
+from cdm.data import (
+  gather,
+  photographs,
+  pipeline,
+  sources,
+  synthetic,
+  transforms,
+)
 from cdm.diffusion import losses, samplers, schedules
 from cdm.models.unet import UNet
 from cdm.tasks import diffusion
@@ -336,6 +343,40 @@ def held_out(saved, count):
     )
 
   return read
+
+
+def judged(saved, count):
+  """Opens `count` evaluation images that are judged, spread over the data.
+
+  Args:
+    saved: config of the stage.
+    count: how many records are looked at.
+
+  Returns:
+    (read(number below count) -> (uint8 [H, W, 3], label), or None where the
+    record is below min_side; str that is another if the data are).
+
+  Raises:
+    ValueError: there is no such data, or less of it.
+  """
+  section = saved.pipeline
+  transforms.check_fit(
+    size=section.image_size, crop=section.crop, filter=section.filter
+  )
+  opened = source(saved.eval_data, 'eval_data')
+  indices = gather.spread(opened, count)
+
+  def read(number):
+    return gather.gather_one(
+      opened,
+      indices[number],
+      image_size=section.image_size,
+      crop=section.crop,
+      filter=section.filter,
+      min_side=section.min_side,
+    )
+
+  return read, opened.fingerprint
 
 
 def iterator(c, opened, *, seed, rows=None):

@@ -98,7 +98,9 @@ def _is_out_of_memory(error):
 
 
 def _is_loss(error):
-  return _of_jax(error) and any(sign in str(error) for sign in _LOSS)
+  # Of a small array that is sent around, JAX gives Gloo's words as ValueError.
+  sent = isinstance(error, ValueError) and 'Gloo ' in str(error)
+  return sent or (_of_jax(error) and any(sign in str(error) for sign in _LOSS))
 
 
 # In what JAX raises when a process that it talks to is gone.

@@ -23,13 +23,17 @@ import numpy as np
 from cdm import (
   build,
   cascade,
+  checksums,
   config,
+  downloads,
   processes,
   restore,
   sampling,
   sharding,
+  stored,
   upscaling,
 )
+from cdm.data import gather
 from cdm.evaluate import sets
 
 READERS = 8  # threads that decode
@@ -39,7 +43,7 @@ class Source(NamedTuple):
   """A set of images that can be gone through in batches, again and again.
 
   Attributes:
-    count: images.
+    count: images, those that are left out included.
     batches: (first batch, size) -> iterable of (numbers, uint8 [n, H, W, 3]),
       this process's part of each batch from the first on.
     recipe: JSON-able dict of all that the images depend on.
@@ -61,8 +65,9 @@ def find(what, *, num, seed, overrides, tap=None):
   Args:
     what: see above.
     num, seed, overrides: see `judging.compare`.
-    tap: (numbers, super-resolved, originals, low-res) -> None, called with
-      this process's part of a stage's images as they are drawn.
+    tap: (numbers of a batch that the data leave out, those of this process's
+      part of the rest, their super-resolved images, originals, low-res ones)
+      -> None, called with a stage's images as they are drawn.
 
   Raises:
     ValueError: there is no such set, or none that can be tapped.
@@ -88,23 +93,22 @@ def of_pictures(what, num):
   """A folder or an .npz of pictures."""
   pictures = sets.load_images(what)
   count = taken(what, pictures.count, num)
+  chosen = gather.spread(range(pictures.count), count)
   first = pictures.read(0)
   recipe = {'data': str(pathlib.Path(what).resolve()), 'count': count}
   recipe |= {'image_size': list(first.shape[:2])} | described(what)
 
   def read(number):
-    image = pictures.read(number)
+    image = pictures.read(chosen[number])
     if image.shape != first.shape:
       raise ValueError(
-        f'{sets.called(pictures, number)} has {sets.size_of(image)} pixels but '
-        f'{sets.called(pictures, 0)} has {sets.size_of(first)}; evaluate '
-        'pictures of one size.'
+        f'{sets.called(pictures, chosen[number])} has {sets.size_of(image)} '
+        f'pixels but {sets.called(pictures, 0)} has {sets.size_of(first)}; '
+        'evaluate pictures of one size.'
       )
     return image
 
-  # Pictures that were drawn anew change their folder.
-  stamp = pathlib.Path(what).stat().st_mtime_ns
-  return Source(count, shared_out(read, count), recipe, {}, stamp)
+  return Source(count, shared_out(read, count), recipe, {}, sets.stamp(what))
 
 
 def described(what):
@@ -125,7 +129,7 @@ def of_data(path, section, num):
     loaded.eval_data = loaded.train_data
   available = len(build.source(loaded.eval_data, f'{section}_data'))
   count = taken(f'{path}:{section}', available, num)
-  read_all = build.held_out(loaded, count)
+  read, stamp = build.judged(loaded, count)
   chosen = loaded.pipeline
   recipe = {
     'data': config.plain(loaded.eval_data),
@@ -135,9 +139,12 @@ def of_data(path, section, num):
     'filter': chosen.filter,
     'min_side': chosen.min_side,
   }
-  return Source(
-    count, shared_out(lambda n: read_all([n])[0][0], count), recipe, {}
-  )
+
+  def image(number):
+    found = read(number)
+    return None if found is None else found[0]
+
+  return Source(count, shared_out(image, count), recipe, {}, stamp)
 
 
 def of_cascade(path, workdir, num, seed, overrides):
@@ -183,7 +190,14 @@ def of_cascade(path, workdir, num, seed, overrides):
       yield mine, np.stack([image for _, image in rows]) if rows else None
 
   paper = config.plain(loaded.get('paper', {}))
-  return Source(num, batches, recipe, paper)
+  stamp = [
+    *map(list, overrides),
+    *(
+      checkpoint_stamp(pathlib.Path(workdir) / note['folder'], note)
+      for note in notes
+    ),
+  ]
+  return Source(num, batches, recipe, paper, stamp)
 
 
 def of_stage(workdir, section, num, seed, overrides, tap=None):
@@ -198,7 +212,7 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
     saved.eval_data = saved.train_data
   available = len(build.source(saved.eval_data, f'{section}_data'))
   count = taken(f'{workdir}@{section}', available, num)
-  read = build.held_out(saved, count)
+  read, stamp = build.judged(saved, count)
   note = {
     'name': saved.name,
     'checkpoint': step,
@@ -221,18 +235,43 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
   def batches(first, size):
     size = min(size, count)
     run = upscaling.Upscaler(stage, seed=seed, batch_size=size)
-    for start in range(first * size, count, size):
-      numbers = np.arange(start, min(start + size, count))
-      originals, labels = read(numbers)
-      given = labels if stage.num_classes is not None else None
-      low = run.shrink(originals)
-      made = run(low, numbers, given)
-      mine = list(processes.share(len(numbers)))
-      if tap is not None:
-        tap(numbers[mine], made[mine], originals[mine], low[mine])
-      yield numbers[mine], made[mine] if mine else None
+    with futures.ThreadPoolExecutor(READERS) as pool:
+      for start in range(first * size, count, size):
+        batch = np.arange(start, min(start + size, count))
+        numbers, found = present(batch, pool.map(read, batch))
+        left_out = np.setdiff1d(batch, numbers)
+        if not found:
+          if tap is not None:
+            tap(left_out, numbers, (), (), ())
+          yield numbers, None
+          continue
+        originals, labels = map(np.stack, zip(*found, strict=True))
+        given = labels if stage.num_classes is not None else None
+        low = run.shrink(originals)
+        made = run(low, numbers, given)
+        mine = list(processes.share(len(numbers)))
+        if tap is not None:
+          tap(left_out, numbers[mine], made[mine], originals[mine], low[mine])
+        yield numbers[mine], made[mine] if mine else None
 
-  return Source(count, batches, recipe, config.plain(saved.get('paper', {})))
+  paper = config.plain(saved.get('paper', {}))
+  stamp = [stamp, *map(list, overrides), checkpoint_stamp(workdir, note)]
+  return Source(count, batches, recipe, paper, stamp)
+
+
+def checkpoint_stamp(workdir, note):
+  """-> JSON-able; another one of another checkpoint, be it of the same step.
+
+  Args:
+    workdir: of the stage.
+    note: dict with its step as `checkpoint`.
+  """
+  step = str(note['checkpoint'])
+  folder = pathlib.Path(workdir).resolve() / stored.CHECKPOINTS / step
+  sums = folder / checksums.FILE
+  if sums.is_file():
+    return [str(folder), downloads.digest(sums)]
+  return [str(folder), folder.stat().st_mtime_ns]
 
 
 def taken(what, available, num):
@@ -243,7 +282,12 @@ def taken(what, available, num):
 
 
 def shared_out(read, count):
-  """-> `Source.batches` of images that can be read one by one."""
+  """-> `Source.batches` of images that can be read one by one.
+
+  Args:
+    read: number -> uint8 [H, W, 3], or None of what is left out.
+    count: how many.
+  """
 
   def batches(first, size):
     parts, index = processes.count(), None
@@ -264,7 +308,16 @@ def shared_out(read, count):
           ahead.append(
             list(map(pool.submit, itertools.repeat(read), plan[i + 1]))
           )
-        images = [task.result() for task in ahead.pop(0)]
-        yield np.asarray(numbers), np.stack(images) if images else None
+        found = (task.result() for task in ahead.pop(0))
+        numbers, images = present(np.asarray(numbers), found)
+        yield numbers, np.stack(images) if images else None
 
   return batches
+
+
+def present(numbers, found):
+  """-> (int [n], [...]): the numbers and what was found, but for None."""
+  both = [
+    pair for pair in zip(numbers, found, strict=True) if pair[1] is not None
+  ]
+  return np.array([n for n, _ in both], int), [value for _, value in both]

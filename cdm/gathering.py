@@ -5,13 +5,19 @@ import json
 import pathlib
 import time
 
+import numpy as np
+
 from cdm import downloads, processes, progress
 from cdm.evaluate import gathered as gather
 from cdm.evaluate import partial
 from cdm.evaluate.features import BATCH_SIZE, Extractor
 from cdm.models import inception_weights
+from cdm.models.inception import Features
 
 SAVE_SECONDS = 60.0
+MOST_AHEAD = 10_000  # batches
+BLOCK = 1024  # images that are added up at once
+WAITING = 'waiting.'
 NETWORK = 'inception-2015-12-05'
 RESIZE = 'tf1 bilinear to 299'
 
@@ -54,7 +60,12 @@ class Gatherer:
     self._extractor = Extractor(params, batch_size=batch_size)
     home = downloads.folder().parent / 'evaluate'
     self._keep = home if keep is None else pathlib.Path(keep)
-    self._parts = []
+    self._parts = {}
+
+  @property
+  def sizes(self):
+    """{metric: features that its Gaussian is of}."""
+    return self._extractor.sizes
 
   def __call__(self, source, metrics, label):
     """Gathers a set, continuing what a killed run left.
@@ -62,45 +73,164 @@ class Gatherer:
     Args:
       source: finding.Source.
       metrics: names, of `distribution.METRICS`.
-      label: of the progress.
+      label: of the progress, and of what is kept for a killed run.
 
     Returns:
       gathered.Gathered of the whole set, the same in every process.
+
+    Raises:
+      ValueError: features that are not finite; of what `source` gives.
+      OSError: what is there cannot be kept for a killed run.
     """
-    what = [source.recipe, source.stamp, self.recipe, sorted(metrics)]
-    what += [self._extractor.batch_size, processes.count()]
-    text = json.dumps(what, sort_keys=True)
-    name = hashlib.sha256(text.encode()).hexdigest()[:32]
-    parts = partial.Partial(self._keep / name)
-    self._parts.append(parts)
-    done, found = parts.newest()
-    size, saved = self._extractor.batch_size, time.monotonic()
-    begun, kept = saved, done
+    parts = partial.Partial(self._folder(source, metrics))
+    self._parts[label] = parts
+    done, kept = parts.newest()
+    blocks = Blocks(metrics, source.count, kept)
+    turns = Turns(done)
+    size = self._extractor.batch_size
     per_batch = size * (1 if source.recipe.get('drawn') else processes.count())
     with progress.Progress(
       label, total=source.count, initial=min(done * per_batch, source.count)
     ) as bar:
-      for numbers, images in source.batches(done, size):
-        if len(numbers):
-          features = self._extractor(images)
-          batch = gather.of(
-            features, numbers, metrics=metrics, count=source.count
-          )
-          found = gather.merge(found, batch)
+      for numbers, features in self._features(source, done):
+        blocks.add(numbers, features)
         done += 1
         bar.move_to(min(done * per_batch, source.count))
-        if time.monotonic() - saved > SAVE_SECONDS:
-          parts.write(done, found)
-          saved, kept = time.monotonic(), done
-    if kept < done and time.monotonic() - begun > SAVE_SECONDS:
-      parts.write(done, found)
-    gathered = processes.gather_arrays(gather.to_arrays(found))
+        if turns.due(done):
+          parts.write(done, blocks.to_arrays())
+    if turns.worth_keeping(done):
+      parts.write(done, blocks.to_arrays())
     whole = gather.EMPTY
-    for part in map(gather.from_arrays, gathered):
-      whole = gather.merge(whole, part)
+    for part in processes.each_arrays(gather.to_arrays(blocks.finished())):
+      whole = gather.merge(whole, gather.from_arrays(part))
     return whole
 
-  def forget(self):
-    """Removes what was kept for a killed run: its result is there."""
-    while self._parts:
-      self._parts.pop().remove()
+  def _folder(self, source, metrics):
+    """-> where the parts of a set lie: of nothing else."""
+    import jax
+
+    what = [source.recipe, source.stamp, self.recipe, sorted(metrics)]
+    # On them it depends which images are in which batch.
+    what += [self._extractor.batch_size, processes.count(), jax.device_count()]
+    text = json.dumps(what, sort_keys=True)
+    return self._keep / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+  def _features(self, source, done):
+    """Yields (numbers, Features or None) per batch.
+
+    One batch behind: the host reads and adds up while the network runs.
+    """
+    behind = None
+    for numbers, images in source.batches(done, self._extractor.batch_size):
+      started = self._extractor.start(images) if len(numbers) else None
+      if behind is not None:
+        yield self._finished(*behind)
+      behind = numbers, started
+    if behind is not None:
+      yield self._finished(*behind)
+
+  def _finished(self, numbers, started):
+    features = None if started is None else self._extractor.finish(started)
+    return numbers, features
+
+  def forget(self, label=None):
+    """Removes what was kept for a killed run: its result is there.
+
+    Args:
+      label: of the set; all by default.
+    """
+    for name in list(self._parts) if label is None else [label]:
+      if name in self._parts:
+        self._parts.pop(name).remove()
+
+
+class Blocks:
+  """Adds batches up, many at once: adding up moments costs as much for one.
+
+  Where a block ends depends on the batches alone, so that a run that was killed
+  gives the same to the last bit.
+  """
+
+  def __init__(self, metrics, count, kept):
+    """Begins, or goes on.
+
+    Args:
+      metrics: names, of `distribution.METRICS`.
+      count: images of the whole set.
+      kept: what `to_arrays` gave, or {}.
+    """
+    self._metrics, self._count = metrics, count
+    waiting = {k: v for k, v in kept.items() if k.startswith(WAITING)}
+    rest = {k: v for k, v in kept.items() if k not in waiting}
+    self._found = gather.from_arrays(rest) if rest else gather.EMPTY
+    self._waiting = []
+    if waiting:
+      values = [waiting[f'{WAITING}{name}'] for name in Features._fields]
+      self._waiting = [(waiting[f'{WAITING}numbers'], Features(*values))]
+
+  def add(self, numbers, features):
+    """Adds a batch; features may be None where it has no images."""
+    if features is None:
+      return
+    self._waiting.append((numbers, features))
+    if sum(len(n) for n, _ in self._waiting) >= BLOCK:
+      self.finished()
+
+  def finished(self):
+    """-> gathered.Gathered of all that was added."""
+    if self._waiting:
+      batch = gather.of(
+        *reversed(self._joined()), metrics=self._metrics, count=self._count
+      )
+      self._found = gather.merge(self._found, batch)
+      self._waiting = []
+    return self._found
+
+  def to_arrays(self):
+    """-> {name: array}, from which another goes on."""
+    made = gather.to_arrays(self._found)
+    if self._waiting:
+      numbers, features = self._joined()
+      made[f'{WAITING}numbers'] = numbers
+      for name, value in features._asdict().items():
+        made[f'{WAITING}{name}'] = value
+    return made
+
+  def _joined(self):
+    numbers, features = zip(*self._waiting, strict=True)
+    values = zip(*features, strict=True)
+    return np.concatenate(numbers), Features(*map(np.concatenate, values))
+
+
+class Turns:
+  """Says after which batches to keep what is there: the same everywhere.
+
+  Every process goes by its own clock, and only what all have kept is of use. So
+  the first one's clock decides, some batches ahead.
+  """
+
+  def __init__(self, done):
+    """done: batches that were kept."""
+    self._begun = self._since = time.monotonic()
+    self._kept, self._next = done, None
+
+  def due(self, done):
+    """Whether to keep what the first `done` batches gave."""
+    if self._next is not None and done < self._next:
+      return False
+    now = time.monotonic()
+    each = (now - self._since) / max(done - self._kept, 1)
+    first = self._next is None and each < SAVE_SECONDS
+    ahead = min(int(SAVE_SECONDS / max(each, 1e-9)), MOST_AHEAD)
+    self._next = done + int(processes.agree(max(1, ahead)))
+    if bool(processes.agree(first)):
+      return False
+    # Nobody is further ahead than this, or an older part might be gone.
+    processes.wait_for_all('what is kept')
+    self._since, self._kept = now, done
+    return True
+
+  def worth_keeping(self, done):
+    """Whether to keep the end, too: another set may come after it."""
+    took = time.monotonic() - self._begun
+    return processes.agree(took > SAVE_SECONDS) and done > self._kept

@@ -4,9 +4,10 @@ What may be named: see `finding`. What is gathered of it: see `gathering`.
 """
 
 import pathlib
+import sys
 
 from cdm import processes
-from cdm.evaluate import distribution, sets, statistics
+from cdm.evaluate import distribution, sets, statistics, writing
 from cdm.evaluate.features import BATCH_SIZE
 from cdm.finding import Source, find
 from cdm.gathering import Gatherer
@@ -23,6 +24,8 @@ __all__ = [
   'make_reference',
   'versions',
 ]
+
+SAMPLES, REFERENCE = 'samples', 'reference'
 
 
 def judge(
@@ -71,6 +74,8 @@ def compare(
   few=False,
   kid_size=1000,
   source=None,
+  agree=None,
+  again=False,
 ):
   """Judges one set by a reference, which may serve for several.
 
@@ -86,6 +91,10 @@ def compare(
     few: see `distribution.check`.
     kid_size: images of a subset of KID.
     source: the samples, where they are found already.
+    agree: called with the recipe of the samples and that of the reference,
+      before any work; may raise.
+    again: the reference serves once more, so what was gathered of it for a
+      killed run is kept; `gatherer.forget` removes it.
 
   Returns:
     JSON-able dict.
@@ -96,31 +105,33 @@ def compare(
   mine = source
   if mine is None:
     mine = find(samples, num=num, seed=seed, overrides=overrides)
-  distribution.check(
-    metrics,
-    samples=mine.count,
-    reference=reference.source.count if reference.source else None,
-    few=few,
-    kid_size=kid_size,
-  )
-  found = gatherer(mine, metrics, 'samples')
+  for part, count in reference.counts(metrics):
+    distribution.check(
+      part, samples=mine.count, reference=count, few=few, kid_size=kid_size
+    )
+  reference.check(gatherer.sizes)
+  recipe = mine.recipe | gatherer.recipe
+  theirs = reference.recipe(gatherer)
+  warnings = [] if theirs is None else statistics.differences(recipe, theirs)
+  if processes.is_first():
+    for warning in warnings:  # before the hours, and with the number again
+      print(f'cdm: NOT COMPARABLE: {warning}.', file=sys.stderr, flush=True)
+  if agree is not None:
+    agree(recipe, theirs)
+  found = gatherer(mine, metrics, SAMPLES)
   row = {'conventions': {}}
   for part, other in reference.parts(gatherer):
     given = distribution.compare(found, other, metrics=part, kid_size=kid_size)
     conventions = row['conventions'] | given['conventions']
     row |= given | {'conventions': conventions}
-  recipe = mine.recipe | gatherer.recipe
-  theirs = reference.recipe(gatherer)
-  gatherer.forget()  # the numbers are there
+  gatherer.forget(SAMPLES if again else None)  # the numbers are there
   return {
     'samples': str(samples),
     'reference': reference.name,
     'n': found.count,
     'n_reference': reference.count,
     **row,
-    'warnings': []
-    if theirs is None
-    else statistics.differences(recipe, theirs),
+    'warnings': warnings,
     'samples_recipe': recipe,
     'reference_recipe': theirs,
     'paper': mine.paper,
@@ -138,7 +149,8 @@ class Reference:
     name: WHAT, or None.
     stored: statistics.Statistics, or None.
     source: Source of the images, or None where none are needed.
-    count: images it was made of; None where that is not known.
+    count: images it was made of; None where that is not known. Of both, of
+      the statistics.
   """
 
   def __init__(self, what, metrics, *, seed=None):
@@ -173,13 +185,28 @@ class Reference:
     if self._of_images:
       self.source = find(what, num=None, seed=seed, overrides=())
     self.count = self.source.count if self.source else None
-    if self.stored and self.stored.count is not None:
+    if self._of_stored:
       self.count = self.stored.count
+
+  def counts(self, metrics):
+    """-> [(names of `metrics`, images they are taken of or None), ...]."""
+    alone = [m for m in metrics if m == 'is']
+    stored = self.stored.count if self.stored else None
+    found = self.source.count if self.source else None
+    every = (alone, None), (self._of_stored, stored), (self._of_images, found)
+    return [(names, count) for names, count in every if names]
+
+  def check(self, sizes):
+    """Raises ValueError unless statistics are of features of these sizes."""
+    if self._of_stored:
+      statistics.check_sizes(self.name, self.stored, self._of_stored, sizes)
 
   def parts(self, gatherer):
     """-> [(metrics, what they are compared with), ...]."""
     if self.source and self._gathered is None:
-      self._gathered = gatherer(self.source, self._of_images, 'reference')
+      self._gathered = gatherer(self.source, self._of_images, REFERENCE)
+      if not self._of_stored:
+        self.count = self._gathered.count  # without what was left out
     every = (
       (self._alone, None),
       (self._of_stored, self.stored),
@@ -189,7 +216,7 @@ class Reference:
 
   def recipe(self, gatherer):
     """-> dict of all that it depends on, {} if unknown, None without one."""
-    if self.stored:
+    if self._of_stored:
       return self.stored.recipe
     return self.source.recipe | gatherer.recipe if self.source else None
 
@@ -219,11 +246,13 @@ def make_reference(
   Raises:
     ValueError, OSError: see `judge`.
   """
+  if processes.is_first():
+    writing.check(out)
   source = find(what, num=num, seed=seed, overrides=())
   if source.count < 2:
     raise ValueError(f'{what} holds {source.count} image; two are needed.')
   gatherer = Gatherer(weights, batch_size=batch_size, keep=keep)
-  found = gatherer(source, ('fid', 'sfid'), 'reference')
+  found = gatherer(source, ('fid', 'sfid'), REFERENCE)
   made = statistics.of(found, source.recipe | gatherer.recipe)
   if processes.is_first():
     statistics.write(out, made)

@@ -71,7 +71,8 @@ class Scores:
     (note,) = source.recipe['stages']
     self._downsample = note['downsample']
     convention = self._perceptual and self._perceptual.convention
-    text = json.dumps(['pairs', source.recipe, convention], sort_keys=True)
+    what = ['pairs', source.recipe, source.stamp, convention]
+    text = json.dumps(what, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
     self._folder = self._keep / name
     for path in sorted(self._folder.glob('process-*.jsonl')):
@@ -86,19 +87,17 @@ class Scores:
     numbers = range(self.source.count)
     return next((n for n in numbers if n not in known), self.source.count)
 
-  def __call__(self, numbers, made, originals, low):
+  def __call__(self, left_out, numbers, made, originals, low):
     """Scores this process's part of a batch; see `finding.find`."""
-    lines = []
-    for n, x, original, small in zip(
-      map(int, numbers), made, originals, low, strict=True
-    ):
-      how = (small, self._downsample, self._perceptual)
-      scored = [
-        pairs.scores_of(x, original, *how),
-        pairs.bicubic_of(original, *how),
+    found = {int(n): [] for n in left_out}
+    for row, n in enumerate(map(int, numbers)):
+      how = (low[row], self._downsample, self._perceptual)
+      found[n] = [
+        pairs.scores_of(made[row], originals[row], *how),
+        pairs.bicubic_of(originals[row], *how),
       ]
-      self._known[n] = scored
-      lines.append(json.dumps([n, *scored]) + '\n')
+    self._known |= found
+    lines = [json.dumps([n, *scored]) + '\n' for n, scored in found.items()]
     self._append(''.join(lines))
 
   def _append(self, text):
@@ -120,6 +119,7 @@ class Scores:
     for part in processes.gather_objects(self._known):
       known |= {int(number): scored for number, scored in part.items()}
     ordered = [known[number] for number in range(self.source.count)]
+    ordered = [scored for scored in ordered if scored]
     recipe = self.source.recipe
     side = recipe['stages'][0]['lowres_size']
     row = pairs.row_of(

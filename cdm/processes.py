@@ -237,25 +237,33 @@ def gather_objects(value):
   return [json.loads(text) for text in gather_bytes(json.dumps(value).encode())]
 
 
-def gather_arrays(arrays):
-  """-> [what each process gave], the same list in all of them.
+def each_arrays(arrays):
+  """Yields what each process gave, one after the other, in all of them.
+
+  So that memory does not grow with the number of processes.
 
   Args:
     arrays: {name: NumPy array}; float64 stays float64.
   """
   if count() == 1:
-    return [arrays]
+    yield arrays
+    return
   import io
 
+  import jax
   import numpy as np
+  from jax.experimental import multihost_utils
 
   file = io.BytesIO()
   np.savez(file, **arrays)
-  found = []
-  for text in gather_bytes(file.getvalue()):
-    with np.load(io.BytesIO(text)) as archive:
-      found.append({name: archive[name] for name in archive.files})
-  return found
+  mine = np.frombuffer(file.getbuffer(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(mine.size))
+  for index, size in enumerate(sizes):
+    is_source = index == jax.process_index()
+    given = mine if is_source else np.zeros(int(size), np.uint8)
+    text = multihost_utils.broadcast_one_to_all(given, is_source=is_source)
+    with np.load(io.BytesIO(np.asarray(text).tobytes())) as archive:
+      yield {name: archive[name] for name in archive.files}
 
 
 def gather_bytes(text):

@@ -11,6 +11,7 @@ import json
 import pathlib
 
 from cdm import judging, processes
+from cdm.evaluate import writing
 
 # Metric -> whether more is better.
 BEST = {
@@ -93,8 +94,11 @@ def sweep(
     'num': given.get('num'),
     'seed': given.get('seed'),
     'overrides': [list(pair) for pair in overrides],
+    'kid_size': given.get('kid_size'),
   }
-  known = read(out / 'rows.jsonl', what)
+  if processes.is_first():
+    writing.check_folder(out)
+  known = agreed(out / 'rows.jsonl', what)
   against = gatherer = None
   rows = []
   for setting in every:
@@ -112,16 +116,61 @@ def sweep(
         gatherer,
         metrics=metrics,
         overrides=(*overrides, *setting),
+        agree=lambda mine, theirs: check_same(out, known, mine, theirs),
+        again=True,
         **given,
       )
       row = {'setting': [list(pair) for pair in setting], 'sweep': what} | row
       if processes.is_first():
         append(out / 'rows.jsonl', row)
+      known[setting] = row
     rows.append(row)
   best = choose(rows, metrics[0])
   if processes.is_first():
-    (out / 'table.md').write_text(table(rows, metrics, best))
+    writing.write_text(out / 'table.md', table(rows, metrics, best))
+  if gatherer is not None:
+    gatherer.forget()
   return rows, best
+
+
+def agreed(path, what):
+  """`read` as process 0 sees it: all must draw the same settings."""
+  found = processes.gather_objects(
+    list(read(path, what).values()) if processes.is_first() else []
+  )[0]
+  return {tuple(map(tuple, row['setting'])): row for row in found}
+
+
+def check_same(out, known, mine, theirs):
+  """Refuses to put rows beside others that they do not compare with.
+
+  Args:
+    out: folder of the rows.
+    known: {setting: row}.
+    mine, theirs: recipes of the samples and of the reference.
+
+  Raises:
+    ValueError: training went on since, or the weights or the reference are
+      others.
+  """
+
+  def of(recipe, reference):
+    steps = [stage['checkpoint'] for stage in recipe.get('stages', ())]
+    return {
+      'checkpoint': steps,
+      'weights_sha256': recipe.get('weights_sha256'),
+      'reference': json.loads(json.dumps(reference)),
+    }
+
+  now = of(mine, theirs)
+  for row in known.values():
+    then = of(row['samples_recipe'], row['reference_recipe'])
+    for key in now:
+      if now[key] != then[key]:
+        raise ValueError(
+          f'{out} holds rows of another {key}: it was {then[key]}, now it is '
+          f'{now[key]}. Rows of both do not compare; give another --out.'
+        )
 
 
 def read(path, what):
@@ -136,21 +185,22 @@ def read(path, what):
   rows = [json.loads(line) for line in path.read_text().split('\n')[:-1]]
   for row in rows:
     for key, value in what.items():
-      if row['sweep'][key] != value:
+      if row['sweep'].get(key) != value:
         raise ValueError(
           f'{path} holds rows of another sweep: {key} was '
-          f'{row["sweep"][key]!r}, now it is {value!r}. Give another --out.'
+          f'{row["sweep"].get(key)!r}, now it is {value!r}. Give another --out.'
         )
   return {tuple(map(tuple, row['setting'])): row for row in rows}
 
 
 def append(path, row):
   """Adds a line after the last complete one."""
+  line = json.dumps(row, allow_nan=False) + '\n'
   path.parent.mkdir(parents=True, exist_ok=True)
   with open(path, 'ab+') as file:
     file.seek(0)
     file.truncate(file.read().rfind(b'\n') + 1)
-    file.write((json.dumps(row) + '\n').encode())
+    file.write(line.encode())
 
 
 def choose(rows, metric):

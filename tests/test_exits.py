@@ -74,6 +74,9 @@ def test_a_lost_process_is_no_fault_of_the_program():
     assert exits.of(JaxRuntimeError(text)) is exits.LOST
     assert exits.of(RuntimeError(text)) is exits.FAULT
   assert exits.of(JaxRuntimeError('INTERNAL: bug')) is exits.FAULT
+  # As JAX raises it where a small array is sent around.
+  text = 'UNKNOWN: Gloo all-reduce failed: Read error: Connection reset by peer'
+  assert exits.of(ValueError(text)) is exits.LOST
   apart = processes.Apart('The processes of this run did not find each other')
   assert exits.of(apart) is exits.LOST
 

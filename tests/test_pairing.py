@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_judging import Projection, place  # noqa: F401 (a fixture)
 
-from cdm import finding, pairing, upscaling
+from cdm import build, finding, pairing, upscaling
 from cdm.evaluate import card
 
 METRICS = ('psnr', 'psnr_y', 'ssim', 'consistency_1e-5')
@@ -91,11 +91,11 @@ def test_a_killed_evaluation_draws_what_is_missing(
   drawn.clear()
   score, calls = pairing.Scores.__call__, []
 
-  def killed(self, numbers, *rest):
-    calls.append(numbers)
+  def killed(self, *batch):
+    calls.append(batch)
     if len(calls) == 2:
       raise KeyboardInterrupt
-    score(self, numbers, *rest)
+    score(self, *batch)
 
   with monkeypatch.context() as patch:
     patch.setattr(pairing.Scores, '__call__', killed)
@@ -139,6 +139,25 @@ def test_scores_that_are_missing_where_features_are_not_are_made_up_for(
   assert scores.leading() == 0
   pairing.draw(source, scores, batch_size=2)
   assert scores.leading() == COUNT and scores.row()['n'] == COUNT
+
+
+def test_an_image_that_the_data_leave_out_has_no_score(
+  stage, drawn, tmp_path, monkeypatch
+):
+  judged = build.judged
+
+  def without_the_second(saved, count):
+    read, stamp = judged(saved, count)
+    return lambda n: None if n == 1 else read(n), stamp
+
+  monkeypatch.setattr(build, 'judged', without_the_second)
+  scores = pairing.Scores(keep=tmp_path)
+  given = dict(num=4, seed=0, overrides=())
+  source = pairing.find(f'{stage}@eval', scores, **given)
+  pairing.draw(source, scores, batch_size=2)
+  assert drawn == [[0], [2, 3]] and scores.leading() == 4
+  row = scores.row()
+  assert row['n'] == 3 and np.isfinite(row['psnr'])
 
 
 def test_lpips_of_what_is_drawn(stage, tmp_path):

@@ -49,12 +49,13 @@ training.Labelled.__next__ = fail
 """
 
 
-def begin(*commands, before=''):
+def begin(*commands, before='', both=''):
   """Starts commands in two processes. Returns both, as subprocess.Popen.
 
   Args:
     *commands: lists of words of `cdm`, one after the other.
     before: code that the second runs first.
+    both: code that each runs before that.
   """
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
@@ -73,7 +74,10 @@ def begin(*commands, before=''):
     subprocess.Popen(
       [sys.executable, '-c', RANK, words],
       env=environment
-      | {'CDM_PROCESS_ID': str(rank), 'BEFORE': before if rank else ''},
+      | {
+        'CDM_PROCESS_ID': str(rank),
+        'BEFORE': f'{both}\n{before if rank else ""}',
+      },
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
@@ -94,9 +98,9 @@ def end(running, *codes, timeout=300):
   return outputs
 
 
-def together(*commands):
+def together(*commands, both=''):
   """Runs commands in two processes. Returns the output of each."""
-  return end(begin(*commands), 0, 0)
+  return end(begin(*commands, both=both), 0, 0)
 
 
 def training(workdir, **overrides):

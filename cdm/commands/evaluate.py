@@ -102,6 +102,10 @@ def run(args):
   if args.make_reference:
     make_reference(args)
     return
+  if args.out and processes.is_first():
+    from cdm.evaluate import writing
+
+    writing.check(args.out)
   of_sets = [m for m in metrics if m in SETS]
   of_pairs = [m for m in metrics if m not in SETS]
   row = {}
@@ -112,17 +116,16 @@ def run(args):
       row |= judge(args, of_sets)
     if of_pairs:
       row = merged(row, pairs_of(args, of_pairs))
-  text = json.dumps(row)
-  print(text)
+  text = json.dumps(row, allow_nan=False)
+  print(text, flush=True)
   for warning in row.get('warnings', ()):
     tell(warning)
   if args.out and processes.is_first():
     from cdm.evaluate import card
 
     path = pathlib.Path(args.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + '\n')
-    path.with_suffix('.md').write_text(card.line(row) + '\n')
+    writing.write_text(path, text + '\n')
+    writing.write_text(path.with_suffix('.md'), card.line(row) + '\n')
 
 
 def check(args):
@@ -140,6 +143,11 @@ def check(args):
         raise ValueError(f'--{option} means nothing to --make_reference.')
     flags.check(args, ('fid', 'sfid'))
     return []
+  if args.out and args.out.endswith('.md'):
+    raise ValueError(
+      f'--out={args.out}: the row is JSON, and its line of Markdown '
+      'goes beside it; give FILE.json.'
+    )
   if not args.samples:
     raise ValueError('--samples=WHAT is missing: the images to judge.')
   metrics = args.metrics.split(',') if args.metrics else list(PAIRS)
@@ -246,7 +254,7 @@ def judge_drawn(args, of_sets, of_pairs):
     seed=args.seed,
     overrides=args.overrides,
   )
-  row = {'samples': args.samples, 'n': source.count}
+  row = {'samples': args.samples}
   if of_sets:
     row = judging.judge(
       args.samples,

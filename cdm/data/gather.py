@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cdm.data import pipeline
+from cdm.data import pipeline, transforms
 
 
 class Chosen:
@@ -65,3 +65,27 @@ def gather(source, indices, **fit):
   batch = next(batches)
   batches.close()
   return batch['image'], batch['label']
+
+
+def gather_one(source, record, *, image_size, crop, filter, min_side):
+  """-> (uint8 [S, S, 3], label) of one record; None where it is too small.
+
+  Nothing stands in for what is left out, as in training: an image that is
+  judged is judged once.
+
+  Args:
+    source: see `cdm.data.sources`.
+    record: its number.
+    image_size, crop, filter, min_side: of `pipeline.make_iterator`.
+
+  Raises:
+    transforms.BadImage: it cannot be read.
+  """
+  element = source[record]
+  if int(element['short_side']) < min_side:
+    return None
+  rng = np.random.default_rng((0, record))  # of random crops
+  image = transforms.fit(
+    element['image'], size=image_size, crop=crop, filter=filter, rng=rng
+  )
+  return image, int(element['label'])

@@ -7,6 +7,7 @@ METRICS = tuple(gather.NEEDS)
 # Of pooled features: below it a covariance is singular, and the FID of the
 # papers, over 50,000 images, is far off.
 FEWEST = 2048
+NEIGHBOUR = 3  # of precision and recall, as published
 SPLITS = 10  # of the Inception Score, in all of the papers
 
 
@@ -28,8 +29,7 @@ def check(metrics, *, samples, reference, few=False, kid_size=1000):
       raise ValueError(
         f'There is no metric {metric!r}; known are {", ".join(METRICS)}.'
       )
-  counts = [n for n in (samples, reference) if n is not None]
-  fewest = min(counts)
+  fewest = min(n for n in (samples, reference) if n is not None)
   gaussian = [m for m in ('fid', 'sfid') if m in metrics]
   if gaussian and fewest < FEWEST and not few:
     raise ValueError(
@@ -43,6 +43,18 @@ def check(metrics, *, samples, reference, few=False, kid_size=1000):
       f'The Inception Score is taken over {SPLITS} splits, and there are '
       f'{samples} images; give {SPLITS} or more.'
     )
+  if gaussian and fewest < 2:
+    raise ValueError(
+      f'{" and ".join(gaussian).upper()} needs two images or more of both, and '
+      f'there is {fewest}.'
+    )
+  if 'pr' in metrics and fewest <= NEIGHBOUR:
+    raise ValueError(
+      f'The balls of precision and recall reach to neighbour {NEIGHBOUR}, and '
+      f'there are {fewest} images; give {NEIGHBOUR + 1} or more.'
+    )
+  if 'kid' in metrics and kid_size < 2:
+    raise ValueError(f'--kid_size={kid_size}: a subset of KID has 2 or more.')
   if 'kid' in metrics and fewest < kid_size:
     raise ValueError(
       f'KID draws subsets of {kid_size:,} images, and there are {fewest:,}; '
@@ -64,7 +76,7 @@ def compare(samples, reference, *, metrics, kid_size=1000):
     {name: float}, and 'conventions'.
 
   Raises:
-    ValueError: the reference lacks what a metric needs.
+    ValueError: there are too few images for a metric.
   """
   row, told = {}, {}
   for metric in metrics:
@@ -72,7 +84,7 @@ def compare(samples, reference, *, metrics, kid_size=1000):
       mean, std = inception_score.score(samples.scores)
       row |= {'is': mean, 'is_std': std}
       told['is'] = inception_score.CONVENTION.format(
-        splits=len(samples.scores.images)
+        splits=len(samples.scores.images), seed=inception_score.SEED
       )
     elif metric in ('fid', 'sfid'):
       part = 'pool' if metric == 'fid' else 'spatial'
@@ -90,9 +102,9 @@ def compare(samples, reference, *, metrics, kid_size=1000):
           subsets=100, size=kid_size, seed=2020
         )
       else:
-        found = precision_recall.precision_recall(theirs, mine)
+        found = precision_recall.precision_recall(theirs, mine, k=NEIGHBOUR)
         row |= dict(zip(('precision', 'recall'), found, strict=True))
-        told['pr'] = precision_recall.CONVENTION.format(k=3)
+        told['pr'] = precision_recall.CONVENTION.format(k=NEIGHBOUR)
   return row | {'conventions': told}
 
 
@@ -103,10 +115,4 @@ def _gaussian(reference, part, metric):
     return found.mean, found.covariance
   if part == 'pool':
     return reference.mean, reference.covariance
-  if reference.mean_spatial is None:
-    raise ValueError(
-      f'The reference holds no spatial statistics (mu_s, sigma_s), which '
-      f'{metric} needs; give its images, or make it again with '
-      '--make_reference.'
-    )
   return reference.mean_spatial, reference.covariance_spatial

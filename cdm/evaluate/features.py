@@ -4,13 +4,25 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cdm.models.inception import Features, Inception
+from cdm.models.inception import (
+  NUM_FEATURES,
+  NUM_SPATIAL,
+  Features,
+  Inception,
+)
 
 BATCH_SIZE = 64
 
 
 class Extractor:
-  """uint8 images to `Features`, one compiled program per size of image."""
+  """uint8 images to `Features`, one compiled program per size of image.
+
+  Attributes:
+    batch_size: images at once.
+    sizes: {metric: features that its Gaussian is of}.
+  """
+
+  sizes = {'fid': NUM_FEATURES, 'sfid': 17 * 17 * NUM_SPATIAL}
 
   def __init__(self, params, *, devices=None, batch_size=BATCH_SIZE):
     """Places the weights.
@@ -33,23 +45,30 @@ class Extractor:
     )
 
   def __call__(self, images):
-    """Features of some images.
+    """uint8 [N, H, W, 3] -> Features of float32 NumPy arrays [N, ...]."""
+    return self.finish(self.start(images))
 
-    Args:
-      images: uint8 [N, H, W, 3].
+  def start(self, images):
+    """Begins with some images, uint8 [N, H, W, 3]; -> what `finish` takes.
 
-    Returns:
-      Features of float32 NumPy arrays [N, ...].
+    Returns at once, so that the host may do something else meanwhile.
     """
-    parts = [
-      self._features(images[start : start + self.batch_size])
+    return [
+      self._begun(images[start : start + self.batch_size])
       for start in range(0, len(images), self.batch_size)
+    ]
+
+  def finish(self, started):
+    """Waits for what `start` gave. -> Features of NumPy arrays [N, ...]."""
+    parts = [
+      [np.asarray(x)[:count] for x in jax.device_get(found)]
+      for count, found in started
     ]
     return Features(*map(np.concatenate, zip(*parts, strict=True)))
 
-  def _features(self, images):
-    # Filled up, so that one shape is compiled.
-    filled = np.resize(images, (self.batch_size, *images.shape[1:]))
+  def _begun(self, images):
+    filled = images
+    if len(images) < self.batch_size:  # so that one shape is compiled
+      filled = np.resize(images, (self.batch_size, *images.shape[1:]))
     batch = jax.device_put(filled, self._place)
-    found = jax.device_get(self._run(self._params, batch))
-    return Features(*(np.asarray(x)[: len(images)] for x in found))
+    return len(images), self._run(self._params, batch)

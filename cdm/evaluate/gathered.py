@@ -56,15 +56,27 @@ def of(found, numbers, *, metrics, count, splits=10):
 
   Returns:
     Gathered.
+
+  Raises:
+    ValueError: features that are not finite.
   """
   needs = {NEEDS[metric] for metric in metrics}
   whole = 'features' in needs
+  for values in (found.pool, found.spatial, found.logits):
+    if not np.isfinite(values).all():
+      raise ValueError(
+        f'The features of images {np.min(numbers)} to {np.max(numbers)} are '
+        'not finite: the weights of the network are damaged.'
+      )
   return Gathered(
     count=len(numbers),
     pool=fid.moments(found.pool) if 'pool' in needs else None,
     spatial=fid.moments(found.spatial) if 'spatial' in needs else None,
     scores=inception_score.sums(
-      found.logits, numbers, count=count, splits=splits
+      found.logits,
+      inception_score.ranks(count)[numbers],
+      count=count,
+      splits=splits,
     )
     if 'scores' in needs
     else None,

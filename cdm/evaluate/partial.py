@@ -2,18 +2,20 @@
 
 Every process writes parts of its own, named by the number of batches that they
 hold; the last two stay, because a kill may come when some processes have
-written the newest and others not.
+written the newest and others not. One that is damaged (the power went) is as
+none.
 """
 
-import os
+import contextlib
 import pathlib
 import re
-import shutil
+import zipfile
+import zlib
 
 import numpy as np
 
 from cdm import processes
-from cdm.evaluate import gathered as gather
+from cdm.evaluate import writing
 
 KEPT = 2
 
@@ -27,42 +29,53 @@ class Partial:
     self._index = None
 
   def newest(self):
-    """-> (batches done, what they gave) that all processes have."""
+    """-> (batches done, what was kept of them) that all processes have.
+
+    Of nothing: (0, {}).
+    """
     mine = sorted(self._parts())
     common = set.intersection(*map(set, processes.gather_objects(mine)))
     if not common:
-      return 0, gather.EMPTY
+      return 0, {}
     done = max(common)
     with np.load(self._path(done)) as archive:
-      return done, gather.from_arrays(archive)
+      return done, {name: archive[name] for name in archive.files}
 
-  def write(self, done, gathered):
-    """Keeps what the first `done` batches gave."""
+  def write(self, done, arrays):
+    """Keeps {name: array}, what the first `done` batches gave.
+
+    Raises:
+      OSError: it cannot be written; what was kept before stays.
+    """
     self._folder.mkdir(parents=True, exist_ok=True)
     path = self._path(done)
-    part = path.with_name(f'.{path.name}.partial')
-    with open(part, 'wb') as file:
-      np.savez(file, **gather.to_arrays(gathered))
-    os.replace(part, path)
-    for old in sorted(self._parts())[:-KEPT]:
+    with writing.whole(path) as part, open(part, 'wb') as file:
+      np.savez(file, **arrays)
+    for old in sorted(self._parts(whole=False))[:-KEPT]:
       self._path(old).unlink(missing_ok=True)
 
   def remove(self):
-    """Forgets it all: the result is there."""
+    """Forgets it all, on every machine: the result is there."""
     processes.wait_for_all('the end of gathering')
-    if processes.is_first():
-      shutil.rmtree(self._folder, ignore_errors=True)
+    for done in self._parts(whole=False):
+      self._path(done).unlink(missing_ok=True)
+    if self._folder.is_dir():
+      for torn in self._folder.glob(f'.process-{self._number()}-*.partial'):
+        torn.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # others' are there still
+      self._folder.rmdir()
 
   def _path(self, done):
     return self._folder / f'process-{self._number()}-batches-{done}.npz'
 
-  def _parts(self):
-    """-> numbers of batches of the parts that can be read to their end."""
+  def _parts(self, whole=True):
+    """-> numbers of batches of the parts, of those that are whole."""
     pattern = rf'process-{self._number()}-batches-(\d+)\.npz'
     if not self._folder.is_dir():
       return []
     found = (re.fullmatch(pattern, p.name) for p in self._folder.iterdir())
-    return [int(match[1]) for match in found if match]
+    every = [int(match[1]) for match in found if match]
+    return [n for n in every if not whole or _is_whole(self._path(n))]
 
   def _number(self):
     if self._index is None:
@@ -70,3 +83,12 @@ class Partial:
 
       self._index = jax.process_index()
     return self._index
+
+
+def _is_whole(path):
+  """Whether every byte of an archive is what was written."""
+  try:
+    with zipfile.ZipFile(path) as archive:
+      return archive.testzip() is None
+  except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
+    return False

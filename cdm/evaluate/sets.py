@@ -3,16 +3,17 @@
 They are decoded when they are read, so that a set takes no memory.
 """
 
+import hashlib
 import itertools
 import pathlib
 import zipfile
-import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from cdm.data import transforms
+from cdm.evaluate import archive
 
 SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
@@ -65,8 +66,23 @@ def load_images(path):
 
 def holds_images(path):
   """Whether an .npz has pictures in it, whatever else it has."""
-  with zipfile.ZipFile(path) as archive:
-    return 'arr_0.npy' in archive.namelist()
+  with zipfile.ZipFile(path) as held:
+    return f'{archive.IMAGES}.npy' in held.namelist()
+
+
+def stamp(path):
+  """-> JSON-able; another one when the pictures at a path have changed."""
+  path = pathlib.Path(path)
+  if not path.is_dir():
+    return _file_stamp(path, path.parent)
+  told = ''.join(_file_stamp(file, path) for file in _files(path))
+  return hashlib.sha256(told.encode(errors='surrogateescape')).hexdigest()
+
+
+def _file_stamp(file, folder):
+  state = file.stat()
+  name = file.relative_to(folder)
+  return f'{name}\0{state.st_size}\0{state.st_mtime_ns}\n'
 
 
 def stream(pictures, order=None, *, batch_size=16):
@@ -97,12 +113,17 @@ def stream(pictures, order=None, *, batch_size=16):
     yield np.stack(batch)
 
 
-def _folder(path):
-  files = sorted(
+def _files(path):
+  """-> the pictures in a folder and below it, by name."""
+  return sorted(
     file
     for file in path.rglob('*')
     if file.suffix.lower() in SUFFIXES and not file.name.startswith('.')
   )
+
+
+def _folder(path):
+  files = _files(path)
   if not files:
     raise ValueError(
       f'{path} holds no pictures ({", ".join(SUFFIXES)}); give the folder that '
@@ -121,31 +142,8 @@ def _folder(path):
 
 
 def _archive(path):
-  try:
-    with np.load(path, allow_pickle=False) as archive:
-      held = {name: archive[name] for name in archive.files if name == 'arr_0'}
-      names = archive.files
-  except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
-    raise ValueError(
-      f'{path} cannot be read as an .npz archive ({e}); it may be truncated, '
-      'so write it again.'
-    ) from e
-  if 'arr_0' not in held:
-    raise ValueError(
-      f'{path} has no arr_0 but {names}; the pictures are expected there, '
-      'uint8 [N, H, W, 3].'
-    )
-  array = held['arr_0']
-  if array.ndim == 4 and array.shape[3] == 1:
-    array = np.repeat(array, 3, axis=3)
-  if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
-    raise ValueError(
-      f'arr_0 of {path} is {array.dtype} {array.shape}; expected are uint8 '
-      'levels [N, H, W, 3]. Round floats with images.to_uint8 first.'
-    )
-  if not len(array):
-    raise ValueError(f'arr_0 of {path} holds no pictures.')
-  return Images(path, None, len(array), lambda i: array[i])
+  found = archive.opened(path)
+  return Images(path, None, found.count, found.read)
 
 
 def _decode(path):

@@ -6,13 +6,15 @@ depend (data, split, crop, filter, size, count, the network's checksum).
 """
 
 import json
-import os
 import pathlib
 import zipfile
 import zlib
 from typing import NamedTuple
 
 import numpy as np
+
+from cdm.evaluate import writing
+from cdm.metrics import fid
 
 # What must agree for two sets to be compared; the rest describes them.
 MUST_AGREE = ('image_size', 'resize_to_network', 'network', 'weights_sha256')
@@ -52,22 +54,24 @@ def of(gathered, recipe):
 
 
 def write(path, statistics):
-  """Writes the file; it appears only when it is whole."""
+  """Writes the file; it appears only when it is whole.
+
+  Raises:
+    OSError: it cannot be written.
+  """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   arrays = {'mu': statistics.mean, 'sigma': statistics.covariance}
   if statistics.mean_spatial is not None:
     arrays['mu_s'] = statistics.mean_spatial
     arrays['sigma_s'] = statistics.covariance_spatial
-  part = path.with_name(f'.{path.name}.part')
-  with open(part, 'wb') as file:
+  with writing.whole(path) as partial, open(partial, 'wb') as file:
     np.savez(
       file,
       **arrays,
       count=np.int64(statistics.count),
       recipe=np.array(json.dumps(statistics.recipe, sort_keys=True)),
     )
-  os.replace(part, path)
 
 
 def holds(path):
@@ -83,7 +87,7 @@ def read(path):
   """Reads the file, ours or [ADM]'s.
 
   Raises:
-    ValueError: it is damaged, or its arrays are of another network.
+    ValueError: it is damaged, or its arrays are no mean and no covariance.
   """
   try:
     with np.load(path, allow_pickle=False) as archive:
@@ -107,6 +111,13 @@ def read(path):
         f'{path} has {mean} of shape {shapes[0]} and {covariance} of '
         f'{shapes[1]}; expected are [D] and [D, D].'
       )
+    try:
+      if not np.isfinite(held[mean]).all():
+        raise ValueError('Statistics are not finite; make them again.')
+      fid.check_covariance(held[covariance])
+      fid.check_eigenvalues(held[covariance])
+    except (ValueError, TypeError) as error:
+      raise ValueError(f'{path}: {covariance}: {error}') from None
   return Statistics(
     mean=held['mu'].astype(np.float64),
     covariance=held['sigma'].astype(np.float64),
@@ -115,6 +126,34 @@ def read(path):
     count=int(held['count']) if 'count' in held else None,
     recipe=recipe,
   )
+
+
+def check_sizes(path, found, metrics, sizes):
+  """Refuses statistics that metrics cannot be taken with, before any work.
+
+  Args:
+    path: of them, for the complaint.
+    found: Statistics.
+    metrics: 'fid', 'sfid' or both.
+    sizes: {'fid': features that the network gives, 'sfid': the same}.
+
+  Raises:
+    ValueError: they are of another network or layer, or lack a part.
+  """
+  means = {'fid': found.mean, 'sfid': found.mean_spatial}
+  for metric in metrics:
+    mean, size = means[metric], sizes[metric]
+    if mean is None:
+      raise ValueError(
+        f'{path} holds no spatial statistics (mu_s, sigma_s), which {metric} '
+        'needs; give its images, or make it again with --make_reference.'
+      )
+    if mean.size != size:
+      raise ValueError(
+        f'{path} has statistics of {mean.size} features, and {metric} is of '
+        f'{size:,}: they were made by another network or layer. Make them '
+        'again with --make_reference.'
+      )
 
 
 def differences(mine, reference):

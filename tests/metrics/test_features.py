@@ -76,6 +76,67 @@ def test_fid_of_gaussians_on_their_axes_is_the_closed_form():
   assert found == pytest.approx(expected)
 
 
+def spanned(n, m, *, d=96, scales=1.0, dead=0):
+  """-> ((mean, covariance), (mean, covariance), FID from the features).
+
+  With X of covariance X^T X the trace of the root is the sum of the singular
+  values of X_1 X_2^T: nothing is squared, so no digits are lost.
+  """
+  draw = rng(n + m)
+  turn = np.linalg.qr(draw.normal(size=(d, d)))[0]
+  gaussians, spans = [], []
+  for count, gain in ((n, 1.0), (m, 1.2)):
+    x = np.maximum(draw.normal(size=(count, d)) + 0.3, 0) * scales @ turn * gain
+    x[:, :dead] = 0
+    mean = x.mean(axis=0)
+    x = (x - mean) / np.sqrt(count - 1)
+    gaussians.append((mean, x.T @ x))
+    spans.append(x)
+  a, b = spans
+  gap = gaussians[0][0] - gaussians[1][0]
+  value = gap @ gap + (a * a).sum() + (b * b).sum()
+  value -= 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum()
+  return *gaussians, value
+
+
+@pytest.mark.parametrize(
+  'given',
+  [
+    dict(n=300, m=400),
+    dict(n=40, m=50),  # both singular
+    dict(n=40, m=300),
+    dict(n=300, m=40),
+    dict(n=97, m=97),  # just regular
+    dict(n=96, m=96),  # just not
+    dict(n=300, m=300, dead=9),
+    dict(n=300, m=300, scales=np.logspace(-6, 1, 96)),
+    dict(n=2, m=2),
+  ],
+  ids=lambda given: '-'.join(given) + f'-{given["n"]}-{given["m"]}',
+)
+def test_fid_of_singular_and_ill_conditioned_covariances_is_exact(given):
+  first, second, expected = spanned(**given)
+  assert fid(*first, *second) == pytest.approx(expected, rel=1e-10)
+  assert fid(*second, *first) == pytest.approx(expected, rel=1e-10)
+  assert abs(fid(*first, *first)) < 1e-10 * np.trace(first[1])
+
+
+def test_a_pivot_that_is_rounding_is_none():
+  """S_1 = v v^T, of which Cholesky's factor is found in some cases."""
+  for seed in range(50):
+    v, m = rng(seed).normal(size=3), np.zeros(3)
+    expected = v @ v + 6.0 - 2.0 * np.sqrt(v @ np.diag([1.0, 2.0, 3.0]) @ v)
+    found = fid(m, np.outer(v, v), m, np.diag([1.0, 2.0, 3.0]))
+    assert found == pytest.approx(expected, rel=1e-11)
+
+
+def test_fid_of_images_that_are_all_the_same_is_the_rest():
+  m, s = np.ones(3), np.diag([1.0, 2.0, 3.0])
+  nothing = np.zeros((3, 3))
+  assert fid(m, nothing, m, s) == pytest.approx(6.0)
+  assert fid(m, nothing, 0 * m, nothing) == pytest.approx(3.0)
+
+
 def test_a_large_mean_costs_the_covariance_no_digits():
   x = rng(0).normal(size=(4000, 5))
   near, far = of(x), of(x + 1e6)
@@ -126,6 +187,36 @@ def test_precision_and_recall_count_what_lies_in_the_balls():
   assert found == (2 / 3, 1.0)
 
 
+def exactly(real, made, k):
+  """Precision and recall by float64 distances, one by one."""
+
+  def distances(x, y):
+    gap = x[:, None].astype(np.float64) - y[None]
+    return (gap * gap).sum(-1)
+
+  def radii(x):
+    return np.sort(distances(x, x), axis=1)[:, k]
+
+  between = distances(made, real)
+  inside = (between <= radii(real)).any(axis=1).mean()
+  return inside, (between <= radii(made)[:, None]).any(axis=0).mean()
+
+
+@pytest.mark.parametrize('gap', [1e-2, 1e-3, 1e-4])
+def test_decisions_are_those_of_float64_where_float32_has_no_digits(gap):
+  """Two far clusters, so that |a|^2 + |b|^2 - 2ab is rounding alone."""
+  draw = rng(3)
+  base = np.where(np.arange(240) % 2, 30.0, -30.0)[:, None]
+  real, made = (
+    (base + gap * draw.normal(size=(240, 16))).astype(np.float32)
+    for _ in range(2)
+  )
+  made[:5] = real[:5]
+  found = precision_recall(real, made, k=3, block=64)
+  assert found == exactly(real, made, 3)
+  assert 0 < found[0] < 1 or gap < 1e-3
+
+
 def test_an_interval_covers_the_mean_as_often_as_it_says():
   inside = 0
   for seed in range(200):
@@ -153,6 +244,22 @@ def test_an_interval_covers_the_mean_as_often_as_it_says():
     (
       lambda: fid(np.zeros(1), np.eye(1), np.zeros(1), np.eye(1) * np.inf),
       'not finite; make them again',
+    ),
+    (
+      lambda: fid(np.zeros(2), np.eye(2), np.zeros(2), np.diag([1.0, -0.1])),
+      'not symmetric, or has a negative variance',
+    ),
+    (
+      lambda: fid(np.zeros(2), [[1, 0.1], [0, 1]], np.zeros(2), np.eye(2)),
+      'not symmetric, or has a negative variance',
+    ),
+    (
+      lambda: fid(np.zeros(2), np.eye(2), np.zeros(2), [[1, 2], [2, 1]]),
+      'eigenvalues reach from -1 to 3, and none may be negative',
+    ),
+    (
+      lambda: fid(np.zeros(2), [[1, 2], [2, 1]], np.zeros(2), np.eye(2)),
+      'eigenvalues reach from -1 to 3',
     ),
     (lambda: inception_score(np.zeros((4, 9))), '4 images .* 10 splits'),
     (
