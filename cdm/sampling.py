@@ -5,12 +5,14 @@ exists is done and what does not is drawn. OUT/sampling.json holds the recipe;
 images of another recipe are never mixed in.
 """
 
+import json
 import pathlib
 
 import numpy as np
 
 from cdm import cascade, pictures, processes, progress, sessions, sharding
 from cdm import recipe as recipes
+from cdm.data import archives
 
 ROW = 4  # images per class on the overview
 
@@ -78,7 +80,7 @@ def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
 
 
 def assemble(out, stages, labels, num, class_names):
-  """Writes samples.npz and samples.png from the PNGs."""
+  """Writes samples.npz, the names of its classes, and samples.png."""
   size = stages[-1].image_size
   pictures.write_npz(
     out / 'samples.npz',
@@ -89,6 +91,9 @@ def assemble(out, stages, labels, num, class_names):
     shape=(num, size, size, 3),
     labels=labels,
   )
+  if labels is not None and class_names:
+    with pictures.completing(out / archives.NAMES) as partial:
+      partial.write_text(json.dumps(list(class_names)) + '\n')
   pictures.write_png(
     out / 'samples.png', overview(out, stages, labels, num, class_names)
   )

@@ -32,6 +32,7 @@ FLOORS = {
   'diffusion': 1,
   'models': 1,
   'conditioning': 3,
+  'augmentation': 3,
   'metrics': 3,
   'web': 3,
   'tasks': 4,
