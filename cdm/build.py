@@ -128,6 +128,20 @@ def is_classifier(c):
   return 'task' in c and c.task.kind == 'classifier'
 
 
+def require_classifier(c, command):
+  """Raises ValueError if a config is not of a classifier.
+
+  Args:
+    c: ConfigDict.
+    command: that needs one, e.g. 'cdm cas'.
+  """
+  if not is_classifier(c):
+    raise ValueError(
+      f'{c.name!r} draws images and is no classifier; {command} takes configs '
+      "with task.kind='classifier', such as configs/cas_imagenet128.py."
+    )
+
+
 def refuse_classifier(c, how):
   """Raises ValueError if a config is of a classifier.
 

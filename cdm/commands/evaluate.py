@@ -93,7 +93,6 @@ def arguments(parser):
 def run(args):
   """Prints the row."""
   import json
-  import pathlib
 
   metrics = check(args)
   processes.join(args.coordinator_address, args.num_processes, args.process_id)
@@ -114,10 +113,7 @@ def run(args):
   if args.out and processes.is_first():
     from cdm.evaluate import card
 
-    path = pathlib.Path(args.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + '\n')
-    path.with_suffix('.md').write_text(card.line(row) + '\n')
+    card.write(row, args.out)
 
 
 def check(args):

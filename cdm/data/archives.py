@@ -46,6 +46,7 @@ class Archive:
         f'labels, int [{len(self._images)}].'
       )
     own = self.own_names()
+    self.named = own is not None  # or its labels are numbers and no more
     if own is not None and class_names is not None:
       labels = _translated(labels, own, tuple(class_names), self.path)
     names = own if class_names is None else class_names
@@ -104,6 +105,11 @@ class Archive:
       'label': self.labels[i],
       'short_side': np.int32(min(image.shape[:2])),
     }
+
+
+def count(path):
+  """-> pictures of an .npz. Raises ValueError, OSError: it has none."""
+  return len(_array(path, 'arr_0'))
 
 
 def _translated(labels, own, names, path):

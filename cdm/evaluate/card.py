@@ -1,5 +1,9 @@
 """One result as a line of Markdown: what a table of a report needs."""
 
+import json
+import os
+import pathlib
+
 NAMES = {  # metric -> (title, format)
   'fid': ('FID', '.2f'),
   'sfid': ('sFID', '.2f'),
@@ -10,6 +14,10 @@ NAMES = {  # metric -> (title, format)
   'psnr': ('PSNR', '.2f'),
   'ssim': ('SSIM', '.3f'),
   'consistency_1e-5': ('consistency, 1e-5', '.2f'),
+  'cas_top1': ('CAS top-1 (%)', '.2f'),
+  'cas_top5': ('CAS top-5 (%)', '.2f'),
+  'top1_error': ('top-1 error', '.3f'),
+  'top5_error': ('top-5 error', '.3f'),
 }
 # Where a config's `paper` section keeps the number of a metric.
 PAPER = {
@@ -18,7 +26,25 @@ PAPER = {
   'psnr': ('psnr',),
   'ssim': ('ssim',),
   'consistency_1e-5': ('consistency_1e-5',),
+  'cas_top1': ('cas_top1',),
+  'cas_top5': ('cas_top5',),
+  'top1_error': ('top1_error',),
+  'top5_error': ('top5_error',),
 }
+
+
+def write(row, path):
+  """Writes the row as JSON, and its line beside it. -> pathlib.Path."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  for name, text in (
+    (path.with_suffix('.md'), line(row)),
+    (path, json.dumps(row)),
+  ):
+    partial = name.with_name(f'.{name.name}.partial')
+    partial.write_text(text + '\n')
+    os.replace(partial, name)
+  return path
 
 
 def line(row):
@@ -36,14 +62,13 @@ def line(row):
       for key in PAPER.get(name, ())
       if row.get('paper') and key in row['paper']
     ]
+    if name in row.get('intervals', {}):
+      low, high = row['intervals'][name]
+      text += f' (95%: {low:{form}} to {high:{form}})'
     if stated:
       text += f' (paper: {", ".join(stated)})'
     parts.append(f'**{text}**')
-  parts.append(f'{row["n"]:,} images: {row["samples"]}')
-  if row.get('reference'):
-    counted = row.get('n_reference')
-    of = f'{counted:,} images: ' if counted else ''
-    parts.append(f'against {of}{row["reference"]}')
+  parts += subjects(row)
   parts += made(row.get('samples_recipe') or {})
   weights = (row.get('samples_recipe') or {}).get('weights_sha256')
   if weights:
@@ -51,6 +76,19 @@ def line(row):
   if row.get('warnings'):
     parts.append('**not comparable: ' + '; '.join(row['warnings']) + '**')
   return '- ' + '; '.join(parts)
+
+
+def subjects(row):
+  """-> ['1,000 images: WHAT', 'against ...'], what was held against what."""
+  samples = f'{row["n"]:,} images: {row["samples"]}'
+  if 'trained_on' in row:
+    trained = f'trained on {row["trained_on"]:,} images: {row["samples"]}'
+    return [trained, f'tested on {row["n"]:,} images: {row["reference"]}']
+  if not row.get('reference'):
+    return [samples]
+  counted = row.get('n_reference')
+  of = f'{counted:,} images: ' if counted else ''
+  return [samples, f'against {of}{row["reference"]}']
 
 
 def made(recipe):
