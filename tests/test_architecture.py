@@ -57,6 +57,7 @@ FLOORS = {
   'sweeping': 9,
   'testing': 8,
   'cas': 9,
+  'accuracy': 9,
   'commands': 10,
   'cli': 11,
   '__main__': 12,

@@ -1,6 +1,7 @@
 """The classification accuracy score, through the front door and in small."""
 
 import json
+import types
 
 import house
 import jax
@@ -194,3 +195,23 @@ def test_the_card_names_the_number_of_the_paper():
     '**CAS top-5 (%) 81.00 (paper: cas_top5 81.79)**; '
     'trained on 1,000 images: A; tested on 50,000 images: B'
   )
+
+
+def test_every_batch_of_the_statistics_has_crops_of_its_own():
+  """Of a network that says what it draws: the variance is that of the draws."""
+  loaded = cas.config.load(CONFIG)
+
+  def moments(params, batch, *, key):
+    draw = jax.random.normal(key)
+    return {'mean': draw, 'square': draw**2}
+
+  built = types.SimpleNamespace(
+    tester=types.SimpleNamespace(moments=moments),
+    objective=types.SimpleNamespace(statistics_batches=16),
+  )
+  with house.on(1):
+    mesh = cas.build.mesh(loaded.mesh)
+  found = testing.gather_statistics(
+    loaded, built, {}, mesh, cas.build.source(loaded.train_data)
+  )
+  assert 0.2 < found['var'] < 3.0

@@ -28,8 +28,8 @@ PAPER = {
   'consistency_1e-5': ('consistency_1e-5',),
   'cas_top1': ('cas_top1',),
   'cas_top5': ('cas_top5',),
-  'top1_error': ('top1_error',),
-  'top5_error': ('top5_error',),
+  'top1_error': ('resnet50_error_top1',),
+  'top5_error': ('resnet50_error_top5',),
 }
 
 
@@ -68,6 +68,13 @@ def line(row):
     if stated:
       text += f' (paper: {", ".join(stated)})'
     parts.append(f'**{text}**')
+  for kind in ('baseline', 'bicubic'):
+    errors = row.get(kind, {})
+    if 'top1_error' in errors:
+      pair = f'{errors["top1_error"]:.3f} / {errors["top5_error"]:.3f}'
+      parts.append(f'{kind} {pair}')
+  if row.get('which', 'all') != 'all':
+    parts.append(row['which'])
   parts += subjects(row)
   parts += made(row.get('samples_recipe') or {})
   weights = (row.get('samples_recipe') or {}).get('weights_sha256')
