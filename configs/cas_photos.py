@@ -2,14 +2,14 @@
 
   cdm cas --config=configs/cas_photos.py --workdir=DIR
   cdm cas --config=configs/cas_photos.py --workdir=DIR \\
-    --samples=configs/photos_cascade32.py@RUNS --num=6144
+    --samples=configs/photos_cascade32.py@RUNS --num=3072
 
 The first trains on the photographs' training crops, the second on samples of
 the demo's cascade; both test on the held-out crops. Chance is 8.3%.
 Hardware: 2 CPU cores, a minute or two, and the drawing.
 Parameters: 130,076.
 Paper: none; every number is ours.
-Ours: not yet run.
+Ours: 92.71% of real crops (49,152), 85.03% of 3,072 samples.
 """
 
 from ml_collections import ConfigDict

@@ -314,7 +314,7 @@ def test_a_config_quotes_the_numbers_that_the_paper_prints(name):
 def test_the_document_of_reproduction_lists_every_experiment():
   text = (ROOT / 'docs' / 'reproduction.md').read_text()
   for name in PATHS:
-    if name.startswith(('cdm_', 'sr3_')):
+    if name.startswith(('cdm_', 'sr3_', 'cas_imagenet')):
       assert f'configs/{name}.py' in text or f'`{name}`' in text, name
     if name.startswith(('cdm_', 'sr3_')) and name in STAGES:
       parameters = describe.count(params_of(name))
