@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from cdm import config, sharding
 from cdm.conditioning import Lowres
 from cdm.data import (
+  archives,
   gather,
   photographs,
   pipeline,
@@ -23,8 +24,9 @@ from cdm.data import (
   transforms,
 )
 from cdm.diffusion import losses, samplers, schedules
+from cdm.models import resnet
 from cdm.models.unet import UNet
-from cdm.tasks import diffusion
+from cdm.tasks import classifier, diffusion
 from cdm.tasks.base import Task
 from cdm.train import optimizer, rollback
 
@@ -32,6 +34,7 @@ SOURCES = {
   'tfds': sources.Tfds,
   'folder': sources.Folder,
   'array_records': sources.ArrayRecords,
+  'archive': archives.Archive,
   'photographs': photographs.Photographs,
   'synthetic': synthetic.Synthetic,
 }
@@ -47,21 +50,40 @@ WEIGHTINGS = {
   'truncated_snr': losses.truncated_snr,
   'sigmoid': losses.sigmoid,
 }
-TASKS = {'diffusion': diffusion.diffusion}
+TASKS = {
+  'diffusion': diffusion.diffusion,
+  'classifier': classifier.classifier,
+}
 # What a task wants drawn once for the whole batch, see train.step.
-TASK_DRAWS = {'diffusion': diffusion.draw_batch}
+TASK_DRAWS = {'diffusion': diffusion.draw_batch, 'classifier': None}
+OPTIMIZERS = {
+  'adam': optimizer.make_optimizer,
+  'adamw': optimizer.make_optimizer,
+  'sgd': optimizer.make_sgd,
+}
 GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
 
 
 class Stage(NamedTuple):
-  """What one config describes, with shapes but without arrays."""
+  """What one config describes, with shapes but without arrays.
+
+  A classifier has a tester, and neither schedule nor low-res input.
+  """
 
   config: ConfigDict
-  net: UNet
-  schedule: schedules.Schedule
+  net: UNet | resnet.ResNet50
+  schedule: schedules.Schedule | None
   lowres: Lowres | None
-  objective: diffusion.Objective
+  objective: diffusion.Objective | classifier.Recipe
   task: Task
+  tester: classifier.Tester | None = None
+
+  @property
+  def input_size(self):
+    """H = W of what the network is given."""
+    if self.tester is not None:
+      return self.objective.size
+    return self.config.pipeline.image_size
 
 
 def stage(c, sampler=None):
@@ -77,7 +99,10 @@ def stage(c, sampler=None):
   Raises:
     ValueError: naming the section and key that cannot be used.
   """
-  require(c, 'schedule', 'model', 'lowres', 'task', 'sampler', 'pipeline')
+  require(c, 'task')
+  if is_classifier(c):
+    return _classifier(c)
+  require(c, 'schedule', 'model', 'lowres', 'sampler', 'pipeline')
   schedule = _choose('schedule', c.schedule, SCHEDULES)
   net = splat('model', UNet, c.model)
   lowres = None
@@ -97,6 +122,56 @@ def stage(c, sampler=None):
     lowres=lowres,
   )
   return Stage(c, net, schedule, lowres, objective, task)
+
+
+def is_classifier(c):
+  """True for a config of a classifier, False for one that draws images."""
+  return 'task' in c and c.task.kind == 'classifier'
+
+
+def require_classifier(c, command):
+  """Raises ValueError if a config is not of a classifier.
+
+  Args:
+    c: ConfigDict.
+    command: that needs one, e.g. 'cdm cas'.
+  """
+  if not is_classifier(c):
+    raise ValueError(
+      f'{c.name!r} draws images and is no classifier; {command} takes configs '
+      "with task.kind='classifier', such as configs/cas_imagenet128.py."
+    )
+
+
+def refuse_classifier(c, how):
+  """Raises ValueError if a config is of a classifier.
+
+  Args:
+    c: ConfigDict.
+    how: what cannot be done to it, e.g. 'sampled'.
+  """
+  if is_classifier(c):
+    raise ValueError(
+      f'{c.name!r} is a classifier, which draws nothing and cannot be {how}; '
+      f'it is trained and tested by cdm cas --config=configs/{c.name}.py.'
+    )
+
+
+def _classifier(c):
+  """-> Stage of a config with task.kind 'classifier'."""
+  require(c, 'model', 'pipeline')
+  section = dict(c.task)
+  kind = _kind('task', section, TASKS)
+  recipe = splat('task', classifier.Recipe, section)
+  # momentum 0: what the network says of its statistics is of one batch.
+  net = splat('model', resnet.ResNet50, c.model, momentum=0.0)
+  task, tester = TASKS[kind](
+    net,
+    recipe,
+    image_size=c.pipeline.image_size,
+    normalise=resnet.normalise,
+  )
+  return Stage(c, net, None, None, recipe, task, tester)
 
 
 def check_magnification(small, large):
@@ -158,12 +233,13 @@ def source(section, name='train_data'):
 
 def transformation(optimizer_section, num_steps):
   """-> `train.optimizer.Optimizer` of an `optimizer` section."""
-  return splat(
-    'optimizer',
-    optimizer.make_optimizer,
-    optimizer_section,
-    num_steps=num_steps,
-  )
+  section = dict(optimizer_section)
+  kind = section.get('kind', 'adam')
+  if kind not in OPTIMIZERS:
+    raise ValueError(
+      f'config.optimizer.kind is {kind!r}; known are {sorted(OPTIMIZERS)}.'
+    )
+  return splat('optimizer', OPTIMIZERS[kind], section, num_steps=num_steps)
 
 
 class Run(NamedTuple):
@@ -220,6 +296,8 @@ def run(c):
   """-> `Run` of `c.train`. Raises ValueError naming what cannot be used."""
   built = splat('train', Run, c.train)
   check_recovery(built)
+  if is_classifier(c):
+    check_classifier_run(built)
   for key, value in built._asdict().items():
     if Run.__annotations__[key] is not int:
       continue
@@ -235,6 +313,20 @@ def run(c):
       f'config.seed is {c.seed!r}; it is a whole number from 0 to 2^32 - 1.'
     )
   return built
+
+
+def check_classifier_run(built):
+  """Raises ValueError if a run asks for what a classifier has not."""
+  for key, only, why in (
+    ('accumulation', 1, 'it normalises by the whole batch'),
+    ('sample_every_steps', 0, 'it draws nothing'),
+    ('num_samples', 0, 'it draws nothing'),
+  ):
+    if getattr(built, key) != only:
+      raise ValueError(
+        f'config.train.{key} is {getattr(built, key)!r}; of a classifier it is '
+        f'{only}: {why}.'
+      )
 
 
 def check_recovery(built):
@@ -483,7 +575,8 @@ def splat(name, constructor, section, **own):
   """Calls constructor(**section), naming section and key on a misfit."""
   section = dict(section)
   parameters = inspect.signature(constructor).parameters
-  hidden = {'parent', 'name', *own} if constructor is UNet else {*own}
+  modules = (UNet, resnet.ResNet50)
+  hidden = {'parent', 'name', *own} if constructor in modules else {*own}
   known = [key for key in parameters if key not in hidden]
   for key in section:
     if key not in known:
@@ -528,6 +621,16 @@ def stage_configs(c, path, overrides=()):
 
 def schedule_summary(c, built, sampler=None):
   """-> JSON-able dict of a stage's noise levels, for people to read."""
+  if built.tester is not None:
+    recipe = built.objective
+    return {
+      'task': 'classifier',
+      'images': f'{c.pipeline.image_size} px',
+      'random crops': f'area {recipe.crop_scale}, aspect {recipe.crop_ratio}',
+      'flips': recipe.flip,
+      'label smoothing': recipe.label_smoothing,
+      'batches of the statistics': recipe.statistics_batches,
+    }
   sampler = c.sampler if sampler is None else sampler
   lowres = {}
   if c.lowres is not None:

@@ -19,6 +19,8 @@ COMMANDS = {
   'sample': 'draw images from a cascade of trained stages',
   'upscale': 'super-resolve images with a trained stage',
   'evaluate': 'judge images: FID and the like of sets, PSNR and SSIM of pairs',
+  'cas': 'train ResNet-50 on samples, test it on real images',
+  'accuracy': 'how often ResNet-50 is wrong about images, or a stage of them',
   'sweep': 'judge one setting after the other, and name the best',
   'prepare': 'decode, crop and resize a data set once, into shards',
   'describe': 'parameters, FLOPs, sizes and paper numbers of a config',

@@ -17,6 +17,8 @@ import re
 import jax
 import jax.numpy as jnp
 
+from cdm.models.resnet import ResNet50
+
 
 def describe_stage(
   *, name, net, image_size, lowres_size=None, schedule=None, paper=None
@@ -25,8 +27,8 @@ def describe_stage(
 
   Args:
     name: what the stage is called.
-    net: a `models.unet.UNet`.
-    image_size: H = W of the stage's images.
+    net: a `models.unet.UNet` or a `models.resnet.ResNet50`.
+    image_size: H = W of what the network is given.
     lowres_size: h = w of its low-res input, None for a base.
     schedule: JSON-able dict about noise levels, steps and sampler, passed on.
     paper: JSON-able dict of what the paper reports, passed on.
@@ -53,30 +55,37 @@ def describe_stage(
 
 def trace(net, image_size, has_lowres):
   """-> (abstract parameters in the order of work, forward FLOPs per image)."""
-  image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-  noise = jax.ShapeDtypeStruct((1,), jnp.float32)
-  given = {}
-  if net.num_classes is not None:
-    given['label'] = jax.ShapeDtypeStruct((1,), jnp.int32)
-  if has_lowres:
-    given['lowres'] = image
-  if net.lowres_level:
-    given['lowres_level'] = noise
-
+  given, named = _inputs(net, image_size, has_lowres)
   order = []
 
-  def first_pass(key, x, noise, given):
-    made = net.init_with_output(key, x, noise, train=False, **given)
+  def first_pass(key, given, named):
+    made = net.init_with_output(key, *given, train=False, **named)
     order.extend(made[1]['params'])  # A tree that leaves JAX is sorted.
     return made
 
   # One trace gives both: initializers draw random numbers and multiply
   # nothing, so what this program multiplies is the forward pass alone.
   program, (_, variables) = jax.make_jaxpr(first_pass, return_shape=True)(
-    jax.eval_shape(lambda: jax.random.key(0)), image, noise, given
+    jax.eval_shape(lambda: jax.random.key(0)), given, named
   )
   params = {name: variables['params'][name] for name in order}
   return params, flops_of(program)
+
+
+def _inputs(net, image_size, has_lowres):
+  """-> (arguments, keyword arguments) of one image, as shapes."""
+  image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+  if isinstance(net, ResNet50):
+    return (image,), {}
+  noise = jax.ShapeDtypeStruct((1,), jnp.float32)
+  named = {}
+  if net.num_classes is not None:
+    named['label'] = jax.ShapeDtypeStruct((1,), jnp.int32)
+  if has_lowres:
+    named['lowres'] = image
+  if net.lowres_level:
+    named['lowres_level'] = noise
+  return (image, noise), named
 
 
 def count(tree):

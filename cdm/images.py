@@ -224,6 +224,57 @@ def _along(x, weights, axis):
   )
 
 
+def crop_and_resize(x, box, size):
+  """Cuts a box of its own out of each image and makes all of one size.
+
+  Bilinear, antialiased where it shrinks, with half-pixel centres: Pillow's
+  `crop` then `resize`, without rounding. Pixels outside the box count nothing.
+
+  Args:
+    x: [B, H, W, C] float.
+    box: int [B, 4]: top, left, height and width in pixels, inside the image.
+    size: S, pixels.
+
+  Returns:
+    float32 [B, S, S, C].
+  """
+  rows, columns = (
+    jax.vmap(functools.partial(_box_weights, x.shape[axis], size))(
+      box[:, i], box[:, i + 2]
+    )  # [B, S, H], [B, S, W]
+    for i, axis in ((0, 1), (1, 2))
+  )
+  given = dict(precision=jax.lax.Precision.HIGHEST)
+  x = jnp.einsum('bow,bhwc->bhoc', columns, x.astype(jnp.float32), **given)
+  return jnp.einsum('boh,bhwc->bowc', rows, x, **given)
+
+
+def _box_weights(length, new_length, start, extent):
+  """-> [new, length], of a bilinear resize of [start, start + extent)."""
+  scale = extent / new_length
+  centers = start + (jnp.arange(new_length) + 0.5) * scale  # [new]
+  pixels = jnp.arange(length) + 0.5  # [length]
+  distance = jnp.abs(pixels[None] - centers[:, None]) / jnp.maximum(scale, 1.0)
+  inside = (pixels > start) & (pixels < start + extent)
+  weights = jnp.where(inside[None], jnp.maximum(1.0 - distance, 0.0), 0.0)
+  return weights / weights.sum(axis=1, keepdims=True)
+
+
+def center_crop(x, size):
+  """[..., H, W, C] -> [..., size, size, C], the middle.
+
+  Raises:
+    ValueError: the image is smaller than that.
+  """
+  height, width = x.shape[-3:-1]
+  if min(height, width) < size:
+    raise ValueError(
+      f'Images of {height}x{width} pixels have no middle of {size}x{size}.'
+    )
+  top, left = (height - size) // 2, (width - size) // 2
+  return x[..., top : top + size, left : left + size, :]
+
+
 def gaussian_blur(x, sigma, *, size=3):
   """Blurs each example with its own Gaussian, borders reflected.
 

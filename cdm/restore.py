@@ -32,6 +32,7 @@ def restored_stage(
     (cascade.Stage, its config, step of the checkpoint).
   """
   saved = config.from_json(stored.read_config(workdir))
+  build.refuse_classifier(saved, f'sampled (in {workdir})')
   config.override_all(saved, overrides)
   built = build.stage(saved, sampler)
   section = saved.mesh if mesh is None else mesh

@@ -5,12 +5,14 @@ exists is done and what does not is drawn. OUT/sampling.json holds the recipe;
 images of another recipe are never mixed in.
 """
 
+import json
 import pathlib
 
 import numpy as np
 
 from cdm import cascade, pictures, processes, progress, sessions, sharding
 from cdm import recipe as recipes
+from cdm.data import archives
 
 ROW = 4  # images per class on the overview
 
@@ -46,7 +48,7 @@ def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
         folders, stages, recipe['seed'], labels, missing, num, batch_size
       )
   processes.wait_for_all('samples')
-  if processes.is_first():
+  if processes.is_first() and (missing or not assembled(out, num)):
     assemble(out, stages, labels, num, class_names)
 
 
@@ -77,9 +79,28 @@ def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
       bar.advance(len(indices))
 
 
+def assembled(out, num):
+  """Whether the overview is there, and an archive of as many images.
+
+  Reading a million pictures again would take longer than drawing a few.
+  """
+  try:
+    held = archives.count(out / 'samples.npz')
+  except (OSError, ValueError):
+    return False
+  return held == num and (out / 'samples.png').exists()
+
+
 def assemble(out, stages, labels, num, class_names):
-  """Writes samples.npz and samples.png from the PNGs."""
+  """Writes samples.npz, the names of its classes, and samples.png."""
   size = stages[-1].image_size
+  if labels is not None and class_names:
+    with pictures.completing(out / archives.NAMES) as partial:
+      partial.write_text(json.dumps(list(class_names)) + '\n')
+  pictures.write_png(
+    out / 'samples.png', overview(out, stages, labels, num, class_names)
+  )
+  # Last: once it is there, so is all else.
   pictures.write_npz(
     out / 'samples.npz',
     (
@@ -88,9 +109,6 @@ def assemble(out, stages, labels, num, class_names):
     ),
     shape=(num, size, size, 3),
     labels=labels,
-  )
-  pictures.write_png(
-    out / 'samples.png', overview(out, stages, labels, num, class_names)
   )
   print(f'{num} images of {size}x{size} pixels in {out}:')
   print(f'  {out / "samples.png"}  {out / "samples.npz"}')

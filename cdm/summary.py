@@ -58,11 +58,12 @@ def run_facts(workdir):
   rows = report.read_scalars(workdir / report.SCALARS)
   rows = [r for r in rows if r.get('loss') is not None]
   last = rows[-1] if rows else {}
+  low = c.get('lowres')  # a classifier has none
   return {
     'name': c.name,
     'workdir': str(workdir),
     'image_size': c.pipeline.image_size,
-    'lowres_size': c.lowres.size if c.lowres is not None else None,
+    'lowres_size': low.size if low is not None else None,
     'batch_size': c.train.batch_size,
     'step': last.get('step', 0),
     'num_steps': c.train.num_steps,

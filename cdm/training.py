@@ -160,7 +160,7 @@ class _Run:
         rollbacks=rollbacks,
         grad_norm_leap=schedule.grad_norm_leap,
         watch=self._watch,
-        gauges=gauges.make(built, c.pipeline.image_size, mesh),
+        gauges=gauges.make(built, built.input_size, mesh),
       )
       self._session.facts['last_step'] = outcome.step
     # Launchers end what is left when the first is gone: none may be saving.
@@ -238,8 +238,9 @@ def rehearse(c, built, params):
   if built.lowres is not None:
     low = (n, built.lowres.size, built.lowres.size, 3)
     given['lowres'] = jax.ShapeDtypeStruct(low, np.float32)
-  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n))
-  jax.eval_shape(built.task.sample, params, keys=keys, **given)
+  if built.task.sample is not None:
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n))
+    jax.eval_shape(built.task.sample, params, keys=keys, **given)
   batch = {
     'image': jax.ShapeDtypeStruct((n, size, size, 3), np.uint8),
     'label': jax.ShapeDtypeStruct((n,), np.int32),

@@ -31,6 +31,9 @@ OPTIONS = {
   'evaluate': '--samples --reference --metrics --lowres --downsample '
   '--make_reference --num --seed --few --kid_size --weights --batch_size '
   '--lpips --lpips_weights --out',
+  'cas': '--config --workdir --samples --test --num --seed --batch_size --out',
+  'accuracy': '--workdir --samples --reference --num --seed --level '
+  '--classifier_weights --batch_size --out',
   'sweep': '--samples --reference --try --metrics --out --num --seed --few',
   'prepare': '--source --size --out --crop --filter',
   'describe': '--config --json',

@@ -41,6 +41,8 @@ SECTIONS = {
   'mesh',
   'paper',
 }
+# What only networks that draw images have.
+DRAWING = {'schedule', 'lowres', 'sampler'}
 # [SR3] tab. A.1 and Improved DDPM's README: their networks, within rounding
 # and the choice of details they leave open.
 TOLERANCE = 0.04
@@ -68,6 +70,8 @@ PUBLISHED = {
     'parameters': 625_000_000,
   },
   'sr3_imagenet_cascade256': {'fid': 11.3},
+  'cas_imagenet128': {'cas_top1': 68.82, 'cas_top5': 88.79},
+  'cas_imagenet256': {'cas_top1': 73.09, 'cas_top5': 91.47},
 }
 
 
@@ -92,9 +96,13 @@ def docstring(name):
 
 CASCADES = [name for name in PATHS if 'stages' in config_of(name)]
 STAGES = [name for name in PATHS if name not in CASCADES]
+CLASSIFIERS = [name for name in STAGES if build.is_classifier(config_of(name))]
+PAINTERS = [name for name in STAGES if name not in CLASSIFIERS]
 
 every_config = pytest.mark.parametrize('name', PATHS)
 every_stage = pytest.mark.parametrize('name', STAGES)
+every_painter = pytest.mark.parametrize('name', PAINTERS)
+every_classifier = pytest.mark.parametrize('name', CLASSIFIERS)
 every_cascade = pytest.mark.parametrize('name', CASCADES)
 
 
@@ -121,6 +129,7 @@ def test_a_config_is_a_literal_and_nothing_else(name):
 def test_a_config_says_how_to_run_it_and_what_to_expect(name):
   text = docstring(name)
   command = 'sample' if name in CASCADES else 'train'
+  command = 'cas' if name in CLASSIFIERS else command
   assert re.search(rf'cdm {command} --config=configs/{name}.py\s', text)
   for head in ('Hardware: ', 'Parameters: ', 'Paper', 'Ours: '):
     assert re.search(rf'^{head}', text, re.MULTILINE), head
@@ -128,7 +137,8 @@ def test_a_config_says_how_to_run_it_and_what_to_expect(name):
 
 @every_stage
 def test_a_stage_is_complete(name):
-  assert set(config_of(name)) == SECTIONS
+  absent = DRAWING if name in CLASSIFIERS else set()
+  assert set(config_of(name)) == SECTIONS - absent
 
 
 @every_stage
@@ -178,7 +188,7 @@ def test_a_stage_draws_one_picture_per_key(name):
   assert (images.shape, images.dtype) == ((2, size, size, 3), np.float32)
 
 
-@every_stage
+@every_painter
 def test_sampling_stays_within_the_noise_of_training(name):
   """A network is never asked about a noise level that it was not shown."""
   config, built = config_of(name), stage_of(name)
@@ -196,10 +206,12 @@ def test_the_other_sections_fit_what_they_are_given_to(name):
   config = config_of(name)
   tx = build.transformation(config.optimizer, config.train.num_steps)
   rate = float(tx.learning_rate(config.optimizer.warmup_steps))
+  build.run(config)
   assert rate == pytest.approx(config.optimizer.learning_rate)
   assert build.mesh(config.mesh).size == len(jax.devices())
   assert config.train.batch_size % config.train.accumulation == 0
-  assert 0.0 < config.ema.decay < 1.0
+  least = 0.0 if name in CLASSIFIERS else 1e-9
+  assert least <= config.ema.decay < 1.0
   for section in (config.train_data, config.eval_data):
     section = dict(section)
     source = build.SOURCES[section.pop('kind')]
@@ -214,6 +226,28 @@ def test_the_other_sections_fit_what_they_are_given_to(name):
 def test_the_training_section_has_the_same_keys_everywhere():
   first, *rest = (set(config_of(name).train) for name in STAGES)
   assert all(keys == first for keys in rest)
+
+
+@every_classifier
+def test_a_classifier_is_tested_on_seven_eighths_of_an_image(name):
+  """The middle 224 of 256 pixels, as is usual on ImageNet."""
+  config = config_of(name)
+  assert config.task.size * 8 == config.pipeline.image_size * 7
+  assert not config.pipeline.flip  # the task flips
+
+
+@pytest.mark.parametrize('name', ['cas_imagenet128', 'cas_imagenet256'])
+def test_a_classifier_of_imagenet_trains_for_ninety_epochs(name):
+  """[Goyal et al. 2017] sec. 5.1, of 1,281,167 images."""
+  config = config_of(name)
+  epoch = 1_281_167 / config.train.batch_size
+  assert config.train.num_steps == round(90 * epoch)
+  given = config.optimizer
+  assert given.decay_at == tuple(round(n * epoch) for n in (30, 60, 80))
+  assert given.warmup_steps == round(5 * epoch)
+  assert given.learning_rate == 0.1 * config.train.batch_size / 256
+  # torchvision's network has as many parameters.
+  assert describe.count(params_of(name)) == 25_557_032
 
 
 @every_cascade
@@ -280,7 +314,7 @@ def test_a_config_quotes_the_numbers_that_the_paper_prints(name):
 def test_the_document_of_reproduction_lists_every_experiment():
   text = (ROOT / 'docs' / 'reproduction.md').read_text()
   for name in PATHS:
-    if name.startswith(('cdm_', 'sr3_')):
+    if name.startswith(('cdm_', 'sr3_', 'cas_imagenet')):
       assert f'configs/{name}.py' in text or f'`{name}`' in text, name
     if name.startswith(('cdm_', 'sr3_')) and name in STAGES:
       parameters = describe.count(params_of(name))
@@ -311,7 +345,7 @@ def test_describe_prints_one_json_object_of_the_agreed_shape(capsys):
 
 def test_neighbouring_noise_levels_look_different_to_every_network():
   """A scalar in [0, 1] has to be scaled before it meets the sinusoids."""
-  for name in STAGES:
+  for name in PAINTERS:
     model = config_of(name).model
     if model.condition_on != 't':
       assert model.condition_scale is None or model.condition_scale >= 100.0

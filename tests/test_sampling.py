@@ -11,6 +11,7 @@ from PIL import Image
 from cdm import cascade, images, sampling
 from cdm.cascade import Stage
 from cdm.conditioning import Lowres
+from cdm.data import archives
 
 
 def stages(num_classes=None):
@@ -105,6 +106,31 @@ def test_labels_are_taken_in_turn_and_stay_with_their_image(tmp_path):
   with np.load(tmp_path / 'samples.npz') as archive:
     assert archive['arr_1'].tolist() == [2, 0, 1, 2, 0]
     assert archive['arr_0'][:, 0, 0, 0].tolist() == [2, 0, 1, 2, 0]
+
+
+def test_what_is_assembled_is_not_assembled_again(tmp_path, monkeypatch):
+  draw(tmp_path, num=3)
+  calls, assemble = [], sampling.assemble
+  monkeypatch.setattr(
+    sampling, 'assemble', lambda *a: calls.append(a) or assemble(*a)
+  )
+  draw(tmp_path, num=3)
+  assert not calls
+  for num, remove in ((3, 'samples.png'), (3, 'samples.npz'), (2, None)):
+    if remove:
+      (tmp_path / remove).unlink()
+    calls.clear()
+    draw(tmp_path, num=num)
+    assert len(calls) == 1
+  (tmp_path / 'large' / '000001.png').unlink()
+  draw(tmp_path, num=2)
+  assert len(calls) == 2
+
+
+def test_the_names_of_the_labels_stand_beside_them(tmp_path):
+  draw(tmp_path, labels=[2, 0, 1], num=3, names=['a', 'b', 'c'])
+  source = archives.Archive(tmp_path / 'samples.npz', ('c', 'b', 'a'))
+  assert source.labels.tolist() == [0, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def run(args):
       describe.describe_stage(
         name=name,
         net=built.net,
-        image_size=section.pipeline.image_size,
+        image_size=built.input_size,
         lowres_size=built.lowres.size if built.lowres else None,
         schedule=build.schedule_summary(section, built, sampler),
         paper=section.paper.to_dict(),

@@ -95,7 +95,6 @@ def arguments(parser):
 def run(args):
   """Prints the row."""
   import json
-  import pathlib
 
   metrics = check(args)
   processes.join(args.coordinator_address, args.num_processes, args.process_id)
@@ -123,9 +122,7 @@ def run(args):
   if args.out and processes.is_first():
     from cdm.evaluate import card
 
-    path = pathlib.Path(args.out)
-    writing.write_text(path, text + '\n')
-    writing.write_text(path.with_suffix('.md'), card.line(row) + '\n')
+    card.write(row, args.out)
 
 
 def check(args):

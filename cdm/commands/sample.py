@@ -8,8 +8,9 @@ WORKDIR/STAGE with its own saved config. Image n depends on (seed, n) only. A
 run that was interrupted continues where it stopped.
 
 Writes into OUT: one folder of PNGs per stage, samples.npz (arr_0 uint8 NHWC,
-arr_1 labels: what the ADM evaluator reads), samples.png (each image beside
-the stages it came from) and sampling.json (the recipe).
+arr_1 labels: what the ADM evaluator reads), classes.json (names of the
+labels), samples.png (each image beside the stages it came from) and
+sampling.json (the recipe).
 """
 EPILOG = """\
 examples:

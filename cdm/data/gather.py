@@ -1,5 +1,7 @@
 """Chosen images of a source at once."""
 
+import re
+
 import numpy as np
 
 from cdm.data import pipeline, transforms
@@ -40,6 +42,27 @@ def spread(source, count):
     )
   within = np.random.default_rng(0).random(count)
   return [int((i + within[i]) * len(source) / count) for i in range(count)]
+
+
+def first(source, count):
+  """-> the numbers of ImageNet's first validation images, or None.
+
+  Their order is that of their file names, ILSVRC2012_val_00000001 and so on,
+  however the source sorts them.
+
+  Args:
+    source: see `cdm.data.sources`.
+    count: how many.
+
+  Returns:
+    list of int, or None of a source without such names.
+  """
+  names = source.file_names() if hasattr(source, 'file_names') else None
+  found = [re.search(r'ILSVRC2012_val_(\d{8})\.', n) for n in names or ()]
+  if not found or None in found:
+    return None
+  order = sorted(range(len(found)), key=lambda i: int(found[i][1]))
+  return order[:count]
 
 
 def gather(source, indices, **fit):

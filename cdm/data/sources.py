@@ -94,6 +94,10 @@ class Folder:
       digest.update(f'{file}\0{size}\n'.encode(errors='surrogateescape'))
     return f'folder:{digest.hexdigest()[:16]}'
 
+  def file_names(self):
+    """-> paths below the folder, in order."""
+    return self.files
+
   def __getitem__(self, i):
     path = os.path.join(self.path, self.files[i])
     try:
@@ -242,6 +246,15 @@ class Tfds:
     made_from = (self._name, len(self), self._image_key, self._label_key)
     digest = hashlib.sha256(repr(made_from).encode()).hexdigest()
     return f'tfds:{self._name}:{digest[:16]}'
+
+  def file_names(self):
+    """-> names of the files that records were made of, or None; reads all."""
+    if not self._file_key:
+      return None
+    return [
+      self._records[i][self._file_key].decode(errors='replace')
+      for i in range(len(self))
+    ]
 
   def __getitem__(self, i):
     example = self._records[i]

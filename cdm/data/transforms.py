@@ -135,6 +135,30 @@ def fit(image, *, size, crop='center', filter='area', rng=None):
   return np.array(Image.fromarray(square).resize((size, size), resample))
 
 
+def middle(image, *, short_side, size, filter='bilinear'):
+  """What networks of ImageNet are tested on: torchvision's preset.
+
+  The shorter side is resized to `short_side`, then the middle is cut out.
+
+  Args:
+    image: [H, W, 3] uint8.
+    short_side: pixels; 256 of ImageNet.
+    size: S, pixels, at most that; 224 of ImageNet.
+    filter: one of Pillow's antialiased filters.
+
+  Returns:
+    [S, S, 3] uint8, the bytes that Pillow gives.
+  """
+  height, width = image.shape[:2]
+  short = min(height, width)
+  h, w = (int(short_side * n / short) for n in (height, width))
+  if (h, w) != (height, width):
+    resample = Image.Resampling[filter.upper()]
+    image = np.array(Image.fromarray(image).resize((w, h), resample))
+  top, left = round((h - size) / 2), round((w - size) / 2)  # half to even
+  return np.ascontiguousarray(image[top : top + size, left : left + size])
+
+
 def mirror(image):
   """Exchanges left and right. [H, W, C] -> [H, W, C], a copy."""
   mirrored = np.empty_like(image)

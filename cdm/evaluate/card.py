@@ -1,5 +1,10 @@
 """One result as a line of Markdown: what a table of a report needs."""
 
+import json
+import pathlib
+
+from cdm.evaluate import writing
+
 NAMES = {  # metric -> (title, format)
   'fid': ('FID', '.2f'),
   'sfid': ('sFID', '.2f'),
@@ -12,6 +17,10 @@ NAMES = {  # metric -> (title, format)
   'ms_ssim': ('MS-SSIM', '.3f'),
   'lpips': ('LPIPS', '.3f'),
   'consistency_1e-5': ('consistency, 1e-5', '.2f'),
+  'cas_top1': ('CAS top-1 (%)', '.2f'),
+  'cas_top5': ('CAS top-5 (%)', '.2f'),
+  'top1_error': ('top-1 error', '.3f'),
+  'top5_error': ('top-5 error', '.3f'),
 }
 # Where a config's `paper` section keeps the number of a metric.
 PAPER = {
@@ -20,8 +29,20 @@ PAPER = {
   'psnr': ('psnr',),
   'ssim': ('ssim',),
   'consistency_1e-5': ('consistency',),
+  'cas_top1': ('cas_top1',),
+  'cas_top5': ('cas_top5',),
+  'top1_error': ('resnet50_error_top1',),
+  'top5_error': ('resnet50_error_top5',),
 }
 SCALE = {'consistency': 1e5}  # configs have the number, tables its 1e-5
+
+
+def write(row, path):
+  """Writes the row as JSON, and its line beside it. -> pathlib.Path."""
+  path = pathlib.Path(path)
+  writing.write_text(path.with_suffix('.md'), line(row) + '\n')
+  writing.write_text(path, json.dumps(row, allow_nan=False) + '\n')
+  return path
 
 
 def line(row):
@@ -41,14 +62,20 @@ def line(row):
       for key in PAPER.get(name, ())
       if row.get('paper') and key in row['paper']
     ]
+    if name in row.get('intervals', {}):
+      low, high = row['intervals'][name]
+      text += f' (95%: {low:{form}} to {high:{form}})'
     if stated:
       text += f' (paper: {", ".join(stated)})'
     parts.append(f'**{text}**')
-  parts.append(f'{row["n"]:,} images: {row["samples"]}')
-  if row.get('reference'):
-    counted = row.get('n_reference')
-    of = f'{counted:,} images: ' if counted else ''
-    parts.append(f'against {of}{row["reference"]}')
+  for kind in ('baseline', 'bicubic'):
+    errors = row.get(kind, {})
+    if 'top1_error' in errors:
+      pair = f'{errors["top1_error"]:.3f} / {errors["top5_error"]:.3f}'
+      parts.append(f'{kind} {pair}')
+  if row.get('which', 'all') != 'all':
+    parts.append(row['which'])
+  parts += subjects(row)
   parts += made(row.get('samples_recipe') or {})
   weights = (row.get('samples_recipe') or {}).get('weights_sha256')
   if weights:
@@ -56,6 +83,19 @@ def line(row):
   if row.get('warnings'):
     parts.append('**not comparable: ' + '; '.join(row['warnings']) + '**')
   return '- ' + '; '.join(parts)
+
+
+def subjects(row):
+  """-> ['1,000 images: WHAT', 'against ...'], what was held against what."""
+  samples = f'{row["n"]:,} images: {row["samples"]}'
+  if 'trained_on' in row:
+    trained = f'trained on {row["trained_on"]:,} images: {row["samples"]}'
+    return [trained, f'tested on {row["n"]:,} images: {row["reference"]}']
+  if not row.get('reference'):
+    return [samples]
+  counted = row.get('n_reference')
+  of = f'{counted:,} images: ' if counted else ''
+  return [samples, f'against {of}{row["reference"]}']
 
 
 def made(recipe):

@@ -43,6 +43,7 @@ class ResNet50(nn.Module):
     variant: 'v1' or 'v1.5', where a block halves.
     blocks: per stage; (3, 4, 6, 3) makes 50 layers.
     features: of the first convolution.
+    momentum: of the running statistics; at 0 they are those of the batch.
     dtype: of computation; normalisation and logits are float32.
     precision: of products in float32; `jax.lax.Precision.HIGHEST` for numbers
       that are to be compared with others.
@@ -52,6 +53,7 @@ class ResNet50(nn.Module):
   variant: str = 'v1.5'
   blocks: Sequence[int] = (3, 4, 6, 3)
   features: int = 64
+  momentum: float = 0.9
   dtype: Any = jnp.float32
   precision: Any = None
 
@@ -79,7 +81,10 @@ class ResNet50(nn.Module):
       kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
     )
     norm = functools.partial(
-      nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=self.momentum,
+      epsilon=1e-5,
     )
     x = conv(self.features, (7, 7), strides=2, padding=3, name='conv1')(x)
     x = nn.relu(norm(name='bn1')(x)).astype(self.dtype)

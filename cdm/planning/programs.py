@@ -84,6 +84,7 @@ def sample_step(c, devices, *, batch_size):
     ValueError: the config cannot be used; names the section and key.
   """
   build.refuse_cascade(c, 'planned')
+  build.refuse_classifier(c, 'planned with --step=sample')
   build.require(c, 'mesh')
   built = build.stage(c)
   mesh = build.mesh(c.mesh, devices)
@@ -148,5 +149,5 @@ def device_bytes(tree):
 
 
 def _forward_flops(built):
-  size, has_lowres = built.config.pipeline.image_size, built.lowres is not None
+  size, has_lowres = built.input_size, built.lowres is not None
   return describe.trace(built.net, size, has_lowres)[1]

@@ -1,4 +1,4 @@
-"""What every way to learn must offer: three pure functions."""
+"""What every way to learn must offer: pure functions."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,8 +15,9 @@ class Task(NamedTuple):
     sample: `(params, *, keys, label, lowres, level, stop_logsnr) -> [B, H, W,
       3]` float32 in [-1, 1]; keys is one key per image, so that an image
       depends on its own key only. See the task's own docstring for the rest.
+      None of a task that draws nothing.
   """
 
   init: Callable
   loss: Callable
-  sample: Callable
+  sample: Callable | None

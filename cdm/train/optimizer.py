@@ -1,9 +1,14 @@
-"""The optimizer: Adam, a learning rate over time, clipping of the gradient.
+"""The optimizer: Adam or SGD, a learning rate over time, clipping.
 
 g <- g min(1, clip_norm / |g|)                   g: of the global batch's mean
 params <- params - learning_rate(step) Adam(g)
+
+of SGD, with momentum m and weight decay w (of kernels, before the momentum):
+g <- g + w params;  v <- m v + g
+params <- params - learning_rate(step) (g + m v if Nesterov else v)
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,7 +18,7 @@ import jax.numpy as jnp
 import optax
 
 KINDS = ('adam', 'adamw')
-DECAYS = ('constant', 'cosine')
+DECAYS = ('constant', 'cosine', 'step')
 
 
 class Optimizer(NamedTuple):
@@ -38,9 +43,11 @@ def make_optimizer(
   clip_norm=None,
   weight_decay=0.0,
   decay='constant',
+  decay_at=(),
+  decay_factor=0.1,
   num_steps=None,
 ):
-  """Builds the optimizer from the fields of its config section.
+  """Builds Adam from the fields of its config section.
 
   Args:
     learning_rate: after warm-up.
@@ -52,7 +59,7 @@ def make_optimizer(
     eps: added to the root of the second moment.
     clip_norm: largest global norm of a gradient, or None.
     weight_decay: of 'adamw'; kernels only (arrays of two axes or more).
-    decay: 'constant' or 'cosine' (to zero at num_steps).
+    decay, decay_at, decay_factor: see `make_learning_rate`.
     num_steps: length of the run; needed by 'cosine'.
 
   Returns:
@@ -68,24 +75,95 @@ def make_optimizer(
       f'optimizer.weight_decay is {weight_decay}, but {kind!r} has none; use '
       "kind='adamw'."
     )
-  if clip_norm is not None and not clip_norm > 0:
+  rate = make_learning_rate(
+    learning_rate=learning_rate,
+    warmup_steps=warmup_steps,
+    decay=decay,
+    decay_at=decay_at,
+    decay_factor=decay_factor,
+    num_steps=num_steps,
+  )
+  parts = _clipping(clip_norm)
+  parts += [optax.scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=jnp.float32)]
+  if weight_decay:
+    parts.append(optax.add_decayed_weights(weight_decay, mask=_kernels))
+  return _optimizer(parts, rate)
+
+
+def make_sgd(
+  *,
+  learning_rate,
+  kind='sgd',
+  warmup_steps=0,
+  momentum=0.9,
+  nesterov=True,
+  weight_decay=0.0,
+  clip_norm=None,
+  decay='constant',
+  decay_at=(),
+  decay_factor=0.1,
+  num_steps=None,
+):
+  """Builds SGD with momentum from the fields of its config section.
+
+  Args:
+    learning_rate, warmup_steps, clip_norm: see `make_optimizer`.
+    kind: 'sgd'.
+    momentum: in [0, 1); the velocity is not dampened.
+    nesterov: looks ahead along the velocity.
+    weight_decay: added to the gradient of kernels (arrays of two axes or
+      more) before the momentum, as L2 regularisation is.
+    decay, decay_at, decay_factor: see `make_learning_rate`.
+    num_steps: length of the run; needed by 'cosine'.
+
+  Returns:
+    Optimizer, velocity in float32.
+
+  Raises:
+    ValueError: naming the field that does not fit.
+  """
+  if kind != 'sgd':
+    raise ValueError(f"optimizer.kind is {kind!r}; this is 'sgd'.")
+  if not 0.0 <= momentum < 1.0:
     raise ValueError(
-      f'optimizer.clip_norm is {clip_norm}; use a positive number, or None '
-      'for no clipping.'
+      f'optimizer.momentum is {momentum}; it is at least 0 and below 1.'
+    )
+  if nesterov and not momentum:
+    raise ValueError(
+      'optimizer.nesterov looks ahead along a momentum, and optimizer.momentum '
+      'is 0; use nesterov=False.'
     )
   rate = make_learning_rate(
     learning_rate=learning_rate,
     warmup_steps=warmup_steps,
     decay=decay,
+    decay_at=decay_at,
+    decay_factor=decay_factor,
     num_steps=num_steps,
   )
-  parts = [optax.scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=jnp.float32)]
-  if clip_norm is not None:
-    parts.insert(0, optax.clip_by_global_norm(clip_norm))
+  parts = _clipping(clip_norm)
   if weight_decay:
     parts.append(optax.add_decayed_weights(weight_decay, mask=_kernels))
-  parts.append(optax.scale_by_learning_rate(rate))
-  tx = optax.chain(*parts)
+  if momentum:
+    parts.append(
+      optax.trace(momentum, nesterov=nesterov, accumulator_dtype=jnp.float32)
+    )
+  return _optimizer(parts, rate)
+
+
+def _clipping(clip_norm):
+  if clip_norm is None:
+    return []
+  if not clip_norm > 0:
+    raise ValueError(
+      f'optimizer.clip_norm is {clip_norm}; use a positive number, or None '
+      'for no clipping.'
+    )
+  return [optax.clip_by_global_norm(clip_norm)]
+
+
+def _optimizer(parts, rate):
+  tx = optax.chain(*parts, optax.scale_by_learning_rate(rate))
   return Optimizer(tx.init, tx.update, rate)
 
 
@@ -93,8 +171,29 @@ def _kernels(params):
   return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def make_learning_rate(*, learning_rate, warmup_steps, decay, num_steps):
-  """-> function from the number of updates made so far to the rate."""
+def make_learning_rate(
+  *,
+  learning_rate,
+  warmup_steps,
+  decay,
+  decay_at=(),
+  decay_factor=0.1,
+  num_steps,
+):
+  """-> function from the number of updates made so far to the rate.
+
+  Args:
+    learning_rate: after warm-up.
+    warmup_steps: see `make_optimizer`.
+    decay: 'constant', 'cosine' (to zero at num_steps) or 'step'.
+    decay_at: of 'step': increasing numbers of updates, after each of which
+      the rate is multiplied by decay_factor.
+    decay_factor: in (0, 1).
+    num_steps: length of the run; needed by 'cosine'.
+
+  Raises:
+    ValueError: naming the field that does not fit.
+  """
   if decay not in DECAYS:
     raise ValueError(f'optimizer.decay is {decay!r}; known are {DECAYS}.')
   if warmup_steps < 0:
@@ -106,6 +205,16 @@ def make_learning_rate(*, learning_rate, warmup_steps, decay, num_steps):
       f"optimizer.decay is 'cosine' with warmup_steps={warmup_steps}; it "
       f'needs a longer num_steps, got {num_steps}.'
     )
+  increasing = all(a < b for a, b in itertools.pairwise((0, *decay_at)))
+  if bool(decay_at) != (decay == 'step') or not increasing:
+    raise ValueError(
+      f'optimizer.decay_at is {tuple(decay_at)} with decay={decay!r}; it is '
+      "the increasing steps of decay='step', and () of others."
+    )
+  if not 0.0 < decay_factor < 1.0:
+    raise ValueError(
+      f'optimizer.decay_factor is {decay_factor}; it is above 0 and below 1.'
+    )
 
   def rate(step):
     step = jnp.asarray(step, jnp.float32)
@@ -114,6 +223,8 @@ def make_learning_rate(*, learning_rate, warmup_steps, decay, num_steps):
       progress = (step - warmup_steps) / (num_steps - warmup_steps)
       cosine = jnp.cos(math.pi * jnp.clip(progress, 0.0, 1.0))
       scale = scale * 0.5 * (1 + cosine)
+    for at in decay_at:
+      scale = jnp.where(step >= at, scale * decay_factor, scale)
     return learning_rate * scale
 
   return rate

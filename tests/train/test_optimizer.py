@@ -1,7 +1,8 @@
-"""The optimizer against Adam as published, in NumPy float64."""
+"""The optimizers against Adam and SGD as published, in NumPy float64."""
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cdm.train import optimizer
@@ -81,11 +82,76 @@ def test_moments_are_float32_whatever_the_gradients_are():
   assert moments.mu['w'].dtype == moments.nu['w'].dtype == jnp.float32
 
 
+def sgd(start, gradients, *, rates, momentum, nesterov, decay):
+  """Sutskever et al. 2013 as torch.optim.SGD states it; L2 on the first two."""
+  x, v = np.array(start, np.float64), 0.0
+  kernel = np.array([1, 1, 0, 0, 0])
+  for g, rate in zip(gradients, rates, strict=True):
+    g = np.asarray(g, np.float64) + decay * kernel * x
+    v = momentum * v + g
+    x = x - rate * (g + momentum * v if nesterov else v)
+  return x
+
+
+@pytest.mark.parametrize('nesterov', [True, False])
+def test_it_is_sgd_with_momentum_and_weight_decay_of_kernels(nesterov):
+  rng = np.random.default_rng(1)
+  gradients = rng.normal(size=(12, 5)).astype(np.float32)
+  start = rng.normal(size=5).astype(np.float32)
+  rates = 0.1 * np.minimum(1.0, np.arange(1, 13) / 4)
+  given = dict(momentum=0.9, nesterov=nesterov)
+  tx = optimizer.make_sgd(
+    learning_rate=0.1, warmup_steps=4, weight_decay=0.3, **given
+  )
+  params = {'w': jnp.asarray(start[:2])[None], 'b': jnp.asarray(start[2:])}
+  opt_state = tx.init(params)
+  for g in gradients:
+    grads = {'w': jnp.asarray(g[:2])[None], 'b': jnp.asarray(g[2:])}
+    updates, opt_state = tx.update(grads, opt_state, params)
+    params = optax.apply_updates(params, updates)
+  mine = np.concatenate([params['w'][0], params['b']])
+  truth = sgd(start, gradients, rates=rates, decay=0.3, **given)
+  np.testing.assert_allclose(mine, truth, rtol=0, atol=2e-6)
+
+
+def test_the_rate_falls_by_the_factor_at_the_steps_named():
+  tx = optimizer.make_sgd(
+    learning_rate=2.0,
+    warmup_steps=4,
+    decay='step',
+    decay_at=(10, 20),
+    decay_factor=0.5,
+  )
+  np.testing.assert_allclose(
+    tx.learning_rate(np.array([0, 3, 9, 10, 19, 20, 99])),
+    [0.5, 2, 2, 1, 1, 0.5, 0.5],
+    rtol=1e-6,
+  )
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    (dict(momentum=1.0), 'momentum is 1.0; it is at least 0 and below 1'),
+    (dict(momentum=0.0), 'use nesterov=False'),
+    (dict(clip_norm=0.0), 'positive number, or None'),
+    (dict(decay='step'), r'decay_at is \(\) with'),
+    (dict(decay_at=(3,)), r"decay_at is \(3,\) with decay='constant'"),
+    (dict(decay='step', decay_at=(5, 5)), r'\(5, 5\) .* increasing'),
+    (dict(decay='step', decay_at=(5,), decay_factor=1.5), 'factor is 1.5'),
+    (dict(kind='lars'), "kind is 'lars'"),
+  ],
+)
+def test_a_field_of_sgd_that_does_not_fit_is_named(fields, message):
+  with pytest.raises(ValueError, match=message):
+    optimizer.make_sgd(learning_rate=1e-3, **fields)
+
+
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
     (dict(kind='adan'), "kind is 'adan'; known kinds are"),
-    (dict(decay='step'), "decay is 'step'; known are"),
+    (dict(decay='stairs'), "decay is 'stairs'; known are"),
     (dict(decay='cosine'), 'needs a longer num_steps, got None'),
     (dict(decay='cosine', warmup_steps=9, num_steps=9), 'got 9'),
     (dict(clip_norm=0.0), 'positive number, or None'),

@@ -1,0 +1,128 @@
+"""Ranks of the true class, image by image: what top-k accuracy is made of.
+
+They are kept line by line as they come, so that a killed test continues.
+"""
+
+import hashlib
+import json
+import pathlib
+import shutil
+from concurrent import futures
+
+import numpy as np
+
+from cdm import processes, progress
+from cdm.metrics import accuracy, bootstrap
+
+# Above it the interval is narrower than what the conventions differ by.
+MOST_FOR_INTERVALS = 5000
+
+
+def of_set(count, read, rank, *, kinds, keep, batch_size, label):
+  """Ranks every image of a set; continues what was kept.
+
+  Args:
+    count: images of the set.
+    read: numbers -> what `rank` takes; runs one batch ahead, in a thread.
+    rank: (numbers, what was read, rows) -> int [n, kinds] of those `rows` of
+      the batch that are this process's. Called in every process with the same
+      batches, all of one size but for the last.
+    kinds: names of the columns.
+    keep: `Kept`.
+    batch_size: images at once, over all processes.
+    label: of the progress.
+
+  Returns:
+    {kind: int64 [count]}, the same in every process.
+  """
+  known = keep.known()
+  missing = [n for n in range(count) if n not in known]
+  mine = {}
+  batches = [
+    missing[start : start + batch_size]
+    for start in range(0, len(missing), batch_size)
+  ]
+  with (
+    progress.Progress(label, total=count, initial=len(known)) as bar,
+    futures.ThreadPoolExecutor(1) as pool,
+  ):
+    ahead = pool.submit(read, batches[0]) if batches else None
+    for i, numbers in enumerate(batches):
+      given = ahead.result()
+      if i + 1 < len(batches):
+        ahead = pool.submit(read, batches[i + 1])
+      rows = list(processes.share(len(numbers)))
+      found = rank(numbers, given, rows)
+      mine |= keep.add([numbers[row] for row in rows], found)
+      bar.advance(len(numbers))
+  for part in processes.gather_objects(list(mine.items())):
+    known |= dict(part)
+  table = np.array([known[n] for n in range(count)], np.int64)
+  return {kind: table[:, i] for i, kind in enumerate(kinds)}
+
+
+class Kept:
+  """Ranks that were found so far, in a file of each process."""
+
+  def __init__(self, folder, what):
+    """Args:
+
+    folder: of what is kept; made when needed.
+    what: JSON-able; all that the ranks depend on.
+    """
+    text = json.dumps(what, sort_keys=True)
+    name = hashlib.sha256(text.encode()).hexdigest()[:32]
+    self._folder = pathlib.Path(folder) / f'ranks-{name}'
+    self._file = None
+
+  def known(self):
+    """-> {number: [rank, ...]} that earlier runs kept, in every process."""
+    found = []
+    if processes.is_first() and self._folder.is_dir():
+      for path in sorted(self._folder.glob('process-*.jsonl')):
+        # What follows the last newline was torn by a kill.
+        found += map(json.loads, path.read_text().split('\n')[:-1])
+    found = processes.gather_objects(found)[0]
+    return {number: row for number, *row in found}
+
+  def add(self, numbers, rows):
+    """Keeps the ranks int [n, kinds] of some images. -> {number: ranks}."""
+    found = {
+      int(n): [int(rank) for rank in row]
+      for n, row in zip(numbers, rows, strict=True)
+    }
+    if self._file is None:
+      import jax
+
+      self._folder.mkdir(parents=True, exist_ok=True)
+      path = self._folder / f'process-{jax.process_index()}.jsonl'
+      self._file = open(path, 'ab+')
+      self._file.seek(0)
+      self._file.truncate(self._file.read().rfind(b'\n') + 1)
+    for n, row in found.items():
+      self._file.write((json.dumps([n, *row]) + '\n').encode())
+    self._file.flush()
+    return found
+
+  def remove(self):
+    """Forgets it all: the result is there."""
+    if self._file is not None:
+      self._file.close()
+      self._file = None
+    processes.wait_for_all('the end of ranking')
+    if processes.is_first():
+      shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def numbers_of(found):
+  """Ranks int [N] -> {'top1', 'top5', 'intervals'}, shares in [0, 1].
+
+  Intervals are 95%, over images, by bootstrap, for 2 to 5,000 of them.
+  """
+  row = {f'top{k}': accuracy.top_k(found, k) for k in (1, 5)}
+  row['intervals'] = {}
+  if 2 <= len(found) <= MOST_FOR_INTERVALS:
+    for k in (1, 5):
+      right = np.asarray(found < k, np.float64)
+      row['intervals'][f'top{k}'] = list(bootstrap.interval(right))
+  return row

@@ -1,0 +1,65 @@
+"""Top-k accuracy of a classifier.
+
+  rank_i = |{c != y_i : logit_ic >= logit_i,y_i}|,   top-k = mean of (rank < k)
+
+A class that ties with the true one counts as above it: a network that says
+the same of every class is never right.
+"""
+
+import numpy as np
+
+CONVENTION = (
+  'share of images whose class is among the k highest logits; a class that '
+  'ties with the true one counts as higher'
+)
+
+
+def ranks(logits, labels):
+  """How many classes a classifier puts before the true one.
+
+  Args:
+    logits: [N, K], finite; compared in their own precision.
+    labels: int [N], the true classes, 0 to K - 1.
+
+  Returns:
+    int64 [N], 0 to K - 1; 0 is right.
+
+  Raises:
+    ValueError: other shapes, a label out of range, or a logit that is not
+      finite.
+  """
+  logits, labels = np.asarray(logits), np.asarray(labels)
+  if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+    raise ValueError(
+      f'Logits are {logits.shape} and labels {labels.shape}; expected are '
+      '[N, K] and [N].'
+    )
+  if not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(f'Labels are {labels.dtype}; they are whole numbers.')
+  classes = logits.shape[1]
+  if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+    raise ValueError(
+      f'Labels lie in {labels.min()} to {labels.max()}, but the classifier '
+      f'has {classes} classes, 0 to {classes - 1}.'
+    )
+  if not np.isfinite(logits).all():
+    bad = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
+    raise ValueError(
+      f'The logits of image {bad} are not finite: the classifier says nothing '
+      'of it.'
+    )
+  true = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)
+  return (logits >= true).sum(axis=1, dtype=np.int64) - 1  # not itself
+
+
+def top_k(found, k):
+  """The share of images whose class is among the k first.
+
+  Args:
+    found: int [N], see `ranks`; N is at least 1.
+    k: at least 1.
+
+  Returns:
+    float in [0, 1].
+  """
+  return float(np.mean(np.asarray(found) < k, dtype=np.float64))

@@ -1,0 +1,92 @@
+"""Smoke test, classification accuracy score at 16x16: synthetic gratings.
+
+  cdm cas --config=configs/smoke_cas.py --workdir=DIR
+
+Hardware: any CPU, seconds. Every number is ours and chosen for speed.
+Parameters: 2,636.
+Paper: none.
+Ours: not a result.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+  c = ConfigDict()
+  c.name = 'smoke_cas'
+  c.seed = 0
+
+  c.train_data = dict(
+    kind='synthetic', image_size=16, num_images=256, num_classes=4, seed=0
+  )
+  c.eval_data = dict(
+    kind='synthetic', image_size=16, num_images=64, num_classes=4, seed=1
+  )
+
+  c.pipeline = dict(
+    image_size=16,
+    crop='center',
+    filter='area',
+    min_side=0,
+    flip=False,  # on the device: see task
+    worker_count=0,
+    max_skip_fraction=0.01,  # of unreadable images
+  )
+
+  c.model = dict(
+    num_classes=4,
+    variant='v1.5',
+    blocks=(1,),
+    features=8,
+    dtype='float32',
+  )
+
+  c.task = dict(
+    kind='classifier',
+    size=14,
+    crop_scale=(0.5, 1.0),
+    crop_ratio=(3 / 4, 4 / 3),
+    flip=True,
+    label_smoothing=0.0,
+    statistics_batches=4,
+  )
+
+  c.optimizer = dict(
+    kind='sgd',
+    learning_rate=0.1,
+    warmup_steps=2,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=1e-4,
+    clip_norm=None,
+    decay='step',
+    decay_at=(6,),
+    decay_factor=0.1,
+  )
+
+  c.ema = dict(decay=0.0, warmup=False)  # none
+
+  c.train = dict(
+    batch_size=16,
+    num_steps=8,
+    accumulation=1,
+    log_every_steps=2,
+    save_every_steps=4,
+    keep_checkpoints=2,  # the last ones, and
+    keep_every_steps=0,  # none besides
+    sample_every_steps=0,
+    num_samples=0,
+    # What follows is ours.
+    on_divergence='stop',  # or 'rollback', so many times
+    max_rollbacks=3,
+    grad_norm_leap=0.0,  # times its median; 0 is off
+    watchdog_factor=10.0,  # times the median, and
+    watchdog_seconds=60.0,  # at least
+  )
+
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
+
+  c.paper = dict(
+    source='none: for tests',
+  )
+  return c

@@ -1,0 +1,108 @@
+"""Samples on disk as a data set: the same pixels, the right classes."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from cdm import pictures
+from cdm.data import archives, pipeline
+
+
+def made(n=6, size=4):
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (n, size, size, 3)).astype(np.uint8)
+  return images, np.arange(n) % 3
+
+
+def write(path, images, labels):
+  pictures.write_npz(path, images, shape=images.shape, labels=labels)
+
+
+@pytest.fixture
+def samples(tmp_path):
+  write(tmp_path / 's.npz', *made())
+  return tmp_path / 's.npz'
+
+
+def test_what_cdm_sample_writes_is_read_in_place(samples):
+  images, labels = made()
+  source = archives.Archive(samples)
+  assert isinstance(source._images, np.memmap)
+  for copy in (source, pickle.loads(pickle.dumps(source))):
+    assert len(copy) == 6
+    for i in range(6):
+      np.testing.assert_array_equal(copy[i]['image'], images[i])
+      assert (copy[i]['label'], copy[i]['short_side']) == (labels[i], 4)
+  assert source.class_names == ('0', '1', '2') and source.num_classes == 3
+
+
+@pytest.mark.parametrize('save', [np.savez, np.savez_compressed])
+def test_archives_of_numpy_are_read_alike(tmp_path, samples, save):
+  images, labels = made()
+  save(tmp_path / 'n.npz', images, labels)
+  source = archives.Archive(tmp_path / 'n.npz')
+  np.testing.assert_array_equal(source[5]['image'], images[5])
+  assert source.fingerprint == archives.Archive(samples).fingerprint
+  write(samples, images, labels[::-1])
+  assert source.fingerprint != archives.Archive(samples).fingerprint
+
+
+def test_labels_are_translated_by_name(samples):
+  (samples.parent / archives.NAMES).write_text(json.dumps(['c', 'a', 'b']))
+  own = archives.Archive(samples)
+  assert own.class_names == ('c', 'a', 'b') and own[1]['label'] == 1
+  source = archives.Archive(samples, class_names=('a', 'b', 'c', 'd'))
+  assert [int(source[i]['label']) for i in range(3)] == [2, 0, 1]
+  assert source.num_classes == 4
+  with pytest.raises(ValueError, match="1 classes .* wanted, first 'c'"):
+    archives.Archive(samples, class_names=('a', 'b'))
+
+
+def test_labels_without_names_are_numbers(samples):
+  source = archives.Archive(samples, class_names=('a', 'b', 'c', 'd'))
+  assert [int(source[i]['label']) for i in range(3)] == [0, 1, 2]
+  with pytest.raises(ValueError, match='from 0 to 2, but there are 2 classes'):
+    archives.Archive(samples, class_names=('a', 'b'))
+
+
+def test_it_goes_through_the_pipeline(samples):
+  batches = pipeline.make_iterator(
+    archives.Archive(samples), image_size=2, batch_size=6, seed=0
+  )
+  batch = next(batches)
+  batches.close()
+  assert batch['image'].shape == (6, 2, 2, 3)
+  assert sorted(batch['label']) == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+  ('arrays', 'message'),
+  [
+    (dict(arr_0=made()[0]), "has no arr_1 but .'arr_0'.; .* their labels"),
+    (dict(arr_1=made()[1]), 'has no arr_0'),
+    (
+      dict(arr_0=made()[0], arr_1=np.zeros(5, int)),
+      r'arr_1 .* is int64 \(5,\); expected are labels, int \[6\]',
+    ),
+    (
+      dict(arr_0=made()[0] / 255.0, arr_1=made()[1]),
+      'arr_0 .* is float64 .* uint8 levels',
+    ),
+    (dict(arr_0=made()[0][..., :1], arr_1=made()[1]), r'\[N, H, W, 3\]'),
+    (dict(arr_0=made()[0], arr_1=made()[1] - 1), 'labels from -1 to 1'),
+  ],
+)
+def test_what_is_no_labelled_set_is_refused(tmp_path, arrays, message):
+  np.savez(tmp_path / 'x.npz', **arrays)
+  with pytest.raises(ValueError, match=message):
+    archives.Archive(tmp_path / 'x.npz')
+
+
+def test_a_truncated_archive_is_refused(samples):
+  samples.write_bytes(samples.read_bytes()[:200])
+  with pytest.raises(ValueError, match='cannot be read .* truncated'):
+    archives.Archive(samples)
+  with pytest.raises(ValueError, match='no.npz is not there'):
+    archives.Archive(samples.with_name('no.npz'))
