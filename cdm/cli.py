@@ -19,6 +19,7 @@ COMMANDS = {
   'upscale': 'super-resolve images with a trained stage',
   'evaluate': 'judge images: FID and the like of sets, PSNR and SSIM of pairs',
   'sweep': 'judge one setting after the other, and name the best',
+  'robustness': 'examine a stage: degraded inputs, groups, uncertainty',
   'prepare': 'decode, crop and resize a data set once, into shards',
   'describe': 'parameters, FLOPs, sizes and paper numbers of a config',
   'plan': 'foretell memory, time and cost on a slice of TPUs',

@@ -30,6 +30,8 @@ OPTIONS = {
   '--make_reference --num --seed --few --kid_size --weights --batch_size '
   '--lpips --lpips_weights --out',
   'sweep': '--samples --reference --try --metrics --out --num --seed --few',
+  'robustness': '--samples --out --num --degrade --groups --draws --metrics '
+  '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
   'prepare': '--source --size --out --crop --filter',
   'describe': '--config --json',
   'plan': '--config --topology --step --search --quick --deadline '

@@ -63,11 +63,11 @@ def _score(streams, downsample, perceptual):
     shapes = _same_shapes(group, shapes)
     reference, low = group['references'], group.get('lowres')
     scores.append(
-      _scores(group['samples'], reference, low, downsample, perceptual)
+      score(group['samples'], reference, low, downsample, perceptual)
     )
     if low is not None:
       up = np.asarray(images.resize_uint8(low, reference.shape[:2]))
-      baseline.append(_scores(up, reference, low, downsample, perceptual))
+      baseline.append(score(up, reference, low, downsample, perceptual))
   return scores, baseline, shapes
 
 
@@ -215,8 +215,17 @@ def _unlike(first, shapes):
   )
 
 
-def _scores(sample, reference, lowres, downsample, perceptual):
-  """One pair uint8 [H, W, 3] -> {metric: float or None}."""
+def score(sample, reference, lowres, downsample, perceptual):
+  """Scores one picture against its original.
+
+  Args:
+    sample, reference: uint8 [H, W, 3].
+    lowres: uint8 [h, w, 3], what the sample was made from, or None.
+    downsample, perceptual: as `evaluate_pairs`.
+
+  Returns:
+    {metric: float}; None where the picture is smaller than a window.
+  """
   side = min(sample.shape[:2])
   scores = {
     'psnr': distortion.psnr(sample, reference),
