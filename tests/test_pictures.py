@@ -66,5 +66,7 @@ def test_heat_goes_from_black_to_pale_yellow_and_grows_lighter():
   assert colours.dtype == np.uint8
   np.testing.assert_array_equal(colours[0, 0], pictures.HEAT[0])
   np.testing.assert_array_equal(colours[0, -5:], [pictures.HEAT[-1]] * 5)
+  half = pictures.heat(np.full((1, 1), 5.0), 10.0)[0, 0]
+  np.testing.assert_array_equal(half, pictures.HEAT[len(pictures.HEAT) // 2])
   light = colours[0].astype(float) @ [0.299, 0.587, 0.114]
   assert (np.diff(light) >= 0).all()

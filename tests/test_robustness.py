@@ -8,8 +8,10 @@ import house
 import numpy as np
 import pytest
 
-from cdm import judging, upscaling
+from cdm import images, judging, upscaling
 from cdm.evaluate import pairs
+from cdm.metrics.consistency import consistency
+from cdm.metrics.distortion import psnr
 from cdm.metrics.fid import fid
 from cdm.models.inception import Features
 from cdm.robustness import facts, measure, words
@@ -99,6 +101,47 @@ def test_clean_scores_are_those_of_upscale_and_evaluate(tmp_path):
   assert report(out)['groups'][0]['by'] == 'class'
   assert [row['n'] for row in report(out)['groups'][0]['rows']] == [16] * 4
   assert report(out)['calibration'] is None
+
+
+def test_scores_are_those_of_the_pictures(done):
+  """A paler picture is compared after it was stretched back, but shrinks to
+  the pale input as it was made; bicubic shows both."""
+  rows = {
+    (row['record'], row['cell']): row
+    for row in measure.lines.read(done / 'rows.jsonl')
+  }
+  kept = sorted((done / 'pictures/clean/original').glob('*.png'))
+  assert len(kept) == 2
+  for cell in ('clean', 'noise-10', 'contrast-0.5', 'kernel-nearest'):
+    for file in kept:
+      given, smooth, made, original = (
+        upscaling.pictures.read_png(path / file.name)
+        for path in (
+          *(done / 'pictures' / cell / v for v in measure.VERSIONS[:-1]),
+          file.parent,
+        )
+      )
+      row = rows[int(file.stem), cell]
+      for method, picture in (('ours', made), ('bicubic', smooth)):
+        assert row[method]['psnr'] == pytest.approx(psnr(picture, original))
+      raw = np.asarray(images.resize_uint8(given, original.shape[:2]))
+      expected = consistency(raw[None], given[None], method='area')[0]
+      assert row['bicubic']['consistency'] == pytest.approx(expected)
+
+
+def test_draws_differ_and_the_first_is_the_one_that_is_scored(done):
+  clean = {
+    row['record']: row['ours']['psnr']
+    for row in measure.lines.read(done / 'rows.jsonl')
+    if row['cell'] == 'clean'
+  }
+  for row in measure.lines.read(done / 'draws.jsonl'):
+    assert row['psnr_of_one'] == pytest.approx(clean[row['record']])
+    tally = measure.tally_of(row)
+    assert tally.variance > 0 and tally.ranks.sum() == pytest.approx(768)
+  found = report(done)['calibration']
+  assert found['rms_spread'] > 1.0
+  assert found['psnr_of_mean']['mean'] > found['psnr_of_one']['mean']
 
 
 def test_a_killed_examination_continues_and_gives_the_same(
@@ -267,6 +310,7 @@ def test_what_is_lost_is_taken_image_by_image():
 def test_the_verdict_follows_the_ratio():
   base = dict(k=4, interval=[0.4, 0.6], coverage_error=0.1)
   for ratio, verdict in (
+    (0.0, 'overconfident: the draws do not differ at all'),
     (0.5, 'overconfident: the draws differ from each other 2.00 times less'),
     (1.05, 'calibrated on the whole'),
     (1.5, 'underconfident: the draws differ from each other 1.50 times more'),

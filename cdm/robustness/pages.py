@@ -70,7 +70,7 @@ def summary(found):
     worst = max(falls, key=lambda k: k['fall']['ours']['mean'])
     points.append(
       page.joined(
-        page.strong('Most sensitive to: '),
+        page.strong('Loses most under: '),
         f'{worst["title"]} ({worst["at"]}), '
         f'{words.title(first)} falls by '
         f'{words.interval(worst["fall"]["ours"], first)}{words.unit(first)}.',
@@ -99,8 +99,12 @@ def fall_table(found, metric):
     [
       kind['title'],
       kind['at'],
-      words.interval(kind['fall']['ours'], metric),
-      words.interval(kind['fall']['bicubic'], metric),
+      *(
+        page.stacked(
+          words.number(fall['mean'], metric), words.ends(fall, metric)
+        )
+        for fall in kind['fall'].values()
+      ),
     ]
     for kind in found['degradations']
   ]
@@ -123,6 +127,7 @@ def chart(kind, metric):
   """-> Html: a metric over the strengths, ours and bicubic."""
   series, bands = {}, {}
   scale = words.SCALES.get(metric, 1.0)
+  filters = kind['name'] == degradations.KERNEL
   for method, points in kind['curves'][metric].items():
     known = [(i, p) for i, p in enumerate(points) if p['mean'] is not None]
     series[method] = [(i, p['mean'] * scale) for i, p in known]
@@ -133,13 +138,13 @@ def chart(kind, metric):
     ]
   drawing = curves.svg(
     series,
-    x_label=kind['axis'],
+    x_label='' if filters else kind['axis'],  # the heading says it
     y_label=words.axis(metric),
     smoothing=0,
     size=SIZE,
     x_names=['clean', *kind['values']],
     bands=bands,
-    joined=kind['name'] != degradations.KERNEL,
+    joined=not filters,
   )
   if drawing is None:
     return page.paragraph(f'{words.title(metric)}: no value was measured.')

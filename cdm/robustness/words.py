@@ -112,6 +112,8 @@ def calibration(found):
   )
   if abs(ratio - 1) <= TOLERANCE:
     verdict = 'calibrated on the whole: the draws spread as far as they err'
+  elif ratio == 0.0:
+    verdict = 'overconfident: the draws do not differ at all'
   elif ratio < 1:
     verdict = (
       'overconfident: the draws differ from each other '

@@ -209,6 +209,12 @@ def test_the_diagonal_is_where_both_are_equal():
   apart = drawn[:, 1] - np.polyval(along, drawn[:, 0])
   np.testing.assert_allclose(apart[[0, 2]], 0.0, atol=0.2)
   assert apart[1] < -20
+  # Ends at opposite corners: both axes have the same range.
+  corners = [
+    (curves.LEFT, curves.HEIGHT - curves.BOTTOM),
+    (curves.WIDTH - curves.RIGHT, curves.TOP),
+  ]
+  np.testing.assert_allclose(ideal, corners, atol=0.1)
 
 
 def test_long_names_of_ticks_stand_in_two_lines():
@@ -231,6 +237,8 @@ def test_bars_are_as_high_as_their_numbers():
   np.testing.assert_allclose(high / high[2], [1 / 3, 0, 1], atol=0.01)
   (ideal,) = points(svg, 'ideal')
   np.testing.assert_allclose(ideal[:, 1], float(drawn[0]['y']), atol=0.1)
+  feet = [float(bar['y']) + float(bar['height']) for bar in drawn]
+  np.testing.assert_allclose(feet, 240 - curves.BOTTOM, atol=0.2)
   lefts = [float(bar['x']) for bar in drawn]
   assert sorted(lefts) == lefts
   with pytest.raises(ValueError, match='zero or more, one at least'):
