@@ -149,11 +149,12 @@ def test_a_killed_examination_continues_and_gives_the_same(
 ):
   out = tmp_path / 'again'
   words = (f'--groups={done.parent / "groups.csv"}', '--title=<Ours>')
-  run, calls = upscaling.Upscaler.__call__, []
+  run, calls, kills = upscaling.Upscaler.__call__, [], [3]
 
   def fails(self, *given):
     calls.append(len(given[0]))
-    if len(calls) == 3:
+    if kills and len(calls) == kills[0]:
+      kills.clear()
       raise KeyboardInterrupt
     return run(self, *given)
 
@@ -174,6 +175,12 @@ def test_a_killed_examination_continues_and_gives_the_same(
   calls.clear()
   assert examine(out, *words) == 0
   assert not calls
+  # A metric that is asked for later joins those that are there.
+  assert examine(out, *words, '--metrics=psnr_y') == 0
+  assert len(calls) == 4
+  assert examine(out, *words, '--metrics=psnr,psnr_y,ssim') == 0
+  assert len(calls) == 4
+  calls.clear()
   # A picture that went is drawn anew, and so is what was not asked for yet.
   next(out.glob('pictures/noise-10/ours/*.png')).unlink()
   more = (*QUICK, '--degrade=jpeg=50')

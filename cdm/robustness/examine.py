@@ -74,6 +74,7 @@ def examine(
     out,
     found,
     chosen=chosen,
+    metrics=[m for m in metrics if m in facts.METRICS],
     seed=seed,
     batch_size=batch_size,
     perceptual=perceptual,
@@ -207,7 +208,7 @@ def text(result):
     f'{words.interval(clean["bicubic"], first)}'
   ]
   for kind in result['degradations']:
-    ours, other = (kind['fall'][m] for m in facts.METHODS)
+    ours, other = (kind['fall'][m] for m in measure.METHODS)
     lines.append(
       f'{kind["title"]}, {kind["at"]}: ours loses '
       f'{words.interval(ours, first)}, bicubic {words.interval(other, first)}'

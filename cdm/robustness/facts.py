@@ -25,7 +25,6 @@ OF_SETS = {
   'fid': ('FID', '', False),
   'kid': ('KID', '', False),
 }
-METHODS = ('ours', 'bicubic')
 
 
 def collect(rows, spreads, *, records, chosen, metrics, divisions, draws, sets):
@@ -53,7 +52,7 @@ def collect(rows, spreads, *, records, chosen, metrics, divisions, draws, sets):
     'n': len(records),
     'metrics': list(metrics),
     'clean': {
-      metric: {m: table.mean(measure.CLEAN, m, metric) for m in METHODS}
+      metric: {m: table.mean(measure.CLEAN, m, metric) for m in measure.METHODS}
       for metric in metrics
     },
     'degradations': kinds,
@@ -117,7 +116,9 @@ def degradation(name, values, metrics, table):
     'cells': cells,
     'photometric': kind.photometric,
     'curves': {
-      metric: {m: [table.mean(c, m, metric) for c in cells] for m in METHODS}
+      metric: {
+        m: [table.mean(c, m, metric) for c in cells] for m in measure.METHODS
+      }
       for metric in metrics
     },
     'at': kind.phrase.format(degradations.told(values[middle])),

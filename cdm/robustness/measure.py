@@ -7,6 +7,7 @@ one and the same but for its input.
 """
 
 import pathlib
+from concurrent import futures
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,9 @@ from cdm.robustness.lines import DRAWS, ROWS
 
 PICTURES = 'pictures'
 VERSIONS = ('given', 'bicubic', 'ours', 'original')
+METHODS = ('ours', 'bicubic')
 CLEAN = 'clean'
+SCORERS = 8  # threads; most of a metric is outside the interpreter's lock
 # Records of a data set are fewer; sample j of record n has the number j * that
 # + n.
 PER_DRAW = 1 << 24
@@ -63,6 +66,7 @@ class Examination:
     opened,
     *,
     chosen,
+    metrics,
     seed,
     batch_size,
     perceptual=None,
@@ -75,6 +79,7 @@ class Examination:
       out: folder; made if it is missing, continued if it is of this recipe.
       opened: `opened.Opened`.
       chosen: {degradation: values}.
+      metrics: names of `pairs.score`.
       seed: of samples and degradations.
       batch_size: tiles at once.
       perceptual: `perceptual.Perceptual`, adds lpips; or None.
@@ -89,7 +94,7 @@ class Examination:
     self.records = opened.held_out.records
     self.shown = spread_out(self.records, shown)
     self._kept = set(self.records if keep else self.shown)
-    self._perceptual = perceptual
+    self._metrics, self._perceptual = metrics, perceptual
     convention = perceptual.convention if perceptual else None
     lines.claim(self.out, opened.recipe | {'lpips': convention})
     self._upscaler = upscaling.Upscaler(
@@ -134,8 +139,13 @@ class Examination:
 
   def rows(self):
     """-> {(record, cell key): row} of what is there."""
-    found = lines.read(self.out / ROWS)
-    return {(row['record'], row['cell']): row for row in found}
+    found = {}
+    for row in lines.read(self.out / ROWS):
+      key = row['record'], row['cell']
+      for method in METHODS:  # other metrics may have been asked for before
+        row[method] = found.get(key, {}).get(method, {}) | row[method]
+      found[key] = row
+    return found
 
   def draws(self, k):
     """-> {record: row} of the draws that are there, of this k."""
@@ -161,7 +171,8 @@ class Examination:
     return self.out / PICTURES / f'draws-{k}' / f'{record:06d}.npz'
 
   def _is_there(self, rows, record, cell):
-    if (record, cell.key) not in rows:
+    row = rows.get((record, cell.key))
+    if row is None or not row['ours'].keys() >= set(self._metrics):
       return False
     return record not in self._kept or all(
       (self.folder(cell, v) / recipes.file_name(record)).exists()
@@ -180,22 +191,23 @@ class Examination:
 
   def _score(self, todo, bar):
     size = self._upscaler.batch_size
-    for start in range(0, len(todo), size):
-      part = todo[start : start + size]
-      low, originals, labels = self._read([n for n, _ in part])
-      given = np.stack(
-        [self._given(n, cell, low[n], originals[n]) for n, cell in part]
-      )
-      numbers = [n for n, _ in part]
-      made = self._upscale(given, numbers, [labels[n] for n in numbers])
-      mine = []
-      for i in processes.share(len(part)):
-        n, cell = part[i]
-        mine.append(
-          self._row(n, cell, given[i], made[i], originals[n], labels[n])
+    with futures.ThreadPoolExecutor(SCORERS) as pool:
+      for start in range(0, len(todo), size):
+        part = todo[start : start + size]
+        numbers = [n for n, _ in part]
+        low, originals, labels = self._read(numbers)
+        given = np.stack(
+          [self._given(n, cell, low[n], originals[n]) for n, cell in part]
         )
-      lines.append(self.out / ROWS, mine)
-      bar.advance(len(part))
+        made = self._upscale(given, numbers, [labels[n] for n in numbers])
+
+        def row(i, part=part, given=given, made=made, x_0=originals, of=labels):
+          n, cell = part[i]
+          return self._row(n, cell, given[i], made[i], x_0[n], of[n])
+
+        mine = list(pool.map(row, processes.share(len(part))))
+        lines.append(self.out / ROWS, mine)
+        bar.advance(len(part))
 
   def _given(self, record, cell, low, original):
     if cell.name == CLEAN:
@@ -227,13 +239,15 @@ class Examination:
 
   def _scores(self, cell, made, original, given):
     method = self.opened.stage.lowres.downsample
+    plain = [name for name in self._metrics if name != 'consistency']
     found = pairs.score(
-      compared(cell, made), original, None, method, self._perceptual
+      compared(cell, made), original, None, method, self._perceptual, plain
     )
-    # With the input as it was given, so with the picture as it was made.
-    found['consistency'] = float(
-      consistency.consistency(made[None], given[None], method=method)[0]
-    )
+    if 'consistency' in self._metrics:
+      # With the input as it was given, so with the picture as it was made.
+      found['consistency'] = float(
+        consistency.consistency(made[None], given[None], method=method)[0]
+      )
     # The PSNR of an identical pair is infinite, which JSON does not know.
     return {
       k: v if v is None or np.isfinite(v) else None for k, v in found.items()

@@ -8,6 +8,7 @@ from cdm import judging, pictures, processes
 from cdm import recipe as recipes
 from cdm.evaluate import distribution
 from cdm.robustness import lines
+from cdm.robustness.measure import METHODS
 
 FILE = 'sets.jsonl'
 KID_SIZE = 1000  # of a subset, or all images where they are fewer
@@ -49,7 +50,7 @@ def score(examination, every, *, metrics, network):
   todo = [
     (cell, method)
     for cell in every
-    for method in ('ours', 'bicubic')
+    for method in METHODS
     if (cell.key, method) not in found
   ]
   if not todo:
