@@ -80,7 +80,9 @@ def test_the_page_shows_all_that_was_measured(done):
   strips = 3 * 2 * 3 * 2 + (5 - 1) * 2 * 3 + 3 * 2 + 2 * 5
   assert len([t for t, _ in Document(text).tags if t == 'img']) == strips
   assert 'groups have fewer than 10 images' in text
-  assert f'cdm robustness --samples={house.trained() / "sr"}@eval' in text
+  line = f'cdm robustness \\\n    --samples={house.trained() / "sr"}@eval \\\n'
+  assert line in text
+  assert 'grid.spacing 4' in text
 
 
 def test_clean_scores_are_those_of_upscale_and_evaluate(tmp_path):
@@ -315,7 +317,7 @@ def test_what_is_lost_is_taken_image_by_image():
 
 
 def test_the_verdict_follows_the_ratio():
-  base = dict(k=4, interval=[0.4, 0.6], coverage_error=0.1)
+  base = dict(k=4, interval=[0.4, 0.6], coverage_bias=0.01)
   for ratio, verdict in (
     (0.0, 'overconfident: the draws do not differ at all'),
     (0.5, 'overconfident: the draws differ from each other 2.00 times less'),
@@ -323,3 +325,10 @@ def test_the_verdict_follows_the_ratio():
     (1.5, 'underconfident: the draws differ from each other 1.50 times more'),
   ):
     assert verdict in words.calibration(base | {'spread_skill': ratio})
+  for bias, verdict in (
+    (-0.1, '10.0 points less often than they should.'),
+    (0.01, 'as often as they should.'),
+    (0.1, '10.0 points more often than they should: most values are nearer'),
+  ):
+    found = base | {'spread_skill': 0.5, 'coverage_bias': bias}
+    assert verdict in words.calibration(found)

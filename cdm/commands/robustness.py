@@ -199,4 +199,5 @@ def command_line(args):
       words.append(f'--{name}')
     elif name != 'command' and value not in (None, False):
       words.append(f'--{name}={value}')
-  return shlex.join(words)
+  first, *rest = (shlex.quote(word) for word in words[1:])
+  return ' \\\n    '.join([f'cdm {first}', *rest])

@@ -132,6 +132,11 @@ def coverage_error(found):
   return float(np.mean([abs(seen - said) for said, seen in coverage(found)]))
 
 
+def coverage_bias(found):
+  """Mean of observed - nominal: below 0 the truth is missed too often."""
+  return float(np.mean([seen - said for said, seen in coverage(found)]))
+
+
 def reliability(found):
   """Error that the spread foretells, and the one there is, bin by bin.
 

@@ -171,6 +171,7 @@ def circumstances(found, metrics, perceptual, label_file, command):
     'run': {
       'stage': recipe['samples'],
       'drawn': made[0],
+      'sampler': told(recipe['sampler']),
       'input': f'shrunk by {stage.lowres.downsample}, augmentation level '
       f'{recipe["level"]:g}',
       'seed': str(recipe['seed']),
@@ -182,6 +183,17 @@ def circumstances(found, metrics, perceptual, label_file, command):
       'versions': ', '.join(f'{k} {v}' for k, v in judging.versions().items()),
     },
   }
+
+
+def told(section, prefix=''):
+  """-> 'kind ddim, eta 0.0, grid.kind respaced, ...' of a config's section."""
+  parts = []
+  for key, value in section.items():
+    if isinstance(value, dict):
+      parts.append(told(value, f'{prefix}{key}.'))
+    elif value is not None:
+      parts.append(f'{prefix}{key} {value}')
+  return ', '.join(parts)
 
 
 def write(result, work, title):

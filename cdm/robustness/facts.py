@@ -185,6 +185,7 @@ def spread(spreads, records, k):
     'spread_skill': ratio if np.isfinite(ratio) else None,
     'interval': interval and list(interval),
     'coverage_error': calibration.coverage_error(whole),
+    'coverage_bias': calibration.coverage_bias(whole),
     'coverage': calibration.coverage(whole),
     'ranks': (whole.ranks / count).tolist(),
     'reliability': calibration.reliability(whole),

@@ -10,6 +10,7 @@ FORMS |= {'ssim_gaussian': '.3f', 'ms_ssim': '.3f'}
 SCALES = {'consistency': 1e5}
 # A ratio of spread to error that is closer to 1 is called calibrated.
 TOLERANCE = 0.1
+COVERAGE_TOLERANCE = 0.02  # likewise, of the mean of observed less nominal
 
 
 def number(value, metric='psnr'):
@@ -124,7 +125,19 @@ def calibration(found):
       'underconfident: the draws differ from each other '
       f'{number(ratio)} times more than their error asks for'
     )
-  return (
-    f'{start}{verdict}; central intervals miss their nominal coverage by '
-    f'{100 * found["coverage_error"]:.1f} points on average.'
+  return f'{start}{verdict}; {covered(found)}'
+
+
+def covered(found):
+  """-> half a sentence about central intervals, and what both say together."""
+  bias = found['coverage_bias']
+  if abs(bias) <= COVERAGE_TOLERANCE:
+    return 'central intervals hold the original as often as they should.'
+  often = 'less' if bias < 0 else 'more'
+  text = (
+    'central intervals hold the original '
+    f'{100 * abs(bias):.1f} points {often} often than they should'
   )
+  if bias > 0 and found['spread_skill'] < 1 - TOLERANCE:
+    text += ': most values are nearer than promised, few are far off'
+  return text + '.'

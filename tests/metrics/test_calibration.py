@@ -48,6 +48,8 @@ def test_coverage_of_two_draws_is_the_closed_form(c):
   assert seen == pytest.approx(expected, abs=0.006)
   error = calibration.coverage_error(found)
   assert error == pytest.approx(abs(expected - 1 / 3), abs=0.006)
+  bias = calibration.coverage_bias(found)
+  assert bias == pytest.approx(expected - 1 / 3, abs=0.006)
 
 
 def test_many_draws_cover_as_the_normal_distribution_does():
