@@ -7,6 +7,7 @@ splatted into one constructor, so a misspelt key is refused by name.
 import functools
 import inspect
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -406,27 +407,40 @@ def rules(section, shapes, made):
   return given + sharding.default_rules(shapes, made, split=built.split)
 
 
-def held_out(saved, count):
-  """Opens `count` evaluation images of a stage, spread evenly over the data.
+class HeldOut(NamedTuple):
+  """Evaluation images of a stage, spread evenly over the data.
+
+  Attributes:
+    source: all of the data, see `data.sources`.
+    records: their numbers in it.
+    read: record numbers -> (uint8 [N, H, W, 3], int32 [N]).
+  """
+
+  source: object
+  records: list
+  read: Callable
+
+
+def open_held_out(saved, count):
+  """Opens `count` evaluation images of a stage.
 
   Args:
     saved: config of the stage.
     count: how many.
 
   Returns:
-    read(numbers below count) -> (uint8 [N, H, W, 3], int32 [N]).
+    HeldOut.
 
   Raises:
     ValueError: there is no such data, or less of it.
   """
   section = saved.pipeline
   opened = source(saved.eval_data, 'eval_data')
-  indices = gather.spread(opened, count)
 
-  def read(numbers):
+  def read(records):
     return gather.gather(
       opened,
-      [indices[n] for n in numbers],
+      list(records),
       image_size=section.image_size,
       crop=section.crop,
       filter=section.filter,
@@ -434,7 +448,13 @@ def held_out(saved, count):
       max_skip_fraction=section.max_skip_fraction,
     )
 
-  return read
+  return HeldOut(opened, gather.spread(opened, count), read)
+
+
+def held_out(saved, count):
+  """-> read(numbers below count), as `HeldOut.read` of the n-th record."""
+  opened = open_held_out(saved, count)
+  return lambda numbers: opened.read([opened.records[n] for n in numbers])
 
 
 def judged(saved, count):

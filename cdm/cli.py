@@ -22,6 +22,7 @@ COMMANDS = {
   'cas': 'train ResNet-50 on samples, test it on real images',
   'accuracy': 'how often ResNet-50 is wrong about images, or a stage of them',
   'sweep': 'judge one setting after the other, and name the best',
+  'robustness': 'examine a stage: degraded inputs, groups, uncertainty',
   'prepare': 'decode, crop and resize a data set once, into shards',
   'describe': 'parameters, FLOPs, sizes and paper numbers of a config',
   'plan': 'foretell memory, time and cost on a slice of TPUs',
@@ -151,6 +152,8 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
   def __init__(self, prog):
     super().__init__(prog, max_help_position=26, width=80)
+    # argparse forgets that commands are indented once more than options.
+    self._action_max_length = 4 + max(map(len, COMMANDS))
 
 
 class Parser(argparse.ArgumentParser):

@@ -93,7 +93,7 @@ class Scores:
     for row, n in enumerate(map(int, numbers)):
       how = (low[row], self._downsample, self._perceptual)
       found[n] = [
-        pairs.scores_of(made[row], originals[row], *how),
+        pairs.score(made[row], originals[row], *how),
         pairs.bicubic_of(originals[row], *how),
       ]
     self._known |= found

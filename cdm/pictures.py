@@ -95,6 +95,28 @@ def magnify(image, size):
   )
 
 
+# From black over violet and orange to pale yellow.
+HEAT = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
+
+
+def heat(values, top):
+  """Colours of a map of numbers, lighter where they are larger.
+
+  Args:
+    values: [H, W], at least 0.
+    top: number that has the last colour; larger ones too.
+
+  Returns:
+    uint8 [H, W, 3].
+  """
+  place = np.clip(np.asarray(values) / max(top, 1e-12), 0.0, 1.0)
+  stops = np.linspace(0.0, 1.0, len(HEAT))
+  channels = [
+    np.interp(place, stops, channel) for channel in zip(*HEAT, strict=True)
+  ]
+  return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
+
+
 def sheet(rows, *, names=None, heads=None, scale=1, gap=4):
   """Lays pictures out in labelled rows.
 

@@ -142,8 +142,8 @@ def restored_upscaler(workdir, *, level, overrides=()):
   )
   if restored.lowres is None:
     raise ValueError(
-      f'{workdir} holds {saved.name!r}, a base model; cdm upscale needs a '
-      'super-resolution stage.'
+      f'{workdir} holds {saved.name!r}, a base model; a '
+      'super-resolution stage is needed.'
     )
   cascade.check_level(restored)
   return restored, saved, step

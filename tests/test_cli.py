@@ -35,6 +35,8 @@ OPTIONS = {
   'accuracy': '--workdir --samples --reference --num --seed --level '
   '--classifier_weights --batch_size --out',
   'sweep': '--samples --reference --try --metrics --out --num --seed --few',
+  'robustness': '--samples --out --num --degrade --groups --draws --metrics '
+  '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
   'prepare': '--source --size --out --crop --filter',
   'describe': '--config --json',
   'plan': '--config --topology --step --search --quick --deadline '

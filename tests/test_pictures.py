@@ -59,3 +59,14 @@ def test_a_sheet_shows_every_pixel_of_every_picture():
   for each in x:
     windows = np.lib.stride_tricks.sliding_window_view(picture, (16, 16, 3))
     assert (windows == each).all(axis=(-1, -2, -3)).any()
+
+
+def test_heat_goes_from_black_to_pale_yellow_and_grows_lighter():
+  colours = pictures.heat(np.linspace(0.0, 12.0, 50)[None], 10.0)
+  assert colours.dtype == np.uint8
+  np.testing.assert_array_equal(colours[0, 0], pictures.HEAT[0])
+  np.testing.assert_array_equal(colours[0, -5:], [pictures.HEAT[-1]] * 5)
+  half = pictures.heat(np.full((1, 1), 5.0), 10.0)[0, 0]
+  np.testing.assert_array_equal(half, pictures.HEAT[len(pictures.HEAT) // 2])
+  light = colours[0].astype(float) @ [0.299, 0.587, 0.114]
+  assert (np.diff(light) >= 0).all()

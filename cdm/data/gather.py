@@ -41,7 +41,12 @@ def spread(source, count):
       'for fewer.'
     )
   within = np.random.default_rng(0).random(count)
-  return [int((i + within[i]) * len(source) / count) for i in range(count)]
+  chosen = []
+  for i in range(count):
+    number = int((i + within[i]) * len(source) / count)
+    # A record that lies across two stretches may be met in both.
+    chosen.append(max(number, chosen[-1] + 1) if chosen else number)
+  return chosen
 
 
 def first(source, count):

@@ -63,7 +63,7 @@ def _score(streams, downsample, perceptual):
     shapes = _same_shapes(group, shapes)
     reference, low = group['references'], group.get('lowres')
     scores.append(
-      scores_of(group['samples'], reference, low, downsample, perceptual)
+      score(group['samples'], reference, low, downsample, perceptual)
     )
     if low is not None:
       baseline.append(bicubic_of(reference, low, downsample, perceptual))
@@ -73,7 +73,7 @@ def _score(streams, downsample, perceptual):
 def bicubic_of(reference, low, downsample, perceptual):
   """-> scores of the low-res image brought back by bicubic upsampling."""
   up = np.asarray(images.resize_uint8(low, reference.shape[:2]))
-  return scores_of(up, reference, low, downsample, perceptual)
+  return score(up, reference, low, downsample, perceptual)
 
 
 def row_of(scores, baseline, shapes, downsample, perceptual):
@@ -231,28 +231,43 @@ def _unlike(first, shapes):
   )
 
 
-def scores_of(sample, reference, lowres, downsample, perceptual):
-  """One pair uint8 [H, W, 3] -> {metric: float or None}."""
+def score(sample, reference, lowres, downsample, perceptual, metrics=None):
+  """Scores one picture against its original.
+
+  Args:
+    sample, reference: uint8 [H, W, 3].
+    lowres: uint8 [h, w, 3], what the sample was made from, or None.
+    downsample, perceptual: as `evaluate_pairs`.
+    metrics: names; all that can be taken by default.
+
+  Returns:
+    {metric: float}; None where the picture is smaller than a window.
+  """
   side = min(sample.shape[:2])
-  scores = {
-    'psnr': distortion.psnr(sample, reference),
-    'psnr_y': distortion.psnr(
+  fits = side >= distortion.WINDOWS['gaussian11'][1]
+  measures = {
+    'psnr': lambda: distortion.psnr(sample, reference),
+    'psnr_y': lambda: distortion.psnr(
       distortion.luma(sample), distortion.luma(reference)
     ),
-    'ssim': distortion.ssim(sample, reference),
-    'ssim_gaussian': distortion.ssim(sample, reference, window='gaussian11')
-    if side >= distortion.WINDOWS['gaussian11'][1]
-    else None,
-    'ms_ssim': distortion.ms_ssim(sample, reference)
-    if side >= distortion.MS_SIDE
-    else None,
+    'ssim': lambda: distortion.ssim(sample, reference),
+    'ssim_gaussian': lambda: (
+      distortion.ssim(sample, reference, window='gaussian11') if fits else None
+    ),
+    'ms_ssim': lambda: (
+      distortion.ms_ssim(sample, reference)
+      if side >= distortion.MS_SIDE
+      else None
+    ),
   }
   if perceptual is not None:
-    scores['lpips'] = perceptual(sample, reference)
+    measures['lpips'] = lambda: perceptual(sample, reference)
   if lowres is not None:
-    scores['consistency'] = consistency.consistency(
+    measures['consistency'] = lambda: consistency.consistency(
       sample[None], lowres[None], method=downsample
     )[0]
+  wanted = measures if metrics is None else metrics
+  scores = {name: measures[name]() for name in wanted}
   return {k: None if v is None else float(v) for k, v in scores.items()}
 
 

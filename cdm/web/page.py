@@ -41,6 +41,7 @@ h2 {
   margin: 2.75rem 0 .75rem; padding-top: 1rem; font-size: 1.15rem;
   font-weight: 650; border-top: 1px solid var(--line);
 }
+h3 { margin: 1.75rem 0 .25rem; font-size: 1rem; font-weight: 650; }
 p { max-width: 46rem; margin: .75rem 0; }
 .subtitle, footer { color: var(--quiet); }
 footer {
@@ -75,6 +76,19 @@ th, td {
 th { color: var(--quiet); font-weight: 550; white-space: nowrap; }
 .number { text-align: right; }
 tr.marked td { background: var(--good); font-weight: 600; }
+.stacked { white-space: nowrap; }
+.stacked small { color: var(--quiet); font-weight: 400; }
+tr.faint td { color: var(--quiet); }
+.strip { font-size: .8rem; }
+.strip th, .strip td { padding: 0 .35rem .35rem 0; border: 0; }
+.strip img { max-width: none; }
+.strip tbody th { font-weight: 400; vertical-align: middle; }
+.notice {
+  max-width: 46rem; margin: .75rem 0; padding: .6rem .9rem;
+  border-left: 3px solid var(--c1); background: var(--panel);
+}
+ul { max-width: 46rem; margin: .75rem 0; padding-left: 1.2rem; }
+li { margin: .35rem 0; }
 pre {
   overflow-x: auto; margin: .75rem 0; padding: .75rem 1rem;
   background: var(--panel); border: 1px solid var(--line); border-radius: 4px;
@@ -89,6 +103,11 @@ svg .label { fill: var(--ink); }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .raw { fill: none; stroke-width: 1; opacity: .3; }
 svg .end { stroke-width: 2; fill: var(--panel); }
+svg .whisker { fill: none; stroke-width: 1.5; opacity: .55; }
+svg .ideal {
+  fill: none; stroke: var(--quiet); stroke-width: 1.5; stroke-dasharray: 5 4;
+}
+svg .bar { fill: var(--c0); }
 svg .curve {
   fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round;
 }
@@ -155,6 +174,86 @@ def row(*parts):
   return Html(f'<div class="row">{"".join(_part(p) for p in parts)}</div>')
 
 
+def subheading(text):
+  """text -> Html of a heading inside a section."""
+  return Html(f'<h3>{_escape(text)}</h3>')
+
+
+def notice(text):
+  """text -> Html of a paragraph that stands out, for a warning."""
+  return Html(f'<p class="notice" role="note">{_escape(text)}</p>')
+
+
+def bullets(texts):
+  """texts -> Html of a list; `Html` is put in as it is."""
+  items = (x if isinstance(x, Html) else _escape(x) for x in texts)
+  return Html(f'<ul>{"".join(f"<li>{item}</li>" for item in items)}</ul>')
+
+
+def strong(text):
+  """text -> Html of words in bold."""
+  return Html(f'<strong>{_escape(text)}</strong>')
+
+
+def joined(*parts):
+  """Text and `Html` one after the other, in one line."""
+  return Html(''.join(p if isinstance(p, Html) else _escape(p) for p in parts))
+
+
+def stacked(text, below):
+  """Two lines in a cell, the second one small."""
+  return Html(
+    f'<span class="stacked">{_escape(text)}<br>'
+    f'<small>{_escape(below)}</small></span>'
+  )
+
+
+def figure(drawing, caption=''):
+  """An <svg> element, as `curves.svg` and `bars.svg` give it -> Html."""
+  return Html(f'<figure>{drawing}{_caption(caption)}</figure>')
+
+
+def strip(rows, *, heads, names, scale=1, caption=''):
+  """Pictures in rows and columns, each as sharp squares; it scrolls sideways.
+
+  Args:
+    rows: sequence of rows of PNG bytes; None leaves a place empty.
+    heads: text over each column.
+    names: text before each row.
+    scale: how many screen pixels a pixel is wide; of one picture, or a
+      sequence, one for each row.
+    caption: text below.
+
+  Returns:
+    Html.
+
+  Raises:
+    ValueError: rows or texts of different lengths, or bytes that are no PNG.
+  """
+  scales = [scale] * len(rows) if isinstance(scale, numbers.Real) else scale
+  if len(names) != len(rows) or any(len(r) != len(heads) for r in rows):
+    raise ValueError(
+      f'A strip has a name per row and a head per column; given were '
+      f'{len(names)} names, {len(heads)} heads and rows of '
+      f'{[len(r) for r in rows]}.'
+    )
+  head = ''.join(f'<th>{_escape(text)}</th>' for text in ('', *heads))
+  lines = []
+  for name, pngs, wide in zip(names, rows, scales, strict=True):
+    cells = ''.join(
+      '<td></td>'
+      if png is None
+      else f'<td>{_img(png, f"{name}, {text}", wide)}</td>'
+      for png, text in zip(pngs, heads, strict=True)
+    )
+    lines.append(f'<tr><th>{_escape(name)}</th>{cells}</tr>')
+  return Html(
+    f'<figure><div class="wide"><table class="strip"><thead><tr>{head}</tr>'
+    f'</thead><tbody>{"".join(lines)}</tbody></table></div>'
+    f'{_caption(caption)}</figure>'
+  )
+
+
 def picture(png, caption='', *, alt=None, scale=1):
   """A picture with its caption.
 
@@ -171,21 +270,25 @@ def picture(png, caption='', *, alt=None, scale=1):
   Raises:
     ValueError: bytes that are no PNG.
   """
+  image = _img(png, caption if alt is None else alt, scale)
+  return Html(f'<figure>{image}{_caption(caption)}</figure>')
+
+
+def _img(png, alt, scale):
   if png[:8] != b'\x89PNG\r\n\x1a\n' or png[12:16] != b'IHDR':
     raise ValueError(
       f'picture takes the bytes of a PNG file; given were {png[:16]!r}...'
     )
   width = round(scale * int.from_bytes(png[16:20], 'big'))
   data = base64.b64encode(png).decode('ascii')
-  alt = caption if alt is None else alt
   sharp = ' class="sharp"' if scale > 1 else ''
-  return Html(
-    f'<figure><img{sharp} width="{width}" alt="{_escape(alt)}" '
-    f'src="data:image/png;base64,{data}">{_caption(caption)}</figure>'
+  return (
+    f'<img{sharp} width="{width}" alt="{_escape(alt)}" '
+    f'src="data:image/png;base64,{data}">'
   )
 
 
-def table(rows, *, header=None, caption='', mark=None):
+def table(rows, *, header=None, caption='', mark=None, faint=()):
   """Rows of numbers and text.
 
   Args:
@@ -195,6 +298,7 @@ def table(rows, *, header=None, caption='', mark=None):
     header: texts over the columns, for sequences.
     caption: text above.
     mark: index of a row to stand out, or None.
+    faint: indices of rows to step back.
 
   Returns:
     Html.
@@ -239,6 +343,7 @@ def table(rows, *, header=None, caption='', mark=None):
       _cell('td', value, n) for value, n in zip(values, numeric, strict=True)
     )
     marked = ' class="marked"' if i == mark else ''
+    marked = ' class="faint"' if i in faint else marked
     lines.append(f'<tr{marked}>{"".join(cells)}</tr>')
   lines.append('</tbody>')
   return Html(f'<div class="wide"><table>{"".join(lines)}</table></div>')

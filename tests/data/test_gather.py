@@ -14,6 +14,13 @@ def test_one_record_of_each_stretch_is_chosen_once_and_for_all():
   assert gather.spread(SOURCE, 16) == chosen
 
 
+@pytest.mark.parametrize('count', [1, 40, 60, 63])
+def test_no_record_is_chosen_twice_however_many_are(count):
+  chosen = gather.spread(SOURCE, count)
+  assert len(set(chosen)) == count
+  assert sorted(chosen) == chosen and chosen[-1] < 64
+
+
 def test_classes_that_go_round_are_all_met():
   """A stride of 4 would meet one of the four."""
   assert {i % 4 for i in gather.spread(SOURCE, 16)} == {0, 1, 2, 3}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.web import curves, page
+from cdm.web import bars, curves, page
 
 VOID = {'meta', 'img', 'br', 'link'}
 
@@ -113,6 +113,15 @@ def test_no_string_can_become_markup():
     ),
     page.curve_svg({EVIL: []}, caption=EVIL),
     page.row(EVIL),
+    page.strip([[data]], heads=[EVIL], names=[EVIL], caption=EVIL),
+    page.notice(EVIL),
+    page.subheading(EVIL),
+    page.bullets([EVIL, page.joined(EVIL, page.strong(EVIL))]),
+    page.stacked(EVIL, EVIL),
+    page.figure(
+      bars.svg([1, 2], x_label=EVIL, y_label=EVIL, names=[EVIL, '']), EVIL
+    ),
+    page.curve_svg({'a': [(0, 1), (1, 2)]}, x_names=[EVIL, 'x'], smoothing=0),
   ]
   text = page.build_page(EVIL, [(EVIL, parts)], subtitle=EVIL, footer=EVIL)
   document = Document(text)  # well-formed, and without a script
@@ -164,6 +173,94 @@ def test_smoothing_keeps_the_level_and_does_not_lag():
     raw[:, 1] - line
   )
   assert abs(np.mean(smooth[middle, 1] - line[middle])) < 1.0
+
+
+def test_intervals_stand_on_their_points_and_inside_the_drawing():
+  series, bands = {'a': [(0, 2.0), (1, 3.0)]}, {'a': [(0, 1.0, 4.0)]}
+  svg = curves.svg(
+    series, bands=bands, x_names=['clean', '5'], smoothing=0, size=(360, 240)
+  )
+  (drawn,), (whisker,) = points(svg, 'curve'), points(svg, 'whisker')
+  np.testing.assert_allclose(whisker[:, 0], drawn[0, 0], atol=0.1)
+  step = drawn[0, 1] - drawn[1, 1]  # of one unit
+  np.testing.assert_allclose(
+    whisker[:, 1], drawn[0, 1] + step * np.array([1, -2]), atol=0.2
+  )
+  assert whisker[:, 1].min() > curves.TOP
+  assert whisker[:, 1].max() < 240 - curves.BOTTOM
+  texts = Document(svg).text
+  assert 'clean' in texts and '5' in texts and '0.5' not in texts
+  none = {'a': [(0, float('nan'), 4.0)], 'b': [(0, 1.0, 2.0)]}
+  assert not points(curves.svg(series, bands=none, smoothing=0), 'whisker')
+
+
+def test_points_without_an_order_are_not_joined():
+  svg = curves.svg({'a': [(0, 2.0), (1, 3.0)]}, smoothing=0, joined=False)
+  assert not points(svg, 'curve')
+  assert len(Document(svg).all('circle')) == 2
+
+
+def test_the_diagonal_is_where_both_are_equal():
+  """Axes of one range, so a point on it lies on the line."""
+  given = [(2.0, 2.0), (5.0, 9.0), (7.0, 7.0)]
+  svg = curves.svg({'a': given}, smoothing=0, diagonal=True)
+  (drawn,), (ideal,) = points(svg, 'curve'), points(svg, 'ideal')
+  along = np.polyfit(ideal[:, 0], ideal[:, 1], 1)
+  apart = drawn[:, 1] - np.polyval(along, drawn[:, 0])
+  np.testing.assert_allclose(apart[[0, 2]], 0.0, atol=0.2)
+  assert apart[1] < -20
+  # Ends at opposite corners: both axes have the same range.
+  corners = [
+    (curves.LEFT, curves.HEIGHT - curves.BOTTOM),
+    (curves.WIDTH - curves.RIGHT, curves.TOP),
+  ]
+  np.testing.assert_allclose(ideal, corners, atol=0.1)
+
+
+def test_long_names_of_ticks_stand_in_two_lines():
+  def heights(names):
+    svg = curves.svg(
+      {'a': [(i, 1.0 + i) for i in range(6)]}, smoothing=0, size=(360, 240),
+      x_names=names, joined=False,
+    )  # fmt: skip
+    return {re.search(f'y="([0-9.]+)" text-anchor="middle">{n}<', svg)[1]
+            for n in names}  # fmt: skip
+
+  assert len(heights(list('abcdef'))) == 1
+  assert len(heights(['bilinear', *'bcdef'])) == 2
+
+
+def test_bars_are_as_high_as_their_numbers():
+  svg = bars.svg([1.0, 0.0, 3.0], x_label='x', y_label='y', ideal=1.0)
+  drawn = Document(svg).all('rect')
+  high = np.array([float(bar['height']) for bar in drawn])
+  np.testing.assert_allclose(high / high[2], [1 / 3, 0, 1], atol=0.01)
+  (ideal,) = points(svg, 'ideal')
+  np.testing.assert_allclose(ideal[:, 1], float(drawn[0]['y']), atol=0.1)
+  feet = [float(bar['y']) + float(bar['height']) for bar in drawn]
+  np.testing.assert_allclose(feet, 240 - curves.BOTTOM, atol=0.2)
+  lefts = [float(bar['x']) for bar in drawn]
+  assert sorted(lefts) == lefts
+  with pytest.raises(ValueError, match='zero or more, one at least'):
+    bars.svg([], x_label='x', y_label='y')
+
+
+def test_a_strip_has_every_picture_in_its_place():
+  small, _ = png((2, 2))
+  large, _ = png((4, 4))
+  text = page.strip(
+    [[small, None], [large, large]],
+    heads=['clean', '5'],
+    names=['given', 'ours'],
+    scale=[4, 2],
+  )
+  images = Document(text).all('img')
+  assert [i['width'] for i in images] == ['8', '8', '8']
+  assert [i['alt'] for i in images] == [
+    'given, clean', 'ours, clean', 'ours, 5'
+  ]  # fmt: skip
+  with pytest.raises(ValueError, match='a name per row and a head per column'):
+    page.strip([[small]], heads=['a', 'b'], names=['x'])
 
 
 def test_values_that_are_no_numbers_are_left_out():

@@ -1,0 +1,386 @@
+"""Facts and pictures -> one self-contained page."""
+
+import numpy as np
+
+from cdm import degradations, pictures
+from cdm.robustness import measure, words
+from cdm.web import bars, curves, page
+
+SIZE = (360, 240)  # of a chart: legible one below the other on a phone
+SIDE = 112  # screen pixels of a picture in a strip, about
+MOST = 128  # pixels of a picture that are shown; of larger ones the middle
+ABOUT = {
+  'noise': 'Gaussian noise on the low-res input. Its sigma is in grey levels '
+  'of 255; every strength has the same noise field, scaled.',
+  'blur': 'Gaussian blur of the low-res input. Its sigma is in low-res '
+  'pixels; the border is reflected.',
+  'jpeg': 'The low-res input goes through a JPEG file with 4:2:0 chroma.',
+  'brightness': 'A number of grey levels is added to the low-res input and '
+  'clipped. A brighter picture is to be magnified as it is, so the number is '
+  'taken off what was made before it is compared with the original.',
+  'contrast': 'The low-res input is drawn towards mid-grey, 127.5, by a '
+  'factor. A paler picture is to be magnified as it is, so what was made is '
+  'stretched back before it is compared with the original.',
+  'kernel': 'The low-res input is made from the original by another filter '
+  'than the one of training; filters have no order, so they are not joined.',
+}
+
+
+def build(found, examination, *, title):
+  """-> the page.
+
+  Args:
+    found: what `facts.collect` returned, and 'run': {text: text}, 'command',
+      'conventions': {metric: text}.
+    examination: `measure.Examination`, for the pictures.
+    title: of the page.
+  """
+  sections = [page.Section('In short', summary(found))]
+  sections += [
+    page.Section(kind['title'], section(kind, found, examination))
+    for kind in found['degradations']
+  ]
+  sections.append(page.Section('Groups', by_group(found)))
+  if found['calibration']:
+    sections.append(
+      page.Section('Uncertainty', uncertainty(found, examination))
+    )
+  sections.append(page.Section('What was run', run(found)))
+  return page.build_page(
+    title,
+    sections,
+    subtitle=f'{found["n"]:,} images, {found["subject"]}',
+    footer='Intervals are 95%, by bootstrap over images.',
+  )
+
+
+def summary(found):
+  """-> parts: what one reads first."""
+  first = next(iter(found['metrics']))
+  clean = found['clean'][first]
+  points = [
+    page.joined(
+      page.strong(f'{words.title(first)} on clean inputs: '),
+      f'ours {words.interval(clean["ours"], first)}{words.unit(first)}, '
+      f'bicubic {words.interval(clean["bicubic"], first)}{words.unit(first)}.',
+    )
+  ]
+  falls = [k for k in found['degradations'] if k['fall']['ours']['mean']]
+  if falls:
+    worst = max(falls, key=lambda k: k['fall']['ours']['mean'])
+    points.append(
+      page.joined(
+        page.strong('Loses most under: '),
+        f'{worst["title"]} ({worst["at"]}), '
+        f'{words.title(first)} falls by '
+        f'{words.interval(worst["fall"]["ours"], first)}{words.unit(first)}.',
+      )
+    )
+  for division in found['groups']:
+    points.append(
+      page.joined(page.strong('Groups. '), words.worst(division, first))
+    )
+  if found['calibration']:
+    points.append(
+      page.joined(
+        page.strong('Uncertainty. '), words.calibration(found['calibration'])
+      )
+    )
+  parts = [page.bullets(points)]
+  if found['degradations']:
+    parts.append(fall_table(found, first))
+  return parts
+
+
+def fall_table(found, metric):
+  """-> how much is lost at the middle strength of each degradation."""
+  name = words.title(metric)
+  rows = [
+    [
+      kind['title'],
+      kind['at'],
+      *(
+        page.stacked(
+          words.number(fall['mean'], metric), words.ends(fall, metric)
+        )
+        for fall in kind['fall'].values()
+      ),
+    ]
+    for kind in found['degradations']
+  ]
+  return page.table(
+    rows,
+    header=['degradation', 'at', f'{name} lost, ours', 'lost, bicubic'],
+    caption=f'How much worse {name}{words.unit(metric)} is than on the clean '
+    'input, image by image, at the middle strength (of filters: the worst).',
+  )
+
+
+def section(kind, found, examination):
+  """-> parts about one degradation."""
+  charts = [chart(kind, metric) for metric in found['metrics']]
+  strips = [strip(kind, record, examination) for record in examination.shown]
+  return [ABOUT[kind['name']], page.row(*charts), *strips]
+
+
+def chart(kind, metric):
+  """-> Html: a metric over the strengths, ours and bicubic."""
+  series, bands = {}, {}
+  scale = words.SCALES.get(metric, 1.0)
+  filters = kind['name'] == degradations.KERNEL
+  for method, points in kind['curves'][metric].items():
+    known = [(i, p) for i, p in enumerate(points) if p['mean'] is not None]
+    series[method] = [(i, p['mean'] * scale) for i, p in known]
+    bands[method] = [
+      (i, p['low'] * scale, p['high'] * scale)
+      for i, p in known
+      if p['low'] is not None
+    ]
+  drawing = curves.svg(
+    series,
+    x_label='' if filters else kind['axis'],  # the heading says it
+    y_label=words.axis(metric),
+    smoothing=0,
+    size=SIZE,
+    x_names=['clean', *kind['values']],
+    bands=bands,
+    joined=not filters,
+  )
+  if drawing is None:
+    return page.paragraph(f'{words.title(metric)}: no value was measured.')
+  return page.figure(drawing)
+
+
+def strip(kind, record, examination):
+  """-> Html: one image, given, bicubic and ours at every strength."""
+  opened = examination.opened
+  cells = [measure.Cell(measure.CLEAN)]
+  values = examination.chosen[kind['name']]
+  cells += [measure.Cell(kind['name'], value) for value in values]
+  rows, names = [], []
+  factor = opened.stage.image_size // opened.stage.lowres.size
+  side = min(opened.stage.image_size, MOST // factor * factor)
+  scale = max(1, round(SIDE / side))
+  back = ', undone' if kind['photometric'] else ''
+  versions = [('given', 'given')]
+  versions += [(name, name + back) for name in ('bicubic', 'ours')]
+  versions.append(('original', 'original'))
+  for version, name in versions:
+    row = []
+    for i, cell in enumerate(cells):
+      if version == 'original' and i:
+        row.append(None)
+        continue
+      image = examination.picture(record, cell, version)
+      wide = side // factor if version == 'given' else side
+      row.append(pictures.png_bytes(middle(image, wide)))
+    rows.append(row)
+    names.append(name)
+  return page.strip(
+    rows,
+    heads=['clean', *kind['values']],
+    names=names,
+    scale=[scale * factor, scale, scale, scale],
+    caption=f'{called(opened, record)}; {kind["axis"]}.',
+  )
+
+
+def middle(image, side):
+  """-> the middle of a picture, at most `side` pixels a side."""
+  top, left = ((n - side) // 2 for n in image.shape[:2])
+  return image[top : top + side, left : left + side]
+
+
+def called(opened, record):
+  """-> 'Image 17 (a/b.png)'."""
+  if opened.files:
+    return f'Image {record} ({opened.files[record]})'
+  return f'Image {record}'
+
+
+def by_group(found):
+  """-> parts: a table per way to divide the images."""
+  if not found['groups']:
+    return [
+      'The data has one class and no label file was given (--groups=FILE), so '
+      'there are no groups to compare.'
+    ]
+  first = found['metrics'][0]
+  parts = [
+    'Scores on clean inputs, the worst group first. Groups differ in how '
+    'hard their images are: the gain over bicubic, on the same images, is '
+    'what the stage itself adds.'
+  ]
+  for division in found['groups']:
+    parts.append(page.subheading(f'By {division["by"]}'))
+    parts.append(words.worst(division, first))
+    warning = words.too_small(division)
+    if warning:
+      parts.append(page.notice(warning))
+    parts.append(group_table(division, found, first))
+  return parts
+
+
+def group_table(division, found, first):
+  """-> Html."""
+  titles = {
+    'gain': 'gain over bicubic',
+    'fall': 'lost when degraded',
+  }
+  columns = [k for k in division['rows'][0] if k not in NOT_SCORES]
+  rows, faint, mark = [], [], None
+  for i, row in enumerate(division['rows']):
+    cells = [page.stacked(row['group'], ''), row['n']]
+    for column in columns:
+      relative = column in titles
+      metric = first if relative else column
+      form = words.signed if column == 'gain' else words.number
+      text = form(row[column]['mean'], metric)
+      if division['worst_by'].get(column) == row['group']:
+        text += ' \N{BLACK DOWN-POINTING SMALL TRIANGLE}'
+      below = words.ends(row[column], metric, form)
+      cells.append(page.stacked(text, below))
+    rows.append(cells)
+    if not row['enough']:
+      faint.append(i)
+    elif row['group'] == division['worst']:
+      mark = i
+  heads = [titles.get(c) or words.axis(c) for c in columns]
+  return page.table(
+    rows,
+    header=[division['by'], 'images', *heads],
+    caption='\N{BLACK DOWN-POINTING SMALL TRIANGLE} worst of its column. '
+    f'Gain over bicubic, and what is lost at the middle strength of the '
+    f'degradations on average: {words.axis(first)}.',
+    mark=mark,
+    faint=faint,
+  )
+
+
+NOT_SCORES = ('group', 'n', 'enough')
+
+
+def uncertainty(found, examination):
+  """-> parts about calibration."""
+  seen = found['calibration']
+  k = seen['k']
+  numbers = [
+    ['spread-skill ratio', words.number(seen['spread_skill']), '1'],
+    ['error of coverage, mean', f'{seen["coverage_error"]:.3f}', '0'],
+    ['spread of the draws, grey levels', words.number(seen['rms_spread']), ''],
+    [
+      'error of their mean, grey levels',
+      words.number(seen['rmse_of_mean']),
+      '',
+    ],
+    ['PSNR of one draw, dB', words.interval(seen['psnr_of_one']), ''],
+    ['PSNR of their mean, dB', words.interval(seen['psnr_of_mean']), ''],
+  ]
+  binned = [(p, a) for p, a, _ in seen['reliability']]
+  charts = []
+  if binned:
+    charts.append(
+      page.figure(
+        curves.svg(
+          {'measured': binned},
+          x_label='error foretold by the spread, grey levels',
+          y_label='error, grey levels',
+          smoothing=0,
+          size=SIZE,
+          diagonal=True,
+          joined=True,
+        ),
+        'Reliability, by bins of the spread: above the dashed line the draws '
+        'promise too little error, below it too much.',
+      )
+    )
+  else:
+    charts.append(page.paragraph('Reliability by bins needs three draws.'))
+  charts.append(
+    page.figure(
+      curves.svg(
+        {'measured': [(0.0, 0.0), *seen['coverage'], (1.0, 1.0)]},
+        x_label='nominal coverage',
+        y_label='observed coverage',
+        smoothing=0,
+        size=SIZE,
+        diagonal=True,
+      ),
+      'Central intervals of the draws: below the dashed line the original '
+      'lies outside more often than it should.',
+    )
+  )
+  charts.append(
+    page.figure(
+      bars.svg(
+        seen['ranks'],
+        x_label=f'draws of {k} that lie below the original',
+        y_label='share of the values',
+        ideal=1 / (k + 1),
+        size=SIZE,
+      ),
+      'Rank histogram: flat is calibrated, high ends are overconfident, a '
+      'high middle is underconfident, a slope is a bias.',
+    )
+  )
+  return [
+    words.calibration(seen),
+    f'{k} samples were drawn of every clean input. If the original could be '
+    'one more of them, its distance from their mean is what their spread '
+    'says; all numbers are corrected for the finite number of draws.',
+    page.table(numbers, header=['', 'found', 'calibrated']),
+    page.row(*charts),
+    maps(examination, k),
+  ]
+
+
+def maps(examination, k):
+  """-> Html: original, one draw, mean, spread and error of the shown images."""
+  opened, rows, names = examination.opened, [], []
+  found = {n: examination.maps(n, k) for n in examination.shown}
+  top = max(
+    float(np.quantile(level(m[name]), 0.995))
+    for m in found.values()
+    for name in ('std', 'error')
+  )
+  side = min(opened.stage.image_size, MOST)
+  clean = measure.Cell(measure.CLEAN)
+  for record, held in found.items():
+    row = [
+      examination.picture(record, clean, 'original'),
+      examination.picture(record, clean, 'ours'),
+      np.floor(held['mean'] + 0.5).astype(np.uint8),
+      pictures.heat(level(held['std']), top),
+      pictures.heat(level(held['error']), top),
+    ]
+    rows.append([pictures.png_bytes(middle(x, side)) for x in row])
+    names.append(f'{record}')
+  return page.strip(
+    rows,
+    heads=['original', 'one draw', f'mean of {k}', 'spread', 'error'],
+    names=names,
+    scale=max(1, round(SIDE / side)),
+    caption='Spread is the standard deviation of the draws, error the distance '
+    f'of their mean from the original; black is 0, pale yellow {top:.0f} grey '
+    'levels, root mean square over the channels.',
+  )
+
+
+def level(values):
+  """[H, W, 3] -> [H, W], root mean square over the channels."""
+  return np.sqrt((np.asarray(values, np.float64) ** 2).mean(axis=-1))
+
+
+def run(found):
+  """-> parts: all that the numbers depend on."""
+  return [
+    page.code(found['command']),
+    page.table(
+      [[key, value] for key, value in found['run'].items()], header=['', '']
+    ),
+    page.bullets(
+      page.joined(page.strong(f'{words.title(name)}: '), text)
+      for name, text in found['conventions'].items()
+      if name in found['metrics']
+    ),
+  ]

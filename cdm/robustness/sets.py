@@ -1,0 +1,92 @@
+"""Metrics of sets, degradation by degradation: FID and the like.
+
+Only in the folders of pictures that `measure` keeps: a set of made pictures is
+compared with the set of what they should be.
+"""
+
+from cdm import judging, pictures, processes
+from cdm import recipe as recipes
+from cdm.evaluate import distribution
+from cdm.robustness import lines
+from cdm.robustness.measure import METHODS
+
+FILE = 'sets.jsonl'
+KID_SIZE = 1000  # of a subset, or all images where they are fewer
+
+
+def check(metrics, count, few):
+  """Raises ValueError where so few images give no number."""
+  size = min(KID_SIZE, count)
+  distribution.check(
+    metrics, samples=count, reference=count, few=few, kid_size=size
+  )
+
+
+def score(examination, every, *, metrics, network):
+  """Judges every cell, ours and bicubic, continuing what is there.
+
+  Args:
+    examination: `measure.Examination` that kept all pictures.
+    every: list of `measure.Cell`, clean first.
+    metrics: of `facts.OF_SETS`.
+    network: keyword arguments of `judging.Gatherer`.
+
+  Returns:
+    {(cell key, method): {metric: value}}.
+
+  Raises:
+    ValueError: weights that are not there.
+  """
+  path, records = examination.out / FILE, examination.records
+  if processes.is_first():
+    lines.mend(path)
+  processes.wait_for_all('the sets')
+  what = {'metrics': sorted(metrics), 'records': records}
+  found = {
+    (row['cell'], row['method']): row['scores']
+    for row in lines.read(path)
+    if row['what'] == what
+  }
+  todo = [
+    (cell, method)
+    for cell in every
+    for method in METHODS
+    if (cell.key, method) not in found
+  ]
+  if not todo:
+    return found
+  gatherer = judging.Gatherer(**network)
+  reference = gatherer(
+    source(examination.folder(every[0], 'original'), records),
+    metrics,
+    'reference',
+  )
+  for cell, method in todo:
+    mine = gatherer(
+      source(examination.folder(cell, method), records),
+      metrics,
+      f'{cell.key}, {method}',
+    )
+    row = distribution.compare(
+      mine,
+      reference,
+      metrics=metrics,
+      kid_size=min(KID_SIZE, len(records)),
+    )
+    scores = {name: row[name] for name in metrics}
+    found[cell.key, method] = scores
+    row = {'cell': cell.key, 'method': method, 'scores': scores, 'what': what}
+    lines.append(path, [row] if processes.is_first() else [])
+    gatherer.forget()
+  return found
+
+
+def source(folder, records):
+  """-> judging.Source of the pictures of these records."""
+
+  def read(i):
+    return pictures.read_png(folder / recipes.file_name(records[i]))
+
+  count = len(records)
+  recipe = {'data': str(folder.resolve()), 'records': records}
+  return judging.Source(count, judging.shared_out(read, count), recipe, {})
