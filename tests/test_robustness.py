@@ -8,7 +8,7 @@ import house
 import numpy as np
 import pytest
 
-from cdm import images, judging, upscaling
+from cdm import gathering, images, upscaling
 from cdm.evaluate import pairs
 from cdm.metrics.consistency import consistency
 from cdm.metrics.distortion import psnr
@@ -263,11 +263,14 @@ def test_fid_is_that_of_the_pictures_of_each_input(tmp_path, monkeypatch):
     def __init__(self, params, *, batch_size):
       pass
 
-    def __call__(self, images):
+    def start(self, images):
+      return images
+
+    def finish(self, images):
       return Features(*[pool(images)] * 4)
 
-  monkeypatch.setattr(judging, 'Extractor', Projection)
-  monkeypatch.setattr(judging.inception_weights, 'read', lambda path: None)
+  monkeypatch.setattr(gathering, 'Extractor', Projection)
+  monkeypatch.setattr(gathering.inception_weights, 'read', lambda path: None)
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
   weights, out = tmp_path / 'w.pth', tmp_path / 'out'
   weights.write_bytes(b'weights')
@@ -289,7 +292,7 @@ def test_fid_is_that_of_the_pictures_of_each_input(tmp_path, monkeypatch):
       expected = fid(*gaussian(folder / cell / method), *original)
       found = kind['curves']['fid'][method][i]['mean']
       assert found == pytest.approx(expected, rel=1e-3)
-  monkeypatch.setattr(Projection, '__call__', None)  # nothing is done again
+  monkeypatch.setattr(Projection, 'start', None)  # nothing is done again
   assert examine(out, *words, **given) == 0
   assert '>FID<' in (out / 'report.html').read_text()
 

@@ -4,7 +4,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from cdm import build, cascade, config, judging, restore
+from cdm import build, cascade, config, finding, restore
 
 MOST = 256  # images, where no number is given
 
@@ -57,7 +57,7 @@ def open_samples(samples, *, num, seed, level, overrides=()):
   if num is None:
     num = min(MOST, len(source))
   held_out = build.open_held_out(
-    saved, judging.taken(samples, len(source), num)
+    saved, finding.taken(samples, len(source), num)
   )
   names = tuple(source.class_names) if source.num_classes > 1 else ()
   recipe = {

@@ -4,7 +4,7 @@ Only in the folders of pictures that `measure` keeps: a set of made pictures is
 compared with the set of what they should be.
 """
 
-from cdm import judging, pictures, processes
+from cdm import finding, judging, pictures, processes
 from cdm import recipe as recipes
 from cdm.evaluate import distribution
 from cdm.robustness import lines
@@ -82,11 +82,11 @@ def score(examination, every, *, metrics, network):
 
 
 def source(folder, records):
-  """-> judging.Source of the pictures of these records."""
+  """-> finding.Source of the pictures of these records."""
 
   def read(i):
     return pictures.read_png(folder / recipes.file_name(records[i]))
 
   count = len(records)
   recipe = {'data': str(folder.resolve()), 'records': records}
-  return judging.Source(count, judging.shared_out(read, count), recipe, {})
+  return finding.Source(count, finding.shared_out(read, count), recipe, {})
