@@ -19,6 +19,7 @@ whole crops (.252; torchvision states .239 of all 50,000 images).
 """
 
 import pathlib
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -81,9 +82,9 @@ def of_set(what, *, num=None, weights=None, batch_size=BATCH_SIZE, keep=None):
   reader = reading(what, labelled.section(what), num)
   network, recipe = read_network(weights, batch_size)
 
-  def rank(numbers, given, rows):
-    x, labels = (part[rows] for part in given)
-    return ranked(network, [x], reader.classes[labels])
+  def rank(numbers, given):
+    x, labels = given
+    return numbers, ranked(network, [x], reader.classes[labels])
 
   recipe = {
     'data': str(what),
@@ -137,7 +138,7 @@ def of_stage(
   told = labels_of_stage(stage, workdir, reader.source)
   run = upscaling.Upscaler(stage, seed=seed, batch_size=batch_size)
 
-  def rank(numbers, given, rows):
+  def rank(numbers, given):
     x, labels = given
     low, *versions = shrunk(x, factor, run.tile)
     # Filled up, so that one shape is compiled: another may round otherwise.
@@ -148,8 +149,10 @@ def of_stage(
       None if told is None else told[labels[filled]],
     )[: len(numbers)]
     versions += [resized(made, SIDE)]
+    rows = list(processes.share(len(numbers)))
     mine = [version[rows] for version in versions]
-    return ranked(network, mine, reader.classes[labels[rows]])
+    found = ranked(network, mine, reader.classes[labels[rows]])
+    return [numbers[row] for row in rows], found
 
   recipe |= {
     'drawn': saved.name,
@@ -169,7 +172,7 @@ def of_stage(
     'resize': 'bicubic, antialiased, uint8',
   }
   kinds = ('baseline', 'bicubic', 'ours')
-  found = gathered(reader, rank, kinds, recipe, batch_size, keep)
+  found = gathered(reader, rank, kinds, recipe, batch_size, keep, together=True)
   row = row_of(
     found, 'ours', reader, recipe, samples=str(workdir), reference=what
   )
@@ -195,6 +198,11 @@ def reading(what, section, num):
   count = judging.taken(what, len(source), num)
   numbers, which = range(count), 'all'
   if count < len(source):
+    if processes.is_first():
+      print(
+        f'looking at the file names of {len(source):,} images ...',
+        file=sys.stderr,
+      )
     first = gather.first(source, count)
     numbers = gather.spread(source, count) if first is None else first
     which = 'spread over the set' if first is None else 'first by file name'
@@ -278,7 +286,7 @@ def ranked(network, versions, classes):
   return np.stack(found, axis=1)
 
 
-def gathered(reader, rank, kinds, recipe, batch_size, keep):
+def gathered(reader, rank, kinds, recipe, batch_size, keep, **given):
   """-> {kind: ranks int [count]}; kept as they come, forgotten at the end."""
   home = downloads.folder().parent / 'evaluate' if keep is None else keep
   kept = ranks.Kept(home, [recipe, reader.which, reader.count])
@@ -290,6 +298,7 @@ def gathered(reader, rank, kinds, recipe, batch_size, keep):
     keep=kept,
     batch_size=batch_size * processes.count(),
     label='classifying',
+    **given,
   )
   kept.remove()
   return found

@@ -179,6 +179,15 @@ def test_configs_of_the_other_kind_are_refused(real, words, message, capsys):
   assert message in capsys.readouterr().err
 
 
+def test_a_run_has_a_page_but_its_score_is_no_row_of_pairs(
+  real, tmp_path, capsys
+):
+  words = (f'--run={real}', f'--out={tmp_path}')
+  assert house.cdm('report', *words) == 0
+  assert house.cdm('report', *words, f'--row={real / "row.json"}') == 2
+  assert 'holds no scores of pairs' in capsys.readouterr().err
+
+
 def test_the_card_names_the_number_of_the_paper():
   given = {
     'samples': 'A',
