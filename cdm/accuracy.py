@@ -42,6 +42,7 @@ from cdm.models import imagenet, pytorch_file, resnet
 
 SIDE, SHORT_SIDE = 224, 256
 NETWORK = "ResNet-50, torchvision's IMAGENET1K_V1"
+OTHER = 'ResNet-50 of other weights than the published ones'
 
 
 class Reader(NamedTuple):
@@ -243,7 +244,9 @@ def read_network(weights, batch_size):
   def logits(variables, image):
     return net.apply(variables, resnet.normalise(image), train=False).logits
 
-  recipe = {'network': NETWORK, 'classifier_weights_sha256': digest}
+  known = digest.startswith(resnet.SHA256)
+  recipe = {'network': NETWORK if known else OTHER}
+  recipe['classifier_weights_sha256'] = digest
   recipe['preset'] = f'short side {SHORT_SIDE}, bilinear; the middle {SIDE}'
   return Classifier(logits, variables, batch_size=batch_size), recipe
 
@@ -323,6 +326,8 @@ def row_of(found, kind, reader, recipe, **named):
     warnings.append(
       'the classes have no names: label n is taken for class n of ImageNet'
     )
+  if recipe['network'] != NETWORK:
+    warnings.append(f'the classifier is a {recipe["network"]}')
   return {
     **named,
     'n': reader.count,
