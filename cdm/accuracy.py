@@ -19,6 +19,7 @@ whole crops (.252; torchvision states .239 of all 50,000 images).
 """
 
 import pathlib
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ from cdm.models import imagenet, pytorch_file, resnet
 
 SIDE, SHORT_SIDE = 224, 256
 NETWORK = "ResNet-50, torchvision's IMAGENET1K_V1"
+OTHER = 'ResNet-50 of other weights than the published ones'
 
 
 class Reader(NamedTuple):
@@ -82,9 +84,9 @@ def of_set(what, *, num=None, weights=None, batch_size=BATCH_SIZE, keep=None):
   reader = reading(what, labelled.section(what), num)
   network, recipe = read_network(weights, batch_size)
 
-  def rank(numbers, given, rows):
-    x, labels = (part[rows] for part in given)
-    return ranked(network, [x], reader.classes[labels])
+  def rank(numbers, given):
+    x, labels = given
+    return numbers, ranked(network, [x], reader.classes[labels])
 
   recipe = {
     'data': str(what),
@@ -138,7 +140,7 @@ def of_stage(
   told = labels_of_stage(stage, workdir, reader.source)
   run = upscaling.Upscaler(stage, seed=seed, batch_size=batch_size)
 
-  def rank(numbers, given, rows):
+  def rank(numbers, given):
     x, labels = given
     low, *versions = shrunk(x, factor, run.tile)
     # Filled up, so that one shape is compiled: another may round otherwise.
@@ -149,8 +151,10 @@ def of_stage(
       None if told is None else told[labels[filled]],
     )[: len(numbers)]
     versions += [resized(made, SIDE)]
+    rows = list(processes.share(len(numbers)))
     mine = [version[rows] for version in versions]
-    return ranked(network, mine, reader.classes[labels[rows]])
+    found = ranked(network, mine, reader.classes[labels[rows]])
+    return [numbers[row] for row in rows], found
 
   recipe |= {
     'drawn': saved.name,
@@ -170,7 +174,7 @@ def of_stage(
     'resize': 'bicubic, antialiased, uint8',
   }
   kinds = ('baseline', 'bicubic', 'ours')
-  found = gathered(reader, rank, kinds, recipe, batch_size, keep)
+  found = gathered(reader, rank, kinds, recipe, batch_size, keep, together=True)
   row = row_of(
     found, 'ours', reader, recipe, samples=str(workdir), reference=what
   )
@@ -196,6 +200,11 @@ def reading(what, section, num):
   count = finding.taken(what, len(source), num)
   numbers, which = range(count), 'all'
   if count < len(source):
+    if processes.is_first():
+      print(
+        f'looking at the file names of {len(source):,} images ...',
+        file=sys.stderr,
+      )
     first = gather.first(source, count)
     numbers = gather.spread(source, count) if first is None else first
     which = 'spread over the set' if first is None else 'first by file name'
@@ -236,7 +245,9 @@ def read_network(weights, batch_size):
   def logits(variables, image):
     return net.apply(variables, resnet.normalise(image), train=False).logits
 
-  recipe = {'network': NETWORK, 'classifier_weights_sha256': digest}
+  known = digest.startswith(resnet.SHA256)
+  recipe = {'network': NETWORK if known else OTHER}
+  recipe['classifier_weights_sha256'] = digest
   recipe['preset'] = f'short side {SHORT_SIDE}, bilinear; the middle {SIDE}'
   return Classifier(logits, variables, batch_size=batch_size), recipe
 
@@ -279,7 +290,7 @@ def ranked(network, versions, classes):
   return np.stack(found, axis=1)
 
 
-def gathered(reader, rank, kinds, recipe, batch_size, keep):
+def gathered(reader, rank, kinds, recipe, batch_size, keep, **given):
   """-> {kind: ranks int [count]}; kept as they come, forgotten at the end."""
   home = downloads.folder().parent / 'evaluate' if keep is None else keep
   kept = ranks.Kept(home, [recipe, reader.which, reader.count])
@@ -291,6 +302,7 @@ def gathered(reader, rank, kinds, recipe, batch_size, keep):
     keep=kept,
     batch_size=batch_size * processes.count(),
     label='classifying',
+    **given,
   )
   kept.remove()
   return found
@@ -315,6 +327,8 @@ def row_of(found, kind, reader, recipe, **named):
     warnings.append(
       'the classes have no names: label n is taken for class n of ImageNet'
     )
+  if recipe['network'] != NETWORK:
+    warnings.append(f'the classifier is a {recipe["network"]}')
   return {
     **named,
     'n': reader.count,

@@ -21,6 +21,7 @@ from cdm import (
   judging,
   labelled,
   processes,
+  program,
   restore,
   sampling,
   testing,
@@ -63,10 +64,12 @@ def score(
   """
   build.require_classifier(c, 'cdm cas')
   build.require(c, 'train_data', 'eval_data', 'pipeline', 'paper')
+  net = program.assemble(c).built.net  # complain before anything is drawn
   what = f'{c.name}:train' if samples is None else str(samples)
   against = f'{c.name}:eval' if test is None else str(test)
   tests = dict(c.eval_data) if test is None else labelled.section(test)
   real, tests = labelled.opened(against, tests)
+  training.check_labels(c, net, real)
   paper = config.plain(c.paper) if samples is None else {}
   drawn = re.fullmatch(r'(.+\.py)@(.+)', what)
   if samples is None:
@@ -88,6 +91,7 @@ def score(
   source, given = labelled.opened(what, given, names)
   if names is None:
     real, tests = labelled.opened(against, tests, source.class_names)
+  training.check_labels(c, net, source)
   c.train_data, c.eval_data = given, tests
   claim(workdir, what, source, against, real)
   code = training.train(c, workdir)

@@ -43,6 +43,11 @@ def read_row(path):
     ) from None
   if not isinstance(row, dict) or 'conventions' not in row:
     raise ValueError(f'{path} is not what `cdm evaluate --out` wrote.')
+  if 'psnr' not in row:
+    raise ValueError(
+      f'{path} holds no scores of pairs, which the page shows (PSNR, SSIM); '
+      'give a row of `cdm evaluate --samples=... --reference=...` of pairs.'
+    )
   return row
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import published
 import pytest
 from PIL import Image
-from shared import data, oracle
+from shared import data, oracle, rule_weights
 
 from cdm import accuracy, images
 from cdm.cascade import Stage
 from cdm.conditioning import Lowres
 from cdm.data import gather, photographs, sources, transforms
 from cdm.evaluate.classifier import Classifier
-from cdm.models import imagenet, resnet
+from cdm.models import imagenet
 
 # Class k is grey level 20 k.
 CHOSEN = ('n01440764', 'n03028079', 'n02102040', 'n15075141')
@@ -48,7 +48,7 @@ def place(tmp_path, monkeypatch):
       calls.append(x)
       return network(x)
 
-    return watched, {'network': 'grey'}
+    return watched, {'network': accuracy.NETWORK}
 
   monkeypatch.setattr(accuracy, 'read_network', read_network)
   for n in range(12):
@@ -247,8 +247,7 @@ def test_classes_of_imagenet_are_sorted_and_those_of_the_published_list():
   assert [line.split()[0] for line in text.splitlines()] == list(names)
 
 
-def test_published_weights_are_read_and_another_file_is_refused(tmp_path):
-  net = resnet.ResNet50()
+def test_another_file_of_weights_is_named_or_refused(tmp_path):
   with pytest.raises(ValueError, match='--classifier_weights=.*no.pth is not'):
     accuracy.read_network(tmp_path / 'no.pth', 4)
   published.write_pytorch(
@@ -256,7 +255,22 @@ def test_published_weights_are_read_and_another_file_is_refused(tmp_path):
   )
   with pytest.raises(ValueError, match='these are no weights of ResNet'):
     accuracy.read_network(tmp_path / 'w.pth', 4)
-  assert net.num_classes == 1000
+  state = rule_weights(oracle('resnet50')[0]['weights'])
+  published.write_pytorch(tmp_path / 'o.pth', state, zipped=True)
+  _, recipe = accuracy.read_network(tmp_path / 'o.pth', 4)
+  assert recipe['network'] == accuracy.OTHER
+
+
+def test_numbers_of_other_weights_are_not_compared(place, capsys, monkeypatch):
+  read = accuracy.read_network
+  monkeypatch.setattr(
+    accuracy,
+    'read_network',
+    lambda *given: (read(*given)[0], {'network': accuracy.OTHER}),
+  )
+  run(capsys, f'--samples={place / "set"}', f'--out={place / "r.json"}')
+  line = (place / 'r.md').read_text()
+  assert '**not comparable: the classifier is a ResNet-50 of other' in line
 
 
 @pytest.mark.parametrize(

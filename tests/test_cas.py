@@ -120,6 +120,10 @@ def test_a_cascade_is_drawn_and_scored(tmp_path, drawn, capsys):
   # A work directory is of one set.
   assert score(workdir) == 2
   assert 'holds the score of another set' in capsys.readouterr().err
+  wrong = '--config.model.num_classes=3'
+  assert score(tmp_path / 'u', *words, wrong) == 2
+  assert not (tmp_path / 'u').exists()  # refused before it was drawn
+  assert 'but config.model.num_classes is 3' in capsys.readouterr().err
   assert score(tmp_path / 'v', f'--samples={drawn}') == 2
   assert 'give --num, the number of samples' in capsys.readouterr().err
 
@@ -162,6 +166,7 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
 def test_what_cannot_be_scored_is_refused(tmp_path, words, message, capsys):
   assert score(tmp_path / 'w', *words) == 2
   assert message in capsys.readouterr().err
+  assert not (tmp_path / 'w').exists()
 
 
 @pytest.mark.parametrize(
@@ -177,6 +182,15 @@ def test_configs_of_the_other_kind_are_refused(real, words, message, capsys):
   config = config.replace('configs/', f'{house.CONFIGS}/')
   assert house.cdm(command, config, f'--workdir={real}') == 2
   assert message in capsys.readouterr().err
+
+
+def test_a_run_has_a_page_but_its_score_is_no_row_of_pairs(
+  real, tmp_path, capsys
+):
+  words = (f'--run={real}', f'--out={tmp_path}')
+  assert house.cdm('report', *words) == 0
+  assert house.cdm('report', *words, f'--row={real / "row.json"}') == 2
+  assert 'holds no scores of pairs' in capsys.readouterr().err
 
 
 def test_the_card_names_the_number_of_the_paper():

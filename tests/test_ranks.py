@@ -10,18 +10,18 @@ from cdm.evaluate import ranks
 TRUE = np.random.default_rng(0).integers(0, 20, (23, 2))
 
 
-def of_set(tmp_path, *, fail_at=None, what=('a',), seen=None):
+def of_set(tmp_path, *, fail_at=None, what=('a',), seen=None, **given):
   calls = []
 
   def read(numbers):
     return list(numbers)
 
-  def rank(numbers, given, rows):
+  def rank(numbers, given):
     assert given == list(numbers)
     calls.append(numbers)
     if len(calls) == fail_at:
       raise KeyboardInterrupt
-    return TRUE[[numbers[row] for row in rows]]
+    return numbers, TRUE[numbers]
 
   try:
     return ranks.of_set(
@@ -32,6 +32,7 @@ def of_set(tmp_path, *, fail_at=None, what=('a',), seen=None):
       keep=ranks.Kept(tmp_path, list(what)),
       batch_size=5,
       label='testing',
+      **given,
     )
   finally:
     if seen is not None:
@@ -59,6 +60,27 @@ def test_a_line_torn_by_a_kill_is_ranked_again(tmp_path):
   np.testing.assert_array_equal(found['ours'], TRUE[:, 0])
   rows = [json.loads(line) for line in file.read_text().splitlines()]
   assert sorted(row[0] for row in rows) == list(range(23))
+
+
+@pytest.mark.parametrize('together', [False, True])
+def test_a_process_reads_its_own_part_unless_all_must_work_together(
+  tmp_path, monkeypatch, together
+):
+  """Of two processes the second, which has every other image of a batch."""
+  monkeypatch.setattr(
+    ranks.processes, 'share', lambda count: range(1, count, 2)
+  )
+  others = [(n, TRUE[n].tolist()) for n in range(23)]
+  monkeypatch.setattr(
+    ranks.processes, 'gather_objects', lambda found: [found, others]
+  )
+  seen = []
+  # What the first process kept is known, here as there: nothing.
+  monkeypatch.setattr(ranks.Kept, 'known', lambda self: {})
+  found = of_set(tmp_path, seen=seen, together=together)
+  part = [n for n in range(23) if n % 5 in (1, 3)]
+  assert seen == [list(range(23)) if together else part]
+  np.testing.assert_array_equal(found['ours'], TRUE[:, 0])
 
 
 def test_another_set_begins_anew_and_what_is_done_is_forgotten(tmp_path):

@@ -18,45 +18,51 @@ from cdm.metrics import accuracy, bootstrap
 MOST_FOR_INTERVALS = 5000
 
 
-def of_set(count, read, rank, *, kinds, keep, batch_size, label):
+def of_set(
+  count, read, rank, *, kinds, keep, batch_size, label, together=False
+):
   """Ranks every image of a set; continues what was kept.
 
   Args:
     count: images of the set.
     read: numbers -> what `rank` takes; runs one batch ahead, in a thread.
-    rank: (numbers, what was read, rows) -> int [n, kinds] of those `rows` of
-      the batch that are this process's. Called in every process with the same
-      batches, all of one size but for the last.
+    rank: (numbers, what was read) -> (numbers, int [n, kinds]): ranks, in the
+      end, of every image in one process.
     kinds: names of the columns.
     keep: `Kept`.
     batch_size: images at once, over all processes.
     label: of the progress.
+    together: every process is given the whole batch, as a program that runs
+      on all of them needs it; else its own part.
 
   Returns:
     {kind: int64 [count]}, the same in every process.
   """
   known = keep.known()
   missing = [n for n in range(count) if n not in known]
-  mine = {}
   batches = [
     missing[start : start + batch_size]
     for start in range(0, len(missing), batch_size)
   ]
+  parts = batches
+  if not together:
+    parts = [[b[i] for i in processes.share(len(b))] for b in batches]
+  mine = {}
   with (
     progress.Progress(label, total=count, initial=len(known)) as bar,
     futures.ThreadPoolExecutor(1) as pool,
   ):
-    ahead = pool.submit(read, batches[0]) if batches else None
-    for i, numbers in enumerate(batches):
-      given = ahead.result()
-      if i + 1 < len(batches):
-        ahead = pool.submit(read, batches[i + 1])
-      rows = list(processes.share(len(numbers)))
-      found = rank(numbers, given, rows)
-      mine |= keep.add([numbers[row] for row in rows], found)
-      bar.advance(len(numbers))
-  for part in processes.gather_objects(list(mine.items())):
-    known |= dict(part)
+    ahead = [pool.submit(read, part) if part else None for part in parts[:1]]
+    for i, part in enumerate(parts):
+      if i + 1 < len(parts):
+        following = parts[i + 1]
+        ahead.append(pool.submit(read, following) if following else None)
+      given = ahead.pop(0)
+      if part:
+        mine |= keep.add(*rank(part, given.result()))
+      bar.advance(len(batches[i]))
+  for found in processes.gather_objects(list(mine.items())):
+    known |= dict(found)
   table = np.array([known[n] for n in range(count)], np.int64)
   return {kind: table[:, i] for i, kind in enumerate(kinds)}
 

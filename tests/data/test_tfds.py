@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import convert, pipeline, sources
+from cdm.data import convert, gather, pipeline, sources
+from cdm.models import imagenet
 
 pytest.importorskip('tensorflow')  # to build; reading needs none
 tfds = pytest.importorskip('tensorflow_datasets')
@@ -112,6 +113,16 @@ def test_validation_labels_are_the_published_ones(data_dir):
     element = source[i]
     by_grey[round(int(element['image'].mean()) / 40)] = int(element['label'])
   assert [by_grey[i] for i in range(5)] == VALIDATION
+
+
+def test_the_first_validation_images_are_found_by_their_file_names(data_dir):
+  source = sources.Tfds('imagenet2012', 'validation', data_dir=data_dir)
+  labels = [int(source[i]['label']) for i in gather.first(source, 5)]
+  assert labels == VALIDATION
+  assert gather.first(source, 2) == gather.first(source, 5)[:2]
+  training = sources.Tfds('imagenet2012', 'train', data_dir=data_dir)
+  assert gather.first(training, 2) is None  # n01440764_0.JPEG and the like
+  assert source.class_names == imagenet.WORDNET_IDS
 
 
 def test_splits_can_be_sliced_and_worker_processes_read_them(data_dir):
