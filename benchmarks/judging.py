@@ -30,7 +30,7 @@ class Cheap:
 
   sizes = {'fid': 2048, 'sfid': 2023}
 
-  def __init__(self, params, *, batch_size=BATCH):
+  def __init__(self, params, *, batch_size):
     from cdm.models.inception import Features
 
     self.batch_size = batch_size

@@ -10,7 +10,7 @@ import numpy as np
 from cdm import downloads, processes, progress
 from cdm.evaluate import gathered as gather
 from cdm.evaluate import partial
-from cdm.evaluate.features import BATCH_SIZE, Extractor
+from cdm.evaluate.features import Extractor
 from cdm.models import inception_weights
 from cdm.models.inception import Features
 
@@ -29,12 +29,12 @@ class Gatherer:
     recipe: dict of all that features depend on but for the images.
   """
 
-  def __init__(self, weights=None, *, batch_size=BATCH_SIZE, keep=None):
+  def __init__(self, weights=None, *, batch_size=None, keep=None):
     """Reads the network.
 
     Args:
       weights: path; fetched by default.
-      batch_size: images at once.
+      batch_size: images at once; see `features.Extractor`.
       keep: folder of what was gathered so far; the user's cache by default.
 
     Raises:
