@@ -38,7 +38,7 @@ class Gatherer:
       keep: folder of what was gathered so far; the user's cache by default.
 
     Raises:
-      ValueError: the file is not there, or of another network.
+      ValueError: the file is not there, damaged, or of another network.
       OSError: it cannot be fetched.
     """
     path = weights
@@ -51,6 +51,9 @@ class Gatherer:
         f'{inception_weights.SHA256[:8]}...), or the frozen graph '
         f'{inception_weights.GRAPH}.'
       )
+    elif pathlib.Path(path).name == inception_weights.URL.rpartition('/')[2]:
+      # Its form has no checksums inside, and a flipped bit is another FID.
+      downloads.verify(path, inception_weights.SHA256)
     self.recipe = {
       'network': NETWORK,
       'resize_to_network': RESIZE,
