@@ -10,7 +10,7 @@ import numpy as np
 from cdm import downloads, processes, progress
 from cdm.evaluate import gathered as gather
 from cdm.evaluate import partial
-from cdm.evaluate.features import BATCH_SIZE, Extractor
+from cdm.evaluate.features import Extractor
 from cdm.models import inception_weights
 from cdm.models.inception import Features
 
@@ -29,16 +29,16 @@ class Gatherer:
     recipe: dict of all that features depend on but for the images.
   """
 
-  def __init__(self, weights=None, *, batch_size=BATCH_SIZE, keep=None):
+  def __init__(self, weights=None, *, batch_size=None, keep=None):
     """Reads the network.
 
     Args:
       weights: path; fetched by default.
-      batch_size: images at once.
+      batch_size: images at once; see `features.Extractor`.
       keep: folder of what was gathered so far; the user's cache by default.
 
     Raises:
-      ValueError: the file is not there, or of another network.
+      ValueError: the file is not there, damaged, or of another network.
       OSError: it cannot be fetched.
     """
     path = weights
@@ -51,6 +51,9 @@ class Gatherer:
         f'{inception_weights.SHA256[:8]}...), or the frozen graph '
         f'{inception_weights.GRAPH}.'
       )
+    elif pathlib.Path(path).name == inception_weights.URL.rpartition('/')[2]:
+      # Its form has no checksums inside, and a flipped bit is another FID.
+      downloads.verify(path, inception_weights.SHA256)
     self.recipe = {
       'network': NETWORK,
       'resize_to_network': RESIZE,

@@ -8,7 +8,6 @@ import sys
 
 from cdm import processes
 from cdm.evaluate import distribution, sets, statistics, writing
-from cdm.evaluate.features import BATCH_SIZE
 from cdm.finding import Source, find
 from cdm.gathering import Gatherer
 
@@ -34,7 +33,7 @@ def judge(
   *,
   metrics,
   weights=None,
-  batch_size=BATCH_SIZE,
+  batch_size=None,
   keep=None,
   seed=None,
   **given,
@@ -228,7 +227,7 @@ def make_reference(
   num=None,
   seed=None,
   weights=None,
-  batch_size=BATCH_SIZE,
+  batch_size=None,
   keep=None,
 ):
   """Writes statistics of a set, with the recipe they were made by.

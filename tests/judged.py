@@ -25,8 +25,8 @@ class Projection:
 
   sizes = {'fid': 16, 'sfid': 20}
 
-  def __init__(self, params, *, batch_size=7):
-    self.batch_size = batch_size
+  def __init__(self, params, *, batch_size=None):
+    self.batch_size = batch_size or 7
 
   def start(self, images):
     type(self).calls += 1

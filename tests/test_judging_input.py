@@ -1,6 +1,7 @@
 """What cannot be judged is refused in one clear line, before any work."""
 
 import errno
+import json
 import os
 import re
 import resource
@@ -9,11 +10,12 @@ import zipfile
 import house
 import judged
 import numpy as np
+import published
 import pytest
 from judged import COUNT, Projection, features, judge, pictures
 from PIL import Image
 
-from cdm import downloads, judging
+from cdm import downloads, gathering, judging, sweeping
 from cdm.data import gather, synthetic
 from cdm.evaluate import archive, gathered, partial, sets, statistics
 from cdm.metrics import inception_score
@@ -278,7 +280,7 @@ def test_a_full_disk_leaves_nothing_that_looks_complete(place, monkeypatch):
       place / 'b', out / 's.npz', weights=place / 'w.pth', keep=place / 'kept'
     )
   assert files(out) == []
-  monkeypatch.setattr(judged.gathering, 'SAVE_SECONDS', 0.0)
+  monkeypatch.setattr(gathering, 'SAVE_SECONDS', 0.0)
   told = 'process-0-batches-1.npz could not be written'
   with Full(2000), pytest.raises(OSError, match=told) as caught:
     judge(place, keep=place / 'kept', batch_size=7)
@@ -308,10 +310,36 @@ def test_weights_that_are_not_there_say_what_to_put_where(
   )
 
 
+@pytest.mark.parametrize(
+  ('state', 'told'),
+  [
+    ({'fc.weight': np.zeros((2, 2))}, 'fc.bias is missing: these are'),
+    ({'x': np.zeros(3)}, "these are not the weights of FID's Inception-v3"),
+    (None, 'cannot be read as a PyTorch state dict'),
+  ],
+)
+def test_weights_of_another_network_are_refused(tmp_path, state, told):
+  path = tmp_path / 'w.pth'
+  path.write_bytes(b'\x80\x02weights')
+  if state is not None:
+    published.write_pytorch(path, state, zipped=True)
+  with pytest.raises(ValueError, match=told) as caught:
+    gathering.Gatherer(path)
+  assert str(path) in str(caught.value)
+
+
+def test_weights_that_are_damaged_are_refused(place, refused):
+  """By the published name the checksum is known."""
+  name = 'pt_inception-2015-12-05-6726825d.pth'
+  (place / name).write_bytes(b'not these')
+  said = refused('--few', f'--weights={place / name}')
+  assert f'{name} has SHA-256' in said and 'it is damaged or another' in said
+
+
 def test_a_damaged_part_is_as_none(place, monkeypatch):
   """A kept part that a power cut tore; the one before it serves."""
   whole = judge(place, batch_size=7)
-  monkeypatch.setattr(judged.gathering, 'SAVE_SECONDS', 0.0)
+  monkeypatch.setattr(gathering, 'SAVE_SECONDS', 0.0)
   Projection.fail_at = Projection.calls + 4
   with pytest.raises(KeyboardInterrupt):
     judge(place, batch_size=7)
@@ -354,6 +382,46 @@ def test_samples_of_another_run_are_not_gone_on_with(tmp_path, how):
   assert found[0].stamp != found[1].stamp
   again = judging.find(what.format(first), **given)
   assert again.stamp == found[0].stamp
+
+
+def test_every_process_keeps_the_same_batches(monkeypatch):
+  """The first one's clock decides, be another one's faster or slower."""
+  decided = []
+
+  def kept(seconds_per_batch, agree):
+    now = [0.0]
+    monkeypatch.setattr(gathering.time, 'monotonic', lambda: now[0])
+    monkeypatch.setattr(gathering.processes, 'agree', agree)
+    turns, found = gathering.Turns(0), []
+    for n in range(1, 30):
+      now[0] += seconds_per_batch
+      found += [n] if turns.due(n) else []
+    return found
+
+  first = kept(10.0, lambda x: decided.append(x) or x)
+  assert first == [7, 13, 19, 25]
+  for seconds in (0.1, 15.0, 100.0):
+    heard = iter(decided)
+    assert kept(seconds, lambda x, heard=heard: next(heard)) == first
+  assert kept(100.0, lambda x: x) == list(range(1, 30))
+
+
+def test_a_sweep_does_not_put_another_checkpoint_beside(tmp_path):
+  recipe = {'stages': [{'checkpoint': 4}], 'weights_sha256': 'a'}
+  row = {'samples_recipe': recipe, 'reference_recipe': {'count': (1, 2)}}
+  known, same = {'x': json.loads(json.dumps(row))}, {'count': (1, 2)}
+  sweeping.check_same(tmp_path, known, recipe, same)
+  for mine, theirs, told in (
+    (
+      recipe | {'stages': [{'checkpoint': 6}]},
+      same,
+      'another checkpoint',
+    ),
+    (recipe | {'weights_sha256': 'b'}, same, 'another weights_sha256'),
+    (recipe, {'count': 9}, 'another reference'),
+  ):
+    with pytest.raises(ValueError, match=told):
+      sweeping.check_same(tmp_path, known, mine, theirs)
 
 
 def test_some_of_a_set_are_spread_over_it(place):

@@ -12,6 +12,9 @@ from cdm.models.inception import (
 )
 
 BATCH_SIZE = 64
+# There the arrays of a large batch are mapped anew by the system each time:
+# 64 images took a fifth more CPU time each, and 2.7 GB instead of 1.1.
+BATCH_SIZE_OF_CPUS = 16
 
 
 class Extractor:
@@ -24,15 +27,19 @@ class Extractor:
 
   sizes = {'fid': NUM_FEATURES, 'sfid': 17 * 17 * NUM_SPATIAL}
 
-  def __init__(self, params, *, devices=None, batch_size=BATCH_SIZE):
+  def __init__(self, params, *, devices=None, batch_size=None):
     """Places the weights.
 
     Args:
       params: of `Inception`, see `inception_weights.read`.
       devices: to run on; all of this process by default.
-      batch_size: images at once, rounded up to divide over the devices.
+      batch_size: images at once, rounded up to divide over the devices; by
+        default 64, on CPUs 16.
     """
     devices = jax.local_devices() if devices is None else devices
+    if batch_size is None:
+      on_cpu = devices[0].platform == 'cpu'
+      batch_size = BATCH_SIZE_OF_CPUS if on_cpu else BATCH_SIZE
     mesh = Mesh(np.asarray(devices), ('data',))
     self._place = NamedSharding(mesh, PartitionSpec('data'))
     everywhere = NamedSharding(mesh, PartitionSpec())

@@ -89,10 +89,24 @@ def read(path):
   """
   path = pathlib.Path(path)
   if path.name.endswith(('.tgz', '.tar.gz')):
-    return from_tensorflow(frozen_graph.constants(_unpacked(path), path))
-  if path.suffix == '.pb':
-    return from_tensorflow(frozen_graph.constants(path.read_bytes(), path))
-  return from_pytorch(pytorch_file.read(path))
+    assemble = from_tensorflow
+    found = frozen_graph.constants(_unpacked(path), path)
+  elif path.suffix == '.pb':
+    assemble = from_tensorflow
+    found = frozen_graph.constants(path.read_bytes(), path)
+  else:
+    assemble, found = from_pytorch, pytorch_file.read(path)
+  try:
+    params = assemble(found)
+  except ValueError as error:
+    raise ValueError(
+      f'{path}: {error} Give {URL.rpartition("/")[2]} (SHA-256 '
+      f'{SHA256[:8]}...) or {GRAPH}.'
+    ) from None
+  leaves = jax.tree.leaves(params)
+  if not all(np.isfinite(leaf).all() for leaf in leaves):
+    raise ValueError(f'{path} has weights that are not finite: it is damaged.')
+  return params
 
 
 def from_pytorch(state):
