@@ -145,6 +145,8 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
   def __init__(self, prog):
     super().__init__(prog, max_help_position=26, width=80)
+    # argparse forgets that commands are indented once more than options.
+    self._action_max_length = 4 + max(map(len, COMMANDS))
 
 
 class Parser(argparse.ArgumentParser):
