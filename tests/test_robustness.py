@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cdm import images, judging, upscaling
-from cdm.evaluate import pairs
+from cdm.evaluate import pairs, perceptual
 from cdm.metrics.consistency import consistency
 from cdm.metrics.distortion import psnr
 from cdm.metrics.fid import fid
@@ -292,6 +292,34 @@ def test_fid_is_that_of_the_pictures_of_each_input(tmp_path, monkeypatch):
   monkeypatch.setattr(Projection, '__call__', None)  # nothing is done again
   assert examine(out, *words, **given) == 0
   assert '>FID<' in (out / 'report.html').read_text()
+
+
+def test_lpips_is_taken_of_every_picture(tmp_path, monkeypatch, capsys):
+  class Perceptual:
+    convention = 'mean absolute difference'
+
+    def __init__(self, backbone, files):
+      assert (backbone, files) == ('vgg', ['a.pth', 'b.pth'])
+
+    def __call__(self, a, b):
+      return np.abs(a.astype(float) - b).mean()
+
+  monkeypatch.setattr(perceptual, 'Perceptual', Perceptual)
+  words = ('--metrics=psnr,lpips', '--lpips=vgg')
+  words += ('--lpips_weights=a.pth,b.pth',)
+  given = dict(num=2, draws=0, degrade=QUICK[:1])
+  assert examine(tmp_path, *words, **given) == 0
+  for row in measure.lines.read(tmp_path / 'rows.jsonl'):
+    folder = tmp_path / 'pictures' / row['cell']
+    file = f'{row["record"]:06d}.png'
+    ours = upscaling.pictures.read_png(folder / 'ours' / file)
+    original = tmp_path / 'pictures/clean/original' / file
+    original = upscaling.pictures.read_png(original)
+    expected = np.abs(ours.astype(float) - original).mean()
+    assert row['ours']['lpips'] == pytest.approx(expected)
+  assert 'mean absolute difference' in (tmp_path / 'report.html').read_text()
+  assert examine(tmp_path, **given) == 2
+  assert 'another recipe: lpips is' in capsys.readouterr().err
 
 
 def row(record, cell, psnr, smooth=20.0):

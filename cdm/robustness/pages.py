@@ -110,9 +110,9 @@ def fall_table(found, metric):
   ]
   return page.table(
     rows,
-    header=['degradation', 'at', f'{name} lost, ours', 'lost, bicubic'],
-    caption=f'How much worse {name}{words.unit(metric)} is than on the clean '
-    'input, image by image, at the middle strength (of filters: the worst).',
+    header=['degradation', 'at', 'ours', 'bicubic'],
+    caption=f'{name}{words.unit(metric)} lost against the clean input, '
+    'image by image, at the middle strength (of filters: the worst).',
   )
 
 
