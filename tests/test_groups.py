@@ -133,13 +133,16 @@ def test_the_worst_group_is_named_and_the_gap_is_the_difference_of_means():
   columns = {'psnr': values, 'error': {n: -v for n, v in values.items()}}
   found = groups.compare(division, columns, better=better)
   assert [row['group'] for row in found['rows']] == ['b', 'a', 'c']
-  assert (found['worst'], found['sure']) == ('b', True)
+  assert set(found['gaps']) == {'psnr', 'error'}
+  assert [g['group'] for g in found['gaps'].values()] == ['b', 'b']
+  assert found['gaps']['psnr']['sure'] and found['gaps']['error']['sure']
   others = [values[n] for n in division['a'] + division['c']]
   gap = np.mean([values[n] for n in division['b']]) - np.mean(others)
-  assert found['gap']['mean'] == pytest.approx(gap)
+  assert found['gaps']['psnr']['mean'] == pytest.approx(gap)
+  assert found['gaps']['error']['mean'] == pytest.approx(-gap)
   turned = dict(reversed(columns.items()))
   found = groups.compare(division, turned, better=better)
-  assert found['worst'] == 'b'  # of an error, more is worse
+  assert found['rows'][0]['group'] == 'b'  # of an error, more is worse
 
 
 def test_intervals_are_those_of_normal_theory():
@@ -148,7 +151,7 @@ def test_intervals_are_those_of_normal_theory():
   row = found['rows'][0]['psnr']
   width = 2 * 1.96 / np.sqrt(400)
   assert row['high'] - row['low'] == pytest.approx(width, rel=0.15)
-  gap = found['gap']
+  gap = found['gaps']['psnr']
   assert gap['high'] - gap['low'] == pytest.approx(width * 2**0.5, rel=0.15)
 
 
@@ -158,7 +161,7 @@ def test_groups_that_differ_by_chance_are_hardly_ever_called_different():
   for seed in range(40):
     division, values = scores(dict.fromkeys('abcdefghij', 30.0), 30, seed=seed)
     found = groups.compare(division, {'psnr': values}, better={'psnr': 1})
-    sure += found['sure']
+    sure += found['gaps']['psnr']['sure']
   assert sure <= 5
 
 
@@ -167,12 +170,12 @@ def test_a_group_of_few_images_is_never_the_worst():
   division['few'] = list(range(1000, 1000 + groups.FEWEST - 1))
   values |= dict.fromkeys(division['few'], 3.0)
   found = groups.compare(division, {'psnr': values}, better={'psnr': 1})
-  assert found['worst'] == 'b'
+  assert found['gaps']['psnr']['group'] == 'b'
   assert [row['group'] for row in found['rows']] == ['b', 'a', 'few']
   assert [row['enough'] for row in found['rows']] == [True, True, False]
   alone = {'a': division['a'], 'few': division['few']}
   found = groups.compare(alone, {'psnr': values}, better={'psnr': 1})
-  assert found['worst'] is None and found['gap'] is None
+  assert found['gaps'] == {}
 
 
 def test_values_that_are_not_known_are_left_out():

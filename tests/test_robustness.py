@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cdm import gathering, images, upscaling
-from cdm.evaluate import pairs
+from cdm.evaluate import pairs, perceptual
 from cdm.metrics.consistency import consistency
 from cdm.metrics.distortion import psnr
 from cdm.metrics.fid import fid
@@ -297,6 +297,34 @@ def test_fid_is_that_of_the_pictures_of_each_input(tmp_path, monkeypatch):
   assert '>FID<' in (out / 'report.html').read_text()
 
 
+def test_lpips_is_taken_of_every_picture(tmp_path, monkeypatch, capsys):
+  class Perceptual:
+    convention = 'mean absolute difference'
+
+    def __init__(self, backbone, files):
+      assert (backbone, files) == ('vgg', ['a.pth', 'b.pth'])
+
+    def __call__(self, a, b):
+      return np.abs(a.astype(float) - b).mean()
+
+  monkeypatch.setattr(perceptual, 'Perceptual', Perceptual)
+  words = ('--metrics=psnr,lpips', '--lpips=vgg')
+  words += ('--lpips_weights=a.pth,b.pth',)
+  given = dict(num=2, draws=0, degrade=QUICK[:1])
+  assert examine(tmp_path, *words, **given) == 0
+  for row in measure.lines.read(tmp_path / 'rows.jsonl'):
+    folder = tmp_path / 'pictures' / row['cell']
+    file = f'{row["record"]:06d}.png'
+    ours = upscaling.pictures.read_png(folder / 'ours' / file)
+    original = tmp_path / 'pictures/clean/original' / file
+    original = upscaling.pictures.read_png(original)
+    expected = np.abs(ours.astype(float) - original).mean()
+    assert row['ours']['lpips'] == pytest.approx(expected)
+  assert 'mean absolute difference' in (tmp_path / 'report.html').read_text()
+  assert examine(tmp_path, **given) == 2
+  assert 'another recipe: lpips is' in capsys.readouterr().err
+
+
 def row(record, cell, psnr, smooth=20.0):
   scores = {'psnr': psnr}, {'psnr': smooth}
   return (record, cell), dict(zip(('ours', 'bicubic'), scores, strict=True))
@@ -319,12 +347,31 @@ def test_what_is_lost_is_taken_image_by_image():
   assert means == [25.0, 22.0]
 
 
+def test_the_worst_group_is_told_with_what_is_sure():
+  gap = dict(group='f', mean=-0.5, low=-1.0, high=0.1, sure=False)
+  sure = dict(group='m', mean=-0.04, low=-0.06, high=-0.02, sure=True)
+  rows = [{'enough': True}, {'enough': True}, {'enough': False}]
+  told = {'by': 'sex', 'rows': rows, 'gaps': {'psnr': gap}}
+  minus = words.MINUS
+  assert words.worst(told, 'psnr') == (
+    f'By sex: worst served is “f”, PSNR {minus}0.50 [{minus}1.00, +0.10] dB '
+    'against all others; for the worst of 2 that may be chance.'
+  )
+  told['gaps'] |= {'ssim': sure, 'gain': sure | {'sure': False}}
+  assert words.worst(told, 'psnr').endswith(
+    'may be chance. Surely worse than all others: “m”, SSIM '
+    f'{minus}0.040 [{minus}0.060, {minus}0.020].'
+  )
+  told['gaps'] = {}
+  assert 'no group is called worse' in words.worst(told, 'psnr')
+
+
 def test_the_verdict_follows_the_ratio():
   base = dict(k=4, interval=[0.4, 0.6], coverage_bias=0.01)
   for ratio, verdict in (
     (0.0, 'overconfident: the draws do not differ at all'),
     (0.5, 'overconfident: the draws differ from each other 2.00 times less'),
-    (1.05, 'calibrated on the whole'),
+    (1.04, 'calibrated on the whole'),
     (1.5, 'underconfident: the draws differ from each other 1.50 times more'),
   ):
     assert verdict in words.calibration(base | {'spread_skill': ratio})

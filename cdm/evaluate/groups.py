@@ -191,16 +191,15 @@ def compare(division, scores, *, better):
 
   Args:
     division: {group: [record, ...]}.
-    scores: {column: {record: float or None}}; the first column decides. None
-      is left out.
+    scores: {column: {record: float or None}}; the first column gives the
+      order. None is left out.
     better: {column: +1 if more is better, -1 if less is}.
 
   Returns:
     {'rows': [{'group', 'n', 'enough', column: {'mean', 'low', 'high'}}, ...],
-    'worst': group or None, 'gap': {'mean', 'low', 'high'} of the worst one
-    less all others in the first column, 'sure': whether the gap's interval,
-    widened for the number of groups, leaves out 0}. A group of fewer than
-    `FEWEST` images is not 'enough': it comes last and is never the worst.
+    'gaps': {column: see `_gap`}}. A group of fewer than `FEWEST` images is not
+    'enough': it comes last and is never the worst. Without two groups that are
+    large enough there are no gaps.
   """
   rows = []
   for group, records in division.items():
@@ -209,30 +208,40 @@ def compare(division, scores, *, better):
       row[column] = summary([values[n] for n in records])
     rows.append(row)
   first = next(iter(scores))
-
-  def order(row):
-    mean = row[first]['mean']
-    worst = np.inf if mean is None else better[first] * mean
-    return not row['enough'], worst, row['group']
-
-  rows.sort(key=order)
-  judged = [row for row in rows if row['enough']]
-  result = {'rows': rows, 'worst': None, 'gap': None, 'sure': False}
-  if len(judged) < 2 or judged[0][first]['mean'] is None:
-    return result
-  worst = judged[0]['group']
-  inside = _numbers_of(scores[first], division[worst])
-  others = itertools.chain.from_iterable(
-    records for group, records in division.items() if group != worst
+  rows.sort(
+    key=lambda row: (not row['enough'], _worse(row[first], better[first]))
   )
-  outside = _numbers_of(scores[first], others)
+  judged = [row for row in rows if row['enough']]
+  gaps = {}
+  if len(judged) > 1:
+    # The worst of many is bad by chance too: Bonferroni over all that is asked.
+    level = 1 - 0.05 / (len(judged) * len(scores))
+    for column, values in scores.items():
+      row = min(judged, key=lambda r, c=column: _worse(r[c], better[c]))
+      if row[column]['mean'] is not None:
+        gaps[column] = _gap(division, row['group'], values, level)
+  return {'rows': rows, 'gaps': gaps}
+
+
+def _worse(found, sign):
+  """-> a number that is smaller, the worse a mean is."""
+  return np.inf if found['mean'] is None else sign * found['mean']
+
+
+def _gap(division, worst, values, level):
+  """-> {'group': the worst, 'mean', 'low', 'high': its mean less that of all
+  others and the 95% interval, 'sure': whether the wider interval of `level`
+  leaves out 0}."""
+  others = [records for group, records in division.items() if group != worst]
+  inside = _known(values, division[worst])
+  outside = _known(values, itertools.chain.from_iterable(others))
   low, high = difference(inside, outside)
-  # The worst of many is bad by chance too: Bonferroni over the groups.
-  wide = difference(inside, outside, level=1 - 0.05 / len(judged))
-  gap = float(np.mean(inside) - np.mean(outside))
-  return result | {
-    'worst': worst,
-    'gap': {'mean': gap, 'low': low, 'high': high},
+  wide = difference(inside, outside, level=level)
+  return {
+    'group': worst,
+    'mean': float(np.mean(inside) - np.mean(outside)),
+    'low': low,
+    'high': high,
     'sure': not wide[0] <= 0.0 <= wide[1],
   }
 
@@ -255,5 +264,5 @@ def difference(inside, outside, *, level=0.95, seed=0):
   return bootstrap.ends(apart, level)
 
 
-def _numbers_of(values, records):
+def _known(values, records):
   return [values[n] for n in records if values[n] is not None]

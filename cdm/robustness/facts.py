@@ -150,15 +150,8 @@ def by_group(name, division, metrics, table, kinds):
     columns['fall'] = {n: mean_of([f[n] for f in falls]) for n in smooth}
     better['fall'] = -1
   found = groups.compare(division, columns, better=better)
-  judged = [row for row in found['rows'] if row['enough']]
-  worst_by = {}
-  for column in columns:
-    known = [row for row in judged if row[column]['mean'] is not None]
-    if len(known) > 1:
-      pick = min if better[column] > 0 else max
-      worst_by[column] = pick(known, key=lambda r: r[column]['mean'])['group']
   small = [row['group'] for row in found['rows'] if not row['enough']]
-  return {'by': name, **found, 'worst_by': worst_by, 'too_small': small}
+  return {'by': name, **found, 'too_small': small}
 
 
 def mean_of(values):

@@ -110,9 +110,9 @@ def fall_table(found, metric):
   ]
   return page.table(
     rows,
-    header=['degradation', 'at', f'{name} lost, ours', 'lost, bicubic'],
-    caption=f'How much worse {name}{words.unit(metric)} is than on the clean '
-    'input, image by image, at the middle strength (of filters: the worst).',
+    header=['degradation', 'at', 'ours', 'bicubic'],
+    caption=f'{name}{words.unit(metric)} lost against the clean input, '
+    'image by image, at the middle strength (of filters: the worst).',
   )
 
 
@@ -223,10 +223,7 @@ def by_group(found):
 
 def group_table(division, found, first):
   """-> Html."""
-  titles = {
-    'gain': 'gain over bicubic',
-    'fall': 'lost when degraded',
-  }
+  titles, gaps = words.COLUMNS, division['gaps']
   columns = [k for k in division['rows'][0] if k not in NOT_SCORES]
   rows, faint, mark = [], [], None
   for i, row in enumerate(division['rows']):
@@ -236,14 +233,14 @@ def group_table(division, found, first):
       metric = first if relative else column
       form = words.signed if column == 'gain' else words.number
       text = form(row[column]['mean'], metric)
-      if division['worst_by'].get(column) == row['group']:
+      if column in gaps and gaps[column]['group'] == row['group']:
         text += ' \N{BLACK DOWN-POINTING SMALL TRIANGLE}'
       below = words.ends(row[column], metric, form)
       cells.append(page.stacked(text, below))
     rows.append(cells)
     if not row['enough']:
       faint.append(i)
-    elif row['group'] == division['worst']:
+    elif i == 0 and gaps:
       mark = i
   heads = [titles.get(c) or words.axis(c) for c in columns]
   return page.table(

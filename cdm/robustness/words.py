@@ -9,7 +9,7 @@ FORMS |= {'ssim_gaussian': '.3f', 'ms_ssim': '.3f'}
 # As [SR3] tab. 1 prints it.
 SCALES = {'consistency': 1e5}
 # A ratio of spread to error that is closer to 1 is called calibrated.
-TOLERANCE = 0.1
+TOLERANCE = 0.05
 COVERAGE_TOLERANCE = 0.02  # likewise, of the mean of observed less nominal
 
 
@@ -60,23 +60,47 @@ def axis(metric):
 
 
 def worst(division, metric):
-  """-> a sentence about the worst group of a division."""
-  name = division['by']
-  if division['worst'] is None:
+  """-> sentences about the worst groups of a division.
+
+  Args:
+    division: of `facts`.
+    metric: the one that decides; others are named where they are sure.
+  """
+  name, gaps = division['by'], division['gaps']
+  if metric not in gaps:
     return (
       f'By {name}: fewer than two groups have {groups.FEWEST} images or more, '
       'so no group is called worse than another.'
     )
-  gap = division['gap']
-  text = (
-    f'By {name}: worst served is \N{LEFT DOUBLE QUOTATION MARK}'
-    f'{division["worst"]}\N{RIGHT DOUBLE QUOTATION MARK}, '
-    f'{title(metric)} {interval(gap, metric, signed)}{unit(metric)} '
-    'against all others'
-  )
-  if division['sure']:
-    return text + '.'
-  return f'{text}; for the worst of {judged(division)} that may be chance.'
+  gap = gaps[metric]
+  text = f'By {name}: worst served is {quoted(gap["group"])}, '
+  text += f'{shortfall(metric, gap, metric)} against all others'
+  if not gap['sure']:
+    text += f'; for the worst of {judged(division)} that may be chance'
+  others = [
+    f'{quoted(other["group"])}, {shortfall(column, other, metric)}'
+    for column, other in gaps.items()
+    if column != metric and other['sure']
+  ]
+  if others:
+    text += f'. Surely worse than all others: {"; ".join(others)}'
+  return text + '.'
+
+
+# Columns of groups that are no metric.
+COLUMNS = {'gain': 'gain over bicubic', 'fall': 'lost when degraded'}
+
+
+def shortfall(column, gap, metric):
+  """-> 'SSIM −0.046 [−0.068, −0.023]'."""
+  metric = metric if column in COLUMNS else column
+  name = COLUMNS.get(column) or title(column)
+  return f'{name} {interval(gap, metric, signed)}{unit(metric)}'
+
+
+def quoted(text):
+  """-> the text in quotation marks."""
+  return f'\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK}'
 
 
 def judged(division):
