@@ -1,7 +1,7 @@
 """What judging costs beside its network: memory, moments, the last step.
 
   python benchmarks/judging.py memory             # peak memory over N
-  python benchmarks/judging.py moments            # seconds per image of sums
+  python benchmarks/judging.py moments            # CPU time per image of sums
   python benchmarks/judging.py fid                # the last step, D = 2048
   python benchmarks/judging.py pr --num=5000      # precision and recall, N by N
 
@@ -48,7 +48,7 @@ class Cheap:
 
 
 def gathered(count, metrics):
-  """-> seconds that gathering `count` images took."""
+  """-> seconds of CPU that gathering `count` images took."""
   from cdm import finding, gathering
 
   gathering.Extractor = Cheap
@@ -65,9 +65,9 @@ def gathered(count, metrics):
     weights.write_bytes(b'none')
     gatherer = gathering.Gatherer(weights, batch_size=BATCH, keep=folder)
     source = finding.Source(count, batches, {'count': count}, {})
-    start = time.perf_counter()
+    start = time.process_time()
     gatherer(source, metrics, 'gathering')
-    took = time.perf_counter() - start
+    took = time.process_time() - start
     gatherer.forget()
   return took
 
@@ -116,11 +116,9 @@ def memory(args):
   for metrics in (('fid', 'sfid', 'is'), ('fid', 'kid', 'pr')):
     counts, peaks = args.counts, []
     for count in counts:
-      took, peak = alone(gathered, count, metrics)
+      _, peak = alone(gathered, count, metrics)
       peaks.append(peak)
-      print(
-        f'{",".join(metrics)} {count:,} images: {peak:,.0f} MB, {took:.1f} s'
-      )
+      print(f'{",".join(metrics)} {count:,} images: {peak:,.0f} MB')
     slope = np.polyfit(counts, peaks, 1)[0]
     print(f'{",".join(metrics)}: {1024 * slope:.2f} kB per image')
 
