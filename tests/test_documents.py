@@ -19,6 +19,7 @@ DOCUMENTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 # Stands for any config where the text has X.
 ANY = {'configs/X.py': 'configs/smoke.py'}
 ANY |= {'configs/X_cascade.py': 'configs/smoke_cascade.py'}
+ANY |= {'configs/cas_X.py': 'configs/smoke_cas.py'}
 # What follows in the sentence is not typed.
 PROSE = re.compile(r'\s(?:\.\.\.|\[[^]]*\]|#.*|>.*|\|.*|&&.*)')
 
