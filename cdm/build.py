@@ -1,29 +1,19 @@
-"""Turns sections of a config into objects; the only reader of ConfigDict.
+"""Turns a config into objects: network, task, run, optimizer, mesh.
 
-The schema of a section is the signature of what it builds: each section is
-splatted into one constructor, so a misspelt key is refused by name.
+With `sections`, that makes one object of a section, and `opening`, that opens
+the data, the only reader of ConfigDict.
 """
 
 import functools
 import inspect
 import pathlib
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from cdm import config, sharding
+from cdm import config, sections, sharding
 from cdm.conditioning import Lowres
-from cdm.data import (
-  archives,
-  gather,
-  photographs,
-  pipeline,
-  sources,
-  synthetic,
-  transforms,
-)
 from cdm.diffusion import losses, samplers, schedules
 from cdm.models import resnet
 from cdm.models.unet import UNet
@@ -31,14 +21,6 @@ from cdm.tasks import classifier, diffusion
 from cdm.tasks.base import Task
 from cdm.train import optimizer, rollback
 
-SOURCES = {
-  'tfds': sources.Tfds,
-  'folder': sources.Folder,
-  'array_records': sources.ArrayRecords,
-  'archive': archives.Archive,
-  'photographs': photographs.Photographs,
-  'synthetic': synthetic.Synthetic,
-}
 SCHEDULES = {'cosine': schedules.cosine, 'linear': schedules.linear}
 SAMPLERS = {
   'ancestral': samplers.ancestral,
@@ -100,20 +82,22 @@ def stage(c, sampler=None):
   Raises:
     ValueError: naming the section and key that cannot be used.
   """
-  require(c, 'task')
+  sections.require(c, 'task')
   if is_classifier(c):
     return _classifier(c)
-  require(c, 'schedule', 'model', 'lowres', 'sampler', 'pipeline')
-  schedule = _choose('schedule', c.schedule, SCHEDULES)
-  net = splat('model', UNet, c.model)
+  sections.require(c, 'schedule', 'model', 'lowres', 'sampler', 'pipeline')
+  schedule = sections.choose('schedule', c.schedule, SCHEDULES)
+  net = sections.splat('model', UNet, c.model)
   lowres = None
   if c.lowres is not None:
-    lowres = splat('lowres', Lowres, c.lowres)
+    lowres = sections.splat('lowres', Lowres, c.lowres)
     check_magnification(lowres.size, c.pipeline.image_size)
   section = dict(c.task)
-  kind = _kind('task', section, TASKS)
+  kind = sections.kind_of('task', section, TASKS)
   weighting = _weighting(section.pop('weighting', 'none'))
-  objective = splat('task', diffusion.Objective, section, weighting=weighting)
+  objective = sections.splat(
+    'task', diffusion.Objective, section, weighting=weighting
+  )
   task = TASKS[kind](
     net,
     schedule,
@@ -160,12 +144,12 @@ def refuse_classifier(c, how):
 
 def _classifier(c):
   """-> Stage of a config with task.kind 'classifier'."""
-  require(c, 'model', 'pipeline')
+  sections.require(c, 'model', 'pipeline')
   section = dict(c.task)
-  kind = _kind('task', section, TASKS)
-  recipe = splat('task', classifier.Recipe, section)
+  kind = sections.kind_of('task', section, TASKS)
+  recipe = sections.splat('task', classifier.Recipe, section)
   # momentum 0: what the network says of its statistics is of one batch.
-  net = splat('model', resnet.ResNet50, c.model, momentum=0.0)
+  net = sections.splat('model', resnet.ResNet50, c.model, momentum=0.0)
   task, tester = TASKS[kind](
     net,
     recipe,
@@ -188,7 +172,7 @@ def check_magnification(small, large):
 def sampling(schedule, section):
   """-> `tasks.diffusion.Sampling` of a `sampler` section."""
   section = dict(section)
-  kind = _kind('sampler', section, SAMPLERS)
+  kind = sections.kind_of('sampler', section, SAMPLERS)
   if 'grid' not in section:
     raise ValueError(f'config.sampler has no grid; give one of {GRIDS}.')
   section_grid = grid(schedule, section.pop('grid'))
@@ -213,23 +197,24 @@ def grid(schedule, section):
   section = dict(section)
   kind = section.pop('kind', None)
   if kind == 'respaced':
-    return splat('sampler.grid', schedules.respaced, section, schedule=schedule)
+    return sections.splat(
+      'sampler.grid', schedules.respaced, section, schedule=schedule
+    )
   if kind == 'uniform_logsnr':
-    return splat(
+    return sections.splat(
       'sampler.grid', schedules.uniform_logsnr, section, schedule=schedule
     )
   if kind == 'full':
-    return splat('sampler.grid', schedules.full, section, schedule=schedule)
+    return sections.splat(
+      'sampler.grid', schedules.full, section, schedule=schedule
+    )
   if kind == 'linear':
-    return schedules.full(splat('sampler.grid', schedules.linear, section))
+    return schedules.full(
+      sections.splat('sampler.grid', schedules.linear, section)
+    )
   raise ValueError(
     f'config.sampler.grid.kind is {kind!r}; known grids are {list(GRIDS)}.'
   )
-
-
-def source(section, name='train_data'):
-  """-> the random-access source of a `train_data` or `eval_data` section."""
-  return _choose(name, section, SOURCES)
 
 
 def transformation(optimizer_section, num_steps):
@@ -240,7 +225,9 @@ def transformation(optimizer_section, num_steps):
     raise ValueError(
       f'config.optimizer.kind is {kind!r}; known are {sorted(OPTIMIZERS)}.'
     )
-  return splat('optimizer', OPTIMIZERS[kind], section, num_steps=num_steps)
+  return sections.splat(
+    'optimizer', OPTIMIZERS[kind], section, num_steps=num_steps
+  )
 
 
 class Run(NamedTuple):
@@ -295,7 +282,7 @@ class Average(NamedTuple):
 
 def run(c):
   """-> `Run` of `c.train`. Raises ValueError naming what cannot be used."""
-  built = splat('train', Run, c.train)
+  built = sections.splat('train', Run, c.train)
   check_recovery(built)
   if is_classifier(c):
     check_classifier_run(built)
@@ -352,7 +339,7 @@ def check_recovery(built):
 
 def average(section):
   """-> `Average` of an `ema` section. Raises ValueError."""
-  built = splat('ema', Average, section)
+  built = sections.splat('ema', Average, section)
   if not 0.0 <= built.decay < 1.0:
     raise ValueError(
       f'config.ema.decay is {built.decay}; it is at least 0 and below 1.'
@@ -385,7 +372,7 @@ def mesh(section, devices=None):
     section: see `Mesh`.
     devices: all devices by default.
   """
-  built = splat('mesh', Mesh, section)
+  built = sections.splat('mesh', Mesh, section)
   return sharding.make_mesh(
     data=built.data, fsdp=built.fsdp, tensor=built.tensor, devices=devices
   )
@@ -402,115 +389,9 @@ def rules(section, shapes, made):
   Raises:
     ValueError: a rule that names nothing, or that cannot be used.
   """
-  built = splat('mesh', Mesh, section)
+  built = sections.splat('mesh', Mesh, section)
   given = sharding.check_rules(built.rules, shapes)
   return given + sharding.default_rules(shapes, made, split=built.split)
-
-
-class HeldOut(NamedTuple):
-  """Evaluation images of a stage, spread evenly over the data.
-
-  Attributes:
-    source: all of the data, see `data.sources`.
-    records: their numbers in it.
-    read: record numbers -> (uint8 [N, H, W, 3], int32 [N]).
-  """
-
-  source: object
-  records: list
-  read: Callable
-
-
-def open_held_out(saved, count):
-  """Opens `count` evaluation images of a stage.
-
-  Args:
-    saved: config of the stage.
-    count: how many.
-
-  Returns:
-    HeldOut.
-
-  Raises:
-    ValueError: there is no such data, or less of it.
-  """
-  section = saved.pipeline
-  opened = source(saved.eval_data, 'eval_data')
-
-  def read(records):
-    return gather.gather(
-      opened,
-      list(records),
-      image_size=section.image_size,
-      crop=section.crop,
-      filter=section.filter,
-      min_side=section.min_side,
-      max_skip_fraction=section.max_skip_fraction,
-    )
-
-  return HeldOut(opened, gather.spread(opened, count), read)
-
-
-def held_out(saved, count):
-  """-> read(numbers below count), as `HeldOut.read` of the n-th record."""
-  opened = open_held_out(saved, count)
-  return lambda numbers: opened.read([opened.records[n] for n in numbers])
-
-
-def judged(saved, count):
-  """Opens `count` evaluation images that are judged, spread over the data.
-
-  Args:
-    saved: config of the stage.
-    count: how many records are looked at.
-
-  Returns:
-    (read(number below count) -> (uint8 [H, W, 3], label), or None where the
-    record is below min_side; str that is another if the data are).
-
-  Raises:
-    ValueError: there is no such data, or less of it.
-  """
-  section = saved.pipeline
-  transforms.check_fit(
-    size=section.image_size, crop=section.crop, filter=section.filter
-  )
-  opened = source(saved.eval_data, 'eval_data')
-  indices = gather.spread(opened, count)
-
-  def read(number):
-    return gather.gather_one(
-      opened,
-      indices[number],
-      image_size=section.image_size,
-      crop=section.crop,
-      filter=section.filter,
-      min_side=section.min_side,
-    )
-
-  return read, opened.fingerprint
-
-
-def iterator(c, opened, *, seed, rows=None):
-  """-> the endless, shuffled batches of this process for training.
-
-  Args:
-    c: ConfigDict of one stage.
-    opened: its source, see `source`.
-    seed: of order, flips and crops.
-    rows: which images of the global batch are this process's; None is all.
-  """
-  return splat(
-    'pipeline',
-    pipeline.make_iterator,
-    c.pipeline,
-    source=opened,
-    batch_size=c.train.batch_size,
-    seed=seed,
-    process_index=0,
-    process_count=1,
-    rows=rows,
-  )
 
 
 def abstract_params(task):
@@ -528,7 +409,7 @@ def placed_params(task, section, made):
     made: the mesh.
   """
   tree = {'ema_params': abstract_params(task)}
-  built = splat('mesh', Mesh, section)
+  built = sections.splat('mesh', Mesh, section)
   given = sharding.check_rules(built.rules)
   given += sharding.default_rules(tree, made, split=built.split)
   return sharding.placed(tree, made, given)['ema_params']
@@ -554,32 +435,10 @@ def refuse_cascade(c, how):
     )
 
 
-def require(c, *sections):
-  """Raises ValueError naming the first section the config lacks."""
-  for name in sections:
-    if name not in c:
-      raise ValueError(f'config has no section {name!r}; it has {sorted(c)}.')
-
-
-def _kind(name, section, table):
-  kind = section.pop('kind', None)
-  if kind not in table:
-    raise ValueError(
-      f'config.{name}.kind is {kind!r}; known are {sorted(table)}.'
-    )
-  return kind
-
-
-def _choose(name, section, table):
-  section = dict(section)
-  kind = _kind(name, section, table)
-  return splat(name, table[kind], section)
-
-
 def _weighting(section):
   """-> the weighting function of `task.weighting`, a kind or a section."""
   section = dict(kind=section) if isinstance(section, str) else dict(section)
-  kind = _kind('task.weighting', section, WEIGHTINGS)
+  kind = sections.kind_of('task.weighting', section, WEIGHTINGS)
   chosen = WEIGHTINGS[kind]
   options = list(inspect.signature(chosen).parameters)[2:] if chosen else []
   for key in section:
@@ -589,34 +448,6 @@ def _weighting(section):
         f'{options}.'
       )
   return functools.partial(chosen, **section) if chosen else None
-
-
-def splat(name, constructor, section, **own):
-  """Calls constructor(**section), naming section and key on a misfit."""
-  section = dict(section)
-  parameters = inspect.signature(constructor).parameters
-  modules = (UNet, resnet.ResNet50)
-  hidden = {'parent', 'name', *own} if constructor in modules else {*own}
-  known = [key for key in parameters if key not in hidden]
-  for key in section:
-    if key not in known:
-      raise ValueError(
-        f'config.{name} has {key!r}, which {constructor.__name__} does not '
-        f'take; it takes {known}.'
-      )
-  missing = [
-    key
-    for key, p in parameters.items()
-    if p.default is p.empty
-    and key not in section
-    and key not in own
-    and p.kind is not p.VAR_KEYWORD
-  ]
-  if missing:
-    raise ValueError(
-      f'config.{name} lacks {missing}; {constructor.__name__} needs them.'
-    )
-  return constructor(**section, **own)
 
 
 def stage_configs(c, path, overrides=()):

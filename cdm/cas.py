@@ -20,10 +20,12 @@ from cdm import (
   finding,
   judging,
   labelled,
+  opening,
   processes,
   program,
   restore,
   sampling,
+  sections,
   testing,
   training,
 )
@@ -63,7 +65,7 @@ def score(
     ValueError: what was given cannot be trained or tested on.
   """
   build.require_classifier(c, 'cdm cas')
-  build.require(c, 'train_data', 'eval_data', 'pipeline', 'paper')
+  sections.require(c, 'train_data', 'eval_data', 'pipeline', 'paper')
   net = program.assemble(c).built.net  # complain before anything is drawn
   what = f'{c.name}:train' if samples is None else str(samples)
   against = f'{c.name}:eval' if test is None else str(test)
@@ -188,7 +190,7 @@ def tested(c, workdir, source, real, what, against, batch_size):
   """Tests the trained classifier. -> the row."""
   network, step = testing.restored(c, workdir, source, batch_size=batch_size)
   count = len(real)
-  read = build.held_out(c, count)
+  read = opening.held_out(c, count)
   keep = ranks.Kept(
     workdir, [step, config.plain(c), source.fingerprint, real.fingerprint]
   )

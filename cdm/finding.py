@@ -21,14 +21,15 @@ from typing import NamedTuple
 import numpy as np
 
 from cdm import (
-  build,
   cascade,
   checksums,
   config,
   downloads,
+  opening,
   processes,
   restore,
   sampling,
+  sections,
   sharding,
   stored,
   upscaling,
@@ -124,12 +125,12 @@ def described(what):
 def of_data(path, section, num):
   """The data of a config, through its own preprocessing."""
   loaded = config.load(path, ())
-  build.require(loaded, 'pipeline', f'{section}_data')
+  sections.require(loaded, 'pipeline', f'{section}_data')
   if section == 'train':
     loaded.eval_data = loaded.train_data
-  available = len(build.source(loaded.eval_data, f'{section}_data'))
+  available = len(opening.source(loaded.eval_data, f'{section}_data'))
   count = taken(f'{path}:{section}', available, num)
-  read, stamp = build.judged(loaded, count)
+  read, stamp = opening.judged(loaded, count)
   chosen = loaded.pipeline
   recipe = {
     'data': config.plain(loaded.eval_data),
@@ -210,9 +211,9 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
   )
   if section == 'train':
     saved.eval_data = saved.train_data
-  available = len(build.source(saved.eval_data, f'{section}_data'))
+  available = len(opening.source(saved.eval_data, f'{section}_data'))
   count = taken(f'{workdir}@{section}', available, num)
-  read, stamp = build.judged(saved, count)
+  read, stamp = opening.judged(saved, count)
   note = {
     'name': saved.name,
     'checkpoint': step,

@@ -12,7 +12,7 @@ WHAT names a labelled set:
 import pathlib
 import re
 
-from cdm import build, config
+from cdm import config, opening, sections
 from cdm.data import records
 
 SAMPLING = 'sampling.json'  # what `cdm sample` leaves beside its pictures
@@ -29,7 +29,7 @@ def section(what):
   if data:
     loaded = config.load(data[1], ())
     name = f'{data[2]}_data'
-    build.require(loaded, name)
+    sections.require(loaded, name)
     return dict(loaded[name])
   path = pathlib.Path(what)
   if path.suffix == '.npz' and path.is_file():
@@ -67,7 +67,7 @@ def opened(what, given, names=None):
   """
   if names is not None and given['kind'] in ('archive', 'folder'):
     given = {**given, 'class_names': tuple(names)}
-  source = build.source(given, what)
+  source = opening.source(given, what)
   if not source.num_classes:
     raise ValueError(
       f'{what} has no classes: its pictures lie in no sub-folders. Give '

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from cdm import build, sharding
+from cdm import build, sections, sharding
 from cdm.train import optimizer, step
 from cdm.train import state as states
 
@@ -55,7 +55,7 @@ def assemble(c, *, devices=None):
     ValueError: the config cannot be used; names the section and key.
   """
   build.refuse_cascade(c, 'trained')
-  build.require(
+  sections.require(
     c, 'train_data', 'eval_data', 'optimizer', 'ema', 'train', 'mesh', 'seed'
   )
   built = build.stage(c)

@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from cdm import build, cascade, config, stored
+from cdm import build, cascade, config, sections, stored
 
 CLASSES = 'classes.json'  # beside the checkpoints of a stage
 
@@ -73,21 +73,21 @@ def restored_cascade(loaded, workdir, overrides=()):
     ValueError: a stage is missing, or does not fit the one before it.
   """
   if build.is_cascade(loaded):
-    sections = [dict(section) for section in loaded.stages]
-    folders = [section['name'] for section in sections]
+    given = [dict(section) for section in loaded.stages]
+    folders = [section['name'] for section in given]
   else:
-    sections = [dict(name=loaded.name, config=loaded.name)]
+    given = [dict(name=loaded.name, config=loaded.name)]
     folders = ['.']
   stages, notes = [], []
-  first = sections[0]
+  first = given[0]
   if first.get('level') or first.get('truncated'):
     raise ValueError(
       f'Stage {first["name"]!r} is the first of the cascade: it has no low-res '
       'input, so level and truncated mean nothing there; leave them out.'
     )
-  for section, folder in zip(sections, folders, strict=True):
+  for section, folder in zip(given, folders, strict=True):
     experiment = section.pop('config')
-    restored, saved, step = build.splat(
+    restored, saved, step = sections.splat(
       'stages',
       restored_stage,
       section,

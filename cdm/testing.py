@@ -7,7 +7,7 @@ rank: of the true class, on the middle of every image
 import jax
 import numpy as np
 
-from cdm import build, program, sharding, stored
+from cdm import build, opening, program, sharding, stored
 from cdm.evaluate.classifier import Classifier
 from cdm.metrics import accuracy
 from cdm.progress import Progress
@@ -59,7 +59,7 @@ def gather_statistics(c, built, params, mesh, source):
 
   run = jax.jit(moments, out_shardings=everywhere)
   rows = sharding.local_rows(mesh, c.train.batch_size)
-  batches = build.iterator(c, source, seed=seed, rows=rows)
+  batches = opening.iterator(c, source, seed=seed, rows=rows)
   count, total = built.objective.statistics_batches, None
   try:
     with Progress('statistics', total=count, unit='batch') as bar:

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from cdm import (
-  build,
   cascade,
   checkpoint,
   company,
@@ -20,6 +19,7 @@ from cdm import (
   failures,
   gauges,
   images,
+  opening,
   processes,
   program,
   report,
@@ -89,13 +89,13 @@ class _Run:
     c, workdir = self._c, self._workdir
     made = program.assemble(c)
     built, schedule, mesh = made.built, made.schedule, made.mesh
-    source = build.source(c.train_data)
+    source = opening.source(c.train_data)
     check_labels(c, built.net, source)
     rehearse(c, built, made.state.params)
     draw_samples = sampler(c, made)
     tell_changes(c, workdir)
     iterator = self._iterator = Labelled(
-      build.iterator(
+      opening.iterator(
         c,
         source,
         seed=program.seed_of(c, program.DATA_SEED),
@@ -363,7 +363,7 @@ def sampler(c, made):
     return images.to_uint8(low), sample(params, labels, lowres=z_0)
 
   # Read now: that they cannot be read must not come out after hours.
-  originals, labels = build.held_out(c, n)(range(n))
+  originals, labels = opening.held_out(c, n)(range(n))
   filled = originals[numbers]
   labels = None if built.net.num_classes is None else labels[numbers]
 

@@ -35,9 +35,12 @@ class Projection:
     return images
 
   def finish(self, images):
-    x = images.reshape(len(images), -1).astype(np.float32) / 255
+    x = images.reshape(len(images), -1).astype(np.float64) / 255
+    # In float64, or a row would depend on how many are beside it.
     pool, spatial, logits = (
-      x[:, : SIDE * SIDE] @ matrix[: min(x.shape[1], SIDE * SIDE)]
+      (x[:, : SIDE * SIDE] @ matrix[: min(x.shape[1], SIDE * SIDE)]).astype(
+        np.float32
+      )
       for matrix in projections()
     )
     return Features(pool, spatial, logits, logits)

@@ -131,7 +131,7 @@ def test_a_cascade_is_drawn_and_scored(tmp_path, drawn, capsys):
 def test_statistics_are_of_the_training_data(real, monkeypatch):
   """A network that is tested with others' statistics is another one."""
   loaded = cas.config.load(CONFIG)
-  data = cas.build.source(loaded.train_data)
+  data = cas.opening.source(loaded.train_data)
   images = np.stack([data[i]['image'] for i in range(8)])
   with house.compiled_once(), house.on(1):
     network, step = testing.restored(loaded, real, data, batch_size=8)
@@ -226,6 +226,6 @@ def test_every_batch_of_the_statistics_has_crops_of_its_own():
   with house.on(1):
     mesh = cas.build.mesh(loaded.mesh)
   found = testing.gather_statistics(
-    loaded, built, {}, mesh, cas.build.source(loaded.train_data)
+    loaded, built, {}, mesh, cas.opening.source(loaded.train_data)
   )
   assert 0.2 < found['var'] < 3.0

@@ -5,7 +5,7 @@ import errno
 import jax
 import pytest
 
-from cdm import build, exits, processes
+from cdm import exits, processes, sections
 from cdm.train import window
 
 
@@ -26,7 +26,7 @@ def throw(error):
 
 FULL = 'RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17 bytes.'
 ERRORS = {
-  'ours': (lambda: build.require({}, 'train'), exits.BAD_INPUT),
+  'ours': (lambda: sections.require({}, 'train'), exits.BAD_INPUT),
   'of a file': (lambda: open('/nowhere/x'), exits.BAD_INPUT),
   'foreign': (lambda: int('x'), exits.FAULT),
   'bug': (lambda: {}['x'], exits.FAULT),

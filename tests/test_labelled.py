@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm import build, labelled
+from cdm import labelled, opening
 
 
 def folder(path, names, each=2):
@@ -56,7 +56,7 @@ def test_folders_go_by_name_whatever_their_order(tmp_path):
   assert given['class_names'] == ('c', 'b', 'a')
   for element in (source[i] for i in range(4)):
     assert element['label'] == (1 if element['image'].max() == 0 else 2)
-  again = build.source(given)
+  again = opening.source(given)
   assert again.fingerprint == source.fingerprint
   with pytest.raises(ValueError, match='lies in none of the 2 class folders'):
     labelled.opened(path, labelled.section(path), ['b', 'c'])

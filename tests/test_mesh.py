@@ -14,7 +14,7 @@ import pytest
 from house import record, state
 from PIL import Image
 
-from cdm import build, cascade, config, program, sharding
+from cdm import cascade, config, opening, program, sharding
 from cdm.planning import hlo
 from cdm.train import state as states
 
@@ -102,7 +102,7 @@ def ran(data, fsdp, tensor, accumulation=1):
   """-> (batches, losses, parameters, samples) of two steps in a layout."""
   c, made = tiny(data, fsdp, tensor, train__accumulation=accumulation)
   rows = sharding.local_rows(made.mesh, c.train.batch_size)
-  batches = build.iterator(c, build.source(c.train_data), seed=1, rows=rows)
+  batches = opening.iterator(c, opening.source(c.train_data), seed=1, rows=rows)
   state = states.make_state(
     made.built.task.init, made.tx, key=made.key, abstract=made.state
   )

@@ -68,7 +68,7 @@ def run(args):
   """Super-resolves files, or the stage's held-out images."""
   import pathlib
 
-  from cdm import build, config, restore, upscaling
+  from cdm import config, opening, restore, upscaling
   from cdm.train import loop
 
   processes.join(args.coordinator_address, args.num_processes, args.process_id)
@@ -103,7 +103,7 @@ def run(args):
     upscaling.held_out_to(
       out,
       upscaler,
-      build.held_out(saved, args.held_out),
+      opening.held_out(saved, args.held_out),
       count=args.held_out,
       recipe={
         'experiment': saved.name,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm import build, cascade, describe, images, program, sharding
+from cdm import build, cascade, describe, images, program, sections, sharding
 
 STEPS = ('train', 'sample')
 
@@ -85,7 +85,7 @@ def sample_step(c, devices, *, batch_size):
   """
   build.refuse_cascade(c, 'planned')
   build.refuse_classifier(c, 'planned with --step=sample')
-  build.require(c, 'mesh')
+  sections.require(c, 'mesh')
   built = build.stage(c)
   mesh = build.mesh(c.mesh, devices)
   batch_size = sharding.padded(batch_size, mesh)

@@ -4,7 +4,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from cdm import build, cascade, config, finding, restore
+from cdm import cascade, config, finding, opening, restore
 
 MOST = 256  # images, where no number is given
 
@@ -14,14 +14,14 @@ class Opened(NamedTuple):
 
   Attributes:
     stage: `cascade.Stage`.
-    held_out: `build.HeldOut`.
+    held_out: `opening.HeldOut`.
     files: name of every record of the data, or None.
     class_names: of the labels, () if there is one class or none.
     recipe: JSON-able dict of all that a picture depends on.
   """
 
   stage: cascade.Stage
-  held_out: build.HeldOut
+  held_out: opening.HeldOut
   files: tuple | None
   class_names: tuple
   recipe: dict
@@ -53,10 +53,10 @@ def open_samples(samples, *, num, seed, level, overrides=()):
   )
   if section == 'train':
     saved.eval_data = saved.train_data
-  source = build.source(saved.eval_data, f'{section}_data')
+  source = opening.source(saved.eval_data, f'{section}_data')
   if num is None:
     num = min(MOST, len(source))
-  held_out = build.open_held_out(
+  held_out = opening.open_held_out(
     saved, finding.taken(samples, len(source), num)
   )
   names = tuple(source.class_names) if source.num_classes > 1 else ()
