@@ -13,4 +13,4 @@ export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3
 # One process per core, up to four: the tests mostly compile.
 CORES=$(nproc 2>/dev/null || echo 2)
 exec "$PYTHON" -m pytest -n "$((CORES < 4 ? CORES : 4))" --dist loadfile \
-  --no-loadscope-reorder   --durations=15 "$@"
+  --no-loadscope-reorder --durations=15 "$@"
