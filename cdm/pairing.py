@@ -129,6 +129,6 @@ class Scores:
       self._downsample,
       self._perceptual,
     )
-    if processes.is_first():
-      shutil.rmtree(self._folder, ignore_errors=True)
+    # All have read it; each may have a disk of its own.
+    shutil.rmtree(self._folder, ignore_errors=True)
     return row

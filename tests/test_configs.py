@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from cdm import build, cascade, describe
+from cdm import build, cascade, describe, opening
 from cdm.config import from_json, load, to_json
 from cdm.data import pipeline
 from cdm.train import ema
@@ -214,7 +214,7 @@ def test_the_other_sections_fit_what_they_are_given_to(name):
   assert least <= config.ema.decay < 1.0
   for section in (config.train_data, config.eval_data):
     section = dict(section)
-    source = build.SOURCES[section.pop('kind')]
+    source = opening.SOURCES[section.pop('kind')]
     inspect.signature(source).bind(**section)
   for constructor, section in (
     (pipeline.make_iterator, config.pipeline),

@@ -51,6 +51,16 @@ def sweep(place, out):
   ]
 
 
+def paired(place, out):
+  """Pairs and sets in one pass."""
+  return [
+    *('evaluate', f'--samples={house.trained() / "sr"}@eval', '--num=7'),
+    *(f'--reference={house.CONFIGS / "smoke_sr.py"}:eval', '--few'),
+    *('--metrics=fid,psnr,ssim', '--batch_size=4'),
+    *(f'--weights={place / "w.pth"}', f'--out={place / out}'),
+  ]
+
+
 def drawn(place, out):
   what = f'{house.CONFIGS / "smoke.py"}@{house.trained() / "base"}'
   return evaluation(place, out, what, 'fid,is', '--num=11', '--seed=3')
@@ -71,6 +81,7 @@ def test_they_judge_as_one_does(place):
     reference(place, 'one/b.npz'),
     drawn(place, 'one/drawn.json'),
     sweep(place, 'one/sweep'),
+    paired(place, 'one/paired.json'),
   )
   for words in every:
     assert house.cdm(*words) == 0
@@ -103,6 +114,10 @@ sweeping.read = lambda *a: {} if jax.process_index() else read(*a)
   # A mesh of two is another program: a grey level may differ.
   mine, expected = (row(place / x / 'drawn.json') for x in ('two', 'one'))
   assert_same(mine, expected, ('n', 'fid', 'is'), 1e-2)
+  mine, expected = (row(place / x / 'paired.json') for x in ('two', 'one'))
+  assert_same(mine, expected, ('n', 'fid', 'psnr', 'ssim'), 1e-2)
+  ends = [found['intervals']['psnr'] for found in (mine, expected)]
+  np.testing.assert_allclose(*ends, rtol=1e-2)
   rows = [
     [json.loads(line) for line in path.read_text().splitlines()]
     for path in (place / x / 'sweep' / 'rows.jsonl' for x in ('two', 'one'))
@@ -111,6 +126,7 @@ sweeping.read = lambda *a: {} if jax.process_index() else read(*a)
     assert (mine['n'], mine['setting']) == (7, expected['setting'])
     assert_same(mine, expected, ('fid',), 1e-2)
   assert not list((place / 'cache').rglob('*.npz'))
+  assert not list((place / 'cache').rglob('*.jsonl'))
 
 
 def test_killed_they_go_on_and_give_the_same(place):
