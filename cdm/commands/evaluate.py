@@ -7,9 +7,9 @@ from cdm.evaluate.flags import SETS
 DESCRIPTION = """\
 Judge images. Of sets: FID, sFID, Inception Score, KID, precision and recall,
 by the Inception-v3 of 2015 that FID is defined by. Of pairs: PSNR, SSIM,
-MS-SSIM and, with --lowres, SR3's consistency. Every number comes with its
-convention. Prints one JSON row; --out also writes it, and a line of Markdown
-beside it. A killed evaluation of sets continues.
+MS-SSIM, LPIPS and, with --lowres, SR3's consistency. Every number comes with
+its convention. Prints one JSON row; --out also writes it, and a line of
+Markdown beside it. A killed evaluation of sets, or of what is drawn, continues.
 """
 EPILOG = """\
 WHAT is
@@ -18,8 +18,8 @@ WHAT is
   CONFIG.py:eval
   CONFIG.py@WORKDIR   a trained cascade, sampled as it is judged
   WORKDIR@eval        a trained super-resolution stage on true low-res images
-  WORKDIR@train       of its data; --config.level=L is its augmentation level.
-                      Metrics of pairs need no --reference then: the originals
+  WORKDIR@train       of its data, paired with the originals: metrics of pairs
+                      take no --reference. --config.level=L: augmentation level
 
 metrics:
   of sets   fid sfid is kid pr
