@@ -1,7 +1,7 @@
 """FID of two folders by cdm, torch-fidelity and pytorch-fid, side by side.
 
   pip install torch-fidelity pytorch-fid
-  python benchmarks/fid.py A B --weights=pt_inception-2015-12-05-6726825d.pth
+  python benchmarks/fid.py A B --weights=FILE.pth
 
 The same images and the same weights (the PyTorch port). Prints what each says
 and how many images per second it took, decoding included and compiling not,
@@ -22,7 +22,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-BATCH = 50
+BATCH = 50  # theirs; ours is what it takes by itself
 
 
 def ours(a, b, weights):
@@ -34,12 +34,13 @@ def ours(a, b, weights):
 
   metrics = ('fid', 'is', 'kid', 'pr')
   with tempfile.TemporaryDirectory() as folder:
-    judge = judging.Gatherer(weights, batch_size=BATCH, keep=folder)
+    judge = judging.Gatherer(weights, keep=folder)
     sources = [
       judging.find(path, num=None, seed=None, overrides=()) for path in (a, b)
     ]
     # Compiles.
-    judge._extractor(next(iter(sources[0].batches(0, BATCH)))[1])
+    size = judge._extractor.batch_size
+    judge._extractor(next(iter(sources[0].batches(0, size)))[1])
     start = time.perf_counter()
     found = [judge(source, metrics, 'cdm') for source in sources]
     took = time.perf_counter() - start

@@ -31,7 +31,7 @@ def arguments(parser):
     '--batch_size',
     type=int,
     metavar='B',
-    help='images at once (default: 64, on CPUs 16)',
+    help='images at once (default: 64, on CPUs 8)',
   )
 
 
