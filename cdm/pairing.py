@@ -9,7 +9,9 @@ import json
 import pathlib
 import shutil
 
-from cdm import downloads, finding, processes, progress
+import jax
+
+from cdm import downloads, finding, jsonl, processes, progress
 from cdm.evaluate import pairs
 from cdm.evaluate.features import BATCH_SIZE
 
@@ -76,10 +78,7 @@ class Scores:
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
     self._folder = self._keep / name
     for path in sorted(self._folder.glob('process-*.jsonl')):
-      # What follows the last newline was torn by a kill.
-      for line in path.read_text().split('\n')[:-1]:
-        number, *scored = json.loads(line)
-        self._known[number] = scored
+      self._known |= {number: scored for number, *scored in jsonl.read(path)}
 
   def leading(self):
     """-> how many images, from the first on, some process has scored."""
@@ -97,18 +96,9 @@ class Scores:
         pairs.bicubic_of(originals[row], *how),
       ]
     self._known |= found
-    lines = [json.dumps([n, *scored]) + '\n' for n, scored in found.items()]
-    self._append(''.join(lines))
-
-  def _append(self, text):
-    import jax
-
     self._folder.mkdir(parents=True, exist_ok=True)
     path = self._folder / f'process-{jax.process_index()}.jsonl'
-    with open(path, 'ab+') as file:
-      file.seek(0)
-      file.truncate(file.read().rfind(b'\n') + 1)
-      file.write(text.encode())
+    jsonl.append(path, [[n, *scored] for n, scored in found.items()])
 
   def row(self):
     """-> the row of all pairs, the same in every process.

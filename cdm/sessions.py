@@ -1,12 +1,11 @@
 """One line per session of work in a folder: how long it took, what it used."""
 
-import json
 import pathlib
 import resource
 import sys
 import time
 
-from cdm import processes
+from cdm import jsonl, processes
 
 FILE = 'sessions.jsonl'
 
@@ -43,18 +42,10 @@ class Session:
     self.facts['seconds'] = round(time.monotonic() - self._start, 3)
     self.facts['peak_host_bytes'] = peak_host_bytes()
     try:
-      _append(self._path, json.dumps(self.facts) + '\n')
+      jsonl.append(self._path, [self.facts])
     except OSError:
       if error is None:
         raise  # else what ended the work is what must be told
-
-
-def _append(path, line):
-  """Adds a line after the last complete one."""
-  with open(path, 'ab+') as file:
-    file.seek(0)
-    file.truncate(file.read().rfind(b'\n') + 1)  # a kill may have torn one
-    file.write(line.encode())
 
 
 def peak_host_bytes():
@@ -68,11 +59,7 @@ def total(folder):
 
   None if there is no record.
   """
-  path = pathlib.Path(folder) / FILE
-  if not path.exists():
-    return None
-  # What follows the last newline is torn by a kill, or empty.
-  lines = [json.loads(line) for line in path.read_text().split('\n')[:-1]]
+  lines = jsonl.read(pathlib.Path(folder) / FILE)
   if not lines:
     return None
   return {

@@ -10,7 +10,7 @@ import itertools
 import json
 import pathlib
 
-from cdm import judging, processes
+from cdm import jsonl, judging, processes
 from cdm.evaluate import writing
 
 # Metric -> whether more is better.
@@ -122,7 +122,7 @@ def sweep(
       )
       row = {'setting': [list(pair) for pair in setting], 'sweep': what} | row
       if processes.is_first():
-        append(out / 'rows.jsonl', row)
+        jsonl.append(out / 'rows.jsonl', [row], allow_nan=False)
       known[setting] = row
     rows.append(row)
   best = choose(rows, metrics[0])
@@ -179,10 +179,7 @@ def read(path, what):
   Raises:
     ValueError: the file holds rows of another sweep.
   """
-  if not path.exists():
-    return {}
-  # What follows the last newline was torn by a kill.
-  rows = [json.loads(line) for line in path.read_text().split('\n')[:-1]]
+  rows = jsonl.read(path)
   for row in rows:
     for key, value in what.items():
       if row['sweep'].get(key) != value:
@@ -191,16 +188,6 @@ def read(path, what):
           f'{row["sweep"].get(key)!r}, now it is {value!r}. Give another --out.'
         )
   return {tuple(map(tuple, row['setting'])): row for row in rows}
-
-
-def append(path, row):
-  """Adds a line after the last complete one."""
-  line = json.dumps(row, allow_nan=False) + '\n'
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with open(path, 'ab+') as file:
-    file.seek(0)
-    file.truncate(file.read().rfind(b'\n') + 1)
-    file.write(line.encode())
 
 
 def choose(rows, metric):

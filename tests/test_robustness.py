@@ -8,7 +8,7 @@ import house
 import numpy as np
 import pytest
 
-from cdm import gathering, images, upscaling
+from cdm import gathering, images, jsonl, upscaling
 from cdm.evaluate import pairs, perceptual
 from cdm.metrics.consistency import consistency
 from cdm.metrics.distortion import psnr
@@ -109,8 +109,7 @@ def test_scores_are_those_of_the_pictures(done):
   """A paler picture is compared after it was stretched back, but shrinks to
   the pale input as it was made; bicubic shows both."""
   rows = {
-    (row['record'], row['cell']): row
-    for row in measure.lines.read(done / 'rows.jsonl')
+    (row['record'], row['cell']): row for row in jsonl.read(done / 'rows.jsonl')
   }
   kept = sorted((done / 'pictures/clean/original').glob('*.png'))
   assert len(kept) == 2
@@ -134,10 +133,10 @@ def test_scores_are_those_of_the_pictures(done):
 def test_draws_differ_and_the_first_is_the_one_that_is_scored(done):
   clean = {
     row['record']: row['ours']['psnr']
-    for row in measure.lines.read(done / 'rows.jsonl')
+    for row in jsonl.read(done / 'rows.jsonl')
     if row['cell'] == 'clean'
   }
-  for row in measure.lines.read(done / 'draws.jsonl'):
+  for row in jsonl.read(done / 'draws.jsonl'):
     assert row['psnr_of_one'] == pytest.approx(clean[row['record']])
     tally = measure.tally_of(row)
     assert tally.variance > 0 and tally.ranks.sum() == pytest.approx(768)
@@ -162,7 +161,7 @@ def test_a_killed_examination_continues_and_gives_the_same(
 
   monkeypatch.setattr(upscaling.Upscaler, '__call__', fails)
   assert examine(out, *words) == 130
-  assert len(measure.lines.read(out / 'rows.jsonl')) == 16
+  assert len(jsonl.read(out / 'rows.jsonl')) == 16
   with open(out / 'rows.jsonl', 'a') as file:
     file.write('{"torn')
   assert examine(out, *words) == 0
@@ -244,10 +243,10 @@ def test_one_group_only_is_refused(tmp_path, capsys):
 def test_a_mesh_gives_the_rows_of_one_device(done, tmp_path):
   with house.on(4):
     assert examine(tmp_path, draws=0, degrade=QUICK[:1]) == 0
-  alone = {(r['record'], r['cell']): r for r in measure.lines.read(
+  alone = {(r['record'], r['cell']): r for r in jsonl.read(
     done / 'rows.jsonl'
   )}  # fmt: skip
-  for row in measure.lines.read(tmp_path / 'rows.jsonl'):
+  for row in jsonl.read(tmp_path / 'rows.jsonl'):
     other = alone[row['record'], row['cell']]
     assert row['ours']['psnr'] == pytest.approx(other['ours']['psnr'], rel=1e-3)
     assert row['bicubic'] == other['bicubic']
@@ -312,7 +311,7 @@ def test_lpips_is_taken_of_every_picture(tmp_path, monkeypatch, capsys):
   words += ('--lpips_weights=a.pth,b.pth',)
   given = dict(num=2, draws=0, degrade=QUICK[:1])
   assert examine(tmp_path, *words, **given) == 0
-  for row in measure.lines.read(tmp_path / 'rows.jsonl'):
+  for row in jsonl.read(tmp_path / 'rows.jsonl'):
     folder = tmp_path / 'pictures' / row['cell']
     file = f'{row["record"]:06d}.png'
     ours = upscaling.pictures.read_png(folder / 'ours' / file)

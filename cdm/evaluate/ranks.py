@@ -9,9 +9,10 @@ import pathlib
 import shutil
 from concurrent import futures
 
+import jax
 import numpy as np
 
-from cdm import processes, progress
+from cdm import jsonl, processes, progress
 from cdm.metrics import accuracy, bootstrap
 
 # Above it the interval is narrower than what the conventions differ by.
@@ -79,15 +80,13 @@ class Kept:
     text = json.dumps(what, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
     self._folder = pathlib.Path(folder) / f'ranks-{name}'
-    self._file = None
 
   def known(self):
     """-> {number: [rank, ...]} that earlier runs kept, in every process."""
     found = []
     if processes.is_first() and self._folder.is_dir():
       for path in sorted(self._folder.glob('process-*.jsonl')):
-        # What follows the last newline was torn by a kill.
-        found += map(json.loads, path.read_text().split('\n')[:-1])
+        found += jsonl.read(path)
     found = processes.gather_objects(found)[0]
     return {number: row for number, *row in found}
 
@@ -97,24 +96,13 @@ class Kept:
       int(n): [int(rank) for rank in row]
       for n, row in zip(numbers, rows, strict=True)
     }
-    if self._file is None:
-      import jax
-
-      self._folder.mkdir(parents=True, exist_ok=True)
-      path = self._folder / f'process-{jax.process_index()}.jsonl'
-      self._file = open(path, 'ab+')
-      self._file.seek(0)
-      self._file.truncate(self._file.read().rfind(b'\n') + 1)
-    for n, row in found.items():
-      self._file.write((json.dumps([n, *row]) + '\n').encode())
-    self._file.flush()
+    self._folder.mkdir(parents=True, exist_ok=True)
+    path = self._folder / f'process-{jax.process_index()}.jsonl'
+    jsonl.append(path, [[n, *row] for n, row in found.items()])
     return found
 
   def remove(self):
     """Forgets it all: the result is there."""
-    if self._file is not None:
-      self._file.close()
-      self._file = None
     processes.wait_for_all('the end of ranking')
     if processes.is_first():
       shutil.rmtree(self._folder, ignore_errors=True)

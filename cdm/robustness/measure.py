@@ -15,6 +15,7 @@ import numpy as np
 from cdm import (
   degradations,
   images,
+  jsonl,
   pictures,
   processes,
   progress,
@@ -112,8 +113,8 @@ class Examination:
       ({(record, cell key): row}, {record: row of its k draws}).
     """
     if processes.is_first():
-      lines.mend(self.out / ROWS)
-      lines.mend(self.out / DRAWS)
+      jsonl.mend(self.out / ROWS)
+      jsonl.mend(self.out / DRAWS)
     processes.wait_for_all('the rows')
     rows, spreads = self.rows(), self.draws(draws)
     todo = missing(
@@ -140,7 +141,7 @@ class Examination:
   def rows(self):
     """-> {(record, cell key): row} of what is there."""
     found = {}
-    for row in lines.read(self.out / ROWS):
+    for row in jsonl.read(self.out / ROWS):
       key = row['record'], row['cell']
       for method in METHODS:  # other metrics may have been asked for before
         row[method] = found.get(key, {}).get(method, {}) | row[method]
@@ -149,7 +150,7 @@ class Examination:
 
   def draws(self, k):
     """-> {record: row} of the draws that are there, of this k."""
-    found = lines.read(self.out / DRAWS)
+    found = jsonl.read(self.out / DRAWS)
     return {row['record']: row for row in found if row['k'] == k}
 
   def folder(self, cell, version):

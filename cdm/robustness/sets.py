@@ -4,7 +4,7 @@ Only in the folders of pictures that `measure` keeps: a set of made pictures is
 compared with the set of what they should be.
 """
 
-from cdm import finding, judging, pictures, processes
+from cdm import finding, jsonl, judging, pictures, processes
 from cdm import recipe as recipes
 from cdm.evaluate import distribution
 from cdm.robustness import lines
@@ -39,12 +39,12 @@ def score(examination, every, *, metrics, network):
   """
   path, records = examination.out / FILE, examination.records
   if processes.is_first():
-    lines.mend(path)
+    jsonl.mend(path)
   processes.wait_for_all('the sets')
   what = {'metrics': sorted(metrics), 'records': records}
   found = {
     (row['cell'], row['method']): row['scores']
-    for row in lines.read(path)
+    for row in jsonl.read(path)
     if row['what'] == what
   }
   todo = [
