@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm import conditioning, images, sharding
+from cdm import compiler_options, conditioning, images, sharding
 
 AUGMENT = 2  # use of an image's key; 0 and 1 belong to the task
 
@@ -63,9 +63,14 @@ class Stage(NamedTuple):
   def jit(self, function):
     """-> function, compiled; what it gives, [B, ...], stays shared out."""
     if self.mesh is None:
-      return jax.jit(function)
+      options = compiler_options.forward(jax.devices())
+      return jax.jit(function, compiler_options=options)
     place = sharding.batch_sharding(self.mesh)
-    return jax.jit(function, out_shardings=place)
+    return jax.jit(
+      function,
+      out_shardings=place,
+      compiler_options=compiler_options.forward(self.mesh.devices.flat),
+    )
 
 
 def check(stages):

@@ -7,7 +7,7 @@ rank: of the true class, on the middle of every image
 import jax
 import numpy as np
 
-from cdm import build, opening, program, sharding, stored
+from cdm import build, compiler_options, opening, program, sharding, stored
 from cdm.evaluate.classifier import Classifier
 from cdm.metrics import accuracy
 from cdm.progress import Progress
@@ -57,7 +57,11 @@ def gather_statistics(c, built, params, mesh, source):
     params = sharding.gather_over_fsdp(params, places)
     return built.tester.moments(params, batch, key=key)
 
-  run = jax.jit(moments, out_shardings=everywhere)
+  run = jax.jit(
+    moments,
+    out_shardings=everywhere,
+    compiler_options=compiler_options.forward(mesh.devices.flat),
+  )
   rows = sharding.local_rows(mesh, c.train.batch_size)
   batches = opening.iterator(c, source, seed=seed, rows=rows)
   count, total = built.objective.statistics_batches, None

@@ -13,6 +13,7 @@ from cdm import (
   cascade,
   checkpoint,
   company,
+  compiler_options,
   conditioning,
   config,
   exits,
@@ -333,7 +334,11 @@ def sampler(c, made):
     labels = numbers.astype(np.int32) % built.net.num_classes
   seed = program.seed_of(c, program.GRID_SEED)
   places = jax.tree.map(lambda leaf: leaf.sharding, made.state.ema_params)
-  jit = functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+  jit = functools.partial(
+    jax.jit,
+    out_shardings=sharding.replicated(mesh),
+    compiler_options=compiler_options.forward(mesh.devices.flat),
+  )
 
   def sample(params, labels, **given):
     keys = cascade.image_keys(seed, numbers)

@@ -14,6 +14,7 @@ HOUSE = ROOT / 'cdm'
 # rooms of one floor do not know each other.
 FLOORS = {
   'arrays': 0,
+  'compiler_options': 0,
   'jsonl': 0,
   'data': 0,
   'sharding': 0,

@@ -4,6 +4,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cdm import compiler_options
+
 BATCH_SIZE = 64
 
 
@@ -28,6 +30,7 @@ class Classifier:
       logits,
       in_shardings=(everywhere, self._place),
       out_shardings=self._place,
+      compiler_options=compiler_options.forward(devices),
     )
 
   def __call__(self, images):

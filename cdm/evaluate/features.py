@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cdm import compiler_options
 from cdm.models.inception import (
   NUM_FEATURES,
   NUM_SPATIAL,
@@ -49,6 +50,7 @@ class Extractor:
       lambda params, image: Inception().apply({'params': params}, image),
       in_shardings=(everywhere, self._place),
       out_shardings=self._place,
+      compiler_options=compiler_options.forward(devices),
     )
 
   def __call__(self, images):

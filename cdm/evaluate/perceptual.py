@@ -5,7 +5,7 @@ import pathlib
 import jax
 import numpy as np
 
-from cdm import downloads
+from cdm import compiler_options, downloads
 from cdm.models import lpips, pytorch_file
 
 CONVENTION = 'v0.1 with {backbone}, images as they are, sum over layers'
@@ -43,7 +43,8 @@ class Perceptual:
     state, heads = (pytorch_file.read(path) for path in files)
     self._params = lpips.from_pytorch(state, heads, net)
     self._run = jax.jit(
-      lambda params, a, b: net.apply({'params': params}, a, b).sum(axis=1)
+      lambda params, a, b: net.apply({'params': params}, a, b).sum(axis=1),
+      compiler_options=compiler_options.forward(jax.local_devices()),
     )
     self.convention = CONVENTION.format(backbone=backbone)
 

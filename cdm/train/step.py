@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from cdm import sharding
+from cdm import compiler_options, sharding
 from cdm.train import ema
 
 # Edges of the log-SNR bins in which the loss is reported. Most of the training
@@ -109,6 +109,7 @@ def make_step(
     in_shardings=(shardings, sharding.batch_sharding(mesh)),
     out_shardings=(shardings, sharding.replicated(mesh)),
     donate_argnums=0,
+    compiler_options=compiler_options.training_step(mesh.devices.flat),
   )
 
 

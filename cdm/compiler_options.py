@@ -1,0 +1,64 @@
+"""Options of XLA's compiler for the programs that cdm runs on CPUs.
+
+By default jaxlib's CPU compiler hands convolutions to a library whose weight
+gradients are several times slower than XLA's own code. These functions name
+the options that keep convolutions out of that library. They return None,
+which is what `jax.jit` takes for no options, for every other device, where
+XLA_FLAGS already names the option, and where this jaxlib does not know it.
+
+  jax.jit(f, compiler_options=compiler_options.forward(mesh.devices.flat))
+
+`jax.jit` refuses compiler options inside another jitted function, so only the
+outermost function takes them. Measured by `benchmarks/compiler_options.py`.
+"""
+
+import functools
+import os
+
+import jax
+
+# Which groups of operations XLA's CPU compiler gives to the YNNPACK library.
+OPTION = 'xla_cpu_experimental_ynn_fusion_type'
+
+
+def forward(devices):
+  """Returns the options for a program without gradients, or None.
+
+  No operation goes to the library.
+
+  Args:
+    devices: iterable of the devices that the program runs on.
+  """
+  return _options(devices, '')
+
+
+def training_step(devices):
+  """Returns the options for a program with gradients, or None.
+
+  Only reductions go to the library: bias gradients and the statistics of
+  GroupNorm sum over pixels, which XLA's own loops do slowly.
+
+  Args:
+    devices: iterable of the devices that the program runs on.
+  """
+  return _options(devices, 'LIBRARY_FUSION_TYPE_REDUCE')
+
+
+def _options(devices, value):
+  if next(iter(devices)).platform != 'cpu':
+    return None
+  if OPTION in os.environ.get('XLA_FLAGS', ''):
+    return None  # The user's own choice holds.
+  return {OPTION: value} if _is_known(value) else None
+
+
+@functools.cache
+def _is_known(value):
+  """Whether this jaxlib compiles with the option, found by compiling."""
+  on_cpu = jax.device_put(0.0, jax.local_devices(backend='cpu')[0])
+  program = jax.jit(lambda x: x).lower(on_cpu)
+  try:
+    program.compile(compiler_options={OPTION: value})
+  except jax.errors.JaxRuntimeError:  # It names an option it does not know.
+    return False
+  return True
