@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import unet_forward
 
-from cdm.compiler_options import OPTION
+from cdm.distributed.compiler_options import OPTION
 from cdm.models.inception import Inception
 from cdm.models.unet import UNet
 

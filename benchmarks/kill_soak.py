@@ -29,7 +29,7 @@ import warnings
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cdm.report import CIRCUMSTANCES  # noqa: E402
+from cdm.reporting.metric_writer import CIRCUMSTANCES  # noqa: E402
 
 STEPS, SAVE_EVERY, SAMPLE_EVERY = 24, 3, 4
 OVERRIDES = {

@@ -28,18 +28,18 @@ from cdm import (
   config,
   downloads,
   finding,
-  images,
   judging,
   labelled,
-  processes,
   restore,
   upscaling,
 )
 from cdm.data import gather, transforms
+from cdm.distributed import initialize
 from cdm.evaluate import ranks
 from cdm.evaluate.classifier import BATCH_SIZE, Classifier
 from cdm.metrics import accuracy
 from cdm.models import imagenet, pytorch_file, resnet
+from cdm.ops import resize
 
 SIDE, SHORT_SIDE = 224, 256
 NETWORK = "ResNet-50, torchvision's IMAGENET1K_V1"
@@ -144,14 +144,14 @@ def of_stage(
     x, labels = given
     low, *versions = shrunk(x, factor, run.tile)
     # Filled up, so that one shape is compiled: another may round otherwise.
-    filled = np.resize(np.arange(len(numbers)), batch_size * processes.count())
+    filled = np.resize(np.arange(len(numbers)), batch_size * initialize.count())
     made = run(
       low[filled],
       np.asarray(numbers)[filled],
       None if told is None else told[labels[filled]],
     )[: len(numbers)]
     versions += [resized(made, SIDE)]
-    rows = list(processes.share(len(numbers)))
+    rows = list(initialize.share(len(numbers)))
     mine = [version[rows] for version in versions]
     found = ranked(network, mine, reader.classes[labels[rows]])
     return [numbers[row] for row in rows], found
@@ -200,7 +200,7 @@ def reading(what, section, num):
   count = finding.taken(what, len(source), num)
   numbers, which = range(count), 'all'
   if count < len(source):
-    if processes.is_first():
+    if initialize.is_first():
       print(
         f'looking at the file names of {len(source):,} images ...',
         file=sys.stderr,
@@ -279,7 +279,7 @@ def shrunk(x, factor, tile):
 
 def resized(x, size):
   """uint8 [n, H, W, 3] -> NumPy uint8 [n, size, size, 3], bicubic."""
-  return np.asarray(images.resize_uint8(x, size, method='bicubic'))
+  return np.asarray(resize.resize_uint8(x, size, method='bicubic'))
 
 
 def ranked(network, versions, classes):
@@ -300,7 +300,7 @@ def gathered(reader, rank, kinds, recipe, batch_size, keep, **given):
     rank,
     kinds=kinds,
     keep=kept,
-    batch_size=batch_size * processes.count(),
+    batch_size=batch_size * initialize.count(),
     label='classifying',
     **given,
   )

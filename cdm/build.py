@@ -12,9 +12,10 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from cdm import config, sections, sharding
+from cdm import config, sections
 from cdm.conditioning import Lowres
 from cdm.diffusion import losses, samplers, schedules
+from cdm.distributed import partitioning
 from cdm.models import resnet
 from cdm.models.unet import UNet
 from cdm.tasks import classifier, diffusion
@@ -351,11 +352,11 @@ class Mesh(NamedTuple):
   """Devices and what is split over them; the `mesh` section of a config.
 
   Attributes:
-    data, fsdp, tensor: see `sharding.make_mesh`.
+    data, fsdp, tensor: see `partitioning.make_mesh`.
     split: what of the state is split over `fsdp` and `tensor`; see
-      `sharding.default_rules`.
+      `partitioning.default_rules`.
     rules: ((regex, spec), ...) that come before those; see
-      `sharding.state_sharding`.
+      `partitioning.state_sharding`.
   """
 
   data: int = -1
@@ -373,7 +374,7 @@ def mesh(section, devices=None):
     devices: all devices by default.
   """
   built = sections.splat('mesh', Mesh, section)
-  return sharding.make_mesh(
+  return partitioning.make_mesh(
     data=built.data, fsdp=built.fsdp, tensor=built.tensor, devices=devices
   )
 
@@ -390,8 +391,8 @@ def rules(section, shapes, made):
     ValueError: a rule that names nothing, or that cannot be used.
   """
   built = sections.splat('mesh', Mesh, section)
-  given = sharding.check_rules(built.rules, shapes)
-  return given + sharding.default_rules(shapes, made, split=built.split)
+  given = partitioning.check_rules(built.rules, shapes)
+  return given + partitioning.default_rules(shapes, made, split=built.split)
 
 
 def abstract_params(task):
@@ -410,9 +411,9 @@ def placed_params(task, section, made):
   """
   tree = {'ema_params': abstract_params(task)}
   built = sections.splat('mesh', Mesh, section)
-  given = sharding.check_rules(built.rules)
-  given += sharding.default_rules(tree, made, split=built.split)
-  return sharding.placed(tree, made, given)['ema_params']
+  given = partitioning.check_rules(built.rules)
+  given += partitioning.default_rules(tree, made, split=built.split)
+  return partitioning.placed(tree, made, given)['ema_params']
 
 
 def is_cascade(c):

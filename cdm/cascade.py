@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm import compiler_options, conditioning, images, sharding
+from cdm import conditioning
+from cdm.distributed import compiler_options, partitioning
+from cdm.ops import resize
 
 AUGMENT = 2  # use of an image's key; 0 and 1 belong to the task
 
@@ -51,21 +53,23 @@ class Stage(NamedTuple):
 
   def split(self, tree):
     """Inside jit: arrays [B, ...] shared out over the mesh."""
-    return tree if self.mesh is None else sharding.split_batch(tree, self.mesh)
+    return (
+      tree if self.mesh is None else partitioning.split_batch(tree, self.mesh)
+    )
 
   def whole(self, params):
     """Inside jit: parameters as the network uses them."""
     if self.mesh is None:
       return params
     places = jax.tree.map(lambda leaf: leaf.sharding, self.params)
-    return sharding.gather_over_fsdp(params, places)
+    return partitioning.gather_over_fsdp(params, places)
 
   def jit(self, function):
     """-> function, compiled; what it gives, [B, ...], stays shared out."""
     if self.mesh is None:
       options = compiler_options.forward(jax.devices())
       return jax.jit(function, compiler_options=options)
-    place = sharding.batch_sharding(self.mesh)
+    place = partitioning.batch_sharding(self.mesh)
     return jax.jit(
       function,
       out_shardings=place,
@@ -235,9 +239,9 @@ def _jit_stage(stages, i):
         augmented=bool(stage.truncated and stage.level),
         stop_logsnr=stop_logsnr,
       )
-    picture = images.to_uint8(x)
+    picture = resize.to_uint8(x)
     if stop_logsnr is None:
-      x = images.to_float(picture)
+      x = resize.to_float(picture)
     return x, picture
 
   return run

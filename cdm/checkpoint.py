@@ -31,7 +31,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from cdm import checksums, processes, stored
+from cdm import checksums, stored
+from cdm.distributed import initialize
 
 DAMAGED = 'checkpoints_damaged'
 _PARTIAL = '.orbax-checkpoint-tmp'
@@ -87,9 +88,9 @@ class Checkpointer:
     with self._writing('a checkpoint'):
       directory.mkdir(parents=True, exist_ok=True)
       _probe(directory)
-      if processes.is_first():
+      if initialize.is_first():
         _remove_half_written(directory)
-    processes.wait_for_all('half-written checkpoints are removed')
+    initialize.wait_for_all('half-written checkpoints are removed')
     self._manager = ocp.CheckpointManager(
       directory,
       options=ocp.CheckpointManagerOptions(
@@ -240,9 +241,9 @@ class Checkpointer:
     return Restored(step, restored['state'], position, sums)
 
   def _set_aside(self, step, error):
-    if processes.is_first():
+    if initialize.is_first():
       self._move_aside(step, error)
-    processes.wait_for_all(f'setting aside the checkpoint of step {step}')
+    initialize.wait_for_all(f'setting aside the checkpoint of step {step}')
     self._manager.reload()
 
   def _move_aside(self, step, error):

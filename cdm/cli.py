@@ -12,7 +12,7 @@ import select
 import sys
 import traceback
 
-from cdm import company, exits
+from cdm.distributed import exit_codes, peer_monitor
 
 COMMANDS = {
   'train': 'train one stage, or resume it',
@@ -67,25 +67,25 @@ def main(argv=None):
     return module.run(args) or 0
   except KeyboardInterrupt:
     print('\ncdm: stopped by Ctrl-C.', file=sys.stderr)
-    company.leave(exits.INTERRUPTED, 'stopped by Ctrl-C')
-    return exits.INTERRUPTED.code
+    peer_monitor.leave(exit_codes.INTERRUPTED, 'stopped by Ctrl-C')
+    return exit_codes.INTERRUPTED.code
   except Exception as error:
     if isinstance(error, BrokenPipeError) and not listened_to():
       return READER_GONE
-    company.explain(error)
-    ending = exits.of(error)
+    peer_monitor.explain(error)
+    ending = exit_codes.of(error)
     # Our own complaints are whole sentences, and so is what the system says
     # about a file; of anything else the traceback is wanted, here or on disk.
-    if ending is exits.FAULT:
-      if company.exists():
+    if ending is exit_codes.FAULT:
+      if peer_monitor.exists():
         traceback.print_exception(error)
-        company.leave(ending, f'{type(error).__name__}: {error}')
+        peer_monitor.leave(ending, f'{type(error).__name__}: {error}')
       raise
     note = getattr(error, 'annotation', None)
-    if args.debug or (ending is exits.OUT_OF_MEMORY and note is None):
+    if args.debug or (ending is exit_codes.OUT_OF_MEMORY and note is None):
       traceback.print_exception(error)
-    code = complain(exits.sentence(error), ending, note)
-    company.leave(ending, exits.sentence(error))
+    code = complain(exit_codes.sentence(error), ending, note)
+    peer_monitor.leave(ending, exit_codes.sentence(error))
     return code
 
 
@@ -215,11 +215,11 @@ def listened_to():
   return False
 
 
-def complain(error, ending=exits.BAD_INPUT, note=None):
+def complain(error, ending=exit_codes.BAD_INPUT, note=None):
   """Prints one error; returns its exit code."""
   colour = sys.stderr.isatty() and 'NO_COLOR' not in os.environ
   start, end = ('\033[31m', '\033[0m') if colour else ('', '')
-  kind = 'error' if ending is exits.BAD_INPUT else ending.kind
+  kind = 'error' if ending is exit_codes.BAD_INPUT else ending.kind
   print(f'{start}cdm: {kind}:{end} {error}', file=sys.stderr)
   if note is not None:
     print(f'cdm: {note}', file=sys.stderr)

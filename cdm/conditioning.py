@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm import images
-from cdm.arrays import example_keys, normals
 from cdm.diffusion import process, schedules
+from cdm.ops import resize
+from cdm.ops.keys import example_keys, normals
 
 AUGMENTS = ('none', 'noise', 'blur')
 NOISE_SCHEDULES = ('cosine',)
@@ -32,7 +32,7 @@ class Lowres:
 
   Attributes:
     size: h = w of the low-res image.
-    downsample: filter that makes it from x_0, a method of `images.resize`.
+    downsample: filter that makes it from x_0, a method of `resize.resize`.
     upsample: filter that brings it to the stage's own size.
     augment: 'none', 'noise' (its level is fed to the network) or 'blur'.
     max_level: noise levels are uniform up to this one, in (0, 1].
@@ -60,8 +60,8 @@ class Lowres:
 
   def __post_init__(self):
     for key, known in (
-      ('downsample', images.METHODS),
-      ('upsample', images.METHODS),
+      ('downsample', resize.METHODS),
+      ('upsample', resize.METHODS),
       ('augment', AUGMENTS),
       ('noise_schedule', NOISE_SCHEDULES),
     ):
@@ -105,7 +105,7 @@ def downsample(x_0, lowres):
     lowres: `Lowres`.
 
   Returns:
-    z_0: float32 [B, h, w, C] on the 256 values of `images.to_float`.
+    z_0: float32 [B, h, w, C] on the 256 values of `resize.to_float`.
 
   Raises:
     ValueError: images that are not square, or smaller than the low-res size.
@@ -116,10 +116,10 @@ def downsample(x_0, lowres):
       f'Images of {height}x{width} pixels cannot be shrunk to lowres.size = '
       f'{lowres.size}; use square ones at least that large.'
     )
-  shrunk = images.resize_uint8(
-    images.to_uint8(x_0), lowres.size, method=lowres.downsample
+  shrunk = resize.resize_uint8(
+    resize.to_uint8(x_0), lowres.size, method=lowres.downsample
   )
-  return images.to_float(shrunk)
+  return resize.to_float(shrunk)
 
 
 def augment_train(z_0, lowres, *, key, u=None, examples=None):
@@ -162,7 +162,7 @@ def augment_train(z_0, lowres, *, key, u=None, examples=None):
   )(keys)
   # At sigma = 0 the blur is the identity, bit for bit.
   sigma = jnp.where(u < lowres.blur_fraction, sigma, 0.0)
-  return images.gaussian_blur(z_0, sigma), jnp.zeros(n)
+  return resize.gaussian_blur(z_0, sigma), jnp.zeros(n)
 
 
 def augment_at(z_0, lowres, *, level, eps):
@@ -191,7 +191,7 @@ def upsample(z, size, lowres):
 
   Not clipped: the noise in z_s lies outside [-1, 1] and has to stay Gaussian.
   """
-  return images.resize(z, size, method=lowres.upsample)
+  return resize.resize(z, size, method=lowres.upsample)
 
 
 def level_logsnr(level, lowres):

@@ -10,7 +10,7 @@ import pathlib
 import urllib.error
 import urllib.request
 
-from cdm import progress
+from cdm.reporting import progress
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60.0

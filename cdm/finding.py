@@ -26,15 +26,14 @@ from cdm import (
   config,
   downloads,
   opening,
-  processes,
   restore,
   sampling,
   sections,
-  sharding,
   stored,
   upscaling,
 )
 from cdm.data import gather
+from cdm.distributed import initialize, partitioning
 from cdm.evaluate import sets
 
 READERS = 8  # threads that decode
@@ -176,7 +175,7 @@ def of_cascade(path, workdir, num, seed, overrides):
 
   def batches(first, size):
     draw = cascade.sampler(stages)
-    size = sharding.padded(min(size, num), stages[0].mesh)
+    size = partitioning.padded(min(size, num), stages[0].mesh)
     for start in range(first * size, num, size):
       numbers = np.arange(start, min(start + size, num))
       filled = np.resize(numbers, size)
@@ -184,7 +183,7 @@ def of_cascade(path, workdir, num, seed, overrides):
       drawn = draw(seed, filled, given)[-1]
       rows = [
         (row, image)
-        for row, image in sharding.local_images(drawn)
+        for row, image in partitioning.local_images(drawn)
         if row < len(numbers)
       ]
       mine = numbers[[row for row, _ in rows]] if rows else numbers[:0]
@@ -250,7 +249,7 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
         given = labels if stage.num_classes is not None else None
         low = run.shrink(originals)
         made = run(low, numbers, given)
-        mine = list(processes.share(len(numbers)))
+        mine = list(initialize.share(len(numbers)))
         if tap is not None:
           tap(left_out, numbers[mine], made[mine], originals[mine], low[mine])
         yield numbers[mine], made[mine] if mine else None
@@ -291,7 +290,7 @@ def shared_out(read, count):
   """
 
   def batches(first, size):
-    parts, index = processes.count(), None
+    parts, index = initialize.count(), None
     import jax
 
     index = jax.process_index()

@@ -12,7 +12,9 @@ import pathlib
 import jax
 import numpy as np
 
-from cdm import describe, devices, sessions
+from cdm import describe
+from cdm.distributed import device_specs
+from cdm.reporting import session_log
 
 _STATM = pathlib.Path('/proc/self/statm')
 
@@ -34,7 +36,7 @@ def make(built, image_size, mesh):
   local = [
     d for d in mesh.devices.flat if d.process_index == jax.process_index()
   ]
-  peak = mesh.size * (devices.peak_flops(local[0].device_kind) or 0)
+  peak = mesh.size * (device_specs.peak_flops(local[0].device_kind) or 0)
   flops = []  # counted when a line is first written: a trace takes a second
 
   def mfu(images_per_second):
@@ -75,6 +77,6 @@ def memory(local):
 def host_memory():
   """-> bytes that this process holds now; where none tells, at most so far."""
   if not _STATM.exists():
-    return sessions.peak_host_bytes()
+    return session_log.peak_host_bytes()
   resident = int(_STATM.read_text().split()[1])
   return resident * os.sysconf('SC_PAGE_SIZE')

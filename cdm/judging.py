@@ -6,10 +6,11 @@ What may be named: see `finding`. What is gathered of it: see `gathering`.
 import pathlib
 import sys
 
-from cdm import processes
-from cdm.evaluate import distribution, sets, statistics, writing
+from cdm.distributed import initialize
+from cdm.evaluate import distribution, sets, statistics
 from cdm.finding import Source, find
 from cdm.gathering import Gatherer
+from cdm.reporting import output_files
 
 # Callers find the parts of judging here.
 __all__ = [
@@ -112,7 +113,7 @@ def compare(
   recipe = mine.recipe | gatherer.recipe
   theirs = reference.recipe(gatherer)
   warnings = [] if theirs is None else statistics.differences(recipe, theirs)
-  if processes.is_first():
+  if initialize.is_first():
     for warning in warnings:  # before the hours, and with the number again
       print(f'cdm: NOT COMPARABLE: {warning}.', file=sys.stderr, flush=True)
   if agree is not None:
@@ -245,17 +246,17 @@ def make_reference(
   Raises:
     ValueError, OSError: see `judge`.
   """
-  if processes.is_first():
-    writing.check(out)
+  if initialize.is_first():
+    output_files.check(out)
   source = find(what, num=num, seed=seed, overrides=())
   if source.count < 2:
     raise ValueError(f'{what} holds {source.count} image; two are needed.')
   gatherer = Gatherer(weights, batch_size=batch_size, keep=keep)
   found = gatherer(source, ('fid', 'sfid'), REFERENCE)
   made = statistics.of(found, source.recipe | gatherer.recipe)
-  if processes.is_first():
+  if initialize.is_first():
     statistics.write(out, made)
-  processes.wait_for_all('the statistics')
+  initialize.wait_for_all('the statistics')
   gatherer.forget()
   return made
 

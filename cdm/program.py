@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from cdm import build, sections, sharding
+from cdm import build, sections
+from cdm.distributed import partitioning
 from cdm.train import optimizer, step
 from cdm.train import state as states
 
@@ -61,14 +62,14 @@ def assemble(c, *, devices=None):
   built = build.stage(c)
   mesh = build.mesh(c.mesh, devices)
   schedule, average = build.run(c), build.average(c.ema)
-  sharding.check_batch(
+  partitioning.check_batch(
     schedule.batch_size, mesh, accumulation=schedule.accumulation
   )
   tx = build.transformation(c.optimizer, schedule.num_steps)
   key = jax.random.key(seed_of(c, MODEL_SEED))
   shapes = states.shapes(built.task.init, tx, key=key)
   rules = build.rules(c.mesh, shapes, mesh)
-  state = sharding.placed(shapes, mesh, rules)
+  state = partitioning.placed(shapes, mesh, rules)
   return Program(
     built=built,
     schedule=schedule,
@@ -93,7 +94,7 @@ def assemble(c, *, devices=None):
 
 def abstract_batch(c, batch_size, mesh):
   """-> the global batch as ShapeDtypeStructs, see `data.pipeline`."""
-  size, place = c.pipeline.image_size, sharding.batch_sharding(mesh)
+  size, place = c.pipeline.image_size, partitioning.batch_sharding(mesh)
   return {
     'image': jax.ShapeDtypeStruct(
       (batch_size, size, size, 3), np.uint8, sharding=place

@@ -10,9 +10,11 @@ import pathlib
 
 import numpy as np
 
-from cdm import cascade, pictures, processes, progress, sessions, sharding
+from cdm import cascade
 from cdm import recipe as recipes
 from cdm.data import archives
+from cdm.distributed import initialize, partitioning
+from cdm.reporting import image_files, progress, session_log
 
 ROW = 4  # images per class on the overview
 
@@ -43,12 +45,12 @@ def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
   if done:
     print(f'Samples: {done} of {num} are already in {out}.')
   if missing:
-    with sessions.Session(out, 'sample'):
+    with session_log.Session(out, 'sample'):
       draw_missing(
         folders, stages, recipe['seed'], labels, missing, num, batch_size
       )
-  processes.wait_for_all('samples')
-  if processes.is_first() and (missing or not assembled(out, num)):
+  initialize.wait_for_all('samples')
+  if initialize.is_first() and (missing or not assembled(out, num)):
     assemble(out, stages, labels, num, class_names)
 
 
@@ -62,7 +64,7 @@ def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
   # may round otherwise, and a run that continues must give the same bytes.
   batch_size = min(batch_size, num)
   if stages[0].mesh is not None:
-    batch_size = sharding.padded(batch_size, stages[0].mesh)
+    batch_size = partitioning.padded(batch_size, stages[0].mesh)
   done = num - len(missing)
   with progress.Progress('sampling', total=num, initial=done) as bar:
     bar.say('sampling: compiling ...')
@@ -72,10 +74,10 @@ def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
       filled = np.resize(indices, batch_size)
       drawn = draw(seed, filled, None if labels is None else labels[filled])
       for folder, images in zip(folders, drawn, strict=True):
-        for row, image in sharding.local_images(images):
+        for row, image in partitioning.local_images(images):
           if row < len(indices):
             name = recipes.file_name(indices[row])
-            pictures.write_png(folder / name, image)
+            image_files.write_png(folder / name, image)
       bar.advance(len(indices))
 
 
@@ -95,16 +97,16 @@ def assemble(out, stages, labels, num, class_names):
   """Writes samples.npz, the names of its classes, and samples.png."""
   size = stages[-1].image_size
   if labels is not None and class_names:
-    with pictures.completing(out / archives.NAMES) as partial:
+    with image_files.completing(out / archives.NAMES) as partial:
       partial.write_text(json.dumps(list(class_names)) + '\n')
-  pictures.write_png(
+  image_files.write_png(
     out / 'samples.png', overview(out, stages, labels, num, class_names)
   )
   # Last: once it is there, so is all else.
-  pictures.write_npz(
+  image_files.write_npz(
     out / 'samples.npz',
     (
-      pictures.read_png(out / stages[-1].name / recipes.file_name(n))
+      image_files.read_png(out / stages[-1].name / recipes.file_name(n))
       for n in range(num)
     ),
     shape=(num, size, size, 3),
@@ -131,8 +133,8 @@ def overview(out, stages, labels, num, class_names):
       for n in chosen[start : start + ROW]:
         row += [None] if row else []
         for stage in stages:
-          image = pictures.read_png(out / stage.name / recipes.file_name(n))
-          row.append(pictures.magnify(image, stages[-1].image_size))
+          image = image_files.read_png(out / stage.name / recipes.file_name(n))
+          row.append(image_files.magnify(image, stages[-1].image_size))
       rows.append(row)
       name = '' if label is None else str(label)
       if label is not None and class_names and label < len(class_names):
@@ -142,7 +144,7 @@ def overview(out, stages, labels, num, class_names):
   heads = group + [None, *group] * (ROW - 1)
   width = max(len(row) for row in rows)
   scale = max(1, 64 // stages[-1].image_size)
-  return pictures.sheet(
+  return image_files.sheet(
     rows,
     names=names if labels is not None else None,
     heads=heads[:width] if len(stages) > 1 else None,

@@ -11,7 +11,8 @@ import pathlib
 import jax
 import orbax.checkpoint as ocp
 
-from cdm import checksums, processes
+from cdm import checksums
+from cdm.distributed import initialize
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
@@ -127,12 +128,12 @@ def verify(path):
     OSError: it cannot be read.
   """
   sound, error = False, None
-  if processes.is_first():  # the others would read the same files
+  if initialize.is_first():  # the others would read the same files
     try:
       sound = _check_files(path)
     except Exception as found:
       error = found
-  verdict = processes.agree(2 if error else int(sound))
+  verdict = initialize.agree(2 if error else int(sound))
   if error is not None:
     raise error
   if verdict == 2:

@@ -4,8 +4,9 @@ import json
 import pathlib
 import time
 
-from cdm import config, describe, pictures, report, sessions, stored
-from cdm.web import page
+from cdm import config, describe, stored
+from cdm.reporting import html as page
+from cdm.reporting import image_files, metric_writer, session_log
 
 ROW_KEYS = ('psnr', 'ssim', 'consistency')
 
@@ -60,7 +61,7 @@ def run_facts(workdir):
       f'{stored.CONFIG}.'
     )
   c = config.from_json(path.read_text())
-  rows = report.read_scalars(workdir / report.SCALARS)
+  rows = metric_writer.read_scalars(workdir / metric_writer.SCALARS)
   rows = [r for r in rows if r.get('loss') is not None]
   last = rows[-1] if rows else {}
   low = c.get('lowres')  # a classifier has none
@@ -74,7 +75,7 @@ def run_facts(workdir):
     'num_steps': c.train.num_steps,
     'loss': last.get('loss'),
     'images_per_second': last.get('images_per_second'),
-    **(sessions.total(workdir) or {}),
+    **(session_log.total(workdir) or {}),
   }
 
 
@@ -90,7 +91,7 @@ def folder_facts(folder, picture, command):
   return {
     'folder': str(folder),
     'picture': str(folder / picture),
-    **(sessions.total(folder) or {}),
+    **(session_log.total(folder) or {}),
   }
 
 
@@ -116,7 +117,7 @@ def write(summary, out, *, title):
   files['report.html'] = html(summary, title=title).encode()
   paths = []
   for name, content in files.items():
-    with pictures.completing(out / name) as partial:
+    with image_files.completing(out / name) as partial:
       partial.write_bytes(content)
     paths.append(out / name)
   return paths
@@ -160,7 +161,9 @@ def html(summary, *, title):
       )
   curves = []
   for run in summary['runs']:
-    rows = report.read_scalars(pathlib.Path(run['workdir']) / report.SCALARS)
+    rows = metric_writer.read_scalars(
+      pathlib.Path(run['workdir']) / metric_writer.SCALARS
+    )
     points = [(r['step'], r['loss']) for r in rows if 'loss' in r]
     curves.append(
       page.curve_svg(

@@ -10,8 +10,9 @@ import itertools
 import json
 import pathlib
 
-from cdm import jsonl, judging, processes
-from cdm.evaluate import writing
+from cdm import judging
+from cdm.distributed import initialize
+from cdm.reporting import jsonl, output_files
 
 # Metric -> whether more is better.
 BEST = {
@@ -96,8 +97,8 @@ def sweep(
     'overrides': [list(pair) for pair in overrides],
     'kid_size': given.get('kid_size'),
   }
-  if processes.is_first():
-    writing.check_folder(out)
+  if initialize.is_first():
+    output_files.check_folder(out)
   known = agreed(out / 'rows.jsonl', what)
   against = gatherer = None
   rows = []
@@ -105,7 +106,7 @@ def sweep(
     row = known.get(setting)
     if row is None:
       told = ', '.join(f'{key}={value}' for key, value in setting)
-      if processes.is_first():
+      if initialize.is_first():
         print(f'{told} ...', flush=True)
       if gatherer is None:
         against = judging.Reference(reference, metrics, seed=given.get('seed'))
@@ -121,13 +122,13 @@ def sweep(
         **given,
       )
       row = {'setting': [list(pair) for pair in setting], 'sweep': what} | row
-      if processes.is_first():
+      if initialize.is_first():
         jsonl.append(out / 'rows.jsonl', [row], allow_nan=False)
       known[setting] = row
     rows.append(row)
   best = choose(rows, metrics[0])
-  if processes.is_first():
-    writing.write_text(out / 'table.md', table(rows, metrics, best))
+  if initialize.is_first():
+    output_files.write_text(out / 'table.md', table(rows, metrics, best))
   if gatherer is not None:
     gatherer.forget()
   return rows, best
@@ -135,8 +136,8 @@ def sweep(
 
 def agreed(path, what):
   """`read` as process 0 sees it: all must draw the same settings."""
-  found = processes.gather_objects(
-    list(read(path, what).values()) if processes.is_first() else []
+  found = initialize.gather_objects(
+    list(read(path, what).values()) if initialize.is_first() else []
   )[0]
   return {tuple(map(tuple, row['setting'])): row for row in found}
 

@@ -7,10 +7,11 @@ rank: of the true class, on the middle of every image
 import jax
 import numpy as np
 
-from cdm import build, compiler_options, opening, program, sharding, stored
+from cdm import build, opening, program, stored
+from cdm.distributed import compiler_options, partitioning
 from cdm.evaluate.classifier import Classifier
 from cdm.metrics import accuracy
-from cdm.progress import Progress
+from cdm.reporting.progress import Progress
 from cdm.tasks import classifier
 
 STATISTICS_SEED = 3  # a use of config.seed, see `program`
@@ -33,7 +34,7 @@ def restored(c, workdir, source, *, batch_size):
     workdir, build.placed_params(built.task, c.mesh, mesh)
   )
   statistics = gather_statistics(c, built, params, mesh, source)
-  whole = jax.tree.map(sharding.fetch, params)
+  whole = jax.tree.map(partitioning.fetch, params)
   network = Classifier(
     lambda variables, image: built.tester.logits(*variables, image),
     (whole, statistics),
@@ -50,11 +51,11 @@ def gather_statistics(c, built, params, mesh, source):
   """
   seed = program.seed_of(c, STATISTICS_SEED)
   places = jax.tree.map(lambda leaf: leaf.sharding, params)
-  everywhere = sharding.replicated(mesh)
+  everywhere = partitioning.replicated(mesh)
 
   def moments(params, batch, n):
     key = jax.random.fold_in(jax.random.key(seed), n)
-    params = sharding.gather_over_fsdp(params, places)
+    params = partitioning.gather_over_fsdp(params, places)
     return built.tester.moments(params, batch, key=key)
 
   run = jax.jit(
@@ -62,13 +63,13 @@ def gather_statistics(c, built, params, mesh, source):
     out_shardings=everywhere,
     compiler_options=compiler_options.forward(mesh.devices.flat),
   )
-  rows = sharding.local_rows(mesh, c.train.batch_size)
+  rows = partitioning.local_rows(mesh, c.train.batch_size)
   batches = opening.iterator(c, source, seed=seed, rows=rows)
   count, total = built.objective.statistics_batches, None
   try:
     with Progress('statistics', total=count, unit='batch') as bar:
       for n in range(count):
-        batch = sharding.shard_batch(next(batches), mesh)
+        batch = partitioning.shard_batch(next(batches), mesh)
         found = jax.tree.map(_float64, run(params, batch, np.uint32(n)))
         total = found if n == 0 else jax.tree.map(np.add, total, found)
         bar.advance(1)

@@ -12,23 +12,23 @@ import numpy as np
 from cdm import (
   cascade,
   checkpoint,
-  company,
-  compiler_options,
   conditioning,
   config,
-  exits,
-  failures,
   gauges,
-  images,
   opening,
-  processes,
   program,
-  report,
   restore,
-  sessions,
-  sharding,
   stored,
 )
+from cdm.distributed import (
+  compiler_options,
+  exit_codes,
+  initialize,
+  partitioning,
+  peer_monitor,
+)
+from cdm.ops import resize
+from cdm.reporting import crash_reports, metric_writer, session_log
 from cdm.train import loop, rollback, watchdog
 from cdm.train.stop import Stop
 
@@ -56,15 +56,15 @@ def train(c, workdir, *, stop=None):
     exits.DataError: the data could not be read.
     OSError: workdir cannot be written.
   """
-  with sessions.Session(workdir, 'train') as session:
+  with session_log.Session(workdir, 'train') as session:
     run = _Run(c, workdir, session)
-    company.before_end(run.ended_by_another)
+    peer_monitor.before_end(run.ended_by_another)
     try:
       with Stop() if stop is None else stop as asked:
         ending = run.start_to_end(asked)
     except BaseException as error:
-      company.explain(error)
-      run.ended(exits.of(error), error)
+      peer_monitor.explain(error)
+      run.ended(exit_codes.of(error), error)
       raise
     finally:
       run.close()
@@ -100,7 +100,7 @@ class _Run:
         c,
         source,
         seed=program.seed_of(c, program.DATA_SEED),
-        rows=sharding.local_rows(mesh, schedule.batch_size),
+        rows=partitioning.local_rows(mesh, schedule.batch_size),
       ),
       built.net.num_classes,
       before_resuming=lambda: check_classes(workdir, source),
@@ -109,7 +109,7 @@ class _Run:
       iterator.look()
 
     with (
-      report.Reporter(workdir, active=processes.is_first()) as reporter,
+      metric_writer.Reporter(workdir, active=initialize.is_first()) as reporter,
       checkpoint.Checkpointer(
         workdir,
         config=config.to_json(c),
@@ -122,7 +122,7 @@ class _Run:
       rollbacks = rollback.Rollbacks(
         workdir,
         limit=schedule.rollback_limit,
-        active=processes.is_first(),
+        active=initialize.is_first(),
       )
       state, window = loop.start(
         built.task.init,
@@ -165,12 +165,12 @@ class _Run:
       )
       self._session.facts['last_step'] = outcome.step
     # Launchers end what is left when the first is gone: none may be saving.
-    processes.wait_for_all('the end of training')
+    initialize.wait_for_all('the end of training')
     return outcome.ending
 
   def ended(self, ending, error=None):
     """Records how the session ended, unless its start was refused."""
-    refused = ending is exits.BAD_INPUT and not self._begun
+    refused = ending is exit_codes.BAD_INPUT and not self._begun
     if refused or not self._speaks_of(ending):
       self._session.forget()
       return
@@ -178,10 +178,10 @@ class _Run:
       self._note(ending)
       return
     last, path = self._keep(
-      ending, exits.sentence(error), failures.whole_traceback(error)
+      ending, exit_codes.sentence(error), crash_reports.whole_traceback(error)
     )
     where = f'; the whole traceback: {path}' if path else ''
-    exits.annotate(error, f'{ending.kind}, {last}{where}')
+    exit_codes.annotate(error, f'{ending.kind}, {last}{where}')
 
   def _note(self, ending):
     self._session.facts |= {'ended': ending.kind, 'exit_code': ending.code}
@@ -194,22 +194,22 @@ class _Run:
       self._session.facts['last_step'] = self._watch.step
       last = f'after step {self._watch.step}'
     name = ending.kind.replace(' ', '-')
-    if not processes.is_first():
+    if not initialize.is_first():
       name += f'-process-{jax.process_index()}'
     text = f'{ending.kind}, {last}: {sentence}\n\n{details}'
-    return last, failures.keep(self._workdir, name, text)
+    return last, crash_reports.keep(self._workdir, name, text)
 
   def _speaks_of(self, ending):
     """Whether this process records it: the first, or the only one to know."""
-    alone = (exits.DATA_ERROR, exits.OUT_OF_MEMORY, exits.FAULT)
-    return processes.is_first() or ending in alone
+    alone = (exit_codes.DATA_ERROR, exit_codes.OUT_OF_MEMORY, exit_codes.FAULT)
+    return initialize.is_first() or ending in alone
 
   def ended_by_another(self, ending, sentence):
     """Records that another process failed; called before this one is ended."""
-    if ending is exits.BAD_INPUT and not self._begun:
+    if ending is exit_codes.BAD_INPUT and not self._begun:
       return  # refused: it leaves no trace
-    if processes.is_first():
-      self._keep(ending, sentence, failures.stacks())
+    if initialize.is_first():
+      self._keep(ending, sentence, crash_reports.stacks())
       self._session.write()
 
 
@@ -218,10 +218,10 @@ def tell_hang(reporter, workdir, text, hangs):
   if not hangs:
     reporter.say(text)
     return
-  stacks = failures.stacks()
+  stacks = crash_reports.stacks()
   path = None
-  if processes.is_first():
-    path = failures.keep(workdir, 'watchdog', f'{text}\n\n{stacks}')
+  if initialize.is_first():
+    path = crash_reports.keep(workdir, 'watchdog', f'{text}\n\n{stacks}')
   reporter.say(f'{text}. Stacks of all threads{f" ({path})" if path else ""}:')
   print(stacks, file=sys.stderr, flush=True)
 
@@ -284,9 +284,13 @@ class Labelled:
     try:
       self._seen = next(self)
     except Exception as error:
-      if exits.of(error) is exits.BAD_INPUT and isinstance(error, ValueError):
+      if exit_codes.of(error) is exit_codes.BAD_INPUT and isinstance(
+        error, ValueError
+      ):
         raise
-      raise exits.unread('The first batch could not be read', error) from error
+      raise exit_codes.unread(
+        'The first batch could not be read', error
+      ) from error
 
   def set_state(self, state):
     self._before_resuming()
@@ -328,7 +332,7 @@ def sampler(c, made):
   columns = min(GRID_COLUMNS, n)
   size = c.pipeline.image_size
   # Filled up, so that every device draws as many.
-  numbers = np.resize(np.arange(n), sharding.padded(n, mesh))
+  numbers = np.resize(np.arange(n), partitioning.padded(n, mesh))
   labels = None
   if built.net.num_classes is not None:
     labels = numbers.astype(np.int32) % built.net.num_classes
@@ -336,16 +340,16 @@ def sampler(c, made):
   places = jax.tree.map(lambda leaf: leaf.sharding, made.state.ema_params)
   jit = functools.partial(
     jax.jit,
-    out_shardings=sharding.replicated(mesh),
+    out_shardings=partitioning.replicated(mesh),
     compiler_options=compiler_options.forward(mesh.devices.flat),
   )
 
   def sample(params, labels, **given):
     keys = cascade.image_keys(seed, numbers)
-    return images.to_uint8(
+    return resize.to_uint8(
       built.task.sample(
-        sharding.gather_over_fsdp(params, places),
-        keys=sharding.split_batch(keys, mesh),
+        partitioning.gather_over_fsdp(params, places),
+        keys=partitioning.split_batch(keys, mesh),
         label=labels,
         **given,
       )
@@ -356,16 +360,16 @@ def sampler(c, made):
 
     def draw(params):
       x = np.asarray(draw_base(params, labels))[:n]
-      return images.grid(x, columns)
+      return resize.grid(x, columns)
 
     return draw
 
   @jit
   def draw_upscaled(params, originals, labels):
-    originals = sharding.split_batch(originals, mesh)
-    z_0 = conditioning.downsample(images.to_float(originals), built.lowres)
-    low = images.resize(z_0, size, method='nearest')
-    return images.to_uint8(low), sample(params, labels, lowres=z_0)
+    originals = partitioning.split_batch(originals, mesh)
+    z_0 = conditioning.downsample(resize.to_float(originals), built.lowres)
+    low = resize.resize(z_0, size, method='nearest')
+    return resize.to_uint8(low), sample(params, labels, lowres=z_0)
 
   # Read now: that they cannot be read must not come out after hours.
   originals, labels = opening.held_out(c, n)(range(n))
@@ -381,7 +385,7 @@ def sampler(c, made):
         row = row[part]
         blank = np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)
         rows.append(np.concatenate([row, blank]))
-    return images.grid(np.concatenate(rows), columns)
+    return resize.grid(np.concatenate(rows), columns)
 
   return draw
 

@@ -4,19 +4,12 @@ import pathlib
 
 import numpy as np
 
-from cdm import (
-  cascade,
-  conditioning,
-  images,
-  pictures,
-  processes,
-  progress,
-  sessions,
-  sharding,
-  upscale,
-)
+from cdm import cascade, conditioning
 from cdm import recipe as recipes
 from cdm.data import transforms
+from cdm.distributed import initialize, partitioning
+from cdm.ops import resize, tiling
+from cdm.reporting import image_files, progress, session_log
 
 FOLDERS = ('lowres', 'bicubic', 'upscaled', 'original')
 SHOWN = 24  # images on the overview
@@ -48,20 +41,20 @@ class Upscaler:
     x = cascade.super_resolve(
       self.stage,
       self.stage.whole(params),
-      images.to_float(tiles),
+      resize.to_float(tiles),
       keys=keys,
       label=label,
     )
-    return images.to_uint8(x)
+    return resize.to_uint8(x)
 
   def _shrunk(self, originals):
-    x_0 = images.to_float(self.stage.split(originals))
-    return images.to_uint8(conditioning.downsample(x_0, self.stage.lowres))
+    x_0 = resize.to_float(self.stage.split(originals))
+    return resize.to_uint8(conditioning.downsample(x_0, self.stage.lowres))
 
   def shrink(self, originals):
     """uint8 [N, H, W, 3] -> [N, h, w, 3], as in training."""
     filled = np.arange(self._filled(len(originals))) % len(originals)
-    small = sharding.fetch(self._shrink(originals[filled]))
+    small = partitioning.fetch(self._shrink(originals[filled]))
     return small[: len(originals)]
 
   def __call__(self, tiles, indices, label=None):
@@ -86,14 +79,14 @@ class Upscaler:
         np.asarray(indices, np.uint32)[filled],
         None if label is None else np.asarray(label, np.int32)[filled],
       )
-      made.append(sharding.fetch(x)[: len(part)])
+      made.append(partitioning.fetch(x)[: len(part)])
     return np.concatenate(made)
 
   def _filled(self, count):
     """Up to a power of two, so that few shapes are compiled."""
     size = min(max(self.batch_size, count), 1 << (count - 1).bit_length())
     mesh = self.stage.mesh
-    return size if mesh is None else sharding.padded(size, mesh)
+    return size if mesh is None else partitioning.padded(size, mesh)
 
 
 def files_to(out, upscaler, paths, label):
@@ -132,20 +125,20 @@ def files_to(out, upscaler, paths, label):
       labels = None if label is None else np.full(len(tiles), label, np.int32)
       indices = np.arange(first, first + len(tiles))
       first += len(tiles)
-      x = upscale.blend(
+      x = tiling.blend(
         upscaler(tiles, indices, labels),
         places,
         shape=image.shape[:2],
         factor=upscaler.factor,
       )
-      if processes.is_first():
-        pictures.write_png(target, x)
+      if initialize.is_first():
+        image_files.write_png(target, x)
       if image.shape[:2] == (upscaler.tile, upscaler.tile):
         rows.append([magnified(image, x), bicubic(image, upscaler), x])
       bar.advance(1)
   for target in named:
     print(target)
-  if rows and processes.is_first():
+  if rows and initialize.is_first():
     write_overview(out, rows[:SHOWN], ('low-res', 'bicubic', 'ours'))
 
 
@@ -153,7 +146,7 @@ def cut(path, upscaler):
   """-> (image, tiles, places) of an image file; errors name the file."""
   image = read(path)
   try:
-    return image, *upscale.cut(image, upscaler.tile)
+    return image, *tiling.cut(image, upscaler.tile)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
 
@@ -185,19 +178,19 @@ def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
     print(f'Held-out images: {done} of {count} are already in {out}.')
   if missing:
     bar = progress.Progress('upscaling', total=count, initial=done)
-    with sessions.Session(out, 'upscale'), bar:
+    with session_log.Session(out, 'upscale'), bar:
       bar.say('upscaling: compiling ...')
       for start in range(0, len(missing), upscaler.batch_size):
         numbers = missing[start : start + upscaler.batch_size]
         originals, labels = read_images(numbers)
         versions = super_resolved(upscaler, originals, labels, numbers)
         for name, stack in zip(FOLDERS, versions, strict=True):
-          for i in processes.share(len(numbers)):
+          for i in initialize.share(len(numbers)):
             file = folders[name] / recipes.file_name(numbers[i])
-            pictures.write_png(file, stack[i])
+            image_files.write_png(file, stack[i])
         bar.advance(len(numbers))
-  processes.wait_for_all('upscaled')
-  if processes.is_first():
+  initialize.wait_for_all('upscaled')
+  if initialize.is_first():
     overview_of(out, folders, read_images, count, class_names)
 
 
@@ -223,7 +216,7 @@ def overview_of(out, folders, read_images, count, class_names):
   rows = []
   for n in chosen:
     low, *others = (
-      pictures.read_png(folders[name] / recipes.file_name(n))
+      image_files.read_png(folders[name] / recipes.file_name(n))
       for name in FOLDERS
     )
     rows.append([magnified(low, others[0]), *others])
@@ -249,24 +242,24 @@ def write_overview(out, rows, heads, names=None):
         for a, b in zip(names[:half], second, strict=True)
       ]
     rows = [[*a, None, *b] for a, b in zip(left, right, strict=True)]
-  picture = pictures.sheet(
+  picture = image_files.sheet(
     rows, names=names, heads=heads, scale=max(1, 96 // side)
   )
-  pictures.write_png(out / 'upscaled.png', picture)
+  image_files.write_png(out / 'upscaled.png', picture)
   print(f'{out / "upscaled.png"}: {", ".join(h for h in heads if h)}')
 
 
 def bicubic(image, upscaler):
   """-> uint8 [H, W, 3], the interpolation that super-resolution must beat."""
-  x = images.resize(
-    images.to_float(image[None]), upscaler.stage.image_size, method='bicubic'
+  x = resize.resize(
+    resize.to_float(image[None]), upscaler.stage.image_size, method='bicubic'
   )
-  return np.asarray(images.to_uint8(x))[0]
+  return np.asarray(resize.to_uint8(x))[0]
 
 
 def magnified(image, like):
   """-> uint8 of the size of `like`, every pixel of `image` a square."""
-  return pictures.magnify(image, like.shape[0])
+  return image_files.magnify(image, like.shape[0])
 
 
 def read(path):

@@ -6,20 +6,20 @@ is torchvision's is tested in models/test_resnet.py.
 
 import json
 
-import house
 import jax.numpy as jnp
 import numpy as np
-import published
 import pytest
 from PIL import Image
-from shared import data, oracle, rule_weights
+from support import published_weights, smoke_runs
+from support.oracles import data, oracle, rule_weights
 
-from cdm import accuracy, images
+from cdm import accuracy
 from cdm.cascade import Stage
 from cdm.conditioning import Lowres
 from cdm.data import gather, photographs, sources, transforms
 from cdm.evaluate.classifier import Classifier
 from cdm.models import imagenet
+from cdm.ops import resize
 
 # Class k is grey level 20 k.
 CHOSEN = ('n01440764', 'n03028079', 'n02102040', 'n15075141')
@@ -62,7 +62,7 @@ def place(tmp_path, monkeypatch):
 
 
 def run(capsys, *words):
-  code = house.cdm('accuracy', *words)
+  code = smoke_runs.cdm('accuracy', *words)
   out = capsys.readouterr()
   return code, json.loads(out.out) if not code else out.err
 
@@ -107,7 +107,7 @@ def stage(*, made, num_classes=None):
   """Magnifies 64 to 256; `made` turns the enlarged picture into the result."""
 
   def sample(params, *, keys, lowres, label=None, **_):
-    x = images.resize(lowres, 256, method='nearest')
+    x = resize.resize(lowres, 256, method='nearest')
     return made(x, label)
 
   params = jnp.float32(1.0)
@@ -120,7 +120,7 @@ def restored(monkeypatch):
   """-> function that puts a stage where a trained one is asked for."""
 
   def put(made, **fields):
-    saved = accuracy.config.load(house.CONFIGS / 'sr3_imagenet64to256.py')
+    saved = accuracy.config.load(smoke_runs.CONFIGS / 'sr3_imagenet64to256.py')
     monkeypatch.setattr(
       accuracy.restore,
       'restored_upscaler',
@@ -250,13 +250,13 @@ def test_classes_of_imagenet_are_sorted_and_those_of_the_published_list():
 def test_another_file_of_weights_is_named_or_refused(tmp_path):
   with pytest.raises(ValueError, match='--classifier_weights=.*no.pth is not'):
     accuracy.read_network(tmp_path / 'no.pth', 4)
-  published.write_pytorch(
+  published_weights.write_pytorch(
     tmp_path / 'w.pth', {'fc.bias': np.ones(2)}, zipped=True
   )
   with pytest.raises(ValueError, match='these are no weights of ResNet'):
     accuracy.read_network(tmp_path / 'w.pth', 4)
   state = rule_weights(oracle('resnet50')[0]['weights'])
-  published.write_pytorch(tmp_path / 'o.pth', state, zipped=True)
+  published_weights.write_pytorch(tmp_path / 'o.pth', state, zipped=True)
   _, recipe = accuracy.read_network(tmp_path / 'o.pth', 4)
   assert recipe['network'] == accuracy.OTHER
 

@@ -3,24 +3,24 @@
 import json
 import types
 
-import house
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import smoke_runs
 
 from cdm import cas, testing
 from cdm.cascade import Stage
 from cdm.data import synthetic
 from cdm.evaluate import card
 
-CONFIG = house.CONFIGS / 'smoke_cas.py'
+CONFIG = smoke_runs.CONFIGS / 'smoke_cas.py'
 CLASSES = [f'grating {n}' for n in range(4)]
 
 
 def score(workdir, *words, config=CONFIG):
-  with house.on(1):
-    return house.cdm(
+  with smoke_runs.on(1):
+    return smoke_runs.cdm(
       'cas', f'--config={config}', f'--workdir={workdir}', *words
     )
 
@@ -32,7 +32,7 @@ def row(workdir):
 @pytest.fixture(scope='module')
 def real():
   """-> work directory of the score of real images."""
-  workdir = house.temporary() / 'real'
+  workdir = smoke_runs.temporary() / 'real'
   assert score(workdir, '--config.train.num_steps=24') == 0
   return workdir
 
@@ -61,15 +61,15 @@ def test_a_second_start_gives_the_same_row(real, capsys):
 def test_a_training_that_was_stopped_ends_with_the_same_bits(tmp_path):
   for name, stops in (('whole', [8]), ('parts', [4, 8])):
     for steps in stops:
-      with house.on(1):
-        code = house.cdm(
+      with smoke_runs.on(1):
+        code = smoke_runs.cdm(
           'train',
           f'--config={CONFIG}',
           f'--workdir={tmp_path / name}',
           f'--config.train.num_steps={steps}',
         )
       assert code == 0
-  whole, parts = (house.state(tmp_path / n, 8) for n in ('whole', 'parts'))
+  whole, parts = (smoke_runs.state(tmp_path / n, 8) for n in ('whole', 'parts'))
   assert whole.keys() == parts.keys() and len(whole) > 20
   for name, value in whole.items():
     np.testing.assert_array_equal(parts[name], value, err_msg=name)
@@ -100,7 +100,7 @@ def drawn(tmp_path, monkeypatch):
   folder = tmp_path / 'runs' / 'base'
   folder.mkdir(parents=True)
   (folder / 'classes.json').write_text(json.dumps(CLASSES))
-  return f'{house.CONFIGS / "smoke_cascade.py"}@{tmp_path / "runs"}'
+  return f'{smoke_runs.CONFIGS / "smoke_cascade.py"}@{tmp_path / "runs"}'
 
 
 def test_a_cascade_is_drawn_and_scored(tmp_path, drawn, capsys):
@@ -133,7 +133,7 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
   loaded = cas.config.load(CONFIG)
   data = cas.opening.source(loaded.train_data)
   images = np.stack([data[i]['image'] for i in range(8)])
-  with house.compiled_once(), house.on(1):
+  with smoke_runs.compiled_once(), smoke_runs.on(1):
     network, step = testing.restored(loaded, real, data, batch_size=8)
     again, _ = testing.restored(loaded, real, data, batch_size=8)
     dark = synthetic.Synthetic(16, 256, 4)
@@ -179,8 +179,8 @@ def test_what_cannot_be_scored_is_refused(tmp_path, words, message, capsys):
 )
 def test_configs_of_the_other_kind_are_refused(real, words, message, capsys):
   command, config = words
-  config = config.replace('configs/', f'{house.CONFIGS}/')
-  assert house.cdm(command, config, f'--workdir={real}') == 2
+  config = config.replace('configs/', f'{smoke_runs.CONFIGS}/')
+  assert smoke_runs.cdm(command, config, f'--workdir={real}') == 2
   assert message in capsys.readouterr().err
 
 
@@ -188,8 +188,8 @@ def test_a_run_has_a_page_but_its_score_is_no_row_of_pairs(
   real, tmp_path, capsys
 ):
   words = (f'--run={real}', f'--out={tmp_path}')
-  assert house.cdm('report', *words) == 0
-  assert house.cdm('report', *words, f'--row={real / "row.json"}') == 2
+  assert smoke_runs.cdm('report', *words) == 0
+  assert smoke_runs.cdm('report', *words, f'--row={real / "row.json"}') == 2
   assert 'holds no scores of pairs' in capsys.readouterr().err
 
 
@@ -223,7 +223,7 @@ def test_every_batch_of_the_statistics_has_crops_of_its_own():
     tester=types.SimpleNamespace(moments=moments),
     objective=types.SimpleNamespace(statistics_batches=16),
   )
-  with house.on(1):
+  with smoke_runs.on(1):
     mesh = cas.build.mesh(loaded.mesh)
   found = testing.gather_statistics(
     loaded, built, {}, mesh, cas.opening.source(loaded.train_data)

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdm import cascade, conditioning, images
+from cdm import cascade, conditioning
 from cdm.cascade import Stage
 from cdm.conditioning import Lowres
+from cdm.ops import resize
 from cdm.tasks import diffusion
 
 
@@ -35,7 +36,7 @@ def sr(size=8, low=4, augment='none', name='sr', **kw):
   """A stage that magnifies its input, so that its input can be seen."""
 
   def sample(params, *, keys, lowres, label=None, level=None, **_):
-    return images.resize(lowres, size, method='nearest') * params
+    return resize.resize(lowres, size, method='nearest') * params
 
   return Stage(
     name=name,
@@ -80,7 +81,7 @@ def test_the_second_stage_draws_with_the_keys_of_the_second():
   indices = np.arange(2)
   x = draw([base(), sr()._replace(sample=sample)], indices)[1]
   keys = cascade.stage_keys(cascade.image_keys(0, indices), 1)
-  np.testing.assert_array_equal(x, images.to_uint8(0.2 * noise_like(keys, 8)))
+  np.testing.assert_array_equal(x, resize.to_uint8(0.2 * noise_like(keys, 8)))
 
 
 @pytest.mark.parametrize('use', [diffusion.X_T, diffusion.STEP_NOISE])
@@ -141,7 +142,7 @@ def test_a_truncated_stage_is_stopped_at_the_level_of_its_successor():
   keys = cascade.stage_keys(cascade.image_keys(0, np.arange(2)), 0)
   z_s = np.asarray(noise_like(keys, 4)) * 3.0
   np.testing.assert_array_equal(
-    high, np.asarray(images.to_uint8(z_s / 4)).repeat(2, 1).repeat(2, 2)
+    high, np.asarray(resize.to_uint8(z_s / 4)).repeat(2, 1).repeat(2, 2)
   )
 
 
@@ -150,7 +151,7 @@ def test_a_stage_in_the_middle_is_stopped_as_well():
 
   def sample(params, *, lowres, stop_logsnr=None, **_):
     seen['stop'] = stop_logsnr
-    return images.resize(lowres, 8, method='nearest')
+    return resize.resize(lowres, 8, method='nearest')
 
   third = sr(16, 8, augment='noise', level=0.25, truncated=True, name='third')
   draw([base(), sr()._replace(sample=sample), third], np.arange(1))

@@ -15,35 +15,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from train import tiny
+from support import tiny_run
 
 from cdm import checkpoint, stored
 from cdm.train import state
 
 
-def abstract(mesh=None, rules=(), init=tiny.init, tx=None):
+def abstract(mesh=None, rules=(), init=tiny_run.init, tx=None):
   return state.abstract_state(
     init,
-    tx or tiny.adam(),
+    tx or tiny_run.adam(),
     key=jax.random.key(0),
-    mesh=mesh or tiny.mesh(8),
+    mesh=mesh or tiny_run.mesh(8),
     rules=rules,
   )
 
 
 def made(mesh=None, rules=(), seed=0):
   return state.init_state(
-    tiny.init,
-    tiny.adam(),
+    tiny_run.init,
+    tiny_run.adam(),
     key=jax.random.key(seed),
-    mesh=mesh or tiny.mesh(8),
+    mesh=mesh or tiny_run.mesh(8),
     rules=rules,
   )
 
 
 def write(workdir, steps, *, keep=3, change=lambda s, step: s):
   """Saves the initial state, its step set, at each of some steps."""
-  with checkpoint.Checkpointer(workdir, config=tiny.CONFIG, keep=keep) as saver:
+  with checkpoint.Checkpointer(
+    workdir, config=tiny_run.CONFIG, keep=keep
+  ) as saver:
     saver.write_config()
     for step in steps:
       now = made(seed=step).replace(step=jnp.int32(step))
@@ -63,12 +65,12 @@ def read(workdir, **fields):
 def test_everything_comes_back_as_it_was_saved(tmp_path):
   write(tmp_path, [5])
   found = read(tmp_path)
-  tiny.assert_same(found.state, made(seed=5).replace(step=jnp.int32(5)))
+  tiny_run.assert_same(found.state, made(seed=5).replace(step=jnp.int32(5)))
   assert found.step == 5
   assert found.data_state == {'next': 5, 'where': ['a', 1.5, None]}
   assert found.window == {'loss': [0.1, 3.0]}
-  assert stored.read_config(tmp_path) == tiny.CONFIG
-  assert (tmp_path / 'config.json').read_text() == tiny.CONFIG
+  assert stored.read_config(tmp_path) == tiny_run.CONFIG
+  assert (tmp_path / 'config.json').read_text() == tiny_run.CONFIG
 
 
 def test_an_empty_work_directory_has_nothing_to_restore(tmp_path):
@@ -83,29 +85,29 @@ def test_the_last_few_stay(tmp_path):
 
 def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
   """Saving goes on in the background while the state is donated away."""
-  now, update = made(), tiny.step()
+  now, update = made(), tiny_run.step()
   before = jax.tree.map(jnp.copy, (now.params, now.opt_state))
-  from cdm import sharding
+  from cdm.distributed import partitioning
 
   with checkpoint.Checkpointer(tmp_path) as saver:
     saver.save(0, now, data_state={})
     for k in range(5):
-      batch = sharding.shard_batch(tiny.batch_at(k), tiny.mesh(8))
+      batch = partitioning.shard_batch(tiny_run.batch_at(k), tiny_run.mesh(8))
       now, _ = update(now, batch)
   found = read(tmp_path).state
-  tiny.assert_same((found.params, found.opt_state), before)
+  tiny_run.assert_same((found.params, found.opt_state), before)
 
 
 @pytest.mark.parametrize(
   ('shape', 'rules'),
-  [((1, 1, 1), ()), ((2, 4, 1), tiny.RULES), ((1, 2, 2), ())],
+  [((1, 1, 1), ()), ((2, 4, 1), tiny_run.RULES), ((1, 2, 2), ())],
 )
 def test_restoring_follows_the_mesh_of_today(tmp_path, shape, rules):
   """Placement comes from the target, not from what was saved."""
   write(tmp_path, [7])
-  target = abstract(tiny.mesh(*shape), rules)
-  found = read(tmp_path, mesh=tiny.mesh(*shape), rules=rules).state
-  tiny.assert_same(found, made(seed=7).replace(step=jnp.int32(7)))
+  target = abstract(tiny_run.mesh(*shape), rules)
+  found = read(tmp_path, mesh=tiny_run.mesh(*shape), rules=rules).state
+  tiny_run.assert_same(found, made(seed=7).replace(step=jnp.int32(7)))
   assert state.shardings_of(found) == state.shardings_of(target)
 
 
@@ -118,12 +120,12 @@ def test_the_average_is_read_alone_and_placed_where_asked(tmp_path):
     )
 
   write(tmp_path, [2, 9], change=change)
-  shapes = jax.eval_shape(tiny.init, jax.random.key(0))
+  shapes = jax.eval_shape(tiny_run.init, jax.random.key(0))
   params, step = stored.restore_ema(tmp_path, shapes)
   assert step == 9
   expected = jax.tree.map(lambda p: p + average['ema'], made(seed=9).params)
-  tiny.assert_same(params, expected)
-  placed = abstract(tiny.mesh(2, 4), tiny.RULES).ema_params
+  tiny_run.assert_same(params, expected)
+  placed = abstract(tiny_run.mesh(2, 4), tiny_run.RULES).ema_params
   params, step = stored.restore_ema(tmp_path, placed, step=2)
   assert step == 2
   assert params['up']['kernel'].sharding == placed['up']['kernel'].sharding
@@ -134,7 +136,7 @@ def test_a_config_is_read_from_the_checkpoint_it_made(tmp_path):
   with checkpoint.Checkpointer(tmp_path, config='{"seed": 1}') as saver:
     saver.save(3, made(), data_state={})
   assert stored.read_config(tmp_path) == '{"seed": 1}'
-  assert stored.read_config(tmp_path, step=2) == tiny.CONFIG
+  assert stored.read_config(tmp_path, step=2) == tiny_run.CONFIG
 
 
 def test_a_missing_checkpoint_says_where_it_looked(tmp_path):
@@ -146,15 +148,15 @@ def test_a_missing_checkpoint_says_where_it_looked(tmp_path):
 
 
 def wider(key):
-  return tiny.init(key, features=6)
+  return tiny_run.init(key, features=6)
 
 
 def deeper(key):
-  return tiny.init(key) | {'middle': {'kernel': jnp.zeros((8, 8))}}
+  return tiny_run.init(key) | {'middle': {'kernel': jnp.zeros((8, 8))}}
 
 
 def shallower(key):
-  return {'down': tiny.init(key)['down']}
+  return {'down': tiny_run.init(key)['down']}
 
 
 @pytest.mark.parametrize(
@@ -181,14 +183,14 @@ def test_another_model_is_refused_by_its_first_difference(
 def test_another_optimizer_is_refused_and_called_that(tmp_path):
   write(tmp_path, [2])
   with pytest.raises(ValueError, match='another optimizer.*opt_state/'):
-    read(tmp_path, tx=tiny.adam(clip_norm=None))
+    read(tmp_path, tx=tiny_run.adam(clip_norm=None))
 
 
 def test_a_checkpoint_without_an_average_is_refused(tmp_path):
   write(tmp_path, [2], change=lambda now, step: now.replace(ema_params={}))
   with pytest.raises(ValueError, match='holds no EMA'):
     read(tmp_path)
-  shapes = jax.eval_shape(tiny.init, jax.random.key(0))
+  shapes = jax.eval_shape(tiny_run.init, jax.random.key(0))
   with pytest.raises(ValueError, match='holds no EMA'):
     stored.restore_ema(tmp_path, shapes)
 
@@ -200,7 +202,7 @@ def test_a_half_written_checkpoint_is_named_and_ignored(tmp_path, caplog):
   os.rename(directory / '3', half)
   shutil.rmtree(half / 'data')
   assert stored.complete_steps(tmp_path) == [2]
-  shapes = jax.eval_shape(tiny.init, jax.random.key(0))
+  shapes = jax.eval_shape(tiny_run.init, jax.random.key(0))
   assert stored.restore_ema(tmp_path, shapes)[1] == 2
   with caplog.at_level(logging.WARNING):
     assert read(tmp_path).step == 2
@@ -282,7 +284,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
     found = read(tmp_path)
   assert re.search(rf'of step 3 is damaged \(Damaged: {told}', caplog.text)
   assert found.step == 2
-  tiny.assert_same(found.state, made(seed=2).replace(step=jnp.int32(2)))
+  tiny_run.assert_same(found.state, made(seed=2).replace(step=jnp.int32(2)))
   assert (tmp_path / 'checkpoints_damaged' / '3').is_dir()
   write(tmp_path, [3])
   assert read(tmp_path).step == 3
@@ -293,7 +295,7 @@ def test_nothing_is_drawn_from_a_damaged_checkpoint(tmp_path, damage):
   write(tmp_path, [2, 3])
   happens, told = DAMAGES[damage]
   happens(tmp_path / 'checkpoints' / '3')
-  shapes = jax.eval_shape(tiny.init, jax.random.key(0))
+  shapes = jax.eval_shape(tiny_run.init, jax.random.key(0))
   with pytest.raises(ValueError, match=f'3 is damaged: .*{told}.*start cdm tr'):
     stored.restore_ema(tmp_path, shapes)
   assert stored.restore_ema(tmp_path, shapes, step=2)[1] == 2
@@ -342,7 +344,7 @@ def test_later_checkpoints_can_be_forgotten_and_made_again(tmp_path):
     assert saver.steps() == [2]
     saver.save(4, made(seed=7), data_state={})
   assert stored.complete_steps(tmp_path) == [2, 4]
-  tiny.assert_same(read(tmp_path).state, made(seed=7))
+  tiny_run.assert_same(read(tmp_path).state, made(seed=7))
 
 
 @abandoned_reads

@@ -5,16 +5,16 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from cdm import images
 from cdm.evaluate import pairs, sets
 from cdm.metrics.consistency import consistency
+from cdm.ops import resize
 
 
 def pictures(n=3, size=16, seed=0):
   """Smooth, so that scores are in the range of photographs'."""
   rng = np.random.default_rng(seed)
   small = rng.integers(0, 256, (n, 4, 4, 3), np.uint8)
-  return np.asarray(images.resize_uint8(small, size))
+  return np.asarray(resize.resize_uint8(small, size))
 
 
 def disturbed(image, seed=1):
@@ -46,7 +46,7 @@ def test_scores_are_means_over_images_of_scikit_image_s():
 
 def test_low_res_images_add_consistency_and_the_bicubic_baseline():
   references = pictures()
-  low = np.asarray(images.resize_uint8(references, 4))
+  low = np.asarray(resize.resize_uint8(references, 4))
   samples = disturbed(references)
   row = pairs.evaluate_pairs([samples], [references], lowres=[low])
   expected = consistency(samples, low).mean()
@@ -54,7 +54,7 @@ def test_low_res_images_add_consistency_and_the_bicubic_baseline():
   np.testing.assert_allclose(row['consistency_1e-5'], expected * 1e5)
   assert 'SR3' in row['conventions']['consistency']
   assert row['lowres_size'] == [4, 4]
-  bicubic = np.asarray(images.resize_uint8(low, 16))
+  bicubic = np.asarray(resize.resize_uint8(low, 16))
   alone = pairs.evaluate_pairs([bicubic], [references], lowres=[low])
   for score, value in row['bicubic'].items():
     assert value == pytest.approx(alone[score]), score
@@ -105,7 +105,7 @@ def paired(tmp_path):
   return dict(
     references=references,
     samples=disturbed(references),
-    low=np.asarray(images.resize_uint8(references, 4)),
+    low=np.asarray(resize.resize_uint8(references, 4)),
     path=tmp_path,
   )
 

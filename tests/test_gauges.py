@@ -5,7 +5,8 @@ import types
 import jax
 import pytest
 
-from cdm import describe, devices, gauges
+from cdm import describe, gauges
+from cdm.distributed import device_specs
 
 
 class Device:
@@ -39,10 +40,10 @@ def test_mfu_is_three_forward_passes_over_the_peak_of_all_devices(monkeypatch):
 
 
 def test_a_core_of_two_has_half_a_chip():
-  assert devices.peak_flops('TPU v3') == 123e12 / 2
-  assert devices.peak_flops('TPU v5 lite') == 197e12
-  assert devices.peak_flops('NVIDIA H100 80GB HBM3') == 989.4e12
-  assert devices.peak_flops('cpu') is None
+  assert device_specs.peak_flops('TPU v3') == 123e12 / 2
+  assert device_specs.peak_flops('TPU v5 lite') == 197e12
+  assert device_specs.peak_flops('NVIDIA H100 80GB HBM3') == 989.4e12
+  assert device_specs.peak_flops('cpu') is None
 
 
 def test_the_fullest_device_is_told():

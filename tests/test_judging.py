@@ -6,12 +6,12 @@ it whole.
 
 import json
 
-import house
 import jax
 import numpy as np
-import published
 import pytest
-from judged import (
+from PIL import Image
+from support import published_weights, smoke_runs
+from support.linear_features import (
   COUNT,
   SIDE,
   Projection,
@@ -20,8 +20,7 @@ from judged import (
   pictures,
   prepared,
 )
-from PIL import Image
-from shared import assert_matches, oracle, rule_weights
+from support.oracles import assert_matches, oracle, rule_weights
 
 from cdm import gathering, judging, sweeping
 from cdm.commands import evaluate as command
@@ -126,7 +125,7 @@ def test_statistics_of_another_recipe_are_called_out(place, capsys):
   (place / 'w.pth').write_bytes(b'other')
   words = ('evaluate', f'--samples={place / "a"}', f'--reference={out}')
   words += ('--metrics=fid', '--few', f'--weights={place / "w.pth"}')
-  assert house.cdm(*words, f'--out={place / "row.json"}') == 0
+  assert smoke_runs.cdm(*words, f'--out={place / "row.json"}') == 0
   assert 'NOT COMPARABLE: weights_sha256 is' in capsys.readouterr().err
   assert 'not comparable: weights' in (place / 'row.md').read_text()
   found = statistics.read(out)
@@ -151,7 +150,7 @@ def test_an_archive_of_both_serves_each_metric_with_what_it_needs(place):
 
 
 def test_the_data_of_a_config_goes_through_its_own_preprocessing(place):
-  path = house.CONFIGS / 'smoke.py'
+  path = smoke_runs.CONFIGS / 'smoke.py'
   out = place / 'data.npz'
   made = judging.make_reference(
     f'{path}:eval', out, weights=place / 'w.pth', num=12
@@ -168,9 +167,11 @@ def test_the_data_of_a_config_goes_through_its_own_preprocessing(place):
 
 
 def test_a_cascade_is_judged_as_the_folder_it_would_have_written(place):
-  workdir, config = house.trained(), house.CONFIGS / 'smoke.py'
+  workdir, config = smoke_runs.trained(), smoke_runs.CONFIGS / 'smoke.py'
   words = ('sample', f'--config={config}', f'--workdir={workdir / "base"}')
-  assert house.cdm(*words, f'--out={place / "s"}', '--num=12', '--seed=3') == 0
+  assert (
+    smoke_runs.cdm(*words, f'--out={place / "s"}', '--num=12', '--seed=3') == 0
+  )
   given = dict(metrics=('fid', 'is'), weights=place / 'w.pth', few=True)
   drawn = judging.judge(
     f'{config}@{workdir / "base"}', place / 'b', num=12, seed=3, **given
@@ -188,12 +189,12 @@ def test_a_cascade_is_judged_as_the_folder_it_would_have_written(place):
 
 
 def test_a_stage_is_judged_on_true_low_res_images(place):
-  stage = house.trained() / 'sr'
+  stage = smoke_runs.trained() / 'sr'
   given = dict(metrics=('fid',), weights=place / 'w.pth', few=True)
-  config = house.CONFIGS / 'smoke_sr.py'
+  config = smoke_runs.CONFIGS / 'smoke_sr.py'
   row = judging.judge(f'{stage}@eval', f'{config}:eval', num=5, **given)
   words = ('upscale', f'--workdir={stage}', f'--out={place / "u"}')
-  assert house.cdm(*words, '--held_out=5') == 0
+  assert smoke_runs.cdm(*words, '--held_out=5') == 0
   written = judging.judge(
     place / 'u' / 'upscaled', f'{config}:eval', num=5, **given
   )
@@ -202,7 +203,10 @@ def test_a_stage_is_judged_on_true_low_res_images(place):
 
 
 def test_a_sweep_judges_every_setting_and_continues(place, capsys):
-  stage, config = house.trained() / 'sr', house.CONFIGS / 'smoke_sr.py'
+  stage, config = (
+    smoke_runs.trained() / 'sr',
+    smoke_runs.CONFIGS / 'smoke_sr.py',
+  )
   out = place / 'sweep'
   words = [
     *('sweep', f'--samples={stage}@eval', f'--reference={config}:eval'),
@@ -210,7 +214,7 @@ def test_a_sweep_judges_every_setting_and_continues(place, capsys):
     *('--metrics=fid,sfid', '--batch_size=64'),
     '--try=sampler.grid.spacing=2,4',
   ]
-  assert house.cdm(*words) == 0
+  assert smoke_runs.cdm(*words) == 0
   said = capsys.readouterr().out
   assert 'sampler.grid.spacing=2 ...' in said
   rows = [json.loads(x) for x in (out / 'rows.jsonl').read_text().splitlines()]
@@ -225,13 +229,13 @@ def test_a_sweep_judges_every_setting_and_continues(place, capsys):
     file.write('{"torn')
   Projection.calls = 0
   words[-1] = '--try=sampler.grid.spacing=4,8'
-  assert house.cdm(*words) == 0
+  assert smoke_runs.cdm(*words) == 0
   said = capsys.readouterr().out
   assert 'spacing=8 ...' in said and 'spacing=4 ...' not in said
   assert len((out / 'rows.jsonl').read_text().splitlines()) == 3
   # The samples and, once for all settings, the reference.
   assert Projection.calls == 2
-  assert house.cdm(*words, '--seed=5') == 2
+  assert smoke_runs.cdm(*words, '--seed=5') == 2
   assert 'another sweep: seed was None, now it is 5' in capsys.readouterr().err
 
 
@@ -247,7 +251,7 @@ def test_a_sweep_judges_every_setting_and_continues(place, capsys):
 )
 def test_a_sweep_that_means_nothing_is_refused(word, message, capsys):
   words = ('sweep', '--samples=photos', '--reference=b', '--out=o')
-  assert house.cdm(*words, *word) == 2
+  assert smoke_runs.cdm(*words, *word) == 2
   assert message in capsys.readouterr().err
 
 
@@ -333,14 +337,14 @@ def test_pictures_of_two_sizes_are_refused_by_name(place):
   ],
 )
 def test_options_that_mean_nothing_are_refused(words, message, capsys):
-  assert house.cdm('evaluate', *words) == 2
+  assert smoke_runs.cdm('evaluate', *words) == 2
   assert message in capsys.readouterr().err
 
 
 def test_one_row_may_have_metrics_of_both_kinds(place, capsys):
   words = ('evaluate', f'--samples={place / "a"}', f'--reference={place / "b"}')
   words += (f'--weights={place / "w.pth"}', '--metrics=fid,psnr', '--few')
-  assert house.cdm(*words) == 0
+  assert smoke_runs.cdm(*words) == 0
   row = json.loads(capsys.readouterr().out)
   assert {'fid', 'psnr'} < row.keys() and 'ssim' not in row
   assert set(row['conventions']) == {'fid', 'psnr'}
@@ -362,7 +366,7 @@ def test_damaged_statistics_are_refused(tmp_path):
 
 def test_eight_devices_give_inceptions_features(tmp_path):
   description, arrays = oracle('inception_fid')
-  published.write_pytorch(
+  published_weights.write_pytorch(
     tmp_path / 'w.pth', rule_weights(description['weights']), zipped=True
   )
   params = gathering.inception_weights.read(tmp_path / 'w.pth')

@@ -7,13 +7,11 @@ import re
 import resource
 import zipfile
 
-import house
-import judged
 import numpy as np
-import published
 import pytest
-from judged import COUNT, Projection, features, judge, pictures
 from PIL import Image
+from support import linear_features, published_weights, smoke_runs
+from support.linear_features import COUNT, Projection, features, judge, pictures
 
 from cdm import downloads, gathering, judging, sweeping
 from cdm.data import gather, synthetic
@@ -25,7 +23,7 @@ from cdm.models.inception import Features
 @pytest.fixture
 def place(tmp_path, monkeypatch):
   """-> folder with two sets, each as PNGs and as an archive, and weights."""
-  return judged.prepared(tmp_path, monkeypatch)
+  return linear_features.prepared(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def refused(place, capfd):
       *(word.replace('PLACE', str(place)) for word in words),
     )
     capfd.readouterr()
-    assert house.cdm(*words) == 2
+    assert smoke_runs.cdm(*words) == 2
     err = capfd.readouterr().err
     lines = [s for s in err.splitlines() if s.startswith('cdm: error: ')]
     assert len(lines) == 1 and 'Traceback' not in err, err
@@ -229,7 +227,7 @@ def test_what_does_not_compare_is_said_before_work_and_after(place, capfd):
   stored(place)
   words = ['evaluate', f'--samples={place / "a"}', '--few', '--metrics=fid']
   words += [f'--reference={place / "s.npz"}', f'--weights={place / "w.pth"}']
-  assert house.cdm(*words) == 0
+  assert smoke_runs.cdm(*words) == 0
   lines = capfd.readouterr().err.splitlines()
   loud = [n for n, s in enumerate(lines) if s.startswith('cdm: NOT COMPARABLE')]
   (work,) = [n for n, s in enumerate(lines) if s.startswith('samples: 30/30')]
@@ -300,7 +298,7 @@ def test_weights_that_are_not_there_say_what_to_put_where(
 
   monkeypatch.setattr(downloads.urllib.request, 'urlopen', nowhere)
   words = ('evaluate', f'--samples={place / "a"}', '--few', '--metrics=fid')
-  assert house.cdm(*words, f'--reference={place / "b"}') == 2
+  assert smoke_runs.cdm(*words, f'--reference={place / "b"}') == 2
   said = capfd.readouterr().err
   where = place / 'cache' / 'cdm' / 'weights'
   assert 'Network is unreachable' in said and '--weights' in said
@@ -322,7 +320,7 @@ def test_weights_of_another_network_are_refused(tmp_path, state, told):
   path = tmp_path / 'w.pth'
   path.write_bytes(b'\x80\x02weights')
   if state is not None:
-    published.write_pytorch(path, state, zipped=True)
+    published_weights.write_pytorch(path, state, zipped=True)
   with pytest.raises(ValueError, match=told) as caught:
     gathering.Gatherer(path)
   assert str(path) in str(caught.value)
@@ -356,9 +354,9 @@ def test_parts_that_not_all_have_are_not_gone_on_with(tmp_path, monkeypatch):
   parts = partial.Partial(tmp_path)
   for n in (3, 5):
     parts.write(n, {'count': np.int64(n)})
-  ask = partial.processes.gather_objects
+  ask = partial.initialize.gather_objects
   monkeypatch.setattr(
-    partial.processes, 'gather_objects', lambda mine: [*ask(mine), [2, 3]]
+    partial.initialize, 'gather_objects', lambda mine: [*ask(mine), [2, 3]]
   )
   assert parts.newest() == (3, {'count': 3})
 
@@ -370,10 +368,10 @@ def test_samples_of_another_run_are_not_gone_on_with(tmp_path, how):
 
   name, what = {
     'stage': ('sr', '{}@eval'),
-    'base': ('base', str(house.CONFIGS / 'smoke.py') + '@{}'),
+    'base': ('base', str(smoke_runs.CONFIGS / 'smoke.py') + '@{}'),
   }[how]
   given = dict(num=4, seed=0, overrides=())
-  first = house.trained() / name
+  first = smoke_runs.trained() / name
   shutil.copytree(first, tmp_path / 'b')
   found = [
     judging.find(what.format(path), **given) for path in (first, tmp_path / 'b')
@@ -391,7 +389,7 @@ def test_every_process_keeps_the_same_batches(monkeypatch):
   def kept(seconds_per_batch, agree):
     now = [0.0]
     monkeypatch.setattr(gathering.time, 'monotonic', lambda: now[0])
-    monkeypatch.setattr(gathering.processes, 'agree', agree)
+    monkeypatch.setattr(gathering.initialize, 'agree', agree)
     turns, found = gathering.Turns(0), []
     for n in range(1, 30):
       now[0] += seconds_per_batch
@@ -452,11 +450,11 @@ def test_what_is_too_small_is_left_out_and_nothing_twice(
   from cdm import opening
 
   monkeypatch.setitem(opening.SOURCES, 'synthetic', Sized)
-  config = house.CONFIGS / 'smoke_sr.py'
+  config = smoke_runs.CONFIGS / 'smoke_sr.py'
   text = config.read_text().replace('min_side=0', 'min_side=8')
   assert 'min_side=8' in text
   (place / 'smoke_sr.py').write_text(text)
-  stage = house.trained() / 'sr'
+  stage = smoke_runs.trained() / 'sr'
   judged_one = gather.gather_one
   monkeypatch.setattr(
     gather,

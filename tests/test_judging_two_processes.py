@@ -3,13 +3,13 @@
 import json
 import signal
 
-import house
 import numpy as np
 import pytest
-from judged import prepared
-from test_two_processes import begin, end, together
+from support import smoke_runs
+from support.linear_features import prepared
+from whole.test_two_processes import begin, end, together
 
-from cdm import exits
+from cdm.distributed import exit_codes
 
 STAND_IN = """
 import judged
@@ -44,8 +44,16 @@ def reference(place, out):
 
 def sweep(place, out):
   return [
-    *('sweep', f'--samples={house.trained() / "sr"}@eval', '--metrics=fid,pr'),
-    *(f'--reference={house.CONFIGS / "smoke_sr.py"}:eval', '--num=7', '--few'),
+    *(
+      'sweep',
+      f'--samples={smoke_runs.trained() / "sr"}@eval',
+      '--metrics=fid,pr',
+    ),
+    *(
+      f'--reference={smoke_runs.CONFIGS / "smoke_sr.py"}:eval',
+      '--num=7',
+      '--few',
+    ),
     *(f'--weights={place / "w.pth"}', f'--out={place / out}'),
     '--try=sampler.grid.spacing=2,4',
   ]
@@ -54,15 +62,15 @@ def sweep(place, out):
 def paired(place, out):
   """Pairs and sets in one pass."""
   return [
-    *('evaluate', f'--samples={house.trained() / "sr"}@eval', '--num=7'),
-    *(f'--reference={house.CONFIGS / "smoke_sr.py"}:eval', '--few'),
+    *('evaluate', f'--samples={smoke_runs.trained() / "sr"}@eval', '--num=7'),
+    *(f'--reference={smoke_runs.CONFIGS / "smoke_sr.py"}:eval', '--few'),
     *('--metrics=fid,psnr,ssim', '--batch_size=4'),
     *(f'--weights={place / "w.pth"}', f'--out={place / out}'),
   ]
 
 
 def drawn(place, out):
-  what = f'{house.CONFIGS / "smoke.py"}@{house.trained() / "base"}'
+  what = f'{smoke_runs.CONFIGS / "smoke.py"}@{smoke_runs.trained() / "base"}'
   return evaluation(place, out, what, 'fid,is', '--num=11', '--seed=3')
 
 
@@ -84,7 +92,7 @@ def test_they_judge_as_one_does(place):
     paired(place, 'one/paired.json'),
   )
   for words in every:
-    assert house.cdm(*words) == 0
+    assert smoke_runs.cdm(*words) == 0
   # As of a sweep that process 0 alone can see a part of.
   (place / 'two' / 'sweep').mkdir(parents=True)
   lines = (place / 'one' / 'sweep' / 'rows.jsonl').read_text().splitlines(True)
@@ -130,14 +138,14 @@ sweeping.read = lambda *a: {} if jax.process_index() else read(*a)
 
 
 def test_killed_they_go_on_and_give_the_same(place):
-  assert house.cdm(*evaluation(place, 'one.json')) == 0
+  assert smoke_runs.cdm(*evaluation(place, 'one.json')) == 0
   words = evaluation(place, 'two.json')
   running = begin(
     words,
     both=stand_in(log=place / 'killed'),
     before=stand_in(kill_at=3),
   )
-  end(running, exits.LOST.code, -signal.SIGKILL)
+  end(running, exit_codes.LOST.code, -signal.SIGKILL)
   assert not (place / 'two.json').exists()
   kept = {path.name for path in (place / 'cache').rglob('process-*.npz')}
   assert {name[: len('process-0')] for name in kept} == {

@@ -2,10 +2,10 @@
 
 import json
 
-import house
 import numpy as np
 import pytest
 from PIL import Image
+from support import smoke_runs
 
 from cdm import labelled, opening
 
@@ -44,7 +44,7 @@ def test_folders_archives_and_samples_are_told_apart(tmp_path):
 
 @pytest.mark.parametrize('split', ['train', 'eval'])
 def test_the_data_of_a_config_are_its_section(split):
-  path = house.CONFIGS / 'smoke.py'
+  path = smoke_runs.CONFIGS / 'smoke.py'
   found = labelled.section(f'{path}:{split}')
   source, _ = labelled.opened('it', found)
   assert len(source) == {'train': 256, 'eval': 64}[split]
@@ -72,7 +72,7 @@ def test_samples_go_by_name_where_they_have_names(tmp_path):
 
 
 def test_data_of_other_classes_are_refused(tmp_path):
-  given = labelled.section(f'{house.CONFIGS / "smoke.py"}:train')
+  given = labelled.section(f'{smoke_runs.CONFIGS / "smoke.py"}:train')
   names = [f'grating {n}' for n in range(4)]
   labelled.opened('it', given, names)
   with pytest.raises(ValueError, match="Class 1 of it is 'grating 1' and of"):

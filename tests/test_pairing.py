@@ -2,9 +2,9 @@
 
 import json
 
-import house
 import numpy as np
 import pytest
+from support import smoke_runs
 from test_judging import Projection, place  # noqa: F401 (a fixture)
 
 from cdm import finding, opening, pairing, upscaling
@@ -16,7 +16,7 @@ COUNT = 5
 
 @pytest.fixture
 def stage():
-  return house.trained() / 'sr'
+  return smoke_runs.trained() / 'sr'
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def evaluate(stage, tmp_path, monkeypatch):
 
   def run(*words):
     given = (f'--samples={stage}@eval', f'--out={out}', f'--num={COUNT}')
-    code = house.cdm('evaluate', *given, *words)
+    code = smoke_runs.cdm('evaluate', *given, *words)
     return code, json.loads(out.read_text()) if out.exists() else None
 
   return run
@@ -51,13 +51,13 @@ def test_it_equals_the_pictures_that_were_written(stage, evaluate, tmp_path):
   assert code == 0
   out = tmp_path / 'pictures'
   words = ('upscale', f'--workdir={stage}', f'--out={out}', '--seed=3')
-  assert house.cdm(*words, f'--held_out={COUNT}') == 0
+  assert smoke_runs.cdm(*words, f'--held_out={COUNT}') == 0
   words = [
     *('evaluate', f'--samples={out / "upscaled"}'),
     *(f'--reference={out / "original"}', f'--lowres={out / "lowres"}'),
     *('--downsample=area', f'--out={tmp_path / "written.json"}'),
   ]
-  assert house.cdm(*words) == 0
+  assert smoke_runs.cdm(*words) == 0
   written = json.loads((tmp_path / 'written.json').read_text())
   same = [row, row['bicubic'], row['intervals'], row['conventions']]
   theirs = [written[k] for k in ('bicubic', 'intervals', 'conventions')]
@@ -113,7 +113,7 @@ def test_a_killed_evaluation_draws_what_is_missing(
 
 
 def test_sets_and_pairs_are_drawn_once(evaluate, drawn, place):  # noqa: F811
-  config = house.CONFIGS / 'smoke_sr.py'
+  config = smoke_runs.CONFIGS / 'smoke_sr.py'
   words = [
     *('--metrics=fid,psnr', '--few', f'--weights={place / "w.pth"}'),
     f'--reference={config}:eval',
@@ -192,9 +192,9 @@ def test_what_cannot_be_is_refused(evaluate, capsys, words, message):
 
 
 def test_a_cascade_has_no_originals(capsys):
-  config = house.CONFIGS / 'smoke_cascade.py'
-  words = (f'--samples={config}@{house.trained()}', '--metrics=psnr')
-  assert house.cdm('evaluate', *words, '--reference=x') == 2
+  config = smoke_runs.CONFIGS / 'smoke_cascade.py'
+  words = (f'--samples={config}@{smoke_runs.trained()}', '--metrics=psnr')
+  assert smoke_runs.cdm('evaluate', *words, '--reference=x') == 2
   assert 'has no originals to be paired with' in capsys.readouterr().err
   with pytest.raises(ValueError, match='not drawn from originals'):
     finding.find(

@@ -4,24 +4,26 @@ import html.parser
 import json
 import re
 
-import house
 import numpy as np
 import pytest
+from support import smoke_runs
 
-from cdm import gathering, images, jsonl, upscaling
+from cdm import gathering, upscaling
 from cdm.evaluate import pairs, perceptual
 from cdm.metrics.consistency import consistency
 from cdm.metrics.distortion import psnr
 from cdm.metrics.fid import fid
 from cdm.models.inception import Features
+from cdm.ops import resize
+from cdm.reporting import jsonl
 from cdm.robustness import facts, measure, words
 
 QUICK = ('--degrade=noise=10', '--degrade=contrast=0.5', '--degrade=kernel')
 
 
 def examine(out, *more, samples=None, num=4, draws=3, degrade=QUICK):
-  samples = samples or f'{house.trained() / "sr"}@eval'
-  return house.cdm(
+  samples = samples or f'{smoke_runs.trained() / "sr"}@eval'
+  return smoke_runs.cdm(
     *('robustness', f'--samples={samples}', f'--out={out}', f'--num={num}'),
     *(f'--draws={draws}', '--batch_size=8', *degrade, *more),
   )
@@ -80,7 +82,9 @@ def test_the_page_shows_all_that_was_measured(done):
   strips = 3 * 2 * 3 * 2 + (5 - 1) * 2 * 3 + 3 * 2 + 2 * 5
   assert len([t for t, _ in Document(text).tags if t == 'img']) == strips
   assert 'groups have fewer than 10 images' in text
-  line = f'cdm robustness \\\n    --samples={house.trained() / "sr"}@eval \\\n'
+  line = (
+    f'cdm robustness \\\n    --samples={smoke_runs.trained() / "sr"}@eval \\\n'
+  )
   assert line in text
   assert 'grid.spacing 4' in text
 
@@ -89,8 +93,12 @@ def test_clean_scores_are_those_of_upscale_and_evaluate(tmp_path):
   """The whole data, so that both draw the same images with the same noise."""
   out, held = tmp_path / 'r', tmp_path / 'u'
   assert examine(out, num=64, draws=0, degrade=['--degrade=noise=10']) == 0
-  words = ('upscale', f'--workdir={house.trained() / "sr"}', f'--out={held}')
-  assert house.cdm(*words, '--held_out=64', '--batch_size=8') == 0
+  words = (
+    'upscale',
+    f'--workdir={smoke_runs.trained() / "sr"}',
+    f'--out={held}',
+  )
+  assert smoke_runs.cdm(*words, '--held_out=64', '--batch_size=8') == 0
   expected = pairs.evaluate_paths(
     held / 'upscaled', held / 'original', lowres=held / 'lowres',
     downsample='area',
@@ -116,7 +124,7 @@ def test_scores_are_those_of_the_pictures(done):
   for cell in ('clean', 'noise-10', 'contrast-0.5', 'kernel-nearest'):
     for file in kept:
       given, smooth, made, original = (
-        upscaling.pictures.read_png(path / file.name)
+        upscaling.image_files.read_png(path / file.name)
         for path in (
           *(done / 'pictures' / cell / v for v in measure.VERSIONS[:-1]),
           file.parent,
@@ -125,7 +133,7 @@ def test_scores_are_those_of_the_pictures(done):
       row = rows[int(file.stem), cell]
       for method, picture in (('ours', made), ('bicubic', smooth)):
         assert row[method]['psnr'] == pytest.approx(psnr(picture, original))
-      raw = np.asarray(images.resize_uint8(given, original.shape[:2]))
+      raw = np.asarray(resize.resize_uint8(given, original.shape[:2]))
       expected = consistency(raw[None], given[None], method='area')[0]
       assert row['bicubic']['consistency'] == pytest.approx(expected)
 
@@ -227,7 +235,7 @@ def test_bad_input_is_refused_before_anything_is_written(
 ):
   given = dict(given)
   if 'samples' in given:
-    given['samples'] = given['samples'].format(house.trained())
+    given['samples'] = given['samples'].format(smoke_runs.trained())
   assert examine(tmp_path / 'out', **given) == 2
   assert re.search(message, capsys.readouterr().err)
   assert not (tmp_path / 'out').exists()
@@ -241,7 +249,7 @@ def test_one_group_only_is_refused(tmp_path, capsys):
 
 
 def test_a_mesh_gives_the_rows_of_one_device(done, tmp_path):
-  with house.on(4):
+  with smoke_runs.on(4):
     assert examine(tmp_path, draws=0, degrade=QUICK[:1]) == 0
   alone = {(r['record'], r['cell']): r for r in jsonl.read(
     done / 'rows.jsonl'
@@ -281,7 +289,7 @@ def test_fid_is_that_of_the_pictures_of_each_input(tmp_path, monkeypatch):
   def gaussian(path):
     files = sorted(path.glob('*.png'))
     assert len(files) == 8
-    x = pool(np.stack([upscaling.pictures.read_png(file) for file in files]))
+    x = pool(np.stack([upscaling.image_files.read_png(file) for file in files]))
     return x.mean(0), np.cov(x.T)
 
   (kind,) = report(out)['degradations']
@@ -314,9 +322,9 @@ def test_lpips_is_taken_of_every_picture(tmp_path, monkeypatch, capsys):
   for row in jsonl.read(tmp_path / 'rows.jsonl'):
     folder = tmp_path / 'pictures' / row['cell']
     file = f'{row["record"]:06d}.png'
-    ours = upscaling.pictures.read_png(folder / 'ours' / file)
+    ours = upscaling.image_files.read_png(folder / 'ours' / file)
     original = tmp_path / 'pictures/clean/original' / file
-    original = upscaling.pictures.read_png(original)
+    original = upscaling.image_files.read_png(original)
     expected = np.abs(ours.astype(float) - original).mean()
     assert row['ours']['lpips'] == pytest.approx(expected)
   assert 'mean absolute difference' in (tmp_path / 'report.html').read_text()

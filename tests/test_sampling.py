@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm import cascade, images, sampling
+from cdm import cascade, sampling
 from cdm.cascade import Stage
 from cdm.conditioning import Lowres
 from cdm.data import archives
+from cdm.ops import resize
 
 
 def stages(num_classes=None):
@@ -24,7 +25,7 @@ def stages(num_classes=None):
     return x
 
   def large(params, *, keys, lowres, **_):
-    return images.resize(lowres, 8, method='nearest')
+    return resize.resize(lowres, 8, method='nearest')
 
   params = jnp.float32(1.0)
   first = Stage('small', 4, small, params, num_classes=num_classes)

@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from cdm import config, pictures, summary
+from cdm import config, summary
+from cdm.reporting import image_files
 
 
 def run(folder, name='base', rows=(), lowres=None, seconds=()):
@@ -103,7 +104,7 @@ def test_the_page_and_the_facts_and_the_pictures_lie_together(tmp_path):
   picture = np.zeros((8, 8, 3), np.uint8)
   for folder, name in (('s', 'samples.png'), ('u', 'upscaled.png')):
     (tmp_path / folder).mkdir()
-    pictures.write_png(tmp_path / folder / name, picture)
+    image_files.write_png(tmp_path / folder / name, picture)
   (tmp_path / 'row.json').write_text(json.dumps(ROW))
   facts = summary.summarise(
     [run(tmp_path / 'a', rows=ROWS)],
@@ -126,7 +127,7 @@ def test_the_page_and_the_facts_and_the_pictures_lie_together(tmp_path):
 
 
 def test_the_report_may_be_written_where_its_pictures_lie(tmp_path):
-  pictures.write_png(tmp_path / 'samples.png', np.zeros((8, 8, 3), np.uint8))
+  image_files.write_png(tmp_path / 'samples.png', np.zeros((8, 8, 3), np.uint8))
   before = (tmp_path / 'samples.png').read_bytes()
   facts = summary.summarise([run(tmp_path / 'a')], samples=tmp_path)
   summary.write(facts, tmp_path, title='x')

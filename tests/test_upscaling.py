@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm import images, upscaling
+from cdm import upscaling
 from cdm.cascade import Stage
 from cdm.conditioning import Lowres
+from cdm.ops import resize
 
 
 def upscaler(num_classes=None, batch_size=3):
   """Magnifies 4 px to 8; with classes, the label darkens the red."""
 
   def sample(params, *, keys, lowres, label=None, **_):
-    x = images.resize(lowres, 8, method='nearest')
+    x = resize.resize(lowres, 8, method='nearest')
     if label is not None:
       x = x.at[..., 0].add(-label[:, None, None] * 2 / 255)
     return x

@@ -1,6 +1,6 @@
 """`cdm accuracy`: how often ResNet-50 is wrong about images."""
 
-from cdm import processes
+from cdm.distributed import initialize
 
 DESCRIPTION = """\
 Top-1 and top-5 error of torchvision's ResNet-50. With --workdir, of the images
@@ -72,7 +72,7 @@ def arguments(parser):
     help='images at once (default: 64)',
   )
   parser.add_argument('--out', metavar='FILE', help='also write the row here')
-  processes.arguments(parser)
+  initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
@@ -81,13 +81,14 @@ def run(args):
   import json
 
   from cdm import accuracy
-  from cdm.evaluate import card, writing
+  from cdm.evaluate import card
+  from cdm.reporting import output_files
   from cdm.train import loop
 
   check(args)
-  processes.join(args.coordinator_address, args.num_processes, args.process_id)
-  if args.out and processes.is_first():
-    writing.check(args.out)
+  initialize.join(args.coordinator_address, args.num_processes, args.process_id)
+  if args.out and initialize.is_first():
+    output_files.check(args.out)
   loop.enable_compilation_cache()
   given = {
     'num': args.num,
@@ -105,7 +106,7 @@ def run(args):
       overrides=args.overrides,
       **given,
     )
-  if processes.is_first():
+  if initialize.is_first():
     print(json.dumps(row))
     if args.out:
       card.write(row, args.out)

@@ -1,6 +1,6 @@
 """`cdm cas`: the classification accuracy score, from samples to top-1."""
 
-from cdm import processes
+from cdm.distributed import initialize
 
 DESCRIPTION = """\
 Train a classifier (ResNet-50) on labelled samples alone, test it on real images
@@ -66,7 +66,7 @@ def arguments(parser):
   parser.add_argument(
     '--out', metavar='FILE', help='of the row (default: WORKDIR/row.json)'
   )
-  processes.arguments(parser)
+  initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
@@ -75,13 +75,14 @@ def run(args):
   import pathlib
 
   from cdm import cas, config
-  from cdm.evaluate import card, writing
+  from cdm.evaluate import card
+  from cdm.reporting import output_files
   from cdm.train import loop
 
   check(args)
-  processes.join(args.coordinator_address, args.num_processes, args.process_id)
-  if args.out and processes.is_first():
-    writing.check(args.out)
+  initialize.join(args.coordinator_address, args.num_processes, args.process_id)
+  if args.out and initialize.is_first():
+    output_files.check(args.out)
   loop.enable_compilation_cache()
   workdir = pathlib.Path(args.workdir)
   code, row = cas.score(
@@ -95,7 +96,7 @@ def run(args):
   )
   if row is None:
     return code
-  if processes.is_first():
+  if initialize.is_first():
     path = card.write(row, args.out or workdir / 'row.json')
     print(f'{card.line(row)}\n{path}')
   return code

@@ -1,6 +1,6 @@
 """`cdm evaluate`: numbers of images against references, as one JSON row."""
 
-from cdm import processes
+from cdm.distributed import initialize
 from cdm.evaluate import flags
 from cdm.evaluate.flags import SETS
 
@@ -88,7 +88,7 @@ def arguments(parser):
   parser.add_argument(
     '--out', metavar='FILE', help='also write the row, or the statistics, here'
   )
-  processes.arguments(parser)
+  initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
@@ -97,14 +97,14 @@ def run(args):
   import json
 
   metrics = check(args)
-  processes.join(args.coordinator_address, args.num_processes, args.process_id)
+  initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   if args.make_reference:
     make_reference(args)
     return
-  if args.out and processes.is_first():
-    from cdm.evaluate import writing
+  if args.out and initialize.is_first():
+    from cdm.reporting import output_files
 
-    writing.check(args.out)
+    output_files.check(args.out)
   of_sets = [m for m in metrics if m in SETS]
   of_pairs = [m for m in metrics if m not in SETS]
   row = {}
@@ -119,7 +119,7 @@ def run(args):
   print(text, flush=True)
   for warning in row.get('warnings', ()):
     tell(warning)
-  if args.out and processes.is_first():
+  if args.out and initialize.is_first():
     from cdm.evaluate import card
 
     card.write(row, args.out)
@@ -333,5 +333,5 @@ def tell(warning):
   """Says loudly that two numbers do not compare."""
   import sys
 
-  if processes.is_first():
+  if initialize.is_first():
     print(f'cdm: NOT COMPARABLE: {warning}.', file=sys.stderr)

@@ -87,11 +87,12 @@ def run(args):
   import json
   import sys
 
-  from cdm import config, devices
+  from cdm import config
+  from cdm.distributed import device_specs
   from cdm.planning import estimate, remote, search, text
 
   check(args)
-  prices = devices.parse_prices(args.price)
+  prices = device_specs.parse_prices(args.price)
   pieces = remote.check(args.topology)
   config.load(args.config, args.overrides)  # complain before compiling
   rows = []

@@ -1,7 +1,7 @@
 """`cdm robustness`: how a stage bears bad inputs, whom it serves worse, and
 whether its spread can be trusted, on one page."""
 
-from cdm import processes
+from cdm.distributed import initialize
 
 DESCRIPTION = """\
 Examine a trained super-resolution stage on its held-out data: its scores over
@@ -102,14 +102,14 @@ def arguments(parser):
     '--few', action='store_true', help='FID of fewer than 2048 images'
   )
   parser.add_argument('--title', metavar='TEXT', help='of the page')
-  processes.arguments(parser)
+  initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
 def run(args):
   """Writes the page and prints its numbers in short."""
   metrics = check(args)
-  processes.join(args.coordinator_address, args.num_processes, args.process_id)
+  initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   from cdm.robustness import examine
   from cdm.train import loop
 
@@ -132,7 +132,7 @@ def run(args):
     title=args.title,
     command=command_line(args),
   )
-  if processes.is_first():
+  if initialize.is_first():
     print(examine.text(result))
     print(f'{args.out}/report.html')
 

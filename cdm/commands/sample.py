@@ -1,6 +1,6 @@
 """`cdm sample`: draws images from a cascade of trained stages."""
 
-from cdm import processes
+from cdm.distributed import initialize
 
 DESCRIPTION = """\
 Draw images from a cascade: every stage is restored from its own checkpoint in
@@ -52,7 +52,7 @@ def arguments(parser):
     metavar='B',
     help='images drawn at once (default: 64); does not change the images',
   )
-  processes.arguments(parser)
+  initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
@@ -63,7 +63,7 @@ def run(args):
   from cdm import config, restore, sampling
   from cdm.train import loop
 
-  processes.join(args.coordinator_address, args.num_processes, args.process_id)
+  initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   loop.enable_compilation_cache()
 
   loaded = config.load(args.config, args.overrides)

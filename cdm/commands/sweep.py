@@ -1,6 +1,6 @@
 """`cdm sweep`: judges one setting after the other, and names the best."""
 
-from cdm import processes
+from cdm.distributed import initialize
 from cdm.evaluate import flags
 
 DESCRIPTION = """\
@@ -51,7 +51,7 @@ def arguments(parser):
   )
   parser.add_argument('--out', required=True, metavar='DIR', help='of the rows')
   flags.arguments(parser)
-  processes.arguments(parser)
+  initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
@@ -68,7 +68,7 @@ def run(args):
       )
   flags.check(args, metrics)
   sweeping.settings(args.tries)  # complain before anything is restored
-  processes.join(args.coordinator_address, args.num_processes, args.process_id)
+  initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   loop.enable_compilation_cache()
   rows, best = sweeping.sweep(
     args.samples,

@@ -1,6 +1,6 @@
 """`cdm train`: trains one stage, or continues it."""
 
-from cdm import processes
+from cdm.distributed import initialize
 
 DESCRIPTION = """\
 Train one stage of a cascade. If WORKDIR holds a checkpoint, training continues
@@ -38,7 +38,7 @@ def arguments(parser):
   parser.add_argument(
     '--workdir', required=True, metavar='DIR', help='of this run'
   )
-  processes.arguments(parser)
+  initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
@@ -54,7 +54,7 @@ def run(args):
     from cdm import config, training
     from cdm.train import loop
 
-    processes.join(
+    initialize.join(
       args.coordinator_address, args.num_processes, args.process_id
     )
     stop.agree()

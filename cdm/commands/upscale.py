@@ -1,6 +1,6 @@
 """`cdm upscale`: super-resolves images with one trained stage."""
 
-from cdm import processes
+from cdm.distributed import initialize
 
 DESCRIPTION = """\
 Super-resolve images with a trained super-resolution stage. An image of the
@@ -60,7 +60,7 @@ def arguments(parser):
     metavar='B',
     help='tiles super-resolved at once (default: 32)',
   )
-  processes.arguments(parser)
+  initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
@@ -71,7 +71,7 @@ def run(args):
   from cdm import config, opening, restore, upscaling
   from cdm.train import loop
 
-  processes.join(args.coordinator_address, args.num_processes, args.process_id)
+  initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   loop.enable_compilation_cache()
 
   if bool(args.images) == bool(args.held_out):

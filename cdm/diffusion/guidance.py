@@ -11,8 +11,8 @@ option for them. Clip outermost: guidance pushes x_0 out of range.
 import jax
 import jax.numpy as jnp
 
-from cdm.arrays import expand_like
 from cdm.diffusion.parameterization import Prediction, eps_from_x_0
+from cdm.ops.keys import expand_like
 
 
 def clip_x_0(denoise, *, low=-1.0, high=1.0):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.arrays import expand_like
+from cdm.ops.keys import expand_like
 
 
 def alpha_sigma(logsnr):

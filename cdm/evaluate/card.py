@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from cdm.evaluate import writing
+from cdm.reporting import output_files
 
 NAMES = {  # metric -> (title, format)
   'fid': ('FID', '.2f'),
@@ -40,8 +40,8 @@ SCALE = {'consistency': 1e5}  # configs have the number, tables its 1e-5
 def write(row, path):
   """Writes the row as JSON, and its line beside it. -> pathlib.Path."""
   path = pathlib.Path(path)
-  writing.write_text(path.with_suffix('.md'), line(row) + '\n')
-  writing.write_text(path, json.dumps(row, allow_nan=False) + '\n')
+  output_files.write_text(path.with_suffix('.md'), line(row) + '\n')
+  output_files.write_text(path, json.dumps(row, allow_nan=False) + '\n')
   return path
 
 

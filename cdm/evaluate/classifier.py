@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cdm import compiler_options
+from cdm.distributed import compiler_options
 
 BATCH_SIZE = 64
 

@@ -9,9 +9,10 @@ import itertools
 
 import numpy as np
 
-from cdm import images, processes
+from cdm.distributed import initialize
 from cdm.evaluate import sets
 from cdm.metrics import bootstrap, consistency, distortion
+from cdm.ops import resize
 
 # Above it the interval is narrower than what the conventions differ by.
 MOST_FOR_INTERVALS = 5000
@@ -72,7 +73,7 @@ def _score(streams, downsample, perceptual):
 
 def bicubic_of(reference, low, downsample, perceptual):
   """-> scores of the low-res image brought back by bicubic upsampling."""
-  up = np.asarray(images.resize_uint8(low, reference.shape[:2]))
+  up = np.asarray(resize.resize_uint8(low, reference.shape[:2]))
   return score(up, reference, low, downsample, perceptual)
 
 
@@ -134,7 +135,7 @@ def evaluate_paths(
     for name, pictures in found.items()
   }
   streams['references'] = streams.pop('reference')
-  parts = processes.gather_objects(_score(streams, downsample, perceptual))
+  parts = initialize.gather_objects(_score(streams, downsample, perceptual))
   scores, baseline, shapes = zip(*parts, strict=True)
   shapes = [found for found in shapes if found]
   for found in shapes:
@@ -152,7 +153,7 @@ def evaluate_paths(
 
 def _share(order):
   """-> this process's part of the pairs."""
-  return [order[i] for i in processes.share(len(order))]
+  return [order[i] for i in initialize.share(len(order))]
 
 
 def _interleaved(parts):

@@ -14,8 +14,8 @@ import zlib
 
 import numpy as np
 
-from cdm import processes
-from cdm.evaluate import writing
+from cdm.distributed import initialize
+from cdm.reporting import output_files
 
 KEPT = 2
 
@@ -34,7 +34,7 @@ class Partial:
     Of nothing: (0, {}).
     """
     mine = sorted(self._parts())
-    common = set.intersection(*map(set, processes.gather_objects(mine)))
+    common = set.intersection(*map(set, initialize.gather_objects(mine)))
     if not common:
       return 0, {}
     done = max(common)
@@ -49,14 +49,14 @@ class Partial:
     """
     self._folder.mkdir(parents=True, exist_ok=True)
     path = self._path(done)
-    with writing.whole(path) as part, open(part, 'wb') as file:
+    with output_files.whole(path) as part, open(part, 'wb') as file:
       np.savez(file, **arrays)
     for old in sorted(self._parts(whole=False))[:-KEPT]:
       self._path(old).unlink(missing_ok=True)
 
   def remove(self):
     """Forgets it all, on every machine: the result is there."""
-    processes.wait_for_all('the end of gathering')
+    initialize.wait_for_all('the end of gathering')
     for done in self._parts(whole=False):
       self._path(done).unlink(missing_ok=True)
     if self._folder.is_dir():

@@ -5,7 +5,8 @@ import pathlib
 import jax
 import numpy as np
 
-from cdm import compiler_options, downloads
+from cdm import downloads
+from cdm.distributed import compiler_options
 from cdm.models import lpips, pytorch_file
 
 CONVENTION = 'v0.1 with {backbone}, images as they are, sum over layers'

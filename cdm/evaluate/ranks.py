@@ -12,8 +12,9 @@ from concurrent import futures
 import jax
 import numpy as np
 
-from cdm import jsonl, processes, progress
+from cdm.distributed import initialize
 from cdm.metrics import accuracy, bootstrap
+from cdm.reporting import jsonl, progress
 
 # Above it the interval is narrower than what the conventions differ by.
 MOST_FOR_INTERVALS = 5000
@@ -47,7 +48,7 @@ def of_set(
   ]
   parts = batches
   if not together:
-    parts = [[b[i] for i in processes.share(len(b))] for b in batches]
+    parts = [[b[i] for i in initialize.share(len(b))] for b in batches]
   mine = {}
   with (
     progress.Progress(label, total=count, initial=len(known)) as bar,
@@ -62,7 +63,7 @@ def of_set(
       if part:
         mine |= keep.add(*rank(part, given.result()))
       bar.advance(len(batches[i]))
-  for found in processes.gather_objects(list(mine.items())):
+  for found in initialize.gather_objects(list(mine.items())):
     known |= dict(found)
   table = np.array([known[n] for n in range(count)], np.int64)
   return {kind: table[:, i] for i, kind in enumerate(kinds)}
@@ -84,10 +85,10 @@ class Kept:
   def known(self):
     """-> {number: [rank, ...]} that earlier runs kept, in every process."""
     found = []
-    if processes.is_first() and self._folder.is_dir():
+    if initialize.is_first() and self._folder.is_dir():
       for path in sorted(self._folder.glob('process-*.jsonl')):
         found += jsonl.read(path)
-    found = processes.gather_objects(found)[0]
+    found = initialize.gather_objects(found)[0]
     return {number: row for number, *row in found}
 
   def add(self, numbers, rows):
@@ -103,8 +104,8 @@ class Kept:
 
   def remove(self):
     """Forgets it all: the result is there."""
-    processes.wait_for_all('the end of ranking')
-    if processes.is_first():
+    initialize.wait_for_all('the end of ranking')
+    if initialize.is_first():
       shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.evaluate import writing
 from cdm.metrics import fid
+from cdm.reporting import output_files
 
 # What must agree for two sets to be compared; the rest describes them.
 MUST_AGREE = ('image_size', 'resize_to_network', 'network', 'weights_sha256')
@@ -65,7 +65,7 @@ def write(path, statistics):
   if statistics.mean_spatial is not None:
     arrays['mu_s'] = statistics.mean_spatial
     arrays['sigma_s'] = statistics.covariance_spatial
-  with writing.whole(path) as partial, open(partial, 'wb') as file:
+  with output_files.whole(path) as partial, open(partial, 'wb') as file:
     np.savez(
       file,
       **arrays,

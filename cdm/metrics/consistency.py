@@ -9,7 +9,7 @@ the picture gives back its input, byte for byte.
 
 import numpy as np
 
-from cdm import images
+from cdm.ops import resize
 
 CONVENTION = (
   'MSE on the [0, 1] scale between lowres and the picture shrunk by {method} '
@@ -27,7 +27,7 @@ def consistency(sr, lowres, *, method='bicubic', rounded=True):
   Args:
     sr: uint8 [N, H, W, C] super-resolved pictures.
     lowres: uint8 [N, h, w, C] what they were made from.
-    method: filter of `images.resize` that the low-res images were made with.
+    method: filter of `resize.resize` that the low-res images were made with.
     rounded: shrink through uint8, as the low-res images are made; False keeps
       floats, so even the original has the rounding error 1 / (12 * 255^2).
 
@@ -40,9 +40,9 @@ def consistency(sr, lowres, *, method='bicubic', rounded=True):
   sr, lowres = np.asarray(sr), np.asarray(lowres)
   check(sr, lowres)
   if rounded:
-    shrunk = images.resize_uint8(sr, lowres.shape[1:3], method=method)
+    shrunk = resize.resize_uint8(sr, lowres.shape[1:3], method=method)
   else:
-    shrunk = images.resize(
+    shrunk = resize.resize(
       sr.astype(np.float32), lowres.shape[1:3], method=method
     )
   error = np.asarray(shrunk, np.float64) - lowres

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.arrays import example_keys
+from cdm.ops.keys import example_keys
 
 # [DDPM]'s own initialiser; the last layer of every residual branch is ZERO.
 INIT = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')

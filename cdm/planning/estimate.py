@@ -9,7 +9,7 @@ long; of the bytes moved some never leave the chip, so the second may be too
 large.
 """
 
-from cdm import devices
+from cdm.distributed import device_specs
 
 HOUR, DAY = 3600.0, 86400.0
 SAMPLES = 50_000  # what FID is measured on
@@ -21,9 +21,9 @@ def row(facts, prices):
 
   Args:
     facts: see `measure.measure`.
-    prices: see `devices.parse_prices`.
+    prices: see `device_specs.parse_prices`.
   """
-  piece = devices.parse(facts['topology'])
+  piece = device_specs.parse(facts['topology'])
   known = piece.chip and facts['compiled_flops_per_step'] is not None
   return {
     **facts,
@@ -39,7 +39,7 @@ def estimate(facts, piece, prices):
   images = facts['batch_size']
   runs = facts['num_steps'] if step else SAMPLES / images
   chip_hours = runs * seconds / HOUR * piece.chips
-  price, source = devices.price_of(piece, prices)
+  price, source = device_specs.price_of(piece, prices)
   return {
     'note': NOTE,
     **{f'{name}_seconds': value for name, value in times.items()},

@@ -15,7 +15,8 @@ from importlib import metadata
 
 import jax
 
-from cdm import config, devices
+from cdm import config
+from cdm.distributed import device_specs
 from cdm.planning import hlo, programs
 
 FORMAT = 1  # of what is kept; another number forgets it all
@@ -44,7 +45,7 @@ def measure(request):
   Raises:
     ValueError: what is asked for cannot be planned.
   """
-  piece = devices.parse(request['topology'])
+  piece = device_specs.parse(request['topology'])
   loaded = config.load(request['config'], request['overrides'])
   found = describe_devices(piece)
   if request['step'] == 'train':
@@ -95,12 +96,12 @@ def measure(request):
 
 
 def describe_devices(piece):
-  """-> JAX's devices of a `devices.Slice`; nothing is started but the CPU.
+  """-> JAX's devices of a `device_specs.Slice`; nothing is started but the CPU.
 
   Raises:
     ValueError: there is no such slice, or no compiler for it.
   """
-  if piece.kind == devices.CPU:
+  if piece.kind == device_specs.CPU:
     there = jax.devices('cpu')
     if len(there) < piece.devices:
       raise ValueError(
@@ -123,7 +124,7 @@ def describe_devices(piece):
     raise ValueError(
       f'--topology={piece.topology}: the TPU compiler describes no such slice '
       f'({reason}). Axes are multiples of 2, and {piece.kind} has slices such '
-      f'as those in its documentation; for example {devices.EXAMPLES}.'
+      f'as those in its documentation; for example {device_specs.EXAMPLES}.'
     ) from error
   return found.devices
 
@@ -281,7 +282,7 @@ def work(planned, facts, num_devices):
 
 def versions(piece):
   """-> e.g. 'jaxlib 0.10.2, libtpu 0.0.42.1'."""
-  names = ['jaxlib'] if piece.kind == devices.CPU else ['jaxlib', 'libtpu']
+  names = ['jaxlib'] if piece.kind == device_specs.CPU else ['jaxlib', 'libtpu']
   return ', '.join(f'{name} {metadata.version(name)}' for name in names)
 
 
@@ -290,8 +291,8 @@ def main():
   answers = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)  # libraries print where they like
   request = json.load(sys.stdin)
-  piece = devices.parse(request['topology'])
-  if piece.kind == devices.CPU:
+  piece = device_specs.parse(request['topology'])
+  if piece.kind == device_specs.CPU:
     jax.config.update('jax_num_cpu_devices', piece.devices)
   try:
     answer = {'facts': measure(request)}

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm import build, cascade, describe, images, program, sections, sharding
+from cdm import build, cascade, describe, program, sections
+from cdm.distributed import partitioning
+from cdm.ops import resize
 
 STEPS = ('train', 'sample')
 
@@ -88,7 +90,7 @@ def sample_step(c, devices, *, batch_size):
   sections.require(c, 'mesh')
   built = build.stage(c)
   mesh = build.mesh(c.mesh, devices)
-  batch_size = sharding.padded(batch_size, mesh)
+  batch_size = partitioning.padded(batch_size, mesh)
   params = build.placed_params(built.task, c.mesh, mesh)
   stage = cascade.Stage(
     name=c.name,
@@ -111,13 +113,13 @@ def sample_step(c, devices, *, batch_size):
       x = stage.sample(params, keys=keys, label=label)
     else:
       x = cascade.super_resolve(stage, params, z_0, keys=keys, label=label)
-    return images.to_uint8(x)
+    return resize.to_uint8(x)
 
-  replicated = sharding.replicated(mesh)
+  replicated = partitioning.replicated(mesh)
   z_0 = None
   if built.lowres is not None:
     shape = (batch_size, built.lowres.size, built.lowres.size, 3)
-    place = sharding.batch_sharding(mesh)
+    place = partitioning.batch_sharding(mesh)
     z_0 = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
   given = (
     jax.ShapeDtypeStruct((), jnp.uint32, sharding=replicated),

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from cdm import devices
+from cdm.distributed import device_specs
 
 EVERY_SECONDS = 60.0  # where there is no terminal
 
@@ -27,8 +27,8 @@ def check(topologies):
   Raises:
     ValueError: one that is misspelt, or a TPU where there is no compiler.
   """
-  pieces = [devices.parse(topology) for topology in topologies]
-  tpu = [piece.topology for piece in pieces if piece.kind != devices.CPU]
+  pieces = [device_specs.parse(topology) for topology in topologies]
+  tpu = [piece.topology for piece in pieces if piece.kind != device_specs.CPU]
   system, machine = platform.system(), platform.machine()
   if tpu and (system, machine) not in (
     ('Linux', 'x86_64'),

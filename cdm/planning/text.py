@@ -1,7 +1,7 @@
 """Writes plans for people."""
 
-from cdm import devices
 from cdm.describe import columns, si
+from cdm.distributed import device_specs
 from cdm.planning import estimate as estimates
 
 PARTS = {  # of memory, in this order
@@ -33,7 +33,7 @@ def head(row):
 
 def plan(row):
   """-> text about one slice: verdict, memory, work, estimate."""
-  piece = devices.parse(row['topology'])
+  piece = device_specs.parse(row['topology'])
   axes = ', '.join(f'{axis} {n}' for axis, n in row['mesh'].items() if n > 1)
   lines = [
     f'{row["topology"]}   {piece.title}',
@@ -86,7 +86,7 @@ def memory(row):
   rows.append(('peak', size(peak), ''))
   reserved = row['reserved_bytes']
   note = f'and {size(reserved)} that the runtime keeps' if reserved else ''
-  if row['topology'].startswith(devices.CPU):
+  if row['topology'].startswith(device_specs.CPU):
     note = "this machine's memory, shared out"
   rows.append(('of', size(row['device_bytes']), note))
   return rows
@@ -121,7 +121,7 @@ def estimate(row):
   found = row['estimate']
   if found is None:
     why = 'it does not fit'
-    if row['topology'].startswith(devices.CPU):
+    if row['topology'].startswith(device_specs.CPU):
       why = 'the peaks of this CPU are not known'
     return [f'  no ESTIMATE of time and cost: {why}', '']
   rows = [

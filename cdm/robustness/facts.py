@@ -6,9 +6,9 @@ verdict on calibration come out.
 
 import numpy as np
 
-from cdm import degradations
 from cdm.evaluate import groups
 from cdm.metrics import bootstrap, calibration
+from cdm.ops import degradations
 from cdm.robustness import measure
 
 # Metric -> (title, unit, whether more is better).

@@ -1,7 +1,8 @@
 """The files of rows of an examination, which process 0 writes for all."""
 
-from cdm import jsonl, processes
 from cdm import recipe as recipes
+from cdm.distributed import initialize
+from cdm.reporting import jsonl
 
 RECIPE, ROWS, DRAWS = 'robustness.json', 'rows.jsonl', 'draws.jsonl'
 
@@ -21,6 +22,6 @@ def claim(out, recipe):
 
 def append(path, mine):
   """Adds the rows of all processes; process 0 writes."""
-  rows = [row for part in processes.gather_objects(mine) for row in part]
-  if processes.is_first() and rows:
+  rows = [row for part in initialize.gather_objects(mine) for row in part]
+  if initialize.is_first() and rows:
     jsonl.append(path, rows)

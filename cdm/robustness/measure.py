@@ -12,19 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm import (
-  degradations,
-  images,
-  jsonl,
-  pictures,
-  processes,
-  progress,
-  sessions,
-  upscaling,
-)
 from cdm import recipe as recipes
+from cdm import upscaling
+from cdm.distributed import initialize
 from cdm.evaluate import pairs
 from cdm.metrics import calibration, consistency, distortion
+from cdm.ops import degradations, resize
+from cdm.reporting import image_files, jsonl, progress, session_log
 from cdm.robustness import lines
 from cdm.robustness.lines import DRAWS, ROWS
 
@@ -112,10 +106,10 @@ class Examination:
     Returns:
       ({(record, cell key): row}, {record: row of its k draws}).
     """
-    if processes.is_first():
+    if initialize.is_first():
       jsonl.mend(self.out / ROWS)
       jsonl.mend(self.out / DRAWS)
-    processes.wait_for_all('the rows')
+    initialize.wait_for_all('the rows')
     rows, spreads = self.rows(), self.draws(draws)
     todo = missing(
       [(n, cell) for n in self.records for cell in every],
@@ -126,15 +120,15 @@ class Examination:
     )
     total = len(self.records) * (len(every) + draws)
     done = total - len(todo) - len(spread) * draws
-    if done and processes.is_first():
+    if done and initialize.is_first():
       print(f'{self.out}: {done:,} of {total:,} samples are there already.')
     if todo or spread:
       bar = progress.Progress('robustness', total=total, initial=done)
-      with sessions.Session(self.out, 'robustness'), bar:
+      with session_log.Session(self.out, 'robustness'), bar:
         bar.say('robustness: compiling ...')
         self._score(todo, bar)
         self._draw(spread, draws, bar)
-      processes.wait_for_all('the last row')
+      initialize.wait_for_all('the last row')
       rows, spreads = self.rows(), self.draws(draws)
     return rows, spreads
 
@@ -159,7 +153,7 @@ class Examination:
 
   def picture(self, record, cell, version):
     """-> uint8 [H, W, 3] that was kept."""
-    return pictures.read_png(
+    return image_files.read_png(
       self.folder(cell, version) / recipes.file_name(record)
     )
 
@@ -206,7 +200,7 @@ class Examination:
           n, cell = part[i]
           return self._row(n, cell, given[i], made[i], x_0[n], of[n])
 
-        mine = list(pool.map(row, processes.share(len(part))))
+        mine = list(pool.map(row, initialize.share(len(part))))
         lines.append(self.out / ROWS, mine)
         bar.advance(len(part))
 
@@ -218,7 +212,7 @@ class Examination:
     )
 
   def _row(self, record, cell, given, made, original, label):
-    smooth = np.asarray(images.resize_uint8(given, original.shape[:2]))
+    smooth = np.asarray(resize.resize_uint8(given, original.shape[:2]))
     scores = {
       'ours': self._scores(cell, made, original, given),
       'bicubic': self._scores(cell, smooth, original, given),
@@ -228,7 +222,7 @@ class Examination:
       for version, image in zip(self._versions(cell), versions, strict=False):
         folder = self.folder(cell, version)
         folder.mkdir(parents=True, exist_ok=True)
-        pictures.write_png(folder / recipes.file_name(record), image)
+        image_files.write_png(folder / recipes.file_name(record), image)
     return {
       'record': int(record),
       'cell': cell.key,
@@ -268,7 +262,7 @@ class Examination:
       made = made.reshape(len(part), k, *made.shape[1:])
       mine = [
         self._sums(part[i], made[i], originals[part[i]])
-        for i in processes.share(len(part))
+        for i in initialize.share(len(part))
       ]
       lines.append(self.out / DRAWS, mine)
       bar.advance(len(part) * k)
@@ -279,7 +273,7 @@ class Examination:
     if record in self.shown:
       path = self._maps(record, len(made))
       path.parent.mkdir(parents=True, exist_ok=True)
-      with pictures.completing(path) as partial, open(partial, 'wb') as file:
+      with image_files.completing(path) as partial, open(partial, 'wb') as file:
         np.savez(
           file,
           mean=mean.astype(np.float32),
@@ -330,8 +324,8 @@ def compared(cell, made):
 def missing(items, is_there):
   """-> the items that process 0 misses; the same in all of them."""
   absent = np.array([not is_there(item) for item in items], bool)
-  if processes.count() > 1:
-    absent = processes.agree(absent)
+  if initialize.count() > 1:
+    absent = initialize.agree(absent)
   return [item for item, gone in zip(items, absent, strict=True) if gone]
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cdm import degradations, pictures
+from cdm.ops import degradations
+from cdm.reporting import bar_chart, html, image_files, line_chart
 from cdm.robustness import measure, words
-from cdm.web import bars, curves, page
 
 SIZE = (360, 240)  # of a chart: legible one below the other on a phone
 SIDE = 112  # screen pixels of a picture in a strip, about
@@ -35,18 +35,18 @@ def build(found, examination, *, title):
     examination: `measure.Examination`, for the pictures.
     title: of the page.
   """
-  sections = [page.Section('In short', summary(found))]
+  sections = [html.Section('In short', summary(found))]
   sections += [
-    page.Section(kind['title'], section(kind, found, examination))
+    html.Section(kind['title'], section(kind, found, examination))
     for kind in found['degradations']
   ]
-  sections.append(page.Section('Groups', by_group(found)))
+  sections.append(html.Section('Groups', by_group(found)))
   if found['calibration']:
     sections.append(
-      page.Section('Uncertainty', uncertainty(found, examination))
+      html.Section('Uncertainty', uncertainty(found, examination))
     )
-  sections.append(page.Section('What was run', run(found)))
-  return page.build_page(
+  sections.append(html.Section('What was run', run(found)))
+  return html.build_page(
     title,
     sections,
     subtitle=f'{found["n"]:,} images, {found["subject"]}',
@@ -59,8 +59,8 @@ def summary(found):
   first = next(iter(found['metrics']))
   clean = found['clean'][first]
   points = [
-    page.joined(
-      page.strong(f'{words.title(first)} on clean inputs: '),
+    html.joined(
+      html.strong(f'{words.title(first)} on clean inputs: '),
       f'ours {words.interval(clean["ours"], first)}{words.unit(first)}, '
       f'bicubic {words.interval(clean["bicubic"], first)}{words.unit(first)}.',
     )
@@ -69,8 +69,8 @@ def summary(found):
   if falls:
     worst = max(falls, key=lambda k: k['fall']['ours']['mean'])
     points.append(
-      page.joined(
-        page.strong('Loses most under: '),
+      html.joined(
+        html.strong('Loses most under: '),
         f'{worst["title"]} ({worst["at"]}), '
         f'{words.title(first)} falls by '
         f'{words.interval(worst["fall"]["ours"], first)}{words.unit(first)}.',
@@ -78,15 +78,15 @@ def summary(found):
     )
   for division in found['groups']:
     points.append(
-      page.joined(page.strong('Groups. '), words.worst(division, first))
+      html.joined(html.strong('Groups. '), words.worst(division, first))
     )
   if found['calibration']:
     points.append(
-      page.joined(
-        page.strong('Uncertainty. '), words.calibration(found['calibration'])
+      html.joined(
+        html.strong('Uncertainty. '), words.calibration(found['calibration'])
       )
     )
-  parts = [page.bullets(points)]
+  parts = [html.bullets(points)]
   if found['degradations']:
     parts.append(fall_table(found, first))
   return parts
@@ -100,7 +100,7 @@ def fall_table(found, metric):
       kind['title'],
       kind['at'],
       *(
-        page.stacked(
+        html.stacked(
           words.number(fall['mean'], metric), words.ends(fall, metric)
         )
         for fall in kind['fall'].values()
@@ -108,7 +108,7 @@ def fall_table(found, metric):
     ]
     for kind in found['degradations']
   ]
-  return page.table(
+  return html.table(
     rows,
     header=['degradation', 'at', 'ours', 'bicubic'],
     caption=f'{name}{words.unit(metric)} lost against the clean input, '
@@ -120,7 +120,7 @@ def section(kind, found, examination):
   """-> parts about one degradation."""
   charts = [chart(kind, metric) for metric in found['metrics']]
   strips = [strip(kind, record, examination) for record in examination.shown]
-  return [ABOUT[kind['name']], page.row(*charts), *strips]
+  return [ABOUT[kind['name']], html.row(*charts), *strips]
 
 
 def chart(kind, metric):
@@ -136,7 +136,7 @@ def chart(kind, metric):
       for i, p in known
       if p['low'] is not None
     ]
-  drawing = curves.svg(
+  drawing = line_chart.svg(
     series,
     x_label='' if filters else kind['axis'],  # the heading says it
     y_label=words.axis(metric),
@@ -147,8 +147,8 @@ def chart(kind, metric):
     joined=not filters,
   )
   if drawing is None:
-    return page.paragraph(f'{words.title(metric)}: no value was measured.')
-  return page.figure(drawing)
+    return html.paragraph(f'{words.title(metric)}: no value was measured.')
+  return html.figure(drawing)
 
 
 def strip(kind, record, examination):
@@ -173,10 +173,10 @@ def strip(kind, record, examination):
         continue
       image = examination.picture(record, cell, version)
       wide = side // factor if version == 'given' else side
-      row.append(pictures.png_bytes(middle(image, wide)))
+      row.append(image_files.png_bytes(middle(image, wide)))
     rows.append(row)
     names.append(name)
-  return page.strip(
+  return html.strip(
     rows,
     heads=['clean', *kind['values']],
     names=names,
@@ -212,11 +212,11 @@ def by_group(found):
     'what the stage itself adds.'
   ]
   for division in found['groups']:
-    parts.append(page.subheading(f'By {division["by"]}'))
+    parts.append(html.subheading(f'By {division["by"]}'))
     parts.append(words.worst(division, first))
     warning = words.too_small(division)
     if warning:
-      parts.append(page.notice(warning))
+      parts.append(html.notice(warning))
     parts.append(group_table(division, found, first))
   return parts
 
@@ -227,7 +227,7 @@ def group_table(division, found, first):
   columns = [k for k in division['rows'][0] if k not in NOT_SCORES]
   rows, faint, mark = [], [], None
   for i, row in enumerate(division['rows']):
-    cells = [page.stacked(row['group'], ''), row['n']]
+    cells = [html.stacked(row['group'], ''), row['n']]
     for column in columns:
       relative = column in titles
       metric = first if relative else column
@@ -236,14 +236,14 @@ def group_table(division, found, first):
       if column in gaps and gaps[column]['group'] == row['group']:
         text += ' \N{BLACK DOWN-POINTING SMALL TRIANGLE}'
       below = words.ends(row[column], metric, form)
-      cells.append(page.stacked(text, below))
+      cells.append(html.stacked(text, below))
     rows.append(cells)
     if not row['enough']:
       faint.append(i)
     elif i == 0 and gaps:
       mark = i
   heads = [titles.get(c) or words.axis(c) for c in columns]
-  return page.table(
+  return html.table(
     rows,
     header=[division['by'], 'images', *heads],
     caption='\N{BLACK DOWN-POINTING SMALL TRIANGLE} worst of its column. '
@@ -277,8 +277,8 @@ def uncertainty(found, examination):
   charts = []
   if binned:
     charts.append(
-      page.figure(
-        curves.svg(
+      html.figure(
+        line_chart.svg(
           {'measured': binned},
           x_label='error foretold by the spread, grey levels',
           y_label='error, grey levels',
@@ -292,10 +292,10 @@ def uncertainty(found, examination):
       )
     )
   else:
-    charts.append(page.paragraph('Reliability by bins needs three draws.'))
+    charts.append(html.paragraph('Reliability by bins needs three draws.'))
   charts.append(
-    page.figure(
-      curves.svg(
+    html.figure(
+      line_chart.svg(
         {'measured': [(0.0, 0.0), *seen['coverage'], (1.0, 1.0)]},
         x_label='nominal coverage',
         y_label='observed coverage',
@@ -308,8 +308,8 @@ def uncertainty(found, examination):
     )
   )
   charts.append(
-    page.figure(
-      bars.svg(
+    html.figure(
+      bar_chart.svg(
         seen['ranks'],
         x_label=f'draws of {k} that lie below the original',
         y_label='share of the values',
@@ -325,8 +325,8 @@ def uncertainty(found, examination):
     f'{k} samples were drawn of every clean input. If the original could be '
     'one more of them, its distance from their mean is what their spread '
     'says; all numbers are corrected for the finite number of draws.',
-    page.table(numbers, header=['', 'found', 'calibrated']),
-    page.row(*charts),
+    html.table(numbers, header=['', 'found', 'calibrated']),
+    html.row(*charts),
     maps(examination, k),
   ]
 
@@ -347,12 +347,12 @@ def maps(examination, k):
       examination.picture(record, clean, 'original'),
       examination.picture(record, clean, 'ours'),
       np.floor(held['mean'] + 0.5).astype(np.uint8),
-      pictures.heat(level(held['std']), top),
-      pictures.heat(level(held['error']), top),
+      image_files.heat(level(held['std']), top),
+      image_files.heat(level(held['error']), top),
     ]
-    rows.append([pictures.png_bytes(middle(x, side)) for x in row])
+    rows.append([image_files.png_bytes(middle(x, side)) for x in row])
     names.append(f'{record}')
-  return page.strip(
+  return html.strip(
     rows,
     heads=['original', 'one draw', f'mean of {k}', 'spread', 'error'],
     names=names,
@@ -371,12 +371,12 @@ def level(values):
 def run(found):
   """-> parts: all that the numbers depend on."""
   return [
-    page.code(found['command']),
-    page.table(
+    html.code(found['command']),
+    html.table(
       [[key, value] for key, value in found['run'].items()], header=['', '']
     ),
-    page.bullets(
-      page.joined(page.strong(f'{words.title(name)}: '), text)
+    html.bullets(
+      html.joined(html.strong(f'{words.title(name)}: '), text)
       for name, text in found['conventions'].items()
       if name in found['metrics']
     ),

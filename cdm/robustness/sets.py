@@ -4,9 +4,11 @@ Only in the folders of pictures that `measure` keeps: a set of made pictures is
 compared with the set of what they should be.
 """
 
-from cdm import finding, jsonl, judging, pictures, processes
+from cdm import finding, judging
 from cdm import recipe as recipes
+from cdm.distributed import initialize
 from cdm.evaluate import distribution
+from cdm.reporting import image_files, jsonl
 from cdm.robustness import lines
 from cdm.robustness.measure import METHODS
 
@@ -38,9 +40,9 @@ def score(examination, every, *, metrics, network):
     ValueError: weights that are not there.
   """
   path, records = examination.out / FILE, examination.records
-  if processes.is_first():
+  if initialize.is_first():
     jsonl.mend(path)
-  processes.wait_for_all('the sets')
+  initialize.wait_for_all('the sets')
   what = {'metrics': sorted(metrics), 'records': records}
   found = {
     (row['cell'], row['method']): row['scores']
@@ -76,7 +78,7 @@ def score(examination, every, *, metrics, network):
     scores = {name: row[name] for name in metrics}
     found[cell.key, method] = scores
     row = {'cell': cell.key, 'method': method, 'scores': scores, 'what': what}
-    lines.append(path, [row] if processes.is_first() else [])
+    lines.append(path, [row] if initialize.is_first() else [])
     gatherer.forget()
   return found
 
@@ -85,7 +87,7 @@ def source(folder, records):
   """-> finding.Source of the pictures of these records."""
 
   def read(i):
-    return pictures.read_png(folder / recipes.file_name(records[i]))
+    return image_files.read_png(folder / recipes.file_name(records[i]))
 
   count = len(records)
   recipe = {'data': str(folder.resolve()), 'records': records}

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm import augmentation, images
+from cdm.ops import augmentation, resize
 from cdm.tasks.base import Task
 
 
@@ -108,7 +108,7 @@ def classifier(net, recipe, *, image_size, normalise):
     return _squared(apply(params, batch, key)[1])
 
   def logits(params, statistics, image):
-    x = images.center_crop(image, recipe.size)
+    x = resize.center_crop(image, recipe.size)
     return net.apply(
       {'params': params, 'batch_stats': statistics}, normalise(x), train=False
     ).logits

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from cdm import exits, progress, report
+from cdm.distributed import exit_codes
+from cdm.reporting import metric_writer, progress
 from cdm.train import watchdog
 from cdm.train.prefetch import Prefetch
 from cdm.train.state import make_state
@@ -27,7 +28,7 @@ class Outcome(NamedTuple):
 
   state: Any
   step: int
-  ending: exits.Ending
+  ending: exit_codes.Ending
 
   @property
   def exit_code(self):
@@ -165,7 +166,7 @@ def train(
   if int(state.step) >= num_steps:
     at = int(state.step)
     reporter.say(f'step {at} of {num_steps}: the run is complete')
-    return Outcome(state, at, exits.COMPLETE)
+    return Outcome(state, at, exit_codes.COMPLETE)
   loop = _Loop(
     state,
     Window(leap=grad_norm_leap) if window is None else window,
@@ -225,7 +226,7 @@ class _Loop:
     self.save_every_steps = save_every_steps
     (self.sample_every_steps, self.draw_samples), evaluation = shows
     self.evaluate_every_steps, self.evaluate = evaluation
-    self.timer = report.Timer()
+    self.timer = metric_writer.Timer()
     self.batch_size = self.data_state = None
     self.at = self.saved = int(state.step)
     self.boundary = self.at
@@ -249,7 +250,7 @@ class _Loop:
     self.watch.enter(None, self.at)
     self.reporter.end_progress()
     if complete:
-      return Outcome(self.state, self.at, exits.COMPLETE)
+      return Outcome(self.state, self.at, exit_codes.COMPLETE)
     name = 'preempted'
     if stop.signum is not None:
       name = signal.Signals(stop.signum).name

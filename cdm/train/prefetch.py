@@ -5,7 +5,7 @@ import copy
 import queue
 import threading
 
-from cdm import exits, sharding
+from cdm.distributed import exit_codes, partitioning
 
 # Batches read ahead of the step, already on the device.
 AHEAD = 2
@@ -46,7 +46,9 @@ class Prefetch:
           return
         # Copied: an iterator may give its own dict and go on changing it.
         position = copy.deepcopy(self._iterator.get_state())
-        if not self._put((sharding.shard_batch(batch, self._mesh), position)):
+        if not self._put(
+          (partitioning.shard_batch(batch, self._mesh), position)
+        ):
           return
     except BaseException as error:  # raised in the loop, where it belongs
       self._put(error)
@@ -84,10 +86,10 @@ class _Unread:
 
   def told(self, at):
     if isinstance(self.error, StopIteration):
-      return exits.DataError(
+      return exit_codes.DataError(
         f'The data ended after step {at}, before the run did; make the '
         'iterator with repeat=True, or lower train.num_steps.'
       )
-    return exits.unread(
+    return exit_codes.unread(
       f'Reading the batch of step {at + 1} failed', self.error
     )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from cdm import sharding
+from cdm.distributed import partitioning
 from cdm.train import ema
 
 
@@ -49,7 +49,7 @@ def shapes(init, tx, *, key):
 
 def abstract_state(init, tx, *, key, mesh, rules=()):
   """-> the state without an array: what a checkpoint is restored to."""
-  return sharding.placed(shapes(init, tx, key=key), mesh, rules)
+  return partitioning.placed(shapes(init, tx, key=key), mesh, rules)
 
 
 def shardings_of(abstract):

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 
-from cdm import exits
+from cdm.distributed import exit_codes
 
 
 class Stop:
@@ -32,9 +32,9 @@ class Stop:
     To be called once they have joined. JAX has taken over SIGTERM by then: it
     tells the others, and the notices that cloud machines give besides.
     """
-    from cdm import processes
+    from cdm.distributed import initialize
 
-    self._together = processes.count() > 1
+    self._together = initialize.count() > 1
     if self._together and self.signum is not None:
       os.kill(os.getpid(), signal.SIGTERM)  # it came before JAX listened
 
@@ -85,7 +85,7 @@ class Stop:
   def ending(self):
     """exits.Ending of a run that was asked to stop."""
     stopped = self.signum == signal.SIGINT
-    return exits.INTERRUPTED if stopped else exits.PREEMPTED
+    return exit_codes.INTERRUPTED if stopped else exit_codes.PREEMPTED
 
   def ask(self, signum, _frame=None):
     """Asks to stop, as the signal `signum` does."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 
-from cdm import exits
+from cdm.distributed import exit_codes
 from cdm.train.goodput import Goodput
 from cdm.train.step import Ratio
 
@@ -31,7 +31,7 @@ class Bad(NamedTuple):
 class Diverged(FloatingPointError):
   """The loss or the gradient is no longer finite, or has leapt."""
 
-  ending = exits.NOT_FINITE
+  ending = exit_codes.NOT_FINITE
 
   def __init__(self, message, bad=None):
     super().__init__(message)

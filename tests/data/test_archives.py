@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from cdm import pictures
 from cdm.data import archives, pipeline
+from cdm.reporting import image_files
 
 
 def made(n=6, size=4):
@@ -17,7 +17,7 @@ def made(n=6, size=4):
 
 
 def write(path, images, labels):
-  pictures.write_npz(path, images, shape=images.shape, labels=labels)
+  image_files.write_npz(path, images, shape=images.shape, labels=labels)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from shared import oracle
+from support.oracles import oracle
 
 from cdm.data import transforms
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shared import assert_matches, oracle
+from support.oracles import assert_matches, oracle
 
 from cdm.diffusion import guidance, losses, process, schedules
 from cdm.diffusion.parameterization import predict

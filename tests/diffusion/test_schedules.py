@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shared import oracle
+from support.oracles import oracle
 
 from cdm.diffusion import schedules
 

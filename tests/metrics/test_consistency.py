@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from shared import assert_matches, oracle
+from support.oracles import assert_matches, oracle
 
-from cdm import conditioning, images
+from cdm import conditioning
 from cdm.metrics.consistency import consistency, convention
+from cdm.ops import resize
 
 
 def noise(*shape, seed=0):
@@ -26,13 +27,13 @@ def test_consistency_equals_that_through_pillow_and_torch(rounding):
     assert_matches(mine[0] * 255**2, stored[key], tol, key)
 
 
-@pytest.mark.parametrize('method', images.METHODS)
+@pytest.mark.parametrize('method', resize.METHODS)
 def test_the_original_agrees_with_its_low_res_image_exactly(method):
   """The input that training makes is the one that this metric makes."""
   originals = noise(2, 32, 32, 3)
   lowres = conditioning.Lowres(size=8, downsample=method)
-  z_0 = conditioning.downsample(images.to_float(originals), lowres)
-  low = np.asarray(images.to_uint8(z_0))
+  z_0 = conditioning.downsample(resize.to_float(originals), lowres)
+  low = np.asarray(resize.to_uint8(z_0))
   np.testing.assert_array_equal(
     consistency(originals, low, method=method), [0.0, 0.0]
   )

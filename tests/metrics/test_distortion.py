@@ -5,11 +5,11 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from shared import assert_matches, data, oracle
+from support.oracles import assert_matches, data, oracle
 
-from cdm import images
 from cdm.metrics import distortion
 from cdm.metrics.distortion import luma, mse, psnr, ssim
+from cdm.ops import resize
 
 STORED = {
   'mse_rgb': mse,
@@ -85,7 +85,7 @@ def test_bicubic_on_set5_scores_what_was_published(scale):
     for i in range(3):
       stem = f'Set5/x{scale}/img_{i + 1:03d}_SRF_{scale}'
       original, low = read(f'{stem}_HR.webp'), read(f'{stem}_LR.webp')
-      grown = images.resize_uint8(low, original.shape[:2])
+      grown = resize.resize_uint8(low, original.shape[:2])
       inside = slice(scale, -scale)
       a, b = (
         np.round(luma(x))[inside, inside] for x in (np.asarray(grown), original)

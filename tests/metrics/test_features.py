@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from shared import assert_matches, oracle
+from support.oracles import assert_matches, oracle
 
 from cdm.metrics import bootstrap
 from cdm.metrics.fid import Moments, fid, merge, moments

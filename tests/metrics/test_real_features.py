@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from shared import data
+from support.oracles import data
 
 from cdm.metrics import fid
 

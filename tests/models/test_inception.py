@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from shared import assert_matches, oracle, rule_weights
+from support.oracles import assert_matches, oracle, rule_weights
 
 from cdm.models import inception, inception_weights
 from cdm.models.inception import Inception

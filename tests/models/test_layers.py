@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shared import assert_matches, oracle
+from support.oracles import assert_matches, oracle
 
 from cdm.models import layers
 

@@ -2,12 +2,11 @@
 
 import json
 
-import house
 import jax
 import numpy as np
-import published
 import pytest
-from shared import assert_matches, oracle, rule_weights
+from support import published_weights, smoke_runs
+from support.oracles import assert_matches, oracle, rule_weights
 
 from cdm.evaluate import pairs
 from cdm.evaluate.perceptual import Perceptual
@@ -46,8 +45,8 @@ def files(folder, backbone):
     leaf = 'weight' if path[-1] == 'kernel' else 'bias'
     features[f'features.{name}.{leaf}'] = value
   features['classifier.1.weight'] = np.ones((2, 2), np.float32)
-  published.write_pytorch(folder / 'net.pth', features, zipped=True)
-  published.write_pytorch(folder / 'heads.pth', heads, zipped=False)
+  published_weights.write_pytorch(folder / 'net.pth', features, zipped=True)
+  published_weights.write_pytorch(folder / 'heads.pth', heads, zipped=False)
   return folder / 'net.pth', folder / 'heads.pth', features, heads
 
 
@@ -92,7 +91,7 @@ def test_pairs_are_scored_with_published_files(tmp_path):
   words += (f'--reference={tmp_path / "b.npz"}', '--metrics=lpips,psnr')
   out = tmp_path / 'row.json'
   given = f'--lpips_weights={first},{second}'
-  assert house.cdm(*words, given, f'--out={out}') == 0
+  assert smoke_runs.cdm(*words, given, f'--out={out}') == 0
   found = json.loads(out.read_text())
   assert found['lpips'] == pytest.approx(row['lpips'])
   assert set(found['conventions']) == {'lpips', 'psnr'}

@@ -6,8 +6,8 @@ import tarfile
 
 import jax
 import numpy as np
-import published
 import pytest
+from support import published_weights
 
 from cdm.models import frozen_graph, inception_weights, pytorch_file
 
@@ -61,7 +61,7 @@ def of_tensorflow(state):
 def test_arrays_of_a_state_dict_come_back(tmp_path, zipped):
   path = tmp_path / 'w.pth'
   contiguous = {k: np.ascontiguousarray(v) for k, v in STATE.items()}
-  published.write_pytorch(path, contiguous, zipped=zipped)
+  published_weights.write_pytorch(path, contiguous, zipped=zipped)
   found = pytorch_file.read(path)
   assert found.keys() == STATE.keys()
   for name, value in STATE.items():
@@ -72,7 +72,7 @@ def test_arrays_of_a_state_dict_come_back(tmp_path, zipped):
 @pytest.mark.parametrize('zipped', [True, False])
 def test_a_file_that_is_cut_off_is_refused(tmp_path, zipped):
   path = tmp_path / 'w.pth'
-  published.write_pytorch(path, {'a': np.ones(1000)}, zipped=zipped)
+  published_weights.write_pytorch(path, {'a': np.ones(1000)}, zipped=zipped)
   os.truncate(path, path.stat().st_size - 2000)
   with pytest.raises(ValueError, match='w.pth cannot be read as a PyTorch'):
     pytorch_file.read(path)
@@ -99,7 +99,7 @@ def test_constants_of_a_graph_come_back():
     'index': np.arange(3, dtype=np.int32),
   }
   found = frozen_graph.constants(
-    published.frozen_graph(given, single=('same',))
+    published_weights.frozen_graph(given, single=('same',))
   )
   del given['index']
   assert found.keys() == given.keys()
@@ -109,16 +109,16 @@ def test_constants_of_a_graph_come_back():
 
 @pytest.mark.parametrize('keep', [0, 10, -3])
 def test_a_graph_that_is_cut_off_is_refused(keep):
-  data = published.frozen_graph({'a': np.ones(100, np.float32)})
+  data = published_weights.frozen_graph({'a': np.ones(100, np.float32)})
   with pytest.raises(ValueError, match='The graph (cannot be read|holds no)'):
     frozen_graph.constants(data[:keep])
 
 
 def test_every_published_form_of_inception_holds_the_same(tmp_path, state):
   expected = inception_weights.from_pytorch(state)
-  published.write_pytorch(tmp_path / 'w.pth', state, zipped=False)
+  published_weights.write_pytorch(tmp_path / 'w.pth', state, zipped=False)
   (tmp_path / inception_weights.GRAPH).write_bytes(
-    published.frozen_graph(of_tensorflow(state))
+    published_weights.frozen_graph(of_tensorflow(state))
   )
   with tarfile.open(tmp_path / 'inception.tgz', 'w:gz', compresslevel=0) as tar:
     tar.add(tmp_path / inception_weights.GRAPH, inception_weights.GRAPH)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shared import assert_matches, oracle, rule_weights
+from support.oracles import assert_matches, oracle, rule_weights
 
 from cdm.models import resnet
 from cdm.models.resnet import ResNet50

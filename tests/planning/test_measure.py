@@ -3,14 +3,17 @@
 import json
 from unittest import mock
 
-import house
 import jax
 import pytest
+from support import smoke_runs
 
-from cdm import build, config, describe, devices
+from cdm import build, config, describe
+from cdm.distributed import device_specs
 from cdm.planning import estimate, measure, text
 
-SMOKE, SMOKE_SR = (house.CONFIGS / f'{n}.py' for n in ('smoke', 'smoke_sr'))
+SMOKE, SMOKE_SR = (
+  smoke_runs.CONFIGS / f'{n}.py' for n in ('smoke', 'smoke_sr')
+)
 # The first is libtpu 0.0.42.1's, of the training step of configs/smoke.py with
 # a million images on v3:2x2; the second is the longer form of other versions.
 SHORT = [
@@ -37,7 +40,9 @@ def request(
   quick=False,
   **changes,
 ):
-  pairs = house.SMALL | {k.replace('__', '.'): v for k, v in changes.items()}
+  pairs = smoke_runs.SMALL | {
+    k.replace('__', '.'): v for k, v in changes.items()
+  }
   return {
     'config': str(path),
     'overrides': [[key, str(value)] for key, value in pairs.items()],
@@ -127,7 +132,7 @@ def test_over_four_devices_a_quarter_of_what_divides_stays(split, whole):
 
 
 def test_a_step_is_three_forward_passes_of_every_image(split):
-  loaded = config.load(SMOKE, list(house.SMALL.items()))
+  loaded = config.load(SMOKE, list(smoke_runs.SMALL.items()))
   built = build.stage(loaded)
   forward = describe.trace(built.net, 8, False)[1]
   assert split['model_flops_per_step'] == 3 * forward * 64
@@ -157,7 +162,7 @@ def test_split_parameters_are_gathered(split):
 
 
 def test_sampling_counts_every_step_of_the_grid(sampling):
-  loaded = config.load(SMOKE_SR, list(house.SMALL.items()))
+  loaded = config.load(SMOKE_SR, list(smoke_runs.SMALL.items()))
   built = build.stage(loaded)
   forward = describe.trace(built.net, loaded.pipeline.image_size, True)[1]
   steps = len(build.grid(built.schedule, loaded.sampler.grid)) - 1
@@ -210,7 +215,7 @@ def test_a_program_that_does_not_fit_says_how_much_it_needs(message, expected):
 
 
 def test_what_a_tpus_compiler_has_placed_needs_no_more_than_there_is():
-  tpu, cpu = devices.parse('v3:2x2'), devices.parse('cpu:8')
+  tpu, cpu = device_specs.parse('v3:2x2'), device_specs.parse('cpu:8')
   placed = {'compiled': True, 'needed_bytes': 16}
   refused = placed | {'compiled': False}
   assert measure.peak_of(placed, tpu, 15) == 15
@@ -243,7 +248,7 @@ def test_any_other_failure_to_compile_is_raised():
 
 
 def test_a_cascade_is_refused_by_name():
-  path = house.CONFIGS / 'smoke_cascade.py'
+  path = smoke_runs.CONFIGS / 'smoke_cascade.py'
   asked = {**request(path, step='sample'), 'overrides': []}
   with pytest.raises(ValueError, match='is a cascade.*smoke_sr'):
     measure.measure(asked)
@@ -268,7 +273,7 @@ def test_a_slice_of_tpus_is_planned_without_one(keep, monkeypatch):
   pytest.importorskip('libtpu')
   for name in ('TPU_SKIP_MDS_QUERY', 'ALLOW_MULTIPLE_LIBTPU_LOAD'):
     monkeypatch.setenv(name, '1')
-  piece = devices.parse('v5e:2x2')
+  piece = device_specs.parse('v5e:2x2')
   found = measure.measure(
     request(topology='v5e:2x2', keep=keep, train__batch_size=8)
   )

@@ -4,19 +4,19 @@ import io
 import json
 import re
 
-import house
 import pytest
+from support import smoke_runs
 
-from cdm import devices
+from cdm.distributed import device_specs
 from cdm.planning import estimate, remote, search, text
 
-SMOKE = f'--config={house.CONFIGS / "smoke.py"}'
-SMALL = [f'--config.{key}={value}' for key, value in house.SMALL.items()]
+SMOKE = f'--config={smoke_runs.CONFIGS / "smoke.py"}'
+SMALL = [f'--config.{key}={value}' for key, value in smoke_runs.SMALL.items()]
 
 
 def facts(topology='v5e:2x2', **changes):
   """What `measure` finds, of round numbers."""
-  piece = devices.parse(topology)
+  piece = device_specs.parse(topology)
   return {
     'config': 'c.py',
     'overrides': [],
@@ -67,7 +67,7 @@ def facts(topology='v5e:2x2', **changes):
   ],
 )
 def test_a_slice_has_its_chips_and_devices(topology, chips, count):
-  piece = devices.parse(topology)
+  piece = device_specs.parse(topology)
   assert (piece.chips, piece.devices) == (chips, count)
 
 
@@ -85,10 +85,12 @@ def test_a_slice_has_its_chips_and_devices(topology, chips, count):
 )
 def test_a_misspelt_slice_is_refused_by_its_form(topology, complaint):
   with pytest.raises(ValueError, match=complaint):
-    devices.parse(topology)
+    device_specs.parse(topology)
 
 
-@pytest.mark.parametrize('chip', devices.CHIPS.values(), ids=devices.CHIPS)
+@pytest.mark.parametrize(
+  'chip', device_specs.CHIPS.values(), ids=device_specs.CHIPS
+)
 def test_no_program_may_fill_more_than_there_is(chip):
   there = chip.hbm_bytes / chip.cores
   assert 0.9 * there < chip.usable_bytes < there
@@ -101,8 +103,8 @@ def test_no_program_may_fill_more_than_there_is(chip):
 
 
 def test_a_price_holds_for_its_kind_before_all_kinds():
-  prices = devices.parse_prices(['2', 'v5e=1.5'])
-  price = [devices.price_of(devices.parse(t), prices)[0] for t in TWO]
+  prices = device_specs.parse_prices(['2', 'v5e=1.5'])
+  price = [device_specs.price_of(device_specs.parse(t), prices)[0] for t in TWO]
   assert price == [1.5, 2.0]
 
 
@@ -110,23 +112,25 @@ TWO = ('v5e:2x2', 'v6e:2x2')
 
 
 def test_without_a_price_the_dated_table_is_said():
-  price, source = devices.price_of(devices.parse('v5e:2x2'), {})
-  assert price == devices.CHIPS['v5e'].price and re.search(r'\d{4}', source)
-  price, source = devices.price_of(devices.parse('tpu7x:2x2x1'), {})
+  price, source = device_specs.price_of(device_specs.parse('v5e:2x2'), {})
+  assert price == device_specs.CHIPS['v5e'].price and re.search(
+    r'\d{4}', source
+  )
+  price, source = device_specs.price_of(device_specs.parse('tpu7x:2x2x1'), {})
   assert price is None and '--price' in source
 
 
 @pytest.mark.parametrize('word', ['cheap', 'v9=2', '-1', 'nan', '=2', 'inf'])
 def test_a_price_that_is_none_is_refused(word):
   with pytest.raises(ValueError, match='dollars per chip-hour'):
-    devices.parse_prices([word])
+    device_specs.parse_prices([word])
 
 
 # Time and money.
 
 
 def test_time_is_that_of_the_slowest_of_three():
-  chip = devices.CHIPS['v5e']
+  chip = device_specs.CHIPS['v5e']
   for name, change in (
     ('compute', {'compiled_flops_per_step': 4 * 3 * chip.flops}),
     ('memory', {'bytes_moved_per_device': 3 * chip.hbm_bandwidth}),
@@ -142,7 +146,7 @@ def test_time_is_that_of_the_slowest_of_three():
 
 def test_a_device_that_is_half_a_chip_has_half_of_it():
   """3600 steps of a second each on two chips: two chip-hours."""
-  chip = devices.CHIPS['v3']
+  chip = device_specs.CHIPS['v3']
   four = facts('v3:1x2', compiled_flops_per_step=2 * chip.flops)
   found = estimate.row(four, {'v3': 5.0})['estimate']
   assert found['step_seconds'] == pytest.approx(1.0)
@@ -153,7 +157,7 @@ def test_a_device_that_is_half_a_chip_has_half_of_it():
 
 
 def test_sampling_is_costed_by_fifty_thousand_images():
-  second = 4 * devices.CHIPS['v5e'].flops
+  second = 4 * device_specs.CHIPS['v5e'].flops
   asked = facts(
     step='sample',
     num_steps=None,
@@ -318,7 +322,7 @@ def test_a_long_compilation_says_how_long_it_has_taken(monkeypatch):
 def test_a_plan_through_the_front_door(tmp_path, monkeypatch, capfd):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   words = ('plan', SMOKE, *SMALL, '--step=sample', '--batch_size=2')
-  assert house.cdm(*words, '--topology=cpu:2', '--json') == 0
+  assert smoke_runs.cdm(*words, '--topology=cpu:2', '--json') == 0
   out, err = capfd.readouterr()
   (line,) = out.splitlines()
   plan = json.loads(line)
@@ -343,13 +347,13 @@ def test_bad_input_is_refused_before_anything_compiles(
   words, complaint, capfd, monkeypatch
 ):
   monkeypatch.setattr(remote, 'ask', None)
-  assert house.cdm('plan', SMOKE, *words) == 2
+  assert smoke_runs.cdm('plan', SMOKE, *words) == 2
   assert re.search(complaint, capfd.readouterr().err)
 
 
 def test_what_the_other_process_refuses_is_one_line(capfd):
   words = ('plan', SMOKE, '--topology=cpu:3', '--json')
-  assert house.cdm(*words) == 2
+  assert smoke_runs.cdm(*words) == 2
   out, err = capfd.readouterr()
   assert out == '' and 'Traceback' not in err
   assert 'Global batch 8 does not divide over 3 devices' in err
@@ -364,14 +368,16 @@ def test_search_plans_batch_after_batch(monkeypatch, capfd):
     return facts(batch_size=size, batch_per_device=size / 4, fits=size <= 40)
 
   monkeypatch.setattr(remote, 'ask', ask)
-  monkeypatch.setattr(remote, 'check', lambda names: [devices.parse(names[0])])
+  monkeypatch.setattr(
+    remote, 'check', lambda names: [device_specs.parse(names[0])]
+  )
   words = ('plan', SMOKE, '--topology=v5e:2x2', '--search', '--deadline=30')
-  assert house.cdm(*words) == 0
+  assert smoke_runs.cdm(*words) == 0
   out, err = capfd.readouterr()
   assert '10 images per part of the batch, 40 in all' in out
   assert 'ESTIMATE: the cheapest within 30 days is v5e:2x2' in out
   assert err.splitlines()[0].startswith('  4 images: FITS')
-  assert house.cdm(*words, '--json') == 0
+  assert smoke_runs.cdm(*words, '--json') == 0
   found = json.loads(capfd.readouterr().out)['search']
   sizes = [one['batch_size'] for one in found['tried']]
   assert sizes == [8, 16, 32, 40, 44, 48, 64]

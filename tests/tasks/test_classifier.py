@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from cdm import images, sharding
+from cdm.distributed import partitioning
 from cdm.models import resnet
+from cdm.ops import resize
 from cdm.tasks import classifier
 from cdm.train import optimizer, step
 from cdm.train import state as states
@@ -115,7 +116,7 @@ def test_it_is_tested_on_the_middle_of_an_image():
   statistics = classifier.statistics_of(
     small.moments(params(), batch(6), key=key)
   )
-  middle = np.asarray(images.center_crop(b['image'], 8))
+  middle = np.asarray(resize.center_crop(b['image'], 8))
   np.testing.assert_array_equal(
     large.logits(params(), statistics, b['image']),
     small.logits(params(), statistics, middle),
@@ -140,11 +141,11 @@ def test_the_mesh_changes_the_speed_not_the_numbers():
   tx = optimizer.make_sgd(learning_rate=0.1)
   results = []
   for devices in (jax.devices()[:1], jax.devices()):
-    mesh = sharding.make_mesh(devices=devices)
+    mesh = partitioning.make_mesh(devices=devices)
     state = states.init_state(task.init, tx, key=jax.random.key(0), mesh=mesh)
     update = step.make_step(task.loss, tx, mesh=mesh, ema_decay=0.0)
     for seed in (0, 1):
-      whole = sharding.shard_batch(batch(8, size=12, seed=seed), mesh)
+      whole = partitioning.shard_batch(batch(8, size=12, seed=seed), mesh)
       state, scalars = update(state, whole)
     results.append((jax.device_get(state.params), float(scalars['loss'])))
   (one, loss_one), (eight, loss_eight) = results

@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import shared
+from support import oracles
 
 from cdm.train import ema
 
 
 def test_it_averages_as_published_code_does():
   """NVlabs/edm2's TraditionalEMA (half-life 10k images, ramp-up 0.09)."""
-  description, stored = shared.oracle('ema')
+  description, stored = oracles.oracle('ema')
   settings = description['settings']
   seen = settings['batch'] * np.arange(1, settings['n_updates'] + 1)
   halflife = np.minimum(0.01e6, 0.09 * seen)

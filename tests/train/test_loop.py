@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from train import tiny
+from support import tiny_run
 
-from cdm import exits, report, stored
+from cdm import stored
+from cdm.distributed import exit_codes
+from cdm.reporting import metric_writer
 from cdm.train import window
 from cdm.train.stop import Stop
 
@@ -26,7 +28,7 @@ TESTS = pathlib.Path(__file__).resolve().parent.parent
 @pytest.fixture(scope='module')
 def uninterrupted(tmp_path_factory):
   """A run of eight steps that nothing disturbed; lines at 3, 6 and 8."""
-  run = tiny.Run(tmp_path_factory.mktemp('uninterrupted'))
+  run = tiny_run.Run(tmp_path_factory.mktemp('uninterrupted'))
   return run, run.train(8)
 
 
@@ -43,29 +45,29 @@ def test_resuming_changes_nothing(tmp_path, uninterrupted):
   whole, expected = uninterrupted
   trained = []
   for stop_at in (2, 5, None):
-    run = tiny.Run(tmp_path)
+    run = tiny_run.Run(tmp_path)
     stop = Stop()
 
     def counted(state, batch, stop=stop, stop_at=stop_at):
       trained.append(np.asarray(batch['image']))
       if len(trained) == stop_at:
         stop.signum = signal.SIGTERM
-      return tiny.step()(state, batch)
+      return tiny_run.step()(state, batch)
 
     outcome = run.train(8, step_fn=counted, stop=stop)
     assert outcome.step == (stop_at or 8)
-  tiny.assert_same(outcome.state, expected.state)
+  tiny_run.assert_same(outcome.state, expected.state)
   assert run.record() == whole.record()
   assert [row['step'] for row in run.record()] == [3, 6, 8]
   for k, image in enumerate(trained):
-    np.testing.assert_array_equal(image, tiny.batch_at(k)['image'])
+    np.testing.assert_array_equal(image, tiny_run.batch_at(k)['image'])
   assert len(trained) == 8
 
 
 def test_the_saved_position_is_of_the_batches_trained_on(tmp_path):
   """Reading ahead must not lose the batches that were read and not used."""
-  run = tiny.Run(tmp_path)
-  slow = tiny.step()
+  run = tiny_run.Run(tmp_path)
+  slow = tiny_run.step()
 
   def step(state, batch):
     time.sleep(0.1)  # the reader gets ahead as far as it may
@@ -73,7 +75,7 @@ def test_the_saved_position_is_of_the_batches_trained_on(tmp_path):
 
   run.train(2, step_fn=step)
   assert len(run.batches.given) > 2
-  resumed = tiny.Run(tmp_path)
+  resumed = tiny_run.Run(tmp_path)
   resumed.train(3)
   assert resumed.batches.given[0] == 2
 
@@ -85,7 +87,9 @@ def test_a_signal_finishes_the_step_saves_and_has_its_own_code(
   tmp_path, signum, code, capfd
 ):
   before = signal.getsignal(signum)
-  run = tiny.Run(tmp_path, batches=tiny.Batches(before=signal_at(5, signum)))
+  run = tiny_run.Run(
+    tmp_path, batches=tiny_run.Batches(before=signal_at(5, signum))
+  )
   outcome = run.train(1000)
   assert outcome.exit_code == code
   assert 1 <= outcome.step <= 6
@@ -106,9 +110,9 @@ def test_a_signal_does_not_wait_for_data_that_never_comes(tmp_path):
 
   def step(state, batch):
     trained.release()
-    return tiny.step()(state, batch)
+    return tiny_run.step()(state, batch)
 
-  run = tiny.Run(tmp_path, batches=tiny.Batches(before=hang))
+  run = tiny_run.Run(tmp_path, batches=tiny_run.Batches(before=hang))
   assert run.train(1000, step_fn=step).step == 3
   assert stored.complete_steps(tmp_path)[-1] == 3
 
@@ -116,12 +120,12 @@ def test_a_signal_does_not_wait_for_data_that_never_comes(tmp_path):
 def test_a_complete_run_is_left_alone_and_says_so(tmp_path, uninterrupted):
   whole, expected = uninterrupted
   record = whole.record()
-  again = tiny.Run(whole.workdir)
+  again = tiny_run.Run(whole.workdir)
   outcome = again.train(8)
   assert outcome.exit_code == 0
   assert again.batches.given == []
   assert again.record() == record
-  tiny.assert_same(outcome.state, expected.state)
+  tiny_run.assert_same(outcome.state, expected.state)
 
 
 def poison(at):
@@ -129,7 +133,7 @@ def poison(at):
 
   def step(state, batch):
     number = int(state.step) + 1
-    state, scalars = tiny.step()(state, batch)
+    state, scalars = tiny_run.step()(state, batch)
     if number >= at:
       nan = jnp.float32(np.nan)
       scalars = scalars | {'grad_norm': nan, 'loss': nan}
@@ -139,7 +143,7 @@ def poison(at):
 
 
 def test_nan_names_the_steps_and_leaves_the_last_good_checkpoint(tmp_path):
-  run = tiny.Run(tmp_path)
+  run = tiny_run.Run(tmp_path)
   message = (
     'loss is nan at step 5 .found at step 6: steps 5 to 6 are lost.; '
     'the last good checkpoint is step 4'
@@ -148,21 +152,25 @@ def test_nan_names_the_steps_and_leaves_the_last_good_checkpoint(tmp_path):
     run.train(100, step_fn=poison(5), log_every=50, save_every=2)
   assert stored.complete_steps(tmp_path) == [2, 4]
   # And from there it goes on, with the very batch that comes next.
-  resumed = tiny.Run(tmp_path)
+  resumed = tiny_run.Run(tmp_path)
   assert resumed.train(6).step == 6
   assert resumed.batches.given[0] == 4
 
 
 def test_nan_before_the_first_checkpoint_saves_none(tmp_path):
   with pytest.raises(window.Diverged, match='no checkpoint was saved before'):
-    tiny.Run(tmp_path).train(100, step_fn=poison(1), log_every=3, save_every=9)
+    tiny_run.Run(tmp_path).train(
+      100, step_fn=poison(1), log_every=3, save_every=9
+    )
   assert stored.complete_steps(tmp_path) == []
-  assert tiny.Run(tmp_path).record() == []
+  assert tiny_run.Run(tmp_path).record() == []
 
 
 def test_nan_in_the_last_steps_is_not_saved_either(tmp_path):
   with pytest.raises(window.Diverged, match='at step 3'):
-    tiny.Run(tmp_path).train(3, step_fn=poison(3), log_every=9, save_every=2)
+    tiny_run.Run(tmp_path).train(
+      3, step_fn=poison(3), log_every=9, save_every=2
+    )
   assert stored.complete_steps(tmp_path) == [2]
 
 
@@ -172,15 +180,17 @@ def test_a_real_overflow_is_noticed(tmp_path):
   def step(state, batch):
     big = state.params['up']['kernel'] * (1e38 if int(state.step) == 2 else 1)
     params = {**state.params, 'up': {**state.params['up'], 'kernel': big}}
-    return tiny.step()(state.replace(params=params), batch)
+    return tiny_run.step()(state.replace(params=params), batch)
 
   with pytest.raises(window.Diverged, match='is (inf|nan) at step 3'):
-    tiny.Run(tmp_path).train(100, step_fn=step, log_every=4)
+    tiny_run.Run(tmp_path).train(100, step_fn=step, log_every=4)
 
 
 def test_data_that_ends_early_says_what_to_do(tmp_path):
-  run = tiny.Run(tmp_path, batches=tiny.Batches(end=2))
-  with pytest.raises(exits.DataError, match='ended after step 2.*repeat=True'):
+  run = tiny_run.Run(tmp_path, batches=tiny_run.Batches(end=2))
+  with pytest.raises(
+    exit_codes.DataError, match='ended after step 2.*repeat=True'
+  ):
     run.train(5)
 
 
@@ -189,29 +199,29 @@ def test_an_error_in_the_data_is_called_that_and_keeps_its_traceback(tmp_path):
     if index == 3:
       raise KeyError('shard-00017')
 
-  run = tiny.Run(tmp_path, batches=tiny.Batches(before=fail))
+  run = tiny_run.Run(tmp_path, batches=tiny_run.Batches(before=fail))
   message = "batch of step 4 failed. KeyError: 'shard-00017'"
-  with pytest.raises(exits.DataError, match=message) as caught:
+  with pytest.raises(exit_codes.DataError, match=message) as caught:
     run.train(10)
   frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
   assert frames[-1].name == 'fail'
-  assert exits.of(caught.value) is exits.DATA_ERROR
+  assert exit_codes.of(caught.value) is exit_codes.DATA_ERROR
   assert stored.complete_steps(tmp_path) == [2]  # completed on the way out
 
 
 def test_a_batch_that_does_not_divide_is_refused(tmp_path):
-  run = tiny.Run(tmp_path, batches=tiny.Batches(size=12))
+  run = tiny_run.Run(tmp_path, batches=tiny_run.Batches(size=12))
   with pytest.raises(ValueError, match='Global batch 12 .* 8 or 16'):
     run.train(2)
 
 
 def test_time_spent_waiting_for_data_is_seen(tmp_path):
-  slow = tiny.Batches(before=lambda _: time.sleep(0.1))
-  tiny.Run(tmp_path, batches=slow).train(12, log_every=6, save_every=12)
-  row = report.read_scalars(tmp_path / report.SCALARS)[-1]
+  slow = tiny_run.Batches(before=lambda _: time.sleep(0.1))
+  tiny_run.Run(tmp_path, batches=slow).train(12, log_every=6, save_every=12)
+  row = metric_writer.read_scalars(tmp_path / metric_writer.SCALARS)[-1]
   assert row['data_wait_fraction'] > 0.5
   assert row['step_seconds'] > 0.08
-  rate = tiny.BATCH / row['step_seconds']
+  rate = tiny_run.BATCH / row['step_seconds']
   assert row['images_per_second'] == pytest.approx(rate)
 
 
@@ -225,7 +235,7 @@ def test_samples_and_evaluation_come_from_the_average(tmp_path):
   def evaluate(ema_params):
     return {'eval_loss': float(jnp.sum(ema_params['up']['bias'] ** 2))}
 
-  run = tiny.Run(tmp_path)
+  run = tiny_run.Run(tmp_path)
   outcome = run.train(
     5,
     sample_every_steps=2,
@@ -247,22 +257,22 @@ def test_samples_and_evaluation_come_from_the_average(tmp_path):
 
 def test_a_run_continues_on_another_mesh(tmp_path, uninterrupted):
   _, expected = uninterrupted
-  tiny.Run(tmp_path, shape=(8, 1, 1)).train(4)
-  outcome = tiny.Run(tmp_path, shape=(1, 1, 1)).train(8)
+  tiny_run.Run(tmp_path, shape=(8, 1, 1)).train(4)
+  outcome = tiny_run.Run(tmp_path, shape=(1, 1, 1)).train(8)
   assert len(outcome.state.params['up']['kernel'].devices()) == 1
-  tiny.assert_same(outcome.state, expected.state, rtol=1e-3, atol=1e-5)
+  tiny_run.assert_same(outcome.state, expected.state, rtol=1e-3, atol=1e-5)
 
 
 def test_it_fits_the_data(tmp_path):
   """Sixteen images through eight features: the loss falls by a third."""
-  run = tiny.Run(tmp_path, batches=tiny.Batches())
+  run = tiny_run.Run(tmp_path, batches=tiny_run.Batches())
   run.batches.set_state({'next': 0})
-  fixed = tiny.batch_at(0)
+  fixed = tiny_run.batch_at(0)
   run.batches.__class__ = type(
-    'Fixed', (tiny.Batches,), {'__next__': lambda self: fixed}
+    'Fixed', (tiny_run.Batches,), {'__next__': lambda self: fixed}
   )
   run.train(
-    150, step_fn=tiny.step(tiny.noiseless), log_every=10, save_every=200
+    150, step_fn=tiny_run.step(tiny_run.noiseless), log_every=10, save_every=200
   )
   losses = [row['loss'] for row in run.record()]
   assert losses[-1] < 0.67 * losses[0]
@@ -272,7 +282,7 @@ SCRIPT = """
 import sys, time, signal
 sys.path[:0] = [{root!r}, {tests!r}]
 import conftest
-from train import tiny
+from support import tiny_run as tiny
 slow = tiny.Batches(before=lambda i: time.sleep(0.2))
 {body}
 """
@@ -303,8 +313,8 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, uninterrupted):
   killed.kill()
   killed.communicate()
   assert stored.complete_steps(tmp_path)[-1] < 8
-  resumed = tiny.Run(tmp_path)
-  tiny.assert_same(resumed.train(8).state, expected.state)
+  resumed = tiny_run.Run(tmp_path)
+  tiny_run.assert_same(resumed.train(8).state, expected.state)
   assert resumed.record() == whole.record()
 
 

@@ -7,16 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from train import tiny
+from support import tiny_run
 
-from cdm import exits, stored
+from cdm import stored
+from cdm.distributed import exit_codes
 from cdm.train import rollback, window
 from cdm.train.stop import Stop
 
 STEPS = 9  # checkpoints at the even ones, lines at every third
 
 
-class Without(tiny.Batches):
+class Without(tiny_run.Batches):
   """Data that never held some of the batches."""
 
   def __init__(self, *left_out):
@@ -37,7 +38,7 @@ def spoilt_by(*bad, stop=None, stop_at=None, fail_at=None):
     stop, stop_at: a Stop, and after how many calls to ask it.
     fail_at: at which call to fail, as if the process were killed there.
   """
-  images = {tiny.batch_at(b)['image'].tobytes() for b in bad}
+  images = {tiny_run.batch_at(b)['image'].tobytes() for b in bad}
   calls = []
 
   def step(state, batch):
@@ -47,7 +48,7 @@ def spoilt_by(*bad, stop=None, stop_at=None, fail_at=None):
     if len(calls) == stop_at:
       stop.signum = signal.SIGTERM
     image = np.asarray(batch['image']).tobytes()
-    state, scalars = tiny.step()(state, batch)
+    state, scalars = tiny_run.step()(state, batch)
     if image in images:
       nan = jax.tree.map(lambda p: p * jnp.nan, state.params)
       state = state.replace(params=nan)
@@ -59,7 +60,7 @@ def spoilt_by(*bad, stop=None, stop_at=None, fail_at=None):
 
 def truth(workdir, *left_out):
   """-> (state, record) of a run whose data never held those batches."""
-  run = tiny.Run(workdir, batches=Without(*left_out))
+  run = tiny_run.Run(workdir, batches=Without(*left_out))
   return run.train(STEPS).state, run.record()
 
 
@@ -76,14 +77,14 @@ def without_5(tmp_path_factory):
 
 
 def assert_is(outcome, run, expected):
-  tiny.assert_same(outcome.state, expected[0])
+  tiny_run.assert_same(outcome.state, expected[0])
   assert run.record() == expected[1]
 
 
 def test_the_run_is_as_if_the_data_had_not_been_there(
   tmp_path, without_5, capfd
 ):
-  run = tiny.Run(tmp_path)
+  run = tiny_run.Run(tmp_path)
   outcome = run.train(STEPS, step_fn=spoilt_by(5), rollbacks=1)
   assert_is(outcome, run, without_5)
   assert made(tmp_path) == [(4, 6)]
@@ -91,7 +92,7 @@ def test_the_run_is_as_if_the_data_had_not_been_there(
 
 
 def test_two_bad_batches_behind_one_checkpoint(tmp_path, without_5):
-  run = tiny.Run(tmp_path / 'a')
+  run = tiny_run.Run(tmp_path / 'a')
   outcome = run.train(STEPS, step_fn=spoilt_by(5, 6), rollbacks=2)
   assert_is(outcome, run, truth(tmp_path / 'b', 4, 5, 6))
   assert made(tmp_path / 'a') == [(4, 6), (4, 5)]
@@ -102,10 +103,10 @@ def test_killed_before_or_after_the_rollback_it_ends_the_same(
   tmp_path, without_5, fail_at
 ):
   """Call 6 is the bad step; 7 and 8 follow the rollback, 8 before a save."""
-  run = tiny.Run(tmp_path)
+  run = tiny_run.Run(tmp_path)
   with pytest.raises(KeyboardInterrupt):
     run.train(STEPS, step_fn=spoilt_by(5, fail_at=fail_at), rollbacks=1)
-  again = tiny.Run(tmp_path)
+  again = tiny_run.Run(tmp_path)
   outcome = again.train(STEPS, step_fn=spoilt_by(5), rollbacks=1)
   assert_is(outcome, again, without_5)
   assert made(tmp_path) == [(4, 6)]  # counted once
@@ -115,39 +116,39 @@ def test_killed_before_or_after_the_rollback_it_ends_the_same(
 def test_stopped_in_between_it_ends_the_same(tmp_path, without_5, stop_at):
   """A stop saves at step 5, from where the whole run never goes back."""
   stop = Stop()
-  run = tiny.Run(tmp_path, keep=1)
+  run = tiny_run.Run(tmp_path, keep=1)
   step = spoilt_by(5, stop=stop, stop_at=stop_at)
   outcome = run.train(STEPS, step_fn=step, stop=stop, rollbacks=1)
-  assert outcome.ending is exits.PREEMPTED
-  again = tiny.Run(tmp_path, keep=1)
+  assert outcome.ending is exit_codes.PREEMPTED
+  again = tiny_run.Run(tmp_path, keep=1)
   outcome = again.train(STEPS, step_fn=spoilt_by(5), rollbacks=1)
   assert_is(outcome, again, without_5)
 
 
 def test_after_so_many_it_stops_with_its_own_code(tmp_path):
   with pytest.raises(window.Diverged, match='loss is nan at step 8') as caught:
-    tiny.Run(tmp_path).train(20, step_fn=spoilt_by(5, 9), rollbacks=1)
-  assert exits.of(caught.value).code == 3
+    tiny_run.Run(tmp_path).train(20, step_fn=spoilt_by(5, 9), rollbacks=1)
+  assert exit_codes.of(caught.value).code == 3
   assert made(tmp_path) == [(4, 6)]
   # One more is allowed now, and nothing else has changed.
-  outcome = tiny.Run(tmp_path).train(10, step_fn=spoilt_by(9), rollbacks=2)
+  outcome = tiny_run.Run(tmp_path).train(10, step_fn=spoilt_by(9), rollbacks=2)
   assert outcome.step == 10
   assert made(tmp_path) == [(4, 6), (6, 8)]
 
 
 def test_before_the_first_checkpoint_there_is_nothing_to_go_back_to(tmp_path):
   with pytest.raises(window.Diverged, match='no checkpoint was saved before'):
-    tiny.Run(tmp_path).train(9, step_fn=spoilt_by(1), rollbacks=3)
+    tiny_run.Run(tmp_path).train(9, step_fn=spoilt_by(1), rollbacks=3)
   assert not (tmp_path / rollback.FILE).exists()
 
 
 def leaping_at(number):
   """A step whose gradient norm is fifty times what it is, at one batch."""
-  image = tiny.batch_at(number)['image'].tobytes()
+  image = tiny_run.batch_at(number)['image'].tobytes()
 
   def step(state, batch):
     leaps = np.asarray(batch['image']).tobytes() == image
-    state, scalars = tiny.step()(state, batch)
+    state, scalars = tiny_run.step()(state, batch)
     norm = scalars['grad_norm'] * (50 if leaps else 1)
     return state, scalars | {'grad_norm': norm}
 
@@ -156,12 +157,12 @@ def leaping_at(number):
 
 def test_a_leap_is_noticed_by_what_was_usual_before_a_restart(tmp_path):
   """The second start makes too few steps to know by itself."""
-  tiny.Run(tmp_path).train(14, step_fn=leaping_at(18), leap=10.0)
+  tiny_run.Run(tmp_path).train(14, step_fn=leaping_at(18), leap=10.0)
   message = r'grad_norm is \S+ at step 19, where \S+ was usual'
   with pytest.raises(window.Diverged, match=message):
-    tiny.Run(tmp_path).train(24, step_fn=leaping_at(18), leap=10.0)
+    tiny_run.Run(tmp_path).train(24, step_fn=leaping_at(18), leap=10.0)
   assert stored.complete_steps(tmp_path)[-1] == 18
-  outcome = tiny.Run(tmp_path).train(
+  outcome = tiny_run.Run(tmp_path).train(
     24, step_fn=leaping_at(18), leap=10.0, rollbacks=1
   )
   assert outcome.step == 24
@@ -169,7 +170,7 @@ def test_a_leap_is_noticed_by_what_was_usual_before_a_restart(tmp_path):
 
 
 def test_what_is_usual_takes_some_steps(tmp_path):
-  outcome = tiny.Run(tmp_path).train(12, step_fn=leaping_at(8), leap=10.0)
+  outcome = tiny_run.Run(tmp_path).train(12, step_fn=leaping_at(8), leap=10.0)
   assert outcome.step == 12
 
 

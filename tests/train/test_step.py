@@ -4,20 +4,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from train import tiny
+from support import tiny_run
 
-from cdm import arrays, sharding
+from cdm.distributed import partitioning
+from cdm.ops import keys as arrays
 from cdm.train import state, step
 
 
 def fresh(mesh, rules=()):
   return state.init_state(
-    tiny.init, tiny.adam(), key=jax.random.key(0), mesh=mesh, rules=rules
+    tiny_run.init,
+    tiny_run.adam(),
+    key=jax.random.key(0),
+    mesh=mesh,
+    rules=rules,
   )
 
 
 def place(index, mesh):
-  return sharding.shard_batch(tiny.batch_at(index), mesh)
+  return partitioning.shard_batch(tiny_run.batch_at(index), mesh)
 
 
 def run(step_fn, mesh, steps=3, rules=()):
@@ -39,7 +44,7 @@ def test_a_step_of_linear_regression_is_the_one_computed_by_hand():
     assert train
     return (batch['x'] @ params['w'] - batch['y']) ** 2, {}
 
-  mesh, tx = tiny.mesh(8), tiny.adam(warmup_steps=0, clip_norm=1.0)
+  mesh, tx = tiny_run.mesh(8), tiny_run.adam(warmup_steps=0, clip_norm=1.0)
   start = state.init_state(
     lambda key: {'w': jnp.asarray(w, jnp.float32)},
     tx,
@@ -48,7 +53,7 @@ def test_a_step_of_linear_regression_is_the_one_computed_by_hand():
   )
   batch = {'x': x.astype(np.float32), 'y': y.astype(np.float32)}
   update = step.make_step(loss, tx, mesh=mesh, ema_decay=0.9)
-  after, scalars = update(start, sharding.shard_batch(batch, mesh))
+  after, scalars = update(start, partitioning.shard_batch(batch, mesh))
 
   residual = x @ w - y
   g = 2 * (residual[:, None] * x).mean(axis=0)
@@ -73,7 +78,7 @@ def test_a_step_of_linear_regression_is_the_one_computed_by_hand():
 
 
 def test_every_step_draws_fresh_noise():
-  mesh, update = tiny.mesh(8), tiny.step()
+  mesh, update = tiny_run.mesh(8), tiny_run.step()
   now, noise = fresh(mesh), []
   for _ in range(4):
     now, scalars = update(now, place(0, mesh))  # the same batch every time
@@ -82,25 +87,25 @@ def test_every_step_draws_fresh_noise():
 
 
 def test_the_same_state_and_batch_give_the_same_next_state():
-  mesh, update = tiny.mesh(8), tiny.step()
+  mesh, update = tiny_run.mesh(8), tiny_run.step()
   first, rows = run(update, mesh)
   second, again = run(update, mesh)
-  tiny.assert_same(first, second)
+  tiny_run.assert_same(first, second)
   assert [r['loss'] for r in rows] == [r['loss'] for r in again]
 
 
 @pytest.mark.parametrize(
-  ('shape', 'rules'), [((1, 1, 1), ()), ((2, 2, 2), tiny.RULES)]
+  ('shape', 'rules'), [((1, 1, 1), ()), ((2, 2, 2), tiny_run.RULES)]
 )
 def test_the_mesh_changes_the_speed_not_the_numbers(shape, rules):
-  eight, rows = run(tiny.step(), tiny.mesh(8))
-  mesh = tiny.mesh(*shape)
+  eight, rows = run(tiny_run.step(), tiny_run.mesh(8))
+  mesh = tiny_run.mesh(*shape)
   placed = state.shardings_of(fresh(mesh, rules))
   update = step.make_step(
-    tiny.loss, tiny.adam(), mesh=mesh, ema_decay=0.99, shardings=placed
+    tiny_run.loss, tiny_run.adam(), mesh=mesh, ema_decay=0.99, shardings=placed
   )
   other, others = run(update, mesh, rules=rules)
-  tiny.assert_same(eight, other, rtol=1e-4, atol=1e-6)
+  tiny_run.assert_same(eight, other, rtol=1e-4, atol=1e-6)
   assert jax.tree.map(lambda x: x.sharding, other) == placed
   for mine, theirs in zip(rows, others, strict=True):
     np.testing.assert_allclose(mine['loss'], theirs['loss'], rtol=1e-5)
@@ -108,10 +113,10 @@ def test_the_mesh_changes_the_speed_not_the_numbers(shape, rules):
 
 
 def test_accumulation_gives_what_the_whole_batch_gives():
-  mesh = tiny.mesh(4)
-  whole, rows = run(tiny.step(tiny.noiseless, (4, 1, 1)), mesh)
-  parts, others = run(tiny.step(tiny.noiseless, (4, 1, 1), 4), mesh)
-  tiny.assert_same(whole, parts, rtol=1e-4, atol=1e-6)
+  mesh = tiny_run.mesh(4)
+  whole, rows = run(tiny_run.step(tiny_run.noiseless, (4, 1, 1)), mesh)
+  parts, others = run(tiny_run.step(tiny_run.noiseless, (4, 1, 1), 4), mesh)
+  tiny_run.assert_same(whole, parts, rtol=1e-4, atol=1e-6)
   np.testing.assert_allclose(
     [r['loss'] for r in rows], [r['loss'] for r in others], rtol=1e-6
   )
@@ -123,7 +128,7 @@ def test_accumulation_gives_what_the_whole_batch_gives():
 @pytest.mark.parametrize('shape', [(1, 1, 1), (2, 1, 1), (2, 2, 2)])
 def test_each_example_draws_its_own_noise_wherever_it_is(shape):
   """By fold_in(key, n), in any microbatch of any device; each comes once."""
-  mesh = tiny.mesh(*shape)
+  mesh = tiny_run.mesh(*shape)
 
   def loss(params, batch, *, key, train):
     keys = arrays.example_keys(key, batch['example'])
@@ -131,7 +136,7 @@ def test_each_example_draws_its_own_noise_wherever_it_is(shape):
     seen = (2.0 ** batch['label']).astype(jnp.float32)
     return params['w'] * noise, {'noise': noise * seen, 'seen': seen}
 
-  tx = tiny.adam()
+  tx = tiny_run.adam()
   now = state.init_state(
     lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(5), mesh=mesh
   )
@@ -139,7 +144,7 @@ def test_each_example_draws_its_own_noise_wherever_it_is(shape):
   drawn = arrays.normals(arrays.example_keys(key, jnp.arange(16)), ())
   batch = {'label': np.arange(16, dtype=np.int32)}
   update = step.make_step(loss, tx, mesh=mesh, ema_decay=0.9, accumulation=4)
-  _, scalars = update(now, sharding.shard_batch(batch, mesh))
+  _, scalars = update(now, partitioning.shard_batch(batch, mesh))
   np.testing.assert_allclose(scalars['loss'], drawn.mean(), rtol=1e-5)
   np.testing.assert_allclose(
     scalars['noise'], (drawn * 2.0 ** np.arange(16)).mean(), rtol=1e-4
@@ -150,7 +155,7 @@ def test_each_example_draws_its_own_noise_wherever_it_is(shape):
 
 def test_what_is_drawn_for_the_batch_is_dealt_out_to_its_parts():
   """Once per step, over all 16; every microbatch gets its own four of them."""
-  mesh, tx = tiny.mesh(2), tiny.adam()
+  mesh, tx = tiny_run.mesh(2), tiny_run.adam()
 
   def loss(params, batch, *, key, train):
     seen = 2.0 ** batch['number']
@@ -165,7 +170,7 @@ def test_what_is_drawn_for_the_batch_is_dealt_out_to_its_parts():
   update = step.make_step(
     loss, tx, mesh=mesh, ema_decay=0.9, accumulation=4, draw=draw
   )
-  batch = sharding.shard_batch({'label': np.arange(16)}, mesh)
+  batch = partitioning.shard_batch({'label': np.arange(16)}, mesh)
   _, scalars = update(now, batch)
   assert float(scalars['seen']) * 16 == 2**16 - 1
 
@@ -175,7 +180,7 @@ def test_what_is_drawn_for_the_batch_has_a_key_of_its_own():
 
   So the mean of what was drawn is known.
   """
-  mesh, tx = tiny.mesh(2), tiny.adam()
+  mesh, tx = tiny_run.mesh(2), tiny_run.adam()
 
   def loss(params, batch, *, key, train):
     drawn = batch['drawn']
@@ -194,7 +199,7 @@ def test_what_is_drawn_for_the_batch_has_a_key_of_its_own():
   )
   found = []
   for _ in range(2):
-    batch = sharding.shard_batch({'label': np.arange(16)}, mesh)
+    batch = partitioning.shard_batch({'label': np.arange(16)}, mesh)
     now, scalars = update(now, batch)
     found.append(float(scalars['drawn']))
   np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -208,12 +213,12 @@ def test_the_loss_is_reported_by_noise_level():
   def loss(params, batch, *, key, train):
     return params['w'] * batch['loss'], {'logsnr': batch['logsnr']}
 
-  mesh, tx = tiny.mesh(8), tiny.adam()
+  mesh, tx = tiny_run.mesh(8), tiny_run.adam()
   now = state.init_state(
     lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(0), mesh=mesh
   )
   update = step.make_step(loss, tx, mesh=mesh, ema_decay=0.9)
-  batch = sharding.shard_batch({'loss': losses, 'logsnr': logsnr}, mesh)
+  batch = partitioning.shard_batch({'loss': losses, 'logsnr': logsnr}, mesh)
   _, scalars = update(now, batch)
   edges = [-np.inf, -6, -2, 2, 6, np.inf]
   totals, _ = np.histogram(logsnr, edges, weights=losses)
@@ -225,7 +230,7 @@ def test_the_loss_is_reported_by_noise_level():
 
 
 def test_the_state_is_donated_and_nothing_is_held_twice():
-  mesh, update = tiny.mesh(8), tiny.step()
+  mesh, update = tiny_run.mesh(8), tiny_run.step()
   before = fresh(mesh)
   # The average starts as a copy with memory of its own: donating it together
   # with the parameters would fail otherwise.
@@ -236,19 +241,19 @@ def test_the_state_is_donated_and_nothing_is_held_twice():
 
 
 def test_a_batch_that_cannot_be_accumulated_is_refused():
-  mesh = tiny.mesh(8)
-  update = tiny.step(tiny.noiseless, (8, 1, 1), 3)
+  mesh = tiny_run.mesh(8)
+  update = tiny_run.step(tiny_run.noiseless, (8, 1, 1), 3)
   with pytest.raises(ValueError, match='8 devices times 3 .* e.g. 24'):
     update(fresh(mesh), place(0, mesh))
 
 
 def test_a_loss_that_averages_by_itself_is_refused():
-  mesh = tiny.mesh(8)
+  mesh = tiny_run.mesh(8)
 
   def loss(params, batch, *, key, train):
-    losses, scalars = tiny.noiseless(params, batch, key=key, train=train)
+    losses, scalars = tiny_run.noiseless(params, batch, key=key, train=train)
     return losses.mean(), scalars
 
-  update = step.make_step(loss, tiny.adam(), mesh=mesh, ema_decay=0.9)
+  update = step.make_step(loss, tiny_run.adam(), mesh=mesh, ema_decay=0.9)
   with pytest.raises(ValueError, match=r'one number per example, \[16\]'):
     update(fresh(mesh), place(0, mesh))

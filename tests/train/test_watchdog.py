@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from train import tiny
+from support import tiny_run
 
 from cdm.train import watchdog
 
@@ -80,7 +80,7 @@ def test_a_run_that_hangs_for_a_while_is_reported_and_completed(tmp_path):
     if index == 6:
       wait_for(lambda: any('waiting for data' in t for t, _ in reports))
 
-  run = tiny.Run(tmp_path, batches=tiny.Batches(before=hang))
+  run = tiny_run.Run(tmp_path, batches=tiny_run.Batches(before=hang))
   outcome = run.train(8, watch=watched(reports, seconds=0.4))
   assert outcome.step == 8
   assert [t for t, hangs in reports if hangs and 'for data' in t]

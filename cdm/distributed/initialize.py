@@ -1,0 +1,279 @@
+"""Joins the processes of a run: finds the others, or is told of them.
+
+A run on several hosts is one program, started once on each. Where it can be
+seen from the surroundings how many there are, they find each other:
+
+  SLURM          a step of several tasks (srun)
+  Open MPI       mpirun
+  TPU            a pod, or several of them; also on GKE
+
+Elsewhere three flags say it, or the variables of the same meaning. JAX and
+NumPy are imported where they are used: the flags alone must cost nothing.
+"""
+
+import glob
+import json
+import os
+import re
+import sys
+
+from cdm.distributed import exit_codes, peer_monitor
+
+FLAGS = ('coordinator_address', 'num_processes', 'process_id')
+# The same three, for launchers that set variables rather than flags.
+VARIABLES = (
+  'CDM_COORDINATOR_ADDRESS',
+  'CDM_NUM_PROCESSES',
+  'CDM_PROCESS_ID',
+)
+
+
+class Apart(OSError):
+  """The processes of a run did not find each other."""
+
+  ending = exit_codes.LOST  # another start may find them
+
+
+def arguments(parser):
+  """Adds the flags of a command that can run in several processes."""
+  group = parser.add_argument_group(
+    'several processes',
+    'Found by themselves on TPU pods, in SLURM steps and under Open MPI.\n'
+    'Elsewhere give all three, or set '
+    + ',\n'.join([', '.join(VARIABLES[:2]), VARIABLES[2]])
+    + '.',
+  )
+  group.add_argument(
+    '--coordinator_address', metavar='HOST:PORT', help='of process 0'
+  )
+  group.add_argument(
+    '--num_processes', type=int, metavar='P', help='how many there are'
+  )
+  group.add_argument(
+    '--process_id', type=int, metavar='I', help='of this one, 0 to P - 1'
+  )
+
+
+def join(
+  coordinator_address=None,
+  num_processes=None,
+  process_id=None,
+  *,
+  environment=None,
+):
+  """Makes this process part of its run; to be called before JAX is used.
+
+  Args:
+    coordinator_address: HOST:PORT of process 0, or None to find out.
+    num_processes: how many there are, or None.
+    process_id: number of this one, or None.
+    environment: instead of os.environ.
+
+  Returns:
+    What was found: 'flags', 'slurm', 'mpi', 'tpu', 'before' if it has been
+    called already, or None for a run of one process.
+
+  Raises:
+    ValueError: some of the three without the others, or impossible ones.
+    Apart: the processes did not find each other.
+  """
+  import jax
+
+  if jax.distributed.is_initialized():
+    return 'before'
+  environment = os.environ if environment is None else environment
+  given = (coordinator_address, num_processes, process_id)
+  if all(value is None for value in given):
+    given = _from_variables(environment)
+  if any(value is not None for value in given):
+    check(*given)
+    if given[1] == 1:
+      return None
+    _initialize(*given)
+    return 'flags'
+  found = detect(environment)
+  if found is not None:
+    _initialize()
+  return found
+
+
+def check(coordinator_address, num_processes, process_id):
+  """Raises ValueError unless the three belong together."""
+  given = (coordinator_address, num_processes, process_id)
+  lacking = [f'--{f}' for f, v in zip(FLAGS, given, strict=True) if v is None]
+  if lacking:
+    raise ValueError(
+      f'{" and ".join(lacking)} missing: a process needs '
+      f'{", ".join(f"--{flag}" for flag in FLAGS)} together, or none of them.'
+    )
+  if not re.fullmatch(r'.+:\d+', coordinator_address):
+    raise ValueError(
+      f'--coordinator_address={coordinator_address}: expected HOST:PORT of '
+      'process 0, e.g. 10.0.0.1:8476.'
+    )
+  if num_processes < 1 or not 0 <= process_id < num_processes:
+    raise ValueError(
+      f'--process_id={process_id} of --num_processes={num_processes}: '
+      'processes are numbered 0 to P - 1.'
+    )
+
+
+def detect(environment):
+  """-> 'slurm', 'mpi', 'tpu', or None where nothing tells of other processes.
+
+  Args:
+    environment: mapping as os.environ.
+  """
+
+  def number(name):
+    value = environment.get(name, '')
+    return int(value) if value.isdecimal() else 0
+
+  # Of the step, not of the job: the batch script of a job of many tasks is
+  # one process by itself.
+  if 'SLURM_JOB_ID' in environment and number('SLURM_STEP_NUM_TASKS') > 1:
+    return 'slurm'
+  if number('OMPI_COMM_WORLD_SIZE') > 1:
+    return 'mpi'
+  platforms = environment.get('JAX_PLATFORMS', 'tpu')
+  if 'tpu' not in platforms or environment.get('TPU_SKIP_MDS_QUERY'):
+    return None
+  hosts = environment.get('TPU_WORKER_HOSTNAMES', '')
+  if ',' in hosts or 'MEGASCALE_COORDINATOR_ADDRESS' in environment:
+    return 'tpu'
+  # On a TPU host of its own these are not set; its metadata tells the rest.
+  return 'tpu' if _has_tpu() and not hosts else None
+
+
+def _has_tpu():
+  if not glob.glob('/dev/accel*') and not glob.glob('/dev/vfio/[0-9]*'):
+    return False
+  import importlib.util
+
+  return importlib.util.find_spec('libtpu') is not None
+
+
+def _from_variables(environment):
+  values = [environment.get(name) for name in VARIABLES]
+  for name, value in zip(VARIABLES[1:], values[1:], strict=True):
+    if value is not None and not value.isdecimal():
+      raise ValueError(f'{name} is {value!r}; it is a whole number.')
+  address, *counts = values
+  return (address, *(None if v is None else int(v) for v in counts))
+
+
+def _initialize(address=None, count=None, index=None):
+  import jax
+
+  try:
+    jax.distributed.initialize(
+      coordinator_address=address, num_processes=count, process_id=index
+    )
+  except RuntimeError as error:
+    raise Apart(
+      'The processes of this run did not find each other: '
+      f'{str(error).splitlines()[0]}. Start one on every host within five '
+      'minutes, and let the coordinator be reached from all of them.'
+    ) from error
+  peer_monitor.keep()
+  if jax.process_index():
+    sys.stdout = open(os.devnull, 'w')  # the first one talks for all
+
+
+def is_first():
+  """True in the process that writes reports and talks."""
+  import jax
+
+  return jax.process_index() == 0
+
+
+def agree(value):
+  """-> what process 0 has; all processes call it at the same place.
+
+  Args:
+    value: int, bool, or NumPy array of the same shape everywhere.
+  """
+  import jax
+
+  if jax.process_count() == 1:
+    return value
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.broadcast_one_to_all(value)
+
+
+def wait_for_all(name):
+  """Returns when every process has come here. name: what is waited for."""
+  import jax
+
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(name)
+
+
+def share(count):
+  """-> range over 0 to count - 1: what falls to this process."""
+  import jax
+
+  return range(jax.process_index(), count, jax.process_count())
+
+
+def count():
+  """-> number of processes of the run."""
+  import jax
+
+  return jax.process_count()
+
+
+def gather_objects(value):
+  """-> [what each process gave], the same list in all of them.
+
+  Args:
+    value: anything that JSON can hold; floats come back exactly.
+  """
+  if count() == 1:
+    return [value]
+  return [json.loads(text) for text in gather_bytes(json.dumps(value).encode())]
+
+
+def each_arrays(arrays):
+  """Yields what each process gave, one after the other, in all of them.
+
+  So that memory does not grow with the number of processes.
+
+  Args:
+    arrays: {name: NumPy array}; float64 stays float64.
+  """
+  if count() == 1:
+    yield arrays
+    return
+  import io
+
+  import jax
+  import numpy as np
+  from jax.experimental import multihost_utils
+
+  file = io.BytesIO()
+  np.savez(file, **arrays)
+  mine = np.frombuffer(file.getbuffer(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(mine.size))
+  for index, size in enumerate(sizes):
+    is_source = index == jax.process_index()
+    given = mine if is_source else np.zeros(int(size), np.uint8)
+    text = multihost_utils.broadcast_one_to_all(given, is_source=is_source)
+    with np.load(io.BytesIO(np.asarray(text).tobytes())) as archive:
+      yield {name: archive[name] for name in archive.files}
+
+
+def gather_bytes(text):
+  """-> [the bytes that each process gave], the same list in all of them."""
+  import numpy as np
+  from jax.experimental import multihost_utils
+
+  mine = np.frombuffer(text, np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(mine.size))
+  filled = np.zeros(int(sizes.max()), np.uint8)
+  filled[: mine.size] = mine
+  rows = multihost_utils.process_allgather(filled)
+  return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]

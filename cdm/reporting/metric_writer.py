@@ -1,0 +1,400 @@
+"""Tells how a run goes: scalars, picture grids, progress.
+
+In the work directory:
+
+  scalars.jsonl     one JSON object per line, {"step": ..., name: number, ...}
+  tensorboard/      the same scalars and grids as TensorBoard events
+  grids/            NAME_00000500.png
+
+JSONL is the record: it is complete after any kill, and a resumed run cuts off
+what lies beyond its checkpoint, so its record equals an uninterrupted one's.
+Events cannot be cut; TensorBoard is told from which step on to forget them.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import json
+import math
+import os
+import pathlib
+import socket
+import sys
+import time
+
+from cdm.reporting import progress
+
+SCALARS = 'scalars.jsonl'
+# What tells of time and machine, and differs between two runs of one config.
+CIRCUMSTANCES = (
+  'images_per_second',
+  'step_seconds',
+  'data_wait_fraction',
+  'goodput',
+  'mfu',
+  'host_memory_bytes',
+  'device_memory_bytes',
+  'device_memory_fraction',
+)
+
+
+class Reporter:
+  """Writes scalars and grids below one work directory.
+
+  Use as a context manager, or call `close`.
+  """
+
+  def __init__(
+    self, workdir, *, tensorboard=True, active=True, stream=None, quiet=False
+  ):
+    """Opens the record; nothing of TensorFlow is imported yet.
+
+    Args:
+      workdir: created if it does not exist.
+      tensorboard: whether to write TensorBoard events too. Where TensorFlow is
+        not installed, one line says so and the rest goes on.
+      active: False makes a reporter that writes nothing (processes but 0).
+      stream: where lines and progress go; stderr by default.
+      quiet: no lines and no progress.
+
+    Raises:
+      OSError: if the work directory cannot be written.
+    """
+    self._workdir = pathlib.Path(workdir)
+    self._active = active
+    self._stream = sys.stderr if stream is None else stream
+    self._quiet = quiet or not active
+    self._progress = None
+    self._file = None
+    self._tensorboard = None
+    if not active:
+      return
+    with _writing(self._workdir):
+      self._workdir.mkdir(parents=True, exist_ok=True)
+      self._file = _open_for_append(self._workdir / SCALARS)
+    if tensorboard:
+      self._tensorboard = _TensorBoard(self._workdir / 'tensorboard', self.say)
+
+  def resume(self, step):
+    """Drops what was recorded beyond `step`, the step that a run starts at."""
+    if not self._active:
+      return
+    path = self._workdir / SCALARS
+    with _writing(self._workdir):
+      self._file.close()
+      kept = [row for row in read_scalars(path) if row['step'] <= step]
+      _write_atomically(path, ''.join(_line(row) for row in kept).encode())
+      self._file = _open_for_append(path)
+    if self._tensorboard:
+      self._tensorboard.resume(step)
+
+  def prepare(self):
+    """Begins, in the background, to import what takes seconds."""
+    if self._tensorboard:
+      self._tensorboard.prepare()
+
+  def scalars(self, step, values):
+    """Records {name: number} at a step. Not finite becomes null."""
+    if not self._active:
+      return
+    values = {name: float(value) for name, value in values.items()}
+    with _writing(self._workdir):
+      self._file.write(_line({'step': int(step), **values}))
+    if self._tensorboard:
+      self._tensorboard.scalars(step, values)
+
+  def grid(self, step, name, image):
+    """Writes a picture, uint8 [H, W, 3], as PNG and to TensorBoard."""
+    if not self._active:
+      return None
+    from PIL import Image  # a run that draws nothing needs no Pillow
+
+    path = self._workdir / 'grids' / f'{name}_{int(step):08d}.png'
+    part = path.with_suffix('.part')
+    with _writing(self._workdir):
+      path.parent.mkdir(exist_ok=True)
+      Image.fromarray(image).save(part, format='PNG')
+      os.replace(part, path)
+    if self._tensorboard:
+      self._tensorboard.image(step, name, image)
+    return path
+
+  def say(self, text):
+    """Prints a line without breaking the progress bar."""
+    if self._quiet:
+      return
+    if self._progress is not None:
+      self._progress.say(text)
+    else:
+      print(text, file=self._stream, flush=True)
+
+  def start_progress(self, *, total, step, unit_size):
+    """Begins progress at `step` of `total`; a step is `unit_size` images."""
+    if self._quiet:
+      return
+    self._progress = progress.Progress(
+      total=total,
+      initial=step,
+      unit='step',
+      images=unit_size,
+      stream=self._stream,
+    )
+
+  def progress(self, step, loss=None):
+    """Moves progress to `step`; the last loss given stays on show."""
+    if self._progress is not None:
+      self._progress.move_to(step, loss)
+
+  def end_progress(self):
+    """Ends progress, leaving its last state on show."""
+    if self._progress is not None:
+      self._progress.close()
+      self._progress = None
+
+  def close(self):
+    """Ends progress and completes every file."""
+    self.end_progress()
+    if self._file is not None:
+      self._file.close()
+    if self._tensorboard is not None:
+      self._tensorboard.close()
+      self._tensorboard = None
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+
+def read_scalars(path):
+  """Reads a record.
+
+  Args:
+    path: of `scalars.jsonl`; it need not exist.
+
+  Returns:
+    list of dicts in the order written. A torn last line, which a kill in the
+    middle of a write leaves, is left out.
+
+  Raises:
+    ValueError: if any other line is not JSON.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    return []
+  lines = path.read_text().split('\n')
+  rows = []
+  for number, line in enumerate(lines[:-1], start=1):
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError as error:
+      raise ValueError(
+        f'{path}, line {number} is not JSON: {line[:80]!r}. Remove the line '
+        'to go on.'
+      ) from error
+  return rows  # what follows the last newline is torn, or empty
+
+
+def _line(row):
+  finite = {
+    k: None if isinstance(v, float) and not math.isfinite(v) else v
+    for k, v in row.items()
+  }
+  return json.dumps(finite) + '\n'
+
+
+def _open_for_append(path):
+  """Opens a record at its last complete line, line-buffered.
+
+  Each line reaches the kernel as it is written, so a kill loses none.
+  """
+  if path.exists():
+    with open(path, 'rb+') as f:
+      content = f.read()
+      f.truncate(content.rfind(b'\n') + 1)
+  return open(path, 'a', buffering=1)
+
+
+def _write_atomically(path, content):
+  part = path.with_suffix('.part')
+  part.write_bytes(content)
+  os.replace(part, path)
+
+
+@contextlib.contextmanager
+def _writing(workdir):
+  """Turns a failed write into one error that says where and what to do."""
+  try:
+    yield
+  except OSError as error:
+    raise OSError(
+      f'Cannot write the reports of the run in {workdir}: '
+      f'{error.strerror or error}. Free space or choose another --workdir.'
+    ) from error
+
+
+class _TensorBoard:
+  """TensorBoard events through clu, written in one background thread.
+
+  TensorFlow takes seconds to import; in a thread that happens while the
+  training step compiles, and not at all if there is nothing to write.
+  """
+
+  def __init__(self, directory, say):
+    self._directory = directory
+    self._say = say
+    self._pool = concurrent.futures.ThreadPoolExecutor(1, 'tensorboard')
+    self._pending = collections.deque()
+    self._writer = self._new_writer = self._resumed_at = None
+    self._prepared = False
+
+  def prepare(self):
+    if not self._prepared:
+      self._prepared = True
+      self._submit(self._open)
+
+  def _open(self):
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # and its notice
+    try:
+      import tensorflow as tf
+      from clu.metric_writers.summary_writer import SummaryWriter
+    except ImportError as error:
+      self._say(
+        f'TensorBoard events are off: {error}. {SCALARS} holds the same '
+        "numbers; install the extra 'tensorflow' for events."
+      )
+      return
+    # TensorFlow would take the whole memory of every GPU it sees.
+    tf.config.set_visible_devices([], 'GPU')
+    self._new_writer = lambda: SummaryWriter(str(self._directory))
+
+  def resume(self, step):
+    self._submit(self._go_on_after, step)
+
+  def _go_on_after(self, step):
+    # Looked for here, after what was to be written before; a new run has
+    # nothing to forget.
+    if not any(self._directory.glob('events.out.tfevents.*')):
+      return
+    self._resumed_at = step  # told with the next event, if there is one
+    if self._writer is not None:
+      self._writer.close()
+      self._writer = None
+
+  def _forget_after(self, step):
+    """Writes what makes TensorBoard drop the events after `step`.
+
+    A file of its own, because TensorFlow's writers of today cannot write it.
+    TensorBoard reads files by name: after those of earlier starts, and before
+    the one that goes on.
+    """
+    import tensorflow as tf
+
+    files = self._directory.glob('events.out.tfevents.*')
+    newest = max(int(path.name.split('.')[3]) for path in files)
+    while time.time() < newest + 1:  # names tell whole seconds
+      time.sleep(0.05)
+    now = time.time()
+    start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+    again = tf.compat.v1.Event(wall_time=now, step=step + 1, session_log=start)
+    version = tf.compat.v1.Event(wall_time=now, file_version='brain.Event:2')
+    # Twice: the first that TensorBoard ever sees is no restart to it.
+    events = (version, again, again)
+    # The host's name begins TensorFlow's own; '-' comes before all of those.
+    name = (
+      f'events.out.tfevents.{int(now):010d}.-{socket.gethostname()}.'
+      f'{os.getpid()}.restart'
+    )
+    with tf.io.TFRecordWriter(str(self._directory / name)) as file:
+      for event in events:
+        file.write(event.SerializeToString())
+
+  def _ready(self):
+    """-> the writer, opened when it is first needed; None without one."""
+    if self._writer is None and self._new_writer is not None:
+      if self._resumed_at is not None:
+        self._forget_after(self._resumed_at)
+        self._resumed_at = None
+      self._writer = self._new_writer()
+    return self._writer
+
+  def scalars(self, step, values):
+    self.prepare()
+    self._submit(self._write_scalars, step, values)
+
+  def image(self, step, name, image):
+    self.prepare()
+    self._submit(self._write_image, step, name, image.copy())
+
+  def _write_scalars(self, step, values):
+    writer = self._ready()
+    if writer is not None:
+      writer.write_scalars(step, values)
+      writer.flush()
+
+  def _write_image(self, step, name, image):
+    writer = self._ready()
+    if writer is not None:
+      writer.write_images(step, {name: image})
+      writer.flush()
+
+  def _submit(self, work, *args):
+    while self._pending and self._pending[0].done():
+      self._pending.popleft().result()  # raises what failed in the thread
+    self._pending.append(self._pool.submit(work, *args))
+
+  def close(self):
+    self._submit(lambda: self._writer and self._writer.close())
+    self._pool.shutdown()
+    for done in self._pending:
+      done.result()
+
+
+class Timer:
+  """Where the time between two log lines goes."""
+
+  def __init__(self, clock=time.monotonic):
+    self._clock = clock
+    self.restart(None)
+
+  def restart(self, step):
+    """Begins a new interval at `step`; None if nothing is timed yet."""
+    self._step = step
+    self._start = self._clock()
+    self._away = 0.0
+    self._waiting = 0.0
+
+  def away(self):
+    """Context: time that is not training, as drawing samples or saving."""
+    return _Lap(self, '_away')
+
+  def waiting(self):
+    """Context: time spent waiting for data."""
+    return _Lap(self, '_waiting')
+
+  def rates(self, step, *, batch_size):
+    """-> scalars of the interval up to `step`; {} if it holds no step."""
+    if self._step is None or step <= self._step:
+      return {}
+    steps = step - self._step
+    seconds = max(self._clock() - self._start - self._away, 1e-9)
+    return {
+      'images_per_second': steps * batch_size / seconds,
+      'step_seconds': seconds / steps,
+      'data_wait_fraction': min(self._waiting / seconds, 1.0),
+    }
+
+
+class _Lap:
+  def __init__(self, timer, name):
+    self._timer = timer
+    self._name = name
+
+  def __enter__(self):
+    self._start = self._timer._clock()
+
+  def __exit__(self, *_):
+    lap = self._timer._clock() - self._start
+    setattr(self._timer, self._name, getattr(self._timer, self._name) + lap)

@@ -1,0 +1,199 @@
+"""Meshes, rules and the split of a batch; eight CPU devices."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+from support import tiny_run
+
+from cdm.distributed import partitioning
+from cdm.train import state
+
+
+def test_one_axis_takes_the_devices_that_are_left():
+  assert dict(partitioning.make_mesh().shape) == dict(data=8, fsdp=1, tensor=1)
+  mesh = partitioning.make_mesh(data=2, fsdp=-1, tensor=2)
+  assert dict(mesh.shape) == dict(data=2, fsdp=2, tensor=2)
+  assert partitioning.num_batch_shards(mesh) == 4
+
+
+def test_a_single_device_is_a_mesh_of_one():
+  mesh = partitioning.make_mesh(devices=jax.devices()[:1])
+  assert mesh.devices.size == 1
+
+
+@pytest.mark.parametrize(
+  ('axes', 'message'),
+  [
+    (dict(data=3), 'data=3, fsdp=1, tensor=1, and there are 8 devices'),
+    (dict(data=-1, fsdp=3), 'must multiply'),
+    (dict(data=-1, fsdp=-1), 'at most one is -1'),
+    (dict(data=0), 'at least 1'),
+  ],
+)
+def test_a_mesh_that_does_not_fit_is_refused(axes, message):
+  with pytest.raises(ValueError, match=message):
+    partitioning.make_mesh(**axes)
+
+
+def test_a_device_holds_its_share_of_the_batch_in_order():
+  batch = tiny_run.batch_at(0)
+  for mesh in (tiny_run.mesh(8), tiny_run.mesh(2, 4), tiny_run.mesh(1, 4, 2)):
+    placed = partitioning.shard_batch(batch, mesh)
+    share = tiny_run.BATCH // partitioning.num_batch_shards(mesh)
+    np.testing.assert_array_equal(placed['image'], batch['image'])
+    for shard in placed['image'].addressable_shards:
+      assert shard.data.shape[0] == share
+      np.testing.assert_array_equal(shard.data, batch['image'][shard.index])
+
+
+@pytest.mark.parametrize(
+  ('size', 'accumulation', 'message'),
+  [
+    (30, 1, 'Global batch 30 does not divide over 8 devices; .*24 or 32'),
+    (4, 1, 'multiple of 8, e.g. 8'),
+    (24, 2, '8 devices times 2 accumulated microbatches; .*16 or 32'),
+    (0, 1, 'Global batch 0'),
+  ],
+)
+def test_a_batch_that_does_not_divide_names_the_nearest(
+  size, accumulation, message
+):
+  with pytest.raises(ValueError, match=message):
+    partitioning.check_batch(size, tiny_run.mesh(8), accumulation=accumulation)
+
+
+def test_a_host_batch_that_does_not_divide_is_refused():
+  with pytest.raises(ValueError, match='e.g. 8 or 16'):
+    partitioning.shard_batch(tiny_run.batch_at(0, size=12), tiny_run.mesh(8))
+
+
+def abstract(mesh, rules=()):
+  key = jax.random.key(0)
+  return state.abstract_state(
+    tiny_run.init, tiny_run.adam(), key=key, mesh=mesh, rules=rules
+  )
+
+
+def specs(tree):
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {partitioning.parameter_name(p): x.sharding.spec for p, x in leaves}
+
+
+def test_the_first_rule_that_matches_decides_and_the_rest_is_replicated():
+  rules = (('^params/up/', ()), ('kernel$', (None, 'fsdp')))
+  found = specs(abstract(tiny_run.mesh(2, 4), rules))
+  assert found['params/up/kernel'] == PartitionSpec()
+  for name in ('params/down', 'ema_params/down', 'opt_state/1/mu/up'):
+    assert found[f'{name}/kernel'] == PartitionSpec(None, 'fsdp')
+    assert found[f'{name}/bias'] == PartitionSpec()
+  assert found['step'] == found['key'] == PartitionSpec()
+
+
+def test_optimizer_and_ema_can_be_sharded_alone():
+  rules = (('^(opt_state|ema_params)/.*kernel', (['data', 'fsdp'],)),)
+  found = specs(abstract(tiny_run.mesh(2, 2, 2), rules))
+  assert found['params/up/kernel'] == PartitionSpec()
+  assert found['opt_state/1/nu/up/kernel'] == PartitionSpec(('data', 'fsdp'))
+
+
+@pytest.mark.parametrize(
+  ('rule', 'message'),
+  [
+    (('kernel', ('model',)), "mesh axis 'model'; known axes are"),
+    (('bias', (None, 'fsdp')), r'2 entries, but .*bias has shape \[8\]'),
+    (('up/kernel', ('fsdp',)), r'shape \[6, 48\]: its axis of 6 does not'),
+  ],
+)
+def test_a_rule_that_does_not_fit_names_the_parameter(rule, message):
+  tree = {
+    'down': {'bias': jax.ShapeDtypeStruct((8,), np.float32)},
+    'up': {'kernel': jax.ShapeDtypeStruct((6, 48), np.float32)},
+  }
+  with pytest.raises(ValueError, match=message):
+    partitioning.state_sharding(tree, tiny_run.mesh(2, 4), (rule,))
+
+
+def test_no_device_ever_holds_more_than_its_part_of_the_state():
+  """The state is made in place: every shard has the shape that was planned."""
+  mesh = tiny_run.mesh(2, 4)
+  made = state.init_state(
+    tiny_run.init,
+    tiny_run.adam(),
+    key=jax.random.key(0),
+    mesh=mesh,
+    rules=tiny_run.RULES,
+  )
+  for tree in (made.params, made.ema_params, made.opt_state[1].mu):
+    for shard in tree['up']['kernel'].addressable_shards:
+      assert shard.data.shape == (8, 12)
+
+
+def test_the_mesh_does_not_change_the_parameters_a_run_starts_with():
+  one, eight = (
+    state.init_state(
+      tiny_run.init,
+      tiny_run.adam(),
+      key=jax.random.key(3),
+      mesh=mesh,
+      rules=rules,
+    )
+    for mesh, rules in (
+      (tiny_run.mesh(1), ()),
+      (tiny_run.mesh(2, 4), tiny_run.RULES),
+    )
+  )
+  tiny_run.assert_same(one, eight)
+
+
+def test_default_rules_split_large_arrays_and_no_others():
+  mesh = partitioning.make_mesh(data=1, fsdp=4, tensor=2)
+  tree = {
+    'kernel': jax.ShapeDtypeStruct((3, 3, 8, 16), np.float32),
+    'two_axes': jax.ShapeDtypeStruct((3, 8, 12, 6), np.float32),
+    'fsdp_alone': jax.ShapeDtypeStruct((4, 5), np.float32),
+    'odd': jax.ShapeDtypeStruct((5, 7), np.float32),
+    'bias': jax.ShapeDtypeStruct((16,), np.float32),
+  }
+  rules = partitioning.default_rules(tree, mesh)
+  places = partitioning.state_sharding(tree, mesh, rules)
+  shards = {k: places[k].shard_shape(tree[k].shape) for k in tree}
+  assert shards == {
+    'kernel': (3, 3, 8, 2),
+    'two_axes': (3, 8, 3, 3),  # the longest axis that divides over fsdp
+    'fsdp_alone': (1, 5),
+    'odd': (5, 7),
+    'bias': (16,),
+  }
+
+
+def test_the_parameters_can_stay_whole_while_moments_and_ema_are_split():
+  mesh = tiny_run.mesh(1, 8)
+  rules = partitioning.default_rules(abstract(mesh), mesh, split='optimizer')
+  found = specs(abstract(mesh, rules))
+  assert found['params/up/kernel'] == PartitionSpec()
+  for name in ('ema_params', 'opt_state/1/mu', 'opt_state/1/nu'):
+    assert 'fsdp' in str(found[f'{name}/up/kernel'])
+  assert partitioning.default_rules(abstract(mesh), mesh, split='none') == ()
+  with pytest.raises(ValueError, match='known are all, optimizer, none'):
+    partitioning.default_rules(abstract(mesh), mesh, split='some')
+
+
+@pytest.mark.parametrize(
+  ('rule', 'message'),
+  [
+    (('convolution', ()), "'convolution', which is in no name; names are"),
+    (('(', ()), 'no regular expression: '),
+    (('kernel',), 'a rule is'),
+    (('kernel', ('model',)), "mesh axis 'model'"),
+  ],
+)
+def test_a_rule_of_a_config_that_cannot_be_used_is_refused(rule, message):
+  with pytest.raises(ValueError, match=message):
+    partitioning.check_rules((rule,), abstract(tiny_run.mesh(1)))
+
+
+def test_a_mesh_of_data_alone_splits_no_parameter():
+  mesh = partitioning.make_mesh()
+  tree = {'kernel': jax.ShapeDtypeStruct((8, 16), np.float32)}
+  assert partitioning.default_rules(tree, mesh) == ()

@@ -1,0 +1,74 @@
+"""Picture files are complete or absent, and hold exactly what was given."""
+
+import numpy as np
+import pytest
+
+from cdm.reporting import image_files
+
+
+def images(n=5, size=6):
+  return np.random.default_rng(0).integers(
+    0, 256, (n, size, size, 3), dtype=np.uint8
+  )
+
+
+def test_png_gives_back_every_pixel(tmp_path):
+  x = images()[0]
+  image_files.write_png(tmp_path / 'a.png', x)
+  np.testing.assert_array_equal(image_files.read_png(tmp_path / 'a.png'), x)
+  assert [p.name for p in tmp_path.iterdir()] == ['a.png']
+
+
+def test_numpy_reads_the_streamed_archive(tmp_path):
+  """numpy.load is what the ADM evaluator uses."""
+  x, labels = images(), np.array([3, 1, 4, 1, 5])
+  path = tmp_path / 'samples.npz'
+  image_files.write_npz(path, iter(x), shape=x.shape, labels=labels)
+  with np.load(path) as archive:
+    assert archive.files == ['arr_0', 'arr_1']
+    assert archive['arr_0'].dtype == np.uint8
+    np.testing.assert_array_equal(archive['arr_0'], x)
+    np.testing.assert_array_equal(archive['arr_1'], labels)
+
+
+def test_an_archive_of_the_wrong_count_never_appears(tmp_path):
+  x = images()
+  with pytest.raises(ValueError, match=r'4 images were given .* 5 expected'):
+    image_files.write_npz(tmp_path / 's.npz', iter(x[:4]), shape=x.shape)
+  assert not list(tmp_path.iterdir())
+
+
+def test_an_archive_of_mixed_sizes_never_appears(tmp_path):
+  x = images()
+  with pytest.raises(ValueError, match=r'Image 1 is uint8 \(3, 6, 3\)'):
+    image_files.write_npz(
+      tmp_path / 's.npz', iter([x[0], x[1][:3]]), shape=x.shape
+    )
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
+  with pytest.raises(TypeError):
+    image_files.write_png(tmp_path / 'a.png', np.zeros((4, 4, 7), np.uint8))
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_sheet_shows_every_pixel_of_every_picture():
+  x = images(4, 16)
+  picture = image_files.sheet([[x[0], None, x[1]], [x[2], None, x[3]]], gap=2)
+  for each in x:
+    windows = np.lib.stride_tricks.sliding_window_view(picture, (16, 16, 3))
+    assert (windows == each).all(axis=(-1, -2, -3)).any()
+
+
+def test_heat_goes_from_black_to_pale_yellow_and_grows_lighter():
+  colours = image_files.heat(np.linspace(0.0, 12.0, 50)[None], 10.0)
+  assert colours.dtype == np.uint8
+  np.testing.assert_array_equal(colours[0, 0], image_files.HEAT[0])
+  np.testing.assert_array_equal(colours[0, -5:], [image_files.HEAT[-1]] * 5)
+  half = image_files.heat(np.full((1, 1), 5.0), 10.0)[0, 0]
+  np.testing.assert_array_equal(
+    half, image_files.HEAT[len(image_files.HEAT) // 2]
+  )
+  light = colours[0].astype(float) @ [0.299, 0.587, 0.114]
+  assert (np.diff(light) >= 0).all()

@@ -1,0 +1,555 @@
+"""The door: help that helps, and one clear line for every bad input."""
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import smoke_runs
+
+from cdm import cli, restore, sampling, training
+from cdm.commands import prepare as prepare_command
+from cdm.commands import upscale as upscale_command
+from cdm.data import prepare
+from cdm.train import window
+
+SMOKE = f'--config={smoke_runs.CONFIGS / "smoke.py"}'
+SMOKE_SR = f'--config={smoke_runs.CONFIGS / "smoke_sr.py"}'
+CASCADE = f'--config={smoke_runs.CONFIGS / "smoke_cascade.py"}'
+
+# What the project promises of each command.
+OPTIONS = {
+  'train': '--config --workdir',
+  'sample': '--config --workdir --num --seed --out --labels --batch_size',
+  'upscale': 'IMAGE --workdir --out --held_out --label --level --seed',
+  'evaluate': '--samples --reference --metrics --lowres --downsample '
+  '--make_reference --num --seed --few --kid_size --weights --batch_size '
+  '--lpips --lpips_weights --out',
+  'cas': '--config --workdir --samples --test --num --seed --batch_size --out',
+  'accuracy': '--workdir --samples --reference --num --seed --level '
+  '--classifier_weights --batch_size --out',
+  'sweep': '--samples --reference --try --metrics --out --num --seed --few',
+  'robustness': '--samples --out --num --degrade --groups --draws --metrics '
+  '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
+  'prepare': '--source --size --out --crop --filter',
+  'describe': '--config --json',
+  'plan': '--config --topology --step --search --quick --deadline '
+  '--price --json',
+  'report': '--run --samples --upscaled --row --out --title',
+}
+
+
+@pytest.fixture
+def refused(capfd):
+  """-> refused(*words): runs `cdm WORDS`, which must be refused; its line."""
+
+  def run(*words):
+    capfd.readouterr()
+    assert smoke_runs.cdm(*words) == 2
+    err = capfd.readouterr().err
+    assert 'Traceback' not in err
+    lines = [s for s in err.splitlines() if s.startswith('cdm: error: ')]
+    assert len(lines) == 1 and err.endswith(f'{lines[0]}\n'), err
+    return lines[0].removeprefix('cdm: error: ')
+
+  return run
+
+
+# Help.
+
+
+@pytest.mark.parametrize('command', cli.COMMANDS)
+def test_help_names_every_option_and_gives_an_example(command, capsys):
+  with pytest.raises(SystemExit) as end:
+    smoke_runs.cdm(command, '--help')
+  assert end.value.code == 0
+  text = capsys.readouterr().out
+  listed = re.findall(r'^  (--\w+|[A-Z]+)\b', text, re.MULTILINE)
+  assert set(OPTIONS[command].split()) <= set(listed)
+  assert re.search(rf'^  cdm {command} ', text, re.MULTILINE)
+  assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize('words', [(), ('--help',)])
+def test_the_door_lists_every_command(words, capsys):
+  with pytest.raises(SystemExit) as end:
+    smoke_runs.cdm(*words)
+  assert end.value.code == 0
+  text = capsys.readouterr().out
+  for command, summary in cli.COMMANDS.items():
+    assert re.search(rf'^    {command} +{re.escape(summary)}$', text, re.M)
+
+
+def test_examples_of_help_are_accepted_by_the_parser(capsys):
+  """Every `cdm ...` line of every help text parses, overrides included."""
+  seen = 0
+  for command in [None, *cli.COMMANDS]:
+    with pytest.raises(SystemExit):
+      cli.main([command, '--help'] if command else ['--help'])
+    text = capsys.readouterr().out.replace('\\\n', ' ')
+    for line in re.findall(r'^  cdm (.+)$', text, re.MULTILINE):
+      words, _ = cli.split_overrides(line.split())
+      if '...' in words:
+        continue
+      assert cli.parse(words).command == words[0]
+      seen += 1
+  assert seen >= 15
+
+
+def test_a_value_may_hold_an_equals_sign():
+  assert cli.split_overrides(
+    ['a', '--config.b.c=d=e', '--config.f', 'g=h']
+  ) == (
+    ['a'],
+    [('b.c', 'd=e'), ('f', 'g=h')],
+  )
+
+
+# Misspelt.
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['trian', SMOKE], r"no command 'trian'\. Did you mean 'train'\?"),
+    (
+      ['train', SMOKE, '--workdir=x', '--wrkdir=y'],
+      r"cdm train does not take '--wrkdir=y'\. Did you mean --workdir\?",
+    ),
+    (  # although --workdir is missing then
+      ['train', SMOKE, '--wrkdir=y'],
+      r"does not take '--wrkdir=y'\. Did you mean --workdir\?",
+    ),
+    (['train', SMOKE], r'required: --workdir'),
+    (
+      ['sample', CASCADE, '--workdir=x', '--lables', '3'],
+      r"does not take '--lables'\. Did you mean --labels\?",
+    ),
+    (['sample', CASCADE, '--workdir=x', '--num=x'], r"invalid int value: 'x'"),
+    (
+      ['train', SMOKE, '--workdir=x', '--config.train.batch_sise=3'],
+      r'did you mean config\.train\.batch_size\?',
+    ),
+    (
+      ['train', SMOKE, '--workdir=x', '--config.trian.batch_size', '3'],
+      r'did you mean config\.train\?',
+    ),
+    (
+      ['train', SMOKE, '--workdir=x', '--config.train.batch_size'],
+      r'--config\.train\.batch_size needs a value',
+    ),
+    (
+      ['report', '--run=x', '--out=y', '--config.seed=3'],
+      r'`cdm report` takes no config overrides',
+    ),
+    (
+      ['describe', f'--config={smoke_runs.CONFIGS / "smok.py"}'],
+      r'there is no such file\. Did you mean \S*smoke\.py\?',
+    ),
+  ],
+  ids=lambda v: '' if isinstance(v, list) else None,
+)
+def test_a_misspelt_word_is_answered_with_the_right_one(
+  words, message, refused
+):
+  assert re.search(message, refused(*words))
+
+
+# Bad input of each command. {tmp} is an empty folder of the test.
+
+
+@pytest.mark.parametrize(
+  ('config', 'override', 'message'),
+  [
+    (CASCADE, '', r"'smoke_cascade' is a cascade; .*configs/smoke_sr\.py"),
+    (SMOKE, 'train.batch_size=12', r'Global batch 12 does not divide over 8'),
+    (SMOKE, 'train.accumulation=3', r'8 devices times 3 accumulated'),
+    (SMOKE, 'mesh.data=3', r'mesh is data=3.* there are 8 devices'),
+    (SMOKE, 'model.num_classes=2', r'The data has 4 classes, labels 0 to 3'),
+    (SMOKE, 'pipeline.image_size=9', r'9x9; .* must be multiples of 2'),
+    (SMOKE, 'pipeline.crop=none', r'expects 8x8 pixels, but an image has 16x'),
+    (SMOKE, 'pipeline.min_side=99', r'1000 below min_side=99 in a row'),
+    (SMOKE, 'sampler.eta=9.0', r'eta is 9\.0; on this grid'),
+    (SMOKE, 'schedule.kind=cosin', r"kind is 'cosin'; known are \['cosine'"),
+    (SMOKE_SR, 'lowres.size=5', r'size is 5, which does not divide .* = 16'),
+    (SMOKE_SR, 'lowres.size=32', r'size is 32, which does not divide'),
+    (SMOKE_SR, 'model.lowres_level=False', r'lowres_level is False, but'),
+    (SMOKE, 'task.residual_scale=0.1', r'no low-res input to take a residual'),
+  ],
+  ids=lambda v: v.partition('=')[0] if '.' in v and '/' not in v else '',
+)
+def test_a_config_that_cannot_be_trained_is_refused(
+  config, override, message, refused, tmp_path
+):
+  words = [f'--config.{override}'] if override else []
+  if 'crop' in override or 'min_side' in override:  # found when data are read
+    words = [f'--config.{k}={v}' for k, v in smoke_runs.SMALL.items()] + words
+  with smoke_runs.on(1) if len(words) > 1 else contextlib.nullcontext():
+    line = refused('train', config, f'--workdir={tmp_path}', *words)
+  assert re.search(message, line)
+  assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ('path', 'message'),
+  [
+    ('nowhere', r"nowhere' is not a folder of images"),
+    ('empty', r"empty' has no images: no file below it ends in one of"),
+    (None, r"config\.train_data lacks \['path'\]; Folder needs them"),
+  ],
+)
+def test_missing_and_empty_data_are_refused(path, message, refused, tmp_path):
+  (tmp_path / 'empty').mkdir()
+  words = ['--config.train_data.kind=folder']
+  if path:
+    words.append(f'--config.train_data.path={tmp_path / path}')
+  line = refused('train', SMOKE, f'--workdir={tmp_path / "run"}', *words)
+  assert re.search(message, line)
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'words',
+  [
+    ('train', SMOKE, '--workdir={file}'),
+    ('sample', CASCADE, '--workdir={trained}', '--num=1', '--out={file}'),
+    ('upscale', '--workdir={trained}/sr', '--held_out=1', '--out={file}/x'),
+    ('prepare', '--source={images}', '--size=4', '--out={file}'),
+    ('report', '--run={trained}/base', '--out={file}'),
+  ],
+  ids=lambda words: words[0],
+)
+def test_a_file_in_the_place_of_a_folder_is_refused(words, refused, tmp_path):
+  file = tmp_path / 'taken'
+  file.write_text('mine')
+  images = tmp_path / 'images'
+  images.mkdir()
+  Image.new('RGB', (4, 4)).save(images / '0.png')
+  names = {'file': file, 'images': images, 'trained': smoke_runs.trained()}
+  line = refused(*(word.format(**names) for word in words))
+  assert re.search(r'taken.*(File exists|Not a directory)', line)
+  assert file.read_text() == 'mine'
+
+
+def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
+  refused, tmp_path
+):
+  workdir = tmp_path / 'base'
+  shutil.copytree(smoke_runs.trained() / 'base', workdir)
+  before = smoke_runs.snapshot(workdir)
+  line = refused(
+    'train', SMOKE, f'--workdir={workdir}',
+    *(f'--config.{k}={v}' for k, v in smoke_runs.SMALL.items()),
+    '--config.model.features=12', '--config.train_data.num_classes=3',
+  )  # fmt: skip
+  assert re.search(
+    r'First difference: params/conv_in/bias is \[8\] in the checkpoint and '
+    r'\[12\] here',
+    line,
+  )
+  after = smoke_runs.snapshot(workdir)
+  assert after == before
+
+
+@pytest.mark.parametrize(
+  ('labels', 'message'),
+  [
+    ('4', r'names class 4; this cascade has 4 classes, 0 to 3'),
+    ('0,-1', r'names class -1'),
+    ('0,cat', r"'0,cat' is not a list of class numbers"),
+  ],
+)
+def test_labels_out_of_range_are_refused(labels, message, refused, tmp_path):
+  line = refused(
+    'sample', CASCADE, f'--workdir={smoke_runs.trained()}', f'--out={tmp_path}',
+    f'--labels={labels}',
+  )  # fmt: skip
+  assert re.search(message, line)
+  assert not any(tmp_path.iterdir())
+
+
+def test_stages_that_do_not_fit_are_named(refused, tmp_path):
+  """A second 8 -> 16 after the first: 16-px images into an 8-px input."""
+  text = (smoke_runs.CONFIGS / 'smoke_cascade.py').read_text()
+  stage = text[
+    text.rindex('    dict(\n      name=') : text.index('  )\n\n  # Of')
+  ]
+  third = stage.replace("name='sr'", "name='sr2'")
+  (tmp_path / 'three.py').write_text(text.replace(stage, stage + third))
+  for name, trained in (('base', 'base'), ('sr', 'sr'), ('sr2', 'sr')):
+    (tmp_path / name).symlink_to(smoke_runs.trained() / trained)
+  given = [f'--config={tmp_path / "three.py"}', f'--workdir={tmp_path}']
+  assert "'sr' makes 16-px images but stage 'sr2' takes 8-px input" in refused(
+    'sample', *given
+  )
+  line = refused('sample', *given, '--config.stages.sr.level=0.9')
+  assert 'was trained on levels up to 0.2' in line
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['sample', CASCADE, '--workdir={tmp}'], r'no checkpoint in \S*/base;'),
+    (
+      ['sample', CASCADE, '--workdir={trained}', '--out={tmp}/out', '--num=0'],
+      r'--num=0 --batch_size=64: both must be at least 1',
+    ),
+    (
+      [
+        'sample',
+        CASCADE,
+        '--workdir={trained}',
+        '--out={tmp}/out',
+        '--seed=-1',
+      ],
+      r'--seed=-1: seeds are 0 to',
+    ),
+    (
+      ['sample', CASCADE, '--workdir={trained}', '--out={tmp}/out']
+      + ['--config.stages.base.level=0.1'],
+      r"'base' is the first of the cascade: it has no low-res input",
+    ),
+    (
+      ['sample', SMOKE, '--workdir={sr}', '--out={tmp}/out'],
+      r"sr holds 'smoke_sr', but 'smoke' is asked for",
+    ),
+    (
+      ['upscale', '--workdir={sr}', '--held_out=1', '--seed=-1'],
+      r'--seed=-1: seeds are 0 to',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--label=4'],
+      r'--label=4 is no class of this stage; known: 0 to 3',
+    ),
+    (['upscale', '--workdir={tmp}', '--held_out=1'], r'There is no checkpoint'),
+    (['upscale', '--workdir={base}', '--held_out=1'], r"'smoke', a base model"),
+    (['upscale', '--workdir={sr}'], r'image files or --held_out=N'),
+    (['upscale', '--workdir={sr}', '--held_out=99'], r'the data has 64; ask'),
+    (['upscale', '--workdir={sr}', '--held_out=-1'], r'must be at least 1'),
+    (
+      ['upscale', '--workdir={sr}', '--held_out=1', '--label=0'],
+      r'held-out images have labels of their own',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '--held_out=1', '--level=0.5'],
+      r'was trained on levels up to 0\.2',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/small.png'],
+      r'small\.png: The image is 20x7 pixels, smaller than the 8x8 input',
+    ),
+    (['upscale', '--workdir={sr}', '{tmp}/no.png'], r'there is no such file'),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/text.png'],
+      r'text\.png: cannot identify the kind of image$',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--label=dog'],
+      r'--label=dog is no class of this stage; known: 0 to 3 or grating 0',
+    ),
+    (
+      ['evaluate', '--samples={tmp}/ok.png', '--reference={tmp}/small.png'],
+      r'A sample has 8x8 pixels but its reference 7x20',
+    ),
+    (
+      ['evaluate', '--samples={tmp}/four.npz', '--reference={tmp}/four.npz'],
+      r'arr_0 of \S*four\.npz is uint8 \(2, 8, 8, 4\)',
+    ),
+    (['report', '--run={tmp}'], r'not the work directory of a training run'),
+    (['report', '--run={base}', '--samples={tmp}'], r'holds no samples\.png'),
+    (['report', '--run={base}', '--row={tmp}/no'], r'cannot be read .*No such'),
+    (
+      ['report', '--run={base}', '--row={tmp}/text.png'],
+      r'text\.png cannot be read',
+    ),
+    (
+      ['prepare', '--source={tmp}/no', '--size=8'],
+      r'is not a folder of images',
+    ),
+    (
+      ['prepare', '--source=tfds:x', '--size=8'],
+      r'names no split; write tfds:',
+    ),
+    (['prepare', '--source={tmp}', '--size=0'], r'image_size is 0'),
+  ],
+  ids=lambda v: v[0] if isinstance(v, list) else '',
+)
+def test_what_cannot_be_used_is_named(words, message, refused, tmp_path):
+  Image.new('RGB', (20, 7)).save(tmp_path / 'small.png')
+  Image.new('RGB', (8, 8)).save(tmp_path / 'ok.png')
+  (tmp_path / 'text.png').write_text('no picture')
+  np.savez(tmp_path / 'four.npz', arr_0=np.zeros((2, 8, 8, 4), np.uint8))
+  workdir = smoke_runs.trained()
+  names = {'tmp': tmp_path, 'base': workdir / 'base', 'sr': workdir / 'sr'}
+  names['trained'] = workdir
+  words = [word.format(**names) for word in words]
+  if words[0] in ('upscale', 'report', 'prepare'):
+    words.append(f'--out={tmp_path / "out"}')
+  assert re.search(message, refused(*words))
+  assert not (tmp_path / 'out').exists()
+
+
+def test_stages_of_other_classes_are_refused(refused, tmp_path):
+  (tmp_path / 'base').symlink_to(smoke_runs.trained() / 'base')
+  shutil.copytree(smoke_runs.trained() / 'sr', tmp_path / 'sr')
+  names = [f'grating {n}' for n in (1, 0, 2, 3)]
+  (tmp_path / 'sr' / 'classes.json').write_text(json.dumps(names))
+  line = refused('sample', CASCADE, f'--workdir={tmp_path}')
+  assert 'were trained on differently named classes' in line
+  assert not (tmp_path / 'samples').exists()
+
+
+# What a command hands on.
+
+
+@pytest.mark.parametrize(
+  ('name', 'size', 'low', 'residual'),
+  [('base', 8, None, False), ('sr', 16, 8, True)],
+)
+def test_a_stage_is_restored_as_it_was_trained(name, size, low, residual):
+  workdir = smoke_runs.trained() / name
+  stage, saved, step = restore.restored_stage(
+    workdir, name='x', level=0.1, truncated=True
+  )
+  assert (stage.name, stage.image_size, stage.residual) == ('x', size, residual)
+  assert (stage.lowres and stage.lowres.size) == low
+  assert (stage.level, stage.truncated) == (0.1, True)
+  assert (stage.num_classes, stage.null_class) == (4, True)
+  assert (saved.pipeline.image_size, step) == (size, 4)
+  average = smoke_runs.state(workdir, 4)['ema_params/conv_in/bias']
+  np.testing.assert_array_equal(stage.params['conv_in']['bias'], average)
+
+
+@pytest.mark.parametrize(
+  ('words', 'seed'),
+  [([], 5), (['--seed=0'], 0), (['--seed=4294967295'], 2**32 - 1)],
+)
+def test_a_given_seed_counts_and_else_that_of_the_config(
+  words, seed, monkeypatch, tmp_path
+):
+  seen = []
+  monkeypatch.setattr(
+    sampling, 'draw_to', lambda *_, recipe, **__: seen.append(recipe['seed'])
+  )
+  assert smoke_runs.cdm(
+    'sample', SMOKE, f'--workdir={smoke_runs.trained() / "base"}', *words,
+    f'--out={tmp_path}', '--config.seed=5',
+  ) == 0  # fmt: skip
+  assert seen == [seed]
+
+
+@pytest.mark.parametrize(
+  ('num_classes', 'null_class', 'text', 'expected'),
+  [
+    (3, True, None, None),
+    (3, False, '2', 2),
+    (3, False, 'cat', 1),
+    (None, False, None, None),
+    (None, False, '0', 'this stage takes no label'),
+    (3, False, None, r'give --label=CLASS \(0 to 2 or dog, cat, owl\)'),
+    (3, True, '3', 'known: 0 to 2 or dog'),
+    (3, True, '-1', 'known: 0 to 2 or dog'),
+  ],
+)
+def test_a_label_is_a_number_or_a_name(num_classes, null_class, text, expected):
+  stage = types.SimpleNamespace(num_classes=num_classes, null_class=null_class)
+  given = text, stage, ['dog', 'cat', 'owl']
+  if isinstance(expected, str):
+    with pytest.raises(ValueError, match=expected):
+      upscale_command.parse_label(*given)
+  else:
+    assert upscale_command.parse_label(*given) == expected
+
+
+@pytest.mark.parametrize(
+  ('text', 'name', 'split'),
+  [
+    ('mnist:train', 'mnist', 'train'),
+    ('mnist:3.0.1:train', 'mnist:3.0.1', 'train'),
+    ('mnist:train[:9]', 'mnist', 'train[:9]'),
+    ('mnist:3.0.1:train[2:9]+test[:5%]', 'mnist:3.0.1', 'train[2:9]+test[:5%]'),
+  ],
+)
+def test_a_data_set_may_name_its_version_and_a_slice(text, name, split):
+  section = prepare_command.source_section(f'tfds:{text}', '/d')
+  assert section == {
+    'kind': 'tfds', 'name': name, 'split': split,
+    'data_dir': '/d',
+  }  # fmt: skip
+
+
+def test_every_option_of_prepare_reaches_it(monkeypatch, tmp_path, capsys):
+  seen = {}
+
+  def record(source, **options):
+    seen.update(options, images=len(source))
+    return {'shards': [{'records': 2}, {'records': 1}], 'fingerprint': 'f'}
+
+  monkeypatch.setattr(prepare, 'prepare', record)
+  Image.new('RGB', (4, 4)).save(tmp_path / '0.png')
+  assert smoke_runs.cdm(
+    'prepare', f'--source={tmp_path}', '--size=4', '--out=o', '--crop=none',
+    '--filter=lanczos', '--workers=3', '--max_skip_fraction=0.5',
+  ) == 0  # fmt: skip
+  assert seen == {
+    'images': 1, 'size': 4, 'out': 'o', 'crop': 'none', 'filter': 'lanczos',
+    'worker_count': 3, 'max_skip_fraction': 0.5,
+  }  # fmt: skip
+  assert '3 images of 4x4 pixels in 2 shards' in capsys.readouterr().out
+
+
+# The exit code.
+
+
+@pytest.mark.parametrize('code', [0, 75, 130])
+def test_the_exit_code_of_training_is_passed_on(code, monkeypatch, tmp_path):
+  monkeypatch.setattr(training, 'train', lambda *_, **__: code)
+  assert smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}') == code
+
+
+def test_a_loss_that_is_not_finite_has_a_code_of_its_own(
+  monkeypatch, tmp_path, capsys
+):
+  def diverge(*_, **__):
+    raise window.Diverged('The loss is nan.')
+
+  monkeypatch.setattr(training, 'train', diverge)
+  assert smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}') == 3
+  assert capsys.readouterr().err == 'cdm: not finite: The loss is nan.\n'
+
+
+# Faults of the program are no bad input.
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch, tmp_path):
+  monkeypatch.setattr('cdm.training.introduce', lambda *_: int('no number'))
+  with pytest.raises(ValueError, match='invalid literal'):
+    smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}')
+
+
+def test_debug_shows_the_whole_error(tmp_path, capfd):
+  words = ('train', CASCADE, f'--workdir={tmp_path}', '--debug')
+  assert smoke_runs.cdm(*words) == 2
+  err = capfd.readouterr().err
+  assert 'Traceback' in err and re.search('cdm: error: .* is a cascade', err)
+
+
+def test_who_reads_only_the_beginning_is_told_of_no_error():
+  """As in `cdm describe ... | head -1`."""
+  config = smoke_runs.CONFIGS / 'cdm_cascade64.py'
+  run = subprocess.Popen(
+    [sys.executable, '-m', 'cdm', 'describe', f'--config={config}'],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    cwd=smoke_runs.CONFIGS.parent,
+  )
+  run.stdout.close()
+  with run.stderr:
+    assert run.stderr.read() == b''
+  assert run.wait() == cli.READER_GONE

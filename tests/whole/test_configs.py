@@ -1,0 +1,358 @@
+"""Every experiment in configs/: complete, documented, and it builds.
+
+Nothing is allocated: networks of hundreds of millions of parameters are built
+as shapes.
+"""
+
+import ast
+import functools
+import inspect
+import json
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from cdm import build, cascade, describe, opening
+from cdm.config import from_json, load, to_json
+from cdm.data import pipeline
+from cdm.train import ema
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PATHS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*.py'))}
+SECTIONS = {
+  'name',
+  'seed',
+  'train_data',
+  'eval_data',
+  'pipeline',
+  'schedule',
+  'lowres',
+  'model',
+  'task',
+  'sampler',
+  'optimizer',
+  'ema',
+  'train',
+  'mesh',
+  'paper',
+}
+# What only networks that draw images have.
+DRAWING = {'schedule', 'lowres', 'sampler'}
+# [SR3] tab. A.1 and Improved DDPM's README: their networks, within rounding
+# and the choice of details they leave open.
+TOLERANCE = 0.04
+
+# What the papers print, typed from them; not from the configs.
+PUBLISHED = {
+  'cdm_imagenet32': {'fid_train': 1.11, 'fid_val': 1.99},
+  'cdm_cascade64': {'fid_train': 1.48, 'fid_val': 2.48},
+  'cdm_cascade128': {'fid_train': 3.52, 'fid_val': 3.76, 'cas_top1': 59.84},
+  'cdm_cascade256': {'fid_train': 4.88, 'fid_val': 4.63, 'cas_top1': 63.02},
+  'sr3_faces16to128': {
+    'psnr': 23.04,
+    'ssim': 0.65,
+    'consistency': 2.68e-5,
+    'parameters': 550_000_000,
+  },
+  'sr3_faces64to256': {'parameters': 625_000_000},
+  'sr3_faces64to512': {'parameters': 625_000_000},
+  'sr3_faces256to1024': {'parameters': 150_000_000},
+  'sr3_imagenet64to256': {
+    'fid': 5.2,
+    'inception_score': 180.1,
+    'psnr': 26.4,
+    'ssim': 0.762,
+    'parameters': 625_000_000,
+  },
+  'sr3_imagenet_cascade256': {'fid': 11.3},
+  'cas_imagenet128': {'cas_top1': 68.82, 'cas_top5': 88.79},
+  'cas_imagenet256': {'cas_top1': 73.09, 'cas_top5': 91.47},
+}
+
+
+@functools.cache
+def config_of(name):
+  return load(PATHS[name])
+
+
+@functools.cache
+def stage_of(name):
+  return build.stage(config_of(name))
+
+
+@functools.cache
+def params_of(name):
+  return build.abstract_params(stage_of(name).task)
+
+
+def docstring(name):
+  return ast.get_docstring(ast.parse(PATHS[name].read_text()))
+
+
+CASCADES = [name for name in PATHS if 'stages' in config_of(name)]
+STAGES = [name for name in PATHS if name not in CASCADES]
+CLASSIFIERS = [name for name in STAGES if build.is_classifier(config_of(name))]
+PAINTERS = [name for name in STAGES if name not in CLASSIFIERS]
+
+every_config = pytest.mark.parametrize('name', PATHS)
+every_stage = pytest.mark.parametrize('name', STAGES)
+every_painter = pytest.mark.parametrize('name', PAINTERS)
+every_classifier = pytest.mark.parametrize('name', CLASSIFIERS)
+every_cascade = pytest.mark.parametrize('name', CASCADES)
+
+
+@every_config
+def test_a_config_is_a_literal_and_nothing_else(name):
+  """One docstring, one import, one function: values only."""
+  head, *body = ast.parse(PATHS[name].read_text()).body
+  assert isinstance(head, ast.Expr)
+  imported, function = body
+  assert ast.unparse(imported) == 'from ml_collections import ConfigDict'
+  assert function.name == 'get_config' and not function.args.args
+  called = {
+    ast.unparse(node.func)
+    for node in ast.walk(function)
+    if isinstance(node, ast.Call)
+  }
+  assert called <= {'ConfigDict', 'dict'}
+  loops = (ast.For, ast.If, ast.IfExp, ast.comprehension, ast.Lambda)
+  assert not [n for n in ast.walk(function) if isinstance(n, loops)]
+  assert config_of(name).name == name
+
+
+@every_config
+def test_a_config_says_how_to_run_it_and_what_to_expect(name):
+  text = docstring(name)
+  command = 'sample' if name in CASCADES else 'train'
+  command = 'cas' if name in CLASSIFIERS else command
+  assert re.search(rf'cdm {command} --config=configs/{name}.py\s', text)
+  for head in ('Hardware: ', 'Parameters: ', 'Paper', 'Ours: '):
+    assert re.search(rf'^{head}', text, re.MULTILINE), head
+
+
+@every_stage
+def test_a_stage_is_complete(name):
+  absent = DRAWING if name in CLASSIFIERS else set()
+  assert set(config_of(name)) == SECTIONS - absent
+
+
+@every_stage
+def test_a_stage_builds_with_the_parameters_that_its_docstring_states(name):
+  built = describe.count(params_of(name))
+  stated = re.search(r'^Parameters: ([\d,]+)', docstring(name), re.MULTILINE)
+  assert int(stated[1].replace(',', '')) == built
+  paper = config_of(name).paper.get('parameters', built)
+  assert abs(built / paper - 1) < TOLERANCE
+
+
+@every_stage
+def test_a_stage_gives_one_loss_per_example(name):
+  built, size = stage_of(name), config_of(name).pipeline.image_size
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  batch = {
+    'image': jax.ShapeDtypeStruct((2, size, size, 3), np.uint8),
+    'label': jax.ShapeDtypeStruct((2,), np.int32),
+  }
+  loss, scalars = jax.eval_shape(
+    functools.partial(built.task.loss, train=True),
+    params_of(name),
+    batch,
+    key=key,
+  )
+  assert (loss.shape, loss.dtype) == ((2,), np.float32)
+  assert all(value.shape in ((), (2,)) for value in scalars.values())
+
+
+@pytest.mark.parametrize(
+  'name',  # With every kind of input; tracing the others takes long.
+  ['smoke_sr', 'photos8', 'cdm_imagenet32to64', 'sr3_faces16to128'],
+)
+def test_a_stage_draws_one_picture_per_key(name):
+  built, size = stage_of(name), config_of(name).pipeline.image_size
+  given = {}
+  if built.net.num_classes is not None:
+    given['label'] = jax.ShapeDtypeStruct((2,), np.int32)
+  if built.lowres is not None:
+    low = built.lowres.size
+    given['lowres'] = jax.ShapeDtypeStruct((2, low, low, 3), np.float32)
+    given['level'] = jax.ShapeDtypeStruct((2,), np.float32)
+  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
+  images = jax.eval_shape(
+    built.task.sample, params_of(name), keys=keys, **given
+  )
+  assert (images.shape, images.dtype) == ((2, size, size, 3), np.float32)
+
+
+@every_painter
+def test_sampling_stays_within_the_noise_of_training(name):
+  """A network is never asked about a noise level that it was not shown."""
+  config, built = config_of(name), stage_of(name)
+  grid = build.grid(built.schedule, config.sampler.grid)
+  shown = built.schedule.logsnr
+  assert np.all(np.diff(grid) > 0) and np.isposinf(grid[-1])
+  assert shown[-1] - 1e-9 <= grid[0] and grid[-2] <= shown[0] + 1e-9
+  # ... and starts where next to nothing is left of the image.
+  assert grid[0] < -5.0
+
+
+@every_stage
+def test_the_other_sections_fit_what_they_are_given_to(name):
+  """Data is not opened: the section is held against the signature."""
+  config = config_of(name)
+  tx = build.transformation(config.optimizer, config.train.num_steps)
+  rate = float(tx.learning_rate(config.optimizer.warmup_steps))
+  build.run(config)
+  assert rate == pytest.approx(config.optimizer.learning_rate)
+  assert build.mesh(config.mesh).size == len(jax.devices())
+  assert config.train.batch_size % config.train.accumulation == 0
+  least = 0.0 if name in CLASSIFIERS else 1e-9
+  assert least <= config.ema.decay < 1.0
+  for section in (config.train_data, config.eval_data):
+    section = dict(section)
+    source = opening.SOURCES[section.pop('kind')]
+    inspect.signature(source).bind(**section)
+  for constructor, section in (
+    (pipeline.make_iterator, config.pipeline),
+    (ema.update, config.ema),
+  ):
+    inspect.signature(constructor).bind_partial(**section)
+
+
+def test_the_training_section_has_the_same_keys_everywhere():
+  first, *rest = (set(config_of(name).train) for name in STAGES)
+  assert all(keys == first for keys in rest)
+
+
+@every_classifier
+def test_a_classifier_is_tested_on_seven_eighths_of_an_image(name):
+  """The middle 224 of 256 pixels, as is usual on ImageNet."""
+  config = config_of(name)
+  assert config.task.size * 8 == config.pipeline.image_size * 7
+  assert not config.pipeline.flip  # the task flips
+
+
+@pytest.mark.parametrize('name', ['cas_imagenet128', 'cas_imagenet256'])
+def test_a_classifier_of_imagenet_trains_for_ninety_epochs(name):
+  """[Goyal et al. 2017] sec. 5.1, of 1,281,167 images."""
+  config = config_of(name)
+  epoch = 1_281_167 / config.train.batch_size
+  assert config.train.num_steps == round(90 * epoch)
+  given = config.optimizer
+  assert given.decay_at == tuple(round(n * epoch) for n in (30, 60, 80))
+  assert given.warmup_steps == round(5 * epoch)
+  assert given.learning_rate == 0.1 * config.train.batch_size / 256
+  # torchvision's network has as many parameters.
+  assert describe.count(params_of(name)) == 25_557_032
+
+
+@every_cascade
+def test_a_cascade_names_stages_that_exist_and_fit_each_other(name):
+  config = config_of(name)
+  stages = []
+  for section in config.stages:
+    own, built = config_of(section['config']), stage_of(section['config'])
+    stages.append(
+      cascade.Stage(
+        name=section['name'],
+        image_size=own.pipeline.image_size,
+        sample=built.task.sample,
+        params=None,
+        lowres=built.lowres,
+        level=section['level'],
+        truncated=section['truncated'],
+        num_classes=built.net.num_classes,
+        residual=own.task.residual_scale is not None,
+      )
+    )
+  cascade.check(stages)
+  text = docstring(name)
+  for section in config.stages:
+    assert (
+      f'cdm train --config=configs/{section["config"]}.py '
+      f'--workdir=DIR/{section["name"]}'
+    ) in ' '.join(text.replace('\\\n', ' ').split())
+  total = sum(describe.count(params_of(s['config'])) for s in config.stages)
+  assert f'Parameters: {total:,} over the stages' in text
+
+
+def test_a_key_has_one_type_in_all_configs():
+  """So that an override that suits one experiment suits them all."""
+  types = {}
+
+  def walk(node, prefix):
+    for key in node:
+      value, name = node[key], f'{prefix}.{key}'
+      if isinstance(value, ConfigDict):
+        walk(value, name)
+      elif value is not None:
+        types.setdefault(name, {}).setdefault(type(value), []).append(key)
+
+  for name in STAGES:
+    walk(config_of(name), 'config')
+  mixed = {name: kinds for name, kinds in types.items() if len(kinds) > 1}
+  assert not mixed
+
+
+@every_config
+def test_a_config_survives_being_saved_beside_a_checkpoint(name):
+  config = config_of(name)
+  assert to_json(from_json(to_json(config))) == to_json(config)
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_a_config_quotes_the_numbers_that_the_paper_prints(name):
+  paper = config_of(name).paper
+  assert {key: paper[key] for key in PUBLISHED[name]} == PUBLISHED[name]
+  assert paper.source
+
+
+def test_the_document_of_reproduction_lists_every_experiment():
+  text = (ROOT / 'docs' / 'reproduction.md').read_text()
+  for name in PATHS:
+    if name.startswith(('cdm_', 'sr3_', 'cas_imagenet')):
+      assert f'configs/{name}.py' in text or f'`{name}`' in text, name
+    if name.startswith(('cdm_', 'sr3_')) and name in STAGES:
+      parameters = describe.count(params_of(name))
+      assert f'| `{name}` | {parameters:,} |' in text
+  for numbers in PUBLISHED.values():
+    for key, value in numbers.items():
+      shown = {'consistency': 2.68, 'parameters': f'{value / 1e6:.0f}M'}
+      assert f'{shown.get(key, value)}' in text, (key, value)
+
+
+def test_describe_prints_one_json_object_of_the_agreed_shape(capsys):
+  from cdm import cli
+
+  path = PATHS['cdm_cascade64']
+  assert cli.main(['describe', f'--config={path}', '--json']) == 0
+  printed = json.loads(capsys.readouterr().out)
+  assert set(printed) == {'config', 'stages'}
+  base, sr = printed['stages']
+  assert (base['name'], sr['name']) == ('base32', 'sr64')
+  assert (base['lowres_size'], sr['lowres_size']) == (None, 32)
+  assert (base['image_size'], sr['image_size']) == (32, 64)
+  for stage, name in ((base, 'cdm_imagenet32'), (sr, 'cdm_imagenet32to64')):
+    assert stage['parameters'] == describe.count(params_of(name))
+    assert type(stage['flops_per_image']) is int
+    assert stage['flops_per_image'] > 1e11
+    assert stage['paper']['source'] == '[CDM] tab. 1'
+
+
+def test_neighbouring_noise_levels_look_different_to_every_network():
+  """A scalar in [0, 1] has to be scaled before it meets the sinusoids."""
+  for name in PAINTERS:
+    model = config_of(name).model
+    if model.condition_on != 't':
+      assert model.condition_scale is None or model.condition_scale >= 100.0
+
+
+def test_the_guided_network_of_the_photographs_knows_no_label_too():
+  task, model = (config_of('photos8to32')[k] for k in ('task', 'model'))
+  assert task.label_dropout > 0 and model.null_class
+  assert task.residual_scale is not None and model.patch_size == 2
+  assert model.lowres_level and jnp.isfinite(task.residual_scale)

@@ -1,0 +1,269 @@
+"""How `cdm train` ends when something goes wrong, seen from outside."""
+
+import errno
+import importlib.util
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+
+import conftest
+import jax
+import numpy as np
+import pytest
+from support import smoke_runs
+
+from cdm import build, config
+from cdm.data import synthetic
+from cdm.distributed import exit_codes
+
+ROOT = smoke_runs.CONFIGS.parent
+BATCH = 8  # images of a step of the smoke config
+
+
+@pytest.fixture
+def begin(tmp_path, capfd):
+  """-> begin(**overrides): (exit code, stderr) of a run in tmp_path/run."""
+
+  def run(**overrides):
+    overrides = {k.replace('__', '.'): v for k, v in overrides.items()}
+    words = [
+      f'--config.{k}={v}' for k, v in (smoke_runs.SMALL | overrides).items()
+    ]
+    with smoke_runs.on(1):
+      code = smoke_runs.cdm(
+        'train',
+        f'--config={smoke_runs.CONFIGS / "smoke.py"}',
+        f'--workdir={tmp_path / "run"}',
+        *words,
+      )
+    return code, capfd.readouterr().err
+
+  return run
+
+
+@pytest.fixture
+def on_image(monkeypatch):
+  """-> on_image(n, act): calls `act` when the n-th image is read.
+
+  With ever=True, for every image from the n-th on: which one comes first is
+  for the threads that read to say.
+  """
+
+  def arrange(n, act, ever=False):
+    # A run before may still be reading a batch that nobody waits for.
+    while any('grain' in thread.name for thread in threading.enumerate()):
+      time.sleep(0.01)
+    numbers, read = itertools.count(1), synthetic.Synthetic.__getitem__
+
+    def counted(self, index):
+      number = next(numbers)
+      if number == n or (ever and number > n):
+        act()
+      return read(self, index)
+
+    monkeypatch.setattr(synthetic.Synthetic, '__getitem__', counted)
+
+  return arrange
+
+
+def sessions(workdir):
+  lines = (workdir / 'sessions.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def only_failure(workdir):
+  (path,) = (workdir / 'failures').iterdir()
+  return path, path.read_text()
+
+
+def send(signum):
+  return lambda: os.kill(os.getpid(), signum)
+
+
+def test_a_preempted_run_says_so_and_goes_on_bit_for_bit(
+  tmp_path, begin, on_image
+):
+  on_image(3 * BATCH, send(signal.SIGTERM))
+  code, err = begin()
+  assert code == 75
+  assert 'SIGTERM: finishing the step and saving' in err
+  assert 'the same command continues from there' in err
+  (session,) = sessions(tmp_path / 'run')
+  assert (session['ended'], session['exit_code']) == ('preempted', 75)
+  assert session['last_step'] < 4
+  code, _ = begin()
+  assert code == 0
+  last = sessions(tmp_path / 'run')[-1]
+  assert (last['ended'], last['first_step'], last['last_step']) == (
+    'complete',
+    session['last_step'],
+    4,
+  )
+  whole = smoke_runs.state(smoke_runs.trained() / 'base', 4)
+  for name, value in smoke_runs.state(tmp_path / 'run', 4).items():
+    np.testing.assert_array_equal(value, whole[name], err_msg=name)
+
+
+def test_preempted_while_starting_is_preempted_too(
+  tmp_path, begin, monkeypatch
+):
+  monkeypatch.setattr('cdm.training.tell_changes', lambda *_: send(15)())
+  code, err = begin()
+  assert code == 75
+  assert 'stopped after step 0 of 4; the same command' in err
+  assert sessions(tmp_path / 'run')[-1]['ended'] == 'preempted'
+  assert not any((tmp_path / 'run' / 'checkpoints').iterdir())
+
+
+def test_ctrl_c_has_a_code_of_its_own(tmp_path, begin, on_image):
+  on_image(3 * BATCH, send(signal.SIGINT))
+  assert begin()[0] == 130
+  assert sessions(tmp_path / 'run')[-1]['ended'] == 'interrupted'
+
+
+def test_a_data_error_names_the_step_and_keeps_the_traceback(
+  tmp_path, begin, on_image
+):
+  def fail():
+    raise OSError(errno.EIO, 'Input/output error', '/data/shard-3')
+
+  on_image(6 * BATCH, fail, ever=True)
+  code, err = begin(train__num_steps=40)
+  assert code == 4
+  path, text = only_failure(tmp_path / 'run')
+  lines = [s for s in err.splitlines() if s.startswith('cdm: ')]
+  assert lines[0].startswith('cdm: data error: Reading the batch of step ')
+  assert "Input/output error: '/data/shard-3'" in lines[0]
+  assert lines[1].endswith(f'the whole traceback: {path}')
+  assert 'Traceback' not in err
+  # The original comes first, with the frame that raised it.
+  assert 'in fail\n    raise OSError(errno.EIO' in text
+  assert sessions(tmp_path / 'run')[-1]['ended'] == 'data error'
+
+
+def test_a_first_batch_that_cannot_be_read_is_a_data_error(
+  tmp_path, begin, on_image
+):
+  def fail():
+    raise OSError(errno.EIO, 'Input/output error', '/data/shard-0')
+
+  on_image(1, fail, ever=True)
+  code, err = begin()
+  assert code == 4 and 'The first batch could not be read. OSError' in err
+
+
+def test_running_out_of_device_memory_is_called_that(
+  tmp_path, begin, monkeypatch
+):
+  def full(*_, **__):
+    raise jax.errors.JaxRuntimeError(
+      'RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.'
+    )
+
+  monkeypatch.setattr('cdm.train.prefetch.partitioning.shard_batch', full)
+  code, err = begin()
+  assert code == 5
+  assert 'cdm: out of memory: RESOURCE_EXHAUSTED' in err
+  _, text = only_failure(tmp_path / 'run')
+  assert text.startswith('out of memory, after step 0') and 'in full' in text
+  assert sessions(tmp_path / 'run')[-1]['exit_code'] == 5
+
+
+def test_a_loss_that_is_not_finite_is_called_that(tmp_path, begin):
+  code, err = begin(optimizer__learning_rate=1e30, train__num_steps=20)
+  assert code == 3
+  assert 'cdm: not finite: ' in err and "on_divergence='rollback'" in err
+  assert sessions(tmp_path / 'run')[-1]['ended'] == 'not finite'
+
+
+def test_a_fault_of_the_program_is_recorded_and_raised(
+  tmp_path, begin, monkeypatch
+):
+  monkeypatch.setattr('cdm.training.introduce', lambda *_: {}['no such key'])
+  with pytest.raises(KeyError, match='no such key') as caught:
+    begin()
+  path, text = only_failure(tmp_path / 'run')
+  assert 'in <lambda>' in text
+  assert str(path) in caught.value.annotation
+  session = sessions(tmp_path / 'run')[-1]
+  assert (session['ended'], session['exit_code']) == (exit_codes.FAULT.kind, 1)
+
+
+def test_a_refused_start_leaves_no_trace(tmp_path, begin):
+  code, _ = begin(pipeline__min_side=999)  # found in the first batch
+  assert code == 2
+  assert not (tmp_path / 'run').exists()
+
+
+def test_the_watchdog_tells_what_hangs_and_the_run_goes_on(
+  tmp_path, begin, on_image
+):
+  def told():
+    """What was kept of reports that the run waits for data."""
+    texts = [p.read_text() for p in (tmp_path / 'run').glob('failures/*')]
+    # A busy machine may have waited before, for something else.
+    return [t for t in texts if t.startswith('watchdog: ') and 'in hang' in t]
+
+  def hang():
+    end = time.monotonic() + 60
+    while not told() and time.monotonic() < end:
+      time.sleep(0.05)
+
+  on_image(12 * BATCH, hang)
+  code, err = begin(
+    train__num_steps=16,
+    train__watchdog_factor=1.5,
+    train__watchdog_seconds=1.0,
+    train__sample_every_steps=0,
+  )
+  assert code == 0
+  assert 'watchdog: waiting for data for' in err and 'in hang' in err
+  assert 'in hang' in told()[0]
+
+
+def test_runs_that_are_killed_at_random_end_the_same(
+  tmp_path, capsys, monkeypatch
+):
+  """The short version of `benchmarks/kill_soak.py`."""
+  flags = [f for f in conftest.FLAGS if 'device_count' not in f]
+  monkeypatch.setenv('XLA_FLAGS', ' '.join(flags))
+  path = ROOT / 'benchmarks' / 'kill_soak.py'
+  spec = importlib.util.spec_from_file_location('kill_soak', path)
+  soak = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(soak)
+  same = soak.soak(tmp_path, rounds=1, seed=3, kills=(2, 2), warm=False)
+  assert same == 1
+  assert '1 of 1' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'message'),
+  [
+    ('on_divergence', 'hope', r"is 'hope'; known are \['stop', 'rollback'\]"),
+    ('max_rollbacks', -1, r'max_rollbacks is -1; it is a whole number'),
+    ('grad_norm_leap', 0.5, r'grad_norm_leap is 0.5; it is 0 \(off\) or abov'),
+    (
+      'watchdog_factor',
+      1,
+      r'watchdog_factor is 1.0; it is 0 \(off\) or above 1',
+    ),
+    ('watchdog_seconds', 0, r'watchdog_seconds is 0.0; it is above 0'),
+  ],
+)
+def test_what_makes_no_sense_is_refused(key, value, message):
+  c = config.load(smoke_runs.CONFIGS / 'smoke.py')
+  with c.unlocked():
+    c.train[key] = value
+  with pytest.raises(ValueError, match=message):
+    build.run(c)
+
+
+def test_rollbacks_are_made_only_where_they_are_asked_for():
+  c = config.load(smoke_runs.CONFIGS / 'smoke.py')
+  assert c.train.max_rollbacks > 0 and build.run(c).rollback_limit == 0
+  with c.unlocked():
+    c.train.on_divergence = 'rollback'
+  assert build.run(c).rollback_limit == c.train.max_rollbacks

@@ -1,0 +1,329 @@
+"""Two real processes train, save, restore, sample and score as one does.
+
+They find each other over jax.distributed and talk through gloo, with one CPU
+device each. First the state is split between them, then it is restored to a
+copy in each, so a checkpoint crosses layouts on the way.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import smoke_runs
+from support.smoke_runs import record, state
+
+from cdm import stored
+from cdm.distributed import exit_codes, initialize
+
+# As in test_mesh: sums are taken in another order.
+RTOL = 2e-3
+SAMPLES = 5
+
+RANK = """
+import json, os, signal, sys
+from cdm import cli, training
+exec(os.environ.get('BEFORE', ''))
+for words in json.loads(sys.argv[1]):
+  code = cli.main(words)
+  if code:
+    sys.exit(code)
+"""
+
+
+# The second reads two batches more than the step has used.
+AT_STEP_6 = """
+read = training.Labelled.__next__
+count = iter(range(100))
+def fail(batches):
+  if next(count) == 8:
+    {failure}
+  return read(batches)
+training.Labelled.__next__ = fail
+"""
+
+
+def begin(*commands, before='', both=''):
+  """Starts commands in two processes. Returns both, as subprocess.Popen.
+
+  Args:
+    *commands: lists of words of `cdm`, one after the other.
+    before: code that the second runs first.
+    both: code that each runs before that.
+  """
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    port = free.getsockname()[1]
+  environment = {
+    **os.environ,
+    'PYTHONPATH': os.pathsep.join(sys.path),
+    'JAX_NUM_CPU_DEVICES': '1',
+    'XLA_FLAGS': '--xla_backend_optimization_level=0',
+    'JAX_COMPILATION_CACHE_DIR': str(smoke_runs.temporary() / 'xla2'),
+    'CDM_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
+    'CDM_NUM_PROCESSES': '2',
+  }
+  words = json.dumps([[str(word) for word in c] for c in commands])
+  return [
+    subprocess.Popen(
+      [sys.executable, '-c', RANK, words],
+      env=environment
+      | {
+        'CDM_PROCESS_ID': str(rank),
+        'BEFORE': f'{both}\n{before if rank else ""}',
+      },
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for rank in range(2)
+  ]
+
+
+def end(running, *codes, timeout=300):
+  """Waits, seconds, for processes to end with codes. Returns their outputs."""
+  try:
+    outputs = [process.communicate(timeout=timeout)[0] for process in running]
+  finally:
+    for process in running:
+      process.kill()
+  for process, output, code in zip(running, outputs, codes, strict=True):
+    assert process.returncode == code, output[-3000:]
+  return outputs
+
+
+def together(*commands, both=''):
+  """Runs commands in two processes. Returns the output of each."""
+  return end(begin(*commands, both=both), 0, 0)
+
+
+def training(workdir, **overrides):
+  """-> the words that train the smoke config there, as `house.train` does."""
+  values = smoke_runs.SMALL | {
+    k.replace('__', '.'): v for k, v in overrides.items()
+  }
+  config = smoke_runs.CONFIGS / 'smoke.py'
+  return [
+    *('train', f'--config={config}', f'--workdir={workdir}'),
+    *(f'--config.{key}={value}' for key, value in values.items()),
+  ]
+
+
+def sampling(workdir, out):
+  config = smoke_runs.CONFIGS / 'smoke.py'
+  return [
+    *('sample', f'--config={config}', f'--workdir={workdir}'),
+    *(f'--out={out}', f'--num={SAMPLES}', '--batch_size=3'),
+  ]
+
+
+def scoring(samples, reference, out):
+  return [
+    *('evaluate', f'--samples={samples}', f'--reference={reference}'),
+    f'--out={out}',
+  ]
+
+
+def images(folder):
+  return np.stack(
+    [
+      np.asarray(Image.open(folder / f'{n:06d}.png'), int)
+      for n in range(SAMPLES)
+    ]
+  )
+
+
+@pytest.fixture(scope='module')
+def one():
+  return smoke_runs.trained() / 'base'
+
+
+@pytest.fixture(scope='module')
+def two(one, tmp_path_factory):
+  """What two processes did; images 1 and 3 were missing before they drew."""
+  folder = tmp_path_factory.mktemp('two')
+  workdir, alone, drawn = folder / 'run', folder / 'alone', folder / 'drawn'
+  half = training(workdir, train__num_steps=2, mesh__data=1, mesh__fsdp=2)
+  trained = together(half, training(workdir))
+  assert smoke_runs.cdm(*sampling(workdir, alone)) == 0
+  shutil.copytree(alone, drawn)
+  for n in (1, 3):
+    (drawn / 'smoke' / f'{n:06d}.png').unlink()
+  others = folder / 'others.npz'
+  np.savez(others, arr_0=images(alone / 'smoke')[::-1].astype(np.uint8))
+  score = scoring(alone / 'smoke', others, folder / 'one.json')
+  assert smoke_runs.cdm(*score) == 0
+  drew = together(
+    sampling(workdir, drawn),
+    scoring(alone / 'smoke', others, folder / 'two.json'),
+  )
+  return folder, trained, drew
+
+
+def test_they_train_save_restore_and_go_on_as_one(one, two):
+  folder, trained, _ = two
+  # The half that ended at step 2 closed with a line of its own.
+  lines = [row for row in record(folder / 'run') if row['step'] != 2]
+  for mine, expected in zip(lines, record(one), strict=True):
+    assert mine == pytest.approx(expected, rel=1e-4)
+  expected, mine = state(one, 4), state(folder / 'run', 4)
+  assert mine.keys() == expected.keys()
+  for name, value in expected.items():
+    if name.startswith(('params/', 'ema_params/')):
+      error = np.abs(mine[name] - value).max() / np.abs(value).max()
+      assert error < RTOL, name
+
+
+def test_only_the_first_talks_and_writes(two):
+  _, trained, drew = two
+  for first, second in (trained, drew):
+    assert 'cdm' not in second.replace('cdm/', '')
+    assert len(first) > len(second)
+  assert 'continuing from the checkpoint of step 2' in trained[0]
+  assert 'on 2 cpu devices' in trained[0]
+  assert f'3 of {SAMPLES} are already in' in drew[0]
+
+
+def test_they_draw_what_one_draws(two):
+  folder, _, _ = two
+  alone, drawn = (
+    images(folder / name / 'smoke') for name in ('alone', 'drawn')
+  )
+  assert np.abs(drawn - alone).max() <= 1
+  assert (drawn != alone).mean() < 0.01
+  with np.load(folder / 'drawn' / 'samples.npz') as archive:
+    np.testing.assert_array_equal(archive['arr_0'], drawn)
+
+
+def test_they_score_as_one_does(two):
+  folder, _, _ = two
+  mine, expected = (
+    json.loads((folder / f'{name}.json').read_text()) for name in ('two', 'one')
+  )
+  assert mine == expected
+  assert mine['n'] == SAMPLES
+
+
+def test_one_that_is_preempted_stops_all_at_one_step(tmp_path):
+  """SIGTERM to the second; both save the same step and say 75."""
+  endless = {'train__num_steps': 10**6, 'train__save_every_steps': 10**6}
+  running = begin(training(tmp_path, **endless))
+  while not (tmp_path / 'scalars.jsonl').exists() or not record(tmp_path):
+    assert [process.poll() for process in running] == [None, None]
+    time.sleep(0.1)
+  running[1].send_signal(signal.SIGTERM)
+  first, _ = end(running, *[exit_codes.PREEMPTED.code] * 2)
+  (step,) = stored.complete_steps(tmp_path)
+  assert f'preempted: stopped after step {step} of 1000000' in first or (
+    f'SIGTERM: stopped after step {step} of 1000000' in first
+  )
+
+
+def sessions(workdir):
+  lines = (workdir / 'sessions.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_a_damaged_checkpoint_is_set_aside_by_both(two, tmp_path):
+  folder, _, _ = two
+  workdir = tmp_path / 'run'
+  shutil.copytree(folder / 'run', workdir)
+  values = max(
+    (workdir / 'checkpoints' / '4' / 'state').glob('**/d/*'),
+    key=lambda file: file.stat().st_size,
+  )
+  values.write_bytes(values.read_bytes()[:-1])
+  first, _ = together(training(workdir))
+  assert 'The checkpoint of step 4 is damaged' in first
+  assert 'continuing from the checkpoint of step 2' in first
+  assert (workdir / 'checkpoints_damaged' / '4').is_dir()
+  expected, mine = state(folder / 'run', 4), state(workdir, 4)
+  for name, value in expected.items():
+    np.testing.assert_array_equal(mine[name], value, err_msg=name)
+
+
+def test_a_data_error_of_one_ends_both_and_is_told_by_both(tmp_path):
+  failure = "raise OSError(5, 'Input/output error', 'photo.png')"
+  running = begin(
+    training(tmp_path, train__num_steps=10**6),
+    before=AT_STEP_6.format(failure=failure),
+  )
+  first, second = end(running, *[exit_codes.DATA_ERROR.code] * 2)
+  told = "failed. OSError: [Errno 5] Input/output error: 'photo.png'"
+  assert 'cdm: data error: process 1: Reading the batch of step' in first
+  assert 'cdm: data error: Reading the batch of step' in second
+  assert told in first and told in second
+  (session,) = sessions(tmp_path)
+  assert (session['ended'], session['exit_code']) == ('data error', 4)
+  kept = sorted(path.name for path in (tmp_path / 'failures').iterdir())
+  assert [name.split('-', 1)[1] for name in kept] == [
+    'data-error-process-1.txt',
+    'data-error.txt',
+  ]
+
+
+def test_who_loses_the_other_ends_with_a_code_that_starts_again(tmp_path):
+  running = begin(
+    training(tmp_path, train__num_steps=10**6),
+    before=AT_STEP_6.format(failure='os.kill(os.getpid(), signal.SIGKILL)'),
+  )
+  first, _ = end(running, exit_codes.LOST.code, -signal.SIGKILL)
+  assert 'cdm: lost the other processes: ' in first
+  (session,) = sessions(tmp_path)
+  assert session['exit_code'] == exit_codes.LOST.code
+
+
+@pytest.mark.parametrize(
+  ('environment', 'expected'),
+  [
+    ({}, None),
+    ({'SLURM_JOB_ID': '1', 'SLURM_STEP_NUM_TASKS': '2'}, 'slurm'),
+    ({'SLURM_JOB_ID': '1', 'SLURM_NTASKS': '2'}, None),  # its batch script
+    ({'SLURM_JOB_ID': '1', 'SLURM_STEP_NUM_TASKS': '1'}, None),
+    ({'OMPI_COMM_WORLD_SIZE': '4'}, 'mpi'),
+    ({'TPU_WORKER_HOSTNAMES': 'a,b'}, 'tpu'),
+    ({'TPU_WORKER_HOSTNAMES': 'a'}, None),
+    (
+      {'TPU_WORKER_HOSTNAMES': 'a', 'MEGASCALE_COORDINATOR_ADDRESS': 'b'},
+      'tpu',
+    ),
+    ({'TPU_WORKER_HOSTNAMES': 'a,b', 'JAX_PLATFORMS': 'cpu'}, None),
+  ],
+)
+def test_other_processes_are_found_by_what_the_launcher_left(
+  environment, expected
+):
+  assert initialize.detect(environment) == expected
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    (('host:1', 2, None), '--process_id missing'),
+    ((None, 2, None), '--coordinator_address and --process_id missing'),
+    (('host', 2, 0), 'expected HOST:PORT of process 0'),
+    (('host:1', 2, 2), 'numbered 0 to P - 1'),
+    (('host:1', 0, 0), 'numbered 0 to P - 1'),
+  ],
+)
+def test_flags_that_do_not_belong_together_are_refused(given, message):
+  with pytest.raises(ValueError, match=message):
+    initialize.join(*given, environment={})
+
+
+def test_variables_count_as_flags_do():
+  environment = dict(
+    zip(initialize.VARIABLES, ('host:1', '2', 'x'), strict=True)
+  )
+  with pytest.raises(ValueError, match='CDM_PROCESS_ID is .x.; it is a whole'):
+    initialize.join(environment=environment)
+  del environment['CDM_PROCESS_ID']
+  with pytest.raises(ValueError, match='--process_id missing'):
+    initialize.join(environment=environment)
