@@ -34,7 +34,7 @@ from cdm import (
   upscaling,
 )
 from cdm.data import gather, transforms
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.evaluate import ranks
 from cdm.evaluate.classifier import BATCH_SIZE, Classifier
 from cdm.metrics import accuracy
@@ -144,14 +144,16 @@ def of_stage(
     x, labels = given
     low, *versions = shrunk(x, factor, run.tile)
     # Filled up, so that one shape is compiled: another may round otherwise.
-    filled = np.resize(np.arange(len(numbers)), batch_size * initialize.count())
+    filled = np.resize(
+      np.arange(len(numbers)), batch_size * collectives.count()
+    )
     made = run(
       low[filled],
       np.asarray(numbers)[filled],
       None if told is None else told[labels[filled]],
     )[: len(numbers)]
     versions += [resized(made, SIDE)]
-    rows = list(initialize.share(len(numbers)))
+    rows = list(collectives.share(len(numbers)))
     mine = [version[rows] for version in versions]
     found = ranked(network, mine, reader.classes[labels[rows]])
     return [numbers[row] for row in rows], found
@@ -200,7 +202,7 @@ def reading(what, section, num):
   count = finding.taken(what, len(source), num)
   numbers, which = range(count), 'all'
   if count < len(source):
-    if initialize.is_first():
+    if collectives.is_first():
       print(
         f'looking at the file names of {len(source):,} images ...',
         file=sys.stderr,
@@ -300,7 +302,7 @@ def gathered(reader, rank, kinds, recipe, batch_size, keep, **given):
     rank,
     kinds=kinds,
     keep=kept,
-    batch_size=batch_size * initialize.count(),
+    batch_size=batch_size * collectives.count(),
     label='classifying',
     **given,
   )

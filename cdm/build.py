@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from cdm import config, sections
 from cdm.conditioning import Lowres
 from cdm.diffusion import losses, samplers, schedules
-from cdm.distributed import partitioning
+from cdm.distributed import device_mesh, partitioning
 from cdm.models import resnet
 from cdm.models.unet import UNet
 from cdm.tasks import classifier, diffusion
@@ -374,7 +374,7 @@ def mesh(section, devices=None):
     devices: all devices by default.
   """
   built = sections.splat('mesh', Mesh, section)
-  return partitioning.make_mesh(
+  return device_mesh.make_mesh(
     data=built.data, fsdp=built.fsdp, tensor=built.tensor, devices=devices
   )
 

@@ -28,7 +28,7 @@ from cdm import (
   testing,
   training,
 )
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.evaluate import ranks
 from cdm.metrics import accuracy
 
@@ -178,7 +178,7 @@ def claim(workdir, what, source, against, real):
           f'{value!r} of {what} tested on {against}. Give another --workdir.'
         )
     return
-  if not initialize.is_first():
+  if not collectives.is_first():
     return
   workdir.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f'.{CLAIM}.partial')
@@ -200,7 +200,7 @@ def tested(c, workdir, source, real, what, against, batch_size):
     testing.ranker(network),
     kinds=('image',),
     keep=keep,
-    batch_size=batch_size * initialize.count(),
+    batch_size=batch_size * collectives.count(),
     label='testing',
   )['image']
   keep.remove()

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdm import conditioning
-from cdm.distributed import compiler_options, partitioning
-from cdm.ops import resize
+from cdm.distributed import compiler_options, device_mesh, partitioning
+from cdm.ops import pixels
 
 AUGMENT = 2  # use of an image's key; 0 and 1 belong to the task
 
@@ -54,7 +54,7 @@ class Stage(NamedTuple):
   def split(self, tree):
     """Inside jit: arrays [B, ...] shared out over the mesh."""
     return (
-      tree if self.mesh is None else partitioning.split_batch(tree, self.mesh)
+      tree if self.mesh is None else device_mesh.split_batch(tree, self.mesh)
     )
 
   def whole(self, params):
@@ -69,7 +69,7 @@ class Stage(NamedTuple):
     if self.mesh is None:
       options = compiler_options.forward(jax.devices())
       return jax.jit(function, compiler_options=options)
-    place = partitioning.batch_sharding(self.mesh)
+    place = device_mesh.batch_sharding(self.mesh)
     return jax.jit(
       function,
       out_shardings=place,
@@ -239,9 +239,9 @@ def _jit_stage(stages, i):
         augmented=bool(stage.truncated and stage.level),
         stop_logsnr=stop_logsnr,
       )
-    picture = resize.to_uint8(x)
+    picture = pixels.to_uint8(x)
     if stop_logsnr is None:
-      x = resize.to_float(picture)
+      x = pixels.to_float(picture)
     return x, picture
 
   return run

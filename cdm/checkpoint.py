@@ -32,7 +32,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from cdm import checksums, stored
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 
 DAMAGED = 'checkpoints_damaged'
 _PARTIAL = '.orbax-checkpoint-tmp'
@@ -88,9 +88,9 @@ class Checkpointer:
     with self._writing('a checkpoint'):
       directory.mkdir(parents=True, exist_ok=True)
       _probe(directory)
-      if initialize.is_first():
+      if collectives.is_first():
         _remove_half_written(directory)
-    initialize.wait_for_all('half-written checkpoints are removed')
+    collectives.wait_for_all('half-written checkpoints are removed')
     self._manager = ocp.CheckpointManager(
       directory,
       options=ocp.CheckpointManagerOptions(
@@ -241,9 +241,9 @@ class Checkpointer:
     return Restored(step, restored['state'], position, sums)
 
   def _set_aside(self, step, error):
-    if initialize.is_first():
+    if collectives.is_first():
       self._move_aside(step, error)
-    initialize.wait_for_all(f'setting aside the checkpoint of step {step}')
+    collectives.wait_for_all(f'setting aside the checkpoint of step {step}')
     self._manager.reload()
 
   def _move_aside(self, step, error):

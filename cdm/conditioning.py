@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdm.diffusion import process, schedules
-from cdm.ops import resize
+from cdm.ops import blur, pixels, resize
 from cdm.ops.keys import example_keys, normals
 
 AUGMENTS = ('none', 'noise', 'blur')
@@ -117,9 +117,9 @@ def downsample(x_0, lowres):
       f'{lowres.size}; use square ones at least that large.'
     )
   shrunk = resize.resize_uint8(
-    resize.to_uint8(x_0), lowres.size, method=lowres.downsample
+    pixels.to_uint8(x_0), lowres.size, method=lowres.downsample
   )
-  return resize.to_float(shrunk)
+  return pixels.to_float(shrunk)
 
 
 def augment_train(z_0, lowres, *, key, u=None, examples=None):
@@ -162,7 +162,7 @@ def augment_train(z_0, lowres, *, key, u=None, examples=None):
   )(keys)
   # At sigma = 0 the blur is the identity, bit for bit.
   sigma = jnp.where(u < lowres.blur_fraction, sigma, 0.0)
-  return resize.gaussian_blur(z_0, sigma), jnp.zeros(n)
+  return blur.gaussian_blur(z_0, sigma), jnp.zeros(n)
 
 
 def augment_at(z_0, lowres, *, level, eps):

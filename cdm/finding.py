@@ -33,7 +33,7 @@ from cdm import (
   upscaling,
 )
 from cdm.data import gather
-from cdm.distributed import initialize, partitioning
+from cdm.distributed import collectives, device_mesh
 from cdm.evaluate import sets
 
 READERS = 8  # threads that decode
@@ -175,7 +175,7 @@ def of_cascade(path, workdir, num, seed, overrides):
 
   def batches(first, size):
     draw = cascade.sampler(stages)
-    size = partitioning.padded(min(size, num), stages[0].mesh)
+    size = device_mesh.padded(min(size, num), stages[0].mesh)
     for start in range(first * size, num, size):
       numbers = np.arange(start, min(start + size, num))
       filled = np.resize(numbers, size)
@@ -183,7 +183,7 @@ def of_cascade(path, workdir, num, seed, overrides):
       drawn = draw(seed, filled, given)[-1]
       rows = [
         (row, image)
-        for row, image in partitioning.local_images(drawn)
+        for row, image in device_mesh.local_images(drawn)
         if row < len(numbers)
       ]
       mine = numbers[[row for row, _ in rows]] if rows else numbers[:0]
@@ -249,7 +249,7 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
         given = labels if stage.num_classes is not None else None
         low = run.shrink(originals)
         made = run(low, numbers, given)
-        mine = list(initialize.share(len(numbers)))
+        mine = list(collectives.share(len(numbers)))
         if tap is not None:
           tap(left_out, numbers[mine], made[mine], originals[mine], low[mine])
         yield numbers[mine], made[mine] if mine else None
@@ -290,7 +290,7 @@ def shared_out(read, count):
   """
 
   def batches(first, size):
-    parts, index = initialize.count(), None
+    parts, index = collectives.count(), None
     import jax
 
     index = jax.process_index()

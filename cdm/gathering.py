@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from cdm import downloads
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.evaluate import gathered as gather
 from cdm.evaluate import partial
 from cdm.evaluate.features import Extractor
@@ -93,7 +93,9 @@ class Gatherer:
     blocks = Blocks(metrics, source.count, kept)
     turns = Turns(done)
     size = self._extractor.batch_size
-    per_batch = size * (1 if source.recipe.get('drawn') else initialize.count())
+    per_batch = size * (
+      1 if source.recipe.get('drawn') else collectives.count()
+    )
     with progress.Progress(
       label, total=source.count, initial=min(done * per_batch, source.count)
     ) as bar:
@@ -106,7 +108,7 @@ class Gatherer:
     if turns.worth_keeping(done):
       parts.write(done, blocks.to_arrays())
     whole = gather.EMPTY
-    for part in initialize.each_arrays(gather.to_arrays(blocks.finished())):
+    for part in collectives.each_arrays(gather.to_arrays(blocks.finished())):
       whole = gather.merge(whole, gather.from_arrays(part))
     return whole
 
@@ -116,7 +118,11 @@ class Gatherer:
 
     what = [source.recipe, source.stamp, self.recipe, sorted(metrics)]
     # On them it depends which images are in which batch.
-    what += [self._extractor.batch_size, initialize.count(), jax.device_count()]
+    what += [
+      self._extractor.batch_size,
+      collectives.count(),
+      jax.device_count(),
+    ]
     text = json.dumps(what, sort_keys=True)
     return self._keep / hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -227,15 +233,15 @@ class Turns:
     each = (now - self._since) / max(done - self._kept, 1)
     first = self._next is None and each < SAVE_SECONDS
     ahead = min(int(SAVE_SECONDS / max(each, 1e-9)), MOST_AHEAD)
-    self._next = done + int(initialize.agree(max(1, ahead)))
-    if bool(initialize.agree(first)):
+    self._next = done + int(collectives.agree(max(1, ahead)))
+    if bool(collectives.agree(first)):
       return False
     # Nobody is further ahead than this, or an older part might be gone.
-    initialize.wait_for_all('what is kept')
+    collectives.wait_for_all('what is kept')
     self._since, self._kept = now, done
     return True
 
   def worth_keeping(self, done):
     """Whether to keep the end, too: another set may come after it."""
     took = time.monotonic() - self._begun
-    return initialize.agree(took > SAVE_SECONDS) and done > self._kept
+    return collectives.agree(took > SAVE_SECONDS) and done > self._kept

@@ -6,7 +6,7 @@ What may be named: see `finding`. What is gathered of it: see `gathering`.
 import pathlib
 import sys
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.evaluate import distribution, sets, statistics
 from cdm.finding import Source, find
 from cdm.gathering import Gatherer
@@ -113,7 +113,7 @@ def compare(
   recipe = mine.recipe | gatherer.recipe
   theirs = reference.recipe(gatherer)
   warnings = [] if theirs is None else statistics.differences(recipe, theirs)
-  if initialize.is_first():
+  if collectives.is_first():
     for warning in warnings:  # before the hours, and with the number again
       print(f'cdm: NOT COMPARABLE: {warning}.', file=sys.stderr, flush=True)
   if agree is not None:
@@ -246,7 +246,7 @@ def make_reference(
   Raises:
     ValueError, OSError: see `judge`.
   """
-  if initialize.is_first():
+  if collectives.is_first():
     output_files.check(out)
   source = find(what, num=num, seed=seed, overrides=())
   if source.count < 2:
@@ -254,9 +254,9 @@ def make_reference(
   gatherer = Gatherer(weights, batch_size=batch_size, keep=keep)
   found = gatherer(source, ('fid', 'sfid'), REFERENCE)
   made = statistics.of(found, source.recipe | gatherer.recipe)
-  if initialize.is_first():
+  if collectives.is_first():
     statistics.write(out, made)
-  initialize.wait_for_all('the statistics')
+  collectives.wait_for_all('the statistics')
   gatherer.forget()
   return made
 

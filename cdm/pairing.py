@@ -12,7 +12,7 @@ import shutil
 import jax
 
 from cdm import downloads, finding
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.evaluate import pairs
 from cdm.evaluate.features import BATCH_SIZE
 from cdm.reporting import jsonl, progress
@@ -84,7 +84,7 @@ class Scores:
 
   def leading(self):
     """-> how many images, from the first on, some process has scored."""
-    known = set().union(*initialize.gather_objects(sorted(self._known)))
+    known = set().union(*collectives.gather_objects(sorted(self._known)))
     numbers = range(self.source.count)
     return next((n for n in numbers if n not in known), self.source.count)
 
@@ -108,7 +108,7 @@ class Scores:
     What was kept is removed: the numbers are there.
     """
     known = {}
-    for part in initialize.gather_objects(self._known):
+    for part in collectives.gather_objects(self._known):
       known |= {int(number): scored for number, scored in part.items()}
     ordered = [known[number] for number in range(self.source.count)]
     ordered = [scored for scored in ordered if scored]

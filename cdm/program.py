@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from cdm import build, sections
-from cdm.distributed import partitioning
+from cdm.distributed import device_mesh, partitioning
 from cdm.train import optimizer, step
 from cdm.train import state as states
 
@@ -62,7 +62,7 @@ def assemble(c, *, devices=None):
   built = build.stage(c)
   mesh = build.mesh(c.mesh, devices)
   schedule, average = build.run(c), build.average(c.ema)
-  partitioning.check_batch(
+  device_mesh.check_batch(
     schedule.batch_size, mesh, accumulation=schedule.accumulation
   )
   tx = build.transformation(c.optimizer, schedule.num_steps)
@@ -94,7 +94,7 @@ def assemble(c, *, devices=None):
 
 def abstract_batch(c, batch_size, mesh):
   """-> the global batch as ShapeDtypeStructs, see `data.pipeline`."""
-  size, place = c.pipeline.image_size, partitioning.batch_sharding(mesh)
+  size, place = c.pipeline.image_size, device_mesh.batch_sharding(mesh)
   return {
     'image': jax.ShapeDtypeStruct(
       (batch_size, size, size, 3), np.uint8, sharding=place

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 
 
 def claim(folder, recipe, *, name):
@@ -58,4 +58,4 @@ def agreed_missing(folders, count):
   """`missing` as process 0 sees it: all must draw the same images."""
   absent = np.zeros(count, bool)
   absent[missing(folders, count)] = True
-  return np.flatnonzero(initialize.agree(absent)).tolist()
+  return np.flatnonzero(collectives.agree(absent)).tolist()

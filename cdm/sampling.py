@@ -13,8 +13,14 @@ import numpy as np
 from cdm import cascade
 from cdm import recipe as recipes
 from cdm.data import archives
-from cdm.distributed import initialize, partitioning
-from cdm.reporting import image_files, progress, session_log
+from cdm.distributed import collectives, device_mesh
+from cdm.reporting import (
+  atomic_files,
+  contact_sheet,
+  image_files,
+  progress,
+  session_log,
+)
 
 ROW = 4  # images per class on the overview
 
@@ -49,8 +55,8 @@ def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
       draw_missing(
         folders, stages, recipe['seed'], labels, missing, num, batch_size
       )
-  initialize.wait_for_all('samples')
-  if initialize.is_first() and (missing or not assembled(out, num)):
+  collectives.wait_for_all('samples')
+  if collectives.is_first() and (missing or not assembled(out, num)):
     assemble(out, stages, labels, num, class_names)
 
 
@@ -64,7 +70,7 @@ def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
   # may round otherwise, and a run that continues must give the same bytes.
   batch_size = min(batch_size, num)
   if stages[0].mesh is not None:
-    batch_size = partitioning.padded(batch_size, stages[0].mesh)
+    batch_size = device_mesh.padded(batch_size, stages[0].mesh)
   done = num - len(missing)
   with progress.Progress('sampling', total=num, initial=done) as bar:
     bar.say('sampling: compiling ...')
@@ -74,7 +80,7 @@ def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
       filled = np.resize(indices, batch_size)
       drawn = draw(seed, filled, None if labels is None else labels[filled])
       for folder, images in zip(folders, drawn, strict=True):
-        for row, image in partitioning.local_images(images):
+        for row, image in device_mesh.local_images(images):
           if row < len(indices):
             name = recipes.file_name(indices[row])
             image_files.write_png(folder / name, image)
@@ -97,7 +103,7 @@ def assemble(out, stages, labels, num, class_names):
   """Writes samples.npz, the names of its classes, and samples.png."""
   size = stages[-1].image_size
   if labels is not None and class_names:
-    with image_files.completing(out / archives.NAMES) as partial:
+    with atomic_files.completing(out / archives.NAMES) as partial:
       partial.write_text(json.dumps(list(class_names)) + '\n')
   image_files.write_png(
     out / 'samples.png', overview(out, stages, labels, num, class_names)
@@ -134,7 +140,7 @@ def overview(out, stages, labels, num, class_names):
         row += [None] if row else []
         for stage in stages:
           image = image_files.read_png(out / stage.name / recipes.file_name(n))
-          row.append(image_files.magnify(image, stages[-1].image_size))
+          row.append(contact_sheet.magnify(image, stages[-1].image_size))
       rows.append(row)
       name = '' if label is None else str(label)
       if label is not None and class_names and label < len(class_names):
@@ -144,7 +150,7 @@ def overview(out, stages, labels, num, class_names):
   heads = group + [None, *group] * (ROW - 1)
   width = max(len(row) for row in rows)
   scale = max(1, 64 // stages[-1].image_size)
-  return image_files.sheet(
+  return contact_sheet.sheet(
     rows,
     names=names if labels is not None else None,
     heads=heads[:width] if len(stages) > 1 else None,

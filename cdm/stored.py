@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from cdm import checksums
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
@@ -128,12 +128,12 @@ def verify(path):
     OSError: it cannot be read.
   """
   sound, error = False, None
-  if initialize.is_first():  # the others would read the same files
+  if collectives.is_first():  # the others would read the same files
     try:
       sound = _check_files(path)
     except Exception as found:
       error = found
-  verdict = initialize.agree(2 if error else int(sound))
+  verdict = collectives.agree(2 if error else int(sound))
   if error is not None:
     raise error
   if verdict == 2:

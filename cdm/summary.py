@@ -5,8 +5,8 @@ import pathlib
 import time
 
 from cdm import config, describe, stored
+from cdm.reporting import atomic_files, metric_writer, session_log
 from cdm.reporting import html as page
-from cdm.reporting import image_files, metric_writer, session_log
 
 ROW_KEYS = ('psnr', 'ssim', 'consistency')
 
@@ -117,7 +117,7 @@ def write(summary, out, *, title):
   files['report.html'] = html(summary, title=title).encode()
   paths = []
   for name, content in files.items():
-    with image_files.completing(out / name) as partial:
+    with atomic_files.completing(out / name) as partial:
       partial.write_bytes(content)
     paths.append(out / name)
   return paths

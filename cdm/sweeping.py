@@ -11,7 +11,7 @@ import json
 import pathlib
 
 from cdm import judging
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.reporting import jsonl, output_files
 
 # Metric -> whether more is better.
@@ -97,7 +97,7 @@ def sweep(
     'overrides': [list(pair) for pair in overrides],
     'kid_size': given.get('kid_size'),
   }
-  if initialize.is_first():
+  if collectives.is_first():
     output_files.check_folder(out)
   known = agreed(out / 'rows.jsonl', what)
   against = gatherer = None
@@ -106,7 +106,7 @@ def sweep(
     row = known.get(setting)
     if row is None:
       told = ', '.join(f'{key}={value}' for key, value in setting)
-      if initialize.is_first():
+      if collectives.is_first():
         print(f'{told} ...', flush=True)
       if gatherer is None:
         against = judging.Reference(reference, metrics, seed=given.get('seed'))
@@ -122,12 +122,12 @@ def sweep(
         **given,
       )
       row = {'setting': [list(pair) for pair in setting], 'sweep': what} | row
-      if initialize.is_first():
+      if collectives.is_first():
         jsonl.append(out / 'rows.jsonl', [row], allow_nan=False)
       known[setting] = row
     rows.append(row)
   best = choose(rows, metrics[0])
-  if initialize.is_first():
+  if collectives.is_first():
     output_files.write_text(out / 'table.md', table(rows, metrics, best))
   if gatherer is not None:
     gatherer.forget()
@@ -136,8 +136,8 @@ def sweep(
 
 def agreed(path, what):
   """`read` as process 0 sees it: all must draw the same settings."""
-  found = initialize.gather_objects(
-    list(read(path, what).values()) if initialize.is_first() else []
+  found = collectives.gather_objects(
+    list(read(path, what).values()) if collectives.is_first() else []
   )[0]
   return {tuple(map(tuple, row['setting'])): row for row in found}
 

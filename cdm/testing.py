@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from cdm import build, opening, program, stored
-from cdm.distributed import compiler_options, partitioning
+from cdm.distributed import compiler_options, device_mesh, partitioning
 from cdm.evaluate.classifier import Classifier
 from cdm.metrics import accuracy
 from cdm.reporting.progress import Progress
@@ -34,7 +34,7 @@ def restored(c, workdir, source, *, batch_size):
     workdir, build.placed_params(built.task, c.mesh, mesh)
   )
   statistics = gather_statistics(c, built, params, mesh, source)
-  whole = jax.tree.map(partitioning.fetch, params)
+  whole = jax.tree.map(device_mesh.fetch, params)
   network = Classifier(
     lambda variables, image: built.tester.logits(*variables, image),
     (whole, statistics),
@@ -51,7 +51,7 @@ def gather_statistics(c, built, params, mesh, source):
   """
   seed = program.seed_of(c, STATISTICS_SEED)
   places = jax.tree.map(lambda leaf: leaf.sharding, params)
-  everywhere = partitioning.replicated(mesh)
+  everywhere = device_mesh.replicated(mesh)
 
   def moments(params, batch, n):
     key = jax.random.fold_in(jax.random.key(seed), n)
@@ -63,13 +63,13 @@ def gather_statistics(c, built, params, mesh, source):
     out_shardings=everywhere,
     compiler_options=compiler_options.forward(mesh.devices.flat),
   )
-  rows = partitioning.local_rows(mesh, c.train.batch_size)
+  rows = device_mesh.local_rows(mesh, c.train.batch_size)
   batches = opening.iterator(c, source, seed=seed, rows=rows)
   count, total = built.objective.statistics_batches, None
   try:
     with Progress('statistics', total=count, unit='batch') as bar:
       for n in range(count):
-        batch = partitioning.shard_batch(next(batches), mesh)
+        batch = device_mesh.shard_batch(next(batches), mesh)
         found = jax.tree.map(_float64, run(params, batch, np.uint32(n)))
         total = found if n == 0 else jax.tree.map(np.add, total, found)
         bar.advance(1)

@@ -21,13 +21,14 @@ from cdm import (
   stored,
 )
 from cdm.distributed import (
+  collectives,
   compiler_options,
+  device_mesh,
   exit_codes,
-  initialize,
   partitioning,
   peer_monitor,
 )
-from cdm.ops import resize
+from cdm.ops import pixels, resize
 from cdm.reporting import crash_reports, metric_writer, session_log
 from cdm.train import loop, rollback, watchdog
 from cdm.train.stop import Stop
@@ -100,7 +101,7 @@ class _Run:
         c,
         source,
         seed=program.seed_of(c, program.DATA_SEED),
-        rows=partitioning.local_rows(mesh, schedule.batch_size),
+        rows=device_mesh.local_rows(mesh, schedule.batch_size),
       ),
       built.net.num_classes,
       before_resuming=lambda: check_classes(workdir, source),
@@ -109,7 +110,9 @@ class _Run:
       iterator.look()
 
     with (
-      metric_writer.Reporter(workdir, active=initialize.is_first()) as reporter,
+      metric_writer.Reporter(
+        workdir, active=collectives.is_first()
+      ) as reporter,
       checkpoint.Checkpointer(
         workdir,
         config=config.to_json(c),
@@ -122,7 +125,7 @@ class _Run:
       rollbacks = rollback.Rollbacks(
         workdir,
         limit=schedule.rollback_limit,
-        active=initialize.is_first(),
+        active=collectives.is_first(),
       )
       state, window = loop.start(
         built.task.init,
@@ -165,7 +168,7 @@ class _Run:
       )
       self._session.facts['last_step'] = outcome.step
     # Launchers end what is left when the first is gone: none may be saving.
-    initialize.wait_for_all('the end of training')
+    collectives.wait_for_all('the end of training')
     return outcome.ending
 
   def ended(self, ending, error=None):
@@ -194,7 +197,7 @@ class _Run:
       self._session.facts['last_step'] = self._watch.step
       last = f'after step {self._watch.step}'
     name = ending.kind.replace(' ', '-')
-    if not initialize.is_first():
+    if not collectives.is_first():
       name += f'-process-{jax.process_index()}'
     text = f'{ending.kind}, {last}: {sentence}\n\n{details}'
     return last, crash_reports.keep(self._workdir, name, text)
@@ -202,13 +205,13 @@ class _Run:
   def _speaks_of(self, ending):
     """Whether this process records it: the first, or the only one to know."""
     alone = (exit_codes.DATA_ERROR, exit_codes.OUT_OF_MEMORY, exit_codes.FAULT)
-    return initialize.is_first() or ending in alone
+    return collectives.is_first() or ending in alone
 
   def ended_by_another(self, ending, sentence):
     """Records that another process failed; called before this one is ended."""
     if ending is exit_codes.BAD_INPUT and not self._begun:
       return  # refused: it leaves no trace
-    if initialize.is_first():
+    if collectives.is_first():
       self._keep(ending, sentence, crash_reports.stacks())
       self._session.write()
 
@@ -220,7 +223,7 @@ def tell_hang(reporter, workdir, text, hangs):
     return
   stacks = crash_reports.stacks()
   path = None
-  if initialize.is_first():
+  if collectives.is_first():
     path = crash_reports.keep(workdir, 'watchdog', f'{text}\n\n{stacks}')
   reporter.say(f'{text}. Stacks of all threads{f" ({path})" if path else ""}:')
   print(stacks, file=sys.stderr, flush=True)
@@ -332,7 +335,7 @@ def sampler(c, made):
   columns = min(GRID_COLUMNS, n)
   size = c.pipeline.image_size
   # Filled up, so that every device draws as many.
-  numbers = np.resize(np.arange(n), partitioning.padded(n, mesh))
+  numbers = np.resize(np.arange(n), device_mesh.padded(n, mesh))
   labels = None
   if built.net.num_classes is not None:
     labels = numbers.astype(np.int32) % built.net.num_classes
@@ -340,16 +343,16 @@ def sampler(c, made):
   places = jax.tree.map(lambda leaf: leaf.sharding, made.state.ema_params)
   jit = functools.partial(
     jax.jit,
-    out_shardings=partitioning.replicated(mesh),
+    out_shardings=device_mesh.replicated(mesh),
     compiler_options=compiler_options.forward(mesh.devices.flat),
   )
 
   def sample(params, labels, **given):
     keys = cascade.image_keys(seed, numbers)
-    return resize.to_uint8(
+    return pixels.to_uint8(
       built.task.sample(
         partitioning.gather_over_fsdp(params, places),
-        keys=partitioning.split_batch(keys, mesh),
+        keys=device_mesh.split_batch(keys, mesh),
         label=labels,
         **given,
       )
@@ -360,16 +363,16 @@ def sampler(c, made):
 
     def draw(params):
       x = np.asarray(draw_base(params, labels))[:n]
-      return resize.grid(x, columns)
+      return pixels.grid(x, columns)
 
     return draw
 
   @jit
   def draw_upscaled(params, originals, labels):
-    originals = partitioning.split_batch(originals, mesh)
-    z_0 = conditioning.downsample(resize.to_float(originals), built.lowres)
+    originals = device_mesh.split_batch(originals, mesh)
+    z_0 = conditioning.downsample(pixels.to_float(originals), built.lowres)
     low = resize.resize(z_0, size, method='nearest')
-    return resize.to_uint8(low), sample(params, labels, lowres=z_0)
+    return pixels.to_uint8(low), sample(params, labels, lowres=z_0)
 
   # Read now: that they cannot be read must not come out after hours.
   originals, labels = opening.held_out(c, n)(range(n))
@@ -385,7 +388,7 @@ def sampler(c, made):
         row = row[part]
         blank = np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)
         rows.append(np.concatenate([row, blank]))
-    return resize.grid(np.concatenate(rows), columns)
+    return pixels.grid(np.concatenate(rows), columns)
 
   return draw
 

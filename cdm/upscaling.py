@@ -7,9 +7,9 @@ import numpy as np
 from cdm import cascade, conditioning
 from cdm import recipe as recipes
 from cdm.data import transforms
-from cdm.distributed import initialize, partitioning
-from cdm.ops import resize, tiling
-from cdm.reporting import image_files, progress, session_log
+from cdm.distributed import collectives, device_mesh
+from cdm.ops import pixels, resize, tiling
+from cdm.reporting import contact_sheet, image_files, progress, session_log
 
 FOLDERS = ('lowres', 'bicubic', 'upscaled', 'original')
 SHOWN = 24  # images on the overview
@@ -41,20 +41,20 @@ class Upscaler:
     x = cascade.super_resolve(
       self.stage,
       self.stage.whole(params),
-      resize.to_float(tiles),
+      pixels.to_float(tiles),
       keys=keys,
       label=label,
     )
-    return resize.to_uint8(x)
+    return pixels.to_uint8(x)
 
   def _shrunk(self, originals):
-    x_0 = resize.to_float(self.stage.split(originals))
-    return resize.to_uint8(conditioning.downsample(x_0, self.stage.lowres))
+    x_0 = pixels.to_float(self.stage.split(originals))
+    return pixels.to_uint8(conditioning.downsample(x_0, self.stage.lowres))
 
   def shrink(self, originals):
     """uint8 [N, H, W, 3] -> [N, h, w, 3], as in training."""
     filled = np.arange(self._filled(len(originals))) % len(originals)
-    small = partitioning.fetch(self._shrink(originals[filled]))
+    small = device_mesh.fetch(self._shrink(originals[filled]))
     return small[: len(originals)]
 
   def __call__(self, tiles, indices, label=None):
@@ -79,14 +79,14 @@ class Upscaler:
         np.asarray(indices, np.uint32)[filled],
         None if label is None else np.asarray(label, np.int32)[filled],
       )
-      made.append(partitioning.fetch(x)[: len(part)])
+      made.append(device_mesh.fetch(x)[: len(part)])
     return np.concatenate(made)
 
   def _filled(self, count):
     """Up to a power of two, so that few shapes are compiled."""
     size = min(max(self.batch_size, count), 1 << (count - 1).bit_length())
     mesh = self.stage.mesh
-    return size if mesh is None else partitioning.padded(size, mesh)
+    return size if mesh is None else device_mesh.padded(size, mesh)
 
 
 def files_to(out, upscaler, paths, label):
@@ -131,14 +131,14 @@ def files_to(out, upscaler, paths, label):
         shape=image.shape[:2],
         factor=upscaler.factor,
       )
-      if initialize.is_first():
+      if collectives.is_first():
         image_files.write_png(target, x)
       if image.shape[:2] == (upscaler.tile, upscaler.tile):
         rows.append([magnified(image, x), bicubic(image, upscaler), x])
       bar.advance(1)
   for target in named:
     print(target)
-  if rows and initialize.is_first():
+  if rows and collectives.is_first():
     write_overview(out, rows[:SHOWN], ('low-res', 'bicubic', 'ours'))
 
 
@@ -185,12 +185,12 @@ def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
         originals, labels = read_images(numbers)
         versions = super_resolved(upscaler, originals, labels, numbers)
         for name, stack in zip(FOLDERS, versions, strict=True):
-          for i in initialize.share(len(numbers)):
+          for i in collectives.share(len(numbers)):
             file = folders[name] / recipes.file_name(numbers[i])
             image_files.write_png(file, stack[i])
         bar.advance(len(numbers))
-  initialize.wait_for_all('upscaled')
-  if initialize.is_first():
+  collectives.wait_for_all('upscaled')
+  if collectives.is_first():
     overview_of(out, folders, read_images, count, class_names)
 
 
@@ -242,7 +242,7 @@ def write_overview(out, rows, heads, names=None):
         for a, b in zip(names[:half], second, strict=True)
       ]
     rows = [[*a, None, *b] for a, b in zip(left, right, strict=True)]
-  picture = image_files.sheet(
+  picture = contact_sheet.sheet(
     rows, names=names, heads=heads, scale=max(1, 96 // side)
   )
   image_files.write_png(out / 'upscaled.png', picture)
@@ -252,14 +252,14 @@ def write_overview(out, rows, heads, names=None):
 def bicubic(image, upscaler):
   """-> uint8 [H, W, 3], the interpolation that super-resolution must beat."""
   x = resize.resize(
-    resize.to_float(image[None]), upscaler.stage.image_size, method='bicubic'
+    pixels.to_float(image[None]), upscaler.stage.image_size, method='bicubic'
   )
-  return np.asarray(resize.to_uint8(x))[0]
+  return np.asarray(pixels.to_uint8(x))[0]
 
 
 def magnified(image, like):
   """-> uint8 of the size of `like`, every pixel of `image` a square."""
-  return image_files.magnify(image, like.shape[0])
+  return contact_sheet.magnify(image, like.shape[0])
 
 
 def read(path):

@@ -8,7 +8,7 @@ import pytest
 from cdm import cascade, conditioning
 from cdm.cascade import Stage
 from cdm.conditioning import Lowres
-from cdm.ops import resize
+from cdm.ops import pixels, resize
 from cdm.tasks import diffusion
 
 
@@ -81,7 +81,7 @@ def test_the_second_stage_draws_with_the_keys_of_the_second():
   indices = np.arange(2)
   x = draw([base(), sr()._replace(sample=sample)], indices)[1]
   keys = cascade.stage_keys(cascade.image_keys(0, indices), 1)
-  np.testing.assert_array_equal(x, resize.to_uint8(0.2 * noise_like(keys, 8)))
+  np.testing.assert_array_equal(x, pixels.to_uint8(0.2 * noise_like(keys, 8)))
 
 
 @pytest.mark.parametrize('use', [diffusion.X_T, diffusion.STEP_NOISE])
@@ -142,7 +142,7 @@ def test_a_truncated_stage_is_stopped_at_the_level_of_its_successor():
   keys = cascade.stage_keys(cascade.image_keys(0, np.arange(2)), 0)
   z_s = np.asarray(noise_like(keys, 4)) * 3.0
   np.testing.assert_array_equal(
-    high, np.asarray(resize.to_uint8(z_s / 4)).repeat(2, 1).repeat(2, 2)
+    high, np.asarray(pixels.to_uint8(z_s / 4)).repeat(2, 1).repeat(2, 2)
   )
 
 

@@ -87,12 +87,12 @@ def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
   """Saving goes on in the background while the state is donated away."""
   now, update = made(), tiny_run.step()
   before = jax.tree.map(jnp.copy, (now.params, now.opt_state))
-  from cdm.distributed import partitioning
+  from cdm.distributed import device_mesh
 
   with checkpoint.Checkpointer(tmp_path) as saver:
     saver.save(0, now, data_state={})
     for k in range(5):
-      batch = partitioning.shard_batch(tiny_run.batch_at(k), tiny_run.mesh(8))
+      batch = device_mesh.shard_batch(tiny_run.batch_at(k), tiny_run.mesh(8))
       now, _ = update(now, batch)
   found = read(tmp_path).state
   tiny_run.assert_same((found.params, found.opt_state), before)

@@ -8,7 +8,7 @@ from support.oracles import oracle
 from cdm import conditioning
 from cdm.conditioning import Lowres
 from cdm.diffusion import schedules
-from cdm.ops import resize
+from cdm.ops import pixels, resize
 
 # One compilation instead of one per operation.
 augment_train = jax.jit(conditioning.augment_train, static_argnames='lowres')
@@ -25,26 +25,26 @@ def pictures(n=4, size=32, seed=0):
 
 def test_low_res_images_are_what_pillow_writes_to_a_file():
   _, stored = oracle('resize')
-  x_0 = resize.to_float(stored['in/big256'][None])
+  x_0 = pixels.to_float(stored['in/big256'][None])
   z_0 = conditioning.downsample(x_0, Lowres(size=64))
   pillow = stored['pil_uint8/256to64/bicubic']
-  np.testing.assert_array_equal(resize.to_uint8(z_0[0]), pillow)
-  np.testing.assert_array_equal(resize.round_to_uint8(z_0), z_0)
+  np.testing.assert_array_equal(pixels.to_uint8(z_0[0]), pillow)
+  np.testing.assert_array_equal(pixels.round_to_uint8(z_0), z_0)
 
 
 @pytest.mark.parametrize('method', resize.METHODS)
 def test_low_res_images_have_the_bits_of_a_previous_stage_s_samples(method):
   """White noise overshoots under bicubic and lanczos3, so clipping is seen."""
-  x_0 = resize.to_float(pictures())
+  x_0 = pixels.to_float(pictures())
   lowres = Lowres(size=8, downsample=method)
   z_0 = jax.jit(lambda x: conditioning.downsample(x, lowres))(x_0)
-  written_and_read = resize.to_float(np.asarray(resize.to_uint8(z_0)))
+  written_and_read = pixels.to_float(np.asarray(pixels.to_uint8(z_0)))
   np.testing.assert_array_equal(z_0, written_and_read)
   assert z_0.shape == (4, 8, 8, 3) and z_0.dtype == jnp.float32
 
 
 def test_without_augmentation_nothing_changes_and_the_level_is_zero():
-  z_0 = resize.to_float(pictures(size=8))
+  z_0 = pixels.to_float(pictures(size=8))
   lowres = Lowres(size=8)
   z, level = augment_train(z_0, lowres, key=new_key())
   np.testing.assert_array_equal(z, z_0)
@@ -93,7 +93,7 @@ def test_the_level_of_a_log_snr_is_the_one_it_came_from(num_levels):
 
 
 def test_level_zero_is_clean_bit_for_bit_and_level_one_is_noise_alone():
-  z_0 = resize.to_float(pictures(2, 8))
+  z_0 = pixels.to_float(pictures(2, 8))
   eps = jax.random.normal(new_key(), z_0.shape)
   lowres = Lowres(size=8, augment='noise')
   level = jnp.array([0.0, 1.0])
@@ -149,7 +149,7 @@ def test_the_level_of_an_image_tells_nothing_about_its_time():
 
 
 def test_blur_touches_the_declared_share_of_examples_and_no_other_bit():
-  z_0 = resize.to_float(pictures(64, 8))
+  z_0 = pixels.to_float(pictures(64, 8))
   lowres = Lowres(size=8, augment='blur', blur_fraction=0.25)
   z, level = augment_train(z_0, lowres, key=new_key())
   touched = np.any(np.asarray(z != z_0), axis=(1, 2, 3))
@@ -175,7 +175,7 @@ def test_the_blur_has_a_sigma_of_its_own_range():
 
 @pytest.mark.parametrize('augment', ['none', 'blur'])
 def test_sampling_never_blurs(augment):
-  z_0 = resize.to_float(pictures(2, 8))
+  z_0 = pixels.to_float(pictures(2, 8))
   lowres = Lowres(size=8, augment=augment, blur_fraction=1.0)
   z = conditioning.augment_at(z_0, lowres, level=jnp.zeros(2), eps=z_0)
   np.testing.assert_array_equal(z, z_0)
@@ -184,7 +184,7 @@ def test_sampling_never_blurs(augment):
 @pytest.mark.parametrize('augment', ['noise', 'blur'])
 def test_the_mesh_changes_no_draw(augment):
   """The same numbers from one device and from eight, under jit."""
-  z_0 = resize.to_float(pictures(16, 8))
+  z_0 = pixels.to_float(pictures(16, 8))
   lowres = Lowres(size=8, augment=augment)
   alone = augment_train(z_0, lowres, key=new_key())
   mesh = jax.make_mesh(
@@ -210,7 +210,7 @@ def test_upsampling_is_linear_so_noise_is_not_clipped():
 @pytest.mark.parametrize('method', ['area', 'bicubic'])
 def test_a_mirrored_picture_has_a_mirrored_low_res_image(method):
   """So a flip in the data pipeline turns the pair."""
-  x_0 = resize.to_float(pictures(4, 16))
+  x_0 = pixels.to_float(pictures(4, 16))
   lowres = Lowres(size=4, downsample=method)
   z_0 = conditioning.downsample(x_0, lowres)
   mirrored = conditioning.downsample(x_0[:, :, ::-1], lowres)

@@ -354,9 +354,9 @@ def test_parts_that_not_all_have_are_not_gone_on_with(tmp_path, monkeypatch):
   parts = partial.Partial(tmp_path)
   for n in (3, 5):
     parts.write(n, {'count': np.int64(n)})
-  ask = partial.initialize.gather_objects
+  ask = partial.collectives.gather_objects
   monkeypatch.setattr(
-    partial.initialize, 'gather_objects', lambda mine: [*ask(mine), [2, 3]]
+    partial.collectives, 'gather_objects', lambda mine: [*ask(mine), [2, 3]]
   )
   assert parts.newest() == (3, {'count': 3})
 
@@ -389,7 +389,7 @@ def test_every_process_keeps_the_same_batches(monkeypatch):
   def kept(seconds_per_batch, agree):
     now = [0.0]
     monkeypatch.setattr(gathering.time, 'monotonic', lambda: now[0])
-    monkeypatch.setattr(gathering.initialize, 'agree', agree)
+    monkeypatch.setattr(gathering.collectives, 'agree', agree)
     turns, found = gathering.Turns(0), []
     for n in range(1, 30):
       now[0] += seconds_per_batch

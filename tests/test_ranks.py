@@ -68,11 +68,11 @@ def test_a_process_reads_its_own_part_unless_all_must_work_together(
 ):
   """Of two processes the second, which has every other image of a batch."""
   monkeypatch.setattr(
-    ranks.initialize, 'share', lambda count: range(1, count, 2)
+    ranks.collectives, 'share', lambda count: range(1, count, 2)
   )
   others = [(n, TRUE[n].tolist()) for n in range(23)]
   monkeypatch.setattr(
-    ranks.initialize, 'gather_objects', lambda found: [found, others]
+    ranks.collectives, 'gather_objects', lambda found: [found, others]
   )
   seen = []
   # What the first process kept is known, here as there: nothing.

@@ -1,6 +1,6 @@
 """`cdm accuracy`: how often ResNet-50 is wrong about images."""
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives, initialize
 
 DESCRIPTION = """\
 Top-1 and top-5 error of torchvision's ResNet-50. With --workdir, of the images
@@ -87,7 +87,7 @@ def run(args):
 
   check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
-  if args.out and initialize.is_first():
+  if args.out and collectives.is_first():
     output_files.check(args.out)
   loop.enable_compilation_cache()
   given = {
@@ -106,7 +106,7 @@ def run(args):
       overrides=args.overrides,
       **given,
     )
-  if initialize.is_first():
+  if collectives.is_first():
     print(json.dumps(row))
     if args.out:
       card.write(row, args.out)

@@ -1,6 +1,6 @@
 """`cdm cas`: the classification accuracy score, from samples to top-1."""
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives, initialize
 
 DESCRIPTION = """\
 Train a classifier (ResNet-50) on labelled samples alone, test it on real images
@@ -81,7 +81,7 @@ def run(args):
 
   check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
-  if args.out and initialize.is_first():
+  if args.out and collectives.is_first():
     output_files.check(args.out)
   loop.enable_compilation_cache()
   workdir = pathlib.Path(args.workdir)
@@ -96,7 +96,7 @@ def run(args):
   )
   if row is None:
     return code
-  if initialize.is_first():
+  if collectives.is_first():
     path = card.write(row, args.out or workdir / 'row.json')
     print(f'{card.line(row)}\n{path}')
   return code

@@ -1,6 +1,6 @@
 """`cdm evaluate`: numbers of images against references, as one JSON row."""
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives, initialize
 from cdm.evaluate import flags
 from cdm.evaluate.flags import SETS
 
@@ -101,7 +101,7 @@ def run(args):
   if args.make_reference:
     make_reference(args)
     return
-  if args.out and initialize.is_first():
+  if args.out and collectives.is_first():
     from cdm.reporting import output_files
 
     output_files.check(args.out)
@@ -119,7 +119,7 @@ def run(args):
   print(text, flush=True)
   for warning in row.get('warnings', ()):
     tell(warning)
-  if args.out and initialize.is_first():
+  if args.out and collectives.is_first():
     from cdm.evaluate import card
 
     card.write(row, args.out)
@@ -333,5 +333,5 @@ def tell(warning):
   """Says loudly that two numbers do not compare."""
   import sys
 
-  if initialize.is_first():
+  if collectives.is_first():
     print(f'cdm: NOT COMPARABLE: {warning}.', file=sys.stderr)

@@ -1,7 +1,7 @@
 """`cdm robustness`: how a stage bears bad inputs, whom it serves worse, and
 whether its spread can be trusted, on one page."""
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives, initialize
 
 DESCRIPTION = """\
 Examine a trained super-resolution stage on its held-out data: its scores over
@@ -132,7 +132,7 @@ def run(args):
     title=args.title,
     command=command_line(args),
   )
-  if initialize.is_first():
+  if collectives.is_first():
     print(examine.text(result))
     print(f'{args.out}/report.html')
 

@@ -9,7 +9,7 @@ import itertools
 
 import numpy as np
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.evaluate import sets
 from cdm.metrics import bootstrap, consistency, distortion
 from cdm.ops import resize
@@ -135,7 +135,7 @@ def evaluate_paths(
     for name, pictures in found.items()
   }
   streams['references'] = streams.pop('reference')
-  parts = initialize.gather_objects(_score(streams, downsample, perceptual))
+  parts = collectives.gather_objects(_score(streams, downsample, perceptual))
   scores, baseline, shapes = zip(*parts, strict=True)
   shapes = [found for found in shapes if found]
   for found in shapes:
@@ -153,7 +153,7 @@ def evaluate_paths(
 
 def _share(order):
   """-> this process's part of the pairs."""
-  return [order[i] for i in initialize.share(len(order))]
+  return [order[i] for i in collectives.share(len(order))]
 
 
 def _interleaved(parts):

@@ -14,7 +14,7 @@ import zlib
 
 import numpy as np
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.reporting import output_files
 
 KEPT = 2
@@ -34,7 +34,7 @@ class Partial:
     Of nothing: (0, {}).
     """
     mine = sorted(self._parts())
-    common = set.intersection(*map(set, initialize.gather_objects(mine)))
+    common = set.intersection(*map(set, collectives.gather_objects(mine)))
     if not common:
       return 0, {}
     done = max(common)
@@ -56,7 +56,7 @@ class Partial:
 
   def remove(self):
     """Forgets it all, on every machine: the result is there."""
-    initialize.wait_for_all('the end of gathering')
+    collectives.wait_for_all('the end of gathering')
     for done in self._parts(whole=False):
       self._path(done).unlink(missing_ok=True)
     if self._folder.is_dir():

@@ -12,7 +12,7 @@ from concurrent import futures
 import jax
 import numpy as np
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.metrics import accuracy, bootstrap
 from cdm.reporting import jsonl, progress
 
@@ -48,7 +48,7 @@ def of_set(
   ]
   parts = batches
   if not together:
-    parts = [[b[i] for i in initialize.share(len(b))] for b in batches]
+    parts = [[b[i] for i in collectives.share(len(b))] for b in batches]
   mine = {}
   with (
     progress.Progress(label, total=count, initial=len(known)) as bar,
@@ -63,7 +63,7 @@ def of_set(
       if part:
         mine |= keep.add(*rank(part, given.result()))
       bar.advance(len(batches[i]))
-  for found in initialize.gather_objects(list(mine.items())):
+  for found in collectives.gather_objects(list(mine.items())):
     known |= dict(found)
   table = np.array([known[n] for n in range(count)], np.int64)
   return {kind: table[:, i] for i, kind in enumerate(kinds)}
@@ -85,10 +85,10 @@ class Kept:
   def known(self):
     """-> {number: [rank, ...]} that earlier runs kept, in every process."""
     found = []
-    if initialize.is_first() and self._folder.is_dir():
+    if collectives.is_first() and self._folder.is_dir():
       for path in sorted(self._folder.glob('process-*.jsonl')):
         found += jsonl.read(path)
-    found = initialize.gather_objects(found)[0]
+    found = collectives.gather_objects(found)[0]
     return {number: row for number, *row in found}
 
   def add(self, numbers, rows):
@@ -104,8 +104,8 @@ class Kept:
 
   def remove(self):
     """Forgets it all: the result is there."""
-    initialize.wait_for_all('the end of ranking')
-    if initialize.is_first():
+    collectives.wait_for_all('the end of ranking')
+    if collectives.is_first():
       shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -1,4 +1,8 @@
-"""Array vocabulary shared by every room. Axes are B H W C."""
+"""Random keys for each example and each image, and noise drawn from them.
+
+What is drawn for an example depends on the key and its index alone, never on
+the device, process or batch it is in.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -1,10 +1,8 @@
-"""Pixels: uint8 <-> [-1, 1], blur, grid, and every resize of this project.
+"""The one resize of this project, for training, sampling and measuring.
 
-  x = (2 level - 255) / 255,   level = floor(127.5 (x + 1) + 0.5) in 0..255
-  resize:  y = R x C^T     R [h, H], C [w, W] made once in float64
+  y = R x C^T     R [h, H], C [w, W] made once in float64
 
-A resize is two small matrix products, one per axis: quick on any device, and
-one function for training, sampling and measuring. Ties round up everywhere.
+A resize is two small matrix products, one per axis, and quick on any device.
 """
 
 import functools
@@ -12,31 +10,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-
-def to_float(image):
-  """uint8 [..., C] -> float32 in [-1, 1]; 0 is -1 and 255 is 1."""
-  # level / 127.5 - 1 rounds twice, and compilers fuse it as they please; this
-  # rounds once, so an image has the same bits inside a jitted step and out.
-  return (2.0 * jnp.asarray(image, jnp.float32) - 255.0) * np.float32(1 / 255)
-
-
-def to_uint8(x):
-  """[..., C] around [-1, 1] -> uint8, clipped, then rounded to the nearest.
-
-  The inverse of `to_float` on its 256 values; 0.0 becomes 128.
-  """
-  levels = (jnp.asarray(x, jnp.float32) + 1.0) * 127.5
-  return jnp.floor(jnp.clip(levels, 0.0, 255.0) + 0.5).astype(jnp.uint8)
-
-
-def round_to_uint8(x):
-  """[..., C] around [-1, 1] -> the nearest of the 256 values of `to_float`.
-
-  What an image is after it was written as uint8 and read again. Its gradient
-  is zero everywhere.
-  """
-  return to_float(to_uint8(x))
 
 
 @functools.partial(jax.jit, static_argnames=('size', 'method', 'antialias'))
@@ -273,74 +246,3 @@ def center_crop(x, size):
     )
   top, left = (height - size) // 2, (width - size) // 2
   return x[..., top : top + size, left : left + size, :]
-
-
-def gaussian_blur(x, sigma, *, size=3):
-  """Blurs each example with its own Gaussian, borders reflected.
-
-  The reflection does not repeat the border pixel. At sigma = 0 the kernel is a
-  single one, and x comes back bit for bit.
-
-  Args:
-    x: [B, H, W, C] float.
-    sigma: [B] standard deviation in pixels, >= 0.
-    size: odd number of taps along each axis.
-
-  Returns:
-    [B, H, W, C].
-
-  Raises:
-    ValueError: an even size, or an image too small to be reflected that far.
-  """
-  reach = size // 2
-  if size % 2 == 0 or min(x.shape[1:3]) <= reach:
-    raise ValueError(
-      f'A blur of {size} taps needs an odd size and images of more than '
-      f'{reach} pixels a side; the images are {x.shape[1:3]}.'
-    )
-  distance = jnp.arange(-reach, reach + 1, dtype=jnp.float32)  # [size]
-  scaled = distance[None] / jnp.maximum(sigma, 1e-6)[:, None]  # [B, size]
-  kernel = jnp.exp(-0.5 * scaled**2)
-  kernel = (kernel / kernel.sum(axis=1, keepdims=True)).astype(x.dtype)
-  for axis in (1, 2):
-    pad = [(reach, reach) if i == axis else (0, 0) for i in range(4)]
-    padded = jnp.pad(x, pad, mode='reflect')
-    x = sum(
-      kernel[:, i, None, None, None]
-      * jax.lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis)
-      for i in range(size)
-    )
-  return x
-
-
-def grid(images, columns, *, gap=2):
-  """Lays out pictures row by row on white.
-
-  Args:
-    images: uint8 [N, H, W, 3].
-    columns: pictures per row; the last row may stay unfilled.
-    gap: white pixels between pictures and around them.
-
-  Returns:
-    NumPy uint8 [rows (H + gap) + gap, columns (W + gap) + gap, 3].
-
-  Raises:
-    ValueError: no pictures, another shape or dtype.
-  """
-  images = np.asarray(images)
-  if images.ndim != 4 or images.dtype != np.uint8 or not images.shape[0]:
-    raise ValueError(
-      'grid takes uint8 [N, H, W, C] with N > 0 and was given '
-      f'{images.dtype} {images.shape}.'
-    )
-  n, h, w, channels = images.shape
-  rows = -(-n // columns)
-  cells = np.full(
-    (rows * columns, h + gap, w + gap, channels), 255, dtype=np.uint8
-  )
-  cells[:n, :h, :w] = images
-  cells = cells.reshape(rows, columns, h + gap, w + gap, channels)
-  sheet = cells.transpose(0, 2, 1, 3, 4).reshape(
-    rows * (h + gap), columns * (w + gap), channels
-  )
-  return np.pad(sheet, ((gap, 0), (gap, 0), (0, 0)), constant_values=255)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from cdm import build, cascade, describe, program, sections
-from cdm.distributed import partitioning
-from cdm.ops import resize
+from cdm.distributed import device_mesh
+from cdm.ops import pixels
 
 STEPS = ('train', 'sample')
 
@@ -90,7 +90,7 @@ def sample_step(c, devices, *, batch_size):
   sections.require(c, 'mesh')
   built = build.stage(c)
   mesh = build.mesh(c.mesh, devices)
-  batch_size = partitioning.padded(batch_size, mesh)
+  batch_size = device_mesh.padded(batch_size, mesh)
   params = build.placed_params(built.task, c.mesh, mesh)
   stage = cascade.Stage(
     name=c.name,
@@ -113,13 +113,13 @@ def sample_step(c, devices, *, batch_size):
       x = stage.sample(params, keys=keys, label=label)
     else:
       x = cascade.super_resolve(stage, params, z_0, keys=keys, label=label)
-    return resize.to_uint8(x)
+    return pixels.to_uint8(x)
 
-  replicated = partitioning.replicated(mesh)
+  replicated = device_mesh.replicated(mesh)
   z_0 = None
   if built.lowres is not None:
     shape = (batch_size, built.lowres.size, built.lowres.size, 3)
-    place = partitioning.batch_sharding(mesh)
+    place = device_mesh.batch_sharding(mesh)
     z_0 = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
   given = (
     jax.ShapeDtypeStruct((), jnp.uint32, sharding=replicated),

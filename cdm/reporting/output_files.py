@@ -7,7 +7,7 @@ import contextlib
 import pathlib
 import tempfile
 
-from cdm.reporting import image_files
+from cdm.reporting import atomic_files
 
 
 def check(path, *, flag='--out'):
@@ -62,7 +62,7 @@ def whole(path):
     OSError: it could not be written; nothing is left of it.
   """
   try:
-    with image_files.completing(path) as partial:
+    with atomic_files.completing(path) as partial:
       yield partial
   except OSError as error:
     raise OSError(

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 
 
 class Progress:
@@ -48,7 +48,7 @@ class Progress:
     self._stream = sys.stderr if stream is None else stream
     self._done = self._shown = initial
     self._loss = self._bar = None
-    self._quiet = not initialize.is_first() or initial >= total
+    self._quiet = not collectives.is_first() or initial >= total
     self._marks = collections.deque([(clock(), initial)], self.REMEMBERED)
     self._due = clock() + self.FIRST_SECONDS
     if not self._quiet and is_terminal(self._stream):

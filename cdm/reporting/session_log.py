@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.reporting import jsonl
 
 FILE = 'sessions.jsonl'
@@ -37,7 +37,7 @@ class Session:
 
   def write(self, error=None):
     """Writes the line, once; where work fails too, that is what counts."""
-    if not self._wanted or not initialize.is_first():
+    if not self._wanted or not collectives.is_first():
       return
     self._wanted = False
     self.facts['seconds'] = round(time.monotonic() - self._start, 3)

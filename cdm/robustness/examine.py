@@ -6,11 +6,11 @@ import pathlib
 import jax
 
 from cdm import judging
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.evaluate import card, groups
 from cdm.metrics import consistency, distortion, fid, kid
 from cdm.ops import degradations
-from cdm.reporting import image_files
+from cdm.reporting import atomic_files
 from cdm.robustness import facts, measure, opened, pages, sets, words
 
 SHOWN = 2  # images whose pictures are on the page
@@ -101,9 +101,9 @@ def examine(
     sets=scores,
   )
   result |= circumstances(found, metrics, perceptual, label_file, command)
-  if initialize.is_first():
+  if collectives.is_first():
     write(result, work, title or f'Robustness of {found.recipe["experiment"]}')
-  initialize.wait_for_all('the page')
+  collectives.wait_for_all('the page')
   return result
 
 
@@ -208,7 +208,7 @@ def write(result, work, title):
     'report.html': pages.build(result, work, title=title),
   }
   for name, text in content.items():
-    with image_files.completing(out / name) as partial:
+    with atomic_files.completing(out / name) as partial:
       partial.write_text(text)
 
 

@@ -1,7 +1,7 @@
 """The files of rows of an examination, which process 0 writes for all."""
 
 from cdm import recipe as recipes
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.reporting import jsonl
 
 RECIPE, ROWS, DRAWS = 'robustness.json', 'rows.jsonl', 'draws.jsonl'
@@ -22,6 +22,6 @@ def claim(out, recipe):
 
 def append(path, mine):
   """Adds the rows of all processes; process 0 writes."""
-  rows = [row for part in initialize.gather_objects(mine) for row in part]
-  if initialize.is_first() and rows:
+  rows = [row for part in collectives.gather_objects(mine) for row in part]
+  if collectives.is_first() and rows:
     jsonl.append(path, rows)

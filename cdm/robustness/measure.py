@@ -14,11 +14,17 @@ import numpy as np
 
 from cdm import recipe as recipes
 from cdm import upscaling
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.evaluate import pairs
 from cdm.metrics import calibration, consistency, distortion
 from cdm.ops import degradations, resize
-from cdm.reporting import image_files, jsonl, progress, session_log
+from cdm.reporting import (
+  atomic_files,
+  image_files,
+  jsonl,
+  progress,
+  session_log,
+)
 from cdm.robustness import lines
 from cdm.robustness.lines import DRAWS, ROWS
 
@@ -106,10 +112,10 @@ class Examination:
     Returns:
       ({(record, cell key): row}, {record: row of its k draws}).
     """
-    if initialize.is_first():
+    if collectives.is_first():
       jsonl.mend(self.out / ROWS)
       jsonl.mend(self.out / DRAWS)
-    initialize.wait_for_all('the rows')
+    collectives.wait_for_all('the rows')
     rows, spreads = self.rows(), self.draws(draws)
     todo = missing(
       [(n, cell) for n in self.records for cell in every],
@@ -120,7 +126,7 @@ class Examination:
     )
     total = len(self.records) * (len(every) + draws)
     done = total - len(todo) - len(spread) * draws
-    if done and initialize.is_first():
+    if done and collectives.is_first():
       print(f'{self.out}: {done:,} of {total:,} samples are there already.')
     if todo or spread:
       bar = progress.Progress('robustness', total=total, initial=done)
@@ -128,7 +134,7 @@ class Examination:
         bar.say('robustness: compiling ...')
         self._score(todo, bar)
         self._draw(spread, draws, bar)
-      initialize.wait_for_all('the last row')
+      collectives.wait_for_all('the last row')
       rows, spreads = self.rows(), self.draws(draws)
     return rows, spreads
 
@@ -200,7 +206,7 @@ class Examination:
           n, cell = part[i]
           return self._row(n, cell, given[i], made[i], x_0[n], of[n])
 
-        mine = list(pool.map(row, initialize.share(len(part))))
+        mine = list(pool.map(row, collectives.share(len(part))))
         lines.append(self.out / ROWS, mine)
         bar.advance(len(part))
 
@@ -262,7 +268,7 @@ class Examination:
       made = made.reshape(len(part), k, *made.shape[1:])
       mine = [
         self._sums(part[i], made[i], originals[part[i]])
-        for i in initialize.share(len(part))
+        for i in collectives.share(len(part))
       ]
       lines.append(self.out / DRAWS, mine)
       bar.advance(len(part) * k)
@@ -273,7 +279,10 @@ class Examination:
     if record in self.shown:
       path = self._maps(record, len(made))
       path.parent.mkdir(parents=True, exist_ok=True)
-      with image_files.completing(path) as partial, open(partial, 'wb') as file:
+      with (
+        atomic_files.completing(path) as partial,
+        open(partial, 'wb') as file,
+      ):
         np.savez(
           file,
           mean=mean.astype(np.float32),
@@ -324,8 +333,8 @@ def compared(cell, made):
 def missing(items, is_there):
   """-> the items that process 0 misses; the same in all of them."""
   absent = np.array([not is_there(item) for item in items], bool)
-  if initialize.count() > 1:
-    absent = initialize.agree(absent)
+  if collectives.count() > 1:
+    absent = collectives.agree(absent)
   return [item for item, gone in zip(items, absent, strict=True) if gone]
 
 

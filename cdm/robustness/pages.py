@@ -3,7 +3,13 @@
 import numpy as np
 
 from cdm.ops import degradations
-from cdm.reporting import bar_chart, html, image_files, line_chart
+from cdm.reporting import (
+  bar_chart,
+  contact_sheet,
+  html,
+  image_files,
+  line_chart,
+)
 from cdm.robustness import measure, words
 
 SIZE = (360, 240)  # of a chart: legible one below the other on a phone
@@ -347,8 +353,8 @@ def maps(examination, k):
       examination.picture(record, clean, 'original'),
       examination.picture(record, clean, 'ours'),
       np.floor(held['mean'] + 0.5).astype(np.uint8),
-      image_files.heat(level(held['std']), top),
-      image_files.heat(level(held['error']), top),
+      contact_sheet.heat(level(held['std']), top),
+      contact_sheet.heat(level(held['error']), top),
     ]
     rows.append([image_files.png_bytes(middle(x, side)) for x in row])
     names.append(f'{record}')

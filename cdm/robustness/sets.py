@@ -6,7 +6,7 @@ compared with the set of what they should be.
 
 from cdm import finding, judging
 from cdm import recipe as recipes
-from cdm.distributed import initialize
+from cdm.distributed import collectives
 from cdm.evaluate import distribution
 from cdm.reporting import image_files, jsonl
 from cdm.robustness import lines
@@ -40,9 +40,9 @@ def score(examination, every, *, metrics, network):
     ValueError: weights that are not there.
   """
   path, records = examination.out / FILE, examination.records
-  if initialize.is_first():
+  if collectives.is_first():
     jsonl.mend(path)
-  initialize.wait_for_all('the sets')
+  collectives.wait_for_all('the sets')
   what = {'metrics': sorted(metrics), 'records': records}
   found = {
     (row['cell'], row['method']): row['scores']
@@ -78,7 +78,7 @@ def score(examination, every, *, metrics, network):
     scores = {name: row[name] for name in metrics}
     found[cell.key, method] = scores
     row = {'cell': cell.key, 'method': method, 'scores': scores, 'what': what}
-    lines.append(path, [row] if initialize.is_first() else [])
+    lines.append(path, [row] if collectives.is_first() else [])
     gatherer.forget()
   return found
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from cdm import conditioning
 from cdm.diffusion import guidance, losses, schedules
 from cdm.diffusion.parameterization import KINDS, predict
-from cdm.ops import resize
+from cdm.ops import pixels
 from cdm.ops.keys import example_keys, normals
 from cdm.tasks.base import Task
 
@@ -153,7 +153,7 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
     label_key, lowres_key, u_key, eps_key, dropout_key = jax.random.split(
       key, 5
     )
-    x_0 = resize.to_float(batch['image'])  # [B, H, W, 3]
+    x_0 = pixels.to_float(batch['image'])  # [B, H, W, 3]
     n = x_0.shape[0]
     # Of the whole batch where this is a part of it, see `draw_batch`.
     examples = batch.get('example', jnp.arange(n))

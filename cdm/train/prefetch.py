@@ -5,7 +5,7 @@ import copy
 import queue
 import threading
 
-from cdm.distributed import exit_codes, partitioning
+from cdm.distributed import device_mesh, exit_codes
 
 # Batches read ahead of the step, already on the device.
 AHEAD = 2
@@ -47,7 +47,7 @@ class Prefetch:
         # Copied: an iterator may give its own dict and go on changing it.
         position = copy.deepcopy(self._iterator.get_state())
         if not self._put(
-          (partitioning.shard_batch(batch, self._mesh), position)
+          (device_mesh.shard_batch(batch, self._mesh), position)
         ):
           return
     except BaseException as error:  # raised in the loop, where it belongs

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from cdm.distributed import compiler_options, partitioning
+from cdm.distributed import compiler_options, device_mesh, partitioning
 from cdm.train import ema
 
 # Edges of the log-SNR bins in which the loss is reported. Most of the training
@@ -64,19 +64,19 @@ def make_step(
     are [] float32, or Ratio where some batches have nothing to average.
   """
   if shardings is None:
-    shardings = partitioning.replicated(mesh)
+    shardings = device_mesh.replicated(mesh)
 
   places = getattr(shardings, 'params', shardings)
 
   def step(state, batch):
     size = jax.tree.leaves(batch)[0].shape[0]
-    partitioning.check_batch(size, mesh, accumulation=accumulation)
+    device_mesh.check_batch(size, mesh, accumulation=accumulation)
     key = jax.random.fold_in(state.key, state.step)
     draw_key, key = jax.random.split(key)
     drawn = {'example': jnp.arange(size)}
     if draw is not None:
       drawn |= draw(draw_key, size)
-    batch = {**batch, **partitioning.split_batch(drawn, mesh)}
+    batch = {**batch, **device_mesh.split_batch(drawn, mesh)}
     grads, sums = _gradient(
       loss,
       partitioning.gather_over_fsdp(state.params, places),
@@ -106,8 +106,8 @@ def make_step(
 
   return jax.jit(
     step,
-    in_shardings=(shardings, partitioning.batch_sharding(mesh)),
-    out_shardings=(shardings, partitioning.replicated(mesh)),
+    in_shardings=(shardings, device_mesh.batch_sharding(mesh)),
+    out_shardings=(shardings, device_mesh.replicated(mesh)),
     donate_argnums=0,
     compiler_options=compiler_options.training_step(mesh.devices.flat),
   )
@@ -141,14 +141,14 @@ def _gradient(loss, params, batch, *, key, accumulation, mesh):
       jax.eval_shape(gradient, params, first),
     )
     total, _ = jax.lax.scan(add, zeros, parts)
-    return jax.lax.psum(total, partitioning.BATCH_AXES)
+    return jax.lax.psum(total, device_mesh.BATCH_AXES)
 
   return jax.shard_map(
     accumulate,
     mesh=mesh,
-    in_specs=(PartitionSpec(), PartitionSpec(partitioning.BATCH_AXES)),
+    in_specs=(PartitionSpec(), PartitionSpec(device_mesh.BATCH_AXES)),
     out_specs=PartitionSpec(),
-    axis_names=set(partitioning.BATCH_AXES),
+    axis_names=set(device_mesh.BATCH_AXES),
     check_vma=False,  # or every microbatch would be summed over the devices
   )(params, batch)
 

@@ -32,9 +32,9 @@ class Stop:
     To be called once they have joined. JAX has taken over SIGTERM by then: it
     tells the others, and the notices that cloud machines give besides.
     """
-    from cdm.distributed import initialize
+    from cdm.distributed import collectives
 
-    self._together = initialize.count() > 1
+    self._together = collectives.count() > 1
     if self._together and self.signum is not None:
       os.kill(os.getpid(), signal.SIGTERM)  # it came before JAX listened
 

@@ -6,19 +6,19 @@ import pytest
 from jax.sharding import PartitionSpec
 from support import tiny_run
 
-from cdm.distributed import partitioning
+from cdm.distributed import device_mesh, partitioning
 from cdm.train import state
 
 
 def test_one_axis_takes_the_devices_that_are_left():
-  assert dict(partitioning.make_mesh().shape) == dict(data=8, fsdp=1, tensor=1)
-  mesh = partitioning.make_mesh(data=2, fsdp=-1, tensor=2)
+  assert dict(device_mesh.make_mesh().shape) == dict(data=8, fsdp=1, tensor=1)
+  mesh = device_mesh.make_mesh(data=2, fsdp=-1, tensor=2)
   assert dict(mesh.shape) == dict(data=2, fsdp=2, tensor=2)
-  assert partitioning.num_batch_shards(mesh) == 4
+  assert device_mesh.num_batch_shards(mesh) == 4
 
 
 def test_a_single_device_is_a_mesh_of_one():
-  mesh = partitioning.make_mesh(devices=jax.devices()[:1])
+  mesh = device_mesh.make_mesh(devices=jax.devices()[:1])
   assert mesh.devices.size == 1
 
 
@@ -33,14 +33,14 @@ def test_a_single_device_is_a_mesh_of_one():
 )
 def test_a_mesh_that_does_not_fit_is_refused(axes, message):
   with pytest.raises(ValueError, match=message):
-    partitioning.make_mesh(**axes)
+    device_mesh.make_mesh(**axes)
 
 
 def test_a_device_holds_its_share_of_the_batch_in_order():
   batch = tiny_run.batch_at(0)
   for mesh in (tiny_run.mesh(8), tiny_run.mesh(2, 4), tiny_run.mesh(1, 4, 2)):
-    placed = partitioning.shard_batch(batch, mesh)
-    share = tiny_run.BATCH // partitioning.num_batch_shards(mesh)
+    placed = device_mesh.shard_batch(batch, mesh)
+    share = tiny_run.BATCH // device_mesh.num_batch_shards(mesh)
     np.testing.assert_array_equal(placed['image'], batch['image'])
     for shard in placed['image'].addressable_shards:
       assert shard.data.shape[0] == share
@@ -60,12 +60,12 @@ def test_a_batch_that_does_not_divide_names_the_nearest(
   size, accumulation, message
 ):
   with pytest.raises(ValueError, match=message):
-    partitioning.check_batch(size, tiny_run.mesh(8), accumulation=accumulation)
+    device_mesh.check_batch(size, tiny_run.mesh(8), accumulation=accumulation)
 
 
 def test_a_host_batch_that_does_not_divide_is_refused():
   with pytest.raises(ValueError, match='e.g. 8 or 16'):
-    partitioning.shard_batch(tiny_run.batch_at(0, size=12), tiny_run.mesh(8))
+    device_mesh.shard_batch(tiny_run.batch_at(0, size=12), tiny_run.mesh(8))
 
 
 def abstract(mesh, rules=()):
@@ -147,7 +147,7 @@ def test_the_mesh_does_not_change_the_parameters_a_run_starts_with():
 
 
 def test_default_rules_split_large_arrays_and_no_others():
-  mesh = partitioning.make_mesh(data=1, fsdp=4, tensor=2)
+  mesh = device_mesh.make_mesh(data=1, fsdp=4, tensor=2)
   tree = {
     'kernel': jax.ShapeDtypeStruct((3, 3, 8, 16), np.float32),
     'two_axes': jax.ShapeDtypeStruct((3, 8, 12, 6), np.float32),
@@ -194,6 +194,6 @@ def test_a_rule_of_a_config_that_cannot_be_used_is_refused(rule, message):
 
 
 def test_a_mesh_of_data_alone_splits_no_parameter():
-  mesh = partitioning.make_mesh()
+  mesh = device_mesh.make_mesh()
   tree = {'kernel': jax.ShapeDtypeStruct((8, 16), np.float32)}
   assert partitioning.default_rules(tree, mesh) == ()

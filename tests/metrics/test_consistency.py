@@ -4,7 +4,7 @@ from support.oracles import assert_matches, oracle
 
 from cdm import conditioning
 from cdm.metrics.consistency import consistency, convention
-from cdm.ops import resize
+from cdm.ops import pixels, resize
 
 
 def noise(*shape, seed=0):
@@ -32,8 +32,8 @@ def test_the_original_agrees_with_its_low_res_image_exactly(method):
   """The input that training makes is the one that this metric makes."""
   originals = noise(2, 32, 32, 3)
   lowres = conditioning.Lowres(size=8, downsample=method)
-  z_0 = conditioning.downsample(resize.to_float(originals), lowres)
-  low = np.asarray(resize.to_uint8(z_0))
+  z_0 = conditioning.downsample(pixels.to_float(originals), lowres)
+  low = np.asarray(pixels.to_uint8(z_0))
   np.testing.assert_array_equal(
     consistency(originals, low, method=method), [0.0, 0.0]
   )

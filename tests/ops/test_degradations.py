@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cdm.ops import blur, pixels, resize
 from cdm.ops import degradations as d
-from cdm.ops import resize
 
 RNG = np.random.default_rng(0)
 ORIGINAL = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -74,8 +74,8 @@ def test_blur_of_a_point_is_the_gaussian():
 
 
 def test_blur_is_the_blur_of_training_with_more_taps():
-  x = resize.to_float(LOW)[None]
-  found = resize.gaussian_blur(x, np.float32([0.8]), size=7)[0]
+  x = pixels.to_float(LOW)[None]
+  found = blur.gaussian_blur(x, np.float32([0.8]), size=7)[0]
   expected = (np.asarray(found, float) + 1) * 127.5
   np.testing.assert_allclose(d.blur(LOW, 0.8), expected, atol=1e-3)
 

@@ -7,7 +7,8 @@ from scipy import ndimage
 from support.oracles import assert_matches, oracle
 
 from cdm.data import transforms
-from cdm.ops import resize
+from cdm.ops import blur as ops_blur
+from cdm.ops import pixels, resize
 
 SIZES = {'256to64': 64, '64to16': 16, '16to128': 128, 'odd_to_64': 64}
 INPUTS = {
@@ -46,23 +47,23 @@ def noise(*shape, seed=0):
 
 def test_every_grey_level_survives_the_round_trip_bit_for_bit():
   levels = np.arange(256, dtype=np.uint8)
-  x = resize.to_float(levels)
+  x = pixels.to_float(levels)
   np.testing.assert_allclose(x, levels / 127.5 - 1.0, rtol=0, atol=1e-7)
-  np.testing.assert_array_equal(jax.jit(resize.to_float)(levels), x)
-  np.testing.assert_array_equal(resize.to_uint8(x), levels)
-  np.testing.assert_array_equal(jax.jit(resize.to_uint8)(x), levels)
-  np.testing.assert_array_equal(resize.round_to_uint8(x), x)
+  np.testing.assert_array_equal(jax.jit(pixels.to_float)(levels), x)
+  np.testing.assert_array_equal(pixels.to_uint8(x), levels)
+  np.testing.assert_array_equal(jax.jit(pixels.to_uint8)(x), levels)
+  np.testing.assert_array_equal(pixels.round_to_uint8(x), x)
 
 
 def test_rounding_takes_the_nearest_level_and_clips():
   x = np.array([-9, -1, -0.9999, 0, 0.5, 1, 1.001, 9], np.float32)
   expected = [0, 0, 0, 128, 191, 255, 255, 255]  # 0.5 is level 191.25
-  np.testing.assert_array_equal(resize.to_uint8(x), expected)
+  np.testing.assert_array_equal(pixels.to_uint8(x), expected)
 
 
 def test_the_gradient_of_rounding_is_zero_and_not_a_number_less():
   x = jnp.linspace(-1.5, 1.5, 7)
-  gradient = jax.jit(jax.grad(lambda x: resize.round_to_uint8(x).sum()))(x)
+  gradient = jax.jit(jax.grad(lambda x: pixels.round_to_uint8(x).sum()))(x)
   np.testing.assert_array_equal(gradient, np.zeros(7))
 
 
@@ -191,7 +192,7 @@ def test_resizing_keeps_dtype_leading_axes_and_values_under_jit():
 def test_blur_equals_scipy_with_reflected_borders():
   x = jax.random.normal(jax.random.key(2), (2, 6, 7, 3))
   sigma = np.array([0.4, 0.6], np.float32)
-  mine = jax.jit(resize.gaussian_blur)(x, sigma)
+  mine = jax.jit(ops_blur.gaussian_blur)(x, sigma)
   for i in range(2):
     theirs = ndimage.gaussian_filter(
       np.float64(x[i]), sigma[i], mode='mirror', radius=1, axes=(0, 1)
@@ -201,7 +202,7 @@ def test_blur_equals_scipy_with_reflected_borders():
 
 def test_blur_of_sigma_zero_changes_no_bit():
   x = jax.random.normal(jax.random.key(3), (3, 5, 5, 3))
-  blur = jax.jit(lambda x, sigma: resize.gaussian_blur(x, sigma, size=5))
+  blur = jax.jit(lambda x, sigma: ops_blur.gaussian_blur(x, sigma, size=5))
   mine = blur(x, jnp.array([0.0, 0.5, 0.0]))
   np.testing.assert_array_equal(mine[::2], x[::2])
   assert np.abs(mine[1] - x[1]).max() > 0.1
@@ -209,7 +210,7 @@ def test_blur_of_sigma_zero_changes_no_bit():
 
 def test_a_grid_shows_every_picture_in_reading_order():
   pictures = noise(5, 4, 6, 3)
-  sheet = resize.grid(pictures, 3, gap=1)
+  sheet = pixels.grid(pictures, 3, gap=1)
   assert sheet.shape == (2 * 5 + 1, 3 * 7 + 1, 3)
   for n in range(5):
     row, column = divmod(n, 3)
@@ -231,11 +232,11 @@ def test_a_grid_shows_every_picture_in_reading_order():
       "'cubic'; known are.*'bicubic'",
     ),
     (
-      lambda: resize.gaussian_blur(jnp.ones((1, 1, 4, 3)), jnp.ones(1)),
+      lambda: ops_blur.gaussian_blur(jnp.ones((1, 1, 4, 3)), jnp.ones(1)),
       'more than 1 pixels a side',
     ),
-    (lambda: resize.grid(np.ones((2, 4, 4, 3)), 2), 'uint8.*float64'),
-    (lambda: resize.grid(noise(0, 4, 4, 3), 2), 'N > 0'),
+    (lambda: pixels.grid(np.ones((2, 4, 4, 3)), 2), 'uint8.*float64'),
+    (lambda: pixels.grid(noise(0, 4, 4, 3), 2), 'N > 0'),
   ],
 )
 def test_what_cannot_be_resized_is_refused(call, message):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from support.terminals import Clock, Terminal
 
-from cdm.reporting import metric_writer
+from cdm.reporting import metric_writer, tensorboard
 
 
 def quiet(workdir, **fields):
@@ -206,7 +206,7 @@ def test_an_error_of_tensorboard_is_not_swallowed(
     time.sleep(seconds)
     raise OSError('no space for events')
 
-  monkeypatch.setattr(metric_writer._TensorBoard, '_open', fail)
+  monkeypatch.setattr(tensorboard.TensorBoard, '_open', fail)
   reporter = metric_writer.Reporter(tmp_path, quiet=True)
   reporter.prepare()
   time.sleep(0.1)

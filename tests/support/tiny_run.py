@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdm import checkpoint
-from cdm.distributed import partitioning
+from cdm.distributed import device_mesh
 from cdm.ops.keys import mean_flat
 from cdm.reporting import metric_writer
 from cdm.train import loop, optimizer, rollback
@@ -100,7 +100,7 @@ class Batches:
 @functools.lru_cache
 def mesh(data=8, fsdp=1, tensor=1):
   devices = jax.devices()[: data * fsdp * tensor]
-  return partitioning.make_mesh(
+  return device_mesh.make_mesh(
     data=data, fsdp=fsdp, tensor=tensor, devices=devices
   )
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from cdm.distributed import partitioning
+from cdm.distributed import device_mesh
 from cdm.models import resnet
 from cdm.ops import resize
 from cdm.tasks import classifier
@@ -141,11 +141,11 @@ def test_the_mesh_changes_the_speed_not_the_numbers():
   tx = optimizer.make_sgd(learning_rate=0.1)
   results = []
   for devices in (jax.devices()[:1], jax.devices()):
-    mesh = partitioning.make_mesh(devices=devices)
+    mesh = device_mesh.make_mesh(devices=devices)
     state = states.init_state(task.init, tx, key=jax.random.key(0), mesh=mesh)
     update = step.make_step(task.loss, tx, mesh=mesh, ema_decay=0.0)
     for seed in (0, 1):
-      whole = partitioning.shard_batch(batch(8, size=12, seed=seed), mesh)
+      whole = device_mesh.shard_batch(batch(8, size=12, seed=seed), mesh)
       state, scalars = update(state, whole)
     results.append((jax.device_get(state.params), float(scalars['loss'])))
   (one, loss_one), (eight, loss_eight) = results

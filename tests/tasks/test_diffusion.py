@@ -16,7 +16,7 @@ from cdm.cascade import image_keys
 from cdm.conditioning import Lowres
 from cdm.diffusion import losses, samplers, schedules
 from cdm.models.unet import UNet
-from cdm.ops import resize
+from cdm.ops import pixels
 from cdm.tasks.diffusion import (
   Objective,
   Sampling,
@@ -193,7 +193,7 @@ def test_a_zero_residual_is_the_upsampled_input():
   """x_0-prediction of the residual: no residual means u, exactly."""
   lowres = Lowres(size=4)
   t = task(lowres=lowres, prediction='x_0', residual_scale=0.1)
-  z = resize.to_float(batch(3)['image'][:, :4, :4])
+  z = pixels.to_float(batch(3)['image'][:, :4, :4])
   x = sample_of(t, fresh(t), keys=image_keys(0, np.arange(3)), lowres=z)
   u = conditioning.upsample(z, SIZE, lowres)
   np.testing.assert_allclose(x, u, atol=1e-6)
@@ -205,7 +205,7 @@ def test_the_residual_target_is_the_residual():
   t = task(lowres=lowres, prediction='x_0', residual_scale=scale)
   given = batch()
   loss, _ = loss_of(t, fresh(t), given)
-  x_0 = resize.to_float(given['image'])
+  x_0 = pixels.to_float(given['image'])
   u = conditioning.upsample(conditioning.downsample(x_0, lowres), SIZE, lowres)
   expected = jnp.mean(((x_0 - u) / scale) ** 2, axis=(1, 2, 3))
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -214,7 +214,7 @@ def test_the_residual_target_is_the_residual():
 def test_clipping_keeps_a_residual_stage_inside_the_image_range():
   lowres = Lowres(size=4)
   t = task(lowres=lowres, clip='static', prediction='eps', residual_scale=1.0)
-  z = resize.to_float(batch(3)['image'][:, :4, :4])
+  z = pixels.to_float(batch(3)['image'][:, :4, :4])
   x = sample_of(t, fresh(t), keys=image_keys(0, np.arange(3)), lowres=z)
   assert float(jnp.abs(x).max()) <= 1.0 + 1e-5
 

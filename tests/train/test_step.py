@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import tiny_run
 
-from cdm.distributed import partitioning
+from cdm.distributed import device_mesh
 from cdm.ops import keys as arrays
 from cdm.train import state, step
 
@@ -22,7 +22,7 @@ def fresh(mesh, rules=()):
 
 
 def place(index, mesh):
-  return partitioning.shard_batch(tiny_run.batch_at(index), mesh)
+  return device_mesh.shard_batch(tiny_run.batch_at(index), mesh)
 
 
 def run(step_fn, mesh, steps=3, rules=()):
@@ -53,7 +53,7 @@ def test_a_step_of_linear_regression_is_the_one_computed_by_hand():
   )
   batch = {'x': x.astype(np.float32), 'y': y.astype(np.float32)}
   update = step.make_step(loss, tx, mesh=mesh, ema_decay=0.9)
-  after, scalars = update(start, partitioning.shard_batch(batch, mesh))
+  after, scalars = update(start, device_mesh.shard_batch(batch, mesh))
 
   residual = x @ w - y
   g = 2 * (residual[:, None] * x).mean(axis=0)
@@ -144,7 +144,7 @@ def test_each_example_draws_its_own_noise_wherever_it_is(shape):
   drawn = arrays.normals(arrays.example_keys(key, jnp.arange(16)), ())
   batch = {'label': np.arange(16, dtype=np.int32)}
   update = step.make_step(loss, tx, mesh=mesh, ema_decay=0.9, accumulation=4)
-  _, scalars = update(now, partitioning.shard_batch(batch, mesh))
+  _, scalars = update(now, device_mesh.shard_batch(batch, mesh))
   np.testing.assert_allclose(scalars['loss'], drawn.mean(), rtol=1e-5)
   np.testing.assert_allclose(
     scalars['noise'], (drawn * 2.0 ** np.arange(16)).mean(), rtol=1e-4
@@ -170,7 +170,7 @@ def test_what_is_drawn_for_the_batch_is_dealt_out_to_its_parts():
   update = step.make_step(
     loss, tx, mesh=mesh, ema_decay=0.9, accumulation=4, draw=draw
   )
-  batch = partitioning.shard_batch({'label': np.arange(16)}, mesh)
+  batch = device_mesh.shard_batch({'label': np.arange(16)}, mesh)
   _, scalars = update(now, batch)
   assert float(scalars['seen']) * 16 == 2**16 - 1
 
@@ -199,7 +199,7 @@ def test_what_is_drawn_for_the_batch_has_a_key_of_its_own():
   )
   found = []
   for _ in range(2):
-    batch = partitioning.shard_batch({'label': np.arange(16)}, mesh)
+    batch = device_mesh.shard_batch({'label': np.arange(16)}, mesh)
     now, scalars = update(now, batch)
     found.append(float(scalars['drawn']))
   np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -218,7 +218,7 @@ def test_the_loss_is_reported_by_noise_level():
     lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(0), mesh=mesh
   )
   update = step.make_step(loss, tx, mesh=mesh, ema_decay=0.9)
-  batch = partitioning.shard_batch({'loss': losses, 'logsnr': logsnr}, mesh)
+  batch = device_mesh.shard_batch({'loss': losses, 'logsnr': logsnr}, mesh)
   _, scalars = update(now, batch)
   edges = [-np.inf, -6, -2, 2, 6, np.inf]
   totals, _ = np.histogram(logsnr, edges, weights=losses)

@@ -15,7 +15,7 @@ from support import smoke_runs
 from support.smoke_runs import record, state
 
 from cdm import cascade, config, opening, program
-from cdm.distributed import partitioning
+from cdm.distributed import device_mesh
 from cdm.planning import hlo
 from cdm.train import state as states
 
@@ -103,14 +103,14 @@ def tiny(data, fsdp, tensor, **overrides):
 def ran(data, fsdp, tensor, accumulation=1):
   """-> (batches, losses, parameters, samples) of two steps in a layout."""
   c, made = tiny(data, fsdp, tensor, train__accumulation=accumulation)
-  rows = partitioning.local_rows(made.mesh, c.train.batch_size)
+  rows = device_mesh.local_rows(made.mesh, c.train.batch_size)
   batches = opening.iterator(c, opening.source(c.train_data), seed=1, rows=rows)
   state = states.make_state(
     made.built.task.init, made.tx, key=made.key, abstract=made.state
   )
   seen, losses = [], []
   for _ in range(2):
-    batch = partitioning.shard_batch(next(batches), made.mesh)
+    batch = device_mesh.shard_batch(next(batches), made.mesh)
     seen.append(np.asarray(batch['image']))
     state, scalars = made.step(state, batch)
     losses.append(float(scalars['loss']))
@@ -125,7 +125,7 @@ def ran(data, fsdp, tensor, accumulation=1):
   )
   drawn = cascade.sampler([stage])(7, np.arange(8), np.arange(8) % 4)[0]
   params = jax.tree.map(np.asarray, state.params)
-  return seen, losses, params, partitioning.fetch(drawn).astype(int)
+  return seen, losses, params, device_mesh.fetch(drawn).astype(int)
 
 
 @pytest.mark.parametrize('layout', [*LAYOUTS[1:], (2, 1, 1, 4)], ids=str)

@@ -163,7 +163,7 @@ def test_running_out_of_device_memory_is_called_that(
       'RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.'
     )
 
-  monkeypatch.setattr('cdm.train.prefetch.partitioning.shard_batch', full)
+  monkeypatch.setattr('cdm.train.prefetch.device_mesh.shard_batch', full)
   code, err = begin()
   assert code == 5
   assert 'cdm: out of memory: RESOURCE_EXHAUSTED' in err
