@@ -33,7 +33,8 @@ import time
 import numpy as np
 from PIL import Image
 
-from cdm.data import photographs, pipeline, prepare, sources
+from cdm.data import folder as sources
+from cdm.data import pipeline, prepare, sample_photos
 
 BATCH_SIZE = 32
 EPOCHS = 8  # that the workers read in one round
@@ -60,7 +61,7 @@ def write_jpegs(folder, count):
   rng = np.random.default_rng(0)
   names = ('astronaut', 'chelsea', 'coffee', 'ihc', 'rocket')
   for i in range(count):
-    pixels = photographs.region(names[i % len(names)], 'train', 1)
+    pixels = sample_photos.region(names[i % len(names)], 'train', 1)
     top, left = rng.integers(np.array(pixels.shape[:2]) - (220, 200))
     image = Image.fromarray(pixels[top : top + 225, left : left + 300])
     image = image.resize((500, 375), Image.Resampling.BICUBIC)

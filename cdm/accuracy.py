@@ -24,21 +24,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm import (
-  config,
-  downloads,
-  finding,
-  judging,
-  labelled,
-  restore,
-  upscaling,
-)
-from cdm.data import gather, transforms
+from cdm import config, finding, judging, labelled, restore, upscaling
+from cdm.data import subset, transforms
 from cdm.distributed import collectives
 from cdm.evaluate import ranks
 from cdm.evaluate.classifier import BATCH_SIZE, Classifier
 from cdm.metrics import accuracy
-from cdm.models import imagenet, pytorch_file, resnet
+from cdm.models import resnet
+from cdm.models.pretrained import download, imagenet_classes, pytorch_file
 from cdm.ops import resize
 
 SIDE, SHORT_SIDE = 224, 256
@@ -194,8 +187,8 @@ def reading(what, section, num):
   """
   source, _ = labelled.opened(what, section)
   if labelled.is_named(source):
-    classes = imagenet.labels_of(source.class_names)
-  elif source.num_classes <= len(imagenet.WORDNET_IDS):
+    classes = imagenet_classes.labels_of(source.class_names)
+  elif source.num_classes <= len(imagenet_classes.WORDNET_IDS):
     classes = np.arange(source.num_classes)
   else:
     raise ValueError(f'{what} has {source.num_classes} classes, ImageNet 1000.')
@@ -207,8 +200,8 @@ def reading(what, section, num):
         f'looking at the file names of {len(source):,} images ...',
         file=sys.stderr,
       )
-    first = gather.first(source, count)
-    numbers = gather.spread(source, count) if first is None else first
+    first = subset.first(source, count)
+    numbers = subset.spread(source, count) if first is None else first
     which = 'spread over the set' if first is None else 'first by file name'
 
   def read(wanted):
@@ -231,7 +224,7 @@ def read_network(weights, batch_size):
   """
   path = weights
   if path is None:
-    path = downloads.fetch(
+    path = download.fetch(
       resnet.URL, resnet.SHA256, flag='--classifier_weights'
     )
   elif not pathlib.Path(path).is_file():
@@ -242,7 +235,7 @@ def read_network(weights, batch_size):
     )
   net = resnet.ResNet50(precision='highest')
   variables = resnet.from_pytorch(pytorch_file.read(path), net)
-  digest = downloads.digest(path)
+  digest = download.digest(path)
 
   def logits(variables, image):
     return net.apply(variables, resnet.normalise(image), train=False).logits
@@ -294,7 +287,7 @@ def ranked(network, versions, classes):
 
 def gathered(reader, rank, kinds, recipe, batch_size, keep, **given):
   """-> {kind: ranks int [count]}; kept as they come, forgotten at the end."""
-  home = downloads.folder().parent / 'evaluate' if keep is None else keep
+  home = download.folder().parent / 'evaluate' if keep is None else keep
   kept = ranks.Kept(home, [recipe, reader.which, reader.count])
   found = ranks.of_set(
     reader.count,

@@ -24,7 +24,6 @@ from cdm import (
   cascade,
   checksums,
   config,
-  downloads,
   opening,
   restore,
   sampling,
@@ -32,9 +31,9 @@ from cdm import (
   stored,
   upscaling,
 )
-from cdm.data import gather
+from cdm.data import image_set, subset
 from cdm.distributed import collectives, device_mesh
-from cdm.evaluate import sets
+from cdm.models.pretrained import download
 
 READERS = 8  # threads that decode
 
@@ -91,9 +90,9 @@ def find(what, *, num, seed, overrides, tap=None):
 
 def of_pictures(what, num):
   """A folder or an .npz of pictures."""
-  pictures = sets.load_images(what)
+  pictures = image_set.load_images(what)
   count = taken(what, pictures.count, num)
-  chosen = gather.spread(range(pictures.count), count)
+  chosen = subset.spread(range(pictures.count), count)
   first = pictures.read(0)
   recipe = {'data': str(pathlib.Path(what).resolve()), 'count': count}
   recipe |= {'image_size': list(first.shape[:2])} | described(what)
@@ -102,13 +101,17 @@ def of_pictures(what, num):
     image = pictures.read(chosen[number])
     if image.shape != first.shape:
       raise ValueError(
-        f'{sets.called(pictures, chosen[number])} has {sets.size_of(image)} '
-        f'pixels but {sets.called(pictures, 0)} has {sets.size_of(first)}; '
+        f'{image_set.called(pictures, chosen[number])} has '
+        f'{image_set.size_of(image)} '
+        f'pixels but {image_set.called(pictures, 0)} has '
+        f'{image_set.size_of(first)}; '
         'evaluate pictures of one size.'
       )
     return image
 
-  return Source(count, shared_out(read, count), recipe, {}, sets.stamp(what))
+  return Source(
+    count, shared_out(read, count), recipe, {}, image_set.stamp(what)
+  )
 
 
 def described(what):
@@ -270,7 +273,7 @@ def checkpoint_stamp(workdir, note):
   folder = pathlib.Path(workdir).resolve() / stored.CHECKPOINTS / step
   sums = folder / checksums.FILE
   if sums.is_file():
-    return [str(folder), downloads.digest(sums)]
+    return [str(folder), download.digest(sums)]
   return [str(folder), folder.stat().st_mtime_ns]
 
 

@@ -7,13 +7,12 @@ import time
 
 import numpy as np
 
-from cdm import downloads
 from cdm.distributed import collectives
 from cdm.evaluate import gathered as gather
 from cdm.evaluate import partial
 from cdm.evaluate.features import Extractor
-from cdm.models import inception_weights
 from cdm.models.inception import Features
+from cdm.models.pretrained import download, inception
 from cdm.reporting import progress
 
 SAVE_SECONDS = 60.0
@@ -45,25 +44,25 @@ class Gatherer:
     """
     path = weights
     if path is None:
-      path = downloads.fetch(inception_weights.URL, inception_weights.SHA256)
+      path = download.fetch(inception.URL, inception.SHA256)
     elif not pathlib.Path(path).is_file():
       raise ValueError(
         f'--weights={path} is not there. Give the PyTorch port '
-        f'{inception_weights.URL.rpartition("/")[2]} (SHA-256 '
-        f'{inception_weights.SHA256[:8]}...), or the frozen graph '
-        f'{inception_weights.GRAPH}.'
+        f'{inception.URL.rpartition("/")[2]} (SHA-256 '
+        f'{inception.SHA256[:8]}...), or the frozen graph '
+        f'{inception.GRAPH}.'
       )
-    elif pathlib.Path(path).name == inception_weights.URL.rpartition('/')[2]:
+    elif pathlib.Path(path).name == inception.URL.rpartition('/')[2]:
       # Its form has no checksums inside, and a flipped bit is another FID.
-      downloads.verify(path, inception_weights.SHA256)
+      download.verify(path, inception.SHA256)
     self.recipe = {
       'network': NETWORK,
       'resize_to_network': RESIZE,
-      'weights_sha256': downloads.digest(path),
+      'weights_sha256': download.digest(path),
     }
-    params = inception_weights.read(path)
+    params = inception.read(path)
     self._extractor = Extractor(params, batch_size=batch_size)
-    home = downloads.folder().parent / 'evaluate'
+    home = download.folder().parent / 'evaluate'
     self._keep = home if keep is None else pathlib.Path(keep)
     self._parts = {}
 

@@ -12,8 +12,8 @@ import pathlib
 import jax
 import numpy as np
 
-from cdm import describe
 from cdm.distributed import device_specs
+from cdm.models import flops as describe
 from cdm.reporting import session_log
 
 _STATM = pathlib.Path('/proc/self/statm')

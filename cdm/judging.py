@@ -6,8 +6,9 @@ What may be named: see `finding`. What is gathered of it: see `gathering`.
 import pathlib
 import sys
 
+from cdm.data import image_set
 from cdm.distributed import collectives
-from cdm.evaluate import distribution, sets, statistics
+from cdm.evaluate import distribution, statistics
 from cdm.finding import Source, find
 from cdm.gathering import Gatherer
 from cdm.reporting import output_files
@@ -177,7 +178,7 @@ class Reference:
       self.stored = statistics.read(what)
       self._of_stored = [m for m in wanted if m in ('fid', 'sfid')]
     self._of_images = [m for m in wanted if m not in self._of_stored]
-    if self._of_images and self.stored and not sets.holds_images(what):
+    if self._of_images and self.stored and not image_set.holds_images(what):
       raise ValueError(
         f'{self._of_images[0]} compares images one by one, and {what} holds '
         'statistics only; give its images.'

@@ -13,7 +13,7 @@ import pathlib
 import re
 
 from cdm import config, opening, sections
-from cdm.data import records
+from cdm.data import record_format
 
 SAMPLING = 'sampling.json'  # what `cdm sample` leaves beside its pictures
 SAMPLES = 'samples.npz'
@@ -46,7 +46,7 @@ def section(what):
         'again, it continues.'
       )
     return section(path / SAMPLES)
-  if (path / records.INDEX).exists():
+  if (path / record_format.INDEX).exists():
     return {'kind': 'array_records', 'path': str(path)}
   return {'kind': 'folder', 'path': str(path), 'class_names': None}
 

@@ -5,21 +5,21 @@ from typing import NamedTuple
 
 from cdm import sections
 from cdm.data import (
-  archives,
-  gather,
-  photographs,
+  folder,
+  npz_dataset,
   pipeline,
-  sources,
+  sample_photos,
+  subset,
   synthetic,
   transforms,
 )
 
 SOURCES = {
-  'tfds': sources.Tfds,
-  'folder': sources.Folder,
-  'array_records': sources.ArrayRecords,
-  'archive': archives.Archive,
-  'photographs': photographs.Photographs,
+  'tfds': folder.Tfds,
+  'folder': folder.Folder,
+  'array_records': folder.ArrayRecords,
+  'archive': npz_dataset.Archive,
+  'photographs': sample_photos.Photographs,
   'synthetic': synthetic.Synthetic,
 }
 
@@ -60,7 +60,7 @@ def open_held_out(saved, count):
   opened = source(saved.eval_data, 'eval_data')
 
   def read(records):
-    return gather.gather(
+    return subset.gather(
       opened,
       list(records),
       image_size=section.image_size,
@@ -70,7 +70,7 @@ def open_held_out(saved, count):
       max_skip_fraction=section.max_skip_fraction,
     )
 
-  return HeldOut(opened, gather.spread(opened, count), read)
+  return HeldOut(opened, subset.spread(opened, count), read)
 
 
 def held_out(saved, count):
@@ -98,10 +98,10 @@ def judged(saved, count):
     size=section.image_size, crop=section.crop, filter=section.filter
   )
   opened = source(saved.eval_data, 'eval_data')
-  indices = gather.spread(opened, count)
+  indices = subset.spread(opened, count)
 
   def read(number):
-    return gather.gather_one(
+    return subset.gather_one(
       opened,
       indices[number],
       image_size=section.image_size,

@@ -11,10 +11,11 @@ import shutil
 
 import jax
 
-from cdm import downloads, finding
+from cdm import finding
 from cdm.distributed import collectives
 from cdm.evaluate import pairs
 from cdm.evaluate.features import BATCH_SIZE
+from cdm.models.pretrained import download
 from cdm.reporting import jsonl, progress
 
 
@@ -63,7 +64,7 @@ class Scores:
     perceptual: perceptual.Perceptual, for LPIPS, or None.
     keep: folder of what was scored so far; the user's cache by default.
     """
-    home = downloads.folder().parent / 'evaluate'
+    home = download.folder().parent / 'evaluate'
     self._keep = home if keep is None else pathlib.Path(keep)
     self._perceptual = perceptual
     self.source = self._folder = self._downsample = None

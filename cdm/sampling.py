@@ -12,7 +12,7 @@ import numpy as np
 
 from cdm import cascade
 from cdm import recipe as recipes
-from cdm.data import archives
+from cdm.data import npz_dataset
 from cdm.distributed import collectives, device_mesh
 from cdm.reporting import (
   atomic_files,
@@ -93,7 +93,7 @@ def assembled(out, num):
   Reading a million pictures again would take longer than drawing a few.
   """
   try:
-    held = archives.count(out / 'samples.npz')
+    held = npz_dataset.count(out / 'samples.npz')
   except (OSError, ValueError):
     return False
   return held == num and (out / 'samples.png').exists()
@@ -103,7 +103,7 @@ def assemble(out, stages, labels, num, class_names):
   """Writes samples.npz, the names of its classes, and samples.png."""
   size = stages[-1].image_size
   if labels is not None and class_names:
-    with atomic_files.completing(out / archives.NAMES) as partial:
+    with atomic_files.completing(out / npz_dataset.NAMES) as partial:
       partial.write_text(json.dumps(list(class_names)) + '\n')
   image_files.write_png(
     out / 'samples.png', overview(out, stages, labels, num, class_names)

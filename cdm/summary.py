@@ -4,9 +4,9 @@ import json
 import pathlib
 import time
 
-from cdm import config, describe, stored
-from cdm.reporting import atomic_files, metric_writer, session_log
-from cdm.reporting import html as page
+from cdm import config, stored
+from cdm.models import flops
+from cdm.reporting import atomic_files, html_page, metric_writer, session_log
 
 ROW_KEYS = ('psnr', 'ssim', 'consistency')
 
@@ -129,11 +129,11 @@ def html(summary, *, title):
   if summary['quality']:
     quality = summary['quality']
     sections.append(
-      page.Section(
+      html_page.Section(
         'Super-resolution of held-out images',
         (
-          page.table(quality_rows(quality), mark=0),
-          page.paragraph(
+          html_page.table(quality_rows(quality), mark=0),
+          html_page.paragraph(
             f'Means over {quality["n"]} pairs of '
             f'{"x".join(map(str, quality["image_size"]))} pixels. Bicubic '
             'blurs, which PSNR rewards; consistency says how closely an image '
@@ -157,7 +157,9 @@ def html(summary, *, title):
     if summary[key]:
       png = pathlib.Path(summary[key]['picture']).read_bytes()
       sections.append(
-        page.Section(heading, (page.picture(png, caption, alt=heading),))
+        html_page.Section(
+          heading, (html_page.picture(png, caption, alt=heading),)
+        )
       )
   curves = []
   for run in summary['runs']:
@@ -166,29 +168,31 @@ def html(summary, *, title):
     )
     points = [(r['step'], r['loss']) for r in rows if 'loss' in r]
     curves.append(
-      page.curve_svg(
+      html_page.curve_svg(
         {run['name']: [(x, y) for x, y in points if y is not None]},
         caption=f'Training loss of {run["name"]}',
       )
     )
   if curves:
-    sections.append(page.Section('Training', (run_table(summary), *curves)))
+    sections.append(
+      html_page.Section('Training', (run_table(summary), *curves))
+    )
   if summary['quality']:
     conventions = summary['quality']['conventions']
     sections.append(
-      page.Section(
+      html_page.Section(
         'How the numbers are defined',
-        (page.table(list(conventions.items()), header=('number', 'is')),),
+        (html_page.table(list(conventions.items()), header=('number', 'is')),),
       )
     )
-  return page.build_page(
+  return html_page.build_page(
     title, sections, footer=f'Written {time.strftime("%Y-%m-%d %H:%M")}.'
   )
 
 
 def run_table(summary):
   """-> Html table of the training runs."""
-  return page.table(
+  return html_page.table(
     [
       {
         'stage': run['name'],
@@ -228,7 +232,7 @@ def text(summary):
         f'{megabytes(run)} MB' if 'seconds' in run else '-',
       )
     )
-  lines = describe.columns(rows)
+  lines = flops.columns(rows)
   if summary['quality']:
     rows = [('held-out images', 'PSNR', 'SSIM', 'consistency')]
     for row in quality_rows(summary['quality']):
@@ -240,7 +244,7 @@ def text(summary):
           shown(row['consistency'], '.2e'),
         )
       )
-    lines += ['', *describe.columns(rows)]
+    lines += ['', *flops.columns(rows)]
   return '\n'.join(lines)
 
 

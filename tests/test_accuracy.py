@@ -16,14 +16,14 @@ from support.oracles import data, oracle, rule_weights
 from cdm import accuracy
 from cdm.cascade import Stage
 from cdm.conditioning import Lowres
-from cdm.data import gather, photographs, sources, transforms
+from cdm.data import folder, sample_photos, subset, transforms
 from cdm.evaluate.classifier import Classifier
-from cdm.models import imagenet
+from cdm.models.pretrained import imagenet_classes
 from cdm.ops import resize
 
 # Class k is grey level 20 k.
 CHOSEN = ('n01440764', 'n03028079', 'n02102040', 'n15075141')
-CLASSES = [imagenet.WORDNET_IDS.index(name) for name in CHOSEN]
+CLASSES = [imagenet_classes.WORDNET_IDS.index(name) for name in CHOSEN]
 
 
 def logits(variables, image):
@@ -82,9 +82,9 @@ def test_errors_of_a_set_are_counted_by_hand(place, capsys):
 
 
 def test_an_archive_gives_the_numbers_of_its_folder(place, capsys):
-  source = sources.Folder(place / 'set')
+  source = folder.Folder(place / 'set')
   x = np.stack([source[i]['image'] for i in range(12)])
-  labels = imagenet.labels_of(source.class_names)[source.labels]
+  labels = imagenet_classes.labels_of(source.class_names)[source.labels]
   np.savez(place / 'a.npz', x, labels)
   row = run(capsys, f'--samples={place / "a.npz"}')[1]
   assert row['top1_error'] == pytest.approx(1 / 12)
@@ -98,8 +98,8 @@ def test_the_first_images_are_first_by_file_name(place, capsys):
   ]
   assert [row['top1_error'] for row in rows] == pytest.approx([0, 1 / 7])
   assert rows[0]['which'] == 'first by file name'
-  source = sources.Folder(place / 'set')
-  names = [source.files[i] for i in gather.first(source, 12)]
+  source = folder.Folder(place / 'set')
+  names = [source.files[i] for i in subset.first(source, 12)]
   assert [int(name[-6:-4]) for name in names] == list(range(79, 91))
 
 
@@ -211,7 +211,7 @@ def test_the_preset_is_torchvisions():
   description, arrays = oracle('resnet50')
   assert description['settings']['image'] == ['astronaut', 0, 0, 512, 512]
   mine = transforms.middle(
-    photographs._photograph('astronaut'), short_side=256, size=224
+    sample_photos._photograph('astronaut'), short_side=256, size=224
   )
   np.testing.assert_array_equal(mine, arrays['img/preset'])
 
@@ -235,11 +235,14 @@ def test_the_preset_of_an_oblong_image_keeps_its_aspect():
 
 
 def test_classes_of_imagenet_are_sorted_and_those_of_the_published_list():
-  names = imagenet.WORDNET_IDS
+  names = imagenet_classes.WORDNET_IDS
   assert len(set(names)) == 1000 and list(names) == sorted(names)
-  assert imagenet.labels_of(['n15075141', 'n01440764']).tolist() == [999, 0]
+  assert imagenet_classes.labels_of(['n15075141', 'n01440764']).tolist() == [
+    999,
+    0,
+  ]
   with pytest.raises(ValueError, match="1 of 2 classes .* first 'tench'"):
-    imagenet.labels_of(['n01440764', 'tench'])
+    imagenet_classes.labels_of(['n01440764', 'tench'])
   import zipfile
 
   with zipfile.ZipFile(data('imagenet_meta.zip')) as archive:

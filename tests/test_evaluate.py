@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from cdm.evaluate import pairs, sets
+from cdm.data import image_set
+from cdm.evaluate import pairs
 from cdm.metrics.consistency import consistency
 from cdm.ops import resize
 
@@ -154,8 +155,8 @@ def test_grey_pictures_become_rgb_by_repeating_the_channel(tmp_path):
   np.savez(tmp_path / 'grey.npz', grey[..., None])
   rgb = np.repeat(grey[..., None], 3, axis=3)
   for name in ('grey', 'grey.npz'):
-    read = sets.load_images(tmp_path / name)
-    stacked = np.concatenate(list(sets.stream(read, batch_size=2)))
+    read = image_set.load_images(tmp_path / name)
+    stacked = np.concatenate(list(image_set.stream(read, batch_size=2)))
     np.testing.assert_array_equal(stacked, rgb)
 
 
@@ -164,7 +165,7 @@ def test_subfolders_are_part_of_the_name(paired):
   for folder in ('a', 'b'):
     write(path / folder / 'cat', paired['samples'][:1])
     write(path / folder / 'dog', paired['samples'][1:2])
-  assert sets.load_images(path / 'a').names == ('cat/000', 'dog/000')
+  assert image_set.load_images(path / 'a').names == ('cat/000', 'dog/000')
   assert pairs.evaluate_paths(path / 'a', path / 'b')['n'] == 2
 
 
@@ -235,7 +236,7 @@ def test_sizes_that_differ_are_refused(paired):
 def test_what_holds_no_pictures_is_refused(tmp_path):
   (tmp_path / 'empty').mkdir()
   (tmp_path / 'notes.txt').write_text('no picture')
-  load = sets.load_images
+  load = image_set.load_images
   refused('nowhere does not exist', load, tmp_path / 'nowhere')
   refused('empty holds no pictures', load, tmp_path / 'empty')
   refused(
@@ -261,7 +262,7 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
   whole = (tmp_path / 'named.npz').read_bytes()
   (tmp_path / 'cut.npz').write_bytes(whole[: len(whole) // 2])
   (tmp_path / 'text.npz').write_text('not an archive')
-  load = sets.load_images
+  load = image_set.load_images
   message = r"named.npz has no arr_0 but \['images'\]"
   refused(message, load, tmp_path / 'named.npz')
   message = r'arr_0 of .*float.npz is float64 \(3, 16, 16, 3\); expected.*uint8'
@@ -275,7 +276,7 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
 def test_two_files_of_one_name_are_refused(paired):
   path = write(paired['path'] / 'a', paired['samples'])
   write(path, paired['samples'][:1], suffix='bmp')
-  refused('holds both 000.bmp and 000.png', sets.load_images, path)
+  refused('holds both 000.bmp and 000.png', image_set.load_images, path)
 
 
 def test_floats_are_refused():

@@ -5,8 +5,9 @@ import types
 import jax
 import pytest
 
-from cdm import describe, gauges
+from cdm import gauges
 from cdm.distributed import device_specs
+from cdm.models import flops as describe
 
 
 class Device:

@@ -369,7 +369,7 @@ def test_eight_devices_give_inceptions_features(tmp_path):
   published_weights.write_pytorch(
     tmp_path / 'w.pth', rule_weights(description['weights']), zipped=True
   )
-  params = gathering.inception_weights.read(tmp_path / 'w.pth')
+  params = gathering.inception.read(tmp_path / 'w.pth')
   extract = Extractor(params, devices=jax.devices(), batch_size=8)
   both = np.stack([arrays[f'img/32_{k}'] for k in ('smooth', 'noisy')])
   found = extract(np.concatenate([both] * 5))  # more than a batch

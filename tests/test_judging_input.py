@@ -13,11 +13,12 @@ from PIL import Image
 from support import linear_features, published_weights, smoke_runs
 from support.linear_features import COUNT, Projection, features, judge, pictures
 
-from cdm import downloads, gathering, judging, sweeping
-from cdm.data import gather, synthetic
-from cdm.evaluate import archive, gathered, partial, sets, statistics
+from cdm import gathering, judging, sweeping
+from cdm.data import image_set, npz_images, subset, synthetic
+from cdm.evaluate import gathered, partial, statistics
 from cdm.metrics import inception_score
 from cdm.models.inception import Features
+from cdm.models.pretrained import download
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def damaged(path, *, at, value=b'\xff\xff'):
 
 def test_an_archive_with_a_flipped_bit_is_refused(place, refused):
   path = place / 'a.npz'
-  assert archive.opened(path).count == COUNT
+  assert npz_images.opened(path).count == COUNT
   damaged(path, at=path.stat().st_size // 2, value=b'\x01\x02\x03')
   said = refused('--few', samples='a.npz')
   assert 'a.npz cannot be read as an .npz archive (Bad CRC-32' in said
@@ -82,9 +83,9 @@ def test_labels_that_are_none_are_refused(place, refused):
   ):
     np.savez(place / 'l.npz', image, labels)
     with pytest.raises(ValueError, match=told):
-      sets.load_images(place / 'l.npz')
+      image_set.load_images(place / 'l.npz')
   np.savez(place / 'l.npz', image, numbers)
-  assert sets.load_images(place / 'l.npz').count == COUNT
+  assert image_set.load_images(place / 'l.npz').count == COUNT
 
 
 @pytest.mark.parametrize('save', [np.savez, np.savez_compressed])
@@ -100,18 +101,18 @@ def test_an_archive_is_read_picture_by_picture(tmp_path, save, monkeypatch):
     return array
 
   monkeypatch.setattr(np.lib.format, 'read_array', small)
-  found = archive.opened(path)
+  found = npz_images.opened(path)
   for i in (7, 0, COUNT - 1):
     np.testing.assert_array_equal(found.read(i), image[i])
   save(path, image[..., :1])
-  grey = archive.opened(path).read(4)
+  grey = npz_images.opened(path).read(4)
   np.testing.assert_array_equal(grey, np.repeat(image[4, ..., :1], 3, axis=2))
 
 
 def test_an_archive_in_fortrans_order_is_read_too(tmp_path):
   image = pictures(3)
   np.savez(tmp_path / 'x.npz', np.asfortranarray(image))
-  found = archive.opened(tmp_path / 'x.npz')
+  found = npz_images.opened(tmp_path / 'x.npz')
   np.testing.assert_array_equal(found.read(5), image[5])
 
 
@@ -294,9 +295,9 @@ def test_weights_that_are_not_there_say_what_to_put_where(
   place, monkeypatch, capfd
 ):
   def nowhere(*args, **kwargs):
-    raise downloads.urllib.error.URLError('Network is unreachable')
+    raise download.urllib.error.URLError('Network is unreachable')
 
-  monkeypatch.setattr(downloads.urllib.request, 'urlopen', nowhere)
+  monkeypatch.setattr(download.urllib.request, 'urlopen', nowhere)
   words = ('evaluate', f'--samples={place / "a"}', '--few', '--metrics=fid')
   assert smoke_runs.cdm(*words, f'--reference={place / "b"}') == 2
   said = capfd.readouterr().err
@@ -455,9 +456,9 @@ def test_what_is_too_small_is_left_out_and_nothing_twice(
   assert 'min_side=8' in text
   (place / 'smoke_sr.py').write_text(text)
   stage = smoke_runs.trained() / 'sr'
-  judged_one = gather.gather_one
+  judged_one = subset.gather_one
   monkeypatch.setattr(
-    gather,
+    subset,
     'gather_one',
     lambda *a, **k: judged_one(*a, **k | {'min_side': 8}),
   )

@@ -277,7 +277,7 @@ def test_fid_is_that_of_the_pictures_of_each_input(tmp_path, monkeypatch):
       return Features(*[pool(images)] * 4)
 
   monkeypatch.setattr(gathering, 'Extractor', Projection)
-  monkeypatch.setattr(gathering.inception_weights, 'read', lambda path: None)
+  monkeypatch.setattr(gathering.inception, 'read', lambda path: None)
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
   weights, out = tmp_path / 'w.pth', tmp_path / 'out'
   weights.write_bytes(b'weights')

@@ -11,7 +11,7 @@ from PIL import Image
 from cdm import cascade, sampling
 from cdm.cascade import Stage
 from cdm.conditioning import Lowres
-from cdm.data import archives
+from cdm.data import npz_dataset
 from cdm.ops import resize
 
 
@@ -130,7 +130,7 @@ def test_what_is_assembled_is_not_assembled_again(tmp_path, monkeypatch):
 
 def test_the_names_of_the_labels_stand_beside_them(tmp_path):
   draw(tmp_path, labels=[2, 0, 1], num=3, names=['a', 'b', 'c'])
-  source = archives.Archive(tmp_path / 'samples.npz', ('c', 'b', 'a'))
+  source = npz_dataset.Archive(tmp_path / 'samples.npz', ('c', 'b', 'a'))
   assert source.labels.tolist() == [0, 2, 1]
 
 

@@ -27,14 +27,15 @@ def run(args):
   """Prints the description."""
   import json
 
-  from cdm import build, config, describe
+  from cdm import build, config
+  from cdm.models import flops
 
   loaded = config.load(args.config, args.overrides)
   stages = []
   for name, section, sampler in build.stage_configs(loaded, args.config):
     built = build.stage(section, sampler)
     stages.append(
-      describe.describe_stage(
+      flops.describe_stage(
         name=name,
         net=built.net,
         image_size=built.input_size,
@@ -46,7 +47,7 @@ def run(args):
   if args.json:
     print(json.dumps({'config': str(args.config), 'stages': stages}))
     return
-  print(describe.format_stages(stages, title=str(args.config)))
+  print(flops.format_stages(stages, title=str(args.config)))
   if build.is_cascade(loaded):
-    lines = describe.section('paper', loaded.paper.to_dict())
+    lines = flops.section('paper', loaded.paper.to_dict())
     print('\n'.join(['', 'the cascade', *lines]))

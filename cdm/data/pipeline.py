@@ -58,7 +58,7 @@ def make_iterator(
   the unreadable ones named in a warning.
 
   Args:
-    source: see `cdm.data.sources`.
+    source: see `cdm.data.folder`.
     image_size: S, pixels.
     batch_size: b, images per batch of this process.
     seed: non-negative integer; order, flips and crops follow from it.

@@ -21,7 +21,7 @@ import tqdm
 from absl import logging
 from PIL import features
 
-from cdm.data import records, transforms, workers
+from cdm.data import record_format, transforms, workers
 
 _SHARD_BYTES = 2**28
 _RECORDS_PER_CHUNK = 16  # what a worker hands over at a time
@@ -41,7 +41,7 @@ def prepare(
   """Writes a prepared copy of a source, or finishes one.
 
   Args:
-    source: see `cdm.data.sources`.
+    source: see `cdm.data.folder`.
     size: S, pixels; what the pipeline later calls image_size.
     out: folder to write.
     crop: 'center' or 'none'.
@@ -122,7 +122,7 @@ def _lock(file, folder):
 
 def _open_index(folder, recipe, class_names):
   """The index found there, or a new one; refuses to mix two recipes."""
-  index = records.read_index(folder)
+  index = record_format.read_index(folder)
   if index is None:
     others = sorted(path.name for path in folder.iterdir())
     if others:
@@ -138,7 +138,7 @@ def _open_index(folder, recipe, class_names):
       'shards': [],
       'complete': False,
     }
-    records.write_index(folder, index)
+    record_format.write_index(folder, index)
     return index
   old = index['recipe']
   differing = [key for key in recipe if old.get(key) != recipe[key]]
@@ -178,8 +178,8 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
       shard = {'file': file, 'records': length, 'skipped': skipped}
       index['shards'].append(shard)
       index['complete'] = number == count - 1
-      with _failing_clearly(folder / records.INDEX):
-        records.write_index(folder, index)
+      with _failing_clearly(folder / record_format.INDEX):
+        record_format.write_index(folder, index)
 
 
 def _check_skips(skipped, limit, total):
@@ -200,7 +200,7 @@ def _new_shard(path):
   partial = path.with_name(path.name + '.tmp')
   with _failing_clearly(partial):
     writer = array_record_module.ArrayRecordWriter(
-      str(partial), records.WRITER_OPTIONS
+      str(partial), record_format.WRITER_OPTIONS
     )
 
   def write(data):
@@ -245,6 +245,6 @@ def _pack_one(source, number, *, fit):
   try:
     element = source[number]
   except transforms.BadImage as error:
-    return records.pack_bad(error), str(error)
+    return record_format.pack_bad(error), str(error)
   image = transforms.fit(element['image'], **fit)
-  return records.pack({**element, 'image': image}), None
+  return record_format.pack({**element, 'image': image}), None

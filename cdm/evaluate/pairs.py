@@ -9,8 +9,8 @@ import itertools
 
 import numpy as np
 
+from cdm.data import image_set
 from cdm.distributed import collectives
-from cdm.evaluate import sets
 from cdm.metrics import bootstrap, consistency, distortion
 from cdm.ops import resize
 
@@ -129,9 +129,9 @@ def evaluate_paths(
   """
   paths = dict(samples=samples, reference=reference, lowres=lowres)
   paths = {k: str(path) for k, path in paths.items() if path is not None}
-  found = {k: sets.load_images(path) for k, path in paths.items()}
+  found = {k: image_set.load_images(path) for k, path in paths.items()}
   streams = {
-    name: sets.stream(pictures, _share(_order(found['samples'], pictures)))
+    name: image_set.stream(pictures, _share(_order(found['samples'], pictures)))
     for name, pictures in found.items()
   }
   streams['references'] = streams.pop('reference')
@@ -217,8 +217,10 @@ def _same_shapes(group, first):
   shapes = {name: image.shape for name, image in group.items()}
   if shapes['samples'] != shapes['references']:
     raise ValueError(
-      f'A sample has {sets.size_of(group["samples"])} pixels but its reference '
-      f'{sets.size_of(group["references"])}; evaluate pictures of one size.'
+      f'A sample has {image_set.size_of(group["samples"])} pixels but its '
+      'reference '
+      f'{image_set.size_of(group["references"])}; evaluate pictures of one '
+      'size.'
     )
   if first is not None and shapes != first:
     raise ValueError(_unlike(first, shapes))

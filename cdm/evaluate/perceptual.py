@@ -5,9 +5,9 @@ import pathlib
 import jax
 import numpy as np
 
-from cdm import downloads
 from cdm.distributed import compiler_options
-from cdm.models import lpips, pytorch_file
+from cdm.models import lpips
+from cdm.models.pretrained import download, pytorch_file
 
 CONVENTION = 'v0.1 with {backbone}, images as they are, sum over layers'
 
@@ -58,10 +58,10 @@ def fetch(backbone):
   """-> paths of the backbone and of the heads, fetched once."""
   url = lpips.BACKBONE_URLS[backbone]
   sha256 = url.rpartition('-')[2].removesuffix('.pth')
-  where = downloads.folder()
+  where = download.folder()
   return (
-    downloads.fetch(url, sha256, where=where, flag='--lpips_weights'),
-    downloads.fetch(
+    download.fetch(url, sha256, where=where, flag='--lpips_weights'),
+    download.fetch(
       lpips.HEAD_URL.format(backbone=backbone),
       lpips.HEAD_SHA256[backbone],
       where=where / 'lpips_v0.1',

@@ -36,7 +36,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cdm.models import layers
-from cdm.models.levels import plan
+from cdm.models.unet_plan import plan
 
 # A scalar in [0, 1] becomes one in [0, 1000] before it meets the sinusoids.
 UNIT_SCALE = 1000.0

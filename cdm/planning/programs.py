@@ -10,8 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm import build, cascade, describe, program, sections
+from cdm import build, cascade, program, sections
 from cdm.distributed import device_mesh
+from cdm.models import flops as describe
 from cdm.ops import pixels
 
 STEPS = ('train', 'sample')

@@ -1,7 +1,7 @@
 """Writes plans for people."""
 
-from cdm.describe import columns, si
 from cdm.distributed import device_specs
+from cdm.models.flops import columns, si
 from cdm.planning import estimate as estimates
 
 PARTS = {  # of memory, in this order

@@ -6,7 +6,7 @@ from cdm.ops import degradations
 from cdm.reporting import (
   bar_chart,
   contact_sheet,
-  html,
+  html_page,
   image_files,
   line_chart,
 )
@@ -41,18 +41,18 @@ def build(found, examination, *, title):
     examination: `measure.Examination`, for the pictures.
     title: of the page.
   """
-  sections = [html.Section('In short', summary(found))]
+  sections = [html_page.Section('In short', summary(found))]
   sections += [
-    html.Section(kind['title'], section(kind, found, examination))
+    html_page.Section(kind['title'], section(kind, found, examination))
     for kind in found['degradations']
   ]
-  sections.append(html.Section('Groups', by_group(found)))
+  sections.append(html_page.Section('Groups', by_group(found)))
   if found['calibration']:
     sections.append(
-      html.Section('Uncertainty', uncertainty(found, examination))
+      html_page.Section('Uncertainty', uncertainty(found, examination))
     )
-  sections.append(html.Section('What was run', run(found)))
-  return html.build_page(
+  sections.append(html_page.Section('What was run', run(found)))
+  return html_page.build_page(
     title,
     sections,
     subtitle=f'{found["n"]:,} images, {found["subject"]}',
@@ -65,8 +65,8 @@ def summary(found):
   first = next(iter(found['metrics']))
   clean = found['clean'][first]
   points = [
-    html.joined(
-      html.strong(f'{words.title(first)} on clean inputs: '),
+    html_page.joined(
+      html_page.strong(f'{words.title(first)} on clean inputs: '),
       f'ours {words.interval(clean["ours"], first)}{words.unit(first)}, '
       f'bicubic {words.interval(clean["bicubic"], first)}{words.unit(first)}.',
     )
@@ -75,8 +75,8 @@ def summary(found):
   if falls:
     worst = max(falls, key=lambda k: k['fall']['ours']['mean'])
     points.append(
-      html.joined(
-        html.strong('Loses most under: '),
+      html_page.joined(
+        html_page.strong('Loses most under: '),
         f'{worst["title"]} ({worst["at"]}), '
         f'{words.title(first)} falls by '
         f'{words.interval(worst["fall"]["ours"], first)}{words.unit(first)}.',
@@ -84,15 +84,18 @@ def summary(found):
     )
   for division in found['groups']:
     points.append(
-      html.joined(html.strong('Groups. '), words.worst(division, first))
+      html_page.joined(
+        html_page.strong('Groups. '), words.worst(division, first)
+      )
     )
   if found['calibration']:
     points.append(
-      html.joined(
-        html.strong('Uncertainty. '), words.calibration(found['calibration'])
+      html_page.joined(
+        html_page.strong('Uncertainty. '),
+        words.calibration(found['calibration']),
       )
     )
-  parts = [html.bullets(points)]
+  parts = [html_page.bullets(points)]
   if found['degradations']:
     parts.append(fall_table(found, first))
   return parts
@@ -106,7 +109,7 @@ def fall_table(found, metric):
       kind['title'],
       kind['at'],
       *(
-        html.stacked(
+        html_page.stacked(
           words.number(fall['mean'], metric), words.ends(fall, metric)
         )
         for fall in kind['fall'].values()
@@ -114,7 +117,7 @@ def fall_table(found, metric):
     ]
     for kind in found['degradations']
   ]
-  return html.table(
+  return html_page.table(
     rows,
     header=['degradation', 'at', 'ours', 'bicubic'],
     caption=f'{name}{words.unit(metric)} lost against the clean input, '
@@ -126,7 +129,7 @@ def section(kind, found, examination):
   """-> parts about one degradation."""
   charts = [chart(kind, metric) for metric in found['metrics']]
   strips = [strip(kind, record, examination) for record in examination.shown]
-  return [ABOUT[kind['name']], html.row(*charts), *strips]
+  return [ABOUT[kind['name']], html_page.row(*charts), *strips]
 
 
 def chart(kind, metric):
@@ -153,8 +156,8 @@ def chart(kind, metric):
     joined=not filters,
   )
   if drawing is None:
-    return html.paragraph(f'{words.title(metric)}: no value was measured.')
-  return html.figure(drawing)
+    return html_page.paragraph(f'{words.title(metric)}: no value was measured.')
+  return html_page.figure(drawing)
 
 
 def strip(kind, record, examination):
@@ -182,7 +185,7 @@ def strip(kind, record, examination):
       row.append(image_files.png_bytes(middle(image, wide)))
     rows.append(row)
     names.append(name)
-  return html.strip(
+  return html_page.strip(
     rows,
     heads=['clean', *kind['values']],
     names=names,
@@ -218,11 +221,11 @@ def by_group(found):
     'what the stage itself adds.'
   ]
   for division in found['groups']:
-    parts.append(html.subheading(f'By {division["by"]}'))
+    parts.append(html_page.subheading(f'By {division["by"]}'))
     parts.append(words.worst(division, first))
     warning = words.too_small(division)
     if warning:
-      parts.append(html.notice(warning))
+      parts.append(html_page.notice(warning))
     parts.append(group_table(division, found, first))
   return parts
 
@@ -233,7 +236,7 @@ def group_table(division, found, first):
   columns = [k for k in division['rows'][0] if k not in NOT_SCORES]
   rows, faint, mark = [], [], None
   for i, row in enumerate(division['rows']):
-    cells = [html.stacked(row['group'], ''), row['n']]
+    cells = [html_page.stacked(row['group'], ''), row['n']]
     for column in columns:
       relative = column in titles
       metric = first if relative else column
@@ -242,14 +245,14 @@ def group_table(division, found, first):
       if column in gaps and gaps[column]['group'] == row['group']:
         text += ' \N{BLACK DOWN-POINTING SMALL TRIANGLE}'
       below = words.ends(row[column], metric, form)
-      cells.append(html.stacked(text, below))
+      cells.append(html_page.stacked(text, below))
     rows.append(cells)
     if not row['enough']:
       faint.append(i)
     elif i == 0 and gaps:
       mark = i
   heads = [titles.get(c) or words.axis(c) for c in columns]
-  return html.table(
+  return html_page.table(
     rows,
     header=[division['by'], 'images', *heads],
     caption='\N{BLACK DOWN-POINTING SMALL TRIANGLE} worst of its column. '
@@ -283,7 +286,7 @@ def uncertainty(found, examination):
   charts = []
   if binned:
     charts.append(
-      html.figure(
+      html_page.figure(
         line_chart.svg(
           {'measured': binned},
           x_label='error foretold by the spread, grey levels',
@@ -298,9 +301,9 @@ def uncertainty(found, examination):
       )
     )
   else:
-    charts.append(html.paragraph('Reliability by bins needs three draws.'))
+    charts.append(html_page.paragraph('Reliability by bins needs three draws.'))
   charts.append(
-    html.figure(
+    html_page.figure(
       line_chart.svg(
         {'measured': [(0.0, 0.0), *seen['coverage'], (1.0, 1.0)]},
         x_label='nominal coverage',
@@ -314,7 +317,7 @@ def uncertainty(found, examination):
     )
   )
   charts.append(
-    html.figure(
+    html_page.figure(
       bar_chart.svg(
         seen['ranks'],
         x_label=f'draws of {k} that lie below the original',
@@ -331,8 +334,8 @@ def uncertainty(found, examination):
     f'{k} samples were drawn of every clean input. If the original could be '
     'one more of them, its distance from their mean is what their spread '
     'says; all numbers are corrected for the finite number of draws.',
-    html.table(numbers, header=['', 'found', 'calibrated']),
-    html.row(*charts),
+    html_page.table(numbers, header=['', 'found', 'calibrated']),
+    html_page.row(*charts),
     maps(examination, k),
   ]
 
@@ -358,7 +361,7 @@ def maps(examination, k):
     ]
     rows.append([image_files.png_bytes(middle(x, side)) for x in row])
     names.append(f'{record}')
-  return html.strip(
+  return html_page.strip(
     rows,
     heads=['original', 'one draw', f'mean of {k}', 'spread', 'error'],
     names=names,
@@ -377,12 +380,12 @@ def level(values):
 def run(found):
   """-> parts: all that the numbers depend on."""
   return [
-    html.code(found['command']),
-    html.table(
+    html_page.code(found['command']),
+    html_page.table(
       [[key, value] for key, value in found['run'].items()], header=['', '']
     ),
-    html.bullets(
-      html.joined(html.strong(f'{words.title(name)}: '), text)
+    html_page.bullets(
+      html_page.joined(html_page.strong(f'{words.title(name)}: '), text)
       for name, text in found['conventions'].items()
       if name in found['metrics']
     ),

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from cdm.data import pipeline, sources, synthetic, transforms
+from cdm.data import folder, pipeline, synthetic, transforms
 
 
 class Numbered:
@@ -255,7 +255,7 @@ def test_small_images_are_left_out_and_counted_apart():
 
 def test_the_area_mean_reaches_the_batch(write_folder, tmp_path):
   write_folder(tmp_path, 6, classes=())
-  source = sources.Folder(tmp_path)
+  source = folder.Folder(tmp_path)
   (batch,) = take(start(source, batch_size=6, shuffle=False, image_size=2), 1)
   assert batch['image'].shape == (6, 2, 2, 3)
   assert batch['image'].dtype == np.uint8 and batch['label'].dtype == np.int32
@@ -272,7 +272,7 @@ def test_the_area_mean_reaches_the_batch(write_folder, tmp_path):
 def test_worker_processes_change_nothing(write_folder, tmp_path):
   """Pixels, order, position, replacements and counts."""
   write_folder(tmp_path, 20, bad=(3, 11))
-  source = sources.Folder(tmp_path)
+  source = folder.Folder(tmp_path)
   options = {'flip': True, 'crop': 'random', 'max_skip_fraction': 0.5}
   options['worker_count'] = 0
   alone = start(source, **options)
@@ -287,7 +287,7 @@ def test_worker_processes_change_nothing(write_folder, tmp_path):
 
 def test_an_error_in_a_worker_reaches_the_run(write_folder, tmp_path):
   write_folder(tmp_path, 4, bad=range(4))
-  iterator = start(sources.Folder(tmp_path), worker_count=1)
+  iterator = start(folder.Folder(tmp_path), worker_count=1)
   with pytest.raises(ValueError, match=r'in a row.*\.png: .*truncated'):
     next(iterator)
 

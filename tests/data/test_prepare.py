@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import pipeline, prepare, records, sources, synthetic, transforms
+from cdm.data import folder as sources
+from cdm.data import pipeline, prepare, record_format, synthetic, transforms
 
 pytest.importorskip('array_record')
 
@@ -143,7 +144,7 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path):
     time.sleep(0.02)
   process.send_signal(signal.SIGKILL)
   process.wait()
-  index = records.read_index(out)
+  index = record_format.read_index(out)
   assert not index['complete'] and len(index['shards']) >= 3
   source = synthetic.Synthetic(image_size=8, num_images=2000)
   prepare.prepare(source, size=4, out=out, records_per_shard=20)
@@ -188,7 +189,7 @@ def test_another_decoder_is_another_recipe(tmp_path):
   source = synthetic.Synthetic(image_size=8, num_images=9)
   index = prepare.prepare(source, size=4, out=tmp_path)
   index['recipe']['pillow'] = '1.0'
-  records.write_index(tmp_path, index)
+  record_format.write_index(tmp_path, index)
   with pytest.raises(ValueError, match="pillow '1.0' there"):
     prepare.prepare(source, size=4, out=tmp_path)
 
@@ -217,9 +218,9 @@ def test_random_crops_cannot_be_prepared(tmp_path):
 
 def test_damaged_records_are_bad_images():
   with pytest.raises(transforms.BadImage, match=r'x\[3\]: not a record'):
-    records.unpack(b'', name='x[3]')
+    record_format.unpack(b'', name='x[3]')
   source = synthetic.Synthetic(image_size=8)
-  data = records.pack(source[0])
+  data = record_format.pack(source[0])
   with pytest.raises(transforms.BadImage, match='are no 8x8'):
-    records.unpack(data[:-1], name='x[3]')
-  assert os.path.basename(records.INDEX) == records.INDEX
+    record_format.unpack(data[:-1], name='x[3]')
+  assert os.path.basename(record_format.INDEX) == record_format.INDEX

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import convert, gather, pipeline, sources
-from cdm.models import imagenet
+from cdm.data import convert_tfrecord, pipeline, subset
+from cdm.data import folder as sources
+from cdm.models.pretrained import imagenet_classes
 
 pytest.importorskip('tensorflow')  # to build; reading needs none
 tfds = pytest.importorskip('tensorflow_datasets')
@@ -117,12 +118,12 @@ def test_validation_labels_are_the_published_ones(data_dir):
 
 def test_the_first_validation_images_are_found_by_their_file_names(data_dir):
   source = sources.Tfds('imagenet2012', 'validation', data_dir=data_dir)
-  labels = [int(source[i]['label']) for i in gather.first(source, 5)]
+  labels = [int(source[i]['label']) for i in subset.first(source, 5)]
   assert labels == VALIDATION
-  assert gather.first(source, 2) == gather.first(source, 5)[:2]
+  assert subset.first(source, 2) == subset.first(source, 5)[:2]
   training = sources.Tfds('imagenet2012', 'train', data_dir=data_dir)
-  assert gather.first(training, 2) is None  # n01440764_0.JPEG and the like
-  assert source.class_names == imagenet.WORDNET_IDS
+  assert subset.first(training, 2) is None  # n01440764_0.JPEG and the like
+  assert source.class_names == imagenet_classes.WORDNET_IDS
 
 
 def test_splits_can_be_sliced_and_worker_processes_read_them(data_dir):
@@ -164,7 +165,7 @@ def test_tfrecord_is_converted_by_the_command_of_the_error(data_dir, tmp_path):
   (version / 'imagenet2012-train.tfrecord-00000-of-00001').write_bytes(b'12')
   (version / 'imagenet2012-train.array_record-00000-of-00001').unlink()
   with pytest.raises(ValueError, match='truncated'):
-    convert.convert(version)
+    convert_tfrecord.convert(version)
 
 
 def test_unknown_names_and_splits_are_refused(data_dir):
@@ -175,7 +176,7 @@ def test_unknown_names_and_splits_are_refused(data_dir):
   with pytest.raises(ValueError, match=r"images \['image'\], and 'pic"):
     sources.Tfds('imagenet2012', 'train', data_dir, image_key='picture')
   with pytest.raises(ValueError, match='give the version folder'):
-    convert.convert(data_dir)
+    convert_tfrecord.convert(data_dir)
 
 
 @pytest.mark.parametrize(

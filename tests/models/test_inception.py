@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from support.oracles import assert_matches, oracle, rule_weights
 
-from cdm.models import inception, inception_weights
+from cdm.models import inception
 from cdm.models.inception import Inception
+from cdm.models.pretrained import inception as inception_weights
 
 NAMES = ('32_smooth', '64_noisy', '256_noisy', '299_smooth')
 

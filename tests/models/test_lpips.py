@@ -10,8 +10,9 @@ from support.oracles import assert_matches, oracle, rule_weights
 
 from cdm.evaluate import pairs
 from cdm.evaluate.perceptual import Perceptual
-from cdm.models import lpips, pytorch_file
+from cdm.models import lpips
 from cdm.models.lpips import Lpips
+from cdm.models.pretrained import pytorch_file
 
 
 @pytest.mark.parametrize('backbone', ['alex', 'vgg', 'squeeze'])

@@ -1,6 +1,6 @@
 """The U-Net: its size, its wiring, its inputs, its errors.
 
-That its numbers are right is shown in test_weights.py.
+That its numbers are right is shown in test_unet.py.
 """
 
 import functools
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cdm.models import layers
-from cdm.models.levels import plan
 from cdm.models.unet import UNet
+from cdm.models.unet_plan import plan
 
 # Compiles several times faster; the numbers are the same to rounding.
 FAST = {'xla_backend_optimization_level': 0}

@@ -61,7 +61,7 @@ def pictures(seed, count=COUNT):
 def prepared(tmp_path, monkeypatch):
   """-> folder with two sets, each as PNGs and as an archive, and weights."""
   monkeypatch.setattr(gathering, 'Extractor', Projection)
-  monkeypatch.setattr(gathering.inception_weights, 'read', lambda path: None)
+  monkeypatch.setattr(gathering.inception, 'read', lambda path: None)
   monkeypatch.setattr(Projection, 'calls', 0)
   monkeypatch.setattr(Projection, 'fail_at', None)
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
@@ -87,7 +87,7 @@ def stand_in(*, log=None, kill_at=None):
       return started
 
   gathering.Extractor = Logged
-  gathering.inception_weights.read = lambda path: None
+  gathering.inception.read = lambda path: None
   gathering.SAVE_SECONDS = 0.0
 
 

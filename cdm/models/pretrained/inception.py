@@ -12,8 +12,8 @@ import flax
 import jax
 import numpy as np
 
-from cdm.models import frozen_graph, pytorch_file
 from cdm.models.inception import Inception
+from cdm.models.pretrained import pytorch_file, tensorflow_graph
 
 # Of the PyTorch port, as pytorch-fid publishes it and torch-fidelity has it.
 URL = (
@@ -90,10 +90,10 @@ def read(path):
   path = pathlib.Path(path)
   if path.name.endswith(('.tgz', '.tar.gz')):
     assemble = from_tensorflow
-    found = frozen_graph.constants(_unpacked(path), path)
+    found = tensorflow_graph.constants(_unpacked(path), path)
   elif path.suffix == '.pb':
     assemble = from_tensorflow
-    found = frozen_graph.constants(path.read_bytes(), path)
+    found = tensorflow_graph.constants(path.read_bytes(), path)
   else:
     assemble, found = from_pytorch, pytorch_file.read(path)
   try:

@@ -56,7 +56,7 @@ def first(source, count):
   however the source sorts them.
 
   Args:
-    source: see `cdm.data.sources`.
+    source: see `cdm.data.folder`.
     count: how many.
 
   Returns:
@@ -74,7 +74,7 @@ def gather(source, indices, **fit):
   """-> (uint8 [N, S, S, 3], int32 [N]) of the records `indices`.
 
   Args:
-    source: see `cdm.data.sources`.
+    source: see `cdm.data.folder`.
     indices: N record numbers.
     **fit: image_size, crop, filter, min_side and max_skip_fraction of
       `pipeline.make_iterator`.
@@ -102,7 +102,7 @@ def gather_one(source, record, *, image_size, crop, filter, min_side):
   judged is judged once.
 
   Args:
-    source: see `cdm.data.sources`.
+    source: see `cdm.data.folder`.
     record: its number.
     image_size, crop, filter, min_side: of `pipeline.make_iterator`.
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import prepare, sources, synthetic, transforms
+from cdm.data import folder, prepare, synthetic, transforms
 
 
 def test_sub_folders_are_classes_in_sorted_order(write_folder, tmp_path):
   write_folder(tmp_path, 7, classes=('n02', 'n10', 'n01'))
-  source = sources.Folder(tmp_path)
+  source = folder.Folder(tmp_path)
   assert source.class_names == ('n01', 'n02', 'n10') and source.num_classes == 3
   for i in range(len(source)):
     element = source[i]
@@ -23,14 +23,14 @@ def test_sub_folders_are_classes_in_sorted_order(write_folder, tmp_path):
 def test_given_class_names_fix_the_labels(write_folder, tmp_path):
   """A validation folder that lacks a class keeps the labels of training."""
   write_folder(tmp_path, 4, classes=('cat', 'dog'))
-  source = sources.Folder(tmp_path, class_names=('bird', 'dog', 'cat'))
+  source = folder.Folder(tmp_path, class_names=('bird', 'dog', 'cat'))
   assert {int(e['label']) for e in (source[0], source[1])} == {2}
   assert source.num_classes == 3
 
 
 def test_flat_folders_have_no_classes(write_folder, tmp_path):
   write_folder(tmp_path, 3, classes=())
-  source = sources.Folder(tmp_path)
+  source = folder.Folder(tmp_path)
   assert (len(source), source.num_classes, source.class_names) == (3, 0, ())
   assert [int(source[i]['image'][0, 0, 0]) for i in range(3)] == [0, 1, 2]
   assert source[2]['label'] == 0
@@ -38,7 +38,7 @@ def test_flat_folders_have_no_classes(write_folder, tmp_path):
 
 def test_folders_of_thousands_can_mean_nothing(write_folder, tmp_path):
   write_folder(tmp_path, 4, classes=('00000', '01000'))
-  assert sources.Folder(tmp_path, class_names=()).num_classes == 0
+  assert folder.Folder(tmp_path, class_names=()).num_classes == 0
 
 
 def test_nested_and_hidden_files(write_folder, tmp_path):
@@ -48,19 +48,19 @@ def test_nested_and_hidden_files(write_folder, tmp_path):
   write_folder(tmp_path, 1, classes=('.thumbnails',))
   (tmp_path / 'dog' / '._0000.JPEG').write_bytes(b'resource fork')
   (tmp_path / 'README.txt').write_text('not an image')
-  source = sources.Folder(tmp_path)
+  source = folder.Folder(tmp_path)
   assert source.files == ('dog/2019/0000.JPEG', 'dog/2019/0001.JPEG')
   assert source.class_names == ('dog',)
 
 
 def test_the_short_side_is_that_of_the_file(tmp_path):
   Image.new('RGB', (50, 20)).save(tmp_path / 'x.png')
-  assert sources.Folder(tmp_path)[0]['short_side'] == 20
+  assert folder.Folder(tmp_path)[0]['short_side'] == 20
 
 
 def test_a_vanished_file_is_a_bad_image(write_folder, tmp_path):
   paths = write_folder(tmp_path, 2, classes=())
-  source = pickle.loads(pickle.dumps(sources.Folder(tmp_path)))
+  source = pickle.loads(pickle.dumps(folder.Folder(tmp_path)))
   paths[1].unlink()
   with pytest.raises(transforms.BadImage, match='0001.png: cannot be read'):
     source[1]
@@ -68,10 +68,10 @@ def test_a_vanished_file_is_a_bad_image(write_folder, tmp_path):
 
 def test_the_fingerprint_follows_names_and_sizes(write_folder, tmp_path):
   paths = write_folder(tmp_path, 3)
-  before = sources.Folder(tmp_path).fingerprint
-  assert sources.Folder(tmp_path).fingerprint == before
+  before = folder.Folder(tmp_path).fingerprint
+  assert folder.Folder(tmp_path).fingerprint == before
   paths[0].write_bytes(paths[0].read_bytes() + b'!')
-  assert sources.Folder(tmp_path).fingerprint != before
+  assert folder.Folder(tmp_path).fingerprint != before
 
 
 @pytest.mark.parametrize(
@@ -83,25 +83,25 @@ def test_the_fingerprint_follows_names_and_sizes(write_folder, tmp_path):
 )
 def test_missing_and_empty_folders_are_refused(tmp_path, make, message):
   with pytest.raises(ValueError, match=message):
-    sources.Folder(make(tmp_path))
+    folder.Folder(make(tmp_path))
 
 
 def test_images_beside_the_class_folders_are_refused(write_folder, tmp_path):
   write_folder(tmp_path, 2)
   write_folder(tmp_path, 1, classes=())
   with pytest.raises(ValueError, match=r'0000.png lies in none of the 2 class'):
-    sources.Folder(tmp_path)
+    folder.Folder(tmp_path)
 
 
 def test_prepared_sets_must_be_there_and_whole(tmp_path):
   with pytest.raises(ValueError, match='no prepared data set: it has no index'):
-    sources.ArrayRecords(tmp_path)
+    folder.ArrayRecords(tmp_path)
   pytest.importorskip('array_record')
   images = synthetic.Synthetic(image_size=8, num_images=10)
   prepare.prepare(images, size=8, out=tmp_path, records_per_shard=4)
   (tmp_path / 'images-00001-of-00003.array_record').unlink()
   with pytest.raises(ValueError, match='images-00001.* is missing'):
-    sources.ArrayRecords(tmp_path)
+    folder.ArrayRecords(tmp_path)
 
 
 def test_synthetic_images_depend_on_seed_and_index_only():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import photographs
+from cdm.data import sample_photos
 
 
 def original(name):
@@ -19,29 +19,29 @@ def original(name):
   return np.asarray(Image.open(path).convert('RGB'))
 
 
-@pytest.mark.parametrize('name', photographs.NAMES)
+@pytest.mark.parametrize('name', sample_photos.NAMES)
 def test_the_two_regions_tile_the_photograph(name):
   """Laid side by side at shrink 1 they are the file: nothing is in both."""
-  parts = [photographs.region(name, s, 1) for s in photographs.SPLITS]
+  parts = [sample_photos.region(name, s, 1) for s in sample_photos.SPLITS]
   whole = original(name)
   axis = 0 if whole.shape[0] > whole.shape[1] else 1
   np.testing.assert_array_equal(np.concatenate(parts, axis), whole)
 
 
-@pytest.mark.parametrize('split', photographs.SPLITS)
+@pytest.mark.parametrize('split', sample_photos.SPLITS)
 @pytest.mark.parametrize('shrink', [2, 3])
 def test_shrinking_averages_blocks_of_one_region(split, shrink):
-  full = photographs.region('ihc', split, 1).astype(float)
+  full = sample_photos.region('ihc', split, 1).astype(float)
   h, w = full.shape[0] // shrink, full.shape[1] // shrink
   blocks = full[: h * shrink, : w * shrink].reshape(h, shrink, w, shrink, 3)
-  shrunk = photographs.region('ihc', split, shrink)
+  shrunk = sample_photos.region('ihc', split, shrink)
   assert np.abs(shrunk - blocks.mean((1, 3))).max() <= 0.5 + 1e-9
 
 
 @pytest.mark.parametrize('size', [32, 64])
-@pytest.mark.parametrize('split', photographs.SPLITS)
+@pytest.mark.parametrize('split', sample_photos.SPLITS)
 def test_every_photograph_has_room_for_crops(split, size):
-  source = photographs.Photographs(split, image_size=size)
+  source = sample_photos.Photographs(split, image_size=size)
   assert source.num_classes == 13
   for i in range(source.num_classes):
     element = source[i]
@@ -51,58 +51,60 @@ def test_every_photograph_has_room_for_crops(split, size):
 
 
 def test_a_crop_is_a_piece_of_its_region():
-  source = photographs.Photographs('held_out', image_size=8)
+  source = sample_photos.Photographs('held_out', image_size=8)
   for i in range(20):
     element = source[i]
     name = source.class_names[element['label']]
-    region = photographs.region(name, 'held_out', 3)
+    region = sample_photos.region(name, 'held_out', 3)
     windows = np.lib.stride_tricks.sliding_window_view(region, (8, 8, 3))
     same = (windows[:, :, 0] == element['image']).all(axis=(2, 3, 4))
     assert same.any()
 
 
 def test_a_crop_depends_on_seed_split_and_index_only():
-  source = photographs.Photographs()
-  again = pickle.loads(pickle.dumps(photographs.Photographs(crops_per_class=9)))
+  source = sample_photos.Photographs()
+  again = pickle.loads(
+    pickle.dumps(sample_photos.Photographs(crops_per_class=9))
+  )
   for i in (0, 5, 100):
     np.testing.assert_array_equal(source[i]['image'], again[i]['image'])
-  other = photographs.Photographs(seed=1)
+  other = sample_photos.Photographs(seed=1)
   assert any((source[i]['image'] != other[i]['image']).any() for i in range(13))
 
 
 def test_crops_stay_the_same_between_versions():
   """A resumed run must not find other crops; brick is a PNG, so exact."""
-  source = photographs.Photographs(names=('brick',))
+  source = sample_photos.Photographs(names=('brick',))
   pixels = b''.join(source[i]['image'].tobytes() for i in range(8))
   assert hashlib.sha256(pixels).hexdigest()[:16] == '54b446e2b46a11a1'
 
 
 def test_crops_of_one_photograph_differ():
-  source = photographs.Photographs(names=('gravel', 'coins'))
+  source = sample_photos.Photographs(names=('gravel', 'coins'))
   crops = {source[2 * i]['image'].tobytes() for i in range(100)}
   assert len(crops) > 95
   assert len(source) == 2 * 4096
 
 
 def test_grey_photographs_are_grey_in_rgb():
-  grey = photographs.Photographs(names=('camera',))[0]['image']
+  grey = sample_photos.Photographs(names=('camera',))[0]['image']
   np.testing.assert_array_equal(grey, grey[..., :1].repeat(3, axis=-1))
 
 
 def test_every_photograph_has_its_terms():
-  assert all(photographs.LICENCES.values())
-  assert len(photographs.NAMES) == len(photographs.LICENCES)
+  assert all(sample_photos.LICENCES.values())
+  assert len(sample_photos.NAMES) == len(sample_photos.LICENCES)
 
 
 def test_the_fingerprint_tells_data_sets_apart():
-  one, two = photographs.Photographs(), photographs.Photographs()
+  one, two = sample_photos.Photographs(), sample_photos.Photographs()
   assert one.fingerprint == two.fingerprint
   for other in (
-    photographs.Photographs('held_out'),
-    photographs.Photographs(image_size=16),
-    photographs.Photographs(shrink=2),
-    photographs.Photographs(seed=1),
-    photographs.Photographs(names=('moon', 'coins')),
+    sample_photos.Photographs('held_out'),
+    sample_photos.Photographs(image_size=16),
+    sample_photos.Photographs(shrink=2),
+    sample_photos.Photographs(seed=1),
+    sample_photos.Photographs(names=('moon', 'coins')),
   ):
     assert other.fingerprint != one.fingerprint
 
@@ -120,4 +122,4 @@ def test_the_fingerprint_tells_data_sets_apart():
 )
 def test_impossible_requests_are_refused(arguments, message):
   with pytest.raises(ValueError, match=message):
-    photographs.Photographs(**arguments)
+    sample_photos.Photographs(**arguments)

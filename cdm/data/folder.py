@@ -21,7 +21,7 @@ import shlex
 
 import numpy as np
 
-from cdm.data import records, transforms
+from cdm.data import record_format, transforms
 
 EXTENSIONS = (
   '.avif', '.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm',
@@ -135,10 +135,11 @@ class ArrayRecords:
       ValueError: there is none, it is unfinished, or files are missing.
     """
     self.path = os.path.expanduser(path)
-    index = records.read_index(self.path)
+    index = record_format.read_index(self.path)
     if index is None:
       raise ValueError(
-        f'{self.path!r} is no prepared data set: it has no {records.INDEX}. '
+        f'{self.path!r} is no prepared data set: it has no '
+        f'{record_format.INDEX}. '
         f'Make one with: cdm prepare --source=... --size=... --out={self.path}'
       )
     if not index['complete']:
@@ -167,7 +168,7 @@ class ArrayRecords:
     return len(self._records)
 
   def __getitem__(self, i):
-    return records.unpack(self._records[i], name=f'{self.path}[{i}]')
+    return record_format.unpack(self._records[i], name=f'{self.path}[{i}]')
 
 
 def _array_record_source(paths):
@@ -321,7 +322,7 @@ def _open_builder(tfds, name, data_dir):
   raise ValueError(
     f'{name!r} in {builder.data_dir} is prepared as TFRecord, which has no '
     f'random access. Convert it, beside the old files, with: '
-    f'python -m cdm.data.convert {shlex.quote(str(builder.data_dir))}'
+    f'python -m cdm.data.convert_tfrecord {shlex.quote(str(builder.data_dir))}'
   )
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.models.levels import plan
+from cdm.models.unet_plan import plan
 
 ATTENTION_ORDER = ('legacy', 'new')
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.data import transforms
-from cdm.evaluate import archive
+from cdm.data import npz_images, transforms
 
 SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
@@ -67,7 +66,7 @@ def load_images(path):
 def holds_images(path):
   """Whether an .npz has pictures in it, whatever else it has."""
   with zipfile.ZipFile(path) as held:
-    return f'{archive.IMAGES}.npy' in held.namelist()
+    return f'{npz_images.IMAGES}.npy' in held.namelist()
 
 
 def stamp(path):
@@ -142,7 +141,7 @@ def _folder(path):
 
 
 def _archive(path):
-  found = archive.opened(path)
+  found = npz_images.opened(path)
   return Images(path, None, found.count, found.read)
 
 

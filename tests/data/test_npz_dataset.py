@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from cdm.data import archives, pipeline
+from cdm.data import npz_dataset, pipeline
 from cdm.reporting import image_files
 
 
@@ -28,7 +28,7 @@ def samples(tmp_path):
 
 def test_what_cdm_sample_writes_is_read_in_place(samples):
   images, labels = made()
-  source = archives.Archive(samples)
+  source = npz_dataset.Archive(samples)
   assert isinstance(source._images, np.memmap)
   for copy in (source, pickle.loads(pickle.dumps(source))):
     assert len(copy) == 6
@@ -42,34 +42,34 @@ def test_what_cdm_sample_writes_is_read_in_place(samples):
 def test_archives_of_numpy_are_read_alike(tmp_path, samples, save):
   images, labels = made()
   save(tmp_path / 'n.npz', images, labels)
-  source = archives.Archive(tmp_path / 'n.npz')
+  source = npz_dataset.Archive(tmp_path / 'n.npz')
   np.testing.assert_array_equal(source[5]['image'], images[5])
-  assert source.fingerprint == archives.Archive(samples).fingerprint
+  assert source.fingerprint == npz_dataset.Archive(samples).fingerprint
   write(samples, images, labels[::-1])
-  assert source.fingerprint != archives.Archive(samples).fingerprint
+  assert source.fingerprint != npz_dataset.Archive(samples).fingerprint
 
 
 def test_labels_are_translated_by_name(samples):
-  (samples.parent / archives.NAMES).write_text(json.dumps(['c', 'a', 'b']))
-  own = archives.Archive(samples)
+  (samples.parent / npz_dataset.NAMES).write_text(json.dumps(['c', 'a', 'b']))
+  own = npz_dataset.Archive(samples)
   assert own.class_names == ('c', 'a', 'b') and own[1]['label'] == 1
-  source = archives.Archive(samples, class_names=('a', 'b', 'c', 'd'))
+  source = npz_dataset.Archive(samples, class_names=('a', 'b', 'c', 'd'))
   assert [int(source[i]['label']) for i in range(3)] == [2, 0, 1]
   assert source.num_classes == 4
   with pytest.raises(ValueError, match="1 classes .* wanted, first 'c'"):
-    archives.Archive(samples, class_names=('a', 'b'))
+    npz_dataset.Archive(samples, class_names=('a', 'b'))
 
 
 def test_labels_without_names_are_numbers(samples):
-  source = archives.Archive(samples, class_names=('a', 'b', 'c', 'd'))
+  source = npz_dataset.Archive(samples, class_names=('a', 'b', 'c', 'd'))
   assert [int(source[i]['label']) for i in range(3)] == [0, 1, 2]
   with pytest.raises(ValueError, match='from 0 to 2, but there are 2 classes'):
-    archives.Archive(samples, class_names=('a', 'b'))
+    npz_dataset.Archive(samples, class_names=('a', 'b'))
 
 
 def test_it_goes_through_the_pipeline(samples):
   batches = pipeline.make_iterator(
-    archives.Archive(samples), image_size=2, batch_size=6, seed=0
+    npz_dataset.Archive(samples), image_size=2, batch_size=6, seed=0
   )
   batch = next(batches)
   batches.close()
@@ -97,12 +97,12 @@ def test_it_goes_through_the_pipeline(samples):
 def test_what_is_no_labelled_set_is_refused(tmp_path, arrays, message):
   np.savez(tmp_path / 'x.npz', **arrays)
   with pytest.raises(ValueError, match=message):
-    archives.Archive(tmp_path / 'x.npz')
+    npz_dataset.Archive(tmp_path / 'x.npz')
 
 
 def test_a_truncated_archive_is_refused(samples):
   samples.write_bytes(samples.read_bytes()[:200])
   with pytest.raises(ValueError, match='cannot be read .* truncated'):
-    archives.Archive(samples)
+    npz_dataset.Archive(samples)
   with pytest.raises(ValueError, match='no.npz is not there'):
-    archives.Archive(samples.with_name('no.npz'))
+    npz_dataset.Archive(samples.with_name('no.npz'))

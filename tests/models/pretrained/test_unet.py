@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from support.oracles import assert_matches, oracle, rule_weights
 
-from cdm.models import weights
-from cdm.models.levels import plan
+from cdm.models.pretrained import unet
 from cdm.models.unet import UNet
+from cdm.models.unet_plan import plan
 
 # Compiles several times faster; the numbers are the same to rounding.
 FAST = {'xla_backend_optimization_level': 0}
@@ -58,7 +58,7 @@ def test_outputs_and_gradients_are_those_of_adm(name, attention_order):
   tables, arrays = oracle('adm_unet')
   settings, state, net = adm(name)
   size = tuple(settings['size'])
-  params = weights.adm_to_cdm(
+  params = unet.adm_to_cdm(
     state, net, image_size=size, attention_order=attention_order
   )
   total = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -103,7 +103,7 @@ def test_outputs_are_those_of_the_unofficial_sr3(name):
     condition_on='sqrt_alpha_bar',
     condition_scale=1.0,
   )
-  params = weights.sr3_to_cdm(
+  params = unet.sr3_to_cdm(
     rule_weights(tables['weights'][name]),
     net,
     image_size=tuple(settings['size']),
@@ -126,9 +126,9 @@ def small():
   """-> (a network, weights for it by ADM's names), of zeros."""
   net = UNet(8, (1, 2), 1, resample='conv', embedding='additive', norm_groups=8)
   levels = plan(net, (8, 8))
-  names = weights._adm_names(net, levels)
+  names = unet._adm_names(net, levels)
   state = {}
-  for (module, leaf), shape in weights._shapes(net, (8, 8), 0).items():
+  for (module, leaf), shape in unet._shapes(net, (8, 8), 0).items():
     theirs = f'{names[module]}.{"bias" if leaf == "bias" else "weight"}'
     if len(shape) == 4:
       shape = (shape[3], shape[2], *shape[:2])
@@ -160,10 +160,10 @@ def small():
 )
 def test_weights_of_another_network_are_refused_by_name(change, message):
   net, state = small()
-  weights.adm_to_cdm(state, net, image_size=(8, 8))  # fits before the change
+  unet.adm_to_cdm(state, net, image_size=(8, 8))  # fits before the change
   state = {k: v for k, v in (state | change).items() if v is not None}
   with pytest.raises(ValueError, match=message):
-    weights.adm_to_cdm(state, net, image_size=(8, 8))
+    unet.adm_to_cdm(state, net, image_size=(8, 8))
 
 
 def test_what_the_file_cannot_hold_and_how_it_is_ordered_is_said():
@@ -171,6 +171,6 @@ def test_what_the_file_cannot_hold_and_how_it_is_ordered_is_said():
   with pytest.raises(ValueError, match='no counterpart'):
     net = net.clone(lowres_level=True)
     state['input_blocks.0.0.weight'] = np.zeros((8, 6, 3, 3))
-    weights.adm_to_cdm(state, net, image_size=(8, 8))
+    unet.adm_to_cdm(state, net, image_size=(8, 8))
   with pytest.raises(ValueError, match="'old'; known are legacy, new"):
-    weights.adm_to_cdm(state, net, image_size=(8, 8), attention_order='old')
+    unet.adm_to_cdm(state, net, image_size=(8, 8), attention_order='old')

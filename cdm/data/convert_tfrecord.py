@@ -1,6 +1,6 @@
 """Rewrites a TFDS data set from TFRecord to ArrayRecord, beside the old files.
 
-  python -m cdm.data.convert DATA_DIR/NAME/VERSION
+  python -m cdm.data.convert_tfrecord DATA_DIR/NAME/VERSION
 
 tensorflow-datasets has a command for this (tfds convert_format), but that one
 needs Apache Beam. This one needs neither Beam nor TensorFlow: records are

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import published_weights
 
-from cdm.models import frozen_graph, inception_weights, pytorch_file
+from cdm.models.pretrained import inception, pytorch_file, tensorflow_graph
 
 STATE = {
   'a.weight': np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -25,8 +25,8 @@ def state():
   rng = np.random.default_rng(0)
   names = ('weight', 'bias', 'running_mean', 'running_var')
   made = {'AuxLogits.fc.weight': np.zeros((2, 2), np.float32)}
-  shapes = inception_weights._shapes()
-  for module in inception_weights.tensorflow_names():
+  shapes = inception._shapes()
+  for module in inception.tensorflow_names():
     h, w, i, o = shapes[*module.split('.'), 'conv', 'kernel']
     made[f'{module}.conv.weight'] = rng.normal(size=(o, i, h, w))
     for name in names:
@@ -47,7 +47,7 @@ def of_tensorflow(state):
     weight='gamma', bias='beta', running_mean='moving_mean',
     running_var='moving_variance',
   )  # fmt: skip
-  for ours, theirs in inception_weights.tensorflow_names().items():
+  for ours, theirs in inception.tensorflow_names().items():
     kernel = state[f'{ours}.conv.weight'].transpose(2, 3, 1, 0)
     made[f'{theirs}/conv2d_params'] = np.ascontiguousarray(kernel)
     for part, name in parts.items():
@@ -98,7 +98,7 @@ def test_constants_of_a_graph_come_back():
     'none': np.zeros(0, np.float32),
     'index': np.arange(3, dtype=np.int32),
   }
-  found = frozen_graph.constants(
+  found = tensorflow_graph.constants(
     published_weights.frozen_graph(given, single=('same',))
   )
   del given['index']
@@ -111,24 +111,24 @@ def test_constants_of_a_graph_come_back():
 def test_a_graph_that_is_cut_off_is_refused(keep):
   data = published_weights.frozen_graph({'a': np.ones(100, np.float32)})
   with pytest.raises(ValueError, match='The graph (cannot be read|holds no)'):
-    frozen_graph.constants(data[:keep])
+    tensorflow_graph.constants(data[:keep])
 
 
 def test_every_published_form_of_inception_holds_the_same(tmp_path, state):
-  expected = inception_weights.from_pytorch(state)
+  expected = inception.from_pytorch(state)
   published_weights.write_pytorch(tmp_path / 'w.pth', state, zipped=False)
-  (tmp_path / inception_weights.GRAPH).write_bytes(
+  (tmp_path / inception.GRAPH).write_bytes(
     published_weights.frozen_graph(of_tensorflow(state))
   )
   with tarfile.open(tmp_path / 'inception.tgz', 'w:gz', compresslevel=0) as tar:
-    tar.add(tmp_path / inception_weights.GRAPH, inception_weights.GRAPH)
-  for name in ('w.pth', inception_weights.GRAPH, 'inception.tgz'):
-    found = inception_weights.read(tmp_path / name)
+    tar.add(tmp_path / inception.GRAPH, inception.GRAPH)
+  for name in ('w.pth', inception.GRAPH, 'inception.tgz'):
+    found = inception.read(tmp_path / name)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_normalisation_is_folded_into_the_convolution(state):
-  params = inception_weights.from_pytorch(state)
+  params = inception.from_pytorch(state)
   given = {
     name: state[f'Mixed_6c.branch7x7_2.{name}'].astype(np.float64)
     for name in ('conv.weight', 'bn.weight', 'bn.bias', 'bn.running_mean',
@@ -153,7 +153,7 @@ def test_normalisation_is_folded_into_the_convolution(state):
 def test_weights_of_another_network_are_refused(state, change, complaint):
   state = {k: v for k, v in (state | change).items() if v is not None}
   with pytest.raises(ValueError, match=complaint):
-    inception_weights.from_pytorch(state)
+    inception.from_pytorch(state)
 
 
 def test_an_archive_without_the_graph_is_refused(tmp_path):
@@ -161,7 +161,7 @@ def test_an_archive_without_the_graph_is_refused(tmp_path):
   with tarfile.open(path, 'w:gz'):
     pass
   with pytest.raises(ValueError, match='holds no classify_image_graph_def.pb'):
-    inception_weights.read(path)
+    inception.read(path)
   path.write_bytes(b'<html>')
   with pytest.raises(ValueError, match='cannot be unpacked .*fetch it again'):
-    inception_weights.read(path)
+    inception.read(path)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cdm import describe
+from cdm.models import flops as describe
 from cdm.models.unet import UNet
 
 TINY = dict(

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.reporting import bar_chart, line_chart
-from cdm.reporting import html as page
+from cdm.reporting import bar_chart, html_page, line_chart
 
 VOID = {'meta', 'img', 'br', 'link'}
 
@@ -50,12 +49,20 @@ def png(size=(4, 6)):
 
 def whole_page():
   picture, _ = png()
-  return page.build_page(
+  return html_page.build_page(
     'A cascade',
     [
-      page.Section('Pictures', ('Text.', page.picture(picture, 'A crop'))),
-      ('Numbers', [page.table([{'n': 3, 'psnr': 27.3}]), page.code('cdm')]),
-      ('Curves', [page.row(page.curve_svg({'a': [(0, 2.0), (9, 1.0)]}))]),
+      html_page.Section(
+        'Pictures', ('Text.', html_page.picture(picture, 'A crop'))
+      ),
+      (
+        'Numbers',
+        [html_page.table([{'n': 3, 'psnr': 27.3}]), html_page.code('cdm')],
+      ),
+      (
+        'Curves',
+        [html_page.row(html_page.curve_svg({'a': [(0, 2.0), (9, 1.0)]}))],
+      ),
     ],
     subtitle='small',
     footer='end',
@@ -90,7 +97,7 @@ def test_a_page_follows_light_and_dark():
 
 def test_a_picture_is_the_very_bytes_that_were_given():
   data, pixels = png()
-  (image,) = Document(page.picture(data, 'crop', scale=3)).all('img')
+  (image,) = Document(html_page.picture(data, 'crop', scale=3)).all('img')
   stored = base64.b64decode(image['src'].removeprefix('data:image/png;base64,'))
   assert stored == data
   np.testing.assert_array_equal(Image.open(io.BytesIO(stored)), pixels)
@@ -104,30 +111,32 @@ def test_no_string_can_become_markup():
   data, _ = png()
   parts = [
     EVIL,
-    page.paragraph(EVIL),
-    page.code(EVIL),
-    page.picture(data, EVIL),
-    page.picture(data, alt=EVIL),
-    page.table([[EVIL, 1]], header=[EVIL, 'n'], caption=EVIL),
-    page.curve_svg(
+    html_page.paragraph(EVIL),
+    html_page.code(EVIL),
+    html_page.picture(data, EVIL),
+    html_page.picture(data, alt=EVIL),
+    html_page.table([[EVIL, 1]], header=[EVIL, 'n'], caption=EVIL),
+    html_page.curve_svg(
       {EVIL: [(0, 1), (1, 2)]}, x_label=EVIL, y_label=EVIL, caption=EVIL
     ),
-    page.curve_svg({EVIL: []}, caption=EVIL),
-    page.row(EVIL),
-    page.strip([[data]], heads=[EVIL], names=[EVIL], caption=EVIL),
-    page.notice(EVIL),
-    page.subheading(EVIL),
-    page.bullets([EVIL, page.joined(EVIL, page.strong(EVIL))]),
-    page.stacked(EVIL, EVIL),
-    page.figure(
+    html_page.curve_svg({EVIL: []}, caption=EVIL),
+    html_page.row(EVIL),
+    html_page.strip([[data]], heads=[EVIL], names=[EVIL], caption=EVIL),
+    html_page.notice(EVIL),
+    html_page.subheading(EVIL),
+    html_page.bullets([EVIL, html_page.joined(EVIL, html_page.strong(EVIL))]),
+    html_page.stacked(EVIL, EVIL),
+    html_page.figure(
       bar_chart.svg([1, 2], x_label=EVIL, y_label=EVIL, names=[EVIL, '']), EVIL
     ),
-    page.curve_svg({'a': [(0, 1), (1, 2)]}, x_names=[EVIL, 'x'], smoothing=0),
+    html_page.curve_svg(
+      {'a': [(0, 1), (1, 2)]}, x_names=[EVIL, 'x'], smoothing=0
+    ),
   ]
-  text = page.build_page(EVIL, [(EVIL, parts)], subtitle=EVIL, footer=EVIL)
+  text = html_page.build_page(EVIL, [(EVIL, parts)], subtitle=EVIL, footer=EVIL)
   document = Document(text)  # well-formed, and without a script
   assert not document.all('script')
-  assert text.count(page._escape(EVIL)) >= 15
+  assert text.count(html_page._escape(EVIL)) >= 15
   assert EVIL in document.all('img')[0]['alt']
 
 
@@ -249,7 +258,7 @@ def test_bars_are_as_high_as_their_numbers():
 def test_a_strip_has_every_picture_in_its_place():
   small, _ = png((2, 2))
   large, _ = png((4, 4))
-  text = page.strip(
+  text = html_page.strip(
     [[small, None], [large, large]],
     heads=['clean', '5'],
     names=['given', 'ours'],
@@ -261,7 +270,7 @@ def test_a_strip_has_every_picture_in_its_place():
     'given, clean', 'ours, clean', 'ours, 5'
   ]  # fmt: skip
   with pytest.raises(ValueError, match='a name per row and a head per column'):
-    page.strip([[small]], heads=['a', 'b'], names=['x'])
+    html_page.strip([[small]], heads=['a', 'b'], names=['x'])
 
 
 def test_values_that_are_no_numbers_are_left_out():
@@ -297,12 +306,12 @@ def test_flat_and_single_and_tiny_curves_are_drawn(values):
 
 
 def test_nothing_recorded_is_said_in_words():
-  text = page.curve_svg({'a': []}, caption='Loss of the base')
+  text = html_page.curve_svg({'a': []}, caption='Loss of the base')
   assert 'Loss of the base: no values were recorded' in text
 
 
 def test_numbers_are_right_aligned_and_words_are_not():
-  text = page.table(
+  text = html_page.table(
     [
       {'method': 'bicubic', 'psnr': 27.31874, 'n': 1200, 'c': 2.68e-5},
       {'method': 'ours', 'psnr': None, 'n': np.int64(-3), 'c': np.float32(0.5)},
@@ -323,18 +332,20 @@ def test_numbers_are_right_aligned_and_words_are_not():
 
 
 def test_html_in_a_cell_or_a_part_is_put_in_as_it_is():
-  picture = page.picture(png()[0], 'in a cell')
-  document = Document(page.table([['crop', picture], ['words', 'no picture']]))
+  picture = html_page.picture(png()[0], 'in a cell')
+  document = Document(
+    html_page.table([['crop', picture], ['words', 'no picture']])
+  )
   assert len(document.all('img')) == 1
 
 
 @pytest.mark.parametrize(
   'call, message',
   [
-    (lambda: page.picture(b'GIF89a'), 'bytes of a PNG'),
-    (lambda: page.table([]), 'no rows'),
-    (lambda: page.table([[1, 2], [3]]), r'2 cells.*\[2, 1\]'),
-    (lambda: page.table([{'a': 1}, {'b': 1}]), r'same keys.*a.*b'),
+    (lambda: html_page.picture(b'GIF89a'), 'bytes of a PNG'),
+    (lambda: html_page.table([]), 'no rows'),
+    (lambda: html_page.table([[1, 2], [3]]), r'2 cells.*\[2, 1\]'),
+    (lambda: html_page.table([{'a': 1}, {'b': 1}]), r'same keys.*a.*b'),
     (
       lambda: line_chart.svg({'a': [(0, 1)]}, smoothing=1.0),
       'smoothing is 1.0',
