@@ -33,8 +33,8 @@ import time
 import numpy as np
 from PIL import Image
 
+from cdm.data import array_record, pipeline, prepare, sample_photos
 from cdm.data import folder as sources
-from cdm.data import pipeline, prepare, sample_photos
 
 BATCH_SIZE = 32
 EPOCHS = 8  # that the workers read in one round
@@ -246,7 +246,7 @@ def contenders_of(files, folder, size):
   """Name -> epoch; a peer that is not installed is named and left out."""
   source = sources.Folder(files[0].parent)
   prepare.prepare(source, size=size, out=folder / f'prepared{size}')
-  prepared = sources.ArrayRecords(folder / f'prepared{size}')
+  prepared = array_record.ArrayRecords(folder / f'prepared{size}')
   found = {
     'ours, folder': ours(Repeated(source), size),
     'ours, prepared': ours(Repeated(prepared), size),

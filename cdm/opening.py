@@ -5,19 +5,21 @@ from typing import NamedTuple
 
 from cdm import sections
 from cdm.data import (
+  array_record,
   folder,
   npz_dataset,
   pipeline,
   sample_photos,
   subset,
   synthetic,
+  tfds,
   transforms,
 )
 
 SOURCES = {
-  'tfds': folder.Tfds,
+  'tfds': tfds.Tfds,
   'folder': folder.Folder,
-  'array_records': folder.ArrayRecords,
+  'array_records': array_record.ArrayRecords,
   'archive': npz_dataset.Archive,
   'photographs': sample_photos.Photographs,
   'synthetic': synthetic.Synthetic,

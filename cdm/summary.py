@@ -5,8 +5,13 @@ import pathlib
 import time
 
 from cdm import config, stored
-from cdm.models import flops
-from cdm.reporting import atomic_files, html_page, metric_writer, session_log
+from cdm.reporting import (
+  atomic_files,
+  html_page,
+  metric_writer,
+  session_log,
+  text_table,
+)
 
 ROW_KEYS = ('psnr', 'ssim', 'consistency')
 
@@ -232,7 +237,7 @@ def text(summary):
         f'{megabytes(run)} MB' if 'seconds' in run else '-',
       )
     )
-  lines = flops.columns(rows)
+  lines = text_table.columns(rows)
   if summary['quality']:
     rows = [('held-out images', 'PSNR', 'SSIM', 'consistency')]
     for row in quality_rows(summary['quality']):
@@ -244,7 +249,7 @@ def text(summary):
           shown(row['consistency'], '.2e'),
         )
       )
-    lines += ['', *flops.columns(rows)]
+    lines += ['', *text_table.columns(rows)]
   return '\n'.join(lines)
 
 

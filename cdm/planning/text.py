@@ -1,8 +1,8 @@
 """Writes plans for people."""
 
 from cdm.distributed import device_specs
-from cdm.models.flops import columns, si
 from cdm.planning import estimate as estimates
+from cdm.reporting.text_table import columns, si
 
 PARTS = {  # of memory, in this order
   'parameters': 'parameters',

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import folder, prepare, synthetic, transforms
+from cdm.data import array_record, folder, prepare, synthetic, transforms
 
 
 def test_sub_folders_are_classes_in_sorted_order(write_folder, tmp_path):
@@ -95,13 +95,13 @@ def test_images_beside_the_class_folders_are_refused(write_folder, tmp_path):
 
 def test_prepared_sets_must_be_there_and_whole(tmp_path):
   with pytest.raises(ValueError, match='no prepared data set: it has no index'):
-    folder.ArrayRecords(tmp_path)
+    array_record.ArrayRecords(tmp_path)
   pytest.importorskip('array_record')
   images = synthetic.Synthetic(image_size=8, num_images=10)
   prepare.prepare(images, size=8, out=tmp_path, records_per_shard=4)
   (tmp_path / 'images-00001-of-00003.array_record').unlink()
   with pytest.raises(ValueError, match='images-00001.* is missing'):
-    folder.ArrayRecords(tmp_path)
+    array_record.ArrayRecords(tmp_path)
 
 
 def test_synthetic_images_depend_on_seed_and_index_only():

@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cdm.data import (
+  array_record,
+  pipeline,
+  prepare,
+  record_format,
+  synthetic,
+  transforms,
+)
 from cdm.data import folder as sources
-from cdm.data import pipeline, prepare, record_format, synthetic, transforms
 
 pytest.importorskip('array_record')
 
@@ -38,7 +45,7 @@ def test_training_on_prepared_images_is_the_same_bit_for_bit(
   prepare.prepare(
     originals, size=5, out=out, records_per_shard=10, max_skip_fraction=0.1
   )
-  prepared = sources.ArrayRecords(out)
+  prepared = array_record.ArrayRecords(out)
   assert len(prepared) == len(originals) == 23
   assert prepared.class_names == originals.class_names
   options = {'image_size': 5, 'flip': True, 'max_skip_fraction': 0.5}
@@ -52,7 +59,7 @@ def test_training_on_prepared_images_is_the_same_bit_for_bit(
 def test_stored_pixels_are_the_sources_own(tmp_path):
   source = synthetic.Synthetic(image_size=8, num_images=9)
   prepare.prepare(source, size=8, crop='none', out=tmp_path)
-  prepared = sources.ArrayRecords(tmp_path)
+  prepared = array_record.ArrayRecords(tmp_path)
   for i in range(9):
     np.testing.assert_array_equal(prepared[i]['image'], source[i]['image'])
     assert prepared[i]['label'] == source[i]['label']
@@ -72,7 +79,7 @@ def test_bad_images_keep_their_place_and_their_name(write_folder, tmp_path):
     True
   ]
   with pytest.raises(transforms.BadImage, match='0002.png: .*truncated'):
-    sources.ArrayRecords(out)[2]
+    array_record.ArrayRecords(out)[2]
 
 
 def test_too_many_bad_images_stop_it(write_folder, tmp_path):
@@ -109,7 +116,7 @@ def test_an_interrupted_run_continues_after_its_last_whole_shard(tmp_path):
     prepare.prepare(source, out=broken, **options)
   assert len(json.loads((broken / 'index.json').read_text())['shards']) == 2
   with pytest.raises(ValueError, match='unfinished, 40 of 90 records. Run the'):
-    sources.ArrayRecords(broken)
+    array_record.ArrayRecords(broken)
 
   source.readable, source.asked = 90, 0
   prepare.prepare(source, out=broken, **options)
@@ -148,7 +155,7 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path):
   assert not index['complete'] and len(index['shards']) >= 3
   source = synthetic.Synthetic(image_size=8, num_images=2000)
   prepare.prepare(source, size=4, out=out, records_per_shard=20)
-  prepared = sources.ArrayRecords(out)
+  prepared = array_record.ArrayRecords(out)
   for i in (0, 59, 60, 61, 80, 1999):
     expected = transforms.fit(source[i]['image'], size=4)
     np.testing.assert_array_equal(prepared[i]['image'], expected)

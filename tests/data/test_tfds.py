@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cdm.data import convert_tfrecord, pipeline, subset
-from cdm.data import folder as sources
+from cdm.data import tfds as data_tfds
 from cdm.models.pretrained import imagenet_classes
 
 pytest.importorskip('tensorflow')  # to build; reading needs none
@@ -71,14 +71,14 @@ def data_dir(tmp_path_factory):
   with pytest.raises(
     ValueError, match='not prepared: .*ILSVRC2012_img_train.t'
   ) as error:
-    sources.Tfds('imagenet2012', 'train', data_dir=root)
+    data_tfds.Tfds('imagenet2012', 'train', data_dir=root)
   run_command_of(error)
   return root
 
 
 def test_imagenet_trains_from_its_tars(data_dir, caplog):
   """Every image once per epoch, area-averaged, with its sorted-wnid label."""
-  source = sources.Tfds('imagenet2012', 'train', data_dir=data_dir)
+  source = data_tfds.Tfds('imagenet2012', 'train', data_dir=data_dir)
   assert len(source) == 24 and source.num_classes == 1000
   assert list(source.class_names) == sorted(source.class_names)
   iterator = pipeline.make_iterator(
@@ -108,7 +108,7 @@ def test_imagenet_trains_from_its_tars(data_dir, caplog):
 
 
 def test_validation_labels_are_the_published_ones(data_dir):
-  source = sources.Tfds('imagenet2012', 'validation', data_dir=data_dir)
+  source = data_tfds.Tfds('imagenet2012', 'validation', data_dir=data_dir)
   by_grey = {}
   for i in range(len(source)):
     element = source[i]
@@ -117,17 +117,17 @@ def test_validation_labels_are_the_published_ones(data_dir):
 
 
 def test_the_first_validation_images_are_found_by_their_file_names(data_dir):
-  source = sources.Tfds('imagenet2012', 'validation', data_dir=data_dir)
+  source = data_tfds.Tfds('imagenet2012', 'validation', data_dir=data_dir)
   labels = [int(source[i]['label']) for i in subset.first(source, 5)]
   assert labels == VALIDATION
   assert subset.first(source, 2) == subset.first(source, 5)[:2]
-  training = sources.Tfds('imagenet2012', 'train', data_dir=data_dir)
+  training = data_tfds.Tfds('imagenet2012', 'train', data_dir=data_dir)
   assert subset.first(training, 2) is None  # n01440764_0.JPEG and the like
   assert source.class_names == imagenet_classes.WORDNET_IDS
 
 
 def test_splits_can_be_sliced_and_worker_processes_read_them(data_dir):
-  source = sources.Tfds('imagenet2012', 'validation[:60%]', data_dir=data_dir)
+  source = data_tfds.Tfds('imagenet2012', 'validation[:60%]', data_dir=data_dir)
   assert len(source) == 3
   options = {'image_size': 16, 'batch_size': 3, 'seed': 1}
   workers = pipeline.make_iterator(source, worker_count=1, **options)
@@ -154,10 +154,10 @@ def test_tfrecord_is_converted_by_the_command_of_the_error(data_dir, tmp_path):
     capture_output=True,
   )
   with pytest.raises(ValueError, match='no random access. Convert') as error:
-    sources.Tfds('imagenet2012', 'train', data_dir=tmp_path)
+    data_tfds.Tfds('imagenet2012', 'train', data_dir=tmp_path)
   run_command_of(error)
-  converted = sources.Tfds('imagenet2012', 'validation', data_dir=tmp_path)
-  built = sources.Tfds('imagenet2012', 'validation', data_dir=data_dir)
+  converted = data_tfds.Tfds('imagenet2012', 'validation', data_dir=tmp_path)
+  built = data_tfds.Tfds('imagenet2012', 'validation', data_dir=data_dir)
   for i in range(len(built)):
     np.testing.assert_array_equal(converted[i]['image'], built[i]['image'])
     assert converted[i]['label'] == built[i]['label']
@@ -170,11 +170,11 @@ def test_tfrecord_is_converted_by_the_command_of_the_error(data_dir, tmp_path):
 
 def test_unknown_names_and_splits_are_refused(data_dir):
   with pytest.raises(ValueError, match="2021'; did you mean 'imagenet2"):
-    sources.Tfds('imagenet2021', 'train', data_dir=data_dir)
+    data_tfds.Tfds('imagenet2021', 'train', data_dir=data_dir)
   with pytest.raises(ValueError, match="no split 'val'.*'train', 'validation'"):
-    sources.Tfds('imagenet2012', 'val', data_dir=data_dir)
+    data_tfds.Tfds('imagenet2012', 'val', data_dir=data_dir)
   with pytest.raises(ValueError, match=r"images \['image'\], and 'pic"):
-    sources.Tfds('imagenet2012', 'train', data_dir, image_key='picture')
+    data_tfds.Tfds('imagenet2012', 'train', data_dir, image_key='picture')
   with pytest.raises(ValueError, match='give the version folder'):
     convert_tfrecord.convert(data_dir)
 
@@ -193,8 +193,8 @@ def test_unknown_names_and_splits_are_refused(data_dir):
 )
 def test_image_and_label_are_found_in_every_data_set(tmp_path, name, label):
   features = tfds.builder(name, data_dir=tmp_path).info.features
-  assert sources._choose_image(tfds, features, name, None) == 'image'
-  assert sources._choose_label(tfds, features, name, None) == label
+  assert data_tfds._choose_image(tfds, features, name, None) == 'image'
+  assert data_tfds._choose_label(tfds, features, name, None) == label
 
 
 def test_both_imagenets_agree_on_what_a_class_is(tmp_path):
@@ -205,10 +205,10 @@ def test_both_imagenets_agree_on_what_a_class_is(tmp_path):
 
   full, resized = names('imagenet2012'), names('imagenet_resized/32x32')
   assert full != resized and set(full) == set(resized)
-  mine, new_label = sources.sorted_wordnet(resized)
+  mine, new_label = data_tfds.sorted_wordnet(resized)
   assert list(mine) == full == sorted(full)
-  assert sources.sorted_wordnet(full)[1].tolist() == list(range(1000))
+  assert data_tfds.sorted_wordnet(full)[1].tolist() == list(range(1000))
   for old in range(1000):
     assert full[new_label[old]] == resized[old]
   cifar = ('airplane', 'automobile', 'bird')
-  assert sources.sorted_wordnet(cifar) == (cifar, None)
+  assert data_tfds.sorted_wordnet(cifar) == (cifar, None)

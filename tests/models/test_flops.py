@@ -9,6 +9,7 @@ import pytest
 
 from cdm.models import flops as describe
 from cdm.models.unet import UNet
+from cdm.reporting import text_table
 
 TINY = dict(
   features=16,
@@ -223,4 +224,4 @@ def test_the_text_shows_every_stage_and_the_numbers_of_the_paper():
   ],
 )
 def test_large_numbers_are_written_with_three_digits(number, text):
-  assert describe.si(number, 'FLOP') == text
+  assert text_table.si(number, 'FLOP') == text

@@ -1,0 +1,65 @@
+"""A source of the ArrayRecord files that `cdm prepare` writes."""
+
+import os
+
+from cdm.data import record_format
+
+
+class ArrayRecords:
+  """What `cdm prepare` wrote: pixels cropped and resized already."""
+
+  def __init__(self, path):
+    """Reads the index.
+
+    Args:
+      path: folder of a prepared data set.
+
+    Raises:
+      ValueError: there is none, it is unfinished, or files are missing.
+    """
+    self.path = os.path.expanduser(path)
+    index = record_format.read_index(self.path)
+    if index is None:
+      raise ValueError(
+        f'{self.path!r} is no prepared data set: it has no '
+        f'{record_format.INDEX}. '
+        f'Make one with: cdm prepare --source=... --size=... --out={self.path}'
+      )
+    if not index['complete']:
+      done = sum(shard['records'] for shard in index['shards'])
+      raise ValueError(
+        f'{self.path!r} is unfinished, {done} of {index["recipe"]["records"]} '
+        f'records. Run the same cdm prepare again: it continues there.'
+      )
+    self.index = index
+    self.image_size = index['recipe']['size']
+    self.class_names = tuple(index['class_names'])
+    self.num_classes = len(self.class_names)
+    self.fingerprint = f'prepared:{index["fingerprint"]}'
+    self._paths = [os.path.join(self.path, s['file']) for s in index['shards']]
+    for path in self._paths:
+      if not os.path.exists(path):
+        raise ValueError(f'{path} is missing; run the same cdm prepare again.')
+    self._records = _array_record_source(self._paths)
+    if len(self._records) != index['recipe']['records']:
+      raise ValueError(
+        f'{self.path!r} has {len(self._records)} records, its index says '
+        f'{index["recipe"]["records"]}; delete it and prepare it again.'
+      )
+
+  def __len__(self):
+    return len(self._records)
+
+  def __getitem__(self, i):
+    return record_format.unpack(self._records[i], name=f'{self.path}[{i}]')
+
+
+def _array_record_source(paths):
+  try:
+    from array_record.python import array_record_data_source
+  except ImportError as error:
+    raise ValueError(
+      'Reading ArrayRecord needs the package array-record (Linux only): '
+      'pip install array-record. Elsewhere, train from a folder of images.'
+    ) from error
+  return array_record_data_source.ArrayRecordDataSource(paths)

@@ -1,0 +1,205 @@
+"""A source of any image data set that tensorflow-datasets has prepared."""
+
+import hashlib
+import os
+import pathlib
+import re
+import shlex
+
+import numpy as np
+
+from cdm.data import transforms
+from cdm.data.source import element
+
+
+class Tfds:
+  """Any image data set of tensorflow-datasets, prepared as ArrayRecord.
+
+  Only tensorflow-datasets itself is needed to read, not TensorFlow. Images are
+  decoded here, not there, so damaged ones are skipped as everywhere else.
+
+  Labels are those of the data set, with one exception: if all class names are
+  WordNet ids, labels count them in sorted order. imagenet2012 has that order
+  already, imagenet_resized does not, and the stages of a cascade that read
+  both must agree on what class 7 is.
+  """
+
+  def __init__(
+    self, name, split, data_dir=None, image_key=None, label_key=None
+  ):
+    """Opens a prepared data set.
+
+    Args:
+      name: as TFDS has it: 'imagenet2012', 'imagenet_resized/64x64',
+        'celeb_a_hq/256', 'lsun/bedroom:3.1.0', ...
+      split: 'train', 'validation', 'train[:1%]', ...
+      data_dir: where TFDS keeps data sets; None is its own default.
+      image_key: the image feature; None where there is one, or one 'image'.
+      label_key: the class feature; None where there is one, or one 'label', or
+        none at all.
+
+    Raises:
+      ValueError: no such data set, split or feature; not prepared; or prepared
+        in a format without random access. The last two name the command.
+    """
+    self._arguments = (name, split, data_dir, image_key, label_key)
+    tfds = _import_tfds()
+    builder = _open_builder(tfds, name, data_dir)
+    try:
+      builder.info.splits[split]
+    except (KeyError, ValueError) as error:
+      raise ValueError(f'{name!r} has no split {split!r}: {error}') from error
+    features = builder.info.features
+    self._image_key = _choose_image(tfds, features, name, image_key)
+    self._label_key = _choose_label(tfds, features, name, label_key)
+    names = features[self._label_key].names if self._label_key else ()
+    self.class_names, self._new_label = sorted_wordnet(names)
+    self.num_classes = len(self.class_names)
+    self._name = f'{builder.info.full_name}/{split}'
+    text = {k for k, f in features.items() if isinstance(f, tfds.features.Text)}
+    self._file_key = next((key for key in _FILE_KEYS if key in text), None)
+    self._records = builder.as_data_source(
+      split,
+      decoders={self._image_key: tfds.decode.SkipDecoding()},
+      file_format='array_record',
+    )
+    if not len(self._records):
+      raise ValueError(f'{self._name} is empty.')
+
+  def __reduce__(self):  # opened again in a worker process
+    return type(self), self._arguments
+
+  def __len__(self):
+    return len(self._records)
+
+  @property
+  def fingerprint(self):
+    made_from = (self._name, len(self), self._image_key, self._label_key)
+    digest = hashlib.sha256(repr(made_from).encode()).hexdigest()
+    return f'tfds:{self._name}:{digest[:16]}'
+
+  def file_names(self):
+    """-> names of the files that records were made of, or None; reads all."""
+    if not self._file_key:
+      return None
+    return [
+      self._records[i][self._file_key].decode(errors='replace')
+      for i in range(len(self))
+    ]
+
+  def __getitem__(self, i):
+    example = self._records[i]
+    name = f'{self._name}[{i}]'
+    if self._file_key:
+      name += f' {example[self._file_key].decode(errors="replace")}'
+    label = int(example[self._label_key]) if self._label_key else 0
+    if label >= 0 and self._new_label is not None:  # -1: a split without labels
+      label = self._new_label[label]
+    data = example[self._image_key]
+    return element(transforms.decode(data, name=name), label)
+
+
+_FILE_KEYS = ('file_name', 'filename', 'image/filename', 'id')
+
+
+def sorted_wordnet(names):
+  """Class names, and the label of each in sorted order if all are WordNet ids.
+
+  Args:
+    names: n class names in the order of their labels.
+
+  Returns:
+    (names, None), or (sorted names, [n] int32: new label of every old one).
+  """
+  if not names or not all(re.fullmatch(r'n\d{8}', name) for name in names):
+    return tuple(names), None
+  return tuple(sorted(names)), np.argsort(np.argsort(names)).astype(np.int32)
+
+
+def _import_tfds():
+  try:
+    import tensorflow_datasets as tfds
+  except ImportError as error:
+    raise ValueError(
+      f'Reading a TFDS data set needs tensorflow-datasets ({error}). Run: '
+      f'pip install tensorflow-datasets importlib-resources'
+    ) from error
+  return tfds
+
+
+def _open_builder(tfds, name, data_dir):
+  """The builder of a data set that is there and can be read at random."""
+  try:
+    builder = tfds.builder(name, data_dir=data_dir)
+  except tfds.core.DatasetNotFoundError as error:
+    nearest = re.search(r'Did you mean: .*-> (\S+)', str(error))
+    hint = f'; did you mean {nearest[1]!r}?' if nearest else '.'
+    raise ValueError(f'TFDS knows no data set {name!r}{hint}') from error
+  if not builder.is_prepared():
+    raise ValueError(_not_prepared(builder, name, data_dir))
+  # From its files rather than its code: only so does TFDS see a format that
+  # was added by conversion.
+  found = tfds.builder_from_directory(builder.data_dir)
+  formats = {f.value for f in found.info.available_file_formats()}
+  if 'array_record' in formats:
+    return found
+  if 'tfrecord' not in formats:
+    raise ValueError(
+      f'{name!r} in {builder.data_dir} is prepared as {sorted(formats)}, which '
+      f'is not read here. Move it away and build it: '
+      f'{_build_command(name, data_dir)}'
+    )
+  raise ValueError(
+    f'{name!r} in {builder.data_dir} is prepared as TFRecord, which has no '
+    f'random access. Convert it, beside the old files, with: '
+    f'python -m cdm.data.convert_tfrecord {shlex.quote(str(builder.data_dir))}'
+  )
+
+
+def _not_prepared(builder, name, data_dir):
+  manual = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+  first = ''
+  if manual:
+    folder = pathlib.Path(builder.data_dir_root) / 'downloads' / 'manual'
+    first = f'First, in {folder}: {" ".join(manual.split())} Then: '
+  return (
+    f'{name!r} is not prepared: {builder.data_dir} has no data. {first}'
+    f'Build it with: {_build_command(name, data_dir)}'
+  )
+
+
+def _build_command(name, data_dir):
+  where = '' if data_dir is None else f', data_dir={os.fspath(data_dir)!r}'
+  code = (
+    f'import tensorflow_datasets as tfds; tfds.builder({name!r}{where}, '
+    f"file_format='array_record').download_and_prepare()"
+  )
+  readable = not set('"$`\\') & set(code)
+  return f'python -c "{code}"' if readable else f'python -c {shlex.quote(code)}'
+
+
+def _choose_image(tfds, features, name, key):
+  kind = tfds.features.Image
+  keys = [k for k, f in features.items() if isinstance(f, kind)]
+  keys = [k for k in keys if features[k].np_dtype in (np.uint8, np.uint16)]
+  return _choose(keys, key, f'{name!r} has images {keys}', usual='image')
+
+
+def _choose_label(tfds, features, name, key):
+  kind = tfds.features.ClassLabel
+  keys = [k for k, f in features.items() if isinstance(f, kind)]
+  if not keys and key is None:
+    return None
+  return _choose(keys, key, f'{name!r} has classes {keys}', usual='label')
+
+
+def _choose(keys, key, what_there_is, *, usual):
+  if key is None and len(keys) == 1:
+    return keys[0]
+  key = usual if key is None else key
+  if key not in keys:
+    raise ValueError(
+      f'{what_there_is}, and {key!r} is none of them. Choose one with '
+      f'{usual}_key, or another data set.'
+    )
+  return key
