@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm import checkpoint, checksums, stored
+from cdm.checkpointing import checksums, reader, writer
 
 PAGE_BYTES = os.sysconf('SC_PAGE_SIZE')
 
@@ -44,7 +44,7 @@ def measure(workdir, saves, megabytes):
     donate_argnums=0,
   )
   rows = []
-  with checkpoint.Checkpointer(workdir, config='{}', keep=2) as saver:
+  with writer.Checkpointer(workdir, config='{}', keep=2) as saver:
     for step in range(1, saves + 1):
       state = jax.block_until_ready(change(state))
       began = time.perf_counter()
@@ -59,7 +59,7 @@ def measure(workdir, saves, megabytes):
         flush=True,
       )
     newest = saver.steps()[-1]
-  path = os.path.join(workdir, stored.CHECKPOINTS, str(newest))
+  path = os.path.join(workdir, reader.CHECKPOINTS, str(newest))
   began = time.perf_counter()
   checksums.check(path)
   return np.array(rows), time.perf_counter() - began

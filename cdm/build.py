@@ -13,13 +13,13 @@ import jax
 from ml_collections import ConfigDict
 
 from cdm import config, sections
-from cdm.conditioning import Lowres
 from cdm.diffusion import losses, samplers, schedules
 from cdm.distributed import device_mesh, partitioning
+from cdm.methods import classification, diffusion
+from cdm.methods.base import Task
+from cdm.methods.lowres_conditioning import Lowres
 from cdm.models import resnet
 from cdm.models.unet import UNet
-from cdm.tasks import classifier, diffusion
-from cdm.tasks.base import Task
 from cdm.train import optimizer, rollback
 
 SCHEDULES = {'cosine': schedules.cosine, 'linear': schedules.linear}
@@ -36,7 +36,7 @@ WEIGHTINGS = {
 }
 TASKS = {
   'diffusion': diffusion.diffusion,
-  'classifier': classifier.classifier,
+  'classifier': classification.classifier,
 }
 # What a task wants drawn once for the whole batch, see train.step.
 TASK_DRAWS = {'diffusion': diffusion.draw_batch, 'classifier': None}
@@ -58,9 +58,9 @@ class Stage(NamedTuple):
   net: UNet | resnet.ResNet50
   schedule: schedules.Schedule | None
   lowres: Lowres | None
-  objective: diffusion.Objective | classifier.Recipe
+  objective: diffusion.Objective | classification.Recipe
   task: Task
-  tester: classifier.Tester | None = None
+  tester: classification.Tester | None = None
 
   @property
   def input_size(self):
@@ -148,7 +148,7 @@ def _classifier(c):
   sections.require(c, 'model', 'pipeline')
   section = dict(c.task)
   kind = sections.kind_of('task', section, TASKS)
-  recipe = sections.splat('task', classifier.Recipe, section)
+  recipe = sections.splat('task', classification.Recipe, section)
   # momentum 0: what the network says of its statistics is of one batch.
   net = sections.splat('model', resnet.ResNet50, c.model, momentum=0.0)
   task, tester = TASKS[kind](

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm import conditioning
 from cdm.distributed import compiler_options, device_mesh, partitioning
+from cdm.methods import lowres_conditioning
 from cdm.ops import pixels
 
 AUGMENT = 2  # use of an image's key; 0 and 1 belong to the task
@@ -29,7 +29,7 @@ class Stage(NamedTuple):
     image_size: H = W of its output.
     sample: `Task.sample` with the parameters still to come.
     params: the EMA parameters.
-    lowres: `conditioning.Lowres`, None for a base model.
+    lowres: `lowres_conditioning.Lowres`, None for a base model.
     level: augmentation level in [0, 1] of its low-res input at sampling.
     truncated: the previous stage stops at `level` ([CDM] sec. 3.2) instead of
       running to the end and being noised again.
@@ -43,7 +43,7 @@ class Stage(NamedTuple):
   image_size: int
   sample: Callable
   params: object
-  lowres: conditioning.Lowres | None = None
+  lowres: lowres_conditioning.Lowres | None = None
   level: float = 0.0
   truncated: bool = False
   num_classes: int | None = None
@@ -166,7 +166,7 @@ def super_resolve(
   Returns:
     [B, H, W, 3] float32 in [-1, 1].
   """
-  nearest = conditioning.nearest_level(stage.level, stage.lowres)
+  nearest = lowres_conditioning.nearest_level(stage.level, stage.lowres)
   level = jnp.full(z_0.shape[0], nearest, jnp.float32)
   z = z_0
   if stage.level and not augmented:
@@ -175,7 +175,7 @@ def super_resolve(
         jax.random.fold_in(key, AUGMENT), z_0.shape[1:]
       )
     )(keys)
-    z = conditioning.augment_at(z_0, stage.lowres, level=level, eps=eps)
+    z = lowres_conditioning.augment_at(z_0, stage.lowres, level=level, eps=eps)
   return stage.sample(
     params,
     keys=keys,
@@ -215,7 +215,9 @@ def _jit_stage(stages, i):
   stop_logsnr = None
   if follower is not None and follower.truncated and follower.level:
     stop_logsnr = float(
-      conditioning.level_logsnr(np.float64(follower.level), follower.lowres)
+      lowres_conditioning.level_logsnr(
+        np.float64(follower.level), follower.lowres
+      )
     )
 
   @stage.jit

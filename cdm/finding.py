@@ -20,17 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm import (
-  cascade,
-  checksums,
-  config,
-  opening,
-  restore,
-  sampling,
-  sections,
-  stored,
-  upscaling,
-)
+from cdm import cascade, config, opening, restore, sampling, sections, upscaling
+from cdm.checkpointing import checksums, reader
 from cdm.data import image_set, subset
 from cdm.distributed import collectives, device_mesh
 from cdm.models.pretrained import download
@@ -270,7 +261,7 @@ def checkpoint_stamp(workdir, note):
     note: dict with its step as `checkpoint`.
   """
   step = str(note['checkpoint'])
-  folder = pathlib.Path(workdir).resolve() / stored.CHECKPOINTS / step
+  folder = pathlib.Path(workdir).resolve() / reader.CHECKPOINTS / step
   sums = folder / checksums.FILE
   if sums.is_file():
     return [str(folder), download.digest(sums)]

@@ -3,7 +3,8 @@
 import json
 import pathlib
 
-from cdm import build, cascade, config, sections, stored
+from cdm import build, cascade, config, sections
+from cdm.checkpointing import reader
 
 CLASSES = 'classes.json'  # beside the checkpoints of a stage
 
@@ -31,13 +32,13 @@ def restored_stage(
   Returns:
     (cascade.Stage, its config, step of the checkpoint).
   """
-  saved = config.from_json(stored.read_config(workdir))
+  saved = config.from_json(reader.read_config(workdir))
   build.refuse_classifier(saved, f'sampled (in {workdir})')
   config.override_all(saved, overrides)
   built = build.stage(saved, sampler)
   section = saved.mesh if mesh is None else mesh
   made = build.mesh(section)
-  params, step = stored.restore_ema(
+  params, step = reader.restore_ema(
     workdir, build.placed_params(built.task, section, made)
   )
   restored = cascade.Stage(

@@ -4,7 +4,8 @@ import json
 import pathlib
 import time
 
-from cdm import config, stored
+from cdm import config
+from cdm.checkpointing import reader
 from cdm.reporting import (
   atomic_files,
   html_page,
@@ -59,11 +60,11 @@ def read_row(path):
 
 def run_facts(workdir):
   """-> facts about one training run."""
-  path = workdir / stored.CONFIG
+  path = workdir / reader.CONFIG
   if not path.exists():
     raise ValueError(
       f'{workdir} is not the work directory of a training run: it has no '
-      f'{stored.CONFIG}.'
+      f'{reader.CONFIG}.'
     )
   c = config.from_json(path.read_text())
   rows = metric_writer.read_scalars(workdir / metric_writer.SCALARS)

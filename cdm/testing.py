@@ -7,12 +7,13 @@ rank: of the true class, on the middle of every image
 import jax
 import numpy as np
 
-from cdm import build, opening, program, stored
+from cdm import build, opening, program
+from cdm.checkpointing import reader
 from cdm.distributed import compiler_options, device_mesh, partitioning
 from cdm.evaluate.classifier import Classifier
+from cdm.methods import classification
 from cdm.metrics import accuracy
 from cdm.reporting.progress import Progress
-from cdm.tasks import classifier
 
 STATISTICS_SEED = 3  # a use of config.seed, see `program`
 
@@ -30,7 +31,7 @@ def restored(c, workdir, source, *, batch_size):
     (classifier.Classifier, step of the checkpoint).
   """
   built, mesh = build.stage(c), build.mesh(c.mesh)
-  params, step = stored.restore_ema(
+  params, step = reader.restore_ema(
     workdir, build.placed_params(built.task, c.mesh, mesh)
   )
   statistics = gather_statistics(c, built, params, mesh, source)
@@ -76,7 +77,7 @@ def gather_statistics(c, built, params, mesh, source):
   finally:
     batches.close()
   mean = jax.tree.map(lambda x: x / count, total)
-  return jax.tree.map(np.float32, classifier.statistics_of(mean))
+  return jax.tree.map(np.float32, classification.statistics_of(mean))
 
 
 def _float64(array):

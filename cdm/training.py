@@ -9,17 +9,8 @@ import sys
 import jax
 import numpy as np
 
-from cdm import (
-  cascade,
-  checkpoint,
-  conditioning,
-  config,
-  gauges,
-  opening,
-  program,
-  restore,
-  stored,
-)
+from cdm import cascade, config, gauges, opening, program, restore
+from cdm.checkpointing import reader, writer
 from cdm.distributed import (
   collectives,
   compiler_options,
@@ -28,6 +19,7 @@ from cdm.distributed import (
   partitioning,
   peer_monitor,
 )
+from cdm.methods import lowres_conditioning
 from cdm.ops import pixels, resize
 from cdm.reporting import crash_reports, metric_writer, session_log
 from cdm.train import loop, rollback, watchdog
@@ -106,14 +98,14 @@ class _Run:
       built.net.num_classes,
       before_resuming=lambda: check_classes(workdir, source),
     )
-    if not stored.complete_steps(workdir):
+    if not reader.complete_steps(workdir):
       iterator.look()
 
     with (
       metric_writer.Reporter(
         workdir, active=collectives.is_first()
       ) as reporter,
-      checkpoint.Checkpointer(
+      writer.Checkpointer(
         workdir,
         config=config.to_json(c),
         keep=schedule.keep_checkpoints,
@@ -370,7 +362,9 @@ def sampler(c, made):
   @jit
   def draw_upscaled(params, originals, labels):
     originals = device_mesh.split_batch(originals, mesh)
-    z_0 = conditioning.downsample(pixels.to_float(originals), built.lowres)
+    z_0 = lowres_conditioning.downsample(
+      pixels.to_float(originals), built.lowres
+    )
     low = resize.resize(z_0, size, method='nearest')
     return pixels.to_uint8(low), sample(params, labels, lowres=z_0)
 
@@ -414,7 +408,7 @@ def check_labels(c, net, source):
 def check_classes(workdir, source):
   """Raises ValueError if a run would go on with labels of another meaning."""
   before = restore.class_names(workdir)
-  if before is None or not stored.complete_steps(workdir):
+  if before is None or not reader.complete_steps(workdir):
     return
   for n, (old, new) in enumerate(
     itertools.zip_longest(before, source.class_names)
@@ -429,7 +423,7 @@ def check_classes(workdir, source):
 
 def tell_changes(c, workdir):
   """Says which values differ from those the run was last started with."""
-  path = workdir / stored.CONFIG
+  path = workdir / reader.CONFIG
   if not path.exists():
     return
   before = config.from_json(path.read_text())

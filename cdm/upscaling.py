@@ -4,10 +4,11 @@ import pathlib
 
 import numpy as np
 
-from cdm import cascade, conditioning
+from cdm import cascade
 from cdm import recipe as recipes
 from cdm.data import transforms
 from cdm.distributed import collectives, device_mesh
+from cdm.methods import lowres_conditioning
 from cdm.ops import pixels, resize, tiling
 from cdm.reporting import contact_sheet, image_files, progress, session_log
 
@@ -49,7 +50,9 @@ class Upscaler:
 
   def _shrunk(self, originals):
     x_0 = pixels.to_float(self.stage.split(originals))
-    return pixels.to_uint8(conditioning.downsample(x_0, self.stage.lowres))
+    return pixels.to_uint8(
+      lowres_conditioning.downsample(x_0, self.stage.lowres)
+    )
 
   def shrink(self, originals):
     """uint8 [N, H, W, 3] -> [N, h, w, 3], as in training."""

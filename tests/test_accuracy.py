@@ -15,9 +15,9 @@ from support.oracles import data, oracle, rule_weights
 
 from cdm import accuracy
 from cdm.cascade import Stage
-from cdm.conditioning import Lowres
 from cdm.data import folder, sample_photos, subset, transforms
 from cdm.evaluate.classifier import Classifier
+from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.pretrained import imagenet_classes
 from cdm.ops import resize
 

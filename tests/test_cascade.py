@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdm import cascade, conditioning
+from cdm import cascade
 from cdm.cascade import Stage
-from cdm.conditioning import Lowres
+from cdm.methods import diffusion, lowres_conditioning
+from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import pixels, resize
-from cdm.tasks import diffusion
 
 
 def noise_like(keys, size):
@@ -136,7 +136,7 @@ def test_a_truncated_stage_is_stopped_at_the_level_of_its_successor():
   second = sr(augment='noise', level=0.25, truncated=True)
   second = second._replace(params=jnp.float32(0.25))
   _, high = draw([first, second], np.arange(2))
-  expected = conditioning.level_logsnr(np.float64(0.25), second.lowres)
+  expected = lowres_conditioning.level_logsnr(np.float64(0.25), second.lowres)
   assert seen['stop'] == pytest.approx(float(expected))
   # z_s was neither clipped nor noised again on its way.
   keys = cascade.stage_keys(cascade.image_keys(0, np.arange(2)), 0)
@@ -155,7 +155,7 @@ def test_a_stage_in_the_middle_is_stopped_as_well():
 
   third = sr(16, 8, augment='noise', level=0.25, truncated=True, name='third')
   draw([base(), sr()._replace(sample=sample), third], np.arange(1))
-  expected = conditioning.level_logsnr(np.float64(0.25), third.lowres)
+  expected = lowres_conditioning.level_logsnr(np.float64(0.25), third.lowres)
   assert seen['stop'] == pytest.approx(float(expected))
 
 

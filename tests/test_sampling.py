@@ -10,8 +10,8 @@ from PIL import Image
 
 from cdm import cascade, sampling
 from cdm.cascade import Stage
-from cdm.conditioning import Lowres
 from cdm.data import npz_dataset
+from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import resize
 
 

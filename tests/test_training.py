@@ -6,7 +6,8 @@ import types
 import numpy as np
 import pytest
 
-from cdm import stored, training
+from cdm import training
+from cdm.checkpointing import reader
 
 
 class Batches:
@@ -91,7 +92,7 @@ def test_a_label_keeps_its_meaning(names, message, tmp_path, monkeypatch):
   source = types.SimpleNamespace(class_names=tuple(names))
   (tmp_path / 'classes.json').write_text(json.dumps(['a', 'b']))
   training.check_classes(tmp_path, source)  # nothing has been trained yet
-  monkeypatch.setattr(stored, 'complete_steps', lambda _: [2])
+  monkeypatch.setattr(reader, 'complete_steps', lambda _: [2])
   if message is None:
     training.check_classes(tmp_path, source)
     return
@@ -102,7 +103,7 @@ def test_a_label_keeps_its_meaning(names, message, tmp_path, monkeypatch):
 def test_the_names_of_the_classes_are_written_and_compared(
   tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(stored, 'complete_steps', lambda _: [2])
+  monkeypatch.setattr(reader, 'complete_steps', lambda _: [2])
   source = types.SimpleNamespace(class_names=('a', 'b'))
   training.write_classes(tmp_path, source)
   training.check_classes(tmp_path, source)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cdm import upscaling
 from cdm.cascade import Stage
-from cdm.conditioning import Lowres
+from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import resize
 
 

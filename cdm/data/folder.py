@@ -59,8 +59,8 @@ class Folder:
       if folder not in number:
         raise ValueError(
           f'{self.path}/{file} lies in none of the {len(number)} class '
-          f'folders {first_names(self.class_names)}. Move it, name its folder in '
-          f'class_names, or ignore the folders with class_names=().'
+          f'folders {first_names(self.class_names)}. Move it, name its folder '
+          f'in class_names, or ignore the folders with class_names=().'
         )
     return np.array([number[folder] for folder in folders], np.int32)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from support.oracles import assert_matches, oracle
 
-from cdm import conditioning
+from cdm.methods import lowres_conditioning
 from cdm.metrics.consistency import consistency, convention
 from cdm.ops import pixels, resize
 
@@ -31,8 +31,8 @@ def test_consistency_equals_that_through_pillow_and_torch(rounding):
 def test_the_original_agrees_with_its_low_res_image_exactly(method):
   """The input that training makes is the one that this metric makes."""
   originals = noise(2, 32, 32, 3)
-  lowres = conditioning.Lowres(size=8, downsample=method)
-  z_0 = conditioning.downsample(pixels.to_float(originals), lowres)
+  lowres = lowres_conditioning.Lowres(size=8, downsample=method)
+  z_0 = lowres_conditioning.downsample(pixels.to_float(originals), lowres)
   low = np.asarray(pixels.to_uint8(z_0))
   np.testing.assert_array_equal(
     consistency(originals, low, method=method), [0.0, 0.0]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm import checkpoint
+from cdm.checkpointing import writer
 from cdm.distributed import device_mesh
 from cdm.ops.keys import mean_flat
 from cdm.reporting import metric_writer
@@ -141,7 +141,7 @@ class Run:
     **more,
   ):
     """-> loop.Outcome."""
-    saver = checkpoint.Checkpointer(
+    saver = writer.Checkpointer(
       self.workdir, config=CONFIG, keep=self.keep, save_every_steps=save_every
     )
     skipped = rollback.Rollbacks(self.workdir, limit=rollbacks)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from support import tiny_run
 
-from cdm import stored
+from cdm.checkpointing import reader
 from cdm.distributed import exit_codes
 from cdm.reporting import metric_writer
 from cdm.train import window
@@ -93,7 +93,7 @@ def test_a_signal_finishes_the_step_saves_and_has_its_own_code(
   outcome = run.train(1000)
   assert outcome.exit_code == code
   assert 1 <= outcome.step <= 6
-  assert stored.complete_steps(tmp_path)[-1] == outcome.step
+  assert reader.complete_steps(tmp_path)[-1] == outcome.step
   assert signal.getsignal(signum) is before
   assert 'finishing the step and saving' in capfd.readouterr().err
 
@@ -114,7 +114,7 @@ def test_a_signal_does_not_wait_for_data_that_never_comes(tmp_path):
 
   run = tiny_run.Run(tmp_path, batches=tiny_run.Batches(before=hang))
   assert run.train(1000, step_fn=step).step == 3
-  assert stored.complete_steps(tmp_path)[-1] == 3
+  assert reader.complete_steps(tmp_path)[-1] == 3
 
 
 def test_a_complete_run_is_left_alone_and_says_so(tmp_path, uninterrupted):
@@ -150,7 +150,7 @@ def test_nan_names_the_steps_and_leaves_the_last_good_checkpoint(tmp_path):
   )
   with pytest.raises(window.Diverged, match=message):
     run.train(100, step_fn=poison(5), log_every=50, save_every=2)
-  assert stored.complete_steps(tmp_path) == [2, 4]
+  assert reader.complete_steps(tmp_path) == [2, 4]
   # And from there it goes on, with the very batch that comes next.
   resumed = tiny_run.Run(tmp_path)
   assert resumed.train(6).step == 6
@@ -162,7 +162,7 @@ def test_nan_before_the_first_checkpoint_saves_none(tmp_path):
     tiny_run.Run(tmp_path).train(
       100, step_fn=poison(1), log_every=3, save_every=9
     )
-  assert stored.complete_steps(tmp_path) == []
+  assert reader.complete_steps(tmp_path) == []
   assert tiny_run.Run(tmp_path).record() == []
 
 
@@ -171,7 +171,7 @@ def test_nan_in_the_last_steps_is_not_saved_either(tmp_path):
     tiny_run.Run(tmp_path).train(
       3, step_fn=poison(3), log_every=9, save_every=2
     )
-  assert stored.complete_steps(tmp_path) == [2]
+  assert reader.complete_steps(tmp_path) == [2]
 
 
 def test_a_real_overflow_is_noticed(tmp_path):
@@ -206,7 +206,7 @@ def test_an_error_in_the_data_is_called_that_and_keeps_its_traceback(tmp_path):
   frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
   assert frames[-1].name == 'fail'
   assert exit_codes.of(caught.value) is exit_codes.DATA_ERROR
-  assert stored.complete_steps(tmp_path) == [2]  # completed on the way out
+  assert reader.complete_steps(tmp_path) == [2]  # completed on the way out
 
 
 def test_a_batch_that_does_not_divide_is_refused(tmp_path):
@@ -309,10 +309,10 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, uninterrupted):
   """SIGKILL somewhere beyond the second checkpoint; then to the end."""
   whole, expected = uninterrupted
   killed = spawn(tmp_path, 'tiny.Run(sys.argv[1], batches=slow).train(8)')
-  wait_for(lambda: len(stored.complete_steps(tmp_path)) > 1, killed)
+  wait_for(lambda: len(reader.complete_steps(tmp_path)) > 1, killed)
   killed.kill()
   killed.communicate()
-  assert stored.complete_steps(tmp_path)[-1] < 8
+  assert reader.complete_steps(tmp_path)[-1] < 8
   resumed = tiny_run.Run(tmp_path)
   tiny_run.assert_same(resumed.train(8).state, expected.state)
   assert resumed.record() == whole.record()

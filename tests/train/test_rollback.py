@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import tiny_run
 
-from cdm import stored
+from cdm.checkpointing import reader
 from cdm.distributed import exit_codes
 from cdm.train import rollback, window
 from cdm.train.stop import Stop
@@ -161,7 +161,7 @@ def test_a_leap_is_noticed_by_what_was_usual_before_a_restart(tmp_path):
   message = r'grad_norm is \S+ at step 19, where \S+ was usual'
   with pytest.raises(window.Diverged, match=message):
     tiny_run.Run(tmp_path).train(24, step_fn=leaping_at(18), leap=10.0)
-  assert stored.complete_steps(tmp_path)[-1] == 18
+  assert reader.complete_steps(tmp_path)[-1] == 18
   outcome = tiny_run.Run(tmp_path).train(
     24, step_fn=leaping_at(18), leap=10.0, rollbacks=1
   )

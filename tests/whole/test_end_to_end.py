@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from support import smoke_runs
 
-from cdm import config, stored
+from cdm import config
+from cdm.checkpointing import reader
 from cdm.data import synthetic
 from cdm.reporting import image_files, metric_writer
 
@@ -62,8 +63,8 @@ def test_a_run_leaves_its_config_record_checkpoints_and_pictures(stage):
   workdir = smoke_runs.trained() / stage
   saved = config.from_json((workdir / 'config.json').read_text())
   assert saved.model.features == smoke_runs.SMALL['model.features']
-  assert stored.read_config(workdir) == (workdir / 'config.json').read_text()
-  assert stored.complete_steps(workdir) == [2, 4]
+  assert reader.read_config(workdir) == (workdir / 'config.json').read_text()
+  assert reader.complete_steps(workdir) == [2, 4]
   rows = metric_writer.read_scalars(workdir / 'scalars.jsonl')
   assert [row['step'] for row in rows] == [3, 4]
   assert all(0 < row['loss'] < 10 and row['grad_norm'] > 0 for row in rows)

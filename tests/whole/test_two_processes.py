@@ -20,7 +20,7 @@ from PIL import Image
 from support import smoke_runs
 from support.smoke_runs import record, state
 
-from cdm import stored
+from cdm.checkpointing import reader
 from cdm.distributed import exit_codes, initialize
 
 # As in test_mesh: sums are taken in another order.
@@ -220,7 +220,7 @@ def test_one_that_is_preempted_stops_all_at_one_step(tmp_path):
     time.sleep(0.1)
   running[1].send_signal(signal.SIGTERM)
   first, _ = end(running, *[exit_codes.PREEMPTED.code] * 2)
-  (step,) = stored.complete_steps(tmp_path)
+  (step,) = reader.complete_steps(tmp_path)
   assert f'preempted: stopped after step {step} of 1000000' in first or (
     f'SIGTERM: stopped after step {step} of 1000000' in first
   )

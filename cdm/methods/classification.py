@@ -17,8 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from cdm.methods.base import Task
 from cdm.ops import augmentation, resize
-from cdm.tasks.base import Task
 
 
 class Recipe(NamedTuple):

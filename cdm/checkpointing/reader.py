@@ -11,7 +11,7 @@ import pathlib
 import jax
 import orbax.checkpoint as ocp
 
-from cdm import checksums
+from cdm.checkpointing import checksums
 from cdm.distributed import collectives
 
 CHECKPOINTS = 'checkpoints'

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm import conditioning
 from cdm.diffusion import guidance, losses, schedules
 from cdm.diffusion.parameterization import KINDS, predict
+from cdm.methods import lowres_conditioning
+from cdm.methods.base import Task
 from cdm.ops import pixels
 from cdm.ops.keys import example_keys, normals
-from cdm.tasks.base import Task
 
 # Uses of an image's own key; folded in, so none can meet another.
 X_T, STEP_NOISE = 0, 1
@@ -90,7 +90,8 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
     objective: `Objective`.
     sampling: `Sampling`.
     image_size: H = W of x_0.
-    lowres: `conditioning.Lowres` of a super-resolution stage, None of a base.
+    lowres: `lowres_conditioning.Lowres` of a super-resolution stage, None of a
+      base.
 
   Returns:
     Task. Its `sample(params, *, keys, label=None, lowres=None, level=None,
@@ -169,15 +170,15 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
 
     upsampled, level = None, None
     if lowres is not None:
-      z_0 = conditioning.downsample(x_0, lowres)  # [B, h, w, 3]
-      z, level = conditioning.augment_train(
+      z_0 = lowres_conditioning.downsample(x_0, lowres)  # [B, h, w, 3]
+      z, level = lowres_conditioning.augment_train(
         z_0,
         lowres,
         key=lowres_key,
         u=batch.get('u_lowres'),
         examples=examples,
       )
-      upsampled = conditioning.upsample(z, image_size, lowres)
+      upsampled = lowres_conditioning.upsample(z, image_size, lowres)
       if objective.residual_scale is not None:
         x_0 = (x_0 - upsampled) / objective.residual_scale
 
@@ -228,7 +229,7 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
     if level is None:
       level = jnp.zeros(n)
     if lowres is not None:
-      upsampled = conditioning.upsample(lowres, image_size, conditions)
+      upsampled = lowres_conditioning.upsample(lowres, image_size, conditions)
       if objective.residual_scale is not None:
         low = (-1.0 - upsampled) / objective.residual_scale
         high = (1.0 - upsampled) / objective.residual_scale

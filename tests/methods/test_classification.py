@@ -9,9 +9,9 @@ import optax
 import pytest
 
 from cdm.distributed import device_mesh
+from cdm.methods import classification
 from cdm.models import resnet
 from cdm.ops import resize
-from cdm.tasks import classifier
 from cdm.train import optimizer, step
 from cdm.train import state as states
 
@@ -20,9 +20,9 @@ WHOLE = dict(size=8, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False)
 
 
 def bind(image_size=8, net=NET, **recipe):
-  return classifier.classifier(
+  return classification.classifier(
     net,
-    classifier.Recipe(**({'size': 8} | recipe)),
+    classification.Recipe(**({'size': 8} | recipe)),
     image_size=image_size,
     normalise=resnet.normalise,
   )
@@ -48,7 +48,7 @@ def test_the_loss_is_cross_entropy_with_label_smoothing(smoothing):
   rng = np.random.default_rng(0)
   logits = rng.normal(size=(7, 5)).astype(np.float32) * 4
   label = rng.integers(0, 5, 7)
-  mine = classifier.cross_entropy(
+  mine = classification.cross_entropy(
     jnp.asarray(logits), jnp.asarray(label), smoothing=smoothing
   )
   target = np.eye(5)[label] * (1 - smoothing) + smoothing / 5
@@ -77,7 +77,7 @@ def test_statistics_are_those_of_all_images_of_all_batches():
   moments = jax.jit(tester.moments)
   found = [moments(params(), b, key=jax.random.key(0)) for b in parts]
   mean = jax.tree.map(lambda *x: sum(x) / 3, *found)
-  statistics = classifier.statistics_of(mean)
+  statistics = classification.statistics_of(mean)
   every = np.concatenate([b['image'] for b in parts])
   first = jax.lax.conv_general_dilated(
     resnet.normalise(every),
@@ -100,9 +100,9 @@ def test_a_batch_tested_with_its_own_statistics_says_what_it_does_in_training():
   task, tester = bind(**WHOLE)
   b = batch(6)
   moments = tester.moments(params(), b, key=jax.random.key(0))
-  statistics = classifier.statistics_of(moments)
+  statistics = classification.statistics_of(moments)
   logits = tester.logits(params(), statistics, b['image'])
-  value = classifier.cross_entropy(logits, b['label'])
+  value = classification.cross_entropy(logits, b['label'])
   trained, scalars = task.loss(params(), b, key=jax.random.key(0), train=True)
   np.testing.assert_allclose(value, trained, rtol=1e-4)
   right = np.argmax(logits, axis=1) == b['label']
@@ -113,7 +113,7 @@ def test_it_is_tested_on_the_middle_of_an_image():
   (_, small), (_, large) = bind(**WHOLE), bind(12, **WHOLE)
   b = batch(3, size=12)
   key = jax.random.key(0)
-  statistics = classifier.statistics_of(
+  statistics = classification.statistics_of(
     small.moments(params(), batch(6), key=key)
   )
   middle = np.asarray(resize.center_crop(b['image'], 8))

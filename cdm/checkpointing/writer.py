@@ -31,7 +31,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from cdm import checksums, stored
+from cdm.checkpointing import checksums, reader
 from cdm.distributed import collectives
 
 DAMAGED = 'checkpoints_damaged'
@@ -79,12 +79,12 @@ class Checkpointer:
     Raises:
       OSError: if the directory cannot be written.
     """
-    stored.silence_orbax()
+    reader.silence_orbax()
     self._workdir = pathlib.Path(workdir).absolute()
     self._config = config
     self._failed = False
     self._begun = None  # what is being saved, in words
-    directory = self._workdir / stored.CHECKPOINTS
+    directory = self._workdir / reader.CHECKPOINTS
     with self._writing('a checkpoint'):
       directory.mkdir(parents=True, exist_ok=True)
       _probe(directory)
@@ -109,8 +109,8 @@ class Checkpointer:
 
     Orbax calls it in its own thread, in process 0.
     """
-    for path in (self._workdir / stored.CHECKPOINTS).glob(f'*{_PARTIAL}*'):
-      checksums.write(path, leave_out=(stored.METADATA,))
+    for path in (self._workdir / reader.CHECKPOINTS).glob(f'*{_PARTIAL}*'):
+      checksums.write(path, leave_out=(reader.METADATA,))
 
   def save(self, step, state, *, data_state, window=None):
     """Starts to save; the state may be donated as soon as this returns.
@@ -170,10 +170,10 @@ class Checkpointer:
     """Writes the copy of the config that people read."""
     if self._config is None or jax.process_index():
       return
-    with self._writing(stored.CONFIG):
-      part = self._workdir / f'{stored.CONFIG}.part'
+    with self._writing(reader.CONFIG):
+      part = self._workdir / f'{reader.CONFIG}.part'
       part.write_text(self._config)
-      os.replace(part, self._workdir / stored.CONFIG)
+      os.replace(part, self._workdir / reader.CONFIG)
 
   def restore_latest(self, abstract_state):
     """Restores the newest checkpoint that can be read.
@@ -194,9 +194,9 @@ class Checkpointer:
     """
     damaged = {}
     for step in reversed(self.steps()):
-      path = self._workdir / stored.CHECKPOINTS / str(step)
+      path = self._workdir / reader.CHECKPOINTS / str(step)
       try:
-        sound = stored.verify(path)
+        sound = reader.verify(path)
       except Exception as error:
         damaged[step] = error
         continue
@@ -220,14 +220,14 @@ class Checkpointer:
       raise ValueError(
         f'No checkpoint of {self._workdir} can be read. Of step {newest}: '
         f'{_first_line(error)}. Restore a copy of one, or remove '
-        f'{stored.CHECKPOINTS}/ to train from the beginning.'
+        f'{reader.CHECKPOINTS}/ to train from the beginning.'
       ) from error
     return None
 
   def _restore(self, step, abstract_state):
-    path = self._workdir / stored.CHECKPOINTS / str(step)
-    stored.check_model(
-      stored.shapes_on_disk(path), stored.shapes(abstract_state), path
+    path = self._workdir / reader.CHECKPOINTS / str(step)
+    reader.check_model(
+      reader.shapes_on_disk(path), reader.shapes(abstract_state), path
     )
     restored = self._manager.restore(
       step,
@@ -247,7 +247,7 @@ class Checkpointer:
     self._manager.reload()
 
   def _move_aside(self, step, error):
-    source = self._workdir / stored.CHECKPOINTS / str(step)
+    source = self._workdir / reader.CHECKPOINTS / str(step)
     target = self._workdir / DAMAGED / str(step)
     number = 1
     while target.exists():
@@ -274,7 +274,7 @@ class Checkpointer:
       if reason is None:
         raise
       self._failed = True
-      whole = stored.complete_steps(self._workdir)
+      whole = reader.complete_steps(self._workdir)
       older = f'The checkpoints of steps {whole} are whole. ' if whole else ''
       raise OSError(
         f'Cannot write {what} in {self._workdir}: {reason}. {older}Free space '
@@ -359,7 +359,7 @@ def _remove(path):
 
 
 # Running out of memory is not the fault of the files.
-_NOT_DAMAGE = (stored.OtherModel, jax.errors.JaxRuntimeError, MemoryError)
+_NOT_DAMAGE = (reader.OtherModel, jax.errors.JaxRuntimeError, MemoryError)
 
 
 def _first_line(error):

@@ -5,13 +5,15 @@ import pytest
 from PIL import Image
 from support.oracles import oracle
 
-from cdm import conditioning
-from cdm.conditioning import Lowres
 from cdm.diffusion import schedules
+from cdm.methods import lowres_conditioning
+from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import pixels, resize
 
 # One compilation instead of one per operation.
-augment_train = jax.jit(conditioning.augment_train, static_argnames='lowres')
+augment_train = jax.jit(
+  lowres_conditioning.augment_train, static_argnames='lowres'
+)
 
 
 def new_key(seed=0):
@@ -26,7 +28,7 @@ def pictures(n=4, size=32, seed=0):
 def test_low_res_images_are_what_pillow_writes_to_a_file():
   _, stored = oracle('resize')
   x_0 = pixels.to_float(stored['in/big256'][None])
-  z_0 = conditioning.downsample(x_0, Lowres(size=64))
+  z_0 = lowres_conditioning.downsample(x_0, Lowres(size=64))
   pillow = stored['pil_uint8/256to64/bicubic']
   np.testing.assert_array_equal(pixels.to_uint8(z_0[0]), pillow)
   np.testing.assert_array_equal(pixels.round_to_uint8(z_0), z_0)
@@ -37,7 +39,7 @@ def test_low_res_images_have_the_bits_of_a_previous_stage_s_samples(method):
   """White noise overshoots under bicubic and lanczos3, so clipping is seen."""
   x_0 = pixels.to_float(pictures())
   lowres = Lowres(size=8, downsample=method)
-  z_0 = jax.jit(lambda x: conditioning.downsample(x, lowres))(x_0)
+  z_0 = jax.jit(lambda x: lowres_conditioning.downsample(x, lowres))(x_0)
   written_and_read = pixels.to_float(np.asarray(pixels.to_uint8(z_0)))
   np.testing.assert_array_equal(z_0, written_and_read)
   assert z_0.shape == (4, 8, 8, 3) and z_0.dtype == jnp.float32
@@ -58,9 +60,9 @@ def test_the_cosine_level_is_improved_ddpm_s_alpha_bar():
   alpha_bar = signal / np.cos(0.008 / 1.008 * np.pi / 2) ** 2
   expected = np.log(alpha_bar / (1 - alpha_bar))
   lowres = Lowres(size=8)
-  host = conditioning.level_logsnr(u, lowres)
+  host = lowres_conditioning.level_logsnr(u, lowres)
   np.testing.assert_allclose(host, expected, atol=1e-10)
-  device = conditioning.level_logsnr(jnp.asarray(u), lowres)
+  device = lowres_conditioning.level_logsnr(jnp.asarray(u), lowres)
   np.testing.assert_allclose(device, expected, rtol=2e-6, atol=2e-6)
 
 
@@ -71,22 +73,22 @@ def test_discrete_levels_are_the_steps_of_the_stage_before():
   steps = len(alpha_bar)
   lowres = Lowres(size=8, num_levels=steps)
   s = np.arange(1, steps + 1)
-  logsnr = conditioning.level_logsnr(s / steps, lowres)
+  logsnr = lowres_conditioning.level_logsnr(s / steps, lowres)
   np.testing.assert_allclose(1 / (1 + np.exp(-logsnr)), alpha_bar, rtol=1e-9)
-  assert conditioning.level_logsnr(np.float64(0), lowres) == np.inf
+  assert lowres_conditioning.level_logsnr(np.float64(0), lowres) == np.inf
 
 
 @pytest.mark.parametrize('num_levels', [None, 50])
 def test_the_level_of_a_log_snr_is_the_one_it_came_from(num_levels):
   lowres = Lowres(size=8, num_levels=num_levels)
   level = np.arange(51) / 50
-  logsnr = conditioning.level_logsnr(level, lowres)
+  logsnr = lowres_conditioning.level_logsnr(level, lowres)
   assert np.all(np.diff(logsnr) < 0)
-  back = conditioning.level_from_logsnr(logsnr, lowres)
+  back = lowres_conditioning.level_from_logsnr(logsnr, lowres)
   np.testing.assert_allclose(back, level, atol=1e-12)
   device = jax.jit(
-    lambda x: conditioning.level_from_logsnr(
-      conditioning.level_logsnr(x, lowres), lowres
+    lambda x: lowres_conditioning.level_from_logsnr(
+      lowres_conditioning.level_logsnr(x, lowres), lowres
     )
   )(jnp.asarray(level))
   np.testing.assert_allclose(device, level, atol=1e-6)
@@ -97,7 +99,7 @@ def test_level_zero_is_clean_bit_for_bit_and_level_one_is_noise_alone():
   eps = jax.random.normal(new_key(), z_0.shape)
   lowres = Lowres(size=8, augment='noise')
   level = jnp.array([0.0, 1.0])
-  z = conditioning.augment_at(z_0, lowres, level=level, eps=eps)
+  z = lowres_conditioning.augment_at(z_0, lowres, level=level, eps=eps)
   np.testing.assert_array_equal(z[0], z_0[0])
   np.testing.assert_array_equal(z[1], eps[1])
 
@@ -177,7 +179,7 @@ def test_the_blur_has_a_sigma_of_its_own_range():
 def test_sampling_never_blurs(augment):
   z_0 = pixels.to_float(pictures(2, 8))
   lowres = Lowres(size=8, augment=augment, blur_fraction=1.0)
-  z = conditioning.augment_at(z_0, lowres, level=jnp.zeros(2), eps=z_0)
+  z = lowres_conditioning.augment_at(z_0, lowres, level=jnp.zeros(2), eps=z_0)
   np.testing.assert_array_equal(z, z_0)
 
 
@@ -200,7 +202,7 @@ def test_the_mesh_changes_no_draw(augment):
 def test_upsampling_is_linear_so_noise_is_not_clipped():
   z = 3.0 * jax.random.normal(new_key(), (2, 8, 8, 3))
   lowres = Lowres(size=8, upsample='bicubic')
-  u = conditioning.upsample(z, 32, lowres)
+  u = lowres_conditioning.upsample(z, 32, lowres)
   assert u.shape == (2, 32, 32, 3) and np.abs(u).max() > 3.0
   image = Image.fromarray(np.asarray(z[0, :, :, 0]))
   pillow = image.resize((32, 32), Image.Resampling.BICUBIC)
@@ -212,15 +214,15 @@ def test_a_mirrored_picture_has_a_mirrored_low_res_image(method):
   """So a flip in the data pipeline turns the pair."""
   x_0 = pixels.to_float(pictures(4, 16))
   lowres = Lowres(size=4, downsample=method)
-  z_0 = conditioning.downsample(x_0, lowres)
-  mirrored = conditioning.downsample(x_0[:, :, ::-1], lowres)
+  z_0 = lowres_conditioning.downsample(x_0, lowres)
+  mirrored = lowres_conditioning.downsample(x_0[:, :, ::-1], lowres)
   np.testing.assert_array_equal(mirrored, z_0[:, :, ::-1])
 
 
 def test_the_level_fed_to_the_network_is_one_it_was_trained_on():
   lowres = Lowres(size=4, augment='noise', num_levels=4)
-  assert conditioning.nearest_level(0.3, lowres) == 0.25
-  assert conditioning.nearest_level(0.3, Lowres(size=4)) == 0.3
+  assert lowres_conditioning.nearest_level(0.3, lowres) == 0.25
+  assert lowres_conditioning.nearest_level(0.3, Lowres(size=4)) == 0.3
 
 
 @pytest.mark.parametrize(
@@ -246,4 +248,4 @@ def test_a_value_that_cannot_be_used_is_named(fields, message):
 @pytest.mark.parametrize('shape', [(1, 32, 24, 3), (1, 4, 4, 3)])
 def test_images_that_cannot_be_shrunk_are_refused(shape):
   with pytest.raises(ValueError, match=r'cannot be shrunk to lowres.size = 8'):
-    conditioning.downsample(jnp.zeros(shape), Lowres(size=8))
+    lowres_conditioning.downsample(jnp.zeros(shape), Lowres(size=8))

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from support import tiny_run
 
-from cdm import checkpoint, stored
+from cdm.checkpointing import reader
+from cdm.checkpointing import writer as checkpoint
 from cdm.train import state
 
 
@@ -69,7 +70,7 @@ def test_everything_comes_back_as_it_was_saved(tmp_path):
   assert found.step == 5
   assert found.data_state == {'next': 5, 'where': ['a', 1.5, None]}
   assert found.window == {'loss': [0.1, 3.0]}
-  assert stored.read_config(tmp_path) == tiny_run.CONFIG
+  assert reader.read_config(tmp_path) == tiny_run.CONFIG
   assert (tmp_path / 'config.json').read_text() == tiny_run.CONFIG
 
 
@@ -79,7 +80,7 @@ def test_an_empty_work_directory_has_nothing_to_restore(tmp_path):
 
 def test_the_last_few_stay(tmp_path):
   write(tmp_path, [1, 2, 3, 4], keep=2)
-  assert stored.complete_steps(tmp_path) == [3, 4]
+  assert reader.complete_steps(tmp_path) == [3, 4]
   assert read(tmp_path).step == 4
 
 
@@ -121,12 +122,12 @@ def test_the_average_is_read_alone_and_placed_where_asked(tmp_path):
 
   write(tmp_path, [2, 9], change=change)
   shapes = jax.eval_shape(tiny_run.init, jax.random.key(0))
-  params, step = stored.restore_ema(tmp_path, shapes)
+  params, step = reader.restore_ema(tmp_path, shapes)
   assert step == 9
   expected = jax.tree.map(lambda p: p + average['ema'], made(seed=9).params)
   tiny_run.assert_same(params, expected)
   placed = abstract(tiny_run.mesh(2, 4), tiny_run.RULES).ema_params
-  params, step = stored.restore_ema(tmp_path, placed, step=2)
+  params, step = reader.restore_ema(tmp_path, placed, step=2)
   assert step == 2
   assert params['up']['kernel'].sharding == placed['up']['kernel'].sharding
 
@@ -135,16 +136,16 @@ def test_a_config_is_read_from_the_checkpoint_it_made(tmp_path):
   write(tmp_path, [2])
   with checkpoint.Checkpointer(tmp_path, config='{"seed": 1}') as saver:
     saver.save(3, made(), data_state={})
-  assert stored.read_config(tmp_path) == '{"seed": 1}'
-  assert stored.read_config(tmp_path, step=2) == tiny_run.CONFIG
+  assert reader.read_config(tmp_path) == '{"seed": 1}'
+  assert reader.read_config(tmp_path, step=2) == tiny_run.CONFIG
 
 
 def test_a_missing_checkpoint_says_where_it_looked(tmp_path):
   with pytest.raises(FileNotFoundError, match='no checkpoint in .*; train'):
-    stored.read_config(tmp_path)
+    reader.read_config(tmp_path)
   write(tmp_path, [2])
   with pytest.raises(FileNotFoundError, match=r'of step 3 in .* are \[2\]'):
-    stored.restore_ema(tmp_path, {}, step=3)
+    reader.restore_ema(tmp_path, {}, step=3)
 
 
 def wider(key):
@@ -176,8 +177,8 @@ def test_another_model_is_refused_by_its_first_difference(
   assert 'config.json' in str(caught.value)
   shapes = jax.eval_shape(init, jax.random.key(0))
   with pytest.raises(ValueError, match='another model.*ema_' + message):
-    stored.restore_ema(tmp_path, shapes)
-  assert stored.complete_steps(tmp_path) == [2]  # left where it was
+    reader.restore_ema(tmp_path, shapes)
+  assert reader.complete_steps(tmp_path) == [2]  # left where it was
 
 
 def test_another_optimizer_is_refused_and_called_that(tmp_path):
@@ -192,7 +193,7 @@ def test_a_checkpoint_without_an_average_is_refused(tmp_path):
     read(tmp_path)
   shapes = jax.eval_shape(tiny_run.init, jax.random.key(0))
   with pytest.raises(ValueError, match='holds no EMA'):
-    stored.restore_ema(tmp_path, shapes)
+    reader.restore_ema(tmp_path, shapes)
 
 
 def test_a_half_written_checkpoint_is_named_and_ignored(tmp_path, caplog):
@@ -201,9 +202,9 @@ def test_a_half_written_checkpoint_is_named_and_ignored(tmp_path, caplog):
   half = directory / '3.orbax-checkpoint-tmp'
   os.rename(directory / '3', half)
   shutil.rmtree(half / 'data')
-  assert stored.complete_steps(tmp_path) == [2]
+  assert reader.complete_steps(tmp_path) == [2]
   shapes = jax.eval_shape(tiny_run.init, jax.random.key(0))
-  assert stored.restore_ema(tmp_path, shapes)[1] == 2
+  assert reader.restore_ema(tmp_path, shapes)[1] == 2
   with caplog.at_level(logging.WARNING):
     assert read(tmp_path).step == 2
   assert '3.orbax-checkpoint-tmp: the run was killed' in caplog.text
@@ -297,8 +298,8 @@ def test_nothing_is_drawn_from_a_damaged_checkpoint(tmp_path, damage):
   happens(tmp_path / 'checkpoints' / '3')
   shapes = jax.eval_shape(tiny_run.init, jax.random.key(0))
   with pytest.raises(ValueError, match=f'3 is damaged: .*{told}.*start cdm tr'):
-    stored.restore_ema(tmp_path, shapes)
-  assert stored.restore_ema(tmp_path, shapes, step=2)[1] == 2
+    reader.restore_ema(tmp_path, shapes)
+  assert reader.restore_ema(tmp_path, shapes, step=2)[1] == 2
 
 
 @abandoned_reads
@@ -322,7 +323,7 @@ def test_a_sound_checkpoint_is_not_set_aside_for_a_fault_of_ours(tmp_path):
     with mock.patch.object(saver, '_restore', side_effect=KeyError('bug')):
       with pytest.raises(KeyError, match='bug'):
         saver.restore_latest(abstract())
-  assert stored.complete_steps(tmp_path) == [2, 3]
+  assert reader.complete_steps(tmp_path) == [2, 3]
 
 
 def test_the_last_scheduled_checkpoint_stays_however_often_a_run_is_stopped(
@@ -333,7 +334,7 @@ def test_the_last_scheduled_checkpoint_stays_however_often_a_run_is_stopped(
   ) as saver:
     for step in (4, 8, 9, 10, 11):
       saver.save(step, made(), data_state={})
-  assert stored.complete_steps(tmp_path) == [8, 10, 11]
+  assert reader.complete_steps(tmp_path) == [8, 10, 11]
 
 
 def test_later_checkpoints_can_be_forgotten_and_made_again(tmp_path):
@@ -343,7 +344,7 @@ def test_later_checkpoints_can_be_forgotten_and_made_again(tmp_path):
     saver.forget_after(2)
     assert saver.steps() == [2]
     saver.save(4, made(seed=7), data_state={})
-  assert stored.complete_steps(tmp_path) == [2, 4]
+  assert reader.complete_steps(tmp_path) == [2, 4]
   tiny_run.assert_same(read(tmp_path).state, made(seed=7))
 
 
@@ -354,7 +355,7 @@ def test_if_none_can_be_read_nothing_is_moved_or_forgotten(tmp_path):
     truncate(values(tmp_path / 'checkpoints' / str(step)))
   with pytest.raises(ValueError, match='No checkpoint of .* can be read'):
     read(tmp_path)
-  assert stored.complete_steps(tmp_path) == [2, 3]
+  assert reader.complete_steps(tmp_path) == [2, 3]
 
 
 def test_a_work_directory_that_cannot_be_written_is_one_clear_error(tmp_path):

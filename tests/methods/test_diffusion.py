@@ -11,18 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdm import conditioning
 from cdm.cascade import image_keys
-from cdm.conditioning import Lowres
 from cdm.diffusion import losses, samplers, schedules
+from cdm.methods import lowres_conditioning
+from cdm.methods.diffusion import Objective, Sampling, diffusion, draw_batch
+from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.unet import UNet
 from cdm.ops import pixels
-from cdm.tasks.diffusion import (
-  Objective,
-  Sampling,
-  diffusion,
-  draw_batch,
-)
 
 SIZE = 8
 SCHEDULE = schedules.cosine(100)
@@ -195,7 +190,7 @@ def test_a_zero_residual_is_the_upsampled_input():
   t = task(lowres=lowres, prediction='x_0', residual_scale=0.1)
   z = pixels.to_float(batch(3)['image'][:, :4, :4])
   x = sample_of(t, fresh(t), keys=image_keys(0, np.arange(3)), lowres=z)
-  u = conditioning.upsample(z, SIZE, lowres)
+  u = lowres_conditioning.upsample(z, SIZE, lowres)
   np.testing.assert_allclose(x, u, atol=1e-6)
 
 
@@ -206,7 +201,9 @@ def test_the_residual_target_is_the_residual():
   given = batch()
   loss, _ = loss_of(t, fresh(t), given)
   x_0 = pixels.to_float(given['image'])
-  u = conditioning.upsample(conditioning.downsample(x_0, lowres), SIZE, lowres)
+  u = lowres_conditioning.upsample(
+    lowres_conditioning.downsample(x_0, lowres), SIZE, lowres
+  )
   expected = jnp.mean(((x_0 - u) / scale) ** 2, axis=(1, 2, 3))
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
