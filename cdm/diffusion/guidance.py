@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cdm.diffusion.parameterization import Prediction, eps_from_x_0
-from cdm.ops.keys import expand_like
+from cdm.diffusion.process import expand_like
 
 
 def clip_x_0(denoise, *, low=-1.0, high=1.0):

@@ -16,7 +16,7 @@ import numpy as np
 
 from cdm.diffusion import parameterization, process, schedules
 from cdm.diffusion.parameterization import learned_log_variance
-from cdm.ops.keys import expand_like
+from cdm.diffusion.process import expand_like
 
 
 def simple(denoise, x_0, eps, *, logsnr, target='eps', norm=2, weight=None):

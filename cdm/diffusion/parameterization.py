@@ -12,8 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm.diffusion.process import alpha_sigma
-from cdm.ops.keys import expand_like
+from cdm.diffusion.process import alpha_sigma, expand_like
 
 KINDS = ('eps', 'x_0', 'v')
 

@@ -13,8 +13,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.ops.keys import expand_like
-
 
 def alpha_sigma(logsnr):
   """Signal and noise scale; alpha^2 + sigma^2 = 1.
@@ -112,3 +110,8 @@ def posterior_tables(logsnr):
     tables.log_variance[1] if len(logsnr) > 1 else tables.log_beta[0]
   )
   return tables._replace(log_variance=log_variance)
+
+
+def expand_like(a, x):
+  """a: [B], x: [B, ...] -> a with singleton axes appended, [B, 1, ..., 1]."""
+  return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))
