@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm import config, finding, judging, labelled, restore, upscaling
+from cdm import finding, judging, labelled, restore, upscaling
+from cdm.config import loader
 from cdm.data import subset, transforms
 from cdm.distributed import collectives
 from cdm.evaluate import ranks
@@ -161,7 +162,7 @@ def of_stage(
         'name': saved.name,
         'checkpoint': step,
         'level': stage.level,
-        'sampler': config.plain(saved.sampler),
+        'sampler': loader.plain(saved.sampler),
       }
     ],
     'weights': 'EMA',
@@ -175,7 +176,7 @@ def of_stage(
   )
   for kind in kinds[:2]:
     row[kind] = errors(found[kind])
-  row['paper'] = config.plain(saved.get('paper', {}))
+  row['paper'] = loader.plain(saved.get('paper', {}))
   return row
 
 

@@ -15,19 +15,16 @@ import pathlib
 import re
 
 from cdm import (
-  build,
-  config,
   finding,
   judging,
   labelled,
-  opening,
   program,
   restore,
   sampling,
-  sections,
   testing,
   training,
 )
+from cdm.config import datasets, instantiate, loader, stage
 from cdm.distributed import collectives
 from cdm.evaluate import ranks
 from cdm.metrics import accuracy
@@ -64,15 +61,15 @@ def score(
   Raises:
     ValueError: what was given cannot be trained or tested on.
   """
-  build.require_classifier(c, 'cdm cas')
-  sections.require(c, 'train_data', 'eval_data', 'pipeline', 'paper')
+  stage.require_classifier(c, 'cdm cas')
+  instantiate.require(c, 'train_data', 'eval_data', 'pipeline', 'paper')
   net = program.assemble(c).built.net  # complain before anything is drawn
   what = f'{c.name}:train' if samples is None else str(samples)
   against = f'{c.name}:eval' if test is None else str(test)
   tests = dict(c.eval_data) if test is None else labelled.section(test)
   real, tests = labelled.opened(against, tests)
   training.check_labels(c, net, real)
-  paper = config.plain(c.paper) if samples is None else {}
+  paper = loader.plain(c.paper) if samples is None else {}
   drawn = re.fullmatch(r'(.+\.py)@(.+)', what)
   if samples is None:
     given = dict(c.train_data)
@@ -88,7 +85,7 @@ def score(
   else:
     given = labelled.section(what)
     if same_data(given, c.train_data):
-      paper = config.plain(c.paper)
+      paper = loader.plain(c.paper)
   names = real.class_names if labelled.is_named(real) else None
   source, given = labelled.opened(what, given, names)
   if names is None:
@@ -127,7 +124,7 @@ def draw(path, where, out, *, num, seed, batch_size):
       'number of samples ([CAS]: as many as there are training images, '
       '1281167 of ImageNet).'
     )
-  loaded = config.load(path, ())
+  loaded = loader.load(path, ())
   stages, notes = restore.restored_cascade(loaded, pathlib.Path(where))
   counts = [s.num_classes for s in stages if s.num_classes is not None]
   if not counts:
@@ -148,12 +145,12 @@ def draw(path, where, out, *, num, seed, batch_size):
     batch_size=batch_size,
     class_names=restore.class_names(pathlib.Path(where) / notes[0]['folder']),
   )
-  return out, config.plain(loaded.get('paper', {}))
+  return out, loader.plain(loaded.get('paper', {}))
 
 
 def same_data(given, section):
   """Whether two sections open the same data."""
-  return config.plain(dict(given)) == config.plain(section)
+  return loader.plain(dict(given)) == loader.plain(section)
 
 
 def claim(workdir, what, source, against, real):
@@ -190,9 +187,9 @@ def tested(c, workdir, source, real, what, against, batch_size):
   """Tests the trained classifier. -> the row."""
   network, step = testing.restored(c, workdir, source, batch_size=batch_size)
   count = len(real)
-  read = opening.held_out(c, count)
+  read = datasets.held_out(c, count)
   keep = ranks.Kept(
-    workdir, [step, config.plain(c), source.fingerprint, real.fingerprint]
+    workdir, [step, loader.plain(c), source.fingerprint, real.fingerprint]
   )
   found = ranks.of_set(
     count,
@@ -229,7 +226,7 @@ def tested(c, workdir, source, real, what, against, batch_size):
       'config': c.name,
       'checkpoint': step,
       **{
-        name: config.plain(c[name])
+        name: loader.plain(c[name])
         for name in ('model', 'task', 'pipeline', 'optimizer', 'ema', 'seed')
       },
       'batch_size': c.train.batch_size,
@@ -241,7 +238,7 @@ def tested(c, workdir, source, real, what, against, batch_size):
 
 def described(section, source):
   """-> JSON-able dict of all that a set of images depends on."""
-  plain = config.plain(section)
+  plain = loader.plain(section)
   plain.pop('class_names', None)  # a thousand of them say nothing more
   recipe = {'data': plain, 'fingerprint': source.fingerprint}
   recipe['count'] = len(source)

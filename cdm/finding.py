@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm import cascade, config, opening, restore, sampling, sections, upscaling
+from cdm import cascade, restore, sampling, upscaling
 from cdm.checkpointing import checksums, reader
+from cdm.config import datasets, instantiate, loader
 from cdm.data import image_set, subset
 from cdm.distributed import collectives, device_mesh
 from cdm.models.pretrained import download
@@ -117,16 +118,16 @@ def described(what):
 
 def of_data(path, section, num):
   """The data of a config, through its own preprocessing."""
-  loaded = config.load(path, ())
-  sections.require(loaded, 'pipeline', f'{section}_data')
+  loaded = loader.load(path, ())
+  instantiate.require(loaded, 'pipeline', f'{section}_data')
   if section == 'train':
     loaded.eval_data = loaded.train_data
-  available = len(opening.source(loaded.eval_data, f'{section}_data'))
+  available = len(datasets.source(loaded.eval_data, f'{section}_data'))
   count = taken(f'{path}:{section}', available, num)
-  read, stamp = opening.judged(loaded, count)
+  read, stamp = datasets.judged(loaded, count)
   chosen = loaded.pipeline
   recipe = {
-    'data': config.plain(loaded.eval_data),
+    'data': loader.plain(loaded.eval_data),
     'count': count,
     'image_size': [chosen.image_size] * 2,
     'crop': chosen.crop,
@@ -148,7 +149,7 @@ def of_cascade(path, workdir, num, seed, overrides):
       f'{path}@{workdir} is sampled as it is judged: give --num, the number of '
       'images (the papers: 50000).'
     )
-  loaded = config.load(path, overrides)
+  loaded = loader.load(path, overrides)
   seed = loaded.seed if seed is None else seed
   stages, notes = restore.restored_cascade(
     loaded, pathlib.Path(workdir), overrides
@@ -183,7 +184,7 @@ def of_cascade(path, workdir, num, seed, overrides):
       mine = numbers[[row for row, _ in rows]] if rows else numbers[:0]
       yield mine, np.stack([image for _, image in rows]) if rows else None
 
-  paper = config.plain(loaded.get('paper', {}))
+  paper = loader.plain(loaded.get('paper', {}))
   stamp = [
     *map(list, overrides),
     *(
@@ -204,21 +205,21 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
   )
   if section == 'train':
     saved.eval_data = saved.train_data
-  available = len(opening.source(saved.eval_data, f'{section}_data'))
+  available = len(datasets.source(saved.eval_data, f'{section}_data'))
   count = taken(f'{workdir}@{section}', available, num)
-  read, stamp = opening.judged(saved, count)
+  read, stamp = datasets.judged(saved, count)
   note = {
     'name': saved.name,
     'checkpoint': step,
     'level': stage.level,
     'lowres_size': stage.lowres.size,
     'downsample': stage.lowres.downsample,
-    'sampler': config.plain(saved.sampler),
+    'sampler': loader.plain(saved.sampler),
   }
   recipe = {
     'drawn': saved.name,
     'low_res': 'true',
-    'data': config.plain(saved.eval_data),
+    'data': loader.plain(saved.eval_data),
     'seed': seed,
     'count': count,
     'image_size': [stage.image_size] * 2,
@@ -248,7 +249,7 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
           tap(left_out, numbers[mine], made[mine], originals[mine], low[mine])
         yield numbers[mine], made[mine] if mine else None
 
-  paper = config.plain(saved.get('paper', {}))
+  paper = loader.plain(saved.get('paper', {}))
   stamp = [stamp, *map(list, overrides), checkpoint_stamp(workdir, note)]
   return Source(count, batches, recipe, paper, stamp)
 

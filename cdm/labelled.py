@@ -12,7 +12,7 @@ WHAT names a labelled set:
 import pathlib
 import re
 
-from cdm import config, opening, sections
+from cdm.config import datasets, instantiate, loader
 from cdm.data import record_format
 
 SAMPLING = 'sampling.json'  # what `cdm sample` leaves beside its pictures
@@ -27,9 +27,9 @@ def section(what):
   """
   data = re.fullmatch(r'(.+\.py):(train|eval)', str(what))
   if data:
-    loaded = config.load(data[1], ())
+    loaded = loader.load(data[1], ())
     name = f'{data[2]}_data'
-    sections.require(loaded, name)
+    instantiate.require(loaded, name)
     return dict(loaded[name])
   path = pathlib.Path(what)
   if path.suffix == '.npz' and path.is_file():
@@ -67,7 +67,7 @@ def opened(what, given, names=None):
   """
   if names is not None and given['kind'] in ('archive', 'folder'):
     given = {**given, 'class_names': tuple(names)}
-  source = opening.source(given, what)
+  source = datasets.source(given, what)
   if not source.num_classes:
     raise ValueError(
       f'{what} has no classes: its pictures lie in no sub-folders. Give '

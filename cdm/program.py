@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from cdm import build, sections
+from cdm.config import instantiate, stage
 from cdm.distributed import device_mesh, partitioning
 from cdm.train import optimizer, step
 from cdm.train import state as states
@@ -31,8 +31,8 @@ class Program(NamedTuple):
     step: jitted (state, batch) -> (state, scalars); the state is donated.
   """
 
-  built: build.Stage
-  schedule: build.Run
+  built: stage.Stage
+  schedule: stage.Run
   tx: optimizer.Optimizer
   mesh: jax.sharding.Mesh
   rules: tuple
@@ -55,20 +55,20 @@ def assemble(c, *, devices=None):
   Raises:
     ValueError: the config cannot be used; names the section and key.
   """
-  build.refuse_cascade(c, 'trained')
-  sections.require(
+  stage.refuse_cascade(c, 'trained')
+  instantiate.require(
     c, 'train_data', 'eval_data', 'optimizer', 'ema', 'train', 'mesh', 'seed'
   )
-  built = build.stage(c)
-  mesh = build.mesh(c.mesh, devices)
-  schedule, average = build.run(c), build.average(c.ema)
+  built = stage.stage(c)
+  mesh = stage.mesh(c.mesh, devices)
+  schedule, average = stage.run(c), stage.average(c.ema)
   device_mesh.check_batch(
     schedule.batch_size, mesh, accumulation=schedule.accumulation
   )
-  tx = build.transformation(c.optimizer, schedule.num_steps)
+  tx = stage.transformation(c.optimizer, schedule.num_steps)
   key = jax.random.key(seed_of(c, MODEL_SEED))
   shapes = states.shapes(built.task.init, tx, key=key)
-  rules = build.rules(c.mesh, shapes, mesh)
+  rules = stage.rules(c.mesh, shapes, mesh)
   state = partitioning.placed(shapes, mesh, rules)
   return Program(
     built=built,
@@ -87,7 +87,7 @@ def assemble(c, *, devices=None):
       ema_warmup=average.warmup,
       accumulation=schedule.accumulation,
       shardings=states.shardings_of(state),
-      draw=build.TASK_DRAWS[c.task.kind],
+      draw=stage.TASK_DRAWS[c.task.kind],
     ),
   )
 

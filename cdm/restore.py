@@ -3,8 +3,9 @@
 import json
 import pathlib
 
-from cdm import build, cascade, config, sections
+from cdm import cascade
 from cdm.checkpointing import reader
+from cdm.config import instantiate, loader, stage
 
 CLASSES = 'classes.json'  # beside the checkpoints of a stage
 
@@ -32,14 +33,14 @@ def restored_stage(
   Returns:
     (cascade.Stage, its config, step of the checkpoint).
   """
-  saved = config.from_json(reader.read_config(workdir))
-  build.refuse_classifier(saved, f'sampled (in {workdir})')
-  config.override_all(saved, overrides)
-  built = build.stage(saved, sampler)
+  saved = loader.from_json(reader.read_config(workdir))
+  stage.refuse_classifier(saved, f'sampled (in {workdir})')
+  loader.override_all(saved, overrides)
+  built = stage.stage(saved, sampler)
   section = saved.mesh if mesh is None else mesh
-  made = build.mesh(section)
+  made = stage.mesh(section)
   params, step = reader.restore_ema(
-    workdir, build.placed_params(built.task, section, made)
+    workdir, stage.placed_params(built.task, section, made)
   )
   restored = cascade.Stage(
     name=name,
@@ -73,7 +74,7 @@ def restored_cascade(loaded, workdir, overrides=()):
   Raises:
     ValueError: a stage is missing, or does not fit the one before it.
   """
-  if build.is_cascade(loaded):
+  if stage.is_cascade(loaded):
     given = [dict(section) for section in loaded.stages]
     folders = [section['name'] for section in given]
   else:
@@ -88,13 +89,13 @@ def restored_cascade(loaded, workdir, overrides=()):
     )
   for section, folder in zip(given, folders, strict=True):
     experiment = section.pop('config')
-    restored, saved, step = sections.splat(
+    restored, saved, step = instantiate.splat(
       'stages',
       restored_stage,
       section,
       workdir=workdir / folder,
       mesh=loaded.get('mesh'),
-      overrides=() if build.is_cascade(loaded) else overrides,
+      overrides=() if stage.is_cascade(loaded) else overrides,
     )
     if saved.name != experiment:
       raise ValueError(
@@ -109,7 +110,7 @@ def restored_cascade(loaded, workdir, overrides=()):
         'folder': folder,
         'experiment': saved.name,
         'checkpoint': step,
-        'sampler': config.plain(section.get('sampler') or saved.sampler),
+        'sampler': loader.plain(section.get('sampler') or saved.sampler),
       }
     )
   cascade.check(stages)

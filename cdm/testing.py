@@ -7,8 +7,9 @@ rank: of the true class, on the middle of every image
 import jax
 import numpy as np
 
-from cdm import build, opening, program
+from cdm import program
 from cdm.checkpointing import reader
+from cdm.config import datasets, stage
 from cdm.distributed import compiler_options, device_mesh, partitioning
 from cdm.evaluate.classifier import Classifier
 from cdm.methods import classification
@@ -30,9 +31,9 @@ def restored(c, workdir, source, *, batch_size):
   Returns:
     (classifier.Classifier, step of the checkpoint).
   """
-  built, mesh = build.stage(c), build.mesh(c.mesh)
+  built, mesh = stage.stage(c), stage.mesh(c.mesh)
   params, step = reader.restore_ema(
-    workdir, build.placed_params(built.task, c.mesh, mesh)
+    workdir, stage.placed_params(built.task, c.mesh, mesh)
   )
   statistics = gather_statistics(c, built, params, mesh, source)
   whole = jax.tree.map(device_mesh.fetch, params)
@@ -65,7 +66,7 @@ def gather_statistics(c, built, params, mesh, source):
     compiler_options=compiler_options.forward(mesh.devices.flat),
   )
   rows = device_mesh.local_rows(mesh, c.train.batch_size)
-  batches = opening.iterator(c, source, seed=seed, rows=rows)
+  batches = datasets.iterator(c, source, seed=seed, rows=rows)
   count, total = built.objective.statistics_batches, None
   try:
     with Progress('statistics', total=count, unit='batch') as bar:

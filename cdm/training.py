@@ -9,8 +9,9 @@ import sys
 import jax
 import numpy as np
 
-from cdm import cascade, config, gauges, opening, program, restore
+from cdm import cascade, gauges, program, restore
 from cdm.checkpointing import reader, writer
+from cdm.config import datasets, loader
 from cdm.distributed import (
   collectives,
   compiler_options,
@@ -83,13 +84,13 @@ class _Run:
     c, workdir = self._c, self._workdir
     made = program.assemble(c)
     built, schedule, mesh = made.built, made.schedule, made.mesh
-    source = opening.source(c.train_data)
+    source = datasets.source(c.train_data)
     check_labels(c, built.net, source)
     rehearse(c, built, made.state.params)
     draw_samples = sampler(c, made)
     tell_changes(c, workdir)
     iterator = self._iterator = Labelled(
-      opening.iterator(
+      datasets.iterator(
         c,
         source,
         seed=program.seed_of(c, program.DATA_SEED),
@@ -107,7 +108,7 @@ class _Run:
       ) as reporter,
       writer.Checkpointer(
         workdir,
-        config=config.to_json(c),
+        config=loader.to_json(c),
         keep=schedule.keep_checkpoints,
         keep_every_steps=schedule.keep_every_steps or None,
         save_every_steps=schedule.save_every_steps,
@@ -369,7 +370,7 @@ def sampler(c, made):
     return pixels.to_uint8(low), sample(params, labels, lowres=z_0)
 
   # Read now: that they cannot be read must not come out after hours.
-  originals, labels = opening.held_out(c, n)(range(n))
+  originals, labels = datasets.held_out(c, n)(range(n))
   filled = originals[numbers]
   labels = None if built.net.num_classes is None else labels[numbers]
 
@@ -426,8 +427,8 @@ def tell_changes(c, workdir):
   path = workdir / reader.CONFIG
   if not path.exists():
     return
-  before = config.from_json(path.read_text())
-  for line in config.changes(before, c):
+  before = loader.from_json(path.read_text())
+  for line in loader.changes(before, c):
     print(f'changed since the last start: {line}')
 
 

@@ -120,7 +120,7 @@ def restored(monkeypatch):
   """-> function that puts a stage where a trained one is asked for."""
 
   def put(made, **fields):
-    saved = accuracy.config.load(smoke_runs.CONFIGS / 'sr3_imagenet64to256.py')
+    saved = accuracy.loader.load(smoke_runs.CONFIGS / 'sr3_imagenet64to256.py')
     monkeypatch.setattr(
       accuracy.restore,
       'restored_upscaler',

@@ -130,8 +130,8 @@ def test_a_cascade_is_drawn_and_scored(tmp_path, drawn, capsys):
 
 def test_statistics_are_of_the_training_data(real, monkeypatch):
   """A network that is tested with others' statistics is another one."""
-  loaded = cas.config.load(CONFIG)
-  data = cas.opening.source(loaded.train_data)
+  loaded = cas.loader.load(CONFIG)
+  data = cas.datasets.source(loaded.train_data)
   images = np.stack([data[i]['image'] for i in range(8)])
   with smoke_runs.compiled_once(), smoke_runs.on(1):
     network, step = testing.restored(loaded, real, data, batch_size=8)
@@ -213,7 +213,7 @@ def test_the_card_names_the_number_of_the_paper():
 
 def test_every_batch_of_the_statistics_has_crops_of_its_own():
   """Of a network that says what it draws: the variance is that of the draws."""
-  loaded = cas.config.load(CONFIG)
+  loaded = cas.loader.load(CONFIG)
 
   def moments(params, batch, *, key):
     draw = jax.random.normal(key)
@@ -224,8 +224,8 @@ def test_every_batch_of_the_statistics_has_crops_of_its_own():
     objective=types.SimpleNamespace(statistics_batches=16),
   )
   with smoke_runs.on(1):
-    mesh = cas.build.mesh(loaded.mesh)
+    mesh = cas.stage.mesh(loaded.mesh)
   found = testing.gather_statistics(
-    loaded, built, {}, mesh, cas.opening.source(loaded.train_data)
+    loaded, built, {}, mesh, cas.datasets.source(loaded.train_data)
   )
   assert 0.2 < found['var'] < 3.0

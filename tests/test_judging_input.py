@@ -448,9 +448,9 @@ def test_what_is_too_small_is_left_out_and_nothing_twice(
   place, monkeypatch, what
 ):
   """[SR3] leaves small images out; no other may stand in for them."""
-  from cdm import opening
+  from cdm.config import datasets
 
-  monkeypatch.setitem(opening.SOURCES, 'synthetic', Sized)
+  monkeypatch.setitem(datasets.SOURCES, 'synthetic', Sized)
   config = smoke_runs.CONFIGS / 'smoke_sr.py'
   text = config.read_text().replace('min_side=0', 'min_side=8')
   assert 'min_side=8' in text

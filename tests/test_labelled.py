@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from support import smoke_runs
 
-from cdm import labelled, opening
+from cdm import labelled
+from cdm.config import datasets
 
 
 def folder(path, names, each=2):
@@ -56,7 +57,7 @@ def test_folders_go_by_name_whatever_their_order(tmp_path):
   assert given['class_names'] == ('c', 'b', 'a')
   for element in (source[i] for i in range(4)):
     assert element['label'] == (1 if element['image'].max() == 0 else 2)
-  again = opening.source(given)
+  again = datasets.source(given)
   assert again.fingerprint == source.fingerprint
   with pytest.raises(ValueError, match='lies in none of the 2 class folders'):
     labelled.opened(path, labelled.section(path), ['b', 'c'])

@@ -7,7 +7,8 @@ import pytest
 from support import smoke_runs
 from test_judging import Projection, place  # noqa: F401 (a fixture)
 
-from cdm import finding, opening, pairing, upscaling
+from cdm import finding, pairing, upscaling
+from cdm.config import datasets
 from cdm.evaluate import card
 
 METRICS = ('psnr', 'psnr_y', 'ssim', 'consistency_1e-5')
@@ -144,13 +145,13 @@ def test_scores_that_are_missing_where_features_are_not_are_made_up_for(
 def test_an_image_that_the_data_leave_out_has_no_score(
   stage, drawn, tmp_path, monkeypatch
 ):
-  judged = opening.judged
+  judged = datasets.judged
 
   def without_the_second(saved, count):
     read, stamp = judged(saved, count)
     return lambda n: None if n == 1 else read(n), stamp
 
-  monkeypatch.setattr(opening, 'judged', without_the_second)
+  monkeypatch.setattr(datasets, 'judged', without_the_second)
   scores = pairing.Scores(keep=tmp_path)
   given = dict(num=4, seed=0, overrides=())
   source = pairing.find(f'{stage}@eval', scores, **given)

@@ -6,14 +6,15 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from cdm import config, summary
+from cdm import summary
+from cdm.config import loader
 from cdm.reporting import image_files
 
 
 def run(folder, name='base', rows=(), lowres=None, seconds=()):
   """Writes what a training run leaves, as far as a summary reads it."""
   folder.mkdir()
-  c = config.ConfigDict(
+  c = loader.ConfigDict(
     dict(
       name=name,
       pipeline=dict(image_size=16),
@@ -21,7 +22,7 @@ def run(folder, name='base', rows=(), lowres=None, seconds=()):
       train=dict(batch_size=8, num_steps=20),
     )
   )
-  (folder / 'config.json').write_text(config.to_json(c))
+  (folder / 'config.json').write_text(loader.to_json(c))
   lines = [json.dumps(row) + '\n' for row in rows]
   (folder / 'scalars.jsonl').write_text(''.join(lines))
   lines = [

@@ -74,7 +74,8 @@ def run(args):
   """Scores. Returns the exit code."""
   import pathlib
 
-  from cdm import cas, config
+  from cdm import cas
+  from cdm.config import loader
   from cdm.evaluate import card
   from cdm.reporting import output_files
   from cdm.train import loop
@@ -86,7 +87,7 @@ def run(args):
   loop.enable_compilation_cache()
   workdir = pathlib.Path(args.workdir)
   code, row = cas.score(
-    config.load(args.config, args.overrides),
+    loader.load(args.config, args.overrides),
     workdir,
     samples=args.samples,
     test=args.test,

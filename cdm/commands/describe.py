@@ -27,20 +27,20 @@ def run(args):
   """Prints the description."""
   import json
 
-  from cdm import build, config
+  from cdm.config import loader, stage
   from cdm.models import flops
 
-  loaded = config.load(args.config, args.overrides)
+  loaded = loader.load(args.config, args.overrides)
   stages = []
-  for name, section, sampler in build.stage_configs(loaded, args.config):
-    built = build.stage(section, sampler)
+  for name, section, sampler in stage.stage_configs(loaded, args.config):
+    built = stage.stage(section, sampler)
     stages.append(
       flops.describe_stage(
         name=name,
         net=built.net,
         image_size=built.input_size,
         lowres_size=built.lowres.size if built.lowres else None,
-        schedule=build.schedule_summary(section, built, sampler),
+        schedule=stage.schedule_summary(section, built, sampler),
         paper=section.paper.to_dict(),
       )
     )
@@ -48,6 +48,6 @@ def run(args):
     print(json.dumps({'config': str(args.config), 'stages': stages}))
     return
   print(flops.format_stages(stages, title=str(args.config)))
-  if build.is_cascade(loaded):
+  if stage.is_cascade(loaded):
     lines = flops.section('paper', loaded.paper.to_dict())
     print('\n'.join(['', 'the cascade', *lines]))

@@ -87,14 +87,14 @@ def run(args):
   import json
   import sys
 
-  from cdm import config
+  from cdm.config import loader
   from cdm.distributed import device_specs
   from cdm.planning import estimate, remote, search, text
 
   check(args)
   prices = device_specs.parse_prices(args.price)
   pieces = remote.check(args.topology)
-  config.load(args.config, args.overrides)  # complain before compiling
+  loader.load(args.config, args.overrides)  # complain before compiling
   rows = []
   for piece in pieces:
     facts = ask(args, piece.topology)

@@ -64,11 +64,11 @@ def arguments(parser):
 
 def run(args):
   """Prepares the data set, or finishes what was begun."""
-  from cdm import opening
+  from cdm.config import datasets
   from cdm.data import prepare
 
   section = source_section(args.source, args.data_dir)
-  source = opening.source(section)
+  source = datasets.source(section)
   index = prepare.prepare(
     source,
     size=args.size,

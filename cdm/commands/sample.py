@@ -60,13 +60,14 @@ def run(args):
   """Draws the images that are not there yet, then assembles them."""
   import pathlib
 
-  from cdm import config, restore, sampling
+  from cdm import restore, sampling
+  from cdm.config import loader
   from cdm.train import loop
 
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   loop.enable_compilation_cache()
 
-  loaded = config.load(args.config, args.overrides)
+  loaded = loader.load(args.config, args.overrides)
   seed = loaded.seed if args.seed is None else args.seed
   if not 0 <= seed < 2**32:
     raise ValueError(f'--seed={seed}: seeds are 0 to 2^32 - 1.')

@@ -51,13 +51,14 @@ def run(args):
   with Stop() as stop:
     import pathlib
 
-    from cdm import config, training
+    from cdm import training
+    from cdm.config import loader
     from cdm.train import loop
 
     initialize.join(
       args.coordinator_address, args.num_processes, args.process_id
     )
     stop.agree()
-    loaded = config.load(args.config, args.overrides)
+    loaded = loader.load(args.config, args.overrides)
     loop.enable_compilation_cache()
     return training.train(loaded, pathlib.Path(args.workdir), stop=stop)

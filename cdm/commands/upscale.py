@@ -68,7 +68,8 @@ def run(args):
   """Super-resolves files, or the stage's held-out images."""
   import pathlib
 
-  from cdm import config, opening, restore, upscaling
+  from cdm import restore, upscaling
+  from cdm.config import datasets, loader
   from cdm.train import loop
 
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
@@ -103,7 +104,7 @@ def run(args):
     upscaling.held_out_to(
       out,
       upscaler,
-      opening.held_out(saved, args.held_out),
+      datasets.held_out(saved, args.held_out),
       count=args.held_out,
       recipe={
         'experiment': saved.name,
@@ -111,8 +112,8 @@ def run(args):
         'seed': args.seed,
         'level': args.level,
         'count': args.held_out,
-        'sampler': config.plain(saved.sampler),
-        'eval_data': config.plain(saved.eval_data),
+        'sampler': loader.plain(saved.sampler),
+        'eval_data': loader.plain(saved.eval_data),
       },
       class_names=names,
     )

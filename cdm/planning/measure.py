@@ -15,7 +15,7 @@ from importlib import metadata
 
 import jax
 
-from cdm import config
+from cdm.config import loader
 from cdm.distributed import device_specs
 from cdm.planning import hlo, programs
 
@@ -46,7 +46,7 @@ def measure(request):
     ValueError: what is asked for cannot be planned.
   """
   piece = device_specs.parse(request['topology'])
-  loaded = config.load(request['config'], request['overrides'])
+  loaded = loader.load(request['config'], request['overrides'])
   found = describe_devices(piece)
   if request['step'] == 'train':
     planned = programs.train_step(loaded, found)

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm import build, cascade, program, sections
+from cdm import cascade, program
+from cdm.config import instantiate
+from cdm.config import stage as build
 from cdm.distributed import device_mesh
 from cdm.models import flops as describe
 from cdm.ops import pixels
@@ -88,7 +90,7 @@ def sample_step(c, devices, *, batch_size):
   """
   build.refuse_cascade(c, 'planned')
   build.refuse_classifier(c, 'planned with --step=sample')
-  sections.require(c, 'mesh')
+  instantiate.require(c, 'mesh')
   built = build.stage(c)
   mesh = build.mesh(c.mesh, devices)
   batch_size = device_mesh.padded(batch_size, mesh)

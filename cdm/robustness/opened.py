@@ -4,7 +4,8 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from cdm import cascade, config, finding, opening, restore
+from cdm import cascade, finding, restore
+from cdm.config import datasets, loader
 
 MOST = 256  # images, where no number is given
 
@@ -14,14 +15,14 @@ class Opened(NamedTuple):
 
   Attributes:
     stage: `cascade.Stage`.
-    held_out: `opening.HeldOut`.
+    held_out: `datasets.HeldOut`.
     files: name of every record of the data, or None.
     class_names: of the labels, () if there is one class or none.
     recipe: JSON-able dict of all that a picture depends on.
   """
 
   stage: cascade.Stage
-  held_out: opening.HeldOut
+  held_out: datasets.HeldOut
   files: tuple | None
   class_names: tuple
   recipe: dict
@@ -53,10 +54,10 @@ def open_samples(samples, *, num, seed, level, overrides=()):
   )
   if section == 'train':
     saved.eval_data = saved.train_data
-  source = opening.source(saved.eval_data, f'{section}_data')
+  source = datasets.source(saved.eval_data, f'{section}_data')
   if num is None:
     num = min(MOST, len(source))
-  held_out = opening.open_held_out(
+  held_out = datasets.open_held_out(
     saved, finding.taken(samples, len(source), num)
   )
   names = tuple(source.class_names) if source.num_classes > 1 else ()
@@ -67,10 +68,10 @@ def open_samples(samples, *, num, seed, level, overrides=()):
     'weights': 'EMA',
     'seed': seed,
     'level': level,
-    'sampler': config.plain(saved.sampler),
-    'low_res': config.plain(saved.lowres),
+    'sampler': loader.plain(saved.sampler),
+    'low_res': loader.plain(saved.lowres),
     'image_size': stage.image_size,
-    'data': config.plain(saved.eval_data),
+    'data': loader.plain(saved.eval_data),
     'fingerprint': source.fingerprint,
   }
   files = getattr(source, 'files', None)

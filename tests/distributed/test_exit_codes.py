@@ -5,7 +5,7 @@ import errno
 import jax
 import pytest
 
-from cdm import sections
+from cdm.config import instantiate
 from cdm.distributed import exit_codes, initialize
 from cdm.train import window
 
@@ -27,7 +27,7 @@ def throw(error):
 
 FULL = 'RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17 bytes.'
 ERRORS = {
-  'ours': (lambda: sections.require({}, 'train'), exit_codes.BAD_INPUT),
+  'ours': (lambda: instantiate.require({}, 'train'), exit_codes.BAD_INPUT),
   'of a file': (lambda: open('/nowhere/x'), exit_codes.BAD_INPUT),
   'foreign': (lambda: int('x'), exit_codes.FAULT),
   'bug': (lambda: {}['x'], exit_codes.FAULT),

@@ -7,7 +7,7 @@ import jax
 import pytest
 from support import smoke_runs
 
-from cdm import build, config
+from cdm.config import loader, stage
 from cdm.distributed import device_specs
 from cdm.models import flops
 from cdm.planning import estimate, measure, text
@@ -133,8 +133,8 @@ def test_over_four_devices_a_quarter_of_what_divides_stays(split, whole):
 
 
 def test_a_step_is_three_forward_passes_of_every_image(split):
-  loaded = config.load(SMOKE, list(smoke_runs.SMALL.items()))
-  built = build.stage(loaded)
+  loaded = loader.load(SMOKE, list(smoke_runs.SMALL.items()))
+  built = stage.stage(loaded)
   forward = flops.trace(built.net, 8, False)[1]
   assert split['model_flops_per_step'] == 3 * forward * 64
   # Padding is work to us and none to XLA, what is not multiplied the reverse.
@@ -163,10 +163,10 @@ def test_split_parameters_are_gathered(split):
 
 
 def test_sampling_counts_every_step_of_the_grid(sampling):
-  loaded = config.load(SMOKE_SR, list(smoke_runs.SMALL.items()))
-  built = build.stage(loaded)
+  loaded = loader.load(SMOKE_SR, list(smoke_runs.SMALL.items()))
+  built = stage.stage(loaded)
   forward = flops.trace(built.net, loaded.pipeline.image_size, True)[1]
-  steps = len(build.grid(built.schedule, loaded.sampler.grid)) - 1
+  steps = len(stage.grid(built.schedule, loaded.sampler.grid)) - 1
   assert sampling['network_evaluations'] == steps > 1
   assert sampling['model_flops_per_step'] == steps * 8 * forward
   assert 0.5 < sampling['model_to_compiled_flops'] < 1.5

@@ -16,7 +16,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental.compilation_cache import compilation_cache
 
-from cdm import build, cli
+from cdm import cli
+from cdm.config import stage
 from cdm.reporting import metric_writer
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
@@ -63,9 +64,9 @@ def train(config, workdir, *, devices=1, **overrides):
 def on(devices):
   """Context: a mesh is made of the first `devices` devices only."""
   chosen = jax.devices()[:devices]
-  make = build.mesh
+  make = stage.mesh
   return mock.patch.object(
-    build, 'mesh', lambda section, devices=None: make(section, chosen)
+    stage, 'mesh', lambda section, devices=None: make(section, chosen)
   )
 
 

@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from cdm import build, cascade, opening
-from cdm.config import from_json, load, to_json
+from cdm import cascade
+from cdm.config import datasets
+from cdm.config import stage as build
+from cdm.config.loader import from_json, load, to_json
 from cdm.data import pipeline
 from cdm.models import flops
 from cdm.train import ema
@@ -215,7 +217,7 @@ def test_the_other_sections_fit_what_they_are_given_to(name):
   assert least <= config.ema.decay < 1.0
   for section in (config.train_data, config.eval_data):
     section = dict(section)
-    source = opening.SOURCES[section.pop('kind')]
+    source = datasets.SOURCES[section.pop('kind')]
     inspect.signature(source).bind(**section)
   for constructor, section in (
     (pipeline.make_iterator, config.pipeline),

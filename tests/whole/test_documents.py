@@ -12,7 +12,8 @@ import shlex
 
 import pytest
 
-from cdm import cli, config
+from cdm import cli
+from cdm.config import loader
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -76,4 +77,4 @@ def test_a_command_is_understood(where, line):
     assert (ROOT / path).is_file(), f'{where}: {line}'
   path = re.search(r'configs/\w+\.py', ' '.join(named))
   if path and overrides:
-    config.load(ROOT / path[0], overrides)
+    loader.load(ROOT / path[0], overrides)

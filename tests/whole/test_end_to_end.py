@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from support import smoke_runs
 
-from cdm import config
 from cdm.checkpointing import reader
+from cdm.config import loader
 from cdm.data import synthetic
 from cdm.reporting import image_files, metric_writer
 
@@ -61,7 +61,7 @@ def held_out(tmp_path_factory):
 @pytest.mark.parametrize('stage', ['base', 'sr'])
 def test_a_run_leaves_its_config_record_checkpoints_and_pictures(stage):
   workdir = smoke_runs.trained() / stage
-  saved = config.from_json((workdir / 'config.json').read_text())
+  saved = loader.from_json((workdir / 'config.json').read_text())
   assert saved.model.features == smoke_runs.SMALL['model.features']
   assert reader.read_config(workdir) == (workdir / 'config.json').read_text()
   assert reader.complete_steps(workdir) == [2, 4]

@@ -14,7 +14,8 @@ from PIL import Image
 from support import smoke_runs
 from support.smoke_runs import record, state
 
-from cdm import cascade, config, opening, program
+from cdm import cascade, program
+from cdm.config import datasets, loader
 from cdm.distributed import device_mesh
 from cdm.planning import hlo
 from cdm.train import state as states
@@ -91,7 +92,7 @@ def tiny(data, fsdp, tensor, **overrides):
   axes = {'mesh.data': data, 'mesh.fsdp': fsdp, 'mesh.tensor': tensor}
   overrides = {k.replace('__', '.'): v for k, v in overrides.items()}
   values = (TINY | axes | overrides).items()
-  c = config.load(
+  c = loader.load(
     smoke_runs.CONFIGS / 'smoke.py',
     [(key, str(value)) for key, value in values],
   )
@@ -104,7 +105,9 @@ def ran(data, fsdp, tensor, accumulation=1):
   """-> (batches, losses, parameters, samples) of two steps in a layout."""
   c, made = tiny(data, fsdp, tensor, train__accumulation=accumulation)
   rows = device_mesh.local_rows(made.mesh, c.train.batch_size)
-  batches = opening.iterator(c, opening.source(c.train_data), seed=1, rows=rows)
+  batches = datasets.iterator(
+    c, datasets.source(c.train_data), seed=1, rows=rows
+  )
   state = states.make_state(
     made.built.task.init, made.tx, key=made.key, abstract=made.state
   )

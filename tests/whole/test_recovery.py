@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from support import smoke_runs
 
-from cdm import build, config
+from cdm.config import loader, stage
 from cdm.data import synthetic
 from cdm.distributed import exit_codes
 
@@ -254,16 +254,16 @@ def test_runs_that_are_killed_at_random_end_the_same(
   ],
 )
 def test_what_makes_no_sense_is_refused(key, value, message):
-  c = config.load(smoke_runs.CONFIGS / 'smoke.py')
+  c = loader.load(smoke_runs.CONFIGS / 'smoke.py')
   with c.unlocked():
     c.train[key] = value
   with pytest.raises(ValueError, match=message):
-    build.run(c)
+    stage.run(c)
 
 
 def test_rollbacks_are_made_only_where_they_are_asked_for():
-  c = config.load(smoke_runs.CONFIGS / 'smoke.py')
-  assert c.train.max_rollbacks > 0 and build.run(c).rollback_limit == 0
+  c = loader.load(smoke_runs.CONFIGS / 'smoke.py')
+  assert c.train.max_rollbacks > 0 and stage.run(c).rollback_limit == 0
   with c.unlocked():
     c.train.on_divergence = 'rollback'
-  assert build.run(c).rollback_limit == c.train.max_rollbacks
+  assert stage.run(c).rollback_limit == c.train.max_rollbacks

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from cdm import config, sections
+from cdm.config import instantiate, loader
 from cdm.diffusion import losses, samplers, schedules
 from cdm.distributed import device_mesh, partitioning
 from cdm.methods import classification, diffusion
@@ -83,20 +83,20 @@ def stage(c, sampler=None):
   Raises:
     ValueError: naming the section and key that cannot be used.
   """
-  sections.require(c, 'task')
+  instantiate.require(c, 'task')
   if is_classifier(c):
     return _classifier(c)
-  sections.require(c, 'schedule', 'model', 'lowres', 'sampler', 'pipeline')
-  schedule = sections.choose('schedule', c.schedule, SCHEDULES)
-  net = sections.splat('model', UNet, c.model)
+  instantiate.require(c, 'schedule', 'model', 'lowres', 'sampler', 'pipeline')
+  schedule = instantiate.choose('schedule', c.schedule, SCHEDULES)
+  net = instantiate.splat('model', UNet, c.model)
   lowres = None
   if c.lowres is not None:
-    lowres = sections.splat('lowres', Lowres, c.lowres)
+    lowres = instantiate.splat('lowres', Lowres, c.lowres)
     check_magnification(lowres.size, c.pipeline.image_size)
   section = dict(c.task)
-  kind = sections.kind_of('task', section, TASKS)
+  kind = instantiate.kind_of('task', section, TASKS)
   weighting = _weighting(section.pop('weighting', 'none'))
-  objective = sections.splat(
+  objective = instantiate.splat(
     'task', diffusion.Objective, section, weighting=weighting
   )
   task = TASKS[kind](
@@ -145,12 +145,12 @@ def refuse_classifier(c, how):
 
 def _classifier(c):
   """-> Stage of a config with task.kind 'classifier'."""
-  sections.require(c, 'model', 'pipeline')
+  instantiate.require(c, 'model', 'pipeline')
   section = dict(c.task)
-  kind = sections.kind_of('task', section, TASKS)
-  recipe = sections.splat('task', classification.Recipe, section)
+  kind = instantiate.kind_of('task', section, TASKS)
+  recipe = instantiate.splat('task', classification.Recipe, section)
   # momentum 0: what the network says of its statistics is of one batch.
-  net = sections.splat('model', resnet.ResNet50, c.model, momentum=0.0)
+  net = instantiate.splat('model', resnet.ResNet50, c.model, momentum=0.0)
   task, tester = TASKS[kind](
     net,
     recipe,
@@ -173,7 +173,7 @@ def check_magnification(small, large):
 def sampling(schedule, section):
   """-> `tasks.diffusion.Sampling` of a `sampler` section."""
   section = dict(section)
-  kind = sections.kind_of('sampler', section, SAMPLERS)
+  kind = instantiate.kind_of('sampler', section, SAMPLERS)
   if 'grid' not in section:
     raise ValueError(f'config.sampler has no grid; give one of {GRIDS}.')
   section_grid = grid(schedule, section.pop('grid'))
@@ -198,20 +198,20 @@ def grid(schedule, section):
   section = dict(section)
   kind = section.pop('kind', None)
   if kind == 'respaced':
-    return sections.splat(
+    return instantiate.splat(
       'sampler.grid', schedules.respaced, section, schedule=schedule
     )
   if kind == 'uniform_logsnr':
-    return sections.splat(
+    return instantiate.splat(
       'sampler.grid', schedules.uniform_logsnr, section, schedule=schedule
     )
   if kind == 'full':
-    return sections.splat(
+    return instantiate.splat(
       'sampler.grid', schedules.full, section, schedule=schedule
     )
   if kind == 'linear':
     return schedules.full(
-      sections.splat('sampler.grid', schedules.linear, section)
+      instantiate.splat('sampler.grid', schedules.linear, section)
     )
   raise ValueError(
     f'config.sampler.grid.kind is {kind!r}; known grids are {list(GRIDS)}.'
@@ -226,7 +226,7 @@ def transformation(optimizer_section, num_steps):
     raise ValueError(
       f'config.optimizer.kind is {kind!r}; known are {sorted(OPTIMIZERS)}.'
     )
-  return sections.splat(
+  return instantiate.splat(
     'optimizer', OPTIMIZERS[kind], section, num_steps=num_steps
   )
 
@@ -283,7 +283,7 @@ class Average(NamedTuple):
 
 def run(c):
   """-> `Run` of `c.train`. Raises ValueError naming what cannot be used."""
-  built = sections.splat('train', Run, c.train)
+  built = instantiate.splat('train', Run, c.train)
   check_recovery(built)
   if is_classifier(c):
     check_classifier_run(built)
@@ -340,7 +340,7 @@ def check_recovery(built):
 
 def average(section):
   """-> `Average` of an `ema` section. Raises ValueError."""
-  built = sections.splat('ema', Average, section)
+  built = instantiate.splat('ema', Average, section)
   if not 0.0 <= built.decay < 1.0:
     raise ValueError(
       f'config.ema.decay is {built.decay}; it is at least 0 and below 1.'
@@ -373,7 +373,7 @@ def mesh(section, devices=None):
     section: see `Mesh`.
     devices: all devices by default.
   """
-  built = sections.splat('mesh', Mesh, section)
+  built = instantiate.splat('mesh', Mesh, section)
   return device_mesh.make_mesh(
     data=built.data, fsdp=built.fsdp, tensor=built.tensor, devices=devices
   )
@@ -390,7 +390,7 @@ def rules(section, shapes, made):
   Raises:
     ValueError: a rule that names nothing, or that cannot be used.
   """
-  built = sections.splat('mesh', Mesh, section)
+  built = instantiate.splat('mesh', Mesh, section)
   given = partitioning.check_rules(built.rules, shapes)
   return given + partitioning.default_rules(shapes, made, split=built.split)
 
@@ -410,7 +410,7 @@ def placed_params(task, section, made):
     made: the mesh.
   """
   tree = {'ema_params': abstract_params(task)}
-  built = sections.splat('mesh', Mesh, section)
+  built = instantiate.splat('mesh', Mesh, section)
   given = partitioning.check_rules(built.rules)
   given += partitioning.default_rules(tree, made, split=built.split)
   return partitioning.placed(tree, made, given)['ema_params']
@@ -439,7 +439,7 @@ def refuse_cascade(c, how):
 def _weighting(section):
   """-> the weighting function of `task.weighting`, a kind or a section."""
   section = dict(kind=section) if isinstance(section, str) else dict(section)
-  kind = sections.kind_of('task.weighting', section, WEIGHTINGS)
+  kind = instantiate.kind_of('task.weighting', section, WEIGHTINGS)
   chosen = WEIGHTINGS[kind]
   options = list(inspect.signature(chosen).parameters)[2:] if chosen else []
   for key in section:
@@ -464,7 +464,7 @@ def stage_configs(c, path, overrides=()):
   return [
     (
       s['name'],
-      config.load(folder / f'{s["config"]}.py', overrides),
+      loader.load(folder / f'{s["config"]}.py', overrides),
       s.get('sampler'),
     )
     for s in c.stages

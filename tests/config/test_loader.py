@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from cdm import config
+from cdm.config import loader
 
 FILE = """
 from ml_collections import ConfigDict
@@ -26,7 +26,7 @@ def path(tmp_path):
 
 
 def load(path, **overrides):
-  return config.load(
+  return loader.load(
     path, [(k.replace('__', '.'), v) for k, v in overrides.items()]
   )
 
@@ -74,7 +74,7 @@ def test_a_stage_is_named_or_numbered(path):
 )
 def test_a_wrong_override_is_named(path, key, value, message):
   with pytest.raises(ValueError, match=message):
-    config.load(path, [(key, value)])
+    loader.load(path, [(key, value)])
 
 
 def test_another_kind_empties_its_section(tmp_path):
@@ -90,22 +90,22 @@ def test_another_kind_empties_its_section(tmp_path):
     ('data.grid.kind', 'full'),
     ('data.grid.num_steps', '4'),
   ]
-  assert config.load(path, given).data.to_dict() == dict(
+  assert loader.load(path, given).data.to_dict() == dict(
     kind='folder', path='/data/x', grid=dict(kind='full', num_steps=4)
   )
   with pytest.raises(ValueError, match=r"has no 'path'"):
-    config.load(path, given[1:])
+    loader.load(path, given[1:])
 
 
 def test_a_missing_file_names_the_nearest(path):
   with pytest.raises(ValueError, match=r'Did you mean .*tiny\.py'):
-    config.load(path.with_name('tinny.py'))
+    loader.load(path.with_name('tinny.py'))
 
 
 def test_a_file_without_get_config_is_refused(tmp_path):
   (tmp_path / 'a.py').write_text('x = 1\n')
   with pytest.raises(ValueError, match=r'defines no get_config'):
-    config.load(tmp_path / 'a.py')
+    loader.load(tmp_path / 'a.py')
 
 
 def test_a_loaded_config_is_locked(path):
@@ -115,16 +115,16 @@ def test_a_loaded_config_is_locked(path):
 
 def test_plain_values_come_back_equal(path):
   c = load(path)
-  back = config.from_json(config.to_json(c))
+  back = loader.from_json(loader.to_json(c))
   assert back.train == c.train
   assert back.model.multipliers == (1, 2)
-  assert config.changes(c, back) == []
+  assert loader.changes(c, back) == []
 
 
 def test_changes_name_every_leaf_that_differs():
   old = ConfigDict(dict(a=1, s=dict(x=(1, 2), y=3)))
   new = ConfigDict(dict(a=1, s=dict(x=(1, 4), y=3), b=2))
-  assert config.changes(old, new) == [
+  assert loader.changes(old, new) == [
     'config.b: absent -> 2',
     'config.s.x: [1, 2] -> [1, 4]',
   ]

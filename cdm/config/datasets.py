@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cdm import sections
+from cdm.config import instantiate
 from cdm.data import (
   array_record,
   folder,
@@ -28,7 +28,7 @@ SOURCES = {
 
 def source(section, name='train_data'):
   """-> the random-access source of a `train_data` or `eval_data` section."""
-  return sections.choose(name, section, SOURCES)
+  return instantiate.choose(name, section, SOURCES)
 
 
 class HeldOut(NamedTuple):
@@ -124,7 +124,7 @@ def iterator(c, opened, *, seed, rows=None):
     seed: of order, flips and crops.
     rows: which images of the global batch are this process's; None is all.
   """
-  return sections.splat(
+  return instantiate.splat(
     'pipeline',
     pipeline.make_iterator,
     c.pipeline,
