@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from cdm.config import instantiate, stage
+from cdm.config import cascade_stages, instantiate, placement, stage
 from cdm.distributed import device_mesh, partitioning
 from cdm.train import optimizer, step
 from cdm.train import state as states
@@ -55,12 +55,12 @@ def assemble(c, *, devices=None):
   Raises:
     ValueError: the config cannot be used; names the section and key.
   """
-  stage.refuse_cascade(c, 'trained')
+  cascade_stages.refuse_cascade(c, 'trained')
   instantiate.require(
     c, 'train_data', 'eval_data', 'optimizer', 'ema', 'train', 'mesh', 'seed'
   )
   built = stage.stage(c)
-  mesh = stage.mesh(c.mesh, devices)
+  mesh = placement.mesh(c.mesh, devices)
   schedule, average = stage.run(c), stage.average(c.ema)
   device_mesh.check_batch(
     schedule.batch_size, mesh, accumulation=schedule.accumulation
@@ -68,7 +68,7 @@ def assemble(c, *, devices=None):
   tx = stage.transformation(c.optimizer, schedule.num_steps)
   key = jax.random.key(seed_of(c, MODEL_SEED))
   shapes = states.shapes(built.task.init, tx, key=key)
-  rules = stage.rules(c.mesh, shapes, mesh)
+  rules = placement.rules(c.mesh, shapes, mesh)
   state = partitioning.placed(shapes, mesh, rules)
   return Program(
     built=built,

@@ -5,7 +5,7 @@ import pathlib
 
 from cdm import cascade
 from cdm.checkpointing import reader
-from cdm.config import instantiate, loader, stage
+from cdm.config import cascade_stages, instantiate, loader, placement, stage
 
 CLASSES = 'classes.json'  # beside the checkpoints of a stage
 
@@ -38,9 +38,9 @@ def restored_stage(
   loader.override_all(saved, overrides)
   built = stage.stage(saved, sampler)
   section = saved.mesh if mesh is None else mesh
-  made = stage.mesh(section)
+  made = placement.mesh(section)
   params, step = reader.restore_ema(
-    workdir, stage.placed_params(built.task, section, made)
+    workdir, placement.placed_params(built.task, section, made)
   )
   restored = cascade.Stage(
     name=name,
@@ -74,7 +74,7 @@ def restored_cascade(loaded, workdir, overrides=()):
   Raises:
     ValueError: a stage is missing, or does not fit the one before it.
   """
-  if stage.is_cascade(loaded):
+  if cascade_stages.is_cascade(loaded):
     given = [dict(section) for section in loaded.stages]
     folders = [section['name'] for section in given]
   else:
@@ -95,7 +95,7 @@ def restored_cascade(loaded, workdir, overrides=()):
       section,
       workdir=workdir / folder,
       mesh=loaded.get('mesh'),
-      overrides=() if stage.is_cascade(loaded) else overrides,
+      overrides=() if cascade_stages.is_cascade(loaded) else overrides,
     )
     if saved.name != experiment:
       raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from cdm import program
 from cdm.checkpointing import reader
-from cdm.config import datasets, stage
+from cdm.config import datasets, placement, stage
 from cdm.distributed import compiler_options, device_mesh, partitioning
 from cdm.evaluate.classifier import Classifier
 from cdm.methods import classification
@@ -31,9 +31,9 @@ def restored(c, workdir, source, *, batch_size):
   Returns:
     (classifier.Classifier, step of the checkpoint).
   """
-  built, mesh = stage.stage(c), stage.mesh(c.mesh)
+  built, mesh = stage.stage(c), placement.mesh(c.mesh)
   params, step = reader.restore_ema(
-    workdir, stage.placed_params(built.task, c.mesh, mesh)
+    workdir, placement.placed_params(built.task, c.mesh, mesh)
   )
   statistics = gather_statistics(c, built, params, mesh, source)
   whole = jax.tree.map(device_mesh.fetch, params)

@@ -11,6 +11,7 @@ from support import smoke_runs
 
 from cdm import cas, testing
 from cdm.cascade import Stage
+from cdm.config import placement
 from cdm.data import synthetic
 from cdm.evaluate import card
 
@@ -224,7 +225,7 @@ def test_every_batch_of_the_statistics_has_crops_of_its_own():
     objective=types.SimpleNamespace(statistics_batches=16),
   )
   with smoke_runs.on(1):
-    mesh = cas.stage.mesh(loaded.mesh)
+    mesh = placement.mesh(loaded.mesh)
   found = testing.gather_statistics(
     loaded, built, {}, mesh, cas.datasets.source(loaded.train_data)
   )

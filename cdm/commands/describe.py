@@ -27,12 +27,14 @@ def run(args):
   """Prints the description."""
   import json
 
-  from cdm.config import loader, stage
+  from cdm.config import cascade_stages, loader, stage
   from cdm.models import flops
 
   loaded = loader.load(args.config, args.overrides)
   stages = []
-  for name, section, sampler in stage.stage_configs(loaded, args.config):
+  for name, section, sampler in cascade_stages.stage_configs(
+    loaded, args.config
+  ):
     built = stage.stage(section, sampler)
     stages.append(
       flops.describe_stage(
@@ -48,6 +50,6 @@ def run(args):
     print(json.dumps({'config': str(args.config), 'stages': stages}))
     return
   print(flops.format_stages(stages, title=str(args.config)))
-  if stage.is_cascade(loaded):
+  if cascade_stages.is_cascade(loaded):
     lines = flops.section('paper', loaded.paper.to_dict())
     print('\n'.join(['', 'the cascade', *lines]))

@@ -1,4 +1,4 @@
-"""Opens the data that a config names: to train on, to look at, to judge by."""
+"""Opens the data that a config names, for training and for evaluation."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,20 +1,14 @@
-"""Turns a config into objects: network, task, run, optimizer, mesh.
-
-With `sections`, that makes one object of a section, and `opening`, that opens
-the data, the only reader of ConfigDict.
-"""
+"""Builds the network and the method of one stage from its config."""
 
 import functools
 import inspect
-import pathlib
 from typing import NamedTuple
 
-import jax
 from ml_collections import ConfigDict
 
-from cdm.config import instantiate, loader
-from cdm.diffusion import losses, samplers, schedules
-from cdm.distributed import device_mesh, partitioning
+from cdm.config import instantiate
+from cdm.config.sampler import grid, sampling
+from cdm.diffusion import losses, schedules
 from cdm.methods import classification, diffusion
 from cdm.methods.base import Task
 from cdm.methods.lowres_conditioning import Lowres
@@ -23,11 +17,6 @@ from cdm.models.unet import UNet
 from cdm.train import optimizer, rollback
 
 SCHEDULES = {'cosine': schedules.cosine, 'linear': schedules.linear}
-SAMPLERS = {
-  'ancestral': samplers.ancestral,
-  'ddim': samplers.ddim,
-  'dpm_solver_pp_2m': samplers.dpm_solver_pp_2m,
-}
 WEIGHTINGS = {
   'none': None,
   'min_snr': losses.min_snr,
@@ -45,7 +34,6 @@ OPTIMIZERS = {
   'adamw': optimizer.make_optimizer,
   'sgd': optimizer.make_sgd,
 }
-GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
 
 
 class Stage(NamedTuple):
@@ -168,54 +156,6 @@ def check_magnification(small, large):
       f'config.pipeline.image_size = {large}; every low-res pixel must become '
       'a whole number of pixels.'
     )
-
-
-def sampling(schedule, section):
-  """-> `tasks.diffusion.Sampling` of a `sampler` section."""
-  section = dict(section)
-  kind = instantiate.kind_of('sampler', section, SAMPLERS)
-  if 'grid' not in section:
-    raise ValueError(f'config.sampler has no grid; give one of {GRIDS}.')
-  section_grid = grid(schedule, section.pop('grid'))
-  fields = diffusion.Sampling._fields
-  own = {k: section.pop(k) for k in list(section) if k not in fields}
-  run = SAMPLERS[kind]
-  known = [p for p in inspect.signature(run).parameters][2:]
-  options = [name for name in known if name not in ('logsnrs', 'noise')]
-  for key in own:
-    if key not in options:
-      raise ValueError(
-        f'config.sampler.{key} is not an option of {kind!r}; it has '
-        f'{[*options, "grid", *fields[2:]]}.'
-      )
-  return diffusion.Sampling(
-    run=functools.partial(run, **own), grid=section_grid, **section
-  )
-
-
-def grid(schedule, section):
-  """-> float64 [N + 1] increasing log-SNR of a `sampler.grid` section."""
-  section = dict(section)
-  kind = section.pop('kind', None)
-  if kind == 'respaced':
-    return instantiate.splat(
-      'sampler.grid', schedules.respaced, section, schedule=schedule
-    )
-  if kind == 'uniform_logsnr':
-    return instantiate.splat(
-      'sampler.grid', schedules.uniform_logsnr, section, schedule=schedule
-    )
-  if kind == 'full':
-    return instantiate.splat(
-      'sampler.grid', schedules.full, section, schedule=schedule
-    )
-  if kind == 'linear':
-    return schedules.full(
-      instantiate.splat('sampler.grid', schedules.linear, section)
-    )
-  raise ValueError(
-    f'config.sampler.grid.kind is {kind!r}; known grids are {list(GRIDS)}.'
-  )
 
 
 def transformation(optimizer_section, num_steps):
@@ -348,94 +288,6 @@ def average(section):
   return built
 
 
-class Mesh(NamedTuple):
-  """Devices and what is split over them; the `mesh` section of a config.
-
-  Attributes:
-    data, fsdp, tensor: see `partitioning.make_mesh`.
-    split: what of the state is split over `fsdp` and `tensor`; see
-      `partitioning.default_rules`.
-    rules: ((regex, spec), ...) that come before those; see
-      `partitioning.state_sharding`.
-  """
-
-  data: int = -1
-  fsdp: int = 1
-  tensor: int = 1
-  split: str = 'all'
-  rules: tuple = ()
-
-
-def mesh(section, devices=None):
-  """-> the mesh that a `mesh` section asks for.
-
-  Args:
-    section: see `Mesh`.
-    devices: all devices by default.
-  """
-  built = instantiate.splat('mesh', Mesh, section)
-  return device_mesh.make_mesh(
-    data=built.data, fsdp=built.fsdp, tensor=built.tensor, devices=devices
-  )
-
-
-def rules(section, shapes, made):
-  """-> the sharding rules of a `mesh` section.
-
-  Args:
-    section: see `Mesh`.
-    shapes: the state, as a tree of things with a shape.
-    made: the mesh.
-
-  Raises:
-    ValueError: a rule that names nothing, or that cannot be used.
-  """
-  built = instantiate.splat('mesh', Mesh, section)
-  given = partitioning.check_rules(built.rules, shapes)
-  return given + partitioning.default_rules(shapes, made, split=built.split)
-
-
-def abstract_params(task):
-  """-> the tree of shapes of a task's parameters; nothing is allocated."""
-  return jax.eval_shape(task.init, jax.random.key(0))
-
-
-def placed_params(task, section, made):
-  """-> the EMA parameters of a task as shapes with their place on a mesh.
-
-  Args:
-    task: tasks.base.Task.
-    section: see `Mesh`; rules that name other parts of the state are passed
-      over.
-    made: the mesh.
-  """
-  tree = {'ema_params': abstract_params(task)}
-  built = instantiate.splat('mesh', Mesh, section)
-  given = partitioning.check_rules(built.rules)
-  given += partitioning.default_rules(tree, made, split=built.split)
-  return partitioning.placed(tree, made, given)['ema_params']
-
-
-def is_cascade(c):
-  """True for a config of stages, False for one of a single stage."""
-  return 'stages' in c
-
-
-def refuse_cascade(c, how):
-  """Raises ValueError if a config is of a cascade.
-
-  Args:
-    c: ConfigDict.
-    how: what is done to one stage at a time, e.g. 'trained'.
-  """
-  if is_cascade(c):
-    raise ValueError(
-      f'{c.name!r} is a cascade; its stages are {how} one by one: '
-      + ', '.join(f'--config=configs/{s["config"]}.py' for s in c.stages)
-      + '.'
-    )
-
-
 def _weighting(section):
   """-> the weighting function of `task.weighting`, a kind or a section."""
   section = dict(kind=section) if isinstance(section, str) else dict(section)
@@ -449,26 +301,6 @@ def _weighting(section):
         f'{options}.'
       )
   return functools.partial(chosen, **section) if chosen else None
-
-
-def stage_configs(c, path, overrides=()):
-  """-> [(name, config of one stage, sampler or None), ...].
-
-  Of a stage or a cascade config.
-
-  The stages of a cascade name their configs, which lie beside its file.
-  """
-  if not is_cascade(c):
-    return [(c.name, c, None)]
-  folder = pathlib.Path(path).parent
-  return [
-    (
-      s['name'],
-      loader.load(folder / f'{s["config"]}.py', overrides),
-      s.get('sampler'),
-    )
-    for s in c.stages
-  ]
 
 
 def schedule_summary(c, built, sampler=None):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from cdm import cascade, program
-from cdm.config import instantiate
+from cdm.config import cascade_stages, instantiate, placement, sampler
 from cdm.config import stage as build
 from cdm.distributed import device_mesh
 from cdm.models import flops as describe
@@ -88,13 +88,13 @@ def sample_step(c, devices, *, batch_size):
   Raises:
     ValueError: the config cannot be used; names the section and key.
   """
-  build.refuse_cascade(c, 'planned')
+  cascade_stages.refuse_cascade(c, 'planned')
   build.refuse_classifier(c, 'planned with --step=sample')
   instantiate.require(c, 'mesh')
   built = build.stage(c)
-  mesh = build.mesh(c.mesh, devices)
+  mesh = placement.mesh(c.mesh, devices)
   batch_size = device_mesh.padded(batch_size, mesh)
-  params = build.placed_params(built.task, c.mesh, mesh)
+  params = placement.placed_params(built.task, c.mesh, mesh)
   stage = cascade.Stage(
     name=c.name,
     image_size=c.pipeline.image_size,
@@ -130,7 +130,7 @@ def sample_step(c, devices, *, batch_size):
     jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=replicated),
     z_0,
   )
-  steps = len(build.grid(built.schedule, c.sampler.grid)) - 1
+  steps = len(sampler.grid(built.schedule, c.sampler.grid)) - 1
   evaluations = steps * (2 if c.sampler.guidance_weight else 1)
   return Planned(
     lowered=stage.jit(draw).lower(params, *given),

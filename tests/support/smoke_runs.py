@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from jax.experimental.compilation_cache import compilation_cache
 
 from cdm import cli
-from cdm.config import stage
+from cdm.config import placement
 from cdm.reporting import metric_writer
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
@@ -64,9 +64,9 @@ def train(config, workdir, *, devices=1, **overrides):
 def on(devices):
   """Context: a mesh is made of the first `devices` devices only."""
   chosen = jax.devices()[:devices]
-  make = stage.mesh
+  make = placement.mesh
   return mock.patch.object(
-    stage, 'mesh', lambda section, devices=None: make(section, chosen)
+    placement, 'mesh', lambda section, devices=None: make(section, chosen)
   )
 
 

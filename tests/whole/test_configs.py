@@ -18,7 +18,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from cdm import cascade
-from cdm.config import datasets
+from cdm.config import datasets, placement, sampler
 from cdm.config import stage as build
 from cdm.config.loader import from_json, load, to_json
 from cdm.data import pipeline
@@ -90,7 +90,7 @@ def stage_of(name):
 
 @functools.cache
 def params_of(name):
-  return build.abstract_params(stage_of(name).task)
+  return placement.abstract_params(stage_of(name).task)
 
 
 def docstring(name):
@@ -195,7 +195,7 @@ def test_a_stage_draws_one_picture_per_key(name):
 def test_sampling_stays_within_the_noise_of_training(name):
   """A network is never asked about a noise level that it was not shown."""
   config, built = config_of(name), stage_of(name)
-  grid = build.grid(built.schedule, config.sampler.grid)
+  grid = sampler.grid(built.schedule, config.sampler.grid)
   shown = built.schedule.logsnr
   assert np.all(np.diff(grid) > 0) and np.isposinf(grid[-1])
   assert shown[-1] - 1e-9 <= grid[0] and grid[-2] <= shown[0] + 1e-9
@@ -211,7 +211,7 @@ def test_the_other_sections_fit_what_they_are_given_to(name):
   rate = float(tx.learning_rate(config.optimizer.warmup_steps))
   build.run(config)
   assert rate == pytest.approx(config.optimizer.learning_rate)
-  assert build.mesh(config.mesh).size == len(jax.devices())
+  assert placement.mesh(config.mesh).size == len(jax.devices())
   assert config.train.batch_size % config.train.accumulation == 0
   least = 0.0 if name in CLASSIFIERS else 1e-9
   assert least <= config.ema.decay < 1.0

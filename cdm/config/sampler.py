@@ -1,0 +1,65 @@
+"""Builds a sampler and its noise levels from the `sampler` section."""
+
+import functools
+import inspect
+
+from cdm.config import instantiate
+from cdm.diffusion import samplers, schedules
+from cdm.methods import diffusion
+
+SAMPLERS = {
+  'ancestral': samplers.ancestral,
+  'ddim': samplers.ddim,
+  'dpm_solver_pp_2m': samplers.dpm_solver_pp_2m,
+}
+
+
+GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
+
+
+def sampling(schedule, section):
+  """-> `tasks.diffusion.Sampling` of a `sampler` section."""
+  section = dict(section)
+  kind = instantiate.kind_of('sampler', section, SAMPLERS)
+  if 'grid' not in section:
+    raise ValueError(f'config.sampler has no grid; give one of {GRIDS}.')
+  section_grid = grid(schedule, section.pop('grid'))
+  fields = diffusion.Sampling._fields
+  own = {k: section.pop(k) for k in list(section) if k not in fields}
+  run = SAMPLERS[kind]
+  known = [p for p in inspect.signature(run).parameters][2:]
+  options = [name for name in known if name not in ('logsnrs', 'noise')]
+  for key in own:
+    if key not in options:
+      raise ValueError(
+        f'config.sampler.{key} is not an option of {kind!r}; it has '
+        f'{[*options, "grid", *fields[2:]]}.'
+      )
+  return diffusion.Sampling(
+    run=functools.partial(run, **own), grid=section_grid, **section
+  )
+
+
+def grid(schedule, section):
+  """-> float64 [N + 1] increasing log-SNR of a `sampler.grid` section."""
+  section = dict(section)
+  kind = section.pop('kind', None)
+  if kind == 'respaced':
+    return instantiate.splat(
+      'sampler.grid', schedules.respaced, section, schedule=schedule
+    )
+  if kind == 'uniform_logsnr':
+    return instantiate.splat(
+      'sampler.grid', schedules.uniform_logsnr, section, schedule=schedule
+    )
+  if kind == 'full':
+    return instantiate.splat(
+      'sampler.grid', schedules.full, section, schedule=schedule
+    )
+  if kind == 'linear':
+    return schedules.full(
+      instantiate.splat('sampler.grid', schedules.linear, section)
+    )
+  raise ValueError(
+    f'config.sampler.grid.kind is {kind!r}; known grids are {list(GRIDS)}.'
+  )
