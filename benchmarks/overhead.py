@@ -26,7 +26,7 @@ CHILD = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from cdm import cli
-from cdm.train import watchdog
+from cdm.training import watchdog
 
 kept, enter = {}, watchdog.Watchdog.enter
 

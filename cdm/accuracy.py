@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm import finding, judging, labelled, restore, upscaling
+from cdm import finding, judging, labelled
+from cdm.checkpointing import class_names
 from cdm.config import loader
 from cdm.data import subset, transforms
 from cdm.distributed import collectives
@@ -34,6 +35,7 @@ from cdm.metrics import accuracy
 from cdm.models import resnet
 from cdm.models.pretrained import download, imagenet_classes, pytorch_file
 from cdm.ops import resize
+from cdm.sampling import restore, upscaler
 
 SIDE, SHORT_SIDE = 224, 256
 NETWORK = "ResNet-50, torchvision's IMAGENET1K_V1"
@@ -132,7 +134,7 @@ def of_stage(
   reader = reading(what, given or labelled.section(reference), num)
   network, recipe = read_network(weights, batch_size)
   told = labels_of_stage(stage, workdir, reader.source)
-  run = upscaling.Upscaler(stage, seed=seed, batch_size=batch_size)
+  run = upscaler.Upscaler(stage, seed=seed, batch_size=batch_size)
 
   def rank(numbers, given):
     x, labels = given
@@ -256,7 +258,7 @@ def labels_of_stage(stage, workdir, source):
   """
   if stage.num_classes is None:
     return None
-  names = restore.class_names(workdir)
+  names = class_names.class_names(workdir)
   if names is None or not labelled.is_named(source):
     return np.arange(source.num_classes)
   strange = [name for name in source.class_names if name not in names]

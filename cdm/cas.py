@@ -14,20 +14,14 @@ import os
 import pathlib
 import re
 
-from cdm import (
-  finding,
-  judging,
-  labelled,
-  program,
-  restore,
-  sampling,
-  testing,
-  training,
-)
+from cdm import finding, judging, labelled, testing
+from cdm.checkpointing import class_names
 from cdm.config import datasets, instantiate, loader, stage
 from cdm.distributed import collectives
 from cdm.evaluate import ranks
 from cdm.metrics import accuracy
+from cdm.sampling import generate, restore
+from cdm.training import label_check, program, trainer
 
 CLAIM = 'cas.json'  # of the work directory: what its score is of
 DRAWN = 'samples'
@@ -68,7 +62,7 @@ def score(
   against = f'{c.name}:eval' if test is None else str(test)
   tests = dict(c.eval_data) if test is None else labelled.section(test)
   real, tests = labelled.opened(against, tests)
-  training.check_labels(c, net, real)
+  label_check.check_labels(c, net, real)
   paper = loader.plain(c.paper) if samples is None else {}
   drawn = re.fullmatch(r'(.+\.py)@(.+)', what)
   if samples is None:
@@ -90,10 +84,10 @@ def score(
   source, given = labelled.opened(what, given, names)
   if names is None:
     real, tests = labelled.opened(against, tests, source.class_names)
-  training.check_labels(c, net, source)
+  label_check.check_labels(c, net, source)
   c.train_data, c.eval_data = given, tests
   claim(workdir, what, source, against, real)
-  code = training.train(c, workdir)
+  code = trainer.train(c, workdir)
   if code:
     return code, None
   row = tested(c, workdir, source, real, what, against, batch_size)
@@ -132,7 +126,7 @@ def draw(path, where, out, *, num, seed, batch_size):
       f'{path} draws images without a class: there is nothing that a '
       'classifier could learn of them.'
     )
-  sampling.draw_to(
+  generate.draw_to(
     out,
     stages,
     recipe={
@@ -143,7 +137,9 @@ def draw(path, where, out, *, num, seed, batch_size):
     },
     num=num,
     batch_size=batch_size,
-    class_names=restore.class_names(pathlib.Path(where) / notes[0]['folder']),
+    class_names=class_names.class_names(
+      pathlib.Path(where) / notes[0]['folder']
+    ),
   )
   return out, loader.plain(loaded.get('paper', {}))
 

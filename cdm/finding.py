@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm import cascade, restore, sampling, upscaling
 from cdm.checkpointing import checksums, reader
 from cdm.config import datasets, instantiate, loader
 from cdm.data import image_set, subset
 from cdm.distributed import collectives, device_mesh
 from cdm.models.pretrained import download
+from cdm.sampling import cascade, generate, restore, upscaler
 
 READERS = 8  # threads that decode
 
@@ -156,7 +156,7 @@ def of_cascade(path, workdir, num, seed, overrides):
   )
   classes = [s.num_classes for s in stages if s.num_classes is not None]
   cycle = list(range(classes[0])) if classes else None
-  labels = sampling.label_cycle(cycle, num)
+  labels = generate.label_cycle(cycle, num)
   recipe = {
     'drawn': loaded.name,
     'seed': seed,
@@ -229,7 +229,7 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
 
   def batches(first, size):
     size = min(size, count)
-    run = upscaling.Upscaler(stage, seed=seed, batch_size=size)
+    run = upscaler.Upscaler(stage, seed=seed, batch_size=size)
     with futures.ThreadPoolExecutor(READERS) as pool:
       for start in range(first * size, count, size):
         batch = np.arange(start, min(start + size, count))

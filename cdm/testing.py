@@ -7,7 +7,6 @@ rank: of the true class, on the middle of every image
 import jax
 import numpy as np
 
-from cdm import program
 from cdm.checkpointing import reader
 from cdm.config import datasets, placement, stage
 from cdm.distributed import compiler_options, device_mesh, partitioning
@@ -15,6 +14,7 @@ from cdm.evaluate.classifier import Classifier
 from cdm.methods import classification
 from cdm.metrics import accuracy
 from cdm.reporting.progress import Progress
+from cdm.training import program
 
 STATISTICS_SEED = 3  # a use of config.seed, see `program`
 

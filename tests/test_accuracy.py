@@ -14,12 +14,12 @@ from support import published_weights, smoke_runs
 from support.oracles import data, oracle, rule_weights
 
 from cdm import accuracy
-from cdm.cascade import Stage
 from cdm.data import folder, sample_photos, subset, transforms
 from cdm.evaluate.classifier import Classifier
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.pretrained import imagenet_classes
 from cdm.ops import resize
+from cdm.sampling.cascade import Stage
 
 # Class k is grey level 20 k.
 CHOSEN = ('n01440764', 'n03028079', 'n02102040', 'n15075141')
@@ -198,7 +198,9 @@ def test_a_conditional_stage_is_told_the_class_by_name(
 
   restored(paint, num_classes=4)
   names = sorted(CHOSEN)
-  monkeypatch.setattr(accuracy.restore, 'class_names', lambda workdir: names)
+  monkeypatch.setattr(
+    accuracy.class_names, 'class_names', lambda workdir: names
+  )
   words = ('--workdir=W', f'--reference={place / "set"}')
   assert run(capsys, *words)[1]['top1_error'] == 0.0
   order, names = order[::-1], names[::-1]

@@ -10,10 +10,10 @@ import pytest
 from support import smoke_runs
 
 from cdm import cas, testing
-from cdm.cascade import Stage
 from cdm.config import placement
 from cdm.data import synthetic
 from cdm.evaluate import card
+from cdm.sampling.cascade import Stage
 
 CONFIG = smoke_runs.CONFIGS / 'smoke_cas.py'
 CLASSES = [f'grating {n}' for n in range(4)]

@@ -7,9 +7,10 @@ import pytest
 from support import smoke_runs
 from test_judging import Projection, place  # noqa: F401 (a fixture)
 
-from cdm import finding, pairing, upscaling
+from cdm import finding, pairing
 from cdm.config import datasets
 from cdm.evaluate import card
+from cdm.sampling import upscaler
 
 METRICS = ('psnr', 'psnr_y', 'ssim', 'consistency_1e-5')
 COUNT = 5
@@ -37,13 +38,13 @@ def evaluate(stage, tmp_path, monkeypatch):
 @pytest.fixture
 def drawn(monkeypatch):
   """-> list of the numbers of images drawn, batch by batch."""
-  batches, draw = [], upscaling.Upscaler.__call__
+  batches, draw = [], upscaler.Upscaler.__call__
 
   def counted(self, tiles, indices, label=None):
     batches.append(list(map(int, indices)))
     return draw(self, tiles, indices, label)
 
-  monkeypatch.setattr(upscaling.Upscaler, '__call__', counted)
+  monkeypatch.setattr(upscaler.Upscaler, '__call__', counted)
   return batches
 
 

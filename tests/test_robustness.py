@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import smoke_runs
 
-from cdm import gathering, upscaling
+from cdm import gathering
 from cdm.evaluate import pairs, perceptual
 from cdm.metrics.consistency import consistency
 from cdm.metrics.distortion import psnr
@@ -17,6 +17,7 @@ from cdm.models.inception import Features
 from cdm.ops import resize
 from cdm.reporting import jsonl
 from cdm.robustness import facts, measure, words
+from cdm.sampling import upscale_files, upscaler
 
 QUICK = ('--degrade=noise=10', '--degrade=contrast=0.5', '--degrade=kernel')
 
@@ -124,7 +125,7 @@ def test_scores_are_those_of_the_pictures(done):
   for cell in ('clean', 'noise-10', 'contrast-0.5', 'kernel-nearest'):
     for file in kept:
       given, smooth, made, original = (
-        upscaling.image_files.read_png(path / file.name)
+        upscale_files.image_files.read_png(path / file.name)
         for path in (
           *(done / 'pictures' / cell / v for v in measure.VERSIONS[:-1]),
           file.parent,
@@ -158,7 +159,7 @@ def test_a_killed_examination_continues_and_gives_the_same(
 ):
   out = tmp_path / 'again'
   words = (f'--groups={done.parent / "groups.csv"}', '--title=<Ours>')
-  run, calls, kills = upscaling.Upscaler.__call__, [], [3]
+  run, calls, kills = upscaler.Upscaler.__call__, [], [3]
 
   def fails(self, *given):
     calls.append(len(given[0]))
@@ -167,7 +168,7 @@ def test_a_killed_examination_continues_and_gives_the_same(
       raise KeyboardInterrupt
     return run(self, *given)
 
-  monkeypatch.setattr(upscaling.Upscaler, '__call__', fails)
+  monkeypatch.setattr(upscaler.Upscaler, '__call__', fails)
   assert examine(out, *words) == 130
   assert len(jsonl.read(out / 'rows.jsonl')) == 16
   with open(out / 'rows.jsonl', 'a') as file:
@@ -289,7 +290,9 @@ def test_fid_is_that_of_the_pictures_of_each_input(tmp_path, monkeypatch):
   def gaussian(path):
     files = sorted(path.glob('*.png'))
     assert len(files) == 8
-    x = pool(np.stack([upscaling.image_files.read_png(file) for file in files]))
+    x = pool(
+      np.stack([upscale_files.image_files.read_png(file) for file in files])
+    )
     return x.mean(0), np.cov(x.T)
 
   (kind,) = report(out)['degradations']
@@ -322,9 +325,9 @@ def test_lpips_is_taken_of_every_picture(tmp_path, monkeypatch, capsys):
   for row in jsonl.read(tmp_path / 'rows.jsonl'):
     folder = tmp_path / 'pictures' / row['cell']
     file = f'{row["record"]:06d}.png'
-    ours = upscaling.image_files.read_png(folder / 'ours' / file)
+    ours = upscale_files.image_files.read_png(folder / 'ours' / file)
     original = tmp_path / 'pictures/clean/original' / file
-    original = upscaling.image_files.read_png(original)
+    original = upscale_files.image_files.read_png(original)
     expected = np.abs(ours.astype(float) - original).mean()
     assert row['ours']['lpips'] == pytest.approx(expected)
   assert 'mean absolute difference' in (tmp_path / 'report.html').read_text()

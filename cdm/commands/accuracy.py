@@ -81,15 +81,15 @@ def run(args):
   import json
 
   from cdm import accuracy
+  from cdm.distributed import compilation_cache
   from cdm.evaluate import card
   from cdm.reporting import output_files
-  from cdm.train import loop
 
   check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   if args.out and collectives.is_first():
     output_files.check(args.out)
-  loop.enable_compilation_cache()
+  compilation_cache.enable_compilation_cache()
   given = {
     'num': args.num,
     'weights': args.classifier_weights,

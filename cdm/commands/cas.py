@@ -76,15 +76,15 @@ def run(args):
 
   from cdm import cas
   from cdm.config import loader
+  from cdm.distributed import compilation_cache
   from cdm.evaluate import card
   from cdm.reporting import output_files
-  from cdm.train import loop
 
   check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   if args.out and collectives.is_first():
     output_files.check(args.out)
-  loop.enable_compilation_cache()
+  compilation_cache.enable_compilation_cache()
   workdir = pathlib.Path(args.workdir)
   code, row = cas.score(
     loader.load(args.config, args.overrides),

@@ -28,7 +28,7 @@ def run(args):
   import json
 
   from cdm.config import cascade_stages, loader, stage
-  from cdm.models import flops
+  from cdm.planning import describe
 
   loaded = loader.load(args.config, args.overrides)
   stages = []
@@ -37,19 +37,19 @@ def run(args):
   ):
     built = stage.stage(section, sampler)
     stages.append(
-      flops.describe_stage(
+      describe.describe_stage(
         name=name,
         net=built.net,
         image_size=built.input_size,
         lowres_size=built.lowres.size if built.lowres else None,
-        schedule=stage.schedule_summary(section, built, sampler),
+        schedule=describe.schedule_summary(section, built, sampler),
         paper=section.paper.to_dict(),
       )
     )
   if args.json:
     print(json.dumps({'config': str(args.config), 'stages': stages}))
     return
-  print(flops.format_stages(stages, title=str(args.config)))
+  print(describe.format_stages(stages, title=str(args.config)))
   if cascade_stages.is_cascade(loaded):
-    lines = flops.section('paper', loaded.paper.to_dict())
+    lines = describe.section('paper', loaded.paper.to_dict())
     print('\n'.join(['', 'the cascade', *lines]))

@@ -218,9 +218,9 @@ def check(args):
 def judge(args, metrics):
   """-> the row of metrics of sets."""
   from cdm import judging
-  from cdm.train import loop
+  from cdm.distributed import compilation_cache
 
-  loop.enable_compilation_cache()
+  compilation_cache.enable_compilation_cache()
   return judging.judge(
     args.samples,
     args.reference,
@@ -240,9 +240,9 @@ def drawn_pairs(samples):
 def judge_drawn(args, of_sets, of_pairs):
   """-> the row of a stage's images, drawn once for all metrics."""
   from cdm import judging, pairing
-  from cdm.train import loop
+  from cdm.distributed import compilation_cache
 
-  loop.enable_compilation_cache()
+  compilation_cache.enable_compilation_cache()
   scores = pairing.Scores(perceptual=perceptual_of(args, of_pairs))
   source = pairing.find(
     args.samples,
@@ -275,9 +275,9 @@ def judge_drawn(args, of_sets, of_pairs):
 def make_reference(args):
   """Writes statistics."""
   from cdm import judging
-  from cdm.train import loop
+  from cdm.distributed import compilation_cache
 
-  loop.enable_compilation_cache()
+  compilation_cache.enable_compilation_cache()
   made = judging.make_reference(
     args.reference,
     args.out,

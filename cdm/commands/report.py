@@ -42,13 +42,13 @@ def arguments(parser):
 
 def run(args):
   """Writes the page and prints the table and the paths."""
-  from cdm import summary
+  from cdm.training import run_report
 
-  facts = summary.summarise(
+  facts = run_report.summarise(
     args.run, samples=args.samples, upscaled=args.upscaled, row=args.row
   )
-  paths = summary.write(facts, args.out, title=args.title)
-  print(summary.text(facts))
+  paths = run_report.write(facts, args.out, title=args.title)
+  print(run_report.text(facts))
   print()
   for path in paths:
     print(path)

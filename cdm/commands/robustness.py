@@ -110,10 +110,10 @@ def run(args):
   """Writes the page and prints its numbers in short."""
   metrics = check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
+  from cdm.distributed import compilation_cache
   from cdm.robustness import examine
-  from cdm.train import loop
 
-  loop.enable_compilation_cache()
+  compilation_cache.enable_compilation_cache()
   result = examine.examine(
     args.samples,
     args.out,

@@ -60,12 +60,13 @@ def run(args):
   """Draws the images that are not there yet, then assembles them."""
   import pathlib
 
-  from cdm import restore, sampling
+  from cdm.checkpointing import class_names
   from cdm.config import loader
-  from cdm.train import loop
+  from cdm.distributed import compilation_cache
+  from cdm.sampling import generate, restore
 
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
-  loop.enable_compilation_cache()
+  compilation_cache.enable_compilation_cache()
 
   loaded = loader.load(args.config, args.overrides)
   seed = loaded.seed if args.seed is None else args.seed
@@ -80,7 +81,7 @@ def run(args):
       f'--num={args.num} --batch_size={args.batch_size}: both must be at '
       'least 1.'
     )
-  sampling.draw_to(
+  generate.draw_to(
     out,
     stages,
     recipe={
@@ -91,7 +92,7 @@ def run(args):
     },
     num=args.num,
     batch_size=args.batch_size,
-    class_names=restore.class_names(workdir / notes[0]['folder']),
+    class_names=class_names.class_names(workdir / notes[0]['folder']),
   )
 
 

@@ -58,7 +58,7 @@ def arguments(parser):
 def run(args):
   """Prints the table."""
   from cdm import sweeping
-  from cdm.train import loop
+  from cdm.distributed import compilation_cache
 
   metrics = args.metrics.split(',')
   for metric in metrics:
@@ -69,7 +69,7 @@ def run(args):
   flags.check(args, metrics)
   sweeping.settings(args.tries)  # complain before anything is restored
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
-  loop.enable_compilation_cache()
+  compilation_cache.enable_compilation_cache()
   rows, best = sweeping.sweep(
     args.samples,
     args.reference,

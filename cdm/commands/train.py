@@ -46,19 +46,19 @@ def run(args):
   """Trains. Returns the exit code."""
   # Listens before the imports, which take seconds: whoever is preempted while
   # starting is preempted, and no failure.
-  from cdm.train.stop import Stop
+  from cdm.training.preemption import Stop
 
   with Stop() as stop:
     import pathlib
 
-    from cdm import training
     from cdm.config import loader
-    from cdm.train import loop
+    from cdm.distributed import compilation_cache
+    from cdm.training import trainer
 
     initialize.join(
       args.coordinator_address, args.num_processes, args.process_id
     )
     stop.agree()
     loaded = loader.load(args.config, args.overrides)
-    loop.enable_compilation_cache()
-    return training.train(loaded, pathlib.Path(args.workdir), stop=stop)
+    compilation_cache.enable_compilation_cache()
+    return trainer.train(loaded, pathlib.Path(args.workdir), stop=stop)

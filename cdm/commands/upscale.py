@@ -68,12 +68,14 @@ def run(args):
   """Super-resolves files, or the stage's held-out images."""
   import pathlib
 
-  from cdm import restore, upscaling
+  from cdm.checkpointing import class_names
   from cdm.config import datasets, loader
-  from cdm.train import loop
+  from cdm.distributed import compilation_cache
+  from cdm.sampling import restore, upscale_files
+  from cdm.sampling import upscaler as sampling_upscaler
 
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
-  loop.enable_compilation_cache()
+  compilation_cache.enable_compilation_cache()
 
   if bool(args.images) == bool(args.held_out):
     raise ValueError(
@@ -95,13 +97,13 @@ def run(args):
   stage, saved, step = restore.restored_upscaler(
     workdir, level=args.level, overrides=args.overrides
   )
-  names = restore.class_names(workdir)
-  upscaler = upscaling.Upscaler(
+  names = class_names.class_names(workdir)
+  upscaler = sampling_upscaler.Upscaler(
     stage, seed=args.seed, batch_size=args.batch_size
   )
   out = pathlib.Path(args.out)
   if args.held_out:
-    upscaling.held_out_to(
+    upscale_files.held_out_to(
       out,
       upscaler,
       datasets.held_out(saved, args.held_out),
@@ -120,7 +122,7 @@ def run(args):
   else:
     label = parse_label(args.label, stage, names)
     paths = [pathlib.Path(path) for path in args.images]
-    upscaling.files_to(out, upscaler, paths, label)
+    upscale_files.files_to(out, upscaler, paths, label)
 
 
 def parse_label(text, stage, names):

@@ -31,3 +31,19 @@ def example_keys(key, examples):
 def normals(keys, shape):
   """keys [B] -> [B, *shape] standard normal, float32."""
   return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+def image_keys(seed, indices):
+  """-> [N] keys, of image n from (seed, n) only. indices: int [N].
+
+  Works inside jit, too, where the keys of a mesh of processes are made.
+  """
+  key = jax.random.key(seed)
+  return jax.vmap(lambda n: jax.random.fold_in(key, n))(
+    jnp.asarray(indices, jnp.uint32)
+  )
+
+
+def stage_keys(keys, index):
+  """-> [N] keys of the index-th stage for the images of `keys`."""
+  return jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)

@@ -10,12 +10,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm import cascade, program
 from cdm.config import cascade_stages, instantiate, placement, sampler
 from cdm.config import stage as build
 from cdm.distributed import device_mesh
 from cdm.models import flops as describe
+from cdm.ops import keys as ops_keys
 from cdm.ops import pixels
+from cdm.sampling import cascade
+from cdm.training import program
 
 STEPS = ('train', 'sample')
 
@@ -108,7 +110,7 @@ def sample_step(c, devices, *, batch_size):
   )
 
   def draw(params, seed, indices, label, z_0):
-    keys = cascade.image_keys(seed, indices)
+    keys = ops_keys.image_keys(seed, indices)
     keys, label, z_0 = stage.split((keys, label, z_0))
     params = stage.whole(params)
     if stage.lowres is None:

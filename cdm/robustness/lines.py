@@ -1,8 +1,8 @@
 """The files of rows of an examination, which process 0 writes for all."""
 
-from cdm import recipe as recipes
 from cdm.distributed import collectives
 from cdm.reporting import jsonl
+from cdm.sampling import output_folder
 
 RECIPE, ROWS, DRAWS = 'robustness.json', 'rows.jsonl', 'draws.jsonl'
 
@@ -17,7 +17,7 @@ def claim(out, recipe):
     raise ValueError(
       f'{out} holds the {ROWS} of another command; give another --out.'
     )
-  recipes.claim(out, recipe, name=RECIPE)
+  output_folder.claim(out, recipe, name=RECIPE)
 
 
 def append(path, mine):

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm import recipe as recipes
-from cdm import upscaling
 from cdm.distributed import collectives
 from cdm.evaluate import pairs
 from cdm.metrics import calibration, consistency, distortion
@@ -27,6 +25,7 @@ from cdm.reporting import (
 )
 from cdm.robustness import lines
 from cdm.robustness.lines import DRAWS, ROWS
+from cdm.sampling import output_folder, upscaler
 
 PICTURES = 'pictures'
 VERSIONS = ('given', 'bicubic', 'ours', 'original')
@@ -98,7 +97,7 @@ class Examination:
     self._metrics, self._perceptual = metrics, perceptual
     convention = perceptual.convention if perceptual else None
     lines.claim(self.out, opened.recipe | {'lpips': convention})
-    self._upscaler = upscaling.Upscaler(
+    self._upscaler = upscaler.Upscaler(
       opened.stage, seed=seed, batch_size=batch_size
     )
 
@@ -160,7 +159,7 @@ class Examination:
   def picture(self, record, cell, version):
     """-> uint8 [H, W, 3] that was kept."""
     return image_files.read_png(
-      self.folder(cell, version) / recipes.file_name(record)
+      self.folder(cell, version) / output_folder.file_name(record)
     )
 
   def maps(self, record, k):
@@ -176,7 +175,7 @@ class Examination:
     if row is None or not row['ours'].keys() >= set(self._metrics):
       return False
     return record not in self._kept or all(
-      (self.folder(cell, v) / recipes.file_name(record)).exists()
+      (self.folder(cell, v) / output_folder.file_name(record)).exists()
       for v in self._versions(cell)
     )
 
@@ -228,7 +227,7 @@ class Examination:
       for version, image in zip(self._versions(cell), versions, strict=False):
         folder = self.folder(cell, version)
         folder.mkdir(parents=True, exist_ok=True)
-        image_files.write_png(folder / recipes.file_name(record), image)
+        image_files.write_png(folder / output_folder.file_name(record), image)
     return {
       'record': int(record),
       'cell': cell.key,

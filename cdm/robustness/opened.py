@@ -4,8 +4,9 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from cdm import cascade, finding, restore
+from cdm import finding
 from cdm.config import datasets, loader
+from cdm.sampling import cascade, restore
 
 MOST = 256  # images, where no number is given
 

@@ -5,12 +5,12 @@ compared with the set of what they should be.
 """
 
 from cdm import finding, judging
-from cdm import recipe as recipes
 from cdm.distributed import collectives
 from cdm.evaluate import distribution
 from cdm.reporting import image_files, jsonl
 from cdm.robustness import lines
 from cdm.robustness.measure import METHODS
+from cdm.sampling import output_folder
 
 FILE = 'sets.jsonl'
 KID_SIZE = 1000  # of a subset, or all images where they are fewer
@@ -87,7 +87,7 @@ def source(folder, records):
   """-> finding.Source of the pictures of these records."""
 
   def read(i):
-    return image_files.read_png(folder / recipes.file_name(records[i]))
+    return image_files.read_png(folder / output_folder.file_name(records[i]))
 
   count = len(records)
   recipe = {'data': str(folder.resolve()), 'records': records}

@@ -19,7 +19,7 @@ from support import tiny_run
 
 from cdm.checkpointing import reader
 from cdm.checkpointing import writer as checkpoint
-from cdm.train import state
+from cdm.training import state
 
 
 def abstract(mesh=None, rules=(), init=tiny_run.init, tx=None):

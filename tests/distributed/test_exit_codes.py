@@ -7,7 +7,7 @@ import pytest
 
 from cdm.config import instantiate
 from cdm.distributed import exit_codes, initialize
-from cdm.train import window
+from cdm.training import running_metrics
 
 
 def raised(make):
@@ -44,7 +44,7 @@ ERRORS = {
   'memory of a reader': (from_memory, exit_codes.OUT_OF_MEMORY),
   'data': (lambda: throw(exit_codes.DataError('x')), exit_codes.DATA_ERROR),
   'diverged': (
-    lambda: throw(window.Diverged('x', None)),
+    lambda: throw(running_metrics.Diverged('x', None)),
     exit_codes.NOT_FINITE,
   ),
   'Ctrl-C': (lambda: throw(KeyboardInterrupt()), exit_codes.INTERRUPTED),

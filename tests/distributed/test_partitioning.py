@@ -7,7 +7,7 @@ from jax.sharding import PartitionSpec
 from support import tiny_run
 
 from cdm.distributed import device_mesh, partitioning
-from cdm.train import state
+from cdm.training import state
 
 
 def test_one_axis_takes_the_devices_that_are_left():

@@ -12,8 +12,8 @@ from cdm.distributed import device_mesh
 from cdm.methods import classification
 from cdm.models import resnet
 from cdm.ops import resize
-from cdm.train import optimizer, step
-from cdm.train import state as states
+from cdm.training import optimizer, step
+from cdm.training import state as states
 
 NET = resnet.ResNet50(num_classes=3, blocks=(1,), features=4, momentum=0.0)
 WHOLE = dict(size=8, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False)

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdm.cascade import image_keys
 from cdm.diffusion import losses, samplers, schedules
 from cdm.methods import lowres_conditioning
 from cdm.methods.diffusion import Objective, Sampling, diffusion, draw_batch
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.unet import UNet
 from cdm.ops import pixels
+from cdm.ops.keys import image_keys
 
 SIZE = 8
 SCHEDULE = schedules.cosine(100)

@@ -9,6 +9,7 @@ import pytest
 
 from cdm.models import flops as describe
 from cdm.models.unet import UNet
+from cdm.planning import describe as planning_describe
 from cdm.reporting import text_table
 
 TINY = dict(
@@ -48,7 +49,7 @@ def conv(x, w, *, strides=1, groups=1, padding='SAME'):
 
 
 def stage(net, image_size, lowres_size=None):
-  return describe.describe_stage(
+  return planning_describe.describe_stage(
     name='it',
     net=UNet(**net),
     image_size=image_size,
@@ -201,7 +202,7 @@ def test_a_description_is_json_with_the_agreed_fields():
 def test_the_text_shows_every_stage_and_the_numbers_of_the_paper():
   described = stage(TINY, 16)
   second = {**described, 'name': 'sr', 'lowres_size': 16, 'image_size': 32}
-  text = describe.format_stages([described, second], title='a cascade')
+  text = planning_describe.format_stages([described, second], title='a cascade')
   lines = text.splitlines()
   assert lines[0] == 'a cascade'
   assert f'{described["parameters"]:,}' in text

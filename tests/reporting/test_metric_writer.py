@@ -13,6 +13,7 @@ from PIL import Image
 from support.terminals import Clock, Terminal
 
 from cdm.reporting import metric_writer, tensorboard
+from cdm.training import step_timer
 
 
 def quiet(workdir, **fields):
@@ -256,7 +257,7 @@ def test_a_terminal_gets_a_bar_with_rate_eta_and_loss(tmp_path):
 
 def test_the_timer_tells_training_from_waiting_and_from_the_rest():
   clock = Clock()
-  timer = metric_writer.Timer(clock)
+  timer = step_timer.Timer(clock)
   assert timer.rates(3, batch_size=8) == {}
   timer.restart(10)
   with timer.waiting():

@@ -11,9 +11,9 @@ from cdm.checkpointing import writer
 from cdm.distributed import device_mesh
 from cdm.ops.keys import mean_flat
 from cdm.reporting import metric_writer
-from cdm.train import loop, optimizer, rollback
-from cdm.train import state as train_state
-from cdm.train import step as train_step
+from cdm.training import loop, optimizer, rollback
+from cdm.training import state as train_state
+from cdm.training import step as train_step
 
 SIZE = (4, 4, 3)
 BATCH = 16

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 from support import smoke_runs
 
-from cdm import cli, restore, sampling, training
+from cdm import cli
 from cdm.commands import prepare as prepare_command
 from cdm.commands import upscale as upscale_command
 from cdm.data import prepare
-from cdm.train import window
+from cdm.sampling import generate, restore
+from cdm.training import running_metrics, trainer
 
 SMOKE = f'--config={smoke_runs.CONFIGS / "smoke.py"}'
 SMOKE_SR = f'--config={smoke_runs.CONFIGS / "smoke_sr.py"}'
@@ -435,7 +436,7 @@ def test_a_given_seed_counts_and_else_that_of_the_config(
 ):
   seen = []
   monkeypatch.setattr(
-    sampling, 'draw_to', lambda *_, recipe, **__: seen.append(recipe['seed'])
+    generate, 'draw_to', lambda *_, recipe, **__: seen.append(recipe['seed'])
   )
   assert smoke_runs.cdm(
     'sample', SMOKE, f'--workdir={smoke_runs.trained() / "base"}', *words,
@@ -509,7 +510,7 @@ def test_every_option_of_prepare_reaches_it(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize('code', [0, 75, 130])
 def test_the_exit_code_of_training_is_passed_on(code, monkeypatch, tmp_path):
-  monkeypatch.setattr(training, 'train', lambda *_, **__: code)
+  monkeypatch.setattr(trainer, 'train', lambda *_, **__: code)
   assert smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}') == code
 
 
@@ -517,9 +518,9 @@ def test_a_loss_that_is_not_finite_has_a_code_of_its_own(
   monkeypatch, tmp_path, capsys
 ):
   def diverge(*_, **__):
-    raise window.Diverged('The loss is nan.')
+    raise running_metrics.Diverged('The loss is nan.')
 
-  monkeypatch.setattr(training, 'train', diverge)
+  monkeypatch.setattr(trainer, 'train', diverge)
   assert smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}') == 3
   assert capsys.readouterr().err == 'cdm: not finite: The loss is nan.\n'
 
@@ -528,7 +529,9 @@ def test_a_loss_that_is_not_finite_has_a_code_of_its_own(
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch, tmp_path):
-  monkeypatch.setattr('cdm.training.introduce', lambda *_: int('no number'))
+  monkeypatch.setattr(
+    'cdm.training.trainer.introduce', lambda *_: int('no number')
+  )
   with pytest.raises(ValueError, match='invalid literal'):
     smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}')
 

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from cdm import cascade
 from cdm.config import datasets, placement, sampler
 from cdm.config import stage as build
 from cdm.config.loader import from_json, load, to_json
 from cdm.data import pipeline
 from cdm.models import flops
-from cdm.train import ema
+from cdm.sampling import cascade
+from cdm.training import ema, run_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATHS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*.py'))}
@@ -207,9 +207,9 @@ def test_sampling_stays_within_the_noise_of_training(name):
 def test_the_other_sections_fit_what_they_are_given_to(name):
   """Data is not opened: the section is held against the signature."""
   config = config_of(name)
-  tx = build.transformation(config.optimizer, config.train.num_steps)
+  tx = run_config.transformation(config.optimizer, config.train.num_steps)
   rate = float(tx.learning_rate(config.optimizer.warmup_steps))
-  build.run(config)
+  run_config.run(config)
   assert rate == pytest.approx(config.optimizer.learning_rate)
   assert placement.mesh(config.mesh).size == len(jax.devices())
   assert config.train.batch_size % config.train.accumulation == 0

@@ -181,7 +181,7 @@ def test_sampling_again_draws_nothing_and_changes_nothing(
   def fail(*_):
     raise AssertionError('something was drawn')
 
-  monkeypatch.setattr('cdm.sampling.draw_missing', fail)
+  monkeypatch.setattr('cdm.sampling.generate.draw_missing', fail)
   assert sample(samples) == 0
   assert f'{NUM} of {NUM} are already' in capsys.readouterr().out
   assert smoke_runs.snapshot(samples) == before

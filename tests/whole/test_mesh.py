@@ -14,11 +14,12 @@ from PIL import Image
 from support import smoke_runs
 from support.smoke_runs import record, state
 
-from cdm import cascade, program
 from cdm.config import datasets, loader
 from cdm.distributed import device_mesh
 from cdm.planning import hlo
-from cdm.train import state as states
+from cdm.sampling import cascade
+from cdm.training import program
+from cdm.training import state as states
 
 # Sums over the batch are taken in another order; four steps of Adam at a high
 # rate carry that on, furthest where the gradient is rounding alone (the bias

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from support import smoke_runs
 
-from cdm.config import loader, stage
+from cdm.config import loader
 from cdm.data import synthetic
 from cdm.distributed import exit_codes
+from cdm.training import run_config
 
 ROOT = smoke_runs.CONFIGS.parent
 BATCH = 8  # images of a step of the smoke config
@@ -110,7 +111,9 @@ def test_a_preempted_run_says_so_and_goes_on_bit_for_bit(
 def test_preempted_while_starting_is_preempted_too(
   tmp_path, begin, monkeypatch
 ):
-  monkeypatch.setattr('cdm.training.tell_changes', lambda *_: send(15)())
+  monkeypatch.setattr(
+    'cdm.training.trainer.tell_changes', lambda *_: send(15)()
+  )
   code, err = begin()
   assert code == 75
   assert 'stopped after step 0 of 4; the same command' in err
@@ -163,7 +166,7 @@ def test_running_out_of_device_memory_is_called_that(
       'RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.'
     )
 
-  monkeypatch.setattr('cdm.train.prefetch.device_mesh.shard_batch', full)
+  monkeypatch.setattr('cdm.training.prefetch.device_mesh.shard_batch', full)
   code, err = begin()
   assert code == 5
   assert 'cdm: out of memory: RESOURCE_EXHAUSTED' in err
@@ -182,7 +185,9 @@ def test_a_loss_that_is_not_finite_is_called_that(tmp_path, begin):
 def test_a_fault_of_the_program_is_recorded_and_raised(
   tmp_path, begin, monkeypatch
 ):
-  monkeypatch.setattr('cdm.training.introduce', lambda *_: {}['no such key'])
+  monkeypatch.setattr(
+    'cdm.training.trainer.introduce', lambda *_: {}['no such key']
+  )
   with pytest.raises(KeyError, match='no such key') as caught:
     begin()
   path, text = only_failure(tmp_path / 'run')
@@ -258,12 +263,12 @@ def test_what_makes_no_sense_is_refused(key, value, message):
   with c.unlocked():
     c.train[key] = value
   with pytest.raises(ValueError, match=message):
-    stage.run(c)
+    run_config.run(c)
 
 
 def test_rollbacks_are_made_only_where_they_are_asked_for():
   c = loader.load(smoke_runs.CONFIGS / 'smoke.py')
-  assert c.train.max_rollbacks > 0 and stage.run(c).rollback_limit == 0
+  assert c.train.max_rollbacks > 0 and run_config.run(c).rollback_limit == 0
   with c.unlocked():
     c.train.on_divergence = 'rollback'
-  assert stage.run(c).rollback_limit == c.train.max_rollbacks
+  assert run_config.run(c).rollback_limit == c.train.max_rollbacks

@@ -29,7 +29,7 @@ SAMPLES = 5
 
 RANK = """
 import json, os, signal, sys
-from cdm import cli, training
+from cdm import cli; from cdm.training import label_check
 exec(os.environ.get('BEFORE', ''))
 for words in json.loads(sys.argv[1]):
   code = cli.main(words)
@@ -40,13 +40,13 @@ for words in json.loads(sys.argv[1]):
 
 # The second reads two batches more than the step has used.
 AT_STEP_6 = """
-read = training.Labelled.__next__
+read = label_check.Labelled.__next__
 count = iter(range(100))
 def fail(batches):
   if next(count) == 8:
     {failure}
   return read(batches)
-training.Labelled.__next__ = fail
+label_check.Labelled.__next__ = fail
 """
 
 

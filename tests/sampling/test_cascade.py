@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdm import cascade
-from cdm.cascade import Stage
 from cdm.methods import diffusion, lowres_conditioning
 from cdm.methods.lowres_conditioning import Lowres
+from cdm.ops import keys as ops_keys
 from cdm.ops import pixels, resize
+from cdm.sampling import cascade
+from cdm.sampling.cascade import Stage
 
 
 def noise_like(keys, size):
@@ -68,8 +69,8 @@ def test_another_seed_gives_other_images():
 
 def test_stages_never_share_noise():
   """Two base-like stages with one key would draw the same noise."""
-  keys = cascade.image_keys(0, np.arange(2))
-  first, second = cascade.stage_keys(keys, 0), cascade.stage_keys(keys, 1)
+  keys = ops_keys.image_keys(0, np.arange(2))
+  first, second = ops_keys.stage_keys(keys, 0), ops_keys.stage_keys(keys, 1)
   a, b = (np.asarray(noise_like(k, 8)).ravel() for k in (first, second))
   assert abs(np.corrcoef(a, b)[0, 1]) < 0.2
 
@@ -80,13 +81,13 @@ def test_the_second_stage_draws_with_the_keys_of_the_second():
 
   indices = np.arange(2)
   x = draw([base(), sr()._replace(sample=sample)], indices)[1]
-  keys = cascade.stage_keys(cascade.image_keys(0, indices), 1)
+  keys = ops_keys.stage_keys(ops_keys.image_keys(0, indices), 1)
   np.testing.assert_array_equal(x, pixels.to_uint8(0.2 * noise_like(keys, 8)))
 
 
 @pytest.mark.parametrize('use', [diffusion.X_T, diffusion.STEP_NOISE])
 def test_the_noise_of_augmentation_is_none_of_the_task(use):
-  keys = cascade.image_keys(0, np.arange(2))
+  keys = ops_keys.image_keys(0, np.arange(2))
   z = cascade.super_resolve(
     sr(size=8, low=8, augment='noise', level=1.0),
     jnp.float32(1.0),
@@ -94,7 +95,7 @@ def test_the_noise_of_augmentation_is_none_of_the_task(use):
     keys=keys,
     label=None,
   )
-  other = noise_like(cascade.stage_keys(keys, use), 8)  # folded in alike
+  other = noise_like(ops_keys.stage_keys(keys, use), 8)  # folded in alike
   assert abs(np.corrcoef(np.ravel(z), np.ravel(other))[0, 1]) < 0.2
 
 
@@ -113,7 +114,7 @@ def test_non_truncated_noise_has_the_variance_of_its_level():
     stage,
     jnp.float32(1.0),
     jnp.zeros((n, 64, 64, 3)),
-    keys=cascade.image_keys(3, np.arange(n)),
+    keys=ops_keys.image_keys(3, np.arange(n)),
     label=None,
   )
   # alpha_bar of the cosine schedule in closed form, [IDDPM] eq. 17.
@@ -139,7 +140,7 @@ def test_a_truncated_stage_is_stopped_at_the_level_of_its_successor():
   expected = lowres_conditioning.level_logsnr(np.float64(0.25), second.lowres)
   assert seen['stop'] == pytest.approx(float(expected))
   # z_s was neither clipped nor noised again on its way.
-  keys = cascade.stage_keys(cascade.image_keys(0, np.arange(2)), 0)
+  keys = ops_keys.stage_keys(ops_keys.image_keys(0, np.arange(2)), 0)
   z_s = np.asarray(noise_like(keys, 4)) * 3.0
   np.testing.assert_array_equal(
     high, np.asarray(pixels.to_uint8(z_s / 4)).repeat(2, 1).repeat(2, 2)
@@ -172,7 +173,7 @@ def test_a_stage_is_told_the_level_it_was_trained_on(num_levels, told):
     stage,
     jnp.float32(1.0),
     jnp.zeros((2, 4, 4, 3)),
-    keys=cascade.image_keys(0, np.arange(2)),
+    keys=ops_keys.image_keys(0, np.arange(2)),
     label=None,
   )
   np.testing.assert_allclose(level, [told, told], rtol=1e-6)

@@ -1,32 +1,24 @@
 """Trains the stage of a config in a work directory, from start to end."""
 
-import functools
-import itertools
-import json
-import os
 import sys
 
 import jax
 import numpy as np
 
-from cdm import cascade, gauges, program, restore
 from cdm.checkpointing import reader, writer
+from cdm.checkpointing.class_names import write_classes
 from cdm.config import datasets, loader
 from cdm.distributed import (
   collectives,
-  compiler_options,
   device_mesh,
   exit_codes,
-  partitioning,
   peer_monitor,
 )
-from cdm.methods import lowres_conditioning
-from cdm.ops import pixels, resize
 from cdm.reporting import crash_reports, metric_writer, session_log
-from cdm.train import loop, rollback, watchdog
-from cdm.train.stop import Stop
-
-GRID_COLUMNS = 8
+from cdm.training import loop, program, rollback, utilization, watchdog
+from cdm.training.label_check import Labelled, check_classes, check_labels
+from cdm.training.preemption import Stop
+from cdm.training.sample_grid import sampler
 
 
 def train(c, workdir, *, stop=None):
@@ -157,7 +149,7 @@ class _Run:
         rollbacks=rollbacks,
         grad_norm_leap=schedule.grad_norm_leap,
         watch=self._watch,
-        gauges=gauges.make(built, built.input_size, mesh),
+        gauges=utilization.make(built, built.input_size, mesh),
       )
       self._session.facts['last_step'] = outcome.step
     # Launchers end what is left when the first is gone: none may be saving.
@@ -248,180 +240,6 @@ def rehearse(c, built, params):
   )
 
 
-class Labelled:
-  """Batches whose labels are checked against the network's classes.
-
-  A label out of range would silently be another class on the device.
-  """
-
-  def __init__(self, batches, num_classes, *, before_resuming):
-    """Args:
-
-    batches: see `data.pipeline`.
-    num_classes: None lets any label pass.
-    before_resuming: called before a position is restored; raises to refuse.
-    """
-    self._batches, self._num_classes = batches, num_classes
-    self._before_resuming = before_resuming
-    self._seen = None  # a batch that was looked at and not yet given
-    self.get_state = batches.get_state
-
-  def close(self):
-    """Ends the threads or processes that read."""
-    self._batches.close()
-
-  def look(self):
-    """Reads the first batch now, so that bad input is refused at the start.
-
-    Raises:
-      ValueError: if it cannot be what the config wants.
-      exits.DataError: if it cannot be read.
-    """
-    try:
-      self._seen = next(self)
-    except Exception as error:
-      if exit_codes.of(error) is exit_codes.BAD_INPUT and isinstance(
-        error, ValueError
-      ):
-        raise
-      raise exit_codes.unread(
-        'The first batch could not be read', error
-      ) from error
-
-  def set_state(self, state):
-    self._before_resuming()
-    self._seen = None
-    self._batches.set_state(state)
-
-  def __iter__(self):
-    return self
-
-  def __next__(self):
-    if self._seen is not None:
-      batch, self._seen = self._seen, None
-      return batch
-    batch = next(self._batches)
-    label, n = batch['label'], self._num_classes
-    if n is not None and not (0 <= label.min() and label.max() < n):
-      raise ValueError(
-        f'The data has labels from {label.min()} to {label.max()}, but '
-        f'config.model.num_classes is {n}: labels are 0 to {n - 1}. Use data '
-        'with those labels, or num_classes=None.'
-      )
-    return batch
-
-
-def sampler(c, made):
-  """-> draw(ema_params) -> uint8 grid at fixed seeds, labels and low-res.
-
-  A base model shows its samples; a super-resolution stage shows, for held-out
-  images, rows of low-res input, sample and original.
-
-  Args:
-    c: ConfigDict of one stage.
-    made: its program.Program; the images are shared out over its mesh.
-  """
-  n = c.train.num_samples
-  if not n or not c.train.sample_every_steps:
-    return None
-  built, mesh = made.built, made.mesh
-  columns = min(GRID_COLUMNS, n)
-  size = c.pipeline.image_size
-  # Filled up, so that every device draws as many.
-  numbers = np.resize(np.arange(n), device_mesh.padded(n, mesh))
-  labels = None
-  if built.net.num_classes is not None:
-    labels = numbers.astype(np.int32) % built.net.num_classes
-  seed = program.seed_of(c, program.GRID_SEED)
-  places = jax.tree.map(lambda leaf: leaf.sharding, made.state.ema_params)
-  jit = functools.partial(
-    jax.jit,
-    out_shardings=device_mesh.replicated(mesh),
-    compiler_options=compiler_options.forward(mesh.devices.flat),
-  )
-
-  def sample(params, labels, **given):
-    keys = cascade.image_keys(seed, numbers)
-    return pixels.to_uint8(
-      built.task.sample(
-        partitioning.gather_over_fsdp(params, places),
-        keys=device_mesh.split_batch(keys, mesh),
-        label=labels,
-        **given,
-      )
-    )
-
-  if built.lowres is None:
-    draw_base = jit(sample)
-
-    def draw(params):
-      x = np.asarray(draw_base(params, labels))[:n]
-      return pixels.grid(x, columns)
-
-    return draw
-
-  @jit
-  def draw_upscaled(params, originals, labels):
-    originals = device_mesh.split_batch(originals, mesh)
-    z_0 = lowres_conditioning.downsample(
-      pixels.to_float(originals), built.lowres
-    )
-    low = resize.resize(z_0, size, method='nearest')
-    return pixels.to_uint8(low), sample(params, labels, lowres=z_0)
-
-  # Read now: that they cannot be read must not come out after hours.
-  originals, labels = datasets.held_out(c, n)(range(n))
-  filled = originals[numbers]
-  labels = None if built.net.num_classes is None else labels[numbers]
-
-  def draw(params):
-    low, x = (np.asarray(y)[:n] for y in draw_upscaled(params, filled, labels))
-    rows = []
-    for start in range(0, n, columns):
-      part = slice(start, start + columns)
-      for row in (low, x, originals):
-        row = row[part]
-        blank = np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)
-        rows.append(np.concatenate([row, blank]))
-    return pixels.grid(np.concatenate(rows), columns)
-
-  return draw
-
-
-def check_labels(c, net, source):
-  """Raises ValueError if the data has labels the network does not know."""
-  if net.num_classes is None:
-    return
-  if not source.num_classes:
-    raise ValueError(
-      f'config.model.num_classes is {net.num_classes}, but the data '
-      f'({c.train_data.kind}) has no classes; use labelled data, or '
-      'num_classes=None.'
-    )
-  if source.num_classes > net.num_classes:
-    raise ValueError(
-      f'The data has {source.num_classes} classes, labels 0 to '
-      f'{source.num_classes - 1}, but config.model.num_classes is '
-      f'{net.num_classes}; set it to {source.num_classes}.'
-    )
-
-
-def check_classes(workdir, source):
-  """Raises ValueError if a run would go on with labels of another meaning."""
-  before = restore.class_names(workdir)
-  if before is None or not reader.complete_steps(workdir):
-    return
-  for n, (old, new) in enumerate(
-    itertools.zip_longest(before, source.class_names)
-  ):
-    if old != new:
-      raise ValueError(
-        f'{workdir} was trained with class {n} being {old!r}; in the data it '
-        f'is {new!r} now. Use the same classes in the same order, or another '
-        '--workdir.'
-      )
-
-
 def tell_changes(c, workdir):
   """Says which values differ from those the run was last started with."""
   path = workdir / reader.CONFIG
@@ -430,16 +248,6 @@ def tell_changes(c, workdir):
   before = loader.from_json(path.read_text())
   for line in loader.changes(before, c):
     print(f'changed since the last start: {line}')
-
-
-def write_classes(workdir, source):
-  """Writes the names of the classes, so that labels keep their meaning."""
-  if not source.class_names or jax.process_index() != 0:
-    return
-  path = workdir / restore.CLASSES
-  partial = path.with_name(f'.{path.name}.partial')
-  partial.write_text(json.dumps(list(source.class_names)) + '\n')
-  os.replace(partial, path)
 
 
 def introduce(reporter, c, built, params, source, mesh):

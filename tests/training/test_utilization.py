@@ -5,9 +5,9 @@ import types
 import jax
 import pytest
 
-from cdm import gauges
 from cdm.distributed import device_specs
 from cdm.models import flops as describe
+from cdm.training import utilization
 
 
 class Device:
@@ -33,7 +33,7 @@ def built(monkeypatch, flops):
 def test_mfu_is_three_forward_passes_over_the_peak_of_all_devices(monkeypatch):
   """1 GFLOP forward, 460 images a second on two v4 chips of 275 TFLOP/s."""
   pair = mesh(Device('TPU v4', None), Device('TPU v4', None))
-  read = gauges.make(built(monkeypatch, 1e9), 64, pair)
+  read = utilization.make(built(monkeypatch, 1e9), 64, pair)
   found = read({'images_per_second': 460.0})
   assert found['mfu'] == pytest.approx(3e9 * 460 / (2 * 275e12))
   assert 'device_memory_bytes' not in found
@@ -52,17 +52,17 @@ def test_the_fullest_device_is_told():
     Device('x', {'peak_bytes_in_use': 3, 'bytes_limit': 12}),
     Device('x', {'peak_bytes_in_use': 9, 'bytes_limit': 12}),
   ]
-  assert gauges.memory(local) == {
+  assert utilization.memory(local) == {
     'device_memory_bytes': 9,
     'device_memory_fraction': 0.75,
   }
-  assert gauges.memory([Device('x', {'peak_bytes_in_use': 3})]) == {
+  assert utilization.memory([Device('x', {'peak_bytes_in_use': 3})]) == {
     'device_memory_bytes': 3
   }
 
 
 def test_a_cpu_has_no_peak_but_a_memory(monkeypatch):
-  read = gauges.make(built(monkeypatch, 1), 8, mesh(*jax.devices()[:1]))
+  read = utilization.make(built(monkeypatch, 1), 8, mesh(*jax.devices()[:1]))
   found = read({'images_per_second': 1.0})
   assert set(found) == {'host_memory_bytes'}
   assert 2**20 < found['host_memory_bytes'] < 2**40

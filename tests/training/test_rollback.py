@@ -11,8 +11,8 @@ from support import tiny_run
 
 from cdm.checkpointing import reader
 from cdm.distributed import exit_codes
-from cdm.train import rollback, window
-from cdm.train.stop import Stop
+from cdm.training import rollback, running_metrics
+from cdm.training.preemption import Stop
 
 STEPS = 9  # checkpoints at the even ones, lines at every third
 
@@ -126,7 +126,9 @@ def test_stopped_in_between_it_ends_the_same(tmp_path, without_5, stop_at):
 
 
 def test_after_so_many_it_stops_with_its_own_code(tmp_path):
-  with pytest.raises(window.Diverged, match='loss is nan at step 8') as caught:
+  with pytest.raises(
+    running_metrics.Diverged, match='loss is nan at step 8'
+  ) as caught:
     tiny_run.Run(tmp_path).train(20, step_fn=spoilt_by(5, 9), rollbacks=1)
   assert exit_codes.of(caught.value).code == 3
   assert made(tmp_path) == [(4, 6)]
@@ -137,7 +139,9 @@ def test_after_so_many_it_stops_with_its_own_code(tmp_path):
 
 
 def test_before_the_first_checkpoint_there_is_nothing_to_go_back_to(tmp_path):
-  with pytest.raises(window.Diverged, match='no checkpoint was saved before'):
+  with pytest.raises(
+    running_metrics.Diverged, match='no checkpoint was saved before'
+  ):
     tiny_run.Run(tmp_path).train(9, step_fn=spoilt_by(1), rollbacks=3)
   assert not (tmp_path / rollback.FILE).exists()
 
@@ -159,7 +163,7 @@ def test_a_leap_is_noticed_by_what_was_usual_before_a_restart(tmp_path):
   """The second start makes too few steps to know by itself."""
   tiny_run.Run(tmp_path).train(14, step_fn=leaping_at(18), leap=10.0)
   message = r'grad_norm is \S+ at step 19, where \S+ was usual'
-  with pytest.raises(window.Diverged, match=message):
+  with pytest.raises(running_metrics.Diverged, match=message):
     tiny_run.Run(tmp_path).train(24, step_fn=leaping_at(18), leap=10.0)
   assert reader.complete_steps(tmp_path)[-1] == 18
   outcome = tiny_run.Run(tmp_path).train(

@@ -6,8 +6,8 @@ import types
 import numpy as np
 import pytest
 
-from cdm import training
-from cdm.checkpointing import reader
+from cdm.checkpointing import class_names, reader
+from cdm.training import label_check
 
 
 class Batches:
@@ -27,7 +27,7 @@ class Batches:
 
 
 def labelled(labels, num_classes, before_resuming=lambda: None):
-  return training.Labelled(
+  return label_check.Labelled(
     Batches(labels), num_classes, before_resuming=before_resuming
   )
 
@@ -50,11 +50,11 @@ def test_a_position_is_restored_only_if_it_may_be():
   def refuse():
     raise ValueError('not these')
 
-  refused = training.Labelled(batches, 1, before_resuming=refuse)
+  refused = label_check.Labelled(batches, 1, before_resuming=refuse)
   with pytest.raises(ValueError, match='not these'):
     refused.set_state('there')
   assert batches.position is None
-  allowed = training.Labelled(batches, 1, before_resuming=lambda: None)
+  allowed = label_check.Labelled(batches, 1, before_resuming=lambda: None)
   allowed.set_state('there')
   assert batches.position == 'there' and allowed.get_state() == 'here'
 
@@ -65,7 +65,7 @@ def test_a_network_of_classes_needs_data_with_classes():
   )
 
   def check(net, data):
-    training.check_labels(
+    label_check.check_labels(
       config,
       types.SimpleNamespace(num_classes=net),
       types.SimpleNamespace(num_classes=data),
@@ -91,13 +91,13 @@ def test_a_network_of_classes_needs_data_with_classes():
 def test_a_label_keeps_its_meaning(names, message, tmp_path, monkeypatch):
   source = types.SimpleNamespace(class_names=tuple(names))
   (tmp_path / 'classes.json').write_text(json.dumps(['a', 'b']))
-  training.check_classes(tmp_path, source)  # nothing has been trained yet
+  label_check.check_classes(tmp_path, source)  # nothing has been trained yet
   monkeypatch.setattr(reader, 'complete_steps', lambda _: [2])
   if message is None:
-    training.check_classes(tmp_path, source)
+    label_check.check_classes(tmp_path, source)
     return
   with pytest.raises(ValueError, match=message):
-    training.check_classes(tmp_path, source)
+    label_check.check_classes(tmp_path, source)
 
 
 def test_the_names_of_the_classes_are_written_and_compared(
@@ -105,6 +105,6 @@ def test_the_names_of_the_classes_are_written_and_compared(
 ):
   monkeypatch.setattr(reader, 'complete_steps', lambda _: [2])
   source = types.SimpleNamespace(class_names=('a', 'b'))
-  training.write_classes(tmp_path, source)
-  training.check_classes(tmp_path, source)
+  class_names.write_classes(tmp_path, source)
+  label_check.check_classes(tmp_path, source)
   assert [path.name for path in tmp_path.iterdir()] == ['classes.json']

@@ -1,13 +1,9 @@
 """Restores trained stages: each from its own checkpoint and saved config."""
 
-import json
-import pathlib
-
-from cdm import cascade
 from cdm.checkpointing import reader
+from cdm.checkpointing.class_names import class_names
 from cdm.config import cascade_stages, instantiate, loader, placement, stage
-
-CLASSES = 'classes.json'  # beside the checkpoints of a stage
+from cdm.sampling import cascade
 
 
 def restored_stage(
@@ -149,9 +145,3 @@ def restored_upscaler(workdir, *, level, overrides=()):
     )
   cascade.check_level(restored)
   return restored, saved, step
-
-
-def class_names(workdir):
-  """-> the names of the classes a stage was trained on, or None."""
-  path = pathlib.Path(workdir) / CLASSES
-  return json.loads(path.read_text()) if path.exists() else None

@@ -10,8 +10,8 @@ import numpy as np
 
 from cdm.config import cascade_stages, instantiate, placement, stage
 from cdm.distributed import device_mesh, partitioning
-from cdm.train import optimizer, step
-from cdm.train import state as states
+from cdm.training import optimizer, run_config, step
+from cdm.training import state as states
 
 DATA_SEED, MODEL_SEED, GRID_SEED = 0, 1, 2  # folded from config.seed
 
@@ -32,7 +32,7 @@ class Program(NamedTuple):
   """
 
   built: stage.Stage
-  schedule: stage.Run
+  schedule: run_config.Run
   tx: optimizer.Optimizer
   mesh: jax.sharding.Mesh
   rules: tuple
@@ -61,11 +61,11 @@ def assemble(c, *, devices=None):
   )
   built = stage.stage(c)
   mesh = placement.mesh(c.mesh, devices)
-  schedule, average = stage.run(c), stage.average(c.ema)
+  schedule, average = run_config.run(c), run_config.average(c.ema)
   device_mesh.check_batch(
     schedule.batch_size, mesh, accumulation=schedule.accumulation
   )
-  tx = stage.transformation(c.optimizer, schedule.num_steps)
+  tx = run_config.transformation(c.optimizer, schedule.num_steps)
   key = jax.random.key(seed_of(c, MODEL_SEED))
   shapes = states.shapes(built.task.init, tx, key=key)
   rules = placement.rules(c.mesh, shapes, mesh)

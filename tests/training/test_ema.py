@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from support import oracles
 
-from cdm.train import ema
+from cdm.training import ema
 
 
 def test_it_averages_as_published_code_does():

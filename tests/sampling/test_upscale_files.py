@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm import upscaling
-from cdm.cascade import Stage
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import resize
+from cdm.sampling import upscale_files
+from cdm.sampling import upscaler as sampling_upscaler
+from cdm.sampling.cascade import Stage
 
 
 def upscaler(num_classes=None, batch_size=3):
@@ -29,7 +30,7 @@ def upscaler(num_classes=None, batch_size=3):
     lowres=Lowres(size=4, downsample='area'),
     num_classes=num_classes,
   )
-  return upscaling.Upscaler(stage, seed=0, batch_size=batch_size)
+  return sampling_upscaler.Upscaler(stage, seed=0, batch_size=batch_size)
 
 
 def noise(*shape):
@@ -42,7 +43,7 @@ def pixels(path):
 
 def hold_out(out, originals, labels, *, num_classes=None, names=None, **recipe):
   """Super-resolves held-out images."""
-  upscaling.held_out_to(
+  upscale_files.held_out_to(
     out,
     upscaler(num_classes),
     lambda numbers: (originals[numbers], labels[numbers]),
@@ -83,7 +84,7 @@ def test_files_of_many_sizes_keep_their_own_pixels(tmp_path, capsys):
     'tile': noise(4, 4, 3), 'wide': noise(4, 11, 3), 'large': noise(9, 6, 3),
   }  # fmt: skip
   out = tmp_path / 'deep' / 'out'
-  upscaling.files_to(out, upscaler(), write(tmp_path, **pictures), None)
+  upscale_files.files_to(out, upscaler(), write(tmp_path, **pictures), None)
   for name, x in pictures.items():
     np.testing.assert_array_equal(pixels(out / f'{name}.png'), twice(x))
   assert f'{out / "wide.png"}\n' in capsys.readouterr().out
@@ -92,9 +93,11 @@ def test_files_of_many_sizes_keep_their_own_pixels(tmp_path, capsys):
 def test_the_overview_shows_what_has_the_size_of_a_tile(tmp_path):
   out = tmp_path / 'out'
   files = write(tmp_path, large=noise(9, 6, 3))
-  upscaling.files_to(out, upscaler(), files, None)
+  upscale_files.files_to(out, upscaler(), files, None)
   assert not (out / 'upscaled.png').exists()
-  upscaling.files_to(out, upscaler(), write(tmp_path, a=noise(4, 4, 3)), None)
+  upscale_files.files_to(
+    out, upscaler(), write(tmp_path, a=noise(4, 4, 3)), None
+  )
   assert (out / 'upscaled.png').exists()
 
 
@@ -103,15 +106,15 @@ def test_files_that_would_overwrite_one_another_are_refused(tmp_path):
   files = write(tmp_path, x=noise(4, 4, 3))
   files += write(tmp_path / 'b', x=noise(4, 4, 3))
   with pytest.raises(ValueError, match=r'would both become \S*x\.png; rename'):
-    upscaling.files_to(tmp_path / 'out', upscaler(), files, None)
+    upscale_files.files_to(tmp_path / 'out', upscaler(), files, None)
   with pytest.raises(ValueError, match='overwritten by its own result'):
-    upscaling.files_to(tmp_path, upscaler(), files[:1], None)
+    upscale_files.files_to(tmp_path, upscaler(), files[:1], None)
 
 
 def test_one_bad_file_among_good_ones_stops_before_the_work(tmp_path):
   files = write(tmp_path, good=noise(4, 4, 3), thin=noise(3, 40, 3))
   with pytest.raises(ValueError, match=r'thin\.png: The image is 40x3 pixels'):
-    upscaling.files_to(tmp_path / 'out', upscaler(), files, None)
+    upscale_files.files_to(tmp_path / 'out', upscaler(), files, None)
   assert not (tmp_path / 'out').exists()
 
 
@@ -122,7 +125,7 @@ def test_held_out_images_are_kept_in_four_versions(tmp_path):
   for n in range(5):
     low, smooth, made, original = (
       pixels(tmp_path / folder / f'{n:06d}.png').astype(int)
-      for folder in upscaling.FOLDERS
+      for folder in upscale_files.FOLDERS
     )
     np.testing.assert_array_equal(original, originals[n])
     assert np.abs(low - means[n]).max() <= 0.51
@@ -142,7 +145,7 @@ def test_the_noise_of_a_tile_follows_its_number_not_its_batch():
     return jax.vmap(lambda key: jax.random.uniform(key, (8, 8, 3)))(keys)
 
   stage = Stage('upscaled', 8, sample, jnp.float32(1), lowres=Lowres(size=4))
-  run = upscaling.Upscaler(stage, seed=0, batch_size=4)
+  run = sampling_upscaler.Upscaler(stage, seed=0, batch_size=4)
   tiles = noise(7, 4, 4, 3)
   whole = run(tiles, np.arange(7))
   np.testing.assert_array_equal(run(tiles[5:6], np.array([5]))[0], whole[5])
@@ -183,7 +186,7 @@ def test_the_overview_holds_for_any_number(count, tmp_path):
   originals = noise(count, 8, 8, 3)
   labels = np.zeros(count, np.int32)
   hold_out(tmp_path, originals, labels, names=['dog'])
-  shown = min(count, upscaling.SHOWN)
+  shown = min(count, upscale_files.SHOWN)
   rows = shown if shown <= 8 else (shown + 1) // 2
   height, width = pixels(tmp_path / 'upscaled.png').shape[:2]
   assert rows * 96 <= height < (rows + 1) * 96 + rows * 4

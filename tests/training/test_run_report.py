@@ -6,9 +6,9 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from cdm import summary
 from cdm.config import loader
 from cdm.reporting import image_files
+from cdm.training import run_report
 
 
 def run(folder, name='base', rows=(), lowres=None, seconds=()):
@@ -53,13 +53,13 @@ ROW = {
 def test_the_last_loss_is_told_with_what_the_run_took(tmp_path):
   a = run(tmp_path / 'a', rows=ROWS, seconds=(100, 50))
   b = run(tmp_path / 'b', 'sr', lowres=dict(size=4))
-  facts = summary.summarise([a, b])
+  facts = run_report.summarise([a, b])
   first, second = facts['runs']
   assert (first['step'], first['loss']) == (20, 0.25)
   assert first['images_per_second'] == 4.0
   assert first['seconds'] == 150 and first['peak_host_bytes'] == 100e6
   assert second['loss'] is None and second['lowres_size'] == 4
-  lines = summary.text(facts).splitlines()
+  lines = run_report.text(facts).splitlines()
   assert lines[1].split() == [
     'base',
     '16',
@@ -74,15 +74,15 @@ def test_the_last_loss_is_told_with_what_the_run_took(tmp_path):
 
 def test_a_loss_that_was_not_finite_does_not_break_the_table(tmp_path):
   rows = (*ROWS, {'step': 21, 'loss': None})
-  facts = summary.summarise([run(tmp_path / 'a', rows=rows)])
+  facts = run_report.summarise([run(tmp_path / 'a', rows=rows)])
   assert facts['runs'][0]['loss'] == 0.25
-  summary.write(facts, tmp_path / 'out', title='x')
+  run_report.write(facts, tmp_path / 'out', title='x')
 
 
 def test_the_numbers_stand_beside_those_of_bicubic(tmp_path):
   (tmp_path / 'row.json').write_text(json.dumps(ROW))
-  facts = summary.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
-  lines = summary.text(facts).splitlines()
+  facts = run_report.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
+  lines = run_report.text(facts).splitlines()
   assert lines[-2].split() == ['ours', '21.50', 'dB', '0.750', '2.50e-04']
   assert lines[-1].split() == ['bicubic', '20.25', 'dB', '0.500', '5.00e-04']
 
@@ -91,14 +91,14 @@ def test_without_pairs_of_another_kind_there_is_a_dash(tmp_path):
   """PSNR of an identical pair is infinite, and no low-res was given."""
   row = {k: v for k, v in ROW.items() if k not in ('bicubic', 'consistency')}
   (tmp_path / 'row.json').write_text(json.dumps(row | {'psnr': None}))
-  facts = summary.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
-  assert summary.text(facts).splitlines()[-1].split() == [
+  facts = run_report.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
+  assert run_report.text(facts).splitlines()[-1].split() == [
     'ours',
     '-',
     '0.750',
     '-',
   ]
-  summary.write(facts, tmp_path / 'out', title='x')
+  run_report.write(facts, tmp_path / 'out', title='x')
 
 
 def test_the_page_and_the_facts_and_the_pictures_lie_together(tmp_path):
@@ -107,13 +107,13 @@ def test_the_page_and_the_facts_and_the_pictures_lie_together(tmp_path):
     (tmp_path / folder).mkdir()
     image_files.write_png(tmp_path / folder / name, picture)
   (tmp_path / 'row.json').write_text(json.dumps(ROW))
-  facts = summary.summarise(
+  facts = run_report.summarise(
     [run(tmp_path / 'a', rows=ROWS)],
     samples=tmp_path / 's',
     upscaled=tmp_path / 'u',
     row=tmp_path / 'row.json',
   )
-  paths = summary.write(facts, tmp_path / 'out', title='Dogs & cats')
+  paths = run_report.write(facts, tmp_path / 'out', title='Dogs & cats')
   names = {path.name for path in paths}
   assert names == {path.name for path in (tmp_path / 'out').iterdir()}
   assert names == {'report.html', 'report.json', 'samples.png', 'upscaled.png'}
@@ -130,8 +130,8 @@ def test_the_page_and_the_facts_and_the_pictures_lie_together(tmp_path):
 def test_the_report_may_be_written_where_its_pictures_lie(tmp_path):
   image_files.write_png(tmp_path / 'samples.png', np.zeros((8, 8, 3), np.uint8))
   before = (tmp_path / 'samples.png').read_bytes()
-  facts = summary.summarise([run(tmp_path / 'a')], samples=tmp_path)
-  summary.write(facts, tmp_path, title='x')
+  facts = run_report.summarise([run(tmp_path / 'a')], samples=tmp_path)
+  run_report.write(facts, tmp_path, title='x')
   assert (tmp_path / 'samples.png').read_bytes() == before
 
 
@@ -148,4 +148,4 @@ def test_a_row_that_is_none_is_refused(tmp_path, content, message):
   if content:
     (tmp_path / 'row.json').write_text(content)
   with pytest.raises(ValueError, match=message):
-    summary.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
+    run_report.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')

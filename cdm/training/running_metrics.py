@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax
 
 from cdm.distributed import exit_codes
-from cdm.train.goodput import Goodput
-from cdm.train.step import Ratio
+from cdm.training.goodput import Goodput
+from cdm.training.step import Ratio
 
 # Steps that may be queued on the device. More would only hold more batches in
 # its memory, and put off Ctrl-C.

@@ -5,7 +5,7 @@ import time
 import pytest
 from support import tiny_run
 
-from cdm.train import watchdog
+from cdm.training import watchdog
 
 
 def watched(reports, **fields):

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from cdm.train import optimizer
+from cdm.training import optimizer
 
 
 def adam(start, gradients, *, rates, clip, b1=0.9, b2=0.999, eps=1e-8):

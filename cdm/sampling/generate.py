@@ -10,8 +10,6 @@ import pathlib
 
 import numpy as np
 
-from cdm import cascade
-from cdm import recipe as recipes
 from cdm.data import npz_dataset
 from cdm.distributed import collectives, device_mesh
 from cdm.reporting import (
@@ -21,6 +19,7 @@ from cdm.reporting import (
   progress,
   session_log,
 )
+from cdm.sampling import cascade, output_folder
 
 ROW = 4  # images per class on the overview
 
@@ -41,12 +40,12 @@ def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
     ValueError: the folder holds images of another recipe.
   """
   out = pathlib.Path(out)
-  recipes.claim(out, recipe, name='sampling.json')
+  output_folder.claim(out, recipe, name='sampling.json')
   labels = label_cycle(recipe['labels'], num)
   folders = [out / stage.name for stage in stages]
   for folder in folders:
     folder.mkdir(exist_ok=True)
-  missing = recipes.agreed_missing(folders, num)
+  missing = output_folder.agreed_missing(folders, num)
   done = num - len(missing)
   if done:
     print(f'Samples: {done} of {num} are already in {out}.')
@@ -82,7 +81,7 @@ def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
       for folder, images in zip(folders, drawn, strict=True):
         for row, image in device_mesh.local_images(images):
           if row < len(indices):
-            name = recipes.file_name(indices[row])
+            name = output_folder.file_name(indices[row])
             image_files.write_png(folder / name, image)
       bar.advance(len(indices))
 
@@ -112,7 +111,7 @@ def assemble(out, stages, labels, num, class_names):
   image_files.write_npz(
     out / 'samples.npz',
     (
-      image_files.read_png(out / stages[-1].name / recipes.file_name(n))
+      image_files.read_png(out / stages[-1].name / output_folder.file_name(n))
       for n in range(num)
     ),
     shape=(num, size, size, 3),
@@ -139,7 +138,9 @@ def overview(out, stages, labels, num, class_names):
       for n in chosen[start : start + ROW]:
         row += [None] if row else []
         for stage in stages:
-          image = image_files.read_png(out / stage.name / recipes.file_name(n))
+          image = image_files.read_png(
+            out / stage.name / output_folder.file_name(n)
+          )
           row.append(contact_sheet.magnify(image, stages[-1].image_size))
       rows.append(row)
       name = '' if label is None else str(label)

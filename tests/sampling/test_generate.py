@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm import cascade, sampling
-from cdm.cascade import Stage
 from cdm.data import npz_dataset
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import resize
+from cdm.sampling import cascade, generate
+from cdm.sampling.cascade import Stage
 
 
 def stages(num_classes=None):
@@ -33,7 +33,7 @@ def stages(num_classes=None):
 
 
 def draw(out, *, num=5, batch_size=2, labels=None, seed=0, names=None):
-  sampling.draw_to(
+  generate.draw_to(
     out,
     stages(None if labels is None else 3),
     recipe={'seed': seed, 'labels': labels},
@@ -111,9 +111,9 @@ def test_labels_are_taken_in_turn_and_stay_with_their_image(tmp_path):
 
 def test_what_is_assembled_is_not_assembled_again(tmp_path, monkeypatch):
   draw(tmp_path, num=3)
-  calls, assemble = [], sampling.assemble
+  calls, assemble = [], generate.assemble
   monkeypatch.setattr(
-    sampling, 'assemble', lambda *a: calls.append(a) or assemble(*a)
+    generate, 'assemble', lambda *a: calls.append(a) or assemble(*a)
   )
   draw(tmp_path, num=3)
   assert not calls

@@ -17,6 +17,7 @@ import numpy as np
 from cdm.distributed import compiler_options, device_mesh, partitioning
 from cdm.methods import lowres_conditioning
 from cdm.ops import pixels
+from cdm.ops.keys import image_keys, stage_keys
 
 AUGMENT = 2  # use of an image's key; 0 and 1 belong to the task
 
@@ -131,22 +132,6 @@ def check_level(stage):
       f'Stage {stage.name!r} is sampled at augmentation level {stage.level} '
       f'but was trained on levels up to {stage.lowres.max_level}.'
     )
-
-
-def image_keys(seed, indices):
-  """-> [N] keys, of image n from (seed, n) only. indices: int [N].
-
-  Works inside jit, too, where the keys of a mesh of processes are made.
-  """
-  key = jax.random.key(seed)
-  return jax.vmap(lambda n: jax.random.fold_in(key, n))(
-    jnp.asarray(indices, jnp.uint32)
-  )
-
-
-def stage_keys(keys, index):
-  """-> [N] keys of the index-th stage for the images of `keys`."""
-  return jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
 
 
 def super_resolve(

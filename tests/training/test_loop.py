@@ -19,8 +19,8 @@ from support import tiny_run
 from cdm.checkpointing import reader
 from cdm.distributed import exit_codes
 from cdm.reporting import metric_writer
-from cdm.train import window
-from cdm.train.stop import Stop
+from cdm.training import running_metrics
+from cdm.training.preemption import Stop
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 
@@ -148,7 +148,7 @@ def test_nan_names_the_steps_and_leaves_the_last_good_checkpoint(tmp_path):
     'loss is nan at step 5 .found at step 6: steps 5 to 6 are lost.; '
     'the last good checkpoint is step 4'
   )
-  with pytest.raises(window.Diverged, match=message):
+  with pytest.raises(running_metrics.Diverged, match=message):
     run.train(100, step_fn=poison(5), log_every=50, save_every=2)
   assert reader.complete_steps(tmp_path) == [2, 4]
   # And from there it goes on, with the very batch that comes next.
@@ -158,7 +158,9 @@ def test_nan_names_the_steps_and_leaves_the_last_good_checkpoint(tmp_path):
 
 
 def test_nan_before_the_first_checkpoint_saves_none(tmp_path):
-  with pytest.raises(window.Diverged, match='no checkpoint was saved before'):
+  with pytest.raises(
+    running_metrics.Diverged, match='no checkpoint was saved before'
+  ):
     tiny_run.Run(tmp_path).train(
       100, step_fn=poison(1), log_every=3, save_every=9
     )
@@ -167,7 +169,7 @@ def test_nan_before_the_first_checkpoint_saves_none(tmp_path):
 
 
 def test_nan_in_the_last_steps_is_not_saved_either(tmp_path):
-  with pytest.raises(window.Diverged, match='at step 3'):
+  with pytest.raises(running_metrics.Diverged, match='at step 3'):
     tiny_run.Run(tmp_path).train(
       3, step_fn=poison(3), log_every=9, save_every=2
     )
@@ -182,7 +184,7 @@ def test_a_real_overflow_is_noticed(tmp_path):
     params = {**state.params, 'up': {**state.params['up'], 'kernel': big}}
     return tiny_run.step()(state.replace(params=params), batch)
 
-  with pytest.raises(window.Diverged, match='is (inf|nan) at step 3'):
+  with pytest.raises(running_metrics.Diverged, match='is (inf|nan) at step 3'):
     tiny_run.Run(tmp_path).train(100, step_fn=step, log_every=4)
 
 
@@ -344,9 +346,9 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path):
 def test_the_compilation_cache_goes_where_it_is_told(tmp_path):
   code = (
     'import sys, jax\n'
-    'from cdm.train import loop\n'
-    'print(loop.enable_compilation_cache())\n'
-    'print(loop.enable_compilation_cache(sys.argv[1]))\n'
+    'from cdm.distributed import compilation_cache\n'
+    'print(compilation_cache.enable_compilation_cache())\n'
+    'print(compilation_cache.enable_compilation_cache(sys.argv[1]))\n'
     'jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)\n'
     'jax.jit(lambda x: x @ x)(jax.numpy.ones((9, 9))).block_until_ready()\n'
   )
@@ -370,15 +372,15 @@ def test_a_window_continues_from_json_to_the_last_bit():
     {'loss': np.float32(1 / (k + 3)), 'grad_norm': np.float32(k / 7)}
     for k in range(9)
   ]
-  whole = window.Window()
+  whole = running_metrics.Window()
   for k, row in enumerate(rows):
     whole.add(k, row)
   whole.drain()
-  part = window.Window()
+  part = running_metrics.Window()
   for k, row in enumerate(rows[:4]):
     part.add(k, row)
   part.drain()
-  rest = window.Window(json.loads(json.dumps(part.to_json())))
+  rest = running_metrics.Window(json.loads(json.dumps(part.to_json())))
   for k, row in enumerate(rows[4:]):
     rest.add(k, row)
   rest.drain(leave=2)

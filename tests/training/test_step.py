@@ -8,7 +8,7 @@ from support import tiny_run
 
 from cdm.distributed import device_mesh
 from cdm.ops import keys as arrays
-from cdm.train import state, step
+from cdm.training import state, step
 
 
 def fresh(mesh, rules=()):

@@ -6,8 +6,6 @@ it but where a line is logged or a checkpoint is saved.
 
 import contextlib
 import gc
-import os
-import pathlib
 import signal
 import time
 from typing import Any, NamedTuple
@@ -15,12 +13,12 @@ from typing import Any, NamedTuple
 import jax
 
 from cdm.distributed import exit_codes
-from cdm.reporting import metric_writer, progress
-from cdm.train import watchdog
-from cdm.train.prefetch import Prefetch
-from cdm.train.state import make_state
-from cdm.train.stop import Stop
-from cdm.train.window import Diverged, Window
+from cdm.reporting import progress
+from cdm.training import step_timer, watchdog
+from cdm.training.preemption import Stop
+from cdm.training.prefetch import Prefetch
+from cdm.training.running_metrics import Diverged, Window
+from cdm.training.state import make_state
 
 
 class Outcome(NamedTuple):
@@ -34,27 +32,6 @@ class Outcome(NamedTuple):
   def exit_code(self):
     """0 if the run is complete, 130 after Ctrl-C, 75 if preempted."""
     return self.ending.code
-
-
-def enable_compilation_cache(path=None):
-  """Keeps compiled programs on disk, so that a second start is fast.
-
-  Args:
-    path: directory; by default `cdm/xla` in the user's cache directory. The
-      variable JAX_COMPILATION_CACHE_DIR, where set, wins, as does
-      JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS.
-
-  Returns:
-    The directory in use.
-  """
-  given = os.environ.get('JAX_COMPILATION_CACHE_DIR')
-  home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  path = pathlib.Path(given or path or pathlib.Path(home) / 'cdm' / 'xla')
-  jax.config.update('jax_compilation_cache_dir', str(path))
-  if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
-    # Programs that compile faster than this are not worth a file.
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  return path
 
 
 def start(
@@ -226,7 +203,7 @@ class _Loop:
     self.save_every_steps = save_every_steps
     (self.sample_every_steps, self.draw_samples), evaluation = shows
     self.evaluate_every_steps, self.evaluate = evaluation
-    self.timer = metric_writer.Timer()
+    self.timer = step_timer.Timer()
     self.batch_size = self.data_state = None
     self.at = self.saved = int(state.step)
     self.boundary = self.at

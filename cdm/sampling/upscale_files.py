@@ -4,92 +4,15 @@ import pathlib
 
 import numpy as np
 
-from cdm import cascade
-from cdm import recipe as recipes
 from cdm.data import transforms
-from cdm.distributed import collectives, device_mesh
-from cdm.methods import lowres_conditioning
-from cdm.ops import pixels, resize, tiling
+from cdm.distributed import collectives
+from cdm.ops import tiling
 from cdm.reporting import contact_sheet, image_files, progress, session_log
+from cdm.sampling import output_folder
+from cdm.sampling.upscaler import bicubic
 
 FOLDERS = ('lowres', 'bicubic', 'upscaled', 'original')
 SHOWN = 24  # images on the overview
-
-
-class Upscaler:
-  """A stage, compiled once, that super-resolves any number of tiles.
-
-  Attributes:
-    stage: `cascade.Stage` with a low-res input.
-    tile: side of its input in pixels.
-    factor: magnification.
-    batch_size: tiles at once.
-  """
-
-  def __init__(self, stage, *, seed, batch_size):
-    """seed: of the noise; tile n of a call depends on (seed, n) only."""
-    self.stage = stage
-    self.tile = stage.lowres.size
-    self.factor = stage.image_size // self.tile
-    self._seed = seed
-    self.batch_size = batch_size
-    self._run = stage.jit(self._super_resolve)
-    self._shrink = stage.jit(self._shrunk)
-
-  def _super_resolve(self, params, tiles, indices, label):
-    keys = cascade.stage_keys(cascade.image_keys(self._seed, indices), 0)
-    tiles, keys, label = self.stage.split((tiles, keys, label))
-    x = cascade.super_resolve(
-      self.stage,
-      self.stage.whole(params),
-      pixels.to_float(tiles),
-      keys=keys,
-      label=label,
-    )
-    return pixels.to_uint8(x)
-
-  def _shrunk(self, originals):
-    x_0 = pixels.to_float(self.stage.split(originals))
-    return pixels.to_uint8(
-      lowres_conditioning.downsample(x_0, self.stage.lowres)
-    )
-
-  def shrink(self, originals):
-    """uint8 [N, H, W, 3] -> [N, h, w, 3], as in training."""
-    filled = np.arange(self._filled(len(originals))) % len(originals)
-    small = device_mesh.fetch(self._shrink(originals[filled]))
-    return small[: len(originals)]
-
-  def __call__(self, tiles, indices, label=None):
-    """Super-resolves tiles.
-
-    Args:
-      tiles: uint8 [N, h, w, 3]; the same in every process, as the others.
-      indices: int [N], the number of each tile in its run.
-      label: int [N] or None.
-
-    Returns:
-      uint8 [N, H, W, 3].
-    """
-    made = []
-    size = self._filled(min(self.batch_size, len(tiles)))
-    for start in range(0, len(tiles), size):
-      part = np.arange(start, min(start + size, len(tiles)))
-      filled = np.resize(part, size)
-      x = self._run(
-        self.stage.params,
-        tiles[filled],
-        np.asarray(indices, np.uint32)[filled],
-        None if label is None else np.asarray(label, np.int32)[filled],
-      )
-      made.append(device_mesh.fetch(x)[: len(part)])
-    return np.concatenate(made)
-
-  def _filled(self, count):
-    """Up to a power of two, so that few shapes are compiled."""
-    size = min(max(self.batch_size, count), 1 << (count - 1).bit_length())
-    mesh = self.stage.mesh
-    return size if mesh is None else device_mesh.padded(size, mesh)
 
 
 def files_to(out, upscaler, paths, label):
@@ -171,11 +94,11 @@ def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
     ValueError: the folder holds pictures of another recipe.
   """
   out = pathlib.Path(out)
-  recipes.claim(out, recipe, name='upscaling.json')
+  output_folder.claim(out, recipe, name='upscaling.json')
   folders = {name: out / name for name in FOLDERS}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
-  missing = recipes.agreed_missing(folders.values(), count)
+  missing = output_folder.agreed_missing(folders.values(), count)
   done = count - len(missing)
   if done:
     print(f'Held-out images: {done} of {count} are already in {out}.')
@@ -189,7 +112,7 @@ def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
         versions = super_resolved(upscaler, originals, labels, numbers)
         for name, stack in zip(FOLDERS, versions, strict=True):
           for i in collectives.share(len(numbers)):
-            file = folders[name] / recipes.file_name(numbers[i])
+            file = folders[name] / output_folder.file_name(numbers[i])
             image_files.write_png(file, stack[i])
         bar.advance(len(numbers))
   collectives.wait_for_all('upscaled')
@@ -219,7 +142,7 @@ def overview_of(out, folders, read_images, count, class_names):
   rows = []
   for n in chosen:
     low, *others = (
-      image_files.read_png(folders[name] / recipes.file_name(n))
+      image_files.read_png(folders[name] / output_folder.file_name(n))
       for name in FOLDERS
     )
     rows.append([magnified(low, others[0]), *others])
@@ -250,14 +173,6 @@ def write_overview(out, rows, heads, names=None):
   )
   image_files.write_png(out / 'upscaled.png', picture)
   print(f'{out / "upscaled.png"}: {", ".join(h for h in heads if h)}')
-
-
-def bicubic(image, upscaler):
-  """-> uint8 [H, W, 3], the interpolation that super-resolution must beat."""
-  x = resize.resize(
-    pixels.to_float(image[None]), upscaler.stage.image_size, method='bicubic'
-  )
-  return np.asarray(pixels.to_uint8(x))[0]
 
 
 def magnified(image, like):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from cdm.distributed import partitioning
-from cdm.train import ema
+from cdm.training import ema
 
 
 class TrainState(struct.PyTreeNode):

@@ -15,7 +15,7 @@ import optax
 from jax.sharding import PartitionSpec
 
 from cdm.distributed import compiler_options, device_mesh, partitioning
-from cdm.train import ema
+from cdm.training import ema
 
 # Edges of the log-SNR bins in which the loss is reported. Most of the training
 # distribution of every schedule here lies in -10..10.
