@@ -28,15 +28,15 @@ BATCH = 50  # theirs; ours is what it takes by itself
 def ours(a, b, weights):
   import numpy as np
 
-  from cdm import judging
-  from cdm.evaluate import gathered as gather
-  from cdm.metrics.inception_score import inception_score
+  from cdm.evaluation import compare_sets, feature_statistics
+  from cdm.evaluation.metrics.inception_score import inception_score
 
   metrics = ('fid', 'is', 'kid', 'pr')
   with tempfile.TemporaryDirectory() as folder:
-    judge = judging.Gatherer(weights, keep=folder)
+    judge = compare_sets.Gatherer(weights, keep=folder)
     sources = [
-      judging.find(path, num=None, seed=None, overrides=()) for path in (a, b)
+      compare_sets.find(path, num=None, seed=None, overrides=())
+      for path in (a, b)
     ]
     # Compiles.
     size = judge._extractor.batch_size
@@ -46,11 +46,13 @@ def ours(a, b, weights):
     took = time.perf_counter() - start
     start = time.perf_counter()
     size = min(1000, *(source.count for source in sources))
-    row = judging.distribution.compare(*found, metrics=metrics, kid_size=size)
+    row = compare_sets.set_metrics.compare(
+      *found, metrics=metrics, kid_size=size
+    )
     last = time.perf_counter() - start
     batch = features_of(found[0], np)
     start = time.perf_counter()
-    gather.of(batch, np.arange(BATCH), metrics=metrics, count=BATCH)
+    feature_statistics.of(batch, np.arange(BATCH), metrics=metrics, count=BATCH)
     sums = time.perf_counter() - start
   # torch-fidelity leaves the bias of the logits out and shuffles.
   unbiased = np.concatenate(

@@ -49,10 +49,10 @@ class Cheap:
 
 def gathered(count, metrics):
   """-> seconds of CPU that gathering `count` images took."""
-  from cdm import finding, gathering
+  from cdm.evaluation import extract_features, image_source
 
-  gathering.Extractor = Cheap
-  gathering.inception.read = lambda path: None
+  extract_features.Extractor = Cheap
+  extract_features.inception.read = lambda path: None
 
   def batches(first, size):
     for start in range(first * size, count, size):
@@ -63,8 +63,8 @@ def gathered(count, metrics):
   with tempfile.TemporaryDirectory() as folder:
     weights = pathlib.Path(folder) / 'weights'
     weights.write_bytes(b'none')
-    gatherer = gathering.Gatherer(weights, batch_size=BATCH, keep=folder)
-    source = finding.Source(count, batches, {'count': count}, {})
+    gatherer = extract_features.Gatherer(weights, batch_size=BATCH, keep=folder)
+    source = image_source.Source(count, batches, {'count': count}, {})
     start = time.process_time()
     gatherer(source, metrics, 'gathering')
     took = time.process_time() - start
@@ -74,7 +74,7 @@ def gathered(count, metrics):
 
 def fid_of_gaussians(samples):
   """-> seconds of CPU of FID's last step, N = `samples` of each set."""
-  from cdm.metrics import fid
+  from cdm.evaluation.metrics import fid
 
   draw = np.random.default_rng(0)
   found = []
@@ -91,7 +91,7 @@ def fid_of_gaussians(samples):
 
 def precision_and_recall(num):
   """-> seconds, and of CPU, of precision and recall, num by num images."""
-  from cdm.metrics import precision_recall
+  from cdm.evaluation.metrics import precision_recall
 
   draw = np.random.default_rng(0)
   real, made = (draw.random((num, 2048), np.float32) for _ in range(2))

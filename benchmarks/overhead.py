@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHILD = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from cdm import cli
+from cdm.cli import main as cli
 from cdm.training import watchdog
 
 kept, enter = {}, watchdog.Watchdog.enter

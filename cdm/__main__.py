@@ -1,6 +1,6 @@
 """`python -m cdm` is `cdm`."""
 
-from cdm.cli import main
+from cdm.cli.main import main
 
 if __name__ == '__main__':
   raise SystemExit(main())

@@ -32,10 +32,10 @@ FIRST = (
   'test_two_processes.py',
   'test_configs.py',
   'test_recovery.py',
-  'test_judging_two_processes.py',
-  'test_robustness.py',
+  'test_compare_sets_two_processes.py',
+  'test_study.py',
   'test_cas.py',
-  'test_judging.py',
+  'test_compare_sets.py',
 )
 
 

@@ -1,7 +1,7 @@
 """Reads what a run left in its work directory: steps, config, EMA parameters.
 
 A checkpoint is checked before it is read: its files against their checksums,
-its shapes against those of the model. `checkpoint` says what is in it.
+its shapes against those of the model. `writer` says what is in it.
 """
 
 import json

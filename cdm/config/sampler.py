@@ -18,7 +18,7 @@ GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
 
 
 def sampling(schedule, section):
-  """-> `tasks.diffusion.Sampling` of a `sampler` section."""
+  """-> `methods.diffusion.Sampling` of a `sampler` section."""
   section = dict(section)
   kind = instantiate.kind_of('sampler', section, SAMPLERS)
   if 'grid' not in section:

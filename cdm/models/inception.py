@@ -4,7 +4,7 @@ Not the network of later papers: its average pools leave padding out of the
 mean, the last block pools by maximum, there are 1,008 logits, and images are
 resized to 299 as TensorFlow 1 did, with pixel corners aligned at the top left.
 Parts carry the names of the PyTorch port; batch normalisation is folded into
-the convolutions where the weights are read (`inception_weights`).
+the convolutions where the weights are read (`pretrained.inception`).
 """
 
 import functools

@@ -37,7 +37,7 @@ def _convolutions(prim, *args, **kwargs):
   return prim.name == 'conv_general_dilated' or keep(prim, *args, **kwargs)
 
 
-# See `levels.REMAT`; 'none' wraps nothing.
+# See `unet_plan.REMAT`; 'none' wraps nothing.
 REMAT_POLICIES = {
   'convolutions': _convolutions,
   'full': jax.checkpoint_policies.nothing_saveable,

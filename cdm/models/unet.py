@@ -74,7 +74,7 @@ class UNet(nn.Module):
     dtype: 'float32' or 'bfloat16', of computation. Parameters and output are
       float32.
     remat: what the backward pass recomputes rather than finds in memory, see
-      `levels.REMAT`.
+      `unet_plan.REMAT`.
   """
 
   features: int

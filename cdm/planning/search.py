@@ -35,7 +35,7 @@ def cheapest(rows, *, deadline_days):
   """-> the row that costs least of those done in time, or None.
 
   Args:
-    rows: what `estimate.row` returned.
+    rows: what `roofline.row` returned.
     deadline_days: by when.
   """
   candidates = [

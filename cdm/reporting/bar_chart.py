@@ -1,4 +1,4 @@
-"""Bars of counts or shares as one SVG drawing, on the axes of `curves`."""
+"""Bars of counts or shares as one SVG drawing, on the axes of `line_chart`."""
 
 from cdm.reporting import line_chart
 

@@ -209,7 +209,7 @@ def stacked(text, below):
 
 
 def figure(drawing, caption=''):
-  """An <svg> element, as `line_chart.svg` and `bars.svg` give it -> Html."""
+  """An <svg> element of `line_chart.svg` or `bar_chart.svg` -> Html."""
   return Html(f'<figure>{drawing}{_caption(caption)}</figure>')
 
 

@@ -85,7 +85,7 @@ def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
   Args:
     out: folder; made if it is missing.
     upscaler: `Upscaler`.
-    read_images: what `opening.held_out` returned.
+    read_images: what `datasets.held_out` returned.
     count: how many images.
     recipe: JSON-able dict of all that the pictures depend on.
     class_names: names for the overview, or None.

@@ -14,7 +14,7 @@ OPTIMIZERS = {
 
 
 def transformation(optimizer_section, num_steps):
-  """-> `train.optimizer.Optimizer` of an `optimizer` section."""
+  """-> `training.optimizer.Optimizer` of an `optimizer` section."""
   section = dict(optimizer_section)
   kind = section.get('kind', 'adam')
   if kind not in OPTIMIZERS:
@@ -39,12 +39,12 @@ class Run(NamedTuple):
     sample_every_steps: a grid of samples; 0 is never.
     num_samples: images on that grid; 0 is none.
     on_divergence: 'stop', or 'rollback': go back to the last checkpoint and
-      leave out the data in between; see `train.rollback`.
+      leave out the data in between; see `training.rollback`.
     max_rollbacks: of a run; the next divergence stops it.
     grad_norm_leap: a gradient norm this many times its running median is
       divergence; 0 lets it be anything finite.
     watchdog_factor: what takes this many times its median is reported; 0
-      watches nothing. See `train.watchdog`.
+      watches nothing. See `training.watchdog`.
     watchdog_seconds: and at least so long.
   """
 

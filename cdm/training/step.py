@@ -48,7 +48,7 @@ def make_step(
       returns 'logsnr' [B], the loss is also reported by noise level. The key is
       that of the whole batch, wherever a part of it is: what a loss draws, it
       draws by the number of each example, batch['example'] [B], see
-      `arrays.example_keys`.
+      `ops.keys.example_keys`.
     tx: optimizer.Optimizer.
     mesh: the mesh; the batch is split over `data` and `fsdp`.
     ema_decay: see ema.update.

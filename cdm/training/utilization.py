@@ -28,8 +28,8 @@ def make(built, image_size, mesh):
     mesh: the mesh it is trained on.
 
   Returns:
-    Function from the scalars of `report.Timer.rates` to those of this module:
-    `mfu` where the peak of the devices is known, `host_memory_bytes`, and on
+    Function from the scalars of `step_timer.Timer.rates` to those of this
+    module: `mfu` where the peak of the devices is known, `host_memory_bytes`, and on
     accelerators `device_memory_bytes` (the most in use on one device so far)
     and `device_memory_fraction` of what it has.
   """

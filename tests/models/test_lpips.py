@@ -8,8 +8,8 @@ import pytest
 from support import published_weights, smoke_runs
 from support.oracles import assert_matches, oracle, rule_weights
 
-from cdm.evaluate import pairs
-from cdm.evaluate.perceptual import Perceptual
+from cdm.evaluation import paired_metrics
+from cdm.evaluation.lpips_scorer import Perceptual
 from cdm.models import lpips
 from cdm.models.lpips import Lpips
 from cdm.models.pretrained import pytorch_file
@@ -82,7 +82,7 @@ def test_pairs_are_scored_with_published_files(tmp_path):
   b = a.copy()
   b[1] = 255 - b[1]
   measure = Perceptual('alex', (first, second))
-  row = pairs.evaluate_pairs([a], [b], perceptual=measure)
+  row = paired_metrics.evaluate_pairs([a], [b], perceptual=measure)
   assert measure(a[0], b[0]) == 0.0
   assert row['lpips'] == pytest.approx(measure(a[1], b[1]) / 2)
   assert 'v0.1 with alex' in row['conventions']['lpips']

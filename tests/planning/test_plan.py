@@ -8,7 +8,7 @@ import pytest
 from support import smoke_runs
 
 from cdm.distributed import device_specs
-from cdm.planning import estimate, remote, search, text
+from cdm.planning import compile_process, plan_text, roofline, search
 
 SMOKE = f'--config={smoke_runs.CONFIGS / "smoke.py"}'
 SMALL = [f'--config.{key}={value}' for key, value in smoke_runs.SMALL.items()]
@@ -139,7 +139,7 @@ def test_time_is_that_of_the_slowest_of_three():
       {'collectives': {'x': {'wire_bytes': 3 * chip.link_bandwidth}}},
     ),
   ):
-    found = estimate.row(facts(**change), {})['estimate']
+    found = roofline.row(facts(**change), {})['estimate']
     assert found['bound_by'] == name
     assert found['step_seconds'] == pytest.approx(3.0)
 
@@ -148,7 +148,7 @@ def test_a_device_that_is_half_a_chip_has_half_of_it():
   """3600 steps of a second each on two chips: two chip-hours."""
   chip = device_specs.CHIPS['v3']
   four = facts('v3:1x2', compiled_flops_per_step=2 * chip.flops)
-  found = estimate.row(four, {'v3': 5.0})['estimate']
+  found = roofline.row(four, {'v3': 5.0})['estimate']
   assert found['step_seconds'] == pytest.approx(1.0)
   assert found['chip_hours'] == pytest.approx(2.0)
   assert found['days'] == pytest.approx(1 / 24)
@@ -164,7 +164,7 @@ def test_sampling_is_costed_by_fifty_thousand_images():
     batch_size=50,
     compiled_flops_per_step=second,
   )
-  found = estimate.row(asked, {})['estimate']
+  found = roofline.row(asked, {})['estimate']
   assert found['days'] == pytest.approx(1000 / 86400)
   assert found['of'] == '50,000 images'
 
@@ -179,7 +179,7 @@ def test_what_does_not_fit_has_no_estimate():
       'compiler_rematerialized',
     )
   )
-  row = estimate.row(
+  row = roofline.row(
     facts(
       fits=False,
       peak_bytes_per_device=20 * 2**30,
@@ -189,7 +189,7 @@ def test_what_does_not_fit_has_no_estimate():
     {},
   )
   assert row['estimate'] is None
-  written = text.plan(row)
+  written = plan_text.plan(row)
   assert (
     'DOES NOT FIT: the compiler needs 20.00 GiB of 16.00 GiB per device, '
     '4.00 GiB too much'
@@ -197,15 +197,15 @@ def test_what_does_not_fit_has_no_estimate():
   assert 'no ESTIMATE' in written
   rest = next(s for s in written.splitlines() if 'all else' in s)
   assert rest.split()[2:4] == ['12.00', 'GiB'], 'what the shapes do not tell'
-  assert text.comparison([row]).splitlines()[1].split()[2] == 'NO'
+  assert plan_text.comparison([row]).splitlines()[1].split()[2] == 'NO'
 
 
 def test_every_time_and_price_is_called_an_estimate():
-  row = estimate.row(facts(), {})
-  _, _, after = text.plan(row).partition('ESTIMATE')
+  row = roofline.row(facts(), {})
+  _, _, after = plan_text.plan(row).partition('ESTIMATE')
   assert 'roofline' in after and '$' in after and 'images per second' in after
   for word in ('chip-hours', 'cost', 'days', 'step'):
-    assert f'est. {word}' in text.comparison([row])
+    assert f'est. {word}' in plan_text.comparison([row])
 
 
 # Search.
@@ -245,20 +245,20 @@ def test_the_cheapest_in_time_that_fits_is_chosen():
   ]
   best = search.cheapest(rows, deadline_days=5.0)
   assert best['topology'] == 'good'
-  assert text.choice(best, 5.0).endswith('good: 4 days, $50.00.')
+  assert plan_text.choice(best, 5.0).endswith('good: 4 days, $50.00.')
   assert search.cheapest(rows, deadline_days=0.5) is None
-  assert 'none of these' in text.choice(None, 0.5)
+  assert 'none of these' in plan_text.choice(None, 0.5)
 
 
 # Numbers for people.
 
 
 def test_numbers_are_written_with_their_units():
-  assert text.size(1.5 * 2**30) == '1.50 GiB'
-  assert text.size(461 * 2**20) == '461 MiB'
-  assert text.size(12) == '12 B'
+  assert plan_text.size(1.5 * 2**30) == '1.50 GiB'
+  assert plan_text.size(461 * 2**20) == '461 MiB'
+  assert plan_text.size(12) == '12 B'
   seconds = (3e-5, 0.0032, 12.34, 346.0, 7500.0, 12.5 * 86400)
-  assert [text.duration(s) for s in seconds] == [
+  assert [plan_text.duration(s) for s in seconds] == [
     '30 us',
     '3.2 ms',
     '12.3 s',
@@ -266,37 +266,41 @@ def test_numbers_are_written_with_their_units():
     '2 h 5 min',
     '12.5 days',
   ]
-  assert [text.count(n) for n in (59312.0, 1.25, 1e-5, 0)] == [
+  assert [plan_text.count(n) for n in (59312.0, 1.25, 1e-5, 0)] == [
     '59,300',
     '1.25',
     '< 0.001',
     '0',
   ]
-  assert text.money(12345.0) == '$12,300' and text.money(0.421) == '$0.42'
+  assert (
+    plan_text.money(12345.0) == '$12,300' and plan_text.money(0.421) == '$0.42'
+  )
 
 
 # Where there is no compiler, and where it ends.
 
 
 def test_another_machine_is_told_what_to_use(monkeypatch):
-  monkeypatch.setattr(remote.platform, 'system', lambda: 'Darwin')
-  monkeypatch.setattr(remote.platform, 'machine', lambda: 'arm64')
+  monkeypatch.setattr(compile_process.platform, 'system', lambda: 'Darwin')
+  monkeypatch.setattr(compile_process.platform, 'machine', lambda: 'arm64')
   with pytest.raises(ValueError, match='Linux on x86-64 only.*Darwin on arm64'):
-    remote.check(['v5e:2x2'])
-  assert remote.check(['cpu:8'])[0].devices == 8
+    compile_process.check(['v5e:2x2'])
+  assert compile_process.check(['cpu:8'])[0].devices == 8
 
 
 def test_without_the_compiler_its_package_is_named(monkeypatch):
-  monkeypatch.setattr(remote.platform, 'system', lambda: 'Linux')
-  monkeypatch.setattr(remote.platform, 'machine', lambda: 'x86_64')
-  monkeypatch.setattr(remote.importlib.util, 'find_spec', lambda name: None)
+  monkeypatch.setattr(compile_process.platform, 'system', lambda: 'Linux')
+  monkeypatch.setattr(compile_process.platform, 'machine', lambda: 'x86_64')
+  monkeypatch.setattr(
+    compile_process.importlib.util, 'find_spec', lambda name: None
+  )
   with pytest.raises(ValueError, match=r"pip install 'cdm\[plan\]'"):
-    remote.check(['cpu:8', 'v5e:2x2'])
+    compile_process.check(['cpu:8', 'v5e:2x2'])
 
 
 def test_a_compiler_that_ends_says_how():
-  assert 'runs out of memory' in remote.ended('v5e:2x2', -9, '')
-  said = remote.ended('v5e:2x2', -11, 'first\nlast words')
+  assert 'runs out of memory' in compile_process.ended('v5e:2x2', -9, '')
+  said = compile_process.ended('v5e:2x2', -11, 'first\nlast words')
   assert 'signal 11' in said and said.endswith('last words')
 
 
@@ -307,12 +311,12 @@ def test_a_long_compilation_says_how_long_it_has_taken(monkeypatch):
     def wait(self, timeout):
       self.turns += 1
       if self.turns < 4:
-        raise remote.subprocess.TimeoutExpired('it', timeout)
+        raise compile_process.subprocess.TimeoutExpired('it', timeout)
 
   clock = iter([0.0, 30.0, 61.0, 90.0])
-  monkeypatch.setattr(remote.time, 'monotonic', lambda: next(clock))
+  monkeypatch.setattr(compile_process.time, 'monotonic', lambda: next(clock))
   stream = io.StringIO()
-  remote.wait(Process(), 'compiling', stream)
+  compile_process.wait(Process(), 'compiling', stream)
   assert stream.getvalue() == 'compiling ...\ncompiling: 61 s\n'
 
 
@@ -346,7 +350,7 @@ def test_a_plan_through_the_front_door(tmp_path, monkeypatch, capfd):
 def test_bad_input_is_refused_before_anything_compiles(
   words, complaint, capfd, monkeypatch
 ):
-  monkeypatch.setattr(remote, 'ask', None)
+  monkeypatch.setattr(compile_process, 'ask', None)
   assert smoke_runs.cdm('plan', SMOKE, *words) == 2
   assert re.search(complaint, capfd.readouterr().err)
 
@@ -367,9 +371,9 @@ def test_search_plans_batch_after_batch(monkeypatch, capfd):
     size = int(pairs.get('train.batch_size', 8))
     return facts(batch_size=size, batch_per_device=size / 4, fits=size <= 40)
 
-  monkeypatch.setattr(remote, 'ask', ask)
+  monkeypatch.setattr(compile_process, 'ask', ask)
   monkeypatch.setattr(
-    remote, 'check', lambda names: [device_specs.parse(names[0])]
+    compile_process, 'check', lambda names: [device_specs.parse(names[0])]
   )
   words = ('plan', SMOKE, '--topology=v5e:2x2', '--search', '--deadline=30')
   assert smoke_runs.cdm(*words) == 0

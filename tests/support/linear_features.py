@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from cdm import gathering, judging
+from cdm.evaluation import compare_sets, extract_features
 from cdm.models.inception import Features
 
 SIDE, COUNT = 8, 30
@@ -60,8 +60,8 @@ def pictures(seed, count=COUNT):
 
 def prepared(tmp_path, monkeypatch):
   """-> folder with two sets, each as PNGs and as an archive, and weights."""
-  monkeypatch.setattr(gathering, 'Extractor', Projection)
-  monkeypatch.setattr(gathering.inception, 'read', lambda path: None)
+  monkeypatch.setattr(extract_features, 'Extractor', Projection)
+  monkeypatch.setattr(extract_features.inception, 'read', lambda path: None)
   monkeypatch.setattr(Projection, 'calls', 0)
   monkeypatch.setattr(Projection, 'fail_at', None)
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
@@ -86,9 +86,9 @@ def stand_in(*, log=None, kill_at=None):
         os.kill(os.getpid(), signal.SIGKILL)
       return started
 
-  gathering.Extractor = Logged
-  gathering.inception.read = lambda path: None
-  gathering.SAVE_SECONDS = 0.0
+  extract_features.Extractor = Logged
+  extract_features.inception.read = lambda path: None
+  extract_features.SAVE_SECONDS = 0.0
 
 
 def write_sets(tmp_path):
@@ -106,7 +106,7 @@ def write_sets(tmp_path):
 
 
 def judge(place, samples='a', reference='b', metrics=('fid', 'is'), **given):
-  return judging.judge(
+  return compare_sets.judge(
     place / samples,
     None if reference is None else place / reference,
     metrics=metrics,

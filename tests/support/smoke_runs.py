@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental.compilation_cache import compilation_cache
 
-from cdm import cli
+from cdm.cli import main
 from cdm.config import placement
 from cdm.reporting import metric_writer
 
@@ -41,7 +41,7 @@ SMALL = {
 def cdm(*words):
   """Runs `cdm WORDS` in this process. Returns the exit code."""
   with compiled_once():
-    return cli.main([str(word) for word in words])
+    return main.main([str(word) for word in words])
 
 
 def train(config, workdir, *, devices=1, **overrides):

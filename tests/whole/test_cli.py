@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from support import smoke_runs
 
-from cdm import cli
-from cdm.commands import prepare as prepare_command
-from cdm.commands import upscale as upscale_command
+from cdm.cli import main
+from cdm.cli.commands import prepare as prepare_command
+from cdm.cli.commands import upscale as upscale_command
 from cdm.data import prepare
 from cdm.sampling import generate, restore
 from cdm.training import running_metrics, trainer
@@ -65,7 +65,7 @@ def refused(capfd):
 # Help.
 
 
-@pytest.mark.parametrize('command', cli.COMMANDS)
+@pytest.mark.parametrize('command', main.COMMANDS)
 def test_help_names_every_option_and_gives_an_example(command, capsys):
   with pytest.raises(SystemExit) as end:
     smoke_runs.cdm(command, '--help')
@@ -83,28 +83,28 @@ def test_the_door_lists_every_command(words, capsys):
     smoke_runs.cdm(*words)
   assert end.value.code == 0
   text = capsys.readouterr().out
-  for command, summary in cli.COMMANDS.items():
+  for command, summary in main.COMMANDS.items():
     assert re.search(rf'^    {command} +{re.escape(summary)}$', text, re.M)
 
 
 def test_examples_of_help_are_accepted_by_the_parser(capsys):
   """Every `cdm ...` line of every help text parses, overrides included."""
   seen = 0
-  for command in [None, *cli.COMMANDS]:
+  for command in [None, *main.COMMANDS]:
     with pytest.raises(SystemExit):
-      cli.main([command, '--help'] if command else ['--help'])
+      main.main([command, '--help'] if command else ['--help'])
     text = capsys.readouterr().out.replace('\\\n', ' ')
     for line in re.findall(r'^  cdm (.+)$', text, re.MULTILINE):
-      words, _ = cli.split_overrides(line.split())
+      words, _ = main.split_overrides(line.split())
       if '...' in words:
         continue
-      assert cli.parse(words).command == words[0]
+      assert main.parse(words).command == words[0]
       seen += 1
   assert seen >= 15
 
 
 def test_a_value_may_hold_an_equals_sign():
-  assert cli.split_overrides(
+  assert main.split_overrides(
     ['a', '--config.b.c=d=e', '--config.f', 'g=h']
   ) == (
     ['a'],
@@ -555,4 +555,4 @@ def test_who_reads_only_the_beginning_is_told_of_no_error():
   run.stdout.close()
   with run.stderr:
     assert run.stderr.read() == b''
-  assert run.wait() == cli.READER_GONE
+  assert run.wait() == main.READER_GONE

@@ -329,10 +329,10 @@ def test_the_document_of_reproduction_lists_every_experiment():
 
 
 def test_describe_prints_one_json_object_of_the_agreed_shape(capsys):
-  from cdm import cli
+  from cdm.cli import main
 
   path = PATHS['cdm_cascade64']
-  assert cli.main(['describe', f'--config={path}', '--json']) == 0
+  assert main.main(['describe', f'--config={path}', '--json']) == 0
   printed = json.loads(capsys.readouterr().out)
   assert set(printed) == {'config', 'stages'}
   base, sr = printed['stages']

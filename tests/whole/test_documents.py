@@ -12,7 +12,7 @@ import shlex
 
 import pytest
 
-from cdm import cli
+from cdm.cli import main
 from cdm.config import loader
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -30,10 +30,10 @@ def texts():
   found = [(path.name, path.read_text()) for path in DOCUMENTS]
   for path in sorted((ROOT / 'configs').glob('*.py')):
     found.append((path.name, ast.get_docstring(ast.parse(path.read_text()))))
-  for name in cli.COMMANDS:
-    module = importlib.import_module(f'cdm.commands.{name}')
+  for name in main.COMMANDS:
+    module = importlib.import_module(f'cdm.cli.commands.{name}')
     found.append((f'cdm {name} --help', module.EPILOG))
-  return [*found, ('cdm --help', cli.EPILOG)]
+  return [*found, ('cdm --help', main.EPILOG)]
 
 
 def commands(text):
@@ -45,7 +45,7 @@ def commands(text):
   return [
     line
     for line in [*whole, *(PROSE.sub('', line) for line in inline)]
-    if ' -' in line and line.split()[1] in cli.COMMANDS
+    if ' -' in line and line.split()[1] in main.COMMANDS
   ]
 
 
@@ -54,7 +54,7 @@ EVERY = [(where, line) for where, text in texts() for line in commands(text)]
 
 def test_they_are_found():
   assert len(EVERY) > 60
-  assert {line.split()[1] for _, line in EVERY} == set(cli.COMMANDS)
+  assert {line.split()[1] for _, line in EVERY} == set(main.COMMANDS)
 
 
 @pytest.mark.parametrize('where, line', EVERY)
@@ -62,11 +62,11 @@ def test_a_command_is_understood(where, line):
   for any_config, one in ANY.items():
     line = line.replace(any_config, one)
   line = re.sub(r'\b(?:N|k|S|B|L)\b(?![\w.])', '1', line)
-  words, overrides = cli.split_overrides(shlex.split(line)[1:])
+  words, overrides = main.split_overrides(shlex.split(line)[1:])
   if '--help' in words:
     return
   try:
-    args = cli.parse(words)
+    args = main.parse(words)
   except ValueError as error:
     # A sentence may name a part of a command; what it names is known.
     if 'required' not in str(error):

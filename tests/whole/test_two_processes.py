@@ -29,7 +29,7 @@ SAMPLES = 5
 
 RANK = """
 import json, os, signal, sys
-from cdm import cli; from cdm.training import label_check
+from cdm.cli import main as cli; from cdm.training import label_check
 exec(os.environ.get('BEFORE', ''))
 for words in json.loads(sys.argv[1]):
   code = cli.main(words)

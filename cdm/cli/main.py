@@ -1,0 +1,236 @@
+"""The door: `cdm COMMAND ...`. Parses, calls one command, reports errors.
+
+Nothing heavy is imported here or by a command's `arguments`, so that help
+answers at once.
+"""
+
+import argparse
+import difflib
+import importlib
+import os
+import select
+import sys
+import traceback
+
+from cdm.distributed import exit_codes, peer_monitor
+
+COMMANDS = {
+  'train': 'train one stage, or resume it',
+  'sample': 'draw images from a cascade of trained stages',
+  'upscale': 'super-resolve images with a trained stage',
+  'evaluate': 'judge images: FID and the like of sets, PSNR and SSIM of pairs',
+  'cas': 'train ResNet-50 on samples, test it on real images',
+  'accuracy': 'how often ResNet-50 is wrong about images, or a stage of them',
+  'sweep': 'judge one setting after the other, and name the best',
+  'robustness': 'examine a stage: degraded inputs, groups, uncertainty',
+  'prepare': 'decode, crop and resize a data set once, into shards',
+  'describe': 'parameters, FLOPs, sizes and paper numbers of a config',
+  'plan': 'foretell memory, time and cost on a slice of TPUs',
+  'report': 'put runs, pictures and numbers on one HTML page',
+}
+
+EPILOG = """\
+examples:
+  cdm train --config=configs/photos8.py --workdir=runs/photos/base
+  cdm train --config=configs/photos8.py --workdir=runs/photos/base \\
+      --config.train.batch_size=32
+  cdm sample --config=configs/photos_cascade32.py --workdir=runs/photos \\
+      --num=64 --seed=0 --out=runs/photos/samples
+  cdm describe --config=configs/cdm_cascade256.py
+
+Every value of a config can be set as --config.SECTION.KEY=VALUE.
+`cdm COMMAND --help` explains one command.
+"""
+
+CONFIG_PREFIX = '--config.'
+# As a shell says of a program that SIGPIPE ended: `cdm describe ... | head`.
+READER_GONE = 141
+
+
+def main(argv=None):
+  """Runs `cdm ARGV`. Returns the exit code, see `exit_codes`."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  try:
+    argv, overrides = split_overrides(argv)
+    args = parse(argv)
+  except ValueError as error:
+    return complain(error)
+  if overrides and not hasattr(args, 'overrides'):
+    return complain(
+      f'{CONFIG_PREFIX}{overrides[0][0]} was given, but `cdm {args.command}` '
+      'takes no config overrides.'
+    )
+  if overrides:
+    args.overrides = overrides
+  module = importlib.import_module(f'cdm.cli.commands.{args.command}')
+  try:
+    return module.run(args) or 0
+  except KeyboardInterrupt:
+    print('\ncdm: stopped by Ctrl-C.', file=sys.stderr)
+    peer_monitor.leave(exit_codes.INTERRUPTED, 'stopped by Ctrl-C')
+    return exit_codes.INTERRUPTED.code
+  except Exception as error:
+    if isinstance(error, BrokenPipeError) and not listened_to():
+      return READER_GONE
+    peer_monitor.explain(error)
+    ending = exit_codes.of(error)
+    # Our own complaints are whole sentences, and so is what the system says
+    # about a file; of anything else the traceback is wanted, here or on disk.
+    if ending is exit_codes.FAULT:
+      if peer_monitor.exists():
+        traceback.print_exception(error)
+        peer_monitor.leave(ending, f'{type(error).__name__}: {error}')
+      raise
+    note = getattr(error, 'annotation', None)
+    if args.debug or (ending is exit_codes.OUT_OF_MEMORY and note is None):
+      traceback.print_exception(error)
+    code = complain(exit_codes.sentence(error), ending, note)
+    peer_monitor.leave(ending, exit_codes.sentence(error))
+    return code
+
+
+def parse(argv):
+  """-> the parsed arguments of one command."""
+  parser = Parser(
+    prog='cdm',
+    description=(
+      'Train, sample and judge cascades of diffusion models (CDM, SR3).'
+    ),
+    epilog=EPILOG,
+    formatter_class=Formatter,
+  )
+  parser.add_argument('--version', action='version', version=f'cdm {version()}')
+  commands = parser.add_subparsers(
+    dest='command', metavar='COMMAND', title='commands'
+  )
+  for name, summary in COMMANDS.items():
+    module = importlib.import_module(f'cdm.cli.commands.{name}')
+    command = commands.add_parser(
+      name,
+      help=summary,
+      description=module.DESCRIPTION,
+      epilog=module.EPILOG,
+      formatter_class=Formatter,
+      allow_abbrev=False,
+    )
+    module.arguments(command)
+    command.add_argument(
+      '--debug',
+      action='store_true',
+      help='show the whole traceback of an error',
+    )
+  args = parser.parse_args(argv)
+  if args.command is None:
+    parser.print_help()
+    raise SystemExit(0)
+  return args
+
+
+def split_overrides(argv):
+  """Takes `--config.a.b=v` and `--config.a.b v` out of the arguments.
+
+  Returns:
+    (other arguments, [('a.b', 'v'), ...]).
+  """
+  rest, overrides = [], []
+  words = iter(argv)
+  for word in words:
+    if not word.startswith(CONFIG_PREFIX):
+      rest.append(word)
+      continue
+    key, equals, value = word.removeprefix(CONFIG_PREFIX).partition('=')
+    if not equals:
+      value = next(words, None)
+      if value is None:
+        raise ValueError(f'{word} needs a value: {word}=VALUE.')
+    overrides.append((key, value))
+  return rest, overrides
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+  """Wide enough to keep an option and its help on one line."""
+
+  def __init__(self, prog):
+    super().__init__(prog, max_help_position=26, width=80)
+    # argparse forgets that commands are indented once more than options.
+    self._action_max_length = 4 + max(map(len, COMMANDS))
+
+
+class Parser(argparse.ArgumentParser):
+  """Names the nearest known option or command when one is misspelt."""
+
+  def parse_args(self, args=None, namespace=None):
+    args, unknown = self.parse_known_args(args, namespace)
+    if unknown:
+      self._command(args.command).refuse(unknown[0])
+    return args
+
+  def parse_known_args(self, args=None, namespace=None):
+    self._given = args or []
+    return super().parse_known_args(args, namespace)
+
+  def _command(self, name):
+    for action in self._actions:
+      if isinstance(action, argparse._SubParsersAction):
+        return action.choices[name]
+
+  def refuse(self, word):
+    """Raises ValueError about an argument that this command does not take."""
+    flags = list(self._option_string_actions)
+    near = difflib.get_close_matches(
+      word.partition('=')[0], flags, n=1, cutoff=0.5
+    )
+    hint = f' Did you mean {near[0]}?' if near else ''
+    raise ValueError(
+      f'{self.prog} does not take {word!r}.{hint} See `{self.prog} --help`.'
+    )
+
+  def error(self, message):
+    if 'required' in message:
+      # Perhaps it was given, under a misspelt name.
+      for word in self._given:
+        known = word.partition('=')[0] in self._option_string_actions
+        if word.startswith('--') and not known:
+          self.refuse(word)
+    words = message.split("'")
+    if 'invalid choice' in message and len(words) > 1:
+      near = difflib.get_close_matches(words[1], COMMANDS, n=1, cutoff=0.4)
+      hint = f' Did you mean {near[0]!r}?' if near else ''
+      message = (
+        f'there is no command {words[1]!r}.{hint} '
+        f'Commands: {", ".join(COMMANDS)}.'
+      )
+    raise ValueError(f'{message} ({self.prog} --help explains.)')
+
+
+def listened_to():
+  """-> whether anybody still reads what is printed; if not, it is let go."""
+  output = sys.stdout.fileno()
+  poll = select.poll()
+  poll.register(output, 0)  # errors are told of unasked
+  if not poll.poll(0):
+    return True
+  # Or Python would complain about it once more on its way out.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+  return False
+
+
+def complain(error, ending=exit_codes.BAD_INPUT, note=None):
+  """Prints one error; returns its exit code."""
+  colour = sys.stderr.isatty() and 'NO_COLOR' not in os.environ
+  start, end = ('\033[31m', '\033[0m') if colour else ('', '')
+  kind = 'error' if ending is exit_codes.BAD_INPUT else ending.kind
+  print(f'{start}cdm: {kind}:{end} {error}', file=sys.stderr)
+  if note is not None:
+    print(f'cdm: {note}', file=sys.stderr)
+  return ending.code
+
+
+def version():
+  """-> the version of the installed package."""
+  from importlib import metadata
+
+  try:
+    return metadata.version('cdm')
+  except metadata.PackageNotFoundError:
+    return '(not installed)'

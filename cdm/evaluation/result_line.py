@@ -1,0 +1,119 @@
+"""One result as a line of Markdown: what a table of a report needs."""
+
+import json
+import pathlib
+
+from cdm.reporting import output_files
+
+NAMES = {  # metric -> (title, format)
+  'fid': ('FID', '.2f'),
+  'sfid': ('sFID', '.2f'),
+  'is': ('IS', '.2f'),
+  'kid': ('KID', '.5f'),
+  'precision': ('precision', '.3f'),
+  'recall': ('recall', '.3f'),
+  'psnr': ('PSNR', '.2f'),
+  'ssim': ('SSIM', '.3f'),
+  'ms_ssim': ('MS-SSIM', '.3f'),
+  'lpips': ('LPIPS', '.3f'),
+  'consistency_1e-5': ('consistency, 1e-5', '.2f'),
+  'cas_top1': ('CAS top-1 (%)', '.2f'),
+  'cas_top5': ('CAS top-5 (%)', '.2f'),
+  'top1_error': ('top-1 error', '.3f'),
+  'top5_error': ('top-5 error', '.3f'),
+}
+# Where a config's `paper` section keeps the number of a metric.
+PAPER = {
+  'is': ('inception_score',),
+  'fid': ('fid_train', 'fid_val', 'fid'),
+  'psnr': ('psnr',),
+  'ssim': ('ssim',),
+  'consistency_1e-5': ('consistency',),
+  'cas_top1': ('cas_top1',),
+  'cas_top5': ('cas_top5',),
+  'top1_error': ('resnet50_error_top1',),
+  'top5_error': ('resnet50_error_top5',),
+}
+SCALE = {'consistency': 1e5}  # configs have the number, tables its 1e-5
+
+
+def write(row, path):
+  """Writes the row as JSON, and its line beside it. -> pathlib.Path."""
+  path = pathlib.Path(path)
+  output_files.write_text(path.with_suffix('.md'), line(row) + '\n')
+  output_files.write_text(path, json.dumps(row, allow_nan=False) + '\n')
+  return path
+
+
+def line(row):
+  """A row of `compare_sets.judge` or of pairs -> one line of Markdown."""
+  parts = []
+  for name, (title, form) in NAMES.items():
+    value = row.get(name)
+    if value is None:
+      continue
+    text = f'{title} {value:{form}}'
+    if name in row.get('bicubic', ()):
+      text += f' (bicubic {row["bicubic"][name]:{form}})'
+    if row.get(f'{name}_std') is not None:
+      text += f' ± {row[f"{name}_std"]:{form}}'
+    stated = [
+      f'{key} {row["paper"][key] * SCALE.get(key, 1):.6g}'
+      for key in PAPER.get(name, ())
+      if row.get('paper') and key in row['paper']
+    ]
+    if name in row.get('intervals', {}):
+      low, high = row['intervals'][name]
+      text += f' (95%: {low:{form}} to {high:{form}})'
+    if stated:
+      text += f' (paper: {", ".join(stated)})'
+    parts.append(f'**{text}**')
+  for kind in ('baseline', 'bicubic'):
+    errors = row.get(kind, {})
+    if 'top1_error' in errors:
+      pair = f'{errors["top1_error"]:.3f} / {errors["top5_error"]:.3f}'
+      parts.append(f'{kind} {pair}')
+  if row.get('which', 'all') != 'all':
+    parts.append(row['which'])
+  parts += subjects(row)
+  parts += made(row.get('samples_recipe') or {})
+  weights = (row.get('samples_recipe') or {}).get('weights_sha256')
+  if weights:
+    parts.append(f'Inception {weights[:8]}')
+  if row.get('warnings'):
+    parts.append('**not comparable: ' + '; '.join(row['warnings']) + '**')
+  return '- ' + '; '.join(parts)
+
+
+def subjects(row):
+  """-> ['1,000 images: WHAT', 'against ...'], what was held against what."""
+  samples = f'{row["n"]:,} images: {row["samples"]}'
+  if 'trained_on' in row:
+    trained = f'trained on {row["trained_on"]:,} images: {row["samples"]}'
+    return [trained, f'tested on {row["n"]:,} images: {row["reference"]}']
+  if not row.get('reference'):
+    return [samples]
+  counted = row.get('n_reference')
+  of = f'{counted:,} images: ' if counted else ''
+  return [samples, f'against {of}{row["reference"]}']
+
+
+def made(recipe):
+  """-> ['seed 0', 'base: step 1000, ...'] of drawn images."""
+  recipe = recipe.get('sampling') or recipe
+  parts = [f'seed {recipe["seed"]}'] if 'seed' in recipe else []
+  for stage in recipe.get('stages', ()):
+    sampler = stage['sampler']
+    words = [f'step {stage["checkpoint"]}, EMA, {sampler.get("kind")}']
+    grid = sampler.get('grid') or {}
+    if grid.get('num_steps'):
+      words.append(f'{grid["num_steps"]} steps')
+    else:
+      words.append(f'{grid.get("kind", "full")} grid')
+    if sampler.get('guidance_weight'):
+      words.append(f'guidance {sampler["guidance_weight"]}')
+    if stage.get('level'):
+      how = 'truncated' if stage.get('truncated') else 'not truncated'
+      words.append(f'augmentation level {stage["level"]}, {how}')
+    parts.append(f'{stage["name"]}: {", ".join(words)}')
+  return parts

@@ -1,0 +1,400 @@
+"""Facts and pictures -> one self-contained page."""
+
+import numpy as np
+
+from cdm.evaluation.robustness import scoring, wording
+from cdm.ops import degradations
+from cdm.reporting import (
+  bar_chart,
+  contact_sheet,
+  html_page,
+  image_files,
+  line_chart,
+)
+
+SIZE = (360, 240)  # of a chart: legible one below the other on a phone
+SIDE = 112  # screen pixels of a picture in a strip, about
+MOST = 128  # pixels of a picture that are shown; of larger ones the middle
+ABOUT = {
+  'noise': 'Gaussian noise on the low-res input. Its sigma is in grey levels '
+  'of 255; every strength has the same noise field, scaled.',
+  'blur': 'Gaussian blur of the low-res input. Its sigma is in low-res '
+  'pixels; the border is reflected.',
+  'jpeg': 'The low-res input goes through a JPEG file with 4:2:0 chroma.',
+  'brightness': 'A number of grey levels is added to the low-res input and '
+  'clipped. A brighter picture is to be magnified as it is, so the number is '
+  'taken off what was made before it is compared with the original.',
+  'contrast': 'The low-res input is drawn towards mid-grey, 127.5, by a '
+  'factor. A paler picture is to be magnified as it is, so what was made is '
+  'stretched back before it is compared with the original.',
+  'kernel': 'The low-res input is made from the original by another filter '
+  'than the one of training; filters have no order, so they are not joined.',
+}
+
+
+def build(found, examination, *, title):
+  """-> the page.
+
+  Args:
+    found: what `aggregate.collect` returned, and 'run': {text: text},
+      'command', 'conventions': {metric: text}.
+    examination: `scoring.Examination`, for the pictures.
+    title: of the page.
+  """
+  sections = [html_page.Section('In short', summary(found))]
+  sections += [
+    html_page.Section(kind['title'], section(kind, found, examination))
+    for kind in found['degradations']
+  ]
+  sections.append(html_page.Section('Groups', by_group(found)))
+  if found['calibration']:
+    sections.append(
+      html_page.Section('Uncertainty', uncertainty(found, examination))
+    )
+  sections.append(html_page.Section('What was run', run(found)))
+  return html_page.build_page(
+    title,
+    sections,
+    subtitle=f'{found["n"]:,} images, {found["subject"]}',
+    footer='Intervals are 95%, by bootstrap over images.',
+  )
+
+
+def summary(found):
+  """-> parts: what one reads first."""
+  first = next(iter(found['metrics']))
+  clean = found['clean'][first]
+  points = [
+    html_page.joined(
+      html_page.strong(f'{wording.title(first)} on clean inputs: '),
+      f'ours {wording.interval(clean["ours"], first)}{wording.unit(first)}, '
+      'bicubic '
+      f'{wording.interval(clean["bicubic"], first)}{wording.unit(first)}.',
+    )
+  ]
+  falls = [k for k in found['degradations'] if k['fall']['ours']['mean']]
+  if falls:
+    worst = max(falls, key=lambda k: k['fall']['ours']['mean'])
+    points.append(
+      html_page.joined(
+        html_page.strong('Loses most under: '),
+        f'{worst["title"]} ({worst["at"]}), '
+        f'{wording.title(first)} falls by '
+        f'{wording.interval(worst["fall"]["ours"], first)}'
+        f'{wording.unit(first)}.',
+      )
+    )
+  for division in found['groups']:
+    points.append(
+      html_page.joined(
+        html_page.strong('Groups. '), wording.worst(division, first)
+      )
+    )
+  if found['calibration']:
+    points.append(
+      html_page.joined(
+        html_page.strong('Uncertainty. '),
+        wording.calibration(found['calibration']),
+      )
+    )
+  parts = [html_page.bullets(points)]
+  if found['degradations']:
+    parts.append(fall_table(found, first))
+  return parts
+
+
+def fall_table(found, metric):
+  """-> how much is lost at the middle strength of each degradation."""
+  name = wording.title(metric)
+  rows = [
+    [
+      kind['title'],
+      kind['at'],
+      *(
+        html_page.stacked(
+          wording.number(fall['mean'], metric), wording.ends(fall, metric)
+        )
+        for fall in kind['fall'].values()
+      ),
+    ]
+    for kind in found['degradations']
+  ]
+  return html_page.table(
+    rows,
+    header=['degradation', 'at', 'ours', 'bicubic'],
+    caption=f'{name}{wording.unit(metric)} lost against the clean input, '
+    'image by image, at the middle strength (of filters: the worst).',
+  )
+
+
+def section(kind, found, examination):
+  """-> parts about one degradation."""
+  charts = [chart(kind, metric) for metric in found['metrics']]
+  strips = [strip(kind, record, examination) for record in examination.shown]
+  return [ABOUT[kind['name']], html_page.row(*charts), *strips]
+
+
+def chart(kind, metric):
+  """-> Html: a metric over the strengths, ours and bicubic."""
+  series, bands = {}, {}
+  scale = wording.SCALES.get(metric, 1.0)
+  filters = kind['name'] == degradations.KERNEL
+  for method, points in kind['curves'][metric].items():
+    known = [(i, p) for i, p in enumerate(points) if p['mean'] is not None]
+    series[method] = [(i, p['mean'] * scale) for i, p in known]
+    bands[method] = [
+      (i, p['low'] * scale, p['high'] * scale)
+      for i, p in known
+      if p['low'] is not None
+    ]
+  drawing = line_chart.svg(
+    series,
+    x_label='' if filters else kind['axis'],  # the heading says it
+    y_label=wording.axis(metric),
+    smoothing=0,
+    size=SIZE,
+    x_names=['clean', *kind['values']],
+    bands=bands,
+    joined=not filters,
+  )
+  if drawing is None:
+    return html_page.paragraph(
+      f'{wording.title(metric)}: no value was measured.'
+    )
+  return html_page.figure(drawing)
+
+
+def strip(kind, record, examination):
+  """-> Html: one image, given, bicubic and ours at every strength."""
+  opened = examination.opened
+  cells = [scoring.Cell(scoring.CLEAN)]
+  values = examination.chosen[kind['name']]
+  cells += [scoring.Cell(kind['name'], value) for value in values]
+  rows, names = [], []
+  factor = opened.stage.image_size // opened.stage.lowres.size
+  side = min(opened.stage.image_size, MOST // factor * factor)
+  scale = max(1, round(SIDE / side))
+  back = ', undone' if kind['photometric'] else ''
+  versions = [('given', 'given')]
+  versions += [(name, name + back) for name in ('bicubic', 'ours')]
+  versions.append(('original', 'original'))
+  for version, name in versions:
+    row = []
+    for i, cell in enumerate(cells):
+      if version == 'original' and i:
+        row.append(None)
+        continue
+      image = examination.picture(record, cell, version)
+      wide = side // factor if version == 'given' else side
+      row.append(image_files.png_bytes(middle(image, wide)))
+    rows.append(row)
+    names.append(name)
+  return html_page.strip(
+    rows,
+    heads=['clean', *kind['values']],
+    names=names,
+    scale=[scale * factor, scale, scale, scale],
+    caption=f'{called(opened, record)}; {kind["axis"]}.',
+  )
+
+
+def middle(image, side):
+  """-> the middle of a picture, at most `side` pixels a side."""
+  top, left = ((n - side) // 2 for n in image.shape[:2])
+  return image[top : top + side, left : left + side]
+
+
+def called(opened, record):
+  """-> 'Image 17 (a/b.png)'."""
+  if opened.files:
+    return f'Image {record} ({opened.files[record]})'
+  return f'Image {record}'
+
+
+def by_group(found):
+  """-> parts: a table per way to divide the images."""
+  if not found['groups']:
+    return [
+      'The data has one class and no label file was given (--groups=FILE), so '
+      'there are no groups to compare.'
+    ]
+  first = found['metrics'][0]
+  parts = [
+    'Scores on clean inputs, the worst group first. Groups differ in how '
+    'hard their images are: the gain over bicubic, on the same images, is '
+    'what the stage itself adds.'
+  ]
+  for division in found['groups']:
+    parts.append(html_page.subheading(f'By {division["by"]}'))
+    parts.append(wording.worst(division, first))
+    warning = wording.too_small(division)
+    if warning:
+      parts.append(html_page.notice(warning))
+    parts.append(group_table(division, found, first))
+  return parts
+
+
+def group_table(division, found, first):
+  """-> Html."""
+  titles, gaps = wording.COLUMNS, division['gaps']
+  columns = [k for k in division['rows'][0] if k not in NOT_SCORES]
+  rows, faint, mark = [], [], None
+  for i, row in enumerate(division['rows']):
+    cells = [html_page.stacked(row['group'], ''), row['n']]
+    for column in columns:
+      relative = column in titles
+      metric = first if relative else column
+      form = wording.signed if column == 'gain' else wording.number
+      text = form(row[column]['mean'], metric)
+      if column in gaps and gaps[column]['group'] == row['group']:
+        text += ' \N{BLACK DOWN-POINTING SMALL TRIANGLE}'
+      below = wording.ends(row[column], metric, form)
+      cells.append(html_page.stacked(text, below))
+    rows.append(cells)
+    if not row['enough']:
+      faint.append(i)
+    elif i == 0 and gaps:
+      mark = i
+  heads = [titles.get(c) or wording.axis(c) for c in columns]
+  return html_page.table(
+    rows,
+    header=[division['by'], 'images', *heads],
+    caption='\N{BLACK DOWN-POINTING SMALL TRIANGLE} worst of its column. '
+    f'Gain over bicubic, and what is lost at the middle strength of the '
+    f'degradations on average: {wording.axis(first)}.',
+    mark=mark,
+    faint=faint,
+  )
+
+
+NOT_SCORES = ('group', 'n', 'enough')
+
+
+def uncertainty(found, examination):
+  """-> parts about calibration."""
+  seen = found['calibration']
+  k = seen['k']
+  numbers = [
+    ['spread-skill ratio', wording.number(seen['spread_skill']), '1'],
+    ['error of coverage, mean', f'{seen["coverage_error"]:.3f}', '0'],
+    [
+      'spread of the draws, grey levels',
+      wording.number(seen['rms_spread']),
+      '',
+    ],
+    [
+      'error of their mean, grey levels',
+      wording.number(seen['rmse_of_mean']),
+      '',
+    ],
+    ['PSNR of one draw, dB', wording.interval(seen['psnr_of_one']), ''],
+    ['PSNR of their mean, dB', wording.interval(seen['psnr_of_mean']), ''],
+  ]
+  binned = [(p, a) for p, a, _ in seen['reliability']]
+  charts = []
+  if binned:
+    charts.append(
+      html_page.figure(
+        line_chart.svg(
+          {'measured': binned},
+          x_label='error foretold by the spread, grey levels',
+          y_label='error, grey levels',
+          smoothing=0,
+          size=SIZE,
+          diagonal=True,
+          joined=True,
+        ),
+        'Reliability, by bins of the spread: above the dashed line the draws '
+        'promise too little error, below it too much.',
+      )
+    )
+  else:
+    charts.append(html_page.paragraph('Reliability by bins needs three draws.'))
+  charts.append(
+    html_page.figure(
+      line_chart.svg(
+        {'measured': [(0.0, 0.0), *seen['coverage'], (1.0, 1.0)]},
+        x_label='nominal coverage',
+        y_label='observed coverage',
+        smoothing=0,
+        size=SIZE,
+        diagonal=True,
+      ),
+      'Central intervals of the draws: below the dashed line the original '
+      'lies outside more often than it should.',
+    )
+  )
+  charts.append(
+    html_page.figure(
+      bar_chart.svg(
+        seen['ranks'],
+        x_label=f'draws of {k} that lie below the original',
+        y_label='share of the values',
+        ideal=1 / (k + 1),
+        size=SIZE,
+      ),
+      'Rank histogram: flat is calibrated, high ends are overconfident, a '
+      'high middle is underconfident, a slope is a bias.',
+    )
+  )
+  return [
+    wording.calibration(seen),
+    f'{k} samples were drawn of every clean input. If the original could be '
+    'one more of them, its distance from their mean is what their spread '
+    'says; all numbers are corrected for the finite number of draws.',
+    html_page.table(numbers, header=['', 'found', 'calibrated']),
+    html_page.row(*charts),
+    maps(examination, k),
+  ]
+
+
+def maps(examination, k):
+  """-> Html: original, one draw, mean, spread and error of the shown images."""
+  opened, rows, names = examination.opened, [], []
+  found = {n: examination.maps(n, k) for n in examination.shown}
+  top = max(
+    float(np.quantile(level(m[name]), 0.995))
+    for m in found.values()
+    for name in ('std', 'error')
+  )
+  side = min(opened.stage.image_size, MOST)
+  clean = scoring.Cell(scoring.CLEAN)
+  for record, held in found.items():
+    row = [
+      examination.picture(record, clean, 'original'),
+      examination.picture(record, clean, 'ours'),
+      np.floor(held['mean'] + 0.5).astype(np.uint8),
+      contact_sheet.heat(level(held['std']), top),
+      contact_sheet.heat(level(held['error']), top),
+    ]
+    rows.append([image_files.png_bytes(middle(x, side)) for x in row])
+    names.append(f'{record}')
+  return html_page.strip(
+    rows,
+    heads=['original', 'one draw', f'mean of {k}', 'spread', 'error'],
+    names=names,
+    scale=max(1, round(SIDE / side)),
+    caption='Spread is the standard deviation of the draws, error the distance '
+    f'of their mean from the original; black is 0, pale yellow {top:.0f} grey '
+    'levels, root mean square over the channels.',
+  )
+
+
+def level(values):
+  """[H, W, 3] -> [H, W], root mean square over the channels."""
+  return np.sqrt((np.asarray(values, np.float64) ** 2).mean(axis=-1))
+
+
+def run(found):
+  """-> parts: all that the numbers depend on."""
+  return [
+    html_page.code(found['command']),
+    html_page.table(
+      [[key, value] for key, value in found['run'].items()], header=['', '']
+    ),
+    html_page.bullets(
+      html_page.joined(html_page.strong(f'{wording.title(name)}: '), text)
+      for name, text in found['conventions'].items()
+      if name in found['metrics']
+    ),
+  ]

@@ -1,0 +1,95 @@
+"""Metrics of sets, degradation by degradation: FID and the like.
+
+Only in the folders of pictures that `scoring` keeps: a set of made pictures is
+compared with the set of what they should be.
+"""
+
+from cdm.distributed import collectives
+from cdm.evaluation import compare_sets, image_source, set_metrics
+from cdm.evaluation.robustness import row_files
+from cdm.evaluation.robustness.scoring import METHODS
+from cdm.reporting import image_files, jsonl
+from cdm.sampling import output_folder
+
+FILE = 'sets.jsonl'
+KID_SIZE = 1000  # of a subset, or all images where they are fewer
+
+
+def check(metrics, count, few):
+  """Raises ValueError where so few images give no number."""
+  size = min(KID_SIZE, count)
+  set_metrics.check(
+    metrics, samples=count, reference=count, few=few, kid_size=size
+  )
+
+
+def score(examination, every, *, metrics, network):
+  """Judges every cell, ours and bicubic, continuing what is there.
+
+  Args:
+    examination: `scoring.Examination` that kept all pictures.
+    every: list of `scoring.Cell`, clean first.
+    metrics: of `aggregate.OF_SETS`.
+    network: keyword arguments of `extract_features.Gatherer`.
+
+  Returns:
+    {(cell key, method): {metric: value}}.
+
+  Raises:
+    ValueError: weights that are not there.
+  """
+  path, records = examination.out / FILE, examination.records
+  if collectives.is_first():
+    jsonl.mend(path)
+  collectives.wait_for_all('the sets')
+  what = {'metrics': sorted(metrics), 'records': records}
+  found = {
+    (row['cell'], row['method']): row['scores']
+    for row in jsonl.read(path)
+    if row['what'] == what
+  }
+  todo = [
+    (cell, method)
+    for cell in every
+    for method in METHODS
+    if (cell.key, method) not in found
+  ]
+  if not todo:
+    return found
+  gatherer = compare_sets.Gatherer(**network)
+  reference = gatherer(
+    source(examination.folder(every[0], 'original'), records),
+    metrics,
+    'reference',
+  )
+  for cell, method in todo:
+    mine = gatherer(
+      source(examination.folder(cell, method), records),
+      metrics,
+      f'{cell.key}, {method}',
+    )
+    row = set_metrics.compare(
+      mine,
+      reference,
+      metrics=metrics,
+      kid_size=min(KID_SIZE, len(records)),
+    )
+    scores = {name: row[name] for name in metrics}
+    found[cell.key, method] = scores
+    row = {'cell': cell.key, 'method': method, 'scores': scores, 'what': what}
+    row_files.append(path, [row] if collectives.is_first() else [])
+    gatherer.forget()
+  return found
+
+
+def source(folder, records):
+  """-> finding.Source of the pictures of these records."""
+
+  def read(i):
+    return image_files.read_png(folder / output_folder.file_name(records[i]))
+
+  count = len(records)
+  recipe = {'data': str(folder.resolve()), 'records': records}
+  return image_source.Source(
+    count, image_source.shared_out(read, count), recipe, {}
+  )

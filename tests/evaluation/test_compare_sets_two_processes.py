@@ -1,0 +1,163 @@
+"""Two real processes judge sets of images as one does, killed or not."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+from support import smoke_runs
+from support.linear_features import prepared
+from whole.test_two_processes import begin, end, together
+
+from cdm.distributed import exit_codes
+
+STAND_IN = """
+import judged
+judged.stand_in(log={log!r}, kill_at={kill_at})
+"""
+ALL = 'fid,sfid,is,kid,pr'
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+  """-> folder with two sets, each as PNGs and as an archive, and weights."""
+  return prepared(tmp_path, monkeypatch)
+
+
+def stand_in(log=None, kill_at=None):
+  return STAND_IN.format(log=log and str(log), kill_at=kill_at)
+
+
+def evaluation(place, out, samples='a', metrics=ALL, *more):
+  path = place / samples if '@' not in samples else samples
+  words = ['evaluate', f'--samples={path}', f'--reference={place / "b.npz"}']
+  words += [f'--metrics={metrics}', '--few', f'--weights={place / "w.pth"}']
+  if 'kid' in metrics:
+    words.append('--kid_size=20')
+  return [*words, '--batch_size=4', f'--out={place / out}', *more]
+
+
+def reference(place, out):
+  words = ['evaluate', '--make_reference', f'--reference={place / "b"}']
+  return [*words, f'--out={place / out}', f'--weights={place / "w.pth"}']
+
+
+def sweep(place, out):
+  return [
+    *(
+      'sweep',
+      f'--samples={smoke_runs.trained() / "sr"}@eval',
+      '--metrics=fid,pr',
+    ),
+    *(
+      f'--reference={smoke_runs.CONFIGS / "smoke_sr.py"}:eval',
+      '--num=7',
+      '--few',
+    ),
+    *(f'--weights={place / "w.pth"}', f'--out={place / out}'),
+    '--try=sampler.grid.spacing=2,4',
+  ]
+
+
+def paired(place, out):
+  """Pairs and sets in one pass."""
+  return [
+    *('evaluate', f'--samples={smoke_runs.trained() / "sr"}@eval', '--num=7'),
+    *(f'--reference={smoke_runs.CONFIGS / "smoke_sr.py"}:eval', '--few'),
+    *('--metrics=fid,psnr,ssim', '--batch_size=4'),
+    *(f'--weights={place / "w.pth"}', f'--out={place / out}'),
+  ]
+
+
+def drawn(place, out):
+  what = f'{smoke_runs.CONFIGS / "smoke.py"}@{smoke_runs.trained() / "base"}'
+  return evaluation(place, out, what, 'fid,is', '--num=11', '--seed=3')
+
+
+def row(path):
+  return json.loads(path.read_text())
+
+
+def assert_same(mine, expected, names, rel):
+  for name in names:
+    assert mine[name] == pytest.approx(expected[name], rel=rel), name
+
+
+def test_they_judge_as_one_does(place):
+  every = (
+    evaluation(place, 'one/row.json'),
+    reference(place, 'one/b.npz'),
+    drawn(place, 'one/drawn.json'),
+    sweep(place, 'one/sweep'),
+    paired(place, 'one/paired.json'),
+  )
+  for words in every:
+    assert smoke_runs.cdm(*words) == 0
+  # As of a sweep that process 0 alone can see a part of.
+  (place / 'two' / 'sweep').mkdir(parents=True)
+  lines = (place / 'one' / 'sweep' / 'rows.jsonl').read_text().splitlines(True)
+  (place / 'two' / 'sweep' / 'rows.jsonl').write_text(lines[0] + '{"torn')
+  hide = """
+import jax
+from cdm.evaluation import sweep as sweeping
+read = sweeping.read
+sweeping.read = lambda *a: {} if jax.process_index() else read(*a)
+"""
+  first, second = together(
+    *([str(w).replace('/one/', '/two/') for w in words] for words in every),
+    both=stand_in() + hide,
+  )
+  assert 'Statistics of 30 images' in first and 'fid' not in second
+  assert 'spacing=4 ...' in first and 'spacing=2 ...' not in first
+  mine, expected = (row(place / x / 'row.json') for x in ('two', 'one'))
+  names = ('fid', 'sfid', 'is', 'is_std', 'kid', 'precision', 'recall')
+  assert_same(mine, expected, (*names, 'n', 'n_reference'), 1e-9)
+  with (
+    np.load(place / 'two' / 'b.npz') as mine,
+    np.load(place / 'one' / 'b.npz') as expected,
+  ):
+    for name in ('mu', 'sigma', 'mu_s', 'sigma_s', 'count'):
+      np.testing.assert_allclose(mine[name], expected[name], atol=1e-12)
+    assert str(mine['recipe']) == str(expected['recipe'])
+  # A mesh of two is another program: a grey level may differ.
+  mine, expected = (row(place / x / 'drawn.json') for x in ('two', 'one'))
+  assert_same(mine, expected, ('n', 'fid', 'is'), 1e-2)
+  mine, expected = (row(place / x / 'paired.json') for x in ('two', 'one'))
+  assert_same(mine, expected, ('n', 'fid', 'psnr', 'ssim'), 1e-2)
+  ends = [found['intervals']['psnr'] for found in (mine, expected)]
+  np.testing.assert_allclose(*ends, rtol=1e-2)
+  rows = [
+    [json.loads(line) for line in path.read_text().splitlines()]
+    for path in (place / x / 'sweep' / 'rows.jsonl' for x in ('two', 'one'))
+  ]
+  for mine, expected in zip(*rows, strict=True):
+    assert (mine['n'], mine['setting']) == (7, expected['setting'])
+    assert_same(mine, expected, ('fid',), 1e-2)
+  assert not list((place / 'cache').rglob('*.npz'))
+  assert not list((place / 'cache').rglob('*.jsonl'))
+
+
+def test_killed_they_go_on_and_give_the_same(place):
+  assert smoke_runs.cdm(*evaluation(place, 'one.json')) == 0
+  words = evaluation(place, 'two.json')
+  running = begin(
+    words,
+    both=stand_in(log=place / 'killed'),
+    before=stand_in(kill_at=3),
+  )
+  end(running, exit_codes.LOST.code, -signal.SIGKILL)
+  assert not (place / 'two.json').exists()
+  kept = {path.name for path in (place / 'cache').rglob('process-*.npz')}
+  assert {name[: len('process-0')] for name in kept} == {
+    'process-0',
+    'process-1',
+  }
+  together(words, both=stand_in(log=place / 'again'))
+  # Of 4 batches of the samples one at least was done by both.
+  for rank in range(2):
+    lines = (place / f'again-{rank}').read_text().splitlines()
+    assert 4 + 2 <= len(lines) <= 4 + 3
+  mine, expected = (row(place / name) for name in ('two.json', 'one.json'))
+  names = ('fid', 'sfid', 'is', 'kid', 'precision', 'recall', 'n')
+  assert_same(mine, expected, names, 1e-9)
+  assert not list((place / 'cache').rglob('*.npz'))
