@@ -1,9 +1,9 @@
 """Decodes, crops and resizes a source once, into ArrayRecord shards.
 
 A folder of shards and an index; see `record_format`. A shard appears under its
-name only when it is whole, and the index lists only whole shards, so a run that was
-killed continues after the last of them. Everything that decides a pixel is in
-the recipe, and a folder holds one recipe.
+name only when it is whole, and the index lists only whole shards, so a run that
+was killed continues after the last of them. Everything that decides a pixel is
+in the recipe, and a folder holds one recipe.
 """
 
 import contextlib

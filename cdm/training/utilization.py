@@ -29,9 +29,9 @@ def make(built, image_size, mesh):
 
   Returns:
     Function from the scalars of `step_timer.Timer.rates` to those of this
-    module: `mfu` where the peak of the devices is known, `host_memory_bytes`, and on
-    accelerators `device_memory_bytes` (the most in use on one device so far)
-    and `device_memory_fraction` of what it has.
+    module: `mfu` where the peak of the devices is known,
+    `host_memory_bytes`, and on accelerators `device_memory_bytes` (the most
+    in use on one device so far) and `device_memory_fraction` of what it has.
   """
   local = [
     d for d in mesh.devices.flat if d.process_index == jax.process_index()

@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom, and who may import what."""
+"""The layers of cdm: which package may import which, and which library."""
 
 import ast
 import pathlib
@@ -10,51 +10,50 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOUSE = ROOT / 'cdm'
 
-# Room -> floor. A room may import rooms of lower floors and itself; two
-# rooms of one floor do not know each other.
-FLOORS = {
-  'data': 0,
-  'diffusion': 0,
-  'distributed': 0,
-  'ops': 0,
-  'checkpointing': 1,
-  'methods': 1,
-  'reporting': 1,
-  'models': 2,
-  'config': 3,
-  'sampling': 4,
-  'training': 4,
-  'evaluation': 5,
-  'planning': 5,
-  'cli': 6,
-  '__main__': 7,
+# A package may import packages of the layers above it in this list, and itself.
+LAYERS = (
+  ('distributed', 'reporting', 'ops', 'data'),
+  ('diffusion', 'models'),
+  ('methods', 'checkpointing'),
+  ('config',),
+  ('sampling', 'training'),
+  ('planning', 'evaluation', 'cli'),
+)
+# Within a layer, only the first of a pair may import the second.
+SIDEWAYS = {
+  ('reporting', 'distributed'),  # only process 0 reports
+  ('cli', 'planning'),
+  ('cli', 'evaluation'),
 }
-# Absences that carry meaning, beyond the floors.
-NEVER = {
-  'diffusion': {'models', 'images', 'data', 'checkpoint', 'stored', 'report'},
-  'models': {'diffusion', 'images', 'data', 'checkpoint', 'stored', 'report'},
-  'metrics': {'models', 'diffusion', 'data'},
-  'cascade': {'train', 'models', 'data', 'checkpoint', 'stored'},
-  'train': {'cascade', 'models', 'diffusion', 'tasks', 'data'},
-  'web': {'models', 'diffusion', 'data', 'checkpoint', 'stored'},
-  'tasks': {'data', 'checkpoint', 'stored', 'report', 'sharding', 'models'},
+# These import nothing of cdm but what stands beside them.
+WALLS = {
+  'cdm.distributed': (),
+  'cdm.ops': (),
+  'cdm.data': (),
+  'cdm.diffusion': (),
+  'cdm.models': ('cdm.ops.keys', 'cdm.reporting.progress'),
+  'cdm.methods': ('cdm.diffusion', 'cdm.ops'),
+  'cdm.checkpointing': ('cdm.distributed',),
+  'cdm.evaluation.metrics': ('cdm.ops',),
 }
+# Which packages may import an outside library.
 EXTERNAL = {
-  'ml_collections': {'build', 'config'},
+  'ml_collections': {'config'},
   'tensorflow': {'data', 'reporting'},
-  'tensorflow_datasets': {'data'},
-  'grain': {'data'},
-  'orbax': {'checkpoint', 'stored', 'checkpointing'},
   'clu': {'reporting'},
-  'optax': {'train', 'training'},
+  'grain': {'data'},
+  'tensorflow_datasets': {'data'},
+  'orbax': {'checkpointing'},
+  'optax': {'training'},
 }
+LAYER = {name: n for n, layer in enumerate(LAYERS) for name in layer}
 
 
 def files():
   return sorted(HOUSE.rglob('*.py'))
 
 
-def room(path):
+def package(path):
   return path.relative_to(HOUSE).parts[0].removesuffix('.py')
 
 
@@ -72,30 +71,47 @@ def imports(path):
   return found
 
 
-def own(name):
-  """-> room of an imported name of this package, or None."""
-  parts = name.split('.')
-  if parts[0] != 'cdm' or len(parts) == 1:
-    return None
-  return parts[1]
+def modules():
+  """-> {dotted name: path} of every module of cdm."""
+  return {
+    '.'.join(path.relative_to(ROOT).with_suffix('').parts): path
+    for path in files()
+    if path.name != '__init__.py'
+  }
 
 
-@pytest.mark.parametrize('path', files(), ids=lambda p: str(p.name))
-def test_imports_run_downwards(path):
-  here = room(path)
-  if here == '__init__':
-    assert not imports(path), 'importing cdm wakes no room'
-    return
-  assert here in FLOORS, f'{here} has no floor; add it to the plan'
-  for name, line in imports(path):
-    there = own(name)
-    if there is None or there == here:
+def inside(name, package):
+  return f'{name}.'.startswith(f'{package}.')
+
+
+def test_cdm_holds_its_packages_and_nothing_else():
+  """A new module belongs to a package, a new package to a layer."""
+  found = {path.stem for path in HOUSE.iterdir() if path.name[:2] != '__'}
+  assert found == set(LAYER)
+  assert len(found) <= 14
+  top = {path.name for path in HOUSE.glob('*.py')}
+  assert top == {'__init__.py', '__main__.py'}
+
+
+@pytest.mark.parametrize('name', modules())
+def test_imports_run_downwards(name):
+  here = name.split('.')[1]
+  for imported, line in imports(modules()[name]):
+    if not inside(imported, 'cdm') or imported == 'cdm':
       continue
-    where = f'{path.relative_to(ROOT)}:{line} imports {name}'
-    assert there in FLOORS, where
-    below = FLOORS[there] < FLOORS[here]
-    assert below, f'{where}: {here} may not know {there}'
-    assert there not in NEVER.get(here, ()), f'{where}: a wall stands there'
+    there = imported.split('.')[1]
+    where = f'{name}, line {line}, imports {imported}'
+    if here not in ('__main__', there):
+      below = LAYER[there] < LAYER[here] or (here, there) in SIDEWAYS
+      assert below, f'{where}: {here} may not know {there}'
+    for wall, doors in WALLS.items():
+      if inside(name, wall) and not inside(imported, wall):
+        known = any(inside(imported, door) for door in doors)
+        assert known, f'{where}: {wall} may not know it'
+
+
+def test_importing_cdm_imports_nothing():
+  assert not imports(HOUSE / '__init__.py')
 
 
 def test_no_two_files_import_each_other():
@@ -119,12 +135,14 @@ def test_no_two_files_import_each_other():
     visit(node, [])
 
 
-def test_outside_libraries_stay_behind_their_doors():
+def test_outside_libraries_stay_in_their_packages():
   for path in files():
     for name, line in imports(path):
       library = name.split('.')[0]
-      rooms = EXTERNAL.get(library)
-      assert rooms is None or room(path) in rooms, f'{path}:{line} {name}'
+      packages = EXTERNAL.get(library)
+      assert packages is None or package(path) in packages, (
+        f'{path}:{line} {name}'
+      )
 
 
 def test_data_never_imports_jax():
@@ -168,7 +186,7 @@ def test_help_wakes_nothing_heavy():
   assert out.splitlines()[-1] == '[]'
 
 
-def test_training_rooms_do_not_wake_tensorflow():
+def test_training_packages_do_not_wake_tensorflow():
   code = (
     'import sys\n'
     'import cdm.reporting.metric_writer, cdm.checkpointing.writer, '
