@@ -43,7 +43,7 @@ def get_config():
     crop='center',
     filter='area',
     min_side=0,
-    flip=False,  # on the device: see task
+    flip=False,  # on the device: see method
     worker_count=16,
     max_skip_fraction=0.01,  # of unreadable images
   )
@@ -59,7 +59,7 @@ def get_config():
   # Scale and aspect: [Goyal] sec. 5.1, as torchvision's. The middle
   # 224 of 256 pixels are what networks of ImageNet are tested on; 112 of 128
   # are the same share: ours.
-  c.task = dict(
+  c.method = dict(
     kind='classifier',
     size=112,
     crop_scale=(0.08, 1.0),

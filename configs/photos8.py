@@ -104,7 +104,7 @@ def get_config():
     remat='none',
   )
 
-  c.task = dict(
+  c.method = dict(
     kind='diffusion',
     prediction='v',
     target=None,

@@ -28,7 +28,7 @@ def get_config():
     crop='center',
     filter='area',
     min_side=0,
-    flip=False,  # on the device: see task
+    flip=False,  # on the device: see method
     worker_count=0,
     max_skip_fraction=0.01,  # of unreadable images
   )
@@ -41,7 +41,7 @@ def get_config():
     dtype='float32',
   )
 
-  c.task = dict(
+  c.method = dict(
     kind='classifier',
     size=14,
     crop_scale=(0.5, 1.0),

@@ -76,7 +76,7 @@ def get_config():
     remat='none',
   )
 
-  c.task = dict(
+  c.method = dict(
     kind='diffusion',
     prediction='eps',
     target=None,

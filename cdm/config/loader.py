@@ -26,8 +26,8 @@ def load(path, overrides=()):
     A locked ConfigDict.
 
   Raises:
-    ValueError: no such file, no `get_config`, an unknown key (the nearest one
-      is named) or a value of another type.
+    ValueError: no such file, no `get_config`, a section of an earlier cdm, an
+      unknown key (the nearest one is named) or a value of another type.
   """
   path = pathlib.Path(path)
   if not path.is_file():
@@ -42,6 +42,10 @@ def load(path, overrides=()):
   if not hasattr(module, 'get_config'):
     raise ValueError(f'--config={path}: the file defines no get_config().')
   config = module.get_config()
+  if 'task' in config:
+    raise ValueError(
+      f"--config={path}: the section 'task' is called 'method' now; rename it."
+    )
   override_all(config, overrides)
   return config.lock()
 
@@ -159,9 +163,24 @@ def to_json(config):
   return json.dumps(plain(config), indent=2) + '\n'
 
 
-def from_json(text):
-  """-> the locked ConfigDict that `to_json` wrote (lists become tuples)."""
-  return ConfigDict(_tuples(json.loads(text))).lock()
+def from_json(text, path):
+  """Returns the locked ConfigDict that `to_json` wrote; lists become tuples.
+
+  Args:
+    text: what `to_json` returned.
+    path: where the text comes from, for error messages.
+
+  Raises:
+    ValueError: an earlier cdm wrote it, which had other sections.
+  """
+  saved = json.loads(text)
+  if 'task' in saved:
+    raise ValueError(
+      f"{path} holds a run of an earlier cdm, whose section 'task' is called "
+      "'method' now; train it again in another folder, or use the cdm that "
+      'made it.'
+    )
+  return ConfigDict(_tuples(saved)).lock()
 
 
 def changes(old, new, prefix='config'):

@@ -55,21 +55,21 @@ def rules(section, shapes, made):
   return given + partitioning.default_rules(shapes, made, split=built.split)
 
 
-def abstract_params(task):
-  """-> the tree of shapes of a task's parameters; nothing is allocated."""
-  return jax.eval_shape(task.init, jax.random.key(0))
+def abstract_params(method):
+  """-> the tree of shapes of a method's parameters; nothing is allocated."""
+  return jax.eval_shape(method.init, jax.random.key(0))
 
 
-def placed_params(task, section, made):
-  """-> the EMA parameters of a task as shapes with their place on a mesh.
+def placed_params(method, section, made):
+  """-> the EMA parameters of a method as shapes with their place on a mesh.
 
   Args:
-    task: tasks.base.Task.
+    method: methods.base.Method.
     section: see `Mesh`; rules that name other parts of the state are passed
       over.
     made: the mesh.
   """
-  tree = {'ema_params': abstract_params(task)}
+  tree = {'ema_params': abstract_params(method)}
   built = instantiate.splat('mesh', Mesh, section)
   given = partitioning.check_rules(built.rules)
   given += partitioning.default_rules(tree, made, split=built.split)

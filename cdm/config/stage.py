@@ -10,7 +10,7 @@ from cdm.config import instantiate
 from cdm.config.sampler import sampling
 from cdm.diffusion import losses, schedules
 from cdm.methods import classification, diffusion
-from cdm.methods.base import Task
+from cdm.methods.base import Method
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models import resnet
 from cdm.models.unet import UNet
@@ -22,12 +22,12 @@ WEIGHTINGS = {
   'truncated_snr': losses.truncated_snr,
   'sigmoid': losses.sigmoid,
 }
-TASKS = {
+METHODS = {
   'diffusion': diffusion.diffusion,
   'classifier': classification.classifier,
 }
-# What a task wants drawn once for the whole batch, see train.step.
-TASK_DRAWS = {'diffusion': diffusion.draw_batch, 'classifier': None}
+# What a method wants drawn once for the whole batch, see train.step.
+METHOD_DRAWS = {'diffusion': diffusion.draw_batch, 'classifier': None}
 
 
 class Stage(NamedTuple):
@@ -41,7 +41,7 @@ class Stage(NamedTuple):
   schedule: schedules.Schedule | None
   lowres: Lowres | None
   objective: diffusion.Objective | classification.Recipe
-  task: Task
+  method: Method
   tester: classification.Tester | None = None
 
   @property
@@ -53,7 +53,7 @@ class Stage(NamedTuple):
 
 
 def stage(c, sampler=None):
-  """Builds the network and the task of a stage.
+  """Builds the network and the method of a stage.
 
   Args:
     c: ConfigDict of one stage.
@@ -65,7 +65,7 @@ def stage(c, sampler=None):
   Raises:
     ValueError: naming the section and key that cannot be used.
   """
-  instantiate.require(c, 'task')
+  instantiate.require(c, 'method')
   if is_classifier(c):
     return _classifier(c)
   instantiate.require(c, 'schedule', 'model', 'lowres', 'sampler', 'pipeline')
@@ -75,13 +75,13 @@ def stage(c, sampler=None):
   if c.lowres is not None:
     lowres = instantiate.splat('lowres', Lowres, c.lowres)
     check_magnification(lowres.size, c.pipeline.image_size)
-  section = dict(c.task)
-  kind = instantiate.kind_of('task', section, TASKS)
+  section = dict(c.method)
+  kind = instantiate.kind_of('method', section, METHODS)
   weighting = _weighting(section.pop('weighting', 'none'))
   objective = instantiate.splat(
-    'task', diffusion.Objective, section, weighting=weighting
+    'method', diffusion.Objective, section, weighting=weighting
   )
-  task = TASKS[kind](
+  method = METHODS[kind](
     net,
     schedule,
     objective,
@@ -89,12 +89,12 @@ def stage(c, sampler=None):
     image_size=c.pipeline.image_size,
     lowres=lowres,
   )
-  return Stage(c, net, schedule, lowres, objective, task)
+  return Stage(c, net, schedule, lowres, objective, method)
 
 
 def is_classifier(c):
   """True for a config of a classifier, False for one that draws images."""
-  return 'task' in c and c.task.kind == 'classifier'
+  return 'method' in c and c.method.kind == 'classifier'
 
 
 def require_classifier(c, command):
@@ -107,7 +107,7 @@ def require_classifier(c, command):
   if not is_classifier(c):
     raise ValueError(
       f'{c.name!r} draws images and is no classifier; {command} takes configs '
-      "with task.kind='classifier', such as configs/cas_imagenet128.py."
+      "with method.kind='classifier', such as configs/cas_imagenet128.py."
     )
 
 
@@ -126,20 +126,20 @@ def refuse_classifier(c, how):
 
 
 def _classifier(c):
-  """-> Stage of a config with task.kind 'classifier'."""
+  """-> Stage of a config with method.kind 'classifier'."""
   instantiate.require(c, 'model', 'pipeline')
-  section = dict(c.task)
-  kind = instantiate.kind_of('task', section, TASKS)
-  recipe = instantiate.splat('task', classification.Recipe, section)
+  section = dict(c.method)
+  kind = instantiate.kind_of('method', section, METHODS)
+  recipe = instantiate.splat('method', classification.Recipe, section)
   # momentum 0: what the network says of its statistics is of one batch.
   net = instantiate.splat('model', resnet.ResNet50, c.model, momentum=0.0)
-  task, tester = TASKS[kind](
+  method, tester = METHODS[kind](
     net,
     recipe,
     image_size=c.pipeline.image_size,
     normalise=resnet.normalise,
   )
-  return Stage(c, net, None, None, recipe, task, tester)
+  return Stage(c, net, None, None, recipe, method, tester)
 
 
 def check_magnification(small, large):
@@ -153,15 +153,15 @@ def check_magnification(small, large):
 
 
 def _weighting(section):
-  """-> the weighting function of `task.weighting`, a kind or a section."""
+  """-> the weighting function of `method.weighting`, a kind or a section."""
   section = dict(kind=section) if isinstance(section, str) else dict(section)
-  kind = instantiate.kind_of('task.weighting', section, WEIGHTINGS)
+  kind = instantiate.kind_of('method.weighting', section, WEIGHTINGS)
   chosen = WEIGHTINGS[kind]
   options = list(inspect.signature(chosen).parameters)[2:] if chosen else []
   for key in section:
     if key not in options:
       raise ValueError(
-        f'config.task.weighting.{key} is not an option of {kind!r}; it has '
+        f'config.method.weighting.{key} is not an option of {kind!r}; it has '
         f'{options}.'
       )
   return functools.partial(chosen, **section) if chosen else None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
-class Task(NamedTuple):
+class Method(NamedTuple):
   """One method, with its network and its data shape already bound.
 
   Attributes:
@@ -14,8 +14,8 @@ class Task(NamedTuple):
       float32, each [] or [B].
     sample: `(params, *, keys, label, lowres, level, stop_logsnr) -> [B, H, W,
       3]` float32 in [-1, 1]; keys is one key per image, so that an image
-      depends on its own key only. See the task's own docstring for the rest.
-      None of a task that draws nothing.
+      depends on its own key only. See the method's own docstring for the rest.
+      None of a method that draws nothing.
   """
 
   init: Callable

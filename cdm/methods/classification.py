@@ -17,12 +17,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm.methods.base import Task
+from cdm.methods.base import Method
 from cdm.ops import augmentation, resize
 
 
 class Recipe(NamedTuple):
-  """How images become what the network sees; the `task` section of a config.
+  """How images become what the network sees; the `method` section of a config.
 
   Attributes:
     size: side of the network's input, pixels.
@@ -65,7 +65,7 @@ def classifier(net, recipe, *, image_size, normalise):
     normalise: levels 0..255 -> what the network takes.
 
   Returns:
-    (Task without `sample`, Tester). The loss also gives `top1`, the share of
+    (Method without `sample`, Tester). The loss also gives `top1`, the share of
     the training crops that are classified rightly.
 
   Raises:
@@ -113,7 +113,7 @@ def classifier(net, recipe, *, image_size, normalise):
       {'params': params, 'batch_stats': statistics}, normalise(x), train=False
     ).logits
 
-  return Task(init, loss, None), Tester(moments, logits)
+  return Method(init, loss, None), Tester(moments, logits)
 
 
 def cross_entropy(logits, label, *, smoothing=0.0):
@@ -143,27 +143,27 @@ def check(recipe, image_size):
   """Refuses a recipe that cannot be, naming the key."""
   if not 0 < recipe.size <= image_size:
     raise ValueError(
-      f'task.size is {recipe.size}, of images of {image_size} pixels '
+      f'method.size is {recipe.size}, of images of {image_size} pixels '
       '(pipeline.image_size): it is the side of a crop of them.'
     )
   low, high = recipe.crop_scale
   if not 0.0 < low <= high <= 1.0:
     raise ValueError(
-      f'task.crop_scale is {recipe.crop_scale}; it is (low, high) shares of '
+      f'method.crop_scale is {recipe.crop_scale}; it is (low, high) shares of '
       'the area, above 0 and up to 1.'
     )
   low, high = recipe.crop_ratio
   if not 0.0 < low <= high:
     raise ValueError(
-      f'task.crop_ratio is {recipe.crop_ratio}; it is (low, high), width over '
-      'height, above 0.'
+      f'method.crop_ratio is {recipe.crop_ratio}; it is (low, high), width '
+      'over height, above 0.'
     )
   if not 0.0 <= recipe.label_smoothing < 1.0:
     raise ValueError(
-      f'task.label_smoothing is {recipe.label_smoothing}; it is at least 0 and '
-      'below 1.'
+      f'method.label_smoothing is {recipe.label_smoothing}; it is at least 0 '
+      'and below 1.'
     )
   if recipe.statistics_batches < 1:
     raise ValueError(
-      f'task.statistics_batches is {recipe.statistics_batches}; at least 1.'
+      f'method.statistics_batches is {recipe.statistics_batches}; at least 1.'
     )

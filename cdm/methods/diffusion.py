@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from cdm.diffusion import guidance, losses, schedules
 from cdm.diffusion.parameterization import KINDS, predict
 from cdm.methods import lowres_conditioning
-from cdm.methods.base import Task
+from cdm.methods.base import Method
 from cdm.ops import pixels
 from cdm.ops.keys import example_keys, normals
 
@@ -26,7 +26,7 @@ X_T, STEP_NOISE = 0, 1
 
 
 class Objective(NamedTuple):
-  """How a diffusion network is scored; the `task` section of a config.
+  """How a diffusion network is scored; the `method` section of a config.
 
   Attributes:
     prediction: what the network's output is, 'eps', 'x_0' or 'v'.
@@ -82,7 +82,7 @@ class Sampling(NamedTuple):
 
 
 def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
-  """Binds a network, a schedule and their options into a Task.
+  """Binds a network, a schedule and their options into a Method.
 
   Args:
     net: a `models.unet.UNet`.
@@ -94,7 +94,7 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
       base.
 
   Returns:
-    Task. Its `sample(params, *, keys, label=None, lowres=None, level=None,
+    Method. Its `sample(params, *, keys, label=None, lowres=None, level=None,
     stop_logsnr=None)` takes one key per image [B], int32 labels [B] or None
     (the null class, where the network has one), the low-res images [B, h, w,
     3] already augmented to `level` [B] (None is 0), and ends at the log-SNR
@@ -270,7 +270,7 @@ def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
     return x
 
   conditions = lowres
-  return Task(init, loss, sample)
+  return Method(init, loss, sample)
 
 
 def draw_batch(key, n):
@@ -290,57 +290,57 @@ def check(net, objective, sampling, lowres):
   """Refuses options that contradict each other, before anything is traced."""
   if objective.loss not in ('simple', 'hybrid'):
     raise ValueError(
-      f"task.loss is {objective.loss!r}; use 'simple' or 'hybrid'."
+      f"method.loss is {objective.loss!r}; use 'simple' or 'hybrid'."
     )
   if objective.levels not in ('discrete', 'piecewise'):
     raise ValueError(
-      f"task.levels is {objective.levels!r}; use 'discrete' or 'piecewise'."
+      f"method.levels is {objective.levels!r}; use 'discrete' or 'piecewise'."
     )
   if objective.norm not in (1, 2):
-    raise ValueError(f'task.norm is {objective.norm}; use 1 or 2.')
+    raise ValueError(f'method.norm is {objective.norm}; use 1 or 2.')
   for name in ('prediction', 'target'):
     value = getattr(objective, name)
     if value not in KINDS and not (name == 'target' and value is None):
       raise ValueError(
-        f'task.{name} is {value!r}; known are {", ".join(KINDS)}.'
+        f'method.{name} is {value!r}; known are {", ".join(KINDS)}.'
       )
   if objective.norm == 1 and objective.weighting is not None:
     raise ValueError(
-      'task.weighting is defined on squared errors; use task.norm=2, or '
-      "task.weighting='none'."
+      'method.weighting is defined on squared errors; use method.norm=2, or '
+      "method.weighting='none'."
     )
   if not 0.0 <= objective.label_dropout <= 1.0:
     raise ValueError(
-      f'task.label_dropout is {objective.label_dropout}; it is a share of the '
-      'examples, between 0 and 1.'
+      f'method.label_dropout is {objective.label_dropout}; it is a share of '
+      'the examples, between 0 and 1.'
     )
   if objective.loss == 'hybrid':
     if not net.learned_variance or objective.levels != 'discrete':
       raise ValueError(
-        "task.loss 'hybrid' learns variances of a discrete chain; set "
-        "model.learned_variance=True and task.levels='discrete', or use "
-        "task.loss='simple'."
+        "method.loss 'hybrid' learns variances of a discrete chain; set "
+        "model.learned_variance=True and method.levels='discrete', or use "
+        "method.loss='simple'."
       )
     if objective.norm != 2 or objective.weighting is not None:
       raise ValueError(
-        "task.loss 'hybrid' is [IDDPM] eq. 16, unweighted and squared; set "
-        "task.norm=2 and task.weighting='none'."
+        "method.loss 'hybrid' is [IDDPM] eq. 16, unweighted and squared; set "
+        "method.norm=2 and method.weighting='none'."
       )
   elif net.learned_variance:
     raise ValueError(
-      "model.learned_variance=True needs task.loss='hybrid': the simple loss "
+      "model.learned_variance=True needs method.loss='hybrid': the simple loss "
       'gives the variance head no gradient.'
     )
   if objective.label_dropout and not net.null_class:
     raise ValueError(
-      f'task.label_dropout is {objective.label_dropout} but the network has '
-      'no null class; set model.null_class=True or task.label_dropout=0.0.'
+      f'method.label_dropout is {objective.label_dropout} but the network has '
+      'no null class; set model.null_class=True or method.label_dropout=0.0.'
     )
   if sampling.guidance_weight and not objective.label_dropout:
     raise ValueError(
       f'sampler.guidance_weight is {sampling.guidance_weight} but the network '
       'has learned no null class to be guided away from; train with '
-      'model.null_class=True and task.label_dropout=0.1, or use weight 0.'
+      'model.null_class=True and method.label_dropout=0.1, or use weight 0.'
     )
   interval = sampling.guidance_interval
   if interval is not None and not interval[0] < interval[1]:
@@ -359,17 +359,17 @@ def check(net, objective, sampling, lowres):
   if objective.residual_scale is not None:
     if not objective.residual_scale > 0.0:
       raise ValueError(
-        f'task.residual_scale is {objective.residual_scale}; it is a standard '
-        'deviation, above 0, or None for no residual target.'
+        f'method.residual_scale is {objective.residual_scale}; it is a '
+        'standard deviation, above 0, or None for no residual target.'
       )
     if objective.loss == 'hybrid':
       raise ValueError(
-        "task.loss 'hybrid' scores x_0 as grey levels, which a residual is "
-        'not; set task.residual_scale=None.'
+        "method.loss 'hybrid' scores x_0 as grey levels, which a residual is "
+        'not; set method.residual_scale=None.'
       )
     if lowres is None:
       raise ValueError(
-        'task.residual_scale is set but the stage has no low-res input to '
+        'method.residual_scale is set but the stage has no low-res input to '
         'take a residual from; set it to None for a base model.'
       )
     if sampling.clip == 'dynamic':

@@ -12,7 +12,7 @@ def schedule_summary(c, built, sampler=None):
   if built.tester is not None:
     recipe = built.objective
     return {
-      'task': 'classifier',
+      'method': 'classifier',
       'images': f'{c.pipeline.image_size} px',
       'random crops': f'area {recipe.crop_scale}, aspect {recipe.crop_ratio}',
       'flips': recipe.flip,

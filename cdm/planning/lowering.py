@@ -96,11 +96,11 @@ def sample_step(c, devices, *, batch_size):
   built = build.stage(c)
   mesh = placement.mesh(c.mesh, devices)
   batch_size = device_mesh.padded(batch_size, mesh)
-  params = placement.placed_params(built.task, c.mesh, mesh)
+  params = placement.placed_params(built.method, c.mesh, mesh)
   stage = cascade.Stage(
     name=c.name,
     image_size=c.pipeline.image_size,
-    sample=built.task.sample,
+    sample=built.method.sample,
     params=params,
     lowres=built.lowres,
     num_classes=built.net.num_classes,

@@ -19,7 +19,7 @@ from cdm.methods import lowres_conditioning
 from cdm.ops import pixels
 from cdm.ops.keys import image_keys, stage_keys
 
-AUGMENT = 2  # use of an image's key; 0 and 1 belong to the task
+AUGMENT = 2  # use of an image's key; 0 and 1 belong to the method
 
 
 class Stage(NamedTuple):
@@ -28,7 +28,7 @@ class Stage(NamedTuple):
   Attributes:
     name: what its folder of pictures is called.
     image_size: H = W of its output.
-    sample: `Task.sample` with the parameters still to come.
+    sample: `Method.sample` with the parameters still to come.
     params: the EMA parameters.
     lowres: `lowres_conditioning.Lowres`, None for a base model.
     level: augmentation level in [0, 1] of its low-res input at sampling.

@@ -29,19 +29,19 @@ def restored_stage(
   Returns:
     (cascade.Stage, its config, step of the checkpoint).
   """
-  saved = loader.from_json(reader.read_config(workdir))
+  saved = loader.from_json(reader.read_config(workdir), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
   built = stage.stage(saved, sampler)
   section = saved.mesh if mesh is None else mesh
   made = placement.mesh(section)
   params, step = reader.restore_ema(
-    workdir, placement.placed_params(built.task, section, made)
+    workdir, placement.placed_params(built.method, section, made)
   )
   restored = cascade.Stage(
     name=name,
     image_size=saved.pipeline.image_size,
-    sample=built.task.sample,
+    sample=built.method.sample,
     params=params,
     lowres=built.lowres,
     level=level,

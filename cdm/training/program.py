@@ -67,7 +67,7 @@ def assemble(c, *, devices=None):
   )
   tx = run_config.transformation(c.optimizer, schedule.num_steps)
   key = jax.random.key(seed_of(c, MODEL_SEED))
-  shapes = states.shapes(built.task.init, tx, key=key)
+  shapes = states.shapes(built.method.init, tx, key=key)
   rules = placement.rules(c.mesh, shapes, mesh)
   state = partitioning.placed(shapes, mesh, rules)
   return Program(
@@ -80,14 +80,14 @@ def assemble(c, *, devices=None):
     state=state,
     batch=abstract_batch(c, schedule.batch_size, mesh),
     step=step.make_step(
-      built.task.loss,
+      built.method.loss,
       tx,
       mesh=mesh,
       ema_decay=average.decay,
       ema_warmup=average.warmup,
       accumulation=schedule.accumulation,
       shardings=states.shardings_of(state),
-      draw=stage.TASK_DRAWS[c.task.kind],
+      draw=stage.METHOD_DRAWS[c.method.kind],
     ),
   )
 

@@ -66,7 +66,7 @@ def run_facts(workdir):
       f'{workdir} is not the work directory of a training run: it has no '
       f'{reader.CONFIG}.'
     )
-  c = loader.from_json(path.read_text())
+  c = loader.from_json(path.read_text(), path)
   rows = metric_writer.read_scalars(workdir / metric_writer.SCALARS)
   rows = [r for r in rows if r.get('loss') is not None]
   last = rows[-1] if rows else {}

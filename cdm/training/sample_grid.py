@@ -51,7 +51,7 @@ def sampler(c, made):
   def sample(params, labels, **given):
     keys = ops_keys.image_keys(seed, numbers)
     return pixels.to_uint8(
-      built.task.sample(
+      built.method.sample(
         partitioning.gather_over_fsdp(params, places),
         keys=device_mesh.split_batch(keys, mesh),
         label=labels,

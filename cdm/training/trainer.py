@@ -113,7 +113,7 @@ class _Run:
         active=collectives.is_first(),
       )
       state, window = loop.start(
-        built.task.init,
+        built.method.init,
         made.tx,
         key=made.key,
         abstract=made.state,
@@ -227,16 +227,19 @@ def rehearse(c, built, params):
   if built.lowres is not None:
     low = (n, built.lowres.size, built.lowres.size, 3)
     given['lowres'] = jax.ShapeDtypeStruct(low, np.float32)
-  if built.task.sample is not None:
+  if built.method.sample is not None:
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n))
-    jax.eval_shape(built.task.sample, params, keys=keys, **given)
+    jax.eval_shape(built.method.sample, params, keys=keys, **given)
   batch = {
     'image': jax.ShapeDtypeStruct((n, size, size, 3), np.uint8),
     'label': jax.ShapeDtypeStruct((n,), np.int32),
   }
   key = jax.eval_shape(lambda: jax.random.key(0))
   jax.eval_shape(
-    lambda p, b, k: built.task.loss(p, b, key=k, train=True), params, batch, key
+    lambda p, b, k: built.method.loss(p, b, key=k, train=True),
+    params,
+    batch,
+    key,
   )
 
 
@@ -245,7 +248,7 @@ def tell_changes(c, workdir):
   path = workdir / reader.CONFIG
   if not path.exists():
     return
-  before = loader.from_json(path.read_text())
+  before = loader.from_json(path.read_text(), path)
   for line in loader.changes(before, c):
     print(f'changed since the last start: {line}')
 

@@ -115,10 +115,26 @@ def test_a_loaded_config_is_locked(path):
 
 def test_plain_values_come_back_equal(path):
   c = load(path)
-  back = loader.from_json(loader.to_json(c))
+  back = loader.from_json(loader.to_json(c), 'config.json')
   assert back.train == c.train
   assert back.model.multipliers == (1, 2)
   assert loader.changes(c, back) == []
+
+
+def test_a_run_of_an_earlier_cdm_is_refused_in_one_sentence():
+  text = '{"name": "old", "task": {"kind": "diffusion"}}'
+  with pytest.raises(ValueError, match=r"runs/old holds a run .* 'method' now"):
+    loader.from_json(text, 'runs/old')
+
+
+def test_a_config_file_of_an_earlier_cdm_says_what_to_rename(tmp_path):
+  (tmp_path / 'a.py').write_text(
+    'from ml_collections import ConfigDict\n'
+    'def get_config():\n'
+    "  return ConfigDict({'task': {'kind': 'diffusion'}})\n"
+  )
+  with pytest.raises(ValueError, match=r"'task' is called 'method' now"):
+    loader.load(tmp_path / 'a.py')
 
 
 def test_changes_name_every_leaf_that_differs():

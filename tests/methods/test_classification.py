@@ -97,13 +97,13 @@ def test_statistics_are_those_of_all_images_of_all_batches():
 
 
 def test_a_batch_tested_with_its_own_statistics_says_what_it_does_in_training():
-  task, tester = bind(**WHOLE)
+  method, tester = bind(**WHOLE)
   b = batch(6)
   moments = tester.moments(params(), b, key=jax.random.key(0))
   statistics = classification.statistics_of(moments)
   logits = tester.logits(params(), statistics, b['image'])
   value = classification.cross_entropy(logits, b['label'])
-  trained, scalars = task.loss(params(), b, key=jax.random.key(0), train=True)
+  trained, scalars = method.loss(params(), b, key=jax.random.key(0), train=True)
   np.testing.assert_allclose(value, trained, rtol=1e-4)
   right = np.argmax(logits, axis=1) == b['label']
   np.testing.assert_array_equal(scalars['top1'], right)
@@ -124,11 +124,11 @@ def test_it_is_tested_on_the_middle_of_an_image():
 
 
 def test_crops_of_training_are_random_and_of_the_example():
-  task, _ = bind(12, size=8)
+  method, _ = bind(12, size=8)
   one = {k: v[[0, 0]] for k, v in batch(1, size=12).items()}
   same = one | {'example': jnp.array([0, 0])}
   other = {**same, 'example': jnp.array([0, 1])}
-  loss = jax.jit(lambda b, k: task.loss(params(), b, key=k, train=True)[0])
+  loss = jax.jit(lambda b, k: method.loss(params(), b, key=k, train=True)[0])
   first = loss(same, jax.random.key(0))
   assert first[0] == first[1]
   assert np.abs(np.diff(loss(other, jax.random.key(0)))) > 1e-6
@@ -137,13 +137,13 @@ def test_crops_of_training_are_random_and_of_the_example():
 
 def test_the_mesh_changes_the_speed_not_the_numbers():
   """A batch of eight on eight devices is normalised as one batch."""
-  task, _ = bind(12, size=8)
+  method, _ = bind(12, size=8)
   tx = optimizer.make_sgd(learning_rate=0.1)
   results = []
   for devices in (jax.devices()[:1], jax.devices()):
     mesh = device_mesh.make_mesh(devices=devices)
-    state = states.init_state(task.init, tx, key=jax.random.key(0), mesh=mesh)
-    update = step.make_step(task.loss, tx, mesh=mesh, ema_decay=0.0)
+    state = states.init_state(method.init, tx, key=jax.random.key(0), mesh=mesh)
+    update = step.make_step(method.loss, tx, mesh=mesh, ema_decay=0.0)
     for seed in (0, 1):
       whole = device_mesh.shard_batch(batch(8, size=12, seed=seed), mesh)
       state, scalars = update(state, whole)
@@ -158,7 +158,7 @@ def test_the_mesh_changes_the_speed_not_the_numbers():
 @pytest.mark.parametrize(
   ('recipe', 'message'),
   [
-    (dict(size=9), 'task.size is 9, of images of 8 pixels'),
+    (dict(size=9), 'method.size is 9, of images of 8 pixels'),
     (dict(crop_scale=(0.0, 1.0)), r'crop_scale is \(0.0, 1.0\)'),
     (dict(crop_ratio=(2.0, 1.0)), r'crop_ratio is \(2.0, 1.0\)'),
     (dict(label_smoothing=1.0), 'label_smoothing is 1.0'),

@@ -1,4 +1,4 @@
-"""The diffusion task, against what a network that outputs zero must give.
+"""The diffusion method, against what a network that outputs zero must give.
 
 A fresh U-Net outputs exactly zero, so losses and samples have closed forms.
 """
@@ -27,7 +27,7 @@ def network(**kw):
   return UNet(features=8, multipliers=(1,), num_blocks=1, norm_groups=4, **kw)
 
 
-def task(
+def method(
   net=None, lowres=None, spacing='10', clip='none', guidance=0.0, **options
 ):
   given = {k: v for k, v in options.items() if k in Sampling._fields}
@@ -95,7 +95,7 @@ def sample_of(t, params, **given):
 )
 def test_a_zero_network_has_the_loss_of_pure_noise(levels, norm, expected):
   """E |eps|^p of a standard normal: 1 for p = 2, sqrt(2 / pi) for p = 1."""
-  t = task(norm=norm, levels=levels)
+  t = method(norm=norm, levels=levels)
   loss, scalars = loss_of(t, fresh(t), batch())
   assert loss.shape == scalars['logsnr'].shape == (64,)
   assert float(loss.mean()) == pytest.approx(expected, rel=0.02)
@@ -108,7 +108,7 @@ def test_the_loss_is_taken_in_its_target_and_weighted():
     assert target == 'x_0'
     return jnp.exp(logsnr)
 
-  t = task(spied()[0], target='x_0', weighting=snr)
+  t = method(spied()[0], target='x_0', weighting=snr)
   loss, _ = t.loss({}, batch(), key=jax.random.key(0), train=True)
   assert float(loss.mean()) == pytest.approx(1.0, rel=0.02)
 
@@ -118,7 +118,7 @@ def test_the_variational_term_is_rescaled_to_the_length_of_the_chain():
   net, _ = spied(lambda x, _: jnp.tile(0 * x, 2), learned_variance=True)
 
   def loss(**kw):
-    t = task(net, loss='hybrid', **kw)
+    t = method(net, loss='hybrid', **kw)
     return t.loss({}, batch(4), key=jax.random.key(0), train=True)[0]
 
   simple = loss(vb_weight=0.0)
@@ -133,7 +133,7 @@ def test_the_variational_term_is_rescaled_to_the_length_of_the_chain():
 
 def test_a_network_of_steps_is_told_the_step():
   net, seen = spied(condition_on='t')
-  task(net).loss({}, batch(100), key=jax.random.key(0), train=True)
+  method(net).loss({}, batch(100), key=jax.random.key(0), train=True)
   np.testing.assert_allclose(sorted(seen['noise']), range(100), atol=1e-3)
 
 
@@ -165,7 +165,7 @@ def test_the_low_res_input_is_noised_to_the_level_that_is_told():
 
 
 def test_levels_are_drawn_one_per_example_and_stratified():
-  t = task()
+  t = method()
   _, scalars = loss_of(t, fresh(t), batch(100))
   drawn = schedules.t_from_logsnr(SCHEDULE, scalars['logsnr'])
   assert sorted(np.asarray(drawn).round().astype(int)) == list(range(100))
@@ -173,7 +173,7 @@ def test_levels_are_drawn_one_per_example_and_stratified():
 
 def test_microbatches_share_one_stratification():
   """The levels of four parts together meet every hundredth once."""
-  t = task()
+  t = method()
   given = batch(100) | draw_batch(jax.random.key(5), 100)
   params, seen = fresh(t), []
   run = jax.jit(functools.partial(t.loss, train=True))
@@ -187,7 +187,7 @@ def test_microbatches_share_one_stratification():
 def test_a_zero_residual_is_the_upsampled_input():
   """x_0-prediction of the residual: no residual means u, exactly."""
   lowres = Lowres(size=4)
-  t = task(lowres=lowres, prediction='x_0', residual_scale=0.1)
+  t = method(lowres=lowres, prediction='x_0', residual_scale=0.1)
   z = pixels.to_float(batch(3)['image'][:, :4, :4])
   x = sample_of(t, fresh(t), keys=image_keys(0, np.arange(3)), lowres=z)
   u = lowres_conditioning.upsample(z, SIZE, lowres)
@@ -197,7 +197,7 @@ def test_a_zero_residual_is_the_upsampled_input():
 def test_the_residual_target_is_the_residual():
   """x_0-prediction of zero: the loss is the mean square of (x_0 - u) / s."""
   lowres, scale = Lowres(size=4), 0.25
-  t = task(lowres=lowres, prediction='x_0', residual_scale=scale)
+  t = method(lowres=lowres, prediction='x_0', residual_scale=scale)
   given = batch()
   loss, _ = loss_of(t, fresh(t), given)
   x_0 = pixels.to_float(given['image'])
@@ -210,7 +210,7 @@ def test_the_residual_target_is_the_residual():
 
 def test_clipping_keeps_a_residual_stage_inside_the_image_range():
   lowres = Lowres(size=4)
-  t = task(lowres=lowres, clip='static', prediction='eps', residual_scale=1.0)
+  t = method(lowres=lowres, clip='static', prediction='eps', residual_scale=1.0)
   z = pixels.to_float(batch(3)['image'][:, :4, :4])
   x = sample_of(t, fresh(t), keys=image_keys(0, np.arange(3)), lowres=z)
   assert float(jnp.abs(x).max()) <= 1.0 + 1e-5
@@ -218,7 +218,7 @@ def test_clipping_keeps_a_residual_stage_inside_the_image_range():
 
 def test_sampling_stops_where_it_is_told():
   """DDIM with x_0 = 0 keeps eps, so x_s has standard deviation sigma_s."""
-  t = task(prediction='x_0')
+  t = method(prediction='x_0')
   keys = image_keys(0, np.arange(64))
   stop = 0.4
   x = sample_of(t, fresh(t), keys=keys, stop_logsnr=stop)
@@ -227,7 +227,7 @@ def test_sampling_stops_where_it_is_told():
 
 
 def test_an_image_depends_on_its_own_key_only():
-  t = task()
+  t = method()
   params, keys = fresh(t), image_keys(0, np.arange(4))
   whole = sample_of(t, params, keys=keys)
   one = sample_of(t, params, keys=keys[2:3])
@@ -239,7 +239,7 @@ def test_a_dropped_label_trains_the_null_class_alone():
   given = batch(16, classes=3)
 
   def label_gradient(dropout):
-    t = task(net, label_dropout=dropout)
+    t = method(net, label_dropout=dropout)
     # The last layer is zero at first and would hide what lies before it.
     params = jax.tree.map(
       lambda p: p + 0.1 * jax.random.normal(jax.random.key(7), p.shape),
@@ -260,8 +260,8 @@ def test_guidance_by_itself_changes_nothing():
   """Without a label both sides are the null class: any weight is a no-op."""
   net = network(num_classes=3, null_class=True)
   keys = image_keys(0, np.arange(2))
-  plain = task(net, clip='static', label_dropout=0.1)
-  guided = task(net, clip='static', label_dropout=0.1, guidance=3.0)
+  plain = method(net, clip='static', label_dropout=0.1)
+  guided = method(net, clip='static', label_dropout=0.1, guidance=3.0)
   params = fresh(plain)
   np.testing.assert_allclose(
     sample_of(plain, params, keys=keys),
@@ -288,7 +288,7 @@ def test_guidance_leads_away_from_the_null_class(
   net, _ = spied(
     lambda x, label: 0 * x + label[:, None, None, None] / 10, num_classes=3
   )
-  t = task(
+  t = method(
     net,
     prediction='x_0',
     label_dropout=0.1,
@@ -305,7 +305,7 @@ def test_guidance_leads_away_from_the_null_class(
 @pytest.mark.parametrize('train', [True, False])
 def test_what_is_dropped_is_dropped_in_training_only(train):
   net, seen = spied(num_classes=3)
-  t = task(net, label_dropout=1.0)
+  t = method(net, label_dropout=1.0)
   t.loss({}, batch(6, classes=3), key=jax.random.key(0), train=train)
   assert seen['train'] is train and ('rngs' in seen) is train
   assert seen['label'].tolist() == ([3] * 6 if train else [0, 1, 2] * 2)
@@ -313,7 +313,7 @@ def test_what_is_dropped_is_dropped_in_training_only(train):
 
 def test_evaluation_needs_no_dropout():
   net = network(num_classes=3, null_class=True, dropout=0.5)
-  t = task(net, label_dropout=0.5)
+  t = method(net, label_dropout=0.5)
   params = fresh(t)
   loss, _ = loss_of(t, params, batch(8, 3), train=False)
   assert np.isfinite(loss).all()
@@ -323,7 +323,7 @@ def test_evaluation_needs_no_dropout():
   ('kw', 'message'),
   [
     (dict(loss='hybrid'), r'learns variances'),
-    (dict(net=network(learned_variance=True)), r"needs task\.loss='hybrid'"),
+    (dict(net=network(learned_variance=True)), r"needs method\.loss='hybrid'"),
     (
       dict(
         net=network(learned_variance=True),
@@ -334,9 +334,9 @@ def test_evaluation_needs_no_dropout():
     ),
     (dict(label_dropout=0.1), r'no null class'),
     (dict(guidance=1.0), r'learned no null class to be guided away from'),
-    (dict(prediction='vv'), r"task\.prediction is 'vv'; known are"),
-    (dict(target='vv'), r"task\.target is 'vv'"),
-    (dict(label_dropout=2.0), r'task\.label_dropout is 2\.0'),
+    (dict(prediction='vv'), r"method\.prediction is 'vv'; known are"),
+    (dict(target='vv'), r"method\.target is 'vv'"),
+    (dict(label_dropout=2.0), r'method\.label_dropout is 2\.0'),
     (dict(norm=1, weighting=losses.min_snr), r'defined on squared errors'),
     (
       dict(lowres=Lowres(size=4), residual_scale=0.0),
@@ -352,8 +352,8 @@ def test_evaluation_needs_no_dropout():
       r'scores x_0 as grey levels',
     ),
     (dict(residual_scale=0.1), r'no low-res input to take a residual from'),
-    (dict(norm=3), r'task\.norm is 3'),
-    (dict(levels='cosine'), r"task\.levels is 'cosine'"),
+    (dict(norm=3), r'method\.norm is 3'),
+    (dict(levels='cosine'), r"method\.levels is 'cosine'"),
     (dict(clip='hard'), r"sampler\.clip is 'hard'"),
     (
       dict(lowres=Lowres(size=4), residual_scale=0.1, clip='dynamic'),
@@ -369,4 +369,4 @@ def test_evaluation_needs_no_dropout():
 )
 def test_options_that_contradict_each_other_are_refused(kw, message):
   with pytest.raises(ValueError, match=message):
-    task(**kw)
+    method(**kw)

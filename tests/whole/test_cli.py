@@ -181,7 +181,11 @@ def test_a_misspelt_word_is_answered_with_the_right_one(
     (SMOKE_SR, 'lowres.size=5', r'size is 5, which does not divide .* = 16'),
     (SMOKE_SR, 'lowres.size=32', r'size is 32, which does not divide'),
     (SMOKE_SR, 'model.lowres_level=False', r'lowres_level is False, but'),
-    (SMOKE, 'task.residual_scale=0.1', r'no low-res input to take a residual'),
+    (
+      SMOKE,
+      'method.residual_scale=0.1',
+      r'no low-res input to take a residual',
+    ),
   ],
   ids=lambda v: v.partition('=')[0] if '.' in v and '/' not in v else '',
 )

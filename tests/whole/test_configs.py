@@ -36,7 +36,7 @@ SECTIONS = {
   'schedule',
   'lowres',
   'model',
-  'task',
+  'method',
   'sampler',
   'optimizer',
   'ema',
@@ -90,7 +90,7 @@ def stage_of(name):
 
 @functools.cache
 def params_of(name):
-  return placement.abstract_params(stage_of(name).task)
+  return placement.abstract_params(stage_of(name).method)
 
 
 def docstring(name):
@@ -162,7 +162,7 @@ def test_a_stage_gives_one_loss_per_example(name):
     'label': jax.ShapeDtypeStruct((2,), np.int32),
   }
   loss, scalars = jax.eval_shape(
-    functools.partial(built.task.loss, train=True),
+    functools.partial(built.method.loss, train=True),
     params_of(name),
     batch,
     key=key,
@@ -186,7 +186,7 @@ def test_a_stage_draws_one_picture_per_key(name):
     given['level'] = jax.ShapeDtypeStruct((2,), np.float32)
   keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
   images = jax.eval_shape(
-    built.task.sample, params_of(name), keys=keys, **given
+    built.method.sample, params_of(name), keys=keys, **given
   )
   assert (images.shape, images.dtype) == ((2, size, size, 3), np.float32)
 
@@ -235,8 +235,8 @@ def test_the_training_section_has_the_same_keys_everywhere():
 def test_a_classifier_is_tested_on_seven_eighths_of_an_image(name):
   """The middle 224 of 256 pixels, as is usual on ImageNet."""
   config = config_of(name)
-  assert config.task.size * 8 == config.pipeline.image_size * 7
-  assert not config.pipeline.flip  # the task flips
+  assert config.method.size * 8 == config.pipeline.image_size * 7
+  assert not config.pipeline.flip  # the method flips
 
 
 @pytest.mark.parametrize('name', ['cas_imagenet128', 'cas_imagenet256'])
@@ -263,13 +263,13 @@ def test_a_cascade_names_stages_that_exist_and_fit_each_other(name):
       cascade.Stage(
         name=section['name'],
         image_size=own.pipeline.image_size,
-        sample=built.task.sample,
+        sample=built.method.sample,
         params=None,
         lowres=built.lowres,
         level=section['level'],
         truncated=section['truncated'],
         num_classes=built.net.num_classes,
-        residual=own.task.residual_scale is not None,
+        residual=own.method.residual_scale is not None,
       )
     )
   cascade.check(stages)
@@ -355,7 +355,7 @@ def test_neighbouring_noise_levels_look_different_to_every_network():
 
 
 def test_the_guided_network_of_the_photographs_knows_no_label_too():
-  task, model = (config_of('photos8to32')[k] for k in ('task', 'model'))
-  assert task.label_dropout > 0 and model.null_class
-  assert task.residual_scale is not None and model.patch_size == 2
-  assert model.lowres_level and jnp.isfinite(task.residual_scale)
+  method, model = (config_of('photos8to32')[k] for k in ('method', 'model'))
+  assert method.label_dropout > 0 and model.null_class
+  assert method.residual_scale is not None and model.patch_size == 2
+  assert model.lowres_level and jnp.isfinite(method.residual_scale)

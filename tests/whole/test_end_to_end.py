@@ -61,7 +61,7 @@ def held_out(tmp_path_factory):
 @pytest.mark.parametrize('stage', ['base', 'sr'])
 def test_a_run_leaves_its_config_record_checkpoints_and_pictures(stage):
   workdir = smoke_runs.trained() / stage
-  saved = loader.from_json((workdir / 'config.json').read_text())
+  saved = loader.from_json((workdir / 'config.json').read_text(), workdir)
   assert saved.model.features == smoke_runs.SMALL['model.features']
   assert reader.read_config(workdir) == (workdir / 'config.json').read_text()
   assert reader.complete_steps(workdir) == [2, 4]

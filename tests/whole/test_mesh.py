@@ -110,7 +110,7 @@ def ran(data, fsdp, tensor, accumulation=1):
     c, datasets.source(c.train_data), seed=1, rows=rows
   )
   state = states.make_state(
-    made.built.task.init, made.tx, key=made.key, abstract=made.state
+    made.built.method.init, made.tx, key=made.key, abstract=made.state
   )
   seen, losses = [], []
   for _ in range(2):
@@ -122,7 +122,7 @@ def ran(data, fsdp, tensor, accumulation=1):
   stage = cascade.Stage(
     'base',
     c.pipeline.image_size,
-    made.built.task.sample,
+    made.built.method.sample,
     state.ema_params,
     num_classes=made.built.net.num_classes,
     mesh=made.mesh,

@@ -219,7 +219,7 @@ def tested(c, workdir, source, real, what, against, batch_size):
     'classes': source.num_classes,
     'conventions': {
       'cas': f'{top_k.CONVENTION}; in percent; the middle '
-      f'{c.task.size} of {c.pipeline.image_size} pixels',
+      f'{c.method.size} of {c.pipeline.image_size} pixels',
     },
     'warnings': doubts(source, real),
     'samples_recipe': described(c.train_data, source),
@@ -229,7 +229,7 @@ def tested(c, workdir, source, real, what, against, batch_size):
       'checkpoint': step,
       **{
         name: loader.plain(c[name])
-        for name in ('model', 'task', 'pipeline', 'optimizer', 'ema', 'seed')
+        for name in ('model', 'method', 'pipeline', 'optimizer', 'ema', 'seed')
       },
       'batch_size': c.train.batch_size,
       'num_steps': c.train.num_steps,

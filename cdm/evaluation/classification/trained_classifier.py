@@ -33,7 +33,7 @@ def restored(c, workdir, source, *, batch_size):
   """
   built, mesh = stage.stage(c), placement.mesh(c.mesh)
   params, step = reader.restore_ema(
-    workdir, placement.placed_params(built.task, c.mesh, mesh)
+    workdir, placement.placed_params(built.method, c.mesh, mesh)
   )
   statistics = gather_statistics(c, built, params, mesh, source)
   whole = jax.tree.map(device_mesh.fetch, params)
@@ -48,7 +48,7 @@ def restored(c, workdir, source, *, batch_size):
 def gather_statistics(c, built, params, mesh, source):
   """-> the statistics that `Tester.logits` takes, float32 NumPy arrays.
 
-  Over `task.statistics_batches` batches of the training's size, order, crops
+  Over `method.statistics_batches` batches of the training's size, order, crops
   and flips from a seed of their own; averaged in float64.
   """
   seed = program.seed_of(c, STATISTICS_SEED)
