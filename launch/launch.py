@@ -186,7 +186,7 @@ def words_for_cdm(args, overrides, rest):
 
 
 def name_of(args):
-  """-> a job's name of the config's: configs/sr3_a.py -> cdm-sr3-a."""
+  """Names a job after its config: configs/smoke_sr.py gives cdm-smoke-sr."""
   stem = pathlib.Path(args.config or args.command).stem.lower()
   stem = re.sub('[^a-z0-9]+', '-', stem).removeprefix('cdm-')
   return f'cdm-{stem}'[:40].strip('-')

@@ -35,7 +35,7 @@ class HeldOut(NamedTuple):
   """Evaluation images of a stage, spread evenly over the data.
 
   Attributes:
-    source: all of the data, see `data.sources`.
+    source: all of the data, see `data.source`.
     records: their numbers in it.
     read: record numbers -> (uint8 [N, H, W, 3], int32 [N]).
   """

@@ -12,7 +12,7 @@ class Mesh(NamedTuple):
   """Devices and what is split over them; the `mesh` section of a config.
 
   Attributes:
-    data, fsdp, tensor: see `partitioning.make_mesh`.
+    data, fsdp, tensor: see `device_mesh.make_mesh`.
     split: what of the state is split over `fsdp` and `tensor`; see
       `partitioning.default_rules`.
     rules: ((regex, spec), ...) that come before those; see

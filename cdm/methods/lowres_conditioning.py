@@ -105,7 +105,7 @@ def downsample(x_0, lowres):
     lowres: `Lowres`.
 
   Returns:
-    z_0: float32 [B, h, w, C] on the 256 values of `resize.to_float`.
+    z_0: float32 [B, h, w, C] on the 256 values of `pixels.to_float`.
 
   Raises:
     ValueError: images that are not square, or smaller than the low-res size.

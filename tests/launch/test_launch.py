@@ -5,7 +5,6 @@ import os
 import pathlib
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / 'launch' / 'launch.py'
+# Of the extra `dev`, installed beside this Python.
+SHELLCHECK = pathlib.Path(sys.executable).with_name('shellcheck')
 
 # What quoting has to survive.
 NASTY = (
@@ -135,7 +136,6 @@ def test_no_placeholder_is_left(case):
   assert not re.search(r'@[a-z_]+@', dry_run(case))
 
 
-@pytest.mark.skipif(not shutil.which('shellcheck'), reason='no shellcheck')
 @pytest.mark.parametrize('case', ['slurm', 'tpu-vm', 'skypilot'])
 def test_scripts_are_sound(case, tmp_path):
   for name, text in files(dry_run(case, NASTY)).items():
@@ -145,15 +145,14 @@ def test_scripts_are_sound(case, tmp_path):
     script = tmp_path / name
     script.write_text(text)
     # 2016: quotes around a $ that is meant.
-    subprocess.run(['shellcheck', '--exclude=2016', script], check=True)
+    subprocess.run([SHELLCHECK, '--exclude=2016', script], check=True)
 
 
-@pytest.mark.skipif(not shutil.which('shellcheck'), reason='no shellcheck')
 def test_own_scripts_are_sound():
   scripts = sorted((ROOT / 'launch').glob('*.sh'))
   scripts += sorted((ROOT / 'benchmarks').glob('*.sh'))
   # setup.sh is sourced: it has no first line.
-  subprocess.run(['shellcheck', '--shell=bash', '-x', *scripts], check=True)
+  subprocess.run([SHELLCHECK, '--shell=bash', '-x', *scripts], check=True)
 
 
 def test_one_process_needs_no_coordinator():

@@ -1,6 +1,8 @@
-"""Outside truth beside the checkout: stored oracles and real images.
+"""Reference numbers of public programs, and real images beside the checkout.
 
-The folder `../shared` is optional; a test that needs it is skipped without it.
+The numbers lie in `tests/oracles`; its README says where they come from. The
+images lie in `../shared/data`, which is optional: a test that needs them is
+skipped without them.
 """
 
 import json
@@ -10,23 +12,21 @@ import zlib
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[3] / 'shared'
+ORACLES = pathlib.Path(__file__).resolve().parents[1] / 'oracles'
+DATA = ORACLES.parents[2] / 'shared' / 'data'
 
 
 def oracle(name):
-  """-> (description dict, arrays) of `../shared/oracles/NAME`, or skips."""
-  path = ROOT / 'oracles' / f'{name}.json'
-  if not path.exists():
-    pytest.skip(f'{path} is not here')
-  arrays = path.with_suffix('.npz')
-  return json.loads(path.read_text()), np.load(arrays)
+  """Returns (description dict, arrays) of `tests/oracles/NAME`."""
+  description = (ORACLES / f'{name}.json').read_text()
+  return json.loads(description), np.load(ORACLES / f'{name}.npz')
 
 
 def data(name):
-  """-> path of `../shared/data/NAME`, or skips."""
-  path = ROOT / 'data' / name
+  """Returns the path of `../shared/data/NAME`, or skips the test."""
+  path = DATA / name
   if not path.exists():
-    pytest.skip(f'{path} is not here')
+    pytest.skip(f'../shared/data/{name} is not here')
   return path
 
 
