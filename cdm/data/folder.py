@@ -28,9 +28,9 @@ class Folder:
     Args:
       path: the folder.
       class_names: which first-level sub-folders are the classes 0, 1, 2, ...
-        None: all of them, sorted, if there are any; give the names where two
-        folders must agree although one lacks a class. (): no classes, the
-        sub-folders mean nothing (FFHQ's thousands).
+        None: all of them, in the order of `sort_classes`, if there are any;
+        give the names where two folders must agree although one lacks a
+        class. (): no classes, the sub-folders mean nothing (FFHQ's thousands).
 
     Raises:
       ValueError: no such folder, no image in it, or images outside the classes.
@@ -46,7 +46,7 @@ class Folder:
       )
     folders = [f.split('/', 1)[0] if '/' in f else None for f in self.files]
     if class_names is None:
-      class_names = sorted({f for f in folders if f is not None})
+      class_names = sort_classes({f for f in folders if f is not None})
     self.class_names = tuple(class_names)
     self.num_classes = len(self.class_names)
     self.labels = self._label(folders)
@@ -87,6 +87,17 @@ class Folder:
     except OSError as error:
       raise transforms.BadImage(path, f'cannot be read: {error}') from error
     return element(transforms.decode(data, name=path), self.labels[i])
+
+
+def sort_classes(names):
+  """Returns the names of class folders in the order of their labels.
+
+  Folders that are all called by a number have the order of the numbers, so
+  that class 10 follows class 9; any others have the order of their letters.
+  """
+  if all(name.isdecimal() for name in names):
+    return sorted(names, key=lambda name: (int(name), name))
+  return sorted(names)
 
 
 def _image_files(root):

@@ -20,6 +20,24 @@ def test_sub_folders_are_classes_in_sorted_order(write_folder, tmp_path):
     assert element['label'].dtype == np.int32
 
 
+@pytest.mark.parametrize(
+  'names, order',
+  [
+    (('10', '9', '1', '100'), ('1', '9', '10', '100')),
+    (('10', '9', 'x1'), ('10', '9', 'x1')),  # one is not a number
+    (('02', '1', '10'), ('1', '02', '10')),
+  ],
+)
+def test_numeric_class_folders_sort_by_their_number(
+  names, order, write_folder, tmp_path
+):
+  write_folder(tmp_path, len(names), classes=names)
+  source = folder.Folder(tmp_path)
+  assert source.class_names == order
+  for i, file in enumerate(source.files):
+    assert order[source[i]['label']] == file.split('/')[0]
+
+
 def test_given_class_names_fix_the_labels(write_folder, tmp_path):
   """A validation folder that lacks a class keeps the labels of training."""
   write_folder(tmp_path, 4, classes=('cat', 'dog'))
