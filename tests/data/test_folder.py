@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import array_record, folder, prepare, synthetic, transforms
+from cdm.data import folder, transforms
 
 
 def test_sub_folders_are_classes_in_sorted_order(write_folder, tmp_path):
@@ -109,37 +109,3 @@ def test_images_beside_the_class_folders_are_refused(write_folder, tmp_path):
   write_folder(tmp_path, 1, classes=())
   with pytest.raises(ValueError, match=r'0000.png lies in none of the 2 class'):
     folder.Folder(tmp_path)
-
-
-def test_prepared_sets_must_be_there_and_whole(tmp_path):
-  with pytest.raises(ValueError, match='no prepared data set: it has no index'):
-    array_record.ArrayRecords(tmp_path)
-  pytest.importorskip('array_record')
-  images = synthetic.Synthetic(image_size=8, num_images=10)
-  prepare.prepare(images, size=8, out=tmp_path, records_per_shard=4)
-  (tmp_path / 'images-00001-of-00003.array_record').unlink()
-  with pytest.raises(ValueError, match='images-00001.* is missing'):
-    array_record.ArrayRecords(tmp_path)
-
-
-def test_synthetic_images_depend_on_seed_and_index_only():
-  one, two = synthetic.Synthetic(), synthetic.Synthetic(num_images=9)
-  np.testing.assert_array_equal(one[7]['image'], two[7]['image'])
-  other = synthetic.Synthetic(seed=1)
-  assert (one[7]['image'] != other[7]['image']).any()
-  assert one.fingerprint != other.fingerprint
-  assert [int(one[i]['label']) for i in range(5)] == [0, 1, 2, 3, 0]
-  with pytest.raises(ValueError, match='num_classes=0'):
-    synthetic.Synthetic(num_classes=0)
-  with pytest.raises(IndexError):
-    two[9]
-
-
-def test_synthetic_classes_are_told_apart_by_their_direction():
-  """Class 0 waves along x only, class 2 of 4 along y only: by the spectrum."""
-  source = synthetic.Synthetic(image_size=32)
-  for label, axis in ((0, 1), (2, 0)):
-    grey = source[label]['image'].astype(float).mean(-1)
-    power = np.abs(np.fft.fft2(grey - grey.mean())) ** 2
-    peak = np.unravel_index(power.argmax(), power.shape)
-    assert min(peak[axis], 32 - peak[axis]) == 3 and peak[1 - axis] == 0
