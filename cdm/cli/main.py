@@ -38,6 +38,7 @@ examples:
       --num=64 --seed=0 --out=runs/photos/samples
   cdm describe --config=configs/cdm_cascade256.py
 
+configs/ and launch/ are folders of cdm's repository, not of the package.
 Every value of a config can be set as --config.SECTION.KEY=VALUE.
 `cdm COMMAND --help` explains one command.
 """

@@ -13,6 +13,8 @@ import pathlib
 from ml_collections import ConfigDict
 
 PREFIX = '--config.'
+# Beside the package in a clone of the repository; a wheel does not hold it.
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 
 
 def load(path, overrides=()):
@@ -31,11 +33,7 @@ def load(path, overrides=()):
   """
   path = pathlib.Path(path)
   if not path.is_file():
-    near = difflib.get_close_matches(
-      path.stem, [p.stem for p in path.parent.glob('*.py')], n=1, cutoff=0.5
-    )
-    hint = f' Did you mean {path.with_name(near[0] + ".py")}?' if near else ''
-    raise ValueError(f'--config={path}: there is no such file.{hint}')
+    raise ValueError(f'--config={path}: there is no such file. {_hint(path)}')
   spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -48,6 +46,24 @@ def load(path, overrides=()):
     )
   override_all(config, overrides)
   return config.lock()
+
+
+def _hint(path):
+  """Returns a sentence about where a config that is missing may be."""
+  near = difflib.get_close_matches(
+    path.stem, [p.stem for p in path.parent.glob('*.py')], n=1, cutoff=0.5
+  )
+  if near:
+    return f'Did you mean {path.with_name(near[0] + ".py")}?'
+  own = CONFIGS / path.name
+  if own.is_file():
+    return f'cdm has {own}; give this path.'
+  if CONFIGS.is_dir():
+    return f"cdm's own configs are in {CONFIGS}."
+  return (
+    "cdm's own configs are in the folder configs/ of its repository, which an "
+    'installed package does not hold; give the path of a file there.'
+  )
 
 
 def override_all(config, overrides):

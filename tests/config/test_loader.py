@@ -102,6 +102,17 @@ def test_a_missing_file_names_the_nearest(path):
     loader.load(path.with_name('tinny.py'))
 
 
+def test_a_missing_config_says_where_configs_are(tmp_path, monkeypatch):
+  here = loader.CONFIGS / 'smoke.py'
+  with pytest.raises(ValueError, match=f'cdm has {here}; give this path'):
+    loader.load(tmp_path / 'configs' / 'smoke.py')
+  with pytest.raises(ValueError, match=f'configs are in {loader.CONFIGS}'):
+    loader.load(tmp_path / 'configs' / 'mine.py')
+  monkeypatch.setattr(loader, 'CONFIGS', tmp_path / 'site-packages' / 'configs')
+  with pytest.raises(ValueError, match='an installed package does not hold'):
+    loader.load(tmp_path / 'configs' / 'smoke.py')
+
+
 def test_a_file_without_get_config_is_refused(tmp_path):
   (tmp_path / 'a.py').write_text('x = 1\n')
   with pytest.raises(ValueError, match=r'defines no get_config'):
