@@ -102,8 +102,8 @@ def assemble(out, stages, labels, num, class_names):
   """Writes samples.npz, the names of its classes, and samples.png."""
   size = stages[-1].image_size
   if labels is not None and class_names:
-    with atomic_files.completing(out / npz_dataset.NAMES) as partial:
-      partial.write_text(json.dumps(list(class_names)) + '\n')
+    text = json.dumps(list(class_names)) + '\n'
+    atomic_files.write_text_atomically(out / npz_dataset.NAMES, text)
   image_files.write_png(
     out / 'samples.png', overview(out, stages, labels, num, class_names)
   )
