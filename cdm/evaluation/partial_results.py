@@ -10,10 +10,10 @@ import contextlib
 import pathlib
 import re
 import zipfile
-import zlib
 
 import numpy as np
 
+from cdm.data import npz_images
 from cdm.distributed import collectives
 from cdm.reporting import atomic_files, output_files
 
@@ -91,5 +91,5 @@ def _is_whole(path):
   try:
     with zipfile.ZipFile(path) as archive:
       return archive.testzip() is None
-  except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
+  except npz_images.DAMAGE:
     return False

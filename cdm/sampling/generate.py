@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from cdm.data import npz_dataset
+from cdm.data import npz_dataset, npz_images
 from cdm.distributed import collectives, device_mesh
 from cdm.reporting import (
   atomic_files,
@@ -92,8 +92,8 @@ def assembled(out, num):
   Reading a million pictures again would take longer than drawing a few.
   """
   try:
-    held = npz_dataset.count(out / 'samples.npz')
-  except (OSError, ValueError):
+    held = npz_images.count(out / 'samples.npz')
+  except ValueError:
     return False
   return held == num and (out / 'samples.png').exists()
 
