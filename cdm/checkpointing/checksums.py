@@ -6,9 +6,10 @@ was cut off or lost is found here too, and named.
 
 import concurrent.futures
 import json
-import os
 import pathlib
 import zlib
+
+from cdm.reporting import atomic_files
 
 FILE = 'checksums.json'
 _CHUNK_BYTES = 1 << 22
@@ -34,9 +35,7 @@ def write(folder, *, leave_out=()):
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     sums = pool.map(lambda name: _sum(folder / name), names)
     content = json.dumps(dict(zip(names, sums, strict=True)))
-  part = folder / f'{FILE}.part'
-  part.write_text(content)
-  os.replace(part, folder / FILE)
+  atomic_files.write_text_atomically(folder / FILE, content)
 
 
 def check(folder):
@@ -76,8 +75,9 @@ def _read(path):
 
 
 def _files(folder):
+  mine = (FILE, atomic_files.partial_name(FILE))
   for path in folder.rglob('*'):
-    if path.is_file() and path.name not in (FILE, f'{FILE}.part'):
+    if path.is_file() and path.name not in mine:
       yield str(path.relative_to(folder))
 
 

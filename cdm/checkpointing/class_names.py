@@ -1,10 +1,11 @@
 """Keeps the names of the classes beside the checkpoints of a run."""
 
 import json
-import os
 import pathlib
 
 import jax
+
+from cdm.reporting import atomic_files
 
 CLASSES = 'classes.json'  # beside the checkpoints of a stage
 
@@ -19,7 +20,5 @@ def write_classes(workdir, source):
   """Writes the names of the classes, so that labels keep their meaning."""
   if not source.class_names or jax.process_index() != 0:
     return
-  path = workdir / CLASSES
-  partial = path.with_name(f'.{path.name}.partial')
-  partial.write_text(json.dumps(list(source.class_names)) + '\n')
-  os.replace(partial, path)
+  text = json.dumps(list(source.class_names)) + '\n'
+  atomic_files.write_text_atomically(workdir / CLASSES, text)

@@ -33,6 +33,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from cdm.checkpointing import checksums, reader
 from cdm.distributed import collectives
+from cdm.reporting import atomic_files
 
 DAMAGED = 'checkpoints_damaged'
 _PARTIAL = '.orbax-checkpoint-tmp'
@@ -171,9 +172,8 @@ class Checkpointer:
     if self._config is None or jax.process_index():
       return
     with self._writing(reader.CONFIG):
-      part = self._workdir / f'{reader.CONFIG}.part'
-      part.write_text(self._config)
-      os.replace(part, self._workdir / reader.CONFIG)
+      path = self._workdir / reader.CONFIG
+      atomic_files.write_text_atomically(path, self._config)
 
   def restore_latest(self, abstract_state):
     """Restores the newest checkpoint that can be read.

@@ -9,12 +9,13 @@ which TFDS finds it by itself. Interrupted, it continues where it stopped.
 """
 
 import json
-import os
 import pathlib
 import struct
 import sys
 
 import tqdm
+
+from cdm.data import atomic_files
 
 _LENGTH = struct.Struct('<Q')
 _CHECKSUM_BYTES = 4  # after the length and after the data; not verified here
@@ -51,9 +52,8 @@ def convert(folder):
   formats = info.setdefault('alternativeFileFormats', [])
   if 'array_record' not in formats:
     formats.append('array_record')
-  partial = path.with_suffix('.tmp')
-  partial.write_text(json.dumps(info, indent=2))
-  os.replace(partial, path)
+  with atomic_files.write_atomically(path) as partial:
+    partial.write_text(json.dumps(info, indent=2))
 
 
 def _convert_shard(source, target, length):
@@ -61,17 +61,15 @@ def _convert_shard(source, target, length):
     return
   from array_record.python import array_record_module
 
-  partial = target.with_name(target.name + '.tmp')
-  writer = array_record_module.ArrayRecordWriter(str(partial), 'group_size:1')
-  count = 0
-  for record in tfrecords(source):
-    writer.write(record)
-    count += 1
-  writer.close()
-  if count != length:
-    partial.unlink()
-    raise ValueError(f'{source} has {count} records; {length} were expected.')
-  os.replace(partial, target)
+  with atomic_files.write_atomically(target) as partial:
+    writer = array_record_module.ArrayRecordWriter(str(partial), 'group_size:1')
+    count = 0
+    for record in tfrecords(source):
+      writer.write(record)
+      count += 1
+    writer.close()
+    if count != length:
+      raise ValueError(f'{source} has {count} records; {length} were expected.')
 
 
 def tfrecords(path):

@@ -6,7 +6,6 @@ They are decoded when they are read, so that a set takes no memory.
 import hashlib
 import itertools
 import pathlib
-import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -65,8 +64,7 @@ def load_images(path):
 
 def holds_images(path):
   """Whether an .npz has pictures in it, whatever else it has."""
-  with zipfile.ZipFile(path) as held:
-    return f'{npz_images.IMAGES}.npy' in held.namelist()
+  return npz_images.IMAGES in npz_images.array_names(path)
 
 
 def stamp(path):
@@ -141,7 +139,7 @@ def _folder(path):
 
 
 def _archive(path):
-  found = npz_images.opened(path)
+  found = npz_images.open_images(path)
   return Images(path, None, found.count, found.read)
 
 

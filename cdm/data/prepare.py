@@ -21,7 +21,7 @@ import tqdm
 from absl import logging
 from PIL import features
 
-from cdm.data import record_format, transforms, workers
+from cdm.data import atomic_files, record_format, transforms, workers
 
 _SHARD_BYTES = 2**28
 _RECORDS_PER_CHUNK = 16  # what a worker hands over at a time
@@ -101,8 +101,9 @@ def _sole_writer(folder):
   try:
     _lock(lock, folder)
     try:
-      (folder / 'index.tmp').touch()
-      for partial in folder.glob('*.tmp'):  # of a run that was killed
+      (folder / atomic_files.partial_name(record_format.INDEX)).touch()
+      # Those of a run that was killed.
+      for partial in folder.glob(atomic_files.partial_name('*')):
         partial.unlink()
     except OSError as error:
       raise ValueError(f'Cannot write into {folder}: {error}.') from error
@@ -197,22 +198,21 @@ def _new_shard(path):
   """Gives a function that appends bytes; the file appears on leaving."""
   from array_record.python import array_record_module
 
-  partial = path.with_name(path.name + '.tmp')
-  with _failing_clearly(partial):
-    writer = array_record_module.ArrayRecordWriter(
-      str(partial), record_format.WRITER_OPTIONS
-    )
+  with contextlib.ExitStack() as writing:
+    with _failing_clearly(path):
+      partial = writing.enter_context(atomic_files.write_atomically(path))
+      writer = array_record_module.ArrayRecordWriter(
+        str(partial), record_format.WRITER_OPTIONS
+      )
 
-  def write(data):
-    with _failing_clearly(partial):
-      writer.write(data)
+    def write(data):
+      with _failing_clearly(path):
+        writer.write(data)
 
-  yield write
-  with _failing_clearly(partial):
-    writer.close()
-    with open(partial, 'rb+') as file:
-      os.fsync(file.fileno())
-    os.replace(partial, path)
+    yield write
+    with _failing_clearly(path):
+      writer.close()
+      writing.close()
 
 
 @contextlib.contextmanager

@@ -10,13 +10,12 @@ times the bytes; the point of preparing is not to decode again.
 """
 
 import json
-import os
 import pathlib
 import struct
 
 import numpy as np
 
-from cdm.data import transforms
+from cdm.data import atomic_files, transforms
 
 INDEX = 'index.json'
 WRITER_OPTIONS = 'group_size:1'  # one record per chunk: random access
@@ -74,9 +73,5 @@ def write_index(folder, index):
     index: JSON-able dict.
   """
   path = pathlib.Path(folder) / INDEX
-  partial = path.with_suffix('.tmp')
-  with open(partial, 'w') as file:
-    json.dump(index, file, indent=1)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path)
+  with atomic_files.write_atomically(path) as partial:
+    partial.write_text(json.dumps(index, indent=1))

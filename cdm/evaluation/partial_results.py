@@ -10,12 +10,12 @@ import contextlib
 import pathlib
 import re
 import zipfile
-import zlib
 
 import numpy as np
 
+from cdm.data import npz_images
 from cdm.distributed import collectives
-from cdm.reporting import output_files
+from cdm.reporting import atomic_files, output_files
 
 KEPT = 2
 
@@ -60,8 +60,9 @@ class Partial:
     for done in self._parts(whole=False):
       self._path(done).unlink(missing_ok=True)
     if self._folder.is_dir():
-      for torn in self._folder.glob(f'.process-{self._number()}-*.partial'):
-        torn.unlink(missing_ok=True)
+      torn = atomic_files.partial_name(f'process-{self._number()}-*')
+      for path in self._folder.glob(torn):
+        path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # others' are there still
       self._folder.rmdir()
 
@@ -90,5 +91,5 @@ def _is_whole(path):
   try:
     with zipfile.ZipFile(path) as archive:
       return archive.testzip() is None
-  except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
+  except npz_images.DAMAGE:
     return False

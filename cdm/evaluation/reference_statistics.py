@@ -7,12 +7,11 @@ depend (data, split, crop, filter, size, count, the network's checksum).
 
 import json
 import pathlib
-import zipfile
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 
+from cdm.data import npz_images
 from cdm.evaluation.metrics import fid
 from cdm.reporting import output_files
 
@@ -77,9 +76,8 @@ def write(path, statistics):
 def holds(path):
   """Whether an .npz has statistics in it."""
   try:
-    with zipfile.ZipFile(path) as archive:
-      return 'mu.npy' in archive.namelist()
-  except (OSError, zipfile.BadZipFile):
+    return 'mu' in npz_images.array_names(path)
+  except ValueError:
     return False
 
 
@@ -93,10 +91,7 @@ def read(path):
     with np.load(path, allow_pickle=False) as archive:
       held = {name: archive[name] for name in archive.files if name != 'arr_0'}
       recipe = json.loads(str(held['recipe'])) if 'recipe' in held else {}
-  except (
-    *(OSError, EOFError, ValueError, KeyError),
-    *(zipfile.BadZipFile, zlib.error),
-  ) as error:
+  except (*npz_images.DAMAGE, KeyError) as error:
     raise ValueError(
       f'{path} cannot be read as statistics ({error}); it may be truncated, so '
       'make or fetch it again.'

@@ -18,6 +18,7 @@ import jax
 from cdm.config import loader
 from cdm.distributed import device_specs
 from cdm.planning import hlo, lowering
+from cdm.reporting import atomic_files
 
 FORMAT = 1  # of what is kept; another number forgets it all
 UNITS = {'': 1, 'B': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
@@ -166,9 +167,8 @@ def compiled(planned, piece, keep, *, quick=False, fresh=False):
   facts['compiler'] = compiler
   if path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(f'.{os.getpid()}')
-    half.write_text(json.dumps(facts))
-    half.replace(path)
+    text = json.dumps(facts)
+    atomic_files.write_text_atomically(path, text, shared=True)
   return {**facts, 'kept': False}
 
 

@@ -7,12 +7,13 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from cdm.reporting.atomic_files import completing
+from cdm.reporting import atomic_files
 
 
 def write_png(path, image):
   """Writes uint8 [H, W, 3] as PNG; the file appears only when complete."""
-  with completing(path) as partial:
+  # A PNG is one of thousands: waiting for the disk each time would be felt.
+  with atomic_files.write_atomically(path, durable=False) as partial:
     Image.fromarray(np.asarray(image)).save(partial, format='PNG')
 
 
@@ -49,7 +50,7 @@ def write_npz(path, images, *, shape, labels=None):
     'shape': tuple(shape),
   }
   with (
-    completing(path) as partial,
+    atomic_files.write_atomically(path) as partial,
     zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive,
   ):
     with archive.open('arr_0.npy', 'w', force_zip64=True) as file:

@@ -14,11 +14,10 @@ Events cannot be cut; TensorBoard is told from which step on to forget them.
 import contextlib
 import json
 import math
-import os
 import pathlib
 import sys
 
-from cdm.reporting import progress
+from cdm.reporting import atomic_files, progress
 from cdm.reporting.tensorboard import TensorBoard
 
 SCALARS = 'scalars.jsonl'
@@ -82,7 +81,8 @@ class Reporter:
     with _writing(self._workdir):
       self._file.close()
       kept = [row for row in read_scalars(path) if row['step'] <= step]
-      _write_atomically(path, ''.join(_line(row) for row in kept).encode())
+      text = ''.join(_line(row) for row in kept)
+      atomic_files.write_text_atomically(path, text)
       self._file = _open_for_append(path)
     if self._tensorboard:
       self._tensorboard.resume(step)
@@ -106,14 +106,13 @@ class Reporter:
     """Writes a picture, uint8 [H, W, 3], as PNG and to TensorBoard."""
     if not self._active:
       return None
-    from PIL import Image  # a run that draws nothing needs no Pillow
+    # A run that draws nothing needs no Pillow.
+    from cdm.reporting import image_files
 
     path = self._workdir / 'grids' / f'{name}_{int(step):08d}.png'
-    part = path.with_suffix('.part')
     with _writing(self._workdir):
       path.parent.mkdir(exist_ok=True)
-      Image.fromarray(image).save(part, format='PNG')
-      os.replace(part, path)
+      image_files.write_png(path, image)
     if self._tensorboard:
       self._tensorboard.image(step, name, image)
     return path
@@ -213,12 +212,6 @@ def _open_for_append(path):
       content = f.read()
       f.truncate(content.rfind(b'\n') + 1)
   return open(path, 'a', buffering=1)
-
-
-def _write_atomically(path, content):
-  part = path.with_suffix('.part')
-  part.write_bytes(content)
-  os.replace(part, path)
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ def whole(path):
     OSError: it could not be written; nothing is left of it.
   """
   try:
-    with atomic_files.completing(path) as partial:
+    with atomic_files.write_atomically(path) as partial:
       yield partial
   except OSError as error:
     raise OSError(

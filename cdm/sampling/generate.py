@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from cdm.data import npz_dataset
+from cdm.data import npz_dataset, npz_images
 from cdm.distributed import collectives, device_mesh
 from cdm.reporting import (
   atomic_files,
@@ -92,8 +92,8 @@ def assembled(out, num):
   Reading a million pictures again would take longer than drawing a few.
   """
   try:
-    held = npz_dataset.count(out / 'samples.npz')
-  except (OSError, ValueError):
+    held = npz_images.count(out / 'samples.npz')
+  except ValueError:
     return False
   return held == num and (out / 'samples.png').exists()
 
@@ -102,8 +102,8 @@ def assemble(out, stages, labels, num, class_names):
   """Writes samples.npz, the names of its classes, and samples.png."""
   size = stages[-1].image_size
   if labels is not None and class_names:
-    with atomic_files.completing(out / npz_dataset.NAMES) as partial:
-      partial.write_text(json.dumps(list(class_names)) + '\n')
+    text = json.dumps(list(class_names)) + '\n'
+    atomic_files.write_text_atomically(out / npz_dataset.NAMES, text)
   image_files.write_png(
     out / 'samples.png', overview(out, stages, labels, num, class_names)
   )

@@ -1,12 +1,12 @@
 """A folder of made pictures belongs to one recipe, written beside them."""
 
 import json
-import os
 import pathlib
 
 import numpy as np
 
 from cdm.distributed import collectives
+from cdm.reporting import atomic_files
 
 
 def claim(folder, recipe, *, name):
@@ -35,9 +35,8 @@ def claim(folder, recipe, *, name):
     return
   folder.mkdir(parents=True, exist_ok=True)
   # Of several processes all write the same.
-  partial = path.with_name(f'.{name}.partial-{os.getpid()}')
-  partial.write_text(json.dumps(recipe, indent=2) + '\n')
-  os.replace(partial, path)
+  text = json.dumps(recipe, indent=2) + '\n'
+  atomic_files.write_text_atomically(path, text, shared=True)
 
 
 def file_name(n):

@@ -9,8 +9,9 @@ Noise is folded from the step; what differs after a rollback is the data alone.
 """
 
 import json
-import os
 import pathlib
+
+from cdm.reporting import atomic_files
 
 FILE = 'rollbacks.json'
 POLICIES = ('stop', 'rollback')
@@ -69,11 +70,6 @@ class Rollbacks:
     self._write()
 
   def _write(self):
-    if not self._active:
-      return
-    part = self._path.with_name(f'{FILE}.part')
-    with open(part, 'w') as file:
-      file.write(json.dumps(self.made, indent=1) + '\n')
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(part, self._path)
+    if self._active:
+      text = json.dumps(self.made, indent=1) + '\n'
+      atomic_files.write_text_atomically(self._path, text)

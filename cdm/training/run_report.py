@@ -123,7 +123,7 @@ def write(summary, out, *, title):
   files['report.html'] = html(summary, title=title).encode()
   paths = []
   for name, content in files.items():
-    with atomic_files.completing(out / name) as partial:
+    with atomic_files.write_atomically(out / name) as partial:
       partial.write_bytes(content)
     paths.append(out / name)
   return paths

@@ -29,13 +29,33 @@ def samples(tmp_path):
 def test_what_cdm_sample_writes_is_read_in_place(samples):
   images, labels = made()
   source = npz_dataset.Archive(samples)
-  assert isinstance(source._images, np.memmap)
   for copy in (source, pickle.loads(pickle.dumps(source))):
     assert len(copy) == 6
     for i in range(6):
       np.testing.assert_array_equal(copy[i]['image'], images[i])
       assert (copy[i]['label'], copy[i]['short_side']) == (labels[i], 4)
   assert source.class_names == ('0', '1', '2') and source.num_classes == 3
+
+  # In place: what changes on the disk changes in the open source.
+  data = samples.read_bytes()
+  samples.write_bytes(data.replace(images[3].tobytes(), bytes(48)))
+  assert not source[3]['image'].any()
+
+
+def test_an_archive_cut_off_while_it_is_open_is_an_error(samples):
+  """A memory map would end the process."""
+  source = npz_dataset.Archive(samples)
+  with open(samples, 'rb+') as file:
+    file.truncate(200)
+  with pytest.raises(ValueError, match='has become shorter'):
+    source[5]
+
+
+def test_images_end_where_they_end(samples):
+  source = npz_dataset.Archive(samples)
+  with pytest.raises(IndexError):
+    source[6]
+  assert len(list(source)) == 6
 
 
 @pytest.mark.parametrize('save', [np.savez, np.savez_compressed])
@@ -80,18 +100,22 @@ def test_it_goes_through_the_pipeline(samples):
 @pytest.mark.parametrize(
   ('arrays', 'message'),
   [
-    (dict(arr_0=made()[0]), "has no arr_1 but .'arr_0'.; .* their labels"),
+    (dict(arr_0=made()[0]), 'has no arr_1; the labels of its pictures'),
     (dict(arr_1=made()[1]), 'has no arr_0'),
     (
       dict(arr_0=made()[0], arr_1=np.zeros(5, int)),
-      r'arr_1 .* is int64 \(5,\); expected are labels, int \[6\]',
+      r'arr_1 .* is int64 \(5,\); expected are the labels .* int \[6\]',
     ),
     (
       dict(arr_0=made()[0] / 255.0, arr_1=made()[1]),
       'arr_0 .* is float64 .* uint8 levels',
     ),
     (dict(arr_0=made()[0][..., :1], arr_1=made()[1]), r'\[N, H, W, 3\]'),
-    (dict(arr_0=made()[0], arr_1=made()[1] - 1), 'labels from -1 to 1'),
+    (
+      dict(arr_0=made()[0], arr_1=made()[1] + 10**8),
+      'has a label of 100000002 and no classes.json .* 100000 classes',
+    ),
+    (dict(arr_0=made()[0], arr_1=made()[1] - 1), 'arr_1 .* with a label of -1'),
   ],
 )
 def test_what_is_no_labelled_set_is_refused(tmp_path, arrays, message):

@@ -1,5 +1,6 @@
 """Prepared shards: the same pixels, whole or not there, one recipe."""
 
+import errno
 import json
 import os
 import signal
@@ -115,6 +116,7 @@ def test_an_interrupted_run_continues_after_its_last_whole_shard(tmp_path):
   with pytest.raises(KeyError, match='the disk is gone'):
     prepare.prepare(source, out=broken, **options)
   assert len(json.loads((broken / 'index.json').read_text())['shards']) == 2
+  assert not list(broken.glob('.*'))
   with pytest.raises(ValueError, match='unfinished, 40 of 90 records. Run the'):
     array_record.ArrayRecords(broken)
 
@@ -154,12 +156,32 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path):
   index = record_format.read_index(out)
   assert not index['complete'] and len(index['shards']) >= 3
   source = synthetic.Synthetic(image_size=8, num_images=2000)
+  # A kill between two shards leaves nothing unfinished: one is put there.
+  (out / '.images-00099-of-00100.array_record.partial').touch()
   prepare.prepare(source, size=4, out=out, records_per_shard=20)
   prepared = array_record.ArrayRecords(out)
   for i in (0, 59, 60, 61, 80, 1999):
     expected = transforms.fit(source[i]['image'], size=4)
     np.testing.assert_array_equal(prepared[i]['image'], expected)
-  assert not list(out.glob('*.tmp'))
+  assert not list(out.glob('.*'))
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_unfinished(
+  tmp_path, monkeypatch
+):
+  real, calls = os.fsync, []
+
+  def full(file):
+    calls.append(file)
+    if len(calls) == 2:  # the first is that of the index
+      raise OSError(errno.ENOSPC, 'No space left on device')
+    return real(file)
+
+  monkeypatch.setattr(os, 'fsync', full)
+  source = synthetic.Synthetic(image_size=8, num_images=9)
+  with pytest.raises(ValueError, match='Cannot write .*images-0.*No space'):
+    prepare.prepare(source, size=4, out=tmp_path)
+  assert list(files(tmp_path)) == ['index.json']
 
 
 def test_worker_processes_write_the_same_bytes(tmp_path):

@@ -65,7 +65,7 @@ def damaged(path, *, at, value=b'\xff\xff'):
 
 def test_an_archive_with_a_flipped_bit_is_refused(place, refused):
   path = place / 'a.npz'
-  assert npz_images.opened(path).count == COUNT
+  assert npz_images.open_images(path).count == COUNT
   damaged(path, at=path.stat().st_size // 2, value=b'\x01\x02\x03')
   said = refused('--few', samples='a.npz')
   assert 'a.npz cannot be read as an .npz archive (Bad CRC-32' in said
@@ -107,18 +107,18 @@ def test_an_archive_is_read_picture_by_picture(tmp_path, save, monkeypatch):
     return array
 
   monkeypatch.setattr(np.lib.format, 'read_array', small)
-  found = npz_images.opened(path)
+  found = npz_images.open_images(path)
   for i in (7, 0, COUNT - 1):
     np.testing.assert_array_equal(found.read(i), image[i])
   save(path, image[..., :1])
-  grey = npz_images.opened(path).read(4)
+  grey = npz_images.open_images(path).read(4)
   np.testing.assert_array_equal(grey, np.repeat(image[4, ..., :1], 3, axis=2))
 
 
 def test_an_archive_in_fortrans_order_is_read_too(tmp_path):
   image = pictures(3)
   np.savez(tmp_path / 'x.npz', np.asfortranarray(image))
-  found = npz_images.opened(tmp_path / 'x.npz')
+  found = npz_images.open_images(tmp_path / 'x.npz')
   np.testing.assert_array_equal(found.read(5), image[5])
 
 
@@ -508,3 +508,7 @@ def test_statistics_can_be_read_back(place):
   assert again.recipe == found.recipe and again.count == COUNT
   with zipfile.ZipFile(place / 's.npz') as held:
     assert held.testzip() is None
+  directory = (place / 's.npz').read_bytes().rindex(b'PK\x01\x02')
+  damaged(place / 's.npz', at=directory + 8, value=b'\x01')
+  with pytest.raises(ValueError, match='as statistics .*is encrypted'):
+    reference_statistics.read(place / 's.npz')

@@ -33,7 +33,7 @@ WALLS = {
   'cdm.diffusion': (),
   'cdm.models': ('cdm.ops.keys', 'cdm.reporting.progress'),
   'cdm.methods': ('cdm.diffusion', 'cdm.ops'),
-  'cdm.checkpointing': ('cdm.distributed',),
+  'cdm.checkpointing': ('cdm.distributed', 'cdm.reporting.atomic_files'),
   'cdm.evaluation.metrics': ('cdm.ops',),
 }
 # Which packages may import an outside library.
@@ -45,6 +45,13 @@ EXTERNAL = {
   'tensorflow_datasets': {'data'},
   'orbax': {'checkpointing'},
   'optax': {'training'},
+}
+# These files may give a file another name; all others write through the first.
+MAY_RENAME = {
+  'cdm.reporting.atomic_files',
+  'cdm.data.atomic_files',  # the copy behind the wall of data
+  'cdm.models.pretrained.download',  # a killed download is continued
+  'cdm.checkpointing.writer',  # sets a damaged checkpoint's folder aside
 }
 LAYER = {name: n for n, layer in enumerate(LAYERS) for name in layer}
 
@@ -143,6 +150,29 @@ def test_outside_libraries_stay_in_their_packages():
       assert packages is None or package(path) in packages, (
         f'{path}:{line} {name}'
       )
+
+
+def renames(node):
+  """Whether a call gives a file another name, by `os`, `shutil` or `pathlib`.
+
+  `str.replace` has two arguments, `dataclasses.replace` names its own.
+  """
+  if not isinstance(node, ast.Call):
+    return False
+  if ast.unparse(node.func) in ('os.replace', 'os.rename', 'shutil.move'):
+    return True
+  method = getattr(node.func, 'attr', '') in ('rename', 'replace')
+  return method and len(node.args) == 1 and not node.keywords
+
+
+def test_files_are_written_atomically_in_one_place():
+  """Whoever writes a file that must be whole uses `write_atomically`."""
+  found = {
+    name
+    for name, path in modules().items()
+    if any(map(renames, ast.walk(ast.parse(path.read_text()))))
+  }
+  assert found == MAY_RENAME
 
 
 def test_data_never_imports_jax():

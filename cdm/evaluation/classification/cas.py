@@ -10,7 +10,6 @@ The classes are those of the test data.
 """
 
 import json
-import os
 import pathlib
 import re
 
@@ -24,6 +23,7 @@ from cdm.evaluation.classification import (
   trained_classifier,
 )
 from cdm.evaluation.metrics import top_k
+from cdm.reporting import atomic_files
 from cdm.sampling import generate, restore
 from cdm.training import label_check, program, trainer
 
@@ -178,9 +178,8 @@ def claim(workdir, what, source, against, real):
   if not collectives.is_first():
     return
   workdir.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f'.{CLAIM}.partial')
-  partial.write_text(json.dumps(wanted | {'named': [what, against]}) + '\n')
-  os.replace(partial, path)
+  text = json.dumps(wanted | {'named': [what, against]}) + '\n'
+  atomic_files.write_text_atomically(path, text)
 
 
 def tested(c, workdir, source, real, what, against, batch_size):

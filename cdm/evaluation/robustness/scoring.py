@@ -279,7 +279,7 @@ class Examination:
       path = self._maps(record, len(made))
       path.parent.mkdir(parents=True, exist_ok=True)
       with (
-        atomic_files.completing(path) as partial,
+        atomic_files.write_atomically(path) as partial,
         open(partial, 'wb') as file,
       ):
         np.savez(

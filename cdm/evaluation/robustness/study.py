@@ -220,8 +220,7 @@ def write(result, work, title):
     'report.html': page.build(result, work, title=title),
   }
   for name, text in content.items():
-    with atomic_files.completing(out / name) as partial:
-      partial.write_text(text)
+    atomic_files.write_text_atomically(out / name, text)
 
 
 def text(result):

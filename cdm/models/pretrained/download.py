@@ -1,6 +1,8 @@
 """Fetches a published file once, with a checksum, continuing what broke off.
 
 What is complete lies under its name; what is not, under NAME.part beside it.
+That one is not written atomically, on purpose: a download that was killed goes
+on from what it has, so what it has must stay.
 """
 
 import contextlib
