@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cdm.reporting import contact_sheet, image_files
+from cdm.reporting import image_files
 
 
 def images(n=5, size=6):
@@ -51,24 +51,3 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
   with pytest.raises(TypeError):
     image_files.write_png(tmp_path / 'a.png', np.zeros((4, 4, 7), np.uint8))
   assert not list(tmp_path.iterdir())
-
-
-def test_a_sheet_shows_every_pixel_of_every_picture():
-  x = images(4, 16)
-  picture = contact_sheet.sheet([[x[0], None, x[1]], [x[2], None, x[3]]], gap=2)
-  for each in x:
-    windows = np.lib.stride_tricks.sliding_window_view(picture, (16, 16, 3))
-    assert (windows == each).all(axis=(-1, -2, -3)).any()
-
-
-def test_heat_goes_from_black_to_pale_yellow_and_grows_lighter():
-  colours = contact_sheet.heat(np.linspace(0.0, 12.0, 50)[None], 10.0)
-  assert colours.dtype == np.uint8
-  np.testing.assert_array_equal(colours[0, 0], contact_sheet.HEAT[0])
-  np.testing.assert_array_equal(colours[0, -5:], [contact_sheet.HEAT[-1]] * 5)
-  half = contact_sheet.heat(np.full((1, 1), 5.0), 10.0)[0, 0]
-  np.testing.assert_array_equal(
-    half, contact_sheet.HEAT[len(contact_sheet.HEAT) // 2]
-  )
-  light = colours[0].astype(float) @ [0.299, 0.587, 0.114]
-  assert (np.diff(light) >= 0).all()
