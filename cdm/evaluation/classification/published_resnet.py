@@ -28,7 +28,7 @@ from cdm.checkpointing import class_names
 from cdm.config import loader
 from cdm.data import subset, transforms
 from cdm.distributed import collectives
-from cdm.evaluation import compare_sets, image_source
+from cdm.evaluation import compare_sets, image_source, partial_results
 from cdm.evaluation.classification import labelled_set, ranks
 from cdm.evaluation.classification.batched_network import BATCH_SIZE, Classifier
 from cdm.evaluation.metrics import top_k
@@ -291,18 +291,20 @@ def ranked(network, versions, classes):
 def gathered(reader, rank, kinds, recipe, batch_size, keep, **given):
   """-> {kind: ranks int [count]}; kept as they come, forgotten at the end."""
   home = download.folder().parent / 'evaluate' if keep is None else keep
-  kept = ranks.Kept(home, [recipe, reader.which, reader.count])
+  rows = partial_results.image_rows(
+    home, [recipe, reader.which, reader.count], prefix=ranks.PREFIX
+  )
   found = ranks.of_set(
     reader.count,
     reader.read,
     rank,
     kinds=kinds,
-    keep=kept,
+    rows=rows,
     batch_size=batch_size * collectives.count(),
     label='classifying',
     **given,
   )
-  kept.remove()
+  rows.remove()
   return found
 
 
