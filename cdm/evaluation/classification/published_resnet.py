@@ -29,8 +29,8 @@ from cdm.config import loader
 from cdm.data import subset, transforms
 from cdm.distributed import collectives
 from cdm.evaluation import compare_sets, image_source, partial_results
+from cdm.evaluation.batched_network import BATCH_SIZE, Classifier
 from cdm.evaluation.classification import labelled_set, ranks
-from cdm.evaluation.classification.batched_network import BATCH_SIZE, Classifier
 from cdm.evaluation.metrics import top_k
 from cdm.models import resnet
 from cdm.models.pretrained import download, imagenet_classes, pytorch_file

@@ -10,7 +10,7 @@ import numpy as np
 from cdm.checkpointing import reader
 from cdm.config import datasets, placement, stage
 from cdm.distributed import compiler_options, device_mesh, partitioning
-from cdm.evaluation.classification.batched_network import Classifier
+from cdm.evaluation.batched_network import Classifier
 from cdm.evaluation.metrics import top_k
 from cdm.methods import classification
 from cdm.reporting.progress import Progress
