@@ -1,7 +1,5 @@
 """Gathers what metrics need of a set: its images through FID's network."""
 
-import hashlib
-import json
 import pathlib
 import time
 
@@ -125,8 +123,7 @@ class Gatherer:
       collectives.count(),
       jax.device_count(),
     ]
-    text = json.dumps(what, sort_keys=True)
-    return self._keep / hashlib.sha256(text.encode()).hexdigest()[:32]
+    return self._keep / partial_results.digest(what)
 
   def _features(self, source, done):
     """Yields (numbers, Features or None) per batch.

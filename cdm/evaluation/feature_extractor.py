@@ -1,16 +1,9 @@
 """Runs FID's network over images, on all devices of this process."""
 
 import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cdm.distributed import compiler_options
-from cdm.models.inception import (
-  NUM_FEATURES,
-  NUM_SPATIAL,
-  Features,
-  Inception,
-)
+from cdm.evaluation.batched_network import BatchedNetwork
+from cdm.models.inception import NUM_FEATURES, NUM_SPATIAL, Inception
 
 BATCH_SIZE = 64
 # There the arrays of a large batch are mapped anew by the system each time:
@@ -18,11 +11,10 @@ BATCH_SIZE = 64
 BATCH_SIZE_OF_CPUS = 8
 
 
-class Extractor:
-  """uint8 images to `Features`, one compiled program per size of image.
+class Extractor(BatchedNetwork):
+  """FID's network: uint8 images [N, H, W, 3] to `Features` of NumPy arrays.
 
   Attributes:
-    batch_size: images at once.
     sizes: {metric: features that its Gaussian is of}.
   """
 
@@ -41,43 +33,9 @@ class Extractor:
     if batch_size is None:
       on_cpu = devices[0].platform == 'cpu'
       batch_size = BATCH_SIZE_OF_CPUS if on_cpu else BATCH_SIZE
-    mesh = Mesh(np.asarray(devices), ('data',))
-    self._place = NamedSharding(mesh, PartitionSpec('data'))
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    self._params = jax.device_put(params, everywhere)
-    self.batch_size = -(-batch_size // len(devices)) * len(devices)
-    self._run = jax.jit(
+    super().__init__(
       lambda params, image: Inception().apply({'params': params}, image),
-      in_shardings=(everywhere, self._place),
-      out_shardings=self._place,
-      compiler_options=compiler_options.forward(devices),
+      params,
+      devices=devices,
+      batch_size=batch_size,
     )
-
-  def __call__(self, images):
-    """uint8 [N, H, W, 3] -> Features of float32 NumPy arrays [N, ...]."""
-    return self.finish(self.start(images))
-
-  def start(self, images):
-    """Begins with some images, uint8 [N, H, W, 3]; -> what `finish` takes.
-
-    Returns at once, so that the host may do something else meanwhile.
-    """
-    return [
-      self._begun(images[start : start + self.batch_size])
-      for start in range(0, len(images), self.batch_size)
-    ]
-
-  def finish(self, started):
-    """Waits for what `start` gave. -> Features of NumPy arrays [N, ...]."""
-    parts = [
-      [np.asarray(x)[:count] for x in jax.device_get(found)]
-      for count, found in started
-    ]
-    return Features(*map(np.concatenate, zip(*parts, strict=True)))
-
-  def _begun(self, images):
-    filled = images
-    if len(images) < self.batch_size:  # so that one shape is compiled
-      filled = np.resize(images, (self.batch_size, *images.shape[1:]))
-    batch = jax.device_put(filled, self._place)
-    return len(images), self._run(self._params, batch)

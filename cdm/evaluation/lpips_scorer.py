@@ -3,9 +3,8 @@
 import pathlib
 
 import jax
-import numpy as np
 
-from cdm.distributed import compiler_options
+from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.models import lpips
 from cdm.models.pretrained import download, pytorch_file
 
@@ -42,16 +41,16 @@ class Perceptual:
           f'{lpips.HEAD_URL.format(backbone=backbone)}.'
         )
     state, heads = (pytorch_file.read(path) for path in files)
-    self._params = lpips.from_pytorch(state, heads, net)
-    self._run = jax.jit(
+    self._network = BatchedNetwork(
       lambda params, a, b: net.apply({'params': params}, a, b).sum(axis=1),
-      compiler_options=compiler_options.forward(jax.local_devices()),
+      lpips.from_pytorch(state, heads, net),
+      devices=jax.local_devices()[:1],
+      batch_size=1,
     )
     self.convention = CONVENTION.format(backbone=backbone)
 
   def __call__(self, a, b):
-    found = self._run(self._params, a[None], b[None])
-    return float(np.asarray(found)[0])
+    return float(self._network(a[None], b[None])[0])
 
 
 def fetch(backbone):

@@ -1,21 +1,15 @@
 """Scores a stage's images by the originals they were drawn from, as they come.
 
 Scores are kept, one line each, as soon as they are there, so that a killed
-evaluation continues; a process keeps its own.
+evaluation continues.
 """
 
-import hashlib
-import json
 import pathlib
-import shutil
 
-import jax
-
-from cdm.distributed import collectives
-from cdm.evaluation import image_source, paired_metrics
+from cdm.evaluation import image_source, paired_metrics, partial_results
 from cdm.evaluation.feature_extractor import BATCH_SIZE
 from cdm.models.pretrained import download
-from cdm.reporting import jsonl, progress
+from cdm.reporting import progress
 
 
 def find(what, scores, **given):
@@ -66,8 +60,7 @@ class Scores:
     home = download.folder().parent / 'evaluate'
     self._keep = home if keep is None else pathlib.Path(keep)
     self._perceptual = perceptual
-    self.source = self._folder = self._downsample = None
-    self._known = {}
+    self.source = self._rows = self._downsample = None
 
   def open(self, source):
     """Reads what was scored of the same images before."""
@@ -75,42 +68,30 @@ class Scores:
     (note,) = source.recipe['stages']
     self._downsample = note['downsample']
     convention = self._perceptual and self._perceptual.convention
-    what = ['pairs', source.recipe, source.stamp, convention]
-    text = json.dumps(what, sort_keys=True)
-    name = hashlib.sha256(text.encode()).hexdigest()[:32]
-    self._folder = self._keep / name
-    for path in sorted(self._folder.glob('process-*.jsonl')):
-      self._known |= {number: scored for number, *scored in jsonl.read(path)}
+    self._rows = partial_results.image_rows(
+      self._keep, ['pairs', source.recipe, source.stamp, convention]
+    )
 
   def leading(self):
-    """-> how many images, from the first on, some process has scored."""
-    known = set().union(*collectives.gather_objects(sorted(self._known)))
-    numbers = range(self.source.count)
-    return next((n for n in numbers if n not in known), self.source.count)
+    """-> how many images, from the first on, have a score."""
+    count = self.source.count
+    return min(self._rows.missing(range(count)), default=count)
 
   def __call__(self, left_out, numbers, made, originals, low):
     """Scores this process's part of a batch; see `image_source.find`."""
-    found = {int(n): [] for n in left_out}
+    found = [[int(n)] for n in left_out]
     for row, n in enumerate(map(int, numbers)):
       how = (low[row], self._downsample, self._perceptual)
-      found[n] = [
-        paired_metrics.score(made[row], originals[row], *how),
-        paired_metrics.bicubic_of(originals[row], *how),
-      ]
-    self._known |= found
-    self._folder.mkdir(parents=True, exist_ok=True)
-    path = self._folder / f'process-{jax.process_index()}.jsonl'
-    jsonl.append(path, [[n, *scored] for n, scored in found.items()])
+      mine = paired_metrics.score(made[row], originals[row], *how)
+      found.append([n, mine, paired_metrics.bicubic_of(originals[row], *how)])
+    self._rows.append(found)
 
   def row(self):
     """-> the row of all pairs, the same in every process.
 
     What was kept is removed: the numbers are there.
     """
-    known = {}
-    for part in collectives.gather_objects(self._known):
-      known |= {int(number): scored for number, scored in part.items()}
-    ordered = [known[number] for number in range(self.source.count)]
+    ordered = [self._rows.rows[n][1:] for n in range(self.source.count)]
     ordered = [scored for scored in ordered if scored]
     recipe = self.source.recipe
     side = recipe['stages'][0]['lowres_size']
@@ -121,6 +102,5 @@ class Scores:
       self._downsample,
       self._perceptual,
     )
-    # All have read it; each may have a disk of its own.
-    shutil.rmtree(self._folder, ignore_errors=True)
+    self._rows.remove()
     return row

@@ -7,6 +7,8 @@ none.
 """
 
 import contextlib
+import hashlib
+import json
 import pathlib
 import re
 import zipfile
@@ -15,9 +17,31 @@ import numpy as np
 
 from cdm.data import npz_images
 from cdm.distributed import collectives
-from cdm.reporting import atomic_files, output_files
+from cdm.reporting import atomic_files, jsonl, output_files
 
 KEPT = 2
+
+
+def digest(settings):
+  """Returns 32 hex digits that name a folder after JSON-able settings."""
+  text = json.dumps(settings, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def image_rows(home, settings, *, prefix=''):
+  """Opens rows `[number of an image, ...]`, as `jsonl.ResumableRows`.
+
+  Args:
+    home: folder in which these rows have a folder of their own.
+    settings: JSON-able; all that the rows depend on.
+    prefix: of the name of their own folder.
+  """
+  folder = pathlib.Path(home) / f'{prefix}{digest(settings)}'
+  return jsonl.ResumableRows(
+    folder / 'process-0.jsonl',
+    lambda row: row[0],
+    pattern='process-*.jsonl',  # Each process once wrote a file of its own.
+  )
 
 
 class Partial:

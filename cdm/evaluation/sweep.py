@@ -99,12 +99,11 @@ def sweep(
   }
   if collectives.is_first():
     output_files.check_folder(out)
-  known = agreed(out / 'rows.jsonl', what)
+  kept = open_rows(out / 'rows.jsonl', what)
   against = gatherer = None
   rows = []
   for setting in every:
-    row = known.get(setting)
-    if row is None:
+    if setting not in kept.rows:
       told = ', '.join(f'{key}={value}' for key, value in setting)
       if collectives.is_first():
         print(f'{told} ...', flush=True)
@@ -119,29 +118,18 @@ def sweep(
         gatherer,
         metrics=metrics,
         overrides=(*overrides, *setting),
-        agree=lambda mine, theirs: check_same(out, known, mine, theirs),
+        agree=lambda mine, theirs: check_same(out, kept.rows, mine, theirs),
         again=True,
         **given,
       )
-      row = {'setting': [list(pair) for pair in setting], 'sweep': what} | row
-      if collectives.is_first():
-        jsonl.append(out / 'rows.jsonl', [row], allow_nan=False)
-      known[setting] = row
-    rows.append(row)
+      kept.append([{'setting': setting, 'sweep': what} | row])
+    rows.append(kept.rows[setting])
   best = choose(rows, metrics[0])
   if collectives.is_first():
     output_files.write_text(out / 'table.md', table(rows, metrics, best))
   if gatherer is not None:
     gatherer.forget()
   return rows, best
-
-
-def agreed(path, what):
-  """`read` as process 0 sees it: all must draw the same settings."""
-  found = collectives.gather_objects(
-    list(read(path, what).values()) if collectives.is_first() else []
-  )[0]
-  return {tuple(map(tuple, row['setting'])): row for row in found}
 
 
 def check_same(out, known, mine, theirs):
@@ -176,21 +164,23 @@ def check_same(out, known, mine, theirs):
         )
 
 
-def read(path, what):
-  """-> {setting: row} of a sweep that was begun.
+def open_rows(path, what):
+  """Opens the rows {setting: row} of a sweep, as `jsonl.ResumableRows`.
 
   Raises:
     ValueError: the file holds rows of another sweep.
   """
-  rows = jsonl.read(path)
-  for row in rows:
+
+  def setting(row):
     for key, value in what.items():
       if row['sweep'].get(key) != value:
         raise ValueError(
           f'{path} holds rows of another sweep: {key} was '
           f'{row["sweep"].get(key)!r}, now it is {value!r}. Give another --out.'
         )
-  return {tuple(map(tuple, row['setting'])): row for row in rows}
+    return tuple(map(tuple, row['setting']))
+
+  return jsonl.ResumableRows(path, setting, allow_nan=False)
 
 
 def choose(rows, metric):

@@ -12,8 +12,8 @@ from whole.test_two_processes import begin, end, together
 from cdm.distributed import exit_codes
 
 STAND_IN = """
-import judged
-judged.stand_in(log={log!r}, kill_at={kill_at})
+from support import linear_features
+linear_features.stand_in(log={log!r}, kill_at={kill_at})
 """
 ALL = 'fid,sfid,is,kid,pr'
 
@@ -99,9 +99,9 @@ def test_they_judge_as_one_does(place):
   (place / 'two' / 'sweep' / 'rows.jsonl').write_text(lines[0] + '{"torn')
   hide = """
 import jax
-from cdm.evaluation import sweep as sweeping
-read = sweeping.read
-sweeping.read = lambda *a: {} if jax.process_index() else read(*a)
+from cdm.reporting import jsonl
+read = jsonl.read
+jsonl.read = lambda *a: [] if jax.process_index() else read(*a)
 """
   first, second = together(
     *([str(w).replace('/one/', '/two/') for w in words] for words in every),

@@ -1,8 +1,17 @@
 """Lines that a kill may tear: what is whole is kept, the rest is as none."""
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
 import pytest
 
 from cdm.reporting import jsonl
+
+SQUARES = [{'n': n, 'square': n * n} for n in range(6)]
 
 
 def test_a_torn_line_is_not_read_and_not_added_to(tmp_path):
@@ -31,3 +40,167 @@ def test_nothing_is_written_of_what_is_refused(tmp_path):
   assert not path.exists()
   with pytest.raises(FileNotFoundError):
     jsonl.append(tmp_path / 'none' / 'rows.jsonl', [{}])
+
+
+def squares(path, **given):
+  return jsonl.ResumableRows(path, lambda row: row['n'], **given)
+
+
+def test_rows_are_found_again_and_the_rest_is_missing(tmp_path):
+  path = tmp_path / 'new' / 'rows.jsonl'
+  rows = squares(path)
+  assert rows.missing(range(4)) == [0, 1, 2, 3] and not path.parent.exists()
+  rows.append(SQUARES[1:3])
+  again = squares(path)
+  assert again.rows == rows.rows == {1: SQUARES[1], 2: SQUARES[2]}
+  assert again.missing(range(4)) == [0, 3]
+  complete = again.missing(range(4), lambda row: row['square'] > 1)
+  assert complete == [0, 1, 3]
+
+
+def test_a_row_is_at_once_what_it_is_after_a_restart(tmp_path):
+  rows = jsonl.ResumableRows(tmp_path / 'rows.jsonl', lambda row: row[0])
+  rows.append([(1, {2: (0.1, float('inf'))})])
+  assert rows.rows == {1: [1, {'2': [0.1, float('inf')]}]}
+  with pytest.raises(ValueError, match='not JSON compliant'):
+    squares(tmp_path / 'finite', allow_nan=False).append(
+      [{'n': 0, 'square': float('nan')}]
+    )
+  assert not (tmp_path / 'finite').exists()
+
+
+def test_the_later_of_two_rows_counts_unless_they_are_merged(tmp_path):
+  path = tmp_path / 'rows.jsonl'
+  for row in ({'n': 1, 'a': 1}, {'n': 2}, {'n': 1, 'b': 2}):
+    squares(path).append([row])
+  assert squares(path).rows == {1: {'n': 1, 'b': 2}, 2: {'n': 2}}
+  both = squares(path, merge=lambda earlier, later: earlier | later)
+  assert both.rows[1] == {'n': 1, 'a': 1, 'b': 2}
+  both.append([{'n': 1, 'c': 3}])
+  assert both.rows[1] == {'n': 1, 'a': 1, 'b': 2, 'c': 3}
+
+
+def test_rows_of_other_settings_are_ignored_or_refused(tmp_path):
+  path = tmp_path / 'rows.jsonl'
+  jsonl.append(path, [{'seed': 0, 'n': 1}, {'seed': 1, 'n': 2}])
+
+  def of_seed_1(row):
+    return row['n'] if row['seed'] == 1 else None
+
+  def refusing(row):
+    if row['seed'] != 1:
+      raise ValueError(f'{path} holds rows of seed {row["seed"]}.')
+    return row['n']
+
+  assert list(jsonl.ResumableRows(path, of_seed_1).rows) == [2]
+  with pytest.raises(ValueError, match='holds rows of seed 0'):
+    jsonl.ResumableRows(path, refusing)
+  assert len(jsonl.read(path)) == 2
+
+
+def test_all_files_of_a_pattern_are_read_and_removed(tmp_path):
+  folder, given = tmp_path / 'rows', dict(pattern='process-*.jsonl')
+  folder.mkdir()
+  for n in range(3):
+    jsonl.append(folder / f'process-{n}.jsonl', [SQUARES[n]])
+  rows = squares(folder / 'process-0.jsonl', **given)
+  assert rows.missing(range(6)) == [3, 4, 5]
+  (folder / 'other').touch()
+  rows.remove()
+  assert [path.name for path in folder.iterdir()] == ['other']
+  (folder / 'other').unlink()
+  squares(folder / 'process-0.jsonl', **given).remove()
+  assert not folder.exists()
+  squares(folder / 'process-0.jsonl', **given).remove()
+
+
+KILLED = """
+import os, signal, sys
+from cdm.reporting import jsonl
+
+class Torn:
+  def __init__(self, file):
+    self.file = file
+  def __enter__(self):
+    return self
+  def __exit__(self, *error):
+    self.file.close()
+  def write(self, text):
+    self.file.write(text[:-4])  # The first row is whole, the second is torn.
+    self.file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+rows = jsonl.ResumableRows(sys.argv[1], lambda row: row['n'])
+rows.append([{'n': 0, 'square': 0}, {'n': 1, 'square': 1}])
+jsonl.open = lambda *given: Torn(open(*given)) if 'a' in given else open(*given)
+rows.append([{'n': 2, 'square': 4}, {'n': 3, 'square': 9}])
+"""
+
+
+def test_a_job_killed_within_an_append_continues(tmp_path):
+  path = tmp_path / 'rows.jsonl'
+  environment = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}
+  done = subprocess.run([sys.executable, '-c', KILLED, path], env=environment)
+  assert done.returncode == -signal.SIGKILL
+  assert path.read_text().endswith('"square": 4}\n{"n": 3, "square":')
+  rows = squares(path)
+  assert rows.missing(range(6)) == [3, 4, 5]
+  rows.append(SQUARES[3:])
+  assert squares(path).rows == rows.rows == dict(enumerate(SQUARES))
+  assert jsonl.read(path) == SQUARES
+
+
+PAIR = """
+import json, pathlib, sys
+from cdm.distributed import collectives, initialize
+from cdm.reporting import jsonl
+
+rank = int(sys.argv[2])
+initialize.join(sys.argv[1], 2, rank)
+disk = pathlib.Path(sys.argv[3]) / str(rank)
+asked = []
+def is_complete(row):
+  asked.append(row['n'])
+  return row['n'] != 1
+rows = jsonl.ResumableRows(disk / 'rows.jsonl', lambda row: row['n'])
+missing = rows.missing(range(5), is_complete)
+given = [missing[i] for i in collectives.share(len(missing))]
+rows.append([{'n': n, 'square': n * n} for n in given])
+rows.append([{'n': 5, 'square': 25, 'by': rank}])  # All give the same row.
+told = json.dumps([missing, asked, list(rows.rows.values())])
+disk.with_suffix('.json').write_text(told)
+"""
+
+
+def test_two_processes_hold_the_rows_of_the_disk_of_the_first(tmp_path):
+  for rank, known in enumerate(([0, 1], [4])):
+    (tmp_path / str(rank)).mkdir()
+    file = tmp_path / str(rank) / 'rows.jsonl'
+    jsonl.append(file, [SQUARES[n] for n in known])
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{free.getsockname()[1]}'
+  words = [sys.executable, '-c', PAIR, address]
+  environment = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}
+  running = [
+    subprocess.Popen(
+      [*words, str(rank), str(tmp_path)],
+      env=environment | {'XLA_FLAGS': ''},
+    )
+    for rank in range(2)
+  ]
+  try:
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+  finally:
+    for process in running:
+      process.kill()
+  first, second = (
+    json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(2)
+  )
+  assert first[0] == second[0] == [1, 2, 3, 4]
+  assert (first[1], second[1]) == ([0, 1], [])
+  assert first[2] == second[2]
+  expected = [*SQUARES[:5], SQUARES[5] | {'by': 0}]
+  assert sorted(first[2], key=lambda row: row['n']) == expected
+  assert jsonl.read(tmp_path / '1' / 'rows.jsonl') == [SQUARES[4]]
+  assert len(jsonl.read(tmp_path / '0' / 'rows.jsonl')) == 2 + 4 + 1

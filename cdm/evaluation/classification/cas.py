@@ -16,7 +16,7 @@ import re
 from cdm.checkpointing import class_names
 from cdm.config import datasets, instantiate, loader, stage
 from cdm.distributed import collectives
-from cdm.evaluation import compare_sets, image_source
+from cdm.evaluation import compare_sets, image_source, partial_results
 from cdm.evaluation.classification import (
   labelled_set,
   ranks,
@@ -189,19 +189,21 @@ def tested(c, workdir, source, real, what, against, batch_size):
   )
   count = len(real)
   read = datasets.held_out(c, count)
-  keep = ranks.Kept(
-    workdir, [step, loader.plain(c), source.fingerprint, real.fingerprint]
+  rows = partial_results.image_rows(
+    workdir,
+    [step, loader.plain(c), source.fingerprint, real.fingerprint],
+    prefix=ranks.PREFIX,
   )
   found = ranks.of_set(
     count,
     read,
     trained_classifier.ranker(network),
     kinds=('image',),
-    keep=keep,
+    rows=rows,
     batch_size=batch_size * collectives.count(),
     label='testing',
   )['image']
-  keep.remove()
+  rows.remove()
   numbers = ranks.numbers_of(found)
   percent = {f'cas_{name}': 100 * numbers[name] for name in ('top1', 'top5')}
   intervals = {

@@ -28,15 +28,16 @@ from cdm.checkpointing import class_names
 from cdm.config import loader
 from cdm.data import subset, transforms
 from cdm.distributed import collectives
-from cdm.evaluation import compare_sets, image_source
+from cdm.evaluation import compare_sets, image_source, partial_results
+from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.evaluation.classification import labelled_set, ranks
-from cdm.evaluation.classification.batched_network import BATCH_SIZE, Classifier
 from cdm.evaluation.metrics import top_k
 from cdm.models import resnet
 from cdm.models.pretrained import download, imagenet_classes, pytorch_file
 from cdm.ops import resize
 from cdm.sampling import restore, upscaler
 
+BATCH_SIZE = 64
 SIDE, SHORT_SIDE = 224, 256
 NETWORK = "ResNet-50, torchvision's IMAGENET1K_V1"
 OTHER = 'ResNet-50 of other weights than the published ones'
@@ -219,7 +220,7 @@ def reading(what, section, num):
 
 
 def read_network(weights, batch_size):
-  """-> (Classifier, {'network', 'classifier_weights_sha256'}).
+  """-> (BatchedNetwork, {'network', 'classifier_weights_sha256'}).
 
   Raises:
     ValueError: the file is not there, or of another network.
@@ -247,7 +248,7 @@ def read_network(weights, batch_size):
   recipe = {'network': NETWORK if known else OTHER}
   recipe['classifier_weights_sha256'] = digest
   recipe['preset'] = f'short side {SHORT_SIDE}, bilinear; the middle {SIDE}'
-  return Classifier(logits, variables, batch_size=batch_size), recipe
+  return BatchedNetwork(logits, variables, batch_size=batch_size), recipe
 
 
 def labels_of_stage(stage, workdir, source):
@@ -291,18 +292,20 @@ def ranked(network, versions, classes):
 def gathered(reader, rank, kinds, recipe, batch_size, keep, **given):
   """-> {kind: ranks int [count]}; kept as they come, forgotten at the end."""
   home = download.folder().parent / 'evaluate' if keep is None else keep
-  kept = ranks.Kept(home, [recipe, reader.which, reader.count])
+  rows = partial_results.image_rows(
+    home, [recipe, reader.which, reader.count], prefix=ranks.PREFIX
+  )
   found = ranks.of_set(
     reader.count,
     reader.read,
     rank,
     kinds=kinds,
-    keep=kept,
+    rows=rows,
     batch_size=batch_size * collectives.count(),
     label='classifying',
     **given,
   )
-  kept.remove()
+  rows.remove()
   return found
 
 

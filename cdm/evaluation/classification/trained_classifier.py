@@ -10,7 +10,7 @@ import numpy as np
 from cdm.checkpointing import reader
 from cdm.config import datasets, placement, stage
 from cdm.distributed import compiler_options, device_mesh, partitioning
-from cdm.evaluation.classification.batched_network import Classifier
+from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.evaluation.metrics import top_k
 from cdm.methods import classification
 from cdm.reporting.progress import Progress
@@ -29,7 +29,7 @@ def restored(c, workdir, source, *, batch_size):
     batch_size: images tested at once, by this process.
 
   Returns:
-    (classifier.Classifier, step of the checkpoint).
+    (BatchedNetwork, step of the checkpoint).
   """
   built, mesh = stage.stage(c), placement.mesh(c.mesh)
   params, step = reader.restore_ema(
@@ -37,7 +37,7 @@ def restored(c, workdir, source, *, batch_size):
   )
   statistics = gather_statistics(c, built, params, mesh, source)
   whole = jax.tree.map(device_mesh.fetch, params)
-  network = Classifier(
+  network = BatchedNetwork(
     lambda variables, image: built.tester.logits(*variables, image),
     (whole, statistics),
     batch_size=batch_size,

@@ -15,8 +15,6 @@ import numpy as np
 from cdm.distributed import collectives
 from cdm.evaluation import paired_metrics
 from cdm.evaluation.metrics import calibration, consistency, distortion
-from cdm.evaluation.robustness import row_files
-from cdm.evaluation.robustness.row_files import DRAWS, ROWS
 from cdm.ops import degradations, resize
 from cdm.reporting import (
   atomic_files,
@@ -27,6 +25,7 @@ from cdm.reporting import (
 )
 from cdm.sampling import output_folder, upscaler
 
+RECIPE, ROWS, DRAWS = 'robustness.json', 'rows.jsonl', 'draws.jsonl'
 PICTURES = 'pictures'
 VERSIONS = ('given', 'bicubic', 'ours', 'original')
 METHODS = ('ours', 'bicubic')
@@ -96,7 +95,7 @@ class Examination:
     self._kept = set(self.records if keep else self.shown)
     self._metrics, self._perceptual = metrics, perceptual
     convention = perceptual.convention if perceptual else None
-    row_files.claim(self.out, opened.recipe | {'lpips': convention})
+    claim(self.out, opened.recipe | {'lpips': convention})
     self._upscaler = upscaler.Upscaler(
       opened.stage, seed=seed, batch_size=batch_size
     )
@@ -111,18 +110,16 @@ class Examination:
     Returns:
       ({(record, cell key): row}, {record: row of its k draws}).
     """
-    if collectives.is_first():
-      jsonl.mend(self.out / ROWS)
-      jsonl.mend(self.out / DRAWS)
-    collectives.wait_for_all('the rows')
-    rows, spreads = self.rows(), self.draws(draws)
-    todo = missing(
-      [(n, cell) for n in self.records for cell in every],
-      lambda item: self._is_there(rows, *item),
+    rows = jsonl.ResumableRows(
+      self.out / ROWS, lambda row: (row['record'], row['cell']), merge=merged
     )
-    spread = missing(
-      self.records if draws else [], lambda n: self._has_draws(spreads, n)
+    spreads = jsonl.ResumableRows(
+      self.out / DRAWS,
+      lambda row: row['record'] if row['k'] == draws else None,
     )
+    items = {(n, cell.key): (n, cell) for n in self.records for cell in every}
+    todo = [items[key] for key in rows.missing(items, self._has_pictures)]
+    spread = spreads.missing(self.records if draws else [], self._has_maps)
     total = len(self.records) * (len(every) + draws)
     done = total - len(todo) - len(spread) * draws
     if done and collectives.is_first():
@@ -131,26 +128,9 @@ class Examination:
       bar = progress.Progress('robustness', total=total, initial=done)
       with session_log.Session(self.out, 'robustness'), bar:
         bar.say('robustness: compiling ...')
-        self._score(todo, bar)
-        self._draw(spread, draws, bar)
-      collectives.wait_for_all('the last row')
-      rows, spreads = self.rows(), self.draws(draws)
-    return rows, spreads
-
-  def rows(self):
-    """-> {(record, cell key): row} of what is there."""
-    found = {}
-    for row in jsonl.read(self.out / ROWS):
-      key = row['record'], row['cell']
-      for method in METHODS:  # other metrics may have been asked for before
-        row[method] = found.get(key, {}).get(method, {}) | row[method]
-      found[key] = row
-    return found
-
-  def draws(self, k):
-    """-> {record: row} of the draws that are there, of this k."""
-    found = jsonl.read(self.out / DRAWS)
-    return {row['record']: row for row in found if row['k'] == k}
+        self._score(todo, rows, bar)
+        self._draw(spread, draws, spreads, bar)
+    return rows.rows, spreads.rows
 
   def folder(self, cell, version):
     """-> where a version of a cell's pictures lies."""
@@ -170,10 +150,11 @@ class Examination:
   def _maps(self, record, k):
     return self.out / PICTURES / f'draws-{k}' / f'{record:06d}.npz'
 
-  def _is_there(self, rows, record, cell):
-    row = rows.get((record, cell.key))
-    if row is None or not row['ours'].keys() >= set(self._metrics):
+  def _has_pictures(self, row):
+    """Whether a row has all metrics, and its pictures are there if kept."""
+    if not row['ours'].keys() >= set(self._metrics):
       return False
+    record, cell = row['record'], Cell(row['degradation'], row['value'])
     return record not in self._kept or all(
       (self.folder(cell, v) / output_folder.file_name(record)).exists()
       for v in self._versions(cell)
@@ -183,13 +164,11 @@ class Examination:
     """The original is the same for all cells, and kept once."""
     return VERSIONS if cell.name == CLEAN else VERSIONS[:-1]
 
-  def _has_draws(self, spreads, record):
-    if record not in spreads:
-      return False
-    k = spreads[record]['k']
-    return record not in self.shown or self._maps(record, k).exists()
+  def _has_maps(self, row):
+    record = row['record']
+    return record not in self.shown or self._maps(record, row['k']).exists()
 
-  def _score(self, todo, bar):
+  def _score(self, todo, rows, bar):
     size = self._upscaler.batch_size
     with futures.ThreadPoolExecutor(SCORERS) as pool:
       for start in range(0, len(todo), size):
@@ -205,8 +184,7 @@ class Examination:
           n, cell = part[i]
           return self._row(n, cell, given[i], made[i], x_0[n], of[n])
 
-        mine = list(pool.map(row, collectives.share(len(part))))
-        row_files.append(self.out / ROWS, mine)
+        rows.append(list(pool.map(row, collectives.share(len(part)))))
         bar.advance(len(part))
 
   def _given(self, record, cell, low, original):
@@ -253,7 +231,7 @@ class Examination:
       k: v if v is None or np.isfinite(v) else None for k, v in found.items()
     }
 
-  def _draw(self, records, k, bar):
+  def _draw(self, records, k, spreads, bar):
     each = max(1, self._upscaler.batch_size // k) if k else 1
     for start in range(0, len(records), each):
       part = records[start : start + each]
@@ -265,11 +243,12 @@ class Examination:
         [labels[n] for n in part for _ in range(k)],
       )
       made = made.reshape(len(part), k, *made.shape[1:])
-      mine = [
-        self._sums(part[i], made[i], originals[part[i]])
-        for i in collectives.share(len(part))
-      ]
-      row_files.append(self.out / DRAWS, mine)
+      spreads.append(
+        [
+          self._sums(part[i], made[i], originals[part[i]])
+          for i in collectives.share(len(part))
+        ]
+      )
       bar.advance(len(part) * k)
 
   def _sums(self, record, made, original):
@@ -329,12 +308,22 @@ def compared(cell, made):
   return made if cell.name == CLEAN else degradations.undo(*cell, made)
 
 
-def missing(items, is_there):
-  """-> the items that process 0 misses; the same in all of them."""
-  absent = np.array([not is_there(item) for item in items], bool)
-  if collectives.count() > 1:
-    absent = collectives.agree(absent)
-  return [item for item, gone in zip(items, absent, strict=True) if gone]
+def claim(out, recipe):
+  """Makes the folder and writes the recipe of its rows.
+
+  Raises:
+    ValueError: the folder belongs to something else, or another recipe.
+  """
+  if (out / ROWS).exists() and not (out / RECIPE).exists():
+    raise ValueError(
+      f'{out} holds the {ROWS} of another command; give another --out.'
+    )
+  output_folder.claim(out, recipe, name=RECIPE)
+
+
+def merged(earlier, later):
+  """-> one row of two that hold different metrics of the same image."""
+  return later | {method: earlier[method] | later[method] for method in METHODS}
 
 
 def tally_of(row):

@@ -4,9 +4,7 @@ Only in the folders of pictures that `scoring` keeps: a set of made pictures is
 compared with the set of what they should be.
 """
 
-from cdm.distributed import collectives
 from cdm.evaluation import compare_sets, image_source, set_metrics
-from cdm.evaluation.robustness import row_files
 from cdm.evaluation.robustness.scoring import METHODS
 from cdm.reporting import image_files, jsonl
 from cdm.sampling import output_folder
@@ -39,34 +37,25 @@ def score(examination, every, *, metrics, network):
     ValueError: weights that are not there.
   """
   path, records = examination.out / FILE, examination.records
-  if collectives.is_first():
-    jsonl.mend(path)
-  collectives.wait_for_all('the sets')
   what = {'metrics': sorted(metrics), 'records': records}
-  found = {
-    (row['cell'], row['method']): row['scores']
-    for row in jsonl.read(path)
-    if row['what'] == what
-  }
-  todo = [
-    (cell, method)
-    for cell in every
-    for method in METHODS
-    if (cell.key, method) not in found
-  ]
-  if not todo:
-    return found
-  gatherer = compare_sets.Gatherer(**network)
-  reference = gatherer(
-    source(examination.folder(every[0], 'original'), records),
-    metrics,
-    'reference',
+  rows = jsonl.ResumableRows(
+    path,
+    lambda row: (row['cell'], row['method']) if row['what'] == what else None,
   )
-  for cell, method in todo:
-    mine = gatherer(
-      source(examination.folder(cell, method), records),
+  cells = {(cell.key, method): cell for cell in every for method in METHODS}
+  todo = rows.missing(cells)
+  if todo:
+    gatherer = compare_sets.Gatherer(**network)
+    reference = gatherer(
+      source(examination.folder(every[0], 'original'), records),
       metrics,
-      f'{cell.key}, {method}',
+      'reference',
+    )
+  for key, method in todo:
+    mine = gatherer(
+      source(examination.folder(cells[key, method], method), records),
+      metrics,
+      f'{key}, {method}',
     )
     row = set_metrics.compare(
       mine,
@@ -75,11 +64,10 @@ def score(examination, every, *, metrics, network):
       kid_size=min(KID_SIZE, len(records)),
     )
     scores = {name: row[name] for name in metrics}
-    found[cell.key, method] = scores
-    row = {'cell': cell.key, 'method': method, 'scores': scores, 'what': what}
-    row_files.append(path, [row] if collectives.is_first() else [])
+    row = {'cell': key, 'method': method, 'scores': scores, 'what': what}
+    rows.append([row])
     gatherer.forget()
-  return found
+  return {key: row['scores'] for key, row in rows.rows.items()}
 
 
 def source(folder, records):

@@ -14,8 +14,8 @@ from support import published_weights, smoke_runs
 from support.oracles import data, oracle, rule_weights
 
 from cdm.data import folder, sample_photos, subset, transforms
+from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.evaluation.classification import published_resnet
-from cdm.evaluation.classification.batched_network import Classifier
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.pretrained import imagenet_classes
 from cdm.ops import resize
@@ -42,7 +42,7 @@ def place(tmp_path, monkeypatch):
   calls = []
 
   def read_network(weights, batch_size):
-    network = Classifier(logits, {}, batch_size=batch_size)
+    network = BatchedNetwork(logits, {}, batch_size=batch_size)
 
     def watched(x):
       calls.append(x)

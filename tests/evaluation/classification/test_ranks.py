@@ -5,9 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from cdm.evaluation import partial_results
 from cdm.evaluation.classification import ranks
 
 TRUE = np.random.default_rng(0).integers(0, 20, (23, 2))
+
+
+def opened(tmp_path, *what):
+  return partial_results.image_rows(tmp_path, what, prefix=ranks.PREFIX)
 
 
 def of_set(tmp_path, *, fail_at=None, what=('a',), seen=None, **given):
@@ -29,7 +34,7 @@ def of_set(tmp_path, *, fail_at=None, what=('a',), seen=None, **given):
       read,
       rank,
       kinds=('ours', 'bicubic'),
-      keep=ranks.Kept(tmp_path, list(what)),
+      rows=opened(tmp_path, *what),
       batch_size=5,
       label='testing',
       **given,
@@ -70,13 +75,11 @@ def test_a_process_reads_its_own_part_unless_all_must_work_together(
   monkeypatch.setattr(
     ranks.collectives, 'share', lambda count: range(1, count, 2)
   )
-  others = [(n, TRUE[n].tolist()) for n in range(23)]
+  others = [[n, *TRUE[n].tolist()] for n in range(23)]
   monkeypatch.setattr(
     ranks.collectives, 'gather_objects', lambda found: [found, others]
   )
   seen = []
-  # What the first process kept is known, here as there: nothing.
-  monkeypatch.setattr(ranks.Kept, 'known', lambda self: {})
   found = of_set(tmp_path, seen=seen, together=together)
   part = [n for n in range(23) if n % 5 in (1, 3)]
   assert seen == [list(range(23)) if together else part]
@@ -88,8 +91,8 @@ def test_another_set_begins_anew_and_what_is_done_is_forgotten(tmp_path):
   seen = []
   of_set(tmp_path, what=('b',), seen=seen)
   assert seen == [list(range(23))]
-  ranks.Kept(tmp_path, ['a']).remove()
-  ranks.Kept(tmp_path, ['b']).remove()
+  opened(tmp_path, 'a').remove()
+  opened(tmp_path, 'b').remove()
   assert not list(tmp_path.iterdir())
 
 
