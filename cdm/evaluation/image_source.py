@@ -200,7 +200,7 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
   seed = 0 if seed is None else seed
   level = [float(text) for key, text in overrides if key == 'level']
   rest = [pair for pair in overrides if pair[0] != 'level']
-  stage, saved, step = restore.restored_upscaler(
+  stage, saved, record = restore.restored_upscaler(
     pathlib.Path(workdir), level=level[-1] if level else 0.0, overrides=rest
   )
   if section == 'train':
@@ -208,14 +208,11 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
   available = len(datasets.source(saved.eval_data, f'{section}_data'))
   count = taken(f'{workdir}@{section}', available, num)
   read, stamp = datasets.judged(saved, count)
-  note = {
-    'name': saved.name,
-    'checkpoint': step,
-    'level': stage.level,
+  lowres = {
     'lowres_size': stage.lowres.size,
     'downsample': stage.lowres.downsample,
-    'sampler': loader.plain(saved.sampler),
   }
+  note = record.manifest('name', after_level=lowres)
   recipe = {
     'drawn': saved.name,
     'low_res': 'true',

@@ -52,6 +52,29 @@ class Stage(NamedTuple):
   residual: bool = False
   mesh: jax.sharding.Mesh | None = None
 
+  @classmethod
+  def of(cls, built, params, mesh, *, name, level=0.0, truncated=False):
+    """Makes a stage of what its config describes.
+
+    Args:
+      built: `config.stage.Stage` of the config.
+      params: its EMA parameters, or their shapes.
+      mesh, name, level, truncated: see the class.
+    """
+    return cls(
+      name=name,
+      image_size=built.config.pipeline.image_size,
+      sample=built.method.sample,
+      params=params,
+      lowres=built.lowres,
+      level=level,
+      truncated=truncated,
+      num_classes=built.net.num_classes,
+      null_class=built.net.null_class,
+      residual=built.objective.residual_scale is not None,
+      mesh=mesh,
+    )
+
   def split(self, tree):
     """Inside jit: arrays [B, ...] shared out over the mesh."""
     return (

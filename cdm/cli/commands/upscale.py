@@ -94,7 +94,7 @@ def run(args):
       'of their own. Leave it out.'
     )
   workdir = pathlib.Path(args.workdir)
-  stage, saved, step = restore.restored_upscaler(
+  stage, saved, record = restore.restored_upscaler(
     workdir, level=args.level, overrides=args.overrides
   )
   names = class_names.class_names(workdir)
@@ -109,12 +109,10 @@ def run(args):
       datasets.held_out(saved, args.held_out),
       count=args.held_out,
       recipe={
-        'experiment': saved.name,
-        'checkpoint': step,
-        'seed': args.seed,
-        'level': args.level,
-        'count': args.held_out,
-        'sampler': loader.plain(saved.sampler),
+        **record.manifest(
+          after_checkpoint={'seed': args.seed},
+          after_level={'count': args.held_out},
+        ),
         'eval_data': loader.plain(saved.eval_data),
       },
       class_names=names,

@@ -120,7 +120,7 @@ def of_stage(
   Raises:
     ValueError, OSError: see `of_set`; or a stage whose factor does not fit.
   """
-  stage, saved, step = restore.restored_upscaler(
+  stage, saved, record = restore.restored_upscaler(
     pathlib.Path(workdir), level=level, overrides=overrides
   )
   factor = stage.image_size // stage.lowres.size
@@ -159,14 +159,7 @@ def of_stage(
     'data': what,
     'fingerprint': reader.source.fingerprint,
     'seed': seed,
-    'stages': [
-      {
-        'name': saved.name,
-        'checkpoint': step,
-        'level': stage.level,
-        'sampler': loader.plain(saved.sampler),
-      }
-    ],
+    'stages': [record.manifest('name')],
     'weights': 'EMA',
     'sizes': [SIDE, SIDE // factor, stage.lowres.size, stage.image_size, SIDE],
     'resize': 'bicubic, antialiased, uint8',

@@ -50,7 +50,7 @@ def open_samples(samples, *, num, seed, level, overrides=()):
       'training data.'
     )
   workdir, section = match.groups()
-  stage, saved, step = restore.restored_upscaler(
+  stage, saved, record = restore.restored_upscaler(
     pathlib.Path(workdir), level=level, overrides=overrides
   )
   if section == 'train':
@@ -64,12 +64,7 @@ def open_samples(samples, *, num, seed, level, overrides=()):
   names = tuple(source.class_names) if source.num_classes > 1 else ()
   recipe = {
     'samples': str(samples),
-    'experiment': saved.name,
-    'checkpoint': step,
-    'weights': 'EMA',
-    'seed': seed,
-    'level': level,
-    'sampler': loader.plain(saved.sampler),
+    **record.manifest(after_checkpoint={'weights': 'EMA', 'seed': seed}),
     'low_res': loader.plain(saved.lowres),
     'image_size': stage.image_size,
     'data': loader.plain(saved.eval_data),
