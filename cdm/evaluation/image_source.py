@@ -1,19 +1,8 @@
-"""Finds the images that a set is named by.
-
-WHAT names a set:
-
-  FOLDER, FILE.npz     pictures; or statistics, as a reference
-  CONFIG.py:train      the data of a config, through its own preprocessing
-  CONFIG.py:eval
-  CONFIG.py@WORKDIR    a trained cascade (or base), sampled as it is judged
-  WORKDIR@eval         a trained super-resolution stage on true low-res images,
-  WORKDIR@train        its own data's, made small as in training
-"""
+"""Finds the images that a set is named by, see `set_name`."""
 
 import itertools
 import json
 import pathlib
-import re
 from collections.abc import Callable
 from concurrent import futures
 from typing import NamedTuple
@@ -24,6 +13,7 @@ from cdm.checkpointing import checksums, reader
 from cdm.config import datasets, instantiate, loader
 from cdm.data import image_set, subset
 from cdm.distributed import collectives, device_mesh
+from cdm.evaluation import set_name
 from cdm.models.pretrained import download
 from cdm.sampling import cascade, generate, restore, upscaler
 
@@ -54,7 +44,7 @@ def find(what, *, num, seed, overrides, tap=None):
   """WHAT -> Source.
 
   Args:
-    what: see above.
+    what: see `set_name`.
     num, seed, overrides: see `compare_sets.compare`.
     tap: (numbers of a batch that the data leave out, those of this process's
       part of the rest, their super-resolved images, originals, low-res ones)
@@ -63,20 +53,18 @@ def find(what, *, num, seed, overrides, tap=None):
   Raises:
     ValueError: there is no such set, or none that can be tapped.
   """
-  data = re.fullmatch(r'(.+\.py):(train|eval)', str(what))
-  if data:
-    return of_data(*data.groups(), num)
-  upscaled = re.fullmatch(r'(.+)@(train|eval)', str(what))
-  if upscaled and not upscaled[1].endswith('.py'):
-    return of_stage(*upscaled.groups(), num, seed, overrides, tap)
+  name = set_name.parse(what)
+  if name.kind == 'data':
+    return of_data(name.path, name.split, num)
+  if name.kind == 'stage':
+    return of_stage(name.workdir, name.split, num, seed, overrides, tap)
   if tap is not None:
     raise ValueError(
       f'{what} is not drawn from originals that it could be paired with; give '
       'WORKDIR@eval.'
     )
-  drawn = re.fullmatch(r'(.+\.py)@(.+)', str(what))
-  if drawn:
-    return of_cascade(*drawn.groups(), num, seed, overrides)
+  if name.kind == 'cascade':
+    return of_cascade(name.path, name.workdir, num, seed, overrides)
   return of_pictures(what, num)
 
 

@@ -1,11 +1,10 @@
 """Opens what is examined: a trained stage and held-out images of its data."""
 
 import pathlib
-import re
 from typing import NamedTuple
 
 from cdm.config import datasets, loader
-from cdm.evaluation import image_source
+from cdm.evaluation import image_source, set_name
 from cdm.sampling import cascade, restore
 
 MOST = 256  # images, where no number is given
@@ -42,20 +41,19 @@ def open_samples(samples, *, num, seed, level, overrides=()):
   Raises:
     ValueError: no such stage, a base model, or fewer images.
   """
-  match = re.fullmatch(r'(.+)@(train|eval)', str(samples))
-  if not match or match[1].endswith('.py'):
+  name = set_name.parse(samples)
+  if name.kind != 'stage':
     raise ValueError(
       f'--samples={samples}: expected is WORKDIR@eval, a trained '
       'super-resolution stage on its held-out data, or WORKDIR@train, on its '
       'training data.'
     )
-  workdir, section = match.groups()
   stage, saved, record = restore.restored_upscaler(
-    pathlib.Path(workdir), level=level, overrides=overrides
+    pathlib.Path(name.workdir), level=level, overrides=overrides
   )
-  if section == 'train':
+  if name.split == 'train':
     saved.eval_data = saved.train_data
-  source = datasets.source(saved.eval_data, f'{section}_data')
+  source = datasets.source(saved.eval_data, f'{name.split}_data')
   if num is None:
     num = min(MOST, len(source))
   held_out = datasets.open_held_out(
