@@ -1,5 +1,6 @@
 """Finds the images that a set is named by, see `set_name`."""
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -15,7 +16,8 @@ from cdm.data import image_set, subset
 from cdm.distributed import collectives, device_mesh
 from cdm.evaluation import set_name
 from cdm.models.pretrained import download
-from cdm.sampling import cascade, generate, restore, upscaler
+from cdm.ops.keys import image_pairs
+from cdm.sampling import cascade, generate, restore
 
 READERS = 8  # threads that decode
 
@@ -188,7 +190,7 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
   seed = 0 if seed is None else seed
   level = [float(text) for key, text in overrides if key == 'level']
   rest = [pair for pair in overrides if pair[0] != 'level']
-  stage, saved, record = restore.restored_upscaler(
+  upscaler, saved = restore.restored_upscaler(
     pathlib.Path(workdir), level=level[-1] if level else 0.0, overrides=rest
   )
   if section == 'train':
@@ -197,24 +199,24 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
   count = taken(f'{workdir}@{section}', available, num)
   read, stamp = datasets.judged(saved, count)
   lowres = {
-    'lowres_size': stage.lowres.size,
-    'downsample': stage.lowres.downsample,
+    'lowres_size': upscaler.lowres_size,
+    'downsample': upscaler.lowres.downsample,
   }
-  note = record.manifest('name', after_level=lowres)
+  note = upscaler.record.manifest('name', after_level=lowres)
   recipe = {
     'drawn': saved.name,
     'low_res': 'true',
     'data': loader.plain(saved.eval_data),
     'seed': seed,
     'count': count,
-    'image_size': [stage.image_size] * 2,
+    'image_size': [upscaler.image_size] * 2,
     'stages': [note],
     'weights': 'EMA',
   }
 
   def batches(first, size):
     size = min(size, count)
-    run = upscaler.Upscaler(stage, seed=seed, batch_size=size)
+    upscale = dataclasses.replace(upscaler, batch_size=size)
     with futures.ThreadPoolExecutor(READERS) as pool:
       for start in range(first * size, count, size):
         batch = np.arange(start, min(start + size, count))
@@ -226,9 +228,8 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
           yield numbers, None
           continue
         originals, labels = map(np.stack, zip(*found, strict=True))
-        given = labels if stage.num_classes is not None else None
-        low = run.shrink(originals)
-        made = run(low, numbers, given)
+        low = upscale.shrink(originals)
+        made = upscale(low, keys=image_pairs(seed, numbers), label=labels)
         mine = list(collectives.share(len(numbers)))
         if tap is not None:
           tap(left_out, numbers[mine], made[mine], originals[mine], low[mine])

@@ -77,9 +77,7 @@ class Stage(NamedTuple):
 
   def split(self, tree):
     """Inside jit: arrays [B, ...] shared out over the mesh."""
-    return (
-      tree if self.mesh is None else device_mesh.split_batch(tree, self.mesh)
-    )
+    return device_mesh.split_batch(tree, self.mesh)
 
   def whole(self, params):
     """Inside jit: parameters as the network uses them."""
@@ -90,15 +88,19 @@ class Stage(NamedTuple):
 
   def jit(self, function):
     """-> function, compiled; what it gives, [B, ...], stays shared out."""
-    if self.mesh is None:
-      options = compiler_options.forward(jax.devices())
-      return jax.jit(function, compiler_options=options)
-    place = device_mesh.batch_sharding(self.mesh)
-    return jax.jit(
-      function,
-      out_shardings=place,
-      compiler_options=compiler_options.forward(self.mesh.devices.flat),
-    )
+    return jit_batches(function, self.mesh)
+
+
+def jit_batches(function, mesh):
+  """-> function, compiled; what it gives, [B, ...], is split over the mesh."""
+  if mesh is None:
+    options = compiler_options.forward(jax.devices())
+    return jax.jit(function, compiler_options=options)
+  return jax.jit(
+    function,
+    out_shardings=device_mesh.batch_sharding(mesh),
+    compiler_options=compiler_options.forward(mesh.devices.flat),
+  )
 
 
 def check(stages):

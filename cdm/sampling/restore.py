@@ -5,7 +5,7 @@ import dataclasses
 from cdm.checkpointing import reader
 from cdm.checkpointing.class_names import class_names
 from cdm.config import cascade_stages, instantiate, loader, placement, stage
-from cdm.sampling import cascade
+from cdm.sampling import cascade, upscaler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,11 +158,17 @@ def restored_cascade(loaded, workdir, overrides=()):
   return stages, notes
 
 
-def restored_upscaler(workdir, *, level, overrides=()):
-  """Restores one super-resolution stage.
+def restored_upscaler(workdir, *, level, batch_size=32, overrides=()):
+  """Restores what super-resolves, whatever its method is.
+
+  Args:
+    workdir: directory that `cdm train` wrote.
+    level: augmentation level in [0, 1] of the low-res input.
+    batch_size: images at once.
+    overrides: ((dotted key, text), ...) of the saved config.
 
   Returns:
-    (cascade.Stage, its config, StageRecord).
+    (upscaler.Upscaler, its config).
 
   Raises:
     ValueError: the stage in workdir takes no low-res input, or was not
@@ -177,4 +183,5 @@ def restored_upscaler(workdir, *, level, overrides=()):
       'super-resolution stage is needed.'
     )
   cascade.check_level(restored)
-  return restored, saved, record
+  made = upscaler.stage_upscaler(restored, record, batch_size=batch_size)
+  return made, saved

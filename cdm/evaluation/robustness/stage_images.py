@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from cdm.config import datasets, loader
 from cdm.evaluation import image_source, set_name
-from cdm.sampling import cascade, restore
+from cdm.sampling import restore
+from cdm.sampling.upscaler import Upscaler
 
 MOST = 256  # images, where no number is given
 
@@ -14,21 +15,21 @@ class Opened(NamedTuple):
   """A stage and its images.
 
   Attributes:
-    stage: `cascade.Stage`.
+    upscale: what super-resolves.
     held_out: `datasets.HeldOut`.
     files: name of every record of the data, or None.
     class_names: of the labels, () if there is one class or none.
     recipe: JSON-able dict of all that a picture depends on.
   """
 
-  stage: cascade.Stage
+  upscale: Upscaler
   held_out: datasets.HeldOut
   files: tuple | None
   class_names: tuple
   recipe: dict
 
 
-def open_samples(samples, *, num, seed, level, overrides=()):
+def open_samples(samples, *, num, seed, level, batch_size, overrides=()):
   """WORKDIR@eval or WORKDIR@train -> Opened.
 
   Args:
@@ -36,6 +37,7 @@ def open_samples(samples, *, num, seed, level, overrides=()):
     num: images, spread over the data; at most `MOST` of them if None.
     seed: of the samples and the degradations.
     level: augmentation level in [0, 1] of the low-res input.
+    batch_size: tiles at once.
     overrides: ((dotted key, text), ...) of the saved config.
 
   Raises:
@@ -48,8 +50,11 @@ def open_samples(samples, *, num, seed, level, overrides=()):
       'super-resolution stage on its held-out data, or WORKDIR@train, on its '
       'training data.'
     )
-  stage, saved, record = restore.restored_upscaler(
-    pathlib.Path(name.workdir), level=level, overrides=overrides
+  upscale, saved = restore.restored_upscaler(
+    pathlib.Path(name.workdir),
+    level=level,
+    batch_size=batch_size,
+    overrides=overrides,
   )
   if name.split == 'train':
     saved.eval_data = saved.train_data
@@ -62,11 +67,13 @@ def open_samples(samples, *, num, seed, level, overrides=()):
   names = tuple(source.class_names) if source.num_classes > 1 else ()
   recipe = {
     'samples': str(samples),
-    **record.manifest(after_checkpoint={'weights': 'EMA', 'seed': seed}),
+    **upscale.record.manifest(
+      after_checkpoint={'weights': 'EMA', 'seed': seed}
+    ),
     'low_res': loader.plain(saved.lowres),
-    'image_size': stage.image_size,
+    'image_size': upscale.image_size,
     'data': loader.plain(saved.eval_data),
     'fingerprint': source.fingerprint,
   }
   files = getattr(source, 'files', None)
-  return Opened(stage, held_out, files, names, recipe)
+  return Opened(upscale, held_out, files, names, recipe)

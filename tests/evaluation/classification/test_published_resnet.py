@@ -19,7 +19,7 @@ from cdm.evaluation.classification.batched_network import Classifier
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.pretrained import imagenet_classes
 from cdm.ops import resize
-from cdm.sampling import restore
+from cdm.sampling import restore, upscaler
 from cdm.sampling.cascade import Stage
 
 # Class k is grey level 20 k.
@@ -128,7 +128,12 @@ def restored(monkeypatch):
     monkeypatch.setattr(
       published_resnet.restore,
       'restored_upscaler',
-      lambda *args, **given: (stage(made=made, **fields), saved, record),
+      lambda *args, batch_size, **given: (
+        upscaler.stage_upscaler(
+          stage(made=made, **fields), record, batch_size=batch_size
+        ),
+        saved,
+      ),
     )
 
   return put
