@@ -96,7 +96,12 @@ def batch_sharding(mesh):
 
 
 def split_batch(tree, mesh):
-  """Inside jit: arrays [B, ...] split along axis 0, see `batch_sharding`."""
+  """Inside jit: arrays [B, ...] split along axis 0, see `batch_sharding`.
+
+  mesh: None is one device, where nothing is split.
+  """
+  if mesh is None:
+    return tree
   place = batch_sharding(mesh)
   return jax.tree.map(
     lambda x: jax.lax.with_sharding_constraint(x, place), tree

@@ -1,19 +1,9 @@
-"""Finds the images that a set is named by.
+"""Finds the images that a set is named by, see `set_name`."""
 
-WHAT names a set:
-
-  FOLDER, FILE.npz     pictures; or statistics, as a reference
-  CONFIG.py:train      the data of a config, through its own preprocessing
-  CONFIG.py:eval
-  CONFIG.py@WORKDIR    a trained cascade (or base), sampled as it is judged
-  WORKDIR@eval         a trained super-resolution stage on true low-res images,
-  WORKDIR@train        its own data's, made small as in training
-"""
-
+import dataclasses
 import itertools
 import json
 import pathlib
-import re
 from collections.abc import Callable
 from concurrent import futures
 from typing import NamedTuple
@@ -24,8 +14,10 @@ from cdm.checkpointing import checksums, reader
 from cdm.config import datasets, instantiate, loader
 from cdm.data import image_set, subset
 from cdm.distributed import collectives, device_mesh
+from cdm.evaluation import set_name
 from cdm.models.pretrained import download
-from cdm.sampling import cascade, generate, restore, upscaler
+from cdm.ops.keys import image_pairs
+from cdm.sampling import cascade, generate, restore
 
 READERS = 8  # threads that decode
 
@@ -54,7 +46,7 @@ def find(what, *, num, seed, overrides, tap=None):
   """WHAT -> Source.
 
   Args:
-    what: see above.
+    what: see `set_name`.
     num, seed, overrides: see `compare_sets.compare`.
     tap: (numbers of a batch that the data leave out, those of this process's
       part of the rest, their super-resolved images, originals, low-res ones)
@@ -63,20 +55,18 @@ def find(what, *, num, seed, overrides, tap=None):
   Raises:
     ValueError: there is no such set, or none that can be tapped.
   """
-  data = re.fullmatch(r'(.+\.py):(train|eval)', str(what))
-  if data:
-    return of_data(*data.groups(), num)
-  upscaled = re.fullmatch(r'(.+)@(train|eval)', str(what))
-  if upscaled and not upscaled[1].endswith('.py'):
-    return of_stage(*upscaled.groups(), num, seed, overrides, tap)
+  name = set_name.parse(what)
+  if name.kind == 'data':
+    return of_data(name.path, name.split, num)
+  if name.kind == 'stage':
+    return of_stage(name.workdir, name.split, num, seed, overrides, tap)
   if tap is not None:
     raise ValueError(
       f'{what} is not drawn from originals that it could be paired with; give '
       'WORKDIR@eval.'
     )
-  drawn = re.fullmatch(r'(.+\.py)@(.+)', str(what))
-  if drawn:
-    return of_cascade(*drawn.groups(), num, seed, overrides)
+  if name.kind == 'cascade':
+    return of_cascade(name.path, name.workdir, num, seed, overrides)
   return of_pictures(what, num)
 
 
@@ -200,7 +190,7 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
   seed = 0 if seed is None else seed
   level = [float(text) for key, text in overrides if key == 'level']
   rest = [pair for pair in overrides if pair[0] != 'level']
-  stage, saved, step = restore.restored_upscaler(
+  upscaler, saved = restore.restored_upscaler(
     pathlib.Path(workdir), level=level[-1] if level else 0.0, overrides=rest
   )
   if section == 'train':
@@ -208,28 +198,25 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
   available = len(datasets.source(saved.eval_data, f'{section}_data'))
   count = taken(f'{workdir}@{section}', available, num)
   read, stamp = datasets.judged(saved, count)
-  note = {
-    'name': saved.name,
-    'checkpoint': step,
-    'level': stage.level,
-    'lowres_size': stage.lowres.size,
-    'downsample': stage.lowres.downsample,
-    'sampler': loader.plain(saved.sampler),
+  lowres = {
+    'lowres_size': upscaler.lowres_size,
+    'downsample': upscaler.lowres.downsample,
   }
+  note = upscaler.record.manifest('name', after_level=lowres)
   recipe = {
     'drawn': saved.name,
     'low_res': 'true',
     'data': loader.plain(saved.eval_data),
     'seed': seed,
     'count': count,
-    'image_size': [stage.image_size] * 2,
+    'image_size': [upscaler.image_size] * 2,
     'stages': [note],
     'weights': 'EMA',
   }
 
   def batches(first, size):
     size = min(size, count)
-    run = upscaler.Upscaler(stage, seed=seed, batch_size=size)
+    upscale = dataclasses.replace(upscaler, batch_size=size)
     with futures.ThreadPoolExecutor(READERS) as pool:
       for start in range(first * size, count, size):
         batch = np.arange(start, min(start + size, count))
@@ -241,9 +228,8 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
           yield numbers, None
           continue
         originals, labels = map(np.stack, zip(*found, strict=True))
-        given = labels if stage.num_classes is not None else None
-        low = run.shrink(originals)
-        made = run(low, numbers, given)
+        low = upscale.shrink(originals)
+        made = upscale(low, keys=image_pairs(seed, numbers), label=labels)
         mine = list(collectives.share(len(numbers)))
         if tap is not None:
           tap(left_out, numbers[mine], made[mine], originals[mine], low[mine])

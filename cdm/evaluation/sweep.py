@@ -11,7 +11,7 @@ import json
 import pathlib
 
 from cdm.distributed import collectives
-from cdm.evaluation import compare_sets
+from cdm.evaluation import compare_sets, set_name
 from cdm.reporting import jsonl, output_files
 
 # Metric -> whether more is better.
@@ -81,7 +81,7 @@ def sweep(
   Raises:
     ValueError: see `compare_sets.compare`; or out holds another sweep.
   """
-  if '@' not in str(samples):
+  if not set_name.asks_to_draw(samples):
     raise ValueError(
       f'{samples} is not drawn: settings change nothing about it. Give '
       '--samples=CONFIG.py@WORKDIR or WORKDIR@eval.'

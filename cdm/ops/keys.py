@@ -6,6 +6,7 @@ the device, process or batch it is in.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 
@@ -42,6 +43,23 @@ def image_keys(seed, indices):
   return jax.vmap(lambda n: jax.random.fold_in(key, n))(
     jnp.asarray(indices, jnp.uint32)
   )
+
+
+def image_pairs(seed, indices):
+  """-> uint32 [N, 2], what the randomness of image n comes from: (seed, n).
+
+  NumPy, so that every process of a mesh can give the same to a program, and so
+  that a method without JAX can be seeded by it. indices: int [N].
+  """
+  indices = np.asarray(indices, np.uint32)
+  return np.stack([np.full_like(indices, seed), indices], axis=1)
+
+
+def keys_of_pairs(pairs):
+  """uint32 [N, 2] of `image_pairs` -> [N] keys, those of `image_keys`."""
+  return jax.vmap(
+    lambda pair: jax.random.fold_in(jax.random.key(pair[0]), pair[1])
+  )(pairs)
 
 
 def stage_keys(keys, index):

@@ -97,17 +97,7 @@ def sample_step(c, devices, *, batch_size):
   mesh = placement.mesh(c.mesh, devices)
   batch_size = device_mesh.padded(batch_size, mesh)
   params = placement.placed_params(built.method, c.mesh, mesh)
-  stage = cascade.Stage(
-    name=c.name,
-    image_size=c.pipeline.image_size,
-    sample=built.method.sample,
-    params=params,
-    lowres=built.lowres,
-    num_classes=built.net.num_classes,
-    null_class=built.net.null_class,
-    residual=built.objective.residual_scale is not None,
-    mesh=mesh,
-  )
+  stage = cascade.Stage.of(built, params, mesh, name=c.name)
 
   def draw(params, seed, indices, label, z_0):
     keys = ops_keys.image_keys(seed, indices)

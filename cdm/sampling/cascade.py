@@ -52,11 +52,32 @@ class Stage(NamedTuple):
   residual: bool = False
   mesh: jax.sharding.Mesh | None = None
 
+  @classmethod
+  def of(cls, built, params, mesh, *, name, level=0.0, truncated=False):
+    """Makes a stage of what its config describes.
+
+    Args:
+      built: `config.stage.Stage` of the config.
+      params: its EMA parameters, or their shapes.
+      mesh, name, level, truncated: see the class.
+    """
+    return cls(
+      name=name,
+      image_size=built.config.pipeline.image_size,
+      sample=built.method.sample,
+      params=params,
+      lowres=built.lowres,
+      level=level,
+      truncated=truncated,
+      num_classes=built.net.num_classes,
+      null_class=built.net.null_class,
+      residual=built.objective.residual_scale is not None,
+      mesh=mesh,
+    )
+
   def split(self, tree):
     """Inside jit: arrays [B, ...] shared out over the mesh."""
-    return (
-      tree if self.mesh is None else device_mesh.split_batch(tree, self.mesh)
-    )
+    return device_mesh.split_batch(tree, self.mesh)
 
   def whole(self, params):
     """Inside jit: parameters as the network uses them."""
@@ -67,15 +88,19 @@ class Stage(NamedTuple):
 
   def jit(self, function):
     """-> function, compiled; what it gives, [B, ...], stays shared out."""
-    if self.mesh is None:
-      options = compiler_options.forward(jax.devices())
-      return jax.jit(function, compiler_options=options)
-    place = device_mesh.batch_sharding(self.mesh)
-    return jax.jit(
-      function,
-      out_shardings=place,
-      compiler_options=compiler_options.forward(self.mesh.devices.flat),
-    )
+    return jit_batches(function, self.mesh)
+
+
+def jit_batches(function, mesh):
+  """-> function, compiled; what it gives, [B, ...], is split over the mesh."""
+  if mesh is None:
+    options = compiler_options.forward(jax.devices())
+    return jax.jit(function, compiler_options=options)
+  return jax.jit(
+    function,
+    out_shardings=device_mesh.batch_sharding(mesh),
+    compiler_options=compiler_options.forward(mesh.devices.flat),
+  )
 
 
 def check(stages):

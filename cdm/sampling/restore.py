@@ -1,9 +1,59 @@
 """Restores trained stages: each from its own checkpoint and saved config."""
 
+import dataclasses
+
 from cdm.checkpointing import reader
 from cdm.checkpointing.class_names import class_names
 from cdm.config import cascade_stages, instantiate, loader, placement, stage
-from cdm.sampling import cascade
+from cdm.sampling import cascade, upscaler
+
+
+@dataclasses.dataclass(frozen=True)
+class StageRecord:
+  """What the images of a restored stage depend on, as manifests hold it.
+
+  Attributes:
+    experiment: name of its config.
+    checkpoint: step that its parameters were saved at.
+    level: augmentation level in [0, 1] of its low-res input.
+    sampler: plain dict, the section that it draws by.
+  """
+
+  experiment: str
+  checkpoint: int
+  level: float
+  sampler: dict
+
+  def manifest(
+    self, title='experiment', *, after_checkpoint=None, after_level=None
+  ):
+    """-> JSON-able dict, in the order of the manifests that are on disk.
+
+    Args:
+      title: key of the experiment: 'name' where stages are listed.
+      after_checkpoint, after_level: {key: value} of the caller, which stand
+        behind these two.
+    """
+    return {
+      title: self.experiment,
+      'checkpoint': self.checkpoint,
+      **(after_checkpoint or {}),
+      'level': self.level,
+      **(after_level or {}),
+      'sampler': self.sampler,
+    }
+
+  def cascade_entry(self, section, folder):
+    """-> the entry of a cascade's manifest.
+
+    Args:
+      section: of the cascade's config, without `config`; it has the level
+        where one is set.
+      folder: of the stage, in the cascade's work directory.
+    """
+    own = self.manifest()
+    del own['level']
+    return {**section, 'folder': folder, **own}
 
 
 def restored_stage(
@@ -27,7 +77,7 @@ def restored_stage(
     overrides: ((dotted key, text), ...) of the saved config.
 
   Returns:
-    (cascade.Stage, its config, step of the checkpoint).
+    (cascade.Stage, its config, StageRecord).
   """
   saved = loader.from_json(reader.read_config(workdir), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
@@ -38,20 +88,11 @@ def restored_stage(
   params, step = reader.restore_ema(
     workdir, placement.placed_params(built.method, section, made)
   )
-  restored = cascade.Stage(
-    name=name,
-    image_size=saved.pipeline.image_size,
-    sample=built.method.sample,
-    params=params,
-    lowres=built.lowres,
-    level=level,
-    truncated=truncated,
-    num_classes=built.net.num_classes,
-    null_class=built.net.null_class,
-    residual=built.objective.residual_scale is not None,
-    mesh=made,
+  restored = cascade.Stage.of(
+    built, params, made, name=name, level=level, truncated=truncated
   )
-  return restored, saved, step
+  drawn_by = loader.plain(saved.sampler if sampler is None else sampler)
+  return restored, saved, StageRecord(saved.name, step, level, drawn_by)
 
 
 def restored_cascade(loaded, workdir, overrides=()):
@@ -85,7 +126,7 @@ def restored_cascade(loaded, workdir, overrides=()):
     )
   for section, folder in zip(given, folders, strict=True):
     experiment = section.pop('config')
-    restored, saved, step = instantiate.splat(
+    restored, saved, record = instantiate.splat(
       'stages',
       restored_stage,
       section,
@@ -100,15 +141,7 @@ def restored_cascade(loaded, workdir, overrides=()):
         'this one was trained with.'
       )
     stages.append(restored)
-    notes.append(
-      {
-        **section,
-        'folder': folder,
-        'experiment': saved.name,
-        'checkpoint': step,
-        'sampler': loader.plain(section.get('sampler') or saved.sampler),
-      }
-    )
+    notes.append(record.cascade_entry(section, folder))
   cascade.check(stages)
   known = {
     tuple(class_names(workdir / folder) or ())
@@ -125,17 +158,23 @@ def restored_cascade(loaded, workdir, overrides=()):
   return stages, notes
 
 
-def restored_upscaler(workdir, *, level, overrides=()):
-  """Restores one super-resolution stage.
+def restored_upscaler(workdir, *, level, batch_size=32, overrides=()):
+  """Restores what super-resolves, whatever its method is.
+
+  Args:
+    workdir: directory that `cdm train` wrote.
+    level: augmentation level in [0, 1] of the low-res input.
+    batch_size: images at once.
+    overrides: ((dotted key, text), ...) of the saved config.
 
   Returns:
-    (cascade.Stage, its config, step of the checkpoint).
+    (upscaler.Upscaler, its config).
 
   Raises:
     ValueError: the stage in workdir takes no low-res input, or was not
       trained on this level.
   """
-  restored, saved, step = restored_stage(
+  restored, saved, record = restored_stage(
     workdir, name='upscaled', level=level, overrides=overrides
   )
   if restored.lowres is None:
@@ -144,4 +183,5 @@ def restored_upscaler(workdir, *, level, overrides=()):
       'super-resolution stage is needed.'
     )
   cascade.check_level(restored)
-  return restored, saved, step
+  made = upscaler.stage_upscaler(restored, record, batch_size=batch_size)
+  return made, saved

@@ -7,6 +7,7 @@ import numpy as np
 from cdm.data import transforms
 from cdm.distributed import collectives
 from cdm.ops import tiling
+from cdm.ops.keys import image_pairs
 from cdm.reporting import contact_sheet, image_files, progress, session_log
 from cdm.sampling import output_folder
 from cdm.sampling.upscaler import bicubic
@@ -15,7 +16,7 @@ FOLDERS = ('lowres', 'bicubic', 'upscaled', 'original')
 SHOWN = 24  # images on the overview
 
 
-def files_to(out, upscaler, paths, label):
+def files_to(out, upscaler, paths, label, *, seed):
   """Super-resolves image files into `out`, one PNG each, and an overview.
 
   Args:
@@ -23,6 +24,7 @@ def files_to(out, upscaler, paths, label):
     upscaler: `Upscaler`.
     paths: image files, each at least as large as one tile.
     label: class of all of them, or None.
+    seed: of the samples; the tiles of all files are numbered in turn.
 
   Raises:
     ValueError: a file that is not an image, or is too small.
@@ -52,14 +54,14 @@ def files_to(out, upscaler, paths, label):
       indices = np.arange(first, first + len(tiles))
       first += len(tiles)
       x = tiling.blend(
-        upscaler(tiles, indices, labels),
+        upscaler(tiles, keys=image_pairs(seed, indices), label=labels),
         places,
         shape=image.shape[:2],
         factor=upscaler.factor,
       )
       if collectives.is_first():
         image_files.write_png(target, x)
-      if image.shape[:2] == (upscaler.tile, upscaler.tile):
+      if image.shape[:2] == (upscaler.lowres_size,) * 2:
         rows.append([magnified(image, x), bicubic(image, upscaler), x])
       bar.advance(1)
   for target in named:
@@ -72,12 +74,14 @@ def cut(path, upscaler):
   """-> (image, tiles, places) of an image file; errors name the file."""
   image = read(path)
   try:
-    return image, *tiling.cut(image, upscaler.tile)
+    return image, *tiling.cut(image, upscaler.lowres_size)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
 
 
-def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
+def held_out_to(
+  out, upscaler, read_images, *, count, seed, recipe, class_names=None
+):
   """Shrinks held-out images, super-resolves them, keeps all four versions.
 
   Continues what is there: every picture is a file that appears when complete.
@@ -87,6 +91,7 @@ def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
     upscaler: `Upscaler`.
     read_images: what `datasets.held_out` returned.
     count: how many images.
+    seed: of the samples.
     recipe: JSON-able dict of all that the pictures depend on.
     class_names: names for the overview, or None.
 
@@ -109,7 +114,8 @@ def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
       for start in range(0, len(missing), upscaler.batch_size):
         numbers = missing[start : start + upscaler.batch_size]
         originals, labels = read_images(numbers)
-        versions = super_resolved(upscaler, originals, labels, numbers)
+        keys = image_pairs(seed, numbers)
+        versions = super_resolved(upscaler, originals, labels, keys)
         for name, stack in zip(FOLDERS, versions, strict=True):
           for i in collectives.share(len(numbers)):
             file = folders[name] / output_folder.file_name(numbers[i])
@@ -120,11 +126,10 @@ def held_out_to(out, upscaler, read_images, *, count, recipe, class_names=None):
     overview_of(out, folders, read_images, count, class_names)
 
 
-def super_resolved(upscaler, originals, labels, numbers):
+def super_resolved(upscaler, originals, labels, keys):
   """-> (low-res, bicubic, ours, originals), each uint8 [N, ...]."""
   low = upscaler.shrink(originals)
-  given = labels if upscaler.stage.num_classes is not None else None
-  made = upscaler(low, numbers, given)
+  made = upscaler(low, keys=keys, label=labels)
   return low, np.stack([bicubic(x, upscaler) for x in low]), made, originals
 
 

@@ -39,9 +39,9 @@ def drawn(monkeypatch):
   """-> list of the numbers of images drawn, batch by batch."""
   batches, draw = [], upscaler.Upscaler.__call__
 
-  def counted(self, tiles, indices, label=None):
-    batches.append(list(map(int, indices)))
-    return draw(self, tiles, indices, label)
+  def counted(self, lowres, *, keys, label=None):
+    batches.append(list(map(int, keys[:, 1])))
+    return draw(self, lowres, keys=keys, label=label)
 
   monkeypatch.setattr(upscaler.Upscaler, '__call__', counted)
   return batches

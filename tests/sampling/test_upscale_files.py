@@ -8,6 +8,8 @@ from PIL import Image
 
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import resize
+from cdm.ops.keys import image_keys, image_pairs, stage_keys
+from cdm.ops.pixels import to_uint8
 from cdm.sampling import upscale_files
 from cdm.sampling import upscaler as sampling_upscaler
 from cdm.sampling.cascade import Stage
@@ -30,7 +32,7 @@ def upscaler(num_classes=None, batch_size=3):
     lowres=Lowres(size=4, downsample='area'),
     num_classes=num_classes,
   )
-  return sampling_upscaler.Upscaler(stage, seed=0, batch_size=batch_size)
+  return sampling_upscaler.stage_upscaler(stage, None, batch_size=batch_size)
 
 
 def noise(*shape):
@@ -48,9 +50,15 @@ def hold_out(out, originals, labels, *, num_classes=None, names=None, **recipe):
     upscaler(num_classes),
     lambda numbers: (originals[numbers], labels[numbers]),
     count=len(originals),
+    seed=0,
     recipe={'count': len(originals), **recipe},
     class_names=names,
   )
+
+
+def files_to(out, files):
+  """Super-resolves files, without a label."""
+  upscale_files.files_to(out, upscaler(), files, None, seed=0)
 
 
 def twice(x):
@@ -66,7 +74,8 @@ def write(folder, **pictures):
 def test_every_tile_comes_back_in_its_place():
   """Seven tiles in batches of three, the last one filled up."""
   tiles = noise(7, 4, 4, 3)
-  np.testing.assert_array_equal(upscaler()(tiles, np.arange(7)), twice(tiles))
+  keys = image_pairs(0, np.arange(7))
+  np.testing.assert_array_equal(upscaler()(tiles, keys=keys), twice(tiles))
 
 
 def test_every_tile_keeps_its_own_label():
@@ -74,7 +83,7 @@ def test_every_tile_keeps_its_own_label():
   expected = twice(tiles).astype(int)
   expected[..., 0] -= label[:, None, None]
   np.testing.assert_array_equal(
-    upscaler(3)(tiles, np.arange(5), label), expected
+    upscaler(3)(tiles, keys=image_pairs(0, np.arange(5)), label=label), expected
   )
 
 
@@ -84,7 +93,7 @@ def test_files_of_many_sizes_keep_their_own_pixels(tmp_path, capsys):
     'tile': noise(4, 4, 3), 'wide': noise(4, 11, 3), 'large': noise(9, 6, 3),
   }  # fmt: skip
   out = tmp_path / 'deep' / 'out'
-  upscale_files.files_to(out, upscaler(), write(tmp_path, **pictures), None)
+  files_to(out, write(tmp_path, **pictures))
   for name, x in pictures.items():
     np.testing.assert_array_equal(pixels(out / f'{name}.png'), twice(x))
   assert f'{out / "wide.png"}\n' in capsys.readouterr().out
@@ -93,11 +102,9 @@ def test_files_of_many_sizes_keep_their_own_pixels(tmp_path, capsys):
 def test_the_overview_shows_what_has_the_size_of_a_tile(tmp_path):
   out = tmp_path / 'out'
   files = write(tmp_path, large=noise(9, 6, 3))
-  upscale_files.files_to(out, upscaler(), files, None)
+  files_to(out, files)
   assert not (out / 'upscaled.png').exists()
-  upscale_files.files_to(
-    out, upscaler(), write(tmp_path, a=noise(4, 4, 3)), None
-  )
+  files_to(out, write(tmp_path, a=noise(4, 4, 3)))
   assert (out / 'upscaled.png').exists()
 
 
@@ -106,15 +113,15 @@ def test_files_that_would_overwrite_one_another_are_refused(tmp_path):
   files = write(tmp_path, x=noise(4, 4, 3))
   files += write(tmp_path / 'b', x=noise(4, 4, 3))
   with pytest.raises(ValueError, match=r'would both become \S*x\.png; rename'):
-    upscale_files.files_to(tmp_path / 'out', upscaler(), files, None)
+    files_to(tmp_path / 'out', files)
   with pytest.raises(ValueError, match='overwritten by its own result'):
-    upscale_files.files_to(tmp_path, upscaler(), files[:1], None)
+    files_to(tmp_path, files[:1])
 
 
 def test_one_bad_file_among_good_ones_stops_before_the_work(tmp_path):
   files = write(tmp_path, good=noise(4, 4, 3), thin=noise(3, 40, 3))
   with pytest.raises(ValueError, match=r'thin\.png: The image is 40x3 pixels'):
-    upscale_files.files_to(tmp_path / 'out', upscaler(), files, None)
+    files_to(tmp_path / 'out', files)
   assert not (tmp_path / 'out').exists()
 
 
@@ -145,11 +152,42 @@ def test_the_noise_of_a_tile_follows_its_number_not_its_batch():
     return jax.vmap(lambda key: jax.random.uniform(key, (8, 8, 3)))(keys)
 
   stage = Stage('upscaled', 8, sample, jnp.float32(1), lowres=Lowres(size=4))
-  run = sampling_upscaler.Upscaler(stage, seed=0, batch_size=4)
-  tiles = noise(7, 4, 4, 3)
-  whole = run(tiles, np.arange(7))
-  np.testing.assert_array_equal(run(tiles[5:6], np.array([5]))[0], whole[5])
+  run = sampling_upscaler.stage_upscaler(stage, None, batch_size=4)
+  tiles, keys = noise(7, 4, 4, 3), image_pairs(3, np.arange(7))
+  whole = run(tiles, keys=keys)
+  alone = run(tiles[5:6], keys=keys[5:6])
+  np.testing.assert_array_equal(alone[0], whole[5])
   assert len({image.tobytes() for image in whole}) == 7
+  # The pair is (seed, n): the keys are those of every other command.
+  keys = stage_keys(image_keys(3, np.arange(7)), 0)
+  expected = jax.vmap(lambda key: jax.random.uniform(key, (8, 8, 3)))(keys)
+  np.testing.assert_array_equal(whole, to_uint8(expected))
+
+
+def test_a_method_without_a_stage_gives_nothing_but_its_batches(tmp_path):
+  """Nearest neighbour: no sampler, no parameters, no label."""
+  nearest = sampling_upscaler.Upscaler(
+    upscale_batch=lambda x, keys, label: jnp.asarray(twice(x)),
+    image_size=8,
+    lowres=Lowres(size=4, downsample='area'),
+    record=None,
+    batch_size=4,
+  )
+  originals, labels = noise(5, 8, 8, 3), np.arange(5)
+  upscale_files.held_out_to(
+    tmp_path,
+    nearest,
+    lambda numbers: (originals[numbers], labels[numbers]),
+    count=5,
+    seed=0,
+    recipe={},
+  )
+  for n in range(5):
+    low, made = (
+      pixels(tmp_path / folder / f'{n:06d}.png')
+      for folder in ('lowres', 'upscaled')
+    )
+    np.testing.assert_array_equal(made, twice(low))
 
 
 def test_held_out_images_that_are_there_are_not_made_again(tmp_path):

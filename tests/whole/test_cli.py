@@ -419,14 +419,14 @@ def test_stages_of_other_classes_are_refused(refused, tmp_path):
 )
 def test_a_stage_is_restored_as_it_was_trained(name, size, low, residual):
   workdir = smoke_runs.trained() / name
-  stage, saved, step = restore.restored_stage(
+  stage, saved, record = restore.restored_stage(
     workdir, name='x', level=0.1, truncated=True
   )
   assert (stage.name, stage.image_size, stage.residual) == ('x', size, residual)
   assert (stage.lowres and stage.lowres.size) == low
   assert (stage.level, stage.truncated) == (0.1, True)
   assert (stage.num_classes, stage.null_class) == (4, True)
-  assert (saved.pipeline.image_size, step) == (size, 4)
+  assert (saved.pipeline.image_size, record.checkpoint) == (size, 4)
   average = smoke_runs.state(workdir, 4)['ema_params/conv_in/bias']
   np.testing.assert_array_equal(stage.params['conv_in']['bias'], average)
 

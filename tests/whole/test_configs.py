@@ -258,18 +258,14 @@ def test_a_cascade_names_stages_that_exist_and_fit_each_other(name):
   config = config_of(name)
   stages = []
   for section in config.stages:
-    own, built = config_of(section['config']), stage_of(section['config'])
     stages.append(
-      cascade.Stage(
+      cascade.Stage.of(
+        stage_of(section['config']),
+        None,
+        None,
         name=section['name'],
-        image_size=own.pipeline.image_size,
-        sample=built.method.sample,
-        params=None,
-        lowres=built.lowres,
         level=section['level'],
         truncated=section['truncated'],
-        num_classes=built.net.num_classes,
-        residual=own.method.residual_scale is not None,
       )
     )
   cascade.check(stages)

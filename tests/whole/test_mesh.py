@@ -119,14 +119,7 @@ def ran(data, fsdp, tensor, accumulation=1):
     state, scalars = made.step(state, batch)
     losses.append(float(scalars['loss']))
   batches.close()
-  stage = cascade.Stage(
-    'base',
-    c.pipeline.image_size,
-    made.built.method.sample,
-    state.ema_params,
-    num_classes=made.built.net.num_classes,
-    mesh=made.mesh,
-  )
+  stage = cascade.Stage.of(made.built, state.ema_params, made.mesh, name='base')
   drawn = cascade.sampler([stage])(7, np.arange(8), np.arange(8) % 4)[0]
   params = jax.tree.map(np.asarray, state.params)
   return seen, losses, params, device_mesh.fetch(drawn).astype(int)

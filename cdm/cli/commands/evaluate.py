@@ -3,6 +3,7 @@
 from cdm.cli import evaluation_flags
 from cdm.cli.evaluation_flags import SETS
 from cdm.distributed import collectives, initialize
+from cdm.evaluation import set_name
 
 DESCRIPTION = """\
 Judge images. Of sets: FID, sFID, Inception Score, KID, precision and recall,
@@ -171,7 +172,7 @@ def check(args):
         f'--reference={args.reference} is for metrics of sets; pairs of '
         f'{args.samples} are compared with the originals of its own data.'
       )
-  elif of_pairs and '@' in args.samples:
+  elif of_pairs and set_name.asks_to_draw(args.samples):
     raise ValueError(
       f'{args.samples} has no originals to be paired with; of pairs are '
       'WORKDIR@eval, folders and .npz files.'
@@ -203,12 +204,13 @@ def check(args):
       'HEADS.pth, with a comma between.'
     )
   evaluation_flags.check(args, metrics)
-  if args.seed is not None and '@' not in f'{args.samples}{args.reference}':
+  sets = f'{args.samples}{args.reference}'
+  if args.seed is not None and not set_name.asks_to_draw(sets):
     raise ValueError(
       f'--seed={args.seed} is of drawn images, and none are drawn: neither '
       '--samples nor --reference is CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
-  if args.overrides and '@' not in args.samples:
+  if args.overrides and not set_name.asks_to_draw(args.samples):
     raise ValueError(
       'Config overrides belong to --samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
@@ -233,8 +235,7 @@ def judge(args, metrics):
 
 def drawn_pairs(samples):
   """Whether WHAT is drawn from originals that it can be paired with."""
-  workdir, at, section = samples.rpartition('@')
-  return bool(at) and section in ('train', 'eval') and workdir[-3:] != '.py'
+  return set_name.parse(samples).kind == 'stage'
 
 
 def judge_drawn(args, of_sets, of_pairs):

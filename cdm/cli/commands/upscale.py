@@ -72,7 +72,6 @@ def run(args):
   from cdm.config import datasets, loader
   from cdm.distributed import compilation_cache
   from cdm.sampling import restore, upscale_files
-  from cdm.sampling import upscaler as sampling_upscaler
 
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   compilation_cache.enable_compilation_cache()
@@ -94,13 +93,13 @@ def run(args):
       'of their own. Leave it out.'
     )
   workdir = pathlib.Path(args.workdir)
-  stage, saved, step = restore.restored_upscaler(
-    workdir, level=args.level, overrides=args.overrides
+  upscaler, saved = restore.restored_upscaler(
+    workdir,
+    level=args.level,
+    batch_size=args.batch_size,
+    overrides=args.overrides,
   )
   names = class_names.class_names(workdir)
-  upscaler = sampling_upscaler.Upscaler(
-    stage, seed=args.seed, batch_size=args.batch_size
-  )
   out = pathlib.Path(args.out)
   if args.held_out:
     upscale_files.held_out_to(
@@ -108,40 +107,39 @@ def run(args):
       upscaler,
       datasets.held_out(saved, args.held_out),
       count=args.held_out,
+      seed=args.seed,
       recipe={
-        'experiment': saved.name,
-        'checkpoint': step,
-        'seed': args.seed,
-        'level': args.level,
-        'count': args.held_out,
-        'sampler': loader.plain(saved.sampler),
+        **upscaler.record.manifest(
+          after_checkpoint={'seed': args.seed},
+          after_level={'count': args.held_out},
+        ),
         'eval_data': loader.plain(saved.eval_data),
       },
       class_names=names,
     )
   else:
-    label = parse_label(args.label, stage, names)
+    label = parse_label(args.label, upscaler, names)
     paths = [pathlib.Path(path) for path in args.images]
-    upscale_files.files_to(out, upscaler, paths, label)
+    upscale_files.files_to(out, upscaler, paths, label, seed=args.seed)
 
 
-def parse_label(text, stage, names):
+def parse_label(text, upscaler, names):
   """-> class number or None (unknown).
 
   Raises:
     ValueError: no such class, or the stage cannot do without one.
   """
-  if stage.num_classes is None:
+  if upscaler.num_classes is None:
     if text is not None:
       raise ValueError(
         f'--label={text} was given, but this stage takes no label.'
       )
     return None
-  known = f'0 to {stage.num_classes - 1}'
+  known = f'0 to {upscaler.num_classes - 1}'
   if names:
     known += f' or {", ".join(names[:20])}'
   if text is None:
-    if not stage.null_class:
+    if not upscaler.null_class:
       raise ValueError(
         'This stage was trained with a label for every image; give '
         f'--label=CLASS ({known}).'
@@ -149,6 +147,6 @@ def parse_label(text, stage, names):
     return None
   if names and text in names:
     return names.index(text)
-  if text.isdecimal() and int(text) < stage.num_classes:
+  if text.isdecimal() and int(text) < upscaler.num_classes:
     return int(text)
   raise ValueError(f'--label={text} is no class of this stage; known: {known}.')

@@ -11,12 +11,16 @@ The classes are those of the test data.
 
 import json
 import pathlib
-import re
 
 from cdm.checkpointing import class_names
 from cdm.config import datasets, instantiate, loader, stage
 from cdm.distributed import collectives
-from cdm.evaluation import compare_sets, image_source, partial_results
+from cdm.evaluation import (
+  compare_sets,
+  image_source,
+  partial_results,
+  set_name,
+)
 from cdm.evaluation.classification import (
   labelled_set,
   ranks,
@@ -68,12 +72,13 @@ def score(
   real, tests = labelled_set.opened(against, tests)
   label_check.check_labels(c, net, real)
   paper = loader.plain(c.paper) if samples is None else {}
-  drawn = re.fullmatch(r'(.+\.py)@(.+)', what)
+  name = set_name.parse(what)
   if samples is None:
     given = dict(c.train_data)
-  elif drawn:
+  elif name.kind == 'cascade':
     folder, paper = draw(
-      *drawn.groups(),
+      name.path,
+      name.workdir,
       workdir / DRAWN,
       num=num,
       seed=seed,

@@ -10,10 +10,10 @@ WHAT names a labelled set:
 """
 
 import pathlib
-import re
 
 from cdm.config import datasets, instantiate, loader
 from cdm.data import record_format
+from cdm.evaluation import set_name
 
 SAMPLING = 'sampling.json'  # what `cdm sample` leaves beside its pictures
 SAMPLES = 'samples.npz'
@@ -25,10 +25,10 @@ def section(what):
   Raises:
     ValueError: there is no such set, or none that could be labelled.
   """
-  data = re.fullmatch(r'(.+\.py):(train|eval)', str(what))
-  if data:
-    loaded = loader.load(data[1], ())
-    name = f'{data[2]}_data'
+  named = set_name.parse(what)
+  if named.kind == 'data':
+    loaded = loader.load(named.path, ())
+    name = f'{named.split}_data'
     instantiate.require(loaded, name)
     return dict(loaded[name])
   path = pathlib.Path(what)

@@ -35,7 +35,8 @@ from cdm.evaluation.metrics import top_k
 from cdm.models import resnet
 from cdm.models.pretrained import download, imagenet_classes, pytorch_file
 from cdm.ops import resize
-from cdm.sampling import restore, upscaler
+from cdm.ops.keys import image_pairs
+from cdm.sampling import restore
 
 BATCH_SIZE = 64
 SIDE, SHORT_SIDE = 224, 256
@@ -121,10 +122,13 @@ def of_stage(
   Raises:
     ValueError, OSError: see `of_set`; or a stage whose factor does not fit.
   """
-  stage, saved, step = restore.restored_upscaler(
-    pathlib.Path(workdir), level=level, overrides=overrides
+  upscale, saved = restore.restored_upscaler(
+    pathlib.Path(workdir),
+    level=level,
+    batch_size=batch_size,
+    overrides=overrides,
   )
-  factor = stage.image_size // stage.lowres.size
+  factor = upscale.factor
   if SIDE % factor:
     raise ValueError(
       f'{workdir} magnifies by {factor}, which does not divide {SIDE}, the '
@@ -134,20 +138,19 @@ def of_stage(
   given = dict(saved.eval_data) if reference is None else None
   reader = reading(what, given or labelled_set.section(reference), num)
   network, recipe = read_network(weights, batch_size)
-  told = labels_of_stage(stage, workdir, reader.source)
-  run = upscaler.Upscaler(stage, seed=seed, batch_size=batch_size)
+  told = labels_of_stage(upscale, workdir, reader.source)
 
   def rank(numbers, given):
     x, labels = given
-    low, *versions = shrunk(x, factor, run.tile)
+    low, *versions = shrunk(x, factor, upscale.lowres_size)
     # Filled up, so that one shape is compiled: another may round otherwise.
     filled = np.resize(
       np.arange(len(numbers)), batch_size * collectives.count()
     )
-    made = run(
+    made = upscale(
       low[filled],
-      np.asarray(numbers)[filled],
-      None if told is None else told[labels[filled]],
+      keys=image_pairs(seed, np.asarray(numbers)[filled]),
+      label=None if told is None else told[labels[filled]],
     )[: len(numbers)]
     versions += [resized(made, SIDE)]
     rows = list(collectives.share(len(numbers)))
@@ -160,16 +163,11 @@ def of_stage(
     'data': what,
     'fingerprint': reader.source.fingerprint,
     'seed': seed,
-    'stages': [
-      {
-        'name': saved.name,
-        'checkpoint': step,
-        'level': stage.level,
-        'sampler': loader.plain(saved.sampler),
-      }
-    ],
+    'stages': [upscale.record.manifest('name')],
     'weights': 'EMA',
-    'sizes': [SIDE, SIDE // factor, stage.lowres.size, stage.image_size, SIDE],
+    'sizes': [
+      *(SIDE, SIDE // factor, upscale.lowres_size, upscale.image_size, SIDE)
+    ],
     'resize': 'bicubic, antialiased, uint8',
   }
   kinds = ('baseline', 'bicubic', 'ours')
@@ -251,13 +249,13 @@ def read_network(weights, batch_size):
   return BatchedNetwork(logits, variables, batch_size=batch_size), recipe
 
 
-def labels_of_stage(stage, workdir, source):
+def labels_of_stage(upscale, workdir, source):
   """-> int [the source's classes], what the stage calls them; or None.
 
   Raises:
     ValueError: the stage was not trained on a class of the source.
   """
-  if stage.num_classes is None:
+  if upscale.num_classes is None:
     return None
   names = class_names.class_names(workdir)
   if names is None or not labelled_set.is_named(source):

@@ -171,8 +171,8 @@ def strip(kind, record, examination):
   values = examination.chosen[kind['name']]
   cells += [scoring.Cell(kind['name'], value) for value in values]
   rows, names = [], []
-  factor = opened.stage.image_size // opened.stage.lowres.size
-  side = min(opened.stage.image_size, MOST // factor * factor)
+  factor = opened.upscale.factor
+  side = min(opened.upscale.image_size, MOST // factor * factor)
   scale = max(1, round(SIDE / side))
   back = ', undone' if kind['photometric'] else ''
   versions = [('given', 'given')]
@@ -357,7 +357,7 @@ def maps(examination, k):
     for m in found.values()
     for name in ('std', 'error')
   )
-  side = min(opened.stage.image_size, MOST)
+  side = min(opened.upscale.image_size, MOST)
   clean = scoring.Cell(scoring.CLEAN)
   for record, held in found.items():
     row = [

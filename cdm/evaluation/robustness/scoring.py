@@ -16,6 +16,7 @@ from cdm.distributed import collectives
 from cdm.evaluation import paired_metrics
 from cdm.evaluation.metrics import calibration, consistency, distortion
 from cdm.ops import degradations, resize
+from cdm.ops.keys import image_pairs
 from cdm.reporting import (
   atomic_files,
   image_files,
@@ -23,7 +24,7 @@ from cdm.reporting import (
   progress,
   session_log,
 )
-from cdm.sampling import output_folder, upscaler
+from cdm.sampling import output_folder
 
 RECIPE, ROWS, DRAWS = 'robustness.json', 'rows.jsonl', 'draws.jsonl'
 PICTURES = 'pictures'
@@ -67,7 +68,6 @@ class Examination:
     chosen,
     metrics,
     seed,
-    batch_size,
     perceptual=None,
     shown=2,
     keep=False,
@@ -80,7 +80,6 @@ class Examination:
       chosen: {degradation: values}.
       metrics: names of `paired_metrics.score`.
       seed: of samples and degradations.
-      batch_size: tiles at once.
       perceptual: `lpips_scorer.Perceptual`, adds lpips; or None.
       shown: how many images are kept for the page.
       keep: keep the pictures of all images, which metrics of sets need.
@@ -96,9 +95,6 @@ class Examination:
     self._metrics, self._perceptual = metrics, perceptual
     convention = perceptual.convention if perceptual else None
     claim(self.out, opened.recipe | {'lpips': convention})
-    self._upscaler = upscaler.Upscaler(
-      opened.stage, seed=seed, batch_size=batch_size
-    )
 
   def run(self, every, draws):
     """Does what is missing of all cells and of the draws.
@@ -169,7 +165,7 @@ class Examination:
     return record not in self.shown or self._maps(record, row['k']).exists()
 
   def _score(self, todo, rows, bar):
-    size = self._upscaler.batch_size
+    size = self.opened.upscale.batch_size
     with futures.ThreadPoolExecutor(SCORERS) as pool:
       for start in range(0, len(todo), size):
         part = todo[start : start + size]
@@ -216,7 +212,7 @@ class Examination:
     }
 
   def _scores(self, cell, made, original, given):
-    method = self.opened.stage.lowres.downsample
+    method = self.opened.upscale.lowres.downsample
     plain = [name for name in self._metrics if name != 'consistency']
     found = paired_metrics.score(
       compared(cell, made), original, None, method, self._perceptual, plain
@@ -232,7 +228,7 @@ class Examination:
     }
 
   def _draw(self, records, k, spreads, bar):
-    each = max(1, self._upscaler.batch_size // k) if k else 1
+    each = max(1, self.opened.upscale.batch_size // k) if k else 1
     for start in range(0, len(records), each):
       part = records[start : start + each]
       low, originals, labels = self._read(part)
@@ -283,7 +279,7 @@ class Examination:
     """-> {record: clean low-res}, {record: original}, {record: label}."""
     wanted = sorted(set(records))
     originals, labels = self.opened.held_out.read(wanted)
-    low = self._upscaler.shrink(originals)
+    low = self.opened.upscale.shrink(originals)
     return (
       dict(zip(wanted, low, strict=True)),
       dict(zip(wanted, originals, strict=True)),
@@ -293,14 +289,12 @@ class Examination:
   def _upscale(self, given, numbers, labels):
     """Fills batches up: another shape is another program, that may round
     otherwise, and a run that continues must give the same bytes."""
-    size = self._upscaler.batch_size
+    upscale = self.opened.upscale
+    size = upscale.batch_size
     order = np.resize(np.arange(len(given)), -(-len(given) // size) * size)
-    if self.opened.stage.num_classes is None:
-      label = None
-    else:
-      label = np.asarray(labels, np.int32)[order]
-    indices = np.asarray(numbers, np.uint32)[order]
-    return self._upscaler(given[order], indices, label)[: len(given)]
+    keys = image_pairs(self.seed, numbers)[order]
+    label = np.asarray(labels, np.int32)[order]
+    return upscale(given[order], keys=keys, label=label)[: len(given)]
 
 
 def compared(cell, made):

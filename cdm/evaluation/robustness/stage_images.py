@@ -1,12 +1,12 @@
 """Opens what is examined: a trained stage and held-out images of its data."""
 
 import pathlib
-import re
 from typing import NamedTuple
 
 from cdm.config import datasets, loader
-from cdm.evaluation import image_source
-from cdm.sampling import cascade, restore
+from cdm.evaluation import image_source, set_name
+from cdm.sampling import restore
+from cdm.sampling.upscaler import Upscaler
 
 MOST = 256  # images, where no number is given
 
@@ -15,21 +15,21 @@ class Opened(NamedTuple):
   """A stage and its images.
 
   Attributes:
-    stage: `cascade.Stage`.
+    upscale: what super-resolves.
     held_out: `datasets.HeldOut`.
     files: name of every record of the data, or None.
     class_names: of the labels, () if there is one class or none.
     recipe: JSON-able dict of all that a picture depends on.
   """
 
-  stage: cascade.Stage
+  upscale: Upscaler
   held_out: datasets.HeldOut
   files: tuple | None
   class_names: tuple
   recipe: dict
 
 
-def open_samples(samples, *, num, seed, level, overrides=()):
+def open_samples(samples, *, num, seed, level, batch_size, overrides=()):
   """WORKDIR@eval or WORKDIR@train -> Opened.
 
   Args:
@@ -37,25 +37,28 @@ def open_samples(samples, *, num, seed, level, overrides=()):
     num: images, spread over the data; at most `MOST` of them if None.
     seed: of the samples and the degradations.
     level: augmentation level in [0, 1] of the low-res input.
+    batch_size: tiles at once.
     overrides: ((dotted key, text), ...) of the saved config.
 
   Raises:
     ValueError: no such stage, a base model, or fewer images.
   """
-  match = re.fullmatch(r'(.+)@(train|eval)', str(samples))
-  if not match or match[1].endswith('.py'):
+  name = set_name.parse(samples)
+  if name.kind != 'stage':
     raise ValueError(
       f'--samples={samples}: expected is WORKDIR@eval, a trained '
       'super-resolution stage on its held-out data, or WORKDIR@train, on its '
       'training data.'
     )
-  workdir, section = match.groups()
-  stage, saved, step = restore.restored_upscaler(
-    pathlib.Path(workdir), level=level, overrides=overrides
+  upscale, saved = restore.restored_upscaler(
+    pathlib.Path(name.workdir),
+    level=level,
+    batch_size=batch_size,
+    overrides=overrides,
   )
-  if section == 'train':
+  if name.split == 'train':
     saved.eval_data = saved.train_data
-  source = datasets.source(saved.eval_data, f'{section}_data')
+  source = datasets.source(saved.eval_data, f'{name.split}_data')
   if num is None:
     num = min(MOST, len(source))
   held_out = datasets.open_held_out(
@@ -64,16 +67,13 @@ def open_samples(samples, *, num, seed, level, overrides=()):
   names = tuple(source.class_names) if source.num_classes > 1 else ()
   recipe = {
     'samples': str(samples),
-    'experiment': saved.name,
-    'checkpoint': step,
-    'weights': 'EMA',
-    'seed': seed,
-    'level': level,
-    'sampler': loader.plain(saved.sampler),
+    **upscale.record.manifest(
+      after_checkpoint={'weights': 'EMA', 'seed': seed}
+    ),
     'low_res': loader.plain(saved.lowres),
-    'image_size': stage.image_size,
+    'image_size': upscale.image_size,
     'data': loader.plain(saved.eval_data),
     'fingerprint': source.fingerprint,
   }
   files = getattr(source, 'files', None)
-  return Opened(stage, held_out, files, names, recipe)
+  return Opened(upscale, held_out, files, names, recipe)

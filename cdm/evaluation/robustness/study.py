@@ -51,8 +51,7 @@ def examine(
     draws: samples of each clean input, 0 or at least 2.
     metrics: names of `aggregate.METRICS` and `aggregate.OF_SETS`; the first one
       decides which group is the worst, so it is one of `aggregate.METRICS`.
-    num, seed, level, overrides: see `stage_images.open_samples`.
-    batch_size: tiles at once.
+    num, seed, level, batch_size, overrides: see `stage_images.open_samples`.
     perceptual: `lpips_scorer.Perceptual` for lpips, or None.
     few, network: see `set_scores`.
     title: of the page.
@@ -70,10 +69,15 @@ def examine(
       'leaves uncertainty out.'
     )
   found = stage_images.open_samples(
-    samples, num=num, seed=seed, level=level, overrides=overrides
+    samples,
+    num=num,
+    seed=seed,
+    level=level,
+    batch_size=batch_size,
+    overrides=overrides,
   )
-  check_size(found.stage.image_size, metrics)
-  chosen = degradations.parse(degrade, own=found.stage.lowres.downsample)
+  check_size(found.upscale.image_size, metrics)
+  chosen = degradations.parse(degrade, own=found.upscale.lowres.downsample)
   records = found.held_out.records
   divisions = divide(found, label_file)
   of_sets = [m for m in metrics if m in aggregate.OF_SETS]
@@ -85,7 +89,6 @@ def examine(
     chosen=chosen,
     metrics=[m for m in metrics if m in aggregate.METRICS],
     seed=seed,
-    batch_size=batch_size,
     perceptual=perceptual,
     shown=SHOWN,
     keep=bool(of_sets),
@@ -155,13 +158,13 @@ def by_class(found, rows):
 
 def circumstances(found, metrics, perceptual, label_file, command):
   """-> what was run, in words."""
-  recipe, stage = found.recipe, found.stage
+  recipe, upscale = found.recipe, found.upscale
   made = result_line.made(
     {'stages': [{'name': recipe['experiment'], **recipe}]}
   )
   data = recipe['data']
   conventions = distortion.CONVENTIONS | {
-    'consistency': consistency.convention(stage.lowres.downsample)
+    'consistency': consistency.convention(upscale.lowres.downsample)
     + '; against the degraded input that was given',
     'fid': fid.CONVENTION,
     'kid': kid.CONVENTION.format(
@@ -173,9 +176,10 @@ def circumstances(found, metrics, perceptual, label_file, command):
   if perceptual:
     conventions['lpips'] = perceptual.convention
   device = jax.devices()[0]
-  mesh = 1 if stage.mesh is None else stage.mesh.size
+  mesh = 1 if upscale.mesh is None else upscale.mesh.size
   return {
-    'subject': f'{stage.lowres.size} to {stage.image_size} pixels, {made[0]}',
+    'subject': f'{upscale.lowres_size} to {upscale.image_size} pixels, '
+    f'{made[0]}',
     'command': command,
     'recipe': recipe,
     'records': found.held_out.records,
@@ -185,7 +189,7 @@ def circumstances(found, metrics, perceptual, label_file, command):
       'stage': recipe['samples'],
       'drawn': made[0],
       'sampler': told(recipe['sampler']),
-      'input': f'shrunk by {stage.lowres.downsample}, augmentation level '
+      'input': f'shrunk by {upscale.lowres.downsample}, augmentation level '
       f'{recipe["level"]:g}',
       'seed': str(recipe['seed']),
       'images': f'{len(found.held_out.records):,} of '

@@ -19,6 +19,7 @@ from cdm.evaluation.classification import published_resnet
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.pretrained import imagenet_classes
 from cdm.ops import resize
+from cdm.sampling import restore, upscaler
 from cdm.sampling.cascade import Stage
 
 # Class k is grey level 20 k.
@@ -123,10 +124,16 @@ def restored(monkeypatch):
     saved = published_resnet.loader.load(
       smoke_runs.CONFIGS / 'sr3_imagenet64to256.py'
     )
+    record = restore.StageRecord(saved.name, 7, 0.0, {'kind': 'ddim'})
     monkeypatch.setattr(
       published_resnet.restore,
       'restored_upscaler',
-      lambda *args, **given: (stage(made=made, **fields), saved, 7),
+      lambda *args, batch_size, **given: (
+        upscaler.stage_upscaler(
+          stage(made=made, **fields), record, batch_size=batch_size
+        ),
+        saved,
+      ),
     )
 
   return put

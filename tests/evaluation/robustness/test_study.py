@@ -160,12 +160,12 @@ def test_a_killed_examination_continues_and_gives_the_same(
   words = (f'--groups={done.parent / "groups.csv"}', '--title=<Ours>')
   run, calls, kills = upscaler.Upscaler.__call__, [], [3]
 
-  def fails(self, *given):
-    calls.append(len(given[0]))
+  def fails(self, lowres, **given):
+    calls.append(len(lowres))
     if kills and len(calls) == kills[0]:
       kills.clear()
       raise KeyboardInterrupt
-    return run(self, *given)
+    return run(self, lowres, **given)
 
   monkeypatch.setattr(upscaler.Upscaler, '__call__', fails)
   assert examine(out, *words) == 130
