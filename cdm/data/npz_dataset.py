@@ -5,15 +5,14 @@ classes stand in `classes.json` beside the archive.
 """
 
 import hashlib
-import json
 import os
 import pathlib
 
 import numpy as np
 
+from cdm.data import class_names as stored_names
 from cdm.data import npz_images, source
 
-NAMES = 'classes.json'
 MOST_UNNAMED = 100_000  # classes that are numbers and no more
 
 
@@ -73,16 +72,15 @@ class Archive:
     """-> names of the classes of an archive that names none."""
     if largest >= MOST_UNNAMED:
       raise ValueError(
-        f'{self.path} has a label of {largest} and no {NAMES} beside it. '
-        f'Without names there may be {MOST_UNNAMED} classes: name them there, '
-        'or write the labels again.'
+        f'{self.path} has a label of {largest} and no {stored_names.FILE} '
+        f'beside it. Without names there may be {MOST_UNNAMED} classes: name '
+        'them there, or write the labels again.'
       )
     return [str(n) for n in range(largest + 1)]
 
   def own_names(self):
     """-> names of the classes that stand beside the archive, or None."""
-    path = pathlib.Path(self.path).with_name(NAMES)
-    return json.loads(path.read_text()) if path.is_file() else None
+    return stored_names.read(pathlib.Path(self.path).parent)
 
   def __getstate__(self):  # opened again in a worker process
     return {k: v for k, v in self.__dict__.items() if k != '_images'}
@@ -121,6 +119,6 @@ def _translated(labels, own, names, path):
   if labels.max() >= len(own):
     raise ValueError(
       f'{path} has labels from {labels.min()} to {labels.max()}, but names '
-      f'{len(own)} classes in {NAMES} beside it.'
+      f'{len(own)} classes in {stored_names.FILE} beside it.'
     )
   return np.array([names.index(name) for name in own])[labels]

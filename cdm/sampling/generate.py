@@ -5,15 +5,14 @@ exists is done and what does not is drawn. OUT/sampling.json holds the recipe;
 images of another recipe are never mixed in.
 """
 
-import json
 import pathlib
 
 import numpy as np
 
-from cdm.data import npz_dataset, npz_images
+from cdm.data import npz_images
+from cdm.data.class_names import write as write_class_names
 from cdm.distributed import collectives, device_mesh
 from cdm.reporting import (
-  atomic_files,
   contact_sheet,
   image_files,
   progress,
@@ -102,8 +101,7 @@ def assemble(out, stages, labels, num, class_names):
   """Writes samples.npz, the names of its classes, and samples.png."""
   size = stages[-1].image_size
   if labels is not None and class_names:
-    text = json.dumps(list(class_names)) + '\n'
-    atomic_files.write_text_atomically(out / npz_dataset.NAMES, text)
+    write_class_names(out, class_names)
   image_files.write_png(
     out / 'samples.png', overview(out, stages, labels, num, class_names)
   )

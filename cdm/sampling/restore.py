@@ -3,8 +3,8 @@
 import dataclasses
 
 from cdm.checkpointing import reader
-from cdm.checkpointing.class_names import class_names
 from cdm.config import cascade_stages, instantiate, loader, placement, stage
+from cdm.data import class_names
 from cdm.sampling import cascade, upscaler
 
 
@@ -144,7 +144,7 @@ def restored_cascade(loaded, workdir, overrides=()):
     notes.append(record.cascade_entry(section, folder))
   cascade.check(stages)
   known = {
-    tuple(class_names(workdir / folder) or ())
+    tuple(class_names.read(workdir / folder) or ())
     for folder, restored in zip(folders, stages, strict=True)
     if restored.num_classes is not None
   }

@@ -2,7 +2,8 @@
 
 import itertools
 
-from cdm.checkpointing import class_names, reader
+from cdm.checkpointing import reader
+from cdm.data import class_names
 from cdm.distributed import exit_codes
 
 
@@ -89,7 +90,7 @@ def check_labels(c, net, source):
 
 def check_classes(workdir, source):
   """Raises ValueError if a run would go on with labels of another meaning."""
-  before = class_names.class_names(workdir)
+  before = class_names.read(workdir)
   if before is None or not reader.complete_steps(workdir):
     return
   for n, (old, new) in enumerate(

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from cdm.checkpointing import reader, writer
-from cdm.checkpointing.class_names import write_classes
 from cdm.config import datasets, loader
+from cdm.data import class_names
 from cdm.distributed import (
   collectives,
   device_mesh,
@@ -126,7 +126,8 @@ class _Run:
       # Not before: a start that was refused must leave the run as it is.
       self._begun = True
       self._session.facts['first_step'] = int(state.step)
-      write_classes(workdir, source)
+      if collectives.is_first():
+        class_names.write(workdir, source.class_names)
       self._watch = watchdog.Watchdog(
         factor=schedule.watchdog_factor,
         seconds=schedule.watchdog_seconds,

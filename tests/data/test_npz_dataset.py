@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from cdm.data import npz_dataset, pipeline
+from cdm.data import class_names, npz_dataset, pipeline
 from cdm.reporting import image_files
 
 
@@ -70,7 +70,7 @@ def test_archives_of_numpy_are_read_alike(tmp_path, samples, save):
 
 
 def test_labels_are_translated_by_name(samples):
-  (samples.parent / npz_dataset.NAMES).write_text(json.dumps(['c', 'a', 'b']))
+  (samples.parent / class_names.FILE).write_text(json.dumps(['c', 'a', 'b']))
   own = npz_dataset.Archive(samples)
   assert own.class_names == ('c', 'a', 'b') and own[1]['label'] == 1
   source = npz_dataset.Archive(samples, class_names=('a', 'b', 'c', 'd'))

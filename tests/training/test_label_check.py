@@ -6,7 +6,8 @@ import types
 import numpy as np
 import pytest
 
-from cdm.checkpointing import class_names, reader
+from cdm.checkpointing import reader
+from cdm.data import class_names
 from cdm.training import label_check
 
 
@@ -105,6 +106,6 @@ def test_the_names_of_the_classes_are_written_and_compared(
 ):
   monkeypatch.setattr(reader, 'complete_steps', lambda _: [2])
   source = types.SimpleNamespace(class_names=('a', 'b'))
-  class_names.write_classes(tmp_path, source)
+  class_names.write(tmp_path, source.class_names)
   label_check.check_classes(tmp_path, source)
   assert [path.name for path in tmp_path.iterdir()] == ['classes.json']

@@ -300,7 +300,7 @@ def test_a_key_has_one_type_in_all_configs():
 @every_config
 def test_a_config_survives_being_saved_beside_a_checkpoint(name):
   config = config_of(name)
-  assert to_json(from_json(to_json(config))) == to_json(config)
+  assert to_json(from_json(to_json(config), 'config.json')) == to_json(config)
 
 
 @pytest.mark.parametrize('name', PUBLISHED)

@@ -1,6 +1,6 @@
 """`cdm sample`: draws images from a cascade of trained stages."""
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives, initialize
 
 DESCRIPTION = """\
 Draw images from a cascade: every stage is restored from its own checkpoint in
@@ -18,8 +18,11 @@ examples:
       --num=64 --out=runs/photos/samples
   cdm sample --config=configs/cdm_cascade256.py --workdir=runs/cdm \\
       --num=50000 --seed=0 --out=runs/cdm/samples50k --batch_size=256
-  cdm sample ... --labels=3,7 --config.stages.sr.level=0.2
+  cdm sample ... --labels=cat,coffee,7 --config.stages.sr.level=0.2
 """
+
+# Classes that are printed by name before the drawing begins.
+MOST_SHOWN = 10
 
 
 def arguments(parser):
@@ -43,7 +46,7 @@ def arguments(parser):
   parser.add_argument(
     '--labels',
     metavar='L,L,...',
-    help='classes to draw in turn (default: all of them in turn)',
+    help='classes to draw in turn, each a name or an index (default: all)',
   )
   parser.add_argument(
     '--batch_size',
@@ -60,8 +63,8 @@ def run(args):
   """Draws the images that are not there yet, then assembles them."""
   import pathlib
 
-  from cdm.checkpointing import class_names
   from cdm.config import loader
+  from cdm.data import class_names
   from cdm.distributed import compilation_cache
   from cdm.sampling import generate, restore
 
@@ -75,12 +78,15 @@ def run(args):
   workdir = pathlib.Path(args.workdir)
   stages, notes = restore.restored_cascade(loaded, workdir, args.overrides)
   out = pathlib.Path(args.out) if args.out else workdir / 'samples'
-  labels = parse_labels(args.labels, stages)
+  names = class_names.read(workdir / notes[0]['folder'])
+  labels = parse_labels(args.labels, stages, names)
   if args.num < 1 or args.batch_size < 1:
     raise ValueError(
       f'--num={args.num} --batch_size={args.batch_size}: both must be at '
       'least 1.'
     )
+  if labels and collectives.is_first():
+    print_labels(labels, names)
   generate.draw_to(
     out,
     stages,
@@ -92,15 +98,16 @@ def run(args):
     },
     num=args.num,
     batch_size=args.batch_size,
-    class_names=class_names.class_names(workdir / notes[0]['folder']),
+    class_names=names,
   )
 
 
-def parse_labels(text, stages):
-  """-> the cycle of labels to draw, None where no stage takes a label.
+def parse_labels(text, stages, names):
+  """Returns the labels to draw in turn, or None where no stage takes one.
 
   Raises:
-    ValueError: labels for stages without classes, not numbers, out of range.
+    ValueError: labels for stages without classes, or classes that are not
+      there.
   """
   counts = [s.num_classes for s in stages if s.num_classes is not None]
   if not counts:
@@ -112,16 +119,19 @@ def parse_labels(text, stages):
     return None
   if text is None:
     return list(range(counts[0]))
+  from cdm.data import class_names
+
   try:
-    labels = [int(word) for word in text.split(',')]
-  except ValueError:
-    raise ValueError(
-      f'--labels={text!r} is not a list of class numbers such as 3,7.'
-    ) from None
-  for label in labels:
-    if not 0 <= label < counts[0]:
-      raise ValueError(
-        f'--labels names class {label}; this cascade has {counts[0]} classes, '
-        f'0 to {counts[0] - 1}.'
-      )
-  return labels
+    return class_names.find_labels(text, names, counts[0])
+  except ValueError as error:
+    raise ValueError(f'--labels={text}: {error}') from None
+
+
+def print_labels(labels, names):
+  """Prints which classes are drawn, by name; a long list is cut short."""
+  from cdm.data import class_names
+
+  shown = [class_names.describe(label, names) for label in labels[:MOST_SHOWN]]
+  if len(labels) > MOST_SHOWN:
+    shown.append(f'and {len(labels) - MOST_SHOWN} more')
+  print(f'classes in turn: {", ".join(shown)}')

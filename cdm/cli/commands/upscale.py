@@ -1,6 +1,6 @@
 """`cdm upscale`: super-resolves images with one trained stage."""
 
-from cdm.distributed import initialize
+from cdm.distributed import collectives, initialize
 
 DESCRIPTION = """\
 Super-resolve images with a trained super-resolution stage. An image of the
@@ -41,7 +41,7 @@ def arguments(parser):
   parser.add_argument(
     '--label',
     metavar='CLASS',
-    help='class of the images, a number or a name (default: unknown)',
+    help='class of the images, a name or an index (default: unknown)',
   )
   parser.add_argument(
     '--level',
@@ -68,8 +68,8 @@ def run(args):
   """Super-resolves files, or the stage's held-out images."""
   import pathlib
 
-  from cdm.checkpointing import class_names
   from cdm.config import datasets, loader
+  from cdm.data import class_names
   from cdm.distributed import compilation_cache
   from cdm.sampling import restore, upscale_files
 
@@ -99,7 +99,7 @@ def run(args):
     batch_size=args.batch_size,
     overrides=args.overrides,
   )
-  names = class_names.class_names(workdir)
+  names = class_names.read(workdir)
   out = pathlib.Path(args.out)
   if args.held_out:
     upscale_files.held_out_to(
@@ -119,6 +119,8 @@ def run(args):
     )
   else:
     label = parse_label(args.label, upscaler, names)
+    if label is not None and collectives.is_first():
+      print(f'class of all images: {class_names.describe(label, names)}')
     paths = [pathlib.Path(path) for path in args.images]
     upscale_files.files_to(out, upscaler, paths, label, seed=args.seed)
 
@@ -135,18 +137,16 @@ def parse_label(text, upscaler, names):
         f'--label={text} was given, but this stage takes no label.'
       )
     return None
-  known = f'0 to {upscaler.num_classes - 1}'
-  if names:
-    known += f' or {", ".join(names[:20])}'
   if text is None:
     if not upscaler.null_class:
       raise ValueError(
         'This stage was trained with a label for every image; give '
-        f'--label=CLASS ({known}).'
+        f'--label=CLASS, one of {upscaler.num_classes} by name or index.'
       )
     return None
-  if names and text in names:
-    return names.index(text)
-  if text.isdecimal() and int(text) < upscaler.num_classes:
-    return int(text)
-  raise ValueError(f'--label={text} is no class of this stage; known: {known}.')
+  from cdm.data import class_names
+
+  try:
+    return class_names.find_label(text, names, upscaler.num_classes)
+  except ValueError as error:
+    raise ValueError(f'--label={text}: {error}') from None

@@ -12,8 +12,8 @@ The classes are those of the test data.
 import json
 import pathlib
 
-from cdm.checkpointing import class_names
 from cdm.config import datasets, instantiate, loader, stage
+from cdm.data import class_names
 from cdm.distributed import collectives
 from cdm.evaluation import (
   compare_sets,
@@ -146,9 +146,7 @@ def draw(path, where, out, *, num, seed, batch_size):
     },
     num=num,
     batch_size=batch_size,
-    class_names=class_names.class_names(
-      pathlib.Path(where) / notes[0]['folder']
-    ),
+    class_names=class_names.read(pathlib.Path(where) / notes[0]['folder']),
   )
   return out, loader.plain(loaded.get('paper', {}))
 

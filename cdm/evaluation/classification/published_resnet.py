@@ -24,9 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.checkpointing import class_names
 from cdm.config import loader
-from cdm.data import subset, transforms
+from cdm.data import class_names, subset, transforms
 from cdm.distributed import collectives
 from cdm.evaluation import compare_sets, image_source, partial_results
 from cdm.evaluation.batched_network import BatchedNetwork
@@ -257,7 +256,7 @@ def labels_of_stage(upscale, workdir, source):
   """
   if upscale.num_classes is None:
     return None
-  names = class_names.class_names(workdir)
+  names = class_names.read(workdir)
   if names is None or not labelled_set.is_named(source):
     return np.arange(source.num_classes)
   strange = [name for name in source.class_names if name not in names]
