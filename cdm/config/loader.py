@@ -12,8 +12,6 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-PREFIX = '--config.'
-
 
 def load(path, overrides=()):
   """Reads a config file and applies overrides.
