@@ -65,17 +65,7 @@ class Sampling(NamedTuple):
 
 
 def check(net, objective, sampling, lowres):
-  """Refuses options that contradict each other, before anything is traced.
-
-  Args:
-    net: a `models.unet.UNet`.
-    objective: `Objective`.
-    sampling: `Sampling`.
-    lowres: `lowres_conditioning.Lowres`, or None of a base.
-
-  Raises:
-    ValueError: naming the sections and keys.
-  """
+  """Refuses options that contradict each other, before anything is traced."""
   _check_objective(objective)
   _check_variance(net, objective)
   _check_guidance(net, objective, sampling)
