@@ -12,7 +12,6 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-PREFIX = '--config.'
 # Beside the package in a clone of the repository; a wheel does not hold it.
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from cdm.config import instantiate
-from cdm.config.sampler import sampling
+from cdm.config.sampler_section import sampling
 from cdm.diffusion import losses, schedules
 from cdm.methods import classification, diffusion
 from cdm.methods.base import Method

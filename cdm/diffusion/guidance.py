@@ -114,6 +114,8 @@ def classifier_free(conditional, unconditional, *, weight, interval=None):
 def autoguidance(strong, weak, *, weight, interval=None):
   """Guides a network by a worse version of itself, [Autoguidance].
 
+  Reached by sampling once a `sampler` section can name the weaker checkpoint.
+
   Args:
     strong, weak: denoisers with the same conditioning.
     weight: of weak + weight (strong - weak); 1 is no guidance.

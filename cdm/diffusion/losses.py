@@ -87,30 +87,7 @@ def hybrid(
   return _mean(jnp.square(error)) + vb_weight * chain_length * vb
 
 
-def variational(
-  denoise, x_0, eps, *, t, schedule, variance='learned', rescale=True
-):
-  """One drawn term of the bound, gradient through mean and variance.
-
-  Args:
-    denoise, x_0, eps, t, schedule: as in `hybrid`.
-    variance: as in `reverse`.
-    rescale: True multiplies by T, an unbiased estimate of L_vlb without its
-      constant L_T ([IDDPM] eq. 4); False leaves the term as it stands.
-
-  Returns:
-    [B] float32, bits per dimension.
-  """
-  logsnr = schedules.logsnr_at(schedule, t)
-  x_t = process.q_sample(x_0, eps, logsnr=logsnr)
-  prediction = denoise(x_t, logsnr)
-  terms = vb_terms(
-    prediction, x_0, x_t, t=t, schedule=schedule, variance=variance
-  )
-  return schedule.num_steps * terms if rescale else terms
-
-
-def vb_terms(prediction, x_0, x_t, *, t, schedule, variance='learned'):
+def vb_terms(prediction, x_0, x_t, *, t, schedule):
   """L_t for t > 0 and L_0 for t = 0, [DDPM] eq. 5.
 
   Args:
@@ -119,15 +96,12 @@ def vb_terms(prediction, x_0, x_t, *, t, schedule, variance='learned'):
     x_t: [B, H, W, C].
     t: [B] int32 in 0..T-1; L_0 is the step from t = 0 to x_0.
     schedule: Schedule.
-    variance: as in `reverse`.
 
   Returns:
     [B] float32, bits per dimension.
   """
   at_t = _tables_at(schedule, t, x_0)
-  mean, log_variance = reverse(
-    prediction, x_t, t=t, schedule=schedule, variance=variance
-  )
+  mean, log_variance = reverse(prediction, x_t, t=t, schedule=schedule)
   # The means share their x_t part: subtracted whole, they would lose digits.
   shift = at_t.on_x_0 * (x_0 - prediction.x_0)
   kl = _normal_kl(shift, at_t.log_variance, log_variance)
@@ -137,36 +111,24 @@ def vb_terms(prediction, x_0, x_t, *, t, schedule, variance='learned'):
   return _mean(jnp.where(expand_like(t == 0, x_0), nll, kl)) / np.log(2)
 
 
-def reverse(prediction, x_t, *, t, schedule, variance='learned'):
-  """Mean and log variance of p(x_{t-1} | x_t), [DDPM] eq. 1.
+def reverse(prediction, x_t, *, t, schedule):
+  """Mean and learned log variance of p(x_{t-1} | x_t), [DDPM] eq. 1.
 
   Args:
-    prediction: Prediction at x_t.
+    prediction: Prediction at x_t, with var.
     x_t: [B, H, W, C].
     t: [B] int32 in 0..T-1.
     schedule: Schedule.
-    variance: 'learned', 'posterior' (fixed small) or 'beta' (fixed large). At
-      t = 0 the fixed ones are the posterior variance of t = 1 ([IDDPM] code).
 
   Returns:
-    mean: [B, H, W, C].
-    log_variance: [B, H, W, C] if learned, else [B, 1, 1, 1].
+    (mean, log_variance), each [B, H, W, C].
   """
   at_t = _tables_at(schedule, t, x_t)
   mean = at_t.on_x_0 * prediction.x_0 + at_t.on_x_t * x_t
-  if variance == 'posterior':
-    return mean, at_t.log_variance
-  if variance == 'beta':
-    first = expand_like(t == 0, x_t)
-    return mean, jnp.where(first, at_t.log_variance, at_t.log_beta)
-  if variance != 'learned':
-    raise ValueError(
-      f"variance is {variance!r}; use 'learned', 'posterior' or 'beta'."
-    )
   if prediction.var is None:
     raise ValueError(
       'The denoiser predicts no variance; use a network with learned '
-      "variance, the simple loss, or variance='posterior'."
+      'variance, or the simple loss.'
     )
   return mean, learned_log_variance(
     prediction.var, log_beta=at_t.log_beta, log_variance=at_t.log_variance
@@ -199,22 +161,6 @@ def discretized_log_likelihood(x_0, *, mean, log_scale):
   far = jnp.where(jnp.where(above_mean, highest, lowest), 0, far)
   near = jnp.where(jnp.where(above_mean, lowest, highest), 1, near)
   return jnp.log(jnp.maximum(near - far, 1e-12))
-
-
-def prior_bpd(x_0, *, schedule):
-  """L_T = KL(q(x_T | x_0) || N(0, 1)), [DDPM] eq. 5; no network in it.
-
-  Args:
-    x_0: [B, H, W, C].
-    schedule: Schedule.
-
-  Returns:
-    [B] float32, bits per dimension.
-  """
-  alpha, _ = process.alpha_sigma(schedule.logsnr[-1])
-  # -log sigma^2 - 1 + sigma^2 with sigma^2 = 1 - alpha^2, which is all but 1.
-  spread = -np.log1p(-(alpha**2)) - alpha**2
-  return _mean(0.5 * (spread + jnp.square(alpha * x_0))) / np.log(2)
 
 
 # Weights by signal-to-noise ratio. Each is one function of log-SNR, stated as

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.diffusion.process import alpha_sigma, posterior_tables
+from cdm.diffusion.process import alpha_sigma
 
 
 class Schedule(NamedTuple):
@@ -59,16 +59,6 @@ def linear(num_steps, *, beta_min, beta_max):
   """
   _check_num_steps(num_steps)
   return from_betas(np.linspace(beta_min, beta_max, num_steps))
-
-
-def alpha_bars(schedule):
-  """-> [T] float64 signal power; SR3's gamma = alpha_bar."""
-  return alpha_sigma(schedule.logsnr)[0] ** 2
-
-
-def betas(schedule):
-  """-> [T] float64 variances of q(x_t | x_{t-1})."""
-  return np.exp(posterior_tables(schedule.logsnr).log_beta)
 
 
 def logsnr_at(schedule, t):

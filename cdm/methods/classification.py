@@ -11,8 +11,9 @@ behind the parameters; [Wu and Johnson 2021] sec. 3, "PreciseBN"):
   mean = E m_b,   var = E (v_b + m_b^2) - mean^2    over batches b
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,65 +56,80 @@ class Tester(NamedTuple):
   logits: Callable
 
 
-def classifier(net, recipe, *, image_size, normalise):
-  """Binds a network and a recipe.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+  """A network and the recipe by which it is trained and tested.
 
-  Args:
+  Attributes:
     net: a `models.resnet.ResNet50` that knows its batch alone (momentum 0).
     recipe: `Recipe`.
-    image_size: H = W of the images.
     normalise: levels 0..255 -> what the network takes.
-
-  Returns:
-    (Method without `sample`, Tester). The loss also gives `top1`, the share of
-    the training crops that are classified rightly.
-
-  Raises:
-    ValueError: a recipe that cannot be.
   """
-  check(recipe, image_size)
 
-  def init(key):
-    x = jnp.zeros((1, recipe.size, recipe.size, 3))
-    return net.init(key, x, train=False)['params']
+  net: Any
+  recipe: Recipe
+  normalise: Callable
 
-  def apply(params, batch, key):
+  def init(self, key):
+    """-> parameters of the network, see `Method.init`."""
+    x = jnp.zeros((1, self.recipe.size, self.recipe.size, 3))
+    return self.net.init(key, x, train=False)['params']
+
+  def loss(self, params, batch, *, key, train):
+    """Cross-entropy of random crops, see `Method.loss`.
+
+    -> ([B], {'top1': [B], 1 where a crop is classified rightly}).
+    """
+    if not train:
+      raise ValueError('A classifier is tested by its `Tester`.')
+    logits, _ = self._apply(params, batch, key)
+    value = cross_entropy(
+      logits, batch['label'], smoothing=self.recipe.label_smoothing
+    )
+    right = jnp.argmax(logits, axis=1) == batch['label']
+    return value, {'top1': right.astype(jnp.float32)}
+
+  def moments(self, params, batch, *, key):
+    """See `Tester.moments`."""
+    return _squared(self._apply(params, batch, key)[1])
+
+  def logits(self, params, statistics, image):
+    """See `Tester.logits`."""
+    x = resize.center_crop(image, self.recipe.size)
+    variables = {'params': params, 'batch_stats': statistics}
+    return self.net.apply(variables, self.normalise(x), train=False).logits
+
+  def _apply(self, params, batch, key):
     """-> (logits [B, K], statistics of the batch)."""
     x = batch['image'].astype(jnp.float32)
     x = augmentation.random_crop_and_flip(
       x,
       key=key,
       examples=batch.get('example', jnp.arange(x.shape[0])),
-      size=recipe.size,
-      scale=recipe.crop_scale,
-      ratio=recipe.crop_ratio,
-      flip=recipe.flip,
+      size=self.recipe.size,
+      scale=self.recipe.crop_scale,
+      ratio=self.recipe.crop_ratio,
+      flip=self.recipe.flip,
     )
-    output, new = net.apply(
-      {'params': params}, normalise(x), train=True, mutable='batch_stats'
+    output, new = self.net.apply(
+      {'params': params}, self.normalise(x), train=True, mutable='batch_stats'
     )
     return output.logits, new['batch_stats']
 
-  def loss(params, batch, *, key, train):
-    if not train:
-      raise ValueError('A classifier is tested by its `Tester`.')
-    logits, _ = apply(params, batch, key)
-    value = cross_entropy(
-      logits, batch['label'], smoothing=recipe.label_smoothing
-    )
-    right = jnp.argmax(logits, axis=1) == batch['label']
-    return value, {'top1': right.astype(jnp.float32)}
 
-  def moments(params, batch, *, key):
-    return _squared(apply(params, batch, key)[1])
+def classifier(net, recipe, *, image_size, normalise):
+  """Binds a network and a recipe, see `Classifier`, for images of one size.
 
-  def logits(params, statistics, image):
-    x = resize.center_crop(image, recipe.size)
-    return net.apply(
-      {'params': params, 'batch_stats': statistics}, normalise(x), train=False
-    ).logits
+  Returns:
+    (Method without `sample`, Tester).
 
-  return Method(init, loss, None), Tester(moments, logits)
+  Raises:
+    ValueError: a recipe that cannot be for images of H = W = image_size.
+  """
+  check(recipe, image_size)
+  bound = Classifier(net, recipe, normalise)
+  method = Method(bound.init, bound.loss, sample=None)
+  return method, Tester(bound.moments, bound.logits)
 
 
 def cross_entropy(logits, label, *, smoothing=0.0):

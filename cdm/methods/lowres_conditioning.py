@@ -226,32 +226,6 @@ def nearest_level(level, lowres):
   return round(level * lowres.num_levels) / lowres.num_levels
 
 
-def level_from_logsnr(logsnr, lowres):
-  """The inverse of `level_logsnr`; with `num_levels`, the nearest s / T.
-
-  Args:
-    logsnr: [...] in [-inf, inf]. NumPy numbers stay on the host.
-    lowres: `Lowres`.
-
-  Returns:
-    level: [...] in [0, 1].
-  """
-  xp, logsnr = _namespace(logsnr)
-  if lowres.num_levels is not None:
-    middles = _middles(lowres.num_levels).astype(logsnr.dtype)  # [T]
-    # Increasing for searchsorted; log-SNR falls with the level.
-    s = xp.searchsorted(xp.asarray(-middles), -logsnr)
-    return s.astype(logsnr.dtype) / lowres.num_levels
-  k = np.pi / (2.0 * (1.0 + OFFSET))
-  cos, sin = np.cos(k * OFFSET), np.sin(k * OFFSET)
-  with np.errstate(over='ignore'):
-    alpha_bar = 1.0 / (1.0 + xp.exp(-logsnr))
-    rest = 1.0 / (1.0 + xp.exp(logsnr))
-  # tan(k (u + d)) = sqrt(1 - cos^2) / cos, both terms without cancellation.
-  angle = xp.arctan2(xp.sqrt(sin**2 + cos**2 * rest), cos * xp.sqrt(alpha_bar))
-  return angle / k - OFFSET
-
-
 def _level_of_uniform(u, lowres):
   """u: [B] in [0, 1) -> level [B] in [0, max_level]."""
   if lowres.num_levels is None:
@@ -266,13 +240,6 @@ def _table(num_levels):
   """-> float64 [T + 1], log-SNR of s = 0..T; s = 0 is clean."""
   chain = schedules.cosine(num_levels, offset=OFFSET).logsnr  # [T]
   return np.concatenate([[np.inf], chain])
-
-
-@functools.lru_cache(maxsize=8)
-def _middles(num_levels):
-  """-> float64 [T], the continuous log-SNR halfway between s - 1 and s."""
-  halves = (np.arange(num_levels) + 0.5) / num_levels
-  return level_logsnr(halves, Lowres(size=1))
 
 
 def _namespace(x):

@@ -8,13 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Array = jax.Array
-
-
-def mean_flat(x):
-  """x: [B, ...] -> [B], the mean over everything but the batch, in float32."""
-  return jnp.mean(x.astype(jnp.float32), axis=tuple(range(1, x.ndim)))
-
 
 def example_keys(key, examples):
   """-> [B] keys, of example n from (key, n) only.

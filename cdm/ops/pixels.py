@@ -20,15 +20,6 @@ def to_uint8(x):
   return jnp.floor(jnp.clip(levels, 0.0, 255.0) + 0.5).astype(jnp.uint8)
 
 
-def round_to_uint8(x):
-  """[..., C] around [-1, 1] -> the nearest of the 256 values of `to_float`.
-
-  What an image is after it was written as uint8 and read again. Its gradient
-  is zero everywhere.
-  """
-  return to_float(to_uint8(x))
-
-
 def grid(images, columns, *, gap=2):
   """Lays out pictures row by row on white.
 

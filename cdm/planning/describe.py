@@ -2,7 +2,7 @@
 
 import re
 
-from cdm.config.sampler import grid
+from cdm.config.sampler_section import grid
 from cdm.models.flops import count, trace
 from cdm.reporting.text_table import columns, plain, si
 

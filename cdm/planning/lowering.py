@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm.config import cascade_stages, instantiate, placement, sampler
+from cdm.config import cascade_stages, instantiate, placement, sampler_section
 from cdm.config import stage as build
 from cdm.distributed import device_mesh
 from cdm.models import flops as describe
@@ -18,8 +18,6 @@ from cdm.ops import keys as ops_keys
 from cdm.ops import pixels
 from cdm.sampling import cascade
 from cdm.training import program
-
-STEPS = ('train', 'sample')
 
 
 class Planned(NamedTuple):
@@ -122,7 +120,7 @@ def sample_step(c, devices, *, batch_size):
     jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=replicated),
     z_0,
   )
-  steps = len(sampler.grid(built.schedule, c.sampler.grid)) - 1
+  steps = len(sampler_section.grid(built.schedule, c.sampler.grid)) - 1
   evaluations = steps * (2 if c.sampler.guidance_weight else 1)
   return Planned(
     lowered=stage.jit(draw).lower(params, *given),

@@ -123,7 +123,8 @@ def train(
     sample_every_steps: a picture grid; one more at the end. 0 for none.
     draw_samples: ema_params -> uint8 [H, W, 3], or None for nothing to show.
     evaluate_every_steps: an evaluation; one more at the end. 0 for none.
-    evaluate: ema_params -> {name: number}.
+    evaluate: ema_params -> {name: number}. Reached by `cdm train` once it
+      evaluates held-out images during training.
     window: Window of a continued run.
     stop: stop.Stop; by default one that listens to SIGINT and SIGTERM.
     rollbacks: rollback.Rollbacks; None ends the run where it diverges.

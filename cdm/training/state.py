@@ -1,6 +1,6 @@
 """What a run needs to continue, as one value.
 
-Shapes before arrays: the state is first described (`abstract_state`), then
+Shapes before arrays: the state is first described (`shapes`), then
 placed, and only then made, each device computing its own part.
 """
 
@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from cdm.distributed import partitioning
 from cdm.training import ema
 
 
@@ -47,39 +46,25 @@ def shapes(init, tx, *, key):
   return jax.eval_shape(lambda k: _make(init, tx, k), key)
 
 
-def abstract_state(init, tx, *, key, mesh, rules=()):
-  """-> the state without an array: what a checkpoint is restored to."""
-  return partitioning.placed(shapes(init, tx, key=key), mesh, rules)
-
-
 def shardings_of(abstract):
   """-> the shardings of an abstract or real state, as the same tree."""
   return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
-def init_state(init, tx, *, key, mesh, rules=()):
+def make_state(init, tx, *, key, abstract):
   """Makes the state of a new run, already in its place on the mesh.
 
-  The parameters depend on the key only, not on the mesh.
+  The parameters depend on the key only, not on the mesh. Each device computes
+  its own part, so no device or host holds the whole.
 
   Args:
     init: key -> params.
     tx: the optimizer.
     key: typed key of the run.
-    mesh: the mesh.
-    rules: (regex, spec) pairs, see sharding.state_sharding.
+    abstract: `shapes`, placed by `partitioning.placed`.
 
   Returns:
     TrainState at step 0.
-  """
-  abstract = abstract_state(init, tx, key=key, mesh=mesh, rules=rules)
-  return make_state(init, tx, key=key, abstract=abstract)
-
-
-def make_state(init, tx, *, key, abstract):
-  """Makes the state that was described; see `init_state`.
-
-  Each device computes its own part, so no device or host holds the whole.
   """
   make = jax.jit(
     _make, static_argnums=(0, 1), out_shardings=shardings_of(abstract)

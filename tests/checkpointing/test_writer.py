@@ -23,7 +23,7 @@ from cdm.training import state
 
 
 def abstract(mesh=None, rules=(), init=tiny_run.init, tx=None):
-  return state.abstract_state(
+  return tiny_run.abstract_state(
     init,
     tx or tiny_run.adam(),
     key=jax.random.key(0),
@@ -33,7 +33,7 @@ def abstract(mesh=None, rules=(), init=tiny_run.init, tx=None):
 
 
 def made(mesh=None, rules=(), seed=0):
-  return state.init_state(
+  return tiny_run.init_state(
     tiny_run.init,
     tiny_run.adam(),
     key=jax.random.key(seed),

@@ -29,6 +29,13 @@ def always(output, kind='eps', var=None):
   return denoise
 
 
+def bits(denoise, x_0, eps, t, schedule):
+  """The variational term of step t, gradient through mean and variance."""
+  logsnr = schedules.logsnr_at(schedule, t)
+  x_t = process.q_sample(x_0, eps, logsnr=logsnr)
+  return losses.vb_terms(denoise(x_t, logsnr), x_0, x_t, t=t, schedule=schedule)
+
+
 @pytest.mark.parametrize('target', ['eps', 'x_0', 'v'])
 def test_a_perfect_denoiser_has_no_simple_loss(target):
   x_0, eps = pair()
@@ -152,9 +159,7 @@ def test_the_bound_teaches_the_variance_and_not_the_mean():
   assert (jnp.abs(of_var).max((1, 2, 3)) > 0).all()
 
   def bound(output):
-    return losses.variational(
-      always(output, var=var), x_0, eps, t=T, schedule=SCHEDULE
-    ).sum()
+    return bits(always(output, var=var), x_0, eps, T, SCHEDULE).sum()
 
   assert jnp.abs(jax.jit(jax.grad(bound))(wrong)).max() > 0
 
@@ -164,7 +169,7 @@ def test_the_two_conventions_differ_by_t_over_1000(rescale, factor):
   x_0, eps = pair()
   denoise = always(eps + 0.3, var=jnp.zeros(SHAPE))
   at_t = dict(t=T, schedule=SCHEDULE)
-  vb = losses.variational(denoise, x_0, eps, **at_t, rescale=False)
+  vb = bits(denoise, x_0, eps, **at_t)
   for weight in (0.001, 0.01):
     loss = losses.hybrid(
       denoise, x_0, eps, **at_t, vb_weight=weight, rescale=rescale
@@ -231,23 +236,6 @@ def test_the_decoder_is_as_sharp_above_the_mean_as_below_it():
   assert jnp.unique(log_p).size > 110
 
 
-def test_prior_bpd_is_the_kl_to_a_standard_normal():
-  schedule = schedules.linear(20, beta_min=0.1, beta_max=0.3)
-  alpha, sigma = process.alpha_sigma(schedule.logsnr[-1])
-  x_0, _ = pair()
-  kl = 0.5 * (
-    np.square(alpha * np.asarray(x_0, np.float64))
-    + sigma**2
-    - 1
-    - 2 * np.log(sigma)
-  )
-  np.testing.assert_allclose(
-    losses.prior_bpd(x_0, schedule=schedule),
-    kl.mean((1, 2, 3)) / np.log(2),
-    rtol=1e-5,
-  )
-
-
 def test_losses_and_gradients_are_finite_however_wrong_the_network():
   x_0, eps = pair()
   for schedule in (
@@ -259,10 +247,8 @@ def test_losses_and_gradients_are_finite_however_wrong_the_network():
     def total(output, var, schedule=schedule, t=t):
       denoise = always(output, var=var)
       hybrid = losses.hybrid(denoise, x_0, eps, t=t, schedule=schedule)
-      clipped = losses.variational(
-        guidance.clip_x_0(denoise), x_0, eps, t=t, schedule=schedule
-      )
-      return (hybrid + clipped).sum()
+      clipped = bits(guidance.clip_x_0(denoise), x_0, eps, t, schedule)
+      return (hybrid + schedule.num_steps * clipped).sum()
 
     of_total = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
     for wrong in (0.0, 1e3, -1e6):
@@ -301,7 +287,5 @@ def test_bad_loss_options_are_named():
     losses.simple(always(eps), x_0, eps, logsnr=jnp.zeros(4), norm=3)
   with pytest.raises(ValueError, match='The denoiser predicts no variance'):
     losses.hybrid(always(eps), x_0, eps, **at_t)
-  with pytest.raises(ValueError, match="variance is 'large'"):
-    losses.variational(always(eps), x_0, eps, **at_t, variance='large')
   with pytest.raises(ValueError, match="target is 'score'"):
     losses.min_snr(jnp.zeros(4), 'score')

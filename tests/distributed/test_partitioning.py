@@ -7,12 +7,11 @@ from jax.sharding import PartitionSpec
 from support import tiny_run
 
 from cdm.distributed import device_mesh, partitioning
-from cdm.training import state
 
 
 def abstract(mesh, rules=()):
   key = jax.random.key(0)
-  return state.abstract_state(
+  return tiny_run.abstract_state(
     tiny_run.init, tiny_run.adam(), key=key, mesh=mesh, rules=rules
   )
 
@@ -59,7 +58,7 @@ def test_a_rule_that_does_not_fit_names_the_parameter(rule, message):
 def test_no_device_ever_holds_more_than_its_part_of_the_state():
   """The state is made in place: every shard has the shape that was planned."""
   mesh = tiny_run.mesh(2, 4)
-  made = state.init_state(
+  made = tiny_run.init_state(
     tiny_run.init,
     tiny_run.adam(),
     key=jax.random.key(0),
@@ -73,7 +72,7 @@ def test_no_device_ever_holds_more_than_its_part_of_the_state():
 
 def test_the_mesh_does_not_change_the_parameters_a_run_starts_with():
   one, eight = (
-    state.init_state(
+    tiny_run.init_state(
       tiny_run.init,
       tiny_run.adam(),
       key=jax.random.key(3),

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support import tiny_run
 
 from cdm.distributed import device_mesh
 from cdm.methods import classification
 from cdm.models import resnet
 from cdm.ops import resize
 from cdm.training import optimizer, step
-from cdm.training import state as states
 
 NET = resnet.ResNet50(num_classes=3, blocks=(1,), features=4, momentum=0.0)
 WHOLE = dict(size=8, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False)
@@ -142,7 +142,9 @@ def test_the_mesh_changes_the_speed_not_the_numbers():
   results = []
   for devices in (jax.devices()[:1], jax.devices()):
     mesh = device_mesh.make_mesh(devices=devices)
-    state = states.init_state(method.init, tx, key=jax.random.key(0), mesh=mesh)
+    state = tiny_run.init_state(
+      method.init, tx, key=jax.random.key(0), mesh=mesh
+    )
     update = step.make_step(method.loss, tx, mesh=mesh, ema_decay=0.0)
     for seed in (0, 1):
       whole = device_mesh.shard_batch(batch(8, size=12, seed=seed), mesh)

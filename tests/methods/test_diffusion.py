@@ -226,14 +226,6 @@ def test_sampling_stops_where_it_is_told():
   assert float(x.std()) == pytest.approx(sigma, rel=0.02)
 
 
-def test_an_image_depends_on_its_own_key_only():
-  t = method()
-  params, keys = fresh(t), image_keys(0, np.arange(4))
-  whole = sample_of(t, params, keys=keys)
-  one = sample_of(t, params, keys=keys[2:3])
-  np.testing.assert_allclose(one[0], whole[2], atol=1e-6)
-
-
 def test_a_dropped_label_trains_the_null_class_alone():
   net = network(num_classes=3, null_class=True)
   given = batch(16, classes=3)

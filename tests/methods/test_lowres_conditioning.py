@@ -31,7 +31,7 @@ def test_low_res_images_are_what_pillow_writes_to_a_file():
   z_0 = lowres_conditioning.downsample(x_0, Lowres(size=64))
   pillow = stored['pil_uint8/256to64/bicubic']
   np.testing.assert_array_equal(pixels.to_uint8(z_0[0]), pillow)
-  np.testing.assert_array_equal(pixels.round_to_uint8(z_0), z_0)
+  np.testing.assert_array_equal(pixels.to_float(pillow), z_0[0])
 
 
 @pytest.mark.parametrize('method', resize.METHODS)
@@ -79,19 +79,15 @@ def test_discrete_levels_are_the_steps_of_the_stage_before():
 
 
 @pytest.mark.parametrize('num_levels', [None, 50])
-def test_the_level_of_a_log_snr_is_the_one_it_came_from(num_levels):
+def test_log_snr_falls_with_the_level_on_host_and_device(num_levels):
   lowres = Lowres(size=8, num_levels=num_levels)
   level = np.arange(51) / 50
   logsnr = lowres_conditioning.level_logsnr(level, lowres)
   assert np.all(np.diff(logsnr) < 0)
-  back = lowres_conditioning.level_from_logsnr(logsnr, lowres)
-  np.testing.assert_allclose(back, level, atol=1e-12)
-  device = jax.jit(
-    lambda x: lowres_conditioning.level_from_logsnr(
-      lowres_conditioning.level_logsnr(x, lowres), lowres
-    )
-  )(jnp.asarray(level))
-  np.testing.assert_allclose(device, level, atol=1e-6)
+  device = jax.jit(lambda x: lowres_conditioning.level_logsnr(x, lowres))(
+    jnp.asarray(level)
+  )
+  np.testing.assert_allclose(device, logsnr, rtol=1e-5, atol=1e-5)
 
 
 def test_level_zero_is_clean_bit_for_bit_and_level_one_is_noise_alone():

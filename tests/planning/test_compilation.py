@@ -7,7 +7,7 @@ import jax
 import pytest
 from support import smoke_runs
 
-from cdm.config import loader, sampler, stage
+from cdm.config import loader, sampler_section, stage
 from cdm.distributed import device_specs
 from cdm.models import flops
 from cdm.planning import compilation, plan_text, roofline
@@ -166,7 +166,7 @@ def test_sampling_counts_every_step_of_the_grid(sampling):
   loaded = loader.load(SMOKE_SR, list(smoke_runs.SMALL.items()))
   built = stage.stage(loaded)
   forward = flops.trace(built.net, loaded.pipeline.image_size, True)[1]
-  steps = len(sampler.grid(built.schedule, loaded.sampler.grid)) - 1
+  steps = len(sampler_section.grid(built.schedule, loaded.sampler.grid)) - 1
   assert sampling['network_evaluations'] == steps > 1
   assert sampling['model_flops_per_step'] == steps * 8 * forward
   assert 0.5 < sampling['model_to_compiled_flops'] < 1.5

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdm.checkpointing import writer
-from cdm.distributed import device_mesh
-from cdm.ops.keys import mean_flat
+from cdm.distributed import device_mesh, partitioning
 from cdm.reporting import metric_writer
 from cdm.training import loop, optimizer, rollback
 from cdm.training import state as train_state
@@ -50,13 +49,13 @@ def loss(params, batch, *, key, train):
   logsnr = jax.random.uniform(level_key, x_0.shape[:1], minval=-8, maxval=8)
   eps = jax.random.normal(eps_key, x_0.shape)
   x_t = x_0 + jnp.exp(-logsnr / 2)[:, None, None, None] * eps
-  losses = mean_flat((network(params, x_t) - x_0) ** 2)
-  return losses, {'logsnr': logsnr, 'noise': mean_flat(eps)}
+  losses = ((network(params, x_t) - x_0) ** 2).mean((1, 2, 3))
+  return losses, {'logsnr': logsnr, 'noise': eps.mean((1, 2, 3))}
 
 
 def noiseless(params, batch, *, key, train):
   x_0 = batch['image'].astype(jnp.float32) / 127.5 - 1
-  return mean_flat((network(params, x_0) - x_0) ** 2), {}
+  return ((network(params, x_0) - x_0) ** 2).mean((1, 2, 3)), {}
 
 
 def batch_at(index, size=BATCH):
@@ -111,6 +110,17 @@ def adam(**fields):
   return optimizer.make_optimizer(**fields)
 
 
+def abstract_state(init, tx, *, key, mesh, rules=()):
+  """-> the state without an array: what a checkpoint is restored to."""
+  return partitioning.placed(train_state.shapes(init, tx, key=key), mesh, rules)
+
+
+def init_state(init, tx, *, key, mesh, rules=()):
+  """-> the state of a new run, in its place on the mesh."""
+  abstract = abstract_state(init, tx, key=key, mesh=mesh, rules=rules)
+  return train_state.make_state(init, tx, key=key, abstract=abstract)
+
+
 @functools.lru_cache
 def step(loss=loss, shape=(8, 1, 1), accumulation=1):
   """The jitted step; kept, because compiling it is what tests cost."""
@@ -153,7 +163,7 @@ class Run:
         init,
         adam(),
         key=jax.random.key(0),
-        abstract=train_state.abstract_state(
+        abstract=abstract_state(
           init, adam(), key=jax.random.key(0), mesh=self.mesh
         ),
         checkpointer=saver,

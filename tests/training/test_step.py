@@ -12,7 +12,7 @@ from cdm.training import state, step
 
 
 def fresh(mesh, rules=()):
-  return state.init_state(
+  return tiny_run.init_state(
     tiny_run.init,
     tiny_run.adam(),
     key=jax.random.key(0),
@@ -45,7 +45,7 @@ def test_a_step_of_linear_regression_is_the_one_computed_by_hand():
     return (batch['x'] @ params['w'] - batch['y']) ** 2, {}
 
   mesh, tx = tiny_run.mesh(8), tiny_run.adam(warmup_steps=0, clip_norm=1.0)
-  start = state.init_state(
+  start = tiny_run.init_state(
     lambda key: {'w': jnp.asarray(w, jnp.float32)},
     tx,
     key=jax.random.key(0),
@@ -137,7 +137,7 @@ def test_each_example_draws_its_own_noise_wherever_it_is(shape):
     return params['w'] * noise, {'noise': noise * seen, 'seen': seen}
 
   tx = tiny_run.adam()
-  now = state.init_state(
+  now = tiny_run.init_state(
     lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(5), mesh=mesh
   )
   key = jax.random.split(jax.random.fold_in(now.key, 0))[1]
@@ -164,7 +164,7 @@ def test_what_is_drawn_for_the_batch_is_dealt_out_to_its_parts():
   def draw(key, n):
     return {'number': jax.random.permutation(key, n).astype(jnp.float32)}
 
-  now = state.init_state(
+  now = tiny_run.init_state(
     lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(0), mesh=mesh
   )
   update = step.make_step(
@@ -189,7 +189,7 @@ def test_what_is_drawn_for_the_batch_has_a_key_of_its_own():
   def draw(key, n):
     return {'drawn': jax.random.normal(key, (n,))}
 
-  now = state.init_state(
+  now = tiny_run.init_state(
     lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(5), mesh=mesh
   )
   keys = [jax.random.split(jax.random.fold_in(now.key, i))[0] for i in range(2)]
@@ -214,7 +214,7 @@ def test_the_loss_is_reported_by_noise_level():
     return params['w'] * batch['loss'], {'logsnr': batch['logsnr']}
 
   mesh, tx = tiny_run.mesh(8), tiny_run.adam()
-  now = state.init_state(
+  now = tiny_run.init_state(
     lambda key: {'w': jnp.float32(1.0)}, tx, key=jax.random.key(0), mesh=mesh
   )
   update = step.make_step(loss, tx, mesh=mesh, ema_decay=0.9)

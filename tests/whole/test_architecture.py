@@ -1,9 +1,12 @@
 """The layers of cdm: which package may import which, and which library."""
 
 import ast
+import collections
 import pathlib
+import re
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 
@@ -53,6 +56,12 @@ MAY_RENAME = {
   'cdm.models.pretrained.download',  # a killed download is continued
   'cdm.checkpointing.writer',  # sets a damaged checkpoint's folder aside
 }
+# In these, a module is named after a command, a method, or a network.
+NAMED_AFTER_OTHERS = (
+  'cdm.cli.commands',
+  'cdm.methods',
+  'cdm.models.pretrained',
+)
 LAYER = {name: n for n, layer in enumerate(LAYERS) for name in layer}
 
 
@@ -87,6 +96,35 @@ def modules():
   }
 
 
+class Function(NamedTuple):
+  name: str
+  lines: int  # with everything, a docstring too
+  code_lines: int  # without its docstring
+
+
+def functions(path):
+  """-> [Function] of all functions of a file, wherever they are."""
+  found = []
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.FunctionDef):
+      lines = node.end_lineno - node.lineno + 1
+      text = node.body[0] if ast.get_docstring(node) else None
+      docstring = text.end_lineno - text.lineno + 1 if text else 0
+      found.append(Function(node.name, lines, lines - docstring))
+  return found
+
+
+def percentile(lengths, percent):
+  """-> the length that so many per cent of them do not exceed."""
+  return sorted(lengths)[-(-len(lengths) * percent // 100) - 1]
+
+
+def stem(name):
+  """-> a module's name without its ending: upscale, upscaling, upscaler."""
+  name = re.sub(r'(ing|ers?|ors?|ed|es|e|s)$', '', name)
+  return re.sub(r'(.)\1$', r'\1', name)  # plann-ing is of plan
+
+
 def inside(name, package):
   return f'{name}.'.startswith(f'{package}.')
 
@@ -115,6 +153,32 @@ def test_imports_run_downwards(name):
       if inside(name, wall) and not inside(imported, wall):
         known = any(inside(imported, door) for door in doors)
         assert known, f'{where}: {wall} may not know it'
+
+
+def test_files_and_functions_stay_short():
+  code_lines = []
+  for path in files():
+    lines = len(path.read_text().splitlines())
+    assert lines <= 450, f'{path} has {lines} lines'
+    for function in functions(path):
+      assert function.lines <= 110, f'{path}: {function}'
+      code_lines.append(function.code_lines)
+  assert percentile(code_lines, 90) <= 30
+
+
+def test_no_two_modules_differ_by_an_ending():
+  by_stem = collections.defaultdict(set)
+  for name in modules():
+    if not any(inside(name, package) for package in NAMED_AFTER_OTHERS):
+      last = name.rpartition('.')[2]
+      by_stem[stem(last)].add(last)
+  assert not [names for names in by_stem.values() if len(names) > 1]
+
+
+def test_no_module_is_named_like_one_of_python():
+  taken = {*sys.stdlib_module_names, 'testing', 'pytest', 'conftest'}
+  names = [name for name in modules() if name != 'cdm.__main__']
+  assert not [name for name in names if name.rpartition('.')[2] in taken]
 
 
 def test_importing_cdm_imports_nothing():

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from cdm.config import datasets, placement, sampler
+from cdm.config import datasets, placement, sampler_section
 from cdm.config import stage as build
 from cdm.config.loader import from_json, load, to_json
 from cdm.data import pipeline
@@ -195,7 +195,7 @@ def test_a_stage_draws_one_picture_per_key(name):
 def test_sampling_stays_within_the_noise_of_training(name):
   """A network is never asked about a noise level that it was not shown."""
   config, built = config_of(name), stage_of(name)
-  grid = sampler.grid(built.schedule, config.sampler.grid)
+  grid = sampler_section.grid(built.schedule, config.sampler.grid)
   shown = built.schedule.logsnr
   assert np.all(np.diff(grid) > 0) and np.isposinf(grid[-1])
   assert shown[-1] - 1e-9 <= grid[0] and grid[-2] <= shown[0] + 1e-9

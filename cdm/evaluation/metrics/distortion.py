@@ -167,28 +167,6 @@ def _halved(x):
   return (rows[..., ::2, :] + rows[..., 1::2, :]) / 4.0
 
 
-def shave(image, pixels):
-  """Cuts a border off, which tables of super-resolution leave out.
-
-  Args:
-    image: [..., H, W, C].
-    pixels: width of the border; 0 leaves the image as it is.
-
-  Returns:
-    [..., H - 2 pixels, W - 2 pixels, C].
-
-  Raises:
-    ValueError: nothing would be left.
-  """
-  height, width = np.shape(image)[-3:-1]
-  if not 0 <= 2 * pixels < min(height, width):
-    raise ValueError(
-      f'A border of {pixels} pixels cannot be cut off {height}x{width} images.'
-    )
-  end = -pixels or None
-  return image[..., pixels:end, pixels:end, :]
-
-
 def luma(image):
   """BT.601 studio-range luma as float64, what MATLAB's rgb2ycbcr calls Y.
 

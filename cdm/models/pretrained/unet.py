@@ -3,6 +3,7 @@
 PyTorch keeps a convolution as [out, in, h, w] and a dense layer as [out, in];
 ours are [h, w, in, out] and [in, out]. What a file must hold follows from the
 network, so a file of another network is refused by its first wrong parameter.
+Both importers are reached by `cdm import` once there is that command.
 """
 
 import flax

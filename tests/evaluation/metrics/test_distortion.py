@@ -62,12 +62,6 @@ def test_ms_ssim_is_one_for_equal_images_and_takes_batches():
   assert mixed[0] == pytest.approx(mixed[1]) and mixed[0] < 0.5
 
 
-def test_a_border_is_cut_off():
-  a = noise(2, 9, 8, 3)
-  np.testing.assert_array_equal(distortion.shave(a, 2), a[:, 2:7, 2:6])
-  np.testing.assert_array_equal(distortion.shave(a, 0), a)
-
-
 @pytest.mark.parametrize('scale', [2, 4])
 def test_bicubic_on_set5_scores_what_was_published(scale):
   """PSNR and SSIM of MATLAB's bicubic, rounded luma, border shaved.
@@ -153,7 +147,6 @@ def test_luma_spans_16_to_235():
       lambda: distortion.ms_ssim(noise(160, 200, 3), noise(160, 200, 3)),
       'at least 161x161 .* 160x200',
     ),
-    (lambda: distortion.shave(noise(8, 9, 3), 4), '4 pixels .* 8x9 images'),
     (
       lambda: ssim(noise(9, 9, 3), noise(9, 9, 3), window='box'),
       "window is 'box'; known are",

@@ -1,0 +1,194 @@
+"""The options of denoising diffusion, and which of them contradict each other.
+
+`Objective` says how a network is trained, `Sampling` how images are drawn.
+"""
+
+from typing import NamedTuple
+
+from cdm.diffusion.parameterization import KINDS
+
+
+class Objective(NamedTuple):
+  """How a diffusion network is scored; the `method` section of a config.
+
+  Attributes:
+    prediction: what the network's output is, 'eps', 'x_0' or 'v'.
+    levels: law of the noise level in training: 'discrete' is uniform over the
+      schedule's steps ([DDPM] alg. 1), 'piecewise' uniform in signal power
+      between neighbouring steps ([SR3] eq. 6).
+    loss: 'simple' ([DDPM] eq. 14) or 'hybrid' ([IDDPM] eq. 16, needs learned
+      variances and discrete levels).
+    norm: 1 or 2, the p of the simple loss ([SR3] eq. 6).
+    target: the space the loss is taken in; None means that of `prediction`.
+    weighting: weight by signal-to-noise ratio, None or a function
+      `(logsnr [B], target) -> [B]`.
+    vb_weight: factor of the variational term of the hybrid loss.
+    vb_rescale: multiply that term by T / 1000 ([IDDPM] code's
+      rescale_learned_sigmas).
+    residual_scale: None, or the standard deviation that the residual target
+      is divided by (super-resolution only).
+    label_dropout: fraction of examples whose label becomes the null class.
+  """
+
+  prediction: str = 'eps'
+  levels: str = 'discrete'
+  loss: str = 'simple'
+  norm: int = 2
+  target: str | None = None
+  weighting: object = None
+  vb_weight: float = 0.001
+  vb_rescale: bool = False
+  residual_scale: float | None = None
+  label_dropout: float = 0.0
+
+
+class Sampling(NamedTuple):
+  """How images are drawn; the `sampler` section of a config.
+
+  Attributes:
+    run: `(denoise, x_T, *, logsnrs, noise) -> x`, one of `diffusion.samplers`
+      with its own options bound.
+    grid: float64 [N + 1], increasing log-SNR, the last is +inf.
+    clip: 'none', 'static' (x_0 into [-1, 1]) or 'dynamic' ([Imagen]).
+    clip_percentile: percentile in (0, 100] of |x_0| for dynamic clipping.
+    guidance_weight: w of [CFG] eq. 6; 0 is no guidance.
+    guidance_interval: None, or (low, high) log-SNR between which guidance
+      acts.
+  """
+
+  run: object
+  grid: object
+  clip: str = 'static'
+  clip_percentile: float = 99.5
+  guidance_weight: float = 0.0
+  guidance_interval: tuple | None = None
+
+
+def check(net, objective, sampling, lowres):
+  """Refuses options that contradict each other, before anything is traced."""
+  _check_objective(objective)
+  _check_variance(net, objective)
+  _check_guidance(net, objective, sampling)
+  _check_clipping(sampling)
+  _check_residual(objective, sampling, lowres)
+  _check_level(net, lowres)
+
+
+def _check_objective(objective):
+  """Refuses a value that no objective has."""
+  if objective.loss not in ('simple', 'hybrid'):
+    raise ValueError(
+      f"method.loss is {objective.loss!r}; use 'simple' or 'hybrid'."
+    )
+  if objective.levels not in ('discrete', 'piecewise'):
+    raise ValueError(
+      f"method.levels is {objective.levels!r}; use 'discrete' or 'piecewise'."
+    )
+  if objective.norm not in (1, 2):
+    raise ValueError(f'method.norm is {objective.norm}; use 1 or 2.')
+  for name in ('prediction', 'target'):
+    value = getattr(objective, name)
+    if value not in KINDS and not (name == 'target' and value is None):
+      raise ValueError(
+        f'method.{name} is {value!r}; known are {", ".join(KINDS)}.'
+      )
+  if objective.norm == 1 and objective.weighting is not None:
+    raise ValueError(
+      'method.weighting is defined on squared errors; use method.norm=2, or '
+      "method.weighting='none'."
+    )
+  if not 0.0 <= objective.label_dropout <= 1.0:
+    raise ValueError(
+      f'method.label_dropout is {objective.label_dropout}; it is a share of '
+      'the examples, between 0 and 1.'
+    )
+
+
+def _check_variance(net, objective):
+  """Refuses a learned variance without its loss, and the reverse."""
+  if objective.loss == 'hybrid':
+    if not net.learned_variance or objective.levels != 'discrete':
+      raise ValueError(
+        "method.loss 'hybrid' learns variances of a discrete chain; set "
+        "model.learned_variance=True and method.levels='discrete', or use "
+        "method.loss='simple'."
+      )
+    if objective.norm != 2 or objective.weighting is not None:
+      raise ValueError(
+        "method.loss 'hybrid' is [IDDPM] eq. 16, unweighted and squared; set "
+        "method.norm=2 and method.weighting='none'."
+      )
+  elif net.learned_variance:
+    raise ValueError(
+      "model.learned_variance=True needs method.loss='hybrid': the simple loss "
+      'gives the variance head no gradient.'
+    )
+
+
+def _check_guidance(net, objective, sampling):
+  """Refuses guidance away from a null class that is not trained."""
+  if objective.label_dropout and not net.null_class:
+    raise ValueError(
+      f'method.label_dropout is {objective.label_dropout} but the network has '
+      'no null class; set model.null_class=True or method.label_dropout=0.0.'
+    )
+  if sampling.guidance_weight and not objective.label_dropout:
+    raise ValueError(
+      f'sampler.guidance_weight is {sampling.guidance_weight} but the network '
+      'has learned no null class to be guided away from; train with '
+      'model.null_class=True and method.label_dropout=0.1, or use weight 0.'
+    )
+  interval = sampling.guidance_interval
+  if interval is not None and not interval[0] < interval[1]:
+    raise ValueError(
+      f'sampler.guidance_interval is {interval}; it is (low, high) log-SNR.'
+    )
+
+
+def _check_clipping(sampling):
+  """Refuses a way to clip x_0 that there is not."""
+  if not 0.0 < sampling.clip_percentile <= 100.0:
+    raise ValueError(
+      f'sampler.clip_percentile is {sampling.clip_percentile}; use a number '
+      'above 0 and up to 100.'
+    )
+  if sampling.clip not in ('none', 'static', 'dynamic'):
+    raise ValueError(
+      f"sampler.clip is {sampling.clip!r}; use 'none', 'static' or 'dynamic'."
+    )
+
+
+def _check_residual(objective, sampling, lowres):
+  """Refuses a residual target where it has no meaning."""
+  if objective.residual_scale is None:
+    return
+  if not objective.residual_scale > 0.0:
+    raise ValueError(
+      f'method.residual_scale is {objective.residual_scale}; it is a '
+      'standard deviation, above 0, or None for no residual target.'
+    )
+  if objective.loss == 'hybrid':
+    raise ValueError(
+      "method.loss 'hybrid' scores x_0 as grey levels, which a residual is "
+      'not; set method.residual_scale=None.'
+    )
+  if lowres is None:
+    raise ValueError(
+      'method.residual_scale is set but the stage has no low-res input to '
+      'take a residual from; set it to None for a base model.'
+    )
+  if sampling.clip == 'dynamic':
+    raise ValueError(
+      "sampler.clip 'dynamic' rescales x_0 around zero, which has no "
+      "meaning for a residual target; use 'static'."
+    )
+
+
+def _check_level(net, lowres):
+  """Refuses a level of augmentation that the network does not hear of."""
+  if net.lowres_level != (lowres is not None and lowres.augment == 'noise'):
+    raise ValueError(
+      f'model.lowres_level is {net.lowres_level}, but the level of '
+      'augmentation is fed to the network exactly when lowres.augment is '
+      "'noise'; make the two agree."
+    )
