@@ -207,7 +207,7 @@ def _singles(name, batches):
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
       raise ValueError(
         f'{name} gave {batch.dtype} {batch.shape}; expected are uint8 '
-        '[N, H, W, 3]. Use images.to_uint8 first.'
+        '[N, H, W, 3]. Use pixels.to_uint8 first.'
       )
     yield from batch
 

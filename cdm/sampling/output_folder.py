@@ -1,4 +1,9 @@
-"""A folder of made pictures belongs to one recipe, written beside them."""
+"""An output folder, its manifest, and the numbered PNGs in it.
+
+The manifest is a JSON file with every setting that the folder's contents
+depend on. A restart with the same settings continues the folder; a restart
+with other settings is refused.
+"""
 
 import json
 import pathlib
@@ -9,33 +14,40 @@ from cdm.distributed import collectives
 from cdm.reporting import atomic_files
 
 
-def claim(folder, recipe, *, name):
-  """Makes the folder and writes its recipe, or checks the one that is there.
+def _other_pictures(folder, key, saved, wanted):
+  return (
+    f'{folder} holds pictures of another recipe: {key} is {saved.get(key)!r} '
+    f'there, {wanted[key]!r} now. Give another --out, or delete that folder to '
+    'draw anew.'
+  )
+
+
+def claim(folder, manifest, *, name, notes=None, refusal=_other_pictures):
+  """Makes the folder and writes its manifest, or checks the one that is there.
 
   Args:
     folder: made if it is missing.
-    recipe: JSON-able dict of all that the pictures depend on.
-    name: of the file, e.g. 'sampling.json'.
+    manifest: JSON-able dict of all that the contents depend on.
+    name: of the manifest's file, e.g. 'sampling.json'.
+    notes: JSON-able dict that is written beside it and never compared.
+    refusal: (folder, key, saved, wanted) -> the sentence that refuses a folder
+      whose manifest, `saved`, has another value at `key`.
 
   Raises:
-    ValueError: another recipe is there, with the first value that differs.
+    ValueError: another manifest is there.
   """
   folder = pathlib.Path(folder)
   path = folder / name
   if path.exists():
     saved = json.loads(path.read_text())
-    wanted = json.loads(json.dumps(recipe))
+    wanted = json.loads(json.dumps(manifest))
     for key in wanted:
       if saved.get(key) != wanted[key]:
-        raise ValueError(
-          f'{folder} holds pictures of another recipe: {key} is '
-          f'{saved.get(key)!r} there, {wanted[key]!r} now. Give another --out, '
-          'or delete that folder to draw anew.'
-        )
+        raise ValueError(refusal(folder, key, saved, wanted))
     return
   folder.mkdir(parents=True, exist_ok=True)
   # Of several processes all write the same.
-  text = json.dumps(recipe, indent=2) + '\n'
+  text = json.dumps({**manifest, **(notes or {})}, indent=2) + '\n'
   atomic_files.write_text_atomically(path, text, shared=True)
 
 

@@ -9,7 +9,6 @@ a trained cascade, whose samples are drawn first and kept in the work directory.
 The classes are those of the test data.
 """
 
-import json
 import pathlib
 
 from cdm.config import datasets, instantiate, loader, stage
@@ -27,8 +26,7 @@ from cdm.evaluation.classification import (
   trained_classifier,
 )
 from cdm.evaluation.metrics import top_k
-from cdm.reporting import atomic_files
-from cdm.sampling import generate, restore
+from cdm.sampling import generate, output_folder, restore
 from cdm.training import label_check, program, trainer
 
 CLAIM = 'cas.json'  # of the work directory: what its score is of
@@ -167,22 +165,21 @@ def claim(workdir, what, source, against, real):
     'test': real.fingerprint,
     'classes': len(source.class_names),
   }
-  path = workdir / CLAIM
-  if path.exists():
-    saved = json.loads(path.read_text())
-    for key, value in wanted.items():
-      if saved[key] != value:
-        raise ValueError(
-          f'{workdir} holds the score of another set ({saved["named"][0]} '
-          f'tested on {saved["named"][1]}): {key} is {saved[key]!r} there and '
-          f'{value!r} of {what} tested on {against}. Give another --workdir.'
-        )
-    return
-  if not collectives.is_first():
-    return
-  workdir.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(wanted | {'named': [what, against]}) + '\n'
-  atomic_files.write_text_atomically(path, text)
+
+  def refusal(_, key, saved, wanted):
+    return (
+      f'{workdir} holds the score of another set ({saved["named"][0]} tested '
+      f'on {saved["named"][1]}): {key} is {saved[key]!r} there and '
+      f'{wanted[key]!r} of {what} tested on {against}. Give another --workdir.'
+    )
+
+  output_folder.claim(
+    workdir,
+    wanted,
+    name=CLAIM,
+    notes={'named': [what, against]},
+    refusal=refusal,
+  )
 
 
 def tested(c, workdir, source, real, what, against, batch_size):

@@ -59,7 +59,7 @@ def check(sr, lowres):
   if sr.dtype != np.uint8 or lowres.dtype != np.uint8:
     raise ValueError(
       f'consistency compares uint8 images; given were {sr.dtype} and '
-      f'{lowres.dtype}. Use images.to_uint8 first.'
+      f'{lowres.dtype}. Use pixels.to_uint8 first.'
     )
   if sr.ndim != 4 or lowres.ndim != 4 or sr.shape[::3] != lowres.shape[::3]:
     raise ValueError(

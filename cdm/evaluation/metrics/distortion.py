@@ -194,6 +194,6 @@ def _levels(a, b):
     if x.dtype != np.uint8 and x.size and np.abs(x).max() <= 1.0 and x.any():
       raise ValueError(
         f'Images are compared in grey levels 0..255; given was {x.dtype} in '
-        f'{x.min():.3g}..{x.max():.3g}. Use images.to_uint8 first.'
+        f'{x.min():.3g}..{x.max():.3g}. Use pixels.to_uint8 first.'
       )
   return a.astype(np.float64), b.astype(np.float64)
