@@ -35,7 +35,7 @@ def ours(a, b, weights):
   with tempfile.TemporaryDirectory() as folder:
     judge = compare_sets.Gatherer(weights, keep=folder)
     sources = [
-      compare_sets.find(path, num=None, seed=None, overrides=())
+      compare_sets.resolve(path, num=None, seed=None, overrides=())
       for path in (a, b)
     ]
     # Compiles.
@@ -52,7 +52,9 @@ def ours(a, b, weights):
     last = time.perf_counter() - start
     batch = features_of(found[0], np)
     start = time.perf_counter()
-    feature_statistics.of(batch, np.arange(BATCH), metrics=metrics, count=BATCH)
+    feature_statistics.summarize(
+      batch, np.arange(BATCH), metrics=metrics, count=BATCH
+    )
     sums = time.perf_counter() - start
   # torch-fidelity leaves the bias of the logits out and shuffles.
   unbiased = np.concatenate(

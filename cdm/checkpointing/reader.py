@@ -133,7 +133,7 @@ def verify(path):
       sound = _check_files(path)
     except Exception as found:
       error = found
-  verdict = collectives.agree(2 if error else int(sound))
+  verdict = collectives.broadcast_from_first(2 if error else int(sound))
   if error is not None:
     raise error
   if verdict == 2:

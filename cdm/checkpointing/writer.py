@@ -91,7 +91,7 @@ class Checkpointer:
       _probe(directory)
       if collectives.is_first():
         _remove_half_written(directory)
-    collectives.wait_for_all('half-written checkpoints are removed')
+    collectives.barrier('half-written checkpoints are removed')
     self._manager = ocp.CheckpointManager(
       directory,
       options=ocp.CheckpointManagerOptions(
@@ -243,7 +243,7 @@ class Checkpointer:
   def _set_aside(self, step, error):
     if collectives.is_first():
       self._move_aside(step, error)
-    collectives.wait_for_all(f'setting aside the checkpoint of step {step}')
+    collectives.barrier(f'setting aside the checkpoint of step {step}')
     self._manager.reload()
 
   def _move_aside(self, step, error):

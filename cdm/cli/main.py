@@ -74,11 +74,11 @@ def main(argv=None):
     if isinstance(error, BrokenPipeError) and not listened_to():
       return READER_GONE
     peer_monitor.explain(error)
-    ending = exit_codes.of(error)
+    ending = exit_codes.classify(error)
     # Our own complaints are whole sentences, and so is what the system says
     # about a file; of anything else the traceback is wanted, here or on disk.
     if ending is exit_codes.FAULT:
-      if peer_monitor.exists():
+      if peer_monitor.is_running():
         traceback.print_exception(error)
         peer_monitor.leave(ending, f'{type(error).__name__}: {error}')
       raise

@@ -26,7 +26,7 @@ SOURCES = {
 }
 
 
-def source(section, name='train_data'):
+def open_source(section, name='train_data'):
   """-> the random-access source of a `train_data` or `eval_data` section."""
   return instantiate.choose(name, section, SOURCES)
 
@@ -59,7 +59,7 @@ def open_held_out(saved, count):
     ValueError: there is no such data, or less of it.
   """
   section = saved.pipeline
-  opened = source(saved.eval_data, 'eval_data')
+  opened = open_source(saved.eval_data, 'eval_data')
 
   def read(records):
     return subset.gather(
@@ -75,13 +75,13 @@ def open_held_out(saved, count):
   return HeldOut(opened, subset.spread(opened, count), read)
 
 
-def held_out(saved, count):
+def read_held_out(saved, count):
   """-> read(numbers below count), as `HeldOut.read` of the n-th record."""
   opened = open_held_out(saved, count)
   return lambda numbers: opened.read([opened.records[n] for n in numbers])
 
 
-def judged(saved, count):
+def open_evaluated(saved, count):
   """Opens `count` evaluation images that are judged, spread over the data.
 
   Args:
@@ -99,7 +99,7 @@ def judged(saved, count):
   transforms.check_fit(
     size=section.image_size, crop=section.crop, filter=section.filter
   )
-  opened = source(saved.eval_data, 'eval_data')
+  opened = open_source(saved.eval_data, 'eval_data')
   indices = subset.spread(opened, count)
 
   def read(number):
@@ -115,7 +115,7 @@ def judged(saved, count):
   return read, opened.fingerprint
 
 
-def iterator(c, opened, *, seed, rows=None):
+def training_batches(c, opened, *, seed, rows=None):
   """-> the endless, shuffled batches of this process for training.
 
   Args:

@@ -67,7 +67,7 @@ def holds_images(path):
   return npz_images.IMAGES in npz_images.array_names(path)
 
 
-def stamp(path):
+def fingerprint_of(path):
   """-> JSON-able; another one when the pictures at a path have changed."""
   path = pathlib.Path(path)
   if not path.is_dir():
@@ -102,8 +102,8 @@ def stream(pictures, order=None, *, batch_size=16):
       first = first or (i, image.shape)
       if image.shape != first[1]:
         raise ValueError(
-          f'{called(pictures, i)} has {size_of(image)} pixels but '
-          f'{called(pictures, first[0])} has {size_of(batch[0])}; evaluate '
+          f'{name_of(pictures, i)} has {size_of(image)} pixels but '
+          f'{name_of(pictures, first[0])} has {size_of(batch[0])}; evaluate '
           'pictures of one size.'
         )
       batch.append(image)
@@ -152,7 +152,7 @@ def _decode(path):
     ) from error
 
 
-def called(pictures, i):
+def name_of(pictures, i):
   if pictures.names is None:
     return f'picture {i} of {pictures.path}'
   return f'{pictures.names[i]!r} of {pictures.path}'

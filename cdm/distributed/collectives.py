@@ -14,7 +14,7 @@ def is_first():
   return jax.process_index() == 0
 
 
-def agree(value):
+def broadcast_from_first(value):
   """-> what process 0 has; all processes call it at the same place.
 
   Args:
@@ -29,7 +29,7 @@ def agree(value):
   return multihost_utils.broadcast_one_to_all(value)
 
 
-def wait_for_all(name):
+def barrier(name):
   """Returns when every process has come here. name: what is waited for."""
   import jax
 
@@ -39,14 +39,14 @@ def wait_for_all(name):
     multihost_utils.sync_global_devices(name)
 
 
-def share(count):
+def local_indices(count):
   """-> range over 0 to count - 1: what falls to this process."""
   import jax
 
   return range(jax.process_index(), count, jax.process_count())
 
 
-def count():
+def process_count():
   """-> number of processes of the run."""
   import jax
 
@@ -59,12 +59,12 @@ def gather_objects(value):
   Args:
     value: anything that JSON can hold; floats come back exactly.
   """
-  if count() == 1:
+  if process_count() == 1:
     return [value]
   return [json.loads(text) for text in gather_bytes(json.dumps(value).encode())]
 
 
-def each_arrays(arrays):
+def gather_arrays(arrays):
   """Yields what each process gave, one after the other, in all of them.
 
   So that memory does not grow with the number of processes.
@@ -72,7 +72,7 @@ def each_arrays(arrays):
   Args:
     arrays: {name: NumPy array}; float64 stays float64.
   """
-  if count() == 1:
+  if process_count() == 1:
     yield arrays
     return
   import io

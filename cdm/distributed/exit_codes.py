@@ -10,22 +10,22 @@ import traceback
 from typing import NamedTuple
 
 
-class Ending(NamedTuple):
+class ExitCode(NamedTuple):
   """A name for people and a code for launchers."""
 
   kind: str
   code: int
 
 
-COMPLETE = Ending('complete', 0)
-FAULT = Ending('fault of the program', 1)
-BAD_INPUT = Ending('bad input', 2)
-NOT_FINITE = Ending('not finite', 3)
-DATA_ERROR = Ending('data error', 4)
-OUT_OF_MEMORY = Ending('out of memory', 5)
-PREEMPTED = Ending('preempted', 75)
-LOST = Ending('lost the other processes', 76)
-INTERRUPTED = Ending('interrupted', 130)
+COMPLETE = ExitCode('complete', 0)
+FAULT = ExitCode('fault of the program', 1)
+BAD_INPUT = ExitCode('bad input', 2)
+NOT_FINITE = ExitCode('not finite', 3)
+DATA_ERROR = ExitCode('data error', 4)
+OUT_OF_MEMORY = ExitCode('out of memory', 5)
+PREEMPTED = ExitCode('preempted', 75)
+LOST_PEERS = ExitCode('lost the other processes', 76)
+INTERRUPTED = ExitCode('interrupted', 130)
 
 
 class DataError(Exception):
@@ -34,7 +34,7 @@ class DataError(Exception):
   ending = DATA_ERROR
 
 
-def unread(what, error):
+def data_error(what, error):
   """-> DataError that says what failed and why; to be raised from `error`."""
   return DataError(f'{what}. {type(error).__name__}: {error}')
 
@@ -46,7 +46,7 @@ def annotate(error, text):
   error.annotation = text
 
 
-def of(error):
+def classify(error):
   """-> the Ending that an exception stands for.
 
   An exception can name its own as the attribute `ending`; one that is given to
@@ -61,11 +61,11 @@ def of(error):
     return INTERRUPTED
   if 'ending' in getattr(error, '__dict__', ()):
     return error.ending
-  if any(_is_loss(e) for e in _chain(error)):
-    return LOST
+  if any(_is_lost_peer(e) for e in _chain(error)):
+    return LOST_PEERS
   if hasattr(error, 'ending'):
     return error.ending
-  if isinstance(error, ValueError | OSError) and _raised_by_us(error):
+  if isinstance(error, ValueError | OSError) and _raised_by_cdm(error):
     return BAD_INPUT
   if isinstance(error, OSError) and error.strerror:
     return BAD_INPUT
@@ -76,7 +76,9 @@ def sentence(error):
   """-> what to print of an error whose kind is known."""
   if 'sentence' in getattr(error, '__dict__', ()):
     return error.sentence
-  if isinstance(error, OSError) and error.strerror and not _raised_by_us(error):
+  if (
+    isinstance(error, OSError) and error.strerror and not _raised_by_cdm(error)
+  ):
     where = f'{error.filename}: ' if error.filename else ''
     return f'{where}{error.strerror}.'
   return str(error) or type(error).__name__
@@ -93,18 +95,21 @@ def _chain(error):
 
 def _is_out_of_memory(error):
   return isinstance(error, MemoryError) or (
-    _of_jax(error) and 'RESOURCE_EXHAUSTED' in str(error)
+    _raised_by_jax(error) and 'RESOURCE_EXHAUSTED' in str(error)
   )
 
 
-def _is_loss(error):
+def _is_lost_peer(error):
   # Of a small array that is sent around, JAX gives Gloo's words as ValueError.
   sent = isinstance(error, ValueError) and 'Gloo ' in str(error)
-  return sent or (_of_jax(error) and any(sign in str(error) for sign in _LOSS))
+  return sent or (
+    _raised_by_jax(error)
+    and any(sign in str(error) for sign in _LOST_PEER_MESSAGES)
+  )
 
 
 # In what JAX raises when a process that it talks to is gone.
-_LOSS = (
+_LOST_PEER_MESSAGES = (
   'Connection closed by peer',
   'Connection reset by peer',
   'Gloo ',
@@ -114,12 +119,12 @@ _LOSS = (
 )
 
 
-def _of_jax(error):
+def _raised_by_jax(error):
   # By name: this file is read before JAX is wanted.
   return type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError')
 
 
-def _raised_by_us(error):
+def _raised_by_cdm(error):
   """True if the innermost frame of the error lies in this package."""
   frames = traceback.extract_tb(error.__traceback__)
   home = pathlib.Path(__file__).resolve().parents[1]

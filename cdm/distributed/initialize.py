@@ -27,10 +27,10 @@ VARIABLES = (
 )
 
 
-class Apart(OSError):
+class PeersNotFound(OSError):
   """The processes of a run did not find each other."""
 
-  ending = exit_codes.LOST  # another start may find them
+  ending = exit_codes.LOST_PEERS  # another start may find them
 
 
 def arguments(parser):
@@ -169,11 +169,11 @@ def _initialize(address=None, count=None, index=None):
       coordinator_address=address, num_processes=count, process_id=index
     )
   except RuntimeError as error:
-    raise Apart(
+    raise PeersNotFound(
       'The processes of this run did not find each other: '
       f'{str(error).splitlines()[0]}. Start one on every host within five '
       'minutes, and let the coordinator be reached from all of them.'
     ) from error
-  peer_monitor.keep()
+  peer_monitor.start()
   if jax.process_index():
     sys.stdout = open(os.devnull, 'w')  # the first one talks for all

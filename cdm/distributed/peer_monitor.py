@@ -16,21 +16,21 @@ import time
 
 from cdm.distributed import exit_codes
 
-LOOK_SECONDS = 1.0  # between two looks for a failure
-PULSE_SECONDS = 10.0
+POLL_INTERVAL_S = 1.0  # between two looks for a failure
+HEARTBEAT_INTERVAL_S = 10.0
 # Without a pulse. JAX's own patience is 100 s, and it aborts.
-MISSED_SECONDS = 60.0
+HEARTBEAT_TIMEOUT_S = 60.0
 # In which a process ends by itself, where the same goes wrong in all of them.
-GRACE_SECONDS = 5.0
+EXIT_GRACE_S = 5.0
 # For the first process to end, which may still be writing for all of them;
 # JAX would wait for five minutes, and then abort who waits.
-CLOSING_SECONDS = 3600.0
+CLOSE_TIMEOUT_S = 3600.0
 
 _FAILED, _GONE, _PULSE = 'cdm/failed', 'cdm/gone/', 'cdm/pulse/'
 _CLOSED = 'cdm/closed'
 
 
-class Company:
+class PeerMonitor:
   """This process's part in keeping all of them together; a thread watches.
 
   Attributes:
@@ -50,7 +50,7 @@ class Company:
     self._store, self._index, self._count = store, index, count
     self._exit = end
     self._ended = threading.Event()
-    self._pulses, self._beaten = {}, -PULSE_SECONDS
+    self._pulses, self._beaten = {}, -HEARTBEAT_INTERVAL_S
     self._thread = threading.Thread(
       target=self._watch, name='company', daemon=True
     )
@@ -64,7 +64,7 @@ class Company:
     with contextlib.suppress(Exception):  # the store may be gone
       if self._index == 0:
         self._store.key_value_set(_CLOSED, '', allow_overwrite=True)
-      deadline = time.monotonic() + CLOSING_SECONDS
+      deadline = time.monotonic() + CLOSE_TIMEOUT_S
       while time.monotonic() < deadline and self._get(_CLOSED) is None:
         time.sleep(0.1)
     self._ended.set()
@@ -81,7 +81,7 @@ class Company:
       text = self._get(_FAILED)
       if text is not None:
         index, kind, code, sentence = json.loads(text)
-        return index, exit_codes.Ending(kind, code), sentence
+        return index, exit_codes.ExitCode(kind, code), sentence
       if time.monotonic() >= deadline:
         return None
       time.sleep(0.1)
@@ -102,7 +102,7 @@ class Company:
     """Ends the process; the one that keeps the store ends last."""
     with contextlib.suppress(Exception):
       self._store.key_value_set(f'{_GONE}{self._index}', '')
-      deadline = time.monotonic() + 2 * GRACE_SECONDS
+      deadline = time.monotonic() + 2 * EXIT_GRACE_S
       while self._index == 0 and time.monotonic() < deadline:
         if len(self._store.key_value_dir_get(_GONE)) == self._count:
           break
@@ -122,7 +122,7 @@ class Company:
       raise
 
   def _watch(self):
-    while not self._ended.wait(LOOK_SECONDS):
+    while not self._ended.wait(POLL_INTERVAL_S):
       try:
         self._beat()
         failure = self.failure() or self._missed()
@@ -135,7 +135,7 @@ class Company:
 
   def _beat(self):
     now = time.monotonic()
-    if now - self._beaten >= PULSE_SECONDS:
+    if now - self._beaten >= HEARTBEAT_INTERVAL_S:
       self._beaten = now
       self._store.key_value_set(
         f'{_PULSE}{self._index}', str(now), allow_overwrite=True
@@ -150,53 +150,53 @@ class Company:
       before, since = self._pulses.get(key, (None, now))
       if value != before:
         self._pulses[key] = (value, now)
-      elif now - since >= MISSED_SECONDS:
+      elif now - since >= HEARTBEAT_TIMEOUT_S:
         index = int(key.rpartition('/')[2])
-        sentence = f'it has not been heard of for {MISSED_SECONDS:.0f} s'
-        self._report(index, exit_codes.LOST, sentence)
-        return index, exit_codes.LOST, sentence
+        sentence = f'it has not been heard of for {HEARTBEAT_TIMEOUT_S:.0f} s'
+        self._report(index, exit_codes.LOST_PEERS, sentence)
+        return index, exit_codes.LOST_PEERS, sentence
     return None
 
   def _follow(self, index, ending, sentence):
     """Ends this process because another one failed."""
-    if self._ended.wait(GRACE_SECONDS):
+    if self._ended.wait(EXIT_GRACE_S):
       return
     with contextlib.suppress(Exception):
       if self.before_end is not None:
-        self.before_end(ending, told(index, sentence))
-    line = f'cdm: {ending.kind}: {told(index, sentence)}'
+        self.before_end(ending, name_process(index, sentence))
+    line = f'cdm: {ending.kind}: {name_process(index, sentence)}'
     print(f'\n{line}', file=sys.stderr, flush=True)
     self._go(ending)
 
 
-_company = None
+_monitor = None
 
 
-def keep():
+def start():
   """Watches over this run of several processes from now on."""
-  global _company
+  global _monitor
   import jax
 
   # Where Orbax and Flax find it too; there is no public name for it.
   from jax._src import distributed
 
-  _company = Company(
+  _monitor = PeerMonitor(
     distributed.global_state.client, jax.process_index(), jax.process_count()
   )
-  _company.start()
+  _monitor.start()
   # After JAX's own, so before it: the store is there until all have closed.
-  atexit.register(_company.close)
+  atexit.register(_monitor.close)
 
 
-def exists():
+def is_running():
   """-> whether this process is one of several."""
-  return _company is not None
+  return _monitor is not None
 
 
-def before_end(function):
+def call_before_exit(function):
   """Calls (Ending, sentence) where another process's failure ends this one."""
-  if _company is not None:
-    _company.before_end = function
+  if _monitor is not None:
+    _monitor.before_end = function
 
 
 def explain(error):
@@ -205,24 +205,24 @@ def explain(error):
   Of a runtime that lost its peer not every message is known: faults are asked
   about too.
   """
-  if _company is None or exit_codes.of(error) not in (
-    exit_codes.LOST,
+  if _monitor is None or exit_codes.classify(error) not in (
+    exit_codes.LOST_PEERS,
     exit_codes.FAULT,
   ):
     return
   with contextlib.suppress(Exception):
-    failure = _company.failure(wait=2.0)
+    failure = _monitor.failure(wait=2.0)
     if failure is not None:
       index, ending, sentence = failure
-      error.ending, error.sentence = ending, told(index, sentence)
+      error.ending, error.sentence = ending, name_process(index, sentence)
 
 
 def leave(ending, sentence):
   """Ends a process that failed; returns where it is the only one."""
-  if _company is not None:
-    _company.leave(ending, sentence)
+  if _monitor is not None:
+    _monitor.leave(ending, sentence)
 
 
-def told(index, sentence):
+def name_process(index, sentence):
   """-> what is said of another process's failure."""
   return f'process {index}: {sentence}'

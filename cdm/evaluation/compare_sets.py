@@ -11,7 +11,7 @@ from cdm.data import image_set
 from cdm.distributed import collectives
 from cdm.evaluation import reference_statistics, set_metrics
 from cdm.evaluation.extract_features import Gatherer
-from cdm.evaluation.image_source import Source, find
+from cdm.evaluation.image_source import Source, resolve
 from cdm.reporting import output_files
 
 # Callers find the parts of judging here.
@@ -20,10 +20,10 @@ __all__ = [
   'Reference',
   'Source',
   'compare',
-  'find',
   'is_statistics',
   'judge',
   'make_reference',
+  'resolve',
   'versions',
 ]
 
@@ -106,7 +106,7 @@ def compare(
   """
   mine = source
   if mine is None:
-    mine = find(samples, num=num, seed=seed, overrides=overrides)
+    mine = resolve(samples, num=num, seed=seed, overrides=overrides)
   for part, count in reference.counts(metrics):
     set_metrics.check(
       part, samples=mine.count, reference=count, few=few, kid_size=kid_size
@@ -187,7 +187,7 @@ class Reference:
         'statistics only; give its images.'
       )
     if self._of_images:
-      self.source = find(what, num=None, seed=seed, overrides=())
+      self.source = resolve(what, num=None, seed=seed, overrides=())
     self.count = self.source.count if self.source else None
     if self._of_stored:
       self.count = self.stored.count
@@ -254,15 +254,17 @@ def make_reference(
   """
   if collectives.is_first():
     output_files.check(out)
-  source = find(what, num=num, seed=seed, overrides=())
+  source = resolve(what, num=num, seed=seed, overrides=())
   if source.count < 2:
     raise ValueError(f'{what} holds {source.count} image; two are needed.')
   gatherer = Gatherer(weights, batch_size=batch_size, keep=keep)
   found = gatherer(source, ('fid', 'sfid'), REFERENCE)
-  made = reference_statistics.of(found, source.recipe | gatherer.recipe)
+  made = reference_statistics.from_gathered(
+    found, source.recipe | gatherer.recipe
+  )
   if collectives.is_first():
     reference_statistics.write(out, made)
-  collectives.wait_for_all('the statistics')
+  collectives.barrier('the statistics')
   gatherer.forget()
   return made
 

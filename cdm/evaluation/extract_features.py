@@ -72,7 +72,7 @@ class Gatherer:
     """Gathers a set, continuing what a killed run left.
 
     Args:
-      source: finding.Source.
+      source: image_source.Source.
       metrics: names, of `set_metrics.METRICS`.
       label: of the progress, and of what is kept for a killed run.
 
@@ -90,7 +90,7 @@ class Gatherer:
     turns = Turns(done)
     size = self._extractor.batch_size
     per_batch = size * (
-      1 if source.recipe.get('drawn') else collectives.count()
+      1 if source.recipe.get('drawn') else collectives.process_count()
     )
     with progress.Progress(
       label, total=source.count, initial=min(done * per_batch, source.count)
@@ -104,7 +104,7 @@ class Gatherer:
     if turns.worth_keeping(done):
       parts.write(done, blocks.to_arrays())
     whole = feature_statistics.EMPTY
-    for part in collectives.each_arrays(
+    for part in collectives.gather_arrays(
       feature_statistics.to_arrays(blocks.finished())
     ):
       whole = feature_statistics.merge(
@@ -120,7 +120,7 @@ class Gatherer:
     # On them it depends which images are in which batch.
     what += [
       self._extractor.batch_size,
-      collectives.count(),
+      collectives.process_count(),
       jax.device_count(),
     ]
     return self._keep / partial_results.digest(what)
@@ -191,7 +191,7 @@ class Blocks:
   def finished(self):
     """-> gathered.Gathered of all that was added."""
     if self._waiting:
-      batch = feature_statistics.of(
+      batch = feature_statistics.summarize(
         *reversed(self._joined()), metrics=self._metrics, count=self._count
       )
       self._found = feature_statistics.merge(self._found, batch)
@@ -234,15 +234,18 @@ class Turns:
     each = (now - self._since) / max(done - self._kept, 1)
     first = self._next is None and each < SAVE_SECONDS
     ahead = min(int(SAVE_SECONDS / max(each, 1e-9)), MOST_AHEAD)
-    self._next = done + int(collectives.agree(max(1, ahead)))
-    if bool(collectives.agree(first)):
+    self._next = done + int(collectives.broadcast_from_first(max(1, ahead)))
+    if bool(collectives.broadcast_from_first(first)):
       return False
     # Nobody is further ahead than this, or an older part might be gone.
-    collectives.wait_for_all('what is kept')
+    collectives.barrier('what is kept')
     self._since, self._kept = now, done
     return True
 
   def worth_keeping(self, done):
     """Whether to keep the end, too: another set may come after it."""
     took = time.monotonic() - self._begun
-    return collectives.agree(took > SAVE_SECONDS) and done > self._kept
+    return (
+      collectives.broadcast_from_first(took > SAVE_SECONDS)
+      and done > self._kept
+    )

@@ -44,7 +44,7 @@ class Gathered(NamedTuple):
 EMPTY = Gathered(count=0)
 
 
-def of(found, numbers, *, metrics, count, splits=10):
+def summarize(found, numbers, *, metrics, count, splits=10):
   """Gathers a batch.
 
   Args:

@@ -42,7 +42,7 @@ class Source(NamedTuple):
   stamp: object = None
 
 
-def find(what, *, num, seed, overrides, tap=None):
+def resolve(what, *, num, seed, overrides, tap=None):
   """WHAT -> Source.
 
   Args:
@@ -57,46 +57,50 @@ def find(what, *, num, seed, overrides, tap=None):
   """
   name = set_name.parse(what)
   if name.kind == 'data':
-    return of_data(name.path, name.split, num)
+    return open_config_data(name.path, name.split, num)
   if name.kind == 'stage':
-    return of_stage(name.workdir, name.split, num, seed, overrides, tap)
+    return open_stage(name.workdir, name.split, num, seed, overrides, tap)
   if tap is not None:
     raise ValueError(
       f'{what} is not drawn from originals that it could be paired with; give '
       'WORKDIR@eval.'
     )
   if name.kind == 'cascade':
-    return of_cascade(name.path, name.workdir, num, seed, overrides)
-  return of_pictures(what, num)
+    return open_cascade(name.path, name.workdir, num, seed, overrides)
+  return open_files(what, num)
 
 
-def of_pictures(what, num):
+def open_files(what, num):
   """A folder or an .npz of pictures."""
   pictures = image_set.load_images(what)
-  count = taken(what, pictures.count, num)
+  count = check_available(what, pictures.count, num)
   chosen = subset.spread(range(pictures.count), count)
   first = pictures.read(0)
   recipe = {'data': str(pathlib.Path(what).resolve()), 'count': count}
-  recipe |= {'image_size': list(first.shape[:2])} | described(what)
+  recipe |= {'image_size': list(first.shape[:2])} | describe_samples(what)
 
   def read(number):
     image = pictures.read(chosen[number])
     if image.shape != first.shape:
       raise ValueError(
-        f'{image_set.called(pictures, chosen[number])} has '
+        f'{image_set.name_of(pictures, chosen[number])} has '
         f'{image_set.size_of(image)} '
-        f'pixels but {image_set.called(pictures, 0)} has '
+        f'pixels but {image_set.name_of(pictures, 0)} has '
         f'{image_set.size_of(first)}; '
         'evaluate pictures of one size.'
       )
     return image
 
   return Source(
-    count, shared_out(read, count), recipe, {}, image_set.stamp(what)
+    count,
+    read_in_parallel(read, count),
+    recipe,
+    {},
+    image_set.fingerprint_of(what),
   )
 
 
-def described(what):
+def describe_samples(what):
   """-> {'sampling': recipe} that `cdm sample` left beside its pictures."""
   path = pathlib.Path(what)
   for folder in (path, path.parent):
@@ -106,15 +110,15 @@ def described(what):
   return {}
 
 
-def of_data(path, section, num):
+def open_config_data(path, section, num):
   """The data of a config, through its own preprocessing."""
   loaded = loader.load(path, ())
   instantiate.require(loaded, 'pipeline', f'{section}_data')
   if section == 'train':
     loaded.eval_data = loaded.train_data
-  available = len(datasets.source(loaded.eval_data, f'{section}_data'))
-  count = taken(f'{path}:{section}', available, num)
-  read, stamp = datasets.judged(loaded, count)
+  available = len(datasets.open_source(loaded.eval_data, f'{section}_data'))
+  count = check_available(f'{path}:{section}', available, num)
+  read, stamp = datasets.open_evaluated(loaded, count)
   chosen = loaded.pipeline
   recipe = {
     'data': loader.plain(loaded.eval_data),
@@ -129,10 +133,10 @@ def of_data(path, section, num):
     found = read(number)
     return None if found is None else found[0]
 
-  return Source(count, shared_out(image, count), recipe, {}, stamp)
+  return Source(count, read_in_parallel(image, count), recipe, {}, stamp)
 
 
-def of_cascade(path, workdir, num, seed, overrides):
+def open_cascade(path, workdir, num, seed, overrides):
   """A trained cascade, sampled as it is judged; nothing is written."""
   if num is None:
     raise ValueError(
@@ -185,7 +189,7 @@ def of_cascade(path, workdir, num, seed, overrides):
   return Source(num, batches, recipe, paper, stamp)
 
 
-def of_stage(workdir, section, num, seed, overrides, tap=None):
+def open_stage(workdir, section, num, seed, overrides, tap=None):
   """A super-resolution stage on true low-res images; nothing is written."""
   seed = 0 if seed is None else seed
   level = [float(text) for key, text in overrides if key == 'level']
@@ -195,9 +199,9 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
   )
   if section == 'train':
     saved.eval_data = saved.train_data
-  available = len(datasets.source(saved.eval_data, f'{section}_data'))
-  count = taken(f'{workdir}@{section}', available, num)
-  read, stamp = datasets.judged(saved, count)
+  available = len(datasets.open_source(saved.eval_data, f'{section}_data'))
+  count = check_available(f'{workdir}@{section}', available, num)
+  read, stamp = datasets.open_evaluated(saved, count)
   lowres = {
     'lowres_size': upscaler.lowres_size,
     'downsample': upscaler.lowres.downsample,
@@ -220,7 +224,7 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
     with futures.ThreadPoolExecutor(READERS) as pool:
       for start in range(first * size, count, size):
         batch = np.arange(start, min(start + size, count))
-        numbers, found = present(batch, pool.map(read, batch))
+        numbers, found = select_present(batch, pool.map(read, batch))
         left_out = np.setdiff1d(batch, numbers)
         if not found:
           if tap is not None:
@@ -230,7 +234,7 @@ def of_stage(workdir, section, num, seed, overrides, tap=None):
         originals, labels = map(np.stack, zip(*found, strict=True))
         low = upscale.shrink(originals)
         made = upscale(low, keys=image_pairs(seed, numbers), label=labels)
-        mine = list(collectives.share(len(numbers)))
+        mine = list(collectives.local_indices(len(numbers)))
         if tap is not None:
           tap(left_out, numbers[mine], made[mine], originals[mine], low[mine])
         yield numbers[mine], made[mine] if mine else None
@@ -255,14 +259,14 @@ def checkpoint_stamp(workdir, note):
   return [str(folder), folder.stat().st_mtime_ns]
 
 
-def taken(what, available, num):
+def check_available(what, available, num):
   """-> how many images of a set are looked at."""
   if num is not None and not 1 <= num <= available:
     raise ValueError(f'--num={num}: {what} holds {available:,} images.')
   return available if num is None else num
 
 
-def shared_out(read, count):
+def read_in_parallel(read, count):
   """-> `Source.batches` of images that can be read one by one.
 
   Args:
@@ -271,7 +275,7 @@ def shared_out(read, count):
   """
 
   def batches(first, size):
-    parts, index = collectives.count(), None
+    parts, index = collectives.process_count(), None
     import jax
 
     index = jax.process_index()
@@ -290,13 +294,13 @@ def shared_out(read, count):
             list(map(pool.submit, itertools.repeat(read), plan[i + 1]))
           )
         found = (task.result() for task in ahead.pop(0))
-        numbers, images = present(np.asarray(numbers), found)
+        numbers, images = select_present(np.asarray(numbers), found)
         yield numbers, np.stack(images) if images else None
 
   return batches
 
 
-def present(numbers, found):
+def select_present(numbers, found):
   """-> (int [n], [...]): the numbers and what was found, but for None."""
   both = [
     pair for pair in zip(numbers, found, strict=True) if pair[1] is not None

@@ -11,7 +11,7 @@ from cdm.models.pretrained import download, pytorch_file
 CONVENTION = 'v0.1 with {backbone}, images as they are, sum over layers'
 
 
-class Perceptual:
+class LpipsScorer:
   """(uint8 [H, W, 3], uint8 [H, W, 3]) -> float; smaller is nearer."""
 
   def __init__(self, backbone='alex', weights=None):

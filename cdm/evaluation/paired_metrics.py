@@ -35,7 +35,7 @@ def evaluate_pairs(
     lowres: None, or iterable of uint8 [N, h, w, 3], what the samples were
       made from. Adds consistency and the bicubic baseline.
     downsample: filter that the low-res images were made with.
-    perceptual: perceptual.Perceptual; adds `lpips`.
+    perceptual: lpips_scorer.LpipsScorer; adds `lpips`.
 
   Returns:
     A dict of plain numbers: n, image_size, psnr, psnr_y, ssim, ssim_gaussian
@@ -153,7 +153,7 @@ def evaluate_paths(
 
 def _share(order):
   """-> this process's part of the pairs."""
-  return [order[i] for i in collectives.share(len(order))]
+  return [order[i] for i in collectives.local_indices(len(order))]
 
 
 def _interleaved(parts):

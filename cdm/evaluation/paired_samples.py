@@ -12,26 +12,26 @@ from cdm.models.pretrained import download
 from cdm.reporting import progress
 
 
-def find(what, scores, **given):
+def resolve_stage(what, scores, **given):
   """Finds a stage's images, each of which is to be scored as it is drawn.
 
   Args:
     what: WORKDIR@eval or WORKDIR@train.
     scores: `Scores`, which goes on with what a killed evaluation left.
-    **given: see `image_source.find`.
+    **given: see `image_source.resolve`.
 
   Returns:
-    finding.Source.
+    image_source.Source.
 
   Raises:
     ValueError: `what` names something else.
   """
-  source = image_source.find(what, tap=scores, **given)
+  source = image_source.resolve(what, tap=scores, **given)
   scores.open(source)
   return source
 
 
-def draw(source, scores, *, batch_size=BATCH_SIZE):
+def draw_missing(source, scores, *, batch_size=BATCH_SIZE):
   """Draws what has no score yet."""
   count, size = source.count, min(batch_size, source.count)
   done = scores.leading()
@@ -48,13 +48,13 @@ class Scores:
   """Takes images as they are drawn, and keeps what they score.
 
   Attributes:
-    source: finding.Source, once it is opened.
+    source: image_source.Source, once it is opened.
   """
 
   def __init__(self, *, perceptual=None, keep=None):
     """Args:
 
-    perceptual: perceptual.Perceptual, for LPIPS, or None.
+    perceptual: lpips_scorer.LpipsScorer, for LPIPS, or None.
     keep: folder of what was scored so far; the user's cache by default.
     """
     home = download.folder().parent / 'evaluate'
@@ -78,7 +78,7 @@ class Scores:
     return min(self._rows.missing(range(count)), default=count)
 
   def __call__(self, left_out, numbers, made, originals, low):
-    """Scores this process's part of a batch; see `image_source.find`."""
+    """Scores this process's part of a batch; see `image_source.resolve`."""
     found = [[int(n)] for n in left_out]
     for row, n in enumerate(map(int, numbers)):
       how = (low[row], self._downsample, self._perceptual)

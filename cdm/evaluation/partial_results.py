@@ -80,7 +80,7 @@ class Partial:
 
   def remove(self):
     """Forgets it all, on every machine: the result is there."""
-    collectives.wait_for_all('the end of gathering')
+    collectives.barrier('the end of gathering')
     for done in self._parts(whole=False):
       self._path(done).unlink(missing_ok=True)
     if self._folder.is_dir():

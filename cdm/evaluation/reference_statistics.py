@@ -39,7 +39,7 @@ class Statistics(NamedTuple):
   recipe: dict
 
 
-def of(gathered, recipe):
+def from_gathered(gathered, recipe):
   """`Gathered` of a whole set -> Statistics."""
   spatial = gathered.spatial
   return Statistics(

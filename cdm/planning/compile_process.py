@@ -48,7 +48,7 @@ def check(topologies):
   return pieces
 
 
-def ask(request, *, label, stream=None):
+def compile_in_process(request, *, label, stream=None):
   """Runs `measure` of a request in a process of its own.
 
   Args:

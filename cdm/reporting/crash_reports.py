@@ -14,7 +14,7 @@ import traceback
 FOLDER = 'failures'
 
 
-def keep(workdir, name, text):
+def write_crash_report(workdir, name, text):
   """Writes a text into the failures of a work directory.
 
   Args:

@@ -113,7 +113,7 @@ class ResumableRows:
 
   def remove(self):
     """Deletes the files, and their folder if nothing else is in it."""
-    collectives.wait_for_all('the last reader of the rows')
+    collectives.barrier('the last reader of the rows')
     for file in self._files():
       file.unlink()
     if collectives.is_first():

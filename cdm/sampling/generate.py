@@ -53,7 +53,7 @@ def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
       draw_missing(
         folders, stages, recipe['seed'], labels, missing, num, batch_size
       )
-  collectives.wait_for_all('samples')
+  collectives.barrier('samples')
   if collectives.is_first() and (missing or not assembled(out, num)):
     assemble(out, stages, labels, num, class_names)
 

@@ -69,4 +69,4 @@ def agreed_missing(folders, count):
   """`missing` as process 0 sees it: all must draw the same images."""
   absent = np.zeros(count, bool)
   absent[missing(folders, count)] = True
-  return np.flatnonzero(collectives.agree(absent)).tolist()
+  return np.flatnonzero(collectives.broadcast_from_first(absent)).tolist()

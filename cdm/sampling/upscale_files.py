@@ -89,7 +89,7 @@ def held_out_to(
   Args:
     out: folder; made if it is missing.
     upscaler: `Upscaler`.
-    read_images: what `datasets.held_out` returned.
+    read_images: what `datasets.read_held_out` returned.
     count: how many images.
     seed: of the samples.
     recipe: JSON-able dict of all that the pictures depend on.
@@ -117,11 +117,11 @@ def held_out_to(
         keys = image_pairs(seed, numbers)
         versions = super_resolved(upscaler, originals, labels, keys)
         for name, stack in zip(FOLDERS, versions, strict=True):
-          for i in collectives.share(len(numbers)):
+          for i in collectives.local_indices(len(numbers)):
             file = folders[name] / output_folder.file_name(numbers[i])
             image_files.write_png(file, stack[i])
         bar.advance(len(numbers))
-  collectives.wait_for_all('upscaled')
+  collectives.barrier('upscaled')
   if collectives.is_first():
     overview_of(out, folders, read_images, count, class_names)
 

@@ -7,7 +7,7 @@ from cdm.data import class_names
 from cdm.distributed import exit_codes
 
 
-class Labelled:
+class LabelCheckedBatches:
   """Batches whose labels are checked against the network's classes.
 
   A label out of range would silently be another class on the device.
@@ -29,7 +29,7 @@ class Labelled:
     """Ends the threads or processes that read."""
     self._batches.close()
 
-  def look(self):
+  def peek(self):
     """Reads the first batch now, so that bad input is refused at the start.
 
     Raises:
@@ -39,11 +39,11 @@ class Labelled:
     try:
       self._seen = next(self)
     except Exception as error:
-      if exit_codes.of(error) is exit_codes.BAD_INPUT and isinstance(
+      if exit_codes.classify(error) is exit_codes.BAD_INPUT and isinstance(
         error, ValueError
       ):
         raise
-      raise exit_codes.unread(
+      raise exit_codes.data_error(
         'The first batch could not be read', error
       ) from error
 

@@ -17,7 +17,7 @@ from cdm.reporting import progress
 from cdm.training import step_timer, watchdog
 from cdm.training.preemption import Stop
 from cdm.training.prefetch import Prefetch
-from cdm.training.running_metrics import Diverged, Window
+from cdm.training.running_metrics import Diverged, RunningMetrics
 from cdm.training.state import make_state
 
 
@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
 
   state: Any
   step: int
-  ending: exit_codes.Ending
+  ending: exit_codes.ExitCode
 
   @property
   def exit_code(self):
@@ -66,10 +66,10 @@ def start(
   restored = checkpointer.restore_latest(abstract)
   if restored is None:
     state, step = make_state(init, tx, key=key, abstract=abstract), 0
-    window = Window(leap=grad_norm_leap)
+    window = RunningMetrics(leap=grad_norm_leap)
   else:
     state, step = restored.state, restored.step
-    window = Window(restored.window, leap=grad_norm_leap)
+    window = RunningMetrics(restored.window, leap=grad_norm_leap)
     skipped = rollbacks.position(step) if rollbacks is not None else None
     iterator.set_state(skipped or restored.data_state)
     reporter.say(f'continuing from the checkpoint of step {step}')
@@ -147,7 +147,7 @@ def train(
     return Outcome(state, at, exit_codes.COMPLETE)
   loop = _Loop(
     state,
-    Window(leap=grad_norm_leap) if window is None else window,
+    RunningMetrics(leap=grad_norm_leap) if window is None else window,
     step=step,
     checkpointer=checkpointer,
     reporter=reporter,
@@ -258,7 +258,7 @@ class _Loop:
     self.window.add(self.at, scalars, self.data_state)
     if not self.begun:
       self.begin(batch, scalars, time.monotonic() - began)
-    self.reporter.progress(self.at, self.window.glance())
+    self.reporter.progress(self.at, self.window.latest_loss())
     if self.at % self.log_every_steps == 0:
       self.log()
       self.window.clear()
@@ -369,7 +369,7 @@ class _Loop:
     self.reporter.resume(restored.step)
     self.state, self.at = restored.state, restored.step
     self.saved, self.data_state = restored.step, bad.position
-    self.window = Window(restored.window, leap=leap)
+    self.window = RunningMetrics(restored.window, leap=leap)
     self.counted = self.watch.seconds(watchdog.STEP)  # in vain since then
     self.timer.restart(self.at)
     self.reporter.say(

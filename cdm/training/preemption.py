@@ -34,7 +34,7 @@ class Stop:
     """
     from cdm.distributed import collectives
 
-    self._together = collectives.count() > 1
+    self._together = collectives.process_count() > 1
     if self._together and self.signum is not None:
       os.kill(os.getpid(), signal.SIGTERM)  # it came before JAX listened
 

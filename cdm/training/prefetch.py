@@ -90,6 +90,6 @@ class _Unread:
         f'The data ended after step {at}, before the run did; make the '
         'iterator with repeat=True, or lower train.num_steps.'
       )
-    return exit_codes.unread(
+    return exit_codes.data_error(
       f'Reading the batch of step {at + 1} failed', self.error
     )

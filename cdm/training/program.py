@@ -61,11 +61,14 @@ def assemble(c, *, devices=None):
   )
   built = stage.stage(c)
   mesh = placement.mesh(c.mesh, devices)
-  schedule, average = run_config.run(c), run_config.average(c.ema)
+  schedule, average = (
+    run_config.read_train_section(c),
+    run_config.read_ema_section(c.ema),
+  )
   device_mesh.check_batch(
     schedule.batch_size, mesh, accumulation=schedule.accumulation
   )
-  tx = run_config.transformation(c.optimizer, schedule.num_steps)
+  tx = run_config.make_optimizer(c.optimizer, schedule.num_steps)
   key = jax.random.key(seed_of(c, MODEL_SEED))
   shapes = states.shapes(built.method.init, tx, key=key)
   rules = placement.rules(c.mesh, shapes, mesh)

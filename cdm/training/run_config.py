@@ -13,7 +13,7 @@ OPTIMIZERS = {
 }
 
 
-def transformation(optimizer_section, num_steps):
+def make_optimizer(optimizer_section, num_steps):
   """-> `training.optimizer.Optimizer` of an `optimizer` section."""
   section = dict(optimizer_section)
   kind = section.get('kind', 'adam')
@@ -76,7 +76,7 @@ class Average(NamedTuple):
   warmup: bool = True
 
 
-def run(c):
+def read_train_section(c):
   """-> `Run` of `c.train`. Raises ValueError naming what cannot be used."""
   built = instantiate.splat('train', Run, c.train)
   check_recovery(built)
@@ -133,7 +133,7 @@ def check_recovery(built):
     )
 
 
-def average(section):
+def read_ema_section(section):
   """-> `Average` of an `ema` section. Raises ValueError."""
   built = instantiate.splat('ema', Average, section)
   if not 0.0 <= built.decay < 1.0:

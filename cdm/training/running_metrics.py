@@ -20,7 +20,7 @@ USUAL_STEPS = 64
 ENOUGH_STEPS = 16
 
 
-class Bad(NamedTuple):
+class DivergedStep(NamedTuple):
   """The first step of a window that cannot stay."""
 
   step: int
@@ -38,7 +38,7 @@ class Diverged(FloatingPointError):
     self.bad = bad
 
 
-class Window:
+class RunningMetrics:
   """Running means of the scalars since the last log line.
 
   Scalars stay on the device until they are needed. Sums are kept in float64 in
@@ -105,7 +105,9 @@ class Window:
     for name in ('loss', 'grad_norm'):
       value = float(scalars[name])
       if not math.isfinite(value):
-        self._bad = Bad(step, f'{name} is {value} at step {step}', position)
+        self._bad = DivergedStep(
+          step, f'{name} is {value} at step {step}', position
+        )
         return
     if not self._leap:
       return
@@ -114,11 +116,11 @@ class Window:
       median = statistics.median(self._usual)
       if norm > self._leap * median:
         why = f'grad_norm is {norm:.4g} at step {step}, where {median:.4g}'
-        self._bad = Bad(step, f'{why} was usual', position)
+        self._bad = DivergedStep(step, f'{why} was usual', position)
         return
     self._usual.append(norm)
 
-  def glance(self):
+  def latest_loss(self):
     """-> the mean loss so far, every now and then; never waits."""
     now = time.monotonic()
     soon = now - self._glanced < self.GLANCE_SECONDS

@@ -19,7 +19,7 @@ from cdm.training import program
 GRID_COLUMNS = 8
 
 
-def sampler(c, made):
+def make_grid_sampler(c, made):
   """-> draw(ema_params) -> uint8 grid at fixed seeds, labels and low-res.
 
   A base model shows its samples; a super-resolution stage shows, for held-out
@@ -78,7 +78,7 @@ def sampler(c, made):
     return pixels.to_uint8(low), sample(params, labels, lowres=z_0)
 
   # Read now: that they cannot be read must not come out after hours.
-  originals, labels = datasets.held_out(c, n)(range(n))
+  originals, labels = datasets.read_held_out(c, n)(range(n))
   filled = originals[numbers]
   labels = None if built.net.num_classes is None else labels[numbers]
 

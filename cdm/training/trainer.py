@@ -16,9 +16,13 @@ from cdm.distributed import (
 )
 from cdm.reporting import crash_reports, metric_writer, session_log
 from cdm.training import loop, program, rollback, utilization, watchdog
-from cdm.training.label_check import Labelled, check_classes, check_labels
+from cdm.training.label_check import (
+  LabelCheckedBatches,
+  check_classes,
+  check_labels,
+)
 from cdm.training.preemption import Stop
-from cdm.training.sample_grid import sampler
+from cdm.training.sample_grid import make_grid_sampler
 
 
 def train(c, workdir, *, stop=None):
@@ -44,13 +48,13 @@ def train(c, workdir, *, stop=None):
   """
   with session_log.Session(workdir, 'train') as session:
     run = _Run(c, workdir, session)
-    peer_monitor.before_end(run.ended_by_another)
+    peer_monitor.call_before_exit(run.ended_by_another)
     try:
       with Stop() if stop is None else stop as asked:
         ending = run.start_to_end(asked)
     except BaseException as error:
       peer_monitor.explain(error)
-      run.ended(exit_codes.of(error), error)
+      run.ended(exit_codes.classify(error), error)
       raise
     finally:
       run.close()
@@ -76,13 +80,13 @@ class _Run:
     c, workdir = self._c, self._workdir
     made = program.assemble(c)
     built, schedule, mesh = made.built, made.schedule, made.mesh
-    source = datasets.source(c.train_data)
+    source = datasets.open_source(c.train_data)
     check_labels(c, built.net, source)
-    rehearse(c, built, made.state.params)
-    draw_samples = sampler(c, made)
-    tell_changes(c, workdir)
-    iterator = self._iterator = Labelled(
-      datasets.iterator(
+    trace_loss_and_sampler(c, built, made.state.params)
+    draw_samples = make_grid_sampler(c, made)
+    print_config_changes(c, workdir)
+    iterator = self._iterator = LabelCheckedBatches(
+      datasets.training_batches(
         c,
         source,
         seed=program.seed_of(c, program.DATA_SEED),
@@ -92,7 +96,7 @@ class _Run:
       before_resuming=lambda: check_classes(workdir, source),
     )
     if not reader.complete_steps(workdir):
-      iterator.look()
+      iterator.peek()
 
     with (
       metric_writer.Reporter(
@@ -106,7 +110,7 @@ class _Run:
         save_every_steps=schedule.save_every_steps,
       ) as checkpointer,
     ):
-      introduce(reporter, c, built, made.state.params, source, mesh)
+      print_run_summary(reporter, c, built, made.state.params, source, mesh)
       rollbacks = rollback.Rollbacks(
         workdir,
         limit=schedule.rollback_limit,
@@ -131,7 +135,7 @@ class _Run:
       self._watch = watchdog.Watchdog(
         factor=schedule.watchdog_factor,
         seconds=schedule.watchdog_seconds,
-        report=lambda text, hangs: tell_hang(reporter, workdir, text, hangs),
+        report=lambda text, hangs: report_hang(reporter, workdir, text, hangs),
       )
       outcome = loop.train(
         state=state,
@@ -150,11 +154,11 @@ class _Run:
         rollbacks=rollbacks,
         grad_norm_leap=schedule.grad_norm_leap,
         watch=self._watch,
-        gauges=utilization.make(built, built.input_size, mesh),
+        gauges=utilization.make_utilization(built, built.input_size, mesh),
       )
       self._session.facts['last_step'] = outcome.step
     # Launchers end what is left when the first is gone: none may be saving.
-    collectives.wait_for_all('the end of training')
+    collectives.barrier('the end of training')
     return outcome.ending
 
   def ended(self, ending, error=None):
@@ -186,7 +190,7 @@ class _Run:
     if not collectives.is_first():
       name += f'-process-{jax.process_index()}'
     text = f'{ending.kind}, {last}: {sentence}\n\n{details}'
-    return last, crash_reports.keep(self._workdir, name, text)
+    return last, crash_reports.write_crash_report(self._workdir, name, text)
 
   def _speaks_of(self, ending):
     """Whether this process records it: the first, or the only one to know."""
@@ -202,7 +206,7 @@ class _Run:
       self._session.write()
 
 
-def tell_hang(reporter, workdir, text, hangs):
+def report_hang(reporter, workdir, text, hangs):
   """Says what the watchdog found, with stacks where something hangs."""
   if not hangs:
     reporter.say(text)
@@ -210,12 +214,14 @@ def tell_hang(reporter, workdir, text, hangs):
   stacks = crash_reports.stacks()
   path = None
   if collectives.is_first():
-    path = crash_reports.keep(workdir, 'watchdog', f'{text}\n\n{stacks}')
+    path = crash_reports.write_crash_report(
+      workdir, 'watchdog', f'{text}\n\n{stacks}'
+    )
   reporter.say(f'{text}. Stacks of all threads{f" ({path})" if path else ""}:')
   print(stacks, file=sys.stderr, flush=True)
 
 
-def rehearse(c, built, params):
+def trace_loss_and_sampler(c, built, params):
   """Traces loss and sampler without running them.
 
   What is wrong with their options is found now and not after hours: samples
@@ -244,7 +250,7 @@ def rehearse(c, built, params):
   )
 
 
-def tell_changes(c, workdir):
+def print_config_changes(c, workdir):
   """Says which values differ from those the run was last started with."""
   path = workdir / reader.CONFIG
   if not path.exists():
@@ -254,7 +260,7 @@ def tell_changes(c, workdir):
     print(f'changed since the last start: {line}')
 
 
-def introduce(reporter, c, built, params, source, mesh):
+def print_run_summary(reporter, c, built, params, source, mesh):
   """Says in two lines what is about to be trained, on what and where."""
   parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
   size = f'{c.pipeline.image_size} px'

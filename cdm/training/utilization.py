@@ -19,7 +19,7 @@ from cdm.reporting import session_log
 _STATM = pathlib.Path('/proc/self/statm')
 
 
-def make(built, image_size, mesh):
+def make_utilization(built, image_size, mesh):
   """-> gauges(rates) -> {name: number}, what a log line tells besides.
 
   Args:

@@ -54,7 +54,7 @@ ERRORS = {
 @pytest.mark.parametrize('name', ERRORS)
 def test_an_error_is_called_what_it_is(name):
   make, ending = ERRORS[name]
-  assert exit_codes.of(raised(make)) is ending
+  assert exit_codes.classify(raised(make)) is ending
 
 
 def test_codes_are_those_that_launchers_know():
@@ -62,11 +62,11 @@ def test_codes_are_those_that_launchers_know():
   import os
 
   endings = [
-    e for e in vars(exit_codes).values() if isinstance(e, exit_codes.Ending)
+    e for e in vars(exit_codes).values() if isinstance(e, exit_codes.ExitCode)
   ]
   assert sorted(e.code for e in endings) == [0, 1, 2, 3, 4, 5, 75, 76, 130]
   assert exit_codes.PREEMPTED.code == os.EX_TEMPFAIL
-  assert exit_codes.LOST.code == os.EX_PROTOCOL
+  assert exit_codes.LOST_PEERS.code == os.EX_PROTOCOL
 
 
 def test_a_lost_process_is_no_fault_of_the_program():
@@ -77,14 +77,18 @@ def test_a_lost_process_is_no_fault_of_the_program():
     'FAILED_PRECONDITION: Gloo all-reduce failed: Connection closed by peer',
     'UNAVAILABLE: The tasks have crashed. Check their heartbeat.',
   ):
-    assert exit_codes.of(JaxRuntimeError(text)) is exit_codes.LOST
-    assert exit_codes.of(RuntimeError(text)) is exit_codes.FAULT
-  assert exit_codes.of(JaxRuntimeError('INTERNAL: bug')) is exit_codes.FAULT
+    assert exit_codes.classify(JaxRuntimeError(text)) is exit_codes.LOST_PEERS
+    assert exit_codes.classify(RuntimeError(text)) is exit_codes.FAULT
+  assert (
+    exit_codes.classify(JaxRuntimeError('INTERNAL: bug')) is exit_codes.FAULT
+  )
   # As JAX raises it where a small array is sent around.
   text = 'UNKNOWN: Gloo all-reduce failed: Read error: Connection reset by peer'
-  assert exit_codes.of(ValueError(text)) is exit_codes.LOST
-  apart = initialize.Apart('The processes of this run did not find each other')
-  assert exit_codes.of(apart) is exit_codes.LOST
+  assert exit_codes.classify(ValueError(text)) is exit_codes.LOST_PEERS
+  apart = initialize.PeersNotFound(
+    'The processes of this run did not find each other'
+  )
+  assert exit_codes.classify(apart) is exit_codes.LOST_PEERS
 
 
 def test_a_file_is_named_with_what_the_system_says():

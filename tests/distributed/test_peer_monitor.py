@@ -28,7 +28,7 @@ class Store:
     return [(k, v) for k, v in self.values.items() if k.startswith(key)]
 
 
-class Member(peer_monitor.Company):
+class Member(peer_monitor.PeerMonitor):
   """A process that notes its exit code instead of ending."""
 
   def __init__(self, store, index, count=2):
@@ -44,10 +44,10 @@ class Member(peer_monitor.Company):
 
 @pytest.fixture
 def store(monkeypatch):
-  monkeypatch.setattr(peer_monitor, 'LOOK_SECONDS', 0.01)
-  monkeypatch.setattr(peer_monitor, 'PULSE_SECONDS', 0.01)
-  monkeypatch.setattr(peer_monitor, 'MISSED_SECONDS', 0.5)
-  monkeypatch.setattr(peer_monitor, 'GRACE_SECONDS', 0.05)
+  monkeypatch.setattr(peer_monitor, 'POLL_INTERVAL_S', 0.01)
+  monkeypatch.setattr(peer_monitor, 'HEARTBEAT_INTERVAL_S', 0.01)
+  monkeypatch.setattr(peer_monitor, 'HEARTBEAT_TIMEOUT_S', 0.5)
+  monkeypatch.setattr(peer_monitor, 'EXIT_GRACE_S', 0.05)
   return Store()
 
 
@@ -69,7 +69,7 @@ def test_all_end_with_the_code_and_the_reason_of_the_first(store, capsys):
 
 
 def test_where_the_same_goes_wrong_each_ends_by_itself(store, monkeypatch):
-  monkeypatch.setattr(peer_monitor, 'GRACE_SECONDS', 0.5)
+  monkeypatch.setattr(peer_monitor, 'EXIT_GRACE_S', 0.5)
   first, second = members(store)
   second.leave(exit_codes.NOT_FINITE, 'NaN')
   first.leave(exit_codes.NOT_FINITE, 'NaN')
@@ -79,7 +79,7 @@ def test_where_the_same_goes_wrong_each_ends_by_itself(store, monkeypatch):
 
 
 def test_the_keeper_of_the_store_ends_last(store, monkeypatch):
-  monkeypatch.setattr(peer_monitor, 'GRACE_SECONDS', 5.0)
+  monkeypatch.setattr(peer_monitor, 'EXIT_GRACE_S', 5.0)
   first, second = Member(store, 0), Member(store, 1)
   leaving = threading.Thread(target=first.leave, args=(exit_codes.FAULT, 'x'))
   leaving.start()
@@ -95,9 +95,9 @@ def test_one_without_a_pulse_is_missed(store):
   assert not first.left.is_set()  # both beat
   second._ended.set()  # as if it were frozen
   assert first.left.wait(5)
-  assert first.code == exit_codes.LOST.code
+  assert first.code == exit_codes.LOST_PEERS.code
   ((ending, sentence),) = first.heard
-  assert ending == exit_codes.LOST
+  assert ending == exit_codes.LOST_PEERS
   assert sentence.startswith('process 1: it has not been heard of for')
 
 
@@ -116,16 +116,16 @@ def test_who_ends_as_it_should_ends_nobody(store):
 
 
 def test_a_lost_connection_tells_of_the_failure_behind_it(store, monkeypatch):
-  monkeypatch.setattr(peer_monitor, '_company', Member(store, 0))
+  monkeypatch.setattr(peer_monitor, '_monitor', Member(store, 0))
   store.key_value_set('cdm/failed', '[1, "data error", 4, "no such file"]')
 
   class JaxRuntimeError(RuntimeError):
     pass
 
   error = JaxRuntimeError('Gloo all-reduce failed')
-  assert exit_codes.of(error) == exit_codes.LOST
+  assert exit_codes.classify(error) == exit_codes.LOST_PEERS
   peer_monitor.explain(error)
-  assert exit_codes.of(error) == exit_codes.DATA_ERROR
+  assert exit_codes.classify(error) == exit_codes.DATA_ERROR
   assert exit_codes.sentence(error) == 'process 1: no such file'
   mine = exit_codes.DataError('my own')
   peer_monitor.explain(mine)
@@ -133,5 +133,5 @@ def test_a_lost_connection_tells_of_the_failure_behind_it(store, monkeypatch):
 
 
 def test_a_process_alone_leaves_nobody():
-  assert not peer_monitor.exists()
+  assert not peer_monitor.is_running()
   peer_monitor.leave(exit_codes.FAULT, 'returns')

@@ -385,12 +385,12 @@ def test_samples_of_another_run_are_not_gone_on_with(tmp_path, how):
   first = smoke_runs.trained() / name
   shutil.copytree(first, tmp_path / 'b')
   found = [
-    compare_sets.find(what.format(path), **given)
+    compare_sets.resolve(what.format(path), **given)
     for path in (first, tmp_path / 'b')
   ]
   assert found[0].recipe == found[1].recipe
   assert found[0].stamp != found[1].stamp
-  again = compare_sets.find(what.format(first), **given)
+  again = compare_sets.resolve(what.format(first), **given)
   assert again.stamp == found[0].stamp
 
 
@@ -401,7 +401,9 @@ def test_every_process_keeps_the_same_batches(monkeypatch):
   def kept(seconds_per_batch, agree):
     now = [0.0]
     monkeypatch.setattr(extract_features.time, 'monotonic', lambda: now[0])
-    monkeypatch.setattr(extract_features.collectives, 'agree', agree)
+    monkeypatch.setattr(
+      extract_features.collectives, 'broadcast_from_first', agree
+    )
     turns, found = extract_features.Turns(0), []
     for n in range(1, 30):
       now[0] += seconds_per_batch
@@ -436,7 +438,7 @@ def test_a_sweep_does_not_put_another_checkpoint_beside(tmp_path):
 
 def test_some_of_a_set_are_spread_over_it(place):
   """A folder often lies class by class."""
-  source = compare_sets.find(place / 'a', num=6, seed=None, overrides=())
+  source = compare_sets.resolve(place / 'a', num=6, seed=None, overrides=())
   ((numbers, images),) = source.batches(0, 6)
   assert numbers.tolist() == [0, 1, 2, 3, 4, 5]
   every = pictures(1)
@@ -474,7 +476,7 @@ def test_what_is_too_small_is_left_out_and_nothing_twice(
     lambda *a, **k: judged_one(*a, **k | {'min_side': 8}),
   )
   name = what.format(config=place / 'smoke_sr.py', stage=stage)
-  source = compare_sets.find(name, num=None, seed=None, overrides=())
+  source = compare_sets.resolve(name, num=None, seed=None, overrides=())
   seen = [n for numbers, _ in source.batches(0, 16) for n in numbers]
   assert seen == [n for n in range(64) if n % 3]
   assert source.count == 64
@@ -486,7 +488,7 @@ def test_the_inception_score_does_not_depend_on_the_order_of_classes():
   logits = 9.0 * np.eye(10)[np.arange(400) * 10 // 400]
   logits += draw.normal(size=logits.shape)
   nothing = np.zeros((400, 1))
-  found = feature_statistics.of(
+  found = feature_statistics.summarize(
     Features(nothing, nothing, logits, logits),
     np.arange(400),
     metrics=('is',),

@@ -145,7 +145,7 @@ def test_killed_they_go_on_and_give_the_same(place):
     both=stand_in(log=place / 'killed'),
     before=stand_in(kill_at=3),
   )
-  end(running, exit_codes.LOST.code, -signal.SIGKILL)
+  end(running, exit_codes.LOST_PEERS.code, -signal.SIGKILL)
   assert not (place / 'two.json').exists()
   kept = {path.name for path in (place / 'cache').rglob('process-*.npz')}
   assert {name[: len('process-0')] for name in kept} == {

@@ -134,28 +134,28 @@ def test_scores_that_are_missing_where_features_are_not_are_made_up_for(
   """A pass for sets alone may have been killed before."""
   scores = paired_samples.Scores(keep=tmp_path)
   given = dict(num=COUNT, seed=0, overrides=())
-  source = paired_samples.find(f'{stage}@eval', scores, **given)
+  source = paired_samples.resolve_stage(f'{stage}@eval', scores, **given)
   for _ in source.batches(1, 2):
     pass
   assert scores.leading() == 0
-  paired_samples.draw(source, scores, batch_size=2)
+  paired_samples.draw_missing(source, scores, batch_size=2)
   assert scores.leading() == COUNT and scores.row()['n'] == COUNT
 
 
 def test_an_image_that_the_data_leave_out_has_no_score(
   stage, drawn, tmp_path, monkeypatch
 ):
-  judged = datasets.judged
+  judged = datasets.open_evaluated
 
   def without_the_second(saved, count):
     read, stamp = judged(saved, count)
     return lambda n: None if n == 1 else read(n), stamp
 
-  monkeypatch.setattr(datasets, 'judged', without_the_second)
+  monkeypatch.setattr(datasets, 'open_evaluated', without_the_second)
   scores = paired_samples.Scores(keep=tmp_path)
   given = dict(num=4, seed=0, overrides=())
-  source = paired_samples.find(f'{stage}@eval', scores, **given)
-  paired_samples.draw(source, scores, batch_size=2)
+  source = paired_samples.resolve_stage(f'{stage}@eval', scores, **given)
+  paired_samples.draw_missing(source, scores, batch_size=2)
   assert drawn == [[0], [2, 3]] and scores.leading() == 4
   row = scores.row()
   assert row['n'] == 3 and np.isfinite(row['psnr'])
@@ -170,8 +170,8 @@ def test_lpips_of_what_is_drawn(stage, tmp_path):
 
   scores = paired_samples.Scores(perceptual=Perceptual(), keep=tmp_path)
   given = dict(num=2, seed=0, overrides=())
-  source = paired_samples.find(f'{stage}@eval', scores, **given)
-  paired_samples.draw(source, scores)
+  source = paired_samples.resolve_stage(f'{stage}@eval', scores, **given)
+  paired_samples.draw_missing(source, scores)
   row = scores.row()
   assert row['lpips'] > 0 and row['bicubic']['lpips'] > 0
   assert row['conventions']['lpips'] == 'mean distance'
@@ -198,6 +198,6 @@ def test_a_cascade_has_no_originals(capsys):
   assert smoke_runs.cdm('evaluate', *words, '--reference=x') == 2
   assert 'has no originals to be paired with' in capsys.readouterr().err
   with pytest.raises(ValueError, match='not drawn from originals'):
-    image_source.find(
+    image_source.resolve(
       f'{config}@x', num=1, seed=0, overrides=(), tap=lambda *_: None
     )

@@ -9,7 +9,7 @@ from support import published_weights, smoke_runs
 from support.oracles import assert_matches, oracle, rule_weights
 
 from cdm.evaluation import paired_metrics
-from cdm.evaluation.lpips_scorer import Perceptual
+from cdm.evaluation.lpips_scorer import LpipsScorer
 from cdm.models import lpips
 from cdm.models.lpips import Lpips
 from cdm.models.pretrained import pytorch_file
@@ -81,7 +81,7 @@ def test_pairs_are_scored_with_published_files(tmp_path):
   a = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
   b = a.copy()
   b[1] = 255 - b[1]
-  measure = Perceptual('alex', (first, second))
+  measure = LpipsScorer('alex', (first, second))
   row = paired_metrics.evaluate_pairs([a], [b], perceptual=measure)
   assert measure(a[0], b[0]) == 0.0
   assert row['lpips'] == pytest.approx(measure(a[1], b[1]) / 2)
@@ -107,7 +107,7 @@ def test_pairs_are_scored_with_published_files(tmp_path):
 )
 def test_missing_files_are_named(backbone, weights, message):
   with pytest.raises(ValueError, match=message):
-    Perceptual(backbone, weights)
+    LpipsScorer(backbone, weights)
 
 
 def test_an_unknown_backbone_is_refused():

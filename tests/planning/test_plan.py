@@ -350,7 +350,7 @@ def test_a_plan_through_the_front_door(tmp_path, monkeypatch, capfd):
 def test_bad_input_is_refused_before_anything_compiles(
   words, complaint, capfd, monkeypatch
 ):
-  monkeypatch.setattr(compile_process, 'ask', None)
+  monkeypatch.setattr(compile_process, 'compile_in_process', None)
   assert smoke_runs.cdm('plan', SMOKE, *words) == 2
   assert re.search(complaint, capfd.readouterr().err)
 
@@ -371,7 +371,7 @@ def test_search_plans_batch_after_batch(monkeypatch, capfd):
     size = int(pairs.get('train.batch_size', 8))
     return facts(batch_size=size, batch_per_device=size / 4, fits=size <= 40)
 
-  monkeypatch.setattr(compile_process, 'ask', ask)
+  monkeypatch.setattr(compile_process, 'compile_in_process', ask)
   monkeypatch.setattr(
     compile_process, 'check', lambda names: [device_specs.parse(names[0])]
   )

@@ -164,7 +164,7 @@ def is_complete(row):
   return row['n'] != 1
 rows = jsonl.ResumableRows(disk / 'rows.jsonl', lambda row: row['n'])
 missing = rows.missing(range(5), is_complete)
-given = [missing[i] for i in collectives.share(len(missing))]
+given = [missing[i] for i in collectives.local_indices(len(missing))]
 rows.append([{'n': n, 'square': n * n} for n in given])
 rows.append([{'n': 5, 'square': 25, 'by': rank}])  # All give the same row.
 told = json.dumps([missing, asked, list(rows.rows.values())])

@@ -28,7 +28,7 @@ class Batches:
 
 
 def labelled(labels, num_classes, before_resuming=lambda: None):
-  return label_check.Labelled(
+  return label_check.LabelCheckedBatches(
     Batches(labels), num_classes, before_resuming=before_resuming
   )
 
@@ -51,11 +51,13 @@ def test_a_position_is_restored_only_if_it_may_be():
   def refuse():
     raise ValueError('not these')
 
-  refused = label_check.Labelled(batches, 1, before_resuming=refuse)
+  refused = label_check.LabelCheckedBatches(batches, 1, before_resuming=refuse)
   with pytest.raises(ValueError, match='not these'):
     refused.set_state('there')
   assert batches.position is None
-  allowed = label_check.Labelled(batches, 1, before_resuming=lambda: None)
+  allowed = label_check.LabelCheckedBatches(
+    batches, 1, before_resuming=lambda: None
+  )
   allowed.set_state('there')
   assert batches.position == 'there' and allowed.get_state() == 'here'
 

@@ -207,7 +207,7 @@ def test_an_error_in_the_data_is_called_that_and_keeps_its_traceback(tmp_path):
     run.train(10)
   frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
   assert frames[-1].name == 'fail'
-  assert exit_codes.of(caught.value) is exit_codes.DATA_ERROR
+  assert exit_codes.classify(caught.value) is exit_codes.DATA_ERROR
   assert reader.complete_steps(tmp_path) == [2]  # completed on the way out
 
 
@@ -372,15 +372,15 @@ def test_a_window_continues_from_json_to_the_last_bit():
     {'loss': np.float32(1 / (k + 3)), 'grad_norm': np.float32(k / 7)}
     for k in range(9)
   ]
-  whole = running_metrics.Window()
+  whole = running_metrics.RunningMetrics()
   for k, row in enumerate(rows):
     whole.add(k, row)
   whole.drain()
-  part = running_metrics.Window()
+  part = running_metrics.RunningMetrics()
   for k, row in enumerate(rows[:4]):
     part.add(k, row)
   part.drain()
-  rest = running_metrics.Window(json.loads(json.dumps(part.to_json())))
+  rest = running_metrics.RunningMetrics(json.loads(json.dumps(part.to_json())))
   for k, row in enumerate(rows[4:]):
     rest.add(k, row)
   rest.drain(leave=2)

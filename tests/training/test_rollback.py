@@ -130,7 +130,7 @@ def test_after_so_many_it_stops_with_its_own_code(tmp_path):
     running_metrics.Diverged, match='loss is nan at step 8'
   ) as caught:
     tiny_run.Run(tmp_path).train(20, step_fn=spoilt_by(5, 9), rollbacks=1)
-  assert exit_codes.of(caught.value).code == 3
+  assert exit_codes.classify(caught.value).code == 3
   assert made(tmp_path) == [(4, 6)]
   # One more is allowed now, and nothing else has changed.
   outcome = tiny_run.Run(tmp_path).train(10, step_fn=spoilt_by(9), rollbacks=2)

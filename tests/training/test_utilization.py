@@ -33,7 +33,7 @@ def built(monkeypatch, flops):
 def test_mfu_is_three_forward_passes_over_the_peak_of_all_devices(monkeypatch):
   """1 GFLOP forward, 460 images a second on two v4 chips of 275 TFLOP/s."""
   pair = mesh(Device('TPU v4', None), Device('TPU v4', None))
-  read = utilization.make(built(monkeypatch, 1e9), 64, pair)
+  read = utilization.make_utilization(built(monkeypatch, 1e9), 64, pair)
   found = read({'images_per_second': 460.0})
   assert found['mfu'] == pytest.approx(3e9 * 460 / (2 * 275e12))
   assert 'device_memory_bytes' not in found
@@ -62,7 +62,9 @@ def test_the_fullest_device_is_told():
 
 
 def test_a_cpu_has_no_peak_but_a_memory(monkeypatch):
-  read = utilization.make(built(monkeypatch, 1), 8, mesh(*jax.devices()[:1]))
+  read = utilization.make_utilization(
+    built(monkeypatch, 1), 8, mesh(*jax.devices()[:1])
+  )
   found = read({'images_per_second': 1.0})
   assert set(found) == {'host_memory_bytes'}
   assert 2**20 < found['host_memory_bytes'] < 2**40

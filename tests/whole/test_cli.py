@@ -534,7 +534,7 @@ def test_a_loss_that_is_not_finite_has_a_code_of_its_own(
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch, tmp_path):
   monkeypatch.setattr(
-    'cdm.training.trainer.introduce', lambda *_: int('no number')
+    'cdm.training.trainer.print_run_summary', lambda *_: int('no number')
   )
   with pytest.raises(ValueError, match='invalid literal'):
     smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}')

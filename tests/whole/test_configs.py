@@ -207,9 +207,9 @@ def test_sampling_stays_within_the_noise_of_training(name):
 def test_the_other_sections_fit_what_they_are_given_to(name):
   """Data is not opened: the section is held against the signature."""
   config = config_of(name)
-  tx = run_config.transformation(config.optimizer, config.train.num_steps)
+  tx = run_config.make_optimizer(config.optimizer, config.train.num_steps)
   rate = float(tx.learning_rate(config.optimizer.warmup_steps))
-  run_config.run(config)
+  run_config.read_train_section(config)
   assert rate == pytest.approx(config.optimizer.learning_rate)
   assert placement.mesh(config.mesh).size == len(jax.devices())
   assert config.train.batch_size % config.train.accumulation == 0

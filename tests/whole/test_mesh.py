@@ -106,8 +106,8 @@ def ran(data, fsdp, tensor, accumulation=1):
   """-> (batches, losses, parameters, samples) of two steps in a layout."""
   c, made = tiny(data, fsdp, tensor, train__accumulation=accumulation)
   rows = device_mesh.local_rows(made.mesh, c.train.batch_size)
-  batches = datasets.iterator(
-    c, datasets.source(c.train_data), seed=1, rows=rows
+  batches = datasets.training_batches(
+    c, datasets.open_source(c.train_data), seed=1, rows=rows
   )
   state = states.make_state(
     made.built.method.init, made.tx, key=made.key, abstract=made.state

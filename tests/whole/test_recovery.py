@@ -112,7 +112,7 @@ def test_preempted_while_starting_is_preempted_too(
   tmp_path, begin, monkeypatch
 ):
   monkeypatch.setattr(
-    'cdm.training.trainer.tell_changes', lambda *_: send(15)()
+    'cdm.training.trainer.print_config_changes', lambda *_: send(15)()
   )
   code, err = begin()
   assert code == 75
@@ -186,7 +186,7 @@ def test_a_fault_of_the_program_is_recorded_and_raised(
   tmp_path, begin, monkeypatch
 ):
   monkeypatch.setattr(
-    'cdm.training.trainer.introduce', lambda *_: {}['no such key']
+    'cdm.training.trainer.print_run_summary', lambda *_: {}['no such key']
   )
   with pytest.raises(KeyError, match='no such key') as caught:
     begin()
@@ -263,12 +263,17 @@ def test_what_makes_no_sense_is_refused(key, value, message):
   with c.unlocked():
     c.train[key] = value
   with pytest.raises(ValueError, match=message):
-    run_config.run(c)
+    run_config.read_train_section(c)
 
 
 def test_rollbacks_are_made_only_where_they_are_asked_for():
   c = loader.load(smoke_runs.CONFIGS / 'smoke.py')
-  assert c.train.max_rollbacks > 0 and run_config.run(c).rollback_limit == 0
+  assert (
+    c.train.max_rollbacks > 0
+    and run_config.read_train_section(c).rollback_limit == 0
+  )
   with c.unlocked():
     c.train.on_divergence = 'rollback'
-  assert run_config.run(c).rollback_limit == c.train.max_rollbacks
+  assert (
+    run_config.read_train_section(c).rollback_limit == c.train.max_rollbacks
+  )

@@ -40,13 +40,13 @@ for words in json.loads(sys.argv[1]):
 
 # The second reads two batches more than the step has used.
 AT_STEP_6 = """
-read = label_check.Labelled.__next__
+read = label_check.LabelCheckedBatches.__next__
 count = iter(range(100))
 def fail(batches):
   if next(count) == 8:
     {failure}
   return read(batches)
-label_check.Labelled.__next__ = fail
+label_check.LabelCheckedBatches.__next__ = fail
 """
 
 
@@ -274,10 +274,10 @@ def test_who_loses_the_other_ends_with_a_code_that_starts_again(tmp_path):
     training(tmp_path, train__num_steps=10**6),
     before=AT_STEP_6.format(failure='os.kill(os.getpid(), signal.SIGKILL)'),
   )
-  first, _ = end(running, exit_codes.LOST.code, -signal.SIGKILL)
+  first, _ = end(running, exit_codes.LOST_PEERS.code, -signal.SIGKILL)
   assert 'cdm: lost the other processes: ' in first
   (session,) = sessions(tmp_path)
-  assert session['exit_code'] == exit_codes.LOST.code
+  assert session['exit_code'] == exit_codes.LOST_PEERS.code
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,9 @@ def run(args):
     'batch_size': args.batch_size,
   }
   if args.samples is not None:
-    row = published_resnet.of_set(args.samples, **given)
+    row = published_resnet.evaluate_set(args.samples, **given)
   else:
-    row = published_resnet.of_stage(
+    row = published_resnet.evaluate_stage(
       args.workdir,
       reference=args.reference,
       seed=args.seed or 0,

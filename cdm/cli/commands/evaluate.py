@@ -245,7 +245,7 @@ def judge_drawn(args, of_sets, of_pairs):
 
   compilation_cache.enable_compilation_cache()
   scores = paired_samples.Scores(perceptual=perceptual_of(args, of_pairs))
-  source = paired_samples.find(
+  source = paired_samples.resolve_stage(
     args.samples,
     scores,
     num=args.num,
@@ -263,7 +263,7 @@ def judge_drawn(args, of_sets, of_pairs):
       **evaluation_flags.comparison(args),
     )
   size = {'batch_size': args.batch_size} if args.batch_size else {}
-  paired_samples.draw(source, scores, **size)
+  paired_samples.draw_missing(source, scores, **size)
   row = merged(row, wanted(scores.row(), of_pairs))
   told = {
     'samples_recipe': source.recipe,
@@ -304,13 +304,13 @@ def pairs_of(args, metrics):
 
 
 def perceptual_of(args, metrics):
-  """-> perceptual.Perceptual where LPIPS is asked for, else None."""
+  """-> lpips_scorer.LpipsScorer where LPIPS is asked for, else None."""
   if LPIPS not in metrics:
     return None
-  from cdm.evaluation.lpips_scorer import Perceptual
+  from cdm.evaluation.lpips_scorer import LpipsScorer
 
   files = args.lpips_weights and args.lpips_weights.split(',')
-  return Perceptual(args.lpips or 'alex', files)
+  return LpipsScorer(args.lpips or 'alex', files)
 
 
 def wanted(row, metrics):

@@ -148,7 +148,9 @@ def ask(args, topology, *, batch_size=None, note=''):
     'keep': compile_process.keep(),
     'fresh': args.fresh,
   }
-  return compile_process.ask(request, label=f'compiling for {topology}{note}')
+  return compile_process.compile_in_process(
+    request, label=f'compiling for {topology}{note}'
+  )
 
 
 def find_largest(args, facts):

@@ -68,7 +68,7 @@ def run(args):
   from cdm.data import prepare
 
   section = source_section(args.source, args.data_dir)
-  source = datasets.source(section)
+  source = datasets.open_source(section)
   index = prepare.prepare(
     source,
     size=args.size,

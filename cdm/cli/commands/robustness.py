@@ -179,10 +179,10 @@ def perceptual(args, metrics):
   """-> LPIPS, if it was asked for."""
   if 'lpips' not in metrics:
     return None
-  from cdm.evaluation.lpips_scorer import Perceptual
+  from cdm.evaluation.lpips_scorer import LpipsScorer
 
   files = args.lpips_weights and args.lpips_weights.split(',')
-  return Perceptual(args.lpips or 'alex', files)
+  return LpipsScorer(args.lpips or 'alex', files)
 
 
 def command_line(args):

@@ -105,7 +105,7 @@ def run(args):
     upscale_files.held_out_to(
       out,
       upscaler,
-      datasets.held_out(saved, args.held_out),
+      datasets.read_held_out(saved, args.held_out),
       count=args.held_out,
       seed=args.seed,
       recipe={

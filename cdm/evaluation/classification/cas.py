@@ -188,19 +188,19 @@ def tested(c, workdir, source, real, what, against, batch_size):
     c, workdir, source, batch_size=batch_size
   )
   count = len(real)
-  read = datasets.held_out(c, count)
+  read = datasets.read_held_out(c, count)
   rows = partial_results.image_rows(
     workdir,
     [step, loader.plain(c), source.fingerprint, real.fingerprint],
     prefix=ranks.PREFIX,
   )
-  found = ranks.of_set(
+  found = ranks.rank_images(
     count,
     read,
     trained_classifier.ranker(network),
     kinds=('image',),
     rows=rows,
-    batch_size=batch_size * collectives.count(),
+    batch_size=batch_size * collectives.process_count(),
     label='testing',
   )['image']
   rows.remove()
@@ -246,7 +246,7 @@ def described(section, source):
   recipe = {'data': plain, 'fingerprint': source.fingerprint}
   recipe['count'] = len(source)
   if plain['kind'] == 'archive':
-    recipe |= image_source.described(plain['path'])
+    recipe |= image_source.describe_samples(plain['path'])
   return recipe
 
 

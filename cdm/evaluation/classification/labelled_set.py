@@ -67,7 +67,7 @@ def opened(what, given, names=None):
   """
   if names is not None and given['kind'] in ('archive', 'folder'):
     given = {**given, 'class_names': tuple(names)}
-  source = datasets.source(given, what)
+  source = datasets.open_source(given, what)
   if not source.num_classes:
     raise ValueError(
       f'{what} has no classes: its pictures lie in no sub-folders. Give '

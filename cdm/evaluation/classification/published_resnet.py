@@ -61,7 +61,9 @@ class Reader(NamedTuple):
   which: str
 
 
-def of_set(what, *, num=None, weights=None, batch_size=BATCH_SIZE, keep=None):
+def evaluate_set(
+  what, *, num=None, weights=None, batch_size=BATCH_SIZE, keep=None
+):
   """Judges a labelled set.
 
   Args:
@@ -93,7 +95,7 @@ def of_set(what, *, num=None, weights=None, batch_size=BATCH_SIZE, keep=None):
   return row_of(found, 'image', reader, recipe, samples=str(what))
 
 
-def of_stage(
+def evaluate_stage(
   workdir,
   *,
   reference=None,
@@ -144,7 +146,7 @@ def of_stage(
     low, *versions = shrunk(x, factor, upscale.lowres_size)
     # Filled up, so that one shape is compiled: another may round otherwise.
     filled = np.resize(
-      np.arange(len(numbers)), batch_size * collectives.count()
+      np.arange(len(numbers)), batch_size * collectives.process_count()
     )
     made = upscale(
       low[filled],
@@ -152,7 +154,7 @@ def of_stage(
       label=None if told is None else told[labels[filled]],
     )[: len(numbers)]
     versions += [resized(made, SIDE)]
-    rows = list(collectives.share(len(numbers)))
+    rows = list(collectives.local_indices(len(numbers)))
     mine = [version[rows] for version in versions]
     found = ranked(network, mine, reader.classes[labels[rows]])
     return [numbers[row] for row in rows], found
@@ -193,7 +195,7 @@ def reading(what, section, num):
     classes = np.arange(source.num_classes)
   else:
     raise ValueError(f'{what} has {source.num_classes} classes, ImageNet 1000.')
-  count = image_source.taken(what, len(source), num)
+  count = image_source.check_available(what, len(source), num)
   numbers, which = range(count), 'all'
   if count < len(source):
     if collectives.is_first():
@@ -292,13 +294,13 @@ def gathered(reader, rank, kinds, recipe, batch_size, keep, **given):
   rows = partial_results.image_rows(
     home, [recipe, reader.which, reader.count], prefix=ranks.PREFIX
   )
-  found = ranks.of_set(
+  found = ranks.rank_images(
     reader.count,
     reader.read,
     rank,
     kinds=kinds,
     rows=rows,
-    batch_size=batch_size * collectives.count(),
+    batch_size=batch_size * collectives.process_count(),
     label='classifying',
     **given,
   )

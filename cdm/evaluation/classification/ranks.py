@@ -16,7 +16,7 @@ MOST_FOR_INTERVALS = 5000
 PREFIX = 'ranks-'  # of the folder of the rows, see `partial_results`
 
 
-def of_set(
+def rank_images(
   count, read, rank, *, kinds, rows, batch_size, label, together=False
 ):
   """Ranks every image of a set; continues what a killed test left.
@@ -43,7 +43,7 @@ def of_set(
   ]
   parts = batches
   if not together:
-    parts = [[b[i] for i in collectives.share(len(b))] for b in batches]
+    parts = [[b[i] for i in collectives.local_indices(len(b))] for b in batches]
   with (
     progress.Progress(label, total=count, initial=count - len(missing)) as bar,
     futures.ThreadPoolExecutor(1) as pool,

@@ -66,7 +66,7 @@ def gather_statistics(c, built, params, mesh, source):
     compiler_options=compiler_options.forward(mesh.devices.flat),
   )
   rows = device_mesh.local_rows(mesh, c.train.batch_size)
-  batches = datasets.iterator(c, source, seed=seed, rows=rows)
+  batches = datasets.training_batches(c, source, seed=seed, rows=rows)
   count, total = built.objective.statistics_batches, None
   try:
     with Progress('statistics', total=count, unit='batch') as bar:
@@ -86,7 +86,7 @@ def _float64(array):
 
 
 def ranker(network):
-  """-> rank(numbers, (images, labels)), see `ranks.of_set`."""
+  """-> rank(numbers, (images, labels)), see `ranks.rank_images`."""
 
   def rank(numbers, given):
     images, labels = given

@@ -76,11 +76,11 @@ class Examination:
 
     Args:
       out: folder; made if it is missing, continued if it is of this recipe.
-      opened: `stage_images.Opened`.
+      opened: `stage_images.StageImages`.
       chosen: {degradation: values}.
       metrics: names of `paired_metrics.score`.
       seed: of samples and degradations.
-      perceptual: `lpips_scorer.Perceptual`, adds lpips; or None.
+      perceptual: `lpips_scorer.LpipsScorer`, adds lpips; or None.
       shown: how many images are kept for the page.
       keep: keep the pictures of all images, which metrics of sets need.
 
@@ -180,7 +180,7 @@ class Examination:
           n, cell = part[i]
           return self._row(n, cell, given[i], made[i], x_0[n], of[n])
 
-        rows.append(list(pool.map(row, collectives.share(len(part)))))
+        rows.append(list(pool.map(row, collectives.local_indices(len(part)))))
         bar.advance(len(part))
 
   def _given(self, record, cell, low, original):
@@ -242,7 +242,7 @@ class Examination:
       spreads.append(
         [
           self._sums(part[i], made[i], originals[part[i]])
-          for i in collectives.share(len(part))
+          for i in collectives.local_indices(len(part))
         ]
       )
       bar.advance(len(part) * k)

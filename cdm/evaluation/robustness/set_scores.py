@@ -71,7 +71,7 @@ def score(examination, every, *, metrics, network):
 
 
 def source(folder, records):
-  """-> finding.Source of the pictures of these records."""
+  """-> image_source.Source of the pictures of these records."""
 
   def read(i):
     return image_files.read_png(folder / output_folder.file_name(records[i]))
@@ -79,5 +79,5 @@ def source(folder, records):
   count = len(records)
   recipe = {'data': str(folder.resolve()), 'records': records}
   return image_source.Source(
-    count, image_source.shared_out(read, count), recipe, {}
+    count, image_source.read_in_parallel(read, count), recipe, {}
   )

@@ -11,7 +11,7 @@ from cdm.sampling.upscaler import Upscaler
 MOST = 256  # images, where no number is given
 
 
-class Opened(NamedTuple):
+class StageImages(NamedTuple):
   """A stage and its images.
 
   Attributes:
@@ -58,11 +58,11 @@ def open_samples(samples, *, num, seed, level, batch_size, overrides=()):
   )
   if name.split == 'train':
     saved.eval_data = saved.train_data
-  source = datasets.source(saved.eval_data, f'{name.split}_data')
+  source = datasets.open_source(saved.eval_data, f'{name.split}_data')
   if num is None:
     num = min(MOST, len(source))
   held_out = datasets.open_held_out(
-    saved, image_source.taken(samples, len(source), num)
+    saved, image_source.check_available(samples, len(source), num)
   )
   names = tuple(source.class_names) if source.num_classes > 1 else ()
   recipe = {
@@ -76,4 +76,4 @@ def open_samples(samples, *, num, seed, level, batch_size, overrides=()):
     'fingerprint': source.fingerprint,
   }
   files = getattr(source, 'files', None)
-  return Opened(upscale, held_out, files, names, recipe)
+  return StageImages(upscale, held_out, files, names, recipe)

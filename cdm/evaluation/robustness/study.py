@@ -52,7 +52,7 @@ def examine(
     metrics: names of `aggregate.METRICS` and `aggregate.OF_SETS`; the first one
       decides which group is the worst, so it is one of `aggregate.METRICS`.
     num, seed, level, batch_size, overrides: see `stage_images.open_samples`.
-    perceptual: `lpips_scorer.Perceptual` for lpips, or None.
+    perceptual: `lpips_scorer.LpipsScorer` for lpips, or None.
     few, network: see `set_scores`.
     title: of the page.
     command: what was typed, for the page.
@@ -114,7 +114,7 @@ def examine(
   result |= circumstances(found, metrics, perceptual, label_file, command)
   if collectives.is_first():
     write(result, work, title or f'Robustness of {found.recipe["experiment"]}')
-  collectives.wait_for_all('the page')
+  collectives.barrier('the page')
   return result
 
 

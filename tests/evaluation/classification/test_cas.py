@@ -132,7 +132,7 @@ def test_a_cascade_is_drawn_and_scored(tmp_path, drawn, capsys):
 def test_statistics_are_of_the_training_data(real, monkeypatch):
   """A network that is tested with others' statistics is another one."""
   loaded = cas.loader.load(CONFIG)
-  data = cas.datasets.source(loaded.train_data)
+  data = cas.datasets.open_source(loaded.train_data)
   images = np.stack([data[i]['image'] for i in range(8)])
   with smoke_runs.compiled_once(), smoke_runs.on(1):
     network, step = trained_classifier.restored(
@@ -229,6 +229,6 @@ def test_every_batch_of_the_statistics_has_crops_of_its_own():
   with smoke_runs.on(1):
     mesh = placement.mesh(loaded.mesh)
   found = trained_classifier.gather_statistics(
-    loaded, built, {}, mesh, cas.datasets.source(loaded.train_data)
+    loaded, built, {}, mesh, cas.datasets.open_source(loaded.train_data)
   )
   assert 0.2 < found['var'] < 3.0

@@ -29,7 +29,7 @@ def of_set(tmp_path, *, fail_at=None, what=('a',), seen=None, **given):
     return numbers, TRUE[numbers]
 
   try:
-    return ranks.of_set(
+    return ranks.rank_images(
       len(TRUE),
       read,
       rank,
@@ -73,7 +73,7 @@ def test_a_process_reads_its_own_part_unless_all_must_work_together(
 ):
   """Of two processes the second, which has every other image of a batch."""
   monkeypatch.setattr(
-    ranks.collectives, 'share', lambda count: range(1, count, 2)
+    ranks.collectives, 'local_indices', lambda count: range(1, count, 2)
   )
   others = [[n, *TRUE[n].tolist()] for n in range(23)]
   monkeypatch.setattr(

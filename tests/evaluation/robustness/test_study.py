@@ -316,7 +316,7 @@ def test_lpips_is_taken_of_every_picture(tmp_path, monkeypatch, capsys):
     def __call__(self, a, b):
       return np.abs(a.astype(float) - b).mean()
 
-  monkeypatch.setattr(lpips_scorer, 'Perceptual', Perceptual)
+  monkeypatch.setattr(lpips_scorer, 'LpipsScorer', Perceptual)
   words = ('--metrics=psnr,lpips', '--lpips=vgg')
   words += ('--lpips_weights=a.pth,b.pth',)
   given = dict(num=2, draws=0, degrade=QUICK[:1])
