@@ -79,7 +79,7 @@ def get_config():
     # What follows is ours.
     on_divergence='stop',  # or 'rollback', so many times
     max_rollbacks=3,
-    grad_norm_leap=0.0,  # times its median; 0 is off
+    grad_norm_spike_factor=0.0,  # times its median; 0 is off
     watchdog_factor=10.0,  # times the median, and
     watchdog_seconds=60.0,  # at least
   )

@@ -42,15 +42,15 @@ class Source(NamedTuple):
   stamp: object = None
 
 
-def resolve(what, *, num, seed, overrides, tap=None):
+def resolve(what, *, num, seed, overrides, on_batch=None):
   """WHAT -> Source.
 
   Args:
     what: see `set_name`.
     num, seed, overrides: see `compare_sets.compare`.
-    tap: (numbers of a batch that the data leave out, those of this process's
-      part of the rest, their super-resolved images, originals, low-res ones)
-      -> None, called with a stage's images as they are drawn.
+    on_batch: callback for every batch that a stage draws, `on_batch(skipped,
+      indices, super_resolved, originals, lowres)`: the indices that have no
+      image, and this process's part of the others with its images.
 
   Raises:
     ValueError: there is no such set, or none that can be tapped.
@@ -59,8 +59,8 @@ def resolve(what, *, num, seed, overrides, tap=None):
   if name.kind == 'data':
     return open_config_data(name.path, name.split, num)
   if name.kind == 'stage':
-    return open_stage(name.workdir, name.split, num, seed, overrides, tap)
-  if tap is not None:
+    return open_stage(name.workdir, name.split, num, seed, overrides, on_batch)
+  if on_batch is not None:
     raise ValueError(
       f'{what} is not drawn from originals that it could be paired with; give '
       'WORKDIR@eval.'
@@ -189,7 +189,7 @@ def open_cascade(path, workdir, num, seed, overrides):
   return Source(num, batches, recipe, paper, stamp)
 
 
-def open_stage(workdir, section, num, seed, overrides, tap=None):
+def open_stage(workdir, section, num, seed, overrides, on_batch=None):
   """A super-resolution stage on true low-res images; nothing is written."""
   seed = 0 if seed is None else seed
   level = [float(text) for key, text in overrides if key == 'level']
@@ -227,16 +227,18 @@ def open_stage(workdir, section, num, seed, overrides, tap=None):
         numbers, found = select_present(batch, pool.map(read, batch))
         left_out = np.setdiff1d(batch, numbers)
         if not found:
-          if tap is not None:
-            tap(left_out, numbers, (), (), ())
+          if on_batch is not None:
+            on_batch(left_out, numbers, (), (), ())
           yield numbers, None
           continue
         originals, labels = map(np.stack, zip(*found, strict=True))
         low = upscale.shrink(originals)
         made = upscale(low, keys=image_pairs(seed, numbers), label=labels)
         mine = list(collectives.local_indices(len(numbers)))
-        if tap is not None:
-          tap(left_out, numbers[mine], made[mine], originals[mine], low[mine])
+        if on_batch is not None:
+          on_batch(
+            left_out, numbers[mine], made[mine], originals[mine], low[mine]
+          )
         yield numbers[mine], made[mine] if mine else None
 
   paper = loader.plain(saved.get('paper', {}))

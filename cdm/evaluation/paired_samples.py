@@ -26,7 +26,7 @@ def resolve_stage(what, scores, **given):
   Raises:
     ValueError: `what` names something else.
   """
-  source = image_source.resolve(what, tap=scores, **given)
+  source = image_source.resolve(what, on_batch=scores, **given)
   scores.open(source)
   return source
 

@@ -44,7 +44,7 @@ def start(
   iterator,
   reporter,
   rollbacks=None,
-  grad_norm_leap=0.0,
+  grad_norm_spike_factor=0.0,
 ):
   """Begins a run, or continues it if its work directory has a checkpoint.
 
@@ -58,7 +58,7 @@ def start(
       the checkpoint left it, or to where a rollback to it went on.
     reporter: report.Reporter; its record is cut back to the checkpoint.
     rollbacks: rollback.Rollbacks of the work directory, or None.
-    grad_norm_leap: see window.Window.
+    grad_norm_spike_factor: see running_metrics.RunningMetrics.
 
   Returns:
     (TrainState on the mesh, Window): what `train` takes.
@@ -66,10 +66,12 @@ def start(
   restored = checkpointer.restore_latest(abstract)
   if restored is None:
     state, step = make_state(init, tx, key=key, abstract=abstract), 0
-    window = RunningMetrics(leap=grad_norm_leap)
+    window = RunningMetrics(spike_factor=grad_norm_spike_factor)
   else:
     state, step = restored.state, restored.step
-    window = RunningMetrics(restored.window, leap=grad_norm_leap)
+    window = RunningMetrics(
+      restored.window, spike_factor=grad_norm_spike_factor
+    )
     skipped = rollbacks.position(step) if rollbacks is not None else None
     iterator.set_state(skipped or restored.data_state)
     reporter.say(f'continuing from the checkpoint of step {step}')
@@ -99,7 +101,7 @@ def train(
   window=None,
   stop=None,
   rollbacks=None,
-  grad_norm_leap=0.0,
+  grad_norm_spike_factor=0.0,
   watch=None,
   gauges=None,
 ):
@@ -128,7 +130,7 @@ def train(
     window: Window of a continued run.
     stop: stop.Stop; by default one that listens to SIGINT and SIGTERM.
     rollbacks: rollback.Rollbacks; None ends the run where it diverges.
-    grad_norm_leap: see window.Window.
+    grad_norm_spike_factor: see running_metrics.RunningMetrics.
     watch: watchdog.Watchdog; by default one that reports nothing.
     gauges: function from the rates of a log line to more scalars for it.
 
@@ -136,7 +138,7 @@ def train(
     Outcome.
 
   Raises:
-    Diverged: if a loss or a gradient is not finite, or leaps, and no rollback
+    Diverged: if a loss or a gradient is not finite, or spikes, and no rollback
       is left. Nothing is saved from that step on; the message names the steps.
     exits.DataError: if reading fails; raised from the original.
     OSError: if a checkpoint or report cannot be written.
@@ -147,7 +149,9 @@ def train(
     return Outcome(state, at, exit_codes.COMPLETE)
   loop = _Loop(
     state,
-    RunningMetrics(leap=grad_norm_leap) if window is None else window,
+    RunningMetrics(spike_factor=grad_norm_spike_factor)
+    if window is None
+    else window,
     step=step,
     checkpointer=checkpointer,
     reporter=reporter,
@@ -175,7 +179,9 @@ def train(
           raise
         bad, told = error.bad, str(error)
       # Out of the handler: the traceback would hold the state that diverged.
-      loop.roll_back(bad, told, iterator, rollbacks, leap=grad_norm_leap)
+      loop.roll_back(
+        bad, told, iterator, rollbacks, spike_factor=grad_norm_spike_factor
+      )
 
 
 class _Loop:
@@ -331,7 +337,7 @@ class _Loop:
     if due(self.evaluate_every_steps, self.evaluate):
       self.reporter.scalars(self.at, self.evaluate(self.state.ema_params))
 
-  def roll_back(self, bad, told, iterator, rollbacks, *, leap):
+  def roll_back(self, bad, told, iterator, rollbacks, *, spike_factor):
     """Goes back to the last scheduled checkpoint and past the bad batch.
 
     Only checkpoints that every run of this config makes count, and later ones
@@ -342,7 +348,7 @@ class _Loop:
       told: the message of Diverged.
       iterator: see `train`.
       rollbacks: rollback.Rollbacks, where it is recorded.
-      leap: see window.Window.
+      spike_factor: see running_metrics.RunningMetrics.
 
     Raises:
       Diverged: if there is no such checkpoint.
@@ -369,7 +375,7 @@ class _Loop:
     self.reporter.resume(restored.step)
     self.state, self.at = restored.state, restored.step
     self.saved, self.data_state = restored.step, bad.position
-    self.window = RunningMetrics(restored.window, leap=leap)
+    self.window = RunningMetrics(restored.window, spike_factor=spike_factor)
     self.counted = self.watch.seconds(watchdog.STEP)  # in vain since then
     self.timer.restart(self.at)
     self.reporter.say(

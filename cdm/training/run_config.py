@@ -41,8 +41,8 @@ class Run(NamedTuple):
     on_divergence: 'stop', or 'rollback': go back to the last checkpoint and
       leave out the data in between; see `training.rollback`.
     max_rollbacks: of a run; the next divergence stops it.
-    grad_norm_leap: a gradient norm this many times its running median is
-      divergence; 0 lets it be anything finite.
+    grad_norm_spike_factor: a gradient norm this many times its running median
+      is divergence; 0 lets it be anything finite.
     watchdog_factor: what takes this many times its median is reported; 0
       watches nothing. See `training.watchdog`.
     watchdog_seconds: and at least so long.
@@ -59,7 +59,7 @@ class Run(NamedTuple):
   num_samples: int = 0
   on_divergence: str = 'stop'
   max_rollbacks: int = 3
-  grad_norm_leap: float = 0.0
+  grad_norm_spike_factor: float = 0.0
   watchdog_factor: float = 10.0
   watchdog_seconds: float = 60.0
 
@@ -120,7 +120,7 @@ def check_recovery(built):
       f'config.train.on_divergence is {built.on_divergence!r}; known are '
       f'{list(rollback.POLICIES)}.'
     )
-  for key, above in (('grad_norm_leap', 1), ('watchdog_factor', 1)):
+  for key, above in (('grad_norm_spike_factor', 1), ('watchdog_factor', 1)):
     value = getattr(built, key)
     if not (isinstance(value, int | float) and (value == 0 or value > above)):
       raise ValueError(

@@ -29,7 +29,7 @@ class DivergedStep(NamedTuple):
 
 
 class Diverged(FloatingPointError):
-  """The loss or the gradient is no longer finite, or has leapt."""
+  """The loss or the gradient is no longer finite, or has spiked."""
 
   ending = exit_codes.NOT_FINITE
 
@@ -50,18 +50,18 @@ class RunningMetrics:
   GLANCE_SECONDS = 0.5
   GLANCE_STEPS = 64
 
-  def __init__(self, saved=None, *, leap=0.0):
+  def __init__(self, saved=None, *, spike_factor=0.0):
     """Begins a window, or continues one.
 
     Args:
       saved: what `to_json` gave.
-      leap: a gradient norm so many times the median of the last 64 steps is
-        divergence; 0 lets it be anything finite.
+      spike_factor: a gradient norm so many times the median of the last 64
+        steps is divergence; 0 lets it be anything finite.
     """
     saved = saved or {}
     sums = saved.get('sums', {})
     self._sums = {name: tuple(pair) for name, pair in sums.items()}
-    self._leap = leap
+    self._spike_factor = spike_factor
     self._usual = collections.deque(saved.get('grad_norms', ()), USUAL_STEPS)
     self._waiting = []  # (step, scalars on the device, data position)
     self._bad = None
@@ -109,12 +109,12 @@ class RunningMetrics:
           step, f'{name} is {value} at step {step}', position
         )
         return
-    if not self._leap:
+    if not self._spike_factor:
       return
     norm = float(scalars['grad_norm'])
     if len(self._usual) >= ENOUGH_STEPS:
       median = statistics.median(self._usual)
-      if norm > self._leap * median:
+      if norm > self._spike_factor * median:
         why = f'grad_norm is {norm:.4g} at step {step}, where {median:.4g}'
         self._bad = DivergedStep(step, f'{why} was usual', position)
         return

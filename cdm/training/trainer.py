@@ -42,7 +42,7 @@ def train(c, workdir, *, stop=None):
 
   Raises:
     ValueError: the config, the data or the checkpoint cannot be used.
-    window.Diverged: the loss is no longer finite, or leapt.
+    running_metrics.Diverged: the loss is no longer finite, or spiked.
     exits.DataError: the data could not be read.
     OSError: workdir cannot be written.
   """
@@ -125,7 +125,7 @@ class _Run:
         iterator=iterator,
         reporter=reporter,
         rollbacks=rollbacks,
-        grad_norm_leap=schedule.grad_norm_leap,
+        grad_norm_spike_factor=schedule.grad_norm_spike_factor,
       )
       # Not before: a start that was refused must leave the run as it is.
       self._begun = True
@@ -152,7 +152,7 @@ class _Run:
         window=window,
         stop=stop,
         rollbacks=rollbacks,
-        grad_norm_leap=schedule.grad_norm_leap,
+        grad_norm_spike_factor=schedule.grad_norm_spike_factor,
         watch=self._watch,
         gauges=utilization.make_utilization(built, built.input_size, mesh),
       )

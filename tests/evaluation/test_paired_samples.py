@@ -199,5 +199,5 @@ def test_a_cascade_has_no_originals(capsys):
   assert 'has no originals to be paired with' in capsys.readouterr().err
   with pytest.raises(ValueError, match='not drawn from originals'):
     image_source.resolve(
-      f'{config}@x', num=1, seed=0, overrides=(), tap=lambda *_: None
+      f'{config}@x', num=1, seed=0, overrides=(), on_batch=lambda *_: None
     )

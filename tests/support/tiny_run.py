@@ -147,7 +147,7 @@ class Run:
     log_every=3,
     save_every=2,
     rollbacks=0,
-    leap=0.0,
+    spike_factor=0.0,
     **more,
   ):
     """-> loop.Outcome."""
@@ -170,7 +170,7 @@ class Run:
         iterator=self.batches,
         reporter=reporter,
         rollbacks=skipped,
-        grad_norm_leap=leap,
+        grad_norm_spike_factor=spike_factor,
       )
       return loop.train(
         state=state,
@@ -184,7 +184,7 @@ class Run:
         save_every_steps=save_every,
         window=window,
         rollbacks=skipped,
-        grad_norm_leap=leap,
+        grad_norm_spike_factor=spike_factor,
         **more,
       )
 

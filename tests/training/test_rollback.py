@@ -146,35 +146,37 @@ def test_before_the_first_checkpoint_there_is_nothing_to_go_back_to(tmp_path):
   assert not (tmp_path / rollback.FILE).exists()
 
 
-def leaping_at(number):
+def spiking_at(number):
   """A step whose gradient norm is fifty times what it is, at one batch."""
   image = tiny_run.batch_at(number)['image'].tobytes()
 
   def step(state, batch):
-    leaps = np.asarray(batch['image']).tobytes() == image
+    spikes = np.asarray(batch['image']).tobytes() == image
     state, scalars = tiny_run.step()(state, batch)
-    norm = scalars['grad_norm'] * (50 if leaps else 1)
+    norm = scalars['grad_norm'] * (50 if spikes else 1)
     return state, scalars | {'grad_norm': norm}
 
   return step
 
 
-def test_a_leap_is_noticed_by_what_was_usual_before_a_restart(tmp_path):
+def test_a_spike_is_noticed_by_what_was_usual_before_a_restart(tmp_path):
   """The second start makes too few steps to know by itself."""
-  tiny_run.Run(tmp_path).train(14, step_fn=leaping_at(18), leap=10.0)
+  tiny_run.Run(tmp_path).train(14, step_fn=spiking_at(18), spike_factor=10.0)
   message = r'grad_norm is \S+ at step 19, where \S+ was usual'
   with pytest.raises(running_metrics.Diverged, match=message):
-    tiny_run.Run(tmp_path).train(24, step_fn=leaping_at(18), leap=10.0)
+    tiny_run.Run(tmp_path).train(24, step_fn=spiking_at(18), spike_factor=10.0)
   assert reader.complete_steps(tmp_path)[-1] == 18
   outcome = tiny_run.Run(tmp_path).train(
-    24, step_fn=leaping_at(18), leap=10.0, rollbacks=1
+    24, step_fn=spiking_at(18), spike_factor=10.0, rollbacks=1
   )
   assert outcome.step == 24
   assert made(tmp_path) == [(18, 19)]
 
 
 def test_what_is_usual_takes_some_steps(tmp_path):
-  outcome = tiny_run.Run(tmp_path).train(12, step_fn=leaping_at(8), leap=10.0)
+  outcome = tiny_run.Run(tmp_path).train(
+    12, step_fn=spiking_at(8), spike_factor=10.0
+  )
   assert outcome.step == 12
 
 

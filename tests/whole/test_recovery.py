@@ -249,7 +249,11 @@ def test_runs_that_are_killed_at_random_end_the_same(
   [
     ('on_divergence', 'hope', r"is 'hope'; known are \['stop', 'rollback'\]"),
     ('max_rollbacks', -1, r'max_rollbacks is -1; it is a whole number'),
-    ('grad_norm_leap', 0.5, r'grad_norm_leap is 0.5; it is 0 \(off\) or abov'),
+    (
+      'grad_norm_spike_factor',
+      0.5,
+      r'grad_norm_spike_factor is 0.5; it is 0 \(off\) or abov',
+    ),
     (
       'watchdog_factor',
       1,

@@ -21,7 +21,7 @@ exit codes:
   0   the run is complete
   1   a fault of the program
   2   bad input: config, data set, work directory, or a full disk
-  3   the loss or the gradient is not finite, or the gradient leapt
+  3   the loss or the gradient is not finite, or the gradient spiked
   4   data error: reading, decoding or a worker process failed
   5   out of memory, of the device or of the host
   75  preempted (SIGTERM): saved; start the same command again
