@@ -330,7 +330,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     ),
     (
       ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--label=4'],
-      r'--label=4 is no class of this stage; known: 0 to 3',
+      r"--label=4: '4' is no class; a class is an index from 0 to 3",
     ),
     (['upscale', '--workdir={tmp}', '--held_out=1'], r'There is no checkpoint'),
     (['upscale', '--workdir={base}', '--held_out=1'], r"'smoke', a base model"),
@@ -356,7 +356,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     ),
     (
       ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--label=dog'],
-      r'--label=dog is no class of this stage; known: 0 to 3 or grating 0',
+      r"--label=dog: 'dog' is no class; .* or a name: grating 0",
     ),
     (
       ['evaluate', '--samples={tmp}/ok.png', '--reference={tmp}/small.png'],

@@ -210,7 +210,7 @@ def test_a_conditional_stage_is_told_the_class_by_name(
   restored(paint, num_classes=4)
   names = sorted(CHOSEN)
   monkeypatch.setattr(
-    published_resnet.class_names, 'class_names', lambda workdir: names
+    published_resnet.class_names, 'read', lambda workdir: names
   )
   words = ('--workdir=W', f'--reference={place / "set"}')
   assert run(capsys, *words)[1]['top1_error'] == 0.0
