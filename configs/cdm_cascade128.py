@@ -50,9 +50,6 @@ def get_config():
     ),
   )
 
-  # Of sampling; the images are shared out over data and fsdp.
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
-
   c.paper = dict(
     fid_train=3.52,
     fid_val=3.76,
@@ -62,4 +59,7 @@ def get_config():
     cas_top5=81.79,
     source='[CDM] tab. 1',
   )
+
+  # Of sampling; the images are shared out over data and fsdp.
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

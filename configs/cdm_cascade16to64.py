@@ -48,13 +48,13 @@ def get_config():
     ),
   )
 
-  # Of sampling; the images are shared out over data and fsdp.
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
-
   c.paper = dict(
     fid_train=2.13,
     fid_val=2.79,
     inception_score=54.47,
     source='[CDM] sec. 4.2 (all but fid_train UNVERIFIED)',
   )
+
+  # Of sampling; the images are shared out over data and fsdp.
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

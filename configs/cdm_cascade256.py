@@ -50,9 +50,6 @@ def get_config():
     ),
   )
 
-  # Of sampling; the images are shared out over data and fsdp.
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
-
   c.paper = dict(
     fid_train=4.88,
     fid_val=4.63,
@@ -62,4 +59,7 @@ def get_config():
     cas_top5=84.06,
     source='[CDM] tab. 1',
   )
+
+  # Of sampling; the images are shared out over data and fsdp.
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

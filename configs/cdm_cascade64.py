@@ -42,9 +42,6 @@ def get_config():
     ),
   )
 
-  # Of sampling; the images are shared out over data and fsdp.
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
-
   c.paper = dict(
     fid_train=1.48,
     fid_val=2.48,
@@ -52,4 +49,7 @@ def get_config():
     inception_score_std=1.97,
     source='[CDM] tab. 1',
   )
+
+  # Of sampling; the images are shared out over data and fsdp.
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

@@ -77,6 +77,7 @@ def get_config():
     condition_on='t',
     # t itself, 0 to 3999: Improved DDPM's rescale_timesteps False.
     condition_scale=1.0,
+    # The level in [0, 1] is embedded after a factor of 1000, which is ours.
     lowres_level=True,
     learned_variance=True,
     patch_size=1,
@@ -109,7 +110,7 @@ def get_config():
     # All 4000 steps (UNVERIFIED).
     grid=dict(kind='full'),
     clip='static',
-    clip_percentile=99.5,  # of 'dynamic'
+    clip_percentile=99.5,  # for clip='dynamic'
     guidance_weight=0.0,
     guidance_interval=None,
   )
@@ -136,20 +137,20 @@ def get_config():
     num_steps=400_000,
     accumulation=1,
     log_every_steps=100,
-    save_every_steps=5_000,
-    keep_checkpoints=3,  # the last ones, and
-    keep_every_steps=100_000,
     sample_every_steps=20_000,
     num_samples=16,
-    # What follows is ours.
-    on_divergence='stop',  # or 'rollback', so many times
-    max_rollbacks=3,
-    grad_norm_spike_factor=0.0,  # times its median; 0 is off
-    watchdog_factor=10.0,  # times the median, and
-    watchdog_seconds=60.0,  # at least
+    # Saving, recovery and the watchdog: ours.
+    save_every_steps=5_000,
+    keep_checkpoints=3,  # the newest ones
+    keep_every_steps=100_000,  # multiples of it stay for good; 0 is none
+    on_divergence='stop',  # or 'rollback'
+    max_rollbacks=3,  # in the whole run; the next divergence stops it
+    # A gradient norm this many times its running median diverges; 0 is off.
+    grad_norm_spike_factor=0.0,
+    # A phase that takes this many times its median is reported; 0 is off.
+    watchdog_factor=10.0,
+    watchdog_seconds=60.0,  # but never before so many seconds
   )
-
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
 
   c.paper = dict(
     of='cascade 16 -> 64, s = 1001 of 4000',
@@ -158,4 +159,6 @@ def get_config():
     inception_score=54.47,
     source='[CDM] sec. 4.2 (all but fid_train UNVERIFIED)',
   )
+
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

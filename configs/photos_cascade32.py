@@ -37,10 +37,10 @@ def get_config():
     ),
   )
 
-  # Of sampling; the images are shared out over data and fsdp.
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
-
   c.paper = dict(
     source='none: ours',
   )
+
+  # Of sampling; the images are shared out over data and fsdp.
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

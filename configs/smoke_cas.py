@@ -28,7 +28,7 @@ def get_config():
     crop='center',
     filter='area',
     min_side=0,
-    flip=False,  # on the device: see method
+    flip=False,  # The method flips, on the device.
     worker_count=0,
     max_skip_fraction=0.01,  # of unreadable images
   )
@@ -71,22 +71,24 @@ def get_config():
     num_steps=8,
     accumulation=1,
     log_every_steps=2,
-    save_every_steps=4,
-    keep_checkpoints=2,  # the last ones, and
-    keep_every_steps=0,  # none besides
     sample_every_steps=0,
     num_samples=0,
-    # What follows is ours.
-    on_divergence='stop',  # or 'rollback', so many times
-    max_rollbacks=3,
-    grad_norm_spike_factor=0.0,  # times its median; 0 is off
-    watchdog_factor=10.0,  # times the median, and
-    watchdog_seconds=60.0,  # at least
+    # Saving, recovery and the watchdog: ours.
+    save_every_steps=4,
+    keep_checkpoints=2,  # the newest ones
+    keep_every_steps=0,  # multiples of it stay for good; 0 is none
+    on_divergence='stop',  # or 'rollback'
+    max_rollbacks=3,  # in the whole run; the next divergence stops it
+    # A gradient norm this many times its running median diverges; 0 is off.
+    grad_norm_spike_factor=0.0,
+    # A phase that takes this many times its median is reported; 0 is off.
+    watchdog_factor=10.0,
+    watchdog_seconds=60.0,  # but never before so many seconds
   )
-
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
 
   c.paper = dict(
     source='none: for tests',
   )
+
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

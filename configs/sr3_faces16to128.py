@@ -99,7 +99,7 @@ def get_config():
     # published. Ours: linear betas that end at the noise that training ends at.
     grid=dict(kind='linear', num_steps=100, beta_min=1e-4, beta_max=0.185),
     clip='static',
-    clip_percentile=99.5,  # of 'dynamic'
+    clip_percentile=99.5,  # for clip='dynamic'
     guidance_weight=0.0,
     guidance_interval=None,
   )
@@ -126,20 +126,20 @@ def get_config():
     num_steps=1_000_000,
     accumulation=1,
     log_every_steps=100,
-    save_every_steps=5_000,
-    keep_checkpoints=3,  # the last ones, and
-    keep_every_steps=100_000,
     sample_every_steps=20_000,
     num_samples=16,
-    # What follows is ours.
-    on_divergence='stop',  # or 'rollback', so many times
-    max_rollbacks=3,
-    grad_norm_spike_factor=0.0,  # times its median; 0 is off
-    watchdog_factor=10.0,  # times the median, and
-    watchdog_seconds=60.0,  # at least
+    # Saving, recovery and the watchdog: ours.
+    save_every_steps=5_000,
+    keep_checkpoints=3,  # the newest ones
+    keep_every_steps=100_000,  # multiples of it stay for good; 0 is none
+    on_divergence='stop',  # or 'rollback'
+    max_rollbacks=3,  # in the whole run; the next divergence stops it
+    # A gradient norm this many times its running median diverges; 0 is off.
+    grad_norm_spike_factor=0.0,
+    # A phase that takes this many times its median is reported; 0 is off.
+    watchdog_factor=10.0,
+    watchdog_seconds=60.0,  # but never before so many seconds
   )
-
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
 
   c.paper = dict(
     psnr=23.04,
@@ -149,4 +149,6 @@ def get_config():
     parameters=550_000_000,
     source='[SR3] tab. 1, tab. A.1; fool rate: project page',
   )
+
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

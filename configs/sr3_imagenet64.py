@@ -5,7 +5,7 @@
 SR3's cascade to 256 starts from a class-conditional Improved DDPM at 64x64
 ([SR3]); these are Improved DDPM's own flags for that model.
 Data: ImageNet as tensorflow-datasets' `imagenet2012` (README, "ImageNet"):
-largest central square, area resize; labels 0 to 999.
+largest central square, bicubic resize; labels 0 to 999.
 Hardware: not stated. Parameters, EMA and Adam take 16 bytes per parameter,
 4.37 GB; the training step fits v3:8x16 as it is, 5.5 of 15.5 GiB on each core
 (`cdm plan`).
@@ -96,7 +96,7 @@ def get_config():
     # Ours, of Improved DDPM's README; SR3 does not give its base's steps.
     grid=dict(kind='respaced', spacing='250'),
     clip='static',
-    clip_percentile=99.5,  # of 'dynamic'
+    clip_percentile=99.5,  # for clip='dynamic'
     guidance_weight=0.0,
     guidance_interval=None,
   )
@@ -123,24 +123,26 @@ def get_config():
     num_steps=250_000,
     accumulation=1,
     log_every_steps=100,
-    save_every_steps=5_000,
-    keep_checkpoints=3,  # the last ones, and
-    keep_every_steps=100_000,
     sample_every_steps=20_000,
     num_samples=16,
-    # What follows is ours.
-    on_divergence='stop',  # or 'rollback', so many times
-    max_rollbacks=3,
-    grad_norm_spike_factor=0.0,  # times its median; 0 is off
-    watchdog_factor=10.0,  # times the median, and
-    watchdog_seconds=60.0,  # at least
+    # Saving, recovery and the watchdog: ours.
+    save_every_steps=5_000,
+    keep_checkpoints=3,  # the newest ones
+    keep_every_steps=100_000,  # multiples of it stay for good; 0 is none
+    on_divergence='stop',  # or 'rollback'
+    max_rollbacks=3,  # in the whole run; the next divergence stops it
+    # A gradient norm this many times its running median diverges; 0 is off.
+    grad_norm_spike_factor=0.0,
+    # A phase that takes this many times its median is reported; 0 is off.
+    watchdog_factor=10.0,
+    watchdog_seconds=60.0,  # but never before so many seconds
   )
-
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
 
   c.paper = dict(
     fid_train=2.92,
     parameters=270_000_000,
     source='Improved DDPM, in [CDM] tab. 1',
   )
+
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

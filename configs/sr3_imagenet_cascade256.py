@@ -38,11 +38,11 @@ def get_config():
     ),
   )
 
-  # Of sampling; the images are shared out over data and fsdp.
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
-
   c.paper = dict(
     fid=11.3,
     source='[SR3] tab. 4',
   )
+
+  # Of sampling; the images are shared out over data and fsdp.
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c
