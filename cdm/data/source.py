@@ -18,7 +18,8 @@ class Element(TypedDict):
 
   Attributes:
     image: uint8 [H, W, 3].
-    label: int32 from 0 on; 0 if the source has no labels.
+    label: int32 from 0 on; 0 if the source has no labels, -1 in a split of
+      tensorflow-datasets that withholds them.
     short_side: the shorter of the image's two sides as it was first stored,
       before any preparation; pixels.
   """
