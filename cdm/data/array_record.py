@@ -1,21 +1,32 @@
-"""A source of the ArrayRecord files that `cdm prepare` writes."""
+"""Reads a data set that `cdm prepare` wrote, as a source of images."""
 
 import os
 
 from cdm.data import record_format
+from cdm.data.source import Element
 
 
 class ArrayRecords:
-  """What `cdm prepare` wrote: pixels cropped and resized already."""
+  """A source of a prepared data set, whose images are cropped and resized.
 
-  def __init__(self, path):
-    """Reads the index.
+  Attributes:
+    path: folder of the data set.
+    index: the contents of `index.json`, see `prepare.prepare`.
+    image_size: S, pixels.
+    class_names: the name of each label; () if there are none.
+    num_classes: number of labels.
+    fingerprint: changes when the images do.
+  """
+
+  def __init__(self, path: str | os.PathLike[str]):
+    """Reads the index and opens the shards.
 
     Args:
       path: folder of a prepared data set.
 
     Raises:
-      ValueError: there is none, it is unfinished, or files are missing.
+      ValueError: the folder is not a prepared data set, or the data set is
+        unfinished or lacks files.
     """
     self.path = os.path.expanduser(path)
     index = record_format.read_index(self.path)
@@ -47,10 +58,10 @@ class ArrayRecords:
         f'{index["recipe"]["records"]}; delete it and prepare it again.'
       )
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._records)
 
-  def __getitem__(self, i):
+  def __getitem__(self, i: int) -> Element:
     return record_format.unpack(self._records[i], name=f'{self.path}[{i}]')
 
 

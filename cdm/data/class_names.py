@@ -1,19 +1,22 @@
 """Reads and writes the names of classes, and finds the class a user means.
 
-`classes.json` is a JSON list whose n-th string is the name of label n. It lies
-beside the checkpoints of a run, and beside an archive of labelled samples.
+`classes.json` is a JSON list whose n-th string is the name of label n. It is in
+the folder of a run's checkpoints, and in that of an archive of labelled
+samples.
 """
 
 import json
+import os
 import pathlib
+from collections.abc import Sequence
 
 from cdm.data import atomic_files
 
 FILE = 'classes.json'
 
 
-def read(folder):
-  """Returns the list of names in a folder, or None where there is no file.
+def read(folder: str | os.PathLike[str]) -> list[str] | None:
+  """Returns the list of names in a folder, or None if there is no file.
 
   Raises:
     ValueError: the file is damaged.
@@ -30,20 +33,21 @@ def read(folder):
   return names
 
 
-def write(folder, names):
-  """Writes the names; does nothing where there are none."""
+def write(folder: str | os.PathLike[str], names: Sequence[str] | None) -> None:
+  """Writes the names into a folder; does nothing if there are none."""
   if names:
     with atomic_files.write_atomically(pathlib.Path(folder) / FILE) as path:
       path.write_text(json.dumps(list(names)) + '\n')
 
 
-def find_label(text, names, num_classes):
-  """Returns the label that a user means: a name if it is one, else an index.
+def find_label(text: str, names: Sequence[str] | None, num_classes: int) -> int:
+  """Returns the label that a user means by the name or the index of a class.
 
   Args:
-    text: what was typed.
+    text: what the user typed. It is taken as an index only if no class has this
+      name.
     names: the names of labels 0, 1, ..., or None.
-    num_classes: how many labels there are.
+    num_classes: number of labels.
 
   Raises:
     ValueError: there is no such class, or several have this name.
@@ -66,18 +70,20 @@ def find_label(text, names, num_classes):
   raise ValueError(f'{text!r} is no class; a class is {known}.')
 
 
-def find_labels(text, names, num_classes):
-  """Returns the labels of a list such as '3,7,dog'; see `find_label`.
+def find_labels(
+  text: str, names: Sequence[str] | None, num_classes: int
+) -> list[int]:
+  """Returns the labels in a list such as '3,7,dog'; see `find_label`.
 
-  A text that as a whole is the name of a class, such as 'tench, Tinca tinca',
-  is that class.
+  If the whole text is the name of one class, such as 'tench, Tinca tinca', it
+  means that class.
   """
   words = [text] if text in (names or ()) else text.split(',')
   return [find_label(word, names, num_classes) for word in words]
 
 
-def describe(label, names):
-  """Returns how people are told of a label: 'dog (class 3)' or 'class 3'."""
+def describe(label: int, names: Sequence[str] | None) -> str:
+  """Returns a label in words: 'dog (class 3)', or 'class 3' without a name."""
   if names and label < len(names):
     return f'{names[label]} (class {label})'
   return f'class {label}'

@@ -2,33 +2,38 @@
 
   python -m cdm.data.convert_tfrecord DATA_DIR/NAME/VERSION
 
-tensorflow-datasets has a command for this (tfds convert_format), but that one
-needs Apache Beam. This one needs neither Beam nor TensorFlow: records are
-copied byte for byte, and the new format is noted in dataset_info.json, after
-which TFDS finds it by itself. Interrupted, it continues where it stopped.
+tensorflow-datasets (TFDS) has a command for this, tfds convert_format, but it
+needs Apache Beam. This command needs neither Beam nor TensorFlow. It copies the
+records byte for byte and adds the new format to dataset_info.json, where TFDS
+finds it. If it is interrupted, run it again: it keeps the finished shards.
 """
 
 import json
+import os
 import pathlib
 import struct
 import sys
+from collections.abc import Iterator
 
 import tqdm
 
 from cdm.data import atomic_files
 
 _LENGTH = struct.Struct('<Q')
-_CHECKSUM_BYTES = 4  # after the length and after the data; not verified here
+# A checksum follows the length and another the data. They are not verified.
+_CHECKSUM_BYTES = 4
 
 
-def convert(folder):
-  """Converts every shard of every split.
+def convert(folder: str | os.PathLike[str]) -> None:
+  """Converts every shard of every split of a data set.
 
   Args:
-    folder: the version folder of one data set, with dataset_info.json in it.
+    folder: the version folder of the data set, which has dataset_info.json.
 
   Raises:
-    ValueError: no TFRecord data set there, or a shard is missing or truncated.
+    ValueError: the folder has no TFRecord data set, or a shard is truncated or
+      has another number of records than dataset_info.json states.
+    OSError: a shard is missing or cannot be read.
   """
   folder = pathlib.Path(folder)
   path = folder / 'dataset_info.json'
@@ -44,8 +49,8 @@ def convert(folder):
     )
   for split in info['splits']:
     lengths = [int(length) for length in split['shardLengths']]
-    for number, length in enumerate(tqdm.tqdm(lengths, split['name'])):
-      shard = f'{number:05d}-of-{len(lengths):05d}'
+    for shard_index, length in enumerate(tqdm.tqdm(lengths, split['name'])):
+      shard = f'{shard_index:05d}-of-{len(lengths):05d}'
       stem = f'{info["name"]}-{split["name"]}'
       source = folder / f'{stem}.tfrecord-{shard}'
       _convert_shard(source, folder / f'{stem}.array_record-{shard}', length)
@@ -72,8 +77,12 @@ def _convert_shard(source, target, length):
       raise ValueError(f'{source} has {count} records; {length} were expected.')
 
 
-def tfrecords(path):
-  """Yields the records (bytes) of one uncompressed TFRecord file."""
+def tfrecords(path: str | os.PathLike[str]) -> Iterator[bytes]:
+  """Yields the records of one uncompressed TFRecord file.
+
+  Raises:
+    ValueError: the file is truncated.
+  """
   with open(path, 'rb') as file:
     while head := file.read(_LENGTH.size + _CHECKSUM_BYTES):
       try:
@@ -91,5 +100,5 @@ if __name__ == '__main__':
     sys.exit(__doc__)
   try:
     convert(sys.argv[1])
-  except ValueError as wrong:
-    sys.exit(f'error: {wrong}')
+  except ValueError as error:
+    sys.exit(f'error: {error}')

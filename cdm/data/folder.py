@@ -1,14 +1,15 @@
-"""A source of the image files in a folder; subfolders are the classes."""
+"""Reads a folder of image files as a source; its subfolders are the classes."""
 
 import functools
 import hashlib
 import os
 import pathlib
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
 from cdm.data import transforms
-from cdm.data.source import element, first_names
+from cdm.data.source import Element, element, first_names
 
 EXTENSIONS = (
   '.avif', '.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm',
@@ -17,23 +18,34 @@ EXTENSIONS = (
 
 
 class Folder:
-  """Image files of a folder and everything below it, in order of their paths.
+  """A source of the image files in a folder and below it, ordered by path.
 
   Files and folders whose names start with a dot are left out.
+
+  Attributes:
+    path: the folder.
+    files: paths of the image files, relative to the folder.
+    class_names: the name of each label; () if there are none.
+    num_classes: number of labels.
+    labels: int32, one per file.
   """
 
-  def __init__(self, path, class_names=None):
-    """Lists the files.
+  def __init__(
+    self, path: str | os.PathLike[str], class_names: Iterable[str] | None = None
+  ):
+    """Lists the image files.
 
     Args:
       path: the folder.
-      class_names: which first-level sub-folders are the classes 0, 1, 2, ...
-        None: all of them, in the order of `sort_classes`, if there are any;
-        give the names where two folders must agree although one lacks a
-        class. (): no classes, the sub-folders mean nothing (FFHQ's thousands).
+      class_names: the first-level subfolders that are the classes 0, 1, 2, ...
+        None takes all of them, in the order of `sort_classes`. Give the names
+        if two folders must have the same labels although one lacks a class. An
+        empty tuple means that the subfolders are not classes (FFHQ's
+        thousands).
 
     Raises:
-      ValueError: no such folder, no image in it, or images outside the classes.
+      ValueError: the folder does not exist or has no images, or an image is
+        outside of the class folders.
     """
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
@@ -54,33 +66,36 @@ class Folder:
   def _label(self, folders):
     if not self.class_names:
       return np.zeros(len(folders), np.int32)
-    number = {name: i for i, name in enumerate(self.class_names)}
+    label_of = {name: i for i, name in enumerate(self.class_names)}
     for file, folder in zip(self.files, folders, strict=True):
-      if folder not in number:
+      if folder not in label_of:
         raise ValueError(
-          f'{self.path}/{file} lies in none of the {len(number)} class '
+          f'{self.path}/{file} lies in none of the {len(label_of)} class '
           f'folders {first_names(self.class_names)}. Move it, name its folder '
           f'in class_names, or ignore the folders with class_names=().'
         )
-    return np.array([number[folder] for folder in folders], np.int32)
+    return np.array([label_of[folder] for folder in folders], np.int32)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.files)
 
   @functools.cached_property
-  def fingerprint(self):
-    """Of paths and sizes: reading every byte would take as long as an epoch."""
+  def fingerprint(self) -> str:
+    """A hash of the class names and of the paths and sizes of the files.
+
+    Reading every byte would take as long as an epoch.
+    """
     digest = hashlib.sha256(repr(self.class_names).encode())
     for file in self.files:
       size = os.stat(os.path.join(self.path, file)).st_size
       digest.update(f'{file}\0{size}\n'.encode(errors='surrogateescape'))
     return f'folder:{digest.hexdigest()[:16]}'
 
-  def file_names(self):
-    """-> paths below the folder, in order."""
+  def file_names(self) -> tuple[str, ...]:
+    """Returns the path of each image relative to the folder."""
     return self.files
 
-  def __getitem__(self, i):
+  def __getitem__(self, i: int) -> Element:
     path = os.path.join(self.path, self.files[i])
     try:
       data = pathlib.Path(path).read_bytes()
@@ -89,19 +104,19 @@ class Folder:
     return element(transforms.decode(data, name=path), self.labels[i])
 
 
-def sort_classes(names):
+def sort_classes(names: Collection[str]) -> list[str]:
   """Returns the names of class folders in the order of their labels.
 
-  Folders that are all called by a number have the order of the numbers, so
-  that class 10 follows class 9; any others have the order of their letters.
+  If all names are numbers, they are sorted as numbers, so that class 10 follows
+  class 9. If not, they are sorted as text.
   """
   if all(name.isdecimal() for name in names):
     return sorted(names, key=lambda name: (int(name), name))
   return sorted(names)
 
 
-def _image_files(root):
-  """Yields paths below root, relative to it, with forward slashes."""
+def _image_files(root: str) -> Iterator[str]:
+  """Yields the paths of image files relative to root, with forward slashes."""
   for folder, folders, files in os.walk(root, followlinks=True):
     folders[:] = [f for f in folders if not f.startswith(('.', '__MACOSX'))]
     for file in files:

@@ -1,12 +1,13 @@
-"""Sets of pictures on disk: a folder, an .npz archive, a single picture.
+"""Reads a set of images at a path: a folder, an .npz archive or one image file.
 
-They are decoded when they are read, so that a set takes no memory.
+Each image is decoded when it is read, so that a set takes no memory.
 """
 
 import hashlib
 import itertools
+import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -17,35 +18,35 @@ SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
 class Images(NamedTuple):
-  """Pictures at a path, read one at a time.
+  """The images at a path, read one at a time.
 
   Attributes:
-    path: where they are.
-    names: one per picture, paths inside a folder without their suffix; None
-      for an archive, which has none.
-    count: how many.
-    read: index -> uint8 [H, W, 3].
+    path: the folder, archive or image file.
+    names: one per image, its path inside the folder without its suffix; None
+      for an archive, whose images have no names.
+    count: number of images.
+    read: maps an index to uint8 [H, W, 3].
   """
 
   path: pathlib.Path
-  names: tuple | None
+  names: tuple[str, ...] | None
   count: int
-  read: Callable
+  read: Callable[[int], np.ndarray]
 
 
-def load_images(path):
-  """Finds the pictures at a path; a folder's are decoded when they are read.
+def load_images(path: str | os.PathLike) -> Images:
+  """Lists the images at a path; each is decoded only when it is read.
 
   Args:
-    path: a picture, a folder of pictures (subfolders included; ordered by
-      name), or an .npz whose `arr_0` is uint8 [N, H, W, 3], the layout of the
-      [ADM] evaluator. Grey pictures become RGB by repeating their channel.
+    path: an image file, a folder of image files (subfolders included, ordered
+      by name), or an .npz whose `arr_0` is uint8 [N, H, W, 3], the layout of
+      the [ADM] evaluator. Grey images become RGB by repeating their channel.
 
   Returns:
-    Images.
+    The set of images.
 
   Raises:
-    ValueError: nothing there, or something that holds no such pictures.
+    ValueError: the path does not exist, or holds no such images.
   """
   path = pathlib.Path(path)
   if path.is_dir():
@@ -62,18 +63,22 @@ def load_images(path):
   return Images(path, (path.stem,), 1, lambda i: _decode(path))
 
 
-def holds_images(path):
-  """Whether an .npz has pictures in it, whatever else it has."""
+def holds_images(path: str | os.PathLike) -> bool:
+  """Whether an .npz has an array of images, among any others."""
   return npz_images.IMAGES in npz_images.array_names(path)
 
 
-def fingerprint_of(path):
-  """-> JSON-able; another one when the pictures at a path have changed."""
+def fingerprint_of(path: str | os.PathLike) -> str:
+  """Returns a text that changes when the files at a path change.
+
+  It depends on the names, sizes and modification times of the files, not on
+  their bytes.
+  """
   path = pathlib.Path(path)
   if not path.is_dir():
     return _file_stamp(path, path.parent)
-  told = ''.join(_file_stamp(file, path) for file in _files(path))
-  return hashlib.sha256(told.encode(errors='surrogateescape')).hexdigest()
+  stamps = ''.join(_file_stamp(file, path) for file in _files(path))
+  return hashlib.sha256(stamps.encode(errors='surrogateescape')).hexdigest()
 
 
 def _file_stamp(file, folder):
@@ -82,28 +87,30 @@ def _file_stamp(file, folder):
   return f'{name}\0{state.st_size}\0{state.st_mtime_ns}\n'
 
 
-def stream(pictures, order=None, *, batch_size=16):
-  """Yields uint8 [N, H, W, 3] of equal H and W.
+def stream(
+  images: Images, order: Iterable[int] | None = None, *, batch_size: int = 16
+) -> Iterator[np.ndarray]:
+  """Yields the images of a set in batches, uint8 [N, H, W, 3].
 
   Args:
-    pictures: `Images`.
-    order: indices to read, default all of them in order.
-    batch_size: N, but for the last batch.
+    images: the set; its images must have equal H and W.
+    order: indices to read, by default all of them in order.
+    batch_size: N; the last batch may be smaller.
 
   Raises:
-    ValueError: pictures of different sizes, naming the first that differs.
+    ValueError: the images differ in size; names the first that differs.
   """
-  order = list(range(pictures.count) if order is None else order)
+  order = list(range(images.count) if order is None else order)
   first = None
   for start in range(0, len(order), batch_size):
     batch = []
     for i in order[start : start + batch_size]:
-      image = pictures.read(i)
+      image = images.read(i)
       first = first or (i, image.shape)
       if image.shape != first[1]:
         raise ValueError(
-          f'{name_of(pictures, i)} has {size_of(image)} pixels but '
-          f'{name_of(pictures, first[0])} has {size_of(batch[0])}; evaluate '
+          f'{name_of(images, i)} has {size_of(image)} pixels but '
+          f'{name_of(images, first[0])} has {size_of(batch[0])}; evaluate '
           'pictures of one size.'
         )
       batch.append(image)
@@ -111,7 +118,7 @@ def stream(pictures, order=None, *, batch_size=16):
 
 
 def _files(path):
-  """-> the pictures in a folder and below it, by name."""
+  """Returns the image files in a folder and below it, ordered by name."""
   return sorted(
     file
     for file in path.rglob('*')
@@ -139,8 +146,8 @@ def _folder(path):
 
 
 def _archive(path):
-  found = npz_images.open_images(path)
-  return Images(path, None, found.count, found.read)
+  archive = npz_images.open_images(path)
+  return Images(path, None, archive.count, archive.read)
 
 
 def _decode(path):
@@ -152,11 +159,13 @@ def _decode(path):
     ) from error
 
 
-def name_of(pictures, i):
-  if pictures.names is None:
-    return f'picture {i} of {pictures.path}'
-  return f'{pictures.names[i]!r} of {pictures.path}'
+def name_of(images: Images, i: int) -> str:
+  """Returns how an error message names image i of a set."""
+  if images.names is None:
+    return f'picture {i} of {images.path}'
+  return f'{images.names[i]!r} of {images.path}'
 
 
-def size_of(image):
+def size_of(image: np.ndarray) -> str:
+  """Returns 'HxW' of an image [H, W, ...], for an error message."""
   return f'{image.shape[0]}x{image.shape[1]}'

@@ -1,40 +1,54 @@
-"""A source of the labelled images in an .npz, such as `cdm sample` writes.
+"""Reads a labelled .npz, such as `cdm sample` writes, as a source of images.
 
 See `source` for the contract and `npz_images` for the layout. The names of the
-classes stand in `classes.json` beside the archive.
+classes are in `classes.json`, in the folder of the archive.
 """
 
 import hashlib
 import os
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from cdm.data import class_names as stored_names
 from cdm.data import npz_images, source
 
-MOST_UNNAMED = 100_000  # classes that are numbers and no more
+MOST_UNNAMED = 100_000  # the most classes that an archive may leave unnamed
 
 
 class Archive:
-  """The pictures of one .npz, in their order."""
+  """A source of the images of one .npz, in the order they are stored.
 
-  def __init__(self, path, class_names=None):
-    """Opens it.
+  Attributes:
+    path: the .npz.
+    labels: int32 [N].
+    named: whether the archive names its classes; if not, its labels are
+      numbers without a meaning of their own.
+    class_names: the name of each label.
+    num_classes: number of labels.
+  """
+
+  def __init__(
+    self, path: str | os.PathLike[str], class_names: Iterable[str] | None = None
+  ):
+    """Opens the archive.
 
     Args:
-      path: of the .npz.
-      class_names: the meaning of the classes 0, 1, 2, ...; the archive's
-        labels are translated by name where it names its own, and taken as
-        they are where it does not. None: its own names, or numbers.
+      path: the .npz.
+      class_names: the names of the labels 0, 1, 2, ... If the archive names its
+        own classes, its labels are translated by name; if not, they already
+        count these names. None: the archive's own names, or, if it has none,
+        '0', '1', '2', ...
 
     Raises:
-      ValueError: no such file, damaged, without labels, or of classes that
-        are not among `class_names`.
+      ValueError: the file does not exist, is damaged or has no labels, or it
+        has classes that are not among `class_names`.
     """
     self.path = os.path.expanduser(path)
     if not os.path.isfile(self.path):
-      raise ValueError(f'{self.path} is not there; it is an .npz of pictures.')
+      raise ValueError(f'{self.path} does not exist; give an .npz of images.')
     self._open()
     labels = self._images.labels
     if labels is None:
@@ -44,12 +58,12 @@ class Archive:
         'stages have classes).'
       )
     own = self.own_names()
-    self.named = own is not None  # or its labels are numbers and no more
+    self.named = own is not None
     if own is not None and class_names is not None:
       labels = _translated(labels, own, tuple(class_names), self.path)
     names = own if class_names is None else class_names
     if names is None:
-      names = self._numbers(int(labels.max()))
+      names = self._numbers_as_names(int(labels.max()))
     self.class_names = tuple(names)
     self.num_classes = len(self.class_names)
     if labels.max() >= self.num_classes:
@@ -60,7 +74,8 @@ class Archive:
     self.labels = labels.astype(np.int32)
 
   def _open(self):
-    # Not all bytes are read: of a large archive that takes as long as an epoch.
+    # The checksum is not verified, because reading all bytes of a large archive
+    # takes as long as an epoch.
     self._images = npz_images.open_images(self.path, check_bytes=False)
     if self._images.shape[2] != 3:
       raise ValueError(
@@ -68,8 +83,8 @@ class Archive:
         'channel; expected are pictures in colour, [N, H, W, 3].'
       )
 
-  def _numbers(self, largest):
-    """-> names of the classes of an archive that names none."""
+  def _numbers_as_names(self, largest):
+    """Returns '0', '1', ... up to the largest label of an unnamed archive."""
     if largest >= MOST_UNNAMED:
       raise ValueError(
         f'{self.path} has a label of {largest} and no {stored_names.FILE} '
@@ -78,23 +93,27 @@ class Archive:
       )
     return [str(n) for n in range(largest + 1)]
 
-  def own_names(self):
-    """-> names of the classes that stand beside the archive, or None."""
+  def own_names(self) -> list[str] | None:
+    """Returns the class names stored beside the archive, or None."""
     return stored_names.read(pathlib.Path(self.path).parent)
 
-  def __getstate__(self):  # opened again in a worker process
+  # The open file is not pickled; a worker process opens the archive again.
+  def __getstate__(self) -> dict[str, Any]:
     return {k: v for k, v in self.__dict__.items() if k != '_images'}
 
-  def __setstate__(self, state):
+  def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__.update(state)
     self._open()
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self._images.count
 
   @property
-  def fingerprint(self):
-    """Of size and labels: reading all pixels would take as long as an epoch."""
+  def fingerprint(self) -> str:
+    """A hash of the shape, the labels, and the first and last image.
+
+    Reading all pixels would take as long as an epoch.
+    """
     shape = (len(self), *self._images.shape)
     digest = hashlib.sha256(repr(shape).encode())
     digest.update(self.labels.tobytes())
@@ -102,13 +121,13 @@ class Archive:
     digest.update(self._images.read(-1).tobytes())
     return f'archive:{digest.hexdigest()[:16]}'
 
-  def __getitem__(self, i):
-    image = np.array(self._images.read(i))  # writable
+  def __getitem__(self, i: int) -> source.Element:
+    image = np.array(self._images.read(i))  # a writable copy
     return source.element(image, self.labels[i])
 
 
 def _translated(labels, own, names, path):
-  """Labels that count `own` names -> labels that count `names`."""
+  """Returns labels that index `names`, from labels that index `own`."""
   strange = [name for name in own if name not in names]
   if strange:
     raise ValueError(

@@ -1,91 +1,96 @@
-"""Source -> endless, shuffled, seeded batches of uint8, with an exact position.
+"""Turns a source of images into shuffled batches whose position can be saved.
 
-There is one global stream of records: epoch after epoch, each a permutation
-drawn from the seed (Grain's index shuffle, nothing is buffered). Global batch k
-is the k-th stretch of that stream, process p of P takes the p-th part of it,
-so the images do not depend on how many processes or workers read them, the
-position is a single number, and nothing is dropped where an epoch ends.
+There is one global stream of records. It runs epoch after epoch, and each epoch
+is a permutation drawn from the seed (Grain's index shuffle, without a buffer).
+Global batch k is the k-th stretch of that stream, and process p of P takes the
+p-th part of it. So the images do not depend on how many processes or workers
+read them, the position in the stream is a single number, and no record is
+dropped where an epoch ends.
 
-What is drawn for a record (flip, random crop, a replacement) comes from
-(seed, position in the stream) alone, hence from nothing that a restart changes.
+Every random draw for a record (flip, random crop, a replacement) depends on
+(seed, position in the stream) alone, so a restart does not change it.
 """
 
 import os
 import shutil
 import weakref
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import grain
 import numpy as np
 from absl import logging
 
 from cdm.data import transforms, workers
+from cdm.data.source import Source
 
-# The fraction is taken over stretches of an epoch, or of this many records in
-# larger sets: with less, a set just below the limit would stop by chance.
-_ENOUGH_TRIED = 100_000
+# max_skip_fraction is a fraction of the records tried, whose number is first
+# rounded up to a multiple of an epoch, or of this in larger sets. Over fewer
+# records, a set just below the limit would exceed it by chance.
+_SKIP_WINDOW = 100_000
 _TRIES_PER_RECORD = 1000
-_BUFFER_SIZE = 2  # batches kept ready, by every worker
+_BUFFER_SIZE = 2  # batches that every worker keeps ready
 _SHARED_MEMORY = '/dev/shm'
-# So improbable, if the fraction were respected, that it is not.
+# If the source respected max_skip_fraction, a run of unreadable records would
+# be less probable than this; so the source does not respect it.
 _IMPROBABLE = 1e-12
 
 
 def make_iterator(
-  source,
+  source: Source,
   *,
-  image_size,
-  batch_size,
-  seed,
-  process_index=0,
-  process_count=1,
-  rows=None,
-  shuffle=True,
-  repeat=True,
-  pad_remainder=False,
-  flip=False,
-  crop='center',
-  filter='area',
-  min_side=0,
-  worker_count=0,
-  max_skip_fraction=0.01,
-):
-  """Starts reading a source.
+  image_size: int,
+  batch_size: int,
+  seed: int,
+  process_index: int = 0,
+  process_count: int = 1,
+  rows: Iterable[int] | None = None,
+  shuffle: bool = True,
+  repeat: bool = True,
+  pad_remainder: bool = False,
+  flip: bool = False,
+  crop: str = 'center',
+  filter: str = 'area',
+  min_side: int = 0,
+  worker_count: int = 0,
+  max_skip_fraction: float = 0.01,
+) -> 'Batches':
+  """Returns an iterator over this process's batches of a source.
 
-  Unreadable records, and those below `min_side`, are replaced by others of the
-  same source, drawn at random, so every batch is full; they are counted, and
-  the unreadable ones named in a warning.
+  Unreadable images, and images whose short side is below `min_side`, are
+  replaced by random other images of the same source, so every batch is full.
+  Both are counted, and a warning names each unreadable image.
 
   Args:
-    source: see `cdm.data.folder`.
+    source: the images, see `cdm.data.source`.
     image_size: S, pixels.
     batch_size: b, images per batch of this process.
-    seed: non-negative integer; order, flips and crops follow from it.
-    process_index: p, of this process.
-    process_count: P; the global batch is P b, and this process has its p-th
-      stretch.
-    rows: instead, int [b], which images of a global batch of batch_size are
-      this process's; batch_size is that of all then.
+    seed: non-negative integer that determines order, flips and crops.
+    process_index: p, the index of this process.
+    process_count: P. The global batch has P b images, and this process takes
+      the p-th stretch of b.
+    rows: replaces process_index and process_count: int [b], the rows of the
+      global batch that belong to this process. batch_size is then the size of
+      the global batch.
     shuffle: whether every epoch has its own order.
-    repeat: whether another epoch follows the last. If not, every process gives
-      the same number of batches, and the remainder as the last one: shorter,
-      for some processes even empty, unless padded.
-    pad_remainder: fills that last batch with further records and adds 'valid',
-      bool [b], to every batch. Needs repeat=False.
-    flip: left-right, every second image.
+    repeat: whether another epoch follows the last. If not, every process
+      yields the same number of batches, and the last batch has the images that
+      remain: fewer, for some processes none, unless pad_remainder is set.
+    pad_remainder: fills that last batch with further images, and adds 'valid',
+      bool [b], to every batch, False for those. Needs repeat=False.
+    flip: mirrors left and right, each image with probability 1/2.
     crop: 'center', 'random' or 'none'; see `transforms.fit`.
     filter: 'area', 'bicubic', 'bilinear' or 'lanczos'.
-    min_side: leaves out images whose short side is less, as [SR3] does on
-      ImageNet; for prepared data the original's side counts.
+    min_side: leaves out images whose short side has fewer pixels, as [SR3] does
+      on ImageNet. For prepared data, the short side of the original counts.
     worker_count: processes that decode; 0 decodes in two threads of this one.
-    max_skip_fraction: more unreadable records than that stop the run.
+    max_skip_fraction: the run stops when a larger fraction is unreadable.
 
   Returns:
     A `Batches` iterator over {'image': uint8 [b, S, S, 3], 'label': int32 [b]}.
 
   Raises:
-    ValueError: an argument out of range, or an empty source.
+    ValueError: an argument is out of range, or the source is empty.
   """
   transforms.check_fit(size=image_size, crop=crop, filter=filter)
   _check(
@@ -98,16 +103,18 @@ def make_iterator(
     max_skip_fraction=max_skip_fraction,
   )
   if pad_remainder and repeat:
-    raise ValueError('pad_remainder needs repeat=False: else nothing remains.')
-  records = grain.MapDataset.range(len(source))
+    raise ValueError(
+      'pad_remainder needs repeat=False: an endless stream has no last batch.'
+    )
+  indices = grain.MapDataset.range(len(source))
   if shuffle:
-    # Hashed: Grain adds the epoch to the seed, so seed 1 would repeat the
-    # epochs of seed 0, one late.
+    # The seed is hashed because Grain adds the epoch to it: otherwise seed 1
+    # would repeat the epochs of seed 0, one epoch late.
     mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    records = records.shuffle(seed=mixed)
-  read = _Read(
+    indices = indices.shuffle(seed=mixed)
+  read = _ReadImage(
     source,
-    records.repeat(),
+    indices.repeat(),
     fit=dict(size=image_size, crop=crop, filter=filter),
     seed=seed,
     flip=flip,
@@ -116,11 +123,11 @@ def make_iterator(
   )
   return Batches(
     read,
-    part=_part(batch_size, process_index, process_count, rows),
+    share=_process_share(batch_size, process_index, process_count, rows),
     end=None if repeat else len(source),
     pad=pad_remainder,
     worker_count=worker_count,
-    skips=_Skips(len(source), max_skip_fraction),
+    skips=_SkipCounter(len(source), max_skip_fraction),
     order={'records': len(source), 'seed': seed, 'shuffle': shuffle},
   )
 
@@ -148,18 +155,29 @@ def _check(source, *, batch_size, process, max_skip_fraction, **at_least_0):
 class Batches:
   """Iterator over the batches of one process; its position can be saved."""
 
-  def __init__(self, read, *, part, end, pad, worker_count, skips, order):
-    self._read, self._part, self._end, self._pad = read, part, end, pad
+  def __init__(
+    self,
+    read: '_ReadImage',
+    *,
+    share: '_ProcessShare',
+    end: int | None,
+    pad: bool,
+    worker_count: int,
+    skips: '_SkipCounter',
+    order: dict[str, Any],
+  ):
+    self._read, self._share, self._end, self._pad = read, share, end, pad
     self._worker_count, self._skips, self._order = worker_count, skips, order
     self._position = 0  # records of the stream before the next global batch
-    self._running = []  # Grain's iterator, once there is one
-    # Stopped at exit too, while the modules that Grain needs are still there.
+    self._running: list[Any] = []  # Grain's iterator while it runs, else empty
+    # The finalizer also runs at exit, while the modules that Grain needs are
+    # still loaded.
     weakref.finalize(self, _stop, self._running)
 
-  def __iter__(self):
+  def __iter__(self) -> Self:
     return self
 
-  def __next__(self):
+  def __next__(self) -> dict[str, np.ndarray]:
     if self._end is not None and self._position >= self._end:
       self.close()
       raise StopIteration
@@ -167,19 +185,19 @@ class Batches:
       self._start()
     batch = next(self._running[0])
     self._skips.add(batch.pop('tried'), batch.pop('skipped'))
-    self._position += self._part.global_size
+    self._position += self._share.global_size
     if not self._worker_count:
       return batch
-    # Copied, because arrays of worker processes lie in shared memory that goes
-    # with them.
+    # The arrays of worker processes lie in shared memory that is freed when the
+    # workers end, so they are copied.
     return {key: np.array(value) for key, value in batch.items()}
 
-  def get_state(self):
-    """-> JSON-able dict: position and counts, the same on every process.
+  def get_state(self) -> dict[str, Any]:
+    """Returns the position and the counts as a JSON-able dict.
 
-    Batches already prefetched are not part of it: they are read again. (Only
-    the counts of skipped records differ by process, and do no more than feed
-    the warnings.)
+    The dict is the same on every process, except for the counts of skipped
+    records, which affect nothing but the warnings and max_skip_fraction.
+    Batches that were prefetched but not yet returned are read again.
     """
     return {
       'position': self._position,
@@ -187,7 +205,7 @@ class Batches:
       'skipped': self._skips.counts(),
     }
 
-  def set_state(self, state):
+  def set_state(self, state: Mapping[str, Any]) -> None:
     """Continues where `get_state` was called.
 
     The batch size and the number of processes or workers may have changed.
@@ -206,18 +224,20 @@ class Batches:
     self._skips.restore(state['skipped'])
 
   @property
-  def skipped(self):
+  def skipped(self) -> dict[str, int]:
     """{'tried', 'unreadable', 'too_small'}: records of this process so far."""
     return self._skips.counts()
 
-  def close(self):
+  def close(self) -> None:
     """Stops threads and worker processes; iterating starts them again."""
     _stop(self._running)
 
   def _start(self):
-    load = _Load(self._read, self._part, self._position, self._end, self._pad)
-    # Batches, not records, are what threads and workers share out: so the
-    # content of a batch cannot depend on how many there are.
+    load = _LoadBatch(
+      self._read, self._share, self._position, self._end, self._pad
+    )
+    # Threads and workers share out whole batches, not records, so the content
+    # of a batch cannot depend on how many of them there are.
     self._check_shared_memory()
     batches = grain.MapDataset.range(load.count()).map(load)
     self._running.append(
@@ -227,10 +247,11 @@ class Batches:
     )
 
   def _check_shared_memory(self):
-    # What workers hand over lies there; a full one kills them (SIGBUS).
+    # Workers hand their batches over in shared memory; when it is full, the
+    # kernel kills them (SIGBUS).
     if not self._worker_count or not os.path.exists(_SHARED_MEMORY):
       return
-    batch_bytes = self._part.size * 3 * self._read.image_size**2
+    batch_bytes = self._share.size * 3 * self._read.image_size**2
     needed = self._worker_count * (_BUFFER_SIZE + 2) * batch_bytes
     free = shutil.disk_usage(_SHARED_MEMORY).free
     if needed > free:
@@ -246,48 +267,48 @@ def _stop(running):
     running.pop().close()
 
 
-class _Part(NamedTuple):
-  """Which images of a global batch are this process's."""
+class _ProcessShare(NamedTuple):
+  """The rows of a global batch that this process reads."""
 
   rows: Sequence[int]
   global_size: int
 
   @property
-  def size(self):
+  def size(self) -> int:
     return len(self.rows)
 
 
-def _part(batch_size, process_index, process_count, rows):
+def _process_share(batch_size, process_index, process_count, rows):
   if rows is None:
     first = batch_size * process_index
     rows = range(first, first + batch_size)
-    return _Part(rows, batch_size * process_count)
-  return _Part([int(row) for row in rows], batch_size)
+    return _ProcessShare(rows, batch_size * process_count)
+  return _ProcessShare([int(row) for row in rows], batch_size)
 
 
-class _Load:
-  """k -> the k-th batch of one process from some position on."""
+class _LoadBatch:
+  """Maps k to the k-th batch of this process, counted from a position."""
 
-  def __init__(self, read, part, position, end, pad):
-    self._read, self._part = read, part
+  def __init__(self, read, share, position, end, pad):
+    self._read, self._share = read, share
     self._position, self._end, self._pad = position, end, pad
 
-  def count(self):
-    """How many batches there are; endless streams have as many as fit."""
+  def count(self) -> int:
+    """Returns the number of batches; of an endless stream, a huge number."""
     if self._end is None:
       return 2**62
-    return -(-(self._end - self._position) // self._part.global_size)
+    return -(-(self._end - self._position) // self._share.global_size)
 
-  def __call__(self, k):
-    first = self._position + k * self._part.global_size
-    positions = [first + row for row in self._part.rows]
+  def __call__(self, k: int) -> dict[str, Any]:
+    first = self._position + k * self._share.global_size
+    positions = [first + row for row in self._share.rows]
     valid = np.array([self._end is None or p < self._end for p in positions])
     if not self._pad:
       positions = [p for p, keep in zip(positions, valid, strict=True) if keep]
-    # Drawn all at once, as one image takes the code of the other's draw out of
-    # the core's cache.
+    # All random draws come first, because reading an image evicts the code of
+    # the random generator from the core's cache.
     drawn = [self._read.draw(p) for p in positions]
-    loaded = [self._read(*what) for what in drawn]
+    loaded = [self._read(*arguments) for arguments in drawn]
     size = self._read.image_size
     images = [element['image'] for element, _, _ in loaded]
     batch = {
@@ -301,33 +322,35 @@ class _Load:
     return batch
 
 
-class _Read:
-  """Position in the stream -> one finished image."""
+class _ReadImage:
+  """Maps a position in the stream to one cropped and resized image."""
 
   def __init__(
-    self, source, records, *, fit, seed, flip, min_side, max_skip_fraction
+    self, source, indices, *, fit, seed, flip, min_side, max_skip_fraction
   ):
-    self._source, self._records, self._fit = source, records, fit
+    self._source, self._indices, self._fit = source, indices, fit
     self._seed, self._flip, self._min_side = seed, flip, min_side
     self._max_skip_fraction = max_skip_fraction
     self.image_size = fit['size']
 
-  def draw(self, position):
-    """-> (record, whether to flip it, generator of what else is drawn)."""
+  def draw(self, position: int) -> tuple[int, bool, np.random.Generator]:
+    """Returns (index in the source, whether to flip, rng for what follows)."""
     rng = np.random.default_rng((self._seed, position))
     flip = self._flip and rng.random() < 0.5
-    return int(self._records[position]), flip, rng
+    return int(self._indices[position]), flip, rng
 
-  def __call__(self, record, flip, rng):
-    """-> (element, number of records tried, [(kind, name, reason), ...])."""
+  def __call__(
+    self, index: int, flip: bool, rng: np.random.Generator
+  ) -> tuple[dict[str, Any], int, list[tuple[str, str, str]]]:
+    """Returns (element, records tried, [(kind, name, reason) of skipped])."""
     skips = []
     while True:
-      element, skip = self._try(record)
+      element, skip = self._try(index)
       if element is not None:
         break
       skips.append(skip)
       self._give_up_if_hopeless(skips)
-      record = int(rng.integers(len(self._source)))
+      index = int(rng.integers(len(self._source)))
     image = transforms.fit(element['image'], rng=rng, **self._fit)
     if flip:
       image = transforms.mirror(image)
@@ -345,34 +368,37 @@ class _Read:
         f'{self._max_skip_fraction}; the last: {name}: {reason}.'
       )
 
-  def _try(self, record):
+  def _try(self, index):
     try:
-      element = self._source[record]
+      element = self._source[index]
     except transforms.BadImage as error:
       return None, ('unreadable', error.name, error.reason)
     side = int(element['short_side'])
     if side < self._min_side:
-      return None, ('too_small', f'record {record}', f'short side {side}')
+      return None, ('too_small', f'record {index}', f'short side {side}')
     return element, None
 
 
-class _Skips:
-  """Counts what was skipped, names it once, and stops when it is too much."""
+class _SkipCounter:
+  """Counts skipped records, and stops the run when too many are unreadable.
 
-  def __init__(self, records, max_fraction):
-    self._enough = min(records, _ENOUGH_TRIED)
+  A warning names each unreadable record once.
+  """
+
+  def __init__(self, records: int, max_fraction: float):
+    self._window = min(records, _SKIP_WINDOW)
     self._max_fraction = max_fraction
     self._count = {'tried': 0, 'unreadable': 0, 'too_small': 0}
-    self._named = set()
+    self._named: set[str] = set()
     self._last = ''
 
-  def counts(self):
+  def counts(self) -> dict[str, int]:
     return dict(self._count)
 
-  def restore(self, counts):
+  def restore(self, counts: Mapping[str, int]) -> None:
     self._count = dict(counts)
 
-  def add(self, tried, skips):
+  def add(self, tried: int, skips: Iterable[tuple[str, str, str]]) -> None:
     self._count['tried'] += tried
     for kind, name, reason in skips:
       self._count[kind] += 1
@@ -382,8 +408,8 @@ class _Skips:
         self._named.add(name)
         self._last = f'; the last: {name}: {reason}'
         logging.warning('Skipped %s: %s (%s)', name, reason, self._sum('such'))
-    stretches = -(-self._count['tried'] // self._enough)
-    allowed = self._max_fraction * self._enough * max(1, stretches)
+    windows = -(-self._count['tried'] // self._window)
+    allowed = self._max_fraction * self._window * max(1, windows)
     if self._count['unreadable'] > allowed:
       raise ValueError(
         f'{self._sum("unreadable")}, more than max_skip_fraction='

@@ -1,9 +1,10 @@
 """Decodes, crops and resizes a source once, into ArrayRecord shards.
 
-A folder of shards and an index; see `record_format`. A shard appears under its
-name only when it is whole, and the index lists only whole shards, so a run that
-was killed continues after the last of them. Everything that decides a pixel is
-in the recipe, and a folder holds one recipe.
+The result is a folder of shards and an index; see `record_format`. A shard gets
+its name only when it is complete, and the index lists only complete shards, so
+a run that was killed continues after the last of them. The index contains a
+manifest, under the key 'recipe', with everything that the pixels depend on. A
+folder holds images of one manifest only.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ import itertools
 import json
 import os
 import pathlib
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 import grain
 import tqdm
@@ -22,40 +25,41 @@ from absl import logging
 from PIL import features
 
 from cdm.data import atomic_files, record_format, transforms, workers
+from cdm.data.source import Source
 
 _SHARD_BYTES = 2**28
-_RECORDS_PER_CHUNK = 16  # what a worker hands over at a time
+_RECORDS_PER_CHUNK = 16  # records that a worker hands over at a time
 
 
 def prepare(
-  source,
+  source: Source,
   *,
-  size,
-  out,
-  crop='center',
-  filter='area',
-  worker_count=0,
-  max_skip_fraction=0.01,
-  records_per_shard=None,
-):
-  """Writes a prepared copy of a source, or finishes one.
+  size: int,
+  out: str | os.PathLike[str],
+  crop: str = 'center',
+  filter: str = 'area',
+  worker_count: int = 0,
+  max_skip_fraction: float = 0.01,
+  records_per_shard: int | None = None,
+) -> dict[str, Any]:
+  """Writes a prepared copy of a source, or continues an unfinished one.
 
   Args:
-    source: see `cdm.data.folder`.
-    size: S, pixels; what the pipeline later calls image_size.
+    source: the images, see `cdm.data.source`.
+    size: S, pixels; the pipeline that reads the copy calls it image_size.
     out: folder to write.
     crop: 'center' or 'none'.
     filter: see `transforms.fit`.
     worker_count: processes that decode; 0 decodes in two threads of this one.
-    max_skip_fraction: more unreadable images than that stop the run.
+    max_skip_fraction: the run stops when a larger fraction is unreadable.
     records_per_shard: None for shards of about 256 MB.
 
   Returns:
     The index: {'recipe', 'fingerprint', 'class_names', 'shards', 'complete'}.
 
   Raises:
-    ValueError: `out` holds another recipe or cannot be written, or too many
-      images cannot be read.
+    ValueError: `out` was prepared with other settings or cannot be written, or
+      too many images cannot be read.
   """
   transforms.check_fit(size=size, crop=crop, filter=filter)
   if crop == 'random':
@@ -84,7 +88,7 @@ def _recipe(source, size, crop, filter, records_per_shard):
     'crop': crop,
     'filter': filter,
     'records_per_shard': records_per_shard,
-    # Another decoder may differ in the last bit of a JPEG.
+    # Another version of the decoder may differ in the last bit of a JPEG.
     'pillow': importlib.metadata.version('pillow'),
     'libjpeg_turbo': features.version('libjpeg_turbo') or 'none',
   }
@@ -92,7 +96,7 @@ def _recipe(source, size, crop, filter, records_per_shard):
 
 @contextlib.contextmanager
 def _sole_writer(folder):
-  """Makes the folder, and locks it as long as this process lives."""
+  """Context manager that makes a folder and locks it against other writers."""
   try:
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
@@ -102,7 +106,7 @@ def _sole_writer(folder):
     _lock(lock, folder)
     try:
       (folder / atomic_files.partial_name(record_format.INDEX)).touch()
-      # Those of a run that was killed.
+      # A run that was killed may have left unfinished files.
       for partial in folder.glob(atomic_files.partial_name('*')):
         partial.unlink()
     except OSError as error:
@@ -118,11 +122,14 @@ def _lock(file, folder):
   except BlockingIOError as error:
     raise ValueError(f'Another process is writing into {folder}.') from error
   except OSError:
-    logging.warning('%s cannot be locked: write into it once only.', folder)
+    logging.warning(
+      '%s cannot be locked; make sure that no other process writes into it.',
+      folder,
+    )
 
 
 def _open_index(folder, recipe, class_names):
-  """The index found there, or a new one; refuses to mix two recipes."""
+  """Returns the folder's index, or a new one; refuses another manifest."""
   index = record_format.read_index(folder)
   if index is None:
     others = sorted(path.name for path in folder.iterdir())
@@ -154,7 +161,7 @@ def _open_index(folder, recipe, class_names):
 
 
 def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
-  """Writes the shards that the index lacks, and lists each when it is whole."""
+  """Writes the shards that the index lacks, and lists each once it is there."""
   total = index['recipe']['records']
   per_shard = index['recipe']['records_per_shard']
   count = -(-total // per_shard)
@@ -164,9 +171,9 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
   bar = tqdm.tqdm(total=total, initial=start, unit='image', desc=str(folder))
   packed = _packed(pack, range(start, total), worker_count)
   with bar, contextlib.closing(packed):
-    for number in range(len(index['shards']), count):
-      length = min(per_shard, total - number * per_shard)
-      file = f'images-{number:05d}-of-{count:05d}.array_record'
+    for shard_index in range(len(index['shards']), count):
+      length = min(per_shard, total - shard_index * per_shard)
+      file = f'images-{shard_index:05d}-of-{count:05d}.array_record'
       skipped = []
       with _new_shard(folder / file) as write:
         for data, bad in itertools.islice(packed, length):
@@ -178,7 +185,7 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
       earlier += skipped
       shard = {'file': file, 'records': length, 'skipped': skipped}
       index['shards'].append(shard)
-      index['complete'] = number == count - 1
+      index['complete'] = shard_index == count - 1
       with _failing_clearly(folder / record_format.INDEX):
         record_format.write_index(folder, index)
 
@@ -195,7 +202,7 @@ def _check_skips(skipped, limit, total):
 
 @contextlib.contextmanager
 def _new_shard(path):
-  """Gives a function that appends bytes; the file appears on leaving."""
+  """Context manager that yields write(bytes); the file appears at its end."""
   from array_record.python import array_record_module
 
   with contextlib.ExitStack() as writing:
@@ -217,16 +224,19 @@ def _new_shard(path):
 
 @contextlib.contextmanager
 def _failing_clearly(path):
+  """Context manager in which a failed write becomes a ValueError."""
   try:
     yield
-  except (OSError, RuntimeError) as error:  # the latter from ArrayRecord's C++
+  except (OSError, RuntimeError) as error:  # RuntimeError is ArrayRecord's.
     raise ValueError(f'Cannot write {path}: {error}.') from error
 
 
-def _packed(pack, numbers, worker_count):
-  """Yields (bytes, error text or None) of the records, in order."""
+def _packed(
+  pack: Callable, indices: Sequence[int], worker_count: int
+) -> Generator[tuple[bytes, str | None], None, None]:
+  """Yields (bytes of the record, error text or None) of each index in order."""
   step = _RECORDS_PER_CHUNK
-  chunks = [numbers[i : i + step] for i in range(0, len(numbers), step)]
+  chunks = [indices[i : i + step] for i in range(0, len(indices), step)]
   lists = grain.MapDataset.source(chunks).map(
     functools.partial(_pack_all, pack)
   )
@@ -236,14 +246,14 @@ def _packed(pack, numbers, worker_count):
       yield from packed
 
 
-def _pack_all(pack, numbers):
-  return [pack(number) for number in numbers]
+def _pack_all(pack, indices):
+  return [pack(i) for i in indices]
 
 
-def _pack_one(source, number, *, fit):
-  """-> (bytes of one record, None or why it could not be used)."""
+def _pack_one(source, index, *, fit):
+  """Returns (bytes of one record, None or why the image cannot be used)."""
   try:
-    element = source[number]
+    element = source[index]
   except transforms.BadImage as error:
     return record_format.pack_bad(error), str(error)
   image = transforms.fit(element['image'], **fit)

@@ -1,21 +1,25 @@
-"""Real photographs that need no download: those inside scikit-image's wheel.
+"""Provides a source of real photographs, cropped, that needs no download.
 
-A class is a photograph; an image is a crop of it, drawn from its index alone.
-Every photograph is cut once, across its longer side, and the cut depends on
-nothing but its size: the left (or upper) part trains, the rest is held out.
-Each part is shrunk on its own, so no pixel of the original reaches both.
+The photographs are part of scikit-image's wheel. Each photograph is a class,
+and its images are random crops, each drawn from its index alone. Every
+photograph is cut into two parts across its longer side, at a place that depends
+on the photograph's size alone: the left (or upper) part is for training, the
+rest is held out. Each part is shrunk on its own, so no pixel of the original
+reaches both.
 """
 
 import functools
 import hashlib
 import importlib.util
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 
 from cdm.data import transforms
+from cdm.data.source import Element
 
-# Name of the file in skimage/data, and its terms as scikit-image's
+# The name of each file in skimage/data, and its terms of use as scikit-image's
 # documentation (skimage.data, 0.26) states them.
 LICENCES = {
   'astronaut.png': 'NASA Great Images, public domain',
@@ -37,41 +41,44 @@ NAMES = tuple(pathlib.PurePath(file).stem for file in LICENCES)
 SPLITS = ('train', 'held_out')
 
 _FILES = dict(zip(NAMES, LICENCES, strict=True))
-# Held out: a third, but where that is too thin for crops of 64 pixels at
-# shrink 3, what these need, up to a half.
+# A third of the longer side is held out. If a third has fewer pixels than this
+# (crops of 64 pixels at shrink 3), the held-out part is this wide, but at most
+# half of the photograph.
 _HELD_OUT_PIXELS = 192
-# A crop of next to nothing (the black around the retina, an empty stretch of
-# sky) is drawn again: it teaches nothing, and scores infinitely well.
-_LEAST_SPREAD = 3.0  # grey levels, standard deviation of some channel
-_DRAWS = 16
+# A nearly constant crop (the black around the retina, an empty stretch of sky)
+# is drawn again: a network learns nothing from it, and it scores infinitely
+# well. At least one channel must have this standard deviation, in grey levels.
+_LEAST_SPREAD = 3.0
+_DRAWS = 16  # The last of these is taken as it is.
 
 
 class Photographs:
-  """Crops of the embedded photographs; crop i has label i % num_classes."""
+  """A source of crops of photographs; crop i has label i % num_classes."""
 
   def __init__(
     self,
-    split='train',
-    image_size=32,
-    shrink=3,
-    crops_per_class=4096,
-    names=None,
-    seed=0,
+    split: str = 'train',
+    image_size: int = 32,
+    shrink: int = 3,
+    crops_per_class: int = 4096,
+    names: Iterable[str] | None = None,
+    seed: int = 0,
   ):
-    """Opens the photographs.
+    """Checks that every photograph is there and large enough.
 
     Args:
-      split: 'train' or 'held_out'; they share no pixel, whatever the other
-        arguments of the two are.
+      split: 'train' or 'held_out'. The two share no pixel, even if their other
+        arguments differ.
       image_size: side of a crop, pixels after shrinking.
-      shrink: each photograph is first averaged over blocks of this side.
-      crops_per_class: how many crops of each photograph count as one epoch.
-      names: which photographs, in the order of their labels; None is all.
-      seed: another seed, other crops.
+      shrink: each photograph is first averaged over blocks of this side,
+        pixels.
+      crops_per_class: number of crops of each photograph in one epoch.
+      names: the photographs, in the order of their labels; None is all.
+      seed: another seed gives other crops.
 
     Raises:
-      ValueError: unknown split or name, scikit-image missing, or a part too
-        small for such crops.
+      ValueError: the split or a name is unknown, scikit-image is missing, or a
+        part of a photograph is too small for such crops.
     """
     if split not in SPLITS:
       raise ValueError(f'split is {split!r}; known splits are {SPLITS}.')
@@ -104,11 +111,12 @@ class Photographs:
         f'Use a smaller image_size or shrink, or leave it out of names.'
       )
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self.num_classes * self.crops_per_class
 
   @property
-  def fingerprint(self):
+  def fingerprint(self) -> str:
+    """A hash of the photographs' pixels and of all arguments."""
     digest = hashlib.sha256()
     for name in self.class_names:
       digest.update(region(name, self.split, self.shrink).tobytes())
@@ -116,8 +124,8 @@ class Photographs:
     digest.update(repr((self.split, self.class_names, made_from)).encode())
     return f'photographs:{digest.hexdigest()[:16]}'
 
-  def __getitem__(self, i):
-    """-> image: uint8 [S, S, 3], label: int32, short_side: int32."""
+  def __getitem__(self, i: int) -> Element:
+    """Returns crop i; its image is uint8 [S, S, 3]."""
     if not 0 <= i < len(self):
       raise IndexError(f'crop {i} of {len(self)}')
     label = i % self.num_classes
@@ -135,12 +143,18 @@ class Photographs:
     }
 
 
-@functools.cache  # Decoding takes longer than a thousand crops.
-def region(name, split, shrink):
-  """The part of a photograph that a split may see, shrunk.
+@functools.cache  # Decoding takes longer than drawing a thousand crops.
+def region(name: str, split: str, shrink: int) -> np.ndarray:
+  """Returns the part of a photograph that belongs to a split, shrunk.
+
+  Args:
+    name: one of `NAMES`.
+    split: one of `SPLITS`.
+    shrink: side of the blocks that are averaged, pixels.
 
   Returns:
-    [H // shrink, W // shrink, 3] uint8; grey photographs have equal channels.
+    uint8 [H // shrink, W // shrink, 3], where the part has H x W pixels. The
+    channels of a grey photograph are equal.
   """
   photograph = _photograph(name)
   if photograph.shape[0] > photograph.shape[1]:
@@ -161,7 +175,7 @@ def _along_width(photograph, split, shrink):
 
 @functools.cache
 def _photograph(name):
-  spec = importlib.util.find_spec('skimage')  # found, but not imported
+  spec = importlib.util.find_spec('skimage')  # This does not import it.
   if spec is None:
     raise ValueError(
       'The embedded photographs are part of scikit-image, which is not '

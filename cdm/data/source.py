@@ -1,30 +1,70 @@
-"""The contract of a source of images, and what the sources share.
+"""Defines a source, the random-access set of labelled images that cdm reads.
 
-A source gives random access to labelled images. It has a length, and source[i]
-is
+A source has a length, and source[i] is
 
   {'image': uint8 [H, W, 3], 'label': int32, 'short_side': int32}
 
-where `short_side` is that of the image as it was first stored. An unusable
-image raises `transforms.BadImage`, which the pipeline counts. `num_classes` and
-`class_names` belong to the labels (0 and () if there are none: every label is
-then 0), and `fingerprint` changes when the images do. Sources can be pickled,
-and several threads read them at once.
-
-The sources are `folder`, `tfds`, `array_record`, `npz_dataset`, `sample_photos`
-and `synthetic`.
+The sources are in `folder`, `tfds`, `array_record`, `npz_dataset`,
+`sample_photos` and `synthetic`.
 """
+
+from typing import Protocol, TypedDict
 
 import numpy as np
 
 
-def element(image, label):
+class Element(TypedDict):
+  """One labelled image of a source.
+
+  Attributes:
+    image: uint8 [H, W, 3].
+    label: int32 from 0 on; 0 if the source has no labels, -1 in a split of
+      tensorflow-datasets that withholds them.
+    short_side: the shorter of the image's two sides as it was first stored,
+      before any preparation; pixels.
+  """
+
+  image: np.ndarray
+  label: np.int32
+  short_side: np.int32
+
+
+class Source(Protocol):
+  """Random access to labelled images.
+
+  A source can be pickled, and several threads may read it at once.
+
+  Attributes:
+    num_classes: number of labels; 0 if there are none.
+    class_names: the name of each label; () if there are none.
+  """
+
+  num_classes: int
+  class_names: tuple[str, ...]
+
+  @property
+  def fingerprint(self) -> str:
+    """A text that changes when the images do."""
+    ...
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, i: int) -> Element:
+    """Returns image i.
+
+    Raises:
+      transforms.BadImage: the image is unusable; the pipeline counts these.
+    """
+    ...
+
+
+def element(image: np.ndarray, label: int | np.integer) -> Element:
   """Returns source[i] of an image, uint8 [H, W, 3], in its stored size."""
   short_side = np.int32(min(image.shape[:2]))
   return {'image': image, 'label': np.int32(label), 'short_side': short_side}
 
 
-def first_names(names):
+def first_names(names: tuple[str, ...]) -> str:
   """Returns '(a, b, ...)' of at most five names, for an error message."""
   shown = ', '.join(map(repr, names[:5]))
   return f'({shown}{", ..." if len(names) > 5 else ""})'

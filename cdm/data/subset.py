@@ -1,39 +1,46 @@
-"""Chosen images of a source at once."""
+"""Chooses images of a source by index, and reads the chosen ones at once."""
 
 import re
+from collections.abc import Iterable, Sequence, Sized
+from typing import Any
 
 import numpy as np
 
 from cdm.data import pipeline, transforms
+from cdm.data.source import Element, Source
 
 
 class Chosen:
-  """Some records of a source, as a source of its own."""
+  """A source of some images of another source.
 
-  def __init__(self, source, indices):
+  Image i is image indices[i] of the other source.
+  """
+
+  def __init__(self, source: Source, indices: Iterable[int]):
     self._source, self._indices = source, list(indices)
     self.num_classes = source.num_classes
     self.class_names = source.class_names
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._indices)
 
-  def __getitem__(self, i):
+  def __getitem__(self, i: int) -> Element:
     return self._source[self._indices[i]]
 
   @property
-  def fingerprint(self):
+  def fingerprint(self) -> str:
     return f'{self._source.fingerprint}[{self._indices}]'
 
 
-def spread(source, count):
-  """-> count record numbers, one from each count-th of a source.
+def spread(source: Sized, count: int) -> list[int]:
+  """Returns `count` indices spread over a source, in ascending order.
 
-  Where in its stretch a record lies is drawn once and for all: an even stride
-  would meet only some classes of a source whose labels go round.
+  The source is divided into `count` equal stretches, and one index is drawn
+  from each, the same in every call. An even stride would meet only some classes
+  of a source whose labels repeat in a cycle.
 
   Raises:
-    ValueError: more than the source has.
+    ValueError: the source has fewer images than `count`.
   """
   if count > len(source):
     raise ValueError(
@@ -43,41 +50,50 @@ def spread(source, count):
   within = np.random.default_rng(0).random(count)
   chosen = []
   for i in range(count):
-    number = int((i + within[i]) * len(source) / count)
-    # A record that lies across two stretches may be met in both.
-    chosen.append(max(number, chosen[-1] + 1) if chosen else number)
+    index = int((i + within[i]) * len(source) / count)
+    # Both of two neighbouring stretches may draw the image on their border.
+    chosen.append(max(index, chosen[-1] + 1) if chosen else index)
   return chosen
 
 
-def first(source, count):
-  """-> the numbers of ImageNet's first validation images, or None.
+def first(source: Source, count: int) -> list[int] | None:
+  """Returns the indices of ImageNet's first validation images, or None.
 
   Their order is that of their file names, ILSVRC2012_val_00000001 and so on,
-  however the source sorts them.
+  whatever the order of the source is.
 
   Args:
-    source: see `cdm.data.folder`.
-    count: how many.
+    source: the images, see `cdm.data.source`.
+    count: number of images.
 
   Returns:
-    list of int, or None of a source without such names.
+    At most `count` indices, or None unless all images have such file names.
   """
-  names = source.file_names() if hasattr(source, 'file_names') else None
-  found = [re.search(r'ILSVRC2012_val_(\d{8})\.', n) for n in names or ()]
-  if not found or None in found:
+  read_names = getattr(source, 'file_names', None)
+  names = read_names() if read_names else None
+  matches = [re.search(r'ILSVRC2012_val_(\d{8})\.', n) for n in names or ()]
+  numbers = [int(match[1]) for match in matches if match]
+  if not numbers or len(numbers) < len(matches):
     return None
-  order = sorted(range(len(found)), key=lambda i: int(found[i][1]))
-  return order[:count]
+  return sorted(range(len(numbers)), key=lambda i: numbers[i])[:count]
 
 
-def gather(source, indices, **fit):
-  """-> (uint8 [N, S, S, 3], int32 [N]) of the records `indices`.
+def gather(
+  source: Source, indices: Sequence[int], **fit: Any
+) -> tuple[np.ndarray, np.ndarray]:
+  """Reads the images and labels at some indices.
+
+  As in training, random others of them replace the images that are unreadable
+  or too small.
 
   Args:
-    source: see `cdm.data.folder`.
-    indices: N record numbers.
+    source: the images, see `cdm.data.source`.
+    indices: N indices in the source.
     **fit: image_size, crop, filter, min_side and max_skip_fraction of
       `pipeline.make_iterator`.
+
+  Returns:
+    (images, uint8 [N, S, S, 3], labels, int32 [N]).
 
   Raises:
     ValueError: too many of them cannot be read.
@@ -95,24 +111,36 @@ def gather(source, indices, **fit):
   return batch['image'], batch['label']
 
 
-def gather_one(source, record, *, image_size, crop, filter, min_side):
-  """-> (uint8 [S, S, 3], label) of one record; None where it is too small.
+def gather_one(
+  source: Source,
+  index: int,
+  *,
+  image_size: int,
+  crop: str,
+  filter: str,
+  min_side: int,
+) -> tuple[np.ndarray, int] | None:
+  """Reads one image and its label, or returns None if the image is too small.
 
-  Nothing stands in for what is left out, as in training: an image that is
-  judged is judged once.
+  Unlike in training, no other image replaces one that is left out, so that an
+  evaluation counts each image once.
 
   Args:
-    source: see `cdm.data.folder`.
-    record: its number.
-    image_size, crop, filter, min_side: of `pipeline.make_iterator`.
+    source: the images, see `cdm.data.source`.
+    index: index in the source.
+    image_size, crop, filter, min_side: see `pipeline.make_iterator`.
+
+  Returns:
+    (image, uint8 [S, S, 3], label), or None if its short side is below
+    min_side.
 
   Raises:
-    transforms.BadImage: it cannot be read.
+    transforms.BadImage: the image cannot be read.
   """
-  element = source[record]
+  element = source[index]
   if int(element['short_side']) < min_side:
     return None
-  rng = np.random.default_rng((0, record))  # of random crops
+  rng = np.random.default_rng((0, index))  # for random crops
   image = transforms.fit(
     element['image'], size=image_size, crop=crop, filter=filter, rng=rng
   )

@@ -1,18 +1,37 @@
-"""Images made from their index: smoke runs and tests without any file."""
+"""Computes a source of synthetic images, for smoke runs and tests."""
 
 import hashlib
 
 import numpy as np
 
+from cdm.data.source import Element
+
 
 class Synthetic:
-  """Gratings with noise; the class sets direction and colour.
+  """A source of gratings with noise; the class sets direction and colour.
 
-  Image i is the same on every machine and in every process.
+  Image i is computed from seed and i, so it is the same on every machine and in
+  every process. Its label is i % num_classes.
   """
 
-  def __init__(self, image_size=32, num_images=1024, num_classes=4, seed=0):
-    """`image_size`: pixels; labels go round, image i has i % num_classes."""
+  def __init__(
+    self,
+    image_size: int = 32,
+    num_images: int = 1024,
+    num_classes: int = 4,
+    seed: int = 0,
+  ):
+    """Sets the properties of the images.
+
+    Args:
+      image_size: S, pixels.
+      num_images: number of images in one epoch.
+      num_classes: number of labels.
+      seed: another seed gives other phases and noise.
+
+    Raises:
+      ValueError: a number is below 1.
+    """
     if min(image_size, num_images, num_classes) < 1:
       raise ValueError(
         f'Synthetic(image_size={image_size}, num_images={num_images}, '
@@ -22,17 +41,18 @@ class Synthetic:
     self.num_classes, self.seed = num_classes, seed
     self.class_names = tuple(f'grating {c}' for c in range(num_classes))
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self.num_images
 
   @property
-  def fingerprint(self):
+  def fingerprint(self) -> str:
+    """A hash of all arguments."""
     made_from = (self.image_size, self.num_images, self.num_classes, self.seed)
     digest = hashlib.sha256(repr(made_from).encode()).hexdigest()
     return f'synthetic:{digest[:16]}'
 
-  def __getitem__(self, i):
-    """-> image: uint8 [S, S, 3], label: int32, short_side: int32."""
+  def __getitem__(self, i: int) -> Element:
+    """Returns image i, uint8 [S, S, 3], with its label."""
     if not 0 <= i < self.num_images:
       raise IndexError(f'image {i} of {self.num_images}')
     rng = np.random.default_rng((self.seed, i))
@@ -40,7 +60,9 @@ class Synthetic:
     angle = np.pi * label / self.num_classes
     y, x = np.mgrid[: self.image_size, : self.image_size] / self.image_size
     along = x * np.cos(angle) + y * np.sin(angle)
-    wave = np.sin(2 * np.pi * (3 * along + rng.random()))  # [S, S], any phase
+    wave = np.sin(
+      2 * np.pi * (3 * along + rng.random())
+    )  # [S, S], random phase
     colour = 0.5 + 0.5 * np.cos(2 * np.pi * (angle / np.pi + np.arange(3) / 3))
     image = 127.5 + 90 * wave[..., None] * colour
     image = image + rng.normal(scale=6, size=image.shape)

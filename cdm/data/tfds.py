@@ -1,46 +1,55 @@
-"""A source of any image data set that tensorflow-datasets has prepared."""
+"""Reads any image data set of tensorflow-datasets (TFDS) as a source."""
 
 import hashlib
 import os
 import pathlib
 import re
 import shlex
+from collections.abc import Sequence
 
 import numpy as np
 
 from cdm.data import transforms
-from cdm.data.source import element
+from cdm.data.source import Element, element
 
 
 class Tfds:
-  """Any image data set of tensorflow-datasets, prepared as ArrayRecord.
+  """A source of one split of a TFDS data set, prepared as ArrayRecord.
 
-  Only tensorflow-datasets itself is needed to read, not TensorFlow. Images are
-  decoded here, not there, so damaged ones are skipped as everywhere else.
+  Reading needs tensorflow-datasets, but not TensorFlow. Images are decoded by
+  `transforms.decode` instead of TFDS, so damaged ones are skipped as they are
+  in every other source.
 
   Labels are those of the data set, with one exception: if all class names are
-  WordNet ids, labels count them in sorted order. imagenet2012 has that order
-  already, imagenet_resized does not, and the stages of a cascade that read
-  both must agree on what class 7 is.
+  WordNet ids, label n is the n-th id in sorted order. imagenet2012 has that
+  order already, but imagenet_resized does not, and the stages of a cascade that
+  read both must agree on what class 7 is.
   """
 
   def __init__(
-    self, name, split, data_dir=None, image_key=None, label_key=None
+    self,
+    name: str,
+    split: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    image_key: str | None = None,
+    label_key: str | None = None,
   ):
     """Opens a prepared data set.
 
     Args:
-      name: as TFDS has it: 'imagenet2012', 'imagenet_resized/64x64',
+      name: the name in TFDS: 'imagenet2012', 'imagenet_resized/64x64',
         'celeb_a_hq/256', 'lsun/bedroom:3.1.0', ...
       split: 'train', 'validation', 'train[:1%]', ...
-      data_dir: where TFDS keeps data sets; None is its own default.
-      image_key: the image feature; None where there is one, or one 'image'.
-      label_key: the class feature; None where there is one, or one 'label', or
-        none at all.
+      data_dir: the folder where TFDS keeps data sets; None is TFDS's default.
+      image_key: the image feature; None takes the only one, or the one called
+        'image'.
+      label_key: the class feature; None takes the only one, or the one called
+        'label'. A data set without class features has no labels.
 
     Raises:
-      ValueError: no such data set, split or feature; not prepared; or prepared
-        in a format without random access. The last two name the command.
+      ValueError: the data set, split or feature does not exist; or the data set
+        is not prepared, or prepared in a format without random access. The
+        messages for the last two give the command to run.
     """
     self._arguments = (name, split, data_dir, image_key, label_key)
     tfds = _import_tfds()
@@ -66,20 +75,24 @@ class Tfds:
     if not len(self._records):
       raise ValueError(f'{self._name} is empty.')
 
-  def __reduce__(self):  # opened again in a worker process
-    return type(self), self._arguments
+  def __reduce__(self) -> tuple:
+    return type(self), self._arguments  # A worker process opens it again.
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._records)
 
   @property
-  def fingerprint(self):
+  def fingerprint(self) -> str:
+    """The data set's full name and split, with a hash of length and keys."""
     made_from = (self._name, len(self), self._image_key, self._label_key)
     digest = hashlib.sha256(repr(made_from).encode()).hexdigest()
     return f'tfds:{self._name}:{digest[:16]}'
 
-  def file_names(self):
-    """-> names of the files that records were made of, or None; reads all."""
+  def file_names(self) -> list[str] | None:
+    """Returns the name of each image's original file, by reading all records.
+
+    Returns None if the data set does not store such names.
+    """
     if not self._file_key:
       return None
     return [
@@ -87,13 +100,14 @@ class Tfds:
       for i in range(len(self))
     ]
 
-  def __getitem__(self, i):
+  def __getitem__(self, i: int) -> Element:
     example = self._records[i]
     name = f'{self._name}[{i}]'
     if self._file_key:
       name += f' {example[self._file_key].decode(errors="replace")}'
     label = int(example[self._label_key]) if self._label_key else 0
-    if label >= 0 and self._new_label is not None:  # -1: a split without labels
+    # A split without labels has the label -1.
+    if label >= 0 and self._new_label is not None:
       label = self._new_label[label]
     data = example[self._image_key]
     return element(transforms.decode(data, name=name), label)
@@ -102,14 +116,17 @@ class Tfds:
 _FILE_KEYS = ('file_name', 'filename', 'image/filename', 'id')
 
 
-def sorted_wordnet(names):
-  """Class names, and the label of each in sorted order if all are WordNet ids.
+def sorted_wordnet(
+  names: Sequence[str],
+) -> tuple[tuple[str, ...], np.ndarray | None]:
+  """Sorts class names if all are WordNet ids, and returns their new labels.
 
   Args:
     names: n class names in the order of their labels.
 
   Returns:
-    (names, None), or (sorted names, [n] int32: new label of every old one).
+    (sorted names, [n] int32 with the new label of every old one), or
+    (names, None) if they are not WordNet ids.
   """
   if not names or not all(re.fullmatch(r'n\d{8}', name) for name in names):
     return tuple(names), None
@@ -128,7 +145,7 @@ def _import_tfds():
 
 
 def _open_builder(tfds, name, data_dir):
-  """The builder of a data set that is there and can be read at random."""
+  """Returns the builder of a data set that is prepared for random access."""
   try:
     builder = tfds.builder(name, data_dir=data_dir)
   except tfds.core.DatasetNotFoundError as error:
@@ -137,16 +154,16 @@ def _open_builder(tfds, name, data_dir):
     raise ValueError(f'TFDS knows no data set {name!r}{hint}') from error
   if not builder.is_prepared():
     raise ValueError(_not_prepared(builder, name, data_dir))
-  # From its files rather than its code: only so does TFDS see a format that
-  # was added by conversion.
-  found = tfds.builder_from_directory(builder.data_dir)
-  formats = {f.value for f in found.info.available_file_formats()}
+  # The builder is made from the data set's files and not from its code, because
+  # only then does TFDS see a format that was added by conversion.
+  on_disk = tfds.builder_from_directory(builder.data_dir)
+  formats = {f.value for f in on_disk.info.available_file_formats()}
   if 'array_record' in formats:
-    return found
+    return on_disk
   if 'tfrecord' not in formats:
     raise ValueError(
       f'{name!r} in {builder.data_dir} is prepared as {sorted(formats)}, which '
-      f'is not read here. Move it away and build it: '
+      f'cdm does not read. Move it away and build it again: '
       f'{_build_command(name, data_dir)}'
     )
   raise ValueError(
@@ -193,13 +210,13 @@ def _choose_label(tfds, features, name, key):
   return _choose(keys, key, f'{name!r} has classes {keys}', usual='label')
 
 
-def _choose(keys, key, what_there_is, *, usual):
+def _choose(keys, key, known, *, usual):
   if key is None and len(keys) == 1:
     return keys[0]
   key = usual if key is None else key
   if key not in keys:
     raise ValueError(
-      f'{what_there_is}, and {key!r} is none of them. Choose one with '
+      f'{known}, and {key!r} is none of them. Choose one with '
       f'{usual}_key, or another data set.'
     )
   return key

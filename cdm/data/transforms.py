@@ -1,12 +1,13 @@
-"""Encoded bytes -> RGB pixels -> one square of the asked size.
+"""Decodes image files, and crops and resizes images to a square, in NumPy.
 
-NumPy in, NumPy out: decode, crop the largest centre square, area-average it to
-size, as [SR3] and the CDM family prepare their images. The area mean is exact,
-so a pixel is the same on every machine.
+The default is what [SR3] and the CDM family do to prepare their images: crop
+the largest centre square, then average areas. The area mean is exact, so each
+pixel has the same value on every machine.
 """
 
 import functools
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,40 +17,46 @@ CROPS = ('center', 'random', 'none')
 FILTERS = ('area', 'bicubic', 'bilinear', 'lanczos')
 _BAND_BYTES = 2**22
 
-# glibc gives freed memory back to the system until it has once seen an array of
-# this size freed; to be given it anew, page by page and zeroed, can take longer
-# than decoding. Nothing is touched here, so nothing is used.
+# glibc returns freed memory to the system until an array of this size has been
+# freed once. To get the memory back, page by page and zeroed, can take longer
+# than decoding. The array is never touched, so it uses no memory.
 np.empty(2**25 - 2**14, np.uint8)
 
 
 class BadImage(ValueError):
-  """A record without usable pixels: skipped and counted, never silently."""
+  """A record has no usable pixels. It is skipped, counted and reported.
 
-  def __init__(self, name, reason):
-    super().__init__(name, reason)  # both, so that it survives pickling
+  Attributes:
+    name: a path, or data set and index.
+    reason: why the pixels cannot be used.
+  """
+
+  def __init__(self, name: str, reason: str):
+    super().__init__(name, reason)  # Both, so that the error can be pickled.
     self.name, self.reason = name, reason
 
-  def __str__(self):
+  def __str__(self) -> str:
     return f'{self.name}: {self.reason}'
 
 
-def decode(data, *, name):
-  """Decodes one image file; of an animation, the first frame.
+def decode(data: bytes, *, name: str) -> np.ndarray:
+  """Decodes one image file, or the first frame of an animation.
 
   The EXIF orientation is applied (differs: TensorFlow's decoders, and with them
-  most ImageNet pipelines, ignore it). Transparency is laid over white. 16-bit
-  grey is scaled to 8 bits. Colour profiles are ignored, as everywhere in this
-  field.
+  most ImageNet pipelines, ignore it). Transparent images are composed over
+  white. 16-bit grey is scaled to 8 bits. Colour profiles are ignored, as
+  everywhere in this field.
 
   Args:
     data: bytes of a JPEG, PNG, WebP, GIF, TIFF, ... file.
-    name: what to call it in an error: a path, or data set and index.
+    name: the image's name in an error: a path, or data set and index.
 
   Returns:
     [H, W, 3] uint8, read-only, H and W at least 2.
 
   Raises:
-    BadImage: truncated, not an image, of unknown range, or one pixel wide.
+    BadImage: the file is truncated, is not an image, has values of an unknown
+      range, or is only one pixel wide or high.
   """
   try:
     with Image.open(io.BytesIO(data)) as image:
@@ -57,7 +64,7 @@ def decode(data, *, name):
       pixels = _rgb(image)
   except MemoryError:
     raise
-  except UnidentifiedImageError:  # whose own words are an address in memory
+  except UnidentifiedImageError:  # Its own text is an address in memory.
     raise BadImage(name, 'cannot identify the kind of image') from None
   except Exception as error:  # Pillow raises nearly anything on damaged bytes.
     raise BadImage(name, f'{type(error).__name__}: {error}') from error
@@ -68,14 +75,15 @@ def decode(data, *, name):
 
 
 def _rgb(image):
-  """A Pillow image of any mode -> [H, W, 3] uint8, read-only."""
+  """Returns [H, W, 3] uint8, read-only, of a Pillow image of any mode."""
   if image.mode == 'F' or image.mode.startswith('I'):
     image = _grey_8_bit(image)
   if image.has_transparency_data:
     image = image.convert('RGBA')
-    page = Image.new('RGBA', image.size, 'white')
-    image = Image.alpha_composite(page, image)
-  # Not copied where it need not be: that takes as long as a third of decoding.
+    background = Image.new('RGBA', image.size, 'white')
+    image = Image.alpha_composite(background, image)
+  # An RGB image is not converted, because the copy would take a third of the
+  # time of decoding.
   return np.asarray(image if image.mode == 'RGB' else image.convert('RGB'))
 
 
@@ -88,8 +96,12 @@ def _grey_8_bit(image):
   return Image.fromarray(scaled.astype(np.uint8))
 
 
-def check_fit(*, size, crop, filter):
-  """Refuses what `fit` cannot do, before any image is read."""
+def check_fit(*, size: int, crop: str, filter: str) -> None:
+  """Checks the arguments of `fit` before any image is read.
+
+  Raises:
+    ValueError: one of them is not known or out of range.
+  """
   if size < 1:
     raise ValueError(f'image_size is {size}; it must be at least 1.')
   if crop not in CROPS:
@@ -98,8 +110,15 @@ def check_fit(*, size, crop, filter):
     raise ValueError(f'filter is {filter!r}; known filters are {FILTERS}.')
 
 
-def fit(image, *, size, crop='center', filter='area', rng=None):
-  """Crops a square and resizes it.
+def fit(
+  image: np.ndarray,
+  *,
+  size: int,
+  crop: str = 'center',
+  filter: str = 'area',
+  rng: np.random.Generator | None = None,
+) -> np.ndarray:
+  """Crops a square from an image and resizes it.
 
   Args:
     image: [H, W, 3] uint8.
@@ -107,10 +126,13 @@ def fit(image, *, size, crop='center', filter='area', rng=None):
     crop: 'center' or 'random' (the largest square, centred or anywhere), or
       'none' (the image must be S x S already).
     filter: 'area', or one of Pillow's antialiased filters.
-    rng: np.random.Generator; only 'random' draws from it.
+    rng: draws the place of a 'random' crop, which needs it; else unused.
 
   Returns:
     [S, S, 3] uint8.
+
+  Raises:
+    ValueError: crop is 'none', and the image is not S x S.
   """
   height, width = image.shape[:2]
   if crop == 'none':
@@ -135,19 +157,21 @@ def fit(image, *, size, crop='center', filter='area', rng=None):
   return np.array(Image.fromarray(square).resize((size, size), resample))
 
 
-def middle(image, *, short_side, size, filter='bilinear'):
-  """What networks of ImageNet are tested on: torchvision's preset.
+def middle(
+  image: np.ndarray, *, short_side: int, size: int, filter: str = 'bilinear'
+) -> np.ndarray:
+  """Resizes and centre-crops as torchvision's preset for ImageNet evaluation.
 
   The shorter side is resized to `short_side`, then the middle is cut out.
 
   Args:
     image: [H, W, 3] uint8.
-    short_side: pixels; 256 of ImageNet.
-    size: S, pixels, at most that; 224 of ImageNet.
+    short_side: pixels; 256 for ImageNet.
+    size: S, pixels, at most short_side; 224 for ImageNet.
     filter: one of Pillow's antialiased filters.
 
   Returns:
-    [S, S, 3] uint8, the bytes that Pillow gives.
+    [S, S, 3] uint8, exactly the bytes that Pillow computes.
   """
   height, width = image.shape[:2]
   short = min(height, width)
@@ -159,19 +183,21 @@ def middle(image, *, short_side, size, filter='bilinear'):
   return np.ascontiguousarray(image[top : top + size, left : left + size])
 
 
-def mirror(image):
-  """Exchanges left and right. [H, W, C] -> [H, W, C], a copy."""
+def mirror(image: np.ndarray) -> np.ndarray:
+  """Returns a copy of an image [H, W, C] with left and right exchanged."""
   mirrored = np.empty_like(image)
-  for c in range(image.shape[2]):  # five times faster than copying [:, ::-1]
+  # One channel at a time is five times faster than copying [:, ::-1].
+  for c in range(image.shape[2]):
     mirrored[:, :, c] = image[:, ::-1, c]
   return mirrored
 
 
-def area_resize(image, size):
+def area_resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """Averages the area that each new pixel covers, fractions included.
 
-  This is tf.image.resize(method='area'). Pillow's BOX agrees only where the
-  ratio is an integer: elsewhere it counts border pixels wholly or not at all.
+  This is tf.image.resize(method='area'). Pillow's BOX filter agrees only if the
+  ratio of the sizes is an integer: if not, it counts each pixel at the border
+  of an area either wholly or not at all.
 
   Args:
     image: [H, W, C] uint8.
@@ -184,8 +210,8 @@ def area_resize(image, size):
   rows, columns = size
   if _halves(height, rows) and _halves(width, columns):
     factors = (width // columns, height // rows)
-    # Exact for powers of two only: at 3 it divides in fixed point, and is one
-    # level too low in places.
+    # Pillow's reduce is exact for powers of two only. For a factor of 3, for
+    # example, it divides in fixed point, and some pixels are one level too low.
     return np.array(Image.fromarray(image).reduce(factors))
   mean = np.empty((rows, columns, channels), np.uint8)
   for first, last in _bands(image.shape, rows):
@@ -194,23 +220,26 @@ def area_resize(image, size):
 
 
 def _band_mean(image, size, first, last):
-  """Rows first to last, not included, of the mean over each area."""
+  """Returns rows first to last - 1 of the mean over each area."""
   height, width, channels = image.shape
   rows, columns = size
   top, bottom = first * height // rows, -(-last * height // rows)
-  # Sums of integers: floats of enough bits hold them exactly, in any order.
+  # These are sums of integers, which floats of enough bits represent exactly,
+  # in any order of summation.
   dtype = np.float32 if 255 * height < 2**24 else np.float64
   x = image[top:bottom].astype(dtype).reshape(bottom - top, -1)
   x = _overlaps(height, rows, first, last, dtype) @ x  # times height
   x = x.reshape(-1, width, channels)
   planes = np.empty((width, channels, len(x)))  # float64
-  for c in range(channels):  # several times faster than transposing pixels
+  # One channel at a time is several times faster than transposing pixels.
+  for c in range(channels):
     planes[:, c] = x[:, :, c].T
   x = _overlaps(width, columns, 0, columns, np.float64) @ planes.reshape(
     width, -1
   )  # times area, an integer still
-  # Half up. Now a sum + area / 2 is a multiple of 1/2, so a quarter more takes
-  # none across a multiple of the area, and float64 errs by far less than it.
+  # Rounds half up. Each sum + area / 2 is a multiple of 1/2, so adding 1/4
+  # moves none of them across a multiple of the area, and the error of float64
+  # is far smaller than 1/4.
   x *= 1 / (height * width)
   x += 0.5 + 0.25 / (height * width)
   x = x.astype(np.uint8).reshape(columns, channels, -1)
@@ -221,14 +250,15 @@ def _band_mean(image, size, first, last):
 
 
 def _halves(old, new):
+  """Whether halving `old` some times gives `new` exactly."""
   ratio = old // new
   return old == ratio * new and ratio & (ratio - 1) == 0
 
 
-def _bands(shape, rows):
-  """Yields (first, last): stretches of new rows that a core's cache holds."""
+def _bands(shape: tuple[int, ...], rows: int) -> Iterator[tuple[int, int]]:
+  """Yields (first, last) of bands of new rows that fit into a core's cache."""
   height, width, channels = shape
-  # One new row, in float32: the old ones, and two of float64 after the sum.
+  # A new row needs its old rows in float32 and, after the sum, two in float64.
   row_bytes = 4 * width * channels * (height / rows + 4)
   step = max(1, int(_BAND_BYTES / row_bytes))
   for first in range(0, rows, step):
@@ -237,17 +267,18 @@ def _bands(shape, rows):
 
 @functools.lru_cache(4096)
 def _overlaps(old, new, first, last, dtype):
-  """How much of each old row the new rows first to last cover, times new.
+  """Returns how much of each old row the new rows first to last - 1 cover.
 
-  New row i reaches from row i old / new to (i + 1) old / new; in units of
-  1 / new row these are integers, so nothing is rounded.
+  New row i extends from old row i old / new to (i + 1) old / new. In units of
+  1 / new of a row these are integers, so nothing is rounded.
 
   Returns:
-    Sparse [last - first, n]; its column 0 is the old row first old // new.
+    A sparse matrix [last - first, n] of coverages times `new`; its column 0 is
+    the old row first old // new.
   """
   start = np.arange(first, last) * old
   end = start + old
-  count = -(-end // new) - start // new  # old rows touched
+  count = -(-end // new) - start // new  # old rows that each new row touches
   after = np.cumsum(count)
   row = np.arange(after[-1]) + np.repeat(start // new - after + count, count)
   covered = np.minimum(np.repeat(end, count), (row + 1) * new)

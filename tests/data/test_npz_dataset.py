@@ -128,5 +128,5 @@ def test_a_truncated_archive_is_refused(samples):
   samples.write_bytes(samples.read_bytes()[:200])
   with pytest.raises(ValueError, match='cannot be read .* truncated'):
     npz_dataset.Archive(samples)
-  with pytest.raises(ValueError, match='no.npz is not there'):
+  with pytest.raises(ValueError, match='no.npz does not exist'):
     npz_dataset.Archive(samples.with_name('no.npz'))
