@@ -100,5 +100,5 @@ if __name__ == '__main__':
     sys.exit(__doc__)
   try:
     convert(sys.argv[1])
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')

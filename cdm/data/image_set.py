@@ -106,11 +106,11 @@ def stream(
     batch = []
     for i in order[start : start + batch_size]:
       image = images.read(i)
-      first = first or (i, image.shape)
+      first = first or (i, image.shape, size_of(image))
       if image.shape != first[1]:
         raise ValueError(
           f'{name_of(images, i)} has {size_of(image)} pixels but '
-          f'{name_of(images, first[0])} has {size_of(batch[0])}; evaluate '
+          f'{name_of(images, first[0])} has {first[2]}; evaluate '
           'pictures of one size.'
         )
       batch.append(image)
