@@ -108,7 +108,8 @@ class TensorBoard:
     )
     with tf.io.TFRecordWriter(str(self._directory / name)) as file:
       for event in events:
-        file.write(event.SerializeToString())
+        # The type of TensorFlow's writer is unknown to type checkers.
+        file.write(event.SerializeToString())  # ty: ignore[missing-attribute]
 
   def _ready(self) -> Any:
     """Returns the writer, opened at first use; None without TensorFlow."""
