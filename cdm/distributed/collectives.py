@@ -1,4 +1,4 @@
-"""Collectives on host values: broadcast, barrier and gather.
+"""Runs collectives on host values: broadcast, barrier and gather.
 
 Every process of a run must call the collectives in the same order: a process
 that skips one leaves the others waiting. `is_first`, `local_indices` and

@@ -90,8 +90,8 @@ def check_batch(batch_size: int, mesh: Mesh, *, accumulation: int = 1) -> None:
   Args:
     batch_size: number of examples of the global batch.
     mesh: the mesh.
-    accumulation: number of microbatches that each global batch is cut into,
-      whose gradients are accumulated.
+    accumulation: number of microbatches that each device cuts its part of the
+      batch into, to accumulate their gradients.
   """
   shards = num_batch_shards(mesh)
   unit = shards * accumulation

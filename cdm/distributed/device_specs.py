@@ -1,4 +1,4 @@
-"""Peak FLOPs, memory, bandwidth and price of each device; slices by name.
+"""Lists peak FLOPs, memory, bandwidth and price of devices; parses slices.
 
 Peaks are those of a whole chip. Every number has its source:
 
@@ -43,7 +43,7 @@ class Chip(NamedTuple):
     cores: number of JAX devices per chip.
     usable_bytes: memory of one JAX device that a program may fill.
     price: US dollars per chip-hour; None if no price is known.
-    options: what JAX must be told, beside the topology, to describe the chip.
+    options: further arguments with which JAX describes a topology of the chip.
   """
 
   name: str

@@ -227,7 +227,7 @@ def is_running() -> bool:
 
 
 def call_before_exit(function: Callable[[ExitCode, str], None]) -> None:
-  """Sets the callback for the case that another process's failure ends this.
+  """Sets a callback for an exit that the failure of another process causes.
 
   Args:
     function: called as `function(exit_code, sentence)` just before this process

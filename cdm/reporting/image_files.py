@@ -1,4 +1,4 @@
-"""Reads and writes images losslessly, as PNG files or one .npz file."""
+"""Writes images as PNG files or as one .npz file, and reads PNG files."""
 
 import io
 import os

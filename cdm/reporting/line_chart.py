@@ -157,10 +157,8 @@ def _frame(
     xs = ys = (*xs, *ys)
   x = _range(min(xs), max(xs))
   if x_names:
-    x = (
-      -0.3,
-      len(x_names) - 0.7,
-    )  # Leaves room before the first and after the last point.
+    # Leaves room before the first and after the last point.
+    x = (-0.3, len(x_names) - 0.7)
   if log:
     low, high = math.log10(min(ys)), math.log10(max(ys))
     pad = max(0.05 * (high - low), 0.02)
@@ -237,9 +235,8 @@ def axes(frame: Frame, x_label: str, y_label: str) -> Iterator[str]:
   wide = max(map(len, frame.x_names), default=0) * LETTER
   crowded = wide > (right - LEFT) / max(len(frame.x_ticks), 1)
   for i, value in enumerate(frame.x_ticks):
-    lower = (
-      12 if crowded and i % 2 else 0
-    )  # Every other name stands a line lower.
+    # If the names are too wide, every other one stands a line lower.
+    lower = 12 if crowded and i % 2 else 0
     x = frame.place(value, low_y)[0]
     yield (
       f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" '

@@ -53,7 +53,7 @@ class TensorBoard:
 
   def _open(self) -> None:
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # Silences its notice.
+    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # Silences oneDNN.
     try:
       import tensorflow as tf
       from clu.metric_writers.summary_writer import SummaryWriter
