@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group(
     'several processes',
     'Detected on TPU pods, in SLURM steps and under Open MPI.\n'
-    'Elsewhere give all three flags, or set '
+    'Elsewhere give all three, or set '
     + ',\n'.join([', '.join(VARIABLES[:2]), VARIABLES[2]])
     + '.',
   )
