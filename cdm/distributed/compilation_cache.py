@@ -1,4 +1,4 @@
-"""Keeps compiled programs on disk, so that a second start is fast."""
+"""Turns on JAX's persistent compilation cache, so that a restart is fast."""
 
 import os
 import pathlib
@@ -6,20 +6,23 @@ import pathlib
 import jax
 
 
-def enable_compilation_cache(path=None):
+def enable_compilation_cache(
+  path: str | os.PathLike | None = None,
+) -> pathlib.Path:
   """Keeps compiled programs on disk, so that a second start is fast.
 
+  The environment variables JAX_COMPILATION_CACHE_DIR and
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS, where set, take precedence.
+
   Args:
-    path: directory; by default `cdm/xla` in the user's cache directory. The
-      variable JAX_COMPILATION_CACHE_DIR, where set, wins, as does
-      JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS.
+    path: directory; by default `cdm/xla` in the user's cache directory.
 
   Returns:
     The directory in use.
   """
-  given = os.environ.get('JAX_COMPILATION_CACHE_DIR')
+  variable = os.environ.get('JAX_COMPILATION_CACHE_DIR')
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  path = pathlib.Path(given or path or pathlib.Path(home) / 'cdm' / 'xla')
+  path = pathlib.Path(variable or path or pathlib.Path(home) / 'cdm' / 'xla')
   jax.config.update('jax_compilation_cache_dir', str(path))
   if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
     # Programs that compile faster than this are not worth a file.

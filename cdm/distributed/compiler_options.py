@@ -1,4 +1,4 @@
-"""Options of XLA's compiler for the programs that cdm runs on CPUs.
+"""Chooses the options of XLA's compiler for programs that run on CPUs.
 
 By default jaxlib's CPU compiler hands convolutions to a library whose weight
 gradients are several times slower than XLA's own code. These functions name
@@ -14,6 +14,7 @@ outermost function takes them. Measured by `benchmarks/compiler_options.py`.
 
 import functools
 import os
+from collections.abc import Iterable
 
 import jax
 
@@ -21,7 +22,7 @@ import jax
 OPTION = 'xla_cpu_experimental_ynn_fusion_type'
 
 
-def forward(devices):
+def forward(devices: Iterable[jax.Device]) -> dict[str, str] | None:
   """Returns the options for a program without gradients, or None.
 
   No operation goes to the library.
@@ -32,7 +33,7 @@ def forward(devices):
   return _options(devices, '')
 
 
-def training_step(devices):
+def training_step(devices: Iterable[jax.Device]) -> dict[str, str] | None:
   """Returns the options for a program with gradients, or None.
 
   Only reductions go to the library: bias gradients and the statistics of
@@ -44,21 +45,23 @@ def training_step(devices):
   return _options(devices, 'LIBRARY_FUSION_TYPE_REDUCE')
 
 
-def _options(devices, value):
+def _options(
+  devices: Iterable[jax.Device], value: str
+) -> dict[str, str] | None:
   if next(iter(devices)).platform != 'cpu':
     return None
   if OPTION in os.environ.get('XLA_FLAGS', ''):
-    return None  # The user's own choice holds.
+    return None  # The user has chosen; that choice stays.
   return {OPTION: value} if _is_known(value) else None
 
 
 @functools.cache
-def _is_known(value):
-  """Whether this jaxlib compiles with the option, found by compiling."""
+def _is_known(value: str) -> bool:
+  """Returns whether this jaxlib knows the option, by compiling with it."""
   on_cpu = jax.device_put(0.0, jax.local_devices(backend='cpu')[0])
   program = jax.jit(lambda x: x).lower(on_cpu)
   try:
     program.compile(compiler_options={OPTION: value})
-  except jax.errors.JaxRuntimeError:  # It names an option it does not know.
+  except jax.errors.JaxRuntimeError:  # The option is unknown.
     return False
   return True

@@ -1,14 +1,16 @@
-"""The device mesh, and how batches of host arrays come onto it and back.
+"""Builds the device mesh, and moves batches from the host onto it and back.
 
-The mesh has three axes: `data` and `fsdp` share out the examples of a batch,
-`fsdp` and `tensor` share out the parameters (see `partitioning`).
+The mesh has three axes: `data` and `fsdp` split the examples of a batch, `fsdp`
+and `tensor` split the parameters (see `partitioning`).
 """
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ('data', 'fsdp', 'tensor')
 
@@ -16,29 +18,33 @@ AXES = ('data', 'fsdp', 'tensor')
 BATCH_AXES = ('data', 'fsdp')
 
 
-def make_mesh(*, data=-1, fsdp=1, tensor=1, devices=None):
+def make_mesh(
+  *,
+  data: int = -1,
+  fsdp: int = 1,
+  tensor: int = 1,
+  devices: Iterable[jax.Device] | None = None,
+) -> Mesh:
   """Arranges devices in a mesh with axes `data`, `fsdp` and `tensor`.
 
   Args:
-    data: devices along `data`; -1 fills one axis with what is left.
-    fsdp: devices along `fsdp`, or -1.
-    tensor: devices along `tensor`, or -1.
-    devices: the devices to use; all of them by default.
-
-  Returns:
-    jax.sharding.Mesh.
+    data: number of devices along `data`. At most one axis may be -1: it takes
+      the devices that are left.
+    fsdp: number of devices along `fsdp`, or -1.
+    tensor: number of devices along `tensor`, or -1.
+    devices: the devices to use; all devices of the run by default.
 
   Raises:
     ValueError: if the axes do not multiply to the number of devices.
   """
   devices = jax.devices() if devices is None else list(devices)
   shape = _fill((data, fsdp, tensor), len(devices))
-  # Auto: the compiler places what the rules leave open.
+  # Auto: XLA chooses the sharding of every array that no rule determines.
   axis_types = (AxisType.Auto,) * len(AXES)
   return jax.make_mesh(shape, AXES, axis_types=axis_types, devices=devices)
 
 
-def _fill(shape, num_devices):
+def _fill(shape: tuple[int, ...], num_devices: int) -> tuple[int, ...]:
   given = ', '.join(f'{a}={n}' for a, n in zip(AXES, shape, strict=True))
   if shape.count(-1) > 1 or any(n < 1 and n != -1 for n in shape):
     raise ValueError(
@@ -55,24 +61,38 @@ def _fill(shape, num_devices):
   return filled
 
 
-def num_batch_shards(mesh):
-  """-> into how many parts the global batch is split."""
+def num_batch_shards(mesh: Mesh) -> int:
+  """Returns the number of parts that the global batch is split into."""
   return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
-def local_rows(mesh, batch_size):
-  """-> int [b], ascending: the images of a global batch on this process.
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+  """Returns which examples of a global batch this process must provide.
 
-  Where an axis that does not split the batch runs across processes, these
-  have the same images.
+  If `tensor`, which does not split the batch, runs across several processes,
+  these processes provide the same examples.
+
+  Returns:
+    int [b], indices into the global batch, ascending.
   """
   places = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
-  starts = {rows.indices(batch_size)[:2] for (rows,) in places.values()}
+  starts = {
+    rows.indices(batch_size)[:2]
+    # JAX's annotation says that the indices may be None; here they never are.
+    for (rows,) in places.values()  # ty: ignore[not-iterable]
+  }
   return np.concatenate([np.arange(*ends) for ends in sorted(starts)])
 
 
-def check_batch(batch_size, mesh, *, accumulation=1):
-  """Raises ValueError unless the global batch divides over the mesh."""
+def check_batch(batch_size: int, mesh: Mesh, *, accumulation: int = 1) -> None:
+  """Raises ValueError unless the global batch divides over the mesh.
+
+  Args:
+    batch_size: number of examples of the global batch.
+    mesh: the mesh.
+    accumulation: number of microbatches that each device cuts its part of the
+      batch into, to accumulate their gradients.
+  """
   shards = num_batch_shards(mesh)
   unit = shards * accumulation
   if accumulation < 1:
@@ -90,15 +110,20 @@ def check_batch(batch_size, mesh, *, accumulation=1):
   )
 
 
-def batch_sharding(mesh):
-  """Splits axis 0 over `data` and `fsdp`; every other axis is whole."""
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of a batch: axis 0 is split over `data` and `fsdp`."""
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def split_batch(tree, mesh):
-  """Inside jit: arrays [B, ...] split along axis 0, see `batch_sharding`.
+def split_batch(tree: Any, mesh: Mesh | None) -> Any:
+  """Constrains a batch to `batch_sharding`; for use inside jit.
 
-  mesh: None is one device, where nothing is split.
+  Args:
+    tree: tree of arrays [B, ...].
+    mesh: the mesh, or None on a single device, where nothing is split.
+
+  Returns:
+    The same tree, constrained.
   """
   if mesh is None:
     return tree
@@ -108,22 +133,23 @@ def split_batch(tree, mesh):
   )
 
 
-def padded(count, mesh):
-  """-> the least multiple of `num_batch_shards` that is not below count."""
+def padded(count: int, mesh: Mesh) -> int:
+  """Rounds a batch size up to a multiple of `num_batch_shards`."""
   shards = num_batch_shards(mesh)
   return -(-count // shards) * shards
 
 
-def replicated(mesh):
-  """A full copy on every device."""
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of an array with a full copy on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
-def shard_batch(batch, mesh):
-  """Host batch -> global arrays.
+def shard_batch(batch: Any, mesh: Mesh) -> Any:
+  """Moves a host batch onto the mesh, as global arrays.
 
   Args:
-    batch: tree of NumPy arrays [b, ...], the `local_rows` of the batch.
+    batch: tree of NumPy arrays [b, ...]: the examples that `local_rows` asks of
+      this process.
     mesh: the mesh.
 
   Returns:
@@ -147,21 +173,30 @@ def shard_batch(batch, mesh):
   )
 
 
-def local_images(array):
-  """-> [(n, array [...]), ...], ascending: rows of a global array held here.
+def local_images(array: jax.Array) -> list[tuple[int, np.ndarray]]:
+  """Returns the rows of a global array that this process holds.
 
-  A row that several devices hold is given by one of them, in one process.
+  A row that several devices hold is returned once, in one process.
+
+  Args:
+    array: [N, ...], for example a batch of images.
+
+  Returns:
+    [(index of the row, array [...]), ...], ascending.
   """
-  found = []
+  rows = []
   for shard in array.addressable_shards:
     if shard.replica_id == 0:
       first = shard.index[0].start or 0
-      found += [(first + i, x) for i, x in enumerate(np.asarray(shard.data))]
-  return sorted(found, key=lambda pair: pair[0])
+      rows += [(first + i, x) for i, x in enumerate(np.asarray(shard.data))]
+  return sorted(rows, key=lambda pair: pair[0])
 
 
-def fetch(array):
-  """-> np.ndarray of all of a global array, in every process."""
+def fetch(array: jax.Array) -> np.ndarray:
+  """Returns the whole of a global array on the host, in every process.
+
+  A collective, unless all devices of the array belong to this process.
+  """
   if array.is_fully_addressable:
     return np.asarray(array)
   from jax.experimental import multihost_utils

@@ -1,6 +1,6 @@
-"""What each device can do, holds and costs; slices of them by name.
+"""Lists peak FLOPs, memory, bandwidth and price of devices; parses slices.
 
-Peaks are a chip's. Every number has its source:
+Peaks are those of a whole chip. Every number has its source:
 
   [cloud]  docs.cloud.google.com/tpu/docs/{v3,v4,v5e,v5p,v6e,tpu7x}: peak
            compute (bfloat16), HBM capacity and bandwidth, bidirectional
@@ -10,18 +10,19 @@ Peaks are a chip's. Every number has its source:
            and 656 Gbit/s in each direction.
   [v4]     Jouppi et al., ISCA 2023 (arXiv 2304.01433): six links of 50 GB/s in
            each direction.
-  [libtpu] what libtpu 0.0.42.1 says is available when it refuses a program
-           that does not fit: HBM less what the runtime reserves.
+  [libtpu] the memory that libtpu 0.0.42.1 names as available when it refuses a
+           program that does not fit: HBM less what the runtime reserves.
   [sky]    Google's list prices, on demand, in its cheapest US region, as in
            SkyPilot's catalog (skypilot-org/skypilot-catalog,
            catalogs/v7/gcp/vms.csv at commit 017e250), read November 2026.
   [NVIDIA] data sheets of each GPU: bfloat16 Tensor Core peak without sparsity
-           (where only the one with sparsity is printed, half of it).
+           (half of the peak with sparsity, where only that is printed).
 """
 
 import difflib
 import math
 import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 GIB = 2**30
@@ -29,20 +30,20 @@ PRICES = 'list price on demand, US, read November 2026'
 
 
 class Chip(NamedTuple):
-  """One kind of chip.
+  """The data of one kind of chip.
 
   Attributes:
-    name: as people call it.
-    flops: peak per second, bfloat16 operands.
-    hbm_bytes: memory.
-    hbm_bandwidth: bytes per second.
+    name: its usual name, e.g. 'TPU v3'.
+    flops: peak FLOPs per second of the chip, with bfloat16 operands.
+    hbm_bytes: memory of the chip.
+    hbm_bandwidth: bytes per second between memory and chip.
     link_bandwidth: bytes per second that leave the chip on all its links
-      together: half of what is sold as bidirectional.
-    axes: of a slice, 2 or 3.
-    cores: devices per chip, as JAX sees them.
-    usable_bytes: of memory, that a program may fill on one device.
-    price: US dollars per chip-hour, None where none is known.
-    options: what JAX needs to describe the chip as it is driven.
+      together: half of the advertised bidirectional bandwidth.
+    axes: number of axes of a slice's topology, 2 or 3.
+    cores: number of JAX devices per chip.
+    usable_bytes: memory of one JAX device that a program may fill.
+    price: US dollars per chip-hour; None if no price is known.
+    options: further arguments with which JAX describes a topology of the chip.
   """
 
   name: str
@@ -58,13 +59,13 @@ class Chip(NamedTuple):
 
 
 CHIPS = {
-  'v2': Chip(  # [DSS]; [libtpu]; [sky], of slices of 32 cores and more
+  'v2': Chip(  # [DSS]; [libtpu]; [sky], for slices of 32 cores and more
     'TPU v2', 46e12, 16 * GIB, 700e9, 4 * 62e9, 2, 2, int(7.48 * GIB), 1.5
   ),
   'v3': Chip(  # [cloud]; links: [DSS]
     'TPU v3', 123e12, 32 * GIB, 900e9, 4 * 82e9, 2, 2, int(15.48 * GIB), 2.0
   ),
-  'v4': Chip(  # [cloud]; links: [v4]. Both cores are driven as one device.
+  'v4': Chip(  # [cloud]; links: [v4]. JAX sees both cores as one device.
     'TPU v4',
     275e12,
     32 * GIB,
@@ -79,7 +80,7 @@ CHIPS = {
   'v5e': Chip(  # [cloud]
     'TPU v5e', 197e12, 16 * GIB, 819e9, 200e9, 2, 1, int(15.75 * GIB), 1.2
   ),
-  'v5p': Chip(  # [cloud] says 95 GB; the compiler has 95.74 GiB
+  'v5p': Chip(  # [cloud] says 95 GB; the compiler allows 95.74 GiB
     'TPU v5p', 459e12, 96 * GIB, 2765e9, 600e9, 3, 1, int(95.74 * GIB), 4.2
   ),
   'v6e': Chip(  # [cloud]
@@ -89,7 +90,8 @@ CHIPS = {
     'TPU7x', 2307e12, 192 * GIB, 7380e9, 600e9, 3, 2, int(94.75 * GIB), None
   ),
 }
-# What JAX calls a device, from the front -> peak per second of that device.
+# Beginning of `jax.Device.device_kind` -> peak FLOPs per second of that device.
+# The first entry that matches counts.
 PEAKS = {
   'TPU v2': CHIPS['v2'].flops / 2,
   'TPU v3': CHIPS['v3'].flops / 2,
@@ -97,10 +99,10 @@ PEAKS = {
   'TPU v5 lite': CHIPS['v5e'].flops,
   'TPU v5e': CHIPS['v5e'].flops,
   'TPU v5p': CHIPS['v5p'].flops,
-  'TPU v5': CHIPS['v5p'].flops,  # after 'TPU v5 lite'
+  'TPU v5': CHIPS['v5p'].flops,  # Must stand after 'TPU v5 lite'.
   'TPU v6': CHIPS['v6e'].flops,
   'TPU7x': CHIPS['tpu7x'].flops / 2,
-  'NVIDIA A100': 312e12,  # [NVIDIA], as all below
+  'NVIDIA A100': 312e12,  # [NVIDIA] is the source from here on.
   'NVIDIA H100 PCIe': 756e12,
   'NVIDIA H100': 989.4e12,
   'NVIDIA H200': 989.4e12,
@@ -112,11 +114,14 @@ CPU = 'cpu'
 EXAMPLES = 'v3:8x16, v4:4x4x8, v5e:16x16, v5p:4x4x8, v6e:16x16, cpu:8'
 
 
-def peak_flops(device_kind):
-  """-> FLOPs per second of a device, bfloat16 operands; None if unknown.
+def peak_flops(device_kind: str) -> float | None:
+  """Returns the peak FLOPs per second of one device, with bfloat16 operands.
 
   Args:
-    device_kind: as `jax.Device.device_kind`.
+    device_kind: `jax.Device.device_kind` of the device.
+
+  Returns:
+    The peak, or None if the device is not in `PEAKS`.
   """
   for name, peak in PEAKS.items():
     if device_kind.startswith(name):
@@ -125,36 +130,36 @@ def peak_flops(device_kind):
 
 
 class Slice(NamedTuple):
-  """Some devices, described.
+  """A slice of chips with their interconnect, or a number of simulated devices.
 
   Attributes:
     topology: its name, e.g. 'v5e:16x16' or 'cpu:8'.
     kind: key of `CHIPS`, or 'cpu'.
-    shape: chips along each axis; of 'cpu', (devices,).
+    shape: number of chips along each axis; (number of devices,) for 'cpu'.
   """
 
   topology: str
   kind: str
-  shape: tuple
+  shape: tuple[int, ...]
 
   @property
-  def chip(self):
-    """-> Chip; None of a CPU."""
+  def chip(self) -> Chip | None:
+    """The data of its chips; None for 'cpu'."""
     return CHIPS.get(self.kind)
 
   @property
-  def chips(self):
-    """-> number of chips."""
+  def chips(self) -> int:
+    """The number of chips."""
     return math.prod(self.shape)
 
   @property
-  def devices(self):
-    """-> number of devices as JAX sees them."""
+  def devices(self) -> int:
+    """The number of JAX devices."""
     return self.chips * (self.chip.cores if self.chip else 1)
 
   @property
-  def title(self):
-    """-> e.g. '256 devices, two to a chip: 128 x TPU v3'."""
+  def title(self) -> str:
+    """A text for people, e.g. '128 x TPU v3 of 2 devices each'."""
     if not self.chip:
       return f'{self.devices} simulated devices of this CPU'
     if self.chip.cores == 1:
@@ -162,11 +167,14 @@ class Slice(NamedTuple):
     return f'{self.chips} x {self.chip.name} of {self.chip.cores} devices each'
 
 
-def parse(topology):
-  """-> Slice of 'KIND:AxB', 'KIND:AxBxC' or 'cpu:N'.
+def parse(topology: str) -> Slice:
+  """Parses the name of a slice.
+
+  Args:
+    topology: 'KIND:AxB' or 'KIND:AxBxC' with a key of `CHIPS`, or 'cpu:N'.
 
   Raises:
-    ValueError: not of that form, or a kind that is not known.
+    ValueError: if the name has another form, or the kind is unknown.
   """
   kind, colon, shape = topology.partition(':')
   known = [*CHIPS, CPU]
@@ -188,16 +196,19 @@ def parse(topology):
   return Slice(topology, kind, tuple(int(n) for n in shape.split('x')))
 
 
-def parse_prices(words):
-  """-> {kind: dollars per chip-hour}; the key None holds for all kinds.
+def parse_prices(words: Iterable[str]) -> dict[str | None, float]:
+  """Parses the values of --price.
 
   Args:
-    words: 'X' or 'KIND=X', each.
+    words: each is 'X' or 'KIND=X', with X in dollars per chip-hour.
+
+  Returns:
+    {kind: dollars per chip-hour}; the key None holds for all other kinds.
 
   Raises:
-    ValueError: not of that form.
+    ValueError: if a value has another form.
   """
-  prices = {}
+  prices: dict[str | None, float] = {}
   for word in words:
     kind, equals, number = word.rpartition('=')
     try:
@@ -213,8 +224,18 @@ def parse_prices(words):
   return prices
 
 
-def price_of(piece, prices):
-  """-> (dollars per chip-hour or None, where from) of a `Slice`."""
+def price_of(
+  piece: Slice, prices: Mapping[str | None, float]
+) -> tuple[float | None, str]:
+  """Returns the price of a slice and where the price comes from.
+
+  Args:
+    piece: the slice.
+    prices: prices of the user, see `parse_prices`; they precede the list price.
+
+  Returns:
+    (dollars per chip-hour or None if unknown, the source as a text).
+  """
   for key in (piece.kind, None):
     if key in prices and piece.chip:
       return prices[key], 'as given by --price'

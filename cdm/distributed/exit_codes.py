@@ -1,17 +1,22 @@
-"""How a command ends: its exit code, its name, and what an error means.
+"""Defines the exit codes of the commands, and which error leads to which.
 
-Launchers act on the code: 75 and 76 are to be started again as they are
-(EX_TEMPFAIL and EX_PROTOCOL of sysexits.h), 0 is done, all others want a person
-first.
+Launchers act on the code. After 75 and 76 (EX_TEMPFAIL and EX_PROTOCOL of
+sysexits.h) the same command can simply be started again; 0 means that the work
+is complete; every other code needs a person to look first.
 """
 
 import pathlib
 import traceback
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class ExitCode(NamedTuple):
-  """A name for people and a code for launchers."""
+  """How a command ended.
+
+  Attributes:
+    kind: name for people, used in error messages.
+    code: exit code of the process, for launchers.
+  """
 
   kind: str
   code: int
@@ -29,31 +34,59 @@ INTERRUPTED = ExitCode('interrupted', 130)
 
 
 class DataError(Exception):
-  """Reading, decoding or a worker process failed; caused by the original."""
+  """Reading data, decoding it, or a worker process failed.
+
+  It is raised from the original error.
+  """
 
   ending = DATA_ERROR
 
 
-def data_error(what, error):
-  """-> DataError that says what failed and why; to be raised from `error`."""
+def data_error(what: str, error: BaseException) -> DataError:
+  """Returns a DataError that says what failed and why.
+
+  Args:
+    what: the beginning of the message, which says what failed.
+    error: the original error. The caller raises the DataError from it.
+  """
   return DataError(f'{what}. {type(error).__name__}: {error}')
 
 
-def annotate(error, text):
-  """Adds a line to what is printed of an error, whoever prints it."""
+def annotate(error: Any, text: str) -> None:
+  """Adds a line to an error that is printed with it.
+
+  Tracebacks show the line as a note, and the command line prints the attribute
+  `annotation` below the message.
+
+  Args:
+    error: an exception.
+    text: the line.
+  """
   error.add_note(text)
-  # JAX and Grain add notes too, which are for readers of tracebacks.
+  # Kept apart from the notes, because JAX and Grain add notes of their own,
+  # which are meant for readers of tracebacks.
   error.annotation = text
 
 
-def classify(error):
-  """-> the Ending that an exception stands for.
+def classify(error: Any) -> ExitCode:
+  """Returns the exit code that an exception leads to.
 
-  An exception can name its own as the attribute `ending`; one that is given to
-  a single exception, with a `sentence`, tells what was behind it. Of the
-  others, ValueError and OSError that this package raised are complaints about
-  what was given, and so is what the system says about a file; the rest are
-  faults of the program.
+  The first of these rules that applies decides:
+
+    memory ran out here or in a cause              OUT_OF_MEMORY
+    it is a KeyboardInterrupt                      INTERRUPTED
+    the instance has an attribute `ending`         that one
+    the connection to another process was lost     LOST_PEERS
+    the class has an attribute `ending`            that one
+    a ValueError or OSError that cdm raised        BAD_INPUT
+    an OSError of the operating system             BAD_INPUT
+    anything else                                  FAULT
+
+  `peer_monitor.explain` sets `ending` on an instance, together with `sentence`,
+  when the failure of another process caused the error.
+
+  Args:
+    error: an exception.
   """
   if any(_is_out_of_memory(e) for e in _chain(error)):
     return OUT_OF_MEMORY
@@ -72,8 +105,8 @@ def classify(error):
   return FAULT
 
 
-def sentence(error):
-  """-> what to print of an error whose kind is known."""
+def sentence(error: Any) -> str:
+  """Returns the message to print for an error that `classify` recognizes."""
   if 'sentence' in getattr(error, '__dict__', ()):
     return error.sentence
   if (
@@ -84,8 +117,8 @@ def sentence(error):
   return str(error) or type(error).__name__
 
 
-def _chain(error):
-  """The error and what it was raised from."""
+def _chain(error: BaseException | None) -> list[BaseException]:
+  """Returns the error, its cause, the cause of that, and so on."""
   seen = []
   while error is not None and error not in seen:
     seen.append(error)
@@ -93,22 +126,23 @@ def _chain(error):
   return seen
 
 
-def _is_out_of_memory(error):
+def _is_out_of_memory(error: BaseException) -> bool:
   return isinstance(error, MemoryError) or (
     _raised_by_jax(error) and 'RESOURCE_EXHAUSTED' in str(error)
   )
 
 
-def _is_lost_peer(error):
-  # Of a small array that is sent around, JAX gives Gloo's words as ValueError.
-  sent = isinstance(error, ValueError) and 'Gloo ' in str(error)
-  return sent or (
+def _is_lost_peer(error: BaseException) -> bool:
+  # When the transfer of a small array fails, JAX raises Gloo's message as a
+  # ValueError.
+  from_gloo = isinstance(error, ValueError) and 'Gloo ' in str(error)
+  return from_gloo or (
     _raised_by_jax(error)
     and any(sign in str(error) for sign in _LOST_PEER_MESSAGES)
   )
 
 
-# In what JAX raises when a process that it talks to is gone.
+# Parts of the messages that JAX raises when it has lost another process.
 _LOST_PEER_MESSAGES = (
   'Connection closed by peer',
   'Connection reset by peer',
@@ -119,13 +153,17 @@ _LOST_PEER_MESSAGES = (
 )
 
 
-def _raised_by_jax(error):
-  # By name: this file is read before JAX is wanted.
+def _raised_by_jax(error: BaseException) -> bool:
+  # Compares names, because this file must not import JAX: commands that need no
+  # JAX import it too.
   return type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError')
 
 
-def _raised_by_cdm(error):
-  """True if the innermost frame of the error lies in this package."""
+def _raised_by_cdm(error: BaseException) -> bool:
+  """Returns whether the innermost frame of the error lies in the cdm package.
+
+  An error without a traceback counts as raised by cdm.
+  """
   frames = traceback.extract_tb(error.__traceback__)
   home = pathlib.Path(__file__).resolve().parents[1]
   if not frames:

@@ -1,25 +1,29 @@
-"""Joins the processes of a run: finds the others, or is told of them.
+"""Initializes `jax.distributed`, from the cluster's environment or from flags.
 
-A run on several hosts is one program, started once on each. Where it can be
-seen from the surroundings how many there are, they find each other:
+A run on several hosts is one program, started once on each host. In these
+environments the number of processes is detected and they find each other:
 
   SLURM          a step of several tasks (srun)
   Open MPI       mpirun
   TPU            a pod, or several of them; also on GKE
 
-Elsewhere three flags say it, or the variables of the same meaning. JAX and
-NumPy are imported where they are used: the flags alone must cost nothing.
+Elsewhere the user gives three flags, or sets three environment variables of the
+same meaning. JAX and NumPy are imported inside the functions that use them, so
+that a command which only parses its flags starts at once.
 """
 
+import argparse
 import glob
 import os
 import re
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from cdm.distributed import exit_codes, peer_monitor
 
 FLAGS = ('coordinator_address', 'num_processes', 'process_id')
-# The same three, for launchers that set variables rather than flags.
+# The same three settings, for launchers that set environment variables.
 VARIABLES = (
   'CDM_COORDINATOR_ADDRESS',
   'CDM_NUM_PROCESSES',
@@ -30,74 +34,87 @@ VARIABLES = (
 class PeersNotFound(OSError):
   """The processes of a run did not find each other."""
 
-  ending = exit_codes.LOST_PEERS  # another start may find them
+  ending = exit_codes.LOST_PEERS  # A restart may succeed.
 
 
-def arguments(parser):
+def arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of a command that can run in several processes."""
   group = parser.add_argument_group(
     'several processes',
-    'Found by themselves on TPU pods, in SLURM steps and under Open MPI.\n'
+    'Detected on TPU pods, in SLURM steps and under Open MPI.\n'
     'Elsewhere give all three, or set '
     + ',\n'.join([', '.join(VARIABLES[:2]), VARIABLES[2]])
     + '.',
   )
   group.add_argument(
-    '--coordinator_address', metavar='HOST:PORT', help='of process 0'
+    '--coordinator_address', metavar='HOST:PORT', help='address of process 0'
   )
   group.add_argument(
-    '--num_processes', type=int, metavar='P', help='how many there are'
+    '--num_processes', type=int, metavar='P', help='number of processes'
   )
   group.add_argument(
-    '--process_id', type=int, metavar='I', help='of this one, 0 to P - 1'
+    '--process_id',
+    type=int,
+    metavar='I',
+    help='index of this process, 0 to P - 1',
   )
 
 
 def join(
-  coordinator_address=None,
-  num_processes=None,
-  process_id=None,
+  coordinator_address: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
   *,
-  environment=None,
-):
-  """Makes this process part of its run; to be called before JAX is used.
+  environment: Mapping[str, str] | None = None,
+) -> str | None:
+  """Connects this process with the others of its run.
+
+  Must be called before JAX is used. The flags come first, then `VARIABLES`,
+  then what `detect` finds. Also starts the `peer_monitor`, and silences the
+  standard output of every process but process 0.
 
   Args:
-    coordinator_address: HOST:PORT of process 0, or None to find out.
-    num_processes: how many there are, or None.
-    process_id: number of this one, or None.
-    environment: instead of os.environ.
+    coordinator_address: HOST:PORT of process 0, or None to detect it.
+    num_processes: number of processes of the run, or None to detect it.
+    process_id: index of this process, or None to detect it.
+    environment: environment variables; os.environ by default.
 
   Returns:
-    What was found: 'flags', 'slurm', 'mpi', 'tpu', 'before' if it has been
-    called already, or None for a run of one process.
+    Where the settings came from: 'flags' (or `VARIABLES`), 'slurm', 'mpi' or
+    'tpu'; 'before' if the processes are connected already; None for a run of
+    one process.
 
   Raises:
-    ValueError: some of the three without the others, or impossible ones.
-    Apart: the processes did not find each other.
+    ValueError: if some of the three settings are given without the others, or
+      they are impossible.
+    PeersNotFound: if the processes did not find each other.
   """
   import jax
 
   if jax.distributed.is_initialized():
     return 'before'
   environment = os.environ if environment is None else environment
-  given = (coordinator_address, num_processes, process_id)
-  if all(value is None for value in given):
-    given = _from_variables(environment)
-  if any(value is not None for value in given):
-    check(*given)
-    if given[1] == 1:
+  settings = (coordinator_address, num_processes, process_id)
+  if all(value is None for value in settings):
+    settings = _from_variables(environment)
+  if any(value is not None for value in settings):
+    check(*settings)
+    if settings[1] == 1:
       return None
-    _initialize(*given)
+    _initialize(*settings)
     return 'flags'
-  found = detect(environment)
-  if found is not None:
+  cluster = detect(environment)
+  if cluster is not None:
     _initialize()
-  return found
+  return cluster
 
 
-def check(coordinator_address, num_processes, process_id):
-  """Raises ValueError unless the three belong together."""
+def check(
+  coordinator_address: str | None,
+  num_processes: int | None,
+  process_id: int | None,
+) -> None:
+  """Raises ValueError unless all three are given and fit each other."""
   given = (coordinator_address, num_processes, process_id)
   lacking = [f'--{f}' for f, v in zip(FLAGS, given, strict=True) if v is None]
   if lacking:
@@ -105,6 +122,8 @@ def check(coordinator_address, num_processes, process_id):
       f'{" and ".join(lacking)} missing: a process needs '
       f'{", ".join(f"--{flag}" for flag in FLAGS)} together, or none of them.'
     )
+  assert coordinator_address is not None
+  assert num_processes is not None and process_id is not None
   if not re.fullmatch(r'.+:\d+', coordinator_address):
     raise ValueError(
       f'--coordinator_address={coordinator_address}: expected HOST:PORT of '
@@ -117,19 +136,22 @@ def check(coordinator_address, num_processes, process_id):
     )
 
 
-def detect(environment):
-  """-> 'slurm', 'mpi', 'tpu', or None where nothing tells of other processes.
+def detect(environment: Mapping[str, str]) -> str | None:
+  """Returns the kind of cluster that this process was started by.
 
   Args:
-    environment: mapping as os.environ.
+    environment: environment variables, such as os.environ.
+
+  Returns:
+    'slurm', 'mpi' or 'tpu'; None if there is no sign of other processes.
   """
 
-  def number(name):
+  def number(name: str) -> int:
     value = environment.get(name, '')
     return int(value) if value.isdecimal() else 0
 
-  # Of the step, not of the job: the batch script of a job of many tasks is
-  # one process by itself.
+  # The number of tasks of the step counts, not that of the job: the batch
+  # script of a job of many tasks runs as a single process.
   if 'SLURM_JOB_ID' in environment and number('SLURM_STEP_NUM_TASKS') > 1:
     return 'slurm'
   if number('OMPI_COMM_WORLD_SIZE') > 1:
@@ -140,11 +162,12 @@ def detect(environment):
   hosts = environment.get('TPU_WORKER_HOSTNAMES', '')
   if ',' in hosts or 'MEGASCALE_COORDINATOR_ADDRESS' in environment:
     return 'tpu'
-  # On a TPU host of its own these are not set; its metadata tells the rest.
+  # A plain TPU host sets neither variable; its metadata tells JAX about the
+  # other processes.
   return 'tpu' if _has_tpu() and not hosts else None
 
 
-def _has_tpu():
+def _has_tpu() -> bool:
   if not glob.glob('/dev/accel*') and not glob.glob('/dev/vfio/[0-9]*'):
     return False
   import importlib.util
@@ -152,7 +175,9 @@ def _has_tpu():
   return importlib.util.find_spec('libtpu') is not None
 
 
-def _from_variables(environment):
+def _from_variables(
+  environment: Mapping[str, str],
+) -> tuple[Any, ...]:
   values = [environment.get(name) for name in VARIABLES]
   for name, value in zip(VARIABLES[1:], values[1:], strict=True):
     if value is not None and not value.isdecimal():
@@ -161,7 +186,11 @@ def _from_variables(environment):
   return (address, *(None if v is None else int(v) for v in counts))
 
 
-def _initialize(address=None, count=None, index=None):
+def _initialize(
+  address: str | None = None,
+  count: int | None = None,
+  index: int | None = None,
+) -> None:
   import jax
 
   try:
@@ -176,4 +205,4 @@ def _initialize(address=None, count=None, index=None):
     ) from error
   peer_monitor.start()
   if jax.process_index():
-    sys.stdout = open(os.devnull, 'w')  # the first one talks for all
+    sys.stdout = open(os.devnull, 'w')  # Process 0 prints for all.

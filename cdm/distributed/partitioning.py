@@ -1,34 +1,45 @@
-"""Places a training state on the device mesh by rules of names.
+"""Shards a training state over the device mesh, by rules on parameter names.
 
-A rule is a regular expression and a PartitionSpec: the first rule whose
-expression is found in the name of an array says over which axes of the mesh
+A rule is a regular expression and a PartitionSpec. The first rule whose
+expression is found in the name of an array decides over which axes of the mesh
 (see `device_mesh`) that array is split.
 """
 
 import math
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cdm.distributed.device_mesh import AXES, replicated
 
+# The entry of one array axis: the mesh axes that it is split over.
+Entry = str | tuple[str, ...] | None
+Spec = tuple[Entry, ...]
+Rules = Sequence[tuple[str, Spec]]
 
-def parameter_name(path):
-  """Key path of a leaf -> its name, e.g. 'params/down_0/conv1/kernel'."""
+
+def parameter_name(path: tuple[Any, ...]) -> str:
+  """Returns the name of a leaf, e.g. 'params/down_0/conv1/kernel'.
+
+  Args:
+    path: key path of the leaf, as `jax.tree_util` gives it.
+  """
   return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
-def state_sharding(abstract_state, mesh, rules=()):
-  """Shardings of a training state, found by name.
+def state_sharding(abstract_state: Any, mesh: Mesh, rules: Rules = ()) -> Any:
+  """Returns the shardings of a training state, which rules choose by name.
 
-  The first rule whose regex is found anywhere in the name of a leaf decides;
-  a leaf that no rule names is replicated. Names begin with the field of the
+  The first rule whose regex is found anywhere in the name of a leaf decides.
+  A leaf that no rule matches is replicated. Names begin with the field of the
   state, so `^ema_params/` or `^opt_state/` shards those alone and
   `conv/kernel$` shards parameters, EMA and moments alike.
 
   Args:
-    abstract_state: tree of things with a shape.
+    abstract_state: tree of arrays or ShapeDtypeStructs.
     mesh: the mesh.
     rules: ((regex, spec), ...) where a spec has an entry per array axis: None,
       a mesh axis, or a tuple of mesh axes; missing entries are None.
@@ -52,13 +63,16 @@ def state_sharding(abstract_state, mesh, rules=()):
   return jax.tree_util.tree_map_with_path(place, abstract_state)
 
 
-def placed(shapes, mesh, rules=()):
-  """-> the tree as ShapeDtypeStructs that carry their sharding.
+def placed(shapes: Any, mesh: Mesh, rules: Rules = ()) -> Any:
+  """Returns abstract arrays with their shardings.
 
   Args:
-    shapes: tree of things with a shape and a dtype.
+    shapes: tree of arrays or ShapeDtypeStructs.
     mesh: the mesh.
     rules: see `state_sharding`.
+
+  Returns:
+    The same tree of ShapeDtypeStructs, each with a sharding.
   """
   return jax.tree.map(
     lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
@@ -67,16 +81,18 @@ def placed(shapes, mesh, rules=()):
   )
 
 
-def check_rules(rules, abstract_state=None):
-  """-> the rules as tuples.
+def check_rules(
+  rules: Iterable[Sequence[Any]], abstract_state: Any = None
+) -> tuple[tuple[str, Spec], ...]:
+  """Checks the partition rules of a config and returns them as tuples.
 
   Args:
-    rules: ((regex, spec), ...), see `state_sharding`.
-    abstract_state: TrainState that every rule must name a part of; None asks
-      for no such thing.
+    rules: ((regex, spec), ...), see `state_sharding`; lists are accepted too.
+    abstract_state: a TrainState with at least one leaf for every rule, or None
+      to leave that unchecked.
 
   Raises:
-    ValueError: something else, or a rule whose regex is in no name.
+    ValueError: if a rule has another form, or its regex matches no leaf.
   """
   checked = []
   names = [
@@ -91,13 +107,13 @@ def check_rules(rules, abstract_state=None):
       )
     regex, spec = rule
     try:
-      found = any(re.search(regex, name) for name in names)
+      matches = any(re.search(regex, name) for name in names)
     except re.error as error:
       raise ValueError(
         f'config.mesh.rules has {regex!r}, which is no regular expression: '
         f'{error}.'
       ) from None
-    if names and not found:
+    if names and not matches:
       raise ValueError(
         f'config.mesh.rules has {regex!r}, which is in no name; names are '
         f'such as {names[1]!r} and {names[-2]!r}.'
@@ -106,6 +122,7 @@ def check_rules(rules, abstract_state=None):
   return tuple(checked)
 
 
+# For each choice of `default_rules`: a regex of the leaves that it splits.
 SPLITS = {
   'all': '',
   'optimizer': '^(opt_state|ema_params)/',
@@ -113,34 +130,38 @@ SPLITS = {
 }
 
 
-def default_rules(abstract_state, mesh, *, split='all'):
-  """Rules that split what is large over `fsdp` and `tensor`.
+def default_rules(
+  abstract_state: Any, mesh: Mesh, *, split: str = 'all'
+) -> tuple[tuple[str, Spec], ...]:
+  """Returns rules that split the large arrays over `fsdp` and `tensor`.
 
-  An array of two axes or more is split along its last axis (of a kernel: its
-  output channels) by `tensor`, then by `fsdp`; where it does not divide, by
-  `fsdp` along its longest axis that does. The rest is replicated. With both
-  axes of size 1 there is no rule.
+  An array of two or more axes is split along its last axis (the output
+  channels of a kernel) over `tensor`, and then over `fsdp`. If the last axis
+  does not divide over `fsdp`, the longest other axis that divides is split
+  instead. All other arrays are replicated. If `fsdp` and `tensor` have size 1,
+  there are no rules.
 
   Args:
-    abstract_state: TrainState, or any tree of things with a shape.
+    abstract_state: TrainState, or any tree of arrays or ShapeDtypeStructs.
     mesh: the mesh.
-    split: 'all' of the state; 'optimizer': its moments and the EMA, while
-      every device holds all parameters; or 'none'.
+    split: 'all' splits the whole state; 'optimizer' splits the optimizer state
+      and the EMA, and every device holds all parameters; 'none' splits nothing.
 
   Returns:
     ((regex, spec), ...) for `state_sharding`.
 
   Raises:
-    ValueError: an unknown `split`.
+    ValueError: if `split` is unknown.
   """
   if split not in SPLITS:
     raise ValueError(
       f'config.mesh.split is {split!r}; known are {", ".join(SPLITS)}.'
     )
+  pattern = SPLITS[split]
   rules = []
   for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_state):
     name = parameter_name(path)
-    if SPLITS[split] is None or not re.search(SPLITS[split], name):
+    if pattern is None or not re.search(pattern, name):
       continue
     spec = _default_spec(leaf.shape, mesh.shape['fsdp'], mesh.shape['tensor'])
     if any(spec):
@@ -148,8 +169,8 @@ def default_rules(abstract_state, mesh, *, split='all'):
   return tuple(rules)
 
 
-def _default_spec(shape, fsdp, tensor):
-  spec = [None] * len(shape)
+def _default_spec(shape: tuple[int, ...], fsdp: int, tensor: int) -> Spec:
+  spec: list[Entry] = [None] * len(shape)
   if len(shape) < 2:
     return tuple(spec)
   last = len(shape) - 1
@@ -158,7 +179,8 @@ def _default_spec(shape, fsdp, tensor):
     spec[last], parts = ('tensor',), tensor
   if fsdp == 1:
     return tuple(spec)
-  # In this order: gathered over `fsdp`, what is left is whole slices.
+  # `tensor` comes before `fsdp`: gathering over `fsdp` then leaves each device
+  # with one contiguous slice of the axis.
   if shape[last] % (parts * fsdp) == 0:
     spec[last] = (*(spec[last] or ()), 'fsdp')
     return tuple(spec)
@@ -170,21 +192,21 @@ def _default_spec(shape, fsdp, tensor):
   return tuple(spec)
 
 
-def gather_over_fsdp(params, shardings):
-  """Inside jit: parameters as the network uses them, whole along `fsdp`.
+def gather_over_fsdp(params: Any, shardings: Any) -> Any:
+  """Gathers parameters over `fsdp` before the network uses them; inside jit.
 
-  Without it the compiler may rather split the activations by channel than
-  gather a kernel, and the batch would no longer stay where it is.
+  Without this constraint the compiler may split the activations by channel
+  instead of gathering a kernel, and the batch would lose its own sharding.
 
   Args:
     params: tree of arrays.
-    shardings: the same tree of NamedSharding, or one of them.
+    shardings: the same tree of NamedSharding, or one NamedSharding for all.
 
   Returns:
-    The same tree, constrained.
+    The same tree, constrained to be whole along `fsdp`.
   """
 
-  def gather(x, place):
+  def gather(x: jax.Array, place: NamedSharding) -> jax.Array:
     if 'fsdp' not in _axes_of(place.spec):
       return x
     spec = [
@@ -200,7 +222,7 @@ def gather_over_fsdp(params, shardings):
   return jax.tree.map(gather, params, shardings)
 
 
-def _spec(regex, spec):
+def _spec(regex: str, spec: Iterable[Any]) -> Spec:
   spec = tuple(tuple(s) if isinstance(s, list) else s for s in spec)
   for axis in _axes_of(spec):
     if axis not in AXES:
@@ -211,13 +233,15 @@ def _spec(regex, spec):
   return spec
 
 
-def _axes_of(spec):
+def _axes_of(spec: Iterable[Any]) -> Iterator[str]:
   for entry in spec:
     if entry is not None:
       yield from entry if isinstance(entry, tuple) else (entry,)
 
 
-def _check_spec(name, shape, spec, mesh):
+def _check_spec(
+  name: str, shape: tuple[int, ...], spec: Spec, mesh: Mesh
+) -> None:
   if len(spec) > len(shape):
     raise ValueError(
       f'The sharding rule {spec} has {len(spec)} entries, but {name} has '

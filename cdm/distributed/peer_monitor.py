@@ -1,9 +1,10 @@
-"""Keeps the processes of a run together: what ends one ends all, and soon.
+"""Ends every process of a run when one of them fails or stops responding.
 
-One that fails says why in the key-value store that JAX's coordination service
-keeps, and all end with its code. One that vanishes is missed by its pulse.
-Left to the runtime, the others would wait in a collective for minutes and then
-be aborted, without a word about the reason.
+A process that fails writes its reason into the key-value store of JAX's
+coordination service, and every other process exits with the same exit code. A
+process that vanishes is noticed by its missing heartbeat. Without this module
+the others would wait in a collective for minutes, and JAX would then abort
+them without a word about the reason.
 """
 
 import atexit
@@ -13,17 +14,22 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 from cdm.distributed import exit_codes
+from cdm.distributed.exit_codes import ExitCode
 
-POLL_INTERVAL_S = 1.0  # between two looks for a failure
+POLL_INTERVAL_S = 1.0  # Between two checks whether a process has failed.
 HEARTBEAT_INTERVAL_S = 10.0
-# Without a pulse. JAX's own patience is 100 s, and it aborts.
+# A process without a heartbeat for this long counts as lost. It is shorter
+# than JAX's own timeout of 100 s, after which JAX aborts the process.
 HEARTBEAT_TIMEOUT_S = 60.0
-# In which a process ends by itself, where the same goes wrong in all of them.
+# How long a process waits before it follows another one's failure. If the same
+# failure happens in every process, each exits by itself within this time.
 EXIT_GRACE_S = 5.0
-# For the first process to end, which may still be writing for all of them;
-# JAX would wait for five minutes, and then abort who waits.
+# How long the other processes wait at the end for process 0, which may still be
+# writing for all of them. JAX would wait five minutes, and then abort them.
 CLOSE_TIMEOUT_S = 3600.0
 
 _FAILED, _GONE, _PULSE = 'cdm/failed', 'cdm/gone/', 'cdm/pulse/'
@@ -31,37 +37,53 @@ _CLOSED = 'cdm/closed'
 
 
 class PeerMonitor:
-  """This process's part in keeping all of them together; a thread watches.
+  """Watches the other processes of a run from a background thread.
 
   Attributes:
-    before_end: (Ending, sentence) -> None, called in the watching thread just
-      before this process is ended for the failure of another; or None.
+    before_end: callback `before_end(exit_code, sentence)`, or None. The
+      watching thread calls it just before it ends this process because another
+      process failed.
   """
 
-  def __init__(self, store, index, count, *, end=os._exit):
-    """Args:
+  def __init__(
+    self,
+    store: Any,
+    index: int,
+    count: int,
+    *,
+    end: Callable[[int], object] = os._exit,
+  ):
+    """Prepares the thread, which `start` starts.
 
-    store: client of JAX's coordination service.
-    index: number of this process.
-    count: how many there are.
-    end: ends the process with a code, at once.
+    Args:
+      store: client of JAX's coordination service; of its methods,
+        `key_value_set`, `key_value_try_get` and `key_value_dir_get` are used.
+      index: index of this process.
+      count: number of processes of the run.
+      end: ends this process immediately with the exit code it is given.
     """
-    self.before_end = None
+    self.before_end: Callable[[ExitCode, str], None] | None = None
     self._store, self._index, self._count = store, index, count
     self._exit = end
     self._ended = threading.Event()
-    self._pulses, self._beaten = {}, -HEARTBEAT_INTERVAL_S
+    # For each heartbeat key: its last value, and when this process saw it
+    # change.
+    self._heartbeats: dict[str, tuple[str, float]] = {}
+    self._last_heartbeat = -HEARTBEAT_INTERVAL_S
     self._thread = threading.Thread(
-      target=self._watch, name='company', daemon=True
+      target=self._watch, name='peer_monitor', daemon=True
     )
 
-  def start(self):
-    """Begins to watch."""
+  def start(self) -> None:
+    """Starts the watching thread."""
     self._thread.start()
 
-  def close(self):
-    """This process ends as it should, after the first one."""
-    with contextlib.suppress(Exception):  # the store may be gone
+  def close(self) -> None:
+    """Stops the monitor of a process that exits normally.
+
+    Waits for process 0 to close first, for up to `CLOSE_TIMEOUT_S`.
+    """
+    with contextlib.suppress(Exception):  # The store may be gone already.
       if self._index == 0:
         self._store.key_value_set(_CLOSED, '', allow_overwrite=True)
       deadline = time.monotonic() + CLOSE_TIMEOUT_S
@@ -70,36 +92,42 @@ class PeerMonitor:
     self._ended.set()
     self._thread.join(timeout=10)
 
-  def failure(self, wait=0.0):
-    """-> (number of the process that failed first, Ending, sentence) or None.
+  def failure(self, wait: float = 0.0) -> tuple[int, ExitCode, str] | None:
+    """Returns the first failure of the run, or None if there is none.
 
     Args:
-      wait: seconds; the news may be a moment behind what it caused.
+      wait: seconds to wait for a failure to be reported. An error that another
+        process's failure causes here can come before the report of it.
+
+    Returns:
+      (index of the process that failed first, its exit code, the reason as a
+      sentence), or None.
     """
     deadline = time.monotonic() + wait
     while True:
       text = self._get(_FAILED)
       if text is not None:
         index, kind, code, sentence = json.loads(text)
-        return index, exit_codes.ExitCode(kind, code), sentence
+        return index, ExitCode(kind, code), sentence
       if time.monotonic() >= deadline:
         return None
       time.sleep(0.1)
 
-  def leave(self, ending, sentence):
-    """Ends this process, which failed, and tells the others. Never returns."""
+  def leave(self, ending: ExitCode, sentence: str) -> None:
+    """Reports that this process failed and ends it. Never returns."""
     self._ended.set()
-    with contextlib.suppress(Exception):  # whatever happens, it is to end
+    with contextlib.suppress(Exception):  # This process must end in any case.
       self._report(self._index, ending, sentence)
     self._go(ending)
 
-  def _report(self, index, ending, sentence):
-    with contextlib.suppress(Exception):  # the first one stands
+  def _report(self, index: int, ending: ExitCode, sentence: str) -> None:
+    # The store refuses to overwrite a key: the first report of a run stays.
+    with contextlib.suppress(Exception):
       words = json.dumps([index, *ending, sentence])
       self._store.key_value_set(_FAILED, words)
 
-  def _go(self, ending):
-    """Ends the process; the one that keeps the store ends last."""
+  def _go(self, ending: ExitCode) -> None:
+    """Ends this process; process 0, which holds the store, ends last."""
     with contextlib.suppress(Exception):
       self._store.key_value_set(f'{_GONE}{self._index}', '')
       deadline = time.monotonic() + 2 * EXIT_GRACE_S
@@ -110,54 +138,57 @@ class PeerMonitor:
     for stream in (sys.stdout, sys.stderr):
       with contextlib.suppress(Exception):
         stream.flush()
-    # Not sys.exit: JAX would wait for the others on its way out.
+    # Not sys.exit: JAX's exit handlers would wait for the other processes.
     self._exit(ending.code)
 
-  def _get(self, key):
+  def _get(self, key: str) -> str | None:
     try:
       return self._store.key_value_try_get(key)
-    except Exception as error:  # noqa: BLE001 (JAX raises a kind of its own)
+    except Exception as error:  # noqa: BLE001 (JAX raises a type of its own)
       if 'NOT_FOUND' in str(error):
         return None
       raise
 
-  def _watch(self):
+  def _watch(self) -> None:
     while not self._ended.wait(POLL_INTERVAL_S):
       try:
-        self._beat()
-        failure = self.failure() or self._missed()
+        self._send_heartbeat()
+        failure = self.failure() or self._lost_peer()
       except Exception:  # noqa: BLE001
-        # The store is gone, and with it process 0: JAX ends this one.
+        # The store is gone, and process 0 with it: JAX ends this process.
         continue
       if failure is not None:
         self._follow(*failure)
         return
 
-  def _beat(self):
+  def _send_heartbeat(self) -> None:
     now = time.monotonic()
-    if now - self._beaten >= HEARTBEAT_INTERVAL_S:
-      self._beaten = now
+    if now - self._last_heartbeat >= HEARTBEAT_INTERVAL_S:
+      self._last_heartbeat = now
       self._store.key_value_set(
         f'{_PULSE}{self._index}', str(now), allow_overwrite=True
       )
 
-  def _missed(self):
-    """-> as `failure`: a process without a pulse; process 0 looks for it."""
+  def _lost_peer(self) -> tuple[int, ExitCode, str] | None:
+    """Returns a process without a heartbeat, in the format of `failure`.
+
+    Only process 0 checks the heartbeats.
+    """
     if self._index != 0:
       return None
     now = time.monotonic()
     for key, value in self._store.key_value_dir_get(_PULSE):
-      before, since = self._pulses.get(key, (None, now))
+      before, since = self._heartbeats.get(key, (None, now))
       if value != before:
-        self._pulses[key] = (value, now)
+        self._heartbeats[key] = (value, now)
       elif now - since >= HEARTBEAT_TIMEOUT_S:
         index = int(key.rpartition('/')[2])
-        sentence = f'it has not been heard of for {HEARTBEAT_TIMEOUT_S:.0f} s'
+        sentence = f'it has sent no heartbeat for {HEARTBEAT_TIMEOUT_S:.0f} s'
         self._report(index, exit_codes.LOST_PEERS, sentence)
         return index, exit_codes.LOST_PEERS, sentence
     return None
 
-  def _follow(self, index, ending, sentence):
+  def _follow(self, index: int, ending: ExitCode, sentence: str) -> None:
     """Ends this process because another one failed."""
     if self._ended.wait(EXIT_GRACE_S):
       return
@@ -169,41 +200,52 @@ class PeerMonitor:
     self._go(ending)
 
 
-_monitor = None
+_monitor: PeerMonitor | None = None
 
 
-def start():
-  """Watches over this run of several processes from now on."""
+def start() -> None:
+  """Starts the monitor of this process, in a run of several processes."""
   global _monitor
   import jax
 
-  # Where Orbax and Flax find it too; there is no public name for it.
+  # There is no public name for the client; Orbax and Flax take it from here
+  # too.
   from jax._src import distributed
 
   _monitor = PeerMonitor(
     distributed.global_state.client, jax.process_index(), jax.process_count()
   )
   _monitor.start()
-  # After JAX's own, so before it: the store is there until all have closed.
+  # Exit handlers run in reverse order. This one is registered after JAX's, so
+  # it runs first, and the store exists until all processes have closed.
   atexit.register(_monitor.close)
 
 
-def is_running():
-  """-> whether this process is one of several."""
+def is_running() -> bool:
+  """Returns whether this process is one of several that are monitored."""
   return _monitor is not None
 
 
-def call_before_exit(function):
-  """Calls (Ending, sentence) where another process's failure ends this one."""
+def call_before_exit(function: Callable[[ExitCode, str], None]) -> None:
+  """Sets a callback for an exit that the failure of another process causes.
+
+  Args:
+    function: called as `function(exit_code, sentence)` just before this process
+      exits. It is not called if this process is the only one of its run.
+  """
   if _monitor is not None:
     _monitor.before_end = function
 
 
-def explain(error):
-  """Gives an error that another process's failure caused the reason for it.
+def explain(error: Any) -> None:
+  """Attaches the failure of another process to the error that it caused.
 
-  Of a runtime that lost its peer not every message is known: faults are asked
-  about too.
+  Sets the attributes `ending` and `sentence` of the error, which `exit_codes`
+  reads. Errors classified as faults of the program are looked up too, because
+  not every message of a runtime that has lost its peer is known.
+
+  Args:
+    error: an exception.
   """
   if _monitor is None or exit_codes.classify(error) not in (
     exit_codes.LOST_PEERS,
@@ -217,12 +259,12 @@ def explain(error):
       error.ending, error.sentence = ending, name_process(index, sentence)
 
 
-def leave(ending, sentence):
-  """Ends a process that failed; returns where it is the only one."""
+def leave(ending: ExitCode, sentence: str) -> None:
+  """Ends this process, which failed; does nothing in a single-process run."""
   if _monitor is not None:
     _monitor.leave(ending, sentence)
 
 
-def name_process(index, sentence):
-  """-> what is said of another process's failure."""
+def name_process(index: int, sentence: str) -> str:
+  """Returns `sentence`, the reason of a failure, with its process named."""
   return f'process {index}: {sentence}'

@@ -1,37 +1,45 @@
-"""Writes a file whole or not at all, whatever ends the writing.
+"""Writes files atomically: a file appears complete or not at all.
 
-The bytes go to an unfinished file beside it, .NAME.partial, which takes the
-place of the old file at one stroke. Whatever lists a folder ignores those.
+The bytes go to an unfinished file in the same folder, .NAME.partial, which is
+renamed to NAME when it is complete. Code that lists a folder ignores unfinished
+files.
 """
 
 import contextlib
 import os
 import pathlib
 import secrets
+from collections.abc import Generator
 
 
-def partial_name(name):
-  """-> name of the unfinished file of `name`, which may be a glob pattern."""
+def partial_name(name: str) -> str:
+  """Returns the name of the unfinished file.
+
+  Args:
+    name: name of the complete file, or a glob pattern.
+  """
   return f'.{name}.partial'
 
 
 @contextlib.contextmanager
-def write_atomically(path, *, shared=False, durable=True):
-  """Context: gives a path to write to, which becomes `path` when all is well.
+def write_atomically(
+  path: str | os.PathLike, *, shared: bool = False, durable: bool = True
+) -> Generator[pathlib.Path]:
+  """Context manager: yields a path to write to, renamed to `path` on success.
 
   An error inside (a full disk, Ctrl-C) leaves the old file, if there was one,
-  and nothing beside it. A killed process leaves the old file too; what it had
-  begun is written over when the same file is written again.
+  and removes the unfinished one. A killed process leaves the old file too, and
+  its unfinished file is overwritten when the same file is written again.
 
   Args:
-    path: of the file, in a folder that is there.
+    path: path of the file, in a folder that exists.
     shared: whether several processes may write this file at the same time.
       Each then has an unfinished file of its own, which a kill leaves behind.
-    durable: whether to wait for the disk, a few milliseconds, before the file
-      gets its name. Otherwise a power cut may leave it empty.
+    durable: whether to wait a few milliseconds for the disk before the file is
+      renamed. Otherwise a power cut may leave it empty.
   """
   path = pathlib.Path(path)
-  # Random, because containers on one file system may all have process number 1.
+  # Random, because containers on one file system may all have process id 1.
   name = f'{path.name}.{secrets.token_hex(4)}' if shared else path.name
   partial = path.with_name(partial_name(name))
   try:
@@ -45,7 +53,9 @@ def write_atomically(path, *, shared=False, durable=True):
     raise
 
 
-def write_text_atomically(path, text, *, shared=False):
-  """Writes a text file as `write_atomically` does."""
+def write_text_atomically(
+  path: str | os.PathLike, text: str, *, shared: bool = False
+) -> None:
+  """Writes a text file atomically, see `write_atomically`."""
   with write_atomically(path, shared=shared) as partial:
     partial.write_text(text)

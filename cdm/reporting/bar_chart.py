@@ -1,23 +1,36 @@
-"""Bars of counts or shares as one SVG drawing, on the axes of `line_chart`."""
+"""Draws bars of counts or shares as one SVG element, with axes.
+
+The axes are those of `line_chart`.
+"""
+
+from collections.abc import Iterable, Sequence
 
 from cdm.reporting import line_chart
 
 
-def svg(heights, *, x_label, y_label, names=None, ideal=None, size=(360, 240)):
-  """Draws a bar per height, from zero.
+def svg(
+  heights: Iterable[float],
+  *,
+  x_label: str,
+  y_label: str,
+  names: Sequence[str] | None = None,
+  ideal: float | None = None,
+  size: tuple[int, int] = (360, 240),
+) -> str:
+  """Draws a bar of each height, from zero.
 
   Args:
-    heights: sequence of numbers, none of them negative.
+    heights: height of each bar, zero or more.
     x_label, y_label: texts on the axes.
-    names: text under each bar; its number from 0 by default.
-    ideal: height of a dashed line across, or None.
+    names: text under each bar; its index from 0 by default.
+    ideal: height of a dashed line across all bars, or None.
     size: (width, height) of the drawing, see `line_chart.svg`.
 
   Returns:
-    str, an <svg> element.
+    An <svg> element.
 
   Raises:
-    ValueError: no heights, or one that is negative.
+    ValueError: if there are no heights, or one is negative.
   """
   heights = [float(height) for height in heights]
   if not heights or min(heights) < 0:

@@ -1,10 +1,12 @@
-"""Keeps what is needed to understand a failure: WORKDIR/failures/TIME-NAME.txt.
+"""Writes tracebacks and stacks to WORKDIR/failures, to explain a failed run.
 
-Tracebacks of errors that ended a run, and stacks of all threads of one that
-hangs. Nothing here raises: it is called when something is already wrong.
+A file TIME-NAME.txt holds the traceback of an error that ended the run, or the
+stacks of all threads of a run that hangs. Nothing here raises an error, because
+it is called when something is wrong already.
 """
 
 import contextlib
+import os
 import pathlib
 import sys
 import threading
@@ -14,16 +16,18 @@ import traceback
 FOLDER = 'failures'
 
 
-def write_crash_report(workdir, name, text):
-  """Writes a text into the failures of a work directory.
+def write_crash_report(
+  workdir: str | os.PathLike, name: str, text: str
+) -> pathlib.Path | None:
+  """Writes a text to a new file in the folder `failures` of a work directory.
 
   Args:
-    workdir: of the run.
-    name: a word for the file's name.
-    text: str.
+    workdir: work directory of the run.
+    name: a word that goes into the file's name.
+    text: contents of the file.
 
   Returns:
-    pathlib.Path, or None if it could not be written.
+    Path of the file, or None if it could not be written.
   """
   stamp = time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())
   folder, number = pathlib.Path(workdir) / FOLDER, 0
@@ -40,13 +44,13 @@ def write_crash_report(workdir, name, text):
     return None
 
 
-def whole_traceback(error):
-  """-> the traceback of an error and of all that it was raised from."""
+def whole_traceback(error: BaseException) -> str:
+  """Returns the traceback of an error and of the errors that caused it."""
   return ''.join(traceback.format_exception(error))
 
 
-def stacks():
-  """-> what every thread of this process is doing, as text."""
+def stacks() -> str:
+  """Returns the current stack of every thread of this process, as text."""
   frames, parts = sys._current_frames(), []
   for thread in threading.enumerate():
     frame = frames.get(thread.ident)

@@ -1,16 +1,17 @@
-"""One self-contained HTML document: pictures, curves and tables in one file.
+"""Builds one self-contained HTML page of images, curves and tables.
 
-Everything is inside: pictures as data URIs, curves as SVG, the style sheet in
-the head. No script, no font and no request, so the file can be mailed or
-opened offline; it follows the reader's light or dark setting. Pure functions:
-strings and bytes in, text out, all of it escaped.
+The file holds everything: images as data URIs, curves as SVG, the style sheet
+in its head. It has no script and no font and makes no request, so it can be
+mailed or opened offline. It follows the reader's light or dark setting. All
+functions are pure: they take strings and bytes, and return escaped text.
 """
 
 import base64
 import html
 import math
 import numbers
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from cdm.reporting import line_chart
 
@@ -116,32 +117,39 @@ svg .curve {
 
 
 class Html(str):
-  """Text that already is HTML; every other string is escaped on the way in."""
+  """Text that is HTML already. The functions below escape every other str."""
 
 
 class Section(NamedTuple):
-  """A heading and what stands under it.
+  """A section of a page.
 
   Attributes:
     heading: text.
-    parts: sequence of `Html`, or of plain strings, which become paragraphs.
+    parts: contents of the section: `Html`, or plain strings, which become
+      paragraphs.
   """
 
   heading: str
-  parts: tuple
+  parts: Sequence[str]
 
 
-def build_page(title, sections, *, subtitle='', footer=''):
+def build_page(
+  title: str,
+  sections: Iterable[tuple[str, Iterable[str]]],
+  *,
+  subtitle: str = '',
+  footer: str = '',
+) -> str:
   """Builds the document.
 
   Args:
-    title: text, in the window's title and on top of the page.
-    sections: sequence of `Section` (or of (heading, parts)).
+    title: text of the window's title and of the page's first heading.
+    sections: each a `Section`, or (heading, parts).
     subtitle: text under the title.
     footer: text at the end.
 
   Returns:
-    A whole HTML document as str.
+    A complete HTML document.
   """
   body = [f'<h1>{_escape(title)}</h1>']
   if subtitle:
@@ -159,78 +167,87 @@ def build_page(title, sections, *, subtitle='', footer=''):
   )
 
 
-def paragraph(text):
-  """text -> Html of a paragraph."""
+def paragraph(text: str) -> Html:
+  """Returns a paragraph."""
   return Html(f'<p>{_escape(text)}</p>')
 
 
-def code(text):
-  """text -> Html that keeps line breaks, for commands and their output."""
+def code(text: str) -> Html:
+  """Returns a block that keeps line breaks, for commands and their output."""
   return Html(f'<pre>{_escape(text)}</pre>')
 
 
-def row(*parts):
-  """Html beside each other, one under the other where there is no room."""
+def row(*parts: str) -> Html:
+  """Puts parts side by side, or one below the other on a narrow screen."""
   return Html(f'<div class="row">{"".join(_part(p) for p in parts)}</div>')
 
 
-def subheading(text):
-  """text -> Html of a heading inside a section."""
+def subheading(text: str) -> Html:
+  """Returns a heading inside a section."""
   return Html(f'<h3>{_escape(text)}</h3>')
 
 
-def notice(text):
-  """text -> Html of a paragraph that stands out, for a warning."""
+def notice(text: str) -> Html:
+  """Returns a highlighted paragraph, for a warning."""
   return Html(f'<p class="notice" role="note">{_escape(text)}</p>')
 
 
-def bullets(texts):
-  """texts -> Html of a list; `Html` is put in as it is."""
+def bullets(texts: Iterable[str]) -> Html:
+  """Returns a bulleted list. `Html` is inserted unchanged."""
   items = (x if isinstance(x, Html) else _escape(x) for x in texts)
   return Html(f'<ul>{"".join(f"<li>{item}</li>" for item in items)}</ul>')
 
 
-def strong(text):
-  """text -> Html of words in bold."""
+def strong(text: str) -> Html:
+  """Returns words in bold."""
   return Html(f'<strong>{_escape(text)}</strong>')
 
 
-def joined(*parts):
-  """Text and `Html` one after the other, in one line."""
+def joined(*parts: str) -> Html:
+  """Joins plain text and `Html` without breaking the line."""
   return Html(''.join(p if isinstance(p, Html) else _escape(p) for p in parts))
 
 
-def stacked(text, below):
-  """Two lines in a cell, the second one small."""
+def stacked(text: str, below: str) -> Html:
+  """Returns two lines for a cell of a table, the second in small print."""
   return Html(
     f'<span class="stacked">{_escape(text)}<br>'
     f'<small>{_escape(below)}</small></span>'
   )
 
 
-def figure(drawing, caption=''):
-  """An <svg> element of `line_chart.svg` or `bar_chart.svg` -> Html."""
+def figure(drawing: str, caption: str = '') -> Html:
+  """Returns a figure with its caption.
+
+  Args:
+    drawing: an <svg> element, from `line_chart.svg` or `bar_chart.svg`.
+    caption: text below.
+  """
   return Html(f'<figure>{drawing}{_caption(caption)}</figure>')
 
 
-def strip(rows, *, heads, names, scale=1, caption=''):
-  """Pictures in rows and columns, each as sharp squares; it scrolls sideways.
+def strip(
+  rows: Sequence[Sequence[bytes | None]],
+  *,
+  heads: Sequence[str],
+  names: Sequence[str],
+  scale: float | Sequence[float] = 1,
+  caption: str = '',
+) -> Html:
+  """Returns a table of images, which scrolls sideways if it is wide.
 
   Args:
-    rows: sequence of rows of PNG bytes; None leaves a place empty.
+    rows: rows of PNG bytes; None leaves a cell empty.
     heads: text over each column.
     names: text before each row.
-    scale: how many screen pixels a pixel is wide; of one picture, or a
-      sequence, one for each row.
+    scale: screen pixels per image pixel, for all rows or one for each. Above 1
+      the image pixels stay sharp squares.
     caption: text below.
 
-  Returns:
-    Html.
-
   Raises:
-    ValueError: rows or texts of different lengths, or bytes that are no PNG.
+    ValueError: if rows and texts differ in length, or bytes are not a PNG file.
   """
-  scales = [scale] * len(rows) if isinstance(scale, numbers.Real) else scale
+  scales = scale if isinstance(scale, Sequence) else [scale] * len(rows)
   if len(names) != len(rows) or any(len(r) != len(heads) for r in rows):
     raise ValueError(
       f'A strip has a name per row and a head per column; given were '
@@ -254,27 +271,26 @@ def strip(rows, *, heads, names, scale=1, caption=''):
   )
 
 
-def picture(png, caption='', *, alt=None, scale=1):
-  """A picture with its caption.
+def picture(
+  png: bytes, caption: str = '', *, alt: str | None = None, scale: float = 1
+) -> Html:
+  """Returns an image with its caption, as a figure.
 
   Args:
     png: bytes of a PNG file.
     caption: text below.
-    alt: text for those who cannot see it; default the caption.
-    scale: how many screen pixels a pixel is wide. Above 1 pixels stay sharp
-      squares, so that a small image is judged as it is.
-
-  Returns:
-    Html of a figure, the picture inside.
+    alt: text for readers who cannot see the image; the caption by default.
+    scale: screen pixels per image pixel. Above 1 the image pixels stay sharp
+      squares, so that a small image is not judged by the browser's smoothing.
 
   Raises:
-    ValueError: bytes that are no PNG.
+    ValueError: if the bytes are not a PNG file.
   """
   image = _img(png, caption if alt is None else alt, scale)
   return Html(f'<figure>{image}{_caption(caption)}</figure>')
 
 
-def _img(png, alt, scale):
+def _img(png: bytes, alt: str, scale: float) -> str:
   if png[:8] != b'\x89PNG\r\n\x1a\n' or png[12:16] != b'IHDR':
     raise ValueError(
       f'picture takes the bytes of a PNG file; given were {png[:16]!r}...'
@@ -288,23 +304,29 @@ def _img(png, alt, scale):
   )
 
 
-def table(rows, *, header=None, caption='', mark=None, faint=()):
-  """Rows of numbers and text.
+def table(
+  rows: Iterable[Any],
+  *,
+  header: Sequence[str] | None = None,
+  caption: str = '',
+  mark: int | None = None,
+  faint: Iterable[int] = (),
+) -> Html:
+  """Returns a table of numbers and text.
+
+  Numbers are right-aligned and shown with four digits, None is shown as a dash,
+  and `Html` is inserted unchanged.
 
   Args:
-    rows: sequence of dicts with the same keys, which then are the header, or
-      of sequences of equal length. Numbers are right-aligned and rounded to
-      four digits; None is a dash; `Html` is put in as it is.
-    header: texts over the columns, for sequences.
+    rows: either dicts with the same keys, which become the header, or sequences
+      of equal length.
+    header: texts over the columns, if the rows are sequences.
     caption: text above.
-    mark: index of a row to stand out, or None.
-    faint: indices of rows to step back.
-
-  Returns:
-    Html.
+    mark: index of a row to highlight, or None.
+    faint: indices of rows to show in a faint colour.
 
   Raises:
-    ValueError: no rows, or rows of different lengths or keys.
+    ValueError: if there are no rows, or they differ in length or keys.
   """
   rows = list(rows)
   if not rows:
@@ -323,7 +345,7 @@ def table(rows, *, header=None, caption='', mark=None, faint=()):
       f'Every row of this table has {width} cells; given were rows of '
       f'{[len(r) for r in rows]}.'
     )
-  # A column is one of numbers if nothing in it is a word.
+  # A column is right-aligned if it has numbers and, besides None, nothing else.
   numeric = [
     any(_is_number(r[i]) for r in rows)
     and all(_is_number(r[i]) or r[i] is None for r in rows)
@@ -349,16 +371,19 @@ def table(rows, *, header=None, caption='', mark=None, faint=()):
   return Html(f'<div class="wide"><table>{"".join(lines)}</table></div>')
 
 
-def curve_svg(series, *, caption='', **options):
-  """Loss curves as a figure.
+def curve_svg(
+  series: Mapping[str, Iterable[tuple[float, float]]],
+  *,
+  caption: str = '',
+  **options: Any,
+) -> Html:
+  """Returns curves as a figure, or a sentence if no value was recorded.
 
   Args:
-    series: dict of name -> sequence of (x, y).
+    series: {name: points (x, y)}.
     caption: text below.
-    **options: x_label, y_label, log_y, smoothing of `line_chart.svg`.
-
-  Returns:
-    Html; a sentence instead of a figure if no value was recorded.
+    **options: further arguments of `line_chart.svg`, such as x_label, y_label,
+      log_y and smoothing.
   """
   drawing = line_chart.svg(series, **options)
   if drawing is None:
@@ -366,26 +391,26 @@ def curve_svg(series, *, caption='', **options):
   return Html(f'<figure>{drawing}{_caption(caption)}</figure>')
 
 
-def _part(part):
+def _part(part: str) -> Html:
   return part if isinstance(part, Html) else paragraph(part)
 
 
-def _caption(text):
+def _caption(text: str) -> str:
   return f'<figcaption>{_escape(text)}</figcaption>' if text else ''
 
 
-def _cell(tag, value, numeric):
+def _cell(tag: str, value: Any, numeric: bool) -> str:
   align = ' class="number"' if numeric else ''
-  inner = value if isinstance(value, Html) else _escape(_shown(value))
+  inner = value if isinstance(value, Html) else _escape(_format_value(value))
   return f'<{tag}{align}>{inner}</{tag}>'
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
   return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _shown(value):
-  """A value as it is read by people: four digits, thousands apart."""
+def _format_value(value: Any) -> str:
+  """Formats a value for people: four digits, thousands separated."""
   if value is None:
     return '\u2013'
   if not _is_number(value) or not math.isfinite(value):
@@ -398,5 +423,5 @@ def _shown(value):
   return f'{value:.{min(max(3 - digits, 0), 4)}f}'.replace('-', '\u2212')
 
 
-def _escape(text):
+def _escape(text: object) -> str:
   return html.escape(str(text), quote=True)

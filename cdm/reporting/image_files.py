@@ -1,8 +1,10 @@
-"""Picture files: written whole or not at all, read back exactly."""
+"""Writes images as PNG files or as one .npz file, and reads PNG files."""
 
 import io
+import os
 import pathlib
 import zipfile
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -10,38 +12,47 @@ from PIL import Image
 from cdm.reporting import atomic_files
 
 
-def write_png(path, image):
+def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
   """Writes uint8 [H, W, 3] as PNG; the file appears only when complete."""
-  # A PNG is one of thousands: waiting for the disk each time would be felt.
+  # Not durable: a command writes thousands of images, and waiting for the disk
+  # after each one would slow it down noticeably.
   with atomic_files.write_atomically(path, durable=False) as partial:
     Image.fromarray(np.asarray(image)).save(partial, format='PNG')
 
 
-def read_png(path):
-  """-> uint8 [H, W, 3]."""
+def read_png(path: str | os.PathLike) -> np.ndarray:
+  """Reads a PNG file as uint8 [H, W, 3]."""
   with Image.open(path) as image:
     return np.asarray(image.convert('RGB'))
 
 
-def png_bytes(image):
-  """-> the PNG file of uint8 [H, W, 3], as bytes."""
+def png_bytes(image: np.ndarray) -> bytes:
+  """Returns uint8 [H, W, 3] encoded as PNG."""
   buffer = io.BytesIO()
   Image.fromarray(np.asarray(image)).save(buffer, format='PNG')
   return buffer.getvalue()
 
 
-def write_npz(path, images, *, shape, labels=None):
-  """Writes `arr_0` (and `arr_1`) one image at a time, as the ADM evaluator
-  reads it; memory stays that of one image.
+def write_npz(
+  path: str | os.PathLike,
+  images: Iterable[np.ndarray],
+  *,
+  shape: tuple[int, int, int, int],
+  labels: np.ndarray | None = None,
+) -> None:
+  """Writes images to a .npz file in the format that ADM's evaluator reads.
+
+  The images are written one at a time, so memory holds only one of them.
 
   Args:
-    path: of the .npz file; it appears only when complete.
-    images: iterable of uint8 [H, W, 3], as many as shape[0].
+    path: path of the .npz file, which appears only when complete.
+    images: uint8 [H, W, 3] each, as many as shape[0].
     shape: (N, H, W, 3) of `arr_0`.
     labels: int [N] for `arr_1`, or None to leave it out.
 
   Raises:
-    ValueError: the images are not as many, or not as large, as `shape` says.
+    ValueError: if the number of images or the shape of one is not as `shape`
+      says.
   """
   name = pathlib.Path(path).name
   header = {

@@ -1,29 +1,40 @@
-"""Files of lines, one JSON object each, that grow while work goes on.
+"""Reads and appends JSON lines; continues long jobs from the rows on disk.
 
-A kill may tear off the last line: what follows the last newline is as none.
+A kill in the middle of a write may leave an incomplete last line. Everything
+after the last newline is therefore ignored, and the next write removes it.
 """
 
 import contextlib
 import json
+import os
 import pathlib
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
 
 from cdm.distributed import collectives
 
 
-def read(path):
-  """-> [object, ...] of the whole lines; [] where there is no file."""
+def read(path: str | os.PathLike) -> list[Any]:
+  """Returns the objects of all complete lines; an empty list without a file."""
   path = pathlib.Path(path)
   if not path.exists():
     return []
   return [json.loads(line) for line in path.read_text().split('\n')[:-1]]
 
 
-def append(path, rows, *, allow_nan=True):
-  """Adds a line per object after the last whole one.
+def append(
+  path: str | os.PathLike, rows: Iterable[Any], *, allow_nan: bool = True
+) -> None:
+  """Adds one line per object after the last complete line.
+
+  Args:
+    path: path of the file, which is created if needed; its folder is not.
+    rows: the objects.
+    allow_nan: whether a row may hold numbers that are not finite.
 
   Raises:
-    ValueError: a number that is not finite, where none is allowed.
-    OSError: it cannot be written; the folder is not made.
+    ValueError: if a number is not finite and `allow_nan` is False.
+    OSError: if the file cannot be written.
   """
   lines = [json.dumps(row, allow_nan=allow_nan) + '\n' for row in rows]
   mend(path)
@@ -31,14 +42,14 @@ def append(path, rows, *, allow_nan=True):
     file.write(''.join(lines))
 
 
-def mend(path):
-  """Cuts off what a kill left behind the last whole line."""
+def mend(path: str | os.PathLike) -> None:
+  """Removes an incomplete last line, which a kill may have left."""
   path = pathlib.Path(path)
   if not path.exists() or not path.stat().st_size:
     return
   with open(path, 'rb+') as file:
     file.seek(-1, 2)
-    if file.read(1) != b'\n':  # else nothing more need be read
+    if file.read(1) != b'\n':  # Most files end so, and need no more reading.
       file.seek(0)
       file.truncate(file.read().rfind(b'\n') + 1)
 
@@ -46,41 +57,54 @@ def mend(path):
 class ResumableRows:
   """The rows of a long job, one line each, from which a killed job continues.
 
-  Process 0 alone reads and writes the files, and every process holds the same
-  rows, so the processes need no common disk. The constructor and every method
+  Only process 0 reads and writes the files, and every process holds the same
+  rows, so the processes need no shared disk. The constructor and every method
   are collectives: all processes call them in the same order.
 
   Attributes:
-    rows: {key: row}, as JSON gives the rows back.
+    rows: {key: row}, with the rows as JSON returns them.
   """
 
-  def __init__(self, path, key, *, merge=None, pattern=None, allow_nan=True):
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    key: Callable[[Any], Hashable],
+    *,
+    merge: Callable[[Any, Any], Any] | None = None,
+    pattern: str | None = None,
+    allow_nan: bool = True,
+  ):
     """Reads the rows that an earlier run of the job wrote.
 
     Args:
       path: file that rows are added to; its folder is made when needed.
-      key: row -> what identifies the row, or None if another job wrote it and
-        it is to be ignored. May raise ValueError to refuse the file.
-      merge: (earlier row, later row of the same key) -> the row that counts;
-        by default the later one counts.
-      pattern: of the names of the files in this folder that are read; by
-        default the file itself.
+      key: `key(row)` returns what identifies a row, or None to ignore a row
+        that another job wrote. It may raise ValueError to refuse the file.
+      merge: `merge(earlier, later)` combines two rows of the same key into the
+        one that counts; by default the later one counts.
+      pattern: glob pattern of the files to read in this folder; by default only
+        the file itself is read.
       allow_nan: whether a row may hold numbers that are not finite.
     """
-    self.rows = {}
+    self.rows: dict[Any, Any] = {}
     self._path, self._key = pathlib.Path(path), key
     self._merge, self._allow_nan = merge, allow_nan
     self._pattern = pattern or self._path.name
-    found = [row for file in self._files() for row in read(file)]
-    self._add(collectives.gather_objects(found)[0])
+    rows = [row for file in self._files() for row in read(file)]
+    self._add(collectives.gather_objects(rows)[0])
 
-  def missing(self, keys, is_complete=None):
-    """Returns the keys that are still to be computed, the same everywhere.
+  def missing(
+    self,
+    keys: Iterable[Any],
+    is_complete: Callable[[Any], bool] | None = None,
+  ) -> list[Any]:
+    """Returns the keys still to be computed, the same list in every process.
 
     Args:
       keys: the keys of all rows of the job.
-      is_complete: row -> whether a row that is there needs no new work, for
-        rows with files beside them. Only process 0, whose disk counts, asks.
+      is_complete: `is_complete(row)` returns whether an existing row needs no
+        new work; for rows that have further files. Only process 0, which reads
+        the files, calls it.
     """
     keys, absent = list(keys), []
     if collectives.is_first():
@@ -92,14 +116,17 @@ class ResumableRows:
       ]
     return [keys[i] for i in collectives.gather_objects(absent)[0]]
 
-  def append(self, rows):
-    """Adds the rows of all processes; each process gives those it computed.
+  def append(self, rows: list[Any]) -> None:
+    """Adds the rows of all processes.
 
-    Of rows with one key, which several processes may give, the first counts.
+    Args:
+      rows: the rows that this process computed. Of rows with the same key,
+        which several processes may pass, the one of the lowest process index
+        counts.
 
     Raises:
-      ValueError: a number that is not finite, where none is allowed.
-      OSError: the file cannot be written.
+      ValueError: if a number is not finite and `allow_nan` is False.
+      OSError: if the file cannot be written.
     """
     text = json.dumps(rows, allow_nan=self._allow_nan)
     added = {}
@@ -111,21 +138,21 @@ class ResumableRows:
       append(self._path, added.values())
     self._add(added.values())
 
-  def remove(self):
+  def remove(self) -> None:
     """Deletes the files, and their folder if nothing else is in it."""
     collectives.barrier('the last reader of the rows')
     for file in self._files():
       file.unlink()
     if collectives.is_first():
-      with contextlib.suppress(OSError):  # It may hold something, or be absent.
+      with contextlib.suppress(OSError):  # Not empty, or absent.
         self._path.parent.rmdir()
 
-  def _files(self):
+  def _files(self) -> list[pathlib.Path]:
     if not collectives.is_first():
       return []
     return sorted(self._path.parent.glob(self._pattern))
 
-  def _add(self, rows):
+  def _add(self, rows: Iterable[Any]) -> None:
     for row in rows:
       key = self._key(row)
       if self._merge and key in self.rows:

@@ -1,56 +1,62 @@
-"""Curves of scalars as one SVG drawing, styled by the page it stands in.
+"""Draws curves of scalars as one SVG element, for a page with a style sheet.
 
-Its classes are `grid`, `raw`, `curve`, `end`, `whisker`, `ideal` and `label`;
-the i-th series has the color of the CSS variable --ci, up to --c5.
+The CSS classes are `grid`, `raw`, `curve`, `end`, `whisker`, `ideal` and
+`label`. The i-th series has the color of the CSS variable --ci, up to --c5.
 """
 
 import html
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-COLORS = 6  # how many --cN there are; more series reuse them
-# The drawing area of a curve in SVG units, and its margins.
+Point = tuple[float, float]  # (x, y)
+Band = Iterable[tuple[float, float, float]]  # (x, low, high)
+
+COLORS = 6  # The number of variables --cN; further series reuse them.
+# The size of a drawing in SVG units, and its margins.
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 18, 40, 48
-LETTER = 7.5  # its width, about
-MAX_POINTS = 800  # more would make the page large and the line no finer
+LETTER = 7.5  # The approximate width of a letter.
+MAX_POINTS = 800  # More points make the page larger, but no line finer.
 
 
 def svg(
-  series,
+  series: Mapping[str, Iterable[Point]],
   *,
-  x_label='step',
-  y_label='loss',
-  log_y=False,
-  smoothing=0.06,
-  size=(WIDTH, HEIGHT),
-  x_names=None,
-  bands=None,
-  diagonal=False,
-  joined=True,
-):
-  """Draws curves with axes and a legend, thin unsmoothed and thick smoothed.
+  x_label: str = 'step',
+  y_label: str = 'loss',
+  log_y: bool = False,
+  smoothing: float = 0.06,
+  size: tuple[int, int] = (WIDTH, HEIGHT),
+  x_names: Sequence[str] | None = None,
+  bands: Mapping[str, Band] | None = None,
+  diagonal: bool = False,
+  joined: bool = True,
+) -> str | None:
+  """Draws curves with axes and a legend.
+
+  A thin line joins the values of a curve, and a thick line their running means.
 
   Args:
-    series: dict of name -> sequence of (x, y). Values that are not finite (or
-      not positive, with log_y) are left out.
+    series: {name: points (x, y)}. Values that are not finite (or not positive,
+      with log_y) are left out.
     x_label, y_label: texts on the axes.
-    log_y: logarithmic y axis.
+    log_y: whether the y axis is logarithmic.
     smoothing: share in [0, 1) of a curve's values that each point of the thick
-      line averages, half of them before and half after, so that it does not
-      lag. 0 draws the values alone.
-    size: (width, height) in units of which a letter is 13 high; a smaller
-      drawing has larger letters where it is stretched.
+      line averages, half of them before and half after, so that the line does
+      not lag. 0 draws the values alone.
+    size: (width, height) in units in which a letter is 13 high. The page
+      stretches a drawing, so a smaller one gets larger letters.
     x_names: texts under x = 0, 1, ... in place of numbers.
-    bands: dict of name -> sequence of (x, low, high), intervals of that curve.
-    diagonal: draw y = x, and give both axes the same range.
+    bands: {name: (x, low, high), ...}, intervals of the curve of that name.
+    diagonal: whether to draw y = x and give both axes the same range.
     joined: False leaves out the lines and shows the points alone.
 
   Returns:
-    str, an <svg> element; None if there is no value to draw.
+    An <svg> element, or None if there is no value to draw.
 
   Raises:
-    ValueError: smoothing outside [0, 1).
+    ValueError: if smoothing is outside [0, 1).
   """
   if not 0.0 <= smoothing < 1.0:
     raise ValueError(f'smoothing is {smoothing}; use 0 <= smoothing < 1.')
@@ -98,26 +104,38 @@ def svg(
 
 
 class Frame(NamedTuple):
-  """Data ranges (y as its logarithm if log) and the ticks in them."""
+  """The ranges of the data, the ticks, and the size of the drawing.
 
-  x: tuple
-  y: tuple
-  x_ticks: list
-  y_ticks: list
+  Attributes:
+    x: (lowest, highest) x.
+    y: (lowest, highest) y, or their decimal logarithms if `log`.
+    x_ticks: positions of the ticks on the x axis.
+    y_ticks: values of the ticks on the y axis.
+    log: whether the y axis is logarithmic.
+    size: (width, height) of the drawing in SVG units.
+    x_names: texts under x = 0, 1, ...; numbers if empty.
+  """
+
+  x: tuple[float, float]
+  y: tuple[float, float]
+  x_ticks: Sequence[float]
+  y_ticks: Sequence[float]
   log: bool
-  size: tuple = (WIDTH, HEIGHT)
-  x_names: tuple = ()
+  size: tuple[int, int] = (WIDTH, HEIGHT)
+  x_names: tuple[str, ...] = ()
 
   @property
-  def right(self):
+  def right(self) -> int:
+    """The x coordinate of the right end of the axes."""
     return self.size[0] - RIGHT
 
   @property
-  def bottom(self):
+  def bottom(self) -> int:
+    """The y coordinate of the x axis."""
     return self.size[1] - BOTTOM
 
-  def place(self, x, y):
-    """-> SVG coordinates of a point."""
+  def place(self, x: float, y: float) -> Point:
+    """Returns the SVG coordinates of a point of the data."""
     y = math.log10(y) if self.log else y
     across = (x - self.x[0]) / (self.x[1] - self.x[0])
     up = (y - self.y[0]) / (self.y[1] - self.y[0])
@@ -127,13 +145,20 @@ class Frame(NamedTuple):
     )
 
 
-def _frame(points, log, size, x_names, diagonal):
+def _frame(
+  points: Sequence[Point],
+  log: bool,
+  size: tuple[int, int],
+  x_names: Sequence[str] | None,
+  diagonal: bool,
+) -> Frame:
   xs, ys = zip(*points, strict=True)
   if diagonal:
     xs = ys = (*xs, *ys)
   x = _range(min(xs), max(xs))
   if x_names:
-    x = (-0.3, len(x_names) - 0.7)  # the first and the last point keep off
+    # Leaves room before the first and after the last point.
+    x = (-0.3, len(x_names) - 0.7)
   if log:
     low, high = math.log10(min(ys)), math.log10(max(ys))
     pad = max(0.05 * (high - low), 0.02)
@@ -146,8 +171,10 @@ def _frame(points, log, size, x_names, diagonal):
   return Frame(x, y, x_ticks, y_ticks, log, size, tuple(x_names or ()))
 
 
-def _drawable(bands, series, log):
-  """-> the bands of curves that are there, of values that can be placed."""
+def _drawable(
+  bands: Mapping[str, Band], series: Mapping[str, object], log: bool
+) -> dict[str, list[tuple[float, float, float]]]:
+  """Returns the drawable intervals of the curves that are in `series`."""
   return {
     name: [
       (float(x), float(low), float(high))
@@ -159,15 +186,15 @@ def _drawable(bands, series, log):
   }
 
 
-def _range(low, high, pad=0.0):
+def _range(low: float, high: float, pad: float = 0.0) -> tuple[float, float]:
   if low == high:
     margin = 0.5 * abs(low) or 0.5
     return low - margin, high + margin
   return low - pad * (high - low), high + pad * (high - low)
 
 
-def ticks(low, high, count=6):
-  """-> round numbers in [low, high], about `count` of them."""
+def ticks(low: float, high: float, count: int = 6) -> list[float]:
+  """Returns round numbers in [low, high], about `count` of them."""
   raw = (high - low) / count
   power = 10.0 ** math.floor(math.log10(raw))
   step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= raw)
@@ -175,8 +202,11 @@ def ticks(low, high, count=6):
   return [i * step for i in range(first, last + 1)]
 
 
-def _log_ticks(low, high):
-  """-> numbers with 10^low <= v <= 10^high, fewer the wider the range."""
+def _log_ticks(low: float, high: float) -> list[float]:
+  """Returns round numbers v with 10^low <= v <= 10^high.
+
+  The wider the range, the fewer numbers per power of ten.
+  """
   if high - low > 3:
     digits = (1,)
   elif high - low > 0.8:
@@ -191,7 +221,8 @@ def _log_ticks(low, high):
   ]
 
 
-def axes(frame, x_label, y_label):
+def axes(frame: Frame, x_label: str, y_label: str) -> Iterator[str]:
+  """Yields the SVG elements of the grid, the ticks and the labels."""
   bottom, right = frame.bottom, frame.right
   low_y = 10 ** frame.y[0] if frame.log else frame.y[0]
   for value in frame.y_ticks:
@@ -204,7 +235,8 @@ def axes(frame, x_label, y_label):
   wide = max(map(len, frame.x_names), default=0) * LETTER
   crowded = wide > (right - LEFT) / max(len(frame.x_ticks), 1)
   for i, value in enumerate(frame.x_ticks):
-    lower = 12 if crowded and i % 2 else 0  # every other name a line below
+    # If the names are too wide, every other one stands a line lower.
+    lower = 12 if crowded and i % 2 else 0
     x = frame.place(value, low_y)[0]
     yield (
       f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" '
@@ -219,7 +251,7 @@ def axes(frame, x_label, y_label):
   )
 
 
-def _legend(series):
+def _legend(series: Iterable[str]) -> Iterator[str]:
   x = LEFT
   for i, name in enumerate(series):
     yield (
@@ -230,8 +262,8 @@ def _legend(series):
     x += 24 + LETTER * len(name) + 24
 
 
-def _smoothed(points, share):
-  """Mean of y over the neighbours on both sides, fewer at the ends."""
+def _smoothed(points: Sequence[Point], share: float) -> list[Point]:
+  """Averages y over the neighbours on both sides; at the ends over fewer."""
   reach = int(share * len(points) / 2)
   smooth = []
   for i, (x, _) in enumerate(points):
@@ -240,7 +272,11 @@ def _smoothed(points, share):
   return smooth
 
 
-def path(points, frame):
+def path(points: Sequence[Point], frame: Frame) -> str:
+  """Returns the attribute `d` of the SVG path through the points.
+
+  Of more than MAX_POINTS points only every second, third, ... one is used.
+  """
   if len(points) > MAX_POINTS:
     stride = -(-len(points) // MAX_POINTS)
     points = [*points[::stride], points[-1]]
@@ -248,21 +284,22 @@ def path(points, frame):
   return 'M' + ' '.join(f'{x:.1f},{y:.1f}' for x, y in placed)
 
 
-def _dots(points, frame, color):
+def _dots(points: Iterable[Point], frame: Frame, color: str) -> Iterator[str]:
   for x, y in points:
     x, y = frame.place(x, y)
     yield f'<circle class="end" {color} cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
 
 
-def _x_tick(frame, value):
-  return escape(frame.x_names[value]) if frame.x_names else _tick(value)
+def _x_tick(frame: Frame, value: float) -> str:
+  return escape(frame.x_names[int(value)]) if frame.x_names else _tick(value)
 
 
-def _tick(value):
+def _tick(value: float) -> str:
   if abs(value) >= 1e4 and value == round(value) and abs(value) < 1e7:
     return f'{int(value):,}'.replace(',', '\u202f')
   return f'{value:.6g}'
 
 
-def escape(text):
+def escape(text: object) -> str:
+  """Returns a text escaped for HTML, quotes included."""
   return html.escape(str(text), quote=True)

@@ -1,27 +1,37 @@
-"""Tells how a run goes: scalars, picture grids, progress.
+"""Records a run's scalars and image grids, and shows its progress.
 
-In the work directory:
+It writes into the work directory:
 
   scalars.jsonl     one JSON object per line, {"step": ..., name: number, ...}
   tensorboard/      the same scalars and grids as TensorBoard events
   grids/            NAME_00000500.png
 
-JSONL is the record: it is complete after any kill, and a resumed run cuts off
-what lies beyond its checkpoint, so its record equals an uninterrupted one's.
-Events cannot be cut; TensorBoard is told from which step on to forget them.
+`scalars.jsonl` is the authoritative record. It is complete after any kill, and
+a resumed run removes the lines beyond its checkpoint, so that its record equals
+that of an uninterrupted run. Event files cannot be shortened; instead a marker
+makes TensorBoard drop the events after the step at which the run resumed.
 """
+
+from __future__ import annotations
 
 import contextlib
 import json
 import math
+import os
 import pathlib
 import sys
+from collections.abc import Generator, Mapping
+from typing import IO, TYPE_CHECKING, Any, Self, TextIO
 
 from cdm.reporting import atomic_files, progress
 from cdm.reporting.tensorboard import TensorBoard
 
+if TYPE_CHECKING:
+  import numpy as np
+
 SCALARS = 'scalars.jsonl'
-# What tells of time and machine, and differs between two runs of one config.
+# Scalars that depend on time and machine: they differ between two runs of one
+# config.
 CIRCUMSTANCES = (
   'images_per_second',
   'step_seconds',
@@ -35,23 +45,30 @@ CIRCUMSTANCES = (
 
 
 class Reporter:
-  """Writes scalars and grids below one work directory.
+  """Writes scalars and image grids below one work directory.
 
   Use as a context manager, or call `close`.
   """
 
   def __init__(
-    self, workdir, *, tensorboard=True, active=True, stream=None, quiet=False
+    self,
+    workdir: str | os.PathLike,
+    *,
+    tensorboard: bool = True,
+    active: bool = True,
+    stream: TextIO | None = None,
+    quiet: bool = False,
   ):
-    """Opens the record; nothing of TensorFlow is imported yet.
+    """Opens the record. TensorFlow is not imported yet.
 
     Args:
-      workdir: created if it does not exist.
-      tensorboard: whether to write TensorBoard events too. Where TensorFlow is
-        not installed, one line says so and the rest goes on.
-      active: False makes a reporter that writes nothing (processes but 0).
-      stream: where lines and progress go; stderr by default.
-      quiet: no lines and no progress.
+      workdir: work directory; created if it does not exist.
+      tensorboard: whether to write TensorBoard events too. If TensorFlow is not
+        installed, one line says so and everything else is still written.
+      active: False makes a reporter that writes nothing, for the processes
+        other than process 0.
+      stream: where lines and progress are printed; stderr by default.
+      quiet: True prints neither lines nor progress.
 
     Raises:
       OSError: if the work directory cannot be written.
@@ -60,9 +77,9 @@ class Reporter:
     self._active = active
     self._stream = sys.stderr if stream is None else stream
     self._quiet = quiet or not active
-    self._progress = None
-    self._file = None
-    self._tensorboard = None
+    self._progress: progress.Progress | None = None
+    self._file: IO[str] | None = None
+    self._tensorboard: TensorBoard | None = None
     if not active:
       return
     with _writing(self._workdir):
@@ -73,9 +90,9 @@ class Reporter:
         self._workdir / 'tensorboard', say=self.say, record=SCALARS
       )
 
-  def resume(self, step):
-    """Drops what was recorded beyond `step`, the step that a run starts at."""
-    if not self._active:
+  def resume(self, step: int) -> None:
+    """Removes the records after `step`, the step at which the run resumes."""
+    if self._file is None:
       return
     path = self._workdir / SCALARS
     with _writing(self._workdir):
@@ -87,14 +104,19 @@ class Reporter:
     if self._tensorboard:
       self._tensorboard.resume(step)
 
-  def prepare(self):
-    """Begins, in the background, to import what takes seconds."""
+  def prepare(self) -> None:
+    """Starts to import TensorFlow, which takes seconds, in the background."""
     if self._tensorboard:
       self._tensorboard.prepare()
 
-  def scalars(self, step, values):
-    """Records {name: number} at a step. Not finite becomes null."""
-    if not self._active:
+  def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+    """Records the scalars of a step.
+
+    Args:
+      step: number of the step.
+      values: {name: number}. A number that is not finite is recorded as null.
+    """
+    if self._file is None:
       return
     values = {name: float(value) for name, value in values.items()}
     with _writing(self._workdir):
@@ -102,11 +124,22 @@ class Reporter:
     if self._tensorboard:
       self._tensorboard.scalars(step, values)
 
-  def grid(self, step, name, image):
-    """Writes a picture, uint8 [H, W, 3], as PNG and to TensorBoard."""
+  def grid(
+    self, step: int, name: str, image: np.ndarray
+  ) -> pathlib.Path | None:
+    """Writes an image grid as PNG, and to TensorBoard.
+
+    Args:
+      step: number of the step.
+      name: name of the grid, which begins the name of its file.
+      image: uint8 [H, W, 3].
+
+    Returns:
+      Path of the PNG file, or None if the reporter is not active.
+    """
     if not self._active:
       return None
-    # A run that draws nothing needs no Pillow.
+    # Imported here, because a run without image grids needs no Pillow.
     from cdm.reporting import image_files
 
     path = self._workdir / 'grids' / f'{name}_{int(step):08d}.png'
@@ -117,7 +150,7 @@ class Reporter:
       self._tensorboard.image(step, name, image)
     return path
 
-  def say(self, text):
+  def say(self, text: str) -> None:
     """Prints a line without breaking the progress bar."""
     if self._quiet:
       return
@@ -126,8 +159,14 @@ class Reporter:
     else:
       print(text, file=self._stream, flush=True)
 
-  def start_progress(self, *, total, step, unit_size):
-    """Begins progress at `step` of `total`; a step is `unit_size` images."""
+  def start_progress(self, *, total: int, step: int, unit_size: int) -> None:
+    """Starts to show progress.
+
+    Args:
+      total: number of steps of the whole run.
+      step: number of steps that are done already.
+      unit_size: number of images per step.
+    """
     if self._quiet:
       return
     self._progress = progress.Progress(
@@ -138,19 +177,19 @@ class Reporter:
       stream=self._stream,
     )
 
-  def progress(self, step, loss=None):
-    """Moves progress to `step`; the last loss given stays on show."""
+  def progress(self, step: int, loss: float | None = None) -> None:
+    """Moves progress to `step`; without a loss the last one stays visible."""
     if self._progress is not None:
       self._progress.move_to(step, loss)
 
-  def end_progress(self):
-    """Ends progress, leaving its last state on show."""
+  def end_progress(self) -> None:
+    """Ends progress; its last state stays visible."""
     if self._progress is not None:
       self._progress.close()
       self._progress = None
 
-  def close(self):
-    """Ends progress and completes every file."""
+  def close(self) -> None:
+    """Ends progress, and flushes and closes every file."""
     self.end_progress()
     if self._file is not None:
       self._file.close()
@@ -158,22 +197,22 @@ class Reporter:
       self._tensorboard.close()
       self._tensorboard = None
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     self.close()
 
 
-def read_scalars(path):
-  """Reads a record.
+def read_scalars(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """Reads the record of a run.
 
   Args:
-    path: of `scalars.jsonl`; it need not exist.
+    path: path of `scalars.jsonl`; if there is no such file, the list is empty.
 
   Returns:
-    list of dicts in the order written. A torn last line, which a kill in the
-    middle of a write leaves, is left out.
+    The lines as dicts, in the order written. An incomplete last line, which a
+    kill in the middle of a write leaves, is left out.
 
   Raises:
     ValueError: if any other line is not JSON.
@@ -191,10 +230,10 @@ def read_scalars(path):
         f'{path}, line {number} is not JSON: {line[:80]!r}. Remove the line '
         'to go on.'
       ) from error
-  return rows  # what follows the last newline is torn, or empty
+  return rows  # After the last newline is nothing, or an incomplete line.
 
 
-def _line(row):
+def _line(row: Mapping[str, Any]) -> str:
   finite = {
     k: None if isinstance(v, float) and not math.isfinite(v) else v
     for k, v in row.items()
@@ -202,10 +241,10 @@ def _line(row):
   return json.dumps(finite) + '\n'
 
 
-def _open_for_append(path):
-  """Opens a record at its last complete line, line-buffered.
+def _open_for_append(path: pathlib.Path) -> IO[str]:
+  """Opens a record after its last complete line, with line buffering.
 
-  Each line reaches the kernel as it is written, so a kill loses none.
+  Each line reaches the kernel as soon as it is written, so a kill loses none.
   """
   if path.exists():
     with open(path, 'rb+') as f:
@@ -215,8 +254,8 @@ def _open_for_append(path):
 
 
 @contextlib.contextmanager
-def _writing(workdir):
-  """Turns a failed write into one error that says where and what to do."""
+def _writing(workdir: pathlib.Path) -> Generator[None]:
+  """Turns a failed write inside into one error with the place and a remedy."""
   try:
     yield
   except OSError as error:

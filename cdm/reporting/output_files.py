@@ -1,24 +1,27 @@
-"""Writes a result whole or not at all, where it was first seen to be possible.
+"""Checks that --out can be written before hours of work, then writes results.
 
-What takes hours is not lost to a name that cannot be written.
+A result file appears complete or not at all.
 """
 
 import contextlib
+import os
 import pathlib
 import tempfile
+from collections.abc import Generator
 
 from cdm.reporting import atomic_files
 
 
-def check(path, *, flag='--out'):
-  """Makes the folder of a file that is to be written, and tries it.
+def check(path: str | os.PathLike, *, flag: str = '--out') -> None:
+  """Creates the folder of a file to be written, and tries to write into it.
 
   Args:
-    path: of the file.
-    flag: that gave it.
+    path: path of the file.
+    flag: flag of the command that gave the path, for error messages.
 
   Raises:
-    ValueError: it is a folder, or none of its own can be made there.
+    ValueError: if the path is a folder, or its folder cannot be created or
+      written to.
   """
   path = pathlib.Path(path)
   if path.is_dir():
@@ -26,22 +29,27 @@ def check(path, *, flag='--out'):
   check_folder(path.parent, given=path, flag=flag)
 
 
-def check_folder(folder, *, given=None, flag='--out'):
-  """Makes a folder and tries to write into it.
+def check_folder(
+  folder: str | os.PathLike,
+  *,
+  given: str | os.PathLike | None = None,
+  flag: str = '--out',
+) -> None:
+  """Creates a folder and tries to write into it.
 
   Args:
-    folder: its path.
-    given: what the flag says; the folder by default.
-    flag: that gave it.
+    folder: path of the folder.
+    given: value of the flag, for error messages; the folder by default.
+    flag: flag of the command that gave the path, for error messages.
 
   Raises:
-    ValueError: it cannot be written.
+    ValueError: if the folder cannot be created or written to.
   """
   folder = pathlib.Path(folder)
   if folder.exists() and not folder.is_dir():
     raise ValueError(
-      f'{flag}={given or folder} cannot be written: {folder} is a file, and a '
-      'folder is wanted there.'
+      f'{flag}={given or folder} cannot be written: {folder} is a file, but '
+      'must be a folder.'
     )
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,16 +58,17 @@ def check_folder(folder, *, given=None, flag='--out'):
   except OSError as error:
     raise ValueError(
       f'{flag}={given or folder} cannot be written: {folder}: '
-      f'{error.strerror}. Give a place that can be.'
+      f'{error.strerror}. Give a path that can be written.'
     ) from error
 
 
 @contextlib.contextmanager
-def whole(path):
-  """Context: a path to write to, which becomes `path` when all is well.
+def whole(path: str | os.PathLike) -> Generator[pathlib.Path]:
+  """Context manager: yields a path to write to, renamed to `path` on success.
 
   Raises:
-    OSError: it could not be written; nothing is left of it.
+    OSError: if the file could not be written. The error says so in one
+      sentence, and no unfinished file remains.
   """
   try:
     with atomic_files.write_atomically(path) as partial:
@@ -71,7 +80,7 @@ def whole(path):
     ) from error
 
 
-def write_text(path, text):
-  """Writes a text file, whole or not at all."""
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes a text file, which appears complete or not at all."""
   with whole(path) as partial:
     partial.write_text(text)

@@ -1,58 +1,66 @@
-"""Progress of work that is counted: steps, images drawn or super-resolved.
+"""Shows progress: a bar on a terminal, a line every ten seconds in a log.
 
-A bar on a terminal; elsewhere, for logs, a line every ten seconds.
+It counts units of work: steps, or images that are sampled or super-resolved.
 """
 
 import collections
 import os
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self, TextIO
 
 from cdm.distributed import collectives
 
+if TYPE_CHECKING:
+  from tqdm import tqdm as Tqdm
+
 
 class Progress:
-  """Shows how far some work is, how fast it goes and how long it will take.
+  """Shows how much of the work is done, the rate, and the remaining time.
 
-  Use as a context manager, or call `close`. Of several processes one tells.
+  Use as a context manager, or call `close`. In a run of several processes only
+  process 0 prints.
   """
 
-  FIRST_SECONDS = 2.0
-  EVERY_SECONDS = 10.0
-  REMEMBERED = 6  # lines; so the rate is over the last minute
+  FIRST_SECONDS = 2.0  # Time of the first line.
+  EVERY_SECONDS = 10.0  # Between two lines.
+  REMEMBERED = 6  # Lines that the rate is averaged over: the last minute.
 
   def __init__(
     self,
-    label='',
+    label: str = '',
     *,
-    total,
-    initial=0,
-    unit='image',
-    images=None,
-    stream=None,
-    clock=time.monotonic,
+    total: int,
+    initial: int = 0,
+    unit: str = 'image',
+    images: int | None = None,
+    stream: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
   ):
-    """Begins to show it.
+    """Starts the clock, and opens the bar if the stream is a terminal.
 
     Args:
-      label: what is being done, e.g. 'sampling'.
-      total: number of units.
-      initial: how many are done already; they do not count as speed.
-      unit: what is counted.
-      images: per unit; adds how many there are a second.
-      stream: where it goes; stderr by default.
-      clock: for tests.
+      label: name of the work, e.g. 'sampling'.
+      total: number of units of the whole work.
+      initial: number of units done before; they do not count for the rate.
+      unit: name of the unit.
+      images: number of images per unit. If given, images per second are shown
+        too.
+      stream: where to print; stderr by default.
+      clock: function that returns the time in seconds; tests replace it.
     """
     self._label, self._total, self._unit = label, total, unit
     self._images, self._clock = images, clock
     self._stream = sys.stderr if stream is None else stream
     self._done = self._shown = initial
-    self._loss = self._bar = None
+    self._loss: float | None = None
+    self._bar: Tqdm | None = None
     self._quiet = not collectives.is_first() or initial >= total
     self._marks = collections.deque([(clock(), initial)], self.REMEMBERED)
     self._due = clock() + self.FIRST_SECONDS
     if not self._quiet and is_terminal(self._stream):
-      from tqdm import tqdm  # only a terminal needs it
+      from tqdm import tqdm  # Only a terminal needs it.
 
       self._bar = tqdm(
         desc=label or None,
@@ -64,29 +72,34 @@ class Progress:
         smoothing=0.1,
       )
 
-  def advance(self, count):
-    """Says that `count` more units are done."""
+  def advance(self, count: int) -> None:
+    """Records that `count` more units are done."""
     self.move_to(self._done + count)
 
-  def move_to(self, done, loss=None):
-    """Says how many units are done; the last loss given stays on show."""
+  def move_to(self, done: int, loss: float | None = None) -> None:
+    """Records that `done` units are done in all.
+
+    Args:
+      done: number of units, those of `initial` included.
+      loss: loss to show; None keeps showing the last one.
+    """
     self._done = done
     self._loss = self._loss if loss is None else loss
     if self._quiet:
       return
     if self._bar is not None:
-      self._move_bar(loss)
+      self._move_bar(self._bar, loss)
     elif self._clock() >= self._due:
-      self._show()
+      self._print_line()
 
-  def _move_bar(self, loss):
+  def _move_bar(self, bar: 'Tqdm', loss: float | None) -> None:
     if loss is not None:
-      rate = self._bar.format_dict['rate'] or 0.0
+      rate = bar.format_dict['rate'] or 0.0
       images = f'{rate * (self._images or 1):.3g}'
-      self._bar.set_postfix({'img/s': images, 'loss': f'{loss:.4g}'}, False)
-    self._bar.update(self._done - self._bar.n)
+      bar.set_postfix({'img/s': images, 'loss': f'{loss:.4g}'}, False)
+    bar.update(self._done - bar.n)
 
-  def _show(self):
+  def _print_line(self) -> None:
     now = self._clock()
     self._due = now + self.EVERY_SECONDS
     start = f'{self._label}: ' if self._label else f'{self._unit} '
@@ -105,41 +118,41 @@ class Progress:
     self._shown = self._done
     self.say('  '.join(parts))
 
-  def say(self, text):
-    """Prints a line without breaking the bar."""
+  def say(self, text: str) -> None:
+    """Prints a line above the bar, without breaking it."""
     if self._bar is not None:
       self._bar.clear()
     if not self._quiet:
       print(text, file=self._stream, flush=True)
 
-  def close(self):
-    """Ends it, leaving the last state on show."""
+  def close(self) -> None:
+    """Ends the progress; its last state stays visible."""
     if self._bar is not None:
       self._bar.close()
     elif not self._quiet and self._done > self._shown:
-      self._show()
+      self._print_line()
     self._quiet = True
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     self.close()
 
 
-def is_terminal(stream):
-  """Whether a bar would be seen there."""
+def is_terminal(stream: TextIO) -> bool:
+  """Returns whether a stream is a terminal on which a bar is visible."""
   if not getattr(stream, 'isatty', lambda: False)():
     return False
   try:
-    # Some pseudo-terminals have no size, and a bar would not be seen there.
+    # Some pseudo-terminals have no size, and a bar would be invisible there.
     return os.get_terminal_size(stream.fileno()).columns > 0
   except OSError:
     return True
 
 
-def duration(seconds):
-  """-> '12.3 s', '2:05' or '3:02:05'."""
+def duration(seconds: float) -> str:
+  """Returns a duration for people: '12.3 s', '2:05' or '3:02:05'."""
   if seconds < 60:
     return f'{seconds:.1f} s'
   minutes, seconds = divmod(round(seconds), 60)

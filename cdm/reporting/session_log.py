@@ -1,9 +1,11 @@
-"""One line per session of work in a folder: how long it took, what it used."""
+"""Records the duration and peak memory of every start, in sessions.jsonl."""
 
+import os
 import pathlib
 import resource
 import sys
 import time
+from typing import Any, Self
 
 from cdm.distributed import collectives
 from cdm.reporting import jsonl
@@ -14,51 +16,67 @@ FILE = 'sessions.jsonl'
 class Session:
   """Times a block of work and writes one line when it ends, however it ends.
 
-  Use as a context manager; put further facts into `facts` meanwhile. `forget`
-  makes it leave no line.
+  Use as a context manager. `forget` prevents the line.
+
+  Attributes:
+    facts: the values of the line; the caller adds its own during the work.
   """
 
-  def __init__(self, folder, what):
-    """folder: must exist when the block ends; what: name of the work."""
-    self._path = pathlib.Path(folder) / FILE
-    self._wanted = True
-    self.facts = {'what': what}
+  def __init__(self, folder: str | os.PathLike, what: str):
+    """Prepares the line.
 
-  def __enter__(self):
+    Args:
+      folder: folder of the record; it must exist when the block ends.
+      what: name of the work.
+    """
+    self._path = pathlib.Path(folder) / FILE
+    self._due = True
+    self.facts: dict[str, Any] = {'what': what}
+
+  def __enter__(self) -> Self:
     self._start = time.monotonic()
     return self
 
-  def forget(self):
-    """Leaves no line: the work was refused before it began."""
-    self._wanted = False
+  def forget(self) -> None:
+    """Prevents the line, because the work was refused before it began."""
+    self._due = False
 
-  def __exit__(self, _, error, __):
+  def __exit__(
+    self, _: object, error: BaseException | None, __: object
+  ) -> None:
     self.write(error)
 
-  def write(self, error=None):
-    """Writes the line, once; where work fails too, that is what counts."""
-    if not self._wanted or not collectives.is_first():
+  def write(self, error: BaseException | None = None) -> None:
+    """Writes the line, on the first call and in process 0 only.
+
+    Args:
+      error: the error that ended the work, or None. If there is one, a failure
+        to write the line is not raised, so as not to hide it.
+    """
+    if not self._due or not collectives.is_first():
       return
-    self._wanted = False
+    self._due = False
     self.facts['seconds'] = round(time.monotonic() - self._start, 3)
     self.facts['peak_host_bytes'] = peak_host_bytes()
     try:
       jsonl.append(self._path, [self.facts])
     except OSError:
       if error is None:
-        raise  # else what ended the work is what must be told
+        raise  # Otherwise the error that ended the work is raised instead.
 
 
-def peak_host_bytes():
-  """-> most memory this process has held so far, in bytes."""
+def peak_host_bytes() -> int:
+  """Returns the peak memory of this process so far, in bytes."""
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak if sys.platform == 'darwin' else peak * 1024
 
 
-def total(folder):
-  """-> {'seconds': sum, 'peak_host_bytes': largest} over a folder's sessions.
+def total(folder: str | os.PathLike) -> dict[str, float] | None:
+  """Sums up the sessions of a folder.
 
-  None if there is no record.
+  Returns:
+    {'seconds': the sum, 'peak_host_bytes': the largest}, or None if there is no
+    record.
   """
   lines = jsonl.read(pathlib.Path(folder) / FILE)
   if not lines:

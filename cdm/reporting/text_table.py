@@ -1,8 +1,11 @@
-"""Columns of text and numbers for a terminal."""
+"""Formats numbers and aligned columns of text for a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
 
 
-def columns(rows):
-  """-> one line per row, cells of a column aligned."""
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+  """Returns one line per row, with the cells of each column left-aligned."""
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return [
     '  '.join(
@@ -12,8 +15,8 @@ def columns(rows):
   ]
 
 
-def plain(value):
-  """-> a value as people write it: 550,000,000; 2.68e-05; text as it is."""
+def plain(value: Any) -> str:
+  """Formats a value for people: 550,000,000; 2.68e-05; text unchanged."""
   if isinstance(value, int) and not isinstance(value, bool):
     return f'{value:,}'
   if isinstance(value, dict):
@@ -21,8 +24,8 @@ def plain(value):
   return str(value)
 
 
-def si(number, unit):
-  """-> '1.23 GFLOP' and the like: three digits and a prefix."""
+def si(number: float, unit: str) -> str:
+  """Formats a number with three digits and an SI prefix, e.g. '1.23 GFLOP'."""
   for prefix, size in (('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3)):
     if number >= size:
       value = number / size

@@ -98,7 +98,7 @@ def test_one_without_a_pulse_is_missed(store):
   assert first.code == exit_codes.LOST_PEERS.code
   ((ending, sentence),) = first.heard
   assert ending == exit_codes.LOST_PEERS
-  assert sentence.startswith('process 1: it has not been heard of for')
+  assert sentence.startswith('process 1: it has sent no heartbeat for')
 
 
 def test_who_ends_as_it_should_ends_nobody(store):
