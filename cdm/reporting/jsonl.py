@@ -15,11 +15,24 @@ from cdm.distributed import collectives
 
 
 def read(path: str | os.PathLike) -> list[Any]:
-  """Returns the objects of all complete lines; an empty list without a file."""
+  """Returns the objects of all complete lines; an empty list without a file.
+
+  Raises:
+    ValueError: if a complete line is not JSON; the line is named.
+  """
   path = pathlib.Path(path)
   if not path.exists():
     return []
-  return [json.loads(line) for line in path.read_text().split('\n')[:-1]]
+  rows = []
+  for number, line in enumerate(path.read_text().split('\n')[:-1], start=1):
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError as error:
+      raise ValueError(
+        f'{path}, line {number} is not JSON: {line[:80]!r}. Remove the line '
+        'to go on.'
+      ) from error
+  return rows
 
 
 def append(

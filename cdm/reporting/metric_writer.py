@@ -23,7 +23,7 @@ import sys
 from collections.abc import Generator, Mapping
 from typing import IO, TYPE_CHECKING, Any, Self, TextIO
 
-from cdm.reporting import atomic_files, progress
+from cdm.reporting import atomic_files, jsonl, progress
 from cdm.reporting.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
@@ -217,20 +217,7 @@ def read_scalars(path: str | os.PathLike) -> list[dict[str, Any]]:
   Raises:
     ValueError: if any other line is not JSON.
   """
-  path = pathlib.Path(path)
-  if not path.exists():
-    return []
-  lines = path.read_text().split('\n')
-  rows = []
-  for number, line in enumerate(lines[:-1], start=1):
-    try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError as error:
-      raise ValueError(
-        f'{path}, line {number} is not JSON: {line[:80]!r}. Remove the line '
-        'to go on.'
-      ) from error
-  return rows  # After the last newline is nothing, or an incomplete line.
+  return jsonl.read(path)
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -246,10 +233,7 @@ def _open_for_append(path: pathlib.Path) -> IO[str]:
 
   Each line reaches the kernel as soon as it is written, so a kill loses none.
   """
-  if path.exists():
-    with open(path, 'rb+') as f:
-      content = f.read()
-      f.truncate(content.rfind(b'\n') + 1)
+  jsonl.mend(path)
   return open(path, 'a', buffering=1)
 
 
