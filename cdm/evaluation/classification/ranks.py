@@ -92,7 +92,7 @@ def numbers_of(found: np.ndarray) -> dict[str, Any]:
     'intervals' holds their 95% intervals, by bootstrap over images, if there
     are 2 to 5,000 images.
   """
-  row = {f'top{k}': top_k.top_k(found, k) for k in (1, 5)}
+  row: dict[str, Any] = {f'top{k}': top_k.top_k(found, k) for k in (1, 5)}
   row['intervals'] = {}
   if 2 <= len(found) <= MOST_FOR_INTERVALS:
     for k in (1, 5):
