@@ -1,15 +1,18 @@
-"""The classification accuracy score: what samples teach a classifier.
+"""Computes the classification accuracy score (CAS) of labelled samples.
 
-  a ResNet-50 is trained on labelled samples alone, and tested on real images:
-  its top-1 and top-5 accuracy, in percent     [CDM] tab. 1b; [CAS]: Ravuri and
-                                               Vinyals 2019, arXiv 1905.10887
+  CAS = top-1 and top-5 accuracy, in percent, on real images of a ResNet-50
+        trained on the samples alone     [CDM] tab. 1b; [CAS]: Ravuri and
+                                         Vinyals 2019, arXiv 1905.10887
 
-What is trained on is a labelled set (see `labelled_set`), or CONFIG.py@WORKDIR:
-a trained cascade, whose samples are drawn first and kept in the work directory.
+The samples are a labelled set (see `labelled_set`), or CONFIG.py@WORKDIR: a
+trained cascade, whose samples are drawn first and kept in the work directory.
 The classes are those of the test data.
 """
 
+import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from cdm.config import datasets, instantiate, loader, stage
 from cdm.data import class_names
@@ -29,41 +32,46 @@ from cdm.evaluation.metrics import top_k
 from cdm.sampling import generate, output_folder, restore
 from cdm.training import label_check, program, trainer
 
-CLAIM = 'cas.json'  # of the work directory: what its score is of
+CLAIM = 'cas.json'  # the manifest in the work directory: which sets are scored
 DRAWN = 'samples'
 DRAW_BATCH = 64
 
 
 def score(
-  c,
-  workdir,
+  c: loader.ConfigDict,
+  workdir: pathlib.Path,
   *,
-  samples=None,
-  test=None,
-  num=None,
-  seed=None,
-  batch_size=DRAW_BATCH,
-):
-  """Draws where asked to, trains, tests; continues what `workdir` holds.
+  samples: str | os.PathLike | None = None,
+  test: str | os.PathLike | None = None,
+  num: int | None = None,
+  seed: int | None = None,
+  batch_size: int = DRAW_BATCH,
+) -> tuple[int, dict[str, Any] | None]:
+  """Trains a classifier on samples and tests it; draws the samples if needed.
+
+  A run that was killed is continued from what `workdir` holds.
 
   Args:
-    c: ConfigDict of a classifier; changed: its data become what is named.
-    workdir: pathlib.Path of the run.
+    c: config of a classifier. It is changed: its `train_data` and `eval_data`
+      become the sets that `samples` and `test` name.
+    workdir: work directory of the run.
     samples: WHAT to train on; the config's own training data by default.
     test: WHAT to test on; the config's own evaluation data by default.
-    num: samples to draw of a cascade.
-    seed: of drawn samples; by default that of the cascade's config.
-    batch_size: images drawn, and tested, at once.
+    num: number of samples to draw from a cascade.
+    seed: seed of drawn samples; by default that of the cascade's config.
+    batch_size: images drawn, and images tested, at once.
 
   Returns:
-    (exit code of the training, JSON-able row, or None if it was stopped).
+    (exit code of the training, JSON-able row). The row is None if the training
+    was stopped.
 
   Raises:
-    ValueError: what was given cannot be trained or tested on.
+    ValueError: the config or the sets cannot be trained or tested on.
   """
   stage.require_classifier(c, 'cdm cas')
   instantiate.require(c, 'train_data', 'eval_data', 'pipeline', 'paper')
-  net = program.assemble(c).built.net  # complain before anything is drawn
+  # A config that cannot be built is refused here, before anything is drawn.
+  net = program.assemble(c).built.net
   what = f'{c.name}:train' if samples is None else str(samples)
   against = f'{c.name}:eval' if test is None else str(test)
   tests = dict(c.eval_data) if test is None else labelled_set.section(test)
@@ -102,22 +110,31 @@ def score(
   return code, row
 
 
-def draw(path, where, out, *, num, seed, batch_size):
-  """Draws labelled samples of a cascade, continuing what is there.
+def draw(
+  path: str,
+  where: str,
+  out: pathlib.Path,
+  *,
+  num: int | None,
+  seed: int | None,
+  batch_size: int,
+) -> tuple[pathlib.Path, dict[str, float]]:
+  """Draws labelled samples from a cascade; an unfinished folder is continued.
 
   Args:
-    path, where: of CONFIG.py@WORKDIR.
-    out: folder; as `cdm sample` writes it.
-    num: samples; all classes in turn (differs: [CAS] sec. 3 draws as many of
-      each class as the training data has).
-    seed: None is the config's.
-    batch_size: at once.
+    path: the cascade's CONFIG.py.
+    where: the cascade's WORKDIR.
+    out: output folder, written as `cdm sample` writes it.
+    num: number of samples, of all classes in turn (differs: [CAS] sec. 3 draws
+      as many of each class as the training data has).
+    seed: seed of the samples; None is the config's.
+    batch_size: images at once.
 
   Returns:
-    (out, {name: number} that the cascade's config states).
+    (out, {name: number} of the paper, as the cascade's config states them).
 
   Raises:
-    ValueError: no number, or a cascade without labels.
+    ValueError: `num` is None, or the cascade takes no labels.
   """
   if num is None:
     raise ValueError(
@@ -130,8 +147,8 @@ def draw(path, where, out, *, num, seed, batch_size):
   counts = [s.num_classes for s in stages if s.num_classes is not None]
   if not counts:
     raise ValueError(
-      f'{path} draws images without a class: there is nothing that a '
-      'classifier could learn of them.'
+      f'{path} draws images without a class, from which a classifier can learn '
+      'nothing.'
     )
   generate.draw_to(
     out,
@@ -149,16 +166,27 @@ def draw(path, where, out, *, num, seed, batch_size):
   return out, loader.plain(loaded.get('paper', {}))
 
 
-def same_data(given, section):
-  """Whether two sections open the same data."""
+def same_data(given: Mapping[str, Any], section: Mapping[str, Any]) -> bool:
+  """Whether two config sections open the same data."""
   return loader.plain(dict(given)) == loader.plain(section)
 
 
-def claim(workdir, what, source, against, real):
-  """Writes what the score is of, or checks what stands there.
+def claim(
+  workdir: pathlib.Path,
+  what: str,
+  source: Any,
+  against: str,
+  real: Any,
+) -> None:
+  """Writes the manifest of the score, or checks the existing one.
+
+  Args:
+    workdir: work directory of the run.
+    what, source: WHAT is trained on, and its source.
+    against, real: WHAT is tested on, and its source.
 
   Raises:
-    ValueError: the work directory holds the score of another set.
+    ValueError: the work directory holds the score of other sets.
   """
   wanted = {
     'samples': source.fingerprint,
@@ -182,8 +210,23 @@ def claim(workdir, what, source, against, real):
   )
 
 
-def tested(c, workdir, source, real, what, against, batch_size):
-  """Tests the trained classifier. -> the row."""
+def tested(
+  c: loader.ConfigDict,
+  workdir: pathlib.Path,
+  source: Any,
+  real: Any,
+  what: str,
+  against: str,
+  batch_size: int,
+) -> dict[str, Any]:
+  """Tests the trained classifier and returns the JSON-able row.
+
+  Args:
+    c: config of the classifier, with the data that it was trained on.
+    workdir: work directory of the run.
+    source, real, what, against: see `claim`.
+    batch_size: images at once, in each process.
+  """
   network, step = trained_classifier.restored(
     c, workdir, source, batch_size=batch_size
   )
@@ -194,7 +237,7 @@ def tested(c, workdir, source, real, what, against, batch_size):
     [step, loader.plain(c), source.fingerprint, real.fingerprint],
     prefix=ranks.PREFIX,
   )
-  found = ranks.rank_images(
+  ranks_of_images = ranks.rank_images(
     count,
     read,
     trained_classifier.ranker(network),
@@ -204,7 +247,7 @@ def tested(c, workdir, source, real, what, against, batch_size):
     label='testing',
   )['image']
   rows.remove()
-  numbers = ranks.numbers_of(found)
+  numbers = ranks.numbers_of(ranks_of_images)
   percent = {f'cas_{name}': 100 * numbers[name] for name in ('top1', 'top5')}
   intervals = {
     f'cas_{name}': [100 * end for end in ends]
@@ -239,10 +282,15 @@ def tested(c, workdir, source, real, what, against, batch_size):
   }
 
 
-def described(section, source):
-  """-> JSON-able dict of all that a set of images depends on."""
+def described(section: Mapping[str, Any], source: Any) -> dict[str, Any]:
+  """Returns the manifest of a set of images: all that it depends on.
+
+  Args:
+    section: the config section that opens it.
+    source: its source.
+  """
   plain = loader.plain(section)
-  plain.pop('class_names', None)  # a thousand of them say nothing more
+  plain.pop('class_names', None)  # up to a thousand names would add nothing
   recipe = {'data': plain, 'fingerprint': source.fingerprint}
   recipe['count'] = len(source)
   if plain['kind'] == 'archive':
@@ -250,12 +298,15 @@ def described(section, source):
   return recipe
 
 
-def doubts(source, real):
-  """-> sentences on what makes the number another one than the paper's."""
-  found = []
-  for name, one in (('samples', source), ('test images', real)):
-    if not labelled_set.is_named(one):
-      found.append(
-        f'the classes of the {name} have no names: label n is taken for class n'
-      )
-  return found
+def doubts(source: Any, real: Any) -> list[str]:
+  """Returns warnings that the score may not be comparable with the paper's.
+
+  Args:
+    source: source of the samples.
+    real: source of the test images.
+  """
+  return [
+    f'the classes of the {name} have no names: label n is taken for class n'
+    for name, data in (('samples', source), ('test images', real))
+    if not labelled_set.is_named(data)
+  ]

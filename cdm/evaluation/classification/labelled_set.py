@@ -1,29 +1,36 @@
-"""Finds labelled images: from what is named to a section of a config.
+"""Opens a set of labelled images that is named on the command line.
 
 WHAT names a labelled set:
 
-  FOLDER              a sub-folder per class; or what `cdm sample` or `cdm
-                      prepare` wrote
-  FILE.npz            arr_0 pictures, arr_1 labels
-  CONFIG.py:train     the data of a config; of its own preprocessing nothing
-  CONFIG.py:eval      is taken: whoever asks crops and resizes
+  FOLDER              a subfolder for each class, or the output folder of
+                      `cdm sample` or `cdm prepare`
+  FILE.npz            arr_0 holds the images, arr_1 the labels
+  CONFIG.py:train     the data of a config, without the config's preprocessing:
+  CONFIG.py:eval      the caller crops and resizes
 """
 
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cdm.config import datasets, instantiate, loader
 from cdm.data import record_format
 from cdm.evaluation import set_name
 
-SAMPLING = 'sampling.json'  # what `cdm sample` leaves beside its pictures
+SAMPLING = 'sampling.json'  # the manifest that `cdm sample` writes
 SAMPLES = 'samples.npz'
 
 
-def section(what):
-  """WHAT -> {'kind': ..., ...}, the section of a config that opens it.
+def section(what: str | os.PathLike) -> dict[str, Any]:
+  """Returns the config section, {'kind': ..., ...}, that opens a labelled set.
+
+  Args:
+    what: WHAT, see the module.
 
   Raises:
-    ValueError: there is no such set, or none that could be labelled.
+    ValueError: there is no such set, its samples are unfinished, or what is
+      named cannot have labels.
   """
   named = set_name.parse(what)
   if named.kind == 'data':
@@ -36,7 +43,7 @@ def section(what):
     return {'kind': 'archive', 'path': str(path), 'class_names': None}
   if not path.is_dir():
     raise ValueError(
-      f'{what} is no labelled set: give a folder with a sub-folder per class, '
+      f'{what} is no labelled set: give a folder with a subfolder per class, '
       'an .npz with arr_0 and arr_1, or CONFIG.py:train or :eval.'
     )
   if (path / SAMPLING).exists():
@@ -51,51 +58,57 @@ def section(what):
   return {'kind': 'folder', 'path': str(path), 'class_names': None}
 
 
-def opened(what, given, names=None):
-  """Opens a labelled set, its classes in the order of `names`.
+def opened(
+  what: str | os.PathLike,
+  given: Mapping[str, Any],
+  names: Sequence[str] | None = None,
+) -> tuple[Any, Mapping[str, Any]]:
+  """Opens a labelled set, with the classes in the order of `names`.
 
   Args:
-    what: WHAT, for complaints.
-    given: its section.
-    names: of the classes 0, 1, 2, ...; None keeps its own.
+    what: WHAT, for error messages.
+    given: the config section of the set, see `section`.
+    names: names of the classes 0, 1, 2, ...; None keeps the set's own order.
 
   Returns:
-    (source, the section with the names in it).
+    (source, the section with the names in it); see `data.source` for sources.
 
   Raises:
-    ValueError: it has no classes, or others.
+    ValueError: the set has no classes, or other classes than `names`.
   """
   if names is not None and given['kind'] in ('archive', 'folder'):
     given = {**given, 'class_names': tuple(names)}
   source = datasets.open_source(given, what)
   if not source.num_classes:
     raise ValueError(
-      f'{what} has no classes: its pictures lie in no sub-folders. Give '
-      'labelled ones, a sub-folder per class.'
+      f'{what} has no classes: its images lie in no subfolders. Give labelled '
+      'images, with a subfolder for each class.'
     )
   if names is not None and tuple(source.class_names) != tuple(names):
     raise ValueError(_unlike(what, source.class_names, names))
   return source, given
 
 
-def is_named(source):
-  """Whether a source says what its classes are, or only numbers them."""
+def is_named(source: object) -> bool:
+  """Whether a source has names for its classes, not only their numbers."""
   return getattr(source, 'named', True)
 
 
-def _unlike(what, mine, names):
-  if len(mine) != len(names):
+def _unlike(what, own, names):
+  """Returns the message that refuses a set with other classes than `names`."""
+  if len(own) != len(names):
     return (
-      f'{what} has {len(mine)} classes and what it is compared with '
+      f'{what} has {len(own)} classes and the data that it is compared with '
       f'{len(names)}; give data of the same classes.'
     )
   n = next(
     i
-    for i, pair in enumerate(zip(mine, names, strict=True))
+    for i, pair in enumerate(zip(own, names, strict=True))
     if pair[0] != pair[1]
   )
   return (
-    f'Class {n} of {what} is {mine[n]!r} and of what it is compared with '
-    f'{names[n]!r}: one label would mean two things. Give data of the same '
-    'classes in the same order, or as a folder, whose classes go by name.'
+    f'Class {n} of {what} is {own[n]!r}, but class {n} of the data that it is '
+    f'compared with is {names[n]!r}: one label would mean two things. Give '
+    'data of the same classes in the same order, or a folder, whose classes '
+    'are matched by name.'
   )

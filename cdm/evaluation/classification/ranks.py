@@ -1,37 +1,52 @@
-"""Ranks of the true class, image by image: what top-k accuracy is made of.
+"""Ranks the true class of every image, and computes top-k accuracy from it.
 
-They are kept line by line as they come, so that a killed test continues.
+The ranks are appended to a file as they are computed, so a killed test can be
+continued.
 """
 
+from collections.abc import Callable, Sequence
 from concurrent import futures
+from typing import Any
 
 import numpy as np
 
 from cdm.distributed import collectives
 from cdm.evaluation.metrics import bootstrap, top_k
-from cdm.reporting import progress
+from cdm.reporting import jsonl, progress
 
-# Above it the interval is narrower than what the conventions differ by.
+# With more images, intervals are narrower than the differences that the
+# conventions of a metric make.
 MOST_FOR_INTERVALS = 5000
-PREFIX = 'ranks-'  # of the folder of the rows, see `partial_results`
+# Prefix of the name of the folder of the rows, see `partial_results`.
+PREFIX = 'ranks-'
 
 
 def rank_images(
-  count, read, rank, *, kinds, rows, batch_size, label, together=False
-):
-  """Ranks every image of a set; continues what a killed test left.
+  count: int,
+  read: Callable[[Sequence[int]], Any],
+  rank: Callable[[Sequence[int], Any], tuple[Sequence[int], np.ndarray]],
+  *,
+  kinds: Sequence[str],
+  rows: jsonl.ResumableRows,
+  batch_size: int,
+  label: str,
+  together: bool = False,
+) -> dict[str, np.ndarray]:
+  """Ranks the true class of every image that has no row yet.
 
   Args:
-    count: images of the set.
-    read: numbers -> what `rank` takes; runs one batch ahead, in a thread.
-    rank: (numbers, what was read) -> (numbers, int [n, kinds]): ranks, in the
-      end, of every image in one process.
-    kinds: names of the columns.
-    rows: `partial_results.image_rows` of the ranks: [number, rank, ...].
+    count: number of images of the set.
+    read: `read(indices)` loads the images for `rank`; it runs one batch ahead,
+      in a thread.
+    rank: `rank(indices, what read returned)` returns indices and their ranks,
+      int [n, kinds]. It may return a part of the batch, but every image must be
+      returned by one of the processes.
+    kinds: names of the columns of the ranks.
+    rows: the rows [index, rank, ...], see `partial_results.image_rows`.
     batch_size: images at once, over all processes.
-    label: of the progress.
-    together: every process is given the whole batch, as a program that runs
-      on all of them needs it; else its own part.
+    label: label of the progress bar.
+    together: True gives every process the whole batch, as a program that runs
+      on all processes needs it; False gives each process its own part.
 
   Returns:
     {kind: int64 [count]}, the same in every process.
@@ -53,12 +68,12 @@ def rank_images(
       if i + 1 < len(parts):
         following = parts[i + 1]
         ahead.append(pool.submit(read, following) if following else None)
-      given = ahead.pop(0)
-      numbers, found = rank(part, given.result()) if part else ((), ())
+      loaded = ahead.pop(0)
+      indices, ranks = rank(part, loaded.result()) if loaded else ((), ())
       rows.append(
         [
           [int(n), *map(int, row)]
-          for n, row in zip(numbers, found, strict=True)
+          for n, row in zip(indices, ranks, strict=True)
         ]
       )
       bar.advance(len(batches[i]))
@@ -66,12 +81,18 @@ def rank_images(
   return {kind: table[:, i] for i, kind in enumerate(kinds)}
 
 
-def numbers_of(found):
-  """Ranks int [N] -> {'top1', 'top5', 'intervals'}, shares in [0, 1].
+def numbers_of(found: np.ndarray) -> dict[str, Any]:
+  """Computes top-1 and top-5 accuracy.
 
-  Intervals are 95%, over images, by bootstrap, for 2 to 5,000 of them.
+  Args:
+    found: int [N], the ranks of the true classes.
+
+  Returns:
+    {'top1', 'top5', 'intervals'}. The accuracies are shares in [0, 1];
+    'intervals' holds their 95% intervals, by bootstrap over images, if there
+    are 2 to 5,000 images.
   """
-  row = {f'top{k}': top_k.top_k(found, k) for k in (1, 5)}
+  row: dict[str, Any] = {f'top{k}': top_k.top_k(found, k) for k in (1, 5)}
   row['intervals'] = {}
   if 2 <= len(found) <= MOST_FOR_INTERVALS:
     for k in (1, 5):

@@ -1,14 +1,19 @@
-"""Tests a trained classifier: its statistics, then its ranks on held-out data.
+"""Restores a classifier that `cdm train` trained and prepares it for testing.
 
-statistics: averaged over batches of the data that it was trained on
-rank: of the true class, on the middle of every image
+The statistics of its normalisation layers are averaged over batches of the
+training data, since a checkpoint holds the parameters alone. It is tested on
+the middle of every image.
 """
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from cdm.checkpointing import reader
-from cdm.config import datasets, placement, stage
+from cdm.config import datasets, loader, placement, stage
 from cdm.distributed import compiler_options, device_mesh, partitioning
 from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.evaluation.metrics import top_k
@@ -16,17 +21,23 @@ from cdm.methods import classification
 from cdm.reporting.progress import Progress
 from cdm.training import program
 
-STATISTICS_SEED = 3  # a use of config.seed, see `program`
+STATISTICS_SEED = 3  # a use of config.seed, see `program.seed_of`
 
 
-def restored(c, workdir, source, *, batch_size):
-  """Restores a trained classifier and gathers its statistics.
+def restored(
+  c: loader.ConfigDict,
+  workdir: str | os.PathLike,
+  source: Any,
+  *,
+  batch_size: int,
+) -> tuple[BatchedNetwork, int]:
+  """Restores a trained classifier and averages its statistics.
 
   Args:
-    c: its ConfigDict.
-    workdir: as `cdm train` wrote it.
-    source: the data that it was trained on.
-    batch_size: images tested at once, by this process.
+    c: config of the classifier.
+    workdir: directory that `cdm train` wrote.
+    source: the data that it was trained on, see `data.source`.
+    batch_size: images that this process tests at once.
 
   Returns:
     (BatchedNetwork, step of the checkpoint).
@@ -45,11 +56,28 @@ def restored(c, workdir, source, *, batch_size):
   return network, step
 
 
-def gather_statistics(c, built, params, mesh, source):
-  """-> the statistics that `Tester.logits` takes, float32 NumPy arrays.
+def gather_statistics(
+  c: loader.ConfigDict,
+  built: Any,
+  params: Any,
+  mesh: jax.sharding.Mesh,
+  source: Any,
+) -> Any:
+  """Averages the statistics of the normalisation layers over training batches.
 
-  Over `method.statistics_batches` batches of the training's size, order, crops
-  and flips from a seed of their own; averaged in float64.
+  There are `c.method.statistics_batches` batches of the size used in training.
+  Their order, crops and flips come from a seed of their own. The average is
+  taken in float64.
+
+  Args:
+    c: config of the classifier.
+    built: its `stage.Stage`.
+    params: its parameters, placed on `mesh`.
+    mesh: the device mesh.
+    source: the data that it was trained on.
+
+  Returns:
+    the statistics that `Tester.logits` takes, a tree of float32 NumPy arrays.
   """
   seed = program.seed_of(c, STATISTICS_SEED)
   places = jax.tree.map(lambda leaf: leaf.sharding, params)
@@ -85,11 +113,13 @@ def _float64(array):
   return np.asarray(array.addressable_data(0), np.float64)
 
 
-def ranker(network):
-  """-> rank(numbers, (images, labels)), see `ranks.rank_images`."""
+def ranker(
+  network: BatchedNetwork,
+) -> Callable[[Sequence[int], Any], tuple[Sequence[int], np.ndarray]]:
+  """Returns the `rank(indices, (images, labels))` of `ranks.rank_images`."""
 
-  def rank(numbers, given):
-    images, labels = given
-    return numbers, top_k.ranks(network(images), labels)[:, None]
+  def rank(indices, batch):
+    images, labels = batch
+    return indices, top_k.ranks(network(images), labels)[:, None]
 
   return rank

@@ -1,18 +1,27 @@
-"""Confidence intervals by resampling, for numbers of few images."""
+"""Computes confidence intervals by the bootstrap, for few images."""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-BLOCK = 1 << 20  # values that are resampled at once
+BLOCK = 1 << 20  # number of values resampled at once, which bounds memory
 
 
-def interval(values, *, level=0.95, resamples=2000, seed=0, statistic=np.mean):
-  """Percentile bootstrap of a statistic of independent values.
+def interval(
+  values: np.ndarray | Sequence[float],
+  *,
+  level: float = 0.95,
+  resamples: int = 2000,
+  seed: int = 0,
+  statistic: Callable[[np.ndarray], float] = np.mean,
+) -> tuple[float, float]:
+  """Computes the percentile bootstrap interval of a statistic.
 
   Args:
-    values: [N, ...] one row per image (or pair).
-    level: share of resamples inside.
-    resamples: how many are drawn, with replacement.
-    seed: of the draw.
+    values: [N, ...], independent rows, one per image (or pair).
+    level: share of the resamples that lie inside the interval.
+    resamples: number of resamples, drawn with replacement.
+    seed: seed of the draw.
     statistic: [N, ...] -> number.
 
   Returns:
@@ -36,12 +45,20 @@ def interval(values, *, level=0.95, resamples=2000, seed=0, statistic=np.mean):
   return ends(found, level)
 
 
-def means(values, *, resamples=2000, seed=0):
-  """Means of resamples, many at once: quick, for hundreds of intervals.
+def means(
+  values: np.ndarray | Sequence[float],
+  *,
+  resamples: int = 2000,
+  seed: int = 0,
+) -> np.ndarray:
+  """Draws resamples and returns their means.
+
+  Many resamples are drawn at once, which is fast enough for hundreds of
+  intervals.
 
   Args:
-    values: [N] one number per image.
-    resamples, seed: as `interval`.
+    values: [N], one number per image.
+    resamples, seed: as in `interval`.
 
   Returns:
     float64 [resamples].
@@ -57,8 +74,15 @@ def means(values, *, resamples=2000, seed=0):
   return np.concatenate(found)
 
 
-def ends(found, level):
-  """-> (low, high) between which `level` of what was found lies."""
+def ends(
+  found: np.ndarray | Sequence[float], level: float
+) -> tuple[float, float]:
+  """Returns (low, high), the central interval with a share of the values.
+
+  Args:
+    found: [N], the statistic of every resample.
+    level: the share.
+  """
   tail = 50.0 * (1.0 - level)
   low, high = np.percentile(found, [tail, 100.0 - tail])
   return float(low), float(high)

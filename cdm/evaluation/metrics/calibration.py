@@ -1,7 +1,7 @@
-"""Are samples spread as far as they are wrong? Verification of ensembles.
+"""Measures the calibration of samples: spread-skill, ranks, coverage.
 
 k draws x_1..x_k of one posterior, with mean m and variance s^2 (k - 1 in the
-denominator), and the truth y. They are calibrated if y could be one draw more:
+denominator), and the truth y. They are calibrated if y could be one more draw:
 
   spread-skill ratio   sqrt((1 + 1/k) mean s^2 / mean (m - y)^2) = 1
   rank of y            uniform on 0..k                          [Hamill 2001]
@@ -9,31 +9,36 @@ denominator), and the truth y. They are calibrated if y could be one draw more:
   reliability          each draw in turn plays y: it lies as far from the mean
                        of the others as y does, however large their spread is
 
-The factor 1 + 1/k is that of [Fortin et al. 2014]: a mean of k draws is off by
-itself. The spread of few draws is itself noisy, so bins of it would not lie on
-the diagonal even if all were well; leaving one out, they do, for every k.
-Values that are equal (uint8 often is) share the ranks they could have.
+The factor 1 + 1/k is that of [Fortin et al. 2014]: a mean of k draws has a
+sampling error of its own. The spread of few draws is noisy too, so the errors
+of y in bins of the spread would not lie on the diagonal even for calibrated
+draws; compared with those of a draw that is left out they do, for every k.
+Draws that equal the truth (as uint8 values often do) share their count among
+the ranks that y could have.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-# Of the spread of the draws but one, in the units of the draws.
+# Edges of the bins of `reliability`: the spread of all draws but one, in the
+# units of the draws.
 EDGES = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
 class Tally(NamedTuple):
-  """Sums over values; tallies of several images are added.
+  """Sums over the values of one or several images, see `add`.
 
   Attributes:
-    count: values.
+    count: number of values.
     variance: sum of s^2.
     error: sum of (m - y)^2.
-    ranks: [k + 1] values with 0, 1, ..., k draws below the truth.
-    binned: [3, B] per bin of spread: pairs of a value and a draw left out, sum
-      of squared distances of that draw from the mean of the others, and of
-      the truth. Empty for k = 2, where one draw has no spread.
+    ranks: [k + 1], number of values with 0, 1, ..., k draws below the truth.
+    binned: [3, B], per bin of the spread of k - 1 draws: the number of pairs of
+      a value and a draw that is left out; the sum of the squared distances of
+      that draw from the mean of the others; the same of the truth. All zero for
+      k = 2, where the one other draw has no spread.
   """
 
   count: float
@@ -43,18 +48,18 @@ class Tally(NamedTuple):
   binned: np.ndarray
 
 
-def tally(draws, truth):
-  """Sums of one image.
+def tally(draws: np.ndarray, truth: np.ndarray) -> Tally:
+  """Computes the sums of one image.
 
   Args:
-    draws: [k, ...] samples given the same input, k >= 2.
-    truth: [...] of the same shape.
+    draws: [k, ...], samples of the same input, k >= 2.
+    truth: [...], the original.
 
   Returns:
     Tally.
 
   Raises:
-    ValueError: fewer than two draws, or another shape.
+    ValueError: fewer than two draws, or shapes that do not fit.
   """
   draws, truth = np.asarray(draws, np.float64), np.asarray(truth, np.float64)
   if len(draws) < 2 or draws.shape[1:] != truth.shape:
@@ -72,7 +77,8 @@ def tally(draws, truth):
   )
 
 
-def _ranks(draws, truth):
+def _ranks(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
+  """Returns float64 [k + 1], the rank histogram; ties share their count."""
   below = (draws < truth).sum(axis=0).ravel()
   equal = (draws == truth).sum(axis=0).ravel()
   k = len(draws)
@@ -82,7 +88,8 @@ def _ranks(draws, truth):
   return np.cumsum(starts - ends)[: k + 1]
 
 
-def _binned(draws, truth):
+def _binned(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
+  """Returns `Tally.binned` of one image."""
   k = len(draws)
   found = np.zeros((3, len(EDGES) + 1))
   if k < 3:
@@ -98,8 +105,12 @@ def _binned(draws, truth):
   return found
 
 
-def add(tallies):
-  """-> Tally of all values. Raises ValueError for other numbers of draws."""
+def add(tallies: Iterable[Tally]) -> Tally:
+  """Adds the tallies of several images.
+
+  Raises:
+    ValueError: there are none, or they have different numbers of draws.
+  """
   tallies = list(tallies)
   if len({len(t.ranks) for t in tallies}) != 1:
     raise ValueError('Tallies of one number of draws are added, and not none.')
@@ -107,18 +118,27 @@ def add(tallies):
   return Tally(*parts)
 
 
-def spread_skill(found):
-  """-> 1 if calibrated, below it overconfident; NaN without any error."""
+def spread_skill(found: Tally) -> float:
+  """Returns the spread-skill ratio.
+
+  1 is calibrated, below 1 is overconfident; NaN if there is no error at all.
+  """
   return ratio(len(found.ranks) - 1, found.variance, found.error)
 
 
-def ratio(k, variance, error):
-  """The ratio of the module's first line, from two sums or means."""
+def ratio(k: int, variance: float, error: float) -> float:
+  """Returns the spread-skill ratio of two sums, or of two means.
+
+  Args:
+    k: number of draws.
+    variance: of s^2.
+    error: of (m - y)^2, over the same values.
+  """
   return float(np.sqrt((1 + 1 / k) * variance / error)) if error else np.nan
 
 
-def coverage(found):
-  """-> [(nominal, observed)] of the central intervals, narrowest first."""
+def coverage(found: Tally) -> list[tuple[float, float]]:
+  """Returns [(nominal, observed)] of the central intervals, narrowest first."""
   k = len(found.ranks) - 1
   shares = found.ranks / found.count
   return [
@@ -127,22 +147,29 @@ def coverage(found):
   ]
 
 
-def coverage_error(found):
-  """Mean of |observed - nominal| over the central intervals, 0 at best."""
-  return float(np.mean([abs(seen - said) for said, seen in coverage(found)]))
+def coverage_error(found: Tally) -> float:
+  """Returns the mean of |observed - nominal| over the central intervals."""
+  return float(
+    np.mean([abs(observed - nominal) for nominal, observed in coverage(found)])
+  )
 
 
-def coverage_bias(found):
-  """Mean of observed - nominal: below 0 the truth is missed too often."""
-  return float(np.mean([seen - said for said, seen in coverage(found)]))
+def coverage_bias(found: Tally) -> float:
+  """Returns the mean of observed - nominal over the central intervals.
+
+  Below 0 the intervals miss the truth too often.
+  """
+  return float(
+    np.mean([observed - nominal for nominal, observed in coverage(found)])
+  )
 
 
-def reliability(found):
-  """Error that the spread foretells, and the one there is, bin by bin.
+def reliability(found: Tally) -> list[tuple[float, float, float]]:
+  """Returns the error that the spread predicts and the actual error, by bins.
 
   Returns:
-    [(predicted, actual, share of the values), ...], both root mean squares;
-    bins that hold nothing are left out.
+    [(predicted, actual, share of the values), ...]; the errors are root mean
+    squares. Empty bins are left out.
   """
   counts, apart, wrong = found.binned
   return [

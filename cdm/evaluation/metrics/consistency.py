@@ -1,10 +1,10 @@
-"""Agreement of a super-resolved picture with its low-res input.
+"""Measures how well super-resolved images agree with their low-res inputs.
 
   consistency = mean (downsample(sr) - lowres)^2, on the [0, 1] scale
 
 [SR3] tab. 1 prints it in units of 1e-5 and does not state the range; on the
 [0, 1] scale its 2.68 is an error of 1.3 grey levels. 0 means that shrinking
-the picture gives back its input, byte for byte.
+the image gives back its input, byte for byte.
 """
 
 import numpy as np
@@ -21,21 +21,28 @@ ROUNDING = {
 }
 
 
-def consistency(sr, lowres, *, method='bicubic', rounded=True):
-  """Mean squared error between the shrunk picture and its low-res input.
+def consistency(
+  sr: np.ndarray,
+  lowres: np.ndarray,
+  *,
+  method: str = 'bicubic',
+  rounded: bool = True,
+) -> np.ndarray:
+  """Computes the mean squared error between shrunk images and their inputs.
 
   Args:
-    sr: uint8 [N, H, W, C] super-resolved pictures.
-    lowres: uint8 [N, h, w, C] what they were made from.
-    method: filter of `resize.resize` that the low-res images were made with.
-    rounded: shrink through uint8, as the low-res images are made; False keeps
-      floats, so even the original has the rounding error 1 / (12 * 255^2).
+    sr: uint8 [N, H, W, C], super-resolved images.
+    lowres: uint8 [N, h, w, C], the inputs that they were made from.
+    method: filter of `resize.resize` that made the low-res images.
+    rounded: round the shrunk images to uint8, as the low-res images were. With
+      False they stay floats, and even the original has the rounding error
+      1 / (12 * 255^2).
 
   Returns:
     float64 [N].
 
   Raises:
-    ValueError: dtypes or shapes that are no such pair.
+    ValueError: dtypes or shapes that do not fit, see `check`.
   """
   sr, lowres = np.asarray(sr), np.asarray(lowres)
   check(sr, lowres)
@@ -49,13 +56,13 @@ def consistency(sr, lowres, *, method='bicubic', rounded=True):
   return np.mean((error / 255.0) ** 2, axis=(1, 2, 3))
 
 
-def convention(method, rounded=True):
-  """-> the sentence to print beside the number."""
+def convention(method: str, rounded: bool = True) -> str:
+  """Returns the sentence to print beside the number, see `consistency`."""
   return CONVENTION.format(method=method, rounding=ROUNDING[rounded])
 
 
-def check(sr, lowres):
-  """Raises ValueError unless lowres can be sr shrunk."""
+def check(sr: np.ndarray, lowres: np.ndarray) -> None:
+  """Raises ValueError unless `lowres` can be inputs of the images `sr`."""
   if sr.dtype != np.uint8 or lowres.dtype != np.uint8:
     raise ValueError(
       f'consistency compares uint8 images; given were {sr.dtype} and '
@@ -69,6 +76,6 @@ def check(sr, lowres):
   (height, width), (h, w) = sr.shape[1:3], lowres.shape[1:3]
   if h > height or w > width or height * w != width * h:
     raise ValueError(
-      f'A {height}x{width} picture cannot come from a {h}x{w} low-res image; '
+      f'A {height}x{width} image cannot come from a {h}x{w} low-res image; '
       'the low-res image has the same aspect ratio and is no larger.'
     )

@@ -1,4 +1,4 @@
-"""Distortion of a picture against its original: MSE, PSNR, SSIM.
+"""Computes the distortion of an image against its original: MSE, PSNR, SSIM.
 
   PSNR = 10 log10(255^2 / MSE)
   SSIM = mean over windows of       (2 m_a m_b + C1) (2 s_ab + C2)
@@ -8,8 +8,8 @@
 with m and s the mean and covariance in a window, C1 = (0.01 * 255)^2 and C2 =
 (0.03 * 255)^2, [Wang et al. 2004].
 
-Published values differ by up to 2 dB because of conventions, so every result
-is to be printed with the text in `CONVENTIONS`.
+Published values differ by up to 2 dB because of conventions, so print every
+result with its text in `CONVENTIONS`.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ CONVENTIONS = {
   '0.2363, 0.1333, Gaussian 11x11 windows that lie inside, 2x2 means with a '
   'border of zeros where a side is odd (as pytorch-msssim), mean over channels',
 }
-# Window -> (arguments of scikit-image, pixels a side).
+# Window -> (arguments of scikit-image, side in pixels).
 WINDOWS = {
   'uniform7': (dict(win_size=7), 7),
   'gaussian11': (
@@ -40,8 +40,8 @@ WINDOWS = {
 }
 
 
-def mse(a, b):
-  """Mean squared error in squared grey levels.
+def mse(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Computes the mean squared error in squared grey levels.
 
   Args:
     a, b: [..., H, W, C] images of equal shape, uint8 or levels in 0..255.
@@ -50,17 +50,17 @@ def mse(a, b):
     float64 [...], one per image.
 
   Raises:
-    ValueError: shapes differ, or floats that cannot be grey levels.
+    ValueError: the shapes differ, or the values cannot be grey levels.
   """
   a, b = _levels(a, b)
   return np.mean((a - b) ** 2, axis=(-3, -2, -1))
 
 
-def psnr(a, b):
-  """Peak signal-to-noise ratio in dB, +inf for equal images.
+def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Computes the peak signal-to-noise ratio in dB, +inf for equal images.
 
   Args:
-    a, b: [..., H, W, C], as `mse`.
+    a, b: [..., H, W, C], as in `mse`.
 
   Returns:
     float64 [...], one per image.
@@ -69,18 +69,20 @@ def psnr(a, b):
     return 10.0 * np.log10(255.0**2 / mse(a, b))
 
 
-def ssim(a, b, *, window='uniform7'):
-  """Structural similarity, in [-1, 1]; 1 for equal images.
+def ssim(
+  a: np.ndarray, b: np.ndarray, *, window: str = 'uniform7'
+) -> np.ndarray:
+  """Computes the structural similarity, in [-1, 1]; 1 for equal images.
 
   Args:
-    a, b: [..., H, W, C], as `mse`.
+    a, b: [..., H, W, C], as in `mse`.
     window: 'uniform7' or 'gaussian11', see `CONVENTIONS`.
 
   Returns:
     float64 [...], one per image.
 
   Raises:
-    ValueError: as `mse`, an unknown window, or images smaller than one.
+    ValueError: as in `mse`; or the window is unknown or larger than the images.
   """
   if window not in WINDOWS:
     raise ValueError(
@@ -104,22 +106,22 @@ def ssim(a, b, *, window='uniform7'):
 
 
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-MS_SIDE = 10 * 2 ** (len(MS_WEIGHTS) - 1) + 1  # of the smallest image
+MS_SIDE = 10 * 2 ** (len(MS_WEIGHTS) - 1) + 1  # least side of an image
 
 
-def ms_ssim(a, b):
-  """Multi-scale structural similarity, in [0, 1]; 1 for equal images.
+def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Computes the multi-scale structural similarity, in [0, 1]; 1 for equality.
 
     MS-SSIM = prod over scales of CS_j^w_j, times SSIM^w of the coarsest
 
   Args:
-    a, b: [..., H, W, C], as `mse`.
+    a, b: [..., H, W, C], as in `mse`.
 
   Returns:
     float64 [...], one per image.
 
   Raises:
-    ValueError: as `mse`, or images smaller than 161 pixels.
+    ValueError: as in `mse`; or images smaller than 161 pixels.
   """
   a, b = _levels(a, b)
   if min(a.shape[-3:-1]) < MS_SIDE:
@@ -127,11 +129,11 @@ def ms_ssim(a, b):
       f'MS-SSIM needs images of at least {MS_SIDE}x{MS_SIDE} pixels; these are '
       f'{a.shape[-3]}x{a.shape[-2]}.'
     )
-  product = 1.0
+  product = np.ones(())
   for i, weight in enumerate(MS_WEIGHTS):
     similarity, contrast = _gaussian_ssim(a, b)
     last = i == len(MS_WEIGHTS) - 1
-    # A negative correlation has no root; the peers take it for none.
+    # A negative correlation has no root; like other implementations we take 0.
     factor = np.maximum(similarity if last else contrast, 0.0)
     product = product * factor**weight
     if not last:
@@ -139,8 +141,10 @@ def ms_ssim(a, b):
   return product.mean(axis=-1)
 
 
-def _gaussian_ssim(a, b):
-  """[..., H, W, C] -> mean SSIM and mean contrast term, both [..., C]."""
+def _gaussian_ssim(
+  a: np.ndarray, b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns mean SSIM and mean contrast term, [..., H, W, C] -> [..., C]."""
   offsets = np.arange(11) - 5.0
   window = np.exp(-(offsets**2) / (2 * 1.5**2))
   window /= window.sum()
@@ -159,7 +163,8 @@ def _gaussian_ssim(a, b):
   return similarity.mean(axis=(-3, -2)), contrast.mean(axis=(-3, -2))
 
 
-def _halved(x):
+def _halved(x: np.ndarray) -> np.ndarray:
+  """Averages blocks of 2x2 pixels; an odd side gets a border of zeros first."""
   odd = [(0, 0)] * (x.ndim - 3) + [(n % 2, n % 2) for n in x.shape[-3:-1]]
   x = np.pad(x, [*odd, (0, 0)])
   x = x[..., : x.shape[-3] // 2 * 2, : x.shape[-2] // 2 * 2, :]
@@ -167,11 +172,11 @@ def _halved(x):
   return (rows[..., ::2, :] + rows[..., 1::2, :]) / 4.0
 
 
-def luma(image):
-  """BT.601 studio-range luma as float64, what MATLAB's rgb2ycbcr calls Y.
+def luma(image: np.ndarray) -> np.ndarray:
+  """Computes BT.601 studio-range luma, which MATLAB's rgb2ycbcr calls Y.
 
   Args:
-    image: [..., H, W, 3] RGB, uint8 or levels in 0..255.
+    image: [..., H, W, 3], RGB, uint8 or levels in 0..255.
 
   Returns:
     float64 [..., H, W, 1] in 16..235, not rounded.
@@ -180,8 +185,8 @@ def luma(image):
   return 16.0 + (np.asarray(image, np.float64) @ weights)[..., None]
 
 
-def _levels(a, b):
-  """-> both as float64 grey levels, or ValueError."""
+def _levels(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns both as float64; raises ValueError unless they are grey levels."""
   a, b = np.asarray(a), np.asarray(b)
   if a.shape != b.shape or a.ndim < 3:
     raise ValueError(
@@ -189,8 +194,8 @@ def _levels(a, b):
       f'{a.shape} and {b.shape}.'
     )
   for x in (a, b):
-    # A range this small is [0, 1] or [-1, 1], which would give a PSNR of 48 dB
-    # or more for anything.
+    # So small a range is [0, 1] or [-1, 1], in which any two images would have
+    # a PSNR of 48 dB or more.
     if x.dtype != np.uint8 and x.size and np.abs(x).max() <= 1.0 and x.any():
       raise ValueError(
         f'Images are compared in grey levels 0..255; given was {x.dtype} in '

@@ -1,4 +1,6 @@
-"""Fréchet distance between Gaussians fitted to two sets of features.
+"""Computes the FID, the Fréchet distance between two sets of features.
+
+The distance is that between the Gaussians fitted to the sets:
 
   FID = |m_1 - m_2|^2 + tr(S_1) + tr(S_2) - 2 tr((S_1^1/2 S_2 S_1^1/2)^1/2)
 
@@ -17,12 +19,12 @@ CONVENTION = (
 )
 
 EPSILON = np.finfo(np.float64).eps
-# Relative: what storing a covariance in float32 does to it.
+# Relative error that a covariance may have, as storing it in float32 makes.
 SLACK = 1e-5
 
 
 class Moments(NamedTuple):
-  """Mean and scatter of features, kept so that parts add up exactly enough.
+  """Mean and scatter of features; the moments of parts of a set can be merged.
 
   Attributes:
     count: N.
@@ -36,11 +38,11 @@ class Moments(NamedTuple):
   scatter: np.ndarray
 
   @property
-  def covariance(self):
-    """-> float64 [D, D], over N - 1.
+  def covariance(self) -> np.ndarray:
+    """Returns the covariance, float64 [D, D], with N - 1 in the denominator.
 
     Raises:
-      ValueError: of fewer than two features.
+      ValueError: there are fewer than two features.
     """
     if self.count < 2:
       raise ValueError(
@@ -49,8 +51,8 @@ class Moments(NamedTuple):
     return self.scatter / (self.count - 1)
 
 
-def moments(features):
-  """Fits one batch.
+def moments(features: np.ndarray) -> Moments:
+  """Computes the moments of one batch.
 
   Args:
     features: [N, D] of any float type.
@@ -59,7 +61,7 @@ def moments(features):
     Moments.
 
   Raises:
-    ValueError: not [N, D], or numbers that are not finite.
+    ValueError: the features are not [N, D], or not finite.
   """
   x = np.asarray(features, np.float64)
   if x.ndim != 2:
@@ -71,8 +73,12 @@ def moments(features):
   return Moments(len(x), mean, x.T @ x)
 
 
-def merge(a, b):
-  """Moments of two disjoint sets together [Chan et al. 1979]."""
+def merge(a: Moments, b: Moments) -> Moments:
+  """Returns the moments of the union of two disjoint sets, [Chan et al. 1979].
+
+  Raises:
+    ValueError: the features have different dimensions.
+  """
   if a.mean.shape != b.mean.shape:
     raise ValueError(
       f'Features of {a.mean.size} and of {b.mean.size} dimensions do not go '
@@ -88,19 +94,24 @@ def merge(a, b):
   return Moments(count, mean, scatter)
 
 
-def fid(mean_1, covariance_1, mean_2, covariance_2):
-  """Fréchet distance between two Gaussians.
+def fid(
+  mean_1: np.ndarray,
+  covariance_1: np.ndarray,
+  mean_2: np.ndarray,
+  covariance_2: np.ndarray,
+) -> float:
+  """Computes the Fréchet distance between two Gaussians.
 
   Args:
     mean_1, mean_2: [D].
     covariance_1, covariance_2: [D, D], symmetric.
 
   Returns:
-    float, 0 for equal ones up to rounding.
+    float; 0, up to rounding, for equal Gaussians.
 
   Raises:
-    ValueError: shapes differ, numbers that are not finite, or a matrix that is
-      no covariance.
+    ValueError: the shapes differ, a number is not finite, or a matrix is not a
+      covariance.
   """
   given = (mean_1, covariance_1, mean_2, covariance_2)
   m_1, s_1, m_2, s_2 = (np.asarray(x, np.float64) for x in given)
@@ -119,10 +130,11 @@ def fid(mean_1, covariance_1, mean_2, covariance_2):
   return float(gap @ gap + np.trace(s_1) + np.trace(s_2) - 2.0 * trace)
 
 
-def check_covariance(covariance):
-  """Raises ValueError unless a matrix may be one.
+def check_covariance(covariance: np.ndarray) -> None:
+  """Raises ValueError unless a matrix may be a covariance.
 
-  Whether it has negative eigenvalues takes longer, see `check_eigenvalues`.
+  Negative eigenvalues are not looked for here, because that takes longer: see
+  `check_eigenvalues`.
 
   Args:
     covariance: [D, D].
@@ -140,20 +152,20 @@ def check_covariance(covariance):
     )
 
 
-def check_eigenvalues(covariance):
-  """Raises ValueError of a symmetric matrix with negative eigenvalues."""
+def check_eigenvalues(covariance: np.ndarray) -> None:
+  """Raises ValueError if a symmetric matrix has negative eigenvalues."""
   s = np.asarray(covariance, np.float64)
   if _cholesky(s) is None:
     _refuse_negative(np.linalg.eigvalsh(s))
 
 
-def trace_of_root(s_1, s_2):
-  """tr (S_1^1/2 S_2 S_1^1/2)^1/2.
+def trace_of_root(s_1: np.ndarray, s_2: np.ndarray) -> float:
+  """Computes tr (S_1^1/2 S_2 S_1^1/2)^1/2.
 
-  R is Cholesky's factor, which costs a tenth of eigenvectors and loses no
-  digits where eigenvalues differ by many orders. A singular S has none: its R
-  is made of the eigenvectors that it has, without those of rounding, whose
-  roots would add up.
+  R (see the module) is the Cholesky factor, which takes a tenth of the time of
+  eigenvectors and loses no digits where eigenvalues differ by many orders. A
+  singular S has none, so its R is made of its eigenvectors. Those that come
+  from rounding are left out, because their roots would add up.
 
   Args:
     s_1, s_2: float64 [D, D], covariances.
@@ -162,7 +174,7 @@ def trace_of_root(s_1, s_2):
     float.
 
   Raises:
-    ValueError: one has negative eigenvalues.
+    ValueError: a matrix has negative eigenvalues.
   """
   roots = [_cholesky(s) for s in (s_1, s_2)]
   if roots[0] is None:
@@ -178,35 +190,37 @@ def trace_of_root(s_1, s_2):
   return float(np.sqrt(np.maximum(values, 0.0)).sum())
 
 
-def _cholesky(s):
-  """-> L with S = L L^T, or None of a matrix that is singular in float64."""
+def _cholesky(s: np.ndarray) -> np.ndarray | None:
+  """Returns L with S = L L^T, or None if S is singular in float64."""
   try:
     root = np.linalg.cholesky(s)
   except np.linalg.LinAlgError:
     return None
-  # A pivot that is nothing but rounding.
+  # A pivot as small as this comes from rounding alone.
   least = np.square(root.diagonal().min(initial=np.inf))
   return None if least <= 8 * EPSILON * s.diagonal().max(initial=0) else root
 
 
-def _of_rank(s):
-  """-> R [D, r] with S = R R^T up to rounding, r the rank."""
+def _of_rank(s: np.ndarray) -> np.ndarray:
+  """Returns R [D, r] with S = R R^T up to rounding, where r is the rank."""
   values, vectors = np.linalg.eigh(s)
   _refuse_negative(values)
   kept = values > _noise(values)
   return vectors[:, kept] * np.sqrt(values[kept])
 
 
-def _congruent(root, s):
-  """-> R^T S R."""
+def _congruent(root: np.ndarray, s: np.ndarray) -> np.ndarray:
+  """Returns R^T S R."""
   return root.T @ s @ root
 
 
-def _noise(values):
+def _noise(values: np.ndarray) -> float:
+  """Returns the size of an eigenvalue that may come from rounding alone."""
   return len(values) * EPSILON * np.max(values, initial=0.0)
 
 
-def _refuse_negative(values):
+def _refuse_negative(values: np.ndarray) -> None:
+  """Raises ValueError if the rising eigenvalues start well below 0."""
   if len(values) and values[0] < -SLACK * max(values[-1], 0.0):
     raise ValueError(
       f'sigma is not a covariance: its eigenvalues reach from {values[0]:.3g} '

@@ -1,9 +1,10 @@
-"""Inception Score: exp E_x KL(p(y|x) || p(y)), [Salimans et al. 2016].
+"""Computes the Inception Score, exp E_x KL(p(y|x) || p(y)).
 
-Mean and standard deviation over splits; the papers take 10 of 5,000. [Salimans
-et al. 2016] and [ADM] split in the order of the images, which are drawn at
-random there. A data set often lies class by class, and a split of few classes
-scores far too low: of sets we shuffle first, as torch-fidelity does.
+[Salimans et al. 2016]. The result is a mean and a standard deviation over
+splits; the papers take 10 splits of 5,000 images. [Salimans et al. 2016] and
+[ADM] split in the order of the images, which are drawn at random there. The
+images of a data set often lie class by class, and a split of few classes scores
+far too low, so the images of a set are shuffled first, as torch-fidelity does.
 """
 
 import functools
@@ -19,20 +20,22 @@ CONVENTION = (
 SEED = 2020  # torch-fidelity's
 
 
-def inception_score(logits, *, splits=10, shuffle_seed=None):
+def inception_score(
+  logits: np.ndarray, *, splits: int = 10, shuffle_seed: int | None = None
+) -> tuple[float, float]:
   """Scores images by the class probabilities of a network.
 
   Args:
     logits: [N, K].
-    splits: number of parts, of consecutive rows.
-    shuffle_seed: shuffles the rows first, as torch-fidelity does with 2020;
-      None keeps their order.
+    splits: number of splits, each of consecutive rows.
+    shuffle_seed: seed of a shuffle of the rows before they are split
+      (torch-fidelity's is 2020); None keeps their order.
 
   Returns:
     (mean, standard deviation) over the splits, floats in [1, K].
 
   Raises:
-    ValueError: fewer rows than splits, or not [N, K].
+    ValueError: there are fewer rows than splits, or the shape is not [N, K].
   """
   logits = np.asarray(logits)
   if logits.ndim != 2:
@@ -50,10 +53,12 @@ def inception_score(logits, *, splits=10, shuffle_seed=None):
 
 
 class Sums(NamedTuple):
-  """What the score needs of images; parts of a set add up.
+  """Sums over images that the score is computed from.
+
+  The sums of a set are those of its parts, added field by field.
 
   Attributes:
-    images: float64 [S], how many there are in each split.
+    images: float64 [S], number of images in each split.
     negentropy: float64 [S], sum over images of sum p log p.
     classes: float64 [S, K], sum over images of p.
   """
@@ -63,14 +68,17 @@ class Sums(NamedTuple):
   classes: np.ndarray
 
 
-def sums(logits, numbers, *, count, splits=10):
-  """Sums over some images of a set.
+def sums(
+  logits: np.ndarray, numbers: np.ndarray, *, count: int, splits: int = 10
+) -> Sums:
+  """Computes the sums over some images of a set.
 
   Args:
     logits: [n, K].
-    numbers: int [n], of each image in the set; decides on its split.
-    count: images of the whole set.
-    splits: how many there are.
+    numbers: int [n], the index of each image in the set, which determines its
+      split.
+    count: number of images of the whole set.
+    splits: number of splits.
 
   Returns:
     Sums; add those of all parts, field by field.
@@ -86,16 +94,19 @@ def sums(logits, numbers, *, count, splits=10):
 
 
 @functools.lru_cache(maxsize=4)
-def ranks(count, seed=SEED):
-  """-> int [count], the place of each image of a set once it is shuffled."""
+def ranks(count: int, seed: int = SEED) -> np.ndarray:
+  """Returns int [count], the index of each image of a set after the shuffle."""
   return np.argsort(np.random.RandomState(seed).permutation(count))
 
 
-def score(found):
-  """Sums -> (mean, standard deviation) of the score over the splits.
+def score(found: Sums) -> tuple[float, float]:
+  """Returns (mean, standard deviation) of the score over the splits.
+
+  Args:
+    found: the sums over all images of the set.
 
   Raises:
-    ValueError: a split without images.
+    ValueError: a split has no images.
   """
   if not found.images.all():
     raise ValueError(
@@ -104,7 +115,7 @@ def score(found):
     )
   images = found.images[:, None]
   marginal = found.classes / images
-  # A class that no image has contributes nothing: p is 0 there.
+  # A class with p(y) = 0 contributes 0; the bound avoids log 0.
   log = np.log(np.maximum(marginal, np.finfo(np.float64).tiny))
   gain = found.negentropy / found.images - (marginal * log).sum(axis=1)
   scores = np.exp(gain)

@@ -1,7 +1,8 @@
-"""Kernel Inception Distance: squared MMD with k(x, y) = (x.y / D + 1)^3.
+"""Computes the KID, the squared MMD with the kernel k(x, y) = (x.y / D + 1)^3.
 
-[Bińkowski et al. 2018]. The unbiased estimate, which may be negative, over
-random subsets: mean and standard deviation.
+Kernel Inception Distance, [Bińkowski et al. 2018]. The result is the mean and
+the standard deviation, over random subsets, of the unbiased estimate, which may
+be negative.
 """
 
 import numpy as np
@@ -12,20 +13,29 @@ CONVENTION = (
 )
 
 
-def kid(features_1, features_2, *, subsets=100, size=1000, seed=2020):
-  """Compares two sets of features; subsets and seed as torch-fidelity's.
+def kid(
+  features_1: np.ndarray,
+  features_2: np.ndarray,
+  *,
+  subsets: int = 100,
+  size: int = 1000,
+  seed: int = 2020,
+) -> tuple[float, float]:
+  """Compares two sets of features.
+
+  Subsets and seed are those of torch-fidelity.
 
   Args:
     features_1, features_2: [N, D] and [M, D].
-    subsets: how many are drawn.
-    size: rows of each.
-    seed: of the draw.
+    subsets: number of subsets.
+    size: rows of a subset, drawn without replacement.
+    seed: seed of the draw.
 
   Returns:
     (mean, standard deviation), floats.
 
   Raises:
-    ValueError: fewer rows than a subset has, or different D.
+    ValueError: a set has fewer rows than a subset, or the two D differ.
   """
   x, y = _checked(features_1), _checked(features_2)
   fewest = min(len(x), len(y))
@@ -43,8 +53,8 @@ def kid(features_1, features_2, *, subsets=100, size=1000, seed=2020):
   return float(np.mean(values)), float(np.std(values))
 
 
-def mmd2(x, y):
-  """Unbiased squared MMD between rows of two sets.
+def mmd2(x: np.ndarray, y: np.ndarray) -> float:
+  """Estimates the squared MMD between the rows of two sets, without bias.
 
   Args:
     x, y: [N, D] and [M, D].
@@ -64,16 +74,18 @@ def mmd2(x, y):
   return float(within - 2.0 * _total(x, y) / (n * m))
 
 
-def _checked(features):
+def _checked(features: np.ndarray) -> np.ndarray:
   x = np.asarray(features, np.float64)
   if x.ndim != 2 or len(x) < 2:
     raise ValueError(f'Features have shape {x.shape}; expected [N, D], N >= 2.')
   return x
 
 
-def _total(x, y):
+def _total(x: np.ndarray, y: np.ndarray) -> float:
+  """Returns the sum of k(x, y) over all pairs of rows."""
   return ((x @ y.T / x.shape[1] + 1.0) ** 3).sum()
 
 
-def _diagonal(x):
+def _diagonal(x: np.ndarray) -> float:
+  """Returns the sum of k(x, x) over the rows."""
   return (((x * x).sum(axis=1) / x.shape[1] + 1.0) ** 3).sum()

@@ -1,9 +1,9 @@
-"""Top-k accuracy of a classifier.
+"""Computes the top-k accuracy of a classifier.
 
   rank_i = |{c != y_i : logit_ic >= logit_i,y_i}|,   top-k = mean of (rank < k)
 
-A class that ties with the true one counts as above it: a network that says
-the same of every class is never right.
+A class that ties with the true one counts as above it, so a network that gives
+every class the same logit is never right.
 """
 
 import numpy as np
@@ -14,19 +14,19 @@ CONVENTION = (
 )
 
 
-def ranks(logits, labels):
-  """How many classes a classifier puts before the true one.
+def ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """Counts the classes that a classifier ranks above the true one.
 
   Args:
-    logits: [N, K], finite; compared in their own precision.
+    logits: [N, K], finite. They are compared in their own precision.
     labels: int [N], the true classes, 0 to K - 1.
 
   Returns:
-    int64 [N], 0 to K - 1; 0 is right.
+    int64 [N], 0 to K - 1; 0 means that the classifier is right.
 
   Raises:
-    ValueError: other shapes, a label out of range, or a logit that is not
-      finite.
+    ValueError: shapes that do not fit, a label that is out of range or not an
+      integer, or a logit that is not finite.
   """
   logits, labels = np.asarray(logits), np.asarray(labels)
   if logits.ndim != 2 or labels.shape != logits.shape[:1]:
@@ -46,18 +46,19 @@ def ranks(logits, labels):
     bad = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
     raise ValueError(
       f'The logits of image {bad} are not finite: the classifier says nothing '
-      'of it.'
+      'about it.'
     )
   true = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)
-  return (logits >= true).sum(axis=1, dtype=np.int64) - 1  # not itself
+  # The true class itself is not counted.
+  return (logits >= true).sum(axis=1, dtype=np.int64) - 1
 
 
-def top_k(found, k):
-  """The share of images whose class is among the k first.
+def top_k(found: np.ndarray, k: int) -> float:
+  """Returns the share of images whose class is among the k first.
 
   Args:
     found: int [N], see `ranks`; N is at least 1.
-    k: at least 1.
+    k: number of classes, at least 1.
 
   Returns:
     float in [0, 1].

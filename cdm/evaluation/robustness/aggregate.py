@@ -1,8 +1,11 @@
-"""Rows -> everything that the page shows, as one JSON-able dict.
+"""Aggregates the rows of a robustness study into the content of its report.
 
-Pure: what was drawn and scored goes in, means, intervals, worst groups and the
-verdict on calibration come out.
+The functions are pure. They take the rows of scores and of draws, and return
+means, intervals, worst groups and calibration as one JSON-able dict.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +14,7 @@ from cdm.evaluation.metrics import bootstrap, calibration
 from cdm.evaluation.robustness import scoring
 from cdm.ops import degradations
 
-# Metric -> (title, unit, whether more is better).
+# Metrics of one image: name -> (title, unit, whether more is better).
 METRICS = {
   'psnr': ('PSNR', 'dB', True),
   'psnr_y': ('PSNR of luma', 'dB', True),
@@ -21,24 +24,36 @@ METRICS = {
   'consistency': ('Consistency', '1e-5', False),
   'lpips': ('LPIPS', '', False),
 }
+# Metrics of a set of images, likewise.
 OF_SETS = {
   'fid': ('FID', '', False),
   'kid': ('KID', '', False),
 }
 
 
-def collect(rows, spreads, *, records, chosen, metrics, divisions, draws, sets):
-  """Sums everything up.
+def collect(
+  rows: Mapping[tuple, Mapping[str, Any]],
+  spreads: Mapping[int, Mapping[str, Any]],
+  *,
+  records: Sequence[int],
+  chosen: Mapping[str, Sequence],
+  metrics: Sequence[str],
+  divisions: Mapping[str, Mapping[str, Sequence[int]]],
+  draws: int,
+  sets: Mapping[tuple[str, str], Mapping[str, float | None]],
+) -> dict[str, Any]:
+  """Aggregates all rows of a study.
 
   Args:
-    rows: {(record, cell key): row}, see `scoring`.
-    spreads: {record: row of draws}.
-    records: the images.
-    chosen: {degradation: values}.
-    metrics: names of `METRICS` and `OF_SETS`; the first one decides.
-    divisions: {what by: {group: [record, ...]}}.
-    draws: k, or 0.
-    sets: {(cell key, method): {metric of sets: value}}.
+    rows: {(index, cell key): row}, see `scoring.Examination.run`.
+    spreads: {index: row of the image's draws}, likewise.
+    records: indices of the images.
+    chosen: {degradation: strengths}.
+    metrics: names of `METRICS` and `OF_SETS`; the first one, of `METRICS`,
+      decides which group and which filter is the worst.
+    divisions: {column of the label file: {group: [index, ...]}}.
+    draws: number k of draws of each image, or 0.
+    sets: {(cell key, method): {metric of `OF_SETS`: value}}.
 
   Returns:
     dict with 'metrics', 'clean', 'degradations', 'groups', 'calibration'.
@@ -65,35 +80,74 @@ def collect(rows, spreads, *, records, chosen, metrics, divisions, draws, sets):
 
 
 class Table:
-  """Scores by cell, method, metric and record."""
+  """Looks up scores by cell key, method, metric and index of the image.
 
-  def __init__(self, rows, sets, records):
+  In the methods, `cell` is a key of `scoring.Cell`, `method` one of
+  `scoring.METHODS`, and `metric` a name of `METRICS`.
+  """
+
+  def __init__(
+    self,
+    rows: Mapping[tuple, Mapping[str, Any]],
+    sets: Mapping[tuple[str, str], Mapping[str, float | None]],
+    records: Sequence[int],
+  ) -> None:
+    """Takes `rows`, `sets` and `records` as `collect` does."""
     self._rows, self._sets, self._records = rows, sets, records
 
-  def values(self, cell, method, metric):
-    """-> {record: score or None}."""
+  def values(
+    self, cell: str, method: str, metric: str
+  ) -> dict[int, float | None]:
+    """Returns {index: score}; the score is None where it is not finite."""
     return {n: self._rows[n, cell][method].get(metric) for n in self._records}
 
-  def mean(self, cell, method, metric):
-    """-> {'mean', 'low', 'high'}; of a metric of sets the mean alone."""
+  def mean(
+    self, cell: str, method: str, metric: str
+  ) -> dict[str, float | None]:
+    """Returns {'mean', 'low', 'high'}, the mean and its 95% interval.
+
+    A metric of `OF_SETS` may be given too: its value is the 'mean', and it has
+    no interval.
+    """
     if metric in OF_SETS:
       value = self._sets.get((cell, method), {}).get(metric)
       return {'mean': value, 'low': None, 'high': None}
     return groups.summary(list(self.values(cell, method, metric).values()))
 
-  def fall(self, cell, method, metric):
-    """-> {record: how much worse than on the clean input}, pair by pair."""
+  def fall(
+    self, cell: str, method: str, metric: str
+  ) -> dict[int, float | None]:
+    """Returns {index: how much worse the image scores than on clean input}.
+
+    Positive is worse, whichever way the metric points; None where either score
+    is missing.
+    """
     sign = 1 if METRICS[metric][2] else -1
     clean = self.values(scoring.CLEAN, method, metric)
-    found = self.values(cell, method, metric)
-    return {
-      n: None if None in (clean[n], found[n]) else sign * (clean[n] - found[n])
-      for n in self._records
-    }
+    degraded = self.values(cell, method, metric)
+    falls = {}
+    for n in self._records:
+      a, b = clean[n], degraded[n]
+      falls[n] = None if a is None or b is None else sign * (a - b)
+    return falls
 
 
-def degradation(name, values, metrics, table):
-  """-> facts about one kind of degradation."""
+def degradation(
+  name: str, values: Sequence, metrics: Sequence[str], table: Table
+) -> dict[str, Any]:
+  """Aggregates the scores under one kind of degradation.
+
+  Args:
+    name: of `degradations.KINDS`.
+    values: its strengths, rising; of 'kernel' the filters.
+    metrics: see `collect`.
+    table: the scores.
+
+  Returns:
+    a dict with 'curves', {metric: {method: [mean at each cell]}}, and 'fall',
+    {method: loss of the first metric at the middle strength}; 'at' names that
+    strength.
+  """
   kind = degradations.KINDS[name]
   keys = [scoring.Cell(name, value).key for value in values]
   cells = [scoring.CLEAN, *keys]
@@ -102,7 +156,7 @@ def degradation(name, values, metrics, table):
     groups.summary(list(table.fall(key, 'ours', first).values()))
     for key in keys
   ]
-  # Filters have no order, so the worst of them stands for the middle.
+  # Filters have no order and no middle, so the report states the worst of them.
   middle = len(values) // 2
   if name == degradations.KERNEL:
     means = [-np.inf if f['mean'] is None else f['mean'] for f in falls]
@@ -130,8 +184,27 @@ def degradation(name, values, metrics, table):
   }
 
 
-def by_group(name, division, metrics, table, kinds):
-  """-> facts about one way to divide the images; the worst group first."""
+def by_group(
+  name: str,
+  division: Mapping[str, Sequence[int]],
+  metrics: Sequence[str],
+  table: Table,
+  kinds: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+  """Compares the groups of one division of the images, the worst group first.
+
+  Args:
+    name: of the division, e.g. the column of the label file.
+    division: {group: [index, ...]}.
+    metrics: names of `METRICS`; the first one orders the groups.
+    table: the scores.
+    kinds: what `degradation` returned of each kind.
+
+  Returns:
+    what `groups.compare` returns, of the clean scores of the stage, its 'gain'
+    over bicubic and its mean 'fall' at the middle strengths; with 'by', the
+    name, and 'too_small', the groups that are too small to be compared.
+  """
   first = metrics[0]
   columns, better = {}, {}
   for metric in metrics:
@@ -149,19 +222,32 @@ def by_group(name, division, metrics, table, kinds):
     falls = [table.fall(k['at_cell'], 'ours', first) for k in kinds]
     columns['fall'] = {n: mean_of([f[n] for f in falls]) for n in smooth}
     better['fall'] = -1
-  found = groups.compare(division, columns, better=better)
-  small = [row['group'] for row in found['rows'] if not row['enough']]
-  return {'by': name, **found, 'too_small': small}
+  compared = groups.compare(division, columns, better=better)
+  small = [row['group'] for row in compared['rows'] if not row['enough']]
+  return {'by': name, **compared, 'too_small': small}
 
 
-def mean_of(values):
-  """-> mean of what is known, None if nothing is."""
+def mean_of(values: Sequence[float | None]) -> float | None:
+  """Returns the mean of the values that are not None; None if all are."""
   known = [value for value in values if value is not None]
   return float(np.mean(known)) if known else None
 
 
-def spread(spreads, records, k):
-  """-> facts about calibration of k draws."""
+def spread(
+  spreads: Mapping[int, Mapping[str, Any]], records: Sequence[int], k: int
+) -> dict[str, Any]:
+  """Aggregates the calibration of k draws of each image.
+
+  Args:
+    spreads: {index: row of the image's draws}.
+    records: indices of the images.
+    k: number of draws.
+
+  Returns:
+    the measures of `calibration` over all values of all images, with a
+    bootstrap 'interval' over images of the spread-skill ratio, and the PSNR of
+    one draw and of the mean of the draws. Spread and error are in grey levels.
+  """
   tallies = [scoring.tally_of(spreads[n]) for n in records]
   whole = calibration.add(tallies)
   ratio = calibration.spread_skill(whole)

@@ -1,8 +1,17 @@
-"""Facts and pictures -> one self-contained page."""
+"""Builds the HTML report of a robustness study, one self-contained page.
+
+In these functions `found` holds the results of the study and `examination` its
+images, as described at `build`. A list that a function returns has the parts of
+an `html_page.Section`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from cdm.evaluation.robustness import scoring, wording
+from cdm.evaluation.robustness.stage_images import StageImages
 from cdm.ops import degradations
 from cdm.reporting import (
   bar_chart,
@@ -12,34 +21,40 @@ from cdm.reporting import (
   line_chart,
 )
 
-SIZE = (360, 240)  # of a chart: legible one below the other on a phone
-SIDE = 112  # screen pixels of a picture in a strip, about
-MOST = 128  # pixels of a picture that are shown; of larger ones the middle
+SIZE = (360, 240)  # of a chart in pixels; legible on a phone, one below another
+SIDE = 112  # approximate side of an image in a strip, in screen pixels
+MOST = 128  # a larger image is cropped to its middle, of this side in pixels
 ABOUT = {
   'noise': 'Gaussian noise on the low-res input. Its sigma is in grey levels '
   'of 255; every strength has the same noise field, scaled.',
   'blur': 'Gaussian blur of the low-res input. Its sigma is in low-res '
   'pixels; the border is reflected.',
   'jpeg': 'The low-res input goes through a JPEG file with 4:2:0 chroma.',
-  'brightness': 'A number of grey levels is added to the low-res input and '
-  'clipped. A brighter picture is to be magnified as it is, so the number is '
-  'taken off what was made before it is compared with the original.',
+  'brightness': 'A number of grey levels is added to the low-res input, and '
+  'the result is clipped. Super-resolution should keep the brightness of its '
+  'input, so the number is subtracted from its output before it is compared '
+  'with the original.',
   'contrast': 'The low-res input is drawn towards mid-grey, 127.5, by a '
-  'factor. A paler picture is to be magnified as it is, so what was made is '
-  'stretched back before it is compared with the original.',
+  'factor. Super-resolution should keep the contrast of its input, so its '
+  'output is stretched back before it is compared with the original.',
   'kernel': 'The low-res input is made from the original by another filter '
-  'than the one of training; filters have no order, so they are not joined.',
+  'than in training. Filters have no order, so the points are not joined.',
 }
 
 
-def build(found, examination, *, title):
-  """-> the page.
+def build(
+  found: Mapping[str, Any], examination: scoring.Examination, *, title: str
+) -> str:
+  """Builds the page.
 
   Args:
-    found: what `aggregate.collect` returned, and 'run': {text: text},
-      'command', 'conventions': {metric: text}.
-    examination: `scoring.Examination`, for the pictures.
-    title: of the page.
+    found: the results: what `aggregate.collect` returned, with 'subject',
+      'command', 'conventions' {metric: text} and 'run' {text: text} added.
+    examination: `scoring.Examination`, which kept the images.
+    title: title of the page.
+
+  Returns:
+    an HTML document.
   """
   sections = [html_page.Section('In short', summary(found))]
   sections += [
@@ -60,8 +75,8 @@ def build(found, examination, *, title):
   )
 
 
-def summary(found):
-  """-> parts: what one reads first."""
+def summary(found: Mapping[str, Any]) -> list:
+  """Returns the first section: the main results in short."""
   first = next(iter(found['metrics']))
   clean = found['clean'][first]
   points = [
@@ -103,8 +118,8 @@ def summary(found):
   return parts
 
 
-def fall_table(found, metric):
-  """-> how much is lost at the middle strength of each degradation."""
+def fall_table(found: Mapping[str, Any], metric: str) -> html_page.Html:
+  """Returns a table of the loss at the middle strength of each degradation."""
   name = wording.title(metric)
   rows = [
     [
@@ -127,15 +142,22 @@ def fall_table(found, metric):
   )
 
 
-def section(kind, found, examination):
-  """-> parts about one degradation."""
+def section(
+  kind: Mapping[str, Any],
+  found: Mapping[str, Any],
+  examination: scoring.Examination,
+) -> list:
+  """Returns the section about one degradation.
+
+  kind: what `aggregate.degradation` returned of it.
+  """
   charts = [chart(kind, metric) for metric in found['metrics']]
   strips = [strip(kind, record, examination) for record in examination.shown]
   return [ABOUT[kind['name']], html_page.row(*charts), *strips]
 
 
-def chart(kind, metric):
-  """-> Html: a metric over the strengths, ours and bicubic."""
+def chart(kind: Mapping[str, Any], metric: str) -> html_page.Html:
+  """Returns a chart of a metric over the strengths, ours and bicubic."""
   series, bands = {}, {}
   scale = wording.SCALES.get(metric, 1.0)
   filters = kind['name'] == degradations.KERNEL
@@ -149,7 +171,7 @@ def chart(kind, metric):
     ]
   drawing = line_chart.svg(
     series,
-    x_label='' if filters else kind['axis'],  # the heading says it
+    x_label='' if filters else kind['axis'],  # would repeat the heading
     y_label=wording.axis(metric),
     smoothing=0,
     size=SIZE,
@@ -164,8 +186,13 @@ def chart(kind, metric):
   return html_page.figure(drawing)
 
 
-def strip(kind, record, examination):
-  """-> Html: one image, given, bicubic and ours at every strength."""
+def strip(
+  kind: Mapping[str, Any], record: int, examination: scoring.Examination
+) -> html_page.Html:
+  """Returns a strip of one image: given, bicubic and ours at every strength.
+
+  record: index of the image in the data.
+  """
   opened = examination.opened
   cells = [scoring.Cell(scoring.CLEAN)]
   values = examination.chosen[kind['name']]
@@ -198,21 +225,26 @@ def strip(kind, record, examination):
   )
 
 
-def middle(image, side):
-  """-> the middle of a picture, at most `side` pixels a side."""
+def middle(image: np.ndarray, side: int) -> np.ndarray:
+  """Returns the middle `side` x `side` pixels of an image.
+
+  Args:
+    image: [H, W, C], no smaller than `side`.
+    side: pixels.
+  """
   top, left = ((n - side) // 2 for n in image.shape[:2])
   return image[top : top + side, left : left + side]
 
 
-def called(opened, record):
-  """-> 'Image 17 (a/b.png)'."""
+def called(opened: StageImages, record: int) -> str:
+  """Returns the caption of an image: 'Image 17', or 'Image 17 (a/b.png)'."""
   if opened.files:
     return f'Image {record} ({opened.files[record]})'
   return f'Image {record}'
 
 
-def by_group(found):
-  """-> parts: a table per way to divide the images."""
+def by_group(found: Mapping[str, Any]) -> list:
+  """Returns the section about groups, with a table for each division."""
   if not found['groups']:
     return [
       'The data has one class and no label file was given (--groups=FILE), so '
@@ -234,8 +266,15 @@ def by_group(found):
   return parts
 
 
-def group_table(division, found, first):
-  """-> Html."""
+def group_table(
+  division: Mapping[str, Any], found: Mapping[str, Any], first: str
+) -> html_page.Html:
+  """Returns the table of the groups of one division.
+
+  Args:
+    division: what `aggregate.by_group` returned.
+    first: the metric that decides.
+  """
   titles, gaps = wording.COLUMNS, division['gaps']
   columns = [k for k in division['rows'][0] if k not in NOT_SCORES]
   rows, faint, mark = [], [], None
@@ -270,8 +309,10 @@ def group_table(division, found, first):
 NOT_SCORES = ('group', 'n', 'enough')
 
 
-def uncertainty(found, examination):
-  """-> parts about calibration."""
+def uncertainty(
+  found: Mapping[str, Any], examination: scoring.Examination
+) -> list:
+  """Returns the section about the calibration of the draws."""
   seen = found['calibration']
   k = seen['k']
   numbers = [
@@ -297,7 +338,7 @@ def uncertainty(found, examination):
       html_page.figure(
         line_chart.svg(
           {'measured': binned},
-          x_label='error foretold by the spread, grey levels',
+          x_label='error predicted by the spread, grey levels',
           y_label='error, grey levels',
           smoothing=0,
           size=SIZE,
@@ -305,7 +346,7 @@ def uncertainty(found, examination):
           joined=True,
         ),
         'Reliability, by bins of the spread: above the dashed line the draws '
-        'promise too little error, below it too much.',
+        'predict too little error, below it too much.',
       )
     )
   else:
@@ -340,32 +381,33 @@ def uncertainty(found, examination):
   return [
     wording.calibration(seen),
     f'{k} samples were drawn of every clean input. If the original could be '
-    'one more of them, its distance from their mean is what their spread '
-    'says; all numbers are corrected for the finite number of draws.',
+    'one more of them, its distance from their mean is as large as their '
+    'spread predicts. All numbers are corrected for the finite number of '
+    'draws.',
     html_page.table(numbers, header=['', 'found', 'calibrated']),
     html_page.row(*charts),
     maps(examination, k),
   ]
 
 
-def maps(examination, k):
-  """-> Html: original, one draw, mean, spread and error of the shown images."""
+def maps(examination: scoring.Examination, k: int) -> html_page.Html:
+  """Returns a strip of each shown image: one draw, mean, spread and error."""
   opened, rows, names = examination.opened, [], []
-  found = {n: examination.maps(n, k) for n in examination.shown}
+  statistics = {n: examination.maps(n, k) for n in examination.shown}
   top = max(
-    float(np.quantile(level(m[name]), 0.995))
-    for m in found.values()
+    float(np.quantile(level(of_image[name]), 0.995))
+    for of_image in statistics.values()
     for name in ('std', 'error')
   )
   side = min(opened.upscale.image_size, MOST)
   clean = scoring.Cell(scoring.CLEAN)
-  for record, held in found.items():
+  for record, of_image in statistics.items():
     row = [
       examination.picture(record, clean, 'original'),
       examination.picture(record, clean, 'ours'),
-      np.floor(held['mean'] + 0.5).astype(np.uint8),
-      contact_sheet.heat(level(held['std']), top),
-      contact_sheet.heat(level(held['error']), top),
+      np.floor(of_image['mean'] + 0.5).astype(np.uint8),
+      contact_sheet.heat(level(of_image['std']), top),
+      contact_sheet.heat(level(of_image['error']), top),
     ]
     rows.append([image_files.png_bytes(middle(x, side)) for x in row])
     names.append(f'{record}')
@@ -380,13 +422,13 @@ def maps(examination, k):
   )
 
 
-def level(values):
-  """[H, W, 3] -> [H, W], root mean square over the channels."""
+def level(values: np.ndarray) -> np.ndarray:
+  """Returns the root mean square over the channels, [H, W, 3] -> [H, W]."""
   return np.sqrt((np.asarray(values, np.float64) ** 2).mean(axis=-1))
 
 
-def run(found):
-  """-> parts: all that the numbers depend on."""
+def run(found: Mapping[str, Any]) -> list:
+  """Returns the last section: all that the numbers depend on."""
   return [
     html_page.code(found['command']),
     html_page.table(

@@ -1,14 +1,19 @@
-"""Draws and scores: a row per image and degraded input, a row per k draws.
+"""Draws samples of clean and degraded inputs and scores them, resumably.
 
-rows.jsonl holds the scores, draws.jsonl the sums of calibration; both have a
-line as soon as it is there, and what is there is not drawn again. Sample j of
-record n has its noise from (seed, n, j) only, so sample 0 of all strengths is
-one and the same but for its input.
+rows.jsonl has a row of scores for each image and input, draws.jsonl the sums of
+the calibration of each image's k draws. A row is appended as soon as it is
+computed, and a restarted run draws only the missing ones. The noise of sample j
+of image n depends on (seed, n, j) only: sample 0 has the same noise at every
+strength, and differs by its input alone.
 """
 
+from __future__ import annotations
+
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from concurrent import futures
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,66 +31,81 @@ from cdm.reporting import (
 )
 from cdm.sampling import output_folder
 
+if TYPE_CHECKING:
+  from cdm.evaluation.lpips_scorer import LpipsScorer
+  from cdm.evaluation.robustness.stage_images import StageImages
+
 RECIPE, ROWS, DRAWS = 'robustness.json', 'rows.jsonl', 'draws.jsonl'
 PICTURES = 'pictures'
 VERSIONS = ('given', 'bicubic', 'ours', 'original')
 METHODS = ('ours', 'bicubic')
 CLEAN = 'clean'
-SCORERS = 8  # threads; most of a metric is outside the interpreter's lock
-# Records of a data set are fewer; sample j of record n has the number j * that
-# + n.
+SCORERS = 8  # threads; the metrics mostly run outside the interpreter's lock
+# Sample j of image n is drawn with the index j * PER_DRAW + n, so PER_DRAW must
+# exceed the number of images of any data set.
 PER_DRAW = 1 << 24
 
 
 class Cell(NamedTuple):
-  """A degradation at a strength; `CLEAN` is none."""
+  """One kind of input: a degradation at one strength, or the clean input.
+
+  Attributes:
+    name: of `degradations.KINDS`, or `CLEAN`.
+    value: the strength, a number or the name of a filter; None for `CLEAN`.
+  """
 
   name: str
-  value: object = None
+  value: float | str | None = None
 
   @property
-  def key(self):
-    """-> 'clean', 'noise-10', 'kernel-nearest': names rows and folders."""
+  def key(self) -> str:
+    """Returns 'clean', 'noise-10' or 'kernel-nearest', for rows and folders."""
     if self.name == CLEAN:
       return CLEAN
     return f'{self.name}-{degradations.told(self.value)}'
 
 
-def cells(chosen):
-  """{name: values} of `degradations.parse` -> [Cell, ...], clean first."""
-  every = [Cell(n, v) for n, values in chosen.items() for v in values]
-  return [Cell(CLEAN), *every]
+def cells(chosen: Mapping[str, Sequence]) -> list[Cell]:
+  """Lists the clean input and all degraded inputs, the clean one first.
+
+  Args:
+    chosen: {degradation: strengths} of `degradations.parse`.
+  """
+  degraded = [Cell(n, v) for n, values in chosen.items() for v in values]
+  return [Cell(CLEAN), *degraded]
 
 
 class Examination:
-  """Work of one folder: what is there, what is missing, and how it is made."""
+  """Draws and scores one study, and keeps its rows and images in a folder."""
 
   def __init__(
     self,
-    out,
-    opened,
+    out: str | os.PathLike,
+    opened: StageImages,
     *,
-    chosen,
-    metrics,
-    seed,
-    perceptual=None,
-    shown=2,
-    keep=False,
-  ):
-    """Claims the folder.
+    chosen: Mapping[str, Sequence],
+    metrics: Sequence[str],
+    seed: int,
+    perceptual: LpipsScorer | None = None,
+    shown: int = 2,
+    keep: bool = False,
+  ) -> None:
+    """Makes the folder and writes its manifest, or checks the existing one.
 
     Args:
-      out: folder; made if it is missing, continued if it is of this recipe.
-      opened: `stage_images.StageImages`.
-      chosen: {degradation: values}.
+      out: folder. It is made if it is missing; a folder with the manifest of
+        the same settings is continued.
+      opened: the stage and its images.
+      chosen: {degradation: strengths}.
       metrics: names of `paired_metrics.score`.
-      seed: of samples and degradations.
-      perceptual: `lpips_scorer.LpipsScorer`, adds lpips; or None.
-      shown: how many images are kept for the page.
-      keep: keep the pictures of all images, which metrics of sets need.
+      seed: seed of the samples and of the degradations.
+      perceptual: `lpips_scorer.LpipsScorer`, needed for lpips; or None.
+      shown: number of images that the page shows.
+      keep: keep the image files of all images, which FID and KID need;
+        otherwise only those of the shown images are kept.
 
     Raises:
-      ValueError: the folder belongs to something else.
+      ValueError: the folder holds the results of other settings.
     """
     self.out = pathlib.Path(out)
     self.opened, self.chosen, self.seed = opened, chosen, seed
@@ -96,15 +116,18 @@ class Examination:
     convention = perceptual.convention if perceptual else None
     claim(self.out, opened.recipe | {'lpips': convention})
 
-  def run(self, every, draws):
-    """Does what is missing of all cells and of the draws.
+  def run(
+    self, cells: Sequence[Cell], draws: int
+  ) -> tuple[dict[tuple, dict[str, Any]], dict[int, dict[str, Any]]]:
+    """Computes the missing rows of all cells and of the draws.
 
     Args:
-      every: list of `Cell`.
-      draws: k samples of each clean input, 0 for none.
+      cells: the inputs to score, see `cells`.
+      draws: number k of samples of each clean input, 0 for none.
 
     Returns:
-      ({(record, cell key): row}, {record: row of its k draws}).
+      ({(index, cell key): row}, {index: row of the image's k draws}), of all
+      images, those that an earlier run computed included.
     """
     rows = jsonl.ResumableRows(
       self.out / ROWS, lambda row: (row['record'], row['cell']), merge=merged
@@ -113,10 +136,10 @@ class Examination:
       self.out / DRAWS,
       lambda row: row['record'] if row['k'] == draws else None,
     )
-    items = {(n, cell.key): (n, cell) for n in self.records for cell in every}
+    items = {(n, cell.key): (n, cell) for n in self.records for cell in cells}
     todo = [items[key] for key in rows.missing(items, self._has_pictures)]
     spread = spreads.missing(self.records if draws else [], self._has_maps)
-    total = len(self.records) * (len(every) + draws)
+    total = len(self.records) * (len(cells) + draws)
     done = total - len(todo) - len(spread) * draws
     if done and collectives.is_first():
       print(f'{self.out}: {done:,} of {total:,} samples are there already.')
@@ -128,18 +151,40 @@ class Examination:
         self._draw(spread, draws, spreads, bar)
     return rows.rows, spreads.rows
 
-  def folder(self, cell, version):
-    """-> where a version of a cell's pictures lies."""
+  def folder(self, cell: Cell, version: str) -> pathlib.Path:
+    """Returns the folder of the kept images of a cell.
+
+    Args:
+      cell: the input.
+      version: of `VERSIONS`; 'original' only of the clean cell.
+    """
     return self.out / PICTURES / cell.key / version
 
-  def picture(self, record, cell, version):
-    """-> uint8 [H, W, 3] that was kept."""
+  def picture(self, record: int, cell: Cell, version: str) -> np.ndarray:
+    """Reads a kept image.
+
+    Args:
+      record: index of the image in the data.
+      cell, version: see `folder`.
+
+    Returns:
+      uint8 [H, W, 3]; 'given' is [h, w, 3].
+    """
     return image_files.read_png(
       self.folder(cell, version) / output_folder.file_name(record)
     )
 
-  def maps(self, record, k):
-    """-> {'mean', 'std', 'error'}: float32 [H, W, 3] of a shown image."""
+  def maps(self, record: int, k: int) -> dict[str, np.ndarray]:
+    """Reads the statistics of the k draws of a shown image, per value.
+
+    Args:
+      record: index of the image in the data.
+      k: number of draws.
+
+    Returns:
+      {'mean': of the draws, 'std': their standard deviation, 'error':
+      |mean - original|}, float32 [H, W, 3] in grey levels.
+    """
     with np.load(self._maps(record, k)) as archive:
       return dict(archive)
 
@@ -147,7 +192,7 @@ class Examination:
     return self.out / PICTURES / f'draws-{k}' / f'{record:06d}.npz'
 
   def _has_pictures(self, row):
-    """Whether a row has all metrics, and its pictures are there if kept."""
+    """Whether a row has all metrics, and the files of a kept image exist."""
     if not row['ours'].keys() >= set(self._metrics):
       return False
     record, cell = row['record'], Cell(row['degradation'], row['value'])
@@ -157,7 +202,7 @@ class Examination:
     )
 
   def _versions(self, cell):
-    """The original is the same for all cells, and kept once."""
+    """Returns the versions kept of a cell; the original is kept only once."""
     return VERSIONS if cell.name == CLEAN else VERSIONS[:-1]
 
   def _has_maps(self, row):
@@ -169,12 +214,12 @@ class Examination:
     with futures.ThreadPoolExecutor(SCORERS) as pool:
       for start in range(0, len(todo), size):
         part = todo[start : start + size]
-        numbers = [n for n, _ in part]
-        low, originals, labels = self._read(numbers)
+        indices = [n for n, _ in part]
+        low, originals, labels = self._read(indices)
         given = np.stack(
           [self._given(n, cell, low[n], originals[n]) for n, cell in part]
         )
-        made = self._upscale(given, numbers, [labels[n] for n in numbers])
+        made = self._upscale(given, indices, [labels[n] for n in indices])
 
         def row(i, part=part, given=given, made=made, x_0=originals, of=labels):
           n, cell = part[i]
@@ -214,17 +259,18 @@ class Examination:
   def _scores(self, cell, made, original, given):
     method = self.opened.upscale.lowres.downsample
     plain = [name for name in self._metrics if name != 'consistency']
-    found = paired_metrics.score(
+    scores = paired_metrics.score(
       compared(cell, made), original, None, method, self._perceptual, plain
     )
     if 'consistency' in self._metrics:
-      # With the input as it was given, so with the picture as it was made.
-      found['consistency'] = float(
+      # Consistency compares with the degraded input, so it takes the image as
+      # the stage made it, before a photometric change is undone.
+      scores['consistency'] = float(
         consistency.consistency(made[None], given[None], method=method)[0]
       )
-    # The PSNR of an identical pair is infinite, which JSON does not know.
+    # The PSNR of an identical pair is infinite; JSON has no infinity.
     return {
-      k: v if v is None or np.isfinite(v) else None for k, v in found.items()
+      k: v if v is None or np.isfinite(v) else None for k, v in scores.items()
     }
 
   def _draw(self, records, k, spreads, bar):
@@ -232,10 +278,10 @@ class Examination:
     for start in range(0, len(records), each):
       part = records[start : start + each]
       low, originals, labels = self._read(part)
-      numbers = [j * PER_DRAW + n for n in part for j in range(k)]
+      indices = [j * PER_DRAW + n for n in part for j in range(k)]
       made = self._upscale(
         np.stack([low[n] for n in part for _ in range(k)]),
-        numbers,
+        indices,
         [labels[n] for n in part for _ in range(k)],
       )
       made = made.reshape(len(part), k, *made.shape[1:])
@@ -248,7 +294,7 @@ class Examination:
       bar.advance(len(part) * k)
 
   def _sums(self, record, made, original):
-    found = calibration.tally(made, original)
+    tally = calibration.tally(made, original)
     mean = made.mean(axis=0)
     if record in self.shown:
       path = self._maps(record, len(made))
@@ -263,7 +309,8 @@ class Examination:
           std=made.std(axis=0, ddof=1).astype(np.float32),
           error=np.abs(mean - original).astype(np.float32),
         )
-    # Several draws may be the original exactly; JSON knows no infinity.
+    # A draw may equal the original exactly: its PSNR is infinite, and JSON has
+    # no infinity.
     rounded = np.floor(mean + 0.5).astype(np.uint8)
     psnr = [distortion.psnr(x, original) for x in (made[0], rounded)]
     psnr = [float(x) if np.isfinite(x) else None for x in psnr]
@@ -272,11 +319,11 @@ class Examination:
       'k': len(made),
       'psnr_of_one': psnr[0],
       'psnr_of_mean': psnr[1],
-      'tally': [np.asarray(part).tolist() for part in found],
+      'tally': [np.asarray(part).tolist() for part in tally],
     }
 
   def _read(self, records):
-    """-> {record: clean low-res}, {record: original}, {record: label}."""
+    """Returns {index: clean low-res}, {index: original}, {index: label}."""
     wanted = sorted(set(records))
     originals, labels = self.opened.held_out.read(wanted)
     low = self.opened.upscale.shrink(originals)
@@ -286,27 +333,39 @@ class Examination:
       dict(zip(wanted, labels, strict=True)),
     )
 
-  def _upscale(self, given, numbers, labels):
-    """Fills batches up: another shape is another program, that may round
-    otherwise, and a run that continues must give the same bytes."""
+  def _upscale(self, given, indices, labels):
+    """Super-resolves in batches of one size, the last one padded.
+
+    Another batch size would be another compiled program, which may round
+    otherwise, and a run that is continued must give the same bytes.
+    """
     upscale = self.opened.upscale
     size = upscale.batch_size
     order = np.resize(np.arange(len(given)), -(-len(given) // size) * size)
-    keys = image_pairs(self.seed, numbers)[order]
+    keys = image_pairs(self.seed, indices)[order]
     label = np.asarray(labels, np.int32)[order]
     return upscale(given[order], keys=keys, label=label)[: len(given)]
 
 
-def compared(cell, made):
-  """-> a picture as it is compared with the original."""
+def compared(cell: Cell, made: np.ndarray) -> np.ndarray:
+  """Returns the image to compare with the original: photometric changes undone.
+
+  Args:
+    cell: the input.
+    made: uint8 [H, W, 3], made from that input.
+  """
   return made if cell.name == CLEAN else degradations.undo(*cell, made)
 
 
-def claim(out, recipe):
-  """Makes the folder and writes the recipe of its rows.
+def claim(out: pathlib.Path, recipe: Mapping[str, Any]) -> None:
+  """Makes the folder and writes its manifest, or checks the existing one.
+
+  Args:
+    out: folder.
+    recipe: the manifest, a JSON-able dict of all that the rows depend on.
 
   Raises:
-    ValueError: the folder belongs to something else, or another recipe.
+    ValueError: the folder holds rows of another command or another manifest.
   """
   if (out / ROWS).exists() and not (out / RECIPE).exists():
     raise ValueError(
@@ -315,19 +374,28 @@ def claim(out, recipe):
   output_folder.claim(out, recipe, name=RECIPE)
 
 
-def merged(earlier, later):
-  """-> one row of two that hold different metrics of the same image."""
+def merged(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+  """Merges two rows of one image and input, which may hold other metrics.
+
+  Where both rows hold a value, that of the later row is taken.
+  """
   return later | {method: earlier[method] | later[method] for method in METHODS}
 
 
-def tally_of(row):
-  """-> calibration.Tally of a row of draws.jsonl."""
-  parts = [np.asarray(part) for part in row['tally']]
-  return calibration.Tally(*map(float, parts[:3]), *parts[3:])
+def tally_of(row: Mapping[str, Any]) -> calibration.Tally:
+  """Returns the tally that a row of draws.jsonl holds."""
+  count, variance, error, ranks, binned = row['tally']
+  return calibration.Tally(
+    float(count),
+    float(variance),
+    float(error),
+    np.asarray(ranks),
+    np.asarray(binned),
+  )
 
 
-def spread_out(records, count):
-  """-> `count` of the records, spread over them."""
+def spread_out(records: Sequence[int], count: int) -> list[int]:
+  """Returns `count` of the indices, evenly spread; all if there are fewer."""
   count = min(count, len(records))
   return [
     records[(2 * i + 1) * len(records) // (2 * count)] for i in range(count)

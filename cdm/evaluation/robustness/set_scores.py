@@ -1,32 +1,51 @@
-"""Metrics of sets, degradation by degradation: FID and the like.
+"""Computes FID and KID of the images made under each degradation.
 
-Only in the folders of pictures that `scoring` keeps: a set of made pictures is
-compared with the set of what they should be.
+The images are those that `scoring` keeps on disk: all images made from one kind
+of input are one set, and the reference is the set of their originals.
 """
 
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from cdm.evaluation import compare_sets, image_source, set_metrics
-from cdm.evaluation.robustness.scoring import METHODS
+from cdm.evaluation.robustness.scoring import METHODS, Cell, Examination
 from cdm.reporting import image_files, jsonl
 from cdm.sampling import output_folder
 
 FILE = 'sets.jsonl'
-KID_SIZE = 1000  # of a subset, or all images where they are fewer
+KID_SIZE = 1000  # images of a subset; all images if there are fewer
 
 
-def check(metrics, count, few):
-  """Raises ValueError where so few images give no number."""
+def check(metrics: Sequence[str], count: int, few: bool) -> None:
+  """Raises ValueError if there are too few images for one of the metrics.
+
+  Args:
+    metrics: of `aggregate.OF_SETS`.
+    count: number of images.
+    few: accept FID of fewer than `set_metrics.FEWEST` images.
+  """
   size = min(KID_SIZE, count)
   set_metrics.check(
     metrics, samples=count, reference=count, few=few, kid_size=size
   )
 
 
-def score(examination, every, *, metrics, network):
-  """Judges every cell, ours and bicubic, continuing what is there.
+def score(
+  examination: Examination,
+  cells: Sequence[Cell],
+  *,
+  metrics: Sequence[str],
+  network: Mapping[str, Any],
+) -> dict[tuple[str, str], dict[str, float]]:
+  """Scores the images of every cell, those of the stage and those of bicubic.
+
+  sets.jsonl gets a row for each of them, and a restarted run computes only the
+  missing rows.
 
   Args:
-    examination: `scoring.Examination` that kept all pictures.
-    every: list of `scoring.Cell`, clean first.
+    examination: `scoring.Examination` that kept the images of all cells.
+    cells: all cells, the clean one first.
     metrics: of `aggregate.OF_SETS`.
     network: keyword arguments of `extract_features.Gatherer`.
 
@@ -34,44 +53,52 @@ def score(examination, every, *, metrics, network):
     {(cell key, method): {metric: value}}.
 
   Raises:
-    ValueError: weights that are not there.
+    ValueError: the weights of the network are missing or damaged.
+    OSError: they cannot be downloaded.
   """
   path, records = examination.out / FILE, examination.records
-  what = {'metrics': sorted(metrics), 'records': records}
+  settings = {'metrics': sorted(metrics), 'records': records}
   rows = jsonl.ResumableRows(
     path,
-    lambda row: (row['cell'], row['method']) if row['what'] == what else None,
+    lambda row: (
+      (row['cell'], row['method']) if row['what'] == settings else None
+    ),
   )
-  cells = {(cell.key, method): cell for cell in every for method in METHODS}
-  todo = rows.missing(cells)
+  jobs = {(cell.key, method): cell for cell in cells for method in METHODS}
+  todo = rows.missing(jobs)
   if todo:
     gatherer = compare_sets.Gatherer(**network)
     reference = gatherer(
-      source(examination.folder(every[0], 'original'), records),
+      source(examination.folder(cells[0], 'original'), records),
       metrics,
       'reference',
     )
   for key, method in todo:
-    mine = gatherer(
-      source(examination.folder(cells[key, method], method), records),
+    made = gatherer(
+      source(examination.folder(jobs[key, method], method), records),
       metrics,
       f'{key}, {method}',
     )
     row = set_metrics.compare(
-      mine,
+      made,
       reference,
       metrics=metrics,
       kid_size=min(KID_SIZE, len(records)),
     )
     scores = {name: row[name] for name in metrics}
-    row = {'cell': key, 'method': method, 'scores': scores, 'what': what}
+    row = {'cell': key, 'method': method, 'scores': scores, 'what': settings}
     rows.append([row])
     gatherer.forget()
   return {key: row['scores'] for key, row in rows.rows.items()}
 
 
-def source(folder, records):
-  """-> image_source.Source of the pictures of these records."""
+def source(folder: pathlib.Path, records: Sequence[int]) -> image_source.Source:
+  """Returns the image files of a folder as a set of images.
+
+  Args:
+    folder: see `scoring.Examination.folder`.
+    records: indices of the images, which name the files.
+  """
 
   def read(i):
     return image_files.read_png(folder / output_folder.file_name(records[i]))

@@ -1,54 +1,68 @@
-"""Opens what is examined: a trained stage and held-out images of its data."""
+"""Opens the subject of a robustness study: a trained stage and its images."""
 
 import pathlib
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from cdm.config import datasets, loader
 from cdm.evaluation import image_source, set_name
 from cdm.sampling import restore
 from cdm.sampling.upscaler import Upscaler
 
-MOST = 256  # images, where no number is given
+MOST = 256  # number of images if the caller gives none
 
 
 class StageImages(NamedTuple):
-  """A stage and its images.
+  """A trained super-resolution stage and the images that it is examined on.
 
   Attributes:
-    upscale: what super-resolves.
-    held_out: `datasets.HeldOut`.
-    files: name of every record of the data, or None.
-    class_names: of the labels, () if there is one class or none.
-    recipe: JSON-able dict of all that a picture depends on.
+    upscale: super-resolves with the stage.
+    held_out: the images, see `datasets.HeldOut`.
+    files: file names of all images of the data, by index; None if the data are
+      not files.
+    class_names: names of the labels; () if there is one class or none.
+    recipe: the manifest, a JSON-able dict of all that the images made depend
+      on.
   """
 
   upscale: Upscaler
   held_out: datasets.HeldOut
-  files: tuple | None
-  class_names: tuple
-  recipe: dict
+  files: Sequence[str] | None
+  class_names: tuple[str, ...]
+  recipe: dict[str, Any]
 
 
-def open_samples(samples, *, num, seed, level, batch_size, overrides=()):
-  """WORKDIR@eval or WORKDIR@train -> Opened.
+def open_samples(
+  samples: str,
+  *,
+  num: int | None,
+  seed: int,
+  level: float,
+  batch_size: int,
+  overrides: Sequence[tuple[str, str]] = (),
+) -> StageImages:
+  """Opens the stage and the images that 'WORKDIR@eval' or '@train' names.
 
   Args:
-    samples: the words above.
-    num: images, spread over the data; at most `MOST` of them if None.
-    seed: of the samples and the degradations.
+    samples: 'WORKDIR@eval' for the held-out data of the stage, 'WORKDIR@train'
+      for its training data.
+    num: number of images, spread over the data; None takes all of them, but at
+      most `MOST`.
+    seed: seed of the samples and of the degradations.
     level: augmentation level in [0, 1] of the low-res input.
-    batch_size: tiles at once.
+    batch_size: images at once.
     overrides: ((dotted key, text), ...) of the saved config.
 
   Raises:
-    ValueError: no such stage, a base model, or fewer images.
+    ValueError: there is no such stage, it is a base model, or the data have
+      fewer than `num` images.
   """
   name = set_name.parse(samples)
   if name.kind != 'stage':
     raise ValueError(
-      f'--samples={samples}: expected is WORKDIR@eval, a trained '
-      'super-resolution stage on its held-out data, or WORKDIR@train, on its '
-      'training data.'
+      f'--samples={samples}: give WORKDIR@eval, a trained super-resolution '
+      'stage on its held-out data, or WORKDIR@train, the stage on its training '
+      'data.'
     )
   upscale, saved = restore.restored_upscaler(
     pathlib.Path(name.workdir),

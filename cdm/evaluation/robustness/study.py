@@ -1,7 +1,16 @@
-"""From a trained stage to the page: opens, draws, scores, sums up, writes."""
+"""Runs a whole robustness study of one stage and writes its report.
+
+The order: open the stage and its images, draw and score samples of clean and
+degraded inputs, aggregate the scores, write report.html and report.json.
+"""
+
+from __future__ import annotations
 
 import json
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -19,56 +28,63 @@ from cdm.evaluation.robustness import (
 from cdm.ops import degradations
 from cdm.reporting import atomic_files
 
-SHOWN = 2  # images whose pictures are on the page
+if TYPE_CHECKING:
+  from cdm.evaluation.lpips_scorer import LpipsScorer
+
+SHOWN = 2  # the page shows the results of this many images
 
 
 def examine(
-  samples,
-  out,
+  samples: str,
+  out: str | os.PathLike,
   *,
-  degrade=(),
-  label_file=None,
-  draws=8,
-  metrics=('psnr', 'ssim', 'consistency'),
-  num=None,
-  seed=0,
-  level=0.0,
-  batch_size=32,
-  overrides=(),
-  perceptual=None,
-  few=False,
-  network=None,
-  title=None,
-  command='',
-):
+  degrade: Sequence[str] = (),
+  label_file: str | os.PathLike | None = None,
+  draws: int = 8,
+  metrics: Sequence[str] = ('psnr', 'ssim', 'consistency'),
+  num: int | None = None,
+  seed: int = 0,
+  level: float = 0.0,
+  batch_size: int = 32,
+  overrides: Sequence[tuple[str, str]] = (),
+  perceptual: LpipsScorer | None = None,
+  few: bool = False,
+  network: Mapping[str, Any] | None = None,
+  title: str | None = None,
+  command: str = '',
+) -> dict[str, Any]:
   """Examines a super-resolution stage and writes report.html and report.json.
 
   Args:
     samples: 'WORKDIR@eval' or 'WORKDIR@train'.
-    out: folder; continued if it holds this examination.
-    degrade: words of `degradations.parse`.
-    label_file: path of `groups.read`; the data's classes if None.
-    draws: samples of each clean input, 0 or at least 2.
-    metrics: names of `aggregate.METRICS` and `aggregate.OF_SETS`; the first one
-      decides which group is the worst, so it is one of `aggregate.METRICS`.
+    out: output folder. If it holds an unfinished study of the same settings,
+      that study is continued.
+    degrade: the degradations, as words that `degradations.parse` reads.
+    label_file: label file that `groups.read` reads; None groups the images by
+      the classes of the data.
+    draws: number k of samples of each clean input, 0 or at least 2.
+    metrics: names of `aggregate.METRICS` and `aggregate.OF_SETS`. The first one
+      decides which group is the worst, so it must be in `aggregate.METRICS`.
     num, seed, level, batch_size, overrides: see `stage_images.open_samples`.
-    perceptual: `lpips_scorer.LpipsScorer` for lpips, or None.
-    few, network: see `set_scores`.
-    title: of the page.
-    command: what was typed, for the page.
+    perceptual: `lpips_scorer.LpipsScorer`, needed for lpips; or None.
+    few: accept FID of too few images, see `set_scores.check`.
+    network: keyword arguments of the feature network, see `set_scores.score`.
+    title: title of the page.
+    command: the command line that was typed; the page quotes it.
 
   Returns:
-    the facts that are on the page.
+    the content of report.json.
 
   Raises:
-    ValueError: what was asked for cannot be done; nothing was written then.
+    ValueError: the arguments do not fit each other, the stage or the data. If
+      it is raised before the first sample, nothing has been written.
   """
   if draws < 0 or draws == 1:
     raise ValueError(
       f'--draws={draws}: a spread needs 2 samples or more of one input; 0 '
       'leaves uncertainty out.'
     )
-  found = stage_images.open_samples(
+  opened = stage_images.open_samples(
     samples,
     num=num,
     seed=seed,
@@ -76,16 +92,16 @@ def examine(
     batch_size=batch_size,
     overrides=overrides,
   )
-  check_size(found.upscale.image_size, metrics)
-  chosen = degradations.parse(degrade, own=found.upscale.lowres.downsample)
-  records = found.held_out.records
-  divisions = divide(found, label_file)
+  check_size(opened.upscale.image_size, metrics)
+  chosen = degradations.parse(degrade, own=opened.upscale.lowres.downsample)
+  records = opened.held_out.records
+  divisions = divide(opened, label_file)
   of_sets = [m for m in metrics if m in aggregate.OF_SETS]
   if of_sets:
     set_scores.check(of_sets, len(records), few)
   work = scoring.Examination(
     out,
-    found,
+    opened,
     chosen=chosen,
     metrics=[m for m in metrics if m in aggregate.METRICS],
     seed=seed,
@@ -93,14 +109,14 @@ def examine(
     shown=SHOWN,
     keep=bool(of_sets),
   )
-  every = scoring.cells(chosen)
-  rows, spreads = work.run(every, draws)
+  cells = scoring.cells(chosen)
+  rows, spreads = work.run(cells, draws)
   scores = {}
   if of_sets:
     scores = set_scores.score(
-      work, every, metrics=of_sets, network=network or {}
+      work, cells, metrics=of_sets, network=network or {}
     )
-  divisions = divisions or by_class(found, rows)
+  divisions = divisions or by_class(opened, rows)
   result = aggregate.collect(
     rows,
     spreads,
@@ -111,15 +127,20 @@ def examine(
     draws=draws,
     sets=scores,
   )
-  result |= circumstances(found, metrics, perceptual, label_file, command)
+  result |= circumstances(opened, metrics, perceptual, label_file, command)
   if collectives.is_first():
-    write(result, work, title or f'Robustness of {found.recipe["experiment"]}')
+    write(result, work, title or f'Robustness of {opened.recipe["experiment"]}')
   collectives.barrier('the page')
   return result
 
 
-def check_size(side, metrics):
-  """Raises ValueError for a metric whose windows are larger than images."""
+def check_size(side: int, metrics: Sequence[str]) -> None:
+  """Raises ValueError if the images are too small for one of the metrics.
+
+  Args:
+    side: height and width of the stage's images in pixels.
+    metrics: names.
+  """
   gaussian = distortion.WINDOWS['gaussian11'][1]
   least = {'ms_ssim': distortion.MS_SIDE, 'ssim_gaussian': gaussian}
   for metric in metrics:
@@ -130,35 +151,74 @@ def check_size(side, metrics):
       )
 
 
-def divide(found, label_file):
-  """-> the ways to divide the images by a label file; {} without one."""
+def divide(
+  opened: stage_images.StageImages, label_file: str | os.PathLike | None
+) -> dict[str, dict[str, list[int]]]:
+  """Divides the examined images into groups by the columns of a label file.
+
+  Args:
+    opened: the images.
+    label_file: file that `groups.read` reads, or None.
+
+  Returns:
+    {column: {group: [index, ...]}}, see `groups.divisions`; {} without a file.
+
+  Raises:
+    ValueError: the file cannot be read, or does not fit the images.
+  """
   if label_file is None:
     return {}
-  held, columns = groups.read(label_file)
-  given = groups.assign(
-    held,
-    found.held_out.records,
-    found.files,
-    count=len(found.held_out.source),
+  labels, columns = groups.read(label_file)
+  assigned = groups.assign(
+    labels,
+    opened.held_out.records,
+    opened.files,
+    count=len(opened.held_out.source),
     path=label_file,
   )
-  return groups.divisions(columns, given)
+  return groups.divisions(columns, assigned)
 
 
-def by_class(found, rows):
-  """-> {'class': {name: [record, ...]}}; {} if the images are of one class."""
-  if not found.class_names:
+def by_class(
+  opened: stage_images.StageImages, rows: Mapping[tuple, dict[str, Any]]
+) -> dict[str, dict[str, list[int]]]:
+  """Divides the examined images into groups by the classes of the data.
+
+  Args:
+    opened: the images.
+    rows: {(index, cell key): row}, see `scoring.Examination.run`.
+
+  Returns:
+    {'class': {class name: [index, ...]}}; {} if all images are of one class.
+  """
+  if not opened.class_names:
     return {}
   division = {}
-  for n in found.held_out.records:
+  for n in opened.held_out.records:
     label = rows[n, scoring.CLEAN]['label']
-    division.setdefault(found.class_names[label], []).append(n)
+    division.setdefault(opened.class_names[label], []).append(n)
   return {'class': dict(sorted(division.items()))} if len(division) > 1 else {}
 
 
-def circumstances(found, metrics, perceptual, label_file, command):
-  """-> what was run, in words."""
-  recipe, upscale = found.recipe, found.upscale
+def circumstances(
+  opened: stage_images.StageImages,
+  metrics: Sequence[str],
+  perceptual: LpipsScorer | None,
+  label_file: str | os.PathLike | None,
+  command: str,
+) -> dict[str, Any]:
+  """Describes everything that the numbers of the report depend on.
+
+  Args:
+    opened: the stage and its images.
+    metrics, perceptual, label_file, command: see `examine`.
+
+  Returns:
+    the keys of report.json that state the settings: the command, the manifest
+    of the stage, the indices of the images, the conventions of the metrics,
+    the versions of the packages, and 'run', a table {text: text}.
+  """
+  recipe, upscale = opened.recipe, opened.upscale
   made = result_line.made(
     {'stages': [{'name': recipe['experiment'], **recipe}]}
   )
@@ -169,7 +229,7 @@ def circumstances(found, metrics, perceptual, label_file, command):
     'fid': fid.CONVENTION,
     'kid': kid.CONVENTION.format(
       subsets=100,
-      size=min(set_scores.KID_SIZE, len(found.held_out.records)),
+      size=min(set_scores.KID_SIZE, len(opened.held_out.records)),
       seed=2020,
     ),
   }
@@ -182,18 +242,18 @@ def circumstances(found, metrics, perceptual, label_file, command):
     f'{made[0]}',
     'command': command,
     'recipe': recipe,
-    'records': found.held_out.records,
+    'records': opened.held_out.records,
     'conventions': {m: conventions[m] for m in metrics},
     'versions': compare_sets.versions(),
     'run': {
       'stage': recipe['samples'],
       'drawn': made[0],
-      'sampler': told(recipe['sampler']),
+      'sampler': section_text(recipe['sampler']),
       'input': f'shrunk by {upscale.lowres.downsample}, augmentation level '
       f'{recipe["level"]:g}',
       'seed': str(recipe['seed']),
-      'images': f'{len(found.held_out.records):,} of '
-      f'{len(found.held_out.source):,}, spread over {data["kind"]}'
+      'images': f'{len(opened.held_out.records):,} of '
+      f'{len(opened.held_out.source):,}, spread over {data["kind"]}'
       + (f' {data["path"]}' if data.get('path') else ''),
       'groups': str(label_file or 'classes of the data'),
       'devices': f'{mesh} {device.device_kind}',
@@ -204,19 +264,32 @@ def circumstances(found, metrics, perceptual, label_file, command):
   }
 
 
-def told(section, prefix=''):
-  """-> 'kind ddim, eta 0.0, grid.kind respaced, ...' of a config's section."""
+def section_text(section: Mapping[str, Any], prefix: str = '') -> str:
+  """Returns a config section on one line: 'kind ddim, grid.spacing 4, ...'.
+
+  Args:
+    section: plain, possibly nested dict; values that are None are left out.
+    prefix: dotted key of the section itself, with a dot at the end.
+  """
   parts = []
   for key, value in section.items():
     if isinstance(value, dict):
-      parts.append(told(value, f'{prefix}{key}.'))
+      parts.append(section_text(value, f'{prefix}{key}.'))
     elif value is not None:
       parts.append(f'{prefix}{key} {value}')
   return ', '.join(parts)
 
 
-def write(result, work, title):
-  """Writes report.json and report.html, each whole or not at all."""
+def write(
+  result: Mapping[str, Any], work: scoring.Examination, title: str
+) -> None:
+  """Writes report.json and report.html, each whole or not at all.
+
+  Args:
+    result: the content of report.json.
+    work: the examination, whose images the page shows.
+    title: title of the page.
+  """
   out = pathlib.Path(work.out)
   text = json.dumps(result, indent=2, allow_nan=False) + '\n'
   content = {
@@ -227,8 +300,12 @@ def write(result, work, title):
     atomic_files.write_text_atomically(out / name, text)
 
 
-def text(result):
-  """-> a few lines for a terminal."""
+def text(result: Mapping[str, Any]) -> str:
+  """Returns the main results in a few lines for a terminal.
+
+  Args:
+    result: see `examine`.
+  """
   first = result['metrics'][0]
   clean = result['clean'][first]
   unit = wording.unit(first)

@@ -1,4 +1,7 @@
-"""Facts in sentences and table cells."""
+"""Formats the numbers of a robustness study as table cells and sentences."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from cdm.evaluation import groups
 from cdm.evaluation.robustness import aggregate
@@ -6,65 +9,85 @@ from cdm.evaluation.robustness import aggregate
 MINUS = '\N{MINUS SIGN}'
 FORMS = {'consistency': '.1f', 'ssim': '.3f', 'lpips': '.3f', 'kid': '.4f'}
 FORMS |= {'ssim_gaussian': '.3f', 'ms_ssim': '.3f'}
-# As [SR3] tab. 1 prints it.
+# Consistency is shown in units of 1e-5, as in [SR3] tab. 1.
 SCALES = {'consistency': 1e5}
-# A ratio of spread to error that is closer to 1 is called calibrated.
+# A spread-skill ratio this close to 1 is called calibrated.
 TOLERANCE = 0.05
-COVERAGE_TOLERANCE = 0.02  # likewise, of the mean of observed less nominal
+# A mean of observed minus nominal coverage this close to 0 is called right.
+COVERAGE_TOLERANCE = 0.02
 
 
-def number(value, metric='psnr'):
-  """-> a number as it is read, a dash for None."""
+def number(value: float | None, metric: str = 'psnr') -> str:
+  """Returns a value in the metric's format; a dash for None."""
   if value is None:
     return '\N{EN DASH}'
   value *= SCALES.get(metric, 1.0)
   return f'{value:{FORMS.get(metric, ".2f")}}'.replace('-', MINUS)
 
 
-def signed(value, metric='psnr'):
-  """-> the same with its sign."""
+def signed(value: float | None, metric: str = 'psnr') -> str:
+  """Returns a value in the metric's format with its sign; a dash for None."""
   if value is None:
     return '\N{EN DASH}'
   value *= SCALES.get(metric, 1.0)
   return f'{value:+{FORMS.get(metric, ".2f")}}'.replace('-', MINUS)
 
 
-def interval(found, metric='psnr', form=number):
-  """{'mean', 'low', 'high'} -> '24.16 [23.80, 24.51]'."""
-  text = form(found['mean'], metric)
-  return f'{text} {ends(found, metric, form)}'.rstrip()
+def interval(
+  summary: Mapping[str, float | None],
+  metric: str = 'psnr',
+  form: Callable[[float | None, str], str] = number,
+) -> str:
+  """Returns a mean with its interval: '24.16 [23.80, 24.51]'.
+
+  Args:
+    summary: {'mean', 'low', 'high'}, see `groups.summary`.
+    metric: the metric, whose format is taken.
+    form: `number` or `signed`.
+  """
+  text = form(summary['mean'], metric)
+  return f'{text} {ends(summary, metric, form)}'.rstrip()
 
 
-def ends(found, metric='psnr', form=number):
-  """-> '[23.80, 24.51]'; nothing where there is no interval."""
-  if found['low'] is None:
+def ends(
+  summary: Mapping[str, float | None],
+  metric: str = 'psnr',
+  form: Callable[[float | None, str], str] = number,
+) -> str:
+  """Returns the interval alone, '[23.80, 24.51]'; '' if there is none.
+
+  Args:
+    summary, metric, form: see `interval`.
+  """
+  if summary['low'] is None:
     return ''
-  return f'[{form(found["low"], metric)}, {form(found["high"], metric)}]'
+  return f'[{form(summary["low"], metric)}, {form(summary["high"], metric)}]'
 
 
-def title(metric):
-  """-> 'PSNR'."""
+def title(metric: str) -> str:
+  """Returns the name of a metric as it is printed, e.g. 'PSNR'."""
   return (aggregate.METRICS | aggregate.OF_SETS)[metric][0]
 
 
-def unit(metric):
-  """-> 'dB', with a space before it; '' where there is none."""
+def unit(metric: str) -> str:
+  """Returns ' dB', with the space, if that is the metric's unit; else ''."""
   text = (aggregate.METRICS | aggregate.OF_SETS)[metric][1]
   return f' {text}' if text == 'dB' else ''
 
 
-def axis(metric):
-  """-> 'PSNR, dB'."""
+def axis(metric: str) -> str:
+  """Returns the label of a metric's axis, e.g. 'PSNR, dB'."""
   name, text, _ = (aggregate.METRICS | aggregate.OF_SETS)[metric]
   return f'{name}, {text}' if text else name
 
 
-def worst(division, metric):
-  """-> sentences about the worst groups of a division.
+def worst(division: Mapping[str, Any], metric: str) -> str:
+  """Returns sentences about the worst group of a division of the images.
 
   Args:
-    division: of `aggregate`.
-    metric: the one that decides; others are named where they are sure.
+    division: what `aggregate.by_group` returned.
+    metric: the metric that decides. The worst groups by other columns are named
+      too if their difference is significant.
   """
   name, gaps = division['by'], division['gaps']
   if metric not in gaps:
@@ -87,52 +110,61 @@ def worst(division, metric):
   return text + '.'
 
 
-# Columns of groups that are no metric.
+# Columns of a table of groups that are derived from the metric that decides.
 COLUMNS = {'gain': 'gain over bicubic', 'fall': 'lost when degraded'}
 
 
-def shortfall(column, gap, metric):
-  """-> 'SSIM −0.046 [−0.068, −0.023]'."""
+def shortfall(column: str, gap: Mapping[str, Any], metric: str) -> str:
+  """Returns how far a group is off: 'SSIM −0.046 [−0.068, −0.023]'.
+
+  Args:
+    column: a metric or a key of `COLUMNS`.
+    gap: the 'gaps' of `groups.compare` at this column.
+    metric: the metric that the `COLUMNS` are derived from.
+  """
   metric = metric if column in COLUMNS else column
   name = COLUMNS.get(column) or title(column)
   return f'{name} {interval(gap, metric, signed)}{unit(metric)}'
 
 
-def quoted(text):
-  """-> the text in quotation marks."""
+def quoted(text: str) -> str:
+  """Returns the text in quotation marks."""
   return f'\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK}'
 
 
-def judged(division):
-  """-> how many groups are large enough."""
+def judged(division: Mapping[str, Any]) -> int:
+  """Returns the number of groups that are large enough to be compared."""
   return sum(row['enough'] for row in division['rows'])
 
 
-def too_small(division):
-  """-> a warning, or None."""
+def too_small(division: Mapping[str, Any]) -> str | None:
+  """Returns a warning that names the groups that are too small, or None."""
   small = division['too_small']
   if not small:
     return None
   named = ', '.join(small[:5]) + (', ...' if len(small) > 5 else '')
   many = f'{len(small)} groups have' if len(small) > 1 else 'One group has'
   return (
-    f'{many} fewer than {groups.FEWEST} images ({named}): too few to say '
-    'anything about. Shown in grey, never called the worst. Give a larger '
-    '--num.'
+    f'{many} fewer than {groups.FEWEST} images ({named}), too few to compare. '
+    'They are shown in grey and never called the worst. Give a larger --num.'
   )
 
 
-def calibration(found):
-  """-> one sentence of verdict."""
-  ratio = found['spread_skill']
+def calibration(measured: Mapping[str, Any]) -> str:
+  """Returns the verdict on the calibration in one sentence.
+
+  Args:
+    measured: what `aggregate.spread` returned.
+  """
+  ratio = measured['spread_skill']
   if ratio is None:
-    return 'The draws hit the originals exactly; there is no error to foretell.'
+    return 'The draws equal the originals; there is no error to predict.'
   around = ''
-  if found['interval']:
-    low, high = (number(x) for x in found['interval'])
+  if measured['interval']:
+    low, high = (number(x) for x in measured['interval'])
     around = f' [{low}, {high}]'
   start = (
-    f'Spread-skill ratio of {found["k"]} draws {number(ratio)}{around} '
+    f'Spread-skill ratio of {measured["k"]} draws {number(ratio)}{around} '
     '(1 is calibrated), '
   )
   if abs(ratio - 1) <= TOLERANCE:
@@ -149,12 +181,18 @@ def calibration(found):
       'underconfident: the draws differ from each other '
       f'{number(ratio)} times more than their error asks for'
     )
-  return f'{start}{verdict}; {covered(found)}'
+  return f'{start}{verdict}; {covered(measured)}'
 
 
-def covered(found):
-  """-> half a sentence about central intervals, and what both say together."""
-  bias = found['coverage_bias']
+def covered(measured: Mapping[str, Any]) -> str:
+  """Returns the second half of `calibration`: how often intervals cover.
+
+  If the ratio and the coverage point opposite ways, it says what that means.
+
+  Args:
+    measured: what `aggregate.spread` returned.
+  """
+  bias = measured['coverage_bias']
   if abs(bias) <= COVERAGE_TOLERANCE:
     return 'central intervals hold the original as often as they should.'
   often = 'less' if bias < 0 else 'more'
@@ -162,6 +200,6 @@ def covered(found):
     'central intervals hold the original '
     f'{100 * abs(bias):.1f} points {often} often than they should'
   )
-  if bias > 0 and found['spread_skill'] < 1 - TOLERANCE:
+  if bias > 0 and measured['spread_skill'] < 1 - TOLERANCE:
     text += ': most values are nearer than promised, few are far off'
   return text + '.'

@@ -84,9 +84,9 @@ def test_data_of_other_classes_are_refused(tmp_path):
   given = labelled_set.section(f'{smoke_runs.CONFIGS / "smoke.py"}:train')
   names = [f'grating {n}' for n in range(4)]
   labelled_set.opened('it', given, names)
-  with pytest.raises(ValueError, match="Class 1 of it is 'grating 1' and of"):
+  with pytest.raises(ValueError, match="Class 1 of it is 'grating 1', but"):
     labelled_set.opened('it', given, [names[0], names[2], names[1], names[3]])
-  with pytest.raises(ValueError, match='it has 4 classes and what .* with 2'):
+  with pytest.raises(ValueError, match='it has 4 classes and .* with 2'):
     labelled_set.opened('it', given, names[:2])
   flat = folder(tmp_path, ['only']) / 'only'
   with pytest.raises(ValueError, match='only has no classes'):

@@ -211,7 +211,7 @@ def test_what_belongs_to_something_else_is_refused(done, tmp_path, capsys):
   ('given', 'message'),
   [
     ({'samples': '{}/base@eval'}, "holds 'smoke', a base model"),
-    ({'samples': '{}/sr'}, 'expected is WORKDIR@eval'),
+    ({'samples': '{}/sr'}, 'give WORKDIR@eval'),
     ({'samples': '{}/none@eval'}, 'There is no checkpoint in'),
     ({'num': 65}, '--num=65: .*/sr@eval holds 64 images'),
     ({'num': 0}, '--num=0: it is at least 1'),
