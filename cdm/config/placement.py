@@ -3,7 +3,7 @@
 Also says where the parameters of a network lie on that mesh.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -33,7 +33,8 @@ class Mesh(NamedTuple):
 
 
 def mesh(
-  section: ConfigDict, devices: Sequence[jax.Device] | None = None
+  section: ConfigDict | Mapping[str, Any],
+  devices: Sequence[jax.Device] | None = None,
 ) -> jax.sharding.Mesh:
   """Builds the device mesh that a `mesh` section describes.
 
@@ -51,7 +52,7 @@ def mesh(
 
 
 def rules(
-  section: ConfigDict, shapes: Any, mesh: jax.sharding.Mesh
+  section: ConfigDict | Mapping[str, Any], shapes: Any, mesh: jax.sharding.Mesh
 ) -> tuple[tuple[str, tuple], ...]:
   """Returns the partition rules of a `mesh` section, then the default rules.
 
@@ -74,7 +75,9 @@ def abstract_params(method: Method) -> Any:
 
 
 def placed_params(
-  method: Method, section: ConfigDict, mesh: jax.sharding.Mesh
+  method: Method,
+  section: ConfigDict | Mapping[str, Any],
+  mesh: jax.sharding.Mesh,
 ) -> Any:
   """Returns the shapes of a method's EMA parameters with their shardings.
 
