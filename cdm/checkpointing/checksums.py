@@ -1,34 +1,38 @@
-"""CRC-32 of every file below a folder, to tell later if one has changed.
+"""Writes and checks the CRC-32 of every file below a folder.
 
-Storage answers a flipped bit with the wrong numbers and no error; a file that
-was cut off or lost is found here too, and named.
+After a flipped bit, storage returns wrong numbers and no error. A check finds
+it, and also a file that was cut off or is missing, and names the file.
 """
 
 import concurrent.futures
 import json
+import os
 import pathlib
 import zlib
+from collections.abc import Collection, Iterator
 
 from cdm.reporting import atomic_files
 
 FILE = 'checksums.json'
 _CHUNK_BYTES = 1 << 22
-_THREADS = 4  # zlib computes without holding the interpreter
+_THREADS = 4  # zlib computes without holding the interpreter lock
 
 
 class Damaged(ValueError):
-  """A file is not what was written."""
+  """A file is missing or differs from what was written."""
 
 
-def write(folder, *, leave_out=()):
+def write(
+  folder: str | os.PathLike, *, leave_out: Collection[str] = ()
+) -> None:
   """Writes FILE with size and CRC-32 of every other file below `folder`.
 
   Args:
-    folder: path.
-    leave_out: names relative to it that will still change.
+    folder: path of the folder.
+    leave_out: names, relative to the folder, of files that will still change.
 
   Raises:
-    OSError: if it cannot be read or written.
+    OSError: a file cannot be read, or FILE cannot be written.
   """
   folder = pathlib.Path(folder)
   names = sorted(set(_files(folder)) - set(leave_out))
@@ -38,14 +42,14 @@ def write(folder, *, leave_out=()):
   atomic_files.write_text_atomically(folder / FILE, content)
 
 
-def check(folder):
-  """Compares the files below `folder` with what `write` saw.
+def check(folder: str | os.PathLike) -> bool:
+  """Compares the files below `folder` with the checksums that `write` wrote.
 
   Returns:
-    False if the folder has no FILE, so that nothing is known; else True.
+    True if all files match; False if the folder has no FILE to compare with.
 
   Raises:
-    Damaged: naming the first file that differs or is missing.
+    Damaged: names the first file that differs or is missing.
   """
   folder = pathlib.Path(folder)
   path = folder / FILE
@@ -55,34 +59,35 @@ def check(folder):
     wanted = {name: tuple(pair) for name, pair in _read(path).items()}
   except (ValueError, AttributeError, TypeError) as error:
     raise Damaged(f'{FILE} cannot be read') from error
-  # Sizes first: they cost nothing and tell most damage.
+  # Sizes come first: comparing them is free and reveals most damage.
   for name, (size, _) in wanted.items():
     if not (folder / name).is_file():
       raise Damaged(f'{name} is missing')
-    found = (folder / name).stat().st_size
-    if found != size:
-      raise Damaged(f'{name} has {found} bytes of {size}')
+    size_now = (folder / name).stat().st_size
+    if size_now != size:
+      raise Damaged(f'{name} has {size_now} bytes of {size}')
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     sums = pool.map(lambda name: _sum(folder / name), wanted)
-    for (name, pair), found in zip(wanted.items(), sums, strict=True):
-      if found != pair:
+    for (name, expected), actual in zip(wanted.items(), sums, strict=True):
+      if actual != expected:
         raise Damaged(f'{name} is not what was written (CRC-32)')
   return True
 
 
-def _read(path):
+def _read(path: pathlib.Path) -> dict:
   return json.loads(path.read_text())
 
 
-def _files(folder):
-  mine = (FILE, atomic_files.partial_name(FILE))
+def _files(folder: pathlib.Path) -> Iterator[str]:
+  """Yields the relative names of all files below `folder` except FILE."""
+  own = (FILE, atomic_files.partial_name(FILE))
   for path in folder.rglob('*'):
-    if path.is_file() and path.name not in mine:
+    if path.is_file() and path.name not in own:
       yield str(path.relative_to(folder))
 
 
-def _sum(path):
-  """-> (bytes, CRC-32) of a file."""
+def _sum(path: pathlib.Path) -> tuple[int, int]:
+  """Returns (size in bytes, CRC-32) of a file."""
   size = crc = 0
   with open(path, 'rb') as file:
     while chunk := file.read(_CHUNK_BYTES):

@@ -1,12 +1,16 @@
-"""Reads what a run left in its work directory: steps, config, EMA parameters.
+"""Reads checkpoints of a run: their steps, config and EMA parameters.
 
-A checkpoint is checked before it is read: its files against their checksums,
-its shapes against those of the model. `writer` says what is in it.
+Before parameters are read, the files are compared with their checksums, and
+the array shapes with those of the model. The module docstring of
+`checkpointing.writer` shows what a checkpoint contains.
 """
 
 import json
 import logging
+import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -16,31 +20,32 @@ from cdm.distributed import collectives
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
-METADATA = '_CHECKPOINT_METADATA'  # Orbax changes it after the checksums
+# Orbax changes this file after the checksums are written.
+METADATA = '_CHECKPOINT_METADATA'
 
 _log = logging.getLogger(__name__)
 
 
-def complete_steps(workdir):
-  """-> steps of the complete checkpoints of a work directory, ascending."""
+def complete_steps(workdir: str | os.PathLike) -> list[int]:
+  """Returns the steps of the complete checkpoints, in ascending order."""
   directory = pathlib.Path(workdir).absolute() / CHECKPOINTS
   if not directory.is_dir():
     return []
   return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
 
 
-def read_config(workdir, *, step=None):
+def read_config(workdir: str | os.PathLike, *, step: int | None = None) -> str:
   """Reads the config that a checkpoint was made with.
 
   Args:
     workdir: work directory of a training run.
-    step: of the checkpoint; the newest by default.
+    step: step of the checkpoint; None reads the newest.
 
   Returns:
-    The text that the run gave to Checkpointer.
+    The config text that the run passed to `writer.Checkpointer`.
 
   Raises:
-    FileNotFoundError: if there is no such checkpoint.
+    FileNotFoundError: there is no such checkpoint.
   """
   silence_orbax()
   path = _step_path(workdir, step)
@@ -49,38 +54,44 @@ def read_config(workdir, *, step=None):
     return reader.restore(path, args=args)['config']['text']
 
 
-def restore_ema(workdir, abstract_params, *, step=None):
+def restore_ema(
+  workdir: str | os.PathLike,
+  abstract_params: Any,
+  *,
+  step: int | None = None,
+) -> tuple[Any, int]:
   """Reads the EMA parameters of a checkpoint and nothing else.
 
   Args:
     workdir: work directory of a training run.
-    abstract_params: tree of ShapeDtypeStructs; where one carries a sharding,
-      that is where it goes, else to the default device.
-    step: of the checkpoint; the newest by default.
+    abstract_params: tree of ShapeDtypeStructs. An array is restored to the
+      sharding of its struct, or to the first local device if it has none.
+    step: step of the checkpoint; None reads the newest.
 
   Returns:
     (tree of jax.Array, step of the checkpoint).
 
   Raises:
-    FileNotFoundError: if there is no such checkpoint.
-    ValueError: if it is damaged, holds no EMA or is of another model.
+    FileNotFoundError: there is no such checkpoint.
+    ValueError: the checkpoint is damaged, holds no EMA parameters, or was made
+      with another model.
   """
   silence_orbax()
   path = _step_path(workdir, step)
   _refuse_damaged(path)
-  target = {'ema_params': jax.tree.map(_placed, abstract_params)}
+  target = {'ema_params': jax.tree.map(_with_sharding, abstract_params)}
   check_model(shapes_on_disk(path), shapes(target), path)
   restore = ocp.args.PyTreeRestore(
     target,
     restore_args=ocp.checkpoint_utils.construct_restore_args(target),
-    partial_restore=True,  # the rest, three times as much, stays on disk
+    partial_restore=True,  # the rest of the state is three times as large
   )
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
     restored = reader.restore(path, args=ocp.args.Composite(state=restore))
   return restored['state']['ema_params'], int(path.name)
 
 
-def _refuse_damaged(path):
+def _refuse_damaged(path: pathlib.Path) -> None:
   try:
     verify(path)
   except checksums.Damaged as error:
@@ -91,7 +102,7 @@ def _refuse_damaged(path):
     ) from error
 
 
-def _step_path(workdir, step):
+def _step_path(workdir: str | os.PathLike, step: int | None) -> pathlib.Path:
   workdir = pathlib.Path(workdir).absolute()
   steps = complete_steps(workdir)
   if not steps:
@@ -106,7 +117,8 @@ def _step_path(workdir, step):
   return workdir / CHECKPOINTS / str(steps[-1] if step is None else step)
 
 
-def _placed(leaf):
+def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
+  """Returns a leaf's struct; its default is the first local device."""
   sharding = getattr(leaf, 'sharding', None)
   if sharding is None:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -114,25 +126,30 @@ def _placed(leaf):
 
 
 class OtherModel(ValueError):
-  """The checkpoint is sound, but not of this model."""
+  """The checkpoint is undamaged but belongs to another model or optimizer."""
 
 
-def verify(path):
-  """Compares a checkpoint with its checksums; the same answer everywhere.
+def verify(path: pathlib.Path) -> bool:
+  """Compares a checkpoint with its checksums, once for all processes.
+
+  Process 0 reads the files and broadcasts the result, so every process must
+  call this function, and all of them return or raise.
 
   Returns:
-    True, or False where it has none and Orbax must find out.
+    True if the files match; False if the checkpoint has no checksums, so that
+    only Orbax can find damage when it reads the files.
 
   Raises:
-    checksums.Damaged: naming the file.
-    OSError: it cannot be read.
+    checksums.Damaged: names the damaged file; in the processes other than 0,
+      names the checkpoint, whatever error process 0 met.
+    OSError: process 0 cannot read a file.
   """
   sound, error = False, None
-  if collectives.is_first():  # the others would read the same files
+  if collectives.is_first():  # the other processes would read the same files
     try:
       sound = _check_files(path)
-    except Exception as found:
-      error = found
+    except Exception as caught:
+      error = caught
   verdict = collectives.broadcast_from_first(2 if error else int(sound))
   if error is not None:
     raise error
@@ -141,7 +158,7 @@ def verify(path):
   return bool(verdict)
 
 
-def _check_files(path):
+def _check_files(path: pathlib.Path) -> bool:
   try:
     json.loads((path / METADATA).read_text())
   except FileNotFoundError as error:
@@ -154,7 +171,7 @@ def _check_files(path):
   return False
 
 
-def _named(tree):
+def _leaves_by_name(tree: Any) -> dict[str, Any]:
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {
     jax.tree_util.keystr(path, simple=True, separator='/'): leaf
@@ -162,62 +179,79 @@ def _named(tree):
   }
 
 
-def shapes(tree):
-  """-> {name: shape} of a state; the run's key is not part of a model."""
-  return {k: tuple(v.shape) for k, v in _named(tree).items() if k != 'key'}
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Returns {name: shape} of a training state, without its random key.
+
+  The key belongs to the run: it does not tell one model from another.
+  """
+  leaves = _leaves_by_name(tree)
+  return {k: tuple(v.shape) for k, v in leaves.items() if k != 'key'}
 
 
-def shapes_on_disk(path):
-  """-> {name: shape} of the state in a checkpoint, from its metadata alone."""
+def shapes_on_disk(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
+  """Returns {name: shape} of a checkpoint's state, from its metadata alone."""
   with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
     return shapes(reader.metadata(path / 'state').item_metadata.tree)
 
 
-def check_model(stored, wanted, path):
-  """Raises ValueError unless a checkpoint has all that is wanted of it.
+def check_model(
+  stored: Mapping[str, tuple[int, ...]],
+  wanted: Mapping[str, tuple[int, ...]],
+  path: pathlib.Path,
+) -> None:
+  """Checks that a checkpoint holds the arrays of a model, in their shapes.
 
   Args:
     stored: {name: shape} of the checkpoint.
-    wanted: {name: shape}, whole fields of TrainState.
-    path: of the checkpoint.
+    wanted: {name: shape} of the model. The fields of TrainState that occur in
+      it must have the same arrays on both sides; others are not compared.
+    path: path of the checkpoint, for the message.
+
+  Raises:
+    OtherModel: names the first array that differs, or says that the
+      checkpoint has no EMA parameters.
   """
   fields = dict.fromkeys(name.split('/')[0] for name in wanted)
-  if 'ema_params' in fields and not _of_field(stored, 'ema_params'):
+  if 'ema_params' in fields and not _select_field(stored, 'ema_params'):
     raise OtherModel(
       f'{path} holds no EMA parameters (ema_params). Raw weights are no '
       'substitute: their samples are worse. Use a checkpoint that cdm train '
       'wrote.'
     )
   for field in fields:
-    have, want = _of_field(stored, field), _of_field(wanted, field)
+    have, want = _select_field(stored, field), _select_field(wanted, field)
     for name in [*want, *sorted(have.keys() - want.keys())]:
       if have.get(name) != want.get(name):
         made_with = 'optimizer' if field == 'opt_state' else 'model'
         raise OtherModel(
           f'{path} was made with another {made_with}. First difference: {name} '
-          f'is {_shown(have, name)} in the checkpoint and '
-          f'{_shown(want, name)} here. Use the config saved with it '
+          f'is {_describe(have, name)} in the checkpoint and '
+          f'{_describe(want, name)} here. Use the config saved with it '
           f'({path.parent.parent / CONFIG}), or another --workdir.'
         )
 
 
-def _of_field(shapes, field):
+def _select_field(
+  shapes: Mapping[str, tuple[int, ...]], field: str
+) -> dict[str, tuple[int, ...]]:
   return {k: v for k, v in shapes.items() if k.split('/')[0] == field}
 
 
-def _shown(shapes, name):
+def _describe(
+  shapes: Mapping[str, tuple[int, ...]], name: str
+) -> list[int] | str:
   return list(shapes[name]) if name in shapes else 'absent'
 
 
-def silence_orbax():
-  """Drops Orbax's log lines: what goes wrong there is raised to us.
+def silence_orbax() -> None:
+  """Drops the log lines of Orbax, whose errors we receive as exceptions.
 
-  Otherwise one full disk prints the same traceback six times.
+  Otherwise one full disk would print the same traceback six times.
   """
   logger = logging.getLogger('absl')
   if _not_orbax not in logger.filters:
     logger.addFilter(_not_orbax)
 
 
-def _not_orbax(record):
+def _not_orbax(record: logging.LogRecord) -> bool:
   return 'orbax' not in pathlib.PurePath(record.pathname).parts

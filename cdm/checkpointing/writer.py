@@ -1,18 +1,19 @@
-"""Keeps runs: state, data position, log window and config, together.
+"""Saves and restores the checkpoints of a training run.
 
-In the work directory:
+A checkpoint holds the training state, the data position, the sums of the log
+window and the config, always together. The work directory contains:
 
-  config.json               the config of the run, for people
+  config.json               the config of the run, for people to read
   checkpoints/<step>/state  TrainState, written by Orbax
                     /data   position of the data iterator after that step
-                    /window sums behind the log line that was being gathered
-                    /config the config that made this very checkpoint
-                    /checksums.json        of every file of the four
-                    /_CHECKPOINT_METADATA  versions of what wrote it
-  checkpoints_damaged/      what could not be read, set aside, never deleted
+                    /window sums of the log line that was not yet complete
+                    /config the config that this checkpoint was made with
+                    /checksums.json        of every file in the four folders
+                    /_CHECKPOINT_METADATA  versions of the packages that saved
+  checkpoints_damaged/      unreadable checkpoints, moved here, never deleted
 
-A checkpoint appears whole or not at all: it is written under a temporary name,
-in the background, and renamed when every byte and its checksum are there.
+A checkpoint appears whole or not at all: it is written in the background under
+a temporary name and renamed when all of its bytes and checksums are on disk.
 """
 
 import contextlib
@@ -25,7 +26,8 @@ import pathlib
 import re
 import shutil
 import time
-from typing import Any, NamedTuple
+from collections.abc import Generator, Sequence
+from typing import Any, NamedTuple, Self
 
 import jax
 import orbax.checkpoint as ocp
@@ -37,95 +39,116 @@ from cdm.reporting import atomic_files
 
 DAMAGED = 'checkpoints_damaged'
 _PARTIAL = '.orbax-checkpoint-tmp'
-# For the threads of a failed save, which may go on for a moment.
+# The threads of a failed save may go on writing for a moment.
 _REMOVAL_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 class Restored(NamedTuple):
-  """What a checkpoint holds."""
+  """The contents of a checkpoint.
+
+  Attributes:
+    step: number of updates made.
+    state: TrainState.
+    data_state: JSON-able position of the data iterator.
+    window: JSON-able sums of the unfinished log line; {} if there were none.
+  """
 
   step: int
   state: Any
-  data_state: dict
-  window: dict
+  data_state: Any
+  window: dict[str, Any]
 
 
 class Checkpointer:
   """Saves and restores the checkpoints of one work directory.
 
-  Use as a context manager, or call `close`: saving goes on in the background.
+  Saves run in the background, so use this class as a context manager, or call
+  `close` at the end.
   """
 
   def __init__(
     self,
-    workdir,
+    workdir: str | os.PathLike,
     *,
-    config=None,
-    keep=3,
-    keep_every_steps=None,
-    save_every_steps=None,
-  ):
-    """Opens a work directory for a training run, making it if need be.
+    config: str | None = None,
+    keep: int = 3,
+    keep_every_steps: int | None = None,
+    save_every_steps: int | None = None,
+  ) -> None:
+    """Opens the work directory of a training run and makes it if needed.
 
     Args:
-      workdir: the work directory.
-      config: JSON text, saved with every checkpoint.
-      keep: how many of the newest checkpoints stay.
-      keep_every_steps: checkpoints at multiples of this stay for good.
-      save_every_steps: the newest at a multiple of this stays too, whatever
-        was saved in between because the run was stopped.
+      workdir: path of the work directory.
+      config: the config as JSON text, saved with every checkpoint.
+      keep: number of newest checkpoints to keep.
+      keep_every_steps: checkpoints at multiples of this step are kept for
+        good; 0 or None keeps none of them.
+      save_every_steps: the newest checkpoint at a multiple of this step is
+        kept too. Those that a stopped run saves at other steps therefore
+        cannot displace it.
 
     Raises:
-      OSError: if the directory cannot be written.
+      OSError: the directory cannot be written.
     """
     reader.silence_orbax()
     self._workdir = pathlib.Path(workdir).absolute()
     self._config = config
     self._failed = False
-    self._begun = None  # what is being saved, in words
+    self._pending = None  # names the save in progress, for error messages
     directory = self._workdir / reader.CHECKPOINTS
     with self._writing('a checkpoint'):
       directory.mkdir(parents=True, exist_ok=True)
-      _probe(directory)
+      _check_writable(directory)
       if collectives.is_first():
         _remove_half_written(directory)
     collectives.barrier('half-written checkpoints are removed')
     self._manager = ocp.CheckpointManager(
       directory,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=_Kept(keep, keep_every_steps, save_every_steps),
-        # Orbax would remove what was half-written in the background, and trip
-        # over it when that step is saved meanwhile.
+        preservation_policy=_PreservationPolicy(
+          keep, keep_every_steps, save_every_steps
+        ),
+        # Orbax would remove half-written checkpoints in the background, and
+        # fail if the same step is saved meanwhile.
         cleanup_tmp_directories=False,
         async_options=ocp.options.AsyncOptions(
-          post_finalization_callback=self._seal
+          post_finalization_callback=self._write_checksums
         ),
       ),
     )
 
-  def _seal(self):
-    """Adds the checksums to what is complete but for its name.
+  def _write_checksums(self) -> None:
+    """Adds the checksums to a checkpoint before it gets its final name.
 
-    Orbax calls it in its own thread, in process 0.
+    Orbax calls this function in its own thread, in process 0.
     """
     for path in (self._workdir / reader.CHECKPOINTS).glob(f'*{_PARTIAL}*'):
       checksums.write(path, leave_out=(reader.METADATA,))
 
-  def save(self, step, state, *, data_state, window=None):
-    """Starts to save; the state may be donated as soon as this returns.
+  def save(
+    self,
+    step: int,
+    state: Any,
+    *,
+    data_state: Any,
+    window: dict[str, Any] | None = None,
+  ) -> None:
+    """Starts to save a checkpoint, which continues in the background.
+
+    The state may be donated as soon as this method returns.
 
     Args:
       step: number of updates made.
       state: TrainState.
-      data_state: JSON-able position of the data iterator, as of the batches
-        that the state has consumed. The same on every process.
+      data_state: JSON-able position of the data iterator after the batches
+        that the state has consumed. It is the same on every process.
       window: JSON-able sums of the unfinished log line.
 
     Raises:
-      OSError: if this save, or the one before it in the background, could not
-        be written. Older checkpoints are whole.
+      OSError: this save, or the previous one in the background, could not be
+        written. Older checkpoints remain whole.
     """
     args = ocp.args.Composite(
       state=ocp.args.StandardSave(state),
@@ -134,63 +157,66 @@ class Checkpointer:
       config=ocp.args.JsonSave({'text': self._config}),
     )
     self.wait()
-    self._begun = f'the checkpoint of step {step}'
-    with self._writing(self._begun):
+    self._pending = f'the checkpoint of step {step}'
+    with self._writing(self._pending):
       self._manager.save(
         step, args=args, force=True, custom_metadata=_versions()
       )
 
-  def wait(self):
-    """Returns when every checkpoint that was begun is on disk.
+  def wait(self) -> None:
+    """Waits until every checkpoint that `save` has started is on disk.
+
+    Once a save has failed and raised, this method returns immediately.
 
     Raises:
-      OSError: if one could not be written.
+      OSError: a checkpoint could not be written.
     """
     if not self._failed:
-      with self._writing(self._begun):
+      with self._writing(self._pending):
         self._manager.wait_until_finished()
-      if self._begun is not None:
-        _return_what_is_freed()
+      if self._pending is not None:
+        _trim_heap()
 
-  def latest_step(self):
-    """-> step of the newest checkpoint, or None."""
+  def latest_step(self) -> int | None:
+    """Returns the step of the newest checkpoint, or None without any."""
     return self._manager.latest_step()
 
-  def steps(self):
-    """-> steps of the checkpoints, ascending."""
+  def steps(self) -> list[int]:
+    """Returns the steps of the checkpoints, in ascending order."""
     return sorted(self._manager.all_steps())
 
-  def forget_after(self, step):
-    """Deletes the checkpoints of later steps; they are to be made again."""
+  def forget_after(self, step: int) -> None:
+    """Deletes the checkpoints of later steps, which the run will redo."""
     self.wait()
     for later in self.steps():
       if later > step:
         self._manager.delete(later)
 
-  def write_config(self):
-    """Writes the copy of the config that people read."""
+  def write_config(self) -> None:
+    """Writes config.json, the copy of the config for people, in process 0."""
     if self._config is None or jax.process_index():
       return
     with self._writing(reader.CONFIG):
       path = self._workdir / reader.CONFIG
       atomic_files.write_text_atomically(path, self._config)
 
-  def restore_latest(self, abstract_state):
+  def restore_latest(self, abstract_state: Any) -> Restored | None:
     """Restores the newest checkpoint that can be read.
 
-    One that is damaged is named, set aside, and the one before it is used.
+    Damaged checkpoints that are newer are named in a warning and moved to
+    checkpoints_damaged/.
 
     Args:
       abstract_state: TrainState of ShapeDtypeStructs with the shardings to
-        restore to; the mesh need not be the one that saved.
+        restore to. The mesh may differ from the one that saved.
 
     Returns:
       Restored, or None if the work directory has no checkpoint.
 
     Raises:
-      ValueError: if the checkpoint was made with another model or optimizer
-        (names the first parameter that differs), or holds no EMA, or if there
-        are checkpoints and none can be read.
+      ValueError: the checkpoint was made with another model or optimizer (the
+        message names the first array that differs), or holds no EMA
+        parameters; or there are checkpoints, but none can be read.
     """
     damaged = {}
     for step in reversed(self.steps()):
@@ -204,27 +230,28 @@ class Checkpointer:
         restored = self._restore(step, abstract_state)
       except _NOT_DAMAGE:
         raise
-      # Without checksums, truncated or missing files raise anything, even a
-      # bare Exception.
+      # Without checksums, a truncated or missing file may raise any type of
+      # error, even a bare Exception.
       except Exception as error:
         if sound:
           raise
         damaged[step] = error
         continue
-      # Only now: were the fault ours, every step would fail, none be moved.
+      # Checkpoints are moved only after one has been restored: if the fault
+      # were in this program, every step would fail, and all must stay.
       for bad, error in damaged.items():
         self._set_aside(bad, error)
       return restored
     if damaged:
       newest, error = next(iter(damaged.items()))
       raise ValueError(
-        f'No checkpoint of {self._workdir} can be read. Of step {newest}: '
-        f'{_first_line(error)}. Restore a copy of one, or remove '
-        f'{reader.CHECKPOINTS}/ to train from the beginning.'
+        f'No checkpoint of {self._workdir} can be read. The newest, of step '
+        f'{newest}, fails with {_first_line(error)}. Restore a copy of one, or '
+        f'remove {reader.CHECKPOINTS}/ to train from the beginning.'
       ) from error
     return None
 
-  def _restore(self, step, abstract_state):
+  def _restore(self, step: int, abstract_state: Any) -> Restored:
     path = self._workdir / reader.CHECKPOINTS / str(step)
     reader.check_model(
       reader.shapes_on_disk(path), reader.shapes(abstract_state), path
@@ -240,13 +267,13 @@ class Checkpointer:
     position, sums = restored['data']['position'], restored['window']['sums']
     return Restored(step, restored['state'], position, sums)
 
-  def _set_aside(self, step, error):
+  def _set_aside(self, step: int, error: Exception) -> None:
     if collectives.is_first():
       self._move_aside(step, error)
     collectives.barrier(f'setting aside the checkpoint of step {step}')
     self._manager.reload()
 
-  def _move_aside(self, step, error):
+  def _move_aside(self, step: int, error: Exception) -> None:
     source = self._workdir / reader.CHECKPOINTS / str(step)
     target = self._workdir / DAMAGED / str(step)
     number = 1
@@ -265,79 +292,94 @@ class Checkpointer:
     )
 
   @contextlib.contextmanager
-  def _writing(self, what):
-    """Turns a failed write into one error that says where and what to do."""
+  def _writing(self, description: str | None) -> Generator[None]:
+    """Turns a failed write into an OSError that says where and what to do.
+
+    Args:
+      description: names what is written, for the message.
+    """
     try:
       yield
     except Exception as error:
-      reason = _why_unwritten(error)
+      reason = _write_error_reason(error)
       if reason is None:
         raise
       self._failed = True
       whole = reader.complete_steps(self._workdir)
       older = f'The checkpoints of steps {whole} are whole. ' if whole else ''
       raise OSError(
-        f'Cannot write {what} in {self._workdir}: {reason}. {older}Free space '
-        'or choose another --workdir, then start the same command again.'
+        f'Cannot write {description} in {self._workdir}: {reason}. {older}Free '
+        'space or choose another --workdir, then start the same command again.'
       ) from error
 
-  def close(self):
-    """Completes what is being saved."""
+  def close(self) -> None:
+    """Waits for the save in progress and closes the manager of Orbax."""
     self.wait()
     if not self._failed:
       self._manager.close()
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     self.close()
 
 
-def _return_what_is_freed():
-  """Has glibc give freed memory back to the system.
+def _trim_heap() -> None:
+  """Makes glibc return freed memory to the operating system.
 
-  It keeps the buffers of a save in the arenas of the threads that wrote it, and
-  memory would creep up from save to save. To have it never keep any (mallopt)
-  would cost a third of a training step on CPU in page faults.
+  glibc keeps the buffers of a save in the arenas of the threads that wrote it,
+  so memory use would grow from save to save. If glibc were set to keep no
+  memory at all (mallopt), page faults would cost a third of a training step on
+  CPU.
   """
   with contextlib.suppress(OSError, AttributeError):  # not glibc
     ctypes.CDLL('libc.so.6').malloc_trim(0)
 
 
-class _Kept(checkpoint_managers.PreservationPolicy):
-  """Which checkpoints stay; see Checkpointer."""
+class _PreservationPolicy(checkpoint_managers.PreservationPolicy):
+  """Tells Orbax which checkpoints to keep, see `Checkpointer.__init__`."""
 
-  def __init__(self, newest, every, scheduled):
-    self._newest, self._every, self._scheduled = newest, every, scheduled
+  def __init__(
+    self,
+    keep: int,
+    keep_every_steps: int | None,
+    save_every_steps: int | None,
+  ) -> None:
+    self._keep = keep
+    self._keep_every_steps = keep_every_steps
+    self._save_every_steps = save_every_steps
 
-  def should_preserve(self, checkpoints, *, context):
+  def should_preserve(
+    self, checkpoints: Sequence[Any], *, context: Any
+  ) -> Sequence[bool]:
     del context
     steps = sorted(info.step for info in checkpoints)
-    kept = set(steps[-self._newest :])
-    if self._every:
-      kept |= {step for step in steps if step % self._every == 0}
-    if self._scheduled:
-      kept |= {max((s for s in steps if s % self._scheduled == 0), default=-1)}
+    kept = set(steps[-self._keep :])
+    if self._keep_every_steps:
+      kept |= {step for step in steps if step % self._keep_every_steps == 0}
+    if self._save_every_steps:
+      scheduled = (step for step in steps if step % self._save_every_steps == 0)
+      kept |= {max(scheduled, default=-1)}
     return [info.step in kept for info in checkpoints]
 
 
-def _why_unwritten(error):
-  """-> the system's reason if `error` is a failed write, else None."""
+def _write_error_reason(error: Exception) -> str | None:
+  """Returns the system's reason if `error` is a failed write, else None."""
   if isinstance(error, OSError):
     return error.strerror or str(error)
-  # TensorStore, below Orbax, raises ValueError and keeps the number in it.
+  # TensorStore, below Orbax, raises a ValueError whose text has the errno.
   code = re.search(r"os_error_code='(\d+)'", str(error))
   return os.strerror(int(code[1])) if code else None
 
 
-def _probe(directory):
+def _check_writable(directory: pathlib.Path) -> None:
   probe = directory / f'.probe-{os.getpid()}'
   probe.touch()
   probe.unlink()
 
 
-def _remove_half_written(directory):
+def _remove_half_written(directory: pathlib.Path) -> None:
   for path in sorted(directory.glob(f'*{_PARTIAL}*')):
     _log.warning(
       'Removing %s: the run was killed while it was being written.', path
@@ -345,33 +387,33 @@ def _remove_half_written(directory):
     _remove(path)
 
 
-def _remove(path):
-  """Removes a directory in which a write that failed may still be ending."""
+def _remove(path: pathlib.Path) -> None:
+  """Removes a directory while a failed save may still be writing into it."""
   deadline = time.monotonic() + _REMOVAL_SECONDS
   while path.exists():
     try:
       shutil.rmtree(path)
     except OSError as error:
-      moved = error.errno in (errno.ENOENT, errno.ENOTEMPTY)
-      if not moved or time.monotonic() > deadline:
+      changed = error.errno in (errno.ENOENT, errno.ENOTEMPTY)
+      if not changed or time.monotonic() > deadline:
         raise
       time.sleep(0.1)
 
 
-# Running out of memory is not the fault of the files.
+# Errors that do not mean damaged files, such as running out of memory.
 _NOT_DAMAGE = (reader.OtherModel, jax.errors.JaxRuntimeError, MemoryError)
 
 
-def _first_line(error):
+def _first_line(error: Exception) -> str:
   return f'{type(error).__name__}: {error}'.split('\n')[0][:200]
 
 
-def _versions():
+def _versions() -> dict[str, dict[str, str]]:
   packages = ('cdm', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint')
-  found = {}
+  versions = {}
   for package in packages:
     try:
-      found[package] = importlib.metadata.version(package)
+      versions[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-      found[package] = 'not installed'  # run from a checkout
-  return {'versions': found}
+      versions[package] = 'not installed'  # cdm runs from a source checkout
+  return {'versions': versions}

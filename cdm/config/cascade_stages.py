@@ -1,21 +1,30 @@
-"""Finds the configs of the stages that a cascade config names."""
+"""Loads the stage configs that a cascade config lists by name.
 
+A cascade config has a section `stages`; the config of each stage is a file in
+the same folder.
+"""
+
+import os
 import pathlib
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
 
 from cdm.config import loader
 
 
-def is_cascade(c):
-  """True for a config of stages, False for one of a single stage."""
+def is_cascade(c: ConfigDict) -> bool:
+  """Returns True for the config of a cascade, False for that of one stage."""
   return 'stages' in c
 
 
-def refuse_cascade(c, how):
-  """Raises ValueError if a config is of a cascade.
+def refuse_cascade(c: ConfigDict, how: str) -> None:
+  """Raises ValueError if a config describes a cascade.
 
   Args:
-    c: ConfigDict.
-    how: what is done to one stage at a time, e.g. 'trained'.
+    c: the config of a cascade or of one stage.
+    how: participle for the message that says what the caller does with one
+      stage at a time, e.g. 'trained'.
   """
   if is_cascade(c):
     raise ValueError(
@@ -25,12 +34,23 @@ def refuse_cascade(c, how):
     )
 
 
-def stage_configs(c, path, overrides=()):
-  """-> [(name, config of one stage, sampler or None), ...].
+def stage_configs(
+  c: ConfigDict,
+  path: str | os.PathLike,
+  overrides: Sequence[tuple[str, str]] = (),
+) -> list[tuple[str, ConfigDict, ConfigDict | dict | None]]:
+  """Loads the config of every stage of a cascade, or returns that of one stage.
 
-  Of a stage or a cascade config.
+  Args:
+    c: the config of a cascade or of one stage.
+    path: path of the file that `c` was loaded from; the configs of a cascade's
+      stages lie in the same folder.
+    overrides: ((dotted key, text), ...), applied to every stage config that is
+      loaded here; see `loader.load`.
 
-  The stages of a cascade name their configs, which lie beside its file.
+  Returns:
+    [(name, config of the stage, sampler section or None), ...]. A sampler
+    section takes the place of the one in the stage's config.
   """
   if not is_cascade(c):
     return [(c.name, c, None)]

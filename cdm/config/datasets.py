@@ -1,7 +1,10 @@
-"""Opens the data that a config names, for training and for evaluation."""
+"""Opens the data sets of a config, for training and for evaluation."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
 
 from cdm.config import instantiate
 from cdm.data import (
@@ -26,8 +29,19 @@ SOURCES = {
 }
 
 
-def open_source(section, name='train_data'):
-  """-> the random-access source of a `train_data` or `eval_data` section."""
+def open_source(section: ConfigDict, name: str = 'train_data') -> Any:
+  """Opens the image source that a data section describes.
+
+  Args:
+    section: the section `train_data` or `eval_data` of a config.
+    name: name of the section, for error messages.
+
+  Returns:
+    A random-access source of labelled images, see `cdm.data.source`.
+
+  Raises:
+    ValueError: the section has an unknown kind or key, or its data is missing.
+  """
   return instantiate.choose(name, section, SOURCES)
 
 
@@ -35,36 +49,37 @@ class HeldOut(NamedTuple):
   """Evaluation images of a stage, spread evenly over the data.
 
   Attributes:
-    source: all of the data, see `data.source`.
-    records: their numbers in it.
-    read: record numbers -> (uint8 [N, H, W, 3], int32 [N]).
+    source: the whole evaluation data, see `cdm.data.source`.
+    records: indices of the chosen images in `source`.
+    read: `(indices in source) -> (uint8 [N, H, W, 3], int32 [N])`, images and
+      labels.
   """
 
-  source: object
-  records: list
-  read: Callable
+  source: Any
+  records: list[int]
+  read: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
 
 
-def open_held_out(saved, count):
-  """Opens `count` evaluation images of a stage.
+def open_held_out(saved: ConfigDict, count: int) -> HeldOut:
+  """Chooses `count` evaluation images of a stage.
 
   Args:
     saved: config of the stage.
-    count: how many.
+    count: number of images.
 
   Returns:
     HeldOut.
 
   Raises:
-    ValueError: there is no such data, or less of it.
+    ValueError: the data is missing or has fewer than `count` images.
   """
   section = saved.pipeline
-  opened = open_source(saved.eval_data, 'eval_data')
+  source = open_source(saved.eval_data, 'eval_data')
 
-  def read(records):
+  def read(indices):
     return subset.gather(
-      opened,
-      list(records),
+      source,
+      list(indices),
       image_size=section.image_size,
       crop=section.crop,
       filter=section.filter,
@@ -72,39 +87,59 @@ def open_held_out(saved, count):
       max_skip_fraction=section.max_skip_fraction,
     )
 
-  return HeldOut(opened, subset.spread(opened, count), read)
+  return HeldOut(source, subset.spread(source, count), read)
 
 
-def read_held_out(saved, count):
-  """-> read(numbers below count), as `HeldOut.read` of the n-th record."""
-  opened = open_held_out(saved, count)
-  return lambda numbers: opened.read([opened.records[n] for n in numbers])
-
-
-def open_evaluated(saved, count):
-  """Opens `count` evaluation images that are judged, spread over the data.
+def read_held_out(
+  saved: ConfigDict, count: int
+) -> Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]:
+  """Chooses `count` evaluation images and returns a function that reads them.
 
   Args:
     saved: config of the stage.
-    count: how many records are looked at.
+    count: number of images.
 
   Returns:
-    (read(number below count) -> (uint8 [H, W, 3], label), or None where the
-    record is below min_side; str that is another if the data are).
+    `read(numbers) -> (uint8 [N, H, W, 3], int32 [N])`, images and labels. A
+    number in [0, count) means the image `HeldOut.records[number]`.
 
   Raises:
-    ValueError: there is no such data, or less of it.
+    ValueError: the data is missing or has fewer than `count` images.
+  """
+  held_out = open_held_out(saved, count)
+  return lambda numbers: held_out.read([held_out.records[n] for n in numbers])
+
+
+def open_evaluated(
+  saved: ConfigDict, count: int
+) -> tuple[Callable[[int], tuple[np.ndarray, int] | None], str]:
+  """Chooses `count` images to be evaluated, spread evenly over the data.
+
+  In contrast to `read_held_out`, no other image takes the place of one that is
+  too small, so that no image is evaluated twice.
+
+  Args:
+    saved: config of the stage.
+    count: number of images to choose, before small ones are left out.
+
+  Returns:
+    (read, fingerprint): `read(number)`, with number in [0, count), returns
+    (uint8 [H, W, 3], label), or None if that image is smaller than min_side of
+    the section `pipeline`. The fingerprint changes whenever the data changes.
+
+  Raises:
+    ValueError: the data is missing or has fewer than `count` images.
   """
   section = saved.pipeline
   transforms.check_fit(
     size=section.image_size, crop=section.crop, filter=section.filter
   )
-  opened = open_source(saved.eval_data, 'eval_data')
-  indices = subset.spread(opened, count)
+  source = open_source(saved.eval_data, 'eval_data')
+  indices = subset.spread(source, count)
 
   def read(number):
     return subset.gather_one(
-      opened,
+      source,
       indices[number],
       image_size=section.image_size,
       crop=section.crop,
@@ -112,25 +147,33 @@ def open_evaluated(saved, count):
       min_side=section.min_side,
     )
 
-  return read, opened.fingerprint
+  return read, source.fingerprint
 
 
-def training_batches(c, opened, *, seed, rows=None):
-  """-> the endless, shuffled batches of this process for training.
+def training_batches(
+  c: ConfigDict,
+  source: Any,
+  *,
+  seed: int,
+  rows: Sequence[int] | np.ndarray | None = None,
+) -> pipeline.Batches:
+  """Returns an endless, shuffled iterator over this process's batches.
 
   Args:
-    c: ConfigDict of one stage.
-    opened: its source, see `source`.
-    seed: of order, flips and crops.
-    rows: which images of the global batch are this process's; None is all.
+    c: config of one stage.
+    source: its training data, see `open_source`.
+    seed: seed of the order, flips and crops.
+    rows: indices within the global batch of the images that this process
+      reads; None reads the whole batch.
   """
   return instantiate.splat(
     'pipeline',
     pipeline.make_iterator,
     c.pipeline,
-    source=opened,
+    source=source,
     batch_size=c.train.batch_size,
     seed=seed,
+    # `rows` divides the batch among the processes instead of these two.
     process_index=0,
     process_count=1,
     rows=rows,

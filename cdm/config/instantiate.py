@@ -1,23 +1,39 @@
 """Turns one section of a config into one object.
 
-The schema of a section is the signature of what it builds: each section is
-splatted into one constructor, so a misspelt key is refused by name.
+The keys of a section are the keyword arguments of one constructor, so the
+signature of the constructor is the schema of the section, and a misspelt key
+is refused by name.
 """
 
 import inspect
+import types
+from collections.abc import Mapping
+from typing import Any
 
 from flax import linen as nn
+from ml_collections import ConfigDict
 
 
-def require(c, *sections):
-  """Raises ValueError naming the first section the config lacks."""
+def require(c: ConfigDict, *sections: str) -> None:
+  """Raises ValueError naming the first of `sections` that the config lacks."""
   for name in sections:
     if name not in c:
       raise ValueError(f'config has no section {name!r}; it has {sorted(c)}.')
 
 
-def kind_of(name, section, table):
-  """Takes `kind` out of a section -> a key of the table."""
+def kind_of(
+  name: str, section: dict[str, Any], table: Mapping[str, Any]
+) -> str:
+  """Removes `kind` from a section and returns it.
+
+  Args:
+    name: name of the section, for the message.
+    section: the section as a dict, changed in place.
+    table: its keys are the known kinds.
+
+  Raises:
+    ValueError: the section has no kind, or an unknown one.
+  """
   kind = section.pop('kind', None)
   if kind not in table:
     raise ValueError(
@@ -26,15 +42,48 @@ def kind_of(name, section, table):
   return kind
 
 
-def choose(name, section, table):
-  """-> what the table has for the section's kind, made of the rest of it."""
+def choose(
+  name: str,
+  section: ConfigDict | Mapping[str, Any],
+  table: Mapping[str, type[Any] | types.FunctionType],
+) -> Any:
+  """Builds the object that a section with a `kind` describes.
+
+  Args:
+    name: name of the section, for messages.
+    section: its `kind` selects the constructor; the other keys are the
+      constructor's arguments.
+    table: {kind: constructor}.
+
+  Returns:
+    The object that the constructor returns.
+
+  Raises:
+    ValueError: an unknown kind, or keys that the constructor does not take.
+  """
   section = dict(section)
   kind = kind_of(name, section, table)
   return splat(name, table[kind], section)
 
 
-def splat(name, constructor, section, **own):
-  """Calls constructor(**section), naming section and key on a misfit."""
+def splat(
+  name: str,
+  constructor: type[Any] | types.FunctionType,
+  section: ConfigDict | Mapping[str, Any],
+  **own: Any,
+) -> Any:
+  """Returns constructor(**section, **own) after checking the section's keys.
+
+  Args:
+    name: name of the section, for messages.
+    constructor: class or function.
+    section: arguments that come from the config.
+    **own: arguments that come from the caller and that no config may set.
+
+  Raises:
+    ValueError: names a key that the constructor does not take, or all the
+      arguments that are missing.
+  """
   section = dict(section)
   parameters = inspect.signature(constructor).parameters
   network = isinstance(constructor, type) and issubclass(constructor, nn.Module)

@@ -1,34 +1,42 @@
-"""Loads an experiment: a Python literal, then overrides from the command line.
+"""Loads a config file and applies overrides from the command line to it.
 
 `configs/X.py` defines `get_config() -> ConfigDict`. An override is written
-`--config.section.key=value`, must name a key that exists and keeps its type.
+`--config.section.key=value`; it must name a key that exists and give a value of
+the same type. Also saves a config as JSON and reads it back.
 """
 
 import ast
 import difflib
 import importlib.util
 import json
+import os
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 from ml_collections import ConfigDict
 
-# Beside the package in a clone of the repository; a wheel does not hold it.
+# In a clone of the repository this folder lies beside the package; a wheel does
+# not contain it.
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 
 
-def load(path, overrides=()):
+def load(
+  path: str | os.PathLike, overrides: Iterable[tuple[str, str]] = ()
+) -> ConfigDict:
   """Reads a config file and applies overrides.
 
   Args:
-    path: of a Python file that defines `get_config()`.
-    overrides: sequence of `(dotted key, text)`.
+    path: path of a Python file that defines `get_config()`.
+    overrides: pairs `(dotted key, text)`, see `override`.
 
   Returns:
     A locked ConfigDict.
 
   Raises:
-    ValueError: no such file, no `get_config`, a section of an earlier cdm, an
-      unknown key (the nearest one is named) or a value of another type.
+    ValueError: the file is missing, defines no `get_config` or has a section
+      of an earlier cdm; or an override has an unknown key (the message names
+      the nearest one) or a value of another type.
   """
   path = pathlib.Path(path)
   if not path.is_file():
@@ -47,8 +55,8 @@ def load(path, overrides=()):
   return config.lock()
 
 
-def _hint(path):
-  """Returns a sentence about where a config that is missing may be."""
+def _hint(path: pathlib.Path) -> str:
+  """Returns a sentence that says where a missing config may be found."""
   near = difflib.get_close_matches(
     path.stem, [p.stem for p in path.parent.glob('*.py')], n=1, cutoff=0.5
   )
@@ -65,31 +73,36 @@ def _hint(path):
   )
 
 
-def override_all(config, overrides):
-  """Applies a sequence of `(dotted key, text)`, as `override` does each."""
+def override_all(
+  config: ConfigDict, overrides: Iterable[tuple[str, str]]
+) -> None:
+  """Applies pairs `(dotted key, text)` in their order, see `override`."""
   opened = set()
   for key, text in overrides:
     override(config, key, text, opened)
 
 
-def override(config, dotted, text, opened):
-  """Sets `config.a.b` from text, keeping its type.
+def override(
+  config: ConfigDict, dotted: str, text: str, opened: set[str]
+) -> None:
+  """Sets the key `a.b` of a config from text, keeping the type of its value.
 
-  Another `kind` of a section is another constructor with other arguments: it
-  empties the section, whose new keys are then given one by one and checked
-  when it is built.
+  A new `kind` selects another constructor, which takes other arguments. It
+  therefore empties its section; later overrides then set the new keys one by
+  one, and they are checked when the section is built.
 
-  A stage of a cascade is named or numbered: `stages.sr.level` or
-  `stages.1.level`.
+  A stage of a cascade is addressed by its name or its index: `stages.sr.level`
+  or `stages.1.level`.
 
   Args:
     config: ConfigDict, changed in place.
-    dotted: 'a.b'.
-    text: the value.
-    opened: names of the sections whose kind was changed; added to.
+    dotted: the key, e.g. 'a.b'.
+    text: the value as text.
+    opened: dotted names of the sections whose kind was changed, which accept
+      unknown keys; extended in place.
 
   Raises:
-    ValueError: an unknown key, or a value of another type.
+    ValueError: the key is unknown, or the value has another type.
   """
   *sections, key = dotted.split('.')
   node, walked = config, 'config'
@@ -120,11 +133,11 @@ def override(config, dotted, text, opened):
     node[key] = value
 
 
-def _child(node, name, walked):
+def _child(node: Any, name: str, walked: str) -> Any:
   if isinstance(node, list | tuple):
-    named = {str(s.get('name', i)): s for i, s in enumerate(node)}
-    named |= {str(i): s for i, s in enumerate(node)}
-    node = named
+    children = {str(s.get('name', i)): s for i, s in enumerate(node)}
+    children |= {str(i): s for i, s in enumerate(node)}
+    node = children
   if name not in node:
     near = difflib.get_close_matches(name, list(node), n=1, cutoff=0.4)
     hint = f' did you mean {walked}.{near[0]}?' if near else ''
@@ -134,7 +147,8 @@ def _child(node, name, walked):
   return node[name]
 
 
-def _parse(text, old, name):
+def _parse(text: str, old: Any, name: str) -> Any:
+  """Returns the value that `text` stands for, of the type of `old`."""
   if isinstance(old, ConfigDict):
     raise ValueError(
       f'{name} is a section; set one of its keys: {", ".join(sorted(old))}.'
@@ -158,7 +172,7 @@ def _parse(text, old, name):
     return value
   if isinstance(old, float) and isinstance(value, int):
     return float(value)
-  # 1e4 is a float to Python; as a number of steps it is meant as an integer.
+  # Python reads 1e4 as a float, but for a number of steps it means an integer.
   if isinstance(old, int) and isinstance(value, float) and value.is_integer():
     return int(value)
   if isinstance(old, tuple | list) and isinstance(value, int | float):
@@ -173,20 +187,20 @@ def _parse(text, old, name):
   return value
 
 
-def to_json(config):
-  """-> text that `from_json` reads back to an equal config."""
+def to_json(config: ConfigDict) -> str:
+  """Returns JSON text from which `from_json` makes an equal config."""
   return json.dumps(plain(config), indent=2) + '\n'
 
 
-def from_json(text, path):
+def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
   """Returns the locked ConfigDict that `to_json` wrote; lists become tuples.
 
   Args:
-    text: what `to_json` returned.
-    path: where the text comes from, for error messages.
+    text: JSON text that `to_json` returned.
+    path: where the text was read, for error messages.
 
   Raises:
-    ValueError: an earlier cdm wrote it, which had other sections.
+    ValueError: the text comes from an earlier cdm, which had other sections.
   """
   saved = json.loads(text)
   if 'task' in saved:
@@ -198,8 +212,16 @@ def from_json(text, path):
   return ConfigDict(_tuples(saved)).lock()
 
 
-def changes(old, new, prefix='config'):
-  """-> ['config.a.b: old -> new', ...], every leaf in which two differ."""
+def changes(
+  old: ConfigDict, new: ConfigDict, prefix: str = 'config'
+) -> list[str]:
+  """Lists the differences of two configs, as ['config.a.b: old -> new', ...].
+
+  Args:
+    old: one config.
+    new: the other config.
+    prefix: dotted name of both, put before every key.
+  """
   lines = []
   for key in sorted({*old, *new}):
     name = f'{prefix}.{key}'
@@ -211,8 +233,8 @@ def changes(old, new, prefix='config'):
   return lines
 
 
-def plain(value):
-  """-> dicts, lists and scalars in place of ConfigDicts and tuples."""
+def plain(value: Any) -> Any:
+  """Converts ConfigDicts to dicts and tuples to lists, as JSON has them."""
   if isinstance(value, ConfigDict):
     return {k: plain(v) for k, v in value.items()}
   if isinstance(value, dict):
@@ -222,7 +244,7 @@ def plain(value):
   return value
 
 
-def _tuples(value):
+def _tuples(value: Any) -> Any:
   if isinstance(value, dict):
     return {k: _tuples(v) for k, v in value.items()}
   if isinstance(value, list):

@@ -1,22 +1,28 @@
-"""Builds the device mesh and the partition rules from the `mesh` section."""
+"""Builds the device mesh and the partition rules from the `mesh` section.
 
-from typing import NamedTuple
+Also says where the parameters of a network lie on that mesh.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+from ml_collections import ConfigDict
 
 from cdm.config import instantiate
 from cdm.distributed import device_mesh, partitioning
+from cdm.methods.base import Method
 
 
 class Mesh(NamedTuple):
-  """Devices and what is split over them; the `mesh` section of a config.
+  """The `mesh` section of a config: the mesh axes and the partition rules.
 
   Attributes:
-    data, fsdp, tensor: see `device_mesh.make_mesh`.
-    split: what of the state is split over `fsdp` and `tensor`; see
-      `partitioning.default_rules`.
-    rules: ((regex, spec), ...) that come before those; see
-      `partitioning.state_sharding`.
+    data, fsdp, tensor: sizes of the mesh axes, see `device_mesh.make_mesh`.
+    split: which part of the training state is split over `fsdp` and `tensor`,
+      see `partitioning.default_rules`.
+    rules: ((regex, spec), ...) that take precedence over the default rules,
+      see `partitioning.state_sharding`.
   """
 
   data: int = -1
@@ -26,12 +32,18 @@ class Mesh(NamedTuple):
   rules: tuple = ()
 
 
-def mesh(section, devices=None):
-  """-> the mesh that a `mesh` section asks for.
+def mesh(
+  section: ConfigDict | Mapping[str, Any],
+  devices: Sequence[jax.Device] | None = None,
+) -> jax.sharding.Mesh:
+  """Builds the device mesh that a `mesh` section describes.
 
   Args:
     section: see `Mesh`.
-    devices: all devices by default.
+    devices: the devices to use; None uses all of them.
+
+  Raises:
+    ValueError: the axes do not multiply to the number of devices.
   """
   built = instantiate.splat('mesh', Mesh, section)
   return device_mesh.make_mesh(
@@ -39,38 +51,47 @@ def mesh(section, devices=None):
   )
 
 
-def rules(section, shapes, made):
-  """-> the sharding rules of a `mesh` section.
+def rules(
+  section: ConfigDict | Mapping[str, Any], shapes: Any, mesh: jax.sharding.Mesh
+) -> tuple[tuple[str, tuple], ...]:
+  """Returns the partition rules of a `mesh` section, then the default rules.
 
   Args:
     section: see `Mesh`.
-    shapes: the state, as a tree of things with a shape.
-    made: the mesh.
+    shapes: the training state, as a tree of objects with a shape.
+    mesh: the device mesh.
 
   Raises:
-    ValueError: a rule that names nothing, or that cannot be used.
+    ValueError: a rule matches no array of the state, or is malformed.
   """
   built = instantiate.splat('mesh', Mesh, section)
-  given = partitioning.check_rules(built.rules, shapes)
-  return given + partitioning.default_rules(shapes, made, split=built.split)
+  custom = partitioning.check_rules(built.rules, shapes)
+  return custom + partitioning.default_rules(shapes, mesh, split=built.split)
 
 
-def abstract_params(method):
-  """-> the tree of shapes of a method's parameters; nothing is allocated."""
+def abstract_params(method: Method) -> Any:
+  """Returns the shapes of a method's parameters, without allocating them."""
   return jax.eval_shape(method.init, jax.random.key(0))
 
 
-def placed_params(method, section, made):
-  """-> the EMA parameters of a method as shapes with their place on a mesh.
+def placed_params(
+  method: Method,
+  section: ConfigDict | Mapping[str, Any],
+  mesh: jax.sharding.Mesh,
+) -> Any:
+  """Returns the shapes of a method's EMA parameters with their shardings.
 
   Args:
     method: methods.base.Method.
-    section: see `Mesh`; rules that name other parts of the state are passed
-      over.
-    made: the mesh.
+    section: see `Mesh`. Rules that match other parts of the training state
+      have no effect here.
+    mesh: the device mesh.
+
+  Returns:
+    Tree of jax.ShapeDtypeStruct.
   """
   tree = {'ema_params': abstract_params(method)}
   built = instantiate.splat('mesh', Mesh, section)
-  given = partitioning.check_rules(built.rules)
-  given += partitioning.default_rules(tree, made, split=built.split)
-  return partitioning.placed(tree, made, given)['ema_params']
+  all_rules = partitioning.check_rules(built.rules)
+  all_rules += partitioning.default_rules(tree, mesh, split=built.split)
+  return partitioning.placed(tree, mesh, all_rules)['ema_params']

@@ -1,7 +1,12 @@
-"""Builds a sampler and its noise levels from the `sampler` section."""
+"""Builds a sampler and its grid of noise levels from the `sampler` section."""
 
 import functools
 import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
 
 from cdm.config import instantiate
 from cdm.diffusion import samplers, schedules
@@ -17,8 +22,20 @@ SAMPLERS = {
 GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
 
 
-def sampling(schedule, section):
-  """-> `methods.diffusion.Sampling` of a `sampler` section."""
+def sampling(
+  schedule: schedules.Schedule, section: ConfigDict | Mapping[str, Any]
+) -> diffusion.Sampling:
+  """Builds the sampler that a `sampler` section describes.
+
+  Args:
+    schedule: the noise schedule of training; most grids are taken from it.
+    section: `kind` is one of `SAMPLERS` and `grid` is a section of its own, see
+      `grid`. Fields of `methods.diffusion.Sampling` go there; the other keys
+      are options of the sampler function.
+
+  Raises:
+    ValueError: names the key that is unknown or missing.
+  """
   section = dict(section)
   kind = instantiate.kind_of('sampler', section, SAMPLERS)
   if 'grid' not in section:
@@ -27,6 +44,7 @@ def sampling(schedule, section):
   fields = diffusion.Sampling._fields
   own = {k: section.pop(k) for k in list(section) if k not in fields}
   run = SAMPLERS[kind]
+  # The first two arguments are the denoiser and x_T.
   known = [p for p in inspect.signature(run).parameters][2:]
   options = [name for name in known if name not in ('logsnrs', 'noise')]
   for key in own:
@@ -40,8 +58,22 @@ def sampling(schedule, section):
   )
 
 
-def grid(schedule, section):
-  """-> float64 [N + 1] increasing log-SNR of a `sampler.grid` section."""
+def grid(
+  schedule: schedules.Schedule, section: ConfigDict | Mapping[str, Any]
+) -> np.ndarray:
+  """Builds the noise levels that a `sampler.grid` section describes.
+
+  Args:
+    schedule: the noise schedule of training; not used by the kind 'linear'.
+    section: `kind` is one of `GRIDS`; the other keys are arguments of the
+      function in `diffusion.schedules` that makes such a grid.
+
+  Returns:
+    float64 [N + 1], increasing log-SNR.
+
+  Raises:
+    ValueError: names the key that is unknown or missing.
+  """
   section = dict(section)
   kind = section.pop('kind', None)
   if kind == 'respaced':

@@ -2,8 +2,10 @@
 
 import functools
 import inspect
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
 from cdm.config import instantiate
@@ -22,18 +24,26 @@ WEIGHTINGS = {
   'truncated_snr': losses.truncated_snr,
   'sigmoid': losses.sigmoid,
 }
-METHODS = {
+METHODS: dict[str, Callable[..., Any]] = {
   'diffusion': diffusion.diffusion,
   'classifier': classification.classifier,
 }
-# What a method wants drawn once for the whole batch, see train.step.
+# Functions (key, B) -> {name: [B]} for what a method needs drawn once for the
+# whole batch, before the batch is split; see training.step.
 METHOD_DRAWS = {'diffusion': diffusion.draw_batch, 'classifier': None}
 
 
 class Stage(NamedTuple):
-  """What one config describes, with shapes but without arrays.
+  """The network and the method that one config describes, without parameters.
 
-  A classifier has a tester, and neither schedule nor low-res input.
+  Attributes:
+    config: config of the stage.
+    net: the network, a Flax module.
+    schedule: noise schedule of training; None for a classifier.
+    lowres: how the low-res input is made; None for a base model or classifier.
+    objective: the `method` section, as an object.
+    method: the pure functions init, loss and sample.
+    tester: functions that test a classifier; None for a diffusion model.
   """
 
   config: ConfigDict
@@ -45,14 +55,16 @@ class Stage(NamedTuple):
   tester: classification.Tester | None = None
 
   @property
-  def input_size(self):
-    """H = W of what the network is given."""
+  def input_size(self) -> int:
+    """H = W of the images that the network receives."""
     if self.tester is not None:
       return self.objective.size
     return self.config.pipeline.image_size
 
 
-def stage(c, sampler=None):
+def stage(
+  c: ConfigDict, sampler: ConfigDict | Mapping[str, Any] | None = None
+) -> Stage:
   """Builds the network and the method of a stage.
 
   Args:
@@ -63,7 +75,7 @@ def stage(c, sampler=None):
     Stage.
 
   Raises:
-    ValueError: naming the section and key that cannot be used.
+    ValueError: names the section and key that cannot be used.
   """
   instantiate.require(c, 'method')
   if is_classifier(c):
@@ -92,17 +104,17 @@ def stage(c, sampler=None):
   return Stage(c, net, schedule, lowres, objective, method)
 
 
-def is_classifier(c):
-  """True for a config of a classifier, False for one that draws images."""
+def is_classifier(c: ConfigDict) -> bool:
+  """Returns True for a classifier's config, False for a diffusion model's."""
   return 'method' in c and c.method.kind == 'classifier'
 
 
-def require_classifier(c, command):
-  """Raises ValueError if a config is not of a classifier.
+def require_classifier(c: ConfigDict, command: str) -> None:
+  """Raises ValueError unless a config describes a classifier.
 
   Args:
     c: ConfigDict.
-    command: that needs one, e.g. 'cdm cas'.
+    command: the command that needs a classifier, e.g. 'cdm cas'.
   """
   if not is_classifier(c):
     raise ValueError(
@@ -111,12 +123,13 @@ def require_classifier(c, command):
     )
 
 
-def refuse_classifier(c, how):
-  """Raises ValueError if a config is of a classifier.
+def refuse_classifier(c: ConfigDict, how: str) -> None:
+  """Raises ValueError if a config describes a classifier.
 
   Args:
     c: ConfigDict.
-    how: what cannot be done to it, e.g. 'sampled'.
+    how: participle for the message that says what cannot be done with a
+      classifier, e.g. 'sampled'.
   """
   if is_classifier(c):
     raise ValueError(
@@ -125,13 +138,14 @@ def refuse_classifier(c, how):
     )
 
 
-def _classifier(c):
-  """-> Stage of a config with method.kind 'classifier'."""
+def _classifier(c: ConfigDict) -> Stage:
+  """Builds the Stage of a config whose method.kind is 'classifier'."""
   instantiate.require(c, 'model', 'pipeline')
   section = dict(c.method)
   kind = instantiate.kind_of('method', section, METHODS)
   recipe = instantiate.splat('method', classification.Recipe, section)
-  # momentum 0: what the network says of its statistics is of one batch.
+  # With momentum 0 the network returns the batch-norm statistics of the current
+  # batch alone, not a running average.
   net = instantiate.splat('model', resnet.ResNet50, c.model, momentum=0.0)
   method, tester = METHODS[kind](
     net,
@@ -142,8 +156,8 @@ def _classifier(c):
   return Stage(c, net, None, None, recipe, method, tester)
 
 
-def check_magnification(small, large):
-  """Raises ValueError unless a whole number of pixels comes of each."""
+def check_magnification(small: int, large: int) -> None:
+  """Raises ValueError unless the low-res size divides the image size."""
   if not 0 < small <= large or large % small:
     raise ValueError(
       f'config.lowres.size is {small}, which does not divide '
@@ -152,11 +166,18 @@ def check_magnification(small, large):
     )
 
 
-def _weighting(section):
-  """-> the weighting function of `method.weighting`, a kind or a section."""
+def _weighting(
+  section: str | ConfigDict | Mapping[str, Any],
+) -> Callable[..., jax.Array] | None:
+  """Returns the loss weighting that `method.weighting` describes.
+
+  Args:
+    section: a kind alone, or a section with a kind and its options.
+  """
   section = dict(kind=section) if isinstance(section, str) else dict(section)
   kind = instantiate.kind_of('method.weighting', section, WEIGHTINGS)
   chosen = WEIGHTINGS[kind]
+  # The first two arguments are logsnr and target.
   options = list(inspect.signature(chosen).parameters)[2:] if chosen else []
   for key in section:
     if key not in options:

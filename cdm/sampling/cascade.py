@@ -1,14 +1,13 @@
-"""Chains stages: each image is drawn small, then super-resolved again.
+"""Draws images with a cascade: each stage super-resolves the one before.
 
   z ~ stage 1;  z_s ~ q(z_s | z);  x ~ stage 2 given z_s and s  [CDM] alg. 2
 
-Image n of a run depends on (seed, n) only. The key of image n is folded from
-the seed, the key of its stage from that; nothing depends on the batch it was
-drawn in.
+Image n of a run depends on (seed, n) only: its key is folded from the seed, and
+its key in each stage from that. The batch it is drawn in makes no difference.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -19,31 +18,33 @@ from cdm.methods import lowres_conditioning
 from cdm.ops import pixels
 from cdm.ops.keys import image_keys, stage_keys
 
-AUGMENT = 2  # use of an image's key; 0 and 1 belong to the method
+# Folded into an image's key for augmentation noise; 0 and 1 are the method's.
+AUGMENT = 2
 
 
 class Stage(NamedTuple):
-  """One trained stage.
+  """One trained stage of a cascade, ready to draw images.
 
   Attributes:
-    name: what its folder of pictures is called.
+    name: name of the stage and of the folder of its images.
     image_size: H = W of its output.
-    sample: `Method.sample` with the parameters still to come.
-    params: the EMA parameters.
-    lowres: `lowres_conditioning.Lowres`, None for a base model.
+    sample: `Method.sample`, a function that takes the parameters first.
+    params: the EMA parameters, or their shapes.
+    lowres: how its low-res input is made; None for a base model.
     level: augmentation level in [0, 1] of its low-res input at sampling.
-    truncated: the previous stage stops at `level` ([CDM] sec. 3.2) instead of
-      running to the end and being noised again.
-    num_classes: classes of its label input, None if it takes no label.
+    truncated: True if the previous stage stops at `level` ([CDM] sec. 3.2);
+      False if that stage runs to the end and its image is noised again.
+    num_classes: number of classes of its label input; None if it takes no
+      label.
     null_class: True if it also takes images without a label.
     residual: True if it diffuses a residual rather than the image.
-    mesh: the mesh its images are shared out over; None is one device.
+    mesh: the device mesh that its images are split over; None is one device.
   """
 
   name: str
   image_size: int
-  sample: Callable
-  params: object
+  sample: Callable[..., jax.Array]
+  params: Any
   lowres: lowres_conditioning.Lowres | None = None
   level: float = 0.0
   truncated: bool = False
@@ -53,12 +54,21 @@ class Stage(NamedTuple):
   mesh: jax.sharding.Mesh | None = None
 
   @classmethod
-  def of(cls, built, params, mesh, *, name, level=0.0, truncated=False):
-    """Makes a stage of what its config describes.
+  def of(
+    cls,
+    built: Any,
+    params: Any,
+    mesh: jax.sharding.Mesh | None,
+    *,
+    name: str,
+    level: float = 0.0,
+    truncated: bool = False,
+  ) -> Self:
+    """Makes a stage from the network and method that its config describes.
 
     Args:
-      built: `config.stage.Stage` of the config.
-      params: its EMA parameters, or their shapes.
+      built: `config.stage.Stage` of a diffusion model.
+      params: the EMA parameters, or their shapes.
       mesh, name, level, truncated: see the class.
     """
     return cls(
@@ -75,24 +85,31 @@ class Stage(NamedTuple):
       mesh=mesh,
     )
 
-  def split(self, tree):
-    """Inside jit: arrays [B, ...] shared out over the mesh."""
+  def split(self, tree: Any) -> Any:
+    """Splits arrays [B, ...] over the mesh; for use inside jit."""
     return device_mesh.split_batch(tree, self.mesh)
 
-  def whole(self, params):
-    """Inside jit: parameters as the network uses them."""
+  def whole(self, params: Any) -> Any:
+    """Gathers parameters that are split over `fsdp`; for use inside jit."""
     if self.mesh is None:
       return params
-    places = jax.tree.map(lambda leaf: leaf.sharding, self.params)
-    return partitioning.gather_over_fsdp(params, places)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, self.params)
+    return partitioning.gather_over_fsdp(params, shardings)
 
-  def jit(self, function):
-    """-> function, compiled; what it gives, [B, ...], stays shared out."""
+  def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a function whose results [B, ...] stay split over the mesh."""
     return jit_batches(function, self.mesh)
 
 
-def jit_batches(function, mesh):
-  """-> function, compiled; what it gives, [B, ...], is split over the mesh."""
+def jit_batches(
+  function: Callable[..., Any], mesh: jax.sharding.Mesh | None
+) -> Callable[..., Any]:
+  """Compiles a function whose results are batches that stay split over a mesh.
+
+  Args:
+    function: function that returns a tree of arrays [B, ...].
+    mesh: the device mesh; None is one device.
+  """
   if mesh is None:
     options = compiler_options.forward(jax.devices())
     return jax.jit(function, compiler_options=options)
@@ -103,8 +120,8 @@ def jit_batches(function, mesh):
   )
 
 
-def check(stages):
-  """Raises ValueError, naming both stages, if they do not fit each other."""
+def check(stages: Sequence[Stage]) -> None:
+  """Raises ValueError, naming the stages, if they do not form a cascade."""
   if stages[0].lowres is not None:
     raise ValueError(
       f'Stage {stages[0].name!r} is the first of the cascade but needs a '
@@ -140,8 +157,13 @@ def check(stages):
     )
 
 
-def check_level(stage):
-  """Raises ValueError if the stage was not trained on its sampling level."""
+def check_level(stage: Stage) -> None:
+  """Raises ValueError if the stage was not trained on its sampling level.
+
+  Args:
+    stage: `Stage` with a low-res input.
+  """
+  assert stage.lowres is not None
   if not 0.0 <= stage.level <= 1.0:
     raise ValueError(
       f'Stage {stage.name!r} has augmentation level {stage.level}; levels '
@@ -160,9 +182,16 @@ def check_level(stage):
 
 
 def super_resolve(
-  stage, params, z_0, *, keys, label, augmented=False, stop_logsnr=None
-):
-  """Draws x_0 given a low-res image, noising it to the stage's level first.
+  stage: Stage,
+  params: Any,
+  z_0: jax.Array,
+  *,
+  keys: jax.Array,
+  label: jax.Array | None,
+  augmented: bool = False,
+  stop_logsnr: float | None = None,
+) -> jax.Array:
+  """Draws x_0 given a low-res image, noised to the stage's level first.
 
   Args:
     stage: `Stage` with a low-res input.
@@ -170,12 +199,14 @@ def super_resolve(
     z_0: [B, h, w, 3] float32, clean in [-1, 1], or z_s if `augmented`.
     keys: [B] keys of the stage, one per image.
     label: int32 [B] or None.
-    augmented: z_0 already is z_s (truncated sampling).
-    stop_logsnr: end at this log-SNR, not at x_0 (truncated successor).
+    augmented: True if z_0 is z_s already (truncated sampling).
+    stop_logsnr: log-SNR to stop at; None runs to x_0. The stage before a
+      truncated one stops early.
 
   Returns:
     [B, H, W, 3] float32 in [-1, 1].
   """
+  assert stage.lowres is not None
   nearest = lowres_conditioning.nearest_level(stage.level, stage.lowres)
   level = jnp.full(z_0.shape[0], nearest, jnp.float32)
   z = z_0
@@ -196,30 +227,50 @@ def super_resolve(
   )
 
 
-def sampler(stages):
-  """-> draw(seed, indices [B], label int32 [B]) -> [[B, H, W, 3] per stage].
+def sampler(
+  stages: Sequence[Stage],
+) -> Callable[..., list[jax.Array]]:
+  """Returns a function that draws a batch of images with a cascade.
 
-  Every stage is compiled once; between stages the images pass through uint8,
-  as they did in training. Of a stage that is cut short for a truncated
-  successor the picture returned is z_s, clipped. What comes back are uint8
-  jax.Arrays, shared out over the stages' mesh: B must divide over it, and the
-  arguments be the same in every process.
+  Every stage is compiled once. Between stages the images pass through uint8, as
+  they did in training. A stage before a truncated one stops early: its returned
+  image is z_s, clipped.
+
+  Args:
+    stages: the stages in their order, the base model first.
+
+  Returns:
+    `draw(seed, indices int [B], label int32 [B] or None)`, which returns the
+    images of every stage, uint8 [B, H, W, 3], split over the stages' mesh. B
+    must divide over the mesh, and the arguments must be the same in every
+    process.
+
+  Raises:
+    ValueError: the stages do not form a cascade.
   """
   check(stages)
   runs = [_jit_stage(stages, i) for i in range(len(stages))]
 
   def draw(seed, indices, label):
-    pictures, z = [], None
-    numbers = np.asarray(indices, np.uint32)
+    images, z = [], None
+    indices = np.asarray(indices, np.uint32)
     for stage, run in zip(stages, runs, strict=True):
-      z, picture = run(stage.params, np.uint32(seed), numbers, label, z)
-      pictures.append(picture)
-    return pictures
+      z, image = run(stage.params, np.uint32(seed), indices, label, z)
+      images.append(image)
+    return images
 
   return draw
 
 
-def _jit_stage(stages, i):
+def _jit_stage(
+  stages: Sequence[Stage], i: int
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  """Compiles stage i of a cascade.
+
+  Returns:
+    `run(params, seed, indices, label, z) -> (input of the next stage float32,
+    image uint8)`, both [B, H, W, 3]; z is None for the first stage.
+  """
   stage = stages[i]
   follower = stages[i + 1] if i + 1 < len(stages) else None
   stop_logsnr = None
@@ -251,9 +302,9 @@ def _jit_stage(stages, i):
         augmented=bool(stage.truncated and stage.level),
         stop_logsnr=stop_logsnr,
       )
-    picture = pixels.to_uint8(x)
+    image = pixels.to_uint8(x)
     if stop_logsnr is None:
-      x = pixels.to_float(picture)
-    return x, picture
+      x = pixels.to_float(image)
+    return x, image
 
   return run

@@ -1,11 +1,15 @@
-"""Writes the samples of a cascade to disk, continuing what is there.
+"""Draws the samples of a cascade into an output folder.
 
-Every image is a file of its own that appears only when complete, so what
-exists is done and what does not is drawn. OUT/sampling.json holds the recipe;
-images of another recipe are never mixed in.
+Every image is a file of its own that appears only when it is complete, so a
+restart draws exactly the images that are missing. OUT/sampling.json, the
+manifest, holds every setting that the images depend on; images drawn with other
+settings are never mixed in.
 """
 
+import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,20 +27,28 @@ from cdm.sampling import cascade, output_folder
 ROW = 4  # images per class on the overview
 
 
-def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
-  """Draws images 0 to num - 1 of a recipe into a folder.
+def draw_to(
+  out: str | os.PathLike,
+  stages: Sequence[cascade.Stage],
+  *,
+  recipe: dict[str, Any],
+  num: int,
+  batch_size: int,
+  class_names: Sequence[str] | None = None,
+) -> None:
+  """Draws images 0 to num - 1 into a folder, with an overview and an archive.
 
   Args:
-    out: folder; made if it is missing, continued if it holds this recipe.
-    stages: list of `cascade.Stage`.
-    recipe: JSON-able dict with `seed`, `labels` (the cycle of labels, or
-      None) and whatever else identifies the images.
-    num: how many images.
-    batch_size: how many are drawn at once.
-    class_names: names for the overview, or None.
+    out: folder; made if it is missing, continued if its manifest is `recipe`.
+    stages: the stages of the cascade, the base model first.
+    recipe: manifest of the folder, a JSON-able dict with `seed`, `labels` (the
+      cycle of labels, or None) and all else that the images depend on.
+    num: number of images.
+    batch_size: number of images that are drawn at once.
+    class_names: names of the classes for the overview, or None.
 
   Raises:
-    ValueError: the folder holds images of another recipe.
+    ValueError: the folder has another manifest.
   """
   out = pathlib.Path(out)
   output_folder.claim(out, recipe, name='sampling.json')
@@ -58,14 +70,32 @@ def draw_to(out, stages, *, recipe, num, batch_size, class_names=None):
     assemble(out, stages, labels, num, class_names)
 
 
-def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
-  """Draws the images `missing` and writes each into its stages' folders.
+def draw_missing(
+  folders: Sequence[pathlib.Path],
+  stages: Sequence[cascade.Stage],
+  seed: int,
+  labels: np.ndarray | None,
+  missing: Sequence[int],
+  num: int,
+  batch_size: int,
+) -> None:
+  """Draws the missing images and writes those of every stage to its folder.
 
-  Of several processes, each writes the images that its own devices drew.
+  With several processes, each writes the images that its own devices drew.
+
+  Args:
+    folders: the folder of every stage.
+    stages: the stages of the cascade.
+    seed: seed of all images.
+    labels: int32 [num], or None.
+    missing: indices of the images to draw.
+    num: number of images of the whole run.
+    batch_size: number of images that are drawn at once.
   """
   draw = cascade.sampler(stages)
-  # Of `num`, not of what is missing: another shape is another program, which
-  # may round otherwise, and a run that continues must give the same bytes.
+  # The batch size follows from `num`, not from the number of missing images:
+  # another shape gives another program, which may round differently, and a
+  # continued run must write the same bytes.
   batch_size = min(batch_size, num)
   if stages[0].mesh is not None:
     batch_size = device_mesh.padded(batch_size, stages[0].mesh)
@@ -74,7 +104,7 @@ def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
     bar.say('sampling: compiling ...')
     for start in range(0, len(missing), batch_size):
       indices = missing[start : start + batch_size]
-      # The last batch is filled up, so that one shape is compiled.
+      # The last batch is filled up, so that only one shape is compiled.
       filled = np.resize(indices, batch_size)
       drawn = draw(seed, filled, None if labels is None else labels[filled])
       for folder, images in zip(folders, drawn, strict=True):
@@ -85,19 +115,26 @@ def draw_missing(folders, stages, seed, labels, missing, num, batch_size):
       bar.advance(len(indices))
 
 
-def assembled(out, num):
-  """Whether the overview is there, and an archive of as many images.
+def assembled(out: pathlib.Path, num: int) -> bool:
+  """Returns whether samples.png exists and samples.npz holds `num` images.
 
-  Reading a million pictures again would take longer than drawing a few.
+  If so, `assemble` need not read all images again, which takes longer for a
+  million of them than drawing a few.
   """
   try:
-    held = npz_images.count(out / 'samples.npz')
+    count = npz_images.count(out / 'samples.npz')
   except ValueError:
     return False
-  return held == num and (out / 'samples.png').exists()
+  return count == num and (out / 'samples.png').exists()
 
 
-def assemble(out, stages, labels, num, class_names):
+def assemble(
+  out: pathlib.Path,
+  stages: Sequence[cascade.Stage],
+  labels: np.ndarray | None,
+  num: int,
+  class_names: Sequence[str] | None,
+) -> None:
   """Writes samples.npz, the names of its classes, and samples.png."""
   size = stages[-1].image_size
   if labels is not None and class_names:
@@ -105,7 +142,7 @@ def assemble(out, stages, labels, num, class_names):
   image_files.write_png(
     out / 'samples.png', overview(out, stages, labels, num, class_names)
   )
-  # Last: once it is there, so is all else.
+  # The archive is written last: when it exists, so do the other files.
   image_files.write_npz(
     out / 'samples.npz',
     (
@@ -119,15 +156,22 @@ def assemble(out, stages, labels, num, class_names):
   print(f'  {out / "samples.png"}  {out / "samples.npz"}')
 
 
-def overview(out, stages, labels, num, class_names):
-  """-> uint8 picture: a row per class, each image beside its earlier stages.
+def overview(
+  out: pathlib.Path,
+  stages: Sequence[cascade.Stage],
+  labels: np.ndarray | None,
+  num: int,
+  class_names: Sequence[str] | None,
+) -> np.ndarray:
+  """Returns a contact sheet with a row per class, uint8 [height, width, 3].
 
-  At most 16 classes and `ROW` images of each; without labels, 8 rows.
+  Every image stands beside those of its earlier stages. The sheet has at most
+  16 classes and `ROW` images of each; without labels, it has at most 8 rows.
   """
   shown = sorted(set(labels[:num].tolist())) if labels is not None else [None]
   rows, names = [], []
   for label in shown[:16]:
-    if label is None:
+    if labels is None:
       chosen = list(range(min(num, ROW * 8)))
     else:
       chosen = [n for n in range(num) if labels[n] == label][:ROW]
@@ -157,8 +201,8 @@ def overview(out, stages, labels, num, class_names):
   )
 
 
-def label_cycle(labels, num):
-  """-> int32 [num], the cycle of labels repeated, or None."""
+def label_cycle(labels: Sequence[int] | None, num: int) -> np.ndarray | None:
+  """Returns the labels repeated to int32 [num], or None for None."""
   if labels is None:
     return None
   return np.resize(np.asarray(labels, np.int32), num)

@@ -1,4 +1,4 @@
-"""An output folder, its manifest, and the numbered PNGs in it.
+"""Writes or checks the manifest of an output folder; finds missing images.
 
 The manifest is a JSON file with every setting that the folder's contents
 depend on. A restart with the same settings continues the folder; a restart
@@ -6,7 +6,10 @@ with other settings is refused.
 """
 
 import json
+import os
 import pathlib
+from collections.abc import Callable, Collection
+from typing import Any
 
 import numpy as np
 
@@ -14,27 +17,38 @@ from cdm.distributed import collectives
 from cdm.reporting import atomic_files
 
 
-def _other_pictures(folder, key, saved, wanted):
+def _other_images(
+  folder: pathlib.Path, key: str, saved: dict[str, Any], wanted: dict[str, Any]
+) -> str:
   return (
-    f'{folder} holds pictures of another recipe: {key} is {saved.get(key)!r} '
+    f'{folder} holds images of another recipe: {key} is {saved.get(key)!r} '
     f'there, {wanted[key]!r} now. Give another --out, or delete that folder to '
     'draw anew.'
   )
 
 
-def claim(folder, manifest, *, name, notes=None, refusal=_other_pictures):
-  """Makes the folder and writes its manifest, or checks the one that is there.
+def claim(
+  folder: str | os.PathLike,
+  manifest: dict[str, Any],
+  *,
+  name: str,
+  notes: dict[str, Any] | None = None,
+  refusal: Callable[
+    [pathlib.Path, str, dict[str, Any], dict[str, Any]], str
+  ] = _other_images,
+) -> None:
+  """Makes a folder with its manifest, or checks the existing manifest.
 
   Args:
-    folder: made if it is missing.
-    manifest: JSON-able dict of all that the contents depend on.
-    name: of the manifest's file, e.g. 'sampling.json'.
-    notes: JSON-able dict that is written beside it and never compared.
-    refusal: (folder, key, saved, wanted) -> the sentence that refuses a folder
-      whose manifest, `saved`, has another value at `key`.
+    folder: path of the folder; made if it is missing.
+    manifest: JSON-able dict of all settings that the contents depend on.
+    name: file name of the manifest, e.g. 'sampling.json'.
+    notes: JSON-able dict that is added to the file and never compared.
+    refusal: `(folder, key, saved, wanted) -> message` of the error for a folder
+      whose manifest `saved` differs from `wanted` in the value of `key`.
 
   Raises:
-    ValueError: another manifest is there.
+    ValueError: the folder has a manifest with other settings.
   """
   folder = pathlib.Path(folder)
   path = folder / name
@@ -46,18 +60,18 @@ def claim(folder, manifest, *, name, notes=None, refusal=_other_pictures):
         raise ValueError(refusal(folder, key, saved, wanted))
     return
   folder.mkdir(parents=True, exist_ok=True)
-  # Of several processes all write the same.
+  # Several processes may write this file at the same time, all the same text.
   text = json.dumps({**manifest, **(notes or {})}, indent=2) + '\n'
   atomic_files.write_text_atomically(path, text, shared=True)
 
 
-def file_name(n):
-  """-> '000012.png'."""
+def file_name(n: int) -> str:
+  """Returns the file name of image n, e.g. '000012.png'."""
   return f'{n:06d}.png'
 
 
-def missing(folders, count):
-  """-> the n below count of which some folder has no picture."""
+def missing(folders: Collection[pathlib.Path], count: int) -> list[int]:
+  """Returns the indices below `count` whose image some folder lacks."""
   return [
     n
     for n in range(count)
@@ -65,8 +79,12 @@ def missing(folders, count):
   ]
 
 
-def agreed_missing(folders, count):
-  """`missing` as process 0 sees it: all must draw the same images."""
+def agreed_missing(folders: Collection[pathlib.Path], count: int) -> list[int]:
+  """Returns what `missing` returns in process 0, in every process.
+
+  All processes must draw the same images. This is a collective: every process
+  must call it.
+  """
   absent = np.zeros(count, bool)
   absent[missing(folders, count)] = True
   return np.flatnonzero(collectives.broadcast_from_first(absent)).tolist()

@@ -1,6 +1,13 @@
-"""Restores trained stages: each from its own checkpoint and saved config."""
+"""Restores trained stages, cascades and upscalers from checkpoints.
+
+Every stage comes from its own work directory: the config that was saved with
+the checkpoint says how to build it, and its EMA parameters are used.
+"""
 
 import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from cdm.checkpointing import reader
 from cdm.config import cascade_stages, instantiate, loader, placement, stage
@@ -10,29 +17,37 @@ from cdm.sampling import cascade, upscaler
 
 @dataclasses.dataclass(frozen=True)
 class StageRecord:
-  """What the images of a restored stage depend on, as manifests hold it.
+  """The settings that the images of a restored stage depend on.
+
+  Manifests of output folders contain them.
 
   Attributes:
-    experiment: name of its config.
-    checkpoint: step that its parameters were saved at.
+    experiment: name of the stage's config.
+    checkpoint: step of the checkpoint that its parameters come from.
     level: augmentation level in [0, 1] of its low-res input.
-    sampler: plain dict, the section that it draws by.
+    sampler: the `sampler` section that it draws with, as a plain dict.
   """
 
   experiment: str
   checkpoint: int
   level: float
-  sampler: dict
+  sampler: dict[str, Any]
 
   def manifest(
-    self, title='experiment', *, after_checkpoint=None, after_level=None
-  ):
-    """-> JSON-able dict, in the order of the manifests that are on disk.
+    self,
+    title: str = 'experiment',
+    *,
+    after_checkpoint: dict[str, Any] | None = None,
+    after_level: dict[str, Any] | None = None,
+  ) -> dict[str, Any]:
+    """Returns the settings as a JSON-able dict for a manifest.
+
+    The order of the keys is that of the manifests that exist on disk.
 
     Args:
-      title: key of the experiment: 'name' where stages are listed.
-      after_checkpoint, after_level: {key: value} of the caller, which stand
-        behind these two.
+      title: key of the experiment's name; 'name' in a list of stages.
+      after_checkpoint: further entries, placed after 'checkpoint'.
+      after_level: further entries, placed after 'level'.
     """
     return {
       title: self.experiment,
@@ -43,88 +58,102 @@ class StageRecord:
       'sampler': self.sampler,
     }
 
-  def cascade_entry(self, section, folder):
-    """-> the entry of a cascade's manifest.
+  def cascade_entry(
+    self, section: dict[str, Any], folder: str
+  ) -> dict[str, Any]:
+    """Returns the stage's entry in the manifest of a cascade.
 
     Args:
-      section: of the cascade's config, without `config`; it has the level
-        where one is set.
-      folder: of the stage, in the cascade's work directory.
+      section: the stage's section of the cascade config, without `config`. It
+        contains the level if one is set.
+      folder: the stage's folder, relative to the cascade's work directory.
     """
-    own = self.manifest()
-    del own['level']
-    return {**section, 'folder': folder, **own}
+    settings = self.manifest()
+    del settings['level']
+    return {**section, 'folder': folder, **settings}
 
 
 def restored_stage(
-  workdir,
+  workdir: pathlib.Path,
   *,
-  name,
-  level=0.0,
-  truncated=False,
-  sampler=None,
-  mesh=None,
-  overrides=(),
-):
-  """Restores a trained stage: its saved config, then its EMA parameters.
+  name: str,
+  level: float = 0.0,
+  truncated: bool = False,
+  sampler: loader.ConfigDict | dict[str, Any] | None = None,
+  mesh: loader.ConfigDict | dict[str, Any] | None = None,
+  overrides: Sequence[tuple[str, str]] = (),
+) -> tuple[cascade.Stage, loader.ConfigDict, StageRecord]:
+  """Restores a trained stage from its saved config and its EMA parameters.
 
   Args:
     workdir: directory that `cdm train` wrote.
-    name: of the stage, for messages and folders.
+    name: name of the stage, for messages and folders.
     level, truncated: see `cascade.Stage`.
-    sampler: a section in place of the saved one, or None.
-    mesh: a section in place of the saved one, or None.
-    overrides: ((dotted key, text), ...) of the saved config.
+    sampler: `sampler` section that replaces the saved one, or None.
+    mesh: `mesh` section that replaces the saved one, or None.
+    overrides: ((dotted key, text), ...), applied to the saved config.
 
   Returns:
     (cascade.Stage, its config, StageRecord).
+
+  Raises:
+    FileNotFoundError: workdir has no checkpoint.
+    ValueError: workdir holds a classifier, or the checkpoint is damaged or does
+      not fit the model.
   """
   saved = loader.from_json(reader.read_config(workdir), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
   built = stage.stage(saved, sampler)
   section = saved.mesh if mesh is None else mesh
-  made = placement.mesh(section)
+  device_mesh = placement.mesh(section)
   params, step = reader.restore_ema(
-    workdir, placement.placed_params(built.method, section, made)
+    workdir, placement.placed_params(built.method, section, device_mesh)
   )
   restored = cascade.Stage.of(
-    built, params, made, name=name, level=level, truncated=truncated
+    built, params, device_mesh, name=name, level=level, truncated=truncated
   )
-  drawn_by = loader.plain(saved.sampler if sampler is None else sampler)
-  return restored, saved, StageRecord(saved.name, step, level, drawn_by)
+  settings = loader.plain(saved.sampler if sampler is None else sampler)
+  return restored, saved, StageRecord(saved.name, step, level, settings)
 
 
-def restored_cascade(loaded, workdir, overrides=()):
-  """Restores every stage of a cascade config, or one base stage.
+def restored_cascade(
+  loaded: loader.ConfigDict,
+  workdir: pathlib.Path,
+  overrides: Sequence[tuple[str, str]] = (),
+) -> tuple[list[cascade.Stage], list[dict[str, Any]]]:
+  """Restores every stage of a cascade, or one base stage.
 
   Args:
-    loaded: the config; of a cascade, stage S lies in workdir/S.
-    workdir: pathlib.Path.
-    overrides: ((dotted key, text), ...); those of a single stage apply to its
-      saved config (a cascade's are in `loaded` already).
+    loaded: config of a cascade, or of one stage.
+    workdir: work directory of that stage; stage S of a cascade is in workdir/S.
+    overrides: ((dotted key, text), ...), applied to the saved config of a
+      single stage. For a cascade they are already part of `loaded`.
 
   Returns:
-    (list of cascade.Stage that fit each other, a JSON-able note per stage:
-    name, folder, checkpoint step and whatever else its samples depend on).
+    (stages, notes): the `cascade.Stage`s, checked to fit each other, and for
+    each stage a JSON-able dict of its name, folder, checkpoint step and the
+    other settings that its samples depend on.
 
   Raises:
-    ValueError: a stage is missing, or does not fit the one before it.
+    FileNotFoundError: a stage has no checkpoint.
+    ValueError: a stage holds another experiment, or does not fit the one before
+      it.
   """
   if cascade_stages.is_cascade(loaded):
-    given = [dict(section) for section in loaded.stages]
-    folders = [section['name'] for section in given]
+    sections = [dict(section) for section in loaded.stages]
+    folders = [section['name'] for section in sections]
   else:
-    given = [dict(name=loaded.name, config=loaded.name)]
+    sections = [dict(name=loaded.name, config=loaded.name)]
     folders = ['.']
   stages, notes = [], []
-  first = given[0]
+  first = sections[0]
   if first.get('level') or first.get('truncated'):
     raise ValueError(
       f'Stage {first["name"]!r} is the first of the cascade: it has no low-res '
       'input, so level and truncated mean nothing there; leave them out.'
     )
-  for section, folder in zip(given, folders, strict=True):
+  for section, folder in zip(sections, folders, strict=True):
     experiment = section.pop('config')
     restored, saved, record = instantiate.splat(
       'stages',
@@ -143,13 +172,13 @@ def restored_cascade(loaded, workdir, overrides=()):
     stages.append(restored)
     notes.append(record.cascade_entry(section, folder))
   cascade.check(stages)
-  known = {
+  class_lists = {
     tuple(class_names.read(workdir / folder) or ())
     for folder, restored in zip(folders, stages, strict=True)
     if restored.num_classes is not None
   }
-  known.discard(())
-  if len(known) > 1:
+  class_lists.discard(())
+  if len(class_lists) > 1:
     raise ValueError(
       f'The stages in {workdir} were trained on differently named classes; '
       'one label would mean different things to them. Train them on the same '
@@ -158,21 +187,28 @@ def restored_cascade(loaded, workdir, overrides=()):
   return stages, notes
 
 
-def restored_upscaler(workdir, *, level, batch_size=32, overrides=()):
-  """Restores what super-resolves, whatever its method is.
+def restored_upscaler(
+  workdir: pathlib.Path,
+  *,
+  level: float,
+  batch_size: int = 32,
+  overrides: Sequence[tuple[str, str]] = (),
+) -> tuple[upscaler.Upscaler, loader.ConfigDict]:
+  """Restores a super-resolution stage as an `Upscaler`, whatever its method.
 
   Args:
     workdir: directory that `cdm train` wrote.
     level: augmentation level in [0, 1] of the low-res input.
-    batch_size: images at once.
-    overrides: ((dotted key, text), ...) of the saved config.
+    batch_size: number of images that are super-resolved at once.
+    overrides: ((dotted key, text), ...), applied to the saved config.
 
   Returns:
-    (upscaler.Upscaler, its config).
+    (upscaler.Upscaler, config of its stage).
 
   Raises:
-    ValueError: the stage in workdir takes no low-res input, or was not
-      trained on this level.
+    FileNotFoundError: workdir has no checkpoint.
+    ValueError: the stage in workdir takes no low-res input, or was not trained
+      on this level.
   """
   restored, saved, record = restored_stage(
     workdir, name='upscaled', level=level, overrides=overrides
@@ -183,5 +219,5 @@ def restored_upscaler(workdir, *, level, batch_size=32, overrides=()):
       'super-resolution stage is needed.'
     )
   cascade.check_level(restored)
-  made = upscaler.stage_upscaler(restored, record, batch_size=batch_size)
-  return made, saved
+  upscale = upscaler.stage_upscaler(restored, record, batch_size=batch_size)
+  return upscale, saved

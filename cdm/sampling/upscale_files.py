@@ -1,6 +1,13 @@
-"""Writes super-resolved images to disk, each beside what it was made from."""
+"""Super-resolves image files or held-out images into an output folder.
 
+Every result is a PNG of its own, and an overview shows the results beside the
+low-res images and their bicubic interpolation.
+"""
+
+import os
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,45 +17,57 @@ from cdm.ops import tiling
 from cdm.ops.keys import image_pairs
 from cdm.reporting import contact_sheet, image_files, progress, session_log
 from cdm.sampling import output_folder
-from cdm.sampling.upscaler import bicubic
+from cdm.sampling.upscaler import Upscaler, bicubic
 
 FOLDERS = ('lowres', 'bicubic', 'upscaled', 'original')
 SHOWN = 24  # images on the overview
 
 
-def files_to(out, upscaler, paths, label, *, seed):
-  """Super-resolves image files into `out`, one PNG each, and an overview.
+def files_to(
+  out: str | os.PathLike,
+  upscaler: Upscaler,
+  paths: Sequence[pathlib.Path],
+  label: int | None,
+  *,
+  seed: int,
+) -> None:
+  """Super-resolves image files into a folder, one PNG for each file.
+
+  An image larger than the upscaler's input is cut into tiles. The overview
+  shows only the images that are a single tile.
 
   Args:
-    out: folder; made if it is missing.
+    out: output folder; made if it is missing.
     upscaler: `Upscaler`.
     paths: image files, each at least as large as one tile.
-    label: class of all of them, or None.
-    seed: of the samples; the tiles of all files are numbered in turn.
+    label: class of all images, or None.
+    seed: seed of the samples; the tiles of all files are numbered in turn.
 
   Raises:
-    ValueError: a file that is not an image, or is too small.
+    ValueError: a file is not an image or is too small, or a result would
+      overwrite another result or an input.
   """
   out = pathlib.Path(out)
-  named = {}
+  path_of = {}
   for path in paths:
     target = out / f'{path.stem}.png'
-    if target in named:
+    if target in path_of:
       raise ValueError(
-        f'{named[target]} and {path} would both become {target}; rename one.'
+        f'{path_of[target]} and {path} would both become {target}; rename one.'
       )
     if target.resolve() == path.resolve():
       raise ValueError(
         f'{path} would be overwritten by its own result; give another --out.'
       )
-    named[target] = path
-  for path in paths:  # What cannot be done is found before work begins.
+    path_of[target] = path
+  # Reading all files before work begins reveals a bad one early.
+  for path in paths:
     cut(path, upscaler)
   out.mkdir(parents=True, exist_ok=True)
   rows, first = [], 0
   with progress.Progress('upscaling', total=len(paths)) as bar:
     bar.say('upscaling: compiling ...')
-    for target, path in named.items():
+    for target, path in path_of.items():
       image, tiles, places = cut(path, upscaler)
       labels = None if label is None else np.full(len(tiles), label, np.int32)
       indices = np.arange(first, first + len(tiles))
@@ -64,14 +83,23 @@ def files_to(out, upscaler, paths, label, *, seed):
       if image.shape[:2] == (upscaler.lowres_size,) * 2:
         rows.append([magnified(image, x), bicubic(image, upscaler), x])
       bar.advance(1)
-  for target in named:
+  for target in path_of:
     print(target)
   if rows and collectives.is_first():
     write_overview(out, rows[:SHOWN], ('low-res', 'bicubic', 'ours'))
 
 
-def cut(path, upscaler):
-  """-> (image, tiles, places) of an image file; errors name the file."""
+def cut(
+  path: pathlib.Path, upscaler: Upscaler
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
+  """Reads an image file and cuts it into tiles of the upscaler's input size.
+
+  Returns:
+    (image uint8 [h, w, 3], tiles uint8 [N, S, S, 3], [(top, left), ...]).
+
+  Raises:
+    ValueError: the file is not an image, or too small; the message names it.
+  """
   image = read(path)
   try:
     return image, *tiling.cut(image, upscaler.lowres_size)
@@ -80,23 +108,32 @@ def cut(path, upscaler):
 
 
 def held_out_to(
-  out, upscaler, read_images, *, count, seed, recipe, class_names=None
-):
-  """Shrinks held-out images, super-resolves them, keeps all four versions.
+  out: str | os.PathLike,
+  upscaler: Upscaler,
+  read_images: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]],
+  *,
+  count: int,
+  seed: int,
+  recipe: dict[str, Any],
+  class_names: Sequence[str] | None = None,
+) -> None:
+  """Shrinks and super-resolves held-out images and writes all four versions.
 
-  Continues what is there: every picture is a file that appears when complete.
+  Every image is a file that appears only when it is complete, so a restart
+  continues the folder.
 
   Args:
-    out: folder; made if it is missing.
+    out: output folder; made if it is missing.
     upscaler: `Upscaler`.
-    read_images: what `datasets.read_held_out` returned.
-    count: how many images.
-    seed: of the samples.
-    recipe: JSON-able dict of all that the pictures depend on.
-    class_names: names for the overview, or None.
+    read_images: the function that `datasets.read_held_out` returns.
+    count: number of images.
+    seed: seed of the samples.
+    recipe: manifest of the folder, a JSON-able dict of all settings that the
+      images depend on.
+    class_names: names of the classes for the overview, or None.
 
   Raises:
-    ValueError: the folder holds pictures of another recipe.
+    ValueError: the folder has another manifest.
   """
   out = pathlib.Path(out)
   output_folder.claim(out, recipe, name='upscaling.json')
@@ -112,37 +149,67 @@ def held_out_to(
     with session_log.Session(out, 'upscale'), bar:
       bar.say('upscaling: compiling ...')
       for start in range(0, len(missing), upscaler.batch_size):
-        numbers = missing[start : start + upscaler.batch_size]
-        originals, labels = read_images(numbers)
-        keys = image_pairs(seed, numbers)
+        indices = missing[start : start + upscaler.batch_size]
+        originals, labels = read_images(indices)
+        keys = image_pairs(seed, indices)
         versions = super_resolved(upscaler, originals, labels, keys)
         for name, stack in zip(FOLDERS, versions, strict=True):
-          for i in collectives.local_indices(len(numbers)):
-            file = folders[name] / output_folder.file_name(numbers[i])
+          for i in collectives.local_indices(len(indices)):
+            file = folders[name] / output_folder.file_name(indices[i])
             image_files.write_png(file, stack[i])
-        bar.advance(len(numbers))
+        bar.advance(len(indices))
   collectives.barrier('upscaled')
   if collectives.is_first():
     overview_of(out, folders, read_images, count, class_names)
 
 
-def super_resolved(upscaler, originals, labels, keys):
-  """-> (low-res, bicubic, ours, originals), each uint8 [N, ...]."""
+def super_resolved(
+  upscaler: Upscaler,
+  originals: np.ndarray,
+  labels: np.ndarray | None,
+  keys: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """Makes the four versions of a batch of original images, as in `FOLDERS`.
+
+  Args:
+    upscaler: `Upscaler`.
+    originals: uint8 [N, H, W, 3].
+    labels: int [N], or None.
+    keys: uint32 [N, 2], see `ops.keys.image_pairs`.
+
+  Returns:
+    (low-res [N, h, w, 3], bicubic, super-resolved, originals), all uint8; the
+    last three are [N, H, W, 3].
+  """
   low = upscaler.shrink(originals)
-  made = upscaler(low, keys=keys, label=labels)
-  return low, np.stack([bicubic(x, upscaler) for x in low]), made, originals
+  x = upscaler(low, keys=keys, label=labels)
+  return low, np.stack([bicubic(z, upscaler) for z in low]), x, originals
 
 
-def overview_of(out, folders, read_images, count, class_names):
-  """Writes upscaled.png from the folders: as many of one class as another."""
-  looked_at = min(count, 10 * SHOWN)
-  numbers = [i * count // looked_at for i in range(looked_at)]
-  labels = read_images(numbers)[1]
-  each = max(1, SHOWN // len(np.unique(labels)))
+def overview_of(
+  out: pathlib.Path,
+  folders: Mapping[str, pathlib.Path],
+  read_images: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]],
+  count: int,
+  class_names: Sequence[str] | None,
+) -> None:
+  """Writes upscaled.png, with as many images of one class as of another.
+
+  Args:
+    out: output folder.
+    folders: {version: folder of its images}, see `FOLDERS`.
+    read_images: see `held_out_to`.
+    count: number of images in each folder.
+    class_names: names of the classes, or None.
+  """
+  num_considered = min(count, 10 * SHOWN)
+  indices = [i * count // num_considered for i in range(num_considered)]
+  labels = read_images(indices)[1]
+  per_class = max(1, SHOWN // len(np.unique(labels)))
   chosen = []
   for label in np.unique(labels)[:SHOWN]:
-    chosen += [n for n, x in zip(numbers, labels, strict=True) if x == label][
-      :each
+    chosen += [n for n, x in zip(indices, labels, strict=True) if x == label][
+      :per_class
     ]
   rows = []
   for n in chosen:
@@ -153,13 +220,27 @@ def overview_of(out, folders, read_images, count, class_names):
     rows.append([magnified(low, others[0]), *others])
   names = None
   if class_names:
-    label_of = dict(zip(numbers, labels, strict=True))
+    label_of = dict(zip(indices, labels, strict=True))
     names = [class_names[label_of[n]] for n in chosen]
   write_overview(out, rows, ('low-res', 'bicubic', 'ours', 'original'), names)
 
 
-def write_overview(out, rows, heads, names=None):
-  """Writes upscaled.png, two groups of columns side by side when it is long."""
+def write_overview(
+  out: pathlib.Path,
+  rows: list[list[Any]],
+  heads: Sequence[str | None],
+  names: Sequence[str] | None = None,
+) -> None:
+  """Writes the contact sheet upscaled.png.
+
+  More than 8 rows are laid out in two groups of columns, side by side.
+
+  Args:
+    out: output folder.
+    rows: uint8 [S, S, 3] images of every row.
+    heads: title of every column.
+    names: title of every row, or None.
+  """
   side = rows[0][0].shape[0]
   if len(rows) > 8:
     half = (len(rows) + 1) // 2
@@ -173,20 +254,24 @@ def write_overview(out, rows, heads, names=None):
         for a, b in zip(names[:half], second, strict=True)
       ]
     rows = [[*a, None, *b] for a, b in zip(left, right, strict=True)]
-  picture = contact_sheet.sheet(
+  image = contact_sheet.sheet(
     rows, names=names, heads=heads, scale=max(1, 96 // side)
   )
-  image_files.write_png(out / 'upscaled.png', picture)
+  image_files.write_png(out / 'upscaled.png', image)
   print(f'{out / "upscaled.png"}: {", ".join(h for h in heads if h)}')
 
 
-def magnified(image, like):
-  """-> uint8 of the size of `like`, every pixel of `image` a square."""
+def magnified(image: np.ndarray, like: np.ndarray) -> np.ndarray:
+  """Returns `image` in the size of `like`, with every pixel as a square."""
   return contact_sheet.magnify(image, like.shape[0])
 
 
-def read(path):
-  """-> uint8 [h, w, 3] of an image file. Raises ValueError, naming it."""
+def read(path: pathlib.Path) -> np.ndarray:
+  """Returns an image file as uint8 [h, w, 3].
+
+  Raises:
+    ValueError: there is no such file, or it is not an image.
+  """
   if not path.is_file():
     raise ValueError(f'{path}: there is no such file.')
   try:

@@ -1,16 +1,17 @@
-"""Super-resolves images of any size by one callable, whatever the method is.
+"""Super-resolves any number of images by one callable, whatever the method.
 
   upscale(lowres uint8 [N, h, w, 3], keys=uint32 [N, 2], label=int [N] or None)
     -> uint8 [N, H, W, 3]
 
 Image n depends on its low-res image, its label and its pair of `keys`, which
-is (seed, n), and on nothing else. A method has no more to give than
+is (seed, n), and on nothing else. A method needs to provide only the function
 `Upscaler.upscale_batch`.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,54 +25,63 @@ from cdm.sampling import cascade
 
 @dataclasses.dataclass(frozen=True)
 class Upscaler:
-  """A method that super-resolves any number of images, a batch at a time.
+  """Super-resolves any number of images, one batch after another.
 
   Attributes:
-    upscale_batch: (uint8 [B, h, w, 3], keys uint32 [B, 2], label int32 [B] or
-      None) -> jax.Array uint8 [B, H, W, 3], compiled once for each B.
+    upscale_batch: `(lowres uint8 [B, h, w, 3], keys uint32 [B, 2], label int32
+      [B] or None) -> jax.Array uint8 [B, H, W, 3]`, compiled once for each B.
     image_size: H = W of its output.
-    lowres: how its low-res images are made of originals.
+    lowres: how low-res images are made from originals.
     record: `restore.StageRecord`, for manifests.
-    num_classes: classes of its label input, None if it takes no label.
+    num_classes: number of classes of its label input; None if it takes no
+      label.
     null_class: True if it also takes images without a label.
-    mesh: the mesh its images are shared out over; None is one device.
-    batch_size: images at once.
+    mesh: the device mesh that its images are split over; None is one device.
+    batch_size: number of images that are super-resolved at once.
   """
 
-  upscale_batch: Callable
+  upscale_batch: Callable[..., jax.Array]
   image_size: int
   lowres: lowres_conditioning.Lowres
-  record: object
+  record: Any
   num_classes: int | None = None
   null_class: bool = False
   mesh: jax.sharding.Mesh | None = None
   batch_size: int = 32
 
   @property
-  def lowres_size(self):
+  def lowres_size(self) -> int:
     """h = w of its input."""
     return self.lowres.size
 
   @property
-  def factor(self):
-    """Its magnification."""
+  def factor(self) -> int:
+    """Its magnification, H / h."""
     return self.image_size // self.lowres_size
 
-  def __call__(self, lowres, *, keys, label=None):
+  def __call__(
+    self,
+    lowres: np.ndarray,
+    *,
+    keys: np.ndarray,
+    label: np.ndarray | None = None,
+  ) -> np.ndarray:
     """Super-resolves low-res images.
 
+    All arguments must be the same in every process.
+
     Args:
-      lowres: uint8 [N, h, w, 3]; the same in every process, as the others.
+      lowres: uint8 [N, h, w, 3].
       keys: uint32 [N, 2], see `ops.keys.image_pairs`.
-      label: int [N] or None; not looked at by a method that takes none.
+      label: int [N] or None; ignored if the method takes no label.
 
     Returns:
       uint8 [N, H, W, 3].
     """
     if self.num_classes is None:
       label = None
-    made = []
-    size = self._filled(min(self.batch_size, len(lowres)))
+    outputs = []
+    size = self._padded_count(min(self.batch_size, len(lowres)))
     for start in range(0, len(lowres), size):
       part = np.arange(start, min(start + size, len(lowres)))
       filled = np.resize(part, size)
@@ -80,36 +90,50 @@ class Upscaler:
         keys[filled],
         None if label is None else np.asarray(label, np.int32)[filled],
       )
-      made.append(device_mesh.fetch(x)[: len(part)])
-    return np.concatenate(made)
+      outputs.append(device_mesh.fetch(x)[: len(part)])
+    return np.concatenate(outputs)
 
-  def shrink(self, originals):
-    """uint8 [N, H, W, 3] -> [N, h, w, 3], as in training."""
-    filled = np.arange(self._filled(len(originals))) % len(originals)
+  def shrink(self, originals: np.ndarray) -> np.ndarray:
+    """Makes low-res images from originals in the same way as training does.
+
+    Args:
+      originals: uint8 [N, H, W, 3].
+
+    Returns:
+      uint8 [N, h, w, 3].
+    """
+    filled = np.arange(self._padded_count(len(originals))) % len(originals)
     small = device_mesh.fetch(self._shrink_batch(originals[filled]))
     return small[: len(originals)]
 
   @functools.cached_property
-  def _shrink_batch(self):
-    def shrunk(originals):
+  def _shrink_batch(self) -> Callable[[np.ndarray], jax.Array]:
+    def shrink_batch(originals):
       x_0 = pixels.to_float(device_mesh.split_batch(originals, self.mesh))
       return pixels.to_uint8(lowres_conditioning.downsample(x_0, self.lowres))
 
-    return cascade.jit_batches(shrunk, self.mesh)
+    return cascade.jit_batches(shrink_batch, self.mesh)
 
-  def _filled(self, count):
-    """Up to a power of two, so that few shapes are compiled."""
+  def _padded_count(self, count: int) -> int:
+    """Returns the size of the batch that `count` images are padded to.
+
+    It is a power of two or the batch size where possible, so that few shapes
+    are compiled, and a multiple of the number of batch shards of the mesh.
+    """
     size = min(max(self.batch_size, count), 1 << (count - 1).bit_length())
     return size if self.mesh is None else device_mesh.padded(size, self.mesh)
 
 
-def stage_upscaler(stage, record, *, batch_size):
+def stage_upscaler(
+  stage: cascade.Stage, record: Any, *, batch_size: int
+) -> Upscaler:
   """Makes an `Upscaler` that draws with a diffusion stage.
 
   Args:
     stage: `cascade.Stage` with a low-res input.
     record, batch_size: see `Upscaler`.
   """
+  assert stage.lowres is not None
 
   @stage.jit
   def draw(params, lowres, keys, label):
@@ -136,8 +160,16 @@ def stage_upscaler(stage, record, *, batch_size):
   )
 
 
-def bicubic(image, upscaler):
-  """-> uint8 [H, W, 3], the interpolation that super-resolution must beat."""
+def bicubic(image: np.ndarray, upscaler: Upscaler) -> np.ndarray:
+  """Interpolates a low-res image, the baseline that super-resolution must beat.
+
+  Args:
+    image: uint8 [h, w, 3].
+    upscaler: gives the size of the result.
+
+  Returns:
+    uint8 [H, W, 3].
+  """
   x = resize.resize(
     pixels.to_float(image[None]), upscaler.image_size, method='bicubic'
   )

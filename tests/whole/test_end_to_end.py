@@ -240,7 +240,7 @@ def test_samples_of_another_recipe_are_not_mixed_in(samples, capsys):
   before = smoke_runs.snapshot(samples)
   assert sample(samples, '--seed=1') == 2
   message = capsys.readouterr().err
-  assert 'holds pictures of another recipe: seed is 0 there, 1 now' in message
+  assert 'holds images of another recipe: seed is 0 there, 1 now' in message
   assert smoke_runs.snapshot(samples) == before
 
 
