@@ -34,7 +34,7 @@ def load(
     A locked ConfigDict.
 
   Raises:
-    ValueError: the file is missing, defines no `get_config` or has a section
+    ValueError: the file is missing, is not Python, defines no `get_config` or has a section
       of an earlier cdm; or an override has an unknown key (the message names
       the nearest one) or a value of another type.
   """
@@ -42,6 +42,11 @@ def load(
   if not path.is_file():
     raise ValueError(f'--config={path}: there is no such file. {_hint(path)}')
   spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
+  if spec is None or spec.loader is None:
+    raise ValueError(
+      f'--config={path} is no Python file; a config is a file NAME.py that '
+      'defines get_config().'
+    )
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   if not hasattr(module, 'get_config'):

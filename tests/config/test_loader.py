@@ -113,6 +113,12 @@ def test_a_missing_config_says_where_configs_are(tmp_path, monkeypatch):
     loader.load(tmp_path / 'configs' / 'smoke.py')
 
 
+def test_a_file_that_is_not_python_is_refused(tmp_path):
+  (tmp_path / 'a.json').write_text('{}')
+  with pytest.raises(ValueError, match=r'a\.json is no Python file'):
+    loader.load(tmp_path / 'a.json')
+
+
 def test_a_file_without_get_config_is_refused(tmp_path):
   (tmp_path / 'a.py').write_text('x = 1\n')
   with pytest.raises(ValueError, match=r'defines no get_config'):
