@@ -34,9 +34,9 @@ def load(
     A locked ConfigDict.
 
   Raises:
-    ValueError: the file is missing, is not Python, defines no `get_config` or has a section
-      of an earlier cdm; or an override has an unknown key (the message names
-      the nearest one) or a value of another type.
+    ValueError: the file is missing, is not Python, defines no `get_config` or
+      has a section of an earlier cdm; or an override has an unknown key (the
+      message names the nearest one) or a value of another type.
   """
   path = pathlib.Path(path)
   if not path.is_file():
