@@ -17,7 +17,7 @@ def check(metrics, count, few):
   """Raises ValueError where so few images give no number."""
   size = min(KID_SIZE, count)
   set_metrics.check(
-    metrics, samples=count, reference=count, few=few, kid_size=size
+    metrics, samples=count, reference=count, allow_few_images=few, kid_size=size
   )
 
 
