@@ -1,10 +1,11 @@
 """Runs a network over any number of images, on all devices of this process.
 
-All batches have the same size, the last one is padded, so that only one program
+All batches have one size, and the last one is padded, so that only one program
 is compiled for each image size.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -51,7 +52,7 @@ class BatchedNetwork:
       compiler_options=compiler_options.forward(devices),
     )
 
-  def __call__(self, *images: np.ndarray):
+  def __call__(self, *images: np.ndarray) -> Any:
     """Runs the network and waits for the result.
 
     Args:
@@ -87,7 +88,7 @@ class BatchedNetwork:
       for start in range(0, max(lengths[0], 1), self.batch_size)
     ]
 
-  def finish(self, started: list[tuple[int, object]]):
+  def finish(self, started: list[tuple[int, object]]) -> Any:
     """Waits for a computation and returns its tree of NumPy arrays [N, ...].
 
     Args:

@@ -1,7 +1,8 @@
 """Compares scores between groups of images, with confidence intervals.
 
-It answers which group the model serves worst, and whether that is more than
-chance. A label file assigns every image to a group, in one column or several:
+The group with the worst scores is compared with all other images, to tell
+whether the gap is more than chance. A label file assigns every image to a
+group, in one column or several:
 
   CSV    image,gender,age      the first column names the image
          1303,female,under 30
@@ -25,9 +26,8 @@ from cdm.evaluation.metrics import bootstrap
 
 FEWEST = 10  # A group of fewer images is shown, but never called the worst.
 
-# Groups of an image, one per column; {group: indices of its images}.
-Values = tuple[str, ...]
-Division = dict[str, list[int]]
+Values = tuple[str, ...]  # the groups of an image, one per column
+Division = dict[str, list[int]]  # {group: indices of its images}
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Values], Values]:

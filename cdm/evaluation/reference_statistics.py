@@ -170,15 +170,16 @@ def check_sizes(
       )
 
 
-def differences(mine: Mapping, reference: Mapping) -> list[str]:
+def differences(samples: Mapping, reference: Mapping) -> list[str]:
   """Returns warnings for all `MUST_AGREE` keys in which two manifests differ.
 
   Args:
-    mine: manifest of the samples.
+    samples: manifest of the samples.
     reference: manifest of the reference; {} if it is not known.
 
   Returns:
-    Sentences without a full stop; [] if the sets are comparable.
+    Sentences without a full stop; [] if the sets are comparable. If the
+    manifest of the reference is not known, one sentence that says so.
   """
   if not reference:
     return [
@@ -186,8 +187,8 @@ def differences(mine: Mapping, reference: Mapping) -> list[str]:
       'network may differ from those of the samples'
     ]
   return [
-    f'{name} is {mine.get(name)!r} for the samples and {reference[name]!r} for '
-    'the reference'
+    f'{name} is {samples.get(name)!r} for the samples and '
+    f'{reference[name]!r} for the reference'
     for name in MUST_AGREE
-    if name in reference and mine.get(name) != reference[name]
+    if name in reference and samples.get(name) != reference[name]
   ]
