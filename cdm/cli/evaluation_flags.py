@@ -66,7 +66,7 @@ def network(args):
 
 def comparison(args):
   """-> keyword arguments of `compare_sets.compare`."""
-  found = {'num': args.num, 'seed': args.seed, 'few': args.few}
+  found = {'num': args.num, 'seed': args.seed, 'allow_few_images': args.few}
   return found | _given(args, 'kid_size')
 
 

@@ -1,8 +1,11 @@
 """Runs a network over any number of images, on all devices of this process.
 
-Images go through in batches of one size, the last one filled up, so that one
-program is compiled for one size of image.
+All batches have one size, and the last one is padded, so that only one program
+is compiled for each image size.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,18 +18,26 @@ class BatchedNetwork:
   """A function of parameters and images, called with any number of images.
 
   Attributes:
-    batch_size: images at once.
+    batch_size: images per batch.
   """
 
-  def __init__(self, apply, params, *, batch_size, devices=None):
-    """Places the parameters.
+  def __init__(
+    self,
+    apply: Callable[..., object],
+    params: object,
+    *,
+    batch_size: int,
+    devices: Sequence[jax.Device] | None = None,
+  ):
+    """Places the parameters on the devices.
 
     Args:
       apply: (params, *images [B, ...]) -> tree of arrays [B, ...]; row n of
         the result depends on row n of the images alone.
       params: tree of arrays.
-      batch_size: images at once, rounded up to divide over the devices.
-      devices: to run on; all of this process by default.
+      batch_size: images per batch, rounded up to a multiple of the number of
+        devices.
+      devices: devices to run on; by default all devices of this process.
     """
     devices = jax.local_devices() if devices is None else devices
     mesh = Mesh(np.asarray(devices), ('data',))
@@ -41,14 +52,27 @@ class BatchedNetwork:
       compiler_options=compiler_options.forward(devices),
     )
 
-  def __call__(self, *images):
-    """Arrays [N, ...] -> tree of NumPy arrays [N, ...]."""
+  def __call__(self, *images: np.ndarray) -> Any:
+    """Runs the network and waits for the result.
+
+    Args:
+      *images: the inputs, arrays [N, ...].
+
+    Returns:
+      Tree of NumPy arrays [N, ...].
+    """
     return self.finish(self.start(*images))
 
-  def start(self, *images):
-    """Begins with arrays [N, ...]. Returns what `finish` takes.
+  def start(self, *images: np.ndarray) -> list[tuple[int, object]]:
+    """Dispatches the computation without waiting for it.
 
-    Returns at once, so that the host may do something else meanwhile.
+    The host is free for other work until it calls `finish`.
+
+    Args:
+      *images: the inputs, arrays [N, ...].
+
+    Returns:
+      The argument of `finish`: (number of images, results) of every batch.
 
     Raises:
       ValueError: arrays of different lengths.
@@ -58,21 +82,25 @@ class BatchedNetwork:
       raise ValueError(
         f'The inputs of a network hold {lengths} images; give each as many.'
       )
-    # Of no images a batch is run all the same, for the shapes of its results.
+    # Without images one batch is run as well, for the shapes of the results.
     return [
       self._begun([x[start : start + self.batch_size] for x in images])
       for start in range(0, max(lengths[0], 1), self.batch_size)
     ]
 
-  def finish(self, started):
-    """Waits for what `start` gave. Returns a tree of NumPy arrays [N, ...]."""
+  def finish(self, started: list[tuple[int, object]]) -> Any:
+    """Waits for a computation and returns its tree of NumPy arrays [N, ...].
+
+    Args:
+      started: result of `start`.
+    """
     parts = [
       jax.tree.map(lambda x, count=count: np.asarray(x)[:count], found)
       for count, found in jax.device_get(started)
     ]
     return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
 
-  def _begun(self, images):
+  def _begun(self, images: Sequence[np.ndarray]) -> tuple[int, object]:
     filled = [
       np.resize(x, (self.batch_size, *x.shape[1:]))
       if len(x) < self.batch_size

@@ -1,20 +1,24 @@
-"""Judges sets of images by features: from what is named to a row of numbers.
+"""Compares two sets of images by FID, sFID, IS, KID, precision and recall.
 
-What may be named: see `image_source`. What is gathered of it: see
-`extract_features`.
+`judge` takes two names of sets and returns one row of numbers. `image_source`
+resolves the names, and `extract_features` runs the network over the images.
 """
 
+from __future__ import annotations
+
+import os
 import pathlib
 import sys
+from collections.abc import Callable, Mapping, Sequence
 
 from cdm.data import image_set
 from cdm.distributed import collectives
-from cdm.evaluation import reference_statistics, set_metrics
+from cdm.evaluation import feature_statistics, reference_statistics, set_metrics
 from cdm.evaluation.extract_features import Gatherer
 from cdm.evaluation.image_source import Source, resolve
 from cdm.reporting import output_files
 
-# Callers find the parts of judging here.
+# Callers import these names from here.
 __all__ = [
   'Gatherer',
   'Reference',
@@ -31,153 +35,174 @@ SAMPLES, REFERENCE = 'samples', 'reference'
 
 
 def judge(
-  samples,
-  reference,
+  samples: str | os.PathLike,
+  reference: str | os.PathLike | None,
   *,
-  metrics,
-  weights=None,
-  batch_size=None,
-  keep=None,
-  seed=None,
-  **given,
-):
+  metrics: Sequence[str],
+  weights: str | os.PathLike | None = None,
+  batch_size: int | None = None,
+  keep: str | os.PathLike | None = None,
+  seed: int | None = None,
+  **options,
+) -> dict:
   """Compares two sets by the features of FID's network.
 
   Args:
-    samples, reference: WHAT; reference may be None for 'is' alone.
-    metrics: names, of `set_metrics.METRICS`.
+    samples: name of the set to judge, see `set_name`.
+    reference: name of the reference set; None is allowed for 'is' alone.
+    metrics: names, from `set_metrics.METRICS`.
     weights, batch_size, keep: see `Gatherer`.
-    seed: of a cascade's samples; the config's by default.
-    **given: see `compare`.
+    seed: seed of sampled images; the config's seed by default.
+    **options: further keyword arguments of `compare`.
 
   Returns:
     JSON-able dict.
 
   Raises:
-    ValueError: what was given cannot be compared.
-    OSError: the weights are not there and cannot be fetched.
+    ValueError: the two sets cannot be compared.
+    OSError: the weights are missing and cannot be downloaded.
   """
-  against = Reference(reference, metrics, seed=seed)
+  opened = Reference(reference, metrics, seed=seed)
   gatherer = Gatherer(weights, batch_size=batch_size, keep=keep)
   return compare(
-    samples, against, gatherer, metrics=metrics, seed=seed, **given
+    samples, opened, gatherer, metrics=metrics, seed=seed, **options
   )
 
 
 def compare(
-  samples,
-  reference,
-  gatherer,
+  samples: str | os.PathLike,
+  reference: Reference,
+  gatherer: Gatherer,
   *,
-  metrics,
-  num=None,
-  seed=None,
-  overrides=(),
-  few=False,
-  kid_size=1000,
-  source=None,
-  agree=None,
-  again=False,
-):
-  """Judges one set by a reference, which may serve for several.
+  metrics: Sequence[str],
+  num: int | None = None,
+  seed: int | None = None,
+  overrides: Sequence[tuple[str, str]] = (),
+  allow_few_images: bool = False,
+  kid_size: int = 1000,
+  source: Source | None = None,
+  check_manifests: Callable[[dict, dict | None], object] | None = None,
+  keep_reference: bool = False,
+) -> dict:
+  """Compares one set with a reference that several comparisons may share.
 
   Args:
-    samples: WHAT.
-    reference: Reference.
-    gatherer: Gatherer.
-    metrics: names, of `set_metrics.METRICS`.
-    num: images to draw of a cascade, or to take of a set, spread over it.
-    seed: of a cascade's samples; the config's by default.
-    overrides: ((dotted key, text), ...) of what is drawn: of a cascade's
-      config, of a stage's saved one; `level` is a stage's augmentation level.
-    few: see `set_metrics.check`.
-    kid_size: images of a subset of KID.
-    source: the samples, where they are found already.
-    agree: called with the recipe of the samples and that of the reference,
-      before any work; may raise.
-    again: the reference serves once more, so what was gathered of it for a
-      killed run is kept; `gatherer.forget` removes it.
+    samples: name of the set to judge, see `set_name`.
+    reference: the opened reference.
+    gatherer: extracts the features of both sets.
+    metrics: names, from `set_metrics.METRICS`.
+    num: number of images to sample from a cascade, or to take from an existing
+      set, spread evenly over it.
+    seed: seed of sampled images; the config's seed by default.
+    overrides: ((dotted key, text), ...), changes to the config of a cascade or
+      to the saved config of a stage whose images are sampled. For a stage, the
+      key `level` sets its augmentation level.
+    allow_few_images: see `set_metrics.check`.
+    kid_size: images per subset of KID.
+    source: the images of `samples`, if the caller has resolved the name.
+    check_manifests: callback that is called before any work, with the
+      manifests of the samples and of the reference; it may raise.
+    keep_reference: keep the partial results of the reference on disk, because
+      another comparison will use the reference; `gatherer.forget` removes
+      them.
 
   Returns:
     JSON-able dict.
 
   Raises:
-    ValueError: what was given cannot be compared.
+    ValueError: the two sets cannot be compared.
   """
-  mine = source
-  if mine is None:
-    mine = resolve(samples, num=num, seed=seed, overrides=overrides)
+  if source is None:
+    source = resolve(samples, num=num, seed=seed, overrides=overrides)
   for part, count in reference.counts(metrics):
     set_metrics.check(
-      part, samples=mine.count, reference=count, few=few, kid_size=kid_size
+      part,
+      samples=source.count,
+      reference=count,
+      allow_few_images=allow_few_images,
+      kid_size=kid_size,
     )
   reference.check(gatherer.sizes)
-  recipe = mine.recipe | gatherer.recipe
-  theirs = reference.recipe(gatherer)
-  warnings = (
-    [] if theirs is None else reference_statistics.differences(recipe, theirs)
-  )
+  recipe = source.recipe | gatherer.recipe
+  reference_recipe = reference.recipe(gatherer)
+  warnings = []
+  if reference_recipe is not None:
+    warnings = reference_statistics.differences(recipe, reference_recipe)
   if collectives.is_first():
-    for warning in warnings:  # before the hours, and with the number again
+    # The warning is printed before hours of work; the result repeats it.
+    for warning in warnings:
       print(f'cdm: NOT COMPARABLE: {warning}.', file=sys.stderr, flush=True)
-  if agree is not None:
-    agree(recipe, theirs)
-  found = gatherer(mine, metrics, SAMPLES)
+  if check_manifests is not None:
+    check_manifests(recipe, reference_recipe)
+  gathered = gatherer(source, metrics, SAMPLES)
   row = {'conventions': {}}
   for part, other in reference.parts(gatherer):
-    given = set_metrics.compare(found, other, metrics=part, kid_size=kid_size)
-    conventions = row['conventions'] | given['conventions']
-    row |= given | {'conventions': conventions}
-  gatherer.forget(SAMPLES if again else None)  # the numbers are there
+    scores = set_metrics.compare(
+      gathered, other, metrics=part, kid_size=kid_size
+    )
+    conventions = row['conventions'] | scores['conventions']
+    row |= scores | {'conventions': conventions}
+  # Partial results are not needed once the scores are computed.
+  gatherer.forget(SAMPLES if keep_reference else None)
   return {
     'samples': str(samples),
     'reference': reference.name,
-    'n': found.count,
+    'n': gathered.count,
     'n_reference': reference.count,
     **row,
     'warnings': warnings,
     'samples_recipe': recipe,
-    'reference_recipe': theirs,
-    'paper': mine.paper,
+    'reference_recipe': reference_recipe,
+    'paper': source.paper,
     'versions': versions(),
   }
 
 
 class Reference:
-  """What sets are compared with; gathered once, however many they are.
+  """A reference set, whose features are extracted once for all comparisons.
 
-  Of an .npz that holds both, as [ADM]'s, statistics serve FID and sFID, and
-  images the rest.
+  If an .npz holds both statistics and images, as those of [ADM] do, FID and
+  sFID use the statistics and all other metrics use the images.
 
   Attributes:
-    name: WHAT, or None.
-    stored: statistics.Statistics, or None.
-    source: Source of the images, or None where none are needed.
-    count: images it was made of; None where that is not known. Of both, of
-      the statistics.
+    name: name of the set, or None.
+    stored: `reference_statistics.Statistics` read from a file, or None.
+    source: `Source` of the images, or None where no images are needed.
+    count: number of images in the reference, or None if it is not known. If
+      both statistics and images are used, the number behind the statistics.
   """
 
-  def __init__(self, what, metrics, *, seed=None):
-    """Opens it.
+  def __init__(
+    self,
+    what: str | os.PathLike | None,
+    metrics: Sequence[str],
+    *,
+    seed: int | None = None,
+  ):
+    """Opens the reference.
 
     Args:
-      what: WHAT; None for the metrics that need no reference.
-      metrics: names, of `set_metrics.METRICS`.
-      seed: of a cascade's samples.
+      what: name of the set, see `set_name`; None if no metric needs a
+        reference.
+      metrics: names, from `set_metrics.METRICS`.
+      seed: seed of images that are sampled from a cascade.
 
     Raises:
-      ValueError: there is no such set, or none where one is needed.
+      ValueError: there is no such set, or a metric needs a reference and none
+        is named.
     """
     self.name = None if what is None else str(what)
     self._alone = [m for m in metrics if m == 'is']
     wanted = [m for m in metrics if m != 'is']
     if what is None and wanted:
       raise ValueError(
-        '--reference is missing: only `is` is taken without one.'
+        '--reference is missing: the only metric that needs none is `is`.'
       )
-    self.stored = self.source = self._gathered = None
+    self.stored: reference_statistics.Statistics | None = None
+    self.source: Source | None = None
+    self._gathered: feature_statistics.Gathered | None = None
     self._of_stored = []
-    if wanted and is_statistics(what):
+    if what is not None and wanted and is_statistics(what):
       self.stored = reference_statistics.read(what)
       self._of_stored = [m for m in wanted if m in ('fid', 'sfid')]
     self._of_images = [m for m in wanted if m not in self._of_stored]
@@ -186,33 +211,58 @@ class Reference:
         f'{self._of_images[0]} compares images one by one, and {what} holds '
         'statistics only; give its images.'
       )
-    if self._of_images:
+    if what is not None and self._of_images:
       self.source = resolve(what, num=None, seed=seed, overrides=())
     self.count = self.source.count if self.source else None
-    if self._of_stored:
+    if self.stored and self._of_stored:
       self.count = self.stored.count
 
-  def counts(self, metrics):
-    """-> [(names of `metrics`, images they are taken of or None), ...]."""
+  def counts(
+    self, metrics: Sequence[str]
+  ) -> list[tuple[list[str], int | None]]:
+    """Returns the number of reference images behind each group of metrics.
+
+    Args:
+      metrics: names, from `set_metrics.METRICS`.
+
+    Returns:
+      [(names, count), ...]; count is None for metrics without a reference, and
+      for statistics whose number of images is not known.
+    """
     alone = [m for m in metrics if m == 'is']
     stored = self.stored.count if self.stored else None
-    found = self.source.count if self.source else None
-    every = (alone, None), (self._of_stored, stored), (self._of_images, found)
+    images = self.source.count if self.source else None
+    every = (alone, None), (self._of_stored, stored), (self._of_images, images)
     return [(names, count) for names, count in every if names]
 
-  def check(self, sizes):
-    """Raises ValueError unless statistics are of features of these sizes."""
-    if self._of_stored:
+  def check(self, sizes: Mapping[str, int]) -> None:
+    """Raises ValueError unless the stored statistics have these sizes.
+
+    Args:
+      sizes: {metric: number of features}, see `Gatherer.sizes`.
+    """
+    if self.stored and self._of_stored:
       reference_statistics.check_sizes(
         self.name, self.stored, self._of_stored, sizes
       )
 
-  def parts(self, gatherer):
-    """-> [(metrics, what they are compared with), ...]."""
+  def parts(
+    self, gatherer: Gatherer
+  ) -> list[
+    tuple[
+      list[str],
+      feature_statistics.Gathered | reference_statistics.Statistics | None,
+    ]
+  ]:
+    """Returns [(metrics, what the samples are compared with), ...].
+
+    The first call extracts the features of the images, if any are needed.
+    """
     if self.source and self._gathered is None:
       self._gathered = gatherer(self.source, self._of_images, REFERENCE)
       if not self._of_stored:
-        self.count = self._gathered.count  # without what was left out
+        # From here on the count excludes images that were skipped.
+        self.count = self._gathered.count
     every = (
       (self._alone, None),
       (self._of_stored, self.stored),
@@ -220,34 +270,38 @@ class Reference:
     )
     return [(metrics, other) for metrics, other in every if metrics]
 
-  def recipe(self, gatherer):
-    """-> dict of all that it depends on, {} if unknown, None without one."""
-    if self._of_stored:
+  def recipe(self, gatherer: Gatherer) -> dict | None:
+    """Returns the manifest of the reference: all that its features depend on.
+
+    {} if the manifest is not known, None if there is no reference.
+    """
+    if self.stored and self._of_stored:
       return self.stored.recipe
     return self.source.recipe | gatherer.recipe if self.source else None
 
 
 def make_reference(
-  what,
-  out,
+  what: str | os.PathLike,
+  out: str | os.PathLike,
   *,
-  num=None,
-  seed=None,
-  weights=None,
-  batch_size=None,
-  keep=None,
-):
-  """Writes statistics of a set, with the recipe they were made by.
+  num: int | None = None,
+  seed: int | None = None,
+  weights: str | os.PathLike | None = None,
+  batch_size: int | None = None,
+  keep: str | os.PathLike | None = None,
+) -> reference_statistics.Statistics:
+  """Writes the statistics of a set, together with their manifest.
 
   Args:
-    what: WHAT.
-    out: path of the .npz.
+    what: name of the set, see `set_name`.
+    out: path of the .npz to write.
+    num: number of images to sample, or to take from an existing set, spread
+      evenly over it.
+    seed: seed of sampled images; the config's seed by default.
     weights, batch_size, keep: see `Gatherer`.
-    num: images to draw, or to take, spread over the set.
-    seed: of drawn ones.
 
   Returns:
-    statistics.Statistics.
+    The statistics that were written.
 
   Raises:
     ValueError, OSError: see `judge`.
@@ -258,9 +312,9 @@ def make_reference(
   if source.count < 2:
     raise ValueError(f'{what} holds {source.count} image; two are needed.')
   gatherer = Gatherer(weights, batch_size=batch_size, keep=keep)
-  found = gatherer(source, ('fid', 'sfid'), REFERENCE)
+  gathered = gatherer(source, ('fid', 'sfid'), REFERENCE)
   made = reference_statistics.from_gathered(
-    found, source.recipe | gatherer.recipe
+    gathered, source.recipe | gatherer.recipe
   )
   if collectives.is_first():
     reference_statistics.write(out, made)
@@ -269,8 +323,8 @@ def make_reference(
   return made
 
 
-def is_statistics(what):
-  """Whether WHAT is an .npz that holds statistics."""
+def is_statistics(what: str | os.PathLike) -> bool:
+  """Returns whether the name is that of an .npz file with statistics in it."""
   path = pathlib.Path(what)
   return (
     path.suffix == '.npz'
@@ -279,8 +333,8 @@ def is_statistics(what):
   )
 
 
-def versions():
-  """-> {package: version} of what the numbers depend on."""
+def versions() -> dict[str, str]:
+  """Returns {package: version} for the packages that affect the scores."""
   from importlib import metadata
 
   names = ('jax', 'jaxlib', 'flax', 'numpy', 'scipy', 'scikit-image', 'pillow')

@@ -1,43 +1,61 @@
-"""Gathers what metrics need of a set: its images through FID's network."""
+"""Extracts Inception features of a set of images, and resumes after a kill.
 
+A `Gatherer` runs FID's network over the images and reduces the features, batch
+by batch, to what the metrics need. It saves partial results about every
+`SAVE_SECONDS`, so that a killed evaluation continues from the last ones.
+"""
+
+from __future__ import annotations
+
+import os
 import pathlib
 import time
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from cdm.distributed import collectives
 from cdm.evaluation import feature_statistics, partial_results
 from cdm.evaluation.feature_extractor import Extractor
+from cdm.evaluation.image_source import Source
 from cdm.models.inception import Features
 from cdm.models.pretrained import download, inception
 from cdm.reporting import progress
 
 SAVE_SECONDS = 60.0
-MOST_AHEAD = 10_000  # batches
-BLOCK = 1024  # images that are added up at once
-WAITING = 'waiting.'
+MOST_AHEAD = 10_000  # batches between two saves, at most
+BLOCK = 1024  # images whose features are reduced at once
+WAITING = 'waiting.'  # prefix of the arrays of an unfinished block
 NETWORK = 'inception-2015-12-05'
 RESIZE = 'tf1 bilinear to 299'
 
 
 class Gatherer:
-  """FID's network, read once; called with a `Source` it gathers it.
+  """FID's network, loaded once and called with one `Source` after the other.
 
   Attributes:
-    recipe: dict of all that features depend on but for the images.
+    recipe: manifest of the network: dict of everything, apart from the images,
+      that the features depend on.
   """
 
-  def __init__(self, weights=None, *, batch_size=None, keep=None):
-    """Reads the network.
+  def __init__(
+    self,
+    weights: str | os.PathLike | None = None,
+    *,
+    batch_size: int | None = None,
+    keep: str | os.PathLike | None = None,
+  ):
+    """Loads the network.
 
     Args:
-      weights: path; fetched by default.
-      batch_size: images at once; see `feature_extractor.Extractor`.
-      keep: folder of what was gathered so far; the user's cache by default.
+      weights: path of the weights; they are downloaded by default.
+      batch_size: images per batch; see `feature_extractor.Extractor`.
+      keep: folder for partial results; the user's cache by default.
 
     Raises:
-      ValueError: the file is not there, damaged, or of another network.
-      OSError: it cannot be fetched.
+      ValueError: the file of the weights is missing, damaged, or that of
+        another network.
+      OSError: the weights cannot be downloaded.
     """
     path = weights
     if path is None:
@@ -50,7 +68,8 @@ class Gatherer:
         f'{inception.GRAPH}.'
       )
     elif pathlib.Path(path).name == inception.URL.rpartition('/')[2]:
-      # Its form has no checksums inside, and a flipped bit is another FID.
+      # This file format has no checksums of its own, and a flipped bit would
+      # change the FID unnoticed.
       download.verify(path, inception.SHA256)
     self.recipe = {
       'network': NETWORK,
@@ -64,24 +83,27 @@ class Gatherer:
     self._parts = {}
 
   @property
-  def sizes(self):
-    """{metric: features that its Gaussian is of}."""
+  def sizes(self) -> dict[str, int]:
+    """{metric: number of features its Gaussian is fitted to}."""
     return self._extractor.sizes
 
-  def __call__(self, source, metrics, label):
-    """Gathers a set, continuing what a killed run left.
+  def __call__(
+    self, source: Source, metrics: Sequence[str], label: str
+  ) -> feature_statistics.Gathered:
+    """Extracts the features of a set, continuing a killed run if there is one.
 
     Args:
-      source: image_source.Source.
-      metrics: names, of `set_metrics.METRICS`.
-      label: of the progress, and of what is kept for a killed run.
+      source: the images of the set.
+      metrics: names, from `set_metrics.METRICS`.
+      label: title of the progress bar, and the name by which `forget` finds
+        the partial results of this set.
 
     Returns:
-      gathered.Gathered of the whole set, the same in every process.
+      Gathered of the whole set, the same in every process.
 
     Raises:
-      ValueError: features that are not finite; of what `source` gives.
-      OSError: what is there cannot be kept for a killed run.
+      ValueError: features that are not finite, or an error of `source`.
+      OSError: the partial results cannot be written.
     """
     parts = partial_results.Partial(self._folder(source, metrics))
     self._parts[label] = parts
@@ -95,8 +117,8 @@ class Gatherer:
     with progress.Progress(
       label, total=source.count, initial=min(done * per_batch, source.count)
     ) as bar:
-      for numbers, features in self._features(source, done):
-        blocks.add(numbers, features)
+      for indices, features in self._features(source, done):
+        blocks.add(indices, features)
         done += 1
         bar.move_to(min(done * per_batch, source.count))
         if turns.due(done):
@@ -112,42 +134,49 @@ class Gatherer:
       )
     return whole
 
-  def _folder(self, source, metrics):
-    """-> where the parts of a set lie: of nothing else."""
+  def _folder(self, source: Source, metrics: Sequence[str]) -> pathlib.Path:
+    """Returns the folder for the partial results of this set alone."""
     import jax
 
-    what = [source.recipe, source.stamp, self.recipe, sorted(metrics)]
-    # On them it depends which images are in which batch.
-    what += [
+    settings = [source.recipe, source.stamp, self.recipe, sorted(metrics)]
+    # These decide which images are in which batch.
+    settings += [
       self._extractor.batch_size,
       collectives.process_count(),
       jax.device_count(),
     ]
-    return self._keep / partial_results.digest(what)
+    return self._keep / partial_results.digest(settings)
 
-  def _features(self, source, done):
-    """Yields (numbers, Features or None) per batch.
+  def _features(
+    self, source: Source, done: int
+  ) -> Iterator[tuple[np.ndarray, Features | None]]:
+    """Yields (indices, features) for every batch after the first `done`.
 
-    One batch behind: the host reads and adds up while the network runs.
+    features is None if this process has no image of the batch. The features of
+    a batch are yielded after the next batch was started, so that the host reads
+    images and reduces features while the network runs.
     """
-    behind = None
-    for numbers, images in source.batches(done, self._extractor.batch_size):
-      started = self._extractor.start(images) if len(numbers) else None
-      if behind is not None:
-        yield self._finished(*behind)
-      behind = numbers, started
-    if behind is not None:
-      yield self._finished(*behind)
+    previous = None
+    for indices, images in source.batches(done, self._extractor.batch_size):
+      started = self._extractor.start(images) if images is not None else None
+      if previous is not None:
+        yield self._finished(*previous)
+      previous = indices, started
+    if previous is not None:
+      yield self._finished(*previous)
 
-  def _finished(self, numbers, started):
+  def _finished(
+    self, indices: np.ndarray, started: list | None
+  ) -> tuple[np.ndarray, Features | None]:
     features = None if started is None else self._extractor.finish(started)
-    return numbers, features
+    return indices, features
 
-  def forget(self, label=None):
-    """Removes what was kept for a killed run: its result is there.
+  def forget(self, label: str | None = None) -> None:
+    """Deletes the partial results, which a finished comparison does not need.
 
     Args:
-      label: of the set; all by default.
+      label: label of the set whose results are deleted; by default those of
+        all sets.
     """
     for name in list(self._parts) if label is None else [label]:
       if name in self._parts:
@@ -155,24 +184,27 @@ class Gatherer:
 
 
 class Blocks:
-  """Adds batches up, many at once: adding up moments costs as much for one.
+  """Reduces the features of batches to sums, a block of batches at a time.
 
-  Where a block ends depends on the batches alone, so that a run that was killed
-  gives the same to the last bit.
+  Merging moments takes as long for one image as for a block of `BLOCK`. Where a
+  block ends depends on the batches alone, so that a run that was killed and
+  continued gives the same result to the last bit.
   """
 
-  def __init__(self, metrics, count, kept):
-    """Begins, or goes on.
+  def __init__(
+    self, metrics: Sequence[str], count: int, kept: Mapping[str, np.ndarray]
+  ):
+    """Starts empty, or from the partial results of a killed run.
 
     Args:
-      metrics: names, of `set_metrics.METRICS`.
-      count: images of the whole set.
-      kept: what `to_arrays` gave, or {}.
+      metrics: names, from `set_metrics.METRICS`.
+      count: number of images in the whole set.
+      kept: result of `to_arrays` to continue from, or {}.
     """
     self._metrics, self._count = metrics, count
     waiting = {k: v for k, v in kept.items() if k.startswith(WAITING)}
     rest = {k: v for k, v in kept.items() if k not in waiting}
-    self._found = (
+    self._gathered = (
       feature_statistics.from_arrays(rest) if rest else feature_statistics.EMPTY
     )
     self._waiting = []
@@ -180,54 +212,68 @@ class Blocks:
       values = [waiting[f'{WAITING}{name}'] for name in Features._fields]
       self._waiting = [(waiting[f'{WAITING}numbers'], Features(*values))]
 
-  def add(self, numbers, features):
-    """Adds a batch; features may be None where it has no images."""
+  def add(self, indices: np.ndarray, features: Features | None) -> None:
+    """Adds a batch.
+
+    Args:
+      indices: int [n], of the images in the set.
+      features: features of the n images, or None if there are no images.
+    """
     if features is None:
       return
-    self._waiting.append((numbers, features))
+    self._waiting.append((indices, features))
     if sum(len(n) for n, _ in self._waiting) >= BLOCK:
       self.finished()
 
-  def finished(self):
-    """-> gathered.Gathered of all that was added."""
+  def finished(self) -> feature_statistics.Gathered:
+    """Returns the Gathered of all batches so far, and ends the block."""
     if self._waiting:
+      indices, features = self._joined()
       batch = feature_statistics.summarize(
-        *reversed(self._joined()), metrics=self._metrics, count=self._count
+        features, indices, metrics=self._metrics, count=self._count
       )
-      self._found = feature_statistics.merge(self._found, batch)
+      self._gathered = feature_statistics.merge(self._gathered, batch)
       self._waiting = []
-    return self._found
+    return self._gathered
 
-  def to_arrays(self):
-    """-> {name: array}, from which another goes on."""
-    made = feature_statistics.to_arrays(self._found)
+  def to_arrays(self) -> dict[str, np.ndarray]:
+    """Returns {name: array}, from which a new `Blocks` can continue."""
+    arrays = feature_statistics.to_arrays(self._gathered)
     if self._waiting:
-      numbers, features = self._joined()
-      made[f'{WAITING}numbers'] = numbers
+      indices, features = self._joined()
+      arrays[f'{WAITING}numbers'] = indices
       for name, value in features._asdict().items():
-        made[f'{WAITING}{name}'] = value
-    return made
+        arrays[f'{WAITING}{name}'] = value
+    return arrays
 
-  def _joined(self):
-    numbers, features = zip(*self._waiting, strict=True)
+  def _joined(self) -> tuple[np.ndarray, Features]:
+    indices, features = zip(*self._waiting, strict=True)
     values = zip(*features, strict=True)
-    return np.concatenate(numbers), Features(*map(np.concatenate, values))
+    return np.concatenate(indices), Features(*map(np.concatenate, values))
 
 
 class Turns:
-  """Says after which batches to keep what is there: the same everywhere.
+  """Decides after which batches all processes save their partial results.
 
-  Every process goes by its own clock, and only what all have kept is of use. So
-  the first one's clock decides, some batches ahead.
+  A killed run can continue only from a batch that every process has saved, and
+  the clocks of the processes differ. So the clock of process 0 decides, some
+  batches ahead, and its decision is broadcast.
   """
 
-  def __init__(self, done):
-    """done: batches that were kept."""
+  def __init__(self, done: int):
+    """Starts the clock.
+
+    Args:
+      done: number of batches in the partial results that exist already.
+    """
     self._begun = self._since = time.monotonic()
     self._kept, self._next = done, None
 
-  def due(self, done):
-    """Whether to keep what the first `done` batches gave."""
+  def due(self, done: int) -> bool:
+    """Returns whether to save the partial results of the first `done` batches.
+
+    This is a collective: every process calls it after each of its batches.
+    """
     if self._next is not None and done < self._next:
       return False
     now = time.monotonic()
@@ -237,13 +283,18 @@ class Turns:
     self._next = done + int(collectives.broadcast_from_first(max(1, ahead)))
     if bool(collectives.broadcast_from_first(first)):
       return False
-    # Nobody is further ahead than this, or an older part might be gone.
+    # No process may run ahead: it keeps its last two saves only, and would
+    # delete the one that the slowest process has reached.
     collectives.barrier('what is kept')
     self._since, self._kept = now, done
     return True
 
-  def worth_keeping(self, done):
-    """Whether to keep the end, too: another set may come after it."""
+  def worth_keeping(self, done: int) -> bool:
+    """Returns whether to save the result of the whole set as well.
+
+    It is worth saving if it took long, because the run may be killed later,
+    while it processes another set.
+    """
     took = time.monotonic() - self._begun
     return (
       collectives.broadcast_from_first(took > SAVE_SECONDS)

@@ -1,4 +1,6 @@
-"""Runs FID's network over images, on all devices of this process."""
+"""Runs FID's network, Inception-v3, over batches of images."""
+
+from collections.abc import Mapping, Sequence
 
 import jax
 
@@ -6,8 +8,9 @@ from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.models.inception import NUM_FEATURES, NUM_SPATIAL, Inception
 
 BATCH_SIZE = 64
-# There the arrays of a large batch are mapped anew by the system each time:
-# 64 images took a quarter more CPU time each, and 2.7 GB instead of 1.0.
+# On CPUs the operating system maps the arrays of a large batch anew for every
+# batch: with 64 images per batch, an image took a quarter more CPU time, and
+# the process 2.7 GB instead of 1.0.
 BATCH_SIZE_OF_CPUS = 8
 
 
@@ -15,19 +18,25 @@ class Extractor(BatchedNetwork):
   """FID's network: uint8 images [N, H, W, 3] to `Features` of NumPy arrays.
 
   Attributes:
-    sizes: {metric: features that its Gaussian is of}.
+    sizes: {metric: number of features its Gaussian is fitted to}.
   """
 
   sizes = {'fid': NUM_FEATURES, 'sfid': 17 * 17 * NUM_SPATIAL}
 
-  def __init__(self, params, *, devices=None, batch_size=None):
-    """Places the weights.
+  def __init__(
+    self,
+    params: Mapping,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    batch_size: int | None = None,
+  ):
+    """Places the weights on the devices.
 
     Args:
-      params: of `Inception`, see `pretrained.inception.read`.
-      devices: to run on; all of this process by default.
-      batch_size: images at once, rounded up to divide over the devices; by
-        default 64, on CPUs 8.
+      params: parameters of `Inception`, see `pretrained.inception.read`.
+      devices: devices to run on; by default all devices of this process.
+      batch_size: images per batch, rounded up to a multiple of the number of
+        devices; by default 64, on CPUs 8.
     """
     devices = jax.local_devices() if devices is None else devices
     if batch_size is None:

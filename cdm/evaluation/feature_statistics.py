@@ -1,16 +1,19 @@
-"""What metrics need of a set of images, gathered image by image.
+"""Reduces the features of images to the sums that each metric needs.
 
-Sums do not grow with the number of images; only KID and precision and recall
-need the features themselves.
+Parts of a set are reduced separately, batch by batch or process by process, and
+then merged. The sums do not grow with the number of images; only KID and
+precision and recall need the features themselves.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cdm.evaluation.metrics import fid, inception_score
+from cdm.models.inception import Features
 
-# Metric -> what it needs.
+# Metric -> the field of `Gathered` it is computed from.
 NEEDS = {
   'fid': 'pool',
   'sfid': 'spatial',
@@ -21,47 +24,58 @@ NEEDS = {
 
 
 class Gathered(NamedTuple):
-  """Of a part of a set, or of all of it.
+  """What the metrics need of a part of a set, or of a whole set.
+
+  A field is None if no metric asked for it.
 
   Attributes:
-    count: images so far.
-    pool: fid.Moments of the pooled features, or None.
-    spatial: fid.Moments of the spatial ones, or None.
-    scores: inception_score.Sums, or None.
-    features: tuple of float32 [n, 2048], or None; joined when all are there,
-      or every batch would copy those before it.
-    numbers: tuple of int [n], of the images in the set, beside `features`.
+    count: number of images.
+    pool: moments of the pooled features.
+    spatial: moments of the spatial features.
+    scores: sums for the Inception Score.
+    features: pooled features, a tuple of float32 [n, 2048]. They are
+      concatenated once, at the end, because concatenating after every batch
+      would copy all earlier batches each time.
+    numbers: tuple of int [n], the indices in the set of the images that
+      `features` belong to.
   """
 
   count: int
   pool: fid.Moments | None = None
   spatial: fid.Moments | None = None
   scores: inception_score.Sums | None = None
-  features: tuple | None = None
-  numbers: tuple | None = None
+  features: tuple[np.ndarray, ...] | None = None
+  numbers: tuple[np.ndarray, ...] | None = None
 
 
 EMPTY = Gathered(count=0)
 
 
-def summarize(found, numbers, *, metrics, count, splits=10):
-  """Gathers a batch.
+def summarize(
+  found: Features,
+  numbers: np.ndarray,
+  *,
+  metrics: Sequence[str],
+  count: int,
+  splits: int = 10,
+) -> Gathered:
+  """Reduces the features of a batch to what the metrics need.
 
   Args:
-    found: inception.Features of n images.
-    numbers: int [n], of the images in the set.
+    found: features of n images.
+    numbers: int [n], indices of the images in the set.
     metrics: names, see `NEEDS`.
-    count: images of the whole set.
-    splits: of the Inception Score.
+    count: number of images in the whole set.
+    splits: number of splits of the Inception Score.
 
   Returns:
-    Gathered.
+    Gathered of the n images.
 
   Raises:
     ValueError: features that are not finite.
   """
   needs = {NEEDS[metric] for metric in metrics}
-  whole = 'features' in needs
+  keeps_features = 'features' in needs
   for values in (found.pool, found.spatial, found.logits):
     if not np.isfinite(values).all():
       raise ValueError(
@@ -80,13 +94,13 @@ def summarize(found, numbers, *, metrics, count, splits=10):
     )
     if 'scores' in needs
     else None,
-    features=(found.pool,) if whole else None,
-    numbers=(np.asarray(numbers),) if whole else None,
+    features=(found.pool,) if keeps_features else None,
+    numbers=(np.asarray(numbers),) if keeps_features else None,
   )
 
 
-def merge(a, b):
-  """-> Gathered of two disjoint parts; either may be empty."""
+def merge(a: Gathered, b: Gathered) -> Gathered:
+  """Merges two disjoint parts of a set, either of which may be empty."""
   if not a.count or not b.count:
     return a if a.count else b
   scores = None
@@ -103,41 +117,41 @@ def merge(a, b):
   )
 
 
-def in_order(gathered):
-  """-> float32 [count, 2048], the features in the order of the images."""
+def in_order(gathered: Gathered) -> np.ndarray:
+  """Returns float32 [count, 2048], the features in the order of the images."""
   numbers = np.concatenate(gathered.numbers)
   return np.concatenate(gathered.features)[np.argsort(numbers, kind='stable')]
 
 
-def to_arrays(gathered):
-  """-> {name: array}, what `from_arrays` takes."""
-  made = {'count': np.int64(gathered.count)}
+def to_arrays(gathered: Gathered) -> dict[str, np.ndarray]:
+  """Returns {name: array}, from which `from_arrays` restores the value."""
+  arrays: dict = {'count': np.int64(gathered.count)}
   for name in ('pool', 'spatial', 'scores'):
     part = getattr(gathered, name)
     if part is not None:
       for field, value in part._asdict().items():
-        made[f'{name}.{field}'] = np.asarray(value)
+        arrays[f'{name}.{field}'] = np.asarray(value)
   for name in ('features', 'numbers'):
     if getattr(gathered, name) is not None:
-      made[name] = np.concatenate(getattr(gathered, name))
-  return made
+      arrays[name] = np.concatenate(getattr(gathered, name))
+  return arrays
 
 
-def from_arrays(arrays):
-  """{name: array} -> Gathered."""
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> Gathered:
+  """Restores a `Gathered` from the result of `to_arrays`."""
   kinds = {
     'pool': fid.Moments,
     'spatial': fid.Moments,
     'scores': inception_score.Sums,
   }
-  made = {'count': int(arrays['count'])}
+  fields: dict = {'count': int(arrays['count'])}
   for name, kind in kinds.items():
     if f'{name}.{kind._fields[0]}' in arrays:
-      values = {f: arrays[f'{name}.{f}'] for f in kind._fields}
+      values: dict = {f: arrays[f'{name}.{f}'] for f in kind._fields}
       if 'count' in values:
         values['count'] = int(values['count'])
-      made[name] = kind(**values)
+      fields[name] = kind(**values)
   for name in ('features', 'numbers'):
     if name in arrays:
-      made[name] = (arrays[name],)
-  return Gathered(**made)
+      fields[name] = (arrays[name],)
+  return Gathered(**fields)

@@ -1,40 +1,47 @@
-"""Who is served worse: scores group by group, and how sure that is.
+"""Compares scores between groups of images, with confidence intervals.
 
-A label file says of each image what it belongs to, in one column or several:
+The group with the worst scores is compared with all other images, to tell
+whether the gap is more than chance. A label file assigns every image to a
+group, in one column or several:
 
   CSV    image,gender,age      the first column names the image
          1303,female,under 30
   JSON   {"1303": {"gender": "female", "age": "under 30"}, ...}
          or {"1303": "female", ...}
 
-An image is named by its number in the data or, where it is a file, by its path
-in the data's folder, its path without the suffix, or its bare name.
+An image is named by its index in the data or, if it is a file, by its path in
+the data's folder, its path without the suffix, or its bare name.
 """
 
 import csv
 import itertools
 import json
+import os
 import pathlib
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from cdm.evaluation.metrics import bootstrap
 
-FEWEST = 10  # images of a group; below it, it is shown but not judged
+FEWEST = 10  # A group of fewer images is shown, but never called the worst.
+
+Values = tuple[str, ...]  # the groups of an image, one per column
+Division = dict[str, list[int]]  # {group: indices of its images}
 
 
-def read(path):
+def read(path: str | os.PathLike) -> tuple[dict[str, Values], Values]:
   """Reads a label file.
 
   Args:
-    path: .csv or .json, see the module.
+    path: .csv or .json file of the form that the module's docstring shows.
 
   Returns:
-    ({image: (group, ...)}, (column, ...)); all of them text.
+    ({image: (group, ...)}, (column, ...)); all of them are strings.
 
   Raises:
-    ValueError: no such file, nothing in it, a row that lacks a value, or an
-      image that is there twice.
+    ValueError: the file is missing or empty, a row lacks a value, or an image
+      is in the file twice.
   """
   path = pathlib.Path(path)
   if not path.is_file():
@@ -46,41 +53,43 @@ def read(path):
   columns, rows = rows
   if len(columns) < 1 or not rows:
     raise ValueError(
-      f'--groups={path} holds no groups: a first column names the image, '
-      'every other one is what it belongs to, under a line of headings.'
+      f'--groups={path} holds no groups: under a line of headings, the first '
+      'column names the image, and every other column gives its group.'
     )
-  found = {}
+  labels = {}
   for image, values in rows:
-    if image in found:
+    if image in labels:
       raise ValueError(f'--groups={path} names image {image!r} twice.')
     if len(values) != len(columns) or '' in values:
       raise ValueError(
         f'--groups={path}: image {image!r} has {list(values)}, and there are '
         f'the columns {list(columns)}; give each a value.'
       )
-    found[image] = values
-  return found, columns
+    labels[image] = values
+  return labels, columns
 
 
-def _from_csv(text):
+def _from_csv(text: str) -> tuple[Values, list[tuple[str, Values]]]:
   rows = [r for r in csv.reader(text.splitlines()) if any(map(str.strip, r))]
   rows = [tuple(cell.strip() for cell in row) for row in rows]
   return rows[0][1:], [(row[0], row[1:]) for row in rows[1:]]
 
 
-def _from_json(path, text):
+def _from_json(
+  path: pathlib.Path, text: str
+) -> tuple[Values, list[tuple[str, Values]]]:
   try:
-    held = json.loads(text)
+    content = json.loads(text)
   except ValueError as error:
     raise ValueError(f'--groups={path} is no JSON: {error}.') from None
-  if not isinstance(held, dict):
+  if not isinstance(content, dict):
     raise ValueError(
-      f'--groups={path} holds a {type(held).__name__}; an object from image '
+      f'--groups={path} holds a {type(content).__name__}; an object from image '
       'to group is expected.'
     )
   rows = {
     str(image): value if isinstance(value, dict) else {'group': value}
-    for image, value in held.items()
+    for image, value in content.items()
   }
   columns = tuple(next(iter(rows.values()), {}))
   return columns, [
@@ -89,37 +98,46 @@ def _from_json(path, text):
   ]
 
 
-def assign(found, records, names, *, count, path):
-  """Gives each image that is looked at its groups.
+def assign(
+  found: Mapping[str, Values],
+  records: Sequence[int],
+  names: Sequence[str] | None,
+  *,
+  count: int,
+  path: str | os.PathLike,
+) -> dict[int, Values]:
+  """Looks up the groups of the images that are evaluated.
 
   Args:
-    found: {image: (group, ...)} of `read`.
-    records: numbers in the data of the images that are looked at.
-    names: file of every record of the data, or None where they have none.
-    count: records of the data.
-    path: of the label file, for messages.
+    found: {image: (group, ...)}, from `read`.
+    records: indices, in the data, of the images that are evaluated.
+    names: file name of every image in the data, or None if the images have no
+      names.
+    count: number of images in the data.
+    path: path of the label file, for error messages.
 
   Returns:
-    {record: (group, ...)}.
+    {index: (group, ...)}.
 
   Raises:
-    ValueError: the file names an image that the data has not, or lacks one.
+    ValueError: the label file names an image that is not in the data, or lacks
+      one that is evaluated.
   """
-  number = _numbers(names, count)
+  index_of = _indices_by_name(names, count)
   groups = {}
   for image, values in found.items():
-    if image not in number:
+    if image not in index_of:
       known = f'its files are named as {names[0]!r}' if names else 'it has none'
       raise ValueError(
         f'--groups={path} names image {image!r}, which the data does not hold '
         f'({count:,} images, numbered from 0; {known}).'
       )
-    if number[image] is None:
+    if index_of[image] is None:
       raise ValueError(
         f'--groups={path}: {image!r} is the name of several files; give their '
         'paths in the folder.'
       )
-    groups[number[image]] = values
+    groups[index_of[image]] = values
   missing = [n for n in records if n not in groups]
   if missing:
     first = f' ({names[missing[0]]})' if names else ''
@@ -131,39 +149,48 @@ def assign(found, records, names, *, count, path):
   return {n: groups[n] for n in records}
 
 
-def _numbers(names, count):
-  """-> {what an image may be called: its number, None if it is several}."""
-  number = {}
+def _indices_by_name(
+  names: Sequence[str] | None, count: int
+) -> dict[str, int | None]:
+  """Returns {name: index} for all the names that an image may go by.
+
+  The index is None for a name that several images share.
+  """
+  index_of = {}
   for spell in (
     lambda p: p.as_posix(),
     lambda p: p.with_suffix('').as_posix(),
     lambda p: p.name,
     lambda p: p.stem,
   ):
-    called = {}
+    spelled = {}
     for n, name in enumerate(names or ()):
       key = spell(pathlib.PurePosixPath(name))
-      called[key] = None if key in called else n
-    for key, n in called.items():
-      number.setdefault(key, n)
-  for n in range(count):  # last: a file called 7.png is not record 7
-    number.setdefault(str(n), n)
-  return number
+      spelled[key] = None if key in spelled else n
+    for key, n in spelled.items():
+      index_of.setdefault(key, n)
+  # Indices come last: '7' means the file 7.png, if there is one, and only
+  # otherwise the image with index 7.
+  for n in range(count):
+    index_of.setdefault(str(n), n)
+  return index_of
 
 
-def divisions(columns, groups):
-  """The ways to divide the images: by each column, and by all of them.
+def divisions(
+  columns: Sequence[str], groups: Mapping[int, Values]
+) -> dict[str, Division]:
+  """Divides the images into groups: by each column, and by all columns at once.
 
   Args:
-    columns: names.
-    groups: {record: (group, ...)}.
+    columns: names of the columns.
+    groups: {index: (group, ...)}, with one group per column.
 
   Returns:
-    {'gender': {group: [record, ...]}, ..., 'gender and age': {...}}; what
-    divides them no further than one before is left out.
+    {'gender': {group: [index, ...]}, ..., 'gender and age': {...}}. A division
+    into one group is omitted, and one that equals an earlier division.
 
   Raises:
-    ValueError: there is one group only.
+    ValueError: all images are in the same group.
   """
   parts = {c: [i] for i, c in enumerate(columns)}
   if len(columns) > 1:
@@ -174,8 +201,8 @@ def divisions(columns, groups):
     for record, values in groups.items():
       key = ', '.join(values[i] for i in places)
       division.setdefault(key, []).append(record)
-    told = [sorted(other.values()) for other in found.values()]
-    if len(division) > 1 and sorted(division.values()) not in told:
+    earlier = [sorted(other.values()) for other in found.values()]
+    if len(division) > 1 and sorted(division.values()) not in earlier:
       found[name] = dict(sorted(division.items()))
   if not found:
     only = next(iter(groups.values()))
@@ -186,24 +213,33 @@ def divisions(columns, groups):
   return found
 
 
-def compare(division, scores, *, better):
-  """Scores by group, the worst first.
+def compare(
+  division: Mapping[str, Sequence[int]],
+  scores: Mapping[str, Mapping[int, float | None]],
+  *,
+  better: Mapping[str, int],
+) -> dict:
+  """Summarizes the scores of every group, the worst group first.
 
   Args:
-    division: {group: [record, ...]}.
-    scores: {column: {record: float or None}}; the first column gives the
-      order. None is left out.
-    better: {column: +1 if more is better, -1 if less is}.
+    division: {group: [index, ...]}.
+    scores: {column: {index: float or None}}. The groups are sorted by the
+      first column. Images whose score is None are skipped.
+    better: {column: +1 if higher is better, -1 if lower is better}.
 
   Returns:
     {'rows': [{'group', 'n', 'enough', column: {'mean', 'low', 'high'}}, ...],
-    'gaps': {column: see `_gap`}}. A group of fewer than `FEWEST` images is not
-    'enough': it comes last and is never the worst. Without two groups that are
-    large enough there are no gaps.
+    'gaps': {column: see `_gap`}}. 'enough' is False for a group of fewer than
+    `FEWEST` images: it comes last and is never called the worst. There are no
+    gaps unless two groups are large enough.
   """
   rows = []
   for group, records in division.items():
-    row = {'group': group, 'n': len(records), 'enough': len(records) >= FEWEST}
+    row: dict = {
+      'group': group,
+      'n': len(records),
+      'enough': len(records) >= FEWEST,
+    }
     for column, values in scores.items():
       row[column] = summary([values[n] for n in records])
     rows.append(row)
@@ -214,7 +250,8 @@ def compare(division, scores, *, better):
   judged = [row for row in rows if row['enough']]
   gaps = {}
   if len(judged) > 1:
-    # The worst of many is bad by chance too: Bonferroni over all that is asked.
+    # The worst of many groups is bad by chance too: this is the Bonferroni
+    # correction for all the comparisons that are made.
     level = 1 - 0.05 / (len(judged) * len(scores))
     for column, values in scores.items():
       row = min(judged, key=lambda r, c=column: _worse(r[c], better[c]))
@@ -223,15 +260,24 @@ def compare(division, scores, *, better):
   return {'rows': rows, 'gaps': gaps}
 
 
-def _worse(found, sign):
-  """-> a number that is smaller, the worse a mean is."""
-  return np.inf if found['mean'] is None else sign * found['mean']
+def _worse(column: Mapping[str, float | None], sign: int) -> float:
+  """Returns a sort key: the worse the mean of a `summary`, the smaller."""
+  return np.inf if column['mean'] is None else sign * column['mean']
 
 
-def _gap(division, worst, values, level):
-  """-> {'group': the worst, 'mean', 'low', 'high': its mean less that of all
-  others and the 95% interval, 'sure': whether the wider interval of `level`
-  leaves out 0}."""
+def _gap(
+  division: Mapping[str, Sequence[int]],
+  worst: str,
+  values: Mapping[int, float | None],
+  level: float,
+) -> dict:
+  """Compares the worst group with all the others.
+
+  Returns:
+    {'group': the worst, 'mean': its mean minus that of all other images, 'low',
+    'high': the 95% interval of this difference, 'sure': whether 0 is outside
+    the wider interval of confidence `level`}.
+  """
   others = [records for group, records in division.items() if group != worst]
   inside = _known(values, division[worst])
   outside = _known(values, itertools.chain.from_iterable(others))
@@ -246,8 +292,12 @@ def _gap(division, worst, values, level):
   }
 
 
-def summary(values):
-  """-> {'mean', 'low', 'high'}: mean and its 95% interval, by bootstrap."""
+def summary(values: Sequence[float | None]) -> dict[str, float | None]:
+  """Returns {'mean', 'low', 'high'}: the mean and its 95% bootstrap interval.
+
+  Values that are None are skipped. The mean of no values is None, and so is the
+  interval of fewer than two.
+  """
   values = [v for v in values if v is not None]
   if not values:
     return {'mean': None, 'low': None, 'high': None}
@@ -257,12 +307,28 @@ def summary(values):
   return {'mean': float(np.mean(values)), 'low': low, 'high': high}
 
 
-def difference(inside, outside, *, level=0.95, seed=0):
-  """-> interval of mean(inside) - mean(outside), both resampled."""
+def difference(
+  inside: Sequence[float],
+  outside: Sequence[float],
+  *,
+  level: float = 0.95,
+  seed: int = 0,
+) -> tuple[float, float]:
+  """Returns the bootstrap interval of mean(inside) - mean(outside).
+
+  Both samples are resampled independently.
+
+  Args:
+    inside, outside: the values of two samples.
+    level: confidence level of the interval, in (0, 1).
+    seed: seed of the resampling.
+  """
   apart = bootstrap.means(inside, seed=seed)
   apart = apart - bootstrap.means(outside, seed=seed + 1)
   return bootstrap.ends(apart, level)
 
 
-def _known(values, records):
-  return [values[n] for n in records if values[n] is not None]
+def _known(
+  values: Mapping[int, float | None], records: Iterable[int]
+) -> list[float]:
+  return [v for n in records if (v := values[n]) is not None]

@@ -1,10 +1,16 @@
-"""Finds the images that a set is named by, see `set_name`."""
+"""Resolves the name of a set to its images, read or sampled batch by batch.
+
+The forms of a name are listed in `set_name`. Sets of files and of a config's
+data are read; those of a trained cascade or stage are sampled on the fly.
+"""
+
+from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
+import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import NamedTuple
 
@@ -19,41 +25,59 @@ from cdm.models.pretrained import download
 from cdm.ops.keys import image_pairs
 from cdm.sampling import cascade, generate, restore
 
-READERS = 8  # threads that decode
+READERS = 8  # threads that decode images
+
+# (index of the first batch, batch size) -> (indices, images) of each batch.
+Batches = Callable[[int, int], Iterator[tuple[np.ndarray, np.ndarray | None]]]
 
 
 class Source(NamedTuple):
-  """A set of images that can be gone through in batches, again and again.
+  """A set of images that can be iterated over in batches, any number of times.
 
   Attributes:
-    count: images, those that are left out included.
-    batches: (first batch, size) -> iterable of (numbers, uint8 [n, H, W, 3]),
-      this process's part of each batch from the first on.
-    recipe: JSON-able dict of all that the images depend on.
-    paper: {name: number} that the config states for it.
-    stamp: JSON-able; another one, and what was gathered before is not gone on
-      with.
+    count: number of images, including those that are skipped.
+    batches: (first, size) -> iterator over (indices int [n], images uint8
+      [n, H, W, 3]), this process's part of every batch from batch number
+      `first` on. images is None where this process has none. size is the
+      number of images per process for images that are read, and over all
+      processes for images that are sampled.
+    recipe: manifest of the images: JSON-able dict of all they depend on.
+    paper: {name: number}, the results that the config quotes from its paper.
+    stamp: JSON-able fingerprint of the files or checkpoints. The partial
+      results of a killed run are continued only if it has not changed.
   """
 
   count: int
-  batches: Callable
+  batches: Batches
   recipe: dict
   paper: dict
   stamp: object = None
 
 
-def resolve(what, *, num, seed, overrides, on_batch=None):
-  """WHAT -> Source.
+def resolve(
+  what: str | os.PathLike,
+  *,
+  num: int | None,
+  seed: int | None,
+  overrides: Sequence[tuple[str, str]],
+  on_batch: Callable[..., object] | None = None,
+) -> Source:
+  """Resolves the name of a set.
 
   Args:
-    what: see `set_name`.
+    what: name of the set, see `set_name`.
     num, seed, overrides: see `compare_sets.compare`.
-    on_batch: callback for every batch that a stage draws, `on_batch(skipped,
-      indices, super_resolved, originals, lowres)`: the indices that have no
-      image, and this process's part of the others with its images.
+    on_batch: callback for every batch that a stage samples, `on_batch(skipped,
+      indices, super_resolved, originals, lowres)`. skipped are the indices
+      that have no image, in every process; the others are this process's part
+      of the batch, with its images uint8 [n, H, W, 3].
+
+  Returns:
+    Source.
 
   Raises:
-    ValueError: there is no such set, or none that can be tapped.
+    ValueError: there is no such set, or `on_batch` is given and the set is not
+      that of a stage.
   """
   name = set_name.parse(what)
   if name.kind == 'data':
@@ -62,30 +86,35 @@ def resolve(what, *, num, seed, overrides, on_batch=None):
     return open_stage(name.workdir, name.split, num, seed, overrides, on_batch)
   if on_batch is not None:
     raise ValueError(
-      f'{what} is not drawn from originals that it could be paired with; give '
-      'WORKDIR@eval.'
+      f'{what} is not sampled from originals that its images could be paired '
+      'with; give WORKDIR@eval.'
     )
   if name.kind == 'cascade':
     return open_cascade(name.path, name.workdir, num, seed, overrides)
   return open_files(what, num)
 
 
-def open_files(what, num):
-  """A folder or an .npz of pictures."""
-  pictures = image_set.load_images(what)
-  count = check_available(what, pictures.count, num)
-  chosen = subset.spread(range(pictures.count), count)
-  first = pictures.read(0)
-  recipe = {'data': str(pathlib.Path(what).resolve()), 'count': count}
+def open_files(what: str | os.PathLike, num: int | None) -> Source:
+  """Returns the images of a folder, an .npz archive or a single file.
+
+  Args:
+    what: path.
+    num: number of images to take, spread over the set; all by default.
+  """
+  images = image_set.load_images(what)
+  count = check_available(what, images.count, num)
+  chosen = subset.spread(range(images.count), count)
+  first = images.read(0)
+  recipe: dict = {'data': str(pathlib.Path(what).resolve()), 'count': count}
   recipe |= {'image_size': list(first.shape[:2])} | describe_samples(what)
 
-  def read(number):
-    image = pictures.read(chosen[number])
+  def read(index):
+    image = images.read(chosen[index])
     if image.shape != first.shape:
       raise ValueError(
-        f'{image_set.name_of(pictures, chosen[number])} has '
+        f'{image_set.name_of(images, chosen[index])} has '
         f'{image_set.size_of(image)} '
-        f'pixels but {image_set.name_of(pictures, 0)} has '
+        f'pixels but {image_set.name_of(images, 0)} has '
         f'{image_set.size_of(first)}; '
         'evaluate pictures of one size.'
       )
@@ -100,8 +129,11 @@ def open_files(what, num):
   )
 
 
-def describe_samples(what):
-  """-> {'sampling': recipe} that `cdm sample` left beside its pictures."""
+def describe_samples(what: str | os.PathLike) -> dict[str, dict]:
+  """Returns {'sampling': manifest} if `cdm sample` wrote the images, else {}.
+
+  The manifest lies in the folder of the images or in the one above it.
+  """
   path = pathlib.Path(what)
   for folder in (path, path.parent):
     file = folder / 'sampling.json'
@@ -110,8 +142,16 @@ def describe_samples(what):
   return {}
 
 
-def open_config_data(path, section, num):
-  """The data of a config, through its own preprocessing."""
+def open_config_data(
+  path: str | os.PathLike, section: str, num: int | None
+) -> Source:
+  """Returns the data of a config after the config's own preprocessing.
+
+  Args:
+    path: path of the config.
+    section: 'train' or 'eval'.
+    num: number of images to take, spread over the data; all by default.
+  """
   loaded = loader.load(path, ())
   instantiate.require(loaded, 'pipeline', f'{section}_data')
   if section == 'train':
@@ -119,29 +159,48 @@ def open_config_data(path, section, num):
   available = len(datasets.open_source(loaded.eval_data, f'{section}_data'))
   count = check_available(f'{path}:{section}', available, num)
   read, stamp = datasets.open_evaluated(loaded, count)
-  chosen = loaded.pipeline
+  pipeline = loaded.pipeline
   recipe = {
     'data': loader.plain(loaded.eval_data),
     'count': count,
-    'image_size': [chosen.image_size] * 2,
-    'crop': chosen.crop,
-    'filter': chosen.filter,
-    'min_side': chosen.min_side,
+    'image_size': [pipeline.image_size] * 2,
+    'crop': pipeline.crop,
+    'filter': pipeline.filter,
+    'min_side': pipeline.min_side,
   }
 
-  def image(number):
-    found = read(number)
-    return None if found is None else found[0]
+  def read_image(index):
+    example = read(index)  # (image, label), or None if it is skipped
+    return None if example is None else example[0]
 
-  return Source(count, read_in_parallel(image, count), recipe, {}, stamp)
+  return Source(count, read_in_parallel(read_image, count), recipe, {}, stamp)
 
 
-def open_cascade(path, workdir, num, seed, overrides):
-  """A trained cascade, sampled as it is judged; nothing is written."""
+def open_cascade(
+  path: str | os.PathLike,
+  workdir: str | os.PathLike,
+  num: int | None,
+  seed: int | None,
+  overrides: Sequence[tuple[str, str]],
+) -> Source:
+  """Returns the images of a trained cascade, sampled on the fly.
+
+  No image is written to disk.
+
+  Args:
+    path: path of the cascade's config.
+    workdir: folder with the work directories of the stages.
+    num: number of images to sample.
+    seed: seed of the images; the config's seed by default.
+    overrides: see `compare_sets.compare`.
+
+  Raises:
+    ValueError: num is None, or the cascade cannot be restored.
+  """
   if num is None:
     raise ValueError(
-      f'{path}@{workdir} is sampled as it is judged: give --num, the number of '
-      'images (the papers: 50000).'
+      f'The images of {path}@{workdir} are sampled now: give --num, the number '
+      'of images (the papers: 50000).'
     )
   loaded = loader.load(path, overrides)
   seed = loaded.seed if seed is None else seed
@@ -166,17 +225,17 @@ def open_cascade(path, workdir, num, seed, overrides):
     draw = cascade.sampler(stages)
     size = device_mesh.padded(min(size, num), stages[0].mesh)
     for start in range(first * size, num, size):
-      numbers = np.arange(start, min(start + size, num))
-      filled = np.resize(numbers, size)
-      given = None if labels is None else labels[filled]
-      drawn = draw(seed, filled, given)[-1]
+      indices = np.arange(start, min(start + size, num))
+      filled = np.resize(indices, size)
+      label = None if labels is None else labels[filled]
+      images = draw(seed, filled, label)[-1]
       rows = [
         (row, image)
-        for row, image in device_mesh.local_images(drawn)
-        if row < len(numbers)
+        for row, image in device_mesh.local_images(images)
+        if row < len(indices)
       ]
-      mine = numbers[[row for row, _ in rows]] if rows else numbers[:0]
-      yield mine, np.stack([image for _, image in rows]) if rows else None
+      local = indices[[row for row, _ in rows]] if rows else indices[:0]
+      yield local, np.stack([image for _, image in rows]) if rows else None
 
   paper = loader.plain(loaded.get('paper', {}))
   stamp = [
@@ -189,8 +248,27 @@ def open_cascade(path, workdir, num, seed, overrides):
   return Source(num, batches, recipe, paper, stamp)
 
 
-def open_stage(workdir, section, num, seed, overrides, on_batch=None):
-  """A super-resolution stage on true low-res images; nothing is written."""
+def open_stage(
+  workdir: str | os.PathLike,
+  section: str,
+  num: int | None,
+  seed: int | None,
+  overrides: Sequence[tuple[str, str]],
+  on_batch: Callable[..., object] | None = None,
+) -> Source:
+  """Returns the images of a super-resolution stage, sampled on the fly.
+
+  The low-res inputs are the stage's own data, downsampled as in training. No
+  image is written to disk.
+
+  Args:
+    workdir: work directory of the stage.
+    section: 'train' or 'eval', the data to use.
+    num: number of images to sample, spread over the data; all by default.
+    seed: seed of the images; 0 by default.
+    overrides: see `compare_sets.compare`.
+    on_batch: see `resolve`.
+  """
   seed = 0 if seed is None else seed
   level = [float(text) for key, text in overrides if key == 'level']
   rest = [pair for pair in overrides if pair[0] != 'level']
@@ -224,34 +302,43 @@ def open_stage(workdir, section, num, seed, overrides, on_batch=None):
     with futures.ThreadPoolExecutor(READERS) as pool:
       for start in range(first * size, count, size):
         batch = np.arange(start, min(start + size, count))
-        numbers, found = select_present(batch, pool.map(read, batch))
-        left_out = np.setdiff1d(batch, numbers)
-        if not found:
+        indices, examples = select_present(batch, pool.map(read, batch))
+        skipped = np.setdiff1d(batch, indices)
+        if not examples:
           if on_batch is not None:
-            on_batch(left_out, numbers, (), (), ())
-          yield numbers, None
+            on_batch(skipped, indices, (), (), ())
+          yield indices, None
           continue
-        originals, labels = map(np.stack, zip(*found, strict=True))
+        originals, labels = map(np.stack, zip(*examples, strict=True))
         low = upscale.shrink(originals)
-        made = upscale(low, keys=image_pairs(seed, numbers), label=labels)
-        mine = list(collectives.local_indices(len(numbers)))
+        images = upscale(low, keys=image_pairs(seed, indices), label=labels)
+        local = list(collectives.local_indices(len(indices)))
         if on_batch is not None:
           on_batch(
-            left_out, numbers[mine], made[mine], originals[mine], low[mine]
+            skipped,
+            indices[local],
+            images[local],
+            originals[local],
+            low[local],
           )
-        yield numbers[mine], made[mine] if mine else None
+        yield indices[local], images[local] if local else None
 
   paper = loader.plain(saved.get('paper', {}))
   stamp = [stamp, *map(list, overrides), checkpoint_stamp(workdir, note)]
   return Source(count, batches, recipe, paper, stamp)
 
 
-def checkpoint_stamp(workdir, note):
-  """-> JSON-able; another one of another checkpoint, be it of the same step.
+def checkpoint_stamp(
+  workdir: str | os.PathLike, note: Mapping[str, object]
+) -> list:
+  """Returns a JSON-able fingerprint of a checkpoint.
+
+  Two checkpoints of the same step, but of different training runs, have
+  different fingerprints.
 
   Args:
-    workdir: of the stage.
-    note: dict with its step as `checkpoint`.
+    workdir: work directory of the stage.
+    note: dict with the step of the checkpoint as `checkpoint`.
   """
   step = str(note['checkpoint'])
   folder = pathlib.Path(workdir).resolve() / reader.CHECKPOINTS / step
@@ -261,19 +348,34 @@ def checkpoint_stamp(workdir, note):
   return [str(folder), folder.stat().st_mtime_ns]
 
 
-def check_available(what, available, num):
-  """-> how many images of a set are looked at."""
+def check_available(
+  what: str | os.PathLike, available: int, num: int | None
+) -> int:
+  """Returns how many images of a set are used: num, or all of them.
+
+  Args:
+    what: name of the set, for the error message.
+    available: number of images in the set.
+    num: value of --num, or None.
+
+  Raises:
+    ValueError: num is below 1 or above available.
+  """
   if num is not None and not 1 <= num <= available:
     raise ValueError(f'--num={num}: {what} holds {available:,} images.')
   return available if num is None else num
 
 
-def read_in_parallel(read, count):
-  """-> `Source.batches` of images that can be read one by one.
+def read_in_parallel(
+  read: Callable[[int], np.ndarray | None], count: int
+) -> Batches:
+  """Returns `Source.batches` for images that can be read one by one.
+
+  Every process reads its own part of a batch, in several threads.
 
   Args:
-    read: number -> uint8 [H, W, 3], or None of what is left out.
-    count: how many.
+    read: index -> image uint8 [H, W, 3], or None if the image is skipped.
+    count: number of images; indices run from 0 to count - 1.
   """
 
   def batches(first, size):
@@ -286,25 +388,27 @@ def read_in_parallel(read, count):
       for start in range(0, count, size * parts)
     ][first:]
     with futures.ThreadPoolExecutor(READERS) as pool:
-      # One batch ahead of the network.
-      ahead = [
-        list(map(pool.submit, itertools.repeat(read), n)) for n in plan[:1]
-      ]
-      for i, numbers in enumerate(plan):
+      # Images are decoded one batch ahead of the network.
+      ahead = [[pool.submit(read, n) for n in part] for part in plan[:1]]
+      for i, indices in enumerate(plan):
         if i + 1 < len(plan):
-          ahead.append(
-            list(map(pool.submit, itertools.repeat(read), plan[i + 1]))
-          )
-        found = (task.result() for task in ahead.pop(0))
-        numbers, images = select_present(np.asarray(numbers), found)
-        yield numbers, np.stack(images) if images else None
+          ahead.append([pool.submit(read, n) for n in plan[i + 1]])
+        results = (task.result() for task in ahead.pop(0))
+        indices, images = select_present(np.asarray(indices), results)
+        yield indices, np.stack(images) if images else None
 
   return batches
 
 
-def select_present(numbers, found):
-  """-> (int [n], [...]): the numbers and what was found, but for None."""
+def select_present(
+  indices: np.ndarray, values: Iterable
+) -> tuple[np.ndarray, list]:
+  """Drops the pairs (index, value) whose value is None.
+
+  Returns:
+    (indices int [n], values [n]) of the remaining pairs.
+  """
   both = [
-    pair for pair in zip(numbers, found, strict=True) if pair[1] is not None
+    pair for pair in zip(indices, values, strict=True) if pair[1] is not None
   ]
   return np.array([n for n, _ in both], int), [value for _, value in both]

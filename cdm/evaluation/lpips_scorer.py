@@ -1,8 +1,11 @@
-"""LPIPS of pairs of pictures, with its published weights."""
+"""Computes LPIPS of pairs of images, with the published weights."""
 
+import os
 import pathlib
+from collections.abc import Sequence
 
 import jax
+import numpy as np
 
 from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.models import lpips
@@ -12,19 +15,27 @@ CONVENTION = 'v0.1 with {backbone}, images as they are, sum over layers'
 
 
 class LpipsScorer:
-  """(uint8 [H, W, 3], uint8 [H, W, 3]) -> float; smaller is nearer."""
+  """LPIPS as a function of two images; 0 for equal images.
 
-  def __init__(self, backbone='alex', weights=None):
-    """Reads the weights.
+  Attributes:
+    convention: sentence that states version and backbone.
+  """
+
+  def __init__(
+    self,
+    backbone: str = 'alex',
+    weights: Sequence[str | os.PathLike] | None = None,
+  ):
+    """Loads the weights.
 
     Args:
-      backbone: of `lpips.BACKBONES`.
+      backbone: name of the network, from `lpips.BACKBONES`.
       weights: (path of torchvision's backbone, path of the heads); both are
-        fetched by default.
+        downloaded by default.
 
     Raises:
-      ValueError: a file is not there, or of another network.
-      OSError: they cannot be fetched.
+      ValueError: a file is missing, or contains another network.
+      OSError: the weights cannot be downloaded.
     """
     net = lpips.Lpips(backbone)
     if backbone not in lpips.BACKBONES:
@@ -49,12 +60,23 @@ class LpipsScorer:
     )
     self.convention = CONVENTION.format(backbone=backbone)
 
-  def __call__(self, a, b):
+  def __call__(self, a: np.ndarray, b: np.ndarray) -> float:
+    """Returns the distance of two images uint8 [H, W, 3]; smaller is nearer."""
     return float(self._network(a[None], b[None])[0])
 
 
-def fetch(backbone):
-  """-> paths of the backbone and of the heads, fetched once."""
+def fetch(backbone: str) -> tuple[pathlib.Path, pathlib.Path]:
+  """Returns the paths of the backbone and of the heads.
+
+  The files are downloaded into the user's cache if they are not there.
+
+  Args:
+    backbone: name of the network, from `lpips.BACKBONES`.
+
+  Raises:
+    ValueError: a file has a wrong checksum.
+    OSError: the files cannot be downloaded.
+  """
   url = lpips.BACKBONE_URLS[backbone]
   sha256 = url.rpartition('-')[2].removesuffix('.pth')
   where = download.folder()

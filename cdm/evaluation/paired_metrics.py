@@ -1,41 +1,48 @@
-"""Pairs of pictures -> metrics -> one row that json.dumps takes.
+"""Scores images against their originals by PSNR, SSIM, LPIPS and consistency.
 
-`evaluate_pairs` takes streams of images, `evaluate_paths` the files that hold
-them. Every number stands beside its convention, and where the low-res inputs
-are given, bicubic upsampling of them is scored as the baseline.
+`evaluate_pairs` takes streams of images, `evaluate_paths` files of images. Both
+return one JSON-able row, which states the convention of every number. If the
+low-res inputs are given, their bicubic upsampling is scored as a baseline.
 """
 
 import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cdm.data import image_set
 from cdm.distributed import collectives
+from cdm.evaluation.lpips_scorer import LpipsScorer
 from cdm.evaluation.metrics import bootstrap, consistency, distortion
 from cdm.ops import resize
 
-# Above it the interval is narrower than what the conventions differ by.
+# With more images the confidence interval is narrower than the differences
+# between conventions of a metric, so none is computed.
 MOST_FOR_INTERVALS = 5000
+
+Scores = dict[str, float | None]  # {metric: value} of one pair
 
 
 def evaluate_pairs(
-  samples,
-  references,
+  samples: Iterable[np.ndarray],
+  references: Iterable[np.ndarray],
   *,
-  lowres=None,
-  downsample='bicubic',
-  perceptual=None,
-):
-  """Scores pictures against their originals, one by one.
+  lowres: Iterable[np.ndarray] | None = None,
+  downsample: str = 'bicubic',
+  perceptual: LpipsScorer | None = None,
+) -> dict:
+  """Scores images against their originals, one by one.
 
   Args:
-    samples: iterable of uint8 [N, H, W, 3], the pictures to judge.
+    samples: iterable of uint8 [N, H, W, 3], the images to score.
     references: iterable of uint8 [N, H, W, 3], their originals in the same
-      order; batches may be cut elsewhere.
-    lowres: None, or iterable of uint8 [N, h, w, 3], what the samples were
-      made from. Adds consistency and the bicubic baseline.
+      order; the batch sizes may differ from those of the samples.
+    lowres: iterable of uint8 [N, h, w, 3], the inputs the samples were made
+      from, or None. Adds consistency and the bicubic baseline.
     downsample: filter that the low-res images were made with.
-    perceptual: lpips_scorer.LpipsScorer; adds `lpips`.
+    perceptual: computes `lpips`; None leaves it out.
 
   Returns:
     A dict of plain numbers: n, image_size, psnr, psnr_y, ssim, ssim_gaussian
@@ -43,11 +50,11 @@ def evaluate_pairs(
     identical_pairs, intervals (95% of the mean over images, by bootstrap, for
     2 to 5,000 images), conventions; with lowres also lowres_size, consistency,
     consistency_1e-5 (the units of [SR3] tab. 1) and `bicubic`, the same scores
-    of the baseline. psnr is None if a pair is identical, since that one is
-    infinite.
+    of the baseline. psnr is None if a pair is identical, since the PSNR of that
+    pair is infinite.
 
   Raises:
-    ValueError: streams of different length, pictures of different sizes, or
+    ValueError: streams of different length, images of different sizes, or
       arrays that are not uint8 [N, H, W, 3].
   """
   streams = dict(samples=samples, references=references)
@@ -57,8 +64,12 @@ def evaluate_pairs(
   return row_of(*scored, downsample, perceptual)
 
 
-def _score(streams, downsample, perceptual):
-  """-> (a row of scores per pair, the same of bicubic, shapes of a pair)."""
+def _score(
+  streams: Mapping[str, Iterable[np.ndarray]],
+  downsample: str,
+  perceptual: LpipsScorer | None,
+) -> tuple[list[Scores], list[Scores], dict[str, tuple[int, ...]] | None]:
+  """Returns (scores of every pair, those of bicubic, shapes of a pair)."""
   scores, baseline, shapes = [], [], None
   for group in _lockstep(streams):
     shapes = _same_shapes(group, shapes)
@@ -71,25 +82,46 @@ def _score(streams, downsample, perceptual):
   return scores, baseline, shapes
 
 
-def bicubic_of(reference, low, downsample, perceptual):
-  """-> scores of the low-res image brought back by bicubic upsampling."""
+def bicubic_of(
+  reference: np.ndarray,
+  low: np.ndarray,
+  downsample: str,
+  perceptual: LpipsScorer | None,
+) -> Scores:
+  """Returns the scores of a low-res image after bicubic upsampling.
+
+  Args:
+    reference: original, uint8 [H, W, 3].
+    low: low-res image, uint8 [h, w, 3].
+    downsample, perceptual: see `evaluate_pairs`.
+  """
   up = np.asarray(resize.resize_uint8(low, reference.shape[:2]))
   return score(up, reference, low, downsample, perceptual)
 
 
-def row_of(scores, baseline, shapes, downsample, perceptual):
-  """Scores of all pairs -> the row.
+def row_of(
+  scores: Sequence[Scores],
+  baseline: Sequence[Scores],
+  shapes: Mapping[str, Sequence[int]] | None,
+  downsample: str,
+  perceptual: LpipsScorer | None,
+) -> dict:
+  """Combines the scores of all pairs into one row.
 
   Args:
     scores: [{metric: value}], in the order of the pairs.
-    baseline: the same of bicubic upsampling, or [].
-    shapes: {'samples': (H, W, ...), 'lowres': (h, w, ...)}.
+    baseline: the scores of bicubic upsampling, or [].
+    shapes: {'samples': (H, W, ...), 'lowres': (h, w, ...)}, or None if there
+      are no pairs.
     downsample, perceptual: see `evaluate_pairs`.
 
   Returns:
-    See `evaluate_pairs`.
+    The row, see `evaluate_pairs`.
+
+  Raises:
+    ValueError: there are no pairs.
   """
-  if not scores:
+  if not scores or shapes is None:
     raise ValueError('There is nothing to evaluate: the streams are empty.')
   row = {
     'n': len(scores),
@@ -108,31 +140,37 @@ def row_of(scores, baseline, shapes, downsample, perceptual):
 
 
 def evaluate_paths(
-  samples, reference, *, lowres=None, downsample='bicubic', perceptual=None
-):
-  """`evaluate_pairs` of folders, .npz archives or single pictures.
+  samples: str | os.PathLike,
+  reference: str | os.PathLike,
+  *,
+  lowres: str | os.PathLike | None = None,
+  downsample: str = 'bicubic',
+  perceptual: LpipsScorer | None = None,
+) -> dict:
+  """Scores folders, .npz archives or single image files.
 
   Files are paired by name without the suffix, so `a/001.png` belongs to
-  `b/001.jpg`; an archive has no names and pairs by position, and so do two
-  single pictures.
+  `b/001.jpg`. The images of an archive have no names and are paired by
+  position, and so are two single files. The processes share the pairs among
+  themselves, and all return the same row.
 
   Args:
-    samples, reference, lowres: paths, see `load_images`.
-    downsample, perceptual: as `evaluate_pairs`.
+    samples, reference, lowres: paths, see `image_set.load_images`.
+    downsample, perceptual: see `evaluate_pairs`.
 
   Returns:
-    The row, with the three paths added.
+    The row of `evaluate_pairs`, with the given paths added.
 
   Raises:
-    ValueError: as `load_images` and `evaluate_pairs`, or a picture without a
-      partner, which is named.
+    ValueError: an error of `image_set.load_images` or `evaluate_pairs`, or an
+      image without a partner, which the message names.
   """
   paths = dict(samples=samples, reference=reference, lowres=lowres)
   paths = {k: str(path) for k, path in paths.items() if path is not None}
-  found = {k: image_set.load_images(path) for k, path in paths.items()}
+  sets = {k: image_set.load_images(path) for k, path in paths.items()}
   streams = {
-    name: image_set.stream(pictures, _share(_order(found['samples'], pictures)))
-    for name, pictures in found.items()
+    name: image_set.stream(images, _share(_order(sets['samples'], images)))
+    for name, images in sets.items()
   }
   streams['references'] = streams.pop('reference')
   parts = collectives.gather_objects(_score(streams, downsample, perceptual))
@@ -151,19 +189,19 @@ def evaluate_paths(
   return {**paths, **row}
 
 
-def _share(order):
-  """-> this process's part of the pairs."""
+def _share(order: Sequence[int]) -> list[int]:
+  """Returns this process's part of the indices of all pairs."""
   return [order[i] for i in collectives.local_indices(len(order))]
 
 
-def _interleaved(parts):
-  """Undoes `_share`: the rows of all processes, in the order of the pairs."""
+def _interleaved(parts: Sequence[Sequence]) -> list:
+  """Undoes `_share`: returns all processes' rows in the order of the pairs."""
   rounds = itertools.zip_longest(*parts)
   return [row for group in rounds for row in group if row is not None]
 
 
-def _order(samples, other):
-  """-> indices of `other` in the order of the samples."""
+def _order(samples: image_set.Images, other: image_set.Images) -> list[int]:
+  """Returns the indices of `other` in the order of the samples."""
   unnamed = samples.names is None or other.names is None
   if unnamed or (samples.path.is_file() and other.path.is_file()):
     if samples.count != other.count:
@@ -174,20 +212,22 @@ def _order(samples, other):
       )
     return list(range(other.count))
   position = {name: i for i, name in enumerate(other.names)}
-  for mine, theirs in ((samples, other), (other, samples)):
-    lonely = sorted({*mine.names} - {*theirs.names})
+  for one, partners in ((samples, other), (other, samples)):
+    lonely = sorted({*one.names} - {*partners.names})
     if lonely:
       raise ValueError(
-        f'{lonely[0]!r} of {mine.path} has no partner in {theirs.path} '
-        f'({len(lonely)} of {mine.count} have none); pictures are paired by '
+        f'{lonely[0]!r} of {one.path} has no partner in {partners.path} '
+        f'({len(lonely)} of {one.count} have none); pictures are paired by '
         'name without suffix, so give both the same names.'
       )
   return [position[name] for name in samples.names]
 
 
-def _lockstep(streams):
+def _lockstep(
+  streams: Mapping[str, Iterable[np.ndarray]],
+) -> Iterator[dict[str, np.ndarray]]:
   """Yields {name: uint8 [H, W, 3]}, one image of every stream at a time."""
-  end = object()
+  end: Any = object()
   singles = [_singles(name, batches) for name, batches in streams.items()]
   for n, group in enumerate(itertools.zip_longest(*singles, fillvalue=end)):
     group = dict(zip(streams, group, strict=True))
@@ -201,7 +241,8 @@ def _lockstep(streams):
     yield group
 
 
-def _singles(name, batches):
+def _singles(name: str, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+  """Yields the images of all batches, uint8 [H, W, 3], one by one."""
   for batch in batches:
     batch = np.asarray(batch)
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
@@ -212,8 +253,10 @@ def _singles(name, batches):
     yield from batch
 
 
-def _same_shapes(group, first):
-  """-> the shapes all pairs must have, those of the first one."""
+def _same_shapes(
+  group: Mapping[str, np.ndarray], first: dict[str, tuple[int, ...]] | None
+) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of a pair, which must be those of the first pair."""
   shapes = {name: image.shape for name, image in group.items()}
   if shapes['samples'] != shapes['references']:
     raise ValueError(
@@ -227,24 +270,32 @@ def _same_shapes(group, first):
   return shapes
 
 
-def _unlike(first, shapes):
+def _unlike(first: Mapping, shapes: Mapping) -> str:
   return (
     f'Pictures of {first} are followed by some of {shapes}; evaluate '
     'pictures of one size.'
   )
 
 
-def score(sample, reference, lowres, downsample, perceptual, metrics=None):
-  """Scores one picture against its original.
+def score(
+  sample: np.ndarray,
+  reference: np.ndarray,
+  lowres: np.ndarray | None,
+  downsample: str,
+  perceptual: LpipsScorer | None,
+  metrics: Sequence[str] | None = None,
+) -> Scores:
+  """Scores one image against its original.
 
   Args:
     sample, reference: uint8 [H, W, 3].
-    lowres: uint8 [h, w, 3], what the sample was made from, or None.
-    downsample, perceptual: as `evaluate_pairs`.
-    metrics: names; all that can be taken by default.
+    lowres: uint8 [h, w, 3], the input the sample was made from, or None.
+    downsample, perceptual: see `evaluate_pairs`.
+    metrics: names; by default all metrics that the other arguments allow.
 
   Returns:
-    {metric: float}; None where the picture is smaller than a window.
+    {metric: value}; the value is None if the image is smaller than the window
+    of the metric.
   """
   side = min(sample.shape[:2])
   fits = side >= distortion.WINDOWS['gaussian11'][1]
@@ -274,23 +325,29 @@ def score(sample, reference, lowres, downsample, perceptual, metrics=None):
   return {k: None if v is None else float(v) for k, v in scores.items()}
 
 
-def _intervals(scores):
-  """[{metric: value}] -> {metric: [low, high]}, 95%, where images are few."""
+def _intervals(scores: Sequence[Scores]) -> dict[str, list[float]]:
+  """Returns {metric: [low, high]}, the 95% interval of every metric.
+
+  {} for fewer than 2 or more than `MOST_FOR_INTERVALS` images.
+  """
   if not 2 <= len(scores) <= MOST_FOR_INTERVALS:
     return {}
-  found = {}
+  intervals = {}
   for name in scores[0]:
-    values = [row[name] for row in scores]
+    values: list = [row[name] for row in scores]
     if None not in values and np.all(np.isfinite(values)):
-      found[name] = list(bootstrap.interval(values))
-  return found
+      intervals[name] = list(bootstrap.interval(values))
+  return intervals
 
 
-def _means(scores):
-  """[{metric: value}] -> {metric: mean}, in numbers that JSON knows."""
+def _means(scores: Sequence[Scores]) -> Scores:
+  """Returns {metric: mean}, with None instead of numbers that are not finite.
+
+  JSON has no infinite numbers.
+  """
   means = {}
   for name in scores[0]:
-    values = [row[name] for row in scores]
+    values: list = [row[name] for row in scores]
     means[name] = None
     if None not in values and np.all(np.isfinite(values)):
       means[name] = float(np.mean(values))

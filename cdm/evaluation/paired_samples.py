@@ -1,38 +1,54 @@
-"""Scores a stage's images by the originals they were drawn from, as they come.
+"""Scores the samples of a super-resolution stage against their originals.
 
-Scores are kept, one line each, as soon as they are there, so that a killed
-evaluation continues.
+The samples are scored while they are drawn, and only the scores are kept: one
+line per image, written at once, so that a killed evaluation continues.
 """
 
+import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from cdm.evaluation import image_source, paired_metrics, partial_results
 from cdm.evaluation.feature_extractor import BATCH_SIZE
+from cdm.evaluation.lpips_scorer import LpipsScorer
 from cdm.models.pretrained import download
 from cdm.reporting import progress
 
 
-def resolve_stage(what, scores, **given):
-  """Finds a stage's images, each of which is to be scored as it is drawn.
+def resolve_stage(
+  what: str | os.PathLike, scores: 'Scores', **options
+) -> image_source.Source:
+  """Opens the samples of a stage, so that `scores` scores them when drawn.
 
   Args:
-    what: WORKDIR@eval or WORKDIR@train.
-    scores: `Scores`, which goes on with what a killed evaluation left.
-    **given: see `image_source.resolve`.
+    what: name of the set, WORKDIR@eval or WORKDIR@train.
+    scores: takes the samples; continues from the scores of a killed evaluation.
+    **options: further keyword arguments of `image_source.resolve`.
 
   Returns:
-    image_source.Source.
+    The samples; iterating over its batches fills `scores`.
 
   Raises:
-    ValueError: `what` names something else.
+    ValueError: `what` is not the name of a stage.
   """
-  source = image_source.resolve(what, on_batch=scores, **given)
+  source = image_source.resolve(what, on_batch=scores, **options)
   scores.open(source)
   return source
 
 
-def draw_missing(source, scores, *, batch_size=BATCH_SIZE):
-  """Draws what has no score yet."""
+def draw_missing(
+  source: image_source.Source, scores: 'Scores', *, batch_size: int = BATCH_SIZE
+) -> None:
+  """Samples the images that have no score yet, and thereby scores them.
+
+  Args:
+    source: the samples, from `resolve_stage`.
+    scores: the scores that `source` fills.
+    batch_size: images per batch.
+  """
   count, size = source.count, min(batch_size, source.count)
   done = scores.leading()
   if done == count:
@@ -45,25 +61,33 @@ def draw_missing(source, scores, *, batch_size=BATCH_SIZE):
 
 
 class Scores:
-  """Takes images as they are drawn, and keeps what they score.
+  """A callback that scores the batches of a stage and stores the scores.
 
   Attributes:
-    source: image_source.Source, once it is opened.
+    source: the samples that are scored; None before `open`.
   """
 
-  def __init__(self, *, perceptual=None, keep=None):
-    """Args:
+  def __init__(
+    self,
+    *,
+    perceptual: LpipsScorer | None = None,
+    keep: str | os.PathLike | None = None,
+  ):
+    """Creates the callback; `open` must be called before the first batch.
 
-    perceptual: lpips_scorer.LpipsScorer, for LPIPS, or None.
-    keep: folder of what was scored so far; the user's cache by default.
+    Args:
+      perceptual: computes LPIPS; None leaves it out.
+      keep: folder for the stored scores; the user's cache by default.
     """
     home = download.folder().parent / 'evaluate'
     self._keep = home if keep is None else pathlib.Path(keep)
     self._perceptual = perceptual
-    self.source = self._rows = self._downsample = None
+    self.source: image_source.Source | None = None
+    self._rows: Any = None
+    self._downsample: Any = None
 
-  def open(self, source):
-    """Reads what was scored of the same images before."""
+  def open(self, source: image_source.Source) -> None:
+    """Reads the scores that an earlier run stored for the same images."""
     self.source = source
     (note,) = source.recipe['stages']
     self._downsample = note['downsample']
@@ -72,31 +96,38 @@ class Scores:
       self._keep, ['pairs', source.recipe, source.stamp, convention]
     )
 
-  def leading(self):
-    """-> how many images, from the first on, have a score."""
+  def leading(self) -> int:
+    """Returns the number of images before the first one without a score."""
     count = self.source.count
     return min(self._rows.missing(range(count)), default=count)
 
-  def __call__(self, left_out, numbers, made, originals, low):
+  def __call__(
+    self,
+    skipped: Sequence[int] | np.ndarray,
+    indices: Sequence[int] | np.ndarray,
+    super_resolved: Sequence[np.ndarray] | np.ndarray,
+    originals: Sequence[np.ndarray] | np.ndarray,
+    lowres: Sequence[np.ndarray] | np.ndarray,
+  ) -> None:
     """Scores this process's part of a batch; see `image_source.resolve`."""
-    found = [[int(n)] for n in left_out]
-    for row, n in enumerate(map(int, numbers)):
-      how = (low[row], self._downsample, self._perceptual)
-      mine = paired_metrics.score(made[row], originals[row], *how)
-      found.append([n, mine, paired_metrics.bicubic_of(originals[row], *how)])
-    self._rows.append(found)
+    rows: list[list] = [[int(n)] for n in skipped]
+    for i, n in enumerate(map(int, indices)):
+      how = (lowres[i], self._downsample, self._perceptual)
+      scores = paired_metrics.score(super_resolved[i], originals[i], *how)
+      rows.append([n, scores, paired_metrics.bicubic_of(originals[i], *how)])
+    self._rows.append(rows)
 
-  def row(self):
-    """-> the row of all pairs, the same in every process.
+  def row(self) -> dict:
+    """Returns the row of all pairs, the same in every process.
 
-    What was kept is removed: the numbers are there.
+    The stored scores are deleted, because the result is complete.
     """
     ordered = [self._rows.rows[n][1:] for n in range(self.source.count)]
     ordered = [scored for scored in ordered if scored]
     recipe = self.source.recipe
     side = recipe['stages'][0]['lowres_size']
     row = paired_metrics.row_of(
-      [mine for mine, _ in ordered],
+      [scores for scores, _ in ordered],
       [bicubic for _, bicubic in ordered],
       {'samples': recipe['image_size'], 'lowres': [side] * 2},
       self._downsample,

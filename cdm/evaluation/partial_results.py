@@ -1,17 +1,19 @@
-"""Keeps what was gathered so far, so that a killed evaluation continues.
+"""Saves partial results, so that a killed evaluation can be continued.
 
-Every process writes parts of its own, named by the number of batches that they
-hold; the last two stay, because a kill may come when some processes have
-written the newest and others not. One that is damaged (the power went) is as
-none.
+Every process writes files of its own, named after the number of batches whose
+results they hold. The last two files are kept, because a kill may come when
+only some of the processes have written the newest one. A damaged file, for
+example after a power cut, is ignored.
 """
 
 import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import re
 import zipfile
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,57 +21,73 @@ from cdm.data import npz_images
 from cdm.distributed import collectives
 from cdm.reporting import atomic_files, jsonl, output_files
 
-KEPT = 2
+KEPT = 2  # files per process
 
 
-def digest(settings):
-  """Returns 32 hex digits that name a folder after JSON-able settings."""
+def digest(settings: object) -> str:
+  """Returns 32 hex digits that identify JSON-able settings."""
   text = json.dumps(settings, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def image_rows(home, settings, *, prefix=''):
-  """Opens rows `[number of an image, ...]`, as `jsonl.ResumableRows`.
+def image_rows(
+  home: str | os.PathLike, settings: object, *, prefix: str = ''
+) -> jsonl.ResumableRows:
+  """Opens rows of the form `[index of an image, ...]`, keyed by the index.
 
   Args:
-    home: folder in which these rows have a folder of their own.
-    settings: JSON-able; all that the rows depend on.
-    prefix: of the name of their own folder.
+    home: folder in which these rows get a folder of their own.
+    settings: JSON-able; everything that the rows depend on.
+    prefix: prefix of the name of their own folder.
   """
   folder = pathlib.Path(home) / f'{prefix}{digest(settings)}'
   return jsonl.ResumableRows(
     folder / 'process-0.jsonl',
     lambda row: row[0],
-    pattern='process-*.jsonl',  # Each process once wrote a file of its own.
+    # Earlier versions wrote one file per process, which are still read.
+    pattern='process-*.jsonl',
   )
 
 
 class Partial:
-  """Parts of one set's gathering, in a folder of their own."""
+  """The partial results of one set, in a folder of their own."""
 
-  def __init__(self, folder):
-    """folder: of this set and these metrics alone; made when needed."""
+  def __init__(self, folder: str | os.PathLike):
+    """Names the folder; nothing is read or written yet.
+
+    Args:
+      folder: folder for this set and these metrics alone; it is created by the
+        first `write`.
+    """
     self._folder = pathlib.Path(folder)
     self._index = None
 
-  def newest(self):
-    """-> (batches done, what was kept of them) that all processes have.
+  def newest(self) -> tuple[int, dict[str, np.ndarray]]:
+    """Returns the newest partial results that every process has.
 
-    Of nothing: (0, {}).
+    This is a collective: all processes call it together.
+
+    Returns:
+      (number of batches, arrays that this process wrote after them); (0, {})
+      if there are no such results.
     """
-    mine = sorted(self._parts())
-    common = set.intersection(*map(set, collectives.gather_objects(mine)))
+    counts = sorted(self._parts())
+    common = set.intersection(*map(set, collectives.gather_objects(counts)))
     if not common:
       return 0, {}
     done = max(common)
     with np.load(self._path(done)) as archive:
       return done, {name: archive[name] for name in archive.files}
 
-  def write(self, done, arrays):
-    """Keeps {name: array}, what the first `done` batches gave.
+  def write(self, done: int, arrays: Mapping[str, np.ndarray]) -> None:
+    """Saves the partial results of the first `done` batches.
+
+    Args:
+      done: number of batches.
+      arrays: {name: array}, the results of this process.
 
     Raises:
-      OSError: it cannot be written; what was kept before stays.
+      OSError: the file cannot be written; earlier files are left as they were.
     """
     self._folder.mkdir(parents=True, exist_ok=True)
     path = self._path(done)
@@ -78,8 +96,11 @@ class Partial:
     for old in sorted(self._parts(whole=False))[:-KEPT]:
       self._path(old).unlink(missing_ok=True)
 
-  def remove(self):
-    """Forgets it all, on every machine: the result is there."""
+  def remove(self) -> None:
+    """Deletes the files of every process, once the result is complete.
+
+    This is a collective: all processes call it together.
+    """
     collectives.barrier('the end of gathering')
     for done in self._parts(whole=False):
       self._path(done).unlink(missing_ok=True)
@@ -87,22 +108,28 @@ class Partial:
       torn = atomic_files.partial_name(f'process-{self._number()}-*')
       for path in self._folder.glob(torn):
         path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # others' are there still
+    # This fails while the folder still holds files of other processes.
+    with contextlib.suppress(OSError):
       self._folder.rmdir()
 
-  def _path(self, done):
+  def _path(self, done: int) -> pathlib.Path:
     return self._folder / f'process-{self._number()}-batches-{done}.npz'
 
-  def _parts(self, whole=True):
-    """-> numbers of batches of the parts, of those that are whole."""
+  def _parts(self, whole: bool = True) -> list[int]:
+    """Returns the numbers of batches in the names of this process's files.
+
+    Args:
+      whole: skip files that are damaged.
+    """
     pattern = rf'process-{self._number()}-batches-(\d+)\.npz'
     if not self._folder.is_dir():
       return []
-    found = (re.fullmatch(pattern, p.name) for p in self._folder.iterdir())
-    every = [int(match[1]) for match in found if match]
+    matches = (re.fullmatch(pattern, p.name) for p in self._folder.iterdir())
+    every = [int(match[1]) for match in matches if match]
     return [n for n in every if not whole or _is_whole(self._path(n))]
 
-  def _number(self):
+  def _number(self) -> int:
+    """Returns the index of this process."""
     if self._index is None:
       import jax
 
@@ -110,8 +137,8 @@ class Partial:
     return self._index
 
 
-def _is_whole(path):
-  """Whether every byte of an archive is what was written."""
+def _is_whole(path: pathlib.Path) -> bool:
+  """Returns whether all checksums in an .npz archive are correct."""
   try:
     with zipfile.ZipFile(path) as archive:
       return archive.testzip() is None

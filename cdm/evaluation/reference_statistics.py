@@ -1,34 +1,39 @@
-"""Statistics of a reference set, with the recipe they were made by.
+"""Reads and writes the feature statistics of a reference set, for FID and sFID.
 
-An .npz of `mu`, `sigma`, `mu_s` and `sigma_s`, as [ADM]'s evaluator has them,
-and beside them `count` and `recipe`: JSON of everything on which the numbers
-depend (data, split, crop, filter, size, count, the network's checksum).
+The file is an .npz of `mu`, `sigma`, `mu_s` and `sigma_s`, as [ADM]'s evaluator
+has them, and of `count` and `recipe`. The recipe is the manifest: JSON of
+everything that the statistics depend on (data, split, crop, filter, size,
+count, the network's checksum).
 """
 
 import json
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cdm.data import npz_images
+from cdm.evaluation.feature_statistics import Gathered
 from cdm.evaluation.metrics import fid
 from cdm.reporting import output_files
 
-# What must agree for two sets to be compared; the rest describes them.
+# Keys that must agree in the manifests of two sets for a fair comparison; the
+# other keys only describe the sets.
 MUST_AGREE = ('image_size', 'resize_to_network', 'network', 'weights_sha256')
 
 
 class Statistics(NamedTuple):
-  """Gaussians fitted to features, and where they come from.
+  """Gaussians fitted to the features of a set, and the set's manifest.
 
   Attributes:
-    mean: float64 [2048].
-    covariance: float64 [2048, 2048].
-    mean_spatial: float64 [2023], or None.
-    covariance_spatial: float64 [2023, 2023], or None.
-    count: images, or None if it is not known.
-    recipe: dict; {} of a file that has none.
+    mean: float64 [2048], of the pooled features.
+    covariance: float64 [2048, 2048], of the pooled features.
+    mean_spatial: float64 [2023], of the spatial features, or None.
+    covariance_spatial: float64 [2023, 2023], of the spatial features, or None.
+    count: number of images, or None if it is not known.
+    recipe: manifest of the statistics; {} if the file has none.
   """
 
   mean: np.ndarray
@@ -39,8 +44,13 @@ class Statistics(NamedTuple):
   recipe: dict
 
 
-def from_gathered(gathered, recipe):
-  """`Gathered` of a whole set -> Statistics."""
+def from_gathered(gathered: Gathered, recipe: dict) -> Statistics:
+  """Returns the statistics of a set.
+
+  Args:
+    gathered: pooled moments, and spatial ones or None, of the whole set.
+    recipe: manifest of the images and the network.
+  """
   spatial = gathered.spatial
   return Statistics(
     mean=gathered.pool.mean,
@@ -52,15 +62,15 @@ def from_gathered(gathered, recipe):
   )
 
 
-def write(path, statistics):
-  """Writes the file; it appears only when it is whole.
+def write(path: str | os.PathLike, statistics: Statistics) -> None:
+  """Writes the file atomically.
 
   Raises:
-    OSError: it cannot be written.
+    OSError: the file cannot be written.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  arrays = {'mu': statistics.mean, 'sigma': statistics.covariance}
+  arrays: dict = {'mu': statistics.mean, 'sigma': statistics.covariance}
   if statistics.mean_spatial is not None:
     arrays['mu_s'] = statistics.mean_spatial
     arrays['sigma_s'] = statistics.covariance_spatial
@@ -73,33 +83,36 @@ def write(path, statistics):
     )
 
 
-def holds(path):
-  """Whether an .npz has statistics in it."""
+def holds(path: str | os.PathLike) -> bool:
+  """Returns whether an .npz file has statistics in it."""
   try:
     return 'mu' in npz_images.array_names(path)
   except ValueError:
     return False
 
 
-def read(path):
-  """Reads the file, ours or [ADM]'s.
+def read(path: str | os.PathLike) -> Statistics:
+  """Reads a file that `write` or [ADM]'s evaluator made.
 
   Raises:
-    ValueError: it is damaged, or its arrays are no mean and no covariance.
+    ValueError: the file is damaged, or its arrays are not a mean and a
+      covariance.
   """
   try:
     with np.load(path, allow_pickle=False) as archive:
-      held = {name: archive[name] for name in archive.files if name != 'arr_0'}
-      recipe = json.loads(str(held['recipe'])) if 'recipe' in held else {}
+      arrays: dict = {
+        name: archive[name] for name in archive.files if name != 'arr_0'
+      }
+      recipe = json.loads(str(arrays['recipe'])) if 'recipe' in arrays else {}
   except (*npz_images.DAMAGE, KeyError) as error:
     raise ValueError(
       f'{path} cannot be read as statistics ({error}); it may be truncated, so '
       'make or fetch it again.'
     ) from error
   for mean, covariance in (('mu', 'sigma'), ('mu_s', 'sigma_s')):
-    if mean not in held and mean == 'mu_s':
+    if mean not in arrays and mean == 'mu_s':
       continue
-    shapes = [np.shape(held.get(name)) for name in (mean, covariance)]
+    shapes = [np.shape(arrays.get(name)) for name in (mean, covariance)]
     size = shapes[0][0] if len(shapes[0]) == 1 else None
     if shapes[1] != (size, size):
       raise ValueError(
@@ -107,33 +120,39 @@ def read(path):
         f'{shapes[1]}; expected are [D] and [D, D].'
       )
     try:
-      if not np.isfinite(held[mean]).all():
+      if not np.isfinite(arrays[mean]).all():
         raise ValueError('Statistics are not finite; make them again.')
-      fid.check_covariance(held[covariance])
-      fid.check_eigenvalues(held[covariance])
+      fid.check_covariance(arrays[covariance])
+      fid.check_eigenvalues(arrays[covariance])
     except (ValueError, TypeError) as error:
       raise ValueError(f'{path}: {covariance}: {error}') from None
   return Statistics(
-    mean=held['mu'].astype(np.float64),
-    covariance=held['sigma'].astype(np.float64),
-    mean_spatial=held.get('mu_s'),
-    covariance_spatial=held.get('sigma_s'),
-    count=int(held['count']) if 'count' in held else None,
+    mean=arrays['mu'].astype(np.float64),
+    covariance=arrays['sigma'].astype(np.float64),
+    mean_spatial=arrays.get('mu_s'),
+    covariance_spatial=arrays.get('sigma_s'),
+    count=int(arrays['count']) if 'count' in arrays else None,
     recipe=recipe,
   )
 
 
-def check_sizes(path, found, metrics, sizes):
-  """Refuses statistics that metrics cannot be taken with, before any work.
+def check_sizes(
+  path: str | os.PathLike,
+  found: Statistics,
+  metrics: Sequence[str],
+  sizes: Mapping[str, int],
+) -> None:
+  """Refuses statistics that do not fit the metrics, before any work is done.
 
   Args:
-    path: of them, for the complaint.
-    found: Statistics.
+    path: path of the statistics, for the error message.
+    found: the statistics.
     metrics: 'fid', 'sfid' or both.
-    sizes: {'fid': features that the network gives, 'sfid': the same}.
+    sizes: {metric: number of features that the network gives}.
 
   Raises:
-    ValueError: they are of another network or layer, or lack a part.
+    ValueError: the statistics are those of another network or layer, or lack
+      the spatial part.
   """
   means = {'fid': found.mean, 'sfid': found.mean_spatial}
   for metric in metrics:
@@ -145,27 +164,31 @@ def check_sizes(path, found, metrics, sizes):
       )
     if mean.size != size:
       raise ValueError(
-        f'{path} has statistics of {mean.size} features, and {metric} is of '
+        f'{path} has statistics of {mean.size} features, and {metric} needs '
         f'{size:,}: they were made by another network or layer. Make them '
         'again with --make_reference.'
       )
 
 
-def differences(mine, reference):
-  """-> sentences on how two recipes differ where they must agree.
+def differences(samples: Mapping, reference: Mapping) -> list[str]:
+  """Returns warnings for all `MUST_AGREE` keys in which two manifests differ.
 
   Args:
-    mine: recipe of the samples.
-    reference: recipe of the reference; {} if it is not known.
+    samples: manifest of the samples.
+    reference: manifest of the reference; {} if it is not known.
+
+  Returns:
+    Sentences without a full stop; [] if the sets are comparable. If the
+    manifest of the reference is not known, one sentence that says so.
   """
   if not reference:
     return [
       'the reference does not say how it was made: its crop, resize and '
-      'network may be others'
+      'network may differ from those of the samples'
     ]
   return [
-    f'{name} is {mine.get(name)!r} of the samples and {reference[name]!r} of '
-    'the reference'
+    f'{name} is {samples.get(name)!r} for the samples and '
+    f'{reference[name]!r} for the reference'
     for name in MUST_AGREE
-    if name in reference and mine.get(name) != reference[name]
+    if name in reference and samples.get(name) != reference[name]
   ]

@@ -1,7 +1,9 @@
-"""One result as a line of Markdown: what a table of a report needs."""
+"""Formats the result of an evaluation as one line of Markdown for a report."""
 
 import json
+import os
 import pathlib
+from collections.abc import Mapping
 
 from cdm.reporting import output_files
 
@@ -22,7 +24,7 @@ NAMES = {  # metric -> (title, format)
   'top1_error': ('top-1 error', '.3f'),
   'top5_error': ('top-5 error', '.3f'),
 }
-# Where a config's `paper` section keeps the number of a metric.
+# Metric -> keys of the paper's number in the `paper` section of a config.
 PAPER = {
   'is': ('inception_score',),
   'fid': ('fid_train', 'fid_val', 'fid'),
@@ -34,19 +36,29 @@ PAPER = {
   'top1_error': ('resnet50_error_top1',),
   'top5_error': ('resnet50_error_top5',),
 }
-SCALE = {'consistency': 1e5}  # configs have the number, tables its 1e-5
+# Configs hold the consistency itself, while tables state it in units of 1e-5.
+SCALE = {'consistency': 1e5}
 
 
-def write(row, path):
-  """Writes the row as JSON, and its line beside it. -> pathlib.Path."""
+def write(row: Mapping, path: str | os.PathLike) -> pathlib.Path:
+  """Writes a row as JSON to `path`, and its line of Markdown beside it.
+
+  Returns:
+    The path of the JSON file; the other file has the suffix .md.
+  """
   path = pathlib.Path(path)
   output_files.write_text(path.with_suffix('.md'), line(row) + '\n')
   output_files.write_text(path, json.dumps(row, allow_nan=False) + '\n')
   return path
 
 
-def line(row):
-  """A row of `compare_sets.judge` or of pairs -> one line of Markdown."""
+def line(row: Mapping) -> str:
+  """Returns a row as one line of Markdown.
+
+  Args:
+    row: result of `compare_sets.judge`, `paired_metrics.evaluate_paths`, or
+      another evaluation whose metrics are in `NAMES`.
+  """
   parts = []
   for name, (title, form) in NAMES.items():
     value = row.get(name)
@@ -85,8 +97,8 @@ def line(row):
   return '- ' + '; '.join(parts)
 
 
-def subjects(row):
-  """-> ['1,000 images: WHAT', 'against ...'], what was held against what."""
+def subjects(row: Mapping) -> list[str]:
+  """Returns which sets were compared: ['1,000 images: WHAT', 'against ...']."""
   samples = f'{row["n"]:,} images: {row["samples"]}'
   if 'trained_on' in row:
     trained = f'trained on {row["trained_on"]:,} images: {row["samples"]}'
@@ -98,8 +110,12 @@ def subjects(row):
   return [samples, f'against {of}{row["reference"]}']
 
 
-def made(recipe):
-  """-> ['seed 0', 'base: step 1000, ...'] of drawn images."""
+def made(recipe: Mapping) -> list[str]:
+  """Returns how images were sampled: ['seed 0', 'base: step 1000, ...'].
+
+  Args:
+    recipe: manifest of the images; [] is returned if they were not sampled.
+  """
   recipe = recipe.get('sampling') or recipe
   parts = [f'seed {recipe["seed"]}'] if 'seed' in recipe else []
   for stage in recipe.get('stages', ()):

@@ -1,28 +1,40 @@
-"""Two sets of images, gathered -> FID and the other numbers of features."""
+"""Computes FID, sFID, IS, KID, precision and recall from reduced features."""
+
+from collections.abc import Sequence
+
+import numpy as np
 
 from cdm.evaluation import feature_statistics
 from cdm.evaluation.metrics import fid, inception_score, kid, precision_recall
+from cdm.evaluation.reference_statistics import Statistics
 
 METRICS = tuple(feature_statistics.NEEDS)
-# Of pooled features: below it a covariance is singular, and the FID of the
-# papers, over 50,000 images, is far off.
+# The number of pooled features. With fewer images their covariance is singular,
+# and the FID is far from that of the papers, which use 50,000 images.
 FEWEST = 2048
-NEIGHBOUR = 3  # of precision and recall, as published
-SPLITS = 10  # of the Inception Score, in all of the papers
+NEIGHBOUR = 3  # k of the k-NN balls of precision and recall, as published
+SPLITS = 10  # splits of the Inception Score, in all of the papers
 
 
-def check(metrics, *, samples, reference, few=False, kid_size=1000):
-  """Refuses what would give no number, before images are read.
+def check(
+  metrics: Sequence[str],
+  *,
+  samples: int,
+  reference: int | None,
+  allow_few_images: bool = False,
+  kid_size: int = 1000,
+) -> None:
+  """Refuses metrics that cannot be computed, before any image is read.
 
   Args:
-    metrics: names, of `METRICS`.
-    samples: how many images there are.
-    reference: how many, or None where that is not known.
-    few: FID below `FEWEST` images is wanted all the same.
-    kid_size: images of a subset of KID.
+    metrics: names, from `METRICS`.
+    samples: number of samples.
+    reference: number of images in the reference, or None if it is not known.
+    allow_few_images: allow FID and sFID with fewer than `FEWEST` images.
+    kid_size: images per subset of KID.
 
   Raises:
-    ValueError: an unknown metric, or too few images for one.
+    ValueError: a metric is unknown, or there are too few images for it.
   """
   for metric in metrics:
     if metric not in METRICS:
@@ -31,7 +43,7 @@ def check(metrics, *, samples, reference, few=False, kid_size=1000):
       )
   fewest = min(n for n in (samples, reference) if n is not None)
   gaussian = [m for m in ('fid', 'sfid') if m in metrics]
-  if gaussian and fewest < FEWEST and not few:
+  if gaussian and fewest < FEWEST and not allow_few_images:
     raise ValueError(
       f'{" and ".join(gaussian).upper()} of {fewest:,} images is biased '
       f'upwards, and their covariance of {FEWEST:,} features is singular. Give '
@@ -62,60 +74,68 @@ def check(metrics, *, samples, reference, few=False, kid_size=1000):
     )
 
 
-def compare(samples, reference, *, metrics, kid_size=1000):
-  """Numbers of two sets.
+def compare(
+  samples: feature_statistics.Gathered,
+  reference: feature_statistics.Gathered | Statistics | None,
+  *,
+  metrics: Sequence[str],
+  kid_size: int = 1000,
+) -> dict:
+  """Computes the metrics of two sets.
 
   Args:
-    samples: `Gathered` of a whole set.
-    reference: `Gathered` of a whole set; for FID and sFID also
-      `reference_statistics.Statistics`, for 'is' None.
-    metrics: names, of `METRICS`.
-    kid_size: images of a subset.
+    samples: reduced features of all samples.
+    reference: reduced features of the whole reference. For FID and sFID
+      statistics are enough; 'is' alone needs no reference.
+    metrics: names, from `METRICS`.
+    kid_size: images per subset of KID.
 
   Returns:
-    {name: float}, and 'conventions'.
+    {name: float}, and under 'conventions' {metric: sentence}.
 
   Raises:
     ValueError: there are too few images for a metric.
   """
-  row, told = {}, {}
+  row, conventions = {}, {}
   for metric in metrics:
     if metric == 'is':
       mean, std = inception_score.score(samples.scores)
       row |= {'is': mean, 'is_std': std}
-      told['is'] = inception_score.CONVENTION.format(
+      conventions['is'] = inception_score.CONVENTION.format(
         splits=len(samples.scores.images), seed=inception_score.SEED
       )
     elif metric in ('fid', 'sfid'):
       part = 'pool' if metric == 'fid' else 'spatial'
-      mine = getattr(samples, part)
+      moments = getattr(samples, part)
       row[metric] = fid.fid(
-        mine.mean, mine.covariance, *_gaussian(reference, part, metric)
+        moments.mean, moments.covariance, *_gaussian(reference, part, metric)
       )
-      told[metric] = fid.CONVENTION
+      conventions[metric] = fid.CONVENTION
     else:
-      mine, theirs = (
+      generated, real = (
         feature_statistics.in_order(samples),
         feature_statistics.in_order(reference),
       )
       if metric == 'kid':
-        mean, std = kid.kid(mine, theirs, size=kid_size)
+        mean, std = kid.kid(generated, real, size=kid_size)
         row |= {'kid': mean, 'kid_std': std}
-        told['kid'] = kid.CONVENTION.format(
+        conventions['kid'] = kid.CONVENTION.format(
           subsets=100, size=kid_size, seed=2020
         )
       else:
-        found = precision_recall.precision_recall(theirs, mine, k=NEIGHBOUR)
-        row |= dict(zip(('precision', 'recall'), found, strict=True))
-        told['pr'] = precision_recall.CONVENTION.format(k=NEIGHBOUR)
-  return row | {'conventions': told}
+        pair = precision_recall.precision_recall(real, generated, k=NEIGHBOUR)
+        row |= dict(zip(('precision', 'recall'), pair, strict=True))
+        conventions['pr'] = precision_recall.CONVENTION.format(k=NEIGHBOUR)
+  return row | {'conventions': conventions}
 
 
-def _gaussian(reference, part, metric):
-  """-> (mean, covariance) of the reference."""
+def _gaussian(
+  reference: feature_statistics.Gathered | Statistics, part: str, metric: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (mean, covariance) of the reference; part: 'pool' or 'spatial'."""
   if isinstance(reference, feature_statistics.Gathered):
-    found = getattr(reference, part)
-    return found.mean, found.covariance
+    moments = getattr(reference, part)
+    return moments.mean, moments.covariance
   if part == 'pool':
     return reference.mean, reference.covariance
   return reference.mean_spatial, reference.covariance_spatial

@@ -1,19 +1,20 @@
-"""Parses the words that name a set of images on the command line.
+"""Parses the name of a set of images, WHAT, as given on the command line.
 
-WHAT names a set:
+WHAT is one of:
 
-  FOLDER, FILE.npz     pictures; or statistics, as a reference
-  CONFIG.py:train      the data of a config, through its own preprocessing
+  FOLDER, FILE.npz     images; or, for a reference, statistics
+  CONFIG.py:train      the data of a config, after its own preprocessing
   CONFIG.py:eval
-  CONFIG.py@WORKDIR    a trained cascade (or base), sampled as it is judged
-  WORKDIR@eval         a trained super-resolution stage on true low-res images,
-  WORKDIR@train        its own data's, made small as in training
+  CONFIG.py@WORKDIR    samples of a trained cascade (or base), drawn on the fly
+  WORKDIR@eval         samples of a trained super-resolution stage; its low-res
+  WORKDIR@train        inputs are its own data, downsampled as in training
 """
 
 import dataclasses
+import os
 import re
 
-# The first form that fits counts; all else are files.
+# The first form that matches decides; any other name is a path of files.
 FORMS = {
   'data': r'(?P<path>.+\.py):(?P<split>train|eval)',
   'stage': r'(?P<workdir>.+)(?<!\.py)@(?P<split>train|eval)',
@@ -23,13 +24,14 @@ FORMS = {
 
 @dataclasses.dataclass(frozen=True)
 class SetName:
-  """What a set of images was named by.
+  """The parsed name of a set of images.
 
   Attributes:
     kind: 'data', 'stage', 'cascade' or 'files'.
-    path: the config of 'data' and 'cascade', the folder or file of 'files'.
-    split: 'train' or 'eval', of 'data' and 'stage'.
-    workdir: of the trained 'stage' or 'cascade'.
+    path: path of the config for 'data' and 'cascade', of the folder or file for
+      'files', else None.
+    split: 'train' or 'eval' for 'data' and 'stage', else None.
+    workdir: work directory of the trained 'stage' or 'cascade', else None.
   """
 
   kind: str
@@ -38,8 +40,8 @@ class SetName:
   workdir: str | None = None
 
 
-def parse(what):
-  """WHAT -> SetName; whether there is such a set shows when it is opened."""
+def parse(what: str | os.PathLike) -> SetName:
+  """Parses WHAT; does not check that the set exists."""
   for kind, form in FORMS.items():
     match = re.fullmatch(form, str(what))
     if match:
@@ -47,6 +49,6 @@ def parse(what):
   return SetName('files', path=str(what))
 
 
-def asks_to_draw(what):
-  """Whether WHAT is a 'stage' or a 'cascade', or one that is mistyped."""
+def asks_to_draw(what: str | os.PathLike) -> bool:
+  """Returns whether WHAT is a 'stage' or 'cascade', even if it is mistyped."""
   return '@' in str(what)

@@ -1,20 +1,26 @@
-"""Judges one setting after the other and names the best.
+"""Evaluates samples for every setting of a grid and names the best setting.
 
-A setting is a set of config values of what is drawn: augmentation levels,
-truncated or not ([CDM] tab. 4 and 5), steps and betas of an inference schedule
-([SR3] sec. 2.3), guidance. Each gives a row, kept in rows.jsonl as soon as it
-is there; a sweep that is stopped goes on with the next.
+A setting is a combination of config values that change the samples:
+augmentation levels, truncated or not ([CDM] tab. 4 and 5), steps and betas of
+an inference schedule ([SR3] sec. 2.3), guidance. Each setting gives a row,
+which is written to rows.jsonl as soon as it is computed; a sweep that was
+stopped continues with the next setting.
 """
 
+import functools
 import itertools
 import json
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
 
 from cdm.distributed import collectives
 from cdm.evaluation import compare_sets, set_name
 from cdm.reporting import jsonl, output_files
 
-# Metric -> whether more is better.
+Setting = tuple[tuple[str, str], ...]  # ((dotted key, text), ...)
+
+# Metric -> whether a higher value is better.
 BEST = {
   'fid': False,
   'sfid': False,
@@ -25,17 +31,17 @@ BEST = {
 }
 
 
-def settings(tries):
-  """All combinations.
+def settings(tries: Sequence[str]) -> list[Setting]:
+  """Returns all combinations of the values to try.
 
   Args:
-    tries: ('KEY=V,V,...', ...).
+    tries: ('KEY=V,V,...', ...), the values of each key.
 
   Returns:
-    [((key, text), ...), ...], the last key turning fastest.
+    [((key, text), ...), ...]; the value of the last key changes fastest.
 
   Raises:
-    ValueError: one that is not of this form, or a key that is there twice.
+    ValueError: a text that is not of this form, or a key that occurs twice.
   """
   axes = []
   for text in tries:
@@ -53,76 +59,80 @@ def settings(tries):
 
 
 def sweep(
-  samples,
-  reference,
-  out,
+  samples: str | os.PathLike,
+  reference: str | os.PathLike,
+  out: str | os.PathLike,
   *,
-  tries,
-  metrics,
-  overrides=(),
-  network=None,
-  **given,
-):
-  """Judges every setting.
+  tries: Sequence[str],
+  metrics: Sequence[str],
+  overrides: Sequence[tuple[str, str]] = (),
+  network: Mapping | None = None,
+  **options,
+) -> tuple[list[dict], int]:
+  """Compares the samples of every setting with one reference.
 
   Args:
-    samples: WHAT that is drawn, see `compare_sets`.
-    reference: WHAT.
-    out: folder of rows.jsonl and table.md; continued if it holds this sweep.
+    samples: name of a set that is sampled on the fly, see `set_name`.
+    reference: name of the reference set.
+    out: folder for rows.jsonl and table.md; if it holds rows of this sweep
+      already, the sweep continues after them.
     tries: see `settings`.
-    metrics: names, of `set_metrics.METRICS`; the first one decides.
-    overrides: ((dotted key, text), ...) that all settings share.
+    metrics: names, from `set_metrics.METRICS`; the first one decides which
+      setting is the best.
+    overrides: ((dotted key, text), ...), config changes that all settings
+      share.
     network: keyword arguments of `extract_features.Gatherer`.
-    **given: see `compare_sets.compare`.
+    **options: further keyword arguments of `compare_sets.compare`.
 
   Returns:
-    (rows in the order of the settings, index of the best).
+    (rows in the order of the settings, index of the best row).
 
   Raises:
-    ValueError: see `compare_sets.compare`; or out holds another sweep.
+    ValueError: an error of `compare_sets.compare`, or `out` holds rows of
+      another sweep.
   """
   if not set_name.asks_to_draw(samples):
     raise ValueError(
-      f'{samples} is not drawn: settings change nothing about it. Give '
+      f'{samples} is not sampled now, so settings cannot change it. Give '
       '--samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
   out = pathlib.Path(out)
   every = settings(tries)
-  what = {
+  description = {
     'samples': str(samples),
     'reference': str(reference),
     'metrics': list(metrics),
-    'num': given.get('num'),
-    'seed': given.get('seed'),
+    'num': options.get('num'),
+    'seed': options.get('seed'),
     'overrides': [list(pair) for pair in overrides],
-    'kid_size': given.get('kid_size'),
+    'kid_size': options.get('kid_size'),
   }
   if collectives.is_first():
     output_files.check_folder(out)
-  kept = open_rows(out / 'rows.jsonl', what)
-  against = gatherer = None
+  kept = open_rows(out / 'rows.jsonl', description)
+  opened = gatherer = None
   rows = []
   for setting in every:
     if setting not in kept.rows:
-      told = ', '.join(f'{key}={value}' for key, value in setting)
+      title = ', '.join(f'{key}={value}' for key, value in setting)
       if collectives.is_first():
-        print(f'{told} ...', flush=True)
-      if gatherer is None:
-        against = compare_sets.Reference(
-          reference, metrics, seed=given.get('seed')
+        print(f'{title} ...', flush=True)
+      if opened is None or gatherer is None:
+        opened = compare_sets.Reference(
+          reference, metrics, seed=options.get('seed')
         )
         gatherer = compare_sets.Gatherer(**network or {})
       row = compare_sets.compare(
         samples,
-        against,
+        opened,
         gatherer,
         metrics=metrics,
         overrides=(*overrides, *setting),
-        agree=lambda mine, theirs: check_same(out, kept.rows, mine, theirs),
-        again=True,
-        **given,
+        check_manifests=functools.partial(check_same, out, kept.rows),
+        keep_reference=True,
+        **options,
       )
-      kept.append([{'setting': setting, 'sweep': what} | row])
+      kept.append([{'setting': setting, 'sweep': description} | row])
     rows.append(kept.rows[setting])
   best = choose(rows, metrics[0])
   if collectives.is_first():
@@ -132,20 +142,26 @@ def sweep(
   return rows, best
 
 
-def check_same(out, known, mine, theirs):
-  """Refuses to put rows beside others that they do not compare with.
+def check_same(
+  out: str | os.PathLike,
+  known: Mapping[Setting, Mapping],
+  samples_recipe: Mapping,
+  reference_recipe: Mapping | None,
+) -> None:
+  """Refuses a new row that is not comparable with the rows of earlier runs.
 
   Args:
-    out: folder of the rows.
-    known: {setting: row}.
-    mine, theirs: recipes of the samples and of the reference.
+    out: folder of the rows, for the error message.
+    known: {setting: row}, the rows that exist.
+    samples_recipe, reference_recipe: manifests of the samples and of the
+      reference that the new row is about.
 
   Raises:
-    ValueError: training went on since, or the weights or the reference are
-      others.
+    ValueError: the checkpoint, the weights of the network or the reference
+      have changed since.
   """
 
-  def of(recipe, reference):
+  def relevant(recipe, reference):
     steps = [stage['checkpoint'] for stage in recipe.get('stages', ())]
     return {
       'checkpoint': steps,
@@ -153,26 +169,32 @@ def check_same(out, known, mine, theirs):
       'reference': json.loads(json.dumps(reference)),
     }
 
-  now = of(mine, theirs)
+  now = relevant(samples_recipe, reference_recipe)
   for row in known.values():
-    then = of(row['samples_recipe'], row['reference_recipe'])
+    then = relevant(row['samples_recipe'], row['reference_recipe'])
     for key in now:
       if now[key] != then[key]:
         raise ValueError(
           f'{out} holds rows of another {key}: it was {then[key]}, now it is '
-          f'{now[key]}. Rows of both do not compare; give another --out.'
+          f'{now[key]}. The rows cannot be compared; give another --out.'
         )
 
 
-def open_rows(path, what):
-  """Opens the rows {setting: row} of a sweep, as `jsonl.ResumableRows`.
+def open_rows(
+  path: str | os.PathLike, description: Mapping[str, object]
+) -> jsonl.ResumableRows:
+  """Opens the rows {setting: row} of a sweep.
+
+  Args:
+    path: path of rows.jsonl, which may not exist yet.
+    description: what the sweep evaluates; every row repeats it as `sweep`.
 
   Raises:
     ValueError: the file holds rows of another sweep.
   """
 
   def setting(row):
-    for key, value in what.items():
+    for key, value in description.items():
       if row['sweep'].get(key) != value:
         raise ValueError(
           f'{path} holds rows of another sweep: {key} was '
@@ -183,15 +205,15 @@ def open_rows(path, what):
   return jsonl.ResumableRows(path, setting, allow_nan=False)
 
 
-def choose(rows, metric):
-  """-> index of the best row by a metric."""
+def choose(rows: Sequence[Mapping], metric: str) -> int:
+  """Returns the index of the best row by a metric; for 'pr', by precision."""
   metric = 'precision' if metric == 'pr' else metric
   pick = max if BEST[metric] else min
   return pick(range(len(rows)), key=lambda i: rows[i][metric])
 
 
-def table(rows, metrics, best):
-  """-> Markdown, a line per setting, the best one in bold."""
+def table(rows: Sequence[Mapping], metrics: Sequence[str], best: int) -> str:
+  """Returns a Markdown table with a line per setting, the best one in bold."""
   names = [
     name
     for metric in metrics

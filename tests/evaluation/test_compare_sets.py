@@ -165,8 +165,8 @@ def test_the_data_of_a_config_goes_through_its_own_preprocessing(place):
   assert made.recipe['crop'] == 'center' and made.recipe['filter'] == 'area'
   assert made.recipe['data']['kind'] == 'synthetic'
   row = compare_sets.judge(
-    f'{path}:eval', out, metrics=('fid',), weights=place / 'w.pth', few=True,
-    num=12,
+    f'{path}:eval', out, metrics=('fid',), weights=place / 'w.pth',
+    allow_few_images=True, num=12,
   )  # fmt: skip
   assert row['fid'] == pytest.approx(0.0, abs=1e-3)
 
@@ -177,7 +177,9 @@ def test_a_cascade_is_judged_as_the_folder_it_would_have_written(place):
   assert (
     smoke_runs.cdm(*words, f'--out={place / "s"}', '--num=12', '--seed=3') == 0
   )
-  given = dict(metrics=('fid', 'is'), weights=place / 'w.pth', few=True)
+  given = dict(
+    metrics=('fid', 'is'), weights=place / 'w.pth', allow_few_images=True
+  )
   drawn = compare_sets.judge(
     f'{config}@{workdir / "base"}', place / 'b', num=12, seed=3, **given
   )
@@ -195,7 +197,7 @@ def test_a_cascade_is_judged_as_the_folder_it_would_have_written(place):
 
 def test_a_stage_is_judged_on_true_low_res_images(place):
   stage = smoke_runs.trained() / 'sr'
-  given = dict(metrics=('fid',), weights=place / 'w.pth', few=True)
+  given = dict(metrics=('fid',), weights=place / 'w.pth', allow_few_images=True)
   config = smoke_runs.CONFIGS / 'smoke_sr.py'
   row = compare_sets.judge(f'{stage}@eval', f'{config}:eval', num=5, **given)
   words = ('upscale', f'--workdir={stage}', f'--out={place / "u"}')
@@ -251,7 +253,7 @@ def test_a_sweep_judges_every_setting_and_continues(place, capsys):
     (['--try=a=1,'], '--try=a=1,: expected'),
     (['--try=a=1', '--try=a=2'], '--try names a twice'),
     (['--try=a=1', '--metrics=psnr'], "--metrics names 'psnr'; known are fid"),
-    (['--try=a=1'], 'photos is not drawn'),
+    (['--try=a=1'], 'photos is not sampled now'),
   ],
 )
 def test_a_sweep_that_means_nothing_is_refused(word, message, capsys):
@@ -286,7 +288,7 @@ def test_what_cannot_be_judged_is_refused_before_work(place, given, message):
     given[name] = given[name] and place / given[name]
   few = given['weights'].name == 'no.pth'
   with pytest.raises(ValueError, match=message):
-    compare_sets.judge(**given, few=few)
+    compare_sets.judge(**given, allow_few_images=few)
   assert not Projection.calls
 
 

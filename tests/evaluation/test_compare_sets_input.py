@@ -226,7 +226,7 @@ def test_statistics_that_are_none_are_refused(place, refused):
 def test_statistics_of_another_network_are_refused_before_work(place, refused):
   np.savez(place / 's.npz', mu=np.zeros(9), sigma=np.eye(9))
   said = refused('--few', reference='s.npz', metrics='fid')
-  assert 'statistics of 9 features, and fid is of 16' in said
+  assert 'statistics of 9 features, and fid needs 16' in said
   np.savez(place / 's.npz', mu=np.zeros(16), sigma=np.eye(16))
   said = refused('--few', reference='s.npz', metrics='fid,sfid')
   assert 'holds no spatial statistics (mu_s, sigma_s), which sfid' in said

@@ -197,7 +197,7 @@ def test_a_cascade_has_no_originals(capsys):
   words = (f'--samples={config}@{smoke_runs.trained()}', '--metrics=psnr')
   assert smoke_runs.cdm('evaluate', *words, '--reference=x') == 2
   assert 'has no originals to be paired with' in capsys.readouterr().err
-  with pytest.raises(ValueError, match='not drawn from originals'):
+  with pytest.raises(ValueError, match='not sampled from originals'):
     image_source.resolve(
       f'{config}@x', num=1, seed=0, overrides=(), on_batch=lambda *_: None
     )

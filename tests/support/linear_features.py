@@ -111,7 +111,7 @@ def judge(place, samples='a', reference='b', metrics=('fid', 'is'), **given):
     None if reference is None else place / reference,
     metrics=metrics,
     weights=place / 'w.pth',
-    few=True,
+    allow_few_images=True,
     **given,
   )
 

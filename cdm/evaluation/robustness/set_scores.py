@@ -27,7 +27,7 @@ def check(metrics: Sequence[str], count: int, few: bool) -> None:
   """
   size = min(KID_SIZE, count)
   set_metrics.check(
-    metrics, samples=count, reference=count, few=few, kid_size=size
+    metrics, samples=count, reference=count, allow_few_images=few, kid_size=size
   )
 
 
