@@ -379,10 +379,9 @@ def read_in_parallel(
   """
 
   def batches(first, size):
-    parts, index = collectives.process_count(), None
     import jax
 
-    index = jax.process_index()
+    parts, index = collectives.process_count(), jax.process_index()
     plan = [
       range(start + index, min(start + size * parts, count), parts)
       for start in range(0, count, size * parts)

@@ -37,12 +37,12 @@ class LpipsScorer:
       ValueError: a file is missing, or contains another network.
       OSError: the weights cannot be downloaded.
     """
-    net = lpips.Lpips(backbone)
     if backbone not in lpips.BACKBONES:
       raise ValueError(
         f'The backbone of LPIPS is {backbone!r}; known are '
         f'{", ".join(lpips.BACKBONES)}.'
       )
+    net = lpips.Lpips(backbone)
     files = fetch(backbone) if weights is None else weights
     for path in files:
       if not pathlib.Path(path).is_file():

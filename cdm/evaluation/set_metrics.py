@@ -108,7 +108,7 @@ def compare(
       part = 'pool' if metric == 'fid' else 'spatial'
       moments = getattr(samples, part)
       row[metric] = fid.fid(
-        moments.mean, moments.covariance, *_gaussian(reference, part, metric)
+        moments.mean, moments.covariance, *_gaussian(reference, part)
       )
       conventions[metric] = fid.CONVENTION
     else:
@@ -130,7 +130,7 @@ def compare(
 
 
 def _gaussian(
-  reference: feature_statistics.Gathered | Statistics, part: str, metric: str
+  reference: feature_statistics.Gathered | Statistics, part: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns (mean, covariance) of the reference; part: 'pool' or 'spatial'."""
   if isinstance(reference, feature_statistics.Gathered):
