@@ -5,10 +5,10 @@ from typing import Any
 
 
 def largest(fits: Callable[[int], bool], *, start: int) -> int:
-  """Finds the largest n for which fits(n) is true, to an eighth of n.
+  """Finds the largest n for which fits(n) is true, accurate to 1/8 of n.
 
   The search doubles n until it does not fit (or halves it until it does), then
-  bisects. It stops at an eighth because each call of `fits` takes minutes.
+  bisects. It stops at 1/8 because each call of `fits` takes minutes.
 
   Args:
     fits: n -> bool, true up to some n and false for all larger ones.
