@@ -46,8 +46,8 @@ Every value of a config can be set with --config.SECTION.KEY=VALUE.
 """
 
 CONFIG_PREFIX = '--config.'
-# The exit code when the reader of our output has gone, as in
-# `cdm describe ... | head`: that of a program which SIGPIPE ended, in a shell.
+# The exit code when nothing reads our output any more, as in
+# `cdm describe ... | head`. A shell gives it to a program that SIGPIPE ended.
 READER_GONE = 141
 
 
@@ -183,7 +183,7 @@ class Parser(argparse.ArgumentParser):
     return args
 
   def parse_known_args(self, args=None, namespace=None):
-    self._given = args or []
+    self._argv = args or []
     return super().parse_known_args(args, namespace)
 
   def _command(self, name):
@@ -206,7 +206,7 @@ class Parser(argparse.ArgumentParser):
     """Raises ValueError instead of exiting as argparse does."""
     if 'required' in message:
       # The required option may have been given under a misspelt name.
-      for word in self._given:
+      for word in self._argv:
         known = word.partition('=')[0] in self._option_string_actions
         if word.startswith('--') and not known:
           self.refuse(word)
