@@ -1,51 +1,63 @@
-"""Flags of the commands that judge sets of images by a network."""
+"""Flags shared by the commands that compute FID, KID etc. of image sets."""
 
-# Option -> the metrics that it is for.
-FOR = {'kid_size': ('kid',), 'few': ('fid', 'sfid')}
+import argparse
+from collections.abc import Iterable
+from typing import Any
+
+# {option: the metrics that use it}.
+METRICS_BY_OPTION = {'kid_size': ('kid',), 'few': ('fid', 'sfid')}
 SETS = ('fid', 'sfid', 'is', 'kid', 'pr')
 
 
-def arguments(parser):
-  """Adds the flags of a command that judges sets."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags to a command's parser."""
   parser.add_argument(
     '--num',
     type=int,
     metavar='N',
-    help='images to draw, or to take of a set, spread over it',
+    help='images to draw, or to take from a set (spread over the set)',
   )
   parser.add_argument(
-    '--seed', type=int, metavar='S', help="of drawn images; the config's"
+    '--seed',
+    type=int,
+    metavar='S',
+    help="seed of drawn images (default: the config's)",
   )
   parser.add_argument(
     '--few',
     action='store_true',
-    help='FID of fewer than 2048 images all the same',
+    help='allow FID and sFID of fewer than 2048 images',
   )
   parser.add_argument(
-    '--kid_size', type=int, metavar='N', help='of a subset (default: 1000)'
+    '--kid_size',
+    type=int,
+    metavar='N',
+    help='images per subset of KID (default: 1000)',
   )
   parser.add_argument(
-    '--weights', metavar='FILE', help='of Inception-v3 (default: fetched)'
+    '--weights',
+    metavar='FILE',
+    help='weights of Inception-v3 (default: downloaded)',
   )
   parser.add_argument(
     '--batch_size',
     type=int,
     metavar='B',
-    help='images at once (default: 64, on CPUs 8)',
+    help='images per batch (default: 64, on CPUs 8)',
   )
 
 
-def check(args, metrics):
-  """Refuses flags that no metric listens to, and impossible values.
+def check(args: argparse.Namespace, metrics: Iterable[str]) -> None:
+  """Refuses flags that no requested metric uses, and impossible values.
 
   Args:
-    args: parsed.
-    metrics: names, those of sets among them.
+    args: the parsed arguments.
+    metrics: names of the requested metrics.
 
   Raises:
-    ValueError: naming the flag.
+    ValueError: a flag cannot be used; the message names it.
   """
-  for option, names in FOR.items():
+  for option, names in METRICS_BY_OPTION.items():
     if getattr(args, option) and not set(names) & set(metrics):
       raise ValueError(
         f'--{option} is for {" and ".join(names)}, which '
@@ -54,23 +66,23 @@ def check(args, metrics):
   for option in ('num', 'batch_size', 'kid_size'):
     value = getattr(args, option)
     if value is not None and value < 1:
-      raise ValueError(f'--{option}={value}: it is at least 1.')
+      raise ValueError(f'--{option}={value}: it must be at least 1.')
   if args.seed is not None and not 0 <= args.seed < 2**32:
     raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')
 
 
-def network(args):
-  """-> keyword arguments of `extract_features.Gatherer`."""
+def network(args: argparse.Namespace) -> dict[str, Any]:
+  """Returns the keyword arguments of `extract_features.Gatherer`."""
   return {'weights': args.weights} | _given(args, 'batch_size')
 
 
-def comparison(args):
-  """-> keyword arguments of `compare_sets.compare`."""
-  found = {'num': args.num, 'seed': args.seed, 'allow_few_images': args.few}
-  return found | _given(args, 'kid_size')
+def comparison(args: argparse.Namespace) -> dict[str, Any]:
+  """Returns the keyword arguments of `compare_sets.compare`."""
+  options = {'num': args.num, 'seed': args.seed, 'allow_few_images': args.few}
+  return options | _given(args, 'kid_size')
 
 
-def _given(args, *names):
-  """-> the flags that were given, by name."""
+def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+  """Returns {name: value} of those flags that the user set."""
   values = {name: getattr(args, name) for name in names}
   return {name: value for name, value in values.items() if value is not None}

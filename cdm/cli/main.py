@@ -1,7 +1,7 @@
-"""The door: `cdm COMMAND ...`. Parses, calls one command, reports errors.
+"""Runs the command line `cdm COMMAND ...` and reports errors.
 
-Nothing heavy is imported here or by a command's `arguments`, so that help
-answers at once.
+Neither this module nor a command's `arguments` imports anything heavy (JAX,
+NumPy, ...), so that `cdm --help` answers at once.
 """
 
 import argparse
@@ -11,22 +11,24 @@ import os
 import select
 import sys
 import traceback
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from cdm.distributed import exit_codes, peer_monitor
 
 COMMANDS = {
-  'train': 'train one stage, or resume it',
+  'train': 'train one stage, or resume its training',
   'sample': 'draw images from a cascade of trained stages',
   'upscale': 'super-resolve images with a trained stage',
-  'evaluate': 'judge images: FID and the like of sets, PSNR and SSIM of pairs',
-  'cas': 'train ResNet-50 on samples, test it on real images',
-  'accuracy': 'how often ResNet-50 is wrong about images, or a stage of them',
-  'sweep': 'judge one setting after the other, and name the best',
+  'evaluate': 'judge images: FID etc. of sets, PSNR, SSIM etc. of pairs',
+  'cas': 'train ResNet-50 on samples and test it on real images',
+  'accuracy': "measure ResNet-50's error on images or on a stage's output",
+  'sweep': 'judge samples under several settings and name the best',
   'robustness': 'examine a stage: degraded inputs, groups, uncertainty',
   'prepare': 'decode, crop and resize a data set once, into shards',
-  'describe': 'parameters, FLOPs, sizes and paper numbers of a config',
-  'plan': 'foretell memory, time and cost on a slice of TPUs',
-  'report': 'put runs, pictures and numbers on one HTML page',
+  'describe': 'print parameters, FLOPs, sizes and paper numbers of a config',
+  'plan': 'predict memory, time and cost on a slice of TPUs',
+  'report': 'put runs, images and numbers on one HTML page',
 }
 
 EPILOG = """\
@@ -39,25 +41,30 @@ examples:
   cdm describe --config=configs/cdm_cascade256.py
 
 configs/ and launch/ are folders of cdm's repository, not of the package.
-Every value of a config can be set as --config.SECTION.KEY=VALUE.
+Every value of a config can be set with --config.SECTION.KEY=VALUE.
 `cdm COMMAND --help` explains one command.
 """
 
 CONFIG_PREFIX = '--config.'
-# As a shell says of a program that SIGPIPE ended: `cdm describe ... | head`.
+# The exit code when nothing reads our output any more, as in
+# `cdm describe ... | head`. A shell gives it to a program that SIGPIPE ended.
 READER_GONE = 141
 
 
-def main(argv=None):
-  """Runs `cdm ARGV`. Returns the exit code, see `exit_codes`."""
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs `cdm ARGV`, by default with the arguments of this process.
+
+  Returns:
+    The exit code, see `exit_codes`.
+  """
   argv = list(sys.argv[1:] if argv is None else argv)
   try:
     argv, overrides = split_overrides(argv)
     args = parse(argv)
   except ValueError as error:
-    return complain(error)
+    return report_error(error)
   if overrides and not hasattr(args, 'overrides'):
-    return complain(
+    return report_error(
       f'{CONFIG_PREFIX}{overrides[0][0]} was given, but `cdm {args.command}` '
       'takes no config overrides.'
     )
@@ -71,12 +78,13 @@ def main(argv=None):
     peer_monitor.leave(exit_codes.INTERRUPTED, 'stopped by Ctrl-C')
     return exit_codes.INTERRUPTED.code
   except Exception as error:
-    if isinstance(error, BrokenPipeError) and not listened_to():
+    if isinstance(error, BrokenPipeError) and not stdout_has_reader():
       return READER_GONE
     peer_monitor.explain(error)
     ending = exit_codes.classify(error)
-    # Our own complaints are whole sentences, and so is what the system says
-    # about a file; of anything else the traceback is wanted, here or on disk.
+    # Messages of this package are whole sentences, and so are the operating
+    # system's about files: they are printed without a traceback. Any other
+    # error is a fault of the program, and its traceback must be kept.
     if ending is exit_codes.FAULT:
       if peer_monitor.is_running():
         traceback.print_exception(error)
@@ -85,13 +93,13 @@ def main(argv=None):
     note = getattr(error, 'annotation', None)
     if args.debug or (ending is exit_codes.OUT_OF_MEMORY and note is None):
       traceback.print_exception(error)
-    code = complain(exit_codes.sentence(error), ending, note)
+    code = report_error(exit_codes.sentence(error), ending, note)
     peer_monitor.leave(ending, exit_codes.sentence(error))
     return code
 
 
-def parse(argv):
-  """-> the parsed arguments of one command."""
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+  """Returns the parsed arguments of one command."""
   parser = Parser(
     prog='cdm',
     description=(
@@ -118,7 +126,7 @@ def parse(argv):
     command.add_argument(
       '--debug',
       action='store_true',
-      help='show the whole traceback of an error',
+      help='show the full traceback of an error',
     )
   args = parser.parse_args(argv)
   if args.command is None:
@@ -127,11 +135,18 @@ def parse(argv):
   return args
 
 
-def split_overrides(argv):
-  """Takes `--config.a.b=v` and `--config.a.b v` out of the arguments.
+def split_overrides(
+  argv: Iterable[str],
+) -> tuple[list[str], list[tuple[str, str]]]:
+  """Separates overrides of the config from the other arguments.
+
+  An override is written `--config.a.b=v` or `--config.a.b v`.
 
   Returns:
     (other arguments, [('a.b', 'v'), ...]).
+
+  Raises:
+    ValueError: an override has no value.
   """
   rest, overrides = [], []
   words = iter(argv)
@@ -149,16 +164,17 @@ def split_overrides(argv):
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-  """Wide enough to keep an option and its help on one line."""
+  """Formats help with columns wide enough for an option and its help text."""
 
-  def __init__(self, prog):
+  def __init__(self, prog: str):
     super().__init__(prog, max_help_position=26, width=80)
-    # argparse forgets that commands are indented once more than options.
+    # argparse does not count that commands are indented once more than options,
+    # and would wrap the summary of the longest command.
     self._action_max_length = 4 + max(map(len, COMMANDS))
 
 
 class Parser(argparse.ArgumentParser):
-  """Names the nearest known option or command when one is misspelt."""
+  """A parser whose errors name the nearest known option or command."""
 
   def parse_args(self, args=None, namespace=None):
     args, unknown = self.parse_known_args(args, namespace)
@@ -167,7 +183,7 @@ class Parser(argparse.ArgumentParser):
     return args
 
   def parse_known_args(self, args=None, namespace=None):
-    self._given = args or []
+    self._argv = args or []
     return super().parse_known_args(args, namespace)
 
   def _command(self, name):
@@ -175,7 +191,7 @@ class Parser(argparse.ArgumentParser):
       if isinstance(action, argparse._SubParsersAction):
         return action.choices[name]
 
-  def refuse(self, word):
+  def refuse(self, word: str) -> NoReturn:
     """Raises ValueError about an argument that this command does not take."""
     flags = list(self._option_string_actions)
     near = difflib.get_close_matches(
@@ -186,10 +202,11 @@ class Parser(argparse.ArgumentParser):
       f'{self.prog} does not take {word!r}.{hint} See `{self.prog} --help`.'
     )
 
-  def error(self, message):
+  def error(self, message: str) -> NoReturn:
+    """Raises ValueError instead of exiting as argparse does."""
     if 'required' in message:
-      # Perhaps it was given, under a misspelt name.
-      for word in self._given:
+      # The required option may have been given under a misspelt name.
+      for word in self._argv:
         known = word.partition('=')[0] in self._option_string_actions
         if word.startswith('--') and not known:
           self.refuse(word)
@@ -204,20 +221,33 @@ class Parser(argparse.ArgumentParser):
     raise ValueError(f'{message} ({self.prog} --help explains.)')
 
 
-def listened_to():
-  """-> whether anybody still reads what is printed; if not, it is let go."""
+def stdout_has_reader() -> bool:
+  """Returns whether a process still reads stdout.
+
+  If not, stdout is redirected to the null device.
+  """
   output = sys.stdout.fileno()
   poll = select.poll()
-  poll.register(output, 0)  # errors are told of unasked
+  poll.register(output, 0)  # No events: poll always reports errors.
   if not poll.poll(0):
     return True
-  # Or Python would complain about it once more on its way out.
+  # Without this, Python would report the broken pipe again when it exits.
   os.dup2(os.open(os.devnull, os.O_WRONLY), output)
   return False
 
 
-def complain(error, ending=exit_codes.BAD_INPUT, note=None):
-  """Prints one error; returns its exit code."""
+def report_error(
+  error: object,
+  ending: exit_codes.ExitCode = exit_codes.BAD_INPUT,
+  note: str | None = None,
+) -> int:
+  """Prints an error to stderr and returns its exit code.
+
+  Args:
+    error: the message, or an exception whose text is the message.
+    ending: the kind of the error.
+    note: a second line, or None.
+  """
   colour = sys.stderr.isatty() and 'NO_COLOR' not in os.environ
   start, end = ('\033[31m', '\033[0m') if colour else ('', '')
   kind = 'error' if ending is exit_codes.BAD_INPUT else ending.kind
@@ -227,8 +257,8 @@ def complain(error, ending=exit_codes.BAD_INPUT, note=None):
   return ending.code
 
 
-def version():
-  """-> the version of the installed package."""
+def version() -> str:
+  """Returns the version of the installed package."""
   from importlib import metadata
 
   try:

@@ -1,7 +1,8 @@
-"""Compiles a program for a slice and says what came of it.
+"""Compiles a program for a slice and reports memory, FLOPs and traffic.
 
-What the compiler found is kept by the text of the program, so that planning the
-same thing again takes the seconds of tracing, not the minutes of compiling.
+The compiler's results are cached on disk under a hash of the program's text, so
+that planning the same program again takes the seconds of tracing, not the
+minutes of compiling.
 """
 
 import hashlib
@@ -11,7 +12,9 @@ import pathlib
 import re
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
 import jax
 
@@ -20,10 +23,11 @@ from cdm.distributed import device_specs
 from cdm.planning import hlo, lowering
 from cdm.reporting import atomic_files
 
-FORMAT = 1  # of what is kept; another number forgets it all
+FORMAT = 1  # version of the cached results; another number invalidates them
 UNITS = {'': 1, 'B': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 _NUMBER = r'([\d.]+)([BKMGT]?)'
-# How XLA:TPU says that a program does not fit: (needed, available).
+# The messages of XLA:TPU about a program that does not fit. The groups hold
+# (needed, available).
 _SHORT = (
   rf'\bUsed {_NUMBER} of {_NUMBER} hbm',
   rf'memory required for [^(]*\({_NUMBER}\)'
@@ -31,38 +35,40 @@ _SHORT = (
 )
 
 
-def measure(request):
-  """Plans one program for one slice.
+def measure(request: Mapping[str, Any]) -> dict[str, Any]:
+  """Compiles one program for one slice and measures it.
 
   Args:
     request: dict of 'config' (path), 'overrides' ([[dotted key, text], ...]),
-      'topology', 'step' ('train' or 'sample'), 'batch_size' (of 'sample'),
-      'quick' (compile with least effort), 'keep' (folder of what was compiled
-      before, or None) and 'fresh' (compile again what is kept).
+      'topology', 'step' ('train' or 'sample'), 'batch_size' (used by 'sample'
+      only), 'quick' (compile with the least effort), 'keep' (the cache folder
+      of compiled results, or None) and 'fresh' (compile again even if the
+      result is cached).
 
   Returns:
-    JSON-able dict of facts; no estimate, no money. See `roofline.row`.
+    JSON-able dict of facts, without estimates of time or cost; `roofline.row`
+    adds those.
 
   Raises:
-    ValueError: what is asked for cannot be planned.
+    ValueError: the config, the step or the topology cannot be planned.
   """
   piece = device_specs.parse(request['topology'])
   loaded = loader.load(request['config'], request['overrides'])
-  found = describe_devices(piece)
+  devices = describe_devices(piece)
   if request['step'] == 'train':
-    planned = lowering.train_step(loaded, found)
+    planned = lowering.train_step(loaded, devices)
   else:
     planned = lowering.sample_step(
-      loaded, found, batch_size=request['batch_size']
+      loaded, devices, batch_size=request['batch_size']
     )
-  facts = compiled(
+  facts = compile_cached(
     planned,
     piece,
     request['keep'],
     quick=request['quick'],
     fresh=request['fresh'],
   )
-  usable, total = memory_of(piece)
+  usable, total = device_memory(piece)
   peak = peak_of(facts, piece, usable)
   shards = planned.mesh.shape
   return {
@@ -79,7 +85,8 @@ def measure(request):
     'parameters': planned.parameters,
     'num_steps': planned.num_steps,
     'network_evaluations': planned.network_evaluations,
-    # A TPU's compiler knows; a CPU's takes whatever it is given.
+    # The TPU compiler refuses a program that does not fit. The CPU compiler
+    # accepts any program, so its peak is compared with the memory here.
     'fits': facts['compiled'] and bool(piece.chip or peak <= usable),
     'peak_bytes_per_device': peak,
     'device_bytes': usable,
@@ -96,70 +103,101 @@ def measure(request):
   }
 
 
-def describe_devices(piece):
-  """-> JAX's devices of a `device_specs.Slice`; nothing is started but the CPU.
+def describe_devices(piece: device_specs.Slice) -> Sequence[Any]:
+  """Returns the JAX devices of a slice, for lowering and compiling.
+
+  The devices of a TPU slice are only described: no backend but the CPU's is
+  started.
 
   Raises:
     ValueError: there is no such slice, or no compiler for it.
   """
   if piece.kind == device_specs.CPU:
-    there = jax.devices('cpu')
-    if len(there) < piece.devices:
+    cpus = jax.devices('cpu')
+    if len(cpus) < piece.devices:
       raise ValueError(
-        f'--topology={piece.topology}: this process has {len(there)} CPU '
+        f'--topology={piece.topology}: this process has {len(cpus)} CPU '
         'devices, and their number is settled when JAX starts.'
       )
-    return there[: piece.devices]
+    return cpus[: piece.devices]
   from jax.experimental import topologies
 
   options = dict(piece.chip.options)
-  if piece.chips < 4:  # libtpu's own hosts have 2 x 2 chips
+  if piece.chips < 4:  # libtpu assumes hosts of 2 x 2 chips by default.
     bounds = (*piece.shape, 1, 1)[:3]
     options['chips_per_host_bounds'] = bounds
   try:
-    found = topologies.get_topology_desc(
+    topology = topologies.get_topology_desc(
       platform='tpu', topology_name=piece.topology, **options
     )
-  except Exception as error:  # noqa: BLE001 (libtpu raises its own kinds)
+  except Exception as error:  # noqa: BLE001 (libtpu raises its own types)
     reason = str(error).splitlines()[0].rstrip('.')
     raise ValueError(
       f'--topology={piece.topology}: the TPU compiler describes no such slice '
       f'({reason}). Axes are multiples of 2, and {piece.kind} has slices such '
       f'as those in its documentation; for example {device_specs.EXAMPLES}.'
     ) from error
-  return found.devices
+  return topology.devices
 
 
-def peak_of(facts, piece, usable):
-  """-> bytes that one device needs, from what `compiled` returned.
+def peak_of(
+  facts: Mapping[str, Any], piece: device_specs.Slice, usable: int
+) -> int:
+  """Returns the bytes that one device needs to run a program.
 
-  The parts add up to a little more than is needed at once. What a TPU's
-  compiler has placed fits.
+  The parts of the memory are not all needed at once, so that their sum is a
+  little too large. A program that the TPU compiler accepted does fit, whatever
+  the sum says, and its peak is capped at `usable`.
+
+  Args:
+    facts: what `compile_cached` returned.
+    piece: the slice.
+    usable: bytes that a program may fill on one device.
   """
   needed = facts['needed_bytes']
   return min(needed, usable) if piece.chip and facts['compiled'] else needed
 
 
-def memory_of(piece):
-  """-> (bytes that a program may fill, bytes there are) on one device."""
+def device_memory(piece: device_specs.Slice) -> tuple[int, int]:
+  """Returns (usable, total) bytes of memory of one device.
+
+  A program may fill the usable bytes; the runtime reserves the others.
+  """
   if piece.chip:
     return piece.chip.usable_bytes, piece.chip.hbm_bytes // piece.chip.cores
   host = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
   return host // piece.devices, host // piece.devices
 
 
-def compiled(planned, piece, keep, *, quick=False, fresh=False):
-  """-> dict of what the compiler says of a program, from `keep` if there.
+def compile_cached(
+  planned: lowering.Planned,
+  piece: device_specs.Slice,
+  keep: str | os.PathLike | None,
+  *,
+  quick: bool = False,
+  fresh: bool = False,
+) -> dict[str, Any]:
+  """Compiles a program, or reads the cached result of compiling it.
 
-  'compiled' (False if it does not fit), 'message' (why not), 'seconds',
-  'needed_bytes', 'memory', 'flops' and 'bytes_accessed' (of one device, a loop
-  counted once), 'collectives', 'loops', 'rematerialized', 'compiler', 'kept'.
+  Args:
+    planned: the program.
+    piece: the slice to compile it for.
+    keep: the cache folder, or None for no cache.
+    quick: compile with the least effort.
+    fresh: compile again even if the result is cached.
+
+  Returns:
+    Dict of 'compiled' (False if the program does not fit), 'message' (the
+    compiler's reason, or None), 'seconds', 'needed_bytes', 'memory', 'flops'
+    and 'bytes_accessed' (both of one device, with the body of a loop counted
+    once), 'collectives', 'loops', 'rematerialized', 'compiler' (versions) and
+    'kept' (True if the result was cached).
   """
   compiler = versions(piece)
   text = planned.lowered.as_text()
-  given = {name: os.environ.get(name, '') for name in FLAGS}
-  words = json.dumps([FORMAT, compiler, piece.topology, quick, given])
-  name = hashlib.sha256((words + text).encode()).hexdigest()[:32]
+  flags = {name: os.environ.get(name, '') for name in FLAGS}
+  settings = json.dumps([FORMAT, compiler, piece.topology, quick, flags])
+  name = hashlib.sha256((settings + text).encode()).hexdigest()[:32]
   path = pathlib.Path(keep) / f'{name}.json' if keep else None
   if path and path.exists() and not fresh:
     return {**json.loads(path.read_text()), 'kept': True}
@@ -172,7 +210,7 @@ def compiled(planned, piece, keep, *, quick=False, fresh=False):
   return {**facts, 'kept': False}
 
 
-FLAGS = (  # the compiler listens to them
+FLAGS = (  # These environment variables change what the compiler does.
   'XLA_FLAGS',
   'LIBTPU_INIT_ARGS',
   'JAX_OPTIMIZATION_LEVEL',
@@ -183,37 +221,54 @@ FLAGS = (  # the compiler listens to them
 LEAST_EFFORT = {'exec_time_optimization_effort': -1.0}
 
 
-def compile_now(lowered, num_devices, *, quick=False):
-  """-> what `compiled` keeps; a program that does not fit is no error."""
+def compile_now(
+  lowered: Any, num_devices: int, *, quick: bool = False
+) -> dict[str, Any]:
+  """Compiles a program and returns the facts that `compile_cached` stores.
+
+  A program that does not fit is a result, not an error: its 'compiled' is
+  False and most other values are None.
+
+  Args:
+    lowered: a `jax.stages.Lowered`.
+    num_devices: devices of the program.
+    quick: compile with the least effort.
+
+  Raises:
+    jax.errors.JaxRuntimeError: compiling failed for any other reason.
+  """
   start = time.monotonic()
   try:
-    made = lowered.compile(compiler_options=LEAST_EFFORT if quick else None)
+    executable = lowered.compile(
+      compiler_options=LEAST_EFFORT if quick else None
+    )
   except jax.errors.JaxRuntimeError as error:
     seconds, message = time.monotonic() - start, str(error)
-    short = out_of_memory(message)
-    if short is None:
+    shortage = out_of_memory(message)
+    if shortage is None:
       raise
     return {
       'compiled': False,
       'message': message[:4000],
       'seconds': seconds,
-      'needed_bytes': short[0],
+      'needed_bytes': shortage[0],
       **dict.fromkeys(('memory', 'flops', 'bytes_accessed', 'collectives')),
       **dict.fromkeys(('loops', 'rematerialized')),
     }
   seconds = time.monotonic() - start
-  stats, cost, text = made.memory_analysis(), made.cost_analysis(), ''
-  text = made.as_text()
+  stats, cost = executable.memory_analysis(), executable.cost_analysis()
+  text = executable.as_text()
   memory = {
     'arguments': stats.argument_size_in_bytes,
-    # What is donated is written in place.
+    # Outputs that alias donated arguments are written in place and take no
+    # memory of their own.
     'outputs': stats.output_size_in_bytes - stats.alias_size_in_bytes,
     'donated': stats.alias_size_in_bytes,
     'temporaries': stats.temp_size_in_bytes,
     'program': stats.generated_code_size_in_bytes,
   }
   parts = ('arguments', 'outputs', 'temporaries', 'program')
-  found = hlo.collectives(text, devices=num_devices)
+  collectives = hlo.collectives(text, devices=num_devices)
   return {
     'compiled': True,
     'message': None,
@@ -222,30 +277,45 @@ def compile_now(lowered, num_devices, *, quick=False):
     'memory': memory,
     'flops': float(cost['flops']),
     'bytes_accessed': float(cost['bytes accessed']),
-    'collectives': hlo.summary(found),
+    'collectives': hlo.summary(collectives),
     'loops': hlo.loops(text),
     'rematerialized': hlo.rematerialized(text),
   }
 
 
-def out_of_memory(message):
-  """-> (bytes needed, bytes available) of a compiler's complaint, or None."""
+def out_of_memory(message: str) -> tuple[int, int] | None:
+  """Reads how much memory a refused program needs from the compiler's message.
+
+  Returns:
+    (bytes needed, bytes available) on one device, or None if the message is
+    about something else.
+  """
   for pattern in _SHORT:
     match = re.search(pattern, message)
     if match:
-      number, unit, limit, of = match.groups()
+      needed, unit, limit, limit_unit = match.groups()
       return (
-        round(float(number) * UNITS[unit]),
-        round(float(limit) * UNITS[of]),
+        round(float(needed) * UNITS[unit]),
+        round(float(limit) * UNITS[limit_unit]),
       )
   return None
 
 
-def memory_parts(arguments, memory):
-  """-> {part: bytes on one device}, adding up to the peak where it is known.
+def memory_parts(
+  arguments: Mapping[str, int], memory: Mapping[str, int] | None
+) -> dict[str, int]:
+  """Splits the memory that one device needs into named parts.
 
-  Arguments are known by their shapes; the compiler rounds them up to whole
-  tiles, which is 'padding'.
+  The sizes of the arguments follow from their shapes. The compiler rounds them
+  up to whole tiles; the difference is the part 'padding'.
+
+  Args:
+    arguments: {part of the arguments: bytes on one device}.
+    memory: the compiler's 'memory', or None for a program that does not fit.
+
+  Returns:
+    {part: bytes on one device}. With `memory` the parts add up to all that the
+    compiler allocates; without it there are only those of the arguments.
   """
   parts = dict(arguments)
   if memory is None:
@@ -256,12 +326,21 @@ def memory_parts(arguments, memory):
   return parts
 
 
-def work(planned, facts, num_devices):
-  """-> FLOPs, bytes and collectives of one run of the program.
+def work(
+  planned: lowering.Planned, facts: Mapping[str, Any], num_devices: int
+) -> dict[str, Any]:
+  """Returns the FLOPs, bytes and collectives of one run of the program.
 
-  XLA counts a loop's body once. Nearly all the work is in one loop, if there
-  is one (microbatches, sampling steps): its turns are multiplied in, and the
-  update of the state, which is read and written once, is taken out of that.
+  XLA counts the body of a loop once. If the program has a loop (over
+  microbatches or sampling steps), nearly all of the work is inside it, so that
+  XLA's counts are multiplied by its number of iterations. The update of the
+  state is outside the loop: the donated bytes, which are read and written once,
+  are not multiplied.
+
+  Args:
+    planned: the program.
+    facts: what `compile_cached` returned.
+    num_devices: devices of the slice; the FLOPs are those of all together.
   """
   names = ('bytes_moved_per_device', 'collectives', 'compiler_rematerialized')
   if not facts['compiled']:
@@ -280,16 +359,21 @@ def work(planned, facts, num_devices):
   }
 
 
-def versions(piece):
-  """-> e.g. 'jaxlib 0.10.2, libtpu 0.0.42.1'."""
+def versions(piece: device_specs.Slice) -> str:
+  """Returns the compiler's versions, e.g. 'jaxlib 0.10.2, libtpu 0.0.42.1'."""
   names = ['jaxlib'] if piece.kind == device_specs.CPU else ['jaxlib', 'libtpu']
   return ', '.join(f'{name} {metadata.version(name)}' for name in names)
 
 
-def main():
-  """Reads a request from stdin, writes {'facts'} or {'error'} to stdout."""
-  answers = os.fdopen(os.dup(1), 'w')
-  os.dup2(2, 1)  # libraries print where they like
+def main() -> None:
+  """Reads a request as JSON from stdin and answers as JSON on stdout.
+
+  The answer is {'facts': what `measure` returned} or {'error': message}.
+  """
+  output = os.fdopen(os.dup(1), 'w')
+  # Libraries may print to stdout, which is reserved for the answer; file
+  # descriptor 1 becomes stderr.
+  os.dup2(2, 1)
   request = json.load(sys.stdin)
   piece = device_specs.parse(request['topology'])
   if piece.kind == device_specs.CPU:
@@ -298,8 +382,8 @@ def main():
     answer = {'facts': measure(request)}
   except ValueError as error:
     answer = {'error': str(error)}
-  json.dump(answer, answers)
-  answers.close()
+  json.dump(answer, output)
+  output.close()
 
 
 if __name__ == '__main__':

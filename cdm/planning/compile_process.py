@@ -1,7 +1,8 @@
-"""Asks a process of its own for one plan, and says how long it has taken.
+"""Compiles a program in a child process and shows how long it has taken.
 
-Compiling takes minutes and gigabytes, cannot be interrupted from Python, may
-end the process, and the number of CPU devices is settled once per process.
+A child process is needed because compiling takes minutes and gigabytes, cannot
+be interrupted from Python and may crash the process, and because the number of
+simulated CPU devices is fixed when JAX starts.
 """
 
 import importlib.util
@@ -15,17 +16,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
 
 from cdm.distributed import device_specs
 
-EVERY_SECONDS = 60.0  # where there is no terminal
+EVERY_SECONDS = 60.0  # between lines of progress if stderr is no terminal
 
 
-def check(topologies):
-  """-> [Slice, ...] of topologies that can be planned here.
+def check(topologies: Iterable[str]) -> list[device_specs.Slice]:
+  """Parses topologies and checks that this machine can compile for them.
 
   Raises:
-    ValueError: one that is misspelt, or a TPU where there is no compiler.
+    ValueError: a topology is misspelt, or is a TPU slice and this machine has
+      no TPU compiler.
   """
   pieces = [device_specs.parse(topology) for topology in topologies]
   tpu = [piece.topology for piece in pieces if piece.kind != device_specs.CPU]
@@ -48,31 +52,34 @@ def check(topologies):
   return pieces
 
 
-def compile_in_process(request, *, label, stream=None):
-  """Runs `measure` of a request in a process of its own.
+def compile_in_process(
+  request: Mapping[str, Any], *, label: str, stream: TextIO | None = None
+) -> dict[str, Any]:
+  """Runs `compilation.measure` in a child process.
 
   Args:
     request: see `compilation.measure`.
-    label: what is being done, for the line of progress.
-    stream: where progress goes; stderr by default.
+    label: text of the line of progress, e.g. 'compiling for v5e:2x2'.
+    stream: where progress is written; stderr by default.
 
   Returns:
-    What `measure` returned.
+    What `compilation.measure` returned.
 
   Raises:
-    ValueError: what `measure` refused.
+    ValueError: `compilation.measure` refused the request.
     OSError: the process ended without an answer.
   """
   stream = sys.stderr if stream is None else stream
-  with tempfile.TemporaryFile('w+') as said:
+  with tempfile.TemporaryFile('w+') as log:
     process = subprocess.Popen(
       [sys.executable, '-m', 'cdm.planning.compilation'],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
-      stderr=said,
+      stderr=log,
       text=True,
       env=environment(),
     )
+    assert process.stdin is not None and process.stdout is not None
     try:
       process.stdin.write(json.dumps(request))
       process.stdin.close()
@@ -82,25 +89,29 @@ def compile_in_process(request, *, label, stream=None):
       process.kill()
       process.wait()
       process.stdout.close()
-    said.seek(0)
-    words = said.read()
+    log.seek(0)
+    logged = log.read()
   if not text:
-    raise OSError(ended(request['topology'], process.returncode, words))
+    raise OSError(ended(request['topology'], process.returncode, logged))
   answer = json.loads(text)
   if 'error' in answer:
     raise ValueError(answer['error'])
   return answer['facts']
 
 
-def wait(process, label, stream):
-  """Until the process ends: a line that counts on a terminal, a few else."""
+def wait(process: subprocess.Popen[str], label: str, stream: TextIO) -> None:
+  """Waits until the process ends and shows the seconds that have passed.
+
+  On a terminal one line is updated every second; elsewhere a line is printed
+  every `EVERY_SECONDS`.
+  """
   start = shown = time.monotonic()
   terminal = stream.isatty()
   if not terminal:
     print(f'{label} ...', file=stream, flush=True)
   while True:
     try:
-      # Its answer is smaller than what a pipe holds.
+      # Nothing is read meanwhile: the answer is smaller than a pipe's buffer.
       process.wait(timeout=1.0)
       break
     except subprocess.TimeoutExpired:
@@ -114,29 +125,39 @@ def wait(process, label, stream):
     print('\r' + ' ' * (len(label) + 12) + '\r', end='', file=stream)
 
 
-def environment():
-  """-> the variables of a process that compiles and owns no accelerator."""
-  here = str(pathlib.Path(__file__).resolve().parents[2])
+def environment() -> dict[str, str]:
+  """Returns the environment variables of the child process.
+
+  They keep the process from using an accelerator.
+  """
+  root = str(pathlib.Path(__file__).resolve().parents[2])
   flags = re.sub(
     r'--xla_force_host_platform_device_count=\S*',
     '',
     os.environ.get('XLA_FLAGS', ''),
   )
-  paths = [here, os.environ.get('PYTHONPATH', '')]
+  paths = [root, os.environ.get('PYTHONPATH', '')]
   return {
     **os.environ,
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': os.pathsep.join(filter(None, paths)),
     'XLA_FLAGS': flags.strip(),
-    # Ask no metadata server what this machine is, and share libtpu.
+    # libtpu asks no metadata server about this machine, and several processes
+    # may load it.
     'TPU_SKIP_MDS_QUERY': '1',
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
     'TF_CPP_MIN_LOG_LEVEL': '3',
   }
 
 
-def ended(topology, code, said):
-  """-> one sentence about a process that gave no answer, then its words."""
+def ended(topology: str, code: int, said: str) -> str:
+  """Returns the error message about a process that ended without an answer.
+
+  Args:
+    topology: what the process compiled for.
+    code: its exit code; negative for a signal.
+    said: its stderr, of which the last lines are quoted.
+  """
   lines = said.strip().splitlines()
   if code == -signal.SIGKILL:
     return (
@@ -149,7 +170,7 @@ def ended(topology, code, said):
   return f'Compiling for {topology} ended with {how}; it said:\n{rest}'
 
 
-def keep():
-  """-> folder of what was compiled before, in the user's cache."""
+def keep() -> str:
+  """Returns the folder for cached results, which is in the user's cache."""
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   return str(pathlib.Path(home) / 'cdm' / 'plan')

@@ -1,24 +1,48 @@
-"""Describes the stages of a config: parameters, FLOPs, noise levels."""
+"""Summarises the stages of a config: parameters, FLOPs, noise levels."""
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from cdm.config import loader
+from cdm.config import stage as build
 from cdm.config.sampler_section import grid
 from cdm.models.flops import count, trace
+from cdm.models.resnet import ResNet50
+from cdm.models.unet import UNet
 from cdm.reporting.text_table import columns, plain, si
 
 
-def schedule_summary(c, built, sampler=None):
-  """-> JSON-able dict of a stage's noise levels, for people to read."""
+def schedule_summary(
+  c: loader.ConfigDict,
+  built: build.Stage,
+  sampler: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """Summarises the noise levels, loss and sampler of a stage for people.
+
+  For a classifier it summarises the training settings instead.
+
+  Args:
+    c: ConfigDict of the stage.
+    built: what `build.stage` made of it.
+    sampler: a section that takes the place of `c.sampler`, or None.
+
+  Returns:
+    JSON-able dict of label to value.
+  """
+  objective: Any = built.objective  # Its type depends on the method.
   if built.tester is not None:
-    recipe = built.objective
     return {
       'method': 'classifier',
       'images': f'{c.pipeline.image_size} px',
-      'random crops': f'area {recipe.crop_scale}, aspect {recipe.crop_ratio}',
-      'flips': recipe.flip,
-      'label smoothing': recipe.label_smoothing,
-      'batches of the statistics': recipe.statistics_batches,
+      'random crops': (
+        f'area {objective.crop_scale}, aspect {objective.crop_ratio}'
+      ),
+      'flips': objective.flip,
+      'label smoothing': objective.label_smoothing,
+      'batches of the statistics': objective.statistics_batches,
     }
+  assert built.schedule is not None  # Only a classifier has none.
   sampler = c.sampler if sampler is None else sampler
   lowres = {}
   if c.lowres is not None:
@@ -27,9 +51,9 @@ def schedule_summary(c, built, sampler=None):
   return {
     'schedule': c.schedule.kind,
     'training steps T': c.schedule.num_steps,
-    'noise levels': built.objective.levels,
-    'prediction': built.objective.prediction,
-    'loss': built.objective.loss,
+    'noise levels': objective.levels,
+    'prediction': objective.prediction,
+    'loss': objective.loss,
     'logsnr range': [
       round(float(built.schedule.logsnr[-1]), 2),
       round(float(built.schedule.logsnr[0]), 2),
@@ -41,23 +65,31 @@ def schedule_summary(c, built, sampler=None):
 
 
 def describe_stage(
-  *, name, net, image_size, lowres_size=None, schedule=None, paper=None
-):
-  """Describes one stage of a cascade; no parameter is allocated.
+  *,
+  name: str,
+  net: UNet | ResNet50,
+  image_size: int,
+  lowres_size: int | None = None,
+  schedule: Mapping[str, Any] | None = None,
+  paper: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """Describes one stage of a cascade without allocating its parameters.
 
   Args:
-    name: what the stage is called.
-    net: a `models.unet.UNet` or a `models.resnet.ResNet50`.
-    image_size: H = W of what the network is given.
-    lowres_size: h = w of its low-res input, None for a base.
-    schedule: JSON-able dict about noise levels, steps and sampler, passed on.
-    paper: JSON-able dict of what the paper reports, passed on.
+    name: name of the stage.
+    net: its network.
+    image_size: H = W of the network's input.
+    lowres_size: h = w of the low-res input; None for a base model.
+    schedule: JSON-able dict about noise levels, steps and sampler; it is copied
+      into the result.
+    paper: JSON-able dict of what the paper reports; it is copied into the
+      result.
 
   Returns:
     JSON-able dict: 'name', 'image_size', 'lowres_size', 'parameters' (int),
     'parameters_by_block' ({first part of the parameter's name: int}),
-    'flops_per_image' (int, one forward pass of one image: a sampling step
-    without guidance), 'schedule', 'paper'.
+    'flops_per_image' (int, of one forward pass on one image, which is one
+    sampling step without guidance), 'schedule', 'paper'.
   """
   params, flops = trace(net, image_size, lowres_size is not None)
   by_block = {block: count(tree) for block, tree in params.items()}
@@ -73,12 +105,14 @@ def describe_stage(
   }
 
 
-def format_stages(stages, *, title=''):
-  """-> text: a table of the stages, then the blocks and numbers of each.
+def format_stages(
+  stages: Sequence[Mapping[str, Any]], *, title: str = ''
+) -> str:
+  """Formats descriptions: a table of the stages, then the details of each.
 
   Args:
-    stages: what `describe_stage` returned, in order.
-    title: a line to put on top.
+    stages: what `describe_stage` returned, in the order of the cascade.
+    title: first line of the text; '' for none.
   """
   rows = [('stage', 'image', 'low-res', 'parameters', 'FLOPs per image')]
   for stage in stages:
@@ -105,21 +139,24 @@ def format_stages(stages, *, title=''):
   return '\n'.join(lines)
 
 
-def by_level(blocks):
-  """{block: n} -> the same with the blocks of one level added up.
+def by_level(blocks: Mapping[str, int]) -> dict[str, int]:
+  """Adds up the parameters of the blocks of one level of the U-Net.
 
   'down_64_block_0', 'down_64_attention_0', 'down_64_to_32' become 'down_64'.
+
+  Args:
+    blocks: {name of a block: number of parameters}.
   """
   levels = {}
   for block, n in blocks.items():
-    found = re.match(r'(mid|(?:down|up)_[0-9x]+)_', block)
-    level = found[1] if found else block
+    match = re.match(r'(mid|(?:down|up)_[0-9x]+)_', block)
+    level = match[1] if match else block
     levels[level] = levels.get(level, 0) + n
   return levels
 
 
-def section(title, values):
-  """-> indented lines 'key  value' under a title; none if there are none."""
+def section(title: str, values: Mapping[str, Any]) -> list[str]:
+  """Returns a title and lines 'key  value'; no lines if `values` is empty."""
   if not values:
     return []
   rows = [(f'    {key}', plain(value)) for key, value in values.items()]

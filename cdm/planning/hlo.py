@@ -1,12 +1,13 @@
-"""Reads a compiled program's text: its collectives, its loops.
+"""Counts the collectives and loops in the HLO text of a compiled program.
 
-What is counted is what one run of the program does: a collective inside a loop
-counts as often as the loop turns. The compiler may cut one collective into
-pieces that overlap with other work; the pieces share a channel and count once.
+The counts are those of one run of the program: a collective inside a loop
+counts once per iteration. The compiler may cut one collective into pieces that
+overlap with other work; the pieces share a channel and count once.
 """
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 KINDS = (
@@ -30,14 +31,14 @@ _CHANNEL = re.compile(r'channel_id=(\d+)')
 
 
 class Collective(NamedTuple):
-  """One exchange between devices.
+  """A collective operation between devices.
 
   Attributes:
     kind: one of `KINDS`.
-    payload_bytes: of the whole array on one device: what is reduced, what
-      comes of gathering, what goes into scattering.
-    group: devices that take part.
-    turns: how often it is run.
+    payload_bytes: size of the whole array on one device: the operand of an
+      all-reduce or reduce-scatter, the result of an all-gather.
+    group: number of devices that take part.
+    turns: how often one run of the program executes the operation.
   """
 
   kind: str
@@ -46,19 +47,22 @@ class Collective(NamedTuple):
   turns: int
 
   @property
-  def wire_bytes(self):
-    """-> bytes that leave each device in all, at the least."""
+  def wire_bytes(self) -> float:
+    """Returns the least number of bytes that a device sends, in all turns."""
     part = (self.group - 1) / self.group
     share = {'all-reduce': 2 * part, 'collective-permute': 1.0}
     return self.turns * self.payload_bytes * share.get(self.kind, part)
 
 
-def collectives(text, *, devices):
-  """-> [Collective, ...] of a compiled module.
+def collectives(text: str, *, devices: int) -> list[Collective]:
+  """Returns the collectives that a compiled program executes.
+
+  Collectives of a single device are left out: they exchange nothing.
 
   Args:
-    text: what `compiled.as_text()` returns.
-    devices: of the program; the size of a group that is not written.
+    text: what the `as_text()` of a compiled program returns.
+    devices: number of devices of the program; the size of a group where the
+      text does not state one.
   """
   found, channels = [], set()
   computations, entry = _computations(text)
@@ -72,43 +76,51 @@ def collectives(text, *, devices):
         if channel[1] in channels:
           continue
         channels.add(channel[1])
-      one = _collective(line, match, name, turns, devices)
-      if one.group > 1:
-        found.append(one)
+      collective = _collective(line, match, name, turns, devices)
+      if collective.group > 1:
+        found.append(collective)
   return found
 
 
-def loops(text):
-  """-> [turns, ...] of the loops that the entry runs, nested ones too."""
+def loops(text: str) -> list[int]:
+  """Returns the number of iterations of every loop, nested loops included."""
   computations, entry = _computations(text)
-  found = []
+  iterations = []
   for name, _ in _turns(computations, entry):
     for line in computations[name]:
       if ' while(' in line:
-        found.append(_trips(line, computations))
-  return found
+        iterations.append(_trips(line, computations))
+  return iterations
 
 
-def summary(found):
-  """-> {kind: {'count', 'payload_bytes', 'wire_bytes'}}, per device."""
+def summary(found: Iterable[Collective]) -> dict[str, dict[str, int]]:
+  """Adds up collectives by kind.
+
+  Returns:
+    {kind: {'count', 'payload_bytes', 'wire_bytes'}} of one run of the program;
+    the bytes are those of one device.
+  """
   table = {}
-  for one in found:
+  for collective in found:
     row = table.setdefault(
-      one.kind, {'count': 0, 'payload_bytes': 0, 'wire_bytes': 0}
+      collective.kind, {'count': 0, 'payload_bytes': 0, 'wire_bytes': 0}
     )
-    row['count'] += one.turns
-    row['payload_bytes'] += one.turns * one.payload_bytes
-    row['wire_bytes'] += round(one.wire_bytes)
+    row['count'] += collective.turns
+    row['payload_bytes'] += collective.turns * collective.payload_bytes
+    row['wire_bytes'] += round(collective.wire_bytes)
   return table
 
 
-def rematerialized(text):
-  """-> how many instructions the compiler repeats to save memory."""
+def rematerialized(text: str) -> int:
+  """Returns how many instructions the compiler repeats to save memory."""
   return len(re.findall(r'^\s+(?:ROOT )?%\S*\.remat\S* = ', text, re.MULTILINE))
 
 
-def bytes_of(shape):
-  """-> int, bytes of every array in a written shape, a tuple's added up."""
+def bytes_of(shape: str) -> int:
+  """Returns the bytes of a shape in HLO text, e.g. 'f32[8,4]{1,0}'.
+
+  The arrays of a tuple are added up.
+  """
   total = 0
   for dtype, sizes in _ARRAY.findall(shape):
     count = math.prod(int(n) for n in sizes.split(',') if n)
@@ -116,30 +128,37 @@ def bytes_of(shape):
   return total
 
 
-def _bits(dtype):
-  if dtype == 'pred':
+def _bits(dtype: str) -> int:
+  if dtype == 'pred':  # A boolean takes a byte.
     return 8
-  return int(re.search(r'\d+', dtype)[0])
+  digits = re.search(r'\d+', dtype)
+  assert digits is not None  # `_ARRAY` matches types with a number of bits.
+  return int(digits[0])
 
 
-def _computations(text):
-  """-> ({name: [line, ...]}, name of the entry)."""
-  found, lines, entry = {}, None, None
+def _computations(text: str) -> tuple[dict[str, list[str]], str | None]:
+  """Splits HLO text into ({computation: lines}, name of the entry)."""
+  computations, lines, entry = {}, None, None
   for line in text.splitlines():
     if lines is None:
       match = _COMPUTATION.match(line)
       if match:
-        lines = found[match[2]] = []
+        lines = computations[match[2]] = []
         entry = match[2] if match[1] else entry
     elif line.startswith('}'):
       lines = None
     else:
       lines.append(line)
-  return found, entry
+  return computations, entry
 
 
-def _turns(computations, entry):
-  """-> [(computation, how often it runs), ...], each once, callers first."""
+def _turns(
+  computations: Mapping[str, list[str]], entry: str | None
+) -> list[tuple[str, int]]:
+  """Returns every computation that runs, with how often it runs.
+
+  Each computation is listed once, after the first one that calls it.
+  """
   order, times = [entry] if entry else [], {entry: 1}
   for name in order:
     for line in computations[name]:
@@ -154,10 +173,11 @@ def _turns(computations, entry):
   return [(name, times[name]) for name in order]
 
 
-def _trips(line, computations):
-  """-> turns of a while: as written, or its condition's `counter < constant`.
+def _trips(line: str, computations: Mapping[str, list[str]]) -> int:
+  """Returns the number of iterations of a while loop.
 
-  1 where neither is there.
+  It is the trip count that the line states, else the constant of a condition
+  `counter < constant`, else 1.
   """
   known = re.search(r'known_trip_count"?:\{"?n"?:"?(\d+)', line)
   if known:
@@ -165,34 +185,56 @@ def _trips(line, computations):
   condition = re.search(r'condition=%?([^\s,)]+)', line)
   lines = computations.get(condition[1], []) if condition else []
   constants = {}
-  for each in lines:
-    match = re.match(r'\s+(?:ROOT )?(%\S+) = \S+ constant\((\d+)\)', each)
+  for condition_line in lines:
+    match = re.match(
+      r'\s+(?:ROOT )?(%\S+) = \S+ constant\((\d+)\)', condition_line
+    )
     if match:
       constants[match[1]] = int(match[2])
-  for each in lines:
-    match = re.search(r' compare\(.*?(%[^\s,)]+)\), direction=LT', each)
+  for condition_line in lines:
+    match = re.search(
+      r' compare\(.*?(%[^\s,)]+)\), direction=LT', condition_line
+    )
     if match and match[1] in constants:
       return constants[match[1]]
   return 1
 
 
-def _collective(line, match, computation, turns, devices):
+def _collective(
+  line: str, match: re.Match[str], computation: str, turns: int, devices: int
+) -> Collective:
+  """Reads a collective from its line of HLO text.
+
+  Args:
+    line: the line.
+    match: of `_CALL` in the line.
+    computation: name of the computation that holds the line.
+    turns: how often that computation runs.
+    devices: number of devices of the program.
+  """
   kind, start = match[2], match[3]
   group = _group(line, devices)
   shape = line[: match.start()].partition(' = ')[2]
-  size = bytes_of(shape.replace('u32[]', ''))  # tokens of a start
-  if start and kind == 'all-gather':  # (what goes in, what comes out)
+  # The result of an asynchronous start also holds u32[] tokens.
+  size = bytes_of(shape.replace('u32[]', ''))
+  if start and kind == 'all-gather':  # Its shape is (operand, result).
     size = size * group // (group + 1)
   elif start and kind == 'collective-permute':
     size = size // 2
-  if kind == 'reduce-scatter':  # its result is one part
+  if kind == 'reduce-scatter':  # Its result is one part of the array.
     size *= group
+  # XLA:TPU writes a reduce-scatter as an all-reduce of which a part is kept.
   if kind == 'all-reduce' and computation.startswith('all-reduce-scatter'):
-    kind = 'reduce-scatter'  # as XLA:TPU writes it: reduce, then keep a part
+    kind = 'reduce-scatter'
   return Collective(kind, size, group, turns)
 
 
-def _group(line, devices):
+def _group(line: str, devices: int) -> int:
+  """Returns how many devices take part in the collective of a line.
+
+  HLO text has three notations of groups: axes of a named mesh, an iota
+  [groups, size], and lists of devices.
+  """
   if 'source_target_pairs' in line:
     return max(devices, 2)
   named = re.search(r"replica_groups=mesh\[([^\]]*)\].*?\{('[^}]*)\}", line)

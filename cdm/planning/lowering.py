@@ -1,19 +1,28 @@
-"""The programs that are foretold: the very training step, a sampling run.
+"""Lowers the two programs that `cdm plan` compiles: training and sampling.
 
-Nothing is allocated: state, batch and parameters are shapes with a place on
-the mesh of a slice that need not exist.
+The training program is the step that `cdm train` runs; the sampling program
+draws one batch from start to end. Nothing is allocated: state, batch and
+parameters are shapes with a sharding over the mesh of a slice, which need not
+exist.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from cdm.config import cascade_stages, instantiate, placement, sampler_section
+from cdm.config import (
+  cascade_stages,
+  instantiate,
+  loader,
+  placement,
+  sampler_section,
+)
 from cdm.config import stage as build
 from cdm.distributed import device_mesh
-from cdm.models import flops as describe
+from cdm.models import flops
 from cdm.ops import keys as ops_keys
 from cdm.ops import pixels
 from cdm.sampling import cascade
@@ -21,55 +30,62 @@ from cdm.training import program
 
 
 class Planned(NamedTuple):
-  """A program, and what is known of it before it is compiled.
+  """A lowered program and the numbers that are known before it is compiled.
 
   Attributes:
-    lowered: jax.stages.Lowered.
-    mesh: the mesh.
-    batch_size: images of the whole mesh.
-    parameters: how many.
-    model_flops: of one run of the program, counted from the network.
-    turns: of the loop that holds nearly all of the work; 1 without one.
+    lowered: the program.
+    mesh: the device mesh.
+    batch_size: images per batch, on the whole mesh.
+    parameters: number of scalars in the network's parameters.
+    model_flops: FLOPs of one run of the program, counted from the network.
+    turns: iterations of the loop that holds nearly all of the work; 1 if there
+      is no such loop.
     arguments: {part of the arguments: bytes on one device}.
-    num_steps: of the training run; None of sampling.
-    network_evaluations: of one image in one run of the program.
+    num_steps: steps of the whole training run; None for sampling.
+    network_evaluations: how often one run of the program evaluates the network
+      on one image.
   """
 
-  lowered: object
+  lowered: jax.stages.Lowered
   mesh: jax.sharding.Mesh
   batch_size: int
   parameters: int
   model_flops: int
   turns: int
-  arguments: dict
+  arguments: dict[str, int]
   num_steps: int | None
   network_evaluations: int
 
 
-def train_step(c, devices):
-  """-> Planned: what `cdm train` of a config runs on these devices.
+def train_step(c: loader.ConfigDict, devices: Sequence[Any]) -> Planned:
+  """Lowers the training step that `cdm train` runs for a config.
 
-  A step is taken for three forward passes; what is recomputed counts nothing.
+  The model FLOPs of a step are those of three forward passes per image;
+  recomputation (remat) does not count.
+
+  Args:
+    c: ConfigDict of one stage.
+    devices: JAX devices of the mesh, which may be described only.
 
   Raises:
     ValueError: the config cannot be used; names the section and key.
   """
-  made = program.assemble(c, devices=devices)
-  schedule, state = made.schedule, made.state
-  flops = _forward_flops(made.built)
+  training = program.assemble(c, devices=devices)
+  schedule, state = training.schedule, training.state
+  forward_flops = _forward_flops(training.built)
   parts = {
     'parameters': state.params,
     'moments': state.opt_state,
     'ema': state.ema_params,
-    'batch': made.batch,
+    'batch': training.batch,
     'rest': (state.step, state.key),
   }
   return Planned(
-    lowered=made.step.lower(state, made.batch),
-    mesh=made.mesh,
+    lowered=training.step.lower(state, training.batch),
+    mesh=training.mesh,
     batch_size=schedule.batch_size,
-    parameters=describe.count(state.params),
-    model_flops=3 * schedule.batch_size * flops,
+    parameters=flops.count(state.params),
+    model_flops=3 * schedule.batch_size * forward_flops,
     turns=schedule.accumulation,
     arguments={name: device_bytes(tree) for name, tree in parts.items()},
     num_steps=schedule.num_steps,
@@ -77,12 +93,16 @@ def train_step(c, devices):
   )
 
 
-def sample_step(c, devices, *, batch_size):
-  """-> Planned: what draws a batch of a stage's images, start to end.
+def sample_step(
+  c: loader.ConfigDict, devices: Sequence[Any], *, batch_size: int
+) -> Planned:
+  """Lowers the program that draws one batch of a stage's images.
+
+  The program runs all sampling steps, from noise to uint8 images.
 
   Args:
     c: ConfigDict of one stage.
-    devices: of the mesh.
+    devices: JAX devices of the mesh, which may be described only.
     batch_size: images drawn at once; rounded up to divide over the mesh.
 
   Raises:
@@ -114,7 +134,7 @@ def sample_step(c, devices, *, batch_size):
     shape = (batch_size, built.lowres.size, built.lowres.size, 3)
     place = device_mesh.batch_sharding(mesh)
     z_0 = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
-  given = (
+  inputs = (  # seed, indices, label, z_0
     jax.ShapeDtypeStruct((), jnp.uint32, sharding=replicated),
     jax.ShapeDtypeStruct((batch_size,), jnp.uint32, sharding=replicated),
     jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=replicated),
@@ -123,26 +143,31 @@ def sample_step(c, devices, *, batch_size):
   steps = len(sampler_section.grid(built.schedule, c.sampler.grid)) - 1
   evaluations = steps * (2 if c.sampler.guidance_weight else 1)
   return Planned(
-    lowered=stage.jit(draw).lower(params, *given),
+    lowered=stage.jit(draw).lower(params, *inputs),
     mesh=mesh,
     batch_size=batch_size,
-    parameters=describe.count(params),
+    parameters=flops.count(params),
     model_flops=evaluations * batch_size * _forward_flops(built),
     turns=steps,
-    arguments={'ema': device_bytes(params), 'batch': device_bytes(given)},
+    arguments={'ema': device_bytes(params), 'batch': device_bytes(inputs)},
     num_steps=None,
     network_evaluations=evaluations,
   )
 
 
-def device_bytes(tree):
-  """-> bytes that one device holds of a tree of shapes with a place."""
+def device_bytes(tree: Any) -> int:
+  """Returns the bytes that one device holds of a tree of sharded arrays.
+
+  Args:
+    tree: tree of ShapeDtypeStructs that carry their sharding.
+  """
   return sum(
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(tree)
   )
 
 
-def _forward_flops(built):
+def _forward_flops(built: build.Stage) -> int:
+  """Returns the FLOPs of one forward pass of the network on one image."""
   size, has_lowres = built.input_size, built.lowres is not None
-  return describe.trace(built.net, size, has_lowres)[1]
+  return flops.trace(built.net, size, has_lowres)[1]

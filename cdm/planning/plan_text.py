@@ -1,10 +1,15 @@
-"""Writes plans for people."""
+"""Formats the results of `cdm plan` as text for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cdm.distributed import device_specs
 from cdm.planning import roofline
 from cdm.reporting.text_table import columns, si
 
-PARTS = {  # of memory, in this order
+Row = Mapping[str, Any]  # what `roofline.row` returned
+
+PARTS = {  # the parts of the memory, in the order in which they are listed
   'parameters': 'parameters',
   'moments': 'optimizer moments',
   'ema': 'EMA of the parameters',
@@ -17,22 +22,22 @@ PARTS = {  # of memory, in this order
 }
 
 
-def head(row):
-  """-> lines about what is planned, the same on every slice."""
-  what = f'{row["config"]}: {row["parameters"]:,} parameters, '
+def head(row: Row) -> str:
+  """Returns the lines about the program, which are the same for all slices."""
+  program = f'{row["config"]}: {row["parameters"]:,} parameters, '
   if row['step'] == 'train':
-    what += f'training step of {row["batch_size"]:,} images'
+    program += f'training step of {row["batch_size"]:,} images'
     if row['accumulation'] > 1:
-      what += f' in {row["accumulation"]} microbatches'
+      program += f' in {row["accumulation"]} microbatches'
   else:
     n = row['network_evaluations']
-    what += f'sampling, {n:,} network evaluations'
-  given = [f'  --config.{word}' for word in row['overrides']]
-  return '\n'.join([what, *given])
+    program += f'sampling, {n:,} network evaluations'
+  overrides = [f'  --config.{word}' for word in row['overrides']]
+  return '\n'.join([program, *overrides])
 
 
-def plan(row):
-  """-> text about one slice: verdict, memory, work, estimate."""
+def plan(row: Row) -> str:
+  """Returns the text about one slice: verdict, memory, work, estimate."""
   piece = device_specs.parse(row['topology'])
   axes = ', '.join(f'{axis} {n}' for axis, n in row['mesh'].items() if n > 1)
   lines = [
@@ -59,8 +64,8 @@ def plan(row):
   return '\n'.join(lines)
 
 
-def verdict(row):
-  """-> 'FITS: ...' or 'DOES NOT FIT: ...'."""
+def verdict(row: Row) -> str:
+  """Returns the line 'FITS: ...' or 'DOES NOT FIT: ...'."""
   peak, limit = row['peak_bytes_per_device'], row['device_bytes']
   if row['fits']:
     return (
@@ -72,8 +77,8 @@ def verdict(row):
   )
 
 
-def memory(row):
-  """-> rows (part, size, note)."""
+def memory(row: Row) -> list[tuple[str, str, str]]:
+  """Returns the table of the memory per device: rows (part, size, note)."""
   parts = row['memory']
   rows = [
     (label, size(parts[name]), '')
@@ -81,7 +86,8 @@ def memory(row):
     if parts.get(name)
   ]
   peak = row['peak_bytes_per_device']
-  if 'temporaries' not in parts:  # not told apart where it does not fit
+  # If the program does not fit, the compiler gives the sum of the parts only.
+  if 'temporaries' not in parts:
     rows.append(('all else', size(peak - sum(parts.values())), 'temporaries'))
   rows.append(('peak', size(peak), ''))
   reserved = row['reserved_bytes']
@@ -92,8 +98,8 @@ def memory(row):
   return rows
 
 
-def work(row):
-  """-> rows (what, how much, note)."""
+def work(row: Row) -> list[tuple[str, str, str]]:
+  """Returns the table of the work: rows (quantity, amount, note)."""
   rows = [('model FLOPs', si(row['model_flops_per_step'], 'FLOP'), 'network')]
   if row['compiled_flops_per_step'] is None:
     return [*rows, ('compiled FLOPs', '-', 'not compiled: it does not fit')]
@@ -106,26 +112,26 @@ def work(row):
     ),
     ('bytes moved', size(row['bytes_moved_per_device']), 'per device'),
   ]
-  for kind, found in sorted(row['collectives'].items()):
+  for kind, total in sorted(row['collectives'].items()):
     rows.append(
-      (kind, size(found['payload_bytes']), f'per device, in {found["count"]}')
+      (kind, size(total['payload_bytes']), f'per device, in {total["count"]}')
     )
-  again = row['compiler_rematerialized']
-  if again:
-    rows.append(('repeated', f'{again:,}', 'instructions, to save memory'))
+  repeated = row['compiler_rematerialized']
+  if repeated:
+    rows.append(('repeated', f'{repeated:,}', 'instructions, to save memory'))
   return rows
 
 
-def estimate(row):
-  """-> lines: time and money, marked as an estimate."""
-  found = row['estimate']
-  if found is None:
+def estimate(row: Row) -> list[str]:
+  """Returns the lines about time and cost, which are marked as an estimate."""
+  estimated = row['estimate']
+  if estimated is None:
     why = 'it does not fit'
     if row['topology'].startswith(device_specs.CPU):
       why = 'the peaks of this CPU are not known'
     return [f'  no ESTIMATE of time and cost: {why}', '']
   rows = [
-    (name, duration(found[f'{key}_seconds']), f'{what} at their peak')
+    (name, duration(estimated[f'{key}_seconds']), f'{what} at their peak')
     for name, key, what in (
       ('compute', 'compute', 'multipliers'),
       ('memory', 'memory', 'bytes to and from HBM'),
@@ -136,16 +142,16 @@ def estimate(row):
   rows += [
     (
       what,
-      duration(found['step_seconds']),
-      f'bound by {found["bound_by"]}; {count(found["images_per_second"])} '
-      'images per second',
+      duration(estimated['step_seconds']),
+      f'bound by {estimated["bound_by"]}; '
+      f'{count(estimated["images_per_second"])} images per second',
     ),
     (
-      found['of'],
-      duration(found['days'] * roofline.DAY),
-      f'{count(found["chip_hours"])} chip-hours',
+      estimated['of'],
+      duration(estimated['days'] * roofline.DAY),
+      f'{count(estimated["chip_hours"])} chip-hours',
     ),
-    ('cost', money(found['dollars']), price(found)),
+    ('cost', money(estimated['dollars']), price(estimated)),
   ]
   return [
     '  ESTIMATE (roofline of device peaks; nothing was run, expect longer)',
@@ -154,16 +160,22 @@ def estimate(row):
   ]
 
 
-def price(found):
-  """-> 'at $1.20 per chip-hour, list price ...', or why there is none."""
-  if found['dollars'] is None:
-    return found['price_source']
-  each = found['price_per_chip_hour']
-  return f'at ${each:,.2f} per chip-hour, {found["price_source"]}'
+def price(estimated: Mapping[str, Any]) -> str:
+  """Returns the price and its source, or why no price is known.
+
+  For example 'at $1.20 per chip-hour, list price ...'.
+
+  Args:
+    estimated: what `roofline.estimate` returned.
+  """
+  if estimated['dollars'] is None:
+    return estimated['price_source']
+  dollars = estimated['price_per_chip_hour']
+  return f'at ${dollars:,.2f} per chip-hour, {estimated["price_source"]}'
 
 
-def comparison(rows):
-  """-> a table, a line per slice."""
+def comparison(rows: Sequence[Row]) -> str:
+  """Returns a table with one line per slice."""
   table = [
     (
       'topology',
@@ -179,14 +191,14 @@ def comparison(rows):
     )
   ]
   for row in rows:
-    found = row['estimate']
+    estimated = row['estimate']
     cells = ('-',) * 4
-    if found:
+    if estimated:
       cells = (
-        duration(found['step_seconds']),
-        count(found['days']),
-        count(found['chip_hours']),
-        money(found['dollars']),
+        duration(estimated['step_seconds']),
+        count(estimated['days']),
+        count(estimated['chip_hours']),
+        money(estimated['dollars']),
       )
     table.append(
       (
@@ -202,23 +214,28 @@ def comparison(rows):
   return '\n'.join(columns(table))
 
 
-def choice(row, deadline_days):
-  """-> a sentence about the cheapest slice in time; row may be None."""
+def choice(row: Row | None, deadline_days: float) -> str:
+  """Returns a sentence about the cheapest slice before the deadline.
+
+  Args:
+    row: what `search.cheapest` returned; None if there is no such slice.
+    deadline_days: the deadline, in days.
+  """
   if row is None:
     return (
       f'ESTIMATE: none of these fits and is done in {deadline_days:g} days (or '
       'no price is known).'
     )
-  found = row['estimate']
+  estimated = row['estimate']
   return (
     f'ESTIMATE: the cheapest within {deadline_days:g} days is '
-    f'{row["topology"]}: {count(found["days"])} days, '
-    f'{money(found["dollars"])}.'
+    f'{row["topology"]}: {count(estimated["days"])} days, '
+    f'{money(estimated["dollars"])}.'
   )
 
 
-def size(number):
-  """-> '1.50 GiB' and the like."""
+def size(number: float) -> str:
+  """Formats a number of bytes: '1.50 GiB', '461 MiB', '12 B'."""
   for unit, least in (('GiB', 2**30), ('MiB', 2**20), ('KiB', 2**10)):
     if abs(number) >= least:
       value = number / least
@@ -226,22 +243,22 @@ def size(number):
   return f'{number:.0f} B'
 
 
-def money(dollars):
-  """-> '$12,300', '$0.42', or '-' of None."""
+def money(dollars: float | None) -> str:
+  """Formats dollars: '$12,300', '$0.42', or '-' for None."""
   if dollars is None:
     return '-'
   return f'${dollars:,.2f}' if dollars < 100 else f'${count(dollars)}'
 
 
-def count(number):
-  """-> three digits and commas: '59,300', '1.25', '< 0.001'."""
+def count(number: float) -> str:
+  """Formats a number to three digits: '59,300', '1.25', '< 0.001'."""
   if number >= 1000:
     return f'{float(f"{number:.3g}"):,.0f}'
   return f'{number:.3g}' if number >= 1e-3 or not number else '< 0.001'
 
 
-def duration(seconds):
-  """-> '3.2 ms', '12 s', '5 min 46 s', '2 h 5 min', '12.5 days'."""
+def duration(seconds: float) -> str:
+  """Formats a time: '3.2 ms', '12 s', '5 min 46 s', '2 h 5 min', '9 days'."""
   if seconds >= 2 * roofline.DAY:
     return f'{count(seconds / roofline.DAY)} days'
   if seconds >= 3600:
@@ -256,8 +273,8 @@ def duration(seconds):
   return '< 1 us' if seconds else '0 s'
 
 
-def _table(rows):
-  """Rows of (name, number, note) -> lines, numbers on the right."""
+def _table(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+  """Formats rows (name, number, note) as lines with right-aligned numbers."""
   width = max(len(number) for _, number, _ in rows)
   return [
     '    ' + line

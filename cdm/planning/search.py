@@ -1,15 +1,18 @@
-"""Finds the largest batch that fits, and the cheapest slice in time."""
+"""Finds the largest batch that fits, and the cheapest slice by a deadline."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 
-def largest(fits, *, start):
-  """Finds the largest n for which fits(n), to an eighth of it.
+def largest(fits: Callable[[int], bool], *, start: int) -> int:
+  """Finds the largest n for which fits(n) is true, accurate to 1/8 of n.
 
-  Doubles until it does not fit (or halves until it does), then bisects: a
-  measurement takes minutes.
+  The search doubles n until it does not fit (or halves it until it does), then
+  bisects. It stops at 1/8 because each call of `fits` takes minutes.
 
   Args:
-    fits: n -> bool, true up to some n and false from there on.
-    start: n to begin with, at least 1.
+    fits: n -> bool, true up to some n and false for all larger ones.
+    start: the n to begin with, at least 1.
 
   Returns:
     n, or 0 if not even 1 fits.
@@ -31,12 +34,17 @@ def largest(fits, *, start):
   return low
 
 
-def cheapest(rows, *, deadline_days):
-  """-> the row that costs least of those done in time, or None.
+def cheapest(
+  rows: Iterable[Mapping[str, Any]], *, deadline_days: float
+) -> Mapping[str, Any] | None:
+  """Returns the cheapest of the plans that finish before the deadline.
 
   Args:
-    rows: what `roofline.row` returned.
-    deadline_days: by when.
+    rows: one plan per slice, as `roofline.row` returns it.
+    deadline_days: the longest time that the run may take, in days.
+
+  Returns:
+    One of the rows, or None if no slice fits, finishes in time and has a price.
   """
   candidates = [
     row

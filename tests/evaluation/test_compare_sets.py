@@ -331,15 +331,15 @@ def test_pictures_of_two_sizes_are_refused_by_name(place):
     ),
     (
       ['--samples=a', '--reference=b', '--metrics=fid', '--seed=9'],
-      '--seed=9 is of drawn images, and none are drawn',
+      '--seed=9 is for drawn images, and none are drawn',
     ),
     (
       ['--make_reference', '--reference=b', '--out=x.npz', '--few'],
-      '--few means nothing to --make_reference',
+      '--few has no effect on --make_reference',
     ),
     (
       ['--samples=a', '--reference=b', '--metrics=fid', '--batch_size=0'],
-      '--batch_size=0: it is at least 1',
+      '--batch_size=0: it must be at least 1',
     ),
   ],
 )

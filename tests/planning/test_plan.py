@@ -339,7 +339,7 @@ def test_a_plan_through_the_front_door(tmp_path, monkeypatch, capfd):
   ('words', 'complaint'),
   [
     (('--topology=v9:2',), 'no such kind'),
-    (('--topology=cpu:2', '--batch_size=4'), 'of --step=sample'),
+    (('--topology=cpu:2', '--batch_size=4'), 'for --step=sample'),
     (('--topology=cpu:2', '--step=sample', '--batch_size=0'), 'at least 1'),
     (('--topology=cpu:2', '--deadline=0'), 'in days, above 0'),
     (('--topology=cpu:2', '--price=x'), 'dollars per chip-hour'),

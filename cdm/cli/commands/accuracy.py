@@ -1,23 +1,29 @@
-"""`cdm accuracy`: how often ResNet-50 is wrong about images."""
+"""`cdm accuracy` measures the top-1 and top-5 error of ResNet-50 on images."""
+
+import argparse
 
 from cdm.distributed import collectives, initialize
 
 DESCRIPTION = """\
-Top-1 and top-5 error of torchvision's ResNet-50. With --workdir, of the images
-that a super-resolution stage makes of small ones, beside bicubic enlargement
-and the unshrunk originals (SR3, table 3): the middle 224 pixels of an image are
-shrunk by the stage's factor (to 56), enlarged bicubically to its input (64),
-super-resolved, and brought back to 224. With --samples, of a labelled set.
+Measure the top-1 and top-5 error of torchvision's ResNet-50 in one of two ways.
 
-Prints one JSON row; --out also writes it, and a line of Markdown beside it. A
-killed run continues. Classes go by WordNet id (n01440764, ...).
+With --workdir, on the output of a super-resolution stage (SR3, table 3), next
+to bicubic enlargement and the originals. The central 224 x 224 pixels of each
+image are shrunk by the stage's factor (to 56), enlarged bicubically to its
+input size (64), super-resolved, and resized back to 224.
+
+With --samples, on a labelled set of images.
+
+Prints one JSON row; --out also writes it to a file, with a line of Markdown
+beside it. If the command was killed, the same command continues it. Classes are
+identified by their WordNet id (n01440764, ...).
 """
 EPILOG = """\
-WHAT is
-  FOLDER              a sub-folder per class, named by WordNet id
-  FILE.npz            arr_0 pictures, arr_1 labels, as `cdm sample` writes it
-  CONFIG.py:train     the data of a config, as it is stored
-  CONFIG.py:eval
+WHAT names a labelled set of images:
+  FOLDER              one sub-folder per class, named by WordNet id
+  FILE.npz            arr_0: images, arr_1: labels, as `cdm sample` writes it
+  CONFIG.py:train     the training or evaluation data of a config as stored,
+  CONFIG.py:eval      without its preprocessing
 
 examples:
   cdm accuracy --workdir=runs/sr3 --num=1000 \\
@@ -25,33 +31,41 @@ examples:
   cdm accuracy --samples=configs/cdm_imagenet64to256.py:eval
   cdm accuracy --samples=runs/cdm/samples --classifier_weights=FILE.pth
 
-weights: fetched once (98 MB) into the user's cache; without a network give
---classifier_weights: resnet50-0676ba61.pth of torchvision.
+weights: they are downloaded once (98 MB) into the user's cache. Without a
+network connection give torchvision's resnet50-0676ba61.pth as
+--classifier_weights.
 """
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument(
-    '--workdir', metavar='DIR', help='of a trained super-resolution stage'
+    '--workdir',
+    metavar='DIR',
+    help='work directory of a trained super-resolution stage',
   )
   parser.add_argument(
-    '--samples', metavar='WHAT', help='a labelled set, instead of a stage'
+    '--samples',
+    metavar='WHAT',
+    help='labelled set of images, instead of a stage',
   )
   parser.add_argument(
     '--reference',
     metavar='WHAT',
-    help='originals for the stage (default: its own held-out data)',
+    help='original images for the stage (default: its own held-out data)',
   )
   parser.add_argument(
     '--num',
     type=int,
     metavar='N',
-    help='images: the first by file name where they are those of ImageNet, '
-    'else spread over the set (default: all)',
+    help='number of images: for ImageNet the first N by file name, for other '
+    'sets N spread over the set (default: all)',
   )
   parser.add_argument(
-    '--seed', type=int, metavar='S', help="of the stage's noise (default: 0)"
+    '--seed',
+    type=int,
+    metavar='S',
+    help="random seed of the stage's noise (default: 0)",
   )
   parser.add_argument(
     '--level',
@@ -62,22 +76,24 @@ def arguments(parser):
   parser.add_argument(
     '--classifier_weights',
     metavar='FILE',
-    help='of ResNet-50 (default: fetched)',
+    help='weights of ResNet-50 (default: downloaded)',
   )
   parser.add_argument(
     '--batch_size',
     type=int,
     default=64,
     metavar='B',
-    help='images at once (default: 64)',
+    help='images per batch (default: 64)',
   )
-  parser.add_argument('--out', metavar='FILE', help='also write the row here')
+  parser.add_argument(
+    '--out', metavar='FILE', help='also write the row to this file'
+  )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
-def run(args):
-  """Prints the row."""
+def run(args: argparse.Namespace) -> None:
+  """Measures the errors and prints them as a JSON row."""
   import json
 
   from cdm.distributed import compilation_cache
@@ -90,13 +106,13 @@ def run(args):
   if args.out and collectives.is_first():
     output_files.check(args.out)
   compilation_cache.enable_compilation_cache()
-  given = {
+  options = {
     'num': args.num,
     'weights': args.classifier_weights,
     'batch_size': args.batch_size,
   }
   if args.samples is not None:
-    row = published_resnet.evaluate_set(args.samples, **given)
+    row = published_resnet.evaluate_set(args.samples, **options)
   else:
     row = published_resnet.evaluate_stage(
       args.workdir,
@@ -104,7 +120,7 @@ def run(args):
       seed=args.seed or 0,
       level=args.level or 0.0,
       overrides=args.overrides,
-      **given,
+      **options,
     )
   if collectives.is_first():
     print(json.dumps(row))
@@ -112,8 +128,8 @@ def run(args):
       result_line.write(row, args.out)
 
 
-def check(args):
-  """Raises ValueError where options do not fit."""
+def check(args: argparse.Namespace) -> None:
+  """Raises ValueError if options contradict each other or are out of range."""
   if (args.samples is None) == (args.workdir is None):
     raise ValueError(
       'cdm accuracy takes --workdir=DIR of a super-resolution stage or '
@@ -123,12 +139,12 @@ def check(args):
     for option in ('reference', 'seed', 'level', 'overrides'):
       if getattr(args, option) not in (None, []):
         raise ValueError(
-          f'--{option.replace("overrides", "config...")} is of a stage, and '
+          f'--{option.replace("overrides", "config...")} is for a stage, and '
           f'--samples={args.samples} is a set.'
         )
   for option in ('num', 'batch_size'):
     value = getattr(args, option)
     if value is not None and value < 1:
-      raise ValueError(f'--{option}={value}: it is at least 1.')
+      raise ValueError(f'--{option}={value}: it must be at least 1.')
   if args.seed is not None and not 0 <= args.seed < 2**32:
     raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')

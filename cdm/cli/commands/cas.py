@@ -1,25 +1,30 @@
-"""`cdm cas`: the classification accuracy score, from samples to top-1."""
+"""`cdm cas` computes the classification accuracy score of labelled samples."""
+
+import argparse
 
 from cdm.distributed import collectives, initialize
 
 DESCRIPTION = """\
-Train a classifier (ResNet-50) on labelled samples alone, test it on real images
+Train a classifier (ResNet-50) on labelled samples only, test it on real images
 and print its top-1 and top-5 accuracy: the classification accuracy score. The
-training is that of `cdm train`: it continues bit for bit, and so do the drawing
-before it and the test after it.
+classifier is trained as by `cdm train`. If the command was interrupted, the
+same command continues the drawing of samples, the training (bit for bit) or the
+test.
 
-Writes into WORKDIR what `cdm train` writes, samples/ (where they are drawn),
-cas.json (what the score is of), row.json and row.md (the score, and all that it
-depends on).
+Writes into WORKDIR what `cdm train` writes, samples/ (if samples are drawn),
+cas.json (the data that the score belongs to), row.json and row.md (the score,
+and all settings that it depends on).
 """
 EPILOG = """\
-WHAT is
-  FOLDER              a sub-folder per class; what `cdm sample` or `cdm
-                      prepare` wrote
-  FILE.npz            arr_0 pictures, arr_1 labels
-  CONFIG.py:train     the data of a config ("real images" of the paper's table),
-  CONFIG.py:eval      cropped and resized as --config says
-  CONFIG.py@DIR       a trained cascade; --num labelled samples are drawn first
+WHAT names a labelled set of images:
+  FOLDER              one sub-folder per class, or the output folder of
+                      `cdm sample` or `cdm prepare`
+  FILE.npz            arr_0: images, arr_1: labels
+  CONFIG.py:train     the training or evaluation data of a config ("real images"
+  CONFIG.py:eval      in the paper's table), cropped and resized as --config
+                      states
+  CONFIG.py@DIR       a trained cascade, of which --num labelled samples are
+                      drawn first
 
 examples:
   cdm cas --config=configs/cas_imagenet128.py --workdir=runs/cas_real
@@ -28,50 +33,61 @@ examples:
   cdm cas --config=configs/cas_photos.py --workdir=runs/cas_photos \\
       --samples=runs/photos/samples
 
-exit codes: those of `cdm train`.
+exit codes: see `cdm train --help`.
 """
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument(
-    '--config', required=True, metavar='FILE', help='of a classifier'
+    '--config', required=True, metavar='FILE', help='config of a classifier'
   )
   parser.add_argument(
-    '--workdir', required=True, metavar='DIR', help='of this score'
+    '--workdir',
+    required=True,
+    metavar='DIR',
+    help='work directory of this score',
   )
   parser.add_argument(
     '--samples',
     metavar='WHAT',
-    help="to train on (default: the config's train_data)",
+    help="images to train on (default: the config's train_data)",
   )
   parser.add_argument(
     '--test',
     metavar='WHAT',
-    help="to test on (default: the config's eval_data)",
+    help="images to test on (default: the config's eval_data)",
   )
   parser.add_argument(
-    '--num', type=int, metavar='N', help='samples to draw of CONFIG.py@DIR'
+    '--num',
+    type=int,
+    metavar='N',
+    help='number of samples to draw from CONFIG.py@DIR',
   )
   parser.add_argument(
-    '--seed', type=int, metavar='S', help="of drawn samples; the config's"
+    '--seed',
+    type=int,
+    metavar='S',
+    help="random seed of drawn samples (default: that of the cascade's config)",
   )
   parser.add_argument(
     '--batch_size',
     type=int,
     default=64,
     metavar='B',
-    help='images drawn, and tested, at once (default: 64)',
+    help='images per batch when drawing and testing (default: 64)',
   )
   parser.add_argument(
-    '--out', metavar='FILE', help='of the row (default: WORKDIR/row.json)'
+    '--out',
+    metavar='FILE',
+    help='file for the row (default: WORKDIR/row.json)',
   )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
-def run(args):
-  """Scores. Returns the exit code."""
+def run(args: argparse.Namespace) -> int:
+  """Computes the score and returns the exit code of the training."""
   import pathlib
 
   from cdm.config import loader
@@ -103,18 +119,18 @@ def run(args):
   return code
 
 
-def check(args):
-  """Raises ValueError where options do not fit."""
+def check(args: argparse.Namespace) -> None:
+  """Raises ValueError if options contradict each other or are out of range."""
   drawn = args.samples is not None and '.py@' in args.samples
   for option in ('num', 'seed'):
     if getattr(args, option) is not None and not drawn:
       raise ValueError(
-        f'--{option} is of drawn samples, and --samples={args.samples} is not '
+        f'--{option} is for drawn samples, and --samples={args.samples} is not '
         'CONFIG.py@DIR.'
       )
   for option in ('num', 'batch_size'):
     value = getattr(args, option)
     if value is not None and value < 1:
-      raise ValueError(f'--{option}={value}: it is at least 1.')
+      raise ValueError(f'--{option}={value}: it must be at least 1.')
   if args.seed is not None and not 0 <= args.seed < 2**32:
     raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')

@@ -1,9 +1,12 @@
-"""`cdm describe`: what a config builds and costs, without building it."""
+"""`cdm describe` prints parameters, FLOPs and sizes of a config's stages."""
+
+import argparse
 
 DESCRIPTION = """\
-Print, for every stage of a config: parameters (in all and by block), forward
-FLOPs per image, sizes, schedule, and the numbers that the paper reports.
-Needs no accelerator and allocates no parameters.
+Print for every stage of a config: the number of parameters (in total and by
+block), the forward FLOPs per image, image sizes, the schedule, and the numbers
+that the paper reports. No accelerator is needed and no parameters are
+allocated.
 """
 EPILOG = """\
 examples:
@@ -12,10 +15,13 @@ examples:
 """
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument(
-    '--config', required=True, metavar='FILE', help='configs/NAME.py'
+    '--config',
+    required=True,
+    metavar='FILE',
+    help='config of a stage or a cascade, configs/NAME.py',
   )
   parser.add_argument(
     '--json', action='store_true', help='print one JSON object'
@@ -23,8 +29,8 @@ def arguments(parser):
   parser.set_defaults(overrides=[])
 
 
-def run(args):
-  """Prints the description."""
+def run(args: argparse.Namespace) -> None:
+  """Prints the description of every stage."""
   import json
 
   from cdm.config import cascade_stages, loader, stage

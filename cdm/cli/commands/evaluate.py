@@ -1,26 +1,43 @@
-"""`cdm evaluate`: numbers of images against references, as one JSON row."""
+"""`cdm evaluate` computes metrics of images: FID of sets, PSNR of pairs etc."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from cdm.cli import evaluation_flags
 from cdm.cli.evaluation_flags import SETS
 from cdm.distributed import collectives, initialize
 from cdm.evaluation import set_name
 
+if TYPE_CHECKING:
+  from cdm.evaluation.lpips_scorer import LpipsScorer
+
 DESCRIPTION = """\
-Judge images. Of sets: FID, sFID, Inception Score, KID, precision and recall,
-by the Inception-v3 of 2015 that FID is defined by. Of pairs: PSNR, SSIM,
-MS-SSIM, LPIPS and, with --lowres, SR3's consistency. Every number comes with
-its convention. Prints one JSON row; --out also writes it, and a line of
-Markdown beside it. A killed evaluation of sets, or of what is drawn, continues.
+Judge images by two kinds of metrics. Metrics of sets take all images together:
+FID, sFID, KID, precision and recall against a reference set, and Inception
+Score, all computed with the Inception-v3 of 2015 that defines FID. Metrics of
+pairs compare each image with its own reference: PSNR, SSIM, MS-SSIM, LPIPS and,
+with --lowres, SR3's consistency.
+
+Prints one JSON row, which states the convention of every number; --out also
+writes it to a file, with a line of Markdown beside it. If the command was
+killed, the same command continues metrics of sets, and metrics of images that
+it draws itself.
 """
 EPILOG = """\
-WHAT is
-  FOLDER, FILE.npz    images (pairs go by name); as a reference also statistics
-  CONFIG.py:train     the data of a config, through its own preprocessing
-  CONFIG.py:eval
-  CONFIG.py@WORKDIR   a trained cascade, sampled as it is judged
-  WORKDIR@eval        a trained super-resolution stage on true low-res images
-  WORKDIR@train       of its data, paired with the originals: metrics of pairs
-                      take no --reference. --config.level=L: augmentation level
+WHAT names a set of images:
+  FOLDER, FILE.npz    images, paired by name; as a reference, FILE.npz may hold
+                      statistics (see --make_reference)
+  CONFIG.py:train     the training or evaluation data of a config, with the
+  CONFIG.py:eval      preprocessing of that config
+  CONFIG.py@WORKDIR   samples of a trained cascade, drawn during the evaluation
+  WORKDIR@eval        outputs of a trained super-resolution stage for low-res
+  WORKDIR@train       versions of its evaluation or training images. They are
+                      paired with the originals, so that metrics of pairs take
+                      no --reference. --config.level=L sets the augmentation
+                      level.
 
 metrics:
   of sets   fid sfid is kid pr
@@ -35,35 +52,36 @@ examples:
   cdm evaluate --samples=configs/cdm_cascade64.py@runs/cdm --num=50000 \\
       --reference=imagenet64_train.npz --metrics=fid,is --out=row.json
 
-weights: fetched once (96 MB) into the user's cache; without a network give
---weights: pt_inception-2015-12-05-6726825d.pth, or the frozen graph
-classify_image_graph_def.pb (or its .tgz).
+weights: they are downloaded once (96 MB) into the user's cache. Without a
+network connection give pt_inception-2015-12-05-6726825d.pth, or the frozen
+graph classify_image_graph_def.pb (or its .tgz), as --weights.
 """
 
 PAIRS = ('psnr', 'psnr_y', 'ssim', 'ssim_gaussian', 'ms_ssim', 'consistency')
-# What statistics of a reference do not depend on.
+# Options that --make_reference refuses: statistics do not depend on them.
 UNUSED = (
   *('lowres', 'downsample', 'few', 'kid_size', 'lpips', 'lpips_weights'),
   *('overrides',),
 )
-LPIPS = 'lpips'  # of pairs too, where it is asked for: it needs a network
+# A metric of pairs too, but not a default one: it needs a network.
+LPIPS = 'lpips'
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument('--samples', metavar='WHAT', help='images to judge')
   parser.add_argument(
-    '--reference', metavar='WHAT', help='what they should be, or be like'
+    '--reference', metavar='WHAT', help='images to compare them with'
   )
   parser.add_argument(
     '--metrics',
     metavar='M,M,...',
-    help='see below (default: all of pairs but lpips)',
+    help='see below (default: all metrics of pairs except lpips)',
   )
   parser.add_argument(
     '--lowres',
     metavar='WHAT',
-    help='low-res inputs; adds consistency and the scores of bicubic',
+    help='low-res inputs; adds consistency, and scores of bicubic enlargement',
   )
   parser.add_argument(
     '--downsample',
@@ -73,7 +91,7 @@ def arguments(parser):
   parser.add_argument(
     *('--make_reference', '--make-reference'),
     action='store_true',
-    help='write statistics of --reference to --out',
+    help='only compute statistics of --reference and write them to --out',
   )
   evaluation_flags.arguments(parser)
   parser.add_argument(
@@ -84,17 +102,20 @@ def arguments(parser):
   parser.add_argument(
     '--lpips_weights',
     metavar='FILE,FILE',
-    help='backbone of torchvision and heads of LPIPS (default: fetched)',
+    help="torchvision's backbone and LPIPS's heads (default: downloaded)",
   )
   parser.add_argument(
-    '--out', metavar='FILE', help='also write the row, or the statistics, here'
+    '--out',
+    metavar='FILE',
+    help='also write the row to this file; with --make_reference, the '
+    'statistics',
   )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
-def run(args):
-  """Prints the row."""
+def run(args: argparse.Namespace) -> None:
+  """Computes the metrics and prints them as a JSON row."""
   import json
 
   metrics = check(args)
@@ -110,24 +131,28 @@ def run(args):
   of_pairs = [m for m in metrics if m not in SETS]
   row = {}
   if of_pairs and drawn_pairs(args.samples):
-    row = judge_drawn(args, of_sets, of_pairs)
+    row = evaluate_drawn(args, of_sets, of_pairs)
   else:
     if of_sets:
-      row |= judge(args, of_sets)
+      row |= evaluate_sets(args, of_sets)
     if of_pairs:
-      row = merged(row, pairs_of(args, of_pairs))
+      row = merge_rows(row, evaluate_pairs(args, of_pairs))
   text = json.dumps(row, allow_nan=False)
   print(text, flush=True)
   for warning in row.get('warnings', ()):
-    tell(warning)
+    print_warning(warning)
   if args.out and collectives.is_first():
     from cdm.evaluation import result_line
 
     result_line.write(row, args.out)
 
 
-def check(args):
-  """-> names of the metrics. Raises ValueError where options do not fit."""
+def check(args: argparse.Namespace) -> list[str]:
+  """Returns the names of the metrics, after checking all options.
+
+  Raises:
+    ValueError: options contradict each other or are out of range.
+  """
   if args.make_reference:
     if not args.reference or not args.out or args.samples or args.metrics:
       raise ValueError(
@@ -138,7 +163,7 @@ def check(args):
       raise ValueError(f'--out={args.out}: statistics are an .npz file.')
     for option in UNUSED:
       if getattr(args, option):
-        raise ValueError(f'--{option} means nothing to --make_reference.')
+        raise ValueError(f'--{option} has no effect on --make_reference.')
     evaluation_flags.check(args, ('fid', 'sfid'))
     return []
   if args.out and args.out.endswith('.md'):
@@ -159,12 +184,12 @@ def check(args):
   of_pairs = [m for m in metrics if m not in SETS]
   alone = drawn_pairs(args.samples) or not of_pairs
   if not args.reference and not (alone and set(of_sets) <= {'is'}):
-    raise ValueError('--reference=WHAT is missing: what they should be like.')
+    raise ValueError('--reference=WHAT is missing: the images to compare with.')
   if drawn_pairs(args.samples):
     for option in ('lowres', 'downsample'):
       if getattr(args, option):
         raise ValueError(
-          f'--{option} means nothing to {args.samples}: its low-res images are '
+          f'--{option} has no effect on {args.samples}: its low-res images are '
           "made as in the stage's training."
         )
     if args.reference and not of_sets:
@@ -174,12 +199,12 @@ def check(args):
       )
   elif of_pairs and set_name.asks_to_draw(args.samples):
     raise ValueError(
-      f'{args.samples} has no originals to be paired with; of pairs are '
-      'WORKDIR@eval, folders and .npz files.'
+      f'{args.samples} has no originals to be paired with; metrics of pairs '
+      'take WORKDIR@eval, folders and .npz files.'
     )
   elif args.metrics and 'consistency' in metrics and not args.lowres:
     raise ValueError('consistency needs --lowres=WHAT, the low-res inputs.')
-  of = {
+  options_of = {
     'metrics of sets': (
       *('num', 'seed', 'few', 'kid_size', 'weights', 'batch_size'),
     ),
@@ -190,11 +215,11 @@ def check(args):
     (of_sets, 'metrics of sets'),
     (of_pairs, 'metrics of pairs'),
   ):
-    for option in of[kind] if not names else ():
+    for option in options_of[kind] if not names else ():
       if option in for_drawing and drawn_pairs(args.samples):
         continue
       if getattr(args, option):
-        raise ValueError(f'--{option} is for {kind}, and none was asked for.')
+        raise ValueError(f'--{option} is for {kind}, and none was requested.')
   for option in ('lpips', 'lpips_weights') if LPIPS not in metrics else ():
     if getattr(args, option):
       raise ValueError(f'--{option} is for --metrics=lpips.')
@@ -207,7 +232,7 @@ def check(args):
   sets = f'{args.samples}{args.reference}'
   if args.seed is not None and not set_name.asks_to_draw(sets):
     raise ValueError(
-      f'--seed={args.seed} is of drawn images, and none are drawn: neither '
+      f'--seed={args.seed} is for drawn images, and none are drawn: neither '
       '--samples nor --reference is CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
   if args.overrides and not set_name.asks_to_draw(args.samples):
@@ -217,8 +242,10 @@ def check(args):
   return metrics
 
 
-def judge(args, metrics):
-  """-> the row of metrics of sets."""
+def evaluate_sets(
+  args: argparse.Namespace, metrics: Sequence[str]
+) -> dict[str, Any]:
+  """Returns the row of these metrics of sets."""
   from cdm.distributed import compilation_cache
   from cdm.evaluation import compare_sets
 
@@ -233,13 +260,15 @@ def judge(args, metrics):
   )
 
 
-def drawn_pairs(samples):
-  """Whether WHAT is drawn from originals that it can be paired with."""
+def drawn_pairs(samples: str) -> bool:
+  """Returns whether WHAT is a stage, whose images are paired with originals."""
   return set_name.parse(samples).kind == 'stage'
 
 
-def judge_drawn(args, of_sets, of_pairs):
-  """-> the row of a stage's images, drawn once for all metrics."""
+def evaluate_drawn(
+  args: argparse.Namespace, of_sets: Sequence[str], of_pairs: Sequence[str]
+) -> dict[str, Any]:
+  """Draws a stage's images once and returns the row of all metrics."""
   from cdm.distributed import compilation_cache
   from cdm.evaluation import compare_sets, paired_samples
 
@@ -264,33 +293,35 @@ def judge_drawn(args, of_sets, of_pairs):
     )
   size = {'batch_size': args.batch_size} if args.batch_size else {}
   paired_samples.draw_missing(source, scores, **size)
-  row = merged(row, wanted(scores.row(), of_pairs))
-  told = {
+  row = merge_rows(row, select_metrics(scores.row(), of_pairs))
+  provenance = {
     'samples_recipe': source.recipe,
     'paper': source.paper,
     'versions': compare_sets.versions(),
   }
-  return told | row
+  return provenance | row
 
 
-def make_reference(args):
-  """Writes statistics."""
+def make_reference(args: argparse.Namespace) -> None:
+  """Writes the statistics of a reference set."""
   from cdm.distributed import compilation_cache
   from cdm.evaluation import compare_sets
 
   compilation_cache.enable_compilation_cache()
-  made = compare_sets.make_reference(
+  statistics = compare_sets.make_reference(
     args.reference,
     args.out,
     num=args.num,
     seed=args.seed,
     **evaluation_flags.network(args),
   )
-  print(f'Statistics of {made.count:,} images in {args.out}.')
+  print(f'Statistics of {statistics.count:,} images in {args.out}.')
 
 
-def pairs_of(args, metrics):
-  """-> the row of pairs, with the metrics that were asked for."""
+def evaluate_pairs(
+  args: argparse.Namespace, metrics: Sequence[str]
+) -> dict[str, Any]:
+  """Returns the row of these metrics of pairs."""
   from cdm.evaluation import paired_metrics
 
   row = paired_metrics.evaluate_paths(
@@ -300,11 +331,13 @@ def pairs_of(args, metrics):
     downsample=args.downsample or 'bicubic',
     perceptual=perceptual_of(args, metrics),
   )
-  return wanted(row, metrics)
+  return select_metrics(row, metrics)
 
 
-def perceptual_of(args, metrics):
-  """-> lpips_scorer.LpipsScorer where LPIPS is asked for, else None."""
+def perceptual_of(
+  args: argparse.Namespace, metrics: Sequence[str]
+) -> LpipsScorer | None:
+  """Returns the scorer of LPIPS, or None if LPIPS was not requested."""
   if LPIPS not in metrics:
     return None
   from cdm.evaluation.lpips_scorer import LpipsScorer
@@ -313,8 +346,10 @@ def perceptual_of(args, metrics):
   return LpipsScorer(args.lpips or 'alex', files)
 
 
-def wanted(row, metrics):
-  """-> the row of pairs without the metrics that were not asked for."""
+def select_metrics(
+  row: dict[str, Any], metrics: Sequence[str]
+) -> dict[str, Any]:
+  """Removes the metrics of pairs that were not requested from a row."""
   unwanted = set(PAIRS) - set(metrics)
   parts = (row, row['conventions'], row['intervals'], row.get('bicubic', {}))
   for part in parts:
@@ -324,14 +359,18 @@ def wanted(row, metrics):
   return row
 
 
-def merged(first, second):
-  """-> both rows; what both have is the same but for conventions."""
+def merge_rows(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+  """Returns one row with the values of both.
+
+  Keys that both rows have hold the same value, except for 'conventions', which
+  are merged.
+  """
   conventions = first.get('conventions', {}) | second['conventions']
   return second | first | {'conventions': conventions}
 
 
-def tell(warning):
-  """Says loudly that two numbers do not compare."""
+def print_warning(warning: str) -> None:
+  """Prints to stderr why a number and its reference are not comparable."""
   import sys
 
   if collectives.is_first():

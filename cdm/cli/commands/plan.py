@@ -1,11 +1,15 @@
-"""`cdm plan`: whether a config fits a slice, and what it will cost."""
+"""`cdm plan` predicts whether a config fits a TPU slice and what it costs."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
 
 DESCRIPTION = """\
-Compile the very step that a config will run, for slices of TPUs that need not
-be there, and print whether it fits, what it computes and moves, and an
-estimate of time and cost. Needs no accelerator; for TPUs, Linux on x86-64 and
-`pip install 'cdm[plan]'`. Compiling a large network takes minutes; what was
-compiled once is kept.
+Compile the step that a config will run, for one or more slices of TPUs, and
+print for each whether the step fits, its FLOPs and memory traffic, and an
+estimate of time and cost. No accelerator is needed. To compile for TPUs you
+need Linux on x86-64 and `pip install 'cdm[plan]'`. Compiling a large network
+takes minutes; the results are cached.
 """
 EPILOG = """\
 examples:
@@ -17,64 +21,64 @@ examples:
   cdm plan --config=configs/sr3_faces64.py --topology=v6e:2x2 --step=sample
 
 topologies:
-  KIND:AxB or KIND:AxBxC, chips along each axis, such as v3:8x16 (256 devices:
-  two to a chip), v4:4x4x8, v5e:16x16, v5p:4x4x8, v6e:16x16, tpu7x:4x4x8; or
-  cpu:N, simulated devices
+  KIND:AxB or KIND:AxBxC states the chips along each axis of a TPU slice, such
+  as v3:8x16 (256 devices: two per chip), v4:4x4x8, v5e:16x16, v5p:4x4x8,
+  v6e:16x16, tpu7x:4x4x8. cpu:N is N simulated CPU devices.
 """
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument(
-    '--config', required=True, metavar='FILE', help='of one stage'
+    '--config', required=True, metavar='FILE', help='config of one stage'
   )
   parser.add_argument(
     '--topology',
     action='append',
     required=True,
     metavar='SLICE',
-    help='such as v5e:16x16; may be given again',
+    help='for example v5e:16x16; may be repeated',
   )
   parser.add_argument(
     '--step',
     choices=('train', 'sample'),
     default='train',
-    help='what is planned (default: train)',
+    help='program to plan: a training step, or sampling (default: train)',
   )
   parser.add_argument(
     '--batch_size',
     type=int,
     metavar='B',
-    help='images drawn at once, of --step=sample (default: 64)',
+    help='images per batch of --step=sample (default: 64)',
   )
   parser.add_argument(
     '--search',
     action='store_true',
-    help='find the largest batch that fits (to an eighth)',
+    help='find the largest batch that fits, accurate to 1/8',
   )
   parser.add_argument(
     '--deadline',
     type=float,
     metavar='DAYS',
-    help='name the cheapest slice that is done in time',
+    help='name the cheapest slice that finishes within DAYS',
   )
   parser.add_argument(
     '--price',
     action='append',
     default=[],
     metavar='X',
-    help='dollars per chip-hour, or KIND=X; may be given again',
+    help='dollars per chip-hour, or KIND=X; may be repeated',
   )
   parser.add_argument(
     '--quick',
     action='store_true',
-    help='compile with least effort: about a third of the time; memory and '
-    'bytes moved are near what they will be, no more',
+    help='compile with the least effort, in about a third of the time; memory '
+    'and bytes moved are then approximate',
   )
   parser.add_argument(
     '--fresh',
     action='store_true',
-    help='compile again what was compiled before',
+    help='compile again instead of using cached results',
   )
   parser.add_argument(
     '--json', action='store_true', help='print one JSON object per topology'
@@ -82,8 +86,8 @@ def arguments(parser):
   parser.set_defaults(overrides=[])
 
 
-def run(args):
-  """Plans slice after slice, printing each as it is known."""
+def run(args: argparse.Namespace) -> None:
+  """Plans one slice after the other and prints each plan when it is done."""
   import json
   import sys
 
@@ -94,10 +98,10 @@ def run(args):
   check(args)
   prices = device_specs.parse_prices(args.price)
   pieces = compile_process.check(args.topology)
-  loader.load(args.config, args.overrides)  # complain before compiling
+  loader.load(args.config, args.overrides)  # Errors appear before compiling.
   rows = []
   for piece in pieces:
-    facts = ask(args, piece.topology)
+    facts = measure(args, piece.topology)
     row = roofline.row(facts, prices)
     if args.search:
       row['search'] = find_largest(args, facts)
@@ -118,21 +122,39 @@ def run(args):
     print(f'\n{plan_text.choice(best, args.deadline)}', file=stream)
 
 
-def check(args):
-  """Refuses options that mean nothing together."""
+def check(args: argparse.Namespace) -> None:
+  """Raises ValueError if options contradict each other or are out of range."""
   if args.batch_size is not None and args.step != 'sample':
     raise ValueError(
-      '--batch_size is of --step=sample; a training step has '
+      '--batch_size is for --step=sample; for a training step set '
       '--config.train.batch_size.'
     )
   if args.batch_size is not None and args.batch_size < 1:
-    raise ValueError(f'--batch_size is {args.batch_size}; it is at least 1.')
+    raise ValueError(
+      f'--batch_size is {args.batch_size}; it must be at least 1.'
+    )
   if args.deadline is not None and not args.deadline > 0:
     raise ValueError(f'--deadline is {args.deadline}; it is in days, above 0.')
 
 
-def ask(args, topology, *, batch_size=None, note=''):
-  """-> facts of one slice, with another batch if one is given."""
+def measure(
+  args: argparse.Namespace,
+  topology: str,
+  *,
+  batch_size: int | None = None,
+  note: str = '',
+) -> dict[str, Any]:
+  """Compiles the program for one slice in a child process.
+
+  Args:
+    args: the parsed arguments.
+    topology: the slice.
+    batch_size: takes the place of the batch size of the config or the flag.
+    note: text to append to the line of progress.
+
+  Returns:
+    See `compilation.measure`.
+  """
   from cdm.planning import compile_process
 
   overrides = [list(pair) for pair in args.overrides]
@@ -153,8 +175,19 @@ def ask(args, topology, *, batch_size=None, note=''):
   )
 
 
-def find_largest(args, facts):
-  """-> {'batch_per_device', 'batch_size', 'tried'} of the largest that fits."""
+def find_largest(
+  args: argparse.Namespace, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Finds the largest batch that fits on a slice, accurate to 1/8.
+
+  Args:
+    args: the parsed arguments.
+    facts: what `measure` returned for the batch size of the config.
+
+  Returns:
+    {'batch_per_device', 'batch_size', 'tried'}: 'tried' lists every batch size
+    that was compiled, and the sizes are 0 if no batch fits.
+  """
   import sys
 
   from cdm.planning import plan_text, search
@@ -164,13 +197,19 @@ def find_largest(args, facts):
 
   def fits(n):
     if n * parts not in tried:
-      found = facts
+      measured = facts
       if n * parts != facts['batch_size']:
-        each = n * facts['accumulation']
-        note = f', {each} images per part of the batch'
-        found = ask(args, facts['topology'], batch_size=n * parts, note=note)
-        print(f'  {each} images: {plan_text.verdict(found)}', file=sys.stderr)
-      tried[n * parts] = found
+        images = n * facts['accumulation']
+        measured = measure(
+          args,
+          facts['topology'],
+          batch_size=n * parts,
+          note=f', {images} images per part of the batch',
+        )
+        print(
+          f'  {images} images: {plan_text.verdict(measured)}', file=sys.stderr
+        )
+      tried[n * parts] = measured
     return tried[n * parts]['fits']
 
   n = search.largest(fits, start=facts['batch_size'] // parts)
@@ -180,19 +219,19 @@ def find_largest(args, facts):
     'tried': [
       {
         'batch_size': size,
-        'fits': found['fits'],
-        'peak_bytes_per_device': found['peak_bytes_per_device'],
+        'fits': measured['fits'],
+        'peak_bytes_per_device': measured['peak_bytes_per_device'],
       }
-      for size, found in sorted(tried.items())
+      for size, measured in sorted(tried.items())
     ],
   }
 
 
-def largest_line(found):
-  """-> a sentence about the largest batch."""
-  if not found['batch_size']:
+def largest_line(largest: Mapping[str, Any]) -> str:
+  """Returns a line about the largest batch, as `find_largest` returned it."""
+  if not largest['batch_size']:
     return 'largest batch: not even one image per part of the batch fits'
   return (
-    f'largest batch that fits, to an eighth: {found["batch_per_device"]:,} '
-    f'images per part of the batch, {found["batch_size"]:,} in all'
+    f'largest batch that fits, to an eighth: {largest["batch_per_device"]:,} '
+    f'images per part of the batch, {largest["batch_size"]:,} in all'
   )

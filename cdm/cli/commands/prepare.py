@@ -1,15 +1,16 @@
-"""`cdm prepare`: decodes, crops and resizes a data set once."""
+"""`cdm prepare` decodes, crops and resizes a data set into shards."""
 
+import argparse
 import re
 
 DESCRIPTION = """\
-Decode, crop and resize a data set once and write it as ArrayRecord shards,
-with an index and a fingerprint of the recipe. Training on the shards gives
-the same pixels as training on the originals, without the work.
+Decode, crop and resize a data set once and write it as ArrayRecord shards, with
+an index and a fingerprint of the settings. Training on the shards sees the same
+pixels as training on the originals, without repeating this work.
 """
 EPILOG = """\
-WHAT is a folder of images (with or without a folder per class), or a data set
-of TensorFlow Datasets as tfds:NAME:SPLIT.
+WHAT is a folder of images (with or without one sub-folder per class), or
+tfds:NAME:SPLIT for a data set of TensorFlow Datasets.
 
 examples:
   cdm prepare --source=/data/ffhq --size=128 --out=/data/ffhq128
@@ -20,50 +21,57 @@ examples:
 """
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument(
     '--source', required=True, metavar='WHAT', help='the data set'
   )
   parser.add_argument(
-    '--size', type=int, required=True, metavar='S', help='side in pixels'
+    '--size',
+    type=int,
+    required=True,
+    metavar='S',
+    help='side of the images, in pixels',
   )
   parser.add_argument(
-    '--out', required=True, metavar='DIR', help='where the shards go'
+    '--out', required=True, metavar='DIR', help='folder for the shards'
   )
   parser.add_argument(
     '--crop',
     default='center',
     choices=('center', 'none'),
-    help='center square (default), or none: square images only',
+    help='center: crop to the central square (default); none: accept square '
+    'images only',
   )
   parser.add_argument(
     '--filter',
     default='area',
     metavar='FILTER',
-    help='area (default), bicubic, bilinear or lanczos',
+    help='filter to resize with: area (default), bicubic, bilinear or lanczos',
   )
   parser.add_argument(
-    '--data_dir', metavar='DIR', help='where TensorFlow Datasets keeps its data'
+    '--data_dir',
+    metavar='DIR',
+    help='folder in which TensorFlow Datasets keeps its data',
   )
   parser.add_argument(
     '--workers',
     type=int,
     default=0,
     metavar='N',
-    help='processes that decode (default: 0, two threads)',
+    help='number of worker processes that decode (default: 0, for two threads)',
   )
   parser.add_argument(
     '--max_skip_fraction',
     type=float,
     default=0.01,
     metavar='F',
-    help='stop if more images than this cannot be read (default: 0.01)',
+    help='stop if a larger fraction of images cannot be read (default: 0.01)',
   )
 
 
-def run(args):
-  """Prepares the data set, or finishes what was begun."""
+def run(args: argparse.Namespace) -> None:
+  """Prepares the data set, or continues an unfinished preparation."""
   from cdm.config import datasets
   from cdm.data import prepare
 
@@ -89,8 +97,12 @@ def run(args):
   )
 
 
-def source_section(text, data_dir):
-  """-> the `train_data` section that `--source` stands for.
+def source_section(text: str, data_dir: str | None) -> dict[str, str | None]:
+  """Returns the config section `train_data` that `--source` stands for.
+
+  Args:
+    text: a folder, or tfds:NAME:SPLIT.
+    data_dir: where TensorFlow Datasets keeps its data; None for its default.
 
   Raises:
     ValueError: a TensorFlow data set without its split.
@@ -98,7 +110,8 @@ def source_section(text, data_dir):
   if not text.startswith('tfds:'):
     return {'kind': 'folder', 'path': text}
   _, _, rest = text.partition(':')
-  # The last colon but for those of a slice, as in train[:9].
+  # The split follows the last colon, not counting those of a slice, such as
+  # train[:9].
   outside = re.sub(r'\[[^\]]*\]', lambda m: ' ' * len(m[0]), rest)
   cut = max(outside.rfind(':'), 0)
   name, split = rest[:cut], rest[cut + 1 :]

@@ -1,10 +1,12 @@
-"""`cdm report`: one page about runs, their pictures and their numbers."""
+"""`cdm report` writes an HTML page about runs, their images and results."""
+
+import argparse
 
 DESCRIPTION = """\
 Put training runs, samples and super-resolved images on one self-contained
-HTML page with the pictures, the loss curves and a table. Prints the table.
+HTML page with the images, the loss curves and a table. Prints the table.
 
-Writes into OUT: report.html, report.json and copies of the pictures.
+Writes into OUT: report.html, report.json and copies of the images.
 """
 EPILOG = """\
 example:
@@ -14,34 +16,34 @@ example:
 """
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument(
     '--run',
     action='append',
     required=True,
     metavar='DIR',
-    help='work directory of a training run; may be given again',
+    help='work directory of a training run; may be repeated',
   )
   parser.add_argument(
-    '--samples', metavar='DIR', help='what `cdm sample` wrote'
+    '--samples', metavar='DIR', help='output folder of `cdm sample`'
   )
   parser.add_argument(
-    '--upscaled', metavar='DIR', help='what `cdm upscale` wrote'
+    '--upscaled', metavar='DIR', help='output folder of `cdm upscale`'
   )
   parser.add_argument(
-    '--row', metavar='FILE', help='what `cdm evaluate --out` wrote'
+    '--row', metavar='FILE', help='output file of `cdm evaluate --out`'
   )
   parser.add_argument(
-    '--out', required=True, metavar='DIR', help='where the page goes'
+    '--out', required=True, metavar='DIR', help='folder for the page'
   )
   parser.add_argument(
-    '--title', default='Cascaded diffusion', help='of the page'
+    '--title', default='Cascaded diffusion', help='title of the page'
   )
 
 
-def run(args):
-  """Writes the page and prints the table and the paths."""
+def run(args: argparse.Namespace) -> None:
+  """Writes the page and prints the table and the paths of the files."""
   from cdm.training import run_report
 
   facts = run_report.summarise(

@@ -1,16 +1,31 @@
-"""`cdm robustness`: how a stage bears bad inputs, whom it serves worse, and
-whether its spread can be trusted, on one page."""
+"""`cdm robustness` examines a stage under degraded inputs and across groups.
+
+It also measures whether the spread of the stage's samples matches their error,
+and writes everything on one page.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cdm.distributed import collectives, initialize
 
-DESCRIPTION = """\
-Examine a trained super-resolution stage on its held-out data: its scores over
-degraded low-res inputs beside those of bicubic, group by group with the worst
-one named, and whether k samples of one input spread as far as they are wrong.
-A killed run continues; what is there is not drawn again.
+if TYPE_CHECKING:
+  from cdm.evaluation.lpips_scorer import LpipsScorer
 
-Writes into OUT: report.html (one page, nothing outside it), report.json (its
-numbers), rows.jsonl (scores per image and input), draws.jsonl, pictures/.
+DESCRIPTION = """\
+Examine a trained super-resolution stage on its held-out data. Three questions
+are answered: how its scores fall when the low-res inputs are degraded, next to
+those of bicubic enlargement; how they differ between groups of images, and
+which group is the worst; and whether the spread of K samples of one input
+matches their error. If the command was killed, the same command continues it
+without drawing an image twice.
+
+Writes into OUT: report.html (a self-contained page), report.json (its numbers),
+rows.jsonl (scores per image and input), draws.jsonl (statistics of the K
+samples) and pictures/ (PNGs of the images).
 """
 EPILOG = """\
 degradations, each at five strengths:
@@ -18,9 +33,10 @@ degradations, each at five strengths:
   blur        sigma in low-res pixels    contrast    factor about mid-grey
   jpeg        quality                    kernel      other downsampling filters
 
-groups: a CSV whose first column names the image (by its number in the data, or
-its file) and whose others say what it belongs to, under a line of headings; or
-a JSON object from image to group, or to {column: group}.
+groups: a CSV file with a line of headings. Its first column names the image, by
+its index in the data or, if it is a file, by its path or name; each further
+column states a group that the image belongs to. Or a JSON object that maps an
+image to its group, or to {column: group}.
 
 examples:
   cdm robustness --samples=runs/photos/sr@eval --num=120 --out=runs/robust
@@ -36,41 +52,50 @@ METRICS = (
 OF_SETS = ('fid', 'kid')
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument(
     '--samples',
     required=True,
     metavar='WHAT',
-    help='WORKDIR@eval, a trained stage on its held-out data, or @train',
+    help='WORKDIR@eval: a trained stage on its held-out data; WORKDIR@train: '
+    'on its training data',
   )
-  parser.add_argument('--out', required=True, metavar='DIR', help='of the page')
   parser.add_argument(
-    '--num', type=int, metavar='N', help='images (default: all, at most 256)'
+    '--out', required=True, metavar='DIR', help='folder for the page'
+  )
+  parser.add_argument(
+    '--num',
+    type=int,
+    metavar='N',
+    help='number of images (default: all, at most 256)',
   )
   parser.add_argument(
     '--degrade',
     action='append',
     default=[],
     metavar='NAME[=V,V]',
-    help='see below; may be given again (default: all)',
+    help='a degradation, see below; may be repeated (default: all)',
   )
   parser.add_argument(
-    '--groups', metavar='FILE', help='label file (default: classes of the data)'
+    '--groups',
+    metavar='FILE',
+    help='groups of the images, see below (default: classes of the data)',
   )
   parser.add_argument(
     '--draws',
     type=int,
     default=8,
     metavar='K',
-    help='samples of each clean input; 0 for none (default: 8)',
+    help='samples per clean input; 0 skips this part (default: 8)',
   )
   parser.add_argument(
     '--metrics',
     default='psnr,ssim,consistency',
     metavar='M,M,...',
-    help='the first one decides; also psnr_y ssim_gaussian ms_ssim lpips and, '
-    'of sets, fid kid (default: psnr,ssim,consistency)',
+    help='metrics; groups are judged by the first one. Also known: psnr_y '
+    'ssim_gaussian ms_ssim lpips and, for whole sets, fid kid (default: '
+    'psnr,ssim,consistency)',
   )
   parser.add_argument(
     '--level',
@@ -84,30 +109,40 @@ def arguments(parser):
     type=int,
     default=0,
     metavar='S',
-    help='of samples and degradations (default: 0)',
+    help='random seed of samples and degradations (default: 0)',
   )
   parser.add_argument(
-    '--batch_size', type=int, default=32, metavar='B', help='default: 32'
+    '--batch_size',
+    type=int,
+    default=32,
+    metavar='B',
+    help='images per batch (default: 32)',
   )
   parser.add_argument(
-    '--lpips', choices=('alex', 'vgg', 'squeeze'), help='default: alex'
+    '--lpips',
+    choices=('alex', 'vgg', 'squeeze'),
+    help='backbone of LPIPS (default: alex)',
   )
   parser.add_argument(
-    '--lpips_weights', metavar='FILE,FILE', help='default: fetched'
+    '--lpips_weights',
+    metavar='FILE,FILE',
+    help='weights of the backbone and of the heads (default: downloaded)',
   )
   parser.add_argument(
-    '--weights', metavar='FILE', help='of Inception-v3 (default: fetched)'
+    '--weights',
+    metavar='FILE',
+    help='weights of Inception-v3 (default: downloaded)',
   )
   parser.add_argument(
-    '--few', action='store_true', help='FID of fewer than 2048 images'
+    '--few', action='store_true', help='allow FID of fewer than 2048 images'
   )
-  parser.add_argument('--title', metavar='TEXT', help='of the page')
+  parser.add_argument('--title', metavar='TEXT', help='title of the page')
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
-def run(args):
-  """Writes the page and prints its numbers in short."""
+def run(args: argparse.Namespace) -> None:
+  """Writes the page and prints a summary of its numbers."""
   metrics = check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   from cdm.distributed import compilation_cache
@@ -137,8 +172,12 @@ def run(args):
     print(f'{args.out}/report.html')
 
 
-def check(args):
-  """-> names of the metrics. Raises ValueError where options do not fit."""
+def check(args: argparse.Namespace) -> list[str]:
+  """Returns the names of the metrics, after checking all options.
+
+  Raises:
+    ValueError: options contradict each other or are out of range.
+  """
   metrics = args.metrics.split(',')
   for metric in metrics:
     if metric not in (*METRICS, *OF_SETS):
@@ -169,14 +208,16 @@ def check(args):
   for option in ('num', 'batch_size'):
     value = getattr(args, option)
     if value is not None and value < 1:
-      raise ValueError(f'--{option}={value}: it is at least 1.')
+      raise ValueError(f'--{option}={value}: it must be at least 1.')
   if not 0 <= args.seed < 2**32:
     raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')
   return metrics
 
 
-def perceptual(args, metrics):
-  """-> LPIPS, if it was asked for."""
+def perceptual(
+  args: argparse.Namespace, metrics: Sequence[str]
+) -> LpipsScorer | None:
+  """Returns the scorer of LPIPS, or None if LPIPS was not requested."""
   if 'lpips' not in metrics:
     return None
   from cdm.evaluation.lpips_scorer import LpipsScorer
@@ -185,8 +226,8 @@ def perceptual(args, metrics):
   return LpipsScorer(args.lpips or 'alex', files)
 
 
-def command_line(args):
-  """-> what was typed, to be pasted again."""
+def command_line(args: argparse.Namespace) -> str:
+  """Returns the command as text that can be pasted into a shell."""
   import shlex
 
   words = ['cdm', 'robustness']

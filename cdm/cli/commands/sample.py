@@ -1,16 +1,26 @@
-"""`cdm sample`: draws images from a cascade of trained stages."""
+"""`cdm sample` draws images from a cascade of trained stages."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cdm.distributed import collectives, initialize
 
-DESCRIPTION = """\
-Draw images from a cascade: every stage is restored from its own checkpoint in
-WORKDIR/STAGE with its own saved config. Image n depends on (seed, n) only. A
-run that was interrupted continues where it stopped.
+if TYPE_CHECKING:
+  from cdm.sampling.cascade import Stage
 
-Writes into OUT: one folder of PNGs per stage, samples.npz (arr_0 uint8 NHWC,
-arr_1 labels: what the ADM evaluator reads), classes.json (names of the
-labels), samples.png (each image beside the stages it came from) and
-sampling.json (the recipe).
+DESCRIPTION = """\
+Draw images from a cascade. Every stage is restored from its own checkpoint in
+WORKDIR/STAGE, with the config that was saved there. Image n depends on
+(seed, n) only. If the command was interrupted, the same command continues it.
+
+Writes into OUT: one folder of PNGs per stage, samples.npz (arr_0: images, uint8
+NHWC, arr_1: labels; the format that the ADM evaluator reads), classes.json
+(names of the labels), samples.png (an overview: images beside the outputs of
+the earlier stages) and sampling.json (the manifest: every setting that the
+images depend on).
 """
 EPILOG = """\
 examples:
@@ -21,46 +31,58 @@ examples:
   cdm sample ... --labels=cat,coffee,7 --config.stages.sr.level=0.2
 """
 
-# Classes that are printed by name before the drawing begins.
+# At most so many names of classes are printed before sampling begins.
 MOST_SHOWN = 10
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument(
-    '--config', required=True, metavar='FILE', help='a cascade, or one base'
+    '--config',
+    required=True,
+    metavar='FILE',
+    help='config of a cascade, or of a single base model',
   )
   parser.add_argument(
     '--workdir',
     required=True,
     metavar='DIR',
-    help='holds a folder per stage of the cascade, as trained',
+    help='folder with the work directory of each stage',
   )
   parser.add_argument(
-    '--num', type=int, default=64, metavar='N', help='images (default: 64)'
+    '--num',
+    type=int,
+    default=64,
+    metavar='N',
+    help='number of images (default: 64)',
   )
   parser.add_argument(
-    '--seed', type=int, metavar='S', help="default: the config's"
+    '--seed',
+    type=int,
+    metavar='S',
+    help="random seed (default: the config's)",
   )
-  parser.add_argument('--out', metavar='DIR', help='default: WORKDIR/samples')
+  parser.add_argument(
+    '--out', metavar='DIR', help='output folder (default: WORKDIR/samples)'
+  )
   parser.add_argument(
     '--labels',
     metavar='L,L,...',
-    help='classes to draw in turn, each a name or an index (default: all)',
+    help='classes to draw in rotation, as names or indices (default: all)',
   )
   parser.add_argument(
     '--batch_size',
     type=int,
     default=64,
     metavar='B',
-    help='images drawn at once (default: 64); does not change the images',
+    help='images per batch (default: 64); does not change the images',
   )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
-def run(args):
-  """Draws the images that are not there yet, then assembles them."""
+def run(args: argparse.Namespace) -> None:
+  """Draws the missing images, then writes the files that hold all of them."""
   import pathlib
 
   from cdm.config import loader
@@ -102,12 +124,22 @@ def run(args):
   )
 
 
-def parse_labels(text, stages, names):
-  """Returns the labels to draw in turn, or None where no stage takes one.
+def parse_labels(
+  text: str | None, stages: Sequence[Stage], names: Sequence[str] | None
+) -> list[int] | None:
+  """Parses `--labels`.
+
+  Args:
+    text: names or indices of classes, separated by commas; None for all.
+    stages: the stages of the cascade.
+    names: of the classes, by index; None if they have none.
+
+  Returns:
+    The labels to draw in rotation, or None if no stage takes a label.
 
   Raises:
-    ValueError: labels for stages without classes, or classes that are not
-      there.
+    ValueError: labels were given for stages without classes, or one of them is
+      not a class.
   """
   counts = [s.num_classes for s in stages if s.num_classes is not None]
   if not counts:
@@ -127,11 +159,11 @@ def parse_labels(text, stages, names):
     raise ValueError(f'--labels={text}: {error}') from None
 
 
-def print_labels(labels, names):
-  """Prints which classes are drawn, by name; a long list is cut short."""
+def print_labels(labels: Sequence[int], names: Sequence[str] | None) -> None:
+  """Prints the names of the classes that are drawn, at most `MOST_SHOWN`."""
   from cdm.data import class_names
 
   shown = [class_names.describe(label, names) for label in labels[:MOST_SHOWN]]
   if len(labels) > MOST_SHOWN:
     shown.append(f'and {len(labels) - MOST_SHOWN} more')
-  print(f'classes in turn: {", ".join(shown)}')
+  print(f'classes in rotation: {", ".join(shown)}')

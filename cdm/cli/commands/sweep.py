@@ -1,15 +1,19 @@
-"""`cdm sweep`: judges one setting after the other, and names the best."""
+"""`cdm sweep` judges samples under several settings and names the best."""
+
+import argparse
 
 from cdm.cli import evaluation_flags
 from cdm.distributed import initialize
 
 DESCRIPTION = """\
-Draw and judge the same images once for every combination of settings: the
-augmentation levels of a cascade, truncated or not (CDM's ablation), the steps
-and betas of an inference schedule (SR3's search), guidance. Prints a table and
-names the best by the first metric. Stopped, it continues.
+Draw and judge the same images once for every combination of settings: for
+example the augmentation levels of a cascade, with or without truncated sampling
+(CDM's ablation), the steps and betas of an inference schedule (SR3's search),
+or guidance. Prints a table and names the best setting by the first metric. If
+the command was stopped, the same command continues it.
 
-Writes into OUT: rows.jsonl (a row of `cdm evaluate` per setting) and table.md.
+Writes into OUT: rows.jsonl (one row of `cdm evaluate` per setting) and
+table.md.
 """
 EPILOG = """\
 examples:
@@ -23,17 +27,21 @@ examples:
       --try=sampler.grid.beta_max=0.1,0.185,0.3
   cdm sweep --samples=runs/cdm/sr64@eval ... --try=level=0,0.1,0.2
 
-WHAT: see `cdm evaluate --help`. Choose on held-out data, and report on other.
+WHAT: see `cdm evaluate --help`. Choose the best setting on held-out data, and
+report its score on other data.
 """
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument(
-    '--samples', required=True, metavar='WHAT', help='what is drawn'
+    '--samples', required=True, metavar='WHAT', help='trained model to sample'
   )
   parser.add_argument(
-    '--reference', required=True, metavar='WHAT', help='what it should be like'
+    '--reference',
+    required=True,
+    metavar='WHAT',
+    help='images to compare the samples with',
   )
   parser.add_argument(
     '--try',
@@ -41,22 +49,24 @@ def arguments(parser):
     required=True,
     dest='tries',
     metavar='KEY=V,V,...',
-    help='values of a setting; may be given again',
+    help='values of one config key; may be repeated',
   )
   parser.add_argument(
     '--metrics',
     default='fid',
     metavar='M,M,...',
-    help='of sets; the first one decides (default: fid)',
+    help='metrics of sets; the first one decides (default: fid)',
   )
-  parser.add_argument('--out', required=True, metavar='DIR', help='of the rows')
+  parser.add_argument(
+    '--out', required=True, metavar='DIR', help='folder for the rows'
+  )
   evaluation_flags.arguments(parser)
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
-def run(args):
-  """Prints the table."""
+def run(args: argparse.Namespace) -> None:
+  """Evaluates every setting and prints the table."""
   from cdm.distributed import compilation_cache
   from cdm.evaluation import sweep
 
@@ -68,7 +78,7 @@ def run(args):
         f'{", ".join(evaluation_flags.SETS)}.'
       )
   evaluation_flags.check(args, metrics)
-  sweep.settings(args.tries)  # complain before anything is restored
+  sweep.settings(args.tries)  # Errors appear before a stage is restored.
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   compilation_cache.enable_compilation_cache()
   rows, best = sweep.sweep(

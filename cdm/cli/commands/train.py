@@ -1,15 +1,19 @@
-"""`cdm train`: trains one stage, or continues it."""
+"""`cdm train` trains one stage of a cascade, or resumes its training."""
+
+import argparse
 
 from cdm.distributed import initialize
 
 DESCRIPTION = """\
-Train one stage of a cascade. If WORKDIR holds a checkpoint, training continues
-from it, bit for bit as if it had never stopped. Ctrl-C and SIGTERM finish the
-step, save and end; a second one ends at once.
+Train one stage of a cascade. If WORKDIR holds a checkpoint, training resumes
+from it, bit for bit as if it had never stopped. On Ctrl-C or SIGTERM the
+command finishes the current step, saves a checkpoint and exits; a second signal
+ends it at once.
 
 Writes into WORKDIR: checkpoints/, config.json, scalars.jsonl, tensorboard/,
-grids/ (samples at fixed seeds), classes.json, sessions.jsonl (how each start
-ended), failures/ (tracebacks) and rollbacks.json (data that was left out).
+grids/ (samples at fixed seeds), classes.json (names of the labels),
+sessions.jsonl (how each start ended), failures/ (tracebacks) and rollbacks.json
+(data that was skipped).
 """
 EPILOG = """\
 examples:
@@ -23,29 +27,35 @@ exit codes:
   2   bad input: config, data set, work directory, or a full disk
   3   the loss or the gradient is not finite, or the gradient spiked
   4   data error: reading, decoding or a worker process failed
-  5   out of memory, of the device or of the host
-  75  preempted (SIGTERM): saved; start the same command again
-  76  lost the other processes of the run; start it again
-  130 Ctrl-C: saved
+  5   the device or the host is out of memory
+  75  preempted (SIGTERM), a checkpoint is saved: start the same command again
+  76  the other processes of the run were lost: start the same command again
+  130 Ctrl-C, a checkpoint is saved
 """
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument(
-    '--config', required=True, metavar='FILE', help='configs/NAME.py'
+    '--config',
+    required=True,
+    metavar='FILE',
+    help='config of one stage, configs/NAME.py',
   )
   parser.add_argument(
-    '--workdir', required=True, metavar='DIR', help='of this run'
+    '--workdir',
+    required=True,
+    metavar='DIR',
+    help='work directory of this run',
   )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
-def run(args):
-  """Trains. Returns the exit code."""
-  # Listens before the imports, which take seconds: whoever is preempted while
-  # starting is preempted, and no failure.
+def run(args: argparse.Namespace) -> int:
+  """Trains the stage and returns the exit code."""
+  # The signal handlers are installed before the imports, which take seconds: a
+  # SIGTERM during the start then counts as a preemption, not as a failure.
   from cdm.training.preemption import Stop
 
   with Stop() as stop:

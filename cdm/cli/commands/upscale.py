@@ -1,16 +1,27 @@
-"""`cdm upscale`: super-resolves images with one trained stage."""
+"""`cdm upscale` super-resolves images with one trained stage."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cdm.distributed import collectives, initialize
 
+if TYPE_CHECKING:
+  from cdm.sampling.upscaler import Upscaler
+
 DESCRIPTION = """\
 Super-resolve images with a trained super-resolution stage. An image of the
-stage's own input size is one tile; a larger one is cut into overlapping tiles
-that are blended again. With --held_out=N the stage's own evaluation images
-are shrunk, super-resolved and kept beside their originals.
+stage's input size is one tile; a larger one is cut into overlapping tiles,
+whose outputs are blended. With --held_out=N the inputs are N of the stage's own
+evaluation images: they are shrunk, super-resolved and written next to their
+originals.
 
-Writes into OUT: one PNG per image and upscaled.png (low-res | bicubic | ours
-and, with --held_out, the original; then also the folders lowres, bicubic,
-upscaled and original, which `cdm evaluate` reads).
+Writes into OUT: one PNG per image, and upscaled.png, which shows the low-res
+input, bicubic enlargement and the stage's output side by side. With --held_out
+it also shows the originals, and OUT gets the folders lowres, bicubic, upscaled
+and original, which `cdm evaluate` reads.
 """
 EPILOG = """\
 examples:
@@ -21,27 +32,30 @@ examples:
 """
 
 
-def arguments(parser):
-  """Adds the command's arguments."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's arguments to its parser."""
   parser.add_argument(
     'images', nargs='*', metavar='IMAGE', help='image files to super-resolve'
   )
   parser.add_argument(
-    '--workdir', required=True, metavar='DIR', help='of the trained stage'
+    '--workdir',
+    required=True,
+    metavar='DIR',
+    help='work directory of the trained stage',
   )
   parser.add_argument(
-    '--out', required=True, metavar='DIR', help='where the pictures go'
+    '--out', required=True, metavar='DIR', help='folder for the images'
   )
   parser.add_argument(
     '--held_out',
     type=int,
     metavar='N',
-    help="take N of the stage's own evaluation images instead",
+    help="super-resolve N of the stage's own evaluation images instead",
   )
   parser.add_argument(
     '--label',
     metavar='CLASS',
-    help='class of the images, a name or an index (default: unknown)',
+    help='class of the images, as a name or an index (default: unknown)',
   )
   parser.add_argument(
     '--level',
@@ -51,20 +65,20 @@ def arguments(parser):
     help='augmentation level in [0, 1] of the low-res input (default: 0)',
   )
   parser.add_argument(
-    '--seed', type=int, default=0, metavar='S', help='default: 0'
+    '--seed', type=int, default=0, metavar='S', help='random seed (default: 0)'
   )
   parser.add_argument(
     '--batch_size',
     type=int,
     default=32,
     metavar='B',
-    help='tiles super-resolved at once (default: 32)',
+    help='tiles per batch (default: 32)',
   )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
   """Super-resolves files, or the stage's held-out images."""
   import pathlib
 
@@ -125,11 +139,23 @@ def run(args):
     upscale_files.files_to(out, upscaler, paths, label, seed=args.seed)
 
 
-def parse_label(text, upscaler, names):
-  """-> class number or None (unknown).
+def parse_label(
+  text: str | None, upscaler: Upscaler, names: Sequence[str] | None
+) -> int | None:
+  """Parses `--label`.
+
+  Args:
+    text: name or index of a class; None for an unknown class.
+    upscaler: the stage.
+    names: of the classes, by index; None if they have none.
+
+  Returns:
+    The index of the class, or None for an unknown class or a stage without
+    classes.
 
   Raises:
-    ValueError: no such class, or the stage cannot do without one.
+    ValueError: there is no such class, the stage takes no label, or the stage
+      needs one.
   """
   if upscaler.num_classes is None:
     if text is not None:

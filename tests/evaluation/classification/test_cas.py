@@ -155,9 +155,9 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
 @pytest.mark.parametrize(
   ('words', 'message'),
   [
-    (('--num=3',), '--num is of drawn samples'),
-    (('--samples=x.npz', '--seed=3'), '--seed is of drawn samples'),
-    (('--batch_size=0',), '--batch_size=0: it is at least 1'),
+    (('--num=3',), '--num is for drawn samples'),
+    (('--samples=x.npz', '--seed=3'), '--seed is for drawn samples'),
+    (('--batch_size=0',), '--batch_size=0: it must be at least 1'),
     (('--samples=nowhere',), 'nowhere is no labelled set'),
     (('--config.train.accumulation=2',), 'it normalises by the whole batch'),
     (('--config.train.num_samples=2',), 'of a classifier it is 0: it draws'),

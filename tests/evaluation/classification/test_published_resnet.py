@@ -294,10 +294,10 @@ def test_numbers_of_other_weights_are_not_compared(place, capsys, monkeypatch):
   [
     ((), 'give one of the two'),
     (('--samples=a', '--workdir=b'), 'give one of the two'),
-    (('--samples=a', '--reference=b'), '--reference is of a stage'),
-    (('--samples=a', '--config.x=1'), '--config... is of a stage'),
-    (('--samples=a', '--level=0.0'), '--level is of a stage'),
-    (('--samples=a', '--num=0'), '--num=0: it is at least 1'),
+    (('--samples=a', '--reference=b'), '--reference is for a stage'),
+    (('--samples=a', '--config.x=1'), '--config... is for a stage'),
+    (('--samples=a', '--level=0.0'), '--level is for a stage'),
+    (('--samples=a', '--num=0'), '--num=0: it must be at least 1'),
     (('--samples=nowhere',), 'nowhere is no labelled set'),
   ],
 )

@@ -214,7 +214,7 @@ def test_what_belongs_to_something_else_is_refused(done, tmp_path, capsys):
     ({'samples': '{}/sr'}, 'give WORKDIR@eval'),
     ({'samples': '{}/none@eval'}, 'There is no checkpoint in'),
     ({'num': 65}, '--num=65: .*/sr@eval holds 64 images'),
-    ({'num': 0}, '--num=0: it is at least 1'),
+    ({'num': 0}, '--num=0: it must be at least 1'),
     ({'draws': 1}, '--draws=1: a spread needs 2 samples'),
     ({'draws': -2}, '--draws=-2: a spread needs 2 samples'),
     ({'degrade': ['--degrade=fog']}, "no degradation 'fog'; known are noise"),
