@@ -1,23 +1,25 @@
-"""Exponential moving average of the parameters, float32.
+"""Keeps an exponential moving average (EMA) of the parameters, in float32.
 
   ema <- decay_t * ema + (1 - decay_t) * params
   decay_t = min(decay, (1 + t) / (10 + t)) while warming up
 
-The average is part of the training state: it starts as an exact copy, is
-saved and restored with it, and is what samples are drawn from.
+The average is part of the training state: it starts as an exact copy of the
+parameters, is saved and restored with the state, and samples are drawn from it.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 
-def start(params):
-  """-> an exact float32 copy of the parameters."""
+def start(params: Any) -> Any:
+  """Returns an exact float32 copy of the parameters, as the same tree."""
   return jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
 
 
-def decay_at(step, *, decay, warmup):
-  """Decay of the update number `step` (from 0).
+def decay_at(step: jax.Array | int, *, decay: float, warmup: bool) -> jax.Array:
+  """Returns decay_t, [] float32, of the update with index `step` (from 0).
 
   Without warm-up a decay of 0.9999 keeps the random start in the average for
   tens of thousands of steps.
@@ -28,8 +30,15 @@ def decay_at(step, *, decay, warmup):
   return jnp.minimum(jnp.float32(decay), (1 + step) / (10 + step))
 
 
-def update(ema_params, params, step, *, decay, warmup):
-  """One update of the average.
+def update(
+  ema_params: Any,
+  params: Any,
+  step: jax.Array | int,
+  *,
+  decay: float,
+  warmup: bool,
+) -> Any:
+  """Updates the average once.
 
   Args:
     ema_params: tree of float32 arrays.
@@ -42,8 +51,8 @@ def update(ema_params, params, step, *, decay, warmup):
     tree of float32 arrays.
   """
   rate = 1 - decay_at(step, decay=decay, warmup=warmup)
-  # e + rate (p - e), not decay e + rate p: parameters that do not move leave
-  # the average exactly where it is.
+  # Computed as e + rate (p - e), not decay e + rate p, so that parameters that
+  # do not move leave the average exactly where it is.
   return jax.tree.map(
     lambda e, p: e + rate * (p.astype(jnp.float32) - e), ema_params, params
   )

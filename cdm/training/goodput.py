@@ -1,32 +1,45 @@
-"""Goodput: the share of a run's time that went into steps that were kept.
+"""Measures goodput: the share of a run's time spent in steps that were kept.
 
-Counted from the very first start to now, so start-up, compiling, lost steps,
-waiting for data, saving, drawing and the time between two starts all lower it.
-Its two numbers go with the checkpoint: seconds of steps that a kill undid are
-forgotten with them.
+The time counts from the very first start to now, so start-up, compiling, lost
+steps, waiting for data, saving, drawing and the time between two starts all
+lower it. Its two numbers are saved in the checkpoint, so the seconds of steps
+that a kill undid are not counted.
 """
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable
 
 
 class Goodput:
-  """Adds up over restarts."""
+  """Adds up the seconds of kept steps, over all restarts of a run."""
 
-  def __init__(self, saved=None, *, clock=time.time):
-    """saved: what `to_json` gave; None begins a run now."""
+  def __init__(
+    self,
+    saved: dict[str, float] | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+  ):
+    """Begins a run now, or continues a saved one.
+
+    Args:
+      saved: what `to_json` returned, or None for a new run.
+      clock: returns the wall-clock time in seconds.
+    """
     self._clock = clock
     saved = saved or {}
     self._began = saved.get('began', clock())
     self._seconds = saved.get('seconds', 0.0)
 
-  def add(self, seconds):
-    """Takes seconds spent in steps."""
+  def add(self, seconds: float) -> None:
+    """Adds seconds that were spent in steps."""
     self._seconds += seconds
 
-  def share(self):
-    """-> 0 to 1."""
+  def share(self) -> float:
+    """Returns the goodput so far, in [0, 1]."""
     return min(self._seconds / max(self._clock() - self._began, 1e-9), 1.0)
 
-  def to_json(self):
-    """-> what continues the count."""
+  def to_json(self) -> dict[str, float]:
+    """Returns what `__init__` continues from."""
     return {'began': self._began, 'seconds': self._seconds}

@@ -1,43 +1,67 @@
-"""Checks the labels of a run: their range, and that classes stay the same."""
+"""Checks that labels are in range, and that a run's classes stay the same."""
+
+from __future__ import annotations
 
 import itertools
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cdm.checkpointing import reader
 from cdm.data import class_names
 from cdm.distributed import exit_codes
 
+if TYPE_CHECKING:
+  from cdm.config.loader import ConfigDict
+  from cdm.data.pipeline import Batches
+  from cdm.models.resnet import ResNet50
+  from cdm.models.unet import UNet
+
 
 class LabelCheckedBatches:
   """Batches whose labels are checked against the network's classes.
 
-  A label out of range would silently be another class on the device.
+  Without the check a label out of range would silently be taken for another
+  class on the device.
   """
 
-  def __init__(self, batches, num_classes, *, before_resuming):
-    """Args:
+  def __init__(
+    self,
+    batches: Batches,
+    num_classes: int | None,
+    *,
+    before_resuming: Callable[[], None],
+  ):
+    """Wraps an iterator of batches.
 
-    batches: see `data.pipeline`.
-    num_classes: None lets any label pass.
-    before_resuming: called before a position is restored; raises to refuse.
+    Args:
+      batches: see `data.pipeline`.
+      num_classes: number of classes of the network; None lets any label pass.
+      before_resuming: called before a position is restored; it raises an error
+        if the run must not continue with this data.
     """
     self._batches, self._num_classes = batches, num_classes
     self._before_resuming = before_resuming
-    self._seen = None  # a batch that was looked at and not yet given
-    self.get_state = batches.get_state
+    # The first batch, once `peek` has read it and until it is yielded.
+    self._peeked: dict[str, np.ndarray] | None = None
 
-  def close(self):
+  def close(self) -> None:
     """Ends the threads or processes that read."""
     self._batches.close()
 
-  def peek(self):
+  def peek(self) -> None:
     """Reads the first batch now, so that bad input is refused at the start.
 
+    The batch is kept and yielded first.
+
     Raises:
-      ValueError: if it cannot be what the config wants.
-      exits.DataError: if it cannot be read.
+      ValueError: if the data does not fit the config.
+      exit_codes.DataError: if the batch cannot be read.
     """
     try:
-      self._seen = next(self)
+      self._peeked = next(self)
     except Exception as error:
       if exit_codes.classify(error) is exit_codes.BAD_INPUT and isinstance(
         error, ValueError
@@ -47,17 +71,25 @@ class LabelCheckedBatches:
         'The first batch could not be read', error
       ) from error
 
-  def set_state(self, state):
+  def get_state(self) -> Any:
+    """Returns the position of the wrapped iterator, see `data.pipeline`."""
+    return self._batches.get_state()
+
+  def set_state(self, state: Any) -> None:
+    """Continues from a position that `get_state` returned.
+
+    Where `before_resuming` raises an error, the position stays what it was.
+    """
     self._before_resuming()
-    self._seen = None
+    self._peeked = None
     self._batches.set_state(state)
 
-  def __iter__(self):
+  def __iter__(self) -> LabelCheckedBatches:
     return self
 
-  def __next__(self):
-    if self._seen is not None:
-      batch, self._seen = self._seen, None
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._peeked is not None:
+      batch, self._peeked = self._peeked, None
       return batch
     batch = next(self._batches)
     label, n = batch['label'], self._num_classes
@@ -70,8 +102,14 @@ class LabelCheckedBatches:
     return batch
 
 
-def check_labels(c, net, source):
-  """Raises ValueError if the data has labels the network does not know."""
+def check_labels(c: ConfigDict, net: UNet | ResNet50, source: Any) -> None:
+  """Raises ValueError if the data has labels the network does not know.
+
+  Args:
+    c: config of one stage.
+    net: its network; `num_classes` is None if it uses no labels.
+    source: the training data, see `data.source`.
+  """
   if net.num_classes is None:
     return
   if not source.num_classes:
@@ -88,8 +126,13 @@ def check_labels(c, net, source):
     )
 
 
-def check_classes(workdir, source):
-  """Raises ValueError if a run would go on with labels of another meaning."""
+def check_classes(workdir: str | os.PathLike, source: Any) -> None:
+  """Raises ValueError if labels have another meaning than when a run began.
+
+  Args:
+    workdir: work directory of the run, which names its classes.
+    source: the training data, see `data.source`.
+  """
   before = class_names.read(workdir)
   if before is None or not reader.complete_steps(workdir):
     return

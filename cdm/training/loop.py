@@ -1,14 +1,17 @@
-"""The only impure loop: reads data, runs the step, reports, saves, stops.
+"""Runs the training loop: reads data, makes steps, logs, saves and stops.
 
-The device is kept a few steps ahead of the host, and nothing is fetched from
-it but where a line is logged or a checkpoint is saved.
+The host runs a few steps ahead of the device. It waits for the last step only
+where a line is logged or a checkpoint is saved.
 """
+
+from __future__ import annotations
 
 import contextlib
 import gc
 import signal
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -16,123 +19,137 @@ from cdm.distributed import exit_codes
 from cdm.reporting import progress
 from cdm.training import step_timer, watchdog
 from cdm.training.preemption import Stop
-from cdm.training.prefetch import Prefetch
-from cdm.training.running_metrics import Diverged, RunningMetrics
-from cdm.training.state import make_state
+from cdm.training.prefetch import BatchIterator, Prefetch
+from cdm.training.rollback import Rollbacks
+from cdm.training.running_metrics import (
+  Diverged,
+  DivergedStep,
+  RunningMetrics,
+)
+from cdm.training.state import TrainState, make_state
+
+if TYPE_CHECKING:
+  from cdm.checkpointing.writer import Checkpointer
+  from cdm.reporting.metric_writer import Reporter
+  from cdm.training.optimizer import Optimizer
 
 
 class Outcome(NamedTuple):
-  """How a run ended; one that went wrong raises instead."""
+  """How a run ended: complete or stopped. A run that fails raises instead."""
 
-  state: Any
+  state: TrainState
   step: int
   ending: exit_codes.ExitCode
 
   @property
-  def exit_code(self):
+  def exit_code(self) -> int:
     """0 if the run is complete, 130 after Ctrl-C, 75 if preempted."""
     return self.ending.code
 
 
 def start(
-  init,
-  tx,
+  init: Callable[[jax.Array], object],
+  tx: Optimizer,
   *,
-  key,
-  abstract,
-  checkpointer,
-  iterator,
-  reporter,
-  rollbacks=None,
-  grad_norm_spike_factor=0.0,
-):
+  key: jax.Array,
+  abstract: TrainState,
+  checkpointer: Checkpointer,
+  iterator: BatchIterator,
+  reporter: Reporter,
+  rollbacks: Rollbacks | None = None,
+  grad_norm_spike_factor: float = 0.0,
+) -> tuple[TrainState, RunningMetrics]:
   """Begins a run, or continues it if its work directory has a checkpoint.
 
   Args:
     init: key -> params.
-    tx: optimizer.Optimizer.
-    key: typed key of the run; a continued run keeps its own.
-    abstract: the state's shapes and places, see sharding.placed.
-    checkpointer: checkpoint.Checkpointer.
-    iterator: data iterator with get_state and set_state; it is moved to where
-      the checkpoint left it, or to where a rollback to it went on.
-    reporter: report.Reporter; its record is cut back to the checkpoint.
-    rollbacks: rollback.Rollbacks of the work directory, or None.
-    grad_norm_spike_factor: see running_metrics.RunningMetrics.
+    tx: the optimizer.
+    key: typed key of the run; a continued run keeps the key it began with.
+    abstract: shapes and shardings of the state, see `partitioning.placed`.
+    checkpointer: of the work directory.
+    iterator: the data; it is moved to the position saved in the checkpoint, or
+      behind the data that a rollback to that checkpoint skipped.
+    reporter: of the work directory; log lines of steps after the checkpoint
+      are removed.
+    rollbacks: of the work directory, or None.
+    grad_norm_spike_factor: see `running_metrics.RunningMetrics`.
 
   Returns:
-    (TrainState on the mesh, Window): what `train` takes.
+    (TrainState on the mesh, metrics since the last log line), for `train`.
   """
   restored = checkpointer.restore_latest(abstract)
   if restored is None:
     state, step = make_state(init, tx, key=key, abstract=abstract), 0
-    window = RunningMetrics(spike_factor=grad_norm_spike_factor)
+    metrics = RunningMetrics(spike_factor=grad_norm_spike_factor)
   else:
     state, step = restored.state, restored.step
-    window = RunningMetrics(
+    metrics = RunningMetrics(
       restored.window, spike_factor=grad_norm_spike_factor
     )
     skipped = rollbacks.position(step) if rollbacks is not None else None
     iterator.set_state(skipped or restored.data_state)
     reporter.say(f'continuing from the checkpoint of step {step}')
-  # Not before: a start that was refused must leave the run as it is.
+  # Only now, because a start that is refused must leave the run unchanged.
   if rollbacks is not None:
     rollbacks.resume(step)
   reporter.resume(step)
   checkpointer.write_config()
-  return state, window
+  return state, metrics
 
 
 def train(
   *,
-  state,
-  step,
-  iterator,
-  mesh,
-  checkpointer,
-  reporter,
-  num_steps,
-  log_every_steps,
-  save_every_steps,
-  sample_every_steps=0,
-  draw_samples=None,
-  evaluate_every_steps=0,
-  evaluate=None,
-  window=None,
-  stop=None,
-  rollbacks=None,
-  grad_norm_spike_factor=0.0,
-  watch=None,
-  gauges=None,
-):
+  state: TrainState,
+  step: Callable,
+  iterator: BatchIterator,
+  mesh: jax.sharding.Mesh,
+  checkpointer: Checkpointer,
+  reporter: Reporter,
+  num_steps: int,
+  log_every_steps: int,
+  save_every_steps: int,
+  sample_every_steps: int = 0,
+  draw_samples: Callable | None = None,
+  evaluate_every_steps: int = 0,
+  evaluate: Callable | None = None,
+  metrics: RunningMetrics | None = None,
+  stop: Stop | None = None,
+  rollbacks: Rollbacks | None = None,
+  grad_norm_spike_factor: float = 0.0,
+  watch: watchdog.Watchdog | None = None,
+  gauges: Callable[[dict], dict] | None = None,
+) -> Outcome:
   """Trains from state.step to num_steps, or until asked to stop.
 
-  A run that is stopped, or killed, and started again logs and ends with
-  exactly what it would have without.
+  A run that is stopped or killed, and started again, logs the same numbers
+  and ends with the same state as a run that was never interrupted.
 
   Args:
     state: TrainState; donated.
-    step: (state, batch) -> (state, scalars), see step.make_step.
-    iterator: yields host batches of this process; get_state gives the position
-      after the last one. It is read ahead, so afterwards it stands beyond the
-      position that was saved.
-    mesh: the mesh.
-    checkpointer: checkpoint.Checkpointer.
-    reporter: report.Reporter.
+    step: (state, batch) -> (state, scalars), see `step.make_step`.
+    iterator: the data of this process. It is read ahead, so afterwards its
+      position lies beyond the one that was saved.
+    mesh: the device mesh.
+    checkpointer: saves into the work directory.
+    reporter: logs into the work directory.
     num_steps: the step at which the run is complete.
-    log_every_steps: a line of scalars, averaged since the line before.
-    save_every_steps: a checkpoint; one more at the end.
-    sample_every_steps: a picture grid; one more at the end. 0 for none.
-    draw_samples: ema_params -> uint8 [H, W, 3], or None for nothing to show.
-    evaluate_every_steps: an evaluation; one more at the end. 0 for none.
+    log_every_steps: interval of log lines; each averages the scalars since the
+      line before.
+    save_every_steps: interval of checkpoints; the last step is saved too.
+    sample_every_steps: interval of sample grids, also drawn at the end; 0 for
+      none.
+    draw_samples: ema_params -> uint8 [H, W, 3], or None if there is nothing to
+      show; None draws no grids.
+    evaluate_every_steps: interval of evaluations, also made at the end; 0 for
+      none.
     evaluate: ema_params -> {name: number}. Reached by `cdm train` once it
       evaluates held-out images during training.
-    window: Window of a continued run.
-    stop: stop.Stop; by default one that listens to SIGINT and SIGTERM.
-    rollbacks: rollback.Rollbacks; None ends the run where it diverges.
-    grad_norm_spike_factor: see running_metrics.RunningMetrics.
-    watch: watchdog.Watchdog; by default one that reports nothing.
-    gauges: function from the rates of a log line to more scalars for it.
+    metrics: those of a continued run, see `start`.
+    stop: by default one that handles SIGINT and SIGTERM.
+    rollbacks: None ends the run when it diverges.
+    grad_norm_spike_factor: see `running_metrics.RunningMetrics`.
+    watch: by default a watchdog that reports nothing.
+    gauges: maps the rates of a log line to further scalars for that line.
 
   Returns:
     Outcome.
@@ -140,7 +157,7 @@ def train(
   Raises:
     Diverged: if a loss or a gradient is not finite, or spikes, and no rollback
       is left. Nothing is saved from that step on; the message names the steps.
-    exits.DataError: if reading fails; raised from the original.
+    exit_codes.DataError: if reading fails; raised from the original error.
     OSError: if a checkpoint or report cannot be written.
   """
   if int(state.step) >= num_steps:
@@ -150,9 +167,9 @@ def train(
   loop = _Loop(
     state,
     RunningMetrics(spike_factor=grad_norm_spike_factor)
-    if window is None
-    else window,
-    step=step,
+    if metrics is None
+    else metrics,
+    train_step=step,
     checkpointer=checkpointer,
     reporter=reporter,
     num_steps=num_steps,
@@ -165,7 +182,8 @@ def train(
     watch=watchdog.Watchdog() if watch is None else watch,
     gauges=gauges,
   )
-  del state  # or a rollback would hold it beside the one it restores
+  # Or a rollback would hold this state in memory beside the one it restores.
+  del state
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(Stop() if stop is None else stop)
     stack.enter_context(loop.watch)
@@ -177,22 +195,28 @@ def train(
       except Diverged as error:
         if rollbacks is None or not rollbacks.permitted():
           raise
-        bad, told = error.bad, str(error)
-      # Out of the handler: the traceback would hold the state that diverged.
+        diverged_step, message = error.diverged_step, str(error)
+        assert diverged_step is not None  # `RunningMetrics.check` names it
+      # Outside the handler, where the traceback would keep the diverged state
+      # in memory.
       loop.roll_back(
-        bad, told, iterator, rollbacks, spike_factor=grad_norm_spike_factor
+        diverged_step,
+        message,
+        iterator,
+        rollbacks,
+        spike_factor=grad_norm_spike_factor,
       )
 
 
 class _Loop:
-  """What a run has in its hands between two steps."""
+  """The state of a run between two steps, and what is done in and after one."""
 
   def __init__(
     self,
     state,
-    window,
+    metrics,
     *,
-    step,
+    train_step,
     checkpointer,
     reporter,
     num_steps,
@@ -203,185 +227,216 @@ class _Loop:
     gauges,
   ):
     self.gauges = gauges
-    self.state, self.window, self.watch = state, window, watch
-    self.step, self.checkpointer, self.reporter = step, checkpointer, reporter
+    self.state: Any = state  # TrainState; None in the midst of a rollback
+    self.metrics, self.watch = metrics, watch
+    self.train_step = train_step
+    self.checkpointer, self.reporter = checkpointer, reporter
     self.num_steps = num_steps
     self.log_every_steps = log_every_steps
     self.save_every_steps = save_every_steps
     (self.sample_every_steps, self.draw_samples), evaluation = shows
     self.evaluate_every_steps, self.evaluate = evaluation
     self.timer = step_timer.Timer()
-    self.batch_size = self.data_state = None
-    self.at = self.saved = int(state.step)
-    self.boundary = self.at
-    self.begun = False  # the step is compiled, and progress on show
-    self.counted = 0.0  # seconds of steps that the window knows of
+    self.batch_size: Any = None  # global; known from the first batch on
+    self.data_state: Any = None  # data position after the last step's batch
+    self.step = self.saved_step = int(state.step)  # number of updates made
+    # Like `step`, but it never goes back, see `Stop.due`.
+    self.boundary = self.step
+    self.compiled = False  # the first step is made, and progress is shown
+    # Seconds of the phase STEP that goodput has counted, or must not count.
+    self.counted_seconds = 0.0
 
   def run(self, batches, stop):
-    """Trains until complete, asked to stop, or diverged. -> Outcome."""
-    while self.at < self.num_steps:
-      if stop.due(self.boundary) or not self.advance(batches, stop):
+    """Trains until the run is complete or asked to stop. Returns the Outcome.
+
+    Raises Diverged if a step diverged.
+    """
+    while self.step < self.num_steps:
+      if stop.due(self.boundary) or not self.run_step(batches, stop):
         break
-    complete = self.at == self.num_steps
-    if complete and self.at % self.log_every_steps:
-      self.log()  # and goes on gathering, should num_steps be raised later
-    if self.at > self.saved:
+    complete = self.step == self.num_steps
+    if complete and self.step % self.log_every_steps:
+      # The sums are kept: if num_steps is raised later, the next regular line
+      # averages over all steps since the last regular one.
+      self.log()
+    if self.step > self.saved_step:
       self.save()
     if complete:
-      self.show(final=True)
-    self.watch.enter(watchdog.SAVE, self.at)
+      self.draw_and_evaluate(final=True)
+    self.watch.enter(watchdog.SAVE, self.step)
     self.checkpointer.wait()
-    self.watch.enter(None, self.at)
+    self.watch.enter(None, self.step)
     self.reporter.end_progress()
     if complete:
-      return Outcome(self.state, self.at, exit_codes.COMPLETE)
+      return Outcome(self.state, self.step, exit_codes.COMPLETE)
     name = 'preempted'
     if stop.signum is not None:
       name = signal.Signals(stop.signum).name
     self.reporter.say(
-      f'{name}: stopped after step {self.at} of {self.num_steps}'
-      + (', which is saved' if self.at else '')
+      f'{name}: stopped after step {self.step} of {self.num_steps}'
+      + (', which is saved' if self.step else '')
       + '; the same command continues from there'
     )
-    return Outcome(self.state, self.at, stop.ending)
+    return Outcome(self.state, self.step, stop.ending)
 
-  def advance(self, batches, stop):
-    """Makes a step and what is due after it. False if there is no batch."""
-    self.watch.enter(watchdog.DATA, self.at)
+  def run_step(self, batches, stop):
+    """Makes one step, then logs, saves and draws where that is due.
+
+    Returns False if there was no batch, because the run was asked to stop.
+    """
+    self.watch.enter(watchdog.DATA, self.step)
     with self.timer.waiting():
-      item = batches.next(stop, self.at)
+      item = batches.next(stop, self.step)
     if item is None:
       return False
     batch, self.data_state = item
-    if not self.begun:
+    if not self.compiled:
       self.reporter.say('compiling the training step ...')
       self.reporter.prepare()
     began = time.monotonic()
-    self.watch.enter(watchdog.STEP, self.at)
-    self.state, scalars = self.step(self.state, batch)
-    self.at += 1
+    self.watch.enter(watchdog.STEP, self.step)
+    self.state, scalars = self.train_step(self.state, batch)
+    self.step += 1
     self.boundary += 1
-    self.window.add(self.at, scalars, self.data_state)
-    if not self.begun:
-      self.begin(batch, scalars, time.monotonic() - began)
-    self.reporter.progress(self.at, self.window.latest_loss())
-    if self.at % self.log_every_steps == 0:
+    self.metrics.add(self.step, scalars, self.data_state)
+    if not self.compiled:
+      self.report_first_step(batch, scalars, time.monotonic() - began)
+    self.reporter.progress(self.step, self.metrics.latest_loss())
+    if self.step % self.log_every_steps == 0:
       self.log()
-      self.window.clear()
-      self.timer.restart(self.at)
+      self.metrics.clear()
+      self.timer.restart(self.step)
     with self.timer.away():
-      # Saved first: what goes wrong while drawing costs no step.
-      if self.at % self.save_every_steps == 0:
+      # Saved first, so that an error while drawing loses no step.
+      if self.step % self.save_every_steps == 0:
         self.save()
-      self.show()
+      self.draw_and_evaluate()
     return True
 
-  def begin(self, batch, scalars, seconds):
-    """After the first step, which compiled: progress is shown from here."""
-    self.begun = True
+  def report_first_step(self, batch, scalars, seconds):
+    """Reports the first step, which compiled, and starts to show progress."""
+    self.compiled = True
     began = time.monotonic()
     jax.block_until_ready(scalars)
     took = progress.duration(seconds + time.monotonic() - began)
     self.reporter.say(f'first step after {took}')
-    # Compiling is no use to the run.
-    self.watch.enter(watchdog.LOG, self.at)
-    self.counted = self.watch.seconds(watchdog.STEP)
+    # Goodput leaves out this step, most of whose time went into compiling.
+    self.watch.enter(watchdog.LOG, self.step)
+    self.counted_seconds = self.watch.seconds(watchdog.STEP)
     self.batch_size = jax.tree.leaves(batch)[0].shape[0]
     self.reporter.start_progress(
-      total=self.num_steps, step=self.at, unit_size=self.batch_size
+      total=self.num_steps, step=self.step, unit_size=self.batch_size
     )
-    self.timer.restart(self.at)
+    self.timer.restart(self.step)
 
-  def settle(self):
-    """Fetches the scalars of every step made; raises Diverged."""
-    self.watch.enter(watchdog.STEP, self.at)
-    self.window.drain()
-    self.watch.enter(watchdog.LOG, self.at)
-    self.window.check(self.checkpointer, self.at)
+  def fetch_scalars(self):
+    """Fetches the scalars of every step made, and adds its time to goodput.
+
+    Raises Diverged if one of the steps diverged.
+    """
+    self.watch.enter(watchdog.STEP, self.step)
+    self.metrics.drain()
+    self.watch.enter(watchdog.LOG, self.step)
+    self.metrics.check(self.checkpointer, self.step)
     spent = self.watch.seconds(watchdog.STEP)
-    self.window.goodput.add(spent - self.counted)
-    self.counted = spent
+    self.metrics.goodput.add(spent - self.counted_seconds)
+    self.counted_seconds = spent
 
   def log(self):
-    self.settle()
-    rates = self.timer.rates(self.at, batch_size=self.batch_size)
-    means = self.window.means()
-    rates['goodput'] = self.window.goodput.share()
+    self.fetch_scalars()
+    rates = self.timer.rates(self.step, batch_size=self.batch_size)
+    means = self.metrics.means()
+    rates['goodput'] = self.metrics.goodput.share()
     if self.gauges is not None:
       rates |= self.gauges(rates)
-    self.reporter.scalars(self.at, means | rates)
-    self.reporter.progress(self.at, means['loss'])
+    self.reporter.scalars(self.step, means | rates)
+    self.reporter.progress(self.step, means['loss'])
 
   def save(self):
-    self.settle()
-    self.watch.enter(watchdog.SAVE, self.at)
+    self.fetch_scalars()
+    self.watch.enter(watchdog.SAVE, self.step)
     self.checkpointer.save(
-      self.at,
+      self.step,
       self.state,
       data_state=self.data_state,
-      window=self.window.to_json(),
+      window=self.metrics.to_json(),
     )
-    self.saved = self.at
+    self.saved_step = self.step
 
-  def show(self, final=False):
+  def draw_and_evaluate(self, final=False):
     def due(every, make):
-      if make is None or not every or (self.at % every == 0) == final:
+      if make is None or not every or (self.step % every == 0) == final:
         return False
-      self.watch.enter(watchdog.SHOW, self.at)
+      self.watch.enter(watchdog.SHOW, self.step)
       return True
 
     if due(self.sample_every_steps, self.draw_samples):
       image = self.draw_samples(self.state.ema_params)
       if image is not None:
-        self.reporter.grid(self.at, 'samples', image)
+        self.reporter.grid(self.step, 'samples', image)
     if due(self.evaluate_every_steps, self.evaluate):
-      self.reporter.scalars(self.at, self.evaluate(self.state.ema_params))
+      self.reporter.scalars(self.step, self.evaluate(self.state.ema_params))
 
-  def roll_back(self, bad, told, iterator, rollbacks, *, spike_factor):
-    """Goes back to the last scheduled checkpoint and past the bad batch.
+  def roll_back(
+    self,
+    diverged_step: DivergedStep,
+    message: str,
+    iterator: BatchIterator,
+    rollbacks: Rollbacks,
+    *,
+    spike_factor: float,
+  ) -> None:
+    """Goes back to the last scheduled checkpoint and skips the diverged data.
 
-    Only checkpoints that every run of this config makes count, and later ones
-    are deleted: the run is the same whether it was stopped in between or not.
+    Only checkpoints at multiples of save_every_steps are used, because every
+    run of this config makes those; later checkpoints are deleted. So the
+    result is the same whether or not the run was stopped in between.
 
     Args:
-      bad: window.Bad.
-      told: the message of Diverged.
-      iterator: see `train`.
-      rollbacks: rollback.Rollbacks, where it is recorded.
-      spike_factor: see running_metrics.RunningMetrics.
+      diverged_step: the step that diverged.
+      message: of the Diverged error.
+      iterator: moved behind the batch of that step.
+      rollbacks: where this rollback is recorded.
+      spike_factor: see `running_metrics.RunningMetrics`.
 
     Raises:
       Diverged: if there is no such checkpoint.
     """
     every = self.save_every_steps
     scheduled = [
-      s for s in self.checkpointer.steps() if s < bad.step and s % every == 0
+      s
+      for s in self.checkpointer.steps()
+      if s < diverged_step.step and s % every == 0
     ]
     if not scheduled:
-      raise Diverged(told, bad)
-    self.watch.enter(watchdog.RESTORE, self.at)
+      raise Diverged(message, diverged_step)
+    self.watch.enter(watchdog.RESTORE, self.step)
     abstract = jax.tree.map(_shape_and_place, self.state)
     self.state = None  # its memory is needed for the one that is restored
     gc.collect()
-    # Deleted before the rollback is recorded: killed in between, the run
-    # diverges once more and comes here again.
+    # Deleted before the rollback is recorded: a run that is killed in between
+    # diverges once more and rolls back again.
     self.checkpointer.forget_after(scheduled[-1])
     restored = self.checkpointer.restore_latest(abstract)
     rollbacks.resume(restored.step)
     rollbacks.add(
-      to=restored.step, bad=bad.step, why=bad.why, position=bad.position
+      to=restored.step,
+      diverged_step=diverged_step.step,
+      why=diverged_step.why,
+      position=diverged_step.position,
     )
-    iterator.set_state(bad.position)
+    iterator.set_state(diverged_step.position)
     self.reporter.resume(restored.step)
-    self.state, self.at = restored.state, restored.step
-    self.saved, self.data_state = restored.step, bad.position
-    self.window = RunningMetrics(restored.window, spike_factor=spike_factor)
-    self.counted = self.watch.seconds(watchdog.STEP)  # in vain since then
-    self.timer.restart(self.at)
+    self.state, self.step = restored.state, restored.step
+    self.saved_step, self.data_state = restored.step, diverged_step.position
+    self.metrics = RunningMetrics(restored.window, spike_factor=spike_factor)
+    # Goodput leaves out the steps since that checkpoint.
+    self.counted_seconds = self.watch.seconds(watchdog.STEP)
+    self.timer.restart(self.step)
     self.reporter.say(
-      f'{bad.why}: rollback {len(rollbacks.made)} of {rollbacks.limit}, back '
-      f'to the checkpoint of step {self.at}; going on with the data after the '
-      f'batch of step {bad.step}'
+      f'{diverged_step.why}: rollback {len(rollbacks.made)} of '
+      f'{rollbacks.limit}, back to the checkpoint of step {self.step}; going '
+      f'on with the data after the batch of step {diverged_step.step}'
     )
 
 

@@ -1,16 +1,19 @@
-"""The optimizer: Adam or SGD, a learning rate over time, clipping.
+"""Builds the optimizer: Adam or SGD, a learning-rate schedule, clipping.
 
-g <- g min(1, clip_norm / |g|)                   g: of the global batch's mean
-params <- params - learning_rate(step) Adam(g)
+With g the gradient of the mean loss over the global batch:
 
-of SGD, with momentum m and weight decay w (of kernels, before the momentum):
-g <- g + w params;  v <- m v + g
-params <- params - learning_rate(step) (g + m v if Nesterov else v)
+  g <- g min(1, clip_norm / |g|)
+  params <- params - learning_rate(step) Adam(g)
+
+SGD, with momentum m and weight decay w (kernels only, before the momentum):
+
+  g <- g + w params;  v <- m v + g
+  params <- params - learning_rate(step) (g + m v if Nesterov else v)
 """
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -29,44 +32,45 @@ class Optimizer(NamedTuple):
 
   init: Callable
   update: Callable
-  learning_rate: Callable  # step (from 0) -> []
+  learning_rate: Callable[[jax.Array | int], jax.Array]  # step from 0 -> []
 
 
 def make_optimizer(
   *,
-  learning_rate,
-  warmup_steps=0,
-  kind='adam',
-  b1=0.9,
-  b2=0.999,
-  eps=1e-8,
-  clip_norm=None,
-  weight_decay=0.0,
-  decay='constant',
-  decay_at=(),
-  decay_factor=0.1,
-  num_steps=None,
-):
+  learning_rate: float,
+  warmup_steps: int = 0,
+  kind: str = 'adam',
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-8,
+  clip_norm: float | None = None,
+  weight_decay: float = 0.0,
+  decay: str = 'constant',
+  decay_at: Sequence[int] = (),
+  decay_factor: float = 0.1,
+  num_steps: int | None = None,
+) -> Optimizer:
   """Builds Adam from the fields of its config section.
 
   Args:
-    learning_rate: after warm-up.
-    warmup_steps: number of updates over which the rate grows linearly; update
-      number k (from 1) uses k / warmup_steps of it.
+    learning_rate: the rate after warm-up.
+    warmup_steps: number of updates over which the rate grows linearly; the
+      k-th update (from 1) uses k / warmup_steps of it.
     kind: 'adam', or 'adamw' (decoupled weight decay).
     b1: decay of the first moment.
     b2: decay of the second moment.
     eps: added to the root of the second moment.
     clip_norm: largest global norm of a gradient, or None.
-    weight_decay: of 'adamw'; kernels only (arrays of two axes or more).
+    weight_decay: for 'adamw'; decays kernels only (arrays of two axes or
+      more).
     decay, decay_at, decay_factor: see `make_learning_rate`.
-    num_steps: length of the run; needed by 'cosine'.
+    num_steps: length of the run; needed by decay 'cosine'.
 
   Returns:
-    Optimizer, moments in float32.
+    Optimizer with moments in float32.
 
   Raises:
-    ValueError: naming the field that does not fit.
+    ValueError: if a field does not fit; it is named.
   """
   if kind not in KINDS:
     raise ValueError(f'optimizer.kind is {kind!r}; known kinds are {KINDS}.')
@@ -92,35 +96,35 @@ def make_optimizer(
 
 def make_sgd(
   *,
-  learning_rate,
-  kind='sgd',
-  warmup_steps=0,
-  momentum=0.9,
-  nesterov=True,
-  weight_decay=0.0,
-  clip_norm=None,
-  decay='constant',
-  decay_at=(),
-  decay_factor=0.1,
-  num_steps=None,
-):
+  learning_rate: float,
+  kind: str = 'sgd',
+  warmup_steps: int = 0,
+  momentum: float = 0.9,
+  nesterov: bool = True,
+  weight_decay: float = 0.0,
+  clip_norm: float | None = None,
+  decay: str = 'constant',
+  decay_at: Sequence[int] = (),
+  decay_factor: float = 0.1,
+  num_steps: int | None = None,
+) -> Optimizer:
   """Builds SGD with momentum from the fields of its config section.
 
   Args:
     learning_rate, warmup_steps, clip_norm: see `make_optimizer`.
     kind: 'sgd'.
     momentum: in [0, 1); the velocity is not dampened.
-    nesterov: looks ahead along the velocity.
+    nesterov: whether the update looks ahead along the velocity.
     weight_decay: added to the gradient of kernels (arrays of two axes or
       more) before the momentum, as L2 regularisation is.
     decay, decay_at, decay_factor: see `make_learning_rate`.
-    num_steps: length of the run; needed by 'cosine'.
+    num_steps: length of the run; needed by decay 'cosine'.
 
   Returns:
-    Optimizer, velocity in float32.
+    Optimizer with its velocity in float32.
 
   Raises:
-    ValueError: naming the field that does not fit.
+    ValueError: if a field does not fit; it is named.
   """
   if kind != 'sgd':
     raise ValueError(f"optimizer.kind is {kind!r}; this is 'sgd'.")
@@ -173,26 +177,30 @@ def _kernels(params):
 
 def make_learning_rate(
   *,
-  learning_rate,
-  warmup_steps,
-  decay,
-  decay_at=(),
-  decay_factor=0.1,
-  num_steps,
-):
-  """-> function from the number of updates made so far to the rate.
+  learning_rate: float,
+  warmup_steps: int,
+  decay: str,
+  decay_at: Sequence[int] = (),
+  decay_factor: float = 0.1,
+  num_steps: int | None,
+) -> Callable[[jax.Array | int], jax.Array]:
+  """Builds the learning-rate schedule.
 
   Args:
-    learning_rate: after warm-up.
+    learning_rate: the rate after warm-up.
     warmup_steps: see `make_optimizer`.
     decay: 'constant', 'cosine' (to zero at num_steps) or 'step'.
-    decay_at: of 'step': increasing numbers of updates, after each of which
-      the rate is multiplied by decay_factor.
+    decay_at: for 'step', the increasing numbers of updates after each of which
+      the rate is multiplied by decay_factor; () for the others.
     decay_factor: in (0, 1).
     num_steps: length of the run; needed by 'cosine'.
 
+  Returns:
+    Function from the number of updates made so far, [], to the rate of the
+    next one, [] float32.
+
   Raises:
-    ValueError: naming the field that does not fit.
+    ValueError: if a field does not fit; it is named.
   """
   if decay not in DECAYS:
     raise ValueError(f'optimizer.decay is {decay!r}; known are {DECAYS}.')
@@ -220,6 +228,7 @@ def make_learning_rate(
     step = jnp.asarray(step, jnp.float32)
     scale = jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
     if decay == 'cosine':
+      assert num_steps is not None  # checked above
       progress = (step - warmup_steps) / (num_steps - warmup_steps)
       cosine = jnp.cos(math.pi * jnp.clip(progress, 0.0, 1.0))
       scale = scale * 0.5 * (1 + cosine)

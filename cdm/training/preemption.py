@@ -1,44 +1,54 @@
-"""Being asked to stop: Ctrl-C, or SIGTERM from whoever takes the machine.
+"""Stops a run on Ctrl-C or SIGTERM: it completes the step, saves and ends.
 
-Imports nothing heavy, so that signals are heeded from the first second on.
+Imports nothing heavy, so that the signals are handled from the first second on.
 """
+
+from __future__ import annotations
 
 import os
 import signal
 import threading
+from typing import TYPE_CHECKING
 
 from cdm.distributed import exit_codes
 
+if TYPE_CHECKING:
+  import types
+
 
 class Stop:
-  """Listens to SIGINT and SIGTERM: finish the step, save, end.
+  """Handles SIGINT and SIGTERM while its context is entered.
 
-  A second signal ends the process at once; what is saved stays whole, because
-  checkpoints appear complete or not at all.
+  The first signal asks the run to complete its step, save and end. A second
+  one ends the process at once; what is saved stays whole, because checkpoints
+  appear complete or not at all. Contexts may be nested: the outermost one sets
+  the handlers.
   """
 
   SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
   def __init__(self):
-    self.signum = None
+    self.signum: int | None = None  # the signal that asked to stop
     self._entered = 0
     self._previous = {}
-    self._together = False
+    self._together = False  # several processes have to stop at the same step
     self._agreed = False
 
-  def agree(self):
+  def agree(self) -> None:
     """From now on all processes of the run stop at the same step.
 
-    To be called once they have joined. JAX has taken over SIGTERM by then: it
-    tells the others, and the notices that cloud machines give besides.
+    Call it once the processes have joined. JAX has taken over SIGTERM by then:
+    it passes the request on to the other processes, as it does the preemption
+    notices of cloud machines.
     """
     from cdm.distributed import collectives
 
     self._together = collectives.process_count() > 1
     if self._together and self.signum is not None:
-      os.kill(os.getpid(), signal.SIGTERM)  # it came before JAX listened
+      # The signal came before JAX listened, so it is sent once more.
+      os.kill(os.getpid(), signal.SIGTERM)
 
-  def __enter__(self):
+  def __enter__(self) -> Stop:
     self._entered += 1
     # Python runs handlers in the main thread only, and sets them only there.
     main = threading.current_thread() is threading.main_thread()
@@ -47,22 +57,22 @@ class Stop:
         self._previous[signum] = signal.signal(signum, self.ask)
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_) -> None:
     self._entered -= 1
     if not self._entered:
       for signum, handler in self._previous.items():
         signal.signal(signum, handler)
       self._previous = {}
 
-  def due(self, boundary):
-    """Whether the run is to be saved and ended between two steps.
+  def due(self, boundary: int) -> bool:
+    """Returns whether the run has to save and end now, between two steps.
 
-    Every process asks this once between any two steps, with the same number,
-    and all must get the same answer.
+    A collective: every process must call it once between any two steps, with
+    the same number, and all get the same answer.
 
     Args:
-      boundary: counts up; the number of steps made, plus those that were made
-        again after a rollback.
+      boundary: grows by one from call to call: the number of steps made,
+        including those that were made again after a rollback.
     """
     if not self._together:
       return self.signum is not None
@@ -72,31 +82,35 @@ class Stop:
     if self._agreed and self.signum is None:
       self.signum = signal.SIGTERM
       if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, self.ask)  # another ends at once
+        # From now on another SIGTERM ends this process at once.
+        signal.signal(signal.SIGTERM, self.ask)
     return self._agreed
 
   @property
-  def may_leave(self):
-    """Whether waiting for data, which may never come, is to be given up."""
-    # Of several processes none can go before all know.
+  def may_leave(self) -> bool:
+    """Whether to give up waiting for data, which may never come.
+
+    Never true of several processes: none may leave before all have agreed to,
+    or the others would hang in the next collective.
+    """
     return self.signum is not None and not self._together
 
   @property
-  def ending(self):
-    """exits.Ending of a run that was asked to stop."""
+  def ending(self) -> exit_codes.ExitCode:
+    """The exit code of a run that was asked to stop."""
     stopped = self.signum == signal.SIGINT
     return exit_codes.INTERRUPTED if stopped else exit_codes.PREEMPTED
 
-  def ask(self, signum, _frame=None):
-    """Asks to stop, as the signal `signum` does."""
+  def ask(self, signum: int, _frame: types.FrameType | None = None) -> None:
+    """Asks the run to stop; this is the handler of both signals."""
     name = signal.Signals(signum).name
-    # os.write: a handler may interrupt a print half-way, and printing again
-    # would then fail.
+    # os.write, because a handler may interrupt a print half-way, and printing
+    # again would then fail.
     if self.signum is not None:
       os.write(2, f'\n{name} again: ending at once\n'.encode())
       os._exit(self.ending.code)
     self.signum = signum
     if self._together:
-      os.kill(os.getpid(), signal.SIGTERM)  # JAX tells the others
+      os.kill(os.getpid(), signal.SIGTERM)  # JAX tells the other processes
     line = f'\n{name}: finishing the step and saving (again: end at once)\n'
     os.write(2, line.encode())

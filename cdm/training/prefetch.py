@@ -1,14 +1,37 @@
-"""Reads ahead of the step, in a thread, onto the device."""
+"""Reads batches in a background thread, ahead of the step, onto the device."""
+
+from __future__ import annotations
 
 import contextlib
 import copy
 import queue
 import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+import jax
+import numpy as np
 
 from cdm.distributed import device_mesh, exit_codes
 
+if TYPE_CHECKING:
+  from cdm.training.preemption import Stop
+
 # Batches read ahead of the step, already on the device.
 AHEAD = 2
+
+
+class BatchIterator(Protocol):
+  """Yields host batches of this process; its position can be saved."""
+
+  def __next__(self) -> dict[str, np.ndarray]: ...
+
+  def get_state(self) -> Any:
+    """Returns the position after the last batch, as a JSON-able dict."""
+    ...
+
+  def set_state(self, state: Any) -> None:
+    """Continues after the batch at which `get_state` was called."""
+    ...
 
 
 class Prefetch:
@@ -18,7 +41,13 @@ class Prefetch:
   to those that were read.
   """
 
-  def __init__(self, iterator, mesh):
+  def __init__(self, iterator: BatchIterator, mesh: jax.sharding.Mesh):
+    """Prepares to read; the thread starts on entering the context.
+
+    Args:
+      iterator: yields host batches of this process, see `BatchIterator`.
+      mesh: the device mesh that the batches are split over.
+    """
     self._iterator = iterator
     self._mesh = mesh
     self._ready = queue.Queue(AHEAD)
@@ -27,11 +56,11 @@ class Prefetch:
       target=self._read, name='prefetch', daemon=True
     )
 
-  def __enter__(self):
+  def __enter__(self) -> Prefetch:
     self._thread.start()
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_) -> None:
     self._closed.set()
     # A read that hangs must not keep the process from ending.
     self._thread.join(timeout=10)
@@ -42,54 +71,68 @@ class Prefetch:
         try:
           batch = next(self._iterator)
         except Exception as error:
-          self._put(_Unread(error))
+          self._put(_ReadError(error))
           return
-        # Copied: an iterator may give its own dict and go on changing it.
+        # Copied, because an iterator may return its own dict and change it
+        # later.
         position = copy.deepcopy(self._iterator.get_state())
         if not self._put(
           (device_mesh.shard_batch(batch, self._mesh), position)
         ):
           return
-    except BaseException as error:  # raised in the loop, where it belongs
+    except BaseException as error:  # `next` raises it in the main thread
       self._put(error)
 
   def _put(self, item):
+    """Waits for room in the queue. Returns False if reading was ended."""
     while not self._closed.is_set():
       with contextlib.suppress(queue.Full):
         self._ready.put(item, timeout=0.1)
         return True
     return False
 
-  def next(self, stop, at):
-    """-> (batch on the mesh, position after it); None once asked to stop."""
+  def next(self, stop: Stop, step: int) -> tuple[dict, Any] | None:
+    """Waits for the next batch.
+
+    Args:
+      stop: ends the wait as soon as the run is asked to stop.
+      step: the last step made, for the message of an error.
+
+    Returns:
+      (global batch on the mesh, data position after it), or None if the run
+      was asked to stop.
+
+    Raises:
+      exit_codes.DataError: if reading the batch failed, or the data ended.
+    """
     while not stop.may_leave:
       with contextlib.suppress(queue.Empty):
         item = self._ready.get(timeout=0.1)
         break
     else:
       return None
-    # Ctrl-C reaches worker processes too; their end is no error then.
+    # Ctrl-C also ends the worker processes that read; that is no data error.
     if stop.may_leave:
       return None
-    if isinstance(item, _Unread):
-      raise item.told(at) from item.error
+    if isinstance(item, _ReadError):
+      raise item.to_data_error(step) from item.error
     if isinstance(item, BaseException):
       raise item
     return item
 
 
-class _Unread:
-  """An error of the data, on its way to the loop."""
+class _ReadError:
+  """An error of the data iterator, on its way to the main thread."""
 
   def __init__(self, error):
     self.error = error
 
-  def told(self, at):
+  def to_data_error(self, step):
     if isinstance(self.error, StopIteration):
       return exit_codes.DataError(
-        f'The data ended after step {at}, before the run did; make the '
+        f'The data ended after step {step}, before the run did; make the '
         'iterator with repeat=True, or lower train.num_steps.'
       )
     return exit_codes.data_error(
-      f'Reading the batch of step {at + 1} failed', self.error
+      f'Reading the batch of step {step + 1} failed', self.error
     )

@@ -1,14 +1,16 @@
 """Assembles the training program of a stage: shapes and a step, no arrays.
 
-What `cdm train` runs and what `cdm plan` compiles are this one program.
+`cdm train` runs this program, and `cdm plan` compiles the same one.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from cdm.config import cascade_stages, instantiate, placement, stage
+from cdm.config.loader import ConfigDict
 from cdm.distributed import device_mesh, partitioning
 from cdm.training import optimizer, run_config, step
 from cdm.training import state as states
@@ -20,11 +22,12 @@ class Program(NamedTuple):
   """Everything about a training run that needs no data and no device.
 
   Attributes:
-    built: build.Stage.
-    schedule: build.Run.
-    tx: optimizer.Optimizer.
-    mesh: the mesh; of real devices, or of devices that are only described.
-    rules: (regex, spec) pairs, see sharding.state_sharding.
+    built: the network and the method of the stage.
+    schedule: the `train` section of the config.
+    tx: the optimizer.
+    mesh: the device mesh, of real devices or of devices that are only
+      described.
+    rules: (regex, spec) pairs, see `partitioning.state_sharding`.
     key: typed key of the run.
     state: TrainState of ShapeDtypeStructs that carry their sharding.
     batch: dict of ShapeDtypeStructs that carry their sharding.
@@ -38,22 +41,24 @@ class Program(NamedTuple):
   rules: tuple
   key: jax.Array
   state: states.TrainState
-  batch: dict
-  step: object
+  batch: dict[str, jax.ShapeDtypeStruct]
+  step: Callable
 
 
-def assemble(c, *, devices=None):
+def assemble(
+  c: ConfigDict, *, devices: Sequence[jax.Device] | None = None
+) -> Program:
   """Builds the training program that a config asks for.
 
   Args:
-    c: ConfigDict of one stage.
-    devices: devices of the mesh; all there are by default.
+    c: config of one stage.
+    devices: devices of the mesh; by default all devices of the run.
 
   Returns:
     Program.
 
   Raises:
-    ValueError: the config cannot be used; names the section and key.
+    ValueError: if the config cannot be used; names the section and key.
   """
   cascade_stages.refuse_cascade(c, 'trained')
   instantiate.require(
@@ -95,8 +100,13 @@ def assemble(c, *, devices=None):
   )
 
 
-def abstract_batch(c, batch_size, mesh):
-  """-> the global batch as ShapeDtypeStructs, see `data.pipeline`."""
+def abstract_batch(
+  c: ConfigDict, batch_size: int, mesh: jax.sharding.Mesh
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns the global batch as ShapeDtypeStructs that carry their sharding.
+
+  See `data.pipeline` for what a batch holds.
+  """
   size, place = c.pipeline.image_size, device_mesh.batch_sharding(mesh)
   return {
     'image': jax.ShapeDtypeStruct(
@@ -106,6 +116,6 @@ def abstract_batch(c, batch_size, mesh):
   }
 
 
-def seed_of(c, use):
-  """-> a seed of its own for each use of `c.seed`."""
+def seed_of(c: ConfigDict, use: int) -> int:
+  """Derives a seed from `c.seed`, another one for each use, e.g. DATA_SEED."""
   return int(np.random.SeedSequence([c.seed, use]).generate_state(1)[0])

@@ -1,14 +1,16 @@
-"""Which stretches of data were left out, because the run diverged on them.
+"""Records the rollbacks of a run: which data it skipped after it diverged.
 
   rollbacks.json   [{"to": step, "bad": step, "why": ..., "position": ...}]
 
-A rollback goes back to the checkpoint of step `to` and on with the data after
-the batch of step `bad`. The list is written before the run goes on, so a run
-that is killed afterwards and finds that checkpoint again takes the same turn.
-Noise is folded from the step; what differs after a rollback is the data alone.
+A rollback goes back to the checkpoint of step `to` and continues with the data
+after the batch of step `bad`, the first step that diverged. The list is
+written before the run goes on, so a run that is killed afterwards and restores
+that checkpoint again skips the same data. Noise is folded from the step, so
+after a rollback nothing but the data differs.
 """
 
 import json
+import os
 import pathlib
 
 from cdm.reporting import atomic_files
@@ -20,13 +22,15 @@ POLICIES = ('stop', 'rollback')
 class Rollbacks:
   """The rollbacks of one work directory."""
 
-  def __init__(self, workdir, *, limit=0, active=True):
-    """Reads what there is.
+  def __init__(
+    self, workdir: str | os.PathLike, *, limit: int = 0, active: bool = True
+  ):
+    """Reads the rollbacks that the work directory already records.
 
     Args:
-      workdir: of the run.
-      limit: how many a run may make; 0 is none.
-      active: False never writes (processes but 0).
+      workdir: work directory of the run.
+      limit: how many rollbacks the run may make in all; 0 allows none.
+      active: whether this process writes the file; true in process 0 only.
 
     Raises:
       ValueError: if the file is not a list of rollbacks.
@@ -34,7 +38,7 @@ class Rollbacks:
     self._path = pathlib.Path(workdir) / FILE
     self._active = active
     self.limit = limit
-    self.made = []
+    self.made: list[dict] = []  # entries of the file, ordered by `to`
     if self._path.exists():
       try:
         self.made = json.loads(self._path.read_text())
@@ -45,28 +49,48 @@ class Rollbacks:
           'train on without them.'
         ) from error
 
-  def permitted(self):
-    """Whether one more may be made."""
+  def permitted(self) -> bool:
+    """Returns whether the run may make one more rollback."""
     return len(self.made) < self.limit
 
-  def resume(self, step):
-    """Forgets the rollbacks that a run continued at `step` has yet to make."""
+  def resume(self, step: int) -> None:
+    """Forgets the rollbacks to checkpoints later than `step`.
+
+    A run that continues at `step` has not reached them yet, and makes them
+    again if it diverges again.
+    """
     kept = [entry for entry in self.made if entry['to'] <= step]
     if kept != self.made:
       self.made = kept
       self._write()
 
-  def position(self, step):
-    """-> data position to go on with from the checkpoint of `step`, or None.
+  def position(self, step: int) -> dict | None:
+    """Returns the data position to continue with from a checkpoint.
 
-    None is the position in the checkpoint.
+    Args:
+      step: step of the checkpoint.
+
+    Returns:
+      The position after the data that the last rollback to it skipped, or None
+      if there was no rollback: the position in the checkpoint holds.
     """
     found = [e['position'] for e in self.made if e['to'] == step]
     return found[-1] if found else None
 
-  def add(self, *, to, bad, why, position):
-    """Records a rollback; it is on disk when this returns."""
-    self.made.append({'to': to, 'bad': bad, 'why': why, 'position': position})
+  def add(
+    self, *, to: int, diverged_step: int, why: str, position: dict | None
+  ) -> None:
+    """Records a rollback; it is on disk when this returns.
+
+    Args:
+      to: step of the checkpoint that the run goes back to.
+      diverged_step: first step that diverged.
+      why: what was wrong with that step, in words.
+      position: data position after the batch of that step.
+    """
+    self.made.append(
+      {'to': to, 'bad': diverged_step, 'why': why, 'position': position}
+    )
     self._write()
 
   def _write(self):

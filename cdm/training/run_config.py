@@ -1,8 +1,10 @@
-"""Checks the `train`, `ema` and `optimizer` sections of a config."""
+"""Reads and checks the `train`, `ema` and `optimizer` sections of a config."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from cdm.config import instantiate
+from cdm.config.loader import ConfigDict
 from cdm.config.stage import is_classifier
 from cdm.training import optimizer, rollback
 
@@ -13,8 +15,22 @@ OPTIMIZERS = {
 }
 
 
-def make_optimizer(optimizer_section, num_steps):
-  """-> `training.optimizer.Optimizer` of an `optimizer` section."""
+def make_optimizer(
+  optimizer_section: Mapping, num_steps: int
+) -> optimizer.Optimizer:
+  """Builds the optimizer of an `optimizer` section.
+
+  Args:
+    optimizer_section: fields of `optimizer.make_optimizer`, or of
+      `optimizer.make_sgd`.
+    num_steps: length of the run.
+
+  Returns:
+    Optimizer.
+
+  Raises:
+    ValueError: names the key that cannot be used.
+  """
   section = dict(optimizer_section)
   kind = section.get('kind', 'adam')
   if kind not in OPTIMIZERS:
@@ -27,25 +43,28 @@ def make_optimizer(optimizer_section, num_steps):
 
 
 class Run(NamedTuple):
-  """How long and how often; the `train` section of a config.
+  """The `train` section of a config: how long a run is, and what it repeats.
 
   Attributes:
-    batch_size: of the whole mesh.
-    num_steps: at which the run is complete.
+    batch_size: images per step, over all devices of the mesh.
+    num_steps: the step at which the run is complete.
+    log_every_steps: interval of log lines, at least 1.
+    save_every_steps: interval of checkpoints, at least 1.
     accumulation: microbatches per step.
-    log_every_steps, save_every_steps: at least 1.
-    keep_checkpoints: how many of the newest stay.
-    keep_every_steps: checkpoints at its multiples stay for good; 0 is none.
-    sample_every_steps: a grid of samples; 0 is never.
-    num_samples: images on that grid; 0 is none.
+    keep_checkpoints: how many of the newest checkpoints are kept.
+    keep_every_steps: checkpoints at multiples of this are kept for good; 0
+      keeps none.
+    sample_every_steps: interval of sample grids; 0 draws none.
+    num_samples: images on a grid; 0 draws none.
     on_divergence: 'stop', or 'rollback': go back to the last checkpoint and
-      leave out the data in between; see `training.rollback`.
-    max_rollbacks: of a run; the next divergence stops it.
-    grad_norm_spike_factor: a gradient norm this many times its running median
-      is divergence; 0 lets it be anything finite.
-    watchdog_factor: what takes this many times its median is reported; 0
-      watches nothing. See `training.watchdog`.
-    watchdog_seconds: and at least so long.
+      skip the data in between; see `training.rollback`.
+    max_rollbacks: how many rollbacks a run may make; the next divergence stops
+      it.
+    grad_norm_spike_factor: a gradient norm above this many times its running
+      median counts as divergence; 0 allows every finite norm.
+    watchdog_factor: a phase that takes this many times its median is reported;
+      0 reports nothing. See `training.watchdog`.
+    watchdog_seconds: a phase is never reported before it has taken this long.
   """
 
   batch_size: int
@@ -64,20 +83,24 @@ class Run(NamedTuple):
   watchdog_seconds: float = 60.0
 
   @property
-  def rollback_limit(self):
+  def rollback_limit(self) -> int:
     """How many rollbacks the run may make."""
     return self.max_rollbacks if self.on_divergence == 'rollback' else 0
 
 
 class Average(NamedTuple):
-  """The exponential moving average; the `ema` section of a config."""
+  """The `ema` section of a config: the exponential moving average."""
 
   decay: float
   warmup: bool = True
 
 
-def read_train_section(c):
-  """-> `Run` of `c.train`. Raises ValueError naming what cannot be used."""
+def read_train_section(c: ConfigDict) -> Run:
+  """Reads `c.train`, and checks `c.seed` too.
+
+  Raises:
+    ValueError: names the key that cannot be used.
+  """
   built = instantiate.splat('train', Run, c.train)
   check_recovery(built)
   if is_classifier(c):
@@ -99,8 +122,12 @@ def read_train_section(c):
   return built
 
 
-def check_classifier_run(built):
-  """Raises ValueError if a run asks for what a classifier has not."""
+def check_classifier_run(built: Run) -> None:
+  """Raises ValueError if the run of a classifier asks for sample grids.
+
+  Gradient accumulation is refused too: a classifier normalises by the whole
+  batch.
+  """
   for key, only, why in (
     ('accumulation', 1, 'it normalises by the whole batch'),
     ('sample_every_steps', 0, 'it draws nothing'),
@@ -113,8 +140,8 @@ def check_classifier_run(built):
       )
 
 
-def check_recovery(built):
-  """Raises ValueError if what a run does when it goes wrong makes no sense."""
+def check_recovery(built: Run) -> None:
+  """Raises ValueError if the options for divergence or hangs make no sense."""
   if built.on_divergence not in rollback.POLICIES:
     raise ValueError(
       f'config.train.on_divergence is {built.on_divergence!r}; known are '
@@ -133,8 +160,12 @@ def check_recovery(built):
     )
 
 
-def read_ema_section(section):
-  """-> `Average` of an `ema` section. Raises ValueError."""
+def read_ema_section(section: Mapping) -> Average:
+  """Reads an `ema` section.
+
+  Raises:
+    ValueError: names the key that cannot be used.
+  """
   built = instantiate.splat('ema', Average, section)
   if not 0.0 <= built.decay < 1.0:
     raise ValueError(

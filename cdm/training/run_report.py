@@ -1,8 +1,11 @@
-"""Sums runs up: their curves, pictures and numbers, as a dict and as a page."""
+"""Summarises training runs for `cdm report`: a dict, an HTML page, a table."""
 
 import json
+import os
 import pathlib
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from cdm.checkpointing import reader
 from cdm.config import loader
@@ -17,8 +20,14 @@ from cdm.reporting import (
 ROW_KEYS = ('psnr', 'ssim', 'consistency')
 
 
-def summarise(runs, *, samples=None, upscaled=None, row=None):
-  """Collects what is known about an experiment.
+def summarise(
+  runs: Sequence[str | os.PathLike],
+  *,
+  samples: str | os.PathLike | None = None,
+  upscaled: str | os.PathLike | None = None,
+  row: str | os.PathLike | None = None,
+) -> dict[str, Any]:
+  """Collects the facts and numbers of an experiment.
 
   Args:
     runs: work directories of training runs.
@@ -27,10 +36,11 @@ def summarise(runs, *, samples=None, upscaled=None, row=None):
     row: file that `cdm evaluate --out` wrote, or None.
 
   Returns:
-    JSON-able dict.
+    JSON-able dict with 'runs' (a list of `run_facts`), 'samples' and
+    'upscaled' (`folder_facts`, or None) and 'quality' (`read_row`, or None).
 
   Raises:
-    ValueError: a folder that holds no such thing.
+    ValueError: if a folder or file is not what it should be.
   """
   return {
     'runs': [run_facts(pathlib.Path(run)) for run in runs],
@@ -40,8 +50,12 @@ def summarise(runs, *, samples=None, upscaled=None, row=None):
   }
 
 
-def read_row(path):
-  """-> what `cdm evaluate --out` wrote. Raises ValueError if it is not."""
+def read_row(path: str | os.PathLike) -> dict[str, Any]:
+  """Reads the row of metrics that `cdm evaluate --out` wrote.
+
+  Raises:
+    ValueError: if the file is something else, or has no paired metrics.
+  """
   try:
     row = json.loads(pathlib.Path(path).read_text())
   except (OSError, ValueError) as error:
@@ -52,14 +66,18 @@ def read_row(path):
     raise ValueError(f'{path} is not what `cdm evaluate --out` wrote.')
   if 'psnr' not in row:
     raise ValueError(
-      f'{path} holds no scores of pairs, which the page shows (PSNR, SSIM); '
-      'give a row of `cdm evaluate --samples=... --reference=...` of pairs.'
+      f'{path} has no paired metrics (PSNR, SSIM), which the page shows; give '
+      'a row of `cdm evaluate --samples=... --reference=...` of paired images.'
     )
   return row
 
 
-def run_facts(workdir):
-  """-> facts about one training run."""
+def run_facts(workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns name, sizes, progress, loss and costs of one training run.
+
+  Raises:
+    ValueError: if workdir is not the work directory of a training run.
+  """
   path = workdir / reader.CONFIG
   if not path.exists():
     raise ValueError(
@@ -70,7 +88,7 @@ def run_facts(workdir):
   rows = metric_writer.read_scalars(workdir / metric_writer.SCALARS)
   rows = [r for r in rows if r.get('loss') is not None]
   last = rows[-1] if rows else {}
-  low = c.get('lowres')  # a classifier has none
+  low = c.get('lowres')  # the config of a classifier has no such section
   return {
     'name': c.name,
     'workdir': str(workdir),
@@ -85,40 +103,57 @@ def run_facts(workdir):
   }
 
 
-def folder_facts(folder, picture, command):
-  """-> facts about a folder of pictures, None if there is none."""
+def folder_facts(
+  folder: str | os.PathLike | None, file_name: str, command: str
+) -> dict[str, Any] | None:
+  """Returns the facts about a folder of images.
+
+  Args:
+    folder: the folder, or None.
+    file_name: the image in it that goes onto the page.
+    command: that writes such folders, e.g. 'cdm sample'.
+
+  Returns:
+    {'folder', 'picture' (path of the image), and the folder's `seconds` and
+    `peak_host_bytes` if they are recorded}; None if folder is None.
+
+  Raises:
+    ValueError: if the folder has no such image.
+  """
   if folder is None:
     return None
   folder = pathlib.Path(folder)
-  if not (folder / picture).exists():
+  if not (folder / file_name).exists():
     raise ValueError(
-      f'{folder} holds no {picture}; it is what `{command}` writes.'
+      f'{folder} holds no {file_name}; give a folder that `{command}` wrote.'
     )
   return {
     'folder': str(folder),
-    'picture': str(folder / picture),
+    'picture': str(folder / file_name),
     **(session_log.total(folder) or {}),
   }
 
 
-def write(summary, out, *, title):
-  """Writes report.json, report.html and the pictures, side by side.
+def write(
+  summary: dict[str, Any], out: str | os.PathLike, *, title: str
+) -> list[pathlib.Path]:
+  """Writes report.json, report.html and copies of the images into a folder.
 
   Args:
     summary: what `summarise` returned.
-    out: folder; made if it is missing.
+    out: the folder; it is made if it is missing.
     title: of the page.
 
   Returns:
-    list of the paths written.
+    The paths written.
   """
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
   files = {}
   for key in ('samples', 'upscaled'):
     if summary[key]:
-      picture = pathlib.Path(summary[key]['picture'])
-      files[picture.name] = picture.read_bytes()
+      image = pathlib.Path(summary[key]['picture'])
+      files[image.name] = image.read_bytes()
   files['report.json'] = (json.dumps(summary, indent=2) + '\n').encode()
   files['report.html'] = html(summary, title=title).encode()
   paths = []
@@ -129,8 +164,13 @@ def write(summary, out, *, title):
   return paths
 
 
-def html(summary, *, title):
-  """-> the self-contained page."""
+def html(summary: dict[str, Any], *, title: str) -> str:
+  """Returns the page as one self-contained HTML document.
+
+  Args:
+    summary: what `summarise` returned.
+    title: of the page.
+  """
   sections = []
   if summary['quality']:
     quality = summary['quality']
@@ -196,8 +236,8 @@ def html(summary, *, title):
   )
 
 
-def run_table(summary):
-  """-> Html table of the training runs."""
+def run_table(summary: dict[str, Any]) -> html_page.Html:
+  """Returns the table of the training runs as HTML."""
   return html_page.table(
     [
       {
@@ -215,8 +255,8 @@ def run_table(summary):
   )
 
 
-def quality_rows(quality):
-  """-> [{'': 'ours', 'psnr': ...}, {'': 'bicubic', ...}]."""
+def quality_rows(quality: dict[str, Any]) -> list[dict[str, Any]]:
+  """Returns table rows [{'': 'ours', 'psnr': ...}, {'': 'bicubic', ...}]."""
   rows = []
   for name, scores in (('ours', quality), ('bicubic', quality.get('bicubic'))):
     if scores:
@@ -224,8 +264,8 @@ def quality_rows(quality):
   return rows
 
 
-def text(summary):
-  """-> the short table for a terminal."""
+def text(summary: dict[str, Any]) -> str:
+  """Returns the short table that is printed to a terminal."""
   rows = [('stage', 'size', 'steps', 'loss', 'seconds', 'peak memory')]
   for run in summary['runs']:
     rows.append(
@@ -245,27 +285,27 @@ def text(summary):
       rows.append(
         (
           row[''],
-          shown(row['psnr'], '.2f', ' dB'),
-          shown(row['ssim'], '.3f'),
-          shown(row['consistency'], '.2e'),
+          format_number(row['psnr'], '.2f', ' dB'),
+          format_number(row['ssim'], '.3f'),
+          format_number(row['consistency'], '.2e'),
         )
       )
     lines += ['', *text_table.columns(rows)]
   return '\n'.join(lines)
 
 
-def shown(value, form, unit=''):
-  """-> a number as text; '-' for None."""
+def format_number(value: float | None, form: str, unit: str = '') -> str:
+  """Returns a number as text, with its unit; '-' for None."""
   return '-' if value is None else f'{value:{form}}{unit}'
 
 
-def size(run):
-  """-> '8 -> 32' or '8'."""
+def size(run: dict[str, Any]) -> str:
+  """Returns the image sizes of a run: '8 -> 32', or '8' without low-res."""
   low, high = run['lowres_size'], run['image_size']
   return f'{high}' if low is None else f'{low} -> {high}'
 
 
-def megabytes(run):
-  """-> peak host memory in MB, or None."""
+def megabytes(run: dict[str, Any]) -> int | None:
+  """Returns the peak host memory of a run in MB, or None if not recorded."""
   peak = run.get('peak_host_bytes')
   return None if peak is None else round(peak / 1e6)

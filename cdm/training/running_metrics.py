@@ -1,10 +1,17 @@
-"""What happened between two log lines: means of scalars, and divergence."""
+"""Averages the scalars between two log lines, and detects divergence.
+
+A run has diverged when its loss or the norm of its gradient is not finite, or
+when that norm spikes: exceeds `spike_factor` times the median of recent steps.
+"""
+
+from __future__ import annotations
 
 import collections
 import math
 import statistics
 import time
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -12,30 +19,34 @@ from cdm.distributed import exit_codes
 from cdm.training.goodput import Goodput
 from cdm.training.step import Ratio
 
+if TYPE_CHECKING:
+  from cdm.checkpointing.writer import Checkpointer
+
 # Steps that may be queued on the device. More would only hold more batches in
-# its memory, and put off Ctrl-C.
+# its memory, and delay the answer to Ctrl-C.
 MAX_IN_FLIGHT = 4
-# Steps whose gradient norms tell what is usual, and how many it takes.
-USUAL_STEPS = 64
-ENOUGH_STEPS = 16
+# The median gradient norm is taken over this many recent steps, and spikes are
+# looked for only when at least MIN_NORMS of them have been made.
+NUM_NORMS = 64
+MIN_NORMS = 16
 
 
 class DivergedStep(NamedTuple):
-  """The first step of a window that cannot stay."""
+  """The first step whose loss or gradient norm is not finite, or spikes."""
 
   step: int
   why: str
-  position: dict | None  # of the data, after the batch of that step
+  position: dict | None  # data position after the batch of that step
 
 
 class Diverged(FloatingPointError):
-  """The loss or the gradient is no longer finite, or has spiked."""
+  """The loss or the gradient is no longer finite, or the gradient spiked."""
 
   ending = exit_codes.NOT_FINITE
 
-  def __init__(self, message, bad=None):
+  def __init__(self, message: str, diverged_step: DivergedStep | None = None):
     super().__init__(message)
-    self.bad = bad
+    self.diverged_step = diverged_step
 
 
 class RunningMetrics:
@@ -46,51 +57,64 @@ class RunningMetrics:
   or on whether the run was continued in between.
   """
 
-  LATEST = ('learning_rate', 'param_norm')  # shown as they are, not averaged
-  GLANCE_SECONDS = 0.5
-  GLANCE_STEPS = 64
+  LATEST = ('learning_rate', 'param_norm')  # logged as of the last step
+  LATEST_LOSS_INTERVAL_S = 0.5
+  MAX_UNFETCHED_STEPS = 64
 
-  def __init__(self, saved=None, *, spike_factor=0.0):
-    """Begins a window, or continues one.
+  def __init__(
+    self, saved: dict[str, Any] | None = None, *, spike_factor: float = 0.0
+  ):
+    """Starts empty, or from the metrics of a saved run.
 
     Args:
-      saved: what `to_json` gave.
-      spike_factor: a gradient norm so many times the median of the last 64
-        steps is divergence; 0 lets it be anything finite.
+      saved: what `to_json` returned, or None to start empty.
+      spike_factor: a gradient norm above this many times the median of the
+        last 64 steps counts as divergence; 0 allows every finite norm.
     """
     saved = saved or {}
     sums = saved.get('sums', {})
-    self._sums = {name: tuple(pair) for name, pair in sums.items()}
+    self._sums: dict[str, tuple[float, float]] = {
+      name: tuple(pair) for name, pair in sums.items()
+    }
     self._spike_factor = spike_factor
-    self._usual = collections.deque(saved.get('grad_norms', ()), USUAL_STEPS)
-    self._waiting = []  # (step, scalars on the device, data position)
-    self._bad = None
-    self._shown = None
-    self._glanced = time.monotonic()
+    self._norms = collections.deque(saved.get('grad_norms', ()), NUM_NORMS)
+    # (step, scalars on the device, data position) of steps not yet fetched.
+    self._waiting: list[tuple[int, Mapping, dict | None]] = []
+    self._diverged_step: DivergedStep | None = None
+    self._latest_loss: float | None = None
+    self._latest_loss_time = time.monotonic()
     self.goodput = Goodput(saved.get('goodput'))
 
-  def add(self, step, scalars, position=None):
-    """Takes the scalars of a step; waits for one that is well past.
+  def add(
+    self,
+    step: int,
+    scalars: Mapping[str, jax.Array | Ratio],
+    position: dict | None = None,
+  ) -> None:
+    """Takes the scalars of a step, still on the device.
+
+    Waits until the step MAX_IN_FLIGHT before this one is computed, which keeps
+    the host from running far ahead of the device.
 
     Args:
-      step: its number.
-      scalars: see step.make_step.
-      position: of the data after its batch.
+      step: number of updates made, this one included.
+      scalars: what the step returned, see `step.make_step`.
+      position: data position after the batch of this step.
     """
     self._waiting.append((step, scalars, position))
     if len(self._waiting) > MAX_IN_FLIGHT:
       jax.block_until_ready(self._waiting[-1 - MAX_IN_FLIGHT][1]['loss'])
 
-  def drain(self, *, leave=0):
-    """Fetches all but the newest `leave` steps."""
+  def drain(self, *, leave: int = 0) -> None:
+    """Fetches and adds up the scalars of all but the newest `leave` steps."""
     ready = self._waiting[: len(self._waiting) - leave]
     self._waiting = self._waiting[len(ready) :]
     fetched = jax.device_get([scalars for _, scalars, _ in ready])
     for (step, _, position), scalars in zip(ready, fetched, strict=True):
-      self._add(step, scalars)
-      self._judge(step, scalars, position)
+      self._add_to_sums(scalars)
+      self._check_divergence(step, scalars, position)
 
-  def _add(self, step, scalars):
+  def _add_to_sums(self, scalars):
     for name, value in scalars.items():
       pair = value if isinstance(value, Ratio) else Ratio(value, 1)
       total, count = (float(part) for part in pair)
@@ -99,66 +123,76 @@ class RunningMetrics:
         count += self._sums.get(name, (0.0, 0.0))[1]
       self._sums[name] = (total, count)
 
-  def _judge(self, step, scalars, position):
-    if self._bad is not None:
+  def _check_divergence(self, step, scalars, position):
+    if self._diverged_step is not None:
       return
     for name in ('loss', 'grad_norm'):
       value = float(scalars[name])
       if not math.isfinite(value):
-        self._bad = DivergedStep(
+        self._diverged_step = DivergedStep(
           step, f'{name} is {value} at step {step}', position
         )
         return
     if not self._spike_factor:
       return
     norm = float(scalars['grad_norm'])
-    if len(self._usual) >= ENOUGH_STEPS:
-      median = statistics.median(self._usual)
+    if len(self._norms) >= MIN_NORMS:
+      median = statistics.median(self._norms)
       if norm > self._spike_factor * median:
         why = f'grad_norm is {norm:.4g} at step {step}, where {median:.4g}'
-        self._bad = DivergedStep(step, f'{why} was usual', position)
+        self._diverged_step = DivergedStep(step, f'{why} was usual', position)
         return
-    self._usual.append(norm)
+    self._norms.append(norm)
 
-  def latest_loss(self):
-    """-> the mean loss so far, every now and then; never waits."""
+  def latest_loss(self) -> float | None:
+    """Returns the mean loss since the last log line, for a progress display.
+
+    Never waits for the device: steps that may still be in flight are left out.
+    Returns None, and fetches nothing, less than LATEST_LOSS_INTERVAL_S after
+    the last fetch, unless MAX_UNFETCHED_STEPS steps have gathered since.
+    """
     now = time.monotonic()
-    soon = now - self._glanced < self.GLANCE_SECONDS
-    if soon and len(self._waiting) < self.GLANCE_STEPS:
+    soon = now - self._latest_loss_time < self.LATEST_LOSS_INTERVAL_S
+    if soon and len(self._waiting) < self.MAX_UNFETCHED_STEPS:
       return None
-    self._glanced = now
+    self._latest_loss_time = now
     self.drain(leave=min(MAX_IN_FLIGHT, len(self._waiting)))
-    self._shown = self.means().get('loss', self._shown)
-    return self._shown
+    self._latest_loss = self.means().get('loss', self._latest_loss)
+    return self._latest_loss
 
-  def means(self):
-    """-> {name: mean}; bins that stayed empty are left out."""
+  def means(self) -> dict[str, float]:
+    """Returns {name: mean}, without the log-SNR bins that stayed empty."""
     return {
       name: total / count
       for name, (total, count) in self._sums.items()
       if count
     }
 
-  def clear(self):
-    """Begins a new line."""
-    self._shown = self.means().get('loss', self._shown)
+  def clear(self) -> None:
+    """Sets the sums to zero, for the next log line."""
+    self._latest_loss = self.means().get('loss', self._latest_loss)
     self._sums = {}
 
-  def to_json(self):
-    """-> what continues this window; floats survive JSON exactly."""
+  def to_json(self) -> dict[str, Any]:
+    """Returns what `__init__` continues from; JSON keeps floats exactly."""
     assert not self._waiting, 'drain first'
     return {
       'sums': {name: list(pair) for name, pair in self._sums.items()},
-      'grad_norms': list(self._usual),
+      'grad_norms': list(self._norms),
       'goodput': self.goodput.to_json(),
     }
 
-  def check(self, checkpointer, at):
-    """Raises Diverged if a drained step cannot stay."""
-    if self._bad is None:
+  def check(self, checkpointer: Checkpointer, at: int) -> None:
+    """Raises Diverged if one of the drained steps diverged.
+
+    Args:
+      checkpointer: names the checkpoint that the run can continue from.
+      at: the last step made.
+    """
+    if self._diverged_step is None:
       return
     checkpointer.wait()
-    step, why, _ = self._bad
+    step, why, _ = self._diverged_step
     last = checkpointer.latest_step()
     kept = 'no checkpoint was saved before'
     if last is not None:
@@ -168,5 +202,5 @@ class RunningMetrics:
       'Lower optimizer.learning_rate, set optimizer.clip_norm or look at the '
       'data of that step, then start the same command again. With '
       "train.on_divergence='rollback' a run leaves out such data by itself.",
-      self._bad,
+      self._diverged_step,
     )

@@ -1,11 +1,14 @@
-"""Draws the grid of samples that a run writes while it trains."""
+"""Draws the grid of sample images that a run writes while it trains."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
 from cdm.config import datasets
+from cdm.config.loader import ConfigDict
 from cdm.distributed import (
   compiler_options,
   device_mesh,
@@ -19,43 +22,53 @@ from cdm.training import program
 GRID_COLUMNS = 8
 
 
-def make_grid_sampler(c, made):
-  """-> draw(ema_params) -> uint8 grid at fixed seeds, labels and low-res.
+def make_grid_sampler(
+  c: ConfigDict, assembled: program.Program
+) -> Callable[[Any], np.ndarray] | None:
+  """Builds the function that draws a grid of samples.
 
-  A base model shows its samples; a super-resolution stage shows, for held-out
-  images, rows of low-res input, sample and original.
+  Seeds, labels and low-res images are the same every time. A base model shows
+  its samples; a super-resolution stage shows, for held-out images, rows of
+  low-res input, sample and original.
 
   Args:
-    c: ConfigDict of one stage.
-    made: its program.Program; the images are shared out over its mesh.
+    c: config of one stage.
+    assembled: its program; the images are split over its mesh.
+
+  Returns:
+    draw(ema_params) -> uint8 [H, W, 3], or None if the config wants no grids.
   """
   n = c.train.num_samples
   if not n or not c.train.sample_every_steps:
     return None
-  built, mesh = made.built, made.mesh
+  built, mesh = assembled.built, assembled.mesh
+  sample_images = built.method.sample
+  assert sample_images is not None, 'a classifier draws no grids'
   columns = min(GRID_COLUMNS, n)
   size = c.pipeline.image_size
-  # Filled up, so that every device draws as many.
-  numbers = np.resize(np.arange(n), device_mesh.padded(n, mesh))
+  # Repeated up to a multiple of the devices, so that all draw equally many.
+  indices = np.resize(np.arange(n), device_mesh.padded(n, mesh))
   labels = None
   if built.net.num_classes is not None:
-    labels = numbers.astype(np.int32) % built.net.num_classes
+    labels = indices.astype(np.int32) % built.net.num_classes
   seed = program.seed_of(c, program.GRID_SEED)
-  places = jax.tree.map(lambda leaf: leaf.sharding, made.state.ema_params)
+  shardings = jax.tree.map(
+    lambda leaf: leaf.sharding, assembled.state.ema_params
+  )
   jit = functools.partial(
     jax.jit,
     out_shardings=device_mesh.replicated(mesh),
     compiler_options=compiler_options.forward(mesh.devices.flat),
   )
 
-  def sample(params, labels, **given):
-    keys = ops_keys.image_keys(seed, numbers)
+  def sample(params, labels, **conditioning):
+    keys = ops_keys.image_keys(seed, indices)
     return pixels.to_uint8(
-      built.method.sample(
-        partitioning.gather_over_fsdp(params, places),
+      sample_images(
+        partitioning.gather_over_fsdp(params, shardings),
         keys=device_mesh.split_batch(keys, mesh),
         label=labels,
-        **given,
+        **conditioning,
       )
     )
 
@@ -77,10 +90,11 @@ def make_grid_sampler(c, made):
     low = resize.resize(z_0, size, method='nearest')
     return pixels.to_uint8(low), sample(params, labels, lowres=z_0)
 
-  # Read now: that they cannot be read must not come out after hours.
+  # Read now, so that data that cannot be read are refused at the start and not
+  # after hours.
   originals, labels = datasets.read_held_out(c, n)(range(n))
-  filled = originals[numbers]
-  labels = None if built.net.num_classes is None else labels[numbers]
+  filled = originals[indices]
+  labels = None if built.net.num_classes is None else labels[indices]
 
   def draw(params):
     low, x = (np.asarray(y)[:n] for y in draw_upscaled(params, filled, labels))

@@ -1,9 +1,11 @@
-"""What a run needs to continue, as one value.
+"""Defines the training state: all that a run needs to continue, as one value.
 
-Shapes before arrays: the state is first described (`shapes`), then
-placed, and only then made, each device computing its own part.
+The state is first described by its shapes (`shapes`), then given its shardings
+(`partitioning.placed`), and only then made (`make_state`), each device
+computing its own part.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from cdm.training import ema
+from cdm.training.optimizer import Optimizer
 
 
 class TrainState(struct.PyTreeNode):
@@ -20,7 +23,7 @@ class TrainState(struct.PyTreeNode):
   params: Any
   ema_params: Any  # float32
   opt_state: Any
-  key: jax.Array  # [] typed key; never changes, step is folded in
+  key: jax.Array  # [] typed key; it never changes, as the step is folded in
 
 
 def _make(init, tx, key):
@@ -35,24 +38,35 @@ def _make(init, tx, key):
   )
 
 
-def shapes(init, tx, *, key):
-  """Describes the state: TrainState of ShapeDtypeStructs, without a place.
+def shapes(
+  init: Callable[[jax.Array], Any], tx: Optimizer, *, key: jax.Array
+) -> TrainState:
+  """Describes the state by its shapes and dtypes.
 
   Args:
     init: key -> params.
     tx: the optimizer.
     key: typed key; its value does not matter.
+
+  Returns:
+    TrainState of ShapeDtypeStructs without shardings.
   """
   return jax.eval_shape(lambda k: _make(init, tx, k), key)
 
 
-def shardings_of(abstract):
-  """-> the shardings of an abstract or real state, as the same tree."""
+def shardings_of(abstract: TrainState) -> TrainState:
+  """Returns the shardings of an abstract or real state, as the same tree."""
   return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
-def make_state(init, tx, *, key, abstract):
-  """Makes the state of a new run, already in its place on the mesh.
+def make_state(
+  init: Callable[[jax.Array], Any],
+  tx: Optimizer,
+  *,
+  key: jax.Array,
+  abstract: TrainState,
+) -> TrainState:
+  """Makes the state of a new run, sharded over the mesh from the start.
 
   The parameters depend on the key only, not on the mesh. Each device computes
   its own part, so no device or host holds the whole.
@@ -61,7 +75,7 @@ def make_state(init, tx, *, key, abstract):
     init: key -> params.
     tx: the optimizer.
     key: typed key of the run.
-    abstract: `shapes`, placed by `partitioning.placed`.
+    abstract: what `shapes` returns, given shardings by `partitioning.placed`.
 
   Returns:
     TrainState at step 0.

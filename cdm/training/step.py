@@ -1,13 +1,14 @@
-"""One update, jitted and donated: (state, batch) -> (state, scalars).
+"""Builds the training step, jitted: (state, batch) -> (state, scalars).
 
   key    = fold_in(state.key, state.step), for the whole batch
   grads  = gradient of the mean loss over the global batch
   params = params + tx(clip(grads));  ema = average of params
 
-The same state and batch always give the same next state.
+The same state and batch always give the same next state. The state is donated.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from jax.sharding import PartitionSpec
 
 from cdm.distributed import compiler_options, device_mesh, partitioning
 from cdm.training import ema
+from cdm.training.optimizer import Optimizer
+from cdm.training.state import TrainState
 
 # Edges of the log-SNR bins in which the loss is reported. Most of the training
 # distribution of every schedule here lies in -10..10.
@@ -26,49 +29,50 @@ LEVEL_NAMES = ('below_-6', '-6_to_-2', '-2_to_2', '2_to_6', 'above_6')
 class Ratio(NamedTuple):
   """A mean kept as its parts, so that means over unequal parts add up."""
 
-  total: jax.Array  # []
-  count: jax.Array  # []
+  total: jax.Array | float  # []
+  count: jax.Array | float  # []
 
 
 def make_step(
-  loss,
-  tx,
+  loss: Callable,
+  tx: Optimizer,
   *,
-  mesh,
-  ema_decay,
-  ema_warmup=True,
-  accumulation=1,
-  shardings=None,
-  draw=None,
-):
+  mesh: jax.sharding.Mesh,
+  ema_decay: float,
+  ema_warmup: bool = True,
+  accumulation: int = 1,
+  shardings: Any = None,
+  draw: Callable | None = None,
+) -> Callable:
   """Builds the training step.
 
   Args:
     loss: (params, batch, *, key, train) -> ([B], {name: [B] or scalar}). If it
-      returns 'logsnr' [B], the loss is also reported by noise level. The key is
-      that of the whole batch, wherever a part of it is: what a loss draws, it
-      draws by the number of each example, batch['example'] [B], see
+      returns 'logsnr' [B], the loss is also reported by noise level. Every
+      microbatch, on every device, is given the key of the whole batch: the
+      loss folds in the index of each example, batch['example'] [B], see
       `ops.keys.example_keys`.
-    tx: optimizer.Optimizer.
-    mesh: the mesh; the batch is split over `data` and `fsdp`.
-    ema_decay: see ema.update.
-    ema_warmup: see ema.update.
-    accumulation: number of microbatches whose gradients are averaged, on each
-      device by itself; devices exchange them once.
+    tx: the optimizer.
+    mesh: the device mesh; the batch is split over `data` and `fsdp`.
+    ema_decay: see `ema.update`.
+    ema_warmup: see `ema.update`.
+    accumulation: number of microbatches whose gradients are averaged. Each
+      device averages its own, and the devices exchange gradients once.
     shardings: TrainState of shardings; None replicates the state.
-    draw: (key, B) -> {name: [B]}, put into the batch before it is cut into
-      microbatches: what is to be drawn once for the whole of it.
+    draw: (key, B) -> {name: [B]}, random variables that are drawn once for the
+      whole batch and added to it before it is cut into microbatches; None
+      adds none.
 
   Returns:
     Jitted (state, batch) -> (state, scalars); `state` is donated. `scalars`
-    are [] float32, or Ratio where some batches have nothing to average.
+    are [] float32, or `Ratio` where some batches have nothing to average.
   """
   if shardings is None:
     shardings = device_mesh.replicated(mesh)
 
   places = getattr(shardings, 'params', shardings)
 
-  def step(state, batch):
+  def step(state: TrainState, batch: Mapping[str, jax.Array]):
     size = jax.tree.leaves(batch)[0].shape[0]
     device_mesh.check_batch(size, mesh, accumulation=accumulation)
     key = jax.random.fold_in(state.key, state.step)
@@ -114,11 +118,12 @@ def make_step(
 
 
 def _gradient(loss, params, batch, *, key, accumulation, mesh):
-  """-> (gradient of the mean loss, {name: Ratio}) over the whole batch."""
+  """Returns (gradient of the mean loss, {name: Ratio}) over the whole batch."""
   size = jax.tree.leaves(batch)[0].shape[0]
 
   def objective(params, batch):
-    # Used again for other examples, whose numbers are folded in.
+    # Cloned, because every microbatch uses this key; the loss folds in the
+    # index of each example.
     given = dict(key=jax.random.clone(key), train=True)
     losses, scalars = loss(params, batch, **given)
     return losses.sum() / size, _sums(losses, scalars, batch)
@@ -131,7 +136,7 @@ def _gradient(loss, params, batch, *, key, accumulation, mesh):
     return jax.tree.map(jnp.add, total, gradient(params, microbatch)), None
 
   def accumulate(params, batch):
-    """On one shard of the batch; only the sums leave it, once."""
+    """Sums over the microbatches of one shard, then over the shards, once."""
     parts = jax.tree.map(
       lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch
     )
@@ -149,12 +154,13 @@ def _gradient(loss, params, batch, *, key, accumulation, mesh):
     in_specs=(PartitionSpec(), PartitionSpec(device_mesh.BATCH_AXES)),
     out_specs=PartitionSpec(),
     axis_names=set(device_mesh.BATCH_AXES),
-    check_vma=False,  # or every microbatch would be summed over the devices
+    # With the check, every microbatch would be summed over the devices.
+    check_vma=False,
   )(params, batch)
 
 
 def _sums(losses, scalars, batch):
-  """Losses [B] and what came with them -> {name: Ratio}."""
+  """Turns losses [B] and the loss's scalars into {name: Ratio}."""
   size = jax.tree.leaves(batch)[0].shape[0]
   if losses.shape != (size,):
     raise ValueError(
@@ -175,7 +181,7 @@ def _ratio(value):
 
 
 def _loss_by_level(losses, logsnr):
-  """losses, logsnr: [B] -> the loss in each bin of log-SNR."""
+  """Returns the loss in each bin of log-SNR; losses and logsnr are [B]."""
   bins = jnp.searchsorted(jnp.asarray(LEVEL_EDGES, jnp.float32), logsnr)  # [B]
   member = jax.nn.one_hot(bins, len(LEVEL_NAMES), dtype=jnp.float32)  # [B, 5]
   totals = jnp.where(member > 0, losses[:, None], 0.0).sum(axis=0)  # [5]
@@ -187,7 +193,7 @@ def _loss_by_level(losses, logsnr):
 
 
 def _means(sums):
-  """Divides what is never empty; bins stay Ratio."""
+  """Divides each Ratio, except those of the bins, which may be empty."""
   return {
     name: s if name.startswith('loss_at_logsnr/') else s.total / s.count
     for name, s in sums.items()

@@ -1,32 +1,45 @@
-"""Measures the time of steps: the rate, and the share of waiting for data."""
+"""Measures images per second, seconds per step, and time waiting for data."""
 
+from __future__ import annotations
+
+import contextlib
 import time
+from collections.abc import Callable
 
 
 class Timer:
-  """Where the time between two log lines goes."""
+  """Divides the time between two log lines: training, waiting, and the rest."""
 
-  def __init__(self, clock=time.monotonic):
+  def __init__(self, clock: Callable[[], float] = time.monotonic):
     self._clock = clock
     self.restart(None)
 
-  def restart(self, step):
-    """Begins a new interval at `step`; None if nothing is timed yet."""
+  def restart(self, step: int | None) -> None:
+    """Begins a new interval at `step`, the last step made; None begins none."""
     self._step = step
     self._start = self._clock()
     self._away = 0.0
     self._waiting = 0.0
 
-  def away(self):
-    """Context: time that is not training, as drawing samples or saving."""
+  def away(self) -> contextlib.AbstractContextManager:
+    """Returns a context for time outside training: drawing samples, saving."""
     return _Lap(self, '_away')
 
-  def waiting(self):
-    """Context: time spent waiting for data."""
+  def waiting(self) -> contextlib.AbstractContextManager:
+    """Returns a context for time spent waiting for data."""
     return _Lap(self, '_waiting')
 
-  def rates(self, step, *, batch_size):
-    """-> scalars of the interval up to `step`; {} if it holds no step."""
+  def rates(self, step: int, *, batch_size: int) -> dict[str, float]:
+    """Returns the scalars of the interval up to `step`.
+
+    Args:
+      step: the last step made.
+      batch_size: images of a global batch.
+
+    Returns:
+      `images_per_second`, `step_seconds` and `data_wait_fraction` in [0, 1];
+      {} if the interval holds no step.
+    """
     if self._step is None or step <= self._step:
       return {}
     steps = step - self._step

@@ -1,6 +1,14 @@
-"""Trains the stage of a config in a work directory, from start to end."""
+"""Trains one stage in a work directory: `cdm train`, from config to exit code.
 
+Builds what the loop needs, starts or continues the run, and records how the
+session ended.
+"""
+
+from __future__ import annotations
+
+import pathlib
 import sys
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -24,41 +32,49 @@ from cdm.training.label_check import (
 from cdm.training.preemption import Stop
 from cdm.training.sample_grid import make_grid_sampler
 
+if TYPE_CHECKING:
+  from cdm.config.loader import ConfigDict
+  from cdm.config.stage import Stage
+  from cdm.reporting.metric_writer import Reporter
 
-def train(c, workdir, *, stop=None):
-  """Trains to `c.train.num_steps`, continuing what `workdir` holds.
 
-  How the session ended is added to WORKDIR/sessions.jsonl, with the traceback
-  of an error below WORKDIR/failures. A start that is refused for what it was
-  given leaves no trace.
+def train(
+  c: ConfigDict, workdir: pathlib.Path, *, stop: Stop | None = None
+) -> int:
+  """Trains to `c.train.num_steps`, from the newest checkpoint in `workdir`.
+
+  Adds one line to WORKDIR/sessions.jsonl that says how the session ended, and
+  writes the traceback of an error into WORKDIR/failures. A start that is
+  refused because of its config, data or checkpoint leaves no trace.
 
   Args:
-    c: ConfigDict of one stage.
-    workdir: pathlib.Path of the run.
-    stop: train.stop.Stop that is listening already, or None.
+    c: config of one stage.
+    workdir: work directory of the run.
+    stop: handles signals already; by default a new one does.
 
   Returns:
     Exit code: 0 when complete, 75 when preempted, 130 after Ctrl-C.
 
   Raises:
-    ValueError: the config, the data or the checkpoint cannot be used.
-    running_metrics.Diverged: the loss is no longer finite, or spiked.
-    exits.DataError: the data could not be read.
-    OSError: workdir cannot be written.
+    ValueError: if the config, the data or the checkpoint cannot be used.
+    running_metrics.Diverged: if the loss or the gradient norm is no longer
+      finite, or spiked, and no rollback is left.
+    exit_codes.DataError: if the data cannot be read.
+    OSError: if workdir cannot be written.
   """
   with session_log.Session(workdir, 'train') as session:
     run = _Run(c, workdir, session)
-    peer_monitor.call_before_exit(run.ended_by_another)
+    peer_monitor.call_before_exit(run.record_peer_failure)
     try:
-      with Stop() if stop is None else stop as asked:
-        ending = run.start_to_end(asked)
+      with Stop() if stop is None else stop as stop:
+        ending = run.start_to_end(stop)
     except BaseException as error:
       peer_monitor.explain(error)
-      run.ended(exit_codes.classify(error), error)
+      run.record_end(exit_codes.classify(error), error)
       raise
     finally:
       run.close()
-    run.ended(ending)
+    run.record_end(ending)
   return ending.code
 
 
@@ -67,23 +83,24 @@ class _Run:
 
   def __init__(self, c, workdir, session):
     self._c, self._workdir, self._session = c, workdir, session
-    self._begun = False  # writing into the work directory is wanted
+    self._started = False  # the start was not refused, so it leaves a record
     self._watch = self._iterator = None
 
   def close(self):
-    """Ends the threads or processes that read."""
+    """Ends the threads or processes that read data."""
     if self._iterator is not None:
       self._iterator.close()
 
   def start_to_end(self, stop):
-    """Trains. -> exits.Ending."""
+    """Trains until complete or stopped. Returns an exit_codes.ExitCode."""
     c, workdir = self._c, self._workdir
-    made = program.assemble(c)
-    built, schedule, mesh = made.built, made.schedule, made.mesh
+    assembled = program.assemble(c)
+    built, schedule = assembled.built, assembled.schedule
+    mesh = assembled.mesh
     source = datasets.open_source(c.train_data)
     check_labels(c, built.net, source)
-    trace_loss_and_sampler(c, built, made.state.params)
-    draw_samples = make_grid_sampler(c, made)
+    trace_loss_and_sampler(c, built, assembled.state.params)
+    draw_samples = make_grid_sampler(c, assembled)
     print_config_changes(c, workdir)
     iterator = self._iterator = LabelCheckedBatches(
       datasets.training_batches(
@@ -110,25 +127,27 @@ class _Run:
         save_every_steps=schedule.save_every_steps,
       ) as checkpointer,
     ):
-      print_run_summary(reporter, c, built, made.state.params, source, mesh)
+      print_run_summary(
+        reporter, c, built, assembled.state.params, source, mesh
+      )
       rollbacks = rollback.Rollbacks(
         workdir,
         limit=schedule.rollback_limit,
         active=collectives.is_first(),
       )
-      state, window = loop.start(
+      state, metrics = loop.start(
         built.method.init,
-        made.tx,
-        key=made.key,
-        abstract=made.state,
+        assembled.tx,
+        key=assembled.key,
+        abstract=assembled.state,
         checkpointer=checkpointer,
         iterator=iterator,
         reporter=reporter,
         rollbacks=rollbacks,
         grad_norm_spike_factor=schedule.grad_norm_spike_factor,
       )
-      # Not before: a start that was refused must leave the run as it is.
-      self._begun = True
+      # Only now, because a start that is refused must leave the run unchanged.
+      self._started = True
       self._session.facts['first_step'] = int(state.step)
       if collectives.is_first():
         class_names.write(workdir, source.class_names)
@@ -139,7 +158,7 @@ class _Run:
       )
       outcome = loop.train(
         state=state,
-        step=made.step,
+        step=assembled.step,
         iterator=iterator,
         mesh=mesh,
         checkpointer=checkpointer,
@@ -149,7 +168,7 @@ class _Run:
         save_every_steps=schedule.save_every_steps,
         sample_every_steps=schedule.sample_every_steps,
         draw_samples=draw_samples,
-        window=window,
+        metrics=metrics,
         stop=stop,
         rollbacks=rollbacks,
         grad_norm_spike_factor=schedule.grad_norm_spike_factor,
@@ -157,31 +176,36 @@ class _Run:
         gauges=utilization.make_utilization(built, built.input_size, mesh),
       )
       self._session.facts['last_step'] = outcome.step
-    # Launchers end what is left when the first is gone: none may be saving.
+    # Launchers end the other processes when the first one has ended; by then
+    # none may still be saving.
     collectives.barrier('the end of training')
     return outcome.ending
 
-  def ended(self, ending, error=None):
+  def record_end(self, ending, error=None):
     """Records how the session ended, unless its start was refused."""
-    refused = ending is exit_codes.BAD_INPUT and not self._begun
-    if refused or not self._speaks_of(ending):
+    refused = ending is exit_codes.BAD_INPUT and not self._started
+    if refused or not self._records(ending):
       self._session.forget()
       return
     if error is None:
-      self._note(ending)
+      self._add_facts(ending)
       return
-    last, path = self._keep(
+    last, path = self._write_crash_report(
       ending, exit_codes.sentence(error), crash_reports.whole_traceback(error)
     )
     where = f'; the whole traceback: {path}' if path else ''
     exit_codes.annotate(error, f'{ending.kind}, {last}{where}')
 
-  def _note(self, ending):
+  def _add_facts(self, ending):
     self._session.facts |= {'ended': ending.kind, 'exit_code': ending.code}
 
-  def _keep(self, ending, sentence, details):
-    """Notes a failure, and keeps it. -> (when it came, path or None)."""
-    self._note(ending)
+  def _write_crash_report(self, ending, sentence, details):
+    """Writes a crash report, and adds the failure to the session's facts.
+
+    Returns (when it happened, in words; path of the report, or None if it
+    could not be written).
+    """
+    self._add_facts(ending)
     last = 'before the first step'
     if self._watch is not None:
       self._session.facts['last_step'] = self._watch.step
@@ -192,22 +216,35 @@ class _Run:
     text = f'{ending.kind}, {last}: {sentence}\n\n{details}'
     return last, crash_reports.write_crash_report(self._workdir, name, text)
 
-  def _speaks_of(self, ending):
-    """Whether this process records it: the first, or the only one to know."""
+  def _records(self, ending):
+    """Returns whether this process records how it ended.
+
+    Process 0 always does; any other process does if it may be the only one
+    that knows of the error.
+    """
     alone = (exit_codes.DATA_ERROR, exit_codes.OUT_OF_MEMORY, exit_codes.FAULT)
     return collectives.is_first() or ending in alone
 
-  def ended_by_another(self, ending, sentence):
-    """Records that another process failed; called before this one is ended."""
-    if ending is exit_codes.BAD_INPUT and not self._begun:
-      return  # refused: it leaves no trace
+  def record_peer_failure(self, ending, sentence):
+    """Records that another process failed, before this process is ended."""
+    if ending is exit_codes.BAD_INPUT and not self._started:
+      return  # The start was refused, and leaves no trace.
     if collectives.is_first():
-      self._keep(ending, sentence, crash_reports.stacks())
+      self._write_crash_report(ending, sentence, crash_reports.stacks())
       self._session.write()
 
 
-def report_hang(reporter, workdir, text, hangs):
-  """Says what the watchdog found, with stacks where something hangs."""
+def report_hang(
+  reporter: Reporter, workdir: pathlib.Path, text: str, hangs: bool
+) -> None:
+  """Prints what the watchdog reports, with all stacks if something hangs.
+
+  Args:
+    reporter: prints the text.
+    workdir: process 0 also writes a crash report here if something hangs.
+    text: the report.
+    hangs: false if it says that a hang has come to its end.
+  """
   if not hangs:
     reporter.say(text)
     return
@@ -221,22 +258,27 @@ def report_hang(reporter, workdir, text, hangs):
   print(stacks, file=sys.stderr, flush=True)
 
 
-def trace_loss_and_sampler(c, built, params):
-  """Traces loss and sampler without running them.
+def trace_loss_and_sampler(c: ConfigDict, built: Stage, params: Any) -> None:
+  """Traces the loss and the sampler without running them.
 
-  What is wrong with their options is found now and not after hours: samples
-  are first drawn, and the first step compiled, long after the start.
+  Errors in their options are then found at once and not after hours: the first
+  step is compiled, and samples are first drawn, long after the start.
+
+  Args:
+    c: config of the stage.
+    built: the stage.
+    params: tree of ShapeDtypeStructs.
   """
   size, n = c.pipeline.image_size, 2
-  given = {}
+  inputs = {}
   if built.net.num_classes is not None:
-    given['label'] = jax.ShapeDtypeStruct((n,), np.int32)
+    inputs['label'] = jax.ShapeDtypeStruct((n,), np.int32)
   if built.lowres is not None:
     low = (n, built.lowres.size, built.lowres.size, 3)
-    given['lowres'] = jax.ShapeDtypeStruct(low, np.float32)
+    inputs['lowres'] = jax.ShapeDtypeStruct(low, np.float32)
   if built.method.sample is not None:
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n))
-    jax.eval_shape(built.method.sample, params, keys=keys, **given)
+    jax.eval_shape(built.method.sample, params, keys=keys, **inputs)
   batch = {
     'image': jax.ShapeDtypeStruct((n, size, size, 3), np.uint8),
     'label': jax.ShapeDtypeStruct((n,), np.int32),
@@ -250,8 +292,8 @@ def trace_loss_and_sampler(c, built, params):
   )
 
 
-def print_config_changes(c, workdir):
-  """Says which values differ from those the run was last started with."""
+def print_config_changes(c: ConfigDict, workdir: pathlib.Path) -> None:
+  """Prints the config values that changed since the run was last started."""
   path = workdir / reader.CONFIG
   if not path.exists():
     return
@@ -260,8 +302,24 @@ def print_config_changes(c, workdir):
     print(f'changed since the last start: {line}')
 
 
-def print_run_summary(reporter, c, built, params, source, mesh):
-  """Says in two lines what is about to be trained, on what and where."""
+def print_run_summary(
+  reporter: Reporter,
+  c: ConfigDict,
+  built: Stage,
+  params: Any,
+  source: Any,
+  mesh: jax.sharding.Mesh,
+) -> None:
+  """Prints two lines on what is about to be trained: network, devices, data.
+
+  Args:
+    reporter: prints them.
+    c: config of the stage.
+    built: the stage.
+    params: tree of its parameters, real or abstract.
+    source: the training data, see `data.source`.
+    mesh: the device mesh.
+  """
   parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
   size = f'{c.pipeline.image_size} px'
   if built.lowres is not None:

@@ -1,17 +1,20 @@
-"""What a run makes of its hardware: MFU, memory of host and devices.
+"""Measures how a run uses its hardware: MFU, memory of host and devices.
 
-  MFU = 3 forward FLOPs per image * images per second / peak FLOPs of the mesh
+  MFU = 3 forward FLOPs per image * images per second / peak FLOP/s of the mesh
 
-Forward and backward pass of the network are three forward passes; what is
-recomputed to save memory does not count, [PaLM] app. B.
+MFU is the model FLOPs utilization. The forward and the backward pass of the
+network together count as three forward passes; activations that are recomputed
+to save memory do not count, [PaLM] app. B.
 """
 
 import os
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 
+from cdm.config.stage import Stage
 from cdm.distributed import device_specs
 from cdm.models import flops as describe
 from cdm.reporting import session_log
@@ -19,25 +22,29 @@ from cdm.reporting import session_log
 _STATM = pathlib.Path('/proc/self/statm')
 
 
-def make_utilization(built, image_size, mesh):
-  """-> gauges(rates) -> {name: number}, what a log line tells besides.
+def make_utilization(
+  built: Stage, image_size: int, mesh: jax.sharding.Mesh
+) -> Callable[[Mapping[str, float]], dict[str, float]]:
+  """Builds the function that adds hardware utilization to a log line.
 
   Args:
-    built: build.Stage.
+    built: the stage that is trained.
     image_size: H = W of its images.
-    mesh: the mesh it is trained on.
+    mesh: the device mesh it is trained on.
 
   Returns:
     Function from the scalars of `step_timer.Timer.rates` to those of this
-    module: `mfu` where the peak of the devices is known,
+    module: `mfu` if the peak FLOP/s of the devices is known,
     `host_memory_bytes`, and on accelerators `device_memory_bytes` (the most
-    in use on one device so far) and `device_memory_fraction` of what it has.
+    in use on one device so far) and `device_memory_fraction`, its share of
+    that device's memory.
   """
   local = [
     d for d in mesh.devices.flat if d.process_index == jax.process_index()
   ]
   peak = mesh.size * (device_specs.peak_flops(local[0].device_kind) or 0)
-  flops = []  # counted when a line is first written: a trace takes a second
+  # Counted when the first line is written, because the trace takes a second.
+  flops = []
 
   def mfu(images_per_second):
     if not flops:
@@ -48,34 +55,41 @@ def make_utilization(built, image_size, mesh):
     return flops[0] * images_per_second / peak
 
   def gauges(rates):
-    found = {'host_memory_bytes': host_memory()}
+    scalars = {'host_memory_bytes': host_memory()}
     if peak and 'images_per_second' in rates:
-      found['mfu'] = mfu(rates['images_per_second'])
-    return found | memory(local)
+      scalars['mfu'] = mfu(rates['images_per_second'])
+    return scalars | memory(local)
 
   return gauges
 
 
-def memory(local):
-  """-> scalars of the fullest of some devices; {} where none tells.
+def memory(local: Sequence[jax.Device]) -> dict[str, float]:
+  """Returns the memory scalars of the device that uses the most.
 
   Args:
-    local: jax.Devices of this process.
+    local: devices of this process.
+
+  Returns:
+    `device_memory_bytes`, and `device_memory_fraction` if the size of the
+    memory is known; {} if no device reports its memory, as CPUs do not.
   """
   stats = [device.memory_stats() or {} for device in local]
   peaks = [s['peak_bytes_in_use'] for s in stats if 'peak_bytes_in_use' in s]
   if not peaks:
     return {}
   fullest = int(np.argmax(peaks))
-  found = {'device_memory_bytes': peaks[fullest]}
+  scalars = {'device_memory_bytes': peaks[fullest]}
   limit = stats[fullest].get('bytes_limit')
   if limit:
-    found['device_memory_fraction'] = peaks[fullest] / limit
-  return found
+    scalars['device_memory_fraction'] = peaks[fullest] / limit
+  return scalars
 
 
-def host_memory():
-  """-> bytes that this process holds now; where none tells, at most so far."""
+def host_memory() -> int:
+  """Returns the bytes that this process holds in memory.
+
+  Without /proc this is the most it has held so far, not what it holds now.
+  """
   if not _STATM.exists():
     return session_log.peak_host_bytes()
   resident = int(_STATM.read_text().split()[1])

@@ -1,14 +1,18 @@
-"""Knows what the run is doing; reports what takes far longer than it did.
+"""Reports phases of a run (data, step, save) that take much longer than usual.
 
-Entering a phase is an assignment and costs the step nothing measurable; a
-thread looks at the clock. It reports and never ends anything: a hang may be a
-slow disk, and whoever reads the stacks knows better.
+The loop enters a phase with one assignment, which costs a step nothing
+measurable, and a background thread compares the time spent in it with the
+median of that phase. The watchdog reports and never ends a run: a hang may be
+a slow disk, and whoever reads the stacks knows better.
 """
+
+from __future__ import annotations
 
 import collections
 import statistics
 import threading
 import time
+from collections.abc import Callable
 
 DATA = 'waiting for data'
 STEP = 'in the training step'
@@ -17,25 +21,35 @@ SAVE = 'saving a checkpoint'
 SHOW = 'drawing samples or evaluating'
 RESTORE = 'going back to a checkpoint'
 
-_REMEMBERED = 64  # durations of each phase
-_ENOUGH = 3  # of them for a median
+_MAX_DURATIONS = 64  # that are remembered of each phase, the newest
+_MIN_DURATIONS = 3  # that a median needs
 
 
 class Watchdog:
-  """Use as a context manager around the loop; `enter` at every change."""
+  """Use as a context manager around the loop; call `enter` at every change."""
 
-  def __init__(self, *, factor=0.0, seconds=60.0, report=None):
-    """Prepares to watch.
+  def __init__(
+    self,
+    *,
+    factor: float = 0.0,
+    seconds: float = 60.0,
+    report: Callable[[str, bool], object] | None = None,
+  ):
+    """Prepares to watch; the thread starts on entering the context.
 
     Args:
       factor: a phase is reported when it takes this many times its median; 0
-        only counts the seconds and watches nothing.
-      seconds: and at least so long. Before a phase has a median, as for the
-        first step, which compiles, it may take `factor` times this.
-      report: text -> None; called in the watching thread.
+        reports nothing and only adds up the seconds of every phase.
+      seconds: a phase is never reported before it has taken this long. As long
+        as it has no median, as the first step, which compiles, it may take
+        `factor` times this.
+      report: callback `report(text, hangs)`, called in the watching thread;
+        `hangs` is false when a phase that was reported has come to its end.
+        None only if factor is 0.
     """
     self._factor, self._floor, self._report = factor, seconds, report
-    self._now = (None, time.monotonic(), 0)  # phase, since, step
+    # (phase, its start, last step made), replaced as a whole by `enter`.
+    self._now: tuple[str | None, float, int] = (None, time.monotonic(), 0)
     self._past = collections.defaultdict(self._empty)
     self._seconds = collections.defaultdict(float)
     self._ended = threading.Event()
@@ -43,10 +57,16 @@ class Watchdog:
 
   @staticmethod
   def _empty():
-    return collections.deque(maxlen=_REMEMBERED)
+    return collections.deque(maxlen=_MAX_DURATIONS)
 
-  def enter(self, phase, step):
-    """Says what the run does from now on, until the next call."""
+  def enter(self, phase: str | None, step: int) -> None:
+    """Says what the run does until the next call.
+
+    Args:
+      phase: one of the constants of this module; None ends the last phase and
+        begins none.
+      step: the last step made.
+    """
     now = time.monotonic()
     before, since, _ = self._now
     self._now = (phase, now, step)
@@ -54,15 +74,15 @@ class Watchdog:
     self._seconds[before] += now - since
 
   @property
-  def step(self):
+  def step(self) -> int:
     """The last step made."""
     return self._now[2]
 
-  def seconds(self, phase):
-    """-> seconds spent in a phase that was left, in all."""
+  def seconds(self, phase: str) -> float:
+    """Returns the seconds spent in a phase so far, without the current one."""
     return self._seconds[phase]
 
-  def __enter__(self):
+  def __enter__(self) -> Watchdog:
     if self._factor:
       self._ended.clear()
       self._thread = threading.Thread(
@@ -71,34 +91,37 @@ class Watchdog:
       self._thread.start()
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_) -> None:
     self._ended.set()
     if self._thread is not None:
       self._thread.join()
       self._thread = None
 
   def _watch(self):
+    assert self._report is not None, 'a factor needs a report'
     reported = None
     while not self._ended.wait(min(1.0, self._floor / 4)):
       now = self._now
       if reported is not None and now is not reported:
         took = now[1] - reported[1]
-        self._report(f'{_said(reported, took)}, and then went on', False)
+        self._report(f'{_describe(reported, took)}, and then went on', False)
         reported = None
       age = time.monotonic() - now[1]
       if now[0] is None or now is reported or age < self._floor:
         continue
-      past = self._past[now[0]].copy()  # at once, the loop goes on adding
+      # Copied, because the loop goes on appending in its own thread.
+      past = self._past[now[0]].copy()
       limit, usual = self._factor * self._floor, 'the first of its kind'
-      if len(past) >= _ENOUGH:
+      if len(past) >= _MIN_DURATIONS:
         median = statistics.median(past)
         limit = max(self._floor, self._factor * median)
         usual = f'the median is {median:.3g} s'
       if age >= limit:
         reported = now
-        self._report(f'{_said(now, age)}; {usual}', True)
+        self._report(f'{_describe(now, age)}; {usual}', True)
 
 
-def _said(occurrence, seconds):
+def _describe(occurrence, seconds):
+  """Returns a sentence about an occurrence, a (phase, start, step) tuple."""
   phase, _, step = occurrence
   return f'watchdog: {phase} for {seconds:.3g} s after step {step}'

@@ -159,7 +159,7 @@ class Run:
       self.workdir, tensorboard=False, quiet=True
     )
     with reporter, saver:
-      state, window = loop.start(
+      state, metrics = loop.start(
         init,
         adam(),
         key=jax.random.key(0),
@@ -182,7 +182,7 @@ class Run:
         num_steps=num_steps,
         log_every_steps=log_every,
         save_every_steps=save_every,
-        window=window,
+        metrics=metrics,
         rollbacks=skipped,
         grad_norm_spike_factor=spike_factor,
         **more,

@@ -184,7 +184,7 @@ def test_rollbacks_that_are_yet_to_be_made_are_forgotten(tmp_path):
   """Where an older checkpoint is taken up, or another config."""
   made = rollback.Rollbacks(tmp_path, limit=9)
   for to in (4, 4, 8):
-    made.add(to=to, bad=to + 1, why='', position={'next': 10 * to})
+    made.add(to=to, diverged_step=to + 1, why='', position={'next': 10 * to})
   again = rollback.Rollbacks(tmp_path, limit=3)
   assert not again.permitted()
   assert again.position(8) == {'next': 80}

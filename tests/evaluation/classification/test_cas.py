@@ -193,7 +193,7 @@ def test_a_run_has_a_page_but_its_score_is_no_row_of_pairs(
   words = (f'--run={real}', f'--out={tmp_path}')
   assert smoke_runs.cdm('report', *words) == 0
   assert smoke_runs.cdm('report', *words, f'--row={real / "row.json"}') == 2
-  assert 'holds no scores of pairs' in capsys.readouterr().err
+  assert 'has no paired metrics' in capsys.readouterr().err
 
 
 def test_the_card_names_the_number_of_the_paper():
