@@ -1,6 +1,6 @@
 """Opens the data sets of a config, for training and for evaluation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,9 @@ SOURCES = {
 }
 
 
-def open_source(section: ConfigDict, name: str = 'train_data') -> Any:
+def open_source(
+  section: ConfigDict | Mapping[str, Any], name: str = 'train_data'
+) -> Any:
   """Opens the image source that a data section describes.
 
   Args:

@@ -57,7 +57,7 @@ class Stage(NamedTuple):
   @property
   def input_size(self) -> int:
     """H = W of the images that the network receives."""
-    if self.tester is not None:
+    if isinstance(self.objective, classification.Recipe):
       return self.objective.size
     return self.config.pipeline.image_size
 

@@ -64,7 +64,8 @@ def convert(folder: str | os.PathLike[str]) -> None:
 def _convert_shard(source, target, length):
   if target.exists():
     return
-  from array_record.python import array_record_module
+  # The compiled module has no stub.
+  from array_record.python import array_record_module  # ty: ignore[missing-module-member]
 
   with atomic_files.write_atomically(target) as partial:
     writer = array_record_module.ArrayRecordWriter(str(partial), 'group_size:1')

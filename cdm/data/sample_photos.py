@@ -176,7 +176,7 @@ def _along_width(photograph, split, shrink):
 @functools.cache
 def _photograph(name):
   spec = importlib.util.find_spec('skimage')  # This does not import it.
-  if spec is None:
+  if spec is None or spec.origin is None:
     raise ValueError(
       'The embedded photographs are part of scikit-image, which is not '
       'installed. Run: pip install scikit-image'

@@ -146,6 +146,7 @@ def fit(
   side = min(height, width)
   top, left = (height - side) // 2, (width - side) // 2
   if crop == 'random':
+    assert rng is not None, 'a random crop needs a generator'
     top = rng.integers(height - side + 1)
     left = rng.integers(width - side + 1)
   square = image[top : top + side, left : left + side]

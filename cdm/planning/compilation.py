@@ -122,6 +122,7 @@ def describe_devices(piece: device_specs.Slice) -> Sequence[Any]:
     return cpus[: piece.devices]
   from jax.experimental import topologies
 
+  assert piece.chip is not None, 'only the kind cpu has no chip'
   options = dict(piece.chip.options)
   if piece.chips < 4:  # libtpu assumes hosts of 2 x 2 chips by default.
     bounds = (*piece.shape, 1, 1)[:3]

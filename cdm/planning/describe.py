@@ -16,7 +16,7 @@ from cdm.reporting.text_table import columns, plain, si
 def schedule_summary(
   c: loader.ConfigDict,
   built: build.Stage,
-  sampler: Mapping[str, Any] | None = None,
+  sampler: loader.ConfigDict | Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """Summarises the noise levels, loss and sampler of a stage for people.
 

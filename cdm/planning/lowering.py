@@ -140,6 +140,7 @@ def sample_step(
     jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=replicated),
     z_0,
   )
+  assert built.schedule is not None, 'a stage that draws has a schedule'
   steps = len(sampler_section.grid(built.schedule, c.sampler.grid)) - 1
   evaluations = steps * (2 if c.sampler.guidance_weight else 1)
   return Planned(

@@ -87,6 +87,7 @@ def roofline(
   The keys are 'compute', 'memory' and 'interconnect'.
   """
   chip = piece.chip
+  assert chip is not None, 'only the kind cpu has no chip, and no roofline'
   flops = facts['compiled_flops_per_step'] / piece.devices
   sent = sum(row['wire_bytes'] for row in facts['collectives'].values())
   return {

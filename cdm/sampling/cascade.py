@@ -96,14 +96,14 @@ class Stage(NamedTuple):
     shardings = jax.tree.map(lambda leaf: leaf.sharding, self.params)
     return partitioning.gather_over_fsdp(params, shardings)
 
-  def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
+  def jit(self, function: Callable[..., Any]) -> Any:
     """Compiles a function whose results [B, ...] stay split over the mesh."""
     return jit_batches(function, self.mesh)
 
 
 def jit_batches(
   function: Callable[..., Any], mesh: jax.sharding.Mesh | None
-) -> Callable[..., Any]:
+) -> Any:
   """Compiles a function whose results are batches that stay split over a mesh.
 
   Args:

@@ -3,8 +3,8 @@
 `cdm train` runs this program, and `cdm plan` compiles the same one.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -42,7 +42,7 @@ class Program(NamedTuple):
   key: jax.Array
   state: states.TrainState
   batch: dict[str, jax.ShapeDtypeStruct]
-  step: Callable
+  step: Any
 
 
 def assemble(
