@@ -12,7 +12,7 @@ import select
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cdm.distributed import exit_codes, peer_monitor
 
@@ -176,13 +176,14 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
   """A parser whose errors name the nearest known option or command."""
 
-  def parse_args(self, args=None, namespace=None):
+  # argparse overloads both methods, and a checker wants all of the overloads.
+  def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
     args, unknown = self.parse_known_args(args, namespace)
     if unknown:
       self._command(args.command).refuse(unknown[0])
     return args
 
-  def parse_known_args(self, args=None, namespace=None):
+  def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
     self._argv = args or []
     return super().parse_known_args(args, namespace)
 
