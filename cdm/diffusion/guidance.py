@@ -1,30 +1,36 @@
-"""Wrappers from denoiser to denoiser: clipping and guidance.
+"""Clipping, thresholding and guidance, as wrappers around a denoiser.
 
   x_0 -> clip(x_0),  eps -> (x_t - alpha x_0) / sigma
   eps -> eps_c + w (eps_c - eps_u)                              [CFG] eq. 6
 
-A wrapper keeps the contract `(x_t [B, H, W, C], logsnr [B]) -> Prediction`,
-with x_t = alpha x_0 + sigma eps, so wrappers compose and samplers need no
-option for them. Clip outermost: guidance pushes x_0 out of range.
+A wrapper returns a denoiser, `(x_t [B, H, W, C], logsnr [B]) -> Prediction`
+with x_t = alpha x_0 + sigma eps. So wrappers compose, and samplers need no
+option for them. Clipping must be the outermost wrapper, because guidance pushes
+x_0 out of range.
 """
 
 import jax
 import jax.numpy as jnp
 
-from cdm.diffusion.parameterization import Prediction, eps_from_x_0
+from cdm.diffusion.parameterization import Denoiser, Prediction, eps_from_x_0
 from cdm.diffusion.process import expand_like
 
 
-def clip_x_0(denoise, *, low=-1.0, high=1.0):
+def clip_x_0(
+  denoise: Denoiser,
+  *,
+  low: float | jax.Array = -1.0,
+  high: float | jax.Array = 1.0,
+) -> Denoiser:
   """Clips the predicted x_0 and makes eps agree with it.
 
   Args:
-    denoise: denoiser.
-    low, high: bounds, scalars or arrays like x_0: the range of the residual
-      to a known image differs from pixel to pixel.
+    denoise: the denoiser to wrap.
+    low, high: bounds, scalars or arrays like x_0. (The range of the residual
+      to a known image differs from pixel to pixel.)
 
   Returns:
-    denoiser.
+    The wrapped denoiser.
   """
 
   def clipped(x_t, logsnr):
@@ -35,20 +41,26 @@ def clip_x_0(denoise, *, low=-1.0, high=1.0):
   return clipped
 
 
-def dynamic_threshold(denoise, *, percentile=99.5, low=-1.0, high=1.0):
-  """Squeezes a saturated x_0 into range instead of cutting it, [Imagen] 2.3.
+def dynamic_threshold(
+  denoise: Denoiser,
+  *,
+  percentile: float = 99.5,
+  low: float | jax.Array = -1.0,
+  high: float | jax.Array = 1.0,
+) -> Denoiser:
+  """Rescales a saturated x_0 into range instead of clipping it, [Imagen] 2.3.
 
   With s the given percentile of |x_0| over each image, but at least 1, x_0
   becomes clip(x_0, -s, s) / s. For bounds other than -1 and 1 the same is
   done in the coordinate that maps low to -1 and high to 1.
 
   Args:
-    denoise: denoiser.
+    denoise: the denoiser to wrap.
     percentile: in (0, 100].
     low, high: bounds, scalars or arrays like x_0.
 
   Returns:
-    denoiser.
+    The wrapped denoiser.
   """
   if not 0 < percentile <= 100:
     raise ValueError(
@@ -62,7 +74,8 @@ def dynamic_threshold(denoise, *, percentile=99.5, low=-1.0, high=1.0):
     flat = jnp.abs(unit).reshape(unit.shape[0], -1)
     s = expand_like(jnp.percentile(flat, percentile, axis=1), unit)
     squeezed = center + radius * jnp.clip(unit / jnp.maximum(s, 1), -1, 1)
-    # With s <= 1 squeezing is clipping; done so, x_0 in range keeps its bits.
+    # With s <= 1 rescaling equals clipping, and clipping keeps the bits of an
+    # x_0 that is in range.
     clipped = jnp.clip(prediction.x_0, low, high)
     x_0 = jnp.where(s > 1, squeezed, clipped)
     return _with_x_0(prediction, x_0, x_t, logsnr)
@@ -70,18 +83,24 @@ def dynamic_threshold(denoise, *, percentile=99.5, low=-1.0, high=1.0):
   return thresholded
 
 
-def classifier_free(conditional, unconditional, *, weight, interval=None):
+def classifier_free(
+  conditional: Denoiser,
+  unconditional: Denoiser,
+  *,
+  weight: float,
+  interval: tuple[float, float] | None = None,
+) -> Denoiser:
   """Classifier-free guidance, [CFG] eq. 6: (1 + w) eps_c - w eps_u.
 
   Args:
     conditional: denoiser with its label bound.
     unconditional: denoiser with the null class bound.
-    weight: w; 0 is no guidance, larger is stronger.
+    weight: w; 0 means no guidance, a larger weight guides more strongly.
     interval: None, or (low, high) log-SNR: guidance acts only where low <=
       logsnr <= high, and elsewhere the unconditional network is not run.
 
   Returns:
-    denoiser; its var is the conditional one's.
+    The guided denoiser; its var is that of `conditional`.
   """
   if interval is not None and not interval[0] < interval[1]:
     raise ValueError(
@@ -111,26 +130,34 @@ def classifier_free(conditional, unconditional, *, weight, interval=None):
   return guided
 
 
-def autoguidance(strong, weak, *, weight, interval=None):
+def autoguidance(
+  strong: Denoiser,
+  weak: Denoiser,
+  *,
+  weight: float,
+  interval: tuple[float, float] | None = None,
+) -> Denoiser:
   """Guides a network by a worse version of itself, [Autoguidance].
 
-  Reached by sampling once a `sampler` section can name the weaker checkpoint.
+  No command uses it yet: first a `sampler` section must be able to name the
+  weaker checkpoint.
 
   Args:
     strong, weak: denoisers with the same conditioning.
-    weight: of weak + weight (strong - weak); 1 is no guidance.
+    weight: the factor in weak + weight (strong - weak); 1 means no guidance.
     interval: as in `classifier_free`.
 
   Returns:
-    denoiser; its var is the strong one's.
+    The guided denoiser; its var is that of `strong`.
   """
   return classifier_free(strong, weak, weight=weight - 1, interval=interval)
 
 
 def _with_x_0(prediction, x_0, x_t, logsnr):
-  """The prediction with another x_0, and eps to match where it moved.
+  """Replaces x_0 in a prediction, and eps where x_0 has changed.
 
-  Elsewhere eps stays: recomputed from x_0 it would lose digits at low noise.
+  Where x_0 has not changed, eps stays: recomputed from x_0, it would lose
+  digits at low noise.
   """
   eps = eps_from_x_0(x_t, x_0, logsnr=logsnr)
   moved = x_0 != prediction.x_0

@@ -1,4 +1,4 @@
-"""What is minimised: per-example losses of a denoiser.
+"""Training losses of a denoiser, one value per example.
 
   L_simple = |target_hat - target|^p                  [DDPM] eq. 14, [SR3] eq. 6
   L_hybrid = L_simple + lambda L_vlb                            [IDDPM] eq. 16
@@ -10,16 +10,31 @@ dimension. Their coefficients are gathered from tables made on the host in
 float64, because neighbouring steps differ by less than float32 resolves.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cdm.diffusion import parameterization, process, schedules
-from cdm.diffusion.parameterization import learned_log_variance
+from cdm.diffusion.parameterization import (
+  Denoiser,
+  Prediction,
+  learned_log_variance,
+)
 from cdm.diffusion.process import expand_like
 
 
-def simple(denoise, x_0, eps, *, logsnr, target='eps', norm=2, weight=None):
+def simple(
+  denoise: Denoiser,
+  x_0: jax.Array,
+  eps: jax.Array,
+  *,
+  logsnr: jax.Array,
+  target: str = 'eps',
+  norm: int = 2,
+  weight: Callable[[jax.Array, str], jax.Array] | None = None,
+) -> jax.Array:
   """L_simple, [DDPM] eq. 14; norm=1 is the SR3 variant, [SR3] eq. 6.
 
   Args:
@@ -27,8 +42,8 @@ def simple(denoise, x_0, eps, *, logsnr, target='eps', norm=2, weight=None):
     x_0: [B, H, W, C] clean images.
     eps: [B, H, W, C] standard normal noise.
     logsnr: [B].
-    target: the space the error is measured in, 'eps', 'x_0' or 'v', whatever
-      it is that the network predicts.
+    target: the quantity whose error is measured, 'eps', 'x_0' or 'v'; it may
+      differ from what the network predicts.
     norm: 1 or 2.
     weight: None, or `(logsnr [B], target) -> [B]`.
 
@@ -44,30 +59,30 @@ def simple(denoise, x_0, eps, *, logsnr, target='eps', norm=2, weight=None):
 
 
 def hybrid(
-  denoise,
-  x_0,
-  eps,
+  denoise: Denoiser,
+  x_0: jax.Array,
+  eps: jax.Array,
   *,
-  t,
-  schedule,
-  target='eps',
-  vb_weight=0.001,
-  rescale=False,
-):
-  """L_hybrid, [IDDPM] eq. 16: the bound teaches the variance alone.
+  t: jax.Array,
+  schedule: schedules.Schedule,
+  target: str = 'eps',
+  vb_weight: float = 0.001,
+  rescale: bool = False,
+) -> jax.Array:
+  """L_hybrid, [IDDPM] eq. 16: the bound trains the variance only.
 
   The bound is a sum over the chain and one term of it is drawn, so that term
   counts vb_weight times the length of the chain. The paper's class-conditional
-  runs take that length as 1000 whatever T is: with vb_weight=0.001 the term
-  is added as it stands (rescale_learned_sigmas=False in their code).
+  runs take that length as 1000 whatever T is, so with vb_weight=0.001 the term
+  is added with weight 1 (rescale_learned_sigmas=False in their code).
 
   Args:
     denoise: `(x_t [B, H, W, C], logsnr [B]) -> Prediction` with var.
     x_0: [B, H, W, C] images on the uint8 lattice in [-1, 1].
     eps: [B, H, W, C] standard normal noise.
     t: [B] int32 in 0..T-1.
-    schedule: Schedule.
-    target: space of the simple part.
+    schedule: the chain of T steps.
+    target: as in `simple`, for the simple part.
     vb_weight: lambda.
     rescale: True multiplies the variational term by T / 1000.
 
@@ -87,22 +102,30 @@ def hybrid(
   return _mean(jnp.square(error)) + vb_weight * chain_length * vb
 
 
-def vb_terms(prediction, x_0, x_t, *, t, schedule):
+def vb_terms(
+  prediction: Prediction,
+  x_0: jax.Array,
+  x_t: jax.Array,
+  *,
+  t: jax.Array,
+  schedule: schedules.Schedule,
+) -> jax.Array:
   """L_t for t > 0 and L_0 for t = 0, [DDPM] eq. 5.
 
   Args:
-    prediction: Prediction at x_t.
+    prediction: of the denoiser at x_t.
     x_0: [B, H, W, C] images on the uint8 lattice in [-1, 1].
     x_t: [B, H, W, C].
     t: [B] int32 in 0..T-1; L_0 is the step from t = 0 to x_0.
-    schedule: Schedule.
+    schedule: the chain of T steps.
 
   Returns:
     [B] float32, bits per dimension.
   """
   at_t = _tables_at(schedule, t, x_0)
   mean, log_variance = reverse(prediction, x_t, t=t, schedule=schedule)
-  # The means share their x_t part: subtracted whole, they would lose digits.
+  # The two means share their x_t part, so only the x_0 parts are subtracted:
+  # the difference of the whole means would lose digits.
   shift = at_t.on_x_0 * (x_0 - prediction.x_0)
   kl = _normal_kl(shift, at_t.log_variance, log_variance)
   nll = -discretized_log_likelihood(
@@ -111,17 +134,26 @@ def vb_terms(prediction, x_0, x_t, *, t, schedule):
   return _mean(jnp.where(expand_like(t == 0, x_0), nll, kl)) / np.log(2)
 
 
-def reverse(prediction, x_t, *, t, schedule):
+def reverse(
+  prediction: Prediction,
+  x_t: jax.Array,
+  *,
+  t: jax.Array,
+  schedule: schedules.Schedule,
+) -> tuple[jax.Array, jax.Array]:
   """Mean and learned log variance of p(x_{t-1} | x_t), [DDPM] eq. 1.
 
   Args:
-    prediction: Prediction at x_t, with var.
+    prediction: of the denoiser at x_t, with var.
     x_t: [B, H, W, C].
     t: [B] int32 in 0..T-1.
-    schedule: Schedule.
+    schedule: the chain of T steps.
 
   Returns:
     (mean, log_variance), each [B, H, W, C].
+
+  Raises:
+    ValueError: the prediction has no var.
   """
   at_t = _tables_at(schedule, t, x_t)
   mean = at_t.on_x_0 * prediction.x_0 + at_t.on_x_t * x_t
@@ -135,12 +167,14 @@ def reverse(prediction, x_t, *, t, schedule):
   )
 
 
-def discretized_log_likelihood(x_0, *, mean, log_scale):
+def discretized_log_likelihood(
+  x_0: jax.Array, *, mean: jax.Array, log_scale: jax.Array
+) -> jax.Array:
   """Log probability of a pixel's bin under a Gaussian, [DDPM] eq. 13.
 
-  The bins are 2 / 255 wide, the two end ones reach to infinity. The normal
-  CDF is the tanh approximation and probabilities are at least 1e-12, as in
-  the DDPM and Improved DDPM code, to which bits per dimension are compared.
+  The bins are 2 / 255 wide; the first and the last extend to infinity. The
+  normal CDF is the tanh approximation and probabilities are at least 1e-12, as
+  in the DDPM and Improved DDPM code, so that bits per dimension are comparable.
 
   Args:
     x_0: [B, H, W, C] on the uint8 lattice in [-1, 1].
@@ -151,8 +185,8 @@ def discretized_log_likelihood(x_0, *, mean, log_scale):
     [B, H, W, C] in nats.
   """
   inverse_scale = jnp.exp(-log_scale)
-  # Bins above the mean are mirrored to below it: near 1 the CDF has no digits
-  # left to tell two ends of a bin apart.
+  # Bins above the mean are mirrored to below it, because near 1 the CDF has no
+  # digits left to tell the two ends of a bin apart.
   above_mean = x_0 > mean
   distance = -jnp.abs(x_0 - mean)
   far = _normal_cdf((distance - 1 / 255) * inverse_scale)
@@ -163,37 +197,39 @@ def discretized_log_likelihood(x_0, *, mean, log_scale):
   return jnp.log(jnp.maximum(near - far, 1e-12))
 
 
-# Weights by signal-to-noise ratio. Each is one function of log-SNR, stated as
-# a weight on |eps_hat - eps|^2; the same loss measured in another space has
-# errors scaled by 1 / SNR (x_0) or 1 / alpha^2 (v), so its weight is scaled
-# back. Beyond +-60 a float32 x_t is x_0 or eps alone, so we clip there and
-# need no case for infinities.
+# The weights by signal-to-noise ratio follow. Each is one function of log-SNR,
+# stated as a weight on |eps_hat - eps|^2. The same loss measured on another
+# target has errors scaled by 1 / SNR (x_0) or 1 / alpha^2 (v), so its weight is
+# scaled back. Beyond a log-SNR of +-60 a float32 x_t is x_0 or eps alone, so we
+# clip there and infinities need no special case.
 
 
-def min_snr(logsnr, target, *, cap=5.0):
+def min_snr(logsnr: jax.Array, target: str, *, cap: float = 5.0) -> jax.Array:
   """Min-SNR, [MinSNR]: min(SNR, cap) on x_0. [B] -> [B]."""
   logsnr = _bounded(logsnr)
   return _weight(jnp.minimum(logsnr, np.log(cap)) - logsnr, logsnr, target)
 
 
-def truncated_snr(logsnr, target, *, floor=1.0):
+def truncated_snr(
+  logsnr: jax.Array, target: str, *, floor: float = 1.0
+) -> jax.Array:
   """Truncated SNR, [PD] sec. 4: max(SNR, floor) on x_0. [B] -> [B]."""
   logsnr = _bounded(logsnr)
   return _weight(jnp.maximum(logsnr, np.log(floor)) - logsnr, logsnr, target)
 
 
-def sigmoid(logsnr, target, *, bias=0.0):
-  """Sigmoid weighting, [VDM++]: sigmoid(bias - logsnr) on eps.
+def sigmoid(logsnr: jax.Array, target: str, *, bias: float = 0.0) -> jax.Array:
+  """Sigmoid weighting, [VDM++]: sigmoid(bias - logsnr) on eps. [B] -> [B].
 
-  differs: the paper weights an integral over log-SNR. Levels here follow the
-  training schedule, whose density multiplies this weight.
+  differs: the paper weights an integral over log-SNR. The noise levels here
+  follow the training schedule, whose density multiplies this weight.
   """
   logsnr = _bounded(logsnr)
   return _weight(jax.nn.log_sigmoid(bias - logsnr), logsnr, target)
 
 
 def _weight(log_weight_on_eps, logsnr, target):
-  """Log weight of the eps error -> weight of the error in `target`."""
+  """Turns a log weight on the eps error into the weight on that of `target`."""
   to_target = {
     'eps': lambda: 0.0,
     'x_0': lambda: logsnr,
@@ -209,21 +245,21 @@ def _bounded(logsnr):
 
 
 def _error(prediction, x_0, eps, *, logsnr, target):
-  wanted = parameterization.target(target, x_0, eps, logsnr=logsnr)
-  given = parameterization.target(
+  truth = parameterization.target(target, x_0, eps, logsnr=logsnr)
+  predicted = parameterization.target(
     target, prediction.x_0, prediction.eps, logsnr=logsnr
   )
-  return given - wanted
+  return predicted - truth
 
 
 def _mean(values):
-  """[B, ...] -> [B], in float32, or float64 if the values are."""
+  """[B, ...] -> [B], in float32, or in float64 if the values are float64."""
   dtype = jnp.promote_types(values.dtype, jnp.float32)
   return jnp.mean(values, axis=tuple(range(1, values.ndim)), dtype=dtype)
 
 
 def _tables_at(schedule, t, x):
-  """Posterior of step t: each [B, 1, 1, 1] in the dtype of x."""
+  """Returns the `Posterior` of step t, each [B, 1, 1, 1] in x's dtype."""
   tables = process.posterior_tables(schedule.logsnr)
   return process.Posterior(
     *(expand_like(jnp.asarray(table, x.dtype)[t], x) for table in tables)
@@ -238,8 +274,9 @@ def _normal_kl(shift, log_variance_1, log_variance_2):
 
 
 def _normal_cdf(x):
-  """The tanh approximation, (1 + tanh y) / 2, without its loss at y << 0."""
-  # 0 or 1 to the last bit by 20; a power that overflows has NaN gradients.
+  """The tanh approximation (1 + tanh y) / 2, without its loss at y << 0."""
+  # At +-20 the CDF is 0 or 1 to the last bit. Without the clip x**3 could
+  # overflow, which has NaN gradients.
   x = jnp.clip(x, -20.0, 20.0)
   y = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
   return jax.nn.sigmoid(2 * y)

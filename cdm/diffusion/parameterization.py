@@ -1,4 +1,4 @@
-"""What a network predicts, and how one prediction becomes another.
+"""What a network predicts (eps, x_0 or v), and conversions between the three.
 
 x_t = alpha x_0 + sigma eps                                   [DDPM] eq. 4
 v   = alpha eps - sigma x_0                                   [PD] app. D
@@ -7,6 +7,7 @@ log variance = f log beta + (1 - f) log beta~, f = (var + 1) / 2
                                                               [IDDPM] eq. 15
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -26,8 +27,8 @@ class Prediction(NamedTuple):
   Attributes:
     x_0: [B, H, W, C] the clean image.
     eps: [B, H, W, C] the noise; x_t = alpha x_0 + sigma eps.
-    var: [B, H, W, C] position of the log variance between its bounds, in
-      [-1, 1] but not clipped; None unless variances are learned.
+    var: [B, H, W, C] position of the log variance between its bounds, nominally
+      in [-1, 1] but not clipped; None unless variances are learned.
   """
 
   x_0: jax.Array
@@ -35,7 +36,18 @@ class Prediction(NamedTuple):
   var: jax.Array | None = None
 
 
-def predict(kind, output, x_t, *, logsnr, var=None):
+# (x_t [B, H, W, C], logsnr [B]) -> Prediction.
+Denoiser = Callable[[jax.Array, jax.Array], Prediction]
+
+
+def predict(
+  kind: str,
+  output: jax.Array,
+  x_t: jax.Array,
+  *,
+  logsnr: jax.Array,
+  var: jax.Array | None = None,
+) -> Prediction:
   """Reads a network's output as a Prediction.
 
   Args:
@@ -43,7 +55,7 @@ def predict(kind, output, x_t, *, logsnr, var=None):
     output: [B, H, W, C].
     x_t: [B, H, W, C] the network's input.
     logsnr: [B].
-    var: [B, H, W, C] or None, passed on.
+    var: [B, H, W, C] or None, passed on unchanged.
 
   Returns:
     Prediction.
@@ -60,8 +72,10 @@ def predict(kind, output, x_t, *, logsnr, var=None):
   )
 
 
-def target(kind, x_0, eps, *, logsnr):
-  """The quantity `kind` of a pair (x_0, eps), true or predicted.
+def target(
+  kind: str, x_0: jax.Array, eps: jax.Array, *, logsnr: jax.Array
+) -> jax.Array:
+  """Returns the quantity `kind` of a pair (x_0, eps), true or predicted.
 
   Args:
     kind: 'eps', 'x_0' or 'v'.
@@ -79,42 +93,49 @@ def target(kind, x_0, eps, *, logsnr):
   return v_from(x_0, eps, logsnr=logsnr)
 
 
-def x_0_from_eps(x_t, eps, *, logsnr):
-  """[DDPM] eq. 15; 0 where alpha is 0 and x_t says nothing of x_0."""
+def x_0_from_eps(
+  x_t: jax.Array, eps: jax.Array, *, logsnr: jax.Array
+) -> jax.Array:
+  """[DDPM] eq. 15; 0 where alpha is 0 and x_t says nothing about x_0."""
   alpha, sigma = alpha_sigma(expand_like(logsnr, x_t))
   return _divide(x_t - sigma * eps, alpha)
 
 
-def eps_from_x_0(x_t, x_0, *, logsnr):
-  """Inverse of the above; 0 where sigma is 0 and x_t holds no noise."""
+def eps_from_x_0(
+  x_t: jax.Array, x_0: jax.Array, *, logsnr: jax.Array
+) -> jax.Array:
+  """Inverse of `x_0_from_eps`; 0 where sigma is 0 and x_t holds no noise."""
   alpha, sigma = alpha_sigma(expand_like(logsnr, x_t))
   return _divide(x_t - alpha * x_0, sigma)
 
 
-def x_0_from_v(x_t, v, *, logsnr):
-  """[PD] app. D."""
+def x_0_from_v(x_t: jax.Array, v: jax.Array, *, logsnr: jax.Array) -> jax.Array:
+  """x_0 = alpha x_t - sigma v, [PD] app. D."""
   alpha, sigma = alpha_sigma(expand_like(logsnr, x_t))
   return alpha * x_t - sigma * v
 
 
-def eps_from_v(x_t, v, *, logsnr):
-  """[PD] app. D."""
+def eps_from_v(x_t: jax.Array, v: jax.Array, *, logsnr: jax.Array) -> jax.Array:
+  """eps = sigma x_t + alpha v, [PD] app. D."""
   alpha, sigma = alpha_sigma(expand_like(logsnr, x_t))
   return sigma * x_t + alpha * v
 
 
-def v_from(x_0, eps, *, logsnr):
-  """[PD] app. D."""
+def v_from(x_0: jax.Array, eps: jax.Array, *, logsnr: jax.Array) -> jax.Array:
+  """v = alpha eps - sigma x_0, [PD] app. D."""
   alpha, sigma = alpha_sigma(expand_like(logsnr, x_0))
   return alpha * eps - sigma * x_0
 
 
-def learned_log_variance(var, *, log_beta, log_variance):
-  """Interpolates between the variances' bounds, [IDDPM] eq. 15.
+def learned_log_variance(
+  var: jax.Array, *, log_beta: jax.Array, log_variance: jax.Array
+) -> jax.Array:
+  """Interpolates between the bounds of the log variance, [IDDPM] eq. 15.
 
   Args:
-    var: [B, H, W, C]; 1 is beta, -1 the posterior variance, not clipped.
-    log_beta, log_variance: scalars or [B, 1, 1, 1] logs of the two.
+    var: [B, H, W, C], not clipped; 1 gives beta, -1 the posterior variance.
+    log_beta, log_variance: log of beta and of the posterior variance, scalars
+      or [B, 1, 1, 1].
 
   Returns:
     [B, H, W, C] log variance.

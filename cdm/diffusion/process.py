@@ -4,18 +4,19 @@
   q(x_t | x_0) = N(alpha_t x_0, sigma_t^2)                      [DDPM] eq. 4
   q(x_s | x_t, x_0) = N(on_x_0 x_0 + on_x_t x_t, variance)      [DDPM] eq. 6
 
-with s earlier (less noisy) than t. NumPy in, NumPy float64 out; anything else
-goes through jnp in its own dtype.
+with s earlier (less noisy) than t. NumPy inputs give NumPy float64 results; any
+other input is computed by jax.numpy in its own dtype.
 """
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 
 def alpha_sigma(logsnr):
-  """Signal and noise scale; alpha^2 + sigma^2 = 1.
+  """Returns the signal and noise scales; alpha^2 + sigma^2 = 1.
 
   Args:
     logsnr: any shape; +inf is x_0 itself (1, 0), -inf is pure noise (0, 1).
@@ -26,13 +27,15 @@ def alpha_sigma(logsnr):
   xp = jnp
   if isinstance(logsnr, np.ndarray | np.generic | float):
     xp, logsnr = np, np.asarray(logsnr, np.float64)
-  # Halved before exp, so that float32 reaches log-SNR +-170 before it is 0.
+  # Halved before exp, so that a float32 scale reaches 0 only beyond +-170.
   alpha = xp.exp(-0.5 * xp.logaddexp(0.0, -logsnr))
   sigma = xp.exp(-0.5 * xp.logaddexp(0.0, logsnr))
   return alpha, sigma
 
 
-def q_sample(x_0, eps, *, logsnr):
+def q_sample(
+  x_0: jax.Array, eps: jax.Array, *, logsnr: jax.Array | np.ndarray
+) -> jax.Array:
   """Draws x_t ~ q(x_t | x_0), [DDPM] eq. 4.
 
   Args:
@@ -62,11 +65,11 @@ class Posterior(NamedTuple):
   log_beta: np.ndarray
 
 
-def posterior(*, logsnr_t, logsnr_s):
-  """Coefficients of the step from t to s < t, [DDPM] eq. 7 in log-SNR.
+def posterior(*, logsnr_t: np.ndarray, logsnr_s: np.ndarray) -> Posterior:
+  """Returns coefficients of the step from t to s < t, [DDPM] eq. 7 in log-SNR.
 
-  On the host in float64: the difference of two neighbouring log-SNRs is all
-  that matters here, and float32 does not hold it.
+  They are computed on the host in float64, because all depends on the
+  difference of two neighbouring log-SNRs, which float32 does not resolve.
 
   Args:
     logsnr_t: any shape, finite.
@@ -74,7 +77,7 @@ def posterior(*, logsnr_t, logsnr_s):
       -inf).
 
   Returns:
-    Posterior, each like logsnr_t.
+    Posterior, each array like logsnr_t.
   """
   logsnr_t = np.asarray(logsnr_t, np.float64)
   logsnr_s = np.asarray(logsnr_s, np.float64)
@@ -91,8 +94,8 @@ def posterior(*, logsnr_t, logsnr_s):
   )
 
 
-def posterior_tables(logsnr):
-  """Posterior of every step t -> t - 1 of a discrete chain.
+def posterior_tables(logsnr: np.ndarray) -> Posterior:
+  """Returns the posterior of every step t -> t - 1 of a discrete chain.
 
   Args:
     logsnr: [T] strictly decreasing; index 0 is one step from x_0.
@@ -113,5 +116,5 @@ def posterior_tables(logsnr):
 
 
 def expand_like(a, x):
-  """a: [B], x: [B, ...] -> a with singleton axes appended, [B, 1, ..., 1]."""
+  """Appends singleton axes to a [B] to match x [B, ...]: [B, 1, ..., 1]."""
   return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))

@@ -1,25 +1,34 @@
-"""From noise to image: one function per sampler, one signature for all.
+"""Samplers: ancestral, DDIM and DPM-Solver++(2M), with one signature for all.
 
   (denoise, x_T, *, logsnrs, noise) -> x at logsnrs[-1]
 
-`logsnrs` is a concrete increasing grid (see schedules.py). Its last entry may
-be +inf, then the result is x_0; if it is finite the result is a sample at
-that noise level, with the noise that belongs there (truncated sampling).
+`logsnrs` is a concrete increasing grid (see schedules.py). If its last entry is
++inf, the result is x_0; if it is finite, the result is a sample at that noise
+level, with the noise that belongs there (truncated sampling).
 Coefficients are computed on the host in float64, one row per step, and cast
 to the dtype of x_T; the loop is a lax.scan.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cdm.diffusion import process
-from cdm.diffusion.parameterization import learned_log_variance
+from cdm.diffusion.parameterization import Denoiser, learned_log_variance
 
 VARIANCES = ('beta', 'posterior', 'learned')
 
 
-def ancestral(denoise, x_T, *, logsnrs, noise, variance='beta'):
+def ancestral(
+  denoise: Denoiser,
+  x_T: jax.Array,
+  *,
+  logsnrs: np.ndarray,
+  noise: Callable[[jax.Array], jax.Array],
+  variance: str = 'beta',
+) -> jax.Array:
   """Samples the reverse Markov chain, [DDPM] alg. 2, [SR3] alg. 2.
 
   Args:
@@ -27,9 +36,9 @@ def ancestral(denoise, x_T, *, logsnrs, noise, variance='beta'):
     x_T: [B, H, W, C] start, standard normal.
     logsnrs: [N + 1] increasing grid; the last may be +inf.
     noise: `j -> [B, H, W, C]`, the standard normal noise of step j = 0..N-1.
-    variance: 'beta' that of q(x_t | x_s) ([SR3]), 'posterior' that of
-      q(x_s | x_t, x_0), 'learned' in between ([IDDPM] eq. 15). A step to +inf
-      adds none.
+    variance: 'beta' is that of q(x_t | x_s) ([SR3]), 'posterior' that of
+      q(x_s | x_t, x_0), 'learned' lies in between ([IDDPM] eq. 15). A step to
+      +inf adds no noise.
 
   Returns:
     [B, H, W, C] at logsnrs[-1].
@@ -41,7 +50,7 @@ def ancestral(denoise, x_T, *, logsnrs, noise, variance='beta'):
   grid = _checked(logsnrs)
   law = process.posterior(logsnr_t=grid[:-1], logsnr_s=grid[1:])
   noisy = np.isfinite(grid[1:])
-  # Where no noise is added any finite value will do for -inf.
+  # Where no noise is added, any finite value can stand for -inf.
   log_posterior = np.where(noisy, law.log_variance, law.log_beta)
   coefficients = dict(
     logsnr=grid[:-1],
@@ -64,8 +73,15 @@ def ancestral(denoise, x_T, *, logsnrs, noise, variance='beta'):
   return _scan(step, x_T, coefficients)
 
 
-def ddim(denoise, x_T, *, logsnrs, noise=None, eta=0.0):
-  """DDIM, [DDIM] eq. 12 and 16. First order with eta = 0.
+def ddim(
+  denoise: Denoiser,
+  x_T: jax.Array,
+  *,
+  logsnrs: np.ndarray,
+  noise: Callable[[jax.Array], jax.Array] | None = None,
+  eta: float = 0.0,
+) -> jax.Array:
+  """Samples by DDIM, [DDIM] eq. 12 and 16. First order with eta = 0.
 
   Args:
     denoise: `(x_t [B, H, W, C], logsnr [B]) -> Prediction`.
@@ -105,23 +121,32 @@ def ddim(denoise, x_T, *, logsnrs, noise=None, eta=0.0):
   def step(x_t, j, c):
     prediction = denoise(x_t, _per_example(c['logsnr'], x_t))
     x_s = c['on_x_0'] * prediction.x_0 + c['on_eps'] * prediction.eps
-    return x_s + c['on_noise'] * noise(j) if eta else x_s
+    if not eta or noise is None:
+      return x_s
+    return x_s + c['on_noise'] * noise(j)
 
   return _scan(step, x_T, coefficients)
 
 
-def dpm_solver_pp_2m(denoise, x_T, *, logsnrs, noise=None, last_order=2):
-  """DPM-Solver++(2M), [DPM++] alg. 2. Deterministic, second order.
+def dpm_solver_pp_2m(
+  denoise: Denoiser,
+  x_T: jax.Array,
+  *,
+  logsnrs: np.ndarray,
+  noise: Callable[[jax.Array], jax.Array] | None = None,
+  last_order: int = 2,
+) -> jax.Array:
+  """Samples by DPM-Solver++(2M), [DPM++] alg. 2. Deterministic, second order.
 
   Args:
     denoise: `(x_t [B, H, W, C], logsnr [B]) -> Prediction`.
     x_T: [B, H, W, C] start, standard normal.
     logsnrs: [N + 1] increasing grid; the last may be +inf.
-    noise: unused, the solver is deterministic; accepted so that all samplers
-      are called alike.
+    noise: unused, because the solver is deterministic; accepted so that all
+      samplers are called alike.
     last_order: 1 or 2, order of the last step to a finite level; with few
-      steps 1 is steadier ([DPM++] code). The first step and a step to +inf
-      are of first order whatever it is.
+      steps 1 is more stable ([DPM++] code). The first step and a step to +inf
+      are always of first order.
 
   Returns:
     [B, H, W, C] at logsnrs[-1].
@@ -132,7 +157,7 @@ def dpm_solver_pp_2m(denoise, x_T, *, logsnrs, noise=None, last_order=2):
   grid = _checked(logsnrs)
   _, sigma_t = process.alpha_sigma(grid[:-1])
   alpha_s, sigma_s = process.alpha_sigma(grid[1:])
-  h = np.diff(grid) / 2  # of their lambda = log(alpha / sigma)
+  h = np.diff(grid) / 2  # steps in the paper's lambda = log(alpha / sigma)
   on_change = np.zeros(len(h))
   on_change[1:] = h[1:] / (2 * h[:-1])  # 1 / (2 r)
   if np.isinf(h[-1]) or last_order == 1:
@@ -155,7 +180,7 @@ def dpm_solver_pp_2m(denoise, x_T, *, logsnrs, noise=None, last_order=2):
 
 
 def _checked(logsnrs):
-  """-> the grid in float64, or says what is wrong with it."""
+  """Returns the grid in float64; raises ValueError unless it increases."""
   grid = np.asarray(logsnrs, np.float64)
   if grid.ndim != 1 or len(grid) < 2:
     raise ValueError(

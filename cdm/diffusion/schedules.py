@@ -1,4 +1,4 @@
-"""Noise levels: training schedules, their sampling laws, inference grids.
+"""Noise schedules: training tables, draws of noise levels, sampling grids.
 
   alpha_bar_t = prod_{i <= t} (1 - beta_i)                      [DDPM] sec. 2
   logsnr_t = log(alpha_bar_t / (1 - alpha_bar_t))
@@ -6,8 +6,9 @@
   SR3: t ~ U{1..T}, alpha_bar ~ U(alpha_bar_t, alpha_bar_{t-1}) [SR3] sec. 2.4
 
 A schedule is a table of T log-SNRs in float64 on the host; code under jit
-closes over it. A grid is what a sampler walks along: increasing log-SNR from
-the noisiest level to the last, which is +inf (x_0 itself) unless truncated.
+closes over it. A grid holds the log-SNRs that a sampler visits, in increasing
+order from the noisiest level to the last, which is +inf (x_0 itself) unless the
+grid is truncated.
 """
 
 from typing import NamedTuple
@@ -20,17 +21,25 @@ from cdm.diffusion.process import alpha_sigma
 
 
 class Schedule(NamedTuple):
-  """A discrete chain; logsnr: [T] float64, strictly decreasing, 0 cleanest."""
+  """A discrete chain of T noise levels.
+
+  Attributes:
+    logsnr: [T] float64, strictly decreasing; index 0 is the cleanest level.
+  """
 
   logsnr: np.ndarray
 
   @property
-  def num_steps(self):
+  def num_steps(self) -> int:
     return len(self.logsnr)
 
 
-def from_betas(betas):
-  """betas: [T] variances of q(x_t | x_{t-1}) in (0, 1) -> Schedule."""
+def from_betas(betas: np.ndarray) -> Schedule:
+  """Returns the schedule of the given variances of q(x_t | x_{t-1}).
+
+  Args:
+    betas: [T] variances in (0, 1).
+  """
   betas = np.asarray(betas, np.float64)
   if betas.ndim != 1 or not len(betas):
     raise ValueError(f'betas has shape {betas.shape}; give one [T], T >= 1.')
@@ -43,39 +52,42 @@ def from_betas(betas):
   return Schedule(log_alpha_bar - np.log(-np.expm1(log_alpha_bar)))
 
 
-def cosine(num_steps, *, offset=0.008, max_beta=0.999):
-  """[IDDPM] eq. 17, betas clipped at max_beta -> Schedule of num_steps."""
+def cosine(
+  num_steps: int, *, offset: float = 0.008, max_beta: float = 0.999
+) -> Schedule:
+  """Cosine schedule, [IDDPM] eq. 17, with betas clipped at max_beta."""
   _check_num_steps(num_steps)
   time = np.arange(num_steps + 1) / num_steps
   signal = np.cos((time + offset) / (1 + offset) * np.pi / 2) ** 2
   return from_betas(np.minimum(1 - signal[1:] / signal[:-1], max_beta))
 
 
-def linear(num_steps, *, beta_min, beta_max):
-  """Betas equally spaced from beta_min to beta_max, [DDPM] sec. 4.
+def linear(num_steps: int, *, beta_min: float, beta_max: float) -> Schedule:
+  """Linear schedule: betas equally spaced, beta_min to beta_max, [DDPM] sec. 4.
 
-  Nothing is rescaled with num_steps: [DDPM] uses 1e-4 to 0.02 at T = 1000,
-  [IDDPM]'s code scales both ends by 1000 / T for another T.
+  The betas are not rescaled with num_steps: [DDPM] uses 1e-4 to 0.02 at
+  T = 1000, [IDDPM]'s code scales both ends by 1000 / T for another T.
   """
   _check_num_steps(num_steps)
   return from_betas(np.linspace(beta_min, beta_max, num_steps))
 
 
-def logsnr_at(schedule, t):
-  """t: [B] int32 in 0..T-1 -> [B] log-SNR, the table rounded to the dtype."""
+def logsnr_at(schedule: Schedule, t: jax.Array) -> jax.Array:
+  """Returns the log-SNR [B] of t [B] int32 in 0..T-1, in JAX's float dtype."""
   return jnp.asarray(schedule.logsnr)[t]
 
 
-def t_from_logsnr(schedule, logsnr):
+def t_from_logsnr(schedule: Schedule, logsnr: jax.Array) -> jax.Array:
   """Inverts the table, for a network that was trained on an integer t.
 
   Args:
-    schedule: Schedule.
+    schedule: of T steps.
     logsnr: [B].
 
   Returns:
     [B] float32 in [0, T - 1]: exactly t where logsnr is entry t rounded to
-    its dtype, linear in between, the nearest end outside.
+    logsnr's dtype, interpolated linearly between entries, and the nearest end
+    outside the table.
   """
   table = jnp.asarray(schedule.logsnr, logsnr.dtype)  # [T]
   last = schedule.num_steps - 1
@@ -88,15 +100,16 @@ def t_from_logsnr(schedule, logsnr):
   return below.astype(jnp.float32) + fraction.astype(jnp.float32)
 
 
-def stratified(key, n):
+def stratified(key: jax.Array, n: int) -> jax.Array:
   """Low-discrepancy uniform numbers, one per example of a batch.
 
-  One offset is shared by all, as in [VDM], and the n-ths are dealt
-  out at random: each number alone is uniform, and two quantities drawn this
-  way for one batch (time and augmentation level) do not move together.
+  All examples share one offset, as in [VDM], and the n intervals of width 1/n
+  are assigned to them at random. Each number alone is uniform, and two
+  quantities drawn this way for one batch (time and augmentation level) are
+  uncorrelated.
 
   Args:
-    key: jax key.
+    key: JAX random key.
     n: size of the global batch.
 
   Returns:
@@ -105,17 +118,17 @@ def stratified(key, n):
   offset_key, order_key = jax.random.split(key)
   offset = jax.random.uniform(offset_key)
   k = jax.random.permutation(order_key, n).astype(offset.dtype)
-  # Sums that round up would leave their n-th, and the last one would be 1.
+  # A sum that rounds up would leave its interval, and the last would become 1.
   return jnp.minimum((k + offset) / n, jnp.nextafter((k + 1) / n, 0.0))
 
 
-def discrete_levels(schedule, u):
-  """u: [B] in [0, 1) -> t: [B] int32, uniform over 0..T-1."""
+def discrete_levels(schedule: Schedule, u: jax.Array) -> jax.Array:
+  """Turns u [B] in [0, 1) into t [B] int32, uniform over 0..T-1."""
   t = (u * schedule.num_steps).astype(jnp.int32)
   return jnp.minimum(t, schedule.num_steps - 1)
 
 
-def piecewise_levels(schedule, u):
+def piecewise_levels(schedule: Schedule, u: jax.Array) -> jax.Array:
   """SR3's training distribution of the noise level, [SR3] sec. 2.4.
 
   t is uniform over the steps, then gamma = alpha_bar is uniform between
@@ -123,17 +136,18 @@ def piecewise_levels(schedule, u):
   Sampling feeds the network alpha_bar_t, the noisy end of the interval.
 
   Args:
-    schedule: Schedule.
-    u: [B] in [0, 1); T u is step plus position in its interval, so that
-      stratified u give stratified levels.
+    schedule: of T steps.
+    u: [B] in [0, 1). The integer part of T u is the step and its fraction the
+      position in that step's interval, so stratified u give stratified levels.
 
   Returns:
-    logsnr: [B]; exactly step t's (up to rounding) at u = t / T.
+    logsnr: [B]; at u = t / T that of step t, up to rounding.
   """
   t = discrete_levels(schedule, u)
-  # Never 1, so the noise never vanishes and log-SNR stays finite.
+  # The position is never 1, so the noise never vanishes and log-SNR is finite.
   position = u * schedule.num_steps - t
-  # Signal and noise power apart: 1 - gamma has no digits left near gamma = 1.
+  # Signal and noise power are interpolated separately, because 1 - gamma has no
+  # digits left near gamma = 1.
   signal, noise = (power**2 for power in alpha_sigma(schedule.logsnr))
 
   def between(noisy, clean):
@@ -145,20 +159,21 @@ def piecewise_levels(schedule, u):
   return jnp.log(signal) - jnp.log(noise)
 
 
-def space_timesteps(num_steps, spacing):
-  """The steps that a shorter chain keeps, as Improved DDPM's code chooses.
+def space_timesteps(num_steps: int, spacing: str | int) -> np.ndarray:
+  """Returns the steps that a shorter chain keeps, as Improved DDPM's code does.
 
   Args:
     num_steps: T of the schedule.
     spacing: 'ddimN' keeps N steps with one integer stride from 0; 'A,B,C'
-      splits the chain into equal sections, first the cleanest, and keeps A, B
-      and C steps of them, ends included; '250' is one section.
+      splits the chain into three equal sections, the cleanest first, and keeps
+      A, B and C steps of them, ends included; '250' is one section.
 
   Returns:
     int64 [N] increasing.
 
   Raises:
-    ValueError: spacing that cannot be read, or asks for more than there is.
+    ValueError: `spacing` cannot be parsed, or asks for more steps than a
+      section has.
   """
   hint = "use 'ddim50', '250' or a list of section counts such as '10,15,20'."
   spacing = str(spacing)  # a plain count may come as a number
@@ -188,7 +203,7 @@ def space_timesteps(num_steps, spacing):
 
 
 def _fixed_stride(num_steps, count):
-  """The least integer stride that keeps exactly `count` steps."""
+  """Returns steps with the least integer stride that keeps exactly `count`."""
   for stride in range(1, num_steps + 1):
     kept = np.arange(0, num_steps, stride)
     if len(kept) == count:
@@ -199,22 +214,25 @@ def _fixed_stride(num_steps, count):
   )
 
 
-def full(schedule):
-  """Grid of every step, then x_0: float64 [T + 1]."""
+def full(schedule: Schedule) -> np.ndarray:
+  """Returns the grid of every step, then x_0: float64 [T + 1]."""
   return np.append(schedule.logsnr[::-1], np.inf)
 
 
-def respaced(schedule, *, spacing):
-  """Grid of the steps kept by `space_timesteps`, then x_0: float64 [N + 1]."""
+def respaced(schedule: Schedule, *, spacing: str | int) -> np.ndarray:
+  """Returns the grid of the steps that `space_timesteps` keeps, then x_0.
+
+  It is float64 [N + 1].
+  """
   kept = space_timesteps(schedule.num_steps, spacing)
   return np.append(schedule.logsnr[kept[::-1]], np.inf)
 
 
-def uniform_logsnr(schedule, *, num_steps):
-  """Grid equally spaced in log-SNR between the schedule's ends, then x_0.
+def uniform_logsnr(schedule: Schedule, *, num_steps: int) -> np.ndarray:
+  """Returns a grid equally spaced in log-SNR over the schedule, then x_0.
 
-  The natural one for DPM-Solver++, whose lambda is logsnr / 2. float64
-  [num_steps + 1].
+  It is float64 [num_steps + 1], and the natural grid for DPM-Solver++, whose
+  lambda is logsnr / 2.
   """
   _check_num_steps(num_steps)
   if num_steps > 1 and schedule.num_steps < 2:
@@ -226,12 +244,12 @@ def uniform_logsnr(schedule, *, num_steps):
   return np.append(np.linspace(*ends, num_steps), np.inf)
 
 
-def truncate(grid, *, logsnr):
+def truncate(grid: np.ndarray, *, logsnr: float) -> np.ndarray:
   """Ends a grid early, for truncated conditioning, [CDM] sec. 3.2.
 
   Args:
     grid: float64 [N + 1] increasing.
-    logsnr: the level to stop at; +inf changes nothing.
+    logsnr: the log-SNR to stop at; +inf changes nothing.
 
   Returns:
     float64: the points noisier than logsnr, then logsnr itself.

@@ -1,11 +1,13 @@
-"""What every way to learn must offer: pure functions."""
+"""The interface of a training method: init, loss and sample as functions."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+
 
 class Method(NamedTuple):
-  """One method, with its network and its data shape already bound.
+  """One method as pure functions, its network and image size already bound.
 
   Attributes:
     init: `(key) -> params`, a tree of float32 arrays.
@@ -14,10 +16,10 @@ class Method(NamedTuple):
       float32, each [] or [B].
     sample: `(params, *, keys, label, lowres, level, stop_logsnr) -> [B, H, W,
       3]` float32 in [-1, 1]; keys is one key per image, so that an image
-      depends on its own key only. See the method's own docstring for the rest.
-      None of a method that draws nothing.
+      depends on its own key only. The other arguments are described where the
+      method defines `sample`. None if the method draws no images.
   """
 
-  init: Callable
-  loss: Callable
-  sample: Callable | None
+  init: Callable[[jax.Array], dict]
+  loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+  sample: Callable[..., jax.Array] | None

@@ -1,12 +1,12 @@
-"""Classification: images to labels, as the classification accuracy score asks.
+"""Image classification, for the classification accuracy score (CAS).
 
   loss = - sum_c q_c log softmax(logits)_c
   q = (1 - smoothing) [c = label] + smoothing / K
 
-The network normalises by the batch. The parameters are all that is trained and
-kept: the statistics it is tested with are taken afterwards, over batches of
-the training data (differs: not a running average of the steps, which lags
-behind the parameters; [Wu and Johnson 2021] sec. 3, "PreciseBN"):
+The network normalises by the batch, and only its parameters are trained and
+stored. The statistics that it is tested with are computed after training, over
+batches of the training data (differs: not a running average over the steps,
+which lags behind the parameters; [Wu and Johnson 2021] sec. 3, "PreciseBN"):
 
   mean = E m_b,   var = E (v_b + m_b^2) - mean^2    over batches b
 """
@@ -23,16 +23,16 @@ from cdm.ops import augmentation, resize
 
 
 class Recipe(NamedTuple):
-  """How images become what the network sees; the `method` section of a config.
+  """How images become network inputs; the `method` section of a config.
 
   Attributes:
-    size: side of the network's input, pixels.
-    crop_scale: (low, high), share of the area of a random crop.
-    crop_ratio: (low, high), width / height of it.
-    flip: mirrors every second image.
-    label_smoothing: share of the target that goes to all classes alike.
-    statistics_batches: over how many training batches the statistics of the
-      normalisations are taken.
+    size: side of the network's input in pixels.
+    crop_scale: (low, high), area of a random crop as a share of the image's.
+    crop_ratio: (low, high), width / height of a random crop.
+    flip: True mirrors each training image with probability 1/2.
+    label_smoothing: share of the target that is spread evenly over all classes.
+    statistics_batches: number of training batches over which the statistics of
+      batch normalisation are computed.
   """
 
   size: int
@@ -44,16 +44,19 @@ class Recipe(NamedTuple):
 
 
 class Tester(NamedTuple):
-  """What a trained classifier needs to be tested.
+  """The two functions that test a trained classifier.
 
   Attributes:
-    moments: `(params, batch, *, key) -> {'mean', 'square'}`, see `moments`.
+    moments: `(params, batch, *, key) -> moments`, the mean and mean square of
+      each normalisation over the batch, as nested dicts that end in
+      `{'mean', 'square'}`. They may be averaged over batches, and
+      `statistics_of` turns the average into statistics.
     logits: `(params, statistics, image uint8 [B, H, W, 3]) -> [B, K]` of the
-      middle of each image.
+      centre crop of each image.
   """
 
-  moments: Callable
-  logits: Callable
+  moments: Callable[..., dict]
+  logits: Callable[..., jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,24 +64,36 @@ class Classifier:
   """A network and the recipe by which it is trained and tested.
 
   Attributes:
-    net: a `models.resnet.ResNet50` that knows its batch alone (momentum 0).
-    recipe: `Recipe`.
-    normalise: levels 0..255 -> what the network takes.
+    net: a `models.resnet.ResNet50` whose statistics are those of its current
+      batch (momentum 0).
+    recipe: its `Recipe`.
+    normalise: `(levels 0..255) -> input of the network`.
   """
 
   net: Any
   recipe: Recipe
-  normalise: Callable
+  normalise: Callable[[jax.Array], jax.Array]
 
-  def init(self, key):
-    """-> parameters of the network, see `Method.init`."""
+  def init(self, key: jax.Array) -> dict:
+    """Returns the parameters of the network, see `Method.init`."""
     x = jnp.zeros((1, self.recipe.size, self.recipe.size, 3))
     return self.net.init(key, x, train=False)['params']
 
-  def loss(self, params, batch, *, key, train):
-    """Cross-entropy of random crops, see `Method.loss`.
+  def loss(
+    self,
+    params: dict,
+    batch: dict[str, jax.Array],
+    *,
+    key: jax.Array,
+    train: bool,
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Computes the cross-entropy of random crops, see `Method.loss`.
 
-    -> ([B], {'top1': [B], 1 where a crop is classified rightly}).
+    Returns:
+      ([B], {'top1': [B]}), with top1 = 1 where a crop is classified correctly.
+
+    Raises:
+      ValueError: `train` is False; a classifier is tested by its `Tester`.
     """
     if not train:
       raise ValueError('A classifier is tested by its `Tester`.')
@@ -89,18 +104,22 @@ class Classifier:
     right = jnp.argmax(logits, axis=1) == batch['label']
     return value, {'top1': right.astype(jnp.float32)}
 
-  def moments(self, params, batch, *, key):
+  def moments(
+    self, params: dict, batch: dict[str, jax.Array], *, key: jax.Array
+  ) -> dict:
     """See `Tester.moments`."""
     return _squared(self._apply(params, batch, key)[1])
 
-  def logits(self, params, statistics, image):
+  def logits(
+    self, params: dict, statistics: dict, image: jax.Array
+  ) -> jax.Array:
     """See `Tester.logits`."""
     x = resize.center_crop(image, self.recipe.size)
     variables = {'params': params, 'batch_stats': statistics}
     return self.net.apply(variables, self.normalise(x), train=False).logits
 
   def _apply(self, params, batch, key):
-    """-> (logits [B, K], statistics of the batch)."""
+    """Returns (logits [B, K], batch-normalisation statistics of the batch)."""
     x = batch['image'].astype(jnp.float32)
     x = augmentation.random_crop_and_flip(
       x,
@@ -117,14 +136,24 @@ class Classifier:
     return output.logits, new['batch_stats']
 
 
-def classifier(net, recipe, *, image_size, normalise):
-  """Binds a network and a recipe, see `Classifier`, for images of one size.
+def classifier(
+  net: Any,
+  recipe: Recipe,
+  *,
+  image_size: int,
+  normalise: Callable[[jax.Array], jax.Array],
+) -> tuple[Method, Tester]:
+  """Binds a network and a recipe into a method and its tester.
+
+  Args:
+    net, recipe, normalise: see `Classifier`.
+    image_size: H = W of the images.
 
   Returns:
     (Method without `sample`, Tester).
 
   Raises:
-    ValueError: a recipe that cannot be for images of H = W = image_size.
+    ValueError: the recipe has a value out of range for images of that size.
   """
   check(recipe, image_size)
   bound = Classifier(net, recipe, normalise)
@@ -132,7 +161,9 @@ def classifier(net, recipe, *, image_size, normalise):
   return method, Tester(bound.moments, bound.logits)
 
 
-def cross_entropy(logits, label, *, smoothing=0.0):
+def cross_entropy(
+  logits: jax.Array, label: jax.Array, *, smoothing: float = 0.0
+) -> jax.Array:
   """logits: [B, K], label: int [B] -> [B], in nats; [Szegedy et al. 2016]."""
   log_p = jax.nn.log_softmax(logits)
   of_label = jnp.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
@@ -140,27 +171,39 @@ def cross_entropy(logits, label, *, smoothing=0.0):
 
 
 def _squared(statistics):
-  """Means and variances of a batch -> what may be averaged over batches."""
+  """Turns means and variances into moments that may be averaged.
+
+  A variance becomes a mean square, because variances of batches with different
+  means do not average to the variance of all batches.
+  """
   if 'mean' in statistics:
     mean = statistics['mean']
     return {'mean': mean, 'square': statistics['var'] + mean**2}
   return {name: _squared(part) for name, part in statistics.items()}
 
 
-def statistics_of(averaged):
-  """`Tester.moments`, averaged over batches -> what `Tester.logits` takes."""
+def statistics_of(averaged: dict) -> dict:
+  """Turns averaged moments into statistics for `Tester.logits`.
+
+  Args:
+    averaged: results of `Tester.moments`, averaged over batches.
+
+  Returns:
+    Nested dicts that end in `{'mean', 'var'}`.
+  """
   if 'square' in averaged:
     mean = averaged['mean']
     return {'mean': mean, 'var': averaged['square'] - mean**2}
   return {name: statistics_of(part) for name, part in averaged.items()}
 
 
-def check(recipe, image_size):
-  """Refuses a recipe that cannot be, naming the key."""
+def check(recipe: Recipe, image_size: int) -> None:
+  """Raises ValueError, naming the key, if a value of a recipe is invalid."""
   if not 0 < recipe.size <= image_size:
     raise ValueError(
-      f'method.size is {recipe.size}, of images of {image_size} pixels '
-      '(pipeline.image_size): it is the side of a crop of them.'
+      f'method.size is {recipe.size} but images have {image_size} pixels '
+      '(pipeline.image_size); it is the side of a crop, above 0 and up to '
+      'that.'
     )
   low, high = recipe.crop_scale
   if not 0.0 < low <= high <= 1.0:

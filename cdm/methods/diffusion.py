@@ -1,12 +1,13 @@
-"""Denoising diffusion, as a base model and as super-resolution.
+"""Denoising diffusion, as a base model and as a super-resolution stage.
 
   base:              x_t = alpha_t x_0 + sigma_t eps              [DDPM] eq. 4
   super-resolution:  the same, given u = upsample(augment(z_0))   [CDM] alg. 1
   residual target:   x_0 is replaced by (x_0 - u) / residual_scale
 
 where z_0 is x_0 shrunk to the previous stage's size. With a residual target
-the network draws only what the low-res image does not hold; the scale brings
-that difference near unit variance, as the schedule assumes of its data.
+the network draws only the difference between x_0 and the upsampled low-res
+image. The scale brings that difference near unit variance, which the schedule
+assumes of its data.
 """
 
 import dataclasses
@@ -16,14 +17,15 @@ import jax
 import jax.numpy as jnp
 
 from cdm.diffusion import guidance, losses, schedules
-from cdm.diffusion.parameterization import predict
+from cdm.diffusion.parameterization import Denoiser, predict
 from cdm.methods import lowres_conditioning
 from cdm.methods.base import Method
 from cdm.methods.diffusion_options import Objective, Sampling, check
 from cdm.ops import pixels
 from cdm.ops.keys import example_keys, normals
 
-# Uses of an image's own key; folded in, so none can meet another.
+# What an image's key is used for. The number is folded into the key, so that no
+# two uses share their randomness.
 X_T, STEP_NOISE = 0, 1
 
 
@@ -33,15 +35,15 @@ class Diffusion:
 
   Attributes:
     net: a `models.unet.UNet`.
-    schedule: `schedules.Schedule` of training.
-    objective: `Objective`.
-    sampling: `Sampling`.
+    schedule: the noise schedule of training.
+    objective: how the network is trained.
+    sampling: how images are drawn.
     image_size: H = W of x_0.
-    lowres: `lowres_conditioning.Lowres` of a super-resolution stage, None of a
-      base.
+    lowres: how the low-res input of a super-resolution stage is made; None for
+      a base model.
 
   Raises:
-    ValueError: options that contradict each other.
+    ValueError: options contradict each other.
   """
 
   net: Any
@@ -54,28 +56,36 @@ class Diffusion:
   def __post_init__(self):
     check(self.net, self.objective, self.sampling, self.lowres)
 
-  def init(self, key):
-    """-> parameters of the network, see `Method.init`."""
+  def init(self, key: jax.Array) -> dict:
+    """Returns the parameters of the network, see `Method.init`."""
     params_key, dropout_key = jax.random.split(key)
     x = jnp.zeros((1, *self._shape))
-    given = self._given(
+    conditions = self._conditions(
       label=jnp.zeros(1, jnp.int32),
       upsampled=None if self.lowres is None else x,
       level=jnp.zeros(1),
     )
     keys = {'params': params_key, 'dropout': dropout_key}
-    return self.net.init(keys, x, jnp.zeros(1), train=False, **given)['params']
+    variables = self.net.init(keys, x, jnp.zeros(1), train=False, **conditions)
+    return variables['params']
 
-  def loss(self, params, batch, *, key, train):
-    """The loss of one noise level per example, [DDPM] and [CDM] alg. 1.
+  def loss(
+    self,
+    params: dict,
+    batch: dict[str, jax.Array],
+    *,
+    key: jax.Array,
+    train: bool,
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Computes the loss at one noise level per example, [DDPM], [CDM] alg. 1.
 
     Args:
       params: of the network.
-      batch: see `Method.loss`. What `draw_batch` drew for a larger batch, of
-        which this is a part, is taken instead of drawn here, and so are the
-        numbers `example` [B] of the images within that batch.
-      key: of the whole batch.
-      train: True drops labels and features.
+      batch: see `Method.loss`. If it is a part of a larger batch, it also holds
+        that part of what `draw_batch` drew for the whole, which is then not
+        drawn here, and `example` [B], the index of each image within the whole.
+      key: one key for the whole batch.
+      train: True turns on label dropout and dropout in the network.
 
     Returns:
       ([B], {'logsnr': [B]}).
@@ -109,30 +119,32 @@ class Diffusion:
 
   def sample(
     self,
-    params,
+    params: dict,
     *,
-    keys,
-    label=None,
-    lowres=None,
-    level=None,
-    stop_logsnr=None,
-  ):
+    keys: jax.Array,
+    label: jax.Array | None = None,
+    lowres: jax.Array | None = None,
+    level: jax.Array | None = None,
+    stop_logsnr: float | None = None,
+  ) -> jax.Array:
     """Draws images, [DDPM] alg. 2 with the sampler of `sampling`.
 
     Args:
       params: of the network.
       keys: [B], one per image.
-      label: int32 [B], or None for the null class, where the network has one.
+      label: int32 [B]; None means the null class, if the network has one.
       lowres: [B, h, w, 3], already augmented to `level`.
-      level: [B] of augmentation; None is 0.
-      stop_logsnr: the log-SNR to end at instead of at x_0, or None (truncated
-        sampling, [CDM] sec. 3.2).
+      level: [B] augmentation level; None means 0.
+      stop_logsnr: the log-SNR at which sampling ends instead of at x_0, or None
+        (truncated sampling, [CDM] sec. 3.2).
 
     Returns:
-      float32 [B, H, W, 3] in [-1, 1], but for `clip` 'none' or `stop_logsnr`.
+      float32 [B, H, W, 3] in [-1, 1], except with `clip` 'none' or with a
+      `stop_logsnr`.
     """
     upsampled = None
     if lowres is not None:
+      assert self.lowres is not None, 'a base model has no low-res input'
       upsampled = lowres_conditioning.upsample(
         lowres, self.image_size, self.lowres
       )
@@ -153,36 +165,46 @@ class Diffusion:
       noise=lambda j: normals(_fold_in(step_keys, j), self._shape),
     )
     if self.objective.residual_scale is not None:
+      assert upsampled is not None  # `check` refuses it without a low-res input
       x = upsampled + self.objective.residual_scale * x
     return x
 
   def denoiser(
-    self, params, *, label, upsampled, level, dropout_key=None, examples=None
-  ):
-    """Binds all that a loss or a sampler need not know of.
+    self,
+    params: dict,
+    *,
+    label: jax.Array | None,
+    upsampled: jax.Array | None,
+    level: jax.Array | None,
+    dropout_key: jax.Array | None = None,
+    examples: jax.Array | None = None,
+  ) -> Denoiser:
+    """Binds the network and its conditions into a denoiser.
+
+    A loss or a sampler then needs to know only x_t and the noise level.
 
     Args:
       params: of the network.
       label: int32 [B].
-      upsampled: [B, H, W, 3], u of [CDM] alg. 1; None of a base model.
-      level: [B] of its augmentation.
-      dropout_key: of the whole batch; None drops nothing.
-      examples: int [B], numbers of the images within the batch.
+      upsampled: [B, H, W, 3], u of [CDM] alg. 1; None for a base model.
+      level: [B], the augmentation level of `upsampled`.
+      dropout_key: one key for the whole batch; None turns dropout off.
+      examples: int [B], index of each image within the whole batch.
 
     Returns:
-      The denoiser of the contract, (x_t, logsnr [B]) -> Prediction.
+      `(x_t [B, H, W, 3], logsnr [B]) -> Prediction`.
     """
-    given = self._given(label=label, upsampled=upsampled, level=level)
+    kwargs = self._conditions(label=label, upsampled=upsampled, level=level)
     train = dropout_key is not None
     if train:
-      given |= {'rngs': {'dropout': dropout_key}, 'examples': examples}
+      kwargs |= {'rngs': {'dropout': dropout_key}, 'examples': examples}
 
     def denoise(x_t, logsnr):
       noise = logsnr
       if self.net.condition_on == 't':
         noise = schedules.t_from_logsnr(self.schedule, logsnr)
       output = self.net.apply(
-        {'params': params}, x_t, noise, train=train, **given
+        {'params': params}, x_t, noise, train=train, **kwargs
       )
       var = None
       if self.net.learned_variance:
@@ -197,19 +219,19 @@ class Diffusion:
   def _shape(self):
     return (self.image_size, self.image_size, 3)
 
-  def _given(self, *, label, upsampled, level):
-    """-> the keyword arguments of the network that hold its conditions."""
-    given = {}
+  def _conditions(self, *, label, upsampled, level) -> dict:
+    """Returns the keyword arguments of the network that hold its conditions."""
+    conditions = {}
     if self.net.num_classes is not None:
-      given['label'] = label
+      conditions['label'] = label
     if upsampled is not None:
-      given['lowres'] = upsampled
+      conditions['lowres'] = upsampled
     if self.net.lowres_level:
-      given['lowres_level'] = level
-    return given
+      conditions['lowres_level'] = level
+    return conditions
 
   def _drop_labels(self, label, *, key, examples):
-    """-> labels, some of which have become the null class."""
+    """Returns the labels, a share of them replaced by the null class."""
     share = self.objective.label_dropout
     if not share:
       return label
@@ -219,7 +241,11 @@ class Diffusion:
     return jnp.where(dropped, self.net.num_classes, label)
 
   def _condition(self, x_0, *, u, key, examples):
-    """-> (u of [CDM] alg. 1 [B, H, W, 3], level [B]), both None of a base."""
+    """Makes the low-res condition of a batch, [CDM] alg. 1.
+
+    Returns:
+      (upsampled [B, H, W, 3], level [B]); both None for a base model.
+    """
     if self.lowres is None:
       return None, None
     z_0 = lowres_conditioning.downsample(x_0, self.lowres)  # [B, h, w, 3]
@@ -229,13 +255,16 @@ class Diffusion:
     return lowres_conditioning.upsample(z, self.image_size, self.lowres), level
 
   def _residual(self, x_0, upsampled):
-    """An image -> what the network is to draw of it."""
+    """Turns an image into the network's target: itself, or its residual."""
     if self.objective.residual_scale is None:
       return x_0
     return (x_0 - upsampled) / self.objective.residual_scale
 
   def _score(self, denoise, x_0, eps, *, u):
-    """Losses at the noise levels of u [B] in [0, 1), see `loss`."""
+    """Computes the losses at the noise levels of u [B] in [0, 1), see `loss`.
+
+    The schedule maps each u to a noise level.
+    """
     score = self.objective
     target = score.target or score.prediction
     if score.levels == 'piecewise':
@@ -267,23 +296,26 @@ class Diffusion:
     return value, {'logsnr': logsnr}
 
   def _guided(self, params, n, *, label, upsampled, level):
-    """-> the denoiser of n images, led from the null class to a label."""
+    """Returns the denoiser of n images, guided if `sampling` asks for it."""
     null = jnp.full(n, self.net.num_classes or 0, jnp.int32)
-    given = dict(upsampled=upsampled, level=level)
+    conditions = dict(upsampled=upsampled, level=level)
     denoise = self.denoiser(
-      params, label=null if label is None else label, **given
+      params, label=null if label is None else label, **conditions
     )
     if not self.sampling.guidance_weight:
       return denoise
     return guidance.classifier_free(
       denoise,
-      self.denoiser(params, label=null, **given),
+      self.denoiser(params, label=null, **conditions),
       weight=self.sampling.guidance_weight,
       interval=self.sampling.guidance_interval,
     )
 
   def _clipped(self, denoise, upsampled):
-    """-> a denoiser whose x_0, or residual of it, is of an image in range."""
+    """Returns a denoiser whose predicted image is clipped as `sampling` says.
+
+    With a residual target the bounds are those of the residual.
+    """
     if self.sampling.clip == 'static':
       low, high = (self._residual(x, upsampled) for x in (-1.0, 1.0))
       return guidance.clip_x_0(denoise, low=low, high=high)
@@ -294,17 +326,28 @@ class Diffusion:
     return denoise
 
 
-def diffusion(net, schedule, objective, sampling, *, image_size, lowres=None):
-  """-> the Method of a `Diffusion` of these fields."""
+def diffusion(
+  net: Any,
+  schedule: schedules.Schedule,
+  objective: Objective,
+  sampling: Sampling,
+  *,
+  image_size: int,
+  lowres: lowres_conditioning.Lowres | None = None,
+) -> Method:
+  """Returns the `Method` of a `Diffusion` with these fields."""
   bound = Diffusion(net, schedule, objective, sampling, image_size, lowres)
   return Method(bound.init, bound.loss, bound.sample)
 
 
-def draw_batch(key, n):
-  """-> {'u': [n], 'u_lowres': [n]}, drawn once for a whole batch.
+def draw_batch(key: jax.Array, n: int) -> dict[str, jax.Array]:
+  """Draws the noise and augmentation levels of a whole batch of n images.
 
-  Noise levels and augmentation levels in [0, 1), each stratified over the
-  whole: in the batch they let its parts share one stratification.
+  Both are stratified over the whole batch. Put into the batch, they let its
+  parts (microbatches) share one stratification.
+
+  Returns:
+    {'u': [n], 'u_lowres': [n]}, uniform numbers in [0, 1).
   """
   u_key, lowres_key = jax.random.split(key)
   return {
@@ -314,5 +357,5 @@ def draw_batch(key, n):
 
 
 def _fold_in(keys, use):
-  """keys [B] -> [B] keys of one use of each."""
+  """Returns [B] keys for one use of the images' keys."""
   return jax.vmap(lambda key: jax.random.fold_in(key, use))(keys)

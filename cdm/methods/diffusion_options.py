@@ -1,9 +1,14 @@
-"""The options of denoising diffusion, and which of them contradict each other.
+"""The options of diffusion training and sampling, and the check of both.
 
 `Objective` says how a network is trained, `Sampling` how images are drawn.
+`check` refuses options that contradict each other.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
 
 from cdm.diffusion.parameterization import KINDS
 
@@ -19,14 +24,15 @@ class Objective(NamedTuple):
     loss: 'simple' ([DDPM] eq. 14) or 'hybrid' ([IDDPM] eq. 16, needs learned
       variances and discrete levels).
     norm: 1 or 2, the p of the simple loss ([SR3] eq. 6).
-    target: the space the loss is taken in; None means that of `prediction`.
-    weighting: weight by signal-to-noise ratio, None or a function
+    target: the quantity whose error the loss measures, 'eps', 'x_0' or 'v';
+      None means the same as `prediction`.
+    weighting: None, or the weight by signal-to-noise ratio,
       `(logsnr [B], target) -> [B]`.
     vb_weight: factor of the variational term of the hybrid loss.
-    vb_rescale: multiply that term by T / 1000 ([IDDPM] code's
-      rescale_learned_sigmas).
-    residual_scale: None, or the standard deviation that the residual target
-      is divided by (super-resolution only).
+    vb_rescale: True multiplies the variational term by T / 1000 ([IDDPM]
+      code's rescale_learned_sigmas).
+    residual_scale: None, or the standard deviation by which the residual
+      target is divided (super-resolution only).
     label_dropout: fraction of examples whose label becomes the null class.
   """
 
@@ -35,7 +41,7 @@ class Objective(NamedTuple):
   loss: str = 'simple'
   norm: int = 2
   target: str | None = None
-  weighting: object = None
+  weighting: Callable[[jax.Array, str], jax.Array] | None = None
   vb_weight: float = 0.001
   vb_rescale: bool = False
   residual_scale: float | None = None
@@ -48,24 +54,35 @@ class Sampling(NamedTuple):
   Attributes:
     run: `(denoise, x_T, *, logsnrs, noise) -> x`, one of `diffusion.samplers`
       with its own options bound.
-    grid: float64 [N + 1], increasing log-SNR, the last is +inf.
+    grid: float64 [N + 1], increasing log-SNR; the last is +inf.
     clip: 'none', 'static' (x_0 into [-1, 1]) or 'dynamic' ([Imagen]).
     clip_percentile: percentile in (0, 100] of |x_0| for dynamic clipping.
-    guidance_weight: w of [CFG] eq. 6; 0 is no guidance.
+    guidance_weight: w of [CFG] eq. 6; 0 means no guidance.
     guidance_interval: None, or (low, high) log-SNR between which guidance
       acts.
   """
 
-  run: object
-  grid: object
+  run: Callable[..., jax.Array]
+  grid: np.ndarray
   clip: str = 'static'
   clip_percentile: float = 99.5
   guidance_weight: float = 0.0
-  guidance_interval: tuple | None = None
+  guidance_interval: tuple[float, float] | None = None
 
 
-def check(net, objective, sampling, lowres):
-  """Refuses options that contradict each other, before anything is traced."""
+def check(
+  net: Any, objective: Objective, sampling: Sampling, lowres: Any
+) -> None:
+  """Refuses options that contradict each other, before anything is traced.
+
+  Args:
+    net: a `models.unet.UNet`.
+    objective, sampling: the options.
+    lowres: a `lowres_conditioning.Lowres`, or None for a base model.
+
+  Raises:
+    ValueError: names the key at fault and says what to set.
+  """
   _check_objective(objective)
   _check_variance(net, objective)
   _check_guidance(net, objective, sampling)
@@ -75,7 +92,7 @@ def check(net, objective, sampling, lowres):
 
 
 def _check_objective(objective):
-  """Refuses a value that no objective has."""
+  """Refuses an unknown or out-of-range value of an `Objective`."""
   if objective.loss not in ('simple', 'hybrid'):
     raise ValueError(
       f"method.loss is {objective.loss!r}; use 'simple' or 'hybrid'."
@@ -105,7 +122,7 @@ def _check_objective(objective):
 
 
 def _check_variance(net, objective):
-  """Refuses a learned variance without its loss, and the reverse."""
+  """Refuses a learned variance without the hybrid loss, and the reverse."""
   if objective.loss == 'hybrid':
     if not net.learned_variance or objective.levels != 'discrete':
       raise ValueError(
@@ -126,7 +143,7 @@ def _check_variance(net, objective):
 
 
 def _check_guidance(net, objective, sampling):
-  """Refuses guidance away from a null class that is not trained."""
+  """Refuses guidance if the null class is not trained."""
   if objective.label_dropout and not net.null_class:
     raise ValueError(
       f'method.label_dropout is {objective.label_dropout} but the network has '
@@ -146,7 +163,7 @@ def _check_guidance(net, objective, sampling):
 
 
 def _check_clipping(sampling):
-  """Refuses a way to clip x_0 that there is not."""
+  """Refuses an unknown way of clipping x_0."""
   if not 0.0 < sampling.clip_percentile <= 100.0:
     raise ValueError(
       f'sampler.clip_percentile is {sampling.clip_percentile}; use a number '
@@ -185,7 +202,7 @@ def _check_residual(objective, sampling, lowres):
 
 
 def _check_level(net, lowres):
-  """Refuses a level of augmentation that the network does not hear of."""
+  """Refuses an augmentation level that the network does not take as input."""
   if net.lowres_level != (lowres is not None and lowres.augment == 'noise'):
     raise ValueError(
       f'model.lowres_level is {net.lowres_level}, but the level of '

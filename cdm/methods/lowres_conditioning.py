@@ -1,13 +1,13 @@
-"""The low-res image a super-resolution stage is given, from x_0 to the network.
+"""Makes the low-res condition of a super-resolution stage, [CDM] sec. 3.
 
-  z_0 = round(downsample(x_0))                    what the stage before it draws
+  z_0 = round(downsample(x_0))                 like an image of the stage before
   z_s = alpha_s z_0 + sigma_s eps      at low resolution, [CDM] sec. 3.2, alg. 1
   or    z_0 blurred, in training only                          [CDM] sec. 3.1
   u   = upsample(z_s)                     concatenated with x_t by the network
 
-A level in [0, 1] says how far along the chain of the stage before it z_s is:
-0 is clean, 1 is noise alone. The one place where images are degraded, so that
-training, sampling and evaluation cannot disagree.
+The augmentation level in [0, 1] says how far along the noising chain of the
+previous stage z_s is: 0 is clean, 1 is pure noise. Training, sampling and
+evaluation all make their low-res images here, so that they cannot disagree.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from cdm.ops.keys import example_keys, normals
 
 AUGMENTS = ('none', 'noise', 'blur')
 NOISE_SCHEDULES = ('cosine',)
-OFFSET = 0.008  # of the cosine schedule, [IDDPM] eq. 17
+OFFSET = 0.008  # offset of the cosine schedule, [IDDPM] eq. 17
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,20 +32,23 @@ class Lowres:
 
   Attributes:
     size: h = w of the low-res image.
-    downsample: filter that makes it from x_0, a method of `resize.resize`.
-    upsample: filter that brings it to the stage's own size.
+    downsample: filter that makes the low-res image from x_0, a method of
+      `resize.resize`.
+    upsample: filter that enlarges the low-res image to the stage's own size.
     augment: 'none', 'noise' (its level is fed to the network) or 'blur'.
-    max_level: noise levels are uniform up to this one, in (0, 1].
-    noise_schedule: level -> log-SNR; 'cosine' is [IDDPM] eq. 17.
-    num_levels: None for continuous levels, or the T of [CDM]: levels are then
-      s / T with s in 0..T, at the log-SNR of the stage before it that is
-      trained on T steps.
+    max_level: the largest level, in (0, 1]; in training, noise levels are
+      uniform between 0 and it.
+    noise_schedule: the function from level to log-SNR; 'cosine' is [IDDPM]
+      eq. 17.
+    num_levels: None for continuous levels, or the T of [CDM]. Levels are then
+      s / T with s in 0..T, and have the log-SNR of the steps of a previous
+      stage that is trained on T steps.
     blur_sigma: (low, high) of the uniform standard deviation of the 3x3 blur,
       in low-res pixels.
     blur_fraction: share of the training examples that are blurred.
 
   Raises:
-    ValueError: a value that cannot be used, naming the key.
+    ValueError: a value is out of range; the message names its key.
   """
 
   size: int
@@ -94,21 +97,22 @@ class Lowres:
       )
 
 
-def downsample(x_0, lowres):
-  """z_0: x_0 shrunk, and rounded as a picture of the stage before it is.
+def downsample(x_0: jax.Array, lowres: Lowres) -> jax.Array:
+  """Shrinks x_0 to z_0 and rounds it as an image of the previous stage.
 
-  Goes through uint8 as those pictures do, so training never sees a value that
-  sampling cannot produce; the overshoot of the filter is clipped.
+  The images of the previous stage pass through uint8, and so do these. Training
+  therefore never sees a value that sampling cannot produce. The overshoot of
+  the filter is clipped.
 
   Args:
     x_0: [B, H, W, C] images in [-1, 1] that came from uint8.
-    lowres: `Lowres`.
+    lowres: how the low-res image is made.
 
   Returns:
     z_0: float32 [B, h, w, C] on the 256 values of `pixels.to_float`.
 
   Raises:
-    ValueError: images that are not square, or smaller than the low-res size.
+    ValueError: the images are not square, or smaller than the low-res size.
   """
   height, width = x_0.shape[1:3]
   if height != width or height < lowres.size:
@@ -122,22 +126,29 @@ def downsample(x_0, lowres):
   return pixels.to_float(shrunk)
 
 
-def augment_train(z_0, lowres, *, key, u=None, examples=None):
-  """Degrades the low-res images as training asks, one draw per example.
+def augment_train(
+  z_0: jax.Array,
+  lowres: Lowres,
+  *,
+  key: jax.Array,
+  u: jax.Array | None = None,
+  examples: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Augments the low-res images for training, with one draw per example.
 
-  Levels are stratified over the batch, and so is who is blurred: the share of
-  a batch is the declared one, give or take one image. differs: [CDM] draws s
-  from 1..T; here s = 0 is drawn too, so that the clean input that sampling may
-  use has been trained on.
+  The levels are stratified over the batch. The choice of the blurred images is
+  stratified too: their share of a batch is `blur_fraction`, give or take one
+  image. differs: [CDM] draws s from 1..T; here s = 0 is drawn too, so that the
+  network is also trained on the clean input that sampling may use.
 
   Args:
     z_0: [B, h, w, C] clean low-res images.
-    lowres: `Lowres`.
-    key: of the whole batch.
-    u: [B] in [0, 1), this part of what was stratified over the whole batch;
-      None where it is the whole.
-    examples: int [B], numbers of the images within the whole batch; None
-      where it is that.
+    lowres: how the low-res images are made.
+    key: one key for the whole batch.
+    u: [B] in [0, 1), the part for these images of numbers that were stratified
+      over the whole batch; None if these images are the whole batch.
+    examples: int [B], index of each image within the whole batch; None if
+      these images are the whole batch.
 
   Returns:
     (z [B, h, w, C], level float32 [B]); the level of a blurred or clean image
@@ -148,7 +159,7 @@ def augment_train(z_0, lowres, *, key, u=None, examples=None):
     return z_0, jnp.zeros(n)
   u_key, value_key = jax.random.split(key)
   if u is None:
-    u = schedules.stratified(u_key, n)  # [B], in no order
+    u = schedules.stratified(u_key, n)  # [B], in random order
   keys = example_keys(
     value_key, jnp.arange(n) if examples is None else examples
   )
@@ -165,17 +176,19 @@ def augment_train(z_0, lowres, *, key, u=None, examples=None):
   return blur.gaussian_blur(z_0, sigma), jnp.zeros(n)
 
 
-def augment_at(z_0, lowres, *, level, eps):
-  """z_s ~ q(z_s | z_0): non-truncated augmentation, [CDM] alg. 2.
+def augment_at(
+  z_0: jax.Array, lowres: Lowres, *, level: jax.Array, eps: jax.Array
+) -> jax.Array:
+  """Draws z_s ~ q(z_s | z_0): non-truncated augmentation, [CDM] alg. 2.
 
-  Truncated augmentation needs no call: the stage before stops at
-  `level_logsnr(level, lowres)`.
+  Truncated augmentation does not need this function: the previous stage stops
+  sampling at `level_logsnr(level, lowres)`.
 
   Args:
-    z_0: [B, h, w, C] pictures of the stage before, through uint8.
-    lowres: `Lowres`; blur is for training only, and there is nothing to do
-      here unless `augment` is 'noise'.
-    level: [B] in [0, 1]; 0 gives z_0 back.
+    z_0: [B, h, w, C] images of the previous stage, rounded to uint8.
+    lowres: how the low-res images are made. Unless `augment` is 'noise', z_0 is
+      returned unchanged, because blur is for training only.
+    level: [B] in [0, 1]; level 0 returns z_0 unchanged.
     eps: [B, h, w, C] standard normal noise.
 
   Returns:
@@ -186,24 +199,29 @@ def augment_at(z_0, lowres, *, level, eps):
   return process.q_sample(z_0, eps, logsnr=level_logsnr(level, lowres))
 
 
-def upsample(z, size, lowres):
-  """z: [B, h, w, C] -> [B, size, size, C], at the size of the stage.
+def upsample(z: jax.Array, size: int, lowres: Lowres) -> jax.Array:
+  """Enlarges z [B, h, w, C] to the size of the stage, [B, size, size, C].
 
-  Not clipped: the noise in z_s lies outside [-1, 1] and has to stay Gaussian.
+  The result is not clipped, because noise takes z_s outside [-1, 1] and has to
+  stay Gaussian.
   """
   return resize.resize(z, size, method=lowres.upsample)
 
 
-def level_logsnr(level, lowres):
-  """The log-SNR of an augmentation level.
+def level_logsnr(
+  level: float | np.ndarray | jax.Array, lowres: Lowres
+) -> np.ndarray | jax.Array:
+  """Returns the log-SNR of an augmentation level.
 
   alpha_bar(u) = cos^2(k (u + d)) / cos^2(k d) with k = pi / (2 (1 + d)), d =
   0.008, [IDDPM] eq. 17, written so that neither end loses digits. Level 0 is
   +inf, no noise at all; level 1 is -inf where levels are continuous.
 
   Args:
-    level: [...] in [0, 1]. NumPy numbers stay on the host, in float64.
-    lowres: `Lowres`; with `num_levels`, the nearest s / T is used.
+    level: [...] in [0, 1]. NumPy and Python numbers are computed on the host,
+      in float64.
+    lowres: how the low-res images are made; with `num_levels`, the nearest
+      s / T is used.
 
   Returns:
     [...] log alpha_bar / (1 - alpha_bar).
@@ -219,15 +237,18 @@ def level_logsnr(level, lowres):
   return signal - noise
 
 
-def nearest_level(level, lowres):
-  """-> the level the stage was trained on: `level`, or the nearest s / T."""
+def nearest_level(level: float, lowres: Lowres) -> float:
+  """Returns the nearest level that the stage was trained on.
+
+  That is `level` itself where levels are continuous, else the nearest s / T.
+  """
   if lowres.num_levels is None:
     return level
   return round(level * lowres.num_levels) / lowres.num_levels
 
 
 def _level_of_uniform(u, lowres):
-  """u: [B] in [0, 1) -> level [B] in [0, max_level]."""
+  """Turns uniform u [B] in [0, 1) into levels [B] in [0, max_level]."""
   if lowres.num_levels is None:
     return u * lowres.max_level
   last = round(lowres.max_level * lowres.num_levels)  # s in 0..last
@@ -236,14 +257,14 @@ def _level_of_uniform(u, lowres):
 
 
 @functools.lru_cache(maxsize=8)
-def _table(num_levels):
-  """-> float64 [T + 1], log-SNR of s = 0..T; s = 0 is clean."""
+def _table(num_levels: int) -> np.ndarray:
+  """Returns float64 [T + 1], the log-SNR of s = 0..T; s = 0 is clean."""
   chain = schedules.cosine(num_levels, offset=OFFSET).logsnr  # [T]
   return np.concatenate([[np.inf], chain])
 
 
 def _namespace(x):
-  """-> (np or jnp, x as an array of it); tracers and jax arrays go to jnp."""
+  """Returns (np or jnp, x as its array); JAX arrays and tracers take jnp."""
   if isinstance(x, jax.Array):
     return jnp, x
   return np, np.asarray(x, np.float64)

@@ -1,4 +1,4 @@
-"""What a network is and costs, without running it or allocating it.
+"""Counts a network's parameters and forward FLOPs, without running it.
 
 Parameters are counted from abstract shapes. Forward FLOPs are counted from
 the program that JAX traces, in multiply-adds of the two operations that hold
@@ -7,11 +7,12 @@ nearly all of the work of a U-Net, a multiply-add being two FLOPs:
   convolution   2 |output| |kernel window| C_in / groups
   matmul        2 |output| |contracted axes|
 
-Padding counts as work; normalisations, activations, resampling without
-weights and additions count nothing.
+Padding counts as work. Normalisations, activations, additions and resampling
+without weights count as zero.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,54 +20,67 @@ import jax.numpy as jnp
 from cdm.models.resnet import ResNet50
 
 
-def trace(net, image_size, has_lowres):
-  """-> (abstract parameters in the order of work, forward FLOPs per image)."""
-  given, named = _inputs(net, image_size, has_lowres)
+def trace(net: Any, image_size: int, has_lowres: bool) -> tuple[dict, int]:
+  """Traces a network on one image, without allocating anything.
+
+  Args:
+    net: a `UNet` or a `ResNet50`.
+    image_size: H = W of the image.
+    has_lowres: True gives a U-Net a low-res image as well.
+
+  Returns:
+    (abstract parameters in the order in which the network uses its modules,
+    forward FLOPs per image).
+  """
+  args, kwargs = _inputs(net, image_size, has_lowres)
   order = []
 
-  def first_pass(key, given, named):
-    made = net.init_with_output(key, *given, train=False, **named)
-    order.extend(made[1]['params'])  # A tree that leaves JAX is sorted.
-    return made
+  def first_pass(key, args, kwargs):
+    result = net.init_with_output(key, *args, train=False, **kwargs)
+    order.extend(result[1]['params'])  # JAX sorts the keys of a returned tree.
+    return result
 
-  # One trace gives both: initializers draw random numbers and multiply
-  # nothing, so what this program multiplies is the forward pass alone.
+  # One trace gives both results. Initializers draw random numbers and multiply
+  # nothing, so the products of this program are those of the forward pass.
   program, (_, variables) = jax.make_jaxpr(first_pass, return_shape=True)(
-    jax.eval_shape(lambda: jax.random.key(0)), given, named
+    jax.eval_shape(lambda: jax.random.key(0)), args, kwargs
   )
   params = {name: variables['params'][name] for name in order}
   return params, flops_of(program)
 
 
-def _inputs(net, image_size, has_lowres):
-  """-> (arguments, keyword arguments) of one image, as shapes."""
+def _inputs(net: Any, image_size: int, has_lowres: bool) -> tuple[tuple, dict]:
+  """Returns the network's (args, kwargs) for one image, as abstract arrays."""
   image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
   if isinstance(net, ResNet50):
     return (image,), {}
   noise = jax.ShapeDtypeStruct((1,), jnp.float32)
-  named = {}
+  kwargs = {}
   if net.num_classes is not None:
-    named['label'] = jax.ShapeDtypeStruct((1,), jnp.int32)
+    kwargs['label'] = jax.ShapeDtypeStruct((1,), jnp.int32)
   if has_lowres:
-    named['lowres'] = image
+    kwargs['lowres'] = image
   if net.lowres_level:
-    named['lowres_level'] = noise
-  return (image, noise), named
+    kwargs['lowres_level'] = noise
+  return (image, noise), kwargs
 
 
-def count(tree):
-  """-> int, the number of scalars in a tree of (abstract) arrays."""
+def count(tree: Any) -> int:
+  """Returns the number of scalars in a tree of (abstract) arrays."""
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def flops_of(program):
-  """-> int, FLOPs of the convolutions and matmuls in a jaxpr, nested ones too.
+def flops_of(program: Any) -> int:
+  """Returns the FLOPs of all convolutions and matmuls in a jaxpr.
+
+  Nested jaxprs count too. Of the branches of a cond, the most expensive counts.
 
   Args:
-    program: what `jax.make_jaxpr(f)(...)` returns.
+    program: the jaxpr that `jax.make_jaxpr(f)(...)` returns.
 
   Raises:
-    ValueError: it holds a loop whose number of turns is not in the program.
+    ValueError: the program has a while loop, whose number of iterations it does
+      not state.
   """
   total = 0
   for eqn in getattr(program, 'jaxpr', program).eqns:
@@ -80,7 +94,7 @@ def flops_of(program):
         'The program has a while loop, whose number of turns is not known '
         'before it runs; use jax.lax.scan, whose length is.'
       )
-    elif kind == 'cond':  # The dearest branch: an upper bound.
+    elif kind == 'cond':  # The most expensive branch is an upper bound.
       total += max(flops_of(branch) for branch in eqn.params['branches'])
     else:
       turns = eqn.params['length'] if kind == 'scan' else 1
@@ -88,21 +102,21 @@ def flops_of(program):
   return total
 
 
-def inner_programs(eqn):
-  """-> the jaxprs that an equation calls: jit, scan, remat, custom_jvp, ..."""
+def inner_programs(eqn: Any) -> list:
+  """Returns the jaxprs that an equation calls: jit, scan, remat, ..."""
   return [value for value in eqn.params.values() if hasattr(value, 'eqns')]
 
 
-def convolution_flops(eqn):
-  """FLOPs of one convolution; zeros of padding or dilation count as work."""
+def convolution_flops(eqn: Any) -> int:
+  """Returns the FLOPs of one convolution, padded or dilated zeros included."""
   kernel = eqn.invars[1].aval.shape
   out_features = kernel[eqn.params['dimension_numbers'].rhs_spec[0]]
   per_output = math.prod(kernel) // out_features  # window, C_in / groups
   return 2 * math.prod(eqn.outvars[0].aval.shape) * per_output
 
 
-def matmul_flops(eqn):
-  """FLOPs of one dot_general, batched or not."""
+def matmul_flops(eqn: Any) -> int:
+  """Returns the FLOPs of one dot_general, batched or not."""
   (contracted, _), _ = eqn.params['dimension_numbers']
   lhs = eqn.invars[0].aval.shape
   per_output = math.prod(lhs[axis] for axis in contracted)

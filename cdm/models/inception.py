@@ -1,14 +1,14 @@
-"""The Inception-v3 of 2015 that FID is defined by, [Heusel et al. 2017].
+"""The Inception-v3 network of 2015 that defines FID, [Heusel et al. 2017].
 
-Not the network of later papers: its average pools leave padding out of the
-mean, the last block pools by maximum, there are 1,008 logits, and images are
-resized to 299 as TensorFlow 1 did, with pixel corners aligned at the top left.
-Parts carry the names of the PyTorch port; batch normalisation is folded into
-the convolutions where the weights are read (`pretrained.inception`).
+It differs from the network of later papers: its average pools leave padding out
+of the mean, the last block pools by maximum, there are 1,008 logits, and images
+are resized to 299 as TensorFlow 1 did, with pixel corners aligned at the top
+left. Modules have the names of the PyTorch port; batch normalisation is folded
+into the convolutions when the weights are read (`pretrained.inception`).
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,18 +18,19 @@ import numpy as np
 
 SIZE = 299
 NUM_FEATURES, NUM_LOGITS, NUM_SPATIAL = 2048, 1008, 7
-# Full float32 products on every backend, which TPUs and GPUs round otherwise.
+# Products in full float32 on every backend; TPUs and GPUs round them otherwise.
 PRECISION = jax.lax.Precision.HIGHEST
 
 
 class Features(NamedTuple):
-  """What metrics look at, of one batch.
+  """The features of one batch that metrics use.
 
   Attributes:
-    pool: [B, 2048], of FID, KID, precision and recall.
-    spatial: [B, 2023], 17 x 17 x 7 of block 6d, of sFID.
-    logits: [B, 1008], bias included, of the Inception Score.
-    logits_unbiased: [B, 1008], without, as torch-fidelity scores.
+    pool: [B, 2048], for FID, KID, precision and recall.
+    spatial: [B, 2023], 17 x 17 x 7 of block 6d, for sFID.
+    logits: [B, 1008], bias included, for the Inception Score.
+    logits_unbiased: [B, 1008], without the bias, for the Inception Score as
+      torch-fidelity computes it.
   """
 
   pool: jax.Array
@@ -39,10 +40,10 @@ class Features(NamedTuple):
 
 
 class Inception(nn.Module):
-  """Images to features."""
+  """Inception-v3, from images to the features of `Features`."""
 
   @nn.compact
-  def __call__(self, image):
+  def __call__(self, image: jax.Array) -> Features:
     """image: uint8 or levels 0..255 [B, H, W, 3] -> Features."""
     x = resize_tf1(image.astype(jnp.float32), SIZE)
     x = (x - 128.0) / 128.0
@@ -79,7 +80,7 @@ class Inception(nn.Module):
 
 
 class Conv(nn.Module):
-  """Convolution, its folded normalisation, ReLU."""
+  """Convolution with its folded batch normalisation, then ReLU."""
 
   features: int
   kernel_size: int | Sequence[int]
@@ -121,7 +122,7 @@ class Mixed5(nn.Module):
 
 
 class Mixed6a(nn.Module):
-  """From 35 to 17 px."""
+  """Block 6a, from 35 to 17 px."""
 
   @nn.compact
   def __call__(self, x):
@@ -137,11 +138,11 @@ class Mixed6a(nn.Module):
 class Mixed6(nn.Module):
   """Blocks 6b to 6e, 17 px."""
 
-  features: int  # inside the branches of 7x7
+  features: int  # inside the 7x7 branches
 
   @nn.compact
   def __call__(self, x):
-    """x: [B, 17, 17, 768] -> (the same shape, its first branch [..., 192])."""
+    """x: [B, 17, 17, 768] -> (same shape, its first branch [..., 192])."""
     n = self.features
     one = Conv(192, 1, name='branch1x1')(x)
     seven = Conv(n, 1, name='branch7x7_1')(x)
@@ -157,7 +158,7 @@ class Mixed6(nn.Module):
 
 
 class Mixed7a(nn.Module):
-  """From 17 to 8 px."""
+  """Block 7a, from 17 to 8 px."""
 
   @nn.compact
   def __call__(self, x):
@@ -175,7 +176,7 @@ class Mixed7a(nn.Module):
 class Mixed7(nn.Module):
   """Blocks 7b and 7c, 8 px, which differ in how they pool."""
 
-  pool: object  # [B, H, W, C] -> the same shape
+  pool: Callable[[jax.Array], jax.Array]  # [B, H, W, C] -> same shape
 
   @nn.compact
   def __call__(self, x):
@@ -195,32 +196,33 @@ class Mixed7(nn.Module):
     return jnp.concatenate(parts, axis=-1)
 
 
-def max_pool(x):
-  """[B, H, W, C] -> about half of H and W."""
+def max_pool(x: jax.Array) -> jax.Array:
+  """Pools 3x3 with stride 2, no padding; H and W become (H - 1) // 2."""
   return nn.max_pool(x, (3, 3), strides=(2, 2), padding='VALID')
 
 
-def max_pool_same(x):
-  """[B, H, W, C] -> the same shape."""
+def max_pool_same(x: jax.Array) -> jax.Array:
+  """Pools 3x3 by maximum with stride 1: [B, H, W, C] -> same shape."""
   return nn.max_pool(x, (3, 3), strides=(1, 1), padding='SAME')
 
 
-def average_pool(x):
-  """[B, H, W, C] -> the same shape; means are over pixels that exist."""
+def average_pool(x: jax.Array) -> jax.Array:
+  """Pools 3x3 by mean, padding left out: [B, H, W, C] -> same shape."""
   return nn.avg_pool(
     x, (3, 3), strides=(1, 1), padding='SAME', count_include_pad=False
   )
 
 
-def resize_tf1(x, size):
-  """Bilinear, pixel (i, j) taken at (i h / size, j w / size), float32.
+def resize_tf1(x: jax.Array, size: int) -> jax.Array:
+  """Resizes as `tf.image.resize_bilinear` of TensorFlow 1 does, in float32.
 
-  As `tf.image.resize_bilinear` of TensorFlow 1: no half-pixel centres, no
-  antialiasing, the last rows and columns repeated.
+  Pixel (i, j) is read bilinearly at (i h / size, j w / size): there are no
+  half-pixel centres and no antialiasing, and the last row and column are
+  repeated.
 
   Args:
     x: [B, h, w, C].
-    size: of both sides of what comes out.
+    size: both sides of the result, in pixels.
 
   Returns:
     [B, size, size, C].
@@ -229,7 +231,7 @@ def resize_tf1(x, size):
     length = x.shape[axis]
     if length == size:
       continue
-    # In float32, as TensorFlow computes the places.
+    # TensorFlow computes the positions in float32, too.
     place = np.arange(size, dtype=np.float32) * np.float32(length / size)
     low = np.floor(place).astype(np.int32)
     high = np.minimum(low + 1, length - 1)

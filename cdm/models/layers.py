@@ -1,7 +1,7 @@
 """Layers of the U-Net: residual block, self-attention, scalar embedding.
 
 Images are [B, H, W, C] throughout, embeddings [B, E]. Parameters are float32;
-`dtype` is that of the computation. Whatever it is, the statistics of a
+`dtype` is the dtype of computation. For every `dtype`, the statistics of a
 normalisation, the logits and softmax of attention and the embedding of a
 scalar are float32.
 
@@ -9,7 +9,7 @@ A residual block is y = skip(x) + f(x) with
 
   f(x) = conv2(dropout(silu(condition(norm2(conv1(silu(norm1(x))))))))
 
-and conv2 starts at zero, so that a fresh block is the identity.
+and conv2 is initialised to zero, so that a new block is the identity.
 """
 
 import math
@@ -22,35 +22,36 @@ import numpy as np
 
 from cdm.ops.keys import example_keys
 
-# [DDPM]'s own initialiser; the last layer of every residual branch is ZERO.
+# INIT is [DDPM]'s own initialiser. The last layer of every residual branch is
+# initialised by ZERO.
 INIT = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 ZERO = nn.initializers.zeros
 
 
 def _convolutions(prim, *args, **kwargs):
-  """Policy: what convolutions and projections give is kept.
+  """Remat policy that saves the outputs of convolutions and projections.
 
-  Attention's own products (batched ones) are larger than what they come from,
-  and are made again.
+  The batched products of attention are larger than their inputs, so they are
+  recomputed.
   """
   keep = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
   return prim.name == 'conv_general_dilated' or keep(prim, *args, **kwargs)
 
 
-# See `unet_plan.REMAT`; 'none' wraps nothing.
+# See `unet_plan.REMAT`; with 'none' the layers are not wrapped.
 REMAT_POLICIES = {
   'convolutions': _convolutions,
   'full': jax.checkpoint_policies.nothing_saveable,
 }
 
 
-def group_count(channels, norm_groups):
-  """-> into how many groups `channels` are normalised.
+def group_count(channels: int, norm_groups: int) -> int:
+  """Returns the number of groups of a group normalisation.
 
-  `norm_groups` where it divides the channels, as in every published network.
-  Elsewhere (few channels, or a sum of two widths) the largest divisor of both
-  that leaves at least 4 channels in a group, so that 16 channels do not become
-  an instance normalisation.
+  It is `norm_groups` if that divides the channels, as in every published
+  network. Otherwise (few channels, or a sum of two widths) it is the largest
+  common divisor that leaves at least 4 channels in a group, so that 16 channels
+  are not normalised one by one, as by an instance normalisation.
   """
   if channels % norm_groups == 0:
     return norm_groups
@@ -60,11 +61,11 @@ def group_count(channels, norm_groups):
 
 
 class GroupNorm(nn.Module):
-  """Normalises groups of channels; statistics in float32, never negative.
+  """Group normalisation with statistics in float32; a variance is never < 0.
 
-  Two passes: E[x^2] - E[x]^2 cancels where the mean is large. Both reduce over
-  pixels first and over the few channels of a group last, which keeps channels
-  the contiguous axis throughout.
+  Mean and variance take two passes, because E[x^2] - E[x]^2 cancels where the
+  mean is large. Both passes reduce over pixels first and over the few channels
+  of a group last, which keeps channels the contiguous axis throughout.
   """
 
   num_groups: int
@@ -89,13 +90,20 @@ class GroupNorm(nn.Module):
     return (x * gain + per_channel(bias)).astype(self.dtype)
 
 
-def per_channel(a):
+def per_channel(a: jax.Array) -> jax.Array:
   """a: [C] -> [1, 1, 1, C]."""
   return a[None, None, None]
 
 
-def conv(features, *, dtype, name, kernel_init=INIT, strides=1):
-  """A 3x3 convolution that pads one pixel on every side."""
+def conv(
+  features: int,
+  *,
+  dtype: Any,
+  name: str,
+  kernel_init: Any = INIT,
+  strides: int = 1,
+) -> nn.Conv:
+  """Returns a 3x3 convolution that pads one pixel on every side."""
   return nn.Conv(
     features,
     kernel_size=(3, 3),
@@ -107,45 +115,47 @@ def conv(features, *, dtype, name, kernel_init=INIT, strides=1):
   )
 
 
-def halve(x):
+def halve(x: jax.Array) -> jax.Array:
   """x: [B, H, W, C] -> [B, H/2, W/2, C], the mean of each 2x2 square."""
   b, h, w, c = x.shape
   return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
 
-def double(x):
-  """x: [B, H, W, C] -> [B, 2H, 2W, C], every pixel four times."""
+def double(x: jax.Array) -> jax.Array:
+  """x: [B, H, W, C] -> [B, 2H, 2W, C], every pixel repeated 2x2 times."""
   b, h, w, c = x.shape
   x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
   return x.reshape(b, 2 * h, 2 * w, c)
 
 
-def space_to_depth(x, patch_size):
-  """x: [B, H, W, C] -> [B, H/p, W/p, p*p*C], each p x p square a pixel."""
+def space_to_depth(x: jax.Array, patch_size: int) -> jax.Array:
+  """x: [B, H, W, C] -> [B, H/p, W/p, p*p*C]; a p x p square becomes a pixel."""
   b, h, w, c = x.shape
   p = patch_size
   x = x.reshape(b, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5)
   return x.reshape(b, h // p, w // p, p * p * c)
 
 
-def depth_to_space(x, patch_size):
-  """x: [B, h, w, p*p*C] -> [B, h*p, w*p, C], undoes `space_to_depth`."""
+def depth_to_space(x: jax.Array, patch_size: int) -> jax.Array:
+  """x: [B, h, w, p*p*C] -> [B, h*p, w*p, C]; inverse of `space_to_depth`."""
   b, h, w, c = x.shape
   p = patch_size
   x = x.reshape(b, h, w, p, p, c // (p * p)).transpose(0, 1, 3, 2, 4, 5)
   return x.reshape(b, h * p, w * p, c // (p * p))
 
 
-def timestep_embedding(t, features, *, max_period=10_000):
-  """Sinusoids of a scalar, [cos, sin]; as [IDDPM] orders and spaces them.
+def timestep_embedding(
+  t: jax.Array, features: int, *, max_period: float = 10_000
+) -> jax.Array:
+  """Embeds a scalar as sinusoids [cos, sin], ordered and spaced as in [IDDPM].
 
-  The fastest turns 1 radian per unit of t, so a scalar in [0, 1] must be
-  scaled up first: unscaled, its embedding is almost constant.
+  The fastest sinusoid turns 1 radian per unit of t, so a scalar in [0, 1] must
+  be scaled up first: unscaled, its embedding is almost constant.
 
   Args:
     t: [B] scalars, fractions allowed.
     features: width of the embedding; an odd one ends in a column of zeros.
-    max_period: the slowest turns 1 radian in nearly this many units.
+    max_period: the slowest sinusoid turns 1 radian in nearly this many units.
 
   Returns:
     [B, features] in t's floating precision, at least float32.
@@ -159,7 +169,7 @@ def timestep_embedding(t, features, *, max_period=10_000):
 
 
 class ScalarEmbedding(nn.Module):
-  """A scalar per image as a vector: sinusoids, then two dense layers."""
+  """Embeds one scalar per image: sinusoids, then two dense layers."""
 
   features: int  # of the sinusoids
   out_features: int
@@ -174,17 +184,19 @@ class ScalarEmbedding(nn.Module):
     )
 
 
-def dropout(h, rate, key, examples):
-  """Sets a share of the values to zero, and scales the rest to make up for it.
+def dropout(
+  h: jax.Array, rate: float, key: jax.Array, examples: jax.Array
+) -> jax.Array:
+  """Sets a random share of the values to zero and scales up the others.
 
   Args:
     h: [B, ...].
-    rate: share in [0, 1].
-    key: of the whole batch.
-    examples: int [B], numbers within it.
+    rate: share of zeros, in [0, 1].
+    key: one key for the whole batch.
+    examples: int [B], index of each example within the whole batch.
 
   Returns:
-    [B, ...], of mean h.
+    [B, ...], whose expected value is h (except at rate 1, which gives zeros).
   """
   if rate == 1.0:
     return jnp.zeros_like(h)
@@ -195,14 +207,14 @@ def dropout(h, rate, key, examples):
 
 
 class ResBlock(nn.Module):
-  """Residual block that the embedding shifts, or scales and shifts.
+  """Residual block whose activations the embedding shifts, or also scales.
 
-  With `resample` it also changes resolution, after the first activation and
-  on the skip path alike: the BigGAN block of [SR3] and [ADM].
+  With `resample` the block also changes the resolution, after the first
+  activation and on the skip path: the BigGAN block of [SR3] and [ADM].
   """
 
   features: int
-  embedding: str  # 'film': after norm2; 'additive': before it, [DDPM]
+  embedding: str  # 'film' acts after norm2; 'additive' before norm2, [DDPM]
   dropout: float = 0.0
   resample: str | None = None  # 'half', 'double'
   skip_rescale: bool = False  # by 1/sqrt(2), so that variance does not grow
@@ -231,7 +243,7 @@ class ResBlock(nn.Module):
       if examples is None:
         examples = jnp.arange(h.shape[0])
       h = dropout(h, self.dropout, self.make_rng('dropout'), examples)
-    # Zero: the block starts as the identity.
+    # Zero init: the block starts as the identity.
     h = conv(self.features, dtype=self.dtype, kernel_init=ZERO, name='conv2')(h)
 
     if x.shape[-1] != self.features:
@@ -249,7 +261,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-  """Self-attention of all pixels, residual; starts as the identity.
+  """Residual self-attention between all pixels; starts as the identity.
 
   The columns of `qkv` are all queries, then all keys, then all values, each
   ordered by head.
@@ -275,7 +287,7 @@ class Attention(nn.Module):
     logits = jnp.einsum(
       'bqhd,bkhd->bhqk', q, k, preferred_element_type=jnp.float32
     )
-    # sqrt of the head's width, not of all channels.
+    # The scale is the square root of a head's width, not of all channels.
     weights = nn.softmax(logits / math.sqrt(d), axis=-1)
     h = jnp.einsum('bhqk,bkhd->bqhd', weights.astype(v.dtype), v)
     h = nn.Dense(c, kernel_init=ZERO, dtype=self.dtype, name='out')(
@@ -284,8 +296,8 @@ class Attention(nn.Module):
     return (x + h) * math.sqrt(0.5) if self.skip_rescale else x + h
 
 
-def condition_scalar(noise, condition_on):
-  """The scalar of a noise level that is embedded.
+def condition_scalar(noise: jax.Array, condition_on: str) -> jax.Array:
+  """Returns the scalar by which a noise level is embedded.
 
   Args:
     noise: [B], the integer t for 't', else the log signal-to-noise ratio.

@@ -1,13 +1,14 @@
-"""LPIPS v0.1: a learned perceptual distance, [Zhang et al. 2018].
+"""LPIPS v0.1, a learned perceptual distance, [Zhang et al. 2018].
 
   d(a, b) = sum over layers, mean over pixels, of w . (f_a - f_b)^2
 
-with f the features of a classifier, of length one in every pixel, and w >= 0
-learned per channel. Backbones are torchvision's, cut after chosen ReLUs.
+with f the features of a classifier, normalised to length one in every pixel,
+and w >= 0 learned per channel. The backbones are torchvision's; their features
+are read after chosen ReLUs.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import flax
 import flax.linen as nn
@@ -17,13 +18,13 @@ import numpy as np
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 PRECISION = jax.lax.Precision.HIGHEST
-# torchvision's files; the digits in a name begin its SHA-256.
+# torchvision's files; the SHA-256 of a file begins with the digits in its name.
 BACKBONE_URLS = {
   'alex': 'https://download.pytorch.org/models/alexnet-owt-7be5be79.pth',
   'vgg': 'https://download.pytorch.org/models/vgg16-397923af.pth',
   'squeeze': 'https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth',
 }
-# Heads of the authors' package, version 0.1.
+# The heads (the weights w) from the authors' package, version 0.1.
 HEAD_URL = (
   'https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/'
   'lpips/weights/v0.1/{backbone}.pth'
@@ -33,9 +34,9 @@ HEAD_SHA256 = {
   'vgg': 'a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868',
   'squeeze': '4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76',
 }
-# Layers by torchvision's numbers: ('conv', number, features, size, strides,
-# padding), ('fire', number, squeezed, expanded), ('pool', size, rounds up);
-# 'tap' ends a slice.
+# The layers, with torchvision's indices: ('conv', index, features, size,
+# strides, padding), ('fire', index, squeezed, expanded), ('pool', size, rounds
+# up). At a 'tap' the features are read.
 _CONV3 = (3, 1, 1)
 BACKBONES = {
   'alex': (
@@ -66,7 +67,7 @@ BACKBONES = {
 
 
 class Lpips(nn.Module):
-  """Pairs of images to distances.
+  """LPIPS, from pairs of images to distances.
 
   Attributes:
     backbone: 'alex', 'vgg' or 'squeeze'.
@@ -82,7 +83,7 @@ class Lpips(nn.Module):
       a, b: uint8 or levels 0..255 [B, H, W, 3].
 
     Returns:
-      [B, L], what each layer adds; LPIPS is their sum.
+      [B, L], the distance at each of the L taps; LPIPS is their sum.
     """
     if self.backbone not in BACKBONES:
       raise ValueError(
@@ -104,7 +105,7 @@ class Lpips(nn.Module):
 
 
 class Stack(nn.Module):
-  """A backbone: images to the feature maps at its taps."""
+  """A backbone, from images to the feature maps at its taps."""
 
   layers: Sequence
 
@@ -130,26 +131,31 @@ class Stack(nn.Module):
     return taps
 
 
-def from_pytorch(backbone, heads, net):
-  """Parameters from torchvision's file of a backbone and LPIPS's of its heads.
+def from_pytorch(
+  backbone: Mapping[str, np.ndarray],
+  heads: Mapping[str, np.ndarray],
+  net: Lpips,
+) -> dict:
+  """Converts torchvision's file of a backbone and LPIPS's file of its heads.
 
   Args:
     backbone: {name: array} of torchvision's classifier, or of LPIPS itself.
     heads: {name: array} of LPIPS's file `v0.1/NET.pth`.
-    net: the `Lpips` they are for.
+    net: the `Lpips` that the weights are for.
 
   Returns:
-    The parameters as nested dicts of float32 arrays, `{'params': this}`.
+    The parameters as nested dicts of float32 arrays; apply them as
+    `{'params': parameters}`.
 
   Raises:
-    ValueError: one is missing or of another shape.
+    ValueError: a parameter is missing or of another shape.
   """
   features = {}
   for name, value in backbone.items():
     match = re.fullmatch(r'(?:features|net\.slice\d+)\.(.+)', name)
     if match:
       features[match[1]] = value
-  made = {}
+  params = {}
   for path, shape in _shapes(net).items():
     if path[0] == 'features':
       leaf = 'weight' if path[-1] == 'kernel' else 'bias'
@@ -171,12 +177,12 @@ def from_pytorch(backbone, heads, net):
         f'{name} is {value.shape} in our layout; LPIPS with {net.backbone} has '
         f'{shape}.'
       )
-    made[path] = value
-  return flax.traverse_util.unflatten_dict(made)
+    params[path] = value
+  return flax.traverse_util.unflatten_dict(params)
 
 
-def _shapes(net):
-  """-> {path of a parameter: shape}; allocates nothing."""
+def _shapes(net: Lpips) -> dict[tuple[str, ...], tuple[int, ...]]:
+  """Returns {path of a parameter: shape} without allocating parameters."""
   image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
   tree = jax.eval_shape(net.init, jax.random.key(0), image, image)
   flat = flax.traverse_util.flatten_dict(tree['params'])
@@ -195,7 +201,7 @@ def _conv(features, size, name, strides=1, padding=0):
 
 
 def _pool(x, size, rounds_up):
-  """Halves by the maximum; a window that hangs over the edge may count."""
+  """Halves by maximum; with `rounds_up`, windows over the edge count too."""
   over = [(n - size) % 2 if rounds_up else 0 for n in x.shape[1:3]]
   padding = tuple((0, extra) for extra in over)
   return nn.max_pool(x, (size, size), strides=(2, 2), padding=padding)
@@ -209,5 +215,5 @@ def _scaled(image):
 
 
 def _unit(x):
-  """Features of length one in every pixel."""
+  """Scales the features of every pixel to length one."""
   return x / (jnp.sqrt((x * x).sum(axis=-1, keepdims=True)) + 1e-10)

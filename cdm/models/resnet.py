@@ -1,8 +1,8 @@
-"""ResNet-50, [He et al. 2016]: what the classification accuracy score trains.
+"""ResNet-50, [He et al. 2016], the classifier of the CAS metric.
 
-'v1' halves in the first 1x1 convolution of a block, as the paper does; 'v1.5'
-in the 3x3 one, as torchvision and most published accuracies. Parts carry
-torchvision's names, with `_` for the dot.
+'v1' halves the resolution in the first 1x1 convolution of a block, as the paper
+does; 'v1.5' in the 3x3 convolution, as torchvision and most published
+accuracies do. Modules have torchvision's names, with `_` in place of the dot.
 """
 
 import functools
@@ -15,19 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Of ImageNet's training images on the [0, 1] scale, as torchvision has them.
+# Mean and standard deviation of ImageNet's training images on the [0, 1] scale,
+# torchvision's values.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VARIANTS = ('v1', 'v1.5')
-# torchvision's IMAGENET1K_V1; the digits in the name begin its SHA-256.
+# torchvision's IMAGENET1K_V1; its SHA-256 begins with the digits in the name.
 URL = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
 SHA256 = '0676ba61'
 
 
 class Output(NamedTuple):
-  """What a classifier says of a batch.
+  """The outputs of a classifier for a batch.
 
   Attributes:
-    pool: [B, 2048], float32.
+    pool: [B, 2048] float32, the features before the last layer.
     logits: [B, K], float32.
   """
 
@@ -36,17 +37,17 @@ class Output(NamedTuple):
 
 
 class ResNet50(nn.Module):
-  """Images to classes.
+  """ResNet-50, from images to class logits.
 
   Attributes:
     num_classes: K.
-    variant: 'v1' or 'v1.5', where a block halves.
-    blocks: per stage; (3, 4, 6, 3) makes 50 layers.
-    features: of the first convolution.
-    momentum: of the running statistics; at 0 they are those of the batch.
+    variant: 'v1' or 'v1.5', the convolution of a block that halves.
+    blocks: number of blocks in each stage; (3, 4, 6, 3) makes 50 layers.
+    features: channels of the first convolution.
+    momentum: of the running statistics; at 0 they are those of the last batch.
     dtype: of computation; normalisation and logits are float32.
-    precision: of products in float32; `jax.lax.Precision.HIGHEST` for numbers
-      that are to be compared with others.
+    precision: of products in float32; use `jax.lax.Precision.HIGHEST` for
+      results that are to be compared with others.
   """
 
   num_classes: int = 1000
@@ -59,12 +60,12 @@ class ResNet50(nn.Module):
 
   @nn.compact
   def __call__(self, x, *, train):
-    """Classifies.
+    """Classifies a batch.
 
     Args:
       x: [B, H, W, 3], see `normalise`.
-      train: normalises by the batch and updates the running statistics in the
-        collection 'batch_stats'.
+      train: True normalises by the batch and updates the running statistics in
+        the collection 'batch_stats'; False normalises by those statistics.
 
     Returns:
       Output.
@@ -113,7 +114,7 @@ class Bottleneck(nn.Module):
 
   features: int
   strides: int
-  late: bool  # halves in the second convolution
+  late: bool  # True halves in the second convolution, False in the first
   conv: Any
   norm: Any
 
@@ -141,53 +142,53 @@ class Bottleneck(nn.Module):
     return self.conv.keywords['dtype']
 
 
-def normalise(image):
-  """uint8 or levels 0..255 [B, H, W, 3] -> what the network takes."""
+def normalise(image: np.ndarray | jax.Array) -> jax.Array:
+  """Turns uint8 or levels 0..255 [B, H, W, 3] into inputs of the network."""
   mean, std = (
     jnp.asarray(v, jnp.float32)[None, None, None] for v in (MEAN, STD)
   )
   return (jnp.asarray(image, jnp.float32) / 255.0 - mean) / std
 
 
-def from_pytorch(state, net):
-  """Variables from torchvision's file.
+def from_pytorch(state: dict[str, np.ndarray], net: ResNet50) -> dict:
+  """Converts torchvision's file to variables of the network.
 
   Args:
     state: {name: array}, see `pytorch_file.read`.
-    net: the `ResNet50` they are for.
+    net: the `ResNet50` that the weights are for.
 
   Returns:
     {'params': tree, 'batch_stats': tree} of float32 arrays.
 
   Raises:
-    ValueError: one is missing, unknown or of another shape.
+    ValueError: an array is missing, unknown or of another shape.
   """
   state = {
     name: value
     for name, value in state.items()
     if not name.endswith('num_batches_tracked')
   }
-  made = {}
+  variables = {}
   for path, shape in _shapes(net).items():
     collection, *modules, leaf = path
     name = '.'.join(modules).replace('_', '.')
-    theirs = f'{name}.{_LEAVES[leaf]}'
-    if theirs not in state:
-      raise ValueError(f'{theirs} is missing: these are no weights of ResNet.')
-    value = np.asarray(state.pop(theirs), np.float32)
+    source = f'{name}.{_LEAVES[leaf]}'
+    if source not in state:
+      raise ValueError(f'{source} is missing: these are no weights of ResNet.')
+    value = np.asarray(state.pop(source), np.float32)
     if leaf == 'kernel':
       value = value.T if value.ndim == 2 else value.transpose(2, 3, 1, 0)
     if value.shape != shape:
       raise ValueError(
-        f'{theirs} is {value.shape} in our layout; the network has {shape}.'
+        f'{source} is {value.shape} in our layout; the network has {shape}.'
       )
-    made[path] = value
+    variables[path] = value
   if state:
     raise ValueError(
       f'The file has {len(state)} parameters that the network has no place '
       f'for, first {next(iter(state))}.'
     )
-  return flax.traverse_util.unflatten_dict(made)
+  return flax.traverse_util.unflatten_dict(variables)
 
 
 _LEAVES = {
@@ -199,8 +200,8 @@ _LEAVES = {
 }
 
 
-def _shapes(net):
-  """-> {path of a variable: shape}; allocates nothing."""
+def _shapes(net: ResNet50) -> dict[tuple[str, ...], tuple[int, ...]]:
+  """Returns {path of a variable: shape} without allocating variables."""
   image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
 
   def init(key, image):

@@ -1,6 +1,6 @@
 """The U-Net of every stage: base, super-resolution and regression.
 
-Its fields alone make it [DDPM]'s, [IDDPM]'s, [ADM]'s or [SR3]'s network:
+Its fields alone select [DDPM]'s, [IDDPM]'s, [ADM]'s or [SR3]'s network:
 
             resample  embedding  skip_rescale  heads        condition_on
   [DDPM]    conv      additive   no            1            t
@@ -9,7 +9,8 @@ Its fields alone make it [DDPM]'s, [IDDPM]'s, [ADM]'s or [SR3]'s network:
   [SR3]     biggan    additive   yes           1            sqrt_alpha_bar
 
 Parameters are named after the feature map they work on, so that their list
-reads as a drawing. Two levels of one block each, 64 px, attention at 32:
+reads like a drawing of the network. With two levels of one block each, images
+of 64 px and attention at 32 px the parameters are:
 
   noise, label, lowres_level                 embeddings, summed
   conv_in
@@ -22,23 +23,25 @@ reads as a drawing. Two levels of one block each, 64 px, attention at 32:
   up_64_block_0, up_64_block_1
   norm_out, conv_out
 
-Maps that are not square are named 64x48. A network belongs to the image size
-that it was initialised with: the place of its attention depends on it.
+Feature maps that are not square have names such as 64x48. A network can be used
+only at the image size that it was initialised with, because the position of its
+attention depends on that size.
 
 differs: [DDPM]'s own code pads its halving convolution on two sides only and
-spaces the sinusoids over one frequency less; parameters are the same.
+spaces the sinusoids over one frequency less; the parameters are the same.
 """
 
 import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from cdm.models import layers
 from cdm.models.unet_plan import plan
 
-# A scalar in [0, 1] becomes one in [0, 1000] before it meets the sinusoids.
+# Scalars in [0, 1] are scaled to [0, 1000] before they enter the sinusoids.
 UNIT_SCALE = 1000.0
 
 
@@ -46,35 +49,42 @@ class UNet(nn.Module):
   """A U-Net over images, conditioned on noise level, label and low-res image.
 
   Attributes:
-    features: channels of the first convolution, times multipliers[0].
-    multipliers: channels per level over `features`, finest first.
-    num_blocks: residual blocks per level on the way down; up it is one more.
-      One number, or one per level.
-    out_channels: of the image; twice as many come out with learned_variance.
+    features: base width; a level has this many channels times its multiplier.
+    multipliers: channels of each level over `features`, finest first.
+    num_blocks: residual blocks per level on the way down; on the way up it is
+      one more. One number for all levels, or one per level.
+    out_channels: channels of the image; with learned_variance the output has
+      twice as many.
     attention_resolutions: (longer) sides in pixels of the feature maps that
-      attend after every block. The middle always does.
-    num_heads, head_features: heads of attention by number, or by their width.
-    dropout: rate in every block, or one per level (the middle has the last).
-    resample: 'biggan' residual blocks, 'conv' a strided convolution down and
-      nearest + convolution up, 'plain' mean and nearest.
+      have attention after every block. The middle always has attention.
+    num_heads, head_features: number of attention heads, or the width of one;
+      set one of the two.
+    dropout: rate in every block, or one rate per level (the middle has that of
+      the last level).
+    resample: 'biggan' uses residual blocks; 'conv' a strided convolution down,
+      and nearest neighbour + convolution up; 'plain' the mean down and nearest
+      neighbour up.
     embedding: 'film' scales and shifts after a block's second normalisation,
       'additive' adds before it.
-    skip_rescale: residual sums times 1/sqrt(2), [SR3].
-    num_classes: with a number, labels are needed. null_class adds one row,
-      label num_classes, for images whose label was dropped.
-    condition_on: what of the noise level is embedded: 't', 'sqrt_alpha_bar'
-      or 'logsnr'; see `layers.condition_scalar`.
-    condition_scale: times that scalar. None is 1 for 't' and 1000 for the
-      others, which lie in [0, 1].
-    lowres_level: the augmentation level of lowres, in [0, 1], is an input and
-      has its own embedding, [CDM].
-    learned_variance: a second set of output channels, [IDDPM].
-    patch_size: works on p x p squares of pixels as if they were pixels.
+    skip_rescale: True multiplies residual sums by 1/sqrt(2), [SR3].
+    num_classes: number of classes; labels are then required. None means no
+      labels.
+    null_class: True adds one class, label num_classes, for images whose label
+      was dropped.
+    condition_on: the scalar of the noise level that is embedded: 't',
+      'sqrt_alpha_bar' or 'logsnr'; see `layers.condition_scalar`.
+    condition_scale: factor of that scalar. None means 1 for 't' and 1000 for
+      the others, which lie in [0, 1].
+    lowres_level: True makes the augmentation level of lowres, in [0, 1], an
+      input with its own embedding, [CDM].
+    learned_variance: True adds a second set of output channels, [IDDPM].
+    patch_size: p; the network works on p x p squares of pixels as if they were
+      pixels.
     norm_groups, norm_eps: of GroupNorm; see `layers.group_count`.
-    dtype: 'float32' or 'bfloat16', of computation. Parameters and output are
-      float32.
-    remat: what the backward pass recomputes rather than finds in memory, see
-      `unet_plan.REMAT`.
+    dtype: 'float32' or 'bfloat16', the dtype of computation. Parameters and
+      output are float32.
+    remat: the activations that the backward pass recomputes instead of keeping
+      them in memory, see `unet_plan.REMAT`.
   """
 
   features: int
@@ -103,35 +113,35 @@ class UNet(nn.Module):
   @nn.compact
   def __call__(
     self,
-    x,
-    noise,
+    x: jax.Array,
+    noise: jax.Array,
     *,
-    label=None,
-    lowres=None,
-    lowres_level=None,
-    examples=None,
-    train,
-  ):
-    """One prediction per image.
+    label: jax.Array | None = None,
+    lowres: jax.Array | None = None,
+    lowres_level: jax.Array | None = None,
+    examples: jax.Array | None = None,
+    train: bool,
+  ) -> jax.Array:
+    """Returns one prediction per image.
 
     Args:
       x: [B, H, W, out_channels] noisy images.
       noise: [B], t if condition_on is 't', else the log-SNR.
-      label: [B] int32, if and only if num_classes is set. Its values
-        cannot be checked under jit: check them where they enter.
+      label: [B] int32, if and only if num_classes is set. Its values cannot be
+        checked under jit, so check them where labels are read.
       lowres: [B, H, W, c], already upsampled; if and only if the network was
         initialised with it.
       lowres_level: [B] in [0, 1], if and only if the field is set.
-      examples: [B] int32, number of each image in the whole batch, that its
-        dropout follows; None where this is the whole.
-      train: dropout is on; needs the rng 'dropout'.
+      examples: [B] int32, index of each image within the whole batch, which
+        determines its dropout; None if these images are the whole batch.
+      train: True turns dropout on, which needs the rng 'dropout'.
 
     Returns:
-      [B, H, W, out_channels], or twice as many channels, float32. Zero at
-      initialisation.
+      float32 [B, H, W, out_channels], with learned_variance twice as many
+      channels. It is zero at initialisation.
 
     Raises:
-      ValueError: an input or a field does not fit.
+      ValueError: an input or a field does not fit the others.
     """
     _check_inputs(self, x, noise, label, lowres, lowres_level)
     levels = plan(self, x.shape[1:3])
@@ -190,7 +200,7 @@ class UNet(nn.Module):
           if self.resample == 'conv':
             h = layers.conv(level.features, dtype=dtype, name=name)(h)
 
-    # Float32 from here: the last few digits are the prediction's.
+    # All is float32 from here, as the prediction needs its last few digits.
     groups = layers.group_count(h.shape[-1], self.norm_groups)
     h = layers.GroupNorm(groups, self.norm_eps, name='norm_out')(h)
     h = layers.conv(
@@ -203,7 +213,7 @@ class UNet(nn.Module):
 
   @nn.nowrap
   def _embed(self, noise, label, lowres_level):
-    """-> [B, E] float32, the sum of what the network is conditioned on."""
+    """Returns [B, E] float32, the sum of the embeddings of all conditions."""
     width = 4 * self.features
     scalar = functools.partial(layers.ScalarEmbedding, self.features, width)
     scale = self.condition_scale
@@ -212,6 +222,7 @@ class UNet(nn.Module):
     level = layers.condition_scalar(noise, self.condition_on)
     emb = scalar(name='noise')(scale * level)
     if label is not None:
+      assert self.num_classes is not None  # see `_check_inputs`
       rows = self.num_classes + self.null_class
       init = nn.initializers.normal(1.0)
       emb += nn.Embed(rows, width, embedding_init=init, name='label')(label)
@@ -246,7 +257,7 @@ class UNet(nn.Module):
 
 
 def _check_inputs(net, x, noise, label, lowres, lowres_level):
-  """Every input has its shape, and is there if and only if it is wanted."""
+  """Raises ValueError if an input is missing, unwanted or of a wrong shape."""
   if x.ndim != 4:
     raise ValueError(f'Images have shape {x.shape}; expected [B, H, W, C].')
   b, height, width, c = x.shape
@@ -283,7 +294,7 @@ def _check_inputs(net, x, noise, label, lowres, lowres_level):
 
 
 def _check_parameters(net, levels, x, lowres):
-  """The parameters were made for this size, and with or without lowres."""
+  """Raises ValueError if the parameters are for another size or lowres."""
   if net.is_initializing():
     return
   params = net.variables['params']
@@ -295,12 +306,12 @@ def _check_parameters(net, levels, x, lowres):
       f'{max(maps, key=lambda name: int(name.split("x")[0]))}.'
     )
   channels = params['conv_in']['kernel'].shape[2] // net.patch_size**2
-  made_with = channels - x.shape[3]
-  given = 0 if lowres is None else lowres.shape[3]
-  if given != made_with:
+  expected = channels - x.shape[3]
+  actual = 0 if lowres is None else lowres.shape[3]
+  if actual != expected:
     raise ValueError(
-      f'lowres has {given} channels; this network was initialised with '
-      f'{made_with}' + (', without lowres.' if made_with == 0 else '.')
+      f'lowres has {actual} channels; this network was initialised with '
+      f'{expected}' + (', without lowres.' if expected == 0 else '.')
     )
 
 

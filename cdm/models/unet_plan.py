@@ -1,44 +1,58 @@
-"""What the fields of a U-Net mean at an image size: one `Level` per map."""
+"""Plans the levels of a U-Net for an image size, and checks its fields.
+
+A `Level` holds the size, width, blocks and attention of one feature map.
+"""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 RESAMPLE = ('biggan', 'conv', 'plain')
 EMBEDDING = ('film', 'additive')
 CONDITION_ON = ('t', 'sqrt_alpha_bar', 'logsnr')
 DTYPE = ('float32', 'bfloat16')
-# Of each residual block and attention the backward pass finds everything
-# ('none' is recomputed), what its convolutions and projections gave
-# ('convolutions': norms, activations and attention weights are recomputed), or
-# its input alone ('full').
+# What the backward pass recomputes of each residual block and attention:
+# nothing ('none'); all but the outputs of convolutions and projections, that is
+# norms, activations and attention weights ('convolutions'); or everything, from
+# the block's input ('full').
 REMAT = ('none', 'convolutions', 'full')
 
 
 class Level(NamedTuple):
-  """What happens at one resolution; the plan holds one per feature map."""
+  """One resolution of a U-Net.
 
-  size: tuple[int, int]  # of the feature map, H W
+  Attributes:
+    size: (H, W) of the feature map.
+    features: its channels.
+    num_blocks: residual blocks on the way down; on the way up it is one more.
+    dropout: rate in [0, 1].
+    num_heads: heads of attention; 0 if nothing attends at this resolution.
+    attention: True if an attention follows every block. (The middle of the
+      U-Net, at the coarsest resolution, always attends.)
+  """
+
+  size: tuple[int, int]
   features: int
-  num_blocks: int  # down; one more up
+  num_blocks: int
   dropout: float
   num_heads: int
   attention: bool
 
   @property
-  def name(self):
+  def name(self) -> str:
+    """The size as text, '64' or '64x48', which parameter names contain."""
     height, width = self.size
     return f'{height}' if height == width else f'{height}x{width}'
 
 
-def plan(net, image_size):
-  """-> the `Level`s of a U-Net at an image size, finest first.
+def plan(net: Any, image_size: Sequence[int]) -> tuple[Level, ...]:
+  """Returns the levels of a U-Net at an image size, finest first.
 
   Args:
     net: a `UNet`; its fields are checked here.
     image_size: (H, W) of the images.
 
   Raises:
-    ValueError: a field, or the size, does not fit the others.
+    ValueError: the image size or a field does not fit the other fields.
   """
   _check_fields(net)
   count = len(net.multipliers)
@@ -77,8 +91,8 @@ def plan(net, image_size):
   return tuple(levels)
 
 
-def _per_level(net, field):
-  """-> the values of a field that holds one number or one per level."""
+def _per_level(net: Any, field: str) -> tuple:
+  """Returns one value per level of a field that holds one number or several."""
   value, count = getattr(net, field), len(net.multipliers)
   if not isinstance(value, Sequence):
     return (value,) * count
@@ -90,17 +104,19 @@ def _per_level(net, field):
   return tuple(value)
 
 
-def _num_heads(net, channels):
+def _num_heads(net: Any, channels: int) -> int:
+  """Returns the heads of attention over so many channels."""
   if channels % (net.head_features or net.num_heads):
-    given = 'num_heads' if net.head_features is None else 'head_features'
+    field = 'num_heads' if net.head_features is None else 'head_features'
     raise ValueError(
-      f'Attention over {channels} channels does not divide by {given} '
-      f'{getattr(net, given)}.'
+      f'Attention over {channels} channels does not divide by {field} '
+      f'{getattr(net, field)}.'
     )
   return channels // net.head_features if net.head_features else net.num_heads
 
 
-def _check_fields(net):
+def _check_fields(net: Any) -> None:
+  """Raises ValueError for a field that is unknown or contradicts another."""
   for field, known in (
     ('resample', RESAMPLE),
     ('embedding', EMBEDDING),

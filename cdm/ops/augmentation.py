@@ -1,12 +1,14 @@
-"""What a classifier sees of an image: random crops in training, its middle.
+"""Random resized crops and flips for classifier training, on the device.
 
   area = H W u,  u ~ U(scale);   log(width / height) ~ U(log ratio)
 
-of the box that is cut out and resized, [Szegedy et al. 2015] sec. 6; a box
-that does not fit is drawn again, as torchvision's RandomResizedCrop does. On
-the device, and by the key of each example: what is drawn for it depends on
-neither the batch nor the mesh.
+are the area and the aspect of the box that is cut out and resized, [Szegedy et
+al. 2015] sec. 6. A box that does not fit into the image is drawn again, as
+torchvision's RandomResizedCrop does. Every example has its own key, so its crop
+depends on neither the batch nor the device mesh.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +17,28 @@ import numpy as np
 from cdm.ops import resize
 from cdm.ops.keys import example_keys
 
-TRIES = 10  # of torchvision
+TRIES = 10  # as in torchvision
 
 
-def random_crop_and_flip(x, *, key, examples, size, scale, ratio, flip):
-  """Augments a batch.
+def random_crop_and_flip(
+  x: jax.Array,
+  *,
+  key: jax.Array,
+  examples: jax.Array,
+  size: int,
+  scale: Sequence[float],
+  ratio: Sequence[float],
+  flip: bool,
+) -> jax.Array:
+  """Cuts a random box out of each image, resizes it and may mirror it.
 
   Args:
     x: [B, H, W, C] float.
-    key: of the whole batch.
-    examples: int [B], numbers of the images within it.
-    size: S, pixels.
+    key: one key for the whole batch.
+    examples: int [B], index of each image within the whole batch.
+    size: S, the side of the result in pixels.
     scale, ratio: see `random_box`.
-    flip: exchange left and right of every second image, at random.
+    flip: True mirrors each image left to right with probability 1/2.
 
   Returns:
     float32 [B, S, S, C].
@@ -39,22 +50,29 @@ def random_crop_and_flip(x, *, key, examples, size, scale, ratio, flip):
   x = resize.crop_and_resize(x, boxes, size)
   if not flip:
     return x
-  turned = jax.vmap(jax.random.bernoulli)(example_keys(flip_key, examples))
-  return jnp.where(turned[:, None, None, None], x[:, :, ::-1], x)
+  mirrored = jax.vmap(jax.random.bernoulli)(example_keys(flip_key, examples))
+  return jnp.where(mirrored[:, None, None, None], x[:, :, ::-1], x)
 
 
-def random_box(key, height, width, *, scale, ratio):
+def random_box(
+  key: jax.Array,
+  height: int,
+  width: int,
+  *,
+  scale: Sequence[float],
+  ratio: Sequence[float],
+) -> jax.Array:
   """Draws a box inside an image.
 
   Args:
-    key: of this image.
-    height, width: of the image, pixels.
-    scale: (low, high) of the share of its area.
-    ratio: (low, high) of width / height.
+    key: the key of this image.
+    height, width: size of the image in pixels.
+    scale: (low, high), the area of the box as a share of the image's area.
+    ratio: (low, high) of the box's width / height.
 
   Returns:
-    int32 [4]: top, left, height, width. If no try fits, the largest box in
-    the middle whose aspect is within `ratio`.
+    int32 [4]: top, left, height and width of the box. If none of the `TRIES`
+    boxes fits, the largest centred box whose aspect is within `ratio`.
   """
   u = jax.random.uniform(key, (4, TRIES))
   area = height * width * (scale[0] + u[0] * (scale[1] - scale[0]))
@@ -65,7 +83,7 @@ def random_box(key, height, width, *, scale, ratio):
   fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
   first = jnp.argmax(fits)
   h, w = h[first], w[first]
-  # The minimum: a product that rounds up must not reach over the border.
+  # The minimum keeps a product that rounds up from crossing the border.
   top = jnp.minimum((u[2, first] * (height - h + 1)).astype(int), height - h)
   left = jnp.minimum((u[3, first] * (width - w + 1)).astype(int), width - w)
   drawn = jnp.stack([top, left, h, w])
@@ -73,8 +91,14 @@ def random_box(key, height, width, *, scale, ratio):
   return jnp.where(fits.any(), drawn, jnp.asarray(whole, jnp.int32))
 
 
-def _largest(height, width, ratio):
-  """-> (top, left, height, width) of the middle, its aspect within `ratio`."""
+def _largest(
+  height: int, width: int, ratio: Sequence[float]
+) -> tuple[int, int, int, int]:
+  """Returns the largest centred box with an aspect within `ratio`.
+
+  Returns:
+    (top, left, height, width).
+  """
   h = min(height, round(width / ratio[0]))
   w = min(width, round(height * ratio[1]))
   return (height - h) // 2, (width - w) // 2, h, w

@@ -1,14 +1,16 @@
-"""Gaussian blur with a width of its own for each example."""
+"""Gaussian blur whose standard deviation differs from example to example."""
 
 import jax
 import jax.numpy as jnp
 
 
-def gaussian_blur(x, sigma, *, size=3):
-  """Blurs each example with its own Gaussian, borders reflected.
+def gaussian_blur(
+  x: jax.Array, sigma: jax.Array, *, size: int = 3
+) -> jax.Array:
+  """Blurs each example with its own Gaussian; borders are reflected.
 
-  The reflection does not repeat the border pixel. At sigma = 0 the kernel is a
-  single one, and x comes back bit for bit.
+  The reflection does not repeat the border pixel. At sigma = 0 the kernel is 1
+  at its centre and 0 elsewhere, and x is returned bit for bit.
 
   Args:
     x: [B, H, W, C] float.
@@ -19,7 +21,8 @@ def gaussian_blur(x, sigma, *, size=3):
     [B, H, W, C].
 
   Raises:
-    ValueError: an even size, or an image too small to be reflected that far.
+    ValueError: `size` is even, or the image is too small to be reflected by
+      `size // 2` pixels.
   """
   reach = size // 2
   if size % 2 == 0 or min(x.shape[1:3]) <= reach:
@@ -34,9 +37,10 @@ def gaussian_blur(x, sigma, *, size=3):
   for axis in (1, 2):
     pad = [(reach, reach) if i == axis else (0, 0) for i in range(4)]
     padded = jnp.pad(x, pad, mode='reflect')
-    x = sum(
+    taps = (
       kernel[:, i, None, None, None]
       * jax.lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis)
       for i in range(size)
     )
+    x = sum(taps, start=jnp.zeros((), x.dtype))
   return x

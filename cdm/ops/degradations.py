@@ -1,4 +1,4 @@
-"""Low-res inputs as a stage may get them in the world, degraded step by step.
+"""Degrades low-res inputs by noise, blur, JPEG and the like, at known strength.
 
   noise       x + sigma n,  n ~ N(0, 1) per value        sigma, grey levels
   blur        G_sigma * x, the border reflected          sigma, low-res pixels
@@ -7,17 +7,19 @@
   contrast    127.5 + f (x - 127.5)                      f, a factor
   kernel      another downsampling of the original       a filter
 
-uint8 in and out: clipped, then rounded half up. What is drawn depends on the
-seed and the number of the image only, and all strengths share it. Of a noisy,
-blurred, compressed or otherwise shrunk input the original is still what is
-asked for. A picture that is brighter or paler is to be magnified as it is, so
-the change is taken back from the result before it is compared: `undo`.
+Images are uint8 before and after: results are clipped, then rounded half up.
+The noise drawn depends only on the seed and the index of the image, and is the
+same field at every strength. From a noisy, blurred, compressed or otherwise
+shrunk input, a super-resolution stage should still restore the original. An
+input with another brightness or contrast should be magnified with that change
+kept, so `undo` removes the change from the result before it is compared with
+the original.
 """
 
 import functools
 import io
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -25,32 +27,34 @@ from scipy import ndimage
 
 from cdm.ops import resize
 
-TRUNCATE = 4.0  # sigmas that the blur reaches
+Strength = Any  # a float; for 'kernel' the name of a filter
+TRUNCATE = 4.0  # half-width of the blur's kernel, in sigmas
 
 
 class Degradation(NamedTuple):
   """A kind of degradation.
 
   Attributes:
-    title: for a heading.
-    axis: what a strength is, with its unit.
-    phrase: the same around a strength.
-    values: five strengths, rising; the set of filters of 'kernel'.
-    valid: strength -> whether it can be used.
-    expected: what `valid` asks for.
-    photometric: `undo` takes it back.
+    title: name of the degradation in a heading.
+    axis: quantity and unit of its strength, the label of an axis.
+    phrase: format string for one strength, such as 'sigma {} grey levels'.
+    values: the default strengths, five of increasing effect; for 'kernel' the
+      names of all `FILTERS`.
+    valid: `(strength) -> bool`, whether the strength can be used.
+    expected: what `valid` accepts, in words for an error message.
+    photometric: True if `undo` can remove the degradation from the result.
   """
 
   title: str
   axis: str
   phrase: str
-  values: tuple
-  valid: Callable
+  values: tuple[Strength, ...]
+  valid: Callable[[Strength], bool]
   expected: str
   photometric: bool = False
 
 
-# The strengths are ours: from hardly seen to plainly broken.
+# We chose the strengths: from barely visible to plainly broken.
 KINDS = {
   'noise': Degradation(
     'Gaussian noise',
@@ -96,8 +100,8 @@ KINDS = {
   ),
 }
 KERNEL = 'kernel'
-# Name -> arguments of `resize.resize_uint8`.
-FILTERS = {
+# Arguments of `resize.resize_uint8` for each filter of 'kernel'.
+FILTERS: dict[str, dict] = {
   'area': dict(method='area'),
   'bilinear': dict(method='bilinear'),
   'bicubic': dict(method='bicubic'),
@@ -115,22 +119,30 @@ KINDS[KERNEL] = Degradation(
 )
 
 
-def degrade(name, value, *, low, original, seed, number):
-  """The degraded low-res input of one image.
+def degrade(
+  name: str,
+  value: Strength,
+  *,
+  low: np.ndarray,
+  original: np.ndarray,
+  seed: int,
+  number: int,
+) -> np.ndarray:
+  """Returns the degraded low-res input of one image.
 
   Args:
-    name: of `KINDS`.
-    value: strength, see the module.
+    name: a key of `KINDS`.
+    value: the strength, in the unit that the module's docstring gives.
     low: uint8 [h, w, 3], the clean low-res image.
-    original: uint8 [H, W, 3], what it was made from.
+    original: uint8 [H, W, 3], the image that `low` was made from.
     seed: of the noise.
-    number: of the image, at least 0.
+    number: index of the image, at least 0.
 
   Returns:
     uint8 [h, w, 3].
 
   Raises:
-    ValueError: an unknown degradation, or a strength that it cannot have.
+    ValueError: the degradation is unknown, or its strength is out of range.
   """
   check(name, value)
   if name == 'noise':
@@ -146,16 +158,16 @@ def degrade(name, value, *, low, original, seed, number):
   return photometric(name, value, low)
 
 
-def undo(name, value, image):
-  """Takes a photometric change back from what was made of a changed input.
+def undo(name: str, value: Strength, image: np.ndarray) -> np.ndarray:
+  """Removes a change of brightness or contrast from a super-resolved image.
 
   Args:
-    name, value: as `degrade`.
-    image: uint8 [H, W, 3].
+    name, value: the degradation of the input, as in `degrade`.
+    image: uint8 [H, W, 3], super-resolved from the degraded input.
 
   Returns:
-    uint8 [H, W, 3], to be compared with the original; what was clipped stays
-    lost. Of other degradations the image itself.
+    uint8 [H, W, 3], to be compared with the original; values that were clipped
+    stay lost. For every other degradation, the image unchanged.
   """
   check(name, value)
   if name == 'brightness':
@@ -165,13 +177,15 @@ def undo(name, value, image):
   return image
 
 
-def noise_field(shape, seed, number):
-  """-> float64 standard normal values, the same for every strength."""
+def noise_field(shape: Sequence[int], seed: int, number: int) -> np.ndarray:
+  """Returns float64 standard normal values, the same for every strength."""
   return np.random.default_rng((seed, number)).standard_normal(shape)
 
 
-def blur(image, sigma):
-  """Gaussian sampled at whole pixels, reflected without the border pixel.
+def blur(image: np.ndarray, sigma: float) -> np.ndarray:
+  """Blurs an image with a Gaussian that is sampled at whole pixels.
+
+  The image is reflected at its border without repeating the border pixel.
 
   Args:
     image: [H, W, C].
@@ -188,15 +202,15 @@ def blur(image, sigma):
   )
 
 
-def jpeg(image, quality):
-  """-> uint8 [H, W, 3], through a baseline JPEG file of 4:2:0 chroma."""
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+  """Encodes and decodes uint8 [H, W, 3] as a baseline JPEG, 4:2:0 chroma."""
   file = io.BytesIO()
   Image.fromarray(image).save(file, 'JPEG', quality=quality, subsampling=2)
   return np.asarray(Image.open(file))
 
 
-def photometric(name, value, image):
-  """Brightness or contrast of a picture of any size, uint8 -> uint8."""
+def photometric(name: str, value: float, image: np.ndarray) -> np.ndarray:
+  """Changes the brightness or contrast of an image, uint8 -> uint8."""
   if name == 'brightness':
     return _to_uint8(image + value)
   return _to_uint8(127.5 + value * (np.asarray(image, np.float64) - 127.5))
@@ -206,8 +220,8 @@ def _to_uint8(levels):
   return np.floor(np.clip(levels, 0.0, 255.0) + 0.5).astype(np.uint8)
 
 
-def check(name, value):
-  """Raises ValueError, naming both, unless such a degradation exists."""
+def check(name: str, value: Strength) -> None:
+  """Raises ValueError unless the degradation exists and has that strength."""
   if name not in KINDS:
     raise ValueError(
       f'There is no degradation {name!r}; known are {", ".join(KINDS)}.'
@@ -219,24 +233,24 @@ def check(name, value):
     )
 
 
-def parse(words, *, own):
-  """What to degrade, from the command line.
+def parse(words: Sequence[str], *, own: str) -> dict[str, tuple[Strength, ...]]:
+  """Parses the degradations and strengths given on the command line.
 
   Args:
-    words: ('NAME' or 'NAME=V,V,...', ...); none of them is every degradation.
-    own: filter that the stage was trained with; it is not among the defaults
-      of 'kernel', as it is the clean input.
+    words: each is 'NAME' or 'NAME=V,V,...'; no words means every degradation.
+    own: the downsampling filter that the stage was trained with. It is not
+      among the default values of 'kernel', because it makes the clean input.
 
   Returns:
     {name: (value, ...)}.
 
   Raises:
-    ValueError: an unknown name or value, or one that is there twice.
+    ValueError: a name or value is unknown, or given twice.
   """
-  found = {}
+  parsed = {}
   for word in words or tuple(KINDS):
     name, equals, text = word.partition('=')
-    if name in found:
+    if name in parsed:
       raise ValueError(
         f'--degrade names {name} twice; give its values at once.'
       )
@@ -249,8 +263,8 @@ def parse(words, *, own):
       check(name, value)
     if len(set(values)) < len(values):
       raise ValueError(f'--degrade={word} has a strength twice.')
-    found[name] = values
-  return found
+    parsed[name] = values
+  return parsed
 
 
 def _value(name, text):
@@ -260,12 +274,12 @@ def _value(name, text):
     return float(text)
   except ValueError:
     raise ValueError(
-      f'--degrade: {text!r} is no strength of {name}; it is '
+      f'--degrade: {text!r} is not a strength of {name}; it is '
       f'{KINDS[name].expected}.'
     ) from None
 
 
 @functools.cache
-def told(value):
-  """-> a strength as it is written: '0.8', '10', 'nearest'."""
+def told(value: Strength) -> str:
+  """Returns a strength as text: '0.8', '10', 'nearest'."""
   return value if isinstance(value, str) else f'{value:g}'

@@ -1,36 +1,44 @@
 """Random keys for each example and each image, and noise drawn from them.
 
-What is drawn for an example depends on the key and its index alone, never on
-the device, process or batch it is in.
+What is drawn for an example depends only on the key and the example's index,
+never on the device, process or batch that the example is in.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def example_keys(key, examples):
-  """-> [B] keys, of example n from (key, n) only.
+def example_keys(key: jax.Array, examples: jax.Array) -> jax.Array:
+  """Returns [B] keys; that of example n depends on (key, n) only.
 
   What is drawn with them does not depend on the device, process or microbatch
   that an example is in.
 
   Args:
-    key: of the whole batch.
-    examples: int [B], numbers within it.
+    key: one key for the whole batch.
+    examples: int [B], index of each example within the whole batch.
   """
   return jax.vmap(lambda n: jax.random.fold_in(key, n))(examples)
 
 
-def normals(keys, shape):
-  """keys [B] -> [B, *shape] standard normal, float32."""
+def normals(keys: jax.Array, shape: Sequence[int]) -> jax.Array:
+  """Draws standard normal noise: keys [B] -> float32 [B, *shape]."""
   return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
-def image_keys(seed, indices):
-  """-> [N] keys, of image n from (seed, n) only. indices: int [N].
+def image_keys(
+  seed: int | jax.Array, indices: np.ndarray | jax.Array | Sequence[int]
+) -> jax.Array:
+  """Returns [N] keys; that of image n depends on (seed, n) only.
 
-  Works inside jit, too, where the keys of a mesh of processes are made.
+  It can be called inside jit, where a mesh of several processes makes its keys.
+
+  Args:
+    seed: of the whole run.
+    indices: int [N], index of each image.
   """
   key = jax.random.key(seed)
   return jax.vmap(lambda n: jax.random.fold_in(key, n))(
@@ -38,23 +46,27 @@ def image_keys(seed, indices):
   )
 
 
-def image_pairs(seed, indices):
-  """-> uint32 [N, 2], what the randomness of image n comes from: (seed, n).
+def image_pairs(seed: int, indices: np.ndarray | Sequence[int]) -> np.ndarray:
+  """Returns uint32 [N, 2], the pair (seed, n) that seeds image n.
 
-  NumPy, so that every process of a mesh can give the same to a program, and so
-  that a method without JAX can be seeded by it. indices: int [N].
+  The pairs are NumPy, so that every process of a mesh can pass the same pairs
+  to a program, and so that a method without JAX can be seeded by them.
+
+  Args:
+    seed: of the whole run.
+    indices: int [N], index of each image.
   """
   indices = np.asarray(indices, np.uint32)
   return np.stack([np.full_like(indices, seed), indices], axis=1)
 
 
-def keys_of_pairs(pairs):
-  """uint32 [N, 2] of `image_pairs` -> [N] keys, those of `image_keys`."""
+def keys_of_pairs(pairs: np.ndarray | jax.Array) -> jax.Array:
+  """Returns the [N] keys of `image_keys` for the pairs of `image_pairs`."""
   return jax.vmap(
     lambda pair: jax.random.fold_in(jax.random.key(pair[0]), pair[1])
   )(pairs)
 
 
-def stage_keys(keys, index):
-  """-> [N] keys of the index-th stage for the images of `keys`."""
+def stage_keys(keys: jax.Array, index: int) -> jax.Array:
+  """Returns [N] keys for stage `index` of a cascade, from the images' keys."""
   return jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)

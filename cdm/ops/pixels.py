@@ -1,17 +1,18 @@
-"""Images between uint8 and [-1, 1], and many images laid out as one grid."""
+"""Converts images between uint8 and [-1, 1], and lays images out as a grid."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def to_float(image):
-  """uint8 [..., C] -> float32 in [-1, 1]; 0 is -1 and 255 is 1."""
-  # level / 127.5 - 1 rounds twice, and compilers fuse it as they please; this
-  # rounds once, so an image has the same bits inside a jitted step and out.
+def to_float(image: np.ndarray | jax.Array) -> jax.Array:
+  """uint8 [..., C] -> float32 in [-1, 1]; 0 becomes -1 and 255 becomes 1."""
+  # level / 127.5 - 1 rounds twice, and a compiler may fuse the two operations;
+  # this rounds once, so an image has the same bits inside and outside jit.
   return (2.0 * jnp.asarray(image, jnp.float32) - 255.0) * np.float32(1 / 255)
 
 
-def to_uint8(x):
+def to_uint8(x: np.ndarray | jax.Array) -> jax.Array:
   """[..., C] around [-1, 1] -> uint8, clipped, then rounded to the nearest.
 
   The inverse of `to_float` on its 256 values; 0.0 becomes 128.
@@ -20,19 +21,21 @@ def to_uint8(x):
   return jnp.floor(jnp.clip(levels, 0.0, 255.0) + 0.5).astype(jnp.uint8)
 
 
-def grid(images, columns, *, gap=2):
-  """Lays out pictures row by row on white.
+def grid(
+  images: np.ndarray | jax.Array, columns: int, *, gap: int = 2
+) -> np.ndarray:
+  """Lays images out row by row on a white sheet.
 
   Args:
     images: uint8 [N, H, W, 3].
-    columns: pictures per row; the last row may stay unfilled.
-    gap: white pixels between pictures and around them.
+    columns: images per row; the last row may stay unfilled.
+    gap: white pixels between the images and around them.
 
   Returns:
     NumPy uint8 [rows (H + gap) + gap, columns (W + gap) + gap, 3].
 
   Raises:
-    ValueError: no pictures, another shape or dtype.
+    ValueError: there are no images, or they have another shape or dtype.
   """
   images = np.asarray(images)
   if images.ndim != 4 or images.dtype != np.uint8 or not images.shape[0]:

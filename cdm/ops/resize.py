@@ -1,11 +1,13 @@
-"""The one resize of this project, for training, sampling and measuring.
+"""Resizes images; training, sampling and evaluation all use these functions.
 
-  y = R x C^T     R [h, H], C [w, W] made once in float64
+  y = R x C^T     R [h, H], C [w, W] computed once in float64
 
-A resize is two small matrix products, one per axis, and quick on any device.
+A resize is two small matrix products, one per axis, which is fast on any
+device.
 """
 
 import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,27 +15,34 @@ import numpy as np
 
 
 @functools.partial(jax.jit, static_argnames=('size', 'method', 'antialias'))
-def resize(x, size, *, method='bicubic', antialias=True):
+def resize(
+  x: np.ndarray | jax.Array,
+  size: int | tuple[int, int],
+  *,
+  method: str = 'bicubic',
+  antialias: bool = True,
+) -> jax.Array:
   """Resizes along H and W with half-pixel centres.
 
-  A linear map whose rows sum to one: nothing is clipped, so bicubic and
-  lanczos3 overshoot near edges. Where the filter reaches over the border its
-  weights are renormalised, as in Pillow, TensorFlow and JAX.
+  The resize is a linear map whose rows sum to one. Nothing is clipped, so
+  bicubic and lanczos3 overshoot near edges. Where the filter crosses the border
+  of the image, its weights are renormalised, as in Pillow, TensorFlow and JAX.
 
   Args:
     x: [..., H, W, C] of a float dtype, which is kept; sums are float32.
-    size: tuple (h, w), or one number for both.
+    size: (h, w), or one integer for both.
     method: 'bicubic' (Keys' kernel with a = -0.5, as Pillow and MATLAB; torch
       and OpenCV use -0.75), 'bilinear', 'lanczos3', 'area' (the mean of the
       covered area, fractions of pixels included) or 'nearest'.
-    antialias: widen the filter when shrinking. 'area' and 'nearest' are the
-      same with and without.
+    antialias: True widens the filter when shrinking. It changes nothing for
+      'area' and 'nearest'.
 
   Returns:
     [..., h, w, C].
 
   Raises:
-    ValueError: integer input, too few axes, an unknown method or empty size.
+    ValueError: the input is integer or has too few axes, the method is
+      unknown, or the size is empty.
   """
   x = jnp.asarray(x)
   if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -43,32 +52,38 @@ def resize(x, size, *, method='bicubic', antialias=True):
     )
   rows, columns = _matrices(x.shape, size, method, antialias)
   if x.shape[-3:-1] == (len(rows), len(columns)):
-    return x  # every method is the identity then
+    return x  # at equal sizes every method is the identity
   y = _along(_along(x.astype(jnp.float32), columns, W_AXIS), rows, H_AXIS)
   return y.astype(x.dtype)
 
 
 @functools.partial(jax.jit, static_argnames=('size', 'method', 'antialias'))
-def resize_uint8(image, size, *, method='bicubic', antialias=True):
-  """Resizes a picture that is stored as bytes, as Pillow does: the same bytes.
+def resize_uint8(
+  image: np.ndarray | jax.Array,
+  size: int | tuple[int, int],
+  *,
+  method: str = 'bicubic',
+  antialias: bool = True,
+) -> jax.Array:
+  """Resizes uint8 images exactly as Pillow does, to the same bytes.
 
   Pillow rounds and clips after the pass along W and again after the pass along
   H, so an overshoot is cut off before it can spread. differs: 'area' is the
-  exact mean, rounded once, where Pillow's BOX rounds twice. The sums are those
-  of integers, so a byte does not depend on the batch, the device or the
+  exact mean, rounded once, where Pillow's BOX rounds twice. All sums are sums
+  of integers, so a result does not depend on the batch, the device or the
   compiler.
 
   Args:
     image: uint8 [..., H, W, C].
-    size, method, antialias: as `resize`.
+    size, method, antialias: as in `resize`.
 
   Returns:
-    uint8 [..., h, w, C]; with antialias=True what `PIL.Image.resize` gives for
-    bicubic, bilinear and lanczos3. (From Pillow 13 on, if H does not shrink
-    much more than W: it starts with H then.)
+    uint8 [..., h, w, C]. With antialias=True and bicubic, bilinear or lanczos3
+    it equals `PIL.Image.resize`. (From Pillow 13 on, only if H does not shrink
+    much more than W; otherwise Pillow resizes along H first.)
 
   Raises:
-    ValueError: as `resize`, or input that is not uint8.
+    ValueError: as in `resize`, or the input is not uint8.
   """
   image = jnp.asarray(image)
   if image.dtype != jnp.uint8:
@@ -83,15 +98,19 @@ def resize_uint8(image, size, *, method='bicubic', antialias=True):
   return _rounded_pass(levels, rows, H_AXIS).astype(jnp.uint8)
 
 
-def _rounded_pass(levels, weights, axis):
-  """One pass of Pillow: weights of 22 bits, a sum in integers, a byte.
+def _rounded_pass(
+  levels: jax.Array, weights: np.ndarray, axis: int
+) -> jax.Array:
+  """Resizes along one axis as Pillow does, in fixed-point arithmetic.
 
-  float32 holds the sums exactly because each weight is split in two halves of
-  11 bits; integer matrix products are slow on accelerators, these are not.
-  That is certain up to 64 taps, a ratio of 16 for bicubic, and likely beyond.
+  The weights have 22 bits, the sums are integers, and the result is rounded to
+  0..255. float32 holds the sums exactly because each weight is split into two
+  halves of 11 bits; integer matrix products are slow on accelerators, float32
+  ones are not. The sums are certainly exact up to 64 taps, which is a ratio of
+  16 for bicubic, and probably beyond.
   """
   if weights.shape[0] == weights.shape[1]:
-    return levels  # every method is the identity then
+    return levels  # at equal sizes every method is the identity
   fixed = np.sign(weights) * np.floor(np.abs(weights) * 2.0**22 + 0.5)
   high = np.round(fixed / 2.0**11)
   halves = np.concatenate([high, fixed - 2.0**11 * high])  # [2 new, length]
@@ -101,16 +120,27 @@ def _rounded_pass(levels, weights, axis):
   return jnp.clip(rounded, 0, 255).astype(jnp.float32)
 
 
-def _exact_mean(levels, rows, columns):
-  """The mean of 'area' over R and C, half up: float32 [..., H, W, C] -> h, w.
+def _exact_mean(
+  levels: jax.Array, rows: np.ndarray, columns: np.ndarray
+) -> jax.Array:
+  """Returns the means of method 'area', with halves rounded up.
 
-  The weights are fractions with the denominator `unit`, so the sums are those
-  of integers, exact up to 2^24: any ratio up to 256, any sizes up to 256.
+  The weights are fractions with the denominators in `units`, so the sums are
+  sums of integers, which float32 holds exactly up to 2^24: any ratio up to 256,
+  any sizes up to 256.
+
+  Args:
+    levels: float32 [..., H, W, C].
+    rows, columns: R [h, H] and C [w, W].
+
+  Returns:
+    [..., h, w, C].
   """
   units = [m.shape[1] // int(np.gcd(*m.shape)) for m in (rows, columns)]
   area = units[0] * units[1]
   if 255 * area >= 2**24:
-    units, area = (1, 1), 1  # float32 rounds; a tie may go either way
+    # The sums are then rounded to float32, so a tie may go either way.
+    units, area = (1, 1), 1
   total = _along(levels, columns * units[1], W_AXIS)
   total = _along(total, rows * units[0], H_AXIS)
   if area == 1:
@@ -119,12 +149,14 @@ def _exact_mean(levels, rows, columns):
 
 
 @functools.lru_cache(maxsize=256)
-def resize_weights(length, new_length, *, method, antialias=True):
-  """The matrix of a resize along one axis.
+def resize_weights(
+  length: int, new_length: int, *, method: str, antialias: bool = True
+) -> np.ndarray:
+  """Returns the matrix of a resize along one axis.
 
   Args:
     length, new_length: pixels before and after.
-    method, antialias: as `resize`.
+    method, antialias: as in `resize`.
 
   Returns:
     float64 [new_length, length], read-only; every row sums to one.
@@ -143,7 +175,7 @@ def resize_weights(length, new_length, *, method, antialias=True):
     width = max(scale, 1.0) if antialias else 1.0
     weights = KERNELS[method](np.abs(pixels - centers[:, None]) / width)
   weights = weights / weights.sum(axis=1, keepdims=True)
-  weights.setflags(write=False)  # it is shared by every caller
+  weights.setflags(write=False)  # the cache shares it among all callers
   return weights
 
 
@@ -161,14 +193,21 @@ def _lanczos3(d):
   return np.where(d < 3.0, np.sinc(d) * np.sinc(d / 3.0), 0.0)
 
 
-# Distance from the centre, in output pixels, -> weight before normalisation.
-KERNELS = {'bicubic': _bicubic, 'bilinear': _bilinear, 'lanczos3': _lanczos3}
+# A kernel maps the distance from the centre, in output pixels, to a weight
+# before normalisation.
+KERNELS: dict[str, Callable] = {
+  'bicubic': _bicubic,
+  'bilinear': _bilinear,
+  'lanczos3': _lanczos3,
+}
 METHODS = ('area', 'bicubic', 'bilinear', 'lanczos3', 'nearest')
 H_AXIS, W_AXIS = -3, -2  # of [..., H, W, C]
 
 
-def _matrices(shape, size, method, antialias):
-  """-> (R [h, H], C [w, W]), float64."""
+def _matrices(
+  shape: Sequence[int], size, method: str, antialias: bool
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (R [h, H], C [w, W]), float64."""
   if method not in METHODS:
     raise ValueError(
       f'The resize method is {method!r}; known are {list(METHODS)}.'
@@ -180,15 +219,16 @@ def _matrices(shape, size, method, antialias):
   h, w = (size, size) if np.ndim(size) == 0 else size
   if min(h, w, *shape[-3:-1]) < 1:
     raise ValueError(f'Cannot resize {shape[-3:-1]} pixels to {(h, w)}.')
-  return tuple(
+  rows, columns = (
     resize_weights(int(n), int(m), method=method, antialias=antialias)
     for n, m in zip(shape[-3:-1], (h, w), strict=True)
   )
+  return rows, columns
 
 
-def _along(x, weights, axis):
-  """x: [..., H, W, C], weights: [new, old] -> x with `axis` of that length."""
-  # Full float32 products: the defaults of accelerators keep 8 to 11 bits.
+def _along(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
+  """Resizes x [..., H, W, C] along one axis by weights [new, old]."""
+  # Products in full float32; accelerators keep only 8 to 11 bits by default.
   return jnp.einsum(
     'ow,...hwc->...hoc' if axis == W_AXIS else 'oh,...hwc->...owc',
     jnp.asarray(weights, jnp.float32),
@@ -197,16 +237,17 @@ def _along(x, weights, axis):
   )
 
 
-def crop_and_resize(x, box, size):
-  """Cuts a box of its own out of each image and makes all of one size.
+def crop_and_resize(x: jax.Array, box: jax.Array, size: int) -> jax.Array:
+  """Cuts a different box out of each image and resizes all boxes to one size.
 
-  Bilinear, antialiased where it shrinks, with half-pixel centres: Pillow's
-  `crop` then `resize`, without rounding. Pixels outside the box count nothing.
+  The resize is bilinear, antialiased where it shrinks, with half-pixel centres.
+  The result is that of Pillow's `crop` then `resize`, without rounding; pixels
+  outside the box have no influence.
 
   Args:
     x: [B, H, W, C] float.
     box: int [B, 4]: top, left, height and width in pixels, inside the image.
-    size: S, pixels.
+    size: S, the side of the result in pixels.
 
   Returns:
     float32 [B, S, S, C].
@@ -217,13 +258,16 @@ def crop_and_resize(x, box, size):
     )  # [B, S, H], [B, S, W]
     for i, axis in ((0, 1), (1, 2))
   )
-  given = dict(precision=jax.lax.Precision.HIGHEST)
-  x = jnp.einsum('bow,bhwc->bhoc', columns, x.astype(jnp.float32), **given)
-  return jnp.einsum('boh,bhwc->bowc', rows, x, **given)
+  einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+  x = einsum('bow,bhwc->bhoc', columns, x.astype(jnp.float32))
+  return einsum('boh,bhwc->bowc', rows, x)
 
 
 def _box_weights(length, new_length, start, extent):
-  """-> [new, length], of a bilinear resize of [start, start + extent)."""
+  """Returns [new, length] weights that resize [start, start + extent).
+
+  The weights are those of a bilinear resize.
+  """
   scale = extent / new_length
   centers = start + (jnp.arange(new_length) + 0.5) * scale  # [new]
   pixels = jnp.arange(length) + 0.5  # [length]
@@ -233,11 +277,11 @@ def _box_weights(length, new_length, start, extent):
   return weights / weights.sum(axis=1, keepdims=True)
 
 
-def center_crop(x, size):
-  """[..., H, W, C] -> [..., size, size, C], the middle.
+def center_crop(x: jax.Array, size: int) -> jax.Array:
+  """Cuts out the middle: [..., H, W, C] -> [..., size, size, C].
 
   Raises:
-    ValueError: the image is smaller than that.
+    ValueError: the image is smaller than `size` along H or W.
   """
   height, width = x.shape[-3:-1]
   if min(height, width) < size:

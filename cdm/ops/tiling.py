@@ -1,20 +1,25 @@
-"""Serves an image through a super-resolution stage, tile by tile.
+"""Cuts an image into overlapping tiles, and blends super-resolved tiles.
 
-An image of the stage's own input size is one tile. A larger one is cut into
-overlapping tiles, every tile is super-resolved with noise of its own, and the
-overlaps are blended with linear ramps.
+So a super-resolution stage can magnify images larger than its own input. An
+image of exactly the stage's input size is one tile. A larger image is cut into
+overlapping tiles; each is super-resolved with its own noise, and the overlaps
+are blended with linear ramps.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
 
-def tile_starts(length, tile, overlap):
-  """-> increasing starts of tiles that cover [0, length) evenly.
+def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
+  """Returns the first pixel of each tile along one axis, in increasing order.
 
-  Neighbours share at least `overlap` pixels.
+  The tiles cover [0, length) evenly.
 
-  Raises:
-    ValueError: the image is smaller than one tile.
+  Args:
+    length: of the image along the axis, in pixels; at least `tile`.
+    tile: side of a tile, in pixels.
+    overlap: least number of pixels that two neighbouring tiles share.
   """
   if length == tile:
     return [0]
@@ -22,16 +27,20 @@ def tile_starts(length, tile, overlap):
   return [round(i * (length - tile) / (count - 1)) for i in range(count)]
 
 
-def cut(image, tile, *, overlap=None):
-  """Cuts an image into square tiles.
+def cut(
+  image: np.ndarray, tile: int, *, overlap: int | None = None
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+  """Cuts an image into overlapping square tiles.
 
   Args:
     image: uint8 [h, w, 3].
     tile: side of a tile, in pixels.
-    overlap: least number of pixels that neighbours share; tile // 4 if None.
+    overlap: least number of pixels that two neighbouring tiles share; None
+      means tile // 4.
 
   Returns:
-    (tiles uint8 [n, tile, tile, 3], [(top, left), ...]).
+    (tiles, places): tiles uint8 [n, tile, tile, 3], and the (top, left) pixel
+    of each tile in the image.
 
   Raises:
     ValueError: the image is smaller than one tile in either direction.
@@ -53,22 +62,29 @@ def cut(image, tile, *, overlap=None):
   return np.stack(tiles), places
 
 
-def blend(tiles, places, *, shape, factor):
-  """Puts super-resolved tiles together again.
+def blend(
+  tiles: np.ndarray,
+  places: Sequence[tuple[int, int]],
+  *,
+  shape: Sequence[int],
+  factor: int,
+) -> np.ndarray:
+  """Joins super-resolved tiles into one image.
 
   Args:
     tiles: uint8 [n, T, T, 3], the super-resolved tiles, T = tile * factor.
-    places: [(top, left), ...] in low-res pixels, as `cut` gave them.
+    places: (top, left) of each tile in low-res pixels, as `cut` returns them.
     shape: (h, w) of the low-res image.
     factor: magnification.
 
   Returns:
-    uint8 [h * factor, w * factor, 3]; where tiles overlap, their average
-    weighted by the distance to the tile's border.
+    uint8 [h * factor, w * factor, 3]. Where tiles overlap, each pixel is their
+    average, weighted by its distance to the border of each tile.
   """
   h, w = shape[0] * factor, shape[1] * factor
   side = tiles.shape[1]
-  # A ramp that never reaches zero: the image's own border has one tile only.
+  # The ramp never reaches zero, because a pixel at the border of the image
+  # lies in one tile only and its weights must not sum to zero.
   ramp = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1))
   weight = np.outer(ramp, ramp).astype(np.float64)[..., None]
   total = np.zeros((h, w, 3))

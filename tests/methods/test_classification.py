@@ -160,7 +160,7 @@ def test_the_mesh_changes_the_speed_not_the_numbers():
 @pytest.mark.parametrize(
   ('recipe', 'message'),
   [
-    (dict(size=9), 'method.size is 9, of images of 8 pixels'),
+    (dict(size=9), 'method.size is 9 but images have 8 pixels'),
     (dict(crop_scale=(0.0, 1.0)), r'crop_scale is \(0.0, 1.0\)'),
     (dict(crop_ratio=(2.0, 1.0)), r'crop_ratio is \(2.0, 1.0\)'),
     (dict(label_smoothing=1.0), 'label_smoothing is 1.0'),

@@ -155,14 +155,14 @@ def test_what_is_asked_for_is_all_some_or_own_strengths():
   [
     (('nois',), "no degradation 'nois'; known are noise, blur"),
     (('noise=-1',), r'noise cannot have the strength -1\.0; it is a sigma'),
-    (('noise=a',), "'a' is no strength of noise; it is a sigma in grey"),
+    (('noise=a',), "'a' is not a strength of noise; it is a sigma in grey"),
     (('noise=nan',), 'noise cannot have the strength nan'),
     (('jpeg=12.5',), 'jpeg cannot have the strength 12.5; it is a whole'),
     (('contrast=1',), 'contrast cannot have the strength'),
     (('kernel=box',), 'kernel cannot have the strength box; it is one of area'),
     (('blur', 'blur=1'), 'names blur twice'),
     (('blur=1,1',), '--degrade=blur=1,1 has a strength twice'),
-    (('blur=',), "'' is no strength of blur"),
+    (('blur=',), "'' is not a strength of blur"),
   ],
 )
 def test_what_is_no_degradation_is_refused(words, message):

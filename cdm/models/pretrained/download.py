@@ -1,8 +1,8 @@
-"""Fetches a published file once, with a checksum, continuing what broke off.
+"""Downloads a published weight file once, verifies it, and resumes a download.
 
-What is complete lies under its name; what is not, under NAME.part beside it.
-That one is not written atomically, on purpose: a download that was killed goes
-on from what it has, so what it has must stay.
+A complete file has its own name; an incomplete one is NAME.part beside it. The
+.part file is deliberately not written atomically: a killed download continues
+from the bytes it already has, so they must stay on disk.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import os
 import pathlib
 import urllib.error
 import urllib.request
+from collections.abc import Generator
 
 from cdm.reporting import progress
 
@@ -18,27 +19,35 @@ CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60.0
 
 
-def folder():
-  """-> pathlib.Path of the user's cache for weights."""
+def folder() -> pathlib.Path:
+  """Returns the folder of the user's cache that holds weights."""
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   return pathlib.Path(home) / 'cdm' / 'weights'
 
 
-def fetch(url, sha256, *, where=None, flag='--weights'):
-  """Downloads a file unless it is there.
+def fetch(
+  url: str,
+  sha256: str,
+  *,
+  where: str | os.PathLike | None = None,
+  flag: str = '--weights',
+) -> pathlib.Path:
+  """Downloads a file unless it is already there, and verifies its checksum.
 
   Args:
-    url: of the file; its last part is the name.
-    sha256: hexadecimal digits, all or the first ones, that it must have.
-    where: folder; the user's cache by default.
-    flag: option by which a user gives the path instead, for complaints.
+    url: of the file; its last part becomes the file name.
+    sha256: the expected SHA-256 in hexadecimal, all digits or the first ones.
+    where: folder to download into; None means the user's cache.
+    flag: option by which a user gives the path instead, for error messages.
 
   Returns:
-    pathlib.Path of the whole file.
+    The path of the complete file.
 
   Raises:
-    OSError: it cannot be fetched; says what to put where.
-    ValueError: what was fetched has another checksum; it is removed.
+    OSError: the file cannot be downloaded; the message says which file to put
+      where.
+    ValueError: the file has another checksum. If it was just downloaded, it is
+      removed.
   """
   where = folder() if where is None else pathlib.Path(where)
   name = url.rpartition('/')[2]
@@ -55,20 +64,22 @@ def fetch(url, sha256, *, where=None, flag='--weights'):
 
 
 @contextlib.contextmanager
-def _alone(lock):
-  """One process of a machine at a time: they would write one file."""
+def _alone(lock: pathlib.Path) -> Generator[None, None, None]:
+  """Lets one process of a machine in at a time, as all write the same file."""
   with open(lock, 'w') as file:
     try:
       import fcntl
 
       fcntl.flock(file, fcntl.LOCK_EX)
     except (ImportError, OSError):
-      pass  # not everywhere; what goes wrong then the checksum finds
+      pass  # locks do not work everywhere; the checksum finds the damage then
     yield
   lock.unlink(missing_ok=True)
 
 
-def _fetch_whole(url, sha256, path, part, flag):
+def _fetch_whole(
+  url: str, sha256: str, path: pathlib.Path, part: pathlib.Path, flag: str
+) -> None:
   name = path.name
   try:
     _fetch(url, part, name)
@@ -77,33 +88,34 @@ def _fetch_whole(url, sha256, path, part, flag):
     raise OSError(
       f'{name} cannot be fetched ({reason}). Fetch {url} on a machine with a '
       f'network and put it at {path} (SHA-256 {sha256}...), or give its path '
-      f'with {flag}. What has come so far is kept.'
+      f'with {flag}. What was downloaded so far is kept.'
     ) from error
   try:
     verify(part, sha256)
   except ValueError:
-    part.unlink()  # continuing it would never mend it
+    part.unlink()  # resuming the download could not repair it
     raise
   os.replace(part, path)
 
 
-def verify(path, sha256):
-  """Raises ValueError unless the file has a SHA-256 that begins so."""
-  found = digest(path)
-  if not found.startswith(sha256.lower()):
+def verify(path: str | os.PathLike, sha256: str) -> None:
+  """Raises ValueError unless the file's SHA-256 begins with `sha256`."""
+  actual = digest(path)
+  if not actual.startswith(sha256.lower()):
     raise ValueError(
-      f'{path} has SHA-256 {found}, expected {sha256}: it is damaged or '
+      f'{path} has SHA-256 {actual}, expected {sha256}: it is damaged or '
       'another file. Remove it and start again.'
     )
 
 
-def digest(path):
-  """-> SHA-256 of a file, hexadecimal."""
+def digest(path: str | os.PathLike) -> str:
+  """Returns the SHA-256 of a file in hexadecimal."""
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def _fetch(url, part, name):
+def _fetch(url: str, part: pathlib.Path, name: str) -> None:
+  """Downloads into `part`, after the bytes that it already holds."""
   done = part.stat().st_size if part.exists() else 0
   request = urllib.request.Request(url)
   if done:
@@ -111,12 +123,12 @@ def _fetch(url, part, name):
   try:
     answer = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
   except urllib.error.HTTPError as error:
-    if error.code == 416:  # nothing is missing
+    if error.code == 416:  # range not satisfiable: no bytes are missing
       return
     raise
   with answer:
     if done and answer.status != 206:
-      done = 0  # the server begins anew
+      done = 0  # the server ignored the range and sends the whole file
     left = answer.headers.get('Content-Length')
     total = done + int(left) if left else done + 1
     with (

@@ -1,7 +1,9 @@
-"""The classes of ImageNet (ILSVRC 2012), in the order that networks count them.
+"""The WordNet ids of the ImageNet (ILSVRC 2012) classes, in label order.
 
-By WordNet id, sorted: class 0 is n01440764, class 999 is n15075141.
+The ids are sorted: class 0 is n01440764, class 999 is n15075141.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -135,24 +137,24 @@ _NUMBERS = """
 WORDNET_IDS = tuple(f'n{number}' for number in _NUMBERS.split())
 
 
-def labels_of(names):
-  """Which class of ImageNet each class of a data set is.
+def labels_of(names: Sequence[str]) -> np.ndarray:
+  """Returns the ImageNet label of each class of a data set.
 
   Args:
-    names: its class names, in the order of its labels; WordNet ids.
+    names: WordNet ids of the data set's classes, in the order of its labels.
 
   Returns:
     int64 [len(names)].
 
   Raises:
-    ValueError: a name that is no class of ImageNet.
+    ValueError: a name is not the WordNet id of an ImageNet class.
   """
-  place = {name: n for n, name in enumerate(WORDNET_IDS)}
-  strange = [name for name in names if name not in place]
-  if strange:
+  label = {name: n for n, name in enumerate(WORDNET_IDS)}
+  unknown = [name for name in names if name not in label]
+  if unknown:
     raise ValueError(
-      f'{len(strange)} of {len(names)} classes are none of ImageNet, first '
-      f'{strange[0]!r}: a network trained on ImageNet knows its 1000 WordNet '
-      'ids (n01440764, ...). Name the class folders so.'
+      f'{len(unknown)} of {len(names)} classes are not in ImageNet, first '
+      f'{unknown[0]!r}: a network trained on ImageNet knows its 1000 WordNet '
+      'ids (n01440764, ...). Name the class folders by these ids.'
     )
-  return np.array([place[name] for name in names], np.int64)
+  return np.array([label[name] for name in names], np.int64)

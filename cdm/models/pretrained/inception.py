@@ -1,12 +1,14 @@
-"""Published weights of FID's Inception-v3 as our parameters.
+"""Reads the published weights of FID's Inception-v3 into our parameters.
 
 Two files hold the same numbers: the frozen TensorFlow graph of December 2015
-(alone or in its .tgz) and the PyTorch port of it. Batch normalisation is
-folded into each convolution, in float64.
+(alone or in its .tgz) and its PyTorch port. Batch normalisation is folded into
+each convolution, in float64.
 """
 
+import os
 import pathlib
 import tarfile
+from collections.abc import Callable, Mapping
 
 import flax
 import jax
@@ -15,14 +17,16 @@ import numpy as np
 from cdm.models.inception import Inception
 from cdm.models.pretrained import pytorch_file, tensorflow_graph
 
-# Of the PyTorch port, as pytorch-fid publishes it and torch-fidelity has it.
+# The PyTorch port, as pytorch-fid publishes it and torch-fidelity uses it.
 URL = (
   'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/'
   'pt_inception-2015-12-05-6726825d.pth'
 )
 SHA256 = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
 GRAPH = 'classify_image_graph_def.pb'
-EPSILON = 1e-3  # of the normalisation
+EPSILON = 1e-3  # epsilon of batch normalisation
+# For each block, our (and PyTorch's) name of a convolution and its scope in the
+# TensorFlow graph. Blocks without an entry use that of their first digit.
 _TOWERS = {
   '5': {
     'branch1x1': 'conv',
@@ -75,29 +79,32 @@ _STEM = ('1a_3x3', '2a_3x3', '2b_3x3', '3b_1x1', '4a_3x3')
 _BLOCKS = '5b 5c 5d 6a 6b 6c 6d 6e 7a 7b 7c'.split()
 
 
-def read(path):
+def read(path: str | os.PathLike) -> dict:
   """Reads the weights from either published file.
 
   Args:
-    path: the .pth of PyTorch, the frozen graph .pb, or the .tgz that holds it.
+    path: PyTorch's .pth, the frozen graph .pb, or the .tgz that holds the
+      graph.
 
   Returns:
-    Parameters of `Inception`, float32 arrays, `{'params': this}`.
+    Parameters of `Inception` as nested dicts of float32 arrays; apply them as
+    `{'params': parameters}`.
 
   Raises:
-    ValueError: the file is neither, or of another network; names what differs.
+    ValueError: the file is none of these, or holds another network; the message
+      names the first difference.
   """
   path = pathlib.Path(path)
   if path.name.endswith(('.tgz', '.tar.gz')):
     assemble = from_tensorflow
-    found = tensorflow_graph.constants(_unpacked(path), path)
+    arrays = tensorflow_graph.constants(_unpacked(path), f'{path}')
   elif path.suffix == '.pb':
     assemble = from_tensorflow
-    found = tensorflow_graph.constants(path.read_bytes(), path)
+    arrays = tensorflow_graph.constants(path.read_bytes(), f'{path}')
   else:
-    assemble, found = from_pytorch, pytorch_file.read(path)
+    assemble, arrays = from_pytorch, pytorch_file.read(path)
   try:
-    params = assemble(found)
+    params = assemble(arrays)
   except ValueError as error:
     raise ValueError(
       f'{path}: {error} Give {URL.rpartition("/")[2]} (SHA-256 '
@@ -109,16 +116,22 @@ def read(path):
   return params
 
 
-def from_pytorch(state):
-  """Parameters from {PyTorch's name: array}.
+def from_pytorch(state: dict[str, np.ndarray]) -> dict:
+  """Converts the arrays of the PyTorch port.
+
+  Args:
+    state: {PyTorch's name: array}.
+
+  Returns:
+    Parameters of `Inception`, see `read`.
 
   Raises:
-    ValueError: one is missing, unknown or of another shape.
+    ValueError: a parameter is missing, unknown or of another shape.
   """
   state = {
     name: value
     for name, value in state.items()
-    # The classifier of training, and a counter.
+    # The auxiliary classifier of training and a counter are not used here.
     if not name.startswith('AuxLogits.')
     and not name.endswith('num_batches_tracked')
   }
@@ -133,27 +146,34 @@ def from_pytorch(state):
   return _assemble(convolution, fc, state)
 
 
-def from_tensorflow(constants):
-  """Parameters from {name of a constant of the frozen graph: array}.
+def from_tensorflow(constants: Mapping[str, np.ndarray]) -> dict:
+  """Converts the constants of the frozen TensorFlow graph.
+
+  Args:
+    constants: {name of a constant: array}; constants that are no parameters of
+      the network are ignored.
+
+  Returns:
+    Parameters of `Inception`, see `read`.
 
   Raises:
-    ValueError: one is missing or of another shape.
+    ValueError: a parameter is missing or of another shape.
   """
   names = tensorflow_names()
   state = dict(constants)
 
   def convolution(module):
-    theirs = names[module]
+    scope = names[module]
     parts = ('gamma', 'beta', 'moving_mean', 'moving_variance')
-    bn = [take(state, f'{theirs}/batchnorm/{part}') for part in parts]
-    return take(state, f'{theirs}/conv2d_params'), bn
+    bn = [take(state, f'{scope}/batchnorm/{part}') for part in parts]
+    return take(state, f'{scope}/conv2d_params'), bn
 
   fc = take(state, 'softmax/weights'), take(state, 'softmax/biases')
   return _assemble(convolution, fc, {})  # the graph has other constants too
 
 
-def tensorflow_names():
-  """-> {our module of a convolution: its scope in the frozen graph}."""
+def tensorflow_names() -> dict[str, str]:
+  """Returns {our module of a convolution: its scope in the frozen graph}."""
   names = {}
   for i, name in enumerate(_STEM):
     names[f'Conv2d_{name}'] = f'conv_{i}' if i else 'conv'
@@ -165,8 +185,12 @@ def tensorflow_names():
   return names
 
 
-def take(state, name):
-  """-> the array of that name as float64, taken out of the dict."""
+def take(state: dict[str, np.ndarray], name: str) -> np.ndarray:
+  """Removes an array from the dict and returns it as float64.
+
+  Raises:
+    ValueError: there is no array of that name.
+  """
   if name not in state:
     raise ValueError(
       f"{name} is missing: these are not the weights of FID's Inception-v3."
@@ -174,15 +198,33 @@ def take(state, name):
   return np.asarray(state.pop(name), np.float64)
 
 
-def _assemble(convolution, fc, rest):
-  """-> nested dict of float32 arrays of the shapes of `Inception`."""
-  params = {('fc', 'kernel'): fc[0], ('fc_bias',): fc[1]}
+def _assemble(
+  convolution: Callable[[str], tuple],
+  fc: tuple[np.ndarray, np.ndarray],
+  rest: dict[str, np.ndarray],
+) -> dict:
+  """Folds the normalisations and builds the parameters of `Inception`.
+
+  Args:
+    convolution: `(our module) -> (kernel [h, w, in, out], (gamma, beta, mean,
+      variance))`.
+    fc: kernel [in, out] and bias of the last layer.
+    rest: arrays of the file that `convolution` takes out one by one; any that
+      are left belong to another network and are refused.
+
+  Returns:
+    Nested dicts of float32 arrays, checked against the shapes of `Inception`.
+  """
+  params: dict[tuple[str, ...], np.ndarray] = {
+    ('fc', 'kernel'): fc[0],
+    ('fc_bias',): fc[1],
+  }
   for module in tensorflow_names():
     kernel, (gamma, beta, mean, variance) = convolution(module)
     scale = gamma / np.sqrt(variance + EPSILON)
-    where = (*module.split('.'), 'conv')
-    params[*where, 'kernel'] = kernel * scale
-    params[*where, 'bias'] = beta - mean * scale
+    path = (*module.split('.'), 'conv')
+    params[*path, 'kernel'] = kernel * scale
+    params[*path, 'bias'] = beta - mean * scale
   if rest:
     raise ValueError(
       f'The file has {len(rest)} parameters that Inception-v3 has no place '
@@ -198,20 +240,23 @@ def _assemble(convolution, fc, rest):
   return flax.traverse_util.unflatten_dict(params)
 
 
-def _shapes():
-  """-> {path of a parameter: shape}; allocates nothing."""
+def _shapes() -> dict[tuple[str, ...], tuple[int, ...]]:
+  """Returns {path of a parameter: shape} without allocating parameters."""
   image = jax.ShapeDtypeStruct((1, 299, 299, 3), np.uint8)
   made = jax.eval_shape(Inception().init, jax.random.key(0), image)
   tree = flax.traverse_util.flatten_dict(made['params'])
   return {name: leaf.shape for name, leaf in tree.items()}
 
 
-def _unpacked(path):
+def _unpacked(path: pathlib.Path) -> bytes:
+  """Returns the frozen graph out of its .tgz."""
   try:
     with tarfile.open(path) as archive:
       for member in archive:
         if pathlib.PurePath(member.name).name == GRAPH:
-          return archive.extractfile(member).read()
+          file = archive.extractfile(member)
+          if file is not None:  # None for a folder
+            return file.read()
   except (tarfile.TarError, EOFError, OSError) as error:
     reason = str(error).splitlines()[0]
     raise ValueError(

@@ -1,13 +1,17 @@
-"""Reads the arrays of a PyTorch state dict (.pth), without PyTorch.
+"""Reads the arrays of a PyTorch state dict (.pth) without PyTorch.
 
-Both forms: the .zip of today (`NAME/data.pkl` and `NAME/data/KEY`), and the
-one before, four pickles followed by the storages. The pickle may build nothing
-but arrays and dicts: it comes from the network and is code otherwise.
+Both formats are read: today's .zip (`NAME/data.pkl` and `NAME/data/KEY`), and
+the legacy format, four pickles followed by the storages. A pickle could run any
+code, and these files come from the internet, so the unpickler builds arrays and
+dicts and refuses everything else.
 """
 
 import collections
+import os
 import pickle
 import zipfile
+from collections.abc import Callable, Sequence
+from typing import IO, Any
 
 import numpy as np
 
@@ -23,23 +27,23 @@ _TYPES = {
 }
 
 
-def read(path):
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """Reads a state dict.
 
   Args:
-    path: of the file.
+    path: of the .pth file.
 
   Returns:
     {name: array}.
 
   Raises:
-    ValueError: it is no such file, is cut off, or would run code.
+    ValueError: the file is not a state dict, is cut off, or would run code.
   """
   try:
     if zipfile.is_zipfile(path):
-      found = _zipped(path)
+      values = _read_zip(path)
     else:
-      found = _piecewise(path)
+      values = _read_legacy(path)
   except (
     *(EOFError, IndexError, KeyError, TypeError, AttributeError),
     *(pickle.UnpicklingError, zipfile.BadZipFile, ValueError),
@@ -48,27 +52,36 @@ def read(path):
       f'{path} cannot be read as a PyTorch state dict ({error}); it may be cut '
       'off or of another kind, so fetch it again.'
     ) from error
-  found = {
+  values = {
     name: value.array() if isinstance(value, _Tensor) else value
-    for name, value in found.items()
+    for name, value in values.items()
   }
-  return {k: v for k, v in found.items() if isinstance(v, np.ndarray)}
+  return {k: v for k, v in values.items() if isinstance(v, np.ndarray)}
 
 
 class _Storage:
-  """Numbers in a row, of which tensors are views; filled in later."""
+  """A flat array that tensors are views of; its values may be read later."""
 
-  def __init__(self, dtype):
-    self.dtype, self.values = dtype, None
+  def __init__(self, dtype: np.dtype):
+    self.dtype = dtype
+    self.values: Any = None  # an array [N] once it is read
 
 
 class _Tensor:
   """A view of a storage that may not have been read yet."""
 
-  def __init__(self, storage, offset, shape, strides, *_):
+  def __init__(
+    self,
+    storage: _Storage,
+    offset: int,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    *_,
+  ):
     self._view = storage, offset, shape, strides
 
-  def array(self):
+  def array(self) -> np.ndarray:
+    """Returns a copy of the values; raises ValueError if some are missing."""
     storage, offset, shape, strides = self._view
     last = sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
     empty = 0 in shape
@@ -86,9 +99,15 @@ class _Tensor:
 
 
 class _Unpickler(pickle.Unpickler):
-  """Builds dicts, numbers and views of storages, and nothing else."""
+  """Builds dicts, numbers and views of storages, and nothing else.
 
-  def __init__(self, file, load=None):
+  Args:
+    file: the pickle.
+    load: `(key, dtype, count) -> array [count]`, reads a storage; None leaves
+      the storages in `storages` empty, to be read later.
+  """
+
+  def __init__(self, file: IO[bytes], load: Callable | None = None):
     super().__init__(file, encoding='utf-8')
     self._load, self.storages = load, {}
 
@@ -115,7 +134,7 @@ class _Unpickler(pickle.Unpickler):
     return self.storages[key]
 
 
-def _zipped(path):
+def _read_zip(path: str | os.PathLike) -> dict:
   with zipfile.ZipFile(path) as archive:
     (pickled,) = (n for n in archive.namelist() if n.endswith('/data.pkl'))
     folder = pickled.removesuffix('data.pkl')
@@ -127,17 +146,17 @@ def _zipped(path):
       return _Unpickler(file, load).load()
 
 
-def _piecewise(path):
+def _read_legacy(path: str | os.PathLike) -> dict:
   with open(path, 'rb') as file:
     if _Unpickler(file).load() != _MAGIC:
-      raise ValueError('it does not begin as one')
-    _Unpickler(file).load()  # version of the form
+      raise ValueError("it does not begin with PyTorch's magic number")
+    _Unpickler(file).load()  # version of the format
     _Unpickler(file).load()  # sizes of types on the machine that wrote it
     body = _Unpickler(file)
-    found = body.load()
+    values = body.load()
     for key in _Unpickler(file).load():
       storage = body.storages[key]
       count = int(np.frombuffer(file.read(8), '<i8')[0])
       data = file.read(count * storage.dtype.itemsize)
       storage.values = np.frombuffer(data, storage.dtype, count)
-    return found
+    return values

@@ -1,6 +1,6 @@
-"""Reads the constants of a frozen TensorFlow graph, without TensorFlow.
+"""Reads the constants of a frozen TensorFlow graph without TensorFlow.
 
-A GraphDef is a protocol buffer. Of it these fields matter:
+A GraphDef is a protocol buffer. The fields read here, by number, are:
 
   GraphDef     1 node
   NodeDef      1 name, 2 op, 5 attr (a map: 1 key, 2 value)
@@ -17,34 +17,34 @@ _FLOAT = 1  # DT_FLOAT
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-def constants(data, name='The graph'):
-  """Finds every constant of float32.
+def constants(data: bytes, name: str = 'The graph') -> dict[str, np.ndarray]:
+  """Reads every float32 constant of a graph.
 
   Args:
     data: bytes of a serialised GraphDef.
-    name: what to call it in a complaint.
+    name: what error messages call the graph.
 
   Returns:
     {name of the node: float32 array}.
 
   Raises:
-    ValueError: data is no GraphDef, or is cut off.
+    ValueError: data is not a GraphDef, is cut off, or holds no constants.
   """
   try:
     nodes = [_fields(node) for node in _fields(data).get(1, ())]
-    found = dict(filter(None, map(_constant, nodes)))
+    arrays = dict(filter(None, map(_constant, nodes)))
   except (IndexError, TypeError, struct.error, ValueError) as error:
     raise ValueError(
       f'{name} cannot be read as a frozen TensorFlow graph ({error}); it may '
       'be cut off, so fetch it again.'
     ) from error
-  if not found:
+  if not arrays:
     raise ValueError(f'{name} holds no constants: it is no frozen graph.')
-  return found
+  return arrays
 
 
-def _constant(node):
-  """Fields of a NodeDef -> (name, array), or None of anything else."""
+def _constant(node: dict[int, list]) -> tuple[str, np.ndarray] | None:
+  """Returns (name, array) of a NodeDef's fields; None if not float32 Const."""
   if node.get(2, [b''])[0] != b'Const':
     return None
   for entry in map(_fields, node.get(5, ())):
@@ -56,7 +56,8 @@ def _constant(node):
   return None
 
 
-def _array(tensor):
+def _array(tensor: dict[int, list]) -> np.ndarray:
+  """Returns the float32 array of a TensorProto's fields."""
   shape = [
     _fields(dim).get(1, [0])[0]
     for dim in _fields(tensor.get(2, [b''])[0]).get(2, ())
@@ -64,7 +65,8 @@ def _array(tensor):
   content = tensor.get(4, [b''])[0]
   if content:
     return np.frombuffer(content, '<f4').reshape(shape)
-  # Packed, or one by one; the last one is repeated to the end.
+  # Field 5 is packed or holds one value each; TensorFlow leaves out repetitions
+  # of the last value at the end.
   values = b''.join(tensor.get(5, ()))
   values = np.frombuffer(values, '<f4')
   count = int(np.prod(shape))
@@ -75,10 +77,10 @@ def _array(tensor):
   return filled.reshape(shape)
 
 
-def _fields(data):
-  """A serialised message -> {field number: [values]}.
+def _fields(data: bytes) -> dict[int, list]:
+  """Parses a serialised message into {field number: [values]}.
 
-  Values are bytes, or int of varints.
+  Values are int for varints, else bytes.
   """
   fields, at = {}, 0
   while at < len(data):
@@ -101,8 +103,8 @@ def _fields(data):
   return fields
 
 
-def _varint(data, at):
-  """-> (value, where it ends)."""
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+  """Parses the varint at byte `at`; returns (value, index of the next byte)."""
   value = shift = 0
   while True:
     byte = data[at]

@@ -161,7 +161,10 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
     (('--samples=nowhere',), 'nowhere is no labelled set'),
     (('--config.train.accumulation=2',), 'it normalises by the whole batch'),
     (('--config.train.num_samples=2',), 'of a classifier it is 0: it draws'),
-    (('--config.method.size=17',), 'method.size is 17, of images of 16 pixels'),
+    (
+      ('--config.method.size=17',),
+      'method.size is 17 but images have 16 pixels',
+    ),
     (('--config.model.num_classes=3',), '4 classes, labels 0 to 3, but'),
     (('--config.optimizer.kind=adam',), 'lacks'),
   ],
