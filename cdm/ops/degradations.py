@@ -280,6 +280,6 @@ def _value(name, text):
 
 
 @functools.cache
-def told(value: Strength) -> str:
+def format_strength(value: Strength) -> str:
   """Returns a strength as text: '0.8', '10', 'nearest'."""
   return value if isinstance(value, str) else f'{value:g}'

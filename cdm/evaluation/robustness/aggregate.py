@@ -166,7 +166,7 @@ def degradation(
     'name': name,
     'title': kind.title,
     'axis': kind.axis,
-    'values': [degradations.told(value) for value in values],
+    'values': [degradations.format_strength(value) for value in values],
     'cells': cells,
     'photometric': kind.photometric,
     'curves': {
@@ -175,7 +175,7 @@ def degradation(
       }
       for metric in metrics
     },
-    'at': kind.phrase.format(degradations.told(values[middle])),
+    'at': kind.phrase.format(degradations.format_strength(values[middle])),
     'at_cell': keys[middle],
     'fall': {
       'ours': falls[middle],

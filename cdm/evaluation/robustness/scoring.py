@@ -62,7 +62,7 @@ class Cell(NamedTuple):
     """Returns 'clean', 'noise-10' or 'kernel-nearest', for rows and folders."""
     if self.name == CLEAN:
       return CLEAN
-    return f'{self.name}-{degradations.told(self.value)}'
+    return f'{self.name}-{degradations.format_strength(self.value)}'
 
 
 def cells(chosen: Mapping[str, Sequence]) -> list[Cell]:
