@@ -275,6 +275,7 @@ def _jit_stage(
   follower = stages[i + 1] if i + 1 < len(stages) else None
   stop_logsnr = None
   if follower is not None and follower.truncated and follower.level:
+    assert follower.lowres is not None, 'a later stage has a low-res input'
     stop_logsnr = float(
       lowres_conditioning.level_logsnr(
         np.float64(follower.level), follower.lowres

@@ -81,12 +81,12 @@ def make_grid_sampler(
 
     return draw
 
+  lowres = built.lowres
+
   @jit
   def draw_upscaled(params, originals, labels):
     originals = device_mesh.split_batch(originals, mesh)
-    z_0 = lowres_conditioning.downsample(
-      pixels.to_float(originals), built.lowres
-    )
+    z_0 = lowres_conditioning.downsample(pixels.to_float(originals), lowres)
     low = resize.resize(z_0, size, method='nearest')
     return pixels.to_uint8(low), sample(params, labels, lowres=z_0)
 

@@ -147,7 +147,7 @@ def test_what_is_asked_for_is_all_some_or_own_strengths():
   found = d.parse(('noise=3,7.5', 'kernel', 'jpeg=25'), own='bicubic')
   assert found['noise'] == (3.0, 7.5) and found['jpeg'] == (25.0,)
   assert 'area' in found['kernel'] and 'bicubic' not in found['kernel']
-  assert d.told(7.5) == '7.5' and d.told(20.0) == '20'
+  assert d.format_strength(7.5) == '7.5' and d.format_strength(20.0) == '20'
 
 
 @pytest.mark.parametrize(
