@@ -10,6 +10,7 @@ set_up
 export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check --quiet .
+"$PYTHON" -m ty check --quiet --python "$PYTHON"
 # One process per core, up to four: the tests mostly compile.
 CORES=$(nproc 2>/dev/null || echo 2)
 exec "$PYTHON" -m pytest -n "$((CORES < 4 ? CORES : 4))" --dist loadfile \
