@@ -1,6 +1,6 @@
 """Opens the data sets of a config, for training and for evaluation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from cdm.data import (
   tfds,
   transforms,
 )
+from cdm.data.source import Source
 
 SOURCES = {
   'tfds': tfds.Tfds,
@@ -29,7 +30,9 @@ SOURCES = {
 }
 
 
-def open_source(section: ConfigDict, name: str = 'train_data') -> Any:
+def open_source(
+  section: ConfigDict | Mapping[str, Any], name: str = 'train_data'
+) -> Source:
   """Opens the image source that a data section describes.
 
   Args:
@@ -55,7 +58,7 @@ class HeldOut(NamedTuple):
       labels.
   """
 
-  source: Any
+  source: Source
   records: list[int]
   read: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
 

@@ -23,7 +23,7 @@ PRECISION = jax.lax.Precision.HIGHEST
 
 
 class Features(NamedTuple):
-  """What metrics look at, of one batch.
+  """What metrics look at, of one batch: JAX arrays, on the host NumPy's.
 
   Attributes:
     pool: [B, 2048], of FID, KID, precision and recall.
@@ -32,10 +32,10 @@ class Features(NamedTuple):
     logits_unbiased: [B, 1008], without, as torch-fidelity scores.
   """
 
-  pool: jax.Array
-  spatial: jax.Array
-  logits: jax.Array
-  logits_unbiased: jax.Array
+  pool: jax.Array | np.ndarray
+  spatial: jax.Array | np.ndarray
+  logits: jax.Array | np.ndarray
+  logits_unbiased: jax.Array | np.ndarray
 
 
 class Inception(nn.Module):
