@@ -18,6 +18,7 @@ from cdm.data import (
   tfds,
   transforms,
 )
+from cdm.data.source import Source
 
 SOURCES = {
   'tfds': tfds.Tfds,
@@ -31,7 +32,7 @@ SOURCES = {
 
 def open_source(
   section: ConfigDict | Mapping[str, Any], name: str = 'train_data'
-) -> Any:
+) -> Source:
   """Opens the image source that a data section describes.
 
   Args:
@@ -57,7 +58,7 @@ class HeldOut(NamedTuple):
       labels.
   """
 
-  source: Any
+  source: Source
   records: list[int]
   read: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
 

@@ -206,12 +206,12 @@ class Reference:
       self.stored = reference_statistics.read(what)
       self._of_stored = [m for m in wanted if m in ('fid', 'sfid')]
     self._of_images = [m for m in wanted if m not in self._of_stored]
-    if self._of_images and self.stored and not image_set.holds_images(what):
-      raise ValueError(
-        f'{self._of_images[0]} compares images one by one, and {what} holds '
-        'statistics only; give its images.'
-      )
     if what is not None and self._of_images:
+      if self.stored and not image_set.holds_images(what):
+        raise ValueError(
+          f'{self._of_images[0]} compares images one by one, and {what} holds '
+          'statistics only; give its images.'
+        )
       self.source = resolve(what, num=None, seed=seed, overrides=())
     self.count = self.source.count if self.source else None
     if self.stored and self._of_stored:
@@ -242,6 +242,7 @@ class Reference:
       sizes: {metric: number of features}, see `Gatherer.sizes`.
     """
     if self.stored and self._of_stored:
+      assert self.name is not None  # statistics are read from a path
       reference_statistics.check_sizes(
         self.name, self.stored, self._of_stored, sizes
       )

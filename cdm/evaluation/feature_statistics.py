@@ -5,14 +5,16 @@ then merged. The sums do not grow with the number of images; only KID and
 precision and recall need the features themselves.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from cdm.evaluation.metrics import fid, inception_score
 from cdm.models.inception import Features
 
+T = TypeVar('T')
 # Metric -> the field of `Gathered` it is computed from.
 NEEDS = {
   'fid': 'pool',
@@ -94,7 +96,7 @@ def summarize(
     )
     if 'scores' in needs
     else None,
-    features=(found.pool,) if keeps_features else None,
+    features=(np.asarray(found.pool),) if keeps_features else None,
     numbers=(np.asarray(numbers),) if keeps_features else None,
   )
 
@@ -103,22 +105,27 @@ def merge(a: Gathered, b: Gathered) -> Gathered:
   """Merges two disjoint parts of a set, either of which may be empty."""
   if not a.count or not b.count:
     return a if a.count else b
-  scores = None
-  if a.scores is not None:
-    pairs = zip(a.scores, b.scores, strict=True)
-    scores = inception_score.Sums(*(x + y for x, y in pairs))
   return Gathered(
     count=a.count + b.count,
-    pool=fid.merge(a.pool, b.pool) if a.pool else None,
-    spatial=fid.merge(a.spatial, b.spatial) if a.spatial else None,
-    scores=scores,
-    features=None if a.features is None else a.features + b.features,
-    numbers=None if a.numbers is None else a.numbers + b.numbers,
+    pool=_joined(fid.merge, a.pool, b.pool),
+    spatial=_joined(fid.merge, a.spatial, b.spatial),
+    scores=_joined(inception_score.merge, a.scores, b.scores),
+    features=_joined(operator.add, a.features, b.features),
+    numbers=_joined(operator.add, a.numbers, b.numbers),
   )
+
+
+def _joined(join: Callable[[T, T], T], a: T | None, b: T | None) -> T | None:
+  """Joins a field of two parts, which were reduced for the same metrics."""
+  if a is None:
+    return None
+  assert b is not None
+  return join(a, b)
 
 
 def in_order(gathered: Gathered) -> np.ndarray:
   """Returns float32 [count, 2048], the features in the order of the images."""
+  assert gathered.numbers is not None and gathered.features is not None
   numbers = np.concatenate(gathered.numbers)
   return np.concatenate(gathered.features)[np.argsort(numbers, kind='stable')]
 

@@ -81,8 +81,10 @@ def resolve(
   """
   name = set_name.parse(what)
   if name.kind == 'data':
+    assert name.path is not None and name.split is not None
     return open_config_data(name.path, name.split, num)
   if name.kind == 'stage':
+    assert name.workdir is not None and name.split is not None
     return open_stage(name.workdir, name.split, num, seed, overrides, on_batch)
   if on_batch is not None:
     raise ValueError(
@@ -90,6 +92,7 @@ def resolve(
       'with; give WORKDIR@eval.'
     )
   if name.kind == 'cascade':
+    assert name.path is not None and name.workdir is not None
     return open_cascade(name.path, name.workdir, num, seed, overrides)
   return open_files(what, num)
 
@@ -223,7 +226,9 @@ def open_cascade(
 
   def batches(first, size):
     draw = cascade.sampler(stages)
-    size = device_mesh.padded(min(size, num), stages[0].mesh)
+    mesh = stages[0].mesh
+    assert mesh is not None  # a restored stage is placed on one
+    size = device_mesh.padded(min(size, num), mesh)
     for start in range(first * size, num, size):
       indices = np.arange(start, min(start + size, num))
       filled = np.resize(indices, size)

@@ -3,6 +3,7 @@
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -42,7 +43,7 @@ class LpipsScorer:
         f'The backbone of LPIPS is {backbone!r}; known are '
         f'{", ".join(lpips.BACKBONES)}.'
       )
-    net = lpips.Lpips(backbone)
+    net: Any = lpips.Lpips(backbone)
     files = fetch(backbone) if weights is None else weights
     for path in files:
       if not pathlib.Path(path).is_file():

@@ -202,8 +202,9 @@ def _interleaved(parts: Sequence[Sequence]) -> list:
 
 def _order(samples: image_set.Images, other: image_set.Images) -> list[int]:
   """Returns the indices of `other` in the order of the samples."""
-  unnamed = samples.names is None or other.names is None
-  if unnamed or (samples.path.is_file() and other.path.is_file()):
+  names, others = samples.names, other.names
+  two_files = samples.path.is_file() and other.path.is_file()
+  if names is None or others is None or two_files:
     if samples.count != other.count:
       raise ValueError(
         f'{samples.path} holds {samples.count} pictures and {other.path} '
@@ -211,16 +212,17 @@ def _order(samples: image_set.Images, other: image_set.Images) -> list[int]:
         'the same number.'
       )
     return list(range(other.count))
-  position = {name: i for i, name in enumerate(other.names)}
-  for one, partners in ((samples, other), (other, samples)):
-    lonely = sorted({*one.names} - {*partners.names})
+  position = {name: i for i, name in enumerate(others)}
+  both = (samples, names), (other, others)
+  for (one, ours), (partners, theirs) in (both, both[::-1]):
+    lonely = sorted({*ours} - {*theirs})
     if lonely:
       raise ValueError(
         f'{lonely[0]!r} of {one.path} has no partner in {partners.path} '
         f'({len(lonely)} of {one.count} have none); pictures are paired by '
         'name without suffix, so give both the same names.'
       )
-  return [position[name] for name in samples.names]
+  return [position[name] for name in names]
 
 
 def _lockstep(
@@ -351,7 +353,7 @@ def _means(scores: Sequence[Scores]) -> Scores:
     means[name] = None
     if None not in values and np.all(np.isfinite(values)):
       means[name] = float(np.mean(values))
-  means['identical_pairs'] = sum(bool(np.isinf(r['psnr'])) for r in scores)
+  means['identical_pairs'] = sum(r['psnr'] == np.inf for r in scores)
   if 'consistency' in means:
     means['consistency_1e-5'] = means['consistency'] * 1e5
   return means

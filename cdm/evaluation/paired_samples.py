@@ -98,6 +98,7 @@ class Scores:
 
   def leading(self) -> int:
     """Returns the number of images before the first one without a score."""
+    assert self.source is not None  # `open` was called
     count = self.source.count
     return min(self._rows.missing(range(count)), default=count)
 
@@ -122,6 +123,7 @@ class Scores:
 
     The stored scores are deleted, because the result is complete.
     """
+    assert self.source is not None  # `open` was called
     ordered = [self._rows.rows[n][1:] for n in range(self.source.count)]
     ordered = [scored for scored in ordered if scored]
     recipe = self.source.recipe

@@ -14,6 +14,7 @@ import pathlib
 import re
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -91,8 +92,9 @@ class Partial:
     """
     self._folder.mkdir(parents=True, exist_ok=True)
     path = self._path(done)
+    named: dict[str, Any] = dict(arrays)
     with output_files.whole(path) as part, open(part, 'wb') as file:
-      np.savez(file, **arrays)
+      np.savez(file, **named)
     for old in sorted(self._parts(whole=False))[:-KEPT]:
       self._path(old).unlink(missing_ok=True)
 

@@ -51,10 +51,11 @@ def from_gathered(gathered: Gathered, recipe: dict) -> Statistics:
     gathered: pooled moments, and spatial ones or None, of the whole set.
     recipe: manifest of the images and the network.
   """
-  spatial = gathered.spatial
+  pool, spatial = gathered.pool, gathered.spatial
+  assert pool is not None
   return Statistics(
-    mean=gathered.pool.mean,
-    covariance=gathered.pool.covariance,
+    mean=pool.mean,
+    covariance=pool.covariance,
     mean_spatial=None if spatial is None else spatial.mean,
     covariance_spatial=None if spatial is None else spatial.covariance,
     count=gathered.count,
@@ -69,6 +70,7 @@ def write(path: str | os.PathLike, statistics: Statistics) -> None:
     OSError: the file cannot be written.
   """
   path = pathlib.Path(path)
+  assert statistics.count is not None  # `from_gathered` knows it
   path.parent.mkdir(parents=True, exist_ok=True)
   arrays: dict = {'mu': statistics.mean, 'sigma': statistics.covariance}
   if statistics.mean_spatial is not None:
@@ -112,7 +114,10 @@ def read(path: str | os.PathLike) -> Statistics:
   for mean, covariance in (('mu', 'sigma'), ('mu_s', 'sigma_s')):
     if mean not in arrays and mean == 'mu_s':
       continue
-    shapes = [np.shape(arrays.get(name)) for name in (mean, covariance)]
+    shapes = [
+      np.shape(arrays[name]) if name in arrays else ()
+      for name in (mean, covariance)
+    ]
     size = shapes[0][0] if len(shapes[0]) == 1 else None
     if shapes[1] != (size, size):
       raise ValueError(

@@ -99,6 +99,7 @@ def compare(
   row, conventions = {}, {}
   for metric in metrics:
     if metric == 'is':
+      assert samples.scores is not None
       mean, std = inception_score.score(samples.scores)
       row |= {'is': mean, 'is_std': std}
       conventions['is'] = inception_score.CONVENTION.format(
@@ -107,11 +108,13 @@ def compare(
     elif metric in ('fid', 'sfid'):
       part = 'pool' if metric == 'fid' else 'spatial'
       moments = getattr(samples, part)
+      assert reference is not None
       row[metric] = fid.fid(
         moments.mean, moments.covariance, *_gaussian(reference, part)
       )
       conventions[metric] = fid.CONVENTION
     else:
+      assert isinstance(reference, feature_statistics.Gathered)
       generated, real = (
         feature_statistics.in_order(samples),
         feature_statistics.in_order(reference),
@@ -138,4 +141,7 @@ def _gaussian(
     return moments.mean, moments.covariance
   if part == 'pool':
     return reference.mean, reference.covariance
-  return reference.mean_spatial, reference.covariance_spatial
+  mean, covariance = reference.mean_spatial, reference.covariance_spatial
+  # `reference_statistics.check_sizes` refused statistics without these.
+  assert mean is not None and covariance is not None
+  return mean, covariance

@@ -23,7 +23,7 @@ PRECISION = jax.lax.Precision.HIGHEST
 
 
 class Features(NamedTuple):
-  """The features of one batch that metrics use.
+  """The features of one batch that metrics use, on a device or on the host.
 
   Attributes:
     pool: [B, 2048], for FID, KID, precision and recall.
@@ -33,10 +33,10 @@ class Features(NamedTuple):
       torch-fidelity computes it.
   """
 
-  pool: jax.Array
-  spatial: jax.Array
-  logits: jax.Array
-  logits_unbiased: jax.Array
+  pool: jax.Array | np.ndarray
+  spatial: jax.Array | np.ndarray
+  logits: jax.Array | np.ndarray
+  logits_unbiased: jax.Array | np.ndarray
 
 
 class Inception(nn.Module):

@@ -246,7 +246,7 @@ def test_what_does_not_compare_is_said_before_work_and_after(place, capfd):
 @pytest.mark.parametrize(
   ('out', 'told'),
   [
-    ('PLACE/w.pth/row.json', 'w.pth is a file, and a folder is wanted'),
+    ('PLACE/w.pth/row.json', 'w.pth is a file, but must be a folder'),
     ('PLACE/a', 'a is a folder; give the name of a file'),
     ('PLACE/row.md', 'goes beside it; give FILE.json'),
   ],

@@ -82,6 +82,7 @@ def score(
   if samples is None:
     given = dict(c.train_data)
   elif name.kind == 'cascade':
+    assert name.path is not None and name.workdir is not None
     folder, paper = draw(
       name.path,
       name.workdir,

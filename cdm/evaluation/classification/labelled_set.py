@@ -34,6 +34,7 @@ def section(what: str | os.PathLike) -> dict[str, Any]:
   """
   named = set_name.parse(what)
   if named.kind == 'data':
+    assert named.path is not None
     loaded = loader.load(named.path, ())
     name = f'{named.split}_data'
     instantiate.require(loaded, name)
@@ -78,7 +79,7 @@ def opened(
   """
   if names is not None and given['kind'] in ('archive', 'folder'):
     given = {**given, 'class_names': tuple(names)}
-  source = datasets.open_source(given, what)
+  source = datasets.open_source(given, str(what))
   if not source.num_classes:
     raise ValueError(
       f'{what} has no classes: its images lie in no subfolders. Give labelled '

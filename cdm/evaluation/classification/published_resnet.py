@@ -276,7 +276,7 @@ def read_network(
       f'{resnet.URL.rpartition("/")[2]} (SHA-256 {resnet.SHA256}...), from '
       f'{resnet.URL}.'
     )
-  net = resnet.ResNet50(precision='highest')
+  net: Any = resnet.ResNet50(precision='highest')
   variables = resnet.from_pytorch(pytorch_file.read(path), net)
   digest = download.digest(path)
 

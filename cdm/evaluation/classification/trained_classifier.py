@@ -43,13 +43,15 @@ def restored(
     (BatchedNetwork, step of the checkpoint).
   """
   built, mesh = stage.stage(c), placement.mesh(c.mesh)
+  tester = built.tester
+  assert tester is not None  # a classifier has one
   params, step = reader.restore_ema(
     workdir, placement.placed_params(built.method, c.mesh, mesh)
   )
   statistics = gather_statistics(c, built, params, mesh, source)
   whole = jax.tree.map(device_mesh.fetch, params)
   network = BatchedNetwork(
-    lambda variables, image: built.tester.logits(*variables, image),
+    lambda variables, image: tester.logits(*variables, image),
     (whole, statistics),
     batch_size=batch_size,
   )

@@ -13,6 +13,7 @@ a covariance is singular.
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 CONVENTION = (
   'float64; covariance over N - 1; trace of the root by symmetric eigenvalues'
@@ -51,7 +52,7 @@ class Moments(NamedTuple):
     return self.scatter / (self.count - 1)
 
 
-def moments(features: np.ndarray) -> Moments:
+def moments(features: npt.ArrayLike) -> Moments:
   """Computes the moments of one batch.
 
   Args:

@@ -11,6 +11,7 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 CONVENTION = (
   'softmax of the 1,008 logits, bias included; {splits} splits of images '
@@ -69,7 +70,7 @@ class Sums(NamedTuple):
 
 
 def sums(
-  logits: np.ndarray, numbers: np.ndarray, *, count: int, splits: int = 10
+  logits: npt.ArrayLike, numbers: np.ndarray, *, count: int, splits: int = 10
 ) -> Sums:
   """Computes the sums over some images of a set.
 
@@ -91,6 +92,11 @@ def sums(
   member = np.searchsorted(edges, numbers, side='right')  # [n]
   member = (member == np.arange(splits)[:, None]).astype(np.float64)  # [S, n]
   return Sums(member.sum(axis=1), member @ (p * log_p).sum(axis=1), member @ p)
+
+
+def merge(a: Sums, b: Sums) -> Sums:
+  """Returns the sums over two disjoint parts of a set."""
+  return Sums(*(x + y for x, y in zip(a, b, strict=True)))
 
 
 @functools.lru_cache(maxsize=4)

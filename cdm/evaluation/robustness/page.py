@@ -335,34 +335,30 @@ def uncertainty(
   charts = []
   if binned:
     charts.append(
-      html_page.figure(
-        line_chart.svg(
-          {'measured': binned},
-          x_label='error predicted by the spread, grey levels',
-          y_label='error, grey levels',
-          smoothing=0,
-          size=SIZE,
-          diagonal=True,
-          joined=True,
-        ),
-        'Reliability, by bins of the spread: above the dashed line the draws '
-        'predict too little error, below it too much.',
+      html_page.curve_svg(
+        {'measured': binned},
+        x_label='error predicted by the spread, grey levels',
+        y_label='error, grey levels',
+        smoothing=0,
+        size=SIZE,
+        diagonal=True,
+        joined=True,
+        caption='Reliability, by bins of the spread: above the dashed line the '
+        'draws predict too little error, below it too much.',
       )
     )
   else:
     charts.append(html_page.paragraph('Reliability by bins needs three draws.'))
   charts.append(
-    html_page.figure(
-      line_chart.svg(
-        {'measured': [(0.0, 0.0), *seen['coverage'], (1.0, 1.0)]},
-        x_label='nominal coverage',
-        y_label='observed coverage',
-        smoothing=0,
-        size=SIZE,
-        diagonal=True,
-      ),
-      'Central intervals of the draws: below the dashed line the original '
-      'lies outside more often than it should.',
+    html_page.curve_svg(
+      {'measured': [(0.0, 0.0), *seen['coverage'], (1.0, 1.0)]},
+      x_label='nominal coverage',
+      y_label='observed coverage',
+      smoothing=0,
+      size=SIZE,
+      diagonal=True,
+      caption='Central intervals of the draws: below the dashed line the '
+      'original lies outside more often than it should.',
     )
   )
   charts.append(

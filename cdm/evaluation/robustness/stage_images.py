@@ -64,6 +64,7 @@ def open_samples(
       'stage on its held-out data, or WORKDIR@train, the stage on its training '
       'data.'
     )
+  assert name.workdir is not None
   upscale, saved = restore.restored_upscaler(
     pathlib.Path(name.workdir),
     level=level,
