@@ -96,3 +96,18 @@ def test_backticks_name_what_a_module_holds():
       if homes and not any(exists(f'{home}.{name}') for home in homes):
         wrong.append(f'{ids(path)}: `{module}.{name}`')
   assert not wrong, '\n'.join(wrong)
+
+
+def test_the_architecture_page_lists_the_modules():
+  """The shelves of interchangeable files are listed as folders alone."""
+  page = (ROOT / 'docs' / 'architecture.md').read_text()
+  listed = set(re.findall(r'\b([a-z_0-9]+)\.py', page.split('## Files')[1]))
+  shelves = ('commands', 'metrics', 'classification', 'robustness')
+  modules = [name.split('.') for name in MODULES]
+  expected = {
+    parts[-1]
+    for parts in modules
+    if not {*shelves, 'pretrained'} & set(parts[:-1])
+  }
+  assert expected <= listed
+  assert listed <= {parts[-1] for parts in modules}
