@@ -8,7 +8,7 @@ with other settings is refused.
 import json
 import os
 import pathlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,10 @@ def _other_images(
 
 def claim(
   folder: str | os.PathLike,
-  manifest: dict[str, Any],
+  manifest: Mapping[str, object],
   *,
   name: str,
-  notes: dict[str, Any] | None = None,
+  notes: Mapping[str, object] | None = None,
   refusal: Callable[
     [pathlib.Path, str, dict[str, Any], dict[str, Any]], str
   ] = _other_images,
