@@ -26,7 +26,7 @@ import pathlib
 import re
 import shutil
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -52,13 +52,14 @@ class Restored(NamedTuple):
     step: number of updates made.
     state: TrainState.
     data_state: JSON-able position of the data iterator.
-    window: JSON-able sums of the unfinished log line; {} if there were none.
+    window: JSON-able sums of the unfinished log line, a dict; {} if there were
+      none.
   """
 
   step: int
   state: Any
   data_state: Any
-  window: dict[str, Any]
+  window: Any
 
 
 class Checkpointer:
@@ -133,7 +134,7 @@ class Checkpointer:
     state: Any,
     *,
     data_state: Any,
-    window: dict[str, Any] | None = None,
+    window: Mapping[str, object] | None = None,
   ) -> None:
     """Starts to save a checkpoint, which continues in the background.
 

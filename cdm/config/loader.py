@@ -11,7 +11,7 @@ import importlib.util
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -22,7 +22,7 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 
 
 def load(
-  path: str | os.PathLike, overrides: Iterable[tuple[str, str]] = ()
+  path: str | os.PathLike, overrides: Iterable[Sequence[str]] = ()
 ) -> ConfigDict:
   """Reads a config file and applies overrides.
 
@@ -79,7 +79,7 @@ def _hint(path: pathlib.Path) -> str:
 
 
 def override_all(
-  config: ConfigDict, overrides: Iterable[tuple[str, str]]
+  config: ConfigDict, overrides: Iterable[Sequence[str]]
 ) -> None:
   """Applies pairs `(dotted key, text)` in their order, see `override`."""
   opened = set()

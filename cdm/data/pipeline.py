@@ -14,14 +14,15 @@ Every random draw for a record (flip, random crop, a replacement) depends on
 import os
 import shutil
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Self
 
 import grain
 import numpy as np
 from absl import logging
 
 from cdm.data import transforms, workers
+from cdm.data.pipeline_state import Order, PipelineState, SkipCounts
 from cdm.data.source import Source
 
 # max_skip_fraction is a fraction of the records tried, whose number is first
@@ -152,6 +153,10 @@ def _check(source, *, batch_size, process, max_skip_fraction, **at_least_0):
     )
 
 
+# Why a record was left out, its name, and the reason in words.
+Skip = tuple[Literal['unreadable', 'too_small'], str, str]
+
+
 class Batches:
   """Iterator over the batches of one process; its position can be saved."""
 
@@ -164,7 +169,7 @@ class Batches:
     pad: bool,
     worker_count: int,
     skips: '_SkipCounter',
-    order: dict[str, Any],
+    order: Order,
   ):
     self._read, self._share, self._end, self._pad = read, share, end, pad
     self._worker_count, self._skips, self._order = worker_count, skips, order
@@ -192,7 +197,7 @@ class Batches:
     # workers end, so they are copied.
     return {key: np.array(value) for key, value in batch.items()}
 
-  def get_state(self) -> dict[str, Any]:
+  def get_state(self) -> PipelineState:
     """Returns the position and the counts as a JSON-able dict.
 
     The dict is the same on every process, except for the counts of skipped
@@ -201,11 +206,11 @@ class Batches:
     """
     return {
       'position': self._position,
-      'order': dict(self._order),
+      'order': self._order.copy(),
       'skipped': self._skips.counts(),
     }
 
-  def set_state(self, state: Mapping[str, Any]) -> None:
+  def set_state(self, state: PipelineState) -> None:
     """Continues where `get_state` was called.
 
     The batch size and the number of processes or workers may have changed.
@@ -224,8 +229,8 @@ class Batches:
     self._skips.restore(state['skipped'])
 
   @property
-  def skipped(self) -> dict[str, int]:
-    """{'tried', 'unreadable', 'too_small'}: records of this process so far."""
+  def skipped(self) -> SkipCounts:
+    """The records that this process has read and left out so far."""
     return self._skips.counts()
 
   def close(self) -> None:
@@ -341,7 +346,7 @@ class _ReadImage:
 
   def __call__(
     self, index: int, flip: bool, rng: np.random.Generator
-  ) -> tuple[dict[str, Any], int, list[tuple[str, str, str]]]:
+  ) -> tuple[dict[str, Any], int, list[Skip]]:
     """Returns (element, records tried, [(kind, name, reason) of skipped])."""
     skips = []
     while True:
@@ -388,17 +393,17 @@ class _SkipCounter:
   def __init__(self, records: int, max_fraction: float):
     self._window = min(records, _SKIP_WINDOW)
     self._max_fraction = max_fraction
-    self._count = {'tried': 0, 'unreadable': 0, 'too_small': 0}
+    self._count: SkipCounts = {'tried': 0, 'unreadable': 0, 'too_small': 0}
     self._named: set[str] = set()
     self._last = ''
 
-  def counts(self) -> dict[str, int]:
-    return dict(self._count)
+  def counts(self) -> SkipCounts:
+    return self._count.copy()
 
-  def restore(self, counts: Mapping[str, int]) -> None:
-    self._count = dict(counts)
+  def restore(self, counts: SkipCounts) -> None:
+    self._count = counts.copy()
 
-  def add(self, tried: int, skips: Iterable[tuple[str, str, str]]) -> None:
+  def add(self, tried: int, skips: Iterable[Skip]) -> None:
     self._count['tried'] += tried
     for kind, name, reason in skips:
       self._count[kind] += 1

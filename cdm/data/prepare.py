@@ -17,7 +17,6 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
 
 import grain
 import tqdm
@@ -41,7 +40,7 @@ def prepare(
   worker_count: int = 0,
   max_skip_fraction: float = 0.01,
   records_per_shard: int | None = None,
-) -> dict[str, Any]:
+) -> record_format.Index:
   """Writes a prepared copy of a source, or continues an unfinished one.
 
   Args:
@@ -55,7 +54,7 @@ def prepare(
     records_per_shard: None for shards of about 256 MB.
 
   Returns:
-    The index: {'recipe', 'fingerprint', 'class_names', 'shards', 'complete'}.
+    The index of the data set.
 
   Raises:
     ValueError: `out` was prepared with other settings or cannot be written, or
@@ -79,7 +78,9 @@ def prepare(
   return index
 
 
-def _recipe(source, size, crop, filter, records_per_shard):
+def _recipe(
+  source, size, crop, filter, records_per_shard
+) -> record_format.Recipe:
   return {
     'format': 1,
     'source': source.fingerprint,
@@ -128,9 +129,9 @@ def _lock(file, folder):
     )
 
 
-def _open_index(folder, recipe, class_names):
+def _open_index(folder, recipe, class_names) -> record_format.Index:
   """Returns the folder's index, or a new one; refuses another manifest."""
-  index = record_format.read_index(folder)
+  index: record_format.Index | None = record_format.read_index(folder)
   if index is None:
     others = sorted(path.name for path in folder.iterdir())
     if others:

@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 import struct
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -26,6 +26,64 @@ WRITER_OPTIONS = 'group_size:1'  # one record per chunk, for random access
 # magic, label, short side of the original (0 if it is unusable), size
 _HEAD = struct.Struct('<4siii')
 _MAGIC = b'CDM1'
+
+
+class Recipe(TypedDict):
+  """The manifest of a prepared data set: all that its pixels depend on.
+
+  Attributes:
+    format: version of the format.
+    source: fingerprint of the source.
+    records: number of images.
+    size: S, pixels.
+    crop: 'center' or 'none'.
+    filter: see `transforms.fit`.
+    records_per_shard: records of every shard but the last.
+    pillow: version of Pillow, which decodes.
+    libjpeg_turbo: version of the decoder of JPEGs, or 'none'.
+  """
+
+  format: int
+  source: str
+  records: int
+  size: int
+  crop: str
+  filter: str
+  records_per_shard: int
+  pillow: str
+  libjpeg_turbo: str
+
+
+class Shard(TypedDict):
+  """A complete shard of a prepared data set.
+
+  Attributes:
+    file: its file name.
+    records: number of its records.
+    skipped: why images could not be used, a text for each of them.
+  """
+
+  file: str
+  records: int
+  skipped: list[str]
+
+
+class Index(TypedDict):
+  """The contents of `index.json`.
+
+  Attributes:
+    recipe: the manifest of the data set.
+    fingerprint: changes when the manifest does.
+    class_names: the name of each label; [] if there are none.
+    shards: the complete shards, in their order.
+    complete: True if no shard is missing.
+  """
+
+  recipe: Recipe
+  fingerprint: str
+  class_names: list[str]
+  shards: list[Shard]
+  complete: bool
 
 
 def pack(element: Element) -> bytes:
@@ -69,18 +127,18 @@ def unpack(data: bytes, *, name: str) -> Element:
   }
 
 
-def read_index(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+def read_index(folder: str | os.PathLike[str]) -> Index | None:
   """Returns the contents of `index.json` in a folder, or None without one."""
   path = pathlib.Path(folder) / INDEX
   return json.loads(path.read_text()) if path.exists() else None
 
 
-def write_index(folder: str | os.PathLike[str], index: dict[str, Any]) -> None:
+def write_index(folder: str | os.PathLike[str], index: Index) -> None:
   """Replaces `index.json` atomically: a kill leaves the old or the new one.
 
   Args:
     folder: the folder of the prepared data set.
-    index: JSON-able dict.
+    index: its contents.
   """
   path = pathlib.Path(folder) / INDEX
   with atomic_files.write_atomically(path) as partial:

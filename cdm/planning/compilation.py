@@ -20,7 +20,7 @@ import jax
 
 from cdm.config import loader
 from cdm.distributed import device_specs
-from cdm.planning import hlo, lowering
+from cdm.planning import hlo, lowering, plan_types
 from cdm.reporting import atomic_files
 
 FORMAT = 1  # version of the cached results; another number invalidates them
@@ -35,19 +35,14 @@ _SHORT = (
 )
 
 
-def measure(request: Mapping[str, Any]) -> dict[str, Any]:
+def measure(request: plan_types.Request) -> plan_types.Facts:
   """Compiles one program for one slice and measures it.
 
   Args:
-    request: dict of 'config' (path), 'overrides' ([[dotted key, text], ...]),
-      'topology', 'step' ('train' or 'sample'), 'batch_size' (used by 'sample'
-      only), 'quick' (compile with the least effort), 'keep' (the cache folder
-      of compiled results, or None) and 'fresh' (compile again even if the
-      result is cached).
+    request: the program, the slice and how to compile.
 
   Returns:
-    JSON-able dict of facts, without estimates of time or cost; `roofline.row`
-    adds those.
+    The facts, without estimates of time or cost; `roofline.row` adds those.
 
   Raises:
     ValueError: the config, the step or the topology cannot be planned.
@@ -142,7 +137,9 @@ def describe_devices(piece: device_specs.Slice) -> Sequence[Any]:
 
 
 def peak_of(
-  facts: Mapping[str, Any], piece: device_specs.Slice, usable: int
+  facts: plan_types.Refused | plan_types.Compiled,
+  piece: device_specs.Slice,
+  usable: int,
 ) -> int:
   """Returns the bytes that one device needs to run a program.
 
@@ -177,7 +174,7 @@ def compile_cached(
   *,
   quick: bool = False,
   fresh: bool = False,
-) -> dict[str, Any]:
+) -> plan_types.Refused | plan_types.Compiled:
   """Compiles a program, or reads the cached result of compiling it.
 
   Args:
@@ -188,11 +185,7 @@ def compile_cached(
     fresh: compile again even if the result is cached.
 
   Returns:
-    Dict of 'compiled' (False if the program does not fit), 'message' (the
-    compiler's reason, or None), 'seconds', 'needed_bytes', 'memory', 'flops'
-    and 'bytes_accessed' (both of one device, with the body of a loop counted
-    once), 'collectives', 'loops', 'rematerialized', 'compiler' (versions) and
-    'kept' (True if the result was cached).
+    The result of compiling, with the keys 'compiler' and 'kept'.
   """
   compiler = versions(piece)
   text = planned.lowered.as_text()
@@ -208,7 +201,8 @@ def compile_cached(
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(facts)
     atomic_files.write_text_atomically(path, text, shared=True)
-  return {**facts, 'kept': False}
+  facts['kept'] = False
+  return facts
 
 
 FLAGS = (  # These environment variables change what the compiler does.
@@ -224,7 +218,7 @@ LEAST_EFFORT = {'exec_time_optimization_effort': -1.0}
 
 def compile_now(
   lowered: Any, num_devices: int, *, quick: bool = False
-) -> dict[str, Any]:
+) -> plan_types.Refused | plan_types.Compiled:
   """Compiles a program and returns the facts that `compile_cached` stores.
 
   A program that does not fit is a result, not an error: its 'compiled' is
@@ -253,13 +247,17 @@ def compile_now(
       'message': message[:4000],
       'seconds': seconds,
       'needed_bytes': shortage[0],
-      **dict.fromkeys(('memory', 'flops', 'bytes_accessed', 'collectives')),
-      **dict.fromkeys(('loops', 'rematerialized')),
+      'memory': None,
+      'flops': None,
+      'bytes_accessed': None,
+      'collectives': None,
+      'loops': None,
+      'rematerialized': None,
     }
   seconds = time.monotonic() - start
   stats, cost = executable.memory_analysis(), executable.cost_analysis()
   text = executable.as_text()
-  memory = {
+  memory: plan_types.Memory = {
     'arguments': stats.argument_size_in_bytes,
     # Outputs that alias donated arguments are written in place and take no
     # memory of their own.
@@ -303,7 +301,7 @@ def out_of_memory(message: str) -> tuple[int, int] | None:
 
 
 def memory_parts(
-  arguments: Mapping[str, int], memory: Mapping[str, int] | None
+  arguments: Mapping[str, int], memory: plan_types.Memory | None
 ) -> dict[str, int]:
   """Splits the memory that one device needs into named parts.
 
@@ -328,8 +326,10 @@ def memory_parts(
 
 
 def work(
-  planned: lowering.Planned, facts: Mapping[str, Any], num_devices: int
-) -> dict[str, Any]:
+  planned: lowering.Planned,
+  facts: plan_types.Refused | plan_types.Compiled,
+  num_devices: int,
+) -> plan_types.Work:
   """Returns the FLOPs, bytes and collectives of one run of the program.
 
   XLA counts the body of a loop once. If the program has a loop (over
@@ -343,20 +343,25 @@ def work(
     facts: what `compile_cached` returned.
     num_devices: devices of the slice; the FLOPs are those of all together.
   """
-  names = ('bytes_moved_per_device', 'collectives', 'compiler_rematerialized')
   if not facts['compiled']:
-    nothing = ('compiled_flops_per_step', 'model_to_compiled_flops')
-    return dict.fromkeys((*nothing, *names))
+    return {
+      'compiled_flops_per_step': None,
+      'model_to_compiled_flops': None,
+      'bytes_moved_per_device': None,
+      'collectives': None,
+      'compiler_rematerialized': None,
+    }
   turns = planned.turns if planned.turns in facts['loops'] else 1
   flops = facts['flops'] * turns * num_devices
   once = 2 * facts['memory']['donated']
   moved = facts['bytes_accessed']
   moved = turns * max(moved - once, 0.0) + min(once, moved)
-  values = (moved, facts['collectives'], facts['rematerialized'])
   return {
     'compiled_flops_per_step': flops,
     'model_to_compiled_flops': planned.model_flops / flops if flops else None,
-    **dict(zip(names, values, strict=True)),
+    'bytes_moved_per_device': moved,
+    'collectives': facts['collectives'],
+    'compiler_rematerialized': facts['rematerialized'],
   }
 
 

@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, TextIO
+from collections.abc import Iterable
+from typing import TextIO
 
 from cdm.distributed import device_specs
+from cdm.planning import plan_types
 
 EVERY_SECONDS = 60.0  # between lines of progress if stderr is no terminal
 
@@ -53,8 +54,8 @@ def check(topologies: Iterable[str]) -> list[device_specs.Slice]:
 
 
 def compile_in_process(
-  request: Mapping[str, Any], *, label: str, stream: TextIO | None = None
-) -> dict[str, Any]:
+  request: plan_types.Request, *, label: str, stream: TextIO | None = None
+) -> plan_types.Facts:
   """Runs `compilation.measure` in a child process.
 
   Args:

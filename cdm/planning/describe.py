@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from cdm.config import loader
 from cdm.config import stage as build
@@ -11,6 +11,31 @@ from cdm.models.flops import count, trace
 from cdm.models.resnet import ResNet50
 from cdm.models.unet import UNet
 from cdm.reporting.text_table import columns, plain, si
+
+
+class StageDescription(TypedDict):
+  """One stage of a cascade, as `describe_stage` returns it.
+
+  Attributes:
+    name: name of the stage.
+    image_size: H = W of the network's input.
+    lowres_size: h = w of the low-res input; None for a base model.
+    parameters: number of scalars in the network's parameters.
+    parameters_by_block: {first part of the parameter's name: number}.
+    flops_per_image: FLOPs of one forward pass on one image, which is one
+      sampling step without guidance.
+    schedule: {label: value}, see `schedule_summary`.
+    paper: {label: value} of what the paper reports.
+  """
+
+  name: str
+  image_size: int
+  lowres_size: int | None
+  parameters: int
+  parameters_by_block: dict[str, int]
+  flops_per_image: int
+  schedule: dict[str, Any]
+  paper: dict[str, Any]
 
 
 def schedule_summary(
@@ -72,7 +97,7 @@ def describe_stage(
   lowres_size: int | None = None,
   schedule: Mapping[str, Any] | None = None,
   paper: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> StageDescription:
   """Describes one stage of a cascade without allocating its parameters.
 
   Args:
@@ -86,10 +111,7 @@ def describe_stage(
       result.
 
   Returns:
-    JSON-able dict: 'name', 'image_size', 'lowres_size', 'parameters' (int),
-    'parameters_by_block' ({first part of the parameter's name: int}),
-    'flops_per_image' (int, of one forward pass on one image, which is one
-    sampling step without guidance), 'schedule', 'paper'.
+    The description, a JSON-able dict.
   """
   params, flops = trace(net, image_size, lowres_size is not None)
   by_block = {block: count(tree) for block, tree in params.items()}
@@ -106,7 +128,7 @@ def describe_stage(
 
 
 def format_stages(
-  stages: Sequence[Mapping[str, Any]], *, title: str = ''
+  stages: Sequence[StageDescription], *, title: str = ''
 ) -> str:
   """Formats descriptions: a table of the stages, then the details of each.
 

@@ -8,7 +8,7 @@ overlap with other work; the pieces share a channel and count once.
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 KINDS = (
   'all-reduce',
@@ -54,6 +54,20 @@ class Collective(NamedTuple):
     return self.turns * self.payload_bytes * share.get(self.kind, part)
 
 
+class Total(TypedDict):
+  """What the collectives of one kind add up to in one run of a program.
+
+  Attributes:
+    count: how many are executed.
+    payload_bytes: sum of their payloads, on one device.
+    wire_bytes: the least number of bytes that a device sends.
+  """
+
+  count: int
+  payload_bytes: int
+  wire_bytes: int
+
+
 def collectives(text: str, *, devices: int) -> list[Collective]:
   """Returns the collectives that a compiled program executes.
 
@@ -93,14 +107,13 @@ def loops(text: str) -> list[int]:
   return iterations
 
 
-def summary(found: Iterable[Collective]) -> dict[str, dict[str, int]]:
+def summary(found: Iterable[Collective]) -> dict[str, Total]:
   """Adds up collectives by kind.
 
   Returns:
-    {kind: {'count', 'payload_bytes', 'wire_bytes'}} of one run of the program;
-    the bytes are those of one device.
+    {kind: total}, for the kinds that the program executes.
   """
-  table = {}
+  table: dict[str, Total] = {}
   for collective in found:
     row = table.setdefault(
       collective.kind, {'count': 0, 'payload_bytes': 0, 'wire_bytes': 0}

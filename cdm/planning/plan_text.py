@@ -1,13 +1,11 @@
 """Formats the results of `cdm plan` as text for a terminal."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from cdm.distributed import device_specs
-from cdm.planning import roofline
+from cdm.planning import plan_types, roofline
+from cdm.planning.roofline import Row
 from cdm.reporting.text_table import columns, si
-
-Row = Mapping[str, Any]  # what `roofline.row` returned
 
 PARTS = {  # the parts of the memory, in the order in which they are listed
   'parameters': 'parameters',
@@ -64,7 +62,7 @@ def plan(row: Row) -> str:
   return '\n'.join(lines)
 
 
-def verdict(row: Row) -> str:
+def verdict(row: plan_types.Facts) -> str:
   """Returns the line 'FITS: ...' or 'DOES NOT FIT: ...'."""
   peak, limit = row['peak_bytes_per_device'], row['device_bytes']
   if row['fits']:
@@ -103,6 +101,8 @@ def work(row: Row) -> list[tuple[str, str, str]]:
   rows = [('model FLOPs', si(row['model_flops_per_step'], 'FLOP'), 'network')]
   if row['compiled_flops_per_step'] is None:
     return [*rows, ('compiled FLOPs', '-', 'not compiled: it does not fit')]
+  moved, collectives = row['bytes_moved_per_device'], row['collectives']
+  assert moved is not None and collectives is not None, 'the program fits'
   ratio = row['model_to_compiled_flops']
   rows += [
     (
@@ -110,9 +110,9 @@ def work(row: Row) -> list[tuple[str, str, str]]:
       si(row['compiled_flops_per_step'], 'FLOP'),
       f'of all devices; model FLOPs are {ratio:.0%} of them' if ratio else '',
     ),
-    ('bytes moved', size(row['bytes_moved_per_device']), 'per device'),
+    ('bytes moved', size(moved), 'per device'),
   ]
-  for kind, total in sorted(row['collectives'].items()):
+  for kind, total in sorted(collectives.items()):
     rows.append(
       (kind, size(total['payload_bytes']), f'per device, in {total["count"]}')
     )
@@ -131,11 +131,11 @@ def estimate(row: Row) -> list[str]:
       why = 'the peaks of this CPU are not known'
     return [f'  no ESTIMATE of time and cost: {why}', '']
   rows = [
-    (name, duration(estimated[f'{key}_seconds']), f'{what} at their peak')
-    for name, key, what in (
-      ('compute', 'compute', 'multipliers'),
-      ('memory', 'memory', 'bytes to and from HBM'),
-      ('interconnect', 'interconnect', 'links'),
+    (name, duration(seconds), f'{what} at their peak')
+    for name, seconds, what in (
+      ('compute', estimated['compute_seconds'], 'multipliers'),
+      ('memory', estimated['memory_seconds'], 'bytes to and from HBM'),
+      ('interconnect', estimated['interconnect_seconds'], 'links'),
     )
   ]
   what = 'step' if row['step'] == 'train' else 'batch'
@@ -160,7 +160,7 @@ def estimate(row: Row) -> list[str]:
   ]
 
 
-def price(estimated: Mapping[str, Any]) -> str:
+def price(estimated: roofline.Estimate) -> str:
   """Returns the price and its source, or why no price is known.
 
   For example 'at $1.20 per chip-hour, list price ...'.
@@ -227,6 +227,7 @@ def choice(row: Row | None, deadline_days: float) -> str:
       'no price is known).'
     )
   estimated = row['estimate']
+  assert estimated is not None, 'the cheapest slice has a price'
   return (
     f'ESTIMATE: the cheapest within {deadline_days:g} days is '
     f'{row["topology"]}: {count(estimated["days"])} days, '

@@ -10,18 +10,63 @@ the chip, so that the second term may be too large.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from cdm.distributed import device_specs
+from cdm.planning import plan_types
 
 HOUR, DAY = 3600.0, 86400.0
 SAMPLES = 50_000  # FID is measured on this many images.
 NOTE = 'a roofline estimate from device peaks; nothing was run'
 
 
-def row(
-  facts: Mapping[str, Any], prices: Mapping[str | None, float]
-) -> dict[str, Any]:
+class Estimate(TypedDict):
+  """Time and cost of a training run, or of drawing `SAMPLES` images.
+
+  Attributes:
+    note: says that this is an estimate.
+    compute_seconds: seconds of a step's FLOPs at their peak.
+    memory_seconds: seconds of its bytes moved at their peak.
+    interconnect_seconds: seconds of its bytes sent at their peak.
+    step_seconds: seconds of a step, or of a batch of samples.
+    bound_by: the longest term: 'compute', 'memory' or 'interconnect'.
+    images_per_second: images of the whole slice.
+    of: what days, chip-hours and dollars are of, e.g. '50,000 images'.
+    days: duration of all steps or batches.
+    chip_hours: the same in chip-hours.
+    price_per_chip_hour: dollars, or None where no price is known.
+    price_source: where the price comes from, or why no price is known.
+    dollars: cost, or None where no price is known.
+  """
+
+  note: str
+  compute_seconds: float
+  memory_seconds: float
+  interconnect_seconds: float
+  step_seconds: float
+  bound_by: str
+  images_per_second: float
+  of: str
+  days: float
+  chip_hours: float
+  price_per_chip_hour: float | None
+  price_source: str
+  dollars: float | None
+
+
+class Row(plan_types.Facts):
+  """A plan: the facts about a program on a slice, with an estimate.
+
+  Attributes:
+    estimate: time and cost; None on a CPU or for a program that does not fit.
+    search: the largest batch that fits; `cdm plan --search` adds it.
+  """
+
+  estimate: Estimate | None
+  search: NotRequired[plan_types.Largest]
+
+
+def row(facts: plan_types.Facts, prices: Mapping[str | None, float]) -> Row:
   """Returns the facts about a program with an estimate of time and cost.
 
   Args:
@@ -41,10 +86,10 @@ def row(
 
 
 def estimate(
-  facts: Mapping[str, Any],
+  facts: plan_types.Facts,
   piece: device_specs.Slice,
   prices: Mapping[str | None, float],
-) -> dict[str, Any]:
+) -> Estimate:
   """Estimates the time and cost of a training run or of drawing samples.
 
   Args:
@@ -53,20 +98,21 @@ def estimate(
     prices: what `device_specs.parse_prices` returned.
 
   Returns:
-    JSON-able dict of the seconds per step, the images per second, and the days,
-    chip-hours and dollars of the whole training run, or of `SAMPLES` images.
-    The dollars are None where no price is known.
+    The estimate, of the whole training run or of `SAMPLES` images.
   """
   times = roofline(facts, piece)
   seconds = max(times.values())
   step = facts['step'] == 'train'
   images = facts['batch_size']
   runs = facts['num_steps'] if step else SAMPLES / images
+  assert runs is not None, 'a training run has a number of steps'
   chip_hours = runs * seconds / HOUR * piece.chips
   price, source = device_specs.price_of(piece, prices)
   return {
     'note': NOTE,
-    **{f'{name}_seconds': value for name, value in times.items()},
+    'compute_seconds': times['compute'],
+    'memory_seconds': times['memory'],
+    'interconnect_seconds': times['interconnect'],
     'step_seconds': seconds,
     'bound_by': max(times, key=lambda name: times[name]),
     'images_per_second': images / seconds,
@@ -80,7 +126,7 @@ def estimate(
 
 
 def roofline(
-  facts: Mapping[str, Any], piece: device_specs.Slice
+  facts: plan_types.Facts, piece: device_specs.Slice
 ) -> dict[str, float]:
   """Returns the seconds that each of the three terms takes at its peak.
 
@@ -88,10 +134,14 @@ def roofline(
   """
   chip = piece.chip
   assert chip is not None, 'only the kind cpu has no chip, and no roofline'
-  flops = facts['compiled_flops_per_step'] / piece.devices
-  sent = sum(row['wire_bytes'] for row in facts['collectives'].values())
+  work = facts['compiled_flops_per_step']
+  moved = facts['bytes_moved_per_device']
+  collectives = facts['collectives']
+  assert work is not None and moved is not None and collectives is not None
+  flops = work / piece.devices
+  sent = sum(row['wire_bytes'] for row in collectives.values())
   return {
     'compute': flops * chip.cores / chip.flops,
-    'memory': facts['bytes_moved_per_device'] * chip.cores / chip.hbm_bandwidth,
+    'memory': moved * chip.cores / chip.hbm_bandwidth,
     'interconnect': sent * chip.cores / chip.link_bandwidth,
   }

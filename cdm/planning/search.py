@@ -1,7 +1,8 @@
 """Finds the largest batch that fits, and the cheapest slice by a deadline."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+
+from cdm.planning import roofline
 
 
 def largest(fits: Callable[[int], bool], *, start: int) -> int:
@@ -35,8 +36,8 @@ def largest(fits: Callable[[int], bool], *, start: int) -> int:
 
 
 def cheapest(
-  rows: Iterable[Mapping[str, Any]], *, deadline_days: float
-) -> Mapping[str, Any] | None:
+  rows: Iterable[roofline.Row], *, deadline_days: float
+) -> roofline.Row | None:
   """Returns the cheapest of the plans that finish before the deadline.
 
   Args:
@@ -47,13 +48,12 @@ def cheapest(
     One of the rows, or None if no slice fits, finishes in time and has a price.
   """
   candidates = [
-    row
+    (row['estimate']['dollars'], row)
     for row in rows
     if row['fits']
     and row['estimate']
     and row['estimate']['dollars'] is not None
     and row['estimate']['days'] <= deadline_days
   ]
-  return min(
-    candidates, key=lambda row: row['estimate']['dollars'], default=None
-  )
+  # Of equal prices the first row wins; rows themselves are not compared.
+  return min(candidates, key=lambda pair: pair[0], default=(None, None))[1]

@@ -5,12 +5,46 @@ import pathlib
 import resource
 import sys
 import time
-from typing import Any, Self
+from typing import NotRequired, Self, TypedDict
 
 from cdm.distributed import collectives
 from cdm.reporting import jsonl
 
 FILE = 'sessions.jsonl'
+
+
+class Line(TypedDict):
+  """One line of sessions.jsonl.
+
+  Attributes:
+    what: name of the work, e.g. 'train'.
+    seconds: duration of the session; added when the line is written.
+    peak_host_bytes: peak memory of the process; added when the line is written.
+    first_step: training only, the step that the session began with.
+    last_step: training only, the last step that it made.
+    ended: training only, how it ended, e.g. 'preempted'.
+    exit_code: training only, the exit code of the process.
+  """
+
+  what: str
+  seconds: NotRequired[float]
+  peak_host_bytes: NotRequired[int]
+  first_step: NotRequired[int]
+  last_step: NotRequired[int]
+  ended: NotRequired[str]
+  exit_code: NotRequired[int]
+
+
+class Total(TypedDict):
+  """The sum of the sessions of a folder.
+
+  Attributes:
+    seconds: their durations added up.
+    peak_host_bytes: the largest of their peak memories.
+  """
+
+  seconds: float
+  peak_host_bytes: int
 
 
 class Session:
@@ -31,7 +65,7 @@ class Session:
     """
     self._path = pathlib.Path(folder) / FILE
     self._due = True
-    self.facts: dict[str, Any] = {'what': what}
+    self.facts: Line = {'what': what}
 
   def __enter__(self) -> Self:
     self._start = time.monotonic()
@@ -71,12 +105,11 @@ def peak_host_bytes() -> int:
   return peak if sys.platform == 'darwin' else peak * 1024
 
 
-def total(folder: str | os.PathLike) -> dict[str, float] | None:
+def total(folder: str | os.PathLike) -> Total | None:
   """Sums up the sessions of a folder.
 
   Returns:
-    {'seconds': the sum, 'peak_host_bytes': the largest}, or None if there is no
-    record.
+    The sum, or None if there is no record.
   """
   lines = jsonl.read(pathlib.Path(folder) / FILE)
   if not lines:

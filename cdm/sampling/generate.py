@@ -9,7 +9,7 @@ settings are never mixed in.
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -22,16 +22,32 @@ from cdm.reporting import (
   progress,
   session_log,
 )
-from cdm.sampling import cascade, output_folder
+from cdm.sampling import cascade, output_folder, restore
 
 ROW = 4  # images per class on the overview
+
+
+class Manifest(TypedDict):
+  """The settings that samples depend on, the content of sampling.json.
+
+  Attributes:
+    config: name of the config of the cascade, or of the single stage.
+    seed: seed of all images.
+    labels: the labels to draw in rotation; None if no stage takes a label.
+    stages: the stages of the cascade, the base model first.
+  """
+
+  config: str
+  seed: int
+  labels: list[int] | None
+  stages: list[restore.CascadeEntry]
 
 
 def draw_to(
   out: str | os.PathLike,
   stages: Sequence[cascade.Stage],
   *,
-  recipe: dict[str, Any],
+  recipe: Manifest,
   num: int,
   batch_size: int,
   class_names: Sequence[str] | None = None,
@@ -41,8 +57,7 @@ def draw_to(
   Args:
     out: folder; made if it is missing, continued if its manifest is `recipe`.
     stages: the stages of the cascade, the base model first.
-    recipe: manifest of the folder, a JSON-able dict with `seed`, `labels` (the
-      cycle of labels, or None) and all else that the images depend on.
+    recipe: manifest of the folder.
     num: number of images.
     batch_size: number of images that are drawn at once.
     class_names: names of the classes for the overview, or None.

@@ -29,10 +29,10 @@ def _other_images(
 
 def claim(
   folder: str | os.PathLike,
-  manifest: Mapping[str, Any],
+  manifest: Mapping[str, object],
   *,
   name: str,
-  notes: dict[str, Any] | None = None,
+  notes: Mapping[str, object] | None = None,
   refusal: Callable[
     [pathlib.Path, str, dict[str, Any], dict[str, Any]], str
   ] = _other_images,

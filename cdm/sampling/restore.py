@@ -6,13 +6,57 @@ the checkpoint says how to build it, and its EMA parameters are used.
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict, cast
 
 from cdm.checkpointing import reader
 from cdm.config import cascade_stages, instantiate, loader, placement, stage
 from cdm.data import class_names
 from cdm.sampling import cascade, upscaler
+
+
+class StageManifest(TypedDict):
+  """A restored stage in the manifest of an output folder.
+
+  Callers may add entries of their own, such as the seed.
+
+  Attributes:
+    experiment: name of the stage's config; absent in a list of stages.
+    name: the same in a list of stages; absent elsewhere.
+    checkpoint: step of the checkpoint that its parameters come from.
+    level: augmentation level in [0, 1] of its low-res input.
+    sampler: the `sampler` section that it draws with.
+  """
+
+  experiment: NotRequired[str]
+  name: NotRequired[str]
+  checkpoint: int
+  level: float
+  sampler: dict[str, Any]
+
+
+class CascadeEntry(TypedDict):
+  """A stage in the manifest of a cascade.
+
+  Attributes:
+    name: name of the stage in the cascade.
+    level: augmentation level in [0, 1] of its low-res input; absent if the
+      config of the cascade sets none.
+    truncated: True if the previous stage stops at `level`; absent if the config
+      of the cascade does not say.
+    folder: the stage's folder, relative to the cascade's work directory.
+    experiment: name of the stage's config.
+    checkpoint: step of the checkpoint that its parameters come from.
+    sampler: the `sampler` section that it draws with.
+  """
+
+  name: str
+  level: NotRequired[float]
+  truncated: NotRequired[bool]
+  folder: str
+  experiment: str
+  checkpoint: int
+  sampler: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +81,9 @@ class StageRecord:
     self,
     title: str = 'experiment',
     *,
-    after_checkpoint: dict[str, Any] | None = None,
-    after_level: dict[str, Any] | None = None,
-  ) -> dict[str, Any]:
+    after_checkpoint: Mapping[str, object] | None = None,
+    after_level: Mapping[str, object] | None = None,
+  ) -> StageManifest:
     """Returns the settings as a JSON-able dict for a manifest.
 
     The order of the keys is that of the manifests that exist on disk.
@@ -49,7 +93,7 @@ class StageRecord:
       after_checkpoint: further entries, placed after 'checkpoint'.
       after_level: further entries, placed after 'level'.
     """
-    return {
+    settings = {
       title: self.experiment,
       'checkpoint': self.checkpoint,
       **(after_checkpoint or {}),
@@ -57,10 +101,11 @@ class StageRecord:
       **(after_level or {}),
       'sampler': self.sampler,
     }
+    return cast(StageManifest, settings)
 
   def cascade_entry(
-    self, section: dict[str, Any], folder: str
-  ) -> dict[str, Any]:
+    self, section: Mapping[str, object], folder: str
+  ) -> CascadeEntry:
     """Returns the stage's entry in the manifest of a cascade.
 
     Args:
@@ -68,9 +113,10 @@ class StageRecord:
         contains the level if one is set.
       folder: the stage's folder, relative to the cascade's work directory.
     """
-    settings = self.manifest()
+    settings = dict(self.manifest())
     del settings['level']
-    return {**section, 'folder': folder, **settings}
+    entry = {**section, 'folder': folder, **settings}
+    return cast(CascadeEntry, entry)
 
 
 def restored_stage(
@@ -121,7 +167,7 @@ def restored_cascade(
   loaded: loader.ConfigDict,
   workdir: pathlib.Path,
   overrides: Sequence[tuple[str, str]] = (),
-) -> tuple[list[cascade.Stage], list[dict[str, Any]]]:
+) -> tuple[list[cascade.Stage], list[CascadeEntry]]:
   """Restores every stage of a cascade, or one base stage.
 
   Args:
@@ -132,8 +178,7 @@ def restored_cascade(
 
   Returns:
     (stages, notes): the `cascade.Stage`s, checked to fit each other, and for
-    each stage a JSON-able dict of its name, folder, checkpoint step and the
-    other settings that its samples depend on.
+    each stage its entry in the manifest of the samples.
 
   Raises:
     FileNotFoundError: a stage has no checkpoint.

@@ -16,11 +16,25 @@ from cdm.distributed import collectives
 from cdm.ops import tiling
 from cdm.ops.keys import image_pairs
 from cdm.reporting import contact_sheet, image_files, progress, session_log
-from cdm.sampling import output_folder
+from cdm.sampling import output_folder, restore
 from cdm.sampling.upscaler import Upscaler, bicubic
 
 FOLDERS = ('lowres', 'bicubic', 'upscaled', 'original')
 SHOWN = 24  # images on the overview
+
+
+class Manifest(restore.StageManifest):
+  """The settings of super-resolved held-out images, as in upscaling.json.
+
+  Attributes:
+    seed: seed of the samples.
+    count: number of images.
+    eval_data: the `eval_data` section that the images come from.
+  """
+
+  seed: int
+  count: int
+  eval_data: dict[str, Any]
 
 
 def files_to(
@@ -114,7 +128,7 @@ def held_out_to(
   *,
   count: int,
   seed: int,
-  recipe: dict[str, Any],
+  recipe: Manifest,
   class_names: Sequence[str] | None = None,
 ) -> None:
   """Shrinks and super-resolves held-out images and writes all four versions.
@@ -128,8 +142,7 @@ def held_out_to(
     read_images: the function that `datasets.read_held_out` returns.
     count: number of images.
     seed: seed of the samples.
-    recipe: manifest of the folder, a JSON-able dict of all settings that the
-      images depend on.
+    recipe: manifest of the folder.
     class_names: names of the classes for the overview, or None.
 
   Raises:

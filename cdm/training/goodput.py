@@ -10,6 +10,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypedDict
+
+
+class SavedGoodput(TypedDict, total=False):
+  """The two numbers of the goodput, as checkpoints store them.
+
+  `Goodput` writes both, and begins a number that is absent anew.
+
+  Attributes:
+    began: time of the very first start, seconds since 1970.
+    seconds: seconds that were spent in kept steps.
+  """
+
+  began: float
+  seconds: float
 
 
 class Goodput:
@@ -17,7 +32,7 @@ class Goodput:
 
   def __init__(
     self,
-    saved: dict[str, float] | None = None,
+    saved: SavedGoodput | None = None,
     *,
     clock: Callable[[], float] = time.time,
   ):
@@ -40,6 +55,6 @@ class Goodput:
     """Returns the goodput so far, in [0, 1]."""
     return min(self._seconds / max(self._clock() - self._began, 1e-9), 1.0)
 
-  def to_json(self) -> dict[str, float]:
+  def to_json(self) -> SavedGoodput:
     """Returns what `__init__` continues from."""
     return {'began': self._began, 'seconds': self._seconds}

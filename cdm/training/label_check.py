@@ -16,6 +16,7 @@ from cdm.distributed import exit_codes
 if TYPE_CHECKING:
   from cdm.config.loader import ConfigDict
   from cdm.data.pipeline import Batches
+  from cdm.data.pipeline_state import PipelineState
   from cdm.models.resnet import ResNet50
   from cdm.models.unet import UNet
 
@@ -71,11 +72,11 @@ class LabelCheckedBatches:
         'The first batch could not be read', error
       ) from error
 
-  def get_state(self) -> Any:
+  def get_state(self) -> PipelineState:
     """Returns the position of the wrapped iterator, see `data.pipeline`."""
     return self._batches.get_state()
 
-  def set_state(self, state: Any) -> None:
+  def set_state(self, state: PipelineState) -> None:
     """Continues from a position that `get_state` returned.
 
     Where `before_resuming` raises an error, the position stays what it was.

@@ -14,6 +14,7 @@ import numpy as np
 from cdm.distributed import device_mesh, exit_codes
 
 if TYPE_CHECKING:
+  from cdm.data.pipeline_state import PipelineState
   from cdm.training.preemption import Stop
 
 # Batches read ahead of the step, already on the device.
@@ -25,7 +26,7 @@ class BatchIterator(Protocol):
 
   def __next__(self) -> dict[str, np.ndarray]: ...
 
-  def get_state(self) -> Any:
+  def get_state(self) -> PipelineState:
     """Returns the position after the last batch, as a JSON-able dict."""
     ...
 
@@ -91,7 +92,7 @@ class Prefetch:
         return True
     return False
 
-  def next(self, stop: Stop, step: int) -> tuple[dict, Any] | None:
+  def next(self, stop: Stop, step: int) -> tuple[dict, PipelineState] | None:
     """Waits for the next batch.
 
     Args:

@@ -12,11 +12,29 @@ after a rollback nothing but the data differs.
 import json
 import os
 import pathlib
+from typing import TypedDict
 
+from cdm.data.pipeline_state import PipelineState
 from cdm.reporting import atomic_files
 
 FILE = 'rollbacks.json'
 POLICIES = ('stop', 'rollback')
+
+
+class Rollback(TypedDict):
+  """One entry of the file.
+
+  Attributes:
+    to: step of the checkpoint that the run went back to.
+    bad: first step that diverged.
+    why: what was wrong with that step, in words.
+    position: data position after the batch of that step.
+  """
+
+  to: int
+  bad: int
+  why: str
+  position: PipelineState | None
 
 
 class Rollbacks:
@@ -38,7 +56,7 @@ class Rollbacks:
     self._path = pathlib.Path(workdir) / FILE
     self._active = active
     self.limit = limit
-    self.made: list[dict] = []  # entries of the file, ordered by `to`
+    self.made: list[Rollback] = []  # entries of the file, ordered by `to`
     if self._path.exists():
       try:
         self.made = json.loads(self._path.read_text())
@@ -64,7 +82,7 @@ class Rollbacks:
       self.made = kept
       self._write()
 
-  def position(self, step: int) -> dict | None:
+  def position(self, step: int) -> PipelineState | None:
     """Returns the data position to continue with from a checkpoint.
 
     Args:
@@ -78,7 +96,12 @@ class Rollbacks:
     return found[-1] if found else None
 
   def add(
-    self, *, to: int, diverged_step: int, why: str, position: dict | None
+    self,
+    *,
+    to: int,
+    diverged_step: int,
+    why: str,
+    position: PipelineState | None,
   ) -> None:
     """Records a rollback; it is on disk when this returns.
 

@@ -5,7 +5,7 @@ import os
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from cdm.checkpointing import reader
 from cdm.config import loader
@@ -20,13 +20,107 @@ from cdm.reporting import (
 ROW_KEYS = ('psnr', 'ssim', 'consistency')
 
 
+class RunFacts(TypedDict):
+  """Sizes, progress, loss and costs of one training run.
+
+  Attributes:
+    name: name of the config.
+    workdir: path of the work directory.
+    image_size: H = W, pixels.
+    lowres_size: h = w of the low-res input; None without one.
+    batch_size: images per step, of all processes.
+    step: the last step with a logged loss; 0 if there is none.
+    num_steps: steps of the whole run.
+    loss: the last loss in the log, or None.
+    images_per_second: the rate logged with it, or None.
+    seconds: duration of all sessions; absent if none is recorded.
+    peak_host_bytes: peak memory of all sessions; absent if none is recorded.
+  """
+
+  name: str
+  workdir: str
+  image_size: int
+  lowres_size: int | None
+  batch_size: int
+  step: int
+  num_steps: int
+  loss: float | None
+  images_per_second: float | None
+  seconds: NotRequired[float]
+  peak_host_bytes: NotRequired[int]
+
+
+class FolderFacts(TypedDict):
+  """A folder of images, and what it cost to draw them.
+
+  Attributes:
+    folder: path of the folder.
+    picture: path of the image in it that goes onto the page.
+    seconds: duration of all sessions; absent if none is recorded.
+    peak_host_bytes: peak memory of all sessions; absent if none is recorded.
+  """
+
+  folder: str
+  picture: str
+  seconds: NotRequired[float]
+  peak_host_bytes: NotRequired[int]
+
+
+class Scores(TypedDict):
+  """Means of the paired metrics.
+
+  Attributes:
+    psnr: dB; None if a pair is identical, whose PSNR is infinite.
+    ssim: at most 1; None if the images are smaller than its window.
+    consistency: how closely the images shrink back to their low-res inputs;
+      absent if no low-res images were given.
+  """
+
+  psnr: float | None
+  ssim: float | None
+  consistency: NotRequired[float | None]
+
+
+class Quality(Scores):
+  """The entries that the page shows of a row of `cdm evaluate --out`.
+
+  Attributes:
+    n: number of pairs.
+    image_size: [H, W].
+    conventions: {metric: sentence that defines it}.
+    bicubic: the scores of bicubic interpolation; absent if no low-res images
+      were given.
+  """
+
+  n: int
+  image_size: list[int]
+  conventions: dict[str, str]
+  bicubic: NotRequired[Scores]
+
+
+class Summary(TypedDict):
+  """The facts and numbers of an experiment, the content of report.json.
+
+  Attributes:
+    runs: the training runs.
+    samples: the folder of `cdm sample`, or None.
+    upscaled: the folder of `cdm upscale --held_out`, or None.
+    quality: the row of `cdm evaluate --out`, or None.
+  """
+
+  runs: list[RunFacts]
+  samples: FolderFacts | None
+  upscaled: FolderFacts | None
+  quality: Quality | None
+
+
 def summarise(
   runs: Sequence[str | os.PathLike],
   *,
   samples: str | os.PathLike | None = None,
   upscaled: str | os.PathLike | None = None,
   row: str | os.PathLike | None = None,
-) -> dict[str, Any]:
+) -> Summary:
   """Collects the facts and numbers of an experiment.
 
   Args:
@@ -36,8 +130,7 @@ def summarise(
     row: file that `cdm evaluate --out` wrote, or None.
 
   Returns:
-    JSON-able dict with 'runs' (a list of `run_facts`), 'samples' and
-    'upscaled' (`folder_facts`, or None) and 'quality' (`read_row`, or None).
+    The summary, a JSON-able dict.
 
   Raises:
     ValueError: if a folder or file is not what it should be.
@@ -50,7 +143,7 @@ def summarise(
   }
 
 
-def read_row(path: str | os.PathLike) -> dict[str, Any]:
+def read_row(path: str | os.PathLike) -> Quality:
   """Reads the row of metrics that `cdm evaluate --out` wrote.
 
   Raises:
@@ -72,7 +165,7 @@ def read_row(path: str | os.PathLike) -> dict[str, Any]:
   return row
 
 
-def run_facts(workdir: pathlib.Path) -> dict[str, Any]:
+def run_facts(workdir: pathlib.Path) -> RunFacts:
   """Returns name, sizes, progress, loss and costs of one training run.
 
   Raises:
@@ -105,7 +198,7 @@ def run_facts(workdir: pathlib.Path) -> dict[str, Any]:
 
 def folder_facts(
   folder: str | os.PathLike | None, file_name: str, command: str
-) -> dict[str, Any] | None:
+) -> FolderFacts | None:
   """Returns the facts about a folder of images.
 
   Args:
@@ -114,8 +207,7 @@ def folder_facts(
     command: that writes such folders, e.g. 'cdm sample'.
 
   Returns:
-    {'folder', 'picture' (path of the image), and the folder's `seconds` and
-    `peak_host_bytes` if they are recorded}; None if folder is None.
+    The facts; None if folder is None.
 
   Raises:
     ValueError: if the folder has no such image.
@@ -135,7 +227,7 @@ def folder_facts(
 
 
 def write(
-  summary: dict[str, Any], out: str | os.PathLike, *, title: str
+  summary: Summary, out: str | os.PathLike, *, title: str
 ) -> list[pathlib.Path]:
   """Writes report.json, report.html and copies of the images into a folder.
 
@@ -151,8 +243,8 @@ def write(
   out.mkdir(parents=True, exist_ok=True)
   files = {}
   for key in ('samples', 'upscaled'):
-    if summary[key]:
-      image = pathlib.Path(summary[key]['picture'])
+    if folder := summary[key]:
+      image = pathlib.Path(folder['picture'])
       files[image.name] = image.read_bytes()
   files['report.json'] = (json.dumps(summary, indent=2) + '\n').encode()
   files['report.html'] = html(summary, title=title).encode()
@@ -164,7 +256,7 @@ def write(
   return paths
 
 
-def html(summary: dict[str, Any], *, title: str) -> str:
+def html(summary: Summary, *, title: str) -> str:
   """Returns the page as one self-contained HTML document.
 
   Args:
@@ -200,8 +292,8 @@ def html(summary: dict[str, Any], *, title: str) -> str:
       'None of these images was trained on.',
     ),
   ):
-    if summary[key]:
-      png = pathlib.Path(summary[key]['picture']).read_bytes()
+    if folder := summary[key]:
+      png = pathlib.Path(folder['picture']).read_bytes()
       sections.append(
         html_page.Section(
           heading, (html_page.picture(png, caption, alt=heading),)
@@ -236,7 +328,7 @@ def html(summary: dict[str, Any], *, title: str) -> str:
   )
 
 
-def run_table(summary: dict[str, Any]) -> html_page.Html:
+def run_table(summary: Summary) -> html_page.Html:
   """Returns the table of the training runs as HTML."""
   return html_page.table(
     [
@@ -255,7 +347,7 @@ def run_table(summary: dict[str, Any]) -> html_page.Html:
   )
 
 
-def quality_rows(quality: dict[str, Any]) -> list[dict[str, Any]]:
+def quality_rows(quality: Quality) -> list[dict[str, Any]]:
   """Returns table rows [{'': 'ours', 'psnr': ...}, {'': 'bicubic', ...}]."""
   rows = []
   for name, scores in (('ours', quality), ('bicubic', quality.get('bicubic'))):
@@ -264,7 +356,7 @@ def quality_rows(quality: dict[str, Any]) -> list[dict[str, Any]]:
   return rows
 
 
-def text(summary: dict[str, Any]) -> str:
+def text(summary: Summary) -> str:
   """Returns the short table that is printed to a terminal."""
   rows = [('stage', 'size', 'steps', 'loss', 'seconds', 'peak memory')]
   for run in summary['runs']:
@@ -299,13 +391,13 @@ def format_number(value: float | None, form: str, unit: str = '') -> str:
   return '-' if value is None else f'{value:{form}}{unit}'
 
 
-def size(run: dict[str, Any]) -> str:
+def size(run: RunFacts) -> str:
   """Returns the image sizes of a run: '8 -> 32', or '8' without low-res."""
   low, high = run['lowres_size'], run['image_size']
   return f'{high}' if low is None else f'{low} -> {high}'
 
 
-def megabytes(run: dict[str, Any]) -> int | None:
+def megabytes(run: RunFacts) -> int | None:
   """Returns the peak host memory of a run in MB, or None if not recorded."""
   peak = run.get('peak_host_bytes')
   return None if peak is None else round(peak / 1e6)

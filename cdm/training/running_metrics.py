@@ -11,16 +11,17 @@ import math
 import statistics
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import jax
 
 from cdm.distributed import exit_codes
-from cdm.training.goodput import Goodput
+from cdm.training.goodput import Goodput, SavedGoodput
 from cdm.training.step import Ratio
 
 if TYPE_CHECKING:
   from cdm.checkpointing.writer import Checkpointer
+  from cdm.data.pipeline_state import PipelineState
 
 # Steps that may be queued on the device. More would only hold more batches in
 # its memory, and delay the answer to Ctrl-C.
@@ -31,12 +32,28 @@ NUM_NORMS = 64
 MIN_NORMS = 16
 
 
+class Window(TypedDict, total=False):
+  """The metrics of an unfinished log line, as checkpoints store them.
+
+  `RunningMetrics` writes all keys; a checkpoint without a window has none.
+
+  Attributes:
+    sums: {name: [sum, count]} of the scalars since the last log line.
+    grad_norms: gradient norms of the last steps, at most `NUM_NORMS`.
+    goodput: what `Goodput.to_json` returned.
+  """
+
+  sums: dict[str, list[float]]
+  grad_norms: list[float]
+  goodput: SavedGoodput
+
+
 class DivergedStep(NamedTuple):
   """The first step whose loss or gradient norm is not finite, or spikes."""
 
   step: int
   why: str
-  position: dict | None  # data position after the batch of that step
+  position: PipelineState | None  # data position after the batch of that step
 
 
 class Diverged(FloatingPointError):
@@ -61,9 +78,7 @@ class RunningMetrics:
   LATEST_LOSS_INTERVAL_S = 0.5
   MAX_UNFETCHED_STEPS = 64
 
-  def __init__(
-    self, saved: dict[str, Any] | None = None, *, spike_factor: float = 0.0
-  ):
+  def __init__(self, saved: Window | None = None, *, spike_factor: float = 0.0):
     """Starts empty, or from the metrics of a saved run.
 
     Args:
@@ -74,12 +89,12 @@ class RunningMetrics:
     saved = saved or {}
     sums = saved.get('sums', {})
     self._sums: dict[str, tuple[float, float]] = {
-      name: tuple(pair) for name, pair in sums.items()
+      name: (total, count) for name, (total, count) in sums.items()
     }
     self._spike_factor = spike_factor
     self._norms = collections.deque(saved.get('grad_norms', ()), NUM_NORMS)
     # (step, scalars on the device, data position) of steps not yet fetched.
-    self._waiting: list[tuple[int, Mapping, dict | None]] = []
+    self._waiting: list[tuple[int, Mapping, PipelineState | None]] = []
     self._diverged_step: DivergedStep | None = None
     self._latest_loss: float | None = None
     self._latest_loss_time = time.monotonic()
@@ -89,7 +104,7 @@ class RunningMetrics:
     self,
     step: int,
     scalars: Mapping[str, jax.Array | Ratio],
-    position: dict | None = None,
+    position: PipelineState | None = None,
   ) -> None:
     """Takes the scalars of a step, still on the device.
 
@@ -173,7 +188,7 @@ class RunningMetrics:
     self._latest_loss = self.means().get('loss', self._latest_loss)
     self._sums = {}
 
-  def to_json(self) -> dict[str, Any]:
+  def to_json(self) -> Window:
     """Returns what `__init__` continues from; JSON keeps floats exactly."""
     assert not self._waiting, 'drain first'
     return {

@@ -283,7 +283,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
   """A second 8 -> 16 after the first: 16-px images into an 8-px input."""
   text = (smoke_runs.CONFIGS / 'smoke_cascade.py').read_text()
   stage = text[
-    text.rindex('    dict(\n      name=') : text.index('  )\n\n  # Of')
+    text.rindex('    dict(\n      name=') : text.index('  )\n\n  c.paper')
   ]
   third = stage.replace("name='sr'", "name='sr2'")
   (tmp_path / 'three.py').write_text(text.replace(stage, stage + third))

@@ -1,8 +1,12 @@
 """`cdm plan` predicts whether a config fits a TPU slice and what it costs."""
 
+from __future__ import annotations
+
 import argparse
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from cdm.planning import plan_types
 
 DESCRIPTION = """\
 Compile the step that a config will run, for one or more slices of TPUs, and
@@ -143,7 +147,7 @@ def measure(
   *,
   batch_size: int | None = None,
   note: str = '',
-) -> dict[str, Any]:
+) -> plan_types.Facts:
   """Compiles the program for one slice in a child process.
 
   Args:
@@ -160,7 +164,7 @@ def measure(
   overrides = [list(pair) for pair in args.overrides]
   if batch_size and args.step == 'train':
     overrides.append(['train.batch_size', str(batch_size)])
-  request = {
+  request: plan_types.Request = {
     'config': args.config,
     'overrides': overrides,
     'topology': topology,
@@ -176,8 +180,8 @@ def measure(
 
 
 def find_largest(
-  args: argparse.Namespace, facts: Mapping[str, Any]
-) -> dict[str, Any]:
+  args: argparse.Namespace, facts: plan_types.Facts
+) -> plan_types.Largest:
   """Finds the largest batch that fits on a slice, accurate to 1/8.
 
   Args:
@@ -185,8 +189,7 @@ def find_largest(
     facts: what `measure` returned for the batch size of the config.
 
   Returns:
-    {'batch_per_device', 'batch_size', 'tried'}: 'tried' lists every batch size
-    that was compiled, and the sizes are 0 if no batch fits.
+    The largest batch, and every batch size that was compiled.
   """
   import sys
 
@@ -227,7 +230,7 @@ def find_largest(
   }
 
 
-def largest_line(largest: Mapping[str, Any]) -> str:
+def largest_line(largest: plan_types.Largest) -> str:
   """Returns a line about the largest batch, as `find_largest` returned it."""
   if not largest['batch_size']:
     return 'largest batch: not even one image per part of the batch fits'
