@@ -107,7 +107,7 @@ def mesh(data=8, fsdp=1, tensor=1):
 @functools.lru_cache
 def adam(**fields):
   fields = {'learning_rate': 1e-2, 'warmup_steps': 3, 'clip_norm': 1.0} | fields
-  return optimizer.make_optimizer(**fields)
+  return optimizer.make_optimizer(optimizer.AdamOptions(**fields))
 
 
 def abstract_state(init, tx, *, key, mesh, rules=()):
