@@ -95,12 +95,11 @@ def ours(source, size):
   def epoch(workers, epochs):
     batches = pipeline.make_iterator(
       source,
-      image_size=size,
+      pipeline.PipelineOptions(
+        image_size=size, repeat=False, flip=True, worker_count=workers
+      ),
       batch_size=BATCH_SIZE,
       seed=0,
-      repeat=False,
-      flip=True,
-      worker_count=workers,
     )
     # Up to the end of the data, so that nothing is read ahead unseen.
     state = batches.get_state()

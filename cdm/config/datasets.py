@@ -169,15 +169,7 @@ def training_batches(
     rows: indices within the global batch of the images that this process
       reads; None reads the whole batch.
   """
-  return instantiate.splat(
-    'pipeline',
-    pipeline.make_iterator,
-    c.pipeline,
-    source=source,
-    batch_size=c.train.batch_size,
-    seed=seed,
-    # `rows` divides the batch among the processes instead of these two.
-    process_index=0,
-    process_count=1,
-    rows=rows,
+  options = instantiate.splat('pipeline', pipeline.PipelineOptions, c.pipeline)
+  return pipeline.make_iterator(
+    source, options, batch_size=c.train.batch_size, seed=seed, rows=rows
   )

@@ -37,42 +37,11 @@ _SHARED_MEMORY = '/dev/shm'
 _IMPROBABLE = 1e-12
 
 
-def make_iterator(
-  source: Source,
-  *,
-  image_size: int,
-  batch_size: int,
-  seed: int,
-  process_index: int = 0,
-  process_count: int = 1,
-  rows: Iterable[int] | None = None,
-  shuffle: bool = True,
-  repeat: bool = True,
-  pad_remainder: bool = False,
-  flip: bool = False,
-  crop: str = 'center',
-  filter: str = 'area',
-  min_side: int = 0,
-  worker_count: int = 0,
-  max_skip_fraction: float = 0.01,
-) -> 'Batches':
-  """Returns an iterator over this process's batches of a source.
+class PipelineOptions(NamedTuple):
+  """The `pipeline` section of a config: how images become batches.
 
-  Unreadable images, and images whose short side is below `min_side`, are
-  replaced by random other images of the same source, so every batch is full.
-  Both are counted, and a warning names each unreadable image.
-
-  Args:
-    source: the images, see `cdm.data.source`.
+  Attributes:
     image_size: S, pixels.
-    batch_size: b, images per batch of this process.
-    seed: non-negative integer that determines order, flips and crops.
-    process_index: p, the index of this process.
-    process_count: P. The global batch has P b images, and this process takes
-      the p-th stretch of b.
-    rows: replaces process_index and process_count: int [b], the rows of the
-      global batch that belong to this process. batch_size is then the size of
-      the global batch.
     shuffle: whether every epoch has its own order.
     repeat: whether another epoch follows the last. If not, every process
       yields the same number of batches, and the last batch has the images that
@@ -86,29 +55,75 @@ def make_iterator(
       on ImageNet. For prepared data, the short side of the original counts.
     worker_count: processes that decode; 0 decodes in two threads of this one.
     max_skip_fraction: the run stops when a larger fraction is unreadable.
+  """
+
+  image_size: int
+  shuffle: bool = True
+  repeat: bool = True
+  pad_remainder: bool = False
+  flip: bool = False
+  crop: str = 'center'
+  filter: str = 'area'
+  min_side: int = 0
+  worker_count: int = 0
+  max_skip_fraction: float = 0.01
+
+
+def make_iterator(
+  source: Source,
+  options: PipelineOptions,
+  *,
+  batch_size: int,
+  seed: int,
+  process_index: int = 0,
+  process_count: int = 1,
+  rows: Iterable[int] | None = None,
+) -> 'Batches':
+  """Returns an iterator over this process's batches of a source.
+
+  Unreadable images, and images whose short side is below `min_side`, are
+  replaced by random other images of the same source, so every batch is full.
+  Both are counted, and a warning names each unreadable image.
+
+  Args:
+    source: the images, see `cdm.data.source`.
+    options: the config section.
+    batch_size: b, images per batch of this process.
+    seed: non-negative integer that determines order, flips and crops.
+    process_index: p, the index of this process.
+    process_count: P. The global batch has P b images, and this process takes
+      the p-th stretch of b.
+    rows: replaces process_index and process_count: int [b], the rows of the
+      global batch that belong to this process. batch_size is then the size of
+      the global batch.
 
   Returns:
     A `Batches` iterator over {'image': uint8 [b, S, S, 3], 'label': int32 [b]}.
 
   Raises:
-    ValueError: an argument is out of range, or the source is empty.
+    ValueError: an argument or option is out of range, or the source is empty.
   """
-  transforms.check_fit(size=image_size, crop=crop, filter=filter)
+  fit: dict[str, Any] = {
+    'size': options.image_size,
+    'crop': options.crop,
+    'filter': options.filter,
+  }
+  transforms.check_fit(**fit)
   _check(
     source,
     batch_size=batch_size,
-    worker_count=worker_count,
+    worker_count=options.worker_count,
     seed=seed,
-    min_side=min_side,
+    min_side=options.min_side,
     process=(process_index, process_count),
-    max_skip_fraction=max_skip_fraction,
+    max_skip_fraction=options.max_skip_fraction,
   )
-  if pad_remainder and repeat:
+  if options.pad_remainder and options.repeat:
     raise ValueError(
       'pad_remainder needs repeat=False: an endless stream has no last batch.'
     )
   indices = grain.MapDataset.range(len(source))
-  if shuffle:
+  if options.shuffle:
     # The seed is hashed because Grain adds the epoch to it: otherwise seed 1
     # would repeat the epochs of seed 0, one epoch late.
     mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])
@@ -116,20 +131,20 @@ def make_iterator(
   read = _ReadImage(
     source,
     indices.repeat(),
-    fit=dict(size=image_size, crop=crop, filter=filter),
+    fit=fit,
     seed=seed,
-    flip=flip,
-    min_side=min_side,
-    max_skip_fraction=max_skip_fraction,
+    flip=options.flip,
+    min_side=options.min_side,
+    max_skip_fraction=options.max_skip_fraction,
   )
   return Batches(
     read,
     share=_process_share(batch_size, process_index, process_count, rows),
-    end=None if repeat else len(source),
-    pad=pad_remainder,
-    worker_count=worker_count,
-    skips=_SkipCounter(len(source), max_skip_fraction),
-    order={'records': len(source), 'seed': seed, 'shuffle': shuffle},
+    end=None if options.repeat else len(source),
+    pad=options.pad_remainder,
+    worker_count=options.worker_count,
+    skips=_SkipCounter(len(source), options.max_skip_fraction),
+    order={'records': len(source), 'seed': seed, 'shuffle': options.shuffle},
   )
 
 

@@ -90,7 +90,7 @@ def gather(
     source: the images, see `cdm.data.source`.
     indices: N indices in the source.
     **fit: image_size, crop, filter, min_side and max_skip_fraction of
-      `pipeline.make_iterator`.
+      `pipeline.PipelineOptions`.
 
   Returns:
     (images, uint8 [N, S, S, 3], labels, int32 [N]).
@@ -100,11 +100,9 @@ def gather(
   """
   batches = pipeline.make_iterator(
     Chosen(source, indices),
+    pipeline.PipelineOptions(shuffle=False, repeat=False, **fit),
     batch_size=len(indices),
     seed=0,
-    shuffle=False,
-    repeat=False,
-    **fit,
   )
   batch = next(batches)
   batches.close()
@@ -128,7 +126,7 @@ def gather_one(
   Args:
     source: the images, see `cdm.data.source`.
     index: index in the source.
-    image_size, crop, filter, min_side: see `pipeline.make_iterator`.
+    image_size, crop, filter, min_side: see `pipeline.PipelineOptions`.
 
   Returns:
     (image, uint8 [S, S, 3], label), or None if its short side is below

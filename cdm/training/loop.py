@@ -7,6 +7,7 @@ where a line is logged or a checkpoint is saved.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import signal
 import time
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
   from cdm.checkpointing.writer import Checkpointer
   from cdm.reporting.metric_writer import Reporter
   from cdm.training.optimizer import Optimizer
+  from cdm.training.run_config import Run
 
 
 class Outcome(NamedTuple):
@@ -47,17 +49,56 @@ class Outcome(NamedTuple):
     return self.ending.code
 
 
+@dataclasses.dataclass(frozen=True)
+class Collaborators:
+  """The objects that a run reads data from, saves to and reports to.
+
+  Attributes:
+    iterator: the data of this process. It is read ahead, so after `train` its
+      position lies beyond the one that was saved.
+    checkpointer: of the work directory.
+    reporter: of the work directory.
+    rollbacks: of the work directory; None ends the run when it diverges.
+    watch: by default a watchdog that reports nothing.
+  """
+
+  iterator: BatchIterator
+  checkpointer: Checkpointer
+  reporter: Reporter
+  rollbacks: Rollbacks | None = None
+  watch: watchdog.Watchdog = dataclasses.field(
+    default_factory=watchdog.Watchdog
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+  """Functions that the loop calls between steps, unless they are None.
+
+  Attributes:
+    draw_samples: ema_params -> uint8 [H, W, 3], or None if there is nothing to
+      show. Called every sample_every_steps of the schedule, and at the end.
+    evaluate: ema_params -> {name: number}. Reached by `cdm train` once it
+      evaluates held-out images during training.
+    evaluate_every_steps: interval of evaluations, also made at the end; 0 for
+      none.
+    gauges: maps the rates of a log line to further scalars for that line.
+  """
+
+  draw_samples: Callable | None = None
+  evaluate: Callable | None = None
+  evaluate_every_steps: int = 0
+  gauges: Callable[[dict], dict] | None = None
+
+
 def start(
   init: Callable[[jax.Array], object],
   tx: Optimizer,
   *,
   key: jax.Array,
   abstract: TrainState,
-  checkpointer: Checkpointer,
-  iterator: BatchIterator,
-  reporter: Reporter,
-  rollbacks: Rollbacks | None = None,
-  grad_norm_spike_factor: float = 0.0,
+  schedule: Run,
+  collaborators: Collaborators,
 ) -> tuple[TrainState, RunningMetrics]:
   """Begins a run, or continues it if its work directory has a checkpoint.
 
@@ -66,28 +107,28 @@ def start(
     tx: the optimizer.
     key: typed key of the run; a continued run keeps the key it began with.
     abstract: shapes and shardings of the state, see `partitioning.placed`.
-    checkpointer: of the work directory.
-    iterator: the data; it is moved to the position saved in the checkpoint, or
-      behind the data that a rollback to that checkpoint skipped.
-    reporter: of the work directory; log lines of steps after the checkpoint
-      are removed.
-    rollbacks: of the work directory, or None.
-    grad_norm_spike_factor: see `running_metrics.RunningMetrics`.
+    schedule: the section `train`, see `run_config.Run`; of it, only
+      grad_norm_spike_factor matters here.
+    collaborators: those of the run. The iterator is moved to the position
+      saved in the checkpoint, or behind the data that a rollback to that
+      checkpoint skipped. The reporter removes log lines of steps after the
+      checkpoint.
 
   Returns:
     (TrainState on the mesh, metrics since the last log line), for `train`.
   """
+  checkpointer, reporter = collaborators.checkpointer, collaborators.reporter
+  rollbacks = collaborators.rollbacks
+  spike_factor = schedule.grad_norm_spike_factor
   restored = checkpointer.restore_latest(abstract)
   if restored is None:
     state, step = make_state(init, tx, key=key, abstract=abstract), 0
-    metrics = RunningMetrics(spike_factor=grad_norm_spike_factor)
+    metrics = RunningMetrics(spike_factor=spike_factor)
   else:
     state, step = restored.state, restored.step
-    metrics = RunningMetrics(
-      restored.window, spike_factor=grad_norm_spike_factor
-    )
+    metrics = RunningMetrics(restored.window, spike_factor=spike_factor)
     skipped = rollbacks.position(step) if rollbacks is not None else None
-    iterator.set_state(skipped or restored.data_state)
+    collaborators.iterator.set_state(skipped or restored.data_state)
     reporter.say(f'continuing from the checkpoint of step {step}')
   # Only now, because a start that is refused must leave the run unchanged.
   if rollbacks is not None:
@@ -98,58 +139,31 @@ def start(
 
 
 def train(
-  *,
   state: TrainState,
+  metrics: RunningMetrics,
+  *,
   step: Callable,
-  iterator: BatchIterator,
   mesh: jax.sharding.Mesh,
-  checkpointer: Checkpointer,
-  reporter: Reporter,
-  num_steps: int,
-  log_every_steps: int,
-  save_every_steps: int,
-  sample_every_steps: int = 0,
-  draw_samples: Callable | None = None,
-  evaluate_every_steps: int = 0,
-  evaluate: Callable | None = None,
-  metrics: RunningMetrics | None = None,
+  schedule: Run,
+  collaborators: Collaborators,
+  hooks: Hooks | None = None,
   stop: Stop | None = None,
-  rollbacks: Rollbacks | None = None,
-  grad_norm_spike_factor: float = 0.0,
-  watch: watchdog.Watchdog | None = None,
-  gauges: Callable[[dict], dict] | None = None,
 ) -> Outcome:
-  """Trains from state.step to num_steps, or until asked to stop.
+  """Trains from state.step to schedule.num_steps, or until asked to stop.
 
   A run that is stopped or killed, and started again, logs the same numbers
   and ends with the same state as a run that was never interrupted.
 
   Args:
     state: TrainState; donated.
+    metrics: those since the last log line, see `start`.
     step: (state, batch) -> (state, scalars), see `step.make_step`.
-    iterator: the data of this process. It is read ahead, so afterwards its
-      position lies beyond the one that was saved.
     mesh: the device mesh.
-    checkpointer: saves into the work directory.
-    reporter: logs into the work directory.
-    num_steps: the step at which the run is complete.
-    log_every_steps: interval of log lines; each averages the scalars since the
-      line before.
-    save_every_steps: interval of checkpoints; the last step is saved too.
-    sample_every_steps: interval of sample grids, also drawn at the end; 0 for
-      none.
-    draw_samples: ema_params -> uint8 [H, W, 3], or None if there is nothing to
-      show; None draws no grids.
-    evaluate_every_steps: interval of evaluations, also made at the end; 0 for
-      none.
-    evaluate: ema_params -> {name: number}. Reached by `cdm train` once it
-      evaluates held-out images during training.
-    metrics: those of a continued run, see `start`.
+    schedule: the section `train`, see `run_config.Run`. Each log line averages
+      the scalars since the line before; the last step is saved too.
+    collaborators: the same that `start` took.
+    hooks: by default, nothing is drawn or evaluated.
     stop: by default one that handles SIGINT and SIGTERM.
-    rollbacks: None ends the run when it diverges.
-    grad_norm_spike_factor: see `running_metrics.RunningMetrics`.
-    watch: by default a watchdog that reports nothing.
-    gauges: maps the rates of a log line to further scalars for that line.
 
   Returns:
     Outcome.
@@ -160,37 +174,29 @@ def train(
     exit_codes.DataError: if reading fails; raised from the original error.
     OSError: if a checkpoint or report cannot be written.
   """
+  reporter, num_steps = collaborators.reporter, schedule.num_steps
+  rollbacks = collaborators.rollbacks
   if int(state.step) >= num_steps:
     at = int(state.step)
     reporter.say(f'step {at} of {num_steps}: the run is complete')
     return Outcome(state, at, exit_codes.COMPLETE)
   loop = _Loop(
     state,
-    RunningMetrics(spike_factor=grad_norm_spike_factor)
-    if metrics is None
-    else metrics,
+    metrics,
     train_step=step,
-    checkpointer=checkpointer,
-    reporter=reporter,
-    num_steps=num_steps,
-    log_every_steps=log_every_steps,
-    save_every_steps=save_every_steps,
-    shows=(
-      (sample_every_steps, draw_samples),
-      (evaluate_every_steps, evaluate),
-    ),
-    watch=watchdog.Watchdog() if watch is None else watch,
-    gauges=gauges,
+    schedule=schedule,
+    collaborators=collaborators,
+    hooks=Hooks() if hooks is None else hooks,
   )
   # Or a rollback would hold this state in memory beside the one it restores.
   del state
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(Stop() if stop is None else stop)
-    stack.enter_context(loop.watch)
+    stack.enter_context(collaborators.watch)
     stack.callback(reporter.end_progress)
     while True:
       try:
-        with Prefetch(iterator, mesh) as batches:
+        with Prefetch(collaborators.iterator, mesh) as batches:
           return loop.run(batches, stop)
       except Diverged as error:
         if rollbacks is None or not rollbacks.permitted():
@@ -199,43 +205,22 @@ def train(
         assert diverged_step is not None  # `RunningMetrics.check` names it
       # Outside the handler, where the traceback would keep the diverged state
       # in memory.
-      loop.roll_back(
-        diverged_step,
-        message,
-        iterator,
-        rollbacks,
-        spike_factor=grad_norm_spike_factor,
-      )
+      loop.roll_back(diverged_step, message, rollbacks)
 
 
 class _Loop:
   """The state of a run between two steps, and what is done in and after one."""
 
   def __init__(
-    self,
-    state,
-    metrics,
-    *,
-    train_step,
-    checkpointer,
-    reporter,
-    num_steps,
-    log_every_steps,
-    save_every_steps,
-    shows,
-    watch,
-    gauges,
+    self, state, metrics, *, train_step, schedule, collaborators, hooks
   ):
-    self.gauges = gauges
     self.state: Any = state  # TrainState; None in the midst of a rollback
-    self.metrics, self.watch = metrics, watch
+    self.metrics = metrics
     self.train_step = train_step
-    self.checkpointer, self.reporter = checkpointer, reporter
-    self.num_steps = num_steps
-    self.log_every_steps = log_every_steps
-    self.save_every_steps = save_every_steps
-    (self.sample_every_steps, self.draw_samples), evaluation = shows
-    self.evaluate_every_steps, self.evaluate = evaluation
+    self.schedule, self.hooks = schedule, hooks
+    self.iterator, self.watch = collaborators.iterator, collaborators.watch
+    self.checkpointer = collaborators.checkpointer
+    self.reporter = collaborators.reporter
     self.timer = step_timer.Timer()
     self.batch_size: Any = None  # global; known from the first batch on
     self.data_state: Any = None  # data position after the last step's batch
@@ -251,11 +236,11 @@ class _Loop:
 
     Raises Diverged if a step diverged.
     """
-    while self.step < self.num_steps:
+    while self.step < self.schedule.num_steps:
       if stop.due(self.boundary) or not self.run_step(batches, stop):
         break
-    complete = self.step == self.num_steps
-    if complete and self.step % self.log_every_steps:
+    complete = self.step == self.schedule.num_steps
+    if complete and self.step % self.schedule.log_every_steps:
       # The sums are kept: if num_steps is raised later, the next regular line
       # averages over all steps since the last regular one.
       self.log()
@@ -273,7 +258,7 @@ class _Loop:
     if stop.signum is not None:
       name = signal.Signals(stop.signum).name
     self.reporter.say(
-      f'{name}: stopped after step {self.step} of {self.num_steps}'
+      f'{name}: stopped after step {self.step} of {self.schedule.num_steps}'
       + (', which is saved' if self.step else '')
       + '; the same command continues from there'
     )
@@ -302,13 +287,13 @@ class _Loop:
     if not self.compiled:
       self.report_first_step(batch, scalars, time.monotonic() - began)
     self.reporter.progress(self.step, self.metrics.latest_loss())
-    if self.step % self.log_every_steps == 0:
+    if self.step % self.schedule.log_every_steps == 0:
       self.log()
       self.metrics.clear()
       self.timer.restart(self.step)
     with self.timer.away():
       # Saved first, so that an error while drawing loses no step.
-      if self.step % self.save_every_steps == 0:
+      if self.step % self.schedule.save_every_steps == 0:
         self.save()
       self.draw_and_evaluate()
     return True
@@ -325,7 +310,7 @@ class _Loop:
     self.counted_seconds = self.watch.seconds(watchdog.STEP)
     self.batch_size = jax.tree.leaves(batch)[0].shape[0]
     self.reporter.start_progress(
-      total=self.num_steps, step=self.step, unit_size=self.batch_size
+      total=self.schedule.num_steps, step=self.step, unit_size=self.batch_size
     )
     self.timer.restart(self.step)
 
@@ -347,8 +332,8 @@ class _Loop:
     rates = self.timer.rates(self.step, batch_size=self.batch_size)
     means = self.metrics.means()
     rates['goodput'] = self.metrics.goodput.share()
-    if self.gauges is not None:
-      rates |= self.gauges(rates)
+    if self.hooks.gauges is not None:
+      rates |= self.hooks.gauges(rates)
     self.reporter.scalars(self.step, means | rates)
     self.reporter.progress(self.step, means['loss'])
 
@@ -370,21 +355,20 @@ class _Loop:
       self.watch.enter(watchdog.SHOW, self.step)
       return True
 
-    if due(self.sample_every_steps, self.draw_samples):
-      image = self.draw_samples(self.state.ema_params)
+    if due(self.schedule.sample_every_steps, self.hooks.draw_samples):
+      image = self.hooks.draw_samples(self.state.ema_params)
       if image is not None:
         self.reporter.grid(self.step, 'samples', image)
-    if due(self.evaluate_every_steps, self.evaluate):
-      self.reporter.scalars(self.step, self.evaluate(self.state.ema_params))
+    if due(self.hooks.evaluate_every_steps, self.hooks.evaluate):
+      self.reporter.scalars(
+        self.step, self.hooks.evaluate(self.state.ema_params)
+      )
 
   def roll_back(
     self,
     diverged_step: DivergedStep,
     message: str,
-    iterator: BatchIterator,
     rollbacks: Rollbacks,
-    *,
-    spike_factor: float,
   ) -> None:
     """Goes back to the last scheduled checkpoint and skips the diverged data.
 
@@ -395,14 +379,12 @@ class _Loop:
     Args:
       diverged_step: the step that diverged.
       message: of the Diverged error.
-      iterator: moved behind the batch of that step.
       rollbacks: where this rollback is recorded.
-      spike_factor: see `running_metrics.RunningMetrics`.
 
     Raises:
       Diverged: if there is no such checkpoint.
     """
-    every = self.save_every_steps
+    every = self.schedule.save_every_steps
     scheduled = [
       s
       for s in self.checkpointer.steps()
@@ -425,11 +407,13 @@ class _Loop:
       why=diverged_step.why,
       position=diverged_step.position,
     )
-    iterator.set_state(diverged_step.position)
+    self.iterator.set_state(diverged_step.position)
     self.reporter.resume(restored.step)
     self.state, self.step = restored.state, restored.step
     self.saved_step, self.data_state = restored.step, diverged_step.position
-    self.metrics = RunningMetrics(restored.window, spike_factor=spike_factor)
+    self.metrics = RunningMetrics(
+      restored.window, spike_factor=self.schedule.grad_norm_spike_factor
+    )
     # Goodput leaves out the steps since that checkpoint.
     self.counted_seconds = self.watch.seconds(watchdog.STEP)
     self.timer.restart(self.step)

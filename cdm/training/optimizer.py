@@ -35,24 +35,10 @@ class Optimizer(NamedTuple):
   learning_rate: Callable[[jax.Array | int], jax.Array]  # step from 0 -> []
 
 
-def make_optimizer(
-  *,
-  learning_rate: float,
-  warmup_steps: int = 0,
-  kind: str = 'adam',
-  b1: float = 0.9,
-  b2: float = 0.999,
-  eps: float = 1e-8,
-  clip_norm: float | None = None,
-  weight_decay: float = 0.0,
-  decay: str = 'constant',
-  decay_at: Sequence[int] = (),
-  decay_factor: float = 0.1,
-  num_steps: int | None = None,
-) -> Optimizer:
-  """Builds Adam from the fields of its config section.
+class AdamOptions(NamedTuple):
+  """The `optimizer` section of a config whose kind is 'adam' or 'adamw'.
 
-  Args:
+  Attributes:
     learning_rate: the rate after warm-up.
     warmup_steps: number of updates over which the rate grows linearly; the
       k-th update (from 1) uses k / warmup_steps of it.
@@ -63,15 +49,66 @@ def make_optimizer(
     clip_norm: largest global norm of a gradient, or None.
     weight_decay: for 'adamw'; decays kernels only (arrays of two axes or
       more).
-    decay, decay_at, decay_factor: see `make_learning_rate`.
+    decay: 'constant', 'cosine' (to zero at the end of the run) or 'step'.
+    decay_at: for 'step', the increasing numbers of updates after each of which
+      the rate is multiplied by decay_factor; () for the others.
+    decay_factor: in (0, 1).
+  """
+
+  learning_rate: float
+  warmup_steps: int = 0
+  kind: str = 'adam'
+  b1: float = 0.9
+  b2: float = 0.999
+  eps: float = 1e-8
+  clip_norm: float | None = None
+  weight_decay: float = 0.0
+  decay: str = 'constant'
+  decay_at: Sequence[int] = ()
+  decay_factor: float = 0.1
+
+
+class SgdOptions(NamedTuple):
+  """The `optimizer` section of a config whose kind is 'sgd'.
+
+  Attributes:
+    learning_rate, warmup_steps, clip_norm: see `AdamOptions`.
+    kind: 'sgd'.
+    momentum: in [0, 1); the velocity is not dampened.
+    nesterov: whether the update looks ahead along the velocity.
+    weight_decay: added to the gradient of kernels (arrays of two axes or
+      more) before the momentum, as L2 regularisation is.
+    decay, decay_at, decay_factor: see `AdamOptions`.
+  """
+
+  learning_rate: float
+  kind: str = 'sgd'
+  warmup_steps: int = 0
+  momentum: float = 0.9
+  nesterov: bool = True
+  weight_decay: float = 0.0
+  clip_norm: float | None = None
+  decay: str = 'constant'
+  decay_at: Sequence[int] = ()
+  decay_factor: float = 0.1
+
+
+def make_optimizer(
+  options: AdamOptions, num_steps: int | None = None
+) -> Optimizer:
+  """Builds Adam.
+
+  Args:
+    options: the config section.
     num_steps: length of the run; needed by decay 'cosine'.
 
   Returns:
     Optimizer with moments in float32.
 
   Raises:
-    ValueError: if a field does not fit; it is named.
+    ValueError: if an option does not fit; it is named.
   """
+  kind, weight_decay = options.kind, options.weight_decay
   if kind not in KINDS:
     raise ValueError(f'optimizer.kind is {kind!r}; known kinds are {KINDS}.')
   if weight_decay and kind != 'adamw':
@@ -79,55 +116,34 @@ def make_optimizer(
       f'optimizer.weight_decay is {weight_decay}, but {kind!r} has none; use '
       "kind='adamw'."
     )
-  rate = make_learning_rate(
-    learning_rate=learning_rate,
-    warmup_steps=warmup_steps,
-    decay=decay,
-    decay_at=decay_at,
-    decay_factor=decay_factor,
-    num_steps=num_steps,
+  rate = make_learning_rate(options, num_steps)
+  parts = _clipping(options.clip_norm)
+  parts.append(
+    optax.scale_by_adam(
+      b1=options.b1, b2=options.b2, eps=options.eps, mu_dtype=jnp.float32
+    )
   )
-  parts = _clipping(clip_norm)
-  parts += [optax.scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=jnp.float32)]
   if weight_decay:
     parts.append(optax.add_decayed_weights(weight_decay, mask=_kernels))
   return _optimizer(parts, rate)
 
 
-def make_sgd(
-  *,
-  learning_rate: float,
-  kind: str = 'sgd',
-  warmup_steps: int = 0,
-  momentum: float = 0.9,
-  nesterov: bool = True,
-  weight_decay: float = 0.0,
-  clip_norm: float | None = None,
-  decay: str = 'constant',
-  decay_at: Sequence[int] = (),
-  decay_factor: float = 0.1,
-  num_steps: int | None = None,
-) -> Optimizer:
-  """Builds SGD with momentum from the fields of its config section.
+def make_sgd(options: SgdOptions, num_steps: int | None = None) -> Optimizer:
+  """Builds SGD with momentum.
 
   Args:
-    learning_rate, warmup_steps, clip_norm: see `make_optimizer`.
-    kind: 'sgd'.
-    momentum: in [0, 1); the velocity is not dampened.
-    nesterov: whether the update looks ahead along the velocity.
-    weight_decay: added to the gradient of kernels (arrays of two axes or
-      more) before the momentum, as L2 regularisation is.
-    decay, decay_at, decay_factor: see `make_learning_rate`.
+    options: the config section.
     num_steps: length of the run; needed by decay 'cosine'.
 
   Returns:
     Optimizer with its velocity in float32.
 
   Raises:
-    ValueError: if a field does not fit; it is named.
+    ValueError: if an option does not fit; it is named.
   """
-  if kind != 'sgd':
-    raise ValueError(f"optimizer.kind is {kind!r}; this is 'sgd'.")
+  momentum, nesterov = options.momentum, options.nesterov
+  if options.kind != 'sgd':
+    raise ValueError(f"optimizer.kind is {options.kind!r}; this is 'sgd'.")
   if not 0.0 <= momentum < 1.0:
     raise ValueError(
       f'optimizer.momentum is {momentum}; it is at least 0 and below 1.'
@@ -137,17 +153,10 @@ def make_sgd(
       'optimizer.nesterov looks ahead along a momentum, and optimizer.momentum '
       'is 0; use nesterov=False.'
     )
-  rate = make_learning_rate(
-    learning_rate=learning_rate,
-    warmup_steps=warmup_steps,
-    decay=decay,
-    decay_at=decay_at,
-    decay_factor=decay_factor,
-    num_steps=num_steps,
-  )
-  parts = _clipping(clip_norm)
-  if weight_decay:
-    parts.append(optax.add_decayed_weights(weight_decay, mask=_kernels))
+  rate = make_learning_rate(options, num_steps)
+  parts = _clipping(options.clip_norm)
+  if options.weight_decay:
+    parts.append(optax.add_decayed_weights(options.weight_decay, mask=_kernels))
   if momentum:
     parts.append(
       optax.trace(momentum, nesterov=nesterov, accumulator_dtype=jnp.float32)
@@ -176,32 +185,23 @@ def _kernels(params):
 
 
 def make_learning_rate(
-  *,
-  learning_rate: float,
-  warmup_steps: int,
-  decay: str,
-  decay_at: Sequence[int] = (),
-  decay_factor: float = 0.1,
-  num_steps: int | None,
+  options: AdamOptions | SgdOptions, num_steps: int | None
 ) -> Callable[[jax.Array | int], jax.Array]:
   """Builds the learning-rate schedule.
 
   Args:
-    learning_rate: the rate after warm-up.
-    warmup_steps: see `make_optimizer`.
-    decay: 'constant', 'cosine' (to zero at num_steps) or 'step'.
-    decay_at: for 'step', the increasing numbers of updates after each of which
-      the rate is multiplied by decay_factor; () for the others.
-    decay_factor: in (0, 1).
-    num_steps: length of the run; needed by 'cosine'.
+    options: the config section.
+    num_steps: length of the run; needed by decay 'cosine'.
 
   Returns:
     Function from the number of updates made so far, [], to the rate of the
     next one, [] float32.
 
   Raises:
-    ValueError: if a field does not fit; it is named.
+    ValueError: if an option does not fit; it is named.
   """
+  warmup_steps, decay = options.warmup_steps, options.decay
+  decay_at, decay_factor = options.decay_at, options.decay_factor
   if decay not in DECAYS:
     raise ValueError(f'optimizer.decay is {decay!r}; known are {DECAYS}.')
   if warmup_steps < 0:
@@ -234,6 +234,6 @@ def make_learning_rate(
       scale = scale * 0.5 * (1 + cosine)
     for at in decay_at:
       scale = jnp.where(step >= at, scale * decay_factor, scale)
-    return learning_rate * scale
+    return options.learning_rate * scale
 
   return rate

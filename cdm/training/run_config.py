@@ -8,10 +8,11 @@ from cdm.config.loader import ConfigDict
 from cdm.config.stage import is_classifier
 from cdm.training import optimizer, rollback
 
+# {kind: (options, which are the keys of the section; constructor)}.
 OPTIMIZERS = {
-  'adam': optimizer.make_optimizer,
-  'adamw': optimizer.make_optimizer,
-  'sgd': optimizer.make_sgd,
+  'adam': (optimizer.AdamOptions, optimizer.make_optimizer),
+  'adamw': (optimizer.AdamOptions, optimizer.make_optimizer),
+  'sgd': (optimizer.SgdOptions, optimizer.make_sgd),
 }
 
 
@@ -21,8 +22,8 @@ def make_optimizer(
   """Builds the optimizer of an `optimizer` section.
 
   Args:
-    optimizer_section: fields of `optimizer.make_optimizer`, or of
-      `optimizer.make_sgd`.
+    optimizer_section: fields of `optimizer.AdamOptions`, or of
+      `optimizer.SgdOptions`.
     num_steps: length of the run.
 
   Returns:
@@ -37,9 +38,8 @@ def make_optimizer(
     raise ValueError(
       f'config.optimizer.kind is {kind!r}; known are {sorted(OPTIMIZERS)}.'
     )
-  return instantiate.splat(
-    'optimizer', OPTIMIZERS[kind], section, num_steps=num_steps
-  )
+  options, make = OPTIMIZERS[kind]
+  return make(instantiate.splat('optimizer', options, section), num_steps)
 
 
 class Run(NamedTuple):

@@ -135,45 +135,44 @@ class _Run:
         limit=schedule.rollback_limit,
         active=collectives.is_first(),
       )
+      watch = watchdog.Watchdog(
+        factor=schedule.watchdog_factor,
+        seconds=schedule.watchdog_seconds,
+        report=lambda text, hangs: report_hang(reporter, workdir, text, hangs),
+      )
+      collaborators = loop.Collaborators(
+        iterator=iterator,
+        checkpointer=checkpointer,
+        reporter=reporter,
+        rollbacks=rollbacks,
+        watch=watch,
+      )
       state, metrics = loop.start(
         built.method.init,
         assembled.tx,
         key=assembled.key,
         abstract=assembled.state,
-        checkpointer=checkpointer,
-        iterator=iterator,
-        reporter=reporter,
-        rollbacks=rollbacks,
-        grad_norm_spike_factor=schedule.grad_norm_spike_factor,
+        schedule=schedule,
+        collaborators=collaborators,
       )
       # Only now, because a start that is refused must leave the run unchanged.
       self._started = True
       self._session.facts['first_step'] = int(state.step)
       if collectives.is_first():
         class_names.write(workdir, source.class_names)
-      self._watch = watchdog.Watchdog(
-        factor=schedule.watchdog_factor,
-        seconds=schedule.watchdog_seconds,
-        report=lambda text, hangs: report_hang(reporter, workdir, text, hangs),
-      )
+      self._watch = watch
       outcome = loop.train(
-        state=state,
+        state,
+        metrics,
         step=assembled.step,
-        iterator=iterator,
         mesh=mesh,
-        checkpointer=checkpointer,
-        reporter=reporter,
-        num_steps=schedule.num_steps,
-        log_every_steps=schedule.log_every_steps,
-        save_every_steps=schedule.save_every_steps,
-        sample_every_steps=schedule.sample_every_steps,
-        draw_samples=draw_samples,
-        metrics=metrics,
+        schedule=schedule,
+        collaborators=collaborators,
+        hooks=loop.Hooks(
+          draw_samples=draw_samples,
+          gauges=utilization.make_utilization(built, built.input_size, mesh),
+        ),
         stop=stop,
-        rollbacks=rollbacks,
-        grad_norm_spike_factor=schedule.grad_norm_spike_factor,
-        watch=self._watch,
-        gauges=utilization.make_utilization(built, built.input_size, mesh),
       )
       self._session.facts['last_step'] = outcome.step
     # Launchers end the other processes when the first one has ended; by then

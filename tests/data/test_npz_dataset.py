@@ -89,7 +89,10 @@ def test_labels_without_names_are_numbers(samples):
 
 def test_it_goes_through_the_pipeline(samples):
   batches = pipeline.make_iterator(
-    npz_dataset.Archive(samples), image_size=2, batch_size=6, seed=0
+    npz_dataset.Archive(samples),
+    pipeline.PipelineOptions(image_size=2),
+    batch_size=6,
+    seed=0,
   )
   batch = next(batches)
   batches.close()

@@ -35,9 +35,14 @@ class Numbered:
     }
 
 
-def start(source, batch_size=4, **options):
-  options = {'image_size': 4, 'seed': 0} | options
-  return pipeline.make_iterator(source, batch_size=batch_size, **options)
+def start(source, **arguments):
+  """-> an iterator; options of the pipeline stand among the arguments."""
+  arguments = {'image_size': 4, 'batch_size': 4, 'seed': 0} | arguments
+  fields = pipeline.PipelineOptions._fields
+  options = {key: arguments.pop(key) for key in fields if key in arguments}
+  return pipeline.make_iterator(
+    source, pipeline.PipelineOptions(**options), **arguments
+  )
 
 
 def take(iterator, count):
@@ -303,7 +308,9 @@ import multiprocessing, os
 from cdm.data import pipeline, synthetic
 if __name__ == '__main__':
   iterator = pipeline.make_iterator(
-    synthetic.Synthetic(), image_size=8, batch_size=4, seed=0, worker_count=1)
+    synthetic.Synthetic(),
+    pipeline.PipelineOptions(image_size=8, worker_count=1),
+    batch_size=4, seed=0)
   next(iterator)
   children = multiprocessing.active_children()
   print(*[child.pid for child in children], flush=True)

@@ -26,7 +26,8 @@ pytest.importorskip('array_record')
 
 
 def take(source, count, **options):
-  iterator = pipeline.make_iterator(source, batch_size=6, seed=4, **options)
+  options = pipeline.PipelineOptions(**options)
+  iterator = pipeline.make_iterator(source, options, batch_size=6, seed=4)
   return [next(iterator) for _ in range(count)]
 
 

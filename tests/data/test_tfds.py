@@ -83,11 +83,9 @@ def test_imagenet_trains_from_its_tars(data_dir, caplog):
   assert list(source.class_names) == sorted(source.class_names)
   iterator = pipeline.make_iterator(
     source,
-    image_size=32,
+    pipeline.PipelineOptions(image_size=32, flip=True, max_skip_fraction=0.2),
     batch_size=8,
     seed=0,
-    flip=True,
-    max_skip_fraction=0.2,
   )
   grey = {label: [] for label in WNIDS.values()}
   for _ in range(3):
@@ -129,12 +127,14 @@ def test_the_first_validation_images_are_found_by_their_file_names(data_dir):
 def test_splits_can_be_sliced_and_worker_processes_read_them(data_dir):
   source = data_tfds.Tfds('imagenet2012', 'validation[:60%]', data_dir=data_dir)
   assert len(source) == 3
-  options = {'image_size': 16, 'batch_size': 3, 'seed': 1}
-  workers = pipeline.make_iterator(source, worker_count=1, **options)
-  mine, expected = (
-    next(workers),
-    next(pipeline.make_iterator(source, **options)),
+  options = pipeline.PipelineOptions(image_size=16)
+  workers, threads = (
+    pipeline.make_iterator(
+      source, options._replace(worker_count=count), batch_size=3, seed=1
+    )
+    for count in (1, 0)
   )
+  mine, expected = next(workers), next(threads)
   workers.close()
   np.testing.assert_array_equal(mine['image'], expected['image'])
   np.testing.assert_array_equal(mine['label'], expected['label'])

@@ -138,7 +138,7 @@ def test_crops_of_training_are_random_and_of_the_example():
 def test_the_mesh_changes_the_speed_not_the_numbers():
   """A batch of eight on eight devices is normalised as one batch."""
   method, _ = bind(12, size=8)
-  tx = optimizer.make_sgd(learning_rate=0.1)
+  tx = optimizer.make_sgd(optimizer.SgdOptions(learning_rate=0.1))
   results = []
   for devices in (jax.devices()[:1], jax.devices()):
     mesh = device_mesh.make_mesh(devices=devices)

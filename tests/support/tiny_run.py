@@ -10,7 +10,7 @@ import numpy as np
 from cdm.checkpointing import writer
 from cdm.distributed import device_mesh, partitioning
 from cdm.reporting import metric_writer
-from cdm.training import loop, optimizer, rollback
+from cdm.training import loop, optimizer, rollback, run_config, watchdog
 from cdm.training import state as train_state
 from cdm.training import step as train_step
 
@@ -107,7 +107,7 @@ def mesh(data=8, fsdp=1, tensor=1):
 @functools.lru_cache
 def adam(**fields):
   fields = {'learning_rate': 1e-2, 'warmup_steps': 3, 'clip_norm': 1.0} | fields
-  return optimizer.make_optimizer(**fields)
+  return optimizer.make_optimizer(optimizer.AdamOptions(**fields))
 
 
 def abstract_state(init, tx, *, key, mesh, rules=()):
@@ -146,17 +146,33 @@ class Run:
     step_fn=None,
     log_every=3,
     save_every=2,
+    sample_every=0,
     rollbacks=0,
     spike_factor=0.0,
+    watch=None,
     **more,
   ):
     """-> loop.Outcome."""
+    schedule = run_config.Run(
+      batch_size=BATCH,
+      num_steps=num_steps,
+      log_every_steps=log_every,
+      save_every_steps=save_every,
+      sample_every_steps=sample_every,
+      grad_norm_spike_factor=spike_factor,
+    )
     saver = writer.Checkpointer(
       self.workdir, config=CONFIG, keep=self.keep, save_every_steps=save_every
     )
-    skipped = rollback.Rollbacks(self.workdir, limit=rollbacks)
     reporter = metric_writer.Reporter(
       self.workdir, tensorboard=False, quiet=True
+    )
+    collaborators = loop.Collaborators(
+      iterator=self.batches,
+      checkpointer=saver,
+      reporter=reporter,
+      rollbacks=rollback.Rollbacks(self.workdir, limit=rollbacks),
+      watch=watchdog.Watchdog() if watch is None else watch,
     )
     with reporter, saver:
       state, metrics = loop.start(
@@ -166,25 +182,16 @@ class Run:
         abstract=abstract_state(
           init, adam(), key=jax.random.key(0), mesh=self.mesh
         ),
-        checkpointer=saver,
-        iterator=self.batches,
-        reporter=reporter,
-        rollbacks=skipped,
-        grad_norm_spike_factor=spike_factor,
+        schedule=schedule,
+        collaborators=collaborators,
       )
       return loop.train(
-        state=state,
+        state,
+        metrics,
         step=step_fn or step(shape=self.shape),
-        iterator=self.batches,
         mesh=self.mesh,
-        checkpointer=saver,
-        reporter=reporter,
-        num_steps=num_steps,
-        log_every_steps=log_every,
-        save_every_steps=save_every,
-        metrics=metrics,
-        rollbacks=skipped,
-        grad_norm_spike_factor=spike_factor,
+        schedule=schedule,
+        collaborators=collaborators,
         **more,
       )
 

@@ -19,7 +19,7 @@ from support import tiny_run
 from cdm.checkpointing import reader
 from cdm.distributed import exit_codes
 from cdm.reporting import metric_writer
-from cdm.training import running_metrics
+from cdm.training import loop, running_metrics
 from cdm.training.preemption import Stop
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
@@ -240,10 +240,10 @@ def test_samples_and_evaluation_come_from_the_average(tmp_path):
   run = tiny_run.Run(tmp_path)
   outcome = run.train(
     5,
-    sample_every_steps=2,
-    draw_samples=draw,
-    evaluate_every_steps=5,
-    evaluate=evaluate,
+    sample_every=2,
+    hooks=loop.Hooks(
+      draw_samples=draw, evaluate=evaluate, evaluate_every_steps=5
+    ),
   )
   grids = sorted(p.name for p in (tmp_path / 'grids').iterdir())
   assert grids == [f'samples_0000000{k}.png' for k in (2, 4, 5)]

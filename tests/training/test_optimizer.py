@@ -8,6 +8,14 @@ import pytest
 from cdm.training import optimizer
 
 
+def make_adam(num_steps=None, **options):
+  return optimizer.make_optimizer(optimizer.AdamOptions(**options), num_steps)
+
+
+def make_sgd(num_steps=None, **options):
+  return optimizer.make_sgd(optimizer.SgdOptions(**options), num_steps)
+
+
 def adam(start, gradients, *, rates, clip, b1=0.9, b2=0.999, eps=1e-8):
   """Kingma and Ba 2015, alg. 1, on one vector; clipping by Pascanu 2013."""
   x, m, v = np.array(start, np.float64), 0.0, 0.0
@@ -36,7 +44,7 @@ def test_it_is_adam_with_linear_warm_up_and_global_clipping():
   gradients = gradients.astype(np.float32)
   start = rng.normal(size=5).astype(np.float32)
   rates = 0.1 * np.minimum(1.0, np.arange(1, 13) / 4)
-  tx = optimizer.make_optimizer(learning_rate=0.1, warmup_steps=4, clip_norm=1)
+  tx = make_adam(learning_rate=0.1, warmup_steps=4, clip_norm=1)
   mine = run(tx, start, gradients)
   truth = adam(start, gradients, rates=rates, clip=1.0)
   # float32 knows 1 - 0.999 to 5e-5 only, which is a part of the first rates.
@@ -49,8 +57,8 @@ def test_it_is_adam_with_linear_warm_up_and_global_clipping():
 def test_the_rate_stays_after_warm_up_unless_it_decays_as_a_cosine():
   fields = dict(learning_rate=2.0, warmup_steps=10, num_steps=110)
   steps = np.array([0, 9, 10, 60, 110, 200])
-  constant = optimizer.make_optimizer(**fields)
-  cosine = optimizer.make_optimizer(**fields, decay='cosine')
+  constant = make_adam(**fields)
+  cosine = make_adam(**fields, decay='cosine')
   np.testing.assert_allclose(
     constant.learning_rate(steps), [0.2, 2, 2, 2, 2, 2], rtol=1e-6
   )
@@ -60,14 +68,12 @@ def test_the_rate_stays_after_warm_up_unless_it_decays_as_a_cosine():
 
 
 def test_without_warm_up_the_first_step_has_the_whole_rate():
-  tx = optimizer.make_optimizer(learning_rate=3e-4)
+  tx = make_adam(learning_rate=3e-4)
   np.testing.assert_allclose(tx.learning_rate(0), 3e-4, rtol=1e-6)
 
 
 def test_weight_decay_pulls_kernels_and_spares_biases():
-  tx = optimizer.make_optimizer(
-    learning_rate=0.1, kind='adamw', weight_decay=0.5
-  )
+  tx = make_adam(learning_rate=0.1, kind='adamw', weight_decay=0.5)
   params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}
   zero = {'kernel': jnp.zeros((2, 2)), 'bias': jnp.zeros(2)}
   updates, _ = tx.update(zero, tx.init(params), params)
@@ -76,7 +82,7 @@ def test_weight_decay_pulls_kernels_and_spares_biases():
 
 
 def test_moments_are_float32_whatever_the_gradients_are():
-  tx = optimizer.make_optimizer(learning_rate=0.1, clip_norm=1.0)
+  tx = make_adam(learning_rate=0.1, clip_norm=1.0)
   params = {'w': jnp.ones(3)}
   _, moments, *_ = tx.init(params)
   assert moments.mu['w'].dtype == moments.nu['w'].dtype == jnp.float32
@@ -100,9 +106,7 @@ def test_it_is_sgd_with_momentum_and_weight_decay_of_kernels(nesterov):
   start = rng.normal(size=5).astype(np.float32)
   rates = 0.1 * np.minimum(1.0, np.arange(1, 13) / 4)
   given = dict(momentum=0.9, nesterov=nesterov)
-  tx = optimizer.make_sgd(
-    learning_rate=0.1, warmup_steps=4, weight_decay=0.3, **given
-  )
+  tx = make_sgd(learning_rate=0.1, warmup_steps=4, weight_decay=0.3, **given)
   params = {'w': jnp.asarray(start[:2])[None], 'b': jnp.asarray(start[2:])}
   opt_state = tx.init(params)
   for g in gradients:
@@ -115,7 +119,7 @@ def test_it_is_sgd_with_momentum_and_weight_decay_of_kernels(nesterov):
 
 
 def test_the_rate_falls_by_the_factor_at_the_steps_named():
-  tx = optimizer.make_sgd(
+  tx = make_sgd(
     learning_rate=2.0,
     warmup_steps=4,
     decay='step',
@@ -144,7 +148,7 @@ def test_the_rate_falls_by_the_factor_at_the_steps_named():
 )
 def test_a_field_of_sgd_that_does_not_fit_is_named(fields, message):
   with pytest.raises(ValueError, match=message):
-    optimizer.make_sgd(learning_rate=1e-3, **fields)
+    make_sgd(learning_rate=1e-3, **fields)
 
 
 @pytest.mark.parametrize(
@@ -161,4 +165,4 @@ def test_a_field_of_sgd_that_does_not_fit_is_named(fields, message):
 )
 def test_a_field_that_does_not_fit_is_named(fields, message):
   with pytest.raises(ValueError, match=message):
-    optimizer.make_optimizer(learning_rate=1e-3, **fields)
+    make_adam(learning_rate=1e-3, **fields)

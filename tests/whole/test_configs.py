@@ -220,7 +220,7 @@ def test_the_other_sections_fit_what_they_are_given_to(name):
     source = datasets.SOURCES[section.pop('kind')]
     inspect.signature(source).bind(**section)
   for constructor, section in (
-    (pipeline.make_iterator, config.pipeline),
+    (pipeline.PipelineOptions, config.pipeline),
     (ema.update, config.ema),
   ):
     inspect.signature(constructor).bind_partial(**section)
