@@ -257,7 +257,7 @@ def test_an_out_that_cannot_be_written_is_found_before_work(refused, out, told):
 
 def test_statistics_that_cannot_be_written_are_found_before_work(place):
   for out in (place / 'w.pth' / 's.npz', place / 'a'):
-    with pytest.raises(ValueError, match='is a file, and|is a folder'):
+    with pytest.raises(ValueError, match='is a file, but|is a folder'):
       compare_sets.make_reference(place / 'b', out, weights=place / 'w.pth')
   assert not Projection.calls
 
