@@ -16,6 +16,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cdm.reporting import json_file
+
 # In a clone of the repository this folder lies beside the package; a wheel does
 # not contain it.
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
@@ -162,7 +164,8 @@ def _parse(text: str, old: Any, name: str) -> Any:
     return text
   try:
     value = ast.literal_eval(text)
-  except (ValueError, SyntaxError):
+  # The last two say that the expression is nested too deeply.
+  except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
     if old is None:
       return text
     value = text
@@ -186,10 +189,15 @@ def _parse(text: str, old: Any, name: str) -> Any:
     return tuple(value)
   if type(value) is not type(old) or isinstance(value, bool):
     raise ValueError(
-      f'{name} is {old!r}, of type {type(old).__name__}; {text!r} is of type '
-      f'{type(value).__name__}.'
+      f'{name} is {old!r}, of type {type(old).__name__}; {_cut(text)} is of '
+      f'type {type(value).__name__}.'
     )
   return value
+
+
+def _cut(text: str) -> str:
+  shown = repr(text)
+  return shown if len(shown) <= 100 else f'{shown[:97]}...'
 
 
 def to_json(config: ConfigDict) -> str:
@@ -205,9 +213,12 @@ def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
     path: where the text was read, for error messages.
 
   Raises:
+    exit_codes.DamagedFile: the text is damaged.
     ValueError: the text comes from an earlier cdm, which had other sections.
   """
-  saved = json.loads(text)
+  data = text.encode('utf-8', 'surrogateescape')
+  remedy = 'Restore a copy, or remove it: every checkpoint has its own.'
+  saved = json_file.parse(data, dict[str, Any], name=str(path), remedy=remedy)
   if 'task' in saved:
     raise ValueError(
       f"{path} holds a run of an earlier cdm, whose section 'task' is called "
@@ -215,6 +226,12 @@ def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
       'made it.'
     )
   return ConfigDict(_tuples(saved)).lock()
+
+
+def read_json(path: str | os.PathLike) -> ConfigDict:
+  """Reads a file that holds what `to_json` wrote; see `from_json`."""
+  text = pathlib.Path(path).read_bytes().decode('utf-8', 'surrogateescape')
+  return from_json(text, path)
 
 
 def changes(

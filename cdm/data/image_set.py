@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.data import npz_images, transforms
+from cdm.data import npz_arrays, npz_images, transforms
 
 SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
@@ -65,7 +65,7 @@ def load_images(path: str | os.PathLike) -> Images:
 
 def holds_images(path: str | os.PathLike) -> bool:
   """Whether an .npz has an array of images, among any others."""
-  return npz_images.IMAGES in npz_images.array_names(path)
+  return npz_images.IMAGES in npz_arrays.array_names(path)
 
 
 def fingerprint_of(path: str | os.PathLike) -> str:

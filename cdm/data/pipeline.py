@@ -22,7 +22,7 @@ import numpy as np
 from absl import logging
 
 from cdm.data import transforms, workers
-from cdm.data.pipeline_state import Order, PipelineState, SkipCounts
+from cdm.data.pipeline_state import Order, PipelineState, SkipCounts, check
 from cdm.data.source import Source
 
 # max_skip_fraction is a fraction of the records tried, whose number is first
@@ -233,6 +233,7 @@ class Batches:
     Raises:
       ValueError: the state belongs to another stream of records.
     """
+    check(state)
     if state['order'] != self._order:
       raise ValueError(
         f'The saved data position belongs to another stream, '

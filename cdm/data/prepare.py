@@ -23,7 +23,14 @@ import tqdm
 from absl import logging
 from PIL import features
 
-from cdm.data import atomic_files, record_format, transforms, workers
+from cdm.data import (
+  array_record,
+  atomic_files,
+  record_format,
+  transforms,
+  workers,
+)
+from cdm.data.damaged_file import DamagedFile
 from cdm.data.source import Source
 
 _SHARD_BYTES = 2**28
@@ -131,8 +138,8 @@ def _lock(file, folder):
 
 def _open_index(folder, recipe, class_names) -> record_format.Index:
   """Returns the folder's index, or a new one; refuses another manifest."""
-  index: record_format.Index | None = record_format.read_index(folder)
-  if index is None:
+  found = _read_index(folder)
+  if found is None:
     others = sorted(path.name for path in folder.iterdir())
     if others:
       raise ValueError(
@@ -140,7 +147,7 @@ def _open_index(folder, recipe, class_names) -> record_format.Index:
         f'{others[0]!r}). Choose another folder.'
       )
     text = json.dumps(recipe, sort_keys=True)
-    index = {
+    index: record_format.Index = {
       'recipe': recipe,
       'fingerprint': hashlib.sha256(text.encode()).hexdigest()[:16],
       'class_names': list(class_names),
@@ -149,7 +156,7 @@ def _open_index(folder, recipe, class_names) -> record_format.Index:
     }
     record_format.write_index(folder, index)
     return index
-  old = index['recipe']
+  old = found['recipe']
   differing = [key for key in recipe if old.get(key) != recipe[key]]
   if differing:
     changes = ', '.join(f'{k} {old.get(k)!r} there' for k in differing)
@@ -158,7 +165,41 @@ def _open_index(folder, recipe, class_names) -> record_format.Index:
       f'{folder} was prepared with another recipe ({changes}; asked now: '
       f'{asked}). Choose another folder, or delete that one.'
     )
-  return index
+  _drop_damaged(folder, found)
+  return found
+
+
+def _read_index(folder) -> record_format.Index | None:
+  """Returns the folder's index; None if there is none or it was damaged.
+
+  Without its index nobody knows how the shards were prepared. A damaged index
+  is therefore removed with them, unless other files lie there too.
+  """
+  try:
+    return record_format.read_index(folder)
+  except DamagedFile as error:
+    names = {path.name for path in folder.iterdir()} - {record_format.INDEX}
+    if not all(map(record_format.is_shard_name, names)):
+      raise
+    logging.warning('%s', error)
+    for name in (*names, record_format.INDEX):
+      (folder / name).unlink()
+    return None
+
+
+def _drop_damaged(folder, index):
+  """Leaves only whole shards in the index, so that the others are written."""
+  for position, shard in enumerate(index['shards']):
+    try:
+      if (folder / shard['file']).exists():
+        array_record.check_shard(str(folder / shard['file']), shard['records'])
+        continue
+      logging.warning('%s is missing and is prepared again.', shard['file'])
+    except DamagedFile as error:
+      logging.warning('%s', error)
+    del index['shards'][position:]
+    index['complete'] = False
+    return
 
 
 def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
@@ -174,7 +215,7 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
   with bar, contextlib.closing(packed):
     for shard_index in range(len(index['shards']), count):
       length = min(per_shard, total - shard_index * per_shard)
-      file = f'images-{shard_index:05d}-of-{count:05d}.array_record'
+      file = record_format.shard_name(shard_index, count)
       skipped = []
       with _new_shard(folder / file) as write:
         for data, bad in itertools.islice(packed, length):

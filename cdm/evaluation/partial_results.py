@@ -9,20 +9,22 @@ example after a power cut, is ignored.
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from cdm.data import npz_images
+from cdm.data import damaged_file, npz_arrays
 from cdm.distributed import collectives
 from cdm.reporting import atomic_files, jsonl, output_files
 
 KEPT = 2  # files per process
+
+_log = logging.getLogger(__name__)
 
 
 def digest(settings: object) -> str:
@@ -32,7 +34,11 @@ def digest(settings: object) -> str:
 
 
 def image_rows(
-  home: str | os.PathLike, settings: object, *, prefix: str = ''
+  home: str | os.PathLike,
+  settings: object,
+  *,
+  prefix: str = '',
+  declared: Any = list[int],
 ) -> jsonl.ResumableRows:
   """Opens rows of the form `[index of an image, ...]`, keyed by the index.
 
@@ -40,11 +46,13 @@ def image_rows(
     home: folder in which these rows get a folder of their own.
     settings: JSON-able; everything that the rows depend on.
     prefix: prefix of the name of their own folder.
+    declared: type of every row, see `json_file.problem`.
   """
   folder = pathlib.Path(home) / f'{prefix}{digest(settings)}'
   return jsonl.ResumableRows(
     folder / 'process-0.jsonl',
-    lambda row: row[0],
+    lambda row: row[0] if row else None,
+    declared=declared,
     # Earlier versions wrote one file per process, which are still read.
     pattern='process-*.jsonl',
   )
@@ -72,13 +80,12 @@ class Partial:
       (number of batches, arrays that this process wrote after them); (0, {})
       if there are no such results.
     """
-    counts = sorted(self._parts())
+    counts = sorted(self._parts())  # of whole files
     common = set.intersection(*map(set, collectives.gather_objects(counts)))
     if not common:
       return 0, {}
     done = max(common)
-    with np.load(self._path(done)) as archive:
-      return done, {name: archive[name] for name in archive.files}
+    return done, npz_arrays.read(self._path(done))
 
   def write(self, done: int, arrays: Mapping[str, np.ndarray]) -> None:
     """Saves the partial results of the first `done` batches.
@@ -140,9 +147,10 @@ class Partial:
 
 
 def _is_whole(path: pathlib.Path) -> bool:
-  """Returns whether all checksums in an .npz archive are correct."""
+  """Returns whether every array of an .npz can be read, by its checksum."""
   try:
-    with zipfile.ZipFile(path) as archive:
-      return archive.testzip() is None
-  except npz_images.DAMAGE:
+    npz_arrays.read(path)
+  except damaged_file.DamagedFile as error:
+    _log.warning('%s It is left out.', error)
     return False
+  return True

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cdm.distributed import collectives
-from cdm.reporting import atomic_files
+from cdm.reporting import atomic_files, json_file
 
 
 def _other_images(
@@ -48,12 +48,18 @@ def claim(
       whose manifest `saved` differs from `wanted` in the value of `key`.
 
   Raises:
+    exit_codes.DamagedFile: the manifest is damaged.
     ValueError: the folder has a manifest with other settings.
   """
   folder = pathlib.Path(folder)
   path = folder / name
   if path.exists():
-    saved = json.loads(path.read_text())
+    saved = json_file.read(
+      path,
+      dict[str, Any],
+      remedy='Without it nobody knows what the folder holds. Restore the file, '
+      'or delete the folder to begin anew.',
+    )
     wanted = json.loads(json.dumps(manifest))
     for key in wanted:
       if saved.get(key) != wanted[key]:

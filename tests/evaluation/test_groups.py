@@ -56,7 +56,7 @@ def test_a_csv_without_groups_is_refused(text, message, tmp_path):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    ('{"1": ', 'is no JSON'),
+    ('{"1": ', 'it is no JSON: Expecting value'),
     ('["f"]', 'holds a list; an object'),
     ('{}', 'holds no groups'),
     ('{"1": {"gender": "f"}, "2": {"age": "9"}}', "image '2' has"),

@@ -36,7 +36,11 @@ WALLS = {
   'cdm.diffusion': (),
   'cdm.models': ('cdm.ops.keys', 'cdm.reporting.progress'),
   'cdm.methods': ('cdm.diffusion', 'cdm.ops'),
-  'cdm.checkpointing': ('cdm.distributed', 'cdm.reporting.atomic_files'),
+  'cdm.checkpointing': (
+    'cdm.distributed',
+    'cdm.reporting.atomic_files',
+    'cdm.reporting.json_file',
+  ),
   'cdm.evaluation.metrics': ('cdm.ops',),
 }
 # Which packages may import an outside library.

@@ -31,7 +31,7 @@ import numpy as np
 from cdm.config import loader
 from cdm.data import class_names, subset, transforms
 from cdm.distributed import collectives
-from cdm.evaluation import compare_sets, image_source, partial_results
+from cdm.evaluation import compare_sets, image_source
 from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.evaluation.classification import labelled_set, ranks
 from cdm.evaluation.metrics import top_k
@@ -383,9 +383,7 @@ def gathered(
     {kind: int [count], the ranks}.
   """
   home = download.folder().parent / 'evaluate' if keep is None else keep
-  rows = partial_results.image_rows(
-    home, [recipe, reader.which, reader.count], prefix=ranks.PREFIX
-  )
+  rows = ranks.open_rows(home, [recipe, reader.which, reader.count], kinds)
   found = ranks.rank_images(
     reader.count,
     reader.read,

@@ -11,7 +11,7 @@ import numpy as np
 
 from cdm.evaluation import groups
 from cdm.evaluation.metrics import bootstrap, calibration
-from cdm.evaluation.robustness import scoring
+from cdm.evaluation.robustness import score_rows, scoring
 from cdm.ops import degradations
 
 # Metrics of one image: name -> (title, unit, whether more is better).
@@ -248,7 +248,7 @@ def spread(
     bootstrap 'interval' over images of the spread-skill ratio, and the PSNR of
     one draw and of the mean of the draws. Spread and error are in grey levels.
   """
-  tallies = [scoring.tally_of(spreads[n]) for n in records]
+  tallies = [score_rows.tally_of(spreads[n]) for n in records]
   whole = calibration.add(tallies)
   ratio = calibration.spread_skill(whole)
   sums = np.array([(t.variance, t.error) for t in tallies])

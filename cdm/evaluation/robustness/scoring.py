@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cdm.data import npz_arrays
+from cdm.data.damaged_file import DamagedFile
 from cdm.distributed import collectives
 from cdm.evaluation import paired_metrics
 from cdm.evaluation.metrics import calibration, consistency, distortion
+from cdm.evaluation.robustness import score_rows
 from cdm.ops import degradations, resize
 from cdm.ops.keys import image_pairs
 from cdm.reporting import (
@@ -130,11 +133,15 @@ class Examination:
       images, those that an earlier run computed included.
     """
     rows = jsonl.ResumableRows(
-      self.out / ROWS, lambda row: (row['record'], row['cell']), merge=merged
+      self.out / ROWS,
+      lambda row: (row['record'], row['cell']),
+      declared=score_rows.Row,
+      merge=merged,
     )
     spreads = jsonl.ResumableRows(
       self.out / DRAWS,
-      lambda row: row['record'] if row['k'] == draws else None,
+      lambda row: score_rows.key_of_draws(row, draws),
+      declared=score_rows.DrawsRow,
     )
     items = {(n, cell.key): (n, cell) for n in self.records for cell in cells}
     todo = [items[key] for key in rows.missing(items, self._has_pictures)]
@@ -185,8 +192,7 @@ class Examination:
       {'mean': of the draws, 'std': their standard deviation, 'error':
       |mean - original|}, float32 [H, W, 3] in grey levels.
     """
-    with np.load(self._maps(record, k)) as archive:
-      return dict(archive)
+    return npz_arrays.read(self._maps(record, k))
 
   def _maps(self, record, k):
     return self.out / PICTURES / f'draws-{k}' / f'{record:06d}.npz'
@@ -206,8 +212,17 @@ class Examination:
     return VERSIONS if cell.name == CLEAN else VERSIONS[:-1]
 
   def _has_maps(self, row):
-    record = row['record']
-    return record not in self.shown or self._maps(record, row['k']).exists()
+    """Whether the draws of a shown image have a file that can be read."""
+    path = self._maps(row['record'], row['k'])
+    if row['record'] not in self.shown:
+      return True
+    try:
+      return {'mean', 'std', 'error'} <= npz_arrays.read(path).keys()
+    except FileNotFoundError:
+      return False
+    except DamagedFile as error:
+      print(f'{error} It is drawn again.')
+      return False
 
   def _score(self, todo, rows, bar):
     size = self.opened.upscale.batch_size
@@ -380,18 +395,6 @@ def merged(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
   Where both rows hold a value, that of the later row is taken.
   """
   return later | {method: earlier[method] | later[method] for method in METHODS}
-
-
-def tally_of(row: Mapping[str, Any]) -> calibration.Tally:
-  """Returns the tally that a row of draws.jsonl holds."""
-  count, variance, error, ranks, binned = row['tally']
-  return calibration.Tally(
-    float(count),
-    float(variance),
-    float(error),
-    np.asarray(ranks),
-    np.asarray(binned),
-  )
 
 
 def spread_out(records: Sequence[int], count: int) -> list[int]:

@@ -63,6 +63,12 @@ def score(
     lambda row: (
       (row['cell'], row['method']) if row['what'] == settings else None
     ),
+    declared={
+      'cell': str,
+      'method': str,
+      'what': dict[str, Any],
+      'scores': dict[str, float],
+    },
   )
   jobs = {(cell.key, method): cell for cell in cells for method in METHODS}
   todo = rows.missing(jobs)
