@@ -16,6 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cdm.distributed import exit_codes
 from cdm.reporting import json_file
 
 # In a clone of the repository this folder lies beside the package; a wheel does
@@ -225,7 +226,12 @@ def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
       "'method' now; train it again in another folder, or use the cdm that "
       'made it.'
     )
-  return ConfigDict(_tuples(saved)).lock()
+  try:
+    return ConfigDict(_tuples(saved)).lock()
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise exit_codes.DamagedFile(  # a key with a dot in it, for example
+      f'{path} is damaged: {str(error).rstrip(".")}. {remedy}'
+    ) from error
 
 
 def read_json(path: str | os.PathLike) -> ConfigDict:

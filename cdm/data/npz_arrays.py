@@ -11,6 +11,7 @@ import io
 import math
 import os
 import struct
+import tokenize
 import zipfile
 from collections.abc import Collection, Generator
 from typing import NamedTuple
@@ -73,7 +74,8 @@ def opened(path: str | os.PathLike) -> Generator[zipfile.ZipFile, None, None]:
   except Exception as error:
     if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
       raise
-    reason = str(error).rstrip('.') or type(error).__name__
+    text = error.args[0] if isinstance(error, tokenize.TokenError) else error
+    reason = str(text).rstrip('.') or type(error).__name__
     raise DamagedFile(
       f'{path} cannot be read as an .npz archive ({reason}); it may be '
       'truncated, so write it again.'
@@ -183,6 +185,10 @@ def _member(archive, name):
   member = archive.getinfo(f'{name}.npy')
   if member.flag_bits & 1:
     raise ValueError(f'{name}.npy is encrypted')
+  # zipfile asks the file for this number of bytes at once.
+  there = os.fstat(archive.fp.fileno()).st_size
+  if member.compress_size > there - member.header_offset:
+    raise ValueError(f'{name}.npy is cut off')
   if member.compress_type == zipfile.ZIP_LZMA:
     # 2 bytes version, 2 bytes length, 1 byte of three settings, the window.
     archive.fp.seek(_data_offset(archive, member) + 5)

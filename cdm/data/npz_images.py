@@ -19,6 +19,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from cdm.data import npz_arrays
+from cdm.data.damaged_file import DamagedFile
 
 CHUNK_BYTES = 1 << 22
 IMAGES, LABELS = 'arr_0', 'arr_1'
@@ -80,7 +81,7 @@ def open_images(
     # shorter; pread returns fewer bytes.
     data = os.pread(file.fileno(), size, offset)
     if len(data) != size:
-      raise ValueError(f'{path} has become shorter while it was read.')
+      raise DamagedFile(f'{path} has become shorter while it was read.')
     return _rgb(np.frombuffer(data, np.uint8).reshape(shape[1:]))
 
   return ArchiveImages(shape[0], shape[1:], labels, read)

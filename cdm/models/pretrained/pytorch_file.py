@@ -165,7 +165,8 @@ def _tensor(name: str, arguments: tuple) -> np.ndarray:
     storage.dtype,
     values,
     offset * size,
-    [s * size for s in strides],
+    # An axis of one number may have any stride.
+    [s * size if n > 1 else 0 for n, s in zip(shape, strides, strict=True)],
   )
 
 
@@ -192,7 +193,8 @@ def _read_zip(file: IO[bytes]) -> Any:
         raise Refused(f'{name} is encrypted')
       if member.compress_type != zipfile.ZIP_STORED:
         raise Refused(f'{name} is compressed, as PyTorch never does')
-      left -= member.file_size
+      # zipfile asks the file for the larger of the two at once.
+      left -= max(member.file_size, member.compress_size)
       if left < 0:
         raise Refused(f'{name} says that it has {member.file_size:,} bytes')
       return archive.read(member)  # which verifies the checksum

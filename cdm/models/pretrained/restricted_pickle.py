@@ -146,7 +146,7 @@ class _Machine:
     value = self.pop()
     self._stack.append(value)
     if type(value) is not kind:
-      raise Refused(f'its pickle fills a {type(value).__name__}')
+      raise Refused(f'its pickle stores into what is no {kind.__name__}')
     return value
 
   def mark(self, _):
