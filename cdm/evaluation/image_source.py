@@ -106,7 +106,7 @@ def open_files(what: str | os.PathLike, num: int | None) -> Source:
   """
   images = image_set.load_images(what)
   count = check_available(what, images.count, num)
-  chosen = subset.spread(range(images.count), count)
+  chosen = subset.spread_indices(range(images.count), count)
   first = images.read(0)
   recipe: dict = {'data': str(pathlib.Path(what).resolve()), 'count': count}
   recipe |= {'image_size': list(first.shape[:2])} | describe_samples(what)
