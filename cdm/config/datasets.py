@@ -49,7 +49,7 @@ def open_source(
 
 
 class HeldOut(NamedTuple):
-  """Evaluation images of a stage, spread evenly over the data.
+  """The chosen evaluation images of a stage, spread evenly over the data.
 
   Attributes:
     source: the whole evaluation data, see `cdm.data.source`.
@@ -118,8 +118,8 @@ def open_evaluated(
 ) -> tuple[Callable[[int], tuple[np.ndarray, int] | None], str]:
   """Chooses `count` images to be evaluated, spread evenly over the data.
 
-  In contrast to `read_held_out`, no other image takes the place of one that is
-  too small, so that no image is evaluated twice.
+  In contrast to `read_held_out`, no other image replaces one that is too small,
+  so that no image is evaluated twice.
 
   Args:
     saved: config of the stage.

@@ -228,7 +228,7 @@ def open_cascade(
     draw = cascade.sampler(stages)
     mesh = stages[0].mesh
     assert mesh is not None  # a restored stage is placed on one
-    size = device_mesh.padded(min(size, num), mesh)
+    size = device_mesh.padded_batch_size(min(size, num), mesh)
     for start in range(first * size, num, size):
       indices = np.arange(start, min(start + size, num))
       filled = np.resize(indices, size)

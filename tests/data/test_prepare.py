@@ -120,7 +120,7 @@ def test_an_interrupted_run_continues_after_its_last_whole_shard(tmp_path):
     prepare.prepare(source, out=broken, **options)
   assert len(json.loads((broken / 'index.json').read_text())['shards']) == 2
   assert not list(broken.glob('.*'))
-  with pytest.raises(ValueError, match='unfinished: it has 40 of 90 records. Run the'):
+  with pytest.raises(ValueError, match='it has 40 of 90 records. Run the'):
     array_record.ArrayRecords(broken)
 
   source.readable, source.asked = 90, 0

@@ -135,11 +135,11 @@ def test_a_value_may_hold_an_equals_sign():
     (['sample', CASCADE, '--workdir=x', '--num=x'], r"invalid int value: 'x'"),
     (
       ['train', SMOKE, '--workdir=x', '--config.train.batch_sise=3'],
-      r'did you mean config\.train\.batch_size\?',
+      r'Did you mean config\.train\.batch_size\?',
     ),
     (
       ['train', SMOKE, '--workdir=x', '--config.trian.batch_size', '3'],
-      r'did you mean config\.train\?',
+      r'Did you mean config\.train\?',
     ),
     (
       ['train', SMOKE, '--workdir=x', '--config.train.batch_size'],
@@ -440,7 +440,9 @@ def test_a_given_seed_counts_and_else_that_of_the_config(
 ):
   seen = []
   monkeypatch.setattr(
-    generate, 'draw_to', lambda *_, recipe, **__: seen.append(recipe['seed'])
+    generate,
+    'draw_to_folder',
+    lambda *_, manifest, **__: seen.append(manifest['seed']),
   )
   assert smoke_runs.cdm(
     'sample', SMOKE, f'--workdir={smoke_runs.trained() / "base"}', *words,
