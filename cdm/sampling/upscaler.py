@@ -141,7 +141,7 @@ def stage_upscaler(
 
   @stage.jit
   def draw(params, lowres, keys, label):
-    keys = ops_keys.stage_keys(ops_keys.keys_of_pairs(keys), 0)
+    keys = ops_keys.stage_keys(ops_keys.pairs_to_keys(keys), 0)
     lowres, keys, label = stage.split((lowres, keys, label))
     x = cascade.super_resolve(
       stage,
