@@ -43,7 +43,7 @@ def image_keys(
   )
 
 
-def image_pairs(seed: int, indices: np.ndarray | Sequence[int]) -> np.ndarray:
+def seed_pairs(seed: int, indices: np.ndarray | Sequence[int]) -> np.ndarray:
   """Returns uint32 [N, 2], the pair (seed, n) that seeds image n.
 
   The pairs are NumPy, so that every process of a mesh can pass the same pairs
@@ -58,7 +58,7 @@ def image_pairs(seed: int, indices: np.ndarray | Sequence[int]) -> np.ndarray:
 
 
 def pairs_to_keys(pairs: np.ndarray | jax.Array) -> jax.Array:
-  """Returns the [N] keys of `image_keys` for the pairs of `image_pairs`."""
+  """Returns the [N] keys of `image_keys` for the pairs of `seed_pairs`."""
   return jax.vmap(
     lambda pair: jax.random.fold_in(jax.random.key(pair[0]), pair[1])
   )(pairs)

@@ -1,4 +1,4 @@
-"""Resizes images in JAX, for training, sampling and evaluation alike.
+"""Resizes and crops images in JAX, for training, sampling and evaluation.
 
   y = R x C^T     R [h, H], C [w, W] computed once in float64
 

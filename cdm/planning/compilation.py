@@ -1,4 +1,4 @@
-"""Compiles a program for a slice and reports memory, FLOPs and traffic.
+"""Compiles a program for a slice, or reads the cached result; counts its work.
 
 The compiler's results are cached on disk under a hash of the program's text, so
 that planning the same program again takes the seconds of tracing, not the

@@ -72,7 +72,7 @@ class Upscaler:
 
     Args:
       lowres: uint8 [N, h, w, 3].
-      keys: uint32 [N, 2], see `ops.keys.image_pairs`.
+      keys: uint32 [N, 2], see `ops.keys.seed_pairs`.
       label: int [N] or None; ignored if the method takes no label.
 
     Returns:
