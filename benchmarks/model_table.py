@@ -14,7 +14,7 @@ import json
 import pathlib
 import re
 
-from cdm.cli import main as cdm
+from cdm.cli import main as cli
 from cdm.reporting.text_table import si
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -49,7 +49,7 @@ def describe(name):
   printed = io.StringIO()
   with contextlib.redirect_stdout(printed):
     path = ROOT / 'configs' / f'{name}.py'
-    code = cdm.main(['describe', f'--config={path}', '--json'])
+    code = cli.main(['describe', f'--config={path}', '--json'])
   if code:
     raise SystemExit(f'cdm describe of {name} ended with exit code {code}.')
   (stage,) = json.loads(printed.getvalue())['stages']

@@ -1,4 +1,4 @@
-"""The costs of networks that documents state are those `cdm describe` prints."""
+"""The network costs in documents are those that `cdm describe` prints."""
 
 import ast
 import pathlib
