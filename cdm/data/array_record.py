@@ -10,7 +10,7 @@ from cdm.data.source import Element
 
 
 class ArrayRecords:
-  """A source of a prepared data set, whose images are cropped and resized.
+  """The images of a prepared data set, already cropped and resized.
 
   Attributes:
     path: folder of the data set.
@@ -36,15 +36,16 @@ class ArrayRecords:
     index = record_format.read_index(self.path)
     if index is None:
       raise ValueError(
-        f'{self.path!r} is no prepared data set: it has no '
+        f'{self.path!r} is not a prepared data set: it has no '
         f'{record_format.INDEX}. '
         f'Make one with: cdm prepare --source=... --size=... --out={self.path}'
       )
     if not index['complete']:
       done = sum(shard['records'] for shard in index['shards'])
       raise ValueError(
-        f'{self.path!r} is unfinished, {done} of {index["recipe"]["records"]} '
-        f'records. Run the same cdm prepare again: it continues there.'
+        f'{self.path!r} is unfinished: it has {done} of '
+        f'{index["recipe"]["records"]} records. Run the same cdm prepare '
+        f'command again; it continues where it stopped.'
       )
     self.index = index
     self.image_size = index['recipe']['size']
@@ -54,7 +55,9 @@ class ArrayRecords:
     self._paths = [os.path.join(self.path, s['file']) for s in index['shards']]
     for path in self._paths:
       if not os.path.exists(path):
-        raise ValueError(f'{path} is missing; run the same cdm prepare again.')
+        raise ValueError(
+          f'{path} is missing; run the same cdm prepare command again.'
+        )
     try:
       self._records = open_shards(self._paths)
       whole = len(self._records) == index['recipe']['records']
@@ -82,7 +85,7 @@ class ArrayRecords:
       raise transforms.BadImage(
         name,
         f'its shard is damaged ({_first_line(error)}); delete the shard and '
-        'run the same cdm prepare again',
+        'run the same cdm prepare command again',
       ) from error
     return record_format.unpack(data, name=name)
 
@@ -106,7 +109,7 @@ def open_shards(paths: Sequence[str]) -> Any:
   except Exception as error:  # the library's own, of several types
     raise DamagedFile(
       f'{", ".join(paths[:1])} is damaged ({_first_line(error)}). Run the same '
-      'cdm prepare again: it writes the shard anew.'
+      'cdm prepare command again: it writes the shard anew.'
     ) from error
 
 
@@ -120,7 +123,7 @@ def check_shard(path: str, records: int) -> None:
   if count != records:
     raise DamagedFile(
       f'{path} has {count} records and its index says {records}. Run the same '
-      'cdm prepare again: it writes the shard anew.'
+      'cdm prepare command again: it writes the shard anew.'
     )
 
 

@@ -31,7 +31,7 @@ _MAGIC = b'CDM1'
 _SHARD_NAME = r'images-\d{5,}-of-\d{5,}\.array_record'
 
 
-class Recipe(TypedDict):
+class Manifest(TypedDict):
   """The manifest of a prepared data set: all that its pixels depend on.
 
   Attributes:
@@ -42,7 +42,7 @@ class Recipe(TypedDict):
     crop: 'center' or 'none'.
     filter: see `transforms.fit`.
     records_per_shard: records of every shard but the last.
-    pillow: version of Pillow, which decodes.
+    pillow: version of Pillow, which decodes the images.
     libjpeg_turbo: version of the decoder of JPEGs, or 'none'.
   """
 
@@ -63,7 +63,7 @@ class Shard(TypedDict):
   Attributes:
     file: its file name.
     records: number of its records.
-    skipped: why images could not be used, a text for each of them.
+    skipped: one text for each image that could not be used, with the reason.
   """
 
   file: str
@@ -82,7 +82,7 @@ class Index(TypedDict):
     complete: True if no shard is missing.
   """
 
-  recipe: Recipe
+  recipe: Manifest
   fingerprint: str
   class_names: list[str]
   shards: list[Shard]
@@ -97,7 +97,7 @@ def pack(element: Element) -> bytes:
 
 
 def pack_bad(error: transforms.BadImage) -> bytes:
-  """Returns a record of an error, which `unpack` raises again."""
+  """Returns the record of an unusable image; `unpack` raises its error."""
   return _HEAD.pack(_MAGIC, 0, 0, 0) + json.dumps(error.args).encode()
 
 
@@ -106,7 +106,7 @@ def unpack(data: bytes, *, name: str) -> Element:
 
   Args:
     data: bytes of one record.
-    name: the record's name in an error, should it be damaged.
+    name: the record's name in the error if it is damaged.
 
   Returns:
     The element; its image is uint8 [S, S, 3].
@@ -121,9 +121,11 @@ def unpack(data: bytes, *, name: str) -> Element:
     raise transforms.BadImage(*_reason(data[_HEAD.size :], name))
   pixels = np.frombuffer(data, np.uint8, offset=_HEAD.size)
   if size < 1 or pixels.size != size * size * 3:
-    raise transforms.BadImage(name, f'{pixels.size} bytes are no {size}x{size}')
+    raise transforms.BadImage(
+      name, f'{pixels.size} bytes are not {size}x{size} RGB pixels'
+    )
   return {
-    # The view is read-only, so the image is a copy.
+    # frombuffer returns a read-only view, so the pixels are copied.
     'image': pixels.reshape(size, size, 3).copy(),
     'label': np.int32(label),
     'short_side': np.int32(short_side),
@@ -147,7 +149,7 @@ def read_index(folder: str | os.PathLike[str]) -> Index | None:
   path = pathlib.Path(folder) / INDEX
   if not path.exists():
     return None
-  remedy = 'Run the same cdm prepare again: it prepares the data set anew.'
+  remedy = 'Run the same cdm prepare command again: it prepares it anew.'
   index = json_file.read(path, Index, remedy=remedy)
   recipe = index['recipe']
   sizes = [recipe['size'], recipe['records'], recipe['records_per_shard']]

@@ -1,15 +1,17 @@
 """Reads any image data set of tensorflow-datasets (TFDS) as a source."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
 from cdm.data import transforms
+from cdm.data.damaged_file import DamagedFile
 from cdm.data.source import Element, element
 
 
@@ -67,16 +69,18 @@ class Tfds:
     self._name = f'{builder.info.full_name}/{split}'
     text = {k for k, f in features.items() if isinstance(f, tfds.features.Text)}
     self._file_key = next((key for key in _FILE_KEYS if key in text), None)
-    self._records = builder.as_data_source(
-      split,
-      decoders={self._image_key: tfds.decode.SkipDecoding()},
-      file_format='array_record',
-    )
+    with _refusing_damage(builder.data_dir):
+      self._records = builder.as_data_source(
+        split,
+        decoders={self._image_key: tfds.decode.SkipDecoding()},
+        file_format='array_record',
+      )
     if not len(self._records):
       raise ValueError(f'{self._name} is empty.')
 
   def __reduce__(self) -> tuple:
-    return type(self), self._arguments  # A worker process opens it again.
+    # A worker process opens the data set again.
+    return type(self), self._arguments
 
   def __len__(self) -> int:
     return len(self._records)
@@ -101,12 +105,20 @@ class Tfds:
     ]
 
   def __getitem__(self, i: int) -> Element:
-    example = self._records[i]
     name = f'{self._name}[{i}]'
+    try:
+      example = self._records[i]
+    except IndexError:
+      raise
+    except Exception as error:  # the library's own, of several types
+      reason = str(error).splitlines()[0][:200]
+      raise transforms.BadImage(
+        name, f'its record is damaged ({reason}); build the data set again'
+      ) from error
     if self._file_key:
       name += f' {example[self._file_key].decode(errors="replace")}'
     label = int(example[self._label_key]) if self._label_key else 0
-    # A split without labels has the label -1.
+    # The label is -1 in a split that withholds its labels.
     if label >= 0 and self._new_label is not None:
       label = self._new_label[label]
     data = example[self._image_key]
@@ -152,11 +164,20 @@ def _open_builder(tfds, name, data_dir):
     nearest = re.search(r'Did you mean: .*-> (\S+)', str(error))
     hint = f'; did you mean {nearest[1]!r}?' if nearest else '.'
     raise ValueError(f'TFDS knows no data set {name!r}{hint}') from error
+  except (ImportError, MemoryError):
+    raise
+  except Exception as error:  # TFDS raises several types
+    reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+    raise DamagedFile(
+      f'TFDS cannot open {name!r} ({reason}). Check its config and version; if '
+      'they are right, move its files away and build them again.'
+    ) from error
   if not builder.is_prepared():
     raise ValueError(_not_prepared(builder, name, data_dir))
   # The builder is made from the data set's files and not from its code, because
   # only then does TFDS see a format that was added by conversion.
-  on_disk = tfds.builder_from_directory(builder.data_dir)
+  with _refusing_damage(builder.data_dir):
+    on_disk = tfds.builder_from_directory(builder.data_dir)
   formats = {f.value for f in on_disk.info.available_file_formats()}
   if 'array_record' in formats:
     return on_disk
@@ -171,6 +192,21 @@ def _open_builder(tfds, name, data_dir):
     f'random access. Convert it, beside the old files, with: '
     f'python -m cdm.data.convert_tfrecord {shlex.quote(str(builder.data_dir))}'
   )
+
+
+@contextlib.contextmanager
+def _refusing_damage(folder) -> Generator[None, None, None]:
+  """Context manager in which damaged files of a data set become one error."""
+  try:
+    yield
+  except (ImportError, MemoryError):
+    raise
+  except Exception as error:  # TFDS raises several types
+    reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+    raise DamagedFile(
+      f'The data set in {folder} is damaged ({reason}). Move it away and build '
+      'it again.'
+    ) from error
 
 
 def _not_prepared(builder, name, data_dir):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import convert_tfrecord, pipeline, subset
+from cdm.data import convert_tfrecord, damaged_file, pipeline, subset
 from cdm.data import tfds as data_tfds
 from cdm.models.pretrained import imagenet_classes
 
@@ -116,11 +116,15 @@ def test_validation_labels_are_the_published_ones(data_dir):
 
 def test_the_first_validation_images_are_found_by_their_file_names(data_dir):
   source = data_tfds.Tfds('imagenet2012', 'validation', data_dir=data_dir)
-  labels = [int(source[i]['label']) for i in subset.first(source, 5)]
+  labels = [int(source[i]['label']) for i in subset.first_validation(source, 5)]
   assert labels == VALIDATION
-  assert subset.first(source, 2) == subset.first(source, 5)[:2]
+  assert (
+    subset.first_validation(source, 2) == subset.first_validation(source, 5)[:2]
+  )
   training = data_tfds.Tfds('imagenet2012', 'train', data_dir=data_dir)
-  assert subset.first(training, 2) is None  # n01440764_0.JPEG and the like
+  assert (
+    subset.first_validation(training, 2) is None
+  )  # n01440764_0.JPEG and the like
   assert source.class_names == imagenet_classes.WORDNET_IDS
 
 
@@ -169,6 +173,12 @@ def test_tfrecord_is_converted_by_the_command_of_the_error(data_dir, tmp_path):
     path.write_bytes(data)
     with pytest.raises(ValueError, match='truncated'):
       convert_tfrecord.convert(version)
+  info = version / 'dataset_info.json'
+  info.write_text(info.read_text()[:100])
+  with pytest.raises(damaged_file.DamagedFile, match='info.json is damaged'):
+    convert_tfrecord.convert(version)
+  with pytest.raises(damaged_file.DamagedFile, match="open 'imagenet2012'"):
+    data_tfds.Tfds('imagenet2012', 'train', data_dir=tmp_path)
 
 
 def test_unknown_names_and_splits_are_refused(data_dir):

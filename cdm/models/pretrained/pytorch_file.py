@@ -48,7 +48,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """Reads a state dict.
 
   Args:
-    path: of the .pth file.
+    path: path of the .pth file.
 
   Returns:
     {name: array}; the arrays are read-only.
