@@ -61,7 +61,6 @@ MANY_ARGUMENTS = {
   'cdm.evaluation.classification.published_resnet.evaluate_stage',
   'cdm.evaluation.compare_sets.compare',
   'cdm.evaluation.robustness.study.examine',
-  'cdm.reporting.line_chart.svg',
 }
 # In these, a module is named after a command, a method, or a network.
 NAMED_AFTER_OTHERS = (

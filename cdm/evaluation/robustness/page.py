@@ -171,11 +171,14 @@ def chart(kind: Mapping[str, Any], metric: str) -> html_page.Html:
     ]
   drawing = line_chart.svg(
     series,
-    x_label='' if filters else kind['axis'],  # would repeat the heading
-    y_label=wording.axis(metric),
+    line_chart.Axes(
+      # The axis of the filters has no label, which would repeat the heading.
+      x_label='' if filters else kind['axis'],
+      y_label=wording.axis(metric),
+      x_names=['clean', *kind['values']],
+    ),
     smoothing=0,
     size=SIZE,
-    x_names=['clean', *kind['values']],
     bands=bands,
     joined=not filters,
   )
@@ -337,12 +340,13 @@ def uncertainty(
     charts.append(
       html_page.curve_svg(
         {'measured': binned},
-        x_label='error predicted by the spread, grey levels',
-        y_label='error, grey levels',
+        axes=line_chart.Axes(
+          x_label='error predicted by the spread, grey levels',
+          y_label='error, grey levels',
+          diagonal=True,
+        ),
         smoothing=0,
         size=SIZE,
-        diagonal=True,
-        joined=True,
         caption='Reliability, by bins of the spread: above the dashed line the '
         'draws predict too little error, below it too much.',
       )
@@ -352,11 +356,11 @@ def uncertainty(
   charts.append(
     html_page.curve_svg(
       {'measured': [(0.0, 0.0), *seen['coverage'], (1.0, 1.0)]},
-      x_label='nominal coverage',
-      y_label='observed coverage',
+      axes=line_chart.Axes(
+        x_label='nominal coverage', y_label='observed coverage', diagonal=True
+      ),
       smoothing=0,
       size=SIZE,
-      diagonal=True,
       caption='Central intervals of the draws: below the dashed line the '
       'original lies outside more often than it should.',
     )
