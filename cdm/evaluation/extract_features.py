@@ -11,6 +11,7 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from cdm.distributed import collectives
 from cdm.evaluation import feature_statistics, partial_results
 from cdm.evaluation.feature_extractor import Extractor
 from cdm.evaluation.image_source import Source
+from cdm.evaluation.row_types import NetworkManifest
 from cdm.models.inception import Features
 from cdm.models.pretrained import download, inception
 from cdm.reporting import progress
@@ -30,12 +32,26 @@ NETWORK = 'inception-2015-12-05'
 RESIZE = 'tf1 bilinear to 299'
 
 
+class GathererOptions(TypedDict, total=False):
+  """The keyword arguments of `Gatherer`.
+
+  Attributes:
+    weights: path of the weights; they are downloaded by default.
+    batch_size: images per batch.
+    keep: folder for partial results; the user's cache by default.
+  """
+
+  weights: str | os.PathLike | None
+  batch_size: int | None
+  keep: str | os.PathLike | None
+
+
 class Gatherer:
   """FID's network, loaded once and called with one `Source` after the other.
 
   Attributes:
-    recipe: manifest of the network: dict of everything, apart from the images,
-      that the features depend on.
+    recipe: manifest of the network: everything, apart from the images, that
+      the features depend on.
   """
 
   def __init__(
@@ -71,7 +87,7 @@ class Gatherer:
       # This file format has no checksums of its own, and a flipped bit would
       # change the FID unnoticed.
       download.verify(path, inception.SHA256)
-    self.recipe = {
+    self.recipe: NetworkManifest = {
       'network': NETWORK,
       'resize_to_network': RESIZE,
       'weights_sha256': download.digest(path),

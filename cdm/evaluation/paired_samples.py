@@ -13,20 +13,22 @@ import numpy as np
 
 from cdm.evaluation import image_source, paired_metrics, partial_results
 from cdm.evaluation.feature_extractor import BATCH_SIZE
+from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.lpips_scorer import LpipsScorer
+from cdm.evaluation.row_types import PairRow
 from cdm.models.pretrained import download
 from cdm.reporting import progress
 
 
 def resolve_stage(
-  what: str | os.PathLike, scores: 'Scores', **options
+  what: str | os.PathLike, scores: 'Scores', selection: Selection = ALL_IMAGES
 ) -> image_source.Source:
   """Opens the samples of a stage, so that `scores` scores them when drawn.
 
   Args:
     what: name of the set, WORKDIR@eval or WORKDIR@train.
     scores: takes the samples; continues from the scores of a killed evaluation.
-    **options: further keyword arguments of `image_source.resolve`.
+    selection: the images to sample.
 
   Returns:
     The samples; iterating over its batches fills `scores`.
@@ -34,7 +36,7 @@ def resolve_stage(
   Raises:
     ValueError: `what` is not the name of a stage.
   """
-  source = image_source.resolve(what, on_batch=scores, **options)
+  source = image_source.resolve(what, selection, on_batch=scores)
   scores.open(source)
   return source
 
@@ -115,10 +117,10 @@ class Scores:
     for i, n in enumerate(map(int, indices)):
       how = (lowres[i], self._downsample, self._perceptual)
       scores = paired_metrics.score(super_resolved[i], originals[i], *how)
-      rows.append([n, scores, paired_metrics.bicubic_of(originals[i], *how)])
+      rows.append([n, scores, paired_metrics.score_bicubic(originals[i], *how)])
     self._rows.append(rows)
 
-  def row(self) -> dict:
+  def row(self) -> PairRow:
     """Returns the row of all pairs, the same in every process.
 
     The stored scores are deleted, because the result is complete.
@@ -128,7 +130,7 @@ class Scores:
     ordered = [scored for scored in ordered if scored]
     recipe = self.source.recipe
     side = recipe['stages'][0]['lowres_size']
-    row = paired_metrics.row_of(
+    row = paired_metrics.combine_scores(
       [scores for scores, _ in ordered],
       [bicubic for _, bicubic in ordered],
       {'samples': recipe['image_size'], 'lowres': [side] * 2},

@@ -9,6 +9,7 @@ from support import smoke_runs
 
 from cdm.config import datasets
 from cdm.evaluation import image_source, paired_samples, result_line
+from cdm.evaluation.image_selection import Selection
 from cdm.sampling import upscaler
 
 METRICS = ('psnr', 'psnr_y', 'ssim', 'consistency_1e-5')
@@ -133,8 +134,8 @@ def test_scores_that_are_missing_where_features_are_not_are_made_up_for(
 ):
   """A pass for sets alone may have been killed before."""
   scores = paired_samples.Scores(keep=tmp_path)
-  given = dict(num=COUNT, seed=0, overrides=())
-  source = paired_samples.resolve_stage(f'{stage}@eval', scores, **given)
+  given = Selection(num=COUNT, seed=0)
+  source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)
   for _ in source.batches(1, 2):
     pass
   assert scores.leading() == 0
@@ -153,8 +154,8 @@ def test_an_image_that_the_data_leave_out_has_no_score(
 
   monkeypatch.setattr(datasets, 'open_evaluated', without_the_second)
   scores = paired_samples.Scores(keep=tmp_path)
-  given = dict(num=4, seed=0, overrides=())
-  source = paired_samples.resolve_stage(f'{stage}@eval', scores, **given)
+  given = Selection(num=4, seed=0)
+  source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)
   paired_samples.draw_missing(source, scores, batch_size=2)
   assert drawn == [[0], [2, 3]] and scores.leading() == 4
   row = scores.row()
@@ -169,8 +170,8 @@ def test_lpips_of_what_is_drawn(stage, tmp_path):
       return float(np.abs(a.astype(float) - b).mean())
 
   scores = paired_samples.Scores(perceptual=Perceptual(), keep=tmp_path)
-  given = dict(num=2, seed=0, overrides=())
-  source = paired_samples.resolve_stage(f'{stage}@eval', scores, **given)
+  given = Selection(num=2, seed=0)
+  source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)
   paired_samples.draw_missing(source, scores)
   row = scores.row()
   assert row['lpips'] > 0 and row['bicubic']['lpips'] > 0
@@ -199,5 +200,5 @@ def test_a_cascade_has_no_originals(capsys):
   assert 'has no originals to be paired with' in capsys.readouterr().err
   with pytest.raises(ValueError, match='not sampled from originals'):
     image_source.resolve(
-      f'{config}@x', num=1, seed=0, overrides=(), on_batch=lambda *_: None
+      f'{config}@x', Selection(num=1), on_batch=lambda *_: None
     )

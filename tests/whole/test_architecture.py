@@ -59,7 +59,6 @@ MAY_RENAME = {
 # These still take more than eight arguments; the set may only shrink.
 MANY_ARGUMENTS = {
   'cdm.evaluation.classification.published_resnet.evaluate_stage',
-  'cdm.evaluation.compare_sets.compare',
   'cdm.evaluation.robustness.study.examine',
 }
 # In these, a module is named after a command, a method, or a network.

@@ -12,7 +12,7 @@ import numpy as np
 from cdm.ops import resize
 
 CONVENTION = (
-  'MSE on the [0, 1] scale between lowres and the picture shrunk by {method} '
+  'MSE on the [0, 1] scale between lowres and the image shrunk by {method} '
   'with antialiasing{rounding}; SR3 prints multiples of 1e-5'
 )
 ROUNDING = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from cdm.evaluation import compare_sets, image_source, set_metrics
 from cdm.evaluation.robustness.scoring import METHODS, Cell, Examination
+from cdm.evaluation.row_types import ImageManifest
 from cdm.reporting import image_files, jsonl
 from cdm.sampling import output_folder
 
@@ -79,13 +80,13 @@ def score(
       metrics,
       f'{key}, {method}',
     )
-    row = set_metrics.compare(
+    compared = set_metrics.compare(
       made,
       reference,
       metrics=metrics,
       kid_size=min(KID_SIZE, len(records)),
     )
-    scores = {name: row[name] for name in metrics}
+    scores = {name: compared.scores[name] for name in metrics}
     row = {'cell': key, 'method': method, 'scores': scores, 'what': settings}
     rows.append([row])
     gatherer.forget()
@@ -104,7 +105,7 @@ def source(folder: pathlib.Path, records: Sequence[int]) -> image_source.Source:
     return image_files.read_png(folder / output_folder.file_name(records[i]))
 
   count = len(records)
-  recipe = {'data': str(folder.resolve()), 'records': records}
+  recipe: ImageManifest = {'data': str(folder.resolve()), 'records': records}
   return image_source.Source(
     count, image_source.read_in_parallel(read, count), recipe, {}
   )
