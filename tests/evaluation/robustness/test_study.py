@@ -347,9 +347,9 @@ def test_what_is_lost_is_taken_image_by_image():
     + [row(0, 'noise-10', None), row(1, 'noise-10', 15.0)]
   )
   table = aggregate.Table(rows, {}, [0, 1])
-  kind = aggregate.degradation('noise', (5.0, 10.0), ['psnr'], table)
+  kind = aggregate.summarize_degradation('noise', (5.0, 10.0), ['psnr'], table)
   assert kind['fall']['ours']['mean'] == 5.0  # an identical pair is left out
-  kind = aggregate.degradation('noise', (5.0,), ['psnr'], table)
+  kind = aggregate.summarize_degradation('noise', (5.0,), ['psnr'], table)
   assert kind['fall']['ours'] == {'mean': 3.0, 'low': 3.0, 'high': 3.0}
   assert kind['fall']['bicubic']['mean'] == 0.0
   means = [point['mean'] for point in kind['curves']['psnr']['ours']]
@@ -362,17 +362,17 @@ def test_the_worst_group_is_told_with_what_is_sure():
   rows = [{'enough': True}, {'enough': True}, {'enough': False}]
   told = {'by': 'sex', 'rows': rows, 'gaps': {'psnr': gap}}
   minus = wording.MINUS
-  assert wording.worst(told, 'psnr') == (
+  assert wording.worst_group(told, 'psnr') == (
     f'By sex: worst served is “f”, PSNR {minus}0.50 [{minus}1.00, +0.10] dB '
     'against all others; for the worst of 2 that may be chance.'
   )
   told['gaps'] |= {'ssim': sure, 'gain': sure | {'sure': False}}
-  assert wording.worst(told, 'psnr').endswith(
+  assert wording.worst_group(told, 'psnr').endswith(
     'may be chance. Surely worse than all others: “m”, SSIM '
     f'{minus}0.040 [{minus}0.060, {minus}0.020].'
   )
   told['gaps'] = {}
-  assert 'no group is called worse' in wording.worst(told, 'psnr')
+  assert 'no group is called worse' in wording.worst_group(told, 'psnr')
 
 
 def test_the_verdict_follows_the_ratio():
