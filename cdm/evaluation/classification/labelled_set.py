@@ -59,7 +59,7 @@ def section(what: str | os.PathLike) -> dict[str, Any]:
   return {'kind': 'folder', 'path': str(path), 'class_names': None}
 
 
-def opened(
+def open_set(
   what: str | os.PathLike,
   given: Mapping[str, Any],
   names: Sequence[str] | None = None,
@@ -91,7 +91,7 @@ def opened(
 
 
 def is_named(source: object) -> bool:
-  """Whether a source has names for its classes, not only their numbers."""
+  """Returns whether a source has names for its classes, not only numbers."""
   return getattr(source, 'named', True)
 
 

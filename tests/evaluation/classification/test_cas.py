@@ -135,10 +135,8 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
   data = cas.datasets.open_source(loaded.train_data)
   images = np.stack([data[i]['image'] for i in range(8)])
   with smoke_runs.compiled_once(), smoke_runs.on(1):
-    network, step = trained_classifier.restored(
-      loaded, real, data, batch_size=8
-    )
-    again, _ = trained_classifier.restored(loaded, real, data, batch_size=8)
+    network, step = trained_classifier.restore(loaded, real, data, batch_size=8)
+    again, _ = trained_classifier.restore(loaded, real, data, batch_size=8)
     dark = synthetic.Synthetic(16, 256, 4)
     true = synthetic.Synthetic.__getitem__
     monkeypatch.setattr(
@@ -146,7 +144,7 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
       '__getitem__',
       lambda self, i: true(self, i) | {'image': true(self, i)['image'] // 8},
     )
-    other, _ = trained_classifier.restored(loaded, real, dark, batch_size=8)
+    other, _ = trained_classifier.restore(loaded, real, dark, batch_size=8)
   assert step == 24
   np.testing.assert_array_equal(network(images), again(images))
   assert np.abs(network(images) - other(images)).max() > 0.1
