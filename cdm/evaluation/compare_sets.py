@@ -272,7 +272,7 @@ class Reference:
   def recipe(self, gatherer: Gatherer) -> ImageManifest | None:
     """Returns the manifest of the reference: all that its features depend on.
 
-    {} if the manifest is not known, None if there is no reference.
+    The manifest is {} if it is not known, and None if there is no reference.
     """
     if self.stored and self._of_stored:
       return self.stored.recipe

@@ -121,11 +121,11 @@ class Gatherer:
       ValueError: features that are not finite, or an error of `source`.
       OSError: the partial results cannot be written.
     """
-    parts = partial_results.Partial(self._folder(source, metrics))
+    parts = partial_results.PartialResults(self._folder(source, metrics))
     self._parts[label] = parts
     done, kept = parts.newest()
     blocks = Blocks(metrics, source.count, kept)
-    turns = Turns(done)
+    schedule = SaveSchedule(done)
     size = self._extractor.batch_size
     per_batch = size * (
       1 if source.recipe.get('drawn') else collectives.process_count()
@@ -137,9 +137,9 @@ class Gatherer:
         blocks.add(indices, features)
         done += 1
         bar.move_to(min(done * per_batch, source.count))
-        if turns.due(done):
+        if schedule.due(done):
           parts.write(done, blocks.to_arrays())
-    if turns.worth_keeping(done):
+    if schedule.worth_keeping(done):
       parts.write(done, blocks.to_arrays())
     whole = feature_statistics.EMPTY
     for part in collectives.gather_arrays(
@@ -268,7 +268,7 @@ class Blocks:
     return np.concatenate(indices), Features(*map(np.concatenate, values))
 
 
-class Turns:
+class SaveSchedule:
   """Decides after which batches all processes save their partial results.
 
   A killed run can continue only from a batch that every process has saved, and
@@ -301,7 +301,7 @@ class Turns:
       return False
     # No process may run ahead: it keeps its last two saves only, and would
     # delete the one that the slowest process has reached.
-    collectives.barrier('what is kept')
+    collectives.barrier('the saved partial results')
     self._since, self._kept = now, done
     return True
 

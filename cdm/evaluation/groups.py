@@ -37,7 +37,7 @@ class Summary(TypedDict):
   Attributes:
     mean: the mean; None if there are no values.
     low: lower end of the interval; None if there are fewer than two values.
-    high: upper end of the interval; None likewise.
+    high: upper end of the interval; None in the same case.
   """
 
   mean: float | None
@@ -135,7 +135,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Values], Values]:
     if len(values) != len(columns) or '' in values:
       raise ValueError(
         f'--groups={path}: image {image!r} has {list(values)}, and there are '
-        f'the columns {list(columns)}; give each a value.'
+        f'the columns {list(columns)}; give every column a value.'
       )
     labels[image] = values
   return labels, columns
@@ -153,7 +153,7 @@ def _from_json(
   try:
     content = json.loads(text)
   except ValueError as error:
-    raise ValueError(f'--groups={path} is no JSON: {error}.') from None
+    raise ValueError(f'--groups={path} is not JSON: {error}.') from None
   if not isinstance(content, dict):
     raise ValueError(
       f'--groups={path} holds a {type(content).__name__}; an object from image '
@@ -199,7 +199,9 @@ def assign(
   groups = {}
   for image, values in found.items():
     if image not in index_of:
-      known = f'its files are named as {names[0]!r}' if names else 'it has none'
+      known = 'the images have no file names'
+      if names:
+        known = f'the files have names like {names[0]!r}'
       raise ValueError(
         f'--groups={path} names image {image!r}, which the data does not hold '
         f'({count:,} images, numbered from 0; {known}).'
@@ -215,7 +217,7 @@ def assign(
     first = f' ({names[missing[0]]})' if names else ''
     raise ValueError(
       f'--groups={path} lacks image {missing[0]}{first} and '
-      f'{len(missing) - 1:,} more of the {len(records):,} that are looked at; '
+      f'{len(missing) - 1:,} more of the {len(records):,} that are evaluated; '
       'give each a row.'
     )
   return {n: groups[n] for n in records}
@@ -361,7 +363,7 @@ def summary(values: Sequence[float | None]) -> Summary:
   """Returns the mean and its 95% bootstrap interval.
 
   Values that are None are skipped. The mean of no values is None, and so is the
-  interval of fewer than two.
+  interval of fewer than two values.
   """
   values = [v for v in values if v is not None]
   if not values:

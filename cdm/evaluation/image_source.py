@@ -226,7 +226,7 @@ def open_cascade(
   def batches(first, size):
     draw = cascade.sampler(stages)
     mesh = stages[0].mesh
-    assert mesh is not None  # a restored stage is placed on one
+    assert mesh is not None  # a restored stage is placed on a mesh
     size = device_mesh.padded(min(size, num), mesh)
     for start in range(first * size, num, size):
       indices = np.arange(start, min(start + size, num))
@@ -353,7 +353,7 @@ def checkpoint_stamp(
 def check_available(
   what: str | os.PathLike, available: int, num: int | None
 ) -> int:
-  """Returns how many images of a set are used: num, or all of them.
+  """Returns how many images of a set are used: `num`, or all of them.
 
   Args:
     what: name of the set, for the error message.
@@ -361,7 +361,7 @@ def check_available(
     num: value of --num, or None.
 
   Raises:
-    ValueError: num is below 1 or above available.
+    ValueError: `num` is below 1 or above `available`.
   """
   if num is not None and not 1 <= num <= available:
     raise ValueError(f'--num={num}: {what} holds {available:,} images.')

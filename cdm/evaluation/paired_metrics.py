@@ -245,8 +245,8 @@ def _singles(name: str, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     batch = np.asarray(batch)
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
       raise ValueError(
-        f'{name} gave {batch.dtype} {batch.shape}; expected are uint8 '
-        '[N, H, W, 3]. Use pixels.to_uint8 first.'
+        f'{name} gave {batch.dtype} {batch.shape}, but uint8 [N, H, W, '
+        '3] is expected. Use pixels.to_uint8 first.'
       )
     yield from batch
 

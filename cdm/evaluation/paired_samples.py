@@ -1,4 +1,4 @@
-"""Scores the samples of a super-resolution stage against their originals.
+"""PairScorer the samples of a super-resolution stage against their originals.
 
 The samples are scored while they are drawn, and only the scores are kept: one
 line per image, written at once, so that a killed evaluation continues.
@@ -21,7 +21,9 @@ from cdm.reporting import progress
 
 
 def resolve_stage(
-  what: str | os.PathLike, scores: 'Scores', selection: Selection = ALL_IMAGES
+  what: str | os.PathLike,
+  scores: 'PairScorer',
+  selection: Selection = ALL_IMAGES,
 ) -> image_source.Source:
   """Opens the samples of a stage, so that `scores` scores them when drawn.
 
@@ -42,7 +44,10 @@ def resolve_stage(
 
 
 def draw_missing(
-  source: image_source.Source, scores: 'Scores', *, batch_size: int = BATCH_SIZE
+  source: image_source.Source,
+  scores: 'PairScorer',
+  *,
+  batch_size: int = BATCH_SIZE,
 ) -> None:
   """Samples the images that have no score yet, and thereby scores them.
 
@@ -62,7 +67,7 @@ def draw_missing(
       bar.move_to(min(batch * size, count))
 
 
-class Scores:
+class PairScorer:
   """A callback that scores the batches of a stage and stores the scores.
 
   Attributes:
@@ -112,7 +117,7 @@ class Scores:
     originals: Sequence[np.ndarray] | np.ndarray,
     lowres: Sequence[np.ndarray] | np.ndarray,
   ) -> None:
-    """Scores this process's part of a batch; see `image_source.resolve`."""
+    """PairScorer this process's part of a batch; see `image_source.resolve`."""
     rows: list[list] = [[int(n)] for n in skipped]
     for i, n in enumerate(map(int, indices)):
       how = (lowres[i], self._downsample, self._perceptual)

@@ -125,7 +125,7 @@ def read(path: str | os.PathLike) -> Statistics:
     if shapes[1] != (size, size):
       raise ValueError(
         f'{path} has {mean} of shape {shapes[0]} and {covariance} of '
-        f'{shapes[1]}; expected are [D] and [D, D].'
+        f'{shapes[1]}; the expected shapes are [D] and [D, D].'
       )
     try:
       if not np.isfinite(arrays[mean]).all():

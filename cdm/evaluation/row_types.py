@@ -206,10 +206,11 @@ class PairMeans(_Consistency):
   both consistencies are absent without low-res inputs.
 
   Attributes:
-    psnr: dB; None if a pair is identical, whose PSNR is infinite.
-    psnr_y: dB, of the luma; None likewise.
+    psnr: PSNR in dB; None if a pair is identical, whose PSNR is infinite.
+    psnr_y: PSNR of the luma in dB; None in the same case.
     ssim: structural similarity in uniform windows.
-    ssim_gaussian: the same in Gaussian windows; None for small images.
+    ssim_gaussian: structural similarity in Gaussian windows; None for small
+      images.
     ms_ssim: multi-scale structural similarity; None for small images.
     lpips: perceptual distance; absent if it was not requested.
     identical_pairs: number of pairs whose images are equal.
@@ -229,8 +230,9 @@ class PairRow(PairMeans):
 
   Attributes:
     samples: path of the images; absent if they were streamed.
-    reference: path of the originals; absent likewise.
-    lowres: path of the low-res inputs; absent likewise, or without them.
+    reference: path of the originals; absent if they were streamed.
+    lowres: path of the low-res inputs; absent if they were streamed or not
+      given.
     n: number of pairs.
     image_size: [height, width] in pixels.
     intervals: {metric: [low, high]}, 95% intervals of the means.

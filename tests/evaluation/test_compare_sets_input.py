@@ -209,7 +209,7 @@ def test_statistics_that_are_none_are_refused(place, refused):
     ({'mu': np.full(16, np.inf)}, 'sigma: Statistics are not finite'),
     ({'sigma': skew}, 'sigma: sigma is not a covariance: it is not symmetric'),
     ({'sigma': -sigma}, 'or has a negative variance'),
-    ({'sigma': sigma[:3]}, 'expected are [D] and [D, D]'),
+    ({'sigma': sigma[:3]}, 'the expected shapes are [D] and [D, D]'),
     ({'mu_s': None, 'sigma_s': spatial}, 'cannot be read as statistics'),
   ):
     stored(place, **changes)
@@ -365,7 +365,7 @@ def test_a_damaged_part_is_as_none(place, monkeypatch):
 
 
 def test_parts_that_not_all_have_are_not_gone_on_with(tmp_path, monkeypatch):
-  parts = partial_results.Partial(tmp_path)
+  parts = partial_results.PartialResults(tmp_path)
   for n in (3, 5):
     parts.write(n, {'count': np.int64(n)})
   ask = partial_results.collectives.gather_objects
@@ -409,7 +409,7 @@ def test_every_process_keeps_the_same_batches(monkeypatch):
     monkeypatch.setattr(
       extract_features.collectives, 'broadcast_from_first', agree
     )
-    turns, found = extract_features.Turns(0), []
+    turns, found = extract_features.SaveSchedule(0), []
     for n in range(1, 30):
       now[0] += seconds_per_batch
       found += [n] if turns.due(n) else []

@@ -91,7 +91,7 @@ def test_a_killed_evaluation_draws_what_is_missing(
   kept = list((tmp_path / 'cache').rglob('process-*.jsonl'))
   assert not kept, 'what was kept is to go when the numbers are there'
   drawn.clear()
-  score, calls = paired_samples.Scores.__call__, []
+  score, calls = paired_samples.PairScorer.__call__, []
 
   def killed(self, *batch):
     calls.append(batch)
@@ -100,7 +100,7 @@ def test_a_killed_evaluation_draws_what_is_missing(
     score(self, *batch)
 
   with monkeypatch.context() as patch:
-    patch.setattr(paired_samples.Scores, '__call__', killed)
+    patch.setattr(paired_samples.PairScorer, '__call__', killed)
     assert evaluate(*words)[0] == 130
   (path,) = (tmp_path / 'cache').rglob('process-*.jsonl')
   with path.open('a') as file:
@@ -133,7 +133,7 @@ def test_scores_that_are_missing_where_features_are_not_are_made_up_for(
   stage, drawn, tmp_path
 ):
   """A pass for sets alone may have been killed before."""
-  scores = paired_samples.Scores(keep=tmp_path)
+  scores = paired_samples.PairScorer(keep=tmp_path)
   given = Selection(num=COUNT, seed=0)
   source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)
   for _ in source.batches(1, 2):
@@ -153,7 +153,7 @@ def test_an_image_that_the_data_leave_out_has_no_score(
     return lambda n: None if n == 1 else read(n), stamp
 
   monkeypatch.setattr(datasets, 'open_evaluated', without_the_second)
-  scores = paired_samples.Scores(keep=tmp_path)
+  scores = paired_samples.PairScorer(keep=tmp_path)
   given = Selection(num=4, seed=0)
   source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)
   paired_samples.draw_missing(source, scores, batch_size=2)
@@ -169,7 +169,7 @@ def test_lpips_of_what_is_drawn(stage, tmp_path):
     def __call__(self, a, b):
       return float(np.abs(a.astype(float) - b).mean())
 
-  scores = paired_samples.Scores(perceptual=Perceptual(), keep=tmp_path)
+  scores = paired_samples.PairScorer(perceptual=Perceptual(), keep=tmp_path)
   given = Selection(num=2, seed=0)
   source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)
   paired_samples.draw_missing(source, scores)

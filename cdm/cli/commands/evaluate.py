@@ -273,7 +273,7 @@ def evaluate_drawn(
   from cdm.evaluation import compare_sets, paired_samples
 
   compilation_cache.enable_compilation_cache()
-  scores = paired_samples.Scores(perceptual=perceptual_of(args, of_pairs))
+  scores = paired_samples.PairScorer(perceptual=perceptual_of(args, of_pairs))
   source = paired_samples.resolve_stage(
     args.samples,
     scores,

@@ -160,9 +160,9 @@ def draw(
     path: the cascade's CONFIG.py.
     where: the cascade's WORKDIR.
     out: output folder, written as `cdm sample` writes it.
-    num: number of samples, of all classes in turn (differs: [CAS] sec. 3 draws
-      as many of each class as the training data has).
-    seed: seed of the samples; None is the config's.
+    num: number of samples; the classes take turns (differs: [CAS] sec. 3 draws
+      as many samples of each class as the training data has).
+    seed: seed of the samples; None is the seed of the config.
     batch_size: images per batch.
 
   Returns:

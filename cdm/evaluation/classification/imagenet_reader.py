@@ -61,13 +61,15 @@ def open_reader(
   elif source.num_classes <= len(imagenet_classes.WORDNET_IDS):
     classes = np.arange(source.num_classes)
   else:
-    raise ValueError(f'{what} has {source.num_classes} classes, ImageNet 1000.')
+    raise ValueError(
+      f'{what} has {source.num_classes} classes, but ImageNet has 1000.'
+    )
   count = image_source.check_available(what, len(source), num)
   indices, which = range(count), 'all'
   if count < len(source):
     if collectives.is_first():
       print(
-        f'looking at the file names of {len(source):,} images ...',
+        f'reading the file names of {len(source):,} images ...',
         file=sys.stderr,
       )
     first = subset.first(source, count)

@@ -44,14 +44,14 @@ def section(what: str | os.PathLike) -> dict[str, Any]:
     return {'kind': 'archive', 'path': str(path), 'class_names': None}
   if not path.is_dir():
     raise ValueError(
-      f'{what} is no labelled set: give a folder with a subfolder per class, '
-      'an .npz with arr_0 and arr_1, or CONFIG.py:train or :eval.'
+      f'{what} is not a labelled set: give a folder with a subfolder per '
+      'class, an .npz with arr_0 and arr_1, or CONFIG.py:train or :eval.'
     )
   if (path / SAMPLING).exists():
     if not (path / SAMPLES).exists():
       raise ValueError(
-        f'{path} is unfinished, it has no {SAMPLES}: run the same cdm sample '
-        'again, it continues.'
+        f'{path} is unfinished, because it has no {SAMPLES}: run the same '
+        'cdm sample again, which continues it.'
       )
     return section(path / SAMPLES)
   if (path / record_format.INDEX).exists():

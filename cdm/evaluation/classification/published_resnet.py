@@ -320,7 +320,7 @@ def rank_resumably(
     reader: the images.
     rank, kinds, **options: see `ranks.rank_images`.
     recipe: the manifest of the ranks, which names the partial results.
-    batch_size: images at once, in each process.
+    batch_size: images per batch, in each process.
     keep: see `evaluate_set`.
 
   Returns:

@@ -4,7 +4,7 @@ rows.jsonl has a row of scores for each image and input, draws.jsonl the sums of
 the calibration of each image's k draws. A row is appended as soon as it is
 computed, and a restarted run draws only the missing ones. The noise of sample j
 of image n depends on (seed, n, j) only: sample 0 has the same noise at every
-strength, and differs by its input alone.
+strength, so samples of different strengths differ by their inputs alone.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Examination:
 
     Args:
       condition: the input.
-      version: of `VERSIONS`; 'original' only of the clean condition.
+      version: one of `VERSIONS`; 'original' exists for clean inputs only.
     """
     return self.out / IMAGES / condition.name / version
 
@@ -192,7 +192,7 @@ class Examination:
     return self.out / IMAGES / f'draws-{k}' / f'{record:06d}.npz'
 
   def _has_images(self, row):
-    """Whether a row has all metrics, and the files of a kept image exist."""
+    """Returns whether a row has all metrics, and a kept image all its files."""
     if not row['ours'].keys() >= set(self._metrics):
       return False
     record, condition = (

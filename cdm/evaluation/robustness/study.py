@@ -88,8 +88,8 @@ def examine(
     the content of report.json.
 
   Raises:
-    ValueError: the arguments do not fit each other, the stage or the data. If
-      it is raised before the first sample, nothing has been written.
+    ValueError: the arguments contradict each other, or do not suit the stage or
+      the data. An error before the first sample leaves nothing written.
   """
   metrics, label_file = plan.metrics, plan.label_file
   if plan.draws < 0 or plan.draws == 1:

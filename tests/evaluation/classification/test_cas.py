@@ -156,7 +156,7 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
     (('--num=3',), '--num is for drawn samples'),
     (('--samples=x.npz', '--seed=3'), '--seed is for drawn samples'),
     (('--batch_size=0',), '--batch_size=0: it must be at least 1'),
-    (('--samples=nowhere',), 'nowhere is no labelled set'),
+    (('--samples=nowhere',), 'nowhere is not a labelled set'),
     (('--config.train.accumulation=2',), 'it normalises by the whole batch'),
     (('--config.train.num_samples=2',), 'of a classifier it is 0: it draws'),
     (

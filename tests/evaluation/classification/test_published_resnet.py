@@ -298,7 +298,7 @@ def test_numbers_of_other_weights_are_not_compared(place, capsys, monkeypatch):
     (('--samples=a', '--config.x=1'), '--config... is for a stage'),
     (('--samples=a', '--level=0.0'), '--level is for a stage'),
     (('--samples=a', '--num=0'), '--num=0: it must be at least 1'),
-    (('--samples=nowhere',), 'nowhere is no labelled set'),
+    (('--samples=nowhere',), 'nowhere is not a labelled set'),
   ],
 )
 def test_what_cannot_be_judged_is_refused(words, message, capsys):
