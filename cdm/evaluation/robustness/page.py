@@ -411,8 +411,8 @@ def draws_strip(examination: scoring.Examination, k: int) -> html_page.Html:
       examination.read_image(record, clean, 'original'),
       examination.read_image(record, clean, 'ours'),
       np.floor(of_image.mean + 0.5).astype(np.uint8),
-      contact_sheet.heat(level(of_image.std), top),
-      contact_sheet.heat(level(of_image.error), top),
+      contact_sheet.heat_map(level(of_image.std), top),
+      contact_sheet.heat_map(level(of_image.error), top),
     ]
     rows.append([image_files.png_bytes(middle(x, side)) for x in row])
     names.append(f'{record}')
