@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import published_weights, smoke_runs
+from support.declared import assert_declared
 from support.linear_features import (
   COUNT,
   SIDE,
@@ -30,6 +31,7 @@ from cdm.evaluation import (
   feature_statistics,
   reference_statistics,
   result_line,
+  row_types,
   sweep,
 )
 from cdm.evaluation.feature_extractor import Extractor
@@ -52,6 +54,8 @@ def test_numbers_are_those_of_the_features(place):
   assert row['kid'] == pytest.approx(kid(a, b, size=20)[0], rel=1e-5)
   assert row['is'] > 1 and 0 <= row['precision'] <= 1 and row['sfid'] > 0
   assert (row['n'], row['n_reference']) == (COUNT, COUNT)
+  assert_declared(row, row_types.SetRow)
+  assert_declared(row['samples_recipe'], row_types.ImageManifest)
   assert set(row['conventions']) == {'fid', 'sfid', 'is', 'kid', 'pr'}
   assert json.loads(json.dumps(row, allow_nan=False))['fid'] == row['fid']
 
@@ -232,6 +236,12 @@ def test_a_sweep_judges_every_setting_and_continues(place, capsys):
   steps = [row['samples_recipe']['stages'][0]['sampler'] for row in rows]
   assert [sampler['grid']['spacing'] for sampler in steps] == ['2', '4']
   assert rows[0]['fid'] != rows[1]['fid']
+  assert_declared(rows[0], row_types.SweepRow)
+  assert_declared(rows[0]['sweep'], row_types.SweepDescription)
+  # Sweeps of earlier versions, which hold None, are continued.
+  assert rows[0]['sweep']['kid_size'] is None
+  (stage,) = rows[0]['samples_recipe']['stages']
+  assert_declared(stage, row_types.StageEntry)
   assert Projection.calls == 2 + 1  # the reference once
   best = min(rows, key=lambda row: row['fid'])
   bold = f'| **{best["setting"][0][1]}** | **{best["fid"]:.4g}** |'

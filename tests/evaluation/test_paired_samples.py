@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 from evaluation.test_compare_sets import Projection, place  # noqa: F401 (a fixture)
 from support import smoke_runs
+from support.declared import assert_declared
 
 from cdm.config import datasets
-from cdm.evaluation import image_source, paired_samples, result_line
+from cdm.evaluation import (
+  image_source,
+  paired_samples,
+  result_line,
+  row_types,
+)
 from cdm.evaluation.image_selection import Selection
 from cdm.sampling import upscaler
 
@@ -72,6 +78,8 @@ def test_it_equals_the_pictures_that_were_written(stage, evaluate, tmp_path):
         # Another batch size is another program, which may round otherwise.
         assert mine[name] == pytest.approx(other[name], rel=1e-3)
   assert row['n'] == COUNT and row['lowres_size'] == written['lowres_size']
+  assert_declared(written, row_types.PairRow)
+  assert_declared(written['bicubic'], row_types.PairMeans)
   assert row['samples_recipe']['seed'] == 3
   (note,) = row['samples_recipe']['stages']
   assert (note['checkpoint'], note['downsample']) == (4, 'area')

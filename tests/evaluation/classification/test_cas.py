@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import smoke_runs
+from support.declared import assert_declared
 
 from cdm.config import placement
 from cdm.data import synthetic
-from cdm.evaluation import result_line
+from cdm.evaluation import result_line, row_types
 from cdm.evaluation.classification import cas, trained_classifier
 from cdm.sampling.cascade import Stage
 
@@ -45,6 +46,10 @@ def test_a_classifier_of_real_images_knows_them(real):
   low, high = found['intervals']['cas_top1']
   assert low <= found['cas_top1'] <= high
   assert found['classifier']['checkpoint'] == 24
+  assert_declared(found, row_types.CasRow)
+  assert_declared(found['classifier'], row_types.ClassifierManifest)
+  for name in ('samples_recipe', 'reference_recipe'):
+    assert_declared(found[name], row_types.ImageManifest)
   assert not found['warnings']
   assert found['samples_recipe']['data']['kind'] == 'synthetic'
   line = (real / 'row.md').read_text()

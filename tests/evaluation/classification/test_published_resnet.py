@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import published_weights, smoke_runs
+from support.declared import assert_declared
 from support.oracles import data, oracle, rule_weights
 
 from cdm.data import folder, sample_photos, subset, transforms
+from cdm.evaluation import row_types
 from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.evaluation.classification import error_rates, published_resnet
 from cdm.methods.lowres_conditioning import Lowres
@@ -154,6 +156,9 @@ def test_a_stage_is_judged_beside_bicubic_and_the_originals(
   assert row['bicubic']['top1_error'] == pytest.approx(1 / 12)
   assert row['baseline']['top1_error'] == pytest.approx(1 / 12)
   assert row['samples_recipe']['sizes'] == [224, 56, 64, 256, 224]
+  assert_declared(row, row_types.ErrorRow)
+  assert_declared(row['bicubic'], row_types.ErrorRates)
+  assert_declared(row['samples_recipe'], row_types.ImageManifest)
   assert row['paper']['resnet50_error_top1'] == 0.317
   assert all(x.shape[1:] == (224, 224, 3) for x in published_resnet.classified)
   line = (place / 'r.md').read_text()

@@ -7,12 +7,23 @@ import re
 import numpy as np
 import pytest
 from support import smoke_runs
+from support.declared import assert_declared
 
-from cdm.evaluation import extract_features, lpips_scorer, paired_metrics
+from cdm.evaluation import (
+  extract_features,
+  groups,
+  lpips_scorer,
+  paired_metrics,
+)
 from cdm.evaluation.metrics.consistency import consistency
 from cdm.evaluation.metrics.distortion import psnr
 from cdm.evaluation.metrics.fid import fid
-from cdm.evaluation.robustness import aggregate, scoring, wording
+from cdm.evaluation.robustness import (
+  aggregate,
+  report_types,
+  scoring,
+  wording,
+)
 from cdm.models.inception import Features
 from cdm.ops import resize
 from cdm.reporting import jsonl
@@ -61,6 +72,28 @@ def test_the_page_refers_to_nothing_outside_itself(done):
       assert attributes.get(name, 'data:').startswith('data:')
   assert not re.search(r'url\(|@import|https?://|<script|<link', text)
   assert '&lt;Ours&gt;' in text and '<Ours>' not in text
+
+
+def test_types_declare_what_a_study_writes(done):
+  content = report(done)
+  assert_declared(content, report_types.Report)
+  assert_declared(content['recipe'], report_types.StudyManifest)
+  assert_declared(content['calibration'], report_types.CalibrationReport)
+  for kind in content['degradations']:
+    assert_declared(kind, report_types.DegradationReport)
+  columns = ('psnr', 'ssim', 'consistency', 'gain', 'fall')
+  for division in content['groups']:
+    assert_declared(division, report_types.DivisionReport)
+    for row in division['rows']:
+      assert_declared(row, groups.GroupRow, further=columns)
+    for gap in division['gaps'].values():
+      assert_declared(gap, groups.Gap)
+  for name, kind in (
+    ('rows', report_types.ScoreRow),
+    ('draws', report_types.DrawsRow),
+  ):
+    for row in jsonl.read(done / f'{name}.jsonl'):
+      assert_declared(row, kind)
 
 
 def test_the_page_shows_all_that_was_measured(done):
