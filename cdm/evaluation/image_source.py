@@ -24,7 +24,7 @@ from cdm.evaluation import set_name
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import ImageManifest, StageEntry
 from cdm.models.pretrained import download
-from cdm.ops.keys import image_pairs
+from cdm.ops.keys import seed_pairs
 from cdm.sampling import cascade, generate, restore
 
 READERS = 8  # threads that decode images
@@ -313,7 +313,7 @@ def open_stage(
           continue
         originals, labels = map(np.stack, zip(*examples, strict=True))
         low = upscale.shrink(originals)
-        images = upscale(low, keys=image_pairs(seed, indices), label=labels)
+        images = upscale(low, keys=seed_pairs(seed, indices), label=labels)
         local = list(collectives.local_indices(len(indices)))
         if on_batch is not None:
           on_batch(

@@ -45,7 +45,7 @@ from cdm.evaluation.row_types import ErrorRow, ImageManifest, StageEntry
 from cdm.models import resnet
 from cdm.models.pretrained import download, pytorch_file
 from cdm.ops import resize
-from cdm.ops.keys import image_pairs
+from cdm.ops.keys import seed_pairs
 from cdm.sampling import restore
 from cdm.sampling.upscaler import Upscaler
 
@@ -150,7 +150,7 @@ def evaluate_stage(
     )
     made = upscale(
       low[filled],
-      keys=image_pairs(seed, np.asarray(indices)[filled]),
+      keys=seed_pairs(seed, np.asarray(indices)[filled]),
       label=None if stage_labels is None else stage_labels[labels[filled]],
     )[: len(indices)]
     versions += [resize_bicubic(made, SIDE)]
