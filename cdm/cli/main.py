@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from cdm.distributed import exit_codes, peer_monitor
+from cdm.distributed import exit_codes, peer_monitor, platforms
 
 COMMANDS = {
   'train': 'train one stage, or resume its training',
@@ -80,13 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
   except Exception as error:
     if isinstance(error, BrokenPipeError) and not stdout_has_reader():
       return READER_GONE
+    error = platforms.explain(error)
     peer_monitor.explain(error)
     ending = exit_codes.classify(error)
     # Messages of this package are whole sentences, and so are the operating
     # system's about files: they are printed without a traceback. Any other
     # error is a fault of the program, and its traceback must be kept.
     if ending is exit_codes.FAULT:
-      if peer_monitor.is_running():
+      if peer_monitor.must_leave():
         traceback.print_exception(error)
         peer_monitor.leave(ending, f'{type(error).__name__}: {error}')
       raise
