@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from cdm.distributed import exit_codes, peer_monitor, platforms
+from cdm.distributed import exit_codes, peer_monitor, platforms, user_cache
 
 COMMANDS = {
   'train': 'train one stage, or resume its training',
@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.overrides = overrides
   module = importlib.import_module(f'cdm.cli.commands.{args.command}')
   try:
+    user_cache.ensure_home()
+    expand_home(args)
     return module.run(args) or 0
   except KeyboardInterrupt:
     print('\ncdm: stopped by Ctrl-C.', file=sys.stderr)
@@ -134,6 +136,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.print_help()
     raise SystemExit(0)
   return args
+
+
+def expand_home(args: argparse.Namespace) -> None:
+  """Replaces a leading `~` in the values of options by the user's home.
+
+  Shells expand it only at the start of a word, and so not in `--out=~/x`; cdm
+  would make a folder of this name.
+  """
+  for name, value in vars(args).items():
+    if isinstance(value, str):
+      setattr(args, name, user_cache.expand(value))
+    elif isinstance(value, list):
+      values = [
+        user_cache.expand(v) if isinstance(v, str) else v for v in value
+      ]
+      setattr(args, name, values)
 
 
 def split_overrides(

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from cdm.distributed import user_cache
 from cdm.evaluation import image_source, paired_metrics, partial_results
 from cdm.evaluation.feature_extractor import BATCH_SIZE
 from cdm.evaluation.lpips_scorer import LpipsScorer
-from cdm.models.pretrained import download
 from cdm.reporting import progress
 
 
@@ -79,8 +79,9 @@ class Scores:
       perceptual: computes LPIPS; None leaves it out.
       keep: folder for the stored scores; the user's cache by default.
     """
-    home = download.folder().parent / 'evaluate'
-    self._keep = home if keep is None else pathlib.Path(keep)
+    self._keep = pathlib.Path(
+      user_cache.folder('evaluate') if keep is None else keep
+    )
     self._perceptual = perceptual
     self.source: image_source.Source | None = None
     self._rows: Any = None

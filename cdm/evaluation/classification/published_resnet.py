@@ -30,7 +30,7 @@ import numpy as np
 
 from cdm.config import loader
 from cdm.data import class_names, subset, transforms
-from cdm.distributed import collectives
+from cdm.distributed import collectives, user_cache
 from cdm.evaluation import compare_sets, image_source, partial_results
 from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.evaluation.classification import labelled_set, ranks
@@ -273,8 +273,8 @@ def read_network(
   elif not pathlib.Path(path).is_file():
     raise ValueError(
       f'--classifier_weights={path} is not there. Give '
-      f'{resnet.URL.rpartition("/")[2]} (SHA-256 {resnet.SHA256}...), from '
-      f'{resnet.URL}.'
+      f'{resnet.URL.rpartition("/")[2]} (SHA-256 '
+      f'{resnet.SHA256[:8]}...), from {resnet.URL}.'
     )
   net: Any = resnet.ResNet50(precision='highest')
   variables = resnet.from_pytorch(pytorch_file.read(path), net)
@@ -283,7 +283,7 @@ def read_network(
   def logits(variables, image):
     return net.apply(variables, resnet.normalise(image), train=False).logits
 
-  known = digest.startswith(resnet.SHA256)
+  known = digest == resnet.SHA256
   recipe = {'network': NETWORK if known else OTHER}
   recipe['classifier_weights_sha256'] = digest
   recipe['preset'] = f'short side {SHORT_SIDE}, bilinear; the middle {SIDE}'
@@ -382,7 +382,7 @@ def gathered(
   Returns:
     {kind: int [count], the ranks}.
   """
-  home = download.folder().parent / 'evaluate' if keep is None else keep
+  home = user_cache.folder('evaluate') if keep is None else keep
   rows = partial_results.image_rows(
     home, [recipe, reader.which, reader.count], prefix=ranks.PREFIX
   )
