@@ -94,7 +94,7 @@ class Partial:
     named: dict[str, Any] = dict(arrays)
     try:
       self._folder.mkdir(parents=True, exist_ok=True)
-      with output_files.whole(path) as part, open(part, 'wb') as file:
+      with output_files.write_result(path) as part, open(part, 'wb') as file:
         np.savez(file, **named)
     except OSError as error:
       why = error.strerror or error

@@ -33,7 +33,7 @@ def fetch(
   """Downloads a file unless it is already there, and verifies its checksum.
 
   Args:
-    url: of the file; its last part becomes the file name.
+    url: address of the file; its last part becomes the file name.
     sha256: the expected SHA-256 in hexadecimal, all 64 digits.
     where: folder to download into; None means the user's cache.
     cache: name of the folder in the user's cache.
@@ -127,7 +127,7 @@ def verify(path: str | os.PathLike, sha256: str) -> None:
   actual = digest(path)
   if actual != sha256.lower():
     raise ValueError(
-      f'{path} has SHA-256 {actual}, expected {sha256}: it is damaged or '
+      f'{path} has SHA-256 {actual} instead of {sha256}: it is damaged or '
       'another file. Remove it and start again.'
     )
 
