@@ -156,7 +156,7 @@ def test_a_part_that_is_whole_already_is_taken(url, tmp_path):
 
 
 def test_another_file_is_refused_and_not_kept(url, tmp_path):
-  with pytest.raises(ValueError, match=f'{SHA256}, expected {SHA256[:8]}: it'):
+  with pytest.raises(ValueError, match=f'{SHA256} instead of {SHA256[:8]}:'):
     # The first digits alone are no proof.
     download.fetch(url, SHA256[:8], where=tmp_path)
   assert not list(tmp_path.glob('weights*'))
