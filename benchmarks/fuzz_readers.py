@@ -253,7 +253,7 @@ def rows_of_robustness(folder):
     kept = jsonl.ResumableRows(
       path,
       lambda row: score_rows.key_of_draws(row, 3),
-      declared=score_rows.DrawsRow,
+      declared=score_rows.DRAWS_ROW,
     )
     kept.missing(range(4))
     if kept.rows:

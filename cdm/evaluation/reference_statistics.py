@@ -18,6 +18,7 @@ from cdm.data import npz_arrays
 from cdm.data.damaged_file import DamagedFile
 from cdm.evaluation.feature_statistics import Gathered
 from cdm.evaluation.metrics import fid
+from cdm.evaluation.row_types import ImageManifest
 from cdm.reporting import json_file, output_files
 
 MOST_FEATURES = 1 << 12  # twice as many as FID's network has
@@ -43,10 +44,10 @@ class Statistics(NamedTuple):
   mean_spatial: np.ndarray | None
   covariance_spatial: np.ndarray | None
   count: int | None
-  recipe: dict
+  recipe: ImageManifest
 
 
-def from_gathered(gathered: Gathered, recipe: dict) -> Statistics:
+def from_gathered(gathered: Gathered, recipe: ImageManifest) -> Statistics:
   """Returns the statistics of a set.
 
   Args:
@@ -137,7 +138,8 @@ def _check_gaussian(
   if shapes[1] != (size, size) or not size or size > MOST_FEATURES:
     raise DamagedFile(
       f'{path} has {mean} of shape {shapes[0]} and {covariance} of '
-      f'{shapes[1]}; expected are [D] and [D, D], D at most {MOST_FEATURES:,}.'
+      f'{shapes[1]}; the expected shapes are [D] and [D, D], with D at most '
+      f'{MOST_FEATURES:,}.'
     )
   for name in (mean, covariance):
     if arrays[name].dtype.kind not in 'fiu':
@@ -163,7 +165,7 @@ def _count(path: str | os.PathLike, array: np.ndarray) -> int:
   return int(array)
 
 
-def _recipe(path: str | os.PathLike, array: np.ndarray) -> dict[str, Any]:
+def _recipe(path: str | os.PathLike, array: np.ndarray) -> ImageManifest:
   remedy = 'Make or fetch it again.'
   return json_file.parse(
     str(array).encode('utf-8', 'replace'),
@@ -207,7 +209,7 @@ def check_sizes(
       )
 
 
-def differences(samples: Mapping, reference: Mapping) -> list[str]:
+def differences(samples: ImageManifest, reference: ImageManifest) -> list[str]:
   """Returns warnings for all `MUST_AGREE` keys in which two manifests differ.
 
   Args:

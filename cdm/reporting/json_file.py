@@ -69,7 +69,7 @@ def parse(data: bytes, declared: Any, *, name: str, remedy: str) -> Any:
   else:
     check(value, declared, name=name, remedy=remedy)
     return value
-  raise DamagedFile(f'{name} is damaged, it is no JSON: {reason}. {remedy}')
+  raise DamagedFile(f'{name} is damaged, it is not JSON: {reason}. {remedy}')
 
 
 def check(value: Any, declared: Any, *, name: str, remedy: str) -> None:

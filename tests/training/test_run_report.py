@@ -94,7 +94,7 @@ def test_damaged_records_are_named_and_the_rest_is_reported(tmp_path, caplog):
 @pytest.mark.parametrize(
   ('name', 'text', 'told'),
   [
-    ('config.json', '{"name": ', 'it is no JSON'),
+    ('config.json', '{"name": ', 'it is not JSON'),
     ('config.json', '{"name": "a"}', "has no 'pipeline'"),
     ('row.json', json.dumps(ROW | {'n': 'x'}), r"\['n'\] is 'x', not an int"),
     ('row.json', json.dumps(ROW | {'bicubic': 3}), r"\['bicubic'\] is 3"),
