@@ -257,7 +257,7 @@ def rows_of_robustness(folder):
     )
     kept.missing(range(4))
     if kept.rows:
-      aggregate.spread(kept.rows, list(kept.rows), 3)
+      aggregate.summarize_draws(kept.rows, list(kept.rows), 3)
 
   return Reader(folder / 'draws.jsonl', [lines(rows)], read)
 
@@ -337,7 +337,7 @@ def partial_results(folder):
   from cdm.evaluation import partial_results
 
   def read(path):
-    partial_results.Partial(folder).newest()
+    partial_results.PartialResults(folder).newest()
 
   path = folder / 'process-0-batches-3.npz'
   return Reader(path, npz(count=np.array(3), mean=np.ones(40)), read)

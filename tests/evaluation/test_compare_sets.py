@@ -403,7 +403,7 @@ def test_damaged_statistics_are_refused(tmp_path):
 
 
 def test_damaged_partial_results_are_gathered_again(tmp_path, caplog):
-  parts = partial_results.Partial(tmp_path)
+  parts = partial_results.PartialResults(tmp_path)
   for done in (1, 2):
     parts.write(done, {'mean': np.full(40, done)})
   path = tmp_path / 'process-0-batches-2.npz'
