@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from cdm.distributed import collectives
+from cdm.distributed import collectives, folder_lock
 from cdm.evaluation import feature_statistics, partial_results
 from cdm.evaluation.feature_extractor import Extractor
 from cdm.evaluation.image_source import Source
@@ -105,8 +105,18 @@ class Gatherer:
       ValueError: features that are not finite, or an error of `source`.
       OSError: the partial results cannot be written.
     """
-    parts = partial_results.Partial(self._folder(source, metrics))
-    self._parts[label] = parts
+    folder = self._folder(source, metrics)
+    parts = self._parts[label] = partial_results.Partial(folder)
+    with folder_lock.hold(folder, 'cdm evaluate'):
+      return self._gather(source, metrics, label, parts)
+
+  def _gather(
+    self,
+    source: Source,
+    metrics: Sequence[str],
+    label: str,
+    parts: partial_results.Partial,
+  ) -> feature_statistics.Gathered:
     done, kept = parts.newest()
     blocks = Blocks(metrics, source.count, kept)
     turns = Turns(done)

@@ -13,13 +13,13 @@ import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 
 from cdm.data import npz_images
-from cdm.distributed import collectives
+from cdm.distributed import collectives, folder_lock
 from cdm.reporting import atomic_files, jsonl, output_files
 
 KEPT = 2  # files per process
@@ -42,7 +42,7 @@ def image_rows(
     prefix: prefix of the name of their own folder.
   """
   folder = pathlib.Path(home) / f'{prefix}{digest(settings)}'
-  return jsonl.ResumableRows(
+  return HeldRows(
     folder / 'process-0.jsonl',
     lambda row: row[0],
     # Earlier versions wrote one file per process, which are still read.
@@ -50,8 +50,22 @@ def image_rows(
   )
 
 
+class HeldRows(jsonl.ResumableRows):
+  """Rows in a folder of their own, which one run holds until `remove`."""
+
+  def __init__(
+    self, path: pathlib.Path, key: Callable[[Any], Hashable], pattern: str
+  ):
+    self._lock = folder_lock.hold_until_end(path.parent, 'cdm evaluate')
+    super().__init__(path, key, pattern=pattern)
+
+  def remove(self) -> None:
+    super().remove()
+    self._lock.release(entirely=True)
+
+
 class Partial:
-  """The partial results of one set, in a folder of their own."""
+  """The partial results of one set, in a folder that the caller holds."""
 
   def __init__(self, folder: str | os.PathLike):
     """Names the folder; nothing is read or written yet.
@@ -104,14 +118,15 @@ class Partial:
     This is a collective: all processes call it together.
     """
     collectives.barrier('the end of gathering')
-    for done in self._parts(whole=False):
-      self._path(done).unlink(missing_ok=True)
-    if self._folder.is_dir():
-      torn = atomic_files.partial_name(f'process-{self._number()}-*')
-      for path in self._folder.glob(torn):
-        path.unlink(missing_ok=True)
-    # This fails while the folder still holds files of other processes.
-    with contextlib.suppress(OSError):
+    try:
+      with folder_lock.hold(self._folder, 'cdm evaluate'):
+        for done in self._parts(whole=False):
+          self._path(done).unlink(missing_ok=True)
+        atomic_files.remove_abandoned(self._folder)
+        collectives.barrier('the last deletion')
+    except folder_lock.FolderInUse:
+      return  # Another run continues from these results, and deletes them.
+    with contextlib.suppress(OSError):  # It holds something else, too.
       self._folder.rmdir()
 
   def _path(self, done: int) -> pathlib.Path:

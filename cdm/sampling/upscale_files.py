@@ -15,7 +15,13 @@ from cdm.data import transforms
 from cdm.distributed import collectives
 from cdm.ops import tiling
 from cdm.ops.keys import image_pairs
-from cdm.reporting import contact_sheet, image_files, progress, session_log
+from cdm.reporting import (
+  atomic_files,
+  contact_sheet,
+  image_files,
+  progress,
+  session_log,
+)
 from cdm.sampling import output_folder, restore
 from cdm.sampling.upscaler import Upscaler, bicubic
 
@@ -37,6 +43,7 @@ class Manifest(restore.StageManifest):
   eval_data: dict[str, Any]
 
 
+@output_folder.held_by('cdm upscale')
 def files_to(
   out: str | os.PathLike,
   upscaler: Upscaler,
@@ -121,6 +128,7 @@ def cut(
     raise ValueError(f'{path}: {error}') from None
 
 
+@output_folder.held_by('cdm upscale')
 def held_out_to(
   out: str | os.PathLike,
   upscaler: Upscaler,
@@ -146,13 +154,14 @@ def held_out_to(
     class_names: names of the classes for the overview, or None.
 
   Raises:
-    ValueError: the folder has another manifest.
+    ValueError: the folder has another manifest, or another run writes into it.
   """
   out = pathlib.Path(out)
   output_folder.claim(out, recipe, name='upscaling.json')
   folders = {name: out / name for name in FOLDERS}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
+    atomic_files.remove_abandoned(folder)
   missing = output_folder.agreed_missing(folders.values(), count)
   done = count - len(missing)
   if done:

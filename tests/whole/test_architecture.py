@@ -54,6 +54,7 @@ MAY_RENAME = {
   'cdm.reporting.atomic_files',
   'cdm.data.atomic_files',  # the copy behind the wall of data
   'cdm.models.pretrained.download',  # a killed download is continued
+  'cdm.distributed.folder_lock',  # one lock replaces another
   'cdm.checkpointing.writer',  # sets a damaged checkpoint's folder aside
 }
 # These still take more than eight arguments; the set may only shrink.

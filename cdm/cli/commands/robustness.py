@@ -145,28 +145,29 @@ def run(args: argparse.Namespace) -> None:
   """Writes the page and prints a summary of its numbers."""
   metrics = check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
-  from cdm.distributed import compilation_cache
+  from cdm.distributed import compilation_cache, folder_lock
   from cdm.evaluation.robustness import study
 
   compilation_cache.enable_compilation_cache()
-  result = study.examine(
-    args.samples,
-    args.out,
-    degrade=args.degrade,
-    label_file=args.groups,
-    draws=args.draws,
-    metrics=metrics,
-    num=args.num,
-    seed=args.seed,
-    level=args.level,
-    batch_size=args.batch_size,
-    overrides=args.overrides,
-    perceptual=perceptual(args, metrics),
-    few=args.few,
-    network={'weights': args.weights},
-    title=args.title,
-    command=command_line(args),
-  )
+  with folder_lock.hold(args.out, 'cdm robustness', flag='--out'):
+    result = study.examine(
+      args.samples,
+      args.out,
+      degrade=args.degrade,
+      label_file=args.groups,
+      draws=args.draws,
+      metrics=metrics,
+      num=args.num,
+      seed=args.seed,
+      level=args.level,
+      batch_size=args.batch_size,
+      overrides=args.overrides,
+      perceptual=perceptual(args, metrics),
+      few=args.few,
+      network={'weights': args.weights},
+      title=args.title,
+      command=command_line(args),
+    )
   if collectives.is_first():
     print(study.text(result))
     print(f'{args.out}/report.html')

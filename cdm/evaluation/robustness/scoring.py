@@ -372,6 +372,8 @@ def claim(out: pathlib.Path, recipe: Mapping[str, Any]) -> None:
       f'{out} holds the {ROWS} of another command; give another --out.'
     )
   output_folder.claim(out, recipe, name=RECIPE)
+  for folder in (out / PICTURES).glob('**'):
+    atomic_files.remove_abandoned(folder)
 
 
 def merged(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
