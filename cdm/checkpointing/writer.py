@@ -375,8 +375,8 @@ def _write_error_reason(error: Exception) -> str | None:
 
 
 def _check_writable(directory: pathlib.Path) -> None:
-  probe = directory / f'.probe-{os.getpid()}'
-  probe.touch()
+  probe = directory / atomic_files.partial_name('probe')
+  probe.touch(exist_ok=False)
   probe.unlink()
 
 

@@ -27,7 +27,9 @@ import time
 from typing import NamedTuple
 
 BEAT_SECONDS = 5.0
-SILENT_SECONDS = 90.0
+# A thread may be kept from running for half a minute, by the loading of a large
+# library on a busy machine.
+SILENT_SECONDS = 120.0
 WATCH_SECONDS = 3 * BEAT_SECONDS
 LOCK = '.cdm-lock'
 ENDING_LINE = b'ending\n'
