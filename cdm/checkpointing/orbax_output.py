@@ -7,7 +7,6 @@ hundreds of others, in threads, would each print a traceback of their own.
 import logging
 import pathlib
 import sys
-import threading
 import traceback
 import types
 
@@ -37,7 +36,7 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
 
 
 class _WithoutClosedLoops:
-  """An excepthook, which TensorStore calls from threads of its own.
+  """An excepthook, which TensorStore calls in whichever thread it is.
 
   After the first failed write Orbax closes its event loop, and every other
   write finds it closed when it wants to tell its result.
@@ -52,15 +51,11 @@ class _WithoutClosedLoops:
     error: BaseException,
     trace: types.TracebackType | None,
   ) -> None:
+    # An error that ends the program has frames of the program.
     frames = traceback.extract_tb(trace)
-    if (
-      frames
-      and _is_part_of('asyncio', frames[-1].filename)
-      and 'loop is closed' in str(error)
-      and threading.current_thread() is not threading.main_thread()
-    ):
-      return
-    self._before(kind, error, trace)
+    is_callback = all(_is_part_of('asyncio', f.filename) for f in frames)
+    if not (is_callback and 'loop is closed' in str(error)):
+      self._before(kind, error, trace)
 
 
 def _is_part_of(library: str, path: str) -> bool:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import resize
-from cdm.ops.keys import image_keys, image_pairs, stage_keys
+from cdm.ops.keys import image_keys, seed_pairs, stage_keys
 from cdm.ops.pixels import to_uint8
 from cdm.sampling import upscale_files
 from cdm.sampling import upscaler as sampling_upscaler
@@ -43,22 +43,24 @@ def pixels(path):
   return np.asarray(Image.open(path))
 
 
-def hold_out(out, originals, labels, *, num_classes=None, names=None, **recipe):
+def hold_out(
+  out, originals, labels, *, num_classes=None, names=None, **manifest
+):
   """Super-resolves held-out images."""
-  upscale_files.held_out_to(
+  upscale_files.write_upscaled_held_out(
     out,
     upscaler(num_classes),
     lambda numbers: (originals[numbers], labels[numbers]),
     count=len(originals),
     seed=0,
-    recipe={'count': len(originals), **recipe},
+    manifest={'count': len(originals), **manifest},
     class_names=names,
   )
 
 
 def files_to(out, files):
   """Super-resolves files, without a label."""
-  upscale_files.files_to(out, upscaler(), files, None, seed=0)
+  upscale_files.write_upscaled_files(out, upscaler(), files, None, seed=0)
 
 
 def twice(x):
@@ -74,7 +76,7 @@ def write(folder, **pictures):
 def test_every_tile_comes_back_in_its_place():
   """Seven tiles in batches of three, the last one filled up."""
   tiles = noise(7, 4, 4, 3)
-  keys = image_pairs(0, np.arange(7))
+  keys = seed_pairs(0, np.arange(7))
   np.testing.assert_array_equal(upscaler()(tiles, keys=keys), twice(tiles))
 
 
@@ -83,7 +85,7 @@ def test_every_tile_keeps_its_own_label():
   expected = twice(tiles).astype(int)
   expected[..., 0] -= label[:, None, None]
   np.testing.assert_array_equal(
-    upscaler(3)(tiles, keys=image_pairs(0, np.arange(5)), label=label), expected
+    upscaler(3)(tiles, keys=seed_pairs(0, np.arange(5)), label=label), expected
   )
 
 
@@ -153,7 +155,7 @@ def test_the_noise_of_a_tile_follows_its_number_not_its_batch():
 
   stage = Stage('upscaled', 8, sample, jnp.float32(1), lowres=Lowres(size=4))
   run = sampling_upscaler.stage_upscaler(stage, None, batch_size=4)
-  tiles, keys = noise(7, 4, 4, 3), image_pairs(3, np.arange(7))
+  tiles, keys = noise(7, 4, 4, 3), seed_pairs(3, np.arange(7))
   whole = run(tiles, keys=keys)
   alone = run(tiles[5:6], keys=keys[5:6])
   np.testing.assert_array_equal(alone[0], whole[5])
@@ -174,13 +176,13 @@ def test_a_method_without_a_stage_gives_nothing_but_its_batches(tmp_path):
     batch_size=4,
   )
   originals, labels = noise(5, 8, 8, 3), np.arange(5)
-  upscale_files.held_out_to(
+  upscale_files.write_upscaled_held_out(
     tmp_path,
     nearest,
     lambda numbers: (originals[numbers], labels[numbers]),
     count=5,
     seed=0,
-    recipe={},
+    manifest={},
   )
   for n in range(5):
     low, made = (
@@ -205,7 +207,7 @@ def test_held_out_images_that_are_there_are_not_made_again(tmp_path):
   hold_out(tmp_path, originals, labels)
   assert {p.name for p, n in files().items() if n != first[p]} <= {'000002.png'}
   assert (tmp_path / 'bicubic/000002.png').read_bytes() == content
-  with pytest.raises(ValueError, match='another recipe: seed is 0 there, 1'):
+  with pytest.raises(ValueError, match='another manifest: seed is 0 there, 1'):
     hold_out(tmp_path / 'x', originals, labels, seed=0)
     hold_out(tmp_path / 'x', originals, labels, seed=1)
 

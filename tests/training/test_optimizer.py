@@ -136,7 +136,10 @@ def test_the_rate_falls_by_the_factor_at_the_steps_named():
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    (dict(momentum=1.0), 'momentum is 1.0; it is .* at least 0 and below 1'),
+    (
+      dict(momentum=1.0),
+      'momentum is 1.0; it must be .* at least 0 and below 1',
+    ),
     (dict(momentum=0.0), 'use nesterov=False'),
     (dict(clip_norm=0.0), 'clip_norm is 0.0; .* above 0: .* None does not'),
     (dict(decay='step'), r'decay_at is \(\) with'),
@@ -156,8 +159,8 @@ def test_a_field_of_sgd_that_does_not_fit_is_named(fields, message):
   [
     (dict(kind='adan'), "kind is 'adan'; known kinds are"),
     (dict(decay='stairs'), "decay is 'stairs'; known are"),
-    (dict(decay='cosine'), 'needs a longer num_steps, got None'),
-    (dict(decay='cosine', warmup_steps=9, num_steps=9), 'got 9'),
+    (dict(decay='cosine'), 'needs a larger num_steps than None'),
+    (dict(decay='cosine', warmup_steps=9, num_steps=9), 'num_steps than 9'),
     (dict(clip_norm=0.0), 'clip_norm is 0.0; .* above 0: .* None does not'),
     (dict(warmup_steps=-1), 'use 0 or more'),
     (dict(weight_decay=0.1), "use kind='adamw'"),
@@ -172,7 +175,7 @@ def test_a_field_that_does_not_fit_is_named(fields, message):
 @pytest.mark.parametrize('rate', [-1e-4, 0.0, np.nan, np.inf, '1e-4', True])
 def test_a_rate_that_no_run_can_mean_is_refused_with_the_reason(make, rate):
   message = (
-    rf'config.optimizer.learning_rate is {rate!r}; it is a finite number, above'
+    rf'config.optimizer.learning_rate is {rate!r}; it must be finite and above'
     ' 0: a negative rate climbs the loss.* --config.optimizer.learning_rate='
   )
   with pytest.raises(ValueError, match=message):

@@ -206,13 +206,16 @@ def test_a_refused_start_leaves_no_trace(tmp_path, begin):
   assert not (tmp_path / 'run').exists()
 
 
-def start_in_its_own_process(workdir, **environment):
-  words = [f'--config.{k}={v}' for k, v in smoke_runs.SMALL.items()]
+def start_in_its_own_process(workdir, **overrides):
+  overrides = {k.replace('__', '.'): v for k, v in overrides.items()}
+  words = [
+    f'--config.{k}={v}' for k, v in (smoke_runs.SMALL | overrides).items()
+  ]
   return subprocess.Popen(
     [sys.executable, '-m', 'cdm', 'train', f'--workdir={workdir}',
      f'--config={smoke_runs.CONFIGS / "smoke.py"}', *words],
     cwd=ROOT,
-    env={**os.environ, **environment},
+    env={**os.environ, 'XLA_FLAGS': '--xla_backend_optimization_level=0'},
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
     text=True,
@@ -244,11 +247,12 @@ def test_a_second_start_is_refused_and_a_killed_one_is_taken_over(
 def test_a_full_disk_is_the_last_line_and_no_thread_adds_a_traceback(tmp_path):
   with small_disks.mounted(tmp_path / 'disk', '600k') as disk:
     run = start_in_its_own_process(
-      disk / 'run', XLA_FLAGS='--xla_backend_optimization_level=0'
+      disk / 'run', train__num_steps=40, train__keep_checkpoints=5
     )
     err = run.communicate()[1]
   assert run.returncode == 2
-  assert 'Traceback' not in err and 'warning: 3 more checkpoints of' in err
+  assert 'warning: 6 more checkpoints of about 198 kB' in err
+  assert 'Traceback' not in err
   last = err.splitlines()[-1]
   assert last.startswith('cdm: error: Cannot write ')
   assert 'No space left on device' in last
@@ -299,18 +303,18 @@ def test_runs_that_are_killed_at_random_end_the_same(
   ('key', 'value', 'message'),
   [
     ('on_divergence', 'hope', r"is 'hope'; known are \['stop', 'rollback'\]"),
-    ('max_rollbacks', -1, r'max_rollbacks is -1; it is a whole number'),
+    ('max_rollbacks', -1, r'max_rollbacks is -1; it must be a whole number'),
     (
       'grad_norm_spike_factor',
       0.5,
-      r'grad_norm_spike_factor is 0.5; it is 0 \(off\) or abov',
+      r'grad_norm_spike_factor is 0.5; it must be 0 \(off\) or abo',
     ),
     (
       'watchdog_factor',
       1,
-      r'watchdog_factor is 1.0; it is 0 \(off\) or above 1',
+      r'watchdog_factor is 1.0; it must be 0 \(off\) or above 1',
     ),
-    ('watchdog_seconds', 0, r'watchdog_seconds is 0.0; it is above 0'),
+    ('watchdog_seconds', 0, r'watchdog_seconds is 0.0; it must be above 0'),
   ],
 )
 def test_what_makes_no_sense_is_refused(key, value, message):
