@@ -64,7 +64,7 @@ class HeldRows(jsonl.ResumableRows):
     self._lock.release(entirely=True)
 
 
-class Partial:
+class PartialResults:
   """The partial results of one set, in a folder that the caller holds."""
 
   def __init__(self, folder: str | os.PathLike):
@@ -117,7 +117,7 @@ class Partial:
 
     This is a collective: all processes call it together.
     """
-    collectives.barrier('the end of gathering')
+    collectives.barrier('the removal of partial results')
     try:
       with folder_lock.hold(self._folder, 'cdm evaluate'):
         for done in self._parts(whole=False):
