@@ -112,11 +112,9 @@ def hold(
 
 
 def hold_until_end(folder: str | os.PathLike, what: str) -> 'FolderLock':
-  """Holds a folder until the lock is released, or the process ends.
+  """Holds a folder until its lock is released, or the process ends.
 
-  A collective, like `hold`, for folders whose use ends in other functions than
-  it began in, such as those of partial results. `release` removes the folder if
-  it is empty.
+  A collective, like `hold`. `release` removes the folder if it is empty.
   """
   lock = FolderLock(folder, what, remove_empty=True)
   _agree(lock)
@@ -139,28 +137,28 @@ def _agree(lock: 'FolderLock') -> None:
     return
   error = None
   while True:
-    outcome, text = None, ''
+    outcome, text, unwritable = None, '', False
     if collectives.is_first():
       try:
         outcome = lock.attempt()
       except (ValueError, OSError) as raised:
         error, text = raised, exit_codes.sentence(raised)
         outcome = exit_codes.classify(raised)
+        unwritable = isinstance(raised, OSError)
     # Asked anew every second: no collective may be waited in for minutes.
-    outcome, text = collectives.gather_objects([outcome, text])[0]
+    outcome, text, unwritable = collectives.gather_objects(
+      [outcome, text, unwritable]
+    )[0]
     if outcome is True:
       return
     if outcome is not False:
-      raise error or FolderInUse(text, exit_codes.ExitCode(*outcome))
+      refused = FolderInUse(text, exit_codes.ExitCode(*outcome))
+      raise error or (OSError(text) if unwritable else refused)
     time.sleep(POLL_SECONDS)
 
 
 class FolderLock:
-  """The lock of one folder, a context manager for a command of one process.
-
-  Attributes:
-    token: that of this lock.
-  """
+  """The lock of one folder, a context manager for a command of one process."""
 
   def __init__(
     self,
@@ -206,7 +204,7 @@ class FolderLock:
     self.release()
 
   def acquire(self) -> None:
-    """Takes the folder, and waits where that is right; see `hold`."""
+    """Takes the folder, or waits; see `hold`."""
     while not self.attempt():
       time.sleep(POLL_SECONDS)
 
@@ -299,7 +297,7 @@ class FolderLock:
           f'{self._given} was held by {owner}, which has ended without '
           'releasing it; this run takes it over'
         )
-      # Left by killed starts. A living one makes its file anew and is refused.
+      # Left by killed starts; a living one makes its file anew.
       for path in self._folder.glob(f'{LOCK}.*'):
         path.unlink(missing_ok=True)
       return True

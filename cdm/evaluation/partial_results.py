@@ -13,13 +13,13 @@ import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 
 from cdm.data import npz_images
-from cdm.distributed import collectives, folder_lock
+from cdm.distributed import collectives, folder_lock, user_cache
 from cdm.reporting import atomic_files, jsonl, output_files
 
 KEPT = 2  # files per process
@@ -48,6 +48,23 @@ def image_rows(
     # Earlier versions wrote one file per process, which are still read.
     pattern='process-*.jsonl',
   )
+
+
+@contextlib.contextmanager
+def hold_folder(folder: str | os.PathLike) -> Generator[None]:
+  """Context manager: this run alone uses a folder of partial results.
+
+  Where the folder cannot be written, a warning says that nothing is kept.
+
+  Raises:
+    folder_lock.FolderInUse: another run uses it.
+  """
+  with contextlib.ExitStack() as stack:
+    try:
+      stack.enter_context(folder_lock.hold(folder, 'cdm evaluate'))
+    except OSError as error:
+      user_cache.warn(f'partial results are not kept: {error}')
+    yield
 
 
 class HeldRows(jsonl.ResumableRows):
@@ -97,18 +114,23 @@ class PartialResults:
   def write(self, done: int, arrays: Mapping[str, np.ndarray]) -> None:
     """Saves the partial results of the first `done` batches.
 
+    Where they cannot be written, a warning says so and earlier files are left
+    as they were: the evaluation goes on, and a kill loses more of it.
+
     Args:
       done: number of batches.
       arrays: {name: array}, the results of this process.
-
-    Raises:
-      OSError: the file cannot be written; earlier files are left as they were.
     """
-    self._folder.mkdir(parents=True, exist_ok=True)
     path = self._path(done)
     named: dict[str, Any] = dict(arrays)
-    with output_files.write_result(path) as part, open(part, 'wb') as file:
-      np.savez(file, **named)
+    try:
+      self._folder.mkdir(parents=True, exist_ok=True)
+      with output_files.write_result(path) as part, open(part, 'wb') as file:
+        np.savez(file, **named)
+    except OSError as error:
+      why = error.strerror or error
+      user_cache.warn(f'{self._folder}: partial results are not kept: {why}.')
+      return
     for old in sorted(self._parts(whole=False))[:-KEPT]:
       self._path(old).unlink(missing_ok=True)
 
@@ -119,7 +141,7 @@ class PartialResults:
     """
     collectives.barrier('the removal of partial results')
     try:
-      with folder_lock.hold(self._folder, 'cdm evaluate'):
+      with hold_folder(self._folder):
         for done in self._parts(whole=False):
           self._path(done).unlink(missing_ok=True)
         atomic_files.remove_abandoned(self._folder)

@@ -14,6 +14,7 @@ import pytest
 
 from cdm.distributed import exit_codes, folder_lock, lock_owner
 from cdm.distributed.folder_lock import FolderInUse, FolderLock
+from cdm.evaluation import partial_results
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -319,3 +320,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'file').touch()
   with pytest.raises(OSError, match='--out=.*file/run cannot be written: Not'):
     lock(tmp_path / 'file' / 'run').acquire()
+
+
+def test_partial_results_go_on_where_nothing_can_be_written(tmp_path, capsys):
+  (tmp_path / 'file').touch()
+  with partial_results.hold_folder(tmp_path / 'file' / 'a'):
+    pass
+  text = capsys.readouterr().err
+  assert 'partial results are not kept' in text and 'cannot be written' in text
