@@ -244,6 +244,22 @@ def test_of_many_that_find_a_dead_run_one_replaces_it(tmp_path):
       process.communicate('')
 
 
+def test_who_was_too_slow_to_replace_a_dead_run_notices(tmp_path, monkeypatch):
+  """Another start replaces it after this one has read the dead lock."""
+  left_by(tmp_path, pid=ended_pid)
+  create = FolderLock._create
+
+  def slowly(self, path):
+    left_by(tmp_path, token='cd' * 8)  # of a living run
+    return create(self, path)
+
+  monkeypatch.setattr(FolderLock, '_create', slowly)
+  with pytest.raises(FolderInUse):
+    lock(tmp_path).acquire()
+  assert [p.name for p in tmp_path.iterdir()] == [lock_owner.LOCK]
+  assert lock_owner.read(tmp_path / lock_owner.LOCK).token == 'cd' * 8
+
+
 @pytest.mark.parametrize('content', [b'', b'{"pid": ', b'[1]\n', b'\xff' * 99])
 def test_a_damaged_lock_counts_as_that_of_another_machine(tmp_path, content):
   path = tmp_path / lock_owner.LOCK
