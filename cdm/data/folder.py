@@ -70,7 +70,7 @@ class Folder:
     for file, folder in zip(self.files, folders, strict=True):
       if folder not in label_of:
         raise ValueError(
-          f'{self.path}/{file} lies in none of the {len(label_of)} class '
+          f'{self.path}/{file} is in none of the {len(label_of)} class '
           f'folders {first_names(self.class_names)}. Move it, name its folder '
           f'in class_names, or ignore the folders with class_names=().'
         )

@@ -52,12 +52,14 @@ def load_images(path: str | os.PathLike) -> Images:
   if path.is_dir():
     return _folder(path)
   if not path.is_file():
-    raise ValueError(f'{path} does not exist; give a folder, .npz or picture.')
+    raise ValueError(
+      f'{path} does not exist; give a folder, an .npz or a picture file.'
+    )
   if path.suffix.lower() == '.npz':
     return _archive(path)
   if path.suffix.lower() not in SUFFIXES:
     raise ValueError(
-      f'{path} is neither a folder, an .npz nor a picture '
+      f'{path} is neither a folder, an .npz nor a picture file '
       f'({", ".join(SUFFIXES)}).'
     )
   return Images(path, (path.stem,), 1, lambda i: _decode(path))
@@ -111,7 +113,7 @@ def stream(
         raise ValueError(
           f'{name_of(images, i)} has {size_of(image)} pixels but '
           f'{name_of(images, first[0])} has {first[2]}; evaluate '
-          'pictures of one size.'
+          'images of one size.'
         )
       batch.append(image)
     yield np.stack(batch)
@@ -130,8 +132,8 @@ def _folder(path):
   files = _files(path)
   if not files:
     raise ValueError(
-      f'{path} holds no pictures ({", ".join(SUFFIXES)}); give the folder that '
-      'they are in.'
+      f'{path} holds no picture files ({", ".join(SUFFIXES)}); give the folder '
+      'that they are in.'
     )
   names = tuple(
     file.relative_to(path).with_suffix('').as_posix() for file in files
@@ -139,7 +141,7 @@ def _folder(path):
   for (a, b), name in zip(itertools.pairwise(files), names[1:], strict=True):
     if a.with_suffix('') == b.with_suffix(''):
       raise ValueError(
-        f'{path} holds both {a.name} and {b.name}; pictures are paired by '
+        f'{path} holds both {a.name} and {b.name}; images are paired by '
         f'name without suffix, so keep one {name}.'
       )
   return Images(path, names, len(files), lambda i: _decode(files[i]))
@@ -155,14 +157,14 @@ def _decode(path):
     return transforms.decode(path.read_bytes(), name=str(path))
   except transforms.BadImage as error:
     raise ValueError(
-      f'{error}. Write the picture again, or remove it and its partner.'
+      f'{error}. Write the image again, or remove it and its partner.'
     ) from error
 
 
 def name_of(images: Images, i: int) -> str:
   """Returns how an error message names image i of a set."""
   if images.names is None:
-    return f'picture {i} of {images.path}'
+    return f'image {i} of {images.path}'
   return f'{images.names[i]!r} of {images.path}'
 
 

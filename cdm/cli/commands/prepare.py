@@ -105,7 +105,7 @@ def source_section(text: str, data_dir: str | None) -> dict[str, str | None]:
     data_dir: where TensorFlow Datasets keeps its data; None for its default.
 
   Raises:
-    ValueError: a TensorFlow data set without its split.
+    ValueError: the text names a TensorFlow data set without its split.
   """
   if not text.startswith('tfds:'):
     return {'kind': 'folder', 'path': text}
