@@ -8,10 +8,11 @@ pixels unreadable.
 """
 
 import functools
+import math
 import os
 import pathlib
 import stat
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -77,7 +78,9 @@ def decode(
   Raises:
     BadImage: the file is damaged, is no image of a supported kind, is too
       large, has samples of an unknown range, or is only one pixel wide or high.
+    ValueError: max_pixels or max_value is not above 0.
   """
+  check_limits(max_pixels, max_value)
   try:
     if portable_anymap.is_binary(data):
       pixels, texts = _anymap(data, max_pixels, max_value)
@@ -86,7 +89,7 @@ def decode(
   except Unreadable as error:
     raise BadImage(name, error.reason) from error
   if min(pixels.shape[:2]) < 2:
-    raise BadImage(name, f'{size_text(pixels)} are no picture')
+    raise BadImage(name, f'{size_text(pixels)} are not an image')
   _BUDGET.count_until_freed(pixels)
   notes = (Note(kind, name, text) for kind, text in texts.items())
   return Decoded(pixels, tuple(notes))
@@ -124,6 +127,29 @@ def read_file(
   return decode(
     data, name=str(path), max_pixels=max_pixels, max_value=max_value
   )
+
+
+class Limits(TypedDict):
+  """Arguments of `decode` and `read_file` that are equal for a whole set."""
+
+  max_pixels: int
+  max_value: float | None
+
+
+def check_limits(max_pixels: int, max_value: float | None) -> Limits:
+  """Returns the two as arguments of `decode` and `read_file`.
+
+  Raises:
+    ValueError: one of them is not above 0.
+  """
+  if max_pixels < 1:
+    raise ValueError(f'max_pixels is {max_pixels}; it must be at least 1.')
+  if max_value is not None and not 0 < max_value < math.inf:
+    raise ValueError(
+      f'max_value is {max_value}; it is the value of white in images of more '
+      'than 8 bits, e.g. 4095 for 12 bits, or None.'
+    )
+  return {'max_pixels': max_pixels, 'max_value': max_value}
 
 
 def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:

@@ -78,19 +78,20 @@ def _parts(data, layout, entries, tags, first, step, following):
 
   if number(_TILE_WIDTH, 1) * number(_TILE_HEIGHT, 1) > _MOST_TILE_PIXELS:
     raise Unreadable('the TIFF file has tiles of an absurd size')
+  bits = number(_BITS, 1)
   icc = _bytes(data, layout, tags.get(_ICC))
   orientation = number(_ORIENTATION, 0)
   if not 1 <= orientation <= 8:
     orientation = orientation_of(None, _bytes(data, layout, tags.get(_XMP)))
+  white_is_zero = number(_PHOTOMETRIC, 1) == 0
   return ImageParts(
-    _stripped(data, layout, entries, first, step),
+    _stripped(data, layout, entries, first, step, white_is_zero and bits > 8),
     size=(number(_WIDTH, 0), number(_HEIGHT, 0)),
     orientation=orientation,
     profile=profile_name(icc) if icc else None,
     has_more=following != 0,
-    significant_bits=number(_BITS, 1),
-    white_is_zero=number(_PHOTOMETRIC, 1) == 0,
-    bits=number(_BITS, 1),
+    white_is_zero=white_is_zero,
+    bits=bits,
   )
 
 
@@ -117,11 +118,24 @@ def _bytes(data, layout, entry):
   return data[at : at + length]
 
 
-def _stripped(data, layout, entries, first, step):
-  """Returns the file with the kept entries only, and without a next page."""
+def _stripped(data, layout, entries, first, step, not_inverted):
+  """Returns the file with the kept entries only, and without a next page.
+
+  If not_inverted, the file states that zero is black; Pillow does not invert
+  deep samples, and knows only some kinds of those that are inverted.
+  """
+  offset = struct.calcsize('<' + layout.offset)
   kept = [entry[0] for entry in entries if entry[1] in _KEPT_TAGS]
   body = b''.join(data[at : at + step] for at in kept)
-  offset = struct.calcsize('<' + layout.offset)
+  if not_inverted:
+    head = struct.pack(layout.order + 'HH', _PHOTOMETRIC, 3)
+    one = struct.pack(layout.order + 'H', 1)
+    body = b''.join(
+      entry[:-offset] + one.ljust(offset, b'\0')
+      if entry.startswith(head)
+      else entry
+      for entry in (body[i : i + step] for i in range(0, len(body), step))
+    )
   # The new directory is shorter or equal, so it fits into the old one's place.
   directory = (
     struct.pack(layout.order + layout.count, len(kept)) + body + bytes(offset)

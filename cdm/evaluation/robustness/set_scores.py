@@ -8,9 +8,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cdm.data import image_decoder
 from cdm.evaluation import compare_sets, image_source, set_metrics
 from cdm.evaluation.robustness.scoring import METHODS, Cell, Examination
-from cdm.reporting import image_files, jsonl
+from cdm.reporting import jsonl
 from cdm.sampling import output_folder
 
 FILE = 'sets.jsonl'
@@ -101,7 +102,8 @@ def source(folder: pathlib.Path, records: Sequence[int]) -> image_source.Source:
   """
 
   def read(i):
-    return image_files.read_png(folder / output_folder.file_name(records[i]))
+    file = folder / output_folder.file_name(records[i])
+    return image_decoder.read_pixels(file)
 
   count = len(records)
   recipe = {'data': str(folder.resolve()), 'records': records}
