@@ -22,7 +22,7 @@ from cdm.data import image_set, subset
 from cdm.distributed import collectives, device_mesh
 from cdm.evaluation import set_name
 from cdm.models.pretrained import download
-from cdm.ops.keys import image_pairs
+from cdm.ops.keys import seed_pairs
 from cdm.sampling import cascade, generate, restore
 
 READERS = 8  # threads that decode images
@@ -316,7 +316,7 @@ def open_stage(
           continue
         originals, labels = map(np.stack, zip(*examples, strict=True))
         low = upscale.shrink(originals)
-        images = upscale(low, keys=image_pairs(seed, indices), label=labels)
+        images = upscale(low, keys=seed_pairs(seed, indices), label=labels)
         local = list(collectives.local_indices(len(indices)))
         if on_batch is not None:
           on_batch(

@@ -1,10 +1,10 @@
-"""LPIPS v0.1, a learned perceptual distance, [Zhang et al. 2018].
+"""Computes LPIPS v0.1, a learned perceptual distance, [Zhang et al. 2018].
 
   d(a, b) = sum over layers, mean over pixels, of w . (f_a - f_b)^2
 
-with f the features of a classifier, normalised to length one in every pixel,
-and w >= 0 learned per channel. The backbones are torchvision's; their features
-are read after chosen ReLUs.
+Here f are the features of a classifier, normalised to length one in every
+pixel, and w >= 0 are weights learned per channel. The backbones are
+torchvision's; their features are read after chosen ReLUs.
 """
 
 import re
@@ -34,9 +34,9 @@ HEAD_SHA256 = {
   'vgg': 'a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868',
   'squeeze': '4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76',
 }
-# The layers, with torchvision's indices: ('conv', index, features, size,
-# strides, padding), ('fire', index, squeezed, expanded), ('pool', size, rounds
-# up). At a 'tap' the features are read.
+# The layers of each backbone, with torchvision's indices: ('conv', index,
+# features, size, strides, padding), ('fire', index, squeezed, expanded),
+# ('pool', size, rounds up). Features are read at every 'tap'.
 _CONV3 = (3, 1, 1)
 BACKBONES = {
   'alex': (
@@ -201,7 +201,7 @@ def _conv(features, size, name, strides=1, padding=0):
 
 
 def _pool(x, size, rounds_up):
-  """Halves by maximum; with `rounds_up`, windows over the edge count too."""
+  """Pools by maximum with stride 2; `rounds_up` adds windows over the edge."""
   over = [(n - size) % 2 if rounds_up else 0 for n in x.shape[1:3]]
   padding = tuple((0, extra) for extra in over)
   return nn.max_pool(x, (size, size), strides=(2, 2), padding=padding)

@@ -1,4 +1,4 @@
-"""Compiles a program for a slice and reports memory, FLOPs and traffic.
+"""Compiles a program for a slice, or reads the cached result; counts its work.
 
 The compiler's results are cached on disk under a hash of the program's text, so
 that planning the same program again takes the seconds of tracing, not the
@@ -89,7 +89,7 @@ def measure(request: plan_types.Request) -> plan_types.Facts:
     'missing_bytes': max(0, peak - usable),
     'memory': memory_parts(planned.arguments, facts['memory']),
     'model_flops_per_step': planned.model_flops,
-    **work(planned, facts, piece.devices),
+    **count_work(planned, facts, piece.devices),
     'compiler_message': facts['message'],
     'compiler': facts['compiler'],
     'quick': request['quick'],
@@ -112,14 +112,14 @@ def describe_devices(piece: device_specs.Slice) -> Sequence[Any]:
     if len(cpus) < piece.devices:
       raise ValueError(
         f'--topology={piece.topology}: this process has {len(cpus)} CPU '
-        'devices, and their number is settled when JAX starts.'
+        'devices, and their number is fixed when JAX starts.'
       )
     return cpus[: piece.devices]
   from jax.experimental import topologies
 
   assert piece.chip is not None, 'only the kind cpu has no chip'
   options = dict(piece.chip.options)
-  if piece.chips < 4:  # libtpu assumes hosts of 2 x 2 chips by default.
+  if piece.chips < 4:  # By default libtpu assumes hosts of 2 x 2 chips.
     bounds = (*piece.shape, 1, 1)[:3]
     options['chips_per_host_bounds'] = bounds
   try:
@@ -129,9 +129,9 @@ def describe_devices(piece: device_specs.Slice) -> Sequence[Any]:
   except Exception as error:  # noqa: BLE001 (libtpu raises its own types)
     reason = str(error).splitlines()[0].rstrip('.')
     raise ValueError(
-      f'--topology={piece.topology}: the TPU compiler describes no such slice '
-      f'({reason}). Axes are multiples of 2, and {piece.kind} has slices such '
-      f'as those in its documentation; for example {device_specs.EXAMPLES}.'
+      f'--topology={piece.topology}: the TPU compiler knows no such slice '
+      f'({reason}). Axes are multiples of 2, and the documentation of '
+      f'{piece.kind} lists its slices; for example {device_specs.EXAMPLES}.'
     ) from error
   return topology.devices
 
@@ -143,9 +143,9 @@ def peak_of(
 ) -> int:
   """Returns the bytes that one device needs to run a program.
 
-  The parts of the memory are not all needed at once, so that their sum is a
-  little too large. A program that the TPU compiler accepted does fit, whatever
-  the sum says, and its peak is capped at `usable`.
+  The parts of the memory are not all needed at once, so their sum is a little
+  too large. A program that the TPU compiler accepted fits whatever their sum
+  is, so its peak is capped at `usable`.
 
   Args:
     facts: what `compile_cached` returned.
@@ -205,7 +205,8 @@ def compile_cached(
   return facts
 
 
-FLAGS = (  # These environment variables change what the compiler does.
+# These environment variables change what the compiler does.
+FLAGS = (
   'XLA_FLAGS',
   'LIBTPU_INIT_ARGS',
   'JAX_OPTIMIZATION_LEVEL',
@@ -283,11 +284,11 @@ def compile_now(
 
 
 def out_of_memory(message: str) -> tuple[int, int] | None:
-  """Reads how much memory a refused program needs from the compiler's message.
+  """Parses the compiler's message about a program that does not fit.
 
   Returns:
-    (bytes needed, bytes available) on one device, or None if the message is
-    about something else.
+    (bytes needed, bytes available) on one device, or None for a message about
+    something else.
   """
   for pattern in _SHORT:
     match = re.search(pattern, message)
@@ -314,7 +315,7 @@ def memory_parts(
 
   Returns:
     {part: bytes on one device}. With `memory` the parts add up to all that the
-    compiler allocates; without it there are only those of the arguments.
+    compiler allocates; without it there are only the parts of the arguments.
   """
   parts = dict(arguments)
   if memory is None:
@@ -325,23 +326,23 @@ def memory_parts(
   return parts
 
 
-def work(
+def count_work(
   planned: lowering.Planned,
   facts: plan_types.Refused | plan_types.Compiled,
   num_devices: int,
 ) -> plan_types.Work:
-  """Returns the FLOPs, bytes and collectives of one run of the program.
+  """Counts the FLOPs, bytes and collectives of one run of the program.
 
   XLA counts the body of a loop once. If the program has a loop (over
-  microbatches or sampling steps), nearly all of the work is inside it, so that
+  microbatches or sampling steps), nearly all of the work is inside the loop, so
   XLA's counts are multiplied by its number of iterations. The update of the
-  state is outside the loop: the donated bytes, which are read and written once,
-  are not multiplied.
+  state is outside the loop, so the donated bytes, which are read and written
+  once, are not multiplied.
 
   Args:
     planned: the program.
     facts: what `compile_cached` returned.
-    num_devices: devices of the slice; the FLOPs are those of all together.
+    num_devices: devices of the slice; the FLOPs are those of all devices.
   """
   if not facts['compiled']:
     return {
@@ -377,7 +378,7 @@ def main() -> None:
   The answer is {'facts': what `measure` returned} or {'error': message}.
   """
   output = os.fdopen(os.dup(1), 'w')
-  # Libraries may print to stdout, which is reserved for the answer; file
+  # Libraries may print to stdout, which is reserved for the answer, so file
   # descriptor 1 becomes stderr.
   os.dup2(2, 1)
   request = json.load(sys.stdin)

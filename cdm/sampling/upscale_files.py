@@ -14,7 +14,7 @@ import numpy as np
 from cdm.data import image_decoder, image_notes, transforms
 from cdm.distributed import collectives
 from cdm.ops import tiling
-from cdm.ops.keys import image_pairs
+from cdm.ops.keys import seed_pairs
 from cdm.reporting import contact_sheet, image_files, progress, session_log
 from cdm.sampling import output_folder, restore
 from cdm.sampling.upscaler import Upscaler, bicubic
@@ -90,7 +90,7 @@ def write_upscaled_files(
       indices = np.arange(first, first + len(tiles))
       first += len(tiles)
       x = tiling.blend(
-        upscaler(tiles, keys=image_pairs(seed, indices), label=labels),
+        upscaler(tiles, keys=seed_pairs(seed, indices), label=labels),
         places,
         shape=image.shape[:2],
         factor=upscaler.factor,
@@ -167,7 +167,7 @@ def write_upscaled_held_out(
       for start in range(0, len(missing), upscaler.batch_size):
         indices = missing[start : start + upscaler.batch_size]
         originals, labels = read_images(indices)
-        keys = image_pairs(seed, indices)
+        keys = seed_pairs(seed, indices)
         versions = make_versions(upscaler, originals, labels, keys)
         for name, stack in zip(FOLDERS, versions, strict=True):
           for i in collectives.local_indices(len(indices)):
@@ -191,7 +191,7 @@ def make_versions(
     upscaler: `Upscaler`.
     originals: uint8 [N, H, W, 3].
     labels: int [N], or None.
-    keys: uint32 [N, 2], see `ops.keys.image_pairs`.
+    keys: uint32 [N, 2], see `ops.keys.seed_pairs`.
 
   Returns:
     (low-res [N, h, w, 3], bicubic, super-resolved, originals), all uint8; the

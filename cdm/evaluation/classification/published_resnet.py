@@ -38,7 +38,7 @@ from cdm.evaluation.metrics import top_k
 from cdm.models import resnet
 from cdm.models.pretrained import download, imagenet_classes, pytorch_file
 from cdm.ops import resize
-from cdm.ops.keys import image_pairs
+from cdm.ops.keys import seed_pairs
 from cdm.sampling import restore
 from cdm.sampling.upscaler import Upscaler
 
@@ -170,7 +170,7 @@ def evaluate_stage(
     )
     made = upscale(
       low[filled],
-      keys=image_pairs(seed, np.asarray(indices)[filled]),
+      keys=seed_pairs(seed, np.asarray(indices)[filled]),
       label=None if stage_labels is None else stage_labels[labels[filled]],
     )[: len(indices)]
     versions += [resized(made, SIDE)]
@@ -232,16 +232,14 @@ def reading(
         f'looking at the file names of {len(source):,} images ...',
         file=sys.stderr,
       )
-    first = subset.first_imagenet_validation(source, count)
+    first = subset.first_validation(source, count)
     indices = subset.spread_indices(source, count) if first is None else first
     which = 'spread over the set' if first is None else 'first by file name'
 
   def read(wanted):
     elements = [source[indices[n]] for n in wanted]
     x = [
-      transforms.resize_then_center_crop(
-        e['image'], short_side=SHORT_SIDE, size=SIDE
-      )
+      transforms.resize_crop(e['image'], short_side=SHORT_SIDE, size=SIDE)
       for e in elements
     ]
     return np.stack(x), np.array([e['label'] for e in elements], np.int64)

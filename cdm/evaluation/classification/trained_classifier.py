@@ -108,7 +108,7 @@ def gather_statistics(
   finally:
     batches.close()
   mean = jax.tree.map(lambda x: x / count, total)
-  return jax.tree.map(np.float32, classification.statistics_of(mean))
+  return jax.tree.map(np.float32, classification.moments_to_statistics(mean))
 
 
 def _float64(array):

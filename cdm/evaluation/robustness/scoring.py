@@ -22,7 +22,7 @@ from cdm.distributed import collectives
 from cdm.evaluation import paired_metrics
 from cdm.evaluation.metrics import calibration, consistency, distortion
 from cdm.ops import degradations, resize
-from cdm.ops.keys import image_pairs
+from cdm.ops.keys import seed_pairs
 from cdm.reporting import (
   atomic_files,
   image_files,
@@ -345,7 +345,7 @@ class Examination:
     upscale = self.opened.upscale
     size = upscale.batch_size
     order = np.resize(np.arange(len(given)), -(-len(given) // size) * size)
-    keys = image_pairs(self.seed, indices)[order]
+    keys = seed_pairs(self.seed, indices)[order]
     label = np.asarray(labels, np.int32)[order]
     return upscale(given[order], keys=keys, label=label)[: len(given)]
 

@@ -35,7 +35,7 @@ def fetch(
   """Downloads a file unless it is already there, and verifies its checksum.
 
   Args:
-    url: of the file; its last part becomes the file name.
+    url: address of the file; its last part becomes the file name.
     sha256: the expected SHA-256 in hexadecimal, all digits or the first ones.
     where: folder to download into; None means the user's cache.
     flag: option by which a user gives the path instead, for error messages.
@@ -72,7 +72,8 @@ def _alone(lock: pathlib.Path) -> Generator[None, None, None]:
 
       fcntl.flock(file, fcntl.LOCK_EX)
     except (ImportError, OSError):
-      pass  # locks do not work everywhere; the checksum finds the damage then
+      # Some file systems have no locks; the checksum then finds the damage.
+      pass
     yield
   lock.unlink(missing_ok=True)
 
@@ -103,7 +104,7 @@ def verify(path: str | os.PathLike, sha256: str) -> None:
   actual = digest(path)
   if not actual.startswith(sha256.lower()):
     raise ValueError(
-      f'{path} has SHA-256 {actual}, expected {sha256}: it is damaged or '
+      f'{path} has SHA-256 {actual} instead of {sha256}: it is damaged or '
       'another file. Remove it and start again.'
     )
 

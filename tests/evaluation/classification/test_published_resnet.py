@@ -100,9 +100,7 @@ def test_the_first_images_are_first_by_file_name(place, capsys):
   assert [row['top1_error'] for row in rows] == pytest.approx([0, 1 / 7])
   assert rows[0]['which'] == 'first by file name'
   source = folder.Folder(place / 'set')
-  names = [
-    source.files[i] for i in subset.first_imagenet_validation(source, 12)
-  ]
+  names = [source.files[i] for i in subset.first_validation(source, 12)]
   assert [int(name[-6:-4]) for name in names] == list(range(79, 91))
 
 
@@ -225,7 +223,7 @@ def test_a_conditional_stage_is_told_the_class_by_name(
 def test_the_preset_is_torchvisions():
   description, arrays = oracle('resnet50')
   assert description['settings']['image'] == ['astronaut', 0, 0, 512, 512]
-  mine = transforms.resize_then_center_crop(
+  mine = transforms.resize_crop(
     sample_photos._photograph('astronaut'), short_side=256, size=224
   )
   np.testing.assert_array_equal(mine, arrays['img/preset'])
@@ -244,7 +242,7 @@ def test_the_preset_of_an_oblong_image_keeps_its_aspect():
     edge = round((long - 224) / 2)
     top, left = (16, edge) if w > h else (edge, 16)
     np.testing.assert_array_equal(
-      transforms.resize_then_center_crop(x, short_side=256, size=224),
+      transforms.resize_crop(x, short_side=256, size=224),
       whole[top : top + 224, left : left + 224],
     )
 
@@ -271,7 +269,7 @@ def test_another_file_of_weights_is_named_or_refused(tmp_path):
   published_weights.write_pytorch(
     tmp_path / 'w.pth', {'fc.bias': np.ones(2)}, zipped=True
   )
-  with pytest.raises(ValueError, match='these are no weights of ResNet'):
+  with pytest.raises(ValueError, match='these are not the weights of a ResNet'):
     published_resnet.read_network(tmp_path / 'w.pth', 4)
   state = rule_weights(oracle('resnet50')[0]['weights'])
   published_weights.write_pytorch(tmp_path / 'o.pth', state, zipped=True)
