@@ -23,7 +23,9 @@ def most_at_once(budget, needs):
       with lock:
         held -= need
 
-  threads = [threading.Thread(target=work, args=(n,)) for n in needs]
+  threads = [
+    threading.Thread(target=work, args=(n,), daemon=True) for n in needs
+  ]
   for thread in threads:
     thread.start()
   for thread in threads:
