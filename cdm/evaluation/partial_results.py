@@ -50,7 +50,7 @@ def image_rows(
   )
 
 
-class Partial:
+class PartialResults:
   """The partial results of one set, in a folder of their own."""
 
   def __init__(self, folder: str | os.PathLike):
@@ -103,7 +103,7 @@ class Partial:
 
     This is a collective: all processes call it together.
     """
-    collectives.barrier('the end of gathering')
+    collectives.barrier('the removal of partial results')
     for done in self._parts(whole=False):
       self._path(done).unlink(missing_ok=True)
     if self._folder.is_dir():
