@@ -73,7 +73,7 @@ def scale_any(
   if max_value is None:
     raise Unreadable(
       f'its samples are {kind}, and nothing states which value is white; give '
-      f'max_value, or save the image with 8 or 16 bits'
+      'max_value (--max_value=V), or save the image with 8 or 16 bits'
     )
   pixels = np.empty(samples.shape, np.uint8)
   for row in range(len(samples)):  # so that little memory is needed

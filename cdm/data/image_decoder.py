@@ -220,7 +220,7 @@ def _anymap(data, max_pixels, max_value):
 def _dark_text(largest):
   return (
     f'its 16-bit values reach only {largest} of 65535; if white has another '
-    'value in this image, state it as max_value'
+    'value in this image, give max_value (--max_value=V)'
   )
 
 
