@@ -15,7 +15,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from cdm.distributed import collectives
+from cdm.distributed import collectives, user_cache
 from cdm.evaluation import feature_statistics, partial_results
 from cdm.evaluation.feature_extractor import Extractor
 from cdm.evaluation.image_source import Source
@@ -94,8 +94,9 @@ class Gatherer:
     }
     params = inception.read(path)
     self._extractor = Extractor(params, batch_size=batch_size)
-    home = download.folder().parent / 'evaluate'
-    self._keep = home if keep is None else pathlib.Path(keep)
+    self._keep = pathlib.Path(
+      user_cache.folder('evaluate') if keep is None else keep
+    )
     self._parts = {}
 
   @property

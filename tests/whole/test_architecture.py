@@ -34,7 +34,11 @@ WALLS = {
   'cdm.ops': (),
   'cdm.data': (),
   'cdm.diffusion': (),
-  'cdm.models': ('cdm.ops.keys', 'cdm.reporting.progress'),
+  'cdm.models': (
+    'cdm.ops.keys',
+    'cdm.reporting.progress',
+    'cdm.distributed.user_cache',
+  ),
   'cdm.methods': ('cdm.diffusion', 'cdm.ops'),
   'cdm.checkpointing': ('cdm.distributed', 'cdm.reporting.atomic_files'),
   'cdm.evaluation.metrics': ('cdm.ops',),
