@@ -15,7 +15,13 @@ from cdm.data import image_decoder, image_notes, transforms
 from cdm.distributed import collectives
 from cdm.ops import tiling
 from cdm.ops.keys import seed_pairs
-from cdm.reporting import contact_sheet, image_files, progress, session_log
+from cdm.reporting import (
+  atomic_files,
+  contact_sheet,
+  image_files,
+  progress,
+  session_log,
+)
 from cdm.sampling import output_folder, restore
 from cdm.sampling.upscaler import Upscaler, bicubic
 
@@ -37,6 +43,7 @@ class Manifest(restore.StageManifest):
   eval_data: dict[str, Any]
 
 
+@output_folder.held_by('cdm upscale')
 def write_upscaled_files(
   out: str | os.PathLike,
   upscaler: Upscaler,
@@ -124,6 +131,7 @@ def read_and_cut(
     raise ValueError(f'{path}: {error}') from None
 
 
+@output_folder.held_by('cdm upscale')
 def write_upscaled_held_out(
   out: str | os.PathLike,
   upscaler: Upscaler,
@@ -149,13 +157,14 @@ def write_upscaled_held_out(
     class_names: names of the classes for the overview, or None.
 
   Raises:
-    ValueError: the folder has another manifest.
+    ValueError: the folder has another manifest, or another run writes into it.
   """
   out = pathlib.Path(out)
   output_folder.claim(out, manifest, name='upscaling.json')
   folders = {name: out / name for name in FOLDERS}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
+    atomic_files.remove_abandoned(folder)
   missing = output_folder.broadcast_missing_images(folders.values(), count)
   done = count - len(missing)
   if done:

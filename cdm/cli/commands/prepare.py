@@ -82,20 +82,22 @@ def run(args: argparse.Namespace) -> None:
   """Prepares the data set, or continues an unfinished preparation."""
   from cdm.config import datasets
   from cdm.data import prepare
+  from cdm.distributed import folder_lock
 
   section = source_section(args.source, args.data_dir)
   if args.max_value is not None:
     section['max_value'] = args.max_value
   source = datasets.open_source(section)
-  index = prepare.prepare(
-    source,
-    size=args.size,
-    out=args.out,
-    crop=args.crop,
-    filter=args.filter,
-    worker_count=args.workers,
-    max_skip_fraction=args.max_skip_fraction,
-  )
+  with folder_lock.FolderLock(args.out, 'cdm prepare', flag='--out'):
+    index = prepare.prepare(
+      source,
+      size=args.size,
+      out=args.out,
+      crop=args.crop,
+      filter=args.filter,
+      worker_count=args.workers,
+      max_skip_fraction=args.max_skip_fraction,
+    )
   count = sum(shard['records'] for shard in index['shards'])
   print(
     f'{args.out}: {count} images of {args.size}x{args.size} pixels in '

@@ -381,6 +381,8 @@ def claim(out: pathlib.Path, recipe: StudyManifest) -> None:
       f'{out} holds the {ROWS} of another command; give another --out.'
     )
   output_folder.claim(out, recipe, name=RECIPE)
+  for folder in (out / IMAGES).glob('**'):
+    atomic_files.remove_abandoned(folder)
 
 
 def merge_rows(earlier: ScoreRow, later: ScoreRow) -> ScoreRow:
