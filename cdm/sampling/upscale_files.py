@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cdm.data import transforms
+from cdm.data import image_decoder, image_notes, transforms
 from cdm.distributed import collectives
 from cdm.ops import tiling
 from cdm.ops.keys import seed_pairs
@@ -51,6 +51,7 @@ def write_upscaled_files(
   label: int | None,
   *,
   seed: int,
+  max_value: float | None = None,
 ) -> None:
   """Super-resolves image files into a folder, one PNG for each file.
 
@@ -63,6 +64,8 @@ def write_upscaled_files(
     paths: image files, each at least as large as one tile.
     label: class of all images, or None.
     seed: seed of the samples; the tiles of all files are numbered in turn.
+    max_value: the value of white in files of 16 or more bits; see
+      `image_decoder.decode`.
 
   Raises:
     ValueError: a file is not an image or is too small, or a result would
@@ -83,13 +86,13 @@ def write_upscaled_files(
     path_of[target] = path
   # All files are read before work begins, so that a bad file is found early.
   for path in paths:
-    read_and_cut(path, upscaler)
+    read_and_cut(path, upscaler, max_value)
   out.mkdir(parents=True, exist_ok=True)
   rows, first = [], 0
   with progress.Progress('upscaling', total=len(paths)) as bar:
     bar.say('upscaling: compiling ...')
     for target, path in path_of.items():
-      image, tiles, places = read_and_cut(path, upscaler)
+      image, tiles, places = read_and_cut(path, upscaler, max_value)
       labels = None if label is None else np.full(len(tiles), label, np.int32)
       indices = np.arange(first, first + len(tiles))
       first += len(tiles)
@@ -111,7 +114,7 @@ def write_upscaled_files(
 
 
 def read_and_cut(
-  path: pathlib.Path, upscaler: Upscaler
+  path: pathlib.Path, upscaler: Upscaler, max_value: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
   """Reads an image file and cuts it into tiles of the upscaler's input size.
 
@@ -121,7 +124,7 @@ def read_and_cut(
   Raises:
     ValueError: the file is not an image, or too small; the message names it.
   """
-  image = read_image(path)
+  image = read_image(path, max_value)
   try:
     return image, *tiling.cut(image, upscaler.lowres_size)
   except ValueError as error:
@@ -236,7 +239,7 @@ def write_held_out_overview(
   rows = []
   for n in chosen:
     low, *others = (
-      image_files.read_png(folders[name] / output_folder.file_name(n))
+      image_decoder.read_pixels(folders[name] / output_folder.file_name(n))
       for name in FOLDERS
     )
     rows.append([magnified(low, others[0]), *others])
@@ -288,15 +291,21 @@ def magnified(image: np.ndarray, like: np.ndarray) -> np.ndarray:
   return contact_sheet.magnify(image, like.shape[0])
 
 
-def read_image(path: pathlib.Path) -> np.ndarray:
-  """Returns an image file as uint8 [h, w, 3].
+def read_image(
+  path: pathlib.Path, max_value: float | None = None
+) -> np.ndarray:
+  """Returns an image file as uint8 [h, w, 3]; says what is left out of it.
+
+  Args:
+    path: the file.
+    max_value: see `image_decoder.decode`.
 
   Raises:
     ValueError: there is no such file, or it is not an image.
   """
-  if not path.is_file():
-    raise ValueError(f'{path}: there is no such file.')
   try:
-    return transforms.decode(path.read_bytes(), name=str(path))
+    decoded = image_decoder.read_file(path, max_value=max_value)
   except transforms.BadImage as error:
-    raise ValueError(f'{error}') from None
+    raise ValueError(f'{error}. Repair it, or leave it out.') from None
+  image_notes.say(decoded.notes)
+  return decoded.pixels
