@@ -15,7 +15,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from cdm.distributed import collectives
+from cdm.distributed import collectives, user_cache
 from cdm.evaluation import feature_statistics, partial_results
 from cdm.evaluation.feature_extractor import Extractor
 from cdm.evaluation.image_source import Source
@@ -94,8 +94,9 @@ class Gatherer:
     }
     params = inception.read(path)
     self._extractor = Extractor(params, batch_size=batch_size)
-    home = download.folder().parent / 'evaluate'
-    self._keep = home if keep is None else pathlib.Path(keep)
+    self._keep = pathlib.Path(
+      user_cache.folder('evaluate') if keep is None else keep
+    )
     self._parts = {}
 
   @property
@@ -121,8 +122,18 @@ class Gatherer:
       ValueError: features that are not finite, or an error of `source`.
       OSError: the partial results cannot be written.
     """
-    parts = partial_results.PartialResults(self._folder(source, metrics))
-    self._parts[label] = parts
+    folder = self._folder(source, metrics)
+    parts = self._parts[label] = partial_results.PartialResults(folder)
+    with partial_results.hold_folder(folder):
+      return self._gather(source, metrics, label, parts)
+
+  def _gather(
+    self,
+    source: Source,
+    metrics: Sequence[str],
+    label: str,
+    parts: partial_results.PartialResults,
+  ) -> feature_statistics.Gathered:
     done, kept = parts.newest()
     blocks = Blocks(metrics, source.count, kept)
     schedule = SaveSchedule(done)

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from cdm.distributed import user_cache
 from cdm.evaluation import image_source, paired_metrics, partial_results
 from cdm.evaluation.feature_extractor import BATCH_SIZE
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.lpips_scorer import LpipsScorer
 from cdm.evaluation.row_types import PairRow
-from cdm.models.pretrained import download
 from cdm.reporting import progress
 
 
@@ -86,8 +86,9 @@ class PairScorer:
       perceptual: computes LPIPS; None leaves it out.
       keep: folder for the stored scores; the user's cache by default.
     """
-    home = download.folder().parent / 'evaluate'
-    self._keep = home if keep is None else pathlib.Path(keep)
+    self._keep = pathlib.Path(
+      user_cache.folder('evaluate') if keep is None else keep
+    )
     self._perceptual = perceptual
     self.source: image_source.Source | None = None
     self._rows: Any = None

@@ -29,7 +29,7 @@ import numpy as np
 
 from cdm.config import loader
 from cdm.data import class_names
-from cdm.distributed import collectives
+from cdm.distributed import collectives, user_cache
 from cdm.evaluation import partial_results
 from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.evaluation.classification import error_rates, labelled_set, ranks
@@ -215,8 +215,8 @@ def read_network(
   elif not pathlib.Path(path).is_file():
     raise ValueError(
       f'--classifier_weights={path} is not there. Give '
-      f'{resnet.URL.rpartition("/")[2]} (SHA-256 {resnet.SHA256}...), from '
-      f'{resnet.URL}.'
+      f'{resnet.URL.rpartition("/")[2]} (SHA-256 '
+      f'{resnet.SHA256[:8]}...), from {resnet.URL}.'
     )
   net: Any = resnet.ResNet50(precision='highest')
   variables = resnet.from_pytorch(pytorch_file.read(path), net)
@@ -225,7 +225,7 @@ def read_network(
   def logits(variables, image):
     return net.apply(variables, resnet.normalise(image), train=False).logits
 
-  known = digest.startswith(resnet.SHA256)
+  known = digest == resnet.SHA256
   recipe: ImageManifest = {
     'network': error_rates.NETWORK if known else OTHER,
     'classifier_weights_sha256': digest,
@@ -326,7 +326,7 @@ def rank_resumably(
   Returns:
     {kind: int [count], the ranks}.
   """
-  home = download.folder().parent / 'evaluate' if keep is None else keep
+  home = user_cache.folder('evaluate') if keep is None else keep
   rows = partial_results.image_rows(
     home, [recipe, reader.which, reader.count], prefix=ranks.PREFIX
   )
