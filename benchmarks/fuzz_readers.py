@@ -501,7 +501,7 @@ def checkpoint_config(folder):
 
 
 def pictures(folder):
-  from cdm.data import transforms
+  from cdm.data import image_decoder
 
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 256, (12, 10, 3)).astype(np.uint8)
@@ -530,7 +530,7 @@ def pictures(folder):
     seeds.append(file.getvalue())
 
   def read(path):
-    transforms.decode(path.read_bytes(), name=str(path))
+    image_decoder.decode(path.read_bytes(), name=str(path))
 
   return Reader(folder / 'picture', seeds, read)
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from cdm.checkpointing import checksums
+from cdm.checkpointing import checksums, orbax_output
 from cdm.distributed import collectives, exit_codes
 from cdm.reporting import json_file
 
@@ -58,7 +58,7 @@ def read_config(workdir: str | os.PathLike, *, step: int | None = None) -> str:
     FileNotFoundError: there is no such checkpoint.
     exit_codes.DamagedFile: its config is damaged.
   """
-  silence_orbax()
+  orbax_output.silence()
   path = _step_path(workdir, step)
   # Only the files of the config, which are small: every process reads them, and
   # the others are compared when they are read.
@@ -94,7 +94,7 @@ def restore_ema(
     exit_codes.DamagedFile: the checkpoint is damaged.
     ModelMismatch: it holds no EMA parameters, or was made with another model.
   """
-  silence_orbax()
+  orbax_output.silence()
   path = _step_path(workdir, step)
   with _refusing_damage(path):
     sound = verify(path)
@@ -269,17 +269,3 @@ def _describe(
   shapes: Mapping[str, tuple[int, ...]], name: str
 ) -> list[int] | str:
   return list(shapes[name]) if name in shapes else 'absent'
-
-
-def silence_orbax() -> None:
-  """Drops Orbax's log lines, because its errors also arrive as exceptions.
-
-  Otherwise one full disk would print the same traceback six times.
-  """
-  logger = logging.getLogger('absl')
-  if _not_orbax not in logger.filters:
-    logger.addFilter(_not_orbax)
-
-
-def _not_orbax(record: logging.LogRecord) -> bool:
-  return 'orbax' not in pathlib.PurePath(record.pathname).parts

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cdm.data import npz_arrays
+from cdm.data import image_decoder, npz_arrays
 from cdm.data.damaged_file import DamagedFile
 from cdm.distributed import collectives
 from cdm.evaluation import paired_metrics
@@ -178,7 +178,7 @@ class Examination:
     Returns:
       uint8 [H, W, 3]; 'given' is [h, w, 3].
     """
-    return image_files.read_png(
+    return image_decoder.read_pixels(
       self.folder(condition, version) / output_folder.file_name(record)
     )
 
@@ -205,7 +205,9 @@ class Examination:
       Condition(row['degradation'], row['value']),
     )
     return record not in self._kept or all(
-      (self.folder(condition, v) / output_folder.file_name(record)).exists()
+      output_folder.is_whole(
+        self.folder(condition, v) / output_folder.file_name(record)
+      )
       for v in self._versions(condition)
     )
 
@@ -390,6 +392,8 @@ def claim(out: pathlib.Path, recipe: StudyManifest) -> None:
       f'{out} holds the {ROWS} of another command; give another --out.'
     )
   output_folder.claim(out, recipe, name=RECIPE)
+  for folder in (out / IMAGES).glob('**'):
+    atomic_files.remove_abandoned(folder)
 
 
 def merge_rows(earlier: ScoreRow, later: ScoreRow) -> ScoreRow:
