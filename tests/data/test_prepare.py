@@ -163,7 +163,7 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path):
   source = synthetic.Synthetic(image_size=8, num_images=2000)
   # A kill between two shards leaves nothing unfinished: one is put there.
   (out / atomic_files.partial_name('images-00099-of-00100')).touch()
-  (left,) = out.glob('.*99*')
+  (left,) = out.glob('.*-00099-of-*')
   os.rename(left, str(left).replace(f'-{os.getpid()}-', f'-{process.pid}-'))
   prepare.prepare(source, size=4, out=out, records_per_shard=20)
   prepared = array_record.ArrayRecords(out)
