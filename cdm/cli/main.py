@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from cdm.config import key_hints
 from cdm.distributed import exit_codes, peer_monitor
 
 COMMANDS = {
@@ -197,11 +198,14 @@ class Parser(argparse.ArgumentParser):
 
   def refuse(self, word: str) -> NoReturn:
     """Raises ValueError about an argument that this command does not take."""
-    flags = list(self._option_string_actions)
-    near = difflib.get_close_matches(
-      word.partition('=')[0], flags, n=1, cutoff=0.5
-    )
-    hint = f' Did you mean {near[0]}?' if near else ''
+    flags = {flag.lstrip('-'): flag for flag in self._option_string_actions}
+    name = word.partition('=')[0].lstrip('-')
+    near = key_hints.nearest(name, list(flags))
+    key = key_hints.meaning(name)
+    hint = f' Did you mean {flags[near]}?' if near else ''
+    if not near and key and (key.lstrip('-') in flags or 'config' in flags):
+      option = key if key.startswith('--') else f'--config.{key}'
+      hint = f' Did you mean {option}={key_hints.EXAMPLES.get(key, "VALUE")}?'
     raise ValueError(
       f'{self.prog} does not take {word!r}.{hint} See `{self.prog} --help`.'
     )

@@ -15,6 +15,7 @@ from scipy import sparse
 
 CROPS = ('center', 'random', 'none')
 FILTERS = ('area', 'bicubic', 'bilinear', 'lanczos')
+MOST_PIXELS = 2**16  # a side, which no data set of this field comes near
 _BAND_BYTES = 2**22
 
 # glibc returns freed memory to the system until an array of this size has been
@@ -105,6 +106,8 @@ def check_fit(*, size: int, crop: str, filter: str) -> None:
   """
   if size < 1:
     raise ValueError(f'image_size is {size}; it must be at least 1.')
+  if size > MOST_PIXELS:
+    raise ValueError(f'image_size is {size}; it must be at most {MOST_PIXELS}.')
   if crop not in CROPS:
     raise ValueError(f'crop is {crop!r}; known crops are {CROPS}.')
   if filter not in FILTERS:

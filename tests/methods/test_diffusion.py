@@ -315,7 +315,10 @@ def test_evaluation_needs_no_dropout():
   ('kw', 'message'),
   [
     (dict(loss='hybrid'), r'learns variances'),
-    (dict(net=network(learned_variance=True)), r"needs method\.loss='hybrid'"),
+    (
+      dict(net=network(learned_variance=True)),
+      r'use --config\.method\.loss=hybrid',
+    ),
     (
       dict(
         net=network(learned_variance=True),

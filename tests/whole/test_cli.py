@@ -139,11 +139,28 @@ def test_a_value_may_hold_an_equals_sign():
     ),
     (
       ['train', SMOKE, '--workdir=x', '--config.trian.batch_size', '3'],
-      r'Did you mean config\.train\?',
+      r'Did you mean config\.train\.batch_size\?',
     ),
     (
       ['train', SMOKE, '--workdir=x', '--config.train.batch_size'],
       r'--config\.train\.batch_size needs a value',
+    ),
+    (
+      ['train', SMOKE, '--workdir=x', '--lr=3'],
+      r"not take '--lr=3'\. Did you mean --config\.optimizer\.learning_rate=V",
+    ),
+    (
+      ['train', SMOKE, '--output_dir=x'],
+      r"not take '--output_dir=x'\. Did you mean --workdir=VALUE\?",
+    ),
+    (
+      ['describe', CASCADE, '--config.stages.sr.config=cdm_imagenet64to128'],
+      r"^config\.stages: Stage 'base' makes 8-px .* takes 64-px",
+    ),
+    (
+      ['plan', CASCADE, '--topology=cpu:1']
+      + ['--config.stages.sr.config=cdm_imagenet64to128'],
+      r"^config\.stages: Stage 'base' makes 8-px .* takes 64-px",
     ),
     (
       ['report', '--run=x', '--out=y', '--config.seed=3'],
@@ -172,10 +189,18 @@ def test_a_misspelt_word_is_answered_with_the_right_one(
     (SMOKE, 'train.batch_size=12', r'Global batch 12 does not divide over 8'),
     (SMOKE, 'train.accumulation=3', r'8 devices times 3 accumulated'),
     (SMOKE, 'mesh.data=3', r'mesh is data=3.* there are 8 devices'),
-    (SMOKE, 'model.num_classes=2', r'The data has 4 classes, labels 0 to 3'),
+    (
+      SMOKE,
+      'model.num_classes=2',
+      r'num_classes is 2, but the data has 4 classes, labels 0',
+    ),
     (SMOKE, 'pipeline.image_size=9', r'9x9; .* must be multiples of 2'),
     (SMOKE, 'pipeline.crop=none', r'expects 8x8 pixels, but an image has 16x'),
-    (SMOKE, 'pipeline.min_side=99', r'1000 below min_side=99 in a row'),
+    (
+      SMOKE,
+      'pipeline.min_side=99',
+      r'min_side is 99, and 1000 records in a row are',
+    ),
     (SMOKE, 'sampler.eta=9.0', r'eta is 9\.0; on this grid'),
     (SMOKE, 'schedule.kind=cosin', r"kind is 'cosin'; known are \['cosine'"),
     (SMOKE_SR, 'lowres.size=5', r'size is 5, which does not divide .* = 16'),
@@ -318,7 +343,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     (
       ['sample', CASCADE, '--workdir={trained}', '--out={tmp}/out']
       + ['--config.stages.base.level=0.1'],
-      r"'base' is the first of the cascade: it has no low-res input",
+      r'stages\.base\.level is 0\.1, but the first stage',
     ),
     (
       ['sample', SMOKE, '--workdir={sr}', '--out={tmp}/out'],

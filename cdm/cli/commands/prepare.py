@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
   from cdm.data import prepare
 
   section = source_section(args.source, args.data_dir)
-  source = datasets.open_source(section)
+  source = datasets.open_named(section)
   index = prepare.prepare(
     source,
     size=args.size,
