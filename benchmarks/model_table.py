@@ -15,7 +15,7 @@ import pathlib
 import re
 
 from cdm.cli import main as cli
-from cdm.reporting.text_table import si
+from cdm.reporting.text_table import format_si
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / 'docs' / 'reproduction.md'
@@ -64,7 +64,7 @@ def row(name):
     stated = f' {stage["paper"]["parameters"] / 1e6:.0f}M'
     if 'Improved DDPM' in stage['paper']['source']:
       stated += ', by Improved DDPM'
-  flops = si(stage['flops_per_image'], 'FLOP')
+  flops = format_si(stage['flops_per_image'], 'FLOP')
   return f'| `{name}` | {stage["parameters"]:,} |{stated} | {flops} |\n'
 
 

@@ -5,6 +5,7 @@ NumPy, ...), so that `cdm --help` answers at once.
 """
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import os
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from cdm.config import key_hints
-from cdm.distributed import exit_codes, peer_monitor
+from cdm.distributed import exit_codes, peer_monitor, platforms, user_cache
 
 COMMANDS = {
   'train': 'train one stage, or resume its training',
@@ -59,7 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     The exit code, see `exit_codes`.
   """
-  argv = list(sys.argv[1:] if argv is None else argv)
+  if argv is not None:
+    return run(argv)
+  code = run(sys.argv[1:])
+  if code:
+    end_stderr()
+  return code
+
+
+def run(argv: Sequence[str]) -> int:
+  """Runs one command and reports its error. Returns the exit code."""
   try:
     argv, overrides = split_overrides(argv)
     args = parse(argv)
@@ -74,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.overrides = overrides
   module = importlib.import_module(f'cdm.cli.commands.{args.command}')
   try:
+    user_cache.ensure_home()
+    expand_home(args)
     return module.run(args) or 0
   except KeyboardInterrupt:
     print('\ncdm: stopped by Ctrl-C.', file=sys.stderr)
@@ -82,13 +94,14 @@ def main(argv: Sequence[str] | None = None) -> int:
   except Exception as error:
     if isinstance(error, BrokenPipeError) and not stdout_has_reader():
       return READER_GONE
+    error = platforms.explain(error)
     peer_monitor.explain(error)
     ending = exit_codes.classify(error)
     # Messages of this package and the operating system's messages about files
     # explain themselves, so they are printed without a traceback. Any other
     # error is a fault of the program, and its traceback must be kept.
     if ending is exit_codes.FAULT:
-      if peer_monitor.is_running():
+      if peer_monitor.must_leave():
         traceback.print_exception(error)
         peer_monitor.leave(ending, f'{type(error).__name__}: {error}')
       raise
@@ -135,6 +148,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.print_help()
     raise SystemExit(0)
   return args
+
+
+def expand_home(args: argparse.Namespace) -> None:
+  """Replaces a leading `~` in the values of options by the user's home.
+
+  Shells expand it only at the start of a word, and so not in `--out=~/x`; cdm
+  would make a folder of this name.
+  """
+  for name, value in vars(args).items():
+    if isinstance(value, str):
+      setattr(args, name, user_cache.expand(value))
+    elif isinstance(value, list):
+      values = [
+        user_cache.expand(v) if isinstance(v, str) else v for v in value
+      ]
+      setattr(args, name, values)
 
 
 def split_overrides(
@@ -244,6 +273,20 @@ def stdout_has_reader() -> bool:
   return False
 
 
+def end_stderr() -> None:
+  """Lets the error that was just reported be the last line of stderr.
+
+  Threads of other libraries outlive an error such as a full disk, and print
+  hundreds of tracebacks of their own until the process has ended, some of them
+  past Python's reach.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError, ValueError):
+      stream.flush()
+  with open(os.devnull, 'w') as nothing:
+    os.dup2(nothing.fileno(), 2)
+
+
 def report_error(
   error: object,
   ending: exit_codes.ExitCode = exit_codes.BAD_INPUT,
@@ -254,14 +297,15 @@ def report_error(
   Args:
     error: the message, or an exception whose text is the message.
     ending: the kind of the error, with its exit code.
-    note: a second line, or None.
+    note: a line before that, or None.
   """
   colour = sys.stderr.isatty() and 'NO_COLOR' not in os.environ
   start, end = ('\033[31m', '\033[0m') if colour else ('', '')
   kind = 'error' if ending is exit_codes.BAD_INPUT else ending.kind
-  print(f'{start}cdm: {kind}:{end} {error}', file=sys.stderr)
   if note is not None:
     print(f'cdm: {note}', file=sys.stderr)
+  # Last, where whoever reads only the end of a log finds it.
+  print(f'{start}cdm: {kind}:{end} {error}', file=sys.stderr, flush=True)
   return ending.code
 
 

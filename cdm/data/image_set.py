@@ -3,6 +3,7 @@
 Each image is decoded when it is read, so that a set takes no memory.
 """
 
+import functools
 import hashlib
 import itertools
 import os
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.data import npz_images, transforms
+from cdm.data import image_decoder, image_notes, npz_images, transforms
 
 SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
@@ -34,13 +35,17 @@ class Images(NamedTuple):
   read: Callable[[int], np.ndarray]
 
 
-def load_images(path: str | os.PathLike) -> Images:
+def load_images(
+  path: str | os.PathLike, *, max_value: float | None = None
+) -> Images:
   """Lists the images at a path; each is decoded only when it is read.
 
   Args:
     path: an image file, a folder of image files (subfolders included, ordered
       by name), or an .npz whose `arr_0` is uint8 [N, H, W, 3], the layout of
       the [ADM] evaluator. Grey images become RGB by repeating their channel.
+    max_value: the value of white in image files of 16 or more bits; see
+      `image_decoder.decode`.
 
   Returns:
     The set of images.
@@ -49,8 +54,9 @@ def load_images(path: str | os.PathLike) -> Images:
     ValueError: the path does not exist, or holds no such images.
   """
   path = pathlib.Path(path)
+  decode = functools.partial(_decode, max_value=max_value)
   if path.is_dir():
-    return _folder(path)
+    return _folder(path, decode)
   if not path.is_file():
     raise ValueError(
       f'{path} does not exist; give a folder, an .npz or a picture file.'
@@ -62,7 +68,7 @@ def load_images(path: str | os.PathLike) -> Images:
       f'{path} is neither a folder, an .npz nor a picture file '
       f'({", ".join(SUFFIXES)}).'
     )
-  return Images(path, (path.stem,), 1, lambda i: _decode(path))
+  return Images(path, (path.stem,), 1, lambda i: decode(path))
 
 
 def holds_images(path: str | os.PathLike) -> bool:
@@ -128,7 +134,7 @@ def _files(path):
   )
 
 
-def _folder(path):
+def _folder(path, decode):
   files = _files(path)
   if not files:
     raise ValueError(
@@ -144,7 +150,7 @@ def _folder(path):
         f'{path} holds both {a.name} and {b.name}; images are paired by '
         f'name without suffix, so keep one {name}.'
       )
-  return Images(path, names, len(files), lambda i: _decode(files[i]))
+  return Images(path, names, len(files), lambda i: decode(files[i]))
 
 
 def _archive(path):
@@ -152,13 +158,15 @@ def _archive(path):
   return Images(path, None, archive.count, archive.read)
 
 
-def _decode(path):
+def _decode(path, *, max_value):
   try:
-    return transforms.decode(path.read_bytes(), name=str(path))
+    decoded = image_decoder.read_file(path, max_value=max_value)
   except transforms.BadImage as error:
     raise ValueError(
       f'{error}. Write the image again, or remove it and its partner.'
     ) from error
+  image_notes.count(decoded.notes)
+  return decoded.pixels
 
 
 def name_of(images: Images, i: int) -> str:
@@ -169,5 +177,5 @@ def name_of(images: Images, i: int) -> str:
 
 
 def size_of(image: np.ndarray) -> str:
-  """Returns 'HxW' of an image [H, W, ...], for an error message."""
-  return f'{image.shape[0]}x{image.shape[1]}'
+  """Returns 'WxH' of an image [H, W, ...], for an error message."""
+  return f'{image.shape[1]}x{image.shape[0]}'

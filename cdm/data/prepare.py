@@ -23,7 +23,13 @@ import tqdm
 from absl import logging
 from PIL import features
 
-from cdm.data import atomic_files, record_format, transforms, workers
+from cdm.data import (
+  atomic_files,
+  image_notes,
+  record_format,
+  transforms,
+  workers,
+)
 from cdm.data.source import Source
 
 _SHARD_BYTES = 2**28
@@ -97,7 +103,11 @@ def _manifest(
 
 @contextlib.contextmanager
 def _sole_writer(folder):
-  """Context manager that makes a folder and locks it against other writers."""
+  """Context manager that makes a folder and locks it against other writers.
+
+  This holds for processes of one machine. `cdm prepare` also holds the folder
+  against other machines, with a lock file that this package does not know.
+  """
   try:
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
@@ -106,10 +116,11 @@ def _sole_writer(folder):
   try:
     _lock(lock, folder)
     try:
-      (folder / atomic_files.partial_name(record_format.INDEX)).touch()
+      probe = folder / atomic_files.partial_name(record_format.INDEX)
+      probe.touch(exist_ok=False)
+      probe.unlink()
       # A run that was killed may have left unfinished files.
-      for partial in folder.glob(atomic_files.partial_name('*')):
-        partial.unlink()
+      atomic_files.remove_abandoned(folder)
     except OSError as error:
       raise ValueError(f'Cannot write into {folder}: {error}.') from error
     yield folder
@@ -133,7 +144,9 @@ def _open_index(folder, manifest, class_names) -> record_format.Index:
   """Returns the folder's index, or a new one; refuses another manifest."""
   index: record_format.Index | None = record_format.read_index(folder)
   if index is None:
-    others = sorted(path.name for path in folder.iterdir())
+    # Hidden files, such as the lock of the run, are in nobody's way.
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if not name.startswith('.')]
     if others:
       raise ValueError(
         f'{folder} is neither empty nor a prepared data set: it has '
@@ -177,8 +190,9 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
       file = f'images-{shard_index:05d}-of-{count:05d}.array_record'
       skipped = []
       with _new_shard(folder / file) as write:
-        for data, bad in itertools.islice(packed, length):
+        for data, bad, notes in itertools.islice(packed, length):
           write(data)
+          image_notes.count(image_notes.Note(*note) for note in notes)
           bar.update()
           if bad is not None:
             skipped.append(bad)
@@ -235,8 +249,8 @@ def _failing_clearly(path):
 
 def _packed(
   pack: Callable, indices: Sequence[int], worker_count: int
-) -> Generator[tuple[bytes, str | None], None, None]:
-  """Yields (bytes of the record, error text or None) of each index in order."""
+) -> Generator[tuple[bytes, str | None, list], None, None]:
+  """Yields what `_pack_one` returns of each index, in order."""
   step = _RECORDS_PER_CHUNK
   chunks = [indices[i : i + step] for i in range(0, len(indices), step)]
   lists = grain.MapDataset.source(chunks).map(
@@ -253,10 +267,11 @@ def _pack_all(pack, indices):
 
 
 def _pack_one(source, index, *, fit):
-  """Returns (bytes of one record, None or why the image cannot be used)."""
+  """Returns (bytes of one record, None or why it is unusable, its notes)."""
   try:
     element = source[index]
   except transforms.BadImage as error:
-    return record_format.pack_bad(error), str(error)
+    return record_format.pack_bad(error), str(error), []
   image = transforms.fit(element['image'], **fit)
-  return record_format.pack({**element, 'image': image}), None
+  notes = [tuple(note) for note in element.get('notes', ())]
+  return record_format.pack({**element, 'image': image}), None, notes

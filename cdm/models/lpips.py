@@ -18,11 +18,18 @@ import numpy as np
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 PRECISION = jax.lax.Precision.HIGHEST
-# torchvision's files; the SHA-256 of a file begins with the digits in its name.
+# torchvision's files.
 BACKBONE_URLS = {
   'alex': 'https://download.pytorch.org/models/alexnet-owt-7be5be79.pth',
   'vgg': 'https://download.pytorch.org/models/vgg16-397923af.pth',
   'squeeze': 'https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth',
+}
+# torchvision publishes the first digits, in the names; all digits are those of
+# the files as they are downloaded, and stand in many public projects.
+BACKBONE_SHA256 = {
+  'alex': '7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02',
+  'vgg': '397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0',
+  'squeeze': 'b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b',
 }
 # The heads (the weights w) from the authors' package, version 0.1.
 HEAD_URL = (

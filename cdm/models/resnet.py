@@ -20,9 +20,10 @@ import numpy as np
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VARIANTS = ('v1', 'v1.5')
 DTYPES = ('float32', 'bfloat16')  # as a config names them
-# torchvision's IMAGENET1K_V1; its SHA-256 begins with the digits in the name.
+# torchvision's IMAGENET1K_V1. torchvision publishes the first digits of the
+# SHA-256, in the name; all digits are those of the file as it is downloaded.
 URL = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
-SHA256 = '0676ba61'
+SHA256 = '0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a'
 
 
 class Output(NamedTuple):

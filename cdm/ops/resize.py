@@ -219,7 +219,9 @@ def _matrices(
     )
   h, w = (size, size) if np.ndim(size) == 0 else size
   if min(h, w, *shape[-3:-1]) < 1:
-    raise ValueError(f'Cannot resize {shape[-3:-1]} pixels to {(h, w)}.')
+    raise ValueError(
+      f'Images of {shape[-2]}x{shape[-3]} pixels cannot be resized to {w}x{h}.'
+    )
   rows, columns = (
     resize_weights(int(n), int(m), method=method, antialias=antialias)
     for n, m in zip(shape[-3:-1], (h, w), strict=True)
@@ -288,7 +290,7 @@ def center_crop(x: jax.Array, size: int) -> jax.Array:
   height, width = x.shape[-3:-1]
   if min(height, width) < size:
     raise ValueError(
-      f'Images of {height}x{width} pixels are too small for a central crop of '
+      f'Images of {width}x{height} pixels are too small for a central crop of '
       f'{size}x{size}.'
     )
   top, left = (height - size) // 2, (width - size) // 2

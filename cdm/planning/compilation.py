@@ -5,6 +5,7 @@ that planning the same program again takes the seconds of tracing, not the
 minutes of compiling.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -198,9 +199,11 @@ def compile_cached(
   facts = compile_now(planned.lowered, piece.devices, quick=quick)
   facts['compiler'] = compiler
   if path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(facts)
-    atomic_files.write_text_atomically(path, text, shared=True)
+    # A cache that is full costs time at the next start, and nothing now.
+    with contextlib.suppress(OSError):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      text = json.dumps(facts)
+      atomic_files.write_text_atomically(path, text)
   facts['kept'] = False
   return facts
 
@@ -214,7 +217,12 @@ FLAGS = (
   'JAX_EXEC_TIME_OPTIMIZATION_EFFORT',
   'JAX_MEMORY_FITTING_EFFORT',
 )
-LEAST_EFFORT = {'exec_time_optimization_effort': -1.0}
+# Options for the least effort, as JAX calls them from older to newer; 9 is the
+# level O0. The first that the compiler knows is taken.
+LEAST_EFFORT = (
+  {'exec_time_optimization_effort': -1.0},
+  {'optimization_level': 9},
+)
 
 
 def compile_now(
@@ -235,9 +243,7 @@ def compile_now(
   """
   start = time.monotonic()
   try:
-    executable = lowered.compile(
-      compiler_options=LEAST_EFFORT if quick else None
-    )
+    executable = _compile(lowered, quick)
   except jax.errors.JaxRuntimeError as error:
     seconds, message = time.monotonic() - start, str(error)
     shortage = out_of_memory(message)
@@ -281,6 +287,16 @@ def compile_now(
     'loops': hlo.loops(text),
     'rematerialized': hlo.rematerialized(text),
   }
+
+
+def _compile(lowered: Any, quick: bool) -> Any:
+  for options in LEAST_EFFORT if quick else ():
+    try:
+      return lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError as error:
+      if 'No such compile option' not in str(error):
+        raise
+  return lowered.compile(compiler_options=None)
 
 
 def out_of_memory(message: str) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable
 from typing import TextIO
 
-from cdm.distributed import device_specs
+from cdm.distributed import device_specs, user_cache
 from cdm.planning import plan_types
 
 EVERY_SECONDS = 60.0  # between lines of progress if stderr is not a terminal
@@ -174,7 +174,10 @@ def exit_message(topology: str, code: int, stderr: str) -> str:
   return f'Compiling for {topology} ended with {how}; its output:\n{rest}'
 
 
-def cache_folder() -> str:
-  """Returns the folder for cached results, which is in the user's cache."""
-  home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  return str(pathlib.Path(home) / 'cdm' / 'plan')
+def cache_folder() -> str | None:
+  """Returns the folder for cached results, in the user's cache, or None."""
+  try:
+    return str(user_cache.folder('plan'))
+  except OSError as error:
+    user_cache.warn(f'results of compiling are not kept. {error}')
+    return None

@@ -1,4 +1,4 @@
-"""Writes images as PNG files or as one .npz file, and reads PNG files."""
+"""Writes images as PNG files or as one .npz file."""
 
 import io
 import os
@@ -18,12 +18,6 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
   # waiting for the disk after each one would slow it down noticeably.
   with atomic_files.write_atomically(path, durable=False) as partial:
     Image.fromarray(np.asarray(image)).save(partial, format='PNG')
-
-
-def read_png(path: str | os.PathLike) -> np.ndarray:
-  """Reads a PNG file as uint8 [H, W, 3]."""
-  with Image.open(path) as image:
-    return np.asarray(image.convert('RGB'))
 
 
 def png_bytes(image: np.ndarray) -> bytes:

@@ -13,10 +13,11 @@ from typing import TypedDict
 
 import numpy as np
 
-from cdm.data import npz_images
+from cdm.data import image_decoder, npz_images
 from cdm.data.class_names import write as write_class_names
 from cdm.distributed import collectives, device_mesh
 from cdm.reporting import (
+  atomic_files,
   contact_sheet,
   image_files,
   progress,
@@ -43,6 +44,7 @@ class Manifest(TypedDict):
   stages: list[restore.CascadeEntry]
 
 
+@output_folder.held_by('cdm sample')
 def draw_to_folder(
   out: str | os.PathLike,
   stages: Sequence[cascade.Stage],
@@ -63,7 +65,7 @@ def draw_to_folder(
     class_names: names of the classes for the overview, or None.
 
   Raises:
-    ValueError: the folder has another manifest.
+    ValueError: the folder has another manifest, or another run draws into it.
   """
   out = pathlib.Path(out)
   output_folder.claim(out, manifest, name='sampling.json')
@@ -71,6 +73,7 @@ def draw_to_folder(
   folders = [out / stage.name for stage in stages]
   for folder in folders:
     folder.mkdir(exist_ok=True)
+    atomic_files.remove_abandoned(folder)
   missing = output_folder.broadcast_missing_images(folders, num)
   done = num - len(missing)
   if done:
@@ -158,10 +161,11 @@ def assemble(
     out / 'samples.png', overview(out, stages, labels, num, class_names)
   )
   # The archive is written last, so that the other files exist when it does.
+  last = out / stages[-1].name
   image_files.write_npz(
     out / 'samples.npz',
     (
-      image_files.read_png(out / stages[-1].name / output_folder.file_name(n))
+      image_decoder.read_pixels(last / output_folder.file_name(n))
       for n in range(num)
     ),
     shape=(num, size, size, 3),
@@ -195,7 +199,7 @@ def overview(
       for n in chosen[start : start + ROW]:
         row += [None] if row else []
         for stage in stages:
-          image = image_files.read_png(
+          image = image_decoder.read_pixels(
             out / stage.name / output_folder.file_name(n)
           )
           row.append(contact_sheet.magnify(image, stages[-1].image_size))

@@ -5,16 +5,44 @@ depend on. A restart with the same settings continues the folder; a restart
 with other settings is refused.
 """
 
+import functools
 import json
 import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
-from cdm.distributed import collectives
+from cdm.data import png_chunks
+from cdm.distributed import collectives, folder_lock
 from cdm.reporting import atomic_files
+
+P = ParamSpec('P')
+Folder = str | os.PathLike
+
+
+def held_by(
+  command: str,
+) -> Callable[
+  [Callable[Concatenate[Folder, P], None]],
+  Callable[Concatenate[Folder, P], None],
+]:
+  """Decorator: the run holds the function's first argument, a folder.
+
+  Args:
+    command: the command that writes into the folder, e.g. 'cdm sample'.
+  """
+
+  def decorate(function):
+    @functools.wraps(function)
+    def held(out, *args, **kwargs):
+      with folder_lock.hold(out, command, flag='--out'):
+        function(out, *args, **kwargs)
+
+    return held
+
+  return decorate
 
 
 def _other_images(
@@ -52,6 +80,7 @@ def claim(
   """
   folder = pathlib.Path(folder)
   path = folder / name
+  atomic_files.remove_abandoned(folder)
   if path.exists():
     saved = json.loads(path.read_text())
     wanted = json.loads(json.dumps(manifest))
@@ -60,9 +89,8 @@ def claim(
         raise ValueError(refusal(folder, key, saved, wanted))
     return
   folder.mkdir(parents=True, exist_ok=True)
-  # Several processes may write this file at once; all write the same text.
   text = json.dumps({**manifest, **(notes or {})}, indent=2) + '\n'
-  atomic_files.write_text_atomically(path, text, shared=True)
+  atomic_files.write_text_atomically(path, text)
 
 
 def file_name(n: int) -> str:
@@ -71,12 +99,38 @@ def file_name(n: int) -> str:
 
 
 def missing_images(folders: Collection[pathlib.Path], count: int) -> list[int]:
-  """Returns the indices below `count` whose image some folder lacks."""
-  return [
-    n
-    for n in range(count)
-    if not all((folder / file_name(n)).exists() for folder in folders)
-  ]
+  """Returns the indices below `count` whose image some folder lacks.
+
+  An image that is cut off or damaged, as a crash of the machine leaves it, is
+  missing too; it is said, and written again.
+  """
+  damaged = []
+
+  def is_there(path):
+    whole = is_whole(path)
+    if not whole and path.exists():
+      damaged.append(path)
+    return whole
+
+  absent = []
+  for n in range(count):
+    paths = [folder / file_name(n) for folder in folders]
+    if not all([is_there(path) for path in paths]):
+      absent.append(n)
+  if damaged and collectives.is_first():
+    print(
+      'Made again, because they are cut off or damaged: '
+      f'{len(damaged)} image files; the first: {damaged[0]}.'
+    )
+  return absent
+
+
+def is_whole(path: pathlib.Path) -> bool:
+  """Returns whether a PNG is there and complete, with sound checksums."""
+  try:
+    return png_chunks.is_whole(path.read_bytes())
+  except OSError:
+    return False
 
 
 def broadcast_missing_images(

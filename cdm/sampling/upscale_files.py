@@ -11,11 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from cdm.data import transforms
+from cdm.data import image_decoder, image_notes, transforms
 from cdm.distributed import collectives
 from cdm.ops import tiling
 from cdm.ops.keys import seed_pairs
-from cdm.reporting import contact_sheet, image_files, progress, session_log
+from cdm.reporting import (
+  atomic_files,
+  contact_sheet,
+  image_files,
+  progress,
+  session_log,
+)
 from cdm.sampling import output_folder, restore
 from cdm.sampling.upscaler import Upscaler, bicubic
 
@@ -37,6 +43,7 @@ class Manifest(restore.StageManifest):
   eval_data: dict[str, Any]
 
 
+@output_folder.held_by('cdm upscale')
 def write_upscaled_files(
   out: str | os.PathLike,
   upscaler: Upscaler,
@@ -44,6 +51,7 @@ def write_upscaled_files(
   label: int | None,
   *,
   seed: int,
+  max_value: float | None = None,
 ) -> None:
   """Super-resolves image files into a folder, one PNG for each file.
 
@@ -56,6 +64,8 @@ def write_upscaled_files(
     paths: image files, each at least as large as one tile.
     label: class of all images, or None.
     seed: seed of the samples; the tiles of all files are numbered in turn.
+    max_value: the value of white in files of 16 or more bits; see
+      `image_decoder.decode`.
 
   Raises:
     ValueError: a file is not an image or is too small, or a result would
@@ -76,13 +86,13 @@ def write_upscaled_files(
     path_of[target] = path
   # All files are read before work begins, so that a bad file is found early.
   for path in paths:
-    read_and_cut(path, upscaler)
+    read_and_cut(path, upscaler, max_value)
   out.mkdir(parents=True, exist_ok=True)
   rows, first = [], 0
   with progress.Progress('upscaling', total=len(paths)) as bar:
     bar.say('upscaling: compiling ...')
     for target, path in path_of.items():
-      image, tiles, places = read_and_cut(path, upscaler)
+      image, tiles, places = read_and_cut(path, upscaler, max_value)
       labels = None if label is None else np.full(len(tiles), label, np.int32)
       indices = np.arange(first, first + len(tiles))
       first += len(tiles)
@@ -104,7 +114,7 @@ def write_upscaled_files(
 
 
 def read_and_cut(
-  path: pathlib.Path, upscaler: Upscaler
+  path: pathlib.Path, upscaler: Upscaler, max_value: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
   """Reads an image file and cuts it into tiles of the upscaler's input size.
 
@@ -114,13 +124,14 @@ def read_and_cut(
   Raises:
     ValueError: the file is not an image, or too small; the message names it.
   """
-  image = read_image(path)
+  image = read_image(path, max_value)
   try:
     return image, *tiling.cut(image, upscaler.lowres_size)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
 
 
+@output_folder.held_by('cdm upscale')
 def write_upscaled_held_out(
   out: str | os.PathLike,
   upscaler: Upscaler,
@@ -146,13 +157,14 @@ def write_upscaled_held_out(
     class_names: names of the classes for the overview, or None.
 
   Raises:
-    ValueError: the folder has another manifest.
+    ValueError: the folder has another manifest, or another run writes into it.
   """
   out = pathlib.Path(out)
   output_folder.claim(out, manifest, name='upscaling.json')
   folders = {name: out / name for name in FOLDERS}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
+    atomic_files.remove_abandoned(folder)
   missing = output_folder.broadcast_missing_images(folders.values(), count)
   done = count - len(missing)
   if done:
@@ -227,7 +239,7 @@ def write_held_out_overview(
   rows = []
   for n in chosen:
     low, *others = (
-      image_files.read_png(folders[name] / output_folder.file_name(n))
+      image_decoder.read_pixels(folders[name] / output_folder.file_name(n))
       for name in FOLDERS
     )
     rows.append([magnified(low, others[0]), *others])
@@ -279,15 +291,21 @@ def magnified(image: np.ndarray, like: np.ndarray) -> np.ndarray:
   return contact_sheet.magnify(image, like.shape[0])
 
 
-def read_image(path: pathlib.Path) -> np.ndarray:
-  """Returns an image file as uint8 [h, w, 3].
+def read_image(
+  path: pathlib.Path, max_value: float | None = None
+) -> np.ndarray:
+  """Returns an image file as uint8 [h, w, 3]; says what is left out of it.
+
+  Args:
+    path: the file.
+    max_value: see `image_decoder.decode`.
 
   Raises:
     ValueError: there is no such file, or it is not an image.
   """
-  if not path.is_file():
-    raise ValueError(f'{path}: there is no such file.')
   try:
-    return transforms.decode(path.read_bytes(), name=str(path))
+    decoded = image_decoder.read_file(path, max_value=max_value)
   except transforms.BadImage as error:
-    raise ValueError(f'{error}') from None
+    raise ValueError(f'{error}. Repair it, or leave it out.') from None
+  image_notes.say(decoded.notes)
+  return decoded.pixels

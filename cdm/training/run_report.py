@@ -267,6 +267,7 @@ def html(summary: Summary, *, title: str) -> str:
   sections = []
   if summary['quality']:
     quality = summary['quality']
+    height, width = quality['image_size']
     sections.append(
       html_page.Section(
         'Super-resolution of held-out images',
@@ -274,9 +275,9 @@ def html(summary: Summary, *, title: str) -> str:
           html_page.table(quality_rows(quality), mark=0),
           html_page.paragraph(
             f'Means over {quality["n"]} pairs of '
-            f'{"x".join(map(str, quality["image_size"]))} pixels. Bicubic '
-            'blurs, which PSNR rewards; consistency says how closely an image '
-            'shrinks back to its low-res input.'
+            f'{width}x{height} pixels. Bicubic blurs, which PSNR rewards; '
+            'consistency says how closely an image shrinks back to its low-res '
+            'input.'
           ),
         ),
       )

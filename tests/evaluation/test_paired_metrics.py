@@ -193,13 +193,13 @@ def test_counts_that_differ_are_refused(paired):
   np.savez(path / 'two.npz', samples[:2])
   write(path / 'three', samples)
   refused(
-    'three holds 3 pictures and .*two.npz 2',
+    'three holds 3 images and .*two.npz 2',
     paired_metrics.evaluate_paths,
     path / 'three',
     path / 'two.npz',
   )
   refused(
-    'references ended after 2 pictures while samples went on',
+    'references ended after 2 images while samples went on',
     paired_metrics.evaluate_pairs,
     [samples],
     [samples[:2]],
@@ -291,3 +291,16 @@ def test_floats_are_refused():
     [image],
     [image],
   )
+
+
+def test_white_of_deep_files_can_be_stated(tmp_path):
+  """The samples have 8 bits, and the reference 12 of 16 bits."""
+  grey = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+  deep = np.rint(grey * (4095 / 255)).astype(np.uint16)
+  for name, x in (('a', grey), ('b', deep)):
+    (tmp_path / name).mkdir()
+    Image.fromarray(x).save(tmp_path / name / '0.png')
+  sets = tmp_path / 'a', tmp_path / 'b'
+  assert paired_metrics.evaluate_paths(*sets)['psnr'] < 20
+  row = paired_metrics.evaluate_paths(*sets, max_value=4095)
+  assert row['psnr'] is None or row['psnr'] > 90  # None stands for infinity.

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from benchmarks import model_table
-from cdm.reporting.text_table import si
+from cdm.reporting.text_table import format_si
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -33,4 +33,4 @@ def test_a_classifiers_docstring_states_the_flops_of_describe(name):
   text = (ROOT / 'configs' / f'{name}.py').read_text()
   stated = re.search(r'([\d.]+ GFLOP)\b', ast.get_docstring(ast.parse(text)))
   described = model_table.describe(name)['flops_per_image']
-  assert stated[1] == si(described, 'FLOP')
+  assert stated[1] == format_si(described, 'FLOP')

@@ -21,7 +21,7 @@ from support import smoke_runs
 from support.smoke_runs import record, state
 
 from cdm.checkpointing import reader
-from cdm.distributed import exit_codes, initialize
+from cdm.distributed import exit_codes, folder_lock, initialize
 
 # As in test_mesh: sums are taken in another order.
 RTOL = 2e-3
@@ -226,6 +226,17 @@ def test_one_that_is_preempted_stops_all_at_one_step(tmp_path):
   )
 
 
+def test_a_folder_in_use_refuses_both_and_both_hold_it_as_one(tmp_path):
+  """Process 0 looks at the lock, and tells the other what it found."""
+  workdir = tmp_path / 'run'
+  with folder_lock.FolderLock(workdir, 'cdm train'):
+    refused = end(begin(training(workdir)), *[exit_codes.BAD_INPUT.code] * 2)
+  for output in refused:
+    assert f'run is in use by `cdm train` on {socket.gethostname()}' in output
+    assert 'Traceback' not in output
+  assert not workdir.exists()
+
+
 def sessions(workdir):
   lines = (workdir / 'sessions.jsonl').read_text().splitlines()
   return [json.loads(line) for line in lines]
@@ -322,7 +333,7 @@ def test_variables_count_as_flags_do():
   environment = dict(
     zip(initialize.VARIABLES, ('host:1', '2', 'x'), strict=True)
   )
-  with pytest.raises(ValueError, match='CDM_PROCESS_ID is .x.; it is a whole'):
+  with pytest.raises(ValueError, match='CDM_PROCESS_ID is .x.; it must be'):
     initialize.join(environment=environment)
   del environment['CDM_PROCESS_ID']
   with pytest.raises(ValueError, match='--process_id missing'):

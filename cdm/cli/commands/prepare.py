@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from typing import Any
 
 DESCRIPTION = """\
 Decode, crop and resize a data set once and write it as ArrayRecord shards, with
@@ -55,6 +56,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='folder in which TensorFlow Datasets keeps its data',
   )
   parser.add_argument(
+    '--max_value',
+    type=float,
+    metavar='V',
+    help='value of white in images of 16 or more bits that do not state it, '
+    'for example 4095 for 12 bits (default: 65535)',
+  )
+  parser.add_argument(
     '--workers',
     type=int,
     default=0,
@@ -74,18 +82,22 @@ def run(args: argparse.Namespace) -> None:
   """Prepares the data set, or continues an unfinished preparation."""
   from cdm.config import datasets
   from cdm.data import prepare
+  from cdm.distributed import folder_lock
 
   section = source_section(args.source, args.data_dir)
+  if args.max_value is not None:
+    section['max_value'] = args.max_value
   source = datasets.open_named(section)
-  index = prepare.prepare(
-    source,
-    size=args.size,
-    out=args.out,
-    crop=args.crop,
-    filter=args.filter,
-    worker_count=args.workers,
-    max_skip_fraction=args.max_skip_fraction,
-  )
+  with folder_lock.FolderLock(args.out, 'cdm prepare', flag='--out'):
+    index = prepare.prepare(
+      source,
+      size=args.size,
+      out=args.out,
+      crop=args.crop,
+      filter=args.filter,
+      worker_count=args.workers,
+      max_skip_fraction=args.max_skip_fraction,
+    )
   count = sum(shard['records'] for shard in index['shards'])
   print(
     f'{args.out}: {count} images of {args.size}x{args.size} pixels in '
@@ -97,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
   )
 
 
-def source_section(text: str, data_dir: str | None) -> dict[str, str | None]:
+def source_section(text: str, data_dir: str | None) -> dict[str, Any]:
   """Returns the config section `train_data` that `--source` stands for.
 
   Args:

@@ -24,12 +24,14 @@ examples:
 exit codes:
   0   the run is complete
   1   a fault of the program
-  2   bad input: config, data set, work directory, or a full disk
+  2   bad input: config, data set, work directory, a full disk, or another run
+      trains in the work directory
   3   the loss or the gradient is not finite, or the gradient spiked
   4   data error: reading, decoding or a worker process failed
   5   the device or the host is out of memory
   75  preempted (SIGTERM), a checkpoint is saved: start the same command again
-  76  the other processes of the run were lost: start the same command again
+  76  the processes of the run did not find each other: look at the addresses
+  77  the other processes of the run were lost: start the same command again
   130 Ctrl-C, a checkpoint is saved
 """
 
@@ -66,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
     from cdm.training import trainer
 
     initialize.join(
-      args.coordinator_address, args.num_processes, args.process_id
+      args.coordinator_address,
+      args.num_processes,
+      args.process_id,
+      stopped=lambda: None if stop.signum is None else stop.ending,
     )
     stop.agree()
     loaded = loader.load(args.config, args.overrides)

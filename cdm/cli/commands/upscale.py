@@ -74,6 +74,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     metavar='B',
     help='tiles per batch (default: 32)',
   )
+  parser.add_argument(
+    '--max_value',
+    type=float,
+    metavar='V',
+    help='value of white in images of 16 or more bits that do not state it, '
+    'for example 4095 for 12 bits (default: 65535)',
+  )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
@@ -137,7 +144,12 @@ def run(args: argparse.Namespace) -> None:
       print(f'class of all images: {class_names.describe(label, names)}')
     paths = [pathlib.Path(path) for path in args.images]
     upscale_files.write_upscaled_files(
-      out, upscaler, paths, label, seed=args.seed
+      out,
+      upscaler,
+      paths,
+      label,
+      seed=args.seed,
+      max_value=args.max_value,
     )
 
 

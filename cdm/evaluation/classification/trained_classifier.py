@@ -24,7 +24,7 @@ from cdm.training import program
 STATISTICS_SEED = 3  # a use of config.seed, see `program.seed_of`
 
 
-def restored(
+def restore(
   c: loader.ConfigDict,
   workdir: str | os.PathLike,
   source: Any,
@@ -118,7 +118,7 @@ def _float64(array):
 def ranker(
   network: BatchedNetwork,
 ) -> Callable[[Sequence[int], Any], tuple[Sequence[int], np.ndarray]]:
-  """Returns the `rank(indices, (images, labels))` of `ranks.rank_images`."""
+  """Returns the argument `rank` of `ranks.rank_images` for a network."""
 
   def rank(indices, batch):
     images, labels = batch

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import published_weights, smoke_runs
+from support.declared import assert_declared
 from support.oracles import data, oracle, rule_weights
 
 from cdm.data import folder, sample_photos, subset, transforms
+from cdm.evaluation import row_types
 from cdm.evaluation.batched_network import BatchedNetwork
-from cdm.evaluation.classification import published_resnet
+from cdm.evaluation.classification import error_rates, published_resnet
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.pretrained import imagenet_classes
 from cdm.ops import resize
@@ -49,7 +51,7 @@ def place(tmp_path, monkeypatch):
       calls.append(x)
       return network(x)
 
-    return watched, {'network': published_resnet.NETWORK}
+    return watched, {'network': error_rates.NETWORK}
 
   monkeypatch.setattr(published_resnet, 'read_network', read_network)
   for n in range(12):
@@ -152,6 +154,9 @@ def test_a_stage_is_judged_beside_bicubic_and_the_originals(
   assert row['bicubic']['top1_error'] == pytest.approx(1 / 12)
   assert row['baseline']['top1_error'] == pytest.approx(1 / 12)
   assert row['samples_recipe']['sizes'] == [224, 56, 64, 256, 224]
+  assert_declared(row, row_types.ErrorRow)
+  assert_declared(row['bicubic'], row_types.ErrorRates)
+  assert_declared(row['samples_recipe'], row_types.ImageManifest)
   assert row['paper']['resnet50_error_top1'] == 0.317
   assert all(x.shape[1:] == (224, 224, 3) for x in published_resnet.classified)
   line = (place / 'r.md').read_text()
@@ -163,7 +168,7 @@ def test_the_low_resolution_image_is_the_original_shrunk():
   """56 pixels by Pillow's bicubic, then 64; and back to 224 for bicubic."""
   rng = np.random.default_rng(0)
   x = rng.integers(0, 256, (1, 224, 224, 3)).astype(np.uint8)
-  low, original, bicubic = published_resnet.shrunk(x, 4, 64)
+  low, original, bicubic = published_resnet.make_versions(x, 4, 64)
 
   def pillow(image, size):
     image = Image.fromarray(image)
@@ -180,7 +185,7 @@ def test_a_killed_run_continues(place, capsys, restored, monkeypatch):
   words = ('--workdir=W', f'--reference={place / "set"}', '--batch_size=8')
   whole = run(capsys, *words)[1]
   before = len(published_resnet.classified)
-  ranked, seen = published_resnet.ranked, []
+  ranked, seen = published_resnet.rank_versions, []
 
   def dies(*given):
     seen.append(given)
@@ -188,9 +193,9 @@ def test_a_killed_run_continues(place, capsys, restored, monkeypatch):
       raise KeyboardInterrupt
     return ranked(*given)
 
-  monkeypatch.setattr(published_resnet, 'ranked', dies)
+  monkeypatch.setattr(published_resnet, 'rank_versions', dies)
   assert run(capsys, *words)[0] == 130
-  monkeypatch.setattr(published_resnet, 'ranked', ranked)
+  monkeypatch.setattr(published_resnet, 'rank_versions', ranked)
   assert run(capsys, *words)[1] == whole
   assert (
     len(published_resnet.classified) == 2 * before
@@ -298,7 +303,7 @@ def test_numbers_of_other_weights_are_not_compared(place, capsys, monkeypatch):
     (('--samples=a', '--config.x=1'), '--config... is for a stage'),
     (('--samples=a', '--level=0.0'), '--level is for a stage'),
     (('--samples=a', '--num=0'), '--num=0: it must be at least 1'),
-    (('--samples=nowhere',), 'nowhere is no labelled set'),
+    (('--samples=nowhere',), 'nowhere is not a labelled set'),
   ],
 )
 def test_what_cannot_be_judged_is_refused(words, message, capsys):
