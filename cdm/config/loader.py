@@ -195,6 +195,7 @@ def _child(
   dotted, text = given
   near = key_hints.hint(config, dotted, walked)
   where = f'config.{walked}'.rstrip('.')
+  dotted = shown(dotted)[1:-1]  # short, without line breaks
   if near is None:
     raise ValueError(
       f'config.{dotted}: {where} has no {shown(name)}. It has: '

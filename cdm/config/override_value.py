@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cdm.config import key_hints
 from cdm.config.key_errors import shown
 
 _WORDS = {
@@ -32,12 +33,12 @@ def parse(text: str, old: Any, key: str) -> Any:
   Raises:
     ValueError: the text is of another type, or the key is a section.
   """
-  if isinstance(old, ConfigDict | dict):
-    first = min(map(str, old), default='KEY')
+  below = key_hints.children(old)
+  if below or isinstance(old, ConfigDict | dict):
     raise ValueError(
       f'config.{key} is a section; set one of its keys: '
-      f'{", ".join(sorted(map(str, old)))}, for example '
-      f'--config.{key}.{first}=VALUE.'
+      f'{", ".join(sorted(below))}, for example '
+      f'--config.{key}.{min(below, default="KEY")}=VALUE.'
     )
   if isinstance(old, str):
     return text

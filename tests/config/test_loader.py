@@ -181,3 +181,18 @@ def test_a_config_file_that_cannot_be_run_is_refused(tmp_path, text, message):
   (tmp_path / 'wrong.py').write_text(text)
   with pytest.raises(ValueError, match=message):
     loader.load(tmp_path / 'wrong.py')
+
+
+@pytest.mark.parametrize(
+  'key',
+  ['', '.', '..', 'train.', '.train', 'train..batch_size', 'name.x', 'stages',
+   'stages.', 'stages.2', 'stages.-1.level', 'stages.sr', 'stages.sr.level.x',
+   'train.clip.x', 'train.batch_size.x', 'model.multipliers.0', 'x' * 5000,
+   'train.kind', '__class__', 'train.__class__', 'train\0', 'items', '\n'],
+)  # fmt: skip
+def test_no_key_ends_in_another_error_than_one_sentence(path, key):
+  with pytest.raises(ValueError) as caught:
+    loader.load(path, [(key, '1')])
+  message = str(caught.value)
+  assert message.startswith(('config.', 'config ')), message
+  assert '\n' not in message and len(message) < 600

@@ -183,6 +183,13 @@ def test_unknown_names_and_splits_are_refused(data_dir):
     convert_tfrecord.convert(data_dir)
 
 
+@pytest.mark.parametrize('name', ['', 'a b!', '\0', 'mnist/x', 'mnist:9.9.9'])
+def test_what_is_no_name_is_refused_in_one_line(name):
+  with pytest.raises(ValueError, match='TFDS cannot open') as caught:
+    data_tfds.Tfds(name, 'train')
+  assert '\n' not in str(caught.value)
+
+
 @pytest.mark.parametrize(
   ('name', 'label'),
   [
