@@ -185,7 +185,7 @@ def test_a_misspelt_word_is_answered_with_the_right_one(
 @pytest.mark.parametrize(
   ('config', 'override', 'message'),
   [
-    (CASCADE, '', r"'smoke_cascade' is a cascade; .*configs/smoke_sr\.py"),
+    (CASCADE, '', r"'smoke_cascade' is a cascade, .*configs/smoke_sr\.py"),
     (SMOKE, 'train.batch_size=12', r'Global batch 12 does not divide over 8'),
     (SMOKE, 'train.accumulation=3', r'8 devices times 3 accumulated'),
     (SMOKE, 'mesh.data=3', r'mesh is data=3.* there are 8 devices'),
@@ -194,7 +194,7 @@ def test_a_misspelt_word_is_answered_with_the_right_one(
       'model.num_classes=2',
       r'num_classes is 2, but the data has 4 classes, labels 0',
     ),
-    (SMOKE, 'pipeline.image_size=9', r'9x9; .* must be multiples of 2'),
+    (SMOKE, 'pipeline.image_size=9', r'9x9 pixels; .* must be multiples of 2'),
     (SMOKE, 'pipeline.crop=none', r'expects 8x8 pixels, but an image has 16x'),
     (
       SMOKE,
@@ -385,7 +385,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     ),
     (
       ['evaluate', '--samples={tmp}/ok.png', '--reference={tmp}/small.png'],
-      r'A sample has 8x8 pixels but its reference 7x20',
+      r'A sample has 8x8 pixels but its reference 20x7',
     ),
     (
       ['evaluate', '--samples={tmp}/four.npz', '--reference={tmp}/four.npz'],
