@@ -41,12 +41,7 @@ def build(c: ConfigDict, path: str | os.PathLike) -> list[BuiltStage]:
       the one before it.
   """
   stages = [
-    BuiltStage(
-      name,
-      config,
-      sampler,
-      stage.stage(config, sampler, sampler_key=f'stages.{name}.sampler'),
-    )
+    BuiltStage(name, config, sampler, _built(c, name, config, sampler))
     for name, config, sampler in cascade_stages.stage_configs(c, path)
   ]
   if not cascade_stages.is_cascade(c):
@@ -60,3 +55,24 @@ def build(c: ConfigDict, path: str | os.PathLike) -> list[BuiltStage]:
     ]
   )
   return stages
+
+
+def _built(
+  c: ConfigDict,
+  name: str,
+  config: ConfigDict,
+  sampler: ConfigDict | Mapping[str, Any] | None,
+) -> stage.Stage:
+  """Builds one stage; an error of a cascade's stage names the stage."""
+  key = f'stages.{name}.sampler'
+  try:
+    return stage.stage(config, sampler, sampler_key=key)
+  except ValueError as error:
+    text = str(error)
+    if not cascade_stages.is_cascade(c) or text.startswith(f'config.{key}'):
+      raise
+    # An override of the cascade does not reach the config of a stage.
+    what = text.partition(' Set it with --config.')[0]
+    raise ValueError(
+      f'config.stages.{name}.config: {what} Correct the config of this stage.'
+    ) from error

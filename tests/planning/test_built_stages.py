@@ -59,3 +59,18 @@ def test_a_sampler_of_a_stage_is_named_by_the_stage():
     ValueError, match=r'^config\.stages\.sr\.sampler\.grid\.k'
   ):
     built_stages.build(c, PATH)
+
+
+def test_an_error_in_the_config_of_a_stage_names_the_stage(tmp_path):
+  for name in ('smoke', 'smoke_sr', 'smoke_cascade'):
+    text = (loader.CONFIGS / f'{name}.py').read_text()
+    if name == 'smoke_sr':
+      text = text.replace('dropout=0.0', 'dropout=3.0')
+    (tmp_path / f'{name}.py').write_text(text)
+  path = tmp_path / 'smoke_cascade.py'
+  with pytest.raises(ValueError) as caught:
+    built_stages.build(loader.load(path), path)
+  assert str(caught.value) == (
+    'config.stages.sr.config: config.model.dropout is 3.0; a rate must be at '
+    'least 0 and below 1. Correct the config of this stage.'
+  )
