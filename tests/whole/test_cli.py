@@ -360,7 +360,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     ),
     (
       ['evaluate', '--samples={tmp}/ok.png', '--reference={tmp}/small.png'],
-      r'A sample has 8x8 pixels but its reference 7x20',
+      r'A sample has 8x8 pixels but its reference 20x7',
     ),
     (
       ['evaluate', '--samples={tmp}/four.npz', '--reference={tmp}/four.npz'],
