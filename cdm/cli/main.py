@@ -7,6 +7,7 @@ NumPy, ...), so that `cdm --help` answers at once.
 import argparse
 import difflib
 import importlib
+import io
 import os
 import select
 import sys
@@ -14,6 +15,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from cdm.data.printable_name import printable
 from cdm.distributed import exit_codes, peer_monitor
 
 COMMANDS = {
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     The exit code, see `exit_codes`.
   """
+  escape_unprintable_names()
   argv = list(sys.argv[1:] if argv is None else argv)
   try:
     argv, overrides = split_overrides(argv)
@@ -179,6 +182,11 @@ class Parser(argparse.ArgumentParser):
   # argparse overloads both methods, and a checker wants all of the overloads.
   def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
     args, unknown = self.parse_known_args(args, namespace)
+    if unknown and args.command is None:
+      raise ValueError(
+        f'{unknown[0]!r} belongs to a command: write '
+        f'{self.prog} COMMAND {unknown[0]}. Commands: {", ".join(COMMANDS)}.'
+      )
     if unknown:
       self._command(args.command).refuse(unknown[0])
     return args
@@ -222,6 +230,17 @@ class Parser(argparse.ArgumentParser):
     raise ValueError(f'{message} ({self.prog} --help explains.)')
 
 
+def escape_unprintable_names() -> None:
+  """Makes stdout and stderr escape what their encoding cannot write.
+
+  A file name may hold any bytes. Without this, printing one ends a command
+  whose work is done.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')
+
+
 def stdout_has_reader() -> bool:
   """Returns whether a process still reads stdout.
 
@@ -252,7 +271,8 @@ def report_error(
   colour = sys.stderr.isatty() and 'NO_COLOR' not in os.environ
   start, end = ('\033[31m', '\033[0m') if colour else ('', '')
   kind = 'error' if ending is exit_codes.BAD_INPUT else ending.kind
-  print(f'{start}cdm: {kind}:{end} {error}', file=sys.stderr)
+  text = '\n'.join(map(printable, str(error).split('\n')))
+  print(f'{start}cdm: {kind}:{end} {text}', file=sys.stderr)
   if note is not None:
     print(f'cdm: {note}', file=sys.stderr)
   return ending.code

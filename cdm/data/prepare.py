@@ -102,7 +102,7 @@ def _sole_writer(folder):
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
   except OSError as error:
-    raise ValueError(f'Cannot write into {folder}: {error}.') from error
+    raise ValueError(_cannot_write(folder, error)) from error
   try:
     _lock(lock, folder)
     try:
@@ -111,10 +111,14 @@ def _sole_writer(folder):
       for partial in folder.glob(atomic_files.partial_name('*')):
         partial.unlink()
     except OSError as error:
-      raise ValueError(f'Cannot write into {folder}: {error}.') from error
+      raise ValueError(_cannot_write(folder, error)) from error
     yield folder
   finally:
     os.close(lock)
+
+
+def _cannot_write(folder, error):
+  return f'Cannot write into {folder}: {error.strerror}.'
 
 
 def _lock(file, folder):
@@ -230,7 +234,8 @@ def _failing_clearly(path):
   try:
     yield
   except (OSError, RuntimeError) as error:  # RuntimeError is ArrayRecord's.
-    raise ValueError(f'Cannot write {path}: {error}.') from error
+    reason = getattr(error, 'strerror', None) or error
+    raise ValueError(f'Cannot write {path}: {reason}.') from error
 
 
 def _packed(

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import sparse
 
+from cdm.data.printable_name import printable
+
 CROPS = ('center', 'random', 'none')
 FILTERS = ('area', 'bicubic', 'bilinear', 'lanczos')
 _BAND_BYTES = 2**22
@@ -36,7 +38,7 @@ class BadImage(ValueError):
     self.name, self.reason = name, reason
 
   def __str__(self) -> str:
-    return f'{self.name}: {self.reason}'
+    return f'{printable(self.name)}: {self.reason}'
 
 
 def decode(data: bytes, *, name: str) -> np.ndarray:

@@ -117,7 +117,7 @@ def downsample(x_0: jax.Array, lowres: Lowres) -> jax.Array:
   height, width = x_0.shape[1:3]
   if height != width or height < lowres.size:
     raise ValueError(
-      f'Images of {height}x{width} pixels cannot be shrunk to lowres.size = '
+      f'Images of {width}x{height} pixels cannot be shrunk to lowres.size = '
       f'{lowres.size}; use square ones at least that large.'
     )
   shrunk = resize.resize_uint8(

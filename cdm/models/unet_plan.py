@@ -39,7 +39,7 @@ class Level(NamedTuple):
 
   @property
   def name(self) -> str:
-    """The size as text, '64' or '64x48', which parameter names contain."""
+    """Height and width, '64' or '64x48', which parameter names contain."""
     height, width = self.size
     return f'{height}' if height == width else f'{height}x{width}'
 
@@ -60,7 +60,7 @@ def plan(net: Any, image_size: Sequence[int]) -> tuple[Level, ...]:
   if any(side % unit for side in image_size):
     height, width = image_size
     raise ValueError(
-      f'Images are {height}x{width}; with {count} levels and patch_size '
+      f'Images are {width}x{height}; with {count} levels and patch_size '
       f'{net.patch_size} both sides must be multiples of {unit}.'
     )
   sizes = [

@@ -286,7 +286,7 @@ def center_crop(x: jax.Array, size: int) -> jax.Array:
   height, width = x.shape[-3:-1]
   if min(height, width) < size:
     raise ValueError(
-      f'Images of {height}x{width} pixels have no middle of {size}x{size}.'
+      f'Images of {width}x{height} pixels have no middle of {size}x{size}.'
     )
   top, left = (height - size) // 2, (width - size) // 2
   return x[..., top : top + size, left : left + size, :]

@@ -81,6 +81,6 @@ def whole(path: str | os.PathLike) -> Generator[pathlib.Path]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes a text file, which appears complete or not at all."""
+  """Writes a text file in UTF-8, which appears complete or not at all."""
   with whole(path) as partial:
-    partial.write_text(text)
+    partial.write_text(text, encoding='utf-8', errors='backslashreplace')

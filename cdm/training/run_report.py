@@ -152,8 +152,9 @@ def read_row(path: str | os.PathLike) -> Quality:
   try:
     row = json.loads(pathlib.Path(path).read_text())
   except (OSError, ValueError) as error:
+    reason = getattr(error, 'strerror', None) or error
     raise ValueError(
-      f'{path} cannot be read ({error}); give what `cdm evaluate --out` wrote.'
+      f'{path} cannot be read ({reason}); give what `cdm evaluate --out` wrote.'
     ) from None
   if not isinstance(row, dict) or 'conventions' not in row:
     raise ValueError(f'{path} is not what `cdm evaluate --out` wrote.')
@@ -247,7 +248,8 @@ def write(
       image = pathlib.Path(folder['picture'])
       files[image.name] = image.read_bytes()
   files['report.json'] = (json.dumps(summary, indent=2) + '\n').encode()
-  files['report.html'] = html(summary, title=title).encode()
+  page = html(summary, title=title)
+  files['report.html'] = page.encode(errors='backslashreplace')
   paths = []
   for name, content in files.items():
     with atomic_files.write_atomically(out / name) as partial:
@@ -266,6 +268,7 @@ def html(summary: Summary, *, title: str) -> str:
   sections = []
   if summary['quality']:
     quality = summary['quality']
+    height, width = quality['image_size']
     sections.append(
       html_page.Section(
         'Super-resolution of held-out images',
@@ -273,7 +276,7 @@ def html(summary: Summary, *, title: str) -> str:
           html_page.table(quality_rows(quality), mark=0),
           html_page.paragraph(
             f'Means over {quality["n"]} pairs of '
-            f'{"x".join(map(str, quality["image_size"]))} pixels. Bicubic '
+            f'{width}x{height} pixels. Bicubic '
             'blurs, which PSNR rewards; consistency says how closely an image '
             'shrinks back to its low-res input.'
           ),

@@ -515,7 +515,7 @@ def test_a_field_that_does_not_fit_is_named(fields, message):
     (dict(x=np.zeros((8, 8, 3))), r'shape \(8, 8, 3\); expected \[B, H, W, C'),
     (
       dict(x=np.zeros((2, 8, 7, 3)), lowres=np.zeros((2, 8, 7, 3))),
-      '8x7; with 2 levels',
+      '7x8; with 2 levels',
     ),
     (dict(x=np.zeros((2, 8, 8, 4))), 'Images have 4 channels'),
     (dict(noise=np.zeros(3)), r'noise has shape \(3,\); expected one per imag'),

@@ -1,7 +1,9 @@
 """The door: help that helps, and one clear line for every bad input."""
 
 import contextlib
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +19,7 @@ from cdm.cli import main
 from cdm.cli.commands import prepare as prepare_command
 from cdm.cli.commands import upscale as upscale_command
 from cdm.data import prepare
+from cdm.distributed import exit_codes
 from cdm.sampling import generate, restore
 from cdm.training import running_metrics, trainer
 
@@ -560,3 +563,36 @@ def test_who_reads_only_the_beginning_is_told_of_no_error():
   with run.stderr:
     assert run.stderr.read() == b''
   assert run.wait() == main.READER_GONE
+
+
+class StrictStream(io.TextIOWrapper):
+  """A stream of ASCII that refuses what it cannot encode."""
+
+  def __init__(self):
+    super().__init__(io.BytesIO(), encoding='ascii', errors='strict')
+
+  def text(self):
+    self.flush()
+    return self.buffer.getvalue().decode('ascii')
+
+
+def test_a_name_of_any_bytes_does_not_end_a_command(monkeypatch, tmp_path):
+  """It is escaped in what a command prints and in its error."""
+  out, err = StrictStream(), StrictStream()
+  monkeypatch.setattr(sys, 'stdout', out)
+  monkeypatch.setattr(sys, 'stderr', err)
+  name = os.fsdecode(b'caf\xe9\x1b[2J')
+
+  def run(args):
+    print(name, 'é')
+    raise exit_codes.DataError(f'{name}: é')
+
+  monkeypatch.setattr(trainer, 'train', lambda *_, **__: run(None))
+  assert smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}') == 4
+  assert 'caf\\udce9' in out.text() and '\\xe9' in out.text()
+  assert 'data error: caf\\xe9\\x1b[2J: \\xe9\n' in err.text()
+
+
+def test_an_option_without_its_command_is_answered(refused):
+  line = refused('--debug')
+  assert "'--debug' belongs to a command: write cdm COMMAND --debug" in line
