@@ -24,6 +24,7 @@ from absl import logging
 from PIL import features
 
 from cdm.data import atomic_files, record_format, transforms, workers
+from cdm.data.printable_name import printable
 from cdm.data.source import Source
 
 _SHARD_BYTES = 2**28
@@ -263,5 +264,14 @@ def _pack_one(source, index, *, fit):
     element = source[index]
   except transforms.BadImage as error:
     return record_format.pack_bad(error), str(error)
-  image = transforms.fit(element['image'], **fit)
+  try:
+    image = transforms.fit(element['image'], **fit)
+  except ValueError as error:
+    raise ValueError(f'{_name_of(source, index)}: {error}') from None
   return record_format.pack({**element, 'image': image}), None
+
+
+def _name_of(source, index):
+  """Returns the file name of an image, or its number if it has none."""
+  names = getattr(source, 'file_names', lambda: None)()
+  return f'Image {index}' if names is None else printable(names[index])

@@ -18,7 +18,7 @@ from support import smoke_runs
 from cdm.cli import main
 from cdm.cli.commands import prepare as prepare_command
 from cdm.cli.commands import upscale as upscale_command
-from cdm.data import prepare
+from cdm.data import array_record, prepare
 from cdm.distributed import exit_codes
 from cdm.sampling import generate, restore
 from cdm.training import running_metrics, trainer
@@ -41,7 +41,7 @@ OPTIONS = {
   'sweep': '--samples --reference --try --metrics --out --num --seed --few',
   'robustness': '--samples --out --num --degrade --groups --draws --metrics '
   '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
-  'prepare': '--source --size --out --crop --filter',
+  'prepare': '--source --size --out --crop --filter --no_classes',
   'describe': '--config --json',
   'plan': '--config --topology --step --search --quick --deadline '
   '--price --json',
@@ -510,6 +510,26 @@ def test_every_option_of_prepare_reaches_it(monkeypatch, tmp_path, capsys):
     'worker_count': 3, 'max_skip_fraction': 0.5,
   }  # fmt: skip
   assert '3 images of 4x4 pixels in 2 shards' in capsys.readouterr().out
+
+
+def test_prepare_counts_what_it_kept(tmp_path, capsys):
+  """And can ignore folders, of which it said that a config can."""
+  pytest.importorskip('array_record')
+  source = tmp_path / 'source'
+  for name in ('cat/0.png', 'dog/1.png', '2.png'):
+    (source / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (4, 4)).save(source / name)
+  (source / 'cat' / '3.png').write_bytes(b'cut off')
+  os.mkfifo(source / 'cat' / 'pipe.png')
+  words = 'prepare', f'--source={source}', '--size=4', '--max_skip_fraction=1'
+  assert smoke_runs.cdm(*words, f'--out={tmp_path / "a"}') == 2
+  assert '--no_classes of `cdm prepare`' in capsys.readouterr().err
+  out = tmp_path / 'b'
+  assert smoke_runs.cdm(*words, '--no_classes', f'--out={out}') == 0
+  said = capsys.readouterr().out
+  assert f'{out}: 3 images of 4x4 pixels in 1 shards' in said
+  assert '1 of 4 images could not be used and were skipped' in said
+  assert array_record.ArrayRecords(out).num_classes == 0
 
 
 # The exit code.
