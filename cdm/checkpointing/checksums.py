@@ -1,7 +1,7 @@
 """Writes and checks the CRC-32 of every file below a folder.
 
-After a flipped bit, storage returns wrong numbers and no error. A check finds
-it, and also a file that was cut off or is missing, and names the file.
+If a bit flips on storage, reading returns wrong numbers and no error. The check
+names the first file that has changed, is cut off or is missing.
 """
 
 import concurrent.futures
@@ -15,7 +15,7 @@ from cdm.reporting import atomic_files
 
 FILE = 'checksums.json'
 _CHUNK_BYTES = 1 << 22
-_THREADS = 4  # zlib computes without holding the interpreter lock
+_THREADS = 4  # These work in parallel: zlib releases the interpreter lock.
 
 
 class Damaged(ValueError):
@@ -25,7 +25,7 @@ class Damaged(ValueError):
 def write(
   folder: str | os.PathLike, *, leave_out: Collection[str] = ()
 ) -> None:
-  """Writes FILE with size and CRC-32 of every other file below `folder`.
+  """Writes FILE with the size and CRC-32 of every other file below `folder`.
 
   Args:
     folder: path of the folder.
@@ -65,12 +65,12 @@ def check(folder: str | os.PathLike) -> bool:
       raise Damaged(f'{name} is missing')
     size_now = (folder / name).stat().st_size
     if size_now != size:
-      raise Damaged(f'{name} has {size_now} bytes of {size}')
+      raise Damaged(f'{name} has {size_now} of {size} bytes')
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     sums = pool.map(lambda name: _sum(folder / name), wanted)
     for (name, expected), actual in zip(wanted.items(), sums, strict=True):
       if actual != expected:
-        raise Damaged(f'{name} is not what was written (CRC-32)')
+        raise Damaged(f'{name} has another CRC-32 than when it was written')
   return True
 
 

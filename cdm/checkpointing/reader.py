@@ -97,7 +97,7 @@ def _refuse_damaged(path: pathlib.Path) -> None:
   except checksums.Damaged as error:
     raise ValueError(
       f'The checkpoint {path} is damaged: {error}. Restore a copy of it, or '
-      'start cdm train there, which sets it aside and goes on from the one '
+      'start cdm train there, which sets it aside and continues from the one '
       'before.'
     ) from error
 
@@ -118,14 +118,14 @@ def _step_path(workdir: str | os.PathLike, step: int | None) -> pathlib.Path:
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
-  """Returns a leaf's struct; its default is the first local device."""
+  """Returns a leaf's struct, by default on the first local device."""
   sharding = getattr(leaf, 'sharding', None)
   if sharding is None:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-class OtherModel(ValueError):
+class ModelMismatch(ValueError):
   """The checkpoint is undamaged but belongs to another model or optimizer."""
 
 
@@ -140,8 +140,8 @@ def verify(path: pathlib.Path) -> bool:
     only Orbax can find damage when it reads the files.
 
   Raises:
-    checksums.Damaged: names the damaged file; in the processes other than 0,
-      names the checkpoint, whatever error process 0 met.
+    checksums.Damaged: names the damaged file in process 0; in the other
+      processes it names the checkpoint, whatever error process 0 met.
     OSError: process 0 cannot read a file.
   """
   sound, error = False, None
@@ -167,7 +167,7 @@ def _check_files(path: pathlib.Path) -> bool:
     raise checksums.Damaged(f'{METADATA} cannot be read') from error
   if checksums.check(path):
     return True
-  _log.warning('%s has no checksums; it is read unchecked.', path)
+  _log.warning('%s has no checksums, so it is read without a check.', path)
   return False
 
 
@@ -182,7 +182,7 @@ def _leaves_by_name(tree: Any) -> dict[str, Any]:
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
   """Returns {name: shape} of a training state, without its random key.
 
-  The key belongs to the run: it does not tell one model from another.
+  The key does not tell one model from another, because it belongs to the run.
   """
   leaves = _leaves_by_name(tree)
   return {k: tuple(v.shape) for k, v in leaves.items() if k != 'key'}
@@ -208,12 +208,12 @@ def check_model(
     path: path of the checkpoint, for the message.
 
   Raises:
-    OtherModel: names the first array that differs, or says that the
+    ModelMismatch: names the first array that differs, or says that the
       checkpoint has no EMA parameters.
   """
   fields = dict.fromkeys(name.split('/')[0] for name in wanted)
   if 'ema_params' in fields and not _select_field(stored, 'ema_params'):
-    raise OtherModel(
+    raise ModelMismatch(
       f'{path} holds no EMA parameters (ema_params). Raw weights are no '
       'substitute: their samples are worse. Use a checkpoint that cdm train '
       'wrote.'
@@ -223,7 +223,7 @@ def check_model(
     for name in [*want, *sorted(have.keys() - want.keys())]:
       if have.get(name) != want.get(name):
         made_with = 'optimizer' if field == 'opt_state' else 'model'
-        raise OtherModel(
+        raise ModelMismatch(
           f'{path} was made with another {made_with}. First difference: {name} '
           f'is {_describe(have, name)} in the checkpoint and '
           f'{_describe(want, name)} here. Use the config saved with it '
@@ -244,7 +244,7 @@ def _describe(
 
 
 def silence_orbax() -> None:
-  """Drops the log lines of Orbax, whose errors we receive as exceptions.
+  """Drops Orbax's log lines, because its errors also arrive as exceptions.
 
   Otherwise one full disk would print the same traceback six times.
   """

@@ -51,9 +51,9 @@ class Restored(NamedTuple):
   Attributes:
     step: number of updates made.
     state: TrainState.
-    data_state: JSON-able position of the data iterator.
-    window: JSON-able sums of the unfinished log line, a dict; {} if there were
-      none.
+    data_state: position of the data iterator, as JSON values.
+    window: sums of the unfinished log line, as a dict of JSON values; {} if
+      there were none.
   """
 
   step: int
@@ -87,8 +87,8 @@ class Checkpointer:
       keep_every_steps: checkpoints at multiples of this step are kept for
         good; 0 or None keeps none of them.
       save_every_steps: the newest checkpoint at a multiple of this step is
-        kept too. Those that a stopped run saves at other steps therefore
-        cannot displace it.
+        kept too, so that the checkpoints that a stopped run saves at other
+        steps cannot displace it.
 
     Raises:
       OSError: the directory cannot be written.
@@ -143,9 +143,9 @@ class Checkpointer:
     Args:
       step: number of updates made.
       state: TrainState.
-      data_state: JSON-able position of the data iterator after the batches
-        that the state has consumed. It is the same on every process.
-      window: JSON-able sums of the unfinished log line.
+      data_state: position of the data iterator after the batches that the
+        state has consumed, as JSON values. It is the same on every process.
+      window: sums of the unfinished log line, as JSON values.
 
     Raises:
       OSError: this save, or the previous one in the background, could not be
@@ -179,7 +179,7 @@ class Checkpointer:
         _trim_heap()
 
   def latest_step(self) -> int | None:
-    """Returns the step of the newest checkpoint, or None without any."""
+    """Returns the step of the newest checkpoint, or None if there is none."""
     return self._manager.latest_step()
 
   def steps(self) -> list[int]:
@@ -247,7 +247,7 @@ class Checkpointer:
       newest, error = next(iter(damaged.items()))
       raise ValueError(
         f'No checkpoint of {self._workdir} can be read. The newest, of step '
-        f'{newest}, fails with {_first_line(error)}. Restore a copy of one, or '
+        f'{newest}, fails with {_first_line(error)}. Restore a backup, or '
         f'remove {reader.CHECKPOINTS}/ to train from the beginning.'
       ) from error
     return None
@@ -285,8 +285,8 @@ class Checkpointer:
       target.parent.mkdir(exist_ok=True)
       os.replace(source, target)
     _log.warning(
-      'The checkpoint of step %d is damaged (%s). It is now %s; going on from '
-      'the one before.',
+      'The checkpoint of step %d is damaged (%s). It was moved to %s, and the '
+      'run continues from the one before.',
       step,
       _first_line(error),
       target,
@@ -330,9 +330,9 @@ def _trim_heap() -> None:
   """Makes glibc return freed memory to the operating system.
 
   glibc keeps the buffers of a save in the arenas of the threads that wrote it,
-  so memory use would grow from save to save. If glibc were set to keep no
-  memory at all (mallopt), page faults would cost a third of a training step on
-  CPU.
+  so memory use would grow from save to save. Setting glibc to keep no memory at
+  all (mallopt) is no alternative: its page faults cost a third of a training
+  step on CPU.
   """
   with contextlib.suppress(OSError, AttributeError):  # not glibc
     ctypes.CDLL('libc.so.6').malloc_trim(0)
@@ -369,7 +369,7 @@ def _write_error_reason(error: Exception) -> str | None:
   """Returns the system's reason if `error` is a failed write, else None."""
   if isinstance(error, OSError):
     return error.strerror or str(error)
-  # TensorStore, below Orbax, raises a ValueError whose text has the errno.
+  # Orbax writes with TensorStore, whose ValueError has the errno in its text.
   code = re.search(r"os_error_code='(\d+)'", str(error))
   return os.strerror(int(code[1])) if code else None
 
@@ -402,7 +402,7 @@ def _remove(path: pathlib.Path) -> None:
 
 
 # Errors that do not mean damaged files, such as running out of memory.
-_NOT_DAMAGE = (reader.OtherModel, jax.errors.JaxRuntimeError, MemoryError)
+_NOT_DAMAGE = (reader.ModelMismatch, jax.errors.JaxRuntimeError, MemoryError)
 
 
 def _first_line(error: Exception) -> str:

@@ -48,8 +48,9 @@ Every value of a config can be set with --config.SECTION.KEY=VALUE.
 """
 
 CONFIG_PREFIX = '--config.'
-# The exit code when nothing reads our output any more, as in
-# `cdm describe ... | head`. A shell gives it to a program that SIGPIPE ended.
+# The exit code if nothing reads stdout any more, as in
+# `cdm describe ... | head`. A shell reports it for a program that SIGPIPE
+# ended.
 READER_GONE = 141
 
 
@@ -85,8 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       return READER_GONE
     peer_monitor.explain(error)
     ending = exit_codes.classify(error)
-    # Messages of this package are whole sentences, and so are the operating
-    # system's about files: they are printed without a traceback. Any other
+    # Messages of this package and the operating system's messages about files
+    # explain themselves, so they are printed without a traceback. Any other
     # error is a fault of the program, and its traceback must be kept.
     if ending is exit_codes.FAULT:
       if peer_monitor.is_running():
@@ -179,8 +180,9 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
   """A parser whose errors name the nearest known option or command."""
 
-  # argparse overloads both methods, and a checker wants all of the overloads.
+  # argparse overloads both methods. Any spares the type checker the overloads.
   def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+    """Parses the arguments; an error names the nearest known option."""
     args, unknown = self.parse_known_args(args, namespace)
     if unknown and args.command is None:
       raise ValueError(
@@ -192,6 +194,7 @@ class Parser(argparse.ArgumentParser):
     return args
 
   def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    """Parses the known arguments, and remembers all of them for `error`."""
     self._argv = args or []
     return super().parse_known_args(args, namespace)
 
@@ -214,7 +217,7 @@ class Parser(argparse.ArgumentParser):
   def error(self, message: str) -> NoReturn:
     """Raises ValueError instead of exiting as argparse does."""
     if 'required' in message:
-      # The required option may have been given under a misspelt name.
+      # The missing option may have been given under a misspelt name.
       for word in self._argv:
         known = word.partition('=')[0] in self._option_string_actions
         if word.startswith('--') and not known:
@@ -227,7 +230,7 @@ class Parser(argparse.ArgumentParser):
         f'there is no command {words[1]!r}.{hint} '
         f'Commands: {", ".join(COMMANDS)}.'
       )
-    raise ValueError(f'{message} ({self.prog} --help explains.)')
+    raise ValueError(f'{message} (See `{self.prog} --help`.)')
 
 
 def escape_unprintable_names() -> None:
@@ -265,7 +268,7 @@ def report_error(
 
   Args:
     error: the message, or an exception whose text is the message.
-    ending: the kind of the error.
+    ending: the kind of the error, with its exit code.
     note: a second line, or None.
   """
   colour = sys.stderr.isatty() and 'NO_COLOR' not in os.environ

@@ -28,7 +28,7 @@ def refuse_cascade(c: ConfigDict, how: str) -> None:
   """
   if is_cascade(c):
     raise ValueError(
-      f'{c.name!r} is a cascade; its stages are {how} one by one: '
+      f'{c.name!r} is a cascade, whose stages are {how} one by one: '
       + ', '.join(f'--config=configs/{s["config"]}.py' for s in c.stages)
       + '.'
     )
@@ -44,13 +44,13 @@ def stage_configs(
   Args:
     c: the config of a cascade or of one stage.
     path: path of the file that `c` was loaded from; the configs of a cascade's
-      stages lie in the same folder.
+      stages are in the same folder.
     overrides: ((dotted key, text), ...), applied to every stage config that is
       loaded here; see `loader.load`.
 
   Returns:
     [(name, config of the stage, sampler section or None), ...]. A sampler
-    section takes the place of the one in the stage's config.
+    section replaces the one in the stage's config.
   """
   if not is_cascade(c):
     return [(c.name, c, None)]

@@ -49,7 +49,7 @@ def open_source(
 
 
 class HeldOut(NamedTuple):
-  """Evaluation images of a stage, spread evenly over the data.
+  """The chosen evaluation images of a stage, spread evenly over the data.
 
   Attributes:
     source: the whole evaluation data, see `cdm.data.source`.
@@ -80,7 +80,7 @@ def open_held_out(saved: ConfigDict, count: int) -> HeldOut:
   source = open_source(saved.eval_data, 'eval_data')
 
   def read(indices):
-    return subset.gather(
+    return subset.read_images(
       source,
       list(indices),
       image_size=section.image_size,
@@ -90,7 +90,7 @@ def open_held_out(saved: ConfigDict, count: int) -> HeldOut:
       max_skip_fraction=section.max_skip_fraction,
     )
 
-  return HeldOut(source, subset.spread(source, count), read)
+  return HeldOut(source, subset.spread_indices(source, count), read)
 
 
 def read_held_out(
@@ -118,8 +118,8 @@ def open_evaluated(
 ) -> tuple[Callable[[int], tuple[np.ndarray, int] | None], str]:
   """Chooses `count` images to be evaluated, spread evenly over the data.
 
-  In contrast to `read_held_out`, no other image takes the place of one that is
-  too small, so that no image is evaluated twice.
+  In contrast to `read_held_out`, no other image replaces one that is too small,
+  so that no image is evaluated twice.
 
   Args:
     saved: config of the stage.
@@ -138,10 +138,10 @@ def open_evaluated(
     size=section.image_size, crop=section.crop, filter=section.filter
   )
   source = open_source(saved.eval_data, 'eval_data')
-  indices = subset.spread(source, count)
+  indices = subset.spread_indices(source, count)
 
   def read(number):
-    return subset.gather_one(
+    return subset.read_image(
       source,
       indices[number],
       image_size=section.image_size,

@@ -2,7 +2,7 @@
 
 `configs/X.py` defines `get_config() -> ConfigDict`. An override is written
 `--config.section.key=value`; it must name a key that exists and give a value of
-the same type. Also saves a config as JSON and reads it back.
+the same type. This module also saves a config as JSON and reads it back.
 """
 
 import ast
@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-# In a clone of the repository this folder lies beside the package; a wheel does
+# In a clone of the repository this folder is beside the package; a wheel does
 # not contain it.
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 
@@ -44,7 +44,7 @@ def load(
   spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
   if spec is None or spec.loader is None:
     raise ValueError(
-      f'--config={path} is no Python file; a config is a file NAME.py that '
+      f'--config={path} is not a Python file; a config is a file NAME.py that '
       'defines get_config().'
     )
   module = importlib.util.module_from_spec(spec)
@@ -69,7 +69,7 @@ def _hint(path: pathlib.Path) -> str:
     return f'Did you mean {path.with_name(near[0] + ".py")}?'
   own = CONFIGS / path.name
   if own.is_file():
-    return f'cdm has {own}; give this path.'
+    return f'cdm has {own}; give that path.'
   if CONFIGS.is_dir():
     return f"cdm's own configs are in {CONFIGS}."
   return (
@@ -145,9 +145,9 @@ def _child(node: Any, name: str, walked: str) -> Any:
     node = children
   if name not in node:
     near = difflib.get_close_matches(name, list(node), n=1, cutoff=0.4)
-    hint = f' did you mean {walked}.{near[0]}?' if near else ''
+    hint = f' Did you mean {walked}.{near[0]}?' if near else ''
     raise ValueError(
-      f'{walked} has no {name!r};{hint} It has: {", ".join(sorted(node))}.'
+      f'{walked} has no {name!r}.{hint} It has: {", ".join(sorted(node))}.'
     )
   return node[name]
 
@@ -193,7 +193,7 @@ def _parse(text: str, old: Any, name: str) -> Any:
 
 
 def to_json(config: ConfigDict) -> str:
-  """Returns JSON text from which `from_json` makes an equal config."""
+  """Returns a config as JSON text, which `from_json` turns back into it."""
   return json.dumps(plain(config), indent=2) + '\n'
 
 
@@ -210,7 +210,7 @@ def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
   saved = json.loads(text)
   if 'task' in saved:
     raise ValueError(
-      f"{path} holds a run of an earlier cdm, whose section 'task' is called "
+      f"{path} is from a run of an earlier cdm, whose section 'task' is called "
       "'method' now; train it again in another folder, or use the cdm that "
       'made it.'
     )
@@ -220,12 +220,12 @@ def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
 def changes(
   old: ConfigDict, new: ConfigDict, prefix: str = 'config'
 ) -> list[str]:
-  """Lists the differences of two configs, as ['config.a.b: old -> new', ...].
+  """Returns the differences of two configs: ['config.a.b: old -> new', ...].
 
   Args:
     old: one config.
     new: the other config.
-    prefix: dotted name of both, put before every key.
+    prefix: dotted name of both configs, put before every key.
   """
   lines = []
   for key in sorted({*old, *new}):

@@ -1,6 +1,6 @@
 """Builds the device mesh and the partition rules from the `mesh` section.
 
-Also says where the parameters of a network lie on that mesh.
+It also determines how the parameters of a network are sharded over that mesh.
 """
 
 from collections.abc import Mapping, Sequence
@@ -94,4 +94,4 @@ def placed_params(
   built = instantiate.splat('mesh', Mesh, section)
   all_rules = partitioning.check_rules(built.rules)
   all_rules += partitioning.default_rules(tree, mesh, split=built.split)
-  return partitioning.placed(tree, mesh, all_rules)['ema_params']
+  return partitioning.with_shardings(tree, mesh, all_rules)['ema_params']

@@ -30,8 +30,8 @@ def sampling(
   Args:
     schedule: the noise schedule of training; most grids are taken from it.
     section: `kind` is one of `SAMPLERS` and `grid` is a section of its own, see
-      `grid`. Fields of `methods.diffusion.Sampling` go there; the other keys
-      are options of the sampler function.
+      `grid`. Keys that are fields of `methods.diffusion.Sampling` become those
+      fields; the other keys are options of the sampler function.
 
   Raises:
     ValueError: names the key that is unknown or missing.

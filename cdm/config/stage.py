@@ -28,8 +28,9 @@ METHODS: dict[str, Callable[..., Any]] = {
   'diffusion': diffusion.diffusion,
   'classifier': classification.classifier,
 }
-# Functions (key, B) -> {name: [B]} for what a method needs drawn once for the
-# whole batch, before the batch is split; see training.step.
+# The function of each method, (key, B) -> {name: [B]}, that draws the values
+# which must be drawn for the whole batch before it is split into microbatches;
+# see training.step. None means that the method has no such values.
 METHOD_DRAWS = {'diffusion': diffusion.draw_batch, 'classifier': None}
 
 
@@ -41,7 +42,7 @@ class Stage(NamedTuple):
     net: the network, a Flax module.
     schedule: noise schedule of training; None for a classifier.
     lowres: how the low-res input is made; None for a base model or classifier.
-    objective: the `method` section, as an object.
+    objective: the object that the `method` section describes.
     method: the pure functions init, loss and sample.
     tester: functions that test a classifier; None for a diffusion model.
   """
@@ -69,7 +70,7 @@ def stage(
 
   Args:
     c: ConfigDict of one stage.
-    sampler: a section that takes the place of `c.sampler`, or None.
+    sampler: a section that replaces `c.sampler`, or None.
 
   Returns:
     Stage.
@@ -118,8 +119,8 @@ def require_classifier(c: ConfigDict, command: str) -> None:
   """
   if not is_classifier(c):
     raise ValueError(
-      f'{c.name!r} draws images and is no classifier; {command} takes configs '
-      "with method.kind='classifier', such as configs/cas_imagenet128.py."
+      f'{c.name!r} is not a classifier; {command} takes configs with '
+      "method.kind='classifier', such as configs/cas_imagenet128.py."
     )
 
 
@@ -133,7 +134,7 @@ def refuse_classifier(c: ConfigDict, how: str) -> None:
   """
   if is_classifier(c):
     raise ValueError(
-      f'{c.name!r} is a classifier, which draws nothing and cannot be {how}; '
+      f'{c.name!r} is a classifier, which draws no images and cannot be {how}; '
       f'it is trained and tested by cdm cas --config=configs/{c.name}.py.'
     )
 
@@ -172,7 +173,7 @@ def _weighting(
   """Returns the loss weighting that `method.weighting` describes.
 
   Args:
-    section: a kind alone, or a section with a kind and its options.
+    section: the name of a kind, or a section with a kind and its options.
   """
   section = dict(kind=section) if isinstance(section, str) else dict(section)
   kind = instantiate.kind_of('method.weighting', section, WEIGHTINGS)

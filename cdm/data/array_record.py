@@ -7,7 +7,7 @@ from cdm.data.source import Element
 
 
 class ArrayRecords:
-  """A source of a prepared data set, whose images are cropped and resized.
+  """The images of a prepared data set, already cropped and resized.
 
   Attributes:
     path: folder of the data set.
@@ -32,15 +32,16 @@ class ArrayRecords:
     index = record_format.read_index(self.path)
     if index is None:
       raise ValueError(
-        f'{self.path!r} is no prepared data set: it has no '
+        f'{self.path!r} is not a prepared data set: it has no '
         f'{record_format.INDEX}. '
         f'Make one with: cdm prepare --source=... --size=... --out={self.path}'
       )
     if not index['complete']:
       done = sum(shard['records'] for shard in index['shards'])
       raise ValueError(
-        f'{self.path!r} is unfinished, {done} of {index["recipe"]["records"]} '
-        f'records. Run the same cdm prepare again: it continues there.'
+        f'{self.path!r} is unfinished: it has {done} of '
+        f'{index["recipe"]["records"]} records. Run the same cdm prepare '
+        f'command again; it continues where it stopped.'
       )
     self.index = index
     self.image_size = index['recipe']['size']
@@ -50,11 +51,13 @@ class ArrayRecords:
     self._paths = [os.path.join(self.path, s['file']) for s in index['shards']]
     for path in self._paths:
       if not os.path.exists(path):
-        raise ValueError(f'{path} is missing; run the same cdm prepare again.')
+        raise ValueError(
+          f'{path} is missing; run the same cdm prepare command again.'
+        )
     self._records = _array_record_source(self._paths)
     if len(self._records) != index['recipe']['records']:
       raise ValueError(
-        f'{self.path!r} has {len(self._records)} records, its index says '
+        f'{self.path!r} has {len(self._records)} records, but its index says '
         f'{index["recipe"]["records"]}; delete it and prepare it again.'
       )
 

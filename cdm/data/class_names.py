@@ -1,8 +1,7 @@
 """Reads and writes the names of classes, and finds the class a user means.
 
-`classes.json` is a JSON list whose n-th string is the name of label n. It is in
-the folder of a run's checkpoints, and in that of an archive of labelled
-samples.
+`classes.json` is a JSON list whose n-th string is the name of label n. It lies
+beside a run's checkpoints, and beside an archive of labelled samples.
 """
 
 import json
@@ -67,7 +66,7 @@ def find_label(text: str, names: Sequence[str] | None, num_classes: int) -> int:
   if names:
     more = ', ...' if len(names) > 20 else ''
     known += f' or a name: {", ".join(names[:20])}{more}'
-  raise ValueError(f'{text!r} is no class; a class is {known}.')
+  raise ValueError(f'{text!r} is not a class; give {known}.')
 
 
 def find_labels(
@@ -91,6 +90,6 @@ def describe(label: int, names: Sequence[str] | None) -> str:
 
 def _damaged(path):
   return (
-    f'{path} is no list of the names of classes; it is damaged. Write it '
-    'again, as a JSON list of one string for each label.'
+    f'{path} is damaged: it is not a list of class names. Write it again, as a '
+    'JSON list of one string for each label.'
   )

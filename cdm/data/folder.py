@@ -72,7 +72,7 @@ class Folder:
     for file, folder in zip(self.files, folders, strict=True):
       if folder not in label_of:
         raise ValueError(
-          f'{printable(os.path.join(self.path, file))} lies in none of the '
+          f'{printable(os.path.join(self.path, file))} is in none of the '
           f'{len(label_of)} class folders {first_names(self.class_names)}. '
           f'{"Move it" if folder is None else _NAME_IT}, or read the images '
           'without classes (class_names=() in a config, --no_classes of '

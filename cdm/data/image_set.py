@@ -52,14 +52,14 @@ def load_images(path: str | os.PathLike) -> Images:
   reason = picture_files.why_not_a_file(path)
   if reason is not None:
     raise ValueError(
-      f'{printable(path)} {reason}; give a folder, .npz or picture.'
+      f'{printable(path)} {reason}; give a folder, an .npz or a picture file.'
     )
   if path.suffix.lower() == '.npz':
     return _archive(path)
   if not picture_files.has_suffix(path):
     raise ValueError(
-      f'{printable(path)} is neither a folder, an .npz nor a picture '
-      f'({", ".join(picture_files.SUFFIXES)}).'
+      f'{printable(path)} is neither a folder, an .npz nor a '
+      f'picture file ({", ".join(picture_files.SUFFIXES)}).'
     )
   return Images(path, (path.stem,), 1, lambda i: _decode(path))
 
@@ -113,7 +113,7 @@ def stream(
         raise ValueError(
           f'{name_of(images, i)} has {size_of(image)} pixels but '
           f'{name_of(images, first[0])} has {first[2]}; evaluate '
-          'pictures of one size.'
+          'images of one size.'
         )
       batch.append(image)
     yield np.stack(batch)
@@ -124,7 +124,7 @@ def _folder(path):
   left_out = listing.left_out_text()
   if not listing.files:
     raise ValueError(
-      f'{printable(path)} holds no pictures '
+      f'{printable(path)} holds no picture files '
       f'({", ".join(picture_files.SUFFIXES)}{left_out and "; "}{left_out}); '
       'give the folder that they are in.'
     )
@@ -148,7 +148,7 @@ def check_names(images: Images) -> None:
     if name in first:
       raise ValueError(
         f'{printable(images.path)} holds both {printable(first[name])} and '
-        f'{printable(file)}; pictures are paired by name without suffix, so '
+        f'{printable(file)}; images are paired by name without suffix, so '
         f'keep one {printable(name)}.'
       )
     first[name] = file
@@ -164,14 +164,14 @@ def _decode(path):
     return transforms.decode(path.read_bytes(), name=str(path))
   except transforms.BadImage as error:
     raise ValueError(
-      f'{error}. Write the picture again, or remove it and its partner.'
+      f'{error}. Write the image again, or remove it and its partner.'
     ) from error
 
 
 def name_of(images: Images, i: int) -> str:
   """Returns how an error message names image i of a set."""
   if images.names is None:
-    return f'picture {i} of {images.path}'
+    return f'image {i} of {images.path}'
   return f'{images.names[i]!r} of {images.path}'
 
 

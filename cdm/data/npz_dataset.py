@@ -1,7 +1,7 @@
 """Reads a labelled .npz, such as `cdm sample` writes, as a source of images.
 
-See `source` for the contract and `npz_images` for the layout. The names of the
-classes are in `classes.json`, in the folder of the archive.
+`npz_images` describes the layout of the file. The names of the classes are in
+`classes.json`, in the folder of the archive.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import numpy as np
 from cdm.data import class_names as stored_names
 from cdm.data import npz_images, source
 
-MOST_UNNAMED = 100_000  # the most classes that an archive may leave unnamed
+MAX_UNNAMED_CLASSES = 100_000  # of an archive without a classes.json beside it
 
 
 class Archive:
@@ -24,8 +24,8 @@ class Archive:
   Attributes:
     path: the .npz.
     labels: int32 [N].
-    named: whether the archive names its classes; if not, its labels are
-      numbers without a meaning of their own.
+    named: whether the archive names its classes; if not, nothing says which
+      classes its labels stand for.
     class_names: the name of each label.
     num_classes: number of labels.
   """
@@ -38,9 +38,9 @@ class Archive:
     Args:
       path: the .npz.
       class_names: the names of the labels 0, 1, 2, ... If the archive names its
-        own classes, its labels are translated by name; if not, they already
-        count these names. None: the archive's own names, or, if it has none,
-        '0', '1', '2', ...
+        own classes, its labels are translated by name; if not, its labels must
+        be indices into these names already. None takes the archive's own
+        names, or '0', '1', '2', ... if it has none.
 
     Raises:
       ValueError: the file does not exist, is damaged or has no labels, or it
@@ -53,9 +53,9 @@ class Archive:
     labels = self._images.labels
     if labels is None:
       raise ValueError(
-        f'{self.path} has no {npz_images.LABELS}; the labels of its pictures '
-        'are expected there, int [N] (`cdm sample` writes them where the '
-        'stages have classes).'
+        f'{self.path} has no {npz_images.LABELS}; the labels of its images '
+        'are expected there, int [N] (`cdm sample` writes them if the stages '
+        'have classes).'
       )
     own = self.own_names()
     self.named = own is not None
@@ -80,16 +80,16 @@ class Archive:
     if self._images.shape[2] != 3:
       raise ValueError(
         f'{npz_images.IMAGES} of {self.path} has {self._images.shape[2]} '
-        'channel; expected are pictures in colour, [N, H, W, 3].'
+        'channel; colour images [N, H, W, 3] were expected.'
       )
 
   def _numbers_as_names(self, largest):
     """Returns '0', '1', ... up to the largest label of an unnamed archive."""
-    if largest >= MOST_UNNAMED:
+    if largest >= MAX_UNNAMED_CLASSES:
       raise ValueError(
-        f'{self.path} has a label of {largest} and no {stored_names.FILE} '
-        f'beside it. Without names there may be {MOST_UNNAMED} classes: name '
-        'them there, or write the labels again.'
+        f'{self.path} has the label {largest} and no {stored_names.FILE} '
+        f'beside it. Without names, at most {MAX_UNNAMED_CLASSES} classes are '
+        'allowed: write the names there, or correct the labels.'
       )
     return [str(n) for n in range(largest + 1)]
 
@@ -132,12 +132,12 @@ def _translated(labels, own, names, path):
   if strange:
     raise ValueError(
       f'{path} has {len(strange)} classes that are not among the '
-      f'{len(names)} wanted, first {strange[0]!r} (wanted are {names[0]!r}, '
-      '...). Use data of the same classes.'
+      f'{len(names)} expected, first {strange[0]!r} (expected are '
+      f'{names[0]!r}, ...). Use data of the same classes.'
     )
   if labels.max() >= len(own):
     raise ValueError(
-      f'{path} has labels from {labels.min()} to {labels.max()}, but names '
-      f'{len(own)} classes in {stored_names.FILE} beside it.'
+      f'{path} has labels from {labels.min()} to {labels.max()}, but '
+      f'{stored_names.FILE} beside it names {len(own)} classes.'
     )
   return np.array([names.index(name) for name in own])[labels]

@@ -162,17 +162,17 @@ def _image_header(path, archive):
   names = _names(archive)
   if IMAGES not in names:
     raise _UnexpectedContent(
-      f'{path} has no {IMAGES} but {names}; the pictures are expected there, '
-      'uint8 [N, H, W, 3].'
+      f'{path} has the arrays {names} but no {IMAGES}; the images are expected '
+      'there, uint8 [N, H, W, 3].'
     )
   shape, dtype, fortran, header = _header(archive, IMAGES)
   if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3):
     raise _UnexpectedContent(
-      f'{IMAGES} of {path} is {dtype} {shape}; expected are uint8 levels '
-      '[N, H, W, 3]. Round floats with pixels.to_uint8 first.'
+      f'{IMAGES} of {path} is {dtype} {shape}; uint8 [N, H, W, 3] was '
+      'expected. Round floats with pixels.to_uint8 first.'
     )
   if min(shape) < 1:
-    raise _UnexpectedContent(f'{IMAGES} of {path} holds no pictures.')
+    raise _UnexpectedContent(f'{IMAGES} of {path} holds no images.')
   return shape, fortran, header
 
 
@@ -189,14 +189,14 @@ def _labels(path, archive, expected):
       return labels
     problem += f' with a label of {labels.min()}'
   raise _UnexpectedContent(
-    f'{problem}; expected are the labels of its {expected} pictures, '
+    f'{problem}; the labels of its {expected} images were expected, '
     f'int [{expected}] from 0 on. Write the archive again, without {LABELS} if '
-    'its pictures have no labels.'
+    'its images have no labels.'
   )
 
 
 def _open_image_bytes(path, archive, check_bytes):
-  """Returns (open file, offset in it of the bytes of arr_0 and its header)."""
+  """Returns (open file, offset in it where arr_0 starts with its header)."""
   member = archive.getinfo(f'{IMAGES}.npy')
   with archive.open(member) as stream:  # Reading it verifies the checksum.
     if member.compress_type != zipfile.ZIP_STORED:

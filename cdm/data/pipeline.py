@@ -26,14 +26,14 @@ from cdm.data.pipeline_state import Order, PipelineState, SkipCounts
 from cdm.data.source import Source
 
 # max_skip_fraction is a fraction of the records tried, whose number is first
-# rounded up to a multiple of an epoch, or of this in larger sets. Over fewer
-# records, a set just below the limit would exceed it by chance.
+# rounded up to a multiple of this window or of a shorter epoch. Over fewer
+# records, a data set just below the limit would exceed it by chance.
 _SKIP_WINDOW = 100_000
 _TRIES_PER_RECORD = 1000
 _BUFFER_SIZE = 2  # batches that every worker keeps ready
 _SHARED_MEMORY = '/dev/shm'
-# If the source respected max_skip_fraction, a run of unreadable records would
-# be less probable than this; so the source does not respect it.
+# A streak of unreadable records stops the run as soon as the streak would be
+# less probable than this in a source that respects max_skip_fraction.
 _IMPROBABLE = 1e-12
 
 
@@ -44,10 +44,10 @@ class PipelineOptions(NamedTuple):
     image_size: S, pixels.
     shuffle: whether every epoch has its own order.
     repeat: whether another epoch follows the last. If not, every process
-      yields the same number of batches, and the last batch has the images that
-      remain: fewer, for some processes none, unless pad_remainder is set.
-    pad_remainder: fills that last batch with further images, and adds 'valid',
-      bool [b], to every batch, False for those. Needs repeat=False.
+      yields the same number of batches, and the last batch has only the images
+      that remain, none for some processes, unless pad_remainder is set.
+    pad_remainder: fills that last batch with further images, and adds 'valid'
+      to every batch, bool [b], False for these. Needs repeat=False.
     flip: mirrors left and right, each image with probability 1/2.
     crop: 'center', 'random' or 'none'; see `transforms.fit`.
     filter: 'area', 'bicubic', 'bilinear' or 'lanczos'.
@@ -93,9 +93,9 @@ def make_iterator(
     process_index: p, the index of this process.
     process_count: P. The global batch has P b images, and this process takes
       the p-th stretch of b.
-    rows: replaces process_index and process_count: int [b], the rows of the
-      global batch that belong to this process. batch_size is then the size of
-      the global batch.
+    rows: int [b], the rows of the global batch that this process reads. If
+      given, it replaces process_index and process_count, and batch_size is the
+      size of the global batch.
 
   Returns:
     A `Batches` iterator over {'image': uint8 [b, S, S, 3], 'label': int32 [b]}.
@@ -213,7 +213,7 @@ class Batches:
     return {key: np.array(value) for key, value in batch.items()}
 
   def get_state(self) -> PipelineState:
-    """Returns the position and the counts as a JSON-able dict.
+    """Returns the position and the counts as a dict that JSON can store.
 
     The dict is the same on every process, except for the counts of skipped
     records, which affect nothing but the warnings and max_skip_fraction.
@@ -235,9 +235,9 @@ class Batches:
     """
     if state['order'] != self._order:
       raise ValueError(
-        f'The saved data position belongs to another stream, '
-        f'{state["order"]}; this one has {self._order}. Restore the data set '
-        f'and seed of that run, or start another in an empty workdir.'
+        f'The saved data position belongs to the stream {state["order"]}, but '
+        f'this one is {self._order}. Use the data set and seed of the saved '
+        f'run, or start a new run in an empty workdir.'
       )
     self.close()
     self._position = int(state['position'])
@@ -277,8 +277,8 @@ class Batches:
     if needed > free:
       raise ValueError(
         f'worker_count={self._worker_count} needs about {needed >> 20} MB of '
-        f'shared memory, and {_SHARED_MEMORY} has {free >> 20} MB. Lower '
-        f'worker_count, or enlarge it (docker run --shm-size=...).'
+        f'shared memory, but {_SHARED_MEMORY} has {free >> 20} MB free. Lower '
+        f'worker_count, or enlarge the memory (docker run --shm-size=...).'
       )
 
 
@@ -314,7 +314,7 @@ class _LoadBatch:
     self._position, self._end, self._pad = position, end, pad
 
   def count(self) -> int:
-    """Returns the number of batches; of an endless stream, a huge number."""
+    """Returns the number of batches, or a huge number if the stream repeats."""
     if self._end is None:
       return 2**62
     return -(-(self._end - self._position) // self._share.global_size)
@@ -385,7 +385,7 @@ class _ReadImage:
       raise ValueError(
         f'{bad} unreadable records and {len(skips) - bad} below '
         f'min_side={self._min_side} in a row, with max_skip_fraction='
-        f'{self._max_skip_fraction}; the last: {name}: {reason}.'
+        f'{self._max_skip_fraction}; the last is {name}: {reason}.'
       )
 
   def _try(self, index):
@@ -427,23 +427,23 @@ class _SkipCounter:
       elif name not in self._named:
         self._named.add(name)
         self._last = f'; the last: {name}: {reason}'
-        logging.warning('Skipped %s: %s (%s)', name, reason, self._sum('such'))
+        logging.warning(
+          'Skipped %s: %s (%s)', name, reason, self._total('such')
+        )
     windows = -(-self._count['tried'] // self._window)
     allowed = self._max_fraction * self._window * max(1, windows)
     if self._count['unreadable'] > allowed:
       raise ValueError(
-        f'{self._sum("unreadable")}, more than max_skip_fraction='
-        f'{self._max_fraction}{self._last}. Repair or remove them, or allow '
-        f'more.'
+        f'{self._total("unreadable")}, more than max_skip_fraction='
+        f'{self._max_fraction}{self._last}. Repair or remove them, or raise '
+        f'max_skip_fraction.'
       )
 
-  def _sum(self, adjective):
+  def _total(self, adjective):
     bad, tried = self._count['unreadable'], self._count['tried']
-    return f'{bad} {adjective} of {tried} records read so far'
+    return f'{bad} {adjective} records among {tried} read so far'
 
   def _report_too_small(self):
     count, tried = self._count['too_small'], self._count['tried']
     if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
-      logging.info(
-        'Left out %d of %d records so far: below min_side.', count, tried
-      )
+      logging.info('Left out %d of %d records: below min_side.', count, tried)

@@ -2,9 +2,9 @@
 
 The result is a folder of shards and an index; see `record_format`. A shard gets
 its name only when it is complete, and the index lists only complete shards, so
-a run that was killed continues after the last of them. The index contains a
-manifest, under the key 'recipe', with everything that the pixels depend on. A
-folder holds images of one manifest only.
+a run that was killed continues after the last complete shard. The index
+contains a manifest, under the key 'recipe', with everything that the pixels
+depend on. A folder holds images of one manifest only.
 """
 
 import contextlib
@@ -68,9 +68,9 @@ def prepare(
     raise ValueError(f'{type(source).__name__} has no images.')
   if records_per_shard is None:
     records_per_shard = min(65536, max(256, _SHARD_BYTES // (3 * size * size)))
-  recipe = _recipe(source, size, crop, filter, records_per_shard)
+  manifest = _manifest(source, size, crop, filter, records_per_shard)
   with _sole_writer(pathlib.Path(out)) as folder:
-    index = _open_index(folder, recipe, source.class_names)
+    index = _open_index(folder, manifest, source.class_names)
     if not index['complete']:
       pack = functools.partial(
         _pack_one, source, fit=dict(size=size, crop=crop, filter=filter)
@@ -79,9 +79,9 @@ def prepare(
   return index
 
 
-def _recipe(
+def _manifest(
   source, size, crop, filter, records_per_shard
-) -> record_format.Recipe:
+) -> record_format.Manifest:
   return {
     'format': 1,
     'source': source.fingerprint,
@@ -134,19 +134,19 @@ def _lock(file, folder):
     )
 
 
-def _open_index(folder, recipe, class_names) -> record_format.Index:
+def _open_index(folder, manifest, class_names) -> record_format.Index:
   """Returns the folder's index, or a new one; refuses another manifest."""
   index: record_format.Index | None = record_format.read_index(folder)
   if index is None:
     others = sorted(path.name for path in folder.iterdir())
     if others:
       raise ValueError(
-        f'{folder} is neither empty nor a prepared data set (it has '
-        f'{others[0]!r}). Choose another folder.'
+        f'{folder} is neither empty nor a prepared data set: it has '
+        f'{others[0]!r}. Choose another folder.'
       )
-    text = json.dumps(recipe, sort_keys=True)
+    text = json.dumps(manifest, sort_keys=True)
     index = {
-      'recipe': recipe,
+      'recipe': manifest,
       'fingerprint': hashlib.sha256(text.encode()).hexdigest()[:16],
       'class_names': list(class_names),
       'shards': [],
@@ -155,19 +155,19 @@ def _open_index(folder, recipe, class_names) -> record_format.Index:
     record_format.write_index(folder, index)
     return index
   old = index['recipe']
-  differing = [key for key in recipe if old.get(key) != recipe[key]]
+  differing = [key for key in manifest if old.get(key) != manifest[key]]
   if differing:
-    changes = ', '.join(f'{k} {old.get(k)!r} there' for k in differing)
-    asked = ', '.join(f'{k} {recipe[k]!r}' for k in differing)
+    there = ', '.join(f'{k} {old.get(k)!r}' for k in differing)
+    asked = ', '.join(f'{k} {manifest[k]!r}' for k in differing)
     raise ValueError(
-      f'{folder} was prepared with another recipe ({changes}; asked now: '
-      f'{asked}). Choose another folder, or delete that one.'
+      f'{folder} was prepared with another manifest (there: {there}; asked '
+      f'now: {asked}). Choose another folder, or delete that one.'
     )
   return index
 
 
 def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
-  """Writes the shards that the index lacks, and lists each once it is there."""
+  """Writes the shards that the index lacks, and lists each when complete."""
   total = index['recipe']['records']
   per_shard = index['recipe']['records_per_shard']
   count = -(-total // per_shard)
@@ -201,14 +201,14 @@ def _check_skips(skipped, limit, total):
   if len(skipped) > limit:
     raise ValueError(
       f'{len(skipped)} of {total} images could not be read, more than '
-      f'max_skip_fraction={limit / total:.2g}; the last: {skipped[-1]}. '
-      f'Repair or remove them, or allow more.'
+      f'max_skip_fraction={limit / total:.2g}; the last is {skipped[-1]}. '
+      f'Repair or remove them, or raise max_skip_fraction.'
     )
 
 
 @contextlib.contextmanager
 def _new_shard(path):
-  """Context manager that yields write(bytes); the file appears at its end."""
+  """Context manager that yields write(bytes); the file appears at exit."""
   # The compiled module has no stub.
   from array_record.python import array_record_module  # ty: ignore[missing-module-member]
 
@@ -234,7 +234,7 @@ def _failing_clearly(path):
   """Context manager in which a failed write becomes a ValueError."""
   try:
     yield
-  except (OSError, RuntimeError) as error:  # RuntimeError is ArrayRecord's.
+  except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError.
     reason = getattr(error, 'strerror', None) or error
     raise ValueError(f'Cannot write {path}: {reason}.') from error
 

@@ -28,7 +28,7 @@ _HEAD = struct.Struct('<4siii')
 _MAGIC = b'CDM1'
 
 
-class Recipe(TypedDict):
+class Manifest(TypedDict):
   """The manifest of a prepared data set: all that its pixels depend on.
 
   Attributes:
@@ -39,7 +39,7 @@ class Recipe(TypedDict):
     crop: 'center' or 'none'.
     filter: see `transforms.fit`.
     records_per_shard: records of every shard but the last.
-    pillow: version of Pillow, which decodes.
+    pillow: version of Pillow, which decodes the images.
     libjpeg_turbo: version of the decoder of JPEGs, or 'none'.
   """
 
@@ -60,7 +60,7 @@ class Shard(TypedDict):
   Attributes:
     file: its file name.
     records: number of its records.
-    skipped: why images could not be used, a text for each of them.
+    skipped: one text for each image that could not be used, with the reason.
   """
 
   file: str
@@ -79,7 +79,7 @@ class Index(TypedDict):
     complete: True if no shard is missing.
   """
 
-  recipe: Recipe
+  recipe: Manifest
   fingerprint: str
   class_names: list[str]
   shards: list[Shard]
@@ -94,7 +94,7 @@ def pack(element: Element) -> bytes:
 
 
 def pack_bad(error: transforms.BadImage) -> bytes:
-  """Returns a record of an error, which `unpack` raises again."""
+  """Returns the record of an unusable image; `unpack` raises its error."""
   return _HEAD.pack(_MAGIC, 0, 0, 0) + json.dumps(error.args).encode()
 
 
@@ -103,7 +103,7 @@ def unpack(data: bytes, *, name: str) -> Element:
 
   Args:
     data: bytes of one record.
-    name: the record's name in an error, should it be damaged.
+    name: the record's name in the error if it is damaged.
 
   Returns:
     The element; its image is uint8 [S, S, 3].
@@ -118,9 +118,11 @@ def unpack(data: bytes, *, name: str) -> Element:
     raise transforms.BadImage(*json.loads(data[_HEAD.size :]))
   pixels = np.frombuffer(data, np.uint8, offset=_HEAD.size)
   if pixels.size != size * size * 3:
-    raise transforms.BadImage(name, f'{pixels.size} bytes are no {size}x{size}')
+    raise transforms.BadImage(
+      name, f'{pixels.size} bytes are not {size}x{size} RGB pixels'
+    )
   return {
-    # The view is read-only, so the image is a copy.
+    # frombuffer returns a read-only view, so the pixels are copied.
     'image': pixels.reshape(size, size, 3).copy(),
     'label': np.int32(label),
     'short_side': np.int32(short_side),

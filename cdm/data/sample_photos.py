@@ -49,7 +49,7 @@ _HELD_OUT_PIXELS = 192
 # is drawn again: a network learns nothing from it, and it scores infinitely
 # well. At least one channel must have this standard deviation, in grey levels.
 _LEAST_SPREAD = 3.0
-_DRAWS = 16  # The last of these is taken as it is.
+_DRAWS = 16  # After so many draws, the last is taken even if nearly constant.
 
 
 class Photographs:
@@ -108,7 +108,7 @@ class Photographs:
       raise ValueError(
         f'The {self.split} part of {name!r}, shrunk by {self.shrink}, has '
         f'{width}x{height} pixels: too small for crops of {self.image_size}. '
-        f'Use a smaller image_size or shrink, or leave it out of names.'
+        f'Use a smaller image_size or shrink, or leave {name!r} out of names.'
       )
 
   def __len__(self) -> int:
@@ -143,7 +143,8 @@ class Photographs:
     }
 
 
-@functools.cache  # Decoding takes longer than drawing a thousand crops.
+# The cache matters: decoding takes longer than drawing a thousand crops.
+@functools.cache
 def region(name: str, split: str, shrink: int) -> np.ndarray:
   """Returns the part of a photograph that belongs to a split, shrunk.
 
@@ -175,10 +176,10 @@ def _along_width(photograph, split, shrink):
 
 @functools.cache
 def _photograph(name):
-  spec = importlib.util.find_spec('skimage')  # This does not import it.
+  spec = importlib.util.find_spec('skimage')  # finds it without importing it
   if spec is None or spec.origin is None:
     raise ValueError(
-      'The embedded photographs are part of scikit-image, which is not '
+      'The sample photographs are part of scikit-image, which is not '
       'installed. Run: pip install scikit-image'
     )
   path = pathlib.Path(spec.origin).parent / 'data' / _FILES[name]

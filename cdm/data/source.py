@@ -44,7 +44,7 @@ class Source(Protocol):
 
   @property
   def fingerprint(self) -> str:
-    """A text that changes when the images do."""
+    """Text that changes when the images do."""
     ...
 
   def __len__(self) -> int: ...
@@ -53,13 +53,14 @@ class Source(Protocol):
     """Returns image i.
 
     Raises:
-      transforms.BadImage: the image is unusable; the pipeline counts these.
+      transforms.BadImage: the image is unusable; the pipeline then counts it
+        and reads another.
     """
     ...
 
 
 def element(image: np.ndarray, label: int | np.integer) -> Element:
-  """Returns source[i] of an image, uint8 [H, W, 3], in its stored size."""
+  """Returns the element of an image, uint8 [H, W, 3], in its stored size."""
   short_side = np.int32(min(image.shape[:2]))
   return {'image': image, 'label': np.int32(label), 'short_side': short_side}
 

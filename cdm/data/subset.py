@@ -1,4 +1,4 @@
-"""Chooses images of a source by index, and reads the chosen ones at once."""
+"""Selects images of a source by index, and reads the selected images."""
 
 import re
 from collections.abc import Iterable, Sequence, Sized
@@ -10,7 +10,7 @@ from cdm.data import pipeline, transforms
 from cdm.data.source import Element, Source
 
 
-class Chosen:
+class Subset:
   """A source of some images of another source.
 
   Image i is image indices[i] of the other source.
@@ -29,10 +29,11 @@ class Chosen:
 
   @property
   def fingerprint(self) -> str:
+    """The fingerprint of the other source, with the indices."""
     return f'{self._source.fingerprint}[{self._indices}]'
 
 
-def spread(source: Sized, count: int) -> list[int]:
+def spread_indices(source: Sized, count: int) -> list[int]:
   """Returns `count` indices spread over a source, in ascending order.
 
   The source is divided into `count` equal stretches, and one index is drawn
@@ -56,7 +57,7 @@ def spread(source: Sized, count: int) -> list[int]:
   return chosen
 
 
-def first(source: Source, count: int) -> list[int] | None:
+def first_imagenet_validation(source: Source, count: int) -> list[int] | None:
   """Returns the indices of ImageNet's first validation images, or None.
 
   Their order is that of their file names, ILSVRC2012_val_00000001 and so on,
@@ -78,13 +79,13 @@ def first(source: Source, count: int) -> list[int] | None:
   return sorted(range(len(numbers)), key=lambda i: numbers[i])[:count]
 
 
-def gather(
+def read_images(
   source: Source, indices: Sequence[int], **fit: Any
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads the images and labels at some indices.
 
-  As in training, random others of them replace the images that are unreadable
-  or too small.
+  As in training, an image that is unreadable or too small is replaced by a
+  random one of the others.
 
   Args:
     source: the images, see `cdm.data.source`.
@@ -96,10 +97,10 @@ def gather(
     (images, uint8 [N, S, S, 3], labels, int32 [N]).
 
   Raises:
-    ValueError: too many of them cannot be read.
+    ValueError: too many of the images cannot be read.
   """
   batches = pipeline.make_iterator(
-    Chosen(source, indices),
+    Subset(source, indices),
     pipeline.PipelineOptions(shuffle=False, repeat=False, **fit),
     batch_size=len(indices),
     seed=0,
@@ -109,7 +110,7 @@ def gather(
   return batch['image'], batch['label']
 
 
-def gather_one(
+def read_image(
   source: Source,
   index: int,
   *,

@@ -8,7 +8,7 @@ from cdm.data.source import Element
 
 
 class Synthetic:
-  """A source of gratings with noise; the class sets direction and colour.
+  """Noisy gratings whose direction and colour depend on the class.
 
   Image i is computed from seed and i, so it is the same on every machine and in
   every process. Its label is i % num_classes.

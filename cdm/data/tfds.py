@@ -76,7 +76,8 @@ class Tfds:
       raise ValueError(f'{self._name} is empty.')
 
   def __reduce__(self) -> tuple:
-    return type(self), self._arguments  # A worker process opens it again.
+    # A worker process opens the data set again.
+    return type(self), self._arguments
 
   def __len__(self) -> int:
     return len(self._records)
@@ -106,7 +107,7 @@ class Tfds:
     if self._file_key:
       name += f' {example[self._file_key].decode(errors="replace")}'
     label = int(example[self._label_key]) if self._label_key else 0
-    # A split without labels has the label -1.
+    # The label is -1 in a split that withholds its labels.
     if label >= 0 and self._new_label is not None:
       label = self._new_label[label]
     data = example[self._image_key]

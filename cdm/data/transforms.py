@@ -26,7 +26,7 @@ np.empty(2**25 - 2**14, np.uint8)
 
 
 class BadImage(ValueError):
-  """A record has no usable pixels. It is skipped, counted and reported.
+  """A record has no usable pixels; the reader skips, counts and reports it.
 
   Attributes:
     name: a path, or data set and index.
@@ -34,7 +34,8 @@ class BadImage(ValueError):
   """
 
   def __init__(self, name: str, reason: str):
-    super().__init__(name, reason)  # Both, so that the error can be pickled.
+    # Pickling needs both as arguments of the base class.
+    super().__init__(name, reason)
     self.name, self.reason = name, reason
 
   def __str__(self) -> str:
@@ -72,7 +73,7 @@ def decode(data: bytes, *, name: str) -> np.ndarray:
     raise BadImage(name, f'{type(error).__name__}: {error}') from error
   if min(pixels.shape[:2]) < 2:
     height, width = pixels.shape[:2]
-    raise BadImage(name, f'{width}x{height} pixels are no picture')
+    raise BadImage(name, f'{width}x{height} pixels are not an image')
   return pixels
 
 
@@ -160,12 +161,13 @@ def fit(
   return np.array(Image.fromarray(square).resize((size, size), resample))
 
 
-def middle(
+def resize_then_center_crop(
   image: np.ndarray, *, short_side: int, size: int, filter: str = 'bilinear'
 ) -> np.ndarray:
   """Resizes and centre-crops as torchvision's preset for ImageNet evaluation.
 
-  The shorter side is resized to `short_side`, then the middle is cut out.
+  The shorter side is resized to `short_side`, then the central square is cut
+  out.
 
   Args:
     image: [H, W, 3] uint8.
@@ -196,7 +198,7 @@ def mirror(image: np.ndarray) -> np.ndarray:
 
 
 def area_resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Averages the area that each new pixel covers, fractions included.
+  """Resizes an image: each new pixel is the mean of the area it covers.
 
   This is tf.image.resize(method='area'). Pillow's BOX filter agrees only if the
   ratio of the sizes is an integer: if not, it counts each pixel at the border
@@ -227,8 +229,8 @@ def _band_mean(image, size, first, last):
   height, width, channels = image.shape
   rows, columns = size
   top, bottom = first * height // rows, -(-last * height // rows)
-  # These are sums of integers, which floats of enough bits represent exactly,
-  # in any order of summation.
+  # All sums are integers that these floats represent exactly, so the order of
+  # summation does not matter.
   dtype = np.float32 if 255 * height < 2**24 else np.float64
   x = image[top:bottom].astype(dtype).reshape(bottom - top, -1)
   x = _overlaps(height, rows, first, last, dtype) @ x  # times height
@@ -239,7 +241,7 @@ def _band_mean(image, size, first, last):
     planes[:, c] = x[:, :, c].T
   x = _overlaps(width, columns, 0, columns, np.float64) @ planes.reshape(
     width, -1
-  )  # times area, an integer still
+  )  # times the area, still an integer
   # Rounds half up. Each sum + area / 2 is a multiple of 1/2, so adding 1/4
   # moves none of them across a multiple of the area, and the error of float64
   # is far smaller than 1/4.

@@ -23,7 +23,7 @@ def run(
     buffer_size: elements that each worker keeps ready.
 
   Returns:
-    A Grain iterator. Close it, or worker processes outlive it.
+    A Grain iterator. Close it; otherwise its worker processes go on running.
   """
   # A worker has one thread, because the processes are parallel already.
   threads = 1 if worker_count else 2
@@ -56,7 +56,8 @@ def _end_with_parent(worker_index, worker_count):
 
 
 def _exit_after(parent):
-  # A killed parent cannot notify its workers, and Grain's would wait forever.
+  # A killed parent cannot notify its workers; without this thread, Grain's
+  # workers would wait forever.
   while os.getppid() == parent:
     time.sleep(1)
   os._exit(1)

@@ -1,10 +1,10 @@
 """Chooses the options of XLA's compiler for programs that run on CPUs.
 
 By default jaxlib's CPU compiler hands convolutions to a library whose weight
-gradients are several times slower than XLA's own code. These functions name
-the options that keep convolutions out of that library. They return None,
-which is what `jax.jit` takes for no options, for every other device, where
-XLA_FLAGS already names the option, and where this jaxlib does not know it.
+gradients are several times slower than XLA's own code. These functions return
+options that keep convolutions out of that library. They return None, which
+`jax.jit` takes for no options, on every other device, and also if XLA_FLAGS
+already names the option or this jaxlib does not know it.
 
   jax.jit(f, compiler_options=compiler_options.forward(mesh.devices.flat))
 
@@ -25,7 +25,7 @@ OPTION = 'xla_cpu_experimental_ynn_fusion_type'
 def forward(devices: Iterable[jax.Device]) -> dict[str, str] | None:
   """Returns the options for a program without gradients, or None.
 
-  No operation goes to the library.
+  With these options, no operation goes to the library.
 
   Args:
     devices: iterable of the devices that the program runs on.
@@ -36,8 +36,8 @@ def forward(devices: Iterable[jax.Device]) -> dict[str, str] | None:
 def training_step(devices: Iterable[jax.Device]) -> dict[str, str] | None:
   """Returns the options for a program with gradients, or None.
 
-  Only reductions go to the library: bias gradients and the statistics of
-  GroupNorm sum over pixels, which XLA's own loops do slowly.
+  With these options, only reductions go to the library, because XLA's own loops
+  sum slowly over pixels, for bias gradients and the statistics of GroupNorm.
 
   Args:
     devices: iterable of the devices that the program runs on.
@@ -51,7 +51,7 @@ def _options(
   if next(iter(devices)).platform != 'cpu':
     return None
   if OPTION in os.environ.get('XLA_FLAGS', ''):
-    return None  # The user has chosen; that choice stays.
+    return None  # The user has set the option in XLA_FLAGS.
   return {OPTION: value} if _is_known(value) else None
 
 

@@ -48,15 +48,15 @@ def _fill(shape: tuple[int, ...], num_devices: int) -> tuple[int, ...]:
   given = ', '.join(f'{a}={n}' for a, n in zip(AXES, shape, strict=True))
   if shape.count(-1) > 1 or any(n < 1 and n != -1 for n in shape):
     raise ValueError(
-      f'The mesh is {given}; every axis is at least 1, and at most one is -1 '
-      '(it takes the devices that are left).'
+      f'The mesh is {given}; every axis must be at least 1, but at most one is '
+      '-1 (it takes the devices that are left).'
     )
   known = math.prod(n for n in shape if n != -1)
   filled = tuple(num_devices // known if n == -1 else n for n in shape)
   if math.prod(filled) != num_devices:
     raise ValueError(
-      f'The mesh is {given}, and there are {num_devices} devices: the axes '
-      'must multiply to that number; put -1 in one of them to fill it.'
+      f'The mesh is {given}, but there are {num_devices} devices, to which the '
+      'axes must multiply; set one axis to -1 to use all devices.'
     )
   return filled
 
@@ -96,7 +96,7 @@ def check_batch(batch_size: int, mesh: Mesh, *, accumulation: int = 1) -> None:
   shards = num_batch_shards(mesh)
   unit = shards * accumulation
   if accumulation < 1:
-    raise ValueError(f'accumulation is {accumulation}; it is at least 1.')
+    raise ValueError(f'accumulation is {accumulation}; it must be at least 1.')
   if batch_size > 0 and batch_size % unit == 0:
     return
   below = batch_size // unit * unit
@@ -120,7 +120,7 @@ def split_batch(tree: Any, mesh: Mesh | None) -> Any:
 
   Args:
     tree: tree of arrays [B, ...].
-    mesh: the mesh, or None on a single device, where nothing is split.
+    mesh: the mesh, or None for a single device, on which nothing is split.
 
   Returns:
     The same tree, constrained.
@@ -133,7 +133,7 @@ def split_batch(tree: Any, mesh: Mesh | None) -> Any:
   )
 
 
-def padded(count: int, mesh: Mesh) -> int:
+def padded_batch_size(count: int, mesh: Mesh) -> int:
   """Rounds a batch size up to a multiple of `num_batch_shards`."""
   shards = num_batch_shards(mesh)
   return -(-count // shards) * shards
@@ -148,8 +148,8 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
   """Moves a host batch onto the mesh, as global arrays.
 
   Args:
-    batch: tree of NumPy arrays [b, ...]: the examples that `local_rows` asks of
-      this process.
+    batch: tree of NumPy arrays [b, ...], the examples that `local_rows` assigns
+      to this process.
     mesh: the mesh.
 
   Returns:
@@ -193,7 +193,7 @@ def local_images(array: jax.Array) -> list[tuple[int, np.ndarray]]:
 
 
 def fetch(array: jax.Array) -> np.ndarray:
-  """Returns the whole of a global array on the host, in every process.
+  """Returns a whole global array on the host, in every process.
 
   A collective, unless all devices of the array belong to this process.
   """

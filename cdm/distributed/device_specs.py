@@ -43,7 +43,8 @@ class Chip(NamedTuple):
     cores: number of JAX devices per chip.
     usable_bytes: memory of one JAX device that a program may fill.
     price: US dollars per chip-hour; None if no price is known.
-    options: further arguments with which JAX describes a topology of the chip.
+    options: further arguments that JAX needs to describe a topology of this
+      chip.
   """
 
   name: str
@@ -99,7 +100,7 @@ PEAKS = {
   'TPU v5 lite': CHIPS['v5e'].flops,
   'TPU v5e': CHIPS['v5e'].flops,
   'TPU v5p': CHIPS['v5p'].flops,
-  'TPU v5': CHIPS['v5p'].flops,  # Must stand after 'TPU v5 lite'.
+  'TPU v5': CHIPS['v5p'].flops,  # must come after 'TPU v5 lite'
   'TPU v6': CHIPS['v6e'].flops,
   'TPU7x': CHIPS['tpu7x'].flops / 2,
   'NVIDIA A100': 312e12,  # [NVIDIA] is the source from here on.
@@ -144,7 +145,7 @@ class Slice(NamedTuple):
 
   @property
   def chip(self) -> Chip | None:
-    """The data of its chips; None for 'cpu'."""
+    """The data of the slice's chips; None for 'cpu'."""
     return CHIPS.get(self.kind)
 
   @property
@@ -182,8 +183,8 @@ def parse(topology: str) -> Slice:
     near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
     hint = f' Did you mean {near[0]}?' if near else ''
     raise ValueError(
-      f'--topology={topology}: no such kind of device, {kind!r}.{hint} Known '
-      f'are {", ".join(known)}; for example {EXAMPLES}.'
+      f'--topology={topology}: {kind!r} is not a known kind of device.{hint} '
+      f'Known are {", ".join(known)}; for example {EXAMPLES}.'
     )
   axes = 1 if kind == CPU else CHIPS[kind].axes
   if not re.fullmatch('x'.join([r'[1-9]\d*'] * axes), shape):
@@ -217,7 +218,7 @@ def parse_prices(words: Iterable[str]) -> dict[str | None, float]:
       price = math.nan
     if (equals and kind not in CHIPS) or not 0 <= price < math.inf:
       raise ValueError(
-        f'--price={word}: give dollars per chip-hour, as --price=1.20 or, of '
+        f'--price={word}: give dollars per chip-hour, as --price=1.20 or, for '
         f'one kind of chip, --price=v5e=1.20; kinds are {", ".join(CHIPS)}.'
       )
     prices[kind if equals else None] = price
@@ -231,7 +232,8 @@ def price_of(
 
   Args:
     piece: the slice.
-    prices: prices of the user, see `parse_prices`; they precede the list price.
+    prices: prices of the user, see `parse_prices`, which replace the list
+      prices.
 
   Returns:
     (dollars per chip-hour or None if unknown, the source as a text).

@@ -53,7 +53,7 @@ def data_error(what: str, error: BaseException) -> DataError:
 
 
 def annotate(error: Any, text: str) -> None:
-  """Adds a line to an error that is printed with it.
+  """Adds a line to an error, which is printed with the error.
 
   Tracebacks show the line as a note, and the command line prints the attribute
   `annotation` below the message.
@@ -63,8 +63,8 @@ def annotate(error: Any, text: str) -> None:
     text: the line.
   """
   error.add_note(text)
-  # Kept apart from the notes, because JAX and Grain add notes of their own,
-  # which are meant for readers of tracebacks.
+  # The attribute keeps the line apart from the notes, because JAX and Grain add
+  # notes of their own, which are meant for readers of tracebacks.
   error.annotation = text
 
 

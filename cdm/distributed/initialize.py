@@ -1,7 +1,7 @@
 """Initializes `jax.distributed`, from the cluster's environment or from flags.
 
 A run on several hosts is one program, started once on each host. In these
-environments the number of processes is detected and they find each other:
+environments the processes are detected and find each other:
 
   SLURM          a step of several tasks (srun)
   Open MPI       mpirun
@@ -23,7 +23,8 @@ from typing import Any
 from cdm.distributed import exit_codes, peer_monitor
 
 FLAGS = ('coordinator_address', 'num_processes', 'process_id')
-# The same three settings, for launchers that set environment variables.
+# The environment variables with the same meaning as the three flags, for
+# launchers.
 VARIABLES = (
   'CDM_COORDINATOR_ADDRESS',
   'CDM_NUM_PROCESSES',
@@ -119,7 +120,7 @@ def check(
   lacking = [f'--{f}' for f, v in zip(FLAGS, given, strict=True) if v is None]
   if lacking:
     raise ValueError(
-      f'{" and ".join(lacking)} missing: a process needs '
+      f'{" and ".join(lacking)} missing: give '
       f'{", ".join(f"--{flag}" for flag in FLAGS)} together, or none of them.'
     )
   assert coordinator_address is not None
@@ -181,7 +182,7 @@ def _from_variables(
   values = [environment.get(name) for name in VARIABLES]
   for name, value in zip(VARIABLES[1:], values[1:], strict=True):
     if value is not None and not value.isdecimal():
-      raise ValueError(f'{name} is {value!r}; it is a whole number.')
+      raise ValueError(f'{name} is {value!r}; it must be a whole number.')
   address, *counts = values
   return (address, *(None if v is None else int(v) for v in counts))
 
@@ -201,7 +202,7 @@ def _initialize(
     raise PeersNotFound(
       'The processes of this run did not find each other: '
       f'{str(error).splitlines()[0]}. Start one on every host within five '
-      'minutes, and let the coordinator be reached from all of them.'
+      'minutes, and make sure that all of them can reach the coordinator.'
     ) from error
   peer_monitor.start()
   if jax.process_index():

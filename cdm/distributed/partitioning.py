@@ -63,8 +63,8 @@ def state_sharding(abstract_state: Any, mesh: Mesh, rules: Rules = ()) -> Any:
   return jax.tree_util.tree_map_with_path(place, abstract_state)
 
 
-def placed(shapes: Any, mesh: Mesh, rules: Rules = ()) -> Any:
-  """Returns abstract arrays with their shardings.
+def with_shardings(shapes: Any, mesh: Mesh, rules: Rules = ()) -> Any:
+  """Returns abstract arrays with the shardings that the rules choose.
 
   Args:
     shapes: tree of arrays or ShapeDtypeStructs.
@@ -88,8 +88,8 @@ def check_rules(
 
   Args:
     rules: ((regex, spec), ...), see `state_sharding`; lists are accepted too.
-    abstract_state: a TrainState with at least one leaf for every rule, or None
-      to leave that unchecked.
+    abstract_state: a TrainState in which every rule must match a leaf, or None
+      to skip this check.
 
   Raises:
     ValueError: if a rule has another form, or its regex matches no leaf.
@@ -110,13 +110,13 @@ def check_rules(
       matches = any(re.search(regex, name) for name in names)
     except re.error as error:
       raise ValueError(
-        f'config.mesh.rules has {regex!r}, which is no regular expression: '
+        f'config.mesh.rules has {regex!r}, which is not a regular expression: '
         f'{error}.'
       ) from None
     if names and not matches:
       raise ValueError(
-        f'config.mesh.rules has {regex!r}, which is in no name; names are '
-        f'such as {names[1]!r} and {names[-2]!r}.'
+        f'config.mesh.rules has {regex!r}, which matches no name; names are, '
+        f'for example, {names[1]!r} and {names[-2]!r}.'
       )
     checked.append((regex, _spec(regex, spec)))
   return tuple(checked)

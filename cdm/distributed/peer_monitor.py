@@ -2,9 +2,9 @@
 
 A process that fails writes its reason into the key-value store of JAX's
 coordination service, and every other process exits with the same exit code. A
-process that vanishes is noticed by its missing heartbeat. Without this module
-the others would wait in a collective for minutes, and JAX would then abort
-them without a word about the reason.
+process that ends without a report is noticed by its missing heartbeat. Without
+this module the others would wait in a collective for minutes, and JAX would
+then abort them without naming the reason.
 """
 
 import atexit
@@ -20,7 +20,7 @@ from typing import Any
 from cdm.distributed import exit_codes
 from cdm.distributed.exit_codes import ExitCode
 
-POLL_INTERVAL_S = 1.0  # Between two checks whether a process has failed.
+POLL_INTERVAL_S = 1.0  # between two checks whether a process has failed
 HEARTBEAT_INTERVAL_S = 10.0
 # A process without a heartbeat for this long counts as lost. It is shorter
 # than JAX's own timeout of 100 s, after which JAX aborts the process.
@@ -96,8 +96,8 @@ class PeerMonitor:
     """Returns the first failure of the run, or None if there is none.
 
     Args:
-      wait: seconds to wait for a failure to be reported. An error that another
-        process's failure causes here can come before the report of it.
+      wait: seconds to wait for a failure to be reported. If another process's
+        failure causes an error here, the error can come before the report.
 
     Returns:
       (index of the process that failed first, its exit code, the reason as a
@@ -155,7 +155,7 @@ class PeerMonitor:
         self._send_heartbeat()
         failure = self.failure() or self._lost_peer()
       except Exception:  # noqa: BLE001
-        # The store is gone, and process 0 with it: JAX ends this process.
+        # The store is gone, because process 0 is; JAX ends this process.
         continue
       if failure is not None:
         self._follow(*failure)
@@ -208,8 +208,7 @@ def start() -> None:
   global _monitor
   import jax
 
-  # There is no public name for the client; Orbax and Flax take it from here
-  # too.
+  # JAX has no public name for the client; Orbax and Flax import this one too.
   from jax._src import distributed
 
   _monitor = PeerMonitor(
@@ -240,9 +239,9 @@ def call_before_exit(function: Callable[[ExitCode, str], None]) -> None:
 def explain(error: Any) -> None:
   """Attaches the failure of another process to the error that it caused.
 
-  Sets the attributes `ending` and `sentence` of the error, which `exit_codes`
-  reads. Errors classified as faults of the program are looked up too, because
-  not every message of a runtime that has lost its peer is known.
+  It sets the attributes `ending` and `sentence`, which `exit_codes` reads. It
+  does so for faults of the program too, because not every message of a runtime
+  that has lost its peer is known.
 
   Args:
     error: an exception.

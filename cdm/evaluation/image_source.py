@@ -106,7 +106,7 @@ def open_files(what: str | os.PathLike, num: int | None) -> Source:
   """
   images = image_set.load_images(what)
   count = check_available(what, images.count, num)
-  chosen = subset.spread(range(images.count), count)
+  chosen = subset.spread_indices(range(images.count), count)
   first = images.read(0)
   recipe: dict = {'data': str(pathlib.Path(what).resolve()), 'count': count}
   recipe |= {'image_size': list(first.shape[:2])} | describe_samples(what)
@@ -228,7 +228,7 @@ def open_cascade(
     draw = cascade.sampler(stages)
     mesh = stages[0].mesh
     assert mesh is not None  # a restored stage is placed on one
-    size = device_mesh.padded(min(size, num), mesh)
+    size = device_mesh.padded_batch_size(min(size, num), mesh)
     for start in range(first * size, num, size):
       indices = np.arange(start, min(start + size, num))
       filled = np.resize(indices, size)

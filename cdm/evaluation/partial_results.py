@@ -93,7 +93,7 @@ class Partial:
     self._folder.mkdir(parents=True, exist_ok=True)
     path = self._path(done)
     named: dict[str, Any] = dict(arrays)
-    with output_files.whole(path) as part, open(part, 'wb') as file:
+    with output_files.write_result(path) as part, open(part, 'wb') as file:
       np.savez(file, **named)
     for old in sorted(self._parts(whole=False))[:-KEPT]:
       self._path(old).unlink(missing_ok=True)

@@ -76,7 +76,7 @@ def write(path: str | os.PathLike, statistics: Statistics) -> None:
   if statistics.mean_spatial is not None:
     arrays['mu_s'] = statistics.mean_spatial
     arrays['sigma_s'] = statistics.covariance_spatial
-  with output_files.whole(path) as partial, open(partial, 'wb') as file:
+  with output_files.write_result(path) as partial, open(partial, 'wb') as file:
     np.savez(
       file,
       **arrays,

@@ -10,7 +10,7 @@ from cdm.config.sampler_section import grid
 from cdm.models.flops import count, trace
 from cdm.models.resnet import ResNet50
 from cdm.models.unet import UNet
-from cdm.reporting.text_table import columns, plain, si
+from cdm.reporting.text_table import columns, format_si, format_value
 
 
 class StageDescription(TypedDict):
@@ -144,7 +144,7 @@ def format_stages(
         f'{stage["image_size"]}',
         '-' if stage['lowres_size'] is None else f'{stage["lowres_size"]}',
         f'{stage["parameters"]:,}',
-        si(stage['flops_per_image'], 'FLOP'),
+        format_si(stage['flops_per_image'], 'FLOP'),
       )
     )
   lines = [title, ''] if title else []
@@ -181,5 +181,5 @@ def section(title: str, values: Mapping[str, Any]) -> list[str]:
   """Returns a title and lines 'key  value'; no lines if `values` is empty."""
   if not values:
     return []
-  rows = [(f'    {key}', plain(value)) for key, value in values.items()]
+  rows = [(f'    {key}', format_value(value)) for key, value in values.items()]
   return [f'  {title}', *columns(rows)]

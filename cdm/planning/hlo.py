@@ -54,7 +54,7 @@ class Collective(NamedTuple):
     return self.turns * self.payload_bytes * share.get(self.kind, part)
 
 
-class Total(TypedDict):
+class CollectiveTotal(TypedDict):
   """What the collectives of one kind add up to in one run of a program.
 
   Attributes:
@@ -107,13 +107,13 @@ def loops(text: str) -> list[int]:
   return iterations
 
 
-def summary(found: Iterable[Collective]) -> dict[str, Total]:
+def summary(found: Iterable[Collective]) -> dict[str, CollectiveTotal]:
   """Adds up collectives by kind.
 
   Returns:
     {kind: total}, for the kinds that the program executes.
   """
-  table: dict[str, Total] = {}
+  table: dict[str, CollectiveTotal] = {}
   for collective in found:
     row = table.setdefault(
       collective.kind, {'count': 0, 'payload_bytes': 0, 'wire_bytes': 0}

@@ -113,7 +113,7 @@ def sample_step(
   instantiate.require(c, 'mesh')
   built = build.stage(c)
   mesh = placement.mesh(c.mesh, devices)
-  batch_size = device_mesh.padded(batch_size, mesh)
+  batch_size = device_mesh.padded_batch_size(batch_size, mesh)
   params = placement.placed_params(built.method, c.mesh, mesh)
   stage = cascade.Stage.of(built, params, mesh, name=c.name)
 

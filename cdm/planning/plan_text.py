@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cdm.distributed import device_specs
 from cdm.planning import plan_types, roofline
 from cdm.planning.roofline import Row
-from cdm.reporting.text_table import columns, si
+from cdm.reporting.text_table import columns, format_si
 
 PARTS = {  # the parts of the memory, in the order in which they are listed
   'parameters': 'parameters',
@@ -98,7 +98,9 @@ def memory(row: Row) -> list[tuple[str, str, str]]:
 
 def work(row: Row) -> list[tuple[str, str, str]]:
   """Returns the table of the work: rows (quantity, amount, note)."""
-  rows = [('model FLOPs', si(row['model_flops_per_step'], 'FLOP'), 'network')]
+  rows = [
+    ('model FLOPs', format_si(row['model_flops_per_step'], 'FLOP'), 'network')
+  ]
   if row['compiled_flops_per_step'] is None:
     return [*rows, ('compiled FLOPs', '-', 'not compiled: it does not fit')]
   moved, collectives = row['bytes_moved_per_device'], row['collectives']
@@ -107,7 +109,7 @@ def work(row: Row) -> list[tuple[str, str, str]]:
   rows += [
     (
       'compiled FLOPs',
-      si(row['compiled_flops_per_step'], 'FLOP'),
+      format_si(row['compiled_flops_per_step'], 'FLOP'),
       f'of all devices; model FLOPs are {ratio:.0%} of them' if ratio else '',
     ),
     ('bytes moved', size(moved), 'per device'),

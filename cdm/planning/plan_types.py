@@ -107,7 +107,7 @@ class Compiled(_Compilation):
   memory: Memory
   flops: float
   bytes_accessed: float
-  collectives: dict[str, hlo.Total]
+  collectives: dict[str, hlo.CollectiveTotal]
   loops: list[int]
   rematerialized: int
 
@@ -128,7 +128,7 @@ class Work(TypedDict):
   compiled_flops_per_step: float | None
   model_to_compiled_flops: float | None
   bytes_moved_per_device: float | None
-  collectives: dict[str, hlo.Total] | None
+  collectives: dict[str, hlo.CollectiveTotal] | None
   compiler_rematerialized: int | None
 
 

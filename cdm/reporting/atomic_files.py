@@ -39,7 +39,8 @@ def write_atomically(
       renamed. Otherwise a power cut may leave it empty.
   """
   path = pathlib.Path(path)
-  # Random, because containers on one file system may all have process id 1.
+  # The name is random, because containers that share a file system may all have
+  # process id 1.
   name = f'{path.name}.{secrets.token_hex(4)}' if shared else path.name
   partial = path.with_name(partial_name(name))
   try:

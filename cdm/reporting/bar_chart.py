@@ -1,6 +1,6 @@
 """Draws bars of counts or shares as one SVG element, with axes.
 
-The axes are those of `line_chart`.
+The axes look like those of `line_chart`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,8 @@ def svg(
   heights = [float(height) for height in heights]
   if not heights or min(heights) < 0:
     raise ValueError(
-      f'Bars have heights of zero or more, one at least; given: {heights}.'
+      'A bar chart needs at least one height, and none below zero; given were '
+      f'{heights}.'
     )
   names = [str(i) for i in range(len(heights))] if names is None else names
   top = max(*heights, ideal or 0.0, 1e-12) * 1.05

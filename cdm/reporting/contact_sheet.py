@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 
 def magnify(image: np.ndarray, size: int) -> np.ndarray:
-  """Magnifies uint8 [h, w, 3] to [size, size, 3], with nearest neighbours."""
+  """Magnifies uint8 [h, w, 3] to [size, size, 3] by repeating pixels."""
   return np.asarray(
     Image.fromarray(image).resize((size, size), Image.Resampling.NEAREST)
   )
@@ -18,12 +18,12 @@ def magnify(image: np.ndarray, size: int) -> np.ndarray:
 HEAT = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 
 
-def heat(values: np.ndarray, top: float) -> np.ndarray:
+def heat_map(values: np.ndarray, top: float) -> np.ndarray:
   """Colours a map of numbers: the larger a number, the lighter its colour.
 
   Args:
     values: [H, W], at least 0.
-    top: numbers of this size and above have the last colour of `HEAT`.
+    top: number from which on the colour is the last one of `HEAT`.
 
   Returns:
     uint8 [H, W, 3].
@@ -51,7 +51,7 @@ def sheet(
       `gap` between groups of images.
     names: label of each row, or None.
     heads: label of each column (None entries are skipped), or None.
-    scale: integer magnification of every image, with nearest neighbours.
+    scale: integer magnification of every image, by repeating pixels.
     gap: pixels between images.
 
   Returns:
@@ -75,7 +75,7 @@ def sheet(
   for i, head in enumerate(heads or ()):
     if head:
       while font.getlength(head) > side and len(head) > 1:
-        head = head[:-1]  # A cut label is better than one over the next label.
+        head = head[:-1]  # The label is cut, so as not to cover the next one.
       place = (left + steps[i], gap)
       draw.text(place, head, fill='black', font=font)
   for r, row in enumerate(rows):

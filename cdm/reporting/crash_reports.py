@@ -1,8 +1,8 @@
 """Writes tracebacks and stacks to WORKDIR/failures, to explain a failed run.
 
 A file TIME-NAME.txt holds the traceback of an error that ended the run, or the
-stacks of all threads of a run that hangs. Nothing here raises an error, because
-it is called when something is wrong already.
+stacks of all threads of a run that hangs. These functions never raise, because
+they are called when something has failed already.
 """
 
 import contextlib

@@ -3,7 +3,8 @@
 The file holds everything: images as data URIs, curves as SVG, the style sheet
 in its head. It has no script and no font and makes no request, so it can be
 mailed or opened offline. It follows the reader's light or dark setting. All
-functions are pure: they take strings and bytes, and return escaped text.
+functions are pure: they take strings, numbers and bytes, and return escaped
+text.
 """
 
 import base64
@@ -117,7 +118,7 @@ svg .curve {
 
 
 class Html(str):
-  """Text that is HTML already. The functions below escape every other str."""
+  """Text that is HTML already; the functions below escape every other str."""
 
 
 class Section(NamedTuple):
@@ -250,7 +251,7 @@ def strip(
   scales = scale if isinstance(scale, Sequence) else [scale] * len(rows)
   if len(names) != len(rows) or any(len(r) != len(heads) for r in rows):
     raise ValueError(
-      f'A strip has a name per row and a head per column; given were '
+      f'A strip needs a name per row and a head per column; given were '
       f'{len(names)} names, {len(heads)} heads and rows of '
       f'{[len(r) for r in rows]}.'
     )
@@ -271,7 +272,7 @@ def strip(
   )
 
 
-def picture(
+def image(
   png: bytes, caption: str = '', *, alt: str | None = None, scale: float = 1
 ) -> Html:
   """Returns an image with its caption, as a figure.
@@ -293,7 +294,8 @@ def picture(
 def _img(png: bytes, alt: str, scale: float) -> str:
   if png[:8] != b'\x89PNG\r\n\x1a\n' or png[12:16] != b'IHDR':
     raise ValueError(
-      f'picture takes the bytes of a PNG file; given were {png[:16]!r}...'
+      'An image of a page is given as the bytes of a PNG file, but the bytes '
+      f'start with {png[:16]!r}.'
     )
   width = round(scale * int.from_bytes(png[16:20], 'big'))
   data = base64.b64encode(png).decode('ascii')
@@ -330,19 +332,19 @@ def table(
   """
   rows = list(rows)
   if not rows:
-    raise ValueError('table was given no rows.')
+    raise ValueError('A table needs at least one row; given were none.')
   if isinstance(rows[0], dict):
     header = list(rows[0])
     if any(set(r) != set(header) for r in rows):
       raise ValueError(
-        f'Every row of a table has the same keys; the first has {header}, the '
-        f'others {[sorted(r) for r in rows[1:]]}.'
+        'All rows of a table must have the same keys; the first row has '
+        f'{header}, the others {[sorted(r) for r in rows[1:]]}.'
       )
     rows = [[r[key] for key in header] for r in rows]
   width = len(rows[0]) if header is None else len(header)
   if any(len(r) != width for r in rows):
     raise ValueError(
-      f'Every row of this table has {width} cells; given were rows of '
+      f'Every row of this table must have {width} cells; given were rows of '
       f'{[len(r) for r in rows]}.'
     )
   # A column is right-aligned if it has numbers and, besides None, nothing else.

@@ -14,8 +14,8 @@ from cdm.reporting import atomic_files
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
   """Writes uint8 [H, W, 3] as PNG; the file appears only when complete."""
-  # Not durable: a command writes thousands of images, and waiting for the disk
-  # after each one would slow it down noticeably.
+  # The write is not durable, because a command writes thousands of images, and
+  # waiting for the disk after each one would slow it down noticeably.
   with atomic_files.write_atomically(path, durable=False) as partial:
     Image.fromarray(np.asarray(image)).save(partial, format='PNG')
 
@@ -51,8 +51,8 @@ def write_npz(
     labels: int [N] for `arr_1`, or None to leave it out.
 
   Raises:
-    ValueError: if the number of images or the shape of one is not as `shape`
-      says.
+    ValueError: if the number of images or the shape of one differs from
+      `shape`.
   """
   name = pathlib.Path(path).name
   header = {
@@ -77,7 +77,7 @@ def write_npz(
         count += 1
     if count != shape[0]:
       raise ValueError(
-        f'{count} images were given for {name}, {shape[0]} expected.'
+        f'{count} images were given for {name}; {shape[0]} were expected.'
       )
     if labels is not None:
       with archive.open('arr_1.npy', 'w', force_zip64=True) as file:

@@ -50,19 +50,20 @@ def append(
     OSError: if the file cannot be written.
   """
   lines = [json.dumps(row, allow_nan=allow_nan) + '\n' for row in rows]
-  mend(path)
+  remove_incomplete_line(path)
   with open(path, 'a') as file:
     file.write(''.join(lines))
 
 
-def mend(path: str | os.PathLike) -> None:
+def remove_incomplete_line(path: str | os.PathLike) -> None:
   """Removes an incomplete last line, which a kill may have left."""
   path = pathlib.Path(path)
   if not path.exists() or not path.stat().st_size:
     return
   with open(path, 'rb+') as file:
     file.seek(-1, 2)
-    if file.read(1) != b'\n':  # Most files end so, and need no more reading.
+    # Most files end with a newline, and the rest of them need not be read.
+    if file.read(1) != b'\n':
       file.seek(0)
       file.truncate(file.read().rfind(b'\n') + 1)
 
@@ -116,8 +117,8 @@ class ResumableRows:
     Args:
       keys: the keys of all rows of the job.
       is_complete: `is_complete(row)` returns whether an existing row needs no
-        new work; for rows that have further files. Only process 0, which reads
-        the files, calls it.
+        new work, for jobs that write further files for each row. Only process
+        0, which reads the files, calls it.
     """
     keys, absent = list(keys), []
     if collectives.is_first():
@@ -133,9 +134,8 @@ class ResumableRows:
     """Adds the rows of all processes.
 
     Args:
-      rows: the rows that this process computed. Of rows with the same key,
-        which several processes may pass, the one of the lowest process index
-        counts.
+      rows: the rows that this process computed. If several processes pass rows
+        with the same key, the row of the lowest process index counts.
 
     Raises:
       ValueError: if a number is not finite and `allow_nan` is False.
@@ -157,7 +157,7 @@ class ResumableRows:
     for file in self._files():
       file.unlink()
     if collectives.is_first():
-      with contextlib.suppress(OSError):  # Not empty, or absent.
+      with contextlib.suppress(OSError):  # The folder is not empty, or absent.
         self._path.parent.rmdir()
 
   def _files(self) -> list[pathlib.Path]:

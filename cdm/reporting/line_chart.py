@@ -235,7 +235,7 @@ def axes(frame: Frame, x_label: str, y_label: str) -> Iterator[str]:
   wide = max(map(len, frame.x_names), default=0) * LETTER
   crowded = wide > (right - LEFT) / max(len(frame.x_ticks), 1)
   for i, value in enumerate(frame.x_ticks):
-    # If the names are too wide, every other one stands a line lower.
+    # If the names are too wide, every other name is written a line lower.
     lower = 12 if crowded and i % 2 else 0
     x = frame.place(value, low_y)[0]
     yield (
@@ -263,7 +263,7 @@ def _legend(series: Iterable[str]) -> Iterator[str]:
 
 
 def _smoothed(points: Sequence[Point], share: float) -> list[Point]:
-  """Averages y over the neighbours on both sides; at the ends over fewer."""
+  """Averages y over the neighbours on both sides, fewer of them at the ends."""
   reach = int(share * len(points) / 2)
   smooth = []
   for i, (x, _) in enumerate(points):
@@ -275,7 +275,8 @@ def _smoothed(points: Sequence[Point], share: float) -> list[Point]:
 def path(points: Sequence[Point], frame: Frame) -> str:
   """Returns the attribute `d` of the SVG path through the points.
 
-  Of more than MAX_POINTS points only every second, third, ... one is used.
+  If there are more than MAX_POINTS points, only every second, third, ... point
+  is used.
   """
   if len(points) > MAX_POINTS:
     stride = -(-len(points) // MAX_POINTS)

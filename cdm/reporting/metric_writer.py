@@ -30,8 +30,8 @@ if TYPE_CHECKING:
   import numpy as np
 
 SCALARS = 'scalars.jsonl'
-# Scalars that depend on time and machine: they differ between two runs of one
-# config.
+# These scalars depend on time and machine, so they differ between two runs of
+# one config.
 CIRCUMSTANCES = (
   'images_per_second',
   'step_seconds',
@@ -64,7 +64,7 @@ class Reporter:
     Args:
       workdir: work directory; created if it does not exist.
       tensorboard: whether to write TensorBoard events too. If TensorFlow is not
-        installed, one line says so and everything else is still written.
+        installed, a line is printed and everything else is still written.
       active: False makes a reporter that writes nothing, for the processes
         other than process 0.
       stream: where lines and progress are printed; stderr by default.
@@ -178,7 +178,7 @@ class Reporter:
     )
 
   def progress(self, step: int, loss: float | None = None) -> None:
-    """Moves progress to `step`; without a loss the last one stays visible."""
+    """Moves progress to `step`; if no loss is given, the last one is shown."""
     if self._progress is not None:
       self._progress.move_to(step, loss)
 
@@ -231,9 +231,10 @@ def _line(row: Mapping[str, Any]) -> str:
 def _open_for_append(path: pathlib.Path) -> IO[str]:
   """Opens a record after its last complete line, with line buffering.
 
-  Each line reaches the kernel as soon as it is written, so a kill loses none.
+  Each line reaches the kernel as soon as it is written, so a kill loses no
+  line.
   """
-  jsonl.mend(path)
+  jsonl.remove_incomplete_line(path)
   return open(path, 'a', buffering=1)
 
 

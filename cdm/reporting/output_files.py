@@ -63,24 +63,24 @@ def check_folder(
 
 
 @contextlib.contextmanager
-def whole(path: str | os.PathLike) -> Generator[pathlib.Path]:
+def write_result(path: str | os.PathLike) -> Generator[pathlib.Path]:
   """Context manager: yields a path to write to, renamed to `path` on success.
 
   Raises:
-    OSError: if the file could not be written. The error says so in one
-      sentence, and no unfinished file remains.
+    OSError: if the file could not be written. Its message is one sentence, and
+      no unfinished file remains.
   """
   try:
     with atomic_files.write_atomically(path) as partial:
       yield partial
   except OSError as error:
     raise OSError(
-      f'{path} could not be written ({error.strerror or error}), and nothing '
-      'is left of it. Make room and start again.'
+      f'{path} could not be written ({error.strerror or error}); no partial '
+      'file is left. Free space and start the same command again.'
     ) from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
   """Writes a text file in UTF-8, which appears complete or not at all."""
-  with whole(path) as partial:
+  with write_result(path) as partial:
     partial.write_text(text, encoding='utf-8', errors='backslashreplace')

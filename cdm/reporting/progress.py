@@ -23,9 +23,9 @@ class Progress:
   process 0 prints.
   """
 
-  FIRST_SECONDS = 2.0  # Time of the first line.
-  EVERY_SECONDS = 10.0  # Between two lines.
-  REMEMBERED = 6  # Lines that the rate is averaged over: the last minute.
+  FIRST_SECONDS = 2.0  # from the start to the first line
+  EVERY_SECONDS = 10.0  # between two lines
+  REMEMBERED = 6  # lines, a minute's, that the rate is averaged over
 
   def __init__(
     self,
@@ -126,7 +126,7 @@ class Progress:
       print(text, file=self._stream, flush=True)
 
   def close(self) -> None:
-    """Ends the progress; its last state stays visible."""
+    """Ends progress; its last state stays visible."""
     if self._bar is not None:
       self._bar.close()
     elif not self._quiet and self._done > self._shown:

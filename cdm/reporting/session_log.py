@@ -21,8 +21,8 @@ class Line(TypedDict):
     seconds: duration of the session; added when the line is written.
     peak_host_bytes: peak memory of the process; added when the line is written.
     first_step: training only, the step that the session began with.
-    last_step: training only, the last step that it made.
-    ended: training only, how it ended, e.g. 'preempted'.
+    last_step: training only, the last step that the session made.
+    ended: training only, how the session ended, e.g. 'preempted'.
     exit_code: training only, the exit code of the process.
   """
 
@@ -39,8 +39,8 @@ class Total(TypedDict):
   """The sum of the sessions of a folder.
 
   Attributes:
-    seconds: their durations added up.
-    peak_host_bytes: the largest of their peak memories.
+    seconds: sum of the durations.
+    peak_host_bytes: largest of the peak memories.
   """
 
   seconds: float
@@ -72,7 +72,7 @@ class Session:
     return self
 
   def forget(self) -> None:
-    """Prevents the line, because the work was refused before it began."""
+    """Prevents the line; for work that was refused before it began."""
     self._due = False
 
   def __exit__(
@@ -84,8 +84,8 @@ class Session:
     """Writes the line, on the first call and in process 0 only.
 
     Args:
-      error: the error that ended the work, or None. If there is one, a failure
-        to write the line is not raised, so as not to hide it.
+      error: the error that ended the work, or None. If there is such an error,
+        a failure to write the line is not raised, so as not to hide it.
     """
     if not self._due or not collectives.is_first():
       return
@@ -96,7 +96,7 @@ class Session:
       jsonl.append(self._path, [self.facts])
     except OSError:
       if error is None:
-        raise  # Otherwise the error that ended the work is raised instead.
+        raise  # If the work has failed, its own error is raised instead.
 
 
 def peak_host_bytes() -> int:

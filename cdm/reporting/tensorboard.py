@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class TensorBoard:
   """Writes TensorBoard events with clu, in one background thread.
 
-  TensorFlow takes seconds to import. In a thread that happens while the
-  training step compiles, and it does not happen if nothing is written.
+  TensorFlow takes seconds to import. The thread imports it while the training
+  step compiles, and only if something is to be written.
   """
 
   def __init__(
@@ -73,7 +73,7 @@ class TensorBoard:
 
   def _resume_after(self, step: int) -> None:
     # The background thread looks for earlier files here, after it has written
-    # all pending events. A new run has none, and nothing to drop.
+    # all pending events. A new run has no such files, and nothing to drop.
     if not any(self._directory.glob('events.out.tfevents.*')):
       return
     self._resumed_at = step  # `_ready` writes it before the next event.
@@ -86,8 +86,8 @@ class TensorBoard:
 
     The event goes into a file of its own, because TensorFlow's current writers
     cannot write it. TensorBoard reads the files in the order of their names;
-    the name of this file lies after those of earlier starts, and before that of
-    the file which the resumed run writes.
+    the name of this file sorts after those of earlier starts, and before that
+    of the file which the resumed run writes.
     """
     import tensorflow as tf
 
@@ -99,7 +99,8 @@ class TensorBoard:
     start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
     again = tf.compat.v1.Event(wall_time=now, step=step + 1, session_log=start)
     version = tf.compat.v1.Event(wall_time=now, file_version='brain.Event:2')
-    # Twice, because TensorBoard ignores the first session start that it reads.
+    # The event is written twice, because TensorBoard ignores the first session
+    # start that it reads.
     events = (version, again, again)
     # TensorFlow puts the host's name here; '-' sorts before every host's name.
     name = (

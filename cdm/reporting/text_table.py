@@ -15,16 +15,18 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
   ]
 
 
-def plain(value: Any) -> str:
+def format_value(value: Any) -> str:
   """Formats a value for people: 550,000,000; 2.68e-05; text unchanged."""
   if isinstance(value, int) and not isinstance(value, bool):
     return f'{value:,}'
   if isinstance(value, dict):
-    return ', '.join(f'{key} {plain(each)}' for key, each in value.items())
+    return ', '.join(
+      f'{key} {format_value(each)}' for key, each in value.items()
+    )
   return str(value)
 
 
-def si(number: float, unit: str) -> str:
+def format_si(number: float, unit: str) -> str:
   """Formats a number with three digits and an SI prefix, e.g. '1.23 GFLOP'."""
   for prefix, size in (('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3)):
     if number >= size:

@@ -3,7 +3,8 @@
   z ~ stage 1;  z_s ~ q(z_s | z);  x ~ stage 2 given z_s and s  [CDM] alg. 2
 
 Image n of a run depends on (seed, n) only: its key is folded from the seed, and
-its key in each stage from that. The batch it is drawn in makes no difference.
+its key in each stage is folded from that key. It does not depend on the batch
+that it is drawn in.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,8 @@ from cdm.methods import lowres_conditioning
 from cdm.ops import pixels
 from cdm.ops.keys import image_keys, stage_keys
 
-# Folded into an image's key for augmentation noise; 0 and 1 are the method's.
+# Folded into an image's key to draw augmentation noise. The method folds in 0
+# and 1.
 AUGMENT = 2
 
 
@@ -31,7 +33,7 @@ class Stage(NamedTuple):
     sample: `Method.sample`, a function that takes the parameters first.
     params: the EMA parameters, or their shapes.
     lowres: how its low-res input is made; None for a base model.
-    level: augmentation level in [0, 1] of its low-res input at sampling.
+    level: augmentation level in [0, 1] of its low-res input in sampling.
     truncated: True if the previous stage stops at `level` ([CDM] sec. 3.2);
       False if that stage runs to the end and its image is noised again.
     num_classes: number of classes of its label input; None if it takes no
@@ -166,8 +168,8 @@ def check_level(stage: Stage) -> None:
   assert stage.lowres is not None
   if not 0.0 <= stage.level <= 1.0:
     raise ValueError(
-      f'Stage {stage.name!r} has augmentation level {stage.level}; levels '
-      'are fractions of its chain, between 0 and 1.'
+      f'Stage {stage.name!r} has augmentation level {stage.level}; a level is '
+      'a fraction of the diffusion time, between 0 and 1.'
     )
   if stage.level and stage.lowres.augment != 'noise':
     raise ValueError(
@@ -191,7 +193,7 @@ def super_resolve(
   augmented: bool = False,
   stop_logsnr: float | None = None,
 ) -> jax.Array:
-  """Draws x_0 given a low-res image, noised to the stage's level first.
+  """Adds noise of the stage's level to low-res images and super-resolves them.
 
   Args:
     stage: `Stage` with a low-res input.
@@ -200,8 +202,8 @@ def super_resolve(
     keys: [B] keys of the stage, one per image.
     label: int32 [B] or None.
     augmented: True if z_0 is z_s already (truncated sampling).
-    stop_logsnr: log-SNR to stop at; None runs to x_0. The stage before a
-      truncated one stops early.
+    stop_logsnr: log-SNR at which sampling stops; None runs to x_0. The stage
+      before a truncated one stops early.
 
   Returns:
     [B, H, W, 3] float32 in [-1, 1].

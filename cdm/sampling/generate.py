@@ -43,11 +43,11 @@ class Manifest(TypedDict):
   stages: list[restore.CascadeEntry]
 
 
-def draw_to(
+def draw_to_folder(
   out: str | os.PathLike,
   stages: Sequence[cascade.Stage],
   *,
-  recipe: Manifest,
+  manifest: Manifest,
   num: int,
   batch_size: int,
   class_names: Sequence[str] | None = None,
@@ -55,9 +55,9 @@ def draw_to(
   """Draws images 0 to num - 1 into a folder, with an overview and an archive.
 
   Args:
-    out: folder; made if it is missing, continued if its manifest is `recipe`.
+    out: folder; made if it is missing, continued if its manifest is `manifest`.
     stages: the stages of the cascade, the base model first.
-    recipe: manifest of the folder.
+    manifest: manifest of the folder.
     num: number of images.
     batch_size: number of images that are drawn at once.
     class_names: names of the classes for the overview, or None.
@@ -66,22 +66,22 @@ def draw_to(
     ValueError: the folder has another manifest.
   """
   out = pathlib.Path(out)
-  output_folder.claim(out, recipe, name='sampling.json')
-  labels = label_cycle(recipe['labels'], num)
+  output_folder.claim(out, manifest, name='sampling.json')
+  labels = label_cycle(manifest['labels'], num)
   folders = [out / stage.name for stage in stages]
   for folder in folders:
     folder.mkdir(exist_ok=True)
-  missing = output_folder.agreed_missing(folders, num)
+  missing = output_folder.broadcast_missing_images(folders, num)
   done = num - len(missing)
   if done:
     print(f'Samples: {done} of {num} are already in {out}.')
   if missing:
     with session_log.Session(out, 'sample'):
       draw_missing(
-        folders, stages, recipe['seed'], labels, missing, num, batch_size
+        folders, stages, manifest['seed'], labels, missing, num, batch_size
       )
   collectives.barrier('samples')
-  if collectives.is_first() and (missing or not assembled(out, num)):
+  if collectives.is_first() and (missing or not is_assembled(out, num)):
     assemble(out, stages, labels, num, class_names)
 
 
@@ -113,7 +113,7 @@ def draw_missing(
   # continued run must write the same bytes.
   batch_size = min(batch_size, num)
   if stages[0].mesh is not None:
-    batch_size = device_mesh.padded(batch_size, stages[0].mesh)
+    batch_size = device_mesh.padded_batch_size(batch_size, stages[0].mesh)
   done = num - len(missing)
   with progress.Progress('sampling', total=num, initial=done) as bar:
     bar.say('sampling: compiling ...')
@@ -130,11 +130,11 @@ def draw_missing(
       bar.advance(len(indices))
 
 
-def assembled(out: pathlib.Path, num: int) -> bool:
+def is_assembled(out: pathlib.Path, num: int) -> bool:
   """Returns whether samples.png exists and samples.npz holds `num` images.
 
-  If so, `assemble` need not read all images again, which takes longer for a
-  million of them than drawing a few.
+  If so, `assemble` need not read all images again; reading a million images
+  takes longer than drawing a few.
   """
   try:
     count = npz_images.count(out / 'samples.npz')
@@ -157,7 +157,7 @@ def assemble(
   image_files.write_png(
     out / 'samples.png', overview(out, stages, labels, num, class_names)
   )
-  # The archive is written last: when it exists, so do the other files.
+  # The archive is written last, so that the other files exist when it does.
   image_files.write_npz(
     out / 'samples.npz',
     (
@@ -180,8 +180,8 @@ def overview(
 ) -> np.ndarray:
   """Returns a contact sheet with a row per class, uint8 [height, width, 3].
 
-  Every image stands beside those of its earlier stages. The sheet has at most
-  16 classes and `ROW` images of each; without labels, it has at most 8 rows.
+  Every image is shown beside the images of its earlier stages. The sheet has at
+  most 16 classes and `ROW` images of each; without labels, at most 8 rows.
   """
   shown = sorted(set(labels[:num].tolist())) if labels is not None else [None]
   rows, names = [], []

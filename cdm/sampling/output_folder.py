@@ -1,4 +1,4 @@
-"""Writes or checks the manifest of an output folder; finds missing images.
+"""Writes or checks the manifest of an output folder, and lists missing images.
 
 The manifest is a JSON file with every setting that the folder's contents
 depend on. A restart with the same settings continues the folder; a restart
@@ -21,7 +21,7 @@ def _other_images(
   folder: pathlib.Path, key: str, saved: dict[str, Any], wanted: dict[str, Any]
 ) -> str:
   return (
-    f'{folder} holds images of another recipe: {key} is {saved.get(key)!r} '
+    f'{folder} holds images of another manifest: {key} is {saved.get(key)!r} '
     f'there, {wanted[key]!r} now. Give another --out, or delete that folder to '
     'draw anew.'
   )
@@ -41,9 +41,9 @@ def claim(
 
   Args:
     folder: path of the folder; made if it is missing.
-    manifest: JSON-able dict of all settings that the contents depend on.
+    manifest: dict of JSON values with all settings that the contents depend on.
     name: file name of the manifest, e.g. 'sampling.json'.
-    notes: JSON-able dict that is added to the file and never compared.
+    notes: dict of JSON values that is added to the file and never compared.
     refusal: `(folder, key, saved, wanted) -> message` of the error for a folder
       whose manifest `saved` differs from `wanted` in the value of `key`.
 
@@ -60,7 +60,7 @@ def claim(
         raise ValueError(refusal(folder, key, saved, wanted))
     return
   folder.mkdir(parents=True, exist_ok=True)
-  # Several processes may write this file at the same time, all the same text.
+  # Several processes may write this file at once; all write the same text.
   text = json.dumps({**manifest, **(notes or {})}, indent=2) + '\n'
   atomic_files.write_text_atomically(path, text, shared=True)
 
@@ -70,7 +70,7 @@ def file_name(n: int) -> str:
   return f'{n:06d}.png'
 
 
-def missing(folders: Collection[pathlib.Path], count: int) -> list[int]:
+def missing_images(folders: Collection[pathlib.Path], count: int) -> list[int]:
   """Returns the indices below `count` whose image some folder lacks."""
   return [
     n
@@ -79,12 +79,14 @@ def missing(folders: Collection[pathlib.Path], count: int) -> list[int]:
   ]
 
 
-def agreed_missing(folders: Collection[pathlib.Path], count: int) -> list[int]:
-  """Returns what `missing` returns in process 0, in every process.
+def broadcast_missing_images(
+  folders: Collection[pathlib.Path], count: int
+) -> list[int]:
+  """Returns process 0's list of missing images, in every process.
 
   All processes must draw the same images. This is a collective: every process
   must call it.
   """
   absent = np.zeros(count, bool)
-  absent[missing(folders, count)] = True
+  absent[missing_images(folders, count)] = True
   return np.flatnonzero(collectives.broadcast_from_first(absent)).tolist()

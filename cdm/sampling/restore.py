@@ -22,7 +22,7 @@ class StageManifest(TypedDict):
 
   Attributes:
     experiment: name of the stage's config; absent in a list of stages.
-    name: the same in a list of stages; absent elsewhere.
+    name: name of the stage's config in a list of stages; absent elsewhere.
     checkpoint: step of the checkpoint that its parameters come from.
     level: augmentation level in [0, 1] of its low-res input.
     sampler: the `sampler` section that it draws with.
@@ -84,9 +84,9 @@ class StageRecord:
     after_checkpoint: Mapping[str, object] | None = None,
     after_level: Mapping[str, object] | None = None,
   ) -> StageManifest:
-    """Returns the settings as a JSON-able dict for a manifest.
+    """Returns the settings as a dict of JSON values for a manifest.
 
-    The order of the keys is that of the manifests that exist on disk.
+    The keys have the order of earlier manifests on disk.
 
     Args:
       title: key of the experiment's name; 'name' in a list of stages.
@@ -211,8 +211,8 @@ def restored_cascade(
     if saved.name != experiment:
       raise ValueError(
         f'{workdir / folder} holds {saved.name!r}, but {experiment!r} is asked '
-        'for; give the work directory of that experiment, or the config that '
-        'this one was trained with.'
+        f'for; give the work directory of {experiment!r}, or the config '
+        f'{saved.name!r}.'
       )
     stages.append(restored)
     notes.append(record.cascade_entry(section, folder))

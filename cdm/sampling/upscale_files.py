@@ -37,7 +37,7 @@ class Manifest(restore.StageManifest):
   eval_data: dict[str, Any]
 
 
-def files_to(
+def write_upscaled_files(
   out: str | os.PathLike,
   upscaler: Upscaler,
   paths: Sequence[pathlib.Path],
@@ -74,15 +74,15 @@ def files_to(
         f'{path} would be overwritten by its own result; give another --out.'
       )
     path_of[target] = path
-  # Reading all files before work begins reveals a bad one early.
+  # All files are read before work begins, so that a bad file is found early.
   for path in paths:
-    cut(path, upscaler)
+    read_and_cut(path, upscaler)
   out.mkdir(parents=True, exist_ok=True)
   rows, first = [], 0
   with progress.Progress('upscaling', total=len(paths)) as bar:
     bar.say('upscaling: compiling ...')
     for target, path in path_of.items():
-      image, tiles, places = cut(path, upscaler)
+      image, tiles, places = read_and_cut(path, upscaler)
       labels = None if label is None else np.full(len(tiles), label, np.int32)
       indices = np.arange(first, first + len(tiles))
       first += len(tiles)
@@ -103,7 +103,7 @@ def files_to(
     write_overview(out, rows[:SHOWN], ('low-res', 'bicubic', 'ours'))
 
 
-def cut(
+def read_and_cut(
   path: pathlib.Path, upscaler: Upscaler
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
   """Reads an image file and cuts it into tiles of the upscaler's input size.
@@ -114,24 +114,24 @@ def cut(
   Raises:
     ValueError: the file is not an image, or too small; the message names it.
   """
-  image = read(path)
+  image = read_image(path)
   try:
     return image, *tiling.cut(image, upscaler.lowres_size)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
 
 
-def held_out_to(
+def write_upscaled_held_out(
   out: str | os.PathLike,
   upscaler: Upscaler,
   read_images: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]],
   *,
   count: int,
   seed: int,
-  recipe: Manifest,
+  manifest: Manifest,
   class_names: Sequence[str] | None = None,
 ) -> None:
-  """Shrinks and super-resolves held-out images and writes all four versions.
+  """Shrinks and super-resolves held-out images; writes all four versions.
 
   Every image is a file that appears only when it is complete, so a restart
   continues the folder.
@@ -142,18 +142,18 @@ def held_out_to(
     read_images: the function that `datasets.read_held_out` returns.
     count: number of images.
     seed: seed of the samples.
-    recipe: manifest of the folder.
+    manifest: manifest of the folder.
     class_names: names of the classes for the overview, or None.
 
   Raises:
     ValueError: the folder has another manifest.
   """
   out = pathlib.Path(out)
-  output_folder.claim(out, recipe, name='upscaling.json')
+  output_folder.claim(out, manifest, name='upscaling.json')
   folders = {name: out / name for name in FOLDERS}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
-  missing = output_folder.agreed_missing(folders.values(), count)
+  missing = output_folder.broadcast_missing_images(folders.values(), count)
   done = count - len(missing)
   if done:
     print(f'Held-out images: {done} of {count} are already in {out}.')
@@ -165,7 +165,7 @@ def held_out_to(
         indices = missing[start : start + upscaler.batch_size]
         originals, labels = read_images(indices)
         keys = image_pairs(seed, indices)
-        versions = super_resolved(upscaler, originals, labels, keys)
+        versions = make_versions(upscaler, originals, labels, keys)
         for name, stack in zip(FOLDERS, versions, strict=True):
           for i in collectives.local_indices(len(indices)):
             file = folders[name] / output_folder.file_name(indices[i])
@@ -173,10 +173,10 @@ def held_out_to(
         bar.advance(len(indices))
   collectives.barrier('upscaled')
   if collectives.is_first():
-    overview_of(out, folders, read_images, count, class_names)
+    write_held_out_overview(out, folders, read_images, count, class_names)
 
 
-def super_resolved(
+def make_versions(
   upscaler: Upscaler,
   originals: np.ndarray,
   labels: np.ndarray | None,
@@ -199,19 +199,19 @@ def super_resolved(
   return low, np.stack([bicubic(z, upscaler) for z in low]), x, originals
 
 
-def overview_of(
+def write_held_out_overview(
   out: pathlib.Path,
   folders: Mapping[str, pathlib.Path],
   read_images: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]],
   count: int,
   class_names: Sequence[str] | None,
 ) -> None:
-  """Writes upscaled.png, with as many images of one class as of another.
+  """Writes upscaled.png, with equally many images of each class if possible.
 
   Args:
     out: output folder.
     folders: {version: folder of its images}, see `FOLDERS`.
-    read_images: see `held_out_to`.
+    read_images: see `write_upscaled_held_out`.
     count: number of images in each folder.
     class_names: names of the classes, or None.
   """
@@ -251,8 +251,8 @@ def write_overview(
   Args:
     out: output folder.
     rows: uint8 [S, S, 3] images of every row.
-    heads: title of every column.
-    names: title of every row, or None.
+    heads: titles of the columns.
+    names: titles of the rows, or None.
   """
   side = rows[0][0].shape[0]
   if len(rows) > 8:
@@ -279,7 +279,7 @@ def magnified(image: np.ndarray, like: np.ndarray) -> np.ndarray:
   return contact_sheet.magnify(image, like.shape[0])
 
 
-def read(path: pathlib.Path) -> np.ndarray:
+def read_image(path: pathlib.Path) -> np.ndarray:
   """Returns an image file as uint8 [h, w, 3].
 
   Raises:

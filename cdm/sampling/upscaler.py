@@ -1,10 +1,10 @@
-"""Super-resolves any number of images by one callable, whatever the method.
+"""Super-resolves any number of images, in batches, with any method.
 
   upscale(lowres uint8 [N, h, w, 3], keys=uint32 [N, 2], label=int [N] or None)
     -> uint8 [N, H, W, 3]
 
 Image n depends on its low-res image, its label and its pair of `keys`, which
-is (seed, n), and on nothing else. A method needs to provide only the function
+is (seed, n), and on nothing else. A new method provides only the function
 `Upscaler.upscale_batch`.
 """
 
@@ -56,7 +56,7 @@ class Upscaler:
 
   @property
   def factor(self) -> int:
-    """Its magnification, H / h."""
+    """The magnification, H / h."""
     return self.image_size // self.lowres_size
 
   def __call__(
@@ -121,7 +121,11 @@ class Upscaler:
     are compiled, and a multiple of the number of batch shards of the mesh.
     """
     size = min(max(self.batch_size, count), 1 << (count - 1).bit_length())
-    return size if self.mesh is None else device_mesh.padded(size, self.mesh)
+    return (
+      size
+      if self.mesh is None
+      else device_mesh.padded_batch_size(size, self.mesh)
+    )
 
 
 def stage_upscaler(

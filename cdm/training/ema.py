@@ -21,8 +21,8 @@ def start(params: Any) -> Any:
 def decay_at(step: jax.Array | int, *, decay: float, warmup: bool) -> jax.Array:
   """Returns decay_t, [] float32, of the update with index `step` (from 0).
 
-  Without warm-up a decay of 0.9999 keeps the random start in the average for
-  tens of thousands of steps.
+  Without warm-up, a decay of 0.9999 keeps the random initial values in the
+  average for tens of thousands of steps.
   """
   if not warmup:
     return jnp.float32(decay)
@@ -51,8 +51,8 @@ def update(
     tree of float32 arrays.
   """
   rate = 1 - decay_at(step, decay=decay, warmup=warmup)
-  # Computed as e + rate (p - e), not decay e + rate p, so that parameters that
-  # do not move leave the average exactly where it is.
+  # The formula is e + rate (p - e), not decay e + rate p, so that parameters
+  # that do not move leave the average exactly where it is.
   return jax.tree.map(
     lambda e, p: e + rate * (p.astype(jnp.float32) - e), ema_params, params
   )

@@ -2,8 +2,8 @@
 
 The time counts from the very first start to now, so start-up, compiling, lost
 steps, waiting for data, saving, drawing and the time between two starts all
-lower it. Its two numbers are saved in the checkpoint, so the seconds of steps
-that a kill undid are not counted.
+lower the goodput. Its two numbers are saved in the checkpoint, so the seconds
+of steps that a kill undid are not counted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypedDict
 class SavedGoodput(TypedDict, total=False):
   """The two numbers of the goodput, as checkpoints store them.
 
-  `Goodput` writes both, and begins a number that is absent anew.
+  `Goodput` writes both; if one is absent, it starts afresh.
 
   Attributes:
     began: time of the very first start, seconds since 1970.
@@ -28,7 +28,7 @@ class SavedGoodput(TypedDict, total=False):
 
 
 class Goodput:
-  """Adds up the seconds of kept steps, over all restarts of a run."""
+  """Adds up the seconds of a run's kept steps, over all of its restarts."""
 
   def __init__(
     self,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class LabelCheckedBatches:
   """Batches whose labels are checked against the network's classes.
 
-  Without the check a label out of range would silently be taken for another
-  class on the device.
+  Without the check, a label that is out of range, such as -1, could silently
+  stand for another class on the device.
   """
 
   def __init__(
@@ -49,7 +49,7 @@ class LabelCheckedBatches:
     self._peeked: dict[str, np.ndarray] | None = None
 
   def close(self) -> None:
-    """Ends the threads or processes that read."""
+    """Ends the threads or processes that read data."""
     self._batches.close()
 
   def peek(self) -> None:
@@ -79,7 +79,7 @@ class LabelCheckedBatches:
   def set_state(self, state: PipelineState) -> None:
     """Continues from a position that `get_state` returned.
 
-    Where `before_resuming` raises an error, the position stays what it was.
+    If `before_resuming` raises an error, the position does not change.
     """
     self._before_resuming()
     self._peeked = None
@@ -104,7 +104,7 @@ class LabelCheckedBatches:
 
 
 def check_labels(c: ConfigDict, net: UNet | ResNet50, source: Any) -> None:
-  """Raises ValueError if the data has labels the network does not know.
+  """Raises ValueError if the data has labels that the network does not know.
 
   Args:
     c: config of one stage.
@@ -128,7 +128,7 @@ def check_labels(c: ConfigDict, net: UNet | ResNet50, source: Any) -> None:
 
 
 def check_classes(workdir: str | os.PathLike, source: Any) -> None:
-  """Raises ValueError if labels have another meaning than when a run began.
+  """Raises ValueError if labels mean other classes than when the run began.
 
   Args:
     workdir: work directory of the run, which names its classes.
@@ -142,7 +142,7 @@ def check_classes(workdir: str | os.PathLike, source: Any) -> None:
   ):
     if old != new:
       raise ValueError(
-        f'{workdir} was trained with class {n} being {old!r}; in the data it '
-        f'is {new!r} now. Use the same classes in the same order, or another '
+        f'Class {n} of the run in {workdir} is {old!r}, but in the data it is '
+        f'{new!r}. Use the same classes in the same order, or another '
         '--workdir.'
       )

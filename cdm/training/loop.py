@@ -1,7 +1,7 @@
 """Runs the training loop: reads data, makes steps, logs, saves and stops.
 
 The host runs a few steps ahead of the device. It waits for the last step only
-where a line is logged or a checkpoint is saved.
+when a line is logged or a checkpoint is saved.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-  """How a run ended: complete or stopped. A run that fails raises instead."""
+  """How a run ended: complete or stopped; a run that fails raises instead."""
 
   state: TrainState
   step: int
@@ -55,11 +55,12 @@ class Collaborators:
 
   Attributes:
     iterator: the data of this process. It is read ahead, so after `train` its
-      position lies beyond the one that was saved.
-    checkpointer: of the work directory.
-    reporter: of the work directory.
-    rollbacks: of the work directory; None ends the run when it diverges.
-    watch: by default a watchdog that reports nothing.
+      position is beyond the one that was saved.
+    checkpointer: saves and restores the checkpoints of the work directory.
+    reporter: writes the records of the work directory.
+    rollbacks: rollbacks of the work directory; None ends the run when it
+      diverges.
+    watch: the watchdog; by default one that reports nothing.
   """
 
   iterator: BatchIterator
@@ -77,11 +78,11 @@ class Hooks:
 
   Attributes:
     draw_samples: ema_params -> uint8 [H, W, 3], or None if there is nothing to
-      show. Called every sample_every_steps of the schedule, and at the end.
-    evaluate: ema_params -> {name: number}. Reached by `cdm train` once it
-      evaluates held-out images during training.
-    evaluate_every_steps: interval of evaluations, also made at the end; 0 for
-      none.
+      show; called every sample_every_steps of the schedule, and at the end.
+    evaluate: ema_params -> {name: number}. `cdm train` does not set it yet; it
+      is meant for evaluating held-out images during training.
+    evaluate_every_steps: interval of evaluations; there is one at the end too.
+      0 makes none.
     gauges: maps the rates of a log line to further scalars for that line.
   """
 
@@ -106,10 +107,11 @@ def start(
     init: key -> params.
     tx: the optimizer.
     key: typed key of the run; a continued run keeps the key it began with.
-    abstract: shapes and shardings of the state, see `partitioning.placed`.
-    schedule: the section `train`, see `run_config.Run`; of it, only
-      grad_norm_spike_factor matters here.
-    collaborators: those of the run. The iterator is moved to the position
+    abstract: shapes and shardings of the state, which
+      `partitioning.with_shardings` returns.
+    schedule: the section `train`, see `run_config.Run`; only its
+      grad_norm_spike_factor is used here.
+    collaborators: the objects of the run. The iterator is moved to the position
       saved in the checkpoint, or behind the data that a rollback to that
       checkpoint skipped. The reporter removes log lines of steps after the
       checkpoint.
@@ -130,7 +132,8 @@ def start(
     skipped = rollbacks.position(step) if rollbacks is not None else None
     collaborators.iterator.set_state(skipped or restored.data_state)
     reporter.say(f'continuing from the checkpoint of step {step}')
-  # Only now, because a start that is refused must leave the run unchanged.
+  # The rollbacks are changed last, because a start that is refused must leave
+  # the run unchanged.
   if rollbacks is not None:
     rollbacks.resume(step)
   reporter.resume(step)
@@ -156,14 +159,15 @@ def train(
 
   Args:
     state: TrainState; donated.
-    metrics: those since the last log line, see `start`.
+    metrics: the metrics since the last log line, see `start`.
     step: (state, batch) -> (state, scalars), see `step.make_step`.
     mesh: the device mesh.
     schedule: the section `train`, see `run_config.Run`. Each log line averages
       the scalars since the line before; the last step is saved too.
     collaborators: the same that `start` took.
-    hooks: by default, nothing is drawn or evaluated.
-    stop: by default one that handles SIGINT and SIGTERM.
+    hooks: functions to call between steps; by default, nothing is drawn or
+      evaluated.
+    stop: tells when to stop; by default on SIGINT and SIGTERM.
 
   Returns:
     Outcome.
@@ -188,7 +192,8 @@ def train(
     collaborators=collaborators,
     hooks=Hooks() if hooks is None else hooks,
   )
-  # Or a rollback would hold this state in memory beside the one it restores.
+  # Without this, a rollback would hold this state in memory beside the one that
+  # it restores.
   del state
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(Stop() if stop is None else stop)
@@ -203,18 +208,18 @@ def train(
           raise
         diverged_step, message = error.diverged_step, str(error)
         assert diverged_step is not None  # `RunningMetrics.check` names it
-      # Outside the handler, where the traceback would keep the diverged state
-      # in memory.
+      # This is outside of the handler, because there the traceback would keep
+      # the diverged state in memory.
       loop.roll_back(diverged_step, message, rollbacks)
 
 
 class _Loop:
-  """The state of a run between two steps, and what is done in and after one."""
+  """The state of a run between two steps, and the actions in and after one."""
 
   def __init__(
     self, state, metrics, *, train_step, schedule, collaborators, hooks
   ):
-    self.state: Any = state  # TrainState; None in the midst of a rollback
+    self.state: Any = state  # TrainState; None during a rollback
     self.metrics = metrics
     self.train_step = train_step
     self.schedule, self.hooks = schedule, hooks
@@ -292,7 +297,8 @@ class _Loop:
       self.metrics.clear()
       self.timer.restart(self.step)
     with self.timer.away():
-      # Saved first, so that an error while drawing loses no step.
+      # The checkpoint is saved first, so that an error while drawing loses no
+      # step.
       if self.step % self.schedule.save_every_steps == 0:
         self.save()
       self.draw_and_evaluate()
@@ -394,10 +400,10 @@ class _Loop:
       raise Diverged(message, diverged_step)
     self.watch.enter(watchdog.RESTORE, self.step)
     abstract = jax.tree.map(_shape_and_place, self.state)
-    self.state = None  # its memory is needed for the one that is restored
+    self.state = None  # Its memory is needed for the state that is restored.
     gc.collect()
-    # Deleted before the rollback is recorded: a run that is killed in between
-    # diverges once more and rolls back again.
+    # The checkpoints are deleted before the rollback is recorded: a run that is
+    # killed in between diverges once more and rolls back again.
     self.checkpointer.forget_after(scheduled[-1])
     restored = self.checkpointer.restore_latest(abstract)
     rollbacks.resume(restored.step)
@@ -419,8 +425,9 @@ class _Loop:
     self.timer.restart(self.step)
     self.reporter.say(
       f'{diverged_step.why}: rollback {len(rollbacks.made)} of '
-      f'{rollbacks.limit}, back to the checkpoint of step {self.step}; going '
-      f'on with the data after the batch of step {diverged_step.step}'
+      f'{rollbacks.limit}, back to the checkpoint of step {self.step}; '
+      'continuing with the data after the batch of step '
+      f'{diverged_step.step}'
     )
 
 

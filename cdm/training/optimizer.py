@@ -41,7 +41,7 @@ class AdamOptions(NamedTuple):
   Attributes:
     learning_rate: the rate after warm-up.
     warmup_steps: number of updates over which the rate grows linearly; the
-      k-th update (from 1) uses k / warmup_steps of it.
+      k-th update (from 1) uses k / warmup_steps of the rate.
     kind: 'adam', or 'adamw' (decoupled weight decay).
     b1: decay of the first moment.
     b2: decay of the second moment.
@@ -113,7 +113,8 @@ def make_optimizer(
     raise ValueError(f'optimizer.kind is {kind!r}; known kinds are {KINDS}.')
   if weight_decay and kind != 'adamw':
     raise ValueError(
-      f'optimizer.weight_decay is {weight_decay}, but {kind!r} has none; use '
+      f'optimizer.weight_decay is {weight_decay}, but {kind!r} decays no '
+      'weights; use '
       "kind='adamw'."
     )
   rate = make_learning_rate(options, num_steps)
@@ -143,15 +144,17 @@ def make_sgd(options: SgdOptions, num_steps: int | None = None) -> Optimizer:
   """
   momentum, nesterov = options.momentum, options.nesterov
   if options.kind != 'sgd':
-    raise ValueError(f"optimizer.kind is {options.kind!r}; this is 'sgd'.")
+    raise ValueError(
+      f"optimizer.kind is {options.kind!r}; make_sgd builds 'sgd' only."
+    )
   if not 0.0 <= momentum < 1.0:
     raise ValueError(
-      f'optimizer.momentum is {momentum}; it is at least 0 and below 1.'
+      f'optimizer.momentum is {momentum}; it must be at least 0 and below 1.'
     )
   if nesterov and not momentum:
     raise ValueError(
-      'optimizer.nesterov looks ahead along a momentum, and optimizer.momentum '
-      'is 0; use nesterov=False.'
+      'optimizer.nesterov looks ahead along the momentum, but '
+      'optimizer.momentum is 0; use nesterov=False.'
     )
   rate = make_learning_rate(options, num_steps)
   parts = _clipping(options.clip_norm)
@@ -210,18 +213,19 @@ def make_learning_rate(
     )
   if decay == 'cosine' and (num_steps is None or num_steps <= warmup_steps):
     raise ValueError(
-      f"optimizer.decay is 'cosine' with warmup_steps={warmup_steps}; it "
-      f'needs a longer num_steps, got {num_steps}.'
+      f"optimizer.decay is 'cosine' with warmup_steps={warmup_steps}, which "
+      f'needs a larger num_steps than {num_steps}.'
     )
   increasing = all(a < b for a, b in itertools.pairwise((0, *decay_at)))
   if bool(decay_at) != (decay == 'step') or not increasing:
     raise ValueError(
-      f'optimizer.decay_at is {tuple(decay_at)} with decay={decay!r}; it is '
-      "the increasing steps of decay='step', and () of others."
+      f'optimizer.decay_at is {tuple(decay_at)} with decay={decay!r}; give '
+      "increasing steps for decay='step', and () for other kinds of decay."
     )
   if not 0.0 < decay_factor < 1.0:
     raise ValueError(
-      f'optimizer.decay_factor is {decay_factor}; it is above 0 and below 1.'
+      f'optimizer.decay_factor is {decay_factor}; it must be above 0 and below '
+      '1.'
     )
 
   def rate(step):

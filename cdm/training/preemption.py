@@ -1,6 +1,7 @@
 """Stops a run on Ctrl-C or SIGTERM: it completes the step, saves and ends.
 
-Imports nothing heavy, so that the signals are handled from the first second on.
+It imports nothing heavy, so that the signals are handled from the first second
+on.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ class Stop:
   """Handles SIGINT and SIGTERM while its context is entered.
 
   The first signal asks the run to complete its step, save and end. A second
-  one ends the process at once; what is saved stays whole, because checkpoints
-  appear complete or not at all. Contexts may be nested: the outermost one sets
-  the handlers.
+  signal ends the process at once, which damages no checkpoint, because
+  checkpoints appear complete or not at all. Contexts may be nested: the
+  outermost one sets the handlers.
   """
 
   SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -35,11 +36,11 @@ class Stop:
     self._agreed = False
 
   def agree(self) -> None:
-    """From now on all processes of the run stop at the same step.
+    """Makes all processes of the run stop at the same step from now on.
 
-    Call it once the processes have joined. JAX has taken over SIGTERM by then:
-    it passes the request on to the other processes, as it does the preemption
-    notices of cloud machines.
+    Call it once the processes have joined. JAX has taken over SIGTERM by then,
+    and passes the request on to the other processes, as it does with the
+    preemption notices of cloud machines.
     """
     from cdm.distributed import collectives
 
@@ -50,7 +51,7 @@ class Stop:
 
   def __enter__(self) -> Stop:
     self._entered += 1
-    # Python runs handlers in the main thread only, and sets them only there.
+    # Python sets and runs signal handlers in the main thread only.
     main = threading.current_thread() is threading.main_thread()
     if self._entered == 1 and main:
       for signum in self.SIGNALS:
@@ -90,8 +91,8 @@ class Stop:
   def may_leave(self) -> bool:
     """Whether to give up waiting for data, which may never come.
 
-    Never true of several processes: none may leave before all have agreed to,
-    or the others would hang in the next collective.
+    It is False in a run of several processes: none may leave before all have
+    agreed to, because the others would hang in the next collective.
     """
     return self.signum is not None and not self._together
 
@@ -104,8 +105,8 @@ class Stop:
   def ask(self, signum: int, _frame: types.FrameType | None = None) -> None:
     """Asks the run to stop; this is the handler of both signals."""
     name = signal.Signals(signum).name
-    # os.write, because a handler may interrupt a print half-way, and printing
-    # again would then fail.
+    # The handler uses os.write, because it may interrupt a print half-way, and
+    # printing again would then fail.
     if self.signum is not None:
       os.write(2, f'\n{name} again: ending at once\n'.encode())
       os._exit(self.ending.code)

@@ -27,7 +27,7 @@ class BatchIterator(Protocol):
   def __next__(self) -> dict[str, np.ndarray]: ...
 
   def get_state(self) -> PipelineState:
-    """Returns the position after the last batch, as a JSON-able dict."""
+    """Returns the position after the last batch, as a dict of JSON values."""
     ...
 
   def set_state(self, state: Any) -> None:
@@ -74,14 +74,14 @@ class Prefetch:
         except Exception as error:
           self._put(_ReadError(error))
           return
-        # Copied, because an iterator may return its own dict and change it
-        # later.
+        # The position is copied, because an iterator may return its own dict
+        # and change it later.
         position = copy.deepcopy(self._iterator.get_state())
         if not self._put(
           (device_mesh.shard_batch(batch, self._mesh), position)
         ):
           return
-    except BaseException as error:  # `next` raises it in the main thread
+    except BaseException as error:  # `next` raises it in the main thread.
       self._put(error)
 
   def _put(self, item):
@@ -112,7 +112,8 @@ class Prefetch:
         break
     else:
       return None
-    # Ctrl-C also ends the worker processes that read; that is no data error.
+    # Ctrl-C also ends the worker processes that read data; that is not a data
+    # error.
     if stop.may_leave:
       return None
     if isinstance(item, _ReadError):
@@ -131,8 +132,8 @@ class _ReadError:
   def to_data_error(self, step):
     if isinstance(self.error, StopIteration):
       return exit_codes.DataError(
-        f'The data ended after step {step}, before the run did; make the '
-        'iterator with repeat=True, or lower train.num_steps.'
+        f'The data ended after step {step}, before the run was complete; make '
+        'the iterator with repeat=True, or lower train.num_steps.'
       )
     return exit_codes.data_error(
       f'Reading the batch of step {step + 1} failed', self.error

@@ -1,4 +1,4 @@
-"""Assembles the training program of a stage: shapes and a step, no arrays.
+"""Assembles the training program of a stage: a step and shapes, but no arrays.
 
 `cdm train` runs this program, and `cdm plan` compiles the same one.
 """
@@ -19,7 +19,7 @@ DATA_SEED, MODEL_SEED, GRID_SEED = 0, 1, 2  # folded from config.seed
 
 
 class Program(NamedTuple):
-  """Everything about a training run that needs no data and no device.
+  """The parts of a training run that need no data and no device.
 
   Attributes:
     built: the network and the method of the stage.
@@ -48,7 +48,7 @@ class Program(NamedTuple):
 def assemble(
   c: ConfigDict, *, devices: Sequence[jax.Device] | None = None
 ) -> Program:
-  """Builds the training program that a config asks for.
+  """Builds the training program that a config describes.
 
   Args:
     c: config of one stage.
@@ -77,7 +77,7 @@ def assemble(
   key = jax.random.key(seed_of(c, MODEL_SEED))
   shapes = states.shapes(built.method.init, tx, key=key)
   rules = placement.rules(c.mesh, shapes, mesh)
-  state = partitioning.placed(shapes, mesh, rules)
+  state = partitioning.with_shardings(shapes, mesh, rules)
   return Program(
     built=built,
     schedule=schedule,
@@ -117,5 +117,5 @@ def abstract_batch(
 
 
 def seed_of(c: ConfigDict, use: int) -> int:
-  """Derives a seed from `c.seed`, another one for each use, e.g. DATA_SEED."""
+  """Derives a seed for one use, such as DATA_SEED, from `c.seed`."""
   return int(np.random.SeedSequence([c.seed, use]).generate_state(1)[0])

@@ -3,10 +3,10 @@
   rollbacks.json   [{"to": step, "bad": step, "why": ..., "position": ...}]
 
 A rollback goes back to the checkpoint of step `to` and continues with the data
-after the batch of step `bad`, the first step that diverged. The list is
-written before the run goes on, so a run that is killed afterwards and restores
-that checkpoint again skips the same data. Noise is folded from the step, so
-after a rollback nothing but the data differs.
+after the batch of step `bad`, the first step that diverged. The list is written
+before the run continues, so a run that is killed afterwards and restores that
+checkpoint again skips the same data. The random key of a step is folded from
+its number, so after a rollback nothing but the data differs.
 """
 
 import json
@@ -89,8 +89,9 @@ class Rollbacks:
       step: step of the checkpoint.
 
     Returns:
-      The position after the data that the last rollback to it skipped, or None
-      if there was no rollback: the position in the checkpoint holds.
+      The position after the data that the last rollback to this checkpoint
+      skipped, or None if there was no rollback; the position in the checkpoint
+      then holds.
     """
     found = [e['position'] for e in self.made if e['to'] == step]
     return found[-1] if found else None

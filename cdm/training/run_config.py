@@ -8,7 +8,7 @@ from cdm.config.loader import ConfigDict
 from cdm.config.stage import is_classifier
 from cdm.training import optimizer, rollback
 
-# {kind: (options, which are the keys of the section; constructor)}.
+# {kind: (class of the options, whose fields are the keys; constructor)}.
 OPTIMIZERS = {
   'adam': (optimizer.AdamOptions, optimizer.make_optimizer),
   'adamw': (optimizer.AdamOptions, optimizer.make_optimizer),
@@ -43,7 +43,7 @@ def make_optimizer(
 
 
 class Run(NamedTuple):
-  """The `train` section of a config: how long a run is, and what it repeats.
+  """The `train` section of a config: length and intervals of a run.
 
   Attributes:
     batch_size: images per step, over all devices of the mesh.
@@ -56,7 +56,7 @@ class Run(NamedTuple):
       keeps none.
     sample_every_steps: interval of sample grids; 0 draws none.
     num_samples: images on a grid; 0 draws none.
-    on_divergence: 'stop', or 'rollback': go back to the last checkpoint and
+    on_divergence: 'stop', or 'rollback' to go back to the last checkpoint and
       skip the data in between; see `training.rollback`.
     max_rollbacks: how many rollbacks a run may make; the next divergence stops
       it.
@@ -96,7 +96,7 @@ class Average(NamedTuple):
 
 
 def read_train_section(c: ConfigDict) -> Run:
-  """Reads `c.train`, and checks `c.seed` too.
+  """Reads the section `c.train`, and checks `c.seed`.
 
   Raises:
     ValueError: names the key that cannot be used.
@@ -112,12 +112,13 @@ def read_train_section(c: ConfigDict) -> Run:
     least = 1 if key == 'accumulation' else least
     if not isinstance(value, int) or value < least:
       raise ValueError(
-        f'config.train.{key} is {value!r}; it is a whole number, at least '
+        f'config.train.{key} is {value!r}; it must be a whole number, at least '
         f'{least}.'
       )
   if not isinstance(c.seed, int) or not 0 <= c.seed < 2**32:
     raise ValueError(
-      f'config.seed is {c.seed!r}; it is a whole number from 0 to 2^32 - 1.'
+      f'config.seed is {c.seed!r}; it must be a whole number from 0 to '
+      '2^32 - 1.'
     )
   return built
 
@@ -125,8 +126,8 @@ def read_train_section(c: ConfigDict) -> Run:
 def check_classifier_run(built: Run) -> None:
   """Raises ValueError if the run of a classifier asks for sample grids.
 
-  Gradient accumulation is refused too: a classifier normalises by the whole
-  batch.
+  It also refuses gradient accumulation, because a classifier normalises by the
+  statistics of the whole batch.
   """
   for key, only, why in (
     ('accumulation', 1, 'it normalises by the whole batch'),
@@ -151,12 +152,12 @@ def check_recovery(built: Run) -> None:
     value = getattr(built, key)
     if not (isinstance(value, int | float) and (value == 0 or value > above)):
       raise ValueError(
-        f'config.train.{key} is {value!r}; it is 0 (off) or above {above}.'
+        f'config.train.{key} is {value!r}; it must be 0 (off) or above {above}.'
       )
   seconds = built.watchdog_seconds
   if not (isinstance(seconds, int | float) and seconds > 0):
     raise ValueError(
-      f'config.train.watchdog_seconds is {seconds!r}; it is above 0.'
+      f'config.train.watchdog_seconds is {seconds!r}; it must be above 0.'
     )
 
 
@@ -169,6 +170,6 @@ def read_ema_section(section: Mapping) -> Average:
   built = instantiate.splat('ema', Average, section)
   if not 0.0 <= built.decay < 1.0:
     raise ValueError(
-      f'config.ema.decay is {built.decay}; it is at least 0 and below 1.'
+      f'config.ema.decay is {built.decay}; it must be at least 0 and below 1.'
     )
   return built

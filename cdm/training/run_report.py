@@ -27,7 +27,7 @@ class RunFacts(TypedDict):
     name: name of the config.
     workdir: path of the work directory.
     image_size: H = W, pixels.
-    lowres_size: h = w of the low-res input; None without one.
+    lowres_size: h = w of the low-res input; None if the stage has none.
     batch_size: images per step, of all processes.
     step: the last step with a logged loss; 0 if there is none.
     num_steps: steps of the whole run.
@@ -55,7 +55,7 @@ class FolderFacts(TypedDict):
 
   Attributes:
     folder: path of the folder.
-    picture: path of the image in it that goes onto the page.
+    picture: path of the image of the folder that is shown on the page.
     seconds: duration of all sessions; absent if none is recorded.
     peak_host_bytes: peak memory of all sessions; absent if none is recorded.
   """
@@ -82,7 +82,7 @@ class Scores(TypedDict):
 
 
 class Quality(Scores):
-  """The entries that the page shows of a row of `cdm evaluate --out`.
+  """The entries of a row of `cdm evaluate --out` that the page shows.
 
   Attributes:
     n: number of pairs.
@@ -130,10 +130,11 @@ def summarise(
     row: file that `cdm evaluate --out` wrote, or None.
 
   Returns:
-    The summary, a JSON-able dict.
+    The summary, a dict of JSON values.
 
   Raises:
-    ValueError: if a folder or file is not what it should be.
+    ValueError: if a folder or file was not written by the command it should be
+      from.
   """
   return {
     'runs': [run_facts(pathlib.Path(run)) for run in runs],
@@ -204,8 +205,8 @@ def folder_facts(
 
   Args:
     folder: the folder, or None.
-    file_name: the image in it that goes onto the page.
-    command: that writes such folders, e.g. 'cdm sample'.
+    file_name: name of the image in the folder that is shown on the page.
+    command: the command that writes such folders, e.g. 'cdm sample'.
 
   Returns:
     The facts; None if folder is None.
@@ -299,7 +300,7 @@ def html(summary: Summary, *, title: str) -> str:
       png = pathlib.Path(folder['picture']).read_bytes()
       sections.append(
         html_page.Section(
-          heading, (html_page.picture(png, caption, alt=heading),)
+          heading, (html_page.image(png, caption, alt=heading),)
         )
       )
   curves = []

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # its memory, and delay the answer to Ctrl-C.
 MAX_IN_FLIGHT = 4
 # The median gradient norm is taken over this many recent steps, and spikes are
-# looked for only when at least MIN_NORMS of them have been made.
+# detected only after at least MIN_NORMS steps.
 NUM_NORMS = 64
 MIN_NORMS = 16
 
@@ -162,9 +162,9 @@ class RunningMetrics:
   def latest_loss(self) -> float | None:
     """Returns the mean loss since the last log line, for a progress display.
 
-    Never waits for the device: steps that may still be in flight are left out.
-    Returns None, and fetches nothing, less than LATEST_LOSS_INTERVAL_S after
-    the last fetch, unless MAX_UNFETCHED_STEPS steps have gathered since.
+    It never waits for the device: steps that may still be in flight are left
+    out. It returns None, and fetches nothing, less than LATEST_LOSS_INTERVAL_S
+    after the last fetch, unless MAX_UNFETCHED_STEPS steps have been made since.
     """
     now = time.monotonic()
     soon = now - self._latest_loss_time < self.LATEST_LOSS_INTERVAL_S
@@ -201,7 +201,7 @@ class RunningMetrics:
     """Raises Diverged if one of the drained steps diverged.
 
     Args:
-      checkpointer: names the checkpoint that the run can continue from.
+      checkpointer: tells which checkpoint the run can continue from.
       at: the last step made.
     """
     if self._diverged_step is None:

@@ -27,16 +27,17 @@ def make_grid_sampler(
 ) -> Callable[[Any], np.ndarray] | None:
   """Builds the function that draws a grid of samples.
 
-  Seeds, labels and low-res images are the same every time. A base model shows
-  its samples; a super-resolution stage shows, for held-out images, rows of
-  low-res input, sample and original.
+  Seeds, labels and low-res images are the same in every grid. The grid of a
+  base model shows samples; that of a super-resolution stage shows the low-res
+  input, the sample and the original of held-out images.
 
   Args:
     c: config of one stage.
     assembled: its program; the images are split over its mesh.
 
   Returns:
-    draw(ema_params) -> uint8 [H, W, 3], or None if the config wants no grids.
+    draw(ema_params) -> uint8 [H, W, 3], or None if the config asks for no
+    grids.
   """
   n = c.train.num_samples
   if not n or not c.train.sample_every_steps:
@@ -46,8 +47,9 @@ def make_grid_sampler(
   assert sample_images is not None, 'a classifier draws no grids'
   columns = min(GRID_COLUMNS, n)
   size = c.pipeline.image_size
-  # Repeated up to a multiple of the devices, so that all draw equally many.
-  indices = np.resize(np.arange(n), device_mesh.padded(n, mesh))
+  # The indices are repeated up to a multiple of the devices, so that all of
+  # them draw equally many images.
+  indices = np.resize(np.arange(n), device_mesh.padded_batch_size(n, mesh))
   labels = None
   if built.net.num_classes is not None:
     labels = indices.astype(np.int32) % built.net.num_classes
@@ -90,8 +92,8 @@ def make_grid_sampler(
     low = resize.resize(z_0, size, method='nearest')
     return pixels.to_uint8(low), sample(params, labels, lowres=z_0)
 
-  # Read now, so that data that cannot be read are refused at the start and not
-  # after hours.
+  # The data is read now, so that unreadable data is refused at the start and
+  # not after hours.
   originals, labels = datasets.read_held_out(c, n)(range(n))
   filled = originals[indices]
   labels = None if built.net.num_classes is None else labels[indices]

@@ -1,7 +1,7 @@
-"""Defines the training state: all that a run needs to continue, as one value.
+"""Defines the training state, the one value that a run needs to continue.
 
 The state is first described by its shapes (`shapes`), then given its shardings
-(`partitioning.placed`), and only then made (`make_state`), each device
+(`partitioning.with_shardings`), and only then made (`make_state`), each device
 computing its own part.
 """
 
@@ -75,7 +75,8 @@ def make_state(
     init: key -> params.
     tx: the optimizer.
     key: typed key of the run.
-    abstract: what `shapes` returns, given shardings by `partitioning.placed`.
+    abstract: what `shapes` returns, with the shardings that
+      `partitioning.with_shardings` adds.
 
   Returns:
     TrainState at step 0.

@@ -1,4 +1,4 @@
-"""Builds the training step, jitted: (state, batch) -> (state, scalars).
+"""Builds the jitted training step, (state, batch) -> (state, scalars).
 
   key    = fold_in(state.key, state.step), for the whole batch
   grads  = gradient of the mean loss over the global batch
@@ -54,8 +54,7 @@ def make_step(
       `ops.keys.example_keys`.
     tx: the optimizer.
     mesh: the device mesh; the batch is split over `data` and `fsdp`.
-    ema_decay: see `ema.update`.
-    ema_warmup: see `ema.update`.
+    ema_decay, ema_warmup: see `ema.update`.
     accumulation: number of microbatches whose gradients are averaged. Each
       device averages its own, and the devices exchange gradients once.
     shardings: TrainState of shardings; None replicates the state.
@@ -65,7 +64,7 @@ def make_step(
 
   Returns:
     Jitted (state, batch) -> (state, scalars); `state` is donated. `scalars`
-    are [] float32, or `Ratio` where some batches have nothing to average.
+    are [] float32, or a `Ratio` if some batches have nothing to average.
   """
   if shardings is None:
     shardings = device_mesh.replicated(mesh)
@@ -122,7 +121,7 @@ def _gradient(loss, params, batch, *, key, accumulation, mesh):
   size = jax.tree.leaves(batch)[0].shape[0]
 
   def objective(params, batch):
-    # Cloned, because every microbatch uses this key; the loss folds in the
+    # The key is cloned, because every microbatch uses it; the loss folds in the
     # index of each example.
     given = dict(key=jax.random.clone(key), train=True)
     losses, scalars = loss(params, batch, **given)

@@ -1,6 +1,6 @@
 """Trains one stage in a work directory: `cdm train`, from config to exit code.
 
-Builds what the loop needs, starts or continues the run, and records how the
+It builds what the loop needs, starts or continues the run, and records how the
 session ended.
 """
 
@@ -43,14 +43,15 @@ def train(
 ) -> int:
   """Trains to `c.train.num_steps`, from the newest checkpoint in `workdir`.
 
-  Adds one line to WORKDIR/sessions.jsonl that says how the session ended, and
-  writes the traceback of an error into WORKDIR/failures. A start that is
+  It adds one line to WORKDIR/sessions.jsonl that says how the session ended,
+  and writes the traceback of an error into WORKDIR/failures. A start that is
   refused because of its config, data or checkpoint leaves no trace.
 
   Args:
     c: config of one stage.
     workdir: work directory of the run.
-    stop: handles signals already; by default a new one does.
+    stop: the handler of signals, if one is installed already; by default a new
+      one is.
 
   Returns:
     Exit code: 0 when complete, 75 when preempted, 130 after Ctrl-C.
@@ -155,7 +156,8 @@ class _Run:
         schedule=schedule,
         collaborators=collaborators,
       )
-      # Only now, because a start that is refused must leave the run unchanged.
+      # From here on the start is not refused any more. A start that is refused
+      # must leave the run unchanged.
       self._started = True
       self._session.facts['first_step'] = int(state.step)
       if collectives.is_first():
@@ -216,7 +218,7 @@ class _Run:
     return last, crash_reports.write_crash_report(self._workdir, name, text)
 
   def _records(self, ending):
-    """Returns whether this process records how it ended.
+    """Returns whether this process records how the session ended.
 
     Process 0 always does; any other process does if it may be the only one
     that knows of the error.
@@ -242,7 +244,7 @@ def report_hang(
     reporter: prints the text.
     workdir: process 0 also writes a crash report here if something hangs.
     text: the report.
-    hangs: false if it says that a hang has come to its end.
+    hangs: false if the report says that a hang has ended.
   """
   if not hangs:
     reporter.say(text)
@@ -260,8 +262,8 @@ def report_hang(
 def trace_loss_and_sampler(c: ConfigDict, built: Stage, params: Any) -> None:
   """Traces the loss and the sampler without running them.
 
-  Errors in their options are then found at once and not after hours: the first
-  step is compiled, and samples are first drawn, long after the start.
+  Errors in their options are then found at once. Otherwise they would appear
+  much later, when the first step is compiled or the first samples are drawn.
 
   Args:
     c: config of the stage.
@@ -309,10 +311,10 @@ def print_run_summary(
   source: Any,
   mesh: jax.sharding.Mesh,
 ) -> None:
-  """Prints two lines on what is about to be trained: network, devices, data.
+  """Prints two lines about the run that starts: network, devices, data.
 
   Args:
-    reporter: prints them.
+    reporter: prints the lines.
     c: config of the stage.
     built: the stage.
     params: tree of its parameters, real or abstract.

@@ -1,4 +1,4 @@
-"""Measures how a run uses its hardware: MFU, memory of host and devices.
+"""Measures how well a run uses its hardware: MFU, memory of host and devices.
 
   MFU = 3 forward FLOPs per image * images per second / peak FLOP/s of the mesh
 
@@ -30,10 +30,10 @@ def make_utilization(
   Args:
     built: the stage that is trained.
     image_size: H = W of its images.
-    mesh: the device mesh it is trained on.
+    mesh: the device mesh that it is trained on.
 
   Returns:
-    Function from the scalars of `step_timer.Timer.rates` to those of this
+    Function from the scalars of `step_timer.Timer.rates` to the scalars of this
     module: `mfu` if the peak FLOP/s of the devices is known,
     `host_memory_bytes`, and on accelerators `device_memory_bytes` (the most
     in use on one device so far) and `device_memory_fraction`, its share of
@@ -43,7 +43,8 @@ def make_utilization(
     d for d in mesh.devices.flat if d.process_index == jax.process_index()
   ]
   peak = mesh.size * (device_specs.peak_flops(local[0].device_kind) or 0)
-  # Counted when the first line is written, because the trace takes a second.
+  # The FLOPs are counted when the first line is written, because tracing the
+  # network takes a second.
   flops = []
 
   def mfu(images_per_second):
@@ -64,7 +65,7 @@ def make_utilization(
 
 
 def memory(local: Sequence[jax.Device]) -> dict[str, float]:
-  """Returns the memory scalars of the device that uses the most.
+  """Returns the memory scalars of the device that uses the most memory.
 
   Args:
     local: devices of this process.

@@ -1,9 +1,9 @@
 """Reports phases of a run (data, step, save) that take much longer than usual.
 
-The loop enters a phase with one assignment, which costs a step nothing
-measurable, and a background thread compares the time spent in it with the
-median of that phase. The watchdog reports and never ends a run: a hang may be
-a slow disk, and whoever reads the stacks knows better.
+The loop enters a phase with one assignment, whose cost is not measurable, and a
+background thread compares the time spent in the phase with the median of that
+phase. The watchdog reports and never ends a run: a hang may be a slow disk, and
+a person who reads the stacks can judge better.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ SAVE = 'saving a checkpoint'
 SHOW = 'drawing samples or evaluating'
 RESTORE = 'going back to a checkpoint'
 
-_MAX_DURATIONS = 64  # that are remembered of each phase, the newest
-_MIN_DURATIONS = 3  # that a median needs
+_MAX_DURATIONS = 64  # newest durations of each phase that are remembered
+_MIN_DURATIONS = 3  # durations that a median needs
 
 
 class Watchdog:
-  """Use as a context manager around the loop; call `enter` at every change."""
+  """Compares the duration of each phase of a run with the phase's median.
+
+  Use it as a context manager around the loop, and call `enter` at every change
+  of phase.
+  """
 
   def __init__(
     self,
@@ -40,11 +44,11 @@ class Watchdog:
     Args:
       factor: a phase is reported when it takes this many times its median; 0
         reports nothing and only adds up the seconds of every phase.
-      seconds: a phase is never reported before it has taken this long. As long
-        as it has no median, as the first step, which compiles, it may take
-        `factor` times this.
+      seconds: a phase is never reported before it has taken this long. Without
+        a median, as in the first step, which compiles, it may take `factor`
+        times as long.
       report: callback `report(text, hangs)`, called in the watching thread;
-        `hangs` is false when a phase that was reported has come to its end.
+        `hangs` is false when a phase that was reported has ended. It may be
         None only if factor is 0.
     """
     self._factor, self._floor, self._report = factor, seconds, report
@@ -60,7 +64,7 @@ class Watchdog:
     return collections.deque(maxlen=_MAX_DURATIONS)
 
   def enter(self, phase: str | None, step: int) -> None:
-    """Says what the run does until the next call.
+    """Tells the watchdog which phase the run is in until the next call.
 
     Args:
       phase: one of the constants of this module; None ends the last phase and
@@ -109,7 +113,8 @@ class Watchdog:
       age = time.monotonic() - now[1]
       if now[0] is None or now is reported or age < self._floor:
         continue
-      # Copied, because the loop goes on appending in its own thread.
+      # The durations are copied, because the loop appends to them in its own
+      # thread meanwhile.
       past = self._past[now[0]].copy()
       limit, usual = self._factor * self._floor, 'the first of its kind'
       if len(past) >= _MIN_DURATIONS:

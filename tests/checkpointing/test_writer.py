@@ -233,23 +233,26 @@ def flip(file, where=0.5):
 DAMAGES = {
   'values cut off': (
     lambda p: truncate(values(p)),
-    r'\S+/d/\w+ has \d+ bytes of',
+    r'\S+/d/\w+ has \d+ of \d+ bytes',
   ),
-  'values empty': (lambda p: values(p).write_bytes(b''), r'\S+ has 0 bytes of'),
+  'values empty': (
+    lambda p: values(p).write_bytes(b''),
+    r'\S+ has 0 of \d+ bytes',
+  ),
   'values lost': (lambda p: values(p).unlink(), r'\S+/d/\w+ is missing'),
   'values flipped': (
     lambda p: flip(values(p)),
-    r'\S+/d/\w+ is not what was writ',
+    r'\S+/d/\w+ has another CRC-32 than',
   ),
   'state lost': (lambda p: shutil.rmtree(p / 'state'), r'state/\S+ is missing'),
   'metadata garbage': (
     lambda p: (p / 'state' / '_METADATA').write_text('{"tr'),
-    r'state/_METADATA has 4 bytes',
+    r'state/_METADATA has 4 of',
   ),
   'position lost': (lambda p: shutil.rmtree(p / 'data'), r'data/\S+ is miss'),
   'position flipped': (
     lambda p: flip(p / 'data' / 'metadata'),
-    r'data/metadata is not what was written',
+    r'data/metadata has another CRC-32 than',
   ),
   'config flipped': (lambda p: flip(p / 'config' / 'metadata'), r'config/meta'),
   'commit lost': (
@@ -314,7 +317,7 @@ def test_without_checksums_orbax_must_find_the_damage(tmp_path, damage, caplog):
       truncate(file)
   with caplog.at_level(logging.WARNING):
     assert read(tmp_path).step == (2 if damage else 3)
-  assert '3 has no checksums; it is read unchecked' in caplog.text
+  assert '3 has no checksums, so it is read without a check' in caplog.text
 
 
 def test_a_sound_checkpoint_is_not_set_aside_for_a_fault_of_ours(tmp_path):

@@ -61,8 +61,8 @@ def test_a_stage_is_named_or_numbered(path):
 @pytest.mark.parametrize(
   ('key', 'value', 'message'),
   [
-    ('train.batchsize', '8', r'did you mean config\.train\.batch_size\?'),
-    ('trian.batch_size', '8', r'did you mean config\.train\?'),
+    ('train.batchsize', '8', r'Did you mean config\.train\.batch_size\?'),
+    ('trian.batch_size', '8', r'Did you mean config\.train\?'),
     ('train.batch_size', 'many', r"is 8, of type int; 'many'"),
     ('train.batch_size', '8.5', r'is 8, of type int'),
     ('train.batch_size', 'True', r'of type bool'),
@@ -104,7 +104,7 @@ def test_a_missing_file_names_the_nearest(path):
 
 def test_a_missing_config_says_where_configs_are(tmp_path, monkeypatch):
   here = loader.CONFIGS / 'smoke.py'
-  with pytest.raises(ValueError, match=f'cdm has {here}; give this path'):
+  with pytest.raises(ValueError, match=f'cdm has {here}; give that path'):
     loader.load(tmp_path / 'configs' / 'smoke.py')
   with pytest.raises(ValueError, match=f'configs are in {loader.CONFIGS}'):
     loader.load(tmp_path / 'configs' / 'mine.py')
@@ -115,7 +115,7 @@ def test_a_missing_config_says_where_configs_are(tmp_path, monkeypatch):
 
 def test_a_file_that_is_not_python_is_refused(tmp_path):
   (tmp_path / 'a.json').write_text('{}')
-  with pytest.raises(ValueError, match=r'a\.json is no Python file'):
+  with pytest.raises(ValueError, match=r'a\.json is not a Python file'):
     loader.load(tmp_path / 'a.json')
 
 
@@ -140,7 +140,7 @@ def test_plain_values_come_back_equal(path):
 
 def test_a_run_of_an_earlier_cdm_is_refused_in_one_sentence():
   text = '{"name": "old", "task": {"kind": "diffusion"}}'
-  with pytest.raises(ValueError, match=r"runs/old holds a run .* 'method' now"):
+  with pytest.raises(ValueError, match=r"runs/old is .* 'method' now"):
     loader.from_json(text, 'runs/old')
 
 

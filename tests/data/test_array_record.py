@@ -4,7 +4,9 @@ from cdm.data import array_record, prepare, synthetic
 
 
 def test_prepared_sets_must_be_there_and_whole(tmp_path):
-  with pytest.raises(ValueError, match='no prepared data set: it has no index'):
+  with pytest.raises(
+    ValueError, match='not a prepared data set: it has no index'
+  ):
     array_record.ArrayRecords(tmp_path)
   pytest.importorskip('array_record')
   images = synthetic.Synthetic(image_size=8, num_images=10)

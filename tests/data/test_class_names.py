@@ -19,7 +19,7 @@ def test_names_come_back_as_they_were(tmp_path):
 @pytest.mark.parametrize('text', ['["a", ', '{"a": 1}', '["a", 1]'])
 def test_damaged_names_are_refused_by_their_file(text, tmp_path):
   (tmp_path / 'classes.json').write_text(text)
-  with pytest.raises(ValueError, match=r'json is no list of the names'):
+  with pytest.raises(ValueError, match=r'json is damaged: it is not a list'):
     class_names.read(tmp_path)
 
 
@@ -36,12 +36,12 @@ def test_a_label_is_a_name_if_it_is_one_else_an_index(text, label):
   [
     (
       'cat',
-      "'cat' is no class; a class is an index from 0 to 5 or .*: dog",
+      "'cat' is not a class; give an index from 0 to 5 or .*: dog",
     ),
-    ('6', "'6' is no class"),
-    ('-1', "'-1' is no class"),
+    ('6', "'6' is not a class"),
+    ('-1', "'-1' is not a class"),
     ('crane', "'crane' is the name of the classes 1, 3; give the index"),
-    ('', "'' is no class"),
+    ('', "'' is not a class"),
   ],
 )
 def test_what_is_no_class_is_refused_with_those_that_are(text, message):

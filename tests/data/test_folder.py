@@ -107,5 +107,5 @@ def test_missing_and_empty_folders_are_refused(tmp_path, make, message):
 def test_images_beside_the_class_folders_are_refused(write_folder, tmp_path):
   write_folder(tmp_path, 2)
   write_folder(tmp_path, 1, classes=())
-  with pytest.raises(ValueError, match=r'0000.png lies in none of the 2 class'):
+  with pytest.raises(ValueError, match=r'0000.png is in none of the 2 class'):
     folder.Folder(tmp_path)

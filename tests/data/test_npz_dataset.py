@@ -76,7 +76,7 @@ def test_labels_are_translated_by_name(samples):
   source = npz_dataset.Archive(samples, class_names=('a', 'b', 'c', 'd'))
   assert [int(source[i]['label']) for i in range(3)] == [2, 0, 1]
   assert source.num_classes == 4
-  with pytest.raises(ValueError, match="1 classes .* wanted, first 'c'"):
+  with pytest.raises(ValueError, match="1 classes .* expected, first 'c'"):
     npz_dataset.Archive(samples, class_names=('a', 'b'))
 
 
@@ -103,20 +103,20 @@ def test_it_goes_through_the_pipeline(samples):
 @pytest.mark.parametrize(
   ('arrays', 'message'),
   [
-    (dict(arr_0=made()[0]), 'has no arr_1; the labels of its pictures'),
-    (dict(arr_1=made()[1]), 'has no arr_0'),
+    (dict(arr_0=made()[0]), 'has no arr_1; the labels of its images'),
+    (dict(arr_1=made()[1]), 'but no arr_0'),
     (
       dict(arr_0=made()[0], arr_1=np.zeros(5, int)),
-      r'arr_1 .* is int64 \(5,\); expected are the labels .* int \[6\]',
+      r'arr_1 .* is int64 \(5,\); the labels .* int \[6\]',
     ),
     (
       dict(arr_0=made()[0] / 255.0, arr_1=made()[1]),
-      'arr_0 .* is float64 .* uint8 levels',
+      'arr_0 .* is float64 .* uint8',
     ),
     (dict(arr_0=made()[0][..., :1], arr_1=made()[1]), r'\[N, H, W, 3\]'),
     (
       dict(arr_0=made()[0], arr_1=made()[1] + 10**8),
-      'has a label of 100000002 and no classes.json .* 100000 classes',
+      'has the label 100000002 and no classes.json .* 100000 classes',
     ),
     (dict(arr_0=made()[0], arr_1=made()[1] - 1), 'arr_1 .* with a label of -1'),
   ],

@@ -148,7 +148,7 @@ def test_a_position_survives_another_number_of_processes():
 @pytest.mark.parametrize('change', [{'seed': 1}, {'shuffle': False}])
 def test_a_position_in_another_stream_is_refused(change):
   state = start(Numbered(9)).get_state()
-  with pytest.raises(ValueError, match='belongs to another stream'):
+  with pytest.raises(ValueError, match='belongs to the stream'):
     start(Numbered(9), **change).set_state(state)
   with pytest.raises(ValueError, match="'records': 9.*'records': 8"):
     start(Numbered(8)).set_state(state)
@@ -231,7 +231,7 @@ def test_replacements_are_the_same_after_a_restart():
 
 def test_more_bad_records_than_allowed_stop_the_run():
   iterator = start(Numbered(100, bad=(3, 50, 80)), max_skip_fraction=0.02)
-  message = '3 unreadable of .* more than max_skip_fraction=0.02; the last: '
+  message = '3 unreadable records .* max_skip_fraction=0.02; the last: '
   with pytest.raises(ValueError, match=message + 'file.*truncated'):
     take(iterator, 100)
   assert iterator.skipped['tried'] <= 103

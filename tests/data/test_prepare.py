@@ -1,4 +1,4 @@
-"""Prepared shards: the same pixels, whole or not there, one recipe."""
+"""Prepared shards: the same pixels, whole or not there, one manifest."""
 
 import errno
 import json
@@ -88,7 +88,9 @@ def test_too_many_bad_images_stop_it(write_folder, tmp_path):
   root = tmp_path / 'files'
   root.mkdir()
   write_folder(root, 10, classes=(), bad=(2, 5, 6))
-  with pytest.raises(ValueError, match='2 of 10 .*=0.1; the last: .*0005.png'):
+  with pytest.raises(
+    ValueError, match='2 of 10 .*=0.1; the last is .*0005.png'
+  ):
     prepare.prepare(
       sources.Folder(root), size=4, out=tmp_path / 'o', max_skip_fraction=0.1
     )
@@ -118,7 +120,7 @@ def test_an_interrupted_run_continues_after_its_last_whole_shard(tmp_path):
     prepare.prepare(source, out=broken, **options)
   assert len(json.loads((broken / 'index.json').read_text())['shards']) == 2
   assert not list(broken.glob('.*'))
-  with pytest.raises(ValueError, match='unfinished, 40 of 90 records. Run the'):
+  with pytest.raises(ValueError, match='it has 40 of 90 records. Run the'):
     array_record.ArrayRecords(broken)
 
   source.readable, source.asked = 90, 0
@@ -196,13 +198,13 @@ def test_worker_processes_write_the_same_bytes(tmp_path):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'size': 8}, r'another recipe \(size 4 there; asked now: size 8\)'),
-    ({'filter': 'bicubic'}, "filter 'area' there"),
+    ({'size': 8}, r'another manifest \(there: size 4; asked now: size 8\)'),
+    ({'filter': 'bicubic'}, "there: filter 'area'"),
     ({'records_per_shard': 7}, 'records_per_shard'),
     ({'source': synthetic.Synthetic(num_images=8)}, 'source .* records 9'),
   ],
 )
-def test_two_recipes_are_never_mixed(tmp_path, change, message):
+def test_two_manifests_are_never_mixed(tmp_path, change, message):
   options = {
     'source': synthetic.Synthetic(image_size=8, num_images=9),
     'size': 4,
@@ -215,12 +217,12 @@ def test_two_recipes_are_never_mixed(tmp_path, change, message):
   assert files(tmp_path) == before
 
 
-def test_another_decoder_is_another_recipe(tmp_path):
+def test_another_decoder_is_another_manifest(tmp_path):
   source = synthetic.Synthetic(image_size=8, num_images=9)
   index = prepare.prepare(source, size=4, out=tmp_path)
   index['recipe']['pillow'] = '1.0'
   record_format.write_index(tmp_path, index)
-  with pytest.raises(ValueError, match="pillow '1.0' there"):
+  with pytest.raises(ValueError, match="there: pillow '1.0'"):
     prepare.prepare(source, size=4, out=tmp_path)
 
 
@@ -261,6 +263,6 @@ def test_damaged_records_are_bad_images():
     record_format.unpack(b'', name='x[3]')
   source = synthetic.Synthetic(image_size=8)
   data = record_format.pack(source[0])
-  with pytest.raises(transforms.BadImage, match='are no 8x8'):
+  with pytest.raises(transforms.BadImage, match='are not 8x8'):
     record_format.unpack(data[:-1], name='x[3]')
   assert os.path.basename(record_format.INDEX) == record_format.INDEX

@@ -1,4 +1,4 @@
-"""The embedded photographs: real, deterministic, and honestly held out."""
+"""The sample photographs: real, deterministic, and honestly held out."""
 
 import hashlib
 import importlib.util

@@ -9,32 +9,32 @@ SOURCE = synthetic.Synthetic(8, num_images=64, num_classes=4, seed=0)
 
 
 def test_one_record_of_each_stretch_is_chosen_once_and_for_all():
-  chosen = subset.spread(SOURCE, 16)
+  chosen = subset.spread_indices(SOURCE, 16)
   assert [i // 4 for i in chosen] == list(range(16))
-  assert subset.spread(SOURCE, 16) == chosen
+  assert subset.spread_indices(SOURCE, 16) == chosen
 
 
 @pytest.mark.parametrize('count', [1, 40, 60, 63])
 def test_no_record_is_chosen_twice_however_many_are(count):
-  chosen = subset.spread(SOURCE, count)
+  chosen = subset.spread_indices(SOURCE, count)
   assert len(set(chosen)) == count
   assert sorted(chosen) == chosen and chosen[-1] < 64
 
 
 def test_classes_that_go_round_are_all_met():
   """A stride of 4 would meet one of the four."""
-  assert {i % 4 for i in subset.spread(SOURCE, 16)} == {0, 1, 2, 3}
+  assert {i % 4 for i in subset.spread_indices(SOURCE, 16)} == {0, 1, 2, 3}
 
 
 def test_all_of_a_source_can_be_chosen_and_no_more():
-  assert subset.spread(SOURCE, 64) == list(range(64))
+  assert subset.spread_indices(SOURCE, 64) == list(range(64))
   with pytest.raises(ValueError, match='65 images .* the data has 64; ask'):
-    subset.spread(SOURCE, 65)
+    subset.spread_indices(SOURCE, 65)
 
 
 def test_records_come_in_the_order_asked_for():
   indices = [7, 60, 2]
-  images, labels = subset.gather(SOURCE, indices, image_size=8)
+  images, labels = subset.read_images(SOURCE, indices, image_size=8)
   for i, image, label in zip(indices, images, labels, strict=True):
     np.testing.assert_array_equal(image, SOURCE[i]['image'])
     assert label == i % 4
@@ -43,7 +43,7 @@ def test_records_come_in_the_order_asked_for():
 def test_the_fit_is_that_of_the_pipeline(write_folder, tmp_path):
   write_folder(tmp_path, 2)
   source = folder.Folder(tmp_path)
-  images, labels = subset.gather(source, [1, 0], image_size=4)
+  images, labels = subset.read_images(source, [1, 0], image_size=4)
   assert images.shape == (2, 4, 4, 3) and labels.tolist() == [1, 0]
   with pytest.raises(ValueError, match='expects 4x4 pixels'):
-    subset.gather(source, [0], image_size=4, crop='none')
+    subset.read_images(source, [0], image_size=4, crop='none')

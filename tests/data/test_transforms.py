@@ -237,7 +237,7 @@ def truncated(kind):
     (truncated('WEBP'), ''),
     (b'', 'cannot identify'),
     (b'GIF89a, or so it says', ''),
-    (encoded(Image.new('RGB', (1, 1))), '1x1 pixels are no picture'),
+    (encoded(Image.new('RGB', (1, 1))), '1x1 pixels are not an image'),
     (encoded(Image.new('RGB', (9, 1))), '9x1 pixels'),
     (encoded(Image.new('F', (8, 8)), 'TIFF'), 'range .* unknown'),
   ],

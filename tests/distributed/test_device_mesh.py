@@ -21,7 +21,7 @@ def test_a_single_device_is_a_mesh_of_one():
 @pytest.mark.parametrize(
   ('axes', 'message'),
   [
-    (dict(data=3), 'data=3, fsdp=1, tensor=1, and there are 8 devices'),
+    (dict(data=3), 'data=3, fsdp=1, tensor=1, but there are 8 devices'),
     (dict(data=-1, fsdp=3), 'must multiply'),
     (dict(data=-1, fsdp=-1), 'at most one is -1'),
     (dict(data=0), 'at least 1'),

@@ -123,8 +123,8 @@ def test_the_parameters_can_stay_whole_while_moments_and_ema_are_split():
 @pytest.mark.parametrize(
   ('rule', 'message'),
   [
-    (('convolution', ()), "'convolution', which is in no name; names are"),
-    (('(', ()), 'no regular expression: '),
+    (('convolution', ()), "'convolution', which matches no name; names are"),
+    (('(', ()), 'not a regular expression: '),
     (('kernel',), 'a rule is'),
     (('kernel', ('model',)), "mesh axis 'model'"),
   ],

@@ -319,7 +319,7 @@ def test_pictures_of_two_sizes_are_refused_by_name(place):
     (['--make_reference', '--reference=b'], 'and --out=FILE.npz'),
     (
       ['--make_reference', '--reference=b', '--out=x.json'],
-      'statistics are an .npz file',
+      'statistics are written as .npz',
     ),
     (
       ['--samples=a', '--reference=b', '--metrics=fid', '--kid_size=9'],
@@ -331,7 +331,7 @@ def test_pictures_of_two_sizes_are_refused_by_name(place):
     ),
     (
       ['--samples=a', '--reference=b', '--metrics=fid', '--seed=9'],
-      '--seed=9 is for drawn images, and none are drawn',
+      '--seed=9 is for drawn images, but none are drawn',
     ),
     (
       ['--make_reference', '--reference=b', '--out=x.npz', '--few'],

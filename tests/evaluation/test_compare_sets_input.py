@@ -83,7 +83,7 @@ def test_labels_that_are_none_are_refused(place, refused):
   image, numbers = pictures(1), np.arange(COUNT)
   for labels, told in (
     (numbers - 1, 'with a label of -1'),
-    (numbers[:-1], r'arr_1 of .* is int64 \(29,\); expected are the labels'),
+    (numbers[:-1], r'arr_1 of .* is int64 \(29,\); the labels'),
     (numbers / 2, r'arr_1 of .* is float64'),
     (image, r'arr_1 of .* is uint8 \(30, 8, 8, 3\)'),
   ):
@@ -124,9 +124,7 @@ def test_an_archive_in_fortrans_order_is_read_too(tmp_path):
 
 def test_floats_are_refused_wherever_they_come_from(place, refused):
   np.savez(place / 'f.npz', pictures(1).astype(np.float32) / 255)
-  assert 'is float32 (30, 8, 8, 3); expected are uint8' in refused(
-    '--few', samples='f.npz'
-  )
+  assert 'is float32 (30, 8, 8, 3); uint8' in refused('--few', samples='f.npz')
   float_tiff = Image.fromarray(np.zeros((8, 8), np.float32), mode='F')
   float_tiff.save(place / 'a' / '000.tiff')
   (place / 'a' / '000.png').unlink()
@@ -154,8 +152,8 @@ def test_grey_is_rgb_with_equal_channels_in_every_path(place):
 
 def test_an_empty_folder_and_mixed_sizes_are_refused(place, refused):
   (place / 'empty').mkdir()
-  assert 'empty holds no pictures' in refused('--few', samples='empty')
-  assert 'empty holds no pictures' in refused('--few', reference='empty')
+  assert 'empty holds no picture files' in refused('--few', samples='empty')
+  assert 'empty holds no picture files' in refused('--few', reference='empty')
 
 
 @pytest.mark.parametrize(
@@ -469,10 +467,10 @@ def test_what_is_too_small_is_left_out_and_nothing_twice(
   assert 'min_side=8' in text
   (place / 'smoke_sr.py').write_text(text)
   stage = smoke_runs.trained() / 'sr'
-  judged_one = subset.gather_one
+  judged_one = subset.read_image
   monkeypatch.setattr(
     subset,
-    'gather_one',
+    'read_image',
     lambda *a, **k: judged_one(*a, **k | {'min_side': 8}),
   )
   name = what.format(config=place / 'smoke_sr.py', stage=stage)

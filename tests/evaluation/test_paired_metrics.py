@@ -242,9 +242,9 @@ def test_what_holds_no_pictures_is_refused(tmp_path):
   (tmp_path / 'notes.txt').write_text('no picture')
   load = image_set.load_images
   refused('nowhere does not exist', load, tmp_path / 'nowhere')
-  refused('empty holds no pictures', load, tmp_path / 'empty')
+  refused('empty holds no picture files', load, tmp_path / 'empty')
   refused(
-    'neither a folder, an .npz nor a picture', load, tmp_path / 'notes.txt'
+    'neither a folder, an .npz nor a picture file', load, tmp_path / 'notes.txt'
   )
   refused('streams are empty', paired_metrics.evaluate_pairs, [], [])
 
@@ -253,7 +253,7 @@ def test_a_damaged_picture_is_named(paired):
   path = write(paired['path'] / 'a', paired['samples'])
   whole = (path / '001.png').read_bytes()
   (path / '001.png').write_bytes(whole[: len(whole) // 2])
-  message = r'001.png: .*Write the picture again'
+  message = r'001.png: .*Write the image again'
   refused(message, paired_metrics.evaluate_paths, path, path)
 
 
@@ -267,12 +267,12 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
   (tmp_path / 'cut.npz').write_bytes(whole[: len(whole) // 2])
   (tmp_path / 'text.npz').write_text('not an archive')
   load = image_set.load_images
-  message = r"named.npz has no arr_0 but \['images'\]"
+  message = r"named.npz has the arrays \['images'\] but no arr_0"
   refused(message, load, tmp_path / 'named.npz')
-  message = r'arr_0 of .*float.npz is float64 \(3, 16, 16, 3\); expected.*uint8'
+  message = r'arr_0 of .*float.npz is float64 \(3, 16, 16, 3\); uint8'
   refused(message, load, tmp_path / 'float.npz')
   refused(r'flat.npz is uint8 \(16, 16, 3\)', load, tmp_path / 'flat.npz')
-  refused('none.npz holds no pictures', load, tmp_path / 'none.npz')
+  refused('none.npz holds no images', load, tmp_path / 'none.npz')
   refused('cut.npz cannot be read as an .npz', load, tmp_path / 'cut.npz')
   refused('text.npz cannot be read as an .npz', load, tmp_path / 'text.npz')
 

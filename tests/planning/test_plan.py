@@ -74,7 +74,7 @@ def test_a_slice_has_its_chips_and_devices(topology, chips, count):
 @pytest.mark.parametrize(
   ('topology', 'complaint'),
   [
-    ('v5:4x4', 'no such kind of device.*Did you mean v5'),
+    ('v5:4x4', 'is not a known kind of device.*Did you mean v5'),
     ('gpu:8', 'Known are v2, v3, v4, v5e, v5p, v6e, tpu7x, cpu'),
     ('v5e:16', 'written v5e:AxB'),
     ('v4:4x4', 'written v4:AxBxC'),
@@ -341,9 +341,9 @@ def test_a_plan_through_the_front_door(tmp_path, monkeypatch, capfd):
     (('--topology=v9:2',), 'no such kind'),
     (('--topology=cpu:2', '--batch_size=4'), 'for --step=sample'),
     (('--topology=cpu:2', '--step=sample', '--batch_size=0'), 'at least 1'),
-    (('--topology=cpu:2', '--deadline=0'), 'in days, above 0'),
+    (('--topology=cpu:2', '--deadline=0'), 'a number of days above 0'),
     (('--topology=cpu:2', '--price=x'), 'dollars per chip-hour'),
-    (('--topology=cpu:2', '--config.train.batchsize=1'), 'did you mean'),
+    (('--topology=cpu:2', '--config.train.batchsize=1'), 'Did you mean'),
     ((), 'topology'),
   ],
 )

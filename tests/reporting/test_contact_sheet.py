@@ -14,11 +14,11 @@ def test_a_sheet_shows_every_pixel_of_every_picture():
 
 
 def test_heat_goes_from_black_to_pale_yellow_and_grows_lighter():
-  colours = contact_sheet.heat(np.linspace(0.0, 12.0, 50)[None], 10.0)
+  colours = contact_sheet.heat_map(np.linspace(0.0, 12.0, 50)[None], 10.0)
   assert colours.dtype == np.uint8
   np.testing.assert_array_equal(colours[0, 0], contact_sheet.HEAT[0])
   np.testing.assert_array_equal(colours[0, -5:], [contact_sheet.HEAT[-1]] * 5)
-  half = contact_sheet.heat(np.full((1, 1), 5.0), 10.0)[0, 0]
+  half = contact_sheet.heat_map(np.full((1, 1), 5.0), 10.0)[0, 0]
   np.testing.assert_array_equal(
     half, contact_sheet.HEAT[len(contact_sheet.HEAT) // 2]
   )

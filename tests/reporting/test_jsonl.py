@@ -29,7 +29,7 @@ def test_a_file_of_a_torn_line_alone_is_empty(tmp_path):
   path = tmp_path / 'rows.jsonl'
   path.write_text('{"a"')
   assert jsonl.read(path) == []
-  jsonl.mend(path)
+  jsonl.remove_incomplete_line(path)
   assert path.read_text() == ''
 
 

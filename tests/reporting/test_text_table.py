@@ -16,4 +16,4 @@ from cdm.reporting import text_table
   ],
 )
 def test_large_numbers_are_written_with_three_digits(number, text):
-  assert text_table.si(number, 'FLOP') == text
+  assert text_table.format_si(number, 'FLOP') == text

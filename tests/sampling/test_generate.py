@@ -33,10 +33,10 @@ def stages(num_classes=None):
 
 
 def draw(out, *, num=5, batch_size=2, labels=None, seed=0, names=None):
-  generate.draw_to(
+  generate.draw_to_folder(
     out,
     stages(None if labels is None else 3),
-    recipe={'seed': seed, 'labels': labels},
+    manifest={'seed': seed, 'labels': labels},
     num=num,
     batch_size=batch_size,
     class_names=names,
@@ -137,18 +137,18 @@ def test_the_names_of_the_labels_stand_beside_them(tmp_path):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'seed': 1}, r'another recipe: seed is 0 there, 1 now'),
+    ({'seed': 1}, r'another manifest: seed is 0 there, 1 now'),
     ({'labels': [1, 2]}, r'labels is \[0, 1\] there, \[1, 2\] now'),
   ],
 )
-def test_recipes_are_never_mixed(tmp_path, change, message):
+def test_manifests_are_never_mixed(tmp_path, change, message):
   draw(tmp_path, labels=[0, 1], num=2)
   with pytest.raises(ValueError, match=message):
     draw(tmp_path, **{'labels': [0, 1], 'num': 3} | change)
   assert len(list((tmp_path / 'small').iterdir())) == 2
 
 
-def test_a_recipe_of_tuples_is_its_own(tmp_path):
+def test_a_manifest_of_tuples_is_its_own(tmp_path):
   """JSON knows lists only; configs hold tuples."""
   for _ in range(2):
     draw(tmp_path, labels=(0, 1), num=2)

@@ -43,22 +43,24 @@ def pixels(path):
   return np.asarray(Image.open(path))
 
 
-def hold_out(out, originals, labels, *, num_classes=None, names=None, **recipe):
+def hold_out(
+  out, originals, labels, *, num_classes=None, names=None, **manifest
+):
   """Super-resolves held-out images."""
-  upscale_files.held_out_to(
+  upscale_files.write_upscaled_held_out(
     out,
     upscaler(num_classes),
     lambda numbers: (originals[numbers], labels[numbers]),
     count=len(originals),
     seed=0,
-    recipe={'count': len(originals), **recipe},
+    manifest={'count': len(originals), **manifest},
     class_names=names,
   )
 
 
 def files_to(out, files):
   """Super-resolves files, without a label."""
-  upscale_files.files_to(out, upscaler(), files, None, seed=0)
+  upscale_files.write_upscaled_files(out, upscaler(), files, None, seed=0)
 
 
 def twice(x):
@@ -174,13 +176,13 @@ def test_a_method_without_a_stage_gives_nothing_but_its_batches(tmp_path):
     batch_size=4,
   )
   originals, labels = noise(5, 8, 8, 3), np.arange(5)
-  upscale_files.held_out_to(
+  upscale_files.write_upscaled_held_out(
     tmp_path,
     nearest,
     lambda numbers: (originals[numbers], labels[numbers]),
     count=5,
     seed=0,
-    recipe={},
+    manifest={},
   )
   for n in range(5):
     low, made = (
@@ -205,7 +207,7 @@ def test_held_out_images_that_are_there_are_not_made_again(tmp_path):
   hold_out(tmp_path, originals, labels)
   assert {p.name for p, n in files().items() if n != first[p]} <= {'000002.png'}
   assert (tmp_path / 'bicubic/000002.png').read_bytes() == content
-  with pytest.raises(ValueError, match='another recipe: seed is 0 there, 1'):
+  with pytest.raises(ValueError, match='another manifest: seed is 0 there, 1'):
     hold_out(tmp_path / 'x', originals, labels, seed=0)
     hold_out(tmp_path / 'x', originals, labels, seed=1)
 

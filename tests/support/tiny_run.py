@@ -112,7 +112,9 @@ def adam(**fields):
 
 def abstract_state(init, tx, *, key, mesh, rules=()):
   """-> the state without an array: what a checkpoint is restored to."""
-  return partitioning.placed(train_state.shapes(init, tx, key=key), mesh, rules)
+  return partitioning.with_shardings(
+    train_state.shapes(init, tx, key=key), mesh, rules
+  )
 
 
 def init_state(init, tx, *, key, mesh, rules=()):

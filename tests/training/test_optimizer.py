@@ -136,7 +136,7 @@ def test_the_rate_falls_by_the_factor_at_the_steps_named():
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    (dict(momentum=1.0), 'momentum is 1.0; it is at least 0 and below 1'),
+    (dict(momentum=1.0), 'momentum is 1.0; it must be at least 0 and below 1'),
     (dict(momentum=0.0), 'use nesterov=False'),
     (dict(clip_norm=0.0), 'positive number, or None'),
     (dict(decay='step'), r'decay_at is \(\) with'),
@@ -156,8 +156,8 @@ def test_a_field_of_sgd_that_does_not_fit_is_named(fields, message):
   [
     (dict(kind='adan'), "kind is 'adan'; known kinds are"),
     (dict(decay='stairs'), "decay is 'stairs'; known are"),
-    (dict(decay='cosine'), 'needs a longer num_steps, got None'),
-    (dict(decay='cosine', warmup_steps=9, num_steps=9), 'got 9'),
+    (dict(decay='cosine'), 'needs a larger num_steps than None'),
+    (dict(decay='cosine', warmup_steps=9, num_steps=9), 'num_steps than 9'),
     (dict(clip_norm=0.0), 'positive number, or None'),
     (dict(warmup_steps=-1), 'use 0 or more'),
     (dict(weight_decay=0.1), "use kind='adamw'"),

@@ -138,11 +138,11 @@ def test_a_value_may_hold_an_equals_sign():
     (['sample', CASCADE, '--workdir=x', '--num=x'], r"invalid int value: 'x'"),
     (
       ['train', SMOKE, '--workdir=x', '--config.train.batch_sise=3'],
-      r'did you mean config\.train\.batch_size\?',
+      r'Did you mean config\.train\.batch_size\?',
     ),
     (
       ['train', SMOKE, '--workdir=x', '--config.trian.batch_size', '3'],
-      r'did you mean config\.train\?',
+      r'Did you mean config\.train\?',
     ),
     (
       ['train', SMOKE, '--workdir=x', '--config.train.batch_size'],
@@ -268,9 +268,9 @@ def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
 @pytest.mark.parametrize(
   ('labels', 'message'),
   [
-    ('4', r"--labels=4: '4' is no class; a class is an index from 0 to 3"),
-    ('0,-1', r"--labels=0,-1: '-1' is no class"),
-    ('0,cat', r"--labels=0,cat: 'cat' is no class"),
+    ('4', r"--labels=4: '4' is not a class; give an index from 0 to 3"),
+    ('0,-1', r"--labels=0,-1: '-1' is not a class"),
+    ('0,cat', r"--labels=0,cat: 'cat' is not a class"),
   ],
 )
 def test_labels_out_of_range_are_refused(labels, message, refused, tmp_path):
@@ -333,7 +333,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     ),
     (
       ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--label=4'],
-      r"--label=4: '4' is no class; a class is an index from 0 to 3",
+      r"--label=4: '4' is not a class; give an index from 0 to 3",
     ),
     (['upscale', '--workdir={tmp}', '--held_out=1'], r'There is no checkpoint'),
     (['upscale', '--workdir={base}', '--held_out=1'], r"'smoke', a base model"),
@@ -359,7 +359,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     ),
     (
       ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--label=dog'],
-      r"--label=dog: 'dog' is no class; .* or a name: grating 0",
+      r"--label=dog: 'dog' is not a class; .* or a name: grating 0",
     ),
     (
       ['evaluate', '--samples={tmp}/ok.png', '--reference={tmp}/small.png'],
@@ -443,7 +443,9 @@ def test_a_given_seed_counts_and_else_that_of_the_config(
 ):
   seen = []
   monkeypatch.setattr(
-    generate, 'draw_to', lambda *_, recipe, **__: seen.append(recipe['seed'])
+    generate,
+    'draw_to_folder',
+    lambda *_, manifest, **__: seen.append(manifest['seed']),
   )
   assert smoke_runs.cdm(
     'sample', SMOKE, f'--workdir={smoke_runs.trained() / "base"}', *words,
@@ -461,8 +463,8 @@ def test_a_given_seed_counts_and_else_that_of_the_config(
     (None, False, None, None),
     (None, False, '0', 'this stage takes no label'),
     (3, False, None, r'give --label=CLASS, one of 3 by name or index'),
-    (3, True, '3', "'3' is no class; .* 0 to 2 or a name: dog, cat, owl"),
-    (3, True, '-1', "'-1' is no class"),
+    (3, True, '3', "'3' is not a class; .* 0 to 2 or a name: dog, cat, owl"),
+    (3, True, '-1', "'-1' is not a class"),
   ],
 )
 def test_a_label_is_a_number_or_a_name(num_classes, null_class, text, expected):

@@ -236,11 +236,11 @@ def test_labels_are_drawn_in_turn_and_matter(samples, two_classes):
   assert (np.abs(a.astype(int) - b).reshape(2, -1).max(axis=1) > 1).all()
 
 
-def test_samples_of_another_recipe_are_not_mixed_in(samples, capsys):
+def test_samples_of_another_manifest_are_not_mixed_in(samples, capsys):
   before = smoke_runs.snapshot(samples)
   assert sample(samples, '--seed=1') == 2
   message = capsys.readouterr().err
-  assert 'holds images of another recipe: seed is 0 there, 1 now' in message
+  assert 'holds images of another manifest: seed is 0 there, 1 now' in message
   assert smoke_runs.snapshot(samples) == before
 
 

@@ -248,7 +248,7 @@ def test_runs_that_are_killed_at_random_end_the_same(
   ('key', 'value', 'message'),
   [
     ('on_divergence', 'hope', r"is 'hope'; known are \['stop', 'rollback'\]"),
-    ('max_rollbacks', -1, r'max_rollbacks is -1; it is a whole number'),
+    ('max_rollbacks', -1, r'max_rollbacks is -1; it must be a whole number'),
     (
       'grad_norm_spike_factor',
       0.5,
@@ -259,7 +259,7 @@ def test_runs_that_are_killed_at_random_end_the_same(
       1,
       r'watchdog_factor is 1.0; it is 0 \(off\) or above 1',
     ),
-    ('watchdog_seconds', 0, r'watchdog_seconds is 0.0; it is above 0'),
+    ('watchdog_seconds', 0, r'watchdog_seconds is 0.0; it must be above 0'),
   ],
 )
 def test_what_makes_no_sense_is_refused(key, value, message):

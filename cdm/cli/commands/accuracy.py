@@ -139,8 +139,8 @@ def check(args: argparse.Namespace) -> None:
     for option in ('reference', 'seed', 'level', 'overrides'):
       if getattr(args, option) not in (None, []):
         raise ValueError(
-          f'--{option.replace("overrides", "config...")} is for a stage, and '
-          f'--samples={args.samples} is a set.'
+          f'--{option.replace("overrides", "config...")} is for a stage, but '
+          f'--samples={args.samples} is a set of images.'
         )
   for option in ('num', 'batch_size'):
     value = getattr(args, option)

@@ -125,7 +125,7 @@ def check(args: argparse.Namespace) -> None:
   for option in ('num', 'seed'):
     if getattr(args, option) is not None and not drawn:
       raise ValueError(
-        f'--{option} is for drawn samples, and --samples={args.samples} is not '
+        f'--{option} is for drawn samples, but --samples={args.samples} is not '
         'CONFIG.py@DIR.'
       )
   for option in ('num', 'batch_size'):

@@ -58,12 +58,13 @@ graph classify_image_graph_def.pb (or its .tgz), as --weights.
 """
 
 PAIRS = ('psnr', 'psnr_y', 'ssim', 'ssim_gaussian', 'ms_ssim', 'consistency')
-# Options that --make_reference refuses: statistics do not depend on them.
+# Options that --make_reference refuses, because statistics do not depend on
+# them.
 UNUSED = (
   *('lowres', 'downsample', 'few', 'kid_size', 'lpips', 'lpips_weights'),
   *('overrides',),
 )
-# A metric of pairs too, but not a default one: it needs a network.
+# This metric of pairs is not a default one, because it needs a network.
 LPIPS = 'lpips'
 
 
@@ -130,7 +131,7 @@ def run(args: argparse.Namespace) -> None:
   of_sets = [m for m in metrics if m in SETS]
   of_pairs = [m for m in metrics if m not in SETS]
   row = {}
-  if of_pairs and drawn_pairs(args.samples):
+  if of_pairs and is_stage(args.samples):
     row = evaluate_drawn(args, of_sets, of_pairs)
   else:
     if of_sets:
@@ -160,7 +161,9 @@ def check(args: argparse.Namespace) -> list[str]:
         '--samples or --metrics.'
       )
     if not args.out.endswith('.npz'):
-      raise ValueError(f'--out={args.out}: statistics are an .npz file.')
+      raise ValueError(
+        f'--out={args.out}: statistics are written as .npz; give FILE.npz.'
+      )
     for option in UNUSED:
       if getattr(args, option):
         raise ValueError(f'--{option} has no effect on --make_reference.')
@@ -168,11 +171,11 @@ def check(args: argparse.Namespace) -> list[str]:
     return []
   if args.out and args.out.endswith('.md'):
     raise ValueError(
-      f'--out={args.out}: the row is JSON, and its line of Markdown '
-      'goes beside it; give FILE.json.'
+      f'--out={args.out}: the row is written as JSON, with a line of Markdown '
+      'in FILE.md beside it; give FILE.json.'
     )
   if not args.samples:
-    raise ValueError('--samples=WHAT is missing: the images to judge.')
+    raise ValueError('--samples=WHAT is missing; give the images to judge.')
   metrics = args.metrics.split(',') if args.metrics else list(PAIRS)
   for metric in metrics:
     known = (*SETS, *PAIRS, LPIPS)
@@ -182,10 +185,12 @@ def check(args: argparse.Namespace) -> list[str]:
       )
   of_sets = [m for m in metrics if m in SETS]
   of_pairs = [m for m in metrics if m not in SETS]
-  alone = drawn_pairs(args.samples) or not of_pairs
+  alone = is_stage(args.samples) or not of_pairs
   if not args.reference and not (alone and set(of_sets) <= {'is'}):
-    raise ValueError('--reference=WHAT is missing: the images to compare with.')
-  if drawn_pairs(args.samples):
+    raise ValueError(
+      '--reference=WHAT is missing; give the images to compare with.'
+    )
+  if is_stage(args.samples):
     for option in ('lowres', 'downsample'):
       if getattr(args, option):
         raise ValueError(
@@ -216,7 +221,7 @@ def check(args: argparse.Namespace) -> list[str]:
     (of_pairs, 'metrics of pairs'),
   ):
     for option in options_of[kind] if not names else ():
-      if option in for_drawing and drawn_pairs(args.samples):
+      if option in for_drawing and is_stage(args.samples):
         continue
       if getattr(args, option):
         raise ValueError(f'--{option} is for {kind}, and none was requested.')
@@ -226,18 +231,18 @@ def check(args: argparse.Namespace) -> list[str]:
   if args.lpips_weights and args.lpips_weights.count(',') != 1:
     raise ValueError(
       f'--lpips_weights={args.lpips_weights}: give two files, BACKBONE.pth and '
-      'HEADS.pth, with a comma between.'
+      'HEADS.pth, separated by a comma.'
     )
   evaluation_flags.check(args, metrics)
   sets = f'{args.samples}{args.reference}'
   if args.seed is not None and not set_name.asks_to_draw(sets):
     raise ValueError(
-      f'--seed={args.seed} is for drawn images, and none are drawn: neither '
+      f'--seed={args.seed} is for drawn images, but none are drawn: neither '
       '--samples nor --reference is CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
   if args.overrides and not set_name.asks_to_draw(args.samples):
     raise ValueError(
-      'Config overrides belong to --samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
+      'Config overrides are for --samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
   return metrics
 
@@ -245,7 +250,7 @@ def check(args: argparse.Namespace) -> list[str]:
 def evaluate_sets(
   args: argparse.Namespace, metrics: Sequence[str]
 ) -> dict[str, Any]:
-  """Returns the row of these metrics of sets."""
+  """Computes metrics of sets and returns their row."""
   from cdm.distributed import compilation_cache
   from cdm.evaluation import compare_sets
 
@@ -260,8 +265,8 @@ def evaluate_sets(
   )
 
 
-def drawn_pairs(samples: str) -> bool:
-  """Returns whether WHAT is a stage, whose images are paired with originals."""
+def is_stage(samples: str) -> bool:
+  """Returns whether `samples` names a stage, whose images have originals."""
   return set_name.parse(samples).kind == 'stage'
 
 
@@ -273,7 +278,7 @@ def evaluate_drawn(
   from cdm.evaluation import compare_sets, paired_samples
 
   compilation_cache.enable_compilation_cache()
-  scores = paired_samples.Scores(perceptual=perceptual_of(args, of_pairs))
+  scores = paired_samples.Scores(perceptual=make_lpips_scorer(args, of_pairs))
   source = paired_samples.resolve_stage(
     args.samples,
     scores,
@@ -321,7 +326,7 @@ def make_reference(args: argparse.Namespace) -> None:
 def evaluate_pairs(
   args: argparse.Namespace, metrics: Sequence[str]
 ) -> dict[str, Any]:
-  """Returns the row of these metrics of pairs."""
+  """Computes metrics of pairs and returns their row."""
   from cdm.evaluation import paired_metrics
 
   row = paired_metrics.evaluate_paths(
@@ -329,12 +334,12 @@ def evaluate_pairs(
     args.reference,
     lowres=args.lowres,
     downsample=args.downsample or 'bicubic',
-    perceptual=perceptual_of(args, metrics),
+    perceptual=make_lpips_scorer(args, metrics),
   )
   return select_metrics(row, metrics)
 
 
-def perceptual_of(
+def make_lpips_scorer(
   args: argparse.Namespace, metrics: Sequence[str]
 ) -> LpipsScorer | None:
   """Returns the scorer of LPIPS, or None if LPIPS was not requested."""
@@ -362,15 +367,15 @@ def select_metrics(
 def merge_rows(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
   """Returns one row with the values of both.
 
-  Keys that both rows have hold the same value, except for 'conventions', which
-  are merged.
+  Keys that both rows have must hold the same value, except 'conventions', whose
+  entries are merged.
   """
   conventions = first.get('conventions', {}) | second['conventions']
   return second | first | {'conventions': conventions}
 
 
 def print_warning(warning: str) -> None:
-  """Prints to stderr why a number and its reference are not comparable."""
+  """Prints to stderr why a score and its reference are not comparable."""
   import sys
 
   if collectives.is_first():

@@ -138,7 +138,9 @@ def check(args: argparse.Namespace) -> None:
       f'--batch_size is {args.batch_size}; it must be at least 1.'
     )
   if args.deadline is not None and not args.deadline > 0:
-    raise ValueError(f'--deadline is {args.deadline}; it is in days, above 0.')
+    raise ValueError(
+      f'--deadline is {args.deadline}; give a number of days above 0.'
+    )
 
 
 def measure(
@@ -153,11 +155,11 @@ def measure(
   Args:
     args: the parsed arguments.
     topology: the slice.
-    batch_size: takes the place of the batch size of the config or the flag.
+    batch_size: replaces the batch size of the config or the flag, if given.
     note: text to append to the line of progress.
 
   Returns:
-    See `compilation.measure`.
+    What `compilation.measure` returns.
   """
   from cdm.planning import compile_process
 
@@ -231,7 +233,7 @@ def find_largest(
 
 
 def largest_line(largest: plan_types.Largest) -> str:
-  """Returns a line about the largest batch, as `find_largest` returned it."""
+  """Returns a line of text about what `find_largest` returned."""
   if not largest['batch_size']:
     return 'largest batch: not even one image per part of the batch fits'
   return (

@@ -121,8 +121,8 @@ def source_section(
     no_classes: whether the subfolders of a folder are no classes.
 
   Raises:
-    ValueError: a TensorFlow data set without its split, or with an option for
-      folders.
+    ValueError: the text names a TensorFlow data set without its split, or one
+      with an option for folders.
   """
   if not text.startswith('tfds:'):
     section = {'kind': 'folder', 'path': text}

@@ -4,7 +4,7 @@ import argparse
 
 DESCRIPTION = """\
 Put training runs, samples and super-resolved images on one self-contained
-HTML page with the images, the loss curves and a table. Prints the table.
+HTML page with the images, the loss curves and a table, and print the table.
 
 Writes into OUT: report.html, report.json and copies of the images.
 """

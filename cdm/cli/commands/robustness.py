@@ -35,8 +35,8 @@ degradations, each at five strengths:
 
 groups: a CSV file with a line of headings. Its first column names the image, by
 its index in the data or, if it is a file, by its path or name; each further
-column states a group that the image belongs to. Or a JSON object that maps an
-image to its group, or to {column: group}.
+column states a group that the image belongs to. A JSON file may be given
+instead, with an object that maps each image to its group or to {column: group}.
 
 examples:
   cdm robustness --samples=runs/photos/sr@eval --num=120 --out=runs/robust
@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> None:
     level=args.level,
     batch_size=args.batch_size,
     overrides=args.overrides,
-    perceptual=perceptual(args, metrics),
+    perceptual=make_lpips_scorer(args, metrics),
     few=args.few,
     network={'weights': args.weights},
     title=args.title,
@@ -186,11 +186,11 @@ def check(args: argparse.Namespace) -> list[str]:
         f'{", ".join((*METRICS, *OF_SETS))}.'
       )
   if len(set(metrics)) < len(metrics):
-    raise ValueError(f'--metrics={args.metrics} names one twice.')
+    raise ValueError(f'--metrics={args.metrics} names a metric twice.')
   if metrics[0] in OF_SETS:
     raise ValueError(
       f'--metrics begins with {metrics[0]}, which has no value for a single '
-      'image; begin with one that has, as groups are judged by it.'
+      'image; groups are judged by the first metric, so begin with another.'
     )
   for option, needed in (
     ('lpips', ('lpips',)),
@@ -203,7 +203,7 @@ def check(args: argparse.Namespace) -> list[str]:
   if args.lpips_weights and args.lpips_weights.count(',') != 1:
     raise ValueError(
       f'--lpips_weights={args.lpips_weights}: give two files, BACKBONE.pth and '
-      'HEADS.pth, with a comma between.'
+      'HEADS.pth, separated by a comma.'
     )
   for option in ('num', 'batch_size'):
     value = getattr(args, option)
@@ -214,7 +214,7 @@ def check(args: argparse.Namespace) -> list[str]:
   return metrics
 
 
-def perceptual(
+def make_lpips_scorer(
   args: argparse.Namespace, metrics: Sequence[str]
 ) -> LpipsScorer | None:
   """Returns the scorer of LPIPS, or None if LPIPS was not requested."""

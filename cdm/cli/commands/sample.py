@@ -31,7 +31,7 @@ examples:
   cdm sample ... --labels=cat,coffee,7 --config.stages.sr.level=0.2
 """
 
-# At most so many names of classes are printed before sampling begins.
+# The largest number of class names that are printed before sampling begins.
 MOST_SHOWN = 10
 
 
@@ -109,10 +109,10 @@ def run(args: argparse.Namespace) -> None:
     )
   if labels and collectives.is_first():
     print_labels(labels, names)
-  generate.draw_to(
+  generate.draw_to_folder(
     out,
     stages,
-    recipe={
+    manifest={
       'config': loaded.name,
       'seed': seed,
       'labels': labels,
@@ -132,7 +132,7 @@ def parse_labels(
   Args:
     text: names or indices of classes, separated by commas; None for all.
     stages: the stages of the cascade.
-    names: of the classes, by index; None if they have none.
+    names: names of the classes, by index; None if they have none.
 
   Returns:
     The labels to draw in rotation, or None if no stage takes a label.

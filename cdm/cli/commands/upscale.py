@@ -116,13 +116,13 @@ def run(args: argparse.Namespace) -> None:
   names = class_names.read(workdir)
   out = pathlib.Path(args.out)
   if args.held_out:
-    upscale_files.held_out_to(
+    upscale_files.write_upscaled_held_out(
       out,
       upscaler,
       datasets.read_held_out(saved, args.held_out),
       count=args.held_out,
       seed=args.seed,
-      recipe={
+      manifest={
         **upscaler.record.manifest(
           after_checkpoint={'seed': args.seed},
           after_level={'count': args.held_out},
@@ -136,7 +136,9 @@ def run(args: argparse.Namespace) -> None:
     if label is not None and collectives.is_first():
       print(f'class of all images: {class_names.describe(label, names)}')
     paths = [pathlib.Path(path) for path in args.images]
-    upscale_files.files_to(out, upscaler, paths, label, seed=args.seed)
+    upscale_files.write_upscaled_files(
+      out, upscaler, paths, label, seed=args.seed
+    )
 
 
 def parse_label(
@@ -147,7 +149,7 @@ def parse_label(
   Args:
     text: name or index of a class; None for an unknown class.
     upscaler: the stage.
-    names: of the classes, by index; None if they have none.
+    names: names of the classes, by index; None if they have none.
 
   Returns:
     The index of the class, or None for an unknown class or a stage without

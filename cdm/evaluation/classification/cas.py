@@ -151,10 +151,10 @@ def draw(
       f'{path} draws images without a class, from which a classifier can learn '
       'nothing.'
     )
-  generate.draw_to(
+  generate.draw_to_folder(
     out,
     stages,
-    recipe={
+    manifest={
       'config': loaded.name,
       'seed': loaded.seed if seed is None else seed,
       'labels': list(range(counts[0])),

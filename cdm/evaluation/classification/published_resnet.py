@@ -232,14 +232,16 @@ def reading(
         f'looking at the file names of {len(source):,} images ...',
         file=sys.stderr,
       )
-    first = subset.first(source, count)
-    indices = subset.spread(source, count) if first is None else first
+    first = subset.first_imagenet_validation(source, count)
+    indices = subset.spread_indices(source, count) if first is None else first
     which = 'spread over the set' if first is None else 'first by file name'
 
   def read(wanted):
     elements = [source[indices[n]] for n in wanted]
     x = [
-      transforms.middle(e['image'], short_side=SHORT_SIDE, size=SIDE)
+      transforms.resize_then_center_crop(
+        e['image'], short_side=SHORT_SIDE, size=SIDE
+      )
       for e in elements
     ]
     return np.stack(x), np.array([e['label'] for e in elements], np.int64)

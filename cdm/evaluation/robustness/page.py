@@ -402,8 +402,8 @@ def maps(examination: scoring.Examination, k: int) -> html_page.Html:
       examination.picture(record, clean, 'original'),
       examination.picture(record, clean, 'ours'),
       np.floor(of_image['mean'] + 0.5).astype(np.uint8),
-      contact_sheet.heat(level(of_image['std']), top),
-      contact_sheet.heat(level(of_image['error']), top),
+      contact_sheet.heat_map(level(of_image['std']), top),
+      contact_sheet.heat_map(level(of_image['error']), top),
     ]
     rows.append([image_files.png_bytes(middle(x, side)) for x in row])
     names.append(f'{record}')

@@ -178,9 +178,9 @@ def test_what_cannot_be_scored_is_refused(tmp_path, words, message, capsys):
 @pytest.mark.parametrize(
   ('words', 'message'),
   [
-    (('cas', '--config=configs/smoke.py'), "'smoke' draws images and is no"),
-    (('cas', '--config=configs/smoke_cascade.py'), 'is no classifier'),
-    (('sample', '--config=configs/smoke_cas.py'), 'which draws nothing'),
+    (('cas', '--config=configs/smoke.py'), "'smoke' is not a classifier"),
+    (('cas', '--config=configs/smoke_cascade.py'), 'is not a classifier'),
+    (('sample', '--config=configs/smoke_cas.py'), 'which draws no images'),
   ],
 )
 def test_configs_of_the_other_kind_are_refused(real, words, message, capsys):

@@ -61,7 +61,7 @@ def test_folders_go_by_name_whatever_their_order(tmp_path):
     assert element['label'] == (1 if element['image'].max() == 0 else 2)
   again = datasets.open_source(given)
   assert again.fingerprint == source.fingerprint
-  with pytest.raises(ValueError, match='lies in none of the 2 class folders'):
+  with pytest.raises(ValueError, match='is in none of the 2 class folders'):
     labelled_set.opened(path, labelled_set.section(path), ['b', 'c'])
 
 

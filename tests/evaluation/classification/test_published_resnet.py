@@ -100,7 +100,9 @@ def test_the_first_images_are_first_by_file_name(place, capsys):
   assert [row['top1_error'] for row in rows] == pytest.approx([0, 1 / 7])
   assert rows[0]['which'] == 'first by file name'
   source = folder.Folder(place / 'set')
-  names = [source.files[i] for i in subset.first(source, 12)]
+  names = [
+    source.files[i] for i in subset.first_imagenet_validation(source, 12)
+  ]
   assert [int(name[-6:-4]) for name in names] == list(range(79, 91))
 
 
@@ -223,7 +225,7 @@ def test_a_conditional_stage_is_told_the_class_by_name(
 def test_the_preset_is_torchvisions():
   description, arrays = oracle('resnet50')
   assert description['settings']['image'] == ['astronaut', 0, 0, 512, 512]
-  mine = transforms.middle(
+  mine = transforms.resize_then_center_crop(
     sample_photos._photograph('astronaut'), short_side=256, size=224
   )
   np.testing.assert_array_equal(mine, arrays['img/preset'])
@@ -242,7 +244,7 @@ def test_the_preset_of_an_oblong_image_keeps_its_aspect():
     edge = round((long - 224) / 2)
     top, left = (16, edge) if w > h else (edge, 16)
     np.testing.assert_array_equal(
-      transforms.middle(x, short_side=256, size=224),
+      transforms.resize_then_center_crop(x, short_side=256, size=224),
       whole[top : top + 224, left : left + 224],
     )
 

@@ -199,9 +199,9 @@ def test_a_killed_examination_continues_and_gives_the_same(
 
 def test_what_belongs_to_something_else_is_refused(done, tmp_path, capsys):
   assert examine(done, '--seed=1') == 2
-  assert 'another recipe: seed is 0 there, 1 now' in capsys.readouterr().err
+  assert 'another manifest: seed is 0 there, 1 now' in capsys.readouterr().err
   assert examine(done, '--config.sampler.grid.spacing=2') == 2
-  assert 'another recipe: sampler is' in capsys.readouterr().err
+  assert 'another manifest: sampler is' in capsys.readouterr().err
   (tmp_path / 'rows.jsonl').write_text('{}\n')
   assert examine(tmp_path) == 2
   assert 'rows.jsonl of another command' in capsys.readouterr().err
@@ -220,7 +220,7 @@ def test_what_belongs_to_something_else_is_refused(done, tmp_path, capsys):
     ({'degrade': ['--degrade=fog']}, "no degradation 'fog'; known are noise"),
     ({'degrade': ['--metrics=mse']}, "--metrics names 'mse'; known are psnr"),
     ({'degrade': ['--metrics=fid,psnr']}, '--metrics begins with fid'),
-    ({'degrade': ['--metrics=psnr,psnr']}, 'names one twice'),
+    ({'degrade': ['--metrics=psnr,psnr']}, 'names a metric twice'),
     ({'degrade': ['--metrics=psnr,fid']}, 'FID of 4 images is biased'),
     ({'degrade': ['--metrics=ms_ssim']}, 'needs images of 161 pixels'),
     ({'degrade': ['--few']}, '--few is for --metrics=fid'),
@@ -331,7 +331,7 @@ def test_lpips_is_taken_of_every_picture(tmp_path, monkeypatch, capsys):
     assert row['ours']['lpips'] == pytest.approx(expected)
   assert 'mean absolute difference' in (tmp_path / 'report.html').read_text()
   assert examine(tmp_path, **given) == 2
-  assert 'another recipe: lpips is' in capsys.readouterr().err
+  assert 'another manifest: lpips is' in capsys.readouterr().err
 
 
 def row(record, cell, psnr, smooth=20.0):
