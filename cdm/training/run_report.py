@@ -229,17 +229,27 @@ def folder_facts(
 
 
 def write(
-  summary: Summary, out: str | os.PathLike, *, title: str
+  summary: Summary,
+  out: str | os.PathLike,
+  *,
+  title: str,
+  overwrite: bool = False,
 ) -> list[pathlib.Path]:
   """Writes report.json, report.html and copies of the images into a folder.
+
+  An earlier report in the folder is renewed.
 
   Args:
     summary: what `summarise` returned.
     out: the folder; it is made if it is missing.
-    title: of the page.
+    title: title of the page.
+    overwrite: whether other files of these names are replaced.
 
   Returns:
-    The paths written.
+    The paths that were written.
+
+  Raises:
+    ValueError: other files have these names, and `overwrite` is False.
   """
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
@@ -251,12 +261,35 @@ def write(
   files['report.json'] = (json.dumps(summary, indent=2) + '\n').encode()
   page = html(summary, title=title)
   files['report.html'] = page.encode(errors='backslashreplace')
+  if not overwrite and not _is_report(out / 'report.json'):
+    for name, content in files.items():
+      _refuse_another(out / name, content)
   paths = []
   for name, content in files.items():
     with atomic_files.write_atomically(out / name) as partial:
       partial.write_bytes(content)
     paths.append(out / name)
   return paths
+
+
+def _is_report(path: pathlib.Path) -> bool:
+  """Returns whether a file is a report.json that this module wrote."""
+  try:
+    saved = json.loads(path.read_bytes())
+  except (OSError, ValueError):
+    return False
+  return isinstance(saved, dict) and set(Summary.__annotations__) <= set(saved)
+
+
+def _refuse_another(path: pathlib.Path, content: bytes) -> None:
+  """Raises ValueError if the path has other content than this."""
+  if path.is_file() and path.read_bytes() == content:
+    return
+  if os.path.lexists(path):
+    raise ValueError(
+      f'{path} is not from an earlier `cdm report` and would be overwritten; '
+      'give another --out, or --overwrite to replace it.'
+    )
 
 
 def html(summary: Summary, *, title: str) -> str:

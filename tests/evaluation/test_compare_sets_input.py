@@ -246,7 +246,9 @@ def test_what_does_not_compare_is_said_before_work_and_after(place, capfd):
   [
     ('PLACE/w.pth/row.json', 'w.pth is a file, but must be a folder'),
     ('PLACE/a', 'a is a folder; give the name of a file'),
-    ('PLACE/row.md', 'goes beside it; give FILE.json'),
+    ('PLACE/row.md', 'beside it; give FILE.json'),
+    ('PLACE/a.png', 'the row is JSON; give FILE.json'),
+    ('PLACE/w.pth', 'w.pth exists and would be overwritten; .*--overwrite'),
   ],
 )
 def test_an_out_that_cannot_be_written_is_found_before_work(refused, out, told):

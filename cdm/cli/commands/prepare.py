@@ -81,7 +81,9 @@ def run(args: argparse.Namespace) -> None:
   """Prepares the data set, or continues an unfinished preparation."""
   from cdm.config import datasets
   from cdm.data import prepare, record_format
+  from cdm.reporting import output_files
 
+  output_files.check_folder_name(args.out)
   section = source_section(args.source, args.data_dir, args.no_classes)
   source = datasets.open_source(section)
   index = prepare.prepare(

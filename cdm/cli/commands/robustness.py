@@ -147,7 +147,9 @@ def run(args: argparse.Namespace) -> None:
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   from cdm.distributed import compilation_cache
   from cdm.evaluation.robustness import study
+  from cdm.reporting import output_files
 
+  output_files.check_folder_name(args.out)
   compilation_cache.enable_compilation_cache()
   result = study.examine(
     args.samples,
