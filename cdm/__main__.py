@@ -1,4 +1,4 @@
-"""`python -m cdm` is `cdm`."""
+"""Runs the command line `cdm` for `python -m cdm`."""
 
 from cdm.cli.main import main
 

@@ -28,8 +28,7 @@ def get_config():
   c.name = 'cas_imagenet256'
   c.seed = 0
 
-  # What is trained on unless --samples says otherwise, and what is tested on
-  # unless --test does.
+  # --samples replaces the training data, and --test the test data.
   c.train_data = dict(
     kind='tfds', name='imagenet2012', split='train', data_dir=None
   )
@@ -37,7 +36,7 @@ def get_config():
     kind='tfds', name='imagenet2012', split='validation', data_dir=None
   )
 
-  # Of both, so that samples and photographs are prepared alike: ours.
+  # Samples and real images are prepared alike: ours.
   c.pipeline = dict(
     image_size=256,
     crop='center',
@@ -45,7 +44,7 @@ def get_config():
     min_side=0,
     flip=False,  # The method flips, on the device.
     worker_count=16,
-    max_skip_fraction=0.01,  # of unreadable images
+    max_skip_fraction=0.01,  # a larger share of unreadable images stops the run
   )
 
   c.model = dict(
@@ -96,14 +95,14 @@ def get_config():
     # Saving, recovery and the watchdog: ours.
     save_every_steps=5_000,
     keep_checkpoints=2,  # the newest ones
-    keep_every_steps=0,  # multiples of it stay for good; 0 is none
+    keep_every_steps=0,  # multiples are kept for good; 0 keeps none
     on_divergence='stop',  # or 'rollback'
-    max_rollbacks=3,  # in the whole run; the next divergence stops it
+    max_rollbacks=3,  # in the whole run; one more divergence stops it
     # A gradient norm this many times its running median diverges; 0 is off.
     grad_norm_spike_factor=0.0,
     # A phase that takes this many times its median is reported; 0 is off.
     watchdog_factor=10.0,
-    watchdog_seconds=60.0,  # but never before so many seconds
+    watchdog_seconds=60.0,  # a shorter phase is never reported
   )
 
   c.paper = dict(

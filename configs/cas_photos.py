@@ -1,4 +1,4 @@
-"""Photographs, classification accuracy score at 32x32: which one is it?
+"""Classification accuracy score of the demo's photographs at 32x32.
 
   cdm cas --config=configs/cas_photos.py --workdir=DIR
   cdm cas --config=configs/cas_photos.py --workdir=DIR \\
@@ -21,8 +21,8 @@ def get_config():
   c.name = 'cas_photos'
   c.seed = 0
 
-  # Crops of 32 pixels of the photographs shrunk to a third; the left or upper
-  # part of each trains, the rest is held out.
+  # Each photograph is shrunk to a third and cut into crops of 32 pixels. Its
+  # left or upper part is for training, and the rest is held out.
   c.train_data = dict(
     kind='photographs',
     split='train',
@@ -75,7 +75,7 @@ def get_config():
     min_side=0,
     flip=False,  # The method flips, on the device.
     worker_count=0,
-    max_skip_fraction=0.01,  # of unreadable images
+    max_skip_fraction=0.01,  # a larger share of unreadable images stops the run
   )
 
   c.model = dict(
@@ -121,14 +121,14 @@ def get_config():
     # Saving, recovery and the watchdog: ours.
     save_every_steps=100,
     keep_checkpoints=2,  # the newest ones
-    keep_every_steps=0,  # multiples of it stay for good; 0 is none
+    keep_every_steps=0,  # multiples are kept for good; 0 keeps none
     on_divergence='stop',  # or 'rollback'
-    max_rollbacks=3,  # in the whole run; the next divergence stops it
+    max_rollbacks=3,  # in the whole run; one more divergence stops it
     # A gradient norm this many times its running median diverges; 0 is off.
     grad_norm_spike_factor=0.0,
     # A phase that takes this many times its median is reported; 0 is off.
     watchdog_factor=10.0,
-    watchdog_seconds=60.0,  # but never before so many seconds
+    watchdog_seconds=60.0,  # a shorter phase is never reported
   )
 
   c.paper = dict(

@@ -15,8 +15,8 @@ Its rows, without and with augmentation:
 
 Hardware: that of the stages to train them.
 Parameters: 398,587,788 over the stages, 1.59 GB in float32 to sample.
-Paper: FID to training images 2.13 ([CDM] sec. 4.2), to validation images 2.79,
-IS 54.47 (UNVERIFIED).
+Paper: FID to training images 2.13 ([CDM] sec. 4.2, quoted by others), to
+validation images 2.79, IS 54.47 (both UNVERIFIED).
 Ours: not yet run.
 """
 
@@ -52,9 +52,9 @@ def get_config():
     fid_train=2.13,
     fid_val=2.79,
     inception_score=54.47,
-    source='[CDM] sec. 4.2 (all but fid_train UNVERIFIED)',
+    source='[CDM] sec. 4.2: fid_train quoted by others, the rest UNVERIFIED',
   )
 
-  # Of sampling; the images are shared out over data and fsdp.
+  # For sampling: the images are divided over the axes data and fsdp.
   c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

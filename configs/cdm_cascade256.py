@@ -60,6 +60,6 @@ def get_config():
     source='[CDM] tab. 1',
   )
 
-  # Of sampling; the images are shared out over data and fsdp.
+  # For sampling: the images are divided over the axes data and fsdp.
   c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

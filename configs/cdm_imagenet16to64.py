@@ -11,7 +11,7 @@ Hardware: not stated. Parameters, EMA and Adam take 16 bytes per parameter,
 (`cdm plan`).
 Parameters: 273,793,350 (the paper states none).
 Paper, of the cascade 16 -> 64: FID to training images 6.02 without
-augmentation, 2.13 with s = 1001 of 4000 ([CDM] sec. 4.2).
+augmentation, 2.13 with s = 1001 of 4000 ([CDM] sec. 4.2, quoted by others).
 Ours: not yet run.
 
 The ablation's sizes are not known. Values marked "ours" are our choice, values
@@ -40,7 +40,7 @@ def get_config():
     min_side=0,
     flip=False,
     worker_count=16,
-    max_skip_fraction=0.01,  # of unreadable images
+    max_skip_fraction=0.01,  # a larger share of unreadable images stops the run
   )
 
   # T = 4000: the levels of [CDM]'s ablation are s of 4000. Cosine: UNVERIFIED.
@@ -116,7 +116,7 @@ def get_config():
   )
 
   c.optimizer = dict(
-    # Rate: that of cdm_imagenet32 (UNVERIFIED there). The rest: ours.
+    # Learning rate: that of cdm_imagenet32 (UNVERIFIED). The rest: ours.
     kind='adam',
     learning_rate=1e-4,
     warmup_steps=10_000,
@@ -128,7 +128,7 @@ def get_config():
     clip_norm=1.0,
   )
 
-  # Decay: that of cdm_imagenet32 (UNVERIFIED there). Warm-up: ours.
+  # Decay: that of cdm_imagenet32 (UNVERIFIED). Warm-up: ours.
   c.ema = dict(decay=0.9999, warmup=True)
 
   c.train = dict(
@@ -142,14 +142,14 @@ def get_config():
     # Saving, recovery and the watchdog: ours.
     save_every_steps=5_000,
     keep_checkpoints=3,  # the newest ones
-    keep_every_steps=100_000,  # multiples of it stay for good; 0 is none
+    keep_every_steps=100_000,  # multiples are kept for good; 0 keeps none
     on_divergence='stop',  # or 'rollback'
-    max_rollbacks=3,  # in the whole run; the next divergence stops it
+    max_rollbacks=3,  # in the whole run; one more divergence stops it
     # A gradient norm this many times its running median diverges; 0 is off.
     grad_norm_spike_factor=0.0,
     # A phase that takes this many times its median is reported; 0 is off.
     watchdog_factor=10.0,
-    watchdog_seconds=60.0,  # but never before so many seconds
+    watchdog_seconds=60.0,  # a shorter phase is never reported
   )
 
   c.paper = dict(
@@ -157,7 +157,7 @@ def get_config():
     fid_train=2.13,
     fid_val=2.79,
     inception_score=54.47,
-    source='[CDM] sec. 4.2 (all but fid_train UNVERIFIED)',
+    source='[CDM] sec. 4.2: fid_train quoted by others, the rest UNVERIFIED',
   )
 
   c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())

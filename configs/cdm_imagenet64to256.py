@@ -41,15 +41,15 @@ def get_config():
     min_side=0,
     flip=True,  # "flip LR": image and low-res input together (UNVERIFIED)
     worker_count=16,
-    max_skip_fraction=0.01,  # of unreadable images
+    max_skip_fraction=0.01,  # a larger share of unreadable images stops the run
   )
 
   # T: UNVERIFIED. Betas: not known; those of the unofficial SR3 port.
   c.schedule = dict(kind='linear', num_steps=2000, beta_min=1e-6, beta_max=1e-2)
 
-  # Blur of half of the examples: [CDM] sec. 3.1. Range of sigma: UNVERIFIED,
-  # and of 64 -> 256. Filters: ours (the stage before is trained on area-resized
-  # images; the paper upsamples bilinearly or bicubically).
+  # Blur of half of the examples: [CDM] sec. 3.1. Range of sigma: that of
+  # 64 -> 256, UNVERIFIED. Filters: ours (the stage before is trained on
+  # area-resized images; the paper upsamples bilinearly or bicubically).
   c.lowres = dict(
     size=64,
     downsample='area',
@@ -118,7 +118,7 @@ def get_config():
   )
 
   c.optimizer = dict(
-    # Adam, rate: UNVERIFIED. Warm-up, betas and eps: ours.
+    # Adam and its rate: UNVERIFIED. Warm-up, betas and eps: ours.
     kind='adam',
     learning_rate=1e-4,
     warmup_steps=10_000,
@@ -144,14 +144,14 @@ def get_config():
     # Saving, recovery and the watchdog: ours.
     save_every_steps=5_000,
     keep_checkpoints=3,  # the newest ones
-    keep_every_steps=100_000,  # multiples of it stay for good; 0 is none
+    keep_every_steps=100_000,  # multiples are kept for good; 0 keeps none
     on_divergence='stop',  # or 'rollback'
-    max_rollbacks=3,  # in the whole run; the next divergence stops it
+    max_rollbacks=3,  # in the whole run; one more divergence stops it
     # A gradient norm this many times its running median diverges; 0 is off.
     grad_norm_spike_factor=0.0,
     # A phase that takes this many times its median is reported; 0 is off.
     watchdog_factor=10.0,
-    watchdog_seconds=60.0,  # but never before so many seconds
+    watchdog_seconds=60.0,  # a shorter phase is never reported
   )
 
   c.paper = dict(

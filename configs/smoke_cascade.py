@@ -8,7 +8,7 @@ Train the stages first, each into the folder of its name under DIR:
     --workdir=DIR --num=8 --out=SAMPLES
 
 Hardware: any CPU, seconds. Every number is ours and chosen for speed; the
-pictures are noise.
+images are noise.
 Parameters: 428,111 over the stages.
 Paper: none.
 Ours: not a result.
@@ -42,6 +42,6 @@ def get_config():
     source='none: for tests',
   )
 
-  # Of sampling; the images are shared out over data and fsdp.
+  # For sampling: the images are divided over the axes data and fsdp.
   c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

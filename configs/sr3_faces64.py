@@ -10,7 +10,7 @@ Hardware: not stated in the paper. Parameters, EMA and Adam take 16 bytes per
 parameter, 1.1 GB; the training step fits v3:8x8 as it is, 1.3 of 15.5 GiB on
 each core (`cdm plan`).
 Parameters: 68,793,091 (the paper states none).
-Paper: pictures only.
+Paper: images only, no numbers.
 Ours: not yet run.
 """
 
@@ -36,7 +36,7 @@ def get_config():
     min_side=0,
     flip=True,  # [DDPM] (UNVERIFIED)
     worker_count=16,
-    max_skip_fraction=0.01,  # of unreadable images
+    max_skip_fraction=0.01,  # a larger share of unreadable images stops the run
   )
 
   c.schedule = dict(  # [DDPM]
@@ -53,7 +53,7 @@ def get_config():
     attention_resolutions=(16,),
     num_heads=1,
     head_features=None,
-    # UNVERIFIED, as above.
+    # DDPM's of CIFAR-10 (UNVERIFIED).
     dropout=0.1,
     resample='conv',
     embedding='additive',
@@ -109,7 +109,7 @@ def get_config():
     clip_norm=1.0,
   )
 
-  # [DDPM] (UNVERIFIED). Warm-up: ours.
+  # Decay: [DDPM] (UNVERIFIED). Warm-up: ours.
   c.ema = dict(decay=0.9999, warmup=True)
 
   c.train = dict(
@@ -123,18 +123,18 @@ def get_config():
     # Saving, recovery and the watchdog: ours.
     save_every_steps=5_000,
     keep_checkpoints=3,  # the newest ones
-    keep_every_steps=100_000,  # multiples of it stay for good; 0 is none
+    keep_every_steps=100_000,  # multiples are kept for good; 0 keeps none
     on_divergence='stop',  # or 'rollback'
-    max_rollbacks=3,  # in the whole run; the next divergence stops it
+    max_rollbacks=3,  # in the whole run; one more divergence stops it
     # A gradient norm this many times its running median diverges; 0 is off.
     grad_norm_spike_factor=0.0,
     # A phase that takes this many times its median is reported; 0 is off.
     watchdog_factor=10.0,
-    watchdog_seconds=60.0,  # but never before so many seconds
+    watchdog_seconds=60.0,  # a shorter phase is never reported
   )
 
   c.paper = dict(
-    source='[SR3], pictures only',
+    source='[SR3], images only',
   )
 
   c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())

@@ -12,7 +12,7 @@ The paper lets the base take more refinement steps than the later stages; here
 1000, 100 and 100.
 Hardware: that of the stages to train them.
 Parameters: 834,658,489 over the stages, 3.34 GB in float32 to sample.
-Paper: pictures only.
+Paper: images only, no numbers.
 Ours: not yet run.
 """
 
@@ -48,9 +48,9 @@ def get_config():
   )
 
   c.paper = dict(
-    source='[SR3], pictures only',
+    source='[SR3], images only',
   )
 
-  # Of sampling; the images are shared out over data and fsdp.
+  # For sampling: the images are divided over the axes data and fsdp.
   c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
   return c

@@ -37,7 +37,7 @@ def get_config():
     min_side=256,
     flip=False,
     worker_count=16,
-    max_skip_fraction=0.01,  # of unreadable images
+    max_skip_fraction=0.01,  # a larger share of unreadable images stops the run
   )
 
   # T is the paper's ([SR3]); it gives no betas: the unofficial port's.
@@ -121,11 +121,11 @@ def get_config():
     clip_norm=1.0,  # ours
   )
 
-  # Not in the text that was read (UNVERIFIED). Warm-up: ours.
+  # Decay: not in the text that was read (UNVERIFIED). Warm-up: ours.
   c.ema = dict(decay=0.9999, warmup=True)
 
   c.train = dict(
-    # [SR3].
+    # Batch and steps: [SR3].
     batch_size=256,
     num_steps=1_000_000,
     accumulation=1,
@@ -135,14 +135,14 @@ def get_config():
     # Saving, recovery and the watchdog: ours.
     save_every_steps=5_000,
     keep_checkpoints=3,  # the newest ones
-    keep_every_steps=100_000,  # multiples of it stay for good; 0 is none
+    keep_every_steps=100_000,  # multiples are kept for good; 0 keeps none
     on_divergence='stop',  # or 'rollback'
-    max_rollbacks=3,  # in the whole run; the next divergence stops it
+    max_rollbacks=3,  # in the whole run; one more divergence stops it
     # A gradient norm this many times its running median diverges; 0 is off.
     grad_norm_spike_factor=0.0,
     # A phase that takes this many times its median is reported; 0 is off.
     watchdog_factor=10.0,
-    watchdog_seconds=60.0,  # but never before so many seconds
+    watchdog_seconds=60.0,  # a shorter phase is never reported
   )
 
   c.paper = dict(

@@ -13,7 +13,6 @@ import difflib
 import os
 import pathlib
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from targets import (
   vertex,
   xpk,
 )
+from targets.plan import as_shell_words
 
 TARGETS = {
   'local': local,
@@ -63,6 +63,8 @@ def main(argv=None):
   except ValueError as error:
     return complain(error)
   if args.dry_run:
+    # A terminal of another encoding must not change what is pasted.
+    sys.stdout.reconfigure(encoding='utf-8', errors='surrogateescape')
     print(as_shell(plan))
     return 0
   missing = next((c[0] for c in plan.commands if not shutil.which(c[0])), None)
@@ -81,9 +83,6 @@ def parse(argv):
   Raises:
     ValueError: an argument is unknown, missing, or of the wrong form.
   """
-  bad = next((word for word in argv if re.search(r'[\n\r\0]', word)), None)
-  if bad is not None:
-    raise ValueError(f'{bad!r} holds a line break; no launcher can pass it on.')
   own, rest = split(argv, '--')
   if '--dry-run' in rest:
     raise ValueError('--dry-run stands behind --, so cdm would get it.')
@@ -91,7 +90,13 @@ def parse(argv):
   bare = next((word for word in overrides if '=' not in word), None)
   if bare:
     raise ValueError(f'{bare} needs its value: {bare}=VALUE.')
-  args = parser().parse_args([word for word in own if word not in overrides])
+  options = [word for word in own if word not in overrides]
+  for word in options:
+    # Values for cdm may hold anything; these stand in names and directives.
+    for_cdm = word.startswith(('--config=', '--workdir='))
+    if not for_cdm and not all(32 <= ord(char) != 127 for char in word):
+      raise ValueError(f'{word!r} holds a line break or control character.')
+  args = parser().parse_args(options)
   args.cdm = words_for_cdm(args, overrides, rest)
   args.name = args.name or name_of(args)
   if not re.fullmatch(r'[a-z]([a-z0-9-]{0,38}[a-z0-9])?', args.name):
@@ -200,7 +205,9 @@ def as_shell(plan):
     lines += ['END_OF_FILE', '']
   if plan.note:
     lines += [f'# {line}' for line in plan.note.splitlines()]
-  return '\n'.join(lines + [shlex.join(command) for command in plan.commands])
+  return '\n'.join(
+    lines + [as_shell_words(command) for command in plan.commands]
+  )
 
 
 def carry_out(plan):
@@ -210,9 +217,9 @@ def carry_out(plan):
   """
   with tempfile.TemporaryDirectory(prefix='cdm-launch-') as folder:
     for name, text in plan.files.items():
-      pathlib.Path(folder, name).write_text(text)
+      pathlib.Path(folder, name).write_text(text, encoding='utf-8')
     for command in plan.commands:
-      print('$', shlex.join(command), file=sys.stderr, flush=True)
+      print('$', as_shell_words(command), file=sys.stderr, flush=True)
       process = subprocess.Popen(command, cwd=folder)
       while True:
         try:

@@ -1,8 +1,15 @@
 """Flags shared by the commands that compute FID, KID etc. of image sets."""
 
+from __future__ import annotations
+
 import argparse
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from cdm.evaluation.extract_features import GathererOptions
+  from cdm.evaluation.image_selection import Selection
+  from cdm.evaluation.set_metrics import MetricChoice
 
 # {option: the metrics that use it}.
 METRICS_BY_OPTION = {'kid_size': ('kid',), 'few': ('fid', 'sfid')}
@@ -71,18 +78,22 @@ def check(args: argparse.Namespace, metrics: Iterable[str]) -> None:
     raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')
 
 
-def network(args: argparse.Namespace) -> dict[str, Any]:
+def network(args: argparse.Namespace) -> GathererOptions:
   """Returns the keyword arguments of `extract_features.Gatherer`."""
-  return {'weights': args.weights} | _given(args, 'batch_size')
+  return {'weights': args.weights, 'batch_size': args.batch_size}
 
 
-def comparison(args: argparse.Namespace) -> dict[str, Any]:
-  """Returns the keyword arguments of `compare_sets.compare`."""
-  options = {'num': args.num, 'seed': args.seed, 'allow_few_images': args.few}
-  return options | _given(args, 'kid_size')
+def metric_choice(
+  args: argparse.Namespace, metrics: Sequence[str]
+) -> MetricChoice:
+  """Returns the metrics to compute, with the options that the user set."""
+  from cdm.evaluation.set_metrics import MetricChoice
+
+  return MetricChoice(metrics, args.few, args.kid_size)
 
 
-def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
-  """Returns {name: value} of those flags that the user set."""
-  values = {name: getattr(args, name) for name in names}
-  return {name: value for name, value in values.items() if value is not None}
+def selection(args: argparse.Namespace) -> Selection:
+  """Returns which images are read or sampled, as the user set it."""
+  from cdm.evaluation.image_selection import Selection
+
+  return Selection(args.num, args.seed, getattr(args, 'overrides', ()))

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from cdm.data.printable_name import printable
-from cdm.distributed import exit_codes, peer_monitor
+from cdm.distributed import exit_codes, peer_monitor, platforms, user_cache
 
 COMMANDS = {
   'train': 'train one stage, or resume its training',
@@ -76,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.overrides = overrides
   module = importlib.import_module(f'cdm.cli.commands.{args.command}')
   try:
+    user_cache.ensure_home()
+    expand_home(args)
     return module.run(args) or 0
   except KeyboardInterrupt:
     print('\ncdm: stopped by Ctrl-C.', file=sys.stderr)
@@ -84,13 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
   except Exception as error:
     if isinstance(error, BrokenPipeError) and not stdout_has_reader():
       return READER_GONE
+    error = platforms.explain(error)
     peer_monitor.explain(error)
     ending = exit_codes.classify(error)
     # Messages of this package and the operating system's messages about files
     # explain themselves, so they are printed without a traceback. Any other
     # error is a fault of the program, and its traceback must be kept.
     if ending is exit_codes.FAULT:
-      if peer_monitor.is_running():
+      if peer_monitor.must_leave():
         traceback.print_exception(error)
         peer_monitor.leave(ending, f'{type(error).__name__}: {error}')
       raise
@@ -137,6 +140,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.print_help()
     raise SystemExit(0)
   return args
+
+
+def expand_home(args: argparse.Namespace) -> None:
+  """Replaces a leading `~` in the values of options by the user's home.
+
+  Shells expand it only at the start of a word, and so not in `--out=~/x`; cdm
+  would make a folder of this name.
+  """
+  for name, value in vars(args).items():
+    if isinstance(value, str):
+      setattr(args, name, user_cache.expand(value))
+    elif isinstance(value, list):
+      values = [
+        user_cache.expand(v) if isinstance(v, str) else v for v in value
+      ]
+      setattr(args, name, values)
 
 
 def split_overrides(

@@ -86,10 +86,10 @@ def grid(
     )
   if kind == 'full':
     return instantiate.splat(
-      'sampler.grid', schedules.full, section, schedule=schedule
+      'sampler.grid', schedules.full_grid, section, schedule=schedule
     )
   if kind == 'linear':
-    return schedules.full(
+    return schedules.full_grid(
       instantiate.splat('sampler.grid', schedules.linear, section)
     )
   raise ValueError(

@@ -51,14 +51,14 @@ class Stage(NamedTuple):
   net: UNet | resnet.ResNet50
   schedule: schedules.Schedule | None
   lowres: Lowres | None
-  objective: diffusion.Objective | classification.Recipe
+  objective: diffusion.Objective | classification.ClassifierOptions
   method: Method
   tester: classification.Tester | None = None
 
   @property
   def input_size(self) -> int:
     """H = W of the images that the network receives."""
-    if isinstance(self.objective, classification.Recipe):
+    if isinstance(self.objective, classification.ClassifierOptions):
       return self.objective.size
     return self.config.pipeline.image_size
 
@@ -144,17 +144,19 @@ def _classifier(c: ConfigDict) -> Stage:
   instantiate.require(c, 'model', 'pipeline')
   section = dict(c.method)
   kind = instantiate.kind_of('method', section, METHODS)
-  recipe = instantiate.splat('method', classification.Recipe, section)
+  options = instantiate.splat(
+    'method', classification.ClassifierOptions, section
+  )
   # With momentum 0 the network returns the batch-norm statistics of the current
   # batch alone, not a running average.
   net = instantiate.splat('model', resnet.ResNet50, c.model, momentum=0.0)
   method, tester = METHODS[kind](
     net,
-    recipe,
+    options,
     image_size=c.pipeline.image_size,
     normalise=resnet.normalise,
   )
-  return Stage(c, net, None, None, recipe, method, tester)
+  return Stage(c, net, None, None, options, method, tester)
 
 
 def check_magnification(small: int, large: int) -> None:

@@ -57,7 +57,7 @@ def spread_indices(source: Sized, count: int) -> list[int]:
   return chosen
 
 
-def first_imagenet_validation(source: Source, count: int) -> list[int] | None:
+def first_validation(source: Source, count: int) -> list[int] | None:
   """Returns the indices of ImageNet's first validation images, or None.
 
   Their order is that of their file names, ILSVRC2012_val_00000001 and so on,

@@ -161,7 +161,7 @@ def fit(
   return np.array(Image.fromarray(square).resize((size, size), resample))
 
 
-def resize_then_center_crop(
+def resize_crop(
   image: np.ndarray, *, short_side: int, size: int, filter: str = 'bilinear'
 ) -> np.ndarray:
   """Resizes and centre-crops as torchvision's preset for ImageNet evaluation.

@@ -23,7 +23,7 @@ def run(
     buffer_size: elements that each worker keeps ready.
 
   Returns:
-    A Grain iterator. Close it; otherwise its worker processes go on running.
+    A Grain iterator. Close it; otherwise its worker processes keep running.
   """
   # A worker has one thread, because the processes are parallel already.
   threads = 1 if worker_count else 2

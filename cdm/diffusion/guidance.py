@@ -1,12 +1,12 @@
-"""Clipping, thresholding and guidance, as wrappers around a denoiser.
+"""Wraps a denoiser with clipping, thresholding or guidance.
 
   x_0 -> clip(x_0),  eps -> (x_t - alpha x_0) / sigma
   eps -> eps_c + w (eps_c - eps_u)                              [CFG] eq. 6
 
 A wrapper returns a denoiser, `(x_t [B, H, W, C], logsnr [B]) -> Prediction`
-with x_t = alpha x_0 + sigma eps. So wrappers compose, and samplers need no
-option for them. Clipping must be the outermost wrapper, because guidance pushes
-x_0 out of range.
+with x_t = alpha x_0 + sigma eps, so that wrappers compose and samplers need no
+options for them. Clipping must be the outermost wrapper, because guidance
+pushes x_0 out of range.
 """
 
 import jax
@@ -90,7 +90,7 @@ def classifier_free(
   weight: float,
   interval: tuple[float, float] | None = None,
 ) -> Denoiser:
-  """Classifier-free guidance, [CFG] eq. 6: (1 + w) eps_c - w eps_u.
+  """Guides without a classifier, [CFG] eq. 6: (1 + w) eps_c - w eps_u.
 
   Args:
     conditional: denoiser with its label bound.
@@ -139,8 +139,8 @@ def autoguidance(
 ) -> Denoiser:
   """Guides a network by a worse version of itself, [Autoguidance].
 
-  No command uses it yet: first a `sampler` section must be able to name the
-  weaker checkpoint.
+  No command uses it yet, because a `sampler` section cannot name the weaker
+  checkpoint.
 
   Args:
     strong, weak: denoisers with the same conditioning.
@@ -156,8 +156,8 @@ def autoguidance(
 def _with_x_0(prediction, x_0, x_t, logsnr):
   """Replaces x_0 in a prediction, and eps where x_0 has changed.
 
-  Where x_0 has not changed, eps stays: recomputed from x_0, it would lose
-  digits at low noise.
+  Where x_0 has not changed, eps stays, because recomputing it from x_0 would
+  lose digits at low noise.
   """
   eps = eps_from_x_0(x_t, x_0, logsnr=logsnr)
   moved = x_0 != prediction.x_0

@@ -1,4 +1,4 @@
-"""Training losses of a denoiser, one value per example.
+"""Computes the training losses of a denoiser, one value per example.
 
   L_simple = |target_hat - target|^p                  [DDPM] eq. 14, [SR3] eq. 6
   L_hybrid = L_simple + lambda L_vlb                            [IDDPM] eq. 16
@@ -71,10 +71,10 @@ def hybrid(
 ) -> jax.Array:
   """L_hybrid, [IDDPM] eq. 16: the bound trains the variance only.
 
-  The bound is a sum over the chain and one term of it is drawn, so that term
+  The bound is a sum over the chain. Only one term of it is drawn, so that term
   counts vb_weight times the length of the chain. The paper's class-conditional
-  runs take that length as 1000 whatever T is, so with vb_weight=0.001 the term
-  is added with weight 1 (rescale_learned_sigmas=False in their code).
+  runs take that length as 1000 for every T, so with vb_weight=0.001 the term is
+  added with weight 1 (rescale_learned_sigmas=False in their code).
 
   Args:
     denoise: `(x_t [B, H, W, C], logsnr [B]) -> Prediction` with var.
@@ -110,10 +110,10 @@ def vb_terms(
   t: jax.Array,
   schedule: schedules.Schedule,
 ) -> jax.Array:
-  """L_t for t > 0 and L_0 for t = 0, [DDPM] eq. 5.
+  """Returns the bound's term L_t, [DDPM] eq. 5; L_0 where t = 0.
 
   Args:
-    prediction: of the denoiser at x_t.
+    prediction: the denoiser's prediction at x_t.
     x_0: [B, H, W, C] images on the uint8 lattice in [-1, 1].
     x_t: [B, H, W, C].
     t: [B] int32 in 0..T-1; L_0 is the step from t = 0 to x_0.
@@ -123,7 +123,7 @@ def vb_terms(
     [B] float32, bits per dimension.
   """
   at_t = _tables_at(schedule, t, x_0)
-  mean, log_variance = reverse(prediction, x_t, t=t, schedule=schedule)
+  mean, log_variance = reverse_gaussian(prediction, x_t, t=t, schedule=schedule)
   # The two means share their x_t part, so only the x_0 parts are subtracted:
   # the difference of the whole means would lose digits.
   shift = at_t.on_x_0 * (x_0 - prediction.x_0)
@@ -134,17 +134,17 @@ def vb_terms(
   return _mean(jnp.where(expand_like(t == 0, x_0), nll, kl)) / np.log(2)
 
 
-def reverse(
+def reverse_gaussian(
   prediction: Prediction,
   x_t: jax.Array,
   *,
   t: jax.Array,
   schedule: schedules.Schedule,
 ) -> tuple[jax.Array, jax.Array]:
-  """Mean and learned log variance of p(x_{t-1} | x_t), [DDPM] eq. 1.
+  """Returns mean and learned log variance of p(x_{t-1} | x_t), [DDPM] eq. 1.
 
   Args:
-    prediction: of the denoiser at x_t, with var.
+    prediction: the denoiser's prediction at x_t, with var.
     x_t: [B, H, W, C].
     t: [B] int32 in 0..T-1.
     schedule: the chain of T steps.
@@ -170,7 +170,7 @@ def reverse(
 def discretized_log_likelihood(
   x_0: jax.Array, *, mean: jax.Array, log_scale: jax.Array
 ) -> jax.Array:
-  """Log probability of a pixel's bin under a Gaussian, [DDPM] eq. 13.
+  """Returns log probabilities of pixels' bins under Gaussians, [DDPM] eq. 13.
 
   The bins are 2 / 255 wide; the first and the last extend to infinity. The
   normal CDF is the tanh approximation and probabilities are at least 1e-12, as
@@ -197,15 +197,15 @@ def discretized_log_likelihood(
   return jnp.log(jnp.maximum(near - far, 1e-12))
 
 
-# The weights by signal-to-noise ratio follow. Each is one function of log-SNR,
-# stated as a weight on |eps_hat - eps|^2. The same loss measured on another
-# target has errors scaled by 1 / SNR (x_0) or 1 / alpha^2 (v), so its weight is
-# scaled back. Beyond a log-SNR of +-60 a float32 x_t is x_0 or eps alone, so we
-# clip there and infinities need no special case.
+# The functions below weight the loss by the signal-to-noise ratio. Each is one
+# function of log-SNR, stated as a weight on |eps_hat - eps|^2. The same loss
+# measured on another target has errors scaled by 1 / SNR (x_0) or 1 / alpha^2
+# (v), so its weight is scaled back. Beyond a log-SNR of +-60 a float32 x_t is
+# x_0 or eps alone, so we clip there and infinities need no special case.
 
 
 def min_snr(logsnr: jax.Array, target: str, *, cap: float = 5.0) -> jax.Array:
-  """Min-SNR, [MinSNR]: min(SNR, cap) on x_0. [B] -> [B]."""
+  """Returns min-SNR weights, [MinSNR]: min(SNR, cap) on x_0. [B] -> [B]."""
   logsnr = _bounded(logsnr)
   return _weight(jnp.minimum(logsnr, np.log(cap)) - logsnr, logsnr, target)
 
@@ -213,13 +213,13 @@ def min_snr(logsnr: jax.Array, target: str, *, cap: float = 5.0) -> jax.Array:
 def truncated_snr(
   logsnr: jax.Array, target: str, *, floor: float = 1.0
 ) -> jax.Array:
-  """Truncated SNR, [PD] sec. 4: max(SNR, floor) on x_0. [B] -> [B]."""
+  """Returns weights max(SNR, floor) on x_0, [PD] sec. 4. [B] -> [B]."""
   logsnr = _bounded(logsnr)
   return _weight(jnp.maximum(logsnr, np.log(floor)) - logsnr, logsnr, target)
 
 
 def sigmoid(logsnr: jax.Array, target: str, *, bias: float = 0.0) -> jax.Array:
-  """Sigmoid weighting, [VDM++]: sigmoid(bias - logsnr) on eps. [B] -> [B].
+  """Returns weights sigmoid(bias - logsnr) on eps, [VDM++]. [B] -> [B].
 
   differs: the paper weights an integral over log-SNR. The noise levels here
   follow the training schedule, whose density multiplies this weight.

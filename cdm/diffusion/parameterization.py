@@ -1,4 +1,4 @@
-"""What a network predicts (eps, x_0 or v), and conversions between the three.
+"""Converts between what a network may predict: eps, x_0 or v.
 
 x_t = alpha x_0 + sigma eps                                   [DDPM] eq. 4
 v   = alpha eps - sigma x_0                                   [PD] app. D
@@ -19,10 +19,10 @@ KINDS = ('eps', 'x_0', 'v')
 
 
 class Prediction(NamedTuple):
-  """What a denoiser knows about x_t.
+  """A denoiser's prediction of the clean image and the noise in x_t.
 
-  Both x_0 and eps are kept although either gives the other: converting back
-  loses digits, all of them at the ends of the schedule.
+  Both x_0 and eps are kept although either gives the other, because converting
+  back loses digits, all of them at the ends of the schedule.
 
   Attributes:
     x_0: [B, H, W, C] the clean image.
@@ -96,7 +96,7 @@ def target(
 def x_0_from_eps(
   x_t: jax.Array, eps: jax.Array, *, logsnr: jax.Array
 ) -> jax.Array:
-  """[DDPM] eq. 15; 0 where alpha is 0 and x_t says nothing about x_0."""
+  """Returns x_0, [DDPM] eq. 15; 0 where alpha is 0 and x_t holds no image."""
   alpha, sigma = alpha_sigma(expand_like(logsnr, x_t))
   return _divide(x_t - sigma * eps, alpha)
 
@@ -104,25 +104,25 @@ def x_0_from_eps(
 def eps_from_x_0(
   x_t: jax.Array, x_0: jax.Array, *, logsnr: jax.Array
 ) -> jax.Array:
-  """Inverse of `x_0_from_eps`; 0 where sigma is 0 and x_t holds no noise."""
+  """Inverts `x_0_from_eps`; 0 where sigma is 0 and x_t holds no noise."""
   alpha, sigma = alpha_sigma(expand_like(logsnr, x_t))
   return _divide(x_t - alpha * x_0, sigma)
 
 
 def x_0_from_v(x_t: jax.Array, v: jax.Array, *, logsnr: jax.Array) -> jax.Array:
-  """x_0 = alpha x_t - sigma v, [PD] app. D."""
+  """Returns x_0 = alpha x_t - sigma v, [PD] app. D."""
   alpha, sigma = alpha_sigma(expand_like(logsnr, x_t))
   return alpha * x_t - sigma * v
 
 
 def eps_from_v(x_t: jax.Array, v: jax.Array, *, logsnr: jax.Array) -> jax.Array:
-  """eps = sigma x_t + alpha v, [PD] app. D."""
+  """Returns eps = sigma x_t + alpha v, [PD] app. D."""
   alpha, sigma = alpha_sigma(expand_like(logsnr, x_t))
   return sigma * x_t + alpha * v
 
 
 def v_from(x_0: jax.Array, eps: jax.Array, *, logsnr: jax.Array) -> jax.Array:
-  """v = alpha eps - sigma x_0, [PD] app. D."""
+  """Returns v = alpha eps - sigma x_0, [PD] app. D."""
   alpha, sigma = alpha_sigma(expand_like(logsnr, x_0))
   return alpha * eps - sigma * x_0
 

@@ -1,11 +1,11 @@
-"""The forward process q and its posterior, as functions of log-SNR.
+"""Defines the forward process q and its posterior, as functions of log-SNR.
 
   alpha^2 = sigmoid(logsnr),  sigma^2 = sigmoid(-logsnr)
   q(x_t | x_0) = N(alpha_t x_0, sigma_t^2)                      [DDPM] eq. 4
   q(x_s | x_t, x_0) = N(on_x_0 x_0 + on_x_t x_t, variance)      [DDPM] eq. 6
 
-with s earlier (less noisy) than t. NumPy inputs give NumPy float64 results; any
-other input is computed by jax.numpy in its own dtype.
+Here s is earlier (less noisy) than t. NumPy inputs give NumPy float64 results;
+any other input is computed by jax.numpy in its own dtype.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,8 @@ def alpha_sigma(logsnr):
   xp = jnp
   if isinstance(logsnr, np.ndarray | np.generic | float):
     xp, logsnr = np, np.asarray(logsnr, np.float64)
-  # Halved before exp, so that a float32 scale reaches 0 only beyond +-170.
+  # The exponent is halved before exp, so that a float32 scale reaches 0 only
+  # beyond a log-SNR of +-170.
   alpha = xp.exp(-0.5 * xp.logaddexp(0.0, -logsnr))
   sigma = xp.exp(-0.5 * xp.logaddexp(0.0, logsnr))
   return alpha, sigma
@@ -68,7 +69,7 @@ class Posterior(NamedTuple):
 def posterior(*, logsnr_t: np.ndarray, logsnr_s: np.ndarray) -> Posterior:
   """Returns coefficients of the step from t to s < t, [DDPM] eq. 7 in log-SNR.
 
-  They are computed on the host in float64, because all depends on the
+  They are computed on the host in float64, because they depend on the
   difference of two neighbouring log-SNRs, which float32 does not resolve.
 
   Args:
@@ -107,7 +108,7 @@ def posterior_tables(logsnr: np.ndarray) -> Posterior:
   logsnr = np.asarray(logsnr, np.float64)
   earlier = np.concatenate([[np.inf], logsnr[:-1]])
   tables = posterior(logsnr_t=logsnr, logsnr_s=earlier)
-  # A chain of one step has no entry 1; beta is then the only variance there.
+  # A chain of one step has no entry 1, so beta is its only variance.
   log_variance = tables.log_variance.copy()
   log_variance[0] = (
     tables.log_variance[1] if len(logsnr) > 1 else tables.log_beta[0]

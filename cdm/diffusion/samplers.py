@@ -1,12 +1,12 @@
-"""Samplers: ancestral, DDIM and DPM-Solver++(2M), with one signature for all.
+"""Samples images with a denoiser: ancestral, DDIM and DPM-Solver++(2M).
 
   (denoise, x_T, *, logsnrs, noise) -> x at logsnrs[-1]
 
-`logsnrs` is a concrete increasing grid (see schedules.py). If its last entry is
-+inf, the result is x_0; if it is finite, the result is a sample at that noise
-level, with the noise that belongs there (truncated sampling).
-Coefficients are computed on the host in float64, one row per step, and cast
-to the dtype of x_T; the loop is a lax.scan.
+All samplers have this signature. `logsnrs` is a concrete increasing grid (see
+`schedules`). If its last entry is +inf, the result is x_0; if it is finite, the
+result is a sample at that noise level, noise included (truncated sampling).
+Coefficients are computed on the host in float64, one row per step, and cast to
+the dtype of x_T; the loop is a lax.scan.
 """
 
 from collections.abc import Callable
@@ -36,9 +36,9 @@ def ancestral(
     x_T: [B, H, W, C] start, standard normal.
     logsnrs: [N + 1] increasing grid; the last may be +inf.
     noise: `j -> [B, H, W, C]`, the standard normal noise of step j = 0..N-1.
-    variance: 'beta' is that of q(x_t | x_s) ([SR3]), 'posterior' that of
-      q(x_s | x_t, x_0), 'learned' lies in between ([IDDPM] eq. 15). A step to
-      +inf adds no noise.
+    variance: 'beta' is the variance of q(x_t | x_s) ([SR3]), 'posterior' that
+      of q(x_s | x_t, x_0), and 'learned' is in between ([IDDPM] eq. 15). A step
+      to +inf adds no noise.
 
   Returns:
     [B, H, W, C] at logsnrs[-1].
@@ -81,7 +81,7 @@ def ddim(
   noise: Callable[[jax.Array], jax.Array] | None = None,
   eta: float = 0.0,
 ) -> jax.Array:
-  """Samples by DDIM, [DDIM] eq. 12 and 16. First order with eta = 0.
+  """Samples by DDIM, [DDIM] eq. 12 and 16, of first order with eta = 0.
 
   Args:
     denoise: `(x_t [B, H, W, C], logsnr [B]) -> Prediction`.
@@ -136,7 +136,7 @@ def dpm_solver_pp_2m(
   noise: Callable[[jax.Array], jax.Array] | None = None,
   last_order: int = 2,
 ) -> jax.Array:
-  """Samples by DPM-Solver++(2M), [DPM++] alg. 2. Deterministic, second order.
+  """Samples by DPM-Solver++(2M), [DPM++] alg. 2, deterministic, second order.
 
   Args:
     denoise: `(x_t [B, H, W, C], logsnr [B]) -> Prediction`.
@@ -144,9 +144,9 @@ def dpm_solver_pp_2m(
     logsnrs: [N + 1] increasing grid; the last may be +inf.
     noise: unused, because the solver is deterministic; accepted so that all
       samplers are called alike.
-    last_order: 1 or 2, order of the last step to a finite level; with few
-      steps 1 is more stable ([DPM++] code). The first step and a step to +inf
-      are always of first order.
+    last_order: 1 or 2, order of the last step if it ends at a finite level;
+      with few steps 1 is more stable ([DPM++] code). The first step and a step
+      to +inf are always of first order.
 
   Returns:
     [B, H, W, C] at logsnrs[-1].
@@ -188,8 +188,8 @@ def _checked(logsnrs):
     )
   if not (np.isfinite(grid[:-1]).all() and (np.diff(grid) > 0).all()):
     raise ValueError(
-      'logsnrs must be finite and strictly increasing, but for a last +inf; '
-      f'they run from {grid[0]} to {grid[-1]}.'
+      'logsnrs must be finite and strictly increasing, except that the last '
+      f'may be +inf; they run from {grid[0]} to {grid[-1]}.'
     )
   return grid
 

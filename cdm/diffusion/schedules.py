@@ -1,4 +1,4 @@
-"""Noise schedules: training tables, draws of noise levels, sampling grids.
+"""Builds noise schedules and sampling grids, and draws noise levels.
 
   alpha_bar_t = prod_{i <= t} (1 - beta_i)                      [DDPM] sec. 2
   logsnr_t = log(alpha_bar_t / (1 - alpha_bar_t))
@@ -31,6 +31,7 @@ class Schedule(NamedTuple):
 
   @property
   def num_steps(self) -> int:
+    """T, the number of noise levels."""
     return len(self.logsnr)
 
 
@@ -55,7 +56,7 @@ def from_betas(betas: np.ndarray) -> Schedule:
 def cosine(
   num_steps: int, *, offset: float = 0.008, max_beta: float = 0.999
 ) -> Schedule:
-  """Cosine schedule, [IDDPM] eq. 17, with betas clipped at max_beta."""
+  """Returns the cosine schedule, [IDDPM] eq. 17, betas clipped at max_beta."""
   _check_num_steps(num_steps)
   time = np.arange(num_steps + 1) / num_steps
   signal = np.cos((time + offset) / (1 + offset) * np.pi / 2) ** 2
@@ -63,7 +64,7 @@ def cosine(
 
 
 def linear(num_steps: int, *, beta_min: float, beta_max: float) -> Schedule:
-  """Linear schedule: betas equally spaced, beta_min to beta_max, [DDPM] sec. 4.
+  """Returns the linear schedule, with equally spaced betas, [DDPM] sec. 4.
 
   The betas are not rescaled with num_steps: [DDPM] uses 1e-4 to 0.02 at
   T = 1000, [IDDPM]'s code scales both ends by 1000 / T for another T.
@@ -81,7 +82,7 @@ def t_from_logsnr(schedule: Schedule, logsnr: jax.Array) -> jax.Array:
   """Inverts the table, for a network that was trained on an integer t.
 
   Args:
-    schedule: of T steps.
+    schedule: a chain of T steps.
     logsnr: [B].
 
   Returns:
@@ -101,7 +102,7 @@ def t_from_logsnr(schedule: Schedule, logsnr: jax.Array) -> jax.Array:
 
 
 def stratified(key: jax.Array, n: int) -> jax.Array:
-  """Low-discrepancy uniform numbers, one per example of a batch.
+  """Draws low-discrepancy uniform numbers, one per example of a batch.
 
   All examples share one offset, as in [VDM], and the n intervals of width 1/n
   are assigned to them at random. Each number alone is uniform, and two
@@ -129,19 +130,19 @@ def discrete_levels(schedule: Schedule, u: jax.Array) -> jax.Array:
 
 
 def piecewise_levels(schedule: Schedule, u: jax.Array) -> jax.Array:
-  """SR3's training distribution of the noise level, [SR3] sec. 2.4.
+  """Turns u into a noise level as SR3 draws it in training, [SR3] sec. 2.4.
 
   t is uniform over the steps, then gamma = alpha_bar is uniform between
   alpha_bar_t and alpha_bar_{t-1}, where alpha_bar before step 0 is 1.
   Sampling feeds the network alpha_bar_t, the noisy end of the interval.
 
   Args:
-    schedule: of T steps.
+    schedule: a chain of T steps.
     u: [B] in [0, 1). The integer part of T u is the step and its fraction the
       position in that step's interval, so stratified u give stratified levels.
 
   Returns:
-    logsnr: [B]; at u = t / T that of step t, up to rounding.
+    logsnr: [B]; at u = t / T it is that of step t, up to rounding.
   """
   t = discrete_levels(schedule, u)
   # The position is never 1, so the noise never vanishes and log-SNR is finite.
@@ -214,8 +215,8 @@ def _fixed_stride(num_steps, count):
   )
 
 
-def full(schedule: Schedule) -> np.ndarray:
-  """Returns the grid of every step, then x_0: float64 [T + 1]."""
+def full_grid(schedule: Schedule) -> np.ndarray:
+  """Returns the grid of all steps and then x_0, float64 [T + 1]."""
   return np.append(schedule.logsnr[::-1], np.inf)
 
 
@@ -231,8 +232,8 @@ def respaced(schedule: Schedule, *, spacing: str | int) -> np.ndarray:
 def uniform_logsnr(schedule: Schedule, *, num_steps: int) -> np.ndarray:
   """Returns a grid equally spaced in log-SNR over the schedule, then x_0.
 
-  It is float64 [num_steps + 1], and the natural grid for DPM-Solver++, whose
-  lambda is logsnr / 2.
+  It is float64 [num_steps + 1]. It suits DPM-Solver++, whose steps are in
+  lambda = logsnr / 2.
   """
   _check_num_steps(num_steps)
   if num_steps > 1 and schedule.num_steps < 2:

@@ -1,30 +1,53 @@
 """Turns on JAX's persistent compilation cache, so that a restart is fast."""
 
 import os
-import pathlib
 
 import jax
+
+from cdm.distributed import user_cache
 
 
 def enable_compilation_cache(
   path: str | os.PathLike | None = None,
-) -> pathlib.Path:
+) -> str | None:
   """Keeps compiled programs on disk, so that a second start is fast.
 
   The environment variables JAX_COMPILATION_CACHE_DIR and
-  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS, where set, take precedence.
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS, where set, take precedence. A run
+  whose cache cannot be written goes on without one, after a warning.
 
   Args:
     path: directory; by default `cdm/xla` in the user's cache directory.
 
   Returns:
-    The directory in use.
+    The directory in use, or None.
   """
-  variable = os.environ.get('JAX_COMPILATION_CACHE_DIR')
-  home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  path = pathlib.Path(variable or path or pathlib.Path(home) / 'cdm' / 'xla')
-  jax.config.update('jax_compilation_cache_dir', str(path))
+  given = os.environ.get('JAX_COMPILATION_CACHE_DIR') or path
+  directory = _default() if given is None else _checked(os.fspath(given))
+  jax.config.update('jax_compilation_cache_dir', directory)
   if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
     # Programs that compile faster than this are not worth a file.
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  return path
+  return directory
+
+
+def _default() -> str | None:
+  try:
+    return str(user_cache.folder('xla'))
+  except OSError as error:
+    user_cache.warn(f'compiled programs are not kept. {error}')
+    return None
+
+
+def _checked(given: str) -> str | None:
+  if '://' in given:
+    return given  # In a bucket, which JAX itself reads and writes.
+  directory = user_cache.expand(given)
+  reason = user_cache.why_unusable(directory)
+  if reason is not None:
+    user_cache.warn(
+      f'compiled programs are not kept: JAX_COMPILATION_CACHE_DIR={given} '
+      f'{reason}.'
+    )
+    return None
+  return directory

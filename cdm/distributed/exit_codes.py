@@ -1,8 +1,10 @@
 """Defines the exit codes of the commands, and which error leads to which.
 
-Launchers act on the code. After 75 and 76 (EX_TEMPFAIL and EX_PROTOCOL of
-sysexits.h) the same command can simply be started again; 0 means that the work
-is complete; every other code needs a person to look first.
+Launchers act on the code. After 75 (EX_TEMPFAIL of sysexits.h) and 77 the same
+command can simply be started again; 0 means that the work is complete; every
+other code needs a person to look first. 76 (EX_PROTOCOL) is one of these: where
+the processes never found each other, an address is wrong or a host is missing,
+and another start would wait in vain again.
 """
 
 import pathlib
@@ -29,7 +31,8 @@ NOT_FINITE = ExitCode('not finite', 3)
 DATA_ERROR = ExitCode('data error', 4)
 OUT_OF_MEMORY = ExitCode('out of memory', 5)
 PREEMPTED = ExitCode('preempted', 75)
-LOST_PEERS = ExitCode('lost the other processes', 76)
+NEVER_JOINED = ExitCode('did not find the other processes', 76)
+LOST_PEERS = ExitCode('lost the other processes', 77)
 INTERRUPTED = ExitCode('interrupted', 130)
 
 

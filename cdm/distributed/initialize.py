@@ -16,11 +16,19 @@ import argparse
 import glob
 import os
 import re
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from cdm.distributed import exit_codes, peer_monitor
+from cdm.distributed import (
+  local_devices,
+  peer_monitor,
+  platforms,
+  rendezvous,
+)
+from cdm.distributed.exit_codes import ExitCode
 
 FLAGS = ('coordinator_address', 'num_processes', 'process_id')
 # The environment variables with the same meaning as the three flags, for
@@ -30,12 +38,6 @@ VARIABLES = (
   'CDM_NUM_PROCESSES',
   'CDM_PROCESS_ID',
 )
-
-
-class PeersNotFound(OSError):
-  """The processes of a run did not find each other."""
-
-  ending = exit_codes.LOST_PEERS  # A restart may succeed.
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +69,9 @@ def join(
   process_id: int | None = None,
   *,
   environment: Mapping[str, str] | None = None,
+  stopped: Callable[[], ExitCode | None] | None = None,
 ) -> str | None:
-  """Connects this process with the others of its run.
+  """Connects this process with the others of its run, and finds its devices.
 
   Must be called before JAX is used. The flags come first, then `VARIABLES`,
   then what `detect` finds. Also starts the `peer_monitor`, and silences the
@@ -79,6 +82,9 @@ def join(
     num_processes: number of processes of the run, or None to detect it.
     process_id: index of this process, or None to detect it.
     environment: environment variables; os.environ by default.
+    stopped: returns the exit code that a signal asked for, or None. A command
+      that gives it handles SIGTERM together with JAX; in every other command
+      SIGTERM ends the process, as it does in a run of one process.
 
   Returns:
     Where the settings came from: 'flags' (or `VARIABLES`), 'slurm', 'mpi' or
@@ -88,25 +94,42 @@ def join(
   Raises:
     ValueError: if some of the three settings are given without the others, or
       they are impossible.
-    PeersNotFound: if the processes did not find each other.
+    rendezvous.PeersNotFound: if the processes did not find each other.
+    rendezvous.StoppedWaiting: if `stopped` returned an exit code first.
+    platforms.NoDevice: if JAX_PLATFORMS asks for devices that JAX cannot use.
   """
   import jax
 
   if jax.distributed.is_initialized():
     return 'before'
   environment = os.environ if environment is None else environment
-  settings = (coordinator_address, num_processes, process_id)
+  cluster = _join(
+    (coordinator_address, num_processes, process_id), environment, stopped
+  )
+  platforms.require()
+  if cluster is not None:
+    peer_monitor.start()
+    if jax.process_index():
+      sys.stdout = open(os.devnull, 'w')  # Process 0 prints for all.
+  return cluster
+
+
+def _join(
+  settings: tuple[str | None, int | None, int | None],
+  environment: Mapping[str, str],
+  stopped: Callable[[], ExitCode | None] | None,
+) -> str | None:
   if all(value is None for value in settings):
     settings = _from_variables(environment)
   if any(value is not None for value in settings):
     check(*settings)
     if settings[1] == 1:
       return None
-    _initialize(*settings)
+    _initialize(*settings, environment=environment, stopped=stopped)
     return 'flags'
   cluster = detect(environment)
   if cluster is not None:
-    _initialize()
+    _initialize(environment=environment, stopped=stopped)
   return cluster
 
 
@@ -191,19 +214,61 @@ def _initialize(
   address: str | None = None,
   count: int | None = None,
   index: int | None = None,
+  *,
+  environment: Mapping[str, str],
+  stopped: Callable[[], ExitCode | None] | None,
 ) -> None:
+  """Runs `jax.distributed.initialize` under guard; for errors see `join`."""
   import jax
 
-  try:
+  # There is no public name for what JAX has detected.
+  from jax._src import distributed
+
+  seconds = rendezvous.patience(environment)
+  devices = local_devices.local_device_ids(environment)
+  before = signal.getsignal(signal.SIGTERM)
+
+  def connect() -> None:
     jax.distributed.initialize(
-      coordinator_address=address, num_processes=count, process_id=index
+      coordinator_address=address,
+      num_processes=count,
+      process_id=index,
+      local_device_ids=devices,
+      initialization_timeout=int(seconds + rendezvous.JAX_MARGIN_S),
     )
+
+  try:
+    with rendezvous.without_proxies():
+      rendezvous.wait(
+        connect,
+        seconds=seconds,
+        address=lambda: address or distributed.global_state.coordinator_address,
+        index=lambda: (
+          distributed.global_state.process_id if index is None else index
+        ),
+        stopped=stopped,
+      )
   except RuntimeError as error:
-    raise PeersNotFound(
-      'The processes of this run did not find each other: '
-      f'{str(error).splitlines()[0]}. Start one on every host within five '
-      'minutes, and make sure that all of them can reach the coordinator.'
+    raise rendezvous.PeersNotFound(_in_words(error, address)) from error
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+      'JAX cannot tell from the environment how the processes of this run find '
+      f'each other ({error}). Give --coordinator_address, --num_processes and '
+      '--process_id.'
     ) from error
-  peer_monitor.start()
-  if jax.process_index():
-    sys.stdout = open(os.devnull, 'w')  # Process 0 prints for all.
+  main = threading.current_thread() is threading.main_thread()
+  if stopped is None and main:
+    # JAX has taken SIGTERM over, to tell the others of it at the next step.
+    # This command makes no steps, so nobody would ever heed the signal.
+    signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _in_words(error: RuntimeError, address: str | None) -> str:
+  text = str(error).splitlines()[0]
+  if 'RPC server' not in text:
+    return f'{text}.'
+  at = address or 'the address of process 0'
+  return (
+    f'Process 0 cannot listen at {at}, whose port another program holds or '
+    'this user may not open. Choose another port, the same in all processes.'
+  )

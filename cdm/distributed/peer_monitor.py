@@ -201,6 +201,7 @@ class PeerMonitor:
 
 
 _monitor: PeerMonitor | None = None
+_abandoned = False
 
 
 def start() -> None:
@@ -223,6 +224,11 @@ def start() -> None:
 def is_running() -> bool:
   """Returns whether this process is one of several that are monitored."""
   return _monitor is not None
+
+
+def must_leave() -> bool:
+  """Returns whether this process, when it fails, has to end by `leave`."""
+  return _monitor is not None or _abandoned
 
 
 def call_before_exit(function: Callable[[ExitCode, str], None]) -> None:
@@ -258,10 +264,25 @@ def explain(error: Any) -> None:
       error.ending, error.sentence = ending, name_process(index, sentence)
 
 
+def abandon() -> None:
+  """From now on, `leave` ends this process although it has no monitor.
+
+  Called when the processes did not find each other. A thread then still waits
+  for them, and JAX's exit handlers would wait with it and abort the process.
+  """
+  global _abandoned
+  _abandoned = True
+
+
 def leave(ending: ExitCode, sentence: str) -> None:
   """Ends this process, which failed; does nothing in a single-process run."""
   if _monitor is not None:
     _monitor.leave(ending, sentence)
+  if _abandoned:
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(Exception):
+        stream.flush()
+    os._exit(ending.code)
 
 
 def name_process(index: int, sentence: str) -> str:

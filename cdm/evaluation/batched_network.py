@@ -80,7 +80,8 @@ class BatchedNetwork:
     lengths = [len(array) for array in images]
     if len(set(lengths)) > 1:
       raise ValueError(
-        f'The inputs of a network hold {lengths} images; give each as many.'
+        f'The inputs of a network hold {lengths} images; give the same '
+        'number to each.'
       )
     # Without images one batch is run as well, for the shapes of the results.
     return [

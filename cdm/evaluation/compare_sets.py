@@ -10,12 +10,15 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from cdm.data import image_set
 from cdm.distributed import collectives
 from cdm.evaluation import feature_statistics, reference_statistics, set_metrics
-from cdm.evaluation.extract_features import Gatherer
+from cdm.evaluation.extract_features import Gatherer, GathererOptions
+from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.image_source import Source, resolve
+from cdm.evaluation.row_types import ImageManifest, NetworkManifest, SetRow
 from cdm.reporting import output_files
 
 # Callers import these names from here.
@@ -33,39 +36,39 @@ __all__ = [
 
 SAMPLES, REFERENCE = 'samples', 'reference'
 
+# Takes the manifests of the samples and of the reference, which is None where
+# no metric needs one; raises to refuse the comparison.
+ManifestCheck = Callable[[ImageManifest, ImageManifest | None], object]
+
 
 def judge(
   samples: str | os.PathLike,
   reference: str | os.PathLike | None,
+  choice: set_metrics.MetricChoice,
   *,
-  metrics: Sequence[str],
-  weights: str | os.PathLike | None = None,
-  batch_size: int | None = None,
-  keep: str | os.PathLike | None = None,
-  seed: int | None = None,
-  **options,
-) -> dict:
+  selection: Selection = ALL_IMAGES,
+  network: GathererOptions | None = None,
+  source: Source | None = None,
+) -> SetRow:
   """Compares two sets by the features of FID's network.
 
   Args:
     samples: name of the set to judge, see `set_name`.
     reference: name of the reference set; None is allowed for 'is' alone.
-    metrics: names, from `set_metrics.METRICS`.
-    weights, batch_size, keep: see `Gatherer`.
-    seed: seed of sampled images; the config's seed by default.
-    **options: further keyword arguments of `compare`.
-
-  Returns:
-    JSON-able dict.
+    choice: the metrics to compute.
+    selection: which images of the samples are read or sampled. Its seed is also
+      that of a reference that is sampled.
+    network: keyword arguments of `Gatherer`.
+    source: the images of `samples`, if the caller has resolved the name.
 
   Raises:
     ValueError: the two sets cannot be compared.
     OSError: the weights are missing and cannot be downloaded.
   """
-  opened = Reference(reference, metrics, seed=seed)
-  gatherer = Gatherer(weights, batch_size=batch_size, keep=keep)
+  opened = Reference(reference, choice.names, seed=selection.seed)
+  gatherer = Gatherer(**network or {})
   return compare(
-    samples, opened, gatherer, metrics=metrics, seed=seed, **options
+    samples, opened, gatherer, choice, selection=selection, source=source
   )
 
 
@@ -73,32 +76,21 @@ def compare(
   samples: str | os.PathLike,
   reference: Reference,
   gatherer: Gatherer,
+  choice: set_metrics.MetricChoice,
   *,
-  metrics: Sequence[str],
-  num: int | None = None,
-  seed: int | None = None,
-  overrides: Sequence[tuple[str, str]] = (),
-  allow_few_images: bool = False,
-  kid_size: int = 1000,
+  selection: Selection = ALL_IMAGES,
   source: Source | None = None,
-  check_manifests: Callable[[dict, dict | None], object] | None = None,
+  check_manifests: ManifestCheck | None = None,
   keep_reference: bool = False,
-) -> dict:
+) -> SetRow:
   """Compares one set with a reference that several comparisons may share.
 
   Args:
     samples: name of the set to judge, see `set_name`.
     reference: the opened reference.
     gatherer: extracts the features of both sets.
-    metrics: names, from `set_metrics.METRICS`.
-    num: number of images to sample from a cascade, or to take from an existing
-      set, spread evenly over it.
-    seed: seed of sampled images; the config's seed by default.
-    overrides: ((dotted key, text), ...), changes to the config of a cascade or
-      to the saved config of a stage whose images are sampled. For a stage, the
-      key `level` sets its augmentation level.
-    allow_few_images: see `set_metrics.check`.
-    kid_size: images per subset of KID.
+    choice: the metrics to compute.
+    selection: which images of the samples are read or sampled.
     source: the images of `samples`, if the caller has resolved the name.
     check_manifests: callback that is called before any work, with the
       manifests of the samples and of the reference; it may raise.
@@ -106,24 +98,21 @@ def compare(
       another comparison will use the reference; `gatherer.forget` removes
       them.
 
-  Returns:
-    JSON-able dict.
-
   Raises:
     ValueError: the two sets cannot be compared.
   """
   if source is None:
-    source = resolve(samples, num=num, seed=seed, overrides=overrides)
-  for part, count in reference.counts(metrics):
+    source = resolve(samples, selection)
+  for part, count in reference.counts(choice.names):
     set_metrics.check(
       part,
       samples=source.count,
       reference=count,
-      allow_few_images=allow_few_images,
-      kid_size=kid_size,
+      allow_few_images=choice.allow_few_images,
+      kid_size=choice.subset_size,
     )
   reference.check(gatherer.sizes)
-  recipe = source.recipe | gatherer.recipe
+  recipe = join_manifests(source.recipe, gatherer.recipe)
   reference_recipe = reference.recipe(gatherer)
   warnings = []
   if reference_recipe is not None:
@@ -134,28 +123,37 @@ def compare(
       print(f'cdm: NOT COMPARABLE: {warning}.', file=sys.stderr, flush=True)
   if check_manifests is not None:
     check_manifests(recipe, reference_recipe)
-  gathered = gatherer(source, metrics, SAMPLES)
-  row = {'conventions': {}}
+  gathered = gatherer(source, choice.names, SAMPLES)
+  scores, conventions = {}, {}
   for part, other in reference.parts(gatherer):
-    scores = set_metrics.compare(
-      gathered, other, metrics=part, kid_size=kid_size
+    compared = set_metrics.compare(
+      gathered, other, metrics=part, kid_size=choice.subset_size
     )
-    conventions = row['conventions'] | scores['conventions']
-    row |= scores | {'conventions': conventions}
+    scores |= compared.scores
+    conventions |= compared.conventions
   # Partial results are not needed once the scores are computed.
   gatherer.forget(SAMPLES if keep_reference else None)
-  return {
+  row = {
     'samples': str(samples),
     'reference': reference.name,
     'n': gathered.count,
     'n_reference': reference.count,
-    **row,
+    'conventions': conventions,
+    **scores,
     'warnings': warnings,
     'samples_recipe': recipe,
     'reference_recipe': reference_recipe,
     'paper': source.paper,
     'versions': versions(),
   }
+  return cast(SetRow, row)
+
+
+def join_manifests(
+  images: ImageManifest, network: NetworkManifest
+) -> ImageManifest:
+  """Returns the manifest of the features that a network gives of images."""
+  return {**images, **network}
 
 
 class Reference:
@@ -212,7 +210,7 @@ class Reference:
           f'{self._of_images[0]} compares images one by one, and {what} holds '
           'statistics only; give its images.'
         )
-      self.source = resolve(what, num=None, seed=seed, overrides=())
+      self.source = resolve(what, Selection(seed=seed))
     self.count = self.source.count if self.source else None
     if self.stored and self._of_stored:
       self.count = self.stored.count
@@ -271,35 +269,32 @@ class Reference:
     )
     return [(metrics, other) for metrics, other in every if metrics]
 
-  def recipe(self, gatherer: Gatherer) -> dict | None:
+  def recipe(self, gatherer: Gatherer) -> ImageManifest | None:
     """Returns the manifest of the reference: all that its features depend on.
 
-    {} if the manifest is not known, None if there is no reference.
+    The manifest is {} if it is not known, and None if there is no reference.
     """
     if self.stored and self._of_stored:
       return self.stored.recipe
-    return self.source.recipe | gatherer.recipe if self.source else None
+    if self.source is None:
+      return None
+    return join_manifests(self.source.recipe, gatherer.recipe)
 
 
 def make_reference(
   what: str | os.PathLike,
   out: str | os.PathLike,
   *,
-  num: int | None = None,
-  seed: int | None = None,
-  weights: str | os.PathLike | None = None,
-  batch_size: int | None = None,
-  keep: str | os.PathLike | None = None,
+  selection: Selection = ALL_IMAGES,
+  network: GathererOptions | None = None,
 ) -> reference_statistics.Statistics:
   """Writes the statistics of a set, together with their manifest.
 
   Args:
     what: name of the set, see `set_name`.
     out: path of the .npz to write.
-    num: number of images to sample, or to take from an existing set, spread
-      evenly over it.
-    seed: seed of sampled images; the config's seed by default.
-    weights, batch_size, keep: see `Gatherer`.
+    selection: which images are read or sampled.
+    network: keyword arguments of `Gatherer`.
 
   Returns:
     The statistics that were written.
@@ -309,13 +304,13 @@ def make_reference(
   """
   if collectives.is_first():
     output_files.check(out, overwrite=True)
-  source = resolve(what, num=num, seed=seed, overrides=())
+  source = resolve(what, selection)
   if source.count < 2:
     raise ValueError(f'{what} holds {source.count} image; two are needed.')
-  gatherer = Gatherer(weights, batch_size=batch_size, keep=keep)
+  gatherer = Gatherer(**network or {})
   gathered = gatherer(source, ('fid', 'sfid'), REFERENCE)
   made = reference_statistics.from_gathered(
-    gathered, source.recipe | gatherer.recipe
+    gathered, join_manifests(source.recipe, gatherer.recipe)
   )
   if collectives.is_first():
     reference_statistics.write(out, made)

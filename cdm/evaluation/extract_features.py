@@ -11,13 +11,15 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 
-from cdm.distributed import collectives
+from cdm.distributed import collectives, user_cache
 from cdm.evaluation import feature_statistics, partial_results
 from cdm.evaluation.feature_extractor import Extractor
 from cdm.evaluation.image_source import Source
+from cdm.evaluation.row_types import NetworkManifest
 from cdm.models.inception import Features
 from cdm.models.pretrained import download, inception
 from cdm.reporting import progress
@@ -30,12 +32,26 @@ NETWORK = 'inception-2015-12-05'
 RESIZE = 'tf1 bilinear to 299'
 
 
+class GathererOptions(TypedDict, total=False):
+  """The keyword arguments of `Gatherer`.
+
+  Attributes:
+    weights: path of the weights; they are downloaded by default.
+    batch_size: images per batch.
+    keep: folder for partial results; the user's cache by default.
+  """
+
+  weights: str | os.PathLike | None
+  batch_size: int | None
+  keep: str | os.PathLike | None
+
+
 class Gatherer:
   """FID's network, loaded once and called with one `Source` after the other.
 
   Attributes:
-    recipe: manifest of the network: dict of everything, apart from the images,
-      that the features depend on.
+    recipe: manifest of the network: everything, apart from the images, that
+      the features depend on.
   """
 
   def __init__(
@@ -71,15 +87,16 @@ class Gatherer:
       # This file format has no checksums of its own, and a flipped bit would
       # change the FID unnoticed.
       download.verify(path, inception.SHA256)
-    self.recipe = {
+    self.recipe: NetworkManifest = {
       'network': NETWORK,
       'resize_to_network': RESIZE,
       'weights_sha256': download.digest(path),
     }
     params = inception.read(path)
     self._extractor = Extractor(params, batch_size=batch_size)
-    home = download.folder().parent / 'evaluate'
-    self._keep = home if keep is None else pathlib.Path(keep)
+    self._keep = pathlib.Path(
+      user_cache.folder('evaluate') if keep is None else keep
+    )
     self._parts = {}
 
   @property
@@ -105,11 +122,11 @@ class Gatherer:
       ValueError: features that are not finite, or an error of `source`.
       OSError: the partial results cannot be written.
     """
-    parts = partial_results.Partial(self._folder(source, metrics))
+    parts = partial_results.PartialResults(self._folder(source, metrics))
     self._parts[label] = parts
     done, kept = parts.newest()
     blocks = Blocks(metrics, source.count, kept)
-    turns = Turns(done)
+    schedule = SaveSchedule(done)
     size = self._extractor.batch_size
     per_batch = size * (
       1 if source.recipe.get('drawn') else collectives.process_count()
@@ -121,9 +138,9 @@ class Gatherer:
         blocks.add(indices, features)
         done += 1
         bar.move_to(min(done * per_batch, source.count))
-        if turns.due(done):
+        if schedule.due(done):
           parts.write(done, blocks.to_arrays())
-    if turns.worth_keeping(done):
+    if schedule.worth_keeping(done):
       parts.write(done, blocks.to_arrays())
     whole = feature_statistics.EMPTY
     for part in collectives.gather_arrays(
@@ -252,7 +269,7 @@ class Blocks:
     return np.concatenate(indices), Features(*map(np.concatenate, values))
 
 
-class Turns:
+class SaveSchedule:
   """Decides after which batches all processes save their partial results.
 
   A killed run can continue only from a batch that every process has saved, and
@@ -285,7 +302,7 @@ class Turns:
       return False
     # No process may run ahead: it keeps its last two saves only, and would
     # delete the one that the slowest process has reached.
-    collectives.barrier('what is kept')
+    collectives.barrier('the saved partial results')
     self._since, self._kept = now, done
     return True
 

@@ -26,7 +26,7 @@ NEEDS = {
 
 
 class Gathered(NamedTuple):
-  """What the metrics need of a part of a set, or of a whole set.
+  """The sums and features of a set, or of a part of it, for the metrics.
 
   A field is None if no metric asked for it.
 

@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -28,6 +29,77 @@ FEWEST = 10  # A group of fewer images is shown, but never called the worst.
 
 Values = tuple[str, ...]  # the groups of an image, one per column
 Division = dict[str, list[int]]  # {group: indices of its images}
+
+
+class Summary(TypedDict):
+  """A mean over images and its 95% interval.
+
+  Attributes:
+    mean: the mean; None if there are no values.
+    low: lower end of the interval; None if there are fewer than two values.
+    high: upper end of the interval; None in the same case.
+  """
+
+  mean: float | None
+  low: float | None
+  high: float | None
+
+
+class Gap(TypedDict):
+  """The difference between the worst group and all other images.
+
+  Attributes:
+    group: the worst group.
+    mean: its mean minus that of all other images.
+    low: lower end of the 95% interval of the difference.
+    high: upper end of the interval.
+    sure: whether the difference is significant, even though the worst of
+      several groups was chosen.
+  """
+
+  group: str
+  mean: float
+  low: float
+  high: float
+  sure: bool
+
+
+class GroupRow(TypedDict):
+  """A group of images. Besides these entries it holds {column: `Summary`}.
+
+  Attributes:
+    group: name of the group.
+    n: number of its images.
+    enough: False for a group of fewer than `FEWEST` images.
+  """
+
+  group: str
+  n: int
+  enough: bool
+
+
+class Comparison(TypedDict):
+  """The groups of a division and their gaps.
+
+  Attributes:
+    rows: the groups, the worst one first; groups that are too small come last
+      and are never called the worst.
+    gaps: {column: gap of the worst group}; {} unless two groups are large
+      enough.
+  """
+
+  rows: list[GroupRow]
+  gaps: dict[str, Gap]
+
+
+def summary_of(row: GroupRow, column: str) -> Summary:
+  """Returns the mean of a group in a column, with its interval."""
+  return cast(Mapping[str, Any], row)[column]
+
+
+def columns_of(row: GroupRow) -> list[str]:
+  """Returns the names of the columns of scores in a group's row."""
+  return [key for key in row if key not in GroupRow.__annotations__]
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Values], Values]:
@@ -63,7 +135,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Values], Values]:
     if len(values) != len(columns) or '' in values:
       raise ValueError(
         f'--groups={path}: image {image!r} has {list(values)}, and there are '
-        f'the columns {list(columns)}; give each a value.'
+        f'the columns {list(columns)}; give every column a value.'
       )
     labels[image] = values
   return labels, columns
@@ -81,7 +153,7 @@ def _from_json(
   try:
     content = json.loads(text)
   except ValueError as error:
-    raise ValueError(f'--groups={path} is no JSON: {error}.') from None
+    raise ValueError(f'--groups={path} is not JSON: {error}.') from None
   if not isinstance(content, dict):
     raise ValueError(
       f'--groups={path} holds a {type(content).__name__}; an object from image '
@@ -127,7 +199,9 @@ def assign(
   groups = {}
   for image, values in found.items():
     if image not in index_of:
-      known = f'its files are named as {names[0]!r}' if names else 'it has none'
+      known = 'the images have no file names'
+      if names:
+        known = f'the files have names like {names[0]!r}'
       raise ValueError(
         f'--groups={path} names image {image!r}, which the data does not hold '
         f'({count:,} images, numbered from 0; {known}).'
@@ -143,7 +217,7 @@ def assign(
     first = f' ({names[missing[0]]})' if names else ''
     raise ValueError(
       f'--groups={path} lacks image {missing[0]}{first} and '
-      f'{len(missing) - 1:,} more of the {len(records):,} that are looked at; '
+      f'{len(missing) - 1:,} more of the {len(records):,} that are evaluated; '
       'give each a row.'
     )
   return {n: groups[n] for n in records}
@@ -218,7 +292,7 @@ def compare(
   scores: Mapping[str, Mapping[int, float | None]],
   *,
   better: Mapping[str, int],
-) -> dict:
+) -> Comparison:
   """Summarizes the scores of every group, the worst group first.
 
   Args:
@@ -226,27 +300,21 @@ def compare(
     scores: {column: {index: float or None}}. The groups are sorted by the
       first column. Images whose score is None are skipped.
     better: {column: +1 if higher is better, -1 if lower is better}.
-
-  Returns:
-    {'rows': [{'group', 'n', 'enough', column: {'mean', 'low', 'high'}}, ...],
-    'gaps': {column: see `_gap`}}. 'enough' is False for a group of fewer than
-    `FEWEST` images: it comes last and is never called the worst. There are no
-    gaps unless two groups are large enough.
   """
-  rows = []
+  rows: list[GroupRow] = []
   for group, records in division.items():
-    row: dict = {
+    row: GroupRow = {
       'group': group,
       'n': len(records),
       'enough': len(records) >= FEWEST,
     }
-    for column, values in scores.items():
-      row[column] = summary([values[n] for n in records])
-    rows.append(row)
+    summaries = {
+      column: summary([values[n] for n in records])
+      for column, values in scores.items()
+    }
+    rows.append({**row, **summaries})
   first = next(iter(scores))
-  rows.sort(
-    key=lambda row: (not row['enough'], _worse(row[first], better[first]))
-  )
+  rows.sort(key=lambda row: (not row['enough'], _badness(row, first, better)))
   judged = [row for row in rows if row['enough']]
   gaps = {}
   if len(judged) > 1:
@@ -254,15 +322,16 @@ def compare(
     # correction for all the comparisons that are made.
     level = 1 - 0.05 / (len(judged) * len(scores))
     for column, values in scores.items():
-      row = min(judged, key=lambda r, c=column: _worse(r[c], better[c]))
-      if row[column]['mean'] is not None:
+      row = min(judged, key=lambda r, c=column: _badness(r, c, better))
+      if summary_of(row, column)['mean'] is not None:
         gaps[column] = _gap(division, row['group'], values, level)
   return {'rows': rows, 'gaps': gaps}
 
 
-def _worse(column: Mapping[str, float | None], sign: int) -> float:
-  """Returns a sort key: the worse the mean of a `summary`, the smaller."""
-  return np.inf if column['mean'] is None else sign * column['mean']
+def _badness(row: GroupRow, column: str, better: Mapping[str, int]) -> float:
+  """Returns a sort key: the worse the mean of a group, the smaller the key."""
+  mean = summary_of(row, column)['mean']
+  return np.inf if mean is None else better[column] * mean
 
 
 def _gap(
@@ -270,13 +339,11 @@ def _gap(
   worst: str,
   values: Mapping[int, float | None],
   level: float,
-) -> dict:
+) -> Gap:
   """Compares the worst group with all the others.
 
-  Returns:
-    {'group': the worst, 'mean': its mean minus that of all other images, 'low',
-    'high': the 95% interval of this difference, 'sure': whether 0 is outside
-    the wider interval of confidence `level`}.
+  The difference is significant if 0 is outside its interval of confidence
+  `level`, which is wider than 95%.
   """
   others = [records for group, records in division.items() if group != worst]
   inside = _known(values, division[worst])
@@ -292,11 +359,11 @@ def _gap(
   }
 
 
-def summary(values: Sequence[float | None]) -> dict[str, float | None]:
-  """Returns {'mean', 'low', 'high'}: the mean and its 95% bootstrap interval.
+def summary(values: Sequence[float | None]) -> Summary:
+  """Returns the mean and its 95% bootstrap interval.
 
   Values that are None are skipped. The mean of no values is None, and so is the
-  interval of fewer than two.
+  interval of fewer than two values.
   """
   values = [v for v in values if v is not None]
   if not values:

@@ -10,9 +10,9 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from cdm.config import datasets, instantiate, loader
 from cdm.data import image_set, subset
 from cdm.distributed import collectives, device_mesh
 from cdm.evaluation import set_name
+from cdm.evaluation.image_selection import ALL_IMAGES, Selection
+from cdm.evaluation.row_types import ImageManifest, StageEntry
 from cdm.models.pretrained import download
-from cdm.ops.keys import image_pairs
+from cdm.ops.keys import seed_pairs
 from cdm.sampling import cascade, generate, restore
 
 READERS = 8  # threads that decode images
@@ -41,7 +43,7 @@ class Source(NamedTuple):
       `first` on. images is None where this process has none. size is the
       number of images per process for images that are read, and over all
       processes for images that are sampled.
-    recipe: manifest of the images: JSON-able dict of all they depend on.
+    recipe: manifest of the images: everything that they depend on.
     paper: {name: number}, the results that the config quotes from its paper.
     stamp: JSON-able fingerprint of the files or checkpoints. The partial
       results of a killed run are continued only if it has not changed.
@@ -49,24 +51,22 @@ class Source(NamedTuple):
 
   count: int
   batches: Batches
-  recipe: dict
-  paper: dict
+  recipe: ImageManifest
+  paper: dict[str, float]
   stamp: object = None
 
 
 def resolve(
   what: str | os.PathLike,
+  selection: Selection = ALL_IMAGES,
   *,
-  num: int | None,
-  seed: int | None,
-  overrides: Sequence[tuple[str, str]],
   on_batch: Callable[..., object] | None = None,
 ) -> Source:
   """Resolves the name of a set.
 
   Args:
     what: name of the set, see `set_name`.
-    num, seed, overrides: see `compare_sets.compare`.
+    selection: the images to read or sample.
     on_batch: callback for every batch that a stage samples, `on_batch(skipped,
       indices, super_resolved, originals, lowres)`. skipped are the indices
       that have no image, in every process; the others are this process's part
@@ -82,10 +82,10 @@ def resolve(
   name = set_name.parse(what)
   if name.kind == 'data':
     assert name.path is not None and name.split is not None
-    return open_config_data(name.path, name.split, num)
+    return open_config_data(name.path, name.split, selection.num)
   if name.kind == 'stage':
     assert name.workdir is not None and name.split is not None
-    return open_stage(name.workdir, name.split, num, seed, overrides, on_batch)
+    return open_stage(name.workdir, name.split, selection, on_batch)
   if on_batch is not None:
     raise ValueError(
       f'{what} is not sampled from originals that its images could be paired '
@@ -93,8 +93,8 @@ def resolve(
     )
   if name.kind == 'cascade':
     assert name.path is not None and name.workdir is not None
-    return open_cascade(name.path, name.workdir, num, seed, overrides)
-  return open_files(what, num)
+    return open_cascade(name.path, name.workdir, selection)
+  return open_files(what, selection.num)
 
 
 def open_files(what: str | os.PathLike, num: int | None) -> Source:
@@ -108,8 +108,12 @@ def open_files(what: str | os.PathLike, num: int | None) -> Source:
   count = check_available(what, images.count, num)
   chosen = subset.spread_indices(range(images.count), count)
   first = images.read(0)
-  recipe: dict = {'data': str(pathlib.Path(what).resolve()), 'count': count}
-  recipe |= {'image_size': list(first.shape[:2])} | describe_samples(what)
+  recipe: ImageManifest = {
+    'data': str(pathlib.Path(what).resolve()),
+    'count': count,
+    'image_size': list(first.shape[:2]),
+    **describe_samples(what),
+  }
 
   def read(index):
     image = images.read(chosen[index])
@@ -119,7 +123,7 @@ def open_files(what: str | os.PathLike, num: int | None) -> Source:
         f'{image_set.size_of(image)} '
         f'pixels but {image_set.name_of(images, 0)} has '
         f'{image_set.size_of(first)}; '
-        'evaluate pictures of one size.'
+        'evaluate images of one size.'
       )
     return image
 
@@ -132,7 +136,7 @@ def open_files(what: str | os.PathLike, num: int | None) -> Source:
   )
 
 
-def describe_samples(what: str | os.PathLike) -> dict[str, dict]:
+def describe_samples(what: str | os.PathLike) -> ImageManifest:
   """Returns {'sampling': manifest} if `cdm sample` wrote the images, else {}.
 
   The manifest lies in the folder of the images or in the one above it.
@@ -163,7 +167,7 @@ def open_config_data(
   count = check_available(f'{path}:{section}', available, num)
   read, stamp = datasets.open_evaluated(loaded, count)
   pipeline = loaded.pipeline
-  recipe = {
+  recipe: ImageManifest = {
     'data': loader.plain(loaded.eval_data),
     'count': count,
     'image_size': [pipeline.image_size] * 2,
@@ -180,11 +184,7 @@ def open_config_data(
 
 
 def open_cascade(
-  path: str | os.PathLike,
-  workdir: str | os.PathLike,
-  num: int | None,
-  seed: int | None,
-  overrides: Sequence[tuple[str, str]],
+  path: str | os.PathLike, workdir: str | os.PathLike, selection: Selection
 ) -> Source:
   """Returns the images of a trained cascade, sampled on the fly.
 
@@ -193,33 +193,32 @@ def open_cascade(
   Args:
     path: path of the cascade's config.
     workdir: folder with the work directories of the stages.
-    num: number of images to sample.
-    seed: seed of the images; the config's seed by default.
-    overrides: see `compare_sets.compare`.
+    selection: the images to sample; its `num` is required.
 
   Raises:
-    ValueError: num is None, or the cascade cannot be restored.
+    ValueError: `num` is None, or the cascade cannot be restored.
   """
+  num, overrides = selection.num, selection.overrides
   if num is None:
     raise ValueError(
       f'The images of {path}@{workdir} are sampled now: give --num, the number '
       'of images (the papers: 50000).'
     )
   loaded = loader.load(path, overrides)
-  seed = loaded.seed if seed is None else seed
+  seed = loaded.seed if selection.seed is None else selection.seed
   stages, notes = restore.restored_cascade(
     loaded, pathlib.Path(workdir), overrides
   )
   classes = [s.num_classes for s in stages if s.num_classes is not None]
   cycle = list(range(classes[0])) if classes else None
   labels = generate.label_cycle(cycle, num)
-  recipe = {
+  recipe: ImageManifest = {
     'drawn': loaded.name,
     'seed': seed,
     'labels': 'all in turn' if classes else None,
     'count': num,
     'image_size': [stages[-1].image_size] * 2,
-    'stages': notes,
+    'stages': [cast(StageEntry, note) for note in notes],
     'weights': 'EMA',
     'rounding': 'round(127.5 x + 127.5), clipped, between stages too',
   }
@@ -227,7 +226,7 @@ def open_cascade(
   def batches(first, size):
     draw = cascade.sampler(stages)
     mesh = stages[0].mesh
-    assert mesh is not None  # a restored stage is placed on one
+    assert mesh is not None  # a restored stage is placed on a mesh
     size = device_mesh.padded_batch_size(min(size, num), mesh)
     for start in range(first * size, num, size):
       indices = np.arange(start, min(start + size, num))
@@ -256,9 +255,7 @@ def open_cascade(
 def open_stage(
   workdir: str | os.PathLike,
   section: str,
-  num: int | None,
-  seed: int | None,
-  overrides: Sequence[tuple[str, str]],
+  selection: Selection,
   on_batch: Callable[..., object] | None = None,
 ) -> Source:
   """Returns the images of a super-resolution stage, sampled on the fly.
@@ -269,12 +266,12 @@ def open_stage(
   Args:
     workdir: work directory of the stage.
     section: 'train' or 'eval', the data to use.
-    num: number of images to sample, spread over the data; all by default.
-    seed: seed of the images; 0 by default.
-    overrides: see `compare_sets.compare`.
+    selection: the images to sample; `num` None samples an image for every image
+      of the data, and `seed` None is 0.
     on_batch: see `resolve`.
   """
-  seed = 0 if seed is None else seed
+  seed = 0 if selection.seed is None else selection.seed
+  overrides = selection.overrides
   level = [float(text) for key, text in overrides if key == 'level']
   rest = [pair for pair in overrides if pair[0] != 'level']
   upscaler, saved = restore.restored_upscaler(
@@ -283,21 +280,21 @@ def open_stage(
   if section == 'train':
     saved.eval_data = saved.train_data
   available = len(datasets.open_source(saved.eval_data, f'{section}_data'))
-  count = check_available(f'{workdir}@{section}', available, num)
+  count = check_available(f'{workdir}@{section}', available, selection.num)
   read, stamp = datasets.open_evaluated(saved, count)
   lowres = {
     'lowres_size': upscaler.lowres_size,
     'downsample': upscaler.lowres.downsample,
   }
   note = upscaler.record.manifest('name', after_level=lowres)
-  recipe = {
+  recipe: ImageManifest = {
     'drawn': saved.name,
     'low_res': 'true',
     'data': loader.plain(saved.eval_data),
     'seed': seed,
     'count': count,
     'image_size': [upscaler.image_size] * 2,
-    'stages': [note],
+    'stages': [cast(StageEntry, note)],
     'weights': 'EMA',
   }
 
@@ -316,7 +313,7 @@ def open_stage(
           continue
         originals, labels = map(np.stack, zip(*examples, strict=True))
         low = upscale.shrink(originals)
-        images = upscale(low, keys=image_pairs(seed, indices), label=labels)
+        images = upscale(low, keys=seed_pairs(seed, indices), label=labels)
         local = list(collectives.local_indices(len(indices)))
         if on_batch is not None:
           on_batch(
@@ -356,7 +353,7 @@ def checkpoint_stamp(
 def check_available(
   what: str | os.PathLike, available: int, num: int | None
 ) -> int:
-  """Returns how many images of a set are used: num, or all of them.
+  """Returns how many images of a set are used: `num`, or all of them.
 
   Args:
     what: name of the set, for the error message.
@@ -364,7 +361,7 @@ def check_available(
     num: value of --num, or None.
 
   Raises:
-    ValueError: num is below 1 or above available.
+    ValueError: `num` is below 1 or above `available`.
   """
   if num is not None and not 1 <= num <= available:
     raise ValueError(f'--num={num}: {what} holds {available:,} images.')

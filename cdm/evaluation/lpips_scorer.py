@@ -79,14 +79,14 @@ def fetch(backbone: str) -> tuple[pathlib.Path, pathlib.Path]:
     OSError: the files cannot be downloaded.
   """
   url = lpips.BACKBONE_URLS[backbone]
-  sha256 = url.rpartition('-')[2].removesuffix('.pth')
-  where = download.folder()
   return (
-    download.fetch(url, sha256, where=where, flag='--lpips_weights'),
+    download.fetch(
+      url, lpips.BACKBONE_SHA256[backbone], flag='--lpips_weights'
+    ),
     download.fetch(
       lpips.HEAD_URL.format(backbone=backbone),
       lpips.HEAD_SHA256[backbone],
-      where=where / 'lpips_v0.1',
+      cache='weights/lpips_v0.1',
       flag='--lpips_weights',
     ),
   )

@@ -8,7 +8,7 @@ low-res inputs are given, their bicubic upsampling is scored as a baseline.
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from cdm.data import image_set
 from cdm.distributed import collectives
 from cdm.evaluation.lpips_scorer import LpipsScorer
 from cdm.evaluation.metrics import bootstrap, consistency, distortion
+from cdm.evaluation.row_types import PairMeans, PairRow
 from cdm.ops import resize
 
 # With more images the confidence interval is narrower than the differences
@@ -32,7 +33,7 @@ def evaluate_pairs(
   lowres: Iterable[np.ndarray] | None = None,
   downsample: str = 'bicubic',
   perceptual: LpipsScorer | None = None,
-) -> dict:
+) -> PairRow:
   """Scores images against their originals, one by one.
 
   Args:
@@ -45,13 +46,8 @@ def evaluate_pairs(
     perceptual: computes `lpips`; None leaves it out.
 
   Returns:
-    A dict of plain numbers: n, image_size, psnr, psnr_y, ssim, ssim_gaussian
-    and ms_ssim (None if the images are smaller than their windows),
-    identical_pairs, intervals (95% of the mean over images, by bootstrap, for
-    2 to 5,000 images), conventions; with lowres also lowres_size, consistency,
-    consistency_1e-5 (the units of [SR3] tab. 1) and `bicubic`, the same scores
-    of the baseline. psnr is None if a pair is identical, since the PSNR of that
-    pair is infinite.
+    The row. Its intervals are those of the means over images, by bootstrap,
+    and are given for 2 to 5,000 images.
 
   Raises:
     ValueError: streams of different length, images of different sizes, or
@@ -61,7 +57,7 @@ def evaluate_pairs(
   if lowres is not None:
     streams['lowres'] = lowres
   scored = _score(streams, downsample, perceptual)
-  return row_of(*scored, downsample, perceptual)
+  return combine_scores(*scored, downsample, perceptual)
 
 
 def _score(
@@ -78,11 +74,11 @@ def _score(
       score(group['samples'], reference, low, downsample, perceptual)
     )
     if low is not None:
-      baseline.append(bicubic_of(reference, low, downsample, perceptual))
+      baseline.append(score_bicubic(reference, low, downsample, perceptual))
   return scores, baseline, shapes
 
 
-def bicubic_of(
+def score_bicubic(
   reference: np.ndarray,
   low: np.ndarray,
   downsample: str,
@@ -99,13 +95,13 @@ def bicubic_of(
   return score(up, reference, low, downsample, perceptual)
 
 
-def row_of(
+def combine_scores(
   scores: Sequence[Scores],
   baseline: Sequence[Scores],
   shapes: Mapping[str, Sequence[int]] | None,
   downsample: str,
   perceptual: LpipsScorer | None,
-) -> dict:
+) -> PairRow:
   """Combines the scores of all pairs into one row.
 
   Args:
@@ -123,7 +119,7 @@ def row_of(
   """
   if not scores or shapes is None:
     raise ValueError('There is nothing to evaluate: the streams are empty.')
-  row = {
+  row: dict[str, Any] = {
     'n': len(scores),
     'image_size': list(shapes['samples'][:2]),
     **_means(scores),
@@ -136,7 +132,7 @@ def row_of(
     row['lowres_size'] = list(shapes['lowres'][:2])
     row['bicubic'] = _means(baseline)
     row['conventions']['consistency'] = consistency.convention(downsample)
-  return row
+  return cast(PairRow, row)
 
 
 def evaluate_paths(
@@ -146,7 +142,7 @@ def evaluate_paths(
   lowres: str | os.PathLike | None = None,
   downsample: str = 'bicubic',
   perceptual: LpipsScorer | None = None,
-) -> dict:
+) -> PairRow:
   """Scores folders, .npz archives or single image files.
 
   Files are paired by name without the suffix, so `a/001.png` belongs to
@@ -179,7 +175,7 @@ def evaluate_paths(
   for found in shapes:
     if found != shapes[0]:
       raise ValueError(_unlike(shapes[0], found))
-  row = row_of(
+  row = combine_scores(
     _interleaved(scores),
     _interleaved(baseline),
     shapes[0] if shapes else None,
@@ -207,7 +203,7 @@ def _order(samples: image_set.Images, other: image_set.Images) -> list[int]:
   if names is None or others is None or two_files:
     if samples.count != other.count:
       raise ValueError(
-        f'{samples.path} holds {samples.count} pictures and {other.path} '
+        f'{samples.path} holds {samples.count} images and {other.path} '
         f'{other.count}; an archive is paired by position, so both must hold '
         'the same number.'
       )
@@ -221,7 +217,7 @@ def _order(samples: image_set.Images, other: image_set.Images) -> list[int]:
     if lonely:
       raise ValueError(
         f'{lonely[0]!r} of {one.path} has no partner in {partners.path} '
-        f'({len(lonely)} of {one.count} have none); pictures are paired by '
+        f'({len(lonely)} of {one.count} have none); images are paired by '
         'name without suffix, so give both the same names.'
       )
   return [position[name] for name in names]
@@ -239,8 +235,8 @@ def _lockstep(
     if ended:
       going = [name for name in group if name not in ended]
       raise ValueError(
-        f'{" and ".join(ended)} ended after {n} pictures while '
-        f'{" and ".join(going)} went on; give each picture its partner.'
+        f'{" and ".join(ended)} ended after {n} images while '
+        f'{" and ".join(going)} went on; give each image its partner.'
       )
     yield group
 
@@ -251,8 +247,8 @@ def _singles(name: str, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     batch = np.asarray(batch)
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
       raise ValueError(
-        f'{name} gave {batch.dtype} {batch.shape}; expected are uint8 '
-        '[N, H, W, 3]. Use pixels.to_uint8 first.'
+        f'{name} gave {batch.dtype} {batch.shape}, but uint8 [N, H, W, '
+        '3] is expected. Use pixels.to_uint8 first.'
       )
     yield from batch
 
@@ -266,7 +262,7 @@ def _same_shapes(
     raise ValueError(
       f'A sample has {image_set.size_of(group["samples"])} pixels but its '
       'reference '
-      f'{image_set.size_of(group["references"])}; evaluate pictures of one '
+      f'{image_set.size_of(group["references"])}; evaluate images of one '
       'size.'
     )
   if first is not None and shapes != first:
@@ -280,8 +276,8 @@ def _unlike(first: Mapping, shapes: Mapping) -> str:
     for part in (first, shapes)
   )
   return (
-    f'Pictures with {before} pixels are followed by some with {after}; '
-    'evaluate pictures of one size.'
+    f'Images with {before} pixels are followed by some with {after}; '
+    'evaluate images of one size.'
   )
 
 
@@ -348,12 +344,12 @@ def _intervals(scores: Sequence[Scores]) -> dict[str, list[float]]:
   return intervals
 
 
-def _means(scores: Sequence[Scores]) -> Scores:
+def _means(scores: Sequence[Scores]) -> PairMeans:
   """Returns {metric: mean}, with None instead of numbers that are not finite.
 
   JSON has no infinite numbers.
   """
-  means = {}
+  means: dict[str, Any] = {}
   for name in scores[0]:
     values: list = [row[name] for row in scores]
     means[name] = None
@@ -362,4 +358,4 @@ def _means(scores: Sequence[Scores]) -> Scores:
   means['identical_pairs'] = sum(r['psnr'] == np.inf for r in scores)
   if 'consistency' in means:
     means['consistency_1e-5'] = means['consistency'] * 1e5
-  return means
+  return cast(PairMeans, means)

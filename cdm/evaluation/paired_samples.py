@@ -1,4 +1,4 @@
-"""Scores the samples of a super-resolution stage against their originals.
+"""PairScorer the samples of a super-resolution stage against their originals.
 
 The samples are scored while they are drawn, and only the scores are kept: one
 line per image, written at once, so that a killed evaluation continues.
@@ -11,22 +11,26 @@ from typing import Any
 
 import numpy as np
 
+from cdm.distributed import user_cache
 from cdm.evaluation import image_source, paired_metrics, partial_results
 from cdm.evaluation.feature_extractor import BATCH_SIZE
+from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.lpips_scorer import LpipsScorer
-from cdm.models.pretrained import download
+from cdm.evaluation.row_types import PairRow
 from cdm.reporting import progress
 
 
 def resolve_stage(
-  what: str | os.PathLike, scores: 'Scores', **options
+  what: str | os.PathLike,
+  scores: 'PairScorer',
+  selection: Selection = ALL_IMAGES,
 ) -> image_source.Source:
   """Opens the samples of a stage, so that `scores` scores them when drawn.
 
   Args:
     what: name of the set, WORKDIR@eval or WORKDIR@train.
     scores: takes the samples; continues from the scores of a killed evaluation.
-    **options: further keyword arguments of `image_source.resolve`.
+    selection: the images to sample.
 
   Returns:
     The samples; iterating over its batches fills `scores`.
@@ -34,13 +38,16 @@ def resolve_stage(
   Raises:
     ValueError: `what` is not the name of a stage.
   """
-  source = image_source.resolve(what, on_batch=scores, **options)
+  source = image_source.resolve(what, selection, on_batch=scores)
   scores.open(source)
   return source
 
 
 def draw_missing(
-  source: image_source.Source, scores: 'Scores', *, batch_size: int = BATCH_SIZE
+  source: image_source.Source,
+  scores: 'PairScorer',
+  *,
+  batch_size: int = BATCH_SIZE,
 ) -> None:
   """Samples the images that have no score yet, and thereby scores them.
 
@@ -60,7 +67,7 @@ def draw_missing(
       bar.move_to(min(batch * size, count))
 
 
-class Scores:
+class PairScorer:
   """A callback that scores the batches of a stage and stores the scores.
 
   Attributes:
@@ -79,8 +86,9 @@ class Scores:
       perceptual: computes LPIPS; None leaves it out.
       keep: folder for the stored scores; the user's cache by default.
     """
-    home = download.folder().parent / 'evaluate'
-    self._keep = home if keep is None else pathlib.Path(keep)
+    self._keep = pathlib.Path(
+      user_cache.folder('evaluate') if keep is None else keep
+    )
     self._perceptual = perceptual
     self.source: image_source.Source | None = None
     self._rows: Any = None
@@ -110,15 +118,15 @@ class Scores:
     originals: Sequence[np.ndarray] | np.ndarray,
     lowres: Sequence[np.ndarray] | np.ndarray,
   ) -> None:
-    """Scores this process's part of a batch; see `image_source.resolve`."""
+    """PairScorer this process's part of a batch; see `image_source.resolve`."""
     rows: list[list] = [[int(n)] for n in skipped]
     for i, n in enumerate(map(int, indices)):
       how = (lowres[i], self._downsample, self._perceptual)
       scores = paired_metrics.score(super_resolved[i], originals[i], *how)
-      rows.append([n, scores, paired_metrics.bicubic_of(originals[i], *how)])
+      rows.append([n, scores, paired_metrics.score_bicubic(originals[i], *how)])
     self._rows.append(rows)
 
-  def row(self) -> dict:
+  def row(self) -> PairRow:
     """Returns the row of all pairs, the same in every process.
 
     The stored scores are deleted, because the result is complete.
@@ -128,7 +136,7 @@ class Scores:
     ordered = [scored for scored in ordered if scored]
     recipe = self.source.recipe
     side = recipe['stages'][0]['lowres_size']
-    row = paired_metrics.row_of(
+    row = paired_metrics.combine_scores(
       [scores for scores, _ in ordered],
       [bicubic for _, bicubic in ordered],
       {'samples': recipe['image_size'], 'lowres': [side] * 2},

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cdm.data import npz_images
-from cdm.distributed import collectives
+from cdm.distributed import collectives, user_cache
 from cdm.reporting import atomic_files, jsonl, output_files
 
 KEPT = 2  # files per process
@@ -50,7 +50,7 @@ def image_rows(
   )
 
 
-class Partial:
+class PartialResults:
   """The partial results of one set, in a folder of their own."""
 
   def __init__(self, folder: str | os.PathLike):
@@ -83,18 +83,23 @@ class Partial:
   def write(self, done: int, arrays: Mapping[str, np.ndarray]) -> None:
     """Saves the partial results of the first `done` batches.
 
+    Where they cannot be written, a warning says so and earlier files are left
+    as they were: the evaluation goes on, and a kill loses more of it.
+
     Args:
       done: number of batches.
       arrays: {name: array}, the results of this process.
-
-    Raises:
-      OSError: the file cannot be written; earlier files are left as they were.
     """
-    self._folder.mkdir(parents=True, exist_ok=True)
     path = self._path(done)
     named: dict[str, Any] = dict(arrays)
-    with output_files.write_result(path) as part, open(part, 'wb') as file:
-      np.savez(file, **named)
+    try:
+      self._folder.mkdir(parents=True, exist_ok=True)
+      with output_files.write_result(path) as part, open(part, 'wb') as file:
+        np.savez(file, **named)
+    except OSError as error:
+      why = error.strerror or error
+      user_cache.warn(f'{self._folder}: partial results are not kept: {why}.')
+      return
     for old in sorted(self._parts(whole=False))[:-KEPT]:
       self._path(old).unlink(missing_ok=True)
 
@@ -103,7 +108,7 @@ class Partial:
 
     This is a collective: all processes call it together.
     """
-    collectives.barrier('the end of gathering')
+    collectives.barrier('the removal of partial results')
     for done in self._parts(whole=False):
       self._path(done).unlink(missing_ok=True)
     if self._folder.is_dir():

@@ -17,6 +17,7 @@ import numpy as np
 from cdm.data import npz_images
 from cdm.evaluation.feature_statistics import Gathered
 from cdm.evaluation.metrics import fid
+from cdm.evaluation.row_types import ImageManifest
 from cdm.reporting import output_files
 
 # Keys that must agree in the manifests of two sets for a fair comparison; the
@@ -41,10 +42,10 @@ class Statistics(NamedTuple):
   mean_spatial: np.ndarray | None
   covariance_spatial: np.ndarray | None
   count: int | None
-  recipe: dict
+  recipe: ImageManifest
 
 
-def from_gathered(gathered: Gathered, recipe: dict) -> Statistics:
+def from_gathered(gathered: Gathered, recipe: ImageManifest) -> Statistics:
   """Returns the statistics of a set.
 
   Args:
@@ -105,7 +106,9 @@ def read(path: str | os.PathLike) -> Statistics:
       arrays: dict = {
         name: archive[name] for name in archive.files if name != 'arr_0'
       }
-      recipe = json.loads(str(arrays['recipe'])) if 'recipe' in arrays else {}
+      recipe: ImageManifest = {}
+      if 'recipe' in arrays:
+        recipe = json.loads(str(arrays['recipe']))
   except (*npz_images.DAMAGE, KeyError) as error:
     raise ValueError(
       f'{path} cannot be read as statistics ({error}); it may be truncated, so '
@@ -122,7 +125,7 @@ def read(path: str | os.PathLike) -> Statistics:
     if shapes[1] != (size, size):
       raise ValueError(
         f'{path} has {mean} of shape {shapes[0]} and {covariance} of '
-        f'{shapes[1]}; expected are [D] and [D, D].'
+        f'{shapes[1]}; the expected shapes are [D] and [D, D].'
       )
     try:
       if not np.isfinite(arrays[mean]).all():
@@ -175,7 +178,7 @@ def check_sizes(
       )
 
 
-def differences(samples: Mapping, reference: Mapping) -> list[str]:
+def differences(samples: ImageManifest, reference: ImageManifest) -> list[str]:
   """Returns warnings for all `MUST_AGREE` keys in which two manifests differ.
 
   Args:

@@ -111,8 +111,8 @@ def line(row: Mapping) -> str:
       parts.append(f'{kind} {pair}')
   if row.get('which', 'all') != 'all':
     parts.append(row['which'])
-  parts += subjects(row)
-  parts += made(row.get('samples_recipe') or {})
+  parts += describe_sets(row)
+  parts += describe_sampling(row.get('samples_recipe') or {})
   weights = (row.get('samples_recipe') or {}).get('weights_sha256')
   if weights:
     parts.append(f'Inception {weights[:8]}')
@@ -121,7 +121,7 @@ def line(row: Mapping) -> str:
   return '- ' + '; '.join(parts)
 
 
-def subjects(row: Mapping) -> list[str]:
+def describe_sets(row: Mapping) -> list[str]:
   """Returns which sets were compared: ['1,000 images: WHAT', 'against ...']."""
   samples = f'{row["n"]:,} images: {row["samples"]}'
   if 'trained_on' in row:
@@ -134,7 +134,7 @@ def subjects(row: Mapping) -> list[str]:
   return [samples, f'against {of}{row["reference"]}']
 
 
-def made(recipe: Mapping) -> list[str]:
+def describe_sampling(recipe: Mapping) -> list[str]:
   """Returns how images were sampled: ['seed 0', 'base: step 1000, ...'].
 
   Args:

@@ -1,5 +1,6 @@
 """Computes FID, sFID, IS, KID, precision and recall from reduced features."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,41 @@ METRICS = tuple(feature_statistics.NEEDS)
 FEWEST = 2048
 NEIGHBOUR = 3  # k of the k-NN balls of precision and recall, as published
 SPLITS = 10  # splits of the Inception Score, in all of the papers
+KID_SIZE = 1000  # images per subset of KID, by default
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricChoice:
+  """The metrics to compute and their options.
+
+  Attributes:
+    names: names of the metrics, from `METRICS`.
+    allow_few_images: allow FID and sFID with fewer than `FEWEST` images.
+    kid_size: images per subset of KID; None is `KID_SIZE`.
+  """
+
+  names: Sequence[str]
+  allow_few_images: bool = False
+  kid_size: int | None = None
+
+  @property
+  def subset_size(self) -> int:
+    """The number of images per subset of KID."""
+    return KID_SIZE if self.kid_size is None else self.kid_size
+
+
+@dataclasses.dataclass(frozen=True)
+class SetScores:
+  """The scores of a set of images against a reference.
+
+  Attributes:
+    scores: {name: value}; a metric may have several names, such as `kid` and
+      `kid_std`.
+    conventions: {metric: sentence that defines it}.
+  """
+
+  scores: dict[str, float]
+  conventions: dict[str, str]
 
 
 def check(
@@ -22,7 +58,7 @@ def check(
   samples: int,
   reference: int | None,
   allow_few_images: bool = False,
-  kid_size: int = 1000,
+  kid_size: int = KID_SIZE,
 ) -> None:
   """Refuses metrics that cannot be computed, before any image is read.
 
@@ -79,29 +115,26 @@ def compare(
   reference: feature_statistics.Gathered | Statistics | None,
   *,
   metrics: Sequence[str],
-  kid_size: int = 1000,
-) -> dict:
+  kid_size: int = KID_SIZE,
+) -> SetScores:
   """Computes the metrics of two sets.
 
   Args:
     samples: reduced features of all samples.
-    reference: reduced features of the whole reference. For FID and sFID
-      statistics are enough; 'is' alone needs no reference.
+    reference: reduced features of the whole reference, or its statistics, which
+      are enough for FID and sFID; None if 'is' is the only metric.
     metrics: names, from `METRICS`.
     kid_size: images per subset of KID.
-
-  Returns:
-    {name: float}, and under 'conventions' {metric: sentence}.
 
   Raises:
     ValueError: there are too few images for a metric.
   """
-  row, conventions = {}, {}
+  scores, conventions = {}, {}
   for metric in metrics:
     if metric == 'is':
       assert samples.scores is not None
       mean, std = inception_score.score(samples.scores)
-      row |= {'is': mean, 'is_std': std}
+      scores |= {'is': mean, 'is_std': std}
       conventions['is'] = inception_score.CONVENTION.format(
         splits=len(samples.scores.images), seed=inception_score.SEED
       )
@@ -109,7 +142,7 @@ def compare(
       part = 'pool' if metric == 'fid' else 'spatial'
       moments = getattr(samples, part)
       assert reference is not None
-      row[metric] = fid.fid(
+      scores[metric] = fid.fid(
         moments.mean, moments.covariance, *_gaussian(reference, part)
       )
       conventions[metric] = fid.CONVENTION
@@ -121,15 +154,15 @@ def compare(
       )
       if metric == 'kid':
         mean, std = kid.kid(generated, real, size=kid_size)
-        row |= {'kid': mean, 'kid_std': std}
+        scores |= {'kid': mean, 'kid_std': std}
         conventions['kid'] = kid.CONVENTION.format(
           subsets=100, size=kid_size, seed=2020
         )
       else:
         pair = precision_recall.precision_recall(real, generated, k=NEIGHBOUR)
-        row |= dict(zip(('precision', 'recall'), pair, strict=True))
+        scores |= dict(zip(('precision', 'recall'), pair, strict=True))
         conventions['pr'] = precision_recall.CONVENTION.format(k=NEIGHBOUR)
-  return row | {'conventions': conventions}
+  return SetScores(scores, conventions)
 
 
 def _gaussian(

@@ -7,15 +7,24 @@ which is written to rows.jsonl as soon as it is computed; a sweep that was
 stopped continues with the next setting.
 """
 
+import dataclasses
 import functools
 import itertools
 import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cdm.distributed import collectives
-from cdm.evaluation import compare_sets, set_name
+from cdm.evaluation import compare_sets, set_metrics, set_name
+from cdm.evaluation.extract_features import GathererOptions
+from cdm.evaluation.image_selection import ALL_IMAGES, Selection
+from cdm.evaluation.row_types import (
+  ImageManifest,
+  SweepDescription,
+  SweepRow,
+)
 from cdm.reporting import jsonl, output_files
 
 Setting = tuple[tuple[str, str], ...]  # ((dotted key, text), ...)
@@ -64,11 +73,10 @@ def sweep(
   out: str | os.PathLike,
   *,
   tries: Sequence[str],
-  metrics: Sequence[str],
-  overrides: Sequence[tuple[str, str]] = (),
-  network: Mapping | None = None,
-  **options,
-) -> tuple[list[dict], int]:
+  choice: set_metrics.MetricChoice,
+  selection: Selection = ALL_IMAGES,
+  network: GathererOptions | None = None,
+) -> tuple[list[SweepRow], int]:
   """Compares the samples of every setting with one reference.
 
   Args:
@@ -77,12 +85,11 @@ def sweep(
     out: folder for rows.jsonl and table.md; if it holds rows of this sweep
       already, the sweep continues after them.
     tries: see `settings`.
-    metrics: names, from `set_metrics.METRICS`; the first one decides which
-      setting is the best.
-    overrides: ((dotted key, text), ...), config changes that all settings
-      share.
+    choice: the metrics to compute; the first one decides which setting is the
+      best.
+    selection: which images are sampled; its overrides are the config changes
+      that all settings share.
     network: keyword arguments of `extract_features.Gatherer`.
-    **options: further keyword arguments of `compare_sets.compare`.
 
   Returns:
     (rows in the order of the settings, index of the best row).
@@ -97,15 +104,15 @@ def sweep(
       '--samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
   out = pathlib.Path(out)
-  every = settings(tries)
-  description = {
+  every, metrics = settings(tries), choice.names
+  description: SweepDescription = {
     'samples': str(samples),
     'reference': str(reference),
     'metrics': list(metrics),
-    'num': options.get('num'),
-    'seed': options.get('seed'),
-    'overrides': [list(pair) for pair in overrides],
-    'kid_size': options.get('kid_size'),
+    'num': selection.num,
+    'seed': selection.seed,
+    'overrides': [list(pair) for pair in selection.overrides],
+    'kid_size': choice.kid_size,
   }
   if collectives.is_first():
     output_files.check_folder(out)
@@ -118,19 +125,18 @@ def sweep(
       if collectives.is_first():
         print(f'{title} ...', flush=True)
       if opened is None or gatherer is None:
-        opened = compare_sets.Reference(
-          reference, metrics, seed=options.get('seed')
-        )
+        opened = compare_sets.Reference(reference, metrics, seed=selection.seed)
         gatherer = compare_sets.Gatherer(**network or {})
       row = compare_sets.compare(
         samples,
         opened,
         gatherer,
-        metrics=metrics,
-        overrides=(*overrides, *setting),
+        choice,
+        selection=dataclasses.replace(
+          selection, overrides=(*selection.overrides, *setting)
+        ),
         check_manifests=functools.partial(check_same, out, kept.rows),
         keep_reference=True,
-        **options,
       )
       kept.append([{'setting': setting, 'sweep': description} | row])
     rows.append(kept.rows[setting])
@@ -144,9 +150,9 @@ def sweep(
 
 def check_same(
   out: str | os.PathLike,
-  known: Mapping[Setting, Mapping],
-  samples_recipe: Mapping,
-  reference_recipe: Mapping | None,
+  known: Mapping[Setting, SweepRow],
+  samples_recipe: ImageManifest,
+  reference_recipe: ImageManifest | None,
 ) -> None:
   """Refuses a new row that is not comparable with the rows of earlier runs.
 
@@ -181,7 +187,7 @@ def check_same(
 
 
 def open_rows(
-  path: str | os.PathLike, description: Mapping[str, object]
+  path: str | os.PathLike, description: SweepDescription
 ) -> jsonl.ResumableRows:
   """Opens the rows {setting: row} of a sweep.
 
@@ -205,14 +211,16 @@ def open_rows(
   return jsonl.ResumableRows(path, setting, allow_nan=False)
 
 
-def choose(rows: Sequence[Mapping], metric: str) -> int:
+def choose(rows: Sequence[Mapping[str, Any]], metric: str) -> int:
   """Returns the index of the best row by a metric; for 'pr', by precision."""
   metric = 'precision' if metric == 'pr' else metric
   pick = max if BEST[metric] else min
   return pick(range(len(rows)), key=lambda i: rows[i][metric])
 
 
-def table(rows: Sequence[Mapping], metrics: Sequence[str], best: int) -> str:
+def table(
+  rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], best: int
+) -> str:
   """Returns a Markdown table with a line per setting, the best one in bold."""
   names = [
     name

@@ -1,4 +1,4 @@
-"""The interface of a training method: init, loss and sample as functions."""
+"""Defines the interface of a training method: init, loss and sample."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Method(NamedTuple):
     sample: `(params, *, keys, label, lowres, level, stop_logsnr) -> [B, H, W,
       3]` float32 in [-1, 1]; keys is one key per image, so that an image
       depends on its own key only. The other arguments are described where the
-      method defines `sample`. None if the method draws no images.
+      method defines `sample`. `sample` is None if the method draws no images.
   """
 
   init: Callable[[jax.Array], dict]

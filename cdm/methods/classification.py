@@ -1,12 +1,13 @@
-"""Image classification, for the classification accuracy score (CAS).
+"""Trains and tests an image classifier, for the CAS metric.
 
   loss = - sum_c q_c log softmax(logits)_c
   q = (1 - smoothing) [c = label] + smoothing / K
 
-The network normalises by the batch, and only its parameters are trained and
-stored. The statistics that it is tested with are computed after training, over
-batches of the training data (differs: not a running average over the steps,
-which lags behind the parameters; [Wu and Johnson 2021] sec. 3, "PreciseBN"):
+CAS is the classification accuracy score. The network normalises by the batch,
+and only its parameters are trained and stored. The statistics that it is tested
+with are computed after training, over batches of the training data (differs:
+not a running average over the steps, which lags behind the parameters;
+[Wu and Johnson 2021] sec. 3, "PreciseBN"):
 
   mean = E m_b,   var = E (v_b + m_b^2) - mean^2    over batches b
 """
@@ -22,7 +23,7 @@ from cdm.methods.base import Method
 from cdm.ops import augmentation, resize
 
 
-class Recipe(NamedTuple):
+class ClassifierOptions(NamedTuple):
   """How images become network inputs; the `method` section of a config.
 
   Attributes:
@@ -50,7 +51,7 @@ class Tester(NamedTuple):
     moments: `(params, batch, *, key) -> moments`, the mean and mean square of
       each normalisation over the batch, as nested dicts that end in
       `{'mean', 'square'}`. They may be averaged over batches, and
-      `statistics_of` turns the average into statistics.
+      `moments_to_statistics` turns the average into statistics.
     logits: `(params, statistics, image uint8 [B, H, W, 3]) -> [B, K]` of the
       centre crop of each image.
   """
@@ -61,22 +62,22 @@ class Tester(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
-  """A network and the recipe by which it is trained and tested.
+  """A network and the options by which it is trained and tested.
 
   Attributes:
     net: a `models.resnet.ResNet50` whose statistics are those of its current
       batch (momentum 0).
-    recipe: its `Recipe`.
+    options: its `ClassifierOptions`.
     normalise: `(levels 0..255) -> input of the network`.
   """
 
   net: Any
-  recipe: Recipe
+  options: ClassifierOptions
   normalise: Callable[[jax.Array], jax.Array]
 
   def init(self, key: jax.Array) -> dict:
     """Returns the parameters of the network, see `Method.init`."""
-    x = jnp.zeros((1, self.recipe.size, self.recipe.size, 3))
+    x = jnp.zeros((1, self.options.size, self.options.size, 3))
     return self.net.init(key, x, train=False)['params']
 
   def loss(
@@ -99,7 +100,7 @@ class Classifier:
       raise ValueError('A classifier is tested by its `Tester`.')
     logits, _ = self._apply(params, batch, key)
     value = cross_entropy(
-      logits, batch['label'], smoothing=self.recipe.label_smoothing
+      logits, batch['label'], smoothing=self.options.label_smoothing
     )
     right = jnp.argmax(logits, axis=1) == batch['label']
     return value, {'top1': right.astype(jnp.float32)}
@@ -107,14 +108,14 @@ class Classifier:
   def moments(
     self, params: dict, batch: dict[str, jax.Array], *, key: jax.Array
   ) -> dict:
-    """See `Tester.moments`."""
+    """Returns the moments of a batch, see `Tester.moments`."""
     return _squared(self._apply(params, batch, key)[1])
 
   def logits(
     self, params: dict, statistics: dict, image: jax.Array
   ) -> jax.Array:
-    """See `Tester.logits`."""
-    x = resize.center_crop(image, self.recipe.size)
+    """Returns the logits of centre crops, see `Tester.logits`."""
+    x = resize.center_crop(image, self.options.size)
     variables = {'params': params, 'batch_stats': statistics}
     return self.net.apply(variables, self.normalise(x), train=False).logits
 
@@ -125,10 +126,10 @@ class Classifier:
       x,
       key=key,
       examples=batch.get('example', jnp.arange(x.shape[0])),
-      size=self.recipe.size,
-      scale=self.recipe.crop_scale,
-      ratio=self.recipe.crop_ratio,
-      flip=self.recipe.flip,
+      size=self.options.size,
+      scale=self.options.crop_scale,
+      ratio=self.options.crop_ratio,
+      flip=self.options.flip,
     )
     output, new = self.net.apply(
       {'params': params}, self.normalise(x), train=True, mutable='batch_stats'
@@ -138,25 +139,25 @@ class Classifier:
 
 def classifier(
   net: Any,
-  recipe: Recipe,
+  options: ClassifierOptions,
   *,
   image_size: int,
   normalise: Callable[[jax.Array], jax.Array],
 ) -> tuple[Method, Tester]:
-  """Binds a network and a recipe into a method and its tester.
+  """Binds a network and its options into a method and its tester.
 
   Args:
-    net, recipe, normalise: see `Classifier`.
+    net, options, normalise: see `Classifier`.
     image_size: H = W of the images.
 
   Returns:
     (Method without `sample`, Tester).
 
   Raises:
-    ValueError: the recipe has a value out of range for images of that size.
+    ValueError: an option is out of range for images of that size.
   """
-  check(recipe, image_size)
-  bound = Classifier(net, recipe, normalise)
+  check(options, image_size)
+  bound = Classifier(net, options, normalise)
   method = Method(bound.init, bound.loss, sample=None)
   return method, Tester(bound.moments, bound.logits)
 
@@ -164,7 +165,16 @@ def classifier(
 def cross_entropy(
   logits: jax.Array, label: jax.Array, *, smoothing: float = 0.0
 ) -> jax.Array:
-  """logits: [B, K], label: int [B] -> [B], in nats; [Szegedy et al. 2016]."""
+  """Returns the cross-entropy with smoothed labels, [Szegedy et al. 2016].
+
+  Args:
+    logits: [B, K].
+    label: int [B].
+    smoothing: share of the target that is spread evenly over all classes.
+
+  Returns:
+    [B], in nats.
+  """
   log_p = jax.nn.log_softmax(logits)
   of_label = jnp.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
   return -(1.0 - smoothing) * of_label - smoothing * log_p.mean(axis=1)
@@ -182,7 +192,7 @@ def _squared(statistics):
   return {name: _squared(part) for name, part in statistics.items()}
 
 
-def statistics_of(averaged: dict) -> dict:
+def moments_to_statistics(averaged: dict) -> dict:
   """Turns averaged moments into statistics for `Tester.logits`.
 
   Args:
@@ -194,35 +204,36 @@ def statistics_of(averaged: dict) -> dict:
   if 'square' in averaged:
     mean = averaged['mean']
     return {'mean': mean, 'var': averaged['square'] - mean**2}
-  return {name: statistics_of(part) for name, part in averaged.items()}
+  return {name: moments_to_statistics(part) for name, part in averaged.items()}
 
 
-def check(recipe: Recipe, image_size: int) -> None:
-  """Raises ValueError, naming the key, if a value of a recipe is invalid."""
-  if not 0 < recipe.size <= image_size:
+def check(options: ClassifierOptions, image_size: int) -> None:
+  """Raises ValueError, naming the key, if an option is invalid."""
+  if not 0 < options.size <= image_size:
     raise ValueError(
-      f'method.size is {recipe.size} but images have {image_size} pixels '
-      '(pipeline.image_size); it is the side of a crop, above 0 and up to '
+      f'method.size is {options.size} but images have {image_size} pixels '
+      '(pipeline.image_size); the side of a crop must be above 0 and up to '
       'that.'
     )
-  low, high = recipe.crop_scale
+  low, high = options.crop_scale
   if not 0.0 < low <= high <= 1.0:
     raise ValueError(
-      f'method.crop_scale is {recipe.crop_scale}; it is (low, high) shares of '
-      'the area, above 0 and up to 1.'
+      f'method.crop_scale is {options.crop_scale}; it must be (low, high) '
+      'shares of the area, above 0 and up to 1.'
     )
-  low, high = recipe.crop_ratio
+  low, high = options.crop_ratio
   if not 0.0 < low <= high:
     raise ValueError(
-      f'method.crop_ratio is {recipe.crop_ratio}; it is (low, high), width '
-      'over height, above 0.'
+      f'method.crop_ratio is {options.crop_ratio}; it must be (low, high), '
+      'width over height, above 0.'
     )
-  if not 0.0 <= recipe.label_smoothing < 1.0:
+  if not 0.0 <= options.label_smoothing < 1.0:
     raise ValueError(
-      f'method.label_smoothing is {recipe.label_smoothing}; it is at least 0 '
-      'and below 1.'
+      f'method.label_smoothing is {options.label_smoothing}; it must be at '
+      'least 0 and below 1.'
     )
-  if recipe.statistics_batches < 1:
+  if options.statistics_batches < 1:
     raise ValueError(
-      f'method.statistics_batches is {recipe.statistics_batches}; at least 1.'
+      f'method.statistics_batches is {options.statistics_batches}; it must '
+      'be at least 1.'
     )

@@ -1,13 +1,13 @@
-"""Denoising diffusion, as a base model and as a super-resolution stage.
+"""Trains and samples a diffusion model: a base or a super-resolution stage.
 
   base:              x_t = alpha_t x_0 + sigma_t eps              [DDPM] eq. 4
   super-resolution:  the same, given u = upsample(augment(z_0))   [CDM] alg. 1
   residual target:   x_0 is replaced by (x_0 - u) / residual_scale
 
-where z_0 is x_0 shrunk to the previous stage's size. With a residual target
-the network draws only the difference between x_0 and the upsampled low-res
-image. The scale brings that difference near unit variance, which the schedule
-assumes of its data.
+Here z_0 is x_0 shrunk to the previous stage's size. With a residual target the
+network draws only the difference between x_0 and the upsampled low-res image.
+The scale brings that difference near unit variance, which the schedule assumes
+of its data.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from cdm.methods.diffusion_options import Objective, Sampling, check
 from cdm.ops import pixels
 from cdm.ops.keys import example_keys, normals
 
-# What an image's key is used for. The number is folded into the key, so that no
+# The uses of an image's key. Their numbers are folded into the key, so that no
 # two uses share their randomness.
 X_T, STEP_NOISE = 0, 1
 
@@ -80,10 +80,11 @@ class Diffusion:
     """Computes the loss at one noise level per example, [DDPM], [CDM] alg. 1.
 
     Args:
-      params: of the network.
-      batch: see `Method.loss`. If it is a part of a larger batch, it also holds
-        that part of what `draw_batch` drew for the whole, which is then not
-        drawn here, and `example` [B], the index of each image within the whole.
+      params: parameters of the network.
+      batch: see `Method.loss`. A part of a larger batch also holds its part of
+        the values that `draw_batch` drew for the whole batch, which are then
+        not drawn here, and `example` [B], the index of each image within the
+        whole batch.
       key: one key for the whole batch.
       train: True turns on label dropout and dropout in the network.
 
@@ -130,7 +131,7 @@ class Diffusion:
     """Draws images, [DDPM] alg. 2 with the sampler of `sampling`.
 
     Args:
-      params: of the network.
+      params: parameters of the network.
       keys: [B], one per image.
       label: int32 [B]; None means the null class, if the network has one.
       lowres: [B, h, w, 3], already augmented to `level`.
@@ -181,10 +182,10 @@ class Diffusion:
   ) -> Denoiser:
     """Binds the network and its conditions into a denoiser.
 
-    A loss or a sampler then needs to know only x_t and the noise level.
+    A loss or a sampler then needs only x_t and the noise level.
 
     Args:
-      params: of the network.
+      params: parameters of the network.
       label: int32 [B].
       upsampled: [B, H, W, 3], u of [CDM] alg. 1; None for a base model.
       level: [B], the augmentation level of `upsampled`.
@@ -343,8 +344,8 @@ def diffusion(
 def draw_batch(key: jax.Array, n: int) -> dict[str, jax.Array]:
   """Draws the noise and augmentation levels of a whole batch of n images.
 
-  Both are stratified over the whole batch. Put into the batch, they let its
-  parts (microbatches) share one stratification.
+  Both are stratified over the whole batch. They are put into the batch, so that
+  its parts (microbatches) share one stratification.
 
   Returns:
     {'u': [n], 'u_lowres': [n]}, uniform numbers in [0, 1).

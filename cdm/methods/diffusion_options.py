@@ -1,4 +1,4 @@
-"""The options of diffusion training and sampling, and the check of both.
+"""Defines and checks the options of diffusion training and sampling.
 
 `Objective` says how a network is trained, `Sampling` how images are drawn.
 `check` refuses options that contradict each other.
@@ -18,9 +18,9 @@ class Objective(NamedTuple):
 
   Attributes:
     prediction: what the network's output is, 'eps', 'x_0' or 'v'.
-    levels: law of the noise level in training: 'discrete' is uniform over the
-      schedule's steps ([DDPM] alg. 1), 'piecewise' uniform in signal power
-      between neighbouring steps ([SR3] eq. 6).
+    levels: distribution of the noise level in training: 'discrete' is uniform
+      over the schedule's steps ([DDPM] alg. 1), 'piecewise' is uniform in
+      signal power between neighbouring steps ([SR3] eq. 6).
     loss: 'simple' ([DDPM] eq. 14) or 'hybrid' ([IDDPM] eq. 16, needs learned
       variances and discrete levels).
     norm: 1 or 2, the p of the simple loss ([SR3] eq. 6).
@@ -55,7 +55,7 @@ class Sampling(NamedTuple):
     run: `(denoise, x_T, *, logsnrs, noise) -> x`, one of `diffusion.samplers`
       with its own options bound.
     grid: float64 [N + 1], increasing log-SNR; the last is +inf.
-    clip: 'none', 'static' (x_0 into [-1, 1]) or 'dynamic' ([Imagen]).
+    clip: 'none', 'static' (clips x_0 to [-1, 1]) or 'dynamic' ([Imagen]).
     clip_percentile: percentile in (0, 100] of |x_0| for dynamic clipping.
     guidance_weight: w of [CFG] eq. 6; 0 means no guidance.
     guidance_interval: None, or (low, high) log-SNR between which guidance
@@ -116,8 +116,8 @@ def _check_objective(objective):
     )
   if not 0.0 <= objective.label_dropout <= 1.0:
     raise ValueError(
-      f'method.label_dropout is {objective.label_dropout}; it is a share of '
-      'the examples, between 0 and 1.'
+      f'method.label_dropout is {objective.label_dropout}; it must be a share '
+      'of the examples, between 0 and 1.'
     )
 
 
@@ -158,7 +158,8 @@ def _check_guidance(net, objective, sampling):
   interval = sampling.guidance_interval
   if interval is not None and not interval[0] < interval[1]:
     raise ValueError(
-      f'sampler.guidance_interval is {interval}; it is (low, high) log-SNR.'
+      f'sampler.guidance_interval is {interval}; it must be (low, high) '
+      'log-SNR.'
     )
 
 
@@ -181,7 +182,7 @@ def _check_residual(objective, sampling, lowres):
     return
   if not objective.residual_scale > 0.0:
     raise ValueError(
-      f'method.residual_scale is {objective.residual_scale}; it is a '
+      f'method.residual_scale is {objective.residual_scale}; it must be a '
       'standard deviation, above 0, or None for no residual target.'
     )
   if objective.loss == 'hybrid':

@@ -1,13 +1,14 @@
 """Makes the low-res condition of a super-resolution stage, [CDM] sec. 3.
 
-  z_0 = round(downsample(x_0))                 like an image of the stage before
+  z_0 = round(downsample(x_0))               like an image of the previous stage
   z_s = alpha_s z_0 + sigma_s eps      at low resolution, [CDM] sec. 3.2, alg. 1
   or    z_0 blurred, in training only                          [CDM] sec. 3.1
   u   = upsample(z_s)                     concatenated with x_t by the network
 
-The augmentation level in [0, 1] says how far along the noising chain of the
-previous stage z_s is: 0 is clean, 1 is pure noise. Training, sampling and
-evaluation all make their low-res images here, so that they cannot disagree.
+The augmentation level in [0, 1] tells how much noise z_s has, as a fraction of
+the forward process of the previous stage: 0 is clean, 1 is pure noise.
+Training, sampling and evaluation all make their low-res images here, so that
+they cannot disagree.
 """
 
 import dataclasses
@@ -73,7 +74,7 @@ class Lowres:
           f'lowres.{key} is {getattr(self, key)!r}; known are {list(known)}.'
         )
     if self.size < 1:
-      raise ValueError(f'lowres.size is {self.size}; it is h = w, at least 1.')
+      raise ValueError(f'lowres.size is {self.size}; it must be at least 1.')
     if not 0.0 < self.max_level <= 1.0:
       raise ValueError(
         f'lowres.max_level is {self.max_level}; levels are fractions of the '
@@ -82,7 +83,7 @@ class Lowres:
     if self.num_levels is not None and self.num_levels < 1:
       raise ValueError(
         f'lowres.num_levels is {self.num_levels}; use None for continuous '
-        'levels or the number of steps T of the stage before.'
+        'levels or the number of steps T of the previous stage.'
       )
     low, high = self.blur_sigma
     if not 0.0 <= low <= high:
@@ -92,8 +93,8 @@ class Lowres:
       )
     if not 0.0 <= self.blur_fraction <= 1.0:
       raise ValueError(
-        f'lowres.blur_fraction is {self.blur_fraction}; it is a share of the '
-        'examples, between 0 and 1.'
+        f'lowres.blur_fraction is {self.blur_fraction}; it must be a share of '
+        'the examples, between 0 and 1.'
       )
 
 
@@ -118,7 +119,7 @@ def downsample(x_0: jax.Array, lowres: Lowres) -> jax.Array:
   if height != width or height < lowres.size:
     raise ValueError(
       f'Images of {width}x{height} pixels cannot be shrunk to lowres.size = '
-      f'{lowres.size}; use square ones at least that large.'
+      f'{lowres.size}; use square images that are at least as large.'
     )
   shrunk = resize.resize_uint8(
     pixels.to_uint8(x_0), lowres.size, method=lowres.downsample
@@ -145,8 +146,8 @@ def augment_train(
     z_0: [B, h, w, C] clean low-res images.
     lowres: how the low-res images are made.
     key: one key for the whole batch.
-    u: [B] in [0, 1), the part for these images of numbers that were stratified
-      over the whole batch; None if these images are the whole batch.
+    u: [B] in [0, 1), the numbers of these images among those that were
+      stratified over the whole batch; None if these images are the whole batch.
     examples: int [B], index of each image within the whole batch; None if
       these images are the whole batch.
 

@@ -1,14 +1,14 @@
 """Counts a network's parameters and forward FLOPs, without running it.
 
 Parameters are counted from abstract shapes. Forward FLOPs are counted from
-the program that JAX traces, in multiply-adds of the two operations that hold
-nearly all of the work of a U-Net, a multiply-add being two FLOPs:
+the program that JAX traces, as the multiply-adds of the two operations that do
+nearly all of the work of a U-Net. A multiply-add is two FLOPs:
 
   convolution   2 |output| |kernel window| C_in / groups
   matmul        2 |output| |contracted axes|
 
 Padding counts as work. Normalisations, activations, additions and resampling
-without weights count as zero.
+without weights are not counted.
 """
 
 import math
@@ -46,7 +46,7 @@ def trace(net: Any, image_size: int, has_lowres: bool) -> tuple[dict, int]:
     jax.eval_shape(lambda: jax.random.key(0)), args, kwargs
   )
   params = {name: variables['params'][name] for name in order}
-  return params, flops_of(program)
+  return params, count_flops(program)
 
 
 def _inputs(net: Any, image_size: int, has_lowres: bool) -> tuple[tuple, dict]:
@@ -65,12 +65,12 @@ def _inputs(net: Any, image_size: int, has_lowres: bool) -> tuple[tuple, dict]:
   return (image, noise), kwargs
 
 
-def count(tree: Any) -> int:
+def count_parameters(tree: Any) -> int:
   """Returns the number of scalars in a tree of (abstract) arrays."""
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def flops_of(program: Any) -> int:
+def count_flops(program: Any) -> int:
   """Returns the FLOPs of all convolutions and matmuls in a jaxpr.
 
   Nested jaxprs count too. Of the branches of a cond, the most expensive counts.
@@ -91,14 +91,14 @@ def flops_of(program: Any) -> int:
       total += matmul_flops(eqn)
     elif kind == 'while':
       raise ValueError(
-        'The program has a while loop, whose number of turns is not known '
-        'before it runs; use jax.lax.scan, whose length is.'
+        'The program has a while loop, whose number of iterations is not known '
+        'before it runs; use jax.lax.scan, whose length is known.'
       )
     elif kind == 'cond':  # The most expensive branch is an upper bound.
-      total += max(flops_of(branch) for branch in eqn.params['branches'])
+      total += max(count_flops(branch) for branch in eqn.params['branches'])
     else:
       turns = eqn.params['length'] if kind == 'scan' else 1
-      total += turns * sum(map(flops_of, inner_programs(eqn)))
+      total += turns * sum(map(count_flops, inner_programs(eqn)))
   return total
 
 
@@ -108,7 +108,7 @@ def inner_programs(eqn: Any) -> list:
 
 
 def convolution_flops(eqn: Any) -> int:
-  """Returns the FLOPs of one convolution, padded or dilated zeros included."""
+  """Returns the FLOPs of one convolution, including its padded zeros."""
   kernel = eqn.invars[1].aval.shape
   out_features = kernel[eqn.params['dimension_numbers'].rhs_spec[0]]
   per_output = math.prod(kernel) // out_features  # window, C_in / groups

@@ -1,10 +1,10 @@
-"""The Inception-v3 network of 2015 that defines FID, [Heusel et al. 2017].
+"""Defines the Inception-v3 network of 2015 that FID uses, [Heusel et al. 2017].
 
-It differs from the network of later papers: its average pools leave padding out
-of the mean, the last block pools by maximum, there are 1,008 logits, and images
-are resized to 299 as TensorFlow 1 did, with pixel corners aligned at the top
-left. Modules have the names of the PyTorch port; batch normalisation is folded
-into the convolutions when the weights are read (`pretrained.inception`).
+This network differs from that of later papers: its average pools leave padding
+out of the mean, the last block pools by maximum, there are 1,008 logits, and
+images are resized to 299 as TensorFlow 1 did, with pixel corners aligned at the
+top left. Modules have the names of the PyTorch port; batch normalisation is
+folded into the convolutions when the weights are read (`pretrained.inception`).
 """
 
 import functools
@@ -18,7 +18,8 @@ import numpy as np
 
 SIZE = 299
 NUM_FEATURES, NUM_LOGITS, NUM_SPATIAL = 2048, 1008, 7
-# Products in full float32 on every backend; TPUs and GPUs round them otherwise.
+# Products are computed in full float32 on every backend, because TPUs and GPUs
+# round them by default.
 PRECISION = jax.lax.Precision.HIGHEST
 
 
@@ -40,7 +41,7 @@ class Features(NamedTuple):
 
 
 class Inception(nn.Module):
-  """Inception-v3, from images to the features of `Features`."""
+  """Inception-v3, from images to `Features`."""
 
   @nn.compact
   def __call__(self, image: jax.Array) -> Features:
@@ -80,7 +81,7 @@ class Inception(nn.Module):
 
 
 class Conv(nn.Module):
-  """Convolution with its folded batch normalisation, then ReLU."""
+  """A convolution with a folded batch normalisation, then ReLU."""
 
   features: int
   kernel_size: int | Sequence[int]
@@ -104,7 +105,7 @@ class Conv(nn.Module):
 
 
 class Mixed5(nn.Module):
-  """Blocks 5b to 5d, 35 px."""
+  """One of the blocks 5b to 5d, at 35 px."""
 
   features: int  # of the pooled branch
 
@@ -122,7 +123,7 @@ class Mixed5(nn.Module):
 
 
 class Mixed6a(nn.Module):
-  """Block 6a, from 35 to 17 px."""
+  """The block 6a, from 35 to 17 px."""
 
   @nn.compact
   def __call__(self, x):
@@ -136,7 +137,7 @@ class Mixed6a(nn.Module):
 
 
 class Mixed6(nn.Module):
-  """Blocks 6b to 6e, 17 px."""
+  """One of the blocks 6b to 6e, at 17 px."""
 
   features: int  # inside the 7x7 branches
 
@@ -158,7 +159,7 @@ class Mixed6(nn.Module):
 
 
 class Mixed7a(nn.Module):
-  """Block 7a, from 17 to 8 px."""
+  """The block 7a, from 17 to 8 px."""
 
   @nn.compact
   def __call__(self, x):
@@ -174,7 +175,7 @@ class Mixed7a(nn.Module):
 
 
 class Mixed7(nn.Module):
-  """Blocks 7b and 7c, 8 px, which differ in how they pool."""
+  """One of the blocks 7b and 7c, at 8 px, which differ in how they pool."""
 
   pool: Callable[[jax.Array], jax.Array]  # [B, H, W, C] -> same shape
 
@@ -231,7 +232,7 @@ def resize_tf1(x: jax.Array, size: int) -> jax.Array:
     length = x.shape[axis]
     if length == size:
       continue
-    # TensorFlow computes the positions in float32, too.
+    # The positions are float32, because TensorFlow computes them so.
     place = np.arange(size, dtype=np.float32) * np.float32(length / size)
     low = np.floor(place).astype(np.int32)
     high = np.minimum(low + 1, length - 1)

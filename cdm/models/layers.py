@@ -1,4 +1,4 @@
-"""Layers of the U-Net: residual block, self-attention, scalar embedding.
+"""Defines the U-Net's layers: residual block, attention, scalar embedding.
 
 Images are [B, H, W, C] throughout, embeddings [B, E]. Parameters are float32;
 `dtype` is the dtype of computation. For every `dtype`, the statistics of a
@@ -63,9 +63,9 @@ def group_count(channels: int, norm_groups: int) -> int:
 class GroupNorm(nn.Module):
   """Group normalisation with statistics in float32; a variance is never < 0.
 
-  Mean and variance take two passes, because E[x^2] - E[x]^2 cancels where the
-  mean is large. Both passes reduce over pixels first and over the few channels
-  of a group last, which keeps channels the contiguous axis throughout.
+  Mean and variance take two passes, because E[x^2] - E[x]^2 loses its digits
+  when the mean is large. Both passes reduce over pixels first and over the few
+  channels of a group last, so that channels remain the contiguous axis.
   """
 
   num_groups: int
@@ -91,7 +91,7 @@ class GroupNorm(nn.Module):
 
 
 def per_channel(a: jax.Array) -> jax.Array:
-  """a: [C] -> [1, 1, 1, C]."""
+  """Adds the axes of images to a value per channel: [C] -> [1, 1, 1, C]."""
   return a[None, None, None]
 
 
@@ -116,20 +116,20 @@ def conv(
 
 
 def halve(x: jax.Array) -> jax.Array:
-  """x: [B, H, W, C] -> [B, H/2, W/2, C], the mean of each 2x2 square."""
+  """Averages 2x2 squares: [B, H, W, C] -> [B, H/2, W/2, C]."""
   b, h, w, c = x.shape
   return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
 
 def double(x: jax.Array) -> jax.Array:
-  """x: [B, H, W, C] -> [B, 2H, 2W, C], every pixel repeated 2x2 times."""
+  """Repeats every pixel 2x2 times: [B, H, W, C] -> [B, 2H, 2W, C]."""
   b, h, w, c = x.shape
   x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
   return x.reshape(b, 2 * h, 2 * w, c)
 
 
 def space_to_depth(x: jax.Array, patch_size: int) -> jax.Array:
-  """x: [B, H, W, C] -> [B, H/p, W/p, p*p*C]; a p x p square becomes a pixel."""
+  """Turns p x p squares into pixels: [B, H, W, C] -> [B, H/p, W/p, p*p*C]."""
   b, h, w, c = x.shape
   p = patch_size
   x = x.reshape(b, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5)
@@ -137,7 +137,7 @@ def space_to_depth(x: jax.Array, patch_size: int) -> jax.Array:
 
 
 def depth_to_space(x: jax.Array, patch_size: int) -> jax.Array:
-  """x: [B, h, w, p*p*C] -> [B, h*p, w*p, C]; inverse of `space_to_depth`."""
+  """Inverts `space_to_depth`: [B, h, w, p*p*C] -> [B, h*p, w*p, C]."""
   b, h, w, c = x.shape
   p = patch_size
   x = x.reshape(b, h, w, p, p, c // (p * p)).transpose(0, 1, 3, 2, 4, 5)
@@ -243,7 +243,7 @@ class ResBlock(nn.Module):
       if examples is None:
         examples = jnp.arange(h.shape[0])
       h = dropout(h, self.dropout, self.make_rng('dropout'), examples)
-    # Zero init: the block starts as the identity.
+    # The kernel starts at zero, so the block starts as the identity.
     h = conv(self.features, dtype=self.dtype, kernel_init=ZERO, name='conv2')(h)
 
     if x.shape[-1] != self.features:
@@ -261,7 +261,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-  """Residual self-attention between all pixels; starts as the identity.
+  """Residual self-attention between all pixels, which starts as the identity.
 
   The columns of `qkv` are all queries, then all keys, then all values, each
   ordered by head.

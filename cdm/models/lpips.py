@@ -1,10 +1,10 @@
-"""LPIPS v0.1, a learned perceptual distance, [Zhang et al. 2018].
+"""Computes LPIPS v0.1, a learned perceptual distance, [Zhang et al. 2018].
 
   d(a, b) = sum over layers, mean over pixels, of w . (f_a - f_b)^2
 
-with f the features of a classifier, normalised to length one in every pixel,
-and w >= 0 learned per channel. The backbones are torchvision's; their features
-are read after chosen ReLUs.
+Here f are the features of a classifier, normalised to length one in every
+pixel, and w >= 0 are weights learned per channel. The backbones are
+torchvision's; their features are read after chosen ReLUs.
 """
 
 import re
@@ -18,11 +18,18 @@ import numpy as np
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 PRECISION = jax.lax.Precision.HIGHEST
-# torchvision's files; the SHA-256 of a file begins with the digits in its name.
+# torchvision's files.
 BACKBONE_URLS = {
   'alex': 'https://download.pytorch.org/models/alexnet-owt-7be5be79.pth',
   'vgg': 'https://download.pytorch.org/models/vgg16-397923af.pth',
   'squeeze': 'https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth',
+}
+# torchvision publishes the first digits, in the names; all digits are those of
+# the files as they are downloaded, and stand in many public projects.
+BACKBONE_SHA256 = {
+  'alex': '7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02',
+  'vgg': '397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0',
+  'squeeze': 'b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b',
 }
 # The heads (the weights w) from the authors' package, version 0.1.
 HEAD_URL = (
@@ -34,9 +41,9 @@ HEAD_SHA256 = {
   'vgg': 'a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868',
   'squeeze': '4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76',
 }
-# The layers, with torchvision's indices: ('conv', index, features, size,
-# strides, padding), ('fire', index, squeezed, expanded), ('pool', size, rounds
-# up). At a 'tap' the features are read.
+# The layers of each backbone, with torchvision's indices: ('conv', index,
+# features, size, strides, padding), ('fire', index, squeezed, expanded),
+# ('pool', size, rounds up). Features are read at every 'tap'.
 _CONV3 = (3, 1, 1)
 BACKBONES = {
   'alex': (
@@ -201,7 +208,7 @@ def _conv(features, size, name, strides=1, padding=0):
 
 
 def _pool(x, size, rounds_up):
-  """Halves by maximum; with `rounds_up`, windows over the edge count too."""
+  """Pools by maximum with stride 2; `rounds_up` adds windows over the edge."""
   over = [(n - size) % 2 if rounds_up else 0 for n in x.shape[1:3]]
   padding = tuple((0, extra) for extra in over)
   return nn.max_pool(x, (size, size), strides=(2, 2), padding=padding)

@@ -1,8 +1,8 @@
-"""ResNet-50, [He et al. 2016], the classifier of the CAS metric.
+"""Defines ResNet-50, [He et al. 2016], the classifier of the CAS metric.
 
 'v1' halves the resolution in the first 1x1 convolution of a block, as the paper
-does; 'v1.5' in the 3x3 convolution, as torchvision and most published
-accuracies do. Modules have torchvision's names, with `_` in place of the dot.
+does; 'v1.5' halves it in the 3x3 convolution, as torchvision and most published
+networks do. Modules have torchvision's names, with `_` in place of the dot.
 """
 
 import functools
@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Mean and standard deviation of ImageNet's training images on the [0, 1] scale,
-# torchvision's values.
+# torchvision's mean and standard deviation of ImageNet's training images on the
+# scale [0, 1].
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VARIANTS = ('v1', 'v1.5')
-# torchvision's IMAGENET1K_V1; its SHA-256 begins with the digits in the name.
+# torchvision's IMAGENET1K_V1. torchvision publishes the first digits of the
+# SHA-256, in the name; all digits are those of the file as it is downloaded.
 URL = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
-SHA256 = '0676ba61'
+SHA256 = '0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a'
 
 
 class Output(NamedTuple):
@@ -41,7 +42,7 @@ class ResNet50(nn.Module):
 
   Attributes:
     num_classes: K.
-    variant: 'v1' or 'v1.5', the convolution of a block that halves.
+    variant: 'v1' or 'v1.5', which convolution of a block halves the resolution.
     blocks: number of blocks in each stage; (3, 4, 6, 3) makes 50 layers.
     features: channels of the first convolution.
     momentum: of the running statistics; at 0 they are those of the last batch.
@@ -130,7 +131,7 @@ class Bottleneck(nn.Module):
     )(h)
     h = nn.relu(self.norm(name='bn2')(h)).astype(x.dtype)
     h = self.conv(wide, (1, 1), name='conv3')(h)
-    # Zero init: the block starts as its shortcut.
+    # The scale starts at zero, so the block starts as its shortcut.
     h = self.norm(scale_init=nn.initializers.zeros, name='bn3')(h)
     if x.shape[-1] != wide or self.strides > 1:
       x = self.conv(wide, (1, 1), strides=self.strides, name='downsample_0')(x)
@@ -139,6 +140,7 @@ class Bottleneck(nn.Module):
 
   @property
   def dtype(self):
+    """The dtype of computation, which is that of the convolutions."""
     return self.conv.keywords['dtype']
 
 
@@ -174,7 +176,9 @@ def from_pytorch(state: dict[str, np.ndarray], net: ResNet50) -> dict:
     name = '.'.join(modules).replace('_', '.')
     source = f'{name}.{_LEAVES[leaf]}'
     if source not in state:
-      raise ValueError(f'{source} is missing: these are no weights of ResNet.')
+      raise ValueError(
+        f'{source} is missing: these are not the weights of a ResNet-50.'
+      )
     value = np.asarray(state.pop(source), np.float32)
     if leaf == 'kernel':
       value = value.T if value.ndim == 2 else value.transpose(2, 3, 1, 0)

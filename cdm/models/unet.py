@@ -1,6 +1,6 @@
-"""The U-Net of every stage: base, super-resolution and regression.
+"""Defines the U-Net of every stage: base, super-resolution and regression.
 
-Its fields alone select [DDPM]'s, [IDDPM]'s, [ADM]'s or [SR3]'s network:
+The fields of `UNet` select [DDPM]'s, [IDDPM]'s, [ADM]'s or [SR3]'s network:
 
             resample  embedding  skip_rescale  heads        condition_on
   [DDPM]    conv      additive   no            1            t
@@ -55,7 +55,7 @@ class UNet(nn.Module):
       one more. One number for all levels, or one per level.
     out_channels: channels of the image; with learned_variance the output has
       twice as many.
-    attention_resolutions: (longer) sides in pixels of the feature maps that
+    attention_resolutions: longer sides, in pixels, of the feature maps that
       have attention after every block. The middle always has attention.
     num_heads, head_features: number of attention heads, or the width of one;
       set one of the two.
@@ -200,7 +200,7 @@ class UNet(nn.Module):
           if self.resample == 'conv':
             h = layers.conv(level.features, dtype=dtype, name=name)(h)
 
-    # All is float32 from here, as the prediction needs its last few digits.
+    # All is float32 from here on, because the prediction needs its last digits.
     groups = layers.group_count(h.shape[-1], self.norm_groups)
     h = layers.GroupNorm(groups, self.norm_eps, name='norm_out')(h)
     h = layers.conv(

@@ -1,11 +1,11 @@
-"""Random resized crops and flips for classifier training, on the device.
+"""Draws random resized crops and flips for classifier training, on the device.
 
   area = H W u,  u ~ U(scale);   log(width / height) ~ U(log ratio)
 
-are the area and the aspect of the box that is cut out and resized, [Szegedy et
-al. 2015] sec. 6. A box that does not fit into the image is drawn again, as
-torchvision's RandomResizedCrop does. Every example has its own key, so its crop
-depends on neither the batch nor the device mesh.
+These are the area and the aspect of the box that is cut out and resized,
+[Szegedy et al. 2015] sec. 6. A box that does not fit into the image is drawn
+again, as torchvision's RandomResizedCrop does. Every example has its own key,
+so its crop depends on neither the batch nor the device mesh.
 """
 
 from collections.abc import Sequence
@@ -71,8 +71,8 @@ def random_box(
     ratio: (low, high) of the box's width / height.
 
   Returns:
-    int32 [4]: top, left, height and width of the box. If none of the `TRIES`
-    boxes fits, the largest centred box whose aspect is within `ratio`.
+    int32 [4]: top, left, height and width of the box. If none of `TRIES` boxes
+    fits, it is the largest centred box whose aspect is within `ratio`.
   """
   u = jax.random.uniform(key, (4, TRIES))
   area = height * width * (scale[0] + u[0] * (scale[1] - scale[0]))

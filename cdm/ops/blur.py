@@ -1,4 +1,4 @@
-"""Gaussian blur whose standard deviation differs from example to example."""
+"""Blurs each example of a batch with a Gaussian of its own width."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ def gaussian_blur(
   """Blurs each example with its own Gaussian; borders are reflected.
 
   The reflection does not repeat the border pixel. At sigma = 0 the kernel is 1
-  at its centre and 0 elsewhere, and x is returned bit for bit.
+  at its centre and 0 elsewhere, so x is returned bit for bit.
 
   Args:
     x: [B, H, W, C] float.

@@ -8,8 +8,8 @@
   kernel      another downsampling of the original       a filter
 
 Images are uint8 before and after: results are clipped, then rounded half up.
-The noise drawn depends only on the seed and the index of the image, and is the
-same field at every strength. From a noisy, blurred, compressed or otherwise
+The noise depends only on the seed and the index of the image, and is the same
+field at every strength. From a noisy, blurred, compressed or otherwise
 shrunk input, a super-resolution stage should still restore the original. An
 input with another brightness or contrast should be magnified with that change
 kept, so `undo` removes the change from the result before it is compared with
@@ -54,7 +54,7 @@ class Degradation(NamedTuple):
   photometric: bool = False
 
 
-# We chose the strengths: from barely visible to plainly broken.
+# The strengths are our own choice, from barely visible to severe.
 KINDS = {
   'noise': Degradation(
     'Gaussian noise',
@@ -135,7 +135,7 @@ def degrade(
     value: the strength, in the unit that the module's docstring gives.
     low: uint8 [h, w, 3], the clean low-res image.
     original: uint8 [H, W, 3], the image that `low` was made from.
-    seed: of the noise.
+    seed: seed of the noise.
     number: index of the image, at least 0.
 
   Returns:
@@ -167,7 +167,7 @@ def undo(name: str, value: Strength, image: np.ndarray) -> np.ndarray:
 
   Returns:
     uint8 [H, W, 3], to be compared with the original; values that were clipped
-    stay lost. For every other degradation, the image unchanged.
+    stay lost. For every other degradation it is the image unchanged.
   """
   check(name, value)
   if name == 'brightness':
@@ -221,7 +221,7 @@ def _to_uint8(levels):
 
 
 def check(name: str, value: Strength) -> None:
-  """Raises ValueError unless the degradation exists and has that strength."""
+  """Raises ValueError unless the degradation exists and allows the strength."""
   if name not in KINDS:
     raise ValueError(
       f'There is no degradation {name!r}; known are {", ".join(KINDS)}.'
@@ -229,7 +229,7 @@ def check(name: str, value: Strength) -> None:
   kind = KINDS[name]
   if not kind.valid(value):
     raise ValueError(
-      f'{name} cannot have the strength {value}; it is {kind.expected}.'
+      f'{name} cannot have the strength {value}; give {kind.expected}.'
     )
 
 
@@ -252,7 +252,7 @@ def parse(words: Sequence[str], *, own: str) -> dict[str, tuple[Strength, ...]]:
     name, equals, text = word.partition('=')
     if name in parsed:
       raise ValueError(
-        f'--degrade names {name} twice; give its values at once.'
+        f'--degrade names {name} twice; give all of its values together.'
       )
     if name not in KINDS or not equals:
       values = KINDS[name].values if name in KINDS else (None,)
@@ -274,7 +274,7 @@ def _value(name, text):
     return float(text)
   except ValueError:
     raise ValueError(
-      f'--degrade: {text!r} is not a strength of {name}; it is '
+      f'--degrade: {text!r} is not a strength of {name}; give '
       f'{KINDS[name].expected}.'
     ) from None
 

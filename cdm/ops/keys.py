@@ -1,7 +1,7 @@
-"""Random keys for each example and each image, and noise drawn from them.
+"""Makes random keys for each example and image, and draws noise from them.
 
-What is drawn for an example depends only on the key and the example's index,
-never on the device, process or batch that the example is in.
+The draws for an example depend only on the key and the example's index, never
+on the device, process or batch that the example is in.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,7 @@ import numpy as np
 
 
 def example_keys(key: jax.Array, examples: jax.Array) -> jax.Array:
-  """Returns [B] keys; that of example n depends on (key, n) only.
-
-  What is drawn with them does not depend on the device, process or microbatch
-  that an example is in.
+  """Returns [B] keys; the key of example n depends on (key, n) only.
 
   Args:
     key: one key for the whole batch.
@@ -32,12 +29,12 @@ def normals(keys: jax.Array, shape: Sequence[int]) -> jax.Array:
 def image_keys(
   seed: int | jax.Array, indices: np.ndarray | jax.Array | Sequence[int]
 ) -> jax.Array:
-  """Returns [N] keys; that of image n depends on (seed, n) only.
+  """Returns [N] keys; the key of image n depends on (seed, n) only.
 
-  It can be called inside jit, where a mesh of several processes makes its keys.
+  Call it inside jit to make the keys on a mesh of several processes.
 
   Args:
-    seed: of the whole run.
+    seed: seed of the whole run.
     indices: int [N], index of each image.
   """
   key = jax.random.key(seed)
@@ -46,22 +43,22 @@ def image_keys(
   )
 
 
-def image_pairs(seed: int, indices: np.ndarray | Sequence[int]) -> np.ndarray:
+def seed_pairs(seed: int, indices: np.ndarray | Sequence[int]) -> np.ndarray:
   """Returns uint32 [N, 2], the pair (seed, n) that seeds image n.
 
   The pairs are NumPy, so that every process of a mesh can pass the same pairs
   to a program, and so that a method without JAX can be seeded by them.
 
   Args:
-    seed: of the whole run.
+    seed: seed of the whole run.
     indices: int [N], index of each image.
   """
   indices = np.asarray(indices, np.uint32)
   return np.stack([np.full_like(indices, seed), indices], axis=1)
 
 
-def keys_of_pairs(pairs: np.ndarray | jax.Array) -> jax.Array:
-  """Returns the [N] keys of `image_keys` for the pairs of `image_pairs`."""
+def pairs_to_keys(pairs: np.ndarray | jax.Array) -> jax.Array:
+  """Returns the [N] keys of `image_keys` for the pairs of `seed_pairs`."""
   return jax.vmap(
     lambda pair: jax.random.fold_in(jax.random.key(pair[0]), pair[1])
   )(pairs)

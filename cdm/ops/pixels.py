@@ -6,16 +6,17 @@ import numpy as np
 
 
 def to_float(image: np.ndarray | jax.Array) -> jax.Array:
-  """uint8 [..., C] -> float32 in [-1, 1]; 0 becomes -1 and 255 becomes 1."""
-  # level / 127.5 - 1 rounds twice, and a compiler may fuse the two operations;
-  # this rounds once, so an image has the same bits inside and outside jit.
+  """Maps uint8 [..., C] to float32; 0 becomes -1 and 255 becomes 1."""
+  # level / 127.5 - 1 rounds twice, and a compiler may fuse the two operations.
+  # This formula rounds once, so an image has the same bits inside and outside
+  # jit.
   return (2.0 * jnp.asarray(image, jnp.float32) - 255.0) * np.float32(1 / 255)
 
 
 def to_uint8(x: np.ndarray | jax.Array) -> jax.Array:
-  """[..., C] around [-1, 1] -> uint8, clipped, then rounded to the nearest.
+  """Maps [..., C] in [-1, 1] to uint8: clips, then rounds to the nearest.
 
-  The inverse of `to_float` on its 256 values; 0.0 becomes 128.
+  It is the inverse of `to_float` on its 256 values; 0.0 becomes 128.
   """
   levels = (jnp.asarray(x, jnp.float32) + 1.0) * 127.5
   return jnp.floor(jnp.clip(levels, 0.0, 255.0) + 0.5).astype(jnp.uint8)
@@ -40,7 +41,7 @@ def grid(
   images = np.asarray(images)
   if images.ndim != 4 or images.dtype != np.uint8 or not images.shape[0]:
     raise ValueError(
-      'grid takes uint8 [N, H, W, C] with N > 0 and was given '
+      'A grid is made of uint8 images [N, H, W, C] with N > 0; given were '
       f'{images.dtype} {images.shape}.'
     )
   n, h, w, channels = images.shape

@@ -1,4 +1,4 @@
-"""Resizes images; training, sampling and evaluation all use these functions.
+"""Resizes and crops images in JAX, for training, sampling and evaluation.
 
   y = R x C^T     R [h, H], C [w, W] computed once in float64
 
@@ -47,7 +47,7 @@ def resize(
   x = jnp.asarray(x)
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(
-      f'resize takes floats and was given {x.dtype}; use resize_uint8, or '
+      f'resize takes floats but was given {x.dtype}; use resize_uint8, or '
       'to_float first.'
     )
   rows, columns = _matrices(x.shape, size, method, antialias)
@@ -88,7 +88,8 @@ def resize_uint8(
   image = jnp.asarray(image)
   if image.dtype != jnp.uint8:
     raise ValueError(
-      f'resize_uint8 was given {image.dtype}; use to_uint8 first, or resize.'
+      f'resize_uint8 takes uint8 but was given {image.dtype}; use to_uint8 '
+      'first, or resize.'
     )
   rows, columns = _matrices(image.shape, size, method, antialias)
   levels = image.astype(jnp.float32)
@@ -105,8 +106,8 @@ def _rounded_pass(
 
   The weights have 22 bits, the sums are integers, and the result is rounded to
   0..255. float32 holds the sums exactly because each weight is split into two
-  halves of 11 bits; integer matrix products are slow on accelerators, float32
-  ones are not. The sums are certainly exact up to 64 taps, which is a ratio of
+  halves of 11 bits. float32 is used because integer matrix products are slow on
+  accelerators. The sums are certainly exact up to 64 taps, which is a ratio of
   16 for bicubic, and probably beyond.
   """
   if weights.shape[0] == weights.shape[1]:
@@ -214,7 +215,7 @@ def _matrices(
     )
   if len(shape) < 3:
     raise ValueError(
-      f'resize takes [..., H, W, C] and was given the shape {shape}.'
+      f'resize takes [..., H, W, C] but was given the shape {shape}.'
     )
   h, w = (size, size) if np.ndim(size) == 0 else size
   if min(h, w, *shape[-3:-1]) < 1:
@@ -228,7 +229,8 @@ def _matrices(
 
 def _along(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
   """Resizes x [..., H, W, C] along one axis by weights [new, old]."""
-  # Products in full float32; accelerators keep only 8 to 11 bits by default.
+  # Products are in full float32, because accelerators keep only 8 to 11 bits by
+  # default.
   return jnp.einsum(
     'ow,...hwc->...hoc' if axis == W_AXIS else 'oh,...hwc->...owc',
     jnp.asarray(weights, jnp.float32),
@@ -241,8 +243,8 @@ def crop_and_resize(x: jax.Array, box: jax.Array, size: int) -> jax.Array:
   """Cuts a different box out of each image and resizes all boxes to one size.
 
   The resize is bilinear, antialiased where it shrinks, with half-pixel centres.
-  The result is that of Pillow's `crop` then `resize`, without rounding; pixels
-  outside the box have no influence.
+  The result equals that of Pillow's `crop` and `resize`, but without rounding;
+  pixels outside the box have no influence.
 
   Args:
     x: [B, H, W, C] float.
@@ -278,7 +280,7 @@ def _box_weights(length, new_length, start, extent):
 
 
 def center_crop(x: jax.Array, size: int) -> jax.Array:
-  """Cuts out the middle: [..., H, W, C] -> [..., size, size, C].
+  """Cuts out the central square: [..., H, W, C] -> [..., size, size, C].
 
   Raises:
     ValueError: the image is smaller than `size` along H or W.
@@ -286,7 +288,8 @@ def center_crop(x: jax.Array, size: int) -> jax.Array:
   height, width = x.shape[-3:-1]
   if min(height, width) < size:
     raise ValueError(
-      f'Images of {width}x{height} pixels have no middle of {size}x{size}.'
+      f'Images of {width}x{height} pixels are too small for a central crop of '
+      f'{size}x{size}.'
     )
   top, left = (height - size) // 2, (width - size) // 2
   return x[..., top : top + size, left : left + size, :]

@@ -1,9 +1,9 @@
 """Cuts an image into overlapping tiles, and blends super-resolved tiles.
 
-So a super-resolution stage can magnify images larger than its own input. An
-image of exactly the stage's input size is one tile. A larger image is cut into
-overlapping tiles; each is super-resolved with its own noise, and the overlaps
-are blended with linear ramps.
+With tiles, a super-resolution stage can magnify images larger than its own
+input. An image of exactly the input size is one tile. A larger image is cut
+into overlapping tiles; each is super-resolved with its own noise, and the
+overlaps are blended with linear ramps.
 """
 
 from collections.abc import Sequence
@@ -83,8 +83,8 @@ def blend(
   """
   h, w = shape[0] * factor, shape[1] * factor
   side = tiles.shape[1]
-  # The ramp never reaches zero, because a pixel at the border of the image
-  # lies in one tile only and its weights must not sum to zero.
+  # The ramp never reaches zero, because a pixel at the border of the image is
+  # in one tile only, and its weights must not sum to zero.
   ramp = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1))
   weight = np.outer(ramp, ramp).astype(np.float64)[..., None]
   total = np.zeros((h, w, 3))

@@ -1,10 +1,11 @@
-"""Compiles a program for a slice and reports memory, FLOPs and traffic.
+"""Compiles a program for a slice, or reads the cached result; counts its work.
 
 The compiler's results are cached on disk under a hash of the program's text, so
 that planning the same program again takes the seconds of tracing, not the
 minutes of compiling.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -89,7 +90,7 @@ def measure(request: plan_types.Request) -> plan_types.Facts:
     'missing_bytes': max(0, peak - usable),
     'memory': memory_parts(planned.arguments, facts['memory']),
     'model_flops_per_step': planned.model_flops,
-    **work(planned, facts, piece.devices),
+    **count_work(planned, facts, piece.devices),
     'compiler_message': facts['message'],
     'compiler': facts['compiler'],
     'quick': request['quick'],
@@ -112,14 +113,14 @@ def describe_devices(piece: device_specs.Slice) -> Sequence[Any]:
     if len(cpus) < piece.devices:
       raise ValueError(
         f'--topology={piece.topology}: this process has {len(cpus)} CPU '
-        'devices, and their number is settled when JAX starts.'
+        'devices, and their number is fixed when JAX starts.'
       )
     return cpus[: piece.devices]
   from jax.experimental import topologies
 
   assert piece.chip is not None, 'only the kind cpu has no chip'
   options = dict(piece.chip.options)
-  if piece.chips < 4:  # libtpu assumes hosts of 2 x 2 chips by default.
+  if piece.chips < 4:  # By default libtpu assumes hosts of 2 x 2 chips.
     bounds = (*piece.shape, 1, 1)[:3]
     options['chips_per_host_bounds'] = bounds
   try:
@@ -129,9 +130,9 @@ def describe_devices(piece: device_specs.Slice) -> Sequence[Any]:
   except Exception as error:  # noqa: BLE001 (libtpu raises its own types)
     reason = str(error).splitlines()[0].rstrip('.')
     raise ValueError(
-      f'--topology={piece.topology}: the TPU compiler describes no such slice '
-      f'({reason}). Axes are multiples of 2, and {piece.kind} has slices such '
-      f'as those in its documentation; for example {device_specs.EXAMPLES}.'
+      f'--topology={piece.topology}: the TPU compiler knows no such slice '
+      f'({reason}). Axes are multiples of 2, and the documentation of '
+      f'{piece.kind} lists its slices; for example {device_specs.EXAMPLES}.'
     ) from error
   return topology.devices
 
@@ -143,9 +144,9 @@ def peak_of(
 ) -> int:
   """Returns the bytes that one device needs to run a program.
 
-  The parts of the memory are not all needed at once, so that their sum is a
-  little too large. A program that the TPU compiler accepted does fit, whatever
-  the sum says, and its peak is capped at `usable`.
+  The parts of the memory are not all needed at once, so their sum is a little
+  too large. A program that the TPU compiler accepted fits whatever their sum
+  is, so its peak is capped at `usable`.
 
   Args:
     facts: what `compile_cached` returned.
@@ -198,14 +199,17 @@ def compile_cached(
   facts = compile_now(planned.lowered, piece.devices, quick=quick)
   facts['compiler'] = compiler
   if path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(facts)
-    atomic_files.write_text_atomically(path, text, shared=True)
+    # A cache that is full costs time at the next start, and nothing now.
+    with contextlib.suppress(OSError):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      text = json.dumps(facts)
+      atomic_files.write_text_atomically(path, text, shared=True)
   facts['kept'] = False
   return facts
 
 
-FLAGS = (  # These environment variables change what the compiler does.
+# These environment variables change what the compiler does.
+FLAGS = (
   'XLA_FLAGS',
   'LIBTPU_INIT_ARGS',
   'JAX_OPTIMIZATION_LEVEL',
@@ -213,7 +217,12 @@ FLAGS = (  # These environment variables change what the compiler does.
   'JAX_EXEC_TIME_OPTIMIZATION_EFFORT',
   'JAX_MEMORY_FITTING_EFFORT',
 )
-LEAST_EFFORT = {'exec_time_optimization_effort': -1.0}
+# Options for the least effort, as JAX calls them from older to newer; 9 is the
+# level O0. The first that the compiler knows is taken.
+LEAST_EFFORT = (
+  {'exec_time_optimization_effort': -1.0},
+  {'optimization_level': 9},
+)
 
 
 def compile_now(
@@ -234,9 +243,7 @@ def compile_now(
   """
   start = time.monotonic()
   try:
-    executable = lowered.compile(
-      compiler_options=LEAST_EFFORT if quick else None
-    )
+    executable = _compile(lowered, quick)
   except jax.errors.JaxRuntimeError as error:
     seconds, message = time.monotonic() - start, str(error)
     shortage = out_of_memory(message)
@@ -282,12 +289,22 @@ def compile_now(
   }
 
 
+def _compile(lowered: Any, quick: bool) -> Any:
+  for options in LEAST_EFFORT if quick else ():
+    try:
+      return lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError as error:
+      if 'No such compile option' not in str(error):
+        raise
+  return lowered.compile(compiler_options=None)
+
+
 def out_of_memory(message: str) -> tuple[int, int] | None:
-  """Reads how much memory a refused program needs from the compiler's message.
+  """Parses the compiler's message about a program that does not fit.
 
   Returns:
-    (bytes needed, bytes available) on one device, or None if the message is
-    about something else.
+    (bytes needed, bytes available) on one device, or None for a message about
+    something else.
   """
   for pattern in _SHORT:
     match = re.search(pattern, message)
@@ -314,7 +331,7 @@ def memory_parts(
 
   Returns:
     {part: bytes on one device}. With `memory` the parts add up to all that the
-    compiler allocates; without it there are only those of the arguments.
+    compiler allocates; without it there are only the parts of the arguments.
   """
   parts = dict(arguments)
   if memory is None:
@@ -325,23 +342,23 @@ def memory_parts(
   return parts
 
 
-def work(
+def count_work(
   planned: lowering.Planned,
   facts: plan_types.Refused | plan_types.Compiled,
   num_devices: int,
 ) -> plan_types.Work:
-  """Returns the FLOPs, bytes and collectives of one run of the program.
+  """Counts the FLOPs, bytes and collectives of one run of the program.
 
   XLA counts the body of a loop once. If the program has a loop (over
-  microbatches or sampling steps), nearly all of the work is inside it, so that
+  microbatches or sampling steps), nearly all of the work is inside the loop, so
   XLA's counts are multiplied by its number of iterations. The update of the
-  state is outside the loop: the donated bytes, which are read and written once,
-  are not multiplied.
+  state is outside the loop, so the donated bytes, which are read and written
+  once, are not multiplied.
 
   Args:
     planned: the program.
     facts: what `compile_cached` returned.
-    num_devices: devices of the slice; the FLOPs are those of all together.
+    num_devices: devices of the slice; the FLOPs are those of all devices.
   """
   if not facts['compiled']:
     return {
@@ -377,7 +394,7 @@ def main() -> None:
   The answer is {'facts': what `measure` returned} or {'error': message}.
   """
   output = os.fdopen(os.dup(1), 'w')
-  # Libraries may print to stdout, which is reserved for the answer; file
+  # Libraries may print to stdout, which is reserved for the answer, so file
   # descriptor 1 becomes stderr.
   os.dup2(2, 1)
   request = json.load(sys.stdin)

@@ -1,4 +1,4 @@
-"""Compiles a program in a child process and shows how long it has taken.
+"""Compiles a program in a child process and shows the time that it takes.
 
 A child process is needed because compiling takes minutes and gigabytes, cannot
 be interrupted from Python and may crash the process, and because the number of
@@ -19,10 +19,10 @@ import time
 from collections.abc import Iterable
 from typing import TextIO
 
-from cdm.distributed import device_specs
+from cdm.distributed import device_specs, user_cache
 from cdm.planning import plan_types
 
-EVERY_SECONDS = 60.0  # between lines of progress if stderr is no terminal
+EVERY_SECONDS = 60.0  # between lines of progress if stderr is not a terminal
 
 
 def check(topologies: Iterable[str]) -> list[device_specs.Slice]:
@@ -41,14 +41,14 @@ def check(topologies: Iterable[str]) -> list[device_specs.Slice]:
   ):
     raise ValueError(
       f'--topology={tpu[0]}: the TPU compiler (libtpu) exists for Linux on '
-      f'x86-64 only, and this is {system} on {machine}; run `cdm plan` there, '
-      'in a container for example, or plan for --topology=cpu:8.'
+      f'x86-64 only, but this is {system} on {machine}; run `cdm plan` on such '
+      'a machine or in a container, or plan for --topology=cpu:8.'
     )
   if tpu and importlib.util.find_spec('libtpu') is None:
     raise ValueError(
-      f'--topology={tpu[0]}: the TPU compiler (libtpu) is not installed; no '
-      "TPU is needed for it: pip install 'cdm[plan]', from a checkout with "
-      "pip install --constraint constraints.txt '.[plan]'."
+      f'--topology={tpu[0]}: the TPU compiler (libtpu) is not installed. It '
+      "needs no TPU; install it with pip install 'cdm[plan]', or from a "
+      "checkout with pip install --constraint constraints.txt '.[plan]'."
     )
   return pieces
 
@@ -78,13 +78,13 @@ def compile_in_process(
       stdout=subprocess.PIPE,
       stderr=log,
       text=True,
-      env=environment(),
+      env=child_environment(),
     )
     assert process.stdin is not None and process.stdout is not None
     try:
       process.stdin.write(json.dumps(request))
       process.stdin.close()
-      wait(process, label, stream)
+      wait_with_progress(process, label, stream)
       text = process.stdout.read()
     finally:
       process.kill()
@@ -93,14 +93,16 @@ def compile_in_process(
     log.seek(0)
     logged = log.read()
   if not text:
-    raise OSError(ended(request['topology'], process.returncode, logged))
+    raise OSError(exit_message(request['topology'], process.returncode, logged))
   answer = json.loads(text)
   if 'error' in answer:
     raise ValueError(answer['error'])
   return answer['facts']
 
 
-def wait(process: subprocess.Popen[str], label: str, stream: TextIO) -> None:
+def wait_with_progress(
+  process: subprocess.Popen[str], label: str, stream: TextIO
+) -> None:
   """Waits until the process ends and shows the seconds that have passed.
 
   On a terminal one line is updated every second; elsewhere a line is printed
@@ -112,7 +114,8 @@ def wait(process: subprocess.Popen[str], label: str, stream: TextIO) -> None:
     print(f'{label} ...', file=stream, flush=True)
   while True:
     try:
-      # Nothing is read meanwhile: the answer is smaller than a pipe's buffer.
+      # The answer need not be read meanwhile, because it is smaller than a
+      # pipe's buffer.
       process.wait(timeout=1.0)
       break
     except subprocess.TimeoutExpired:
@@ -126,7 +129,7 @@ def wait(process: subprocess.Popen[str], label: str, stream: TextIO) -> None:
     print('\r' + ' ' * (len(label) + 12) + '\r', end='', file=stream)
 
 
-def environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
   """Returns the environment variables of the child process.
 
   They keep the process from using an accelerator.
@@ -143,35 +146,38 @@ def environment() -> dict[str, str]:
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': os.pathsep.join(filter(None, paths)),
     'XLA_FLAGS': flags.strip(),
-    # libtpu asks no metadata server about this machine, and several processes
-    # may load it.
+    # With these, libtpu asks no metadata server about this machine, and several
+    # processes may load it.
     'TPU_SKIP_MDS_QUERY': '1',
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
     'TF_CPP_MIN_LOG_LEVEL': '3',
   }
 
 
-def ended(topology: str, code: int, said: str) -> str:
+def exit_message(topology: str, code: int, stderr: str) -> str:
   """Returns the error message about a process that ended without an answer.
 
   Args:
     topology: what the process compiled for.
     code: its exit code; negative for a signal.
-    said: its stderr, of which the last lines are quoted.
+    stderr: its output, of which the last lines are quoted.
   """
-  lines = said.strip().splitlines()
+  lines = stderr.strip().splitlines()
   if code == -signal.SIGKILL:
     return (
-      f'Compiling for {topology} was killed from outside, as happens where '
-      'this machine runs out of memory: the compiler of a large network takes '
+      f'Compiling for {topology} was killed from outside, as happens when '
+      'this machine runs out of memory: compiling a large network takes '
       'several GB. Plan one topology at a time, or on a larger machine.'
     )
   how = f'signal {-code}' if code < 0 else f'code {code}'
   rest = '\n'.join(lines[-40:])
-  return f'Compiling for {topology} ended with {how}; it said:\n{rest}'
+  return f'Compiling for {topology} ended with {how}; its output:\n{rest}'
 
 
-def keep() -> str:
-  """Returns the folder for cached results, which is in the user's cache."""
-  home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  return str(pathlib.Path(home) / 'cdm' / 'plan')
+def cache_folder() -> str | None:
+  """Returns the folder for cached results, in the user's cache, or None."""
+  try:
+    return str(user_cache.folder('plan'))
+  except OSError as error:
+    user_cache.warn(f'results of compiling are not kept. {error}')
+    return None

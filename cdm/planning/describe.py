@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 from cdm.config import loader
 from cdm.config import stage as build
 from cdm.config.sampler_section import grid
-from cdm.models.flops import count, trace
+from cdm.models.flops import count_parameters, trace
 from cdm.models.resnet import ResNet50
 from cdm.models.unet import UNet
 from cdm.reporting.text_table import columns, format_si, format_value
@@ -50,10 +50,10 @@ def schedule_summary(
   Args:
     c: ConfigDict of the stage.
     built: what `build.stage` made of it.
-    sampler: a section that takes the place of `c.sampler`, or None.
+    sampler: a section that replaces `c.sampler`, or None.
 
   Returns:
-    JSON-able dict of label to value.
+    {label: value}, of JSON values.
   """
   objective: Any = built.objective  # Its type depends on the method.
   if built.tester is not None:
@@ -105,16 +105,16 @@ def describe_stage(
     net: its network.
     image_size: H = W of the network's input.
     lowres_size: h = w of the low-res input; None for a base model.
-    schedule: JSON-able dict about noise levels, steps and sampler; it is copied
-      into the result.
-    paper: JSON-able dict of what the paper reports; it is copied into the
+    schedule: dict of JSON values about noise levels, steps and sampler; it is
+      copied into the result.
+    paper: dict of JSON values that the paper reports; it is copied into the
       result.
 
   Returns:
-    The description, a JSON-able dict.
+    The description, a dict of JSON values.
   """
   params, flops = trace(net, image_size, lowres_size is not None)
-  by_block = {block: count(tree) for block, tree in params.items()}
+  by_block = {block: count_parameters(tree) for block, tree in params.items()}
   return {
     'name': name,
     'image_size': image_size,
@@ -162,7 +162,7 @@ def format_stages(
 
 
 def by_level(blocks: Mapping[str, int]) -> dict[str, int]:
-  """Adds up the parameters of the blocks of one level of the U-Net.
+  """Adds up the parameters of the blocks of each level of the U-Net.
 
   'down_64_block_0', 'down_64_attention_0', 'down_64_to_32' become 'down_64'.
 

@@ -55,10 +55,10 @@ class Collective(NamedTuple):
 
 
 class CollectiveTotal(TypedDict):
-  """What the collectives of one kind add up to in one run of a program.
+  """The sum of the collectives of one kind in one run of a program.
 
   Attributes:
-    count: how many are executed.
+    count: number of collectives executed.
     payload_bytes: sum of their payloads, on one device.
     wire_bytes: the least number of bytes that a device sends.
   """
@@ -71,10 +71,10 @@ class CollectiveTotal(TypedDict):
 def collectives(text: str, *, devices: int) -> list[Collective]:
   """Returns the collectives that a compiled program executes.
 
-  Collectives of a single device are left out: they exchange nothing.
+  Collectives of a single device are left out, because they exchange nothing.
 
   Args:
-    text: what the `as_text()` of a compiled program returns.
+    text: the HLO text, which the `as_text()` of a compiled program returns.
     devices: number of devices of the program; the size of a group where the
       text does not state one.
   """
@@ -189,8 +189,8 @@ def _turns(
 def _trips(line: str, computations: Mapping[str, list[str]]) -> int:
   """Returns the number of iterations of a while loop.
 
-  It is the trip count that the line states, else the constant of a condition
-  `counter < constant`, else 1.
+  The number is the trip count that the line states, or else the constant of a
+  condition `counter < constant`, or else 1.
   """
   known = re.search(r'known_trip_count"?:\{"?n"?:"?(\d+)', line)
   if known:
@@ -220,7 +220,7 @@ def _collective(
 
   Args:
     line: the line.
-    match: of `_CALL` in the line.
+    match: the match of `_CALL` in the line.
     computation: name of the computation that holds the line.
     turns: how often that computation runs.
     devices: number of devices of the program.

@@ -2,8 +2,8 @@
 
 The training program is the step that `cdm train` runs; the sampling program
 draws one batch from start to end. Nothing is allocated: state, batch and
-parameters are shapes with a sharding over the mesh of a slice, which need not
-exist.
+parameters are shapes with a sharding over the mesh of a slice, and the slice
+need not exist.
 """
 
 import math
@@ -60,7 +60,7 @@ class Planned(NamedTuple):
 def train_step(c: loader.ConfigDict, devices: Sequence[Any]) -> Planned:
   """Lowers the training step that `cdm train` runs for a config.
 
-  The model FLOPs of a step are those of three forward passes per image;
+  The model FLOPs of a step are the FLOPs of three forward passes per image;
   recomputation (remat) does not count.
 
   Args:
@@ -84,7 +84,7 @@ def train_step(c: loader.ConfigDict, devices: Sequence[Any]) -> Planned:
     lowered=training.step.lower(state, training.batch),
     mesh=training.mesh,
     batch_size=schedule.batch_size,
-    parameters=flops.count(state.params),
+    parameters=flops.count_parameters(state.params),
     model_flops=3 * schedule.batch_size * forward_flops,
     turns=schedule.accumulation,
     arguments={name: device_bytes(tree) for name, tree in parts.items()},
@@ -147,7 +147,7 @@ def sample_step(
     lowered=stage.jit(draw).lower(params, *inputs),
     mesh=mesh,
     batch_size=batch_size,
-    parameters=flops.count(params),
+    parameters=flops.count_parameters(params),
     model_flops=evaluations * batch_size * _forward_flops(built),
     turns=steps,
     arguments={'ema': device_bytes(params), 'batch': device_bytes(inputs)},

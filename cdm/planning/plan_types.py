@@ -1,7 +1,7 @@
-"""Defines the dicts of `cdm plan`: the request and what compiling answers.
+"""Defines the dicts of `cdm plan`: a request to compile and its results.
 
-They cross from one process to another and are stored on disk as JSON, so that
-they are dicts. `roofline.row` adds the estimate of time and cost to the facts.
+They are dicts because they cross from one process to another, and are stored on
+disk, as JSON. `roofline.row` adds the estimate of time and cost to the facts.
 """
 
 from typing import Literal, NotRequired, TypedDict
@@ -38,8 +38,8 @@ class Memory(TypedDict):
 
   Attributes:
     arguments: the arguments, rounded up to whole tiles.
-    outputs: the outputs that do not take the place of an argument.
-    donated: the arguments that outputs take the place of.
+    outputs: the outputs that are not written over an argument.
+    donated: the arguments that are overwritten by outputs.
     temporaries: intermediate results.
     program: the program itself.
   """
@@ -55,7 +55,7 @@ class _Compilation(TypedDict):
   """The keys that `Refused` and `Compiled` share.
 
   Attributes:
-    seconds: how long the compiler took.
+    seconds: duration of compiling.
     needed_bytes: memory that one device needs.
     compiler: versions of the compiler; `compile_cached` adds them.
     kept: True if the result was cached; `compile_cached` adds this key, which
@@ -73,7 +73,7 @@ class Refused(_Compilation):
 
   Attributes:
     compiled: False.
-    message: the compiler's reason, at most 4000 characters of it.
+    message: the compiler's reason, cut off after 4000 characters.
     memory, flops, bytes_accessed, collectives, loops, rematerialized: None.
   """
 
@@ -97,7 +97,7 @@ class Compiled(_Compilation):
     flops: FLOPs of one device, with the body of a loop counted once.
     bytes_accessed: bytes that one device reads and writes, with the body of a
       loop counted once.
-    collectives: {kind: what the collectives of this kind add up to}.
+    collectives: {kind: sum of the collectives of this kind}.
     loops: number of iterations of every loop.
     rematerialized: instructions that the compiler repeats to save memory.
   """
@@ -117,10 +117,10 @@ class Work(TypedDict):
 
   Attributes:
     compiled_flops_per_step: FLOPs of all devices together.
-    model_to_compiled_flops: model FLOPs as a fraction of these; None also if
-      the program has no FLOPs.
+    model_to_compiled_flops: model FLOPs as a fraction of the compiled FLOPs;
+      None also if the program has no FLOPs.
     bytes_moved_per_device: bytes that one device reads and writes.
-    collectives: {kind: what the collectives of this kind add up to}.
+    collectives: {kind: sum of the collectives of this kind}.
     compiler_rematerialized: instructions that the compiler repeats to save
       memory.
   """
@@ -141,7 +141,7 @@ class Facts(Work):
     step: 'train' or 'sample'.
     topology: the slice, e.g. 'v5e:2x2'.
     devices: number of JAX devices of the slice.
-    chips: number of its chips.
+    chips: number of chips of the slice.
     mesh: {axis of the device mesh: number of devices along it}.
     batch_size: images per batch, on the whole mesh.
     batch_per_device: images per part of the batch.
@@ -161,7 +161,7 @@ class Facts(Work):
     compiler_message: why the compiler refused the program, or None.
     compiler: versions of the compiler.
     quick: True if it was compiled with the least effort.
-    compile_seconds: how long the compiler took.
+    compile_seconds: duration of compiling.
     compiled_before: True if the result was cached.
   """
 

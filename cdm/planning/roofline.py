@@ -3,10 +3,10 @@
   step time = max(FLOPs / peak, bytes moved / HBM bandwidth,
                   bytes sent / bandwidth of the links)
 
-The model assumes that each of the three runs at the peak of the device and that
-the longest hides the other two. Nothing is run. A real step takes longer than
-its arithmetic at peak, often twice as long. Some of the bytes moved never leave
-the chip, so that the second term may be too large.
+The model assumes that arithmetic, memory and links each work at their peak, and
+that the longest of the three hides the other two. Nothing is run. A real step
+takes longer than its arithmetic at peak, often twice as long. Some of the bytes
+moved never leave the chip, so the second term may be too large.
 """
 
 from collections.abc import Mapping
@@ -25,18 +25,18 @@ class Estimate(TypedDict):
 
   Attributes:
     note: says that this is an estimate.
-    compute_seconds: seconds of a step's FLOPs at their peak.
-    memory_seconds: seconds of its bytes moved at their peak.
-    interconnect_seconds: seconds of its bytes sent at their peak.
+    compute_seconds: seconds that a step's FLOPs take at the peak.
+    memory_seconds: seconds that moving its bytes takes at the peak.
+    interconnect_seconds: seconds that sending its bytes takes at the peak.
     step_seconds: seconds of a step, or of a batch of samples.
     bound_by: the longest term: 'compute', 'memory' or 'interconnect'.
     images_per_second: images of the whole slice.
-    of: what days, chip-hours and dollars are of, e.g. '50,000 images'.
+    of: the job that days, chip-hours and dollars are for, e.g. '50,000 images'.
     days: duration of all steps or batches.
-    chip_hours: the same in chip-hours.
-    price_per_chip_hour: dollars, or None where no price is known.
+    chip_hours: the same duration in chip-hours.
+    price_per_chip_hour: dollars, or None if no price is known.
     price_source: where the price comes from, or why no price is known.
-    dollars: cost, or None where no price is known.
+    dollars: cost, or None if no price is known.
   """
 
   note: str
@@ -74,8 +74,8 @@ def row(facts: plan_types.Facts, prices: Mapping[str | None, float]) -> Row:
     prices: what `device_specs.parse_prices` returned.
 
   Returns:
-    The facts and the key 'estimate'. It is None where there is no basis for an
-    estimate: on a CPU, or for a program that does not fit.
+    The facts with the key 'estimate'. The estimate is None on a CPU or for a
+    program that does not fit.
   """
   piece = device_specs.parse(facts['topology'])
   known = piece.chip and facts['compiled_flops_per_step'] is not None

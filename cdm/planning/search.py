@@ -8,7 +8,7 @@ from cdm.planning import roofline
 def largest(fits: Callable[[int], bool], *, start: int) -> int:
   """Finds the largest n for which fits(n) is true, accurate to 1/8 of n.
 
-  The search doubles n until it does not fit (or halves it until it does), then
+  The search doubles n until n does not fit (or halves n until it does), then
   bisects. It stops at 1/8 because each call of `fits` takes minutes.
 
   Args:
@@ -55,5 +55,5 @@ def cheapest(
     and row['estimate']['dollars'] is not None
     and row['estimate']['days'] <= deadline_days
   ]
-  # Of equal prices the first row wins; rows themselves are not compared.
+  # If prices are equal, the first row wins; rows themselves are not compared.
   return min(candidates, key=lambda pair: pair[0], default=(None, None))[1]

@@ -49,7 +49,7 @@ def svg(
     size,
     tuple(names),
   )
-  parts = [*line_chart.axes(frame, x_label, y_label)]
+  parts = [*line_chart.draw_axes(frame, x_label, y_label)]
   for i, height in enumerate(heights):
     left, y = frame.place(i - 0.4, height)
     right, bottom = frame.place(i + 0.4, 0.0)

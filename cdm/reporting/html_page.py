@@ -384,8 +384,8 @@ def curve_svg(
   Args:
     series: {name: points (x, y)}.
     caption: text below.
-    **options: further arguments of `line_chart.svg`, such as x_label, y_label,
-      log_y and smoothing.
+    **options: further arguments of `line_chart.svg`, such as axes and
+      smoothing.
   """
   drawing = line_chart.svg(series, **options)
   if drawing is None:

@@ -30,7 +30,7 @@ def read(path: str | os.PathLike) -> list[Any]:
     except json.JSONDecodeError as error:
       raise ValueError(
         f'{path}, line {number} is not JSON: {line[:80]!r}. Remove the line '
-        'to go on.'
+        'to continue.'
       ) from error
   return rows
 

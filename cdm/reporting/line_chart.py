@@ -4,6 +4,7 @@ The CSS classes are `grid`, `raw`, `curve`, `end`, `whisker`, `ideal` and
 `label`. The i-th series has the color of the CSS variable --ci, up to --c5.
 """
 
+import dataclasses
 import html
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,17 +21,35 @@ LETTER = 7.5  # The approximate width of a letter.
 MAX_POINTS = 800  # More points make the page larger, but no line finer.
 
 
+@dataclasses.dataclass(frozen=True)
+class Axes:
+  """What the axes of a chart show.
+
+  Attributes:
+    x_label: text below the x axis.
+    y_label: text beside the y axis.
+    log_y: whether the y axis is logarithmic.
+    x_names: texts under x = 0, 1, ... in place of numbers; () for numbers.
+    diagonal: whether to draw y = x and give both axes the same range.
+  """
+
+  x_label: str = 'step'
+  y_label: str = 'loss'
+  log_y: bool = False
+  x_names: Sequence[str] = ()
+  diagonal: bool = False
+
+
+TRAINING_LOSS = Axes()
+
+
 def svg(
   series: Mapping[str, Iterable[Point]],
+  axes: Axes = TRAINING_LOSS,
   *,
-  x_label: str = 'step',
-  y_label: str = 'loss',
-  log_y: bool = False,
   smoothing: float = 0.06,
   size: tuple[int, int] = (WIDTH, HEIGHT),
-  x_names: Sequence[str] | None = None,
   bands: Mapping[str, Band] | None = None,
-  diagonal: bool = False,
   joined: bool = True,
 ) -> str | None:
   """Draws curves with axes and a legend.
@@ -39,17 +58,15 @@ def svg(
 
   Args:
     series: {name: points (x, y)}. Values that are not finite (or not positive,
-      with log_y) are left out.
-    x_label, y_label: texts on the axes.
-    log_y: whether the y axis is logarithmic.
+      with `log_y`) are left out.
+    axes: the labels and the scale of the axes; by default those of a training
+      loss over steps.
     smoothing: share in [0, 1) of a curve's values that each point of the thick
       line averages, half of them before and half after, so that the line does
       not lag. 0 draws the values alone.
     size: (width, height) in units in which a letter is 13 high. The page
       stretches a drawing, so a smaller one gets larger letters.
-    x_names: texts under x = 0, 1, ... in place of numbers.
     bands: {name: (x, low, high), ...}, intervals of the curve of that name.
-    diagonal: whether to draw y = x and give both axes the same range.
     joined: False leaves out the lines and shows the points alone.
 
   Returns:
@@ -64,19 +81,22 @@ def svg(
     name: [
       (float(x), float(y))
       for x, y in points
-      if math.isfinite(x) and math.isfinite(y) and (y > 0 or not log_y)
+      if math.isfinite(x) and math.isfinite(y) and (y > 0 or not axes.log_y)
     ]
     for name, points in series.items()
   }
   series = {name: points for name, points in series.items() if points}
   if not series:
     return None
-  bands = _drawable(bands or {}, series, log_y)
+  bands = _drawable(bands or {}, series, axes.log_y)
   reach = [p for points in series.values() for p in points]
   reach += [(x, y) for band in bands.values() for x, *ys in band for y in ys]
-  frame = _frame(reach, log_y, size, x_names, diagonal)
-  parts = [*axes(frame, x_label, y_label), *_legend(series)]
-  if diagonal:
+  frame = _frame(reach, axes, size)
+  parts = [
+    *draw_axes(frame, axes.x_label, axes.y_label),
+    *_legend(series),
+  ]
+  if axes.diagonal:
     ends = [(low, low) for low in frame.x]
     parts.append(f'<path class="ideal" d="{path(ends, frame)}"/>')
   for i, (name, points) in enumerate(series.items()):
@@ -84,7 +104,7 @@ def svg(
     for x, low, high in bands.get(name, ()):
       ends = path([(x, low), (x, high)], frame)
       parts.append(f'<path class="whisker" {color} d="{ends}"/>')
-    if not joined or x_names:
+    if not joined or axes.x_names:
       parts += _dots(points, frame, color)
     if not joined:
       continue
@@ -96,7 +116,7 @@ def svg(
     parts.append(
       f'<circle class="end" {color} cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
     )
-  label = escape(f'{y_label} over {x_label}: {", ".join(series)}')
+  label = escape(f'{axes.y_label} over {axes.x_label}: {", ".join(series)}')
   return (
     f'<svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{label}">'
     f'{"".join(parts)}</svg>'
@@ -145,21 +165,16 @@ class Frame(NamedTuple):
     )
 
 
-def _frame(
-  points: Sequence[Point],
-  log: bool,
-  size: tuple[int, int],
-  x_names: Sequence[str] | None,
-  diagonal: bool,
-) -> Frame:
+def _frame(points: Sequence[Point], axes: Axes, size: tuple[int, int]) -> Frame:
   xs, ys = zip(*points, strict=True)
+  x_names, diagonal = tuple(axes.x_names), axes.diagonal
   if diagonal:
     xs = ys = (*xs, *ys)
   x = _range(min(xs), max(xs))
   if x_names:
     # Leaves room before the first and after the last point.
     x = (-0.3, len(x_names) - 0.7)
-  if log:
+  if axes.log_y:
     low, high = math.log10(min(ys)), math.log10(max(ys))
     pad = max(0.05 * (high - low), 0.02)
     y = (low - pad, high + pad)
@@ -168,7 +183,7 @@ def _frame(
     y = _range(min(ys), max(ys), pad=0.0 if diagonal else 0.05)
     y_ticks = ticks(*y)
   x_ticks = list(range(len(x_names))) if x_names else ticks(*x)
-  return Frame(x, y, x_ticks, y_ticks, log, size, tuple(x_names or ()))
+  return Frame(x, y, x_ticks, y_ticks, axes.log_y, size, x_names)
 
 
 def _drawable(
@@ -221,7 +236,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
   ]
 
 
-def axes(frame: Frame, x_label: str, y_label: str) -> Iterator[str]:
+def draw_axes(frame: Frame, x_label: str, y_label: str) -> Iterator[str]:
   """Yields the SVG elements of the grid, the ticks and the labels."""
   bottom, right = frame.bottom, frame.right
   low_y = 10 ** frame.y[0] if frame.log else frame.y[0]

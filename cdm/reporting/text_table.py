@@ -27,7 +27,7 @@ def format_value(value: Any) -> str:
 
 
 def format_si(number: float, unit: str) -> str:
-  """Formats a number with three digits and an SI prefix, e.g. '1.23 GFLOP'."""
+  """Formats a number with an SI prefix, e.g. '1.23 GFLOP'."""
   for prefix, size in (('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3)):
     if number >= size:
       value = number / size

@@ -16,7 +16,7 @@ import numpy as np
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives
 from cdm.ops import tiling
-from cdm.ops.keys import image_pairs
+from cdm.ops.keys import seed_pairs
 from cdm.reporting import contact_sheet, image_files, progress, session_log
 from cdm.sampling import output_folder, own_results, restore, upscale_inputs
 from cdm.sampling.upscaler import Upscaler, bicubic
@@ -79,7 +79,7 @@ def write_upscaled_files(
   refused, rows, first = list(inputs.refused), [], 0
   with _tile_bar(pictures, there) as bar:
     for picture, mark, done in zip(pictures, marks, there, strict=True):
-      keys = image_pairs(seed, np.arange(first, first + picture.num_tiles))
+      keys = seed_pairs(seed, np.arange(first, first + picture.num_tiles))
       first += picture.num_tiles
       if done:
         rows += _row(upscaler, picture) if len(rows) < SHOWN else []
@@ -214,7 +214,7 @@ def write_upscaled_held_out(
       for start in range(0, len(missing), upscaler.batch_size):
         indices = missing[start : start + upscaler.batch_size]
         originals, labels = read_images(indices)
-        keys = image_pairs(seed, indices)
+        keys = seed_pairs(seed, indices)
         versions = make_versions(upscaler, originals, labels, keys)
         for name, stack in zip(FOLDERS, versions, strict=True):
           for i in collectives.local_indices(len(indices)):
@@ -238,7 +238,7 @@ def make_versions(
     upscaler: `Upscaler`.
     originals: uint8 [N, H, W, 3].
     labels: int [N], or None.
-    keys: uint32 [N, 2], see `ops.keys.image_pairs`.
+    keys: uint32 [N, 2], see `ops.keys.seed_pairs`.
 
   Returns:
     (low-res [N, h, w, 3], bicubic, super-resolved, originals), all uint8; the

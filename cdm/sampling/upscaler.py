@@ -73,7 +73,7 @@ class Upscaler:
 
     Args:
       lowres: uint8 [N, h, w, 3].
-      keys: uint32 [N, 2], see `ops.keys.image_pairs`.
+      keys: uint32 [N, 2], see `ops.keys.seed_pairs`.
       label: int [N] or None; ignored if the method takes no label.
       on_batch: callback that gets the number of images of each finished batch.
 
@@ -145,7 +145,7 @@ def stage_upscaler(
 
   @stage.jit
   def draw(params, lowres, keys, label):
-    keys = ops_keys.stage_keys(ops_keys.keys_of_pairs(keys), 0)
+    keys = ops_keys.stage_keys(ops_keys.pairs_to_keys(keys), 0)
     lowres, keys, label = stage.split((lowres, keys, label))
     x = cascade.super_resolve(
       stage,

@@ -108,7 +108,7 @@ class Watchdog:
       now = self._now
       if reported is not None and now is not reported:
         took = now[1] - reported[1]
-        self._report(f'{_describe(reported, took)}, and then went on', False)
+        self._report(f'{_describe(reported, took)}, and then ended', False)
         reported = None
       age = time.monotonic() - now[1]
       if now[0] is None or now is reported or age < self._floor:

@@ -6,6 +6,8 @@ one machine of many, and the others would not know its address.
 """
 
 from targets.plan import (
+  LOST,
+  PREEMPTED,
   Plan,
   add_image,
   add_storage,
@@ -21,7 +23,7 @@ from targets.plan import (
 # Of Batch itself: the machine was preempted, fell silent, was rebooted.
 MACHINE_LOST = (50001, 50002, 50003)
 # Preempted, lost the others; aborted by JAX without process 0, killed.
-RETRIED = (75, 76, 134, 137, 143)
+RETRIED = (PREEMPTED, LOST, 134, 137, 143)
 MOST_RETRIES = 10
 
 

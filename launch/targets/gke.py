@@ -10,10 +10,12 @@ import re
 
 from targets.plan import (
   FINAL,
+  JOIN_SECONDS,
+  NEVER_JOINED,
   Plan,
   add_image,
   add_storage,
-  as_json,
+  as_yaml,
   bucket_of,
   flags,
   in_image,
@@ -63,18 +65,19 @@ def plan(args):
   volume, annotations = storage(args)
   shared = {
     'name': args.name,
-    'namespace': as_json(args.namespace),
-    'labels': as_json(
+    'namespace': as_yaml(args.namespace),
+    'labels': as_yaml(
       {'kueue.x-k8s.io/queue-name': args.queue} if args.queue else {}
     ),
-    'annotations': as_json(annotations),
+    'annotations': as_yaml(annotations),
     'restarts': args.restarts,
-    'final': as_json(list(FINAL)),
-    'image': as_json(args.image),
-    'command': as_json(words),
-    'service_account': as_json(args.service_account),
-    'volume': as_json(volume),
-    'mount': as_json(mount_point(args)),
+    'join_seconds': JOIN_SECONDS,
+    'final': as_yaml([*FINAL, NEVER_JOINED]),
+    'image': as_yaml(args.image),
+    'command': as_yaml(words),
+    'service_account': as_yaml(args.service_account),
+    'volume': as_yaml(volume),
+    'mount': as_yaml(mount_point(args)),
   }
   text = tpu(args, shared) if args.tpu else gpu(args, shared)
   manifest = f'{args.name}.yaml'
@@ -110,8 +113,8 @@ def tpu(args, shared):
     slices=args.slices,
     hosts=chips // args.chips_per_host,
     chips=args.chips_per_host,
-    node_selector=as_json(with_spot(args, selector)),
-    tolerations=as_json(tolerations(args, 'google.com/tpu')),
+    node_selector=as_yaml(with_spot(args, selector)),
+    tolerations=as_yaml(tolerations(args, 'google.com/tpu')),
   )
 
 
@@ -124,8 +127,8 @@ def gpu(args, shared):
     nodes=args.nodes,
     gpus=args.gpus_per_node,
     port=PORT,
-    node_selector=as_json(with_spot(args, selector)),
-    tolerations=as_json(tolerations(args, 'nvidia.com/gpu')),
+    node_selector=as_yaml(with_spot(args, selector)),
+    tolerations=as_yaml(tolerations(args, 'nvidia.com/gpu')),
   )
 
 

@@ -12,15 +12,13 @@ import sys
 import threading
 import time
 
-from targets.plan import ROOT, Plan, positive
+from targets.plan import LOST, PREEMPTED, ROOT, Plan, positive
 
-# As cdm ends: preempted, all is saved; lost the other processes of its run.
-PREEMPTED, ALONE = 75, 76
 # Seconds. A run that was told to stop saves first; one that lost a process
 # cannot, because saving takes all of them.
-SAVING, LOST = 300.0, 15.0
+SAVING, NOT_SAVING = 300.0, 15.0
 PAUSE = 1.0
-WHAT = {PREEMPTED: 'was preempted', ALONE: 'lost a process'}
+WHAT = {PREEMPTED: 'was preempted', LOST: 'lost a process'}
 
 
 def arguments(parser):
@@ -140,9 +138,9 @@ class Group:
     for printer in printers:
       printer.start()
     code = self.first_failure()
-    if not self.ended_within(SAVING if code == PREEMPTED else LOST):
+    if not self.ended_within(SAVING if code == PREEMPTED else NOT_SAVING):
       self.signal(signal.SIGTERM)
-      if not self.ended_within(LOST):
+      if not self.ended_within(NOT_SAVING):
         self.signal(signal.SIGKILL)
     for process, printer in zip(self.processes, printers, strict=True):
       process.wait()
@@ -174,7 +172,7 @@ class Group:
 
 def cause_first(code):
   """Sorts exit codes: killed, then preempted, then the others."""
-  order = [PREEMPTED, ALONE]
+  order = [PREEMPTED, LOST]
   return 0 if code < 0 else 1 + order.index(code) if code in order else 3
 
 

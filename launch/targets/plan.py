@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import shlex
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / 'launch' / 'templates'
@@ -11,6 +12,13 @@ TEMPLATES = ROOT / 'launch' / 'templates'
 # data, memory. Everything else may come of losing a machine: who outlives a
 # lost process ends with 1.
 FINAL = (2, 3, 4, 5)
+# The processes never found each other, as where an address is wrong.
+NEVER_JOINED = 76
+# After these exit codes of cdm the same command continues the run.
+PREEMPTED, LOST = 75, 77
+# The machines of a cloud come up minutes apart; cdm waits that long for the
+# other processes, instead of the five minutes of its own.
+JOIN_SECONDS = 1800
 
 
 @dataclasses.dataclass
@@ -29,8 +37,58 @@ def render(template, **values):
 
 
 def as_json(value):
-  """-> JSON, which is YAML too: every string is quoted as it must be."""
+  """-> JSON, in ASCII. Raises ValueError for what no JSON can hold."""
+  require_text(value)
   return json.dumps(value)
+
+
+def as_yaml(value):
+  """-> YAML on one line, in ASCII. Raises ValueError for what it cannot hold.
+
+  That is JSON, except for characters above U+FFFF: JSON escapes them as two
+  surrogates, which YAML takes for two characters.
+  """
+  require_text(value)
+
+  def escaped(match):
+    number = ord(match[0])
+    return f'\\u{number:04x}' if number < 0x10000 else f'\\U{number:08x}'
+
+  text = json.dumps(value, ensure_ascii=False)
+  return re.sub(r'[^ -~]', escaped, text)
+
+
+def require_text(value):
+  """Raises ValueError if a string holds bytes that are not UTF-8."""
+  try:
+    json.dumps(value, ensure_ascii=False).encode()
+  except UnicodeEncodeError:
+    raise ValueError(
+      f'{value!r} holds bytes that are not UTF-8, which this target cannot '
+      'pass on. Use a name in UTF-8.'
+    ) from None
+
+
+def as_shell_word(word):
+  """-> the word as bash reads it back, on one line.
+
+  Words with line breaks or other characters that do not print are written in
+  bash's own $'...' form, byte for byte: they may stand in a block of YAML,
+  where U+2028 would end the line.
+  """
+  if word.isprintable():
+    return shlex.quote(word)
+  data = word.encode('utf-8', 'surrogateescape')
+  plain = (chr(b) if 32 <= b < 127 and b not in b"\\'" else '' for b in data)
+  text = ''.join(
+    char or f'\\x{byte:02x}' for char, byte in zip(plain, data, strict=True)
+  )
+  return f"$'{text}'"
+
+
+def as_shell_words(words):
+  """-> the words of a command as bash reads them back, on one line."""
+  return ' '.join(as_shell_word(word) for word in words)
 
 
 def flags(**values):

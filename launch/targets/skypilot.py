@@ -1,16 +1,15 @@
 """A managed job of SkyPilot, on whichever cloud has the machines.
 
 The checkout is copied to them; the run is recovered when a machine was taken
-away, or when it ended with 75 (preempted).
+away, or when it ended with 75 (preempted) or 77 (lost a machine).
 """
-
-import shlex
 
 from targets.plan import (
   ROOT,
   Plan,
   add_storage,
-  as_json,
+  as_shell_words,
+  as_yaml,
   bucket_of,
   in_image,
   mount_point,
@@ -59,15 +58,15 @@ def plan(args):
   text = render(
     'skypilot.yaml',
     name=args.name,
-    workdir=as_json(str(ROOT)),
+    workdir=as_yaml(str(ROOT)),
     nodes=args.nodes,
-    accelerators=as_json(args.accelerators),
-    infra=as_json(args.infra),
-    spot=as_json(args.spot),
+    accelerators=as_yaml(args.accelerators),
+    infra=as_yaml(args.infra),
+    spot=as_yaml(args.spot),
     restarts=args.restarts,
-    mounts=as_json({point: {'source': f'gs://{bucket}', 'mode': 'MOUNT'}}),
+    mounts=as_yaml({point: {'source': f'gs://{bucket}', 'mode': 'MOUNT'}}),
     extra='tpu' if tpu else 'cuda',
-    command=shlex.join(in_image(args)),
+    command=as_shell_words(in_image(args)),
   )
   task = f'{args.name}.yaml'
   return Plan([['sky', 'jobs', 'launch', '--yes', task]], {task: text})

@@ -8,10 +8,19 @@ The checkout, its Python and the work directory must be seen by all nodes.
 """
 
 import os
-import shlex
+import re
 
 from targets.local import default_python
-from targets.plan import Plan, flags, positive, render
+from targets.plan import (
+  LOST,
+  NEVER_JOINED,
+  PREEMPTED,
+  Plan,
+  as_shell_words,
+  flags,
+  positive,
+  render,
+)
 
 
 def arguments(parser):
@@ -63,12 +72,26 @@ def plan(args):
     'slurm.sh',
     directives='\n'.join(f'#SBATCH {quoted(option)}' for option in options),
     restarts=args.restarts,
-    command=shlex.join([args.python, '-m', 'cdm', *args.cdm]),
+    preempted=PREEMPTED,
+    lost=LOST,
+    never_joined=NEVER_JOINED,
+    command=as_shell_words([args.python, '-m', 'cdm', *args.cdm]),
   )
   name = f'{args.name}.sbatch'
   return Plan([['sbatch', name]], {name: script})
 
 
 def quoted(option):
-  """-> a word of an #SBATCH line, in which only double quotes group."""
-  return f'"{option}"' if ' ' in option else option
+  """-> a word of an #SBATCH line, where quotes group and \\ escapes.
+
+  Raises:
+    ValueError: the option cannot stand on one line.
+  """
+  if re.fullmatch(r'[\w./=:@,+%-]*', option):
+    return option
+  if not all(32 <= ord(char) != 127 for char in option):
+    raise ValueError(
+      f'{option!r} holds a line break or control character, which no line of a '
+      'SLURM script can.'
+    )
+  return '"' + re.sub(r'(["\\])', r'\\\1', option) + '"'

@@ -6,13 +6,14 @@ was taken away, and deletes it when the run is complete. It can be ended and
 started again at any time; the slice goes on.
 """
 
-import shlex
-
 from targets.plan import (
   FINAL,
+  NEVER_JOINED,
   Plan,
   add_image,
   add_storage,
+  as_shell_word,
+  as_shell_words,
   flags,
   in_image,
   mount_point,
@@ -64,13 +65,14 @@ def plan(args):
   """-> what the hosts run, what watches over them, and its start."""
   startup = render(
     'tpu_vm_host.sh',
-    storage=shlex.quote(args.storage.rstrip('/')),
-    mount=shlex.quote(mount_point(args)),
-    image=shlex.quote(args.image),
-    store=shlex.quote(args.image.partition('/')[0]),
+    storage=as_shell_word(args.storage.rstrip('/')),
+    mount=as_shell_word(mount_point(args)),
+    image=as_shell_word(args.image),
+    store=as_shell_word(args.image.partition('/')[0]),
     restarts=args.restarts,
+    never_joined=NEVER_JOINED,
     final='|'.join(str(code) for code in (0, *FINAL)),
-    command=shlex.join(in_image(args)),
+    command=as_shell_words(in_image(args)),
   )
   host = f'{args.name}-host.sh'
   create = flags(
@@ -87,8 +89,8 @@ def plan(args):
   watch = render(
     'tpu_vm_watch.sh',
     name=args.name,
-    where=shlex.join(flags(zone=args.zone, project=args.project)),
-    create=' \\\n    '.join(shlex.quote(word) for word in create),
+    where=as_shell_words(flags(zone=args.zone, project=args.project)),
+    create=' \\\n    '.join(as_shell_word(word) for word in create),
     restarts=args.restarts,
     poll_seconds=args.poll_seconds,
   )

@@ -9,7 +9,7 @@ from targets.plan import (
   Plan,
   add_image,
   add_storage,
-  as_json,
+  as_yaml,
   bucket_of,
   flags,
   in_image,
@@ -76,11 +76,11 @@ def plan(args):
     pools.append({**pool, 'replicaCount': args.nodes - 1})
   text = render(
     'vertex.yaml',
-    pools='\n'.join(f'- {as_json(pool)}' for pool in pools),
+    pools='\n'.join(f'- {as_yaml(pool)}' for pool in pools),
     strategy=STRATEGIES[args.spot],
     seconds=args.days * 24 * 3600,
-    service_account=as_json(args.service_account or ''),
-    network=as_json(args.network or ''),
+    service_account=as_yaml(args.service_account or ''),
+    network=as_yaml(args.network or ''),
   )
   job = f'{args.name}.yaml'
   options = flags(

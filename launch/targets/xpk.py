@@ -4,9 +4,17 @@ xpk writes the JobSet; --storage is what `xpk storage attach` named, mounted
 where it was told to, and --workdir lies on it.
 """
 
-import shlex
-
-from targets.plan import Plan, add_image, flags, in_image, positive
+from targets.plan import (
+  JOIN_SECONDS,
+  LOST,
+  PREEMPTED,
+  Plan,
+  add_image,
+  as_shell_words,
+  flags,
+  in_image,
+  positive,
+)
 
 
 def arguments(parser):
@@ -35,7 +43,8 @@ def plan(args):
   """-> xpk workload create."""
   # xpk puts the words into a shell in a pod: Kubernetes turns $$ into $ first.
   # exec, so that the signal xpk sends to the shell's child reaches cdm.
-  inside = 'exec ' + shlex.join(in_image(args)).replace('$', '$$')
+  words = ['env', f'CDM_JOIN_SECONDS={JOIN_SECONDS}', *in_image(args)]
+  inside = 'exec ' + as_shell_words(words).replace('$', '$$')
   options = flags(
     cluster=args.cluster,
     workload=args.name,
@@ -50,7 +59,7 @@ def plan(args):
     docker_image=args.image,
     max_restarts=args.restarts,
     # Killed processes are restarted anyway; 1 is who outlives one.
-    restart_on_exit_codes='1,75,76',
+    restart_on_exit_codes=f'1,{PREEMPTED},{LOST}',
     termination_grace_period_seconds=300,
     command=inside,
   )

@@ -17,10 +17,15 @@ CODE=$?
 STATE=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
 echo "$(date -Is) exit code $CODE, job $STATE"
 
-# 75: preempted, all is saved. 76: lost the others. Above 128: killed. A job
-# that is not running any more was cancelled, or is queued again already.
+# @preempted@: preempted, all is saved. @lost@: lost the others. Above 128:
+# killed. Not @never_joined@: the tasks never found each other, and would not
+# again. A job that is not running any more was cancelled, or is queued already.
 AGAIN=0
-if [ "$CODE" -eq 75 ] || [ "$CODE" -eq 76 ] || [ "$CODE" -gt 128 ]; then AGAIN=1; fi
+case $CODE in @preempted@ | @lost@) AGAIN=1 ;; esac
+if [ "$CODE" -gt 128 ]; then AGAIN=1; fi
+if [ "$CODE" -eq @never_joined@ ]; then
+  echo "The tasks did not find each other; the job is not queued again."
+fi
 if [ "$AGAIN" -eq 1 ] && [ "$STATE" = RUNNING ]; then
   if [ "${SLURM_RESTART_COUNT:-0}" -lt @restarts@ ]; then
     scontrol requeue "$SLURM_JOB_ID" && sleep 60

@@ -42,6 +42,7 @@ until mount_storage && gcloud --quiet auth configure-docker @store@ \
   && docker pull --quiet "$IMAGE"; do
   sleep 20
 done
+apart=0
 for restart in $(seq 0 @restarts@); do
   echo "$(date -Is) start $restart"
   docker rm --force cdm > /dev/null 2>&1
@@ -51,6 +52,13 @@ for restart in $(seq 0 @restarts@); do
   case $code in
     # Complete; or bad input, NaN, data, memory: it would end so again.
     @final@) break ;;
+    # The hosts did not find each other. Another one may still be booting;
+    # but three times in a row it will not come.
+    @never_joined@)
+      apart=$((apart + 1))
+      if [ "$apart" -eq 3 ]; then break; fi
+      ;;
+    *) apart=0 ;;
   esac
   sleep 10
 done

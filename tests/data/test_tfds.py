@@ -116,17 +116,14 @@ def test_validation_labels_are_the_published_ones(data_dir):
 
 def test_the_first_validation_images_are_found_by_their_file_names(data_dir):
   source = data_tfds.Tfds('imagenet2012', 'validation', data_dir=data_dir)
-  labels = [
-    int(source[i]['label']) for i in subset.first_imagenet_validation(source, 5)
-  ]
+  labels = [int(source[i]['label']) for i in subset.first_validation(source, 5)]
   assert labels == VALIDATION
   assert (
-    subset.first_imagenet_validation(source, 2)
-    == subset.first_imagenet_validation(source, 5)[:2]
+    subset.first_validation(source, 2) == subset.first_validation(source, 5)[:2]
   )
   training = data_tfds.Tfds('imagenet2012', 'train', data_dir=data_dir)
   assert (
-    subset.first_imagenet_validation(training, 2) is None
+    subset.first_validation(training, 2) is None
   )  # n01440764_0.JPEG and the like
   assert source.class_names == imagenet_classes.WORDNET_IDS
 

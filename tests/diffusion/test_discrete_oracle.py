@@ -103,13 +103,13 @@ def per_example(name, stored, dtype):
 
   for flag, denoise in enumerate((network, clipped)):
     prediction = denoise(x_t, logsnr)
-    mean, log_variance = losses.reverse(prediction, x_t, **at_t)
+    mean, log_variance = losses.reverse_gaussian(prediction, x_t, **at_t)
     made[f'p_clip{flag}/mean'] = mean
     made[f'p_clip{flag}/pred_xstart'] = prediction.x_0
   made['p_clip1/log_variance'] = log_variance
   made['vb_clip'] = losses.vb_terms(prediction, x_0, x_t, **at_t)
   prediction = guidance.clip_x_0(start_x)(x_t, logsnr)
-  made['START_X_mean'], _ = losses.reverse(prediction, x_t, **at_t)
+  made['START_X_mean'], _ = losses.reverse_gaussian(prediction, x_t, **at_t)
 
   vb = losses.vb_terms(network(x_t, logsnr), x_0, x_t, **at_t)
   mse = losses.simple(network, x_0, eps, logsnr=logsnr)

@@ -269,7 +269,7 @@ def test_dpm_solver_pp_2m_approaches_the_probability_flow():
 @pytest.mark.parametrize('clip', [0, 1])
 def test_the_sr3_loop_is_ancestral_sampling_on_a_short_linear_grid(clip):
   notes, stored = oracle('samplers')
-  grid = schedules.full(schedules.linear(100, beta_min=1e-4, beta_max=0.1))
+  grid = schedules.full_grid(schedules.linear(100, beta_min=1e-4, beta_max=0.1))
   denoise = Mixture(stored)
   x_T, noise = start(stored, 'float32')
   mine = samplers.ancestral(

@@ -159,7 +159,7 @@ def test_training_and_sampling_levels_agree_at_the_steps(chain):
   levels = jax.jit(lambda u: schedules.piecewise_levels(schedule, u))
   with jax.enable_x64(True):
     trained = levels((np.arange(T) + 1e-9) / T)
-  sampled = schedules.full(schedule)[-2::-1]
+  sampled = schedules.full_grid(schedule)[-2::-1]
   np.testing.assert_allclose(trained, sampled, atol=2e-8)
   # Just before the next step the level is that of the step before t.
   with jax.enable_x64(True):
@@ -181,7 +181,7 @@ def test_piecewise_levels_are_finite_at_both_ends():
 def test_grids_rise_to_x_0_through_levels_of_the_schedule():
   schedule = schedules.cosine(4000)
   for grid, n in (
-    (schedules.full(schedule), 4000),
+    (schedules.full_grid(schedule), 4000),
     (schedules.respaced(schedule, spacing='250'), 250),
     (schedules.respaced(schedule, spacing='10,15,20'), 45),
     (schedules.respaced(schedule, spacing='ddim50'), 50),

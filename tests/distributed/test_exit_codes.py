@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from cdm.config import instantiate
-from cdm.distributed import exit_codes, initialize
+from cdm.distributed import exit_codes, rendezvous
 from cdm.training import running_metrics
 
 
@@ -64,9 +64,10 @@ def test_codes_are_those_that_launchers_know():
   endings = [
     e for e in vars(exit_codes).values() if isinstance(e, exit_codes.ExitCode)
   ]
-  assert sorted(e.code for e in endings) == [0, 1, 2, 3, 4, 5, 75, 76, 130]
+  assert sorted(e.code for e in endings) == [0, 1, 2, 3, 4, 5, 75, 76, 77, 130]
   assert exit_codes.PREEMPTED.code == os.EX_TEMPFAIL
-  assert exit_codes.LOST_PEERS.code == os.EX_PROTOCOL
+  assert exit_codes.NEVER_JOINED.code == os.EX_PROTOCOL
+  assert exit_codes.LOST_PEERS.code == 77
 
 
 def test_a_lost_process_is_no_fault_of_the_program():
@@ -85,10 +86,8 @@ def test_a_lost_process_is_no_fault_of_the_program():
   # As JAX raises it where a small array is sent around.
   text = 'UNKNOWN: Gloo all-reduce failed: Read error: Connection reset by peer'
   assert exit_codes.classify(ValueError(text)) is exit_codes.LOST_PEERS
-  apart = initialize.PeersNotFound(
-    'The processes of this run did not find each other'
-  )
-  assert exit_codes.classify(apart) is exit_codes.LOST_PEERS
+  apart = rendezvous.PeersNotFound('Process 0 did not answer')
+  assert exit_codes.classify(apart) is exit_codes.NEVER_JOINED
 
 
 def test_a_file_is_named_with_what_the_system_says():

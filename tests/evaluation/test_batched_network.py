@@ -64,7 +64,7 @@ def test_several_inputs_give_a_tree_of_outputs():
   found = network(x, y)
   np.testing.assert_array_equal(found['sum'], (flat(x) + flat(y)) @ WEIGHTS)
   np.testing.assert_array_equal(found['rest'], (x, y))
-  with pytest.raises(ValueError, match=r'hold \[11, 10\] images; give each'):
+  with pytest.raises(ValueError, match=r'hold \[11, 10\] images; give the'):
     network(x, y[:10])
 
 

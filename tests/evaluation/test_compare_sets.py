@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import published_weights, smoke_runs
+from support.declared import assert_declared
 from support.linear_features import (
   COUNT,
   SIDE,
   Projection,
+  compare,
   features,
   judge,
   pictures,
@@ -29,9 +31,11 @@ from cdm.evaluation import (
   feature_statistics,
   reference_statistics,
   result_line,
+  row_types,
   sweep,
 )
 from cdm.evaluation.feature_extractor import Extractor
+from cdm.evaluation.image_selection import Selection
 from cdm.evaluation.metrics.fid import fid
 from cdm.evaluation.metrics.kid import kid
 
@@ -50,6 +54,8 @@ def test_numbers_are_those_of_the_features(place):
   assert row['kid'] == pytest.approx(kid(a, b, size=20)[0], rel=1e-5)
   assert row['is'] > 1 and 0 <= row['precision'] <= 1 and row['sfid'] > 0
   assert (row['n'], row['n_reference']) == (COUNT, COUNT)
+  assert_declared(row, row_types.SetRow)
+  assert_declared(row['samples_recipe'], row_types.ImageManifest)
   assert set(row['conventions']) == {'fid', 'sfid', 'is', 'kid', 'pr'}
   assert json.loads(json.dumps(row, allow_nan=False))['fid'] == row['fid']
 
@@ -111,7 +117,9 @@ def test_pictures_drawn_anew_are_not_gone_on_with(place, monkeypatch):
 
 def test_statistics_stand_for_their_images(place):
   made = compare_sets.make_reference(
-    place / 'b', place / 'out' / 'b_stats.npz', weights=place / 'w.pth'
+    place / 'b',
+    place / 'out' / 'b_stats.npz',
+    network={'weights': place / 'w.pth'},
   )
   assert made.recipe['count'] == COUNT
   assert made.recipe['image_size'] == [SIDE, SIDE]
@@ -126,7 +134,9 @@ def test_statistics_stand_for_their_images(place):
 
 def test_statistics_of_another_recipe_are_called_out(place, capsys):
   out = place / 'b_stats.npz'
-  compare_sets.make_reference(place / 'b', out, weights=place / 'w.pth')
+  compare_sets.make_reference(
+    place / 'b', out, network={'weights': place / 'w.pth'}
+  )
   (place / 'w.pth').write_bytes(b'other')
   words = ('evaluate', f'--samples={place / "a"}', f'--reference={out}')
   words += ('--metrics=fid', '--few', f'--weights={place / "w.pth"}')
@@ -158,16 +168,18 @@ def test_the_data_of_a_config_goes_through_its_own_preprocessing(place):
   path = smoke_runs.CONFIGS / 'smoke.py'
   out = place / 'data.npz'
   made = compare_sets.make_reference(
-    f'{path}:eval', out, weights=place / 'w.pth', num=12
+    f'{path}:eval',
+    out,
+    selection=Selection(num=12),
+    network={'weights': place / 'w.pth'},
   )
   assert made.count == 12
   assert made.recipe['image_size'] == [8, 8]
   assert made.recipe['crop'] == 'center' and made.recipe['filter'] == 'area'
   assert made.recipe['data']['kind'] == 'synthetic'
-  row = compare_sets.judge(
-    f'{path}:eval', out, metrics=('fid',), weights=place / 'w.pth',
-    allow_few_images=True, num=12,
-  )  # fmt: skip
+  row = compare(
+    f'{path}:eval', out, metrics=('fid',), weights=place / 'w.pth', num=12
+  )
   assert row['fid'] == pytest.approx(0.0, abs=1e-3)
 
 
@@ -177,13 +189,11 @@ def test_a_cascade_is_judged_as_the_folder_it_would_have_written(place):
   assert (
     smoke_runs.cdm(*words, f'--out={place / "s"}', '--num=12', '--seed=3') == 0
   )
-  given = dict(
-    metrics=('fid', 'is'), weights=place / 'w.pth', allow_few_images=True
-  )
-  drawn = compare_sets.judge(
+  given = dict(metrics=('fid', 'is'), weights=place / 'w.pth')
+  drawn = compare(
     f'{config}@{workdir / "base"}', place / 'b', num=12, seed=3, **given
   )
-  written = compare_sets.judge(place / 's' / 'smoke', place / 'b', **given)
+  written = compare(place / 's' / 'smoke', place / 'b', **given)
   assert drawn['n'] == written['n'] == 12
   # Other batches are other programs: a grey level may differ.
   assert drawn['fid'] == pytest.approx(written['fid'], rel=1e-2)
@@ -192,19 +202,17 @@ def test_a_cascade_is_judged_as_the_folder_it_would_have_written(place):
   text = result_line.line(drawn)
   assert 'seed 3' in text and 'step 4, EMA, ddim' in text
   with pytest.raises(ValueError, match='give --num, the number of images'):
-    compare_sets.judge(f'{config}@{workdir / "base"}', place / 'b', **given)
+    compare(f'{config}@{workdir / "base"}', place / 'b', **given)
 
 
 def test_a_stage_is_judged_on_true_low_res_images(place):
   stage = smoke_runs.trained() / 'sr'
-  given = dict(metrics=('fid',), weights=place / 'w.pth', allow_few_images=True)
+  given = dict(metrics=('fid',), weights=place / 'w.pth')
   config = smoke_runs.CONFIGS / 'smoke_sr.py'
-  row = compare_sets.judge(f'{stage}@eval', f'{config}:eval', num=5, **given)
+  row = compare(f'{stage}@eval', f'{config}:eval', num=5, **given)
   words = ('upscale', f'--workdir={stage}', f'--out={place / "u"}')
   assert smoke_runs.cdm(*words, '--held_out=5') == 0
-  written = compare_sets.judge(
-    place / 'u' / 'upscaled', f'{config}:eval', num=5, **given
-  )
+  written = compare(place / 'u' / 'upscaled', f'{config}:eval', num=5, **given)
   assert row['fid'] == pytest.approx(written['fid'], rel=1e-2)
   assert row['samples_recipe']['low_res'] == 'true'
 
@@ -228,6 +236,12 @@ def test_a_sweep_judges_every_setting_and_continues(place, capsys):
   steps = [row['samples_recipe']['stages'][0]['sampler'] for row in rows]
   assert [sampler['grid']['spacing'] for sampler in steps] == ['2', '4']
   assert rows[0]['fid'] != rows[1]['fid']
+  assert_declared(rows[0], row_types.SweepRow)
+  assert_declared(rows[0]['sweep'], row_types.SweepDescription)
+  # Sweeps of earlier versions, which hold None, are continued.
+  assert rows[0]['sweep']['kid_size'] is None
+  (stage,) = rows[0]['samples_recipe']['stages']
+  assert_declared(stage, row_types.StageEntry)
   assert Projection.calls == 2 + 1  # the reference once
   best = min(rows, key=lambda row: row['fid'])
   bold = f'| **{best["setting"][0][1]}** | **{best["fid"]:.4g}** |'
@@ -288,7 +302,7 @@ def test_what_cannot_be_judged_is_refused_before_work(place, given, message):
     given[name] = given[name] and place / given[name]
   few = given['weights'].name == 'no.pth'
   with pytest.raises(ValueError, match=message):
-    compare_sets.judge(**given, allow_few_images=few)
+    compare(**given, allow_few_images=few)
   assert not Projection.calls
 
 

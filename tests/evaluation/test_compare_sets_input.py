@@ -22,6 +22,7 @@ from cdm.evaluation import (
   reference_statistics,
   sweep,
 )
+from cdm.evaluation.image_selection import Selection
 from cdm.evaluation.metrics import inception_score
 from cdm.models.inception import Features
 from cdm.models.pretrained import download
@@ -175,7 +176,7 @@ def test_too_few_images_are_refused(refused, metrics, words, told):
 
 def test_a_reference_made_of_too_few_images_is_refused(place, refused):
   compare_sets.make_reference(
-    place / 'b', place / 's.npz', weights=place / 'w.pth'
+    place / 'b', place / 's.npz', network={'weights': place / 'w.pth'}
   )
   Projection.calls = 0
   np.savez(place / 'many.npz', np.zeros((2048, 8, 8, 3), np.uint8))
@@ -206,7 +207,7 @@ def test_statistics_that_are_none_are_refused(place, refused):
     ({'mu': np.full(16, np.inf)}, 'sigma: Statistics are not finite'),
     ({'sigma': skew}, 'sigma: sigma is not a covariance: it is not symmetric'),
     ({'sigma': -sigma}, 'or has a negative variance'),
-    ({'sigma': sigma[:3]}, 'expected are [D] and [D, D]'),
+    ({'sigma': sigma[:3]}, 'the expected shapes are [D] and [D, D]'),
     ({'mu_s': None, 'sigma_s': spatial}, 'cannot be read as statistics'),
   ):
     stored(place, **changes)
@@ -258,7 +259,9 @@ def test_an_out_that_cannot_be_written_is_found_before_work(refused, out, told):
 def test_statistics_that_cannot_be_written_are_found_before_work(place):
   for out in (place / 'w.pth' / 's.npz', place / 'a'):
     with pytest.raises(ValueError, match='is a file, but|is a folder'):
-      compare_sets.make_reference(place / 'b', out, weights=place / 'w.pth')
+      compare_sets.make_reference(
+        place / 'b', out, network={'weights': place / 'w.pth'}
+      )
   assert not Projection.calls
 
 
@@ -284,7 +287,9 @@ def test_a_full_disk_leaves_nothing_that_looks_complete(place, monkeypatch):
   out = place / 'out'
   with Full(2000), pytest.raises(OSError, match='s.npz could not be written'):
     compare_sets.make_reference(
-      place / 'b', out / 's.npz', weights=place / 'w.pth', keep=place / 'kept'
+      place / 'b',
+      out / 's.npz',
+      network={'weights': place / 'w.pth', 'keep': place / 'kept'},
     )
   assert files(out) == []
   monkeypatch.setattr(extract_features, 'SAVE_SECONDS', 0.0)
@@ -360,7 +365,7 @@ def test_a_damaged_part_is_as_none(place, monkeypatch):
 
 
 def test_parts_that_not_all_have_are_not_gone_on_with(tmp_path, monkeypatch):
-  parts = partial_results.Partial(tmp_path)
+  parts = partial_results.PartialResults(tmp_path)
   for n in (3, 5):
     parts.write(n, {'count': np.int64(n)})
   ask = partial_results.collectives.gather_objects
@@ -381,16 +386,16 @@ def test_samples_of_another_run_are_not_gone_on_with(tmp_path, how):
     'stage': ('sr', '{}@eval'),
     'base': ('base', str(smoke_runs.CONFIGS / 'smoke.py') + '@{}'),
   }[how]
-  given = dict(num=4, seed=0, overrides=())
+  given = Selection(num=4, seed=0)
   first = smoke_runs.trained() / name
   shutil.copytree(first, tmp_path / 'b')
   found = [
-    compare_sets.resolve(what.format(path), **given)
+    compare_sets.resolve(what.format(path), given)
     for path in (first, tmp_path / 'b')
   ]
   assert found[0].recipe == found[1].recipe
   assert found[0].stamp != found[1].stamp
-  again = compare_sets.resolve(what.format(first), **given)
+  again = compare_sets.resolve(what.format(first), given)
   assert again.stamp == found[0].stamp
 
 
@@ -404,7 +409,7 @@ def test_every_process_keeps_the_same_batches(monkeypatch):
     monkeypatch.setattr(
       extract_features.collectives, 'broadcast_from_first', agree
     )
-    turns, found = extract_features.Turns(0), []
+    turns, found = extract_features.SaveSchedule(0), []
     for n in range(1, 30):
       now[0] += seconds_per_batch
       found += [n] if turns.due(n) else []
@@ -438,7 +443,7 @@ def test_a_sweep_does_not_put_another_checkpoint_beside(tmp_path):
 
 def test_some_of_a_set_are_spread_over_it(place):
   """A folder often lies class by class."""
-  source = compare_sets.resolve(place / 'a', num=6, seed=None, overrides=())
+  source = compare_sets.resolve(place / 'a', Selection(num=6))
   ((numbers, images),) = source.batches(0, 6)
   assert numbers.tolist() == [0, 1, 2, 3, 4, 5]
   every = pictures(1)
@@ -476,7 +481,7 @@ def test_what_is_too_small_is_left_out_and_nothing_twice(
     lambda *a, **k: judged_one(*a, **k | {'min_side': 8}),
   )
   name = what.format(config=place / 'smoke_sr.py', stage=stage)
-  source = compare_sets.resolve(name, num=None, seed=None, overrides=())
+  source = compare_sets.resolve(name)
   seen = [n for numbers, _ in source.batches(0, 16) for n in numbers]
   assert seen == [n for n in range(64) if n % 3]
   assert source.count == 64
@@ -503,7 +508,7 @@ def test_the_inception_score_does_not_depend_on_the_order_of_classes():
 
 def test_statistics_can_be_read_back(place):
   found = compare_sets.make_reference(
-    place / 'b', place / 's.npz', weights=place / 'w.pth'
+    place / 'b', place / 's.npz', network={'weights': place / 'w.pth'}
   )
   again = reference_statistics.read(place / 's.npz')
   np.testing.assert_array_equal(found.covariance, again.covariance)

@@ -56,7 +56,7 @@ def test_a_csv_without_groups_is_refused(text, message, tmp_path):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    ('{"1": ', 'is no JSON'),
+    ('{"1": ', 'is not JSON'),
     ('["f"]', 'holds a list; an object'),
     ('{}', 'holds no groups'),
     ('{"1": {"gender": "f"}, "2": {"age": "9"}}', "image '2' has"),
@@ -91,7 +91,7 @@ def test_images_that_are_not_looked_at_may_be_there():
 @pytest.mark.parametrize(
   ('found', 'names', 'message'),
   [
-    ({'9': ('f',)}, NAMES, r"image '9', which .* as 'a/1\.png'"),
+    ({'9': ('f',)}, NAMES, r"image '9', which .* like 'a/1\.png'"),
     ({'9': ('f',)}, None, r"image '9', which .*\(4 images, numbered from 0"),
     ({'1': ('f',)}, NAMES, r'lacks image 2 \(b/3\.png\) and 1 more of the 3'),
     ({'1': ('f',)}, ('a/1.png', 'b/1.png', 'c', 'd'), "'1' is the name of sev"),

@@ -193,13 +193,13 @@ def test_counts_that_differ_are_refused(paired):
   np.savez(path / 'two.npz', samples[:2])
   write(path / 'three', samples)
   refused(
-    'three holds 3 pictures and .*two.npz 2',
+    'three holds 3 images and .*two.npz 2',
     paired_metrics.evaluate_paths,
     path / 'three',
     path / 'two.npz',
   )
   refused(
-    'references ended after 2 pictures while samples went on',
+    'references ended after 2 images while samples went on',
     paired_metrics.evaluate_pairs,
     [samples],
     [samples[:2]],

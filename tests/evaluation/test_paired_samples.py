@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from evaluation.test_compare_sets import Projection, place  # noqa: F401 (a fixture)
 from support import smoke_runs
+from support.declared import assert_declared
 
 from cdm.config import datasets
-from cdm.evaluation import image_source, paired_samples, result_line
+from cdm.evaluation import (
+  image_source,
+  paired_samples,
+  result_line,
+  row_types,
+)
+from cdm.evaluation.image_selection import Selection
 from cdm.sampling import upscaler
 
 METRICS = ('psnr', 'psnr_y', 'ssim', 'consistency_1e-5')
@@ -71,6 +78,8 @@ def test_it_equals_the_pictures_that_were_written(stage, evaluate, tmp_path):
         # Another batch size is another program, which may round otherwise.
         assert mine[name] == pytest.approx(other[name], rel=1e-3)
   assert row['n'] == COUNT and row['lowres_size'] == written['lowres_size']
+  assert_declared(written, row_types.PairRow)
+  assert_declared(written['bicubic'], row_types.PairMeans)
   assert row['samples_recipe']['seed'] == 3
   (note,) = row['samples_recipe']['stages']
   assert (note['checkpoint'], note['downsample']) == (4, 'area')
@@ -90,7 +99,7 @@ def test_a_killed_evaluation_draws_what_is_missing(
   kept = list((tmp_path / 'cache').rglob('process-*.jsonl'))
   assert not kept, 'what was kept is to go when the numbers are there'
   drawn.clear()
-  score, calls = paired_samples.Scores.__call__, []
+  score, calls = paired_samples.PairScorer.__call__, []
 
   def killed(self, *batch):
     calls.append(batch)
@@ -99,7 +108,7 @@ def test_a_killed_evaluation_draws_what_is_missing(
     score(self, *batch)
 
   with monkeypatch.context() as patch:
-    patch.setattr(paired_samples.Scores, '__call__', killed)
+    patch.setattr(paired_samples.PairScorer, '__call__', killed)
     assert evaluate(*words)[0] == 130
   (path,) = (tmp_path / 'cache').rglob('process-*.jsonl')
   with path.open('a') as file:
@@ -132,9 +141,9 @@ def test_scores_that_are_missing_where_features_are_not_are_made_up_for(
   stage, drawn, tmp_path
 ):
   """A pass for sets alone may have been killed before."""
-  scores = paired_samples.Scores(keep=tmp_path)
-  given = dict(num=COUNT, seed=0, overrides=())
-  source = paired_samples.resolve_stage(f'{stage}@eval', scores, **given)
+  scores = paired_samples.PairScorer(keep=tmp_path)
+  given = Selection(num=COUNT, seed=0)
+  source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)
   for _ in source.batches(1, 2):
     pass
   assert scores.leading() == 0
@@ -152,9 +161,9 @@ def test_an_image_that_the_data_leave_out_has_no_score(
     return lambda n: None if n == 1 else read(n), stamp
 
   monkeypatch.setattr(datasets, 'open_evaluated', without_the_second)
-  scores = paired_samples.Scores(keep=tmp_path)
-  given = dict(num=4, seed=0, overrides=())
-  source = paired_samples.resolve_stage(f'{stage}@eval', scores, **given)
+  scores = paired_samples.PairScorer(keep=tmp_path)
+  given = Selection(num=4, seed=0)
+  source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)
   paired_samples.draw_missing(source, scores, batch_size=2)
   assert drawn == [[0], [2, 3]] and scores.leading() == 4
   row = scores.row()
@@ -168,9 +177,9 @@ def test_lpips_of_what_is_drawn(stage, tmp_path):
     def __call__(self, a, b):
       return float(np.abs(a.astype(float) - b).mean())
 
-  scores = paired_samples.Scores(perceptual=Perceptual(), keep=tmp_path)
-  given = dict(num=2, seed=0, overrides=())
-  source = paired_samples.resolve_stage(f'{stage}@eval', scores, **given)
+  scores = paired_samples.PairScorer(perceptual=Perceptual(), keep=tmp_path)
+  given = Selection(num=2, seed=0)
+  source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)
   paired_samples.draw_missing(source, scores)
   row = scores.row()
   assert row['lpips'] > 0 and row['bicubic']['lpips'] > 0
@@ -199,5 +208,5 @@ def test_a_cascade_has_no_originals(capsys):
   assert 'has no originals to be paired with' in capsys.readouterr().err
   with pytest.raises(ValueError, match='not sampled from originals'):
     image_source.resolve(
-      f'{config}@x', num=1, seed=0, overrides=(), on_batch=lambda *_: None
+      f'{config}@x', Selection(num=1), on_batch=lambda *_: None
     )

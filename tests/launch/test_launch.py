@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import shlex
 import signal
@@ -83,24 +84,31 @@ def as_kubernetes(word):
   return re.sub(r'\$\$|\$\(\w+\)', replaced, word)
 
 
+def bash_words(text):
+  """-> the words that bash reads in a line."""
+  script = f"printf '%s\\0' {text}"
+  said = subprocess.run(['bash', '-c', script], capture_output=True, check=True)
+  return said.stdout.decode(errors='surrogateescape').split('\0')[:-1]
+
+
 def words_said(case, shell):
   """-> the words of the cdm command, as whoever reads the text gets them."""
   written = files(shell)
-  last = shlex.split(shell.splitlines()[-1])
+  last = bash_words(shell.splitlines()[-1])
   if case == 'local':
     return last
   if case == 'docker':
     return last[last.index('cdm:cuda') :]
   if case == 'xpk':
     (command,) = [w for w in last if w.startswith('--command=exec ')]
-    return shlex.split(as_kubernetes(command.partition('exec ')[2]))
+    return bash_words(as_kubernetes(command.partition('exec ')[2]))
   (name, text) = next(iter(written.items()))
   if case in ('slurm', 'tpu-vm'):
     (line,) = [s for s in text.splitlines() if s.startswith('  ') and NAME in s]
-    return shlex.split(line)
+    return bash_words(line)
   if case == 'skypilot':
     run = yaml.safe_load(text)['run']
-    return shlex.split(run.splitlines()[-1])[1:]
+    return bash_words(run.splitlines()[-1])[1:]
   if case in ('gke', 'gke-gpu'):
     (job,) = yaml.safe_load(text)['spec']['replicatedJobs']
     (pod,) = job['template']['spec']['template']['spec']['containers']
@@ -129,6 +137,62 @@ def test_the_command_arrives_word_for_word(case):
     assert '--command=train' in words
   else:
     assert 'train' in words
+
+
+HOSTILE = (
+  *('\n', '\r\n', '\t', '\x1b', '\x7f', '\x85', '\u2028', '\u2029', '\ufeff'),
+  *('\U0001f600', '\U0010ffff', '\ue000', 'ü', '"', "'", "''", '\\', '\\n'),
+  *('$', '$$', '$(id)', '$(HOME)', '`', '%j', '@', '@name@', '#', ' #', ': '),
+  *('- ', '{', '}', '[', ']', '!', '&', '*', '|', '>', '~', ';', ' ', '0', 'a'),
+  *('\nEND_OF_FILE\n', '\n  - x', '\n#SBATCH --nodes=9\n', "$'\\x41'"),
+)
+
+
+@pytest.mark.parametrize('case', TARGETS)
+def test_any_value_comes_back_from_what_is_rendered(case):
+  """From YAML, JSON and bash, each read by its own reader."""
+  choose = random.Random(0)
+  values = [
+    *HOSTILE,
+    *(''.join(choose.choices(HOSTILE, k=12)) for _ in range(40)),
+  ]
+  given = [f'--config.key{n}={value}' for n, value in enumerate(values)]
+  workdir = f'{ON_GCS}/x"\n\u2028\'\U0001f600'
+  rendered = dry_run(case, *given, workdir)
+  words = words_said(case, rendered)
+  assert [word for word in words if word.startswith('--config.key')] == given
+  assert workdir in words
+  for text in files(rendered).values():
+    # No reader takes any of these for the end of a line.
+    assert not re.search('[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]', text)
+    assert '\n#SBATCH --nodes=9' not in text
+
+
+def test_a_directive_of_slurm_holds_quotes_and_backslashes():
+  """sbatch takes a backslash for an escape and groups by quotes."""
+  given = 'it\'s "a" \\ b#c'
+  (text,) = files(dry_run('slurm', f'--account={given}')).values()
+  (line,) = [s for s in text.splitlines() if '--account' in s]
+  (word,) = shlex.split(line.removeprefix('#SBATCH '))
+  assert word == f'--account={given}'
+
+
+@pytest.mark.parametrize('case', ['slurm', 'gke', 'batch'])
+def test_a_name_that_is_not_utf_8_is_refused_where_it_cannot_pass(case):
+  done = subprocess.run(
+    [sys.executable, LAUNCH, case, *TARGETS[case], '--dry-run']
+    + ['--config=configs/smoke.py', ON_GCS, b'--config.a=\xff'],
+    cwd=ROOT,
+    capture_output=True,
+    timeout=60,
+  )
+  assert b'Traceback' not in done.stderr
+  if case == 'slurm':
+    words = words_said(case, done.stdout.decode())
+    assert '--config.a=\udcff' in words
+  else:
+    assert done.returncode == 2
+    assert b'holds bytes that are not UTF-8' in done.stderr
 
 
 @pytest.mark.parametrize('case', TARGETS)
@@ -175,8 +239,8 @@ def test_gke_counts_hosts_and_restarts_preempted_ones():
   assert spec['failurePolicy']['maxRestarts'] == 7
   (rule,) = pods['podFailurePolicy']['rules']
   assert rule['onExitCodes']['operator'] == 'In'
-  assert {75, 1, 137} & set(rule['onExitCodes']['values']) == set()
-  assert {2, 3, 4, 5} <= set(rule['onExitCodes']['values'])
+  assert {75, 77, 1, 137} & set(rule['onExitCodes']['values']) == set()
+  assert {2, 3, 4, 5, 76} <= set(rule['onExitCodes']['values'])
 
 
 def test_gke_without_spot_asks_for_no_spot_nodes():
@@ -276,6 +340,8 @@ def test_the_tool_gets_the_file_that_was_shown(tmp_path):
   'code, state, count, queued',
   [
     (75, 'RUNNING', 0, True),
+    (77, 'RUNNING', 0, True),
+    (76, 'RUNNING', 0, False),  # the tasks never found each other
     (137, 'RUNNING', 49, True),
     (75, 'RUNNING', 50, False),
     (75, 'COMPLETING', 0, False),  # cancelled, or queued again by others
@@ -391,7 +457,15 @@ def test_a_slice_taken_away_is_asked_for_again(tmp_path):
   assert '--runtime-version=v2-alpha-tpuv5-lite --spot' in calls
 
 
-@pytest.mark.parametrize('codes, end', [('75 1 137 0', 0), ('75 4', 4)])
+@pytest.mark.parametrize(
+  'codes, end',
+  [
+    ('75 1 137 0', 0),
+    ('75 4', 4),
+    ('76 76 77 76 76 0', 0),  # another host was still booting
+    ('77 76 76 76', 76),  # it does not come
+  ],
+)
 def test_a_host_starts_again_what_was_preempted(tmp_path, codes, end):
   (tmp_path / 'codes').write_text(codes.replace(' ', '\n') + '\n')
   tool(tmp_path, 'gcloud', '')
@@ -471,9 +545,10 @@ def test_local_marks_lines_and_ends_well(stand_in):
 
 
 def test_local_starts_again_what_was_preempted(stand_in, tmp_path):
-  done = launch(*stand_in('sys.exit(75 if start < 3 else 0)'))
+  done = launch(*stand_in('sys.exit([75, 77, 0][start - 1])'))
   assert done.returncode == 0
-  assert 'the run was preempted; restart 2 of 50' in done.stderr
+  assert 'the run was preempted; restart 1 of 50' in done.stderr
+  assert 'the run lost a process; restart 2 of 50' in done.stderr
   assert (tmp_path / 'starts1').read_text() == 'xxx'
 
 
@@ -512,9 +587,13 @@ def test_local_knows_the_killed_one_from_who_outlives_it(stand_in, tmp_path):
   assert 'the run died of signal 9' in done.stderr
 
 
-def test_local_does_not_repeat_bad_input(stand_in, tmp_path):
-  done = launch(*stand_in('sys.exit(2)'))
-  assert done.returncode == 2
+@pytest.mark.parametrize('code', [2, 76])
+def test_local_does_not_repeat_what_would_end_so_again(
+  stand_in, tmp_path, code
+):
+  """2: bad input. 76: the processes never found each other."""
+  done = launch(*stand_in(f'sys.exit({code})'))
+  assert done.returncode == code
   assert (tmp_path / 'starts0').read_text() == 'x'
 
 

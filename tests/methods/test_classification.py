@@ -22,7 +22,7 @@ WHOLE = dict(size=8, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False)
 def bind(image_size=8, net=NET, **recipe):
   return classification.classifier(
     net,
-    classification.Recipe(**({'size': 8} | recipe)),
+    classification.ClassifierOptions(**({'size': 8} | recipe)),
     image_size=image_size,
     normalise=resnet.normalise,
   )
@@ -77,7 +77,7 @@ def test_statistics_are_those_of_all_images_of_all_batches():
   moments = jax.jit(tester.moments)
   found = [moments(params(), b, key=jax.random.key(0)) for b in parts]
   mean = jax.tree.map(lambda *x: sum(x) / 3, *found)
-  statistics = classification.statistics_of(mean)
+  statistics = classification.moments_to_statistics(mean)
   every = np.concatenate([b['image'] for b in parts])
   first = jax.lax.conv_general_dilated(
     resnet.normalise(every),
@@ -100,7 +100,7 @@ def test_a_batch_tested_with_its_own_statistics_says_what_it_does_in_training():
   method, tester = bind(**WHOLE)
   b = batch(6)
   moments = tester.moments(params(), b, key=jax.random.key(0))
-  statistics = classification.statistics_of(moments)
+  statistics = classification.moments_to_statistics(moments)
   logits = tester.logits(params(), statistics, b['image'])
   value = classification.cross_entropy(logits, b['label'])
   trained, scalars = method.loss(params(), b, key=jax.random.key(0), train=True)
@@ -113,7 +113,7 @@ def test_it_is_tested_on_the_middle_of_an_image():
   (_, small), (_, large) = bind(**WHOLE), bind(12, **WHOLE)
   b = batch(3, size=12)
   key = jax.random.key(0)
-  statistics = classification.statistics_of(
+  statistics = classification.moments_to_statistics(
     small.moments(params(), batch(6), key=key)
   )
   middle = np.asarray(resize.center_crop(b['image'], 8))
@@ -164,7 +164,7 @@ def test_the_mesh_changes_the_speed_not_the_numbers():
     (dict(crop_scale=(0.0, 1.0)), r'crop_scale is \(0.0, 1.0\)'),
     (dict(crop_ratio=(2.0, 1.0)), r'crop_ratio is \(2.0, 1.0\)'),
     (dict(label_smoothing=1.0), 'label_smoothing is 1.0'),
-    (dict(statistics_batches=0), 'statistics_batches is 0; at least 1'),
+    (dict(statistics_batches=0), 'statistics_batches is 0; it must be'),
   ],
 )
 def test_a_recipe_that_cannot_be_is_refused(recipe, message):

@@ -87,7 +87,7 @@ def tiny_classifier():
   )
   method, _ = classification.classifier(
     net,
-    classification.Recipe(size=6),
+    classification.ClassifierOptions(size=6),
     image_size=SIZE,
     normalise=resnet.normalise,
   )

@@ -9,7 +9,7 @@ from cdm.models import flops
 
 def count(f, *shapes):
   args = [jnp.zeros(shape) for shape in shapes]
-  return flops.flops_of(jax.make_jaxpr(f)(*args))
+  return flops.count_flops(jax.make_jaxpr(f)(*args))
 
 
 def conv(x, w, *, strides=1, groups=1, padding='SAME'):

@@ -105,7 +105,10 @@ def test_half_precision_stays_close():
 @pytest.mark.parametrize(
   ('change', 'complaint'),
   [
-    ({'fc.bias': None}, 'fc.bias is missing: these are no weights of ResNet'),
+    (
+      {'fc.bias': None},
+      'fc.bias is missing: these are not the weights of a ResNet',
+    ),
     ({'extra': np.ones(2)}, '1 parameters .* no place for, first extra'),
     ({'fc.bias': np.ones(3)}, r'fc.bias is \(3,\) in our layout; .*\(2,\)'),
   ],

@@ -203,8 +203,21 @@ def test_least_effort_is_asked_of_the_compiler_and_told():
   lowered = mock.Mock()
   lowered.compile.side_effect = jax.errors.JaxRuntimeError(SHORT[0][0])
   compilation.compile_now(lowered, 2, quick=True)
-  options = {'exec_time_optimization_effort': -1.0}
-  lowered.compile.assert_called_once_with(compiler_options=options)
+  asked = compilation.LEAST_EFFORT
+  lowered.compile.assert_called_once_with(compiler_options=asked[0])
+  # A compiler that does not know an option is asked for the next one.
+  unknown = jax.errors.JaxRuntimeError(
+    "INVALID_ARGUMENT: No such compile option: 'x'"
+  )
+  for known in range(len(asked) + 1):
+    lowered.compile.side_effect = [unknown] * known + [
+      jax.errors.JaxRuntimeError(SHORT[0][0])
+    ]
+    lowered.compile.reset_mock()
+    compilation.compile_now(lowered, 2, quick=True)
+    assert [
+      call.kwargs['compiler_options'] for call in lowered.compile.mock_calls
+    ] == [*asked, None][: known + 1]
   found = compilation.measure(request(topology='cpu:2', quick=True))
   assert found['quick'] and found['fits']
   assert '(--quick): memory is approx' in plan_text.plan(

@@ -299,8 +299,8 @@ def test_without_the_compiler_its_package_is_named(monkeypatch):
 
 
 def test_a_compiler_that_ends_says_how():
-  assert 'runs out of memory' in compile_process.ended('v5e:2x2', -9, '')
-  said = compile_process.ended('v5e:2x2', -11, 'first\nlast words')
+  assert 'runs out of memory' in compile_process.exit_message('v5e:2x2', -9, '')
+  said = compile_process.exit_message('v5e:2x2', -11, 'first\nlast words')
   assert 'signal 11' in said and said.endswith('last words')
 
 
@@ -316,7 +316,7 @@ def test_a_long_compilation_says_how_long_it_has_taken(monkeypatch):
   clock = iter([0.0, 30.0, 61.0, 90.0])
   monkeypatch.setattr(compile_process.time, 'monotonic', lambda: next(clock))
   stream = io.StringIO()
-  compile_process.wait(Process(), 'compiling', stream)
+  compile_process.wait_with_progress(Process(), 'compiling', stream)
   assert stream.getvalue() == 'compiling ...\ncompiling: 61 s\n'
 
 
@@ -338,7 +338,7 @@ def test_a_plan_through_the_front_door(tmp_path, monkeypatch, capfd):
 @pytest.mark.parametrize(
   ('words', 'complaint'),
   [
-    (('--topology=v9:2',), 'no such kind'),
+    (('--topology=v9:2',), 'not a known kind'),
     (('--topology=cpu:2', '--batch_size=4'), 'for --step=sample'),
     (('--topology=cpu:2', '--step=sample', '--batch_size=0'), 'at least 1'),
     (('--topology=cpu:2', '--deadline=0'), 'a number of days above 0'),

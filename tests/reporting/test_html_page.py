@@ -104,6 +104,7 @@ def test_a_picture_is_the_very_bytes_that_were_given():
   assert image['width'] == '18' and image['alt'] == 'crop'
 
 
+LOG_Y = line_chart.Axes(log_y=True)
 EVIL = '<script>alert("1")</script> & \'x\''
 
 
@@ -117,7 +118,9 @@ def test_no_string_can_become_markup():
     html_page.image(data, alt=EVIL),
     html_page.table([[EVIL, 1]], header=[EVIL, 'n'], caption=EVIL),
     html_page.curve_svg(
-      {EVIL: [(0, 1), (1, 2)]}, x_label=EVIL, y_label=EVIL, caption=EVIL
+      {EVIL: [(0, 1), (1, 2)]},
+      axes=line_chart.Axes(x_label=EVIL, y_label=EVIL),
+      caption=EVIL,
     ),
     html_page.curve_svg({EVIL: []}, caption=EVIL),
     html_page.row(EVIL),
@@ -130,7 +133,9 @@ def test_no_string_can_become_markup():
       bar_chart.svg([1, 2], x_label=EVIL, y_label=EVIL, names=[EVIL, '']), EVIL
     ),
     html_page.curve_svg(
-      {'a': [(0, 1), (1, 2)]}, x_names=[EVIL, 'x'], smoothing=0
+      {'a': [(0, 1), (1, 2)]},
+      axes=line_chart.Axes(x_names=[EVIL, 'x']),
+      smoothing=0,
     ),
   ]
   text = html_page.build_page(EVIL, [(EVIL, parts)], subtitle=EVIL, footer=EVIL)
@@ -162,7 +167,7 @@ def test_a_curve_is_drawn_where_its_values_are():
 
 def test_the_axes_name_values_where_they_are():
   """The tick labelled v stands at the height of a point of value v."""
-  svg = line_chart.svg({'a': [(0, 0.01), (1, 100.0)]}, log_y=True, smoothing=0)
+  svg = line_chart.svg({'a': [(0, 0.01), (1, 100.0)]}, LOG_Y, smoothing=0)
   (drawn,) = points(svg, 'curve')
   labels = dict(re.findall(r'y="([\d.]+)" text-anchor="end">([\d.]+)<', svg))
   heights = {float(v): float(y) - 4 for y, v in labels.items()}
@@ -188,7 +193,11 @@ def test_smoothing_keeps_the_level_and_does_not_lag():
 def test_intervals_stand_on_their_points_and_inside_the_drawing():
   series, bands = {'a': [(0, 2.0), (1, 3.0)]}, {'a': [(0, 1.0, 4.0)]}
   svg = line_chart.svg(
-    series, bands=bands, x_names=['clean', '5'], smoothing=0, size=(360, 240)
+    series,
+    line_chart.Axes(x_names=['clean', '5']),
+    bands=bands,
+    smoothing=0,
+    size=(360, 240),
   )
   (drawn,), (whisker,) = points(svg, 'curve'), points(svg, 'whisker')
   np.testing.assert_allclose(whisker[:, 0], drawn[0, 0], atol=0.1)
@@ -213,7 +222,9 @@ def test_points_without_an_order_are_not_joined():
 def test_the_diagonal_is_where_both_are_equal():
   """Axes of one range, so a point on it lies on the line."""
   given = [(2.0, 2.0), (5.0, 9.0), (7.0, 7.0)]
-  svg = line_chart.svg({'a': given}, smoothing=0, diagonal=True)
+  svg = line_chart.svg(
+    {'a': given}, line_chart.Axes(diagonal=True), smoothing=0
+  )
   (drawn,), (ideal,) = points(svg, 'curve'), points(svg, 'ideal')
   along = np.polyfit(ideal[:, 0], ideal[:, 1], 1)
   apart = drawn[:, 1] - np.polyval(along, drawn[:, 0])
@@ -230,9 +241,12 @@ def test_the_diagonal_is_where_both_are_equal():
 def test_long_names_of_ticks_stand_in_two_lines():
   def heights(names):
     svg = line_chart.svg(
-      {'a': [(i, 1.0 + i) for i in range(6)]}, smoothing=0, size=(360, 240),
-      x_names=names, joined=False,
-    )  # fmt: skip
+      {'a': [(i, 1.0 + i) for i in range(6)]},
+      line_chart.Axes(x_names=names),
+      smoothing=0,
+      size=(360, 240),
+      joined=False,
+    )
     return {re.search(f'y="([0-9.]+)" text-anchor="middle">{n}<', svg)[1]
             for n in names}  # fmt: skip
 
@@ -278,7 +292,7 @@ def test_values_that_are_no_numbers_are_left_out():
   (drawn,) = points(line_chart.svg({'a': noisy}, smoothing=0), 'curve')
   assert len(drawn) == 2
   (drawn,) = points(
-    line_chart.svg({'a': [(0, -1.0), (1, 0.0), (2, 3.0)]}, log_y=True), 'curve'
+    line_chart.svg({'a': [(0, -1.0), (1, 0.0), (2, 3.0)]}, LOG_Y), 'curve'
   )
   assert len(drawn) == 1
 

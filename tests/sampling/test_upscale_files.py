@@ -14,7 +14,7 @@ from PIL import Image
 from cdm.distributed import exit_codes
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import resize
-from cdm.ops.keys import image_keys, image_pairs, stage_keys
+from cdm.ops.keys import image_keys, seed_pairs, stage_keys
 from cdm.ops.pixels import to_uint8
 from cdm.sampling import upscale_files, upscale_inputs
 from cdm.sampling import upscaler as sampling_upscaler
@@ -93,7 +93,7 @@ def write(folder, **pictures):
 def test_every_tile_comes_back_in_its_place():
   """Seven tiles in batches of three, the last one filled up."""
   tiles = noise(7, 4, 4, 3)
-  keys = image_pairs(0, np.arange(7))
+  keys = seed_pairs(0, np.arange(7))
   np.testing.assert_array_equal(upscaler()(tiles, keys=keys), twice(tiles))
 
 
@@ -102,7 +102,7 @@ def test_every_tile_keeps_its_own_label():
   expected = twice(tiles).astype(int)
   expected[..., 0] -= label[:, None, None]
   np.testing.assert_array_equal(
-    upscaler(3)(tiles, keys=image_pairs(0, np.arange(5)), label=label), expected
+    upscaler(3)(tiles, keys=seed_pairs(0, np.arange(5)), label=label), expected
   )
 
 
@@ -315,7 +315,7 @@ def test_the_noise_of_a_tile_follows_its_number_not_its_batch():
 
   stage = Stage('upscaled', 8, sample, jnp.float32(1), lowres=Lowres(size=4))
   run = sampling_upscaler.stage_upscaler(stage, None, batch_size=4)
-  tiles, keys = noise(7, 4, 4, 3), image_pairs(3, np.arange(7))
+  tiles, keys = noise(7, 4, 4, 3), seed_pairs(3, np.arange(7))
   whole = run(tiles, keys=keys)
   alone = run(tiles[5:6], keys=keys[5:6])
   np.testing.assert_array_equal(alone[0], whole[5])

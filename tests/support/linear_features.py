@@ -11,7 +11,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from cdm.evaluation import compare_sets, extract_features
+from cdm.evaluation import compare_sets, extract_features, set_metrics
+from cdm.evaluation.image_selection import Selection
 from cdm.models.inception import Features
 
 SIDE, COUNT = 8, 30
@@ -106,13 +107,33 @@ def write_sets(tmp_path):
 
 
 def judge(place, samples='a', reference='b', metrics=('fid', 'is'), **given):
-  return compare_sets.judge(
+  return compare(
     place / samples,
     None if reference is None else place / reference,
     metrics=metrics,
     weights=place / 'w.pth',
-    allow_few_images=True,
     **given,
+  )
+
+
+def compare(
+  samples,
+  reference,
+  *,
+  metrics,
+  num=None,
+  seed=None,
+  allow_few_images=True,
+  kid_size=None,
+  **network,
+):
+  """`compare_sets.judge` with its options one by one."""
+  return compare_sets.judge(
+    samples,
+    reference,
+    set_metrics.MetricChoice(metrics, allow_few_images, kid_size),
+    selection=Selection(num, seed),
+    network=network,
   )
 
 

@@ -36,7 +36,7 @@ def test_a_hang_is_told_once_with_what_it_waits_for_and_that_it_passed():
   (hang, stuck), (passed, gone) = reports
   assert hang.startswith('watchdog: waiting for data for ')
   assert 'after step 5; the median is' in hang and stuck
-  assert passed.endswith('and then went on') and not gone
+  assert passed.endswith('and then ended') and not gone
 
 
 def test_the_first_of_its_kind_is_given_more_time():

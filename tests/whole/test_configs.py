@@ -146,7 +146,7 @@ def test_a_stage_is_complete(name):
 
 @every_stage
 def test_a_stage_builds_with_the_parameters_that_its_docstring_states(name):
-  built = flops.count(params_of(name))
+  built = flops.count_parameters(params_of(name))
   stated = re.search(r'^Parameters: ([\d,]+)', docstring(name), re.MULTILINE)
   assert int(stated[1].replace(',', '')) == built
   paper = config_of(name).paper.get('parameters', built)
@@ -250,7 +250,7 @@ def test_a_classifier_of_imagenet_trains_for_ninety_epochs(name):
   assert given.warmup_steps == round(5 * epoch)
   assert given.learning_rate == 0.1 * config.train.batch_size / 256
   # torchvision's network has as many parameters.
-  assert flops.count(params_of(name)) == 25_557_032
+  assert flops.count_parameters(params_of(name)) == 25_557_032
 
 
 @every_cascade
@@ -275,7 +275,9 @@ def test_a_cascade_names_stages_that_exist_and_fit_each_other(name):
       f'cdm train --config=configs/{section["config"]}.py '
       f'--workdir=DIR/{section["name"]}'
     ) in ' '.join(text.replace('\\\n', ' ').split())
-  total = sum(flops.count(params_of(s['config'])) for s in config.stages)
+  total = sum(
+    flops.count_parameters(params_of(s['config'])) for s in config.stages
+  )
   assert f'Parameters: {total:,} over the stages' in text
 
 
@@ -316,7 +318,7 @@ def test_the_document_of_reproduction_lists_every_experiment():
     if name.startswith(('cdm_', 'sr3_', 'cas_imagenet')):
       assert f'configs/{name}.py' in text or f'`{name}`' in text, name
     if name.startswith(('cdm_', 'sr3_')) and name in STAGES:
-      parameters = flops.count(params_of(name))
+      parameters = flops.count_parameters(params_of(name))
       assert f'| `{name}` | {parameters:,} |' in text
   for numbers in PUBLISHED.values():
     for key, value in numbers.items():
@@ -336,7 +338,7 @@ def test_describe_prints_one_json_object_of_the_agreed_shape(capsys):
   assert (base['lowres_size'], sr['lowres_size']) == (None, 32)
   assert (base['image_size'], sr['image_size']) == (32, 64)
   for stage, name in ((base, 'cdm_imagenet32'), (sr, 'cdm_imagenet32to64')):
-    assert stage['parameters'] == flops.count(params_of(name))
+    assert stage['parameters'] == flops.count_parameters(params_of(name))
     assert type(stage['flops_per_image']) is int
     assert stage['flops_per_image'] > 1e11
     assert stage['paper']['source'] == '[CDM] tab. 1'

@@ -104,27 +104,33 @@ def run(args: argparse.Namespace) -> None:
   from cdm.distributed import compilation_cache
   from cdm.evaluation import result_line
   from cdm.evaluation.classification import published_resnet
+  from cdm.evaluation.image_selection import StageSampling
 
   check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   if args.out and collectives.is_first():
     result_line.check(args.out, overwrite=args.overwrite)
   compilation_cache.enable_compilation_cache()
-  options = {
-    'num': args.num,
-    'weights': args.classifier_weights,
-    'batch_size': args.batch_size,
-  }
   if args.samples is not None:
-    row = published_resnet.evaluate_set(args.samples, **options)
+    row = published_resnet.evaluate_set(
+      args.samples,
+      num=args.num,
+      weights=args.classifier_weights,
+      batch_size=args.batch_size,
+    )
   else:
-    row = published_resnet.evaluate_stage(
-      args.workdir,
-      reference=args.reference,
+    sampling = StageSampling(
+      num=args.num,
       seed=args.seed or 0,
       level=args.level or 0.0,
+      batch_size=args.batch_size,
       overrides=args.overrides,
-      **options,
+    )
+    row = published_resnet.evaluate_stage(
+      args.workdir,
+      sampling,
+      reference=args.reference,
+      weights=args.classifier_weights,
     )
   if collectives.is_first():
     print(json.dumps(row))

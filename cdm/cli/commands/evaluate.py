@@ -255,14 +255,14 @@ def evaluate_sets(
   from cdm.evaluation import compare_sets
 
   compilation_cache.enable_compilation_cache()
-  return compare_sets.judge(
+  row = compare_sets.judge(
     args.samples,
     args.reference,
-    metrics=metrics,
-    overrides=args.overrides,
-    **evaluation_flags.network(args),
-    **evaluation_flags.comparison(args),
+    evaluation_flags.metric_choice(args, metrics),
+    selection=evaluation_flags.selection(args),
+    network=evaluation_flags.network(args),
   )
+  return dict(row)
 
 
 def is_stage(samples: str) -> bool:
@@ -278,27 +278,28 @@ def evaluate_drawn(
   from cdm.evaluation import compare_sets, paired_samples
 
   compilation_cache.enable_compilation_cache()
-  scores = paired_samples.Scores(perceptual=make_lpips_scorer(args, of_pairs))
+  scores = paired_samples.PairScorer(
+    perceptual=make_lpips_scorer(args, of_pairs)
+  )
   source = paired_samples.resolve_stage(
     args.samples,
     scores,
-    num=args.num,
-    seed=args.seed,
-    overrides=args.overrides,
+    evaluation_flags.selection(args),
   )
   row = {'samples': args.samples}
   if of_sets:
-    row = compare_sets.judge(
+    compared = compare_sets.judge(
       args.samples,
       args.reference,
-      metrics=of_sets,
+      evaluation_flags.metric_choice(args, of_sets),
+      selection=evaluation_flags.selection(args),
+      network=evaluation_flags.network(args),
       source=source,
-      **evaluation_flags.network(args),
-      **evaluation_flags.comparison(args),
     )
+    row = dict(compared)
   size = {'batch_size': args.batch_size} if args.batch_size else {}
   paired_samples.draw_missing(source, scores, **size)
-  row = merge_rows(row, select_metrics(scores.row(), of_pairs))
+  row = merge_rows(row, select_metrics(dict(scores.row()), of_pairs))
   provenance = {
     'samples_recipe': source.recipe,
     'paper': source.paper,
@@ -319,9 +320,8 @@ def make_reference(args: argparse.Namespace) -> None:
   statistics = compare_sets.make_reference(
     args.reference,
     args.out,
-    num=args.num,
-    seed=args.seed,
-    **evaluation_flags.network(args),
+    selection=evaluation_flags.selection(args),
+    network=evaluation_flags.network(args),
   )
   print(f'Statistics of {statistics.count:,} images in {args.out}.')
 
@@ -339,7 +339,7 @@ def evaluate_pairs(
     downsample=args.downsample or 'bicubic',
     perceptual=make_lpips_scorer(args, metrics),
   )
-  return select_metrics(row, metrics)
+  return select_metrics(dict(row), metrics)
 
 
 def make_lpips_scorer(

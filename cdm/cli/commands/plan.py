@@ -173,7 +173,7 @@ def measure(
     'step': args.step,
     'batch_size': batch_size or args.batch_size or 64,
     'quick': args.quick,
-    'keep': compile_process.keep(),
+    'keep': compile_process.cache_folder(),
     'fresh': args.fresh,
   }
   return compile_process.compile_in_process(

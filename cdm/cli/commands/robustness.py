@@ -146,6 +146,7 @@ def run(args: argparse.Namespace) -> None:
   metrics = check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   from cdm.distributed import compilation_cache
+  from cdm.evaluation.image_selection import StageSampling
   from cdm.evaluation.robustness import study
   from cdm.reporting import output_files
 
@@ -154,17 +155,21 @@ def run(args: argparse.Namespace) -> None:
   result = study.examine(
     args.samples,
     args.out,
-    degrade=args.degrade,
-    label_file=args.groups,
-    draws=args.draws,
-    metrics=metrics,
-    num=args.num,
-    seed=args.seed,
-    level=args.level,
-    batch_size=args.batch_size,
-    overrides=args.overrides,
+    study.StudyPlan(
+      degrade=args.degrade,
+      label_file=args.groups,
+      draws=args.draws,
+      metrics=metrics,
+      allow_few_images=args.few,
+    ),
+    StageSampling(
+      num=args.num,
+      seed=args.seed,
+      level=args.level,
+      batch_size=args.batch_size,
+      overrides=args.overrides,
+    ),
     perceptual=make_lpips_scorer(args, metrics),
-    few=args.few,
     network={'weights': args.weights},
     title=args.title,
     command=command_line(args),

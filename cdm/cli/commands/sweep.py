@@ -88,9 +88,8 @@ def run(args: argparse.Namespace) -> None:
     args.reference,
     args.out,
     tries=args.tries,
-    metrics=metrics,
-    overrides=args.overrides,
+    choice=evaluation_flags.metric_choice(args, metrics),
+    selection=evaluation_flags.selection(args),
     network=evaluation_flags.network(args),
-    **evaluation_flags.comparison(args),
   )
   print(sweep.table(rows, metrics, best), end='')

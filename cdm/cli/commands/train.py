@@ -29,7 +29,8 @@ exit codes:
   4   data error: reading, decoding or a worker process failed
   5   the device or the host is out of memory
   75  preempted (SIGTERM), a checkpoint is saved: start the same command again
-  76  the other processes of the run were lost: start the same command again
+  76  the processes of the run did not find each other: look at the addresses
+  77  the other processes of the run were lost: start the same command again
   130 Ctrl-C, a checkpoint is saved
 """
 
@@ -66,7 +67,10 @@ def run(args: argparse.Namespace) -> int:
     from cdm.training import trainer
 
     initialize.join(
-      args.coordinator_address, args.num_processes, args.process_id
+      args.coordinator_address,
+      args.num_processes,
+      args.process_id,
+      stopped=lambda: None if stop.signum is None else stop.ending,
     )
     stop.agree()
     loaded = loader.load(args.config, args.overrides)

@@ -12,7 +12,7 @@ The classes are those of the test data.
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from cdm.config import datasets, instantiate, loader, stage
 from cdm.data import class_names
@@ -23,17 +23,24 @@ from cdm.evaluation import (
   partial_results,
   set_name,
 )
+from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.evaluation.classification import (
   labelled_set,
   ranks,
   trained_classifier,
 )
 from cdm.evaluation.metrics import top_k
+from cdm.evaluation.row_types import (
+  Accuracy,
+  CasRow,
+  ClassifierManifest,
+  ImageManifest,
+)
 from cdm.sampling import generate, output_folder, restore
 from cdm.training import label_check, program, trainer
 
-CLAIM = 'cas.json'  # the manifest in the work directory: which sets are scored
-DRAWN = 'samples'
+MANIFEST = 'cas.json'  # names the sets that a work directory scores
+SAMPLES = 'samples'  # folder of the drawn samples in the work directory
 DRAW_BATCH = 64
 
 
@@ -46,7 +53,7 @@ def score(
   num: int | None = None,
   seed: int | None = None,
   batch_size: int = DRAW_BATCH,
-) -> tuple[int, dict[str, Any] | None]:
+) -> tuple[int, CasRow | None]:
   """Trains a classifier on samples and tests it; draws the samples if needed.
 
   A run that was killed is continued from what `workdir` holds.
@@ -59,11 +66,11 @@ def score(
     test: WHAT to test on; the config's own evaluation data by default.
     num: number of samples to draw from a cascade.
     seed: seed of drawn samples; by default that of the cascade's config.
-    batch_size: images drawn, and images tested, at once.
+    batch_size: images per batch, both when drawing and when testing.
 
   Returns:
-    (exit code of the training, JSON-able row). The row is None if the training
-    was stopped.
+    (exit code of the training, row). The row is None if the training was
+    stopped.
 
   Raises:
     ValueError: the config or the sets cannot be trained or tested on.
@@ -75,7 +82,7 @@ def score(
   what = f'{c.name}:train' if samples is None else str(samples)
   against = f'{c.name}:eval' if test is None else str(test)
   tests = dict(c.eval_data) if test is None else labelled_set.section(test)
-  real, tests = labelled_set.opened(against, tests)
+  real, tests = labelled_set.open_set(against, tests)
   label_check.check_labels(c, net, real)
   paper = loader.plain(c.paper) if samples is None else {}
   name = set_name.parse(what)
@@ -86,7 +93,7 @@ def score(
     folder, paper = draw(
       name.path,
       name.workdir,
-      workdir / DRAWN,
+      workdir / SAMPLES,
       num=num,
       seed=seed,
       batch_size=batch_size,
@@ -97,17 +104,44 @@ def score(
     if same_data(given, c.train_data):
       paper = loader.plain(c.paper)
   names = real.class_names if labelled_set.is_named(real) else None
-  source, given = labelled_set.opened(what, given, names)
+  source, given = labelled_set.open_set(what, given, names)
   if names is None:
-    real, tests = labelled_set.opened(against, tests, source.class_names)
+    real, tests = labelled_set.open_set(against, tests, source.class_names)
   label_check.check_labels(c, net, source)
   c.train_data, c.eval_data = given, tests
-  claim(workdir, what, source, against, real)
+  claim_workdir(workdir, what, source, against, real)
   code = trainer.train(c, workdir)
   if code:
     return code, None
-  row = tested(c, workdir, source, real, what, against, batch_size)
-  row['paper'] = paper
+  network, step = trained_classifier.restore(
+    c, workdir, source, batch_size=batch_size
+  )
+  accuracy = measure_accuracy(
+    c, workdir, network, step, (source, real), batch_size
+  )
+  row: CasRow = {
+    'samples': what,
+    'reference': against,
+    'trained_on': len(source),
+    'n': len(real),
+    'cas_top1': 100 * accuracy['top1'],
+    'cas_top5': 100 * accuracy['top5'],
+    'intervals': {
+      f'cas_{name}': [100 * end for end in ends]
+      for name, ends in accuracy['intervals'].items()
+    },
+    'classes': source.num_classes,
+    'conventions': {
+      'cas': f'{top_k.CONVENTION}; in percent; the middle '
+      f'{c.method.size} of {c.pipeline.image_size} pixels',
+    },
+    'warnings': naming_warnings(source, real),
+    'samples_recipe': describe_set(c.train_data, source),
+    'reference_recipe': describe_set(c.eval_data, real),
+    'classifier': describe_classifier(c, step),
+    'versions': compare_sets.versions(),
+    'paper': paper,
+  }
   return code, row
 
 
@@ -126,10 +160,10 @@ def draw(
     path: the cascade's CONFIG.py.
     where: the cascade's WORKDIR.
     out: output folder, written as `cdm sample` writes it.
-    num: number of samples, of all classes in turn (differs: [CAS] sec. 3 draws
-      as many of each class as the training data has).
-    seed: seed of the samples; None is the config's.
-    batch_size: images at once.
+    num: number of samples; the classes take turns (differs: [CAS] sec. 3 draws
+      as many samples of each class as the training data has).
+    seed: seed of the samples; None is the seed of the config.
+    batch_size: images per batch.
 
   Returns:
     (out, {name: number} of the paper, as the cascade's config states them).
@@ -168,11 +202,11 @@ def draw(
 
 
 def same_data(given: Mapping[str, Any], section: Mapping[str, Any]) -> bool:
-  """Whether two config sections open the same data."""
+  """Returns whether two config sections open the same data."""
   return loader.plain(dict(given)) == loader.plain(section)
 
 
-def claim(
+def claim_workdir(
   workdir: pathlib.Path,
   what: str,
   source: Any,
@@ -205,86 +239,72 @@ def claim(
   output_folder.claim(
     workdir,
     wanted,
-    name=CLAIM,
+    name=MANIFEST,
     notes={'named': [what, against]},
     refusal=refusal,
   )
 
 
-def tested(
+def measure_accuracy(
   c: loader.ConfigDict,
   workdir: pathlib.Path,
-  source: Any,
-  real: Any,
-  what: str,
-  against: str,
+  network: BatchedNetwork,
+  step: int,
+  sources: tuple[Any, Any],
   batch_size: int,
-) -> dict[str, Any]:
-  """Tests the trained classifier and returns the JSON-able row.
+) -> Accuracy:
+  """Tests the trained classifier; a test that was killed is continued.
 
   Args:
     c: config of the classifier, with the data that it was trained on.
     workdir: work directory of the run.
-    source, real, what, against: see `claim`.
-    batch_size: images at once, in each process.
+    network: the classifier.
+    step: step of its checkpoint.
+    sources: the sources of the samples and of the test images.
+    batch_size: images per batch, in each process.
   """
-  network, step = trained_classifier.restored(
-    c, workdir, source, batch_size=batch_size
-  )
+  source, real = sources
   count = len(real)
-  read = datasets.read_held_out(c, count)
   rows = partial_results.image_rows(
     workdir,
     [step, loader.plain(c), source.fingerprint, real.fingerprint],
     prefix=ranks.PREFIX,
   )
-  ranks_of_images = ranks.rank_images(
+  found = ranks.rank_images(
     count,
-    read,
+    datasets.read_held_out(c, count),
     trained_classifier.ranker(network),
     kinds=('image',),
     rows=rows,
     batch_size=batch_size * collectives.process_count(),
     label='testing',
-  )['image']
+  )
   rows.remove()
-  numbers = ranks.numbers_of(ranks_of_images)
-  percent = {f'cas_{name}': 100 * numbers[name] for name in ('top1', 'top5')}
-  intervals = {
-    f'cas_{name}': [100 * end for end in ends]
-    for name, ends in numbers['intervals'].items()
-  }
-  return {
-    'samples': what,
-    'reference': against,
-    'trained_on': len(source),
-    'n': count,
-    **percent,
-    'intervals': intervals,
-    'classes': source.num_classes,
-    'conventions': {
-      'cas': f'{top_k.CONVENTION}; in percent; the middle '
-      f'{c.method.size} of {c.pipeline.image_size} pixels',
-    },
-    'warnings': doubts(source, real),
-    'samples_recipe': described(c.train_data, source),
-    'reference_recipe': described(c.eval_data, real),
-    'classifier': {
-      'config': c.name,
-      'checkpoint': step,
-      **{
-        name: loader.plain(c[name])
-        for name in ('model', 'method', 'pipeline', 'optimizer', 'ema', 'seed')
-      },
-      'batch_size': c.train.batch_size,
-      'num_steps': c.train.num_steps,
-    },
-    'versions': compare_sets.versions(),
-  }
+  return ranks.accuracy(found['image'])
 
 
-def described(section: Mapping[str, Any], source: Any) -> dict[str, Any]:
-  """Returns the manifest of a set of images: all that it depends on.
+def describe_classifier(c: loader.ConfigDict, step: int) -> ClassifierManifest:
+  """Returns the manifest of the classifier and its training.
+
+  Args:
+    c: config of the classifier.
+    step: step of its checkpoint.
+  """
+  manifest = {
+    'config': c.name,
+    'checkpoint': step,
+    **{
+      name: loader.plain(c[name])
+      for name in ('model', 'method', 'pipeline', 'optimizer', 'ema', 'seed')
+    },
+    'batch_size': c.train.batch_size,
+    'num_steps': c.train.num_steps,
+  }
+  return cast(ClassifierManifest, manifest)
+
+
+def describe_set(section: Mapping[str, Any], source: Any) -> ImageManifest:
+  """Returns the manifest of a set of images: everything that it depends on.
 
   Args:
     section: the config section that opens it.
@@ -292,14 +312,17 @@ def described(section: Mapping[str, Any], source: Any) -> dict[str, Any]:
   """
   plain = loader.plain(section)
   plain.pop('class_names', None)  # up to a thousand names would add nothing
-  recipe = {'data': plain, 'fingerprint': source.fingerprint}
-  recipe['count'] = len(source)
+  recipe: ImageManifest = {
+    'data': plain,
+    'fingerprint': source.fingerprint,
+    'count': len(source),
+  }
   if plain['kind'] == 'archive':
     recipe |= image_source.describe_samples(plain['path'])
   return recipe
 
 
-def doubts(source: Any, real: Any) -> list[str]:
+def naming_warnings(source: Any, real: Any) -> list[str]:
   """Returns warnings that the score may not be comparable with the paper's.
 
   Args:

@@ -44,14 +44,14 @@ def section(what: str | os.PathLike) -> dict[str, Any]:
     return {'kind': 'archive', 'path': str(path), 'class_names': None}
   if not path.is_dir():
     raise ValueError(
-      f'{what} is no labelled set: give a folder with a subfolder per class, '
-      'an .npz with arr_0 and arr_1, or CONFIG.py:train or :eval.'
+      f'{what} is not a labelled set: give a folder with a subfolder per '
+      'class, an .npz with arr_0 and arr_1, or CONFIG.py:train or :eval.'
     )
   if (path / SAMPLING).exists():
     if not (path / SAMPLES).exists():
       raise ValueError(
-        f'{path} is unfinished, it has no {SAMPLES}: run the same cdm sample '
-        'again, it continues.'
+        f'{path} is unfinished, because it has no {SAMPLES}: run the same '
+        'cdm sample again, which continues it.'
       )
     return section(path / SAMPLES)
   if (path / record_format.INDEX).exists():
@@ -59,7 +59,7 @@ def section(what: str | os.PathLike) -> dict[str, Any]:
   return {'kind': 'folder', 'path': str(path), 'class_names': None}
 
 
-def opened(
+def open_set(
   what: str | os.PathLike,
   given: Mapping[str, Any],
   names: Sequence[str] | None = None,
@@ -91,7 +91,7 @@ def opened(
 
 
 def is_named(source: object) -> bool:
-  """Whether a source has names for its classes, not only their numbers."""
+  """Returns whether a source has names for its classes, not only numbers."""
   return getattr(source, 'named', True)
 
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from cdm.distributed import collectives
 from cdm.evaluation.metrics import bootstrap, top_k
+from cdm.evaluation.row_types import Accuracy
 from cdm.reporting import jsonl, progress
 
-# With more images, intervals are narrower than the differences that the
-# conventions of a metric make.
+# With more images the confidence interval is narrower than the differences
+# between conventions of a metric, so none is computed.
 MOST_FOR_INTERVALS = 5000
 # Prefix of the name of the folder of the rows, see `partial_results`.
 PREFIX = 'ranks-'
@@ -43,7 +44,7 @@ def rank_images(
       returned by one of the processes.
     kinds: names of the columns of the ranks.
     rows: the rows [index, rank, ...], see `partial_results.image_rows`.
-    batch_size: images at once, over all processes.
+    batch_size: images per batch, over all processes.
     label: label of the progress bar.
     together: True gives every process the whole batch, as a program that runs
       on all processes needs it; False gives each process its own part.
@@ -81,21 +82,23 @@ def rank_images(
   return {kind: table[:, i] for i, kind in enumerate(kinds)}
 
 
-def numbers_of(found: np.ndarray) -> dict[str, Any]:
-  """Computes top-1 and top-5 accuracy.
+def accuracy(found: np.ndarray) -> Accuracy:
+  """Computes top-1 and top-5 accuracy with their intervals.
 
   Args:
     found: int [N], the ranks of the true classes.
 
   Returns:
-    {'top1', 'top5', 'intervals'}. The accuracies are shares in [0, 1];
-    'intervals' holds their 95% intervals, by bootstrap over images, if there
-    are 2 to 5,000 images.
+    The accuracies. Their intervals are by bootstrap over images, and are given
+    for 2 to 5,000 images.
   """
-  row: dict[str, Any] = {f'top{k}': top_k.top_k(found, k) for k in (1, 5)}
-  row['intervals'] = {}
+  intervals: dict[str, list[float]] = {}
   if 2 <= len(found) <= MOST_FOR_INTERVALS:
     for k in (1, 5):
       right = np.asarray(found < k, np.float64)
-      row['intervals'][f'top{k}'] = list(bootstrap.interval(right))
-  return row
+      intervals[f'top{k}'] = list(bootstrap.interval(right))
+  return {
+    'top1': top_k.top_k(found, 1),
+    'top5': top_k.top_k(found, 5),
+    'intervals': intervals,
+  }

@@ -24,7 +24,7 @@ from cdm.training import program
 STATISTICS_SEED = 3  # a use of config.seed, see `program.seed_of`
 
 
-def restored(
+def restore(
   c: loader.ConfigDict,
   workdir: str | os.PathLike,
   source: Any,
@@ -108,7 +108,7 @@ def gather_statistics(
   finally:
     batches.close()
   mean = jax.tree.map(lambda x: x / count, total)
-  return jax.tree.map(np.float32, classification.statistics_of(mean))
+  return jax.tree.map(np.float32, classification.moments_to_statistics(mean))
 
 
 def _float64(array):
@@ -118,7 +118,7 @@ def _float64(array):
 def ranker(
   network: BatchedNetwork,
 ) -> Callable[[Sequence[int], Any], tuple[Sequence[int], np.ndarray]]:
-  """Returns the `rank(indices, (images, labels))` of `ranks.rank_images`."""
+  """Returns the argument `rank` of `ranks.rank_images` for a network."""
 
   def rank(indices, batch):
     images, labels = batch

@@ -36,7 +36,7 @@ def interval(
       f'An interval needs two images or more; there are {len(values)}.'
     )
   if not 0.0 < level < 1.0:
-    raise ValueError(f'The level is {level}; it lies between 0 and 1.')
+    raise ValueError(f'The level is {level}; it must lie between 0 and 1.')
   draw = np.random.default_rng(seed)
   found = [
     statistic(values[draw.integers(0, len(values), len(values))])
@@ -58,7 +58,7 @@ def means(
 
   Args:
     values: [N], one number per image.
-    resamples, seed: as in `interval`.
+    resamples, seed: see `interval`.
 
   Returns:
     float64 [resamples].

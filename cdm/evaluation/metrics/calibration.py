@@ -6,13 +6,14 @@ denominator), and the truth y. They are calibrated if y could be one more draw:
   spread-skill ratio   sqrt((1 + 1/k) mean s^2 / mean (m - y)^2) = 1
   rank of y            uniform on 0..k                          [Hamill 2001]
   coverage             x_(i) <= y <= x_(k+1-i) in (k + 1 - 2i) / (k + 1) of all
-  reliability          each draw in turn plays y: it lies as far from the mean
-                       of the others as y does, however large their spread is
+  reliability          each draw in turn takes the place of y: it lies as far
+                       from the mean of the other draws as y does, however
+                       large the spread of the other draws is
 
 The factor 1 + 1/k is that of [Fortin et al. 2014]: a mean of k draws has a
-sampling error of its own. The spread of few draws is noisy too, so the errors
-of y in bins of the spread would not lie on the diagonal even for calibrated
-draws; compared with those of a draw that is left out they do, for every k.
+sampling error of its own. The spread of few draws is noisy too, so in bins of
+the spread, the errors of y would not equal the spread even for calibrated
+draws. They do equal the errors of a draw that is left out, for every k.
 Draws that equal the truth (as uint8 values often do) share their count among
 the ranks that y could have.
 """
@@ -64,8 +65,8 @@ def tally(draws: np.ndarray, truth: np.ndarray) -> Tally:
   draws, truth = np.asarray(draws, np.float64), np.asarray(truth, np.float64)
   if len(draws) < 2 or draws.shape[1:] != truth.shape:
     raise ValueError(
-      f'Spread needs two draws or more of the shape of the truth; given were '
-      f'{draws.shape} and {truth.shape}.'
+      f'Spread needs two draws or more of the shape of the truth; the '
+      f'shapes are {draws.shape} and {truth.shape}.'
     )
   mean = draws.mean(axis=0)
   return Tally(
@@ -109,11 +110,14 @@ def add(tallies: Iterable[Tally]) -> Tally:
   """Adds the tallies of several images.
 
   Raises:
-    ValueError: there are none, or they have different numbers of draws.
+    ValueError: there are no tallies, or they have different numbers of draws.
   """
   tallies = list(tallies)
   if len({len(t.ranks) for t in tallies}) != 1:
-    raise ValueError('Tallies of one number of draws are added, and not none.')
+    raise ValueError(
+      'Tallies can be added if there is at least one, and if all have the same '
+      'number of draws.'
+    )
   parts = (np.sum(part, axis=0) for part in zip(*tallies, strict=True))
   return Tally(*parts)
 
@@ -131,8 +135,8 @@ def ratio(k: int, variance: float, error: float) -> float:
 
   Args:
     k: number of draws.
-    variance: of s^2.
-    error: of (m - y)^2, over the same values.
+    variance: sum or mean of s^2.
+    error: sum or mean of (m - y)^2, over the same values.
   """
   return float(np.sqrt((1 + 1 / k) * variance / error)) if error else np.nan
 

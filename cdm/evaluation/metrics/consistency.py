@@ -3,8 +3,8 @@
   consistency = mean (downsample(sr) - lowres)^2, on the [0, 1] scale
 
 [SR3] tab. 1 prints it in units of 1e-5 and does not state the range; on the
-[0, 1] scale its 2.68 is an error of 1.3 grey levels. 0 means that shrinking
-the image gives back its input, byte for byte.
+[0, 1] scale the paper's 2.68 is an error of 1.3 grey levels. 0 means that
+shrinking the image gives back its input, byte for byte.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from cdm.ops import resize
 
 CONVENTION = (
-  'MSE on the [0, 1] scale between lowres and the picture shrunk by {method} '
+  'MSE on the [0, 1] scale between lowres and the image shrunk by {method} '
   'with antialiasing{rounding}; SR3 prints multiples of 1e-5'
 )
 ROUNDING = {
@@ -35,8 +35,8 @@ def consistency(
     lowres: uint8 [N, h, w, C], the inputs that they were made from.
     method: filter of `resize.resize` that made the low-res images.
     rounded: round the shrunk images to uint8, as the low-res images were. With
-      False they stay floats, and even the original has the rounding error
-      1 / (12 * 255^2).
+      False the shrunk images stay floats, and even the original has the
+      rounding error 1 / (12 * 255^2).
 
   Returns:
     float64 [N].
@@ -65,13 +65,13 @@ def check(sr: np.ndarray, lowres: np.ndarray) -> None:
   """Raises ValueError unless `lowres` can be inputs of the images `sr`."""
   if sr.dtype != np.uint8 or lowres.dtype != np.uint8:
     raise ValueError(
-      f'consistency compares uint8 images; given were {sr.dtype} and '
-      f'{lowres.dtype}. Use pixels.to_uint8 first.'
+      f'consistency compares uint8 images, but these are {sr.dtype} '
+      f'and {lowres.dtype}. Use pixels.to_uint8 first.'
     )
   if sr.ndim != 4 or lowres.ndim != 4 or sr.shape[::3] != lowres.shape[::3]:
     raise ValueError(
-      'consistency takes sr [N, H, W, C] and lowres [N, h, w, C]; given were '
-      f'{sr.shape} and {lowres.shape}.'
+      'consistency takes sr [N, H, W, C] and lowres [N, h, w, C]; the shapes '
+      f'are {sr.shape} and {lowres.shape}.'
     )
   (height, width), (h, w) = sr.shape[1:3], lowres.shape[1:3]
   if h > height or w > width or height * w != width * h:

@@ -60,7 +60,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """Computes the peak signal-to-noise ratio in dB, +inf for equal images.
 
   Args:
-    a, b: [..., H, W, C], as in `mse`.
+    a, b: [..., H, W, C], see `mse`.
 
   Returns:
     float64 [...], one per image.
@@ -75,14 +75,15 @@ def ssim(
   """Computes the structural similarity, in [-1, 1]; 1 for equal images.
 
   Args:
-    a, b: [..., H, W, C], as in `mse`.
+    a, b: [..., H, W, C], see `mse`.
     window: 'uniform7' or 'gaussian11', see `CONVENTIONS`.
 
   Returns:
     float64 [...], one per image.
 
   Raises:
-    ValueError: as in `mse`; or the window is unknown or larger than the images.
+    ValueError: an error of `mse`, or the window is unknown or larger than the
+      images.
   """
   if window not in WINDOWS:
     raise ValueError(
@@ -115,13 +116,13 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     MS-SSIM = prod over scales of CS_j^w_j, times SSIM^w of the coarsest
 
   Args:
-    a, b: [..., H, W, C], as in `mse`.
+    a, b: [..., H, W, C], see `mse`.
 
   Returns:
     float64 [...], one per image.
 
   Raises:
-    ValueError: as in `mse`; or images smaller than 161 pixels.
+    ValueError: an error of `mse`, or the images are smaller than 161 pixels.
   """
   a, b = _levels(a, b)
   if min(a.shape[-3:-1]) < MS_SIDE:
@@ -133,7 +134,8 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   for i, weight in enumerate(MS_WEIGHTS):
     similarity, contrast = _gaussian_ssim(a, b)
     last = i == len(MS_WEIGHTS) - 1
-    # A negative correlation has no root; like other implementations we take 0.
+    # A negative correlation has no root; it counts as 0, as in
+    # other implementations.
     factor = np.maximum(similarity if last else contrast, 0.0)
     product = product * factor**weight
     if not last:
@@ -190,15 +192,15 @@ def _levels(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   a, b = np.asarray(a), np.asarray(b)
   if a.shape != b.shape or a.ndim < 3:
     raise ValueError(
-      f'Pairs of images [..., H, W, C] of one shape are compared; given were '
-      f'{a.shape} and {b.shape}.'
+      f'Pairs of images [..., H, W, C] of one shape are compared; the shapes '
+      f'are {a.shape} and {b.shape}.'
     )
   for x in (a, b):
     # So small a range is [0, 1] or [-1, 1], in which any two images would have
     # a PSNR of 48 dB or more.
     if x.dtype != np.uint8 and x.size and np.abs(x).max() <= 1.0 and x.any():
       raise ValueError(
-        f'Images are compared in grey levels 0..255; given was {x.dtype} in '
-        f'{x.min():.3g}..{x.max():.3g}. Use pixels.to_uint8 first.'
+        f'Images are compared in grey levels 0..255, but these are '
+        f'{x.dtype} in {x.min():.3g}..{x.max():.3g}. Use pixels.to_uint8 first.'
       )
   return a.astype(np.float64), b.astype(np.float64)

@@ -68,7 +68,9 @@ def moments(features: npt.ArrayLike) -> Moments:
   if x.ndim != 2:
     raise ValueError(f'Features have shape {x.shape}; expected [N, D].')
   if not np.isfinite(x).all():
-    raise ValueError('Features are not finite: the network or its input is.')
+    raise ValueError(
+      'Features are not finite; check the weights of the network.'
+    )
   mean = x.mean(axis=0) if len(x) else np.zeros(x.shape[1])
   x = x - mean
   return Moments(len(x), mean, x.T @ x)
@@ -82,8 +84,8 @@ def merge(a: Moments, b: Moments) -> Moments:
   """
   if a.mean.shape != b.mean.shape:
     raise ValueError(
-      f'Features of {a.mean.size} and of {b.mean.size} dimensions do not go '
-      'together; use one network and layer.'
+      f'Features of {a.mean.size} and of {b.mean.size} dimensions cannot be '
+      'compared; use one network and layer.'
     )
   count = a.count + b.count
   if not a.count or not b.count:
@@ -119,8 +121,8 @@ def fid(
   d = m_1.size
   if m_1.shape != m_2.shape or s_1.shape != (d, d) or s_2.shape != (d, d):
     raise ValueError(
-      'FID compares means [D] and covariances [D, D] of one network; given '
-      f'were {m_1.shape}, {s_1.shape} and {m_2.shape}, {s_2.shape}.'
+      'FID compares means [D] and covariances [D, D] of one network; the '
+      f'shapes are {m_1.shape}, {s_1.shape} and {m_2.shape}, {s_2.shape}.'
     )
   if not all(np.isfinite(x).all() for x in (m_1, m_2)):
     raise ValueError('Statistics are not finite; make them again.')

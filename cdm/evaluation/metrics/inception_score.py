@@ -45,7 +45,7 @@ def inception_score(
   if not 1 <= splits <= n:
     raise ValueError(
       f'The Inception Score of {n} images cannot be taken over {splits} '
-      'splits; each needs one image at least.'
+      'splits; each split needs at least one image.'
     )
   order = np.arange(n)
   if shuffle_seed is not None:
@@ -116,7 +116,7 @@ def score(found: Sums) -> tuple[float, float]:
   """
   if not found.images.all():
     raise ValueError(
-      f'Of {len(found.images)} splits of the Inception Score some have no '
+      f'Some of the {len(found.images)} splits of the Inception Score have no '
       'image; give more images.'
     )
   images = found.images[:, None]

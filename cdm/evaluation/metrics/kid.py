@@ -65,8 +65,8 @@ def mmd2(x: np.ndarray, y: np.ndarray) -> float:
   x, y = _checked(x), _checked(y)
   if x.shape[1] != y.shape[1]:
     raise ValueError(
-      f'Features of {x.shape[1]} and of {y.shape[1]} dimensions do not go '
-      'together; use one network and layer.'
+      f'Features of {x.shape[1]} and of {y.shape[1]} dimensions cannot be '
+      'compared; use one network and layer.'
     )
   n, m = len(x), len(y)
   within = (_total(x, x) - _diagonal(x)) / (n * (n - 1))

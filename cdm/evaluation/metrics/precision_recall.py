@@ -40,7 +40,7 @@ def precision_recall(
   if real.ndim != 2 or generated.shape[1:] != real.shape[1:]:
     raise ValueError(
       'Precision and recall compare features [N, D] and [M, D] of one '
-      f'network; given were {real.shape} and {generated.shape}.'
+      f'network; the shapes are {real.shape} and {generated.shape}.'
     )
   fewest = min(len(real), len(generated))
   if not 1 <= k < fewest:
@@ -102,7 +102,7 @@ def within(
   rows: np.ndarray,
   others: np.ndarray,
 ) -> np.ndarray:
-  """Tells for each row whether it lies in the ball around one of the others.
+  """Returns for each row whether it lies in the ball around one of the others.
 
   Args:
     found: float32 [n, M], squared distances of rows to others.
@@ -129,8 +129,8 @@ def distances2(
 
   Args:
     rows: the rows.
-    part: which of them, n.
-    others: the M others.
+    part: slice of the n rows whose distances are computed.
+    others: the M other rows.
 
   Returns:
     (float32 [n, M], float32 [n, 1]: the largest error that the distances of a

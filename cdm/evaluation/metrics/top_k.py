@@ -31,11 +31,11 @@ def ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
   logits, labels = np.asarray(logits), np.asarray(labels)
   if logits.ndim != 2 or labels.shape != logits.shape[:1]:
     raise ValueError(
-      f'Logits are {logits.shape} and labels {labels.shape}; expected are '
-      '[N, K] and [N].'
+      f'Logits are {logits.shape} and labels {labels.shape}; the '
+      'expected shapes are [N, K] and [N].'
     )
   if not np.issubdtype(labels.dtype, np.integer):
-    raise ValueError(f'Labels are {labels.dtype}; they are whole numbers.')
+    raise ValueError(f'Labels are {labels.dtype}; they must be integers.')
   classes = logits.shape[1]
   if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
     raise ValueError(
@@ -45,8 +45,8 @@ def ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
   if not np.isfinite(logits).all():
     bad = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
     raise ValueError(
-      f'The logits of image {bad} are not finite: the classifier says nothing '
-      'about it.'
+      f'The logits of image {bad} are not finite, so its class cannot be '
+      'ranked; the weights of the classifier are damaged.'
     )
   true = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)
   # The true class itself is not counted.
@@ -54,7 +54,7 @@ def ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def top_k(found: np.ndarray, k: int) -> float:
-  """Returns the share of images whose class is among the k first.
+  """Returns the share of images whose class is among the k highest logits.
 
   Args:
     found: int [N], see `ranks`; N is at least 1.

@@ -5,126 +5,154 @@ means, intervals, worst groups and calibration as one JSON-able dict.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from cdm.evaluation import groups
 from cdm.evaluation.metrics import bootstrap, calibration
 from cdm.evaluation.robustness import scoring
+from cdm.evaluation.robustness.conditions import CLEAN, Condition
+from cdm.evaluation.robustness.report_types import (
+  CalibrationReport,
+  DegradationReport,
+  DivisionReport,
+  DrawsRow,
+  Method,
+  Results,
+  ScoreRow,
+)
 from cdm.ops import degradations
 
-# Metrics of one image: name -> (title, unit, whether more is better).
+
+class Metric(NamedTuple):
+  """How a metric is shown.
+
+  Attributes:
+    title: its name as it is printed.
+    unit: its unit, or ''.
+    higher_is_better: whether a higher value is better.
+  """
+
+  title: str
+  unit: str
+  higher_is_better: bool
+
+
+# Metrics of one image.
 METRICS = {
-  'psnr': ('PSNR', 'dB', True),
-  'psnr_y': ('PSNR of luma', 'dB', True),
-  'ssim': ('SSIM', '', True),
-  'ssim_gaussian': ('SSIM, Gaussian window', '', True),
-  'ms_ssim': ('MS-SSIM', '', True),
-  'consistency': ('Consistency', '1e-5', False),
-  'lpips': ('LPIPS', '', False),
+  'psnr': Metric('PSNR', 'dB', True),
+  'psnr_y': Metric('PSNR of luma', 'dB', True),
+  'ssim': Metric('SSIM', '', True),
+  'ssim_gaussian': Metric('SSIM, Gaussian window', '', True),
+  'ms_ssim': Metric('MS-SSIM', '', True),
+  'consistency': Metric('Consistency', '1e-5', False),
+  'lpips': Metric('LPIPS', '', False),
 }
-# Metrics of a set of images, likewise.
+# Metrics of a set of images.
 OF_SETS = {
-  'fid': ('FID', '', False),
-  'kid': ('KID', '', False),
+  'fid': Metric('FID', '', False),
+  'kid': Metric('KID', '', False),
 }
+
+# {(index of the image, name of the condition): its scores}.
+ScoreRows = Mapping[tuple[int, str], ScoreRow]
+# {(name of the condition, method): {metric: value}}.
+SetScores = Mapping[tuple[str, Method], Mapping[str, float | None]]
 
 
 def collect(
-  rows: Mapping[tuple, Mapping[str, Any]],
-  spreads: Mapping[int, Mapping[str, Any]],
+  rows: ScoreRows,
+  spreads: Mapping[int, DrawsRow],
   *,
   records: Sequence[int],
   chosen: Mapping[str, Sequence],
   metrics: Sequence[str],
   divisions: Mapping[str, Mapping[str, Sequence[int]]],
   draws: int,
-  sets: Mapping[tuple[str, str], Mapping[str, float | None]],
-) -> dict[str, Any]:
+  sets: SetScores,
+) -> Results:
   """Aggregates all rows of a study.
 
   Args:
-    rows: {(index, cell key): row}, see `scoring.Examination.run`.
-    spreads: {index: row of the image's draws}, likewise.
+    rows: the scores of the images, from `scoring.Examination.run`.
+    spreads: {index: row of the image's draws}, from the same function.
     records: indices of the images.
     chosen: {degradation: strengths}.
     metrics: names of `METRICS` and `OF_SETS`; the first one, of `METRICS`,
       decides which group and which filter is the worst.
     divisions: {column of the label file: {group: [index, ...]}}.
     draws: number k of draws of each image, or 0.
-    sets: {(cell key, method): {metric of `OF_SETS`: value}}.
-
-  Returns:
-    dict with 'metrics', 'clean', 'degradations', 'groups', 'calibration'.
+    sets: the scores of the sets, by the metrics of `OF_SETS`.
   """
   table = Table(rows, sets, records)
   per_image = [m for m in metrics if m in METRICS]
   kinds = [
-    degradation(name, values, metrics, table) for name, values in chosen.items()
+    summarize_degradation(name, values, metrics, table)
+    for name, values in chosen.items()
   ]
   return {
     'n': len(records),
     'metrics': list(metrics),
     'clean': {
-      metric: {m: table.mean(scoring.CLEAN, m, metric) for m in scoring.METHODS}
+      metric: {m: table.mean(CLEAN, m, metric) for m in scoring.METHODS}
       for metric in metrics
     },
     'degradations': kinds,
     'groups': [
-      by_group(name, division, per_image, table, kinds)
+      compare_groups(name, division, per_image, table, kinds)
       for name, division in divisions.items()
     ],
-    'calibration': spread(spreads, records, draws) if draws else None,
+    'calibration': summarize_draws(spreads, records, draws) if draws else None,
   }
 
 
 class Table:
-  """Looks up scores by cell key, method, metric and index of the image.
+  """Looks up scores by condition, method, metric and index of the image.
 
-  In the methods, `cell` is a key of `scoring.Cell`, `method` one of
-  `scoring.METHODS`, and `metric` a name of `METRICS`.
+  In the methods, `condition` is the name of a `conditions.Condition`, `method`
+  one of `scoring.METHODS`, and `metric` a name of `METRICS`.
   """
 
   def __init__(
     self,
-    rows: Mapping[tuple, Mapping[str, Any]],
-    sets: Mapping[tuple[str, str], Mapping[str, float | None]],
+    rows: ScoreRows,
+    sets: SetScores,
     records: Sequence[int],
   ) -> None:
     """Takes `rows`, `sets` and `records` as `collect` does."""
     self._rows, self._sets, self._records = rows, sets, records
 
   def values(
-    self, cell: str, method: str, metric: str
+    self, condition: str, method: Method, metric: str
   ) -> dict[int, float | None]:
     """Returns {index: score}; the score is None where it is not finite."""
-    return {n: self._rows[n, cell][method].get(metric) for n in self._records}
+    return {
+      n: self._rows[n, condition][method].get(metric) for n in self._records
+    }
 
-  def mean(
-    self, cell: str, method: str, metric: str
-  ) -> dict[str, float | None]:
-    """Returns {'mean', 'low', 'high'}, the mean and its 95% interval.
+  def mean(self, condition: str, method: Method, metric: str) -> groups.Summary:
+    """Returns the mean and its 95% interval.
 
     A metric of `OF_SETS` may be given too: its value is the 'mean', and it has
     no interval.
     """
     if metric in OF_SETS:
-      value = self._sets.get((cell, method), {}).get(metric)
+      value = self._sets.get((condition, method), {}).get(metric)
       return {'mean': value, 'low': None, 'high': None}
-    return groups.summary(list(self.values(cell, method, metric).values()))
+    return groups.summary(list(self.values(condition, method, metric).values()))
 
   def fall(
-    self, cell: str, method: str, metric: str
+    self, condition: str, method: Method, metric: str
   ) -> dict[int, float | None]:
     """Returns {index: how much worse the image scores than on clean input}.
 
-    Positive is worse, whichever way the metric points; None where either score
-    is missing.
+    A positive number is worse, whether or not a higher score is better. The
+    number is None where either score is missing.
     """
-    sign = 1 if METRICS[metric][2] else -1
-    clean = self.values(scoring.CLEAN, method, metric)
-    degraded = self.values(cell, method, metric)
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    clean = self.values(CLEAN, method, metric)
+    degraded = self.values(condition, method, metric)
     falls = {}
     for n in self._records:
       a, b = clean[n], degraded[n]
@@ -132,51 +160,47 @@ class Table:
     return falls
 
 
-def degradation(
+def summarize_degradation(
   name: str, values: Sequence, metrics: Sequence[str], table: Table
-) -> dict[str, Any]:
+) -> DegradationReport:
   """Aggregates the scores under one kind of degradation.
 
   Args:
-    name: of `degradations.KINDS`.
+    name: the kind, of `degradations.KINDS`.
     values: its strengths, rising; of 'kernel' the filters.
     metrics: see `collect`.
     table: the scores.
-
-  Returns:
-    a dict with 'curves', {metric: {method: [mean at each cell]}}, and 'fall',
-    {method: loss of the first metric at the middle strength}; 'at' names that
-    strength.
   """
   kind = degradations.KINDS[name]
-  keys = [scoring.Cell(name, value).key for value in values]
-  cells = [scoring.CLEAN, *keys]
+  names = [Condition(name, value).name for value in values]
+  conditions = [CLEAN, *names]
   first = next(m for m in metrics if m in METRICS)
   falls = [
-    groups.summary(list(table.fall(key, 'ours', first).values()))
-    for key in keys
+    groups.summary(list(table.fall(condition, 'ours', first).values()))
+    for condition in names
   ]
   # Filters have no order and no middle, so the report states the worst of them.
   middle = len(values) // 2
   if name == degradations.KERNEL:
     means = [-np.inf if f['mean'] is None else f['mean'] for f in falls]
     middle = int(np.argmax(means))
-  baseline = table.fall(keys[middle], 'bicubic', first)
+  baseline = table.fall(names[middle], 'bicubic', first)
   return {
     'name': name,
     'title': kind.title,
     'axis': kind.axis,
     'values': [degradations.format_strength(value) for value in values],
-    'cells': cells,
+    'cells': conditions,
     'photometric': kind.photometric,
     'curves': {
       metric: {
-        m: [table.mean(c, m, metric) for c in cells] for m in scoring.METHODS
+        m: [table.mean(c, m, metric) for c in conditions]
+        for m in scoring.METHODS
       }
       for metric in metrics
     },
     'at': kind.phrase.format(degradations.format_strength(values[middle])),
-    'at_cell': keys[middle],
+    'at_cell': names[middle],
     'fall': {
       'ours': falls[middle],
       'bicubic': groups.summary(list(baseline.values())),
@@ -184,33 +208,33 @@ def degradation(
   }
 
 
-def by_group(
+def compare_groups(
   name: str,
   division: Mapping[str, Sequence[int]],
   metrics: Sequence[str],
   table: Table,
-  kinds: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
+  kinds: Sequence[DegradationReport],
+) -> DivisionReport:
   """Compares the groups of one division of the images, the worst group first.
 
   Args:
-    name: of the division, e.g. the column of the label file.
+    name: name of the division, such as the column of the label file.
     division: {group: [index, ...]}.
     metrics: names of `METRICS`; the first one orders the groups.
     table: the scores.
-    kinds: what `degradation` returned of each kind.
+    kinds: the report on each kind of degradation.
 
   Returns:
-    what `groups.compare` returns, of the clean scores of the stage, its 'gain'
-    over bicubic and its mean 'fall' at the middle strengths; with 'by', the
-    name, and 'too_small', the groups that are too small to be compared.
+    the comparison of the stage's scores on clean inputs, with two more columns:
+    'gain', what the stage gains over bicubic in the first metric, and 'fall',
+    what it loses at the middle strengths on average.
   """
   first = metrics[0]
   columns, better = {}, {}
   for metric in metrics:
-    columns[metric] = table.values(scoring.CLEAN, 'ours', metric)
-    better[metric] = 1 if METRICS[metric][2] else -1
-  smooth = table.values(scoring.CLEAN, 'bicubic', first)
+    columns[metric] = table.values(CLEAN, 'ours', metric)
+    better[metric] = 1 if METRICS[metric].higher_is_better else -1
+  smooth = table.values(CLEAN, 'bicubic', first)
   columns['gain'] = {
     n: None
     if None in (value, smooth[n])
@@ -233,9 +257,9 @@ def mean_of(values: Sequence[float | None]) -> float | None:
   return float(np.mean(known)) if known else None
 
 
-def spread(
-  spreads: Mapping[int, Mapping[str, Any]], records: Sequence[int], k: int
-) -> dict[str, Any]:
+def summarize_draws(
+  spreads: Mapping[int, DrawsRow], records: Sequence[int], k: int
+) -> CalibrationReport:
   """Aggregates the calibration of k draws of each image.
 
   Args:
@@ -244,9 +268,8 @@ def spread(
     k: number of draws.
 
   Returns:
-    the measures of `calibration` over all values of all images, with a
-    bootstrap 'interval' over images of the spread-skill ratio, and the PSNR of
-    one draw and of the mean of the draws. Spread and error are in grey levels.
+    the measures of `calibration` over all values of all images. The interval
+    of the spread-skill ratio is a bootstrap over images.
   """
   tallies = [scoring.tally_of(spreads[n]) for n in records]
   whole = calibration.add(tallies)

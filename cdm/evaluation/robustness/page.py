@@ -1,16 +1,21 @@
 """Builds the HTML report of a robustness study, one self-contained page.
 
-In these functions `found` holds the results of the study and `examination` its
-images, as described at `build`. A list that a function returns has the parts of
+In these functions `report` is the content of report.json, and `examination`
+holds the images of the study. A list that a function returns has the parts of
 an `html_page.Section`.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
+from cdm.evaluation import groups
 from cdm.evaluation.robustness import scoring, wording
+from cdm.evaluation.robustness.conditions import CLEAN, Condition
+from cdm.evaluation.robustness.report_types import (
+  CalibrationReport,
+  DegradationReport,
+  DivisionReport,
+  Report,
+)
 from cdm.evaluation.robustness.stage_images import StageImages
 from cdm.ops import degradations
 from cdm.reporting import (
@@ -43,42 +48,42 @@ ABOUT = {
 
 
 def build(
-  found: Mapping[str, Any], examination: scoring.Examination, *, title: str
+  report: Report, examination: scoring.Examination, *, title: str
 ) -> str:
   """Builds the page.
 
   Args:
-    found: the results: what `aggregate.collect` returned, with 'subject',
-      'command', 'conventions' {metric: text} and 'run' {text: text} added.
-    examination: `scoring.Examination`, which kept the images.
+    report: the content of report.json.
+    examination: the examination, which kept the images.
     title: title of the page.
 
   Returns:
     an HTML document.
   """
-  sections = [html_page.Section('In short', summary(found))]
+  sections = [html_page.Section('In short', summary_section(report))]
   sections += [
-    html_page.Section(kind['title'], section(kind, found, examination))
-    for kind in found['degradations']
-  ]
-  sections.append(html_page.Section('Groups', by_group(found)))
-  if found['calibration']:
-    sections.append(
-      html_page.Section('Uncertainty', uncertainty(found, examination))
+    html_page.Section(
+      kind['title'], degradation_section(kind, report, examination)
     )
-  sections.append(html_page.Section('What was run', run(found)))
+    for kind in report['degradations']
+  ]
+  sections.append(html_page.Section('Groups', groups_section(report)))
+  if report['calibration']:
+    parts = uncertainty_section(report['calibration'], examination)
+    sections.append(html_page.Section('Uncertainty', parts))
+  sections.append(html_page.Section('What was run', settings_section(report)))
   return html_page.build_page(
     title,
     sections,
-    subtitle=f'{found["n"]:,} images, {found["subject"]}',
+    subtitle=f'{report["n"]:,} images, {report["subject"]}',
     footer='Intervals are 95%, by bootstrap over images.',
   )
 
 
-def summary(found: Mapping[str, Any]) -> list:
+def summary_section(report: Report) -> list:
   """Returns the first section: the main results in short."""
-  first = next(iter(found['metrics']))
-  clean = found['clean'][first]
+  first = next(iter(report['metrics']))
+  clean = report['clean'][first]
   points = [
     html_page.joined(
       html_page.strong(f'{wording.title(first)} on clean inputs: '),
@@ -87,7 +92,7 @@ def summary(found: Mapping[str, Any]) -> list:
       f'{wording.interval(clean["bicubic"], first)}{wording.unit(first)}.',
     )
   ]
-  falls = [k for k in found['degradations'] if k['fall']['ours']['mean']]
+  falls = [k for k in report['degradations'] if k['fall']['ours']['mean']]
   if falls:
     worst = max(falls, key=lambda k: k['fall']['ours']['mean'])
     points.append(
@@ -99,26 +104,26 @@ def summary(found: Mapping[str, Any]) -> list:
         f'{wording.unit(first)}.',
       )
     )
-  for division in found['groups']:
+  for division in report['groups']:
     points.append(
       html_page.joined(
-        html_page.strong('Groups. '), wording.worst(division, first)
+        html_page.strong('Groups. '), wording.worst_group(division, first)
       )
     )
-  if found['calibration']:
+  if report['calibration']:
     points.append(
       html_page.joined(
         html_page.strong('Uncertainty. '),
-        wording.calibration(found['calibration']),
+        wording.calibration(report['calibration']),
       )
     )
   parts = [html_page.bullets(points)]
-  if found['degradations']:
-    parts.append(fall_table(found, first))
+  if report['degradations']:
+    parts.append(fall_table(report, first))
   return parts
 
 
-def fall_table(found: Mapping[str, Any], metric: str) -> html_page.Html:
+def fall_table(report: Report, metric: str) -> html_page.Html:
   """Returns a table of the loss at the middle strength of each degradation."""
   name = wording.title(metric)
   rows = [
@@ -132,7 +137,7 @@ def fall_table(found: Mapping[str, Any], metric: str) -> html_page.Html:
         for fall in kind['fall'].values()
       ),
     ]
-    for kind in found['degradations']
+    for kind in report['degradations']
   ]
   return html_page.table(
     rows,
@@ -142,40 +147,46 @@ def fall_table(found: Mapping[str, Any], metric: str) -> html_page.Html:
   )
 
 
-def section(
-  kind: Mapping[str, Any],
-  found: Mapping[str, Any],
+def degradation_section(
+  kind: DegradationReport,
+  report: Report,
   examination: scoring.Examination,
 ) -> list:
   """Returns the section about one degradation.
 
-  kind: what `aggregate.degradation` returned of it.
+  kind: the scores under that degradation.
   """
-  charts = [chart(kind, metric) for metric in found['metrics']]
+  charts = [chart(kind, metric) for metric in report['metrics']]
   strips = [strip(kind, record, examination) for record in examination.shown]
   return [ABOUT[kind['name']], html_page.row(*charts), *strips]
 
 
-def chart(kind: Mapping[str, Any], metric: str) -> html_page.Html:
+def chart(kind: DegradationReport, metric: str) -> html_page.Html:
   """Returns a chart of a metric over the strengths, ours and bicubic."""
   series, bands = {}, {}
   scale = wording.SCALES.get(metric, 1.0)
   filters = kind['name'] == degradations.KERNEL
   for method, points in kind['curves'][metric].items():
-    known = [(i, p) for i, p in enumerate(points) if p['mean'] is not None]
-    series[method] = [(i, p['mean'] * scale) for i, p in known]
+    series[method] = [
+      (i, point['mean'] * scale)
+      for i, point in enumerate(points)
+      if point['mean'] is not None
+    ]
     bands[method] = [
-      (i, p['low'] * scale, p['high'] * scale)
-      for i, p in known
-      if p['low'] is not None
+      (i, point['low'] * scale, point['high'] * scale)
+      for i, point in enumerate(points)
+      if point['low'] is not None and point['high'] is not None
     ]
   drawing = line_chart.svg(
     series,
-    x_label='' if filters else kind['axis'],  # would repeat the heading
-    y_label=wording.axis(metric),
+    line_chart.Axes(
+      # The axis of the filters has no label, which would repeat the heading.
+      x_label='' if filters else kind['axis'],
+      y_label=wording.axis(metric),
+      x_names=['clean', *kind['values']],
+    ),
     smoothing=0,
     size=SIZE,
-    x_names=['clean', *kind['values']],
     bands=bands,
     joined=not filters,
   )
@@ -187,16 +198,16 @@ def chart(kind: Mapping[str, Any], metric: str) -> html_page.Html:
 
 
 def strip(
-  kind: Mapping[str, Any], record: int, examination: scoring.Examination
+  kind: DegradationReport, record: int, examination: scoring.Examination
 ) -> html_page.Html:
   """Returns a strip of one image: given, bicubic and ours at every strength.
 
   record: index of the image in the data.
   """
   opened = examination.opened
-  cells = [scoring.Cell(scoring.CLEAN)]
+  conditions = [Condition(CLEAN)]
   values = examination.chosen[kind['name']]
-  cells += [scoring.Cell(kind['name'], value) for value in values]
+  conditions += [Condition(kind['name'], value) for value in values]
   rows, names = [], []
   factor = opened.upscale.factor
   side = min(opened.upscale.image_size, MOST // factor * factor)
@@ -207,11 +218,11 @@ def strip(
   versions.append(('original', 'original'))
   for version, name in versions:
     row = []
-    for i, cell in enumerate(cells):
+    for i, condition in enumerate(conditions):
       if version == 'original' and i:
         row.append(None)
         continue
-      image = examination.picture(record, cell, version)
+      image = examination.read_image(record, condition, version)
       wide = side // factor if version == 'given' else side
       row.append(image_files.png_bytes(middle(image, wide)))
     rows.append(row)
@@ -221,7 +232,7 @@ def strip(
     heads=['clean', *kind['values']],
     names=names,
     scale=[scale * factor, scale, scale, scale],
-    caption=f'{called(opened, record)}; {kind["axis"]}.',
+    caption=f'{image_caption(opened, record)}; {kind["axis"]}.',
   )
 
 
@@ -236,47 +247,47 @@ def middle(image: np.ndarray, side: int) -> np.ndarray:
   return image[top : top + side, left : left + side]
 
 
-def called(opened: StageImages, record: int) -> str:
+def image_caption(opened: StageImages, record: int) -> str:
   """Returns the caption of an image: 'Image 17', or 'Image 17 (a/b.png)'."""
   if opened.files:
     return f'Image {record} ({opened.files[record]})'
   return f'Image {record}'
 
 
-def by_group(found: Mapping[str, Any]) -> list:
+def groups_section(report: Report) -> list:
   """Returns the section about groups, with a table for each division."""
-  if not found['groups']:
+  if not report['groups']:
     return [
       'The data has one class and no label file was given (--groups=FILE), so '
       'there are no groups to compare.'
     ]
-  first = found['metrics'][0]
+  first = report['metrics'][0]
   parts = [
     'Scores on clean inputs, the worst group first. Groups differ in how '
     'hard their images are: the gain over bicubic, on the same images, is '
     'what the stage itself adds.'
   ]
-  for division in found['groups']:
+  for division in report['groups']:
     parts.append(html_page.subheading(f'By {division["by"]}'))
-    parts.append(wording.worst(division, first))
+    parts.append(wording.worst_group(division, first))
     warning = wording.too_small(division)
     if warning:
       parts.append(html_page.notice(warning))
-    parts.append(group_table(division, found, first))
+    parts.append(group_table(division, report, first))
   return parts
 
 
 def group_table(
-  division: Mapping[str, Any], found: Mapping[str, Any], first: str
+  division: DivisionReport, report: Report, first: str
 ) -> html_page.Html:
   """Returns the table of the groups of one division.
 
   Args:
-    division: what `aggregate.by_group` returned.
+    division: the groups, compared.
     first: the metric that decides.
   """
   titles, gaps = wording.COLUMNS, division['gaps']
-  columns = [k for k in division['rows'][0] if k not in NOT_SCORES]
+  columns = groups.columns_of(division['rows'][0])
   rows, faint, mark = [], [], None
   for i, row in enumerate(division['rows']):
     cells = [html_page.stacked(row['group'], ''), row['n']]
@@ -284,10 +295,11 @@ def group_table(
       relative = column in titles
       metric = first if relative else column
       form = wording.signed if column == 'gain' else wording.number
-      text = form(row[column]['mean'], metric)
+      summary = groups.summary_of(row, column)
+      text = form(summary['mean'], metric)
       if column in gaps and gaps[column]['group'] == row['group']:
         text += ' \N{BLACK DOWN-POINTING SMALL TRIANGLE}'
-      below = wording.ends(row[column], metric, form)
+      below = wording.ends(summary, metric, form)
       cells.append(html_page.stacked(text, below))
     rows.append(cells)
     if not row['enough']:
@@ -306,14 +318,10 @@ def group_table(
   )
 
 
-NOT_SCORES = ('group', 'n', 'enough')
-
-
-def uncertainty(
-  found: Mapping[str, Any], examination: scoring.Examination
+def uncertainty_section(
+  seen: CalibrationReport, examination: scoring.Examination
 ) -> list:
   """Returns the section about the calibration of the draws."""
-  seen = found['calibration']
   k = seen['k']
   numbers = [
     ['spread-skill ratio', wording.number(seen['spread_skill']), '1'],
@@ -337,12 +345,13 @@ def uncertainty(
     charts.append(
       html_page.curve_svg(
         {'measured': binned},
-        x_label='error predicted by the spread, grey levels',
-        y_label='error, grey levels',
+        axes=line_chart.Axes(
+          x_label='error predicted by the spread, grey levels',
+          y_label='error, grey levels',
+          diagonal=True,
+        ),
         smoothing=0,
         size=SIZE,
-        diagonal=True,
-        joined=True,
         caption='Reliability, by bins of the spread: above the dashed line the '
         'draws predict too little error, below it too much.',
       )
@@ -352,11 +361,11 @@ def uncertainty(
   charts.append(
     html_page.curve_svg(
       {'measured': [(0.0, 0.0), *seen['coverage'], (1.0, 1.0)]},
-      x_label='nominal coverage',
-      y_label='observed coverage',
+      axes=line_chart.Axes(
+        x_label='nominal coverage', y_label='observed coverage', diagonal=True
+      ),
       smoothing=0,
       size=SIZE,
-      diagonal=True,
       caption='Central intervals of the draws: below the dashed line the '
       'original lies outside more often than it should.',
     )
@@ -382,28 +391,28 @@ def uncertainty(
     'draws.',
     html_page.table(numbers, header=['', 'found', 'calibrated']),
     html_page.row(*charts),
-    maps(examination, k),
+    draws_strip(examination, k),
   ]
 
 
-def maps(examination: scoring.Examination, k: int) -> html_page.Html:
+def draws_strip(examination: scoring.Examination, k: int) -> html_page.Html:
   """Returns a strip of each shown image: one draw, mean, spread and error."""
   opened, rows, names = examination.opened, [], []
-  statistics = {n: examination.maps(n, k) for n in examination.shown}
+  statistics = {n: examination.read_maps(n, k) for n in examination.shown}
   top = max(
-    float(np.quantile(level(of_image[name]), 0.995))
+    float(np.quantile(level(values), 0.995))
     for of_image in statistics.values()
-    for name in ('std', 'error')
+    for values in (of_image.std, of_image.error)
   )
   side = min(opened.upscale.image_size, MOST)
-  clean = scoring.Cell(scoring.CLEAN)
+  clean = Condition(CLEAN)
   for record, of_image in statistics.items():
     row = [
-      examination.picture(record, clean, 'original'),
-      examination.picture(record, clean, 'ours'),
-      np.floor(of_image['mean'] + 0.5).astype(np.uint8),
-      contact_sheet.heat_map(level(of_image['std']), top),
-      contact_sheet.heat_map(level(of_image['error']), top),
+      examination.read_image(record, clean, 'original'),
+      examination.read_image(record, clean, 'ours'),
+      np.floor(of_image.mean + 0.5).astype(np.uint8),
+      contact_sheet.heat_map(level(of_image.std), top),
+      contact_sheet.heat_map(level(of_image.error), top),
     ]
     rows.append([image_files.png_bytes(middle(x, side)) for x in row])
     names.append(f'{record}')
@@ -423,16 +432,16 @@ def level(values: np.ndarray) -> np.ndarray:
   return np.sqrt((np.asarray(values, np.float64) ** 2).mean(axis=-1))
 
 
-def run(found: Mapping[str, Any]) -> list:
+def settings_section(report: Report) -> list:
   """Returns the last section: all that the numbers depend on."""
   return [
-    html_page.code(found['command']),
+    html_page.code(report['command']),
     html_page.table(
-      [[key, value] for key, value in found['run'].items()], header=['', '']
+      [[key, value] for key, value in report['run'].items()], header=['', '']
     ),
     html_page.bullets(
       html_page.joined(html_page.strong(f'{wording.title(name)}: '), text)
-      for name, text in found['conventions'].items()
-      if name in found['metrics']
+      for name, text in report['conventions'].items()
+      if name in report['metrics']
     ),
   ]

@@ -4,7 +4,7 @@ rows.jsonl has a row of scores for each image and input, draws.jsonl the sums of
 the calibration of each image's k draws. A row is appended as soon as it is
 computed, and a restarted run draws only the missing ones. The noise of sample j
 of image n depends on (seed, n, j) only: sample 0 has the same noise at every
-strength, and differs by its input alone.
+strength, so samples of different strengths differ by their inputs alone.
 """
 
 from __future__ import annotations
@@ -13,15 +13,25 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from concurrent import futures
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cdm.distributed import collectives
 from cdm.evaluation import paired_metrics
 from cdm.evaluation.metrics import calibration, consistency, distortion
+from cdm.evaluation.robustness.conditions import (
+  CLEAN,
+  Condition,
+  undo_photometric,
+)
+from cdm.evaluation.robustness.report_types import (
+  DrawsRow,
+  Method,
+  ScoreRow,
+)
 from cdm.ops import degradations, resize
-from cdm.ops.keys import image_pairs
+from cdm.ops.keys import seed_pairs
 from cdm.reporting import (
   atomic_files,
   image_files,
@@ -33,46 +43,31 @@ from cdm.sampling import output_folder
 
 if TYPE_CHECKING:
   from cdm.evaluation.lpips_scorer import LpipsScorer
+  from cdm.evaluation.robustness.report_types import StudyManifest
   from cdm.evaluation.robustness.stage_images import StageImages
 
 RECIPE, ROWS, DRAWS = 'robustness.json', 'rows.jsonl', 'draws.jsonl'
-PICTURES = 'pictures'
+IMAGES = 'pictures'  # folder of the kept images
 VERSIONS = ('given', 'bicubic', 'ours', 'original')
-METHODS = ('ours', 'bicubic')
-CLEAN = 'clean'
+METHODS: tuple[Method, ...] = ('ours', 'bicubic')
 SCORERS = 8  # threads; the metrics mostly run outside the interpreter's lock
 # Sample j of image n is drawn with the index j * PER_DRAW + n, so PER_DRAW must
 # exceed the number of images of any data set.
 PER_DRAW = 1 << 24
 
 
-class Cell(NamedTuple):
-  """One kind of input: a degradation at one strength, or the clean input.
+class DrawMaps(NamedTuple):
+  """Statistics of the draws of one image, per value, in grey levels.
 
   Attributes:
-    name: of `degradations.KINDS`, or `CLEAN`.
-    value: the strength, a number or the name of a filter; None for `CLEAN`.
+    mean: float32 [H, W, 3], mean of the draws.
+    std: float32 [H, W, 3], standard deviation of the draws.
+    error: float32 [H, W, 3], |mean - original|.
   """
 
-  name: str
-  value: float | str | None = None
-
-  @property
-  def key(self) -> str:
-    """Returns 'clean', 'noise-10' or 'kernel-nearest', for rows and folders."""
-    if self.name == CLEAN:
-      return CLEAN
-    return f'{self.name}-{degradations.format_strength(self.value)}'
-
-
-def cells(chosen: Mapping[str, Sequence]) -> list[Cell]:
-  """Lists the clean input and all degraded inputs, the clean one first.
-
-  Args:
-    chosen: {degradation: strengths} of `degradations.parse`.
-  """
-  degraded = [Cell(n, v) for n, values in chosen.items() for v in values]
-  return [Cell(CLEAN), *degraded]
+  mean: np.ndarray
+  std: np.ndarray
+  error: np.ndarray
 
 
 class Examination:
@@ -110,36 +105,42 @@ class Examination:
     self.out = pathlib.Path(out)
     self.opened, self.chosen, self.seed = opened, chosen, seed
     self.records = opened.held_out.records
-    self.shown = spread_out(self.records, shown)
+    self.shown = evenly_spaced(self.records, shown)
     self._kept = set(self.records if keep else self.shown)
     self._metrics, self._perceptual = metrics, perceptual
     convention = perceptual.convention if perceptual else None
-    claim(self.out, opened.recipe | {'lpips': convention})
+    claim(self.out, {**opened.recipe, 'lpips': convention})
 
   def run(
-    self, cells: Sequence[Cell], draws: int
-  ) -> tuple[dict[tuple, dict[str, Any]], dict[int, dict[str, Any]]]:
-    """Computes the missing rows of all cells and of the draws.
+    self, conditions: Sequence[Condition], draws: int
+  ) -> tuple[dict[tuple[int, str], ScoreRow], dict[int, DrawsRow]]:
+    """Computes the missing rows of all conditions and of the draws.
 
     Args:
-      cells: the inputs to score, see `cells`.
+      conditions: the inputs to score, see `conditions.list_conditions`.
       draws: number k of samples of each clean input, 0 for none.
 
     Returns:
-      ({(index, cell key): row}, {index: row of the image's k draws}), of all
-      images, those that an earlier run computed included.
+      ({(index, name of the condition): row}, {index: row of the image's k
+      draws}) of all images, those that an earlier run computed included.
     """
     rows = jsonl.ResumableRows(
-      self.out / ROWS, lambda row: (row['record'], row['cell']), merge=merged
+      self.out / ROWS,
+      lambda row: (row['record'], row['cell']),
+      merge=merge_rows,
     )
     spreads = jsonl.ResumableRows(
       self.out / DRAWS,
       lambda row: row['record'] if row['k'] == draws else None,
     )
-    items = {(n, cell.key): (n, cell) for n in self.records for cell in cells}
-    todo = [items[key] for key in rows.missing(items, self._has_pictures)]
+    items = {
+      (n, condition.name): (n, condition)
+      for n in self.records
+      for condition in conditions
+    }
+    todo = [items[key] for key in rows.missing(items, self._has_images)]
     spread = spreads.missing(self.records if draws else [], self._has_maps)
-    total = len(self.records) * (len(cells) + draws)
+    total = len(self.records) * (len(conditions) + draws)
     done = total - len(todo) - len(spread) * draws
     if done and collectives.is_first():
       print(f'{self.out}: {done:,} of {total:,} samples are there already.')
@@ -151,63 +152,67 @@ class Examination:
         self._draw(spread, draws, spreads, bar)
     return rows.rows, spreads.rows
 
-  def folder(self, cell: Cell, version: str) -> pathlib.Path:
-    """Returns the folder of the kept images of a cell.
+  def folder(self, condition: Condition, version: str) -> pathlib.Path:
+    """Returns the folder of the kept images of a condition.
 
     Args:
-      cell: the input.
-      version: of `VERSIONS`; 'original' only of the clean cell.
+      condition: the input.
+      version: one of `VERSIONS`; 'original' exists for clean inputs only.
     """
-    return self.out / PICTURES / cell.key / version
+    return self.out / IMAGES / condition.name / version
 
-  def picture(self, record: int, cell: Cell, version: str) -> np.ndarray:
+  def read_image(
+    self, record: int, condition: Condition, version: str
+  ) -> np.ndarray:
     """Reads a kept image.
 
     Args:
       record: index of the image in the data.
-      cell, version: see `folder`.
+      condition, version: see `folder`.
 
     Returns:
       uint8 [H, W, 3]; 'given' is [h, w, 3].
     """
     return image_files.read_png(
-      self.folder(cell, version) / output_folder.file_name(record)
+      self.folder(condition, version) / output_folder.file_name(record)
     )
 
-  def maps(self, record: int, k: int) -> dict[str, np.ndarray]:
+  def read_maps(self, record: int, k: int) -> DrawMaps:
     """Reads the statistics of the k draws of a shown image, per value.
 
     Args:
       record: index of the image in the data.
       k: number of draws.
 
-    Returns:
-      {'mean': of the draws, 'std': their standard deviation, 'error':
-      |mean - original|}, float32 [H, W, 3] in grey levels.
     """
-    with np.load(self._maps(record, k)) as archive:
-      return dict(archive)
+    with np.load(self._maps_path(record, k)) as archive:
+      return DrawMaps(archive['mean'], archive['std'], archive['error'])
 
-  def _maps(self, record, k):
-    return self.out / PICTURES / f'draws-{k}' / f'{record:06d}.npz'
+  def _maps_path(self, record, k):
+    return self.out / IMAGES / f'draws-{k}' / f'{record:06d}.npz'
 
-  def _has_pictures(self, row):
-    """Whether a row has all metrics, and the files of a kept image exist."""
+  def _has_images(self, row):
+    """Returns whether a row has all metrics, and a kept image all its files."""
     if not row['ours'].keys() >= set(self._metrics):
       return False
-    record, cell = row['record'], Cell(row['degradation'], row['value'])
+    record, condition = (
+      row['record'],
+      Condition(row['degradation'], row['value']),
+    )
     return record not in self._kept or all(
-      (self.folder(cell, v) / output_folder.file_name(record)).exists()
-      for v in self._versions(cell)
+      (self.folder(condition, v) / output_folder.file_name(record)).exists()
+      for v in self._versions(condition)
     )
 
-  def _versions(self, cell):
-    """Returns the versions kept of a cell; the original is kept only once."""
-    return VERSIONS if cell.name == CLEAN else VERSIONS[:-1]
+  def _versions(self, condition):
+    """Returns the versions that are kept; the original is kept only once."""
+    return VERSIONS if condition.degradation == CLEAN else VERSIONS[:-1]
 
   def _has_maps(self, row):
     record = row['record']
-    return record not in self.shown or self._maps(record, row['k']).exists()
+    return (
+      record not in self.shown or self._maps_path(record, row['k']).exists()
+    )
 
   def _score(self, todo, rows, bar):
     size = self.opened.upscale.batch_size
@@ -217,50 +222,61 @@ class Examination:
         indices = [n for n, _ in part]
         low, originals, labels = self._read(indices)
         given = np.stack(
-          [self._given(n, cell, low[n], originals[n]) for n, cell in part]
+          [
+            self._given(n, condition, low[n], originals[n])
+            for n, condition in part
+          ]
         )
         made = self._upscale(given, indices, [labels[n] for n in indices])
 
         def row(i, part=part, given=given, made=made, x_0=originals, of=labels):
-          n, cell = part[i]
-          return self._row(n, cell, given[i], made[i], x_0[n], of[n])
+          n, condition = part[i]
+          return self._row(n, condition, given[i], made[i], x_0[n], of[n])
 
         rows.append(list(pool.map(row, collectives.local_indices(len(part)))))
         bar.advance(len(part))
 
-  def _given(self, record, cell, low, original):
-    if cell.name == CLEAN:
+  def _given(self, record, condition, low, original):
+    if condition.degradation == CLEAN:
       return low
     return degradations.degrade(
-      *cell, low=low, original=original, seed=self.seed, number=record
+      *condition, low=low, original=original, seed=self.seed, number=record
     )
 
-  def _row(self, record, cell, given, made, original, label):
+  def _row(self, record, condition, given, made, original, label):
     smooth = np.asarray(resize.resize_uint8(given, original.shape[:2]))
     scores = {
-      'ours': self._scores(cell, made, original, given),
-      'bicubic': self._scores(cell, smooth, original, given),
+      'ours': self._scores(condition, made, original, given),
+      'bicubic': self._scores(condition, smooth, original, given),
     }
     if record in self._kept:
-      versions = (given, compared(cell, smooth), compared(cell, made), original)
-      for version, image in zip(self._versions(cell), versions, strict=False):
-        folder = self.folder(cell, version)
+      bicubic, ours = (undo_photometric(condition, x) for x in (smooth, made))
+      versions = (given, bicubic, ours, original)
+      for version, image in zip(
+        self._versions(condition), versions, strict=False
+      ):
+        folder = self.folder(condition, version)
         folder.mkdir(parents=True, exist_ok=True)
         image_files.write_png(folder / output_folder.file_name(record), image)
     return {
       'record': int(record),
-      'cell': cell.key,
-      'degradation': cell.name,
-      'value': cell.value,
+      'cell': condition.name,
+      'degradation': condition.degradation,
+      'value': condition.strength,
       'label': int(label),
       **scores,
     }
 
-  def _scores(self, cell, made, original, given):
+  def _scores(self, condition, made, original, given):
     method = self.opened.upscale.lowres.downsample
     plain = [name for name in self._metrics if name != 'consistency']
     scores = paired_metrics.score(
-      compared(cell, made), original, None, method, self._perceptual, plain
+      undo_photometric(condition, made),
+      original,
+      None,
+      method,
+      self._perceptual,
+      plain,
     )
     if 'consistency' in self._metrics:
       # Consistency compares with the degraded input, so it takes the image as
@@ -297,7 +313,7 @@ class Examination:
     tally = calibration.tally(made, original)
     mean = made.mean(axis=0)
     if record in self.shown:
-      path = self._maps(record, len(made))
+      path = self._maps_path(record, len(made))
       path.parent.mkdir(parents=True, exist_ok=True)
       with (
         atomic_files.write_atomically(path) as partial,
@@ -342,27 +358,17 @@ class Examination:
     upscale = self.opened.upscale
     size = upscale.batch_size
     order = np.resize(np.arange(len(given)), -(-len(given) // size) * size)
-    keys = image_pairs(self.seed, indices)[order]
+    keys = seed_pairs(self.seed, indices)[order]
     label = np.asarray(labels, np.int32)[order]
     return upscale(given[order], keys=keys, label=label)[: len(given)]
 
 
-def compared(cell: Cell, made: np.ndarray) -> np.ndarray:
-  """Returns the image to compare with the original: photometric changes undone.
-
-  Args:
-    cell: the input.
-    made: uint8 [H, W, 3], made from that input.
-  """
-  return made if cell.name == CLEAN else degradations.undo(*cell, made)
-
-
-def claim(out: pathlib.Path, recipe: Mapping[str, Any]) -> None:
+def claim(out: pathlib.Path, recipe: StudyManifest) -> None:
   """Makes the folder and writes its manifest, or checks the existing one.
 
   Args:
     out: folder.
-    recipe: the manifest, a JSON-able dict of all that the rows depend on.
+    recipe: the manifest.
 
   Raises:
     ValueError: the folder holds rows of another command or another manifest.
@@ -375,20 +381,24 @@ def claim(out: pathlib.Path, recipe: Mapping[str, Any]) -> None:
     out,
     recipe,
     name=RECIPE,
-    writes=(ROWS, DRAWS, PICTURES, 'report.html', 'report.json'),
+    writes=(ROWS, DRAWS, IMAGES, 'report.html', 'report.json'),
   )
   output_folder.claim(out, recipe, name=RECIPE)
 
 
-def merged(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+def merge_rows(earlier: ScoreRow, later: ScoreRow) -> ScoreRow:
   """Merges two rows of one image and input, which may hold other metrics.
 
   Where both rows hold a value, that of the later row is taken.
   """
-  return later | {method: earlier[method] | later[method] for method in METHODS}
+  return {
+    **later,
+    'ours': earlier['ours'] | later['ours'],
+    'bicubic': earlier['bicubic'] | later['bicubic'],
+  }
 
 
-def tally_of(row: Mapping[str, Any]) -> calibration.Tally:
+def tally_of(row: DrawsRow) -> calibration.Tally:
   """Returns the tally that a row of draws.jsonl holds."""
   count, variance, error, ranks, binned = row['tally']
   return calibration.Tally(
@@ -400,7 +410,7 @@ def tally_of(row: Mapping[str, Any]) -> calibration.Tally:
   )
 
 
-def spread_out(records: Sequence[int], count: int) -> list[int]:
+def evenly_spaced(records: Sequence[int], count: int) -> list[int]:
   """Returns `count` of the indices, evenly spread; all if there are fewer."""
   count = min(count, len(records))
   return [

@@ -5,11 +5,18 @@ of input are one set, and the reference is the set of their originals.
 """
 
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from cdm.evaluation import compare_sets, image_source, set_metrics
-from cdm.evaluation.robustness.scoring import METHODS, Cell, Examination
+from cdm.evaluation.extract_features import GathererOptions
+from cdm.evaluation.robustness.conditions import Condition
+from cdm.evaluation.robustness.report_types import (
+  Method,
+  SetScoresRow,
+  SetSettings,
+)
+from cdm.evaluation.robustness.scoring import METHODS, Examination
+from cdm.evaluation.row_types import ImageManifest
 from cdm.reporting import image_files, jsonl
 from cdm.sampling import output_folder
 
@@ -17,76 +24,92 @@ FILE = 'sets.jsonl'
 KID_SIZE = 1000  # images of a subset; all images if there are fewer
 
 
-def check(metrics: Sequence[str], count: int, few: bool) -> None:
+def check(metrics: Sequence[str], count: int, allow_few_images: bool) -> None:
   """Raises ValueError if there are too few images for one of the metrics.
 
   Args:
-    metrics: of `aggregate.OF_SETS`.
+    metrics: names of `aggregate.OF_SETS`.
     count: number of images.
-    few: accept FID of fewer than `set_metrics.FEWEST` images.
+    allow_few_images: allow FID of fewer than `set_metrics.FEWEST` images.
   """
   size = min(KID_SIZE, count)
   set_metrics.check(
-    metrics, samples=count, reference=count, allow_few_images=few, kid_size=size
+    metrics,
+    samples=count,
+    reference=count,
+    allow_few_images=allow_few_images,
+    kid_size=size,
   )
 
 
 def score(
   examination: Examination,
-  cells: Sequence[Cell],
+  conditions: Sequence[Condition],
   *,
   metrics: Sequence[str],
-  network: Mapping[str, Any],
-) -> dict[tuple[str, str], dict[str, float]]:
-  """Scores the images of every cell, those of the stage and those of bicubic.
+  network: GathererOptions,
+) -> dict[tuple[str, Method], dict[str, float]]:
+  """Scores the images of the stage and of bicubic under every condition.
 
   sets.jsonl gets a row for each of them, and a restarted run computes only the
   missing rows.
 
   Args:
-    examination: `scoring.Examination` that kept the images of all cells.
-    cells: all cells, the clean one first.
-    metrics: of `aggregate.OF_SETS`.
+    examination: `scoring.Examination` that kept the images of all conditions.
+    conditions: all conditions, the clean one first.
+    metrics: names of `aggregate.OF_SETS`.
     network: keyword arguments of `extract_features.Gatherer`.
 
   Returns:
-    {(cell key, method): {metric: value}}.
+    {(name of the condition, method): {metric: value}}.
 
   Raises:
     ValueError: the weights of the network are missing or damaged.
-    OSError: they cannot be downloaded.
+    OSError: the weights cannot be downloaded.
   """
   path, records = examination.out / FILE, examination.records
-  settings = {'metrics': sorted(metrics), 'records': records}
+  settings: SetSettings = {
+    'metrics': sorted(metrics),
+    'records': list(records),
+  }
   rows = jsonl.ResumableRows(
     path,
     lambda row: (
       (row['cell'], row['method']) if row['what'] == settings else None
     ),
   )
-  jobs = {(cell.key, method): cell for cell in cells for method in METHODS}
+  jobs = {
+    (condition.name, method): condition
+    for condition in conditions
+    for method in METHODS
+  }
   todo = rows.missing(jobs)
   if todo:
     gatherer = compare_sets.Gatherer(**network)
     reference = gatherer(
-      source(examination.folder(cells[0], 'original'), records),
+      source(examination.folder(conditions[0], 'original'), records),
       metrics,
       'reference',
     )
-  for key, method in todo:
+  for name, method in todo:
     made = gatherer(
-      source(examination.folder(jobs[key, method], method), records),
+      source(examination.folder(jobs[name, method], method), records),
       metrics,
-      f'{key}, {method}',
+      f'{name}, {method}',
     )
-    row = set_metrics.compare(
+    compared = set_metrics.compare(
       made,
       reference,
       metrics=metrics,
       kid_size=min(KID_SIZE, len(records)),
     )
-    scores = {name: row[name] for name in metrics}
-    row = {'cell': key, 'method': method, 'scores': scores, 'what': settings}
+    scores = {metric: compared.scores[metric] for metric in metrics}
+    row: SetScoresRow = {
+      'cell': name,
+      'method': method,
+      'scores': scores,
+      'what': settings,
+    }
     rows.append([row])
     gatherer.forget()
   return {key: row['scores'] for key, row in rows.rows.items()}
@@ -104,7 +127,7 @@ def source(folder: pathlib.Path, records: Sequence[int]) -> image_source.Source:
     return image_files.read_png(folder / output_folder.file_name(records[i]))
 
   count = len(records)
-  recipe = {'data': str(folder.resolve()), 'records': records}
+  recipe: ImageManifest = {'data': str(folder.resolve()), 'records': records}
   return image_source.Source(
     count, image_source.read_in_parallel(read, count), recipe, {}
   )

@@ -2,10 +2,12 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 from cdm.config import datasets, loader
 from cdm.evaluation import image_source, set_name
+from cdm.evaluation.image_selection import StageSampling
+from cdm.evaluation.robustness.report_types import StudyManifest
 from cdm.sampling import restore
 from cdm.sampling.upscaler import Upscaler
 
@@ -21,37 +23,24 @@ class StageImages(NamedTuple):
     files: file names of all images of the data, by index; None if the data are
       not files.
     class_names: names of the labels; () if there is one class or none.
-    recipe: the manifest, a JSON-able dict of all that the images made depend
-      on.
+    recipe: the manifest: everything that the images made depend on.
   """
 
   upscale: Upscaler
   held_out: datasets.HeldOut
   files: Sequence[str] | None
   class_names: tuple[str, ...]
-  recipe: dict[str, Any]
+  recipe: StudyManifest
 
 
-def open_samples(
-  samples: str,
-  *,
-  num: int | None,
-  seed: int,
-  level: float,
-  batch_size: int,
-  overrides: Sequence[tuple[str, str]] = (),
-) -> StageImages:
+def open_samples(samples: str, sampling: StageSampling) -> StageImages:
   """Opens the stage and the images that 'WORKDIR@eval' or '@train' names.
 
   Args:
     samples: 'WORKDIR@eval' for the held-out data of the stage, 'WORKDIR@train'
       for its training data.
-    num: number of images, spread over the data; None takes all of them, but at
-      most `MOST`.
-    seed: seed of the samples and of the degradations.
-    level: augmentation level in [0, 1] of the low-res input.
-    batch_size: images at once.
-    overrides: ((dotted key, text), ...) of the saved config.
+    sampling: how the images are sampled; `num` None takes all images of the
+      data, but at most `MOST`. The seed is also that of the degradations.
 
   Raises:
     ValueError: there is no such stage, it is a base model, or the data have
@@ -67,13 +56,14 @@ def open_samples(
   assert name.workdir is not None
   upscale, saved = restore.restored_upscaler(
     pathlib.Path(name.workdir),
-    level=level,
-    batch_size=batch_size,
-    overrides=overrides,
+    level=sampling.level,
+    batch_size=sampling.batch_size,
+    overrides=sampling.overrides,
   )
   if name.split == 'train':
     saved.eval_data = saved.train_data
   source = datasets.open_source(saved.eval_data, f'{name.split}_data')
+  num = sampling.num
   if num is None:
     num = min(MOST, len(source))
   held_out = datasets.open_held_out(
@@ -83,7 +73,7 @@ def open_samples(
   recipe = {
     'samples': str(samples),
     **upscale.record.manifest(
-      after_checkpoint={'weights': 'EMA', 'seed': seed}
+      after_checkpoint={'weights': 'EMA', 'seed': sampling.seed}
     ),
     'low_res': loader.plain(saved.lowres),
     'image_size': upscale.image_size,
@@ -91,4 +81,5 @@ def open_samples(
     'fingerprint': source.fingerprint,
   }
   files = getattr(source, 'files', None)
-  return StageImages(upscale, held_out, files, names, recipe)
+  manifest = cast(StudyManifest, recipe)
+  return StageImages(upscale, held_out, files, names, manifest)

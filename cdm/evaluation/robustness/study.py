@@ -6,6 +6,7 @@ degraded inputs, aggregate the scores, write report.html and report.json.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,6 +17,8 @@ import jax
 
 from cdm.distributed import collectives
 from cdm.evaluation import compare_sets, groups, result_line
+from cdm.evaluation.extract_features import GathererOptions
+from cdm.evaluation.image_selection import StageSampling
 from cdm.evaluation.metrics import consistency, distortion, fid, kid
 from cdm.evaluation.robustness import (
   aggregate,
@@ -25,6 +28,8 @@ from cdm.evaluation.robustness import (
   stage_images,
   wording,
 )
+from cdm.evaluation.robustness.conditions import CLEAN, list_conditions
+from cdm.evaluation.robustness.report_types import Report, StudySettings
 from cdm.ops import degradations
 from cdm.reporting import atomic_files
 
@@ -34,40 +39,47 @@ if TYPE_CHECKING:
 SHOWN = 2  # the page shows the results of this many images
 
 
-def examine(
-  samples: str,
-  out: str | os.PathLike,
-  *,
-  degrade: Sequence[str] = (),
-  label_file: str | os.PathLike | None = None,
-  draws: int = 8,
-  metrics: Sequence[str] = ('psnr', 'ssim', 'consistency'),
-  num: int | None = None,
-  seed: int = 0,
-  level: float = 0.0,
-  batch_size: int = 32,
-  overrides: Sequence[tuple[str, str]] = (),
-  perceptual: LpipsScorer | None = None,
-  few: bool = False,
-  network: Mapping[str, Any] | None = None,
-  title: str | None = None,
-  command: str = '',
-) -> dict[str, Any]:
-  """Examines a super-resolution stage and writes report.html and report.json.
+@dataclasses.dataclass(frozen=True)
+class StudyPlan:
+  """What a study measures.
 
-  Args:
-    samples: 'WORKDIR@eval' or 'WORKDIR@train'.
-    out: output folder. If it holds an unfinished study of the same settings,
-      that study is continued.
+  Attributes:
     degrade: the degradations, as words that `degradations.parse` reads.
     label_file: label file that `groups.read` reads; None groups the images by
       the classes of the data.
     draws: number k of samples of each clean input, 0 or at least 2.
     metrics: names of `aggregate.METRICS` and `aggregate.OF_SETS`. The first one
       decides which group is the worst, so it must be in `aggregate.METRICS`.
-    num, seed, level, batch_size, overrides: see `stage_images.open_samples`.
-    perceptual: `lpips_scorer.LpipsScorer`, needed for lpips; or None.
-    few: accept FID of too few images, see `set_scores.check`.
+    allow_few_images: allow FID of too few images, see `set_scores.check`.
+  """
+
+  degrade: Sequence[str] = ()
+  label_file: str | os.PathLike | None = None
+  draws: int = 8
+  metrics: Sequence[str] = ('psnr', 'ssim', 'consistency')
+  allow_few_images: bool = False
+
+
+def examine(
+  samples: str,
+  out: str | os.PathLike,
+  plan: StudyPlan,
+  sampling: StageSampling,
+  *,
+  perceptual: LpipsScorer | None = None,
+  network: GathererOptions | None = None,
+  title: str | None = None,
+  command: str = '',
+) -> Report:
+  """Examines a super-resolution stage and writes report.html and report.json.
+
+  Args:
+    samples: 'WORKDIR@eval' or 'WORKDIR@train'.
+    out: output folder. If it holds an unfinished study of the same settings,
+      that study is continued.
+    plan: what is measured.
+    sampling: how the images are sampled, see `stage_images.open_samples`.
+    perceptual: computes LPIPS; None if it is not among the metrics.
     network: keyword arguments of the feature network, see `set_scores.score`.
     title: title of the page.
     command: the command line that was typed; the page quotes it.
@@ -76,62 +88,59 @@ def examine(
     the content of report.json.
 
   Raises:
-    ValueError: the arguments do not fit each other, the stage or the data. If
-      it is raised before the first sample, nothing has been written.
+    ValueError: the arguments contradict each other, or do not suit the stage or
+      the data. An error before the first sample leaves nothing written.
   """
-  if draws < 0 or draws == 1:
+  metrics, label_file = plan.metrics, plan.label_file
+  if plan.draws < 0 or plan.draws == 1:
     raise ValueError(
-      f'--draws={draws}: a spread needs 2 samples or more of one input; 0 '
+      f'--draws={plan.draws}: a spread needs 2 samples or more of one input; 0 '
       'leaves uncertainty out.'
     )
-  opened = stage_images.open_samples(
-    samples,
-    num=num,
-    seed=seed,
-    level=level,
-    batch_size=batch_size,
-    overrides=overrides,
-  )
+  opened = stage_images.open_samples(samples, sampling)
   check_size(opened.upscale.image_size, metrics)
-  chosen = degradations.parse(degrade, own=opened.upscale.lowres.downsample)
+  chosen = degradations.parse(
+    plan.degrade, own=opened.upscale.lowres.downsample
+  )
   records = opened.held_out.records
   divisions = divide(opened, label_file)
   of_sets = [m for m in metrics if m in aggregate.OF_SETS]
   if of_sets:
-    set_scores.check(of_sets, len(records), few)
+    set_scores.check(of_sets, len(records), plan.allow_few_images)
   work = scoring.Examination(
     out,
     opened,
     chosen=chosen,
     metrics=[m for m in metrics if m in aggregate.METRICS],
-    seed=seed,
+    seed=sampling.seed,
     perceptual=perceptual,
     shown=SHOWN,
     keep=bool(of_sets),
   )
-  cells = scoring.cells(chosen)
-  rows, spreads = work.run(cells, draws)
+  conditions = list_conditions(chosen)
+  rows, spreads = work.run(conditions, plan.draws)
   scores = {}
   if of_sets:
     scores = set_scores.score(
-      work, cells, metrics=of_sets, network=network or {}
+      work, conditions, metrics=of_sets, network=network or {}
     )
-  divisions = divisions or by_class(opened, rows)
-  result = aggregate.collect(
+  divisions = divisions or divide_by_class(opened, rows)
+  results = aggregate.collect(
     rows,
     spreads,
     records=records,
     chosen=chosen,
     metrics=metrics,
     divisions=divisions,
-    draws=draws,
+    draws=plan.draws,
     sets=scores,
   )
-  result |= circumstances(opened, metrics, perceptual, label_file, command)
+  settings = describe(opened, metrics, perceptual, label_file, command)
+  report: Report = {**results, **settings}
   if collectives.is_first():
-    write(result, work, title or f'Robustness of {opened.recipe["experiment"]}')
+    write(report, work, title or f'Robustness of {opened.recipe["experiment"]}')
   collectives.barrier('the page')
-  return result
+  return report
 
 
 def check_size(side: int, metrics: Sequence[str]) -> None:
@@ -179,14 +188,14 @@ def divide(
   return groups.divisions(columns, assigned)
 
 
-def by_class(
-  opened: stage_images.StageImages, rows: Mapping[tuple, dict[str, Any]]
+def divide_by_class(
+  opened: stage_images.StageImages, rows: aggregate.ScoreRows
 ) -> dict[str, dict[str, list[int]]]:
   """Divides the examined images into groups by the classes of the data.
 
   Args:
     opened: the images.
-    rows: {(index, cell key): row}, see `scoring.Examination.run`.
+    rows: the scores of the images, from `scoring.Examination.run`.
 
   Returns:
     {'class': {class name: [index, ...]}}; {} if all images are of one class.
@@ -195,31 +204,26 @@ def by_class(
     return {}
   division = {}
   for n in opened.held_out.records:
-    label = rows[n, scoring.CLEAN]['label']
+    label = rows[n, CLEAN]['label']
     division.setdefault(opened.class_names[label], []).append(n)
   return {'class': dict(sorted(division.items()))} if len(division) > 1 else {}
 
 
-def circumstances(
+def describe(
   opened: stage_images.StageImages,
   metrics: Sequence[str],
   perceptual: LpipsScorer | None,
   label_file: str | os.PathLike | None,
   command: str,
-) -> dict[str, Any]:
+) -> StudySettings:
   """Describes everything that the numbers of the report depend on.
 
   Args:
     opened: the stage and its images.
     metrics, perceptual, label_file, command: see `examine`.
-
-  Returns:
-    the keys of report.json that state the settings: the command, the manifest
-    of the stage, the indices of the images, the conventions of the metrics,
-    the versions of the packages, and 'run', a table {text: text}.
   """
   recipe, upscale = opened.recipe, opened.upscale
-  made = result_line.made(
+  made = result_line.describe_sampling(
     {'stages': [{'name': recipe['experiment'], **recipe}]}
   )
   data = recipe['data']
@@ -280,49 +284,47 @@ def section_text(section: Mapping[str, Any], prefix: str = '') -> str:
   return ', '.join(parts)
 
 
-def write(
-  result: Mapping[str, Any], work: scoring.Examination, title: str
-) -> None:
+def write(report: Report, work: scoring.Examination, title: str) -> None:
   """Writes report.json and report.html, each whole or not at all.
 
   Args:
-    result: the content of report.json.
+    report: the content of report.json.
     work: the examination, whose images the page shows.
     title: title of the page.
   """
   out = pathlib.Path(work.out)
-  text = json.dumps(result, indent=2, allow_nan=False) + '\n'
+  text = json.dumps(report, indent=2, allow_nan=False) + '\n'
   content = {
     'report.json': text,
-    'report.html': page.build(result, work, title=title),
+    'report.html': page.build(report, work, title=title),
   }
   for name, text in content.items():
     atomic_files.write_text_atomically(out / name, text)
 
 
-def text(result: Mapping[str, Any]) -> str:
+def text(report: Report) -> str:
   """Returns the main results in a few lines for a terminal.
 
   Args:
-    result: see `examine`.
+    report: the content of report.json.
   """
-  first = result['metrics'][0]
-  clean = result['clean'][first]
+  first = report['metrics'][0]
+  clean = report['clean'][first]
   unit = wording.unit(first)
   lines = [
     f'{wording.title(first)}{unit and f",{unit}"}: ours '
     f'{wording.interval(clean["ours"], first)}, bicubic '
     f'{wording.interval(clean["bicubic"], first)}'
   ]
-  for kind in result['degradations']:
+  for kind in report['degradations']:
     ours, other = (kind['fall'][m] for m in scoring.METHODS)
     lines.append(
       f'{kind["title"]}, {kind["at"]}: ours loses '
       f'{wording.interval(ours, first)}, bicubic '
       f'{wording.interval(other, first)}'
     )
-  for division in result['groups']:
-    lines.append(wording.worst(division, first))
-  if result['calibration']:
-    lines.append(wording.calibration(result['calibration']))
+  for division in report['groups']:
+    lines.append(wording.worst_group(division, first))
+  if report['calibration']:
+    lines.append(wording.calibration(report['calibration']))
   return '\n'.join(lines)

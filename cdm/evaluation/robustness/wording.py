@@ -1,10 +1,13 @@
 """Formats the numbers of a robustness study as table cells and sentences."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from cdm.evaluation import groups
 from cdm.evaluation.robustness import aggregate
+from cdm.evaluation.robustness.report_types import (
+  CalibrationReport,
+  DivisionReport,
+)
 
 MINUS = '\N{MINUS SIGN}'
 FORMS = {'consistency': '.1f', 'ssim': '.3f', 'lpips': '.3f', 'kid': '.4f'}
@@ -34,14 +37,14 @@ def signed(value: float | None, metric: str = 'psnr') -> str:
 
 
 def interval(
-  summary: Mapping[str, float | None],
+  summary: groups.Summary | groups.Gap,
   metric: str = 'psnr',
   form: Callable[[float | None, str], str] = number,
 ) -> str:
   """Returns a mean with its interval: '24.16 [23.80, 24.51]'.
 
   Args:
-    summary: {'mean', 'low', 'high'}, see `groups.summary`.
+    summary: the mean and its interval.
     metric: the metric, whose format is taken.
     form: `number` or `signed`.
   """
@@ -50,7 +53,7 @@ def interval(
 
 
 def ends(
-  summary: Mapping[str, float | None],
+  summary: groups.Summary | groups.Gap,
   metric: str = 'psnr',
   form: Callable[[float | None, str], str] = number,
 ) -> str:
@@ -66,12 +69,12 @@ def ends(
 
 def title(metric: str) -> str:
   """Returns the name of a metric as it is printed, e.g. 'PSNR'."""
-  return (aggregate.METRICS | aggregate.OF_SETS)[metric][0]
+  return (aggregate.METRICS | aggregate.OF_SETS)[metric].title
 
 
 def unit(metric: str) -> str:
   """Returns ' dB', with the space, if that is the metric's unit; else ''."""
-  text = (aggregate.METRICS | aggregate.OF_SETS)[metric][1]
+  text = (aggregate.METRICS | aggregate.OF_SETS)[metric].unit
   return f' {text}' if text == 'dB' else ''
 
 
@@ -81,11 +84,11 @@ def axis(metric: str) -> str:
   return f'{name}, {text}' if text else name
 
 
-def worst(division: Mapping[str, Any], metric: str) -> str:
+def worst_group(division: DivisionReport, metric: str) -> str:
   """Returns sentences about the worst group of a division of the images.
 
   Args:
-    division: what `aggregate.by_group` returned.
+    division: the groups, compared.
     metric: the metric that decides. The worst groups by other columns are named
       too if their difference is significant.
   """
@@ -99,7 +102,7 @@ def worst(division: Mapping[str, Any], metric: str) -> str:
   text = f'By {name}: worst served is {quoted(gap["group"])}, '
   text += f'{shortfall(metric, gap, metric)} against all others'
   if not gap['sure']:
-    text += f'; for the worst of {judged(division)} that may be chance'
+    text += f'; for the worst of {count_compared(division)} that may be chance'
   others = [
     f'{quoted(other["group"])}, {shortfall(column, other, metric)}'
     for column, other in gaps.items()
@@ -114,12 +117,12 @@ def worst(division: Mapping[str, Any], metric: str) -> str:
 COLUMNS = {'gain': 'gain over bicubic', 'fall': 'lost when degraded'}
 
 
-def shortfall(column: str, gap: Mapping[str, Any], metric: str) -> str:
+def shortfall(column: str, gap: groups.Gap, metric: str) -> str:
   """Returns how far a group is off: 'SSIM −0.046 [−0.068, −0.023]'.
 
   Args:
     column: a metric or a key of `COLUMNS`.
-    gap: the 'gaps' of `groups.compare` at this column.
+    gap: the gap of the worst group in this column.
     metric: the metric that the `COLUMNS` are derived from.
   """
   metric = metric if column in COLUMNS else column
@@ -132,12 +135,12 @@ def quoted(text: str) -> str:
   return f'\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK}'
 
 
-def judged(division: Mapping[str, Any]) -> int:
+def count_compared(division: groups.Comparison) -> int:
   """Returns the number of groups that are large enough to be compared."""
   return sum(row['enough'] for row in division['rows'])
 
 
-def too_small(division: Mapping[str, Any]) -> str | None:
+def too_small(division: DivisionReport) -> str | None:
   """Returns a warning that names the groups that are too small, or None."""
   small = division['too_small']
   if not small:
@@ -150,11 +153,11 @@ def too_small(division: Mapping[str, Any]) -> str | None:
   )
 
 
-def calibration(measured: Mapping[str, Any]) -> str:
+def calibration(measured: CalibrationReport) -> str:
   """Returns the verdict on the calibration in one sentence.
 
   Args:
-    measured: what `aggregate.spread` returned.
+    measured: the calibration of the draws.
   """
   ratio = measured['spread_skill']
   if ratio is None:
@@ -181,16 +184,17 @@ def calibration(measured: Mapping[str, Any]) -> str:
       'underconfident: the draws differ from each other '
       f'{number(ratio)} times more than their error asks for'
     )
-  return f'{start}{verdict}; {covered(measured)}'
+  return f'{start}{verdict}; {coverage(measured)}'
 
 
-def covered(measured: Mapping[str, Any]) -> str:
-  """Returns the second half of `calibration`: how often intervals cover.
+def coverage(measured: CalibrationReport) -> str:
+  """Returns how often the intervals cover the original, as half a sentence.
 
-  If the ratio and the coverage point opposite ways, it says what that means.
+  It is the second half of `calibration`. If the ratio and the coverage
+  contradict each other, it says what that means.
 
   Args:
-    measured: what `aggregate.spread` returned.
+    measured: the calibration of the draws.
   """
   bias = measured['coverage_bias']
   if abs(bias) <= COVERAGE_TOLERANCE:
@@ -200,6 +204,7 @@ def covered(measured: Mapping[str, Any]) -> str:
     'central intervals hold the original '
     f'{100 * abs(bias):.1f} points {often} often than they should'
   )
-  if bias > 0 and measured['spread_skill'] < 1 - TOLERANCE:
+  ratio = measured['spread_skill']
+  if bias > 0 and ratio is not None and ratio < 1 - TOLERANCE:
     text += ': most values are nearer than promised, few are far off'
   return text + '.'

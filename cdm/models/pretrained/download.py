@@ -13,16 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Generator
 
+from cdm.distributed import user_cache
 from cdm.reporting import progress
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60.0
-
-
-def folder() -> pathlib.Path:
-  """Returns the folder of the user's cache that holds weights."""
-  home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  return pathlib.Path(home) / 'cdm' / 'weights'
+# Free space, bytes, that a download needs: the largest file, VGG, is 553 MB.
+FREE_BYTES = 600 << 20
 
 
 def fetch(
@@ -30,14 +27,16 @@ def fetch(
   sha256: str,
   *,
   where: str | os.PathLike | None = None,
+  cache: str = 'weights',
   flag: str = '--weights',
 ) -> pathlib.Path:
   """Downloads a file unless it is already there, and verifies its checksum.
 
   Args:
-    url: of the file; its last part becomes the file name.
-    sha256: the expected SHA-256 in hexadecimal, all digits or the first ones.
+    url: address of the file; its last part becomes the file name.
+    sha256: the expected SHA-256 in hexadecimal, all 64 digits.
     where: folder to download into; None means the user's cache.
+    cache: name of the folder in the user's cache.
     flag: option by which a user gives the path instead, for error messages.
 
   Returns:
@@ -49,8 +48,16 @@ def fetch(
     ValueError: the file has another checksum. If it was just downloaded, it is
       removed.
   """
-  where = folder() if where is None else pathlib.Path(where)
   name = url.rpartition('/')[2]
+  if where is None:
+    # A cache that is read-only or full is still read.
+    found = user_cache.find(cache, name)
+    where = (
+      user_cache.folder(cache, free=FREE_BYTES)
+      if found is None
+      else found.parent
+    )
+  where = pathlib.Path(where)
   path, part = where / name, where / f'{name}.part'
   if path.exists():
     verify(path, sha256)
@@ -66,15 +73,32 @@ def fetch(
 @contextlib.contextmanager
 def _alone(lock: pathlib.Path) -> Generator[None, None, None]:
   """Lets one process of a machine in at a time, as all write the same file."""
-  with open(lock, 'w') as file:
+  file = _locked(lock)
+  try:
+    yield
+    # Removed while it is held: who waits for it sees that, and makes another.
+    lock.unlink(missing_ok=True)
+  finally:
+    os.close(file)
+
+
+def _locked(lock: pathlib.Path) -> int:
+  """Returns a descriptor of the lock file, which this process alone holds."""
+  while True:
+    # A link in place of the lock would have another file opened.
+    file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
       import fcntl
 
       fcntl.flock(file, fcntl.LOCK_EX)
     except (ImportError, OSError):
-      pass  # locks do not work everywhere; the checksum finds the damage then
-    yield
-  lock.unlink(missing_ok=True)
+      return file  # Locks do not work everywhere; the checksum finds damage.
+    # Whoever held it before may have removed it: then a third process could
+    # make, and hold, another file of this name.
+    with contextlib.suppress(FileNotFoundError):
+      if os.path.samestat(os.fstat(file), os.stat(lock)):
+        return file
+    os.close(file)
 
 
 def _fetch_whole(
@@ -87,7 +111,7 @@ def _fetch_whole(
     reason = getattr(error, 'reason', None) or error
     raise OSError(
       f'{name} cannot be fetched ({reason}). Fetch {url} on a machine with a '
-      f'network and put it at {path} (SHA-256 {sha256}...), or give its path '
+      f'network and put it at {path} (SHA-256 {sha256}), or give its path '
       f'with {flag}. What was downloaded so far is kept.'
     ) from error
   try:
@@ -99,11 +123,11 @@ def _fetch_whole(
 
 
 def verify(path: str | os.PathLike, sha256: str) -> None:
-  """Raises ValueError unless the file's SHA-256 begins with `sha256`."""
+  """Raises ValueError unless the file has this SHA-256, of 64 digits."""
   actual = digest(path)
-  if not actual.startswith(sha256.lower()):
+  if actual != sha256.lower():
     raise ValueError(
-      f'{path} has SHA-256 {actual}, expected {sha256}: it is damaged or '
+      f'{path} has SHA-256 {actual} instead of {sha256}: it is damaged or '
       'another file. Remove it and start again.'
     )
 

@@ -1,4 +1,4 @@
-"""The WordNet ids of the ImageNet (ILSVRC 2012) classes, in label order.
+"""Lists the WordNet ids of the ImageNet (ILSVRC 2012) classes, in label order.
 
 The ids are sorted: class 0 is n01440764, class 999 is n15075141.
 """

@@ -131,18 +131,18 @@ def from_pytorch(state: dict[str, np.ndarray]) -> dict:
   state = {
     name: value
     for name, value in state.items()
-    # The auxiliary classifier of training and a counter are not used here.
+    # The auxiliary classifier of training and a step counter are not used here.
     if not name.startswith('AuxLogits.')
     and not name.endswith('num_batches_tracked')
   }
 
   def convolution(module):
     names = ('weight', 'bias', 'running_mean', 'running_var')
-    bn = [take(state, f'{module}.bn.{name}') for name in names]
-    kernel = take(state, f'{module}.conv.weight')
+    bn = [take_array(state, f'{module}.bn.{name}') for name in names]
+    kernel = take_array(state, f'{module}.conv.weight')
     return kernel.transpose(2, 3, 1, 0), bn
 
-  fc = take(state, 'fc.weight').T, take(state, 'fc.bias')
+  fc = take_array(state, 'fc.weight').T, take_array(state, 'fc.bias')
   return _assemble(convolution, fc, state)
 
 
@@ -150,7 +150,7 @@ def from_tensorflow(constants: Mapping[str, np.ndarray]) -> dict:
   """Converts the constants of the frozen TensorFlow graph.
 
   Args:
-    constants: {name of a constant: array}; constants that are no parameters of
+    constants: {name of a constant: array}; constants that are not parameters of
       the network are ignored.
 
   Returns:
@@ -165,10 +165,10 @@ def from_tensorflow(constants: Mapping[str, np.ndarray]) -> dict:
   def convolution(module):
     scope = names[module]
     parts = ('gamma', 'beta', 'moving_mean', 'moving_variance')
-    bn = [take(state, f'{scope}/batchnorm/{part}') for part in parts]
-    return take(state, f'{scope}/conv2d_params'), bn
+    bn = [take_array(state, f'{scope}/batchnorm/{part}') for part in parts]
+    return take_array(state, f'{scope}/conv2d_params'), bn
 
-  fc = take(state, 'softmax/weights'), take(state, 'softmax/biases')
+  fc = take_array(state, 'softmax/weights'), take_array(state, 'softmax/biases')
   return _assemble(convolution, fc, {})  # the graph has other constants too
 
 
@@ -185,7 +185,7 @@ def tensorflow_names() -> dict[str, str]:
   return names
 
 
-def take(state: dict[str, np.ndarray], name: str) -> np.ndarray:
+def take_array(state: dict[str, np.ndarray], name: str) -> np.ndarray:
   """Removes an array from the dict and returns it as float64.
 
   Raises:

@@ -31,7 +31,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """Reads a state dict.
 
   Args:
-    path: of the .pth file.
+    path: path of the .pth file.
 
   Returns:
     {name: array}.

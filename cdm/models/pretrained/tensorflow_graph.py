@@ -22,7 +22,7 @@ def constants(data: bytes, name: str = 'The graph') -> dict[str, np.ndarray]:
 
   Args:
     data: bytes of a serialised GraphDef.
-    name: what error messages call the graph.
+    name: name of the graph in error messages.
 
   Returns:
     {name of the node: float32 array}.
@@ -39,7 +39,7 @@ def constants(data: bytes, name: str = 'The graph') -> dict[str, np.ndarray]:
       'be cut off, so fetch it again.'
     ) from error
   if not arrays:
-    raise ValueError(f'{name} holds no constants: it is no frozen graph.')
+    raise ValueError(f'{name} holds no constants: it is not a frozen graph.')
   return arrays
 
 

@@ -19,8 +19,8 @@ from cdm.models.unet_plan import Level, plan
 
 ATTENTION_ORDER = ('legacy', 'new')
 
-# So large an offset that silu(z + offset) is z + offset to float32's last digit
-# for any activation z of a network.
+# The offset is so large that silu(z + offset) equals z + offset to float32's
+# last digit for any activation z of a network.
 _LINEAR_SILU = 20.0
 
 
@@ -59,7 +59,7 @@ def adm_to_cdm(
   }
 
   def fit(module, leaf, value):
-    # None if the file's shape is wrong, which `_convert` refuses.
+    # The result is None if the file's shape is wrong, which `_convert` refuses.
     num_heads = heads.get(value.shape[-1] // 3)
     if not module.endswith('/qkv') or attention_order == 'new' or not num_heads:
       return value

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import smoke_runs
+from support.declared import assert_declared
 
 from cdm.config import placement
 from cdm.data import synthetic
-from cdm.evaluation import result_line
+from cdm.evaluation import result_line, row_types
 from cdm.evaluation.classification import cas, trained_classifier
 from cdm.sampling.cascade import Stage
 
@@ -45,6 +46,10 @@ def test_a_classifier_of_real_images_knows_them(real):
   low, high = found['intervals']['cas_top1']
   assert low <= found['cas_top1'] <= high
   assert found['classifier']['checkpoint'] == 24
+  assert_declared(found, row_types.CasRow)
+  assert_declared(found['classifier'], row_types.ClassifierManifest)
+  for name in ('samples_recipe', 'reference_recipe'):
+    assert_declared(found[name], row_types.ImageManifest)
   assert not found['warnings']
   assert found['samples_recipe']['data']['kind'] == 'synthetic'
   line = (real / 'row.md').read_text()
@@ -135,10 +140,8 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
   data = cas.datasets.open_source(loaded.train_data)
   images = np.stack([data[i]['image'] for i in range(8)])
   with smoke_runs.compiled_once(), smoke_runs.on(1):
-    network, step = trained_classifier.restored(
-      loaded, real, data, batch_size=8
-    )
-    again, _ = trained_classifier.restored(loaded, real, data, batch_size=8)
+    network, step = trained_classifier.restore(loaded, real, data, batch_size=8)
+    again, _ = trained_classifier.restore(loaded, real, data, batch_size=8)
     dark = synthetic.Synthetic(16, 256, 4)
     true = synthetic.Synthetic.__getitem__
     monkeypatch.setattr(
@@ -146,7 +149,7 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
       '__getitem__',
       lambda self, i: true(self, i) | {'image': true(self, i)['image'] // 8},
     )
-    other, _ = trained_classifier.restored(loaded, real, dark, batch_size=8)
+    other, _ = trained_classifier.restore(loaded, real, dark, batch_size=8)
   assert step == 24
   np.testing.assert_array_equal(network(images), again(images))
   assert np.abs(network(images) - other(images)).max() > 0.1
@@ -158,7 +161,7 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
     (('--num=3',), '--num is for drawn samples'),
     (('--samples=x.npz', '--seed=3'), '--seed is for drawn samples'),
     (('--batch_size=0',), '--batch_size=0: it must be at least 1'),
-    (('--samples=nowhere',), 'nowhere is no labelled set'),
+    (('--samples=nowhere',), 'nowhere is not a labelled set'),
     (('--config.train.accumulation=2',), 'it normalises by the whole batch'),
     (('--config.train.num_samples=2',), 'of a classifier it is 0: it draws'),
     (

@@ -39,7 +39,7 @@ def test_folders_archives_and_samples_are_told_apart(tmp_path):
   found = labelled_set.section(drawn)
   assert found['path'] == str(drawn / 'samples.npz')
   (drawn / 'samples.npz').unlink()
-  with pytest.raises(ValueError, match='is unfinished, it has no samples.npz'):
+  with pytest.raises(ValueError, match='is unfinished, because it has no sam'):
     labelled_set.section(drawn)
 
 
@@ -47,13 +47,13 @@ def test_folders_archives_and_samples_are_told_apart(tmp_path):
 def test_the_data_of_a_config_are_its_section(split):
   path = smoke_runs.CONFIGS / 'smoke.py'
   found = labelled_set.section(f'{path}:{split}')
-  source, _ = labelled_set.opened('it', found)
+  source, _ = labelled_set.open_set('it', found)
   assert len(source) == {'train': 256, 'eval': 64}[split]
 
 
 def test_folders_go_by_name_whatever_their_order(tmp_path):
   path = folder(tmp_path / 'f', ['b', 'a'])  # b is dark
-  source, given = labelled_set.opened(
+  source, given = labelled_set.open_set(
     path, labelled_set.section(path), ['c', 'b', 'a']
   )
   assert given['class_names'] == ('c', 'b', 'a')
@@ -62,17 +62,17 @@ def test_folders_go_by_name_whatever_their_order(tmp_path):
   again = datasets.open_source(given)
   assert again.fingerprint == source.fingerprint
   with pytest.raises(ValueError, match='is in none of the 2 class folders'):
-    labelled_set.opened(path, labelled_set.section(path), ['b', 'c'])
+    labelled_set.open_set(path, labelled_set.section(path), ['b', 'c'])
 
 
 def test_samples_go_by_name_where_they_have_names(tmp_path):
   named = archive(tmp_path / 'n', ['x', 'y', 'z']) / 'samples.npz'
-  source, _ = labelled_set.opened(
+  source, _ = labelled_set.open_set(
     named, labelled_set.section(named), ['z', 'x', 'y']
   )
   assert source.labels.tolist() == [1, 2, 0] and labelled_set.is_named(source)
   bare = archive(tmp_path / 'b') / 'samples.npz'
-  source, _ = labelled_set.opened(
+  source, _ = labelled_set.open_set(
     bare, labelled_set.section(bare), ['z', 'x', 'y']
   )
   assert source.labels.tolist() == [0, 1, 2] and not labelled_set.is_named(
@@ -83,16 +83,16 @@ def test_samples_go_by_name_where_they_have_names(tmp_path):
 def test_data_of_other_classes_are_refused(tmp_path):
   given = labelled_set.section(f'{smoke_runs.CONFIGS / "smoke.py"}:train')
   names = [f'grating {n}' for n in range(4)]
-  labelled_set.opened('it', given, names)
+  labelled_set.open_set('it', given, names)
   with pytest.raises(ValueError, match="Class 1 of it is 'grating 1', but"):
-    labelled_set.opened('it', given, [names[0], names[2], names[1], names[3]])
+    labelled_set.open_set('it', given, [names[0], names[2], names[1], names[3]])
   with pytest.raises(ValueError, match='it has 4 classes and .* with 2'):
-    labelled_set.opened('it', given, names[:2])
+    labelled_set.open_set('it', given, names[:2])
   flat = folder(tmp_path, ['only']) / 'only'
   with pytest.raises(ValueError, match='only has no classes'):
-    labelled_set.opened(flat, labelled_set.section(flat))
+    labelled_set.open_set(flat, labelled_set.section(flat))
 
 
 def test_what_is_no_set_is_refused(tmp_path):
-  with pytest.raises(ValueError, match='nowhere is no labelled set'):
+  with pytest.raises(ValueError, match='nowhere is not a labelled set'):
     labelled_set.section(tmp_path / 'nowhere')

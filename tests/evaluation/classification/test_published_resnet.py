@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import published_weights, smoke_runs
+from support.declared import assert_declared
 from support.oracles import data, oracle, rule_weights
 
 from cdm.data import folder, sample_photos, subset, transforms
+from cdm.evaluation import row_types
 from cdm.evaluation.batched_network import BatchedNetwork
-from cdm.evaluation.classification import published_resnet
+from cdm.evaluation.classification import error_rates, published_resnet
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.pretrained import imagenet_classes
 from cdm.ops import resize
@@ -49,7 +51,7 @@ def place(tmp_path, monkeypatch):
       calls.append(x)
       return network(x)
 
-    return watched, {'network': published_resnet.NETWORK}
+    return watched, {'network': error_rates.NETWORK}
 
   monkeypatch.setattr(published_resnet, 'read_network', read_network)
   for n in range(12):
@@ -100,9 +102,7 @@ def test_the_first_images_are_first_by_file_name(place, capsys):
   assert [row['top1_error'] for row in rows] == pytest.approx([0, 1 / 7])
   assert rows[0]['which'] == 'first by file name'
   source = folder.Folder(place / 'set')
-  names = [
-    source.files[i] for i in subset.first_imagenet_validation(source, 12)
-  ]
+  names = [source.files[i] for i in subset.first_validation(source, 12)]
   assert [int(name[-6:-4]) for name in names] == list(range(79, 91))
 
 
@@ -154,6 +154,9 @@ def test_a_stage_is_judged_beside_bicubic_and_the_originals(
   assert row['bicubic']['top1_error'] == pytest.approx(1 / 12)
   assert row['baseline']['top1_error'] == pytest.approx(1 / 12)
   assert row['samples_recipe']['sizes'] == [224, 56, 64, 256, 224]
+  assert_declared(row, row_types.ErrorRow)
+  assert_declared(row['bicubic'], row_types.ErrorRates)
+  assert_declared(row['samples_recipe'], row_types.ImageManifest)
   assert row['paper']['resnet50_error_top1'] == 0.317
   assert all(x.shape[1:] == (224, 224, 3) for x in published_resnet.classified)
   line = (place / 'r.md').read_text()
@@ -165,7 +168,7 @@ def test_the_low_resolution_image_is_the_original_shrunk():
   """56 pixels by Pillow's bicubic, then 64; and back to 224 for bicubic."""
   rng = np.random.default_rng(0)
   x = rng.integers(0, 256, (1, 224, 224, 3)).astype(np.uint8)
-  low, original, bicubic = published_resnet.shrunk(x, 4, 64)
+  low, original, bicubic = published_resnet.make_versions(x, 4, 64)
 
   def pillow(image, size):
     image = Image.fromarray(image)
@@ -182,7 +185,7 @@ def test_a_killed_run_continues(place, capsys, restored, monkeypatch):
   words = ('--workdir=W', f'--reference={place / "set"}', '--batch_size=8')
   whole = run(capsys, *words)[1]
   before = len(published_resnet.classified)
-  ranked, seen = published_resnet.ranked, []
+  ranked, seen = published_resnet.rank_versions, []
 
   def dies(*given):
     seen.append(given)
@@ -190,9 +193,9 @@ def test_a_killed_run_continues(place, capsys, restored, monkeypatch):
       raise KeyboardInterrupt
     return ranked(*given)
 
-  monkeypatch.setattr(published_resnet, 'ranked', dies)
+  monkeypatch.setattr(published_resnet, 'rank_versions', dies)
   assert run(capsys, *words)[0] == 130
-  monkeypatch.setattr(published_resnet, 'ranked', ranked)
+  monkeypatch.setattr(published_resnet, 'rank_versions', ranked)
   assert run(capsys, *words)[1] == whole
   assert (
     len(published_resnet.classified) == 2 * before
@@ -225,7 +228,7 @@ def test_a_conditional_stage_is_told_the_class_by_name(
 def test_the_preset_is_torchvisions():
   description, arrays = oracle('resnet50')
   assert description['settings']['image'] == ['astronaut', 0, 0, 512, 512]
-  mine = transforms.resize_then_center_crop(
+  mine = transforms.resize_crop(
     sample_photos._photograph('astronaut'), short_side=256, size=224
   )
   np.testing.assert_array_equal(mine, arrays['img/preset'])
@@ -244,7 +247,7 @@ def test_the_preset_of_an_oblong_image_keeps_its_aspect():
     edge = round((long - 224) / 2)
     top, left = (16, edge) if w > h else (edge, 16)
     np.testing.assert_array_equal(
-      transforms.resize_then_center_crop(x, short_side=256, size=224),
+      transforms.resize_crop(x, short_side=256, size=224),
       whole[top : top + 224, left : left + 224],
     )
 
@@ -271,7 +274,7 @@ def test_another_file_of_weights_is_named_or_refused(tmp_path):
   published_weights.write_pytorch(
     tmp_path / 'w.pth', {'fc.bias': np.ones(2)}, zipped=True
   )
-  with pytest.raises(ValueError, match='these are no weights of ResNet'):
+  with pytest.raises(ValueError, match='these are not the weights of a ResNet'):
     published_resnet.read_network(tmp_path / 'w.pth', 4)
   state = rule_weights(oracle('resnet50')[0]['weights'])
   published_weights.write_pytorch(tmp_path / 'o.pth', state, zipped=True)
@@ -300,7 +303,7 @@ def test_numbers_of_other_weights_are_not_compared(place, capsys, monkeypatch):
     (('--samples=a', '--config.x=1'), '--config... is for a stage'),
     (('--samples=a', '--level=0.0'), '--level is for a stage'),
     (('--samples=a', '--num=0'), '--num=0: it must be at least 1'),
-    (('--samples=nowhere',), 'nowhere is no labelled set'),
+    (('--samples=nowhere',), 'nowhere is not a labelled set'),
   ],
 )
 def test_what_cannot_be_judged_is_refused(words, message, capsys):

@@ -98,11 +98,11 @@ def test_another_set_begins_anew_and_what_is_done_is_forgotten(tmp_path):
 
 def test_numbers_are_shares_with_an_interval_where_images_are_few():
   found = np.array([0] * 60 + [3] * 20 + [7] * 20)
-  row = ranks.numbers_of(found)
+  row = ranks.accuracy(found)
   assert (row['top1'], row['top5']) == (0.6, 0.8)
   for name, p in (('top1', 0.6), ('top5', 0.8)):
     low, high = row['intervals'][name]
     spread = 1.96 * np.sqrt(p * (1 - p) / 100)  # of a binomial share
     assert low == pytest.approx(p - spread, abs=0.02)
     assert high == pytest.approx(p + spread, abs=0.02)
-  assert ranks.numbers_of(np.zeros(5001, int))['intervals'] == {}
+  assert ranks.accuracy(np.zeros(5001, int))['intervals'] == {}

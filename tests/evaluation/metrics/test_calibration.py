@@ -106,7 +106,7 @@ def test_tallies_of_images_add_up():
   for a, b in zip(whole, parts, strict=True):
     np.testing.assert_allclose(a, b)
   other = calibration.tally(draws[:3], truth)
-  with pytest.raises(ValueError, match='one number of draws'):
+  with pytest.raises(ValueError, match='the same number of draws'):
     calibration.add([whole, other])
 
 

@@ -67,7 +67,7 @@ def test_the_convention_names_the_filter_and_the_rounding():
   [
     (noise(1, 8, 8, 3), noise(1, 16, 16, 3), 'is no larger'),
     (noise(1, 8, 8, 3), noise(1, 4, 2, 3), 'same aspect ratio'),
-    (noise(2, 8, 8, 3), noise(1, 4, 4, 3), r'given were \(2, 8, 8, 3\)'),
+    (noise(2, 8, 8, 3), noise(1, 4, 4, 3), r'shapes are \(2, 8, 8, 3\)'),
     (noise(8, 8, 3), noise(4, 4, 3), r'N, H, W, C'),
     (np.ones((1, 8, 8, 3)), noise(1, 4, 4, 3), 'uint8.*float64'),
   ],

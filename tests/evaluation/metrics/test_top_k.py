@@ -42,7 +42,7 @@ def test_one_tie_costs_one_rank():
     (np.zeros((2, 3)), [0, 3], 'Labels lie in 0 to 3, but .* has 3 classes'),
     (np.zeros((2, 3)), [-1, 0], 'Labels lie in -1 to 0'),
     (np.zeros((2, 3)), [0], r'\(2, 3\) and labels \(1,\)'),
-    (np.zeros((2, 3)), [0.0, 1.0], 'float64; they are whole numbers'),
+    (np.zeros((2, 3)), [0.0, 1.0], 'float64; they must be integers'),
     ([[0.0, 1.0], [np.nan, 0.0]], [0, 0], 'logits of image 1 are not finite'),
     ([[0.0, np.inf]], [1], 'logits of image 0 are not finite'),
   ],

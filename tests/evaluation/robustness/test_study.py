@@ -7,12 +7,23 @@ import re
 import numpy as np
 import pytest
 from support import smoke_runs
+from support.declared import assert_declared
 
-from cdm.evaluation import extract_features, lpips_scorer, paired_metrics
+from cdm.evaluation import (
+  extract_features,
+  groups,
+  lpips_scorer,
+  paired_metrics,
+)
 from cdm.evaluation.metrics.consistency import consistency
 from cdm.evaluation.metrics.distortion import psnr
 from cdm.evaluation.metrics.fid import fid
-from cdm.evaluation.robustness import aggregate, scoring, wording
+from cdm.evaluation.robustness import (
+  aggregate,
+  report_types,
+  scoring,
+  wording,
+)
 from cdm.models.inception import Features
 from cdm.ops import resize
 from cdm.reporting import jsonl
@@ -61,6 +72,28 @@ def test_the_page_refers_to_nothing_outside_itself(done):
       assert attributes.get(name, 'data:').startswith('data:')
   assert not re.search(r'url\(|@import|https?://|<script|<link', text)
   assert '&lt;Ours&gt;' in text and '<Ours>' not in text
+
+
+def test_types_declare_what_a_study_writes(done):
+  content = report(done)
+  assert_declared(content, report_types.Report)
+  assert_declared(content['recipe'], report_types.StudyManifest)
+  assert_declared(content['calibration'], report_types.CalibrationReport)
+  for kind in content['degradations']:
+    assert_declared(kind, report_types.DegradationReport)
+  columns = ('psnr', 'ssim', 'consistency', 'gain', 'fall')
+  for division in content['groups']:
+    assert_declared(division, report_types.DivisionReport)
+    for row in division['rows']:
+      assert_declared(row, groups.GroupRow, further=columns)
+    for gap in division['gaps'].values():
+      assert_declared(gap, groups.Gap)
+  for name, kind in (
+    ('rows', report_types.ScoreRow),
+    ('draws', report_types.DrawsRow),
+  ):
+    for row in jsonl.read(done / f'{name}.jsonl'):
+      assert_declared(row, kind)
 
 
 def test_the_page_shows_all_that_was_measured(done):
@@ -353,9 +386,9 @@ def test_what_is_lost_is_taken_image_by_image():
     + [row(0, 'noise-10', None), row(1, 'noise-10', 15.0)]
   )
   table = aggregate.Table(rows, {}, [0, 1])
-  kind = aggregate.degradation('noise', (5.0, 10.0), ['psnr'], table)
+  kind = aggregate.summarize_degradation('noise', (5.0, 10.0), ['psnr'], table)
   assert kind['fall']['ours']['mean'] == 5.0  # an identical pair is left out
-  kind = aggregate.degradation('noise', (5.0,), ['psnr'], table)
+  kind = aggregate.summarize_degradation('noise', (5.0,), ['psnr'], table)
   assert kind['fall']['ours'] == {'mean': 3.0, 'low': 3.0, 'high': 3.0}
   assert kind['fall']['bicubic']['mean'] == 0.0
   means = [point['mean'] for point in kind['curves']['psnr']['ours']]
@@ -368,17 +401,17 @@ def test_the_worst_group_is_told_with_what_is_sure():
   rows = [{'enough': True}, {'enough': True}, {'enough': False}]
   told = {'by': 'sex', 'rows': rows, 'gaps': {'psnr': gap}}
   minus = wording.MINUS
-  assert wording.worst(told, 'psnr') == (
+  assert wording.worst_group(told, 'psnr') == (
     f'By sex: worst served is “f”, PSNR {minus}0.50 [{minus}1.00, +0.10] dB '
     'against all others; for the worst of 2 that may be chance.'
   )
   told['gaps'] |= {'ssim': sure, 'gain': sure | {'sure': False}}
-  assert wording.worst(told, 'psnr').endswith(
+  assert wording.worst_group(told, 'psnr').endswith(
     'may be chance. Surely worse than all others: “m”, SSIM '
     f'{minus}0.040 [{minus}0.060, {minus}0.020].'
   )
   told['gaps'] = {}
-  assert 'no group is called worse' in wording.worst(told, 'psnr')
+  assert 'no group is called worse' in wording.worst_group(told, 'psnr')
 
 
 def test_the_verdict_follows_the_ratio():
