@@ -96,4 +96,9 @@ def selection(args: argparse.Namespace) -> Selection:
   """Returns which images are read or sampled, as the user set it."""
   from cdm.evaluation.image_selection import Selection
 
-  return Selection(args.num, args.seed, getattr(args, 'overrides', ()))
+  return Selection(
+    args.num,
+    args.seed,
+    getattr(args, 'overrides', ()),
+    getattr(args, 'max_value', None),
+  )

@@ -3,12 +3,11 @@
 import functools
 import hashlib
 import os
-import pathlib
 from collections.abc import Collection, Iterable
 
 import numpy as np
 
-from cdm.data import picture_files, transforms
+from cdm.data import image_decoder, picture_files
 from cdm.data.printable_name import printable
 from cdm.data.source import Element, element, first_names
 
@@ -30,7 +29,11 @@ class Folder:
   """
 
   def __init__(
-    self, path: str | os.PathLike[str], class_names: Iterable[str] | None = None
+    self,
+    path: str | os.PathLike[str],
+    class_names: Iterable[str] | None = None,
+    max_pixels: int = image_decoder.MAX_PIXELS,
+    max_value: float | None = None,
   ):
     """Lists the image files.
 
@@ -41,11 +44,15 @@ class Folder:
         if two folders must have the same labels although one lacks a class. An
         empty tuple means that the subfolders are not classes (FFHQ's
         thousands).
+      max_pixels: an image of more pixels counts as unreadable.
+      max_value: the value of white in images of 16 or more bits; see
+        `image_decoder.decode`.
 
     Raises:
       ValueError: the folder does not exist or has no images, or an image is
         outside of the class folders.
     """
+    self._limits = image_decoder.check_limits(max_pixels, max_value)
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
       raise ValueError(f'{self.path!r} is not a folder of images.')
@@ -90,6 +97,8 @@ class Folder:
     Reading every byte would take as long as an epoch.
     """
     digest = hashlib.sha256(repr(self.class_names).encode())
+    if self._limits.get('max_value') is not None:
+      digest.update(f'max_value {self._limits["max_value"]}\0'.encode())
     for file in self.files:
       size = os.stat(os.path.join(self.path, file)).st_size
       digest.update(f'{file}\0{size}\n'.encode(errors='surrogateescape'))
@@ -101,12 +110,8 @@ class Folder:
 
   def __getitem__(self, i: int) -> Element:
     path = os.path.join(self.path, self.files[i])
-    try:
-      data = pathlib.Path(path).read_bytes()
-    except OSError as error:
-      reason = f'cannot be read: {error.strerror}'
-      raise transforms.BadImage(path, reason) from error
-    return element(transforms.decode(data, name=path), self.labels[i])
+    decoded = image_decoder.read_file(path, **self._limits)
+    return element(decoded.pixels, self.labels[i], decoded.notes)
 
 
 def sort_classes(names: Collection[str]) -> list[str]:

@@ -3,6 +3,7 @@
 Each image is decoded when it is read, so that a set takes no memory.
 """
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -11,7 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.data import npz_images, picture_files, transforms
+from cdm.data import (
+  image_decoder,
+  image_notes,
+  npz_images,
+  picture_files,
+  transforms,
+)
 from cdm.data.printable_name import printable
 
 
@@ -32,13 +39,17 @@ class Images(NamedTuple):
   read: Callable[[int], np.ndarray]
 
 
-def load_images(path: str | os.PathLike) -> Images:
+def load_images(
+  path: str | os.PathLike, *, max_value: float | None = None
+) -> Images:
   """Lists the images at a path; each is decoded only when it is read.
 
   Args:
     path: an image file, a folder of image files (see `picture_files`; ordered
       by path), or an .npz whose `arr_0` is uint8 [N, H, W, 3], the layout of
       the [ADM] evaluator. Grey images become RGB by repeating their channel.
+    max_value: the value of white in image files of 16 or more bits; see
+      `image_decoder.decode`.
 
   Returns:
     The set of images.
@@ -47,8 +58,9 @@ def load_images(path: str | os.PathLike) -> Images:
     ValueError: the path does not exist, or holds no such images.
   """
   path = pathlib.Path(path)
+  decode = functools.partial(_decode, max_value=max_value)
   if path.is_dir():
-    return _folder(path)
+    return _folder(path, decode)
   reason = picture_files.why_not_a_file(path)
   if reason is not None:
     raise ValueError(
@@ -61,7 +73,7 @@ def load_images(path: str | os.PathLike) -> Images:
       f'{printable(path)} is neither a folder, an .npz nor a '
       f'picture file ({", ".join(picture_files.SUFFIXES)}).'
     )
-  return Images(path, (path.stem,), 1, lambda i: _decode(path))
+  return Images(path, (path.stem,), 1, lambda i: decode(path))
 
 
 def holds_images(path: str | os.PathLike) -> bool:
@@ -119,7 +131,7 @@ def stream(
     yield np.stack(batch)
 
 
-def _folder(path):
+def _folder(path, decode):
   listing = picture_files.list_pictures(path)
   left_out = listing.left_out_text()
   if not listing.files:
@@ -131,7 +143,7 @@ def _folder(path):
   picture_files.say_left_out(str(path), left_out)
   files = listing.files
   names = tuple(os.path.splitext(file)[0] for file in files)
-  return Images(path, names, len(files), lambda i: _decode(path / files[i]))
+  return Images(path, names, len(files), lambda i: decode(path / files[i]))
 
 
 def check_names(images: Images) -> None:
@@ -159,13 +171,15 @@ def _archive(path):
   return Images(path, None, archive.count, archive.read)
 
 
-def _decode(path):
+def _decode(path, *, max_value):
   try:
-    return transforms.decode(path.read_bytes(), name=str(path))
+    decoded = image_decoder.read_file(path, max_value=max_value)
   except transforms.BadImage as error:
     raise ValueError(
       f'{error}. Write the image again, or remove it and its partner.'
     ) from error
+  image_notes.count(decoded.notes)
+  return decoded.pixels
 
 
 def name_of(images: Images, i: int) -> str:

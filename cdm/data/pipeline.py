@@ -15,20 +15,16 @@ import os
 import shutil
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import grain
 import numpy as np
-from absl import logging
 
-from cdm.data import transforms, workers
+from cdm.data import image_notes, transforms, workers
 from cdm.data.pipeline_state import Order, PipelineState, SkipCounts
+from cdm.data.skipped_records import Skip, SkipCounter
 from cdm.data.source import Source
 
-# max_skip_fraction is a fraction of the records tried, whose number is first
-# rounded up to a multiple of this window or of a shorter epoch. Over fewer
-# records, a data set just below the limit would exceed it by chance.
-_SKIP_WINDOW = 100_000
 _TRIES_PER_RECORD = 1000
 _BUFFER_SIZE = 2  # batches that every worker keeps ready
 _SHARED_MEMORY = '/dev/shm'
@@ -143,7 +139,7 @@ def make_iterator(
     end=None if options.repeat else len(source),
     pad=options.pad_remainder,
     worker_count=options.worker_count,
-    skips=_SkipCounter(len(source), options.max_skip_fraction),
+    skips=SkipCounter(len(source), options.max_skip_fraction),
     order={'records': len(source), 'seed': seed, 'shuffle': options.shuffle},
   )
 
@@ -168,10 +164,6 @@ def _check(source, *, batch_size, process, max_skip_fraction, **at_least_0):
     )
 
 
-# Why a record was left out, its name, and the reason in words.
-Skip = tuple[Literal['unreadable', 'too_small'], str, str]
-
-
 class Batches:
   """Iterator over the batches of one process; its position can be saved."""
 
@@ -183,7 +175,7 @@ class Batches:
     end: int | None,
     pad: bool,
     worker_count: int,
-    skips: '_SkipCounter',
+    skips: SkipCounter,
     order: Order,
   ):
     self._read, self._share, self._end, self._pad = read, share, end, pad
@@ -205,6 +197,7 @@ class Batches:
       self._start()
     batch = next(self._running[0])
     self._skips.add(batch.pop('tried'), batch.pop('skipped'))
+    image_notes.count(image_notes.Note(*note) for note in batch.pop('notes'))
     self._position += self._share.global_size
     if not self._worker_count:
       return batch
@@ -336,6 +329,7 @@ class _LoadBatch:
       'label': np.array([e['label'] for e, _, _ in loaded], np.int32),
       'tried': sum(tried for _, tried, _ in loaded),
       'skipped': [skip for _, _, skips in loaded for skip in skips],
+      'notes': [tuple(note) for e, _, _ in loaded for note in e['notes']],
     }
     if self._pad:
       batch['valid'] = valid
@@ -374,7 +368,8 @@ class _ReadImage:
     image = transforms.fit(element['image'], rng=rng, **self._fit)
     if flip:
       image = transforms.mirror(image)
-    element = {'image': image, 'label': element['label']}
+    notes = element.get('notes', ())
+    element = {'image': image, 'label': element['label'], 'notes': notes}
     return element, len(skips) + 1, skips
 
   def _give_up_if_hopeless(self, skips):
@@ -397,53 +392,3 @@ class _ReadImage:
     if side < self._min_side:
       return None, ('too_small', f'record {index}', f'short side {side}')
     return element, None
-
-
-class _SkipCounter:
-  """Counts skipped records, and stops the run when too many are unreadable.
-
-  A warning names each unreadable record once.
-  """
-
-  def __init__(self, records: int, max_fraction: float):
-    self._window = min(records, _SKIP_WINDOW)
-    self._max_fraction = max_fraction
-    self._count: SkipCounts = {'tried': 0, 'unreadable': 0, 'too_small': 0}
-    self._named: set[str] = set()
-    self._last = ''
-
-  def counts(self) -> SkipCounts:
-    return self._count.copy()
-
-  def restore(self, counts: SkipCounts) -> None:
-    self._count = counts.copy()
-
-  def add(self, tried: int, skips: Iterable[Skip]) -> None:
-    self._count['tried'] += tried
-    for kind, name, reason in skips:
-      self._count[kind] += 1
-      if kind == 'too_small':
-        self._report_too_small()
-      elif name not in self._named:
-        self._named.add(name)
-        self._last = f'; the last: {name}: {reason}'
-        logging.warning(
-          'Skipped %s: %s (%s)', name, reason, self._total('such')
-        )
-    windows = -(-self._count['tried'] // self._window)
-    allowed = self._max_fraction * self._window * max(1, windows)
-    if self._count['unreadable'] > allowed:
-      raise ValueError(
-        f'{self._total("unreadable")}, more than max_skip_fraction='
-        f'{self._max_fraction}{self._last}. Repair or remove them, or raise '
-        f'max_skip_fraction.'
-      )
-
-  def _total(self, adjective):
-    bad, tried = self._count['unreadable'], self._count['tried']
-    return f'{bad} {adjective} records among {tried} read so far'
-
-  def _report_too_small(self):
-    count, tried = self._count['too_small'], self._count['tried']
-    if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
-      logging.info('Left out %d of %d records: below min_side.', count, tried)

@@ -23,7 +23,13 @@ import tqdm
 from absl import logging
 from PIL import features
 
-from cdm.data import atomic_files, record_format, transforms, workers
+from cdm.data import (
+  atomic_files,
+  image_notes,
+  record_format,
+  transforms,
+  workers,
+)
 from cdm.data.printable_name import printable
 from cdm.data.source import Source
 
@@ -182,8 +188,9 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
       file = f'images-{shard_index:05d}-of-{count:05d}.array_record'
       skipped = []
       with _new_shard(folder / file) as write:
-        for data, bad in itertools.islice(packed, length):
+        for data, bad, notes in itertools.islice(packed, length):
           write(data)
+          image_notes.count(image_notes.Note(*note) for note in notes)
           bar.update()
           if bad is not None:
             skipped.append(bad)
@@ -241,8 +248,8 @@ def _failing_clearly(path):
 
 def _packed(
   pack: Callable, indices: Sequence[int], worker_count: int
-) -> Generator[tuple[bytes, str | None], None, None]:
-  """Yields (bytes of the record, error text or None) of each index in order."""
+) -> Generator[tuple[bytes, str | None, list], None, None]:
+  """Yields what `_pack_one` returns of each index, in order."""
   step = _RECORDS_PER_CHUNK
   chunks = [indices[i : i + step] for i in range(0, len(indices), step)]
   lists = grain.MapDataset.source(chunks).map(
@@ -259,16 +266,17 @@ def _pack_all(pack, indices):
 
 
 def _pack_one(source, index, *, fit):
-  """Returns (bytes of one record, None or why the image cannot be used)."""
+  """Returns (bytes of one record, None or why it is unusable, its notes)."""
   try:
     element = source[index]
   except transforms.BadImage as error:
-    return record_format.pack_bad(error), str(error)
+    return record_format.pack_bad(error), str(error), []
   try:
     image = transforms.fit(element['image'], **fit)
   except ValueError as error:
     raise ValueError(f'{_name_of(source, index)}: {error}') from None
-  return record_format.pack({**element, 'image': image}), None
+  notes = [tuple(note) for note in element.get('notes', ())]
+  return record_format.pack({**element, 'image': image}), None, notes
 
 
 def _name_of(source, index):

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cdm.data import transforms
+from cdm.data import image_decoder, transforms
 from cdm.data.source import Element
 
 # The name of each file in skimage/data, and its terms of use as scikit-image's
@@ -190,4 +190,4 @@ def _photograph(name):
       f'{path} is missing: this scikit-image has no photograph {name!r}. '
       f'Install one that ships its data, e.g. scikit-image 0.26.'
     ) from error
-  return transforms.decode(data, name=str(path))
+  return image_decoder.decode(data, name=str(path)).pixels

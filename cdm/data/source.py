@@ -8,9 +8,11 @@ The sources are in `folder`, `tfds`, `array_record`, `npz_dataset`,
 `sample_photos` and `synthetic`.
 """
 
-from typing import Protocol, TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
+
+from cdm.data.image_notes import Note
 
 
 class Element(TypedDict):
@@ -22,11 +24,13 @@ class Element(TypedDict):
       tensorflow-datasets that withholds them.
     short_side: the shorter of the image's two sides as it was first stored,
       before any preparation; pixels.
+    notes: what the pixels do not show of the image file, if anything.
   """
 
   image: np.ndarray
   label: np.int32
   short_side: np.int32
+  notes: NotRequired[tuple[Note, ...]]
 
 
 class Source(Protocol):
@@ -59,10 +63,18 @@ class Source(Protocol):
     ...
 
 
-def element(image: np.ndarray, label: int | np.integer) -> Element:
-  """Returns the element of an image, uint8 [H, W, 3], in its stored size."""
-  short_side = np.int32(min(image.shape[:2]))
-  return {'image': image, 'label': np.int32(label), 'short_side': short_side}
+def element(
+  image: np.ndarray, label: int | np.integer, notes: tuple[Note, ...] = ()
+) -> Element:
+  """Returns source[i] of an image, uint8 [H, W, 3], in its stored size."""
+  whole: Element = {
+    'image': image,
+    'label': np.int32(label),
+    'short_side': np.int32(min(image.shape[:2])),
+  }
+  if notes:
+    whole['notes'] = notes
+  return whole
 
 
 def first_names(names: tuple[str, ...]) -> str:

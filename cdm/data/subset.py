@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cdm.data import pipeline, transforms
+from cdm.data import image_notes, pipeline, transforms
 from cdm.data.source import Element, Source
 
 
@@ -137,6 +137,7 @@ def read_image(
     transforms.BadImage: the image cannot be read.
   """
   element = source[index]
+  image_notes.count(element.get('notes', ()))
   if int(element['short_side']) < min_side:
     return None
   rng = np.random.default_rng((0, index))  # for random crops

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cdm.data import transforms
+from cdm.data import image_decoder
 from cdm.data.source import Element, element
 
 
@@ -17,7 +17,7 @@ class Tfds:
   """A source of one split of a TFDS data set, prepared as ArrayRecord.
 
   Reading needs tensorflow-datasets, but not TensorFlow. Images are decoded by
-  `transforms.decode` instead of TFDS, so damaged ones are skipped as they are
+  `image_decoder` instead of TFDS, so damaged ones are skipped as they are
   in every other source.
 
   Labels are those of the data set, with one exception: if all class names are
@@ -33,6 +33,8 @@ class Tfds:
     data_dir: str | os.PathLike[str] | None = None,
     image_key: str | None = None,
     label_key: str | None = None,
+    max_pixels: int = image_decoder.MAX_PIXELS,
+    max_value: float | None = None,
   ):
     """Opens a prepared data set.
 
@@ -45,13 +47,17 @@ class Tfds:
         'image'.
       label_key: the class feature; None takes the only one, or the one called
         'label'. A data set without class features has no labels.
+      max_pixels, max_value: see `folder.Folder`.
 
     Raises:
       ValueError: the data set, split or feature does not exist; or the data set
         is not prepared, or prepared in a format without random access. The
         messages for the last two give the command to run.
     """
-    self._arguments = (name, split, data_dir, image_key, label_key)
+    self._limits = image_decoder.check_limits(max_pixels, max_value)
+    self._arguments = (
+      name, split, data_dir, image_key, label_key, max_pixels, max_value
+    )  # fmt: skip
     tfds = _import_tfds()
     builder = _open_builder(tfds, name, data_dir)
     try:
@@ -86,6 +92,8 @@ class Tfds:
   def fingerprint(self) -> str:
     """The data set's full name and split, with a hash of length and keys."""
     made_from = (self._name, len(self), self._image_key, self._label_key)
+    if self._limits.get('max_value') is not None:
+      made_from += (self._limits['max_value'],)
     digest = hashlib.sha256(repr(made_from).encode()).hexdigest()
     return f'tfds:{self._name}:{digest[:16]}'
 
@@ -111,7 +119,8 @@ class Tfds:
     if label >= 0 and self._new_label is not None:
       label = self._new_label[label]
     data = example[self._image_key]
-    return element(transforms.decode(data, name=name), label)
+    decoded = image_decoder.decode(data, name=name, **self._limits)
+    return element(decoded.pixels, label, decoded.notes)
 
 
 _FILE_KEYS = ('file_name', 'filename', 'image/filename', 'id')

@@ -1,4 +1,4 @@
-"""Decodes image files, and crops and resizes images to a square, in NumPy.
+"""Crops and resizes images to a square, in NumPy.
 
 The default is what [SR3] and the CDM family do to prepare their images: crop
 the largest centre square, then average areas. The area mean is exact, so each
@@ -6,11 +6,10 @@ pixel has the same value on every machine.
 """
 
 import functools
-import io
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from scipy import sparse
 
 from cdm.data.printable_name import printable
@@ -40,63 +39,6 @@ class BadImage(ValueError):
 
   def __str__(self) -> str:
     return f'{printable(self.name)}: {self.reason}'
-
-
-def decode(data: bytes, *, name: str) -> np.ndarray:
-  """Decodes one image file, or the first frame of an animation.
-
-  The EXIF orientation is applied (differs: TensorFlow's decoders, and with them
-  most ImageNet pipelines, ignore it). Transparent images are composed over
-  white. 16-bit grey is scaled to 8 bits. Colour profiles are ignored, as
-  everywhere in this field.
-
-  Args:
-    data: bytes of a JPEG, PNG, WebP, GIF, TIFF, ... file.
-    name: the image's name in an error: a path, or data set and index.
-
-  Returns:
-    [H, W, 3] uint8, read-only, H and W at least 2.
-
-  Raises:
-    BadImage: the file is truncated, is not an image, has values of an unknown
-      range, or is only one pixel wide or high.
-  """
-  try:
-    with Image.open(io.BytesIO(data)) as image:
-      ImageOps.exif_transpose(image, in_place=True)
-      pixels = _rgb(image)
-  except MemoryError:
-    raise
-  except UnidentifiedImageError:  # Its own text is an address in memory.
-    raise BadImage(name, 'cannot identify the kind of image') from None
-  except Exception as error:  # Pillow raises nearly anything on damaged bytes.
-    raise BadImage(name, f'{type(error).__name__}: {error}') from error
-  if min(pixels.shape[:2]) < 2:
-    height, width = pixels.shape[:2]
-    raise BadImage(name, f'{width}x{height} pixels are not an image')
-  return pixels
-
-
-def _rgb(image):
-  """Returns [H, W, 3] uint8, read-only, of a Pillow image of any mode."""
-  if image.mode == 'F' or image.mode.startswith('I'):
-    image = _grey_8_bit(image)
-  if image.has_transparency_data:
-    image = image.convert('RGBA')
-    background = Image.new('RGBA', image.size, 'white')
-    image = Image.alpha_composite(background, image)
-  # An RGB image is not converted, because the copy would take a third of the
-  # time of decoding.
-  return np.asarray(image if image.mode == 'RGB' else image.convert('RGB'))
-
-
-def _grey_8_bit(image):
-  # Pillow's own conversion clips at 255 and would turn 16-bit images white.
-  values = np.asarray(image)
-  if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 65535:
-    raise ValueError(f'the range of {image.mode!r} pixels is unknown')
-  scaled = (values.astype(np.int64) * 255 + 32767) // 65535  # rounded
-  return Image.fromarray(scaled.astype(np.uint8))
 
 
 def check_fit(*, size: int, crop: str, filter: str) -> None:

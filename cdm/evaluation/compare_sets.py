@@ -65,7 +65,12 @@ def judge(
     ValueError: the two sets cannot be compared.
     OSError: the weights are missing and cannot be downloaded.
   """
-  opened = Reference(reference, choice.names, seed=selection.seed)
+  opened = Reference(
+    reference,
+    choice.names,
+    seed=selection.seed,
+    max_value=selection.max_value,
+  )
   gatherer = Gatherer(**network or {})
   return compare(
     samples, opened, gatherer, choice, selection=selection, source=source
@@ -176,6 +181,7 @@ class Reference:
     metrics: Sequence[str],
     *,
     seed: int | None = None,
+    max_value: float | None = None,
   ):
     """Opens the reference.
 
@@ -184,6 +190,7 @@ class Reference:
         reference.
       metrics: names, from `set_metrics.METRICS`.
       seed: seed of images that are sampled from a cascade.
+      max_value: see `Selection`.
 
     Raises:
       ValueError: there is no such set, or a metric needs a reference and none
@@ -210,7 +217,7 @@ class Reference:
           f'{self._of_images[0]} compares images one by one, and {what} holds '
           'statistics only; give its images.'
         )
-      self.source = resolve(what, Selection(seed=seed))
+      self.source = resolve(what, Selection(seed=seed, max_value=max_value))
     self.count = self.source.count if self.source else None
     if self.stored and self._of_stored:
       self.count = self.stored.count

@@ -19,11 +19,14 @@ class Selection:
     overrides: ((dotted key, text), ...), changes to the config of a cascade or
       to the saved config of a stage whose images are sampled. For a stage, the
       key `level` sets its augmentation level.
+    max_value: the value of white in image files of 16 or more bits that do not
+      state it; None takes 65535.
   """
 
   num: int | None = None
   seed: int | None = None
   overrides: Sequence[tuple[str, str]] = ()
+  max_value: float | None = None
 
 
 ALL_IMAGES = Selection()

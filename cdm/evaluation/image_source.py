@@ -94,17 +94,23 @@ def resolve(
   if name.kind == 'cascade':
     assert name.path is not None and name.workdir is not None
     return open_cascade(name.path, name.workdir, selection)
-  return open_files(what, selection.num)
+  return open_files(what, selection.num, max_value=selection.max_value)
 
 
-def open_files(what: str | os.PathLike, num: int | None) -> Source:
+def open_files(
+  what: str | os.PathLike,
+  num: int | None,
+  *,
+  max_value: float | None = None,
+) -> Source:
   """Returns the images of a folder, an .npz archive or a single file.
 
   Args:
     what: path.
     num: number of images to take, spread over the set; all by default.
+    max_value: see `Selection`.
   """
-  images = image_set.load_images(what)
+  images = image_set.load_images(what, max_value=max_value)
   count = check_available(what, images.count, num)
   chosen = subset.spread_indices(range(images.count), count)
   first = images.read(0)
@@ -114,6 +120,8 @@ def open_files(what: str | os.PathLike, num: int | None) -> Source:
     'image_size': list(first.shape[:2]),
     **describe_samples(what),
   }
+  if max_value is not None:
+    recipe['max_value'] = max_value
 
   def read(index):
     image = images.read(chosen[index])

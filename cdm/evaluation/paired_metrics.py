@@ -142,6 +142,7 @@ def evaluate_paths(
   lowres: str | os.PathLike | None = None,
   downsample: str = 'bicubic',
   perceptual: LpipsScorer | None = None,
+  max_value: float | None = None,
 ) -> PairRow:
   """Scores folders, .npz archives or single image files.
 
@@ -153,6 +154,7 @@ def evaluate_paths(
   Args:
     samples, reference, lowres: paths, see `image_set.load_images`.
     downsample, perceptual: see `evaluate_pairs`.
+    max_value: see `image_set.load_images`.
 
   Returns:
     The row of `evaluate_pairs`, with the given paths added.
@@ -163,7 +165,10 @@ def evaluate_paths(
   """
   paths = dict(samples=samples, reference=reference, lowres=lowres)
   paths = {k: str(path) for k, path in paths.items() if path is not None}
-  sets = {k: image_set.load_images(path) for k, path in paths.items()}
+  sets = {
+    k: image_set.load_images(path, max_value=max_value)
+    for k, path in paths.items()
+  }
   streams = {
     name: image_set.stream(images, _share(_order(sets['samples'], images)))
     for name, images in sets.items()

@@ -97,8 +97,11 @@ class PartialResults:
       with output_files.write_result(path) as part, open(part, 'wb') as file:
         np.savez(file, **named)
     except OSError as error:
-      why = error.strerror or error
-      user_cache.warn(f'{self._folder}: partial results are not kept: {why}.')
+      why = getattr(error.__cause__ or error, 'strerror', None) or error
+      user_cache.warn(
+        f'{self._folder}: partial results cannot be written ({why}); a kill '
+        'loses what follows.'
+      )
       return
     for old in sorted(self._parts(whole=False))[:-KEPT]:
       self._path(old).unlink(missing_ok=True)

@@ -69,6 +69,7 @@ class ImageManifest(TypedDict, total=False):
     weights: which of the saved parameters the stages use.
     rounding: how sampled images become uint8.
     records: indices of the images of a robustness study.
+    max_value: the value of white that the user stated for deep images.
     fingerprint: identifies the files of the data.
     network: name of the network.
     resize_to_network: how images are resized to the input of the network.
@@ -95,6 +96,7 @@ class ImageManifest(TypedDict, total=False):
   weights: str
   rounding: str
   records: Sequence[int]
+  max_value: float
   fingerprint: str
   network: str
   resize_to_network: str

@@ -301,7 +301,7 @@ def _check_parameters(net, levels, x, lowres):
   if f'down_{levels[0].name}_block_0' not in params:
     maps = [n.split('_')[1] for n in params if n.startswith('down_')]
     raise ValueError(
-      f'Images of {x.shape[1]}x{x.shape[2]} start with a feature map of '
+      f'Images of {x.shape[2]}x{x.shape[1]} pixels start with a feature map of '
       f'{levels[0].name}; this network was initialised with one of '
       f'{max(maps, key=lambda name: int(name.split("x")[0]))}.'
     )

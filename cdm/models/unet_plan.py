@@ -60,8 +60,8 @@ def plan(net: Any, image_size: Sequence[int]) -> tuple[Level, ...]:
   if any(side % unit for side in image_size):
     height, width = image_size
     raise ValueError(
-      f'Images are {width}x{height}; with {count} levels and patch_size '
-      f'{net.patch_size} both sides must be multiples of {unit}.'
+      f'Images have {width}x{height} pixels; with {count} levels and '
+      f'patch_size {net.patch_size} both sides must be multiples of {unit}.'
     )
   sizes = [
     tuple(side // net.patch_size // 2**i for side in image_size)

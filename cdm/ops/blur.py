@@ -28,7 +28,7 @@ def gaussian_blur(
   if size % 2 == 0 or min(x.shape[1:3]) <= reach:
     raise ValueError(
       f'A blur of {size} taps needs an odd size and images of more than '
-      f'{reach} pixels a side; the images are {x.shape[1:3]}.'
+      f'{reach} pixels a side; the images have {x.shape[2]}x{x.shape[1]}.'
     )
   distance = jnp.arange(-reach, reach + 1, dtype=jnp.float32)  # [size]
   scaled = distance[None] / jnp.maximum(sigma, 1e-6)[:, None]  # [B, size]

@@ -219,7 +219,9 @@ def _matrices(
     )
   h, w = (size, size) if np.ndim(size) == 0 else size
   if min(h, w, *shape[-3:-1]) < 1:
-    raise ValueError(f'Cannot resize {shape[-3:-1]} pixels to {(h, w)}.')
+    raise ValueError(
+      f'Images of {shape[-2]}x{shape[-3]} pixels cannot be resized to {w}x{h}.'
+    )
   rows, columns = (
     resize_weights(int(n), int(m), method=method, antialias=antialias)
     for n, m in zip(shape[-3:-1], (h, w), strict=True)

@@ -1,4 +1,4 @@
-"""Writes images as PNG files or as one .npz file, and reads PNG files."""
+"""Writes images as PNG files or as one .npz file."""
 
 import io
 import os
@@ -34,24 +34,6 @@ def write_png(
     Image.fromarray(np.asarray(image)).save(
       partial, format='PNG', pnginfo=entries
     )
-
-
-def read_png_text(path: str | os.PathLike, name: str) -> str | None:
-  """Returns a text entry of a PNG; None if it is damaged or no such PNG."""
-  if not os.path.isfile(path):
-    return None
-  try:
-    with Image.open(path, formats=('PNG',)) as image:
-      image.load()
-      return image.info.get(name)
-  except Exception:  # Pillow raises nearly anything on damaged bytes.
-    return None
-
-
-def read_png(path: str | os.PathLike) -> np.ndarray:
-  """Reads a PNG file as uint8 [H, W, 3]."""
-  with Image.open(path) as image:
-    return np.asarray(image.convert('RGB'))
 
 
 def png_bytes(image: np.ndarray) -> bytes:

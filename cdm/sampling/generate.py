@@ -13,7 +13,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from cdm.data import npz_images
+from cdm.data import image_decoder, npz_images
 from cdm.data.class_names import write as write_class_names
 from cdm.distributed import collectives, device_mesh
 from cdm.reporting import (
@@ -170,10 +170,11 @@ def assemble(
     out / 'samples.png', overview(out, stages, labels, num, class_names)
   )
   # The archive is written last, so that the other files exist when it does.
+  last = out / stages[-1].name
   image_files.write_npz(
     out / 'samples.npz',
     (
-      image_files.read_png(out / stages[-1].name / output_folder.file_name(n))
+      image_decoder.read_pixels(last / output_folder.file_name(n))
       for n in range(num)
     ),
     shape=(num, size, size, 3),
@@ -207,7 +208,7 @@ def overview(
       for n in chosen[start : start + ROW]:
         row += [None] if row else []
         for stage in stages:
-          image = image_files.read_png(
+          image = image_decoder.read_pixels(
             out / stage.name / output_folder.file_name(n)
           )
           row.append(contact_sheet.magnify(image, stages[-1].image_size))

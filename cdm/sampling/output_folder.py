@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cdm.data import png_chunks
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives
 from cdm.reporting import atomic_files
@@ -145,12 +146,38 @@ def file_name(n: int) -> str:
 
 
 def missing_images(folders: Collection[pathlib.Path], count: int) -> list[int]:
-  """Returns the indices below `count` whose image some folder lacks."""
-  return [
-    n
-    for n in range(count)
-    if not all((folder / file_name(n)).exists() for folder in folders)
-  ]
+  """Returns the indices below `count` whose image some folder lacks.
+
+  An image that is cut off or damaged, as a crash of the machine leaves it, is
+  missing too; it is said, and written again.
+  """
+  damaged = []
+
+  def is_there(path):
+    whole = is_whole(path)
+    if not whole and path.exists():
+      damaged.append(path)
+    return whole
+
+  absent = []
+  for n in range(count):
+    paths = [folder / file_name(n) for folder in folders]
+    if not all([is_there(path) for path in paths]):
+      absent.append(n)
+  if damaged and collectives.is_first():
+    print(
+      'Made again, because they are cut off or damaged: '
+      f'{len(damaged)} image files; the first: {damaged[0]}.'
+    )
+  return absent
+
+
+def is_whole(path: pathlib.Path) -> bool:
+  """Returns whether a PNG is there and complete, with sound checksums."""
+  try:
+    return png_chunks.is_whole(path.read_bytes())
+  except OSError:
+    return False
 
 
 def broadcast_missing_images(

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from cdm.data import png_chunks
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives
-from cdm.reporting import image_files
 
 MARK = 'cdm'  # name of the text entry of a PNG
 
@@ -31,7 +31,21 @@ def digest(parts: Iterable[str | bytes]) -> str:
 
 def is_own(path: pathlib.Path, mark: str) -> bool:
   """Returns whether a file is a whole PNG with this mark."""
-  return image_files.read_png_text(path, MARK) == mark
+  if not os.path.isfile(path):
+    return False
+  try:
+    with open(path, 'rb') as file:
+      data = file.read(len(png_chunks.SIGNATURE))
+      if data != png_chunks.SIGNATURE:
+        return False
+      data += file.read()
+  except OSError:
+    return False
+  entry = f'{MARK}\0{mark}'.encode()
+  return png_chunks.is_whole(data) and any(
+    kind == b'tEXt' and data[start:end] == entry
+    for kind, start, end in png_chunks.chunks(data)
+  )
 
 
 def are_written(

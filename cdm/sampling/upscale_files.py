@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cdm.data import image_decoder
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives
 from cdm.ops import tiling
@@ -71,7 +72,7 @@ def write_upscaled_files(
   """
   out, pictures = pathlib.Path(out), inputs.pictures
   targets = [picture.target for picture in pictures]
-  marks = _marks(pictures, upscaler, label, seed)
+  marks = _marks(inputs, upscaler, label, seed)
   there = own_results.are_written(targets, marks, overwrite=overwrite)
   out.mkdir(parents=True, exist_ok=True)
   if any(there) and collectives.is_first():
@@ -82,10 +83,10 @@ def write_upscaled_files(
       keys = seed_pairs(seed, np.arange(first, first + picture.num_tiles))
       first += picture.num_tiles
       if done:
-        rows += _row(upscaler, picture) if len(rows) < SHOWN else []
+        rows += _row(upscaler, inputs, picture) if len(rows) < SHOWN else []
         continue
       try:
-        cut = upscale_inputs.read_again(picture, upscaler.lowres_size)
+        cut = upscale_inputs.read_again(inputs, picture)
       except ValueError as error:
         if collectives.process_count() > 1:
           raise  # The other processes go on with this picture.
@@ -96,7 +97,7 @@ def write_upscaled_files(
         picture.target.parent.mkdir(parents=True, exist_ok=True)
         text = {own_results.MARK: mark}
         image_files.write_png(picture.target, x, text=text)
-        rows += _row(upscaler, picture) if len(rows) < SHOWN else []
+        rows += _row(upscaler, inputs, picture) if len(rows) < SHOWN else []
   if collectives.is_first():
     for path in targets:
       print(printable(path))
@@ -139,22 +140,24 @@ def _super_resolve(upscaler, cut, keys, label, bar):
   )
 
 
-def _row(upscaler, picture):
+def _row(upscaler, inputs, picture):
   """Returns [row of the overview], or [] for a picture of several tiles."""
   if picture.num_tiles > 1:
     return []
-  image = upscale_inputs.read_image(picture.path)
-  x = image_files.read_png(picture.target)
+  image = upscale_inputs.read_image(picture.path, inputs.max_value)
+  x = image_decoder.read_pixels(picture.target)
   return [[magnified(image, x), bicubic(image, upscaler), x]]
 
 
-def _marks(pictures, upscaler, label, seed) -> list[str]:
+def _marks(inputs, upscaler, label, seed) -> list[str]:
   """Returns the mark of each result, see `own_results`."""
   record = upscaler.record
   stage = None if record is None else record.manifest()
-  settings = json.dumps([stage, label, seed], sort_keys=True, default=str)
+  settings = json.dumps(
+    [stage, label, seed, inputs.max_value], sort_keys=True, default=str
+  )
   marks, first = [], 0
-  for picture in pictures:
+  for picture in inputs.pictures:
     data = hashlib.sha256(picture.path.read_bytes()).digest()
     marks.append(own_results.digest([settings, str(first), data]))
     first += picture.num_tiles
@@ -277,7 +280,7 @@ def write_held_out_overview(
   rows = []
   for n in chosen:
     low, *others = (
-      image_files.read_png(folders[name] / output_folder.file_name(n))
+      image_decoder.read_pixels(folders[name] / output_folder.file_name(n))
       for name in FOLDERS
     )
     rows.append([magnified(low, others[0]), *others])

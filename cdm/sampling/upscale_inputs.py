@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cdm.data import picture_files, transforms
+from cdm.data import image_decoder, image_notes, picture_files, transforms
 from cdm.data.printable_name import printable
 from cdm.distributed import exit_codes
 from cdm.ops import tiling
@@ -41,14 +41,23 @@ class Inputs(NamedTuple):
   Attributes:
     pictures: those that can be super-resolved.
     refused: the errors of the others.
+    tile: side of the stage's low-res input, in pixels.
+    max_value: the value of white in files of 16 or more bits; see
+      `image_decoder.decode`.
   """
 
   pictures: list[Picture]
   refused: list[Exception]
+  tile: int
+  max_value: float | None
 
 
 def check(
-  given: Iterable[str | os.PathLike], out: str | os.PathLike, *, tile: int
+  given: Iterable[str | os.PathLike],
+  out: str | os.PathLike,
+  *,
+  tile: int,
+  max_value: float | None = None,
 ) -> Inputs:
   """Finds the picture files that are given, names their results and reads them.
 
@@ -57,7 +66,7 @@ def check(
     out: output folder. The result of a/b/c.jpg is OUT/c.png. The results of a
       folder keep their paths in it; if it is not the only input, they are in a
       subfolder of its name.
-    tile: side of the stage's low-res input, in pixels.
+    tile, max_value: see `Inputs`.
 
   Raises:
     ValueError: no file can be used, or the result of a file would overwrite
@@ -67,14 +76,14 @@ def check(
   pictures, refused = [], []
   for path, target in targets:
     try:
-      num_tiles = len(read_and_cut(path, tile)[2])
+      num_tiles = len(read_and_cut(path, tile, max_value)[2])
     except ValueError as error:
       refused.append(error)
     else:
       pictures.append(Picture(path, target, num_tiles))
   if not pictures:
     raise failure(refused, len(targets), out)
-  return Inputs(pictures, refused)
+  return Inputs(pictures, refused, tile, max_value)
 
 
 def failure(
@@ -108,13 +117,14 @@ def failure(
 
 
 def read_and_cut(
-  path: pathlib.Path, tile: int
+  path: pathlib.Path, tile: int, max_value: float | None
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
   """Reads a picture file and cuts it into tiles.
 
   Args:
     path: path of the file.
     tile: S, side of a tile in pixels.
+    max_value: see `Inputs`.
 
   Returns:
     (image uint8 [h, w, 3], tiles uint8 [N, S, S, 3], [(top, left), ...]).
@@ -122,7 +132,7 @@ def read_and_cut(
   Raises:
     ValueError: the file is not an image, or too small; the message names it.
   """
-  image = read_image(path)
+  image = read_image(path, max_value)
   try:
     return image, *tiling.cut(image, tile)
   except ValueError as error:
@@ -130,14 +140,14 @@ def read_and_cut(
 
 
 def read_again(
-  picture: Picture, tile: int
+  inputs: Inputs, picture: Picture
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
   """Returns what `read_and_cut` returns for a picture that `check` has read.
 
   Raises:
     ValueError: the file is gone, or has another size now.
   """
-  cut = read_and_cut(picture.path, tile)
+  cut = read_and_cut(picture.path, inputs.tile, inputs.max_value)
   if len(cut[1]) != picture.num_tiles:
     raise ValueError(
       f'{printable(picture.path)} has another size than when `cdm upscale` '
@@ -146,27 +156,29 @@ def read_again(
   return cut
 
 
-def read_image(path: pathlib.Path) -> np.ndarray:
-  """Returns an image file as uint8 [h, w, 3].
+def read_image(
+  path: pathlib.Path, max_value: float | None = None
+) -> np.ndarray:
+  """Returns an image file as uint8 [h, w, 3]; says what is left out of it.
+
+  Args:
+    path: the file.
+    max_value: see `Inputs`.
 
   Raises:
     ValueError: there is no such file, or it is not an image.
   """
   reason = picture_files.why_not_a_file(path)
   if reason is not None:
-    missing = not os.path.lexists(path)
-    reason = 'there is no such file' if missing else reason
+    if not os.path.lexists(path):
+      reason = 'there is no such file'
     raise ValueError(f'{printable(path)}: {reason}.')
   try:
-    data = path.read_bytes()
-  except OSError as error:
-    raise ValueError(
-      f'{printable(path)} cannot be read: {error.strerror}.'
-    ) from error
-  try:
-    return transforms.decode(data, name=str(path))
+    decoded = image_decoder.read_file(path, max_value=max_value)
   except transforms.BadImage as error:
-    raise ValueError(f'{error}') from None
+    raise ValueError(f'{error}. Repair it, or leave it out.') from None
+  image_notes.say(decoded.notes)
+  return decoded.pixels
 
 
 def _targets(

@@ -310,9 +310,9 @@ def html(summary: Summary, *, title: str) -> str:
           html_page.table(quality_rows(quality), mark=0),
           html_page.paragraph(
             f'Means over {quality["n"]} pairs of '
-            f'{width}x{height} pixels. Bicubic '
-            'blurs, which PSNR rewards; consistency says how closely an image '
-            'shrinks back to its low-res input.'
+            f'{width}x{height} pixels. Bicubic blurs, which PSNR rewards; '
+            'consistency says how closely an image shrinks back to its low-res '
+            'input.'
           ),
         ),
       )

@@ -80,7 +80,9 @@ def test_a_vanished_file_is_a_bad_image(write_folder, tmp_path):
   paths = write_folder(tmp_path, 2, classes=())
   source = pickle.loads(pickle.dumps(folder.Folder(tmp_path)))
   paths[1].unlink()
-  with pytest.raises(transforms.BadImage, match='0001.png: cannot be read'):
+  with pytest.raises(
+    transforms.BadImage, match='0001.png: there is no such file'
+  ):
     source[1]
 
 
@@ -109,3 +111,29 @@ def test_images_beside_the_class_folders_are_refused(write_folder, tmp_path):
   write_folder(tmp_path, 1, classes=())
   with pytest.raises(ValueError, match=r'0000.png is in none of the 2 class'):
     folder.Folder(tmp_path)
+
+
+def test_pixels_are_limited_by_a_field(tmp_path, write_folder):
+  write_folder(tmp_path, 1, classes=())
+  with pytest.raises(transforms.BadImage, match='9x8 pixels are more than'):
+    folder.Folder(tmp_path, max_pixels=71)[0]
+  assert folder.Folder(tmp_path, max_pixels=72)[0]['image'].shape == (8, 9, 3)
+
+
+def test_white_of_deep_images_is_a_field_and_part_of_the_fingerprint(tmp_path):
+  samples = np.full((8, 8), 4095, np.uint16)
+  Image.fromarray(samples).save(tmp_path / 'a.png')
+  plain = folder.Folder(tmp_path)
+  scaled = folder.Folder(tmp_path, max_value=4095)
+  assert plain[0]['image'].max() == 16 and scaled[0]['image'].min() == 255
+  assert plain.fingerprint != scaled.fingerprint
+  assert [note.kind for note in plain[0]['notes']] == ['dark']
+  assert 'notes' not in scaled[0]
+
+
+@pytest.mark.parametrize(
+  'limits', [{'max_pixels': 0}, {'max_value': 0}, {'max_value': float('nan')}]
+)
+def test_limits_that_cannot_be_meant_are_refused(tmp_path, limits):
+  with pytest.raises(ValueError, match=next(iter(limits))):
+    folder.Folder(tmp_path, **limits)

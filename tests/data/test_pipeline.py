@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cdm.data import folder, pipeline, synthetic, transforms
 
@@ -293,7 +294,7 @@ def test_worker_processes_change_nothing(write_folder, tmp_path):
 def test_an_error_in_a_worker_reaches_the_run(write_folder, tmp_path):
   write_folder(tmp_path, 4, bad=range(4))
   iterator = start(folder.Folder(tmp_path), worker_count=1)
-  with pytest.raises(ValueError, match=r'in a row.*\.png: .*truncated'):
+  with pytest.raises(ValueError, match=r'in a row.*\.png: .*cut off'):
     next(iterator)
 
 
@@ -366,3 +367,28 @@ def test_crop_none_refuses_other_sizes():
 def test_impossible_arguments_are_refused(change, message):
   with pytest.raises(ValueError, match=message):
     start(**{'source': Numbered(4)} | change)
+
+
+@pytest.mark.parametrize('worker_count', [0, 1])
+def test_what_is_left_out_of_images_is_counted_here(
+  tmp_path, write_folder, monkeypatch, worker_count
+):
+  """Worker processes hand it over with the pixels."""
+  noted = []
+  monkeypatch.setattr(
+    pipeline.image_notes, 'count', lambda notes: noted.extend(notes)
+  )
+  for path in write_folder(tmp_path, 4, classes=()):
+    image = Image.open(path)
+    image.putalpha(7)
+    image.save(path)
+  options = pipeline.PipelineOptions(
+    4, repeat=False, shuffle=False, worker_count=worker_count
+  )
+  batches = pipeline.make_iterator(
+    folder.Folder(tmp_path), options, batch_size=2, seed=0
+  )
+  assert all(set(batch) == {'image', 'label'} for batch in batches)
+  assert [(note.kind, note.name) for note in noted] == [
+    ('alpha', str(tmp_path / f'{i:04d}.png')) for i in range(4)
+  ]

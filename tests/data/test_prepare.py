@@ -80,7 +80,7 @@ def test_bad_images_keep_their_place_and_their_name(write_folder, tmp_path):
   assert ['0002.png' in text for text in index['shards'][0]['skipped']] == [
     True
   ]
-  with pytest.raises(transforms.BadImage, match='0002.png: .*truncated'):
+  with pytest.raises(transforms.BadImage, match='0002.png: .*cut off'):
     array_record.ArrayRecords(out)[2]
 
 

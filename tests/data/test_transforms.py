@@ -1,19 +1,10 @@
-"""Decoding and resizing, against Pillow's encoders, NumPy and TensorFlow."""
-
-import io
+"""Cropping and resizing, against NumPy and TensorFlow."""
 
 import numpy as np
 import pytest
-from PIL import Image
 from support.oracles import oracle
 
 from cdm.data import transforms
-
-
-def encoded(image, kind='PNG', **options):
-  file = io.BytesIO()
-  image.save(file, kind, **options)
-  return file.getvalue()
 
 
 def gradient(height=20, width=30):
@@ -141,108 +132,3 @@ def test_unknown_crops_and_filters_are_refused(change, message):
     transforms.check_fit(
       **{'size': 8, 'crop': 'none', 'filter': 'area'} | change
     )
-
-
-# What EXIF 2.32, tag 274, says the viewer must do with the stored pixels.
-ORIENTATIONS = {
-  1: lambda x: x,
-  2: lambda x: x[:, ::-1],
-  3: lambda x: x[::-1, ::-1],
-  4: lambda x: x[::-1],
-  5: lambda x: x.swapaxes(0, 1),
-  6: lambda x: np.rot90(x, -1),
-  7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
-  8: lambda x: np.rot90(x, 1),
-}
-
-
-@pytest.mark.parametrize('orientation', ORIENTATIONS)
-def test_exif_rotation_is_applied(orientation):
-  exif = Image.Exif()
-  exif[274] = orientation
-  pixels = gradient()
-  data = encoded(Image.fromarray(pixels), 'PNG', exif=exif)
-  shown = transforms.decode(data, name='x')
-  np.testing.assert_array_equal(shown, ORIENTATIONS[orientation](pixels))
-
-
-def test_cmyk_jpegs_have_their_colours():
-  patches = np.zeros((16, 48, 3), np.uint8)
-  patches[:, :16], patches[:, 16:32, 0], patches[:, 32:, 2] = 255, 255, 255
-  image = Image.fromarray(patches).convert('CMYK')
-  shown = transforms.decode(encoded(image, 'JPEG', quality=95), name='x')
-  assert shown.shape == (16, 48, 3)
-  for x, colour in ((8, [255, 255, 255]), (24, [255, 0, 0]), (40, [0, 0, 255])):
-    assert np.abs(shown[8, x].astype(int) - colour).max() <= 6
-
-
-def test_palettes_and_bilevel_images_become_rgb():
-  pixels = np.zeros((6, 8), np.uint8)
-  pixels[:, 4:] = 1
-  image = Image.fromarray(pixels)
-  image.putpalette([10, 20, 30, 200, 100, 50])
-  shown = transforms.decode(encoded(image), name='x')
-  np.testing.assert_array_equal(shown[0, 0], [10, 20, 30])
-  np.testing.assert_array_equal(shown[0, 7], [200, 100, 50])
-  bilevel = Image.fromarray(pixels.astype(bool))
-  shown = transforms.decode(encoded(bilevel), name='x')
-  np.testing.assert_array_equal(np.unique(shown), [0, 255])
-
-
-def test_grey_images_have_three_equal_channels():
-  shown = transforms.decode(
-    encoded(Image.fromarray(gradient()[..., 0])), name='x'
-  )
-  np.testing.assert_array_equal(shown, gradient()[..., [0, 0, 0]])
-
-
-@pytest.mark.parametrize('kind', ['PNG', 'TIFF'])
-def test_16_bit_grey_is_scaled_not_clipped(kind):
-  values = np.linspace(0, 65535, 600).round().astype(np.uint16).reshape(20, 30)
-  data = encoded(Image.fromarray(values), kind)
-  shown = transforms.decode(data, name='x')
-  np.testing.assert_array_equal(shown[..., 0], np.rint(values / 257))
-
-
-def test_transparency_is_laid_over_white():
-  pixels = np.dstack([gradient(), np.full((20, 30), 255, np.uint8)])
-  pixels[:, :10, 3], pixels[:, 10:20, 3] = 0, 51  # a fifth
-  shown = transforms.decode(encoded(Image.fromarray(pixels)), name='x')
-  opaque = np.array([0, 0.2, 1]).repeat(10)[:, None]
-  expected = opaque * gradient() + (1 - opaque) * 255
-  np.testing.assert_allclose(shown, expected, atol=1)
-
-
-@pytest.mark.parametrize('kind', ['GIF', 'WEBP', 'PNG'])
-def test_of_an_animation_the_first_frame_is_taken(kind):
-  frames = [Image.new('RGB', (12, 10), c) for c in ('red', 'lime', 'blue')]
-  options = {'save_all': True, 'append_images': frames[1:]}
-  if kind == 'WEBP':
-    options['lossless'] = True
-  shown = transforms.decode(encoded(frames[0], kind, **options), name='x')
-  assert (shown == [255, 0, 0]).all() and shown.shape == (10, 12, 3)
-
-
-def truncated(kind):
-  noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-  data = encoded(Image.fromarray(noise), kind)
-  return data[: len(data) * 2 // 3]
-
-
-@pytest.mark.parametrize(
-  ('data', 'reason'),
-  [
-    (truncated('JPEG'), 'truncated'),
-    (truncated('PNG'), ''),
-    (truncated('WEBP'), ''),
-    (b'', 'cannot identify'),
-    (b'GIF89a, or so it says', ''),
-    (encoded(Image.new('RGB', (1, 1))), '1x1 pixels are not an image'),
-    (encoded(Image.new('RGB', (9, 1))), '9x1 pixels'),
-    (encoded(Image.new('F', (8, 8)), 'TIFF'), 'range .* unknown'),
-  ],
-  ids=['jpeg', 'png', 'webp', 'empty', 'text', '1x1', '9x1', 'float'],
-)
-def test_unusable_files_are_named_with_their_reason(data, reason):
-  with pytest.raises(transforms.BadImage, match=f'cats/7.jpg: .*{reason}'):
-    transforms.decode(data, name='cats/7.jpg')

@@ -293,3 +293,16 @@ def test_floats_are_refused():
     [image],
     [image],
   )
+
+
+def test_white_of_deep_files_can_be_stated(tmp_path):
+  """The samples have 8 bits, and the reference 12 of 16 bits."""
+  grey = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+  deep = np.rint(grey * (4095 / 255)).astype(np.uint16)
+  for name, x in (('a', grey), ('b', deep)):
+    (tmp_path / name).mkdir()
+    Image.fromarray(x).save(tmp_path / name / '0.png')
+  sets = tmp_path / 'a', tmp_path / 'b'
+  assert paired_metrics.evaluate_paths(*sets)['psnr'] < 20
+  row = paired_metrics.evaluate_paths(*sets, max_value=4095)
+  assert row['psnr'] is None or row['psnr'] > 90  # None stands for infinity.

@@ -498,7 +498,10 @@ def test_dropout_acts_on_its_own_level_and_in_training_only():
       r'has \[16\], but the feature maps are \[8, 4\]',
     ),
     (dict(multipliers=(1, 2, 2, 2, 2)), 'both sides must be multiples of 16'),
-    (dict(patch_size=3), '8x8; with 2 levels and patch_size 3 both sides'),
+    (
+      dict(patch_size=3),
+      '8x8 pixels; with 2 levels and patch_size 3 both sides',
+    ),
     (dict(out_channels=1), 'Images have 3 channels; this network has 1'),
     (dict(num_classes=5), 'label is needed, but was not given'),
     (dict(lowres_level=True), 'lowres_level is needed, but was not given'),
@@ -515,7 +518,7 @@ def test_a_field_that_does_not_fit_is_named(fields, message):
     (dict(x=np.zeros((8, 8, 3))), r'shape \(8, 8, 3\); expected \[B, H, W, C'),
     (
       dict(x=np.zeros((2, 8, 7, 3)), lowres=np.zeros((2, 8, 7, 3))),
-      '7x8; with 2 levels',
+      '7x8 pixels; with 2 levels',
     ),
     (dict(x=np.zeros((2, 8, 8, 4))), 'Images have 4 channels'),
     (dict(noise=np.zeros(3)), r'noise has shape \(3,\); expected one per imag'),

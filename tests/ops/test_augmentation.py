@@ -103,6 +103,6 @@ def test_the_middle_is_the_middle():
   x = np.arange(5 * 6).reshape(5, 6, 1)
   np.testing.assert_array_equal(resize.center_crop(x, 3), x[1:4, 1:4])
   with pytest.raises(
-    ValueError, match='5x6 pixels are too small for a central crop of 6x6'
+    ValueError, match='6x5 pixels are too small for a central crop of 6x6'
   ):
     resize.center_crop(x, 6)

@@ -198,3 +198,24 @@ def test_the_overview_has_a_row_per_class(tmp_path, labels, num, rows):
   draw(tmp_path, labels=labels, num=num, names=['dog', 'cat'])
   height = pixels(tmp_path / 'samples.png').shape[0]
   assert rows * 64 <= height < (rows + 1) * 64 + rows * 4
+
+
+@pytest.mark.parametrize('damage', ['cut', 'empty', 'zeros'])
+def test_an_image_that_is_damaged_is_drawn_again_and_said(
+  tmp_path, capsys, damage
+):
+  """A crash of the machine may leave a file that was not yet on the disk."""
+  draw(tmp_path, num=3)
+  path = tmp_path / 'large' / '000001.png'
+  whole, expected = path.read_bytes(), pixels(path)
+  damaged = {'cut': whole[:60], 'empty': b'', 'zeros': bytes(len(whole))}
+  path.write_bytes(damaged[damage])
+  (tmp_path / 'samples.png').unlink()
+  (tmp_path / 'samples.npz').unlink()
+  capsys.readouterr()
+  draw(tmp_path, num=3)
+  out = capsys.readouterr().out
+  assert f'cut off or damaged: 1 image files; the first: {path}.' in out
+  assert '2 of 3 are already' in out
+  np.testing.assert_array_equal(pixels(path), expected)
+  assert path.read_bytes() == whole

@@ -391,3 +391,30 @@ def test_the_overview_holds_for_any_number(count, tmp_path):
   height, width = pixels(tmp_path / 'upscaled.png').shape[:2]
   assert rows * 96 <= height < (rows + 1) * 96 + rows * 4
   assert (width > 8 * 96) == (shown > 8)
+
+
+def test_what_is_left_out_of_a_file_is_said_once(tmp_path, caplog):
+  image = Image.fromarray(noise(4, 4, 3))
+  image.putalpha(9)
+  image.save(tmp_path / 'clear.png')
+  with caplog.at_level('WARNING'):
+    files_to(tmp_path / 'out', [tmp_path / 'clear.png'])
+  said = [line for line in caplog.messages if 'clear.png' in line]
+  assert len(said) == 1 and 'laid over white' in said[0]
+
+
+def test_white_of_deep_images_can_be_stated(tmp_path):
+  path = tmp_path / 'deep.png'
+  Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(path)
+  assert upscale_inputs.read_image(path).max() == 16
+  assert upscale_inputs.read_image(path, 4095).min() == 255
+  with pytest.raises(ValueError, match='max_value is 0'):
+    upscale_inputs.read_image(path, 0)
+
+
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path):
+  path = tmp_path / 'x.png'
+  path.write_bytes(b'%!PS-Adobe')
+  message = r'x\.png: it is a PostScript .* image\. Repair it, or leave it out'
+  with pytest.raises(ValueError, match=message):
+    upscale_inputs.read_image(path)

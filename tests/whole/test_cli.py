@@ -355,7 +355,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     (['upscale', '--workdir={sr}', '{tmp}/no.png'], r'there is no such file'),
     (
       ['upscale', '--workdir={sr}', '{tmp}/text.png'],
-      r'text\.png: cannot identify the kind of image$',
+      r'text\.png: it is not a JPEG, .* image\. Repair it, or leave it out\.$',
     ),
     (
       ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--label=dog'],

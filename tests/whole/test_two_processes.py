@@ -322,7 +322,7 @@ def test_variables_count_as_flags_do():
   environment = dict(
     zip(initialize.VARIABLES, ('host:1', '2', 'x'), strict=True)
   )
-  with pytest.raises(ValueError, match='CDM_PROCESS_ID is .x.; it is a whole'):
+  with pytest.raises(ValueError, match='CDM_PROCESS_ID is .x.; it must be'):
     initialize.join(environment=environment)
   del environment['CDM_PROCESS_ID']
   with pytest.raises(ValueError, match='--process_id missing'):

@@ -106,6 +106,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help="torchvision's backbone and LPIPS's heads (default: downloaded)",
   )
   parser.add_argument(
+    '--max_value',
+    type=float,
+    metavar='V',
+    help='value of white in image files of 16 or more bits that do not state '
+    'it, for example 4095 for 12 bits (default: 65535)',
+  )
+  parser.add_argument(
     '--out',
     metavar='FILE',
     help='also write the row to this file; with --make_reference, the '
@@ -338,6 +345,7 @@ def evaluate_pairs(
     lowres=args.lowres,
     downsample=args.downsample or 'bicubic',
     perceptual=make_lpips_scorer(args, metrics),
+    max_value=args.max_value,
   )
   return select_metrics(dict(row), metrics)
 

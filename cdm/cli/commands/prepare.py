@@ -62,6 +62,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='folder in which TensorFlow Datasets keeps its data',
   )
   parser.add_argument(
+    '--max_value',
+    type=float,
+    metavar='V',
+    help='value of white in images of 16 or more bits that do not state it, '
+    'for example 4095 for 12 bits (default: 65535)',
+  )
+  parser.add_argument(
     '--workers',
     type=int,
     default=0,
@@ -85,6 +92,8 @@ def run(args: argparse.Namespace) -> None:
 
   output_files.check_folder_name(args.out)
   section = source_section(args.source, args.data_dir, args.no_classes)
+  if args.max_value is not None:
+    section['max_value'] = args.max_value
   source = datasets.open_source(section)
   index = prepare.prepare(
     source,

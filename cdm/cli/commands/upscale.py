@@ -89,6 +89,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='replace what other settings or programs wrote into OUT under the '
     'names of the results',
   )
+  parser.add_argument(
+    '--max_value',
+    type=float,
+    metavar='V',
+    help='value of white in images of 16 or more bits that do not state it, '
+    'for example 4095 for 12 bits (default: 65535)',
+  )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
@@ -128,7 +135,9 @@ def run(args: argparse.Namespace) -> None:
   if args.images:
     # The inputs are read before the checkpoint, which may take minutes.
     tile = restore.lowres_size(workdir, args.overrides)
-    inputs = upscale_inputs.check(args.images, out, tile=tile)
+    inputs = upscale_inputs.check(
+      args.images, out, tile=tile, max_value=args.max_value
+    )
   upscaler, saved = restore.restored_upscaler(
     workdir,
     level=args.level,

@@ -76,6 +76,6 @@ def check(sr: np.ndarray, lowres: np.ndarray) -> None:
   (height, width), (h, w) = sr.shape[1:3], lowres.shape[1:3]
   if h > height or w > width or height * w != width * h:
     raise ValueError(
-      f'A {width}x{height} image cannot come from a {w}x{h} low-res image; '
-      'the low-res image has the same aspect ratio and is no larger.'
+      f'An image of {width}x{height} pixels cannot come from a low-res one of '
+      f'{w}x{h}; the low-res image has the same aspect ratio and is no larger.'
     )

@@ -94,7 +94,7 @@ def ssim(
   if min(a.shape[-3:-1]) < side:
     raise ValueError(
       f'SSIM with window {window!r} needs images of at least {side}x{side} '
-      f'pixels; these are {a.shape[-3]}x{a.shape[-2]}.'
+      f'pixels; these are {a.shape[-2]}x{a.shape[-3]}.'
     )
   pairs = zip(
     a.reshape(-1, *a.shape[-3:]), b.reshape(-1, *b.shape[-3:]), strict=True
@@ -128,7 +128,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   if min(a.shape[-3:-1]) < MS_SIDE:
     raise ValueError(
       f'MS-SSIM needs images of at least {MS_SIDE}x{MS_SIDE} pixels; these are '
-      f'{a.shape[-3]}x{a.shape[-2]}.'
+      f'{a.shape[-2]}x{a.shape[-3]}.'
     )
   product = np.ones(())
   for i, weight in enumerate(MS_WEIGHTS):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cdm.data import image_decoder
 from cdm.distributed import collectives
 from cdm.evaluation import paired_metrics
 from cdm.evaluation.metrics import calibration, consistency, distortion
@@ -173,7 +174,7 @@ class Examination:
     Returns:
       uint8 [H, W, 3]; 'given' is [h, w, 3].
     """
-    return image_files.read_png(
+    return image_decoder.read_pixels(
       self.folder(condition, version) / output_folder.file_name(record)
     )
 
@@ -200,7 +201,9 @@ class Examination:
       Condition(row['degradation'], row['value']),
     )
     return record not in self._kept or all(
-      (self.folder(condition, v) / output_folder.file_name(record)).exists()
+      output_folder.is_whole(
+        self.folder(condition, v) / output_folder.file_name(record)
+      )
       for v in self._versions(condition)
     )
 

@@ -7,6 +7,7 @@ of input are one set, and the reference is the set of their originals.
 import pathlib
 from collections.abc import Sequence
 
+from cdm.data import image_decoder
 from cdm.evaluation import compare_sets, image_source, set_metrics
 from cdm.evaluation.extract_features import GathererOptions
 from cdm.evaluation.robustness.conditions import Condition
@@ -17,7 +18,7 @@ from cdm.evaluation.robustness.report_types import (
 )
 from cdm.evaluation.robustness.scoring import METHODS, Examination
 from cdm.evaluation.row_types import ImageManifest
-from cdm.reporting import image_files, jsonl
+from cdm.reporting import jsonl
 from cdm.sampling import output_folder
 
 FILE = 'sets.jsonl'
@@ -124,7 +125,8 @@ def source(folder: pathlib.Path, records: Sequence[int]) -> image_source.Source:
   """
 
   def read(i):
-    return image_files.read_png(folder / output_folder.file_name(records[i]))
+    file = folder / output_folder.file_name(records[i])
+    return image_decoder.read_pixels(file)
 
   count = len(records)
   recipe: ImageManifest = {'data': str(folder.resolve()), 'records': records}

@@ -157,7 +157,7 @@ def test_scores_are_those_of_the_pictures(done):
   for cell in ('clean', 'noise-10', 'contrast-0.5', 'kernel-nearest'):
     for file in kept:
       given, smooth, made, original = (
-        upscale_files.image_files.read_png(path / file.name)
+        upscale_files.image_decoder.read_pixels(path / file.name)
         for path in (
           *(done / 'pictures' / cell / v for v in scoring.VERSIONS[:-1]),
           file.parent,
@@ -329,7 +329,7 @@ def test_fid_is_that_of_the_pictures_of_each_input(tmp_path, monkeypatch):
     files = sorted(path.glob('*.png'))
     assert len(files) == 8
     x = pool(
-      np.stack([upscale_files.image_files.read_png(file) for file in files])
+      np.stack(list(map(upscale_files.image_decoder.read_pixels, files)))
     )
     return x.mean(0), np.cov(x.T)
 
@@ -363,9 +363,9 @@ def test_lpips_is_taken_of_every_picture(tmp_path, monkeypatch, capsys):
   for row in jsonl.read(tmp_path / 'rows.jsonl'):
     folder = tmp_path / 'pictures' / row['cell']
     file = f'{row["record"]:06d}.png'
-    ours = upscale_files.image_files.read_png(folder / 'ours' / file)
+    ours = upscale_files.image_decoder.read_pixels(folder / 'ours' / file)
     original = tmp_path / 'pictures/clean/original' / file
-    original = upscale_files.image_files.read_png(original)
+    original = upscale_files.image_decoder.read_pixels(original)
     expected = np.abs(ours.astype(float) - original).mean()
     assert row['ours']['lpips'] == pytest.approx(expected)
   assert 'mean absolute difference' in (tmp_path / 'report.html').read_text()

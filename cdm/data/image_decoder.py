@@ -1,0 +1,243 @@
+"""Decodes an image file of any supported kind into 8-bit RGB pixels.
+
+This is the only place of cdm that decodes image files. The kind is found in
+the bytes of a file, never in its name. Width times height is limited before any
+pixel is decoded, and threads that decode share a memory budget. Of the
+metadata, only the orientation is applied, and nothing in them can make sound
+pixels unreadable.
+"""
+
+import functools
+import math
+import os
+import pathlib
+import stat
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+
+from cdm.data import (
+  deep_image,
+  deep_samples,
+  image_kinds,
+  memory_budget,
+  portable_anymap,
+  rgb_pixels,
+)
+from cdm.data.image_notes import Note
+from cdm.data.image_parts import Unreadable
+from cdm.data.transforms import BadImage
+
+MAX_PIXELS = 180_000_000
+# A file with more bytes than this for each allowed pixel is not read. Pixels
+# of 64 bits, stored without compression, take eight.
+_MOST_BYTES_PER_PIXEL = 16
+# Bytes that Pillow takes for a pixel, by mode; the other modes take four.
+_MODE_BYTES = {'1': 1, 'L': 1, 'P': 1, 'I;16': 2, 'I;16B': 2}
+_TEXTS = {
+  'alpha': 'its transparent pixels were laid over white',
+  'more': 'it has further frames or pages; only the first was read',
+}
+_BUDGET = memory_budget.MemoryBudget()
+
+
+class Decoded(NamedTuple):
+  """A decoded image file.
+
+  Attributes:
+    pixels: uint8 [H, W, 3], read-only, H and W at least 2.
+    notes: what the pixels do not show of the file; see `image_notes`.
+  """
+
+  pixels: np.ndarray
+  notes: tuple[Note, ...] = ()
+
+
+def decode(
+  data: bytes,
+  *,
+  name: str,
+  max_pixels: int = MAX_PIXELS,
+  max_value: float | None = None,
+) -> Decoded:
+  """Decodes one image file, or the first frame or page of several.
+
+  The EXIF orientation is applied (differs: TensorFlow's decoders, and with them
+  most ImageNet pipelines, ignore it). Transparent images are composed over
+  white. Samples of more than 8 bits are scaled to 8 bits. Colour profiles are
+  ignored, as everywhere in this field.
+
+  Args:
+    data: bytes of a file of one of `image_kinds.KINDS`.
+    name: the image's name in errors and notes: a path, or data set and index.
+    max_pixels: images of more pixels are refused.
+    max_value: the value of white in images of 16 or more bits whose file
+      declares none. None takes 65535 for 16 bits, and refuses integers of 32
+      bits and fractions.
+
+  Raises:
+    BadImage: the file is damaged, is no image of a supported kind, is too
+      large, has samples of an unknown range, or is only one pixel wide or high.
+    ValueError: max_pixels or max_value is not above 0.
+  """
+  check_limits(max_pixels, max_value)
+  try:
+    if portable_anymap.is_binary(data):
+      pixels, texts = _anymap(data, max_pixels, max_value)
+    else:
+      pixels, texts = _by_pillow(data, max_pixels, max_value)
+  except Unreadable as error:
+    raise BadImage(name, error.reason) from error
+  if min(pixels.shape[:2]) < 2:
+    raise BadImage(name, f'{size_text(pixels)} are not an image')
+  _BUDGET.count_until_freed(pixels)
+  notes = (Note(kind, name, text) for kind, text in texts.items())
+  return Decoded(pixels, tuple(notes))
+
+
+def read_file(
+  path: str | os.PathLike[str],
+  *,
+  max_pixels: int = MAX_PIXELS,
+  max_value: float | None = None,
+) -> Decoded:
+  """Reads and decodes one image file; see `decode`.
+
+  Raises:
+    BadImage: as `decode`, or the file cannot be read.
+  """
+  path = pathlib.Path(path)
+  try:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # Reading a pipe would wait.
+      what = 'folder' if stat.S_ISDIR(status.st_mode) else 'pipe or device'
+      raise BadImage(str(path), f'it is a {what}, not a file')
+    if status.st_size > _MOST_BYTES_PER_PIXEL * max_pixels:
+      raise BadImage(
+        str(path),
+        f'the file has {status.st_size:,} bytes, too many for an image of at '
+        f'most {max_pixels:,} pixels',
+      )
+    data = path.read_bytes()
+  except FileNotFoundError:
+    raise BadImage(str(path), 'there is no such file') from None
+  except OSError as error:
+    reason = (error.strerror or type(error).__name__).lower()
+    raise BadImage(str(path), f'the file cannot be read: {reason}') from error
+  return decode(
+    data, name=str(path), max_pixels=max_pixels, max_value=max_value
+  )
+
+
+class Limits(TypedDict):
+  """Arguments of `decode` and `read_file` that are equal for a whole set."""
+
+  max_pixels: int
+  max_value: float | None
+
+
+def check_limits(max_pixels: int, max_value: float | None) -> Limits:
+  """Returns the two as arguments of `decode` and `read_file`.
+
+  Raises:
+    ValueError: one of them is not above 0.
+  """
+  if max_pixels < 1:
+    raise ValueError(f'max_pixels is {max_pixels}; it must be at least 1.')
+  if max_value is not None and not 0 < max_value < math.inf:
+    raise ValueError(
+      f'max_value is {max_value}; it is the value of white in images of more '
+      'than 8 bits, e.g. 4095 for 12 bits, or None.'
+    )
+  return {'max_pixels': max_pixels, 'max_value': max_value}
+
+
+def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
+  """Returns the pixels of a file that cdm wrote, uint8 [H, W, 3].
+
+  Raises:
+    BadImage: the file cannot be read.
+  """
+  return read_file(path).pixels
+
+
+def size_text(image: np.ndarray) -> str:
+  """Returns '640x480 pixels', width by height, of an image [H, W, ...]."""
+  return f'{image.shape[1]}x{image.shape[0]} pixels'
+
+
+def _by_pillow(data, max_pixels, max_value):
+  """Returns (pixels, {kind of note: text})."""
+  kind = image_kinds.kind_of(data)
+  parts = kind.split(data)
+  if parts.size is not None:
+    _check_size(*parts.size, max_pixels)
+  open_again = functools.partial(image_kinds.open_image, kind, parts.data)
+  with open_again() as image:
+    _check_size(*image.size, max_pixels)
+    if kind.name == 'AVIF':
+      parts = image_kinds.parts_of_avif(image, parts)
+    with _BUDGET.reserve(_working_bytes(image, parts)):
+      is_deep = deep_image.is_deep(image)
+      shallow = (
+        deep_image.shallow(image, parts, open_again, max_value)
+        if is_deep
+        else deep_image.Shallow(image)
+      )
+      result = rgb_pixels.upright(shallow.image, parts.orientation)
+    more = parts.has_more or image_kinds.has_more_frames(image)
+  texts = {
+    'profile': f'its colour profile {parts.profile!r} was not applied',
+    **_TEXTS,
+    'dark': _dark_text(shallow.dark),
+  }
+  said = {
+    'profile': parts.profile is not None,
+    'alpha': shallow.was_transparent or result.was_transparent,
+    'more': more,
+    'dark': shallow.dark is not None,
+  }
+  return result.pixels, {key: texts[key] for key in texts if said[key]}
+
+
+def _anymap(data, max_pixels, max_value):
+  """Returns (pixels, {kind of note: text}) of a binary PGM or PPM file."""
+  width, height, channels, white, start = portable_anymap.read_header(data)
+  _check_size(width, height, max_pixels)
+  with _BUDGET.reserve(6 * width * height):
+    samples = portable_anymap.samples(
+      data, (height, width, channels), white, start
+    )
+    scaled = deep_samples.scale(samples, declared=white, max_value=max_value)
+    pixels = scaled.pixels
+    if channels == 1:
+      pixels = np.repeat(pixels, 3, axis=2)
+    pixels.setflags(write=False)
+  dark = {'dark': _dark_text(scaled.dark)} if scaled.dark is not None else {}
+  return pixels, dark
+
+
+def _dark_text(largest):
+  return (
+    f'its 16-bit values reach only {largest} of 65535; if white has another '
+    'value in this image, give max_value (--max_value=V)'
+  )
+
+
+def _check_size(width, height, max_pixels):
+  if width * height > max_pixels:
+    raise Unreadable(
+      f'{width}x{height} pixels are more than the {max_pixels:,} that are '
+      'allowed; shrink the image, or raise max_pixels'
+    )
+
+
+def _working_bytes(image, parts):
+  """Returns about how many bytes decoding an opened image takes."""
+  pixels = image.size[0] * image.size[1]
+  per_pixel = _MODE_BYTES.get(image.mode, 4) + parts.working_bytes
+  if deep_image.is_deep(image):
+    per_pixel += deep_image.WORKING_BYTES
+  # Small images are copied as a whole, large ones in bands.
+  copies = 3 if pixels > rgb_pixels.WHOLE_PIXELS else 10
+  return pixels * (per_pixel + copies) + 2 * len(parts.data)
