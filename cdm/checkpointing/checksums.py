@@ -80,9 +80,9 @@ def _read(path: pathlib.Path) -> dict:
 
 def _files(folder: pathlib.Path) -> Iterator[str]:
   """Yields the relative names of all files below `folder` except FILE."""
-  own = (FILE, atomic_files.partial_name(FILE))
   for path in folder.rglob('*'):
-    if path.is_file() and path.name not in own:
+    own = path.name == FILE or atomic_files.is_partial(path.name)
+    if path.is_file() and not own:
       yield str(path.relative_to(folder))
 
 

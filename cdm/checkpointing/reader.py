@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from cdm.checkpointing import checksums
+from cdm.checkpointing import checksums, orbax_output
 from cdm.distributed import collectives
 
 CHECKPOINTS = 'checkpoints'
@@ -47,7 +47,7 @@ def read_config(workdir: str | os.PathLike, *, step: int | None = None) -> str:
   Raises:
     FileNotFoundError: there is no such checkpoint.
   """
-  silence_orbax()
+  orbax_output.silence()
   path = _step_path(workdir, step)
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
     args = ocp.args.Composite(config=ocp.args.JsonRestore())
@@ -76,7 +76,7 @@ def restore_ema(
     ValueError: the checkpoint is damaged, holds no EMA parameters, or was made
       with another model.
   """
-  silence_orbax()
+  orbax_output.silence()
   path = _step_path(workdir, step)
   _refuse_damaged(path)
   target = {'ema_params': jax.tree.map(_with_sharding, abstract_params)}
@@ -241,17 +241,3 @@ def _describe(
   shapes: Mapping[str, tuple[int, ...]], name: str
 ) -> list[int] | str:
   return list(shapes[name]) if name in shapes else 'absent'
-
-
-def silence_orbax() -> None:
-  """Drops Orbax's log lines, because its errors also arrive as exceptions.
-
-  Otherwise one full disk would print the same traceback six times.
-  """
-  logger = logging.getLogger('absl')
-  if _not_orbax not in logger.filters:
-    logger.addFilter(_not_orbax)
-
-
-def _not_orbax(record: logging.LogRecord) -> bool:
-  return 'orbax' not in pathlib.PurePath(record.pathname).parts

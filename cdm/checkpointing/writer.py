@@ -33,7 +33,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from cdm.checkpointing import checksums, reader
+from cdm.checkpointing import checksums, orbax_output, reader
 from cdm.distributed import collectives
 from cdm.reporting import atomic_files
 
@@ -93,7 +93,7 @@ class Checkpointer:
     Raises:
       OSError: the directory cannot be written.
     """
-    reader.silence_orbax()
+    orbax_output.silence()
     self._workdir = pathlib.Path(workdir).absolute()
     self._config = config
     self._failed = False
@@ -375,8 +375,8 @@ def _write_error_reason(error: Exception) -> str | None:
 
 
 def _check_writable(directory: pathlib.Path) -> None:
-  probe = directory / f'.probe-{os.getpid()}'
-  probe.touch()
+  probe = directory / atomic_files.partial_name('probe')
+  probe.touch(exist_ok=False)
   probe.unlink()
 
 

@@ -5,6 +5,7 @@ NumPy, ...), so that `cdm --help` answers at once.
 """
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import io
@@ -61,7 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     The exit code, see `exit_codes`.
   """
   escape_unprintable_names()
-  argv = list(sys.argv[1:] if argv is None else argv)
+  if argv is not None:
+    return run(argv)
+  code = run(sys.argv[1:])
+  if code:
+    end_stderr()
+  return code
+
+
+def run(argv: Sequence[str]) -> int:
+  """Runs one command and reports its error. Returns the exit code."""
   try:
     argv, overrides = split_overrides(argv)
     args = parse(argv)
@@ -278,6 +288,20 @@ def stdout_has_reader() -> bool:
   return False
 
 
+def end_stderr() -> None:
+  """Lets the error that was just reported be the last line of stderr.
+
+  Threads of other libraries outlive an error such as a full disk, and print
+  hundreds of tracebacks of their own until the process has ended, some of them
+  past Python's reach.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError, ValueError):
+      stream.flush()
+  with open(os.devnull, 'w') as nothing:
+    os.dup2(nothing.fileno(), 2)
+
+
 def report_error(
   error: object,
   ending: exit_codes.ExitCode = exit_codes.BAD_INPUT,
@@ -288,15 +312,16 @@ def report_error(
   Args:
     error: the message, or an exception whose text is the message.
     ending: the kind of the error, with its exit code.
-    note: a second line, or None.
+    note: a line before that, or None.
   """
   colour = sys.stderr.isatty() and 'NO_COLOR' not in os.environ
   start, end = ('\033[31m', '\033[0m') if colour else ('', '')
   kind = 'error' if ending is exit_codes.BAD_INPUT else ending.kind
   text = '\n'.join(map(printable, str(error).split('\n')))
-  print(f'{start}cdm: {kind}:{end} {text}', file=sys.stderr)
   if note is not None:
     print(f'cdm: {note}', file=sys.stderr)
+  # Last, where whoever reads only the end of a log finds it.
+  print(f'{start}cdm: {kind}:{end} {text}', file=sys.stderr, flush=True)
   return ending.code
 
 

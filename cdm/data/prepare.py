@@ -104,7 +104,11 @@ def _manifest(
 
 @contextlib.contextmanager
 def _sole_writer(folder):
-  """Context manager that makes a folder and locks it against other writers."""
+  """Context manager that makes a folder and locks it against other writers.
+
+  This holds for processes of one machine. `cdm prepare` also holds the folder
+  against other machines, with a lock file that this package does not know.
+  """
   try:
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
@@ -113,10 +117,11 @@ def _sole_writer(folder):
   try:
     _lock(lock, folder)
     try:
-      (folder / atomic_files.partial_name(record_format.INDEX)).touch()
+      probe = folder / atomic_files.partial_name(record_format.INDEX)
+      probe.touch(exist_ok=False)
+      probe.unlink()
       # A run that was killed may have left unfinished files.
-      for partial in folder.glob(atomic_files.partial_name('*')):
-        partial.unlink()
+      atomic_files.remove_abandoned(folder)
     except OSError as error:
       raise ValueError(_cannot_write(folder, error)) from error
     yield folder
@@ -144,7 +149,9 @@ def _open_index(folder, manifest, class_names) -> record_format.Index:
   """Returns the folder's index, or a new one; refuses another manifest."""
   index: record_format.Index | None = record_format.read_index(folder)
   if index is None:
-    others = sorted(path.name for path in folder.iterdir())
+    # Hidden files, such as the lock of the run, are in nobody's way.
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if not name.startswith('.')]
     if others:
       raise ValueError(
         f'{folder} is neither empty nor a prepared data set: it has '

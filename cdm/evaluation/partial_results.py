@@ -13,13 +13,13 @@ import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 
 from cdm.data import npz_images
-from cdm.distributed import collectives, user_cache
+from cdm.distributed import collectives, folder_lock, user_cache
 from cdm.reporting import atomic_files, jsonl, output_files
 
 KEPT = 2  # files per process
@@ -42,7 +42,7 @@ def image_rows(
     prefix: prefix of the name of their own folder.
   """
   folder = pathlib.Path(home) / f'{prefix}{digest(settings)}'
-  return jsonl.ResumableRows(
+  return HeldRows(
     folder / 'process-0.jsonl',
     lambda row: row[0],
     # Earlier versions wrote one file per process, which are still read.
@@ -50,8 +50,39 @@ def image_rows(
   )
 
 
+@contextlib.contextmanager
+def hold_folder(folder: str | os.PathLike) -> Generator[None]:
+  """Context manager: this run alone uses a folder of partial results.
+
+  Where the folder cannot be written, a warning says that nothing is kept.
+
+  Raises:
+    folder_lock.FolderInUse: another run uses it.
+  """
+  with contextlib.ExitStack() as stack:
+    try:
+      stack.enter_context(folder_lock.hold(folder, 'cdm evaluate'))
+    except OSError as error:
+      user_cache.warn(f'partial results are not kept: {error}')
+    yield
+
+
+class HeldRows(jsonl.ResumableRows):
+  """Rows in a folder of their own, which one run holds until `remove`."""
+
+  def __init__(
+    self, path: pathlib.Path, key: Callable[[Any], Hashable], pattern: str
+  ):
+    self._lock = folder_lock.hold_until_end(path.parent, 'cdm evaluate')
+    super().__init__(path, key, pattern=pattern)
+
+  def remove(self) -> None:
+    super().remove()
+    self._lock.release(entirely=True)
+
+
 class PartialResults:
-  """The partial results of one set, in a folder of their own."""
+  """The partial results of one set, in a folder that the caller holds."""
 
   def __init__(self, folder: str | os.PathLike):
     """Names the folder; nothing is read or written yet.
@@ -112,14 +143,15 @@ class PartialResults:
     This is a collective: all processes call it together.
     """
     collectives.barrier('the removal of partial results')
-    for done in self._parts(whole=False):
-      self._path(done).unlink(missing_ok=True)
-    if self._folder.is_dir():
-      torn = atomic_files.partial_name(f'process-{self._number()}-*')
-      for path in self._folder.glob(torn):
-        path.unlink(missing_ok=True)
-    # This fails while the folder still holds files of other processes.
-    with contextlib.suppress(OSError):
+    try:
+      with hold_folder(self._folder):
+        for done in self._parts(whole=False):
+          self._path(done).unlink(missing_ok=True)
+        atomic_files.remove_abandoned(self._folder)
+        collectives.barrier('the last deletion')
+    except folder_lock.FolderInUse:
+      return  # Another run continues from these results, and deletes them.
+    with contextlib.suppress(OSError):  # It holds something else, too.
       self._folder.rmdir()
 
   def _path(self, done: int) -> pathlib.Path:

@@ -203,7 +203,7 @@ def compile_cached(
     with contextlib.suppress(OSError):
       path.parent.mkdir(parents=True, exist_ok=True)
       text = json.dumps(facts)
-      atomic_files.write_text_atomically(path, text, shared=True)
+      atomic_files.write_text_atomically(path, text)
   facts['kept'] = False
   return facts
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
   import numpy as np
 
 SCALARS = 'scalars.jsonl'
+GRIDS = 'grids'
 # These scalars depend on time and machine, so they differ between two runs of
 # one config.
 CIRCUMSTANCES = (
@@ -142,7 +143,7 @@ class Reporter:
     # Imported here, because a run without image grids needs no Pillow.
     from cdm.reporting import image_files
 
-    path = self._workdir / 'grids' / f'{name}_{int(step):08d}.png'
+    path = self._workdir / GRIDS / f'{name}_{int(step):08d}.png'
     with _writing(self._workdir):
       path.parent.mkdir(exist_ok=True)
       image_files.write_png(path, image)
@@ -200,8 +201,15 @@ class Reporter:
   def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_: object) -> None:
-    self.close()
+  def __exit__(
+    self, _: object, error: BaseException | None, __: object
+  ) -> None:
+    try:
+      self.close()
+    except OSError:
+      # On a full disk, this would hide what has ended the run.
+      if error is None:
+        raise
 
 
 def read_scalars(path: str | os.PathLike) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from cdm.data import image_decoder, npz_images
 from cdm.data.class_names import write as write_class_names
 from cdm.distributed import collectives, device_mesh
 from cdm.reporting import (
+  atomic_files,
   contact_sheet,
   image_files,
   progress,
@@ -45,6 +46,7 @@ class Manifest(TypedDict):
   stages: list[restore.CascadeEntry]
 
 
+@output_folder.held_by('cdm sample')
 def draw_to_folder(
   out: str | os.PathLike,
   stages: Sequence[cascade.Stage],
@@ -68,7 +70,7 @@ def draw_to_folder(
 
   Raises:
     ValueError: the folder has another manifest, or other files of the names
-      that are written.
+      that are written, or another run draws into it.
   """
   out = pathlib.Path(out)
   output_folder.make_room(
@@ -83,6 +85,7 @@ def draw_to_folder(
   folders = [out / stage.name for stage in stages]
   for folder in folders:
     folder.mkdir(exist_ok=True)
+    atomic_files.remove_abandoned(folder)
   missing = output_folder.broadcast_missing_images(folders, num)
   done = num - len(missing)
   if done:

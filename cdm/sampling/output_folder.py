@@ -6,19 +6,46 @@ with other settings is refused.
 """
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
 from cdm.data import png_chunks
 from cdm.data.printable_name import printable
-from cdm.distributed import collectives
+from cdm.distributed import collectives, folder_lock
 from cdm.reporting import atomic_files
+
+P = ParamSpec('P')
+Folder = str | os.PathLike
+
+
+def held_by(
+  command: str,
+) -> Callable[
+  [Callable[Concatenate[Folder, P], None]],
+  Callable[Concatenate[Folder, P], None],
+]:
+  """Decorator: the run holds the function's first argument, a folder.
+
+  Args:
+    command: the command that writes into the folder, e.g. 'cdm sample'.
+  """
+
+  def decorate(function):
+    @functools.wraps(function)
+    def held(out, *args, **kwargs):
+      with folder_lock.hold(out, command, flag='--out'):
+        function(out, *args, **kwargs)
+
+    return held
+
+  return decorate
 
 
 def _other_images(
@@ -56,6 +83,7 @@ def claim(
   """
   folder = pathlib.Path(folder)
   path = folder / name
+  atomic_files.remove_abandoned(folder)
   if path.exists():
     saved = json.loads(path.read_text())
     wanted = json.loads(json.dumps(manifest))
@@ -64,9 +92,8 @@ def claim(
         raise ValueError(refusal(folder, key, saved, wanted))
     return
   folder.mkdir(parents=True, exist_ok=True)
-  # Several processes may write this file at once; all write the same text.
   text = json.dumps({**manifest, **(notes or {})}, indent=2) + '\n'
-  atomic_files.write_text_atomically(path, text, shared=True)
+  atomic_files.write_text_atomically(path, text)
 
 
 def make_room(

@@ -18,7 +18,13 @@ from cdm.data.printable_name import printable
 from cdm.distributed import collectives
 from cdm.ops import tiling
 from cdm.ops.keys import seed_pairs
-from cdm.reporting import contact_sheet, image_files, progress, session_log
+from cdm.reporting import (
+  atomic_files,
+  contact_sheet,
+  image_files,
+  progress,
+  session_log,
+)
 from cdm.sampling import output_folder, own_results, restore, upscale_inputs
 from cdm.sampling.upscaler import Upscaler, bicubic
 
@@ -42,6 +48,7 @@ class Manifest(restore.StageManifest):
   eval_data: dict[str, Any]
 
 
+@output_folder.held_by('cdm upscale')
 def write_upscaled_files(
   out: str | os.PathLike,
   upscaler: Upscaler,
@@ -164,6 +171,7 @@ def _marks(inputs, upscaler, label, seed) -> list[str]:
   return marks
 
 
+@output_folder.held_by('cdm upscale')
 def write_upscaled_held_out(
   out: str | os.PathLike,
   upscaler: Upscaler,
@@ -192,7 +200,7 @@ def write_upscaled_held_out(
 
   Raises:
     ValueError: the folder has another manifest, or other files of the names
-      that are written.
+      that are written, or another run writes into it.
   """
   out = pathlib.Path(out)
   output_folder.make_room(
@@ -206,6 +214,7 @@ def write_upscaled_held_out(
   folders = {name: out / name for name in FOLDERS}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
+    atomic_files.remove_abandoned(folder)
   missing = output_folder.broadcast_missing_images(folders.values(), count)
   done = count - len(missing)
   if done:

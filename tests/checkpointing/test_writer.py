@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import shutil
-import subprocess
 import threading
 import time
 from unittest import mock
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import tiny_run
+from support import small_disks, tiny_run
 
 from cdm.checkpointing import reader
 from cdm.checkpointing import writer as checkpoint
@@ -414,15 +413,8 @@ def test_what_a_failed_save_still_writes_does_not_spoil_the_next(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
   """A file system of its own, of one megabyte."""
-  place = tmp_path / 'disk'
-  place.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(place)]
-  if os.getuid() or not shutil.which('mount'):
-    pytest.skip('only root mounts a file system')
-  if subprocess.run(mount, capture_output=True).returncode:
-    pytest.skip('mounting is not allowed here')
-  yield place
-  subprocess.run(['umount', '-l', str(place)], check=True)
+  with small_disks.mounted(tmp_path / 'disk', '1m') as place:
+    yield place
 
 
 @abandoned_reads

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cdm.data import (
   array_record,
+  atomic_files,
   pipeline,
   prepare,
   record_format,
@@ -160,7 +161,9 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path):
   assert not index['complete'] and len(index['shards']) >= 3
   source = synthetic.Synthetic(image_size=8, num_images=2000)
   # A kill between two shards leaves nothing unfinished: one is put there.
-  (out / '.images-00099-of-00100.array_record.partial').touch()
+  (out / atomic_files.partial_name('images-00099-of-00100')).touch()
+  (left,) = out.glob('.*99*')
+  os.rename(left, str(left).replace(f'-{os.getpid()}-', f'-{process.pid}-'))
   prepare.prepare(source, size=4, out=out, records_per_shard=20)
   prepared = array_record.ArrayRecords(out)
   for i in (0, 59, 60, 61, 80, 1999):

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
   import pathlib
 
   from cdm.config import loader
-  from cdm.distributed import compilation_cache
+  from cdm.distributed import compilation_cache, folder_lock
   from cdm.evaluation import result_line
   from cdm.evaluation.classification import cas
 
@@ -106,20 +106,19 @@ def run(args: argparse.Namespace) -> int:
     result_line.check(args.out, overwrite=args.overwrite)
   compilation_cache.enable_compilation_cache()
   workdir = pathlib.Path(args.workdir)
-  code, row = cas.score(
-    loader.load(args.config, args.overrides),
-    workdir,
-    samples=args.samples,
-    test=args.test,
-    num=args.num,
-    seed=args.seed,
-    batch_size=args.batch_size,
-  )
-  if row is None:
-    return code
-  if collectives.is_first():
-    path = result_line.write(row, args.out or workdir / 'row.json')
-    print(f'{result_line.line(row)}\n{path}')
+  with folder_lock.hold(workdir, 'cdm cas', flag='--workdir'):
+    code, row = cas.score(
+      loader.load(args.config, args.overrides),
+      workdir,
+      samples=args.samples,
+      test=args.test,
+      num=args.num,
+      seed=args.seed,
+      batch_size=args.batch_size,
+    )
+    if row is not None and collectives.is_first():
+      path = result_line.write(row, args.out or workdir / 'row.json')
+      print(f'{result_line.line(row)}\n{path}')
   return code
 
 

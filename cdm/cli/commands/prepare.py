@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
   """Prepares the data set, or continues an unfinished preparation."""
   from cdm.config import datasets
   from cdm.data import prepare, record_format
+  from cdm.distributed import folder_lock
   from cdm.reporting import output_files
 
   output_files.check_folder_name(args.out)
@@ -95,15 +96,16 @@ def run(args: argparse.Namespace) -> None:
   if args.max_value is not None:
     section['max_value'] = args.max_value
   source = datasets.open_source(section)
-  index = prepare.prepare(
-    source,
-    size=args.size,
-    out=args.out,
-    crop=args.crop,
-    filter=args.filter,
-    worker_count=args.workers,
-    max_skip_fraction=args.max_skip_fraction,
-  )
+  with folder_lock.FolderLock(args.out, 'cdm prepare', flag='--out'):
+    index = prepare.prepare(
+      source,
+      size=args.size,
+      out=args.out,
+      crop=args.crop,
+      filter=args.filter,
+      worker_count=args.workers,
+      max_skip_fraction=args.max_skip_fraction,
+    )
   total = sum(shard['records'] for shard in index['shards'])
   skipped = sum(len(shard.get('skipped', ())) for shard in index['shards'])
   print(

@@ -387,6 +387,8 @@ def claim(out: pathlib.Path, recipe: StudyManifest) -> None:
     writes=(ROWS, DRAWS, IMAGES, 'report.html', 'report.json'),
   )
   output_folder.claim(out, recipe, name=RECIPE)
+  for folder in (out / IMAGES).glob('**'):
+    atomic_files.remove_abandoned(folder)
 
 
 def merge_rows(earlier: ScoreRow, later: ScoreRow) -> ScoreRow:
