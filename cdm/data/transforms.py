@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 from scipy import sparse
 
+from cdm.data.printable_name import printable
+
 CROPS = ('center', 'random', 'none')
 FILTERS = ('area', 'bicubic', 'bilinear', 'lanczos')
 MOST_PIXELS = 2**16  # a side, which no data set of this field comes near
@@ -37,7 +39,7 @@ class BadImage(ValueError):
     self.name, self.reason = name, reason
 
   def __str__(self) -> str:
-    return f'{self.name}: {self.reason}'
+    return f'{printable(self.name)}: {self.reason}'
 
 
 def check_fit(*, size: int, crop: str, filter: str) -> None:

@@ -52,7 +52,7 @@ class Level(NamedTuple):
 
   @property
   def name(self) -> str:
-    """The size as text, '64' or '64x48', which parameter names contain."""
+    """Height and width, '64' or '64x48', which parameter names contain."""
     height, width = self.size
     return f'{height}' if height == width else f'{height}x{width}'
 

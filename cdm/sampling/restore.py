@@ -170,6 +170,36 @@ def restored_stage(
   return restored, saved, StageRecord(saved.name, step, level, settings)
 
 
+def lowres_size(
+  workdir: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()
+) -> int:
+  """Returns the side of a super-resolution stage's input, from its config.
+
+  No parameters are restored, so this takes no time.
+
+  Args:
+    workdir: directory that `cdm train` wrote.
+    overrides: ((dotted key, text), ...), applied to the saved config.
+
+  Raises:
+    FileNotFoundError: workdir has no checkpoint.
+    ValueError: workdir holds no super-resolution stage.
+  """
+  saved = loader.from_json(reader.read_config(workdir), workdir)
+  stage.refuse_classifier(saved, f'sampled (in {workdir})')
+  loader.override_all(saved, overrides)
+  if saved.get('lowres') is None:
+    raise ValueError(_base_model(workdir, saved))
+  return saved.lowres.size
+
+
+def _base_model(workdir, saved):
+  return (
+    f'{workdir} holds {saved.name!r}, a base model; a super-resolution stage '
+    'is needed.'
+  )
+
+
 def restored_cascade(
   loaded: loader.ConfigDict,
   workdir: pathlib.Path,
@@ -282,10 +312,7 @@ def restored_upscaler(
     workdir, name='upscaled', level=level, overrides=overrides
   )
   if restored.lowres is None:
-    raise ValueError(
-      f'{workdir} holds {saved.name!r}, a base model; a '
-      'super-resolution stage is needed.'
-    )
+    raise ValueError(_base_model(workdir, saved))
   cascade.check_level(restored)
   upscale = upscaler.stage_upscaler(restored, record, batch_size=batch_size)
   return upscale, saved

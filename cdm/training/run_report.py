@@ -153,8 +153,9 @@ def read_row(path: str | os.PathLike) -> Quality:
   try:
     row = json.loads(pathlib.Path(path).read_text())
   except (OSError, ValueError) as error:
+    reason = getattr(error, 'strerror', None) or error
     raise ValueError(
-      f'{path} cannot be read ({error}); give what `cdm evaluate --out` wrote.'
+      f'{path} cannot be read ({reason}); give what `cdm evaluate --out` wrote.'
     ) from None
   if not isinstance(row, dict) or 'conventions' not in row:
     raise ValueError(f'{path} is not what `cdm evaluate --out` wrote.')
@@ -228,17 +229,27 @@ def folder_facts(
 
 
 def write(
-  summary: Summary, out: str | os.PathLike, *, title: str
+  summary: Summary,
+  out: str | os.PathLike,
+  *,
+  title: str,
+  overwrite: bool = False,
 ) -> list[pathlib.Path]:
   """Writes report.json, report.html and copies of the images into a folder.
+
+  An earlier report in the folder is renewed.
 
   Args:
     summary: what `summarise` returned.
     out: the folder; it is made if it is missing.
-    title: of the page.
+    title: title of the page.
+    overwrite: whether other files of these names are replaced.
 
   Returns:
-    The paths written.
+    The paths that were written.
+
+  Raises:
+    ValueError: other files have these names, and `overwrite` is False.
   """
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
@@ -248,13 +259,37 @@ def write(
       image = pathlib.Path(folder['picture'])
       files[image.name] = image.read_bytes()
   files['report.json'] = (json.dumps(summary, indent=2) + '\n').encode()
-  files['report.html'] = html(summary, title=title).encode()
+  page = html(summary, title=title)
+  files['report.html'] = page.encode(errors='backslashreplace')
+  if not overwrite and not _is_report(out / 'report.json'):
+    for name, content in files.items():
+      _refuse_another(out / name, content)
   paths = []
   for name, content in files.items():
     with atomic_files.write_atomically(out / name) as partial:
       partial.write_bytes(content)
     paths.append(out / name)
   return paths
+
+
+def _is_report(path: pathlib.Path) -> bool:
+  """Returns whether a file is a report.json that this module wrote."""
+  try:
+    saved = json.loads(path.read_bytes())
+  except (OSError, ValueError):
+    return False
+  return isinstance(saved, dict) and set(Summary.__annotations__) <= set(saved)
+
+
+def _refuse_another(path: pathlib.Path, content: bytes) -> None:
+  """Raises ValueError if the path has other content than this."""
+  if path.is_file() and path.read_bytes() == content:
+    return
+  if os.path.lexists(path):
+    raise ValueError(
+      f'{path} is not from an earlier `cdm report` and would be overwritten; '
+      'give another --out, or --overwrite to replace it.'
+    )
 
 
 def html(summary: Summary, *, title: str) -> str:

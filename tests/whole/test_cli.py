@@ -1,7 +1,9 @@
 """The door: help that helps, and one clear line for every bad input."""
 
 import contextlib
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +18,8 @@ from support import smoke_runs
 from cdm.cli import main
 from cdm.cli.commands import prepare as prepare_command
 from cdm.cli.commands import upscale as upscale_command
-from cdm.data import prepare
+from cdm.data import array_record, prepare
+from cdm.distributed import exit_codes
 from cdm.sampling import generate, restore
 from cdm.training import running_metrics, trainer
 
@@ -38,7 +41,7 @@ OPTIONS = {
   'sweep': '--samples --reference --try --metrics --out --num --seed --few',
   'robustness': '--samples --out --num --degrade --groups --draws --metrics '
   '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
-  'prepare': '--source --size --out --crop --filter',
+  'prepare': '--source --size --out --crop --filter --no_classes',
   'describe': '--config --json',
   'plan': '--config --topology --step --search --quick --deadline '
   '--price --json',
@@ -536,6 +539,26 @@ def test_every_option_of_prepare_reaches_it(monkeypatch, tmp_path, capsys):
   assert '3 images of 4x4 pixels in 2 shards' in capsys.readouterr().out
 
 
+def test_prepare_counts_what_it_kept(tmp_path, capsys):
+  """And can ignore folders, of which it said that a config can."""
+  pytest.importorskip('array_record')
+  source = tmp_path / 'source'
+  for name in ('cat/0.png', 'dog/1.png', '2.png'):
+    (source / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (4, 4)).save(source / name)
+  (source / 'cat' / '3.png').write_bytes(b'cut off')
+  os.mkfifo(source / 'cat' / 'pipe.png')
+  words = 'prepare', f'--source={source}', '--size=4', '--max_skip_fraction=1'
+  assert smoke_runs.cdm(*words, f'--out={tmp_path / "a"}') == 2
+  assert '--no_classes of `cdm prepare`' in capsys.readouterr().err
+  out = tmp_path / 'b'
+  assert smoke_runs.cdm(*words, '--no_classes', f'--out={out}') == 0
+  said = capsys.readouterr().out
+  assert f'{out}: 3 images of 4x4 pixels in 1 shards' in said
+  assert '1 of 4 images could not be used and were skipped' in said
+  assert array_record.ArrayRecords(out).num_classes == 0
+
+
 # The exit code.
 
 
@@ -587,3 +610,36 @@ def test_who_reads_only_the_beginning_is_told_of_no_error():
   with run.stderr:
     assert run.stderr.read() == b''
   assert run.wait() == main.READER_GONE
+
+
+class StrictStream(io.TextIOWrapper):
+  """A stream of ASCII that refuses what it cannot encode."""
+
+  def __init__(self):
+    super().__init__(io.BytesIO(), encoding='ascii', errors='strict')
+
+  def text(self):
+    self.flush()
+    return self.buffer.getvalue().decode('ascii')
+
+
+def test_a_name_of_any_bytes_does_not_end_a_command(monkeypatch, tmp_path):
+  """It is escaped in what a command prints and in its error."""
+  out, err = StrictStream(), StrictStream()
+  monkeypatch.setattr(sys, 'stdout', out)
+  monkeypatch.setattr(sys, 'stderr', err)
+  name = os.fsdecode(b'caf\xe9\x1b[2J')
+
+  def run(args):
+    print(name, 'é')
+    raise exit_codes.DataError(f'{name}: é')
+
+  monkeypatch.setattr(trainer, 'train', lambda *_, **__: run(None))
+  assert smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}') == 4
+  assert 'caf\\udce9' in out.text() and '\\xe9' in out.text()
+  assert 'data error: caf\\xe9\\x1b[2J: \\xe9\n' in err.text()
+
+
+def test_an_option_without_its_command_is_answered(refused):
+  line = refused('--debug')
+  assert "'--debug' belongs to a command: write cdm COMMAND --debug" in line
