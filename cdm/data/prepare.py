@@ -32,6 +32,7 @@ from cdm.data import (
   workers,
 )
 from cdm.data.damaged_file import DamagedFile
+from cdm.data.printable_name import printable
 from cdm.data.source import Source
 
 _SHARD_BYTES = 2**28
@@ -114,7 +115,7 @@ def _sole_writer(folder):
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
   except OSError as error:
-    raise ValueError(f'Cannot write into {folder}: {error}.') from error
+    raise ValueError(_cannot_write(folder, error)) from error
   try:
     _lock(lock, folder)
     try:
@@ -124,10 +125,14 @@ def _sole_writer(folder):
       # A run that was killed may have left unfinished files.
       atomic_files.remove_abandoned(folder)
     except OSError as error:
-      raise ValueError(f'Cannot write into {folder}: {error}.') from error
+      raise ValueError(_cannot_write(folder, error)) from error
     yield folder
   finally:
     os.close(lock)
+
+
+def _cannot_write(folder, error):
+  return f'Cannot write into {folder}: {error.strerror}.'
 
 
 def _lock(file, folder):
@@ -282,7 +287,8 @@ def _failing_clearly(path):
   try:
     yield
   except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError.
-    raise ValueError(f'Cannot write {path}: {error}.') from error
+    reason = getattr(error, 'strerror', None) or error
+    raise ValueError(f'Cannot write {path}: {reason}.') from error
 
 
 def _packed(
@@ -310,6 +316,15 @@ def _pack_one(source, index, *, fit):
     element = source[index]
   except transforms.BadImage as error:
     return record_format.pack_bad(error), str(error), []
-  image = transforms.fit(element['image'], **fit)
+  try:
+    image = transforms.fit(element['image'], **fit)
+  except ValueError as error:
+    raise ValueError(f'{_name_of(source, index)}: {error}') from None
   notes = [tuple(note) for note in element.get('notes', ())]
   return record_format.pack({**element, 'image': image}), None, notes
+
+
+def _name_of(source, index):
+  """Returns the file name of an image, or its number if it has none."""
+  names = getattr(source, 'file_names', lambda: None)()
+  return f'Image {index}' if names is None else printable(names[index])

@@ -64,8 +64,9 @@ class Tfds:
     builder = _open_builder(tfds, name, data_dir)
     try:
       builder.info.splits[split]
-    except (KeyError, ValueError) as error:
-      raise ValueError(f'{name!r} has no split {split!r}: {error}') from error
+    except (KeyError, ValueError, AssertionError, TypeError) as error:
+      reason = str(error).strip().partition('\n')[0][:200]
+      raise ValueError(f'{name!r} has no split {split!r}: {reason}') from error
     features = builder.info.features
     self._image_key = _choose_image(tfds, features, name, image_key)
     self._label_key = _choose_label(tfds, features, name, label_key)
@@ -172,14 +173,27 @@ def _open_builder(tfds, name, data_dir):
   except tfds.core.DatasetNotFoundError as error:
     nearest = re.search(r'Did you mean: .*-> (\S+)', str(error))
     hint = f'; did you mean {nearest[1]!r}?' if nearest else '.'
-    raise ValueError(f'TFDS knows no data set {name!r}{hint}') from error
-  except (ImportError, MemoryError):
+    raise ValueError(f'TFDS knows no data set {name[:200]!r}{hint}') from error
+  # What TFDS raises for a name that is none, an unknown config or version.
+  except (
+    ValueError,
+    AssertionError,
+    TypeError,
+    KeyError,
+    ImportError,  # of a package that a data set needs
+  ) as error:
+    reason = str(error).strip().partition('\n')[0].rstrip('.')[:200]
+    raise ValueError(
+      f'TFDS cannot open {name[:200]!r} ({reason}); give NAME, NAME/CONFIG or '
+      'NAME:VERSION of a data set that it knows.'
+    ) from error
+  except MemoryError:
     raise
-  except Exception as error:  # TFDS raises several types
+  except Exception as error:  # its files are damaged: TFDS raises several types
     reason = (str(error) or type(error).__name__).splitlines()[0][:200]
     raise DamagedFile(
-      f'TFDS cannot open {name!r} ({reason}). Check its config and version; if '
-      'they are right, move its files away and build them again.'
+      f'TFDS cannot open {name[:200]!r} ({reason}). Move its files away and '
+      'build them again.'
     ) from error
   if not builder.is_prepared():
     raise ValueError(_not_prepared(builder, name, data_dir))

@@ -175,7 +175,10 @@ def open_config_data(
   instantiate.require(loaded, 'pipeline', f'{section}_data')
   if section == 'train':
     loaded.eval_data = loaded.train_data
-  available = len(datasets.open_source(loaded.eval_data, f'{section}_data'))
+  source = datasets.open_source(
+    loaded.eval_data, f'{section}_data', remedy=f'Set it in {path}.'
+  )
+  available = len(source)
   count = check_available(f'{path}:{section}', available, num)
   read, stamp = datasets.open_evaluated(loaded, count)
   pipeline = loaded.pipeline

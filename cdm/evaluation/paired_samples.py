@@ -62,7 +62,7 @@ def draw_missing(
     return
   first = done // size
   with progress.Progress('samples', total=count, initial=first * size) as bar:
-    bar.say('samples: compiling ...')
+    bar.compiling()
     for batch, _ in enumerate(source.batches(first, size), first + 1):
       bar.move_to(min(batch * size, count))
 

@@ -128,6 +128,9 @@ def write_atomically(
 
 
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:
-  """Writes a text file atomically, see `write_atomically`."""
+  """Writes a text file atomically, in UTF-8; see `write_atomically`.
+
+  File names in the text may hold bytes that are no UTF-8. They are escaped.
+  """
   with write_atomically(path) as partial:
-    partial.write_text(text)
+    partial.write_text(text, encoding='utf-8', errors='backslashreplace')

@@ -5,16 +5,19 @@ depend on. A restart with the same settings continues the folder; a restart
 with other settings is refused.
 """
 
+import contextlib
 import functools
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
 from cdm.data import png_chunks
+from cdm.data.printable_name import printable
 from cdm.distributed import collectives, folder_lock
 from cdm.reporting import atomic_files, json_file
 
@@ -97,6 +100,77 @@ def claim(
   folder.mkdir(parents=True, exist_ok=True)
   text = json.dumps({**manifest, **(notes or {})}, indent=2) + '\n'
   atomic_files.write_text_atomically(path, text)
+
+
+def make_room(
+  folder: str | os.PathLike,
+  manifest: Mapping[str, object],
+  *,
+  name: str,
+  writes: Collection[str],
+  overwrite: bool | None = None,
+) -> None:
+  """Refuses or removes other files of the names that a command will write.
+
+  A folder with this manifest is left as it is, for the command to continue it.
+  This is a collective: every process must call it.
+
+  Args:
+    folder: path of the folder, which may be missing.
+    manifest, name: see `claim`.
+    writes: names of the files and folders in `folder` that the command writes.
+    overwrite: whether files of these names, and numbered images in folders of
+      these names, are removed. None is the same as False, for a command that
+      has no option --overwrite.
+
+  Raises:
+    ValueError: something has one of these names, and `overwrite` is not True. A
+      folder with another manifest is not refused here: `claim` says which
+      setting differs.
+  """
+  folder = pathlib.Path(folder)
+  taken = [n for n in (name, *writes) if os.path.lexists(folder / n)]
+  other = bool(taken) and not _has_manifest(folder / name, manifest)
+  if not collectives.broadcast_from_first(other):
+    return
+  if overwrite:
+    # Process 0 goes first: on a shared disk nothing remains for the others.
+    for turn in (collectives.is_first(), not collectives.is_first()):
+      if turn:
+        _remove(folder, (name, *writes))
+      collectives.barrier('the room for results')
+  elif name not in taken:
+    what = printable(folder / taken[0]) if taken else printable(folder)
+    raise ValueError(
+      f'{what} is not from an earlier start of this command (there is no '
+      f'{name} beside it) and would be overwritten; give another --out'
+      f'{"" if overwrite is None else ", or --overwrite to replace it"}.'
+    )
+
+
+def _has_manifest(path, manifest):
+  """Returns whether a file is this manifest, whatever notes were added."""
+  try:
+    saved = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return False
+  wanted = json.loads(json.dumps(manifest))
+  return isinstance(saved, dict) and all(
+    key in saved and saved[key] == value for key, value in wanted.items()
+  )
+
+
+def _remove(folder, names):
+  """Removes files, and numbered images in folders, of these names."""
+  for path in (folder / name for name in names):
+    if path.is_dir() and not path.is_symlink():
+      for file in path.iterdir():
+        if re.fullmatch(r'\d{6,}\.png', file.name):
+          file.unlink()
+      with contextlib.suppress(OSError):  # Other files in it stay.
+        path.rmdir()
+    elif os.path.lexists(path):
+      path.unlink()
 
 
 def file_name(n: int) -> str:

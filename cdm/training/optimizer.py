@@ -114,8 +114,7 @@ def make_optimizer(
   if weight_decay and kind != 'adamw':
     raise ValueError(
       f'optimizer.weight_decay is {weight_decay}, but {kind!r} decays no '
-      'weights; use '
-      "kind='adamw'."
+      'weights; use --config.optimizer.kind=adamw.'
     )
   _check('weight_decay', weight_decay, 'at least 0')
   _check('b1', options.b1, 'at least 0 and below 1')
@@ -155,7 +154,8 @@ def make_sgd(options: SgdOptions, num_steps: int | None = None) -> Optimizer:
   if nesterov and not momentum:
     raise ValueError(
       'optimizer.nesterov looks ahead along the momentum, but '
-      'optimizer.momentum is 0; use nesterov=False.'
+      'optimizer.momentum is 0; use '
+      '--config.optimizer.nesterov=False.'
     )
   _check('weight_decay', options.weight_decay, 'at least 0')
   rate = make_learning_rate(options, num_steps)

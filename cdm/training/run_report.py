@@ -10,7 +10,6 @@ from typing import Any, NotRequired, TypedDict
 
 from cdm.checkpointing import reader
 from cdm.config import loader
-from cdm.distributed import exit_codes
 from cdm.reporting import (
   atomic_files,
   html_page,
@@ -19,6 +18,7 @@ from cdm.reporting import (
   session_log,
   text_table,
 )
+from cdm.training.quality_row import Quality, read_row
 
 ROW_KEYS = ('psnr', 'ssim', 'consistency')
 
@@ -69,58 +69,12 @@ class FolderFacts(TypedDict):
   peak_host_bytes: NotRequired[int]
 
 
-class Scores(TypedDict):
-  """Means of the paired metrics.
-
-  Attributes:
-    psnr: dB; None if a pair is identical, whose PSNR is infinite.
-    ssim: at most 1; None if the images are smaller than its window.
-    consistency: how closely the images shrink back to their low-res inputs;
-      absent if no low-res images were given.
-  """
-
-  psnr: float | None
-  ssim: float | None
-  consistency: NotRequired[float | None]
-
-
-class Quality(Scores):
-  """The entries of a row of `cdm evaluate --out` that the page shows.
-
-  Attributes:
-    n: number of pairs.
-    image_size: [H, W].
-    conventions: {metric: sentence that defines it}.
-    bicubic: the scores of bicubic interpolation; absent if no low-res images
-      were given.
-  """
-
-  n: int
-  image_size: list[int]
-  conventions: dict[str, str]
-  bicubic: NotRequired[Scores]
-
-
-class _Size(TypedDict):
-  size: int
-
-
-class _Pipeline(TypedDict):
-  image_size: int
-
-
-class _Train(TypedDict):
-  batch_size: int
-  num_steps: int
-
-
-class _Saved(TypedDict):
-  """The values of a saved config that a report shows."""
-
-  name: str
-  pipeline: _Pipeline
-  train: _Train
-  lowres: NotRequired[_Size | None]
+# What a report shows of a saved config.
+_SAVED = {
+  'name': str,
+  'pipeline': {'image_size': int},
+  'train': {'batch_size': int, 'num_steps': int},
+}
 
 
 class Summary(TypedDict):
@@ -169,35 +123,6 @@ def summarise(
   }
 
 
-def read_row(path: str | os.PathLike) -> Quality:
-  """Reads the row of metrics that `cdm evaluate --out` wrote.
-
-  Raises:
-    ValueError: if the file is something else, or has no paired metrics.
-  """
-  remedy = 'Give what `cdm evaluate --out` wrote.'
-  try:
-    row = json_file.read(path, Any, remedy='')
-  except OSError as error:
-    raise ValueError(
-      f'{path} cannot be read ({error}); give what `cdm evaluate --out` wrote.'
-    ) from None
-  except exit_codes.DamagedFile as error:
-    raise exit_codes.DamagedFile(
-      f'{path} cannot be read ({str(error).rstrip(". ")}); give what `cdm '
-      'evaluate --out` wrote.'
-    ) from error
-  if not isinstance(row, dict) or 'conventions' not in row:
-    raise ValueError(f'{path} is not what `cdm evaluate --out` wrote.')
-  if 'psnr' not in row:
-    raise ValueError(
-      f'{path} has no paired metrics (PSNR, SSIM), which the page shows; give '
-      'a row of `cdm evaluate --samples=... --reference=...` of paired images.'
-    )
-  json_file.check(row, Quality, name=str(path), remedy=remedy)
-  return row
-
-
 def run_facts(workdir: pathlib.Path) -> RunFacts:
   """Returns name, sizes, progress, loss and costs of one training run.
 
@@ -212,7 +137,9 @@ def run_facts(workdir: pathlib.Path) -> RunFacts:
     )
   c = loader.read_json(path)
   remedy = f'Restore it; every checkpoint in {reader.CHECKPOINTS} has a copy.'
-  json_file.check(loader.plain(c), _Saved, name=str(path), remedy=remedy)
+  # The config of a classifier has no low-res section.
+  low = {'lowres': {'size': int}} if c.get('lowres') is not None else {}
+  json_file.check(loader.plain(c), _SAVED | low, name=str(path), remedy=remedy)
   rows = metric_writer.read_scalars(workdir / metric_writer.SCALARS)
   rows = [r for r in rows if r.get('loss') is not None]
   last = rows[-1] if rows else {}
@@ -262,17 +189,27 @@ def folder_facts(
 
 
 def write(
-  summary: Summary, out: str | os.PathLike, *, title: str
+  summary: Summary,
+  out: str | os.PathLike,
+  *,
+  title: str,
+  overwrite: bool = False,
 ) -> list[pathlib.Path]:
   """Writes report.json, report.html and copies of the images into a folder.
+
+  An earlier report in the folder is renewed.
 
   Args:
     summary: what `summarise` returned.
     out: the folder; it is made if it is missing.
-    title: of the page.
+    title: title of the page.
+    overwrite: whether other files of these names are replaced.
 
   Returns:
-    The paths written.
+    The paths that were written.
+
+  Raises:
+    ValueError: other files have these names, and `overwrite` is False.
   """
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
@@ -282,13 +219,37 @@ def write(
       image = pathlib.Path(folder['picture'])
       files[image.name] = image.read_bytes()
   files['report.json'] = (json.dumps(summary, indent=2) + '\n').encode()
-  files['report.html'] = html(summary, title=title).encode()
+  page = html(summary, title=title)
+  files['report.html'] = page.encode(errors='backslashreplace')
+  if not overwrite and not _is_report(out / 'report.json'):
+    for name, content in files.items():
+      _refuse_another(out / name, content)
   paths = []
   for name, content in files.items():
     with atomic_files.write_atomically(out / name) as partial:
       partial.write_bytes(content)
     paths.append(out / name)
   return paths
+
+
+def _is_report(path: pathlib.Path) -> bool:
+  """Returns whether a file is a report.json that this module wrote."""
+  try:
+    saved = json.loads(path.read_bytes())
+  except (OSError, ValueError):
+    return False
+  return isinstance(saved, dict) and set(Summary.__annotations__) <= set(saved)
+
+
+def _refuse_another(path: pathlib.Path, content: bytes) -> None:
+  """Raises ValueError if the path has other content than this."""
+  if path.is_file() and path.read_bytes() == content:
+    return
+  if os.path.lexists(path):
+    raise ValueError(
+      f'{path} is not from an earlier `cdm report` and would be overwritten; '
+      'give another --out, or --overwrite to replace it.'
+    )
 
 
 def html(summary: Summary, *, title: str) -> str:
@@ -340,10 +301,10 @@ def html(summary: Summary, *, title: str) -> str:
     rows = metric_writer.read_scalars(
       pathlib.Path(run['workdir']) / metric_writer.SCALARS
     )
-    points = [(r['step'], r['loss']) for r in rows if 'loss' in r]
+    points = [(r['step'], r.get('loss')) for r in rows]
     curves.append(
       html_page.curve_svg(
-        {run['name']: [(x, y) for x, y in points if _is_finite(y)]},
+        {run['name']: _finite(points)},
         caption=f'Training loss of {run["name"]}',
       )
     )
@@ -364,8 +325,8 @@ def html(summary: Summary, *, title: str) -> str:
   )
 
 
-def _is_finite(value: float | None) -> bool:
-  return value is not None and math.isfinite(value)
+def _finite(points: list[Any]) -> list[Any]:
+  return [p for p in points if p[1] is not None and math.isfinite(p[1])]
 
 
 def run_table(summary: Summary) -> html_page.Html:

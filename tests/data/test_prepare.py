@@ -333,6 +333,16 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
       prepare.prepare(source, size=4, out=tmp_path)
 
 
+def test_an_image_of_another_size_is_named(write_folder, tmp_path):
+  root = tmp_path / 'files'
+  root.mkdir()
+  write_folder(root, 1)
+  with pytest.raises(ValueError, match=r"a/0000\.png: crop='none' expects"):
+    prepare.prepare(
+      sources.Folder(root), size=4, crop='none', out=tmp_path / 'out'
+    )
+
+
 def test_random_crops_cannot_be_prepared(tmp_path):
   source = synthetic.Synthetic(image_size=8, num_images=9)
   with pytest.raises(ValueError, match='differs each epoch'):

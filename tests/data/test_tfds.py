@@ -177,7 +177,7 @@ def test_tfrecord_is_converted_by_the_command_of_the_error(data_dir, tmp_path):
   info.write_text(info.read_text()[:100])
   with pytest.raises(damaged_file.DamagedFile, match='info.json is damaged'):
     convert_tfrecord.convert(version)
-  with pytest.raises(damaged_file.DamagedFile, match="open 'imagenet2012'"):
+  with pytest.raises(ValueError, match="TFDS cannot open 'imagenet2012'"):
     data_tfds.Tfds('imagenet2012', 'train', data_dir=tmp_path)
 
 
@@ -190,6 +190,13 @@ def test_unknown_names_and_splits_are_refused(data_dir):
     data_tfds.Tfds('imagenet2012', 'train', data_dir, image_key='picture')
   with pytest.raises(ValueError, match='give the version folder'):
     convert_tfrecord.convert(data_dir)
+
+
+@pytest.mark.parametrize('name', ['', 'a b!', '\0', 'mnist/x', 'mnist:9.9.9'])
+def test_what_is_no_name_is_refused_in_one_line(name):
+  with pytest.raises(ValueError, match='TFDS cannot open') as caught:
+    data_tfds.Tfds(name, 'train')
+  assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_the_rate_falls_by_the_factor_at_the_steps_named():
       dict(momentum=1.0),
       'momentum is 1.0; it must be .* at least 0 and below 1',
     ),
-    (dict(momentum=0.0), 'use nesterov=False'),
+    (dict(momentum=0.0), 'use --config.optimizer.nesterov=False'),
     (dict(clip_norm=0.0), 'clip_norm is 0.0; .* above 0: .* None does not'),
     (dict(decay='step'), r'decay_at is \(\) with'),
     (dict(decay_at=(3,)), r"decay_at is \(3,\) with decay='constant'"),
@@ -163,7 +163,7 @@ def test_a_field_of_sgd_that_does_not_fit_is_named(fields, message):
     (dict(decay='cosine', warmup_steps=9, num_steps=9), 'num_steps than 9'),
     (dict(clip_norm=0.0), 'clip_norm is 0.0; .* above 0: .* None does not'),
     (dict(warmup_steps=-1), 'use 0 or more'),
-    (dict(weight_decay=0.1), "use kind='adamw'"),
+    (dict(weight_decay=0.1), 'use --config.optimizer.kind=adamw'),
   ],
 )
 def test_a_field_that_does_not_fit_is_named(fields, message):

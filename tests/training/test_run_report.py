@@ -1,6 +1,7 @@
 """Runs summed up: a table for the terminal, a page, and the facts as JSON."""
 
 import json
+import os
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -173,6 +174,33 @@ def test_the_report_may_be_written_where_its_pictures_lie(tmp_path):
   facts = run_report.summarise([run(tmp_path / 'a')], samples=tmp_path)
   run_report.write(facts, tmp_path, title='x')
   assert (tmp_path / 'samples.png').read_bytes() == before
+
+
+@pytest.mark.parametrize('name', ['report.html', 'report.json', 'samples.png'])
+def test_only_an_earlier_report_is_replaced(name, tmp_path):
+  picture = np.zeros((8, 8, 3), np.uint8)
+  (tmp_path / 's').mkdir()
+  image_files.write_png(tmp_path / 's' / 'samples.png', picture)
+  facts = run_report.summarise([run(tmp_path / 'a')], samples=tmp_path / 's')
+  out = tmp_path / 'out'
+  out.mkdir()
+  (out / name).write_text('{}')
+  with pytest.raises(
+    ValueError, match=rf'{name} is not from an earlier .*--ov'
+  ):
+    run_report.write(facts, out, title='x')
+  assert [path.name for path in out.iterdir()] == [name]
+  run_report.write(facts, out, title='x', overwrite=True)
+  run_report.write(facts, out, title='renewed')
+  assert 'renewed' in (out / 'report.html').read_text()
+
+
+def test_a_path_of_any_bytes_is_escaped_on_the_page(tmp_path):
+  title = os.fsdecode(b'caf\xe9')
+  facts = run_report.summarise([run(tmp_path / title)])
+  run_report.write(facts, tmp_path / 'out', title=title)
+  page = (tmp_path / 'out' / 'report.html').read_text(encoding='utf-8')
+  assert 'caf\\udce9' in page
 
 
 @pytest.mark.parametrize(

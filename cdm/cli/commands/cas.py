@@ -82,6 +82,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     metavar='FILE',
     help='file for the row (default: WORKDIR/row.json)',
   )
+  parser.add_argument(
+    '--overwrite',
+    action='store_true',
+    help='replace files of earlier results that have the name of --out',
+  )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
@@ -94,12 +99,11 @@ def run(args: argparse.Namespace) -> int:
   from cdm.distributed import compilation_cache, folder_lock
   from cdm.evaluation import result_line
   from cdm.evaluation.classification import cas
-  from cdm.reporting import output_files
 
   check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   if args.out and collectives.is_first():
-    output_files.check(args.out)
+    result_line.check(args.out, overwrite=args.overwrite)
   compilation_cache.enable_compilation_cache()
   workdir = pathlib.Path(args.workdir)
   with folder_lock.hold(workdir, 'cdm cas', flag='--workdir'):

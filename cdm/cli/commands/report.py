@@ -38,18 +38,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--out', required=True, metavar='DIR', help='folder for the page'
   )
   parser.add_argument(
+    '--overwrite',
+    action='store_true',
+    help='replace files of these names that no earlier report wrote',
+  )
+  parser.add_argument(
     '--title', default='Cascaded diffusion', help='title of the page'
   )
 
 
 def run(args: argparse.Namespace) -> None:
   """Writes the page and prints the table and the paths of the files."""
+  from cdm.reporting import output_files
   from cdm.training import run_report
 
+  output_files.check_folder_name(args.out)
   facts = run_report.summarise(
     args.run, samples=args.samples, upscaled=args.upscaled, row=args.row
   )
-  paths = run_report.write(facts, args.out, title=args.title)
+  paths = run_report.write(
+    facts, args.out, title=args.title, overwrite=args.overwrite
+  )
   print(run_report.text(facts))
   print()
   for path in paths:

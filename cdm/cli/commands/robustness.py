@@ -148,7 +148,9 @@ def run(args: argparse.Namespace) -> None:
   from cdm.distributed import compilation_cache, folder_lock
   from cdm.evaluation.image_selection import StageSampling
   from cdm.evaluation.robustness import study
+  from cdm.reporting import output_files
 
+  output_files.check_folder_name(args.out)
   compilation_cache.enable_compilation_cache()
   with folder_lock.hold(args.out, 'cdm robustness', flag='--out'):
     result = study.examine(

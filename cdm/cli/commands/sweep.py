@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> None:
   """Evaluates every setting and prints the table."""
   from cdm.distributed import compilation_cache, folder_lock
   from cdm.evaluation import sweep
+  from cdm.reporting import output_files
 
   metrics = args.metrics.split(',')
   for metric in metrics:
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> None:
         f'{", ".join(evaluation_flags.SETS)}.'
       )
   evaluation_flags.check(args, metrics)
+  output_files.check_folder_name(args.out)
   sweep.settings(args.tries)  # Errors appear before a stage is restored.
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   compilation_cache.enable_compilation_cache()

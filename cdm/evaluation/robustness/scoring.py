@@ -152,7 +152,7 @@ class Examination:
     if todo or spread:
       bar = progress.Progress('robustness', total=total, initial=done)
       with session_log.Session(self.out, 'robustness'), bar:
-        bar.say('robustness: compiling ...')
+        bar.compiling()
         self._score(todo, rows, bar)
         self._draw(spread, draws, spreads, bar)
     return rows.rows, spreads.rows
@@ -391,6 +391,12 @@ def claim(out: pathlib.Path, recipe: StudyManifest) -> None:
     raise ValueError(
       f'{out} holds the {ROWS} of another command; give another --out.'
     )
+  output_folder.make_room(
+    out,
+    recipe,
+    name=RECIPE,
+    writes=(ROWS, DRAWS, IMAGES, 'report.html', 'report.json'),
+  )
   output_folder.claim(out, recipe, name=RECIPE)
   for folder in (out / IMAGES).glob('**'):
     atomic_files.remove_abandoned(folder)

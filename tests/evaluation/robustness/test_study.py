@@ -245,6 +245,12 @@ def test_what_belongs_to_something_else_is_refused(done, tmp_path, capsys):
   (tmp_path / 'rows.jsonl').write_text('{}\n')
   assert examine(tmp_path) == 2
   assert 'rows.jsonl of another command' in capsys.readouterr().err
+  (tmp_path / 'page').mkdir()
+  (tmp_path / 'page' / 'report.html').write_text('of cdm report')
+  assert examine(tmp_path / 'page') == 2
+  line = capsys.readouterr().err
+  assert 'report.html is not from an earlier start' in line
+  assert '--overwrite' not in line  # an option that this command lacks
 
 
 @pytest.mark.parametrize(
