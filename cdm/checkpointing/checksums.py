@@ -11,14 +11,15 @@ import pathlib
 import zlib
 from collections.abc import Collection, Iterator
 
-from cdm.reporting import atomic_files
+from cdm.distributed import exit_codes
+from cdm.reporting import atomic_files, json_file
 
 FILE = 'checksums.json'
 _CHUNK_BYTES = 1 << 22
 _THREADS = 4  # These work in parallel: zlib releases the interpreter lock.
 
 
-class Damaged(ValueError):
+class Damaged(exit_codes.DamagedFile):
   """A file is missing or differs from what was written."""
 
 
@@ -42,8 +43,12 @@ def write(
   atomic_files.write_text_atomically(folder / FILE, content)
 
 
-def check(folder: str | os.PathLike) -> bool:
+def check(folder: str | os.PathLike, *, below: str = '') -> bool:
   """Compares the files below `folder` with the checksums that `write` wrote.
+
+  Args:
+    folder: path of the folder.
+    below: name of a folder in it, to compare only the files in that one.
 
   Returns:
     True if all files match; False if the folder has no FILE to compare with.
@@ -56,9 +61,16 @@ def check(folder: str | os.PathLike) -> bool:
   if not path.exists():
     return False
   try:
-    wanted = {name: tuple(pair) for name, pair in _read(path).items()}
-  except (ValueError, AttributeError, TypeError) as error:
+    listed = json_file.read(path, dict[str, tuple[int, int]], remedy='')
+  except exit_codes.DamagedFile as error:
     raise Damaged(f'{FILE} cannot be read') from error
+  wanted = {
+    name: tuple(pair)
+    for name, pair in listed.items()
+    if not below or name.startswith(f'{below}/')
+  }
+  if below and not wanted:
+    raise Damaged(f'{FILE} lists no file of {below}/')
   # Sizes come first: comparing them is free and reveals most damage.
   for name, (size, _) in wanted.items():
     if not (folder / name).is_file():
@@ -72,10 +84,6 @@ def check(folder: str | os.PathLike) -> bool:
       if actual != expected:
         raise Damaged(f'{name} has another CRC-32 than when it was written')
   return True
-
-
-def _read(path: pathlib.Path) -> dict:
-  return json.loads(path.read_text())
 
 
 def _files(folder: pathlib.Path) -> Iterator[str]:

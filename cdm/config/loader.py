@@ -18,6 +18,8 @@ from ml_collections import ConfigDict
 
 from cdm.config import key_hints, override_value
 from cdm.config.key_errors import shown
+from cdm.distributed import exit_codes
+from cdm.reporting import json_file
 
 # In a clone of the repository this folder is beside the package; a wheel does
 # not contain it.
@@ -226,16 +228,30 @@ def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
     path: where the text was read, for error messages.
 
   Raises:
+    exit_codes.DamagedFile: the text is damaged.
     ValueError: the text comes from an earlier cdm, which had other sections.
   """
-  saved = json.loads(text)
+  data = text.encode('utf-8', 'surrogateescape')
+  remedy = 'Restore a copy, or remove it: every checkpoint has its own.'
+  saved = json_file.parse(data, dict[str, Any], name=str(path), remedy=remedy)
   if 'task' in saved:
     raise ValueError(
       f"{path} is from a run of an earlier cdm, whose section 'task' is called "
       "'method' now; train it again in another folder, or use the cdm that "
       'made it.'
     )
-  return ConfigDict(_tuples(saved)).lock()
+  try:
+    return ConfigDict(_tuples(saved)).lock()
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise exit_codes.DamagedFile(  # a key with a dot in it, for example
+      f'{path} is damaged: {str(error).rstrip(".")}. {remedy}'
+    ) from error
+
+
+def read_json(path: str | os.PathLike) -> ConfigDict:
+  """Reads a file that holds what `to_json` wrote; see `from_json`."""
+  text = pathlib.Path(path).read_bytes().decode('utf-8', 'surrogateescape')
+  return from_json(text, path)
 
 
 def changes(

@@ -15,6 +15,7 @@ import numpy as np
 from cdm.data import (
   image_decoder,
   image_notes,
+  npz_arrays,
   npz_images,
   picture_files,
   transforms,
@@ -78,7 +79,7 @@ def load_images(
 
 def holds_images(path: str | os.PathLike) -> bool:
   """Whether an .npz has an array of images, among any others."""
-  return npz_images.IMAGES in npz_images.array_names(path)
+  return npz_images.IMAGES in npz_arrays.array_names(path)
 
 
 def fingerprint_of(path: str | os.PathLike) -> str:

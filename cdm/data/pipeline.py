@@ -21,7 +21,7 @@ import grain
 import numpy as np
 
 from cdm.data import image_notes, transforms, workers
-from cdm.data.pipeline_state import Order, PipelineState, SkipCounts
+from cdm.data.pipeline_state import Order, PipelineState, SkipCounts, check
 from cdm.data.skipped_records import Skip, SkipCounter
 from cdm.data.source import Source
 
@@ -232,6 +232,7 @@ class Batches:
     Raises:
       ValueError: the state belongs to another stream of records.
     """
+    check(state)
     if state['order'] != self._order:
       raise ValueError(
         f'The saved data position belongs to the stream {state["order"]}, but '

@@ -24,12 +24,14 @@ from absl import logging
 from PIL import features
 
 from cdm.data import (
+  array_record,
   atomic_files,
   image_notes,
   record_format,
   transforms,
   workers,
 )
+from cdm.data.damaged_file import DamagedFile
 from cdm.data.printable_name import printable
 from cdm.data.source import Source
 
@@ -147,8 +149,8 @@ def _lock(file, folder):
 
 def _open_index(folder, manifest, class_names) -> record_format.Index:
   """Returns the folder's index, or a new one; refuses another manifest."""
-  index: record_format.Index | None = record_format.read_index(folder)
-  if index is None:
+  found = _read_index(folder)
+  if found is None:
     # Hidden files, such as the lock of the run, are in nobody's way.
     names = sorted(path.name for path in folder.iterdir())
     others = [name for name in names if not name.startswith('.')]
@@ -158,7 +160,7 @@ def _open_index(folder, manifest, class_names) -> record_format.Index:
         f'{others[0]!r}. Choose another folder.'
       )
     text = json.dumps(manifest, sort_keys=True)
-    index = {
+    index: record_format.Index = {
       'recipe': manifest,
       'fingerprint': hashlib.sha256(text.encode()).hexdigest()[:16],
       'class_names': list(class_names),
@@ -167,7 +169,7 @@ def _open_index(folder, manifest, class_names) -> record_format.Index:
     }
     record_format.write_index(folder, index)
     return index
-  old = index['recipe']
+  old = found['recipe']
   differing = [key for key in manifest if old.get(key) != manifest[key]]
   if differing:
     there = ', '.join(f'{k} {old.get(k)!r}' for k in differing)
@@ -176,7 +178,43 @@ def _open_index(folder, manifest, class_names) -> record_format.Index:
       f'{folder} was prepared with another manifest (there: {there}; asked '
       f'now: {asked}). Choose another folder, or delete that one.'
     )
-  return index
+  _drop_damaged(folder, found)
+  return found
+
+
+def _read_index(folder) -> record_format.Index | None:
+  """Returns the folder's index; None if there is none or it was damaged.
+
+  Without its index nobody knows how the shards were prepared. A damaged index
+  is therefore removed with them, unless other files lie there too.
+  """
+  try:
+    return record_format.read_index(folder)
+  except DamagedFile as error:
+    # Hidden files, such as the lock of the run, are in nobody's way.
+    names = {p.name for p in folder.iterdir() if not p.name.startswith('.')}
+    names -= {record_format.INDEX}
+    if not all(map(record_format.is_shard_name, names)):
+      raise
+    logging.warning('%s', error)
+    for name in (*names, record_format.INDEX):
+      (folder / name).unlink()
+    return None
+
+
+def _drop_damaged(folder, index):
+  """Leaves only whole shards in the index, so that the others are written."""
+  for position, shard in enumerate(index['shards']):
+    try:
+      if (folder / shard['file']).exists():
+        array_record.check_shard(str(folder / shard['file']), shard['records'])
+        continue
+      logging.warning('%s is missing and is prepared again.', shard['file'])
+    except DamagedFile as error:
+      logging.warning('%s', error)
+    del index['shards'][position:]
+    index['complete'] = False
+    return
 
 
 def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
@@ -192,7 +230,7 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
   with bar, contextlib.closing(packed):
     for shard_index in range(len(index['shards']), count):
       length = min(per_shard, total - shard_index * per_shard)
-      file = f'images-{shard_index:05d}-of-{count:05d}.array_record'
+      file = record_format.shard_name(shard_index, count)
       skipped = []
       with _new_shard(folder / file) as write:
         for data, bad, notes in itertools.islice(packed, length):

@@ -7,7 +7,7 @@ line per image, written at once, so that a killed evaluation continues.
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -67,6 +67,18 @@ def draw_missing(
       bar.move_to(min(batch * size, count))
 
 
+class _Scored(TypedDict):
+  """The scores of one pair in a row, by metric."""
+
+  psnr: float | None
+  psnr_y: float | None
+  ssim: float | None
+  ssim_gaussian: float | None
+  ms_ssim: float | None
+  consistency: float | None
+  lpips: NotRequired[float | None]
+
+
 class PairScorer:
   """A callback that scores the batches of a stage and stores the scores.
 
@@ -101,7 +113,10 @@ class PairScorer:
     self._downsample = note['downsample']
     convention = self._perceptual and self._perceptual.convention
     self._rows = partial_results.image_rows(
-      self._keep, ['pairs', source.recipe, source.stamp, convention]
+      self._keep,
+      ['pairs', source.recipe, source.stamp, convention],
+      # The row of an image that was skipped has no scores.
+      declared=tuple[int] | tuple[int, _Scored, _Scored],
     )
 
   def leading(self) -> int:

@@ -9,20 +9,22 @@ example after a power cut, is ignored.
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
-import zipfile
 from collections.abc import Callable, Generator, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 
-from cdm.data import npz_images
+from cdm.data import damaged_file, npz_arrays
 from cdm.distributed import collectives, folder_lock, user_cache
 from cdm.reporting import atomic_files, jsonl, output_files
 
 KEPT = 2  # files per process
+
+_log = logging.getLogger(__name__)
 
 
 def digest(settings: object) -> str:
@@ -32,7 +34,11 @@ def digest(settings: object) -> str:
 
 
 def image_rows(
-  home: str | os.PathLike, settings: object, *, prefix: str = ''
+  home: str | os.PathLike,
+  settings: object,
+  *,
+  prefix: str = '',
+  declared: Any = list[int],
 ) -> jsonl.ResumableRows:
   """Opens rows of the form `[index of an image, ...]`, keyed by the index.
 
@@ -40,11 +46,13 @@ def image_rows(
     home: folder in which these rows get a folder of their own.
     settings: JSON-able; everything that the rows depend on.
     prefix: prefix of the name of their own folder.
+    declared: type of every row, see `json_file.problem`.
   """
   folder = pathlib.Path(home) / f'{prefix}{digest(settings)}'
   return HeldRows(
     folder / 'process-0.jsonl',
-    lambda row: row[0],
+    lambda row: row[0] if row else None,
+    declared=declared,
     # Earlier versions wrote one file per process, which are still read.
     pattern='process-*.jsonl',
   )
@@ -71,10 +79,14 @@ class HeldRows(jsonl.ResumableRows):
   """Rows in a folder of their own, which one run holds until `remove`."""
 
   def __init__(
-    self, path: pathlib.Path, key: Callable[[Any], Hashable], pattern: str
+    self,
+    path: pathlib.Path,
+    key: Callable[[Any], Hashable],
+    pattern: str,
+    declared: Any,
   ):
     self._lock = folder_lock.hold_until_end(path.parent, 'cdm evaluate')
-    super().__init__(path, key, pattern=pattern)
+    super().__init__(path, key, declared=declared, pattern=pattern)
 
   def remove(self) -> None:
     super().remove()
@@ -103,13 +115,12 @@ class PartialResults:
       (number of batches, arrays that this process wrote after them); (0, {})
       if there are no such results.
     """
-    counts = sorted(self._parts())
+    counts = sorted(self._parts())  # of whole files
     common = set.intersection(*map(set, collectives.gather_objects(counts)))
     if not common:
       return 0, {}
     done = max(common)
-    with np.load(self._path(done)) as archive:
-      return done, {name: archive[name] for name in archive.files}
+    return done, npz_arrays.read(self._path(done))
 
   def write(self, done: int, arrays: Mapping[str, np.ndarray]) -> None:
     """Saves the partial results of the first `done` batches.
@@ -180,9 +191,10 @@ class PartialResults:
 
 
 def _is_whole(path: pathlib.Path) -> bool:
-  """Returns whether all checksums in an .npz archive are correct."""
+  """Returns whether every array of an .npz can be read, by its checksum."""
   try:
-    with zipfile.ZipFile(path) as archive:
-      return archive.testzip() is None
-  except npz_images.DAMAGE:
+    npz_arrays.read(path)
+  except damaged_file.DamagedFile as error:
+    _log.warning('%s It is left out.', error)
     return False
+  return True

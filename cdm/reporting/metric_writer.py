@@ -21,7 +21,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Generator, Mapping
-from typing import IO, TYPE_CHECKING, Any, Self, TextIO
+from typing import IO, TYPE_CHECKING, Any, NotRequired, Self, TextIO, TypedDict
 
 from cdm.reporting import atomic_files, jsonl, progress
 from cdm.reporting.tensorboard import TensorBoard
@@ -43,6 +43,21 @@ CIRCUMSTANCES = (
   'device_memory_bytes',
   'device_memory_fraction',
 )
+
+
+class Record(TypedDict):
+  """One line of scalars.jsonl; it has further scalars, by their names.
+
+  Attributes:
+    step: number of the step.
+    loss: the training loss, None if it is not finite; absent in the lines of
+      an evaluation.
+    images_per_second: the rate of training.
+  """
+
+  step: int
+  loss: NotRequired[float | None]
+  images_per_second: NotRequired[float | None]
 
 
 class Reporter:
@@ -219,13 +234,11 @@ def read_scalars(path: str | os.PathLike) -> list[dict[str, Any]]:
     path: path of `scalars.jsonl`; if there is no such file, the list is empty.
 
   Returns:
-    The lines as dicts, in the order written. An incomplete last line, which a
-    kill in the middle of a write leaves, is left out.
-
-  Raises:
-    ValueError: if any other line is not JSON.
+    The lines as dicts, see `Record`, in the order written. An incomplete last
+    line, which a kill in the middle of a write leaves, is left out, and so is
+    a damaged line, which a warning names.
   """
-  return jsonl.read(path)
+  return jsonl.read(path, Record)
 
 
 def _line(row: Mapping[str, Any]) -> str:

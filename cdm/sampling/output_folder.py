@@ -19,7 +19,7 @@ import numpy as np
 from cdm.data import png_chunks
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives, folder_lock
-from cdm.reporting import atomic_files
+from cdm.reporting import atomic_files, json_file
 
 P = ParamSpec('P')
 Folder = str | os.PathLike
@@ -79,13 +79,19 @@ def claim(
       whose manifest `saved` differs from `wanted` in the value of `key`.
 
   Raises:
+    exit_codes.DamagedFile: the manifest is damaged.
     ValueError: the folder has a manifest with other settings.
   """
   folder = pathlib.Path(folder)
   path = folder / name
   atomic_files.remove_abandoned(folder)
   if path.exists():
-    saved = json.loads(path.read_text())
+    saved = json_file.read(
+      path,
+      dict[str, Any],
+      remedy='Without it nobody knows what the folder holds. Restore the file, '
+      'or delete the folder to begin anew.',
+    )
     wanted = json.loads(json.dumps(manifest))
     for key in wanted:
       if saved.get(key) != wanted[key]:

@@ -1,6 +1,7 @@
 """Summarises training runs for `cdm report`: a dict, an HTML page, a table."""
 
 import json
+import math
 import os
 import pathlib
 import time
@@ -9,9 +10,11 @@ from typing import Any, NotRequired, TypedDict
 
 from cdm.checkpointing import reader
 from cdm.config import loader
+from cdm.distributed import exit_codes
 from cdm.reporting import (
   atomic_files,
   html_page,
+  json_file,
   metric_writer,
   session_log,
   text_table,
@@ -98,6 +101,28 @@ class Quality(Scores):
   bicubic: NotRequired[Scores]
 
 
+class _Size(TypedDict):
+  size: int
+
+
+class _Pipeline(TypedDict):
+  image_size: int
+
+
+class _Train(TypedDict):
+  batch_size: int
+  num_steps: int
+
+
+class _Saved(TypedDict):
+  """The values of a saved config that a report shows."""
+
+  name: str
+  pipeline: _Pipeline
+  train: _Train
+  lowres: NotRequired[_Size | None]
+
+
 class Summary(TypedDict):
   """The facts and numbers of an experiment, the content of report.json.
 
@@ -150,13 +175,19 @@ def read_row(path: str | os.PathLike) -> Quality:
   Raises:
     ValueError: if the file is something else, or has no paired metrics.
   """
+  remedy = 'Give what `cdm evaluate --out` wrote.'
   try:
-    row = json.loads(pathlib.Path(path).read_text())
-  except (OSError, ValueError) as error:
-    reason = getattr(error, 'strerror', None) or error
+    row = json_file.read(path, Any, remedy='')
+  except OSError as error:
+    reason = error.strerror or error
     raise ValueError(
       f'{path} cannot be read ({reason}); give what `cdm evaluate --out` wrote.'
     ) from None
+  except exit_codes.DamagedFile as error:
+    raise exit_codes.DamagedFile(
+      f'{path} cannot be read ({str(error).rstrip(". ")}); give what `cdm '
+      'evaluate --out` wrote.'
+    ) from error
   if not isinstance(row, dict) or 'conventions' not in row:
     raise ValueError(f'{path} is not what `cdm evaluate --out` wrote.')
   if 'psnr' not in row:
@@ -164,6 +195,7 @@ def read_row(path: str | os.PathLike) -> Quality:
       f'{path} has no paired metrics (PSNR, SSIM), which the page shows; give '
       'a row of `cdm evaluate --samples=... --reference=...` of paired images.'
     )
+  json_file.check(row, Quality, name=str(path), remedy=remedy)
   return row
 
 
@@ -179,7 +211,9 @@ def run_facts(workdir: pathlib.Path) -> RunFacts:
       f'{workdir} is not the work directory of a training run: it has no '
       f'{reader.CONFIG}.'
     )
-  c = loader.from_json(path.read_text(), path)
+  c = loader.read_json(path)
+  remedy = f'Restore it; every checkpoint in {reader.CHECKPOINTS} has a copy.'
+  json_file.check(loader.plain(c), _Saved, name=str(path), remedy=remedy)
   rows = metric_writer.read_scalars(workdir / metric_writer.SCALARS)
   rows = [r for r in rows if r.get('loss') is not None]
   last = rows[-1] if rows else {}
@@ -344,7 +378,7 @@ def html(summary: Summary, *, title: str) -> str:
     points = [(r['step'], r['loss']) for r in rows if 'loss' in r]
     curves.append(
       html_page.curve_svg(
-        {run['name']: [(x, y) for x, y in points if y is not None]},
+        {run['name']: [(x, y) for x, y in points if _is_finite(y)]},
         caption=f'Training loss of {run["name"]}',
       )
     )
@@ -363,6 +397,10 @@ def html(summary: Summary, *, title: str) -> str:
   return html_page.build_page(
     title, sections, footer=f'Written {time.strftime("%Y-%m-%d %H:%M")}.'
   )
+
+
+def _is_finite(value: float | None) -> bool:
+  return value is not None and math.isfinite(value)
 
 
 def run_table(summary: Summary) -> html_page.Html:

@@ -328,7 +328,12 @@ def print_config_changes(c: ConfigDict, workdir: pathlib.Path) -> None:
   path = workdir / reader.CONFIG
   if not path.exists():
     return
-  before = loader.from_json(path.read_text(), path)
+  try:
+    before = loader.read_json(path)
+  except exit_codes.DamagedFile as error:
+    # A copy for people, which the run writes anew; its checkpoints have theirs.
+    print(f'{error} It is written anew.')
+    return
   for line in loader.changes(before, c):
     print(f'changed since the last start: {line}')
   steps = reader.complete_steps(workdir)

@@ -18,6 +18,7 @@ from support import small_disks, tiny_run
 
 from cdm.checkpointing import reader
 from cdm.checkpointing import writer as checkpoint
+from cdm.distributed import exit_codes
 from cdm.training import state
 
 
@@ -137,6 +138,25 @@ def test_a_config_is_read_from_the_checkpoint_it_made(tmp_path):
     saver.save(3, made(), data_state={})
   assert reader.read_config(tmp_path) == '{"seed": 1}'
   assert reader.read_config(tmp_path, step=2) == tiny_run.CONFIG
+
+
+@pytest.mark.parametrize('sums', [True, False])
+def test_a_config_is_compared_with_its_checksum_before_it_is_read(
+  tmp_path, sums
+):
+  write(tmp_path, [5])
+  newest = tmp_path / 'checkpoints' / '5'
+  (newest.parent / '²').mkdir()  # is no step
+  truncate(newest / 'config' / 'metadata')
+  if not sums:
+    (newest / 'checksums.json').unlink()
+  told = 'config/metadata has .* bytes' if sums else 'Error'
+  with pytest.raises(exit_codes.DamagedFile, match=told) as caught:
+    reader.read_config(tmp_path)
+  assert caught.match('5 is damaged: .*Restore a copy of it')
+  (newest / 'checksums.json').write_text('{"config/metadata": [1]}')
+  with pytest.raises(exit_codes.DamagedFile, match='checksums.json cannot'):
+    reader.read_config(tmp_path)
 
 
 def test_a_missing_checkpoint_says_where_it_looked(tmp_path):

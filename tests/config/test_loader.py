@@ -4,6 +4,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from cdm.config import loader
+from cdm.distributed import exit_codes
 
 FILE = """
 from ml_collections import ConfigDict
@@ -72,6 +73,9 @@ def test_a_stage_is_named_or_numbered(path):
     ('train.batch_size', '8.5', r'is 8, of type int'),
     ('train.batch_size', 'True', r'of type bool'),
     ('train.on', '2', r'takes True or False'),
+    ('train.batch_size', '-' * 5000, r"of type int; '-{96}\.\.\. is of"),
+    ('train.batch_size', '-' * 50_000 + '1', r'is 8, of type int'),
+    ('train.batch_size', '{[]: 1}', r'is 8, of type int'),
     ('train', '2', r'config\.train is a section'),
     ('name.x', '2', r'config\.name is .tiny., not a section'),
     ('stages.super.level', '1', r"config\.stages has no 'super'"),
@@ -147,6 +151,13 @@ def test_a_run_of_an_earlier_cdm_is_refused_in_one_sentence():
   text = '{"name": "old", "task": {"kind": "diffusion"}}'
   with pytest.raises(ValueError, match=r"runs/old is .* 'method' now"):
     loader.from_json(text, 'runs/old')
+
+
+@pytest.mark.parametrize('text', ['{"name": ', '[1]', '{"a.b": 1}', '[' * 9999])
+def test_a_damaged_saved_config_is_a_data_error(tmp_path, text):
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(exit_codes.DamagedFile, match='config.json is damaged'):
+    loader.read_json(tmp_path / 'config.json')
 
 
 def test_a_config_file_of_an_earlier_cdm_says_what_to_rename(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cdm.config import loader
+from cdm.distributed import exit_codes
 from cdm.reporting import image_files
 from cdm.training import run_report
 
@@ -71,6 +72,45 @@ def test_the_last_loss_is_told_with_what_the_run_took(tmp_path):
     'MB',
   ]
   assert lines[2].split() == ['sr', '4', '->', '16', '0/20', '-', '-', '-']
+
+
+def test_damaged_records_are_named_and_the_rest_is_reported(tmp_path, caplog):
+  a = run(tmp_path / 'a', rows=ROWS, seconds=(100, 50))
+  for name, line in (
+    ('scalars.jsonl', b'{"step": 30, "loss": "\xff"}\n{"loss": 1.0}\n'),
+    ('sessions.jsonl', b'\n\n{"seconds": "3", "peak_host_bytes": 1}\n'),
+  ):
+    with open(a / name, 'ab') as file:
+      file.write(line)
+  with open(a / 'scalars.jsonl', 'a') as file:
+    file.write('{"step": 40, "loss": NaN}\n')
+  facts = run_report.summarise([a])
+  assert facts['runs'][0]['seconds'] == 150 and facts['runs'][0]['step'] == 40
+  for place in ('scalars.jsonl, line 4', 'sessions.jsonl, line 5'):
+    assert f'{place}, is damaged' in caplog.text
+  run_report.text(facts)
+  run_report.html(facts, title='x')
+
+
+@pytest.mark.parametrize(
+  ('name', 'text', 'told'),
+  [
+    ('config.json', '{"name": ', 'it is not JSON'),
+    ('config.json', '{"name": "a"}', "has no 'pipeline'"),
+    ('row.json', json.dumps(ROW | {'n': 'x'}), r"\['n'\] is 'x', not an int"),
+    ('row.json', json.dumps(ROW | {'bicubic': 3}), r"\['bicubic'\] is 3"),
+  ],
+)
+def test_a_damaged_file_is_a_data_error_by_its_place(
+  tmp_path, name, text, told
+):
+  a = run(tmp_path / 'a', rows=ROWS)
+  (a / 'row.json').write_text(json.dumps(ROW))
+  (a / name).write_text(text)
+  with pytest.raises(
+    exit_codes.DamagedFile, match=f'{name} is damaged.*{told}'
+  ):
+    run_report.summarise([a], row=a / 'row.json')
 
 
 def test_a_loss_that_was_not_finite_does_not_break_the_table(tmp_path):

@@ -40,7 +40,11 @@ WALLS = {
     'cdm.distributed.user_cache',
   ),
   'cdm.methods': ('cdm.diffusion', 'cdm.ops'),
-  'cdm.checkpointing': ('cdm.distributed', 'cdm.reporting.atomic_files'),
+  'cdm.checkpointing': (
+    'cdm.distributed',
+    'cdm.reporting.atomic_files',
+    'cdm.reporting.json_file',
+  ),
   'cdm.evaluation.metrics': ('cdm.ops',),
 }
 # Which packages may import an outside library.

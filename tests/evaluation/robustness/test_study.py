@@ -228,6 +228,13 @@ def test_a_killed_examination_continues_and_gives_the_same(
   more = (*QUICK, '--degrade=jpeg=50')
   assert examine(out, *words, degrade=more) == 0
   assert calls == [8]  # one picture and four images of jpeg, filled up
+  # What was damaged on the disk is drawn again: here the draws of an image.
+  calls.clear()
+  maps = next(out.glob('pictures/draws-*/*.npz'))
+  whole = maps.read_bytes()
+  maps.write_bytes(whole[: len(whole) // 2])
+  assert examine(out, *words, degrade=more) == 0
+  assert calls and maps.read_bytes() == whole
 
 
 def test_what_belongs_to_something_else_is_refused(done, tmp_path, capsys):
