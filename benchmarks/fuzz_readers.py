@@ -231,7 +231,7 @@ def sessions(folder):
 
 def rows_of_robustness(folder):
   from cdm.evaluation.metrics import calibration
-  from cdm.evaluation.robustness import aggregate, score_rows
+  from cdm.evaluation.robustness import aggregate, scoring
   from cdm.reporting import jsonl
 
   rng = np.random.default_rng(0)
@@ -252,8 +252,8 @@ def rows_of_robustness(folder):
   def read(path):
     kept = jsonl.ResumableRows(
       path,
-      lambda row: score_rows.key_of_draws(row, 3),
-      declared=score_rows.DRAWS_ROW,
+      lambda row: scoring.key_of_draws(row, 3),
+      declared=scoring.DRAWS_ROW,
     )
     kept.missing(range(4))
     if kept.rows:

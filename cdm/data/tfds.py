@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import pathlib
 import re
@@ -166,6 +167,18 @@ def _import_tfds():
   return tfds
 
 
+def _first_line(error: Exception) -> str:
+  text = str(error).strip() or type(error).__name__
+  return text.partition('\n')[0].rstrip('.')[:200]
+
+
+def _damaged(name: str, error: Exception) -> DamagedFile:
+  return DamagedFile(
+    f'TFDS cannot open {name[:200]!r} ({_first_line(error)}). Check its config '
+    'and version; if they are right, move its files away and build them again.'
+  )
+
+
 def _open_builder(tfds, name, data_dir):
   """Returns the builder of a data set that is prepared for random access."""
   try:
@@ -174,7 +187,10 @@ def _open_builder(tfds, name, data_dir):
     nearest = re.search(r'Did you mean: .*-> (\S+)', str(error))
     hint = f'; did you mean {nearest[1]!r}?' if nearest else '.'
     raise ValueError(f'TFDS knows no data set {name[:200]!r}{hint}') from error
-  # What TFDS raises for a name that is none, an unknown config or version.
+  except MemoryError:
+    raise
+  # What TFDS raises for a name that is none, an unknown config or version. A
+  # JSON error is a ValueError too, but speaks of a damaged file.
   except (
     ValueError,
     AssertionError,
@@ -182,8 +198,10 @@ def _open_builder(tfds, name, data_dir):
     KeyError,
     ImportError,  # of a package that a data set needs
   ) as error:
-    reason = str(error).strip().partition('\n')[0].rstrip('.')[:200]
+    if isinstance(error, json.JSONDecodeError):
+      raise _damaged(name, error) from error
     raise ValueError(
+<<<<<<< HEAD
       f'TFDS cannot open {name[:200]!r} ({reason}); give NAME, NAME/CONFIG or '
       'NAME:VERSION of a data set that it knows.'
     ) from error
@@ -194,7 +212,13 @@ def _open_builder(tfds, name, data_dir):
     raise DamagedFile(
       f'TFDS cannot open {name[:200]!r} ({reason}). Move its files away and '
       'build them again.'
+=======
+      f'TFDS cannot open {name[:200]!r} ({_first_line(error)}); give NAME, '
+      'NAME/CONFIG or NAME:VERSION of a data set that it knows.'
+>>>>>>> main
     ) from error
+  except Exception as error:  # TFDS raises several types
+    raise _damaged(name, error) from error
   if not builder.is_prepared():
     raise ValueError(_not_prepared(builder, name, data_dir))
   # The builder is made from the data set's files and not from its code, because

@@ -123,6 +123,39 @@ def summarise(
   }
 
 
+<<<<<<< HEAD
+=======
+def read_row(path: str | os.PathLike) -> Quality:
+  """Reads the row of metrics that `cdm evaluate --out` wrote.
+
+  Raises:
+    ValueError: if the file is something else, or has no paired metrics.
+  """
+  remedy = 'Give what `cdm evaluate --out` wrote.'
+  try:
+    row = json_file.read(path, Any, remedy='')
+  except OSError as error:
+    reason = error.strerror or error
+    raise ValueError(
+      f'{path} cannot be read ({reason}); give what `cdm evaluate --out` wrote.'
+    ) from None
+  except exit_codes.DamagedFile as error:
+    raise exit_codes.DamagedFile(
+      f'{path} cannot be read ({str(error).rstrip(". ")}); give what `cdm '
+      'evaluate --out` wrote.'
+    ) from error
+  if not isinstance(row, dict) or 'conventions' not in row:
+    raise ValueError(f'{path} is not what `cdm evaluate --out` wrote.')
+  if 'psnr' not in row:
+    raise ValueError(
+      f'{path} has no paired metrics (PSNR, SSIM), which the page shows; give '
+      'a row of `cdm evaluate --samples=... --reference=...` of paired images.'
+    )
+  json_file.check(row, Quality, name=str(path), remedy=remedy)
+  return row
+
+
+>>>>>>> main
 def run_facts(workdir: pathlib.Path) -> RunFacts:
   """Returns name, sizes, progress, loss and costs of one training run.
 

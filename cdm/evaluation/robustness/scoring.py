@@ -22,7 +22,6 @@ from cdm.data.damaged_file import DamagedFile
 from cdm.distributed import collectives
 from cdm.evaluation import paired_metrics
 from cdm.evaluation.metrics import calibration, consistency, distortion
-from cdm.evaluation.robustness import score_rows
 from cdm.evaluation.robustness.conditions import (
   CLEAN,
   Condition,
@@ -57,6 +56,14 @@ SCORERS = 8  # threads; the metrics mostly run outside the interpreter's lock
 # Sample j of image n is drawn with the index j * PER_DRAW + n, so PER_DRAW must
 # exceed the number of images of any data set.
 PER_DRAW = 1 << 24
+# The type of a row of draws.jsonl on disk: a `DrawsRow` whose tally is checked.
+DRAWS_ROW = {
+  'record': int,
+  'k': int,
+  'psnr_of_one': float | None,
+  'psnr_of_mean': float | None,
+  'tally': tuple[float, float, float, list[float], list[list[float]]],
+}
 
 
 class DrawMaps(NamedTuple):
@@ -135,8 +142,8 @@ class Examination:
     )
     spreads = jsonl.ResumableRows(
       self.out / DRAWS,
-      lambda row: score_rows.key_of_draws(row, draws),
-      declared=score_rows.DRAWS_ROW,
+      lambda row: key_of_draws(row, draws),
+      declared=DRAWS_ROW,
     )
     items = {
       (n, condition.name): (n, condition)
@@ -412,6 +419,26 @@ def merge_rows(earlier: ScoreRow, later: ScoreRow) -> ScoreRow:
     'ours': earlier['ours'] | later['ours'],
     'bicubic': earlier['bicubic'] | later['bicubic'],
   }
+
+
+def key_of_draws(row: DrawsRow, k: int) -> int | None:
+  """Returns the image of a row of draws.jsonl, if it is of k whole draws."""
+  *_, ranks, binned = row['tally']
+  bins = len(calibration.EDGES) + 1
+  whole = len(ranks) == k + 1 and [len(b) for b in binned] == [bins] * 3
+  return row['record'] if row['k'] == k and whole else None
+
+
+def tally_of(row: DrawsRow) -> calibration.Tally:
+  """Returns the tally that a row of draws.jsonl holds."""
+  count, variance, error, ranks, binned = row['tally']
+  return calibration.Tally(
+    float(count),
+    float(variance),
+    float(error),
+    np.asarray(ranks),
+    np.asarray(binned),
+  )
 
 
 def evenly_spaced(records: Sequence[int], count: int) -> list[int]:
