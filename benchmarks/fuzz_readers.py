@@ -66,7 +66,7 @@ def nothing():
 
 
 def row_of_scores(folder):
-  from cdm.training import quality_row, run_report
+  from cdm.training import run_report
 
   scores = {'psnr': 20.5, 'ssim': 0.5, 'consistency': 1e-5}
   row = {
@@ -78,7 +78,7 @@ def row_of_scores(folder):
   }
 
   def read(path):
-    quality = quality_row.read_row(path)
+    quality = run_report.read_row(path)
     summary = {**nothing(), 'quality': quality}
     run_report.text(summary)
     run_report.html(summary, title='x')

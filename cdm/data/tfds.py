@@ -201,21 +201,8 @@ def _open_builder(tfds, name, data_dir):
     if isinstance(error, json.JSONDecodeError):
       raise _damaged(name, error) from error
     raise ValueError(
-<<<<<<< HEAD
-      f'TFDS cannot open {name[:200]!r} ({reason}); give NAME, NAME/CONFIG or '
-      'NAME:VERSION of a data set that it knows.'
-    ) from error
-  except MemoryError:
-    raise
-  except Exception as error:  # its files are damaged: TFDS raises several types
-    reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-    raise DamagedFile(
-      f'TFDS cannot open {name[:200]!r} ({reason}). Move its files away and '
-      'build them again.'
-=======
       f'TFDS cannot open {name[:200]!r} ({_first_line(error)}); give NAME, '
       'NAME/CONFIG or NAME:VERSION of a data set that it knows.'
->>>>>>> main
     ) from error
   except Exception as error:  # TFDS raises several types
     raise _damaged(name, error) from error

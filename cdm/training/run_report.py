@@ -10,6 +10,7 @@ from typing import Any, NotRequired, TypedDict
 
 from cdm.checkpointing import reader
 from cdm.config import loader
+from cdm.distributed import exit_codes
 from cdm.reporting import (
   atomic_files,
   html_page,
@@ -18,7 +19,6 @@ from cdm.reporting import (
   session_log,
   text_table,
 )
-from cdm.training.quality_row import Quality, read_row
 
 ROW_KEYS = ('psnr', 'ssim', 'consistency')
 
@@ -69,12 +69,58 @@ class FolderFacts(TypedDict):
   peak_host_bytes: NotRequired[int]
 
 
-# What a report shows of a saved config.
-_SAVED = {
-  'name': str,
-  'pipeline': {'image_size': int},
-  'train': {'batch_size': int, 'num_steps': int},
-}
+class Scores(TypedDict):
+  """Means of the paired metrics.
+
+  Attributes:
+    psnr: dB; None if a pair is identical, whose PSNR is infinite.
+    ssim: at most 1; None if the images are smaller than its window.
+    consistency: how closely the images shrink back to their low-res inputs;
+      absent if no low-res images were given.
+  """
+
+  psnr: float | None
+  ssim: float | None
+  consistency: NotRequired[float | None]
+
+
+class Quality(Scores):
+  """The entries of a row of `cdm evaluate --out` that the page shows.
+
+  Attributes:
+    n: number of pairs.
+    image_size: [H, W].
+    conventions: {metric: sentence that defines it}.
+    bicubic: the scores of bicubic interpolation; absent if no low-res images
+      were given.
+  """
+
+  n: int
+  image_size: list[int]
+  conventions: dict[str, str]
+  bicubic: NotRequired[Scores]
+
+
+class _Size(TypedDict):
+  size: int
+
+
+class _Pipeline(TypedDict):
+  image_size: int
+
+
+class _Train(TypedDict):
+  batch_size: int
+  num_steps: int
+
+
+class _Saved(TypedDict):
+  """The values of a saved config that a report shows."""
+
+  name: str
+  pipeline: _Pipeline
+  train: _Train
+  lowres: NotRequired[_Size | None]
 
 
 class Summary(TypedDict):
@@ -123,8 +169,6 @@ def summarise(
   }
 
 
-<<<<<<< HEAD
-=======
 def read_row(path: str | os.PathLike) -> Quality:
   """Reads the row of metrics that `cdm evaluate --out` wrote.
 
@@ -155,7 +199,6 @@ def read_row(path: str | os.PathLike) -> Quality:
   return row
 
 
->>>>>>> main
 def run_facts(workdir: pathlib.Path) -> RunFacts:
   """Returns name, sizes, progress, loss and costs of one training run.
 
@@ -170,9 +213,7 @@ def run_facts(workdir: pathlib.Path) -> RunFacts:
     )
   c = loader.read_json(path)
   remedy = f'Restore it; every checkpoint in {reader.CHECKPOINTS} has a copy.'
-  # The config of a classifier has no low-res section.
-  low = {'lowres': {'size': int}} if c.get('lowres') is not None else {}
-  json_file.check(loader.plain(c), _SAVED | low, name=str(path), remedy=remedy)
+  json_file.check(loader.plain(c), _Saved, name=str(path), remedy=remedy)
   rows = metric_writer.read_scalars(workdir / metric_writer.SCALARS)
   rows = [r for r in rows if r.get('loss') is not None]
   last = rows[-1] if rows else {}
@@ -334,10 +375,10 @@ def html(summary: Summary, *, title: str) -> str:
     rows = metric_writer.read_scalars(
       pathlib.Path(run['workdir']) / metric_writer.SCALARS
     )
-    points = [(r['step'], r.get('loss')) for r in rows]
+    points = [(r['step'], r['loss']) for r in rows if 'loss' in r]
     curves.append(
       html_page.curve_svg(
-        {run['name']: _finite(points)},
+        {run['name']: [(x, y) for x, y in points if _is_finite(y)]},
         caption=f'Training loss of {run["name"]}',
       )
     )
@@ -358,8 +399,8 @@ def html(summary: Summary, *, title: str) -> str:
   )
 
 
-def _finite(points: list[Any]) -> list[Any]:
-  return [p for p in points if p[1] is not None and math.isfinite(p[1])]
+def _is_finite(value: float | None) -> bool:
+  return value is not None and math.isfinite(value)
 
 
 def run_table(summary: Summary) -> html_page.Html:

@@ -177,7 +177,7 @@ def test_tfrecord_is_converted_by_the_command_of_the_error(data_dir, tmp_path):
   info.write_text(info.read_text()[:100])
   with pytest.raises(damaged_file.DamagedFile, match='info.json is damaged'):
     convert_tfrecord.convert(version)
-  with pytest.raises(ValueError, match="TFDS cannot open 'imagenet2012'"):
+  with pytest.raises(damaged_file.DamagedFile, match="open 'imagenet2012'"):
     data_tfds.Tfds('imagenet2012', 'train', data_dir=tmp_path)
 
 
