@@ -10,7 +10,6 @@ from typing import Any, NotRequired, TypedDict
 
 from cdm.checkpointing import reader
 from cdm.config import loader
-from cdm.distributed import exit_codes
 from cdm.reporting import (
   atomic_files,
   html_page,
@@ -19,6 +18,7 @@ from cdm.reporting import (
   session_log,
   text_table,
 )
+from cdm.training.quality_row import Quality, read_row
 
 ROW_KEYS = ('psnr', 'ssim', 'consistency')
 
@@ -67,38 +67,6 @@ class FolderFacts(TypedDict):
   picture: str
   seconds: NotRequired[float]
   peak_host_bytes: NotRequired[int]
-
-
-class Scores(TypedDict):
-  """Means of the paired metrics.
-
-  Attributes:
-    psnr: dB; None if a pair is identical, whose PSNR is infinite.
-    ssim: at most 1; None if the images are smaller than its window.
-    consistency: how closely the images shrink back to their low-res inputs;
-      absent if no low-res images were given.
-  """
-
-  psnr: float | None
-  ssim: float | None
-  consistency: NotRequired[float | None]
-
-
-class Quality(Scores):
-  """The entries of a row of `cdm evaluate --out` that the page shows.
-
-  Attributes:
-    n: number of pairs.
-    image_size: [H, W].
-    conventions: {metric: sentence that defines it}.
-    bicubic: the scores of bicubic interpolation; absent if no low-res images
-      were given.
-  """
-
-  n: int
-  image_size: list[int]
-  conventions: dict[str, str]
-  bicubic: NotRequired[Scores]
 
 
 class _Size(TypedDict):
@@ -167,36 +135,6 @@ def summarise(
     'upscaled': folder_facts(upscaled, 'upscaled.png', 'cdm upscale'),
     'quality': read_row(row) if row else None,
   }
-
-
-def read_row(path: str | os.PathLike) -> Quality:
-  """Reads the row of metrics that `cdm evaluate --out` wrote.
-
-  Raises:
-    ValueError: if the file is something else, or has no paired metrics.
-  """
-  remedy = 'Give what `cdm evaluate --out` wrote.'
-  try:
-    row = json_file.read(path, Any, remedy='')
-  except OSError as error:
-    reason = error.strerror or error
-    raise ValueError(
-      f'{path} cannot be read ({reason}); give what `cdm evaluate --out` wrote.'
-    ) from None
-  except exit_codes.DamagedFile as error:
-    raise exit_codes.DamagedFile(
-      f'{path} cannot be read ({str(error).rstrip(". ")}); give what `cdm '
-      'evaluate --out` wrote.'
-    ) from error
-  if not isinstance(row, dict) or 'conventions' not in row:
-    raise ValueError(f'{path} is not what `cdm evaluate --out` wrote.')
-  if 'psnr' not in row:
-    raise ValueError(
-      f'{path} has no paired metrics (PSNR, SSIM), which the page shows; give '
-      'a row of `cdm evaluate --samples=... --reference=...` of paired images.'
-    )
-  json_file.check(row, Quality, name=str(path), remedy=remedy)
-  return row
 
 
 def run_facts(workdir: pathlib.Path) -> RunFacts:
