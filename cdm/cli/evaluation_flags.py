@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 # {option: the metrics that use it}.
 METRICS_BY_OPTION = {'kid_size': ('kid',), 'few': ('fid', 'sfid')}
-SETS = ('fid', 'sfid', 'is', 'kid', 'pr')
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

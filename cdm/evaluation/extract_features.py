@@ -101,7 +101,7 @@ class Gatherer:
 
   @property
   def sizes(self) -> dict[str, int]:
-    """{metric: number of features its Gaussian is fitted to}."""
+    """{'pool', 'spatial': number of features}."""
     return self._extractor.sizes
 
   def __call__(
@@ -111,7 +111,7 @@ class Gatherer:
 
     Args:
       source: the images of the set.
-      metrics: names, from `set_metrics.METRICS`.
+      metrics: names, from `metrics_table.SETS`.
       label: title of the progress bar, and the name by which `forget` finds
         the partial results of this set.
 
@@ -214,7 +214,7 @@ class Blocks:
     """Starts empty, or from the partial results of a killed run.
 
     Args:
-      metrics: names, from `set_metrics.METRICS`.
+      metrics: names, from `metrics_table.SETS`.
       count: number of images in the whole set.
       kept: result of `to_arrays` to continue from, or {}.
     """

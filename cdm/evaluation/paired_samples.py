@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 
 from cdm.distributed import user_cache
-from cdm.evaluation import image_source, paired_metrics, partial_results
+from cdm.evaluation import (
+  image_source,
+  metrics_table,
+  paired_metrics,
+  partial_results,
+)
 from cdm.evaluation.feature_extractor import BATCH_SIZE
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.lpips_scorer import LpipsScorer
@@ -101,7 +106,11 @@ class PairScorer:
     self._downsample = note['downsample']
     convention = self._perceptual and self._perceptual.convention
     self._rows = partial_results.image_rows(
-      self._keep, ['pairs', source.recipe, source.stamp, convention]
+      self._keep,
+      [
+        *('pairs', source.recipe, source.stamp, convention),
+        list(metrics_table.PAIRS),
+      ],
     )
 
   def leading(self) -> int:

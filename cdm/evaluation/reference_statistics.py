@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cdm.data import npz_images
+from cdm.evaluation import metrics_table
 from cdm.evaluation.feature_statistics import Gathered
 from cdm.evaluation.metrics import fid
 from cdm.evaluation.row_types import ImageManifest
@@ -155,16 +156,17 @@ def check_sizes(
   Args:
     path: path of the statistics, for the error message.
     found: the statistics.
-    metrics: 'fid', 'sfid' or both.
-    sizes: {metric: number of features that the network gives}.
+    metrics: metrics of moments, from `metrics_table.SETS`.
+    sizes: {'pool', 'spatial': number of features that the network gives}.
 
   Raises:
     ValueError: the statistics are those of another network or layer, or lack
       the spatial part.
   """
-  means = {'fid': found.mean, 'sfid': found.mean_spatial}
+  means = {'pool': found.mean, 'spatial': found.mean_spatial}
   for metric in metrics:
-    mean, size = means[metric], sizes[metric]
+    part = metrics_table.SETS[metric].takes
+    mean, size = means[part], sizes[part]
     if mean is None:
       raise ValueError(
         f'{path} holds no spatial statistics (mu_s, sigma_s), which {metric} '

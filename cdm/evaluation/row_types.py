@@ -208,14 +208,16 @@ class PairMeans(_Consistency):
   both consistencies are absent without low-res inputs.
 
   Attributes:
-    psnr: PSNR in dB; None if a pair is identical, whose PSNR is infinite.
+    psnr: PSNR in dB over the pairs of which it is finite; None if there are
+      none. All methods of a comparison are averaged over the same pairs.
     psnr_y: PSNR of the luma in dB; None in the same case.
-    ssim: structural similarity in uniform windows.
+    ssim: structural similarity in uniform windows; None for small images.
     ssim_gaussian: structural similarity in Gaussian windows; None for small
       images.
     ms_ssim: multi-scale structural similarity; None for small images.
     lpips: perceptual distance; absent if it was not requested.
-    identical_pairs: number of pairs whose images are equal.
+    identical_pairs: number of pairs whose images are equal, so that their PSNR
+      is infinite.
   """
 
   psnr: float | None
@@ -237,6 +239,8 @@ class PairRow(PairMeans):
       given.
     n: number of pairs.
     image_size: [height, width] in pixels.
+    counts: {metric: number of pairs that its means are over}.
+    left_out: {metric: why it has no value for images of this size}.
     intervals: {metric: [low, high]}, 95% intervals of the means.
     conventions: {metric: sentence that defines it}.
     lowres_size: [height, width] of the low-res inputs; absent without them.
@@ -248,6 +252,8 @@ class PairRow(PairMeans):
   lowres: NotRequired[str]
   n: int
   image_size: list[int]
+  counts: dict[str, int]
+  left_out: dict[str, str]
   intervals: dict[str, list[float]]
   conventions: dict[str, str]
   lowres_size: NotRequired[list[int]]

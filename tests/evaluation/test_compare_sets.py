@@ -24,11 +24,9 @@ from support.linear_features import (
 )
 from support.oracles import assert_matches, oracle, rule_weights
 
-from cdm.cli.commands import evaluate as command
 from cdm.evaluation import (
   compare_sets,
   extract_features,
-  feature_statistics,
   reference_statistics,
   result_line,
   row_types,
@@ -369,10 +367,6 @@ def test_one_row_may_have_metrics_of_both_kinds(place, capsys):
   row = json.loads(capsys.readouterr().out)
   assert {'fid', 'psnr'} < row.keys() and 'ssim' not in row
   assert set(row['conventions']) == {'fid', 'psnr'}
-
-
-def test_every_metric_of_the_command_is_known_below():
-  assert set(command.SETS) == set(feature_statistics.NEEDS)
 
 
 def test_damaged_statistics_are_refused(tmp_path):

@@ -164,7 +164,7 @@ def degradation_section(
 def chart(kind: DegradationReport, metric: str) -> html_page.Html:
   """Returns a chart of a metric over the strengths, ours and bicubic."""
   series, bands = {}, {}
-  scale = wording.SCALES.get(metric, 1.0)
+  scale = wording.shown(metric).scale
   filters = kind['name'] == degradations.KERNEL
   for method, points in kind['curves'][metric].items():
     series[method] = [

@@ -193,6 +193,8 @@ class Results(TypedDict):
     n: number of images.
     metrics: names of the metrics; the first one decides which group and which
       filter is the worst.
+    counts: {metric of pairs: number of images that all its means are over};
+      the others are identical to their originals for a method.
     clean: {metric: {method: mean on clean inputs}}.
     degradations: the scores under each kind of degradation.
     groups: the groups of each division of the images.
@@ -201,6 +203,7 @@ class Results(TypedDict):
 
   n: int
   metrics: list[str]
+  counts: dict[str, int]
   clean: dict[str, dict[Method, groups.Summary]]
   degradations: list[DegradationReport]
   groups: list[DivisionReport]
