@@ -250,7 +250,7 @@ class Reference:
     """Raises ValueError unless the stored statistics have these sizes.
 
     Args:
-      sizes: {part: number of features}, see `Gatherer.sizes`.
+      sizes: {metric: number of features}, see `Gatherer.sizes`.
     """
     if self.stored and self._of_stored:
       assert self.name is not None  # statistics are read from a path

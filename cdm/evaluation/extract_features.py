@@ -101,7 +101,7 @@ class Gatherer:
 
   @property
   def sizes(self) -> dict[str, int]:
-    """{'pool', 'spatial': number of features}."""
+    """{metric: number of features its Gaussian is fitted to}."""
     return self._extractor.sizes
 
   def __call__(

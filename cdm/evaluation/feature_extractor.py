@@ -18,10 +18,10 @@ class Extractor(BatchedNetwork):
   """FID's network: uint8 images [N, H, W, 3] to `Features` of NumPy arrays.
 
   Attributes:
-    sizes: {'pool', 'spatial': number of features}.
+    sizes: {metric: number of features its Gaussian is fitted to}.
   """
 
-  sizes = {'pool': NUM_FEATURES, 'spatial': 17 * 17 * NUM_SPATIAL}
+  sizes = {'fid': NUM_FEATURES, 'sfid': 17 * 17 * NUM_SPATIAL}
 
   def __init__(
     self,

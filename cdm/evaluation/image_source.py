@@ -118,6 +118,7 @@ def open_files(
     'data': str(pathlib.Path(what).resolve()),
     'count': count,
     'image_size': list(first.shape[:2]),
+    'suffixes': image_set.suffixes_of(what),
     **describe_samples(what),
   }
   if max_value is not None:
@@ -145,13 +146,16 @@ def open_files(
 
 
 def describe_samples(what: str | os.PathLike) -> ImageManifest:
-  """Returns {'sampling': manifest} if `cdm sample` wrote the images, else {}.
+  """Returns {'sampling': manifest} if cdm drew the images, else {}.
 
-  The manifest lies in the folder of the images or in the one above it.
+  The manifest of `cdm sample` lies in the folder of the images or in the one
+  above it, that of `cdm upscale --held_out` above its folder `upscaled`.
   """
   path = pathlib.Path(what)
-  for folder in (path, path.parent):
-    file = folder / 'sampling.json'
+  files = [path / 'sampling.json', path.parent / 'sampling.json']
+  if path.name == 'upscaled':
+    files.append(path.parent / 'upscaling.json')
+  for file in files:
     if file.is_file():
       return {'sampling': json.loads(file.read_text())}
   return {}

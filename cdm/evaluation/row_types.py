@@ -21,6 +21,8 @@ class StageEntry(TypedDict):
     experiment: name of the config of a cascade's stage.
     lowres_size: side in pixels of the low-res input of a single stage.
     downsample: filter that shrank the images to the input of a single stage.
+    prepared: how its training images were cropped, resized and chosen, see
+      `restore.Preparation`.
   """
 
   name: str
@@ -32,6 +34,7 @@ class StageEntry(TypedDict):
   experiment: NotRequired[str]
   lowres_size: NotRequired[int]
   downsample: NotRequired[str]
+  prepared: NotRequired[dict[str, Any]]
 
 
 class NetworkManifest(TypedDict):
@@ -57,7 +60,9 @@ class ImageManifest(TypedDict, total=False):
     data: path of the files, or the config section of the data.
     count: number of images, including those that are skipped.
     image_size: [height, width] in pixels.
-    sampling: the manifest that `cdm sample` left beside the images.
+    suffixes: the suffixes of the files, in lower case.
+    sampling: the manifest that `cdm sample` or `cdm upscale --held_out` left
+      beside the images.
     crop: how the pipeline crops the images of a config.
     filter: how the pipeline resizes the images of a config.
     min_side: least side of an image that the pipeline takes, or None.
@@ -84,6 +89,7 @@ class ImageManifest(TypedDict, total=False):
   data: str | dict[str, Any]
   count: int
   image_size: list[int]
+  suffixes: list[str]
   sampling: dict[str, Any]
   crop: str
   filter: str

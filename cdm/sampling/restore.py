@@ -15,6 +15,20 @@ from cdm.data import class_names
 from cdm.sampling import cascade, upscaler
 
 
+class Preparation(TypedDict):
+  """How the images that a stage was trained on were prepared.
+
+  Attributes:
+    crop: how they were cropped to a square.
+    filter: how they were resized.
+    min_side: least side in pixels of an image that was taken; 0 takes all.
+  """
+
+  crop: str
+  filter: str
+  min_side: int
+
+
 class StageManifest(TypedDict):
   """A restored stage in the manifest of an output folder.
 
@@ -26,6 +40,8 @@ class StageManifest(TypedDict):
     checkpoint: step of the checkpoint that its parameters come from.
     level: augmentation level in [0, 1] of its low-res input.
     sampler: the `sampler` section that it draws with.
+    prepared: how its training images were prepared; absent in the manifests of
+      earlier versions.
   """
 
   experiment: NotRequired[str]
@@ -33,6 +49,7 @@ class StageManifest(TypedDict):
   checkpoint: int
   level: float
   sampler: dict[str, Any]
+  prepared: NotRequired[Preparation]
 
 
 class CascadeEntry(TypedDict):
@@ -48,6 +65,8 @@ class CascadeEntry(TypedDict):
     experiment: name of the stage's config.
     checkpoint: step of the checkpoint that its parameters come from.
     sampler: the `sampler` section that it draws with.
+    prepared: how its training images were prepared; absent in the manifests of
+      earlier versions.
   """
 
   name: str
@@ -57,6 +76,7 @@ class CascadeEntry(TypedDict):
   experiment: str
   checkpoint: int
   sampler: dict[str, Any]
+  prepared: NotRequired[Preparation]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +90,14 @@ class StageRecord:
     checkpoint: step of the checkpoint that its parameters come from.
     level: augmentation level in [0, 1] of its low-res input.
     sampler: the `sampler` section that it draws with, as a plain dict.
+    prepared: how its training images were prepared; None if it is not known.
   """
 
   experiment: str
   checkpoint: int
   level: float
   sampler: dict[str, Any]
+  prepared: Preparation | None = None
 
   def manifest(
     self,
@@ -101,6 +123,8 @@ class StageRecord:
       **(after_level or {}),
       'sampler': self.sampler,
     }
+    if self.prepared is not None:
+      settings['prepared'] = self.prepared
     return cast(StageManifest, settings)
 
   def cascade_entry(
@@ -160,7 +184,13 @@ def restored_stage(
     built, params, device_mesh, name=name, level=level, truncated=truncated
   )
   settings = loader.plain(saved.sampler if sampler is None else sampler)
-  return restored, saved, StageRecord(saved.name, step, level, settings)
+  prepared: Preparation = {
+    'crop': saved.pipeline.crop,
+    'filter': saved.pipeline.filter,
+    'min_side': saved.pipeline.min_side or 0,
+  }
+  record = StageRecord(saved.name, step, level, settings, prepared)
+  return restored, saved, record
 
 
 def restored_cascade(

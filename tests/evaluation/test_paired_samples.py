@@ -83,6 +83,7 @@ def test_it_equals_the_pictures_that_were_written(stage, evaluate, tmp_path):
   assert row['samples_recipe']['seed'] == 3
   (note,) = row['samples_recipe']['stages']
   assert (note['checkpoint'], note['downsample']) == (4, 'area')
+  assert note['prepared'].keys() == {'crop', 'filter', 'min_side'}
   line = result_line.line(row)
   assert (
     f'PSNR {row["psnr"]:.2f} (bicubic {row["bicubic"]["psnr"]:.2f})' in line

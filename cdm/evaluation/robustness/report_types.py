@@ -97,6 +97,8 @@ class StudyManifest(TypedDict):
     data: the config section of the data.
     fingerprint: identifies the files of the data.
     lpips: version and backbone of LPIPS, or None; in robustness.json alone.
+    prepared: how the stage's training images were prepared, see
+      `restore.Preparation`.
   """
 
   samples: str
@@ -111,6 +113,7 @@ class StudyManifest(TypedDict):
   data: dict[str, Any]
   fingerprint: str
   lpips: NotRequired[str | None]
+  prepared: NotRequired[dict[str, Any]]
 
 
 class DegradationReport(TypedDict):
