@@ -128,9 +128,9 @@ class Gatherer:
     blocks = Blocks(metrics, source.count, kept)
     schedule = SaveSchedule(done)
     size = self._extractor.batch_size
-    per_batch = size * (
-      1 if source.recipe.get('drawn') else collectives.process_count()
-    )
+    per_batch = size * collectives.process_count()
+    if source.images_per_batch is not None:
+      per_batch = source.images_per_batch(size)
     with progress.Progress(
       label, total=source.count, initial=min(done * per_batch, source.count)
     ) as bar:

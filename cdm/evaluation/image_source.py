@@ -47,6 +47,8 @@ class Source(NamedTuple):
     paper: {name: number}, the results that the config quotes from its paper.
     stamp: JSON-able fingerprint of the files or checkpoints. The partial
       results of a killed run are continued only if it has not changed.
+    images_per_batch: size -> number of images of a batch, over all processes;
+      None is `size` images for every process.
   """
 
   count: int
@@ -54,6 +56,7 @@ class Source(NamedTuple):
   recipe: ImageManifest
   paper: dict[str, float]
   stamp: object = None
+  images_per_batch: Callable[[int], int] | None = None
 
 
 def resolve(
@@ -235,11 +238,14 @@ def open_cascade(
     'rounding': 'round(127.5 x + 127.5), clipped, between stages too',
   }
 
-  def batches(first, size):
-    draw = cascade.sampler(stages)
+  def padded(size):
     mesh = stages[0].mesh
     assert mesh is not None  # a restored stage is placed on a mesh
-    size = device_mesh.padded_batch_size(min(size, num), mesh)
+    return device_mesh.padded_batch_size(min(size, num), mesh)
+
+  def batches(first, size):
+    draw = cascade.sampler(stages)
+    size = padded(size)
     for start in range(first * size, num, size):
       indices = np.arange(start, min(start + size, num))
       filled = np.resize(indices, size)
@@ -261,7 +267,7 @@ def open_cascade(
       for note in notes
     ),
   ]
-  return Source(num, batches, recipe, paper, stamp)
+  return Source(num, batches, recipe, paper, stamp, padded)
 
 
 def open_stage(
@@ -339,7 +345,9 @@ def open_stage(
 
   paper = loader.plain(saved.get('paper', {}))
   stamp = [stamp, *map(list, overrides), checkpoint_stamp(workdir, note)]
-  return Source(count, batches, recipe, paper, stamp)
+  return Source(
+    count, batches, recipe, paper, stamp, lambda size: min(size, count)
+  )
 
 
 def checkpoint_stamp(

@@ -121,17 +121,22 @@ def describe_sampling(recipe: Mapping) -> list[str]:
   recipe = recipe.get('sampling') or recipe
   parts = [f'seed {recipe["seed"]}'] if 'seed' in recipe else []
   for stage in recipe.get('stages', ()):
-    sampler = stage['sampler']
-    words = [f'step {stage["checkpoint"]}, EMA, {sampler.get("kind")}']
-    grid = sampler.get('grid') or {}
-    if grid.get('num_steps'):
-      words.append(f'{grid["num_steps"]} steps')
-    else:
-      words.append(f'{grid.get("kind", "full")} grid')
+    # A stage that does not sample, such as a regression, has no sampler.
+    sampler = stage.get('sampler') or {}
+    words = []
+    if stage.get('checkpoint') is not None:
+      words.append(f'step {stage["checkpoint"]}, EMA')
+    if sampler:
+      words.append(str(sampler.get('kind')))
+      grid = sampler.get('grid') or {}
+      if grid.get('num_steps'):
+        words.append(f'{grid["num_steps"]} steps')
+      else:
+        words.append(f'{grid.get("kind", "full")} grid')
     if sampler.get('guidance_weight'):
       words.append(f'guidance {sampler["guidance_weight"]}')
     if stage.get('level'):
       how = 'truncated' if stage.get('truncated') else 'not truncated'
       words.append(f'augmentation level {stage["level"]}, {how}')
-    parts.append(f'{stage["name"]}: {", ".join(words)}')
+    parts.append(': '.join(filter(None, [stage['name'], ', '.join(words)])))
   return parts

@@ -183,7 +183,8 @@ def restored_stage(
   restored = cascade.Stage.of(
     built, params, device_mesh, name=name, level=level, truncated=truncated
   )
-  settings = loader.plain(saved.sampler if sampler is None else sampler)
+  chosen = saved.get('sampler') if sampler is None else sampler
+  settings = {} if chosen is None else loader.plain(chosen)
   prepared: Preparation = {
     'crop': saved.pipeline.crop,
     'filter': saved.pipeline.filter,

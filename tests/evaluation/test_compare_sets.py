@@ -27,6 +27,7 @@ from support.oracles import assert_matches, oracle, rule_weights
 from cdm.evaluation import (
   compare_sets,
   extract_features,
+  image_source,
   reference_statistics,
   result_line,
   row_types,
@@ -86,6 +87,30 @@ def test_a_killed_evaluation_continues_and_gives_the_same(place, monkeypatch):
   assert Projection.calls == 3 + 5  # of five batches two were done
   assert (row['fid'], row['kid']) == (whole['fid'], whole['kid'])
   assert not list((place / 'cache').rglob('*.npz'))
+
+
+def test_the_bar_counts_the_images_of_padded_batches(place, monkeypatch):
+  """A cascade pads a batch of 3 images to 4, a multiple of its devices."""
+  moves = []
+  move_to = extract_features.progress.Progress.move_to
+
+  def moved(self, done, *rest):
+    moves.append(done)
+    move_to(self, done, *rest)
+
+  monkeypatch.setattr(extract_features.progress.Progress, 'move_to', moved)
+
+  def batches(first, size):
+    for start in range(first * 4, 10, 4):
+      numbers = np.arange(start, min(start + 4, 10))
+      yield numbers, np.zeros((len(numbers), 8, 8, 3), np.uint8)
+
+  source = image_source.Source(
+    10, batches, {'drawn': 'x'}, {}, None, lambda size: 4
+  )
+  gatherer = extract_features.Gatherer(place / 'w.pth', batch_size=3)
+  assert gatherer(source, ('fid',), 'samples').count == 10
+  assert moves == [4, 8, 10]
 
 
 def test_a_set_that_is_done_is_not_gathered_again_after_a_kill(

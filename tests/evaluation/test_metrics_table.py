@@ -150,14 +150,3 @@ def test_every_metric_of_the_table_has_code_and_a_convention():
       assert metric.measure.describe('bicubic'), name
   for name, metric in metrics_table.SETS.items():
     assert metric.measure.convention, name
-
-
-def test_equal_numbers_in_print_are_equally_good():
-  shown = ShownNumber('PSNR', 'dB', '.2f')
-  assert shown.best({'a': 20.0, 'b': 21.0, 'c': None}) == ['b']
-  assert shown.best({'a': 20.001, 'b': 20.0}) == []
-  assert shown.best({'a': 20.001, 'b': 20.0, 'c': 1.0}) == ['a', 'b']
-  assert shown.best({'a': 20.0, 'b': None}) == []
-  lower = ShownNumber('consistency', '1e-5', higher_is_better=False, scale=1e5)
-  assert lower.best({'ours': 2e-5, 'bicubic': 1e-4}) == ['ours']
-  assert lower.text(2.68e-5) == '2.68'

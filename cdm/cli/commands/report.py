@@ -44,13 +44,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Writes the page and prints the table and the paths of the files."""
+  from cdm.evaluation import metrics_table
   from cdm.training import run_report
 
   facts = run_report.summarise(
     args.run, samples=args.samples, upscaled=args.upscaled, row=args.row
   )
-  paths = run_report.write(facts, args.out, title=args.title)
-  print(run_report.text(facts))
+  numbers = metrics_table.numbers()
+  paths = run_report.write(facts, args.out, title=args.title, numbers=numbers)
+  print(run_report.text(facts, numbers=numbers))
   print()
   for path in paths:
     print(path)

@@ -242,9 +242,9 @@ def describe(
     'run': {
       'stage': recipe['samples'],
       'drawn': made[0],
-      'sampler': section_text(recipe['sampler']),
+      'sampler': section_text(recipe.get('sampler') or {}) or 'none',
       'input': f'shrunk by {upscale.lowres.downsample}, augmentation level '
-      f'{recipe["level"]:g}',
+      f'{recipe.get("level") or 0:g}',
       'seed': str(recipe['seed']),
       'images': f'{len(opened.held_out.records):,} of '
       f'{len(opened.held_out.source):,}, spread over {data["kind"]}'
