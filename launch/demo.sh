@@ -25,7 +25,7 @@ cdm upscale --workdir="$RUN/sr" --held_out=60 --batch_size=60 \
   --out="$RUN/held_out"
 cdm evaluate --samples="$RUN/held_out/upscaled" \
   --reference="$RUN/held_out/original" --lowres="$RUN/held_out/lowres" \
-  --downsample=area --out="$RUN/held_out/row.json" > /dev/null
+  --downsample=area --out="$RUN/held_out/row.json" --overwrite > /dev/null
 cdm report --run="$RUN/base" --run="$RUN/sr" --samples="$RUN/samples" \
   --upscaled="$RUN/held_out" --row="$RUN/held_out/row.json" --out="$RUN" \
   --title='Cascaded diffusion on photographs, 8 to 32 pixels'

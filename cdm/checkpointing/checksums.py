@@ -11,14 +11,15 @@ import pathlib
 import zlib
 from collections.abc import Collection, Iterator
 
-from cdm.reporting import atomic_files
+from cdm.distributed import exit_codes
+from cdm.reporting import atomic_files, json_file
 
 FILE = 'checksums.json'
 _CHUNK_BYTES = 1 << 22
 _THREADS = 4  # These work in parallel: zlib releases the interpreter lock.
 
 
-class Damaged(ValueError):
+class Damaged(exit_codes.DamagedFile):
   """A file is missing or differs from what was written."""
 
 
@@ -42,8 +43,12 @@ def write(
   atomic_files.write_text_atomically(folder / FILE, content)
 
 
-def check(folder: str | os.PathLike) -> bool:
+def check(folder: str | os.PathLike, *, below: str = '') -> bool:
   """Compares the files below `folder` with the checksums that `write` wrote.
+
+  Args:
+    folder: path of the folder.
+    below: name of a folder in it, to compare only the files in that one.
 
   Returns:
     True if all files match; False if the folder has no FILE to compare with.
@@ -56,9 +61,16 @@ def check(folder: str | os.PathLike) -> bool:
   if not path.exists():
     return False
   try:
-    wanted = {name: tuple(pair) for name, pair in _read(path).items()}
-  except (ValueError, AttributeError, TypeError) as error:
+    listed = json_file.read(path, dict[str, tuple[int, int]], remedy='')
+  except exit_codes.DamagedFile as error:
     raise Damaged(f'{FILE} cannot be read') from error
+  wanted = {
+    name: tuple(pair)
+    for name, pair in listed.items()
+    if not below or name.startswith(f'{below}/')
+  }
+  if below and not wanted:
+    raise Damaged(f'{FILE} lists no file of {below}/')
   # Sizes come first: comparing them is free and reveals most damage.
   for name, (size, _) in wanted.items():
     if not (folder / name).is_file():
@@ -74,15 +86,11 @@ def check(folder: str | os.PathLike) -> bool:
   return True
 
 
-def _read(path: pathlib.Path) -> dict:
-  return json.loads(path.read_text())
-
-
 def _files(folder: pathlib.Path) -> Iterator[str]:
   """Yields the relative names of all files below `folder` except FILE."""
-  own = (FILE, atomic_files.partial_name(FILE))
   for path in folder.rglob('*'):
-    if path.is_file() and path.name not in own:
+    own = path.name == FILE or atomic_files.is_partial(path.name)
+    if path.is_file() and not own:
       yield str(path.relative_to(folder))
 
 

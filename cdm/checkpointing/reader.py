@@ -1,28 +1,37 @@
 """Reads checkpoints of a run: their steps, config and EMA parameters.
 
-Before parameters are read, the files are compared with their checksums, and
-the array shapes with those of the model. The module docstring of
+Before anything is read, its files are compared with their checksums, and the
+array shapes with those of the model. The module docstring of
 `checkpointing.writer` shows what a checkpoint contains.
 """
 
-import json
+import contextlib
+import errno
 import logging
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from cdm.checkpointing import checksums
-from cdm.distributed import collectives
+from cdm.checkpointing import checksums, orbax_output
+from cdm.distributed import collectives, exit_codes
+from cdm.reporting import json_file
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
 # Orbax changes this file after the checksums are written.
 METADATA = '_CHECKPOINT_METADATA'
 
+
+class ModelMismatch(ValueError):
+  """The checkpoint is undamaged but belongs to another model or optimizer."""
+
+
+# Errors that do not mean damaged files, such as running out of memory.
+NOT_DAMAGE = (ModelMismatch, jax.errors.JaxRuntimeError, MemoryError)
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +40,8 @@ def complete_steps(workdir: str | os.PathLike) -> list[int]:
   directory = pathlib.Path(workdir).absolute() / CHECKPOINTS
   if not directory.is_dir():
     return []
-  return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
+  # The digits are those that int() knows: '²' is one to isdigit.
+  return sorted(int(p.name) for p in directory.iterdir() if p.name.isdecimal())
 
 
 def read_config(workdir: str | os.PathLike, *, step: int | None = None) -> str:
@@ -46,12 +56,20 @@ def read_config(workdir: str | os.PathLike, *, step: int | None = None) -> str:
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
+    exit_codes.DamagedFile: its config is damaged.
   """
-  silence_orbax()
+  orbax_output.silence()
   path = _step_path(workdir, step)
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-    args = ocp.args.Composite(config=ocp.args.JsonRestore())
-    return reader.restore(path, args=args)['config']['text']
+  # Only the files of the config, which are small: every process reads them, and
+  # the others are compared when they are read.
+  with _refusing_damage(path):
+    checksums.check(path, below='config')
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+      args = ocp.args.Composite(config=ocp.args.JsonRestore())
+      found = reader.restore(path, args=args)['config']
+    if not isinstance(found, dict) or not isinstance(found.get('text'), str):
+      raise checksums.Damaged('config holds no text')
+  return found['text']
 
 
 def restore_ema(
@@ -73,30 +91,44 @@ def restore_ema(
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
-    ValueError: the checkpoint is damaged, holds no EMA parameters, or was made
-      with another model.
+    exit_codes.DamagedFile: the checkpoint is damaged.
+    ModelMismatch: it holds no EMA parameters, or was made with another model.
   """
-  silence_orbax()
+  orbax_output.silence()
   path = _step_path(workdir, step)
-  _refuse_damaged(path)
+  with _refusing_damage(path):
+    sound = verify(path)
+    stored = shapes_on_disk(path)
   target = {'ema_params': jax.tree.map(_with_sharding, abstract_params)}
-  check_model(shapes_on_disk(path), shapes(target), path)
+  check_model(stored, shapes(target), path)
   restore = ocp.args.PyTreeRestore(
     target,
     restore_args=ocp.checkpoint_utils.construct_restore_args(target),
     partial_restore=True,  # the rest of the state is three times as large
   )
-  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+  # What the checksums vouch for is not damaged: an error is a fault of ours.
+  guard = contextlib.nullcontext() if sound else _refusing_damage(path)
+  with guard, ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
     restored = reader.restore(path, args=ocp.args.Composite(state=restore))
   return restored['state']['ema_params'], int(path.name)
 
 
-def _refuse_damaged(path: pathlib.Path) -> None:
+@contextlib.contextmanager
+def _refusing_damage(path: pathlib.Path) -> Generator[None]:
+  """Context manager in which a damaged checkpoint becomes one clear error."""
   try:
-    verify(path)
-  except checksums.Damaged as error:
-    raise ValueError(
-      f'The checkpoint {path} is damaged: {error}. Restore a copy of it, or '
+    yield
+  except NOT_DAMAGE:
+    raise
+  # Without checksums, Orbax may raise any type of error at a damaged file.
+  except Exception as error:
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EIO):
+      raise
+    reason = str(error) or type(error).__name__
+    if not isinstance(error, checksums.Damaged):
+      reason = f'{type(error).__name__}: {reason}'.splitlines()[0][:200]
+    raise exit_codes.DamagedFile(
+      f'The checkpoint {path} is damaged: {reason}. Restore a copy of it, or '
       'start cdm train there, which sets it aside and continues from the one '
       'before.'
     ) from error
@@ -123,10 +155,6 @@ def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
   if sharding is None:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-class ModelMismatch(ValueError):
-  """The checkpoint is undamaged but belongs to another model or optimizer."""
 
 
 def verify(path: pathlib.Path) -> bool:
@@ -160,10 +188,10 @@ def verify(path: pathlib.Path) -> bool:
 
 def _check_files(path: pathlib.Path) -> bool:
   try:
-    json.loads((path / METADATA).read_text())
+    json_file.read(path / METADATA, dict[str, Any], remedy='')
   except FileNotFoundError as error:
     raise checksums.Damaged(f'{METADATA} is missing') from error
-  except ValueError as error:
+  except exit_codes.DamagedFile as error:
     raise checksums.Damaged(f'{METADATA} cannot be read') from error
   if checksums.check(path):
     return True
@@ -241,17 +269,3 @@ def _describe(
   shapes: Mapping[str, tuple[int, ...]], name: str
 ) -> list[int] | str:
   return list(shapes[name]) if name in shapes else 'absent'
-
-
-def silence_orbax() -> None:
-  """Drops Orbax's log lines, because its errors also arrive as exceptions.
-
-  Otherwise one full disk would print the same traceback six times.
-  """
-  logger = logging.getLogger('absl')
-  if _not_orbax not in logger.filters:
-    logger.addFilter(_not_orbax)
-
-
-def _not_orbax(record: logging.LogRecord) -> bool:
-  return 'orbax' not in pathlib.PurePath(record.pathname).parts

@@ -33,8 +33,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from cdm.checkpointing import checksums, reader
-from cdm.distributed import collectives
+from cdm.checkpointing import checksums, orbax_output, reader
+from cdm.distributed import collectives, exit_codes
 from cdm.reporting import atomic_files
 
 DAMAGED = 'checkpoints_damaged'
@@ -93,7 +93,7 @@ class Checkpointer:
     Raises:
       OSError: the directory cannot be written.
     """
-    reader.silence_orbax()
+    orbax_output.silence()
     self._workdir = pathlib.Path(workdir).absolute()
     self._config = config
     self._failed = False
@@ -215,9 +215,10 @@ class Checkpointer:
       Restored, or None if the work directory has no checkpoint.
 
     Raises:
-      ValueError: the checkpoint was made with another model or optimizer (the
-        message names the first array that differs), or holds no EMA
-        parameters; or there are checkpoints, but none can be read.
+      reader.ModelMismatch: the checkpoint was made with another model or
+        optimizer (the message names the first array that differs), or holds no
+        EMA parameters.
+      exit_codes.DamagedFile: there are checkpoints, but none can be read.
     """
     damaged = {}
     for step in reversed(self.steps()):
@@ -229,7 +230,7 @@ class Checkpointer:
         continue
       try:
         restored = self._restore(step, abstract_state)
-      except _NOT_DAMAGE:
+      except reader.NOT_DAMAGE:
         raise
       # Without checksums, a truncated or missing file may raise any type of
       # error, even a bare Exception.
@@ -245,7 +246,7 @@ class Checkpointer:
       return restored
     if damaged:
       newest, error = next(iter(damaged.items()))
-      raise ValueError(
+      raise exit_codes.DamagedFile(
         f'No checkpoint of {self._workdir} can be read. The newest, of step '
         f'{newest}, fails with {_first_line(error)}. Restore a backup, or '
         f'remove {reader.CHECKPOINTS}/ to train from the beginning.'
@@ -375,8 +376,8 @@ def _write_error_reason(error: Exception) -> str | None:
 
 
 def _check_writable(directory: pathlib.Path) -> None:
-  probe = directory / f'.probe-{os.getpid()}'
-  probe.touch()
+  probe = directory / atomic_files.partial_name('probe')
+  probe.touch(exist_ok=False)
   probe.unlink()
 
 
@@ -399,10 +400,6 @@ def _remove(path: pathlib.Path) -> None:
       if not changed or time.monotonic() > deadline:
         raise
       time.sleep(0.1)
-
-
-# Errors that do not mean damaged files, such as running out of memory.
-_NOT_DAMAGE = (reader.ModelMismatch, jax.errors.JaxRuntimeError, MemoryError)
 
 
 def _first_line(error: Exception) -> str:

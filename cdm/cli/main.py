@@ -5,8 +5,10 @@ NumPy, ...), so that `cdm --help` answers at once.
 """
 
 import argparse
+import contextlib
 import difflib
 import importlib
+import io
 import os
 import select
 import sys
@@ -14,6 +16,8 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from cdm.config import key_hints
+from cdm.data.printable_name import printable
 from cdm.distributed import exit_codes, peer_monitor, platforms, user_cache
 
 COMMANDS = {
@@ -58,7 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     The exit code, see `exit_codes`.
   """
-  argv = list(sys.argv[1:] if argv is None else argv)
+  escape_unprintable_names()
+  if argv is not None:
+    return run(argv)
+  code = run(sys.argv[1:])
+  if code:
+    end_stderr()
+  return code
+
+
+def run(argv: Sequence[str]) -> int:
+  """Runs one command and reports its error. Returns the exit code."""
   try:
     argv, overrides = split_overrides(argv)
     args = parse(argv)
@@ -200,6 +214,11 @@ class Parser(argparse.ArgumentParser):
   def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
     """Parses the arguments; an error names the nearest known option."""
     args, unknown = self.parse_known_args(args, namespace)
+    if unknown and args.command is None:
+      raise ValueError(
+        f'{unknown[0]!r} belongs to a command: write '
+        f'{self.prog} COMMAND {unknown[0]}. Commands: {", ".join(COMMANDS)}.'
+      )
     if unknown:
       self._command(args.command).refuse(unknown[0])
     return args
@@ -216,11 +235,14 @@ class Parser(argparse.ArgumentParser):
 
   def refuse(self, word: str) -> NoReturn:
     """Raises ValueError about an argument that this command does not take."""
-    flags = list(self._option_string_actions)
-    near = difflib.get_close_matches(
-      word.partition('=')[0], flags, n=1, cutoff=0.5
-    )
-    hint = f' Did you mean {near[0]}?' if near else ''
+    flags = {flag.lstrip('-'): flag for flag in self._option_string_actions}
+    name = word.partition('=')[0].lstrip('-')
+    near = key_hints.nearest(name, list(flags))
+    key = key_hints.meaning(name)
+    hint = f' Did you mean {flags[near]}?' if near else ''
+    if not near and key and (key.lstrip('-') in flags or 'config' in flags):
+      option = key if key.startswith('--') else f'--config.{key}'
+      hint = f' Did you mean {option}={key_hints.EXAMPLES.get(key, "VALUE")}?'
     raise ValueError(
       f'{self.prog} does not take {word!r}.{hint} See `{self.prog} --help`.'
     )
@@ -244,6 +266,17 @@ class Parser(argparse.ArgumentParser):
     raise ValueError(f'{message} (See `{self.prog} --help`.)')
 
 
+def escape_unprintable_names() -> None:
+  """Makes stdout and stderr escape what their encoding cannot write.
+
+  A file name may hold any bytes. Without this, printing one ends a command
+  whose work is done.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')
+
+
 def stdout_has_reader() -> bool:
   """Returns whether a process still reads stdout.
 
@@ -259,6 +292,20 @@ def stdout_has_reader() -> bool:
   return False
 
 
+def end_stderr() -> None:
+  """Lets the error that was just reported be the last line of stderr.
+
+  Threads of other libraries outlive an error such as a full disk, and print
+  hundreds of tracebacks of their own until the process has ended, some of them
+  past Python's reach.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError, ValueError):
+      stream.flush()
+  with open(os.devnull, 'w') as nothing:
+    os.dup2(nothing.fileno(), 2)
+
+
 def report_error(
   error: object,
   ending: exit_codes.ExitCode = exit_codes.BAD_INPUT,
@@ -269,14 +316,16 @@ def report_error(
   Args:
     error: the message, or an exception whose text is the message.
     ending: the kind of the error, with its exit code.
-    note: a second line, or None.
+    note: a line before that, or None.
   """
   colour = sys.stderr.isatty() and 'NO_COLOR' not in os.environ
   start, end = ('\033[31m', '\033[0m') if colour else ('', '')
   kind = 'error' if ending is exit_codes.BAD_INPUT else ending.kind
-  print(f'{start}cdm: {kind}:{end} {error}', file=sys.stderr)
+  text = '\n'.join(map(printable, str(error).split('\n')))
   if note is not None:
     print(f'cdm: {note}', file=sys.stderr)
+  # Last, where whoever reads only the end of a log finds it.
+  print(f'{start}cdm: {kind}:{end} {text}', file=sys.stderr, flush=True)
   return ending.code
 
 

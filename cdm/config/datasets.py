@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cdm.config import instantiate
+from cdm.config import instantiate, key_errors
 from cdm.data import (
   array_record,
   folder,
@@ -31,13 +31,18 @@ SOURCES = {
 
 
 def open_source(
-  section: ConfigDict | Mapping[str, Any], name: str = 'train_data'
+  section: ConfigDict | Mapping[str, Any],
+  name: str = 'train_data',
+  *,
+  remedy: str | None = None,
 ) -> Source:
   """Opens the image source that a data section describes.
 
   Args:
     section: the section `train_data` or `eval_data` of a config.
     name: name of the section, for error messages.
+    remedy: last sentence of an error, where no override helps; None names the
+      override.
 
   Returns:
     A random-access source of labelled images, see `cdm.data.source`.
@@ -45,7 +50,46 @@ def open_source(
   Raises:
     ValueError: the section has an unknown kind or key, or its data is missing.
   """
-  return instantiate.choose(name, section, SOURCES)
+  constructor, given = check_section(name, section)
+  # An error that names no argument is about the place of the data.
+  place = next((key for key in ('path', 'name') if key in given), 'kind')
+  with key_errors.naming(
+    name, given, otherwise=f'{name}.{place}', remedy=remedy
+  ):
+    return constructor(**given)
+
+
+def check_section(
+  name: str, section: ConfigDict | Mapping[str, Any]
+) -> tuple[Callable[..., Source], dict[str, Any]]:
+  """Returns the class of source of a data section, and its arguments.
+
+  Args:
+    name: name of the section, for error messages.
+    section: the section.
+
+  Raises:
+    ValueError: the section has an unknown kind or key, or a value of another
+      type.
+  """
+  section = instantiate.as_dict(name, section)
+  constructor = SOURCES[instantiate.kind_of(name, section, SOURCES)]
+  return constructor, instantiate.arguments(name, constructor, section)
+
+
+def open_named(section: Mapping[str, Any]) -> Source:
+  """Opens the image source that an argument of a command stands for.
+
+  In contrast to `open_source`, errors do not speak of a config.
+
+  Args:
+    section: the kind of the source and the arguments of its constructor.
+
+  Raises:
+    ValueError: the data is missing.
+  """
+  section = dict(section)
+  return SOURCES[section.pop('kind')](**section)
 
 
 class HeldOut(NamedTuple):
@@ -170,6 +214,7 @@ def training_batches(
       reads; None reads the whole batch.
   """
   options = instantiate.splat('pipeline', pipeline.PipelineOptions, c.pipeline)
-  return pipeline.make_iterator(
-    source, options, batch_size=c.train.batch_size, seed=seed, rows=rows
-  )
+  with key_errors.naming('pipeline', options._fields):
+    return pipeline.make_iterator(
+      source, options, batch_size=c.train.batch_size, seed=seed, rows=rows
+    )

@@ -5,16 +5,21 @@
 the same type. This module also saves a config as JSON and reads it back.
 """
 
-import ast
 import difflib
 import importlib.util
 import json
 import os
 import pathlib
+import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from cdm.config import key_hints, override_value
+from cdm.config.key_errors import shown
+from cdm.distributed import exit_codes
+from cdm.reporting import json_file
 
 # In a clone of the repository this folder is beside the package; a wheel does
 # not contain it.
@@ -48,16 +53,41 @@ def load(
       'defines get_config().'
     )
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, 'get_config'):
+  try:
+    spec.loader.exec_module(module)
+    make = getattr(module, 'get_config', None)
+    config = make() if make else None
+  except Exception as error:  # The file is a program and may raise anything.
+    raise ValueError(
+      f'--config={path}: {_reason(error, path)}. Correct the file.'
+    ) from error
+  if make is None:
     raise ValueError(f'--config={path}: the file defines no get_config().')
-  config = module.get_config()
+  if not isinstance(config, ConfigDict):
+    raise ValueError(
+      f'--config={path}: get_config() returns {shown(config)}; it must return '
+      'an ml_collections.ConfigDict.'
+    )
   if 'task' in config:
     raise ValueError(
       f"--config={path}: the section 'task' is called 'method' now; rename it."
     )
   override_all(config, overrides)
   return config.lock()
+
+
+def _reason(error: Exception, path: pathlib.Path) -> str:
+  """Returns what went wrong in a config file, with the line where it did."""
+  lines = [
+    frame.lineno
+    for frame in traceback.extract_tb(error.__traceback__)
+    if frame.filename == str(path)
+  ]
+  text = ' '.join(str(error).split()).rstrip('.')
+  if isinstance(error, SyntaxError):  # Its text repeats the file and the line.
+    lines, text = [error.lineno], error.msg
+  where = f'line {lines[-1]}: ' if lines else ''
+  return f'{where}{type(error).__name__}: {text}'
 
 
 def _hint(path: pathlib.Path) -> str:
@@ -110,23 +140,25 @@ def override(
     ValueError: the key is unknown, or the value has another type.
   """
   *sections, key = dotted.split('.')
-  node, walked = config, 'config'
+  node, walked = config, ''
   for name in sections:
+    below = f'{walked}.{name}'.lstrip('.')
     if walked in opened and name not in node:
       with node.unlocked():
         node[name] = ConfigDict()
-      opened.add(f'{walked}.{name}')
-    node = _child(node, name, walked)
-    walked = f'{walked}.{name}'
-    if not isinstance(node, ConfigDict | dict | list | tuple):
+      opened.add(below)
+    node = _child(config, node, walked, name, (dotted, text))
+    walked = below
+    if not isinstance(node, ConfigDict | dict) and not key_hints.children(node):
       raise ValueError(
-        f'--config.{dotted}: {walked} is {node!r}, not a section.'
+        f'config.{walked} is {shown(node)}, not a section, so '
+        f'--config.{dotted} cannot be set.'
       )
   if walked in opened and key not in node:
     old = None
   else:
-    old = _child(node, key, walked)
-  value = _parse(text, old, f'{walked}.{key}')
+    old = _child(config, node, walked, key, (dotted, text))
+  value = override_value.parse(text, old, dotted)
   if not isinstance(node, ConfigDict):
     node[key] = value
     return
@@ -138,58 +170,49 @@ def override(
     node[key] = value
 
 
-def _child(node: Any, name: str, walked: str) -> Any:
+def _child(
+  config: ConfigDict,
+  node: Any,
+  walked: str,
+  name: str,
+  given: tuple[str, str],
+) -> Any:
+  """Returns what a section calls `name`.
+
+  Args:
+    config: the whole config, in which a near name is looked for.
+    node: the section, or a sequence of sections.
+    walked: its dotted name, '' for the config.
+    name: the name that is looked up.
+    given: the whole override, (dotted key, text).
+
+  Raises:
+    ValueError: there is no such name; it names the nearest key.
+  """
+  nodes = dict(key_hints.children(node))
   if isinstance(node, list | tuple):
-    children = {str(s.get('name', i)): s for i, s in enumerate(node)}
-    children |= {str(i): s for i, s in enumerate(node)}
-    node = children
-  if name not in node:
-    near = difflib.get_close_matches(name, list(node), n=1, cutoff=0.4)
-    hint = f' Did you mean {walked}.{near[0]}?' if near else ''
+    nodes |= {str(i): s for i, s in enumerate(node)}
+  if name in nodes:
+    return nodes[name]
+  dotted, text = given
+  near = key_hints.hint(config, dotted, walked)
+  where = f'config.{walked}'.rstrip('.')
+  dotted = shown(dotted)[1:-1]  # short, without line breaks
+  if near is None:
     raise ValueError(
-      f'{walked} has no {name!r}.{hint} It has: {", ".join(sorted(node))}.'
+      f'config.{dotted}: {where} has no {shown(name)}. It has: '
+      f'{", ".join(sorted(nodes))}. Set one of them with --{where}.KEY=VALUE.'
     )
-  return node[name]
-
-
-def _parse(text: str, old: Any, name: str) -> Any:
-  """Returns the value that `text` stands for, of the type of `old`."""
-  if isinstance(old, ConfigDict):
+  if near.startswith('--'):
     raise ValueError(
-      f'{name} is a section; set one of its keys: {", ".join(sorted(old))}.'
+      f'config.{dotted}: {where} has no {shown(name)}. Did you mean the option '
+      f'{near}={text[:80]}?'
     )
-  if isinstance(old, str):
-    return text
-  try:
-    value = ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    if old is None:
-      return text
-    value = text
-  if isinstance(old, bool):
-    lowered = str(text).lower()
-    if lowered not in ('true', 'false'):
-      raise ValueError(
-        f'{name} is {old!r}; it takes True or False, not {text!r}.'
-      )
-    return lowered == 'true'
-  if old is None or value is None:
-    return value
-  if isinstance(old, float) and isinstance(value, int):
-    return float(value)
-  # Python reads 1e4 as a float, but for a number of steps it means an integer.
-  if isinstance(old, int) and isinstance(value, float) and value.is_integer():
-    return int(value)
-  if isinstance(old, tuple | list) and isinstance(value, int | float):
-    value = (value,)
-  if isinstance(old, tuple) and isinstance(value, list | tuple):
-    return tuple(value)
-  if type(value) is not type(old) or isinstance(value, bool):
-    raise ValueError(
-      f'{name} is {old!r}, of type {type(old).__name__}; {text!r} is of type '
-      f'{type(value).__name__}.'
-    )
-  return value
+  example = key_hints.EXAMPLES.get(near, 'VALUE')
+  raise ValueError(
+    f'config.{dotted}: {where} has no {shown(name)}. Did you mean '
+    f'config.{near}? Set it with --config.{near}={example}.'
+  )
 
 
 def to_json(config: ConfigDict) -> str:
@@ -205,16 +228,30 @@ def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
     path: where the text was read, for error messages.
 
   Raises:
+    exit_codes.DamagedFile: the text is damaged.
     ValueError: the text comes from an earlier cdm, which had other sections.
   """
-  saved = json.loads(text)
+  data = text.encode('utf-8', 'surrogateescape')
+  remedy = 'Restore a copy, or remove it: every checkpoint has its own.'
+  saved = json_file.parse(data, dict[str, Any], name=str(path), remedy=remedy)
   if 'task' in saved:
     raise ValueError(
       f"{path} is from a run of an earlier cdm, whose section 'task' is called "
       "'method' now; train it again in another folder, or use the cdm that "
       'made it.'
     )
-  return ConfigDict(_tuples(saved)).lock()
+  try:
+    return ConfigDict(_tuples(saved)).lock()
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise exit_codes.DamagedFile(  # a key with a dot in it, for example
+      f'{path} is damaged: {str(error).rstrip(".")}. {remedy}'
+    ) from error
+
+
+def read_json(path: str | os.PathLike) -> ConfigDict:
+  """Reads a file that holds what `to_json` wrote; see `from_json`."""
+  text = pathlib.Path(path).read_bytes().decode('utf-8', 'surrogateescape')
+  return from_json(text, path)
 
 
 def changes(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from cdm.config import instantiate
+from cdm.config import instantiate, key_errors
 from cdm.distributed import device_mesh, partitioning
 from cdm.methods.base import Method
 
@@ -46,9 +46,10 @@ def mesh(
     ValueError: the axes do not multiply to the number of devices.
   """
   built = instantiate.splat('mesh', Mesh, section)
-  return device_mesh.make_mesh(
-    data=built.data, fsdp=built.fsdp, tensor=built.tensor, devices=devices
-  )
+  with key_errors.naming('mesh', Mesh._fields):
+    return device_mesh.make_mesh(
+      data=built.data, fsdp=built.fsdp, tensor=built.tensor, devices=devices
+    )
 
 
 def rules(
@@ -65,8 +66,9 @@ def rules(
     ValueError: a rule matches no array of the state, or is malformed.
   """
   built = instantiate.splat('mesh', Mesh, section)
-  custom = partitioning.check_rules(built.rules, shapes)
-  return custom + partitioning.default_rules(shapes, mesh, split=built.split)
+  with key_errors.naming('mesh', Mesh._fields, otherwise='mesh.rules'):
+    custom = partitioning.check_rules(built.rules, shapes)
+    return custom + partitioning.default_rules(shapes, mesh, split=built.split)
 
 
 def abstract_params(method: Method) -> Any:
@@ -92,6 +94,7 @@ def placed_params(
   """
   tree = {'ema_params': abstract_params(method)}
   built = instantiate.splat('mesh', Mesh, section)
-  all_rules = partitioning.check_rules(built.rules)
-  all_rules += partitioning.default_rules(tree, mesh, split=built.split)
-  return partitioning.with_shardings(tree, mesh, all_rules)['ema_params']
+  with key_errors.naming('mesh', Mesh._fields, otherwise='mesh.rules'):
+    all_rules = partitioning.check_rules(built.rules)
+    all_rules += partitioning.default_rules(tree, mesh, split=built.split)
+    return partitioning.with_shardings(tree, mesh, all_rules)['ema_params']

@@ -5,11 +5,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cdm.config import instantiate
+from cdm.config import instantiate, key_errors, value_types
 from cdm.diffusion import samplers, schedules
+from cdm.diffusion.parameterization import Prediction
 from cdm.methods import diffusion
 
 SAMPLERS = {
@@ -23,7 +25,9 @@ GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
 
 
 def sampling(
-  schedule: schedules.Schedule, section: ConfigDict | Mapping[str, Any]
+  schedule: schedules.Schedule,
+  section: ConfigDict | Mapping[str, Any],
+  name: str = 'sampler',
 ) -> diffusion.Sampling:
   """Builds the sampler that a `sampler` section describes.
 
@@ -32,34 +36,73 @@ def sampling(
     section: `kind` is one of `SAMPLERS` and `grid` is a section of its own, see
       `grid`. Keys that are fields of `methods.diffusion.Sampling` become those
       fields; the other keys are options of the sampler function.
+    name: dotted name of the section, for error messages.
 
   Raises:
     ValueError: names the key that is unknown or missing.
   """
-  section = dict(section)
-  kind = instantiate.kind_of('sampler', section, SAMPLERS)
+  section = instantiate.as_dict(name, section)
+  kind = instantiate.kind_of(name, section, SAMPLERS)
   if 'grid' not in section:
-    raise ValueError(f'config.sampler has no grid; give one of {GRIDS}.')
-  section_grid = grid(schedule, section.pop('grid'))
-  fields = diffusion.Sampling._fields
+    raise ValueError(
+      f'config.{name}.grid is missing; give --config.{name}.grid.kind=KIND, '
+      f'where KIND is one of {", ".join(GRIDS)}, and its keys.'
+    )
+  levels = grid(schedule, section.pop('grid'), f'{name}.grid')
+  fields = diffusion.Sampling._fields[2:]  # those that a config may set
   own = {k: section.pop(k) for k in list(section) if k not in fields}
   run = SAMPLERS[kind]
   # The first two arguments are the denoiser and x_T.
   known = [p for p in inspect.signature(run).parameters][2:]
-  options = [name for name in known if name not in ('logsnrs', 'noise')]
+  options = [key for key in known if key not in ('logsnrs', 'noise')]
   for key in own:
     if key not in options:
       raise ValueError(
-        f'config.sampler.{key} is not an option of {kind!r}; it has '
-        f'{[*options, "grid", *fields[2:]]}.'
+        f'config.{name}.{key} is not an option of {kind!r}, which has '
+        f'{[*options, "grid", *fields]}. Set one of them with '
+        f'--config.{name}.KEY=VALUE.'
       )
+  value_types.check_arguments(name, run, own)
+  value_types.check_arguments(name, diffusion.Sampling, section)
   return diffusion.Sampling(
-    run=functools.partial(run, **own), grid=section_grid, **section
+    run=functools.partial(run, **own), grid=levels, **section
   )
 
 
+def try_out(
+  built: diffusion.Sampling, name: str, *, learned_variance: bool
+) -> None:
+  """Traces a sampler with a network of one pixel, which takes milliseconds.
+
+  A sampler checks its options, some of them against its grid, when it is
+  traced. Without this, that would be after the real network was traced.
+
+  Args:
+    built: what `sampling` returned.
+    name: dotted name of the section, for error messages.
+    learned_variance: whether the network predicts variances.
+
+  Raises:
+    ValueError: names the option that cannot be used.
+  """
+
+  def denoise(x_t, logsnr):
+    del logsnr
+    return Prediction(x_t, x_t, x_t if learned_variance else None)
+
+  x_T = jax.ShapeDtypeStruct((1, 1, 1, 1), np.float32)
+  options = inspect.signature(built.run).parameters
+  with key_errors.naming(name, options, otherwise=f'{name}.grid'):
+    jax.eval_shape(
+      lambda x: built.run(denoise, x, logsnrs=built.grid, noise=lambda j: x),
+      x_T,
+    )
+
+
 def grid(
-  schedule: schedules.Schedule, section: ConfigDict | Mapping[str, Any]
+  schedule: schedules.Schedule,
+  section: ConfigDict | Mapping[str, Any],
+  name: str = 'sampler.grid',
 ) -> np.ndarray:
   """Builds the noise levels that a `sampler.grid` section describes.
 
@@ -67,6 +110,7 @@ def grid(
     schedule: the noise schedule of training; not used by the kind 'linear'.
     section: `kind` is one of `GRIDS`; the other keys are arguments of the
       function in `diffusion.schedules` that makes such a grid.
+    name: dotted name of the section, for error messages.
 
   Returns:
     float64 [N + 1], increasing log-SNR.
@@ -74,24 +118,18 @@ def grid(
   Raises:
     ValueError: names the key that is unknown or missing.
   """
-  section = dict(section)
-  kind = section.pop('kind', None)
+  section = instantiate.as_dict(name, section)
+  kind = instantiate.kind_of(name, section, dict.fromkeys(GRIDS))
   if kind == 'respaced':
     return instantiate.splat(
-      'sampler.grid', schedules.respaced, section, schedule=schedule
+      name, schedules.respaced, section, schedule=schedule
     )
   if kind == 'uniform_logsnr':
     return instantiate.splat(
-      'sampler.grid', schedules.uniform_logsnr, section, schedule=schedule
+      name, schedules.uniform_logsnr, section, schedule=schedule
     )
   if kind == 'full':
     return instantiate.splat(
-      'sampler.grid', schedules.full_grid, section, schedule=schedule
+      name, schedules.full_grid, section, schedule=schedule
     )
-  if kind == 'linear':
-    return schedules.full_grid(
-      instantiate.splat('sampler.grid', schedules.linear, section)
-    )
-  raise ValueError(
-    f'config.sampler.grid.kind is {kind!r}; known grids are {list(GRIDS)}.'
-  )
+  return schedules.full_grid(instantiate.splat(name, schedules.linear, section))

@@ -6,15 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from cdm.config import instantiate
-from cdm.config.sampler_section import sampling
+from cdm.config import (
+  instantiate,
+  key_errors,
+  sampler_section,
+  value_types,
+)
+from cdm.data import transforms
 from cdm.diffusion import losses, schedules
 from cdm.methods import classification, diffusion
 from cdm.methods.base import Method
 from cdm.methods.lowres_conditioning import Lowres
-from cdm.models import resnet
+from cdm.models import resnet, unet_plan
 from cdm.models.unet import UNet
 
 SCHEDULES = {'cosine': schedules.cosine, 'linear': schedules.linear}
@@ -64,13 +70,17 @@ class Stage(NamedTuple):
 
 
 def stage(
-  c: ConfigDict, sampler: ConfigDict | Mapping[str, Any] | None = None
+  c: ConfigDict,
+  sampler: ConfigDict | Mapping[str, Any] | None = None,
+  *,
+  sampler_key: str = 'sampler',
 ) -> Stage:
   """Builds the network and the method of a stage.
 
   Args:
     c: ConfigDict of one stage.
     sampler: a section that replaces `c.sampler`, or None.
+    sampler_key: dotted name of `sampler`, for error messages.
 
   Returns:
     Stage.
@@ -78,36 +88,69 @@ def stage(
   Raises:
     ValueError: names the section and key that cannot be used.
   """
-  instantiate.require(c, 'method')
-  if is_classifier(c):
-    return _classifier(c)
-  instantiate.require(c, 'schedule', 'model', 'lowres', 'sampler', 'pipeline')
+  instantiate.require(c, 'name', 'method', 'model', 'pipeline')
+  with key_errors.naming(None):
+    if is_classifier(c):
+      return _classifier(c)
+    if sampler is None:
+      instantiate.require(c, 'sampler')
+      return _diffusion(c, c.sampler, 'sampler')
+    return _diffusion(c, sampler, sampler_key)
+
+
+def _diffusion(
+  c: ConfigDict, sampler: ConfigDict | Mapping[str, Any], sampler_key: str
+) -> Stage:
+  """Builds the Stage of a config whose method is a diffusion model."""
+  instantiate.require(c, 'schedule', 'lowres')
+  image_size = _image_size(c)
   schedule = instantiate.choose('schedule', c.schedule, SCHEDULES)
-  net = instantiate.splat('model', UNet, c.model)
+  net = instantiate.splat('model', UNet, c.model, out_channels=3)
+  with key_errors.naming(
+    'model',
+    instantiate.as_dict('model', c.model),
+    otherwise='pipeline.image_size',
+  ):
+    unet_plan.plan(net, (image_size, image_size))
   lowres = None
   if c.lowres is not None:
     lowres = instantiate.splat('lowres', Lowres, c.lowres)
-    check_magnification(lowres.size, c.pipeline.image_size)
+    check_magnification(lowres.size, image_size)
   section = dict(c.method)
   kind = instantiate.kind_of('method', section, METHODS)
   weighting = _weighting(section.pop('weighting', 'none'))
   objective = instantiate.splat(
     'method', diffusion.Objective, section, weighting=weighting
   )
+  sampling = sampler_section.sampling(schedule, sampler, sampler_key)
   method = METHODS[kind](
-    net,
-    schedule,
-    objective,
-    sampling(schedule, c.sampler if sampler is None else sampler),
-    image_size=c.pipeline.image_size,
-    lowres=lowres,
+    net, schedule, objective, sampling, image_size=image_size, lowres=lowres
+  )
+  sampler_section.try_out(
+    sampling, sampler_key, learned_variance=net.learned_variance
   )
   return Stage(c, net, schedule, lowres, objective, method)
 
 
 def is_classifier(c: ConfigDict) -> bool:
   """Returns True for a classifier's config, False for a diffusion model's."""
-  return 'method' in c and c.method.kind == 'classifier'
+  section = c.get('method')
+  kind = section.get('kind') if isinstance(section, ConfigDict) else None
+  return isinstance(kind, str) and kind == 'classifier'
+
+
+def _image_size(c: ConfigDict) -> int:
+  """Returns `c.pipeline.image_size`; raises ValueError unless it is a size."""
+  if 'image_size' not in c.pipeline:
+    raise ValueError('config.pipeline.image_size is missing; define it.')
+  size = c.pipeline.image_size
+  value_types.check('pipeline.image_size', size, int)
+  if not 1 <= size <= transforms.MOST_PIXELS:
+    raise ValueError(
+      f'config.pipeline.image_size is {size}; it must be from 1 to '
+      f'{transforms.MOST_PIXELS}.'
+    )
+  return size
 
 
 def require_classifier(c: ConfigDict, command: str) -> None:
@@ -141,7 +184,7 @@ def refuse_classifier(c: ConfigDict, how: str) -> None:
 
 def _classifier(c: ConfigDict) -> Stage:
   """Builds the Stage of a config whose method.kind is 'classifier'."""
-  instantiate.require(c, 'model', 'pipeline')
+  image_size = _image_size(c)
   section = dict(c.method)
   kind = instantiate.kind_of('method', section, METHODS)
   options = instantiate.splat(
@@ -149,11 +192,15 @@ def _classifier(c: ConfigDict) -> Stage:
   )
   # With momentum 0 the network returns the batch-norm statistics of the current
   # batch alone, not a running average.
-  net = instantiate.splat('model', resnet.ResNet50, c.model, momentum=0.0)
+  net = instantiate.splat(
+    'model', resnet.ResNet50, c.model, momentum=0.0, precision=None
+  )
+  with key_errors.naming('model', c.model):
+    resnet.check(net)
   method, tester = METHODS[kind](
     net,
     options,
-    image_size=c.pipeline.image_size,
+    image_size=image_size,
     normalise=resnet.normalise,
   )
   return Stage(c, net, None, None, options, method, tester)
@@ -177,7 +224,9 @@ def _weighting(
   Args:
     section: the name of a kind, or a section with a kind and its options.
   """
-  section = dict(kind=section) if isinstance(section, str) else dict(section)
+  if isinstance(section, str):
+    section = dict(kind=section)
+  section = instantiate.as_dict('method.weighting', section)
   kind = instantiate.kind_of('method.weighting', section, WEIGHTINGS)
   chosen = WEIGHTINGS[kind]
   # The first two arguments are logsnr and target.
@@ -188,4 +237,13 @@ def _weighting(
         f'config.method.weighting.{key} is not an option of {kind!r}; it has '
         f'{options}.'
       )
-  return functools.partial(chosen, **section) if chosen else None
+  if chosen is None:
+    return None
+  value_types.check_arguments('method.weighting', chosen, section)
+  weighting = functools.partial(chosen, **section)
+  with key_errors.naming('method.weighting', options):
+    jax.eval_shape(
+      lambda logsnr: weighting(logsnr, 'eps'),
+      jax.ShapeDtypeStruct((1,), np.float32),
+    )
+  return weighting

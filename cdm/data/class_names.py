@@ -9,7 +9,8 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from cdm.data import atomic_files
+from cdm.data import atomic_files, json_file
+from cdm.data.damaged_file import DamagedFile
 
 FILE = 'classes.json'
 
@@ -18,18 +19,18 @@ def read(folder: str | os.PathLike[str]) -> list[str] | None:
   """Returns the list of names in a folder, or None if there is no file.
 
   Raises:
-    ValueError: the file is damaged.
+    DamagedFile: the file is damaged.
   """
   path = pathlib.Path(folder) / FILE
   if not path.exists():
     return None
   try:
-    names = json.loads(path.read_text())
-  except ValueError as error:
-    raise ValueError(_damaged(path)) from error
-  if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-    raise ValueError(_damaged(path))
-  return names
+    return json_file.read(path, list[str], remedy='')
+  except DamagedFile as error:
+    raise DamagedFile(
+      f'{path} is damaged: it is not a list of class names. Write it again, as '
+      'a JSON list of one string for each label.'
+    ) from error
 
 
 def write(folder: str | os.PathLike[str], names: Sequence[str] | None) -> None:
@@ -86,10 +87,3 @@ def describe(label: int, names: Sequence[str] | None) -> str:
   if names and label < len(names):
     return f'{names[label]} (class {label})'
   return f'class {label}'
-
-
-def _damaged(path):
-  return (
-    f'{path} is damaged: it is not a list of class names. Write it again, as a '
-    'JSON list of one string for each label.'
-  )

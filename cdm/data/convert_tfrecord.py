@@ -14,14 +14,30 @@ import pathlib
 import struct
 import sys
 from collections.abc import Iterator
+from typing import NotRequired, TypedDict
 
 import tqdm
 
-from cdm.data import atomic_files
+from cdm.data import atomic_files, json_file
+from cdm.data.damaged_file import DamagedFile
 
 _LENGTH = struct.Struct('<Q')
 # A checksum follows the length and another the data. They are not verified.
 _CHECKSUM_BYTES = 4
+
+
+class _Split(TypedDict):
+  name: str
+  shardLengths: list[str | int]
+
+
+class _Info(TypedDict):
+  """The entries of dataset_info.json that are needed here."""
+
+  name: str
+  splits: list[_Split]
+  fileFormat: NotRequired[str]
+  alternativeFileFormats: NotRequired[list[str]]
 
 
 def convert(folder: str | os.PathLike[str]) -> None:
@@ -42,13 +58,25 @@ def convert(folder: str | os.PathLike[str]) -> None:
       f'{folder} has no dataset_info.json; give the version folder of a data '
       f'set, e.g. ~/tensorflow_datasets/imagenet2012/5.1.0.'
     )
-  info = json.loads(path.read_text())
+  info = json_file.read(path, _Info, remedy='Fetch the data set again.')
   if info.get('fileFormat') != 'tfrecord':
     raise ValueError(
       f'{folder} holds {info.get("fileFormat")!r} files, not tfrecord.'
     )
+  for name in (info['name'], *(split['name'] for split in info['splits'])):
+    if not name or pathlib.PurePath(name).name != name:
+      raise DamagedFile(
+        f'{path} is damaged: {name!r} cannot be part of a file name. Fetch the '
+        'data set again.'
+      )
   for split in info['splits']:
-    lengths = [int(length) for length in split['shardLengths']]
+    try:
+      lengths = [int(length) for length in split['shardLengths']]
+    except ValueError as error:
+      raise DamagedFile(
+        f'{path} is damaged: a shard of {split["name"]} has a length that is '
+        'no number. Fetch the data set again.'
+      ) from error
     for shard_index, length in enumerate(tqdm.tqdm(lengths, split['name'])):
       shard = f'{shard_index:05d}-of-{len(lengths):05d}'
       stem = f'{info["name"]}-{split["name"]}'
@@ -82,17 +110,20 @@ def tfrecords(path: str | os.PathLike[str]) -> Iterator[bytes]:
   """Yields the records of one uncompressed TFRecord file.
 
   Raises:
-    ValueError: the file is truncated.
+    DamagedFile: the file is truncated.
   """
   with open(path, 'rb') as file:
+    size = os.fstat(file.fileno()).st_size
     while head := file.read(_LENGTH.size + _CHECKSUM_BYTES):
       try:
         (length,) = _LENGTH.unpack_from(head)
       except struct.error as error:
-        raise ValueError(f'{path} is truncated.') from error
+        raise DamagedFile(f'{path} is truncated; fetch it again.') from error
+      # It is compared first: a damaged length could ask for all memory.
+      if length + _CHECKSUM_BYTES > size - file.tell():
+        raise DamagedFile(f'{path} is truncated; fetch it again.')
       record = file.read(length)
-      if len(record) + len(file.read(_CHECKSUM_BYTES)) < length + 4:
-        raise ValueError(f'{path} is truncated.')
+      file.read(_CHECKSUM_BYTES)
       yield record
 
 

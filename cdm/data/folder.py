@@ -3,27 +3,26 @@
 import functools
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
-from cdm.data import image_decoder
+from cdm.data import image_decoder, picture_files
+from cdm.data.printable_name import printable
 from cdm.data.source import Element, element, first_names
 
-EXTENSIONS = (
-  '.avif', '.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm',
-  '.tif', '.tiff', '.webp',
-)  # fmt: skip
+_NAME_IT = 'Move it, or name its folder in class_names'
 
 
 class Folder:
   """A source of the image files in a folder and below it, ordered by path.
 
-  Files and folders whose names start with a dot are left out.
+  What counts as an image file, and what is left out, see `picture_files`.
 
   Attributes:
     path: the folder.
     files: paths of the image files, relative to the folder.
+    left_out: a text about what else lies in the folder; '' for nothing.
     class_names: the name of each label; () if there are none.
     num_classes: number of labels.
     labels: int32, one per file.
@@ -57,12 +56,15 @@ class Folder:
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
       raise ValueError(f'{self.path!r} is not a folder of images.')
-    self.files = tuple(sorted(_image_files(self.path)))
+    listing = picture_files.list_pictures(self.path)
+    self.files, self.left_out = listing.files, listing.left_out_text()
     if not self.files:
+      found = f' ({self.left_out})' if self.left_out else ''
       raise ValueError(
         f'The folder {self.path!r} has no images: no file below it ends in one '
-        f'of {" ".join(EXTENSIONS)}.'
+        f'of {" ".join(picture_files.SUFFIXES)}{found}.'
       )
+    picture_files.say_left_out(self.path, self.left_out)
     folders = [f.split('/', 1)[0] if '/' in f else None for f in self.files]
     if class_names is None:
       class_names = sort_classes({f for f in folders if f is not None})
@@ -77,9 +79,11 @@ class Folder:
     for file, folder in zip(self.files, folders, strict=True):
       if folder not in label_of:
         raise ValueError(
-          f'{self.path}/{file} is in none of the {len(label_of)} class '
-          f'folders {first_names(self.class_names)}. Move it, name its folder '
-          f'in class_names, or ignore the folders with class_names=().'
+          f'{printable(os.path.join(self.path, file))} is in none of the '
+          f'{len(label_of)} class folders {first_names(self.class_names)}. '
+          f'{"Move it" if folder is None else _NAME_IT}, or read the images '
+          'without classes (class_names=() in a config, --no_classes of '
+          '`cdm prepare`).'
         )
     return np.array([label_of[folder] for folder in folders], np.int32)
 
@@ -119,13 +123,3 @@ def sort_classes(names: Collection[str]) -> list[str]:
   if all(name.isdecimal() for name in names):
     return sorted(names, key=lambda name: (int(name), name))
   return sorted(names)
-
-
-def _image_files(root: str) -> Iterator[str]:
-  """Yields the paths of image files relative to root, with forward slashes."""
-  for folder, folders, files in os.walk(root, followlinks=True):
-    folders[:] = [f for f in folders if not f.startswith(('.', '__MACOSX'))]
-    for file in files:
-      if file.lower().endswith(EXTENSIONS) and not file.startswith('.'):
-        path = os.path.relpath(os.path.join(folder, file), root)
-        yield path.replace(os.sep, '/')

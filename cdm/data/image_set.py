@@ -5,7 +5,6 @@ Each image is decoded when it is read, so that a set takes no memory.
 
 import functools
 import hashlib
-import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.data import image_decoder, image_notes, npz_images, transforms
-
-SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+from cdm.data import (
+  image_decoder,
+  image_notes,
+  npz_arrays,
+  npz_images,
+  picture_files,
+  transforms,
+)
+from cdm.data.printable_name import printable
 
 
 class Images(NamedTuple):
@@ -41,8 +46,8 @@ def load_images(
   """Lists the images at a path; each is decoded only when it is read.
 
   Args:
-    path: an image file, a folder of image files (subfolders included, ordered
-      by name), or an .npz whose `arr_0` is uint8 [N, H, W, 3], the layout of
+    path: an image file, a folder of image files (see `picture_files`; ordered
+      by path), or an .npz whose `arr_0` is uint8 [N, H, W, 3], the layout of
       the [ADM] evaluator. Grey images become RGB by repeating their channel.
     max_value: the value of white in image files of 16 or more bits; see
       `image_decoder.decode`.
@@ -57,23 +62,24 @@ def load_images(
   decode = functools.partial(_decode, max_value=max_value)
   if path.is_dir():
     return _folder(path, decode)
-  if not path.is_file():
+  reason = picture_files.why_not_a_file(path)
+  if reason is not None:
     raise ValueError(
-      f'{path} does not exist; give a folder, an .npz or a picture file.'
+      f'{printable(path)} {reason}; give a folder, an .npz or a picture file.'
     )
   if path.suffix.lower() == '.npz':
     return _archive(path)
-  if path.suffix.lower() not in SUFFIXES:
+  if not picture_files.has_suffix(path):
     raise ValueError(
-      f'{path} is neither a folder, an .npz nor a picture file '
-      f'({", ".join(SUFFIXES)}).'
+      f'{printable(path)} is neither a folder, an .npz nor a '
+      f'picture file ({", ".join(picture_files.SUFFIXES)}).'
     )
   return Images(path, (path.stem,), 1, lambda i: decode(path))
 
 
 def holds_images(path: str | os.PathLike) -> bool:
   """Whether an .npz has an array of images, among any others."""
-  return npz_images.IMAGES in npz_images.array_names(path)
+  return npz_images.IMAGES in npz_arrays.array_names(path)
 
 
 def fingerprint_of(path: str | os.PathLike) -> str:
@@ -85,7 +91,8 @@ def fingerprint_of(path: str | os.PathLike) -> str:
   path = pathlib.Path(path)
   if not path.is_dir():
     return _file_stamp(path, path.parent)
-  stamps = ''.join(_file_stamp(file, path) for file in _files(path))
+  files = picture_files.list_pictures(path).files
+  stamps = ''.join(_file_stamp(path / file, path) for file in files)
   return hashlib.sha256(stamps.encode(errors='surrogateescape')).hexdigest()
 
 
@@ -98,8 +105,10 @@ def _file_stamp(file, folder):
 def suffixes_of(path: str | os.PathLike) -> list[str]:
   """Returns the suffixes of the files at a path, sorted and in lower case."""
   path = pathlib.Path(path)
-  files = _files(path) if path.is_dir() else [path]
-  return sorted({file.suffix.lower() for file in files})
+  files = [path]
+  if path.is_dir():
+    files = picture_files.list_pictures(path).files
+  return sorted({pathlib.PurePath(file).suffix.lower() for file in files})
 
 
 def stream(
@@ -132,32 +141,39 @@ def stream(
     yield np.stack(batch)
 
 
-def _files(path):
-  """Returns the image files in a folder and below it, ordered by name."""
-  return sorted(
-    file
-    for file in path.rglob('*')
-    if file.suffix.lower() in SUFFIXES and not file.name.startswith('.')
-  )
-
-
 def _folder(path, decode):
-  files = _files(path)
-  if not files:
+  listing = picture_files.list_pictures(path)
+  left_out = listing.left_out_text()
+  if not listing.files:
     raise ValueError(
-      f'{path} holds no picture files ({", ".join(SUFFIXES)}); give the folder '
-      'that they are in.'
+      f'{printable(path)} holds no picture files '
+      f'({", ".join(picture_files.SUFFIXES)}{left_out and "; "}{left_out}); '
+      'give the folder that they are in.'
     )
-  names = tuple(
-    file.relative_to(path).with_suffix('').as_posix() for file in files
-  )
-  for (a, b), name in zip(itertools.pairwise(files), names[1:], strict=True):
-    if a.with_suffix('') == b.with_suffix(''):
+  picture_files.say_left_out(str(path), left_out)
+  files = listing.files
+  names = tuple(os.path.splitext(file)[0] for file in files)
+  return Images(path, names, len(files), lambda i: decode(path / files[i]))
+
+
+def check_names(images: Images) -> None:
+  """Checks that images can be paired by name without suffix.
+
+  Raises:
+    ValueError: two images have the same name; the message gives both.
+  """
+  if images.names is None or len(set(images.names)) == images.count:
+    return
+  first = {}
+  for file in picture_files.list_pictures(images.path).files:
+    name = os.path.splitext(file)[0]
+    if name in first:
       raise ValueError(
-        f'{path} holds both {a.name} and {b.name}; images are paired by '
-        f'name without suffix, so keep one {name}.'
+        f'{printable(images.path)} holds both {printable(first[name])} and '
+        f'{printable(file)}; images are paired by name without suffix, so '
+        f'keep one {printable(name)}.'
       )
-  return Images(path, names, len(files), lambda i: decode(files[i]))
+    first[name] = file
 
 
 def _archive(path):

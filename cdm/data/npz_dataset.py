@@ -43,13 +43,14 @@ class Archive:
         names, or '0', '1', '2', ... if it has none.
 
     Raises:
-      ValueError: the file does not exist, is damaged or has no labels, or it
-        has classes that are not among `class_names`.
+      damaged_file.DamagedFile: the file is damaged.
+      ValueError: the file does not exist or has no labels, or it has classes
+        that are not among `class_names`.
     """
     self.path = os.path.expanduser(path)
     if not os.path.isfile(self.path):
       raise ValueError(f'{self.path} does not exist; give an .npz of images.')
-    self._open()
+    self._open(check_bytes=True)
     labels = self._images.labels
     if labels is None:
       raise ValueError(
@@ -73,10 +74,8 @@ class Archive:
       )
     self.labels = labels.astype(np.int32)
 
-  def _open(self):
-    # The checksum is not verified, because reading all bytes of a large archive
-    # takes as long as an epoch.
-    self._images = npz_images.open_images(self.path, check_bytes=False)
+  def _open(self, check_bytes):
+    self._images = npz_images.open_images(self.path, check_bytes=check_bytes)
     if self._images.shape[2] != 3:
       raise ValueError(
         f'{npz_images.IMAGES} of {self.path} has {self._images.shape[2]} '
@@ -97,13 +96,14 @@ class Archive:
     """Returns the class names stored beside the archive, or None."""
     return stored_names.read(pathlib.Path(self.path).parent)
 
-  # The open file is not pickled; a worker process opens the archive again.
+  # The open file is not pickled; a worker process opens the archive again. Its
+  # bytes were compared with their checksum when it was opened first.
   def __getstate__(self) -> dict[str, Any]:
     return {k: v for k, v in self.__dict__.items() if k != '_images'}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__.update(state)
-    self._open()
+    self._open(check_bytes=False)
 
   def __len__(self) -> int:
     return self._images.count

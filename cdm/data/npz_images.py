@@ -8,35 +8,21 @@ unpacked once, into an unnamed temporary file that disappears with the process.
 Nothing is ever unpickled.
 """
 
-import contextlib
-import lzma
 import math
 import os
 import shutil
-import struct
 import tempfile
-import tokenize
 import zipfile
-import zlib
-from collections.abc import Callable, Generator
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import IO, NamedTuple
 
 import numpy as np
 
+from cdm.data import npz_arrays
+from cdm.data.damaged_file import DamagedFile
+
 CHUNK_BYTES = 1 << 22
 IMAGES, LABELS = 'arr_0', 'arr_1'
-_READERS = {
-  (1, 0): np.lib.format.read_array_header_1_0,
-  (2, 0): np.lib.format.read_array_header_2_0,
-}
-# The exceptions of zipfile and NumPy for bytes that are not an archive.
-# RuntimeError means an encrypted member, an unknown compression or a header
-# that is nested too deeply.
-DAMAGE = (
-  *(OSError, EOFError, ValueError, RuntimeError, SyntaxError),
-  *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-  tokenize.TokenError,
-)
 
 
 class ArchiveImages(NamedTuple):
@@ -55,10 +41,6 @@ class ArchiveImages(NamedTuple):
   read: Callable[[int], np.ndarray]
 
 
-class _UnexpectedContent(ValueError):
-  """The archive can be read, but does not hold what was expected."""
-
-
 def open_images(
   path: str | os.PathLike, *, check_bytes: bool = True
 ) -> ArchiveImages:
@@ -68,16 +50,18 @@ def open_images(
     path: the archive. If its `arr_0` is [N, H, W, 1], the images become RGB by
       repeating the channel.
     check_bytes: whether to read all images once, to verify the checksum that
-      the archive stores. A compressed archive is always verified.
+      the archive stores; False where that has been done. A compressed archive
+      is always verified.
 
   Returns:
     The images, which are read from the open file when they are asked for.
 
   Raises:
-    ValueError: the archive is damaged, or does not hold images in this layout.
+    damaged_file.DamagedFile: the archive is damaged.
+    ValueError: it does not hold images in this layout.
   """
-  with _opened(path) as archive:
-    shape, fortran, header = _image_header(path, archive)
+  with npz_arrays.opened(path) as archive:
+    shape, _, fortran, header = _image_header(path, archive)
     labels = _labels(path, archive, shape[0])
     file, begin = _open_image_bytes(path, archive, check_bytes)
     begin += header
@@ -97,7 +81,7 @@ def open_images(
     # shorter; pread returns fewer bytes.
     data = os.pread(file.fileno(), size, offset)
     if len(data) != size:
-      raise ValueError(f'{path} has become shorter while it was read.')
+      raise DamagedFile(f'{path} has become shorter while it was read.')
     return _rgb(np.frombuffer(data, np.uint8).reshape(shape[1:]))
 
   return ArchiveImages(shape[0], shape[1:], labels, read)
@@ -109,109 +93,73 @@ def count(path: str | os.PathLike) -> int:
   Raises:
     ValueError: as `open_images` does.
   """
-  with _opened(path) as archive:
-    return _image_header(path, archive)[0][0]
-
-
-def array_names(path: str | os.PathLike) -> list[str]:
-  """Returns the names of the arrays in an .npz.
-
-  Raises:
-    ValueError: the archive is damaged.
-  """
-  with _opened(path) as archive:
-    return _names(archive)
-
-
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike) -> Generator[zipfile.ZipFile, None, None]:
-  """Context manager that yields the archive; damage becomes a ValueError."""
-  try:
-    with zipfile.ZipFile(path) as archive:
-      yield archive
-  except _UnexpectedContent:
-    raise
-  except DAMAGE as error:
-    raise ValueError(
-      f'{path} cannot be read as an .npz archive ({error}); it may be '
-      'truncated, so write it again.'
-    ) from error
-
-
-def _names(archive):
-  names = archive.namelist()
-  return [name[:-4] for name in names if name.endswith('.npy')]
-
-
-def _header(archive, name):
-  """Returns (shape, dtype, whether in Fortran order, bytes of the header)."""
-  with archive.open(f'{name}.npy') as member:
-    version = np.lib.format.read_magic(member)
-    if version not in _READERS:
-      raise ValueError(f'{name} is of the unknown version {version}')
-    shape, fortran, dtype = _READERS[version](member)
-    begin = member.tell()
-  size = archive.getinfo(f'{name}.npy').file_size
-  if not dtype.hasobject and size != begin + math.prod(shape) * dtype.itemsize:
-    raise ValueError(f'{name} is not as long as its shape {shape} says')
-  return shape, dtype, fortran, begin
+  with npz_arrays.opened(path) as archive:
+    return _image_header(path, archive).shape[0]
 
 
 def _image_header(path, archive):
-  """Returns arr_0's (shape, whether in Fortran order, bytes of the header)."""
-  names = _names(archive)
+  """Returns the header of arr_0, which holds images."""
+  names = npz_arrays.names(archive)
   if IMAGES not in names:
-    raise _UnexpectedContent(
+    raise npz_arrays.UnexpectedContent(
       f'{path} has the arrays {names} but no {IMAGES}; the images are expected '
       'there, uint8 [N, H, W, 3].'
     )
-  shape, dtype, fortran, header = _header(archive, IMAGES)
+  header = npz_arrays.read_header(archive, IMAGES)
+  shape, dtype = header.shape, header.dtype
   if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3):
-    raise _UnexpectedContent(
+    raise npz_arrays.UnexpectedContent(
       f'{IMAGES} of {path} is {dtype} {shape}; uint8 [N, H, W, 3] was '
       'expected. Round floats with pixels.to_uint8 first.'
     )
   if min(shape) < 1:
-    raise _UnexpectedContent(f'{IMAGES} of {path} holds no images.')
-  return shape, fortran, header
+    raise npz_arrays.UnexpectedContent(f'{IMAGES} of {path} holds no images.')
+  return header
 
 
 def _labels(path, archive, expected):
   """Returns the labels, int [N], or None if the archive has none."""
-  if LABELS not in _names(archive):
+  if LABELS not in npz_arrays.names(archive):
     return None
-  shape, dtype, *_ = _header(archive, LABELS)
+  shape, dtype, *_ = npz_arrays.read_header(archive, LABELS)
   problem = f'{LABELS} of {path} is {dtype} {shape}'
   if dtype.kind in 'iu' and shape == (expected,):
-    with archive.open(f'{LABELS}.npy') as member:
-      labels = np.lib.format.read_array(member, allow_pickle=False)
+    labels = npz_arrays.read_array(archive, LABELS)
     if labels.min() >= 0:
       return labels
     problem += f' with a label of {labels.min()}'
-  raise _UnexpectedContent(
+  raise npz_arrays.UnexpectedContent(
     f'{problem}; the labels of its {expected} images were expected, '
     f'int [{expected}] from 0 on. Write the archive again, without {LABELS} if '
     'its images have no labels.'
   )
 
 
-def _open_image_bytes(path, archive, check_bytes):
+def _open_image_bytes(path, archive, check_bytes) -> tuple[IO[bytes], int]:
   """Returns (open file, offset in it where arr_0 starts with its header)."""
   member = archive.getinfo(f'{IMAGES}.npy')
   with archive.open(member) as stream:  # Reading it verifies the checksum.
     if member.compress_type != zipfile.ZIP_STORED:
+      _check_space(path, member.file_size)
       file = tempfile.TemporaryFile()  # noqa: SIM115
       shutil.copyfileobj(stream, file, CHUNK_BYTES)
       file.flush()
       return file, 0
     while check_bytes and stream.read(CHUNK_BYTES):
       pass
-  file = open(path, 'rb')  # noqa: SIM115
-  # The lengths of name and extra field must come from this local header: the
-  # directory at the end of the archive may have another extra field.
-  file.seek(member.header_offset + 26)
-  name, extra = struct.unpack('<HH', file.read(4))
-  return file, member.header_offset + 30 + name + extra
+  return open(path, 'rb'), npz_arrays.data_offset(archive, IMAGES)
+
+
+def _check_space(path, size):
+  """Refuses to unpack more than there is room for, before filling the disk."""
+  folder = tempfile.gettempdir()
+  free = shutil.disk_usage(folder).free
+  if size > free:
+    raise npz_arrays.UnexpectedContent(
+      f'{path} is compressed, and unpacking it takes {size:,} bytes of the '
+      f'{free:,} free in {folder}. Write it uncompressed, with np.savez, or '
+      'set TMPDIR to a folder with more space.'
+    )
 
 
 def _rgb(image):

@@ -21,12 +21,13 @@ import grain
 import numpy as np
 
 from cdm.data import image_notes, transforms, workers
-from cdm.data.pipeline_state import Order, PipelineState, SkipCounts
+from cdm.data.pipeline_state import Order, PipelineState, SkipCounts, check
 from cdm.data.skipped_records import Skip, SkipCounter
 from cdm.data.source import Source
 
 _TRIES_PER_RECORD = 1000
 _BUFFER_SIZE = 2  # batches that every worker keeps ready
+_MOST_WORKERS = 1024
 _SHARED_MEMORY = '/dev/shm'
 # A streak of unreadable records stops the run as soon as the streak would be
 # less probable than this in a source that respects max_skip_fraction.
@@ -152,6 +153,11 @@ def _check(source, *, batch_size, process, max_skip_fraction, **at_least_0):
   for name, value in at_least_0.items():
     if value < 0:
       raise ValueError(f'{name} is {value}; it must be at least 0.')
+  if at_least_0['worker_count'] > _MOST_WORKERS:
+    raise ValueError(
+      f'worker_count is {at_least_0["worker_count"]}; it must be at most '
+      f'{_MOST_WORKERS}.'
+    )
   process_index, process_count = process
   if not 0 <= process_index < process_count:
     raise ValueError(
@@ -226,6 +232,7 @@ class Batches:
     Raises:
       ValueError: the state belongs to another stream of records.
     """
+    check(state)
     if state['order'] != self._order:
       raise ValueError(
         f'The saved data position belongs to the stream {state["order"]}, but '
@@ -377,6 +384,11 @@ class _ReadImage:
     hopeless = bad and self._max_skip_fraction**bad < _IMPROBABLE
     if hopeless or len(skips) >= _TRIES_PER_RECORD:
       _, name, reason = skips[-1]
+      if not bad:
+        raise ValueError(
+          f'min_side is {self._min_side}, and {len(skips)} records in a row '
+          f'are smaller; the last is {name}: {reason}.'
+        )
       raise ValueError(
         f'{bad} unreadable records and {len(skips) - bad} below '
         f'min_side={self._min_side} in a row, with max_skip_fraction='

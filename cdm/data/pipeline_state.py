@@ -3,7 +3,9 @@
 The position is a dict of JSON values, because checkpoints store it as JSON.
 """
 
-from typing import TypedDict
+from typing import Any, TypedDict
+
+from cdm.data import json_file
 
 
 class Order(TypedDict):
@@ -47,3 +49,14 @@ class PipelineState(TypedDict):
   position: int
   order: Order
   skipped: SkipCounts
+
+
+def check(state: Any) -> None:
+  """Raises DamagedFile unless a value that was saved is a `PipelineState`."""
+  json_file.check(
+    state,
+    PipelineState,
+    name='The data position saved in the work directory',
+    remedy='Restore a copy of it; without rollbacks.json the position in the '
+    'checkpoint counts.',
+  )

@@ -24,12 +24,15 @@ from absl import logging
 from PIL import features
 
 from cdm.data import (
+  array_record,
   atomic_files,
   image_notes,
   record_format,
   transforms,
   workers,
 )
+from cdm.data.damaged_file import DamagedFile
+from cdm.data.printable_name import printable
 from cdm.data.source import Source
 
 _SHARD_BYTES = 2**28
@@ -103,24 +106,33 @@ def _manifest(
 
 @contextlib.contextmanager
 def _sole_writer(folder):
-  """Context manager that makes a folder and locks it against other writers."""
+  """Context manager that makes a folder and locks it against other writers.
+
+  This holds for processes of one machine. `cdm prepare` also holds the folder
+  against other machines, with a lock file that this package does not know.
+  """
   try:
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
   except OSError as error:
-    raise ValueError(f'Cannot write into {folder}: {error}.') from error
+    raise ValueError(_cannot_write(folder, error)) from error
   try:
     _lock(lock, folder)
     try:
-      (folder / atomic_files.partial_name(record_format.INDEX)).touch()
+      probe = folder / atomic_files.partial_name(record_format.INDEX)
+      probe.touch(exist_ok=False)
+      probe.unlink()
       # A run that was killed may have left unfinished files.
-      for partial in folder.glob(atomic_files.partial_name('*')):
-        partial.unlink()
+      atomic_files.remove_abandoned(folder)
     except OSError as error:
-      raise ValueError(f'Cannot write into {folder}: {error}.') from error
+      raise ValueError(_cannot_write(folder, error)) from error
     yield folder
   finally:
     os.close(lock)
+
+
+def _cannot_write(folder, error):
+  return f'Cannot write into {folder}: {error.strerror}.'
 
 
 def _lock(file, folder):
@@ -137,16 +149,18 @@ def _lock(file, folder):
 
 def _open_index(folder, manifest, class_names) -> record_format.Index:
   """Returns the folder's index, or a new one; refuses another manifest."""
-  index: record_format.Index | None = record_format.read_index(folder)
-  if index is None:
-    others = sorted(path.name for path in folder.iterdir())
+  found = _read_index(folder)
+  if found is None:
+    # Hidden files, such as the lock of the run, are in nobody's way.
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if not name.startswith('.')]
     if others:
       raise ValueError(
         f'{folder} is neither empty nor a prepared data set: it has '
         f'{others[0]!r}. Choose another folder.'
       )
     text = json.dumps(manifest, sort_keys=True)
-    index = {
+    index: record_format.Index = {
       'recipe': manifest,
       'fingerprint': hashlib.sha256(text.encode()).hexdigest()[:16],
       'class_names': list(class_names),
@@ -155,7 +169,7 @@ def _open_index(folder, manifest, class_names) -> record_format.Index:
     }
     record_format.write_index(folder, index)
     return index
-  old = index['recipe']
+  old = found['recipe']
   differing = [key for key in manifest if old.get(key) != manifest[key]]
   if differing:
     there = ', '.join(f'{k} {old.get(k)!r}' for k in differing)
@@ -164,7 +178,43 @@ def _open_index(folder, manifest, class_names) -> record_format.Index:
       f'{folder} was prepared with another manifest (there: {there}; asked '
       f'now: {asked}). Choose another folder, or delete that one.'
     )
-  return index
+  _drop_damaged(folder, found)
+  return found
+
+
+def _read_index(folder) -> record_format.Index | None:
+  """Returns the folder's index; None if there is none or it was damaged.
+
+  Without its index nobody knows how the shards were prepared. A damaged index
+  is therefore removed with them, unless other files lie there too.
+  """
+  try:
+    return record_format.read_index(folder)
+  except DamagedFile as error:
+    # Hidden files, such as the lock of the run, are in nobody's way.
+    names = {p.name for p in folder.iterdir() if not p.name.startswith('.')}
+    names -= {record_format.INDEX}
+    if not all(map(record_format.is_shard_name, names)):
+      raise
+    logging.warning('%s', error)
+    for name in (*names, record_format.INDEX):
+      (folder / name).unlink()
+    return None
+
+
+def _drop_damaged(folder, index):
+  """Leaves only whole shards in the index, so that the others are written."""
+  for position, shard in enumerate(index['shards']):
+    try:
+      if (folder / shard['file']).exists():
+        array_record.check_shard(str(folder / shard['file']), shard['records'])
+        continue
+      logging.warning('%s is missing and is prepared again.', shard['file'])
+    except DamagedFile as error:
+      logging.warning('%s', error)
+    del index['shards'][position:]
+    index['complete'] = False
+    return
 
 
 def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
@@ -180,7 +230,7 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
   with bar, contextlib.closing(packed):
     for shard_index in range(len(index['shards']), count):
       length = min(per_shard, total - shard_index * per_shard)
-      file = f'images-{shard_index:05d}-of-{count:05d}.array_record'
+      file = record_format.shard_name(shard_index, count)
       skipped = []
       with _new_shard(folder / file) as write:
         for data, bad, notes in itertools.islice(packed, length):
@@ -237,7 +287,8 @@ def _failing_clearly(path):
   try:
     yield
   except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError.
-    raise ValueError(f'Cannot write {path}: {error}.') from error
+    reason = getattr(error, 'strerror', None) or error
+    raise ValueError(f'Cannot write {path}: {reason}.') from error
 
 
 def _packed(
@@ -265,6 +316,15 @@ def _pack_one(source, index, *, fit):
     element = source[index]
   except transforms.BadImage as error:
     return record_format.pack_bad(error), str(error), []
-  image = transforms.fit(element['image'], **fit)
+  try:
+    image = transforms.fit(element['image'], **fit)
+  except ValueError as error:
+    raise ValueError(f'{_name_of(source, index)}: {error}') from None
   notes = [tuple(note) for note in element.get('notes', ())]
   return record_format.pack({**element, 'image': image}), None, notes
+
+
+def _name_of(source, index):
+  """Returns the file name of an image, or its number if it has none."""
+  names = getattr(source, 'file_names', lambda: None)()
+  return f'Image {index}' if names is None else printable(names[index])

@@ -12,12 +12,14 @@ from PNG, for about 1.3 times the bytes.
 import json
 import os
 import pathlib
+import re
 import struct
 from typing import TypedDict
 
 import numpy as np
 
-from cdm.data import atomic_files, transforms
+from cdm.data import atomic_files, json_file, transforms
+from cdm.data.damaged_file import DamagedFile
 from cdm.data.source import Element
 
 INDEX = 'index.json'
@@ -26,6 +28,7 @@ WRITER_OPTIONS = 'group_size:1'  # one record per chunk, for random access
 # magic, label, short side of the original (0 if it is unusable), size
 _HEAD = struct.Struct('<4siii')
 _MAGIC = b'CDM1'
+_SHARD_NAME = r'images-\d{5,}-of-\d{5,}\.array_record'
 
 
 class Manifest(TypedDict):
@@ -115,9 +118,9 @@ def unpack(data: bytes, *, name: str) -> Element:
     raise transforms.BadImage(name, 'not a record of a prepared data set')
   _, label, short_side, size = _HEAD.unpack_from(data)
   if short_side == 0:
-    raise transforms.BadImage(*json.loads(data[_HEAD.size :]))
+    raise transforms.BadImage(*_reason(data[_HEAD.size :], name))
   pixels = np.frombuffer(data, np.uint8, offset=_HEAD.size)
-  if pixels.size != size * size * 3:
+  if size < 1 or pixels.size != size * size * 3:
     raise transforms.BadImage(
       name, f'{pixels.size} bytes are not {size}x{size} RGB pixels'
     )
@@ -129,10 +132,46 @@ def unpack(data: bytes, *, name: str) -> Element:
   }
 
 
+def _reason(text, name):
+  """Returns the (name, reason) of an image that `pack_bad` stored."""
+  try:
+    return json_file.parse(text, tuple[str, str], name=name, remedy='')
+  except DamagedFile:
+    return name, 'not a record of a prepared data set'
+
+
 def read_index(folder: str | os.PathLike[str]) -> Index | None:
-  """Returns the contents of `index.json` in a folder, or None without one."""
+  """Returns the contents of `index.json` in a folder, or None without one.
+
+  Raises:
+    DamagedFile: the file is damaged.
+  """
   path = pathlib.Path(folder) / INDEX
-  return json.loads(path.read_text()) if path.exists() else None
+  if not path.exists():
+    return None
+  remedy = 'Run the same cdm prepare command again: it prepares it anew.'
+  index = json_file.read(path, Index, remedy=remedy)
+  recipe = index['recipe']
+  sizes = [recipe['size'], recipe['records'], recipe['records_per_shard']]
+  if min(sizes) < 1 or any(s['records'] < 1 for s in index['shards']):
+    raise DamagedFile(f'{path} is damaged: it counts below 1. {remedy}')
+  for shard in index['shards']:
+    # A name with a folder in it could be that of any file.
+    if not is_shard_name(shard['file']):
+      raise DamagedFile(
+        f'{path} is damaged: {shard["file"]!r} is no shard of it. {remedy}'
+      )
+  return index
+
+
+def shard_name(index: int, count: int) -> str:
+  """Returns the file name of a shard, of `count` in all."""
+  return f'images-{index:05d}-of-{count:05d}.array_record'
+
+
+def is_shard_name(name: str) -> bool:
+  """Returns whether a file is named as `shard_name` names shards."""
+  return re.fullmatch(_SHARD_NAME, name) is not None
 
 
 def write_index(folder: str | os.PathLike[str], index: Index) -> None:

@@ -82,13 +82,14 @@ class Photographs:
     """
     if split not in SPLITS:
       raise ValueError(f'split is {split!r}; known splits are {SPLITS}.')
-    for name, value in (
-      ('image_size', image_size),
-      ('shrink', shrink),
-      ('crops_per_class', crops_per_class),
+    for name, value, least in (
+      ('image_size', image_size, 1),
+      ('shrink', shrink, 1),
+      ('crops_per_class', crops_per_class, 1),
+      ('seed', seed, 0),
     ):
-      if value < 1:
-        raise ValueError(f'{name} is {value}; it must be at least 1.')
+      if value < least:
+        raise ValueError(f'{name} is {value}; it must be at least {least}.')
     self.class_names = NAMES if names is None else tuple(names)
     unknown = [name for name in self.class_names if name not in NAMES]
     if unknown or not self.class_names:

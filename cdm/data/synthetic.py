@@ -4,7 +4,10 @@ import hashlib
 
 import numpy as np
 
+from cdm.data import transforms
 from cdm.data.source import Element
+
+MOST_CLASSES = 100_000  # Every class has a name.
 
 
 class Synthetic:
@@ -30,13 +33,22 @@ class Synthetic:
       seed: another seed gives other phases and noise.
 
     Raises:
-      ValueError: a number is below 1.
+      ValueError: a number is out of range.
     """
-    if min(image_size, num_images, num_classes) < 1:
-      raise ValueError(
-        f'Synthetic(image_size={image_size}, num_images={num_images}, '
-        f'num_classes={num_classes}): each must be at least 1.'
-      )
+    for name, value, least in (
+      ('image_size', image_size, 1),
+      ('num_images', num_images, 1),
+      ('num_classes', num_classes, 1),
+      ('seed', seed, 0),
+    ):
+      if value < least:
+        raise ValueError(f'{name} is {value}; it must be at least {least}.')
+    for name, value, most in (
+      ('image_size', image_size, transforms.MOST_PIXELS),
+      ('num_classes', num_classes, MOST_CLASSES),
+    ):
+      if value > most:
+        raise ValueError(f'{name} is {value}; it must be at most {most}.')
     self.image_size, self.num_images = image_size, num_images
     self.num_classes, self.seed = num_classes, seed
     self.class_names = tuple(f'grating {c}' for c in range(num_classes))

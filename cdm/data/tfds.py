@@ -1,15 +1,18 @@
 """Reads any image data set of tensorflow-datasets (TFDS) as a source."""
 
+import contextlib
 import hashlib
+import json
 import os
 import pathlib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from cdm.data import image_decoder
+from cdm.data import image_decoder, transforms
+from cdm.data.damaged_file import DamagedFile
 from cdm.data.source import Element, element
 
 
@@ -62,8 +65,9 @@ class Tfds:
     builder = _open_builder(tfds, name, data_dir)
     try:
       builder.info.splits[split]
-    except (KeyError, ValueError) as error:
-      raise ValueError(f'{name!r} has no split {split!r}: {error}') from error
+    except (KeyError, ValueError, AssertionError, TypeError) as error:
+      reason = str(error).strip().partition('\n')[0][:200]
+      raise ValueError(f'{name!r} has no split {split!r}: {reason}') from error
     features = builder.info.features
     self._image_key = _choose_image(tfds, features, name, image_key)
     self._label_key = _choose_label(tfds, features, name, label_key)
@@ -73,11 +77,12 @@ class Tfds:
     self._name = f'{builder.info.full_name}/{split}'
     text = {k for k, f in features.items() if isinstance(f, tfds.features.Text)}
     self._file_key = next((key for key in _FILE_KEYS if key in text), None)
-    self._records = builder.as_data_source(
-      split,
-      decoders={self._image_key: tfds.decode.SkipDecoding()},
-      file_format='array_record',
-    )
+    with _refusing_damage(builder.data_dir):
+      self._records = builder.as_data_source(
+        split,
+        decoders={self._image_key: tfds.decode.SkipDecoding()},
+        file_format='array_record',
+      )
     if not len(self._records):
       raise ValueError(f'{self._name} is empty.')
 
@@ -110,8 +115,16 @@ class Tfds:
     ]
 
   def __getitem__(self, i: int) -> Element:
-    example = self._records[i]
     name = f'{self._name}[{i}]'
+    try:
+      example = self._records[i]
+    except IndexError:
+      raise
+    except Exception as error:  # the library's own, of several types
+      reason = str(error).splitlines()[0][:200]
+      raise transforms.BadImage(
+        name, f'its record is damaged ({reason}); build the data set again'
+      ) from error
     if self._file_key:
       name += f' {example[self._file_key].decode(errors="replace")}'
     label = int(example[self._label_key]) if self._label_key else 0
@@ -154,6 +167,18 @@ def _import_tfds():
   return tfds
 
 
+def _first_line(error: Exception) -> str:
+  text = str(error).strip() or type(error).__name__
+  return text.partition('\n')[0].rstrip('.')[:200]
+
+
+def _damaged(name: str, error: Exception) -> DamagedFile:
+  return DamagedFile(
+    f'TFDS cannot open {name[:200]!r} ({_first_line(error)}). Check its config '
+    'and version; if they are right, move its files away and build them again.'
+  )
+
+
 def _open_builder(tfds, name, data_dir):
   """Returns the builder of a data set that is prepared for random access."""
   try:
@@ -161,12 +186,32 @@ def _open_builder(tfds, name, data_dir):
   except tfds.core.DatasetNotFoundError as error:
     nearest = re.search(r'Did you mean: .*-> (\S+)', str(error))
     hint = f'; did you mean {nearest[1]!r}?' if nearest else '.'
-    raise ValueError(f'TFDS knows no data set {name!r}{hint}') from error
+    raise ValueError(f'TFDS knows no data set {name[:200]!r}{hint}') from error
+  except MemoryError:
+    raise
+  # What TFDS raises for a name that is none, an unknown config or version. A
+  # JSON error is a ValueError too, but speaks of a damaged file.
+  except (
+    ValueError,
+    AssertionError,
+    TypeError,
+    KeyError,
+    ImportError,  # of a package that a data set needs
+  ) as error:
+    if isinstance(error, json.JSONDecodeError):
+      raise _damaged(name, error) from error
+    raise ValueError(
+      f'TFDS cannot open {name[:200]!r} ({_first_line(error)}); give NAME, '
+      'NAME/CONFIG or NAME:VERSION of a data set that it knows.'
+    ) from error
+  except Exception as error:  # TFDS raises several types
+    raise _damaged(name, error) from error
   if not builder.is_prepared():
     raise ValueError(_not_prepared(builder, name, data_dir))
   # The builder is made from the data set's files and not from its code, because
   # only then does TFDS see a format that was added by conversion.
-  on_disk = tfds.builder_from_directory(builder.data_dir)
+  with _refusing_damage(builder.data_dir):
+    on_disk = tfds.builder_from_directory(builder.data_dir)
   formats = {f.value for f in on_disk.info.available_file_formats()}
   if 'array_record' in formats:
     return on_disk
@@ -181,6 +226,21 @@ def _open_builder(tfds, name, data_dir):
     f'random access. Convert it, beside the old files, with: '
     f'python -m cdm.data.convert_tfrecord {shlex.quote(str(builder.data_dir))}'
   )
+
+
+@contextlib.contextmanager
+def _refusing_damage(folder) -> Generator[None, None, None]:
+  """Context manager in which damaged files of a data set become one error."""
+  try:
+    yield
+  except (ImportError, MemoryError):
+    raise
+  except Exception as error:  # TFDS raises several types
+    reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+    raise DamagedFile(
+      f'The data set in {folder} is damaged ({reason}). Move it away and build '
+      'it again.'
+    ) from error
 
 
 def _not_prepared(builder, name, data_dir):

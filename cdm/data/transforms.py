@@ -12,8 +12,11 @@ import numpy as np
 from PIL import Image
 from scipy import sparse
 
+from cdm.data.printable_name import printable
+
 CROPS = ('center', 'random', 'none')
 FILTERS = ('area', 'bicubic', 'bilinear', 'lanczos')
+MOST_PIXELS = 2**16  # a side, which no data set of this field comes near
 _BAND_BYTES = 2**22
 
 # glibc returns freed memory to the system until an array of this size has been
@@ -36,7 +39,7 @@ class BadImage(ValueError):
     self.name, self.reason = name, reason
 
   def __str__(self) -> str:
-    return f'{self.name}: {self.reason}'
+    return f'{printable(self.name)}: {self.reason}'
 
 
 def check_fit(*, size: int, crop: str, filter: str) -> None:
@@ -47,6 +50,8 @@ def check_fit(*, size: int, crop: str, filter: str) -> None:
   """
   if size < 1:
     raise ValueError(f'image_size is {size}; it must be at least 1.')
+  if size > MOST_PIXELS:
+    raise ValueError(f'image_size is {size}; it must be at most {MOST_PIXELS}.')
   if crop not in CROPS:
     raise ValueError(f'crop is {crop!r}; known crops are {CROPS}.')
   if filter not in FILTERS:

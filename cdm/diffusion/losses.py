@@ -206,6 +206,8 @@ def discretized_log_likelihood(
 
 def min_snr(logsnr: jax.Array, target: str, *, cap: float = 5.0) -> jax.Array:
   """Returns min-SNR weights, [MinSNR]: min(SNR, cap) on x_0. [B] -> [B]."""
+  if not cap > 0:
+    raise ValueError(f'cap is {cap}; it must be above 0.')
   logsnr = _bounded(logsnr)
   return _weight(jnp.minimum(logsnr, np.log(cap)) - logsnr, logsnr, target)
 
@@ -214,6 +216,8 @@ def truncated_snr(
   logsnr: jax.Array, target: str, *, floor: float = 1.0
 ) -> jax.Array:
   """Returns weights max(SNR, floor) on x_0, [PD] sec. 4. [B] -> [B]."""
+  if not floor > 0:
+    raise ValueError(f'floor is {floor}; it must be above 0.')
   logsnr = _bounded(logsnr)
   return _weight(jnp.maximum(logsnr, np.log(floor)) - logsnr, logsnr, target)
 

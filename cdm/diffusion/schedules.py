@@ -19,6 +19,9 @@ import numpy as np
 
 from cdm.diffusion.process import alpha_sigma
 
+# A table of more steps takes long to make and differs in no digit of float32.
+MOST_STEPS = 1_000_000
+
 
 class Schedule(NamedTuple):
   """A discrete chain of T noise levels.
@@ -58,6 +61,10 @@ def cosine(
 ) -> Schedule:
   """Returns the cosine schedule, [IDDPM] eq. 17, betas clipped at max_beta."""
   _check_num_steps(num_steps)
+  if not 0 <= offset <= 1:
+    raise ValueError(f'offset is {offset}; use one from 0 to 1, e.g. 0.008.')
+  if not 0 < max_beta < 1:
+    raise ValueError(f'max_beta is {max_beta}; use one between 0 and 1.')
   time = np.arange(num_steps + 1) / num_steps
   signal = np.cos((time + offset) / (1 + offset) * np.pi / 2) ** 2
   return from_betas(np.minimum(1 - signal[1:] / signal[:-1], max_beta))
@@ -70,6 +77,12 @@ def linear(num_steps: int, *, beta_min: float, beta_max: float) -> Schedule:
   T = 1000, [IDDPM]'s code scales both ends by 1000 / T for another T.
   """
   _check_num_steps(num_steps)
+  if not 0 < beta_min < 1:
+    raise ValueError(f'beta_min is {beta_min}; use one between 0 and 1.')
+  if not beta_min <= beta_max < 1:
+    raise ValueError(
+      f'beta_max is {beta_max}; use one from beta_min = {beta_min} to below 1.'
+    )
   return from_betas(np.linspace(beta_min, beta_max, num_steps))
 
 
@@ -271,3 +284,5 @@ def truncate(grid: np.ndarray, *, logsnr: float) -> np.ndarray:
 def _check_num_steps(num_steps):
   if num_steps < 1:
     raise ValueError(f'num_steps is {num_steps}; use at least 1.')
+  if num_steps > MOST_STEPS:
+    raise ValueError(f'num_steps is {num_steps}; use at most {MOST_STEPS}.')

@@ -45,6 +45,13 @@ class DataError(Exception):
   ending = DATA_ERROR
 
 
+class DamagedFile(DataError, ValueError):
+  """A file is cut off, changed, or of another kind than it says.
+
+  Its message names the file, the place in it and what to do.
+  """
+
+
 def data_error(what: str, error: BaseException) -> DataError:
   """Returns a DataError that says what failed and why.
 
@@ -81,10 +88,12 @@ def classify(error: Any) -> ExitCode:
     the instance has an attribute `ending`         that one
     the connection to another process was lost     LOST_PEERS
     the class has an attribute `ending`            that one
+    the class has a true `is_data_error`           DATA_ERROR
     a ValueError or OSError that cdm raised        BAD_INPUT
     an OSError of the operating system             BAD_INPUT
     anything else                                  FAULT
 
+  `is_data_error` marks the errors of packages that do not know this file.
   `peer_monitor.explain` sets `ending` on an instance, together with `sentence`,
   when the failure of another process caused the error.
 
@@ -101,6 +110,8 @@ def classify(error: Any) -> ExitCode:
     return LOST_PEERS
   if hasattr(error, 'ending'):
     return error.ending
+  if getattr(error, 'is_data_error', False):
+    return DATA_ERROR
   if isinstance(error, ValueError | OSError) and _raised_by_cdm(error):
     return BAD_INPUT
   if isinstance(error, OSError) and error.strerror:

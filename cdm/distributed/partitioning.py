@@ -100,7 +100,7 @@ def check_rules(
     for path, _ in jax.tree_util.tree_leaves_with_path(abstract_state)
   ]
   for rule in rules:
-    if len(rule) != 2 or not isinstance(rule[0], str):
+    if not _is_rule(rule):
       raise ValueError(
         f'config.mesh.rules has {rule!r}; a rule is (regex over the name of '
         "an array, spec), e.g. ('^ema_params/', (None, None, None, 'fsdp'))."
@@ -220,6 +220,16 @@ def gather_over_fsdp(params: Any, shardings: Any) -> Any:
   if isinstance(shardings, NamedSharding):
     return jax.tree.map(lambda x: gather(x, shardings), params)
   return jax.tree.map(gather, params, shardings)
+
+
+def _is_rule(rule: Any) -> bool:
+  """Returns whether a rule of a config is (regex, spec)."""
+  return (
+    isinstance(rule, list | tuple)
+    and len(rule) == 2
+    and isinstance(rule[0], str)
+    and isinstance(rule[1], list | tuple)
+  )
 
 
 def _spec(regex: str, spec: Iterable[Any]) -> Spec:

@@ -316,7 +316,7 @@ def make_reference(
     ValueError, OSError: see `judge`.
   """
   if collectives.is_first():
-    output_files.check(out)
+    output_files.check(out, overwrite=True)
   source = resolve(what, selection)
   if source.count < 2:
     raise ValueError(f'{what} holds {source.count} image; two are needed.')

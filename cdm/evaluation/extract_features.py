@@ -122,8 +122,18 @@ class Gatherer:
       ValueError: features that are not finite, or an error of `source`.
       OSError: the partial results cannot be written.
     """
-    parts = partial_results.PartialResults(self._folder(source, metrics))
-    self._parts[label] = parts
+    folder = self._folder(source, metrics)
+    parts = self._parts[label] = partial_results.PartialResults(folder)
+    with partial_results.hold_folder(folder):
+      return self._gather(source, metrics, label, parts)
+
+  def _gather(
+    self,
+    source: Source,
+    metrics: Sequence[str],
+    label: str,
+    parts: partial_results.PartialResults,
+  ) -> feature_statistics.Gathered:
     done, kept = parts.newest()
     blocks = Blocks(metrics, source.count, kept)
     schedule = SaveSchedule(done)

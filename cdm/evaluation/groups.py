@@ -13,9 +13,9 @@ An image is named by its index in the data or, if it is a file, by its path in
 the data's folder, its path without the suffix, or its bare name.
 """
 
+import codecs
 import csv
 import itertools
-import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +23,14 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
+from cdm.distributed import exit_codes
 from cdm.evaluation.metrics import bootstrap
+from cdm.reporting import json_file
 
 FEWEST = 10  # A group of fewer images is shown, but never called the worst.
 
 Values = tuple[str, ...]  # the groups of an image, one per column
+_Group = str | int | float | bool  # as JSON may write a group
 Division = dict[str, list[int]]  # {group: indices of its images}
 
 
@@ -112,17 +115,20 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Values], Values]:
     ({image: (group, ...)}, (column, ...)); all of them are strings.
 
   Raises:
+    exit_codes.DamagedFile: the file is not UTF-8 text, CSV or JSON.
     ValueError: the file is missing or empty, a row lacks a value, or an image
       is in the file twice.
   """
   path = pathlib.Path(path)
   if not path.is_file():
     raise ValueError(f'--groups={path}: there is no such file.')
-  text = path.read_text(encoding='utf-8-sig')
-  if not text.strip():
+  data = path.read_bytes()
+  if not data.strip():
     raise ValueError(f'--groups={path} is empty; see cdm robustness --help.')
-  rows = _from_json(path, text) if path.suffix == '.json' else _from_csv(text)
-  columns, rows = rows
+  if path.suffix == '.json':
+    columns, rows = _from_json(path, data)
+  else:
+    columns, rows = _from_csv(path, data)
   if len(columns) < 1 or not rows:
     raise ValueError(
       f'--groups={path} holds no groups: under a line of headings, the first '
@@ -141,24 +147,48 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Values], Values]:
   return labels, columns
 
 
-def _from_csv(text: str) -> tuple[Values, list[tuple[str, Values]]]:
-  rows = [r for r in csv.reader(text.splitlines()) if any(map(str.strip, r))]
+def _from_csv(
+  path: pathlib.Path, data: bytes
+) -> tuple[Values, list[tuple[str, Values]]]:
+  try:
+    text = data.decode('utf-8-sig')
+    rows = [r for r in csv.reader(text.splitlines()) if any(map(str.strip, r))]
+  except UnicodeDecodeError as error:
+    line = data.count(b'\n', 0, error.start) + 1
+    raise exit_codes.DamagedFile(
+      f'--groups={path}, line {line}: byte {error.start} of the file is not '
+      'UTF-8. Save it as UTF-8 ("CSV UTF-8" in Excel).'
+    ) from None
+  except csv.Error as error:
+    raise exit_codes.DamagedFile(
+      f'--groups={path} is no CSV: {error}. Save it again, one line per image.'
+    ) from None
   rows = [tuple(cell.strip() for cell in row) for row in rows]
+  if not rows:
+    return (), []
   return rows[0][1:], [(row[0], row[1:]) for row in rows[1:]]
 
 
 def _from_json(
-  path: pathlib.Path, text: str
+  path: pathlib.Path, data: bytes
 ) -> tuple[Values, list[tuple[str, Values]]]:
-  try:
-    content = json.loads(text)
-  except ValueError as error:
-    raise ValueError(f'--groups={path} is not JSON: {error}.') from None
+  content = json_file.parse(
+    data.removeprefix(codecs.BOM_UTF8),
+    Any,
+    name=f'--groups={path}',
+    remedy='Write it again.',
+  )
   if not isinstance(content, dict):
-    raise ValueError(
+    raise exit_codes.DamagedFile(
       f'--groups={path} holds a {type(content).__name__}; an object from image '
       'to group is expected.'
     )
+  json_file.check(
+    content,
+    dict[str, dict[str, _Group] | _Group],
+    name=f'--groups={path}',
+    remedy='Give an object from image to group.',
+  )
   rows = {
     str(image): value if isinstance(value, dict) else {'group': value}
     for image, value in content.items()

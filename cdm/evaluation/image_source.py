@@ -7,12 +7,11 @@ data are read; those of a trained cascade or stage are sampled on the fly.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import ImageManifest, StageEntry
 from cdm.models.pretrained import download
 from cdm.ops.keys import seed_pairs
+from cdm.reporting import json_file
 from cdm.sampling import cascade, generate, restore
 
 READERS = 8  # threads that decode images
@@ -160,7 +160,11 @@ def describe_samples(what: str | os.PathLike) -> ImageManifest:
     files.append(path.parent / 'upscaling.json')
   for file in files:
     if file.is_file():
-      return {'sampling': json.loads(file.read_text())}
+      remedy = (
+        'Run the same cdm sample again, which names what the folder holds, or '
+        'remove the file: the images are then compared without their recipe.'
+      )
+      return {'sampling': json_file.read(file, dict[str, Any], remedy=remedy)}
   return {}
 
 
@@ -178,7 +182,10 @@ def open_config_data(
   instantiate.require(loaded, 'pipeline', f'{section}_data')
   if section == 'train':
     loaded.eval_data = loaded.train_data
-  available = len(datasets.open_source(loaded.eval_data, f'{section}_data'))
+  source = datasets.open_source(
+    loaded.eval_data, f'{section}_data', remedy=f'Set it in {path}.'
+  )
+  available = len(source)
   count = check_available(f'{path}:{section}', available, num)
   read, stamp = datasets.open_evaluated(loaded, count)
   pipeline = loaded.pipeline

@@ -248,6 +248,8 @@ def _order(samples: image_set.Images, other: image_set.Images) -> list[int]:
         'the same number.'
       )
     return list(range(other.count))
+  for images in (samples, other):
+    image_set.check_names(images)
   position = {name: i for i, name in enumerate(others)}
   both = (samples, names), (other, others)
   for (one, ours), (partners, theirs) in (both, both[::-1]):
@@ -309,9 +311,13 @@ def _same_shapes(
 
 
 def _unlike(first: Mapping, shapes: Mapping) -> str:
+  before, after = (
+    ', '.join(f'{name} {shape[1]}x{shape[0]}' for name, shape in part.items())
+    for part in (first, shapes)
+  )
   return (
-    f'Images of {first} are followed by some of {shapes}; evaluate '
-    'images of one size.'
+    f'Images with {before} pixels are followed by some with {after}; '
+    'evaluate images of one size.'
   )
 
 

@@ -21,6 +21,7 @@ from cdm.evaluation import (
 from cdm.evaluation.feature_extractor import BATCH_SIZE
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.lpips_scorer import LpipsScorer
+from cdm.evaluation.paired_metrics import Scores
 from cdm.evaluation.row_types import PairRow
 from cdm.reporting import progress
 
@@ -67,7 +68,7 @@ def draw_missing(
     return
   first = done // size
   with progress.Progress('samples', total=count, initial=first * size) as bar:
-    bar.say('samples: compiling ...')
+    bar.compiling()
     for batch, _ in enumerate(source.batches(first, size), first + 1):
       bar.move_to(min(batch * size, count))
 
@@ -111,6 +112,8 @@ class PairScorer:
         *('pairs', source.recipe, source.stamp, convention),
         list(metrics_table.PAIRS),
       ],
+      # The row of an image that was skipped has no scores.
+      declared=tuple[int] | tuple[int, Scores, Scores],
     )
 
   def leading(self) -> int:

@@ -9,20 +9,22 @@ example after a power cut, is ignored.
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 
-from cdm.data import npz_images
-from cdm.distributed import collectives, user_cache
+from cdm.data import damaged_file, npz_arrays
+from cdm.distributed import collectives, folder_lock, user_cache
 from cdm.reporting import atomic_files, jsonl, output_files
 
 KEPT = 2  # files per process
+
+_log = logging.getLogger(__name__)
 
 
 def digest(settings: object) -> str:
@@ -32,7 +34,11 @@ def digest(settings: object) -> str:
 
 
 def image_rows(
-  home: str | os.PathLike, settings: object, *, prefix: str = ''
+  home: str | os.PathLike,
+  settings: object,
+  *,
+  prefix: str = '',
+  declared: Any = list[int],
 ) -> jsonl.ResumableRows:
   """Opens rows of the form `[index of an image, ...]`, keyed by the index.
 
@@ -40,18 +46,55 @@ def image_rows(
     home: folder in which these rows get a folder of their own.
     settings: JSON-able; everything that the rows depend on.
     prefix: prefix of the name of their own folder.
+    declared: type of every row, see `json_file.problem`.
   """
   folder = pathlib.Path(home) / f'{prefix}{digest(settings)}'
-  return jsonl.ResumableRows(
+  return HeldRows(
     folder / 'process-0.jsonl',
-    lambda row: row[0],
+    lambda row: row[0] if row else None,
+    declared=declared,
     # Earlier versions wrote one file per process, which are still read.
     pattern='process-*.jsonl',
   )
 
 
+@contextlib.contextmanager
+def hold_folder(folder: str | os.PathLike) -> Generator[None]:
+  """Context manager: this run alone uses a folder of partial results.
+
+  Where the folder cannot be written, a warning says that nothing is kept.
+
+  Raises:
+    folder_lock.FolderInUse: another run uses it.
+  """
+  with contextlib.ExitStack() as stack:
+    try:
+      stack.enter_context(folder_lock.hold(folder, 'cdm evaluate'))
+    except OSError as error:
+      user_cache.warn(f'partial results are not kept: {error}')
+    yield
+
+
+class HeldRows(jsonl.ResumableRows):
+  """Rows in a folder of their own, which one run holds until `remove`."""
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    key: Callable[[Any], Hashable],
+    pattern: str,
+    declared: Any,
+  ):
+    self._lock = folder_lock.hold_until_end(path.parent, 'cdm evaluate')
+    super().__init__(path, key, declared=declared, pattern=pattern)
+
+  def remove(self) -> None:
+    super().remove()
+    self._lock.release(entirely=True)
+
+
 class PartialResults:
-  """The partial results of one set, in a folder of their own."""
+  """The partial results of one set, in a folder that the caller holds."""
 
   def __init__(self, folder: str | os.PathLike):
     """Names the folder; nothing is read or written yet.
@@ -72,13 +115,12 @@ class PartialResults:
       (number of batches, arrays that this process wrote after them); (0, {})
       if there are no such results.
     """
-    counts = sorted(self._parts())
+    counts = sorted(self._parts())  # of whole files
     common = set.intersection(*map(set, collectives.gather_objects(counts)))
     if not common:
       return 0, {}
     done = max(common)
-    with np.load(self._path(done)) as archive:
-      return done, {name: archive[name] for name in archive.files}
+    return done, npz_arrays.read(self._path(done))
 
   def write(self, done: int, arrays: Mapping[str, np.ndarray]) -> None:
     """Saves the partial results of the first `done` batches.
@@ -112,14 +154,15 @@ class PartialResults:
     This is a collective: all processes call it together.
     """
     collectives.barrier('the removal of partial results')
-    for done in self._parts(whole=False):
-      self._path(done).unlink(missing_ok=True)
-    if self._folder.is_dir():
-      torn = atomic_files.partial_name(f'process-{self._number()}-*')
-      for path in self._folder.glob(torn):
-        path.unlink(missing_ok=True)
-    # This fails while the folder still holds files of other processes.
-    with contextlib.suppress(OSError):
+    try:
+      with hold_folder(self._folder):
+        for done in self._parts(whole=False):
+          self._path(done).unlink(missing_ok=True)
+        atomic_files.remove_abandoned(self._folder)
+        collectives.barrier('the last deletion')
+    except folder_lock.FolderInUse:
+      return  # Another run continues from these results, and deletes them.
+    with contextlib.suppress(OSError):  # It holds something else, too.
       self._folder.rmdir()
 
   def _path(self, done: int) -> pathlib.Path:
@@ -148,9 +191,10 @@ class PartialResults:
 
 
 def _is_whole(path: pathlib.Path) -> bool:
-  """Returns whether all checksums in an .npz archive are correct."""
+  """Returns whether every array of an .npz can be read, by its checksum."""
   try:
-    with zipfile.ZipFile(path) as archive:
-      return archive.testzip() is None
-  except npz_images.DAMAGE:
+    npz_arrays.read(path)
+  except damaged_file.DamagedFile as error:
+    _log.warning('%s It is left out.', error)
     return False
+  return True

@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cdm.data import npz_images
+from cdm.data import npz_arrays
+from cdm.data.damaged_file import DamagedFile
 from cdm.evaluation import metrics_table
 from cdm.evaluation.feature_statistics import Gathered
 from cdm.evaluation.metrics import fid
 from cdm.evaluation.row_types import ImageManifest
-from cdm.reporting import output_files
+from cdm.reporting import json_file, output_files
 
+MOST_FEATURES = 1 << 12  # twice as many as FID's network has
 # Keys that must agree in the manifests of two sets for a fair comparison; the
 # other keys only describe the sets.
 MUST_AGREE = ('image_size', 'resize_to_network', 'network', 'weights_sha256')
@@ -31,7 +33,7 @@ PREPARATION = {
   'filter': 'the resize filter',
   'min_side': 'the least side of an image',
 }
-LOSSY = {'.jpg', '.jpeg', '.jfif', '.webp', '.avif'}
+LOSSY = {'.jpg', '.jpe', '.jpeg', '.jfif', '.webp', '.avif'}
 
 
 class Statistics(NamedTuple):
@@ -98,7 +100,7 @@ def write(path: str | os.PathLike, statistics: Statistics) -> None:
 def holds(path: str | os.PathLike) -> bool:
   """Returns whether an .npz file has statistics in it."""
   try:
-    return 'mu' in npz_images.array_names(path)
+    return 'mu' in npz_arrays.array_names(path)
   except ValueError:
     return False
 
@@ -107,49 +109,78 @@ def read(path: str | os.PathLike) -> Statistics:
   """Reads a file that `write` or [ADM]'s evaluator made.
 
   Raises:
-    ValueError: the file is damaged, or its arrays are not a mean and a
+    DamagedFile: the file is damaged, or its arrays are not a mean and a
       covariance.
   """
   try:
-    with np.load(path, allow_pickle=False) as archive:
-      arrays: dict = {
-        name: archive[name] for name in archive.files if name != 'arr_0'
-      }
-      recipe: ImageManifest = {}
-      if 'recipe' in arrays:
-        recipe = json.loads(str(arrays['recipe']))
-  except (*npz_images.DAMAGE, KeyError) as error:
-    raise ValueError(
+    arrays = npz_arrays.read(path, leave_out=('arr_0',))
+  except DamagedFile as error:
+    raise DamagedFile(
       f'{path} cannot be read as statistics ({error}); it may be truncated, so '
       'make or fetch it again.'
     ) from error
   for mean, covariance in (('mu', 'sigma'), ('mu_s', 'sigma_s')):
-    if mean not in arrays and mean == 'mu_s':
-      continue
-    shapes = [
-      np.shape(arrays[name]) if name in arrays else ()
-      for name in (mean, covariance)
-    ]
-    size = shapes[0][0] if len(shapes[0]) == 1 else None
-    if shapes[1] != (size, size):
-      raise ValueError(
-        f'{path} has {mean} of shape {shapes[0]} and {covariance} of '
-        f'{shapes[1]}; the expected shapes are [D] and [D, D].'
-      )
-    try:
-      if not np.isfinite(arrays[mean]).all():
-        raise ValueError('Statistics are not finite; make them again.')
-      fid.check_covariance(arrays[covariance])
-      fid.check_eigenvalues(arrays[covariance])
-    except (ValueError, TypeError) as error:
-      raise ValueError(f'{path}: {covariance}: {error}') from None
+    if mean in arrays or mean == 'mu':
+      _check_gaussian(path, arrays, mean, covariance)
   return Statistics(
     mean=arrays['mu'].astype(np.float64),
     covariance=arrays['sigma'].astype(np.float64),
     mean_spatial=arrays.get('mu_s'),
     covariance_spatial=arrays.get('sigma_s'),
-    count=int(arrays['count']) if 'count' in arrays else None,
-    recipe=recipe,
+    count=_count(path, arrays['count']) if 'count' in arrays else None,
+    recipe=_recipe(path, arrays['recipe']) if 'recipe' in arrays else {},
+  )
+
+
+def _check_gaussian(
+  path: str | os.PathLike,
+  arrays: Mapping[str, np.ndarray],
+  mean: str,
+  covariance: str,
+) -> None:
+  """Refuses arrays that are not a mean [D] and a covariance [D, D]."""
+  shapes = [
+    np.shape(arrays[name]) if name in arrays else ()
+    for name in (mean, covariance)
+  ]
+  size = shapes[0][0] if len(shapes[0]) == 1 else None
+  if shapes[1] != (size, size) or not size or size > MOST_FEATURES:
+    raise DamagedFile(
+      f'{path} has {mean} of shape {shapes[0]} and {covariance} of '
+      f'{shapes[1]}; the expected shapes are [D] and [D, D], with D at most '
+      f'{MOST_FEATURES:,}.'
+    )
+  for name in (mean, covariance):
+    if arrays[name].dtype.kind not in 'fiu':
+      raise DamagedFile(
+        f'{path}: {name} is {arrays[name].dtype}, and real numbers are '
+        'expected; make or fetch it again.'
+      )
+  try:
+    if not np.isfinite(arrays[mean]).all():
+      raise ValueError('Statistics are not finite; make them again.')
+    fid.check_covariance(arrays[covariance])
+    fid.check_eigenvalues(arrays[covariance])
+  except (ValueError, TypeError) as error:
+    raise DamagedFile(f'{path}: {covariance}: {error}') from None
+
+
+def _count(path: str | os.PathLike, array: np.ndarray) -> int:
+  if array.shape != () or array.dtype.kind not in 'iu' or array < 1:
+    raise DamagedFile(
+      f'{path}: count is {array.dtype} {array.shape}, and one number of images '
+      'is expected; make or fetch it again.'
+    )
+  return int(array)
+
+
+def _recipe(path: str | os.PathLike, array: np.ndarray) -> ImageManifest:
+  remedy = 'Make or fetch it again.'
+  return json_file.parse(
+    str(array).encode('utf-8', 'replace'),
+    dict[str, Any],
+    name=f'recipe in {path}',
+    remedy=remedy,
   )
 
 

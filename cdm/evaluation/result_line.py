@@ -5,9 +5,33 @@ import os
 import pathlib
 from collections.abc import Mapping
 
+from cdm.data import picture_files
 from cdm.evaluation import metrics_table
 from cdm.reporting import output_files
 from cdm.reporting.shown_number import ShownNumber
+
+
+def check(path: str | os.PathLike, *, overwrite: bool) -> None:
+  """Checks that the two files of a row can be written, before hours of work.
+
+  Args:
+    path: the path that `write` will get.
+    overwrite: whether files that are there may be replaced.
+
+  Raises:
+    ValueError: the path is the name of another kind of file, a file is there,
+      or its folder cannot be written to.
+  """
+  path = pathlib.Path(path)
+  if path.suffix == '.md':
+    raise ValueError(
+      f'--out={path}: the row is written as JSON, with a line of Markdown in '
+      'FILE.md beside it; give FILE.json.'
+    )
+  if picture_files.has_suffix(path) or path.suffix == '.npz':
+    raise ValueError(f'--out={path}: the row is JSON; give FILE.json.')
+  for file in (path, path.with_suffix('.md')):
+    output_files.check(file, overwrite=overwrite)
 
 
 def write(row: Mapping, path: str | os.PathLike) -> pathlib.Path:

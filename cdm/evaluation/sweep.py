@@ -106,7 +106,7 @@ def sweep(
   }
   if collectives.is_first():
     output_files.check_folder(out)
-  kept = open_rows(out / 'rows.jsonl', description)
+  kept = open_rows(out / 'rows.jsonl', metrics, description)
   opened = gatherer = None
   rows = []
   for setting in every:
@@ -177,12 +177,15 @@ def check_same(
 
 
 def open_rows(
-  path: str | os.PathLike, description: SweepDescription
+  path: str | os.PathLike,
+  metrics: Sequence[str],
+  description: SweepDescription,
 ) -> jsonl.ResumableRows:
   """Opens the rows {setting: row} of a sweep.
 
   Args:
     path: path of rows.jsonl, which may not exist yet.
+    metrics: names, from `metrics_table.SETS`, that every row must have.
     description: what the sweep evaluates; every row repeats it as `sweep`.
 
   Raises:
@@ -198,7 +201,19 @@ def open_rows(
         )
     return tuple(map(tuple, row['setting']))
 
-  return jsonl.ResumableRows(path, setting, allow_nan=False)
+  table = metrics_table.SETS
+  numbers = [name for metric in metrics for name in table[metric].numbers]
+  declared = {
+    'setting': list[tuple[str, str]],
+    'sweep': dict[str, Any],
+    'samples': str,
+    'reference': str,
+    'n': int,
+    'samples_recipe': dict[str, Any],
+    'reference_recipe': dict[str, Any] | None,
+    **dict.fromkeys(numbers, float),
+  }
+  return jsonl.ResumableRows(path, setting, declared=declared, allow_nan=False)
 
 
 def choose(rows: Sequence[Mapping[str, Any]], metric: str) -> int:

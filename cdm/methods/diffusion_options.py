@@ -111,8 +111,12 @@ def _check_objective(objective):
       )
   if objective.norm == 1 and objective.weighting is not None:
     raise ValueError(
-      'method.weighting is defined on squared errors; use method.norm=2, or '
-      "method.weighting='none'."
+      'method.weighting is defined on squared errors; use '
+      '--config.method.norm=2, or --config.method.weighting=none.'
+    )
+  if objective.vb_weight < 0.0:
+    raise ValueError(
+      f'method.vb_weight is {objective.vb_weight}; it must be at least 0.'
     )
   if not 0.0 <= objective.label_dropout <= 1.0:
     raise ValueError(
@@ -127,18 +131,18 @@ def _check_variance(net, objective):
     if not net.learned_variance or objective.levels != 'discrete':
       raise ValueError(
         "method.loss 'hybrid' learns variances of a discrete chain; set "
-        "model.learned_variance=True and method.levels='discrete', or use "
-        "method.loss='simple'."
+        '--config.model.learned_variance=True and '
+        '--config.method.levels=discrete, or use --config.method.loss=simple.'
       )
     if objective.norm != 2 or objective.weighting is not None:
       raise ValueError(
         "method.loss 'hybrid' is [IDDPM] eq. 16, unweighted and squared; set "
-        "method.norm=2 and method.weighting='none'."
+        '--config.method.norm=2 and --config.method.weighting=none.'
       )
   elif net.learned_variance:
     raise ValueError(
-      "model.learned_variance=True needs method.loss='hybrid': the simple loss "
-      'gives the variance head no gradient.'
+      'model.learned_variance is True, but the simple loss gives the variance '
+      'head no gradient; use --config.method.loss=hybrid.'
     )
 
 
@@ -147,13 +151,15 @@ def _check_guidance(net, objective, sampling):
   if objective.label_dropout and not net.null_class:
     raise ValueError(
       f'method.label_dropout is {objective.label_dropout} but the network has '
-      'no null class; set model.null_class=True or method.label_dropout=0.0.'
+      'no null class; set --config.model.null_class=True or '
+      '--config.method.label_dropout=0.'
     )
   if sampling.guidance_weight and not objective.label_dropout:
     raise ValueError(
       f'sampler.guidance_weight is {sampling.guidance_weight} but the network '
       'has learned no null class to be guided away from; train with '
-      'model.null_class=True and method.label_dropout=0.1, or use weight 0.'
+      '--config.model.null_class=True and --config.method.label_dropout=0.1, '
+      'or use --config.sampler.guidance_weight=0.'
     )
   interval = sampling.guidance_interval
   if interval is not None and not interval[0] < interval[1]:
@@ -188,17 +194,18 @@ def _check_residual(objective, sampling, lowres):
   if objective.loss == 'hybrid':
     raise ValueError(
       "method.loss 'hybrid' scores x_0 as grey levels, which a residual is "
-      'not; set method.residual_scale=None.'
+      'not; set --config.method.residual_scale=None.'
     )
   if lowres is None:
     raise ValueError(
       'method.residual_scale is set but the stage has no low-res input to '
-      'take a residual from; set it to None for a base model.'
+      'take a residual from; a base model has '
+      '--config.method.residual_scale=None.'
     )
   if sampling.clip == 'dynamic':
     raise ValueError(
-      "sampler.clip 'dynamic' rescales x_0 around zero, which has no "
-      "meaning for a residual target; use 'static'."
+      "sampler.clip 'dynamic' rescales x_0 around zero, which has no meaning "
+      'for a residual target; use --config.sampler.clip=static.'
     )
 
 
@@ -208,5 +215,6 @@ def _check_level(net, lowres):
     raise ValueError(
       f'model.lowres_level is {net.lowres_level}, but the level of '
       'augmentation is fed to the network exactly when lowres.augment is '
-      "'noise'; make the two agree."
+      "'noise'; make the two agree with "
+      f'--config.model.lowres_level={not net.lowres_level}.'
     )

@@ -80,7 +80,9 @@ class Lowres:
         f'lowres.max_level is {self.max_level}; levels are fractions of the '
         "chain, so use 0 < max_level <= 1, or augment='none'."
       )
-    if self.num_levels is not None and self.num_levels < 1:
+    if self.num_levels is not None and not (
+      1 <= self.num_levels <= schedules.MOST_STEPS
+    ):
       raise ValueError(
         f'lowres.num_levels is {self.num_levels}; use None for continuous '
         'levels or the number of steps T of the previous stage.'

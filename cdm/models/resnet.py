@@ -19,6 +19,7 @@ import numpy as np
 # scale [0, 1].
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VARIANTS = ('v1', 'v1.5')
+DTYPES = ('float32', 'bfloat16')  # as a config names them
 # torchvision's IMAGENET1K_V1. torchvision publishes the first digits of the
 # SHA-256, in the name; all digits are those of the file as it is downloaded.
 URL = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
@@ -71,10 +72,7 @@ class ResNet50(nn.Module):
     Returns:
       Output.
     """
-    if self.variant not in VARIANTS:
-      raise ValueError(
-        f'The variant is {self.variant!r}; known are {", ".join(VARIANTS)}.'
-      )
+    check(self)
     conv = functools.partial(
       nn.Conv,
       use_bias=False,
@@ -108,6 +106,26 @@ class ResNet50(nn.Module):
       pool
     )
     return Output(pool, logits)
+
+
+def check(net: ResNet50) -> None:
+  """Raises ValueError for a field that no ResNet can have; it is named."""
+  if net.variant not in VARIANTS:
+    raise ValueError(
+      f'variant is {net.variant!r}; known are {", ".join(VARIANTS)}.'
+    )
+  if isinstance(net.dtype, str) and net.dtype not in DTYPES:
+    raise ValueError(f'dtype is {net.dtype!r}; known are {", ".join(DTYPES)}.')
+  for field in ('num_classes', 'features'):
+    if getattr(net, field) < 1:
+      raise ValueError(
+        f'{field} is {getattr(net, field)}; it must be at least 1.'
+      )
+  if not net.blocks or min(net.blocks) < 1:
+    raise ValueError(
+      f'blocks is {tuple(net.blocks)}; give the number of blocks of each '
+      'stage, at least 1.'
+    )
 
 
 class Bottleneck(nn.Module):

@@ -17,6 +17,19 @@ DTYPE = ('float32', 'bfloat16')
 REMAT = ('none', 'convolutions', 'full')
 
 
+# Largest values of the fields that count something, far beyond any network.
+MOST = {
+  'features': 2**16,
+  'out_channels': 2**10,
+  'num_heads': 2**10,
+  'head_features': 2**16,
+  'num_classes': 2**24,
+  'patch_size': 2**10,
+  'norm_groups': 2**16,
+}
+MOST_BLOCKS = 1000  # of a level
+
+
 class Level(NamedTuple):
   """One resolution of a U-Net.
 
@@ -39,7 +52,7 @@ class Level(NamedTuple):
 
   @property
   def name(self) -> str:
-    """The size as text, '64' or '64x48', which parameter names contain."""
+    """Height and width, '64' or '64x48', which parameter names contain."""
     height, width = self.size
     return f'{height}' if height == width else f'{height}x{width}'
 
@@ -109,8 +122,8 @@ def _num_heads(net: Any, channels: int) -> int:
   if channels % (net.head_features or net.num_heads):
     field = 'num_heads' if net.head_features is None else 'head_features'
     raise ValueError(
-      f'Attention over {channels} channels does not divide by {field} '
-      f'{getattr(net, field)}.'
+      f'{field} is {getattr(net, field)}, which does not divide the {channels} '
+      'channels of an attention.'
     )
   return channels // net.head_features if net.head_features else net.num_heads
 
@@ -129,12 +142,43 @@ def _check_fields(net: Any) -> None:
       raise ValueError(f'{field} is {value!r}; known are {", ".join(known)}.')
   if net.head_features is not None and net.num_heads != 1:
     raise ValueError(
-      f'Both num_heads {net.num_heads} and head_features {net.head_features} '
-      'are set; give one of them.'
+      f'num_heads is {net.num_heads} and head_features is '
+      f'{net.head_features}; give one of them, and leave num_heads=1 or '
+      'head_features=None.'
     )
-  if min(_per_level(net, 'num_blocks')) < 1:
-    raise ValueError(
-      f'num_blocks is {net.num_blocks}; every level needs one block or more.'
-    )
+  _check_numbers(net)
   if net.null_class and net.num_classes is None:
-    raise ValueError('null_class needs num_classes.')
+    raise ValueError(
+      'null_class is True, but num_classes is None; null_class needs '
+      'num_classes.'
+    )
+
+
+def _check_numbers(net: Any) -> None:
+  """Raises ValueError for a number that no network can have."""
+  if not net.multipliers:
+    raise ValueError('multipliers is empty; give one number for each level.')
+  for field, most in MOST.items():
+    value = getattr(net, field)
+    if value is not None and not 1 <= value <= most:
+      raise ValueError(f'{field} is {value}; it must be from 1 to {most}.')
+  for field in ('condition_scale', 'norm_eps'):
+    value = getattr(net, field)
+    if value is not None and not value > 0:
+      raise ValueError(f'{field} is {value}; it must be above 0.')
+  blocks = _per_level(net, 'num_blocks')
+  if not 1 <= min(blocks) <= max(blocks) <= MOST_BLOCKS:
+    raise ValueError(
+      f'num_blocks is {net.num_blocks}; every level needs one block or more, '
+      f'up to {MOST_BLOCKS}.'
+    )
+  rates = _per_level(net, 'dropout')
+  if not all(0.0 <= rate < 1.0 for rate in rates):
+    raise ValueError(
+      f'dropout is {net.dropout}; a rate must be at least 0 and below 1.'
+    )
+  if min(int(m * net.features) for m in net.multipliers) < 1:
+    raise ValueError(
+      f'multipliers is {tuple(net.multipliers)}; every level must have at '
+      f'least one channel, and features is {net.features}.'
+    )

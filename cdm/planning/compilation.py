@@ -20,9 +20,9 @@ from typing import Any
 import jax
 
 from cdm.config import loader
-from cdm.distributed import device_specs
+from cdm.distributed import device_specs, exit_codes
 from cdm.planning import hlo, lowering, plan_types
-from cdm.reporting import atomic_files
+from cdm.reporting import atomic_files, json_file
 
 FORMAT = 1  # version of the cached results; another number invalidates them
 UNITS = {'': 1, 'B': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
@@ -195,7 +195,10 @@ def compile_cached(
   name = hashlib.sha256((settings + text).encode()).hexdigest()[:32]
   path = pathlib.Path(keep) / f'{name}.json' if keep else None
   if path and path.exists() and not fresh:
-    return {**json.loads(path.read_text()), 'kept': True}
+    kept = read_kept(path)
+    if kept is not None:
+      kept['kept'] = True
+      return kept
   facts = compile_now(planned.lowered, piece.devices, quick=quick)
   facts['compiler'] = compiler
   if path:
@@ -203,9 +206,21 @@ def compile_cached(
     with contextlib.suppress(OSError):
       path.parent.mkdir(parents=True, exist_ok=True)
       text = json.dumps(facts)
-      atomic_files.write_text_atomically(path, text, shared=True)
+      atomic_files.write_text_atomically(path, text)
   facts['kept'] = False
   return facts
+
+
+def read_kept(
+  path: pathlib.Path,
+) -> plan_types.Refused | plan_types.Compiled | None:
+  """Reads a cached result; None, after a warning, if it is damaged."""
+  declared = plan_types.Refused | plan_types.Compiled
+  try:
+    return json_file.read(path, declared, remedy='It is compiled again.')
+  except exit_codes.DamagedFile as error:
+    print(f'cdm: {error}', file=sys.stderr)
+    return None
 
 
 # These environment variables change what the compiler does.

@@ -1,62 +1,136 @@
 """Writes files atomically: a file appears complete or not at all.
 
-The bytes go to an unfinished file in the same folder, .NAME.partial, which is
-renamed to NAME when it is complete. Code that lists a folder ignores unfinished
-files.
+The bytes go to an unfinished file in the same folder, which is renamed when it
+is complete. Its name, .NAME.HOST-BOOT-PID-RANDOM.partial, belongs to one
+process, so that two of them never write the same file, and so that the next run
+can tell what a killed process has left. Code that lists a folder ignores
+unfinished files.
 """
 
 import contextlib
+import errno
 import os
 import pathlib
+import re
 import secrets
+import socket
+import time
 from collections.abc import Generator
+
+# An unfinished file of another machine that was not written to for this long
+# belongs to no living process.
+ABANDONED_SECONDS = 3600.0
 
 
 def partial_name(name: str) -> str:
-  """Returns the name of the unfinished file.
+  """Returns a new name for an unfinished file, of this process alone.
 
   Args:
-    name: name of the complete file, or a glob pattern.
+    name: name of the complete file.
   """
-  return f'.{name}.partial'
+  # A file name has 255 bytes at most. The complete file may need all of them.
+  name = os.fsencode(name)[:120].decode(errors='ignore')
+  return f'.{name}.{_owner()}{os.getpid()}-{secrets.token_hex(6)}.partial'
+
+
+def is_partial(name: str) -> bool:
+  """Returns whether this is the name of an unfinished file, of any process."""
+  return name.startswith('.') and name.endswith('.partial')
+
+
+def remove_abandoned(folder: str | os.PathLike[str]) -> None:
+  """Removes the unfinished files that killed processes have left in a folder.
+
+  A file is abandoned if its process was one of this machine and has ended, or
+  if nothing was written to it for an hour. Files of living runs stay.
+
+  Args:
+    folder: path of a folder, which need not exist.
+  """
+  # An entry may vanish meanwhile, or belong to somebody else.
+  with contextlib.suppress(OSError), os.scandir(folder) as entries:
+    for entry in entries:
+      if is_partial(entry.name):
+        with contextlib.suppress(OSError):
+          if _is_abandoned(entry):
+            os.unlink(entry.path)
+
+
+def _is_abandoned(entry: os.DirEntry[str]) -> bool:
+  words = entry.name.removesuffix('.partial').rsplit('-', 2)
+  if len(words) == 3 and f'{words[0]}-'.endswith(f'.{_owner()}'):
+    try:
+      os.kill(int(words[1]), 0)
+    except (ProcessLookupError, OverflowError):
+      return True
+    except (PermissionError, ValueError):
+      pass
+  age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+  return age > ABANDONED_SECONDS
+
+
+def _owner() -> str:
+  """Returns what tells the process ids of one machine from another's."""
+  host = re.sub(r'[^A-Za-z0-9]', '_', socket.gethostname())[:40]
+  where = ''
+  with contextlib.suppress(OSError):
+    # Two machines may have one name, and every container counts from 1.
+    with open('/proc/sys/kernel/random/boot_id') as file:
+      where = file.read(8)
+    where += re.sub(r'\D', '', os.readlink('/proc/self/ns/pid'))
+  return f'{host}-{where}-'
+
+
+def _create(partial: pathlib.Path) -> None:
+  """Creates an unfinished file, and follows no link that has its name."""
+  flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+  os.close(os.open(partial, flags, 0o666))
+
+
+def _name_disk_errors(error: OSError, path: pathlib.Path) -> None:
+  """Adds the path to an error of a full disk, which comes without one."""
+  full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+  if error.errno in full and error.filename is None:
+    error.filename = os.fspath(path)
 
 
 @contextlib.contextmanager
 def write_atomically(
-  path: str | os.PathLike, *, shared: bool = False, durable: bool = True
+  path: str | os.PathLike, *, durable: bool = True
 ) -> Generator[pathlib.Path]:
   """Context manager: yields a path to write to, renamed to `path` on success.
 
-  An error inside (a full disk, Ctrl-C) leaves the old file, if there was one,
-  and removes the unfinished one. A killed process leaves the old file too, and
-  its unfinished file is overwritten when the same file is written again.
+  The path is that of an empty file. An error inside (a full disk, Ctrl-C)
+  leaves the old file, if there was one, and removes the unfinished one. A
+  killed process leaves the old file too, and its unfinished file until
+  `remove_abandoned`.
 
   Args:
     path: path of the file, in a folder that exists.
-    shared: whether several processes may write this file at the same time.
-      Each then has an unfinished file of its own, which a kill leaves behind.
     durable: whether to wait a few milliseconds for the disk before the file is
       renamed. Otherwise a power cut may leave it empty.
   """
   path = pathlib.Path(path)
-  # The name is random, because containers that share a file system may all have
-  # process id 1.
-  name = f'{path.name}.{secrets.token_hex(4)}' if shared else path.name
-  partial = path.with_name(partial_name(name))
+  partial = path.with_name(partial_name(path.name))
   try:
+    _create(partial)
     yield partial
     if durable:
       with open(partial, 'rb+') as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
-  except BaseException:
-    partial.unlink(missing_ok=True)
+  except BaseException as error:
+    if isinstance(error, OSError):
+      _name_disk_errors(error, path)
+    with contextlib.suppress(OSError):
+      partial.unlink()
     raise
 
 
-def write_text_atomically(
-  path: str | os.PathLike, text: str, *, shared: bool = False
-) -> None:
-  """Writes a text file atomically, see `write_atomically`."""
-  with write_atomically(path, shared=shared) as partial:
-    partial.write_text(text)
+def write_text_atomically(path: str | os.PathLike, text: str) -> None:
+  """Writes a text file atomically, in UTF-8; see `write_atomically`.
+
+  File names in the text may hold bytes that are no UTF-8. They are escaped.
+  """
+  with write_atomically(path) as partial:
+    partial.write_text(text, encoding='utf-8', errors='backslashreplace')

@@ -36,7 +36,10 @@ def write_crash_report(
     while True:
       again = f'-{number}' if number else ''
       path = folder / f'{stamp}-{name}{again}.txt'
-      with contextlib.suppress(FileExistsError), open(path, 'x') as file:
+      with (
+        contextlib.suppress(FileExistsError),
+        open(path, 'x', encoding='utf-8', errors='backslashreplace') as file,
+      ):
         file.write(text)
         return path
       number += 1

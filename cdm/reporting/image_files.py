@@ -4,20 +4,36 @@ import io
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from cdm.reporting import atomic_files
 
 
-def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
-  """Writes uint8 [H, W, 3] as PNG; the file appears only when complete."""
+def write_png(
+  path: str | os.PathLike,
+  image: np.ndarray,
+  *,
+  text: Mapping[str, str] | None = None,
+) -> None:
+  """Writes uint8 [H, W, 3] as PNG; the file appears only when complete.
+
+  Args:
+    path: path of the file.
+    image: the image.
+    text: {name: ASCII text} of text entries to write into the file, or None.
+  """
+  entries = PngImagePlugin.PngInfo()
+  for name, value in (text or {}).items():
+    entries.add_text(name, value)
   # The write is not durable, because a command writes thousands of images, and
   # waiting for the disk after each one would slow it down noticeably.
   with atomic_files.write_atomically(path, durable=False) as partial:
-    Image.fromarray(np.asarray(image)).save(partial, format='PNG')
+    Image.fromarray(np.asarray(image)).save(
+      partial, format='PNG', pnginfo=entries
+    )
 
 
 def png_bytes(image: np.ndarray) -> bytes:

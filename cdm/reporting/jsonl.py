@@ -1,37 +1,64 @@
 """Reads and appends JSON lines; continues long jobs from the rows on disk.
 
 A kill in the middle of a write may leave an incomplete last line. Everything
-after the last newline is therefore ignored, and the next write removes it.
+after the last newline is therefore ignored, and the next write removes it. Any
+other line that is damaged is named in a warning and left out.
 """
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from cdm.distributed import collectives
+from cdm.distributed import collectives, exit_codes
+from cdm.reporting import json_file
+
+MOST_NAMED = 3  # damaged lines of one file that a warning names each
+
+_log = logging.getLogger(__name__)
 
 
-def read(path: str | os.PathLike) -> list[Any]:
+def read(path: str | os.PathLike, declared: Any = Any) -> list[Any]:
   """Returns the objects of all complete lines; an empty list without a file.
 
+  Lines that are empty are skipped. Lines that are not JSON or not of the
+  declared type are skipped too, and named in a warning.
+
+  Args:
+    path: path of the file.
+    declared: type of every row, see `json_file.problem`.
+
   Raises:
-    ValueError: if a complete line is not JSON; the line is named.
+    OSError: if the file cannot be read.
   """
   path = pathlib.Path(path)
   if not path.exists():
     return []
-  rows = []
-  for number, line in enumerate(path.read_text().split('\n')[:-1], start=1):
-    try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError as error:
-      raise ValueError(
-        f'{path}, line {number} is not JSON: {line[:80]!r}. Remove the line '
-        'to continue.'
-      ) from error
+  rows, damaged = [], []
+  with open(path, 'rb') as file:
+    for number, line in enumerate(file, start=1):
+      if not line.endswith(b'\n') or not line.strip():
+        continue
+      try:
+        row = json_file.parse(
+          line,
+          declared,
+          name=f'{path}, line {number},',
+          remedy='The line is left out.',
+        )
+      except exit_codes.DamagedFile as error:
+        damaged.append(str(error))
+      else:
+        rows.append(row)
+  for text in damaged[:MOST_NAMED]:
+    _log.warning('%s', text)
+  if len(damaged) > MOST_NAMED:
+    _log.warning(
+      '%s: %d damaged lines are left out in all.', path, len(damaged)
+    )
   return rows
 
 
@@ -84,6 +111,7 @@ class ResumableRows:
     path: str | os.PathLike,
     key: Callable[[Any], Hashable],
     *,
+    declared: Any = Any,
     merge: Callable[[Any, Any], Any] | None = None,
     pattern: str | None = None,
     allow_nan: bool = True,
@@ -104,7 +132,7 @@ class ResumableRows:
     self._path, self._key = pathlib.Path(path), key
     self._merge, self._allow_nan = merge, allow_nan
     self._pattern = pattern or self._path.name
-    rows = [row for file in self._files() for row in read(file)]
+    rows = [row for file in self._files() for row in read(file, declared)]
     self._add(collectives.gather_objects(rows)[0])
 
   def missing(

@@ -21,7 +21,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Generator, Mapping
-from typing import IO, TYPE_CHECKING, Any, Self, TextIO
+from typing import IO, TYPE_CHECKING, Any, NotRequired, Self, TextIO, TypedDict
 
 from cdm.reporting import atomic_files, jsonl, progress
 from cdm.reporting.tensorboard import TensorBoard
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
   import numpy as np
 
 SCALARS = 'scalars.jsonl'
+GRIDS = 'grids'
 # These scalars depend on time and machine, so they differ between two runs of
 # one config.
 CIRCUMSTANCES = (
@@ -42,6 +43,21 @@ CIRCUMSTANCES = (
   'device_memory_bytes',
   'device_memory_fraction',
 )
+
+
+class Record(TypedDict):
+  """One line of scalars.jsonl; it has further scalars, by their names.
+
+  Attributes:
+    step: number of the step.
+    loss: the training loss, None if it is not finite; absent in the lines of
+      an evaluation.
+    images_per_second: the rate of training.
+  """
+
+  step: int
+  loss: NotRequired[float | None]
+  images_per_second: NotRequired[float | None]
 
 
 class Reporter:
@@ -142,7 +158,7 @@ class Reporter:
     # Imported here, because a run without image grids needs no Pillow.
     from cdm.reporting import image_files
 
-    path = self._workdir / 'grids' / f'{name}_{int(step):08d}.png'
+    path = self._workdir / GRIDS / f'{name}_{int(step):08d}.png'
     with _writing(self._workdir):
       path.parent.mkdir(exist_ok=True)
       image_files.write_png(path, image)
@@ -200,8 +216,15 @@ class Reporter:
   def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_: object) -> None:
-    self.close()
+  def __exit__(
+    self, _: object, error: BaseException | None, __: object
+  ) -> None:
+    try:
+      self.close()
+    except OSError:
+      # On a full disk, this would hide what has ended the run.
+      if error is None:
+        raise
 
 
 def read_scalars(path: str | os.PathLike) -> list[dict[str, Any]]:
@@ -211,13 +234,11 @@ def read_scalars(path: str | os.PathLike) -> list[dict[str, Any]]:
     path: path of `scalars.jsonl`; if there is no such file, the list is empty.
 
   Returns:
-    The lines as dicts, in the order written. An incomplete last line, which a
-    kill in the middle of a write leaves, is left out.
-
-  Raises:
-    ValueError: if any other line is not JSON.
+    The lines as dicts, see `Record`, in the order written. An incomplete last
+    line, which a kill in the middle of a write leaves, is left out, and so is
+    a damaged line, which a warning names.
   """
-  return jsonl.read(path)
+  return jsonl.read(path, Record)
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -11,21 +11,54 @@ from collections.abc import Generator
 
 from cdm.reporting import atomic_files
 
+# No output folder of a command is meant to have a name that ends so.
+_FILE_SUFFIXES = (
+  '.bmp', '.csv', '.gif', '.html', '.jpeg', '.jpg', '.json', '.jsonl', '.md',
+  '.npy', '.npz', '.pdf', '.png', '.tif', '.tiff', '.txt', '.webp', '.zip',
+)  # fmt: skip
 
-def check(path: str | os.PathLike, *, flag: str = '--out') -> None:
+
+def check_folder_name(
+  folder: str | os.PathLike, *, flag: str = '--out'
+) -> None:
+  """Raises ValueError if the path of an output folder is the name of a file.
+
+  Nothing is created.
+
+  Args:
+    folder: path of the folder.
+    flag: flag of the command that gave the path, for error messages.
+  """
+  folder = pathlib.Path(folder)
+  if folder.suffix.lower() in _FILE_SUFFIXES and not folder.is_dir():
+    raise ValueError(
+      f'{flag}={folder} is the name of a file, and this command writes a '
+      f'folder of files; give {flag}={folder.with_suffix("")}.'
+    )
+
+
+def check(
+  path: str | os.PathLike, *, flag: str = '--out', overwrite: bool = False
+) -> None:
   """Creates the folder of a file to be written, and tries to write into it.
 
   Args:
     path: path of the file.
     flag: flag of the command that gave the path, for error messages.
+    overwrite: whether a file that is there may be replaced.
 
   Raises:
-    ValueError: if the path is a folder, or its folder cannot be created or
-      written to.
+    ValueError: if the path is a folder, a file is there, or its folder cannot
+      be created or written to.
   """
   path = pathlib.Path(path)
   if path.is_dir():
     raise ValueError(f'{flag}={path} is a folder; give the name of a file.')
+  if os.path.lexists(path) and not overwrite:
+    raise ValueError(
+      f'{flag}={path} exists and would be overwritten; give another {flag}, or '
+      '--overwrite to replace it.'
+    )
   check_folder(path.parent, given=path, flag=flag)
 
 
@@ -81,6 +114,6 @@ def write_result(path: str | os.PathLike) -> Generator[pathlib.Path]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes a text file, which appears complete or not at all."""
+  """Writes a text file in UTF-8, which appears complete or not at all."""
   with write_result(path) as partial:
-    partial.write_text(text)
+    partial.write_text(text, encoding='utf-8', errors='backslashreplace')

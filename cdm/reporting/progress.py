@@ -59,6 +59,7 @@ class Progress:
     self._quiet = not collectives.is_first() or initial >= total
     self._marks = collections.deque([(clock(), initial)], self.REMEMBERED)
     self._due = clock() + self.FIRST_SECONDS
+    self._compiling = False
     if not self._quiet and is_terminal(self._stream):
       from tqdm import tqdm  # Only a terminal needs it.
 
@@ -87,6 +88,8 @@ class Progress:
     self._loss = self._loss if loss is None else loss
     if self._quiet:
       return
+    if self._compiling and done < self._total:
+      self._restart_clock()
     if self._bar is not None:
       self._move_bar(self._bar, loss)
     elif self._clock() >= self._due:
@@ -117,6 +120,28 @@ class Progress:
       parts.append(f'loss {self._loss:.4g}')
     self._shown = self._done
     self.say('  '.join(parts))
+
+  def compiling(self) -> None:
+    """Says that a program is being compiled before the first unit.
+
+    The time until the first units are done does not count for the rate, because
+    it says nothing about the time that the others need.
+    """
+    start = f'{self._label}: ' if self._label else ''
+    self.say(f'{start}compiling ...')
+    self._compiling = True
+
+  def _restart_clock(self) -> None:
+    self._compiling = False
+    now = self._clock()
+    self._marks.clear()
+    self._marks.append((now, self._done))
+    self._due = min(self._due, now + self.FIRST_SECONDS)
+    if self._bar is not None:
+      # tqdm divides by the time since its start; it has no method for this.
+      self._bar.n = self._bar.initial = self._bar.last_print_n = self._done
+      self._bar.start_t = self._bar.last_print_t = self._bar._time()
+      self._bar.refresh()
 
   def say(self, text: str) -> None:
     """Prints a line above the bar, without breaking it."""

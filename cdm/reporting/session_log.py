@@ -35,6 +35,13 @@ class Line(TypedDict):
   exit_code: NotRequired[int]
 
 
+class _Costs(TypedDict):
+  """The values of a line that `total` needs."""
+
+  seconds: float
+  peak_host_bytes: int
+
+
 class Total(TypedDict):
   """The sum of the sessions of a folder.
 
@@ -111,7 +118,7 @@ def total(folder: str | os.PathLike) -> Total | None:
   Returns:
     The sum, or None if there is no record.
   """
-  lines = jsonl.read(pathlib.Path(folder) / FILE)
+  lines = jsonl.read(pathlib.Path(folder) / FILE, _Costs)
   if not lines:
     return None
   return {

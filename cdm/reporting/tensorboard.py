@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import errno
 import os
 import pathlib
 import socket
@@ -145,7 +146,7 @@ class TensorBoard:
 
   def _submit(self, work: Callable[..., object], *args: object) -> None:
     while self._pending and self._pending[0].done():
-      self._pending.popleft().result()  # Raises an error of the thread.
+      self._result(self._pending.popleft())
     self._pending.append(self._pool.submit(work, *args))
 
   def close(self) -> None:
@@ -153,4 +154,23 @@ class TensorBoard:
     self._submit(lambda: self._writer and self._writer.close())
     self._pool.shutdown()
     for done in self._pending:
+      self._result(done)
+
+  def _result(self, done: concurrent.futures.Future[Any]) -> None:
+    """Raises the error of the thread, if there was one.
+
+    Raises:
+      OSError: the events could not be written; TensorFlow has types of its own.
+    """
+    try:
       done.result()
+    except Exception as error:
+      is_of_tensorflow = type(error).__module__.startswith('tensorflow.')
+      if not isinstance(error, OSError) and not is_of_tensorflow:
+        raise
+      full = 'No space left' in str(error)
+      reason = os.strerror(errno.ENOSPC) if full else str(error).split('\n')[0]
+      raise OSError(
+        f'Cannot write the TensorBoard events of the run in {self._directory}: '
+        f'{reason}. Free space or choose another --workdir.'
+      ) from error

@@ -17,6 +17,7 @@ from cdm.data import image_decoder, npz_images
 from cdm.data.class_names import write as write_class_names
 from cdm.distributed import collectives, device_mesh
 from cdm.reporting import (
+  atomic_files,
   contact_sheet,
   image_files,
   progress,
@@ -25,6 +26,8 @@ from cdm.reporting import (
 from cdm.sampling import cascade, output_folder, restore
 
 ROW = 4  # images per class on the overview
+# What is written beside one folder of images per stage.
+FILES = ('samples.png', 'samples.npz', 'classes.json')
 
 
 class Manifest(TypedDict):
@@ -43,6 +46,7 @@ class Manifest(TypedDict):
   stages: list[restore.CascadeEntry]
 
 
+@output_folder.held_by('cdm sample')
 def draw_to_folder(
   out: str | os.PathLike,
   stages: Sequence[cascade.Stage],
@@ -51,6 +55,7 @@ def draw_to_folder(
   num: int,
   batch_size: int,
   class_names: Sequence[str] | None = None,
+  overwrite: bool = False,
 ) -> None:
   """Draws images 0 to num - 1 into a folder, with an overview and an archive.
 
@@ -61,16 +66,26 @@ def draw_to_folder(
     num: number of images.
     batch_size: number of images that are drawn at once.
     class_names: names of the classes for the overview, or None.
+    overwrite: whether what other settings wrote into the folder is removed.
 
   Raises:
-    ValueError: the folder has another manifest.
+    ValueError: the folder has another manifest, or other files of the names
+      that are written, or another run draws into it.
   """
   out = pathlib.Path(out)
+  output_folder.make_room(
+    out,
+    manifest,
+    name='sampling.json',
+    writes=(*(stage.name for stage in stages), *FILES),
+    overwrite=overwrite,
+  )
   output_folder.claim(out, manifest, name='sampling.json')
   labels = label_cycle(manifest['labels'], num)
   folders = [out / stage.name for stage in stages]
   for folder in folders:
     folder.mkdir(exist_ok=True)
+    atomic_files.remove_abandoned(folder)
   missing = output_folder.broadcast_missing_images(folders, num)
   done = num - len(missing)
   if done:
@@ -116,7 +131,7 @@ def draw_missing(
     batch_size = device_mesh.padded_batch_size(batch_size, stages[0].mesh)
   done = num - len(missing)
   with progress.Progress('sampling', total=num, initial=done) as bar:
-    bar.say('sampling: compiling ...')
+    bar.compiling()
     for start in range(0, len(missing), batch_size):
       indices = missing[start : start + batch_size]
       # The last batch is filled up, so that only one shape is compiled.

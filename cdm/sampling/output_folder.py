@@ -5,17 +5,47 @@ depend on. A restart with the same settings continues the folder; a restart
 with other settings is refused.
 """
 
+import contextlib
+import functools
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
 from cdm.data import png_chunks
-from cdm.distributed import collectives
-from cdm.reporting import atomic_files
+from cdm.data.printable_name import printable
+from cdm.distributed import collectives, folder_lock
+from cdm.reporting import atomic_files, json_file
+
+P = ParamSpec('P')
+Folder = str | os.PathLike
+
+
+def held_by(
+  command: str,
+) -> Callable[
+  [Callable[Concatenate[Folder, P], None]],
+  Callable[Concatenate[Folder, P], None],
+]:
+  """Decorator: the run holds the function's first argument, a folder.
+
+  Args:
+    command: the command that writes into the folder, e.g. 'cdm sample'.
+  """
+
+  def decorate(function):
+    @functools.wraps(function)
+    def held(out, *args, **kwargs):
+      with folder_lock.hold(out, command, flag='--out'):
+        function(out, *args, **kwargs)
+
+    return held
+
+  return decorate
 
 
 def _other_images(
@@ -63,12 +93,19 @@ def claim(
       whose manifest `saved` differs from `wanted` in the value of `key`.
 
   Raises:
+    exit_codes.DamagedFile: the manifest is damaged.
     ValueError: the folder has a manifest with other settings.
   """
   folder = pathlib.Path(folder)
   path = folder / name
+  atomic_files.remove_abandoned(folder)
   if path.exists():
-    saved = json.loads(path.read_text())
+    saved = json_file.read(
+      path,
+      dict[str, Any],
+      remedy='Without it nobody knows what the folder holds. Restore the file, '
+      'or delete the folder to begin anew.',
+    )
     wanted = json.loads(json.dumps(manifest))
     if 'prepared' not in saved:
       wanted.pop('prepared', None)
@@ -77,9 +114,79 @@ def claim(
         raise ValueError(refusal(folder, key, saved, wanted))
     return
   folder.mkdir(parents=True, exist_ok=True)
-  # Several processes may write this file at once; all write the same text.
   text = json.dumps({**manifest, **(notes or {})}, indent=2) + '\n'
-  atomic_files.write_text_atomically(path, text, shared=True)
+  atomic_files.write_text_atomically(path, text)
+
+
+def make_room(
+  folder: str | os.PathLike,
+  manifest: Mapping[str, object],
+  *,
+  name: str,
+  writes: Collection[str],
+  overwrite: bool | None = None,
+) -> None:
+  """Refuses or removes other files of the names that a command will write.
+
+  A folder with this manifest is left as it is, for the command to continue it.
+  This is a collective: every process must call it.
+
+  Args:
+    folder: path of the folder, which may be missing.
+    manifest, name: see `claim`.
+    writes: names of the files and folders in `folder` that the command writes.
+    overwrite: whether files of these names, and numbered images in folders of
+      these names, are removed. None is the same as False, for a command that
+      has no option --overwrite.
+
+  Raises:
+    ValueError: something has one of these names, and `overwrite` is not True. A
+      folder with another manifest is not refused here: `claim` says which
+      setting differs.
+  """
+  folder = pathlib.Path(folder)
+  taken = [n for n in (name, *writes) if os.path.lexists(folder / n)]
+  other = bool(taken) and not _has_manifest(folder / name, manifest)
+  if not collectives.broadcast_from_first(other):
+    return
+  if overwrite:
+    # Process 0 goes first: on a shared disk nothing remains for the others.
+    for turn in (collectives.is_first(), not collectives.is_first()):
+      if turn:
+        _remove(folder, (name, *writes))
+      collectives.barrier('the room for results')
+  elif name not in taken:
+    what = printable(folder / taken[0]) if taken else printable(folder)
+    raise ValueError(
+      f'{what} is not from an earlier start of this command (there is no '
+      f'{name} beside it) and would be overwritten; give another --out'
+      f'{"" if overwrite is None else ", or --overwrite to replace it"}.'
+    )
+
+
+def _has_manifest(path, manifest):
+  """Returns whether a file is this manifest, whatever notes were added."""
+  try:
+    saved = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return False
+  wanted = json.loads(json.dumps(manifest))
+  return isinstance(saved, dict) and all(
+    key in saved and saved[key] == value for key, value in wanted.items()
+  )
+
+
+def _remove(folder, names):
+  """Removes files, and numbered images in folders, of these names."""
+  for path in (folder / name for name in names):
+    if path.is_dir() and not path.is_symlink():
+      for file in path.iterdir():
+        if re.fullmatch(r'\d{6,}\.png', file.name):
+          file.unlink()
+      with contextlib.suppress(OSError):  # Other files in it stay.
+        path.rmdir()
+    elif os.path.lexists(path):
+      path.unlink()
 
 
 def file_name(n: int) -> str:

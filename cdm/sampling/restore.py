@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, cast
 
 from cdm.checkpointing import reader
-from cdm.config import cascade_stages, instantiate, loader, placement, stage
+from cdm.config import (
+  cascade_stages,
+  instantiate,
+  key_errors,
+  loader,
+  placement,
+  stage,
+)
 from cdm.data import class_names
 from cdm.sampling import cascade, upscaler
 
@@ -174,7 +181,7 @@ def restored_stage(
   saved = loader.from_json(reader.read_config(workdir), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
-  built = stage.stage(saved, sampler)
+  built = stage.stage(saved, sampler, sampler_key=f'stages.{name}.sampler')
   section = saved.mesh if mesh is None else mesh
   device_mesh = placement.mesh(section)
   params, step = reader.restore_ema(
@@ -192,6 +199,36 @@ def restored_stage(
   }
   record = StageRecord(saved.name, step, level, settings, prepared)
   return restored, saved, record
+
+
+def lowres_size(
+  workdir: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()
+) -> int:
+  """Returns the side of a super-resolution stage's input, from its config.
+
+  No parameters are restored, so this takes no time.
+
+  Args:
+    workdir: directory that `cdm train` wrote.
+    overrides: ((dotted key, text), ...), applied to the saved config.
+
+  Raises:
+    FileNotFoundError: workdir has no checkpoint.
+    ValueError: workdir holds no super-resolution stage.
+  """
+  saved = loader.from_json(reader.read_config(workdir), workdir)
+  stage.refuse_classifier(saved, f'sampled (in {workdir})')
+  loader.override_all(saved, overrides)
+  if saved.get('lowres') is None:
+    raise ValueError(_base_model(workdir, saved))
+  return saved.lowres.size
+
+
+def _base_model(workdir, saved):
+  return (
+    f'{workdir} holds {saved.name!r}, a base model; a super-resolution stage '
+    'is needed.'
+  )
 
 
 def restored_cascade(
@@ -217,28 +254,22 @@ def restored_cascade(
       it.
   """
   if cascade_stages.is_cascade(loaded):
-    sections = [dict(section) for section in loaded.stages]
+    sections = cascade_stages.sections(loaded)
     folders = [section['name'] for section in sections]
   else:
     sections = [dict(name=loaded.name, config=loaded.name)]
     folders = ['.']
   stages, notes = [], []
-  first = sections[0]
-  if first.get('level') or first.get('truncated'):
-    raise ValueError(
-      f'Stage {first["name"]!r} is the first of the cascade: it has no low-res '
-      'input, so level and truncated mean nothing there; leave them out.'
-    )
   for section, folder in zip(sections, folders, strict=True):
     experiment = section.pop('config')
-    restored, saved, record = instantiate.splat(
-      'stages',
-      restored_stage,
-      section,
-      workdir=workdir / folder,
-      mesh=loaded.get('mesh'),
-      overrides=() if cascade_stages.is_cascade(loaded) else overrides,
-    )
+    own = {
+      'workdir': workdir / folder,
+      'mesh': loaded.get('mesh'),
+      'overrides': () if cascade_stages.is_cascade(loaded) else overrides,
+    }
+    key = f'stages.{section["name"]}'
+    given = instantiate.arguments(key, restored_stage, section, own)
+    restored, saved, record = restored_stage(**given, **own)
     if saved.name != experiment:
       raise ValueError(
         f'{workdir / folder} holds {saved.name!r}, but {experiment!r} is asked '
@@ -247,7 +278,7 @@ def restored_cascade(
       )
     stages.append(restored)
     notes.append(record.cascade_entry(section, folder))
-  cascade.check(stages)
+  check_cascade(stages)
   class_lists = {
     tuple(class_names.read(workdir / folder) or ())
     for folder, restored in zip(folders, stages, strict=True)
@@ -261,6 +292,28 @@ def restored_cascade(
       'classes in the same order.'
     )
   return stages, notes
+
+
+def described_stage(
+  section: Mapping[str, Any], built: stage.Stage
+) -> cascade.Stage:
+  """Returns a stage of a cascade without parameters, for `check_cascade`.
+
+  Args:
+    section: the stage's section of the cascade config.
+    built: what its own config describes.
+  """
+  key = f'stages.{section["name"]}'
+  options = {k: v for k, v in section.items() if k not in ('config', 'sampler')}
+  own = {'built': built, 'params': None, 'mesh': None}
+  given = instantiate.arguments(key, cascade.Stage.of, options, own)
+  return cascade.Stage.of(**given, **own)
+
+
+def check_cascade(stages: Sequence[cascade.Stage]) -> None:
+  """Raises ValueError if stages do not form a cascade; see `cascade.check`."""
+  with key_errors.naming('stages', otherwise='stages'):
+    cascade.check(stages)
 
 
 def restored_upscaler(
@@ -290,10 +343,7 @@ def restored_upscaler(
     workdir, name='upscaled', level=level, overrides=overrides
   )
   if restored.lowres is None:
-    raise ValueError(
-      f'{workdir} holds {saved.name!r}, a base model; a '
-      'super-resolution stage is needed.'
-    )
+    raise ValueError(_base_model(workdir, saved))
   cascade.check_level(restored)
   upscale = upscaler.stage_upscaler(restored, record, batch_size=batch_size)
   return upscale, saved

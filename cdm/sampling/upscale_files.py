@@ -4,6 +4,8 @@ Every result is a PNG of its own, and an overview shows the results beside the
 low-res images and their bicubic interpolation.
 """
 
+import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -11,16 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from cdm.data import image_decoder, image_notes, transforms
+from cdm.data import image_decoder
+from cdm.data.printable_name import printable
 from cdm.distributed import collectives
 from cdm.ops import tiling
 from cdm.ops.keys import seed_pairs
-from cdm.reporting import contact_sheet, image_files, progress, session_log
-from cdm.sampling import output_folder, restore
+from cdm.reporting import (
+  atomic_files,
+  contact_sheet,
+  image_files,
+  progress,
+  session_log,
+)
+from cdm.sampling import output_folder, own_results, restore, upscale_inputs
 from cdm.sampling.upscaler import Upscaler, bicubic
 
 FOLDERS = ('lowres', 'bicubic', 'upscaled', 'original')
 SHOWN = 24  # images on the overview
+OVERVIEW = 'upscaled.png'
+MANIFEST = 'upscaling.json'
 
 
 class Manifest(restore.StageManifest):
@@ -37,93 +48,130 @@ class Manifest(restore.StageManifest):
   eval_data: dict[str, Any]
 
 
+@output_folder.held_by('cdm upscale')
 def write_upscaled_files(
   out: str | os.PathLike,
   upscaler: Upscaler,
-  paths: Sequence[pathlib.Path],
+  inputs: upscale_inputs.Inputs,
   label: int | None,
   *,
   seed: int,
-  max_value: float | None = None,
+  overwrite: bool = False,
 ) -> None:
   """Super-resolves image files into a folder, one PNG for each file.
 
   An image larger than the upscaler's input is cut into tiles. The overview
-  shows only the images that are a single tile.
+  shows only the images that are a single tile. A result that this command wrote
+  before with the same settings is kept, so that a run that was interrupted
+  continues.
 
   Args:
     out: output folder; made if it is missing.
     upscaler: `Upscaler`.
-    paths: image files, each at least as large as one tile.
+    inputs: the picture files; see `upscale_inputs.check`.
     label: class of all images, or None.
     seed: seed of the samples; the tiles of all files are numbered in turn.
-    max_value: the value of white in files of 16 or more bits; see
-      `image_decoder.decode`.
+    overwrite: whether other files that have the names of results are replaced.
 
   Raises:
-    ValueError: a file is not an image or is too small, or a result would
-      overwrite another result or an input.
+    ValueError: a file that lies in `out` has the name of a result, or an input
+      was refused; the other files have been written then.
   """
-  out = pathlib.Path(out)
-  path_of = {}
-  for path in paths:
-    target = out / f'{path.stem}.png'
-    if target in path_of:
-      raise ValueError(
-        f'{path_of[target]} and {path} would both become {target}; rename one.'
-      )
-    if target.resolve() == path.resolve():
-      raise ValueError(
-        f'{path} would be overwritten by its own result; give another --out.'
-      )
-    path_of[target] = path
-  # All files are read before work begins, so that a bad file is found early.
-  for path in paths:
-    read_and_cut(path, upscaler, max_value)
+  out, pictures = pathlib.Path(out), inputs.pictures
+  targets = [picture.target for picture in pictures]
+  marks = _marks(inputs, upscaler, label, seed)
+  there = own_results.are_written(targets, marks, overwrite=overwrite)
   out.mkdir(parents=True, exist_ok=True)
-  rows, first = [], 0
-  with progress.Progress('upscaling', total=len(paths)) as bar:
-    bar.say('upscaling: compiling ...')
-    for target, path in path_of.items():
-      image, tiles, places = read_and_cut(path, upscaler, max_value)
-      labels = None if label is None else np.full(len(tiles), label, np.int32)
-      indices = np.arange(first, first + len(tiles))
-      first += len(tiles)
-      x = tiling.blend(
-        upscaler(tiles, keys=seed_pairs(seed, indices), label=labels),
-        places,
-        shape=image.shape[:2],
-        factor=upscaler.factor,
-      )
+  if any(there) and collectives.is_first():
+    print(f'Pictures: {sum(there)} of {len(pictures)} are already in {out}.')
+  refused, rows, first = list(inputs.refused), [], 0
+  with _tile_bar(pictures, there) as bar:
+    for picture, mark, done in zip(pictures, marks, there, strict=True):
+      keys = seed_pairs(seed, np.arange(first, first + picture.num_tiles))
+      first += picture.num_tiles
+      if done:
+        rows += _row(upscaler, inputs, picture) if len(rows) < SHOWN else []
+        continue
+      try:
+        cut = upscale_inputs.read_again(inputs, picture)
+      except ValueError as error:
+        if collectives.process_count() > 1:
+          raise  # The other processes go on with this picture.
+        refused.append(error)
+        continue
+      x = _super_resolve(upscaler, cut, keys, label, bar)
       if collectives.is_first():
-        image_files.write_png(target, x)
-      if image.shape[:2] == (upscaler.lowres_size,) * 2:
-        rows.append([magnified(image, x), bicubic(image, upscaler), x])
-      bar.advance(1)
-  for target in path_of:
-    print(target)
-  if rows and collectives.is_first():
-    write_overview(out, rows[:SHOWN], ('low-res', 'bicubic', 'ours'))
+        picture.target.parent.mkdir(parents=True, exist_ok=True)
+        text = {own_results.MARK: mark}
+        image_files.write_png(picture.target, x, text=text)
+        rows += _row(upscaler, inputs, picture) if len(rows) < SHOWN else []
+  if collectives.is_first():
+    for path in targets:
+      print(printable(path))
+    if rows:
+      mark = own_results.digest([*marks, 'overview'])
+      path = own_results.free_path(
+        out, OVERVIEW, taken=targets, mark=mark, overwrite=overwrite
+      )
+      heads = ('low-res', 'bicubic', 'ours')
+      write_overview(path, rows, heads, text={own_results.MARK: mark})
+  if refused:
+    total = len(pictures) + len(inputs.refused)
+    raise upscale_inputs.failure(refused, total, out)
 
 
-def read_and_cut(
-  path: pathlib.Path, upscaler: Upscaler, max_value: float | None = None
-) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
-  """Reads an image file and cuts it into tiles of the upscaler's input size.
-
-  Returns:
-    (image uint8 [h, w, 3], tiles uint8 [N, S, S, 3], [(top, left), ...]).
-
-  Raises:
-    ValueError: the file is not an image, or too small; the message names it.
-  """
-  image = read_image(path, max_value)
-  try:
-    return image, *tiling.cut(image, upscaler.lowres_size)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
+def _tile_bar(pictures, there):
+  """Returns the progress over all tiles, of which some are there already."""
+  counts = [picture.num_tiles for picture in pictures]
+  bar = progress.Progress(
+    'upscaling',
+    total=sum(counts),
+    initial=sum(n for n, done in zip(counts, there, strict=True) if done),
+    unit='tile',
+  )
+  bar.compiling()
+  return bar
 
 
+def _super_resolve(upscaler, cut, keys, label, bar):
+  """Returns the super-resolved image, uint8, of a picture that was cut."""
+  image, tiles, places = cut
+  labels = None if label is None else np.full(len(tiles), label, np.int32)
+  return tiling.blend(
+    upscaler(
+      tiles, keys=keys[: len(tiles)], label=labels, on_batch=bar.advance
+    ),
+    places,
+    shape=image.shape[:2],
+    factor=upscaler.factor,
+  )
+
+
+def _row(upscaler, inputs, picture):
+  """Returns [row of the overview], or [] for a picture of several tiles."""
+  if picture.num_tiles > 1:
+    return []
+  image = upscale_inputs.read_image(picture.path, inputs.max_value)
+  x = image_decoder.read_pixels(picture.target)
+  return [[magnified(image, x), bicubic(image, upscaler), x]]
+
+
+def _marks(inputs, upscaler, label, seed) -> list[str]:
+  """Returns the mark of each result, see `own_results`."""
+  record = upscaler.record
+  stage = None if record is None else record.manifest()
+  settings = json.dumps(
+    [stage, label, seed, inputs.max_value], sort_keys=True, default=str
+  )
+  marks, first = [], 0
+  for picture in inputs.pictures:
+    data = hashlib.sha256(picture.path.read_bytes()).digest()
+    marks.append(own_results.digest([settings, str(first), data]))
+    first += picture.num_tiles
+  return marks
+
+
+@output_folder.held_by('cdm upscale')
 def write_upscaled_held_out(
   out: str | os.PathLike,
   upscaler: Upscaler,
@@ -133,6 +181,7 @@ def write_upscaled_held_out(
   seed: int,
   manifest: Manifest,
   class_names: Sequence[str] | None = None,
+  overwrite: bool = False,
 ) -> None:
   """Shrinks and super-resolves held-out images; writes all four versions.
 
@@ -147,15 +196,25 @@ def write_upscaled_held_out(
     seed: seed of the samples.
     manifest: manifest of the folder.
     class_names: names of the classes for the overview, or None.
+    overwrite: whether what other settings wrote into the folder is removed.
 
   Raises:
-    ValueError: the folder has another manifest.
+    ValueError: the folder has another manifest, or other files of the names
+      that are written, or another run writes into it.
   """
   out = pathlib.Path(out)
-  output_folder.claim(out, manifest, name='upscaling.json')
+  output_folder.make_room(
+    out,
+    manifest,
+    name=MANIFEST,
+    writes=(*FOLDERS, OVERVIEW),
+    overwrite=overwrite,
+  )
+  output_folder.claim(out, manifest, name=MANIFEST)
   folders = {name: out / name for name in FOLDERS}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
+    atomic_files.remove_abandoned(folder)
   missing = output_folder.broadcast_missing_images(folders.values(), count)
   done = count - len(missing)
   if done:
@@ -163,7 +222,7 @@ def write_upscaled_held_out(
   if missing:
     bar = progress.Progress('upscaling', total=count, initial=done)
     with session_log.Session(out, 'upscale'), bar:
-      bar.say('upscaling: compiling ...')
+      bar.compiling()
       for start in range(0, len(missing), upscaler.batch_size):
         indices = missing[start : start + upscaler.batch_size]
         originals, labels = read_images(indices)
@@ -238,24 +297,29 @@ def write_held_out_overview(
   if class_names:
     label_of = dict(zip(indices, labels, strict=True))
     names = [class_names[label_of[n]] for n in chosen]
-  write_overview(out, rows, ('low-res', 'bicubic', 'ours', 'original'), names)
+  write_overview(
+    out / OVERVIEW, rows, ('low-res', 'bicubic', 'ours', 'original'), names
+  )
 
 
 def write_overview(
-  out: pathlib.Path,
+  path: pathlib.Path,
   rows: list[list[Any]],
   heads: Sequence[str | None],
   names: Sequence[str] | None = None,
+  *,
+  text: Mapping[str, str] | None = None,
 ) -> None:
-  """Writes the contact sheet upscaled.png.
+  """Writes the overview, a contact sheet.
 
   More than 8 rows are laid out in two groups of columns, side by side.
 
   Args:
-    out: output folder.
+    path: path of the PNG.
     rows: uint8 [S, S, 3] images of every row.
     heads: titles of the columns.
     names: titles of the rows, or None.
+    text: text entries of the PNG, or None.
   """
   side = rows[0][0].shape[0]
   if len(rows) > 8:
@@ -273,30 +337,10 @@ def write_overview(
   image = contact_sheet.sheet(
     rows, names=names, heads=heads, scale=max(1, 96 // side)
   )
-  image_files.write_png(out / 'upscaled.png', image)
-  print(f'{out / "upscaled.png"}: {", ".join(h for h in heads if h)}')
+  image_files.write_png(path, image, text=text)
+  print(f'{printable(path)}: {", ".join(h for h in heads if h)}')
 
 
 def magnified(image: np.ndarray, like: np.ndarray) -> np.ndarray:
   """Returns `image` in the size of `like`, with every pixel as a square."""
   return contact_sheet.magnify(image, like.shape[0])
-
-
-def read_image(
-  path: pathlib.Path, max_value: float | None = None
-) -> np.ndarray:
-  """Returns an image file as uint8 [h, w, 3]; says what is left out of it.
-
-  Args:
-    path: the file.
-    max_value: see `image_decoder.decode`.
-
-  Raises:
-    ValueError: there is no such file, or it is not an image.
-  """
-  try:
-    decoded = image_decoder.read_file(path, max_value=max_value)
-  except transforms.BadImage as error:
-    raise ValueError(f'{error}. Repair it, or leave it out.') from None
-  image_notes.say(decoded.notes)
-  return decoded.pixels

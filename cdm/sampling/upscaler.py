@@ -65,6 +65,7 @@ class Upscaler:
     *,
     keys: np.ndarray,
     label: np.ndarray | None = None,
+    on_batch: Callable[[int], object] | None = None,
   ) -> np.ndarray:
     """Super-resolves low-res images.
 
@@ -74,6 +75,7 @@ class Upscaler:
       lowres: uint8 [N, h, w, 3].
       keys: uint32 [N, 2], see `ops.keys.seed_pairs`.
       label: int [N] or None; ignored if the method takes no label.
+      on_batch: callback that gets the number of images of each finished batch.
 
     Returns:
       uint8 [N, H, W, 3].
@@ -91,6 +93,8 @@ class Upscaler:
         None if label is None else np.asarray(label, np.int32)[filled],
       )
       outputs.append(device_mesh.fetch(x)[: len(part)])
+      if on_batch is not None:
+        on_batch(len(part))
     return np.concatenate(outputs)
 
   def shrink(self, originals: np.ndarray) -> np.ndarray:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cdm.checkpointing import reader
+from cdm.config import key_errors
 from cdm.data import class_names
+from cdm.data.pipeline import PipelineOptions
 from cdm.distributed import exit_codes
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ class LabelCheckedBatches:
       exit_codes.DataError: if the batch cannot be read.
     """
     try:
-      self._peeked = next(self)
+      with key_errors.naming('pipeline', PipelineOptions._fields, otherwise=''):
+        self._peeked = next(self)
     except Exception as error:
       if exit_codes.classify(error) is exit_codes.BAD_INPUT and isinstance(
         error, ValueError
@@ -96,9 +99,9 @@ class LabelCheckedBatches:
     label, n = batch['label'], self._num_classes
     if n is not None and not (0 <= label.min() and label.max() < n):
       raise ValueError(
-        f'The data has labels from {label.min()} to {label.max()}, but '
-        f'config.model.num_classes is {n}: labels are 0 to {n - 1}. Use data '
-        'with those labels, or num_classes=None.'
+        f'config.model.num_classes is {n}: labels are 0 to {n - 1}, but the '
+        f'data has labels from {label.min()} to {label.max()}. Use data with '
+        'those labels, or --config.model.num_classes=None.'
       )
     return batch
 
@@ -117,13 +120,13 @@ def check_labels(c: ConfigDict, net: UNet | ResNet50, source: Any) -> None:
     raise ValueError(
       f'config.model.num_classes is {net.num_classes}, but the data '
       f'({c.train_data.kind}) has no classes; use labelled data, or '
-      'num_classes=None.'
+      '--config.model.num_classes=None.'
     )
   if source.num_classes > net.num_classes:
     raise ValueError(
-      f'The data has {source.num_classes} classes, labels 0 to '
-      f'{source.num_classes - 1}, but config.model.num_classes is '
-      f'{net.num_classes}; set it to {source.num_classes}.'
+      f'config.model.num_classes is {net.num_classes}, but the data has '
+      f'{source.num_classes} classes, labels 0 to {source.num_classes - 1}; '
+      f'use --config.model.num_classes={source.num_classes}.'
     )
 
 

@@ -114,9 +114,12 @@ def make_optimizer(
   if weight_decay and kind != 'adamw':
     raise ValueError(
       f'optimizer.weight_decay is {weight_decay}, but {kind!r} decays no '
-      'weights; use '
-      "kind='adamw'."
+      'weights; use --config.optimizer.kind=adamw.'
     )
+  _check('weight_decay', weight_decay, 'at least 0')
+  _check('b1', options.b1, 'at least 0 and below 1')
+  _check('b2', options.b2, 'at least 0 and below 1')
+  _check('eps', options.eps, 'above 0')
   rate = make_learning_rate(options, num_steps)
   parts = _clipping(options.clip_norm)
   parts.append(
@@ -147,15 +150,14 @@ def make_sgd(options: SgdOptions, num_steps: int | None = None) -> Optimizer:
     raise ValueError(
       f"optimizer.kind is {options.kind!r}; make_sgd builds 'sgd' only."
     )
-  if not 0.0 <= momentum < 1.0:
-    raise ValueError(
-      f'optimizer.momentum is {momentum}; it must be at least 0 and below 1.'
-    )
+  _check('momentum', momentum, 'at least 0 and below 1')
   if nesterov and not momentum:
     raise ValueError(
       'optimizer.nesterov looks ahead along the momentum, but '
-      'optimizer.momentum is 0; use nesterov=False.'
+      'optimizer.momentum is 0; use '
+      '--config.optimizer.nesterov=False.'
     )
+  _check('weight_decay', options.weight_decay, 'at least 0')
   rate = make_learning_rate(options, num_steps)
   parts = _clipping(options.clip_norm)
   if options.weight_decay:
@@ -170,12 +172,35 @@ def make_sgd(options: SgdOptions, num_steps: int | None = None) -> Optimizer:
 def _clipping(clip_norm):
   if clip_norm is None:
     return []
-  if not clip_norm > 0:
-    raise ValueError(
-      f'optimizer.clip_norm is {clip_norm}; use a positive number, or None '
-      'for no clipping.'
-    )
+  _check('clip_norm', clip_norm, 'above 0')
   return [optax.clip_by_global_norm(clip_norm)]
+
+
+# Why a value that no run can mean is refused, not trained with.
+_REASONS = {
+  'learning_rate': 'a negative rate climbs the loss, and 0 learns nothing',
+  'weight_decay': 'a negative one makes the parameters grow',
+  'b1': 'it weighs the past gradients',
+  'b2': 'it weighs the past squared gradients',
+  'eps': 'it keeps the step finite where the gradient is 0',
+  'momentum': 'at 1 the velocity never fades',
+  'clip_norm': 'it is the largest norm of a gradient; None does not clip',
+}
+_RANGES = {
+  'above 0': lambda x: x > 0,
+  'at least 0': lambda x: x >= 0,
+  'at least 0 and below 1': lambda x: 0 <= x < 1,
+}
+
+
+def _check(key, value, limits):
+  """Raises ValueError unless a value is a finite number within limits."""
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  if not (is_number and math.isfinite(value) and _RANGES[limits](value)):
+    raise ValueError(
+      f'config.optimizer.{key} is {value!r}; it must be finite and {limits}: '
+      f'{_REASONS[key]}. Set it with --config.optimizer.{key}=NUMBER.'
+    )
 
 
 def _optimizer(parts, rate):
@@ -205,6 +230,7 @@ def make_learning_rate(
   """
   warmup_steps, decay = options.warmup_steps, options.decay
   decay_at, decay_factor = options.decay_at, options.decay_factor
+  _check('learning_rate', options.learning_rate, 'above 0')
   if decay not in DECAYS:
     raise ValueError(f'optimizer.decay is {decay!r}; known are {DECAYS}.')
   if warmup_steps < 0:

@@ -11,7 +11,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from cdm.distributed import exit_codes
+from cdm.distributed import exit_codes, folder_lock
 
 if TYPE_CHECKING:
   import types
@@ -102,6 +102,10 @@ class Stop:
     stopped = self.signum == signal.SIGINT
     return exit_codes.INTERRUPTED if stopped else exit_codes.PREEMPTED
 
+  def asked_to_end(self) -> exit_codes.ExitCode | None:
+    """Returns how the run ends if it was asked to, else None."""
+    return None if self.signum is None else self.ending
+
   def ask(self, signum: int, _frame: types.FrameType | None = None) -> None:
     """Asks the run to stop; this is the handler of both signals."""
     name = signal.Signals(signum).name
@@ -109,6 +113,7 @@ class Stop:
     # printing again would then fail.
     if self.signum is not None:
       os.write(2, f'\n{name} again: ending at once\n'.encode())
+      folder_lock.release_all()
       os._exit(self.ending.code)
     self.signum = signum
     if self._together:

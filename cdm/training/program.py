@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cdm.config import cascade_stages, instantiate, placement, stage
+from cdm.config import (
+  cascade_stages,
+  instantiate,
+  key_errors,
+  placement,
+  stage,
+)
 from cdm.config.loader import ConfigDict
 from cdm.distributed import device_mesh, partitioning
 from cdm.training import optimizer, run_config, step
@@ -62,7 +68,9 @@ def assemble(
   """
   cascade_stages.refuse_cascade(c, 'trained')
   instantiate.require(
-    c, 'train_data', 'eval_data', 'optimizer', 'ema', 'train', 'mesh', 'seed'
+    c,
+    *('name', 'seed', 'train_data', 'eval_data'),
+    *('optimizer', 'ema', 'train', 'mesh'),
   )
   built = stage.stage(c)
   mesh = placement.mesh(c.mesh, devices)
@@ -70,9 +78,10 @@ def assemble(
     run_config.read_train_section(c),
     run_config.read_ema_section(c.ema),
   )
-  device_mesh.check_batch(
-    schedule.batch_size, mesh, accumulation=schedule.accumulation
-  )
+  with key_errors.naming('train', otherwise='train.batch_size'):
+    device_mesh.check_batch(
+      schedule.batch_size, mesh, accumulation=schedule.accumulation
+    )
   tx = run_config.make_optimizer(c.optimizer, schedule.num_steps)
   key = jax.random.key(seed_of(c, MODEL_SEED))
   shapes = states.shapes(built.method.init, tx, key=key)

@@ -12,10 +12,11 @@ its number, so after a rollback nothing but the data differs.
 import json
 import os
 import pathlib
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from cdm.data.pipeline_state import PipelineState
-from cdm.reporting import atomic_files
+from cdm.distributed import exit_codes
+from cdm.reporting import atomic_files, json_file
 
 FILE = 'rollbacks.json'
 POLICIES = ('stop', 'rollback')
@@ -37,6 +38,15 @@ class Rollback(TypedDict):
   position: PipelineState | None
 
 
+class _Written(TypedDict):
+  """An entry as it is read; the pipeline checks the position itself."""
+
+  to: int
+  bad: int
+  why: str
+  position: dict[str, Any] | None
+
+
 class Rollbacks:
   """The rollbacks of one work directory."""
 
@@ -51,7 +61,7 @@ class Rollbacks:
       active: whether this process writes the file; true in process 0 only.
 
     Raises:
-      ValueError: if the file is not a list of rollbacks.
+      exit_codes.DamagedFile: if the file is not a list of rollbacks.
     """
     self._path = pathlib.Path(workdir) / FILE
     self._active = active
@@ -59,13 +69,13 @@ class Rollbacks:
     self.made: list[Rollback] = []  # entries of the file, ordered by `to`
     if self._path.exists():
       try:
-        self.made = json.loads(self._path.read_text())
-        self.made[:] = sorted(self.made, key=lambda entry: entry['to'])
-      except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-          f'{self._path} is not a list of rollbacks: {error}. Remove it to '
-          'train on without them.'
+        made = json_file.read(self._path, list[_Written], remedy='')
+      except exit_codes.DamagedFile as error:
+        raise exit_codes.DamagedFile(
+          f'{self._path} is not a list of rollbacks: {error}Remove it to train '
+          'on without them.'
         ) from error
+      self.made = sorted(made, key=lambda entry: entry['to'])
 
   def permitted(self) -> bool:
     """Returns whether the run may make one more rollback."""

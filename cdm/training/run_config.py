@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from cdm.config import instantiate
+from cdm.config import instantiate, key_errors, value_types
 from cdm.config.loader import ConfigDict
 from cdm.config.stage import is_classifier
 from cdm.training import optimizer, rollback
@@ -32,14 +32,13 @@ def make_optimizer(
   Raises:
     ValueError: names the key that cannot be used.
   """
-  section = dict(optimizer_section)
-  kind = section.get('kind', 'adam')
-  if kind not in OPTIMIZERS:
-    raise ValueError(
-      f'config.optimizer.kind is {kind!r}; known are {sorted(OPTIMIZERS)}.'
-    )
-  options, make = OPTIMIZERS[kind]
-  return make(instantiate.splat('optimizer', options, section), num_steps)
+  section = instantiate.as_dict('optimizer', optimizer_section)
+  chosen = {'kind': section.get('kind', 'adam')}
+  kind = instantiate.kind_of('optimizer', chosen, OPTIMIZERS)
+  constructor, make = OPTIMIZERS[kind]
+  options = instantiate.splat('optimizer', constructor, section)
+  with key_errors.naming('optimizer', constructor._fields):
+    return make(options, num_steps)
 
 
 class Run(NamedTuple):
@@ -102,6 +101,13 @@ def read_train_section(c: ConfigDict) -> Run:
     ValueError: names the key that cannot be used.
   """
   built = instantiate.splat('train', Run, c.train)
+  with key_errors.naming(None):
+    _check_run(c, built)
+  return built
+
+
+def _check_run(c: ConfigDict, built: Run) -> None:
+  """Raises ValueError if a value of `train`, or the seed, is out of range."""
   check_recovery(built)
   if is_classifier(c):
     check_classifier_run(built)
@@ -110,17 +116,17 @@ def read_train_section(c: ConfigDict) -> Run:
       continue
     least = 0 if key in Run._field_defaults and 'keep_ch' not in key else 1
     least = 1 if key == 'accumulation' else least
-    if not isinstance(value, int) or value < least:
+    if not least <= value < 2**31:  # Steps are counted in int32.
       raise ValueError(
         f'config.train.{key} is {value!r}; it must be a whole number, at least '
-        f'{least}.'
+        f'{least} and below 2^31.'
       )
-  if not isinstance(c.seed, int) or not 0 <= c.seed < 2**32:
+  value_types.check('seed', c.seed, int)
+  if not 0 <= c.seed < 2**32:
     raise ValueError(
       f'config.seed is {c.seed!r}; it must be a whole number from 0 to '
       '2^32 - 1.'
     )
-  return built
 
 
 def check_classifier_run(built: Run) -> None:
@@ -150,12 +156,12 @@ def check_recovery(built: Run) -> None:
     )
   for key, above in (('grad_norm_spike_factor', 1), ('watchdog_factor', 1)):
     value = getattr(built, key)
-    if not (isinstance(value, int | float) and (value == 0 or value > above)):
+    if not (value == 0 or value > above):
       raise ValueError(
         f'config.train.{key} is {value!r}; it must be 0 (off) or above {above}.'
       )
   seconds = built.watchdog_seconds
-  if not (isinstance(seconds, int | float) and seconds > 0):
+  if not seconds > 0:
     raise ValueError(
       f'config.train.watchdog_seconds is {seconds!r}; it must be above 0.'
     )
@@ -170,6 +176,7 @@ def read_ema_section(section: Mapping) -> Average:
   built = instantiate.splat('ema', Average, section)
   if not 0.0 <= built.decay < 1.0:
     raise ValueError(
-      f'config.ema.decay is {built.decay}; it must be at least 0 and below 1.'
+      f'config.ema.decay is {built.decay}; it must be at least 0 and below 1. '
+      'Set it with --config.ema.decay=NUMBER.'
     )
   return built

@@ -1,6 +1,7 @@
 """Summarises training runs for `cdm report`: a dict, an HTML page, a table."""
 
 import json
+import math
 import os
 import pathlib
 import time
@@ -9,15 +10,17 @@ from typing import Any, NotRequired, TypedDict
 
 from cdm.checkpointing import reader
 from cdm.config import loader
+from cdm.distributed import exit_codes
 from cdm.reporting import (
   atomic_files,
   html_page,
+  json_file,
   metric_writer,
   session_log,
   text_table,
 )
 from cdm.reporting.shown_number import ShownNumber
-from cdm.training import score_table
+from cdm.training import overview_caption, score_table
 from cdm.training.score_table import Quality
 
 
@@ -67,6 +70,28 @@ class FolderFacts(TypedDict):
   caption: str
   seconds: NotRequired[float]
   peak_host_bytes: NotRequired[int]
+
+
+class _Size(TypedDict):
+  size: int
+
+
+class _Pipeline(TypedDict):
+  image_size: int
+
+
+class _Train(TypedDict):
+  batch_size: int
+  num_steps: int
+
+
+class _Saved(TypedDict):
+  """The values of a saved config that a report shows."""
+
+  name: str
+  pipeline: _Pipeline
+  train: _Train
+  lowres: NotRequired[_Size | None]
 
 
 class Summary(TypedDict):
@@ -121,12 +146,19 @@ def read_row(path: str | os.PathLike) -> Quality:
   Raises:
     ValueError: if the file is something else, or has no paired metrics.
   """
+  remedy = 'Give what `cdm evaluate --out` wrote.'
   try:
-    row = json.loads(pathlib.Path(path).read_text())
-  except (OSError, ValueError) as error:
+    row = json_file.read(path, Any, remedy='')
+  except OSError as error:
+    reason = error.strerror or error
     raise ValueError(
-      f'{path} cannot be read ({error}); give what `cdm evaluate --out` wrote.'
+      f'{path} cannot be read ({reason}); give what `cdm evaluate --out` wrote.'
     ) from None
+  except exit_codes.DamagedFile as error:
+    raise exit_codes.DamagedFile(
+      f'{path} cannot be read ({str(error).rstrip(". ")}); give what `cdm '
+      'evaluate --out` wrote.'
+    ) from error
   if not isinstance(row, dict) or 'conventions' not in row:
     raise ValueError(f'{path} is not what `cdm evaluate --out` wrote.')
   if 'psnr' not in row:
@@ -134,6 +166,7 @@ def read_row(path: str | os.PathLike) -> Quality:
       f'{path} has no paired metrics (PSNR, SSIM), which the page shows; give '
       'a row of `cdm evaluate --samples=... --reference=...` of paired images.'
     )
+  json_file.check(row, Quality, name=str(path), remedy=remedy)
   return row
 
 
@@ -149,7 +182,9 @@ def run_facts(workdir: pathlib.Path) -> RunFacts:
       f'{workdir} is not the work directory of a training run: it has no '
       f'{reader.CONFIG}.'
     )
-  c = loader.from_json(path.read_text(), path)
+  c = loader.read_json(path)
+  remedy = f'Restore it; every checkpoint in {reader.CHECKPOINTS} has a copy.'
+  json_file.check(loader.plain(c), _Saved, name=str(path), remedy=remedy)
   rows = metric_writer.read_scalars(workdir / metric_writer.SCALARS)
   rows = [r for r in rows if r.get('loss') is not None]
   last = rows[-1] if rows else {}
@@ -194,36 +229,9 @@ def folder_facts(
   return {
     'folder': str(folder),
     'picture': str(folder / file_name),
-    'caption': caption_of(folder),
+    'caption': overview_caption.describe(folder),
     **(session_log.total(folder) or {}),
   }
-
-
-def caption_of(folder: pathlib.Path) -> str:
-  """Returns what the overview of a folder shows, as its manifest tells it.
-
-  The caption is '' for a folder without a manifest that can be read.
-  """
-  for name, describe in (
-    ('sampling.json', _describe_samples),
-    ('upscaling.json', _describe_upscaled),
-  ):
-    try:
-      return describe(json.loads((folder / name).read_text()))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-      continue
-  return ''
-
-
-def _describe_samples(manifest: dict[str, Any]) -> str:
-  rows = 'A row per class' if manifest['labels'] else 'Drawn without a label'
-  if len(manifest['stages']) == 1:
-    return f'{rows}.'
-  return f'{rows}; each group shows one image at every stage.'
-
-
-def _describe_upscaled(manifest: dict[str, Any]) -> str:
-  return f'Images of the evaluation data of {manifest["experiment"]}.'
 
 
 def write(
@@ -232,17 +240,24 @@ def write(
   *,
   title: str,
   numbers: Mapping[str, ShownNumber],
+  overwrite: bool = False,
 ) -> list[pathlib.Path]:
   """Writes report.json, report.html and copies of the images into a folder.
+
+  An earlier report in the folder is renewed.
 
   Args:
     summary: what `summarise` returned.
     out: the folder; it is made if it is missing.
-    title: of the page.
+    title: title of the page.
     numbers: {metric: how it is shown}.
+    overwrite: whether other files of these names are replaced.
 
   Returns:
-    The paths written.
+    The paths that were written.
+
+  Raises:
+    ValueError: other files have these names, and `overwrite` is False.
   """
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
@@ -252,13 +267,37 @@ def write(
       image = pathlib.Path(folder['picture'])
       files[image.name] = image.read_bytes()
   files['report.json'] = (json.dumps(summary, indent=2) + '\n').encode()
-  files['report.html'] = html(summary, title=title, numbers=numbers).encode()
+  page = html(summary, title=title, numbers=numbers)
+  files['report.html'] = page.encode(errors='backslashreplace')
+  if not overwrite and not _is_report(out / 'report.json'):
+    for name, content in files.items():
+      _refuse_another(out / name, content)
   paths = []
   for name, content in files.items():
     with atomic_files.write_atomically(out / name) as partial:
       partial.write_bytes(content)
     paths.append(out / name)
   return paths
+
+
+def _is_report(path: pathlib.Path) -> bool:
+  """Returns whether a file is a report.json that this module wrote."""
+  try:
+    saved = json.loads(path.read_bytes())
+  except (OSError, ValueError):
+    return False
+  return isinstance(saved, dict) and set(Summary.__annotations__) <= set(saved)
+
+
+def _refuse_another(path: pathlib.Path, content: bytes) -> None:
+  """Raises ValueError if the path has other content than this."""
+  if path.is_file() and path.read_bytes() == content:
+    return
+  if os.path.lexists(path):
+    raise ValueError(
+      f'{path} is not from an earlier `cdm report` and would be overwritten; '
+      'give another --out, or --overwrite to replace it.'
+    )
 
 
 def html(
@@ -298,7 +337,7 @@ def html(
     points = [(r['step'], r['loss']) for r in rows if 'loss' in r]
     curves.append(
       html_page.curve_svg(
-        {run['name']: [(x, y) for x, y in points if y is not None]},
+        {run['name']: [(x, y) for x, y in points if _is_finite(y)]},
         caption=f'Training loss of {run["name"]}',
       )
     )
@@ -322,6 +361,10 @@ def html(
   return html_page.build_page(
     title, sections, footer=f'Written {time.strftime("%Y-%m-%d %H:%M")}.'
   )
+
+
+def _is_finite(value: float | None) -> bool:
+  return value is not None and math.isfinite(value)
 
 
 def run_table(summary: Summary) -> html_page.Html:

@@ -20,10 +20,24 @@ from cdm.distributed import (
   collectives,
   device_mesh,
   exit_codes,
+  folder_lock,
   peer_monitor,
 )
-from cdm.reporting import crash_reports, metric_writer, session_log
-from cdm.training import loop, program, rollback, utilization, watchdog
+from cdm.reporting import (
+  atomic_files,
+  crash_reports,
+  metric_writer,
+  session_log,
+)
+from cdm.training import (
+  disk_space,
+  loop,
+  program,
+  rate_change,
+  rollback,
+  utilization,
+  watchdog,
+)
 from cdm.training.label_check import (
   LabelCheckedBatches,
   check_classes,
@@ -45,7 +59,8 @@ def train(
 
   It adds one line to WORKDIR/sessions.jsonl that says how the session ended,
   and writes the traceback of an error into WORKDIR/failures. A start that is
-  refused because of its config, data or checkpoint leaves no trace.
+  refused because of its config, data or checkpoint leaves no trace. One run at
+  a time holds the work directory, see `folder_lock`.
 
   Args:
     c: config of one stage.
@@ -61,14 +76,18 @@ def train(
     running_metrics.Diverged: if the loss or the gradient norm is no longer
       finite, or spiked, and no rollback is left.
     exit_codes.DataError: if the data cannot be read.
+    folder_lock.FolderInUse: if another run trains in workdir.
     OSError: if workdir cannot be written.
   """
-  with session_log.Session(workdir, 'train') as session:
+  stop = Stop() if stop is None else stop
+  holding = folder_lock.hold(
+    workdir, 'cdm train', flag='--workdir', asked_to_end=stop.asked_to_end
+  )
+  with stop, holding, session_log.Session(workdir, 'train') as session:
     run = _Run(c, workdir, session)
     peer_monitor.call_before_exit(run.record_peer_failure)
     try:
-      with Stop() if stop is None else stop as stop:
-        ending = run.start_to_end(stop)
+      ending = run.start_to_end(stop)
     except BaseException as error:
       peer_monitor.explain(error)
       run.record_end(exit_codes.classify(error), error)
@@ -131,6 +150,11 @@ class _Run:
       print_run_summary(
         reporter, c, built, assembled.state.params, source, mesh
       )
+      warning = disk_space.shortage(
+        workdir, assembled.state, schedule, checkpointer.steps()
+      )
+      if warning:
+        reporter.say(warning)
       rollbacks = rollback.Rollbacks(
         workdir,
         limit=schedule.rollback_limit,
@@ -141,6 +165,9 @@ class _Run:
         seconds=schedule.watchdog_seconds,
         report=lambda text, hangs: report_hang(reporter, workdir, text, hangs),
       )
+      if collectives.is_first():
+        for folder in (workdir, workdir / metric_writer.GRIDS):
+          atomic_files.remove_abandoned(folder)
       collaborators = loop.Collaborators(
         iterator=iterator,
         checkpointer=checkpointer,
@@ -228,11 +255,11 @@ class _Run:
 
   def record_peer_failure(self, ending, sentence):
     """Records that another process failed, before this process is ended."""
-    if ending is exit_codes.BAD_INPUT and not self._started:
-      return  # The start was refused, and leaves no trace.
-    if collectives.is_first():
+    refused = ending is exit_codes.BAD_INPUT and not self._started
+    if collectives.is_first() and not refused:  # That leaves no trace.
       self._write_crash_report(ending, sentence, crash_reports.stacks())
       self._session.write()
+    folder_lock.release_all()
 
 
 def report_hang(
@@ -294,13 +321,25 @@ def trace_loss_and_sampler(c: ConfigDict, built: Stage, params: Any) -> None:
 
 
 def print_config_changes(c: ConfigDict, workdir: pathlib.Path) -> None:
-  """Prints the config values that changed since the run was last started."""
+  """Prints the config values that changed since the run was last started.
+
+  And what that means for the learning rate, where the run goes on.
+  """
   path = workdir / reader.CONFIG
   if not path.exists():
     return
-  before = loader.from_json(path.read_text(), path)
+  try:
+    before = loader.read_json(path)
+  except exit_codes.DamagedFile as error:
+    # A copy for people, which the run writes anew; its checkpoints have theirs.
+    print(f'{error} It is written anew.')
+    return
   for line in loader.changes(before, c):
     print(f'changed since the last start: {line}')
+  steps = reader.complete_steps(workdir)
+  change = rate_change.rate_change(before, c, max(steps)) if steps else None
+  if change:
+    print(change)
 
 
 def print_run_summary(

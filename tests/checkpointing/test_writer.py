@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import shutil
-import subprocess
 import threading
 import time
 from unittest import mock
@@ -15,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import tiny_run
+from support import small_disks, tiny_run
 
 from cdm.checkpointing import reader
 from cdm.checkpointing import writer as checkpoint
+from cdm.distributed import exit_codes
 from cdm.training import state
 
 
@@ -138,6 +138,25 @@ def test_a_config_is_read_from_the_checkpoint_it_made(tmp_path):
     saver.save(3, made(), data_state={})
   assert reader.read_config(tmp_path) == '{"seed": 1}'
   assert reader.read_config(tmp_path, step=2) == tiny_run.CONFIG
+
+
+@pytest.mark.parametrize('sums', [True, False])
+def test_a_config_is_compared_with_its_checksum_before_it_is_read(
+  tmp_path, sums
+):
+  write(tmp_path, [5])
+  newest = tmp_path / 'checkpoints' / '5'
+  (newest.parent / '²').mkdir()  # is no step
+  truncate(newest / 'config' / 'metadata')
+  if not sums:
+    (newest / 'checksums.json').unlink()
+  told = 'config/metadata has .* bytes' if sums else 'Error'
+  with pytest.raises(exit_codes.DamagedFile, match=told) as caught:
+    reader.read_config(tmp_path)
+  assert caught.match('5 is damaged: .*Restore a copy of it')
+  (newest / 'checksums.json').write_text('{"config/metadata": [1]}')
+  with pytest.raises(exit_codes.DamagedFile, match='checksums.json cannot'):
+    reader.read_config(tmp_path)
 
 
 def test_a_missing_checkpoint_says_where_it_looked(tmp_path):
@@ -414,15 +433,8 @@ def test_what_a_failed_save_still_writes_does_not_spoil_the_next(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
   """A file system of its own, of one megabyte."""
-  place = tmp_path / 'disk'
-  place.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(place)]
-  if os.getuid() or not shutil.which('mount'):
-    pytest.skip('only root mounts a file system')
-  if subprocess.run(mount, capture_output=True).returncode:
-    pytest.skip('mounting is not allowed here')
-  yield place
-  subprocess.run(['umount', '-l', str(place)], check=True)
+  with small_disks.mounted(tmp_path / 'disk', '1m') as place:
+    yield place
 
 
 @abandoned_reads

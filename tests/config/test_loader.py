@@ -4,6 +4,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from cdm.config import loader
+from cdm.distributed import exit_codes
 
 FILE = """
 from ml_collections import ConfigDict
@@ -62,11 +63,19 @@ def test_a_stage_is_named_or_numbered(path):
   ('key', 'value', 'message'),
   [
     ('train.batchsize', '8', r'Did you mean config\.train\.batch_size\?'),
-    ('trian.batch_size', '8', r'Did you mean config\.train\?'),
+    ('trian.batch_size', '8', r'Did you mean config\.train\.batch_size\?'),
+    ('batch_size', '8', r'Did you mean config\.train\.batch_size\? Set it'),
+    ('train.lr', '8', r'^config\.train\.lr: config\.train has no .lr.\. It'),
+    ('zzz', '8', r'has no .zzz.\. It has: model, name, stages, train\. Set'),
+    ('stages.0', '8', r'config\.stages\.0 is a section'),
+    ('model.multipliers.0', '8', r'is \(1, 2\), not a section, so'),
     ('train.batch_size', 'many', r"is 8, of type int; 'many'"),
     ('train.batch_size', '8.5', r'is 8, of type int'),
     ('train.batch_size', 'True', r'of type bool'),
     ('train.on', '2', r'takes True or False'),
+    ('train.batch_size', '-' * 5000, r"of type int; '-{96}\.\.\. is of"),
+    ('train.batch_size', '-' * 50_000 + '1', r'is 8, of type int'),
+    ('train.batch_size', '{[]: 1}', r'is 8, of type int'),
     ('train', '2', r'config\.train is a section'),
     ('name.x', '2', r'config\.name is .tiny., not a section'),
     ('stages.super.level', '1', r"config\.stages has no 'super'"),
@@ -144,6 +153,13 @@ def test_a_run_of_an_earlier_cdm_is_refused_in_one_sentence():
     loader.from_json(text, 'runs/old')
 
 
+@pytest.mark.parametrize('text', ['{"name": ', '[1]', '{"a.b": 1}', '[' * 9999])
+def test_a_damaged_saved_config_is_a_data_error(tmp_path, text):
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(exit_codes.DamagedFile, match='config.json is damaged'):
+    loader.read_json(tmp_path / 'config.json')
+
+
 def test_a_config_file_of_an_earlier_cdm_says_what_to_rename(tmp_path):
   (tmp_path / 'a.py').write_text(
     'from ml_collections import ConfigDict\n'
@@ -161,3 +177,33 @@ def test_changes_name_every_leaf_that_differs():
     'config.b: absent -> 2',
     'config.s.x: [1, 2] -> [1, 4]',
   ]
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('def get_config(:\n', r'wrong\.py: line 1: SyntaxError: '),
+    ('\nx = y\n', r"line 2: NameError: name 'y' is not defined\. Correct"),
+    ('def get_config():\n  return 1 / 0\n', r'line 2: ZeroDivisionError'),
+    ('def get_config():\n  return {}\n', r'returns \{\}; it must return'),
+  ],
+)
+def test_a_config_file_that_cannot_be_run_is_refused(tmp_path, text, message):
+  (tmp_path / 'wrong.py').write_text(text)
+  with pytest.raises(ValueError, match=message):
+    loader.load(tmp_path / 'wrong.py')
+
+
+@pytest.mark.parametrize(
+  'key',
+  ['', '.', '..', 'train.', '.train', 'train..batch_size', 'name.x', 'stages',
+   'stages.', 'stages.2', 'stages.-1.level', 'stages.sr', 'stages.sr.level.x',
+   'train.clip.x', 'train.batch_size.x', 'model.multipliers.0', 'x' * 5000,
+   'train.kind', '__class__', 'train.__class__', 'train\0', 'items', '\n'],
+)  # fmt: skip
+def test_no_key_ends_in_another_error_than_one_sentence(path, key):
+  with pytest.raises(ValueError) as caught:
+    loader.load(path, [(key, '1')])
+  message = str(caught.value)
+  assert message.startswith(('config.', 'config ')), message
+  assert '\n' not in message and len(message) < 600

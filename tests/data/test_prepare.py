@@ -14,6 +14,8 @@ from PIL import Image
 
 from cdm.data import (
   array_record,
+  atomic_files,
+  damaged_file,
   pipeline,
   prepare,
   record_format,
@@ -160,7 +162,9 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path):
   assert not index['complete'] and len(index['shards']) >= 3
   source = synthetic.Synthetic(image_size=8, num_images=2000)
   # A kill between two shards leaves nothing unfinished: one is put there.
-  (out / '.images-00099-of-00100.array_record.partial').touch()
+  (out / atomic_files.partial_name('images-00099-of-00100')).touch()
+  (left,) = out.glob('.*99*')
+  os.rename(left, str(left).replace(f'-{os.getpid()}-', f'-{process.pid}-'))
   prepare.prepare(source, size=4, out=out, records_per_shard=20)
   prepared = array_record.ArrayRecords(out)
   for i in (0, 59, 60, 61, 80, 1999):
@@ -226,6 +230,93 @@ def test_another_decoder_is_another_manifest(tmp_path):
     prepare.prepare(source, size=4, out=tmp_path)
 
 
+def damage(path, how):
+  data = path.read_bytes()
+  if how == 'lost':
+    path.unlink()
+  elif how == 'cut':
+    path.write_bytes(data[: len(data) // 2])
+  else:
+    path.write_bytes(b'x' * len(data))
+
+
+@pytest.mark.parametrize('how', ['lost', 'cut', 'changed'])
+def test_a_damaged_shard_is_named_and_prepared_again(tmp_path, how, caplog):
+  source = synthetic.Synthetic(image_size=8, num_images=50)
+  options = {'size': 8, 'out': tmp_path, 'records_per_shard': 20}
+  prepare.prepare(source, **options)
+  whole = files(tmp_path)
+  name = 'images-00001-of-00003.array_record'
+  damage(tmp_path / name, how)
+  with pytest.raises(ValueError, match=f'{name} is (missing|damaged)') as told:
+    array_record.ArrayRecords(tmp_path)
+  assert told.match('cdm prepare command again')
+  prepare.prepare(source, **options)
+  assert f'{name} is' in caplog.text
+  assert files(tmp_path) == whole
+  array_record.ArrayRecords(tmp_path)
+
+
+def test_a_shard_of_another_length_is_named(tmp_path):
+  source = synthetic.Synthetic(image_size=8, num_images=50)
+  prepare.prepare(source, size=8, out=tmp_path, records_per_shard=20)
+  first, *_, last = sorted(tmp_path.glob('*.array_record'))
+  last.write_bytes(first.read_bytes())
+  with pytest.raises(damaged_file.DamagedFile, match='00002.* has 20 records'):
+    array_record.ArrayRecords(tmp_path)
+
+
+def test_a_record_that_is_damaged_is_a_bad_image(tmp_path):
+  source = synthetic.Synthetic(image_size=8, num_images=9)
+  prepare.prepare(source, size=8, out=tmp_path)
+  prepared = array_record.ArrayRecords(tmp_path)
+  (path,) = tmp_path.glob('*.array_record')
+  data = bytearray(path.read_bytes())
+  data[300:340] = bytes(40)
+  path.write_bytes(data)
+  bad = []
+  for i in range(9):
+    try:
+      prepared[i]
+    except transforms.BadImage as error:
+      bad.append(str(error))
+  assert bad and all('its shard is damaged' in text for text in bad)
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['{"recipe": ', '[]', '{}', '{"shards": [{"file": "../../x.array_record"}]}'],
+)
+def test_a_damaged_index_is_told_and_the_set_prepared_again(
+  tmp_path, text, caplog
+):
+  source = synthetic.Synthetic(image_size=8, num_images=9)
+  prepare.prepare(source, size=4, out=tmp_path)
+  whole, index = files(tmp_path), tmp_path / 'index.json'
+  index.write_text(text)
+  with pytest.raises(damaged_file.DamagedFile, match='index.json is damaged'):
+    array_record.ArrayRecords(tmp_path)
+  (tmp_path / 'mine.txt').touch()
+  with pytest.raises(damaged_file.DamagedFile, match='index.json is damaged'):
+    prepare.prepare(source, size=4, out=tmp_path)
+  assert index.read_text() == text
+  (tmp_path / 'mine.txt').unlink()
+  prepare.prepare(source, size=4, out=tmp_path)
+  assert 'index.json is damaged' in caplog.text and files(tmp_path) == whole
+
+
+def test_an_index_names_shards_only(tmp_path):
+  """A name with a folder in it could be that of any file."""
+  index = prepare.prepare(
+    synthetic.Synthetic(image_size=8, num_images=9), size=4, out=tmp_path
+  )
+  for name in ('../x', '/etc/passwd', 'images-00000-of-00001.array_record/..'):
+    index['shards'][0]['file'] = name
+    record_format.write_index(tmp_path, index)
+    with pytest.raises(damaged_file.DamagedFile, match='is no shard of it'):
+      array_record.ArrayRecords(tmp_path)
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
   Image.new('RGB', (4, 4)).save(tmp_path / 'mine.png')
   source = synthetic.Synthetic(image_size=8, num_images=9)
@@ -242,6 +333,16 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
       prepare.prepare(source, size=4, out=tmp_path)
 
 
+def test_an_image_of_another_size_is_named(write_folder, tmp_path):
+  root = tmp_path / 'files'
+  root.mkdir()
+  write_folder(root, 1)
+  with pytest.raises(ValueError, match=r"a/0000\.png: crop='none' expects"):
+    prepare.prepare(
+      sources.Folder(root), size=4, crop='none', out=tmp_path / 'out'
+    )
+
+
 def test_random_crops_cannot_be_prepared(tmp_path):
   source = synthetic.Synthetic(image_size=8, num_images=9)
   with pytest.raises(ValueError, match='differs each epoch'):
@@ -252,7 +353,16 @@ def test_damaged_records_are_bad_images():
   with pytest.raises(transforms.BadImage, match=r'x\[3\]: not a record'):
     record_format.unpack(b'', name='x[3]')
   source = synthetic.Synthetic(image_size=8)
+  for damaged in (b'{"a": 1}', b'["a"]', b'["a", 1]', b'\xff', b'[' * 9999):
+    data = record_format.pack_bad(transforms.BadImage('a', 'b'))
+    with pytest.raises(transforms.BadImage, match=r'x\[3\]: not a record'):
+      record_format.unpack(data[:16] + damaged, name='x[3]')
   data = record_format.pack(source[0])
+  with pytest.raises(transforms.BadImage, match='are not -8x-8'):
+    record_format.unpack(
+      data[:12] + (-8).to_bytes(4, 'little', signed=True) + data[16:],
+      name='x[3]',
+    )
   with pytest.raises(transforms.BadImage, match='are not 8x8'):
     record_format.unpack(data[:-1], name='x[3]')
   assert os.path.basename(record_format.INDEX) == record_format.INDEX

@@ -11,8 +11,12 @@ def test_synthetic_images_depend_on_seed_and_index_only():
   assert (one[7]['image'] != other[7]['image']).any()
   assert one.fingerprint != other.fingerprint
   assert [int(one[i]['label']) for i in range(5)] == [0, 1, 2, 3, 0]
-  with pytest.raises(ValueError, match='num_classes=0'):
+  with pytest.raises(ValueError, match='num_classes is 0; it must be at least'):
     synthetic.Synthetic(num_classes=0)
+  with pytest.raises(ValueError, match='num_classes is 1000000000; it must be'):
+    synthetic.Synthetic(num_classes=10**9)  # every class has a name
+  with pytest.raises(ValueError, match='seed is -1; it must be at least 0'):
+    synthetic.Synthetic(seed=-1)
   with pytest.raises(IndexError):
     two[9]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import convert_tfrecord, pipeline, subset
+from cdm.data import convert_tfrecord, damaged_file, pipeline, subset
 from cdm.data import tfds as data_tfds
 from cdm.models.pretrained import imagenet_classes
 
@@ -166,10 +166,19 @@ def test_tfrecord_is_converted_by_the_command_of_the_error(data_dir, tmp_path):
     np.testing.assert_array_equal(converted[i]['image'], built[i]['image'])
     assert converted[i]['label'] == built[i]['label']
   version = tmp_path / 'imagenet2012' / '5.1.0'
-  (version / 'imagenet2012-train.tfrecord-00000-of-00001').write_bytes(b'12')
   (version / 'imagenet2012-train.array_record-00000-of-00001').unlink()
-  with pytest.raises(ValueError, match='truncated'):
+  # The second states a length that nothing could hold.
+  for data in (b'12', b'\xff' * 7 + b'\x00' * 30):
+    path = version / 'imagenet2012-train.tfrecord-00000-of-00001'
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match='truncated'):
+      convert_tfrecord.convert(version)
+  info = version / 'dataset_info.json'
+  info.write_text(info.read_text()[:100])
+  with pytest.raises(damaged_file.DamagedFile, match='info.json is damaged'):
     convert_tfrecord.convert(version)
+  with pytest.raises(damaged_file.DamagedFile, match="open 'imagenet2012'"):
+    data_tfds.Tfds('imagenet2012', 'train', data_dir=tmp_path)
 
 
 def test_unknown_names_and_splits_are_refused(data_dir):
@@ -181,6 +190,13 @@ def test_unknown_names_and_splits_are_refused(data_dir):
     data_tfds.Tfds('imagenet2012', 'train', data_dir, image_key='picture')
   with pytest.raises(ValueError, match='give the version folder'):
     convert_tfrecord.convert(data_dir)
+
+
+@pytest.mark.parametrize('name', ['', 'a b!', '\0', 'mnist/x', 'mnist:9.9.9'])
+def test_what_is_no_name_is_refused_in_one_line(name):
+  with pytest.raises(ValueError, match='TFDS cannot open') as caught:
+    data_tfds.Tfds(name, 'train')
+  assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize(

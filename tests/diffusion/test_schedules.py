@@ -210,7 +210,17 @@ def test_a_truncated_grid_ends_at_its_level():
 
 def test_bad_schedules_and_spacings_are_named():
   with pytest.raises(ValueError, match='strictly between 0 and 1'):
+    schedules.from_betas(np.array([0.0, 0.02]))
+  with pytest.raises(ValueError, match=r'beta_min is 0\.0; use one between'):
     schedules.linear(10, beta_min=0.0, beta_max=0.02)
+  with pytest.raises(ValueError, match=r'beta_max is 0\.01; use one from'):
+    schedules.linear(10, beta_min=0.02, beta_max=0.01)
+  with pytest.raises(ValueError, match=r'max_beta is 1\.0; use one between'):
+    schedules.cosine(10, max_beta=1.0)
+  with pytest.raises(ValueError, match=r'offset is -1; use one from 0 to 1'):
+    schedules.cosine(10, offset=-1)
+  with pytest.raises(ValueError, match='num_steps is 1000000000; use at most'):
+    schedules.cosine(10**9)
   with pytest.raises(ValueError, match='num_steps is 0'):
     schedules.cosine(0)
   with pytest.raises(ValueError, match=r'shape \(2, 2\)'):

@@ -24,10 +24,12 @@ from support.linear_features import (
 )
 from support.oracles import assert_matches, oracle, rule_weights
 
+from cdm.distributed import exit_codes
 from cdm.evaluation import (
   compare_sets,
   extract_features,
   image_source,
+  partial_results,
   reference_statistics,
   result_line,
   row_types,
@@ -399,9 +401,35 @@ def test_damaged_statistics_are_refused(tmp_path):
   np.savez(path, mu=np.zeros(3), sigma=np.eye(2))
   with pytest.raises(ValueError, match=r'mu of shape \(3,\) and sigma of'):
     reference_statistics.read(path)
+  whole = {'mu': np.zeros(2), 'sigma': np.eye(2)}
+  for damage, told in (
+    ({'mu': np.array(['a', 'b'])}, 'mu is <U1, and real numbers'),
+    ({'sigma': np.eye(2) * 1j}, 'sigma is complex128, and real numbers'),
+    ({'mu': np.array([np.nan, 0])}, 'not finite'),
+    ({'count': np.arange(3)}, r'count is int64 \(3,\), and one number'),
+    ({'count': np.array(-1)}, 'one number of images is expected'),
+    ({'recipe': np.array('{"a": ')}, 'recipe in .*s.npz is damaged'),
+    ({'recipe': np.array('[1]')}, 'recipe in .*s.npz is damaged.* an object'),
+    ({'mu': np.zeros(5000), 'sigma': np.zeros((1, 5000))}, 'mu of shape .5000'),
+  ):
+    np.savez(path, **(whole | damage))
+    with pytest.raises(ValueError, match=told) as caught:
+      reference_statistics.read(path)
+    assert exit_codes.classify(caught.value) is exit_codes.DATA_ERROR
   path.write_bytes(path.read_bytes()[:100])
   with pytest.raises(ValueError, match='cannot be read as statistics'):
     reference_statistics.read(path)
+
+
+def test_damaged_partial_results_are_gathered_again(tmp_path, caplog):
+  parts = partial_results.PartialResults(tmp_path)
+  for done in (1, 2):
+    parts.write(done, {'mean': np.full(40, done)})
+  path = tmp_path / 'process-0-batches-2.npz'
+  path.write_bytes(path.read_bytes()[:-40])
+  done, arrays = parts.newest()
+  assert done == 1 and arrays['mean'][0] == 1
+  assert 'batches-2.npz cannot be read as an .npz' in caplog.text
 
 
 def test_eight_devices_give_inceptions_features(tmp_path):

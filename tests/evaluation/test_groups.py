@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from cdm.distributed import exit_codes
 from cdm.evaluation import groups
 
 NAMES = ('a/1.png', 'a/2.png', 'b/3.png', 'b/7.jpg')
@@ -61,6 +62,8 @@ def test_a_csv_without_groups_is_refused(text, message, tmp_path):
     ('{}', 'holds no groups'),
     ('{"1": {"gender": "f"}, "2": {"age": "9"}}', "image '2' has"),
     ('{"1": {"gender": "f"}, "2": {"gender": ""}}', "image '2' has"),
+    ('{"1": {"gender": []}}', r"\['gender'\] is a list, not"),
+    ('[' * 9999, 'nested too deeply'),
   ],
 )
 def test_a_json_without_groups_is_refused(text, message, tmp_path):
@@ -68,6 +71,26 @@ def test_a_json_without_groups_is_refused(text, message, tmp_path):
     groups.read(write(tmp_path / 'g.json', text))
   with pytest.raises(ValueError, match='there is no such file'):
     groups.read(tmp_path / 'other.json')
+
+
+@pytest.mark.parametrize(
+  ('data', 'message'),
+  [
+    (
+      'image,group\n1,é\n'.encode('latin-1'),
+      r'g.csv, line 2: byte 14 .* UTF-8',
+    ),
+    (b'image,group\n1,"' + b'x' * 200_000, 'g.csv is no CSV: field larger'),
+  ],
+)
+def test_a_csv_that_is_no_text_is_a_data_error(data, message, tmp_path):
+  path = tmp_path / 'g.csv'
+  path.write_bytes(data)
+  with pytest.raises(exit_codes.DamagedFile, match=message):
+    groups.read(path)
+  path.write_bytes(b',\n')
+  with pytest.raises(ValueError, match='holds no groups'):
+    groups.read(path)
 
 
 def assign(found, records=(0, 2, 3), names=NAMES):

@@ -68,7 +68,7 @@ def test_it_is_in_the_row_and_the_line_of_evaluate(tmp_path, capsys):
   words = [f'--samples={sets[0]}', f'--reference={sets[1]}']
   for metrics in ([], ['--metrics=toy']):
     out = f'--out={tmp_path / "row.json"}'
-    assert main.main(['evaluate', *words, *metrics, out]) == 0
+    assert main.main(['evaluate', *words, *metrics, out, '--overwrite']) == 0
     row = json.loads(capsys.readouterr().out)
     assert row['toy'] == 4.0 and row['counts']['toy'] == 3
     assert row['conventions']['toy'] == 'mean absolute difference'

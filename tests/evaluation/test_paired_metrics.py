@@ -339,7 +339,9 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
 def test_two_files_of_one_name_are_refused(paired):
   path = write(paired['path'] / 'a', paired['samples'])
   write(path, paired['samples'][:1], suffix='bmp')
-  refused('holds both 000.bmp and 000.png', image_set.load_images, path)
+  message = 'holds both 000.bmp and 000.png'
+  refused(message, paired_metrics.evaluate_paths, path, path)
+  assert image_set.load_images(path).count == 4  # of a set, both count
 
 
 def test_floats_are_refused():

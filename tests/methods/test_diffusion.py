@@ -315,7 +315,10 @@ def test_evaluation_needs_no_dropout():
   ('kw', 'message'),
   [
     (dict(loss='hybrid'), r'learns variances'),
-    (dict(net=network(learned_variance=True)), r"needs method\.loss='hybrid'"),
+    (
+      dict(net=network(learned_variance=True)),
+      r'use --config\.method\.loss=hybrid',
+    ),
     (
       dict(
         net=network(learned_variance=True),
@@ -352,7 +355,10 @@ def test_evaluation_needs_no_dropout():
       r'no meaning for a residual target',
     ),
     (dict(clip_percentile=0.0), r'clip_percentile is 0\.0'),
-    (dict(guidance_interval=(2.0, -2.0)), r'is \(2\.0, -2\.0\); it is \(low'),
+    (
+      dict(guidance_interval=(2.0, -2.0)),
+      r'is \(2\.0, -2\.0\); it must be \(low',
+    ),
     (
       dict(lowres=Lowres(size=4, augment='noise')),
       r'model\.lowres_level is False',

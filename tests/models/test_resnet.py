@@ -132,8 +132,16 @@ def test_weights_of_another_network_are_refused(change, complaint):
     resnet.from_pytorch(state, small())
 
 
-def test_an_unknown_variant_is_refused():
-  with pytest.raises(ValueError, match="'v2'; known are v1, v1.5"):
-    small(variant='v2').init(
-      jax.random.key(0), jnp.ones((1, 32, 32, 3)), train=False
-    )
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    (dict(variant='v2'), "variant is 'v2'; known are v1, v1.5"),
+    (dict(dtype='float33'), "dtype is 'float33'; known are float32, bfl"),
+    (dict(blocks=()), r'blocks is \(\); give the number of blocks'),
+    (dict(blocks=(1, 0)), r'blocks is \(1, 0\); give the number of blocks'),
+    (dict(num_classes=0), 'num_classes is 0; it must be at least 1'),
+  ],
+)
+def test_a_field_that_no_network_can_have_is_refused(fields, message):
+  with pytest.raises(ValueError, match=message):
+    resnet.check(small().clone(**fields))

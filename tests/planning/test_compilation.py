@@ -183,6 +183,14 @@ def test_what_was_compiled_once_is_kept(whole, keep, monkeypatch):
   assert again == {k: v for k, v in whole.items() if k != 'compiled_before'}
 
 
+@pytest.mark.parametrize('text', ['{"compiled": ', '[]', '{"compiled": true}'])
+def test_a_damaged_result_is_compiled_again(tmp_path, capsys, text):
+  path = tmp_path / 'x.json'
+  path.write_text(text)
+  assert compilation.read_kept(path) is None
+  assert 'x.json is damaged' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   'change', [{'train__batch_size': 16}, {'quick': True}, 'flags']
 )

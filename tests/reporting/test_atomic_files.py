@@ -1,5 +1,7 @@
 """A file is whole or not there, whatever happens while it is written."""
 
+import errno
+import inspect
 import os
 import signal
 import subprocess
@@ -23,13 +25,26 @@ def test_a_file_appears_at_the_end_and_nothing_beside_it(tmp_path, module):
   path = tmp_path / 'a.json'
   with module.write_atomically(path) as partial:
     partial.write_text('whole')
-    assert names(tmp_path) == ['.a.json.partial']
-    assert partial.name == module.partial_name('a.json')
+    assert names(tmp_path) == [partial.name]
+    assert module.is_partial(partial.name) and '.a.json.' in partial.name
   assert (names(tmp_path), path.read_text()) == (['a.json'], 'whole')
   with module.write_atomically(str(path)) as partial:
     partial.write_text('new')
     assert path.read_text() == 'whole'
   assert (names(tmp_path), path.read_text()) == (['a.json'], 'new')
+
+
+def test_the_copy_of_data_is_a_copy():
+  functions = (
+    *('partial_name', 'is_partial', 'remove_abandoned', '_is_abandoned'),
+    *('_owner', '_create', '_name_disk_errors'),
+  )
+  for name in functions:
+    mine, other = (
+      inspect.getsource(getattr(module, name))
+      for module in (atomic_files, copy_of_data)
+    )
+    assert mine == other, name
 
 
 @both
@@ -47,13 +62,41 @@ def test_an_error_leaves_the_old_file_alone(tmp_path, module, error, old):
 
 
 @both
-@pytest.mark.parametrize('missing', ['file', 'folder'])
-def test_what_was_never_written_does_not_appear(tmp_path, module, missing):
-  path = tmp_path / ('none/a' if missing == 'folder' else 'a')
-  with pytest.raises(FileNotFoundError), module.write_atomically(path) as part:
-    if missing == 'folder':
-      part.write_text('x')
+def test_a_missing_folder_is_not_made(tmp_path, module):
+  with (
+    pytest.raises(FileNotFoundError),
+    module.write_atomically(tmp_path / 'none' / 'a'),
+  ):
+    pass
   assert names(tmp_path) == []
+
+
+@both
+def test_an_unfinished_file_never_follows_a_link(tmp_path, module, monkeypatch):
+  """Even if somebody has guessed its name."""
+  precious = tmp_path / 'precious'
+  precious.write_text('mine')
+  (tmp_path / '.guessed.partial').symlink_to(precious)
+  monkeypatch.setattr(module, 'partial_name', lambda name: '.guessed.partial')
+  with pytest.raises(FileExistsError), module.write_atomically(tmp_path / 'a'):
+    pass
+  assert precious.read_text() == 'mine'
+
+
+@both
+def test_a_full_disk_is_said_of_the_file(tmp_path, module):
+  error = OSError(errno.ENOSPC, 'No space left on device')  # as write() raises
+  with pytest.raises(OSError, match='No space left.*a.json'):
+    with module.write_atomically(tmp_path / 'a.json'):
+      raise error
+
+
+@both
+@pytest.mark.parametrize('name', ['n' * 251 + '.png', 'ö' * 127])
+def test_the_longest_names_can_be_written(tmp_path, module, name):
+  with module.write_atomically(tmp_path / name) as partial:
+    partial.write_text('whole')
+  assert names(tmp_path) == [name]
 
 
 KILLED = """
@@ -67,16 +110,31 @@ with atomic_files.write_atomically(sys.argv[1]) as partial:
 
 @pytest.mark.parametrize('package', ['reporting', 'data'])
 def test_a_killed_process_leaves_the_old_file(tmp_path, package):
-  """What it had begun is hidden, and goes when the file is written again."""
+  """What it had begun is hidden, and goes when the next run cleans up."""
   path = tmp_path / 'a.json'
   path.write_text('old')
   program = KILLED.format(package=package)
   killed = subprocess.run([sys.executable, '-c', program, path])
   assert killed.returncode == -signal.SIGKILL
   assert path.read_text() == 'old'
-  assert names(tmp_path) == ['.a.json.partial', 'a.json']
-  atomic_files.write_text_atomically(path, 'new')
-  assert (names(tmp_path), path.read_text()) == (['a.json'], 'new')
+  partial, _ = names(tmp_path)
+  assert atomic_files.is_partial(partial)
+  atomic_files.remove_abandoned(tmp_path)
+  assert (names(tmp_path), path.read_text()) == (['a.json'], 'old')
+
+
+@both
+def test_unfinished_files_of_living_runs_stay(tmp_path, module):
+  mine = tmp_path / module.partial_name('mine')
+  # Nobody here can tell whether this one's process lives.
+  other = tmp_path / '.a.node7-12345678-1-abcdef.partial'
+  old = tmp_path / '.b.node7-12345678-1-abcdef.partial'
+  for path in (mine, other, old, tmp_path / 'file.partial'):
+    path.touch()
+  os.utime(old, (0, 0))
+  module.remove_abandoned(tmp_path)
+  assert names(tmp_path) == sorted([mine.name, other.name, 'file.partial'])
+  module.remove_abandoned(tmp_path / 'none')
 
 
 @both
@@ -105,13 +163,13 @@ def test_the_disk_has_a_file_before_it_gets_its_name(
   assert [name for name, _ in calls[2:]] == ['replace']
 
 
-def test_two_processes_may_write_one_file_at_the_same_time(tmp_path):
+@both
+def test_two_processes_may_write_one_file_at_the_same_time(tmp_path, module):
   path = tmp_path / 'a.json'
-  with atomic_files.write_atomically(path, shared=True) as mine:
+  with module.write_atomically(path) as mine:
     mine.write_text('one')
-    with atomic_files.write_atomically(path, shared=True) as other:
+    with module.write_atomically(path) as other:
       other.write_text('two')
     assert path.read_text() == 'two'
   assert (names(tmp_path), path.read_text()) == (['a.json'], 'one')
-  for partial in (mine, other):
-    assert partial.match(atomic_files.partial_name('*'))
+  assert mine != other

@@ -33,6 +33,23 @@ def test_a_file_of_a_torn_line_alone_is_empty(tmp_path):
   assert path.read_text() == ''
 
 
+def test_damaged_rows_are_named_and_computed_again(tmp_path, caplog):
+  path = tmp_path / 'rows.jsonl'
+  jsonl.append(path, SQUARES[:5])
+  lines = path.read_bytes().split(b'\n')
+  lines[1:5] = b'{"n": 1, "squ', b'', b'{"n": 2}', b'{"n": "\xff"}'
+  path.write_bytes(b'\n'.join(lines))
+  rows = squares(path, declared={'n': int, 'square': int})
+  assert rows.rows == {0: SQUARES[0]} and rows.missing(range(3)) == [1, 2]
+  for line in (2, 4, 5):
+    assert f'rows.jsonl, line {line}, is damaged' in caplog.text
+  assert "has no 'square'. The line is left out." in caplog.text
+  rows.append(SQUARES[1:3])
+  assert squares(path, declared={'n': int, 'square': int}).rows == {
+    n: SQUARES[n] for n in range(3)
+  }
+
+
 def test_nothing_is_written_of_what_is_refused(tmp_path):
   path = tmp_path / 'rows.jsonl'
   with pytest.raises(ValueError, match='not JSON compliant'):

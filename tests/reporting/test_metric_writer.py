@@ -59,10 +59,18 @@ def test_a_torn_last_line_is_left_out_and_written_over(tmp_path):
   assert [row['step'] for row in rows(tmp_path)] == [1, 3]
 
 
-def test_a_broken_line_in_the_middle_is_an_error(tmp_path):
-  (tmp_path / 'scalars.jsonl').write_text('{"step": 1}\nhello\n{"step": 3}\n')
-  with pytest.raises(ValueError, match="line 2 is not JSON: 'hello'"):
-    rows(tmp_path)
+def test_a_damaged_line_is_named_and_the_others_are_used(tmp_path, caplog):
+  damaged = b'hello', b'{"step": "2"}', b'\xff', b'', b'{"loss": 1.0}'
+  lines = b'\n'.join((b'{"step": 1}', *damaged, b'{"step": 3}', b'{"st'))
+  (tmp_path / 'scalars.jsonl').write_bytes(lines)
+  assert [row['step'] for row in rows(tmp_path)] == [1, 3]
+  assert "line 3, is damaged: its value['step'] is '2', not an" in caplog.text
+  assert '4 damaged lines are left out in all' in caplog.text
+  with quiet(tmp_path) as reporter:
+    reporter.resume(3)
+  assert (tmp_path / 'scalars.jsonl').read_bytes() == (
+    b'{"step": 1}\n{"step": 3}\n'
+  )
 
 
 def test_resuming_cuts_the_record_back_to_the_checkpoint(tmp_path):

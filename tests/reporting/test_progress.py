@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import termios
+import time
 
 import pytest
 from support.terminals import Clock, Terminal
@@ -53,6 +54,38 @@ def test_what_was_there_counts_but_not_as_speed():
     shown.advance(10)
   (line,) = stream.getvalue().splitlines()
   assert line == 'drawing: 60/100  60%  0.5 image/s  ETA 1:20'
+
+
+def test_the_time_of_compiling_does_not_count_as_speed():
+  """A minute of compiling, then a tile a second."""
+  stream, clock = io.StringIO(), Clock()
+  shown = progress.Progress(
+    'upscaling', total=20, unit='tile', stream=stream, clock=clock
+  )
+  shown.compiling()
+  clock.now += 60.0
+  for _ in range(12):
+    shown.advance(1)
+    clock.now += 1.0
+  assert stream.getvalue().splitlines() == [
+    'upscaling: compiling ...',
+    'upscaling: 1/20  5%',
+    'upscaling: 11/20  55%  1 tile/s  ETA 9.0 s',
+  ]
+
+
+def test_a_bar_leaves_out_the_time_of_compiling():
+  stream = Terminal()
+  with progress.Progress('upscaling', total=3, stream=stream) as shown:
+    shown.compiling()
+    time.sleep(0.3)
+    shown.advance(1)
+    shown.advance(1)
+    rate = shown._bar.format_dict['rate']
+    elapsed = shown._bar.format_dict['elapsed']
+  text = stream.getvalue()
+  assert 'upscaling: compiling ...\n' in text and '1/3' in text
+  assert elapsed < 0.3 and (rate is None or rate > 10)
 
 
 @pytest.mark.parametrize('kind', [io.StringIO, Terminal])

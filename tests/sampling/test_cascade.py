@@ -213,7 +213,7 @@ def test_so_it_is_for_super_resolution(num_classes):
       r'disagree about the number of classes \(base: 10, sr: 12\)',
     ),
     ([base(), sr(level=0.2)], r"was trained with augment='none'; use level 0"),
-    ([base(), sr(augment='noise', level=1.2)], r'level 1\.2; levels are'),
+    ([base(), sr(augment='noise', level=1.2)], r'level 1\.2; a level is'),
     (
       [
         base(residual=True),

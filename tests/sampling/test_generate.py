@@ -32,7 +32,9 @@ def stages(num_classes=None):
   return [first, Stage('large', 8, large, params, lowres=Lowres(size=4))]
 
 
-def draw(out, *, num=5, batch_size=2, labels=None, seed=0, names=None):
+def draw(
+  out, *, num=5, batch_size=2, labels=None, seed=0, names=None, overwrite=False
+):
   generate.draw_to_folder(
     out,
     stages(None if labels is None else 3),
@@ -40,6 +42,7 @@ def draw(out, *, num=5, batch_size=2, labels=None, seed=0, names=None):
     num=num,
     batch_size=batch_size,
     class_names=names,
+    overwrite=overwrite,
   )
 
 
@@ -152,6 +155,24 @@ def test_a_manifest_of_tuples_is_its_own(tmp_path):
   """JSON knows lists only; configs hold tuples."""
   for _ in range(2):
     draw(tmp_path, labels=(0, 1), num=2)
+
+
+def test_what_lies_there_is_neither_taken_for_a_sample_nor_replaced(tmp_path):
+  """Image 0 would be left undrawn, and samples.png overwritten."""
+  (tmp_path / 'small').mkdir()
+  mine = tmp_path / 'small' / '000000.png'
+  for path in (mine, tmp_path / 'samples.png'):
+    path.write_text('mine')
+    with pytest.raises(ValueError, match='not from an earlier start of this'):
+      draw(tmp_path, num=2)
+    assert path.read_text() == 'mine'
+  draw(tmp_path, num=2, overwrite=True)
+  assert pixels(mine).shape[2] == 3
+  inode = mine.stat().st_ino
+  draw(tmp_path, num=2, overwrite=True)  # The same settings: it continues.
+  assert mine.stat().st_ino == inode
+  draw(tmp_path, num=1, seed=1, overwrite=True)
+  assert [p.name for p in (tmp_path / 'small').iterdir()] == ['000000.png']
 
 
 def test_a_session_is_recorded_only_when_something_was_drawn(tmp_path):

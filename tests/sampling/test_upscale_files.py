@@ -1,16 +1,22 @@
 """Pictures through one stage: every pixel where it belongs."""
 
+import dataclasses
+import json
+import os
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
+from cdm.distributed import exit_codes
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import resize
 from cdm.ops.keys import image_keys, seed_pairs, stage_keys
 from cdm.ops.pixels import to_uint8
-from cdm.sampling import upscale_files
+from cdm.sampling import upscale_files, upscale_inputs
 from cdm.sampling import upscaler as sampling_upscaler
 from cdm.sampling.cascade import Stage
 
@@ -44,7 +50,14 @@ def pixels(path):
 
 
 def hold_out(
-  out, originals, labels, *, num_classes=None, names=None, **manifest
+  out,
+  originals,
+  labels,
+  *,
+  num_classes=None,
+  names=None,
+  overwrite=False,
+  **manifest,
 ):
   """Super-resolves held-out images."""
   upscale_files.write_upscaled_held_out(
@@ -55,12 +68,16 @@ def hold_out(
     seed=0,
     manifest={'count': len(originals), **manifest},
     class_names=names,
+    overwrite=overwrite,
   )
 
 
-def files_to(out, files):
+def files_to(out, files, seed=0, **options):
   """Super-resolves files, without a label."""
-  upscale_files.write_upscaled_files(out, upscaler(), files, None, seed=0)
+  inputs = upscale_inputs.check(files, out, tile=4)
+  upscale_files.write_upscaled_files(
+    out, upscaler(), inputs, None, seed=seed, **options
+  )
 
 
 def twice(x):
@@ -110,6 +127,20 @@ def test_the_overview_shows_what_has_the_size_of_a_tile(tmp_path):
   assert (out / 'upscaled.png').exists()
 
 
+def test_the_overview_takes_no_name_of_a_result(tmp_path):
+  """Nor that of a file that lies there already."""
+  out = tmp_path / 'out'
+  inputs = {'Upscaled': noise(4, 4, 3), 'upscaled-2': 2 * noise(4, 4, 3)}
+  files_to(out, write(tmp_path, **inputs))
+  for name, x in inputs.items():
+    np.testing.assert_array_equal(pixels(out / f'{name}.png'), twice(x))
+  files_to(out, write(tmp_path, other=noise(4, 4, 3)))
+  assert {path.name for path in out.iterdir()} == {
+    'Upscaled.png', 'upscaled-2.png', 'upscaled-3.png', 'other.png',
+    'upscaled.png',
+  }  # fmt: skip
+
+
 def test_files_that_would_overwrite_one_another_are_refused(tmp_path):
   (tmp_path / 'b').mkdir()
   files = write(tmp_path, x=noise(4, 4, 3))
@@ -120,11 +151,140 @@ def test_files_that_would_overwrite_one_another_are_refused(tmp_path):
     files_to(tmp_path, files[:1])
 
 
-def test_one_bad_file_among_good_ones_stops_before_the_work(tmp_path):
+def test_bad_files_are_named_at_the_end_and_stop_no_other(tmp_path, capsys):
   files = write(tmp_path, good=noise(4, 4, 3), thin=noise(3, 40, 3))
-  with pytest.raises(ValueError, match=r'thin\.png: The image is 40x3 pixels'):
-    files_to(tmp_path / 'out', files)
+  files += [tmp_path / 'no.png', *write(tmp_path, last=noise(4, 9, 3))]
+  os.mkfifo(tmp_path / 'pipe.png')
+  files.append(tmp_path / 'pipe.png')
+  out = tmp_path / 'out'
+  with pytest.raises(ValueError) as caught:
+    files_to(out, files)
+  assert exit_codes.classify(caught.value) is exit_codes.BAD_INPUT
+  head, *lines = str(caught.value).splitlines()
+  assert head.startswith('3 of 5 pictures were not super-resolved; the other 2')
+  expected = (
+    r'thin\.png: The image is 40x3 pixels, .* \(exit code 2\)',
+    r'no\.png: there is no such file\. \(exit code 2\)',
+    r'pipe\.png: is a pipe, not a picture file',
+  )
+  for line, text in zip(lines, expected, strict=True):
+    assert re.search(text, line)
+  assert {p.name for p in out.iterdir()} == {
+    'good.png', 'last.png', 'upscaled.png',
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_without_any_good_file_nothing_is_begun(count, tmp_path):
+  thin = write(tmp_path, a=noise(3, 40, 3), b=noise(3, 40, 3))[:count]
+  message = r'^\S*a\.png: The image is' if count == 1 else '2 of 2 pictures'
+  with pytest.raises(ValueError, match=message):
+    files_to(tmp_path / 'out', thin)
   assert not (tmp_path / 'out').exists()
+
+
+def test_a_picture_that_vanishes_during_the_work_stops_no_other(tmp_path):
+  files = write(tmp_path, a=noise(4, 4, 3), b=noise(4, 4, 3))
+  out = tmp_path / 'out'
+  inputs = upscale_inputs.check(files, out, tile=4)
+  stage = upscaler()
+
+  def vanish(*args):
+    files[1].unlink(missing_ok=True)
+    return upscaler().upscale_batch(*args)
+
+  stage = dataclasses.replace(stage, upscale_batch=vanish)
+  with pytest.raises(
+    ValueError, match=r'1 of 2 .*\n.*b\.png: there is no such'
+  ):
+    upscale_files.write_upscaled_files(out, stage, inputs, None, seed=0)
+  assert (out / 'a.png').exists() and not (out / 'b.png').exists()
+
+
+def test_a_folder_stands_for_its_pictures_and_keeps_their_paths(tmp_path):
+  for name in ('x/a', 'x/deep/a', 'y/a'):
+    path = tmp_path / f'{name}.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(4, 4, 3)).save(path)
+  (tmp_path / 'x' / 'notes.txt').write_text('')
+  out = tmp_path / 'x' / 'out'
+  for _ in range(2):  # The second start does not read the results of the first.
+    files_to(out, [tmp_path / 'x'])
+    found = {p.relative_to(out).as_posix() for p in out.rglob('*.png')}
+    assert found == {'a.png', 'deep/a.png', 'upscaled.png'}
+  files_to(tmp_path / 'two', [tmp_path / 'x' / 'deep', tmp_path / 'y'])
+  assert (tmp_path / 'two' / 'deep' / 'a.png').exists()
+  assert (tmp_path / 'two' / 'y' / 'a.png').exists()
+  (tmp_path / 'none').mkdir()
+  with pytest.raises(ValueError, match='a folder without picture files'):
+    files_to(tmp_path / 'three', [tmp_path / 'none'])
+
+
+def test_two_pictures_of_one_name_both_get_a_result(tmp_path):
+  """Where only the case differs too: some file systems ignore it."""
+  a, b = noise(4, 4, 3), 2 * noise(4, 4, 3)
+  Image.fromarray(a).save(tmp_path / 'a.png')
+  Image.fromarray(b).save(tmp_path / 'A.bmp')
+  out = tmp_path / 'out'
+  files_to(out, [tmp_path / 'a.png', tmp_path / 'A.bmp'])
+  np.testing.assert_array_equal(pixels(out / 'a.png.png'), twice(a))
+  np.testing.assert_array_equal(pixels(out / 'A.bmp.png'), twice(b))
+
+
+def test_what_lies_there_is_kept_unless_overwriting_is_asked_for(tmp_path):
+  files = write(tmp_path, a=noise(4, 4, 3), b=noise(4, 4, 3))
+  out = tmp_path / 'out'
+  out.mkdir()
+  (out / 'b.png').write_text('mine')
+  with pytest.raises(
+    ValueError, match=r'b\.png would be overwritten; .*--over'
+  ):
+    files_to(out, files)
+  assert [p.name for p in out.iterdir()] == ['b.png']
+  files_to(out, files, overwrite=True)
+  np.testing.assert_array_equal(pixels(out / 'b.png'), twice(noise(4, 4, 3)))
+
+
+def test_an_interrupted_run_continues_its_own_results_only(tmp_path):
+  files = write(tmp_path, a=noise(4, 4, 3), b=2 * noise(4, 4, 3))
+  out = tmp_path / 'out'
+  files_to(out, files)
+  before = {path.name: path.stat().st_ino for path in out.iterdir()}
+  (out / 'b.png').unlink()
+  files_to(out, files)
+  after = {path.name: path.stat().st_ino for path in out.iterdir()}
+  assert after.keys() == before.keys() and after['a.png'] == before['a.png']
+  with pytest.raises(ValueError, match=r'a\.png and 1 more would be overwr'):
+    files_to(out, files, seed=1)
+  write(tmp_path, a=noise(4, 4, 3) // 2)  # another picture of the same name
+  with pytest.raises(ValueError, match=r'a\.png would be overwritten'):
+    files_to(out, files)
+
+
+def test_held_out_images_never_join_what_another_wrote(tmp_path):
+  """A folder of numbered images would be taken for results."""
+  originals, labels = noise(2, 8, 8, 3), np.zeros(2, np.int32)
+  (tmp_path / 'lowres').mkdir()
+  mine = tmp_path / 'lowres' / '000000.png'
+  mine.write_text('mine')
+  other = tmp_path / 'lowres' / 'notes.txt'
+  other.write_text('mine')
+  with pytest.raises(ValueError, match='lowres is not from an earlier start'):
+    hold_out(tmp_path, originals, labels)
+  assert mine.read_text() == 'mine'
+  hold_out(tmp_path, originals, labels, overwrite=True)
+  assert pixels(mine).shape == (4, 4, 3) and other.exists()
+  hold_out(tmp_path, originals, labels, seed=1, overwrite=True)
+  saved = json.loads((tmp_path / 'upscaling.json').read_text())
+  assert saved == {'count': 2, 'seed': 1}
+
+
+def test_the_bar_counts_tiles_and_not_the_time_of_compiling(tmp_path, capsys):
+  files = write(tmp_path, a=noise(4, 4, 3), b=noise(9, 9, 3))
+  files_to(tmp_path / 'out', files)
+  err = capsys.readouterr().err
+  assert err.startswith('upscaling: compiling ...\n')
+  assert 'upscaling: 10/10  100%' in err and 'tile/s' in err
 
 
 def test_held_out_images_are_kept_in_four_versions(tmp_path):
@@ -246,10 +406,10 @@ def test_what_is_left_out_of_a_file_is_said_once(tmp_path, caplog):
 def test_white_of_deep_images_can_be_stated(tmp_path):
   path = tmp_path / 'deep.png'
   Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(path)
-  assert upscale_files.read_image(path).max() == 16
-  assert upscale_files.read_image(path, 4095).min() == 255
+  assert upscale_inputs.read_image(path).max() == 16
+  assert upscale_inputs.read_image(path, 4095).min() == 255
   with pytest.raises(ValueError, match='max_value is 0'):
-    upscale_files.read_image(path, 0)
+    upscale_inputs.read_image(path, 0)
 
 
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path):
@@ -257,4 +417,4 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path):
   path.write_bytes(b'%!PS-Adobe')
   message = r'x\.png: it is a PostScript .* image\. Repair it, or leave it out'
   with pytest.raises(ValueError, match=message):
-    upscale_files.read_image(path)
+    upscale_inputs.read_image(path)

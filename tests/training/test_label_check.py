@@ -86,9 +86,9 @@ def test_a_network_of_classes_needs_data_with_classes():
   ('names', 'message'),
   [
     ('ab', None),
-    ('ba', "class 0 being 'a'; in the data it is 'b'"),
-    ('abc', "class 2 being None; in the data it is 'c'"),
-    ('a', "class 1 being 'b'; in the data it is None"),
+    ('ba', "Class 0 .* is 'a', but in the data it is 'b'"),
+    ('abc', "Class 2 .* is None, but in the data it is 'c'"),
+    ('a', "Class 1 .* is 'b', but in the data it is None"),
   ],
 )
 def test_a_label_keeps_its_meaning(names, message, tmp_path, monkeypatch):

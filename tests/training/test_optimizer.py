@@ -136,9 +136,12 @@ def test_the_rate_falls_by_the_factor_at_the_steps_named():
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    (dict(momentum=1.0), 'momentum is 1.0; it must be at least 0 and below 1'),
-    (dict(momentum=0.0), 'use nesterov=False'),
-    (dict(clip_norm=0.0), 'positive number, or None'),
+    (
+      dict(momentum=1.0),
+      'momentum is 1.0; it must be .* at least 0 and below 1',
+    ),
+    (dict(momentum=0.0), 'use --config.optimizer.nesterov=False'),
+    (dict(clip_norm=0.0), 'clip_norm is 0.0; .* above 0: .* None does not'),
     (dict(decay='step'), r'decay_at is \(\) with'),
     (dict(decay_at=(3,)), r"decay_at is \(3,\) with decay='constant'"),
     (dict(decay='step', decay_at=(5, 5)), r'\(5, 5\) .* increasing'),
@@ -158,11 +161,29 @@ def test_a_field_of_sgd_that_does_not_fit_is_named(fields, message):
     (dict(decay='stairs'), "decay is 'stairs'; known are"),
     (dict(decay='cosine'), 'needs a larger num_steps than None'),
     (dict(decay='cosine', warmup_steps=9, num_steps=9), 'num_steps than 9'),
-    (dict(clip_norm=0.0), 'positive number, or None'),
+    (dict(clip_norm=0.0), 'clip_norm is 0.0; .* above 0: .* None does not'),
     (dict(warmup_steps=-1), 'use 0 or more'),
-    (dict(weight_decay=0.1), "use kind='adamw'"),
+    (dict(weight_decay=0.1), 'use --config.optimizer.kind=adamw'),
   ],
 )
 def test_a_field_that_does_not_fit_is_named(fields, message):
   with pytest.raises(ValueError, match=message):
     make_adam(learning_rate=1e-3, **fields)
+
+
+@pytest.mark.parametrize('make', [make_adam, make_sgd])
+@pytest.mark.parametrize('rate', [-1e-4, 0.0, np.nan, np.inf, '1e-4', True])
+def test_a_rate_that_no_run_can_mean_is_refused_with_the_reason(make, rate):
+  message = (
+    rf'config.optimizer.learning_rate is {rate!r}; it must be finite and above'
+    ' 0: a negative rate climbs the loss.* --config.optimizer.learning_rate='
+  )
+  with pytest.raises(ValueError, match=message):
+    make(learning_rate=rate)
+
+
+@pytest.mark.parametrize('value', [-0.5, np.nan, np.inf])
+@pytest.mark.parametrize('key', ['b1', 'b2', 'eps', 'weight_decay'])
+def test_no_field_of_adam_may_be_negative_or_not_finite(key, value):
+  with pytest.raises(ValueError, match=f'config.optimizer.{key} is {value}'):
+    make_adam(learning_rate=1e-3, kind='adamw', **{key: value})

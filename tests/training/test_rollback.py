@@ -197,3 +197,13 @@ def test_a_broken_list_is_refused(tmp_path):
   (tmp_path / rollback.FILE).write_text('{"to"')
   with pytest.raises(ValueError, match='rollbacks.json is not a list of roll'):
     rollback.Rollbacks(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['{"to"', '{}', '[{"to": 1}]', '[{"to": "1", "bad": 2, "why": ""}]'],
+)
+def test_a_damaged_record_of_rollbacks_is_a_data_error(tmp_path, text):
+  (tmp_path / rollback.FILE).write_text(text)
+  with pytest.raises(exit_codes.DamagedFile, match='not a list of rollbacks'):
+    rollback.Rollbacks(tmp_path)

@@ -1,6 +1,7 @@
 """Runs summed up: a table for the terminal, a page, and the facts as JSON."""
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 
 from cdm.config import loader
+from cdm.distributed import exit_codes
 from cdm.evaluation import metrics_table
 from cdm.reporting import image_files
 from cdm.reporting.shown_number import ABSENT
-from cdm.training import run_report
+from cdm.training import overview_caption, run_report
 
 NUMBERS = metrics_table.numbers()
 
@@ -75,6 +77,45 @@ def test_the_last_loss_is_told_with_what_the_run_took(tmp_path):
     'MB',
   ]
   assert lines[2].split() == ['sr', '4', '->', '16', '0/20', '-', '-', '-']
+
+
+def test_damaged_records_are_named_and_the_rest_is_reported(tmp_path, caplog):
+  a = run(tmp_path / 'a', rows=ROWS, seconds=(100, 50))
+  for name, line in (
+    ('scalars.jsonl', b'{"step": 30, "loss": "\xff"}\n{"loss": 1.0}\n'),
+    ('sessions.jsonl', b'\n\n{"seconds": "3", "peak_host_bytes": 1}\n'),
+  ):
+    with open(a / name, 'ab') as file:
+      file.write(line)
+  with open(a / 'scalars.jsonl', 'a') as file:
+    file.write('{"step": 40, "loss": NaN}\n')
+  facts = run_report.summarise([a])
+  assert facts['runs'][0]['seconds'] == 150 and facts['runs'][0]['step'] == 40
+  for place in ('scalars.jsonl, line 4', 'sessions.jsonl, line 5'):
+    assert f'{place}, is damaged' in caplog.text
+  run_report.text(facts, numbers=NUMBERS)
+  run_report.html(facts, title='x', numbers=NUMBERS)
+
+
+@pytest.mark.parametrize(
+  ('name', 'text', 'told'),
+  [
+    ('config.json', '{"name": ', 'it is not JSON'),
+    ('config.json', '{"name": "a"}', "has no 'pipeline'"),
+    ('row.json', json.dumps(ROW | {'n': 'x'}), r"\['n'\] is 'x', not an int"),
+    ('row.json', json.dumps(ROW | {'bicubic': 3}), r"\['bicubic'\] is 3"),
+  ],
+)
+def test_a_damaged_file_is_a_data_error_by_its_place(
+  tmp_path, name, text, told
+):
+  a = run(tmp_path / 'a', rows=ROWS)
+  (a / 'row.json').write_text(json.dumps(ROW))
+  (a / name).write_text(text)
+  with pytest.raises(
+    exit_codes.DamagedFile, match=f'{name} is damaged.*{told}'
+  ):
+    run_report.summarise([a], row=a / 'row.json')
 
 
 def test_a_loss_that_was_not_finite_does_not_break_the_table(tmp_path):
@@ -154,7 +195,7 @@ def test_a_caption_says_what_the_manifest_says(
 ):
   if name:
     (tmp_path / f'{name}.json').write_text(json.dumps(manifest))
-  assert run_report.caption_of(tmp_path) == caption
+  assert overview_caption.describe(tmp_path) == caption
 
 
 def test_the_page_and_the_facts_and_the_pictures_lie_together(tmp_path):
@@ -191,6 +232,33 @@ def test_the_report_may_be_written_where_its_pictures_lie(tmp_path):
   facts = run_report.summarise([run(tmp_path / 'a')], samples=tmp_path)
   run_report.write(facts, tmp_path, title='x', numbers=NUMBERS)
   assert (tmp_path / 'samples.png').read_bytes() == before
+
+
+@pytest.mark.parametrize('name', ['report.html', 'report.json', 'samples.png'])
+def test_only_an_earlier_report_is_replaced(name, tmp_path):
+  picture = np.zeros((8, 8, 3), np.uint8)
+  (tmp_path / 's').mkdir()
+  image_files.write_png(tmp_path / 's' / 'samples.png', picture)
+  facts = run_report.summarise([run(tmp_path / 'a')], samples=tmp_path / 's')
+  out = tmp_path / 'out'
+  out.mkdir()
+  (out / name).write_text('{}')
+  with pytest.raises(
+    ValueError, match=rf'{name} is not from an earlier .*--ov'
+  ):
+    run_report.write(facts, out, title='x', numbers=NUMBERS)
+  assert [path.name for path in out.iterdir()] == [name]
+  run_report.write(facts, out, title='x', numbers=NUMBERS, overwrite=True)
+  run_report.write(facts, out, title='renewed', numbers=NUMBERS)
+  assert 'renewed' in (out / 'report.html').read_text()
+
+
+def test_a_path_of_any_bytes_is_escaped_on_the_page(tmp_path):
+  title = os.fsdecode(b'caf\xe9')
+  facts = run_report.summarise([run(tmp_path / title)])
+  run_report.write(facts, tmp_path / 'out', title=title, numbers=NUMBERS)
+  page = (tmp_path / 'out' / 'report.html').read_text(encoding='utf-8')
+  assert 'caf\\udce9' in page
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,11 @@ WALLS = {
     'cdm.distributed.user_cache',
   ),
   'cdm.methods': ('cdm.diffusion', 'cdm.ops'),
-  'cdm.checkpointing': ('cdm.distributed', 'cdm.reporting.atomic_files'),
+  'cdm.checkpointing': (
+    'cdm.distributed',
+    'cdm.reporting.atomic_files',
+    'cdm.reporting.json_file',
+  ),
   'cdm.evaluation.metrics': ('cdm.ops',),
 }
 # Which packages may import an outside library.
@@ -58,6 +62,7 @@ MAY_RENAME = {
   'cdm.reporting.atomic_files',
   'cdm.data.atomic_files',  # the copy behind the wall of data
   'cdm.models.pretrained.download',  # a killed download is continued
+  'cdm.distributed.folder_lock',  # one lock replaces another
   'cdm.checkpointing.writer',  # sets a damaged checkpoint's folder aside
 }
 # In these, a module is named after a command, a method, or a network.

@@ -1,7 +1,9 @@
 """The door: help that helps, and one clear line for every bad input."""
 
 import contextlib
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +18,8 @@ from support import smoke_runs
 from cdm.cli import main
 from cdm.cli.commands import prepare as prepare_command
 from cdm.cli.commands import upscale as upscale_command
-from cdm.data import prepare
+from cdm.data import array_record, prepare
+from cdm.distributed import exit_codes
 from cdm.sampling import generate, restore
 from cdm.training import running_metrics, trainer
 
@@ -38,7 +41,7 @@ OPTIONS = {
   'sweep': '--samples --reference --try --metrics --out --num --seed --few',
   'robustness': '--samples --out --num --degrade --groups --draws --metrics '
   '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
-  'prepare': '--source --size --out --crop --filter',
+  'prepare': '--source --size --out --crop --filter --no_classes',
   'describe': '--config --json',
   'plan': '--config --topology --step --search --quick --deadline '
   '--price --json',
@@ -139,11 +142,28 @@ def test_a_value_may_hold_an_equals_sign():
     ),
     (
       ['train', SMOKE, '--workdir=x', '--config.trian.batch_size', '3'],
-      r'Did you mean config\.train\?',
+      r'Did you mean config\.train\.batch_size\?',
     ),
     (
       ['train', SMOKE, '--workdir=x', '--config.train.batch_size'],
       r'--config\.train\.batch_size needs a value',
+    ),
+    (
+      ['train', SMOKE, '--workdir=x', '--lr=3'],
+      r"not take '--lr=3'\. Did you mean --config\.optimizer\.learning_rate=V",
+    ),
+    (
+      ['train', SMOKE, '--output_dir=x'],
+      r"not take '--output_dir=x'\. Did you mean --workdir=VALUE\?",
+    ),
+    (
+      ['describe', CASCADE, '--config.stages.sr.config=cdm_imagenet64to128'],
+      r"^config\.stages: Stage 'base' makes 8-px .* takes 64-px",
+    ),
+    (
+      ['plan', CASCADE, '--topology=cpu:1']
+      + ['--config.stages.sr.config=cdm_imagenet64to128'],
+      r"^config\.stages: Stage 'base' makes 8-px .* takes 64-px",
     ),
     (
       ['report', '--run=x', '--out=y', '--config.seed=3'],
@@ -168,14 +188,22 @@ def test_a_misspelt_word_is_answered_with_the_right_one(
 @pytest.mark.parametrize(
   ('config', 'override', 'message'),
   [
-    (CASCADE, '', r"'smoke_cascade' is a cascade; .*configs/smoke_sr\.py"),
+    (CASCADE, '', r"'smoke_cascade' is a cascade, .*configs/smoke_sr\.py"),
     (SMOKE, 'train.batch_size=12', r'Global batch 12 does not divide over 8'),
     (SMOKE, 'train.accumulation=3', r'8 devices times 3 accumulated'),
     (SMOKE, 'mesh.data=3', r'mesh is data=3.* there are 8 devices'),
-    (SMOKE, 'model.num_classes=2', r'The data has 4 classes, labels 0 to 3'),
-    (SMOKE, 'pipeline.image_size=9', r'9x9; .* must be multiples of 2'),
+    (
+      SMOKE,
+      'model.num_classes=2',
+      r'num_classes is 2, but the data has 4 classes, labels 0',
+    ),
+    (SMOKE, 'pipeline.image_size=9', r'9x9 pixels; .* must be multiples of 2'),
     (SMOKE, 'pipeline.crop=none', r'expects 8x8 pixels, but an image has 16x'),
-    (SMOKE, 'pipeline.min_side=99', r'1000 below min_side=99 in a row'),
+    (
+      SMOKE,
+      'pipeline.min_side=99',
+      r'min_side is 99, and 1000 records in a row are',
+    ),
     (SMOKE, 'sampler.eta=9.0', r'eta is 9\.0; on this grid'),
     (SMOKE, 'schedule.kind=cosin', r"kind is 'cosin'; known are \['cosine'"),
     (SMOKE_SR, 'lowres.size=5', r'size is 5, which does not divide .* = 16'),
@@ -318,7 +346,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     (
       ['sample', CASCADE, '--workdir={trained}', '--out={tmp}/out']
       + ['--config.stages.base.level=0.1'],
-      r"'base' is the first of the cascade: it has no low-res input",
+      r'stages\.base\.level is 0\.1, but the first stage',
     ),
     (
       ['sample', SMOKE, '--workdir={sr}', '--out={tmp}/out'],
@@ -360,7 +388,7 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     ),
     (
       ['evaluate', '--samples={tmp}/ok.png', '--reference={tmp}/small.png'],
-      r'A sample has 8x8 pixels but its reference 7x20',
+      r'A sample has 8x8 pixels but its reference 20x7',
     ),
     (
       ['evaluate', '--samples={tmp}/four.npz', '--reference={tmp}/four.npz'],
@@ -511,6 +539,26 @@ def test_every_option_of_prepare_reaches_it(monkeypatch, tmp_path, capsys):
   assert '3 images of 4x4 pixels in 2 shards' in capsys.readouterr().out
 
 
+def test_prepare_counts_what_it_kept(tmp_path, capsys):
+  """And can ignore folders, of which it said that a config can."""
+  pytest.importorskip('array_record')
+  source = tmp_path / 'source'
+  for name in ('cat/0.png', 'dog/1.png', '2.png'):
+    (source / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (4, 4)).save(source / name)
+  (source / 'cat' / '3.png').write_bytes(b'cut off')
+  os.mkfifo(source / 'cat' / 'pipe.png')
+  words = 'prepare', f'--source={source}', '--size=4', '--max_skip_fraction=1'
+  assert smoke_runs.cdm(*words, f'--out={tmp_path / "a"}') == 2
+  assert '--no_classes of `cdm prepare`' in capsys.readouterr().err
+  out = tmp_path / 'b'
+  assert smoke_runs.cdm(*words, '--no_classes', f'--out={out}') == 0
+  said = capsys.readouterr().out
+  assert f'{out}: 3 images of 4x4 pixels in 1 shards' in said
+  assert '1 of 4 images could not be used and were skipped' in said
+  assert array_record.ArrayRecords(out).num_classes == 0
+
+
 # The exit code.
 
 
@@ -562,3 +610,36 @@ def test_who_reads_only_the_beginning_is_told_of_no_error():
   with run.stderr:
     assert run.stderr.read() == b''
   assert run.wait() == main.READER_GONE
+
+
+class StrictStream(io.TextIOWrapper):
+  """A stream of ASCII that refuses what it cannot encode."""
+
+  def __init__(self):
+    super().__init__(io.BytesIO(), encoding='ascii', errors='strict')
+
+  def text(self):
+    self.flush()
+    return self.buffer.getvalue().decode('ascii')
+
+
+def test_a_name_of_any_bytes_does_not_end_a_command(monkeypatch, tmp_path):
+  """It is escaped in what a command prints and in its error."""
+  out, err = StrictStream(), StrictStream()
+  monkeypatch.setattr(sys, 'stdout', out)
+  monkeypatch.setattr(sys, 'stderr', err)
+  name = os.fsdecode(b'caf\xe9\x1b[2J')
+
+  def run(args):
+    print(name, 'é')
+    raise exit_codes.DataError(f'{name}: é')
+
+  monkeypatch.setattr(trainer, 'train', lambda *_, **__: run(None))
+  assert smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}') == 4
+  assert 'caf\\udce9' in out.text() and '\\xe9' in out.text()
+  assert 'data error: caf\\xe9\\x1b[2J: \\xe9\n' in err.text()
+
+
+def test_an_option_without_its_command_is_answered(refused):
+  line = refused('--debug')
+  assert "'--debug' belongs to a command: write cdm COMMAND --debug" in line

@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,11 +15,11 @@ import conftest
 import jax
 import numpy as np
 import pytest
-from support import smoke_runs
+from support import small_disks, smoke_runs
 
 from cdm.config import loader
 from cdm.data import synthetic
-from cdm.distributed import exit_codes
+from cdm.distributed import exit_codes, lock_owner
 from cdm.training import run_config
 
 ROOT = smoke_runs.CONFIGS.parent
@@ -138,9 +140,10 @@ def test_a_data_error_names_the_step_and_keeps_the_traceback(
   assert code == 4
   path, text = only_failure(tmp_path / 'run')
   lines = [s for s in err.splitlines() if s.startswith('cdm: ')]
-  assert lines[0].startswith('cdm: data error: Reading the batch of step ')
-  assert "Input/output error: '/data/shard-3'" in lines[0]
-  assert lines[1].endswith(f'the whole traceback: {path}')
+  assert lines[0].endswith(f'the whole traceback: {path}')
+  assert lines[1].startswith('cdm: data error: Reading the batch of step ')
+  assert "Input/output error: '/data/shard-3'" in lines[1]
+  assert err.endswith(f'{lines[1]}\n')
   assert 'Traceback' not in err
   # The original comes first, with the frame that raised it.
   assert 'in fail\n    raise OSError(errno.EIO' in text
@@ -203,6 +206,58 @@ def test_a_refused_start_leaves_no_trace(tmp_path, begin):
   assert not (tmp_path / 'run').exists()
 
 
+def start_in_its_own_process(workdir, **overrides):
+  overrides = {k.replace('__', '.'): v for k, v in overrides.items()}
+  words = [
+    f'--config.{k}={v}' for k, v in (smoke_runs.SMALL | overrides).items()
+  ]
+  return subprocess.Popen(
+    [sys.executable, '-m', 'cdm', 'train', f'--workdir={workdir}',
+     f'--config={smoke_runs.CONFIGS / "smoke.py"}', *words],
+    cwd=ROOT,
+    env={**os.environ, 'XLA_FLAGS': '--xla_backend_optimization_level=0'},
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )  # fmt: skip
+
+
+def test_a_second_start_is_refused_and_a_killed_one_is_taken_over(
+  tmp_path, begin
+):
+  lock = tmp_path / 'run' / lock_owner.LOCK
+  first = start_in_its_own_process(tmp_path / 'run')
+  while lock_owner.read(lock) is None:
+    assert first.poll() is None
+    time.sleep(0.02)
+  code, err = begin()
+  assert code == 2
+  assert 'run is in use by `cdm train` on ' in err
+  assert f'(process {first.pid}, since ' in err and 'another --workdir' in err
+  assert first.poll() is None  # It was not disturbed.
+  first.kill()
+  first.communicate()
+  assert lock.exists()
+  code, err = begin()
+  assert code == 0
+  assert f'(process {first.pid}, since ' in err and 'takes it over' in err
+  assert not list((tmp_path / 'run').glob('.*'))
+
+
+def test_a_full_disk_is_the_last_line_and_no_thread_adds_a_traceback(tmp_path):
+  with small_disks.mounted(tmp_path / 'disk', '600k') as disk:
+    run = start_in_its_own_process(
+      disk / 'run', train__num_steps=40, train__keep_checkpoints=5
+    )
+    err = run.communicate()[1]
+  assert run.returncode == 2
+  assert 'warning: 6 more checkpoints of about 198 kB' in err
+  assert 'Traceback' not in err
+  last = err.splitlines()[-1]
+  assert last.startswith('cdm: error: Cannot write ')
+  assert 'No space left on device' in last
+
+
 def test_the_watchdog_tells_what_hangs_and_the_run_goes_on(
   tmp_path, begin, on_image
 ):
@@ -252,12 +307,12 @@ def test_runs_that_are_killed_at_random_end_the_same(
     (
       'grad_norm_spike_factor',
       0.5,
-      r'grad_norm_spike_factor is 0.5; it is 0 \(off\) or abov',
+      r'grad_norm_spike_factor is 0.5; it must be 0 \(off\) or abo',
     ),
     (
       'watchdog_factor',
       1,
-      r'watchdog_factor is 1.0; it is 0 \(off\) or above 1',
+      r'watchdog_factor is 1.0; it must be 0 \(off\) or above 1',
     ),
     ('watchdog_seconds', 0, r'watchdog_seconds is 0.0; it must be above 0'),
   ],

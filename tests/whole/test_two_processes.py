@@ -21,7 +21,7 @@ from support import smoke_runs
 from support.smoke_runs import record, state
 
 from cdm.checkpointing import reader
-from cdm.distributed import exit_codes, initialize
+from cdm.distributed import exit_codes, folder_lock, initialize
 
 # As in test_mesh: sums are taken in another order.
 RTOL = 2e-3
@@ -224,6 +224,17 @@ def test_one_that_is_preempted_stops_all_at_one_step(tmp_path):
   assert f'preempted: stopped after step {step} of 1000000' in first or (
     f'SIGTERM: stopped after step {step} of 1000000' in first
   )
+
+
+def test_a_folder_in_use_refuses_both_and_both_hold_it_as_one(tmp_path):
+  """Process 0 looks at the lock, and tells the other what it found."""
+  workdir = tmp_path / 'run'
+  with folder_lock.FolderLock(workdir, 'cdm train'):
+    refused = end(begin(training(workdir)), *[exit_codes.BAD_INPUT.code] * 2)
+  for output in refused:
+    assert f'run is in use by `cdm train` on {socket.gethostname()}' in output
+    assert 'Traceback' not in output
+  assert not workdir.exists()
 
 
 def sessions(workdir):

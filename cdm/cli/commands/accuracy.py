@@ -88,6 +88,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--out', metavar='FILE', help='also write the row to this file'
   )
+  parser.add_argument(
+    '--overwrite',
+    action='store_true',
+    help='replace files of earlier results that have the name of --out',
+  )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
@@ -100,12 +105,11 @@ def run(args: argparse.Namespace) -> None:
   from cdm.evaluation import result_line
   from cdm.evaluation.classification import published_resnet
   from cdm.evaluation.image_selection import StageSampling
-  from cdm.reporting import output_files
 
   check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   if args.out and collectives.is_first():
-    output_files.check(args.out)
+    result_line.check(args.out, overwrite=args.overwrite)
   compilation_cache.enable_compilation_cache()
   if args.samples is not None:
     row = published_resnet.evaluate_set(

@@ -82,6 +82,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     metavar='FILE',
     help='file for the row (default: WORKDIR/row.json)',
   )
+  parser.add_argument(
+    '--overwrite',
+    action='store_true',
+    help='replace files of earlier results that have the name of --out',
+  )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
@@ -91,31 +96,29 @@ def run(args: argparse.Namespace) -> int:
   import pathlib
 
   from cdm.config import loader
-  from cdm.distributed import compilation_cache
+  from cdm.distributed import compilation_cache, folder_lock
   from cdm.evaluation import result_line
   from cdm.evaluation.classification import cas
-  from cdm.reporting import output_files
 
   check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   if args.out and collectives.is_first():
-    output_files.check(args.out)
+    result_line.check(args.out, overwrite=args.overwrite)
   compilation_cache.enable_compilation_cache()
   workdir = pathlib.Path(args.workdir)
-  code, row = cas.score(
-    loader.load(args.config, args.overrides),
-    workdir,
-    samples=args.samples,
-    test=args.test,
-    num=args.num,
-    seed=args.seed,
-    batch_size=args.batch_size,
-  )
-  if row is None:
-    return code
-  if collectives.is_first():
-    path = result_line.write(row, args.out or workdir / 'row.json')
-    print(f'{result_line.line(row)}\n{path}')
+  with folder_lock.hold(workdir, 'cdm cas', flag='--workdir'):
+    code, row = cas.score(
+      loader.load(args.config, args.overrides),
+      workdir,
+      samples=args.samples,
+      test=args.test,
+      num=args.num,
+      seed=args.seed,
+      batch_size=args.batch_size,
+    )
+    if row is not None and collectives.is_first():
+      path = result_line.write(row, args.out or workdir / 'row.json')
+      print(f'{result_line.line(row)}\n{path}')
   return code
 
 

@@ -33,15 +33,14 @@ def run(args: argparse.Namespace) -> None:
   """Prints the description of every stage."""
   import json
 
-  from cdm.config import cascade_stages, loader, stage
-  from cdm.planning import describe
+  from cdm.config import cascade_stages, instantiate, loader
+  from cdm.planning import built_stages, describe
 
   loaded = loader.load(args.config, args.overrides)
+  instantiate.require(loaded, 'paper')
   stages = []
-  for name, section, sampler in cascade_stages.stage_configs(
-    loaded, args.config
-  ):
-    built = stage.stage(section, sampler)
+  for name, section, sampler, built in built_stages.build(loaded, args.config):
+    instantiate.require(section, 'paper')
     stages.append(
       describe.describe_stage(
         name=name,

@@ -113,6 +113,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='also write the row to this file; with --make_reference, the '
     'statistics',
   )
+  parser.add_argument(
+    '--overwrite',
+    action='store_true',
+    help='replace files of earlier results that have the name of --out',
+  )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
@@ -127,9 +132,9 @@ def run(args: argparse.Namespace) -> None:
     make_reference(args)
     return
   if args.out and collectives.is_first():
-    from cdm.reporting import output_files
+    from cdm.evaluation import result_line
 
-    output_files.check(args.out)
+    result_line.check(args.out, overwrite=args.overwrite)
   of_sets = [m for m in metrics if m in metrics_table.SETS]
   of_pairs = [m for m in metrics if m not in metrics_table.SETS]
   row = {}
@@ -171,11 +176,6 @@ def check(args: argparse.Namespace) -> list[str]:
         raise ValueError(f'--{option} has no effect on --make_reference.')
     evaluation_flags.check(args, ('fid', 'sfid'))
     return []
-  if args.out and args.out.endswith('.md'):
-    raise ValueError(
-      f'--out={args.out}: the row is written as JSON, with a line of Markdown '
-      'in FILE.md beside it; give FILE.json.'
-    )
   if not args.samples:
     raise ValueError('--samples=WHAT is missing; give the images to judge.')
   sets = metrics_table.SETS
@@ -319,7 +319,10 @@ def make_reference(args: argparse.Namespace) -> None:
   """Writes the statistics of a reference set."""
   from cdm.distributed import compilation_cache
   from cdm.evaluation import compare_sets
+  from cdm.reporting import output_files
 
+  if collectives.is_first():
+    output_files.check(args.out, overwrite=args.overwrite)
   compilation_cache.enable_compilation_cache()
   statistics = compare_sets.make_reference(
     args.reference,

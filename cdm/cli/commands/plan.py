@@ -95,14 +95,23 @@ def run(args: argparse.Namespace) -> None:
   import json
   import sys
 
-  from cdm.config import loader
+  from cdm.config import cascade_stages, loader
   from cdm.distributed import device_specs
-  from cdm.planning import compile_process, plan_text, roofline, search
+  from cdm.planning import (
+    built_stages,
+    compile_process,
+    plan_text,
+    roofline,
+    search,
+  )
 
   check(args)
   prices = device_specs.parse_prices(args.price)
   pieces = compile_process.check(args.topology)
-  loader.load(args.config, args.overrides)  # Errors appear before compiling.
+  # Errors appear before anything is compiled.
+  loaded = loader.load(args.config, args.overrides)
+  built_stages.build(loaded, args.config)
+  cascade_stages.refuse_cascade(loaded, 'planned')
   rows = []
   for piece in pieces:
     facts = measure(args, piece.topology)

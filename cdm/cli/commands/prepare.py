@@ -11,7 +11,8 @@ pixels as training on the originals, without repeating this work.
 """
 EPILOG = """\
 WHAT is a folder of images (with or without one sub-folder per class), or
-tfds:NAME:SPLIT for a data set of TensorFlow Datasets.
+tfds:NAME:SPLIT for a data set of TensorFlow Datasets. Hidden files and what is
+no picture file are left out and counted.
 
 examples:
   cdm prepare --source=/data/ffhq --size=128 --out=/data/ffhq128
@@ -51,6 +52,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='filter to resize with: area (default), bicubic, bilinear or lanczos',
   )
   parser.add_argument(
+    '--no_classes',
+    action='store_true',
+    help='the sub-folders are no classes: prepare all images without labels',
+  )
+  parser.add_argument(
     '--data_dir',
     metavar='DIR',
     help='folder in which TensorFlow Datasets keeps its data',
@@ -81,44 +87,63 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   """Prepares the data set, or continues an unfinished preparation."""
   from cdm.config import datasets
-  from cdm.data import prepare
+  from cdm.data import prepare, record_format
+  from cdm.distributed import folder_lock
+  from cdm.reporting import output_files
 
-  section = source_section(args.source, args.data_dir)
+  output_files.check_folder_name(args.out)
+  section = source_section(args.source, args.data_dir, args.no_classes)
   if args.max_value is not None:
     section['max_value'] = args.max_value
-  source = datasets.open_source(section)
-  index = prepare.prepare(
-    source,
-    size=args.size,
-    out=args.out,
-    crop=args.crop,
-    filter=args.filter,
-    worker_count=args.workers,
-    max_skip_fraction=args.max_skip_fraction,
-  )
-  count = sum(shard['records'] for shard in index['shards'])
+  source = datasets.open_named(section)
+  with folder_lock.FolderLock(args.out, 'cdm prepare', flag='--out'):
+    index = prepare.prepare(
+      source,
+      size=args.size,
+      out=args.out,
+      crop=args.crop,
+      filter=args.filter,
+      worker_count=args.workers,
+      max_skip_fraction=args.max_skip_fraction,
+    )
+  total = sum(shard['records'] for shard in index['shards'])
+  skipped = sum(len(shard.get('skipped', ())) for shard in index['shards'])
   print(
-    f'{args.out}: {count} images of {args.size}x{args.size} pixels in '
-    f'{len(index["shards"])} shards, fingerprint {index["fingerprint"]}.'
+    f'{args.out}: {total - skipped} images of {args.size}x{args.size} pixels '
+    f'in {len(index["shards"])} shards, fingerprint {index["fingerprint"]}.'
   )
+  if skipped:
+    print(
+      f'{skipped} of {total} images could not be used and were skipped; '
+      f'{args.out}/{record_format.INDEX} names each with the reason.'
+    )
   print(
     'Train on it with --config.train_data.kind=array_records '
     f'--config.train_data.path={args.out}'
   )
 
 
-def source_section(text: str, data_dir: str | None) -> dict[str, Any]:
+def source_section(
+  text: str, data_dir: str | None, no_classes: bool = False
+) -> dict[str, Any]:
   """Returns the config section `train_data` that `--source` stands for.
 
   Args:
     text: a folder, or tfds:NAME:SPLIT.
     data_dir: where TensorFlow Datasets keeps its data; None for its default.
+    no_classes: whether the subfolders of a folder are no classes.
 
   Raises:
-    ValueError: the text names a TensorFlow data set without its split.
+    ValueError: the text names a TensorFlow data set without its split, or one
+      with an option for folders.
   """
   if not text.startswith('tfds:'):
-    return {'kind': 'folder', 'path': text}
+    section = {'kind': 'folder', 'path': text}
+    return section | {'class_names': ()} if no_classes else section
+  if no_classes:
+    raise ValueError(
+      f'--no_classes is for a folder of images, and --source={text} is none.'
+    )
   _, _, rest = text.partition(':')
   # The split follows the last colon, not counting those of a slice, such as
   # train[:9].

@@ -38,6 +38,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--out', required=True, metavar='DIR', help='folder for the page'
   )
   parser.add_argument(
+    '--overwrite',
+    action='store_true',
+    help='replace files of these names that no earlier report wrote',
+  )
+  parser.add_argument(
     '--title', default='Cascaded diffusion', help='title of the page'
   )
 
@@ -45,13 +50,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   """Writes the page and prints the table and the paths of the files."""
   from cdm.evaluation import metrics_table
+  from cdm.reporting import output_files
   from cdm.training import run_report
 
+  output_files.check_folder_name(args.out)
   facts = run_report.summarise(
     args.run, samples=args.samples, upscaled=args.upscaled, row=args.row
   )
   numbers = metrics_table.numbers()
-  paths = run_report.write(facts, args.out, title=args.title, numbers=numbers)
+  paths = run_report.write(
+    facts,
+    args.out,
+    title=args.title,
+    numbers=numbers,
+    overwrite=args.overwrite,
+  )
   print(run_report.text(facts, numbers=numbers))
   print()
   for path in paths:

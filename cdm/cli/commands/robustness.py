@@ -141,33 +141,36 @@ def run(args: argparse.Namespace) -> None:
   """Writes the page and prints a summary of its numbers."""
   metrics = check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
-  from cdm.distributed import compilation_cache
+  from cdm.distributed import compilation_cache, folder_lock
   from cdm.evaluation.image_selection import StageSampling
   from cdm.evaluation.robustness import study
+  from cdm.reporting import output_files
 
+  output_files.check_folder_name(args.out)
   compilation_cache.enable_compilation_cache()
-  result = study.examine(
-    args.samples,
-    args.out,
-    study.StudyPlan(
-      degrade=args.degrade,
-      label_file=args.groups,
-      draws=args.draws,
-      metrics=metrics,
-      allow_few_images=args.few,
-    ),
-    StageSampling(
-      num=args.num,
-      seed=args.seed,
-      level=args.level,
-      batch_size=args.batch_size,
-      overrides=args.overrides,
-    ),
-    perceptual=make_lpips_scorer(args, metrics),
-    network={'weights': args.weights},
-    title=args.title,
-    command=command_line(args),
-  )
+  with folder_lock.hold(args.out, 'cdm robustness', flag='--out'):
+    result = study.examine(
+      args.samples,
+      args.out,
+      study.StudyPlan(
+        degrade=args.degrade,
+        label_file=args.groups,
+        draws=args.draws,
+        metrics=metrics,
+        allow_few_images=args.few,
+      ),
+      StageSampling(
+        num=args.num,
+        seed=args.seed,
+        level=args.level,
+        batch_size=args.batch_size,
+        overrides=args.overrides,
+      ),
+      perceptual=make_lpips_scorer(args, metrics),
+      network={'weights': args.weights},
+      title=args.title,
+      command=command_line(args),
+    )
   if collectives.is_first():
     print(study.text(result))
     print(f'{args.out}/report.html')

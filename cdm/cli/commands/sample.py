@@ -77,6 +77,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     metavar='B',
     help='images per batch (default: 64); does not change the images',
   )
+  parser.add_argument(
+    '--overwrite',
+    action='store_true',
+    help='replace what other settings or programs wrote into OUT under the '
+    'names of the results',
+  )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
@@ -88,6 +94,7 @@ def run(args: argparse.Namespace) -> None:
   from cdm.config import loader
   from cdm.data import class_names
   from cdm.distributed import compilation_cache
+  from cdm.reporting import output_files
   from cdm.sampling import generate, restore
 
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
@@ -98,6 +105,8 @@ def run(args: argparse.Namespace) -> None:
   if not 0 <= seed < 2**32:
     raise ValueError(f'--seed={seed}: seeds are 0 to 2^32 - 1.')
   workdir = pathlib.Path(args.workdir)
+  if args.out:
+    output_files.check_folder_name(args.out)
   stages, notes = restore.restored_cascade(loaded, workdir, args.overrides)
   out = pathlib.Path(args.out) if args.out else workdir / 'samples'
   names = class_names.read(workdir / notes[0]['folder'])
@@ -121,6 +130,7 @@ def run(args: argparse.Namespace) -> None:
     num=args.num,
     batch_size=args.batch_size,
     class_names=names,
+    overwrite=args.overwrite,
   )
 
 

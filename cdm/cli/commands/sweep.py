@@ -69,8 +69,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Evaluates every setting and prints the table."""
-  from cdm.distributed import compilation_cache
+  from cdm.distributed import compilation_cache, folder_lock
   from cdm.evaluation import sweep
+  from cdm.reporting import output_files
 
   metrics = args.metrics.split(',')
   for metric in metrics:
@@ -80,16 +81,18 @@ def run(args: argparse.Namespace) -> None:
         f'{", ".join(metrics_table.SETS)}.'
       )
   evaluation_flags.check(args, metrics)
+  output_files.check_folder_name(args.out)
   sweep.settings(args.tries)  # Errors appear before a stage is restored.
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   compilation_cache.enable_compilation_cache()
-  rows, best = sweep.sweep(
-    args.samples,
-    args.reference,
-    args.out,
-    tries=args.tries,
-    choice=evaluation_flags.metric_choice(args, metrics),
-    selection=evaluation_flags.selection(args),
-    network=evaluation_flags.network(args),
-  )
+  with folder_lock.hold(args.out, 'cdm sweep', flag='--out'):
+    rows, best = sweep.sweep(
+      args.samples,
+      args.reference,
+      args.out,
+      tries=args.tries,
+      choice=evaluation_flags.metric_choice(args, metrics),
+      selection=evaluation_flags.selection(args),
+      network=evaluation_flags.network(args),
+    )
   print(sweep.table(rows, metrics, best), end='')

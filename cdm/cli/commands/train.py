@@ -24,7 +24,8 @@ examples:
 exit codes:
   0   the run is complete
   1   a fault of the program
-  2   bad input: config, data set, work directory, or a full disk
+  2   bad input: config, data set, work directory, a full disk, or another run
+      trains in the work directory
   3   the loss or the gradient is not finite, or the gradient spiked
   4   data error: reading, decoding or a worker process failed
   5   the device or the host is out of memory

@@ -18,10 +18,16 @@ whose outputs are blended. With --held_out=N the inputs are N of the stage's own
 evaluation images: they are shrunk, super-resolved and written next to their
 originals.
 
-Writes into OUT: one PNG per image, and upscaled.png, which shows the low-res
-input, bicubic enlargement and the stage's output side by side. With --held_out
-it also shows the originals, and OUT gets the folders lowres, bicubic, upscaled
-and original, which `cdm evaluate` reads.
+An IMAGE that is a folder stands for all picture files in it and below it. An
+image that cannot be used does not stop the others: it is named at the end, and
+the exit code is not 0. If the command was interrupted, the same command
+continues it. Other files in OUT are overwritten only with --overwrite.
+
+Writes into OUT: one PNG per image, and upscaled.png (or upscaled-2.png, ... if
+that name is taken), which shows the low-res input, bicubic enlargement and the
+stage's output side by side. With --held_out it also shows the originals, and
+OUT gets the folders lowres, bicubic, upscaled and original, which
+`cdm evaluate` reads.
 """
 EPILOG = """\
 examples:
@@ -35,7 +41,10 @@ examples:
 def arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the command's arguments to its parser."""
   parser.add_argument(
-    'images', nargs='*', metavar='IMAGE', help='image files to super-resolve'
+    'images',
+    nargs='*',
+    metavar='IMAGE',
+    help='image files, or folders of them, to super-resolve',
   )
   parser.add_argument(
     '--workdir',
@@ -75,6 +84,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='tiles per batch (default: 32)',
   )
   parser.add_argument(
+    '--overwrite',
+    action='store_true',
+    help='replace what other settings or programs wrote into OUT under the '
+    'names of the results',
+  )
+  parser.add_argument(
     '--max_value',
     type=float,
     metavar='V',
@@ -92,7 +107,8 @@ def run(args: argparse.Namespace) -> None:
   from cdm.config import datasets, loader
   from cdm.data import class_names
   from cdm.distributed import compilation_cache
-  from cdm.sampling import restore, upscale_files
+  from cdm.reporting import output_files
+  from cdm.sampling import restore, upscale_files, upscale_inputs
 
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   compilation_cache.enable_compilation_cache()
@@ -113,7 +129,15 @@ def run(args: argparse.Namespace) -> None:
       f'--label={args.label} is for image files; held-out images have labels '
       'of their own. Leave it out.'
     )
-  workdir = pathlib.Path(args.workdir)
+  workdir, out = pathlib.Path(args.workdir), pathlib.Path(args.out)
+  output_files.check_folder_name(out)
+  inputs = None
+  if args.images:
+    # The inputs are read before the checkpoint, which may take minutes.
+    tile = restore.lowres_size(workdir, args.overrides)
+    inputs = upscale_inputs.check(
+      args.images, out, tile=tile, max_value=args.max_value
+    )
   upscaler, saved = restore.restored_upscaler(
     workdir,
     level=args.level,
@@ -121,36 +145,30 @@ def run(args: argparse.Namespace) -> None:
     overrides=args.overrides,
   )
   names = class_names.read(workdir)
-  out = pathlib.Path(args.out)
-  if args.held_out:
-    upscale_files.write_upscaled_held_out(
-      out,
-      upscaler,
-      datasets.read_held_out(saved, args.held_out),
-      count=args.held_out,
-      seed=args.seed,
-      manifest={
-        **upscaler.record.manifest(
-          after_checkpoint={'seed': args.seed},
-          after_level={'count': args.held_out},
-        ),
-        'eval_data': loader.plain(saved.eval_data),
-      },
-      class_names=names,
-    )
-  else:
+  if inputs is not None:
     label = parse_label(args.label, upscaler, names)
     if label is not None and collectives.is_first():
       print(f'class of all images: {class_names.describe(label, names)}')
-    paths = [pathlib.Path(path) for path in args.images]
     upscale_files.write_upscaled_files(
-      out,
-      upscaler,
-      paths,
-      label,
-      seed=args.seed,
-      max_value=args.max_value,
+      out, upscaler, inputs, label, seed=args.seed, overwrite=args.overwrite
     )
+    return
+  upscale_files.write_upscaled_held_out(
+    out,
+    upscaler,
+    datasets.read_held_out(saved, args.held_out),
+    count=args.held_out,
+    seed=args.seed,
+    manifest={
+      **upscaler.record.manifest(
+        after_checkpoint={'seed': args.seed},
+        after_level={'count': args.held_out},
+      ),
+      'eval_data': loader.plain(saved.eval_data),
+    },
+    class_names=names,
+    overwrite=args.overwrite,
+  )
 
 
 def parse_label(

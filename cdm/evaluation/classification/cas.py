@@ -20,7 +20,6 @@ from cdm.distributed import collectives
 from cdm.evaluation import (
   compare_sets,
   image_source,
-  partial_results,
   set_name,
 )
 from cdm.evaluation.batched_network import BatchedNetwork
@@ -230,10 +229,11 @@ def claim_workdir(
   }
 
   def refusal(_, key, saved, wanted):
+    named = ' tested on '.join(map(str, saved.get('named') or ('?', '?')))
     return (
-      f'{workdir} holds the score of another set ({saved["named"][0]} tested '
-      f'on {saved["named"][1]}): {key} is {saved[key]!r} there and '
-      f'{wanted[key]!r} of {what} tested on {against}. Give another --workdir.'
+      f'{workdir} holds the score of another set ({named}): {key} is '
+      f'{saved.get(key)!r} there and {wanted[key]!r} of {what} tested on '
+      f'{against}. Give another --workdir.'
     )
 
   output_folder.claim(
@@ -265,10 +265,10 @@ def measure_accuracy(
   """
   source, real = sources
   count = len(real)
-  rows = partial_results.image_rows(
+  rows = ranks.open_rows(
     workdir,
     [step, loader.plain(c), source.fingerprint, real.fingerprint],
-    prefix=ranks.PREFIX,
+    ('image',),
   )
   found = ranks.rank_images(
     count,

@@ -38,6 +38,7 @@ def section(what: str | os.PathLike) -> dict[str, Any]:
     loaded = loader.load(named.path, ())
     name = f'{named.split}_data'
     instantiate.require(loaded, name)
+    datasets.check_section(name, loaded[name])
     return dict(loaded[name])
   path = pathlib.Path(what)
   if path.suffix == '.npz' and path.is_file():
@@ -79,7 +80,7 @@ def open_set(
   """
   if names is not None and given['kind'] in ('archive', 'folder'):
     given = {**given, 'class_names': tuple(names)}
-  source = datasets.open_source(given, str(what))
+  source = datasets.open_named(given)
   if not source.num_classes:
     raise ValueError(
       f'{what} has no classes: its images lie in no subfolders. Give labelled '

@@ -30,7 +30,6 @@ import numpy as np
 from cdm.config import loader
 from cdm.data import class_names
 from cdm.distributed import collectives, user_cache
-from cdm.evaluation import partial_results
 from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.evaluation.classification import error_rates, labelled_set, ranks
 from cdm.evaluation.classification.imagenet_reader import (
@@ -327,9 +326,7 @@ def rank_resumably(
     {kind: int [count], the ranks}.
   """
   home = user_cache.folder('evaluate') if keep is None else keep
-  rows = partial_results.image_rows(
-    home, [recipe, reader.which, reader.count], prefix=ranks.PREFIX
-  )
+  rows = ranks.open_rows(home, [recipe, reader.which, reader.count], kinds)
   found = ranks.rank_images(
     reader.count,
     reader.read,

@@ -4,6 +4,8 @@ The ranks are appended to a file as they are computed, so a killed test can be
 continued.
 """
 
+import os
+import types
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cdm.distributed import collectives
+from cdm.evaluation import partial_results
 from cdm.evaluation.metrics import bootstrap, top_k
 from cdm.evaluation.row_types import Accuracy
 from cdm.reporting import jsonl, progress
@@ -20,6 +23,25 @@ from cdm.reporting import jsonl, progress
 MOST_FOR_INTERVALS = 5000
 # Prefix of the name of the folder of the rows, see `partial_results`.
 PREFIX = 'ranks-'
+
+
+def open_rows(
+  home: str | os.PathLike, settings: object, kinds: Sequence[str]
+) -> jsonl.ResumableRows:
+  """Opens the rows [index, rank, ...], with a rank of each kind.
+
+  Args:
+    home: folder in which these rows get a folder of their own.
+    settings: JSON-able; everything that the rows depend on.
+    kinds: names of the columns of the ranks.
+  """
+  return partial_results.image_rows(
+    home,
+    settings,
+    prefix=PREFIX,
+    # Made while the program runs, which a type checker does not follow.
+    declared=types.GenericAlias(tuple, (int,) * (1 + len(kinds))),
+  )
 
 
 def rank_images(
@@ -43,7 +65,7 @@ def rank_images(
       int [n, kinds]. It may return a part of the batch, but every image must be
       returned by one of the processes.
     kinds: names of the columns of the ranks.
-    rows: the rows [index, rank, ...], see `partial_results.image_rows`.
+    rows: the rows [index, rank, ...], see `open_rows`.
     batch_size: images per batch, over all processes.
     label: label of the progress bar.
     together: True gives every process the whole batch, as a program that runs

@@ -10,7 +10,7 @@ import numpy as np
 
 from cdm.evaluation import groups, metrics_table
 from cdm.evaluation.metrics import bootstrap, calibration
-from cdm.evaluation.robustness import scoring
+from cdm.evaluation.robustness import score_rows, scoring
 from cdm.evaluation.robustness.conditions import (
   CLEAN,
   Condition,
@@ -278,7 +278,7 @@ def summarize_draws(
     the measures of `calibration` over all values of all images. The interval
     of the spread-skill ratio is a bootstrap over images.
   """
-  tallies = [scoring.tally_of(spreads[n]) for n in records]
+  tallies = [score_rows.tally_of(spreads[n]) for n in records]
   whole = calibration.add(tallies)
   ratio = calibration.spread_skill(whole)
   sums = np.array([(t.variance, t.error) for t in tallies])

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cdm.data import image_decoder
+from cdm.data import image_decoder, npz_arrays
+from cdm.data.damaged_file import DamagedFile
 from cdm.distributed import collectives
 from cdm.evaluation import metrics_table, paired_metrics
 from cdm.evaluation.metrics import calibration, distortion
+from cdm.evaluation.robustness import score_rows
 from cdm.evaluation.robustness.conditions import (
   CLEAN,
   Condition,
@@ -128,11 +130,13 @@ class Examination:
     rows = jsonl.ResumableRows(
       self.out / ROWS,
       lambda row: (row['record'], row['cell']),
+      declared=ScoreRow,
       merge=merge_rows,
     )
     spreads = jsonl.ResumableRows(
       self.out / DRAWS,
-      lambda row: row['record'] if row['k'] == draws else None,
+      lambda row: score_rows.key_of_draws(row, draws),
+      declared=score_rows.DRAWS_ROW,
     )
     items = {
       (n, condition.name): (n, condition)
@@ -148,7 +152,7 @@ class Examination:
     if todo or spread:
       bar = progress.Progress('robustness', total=total, initial=done)
       with session_log.Session(self.out, 'robustness'), bar:
-        bar.say('robustness: compiling ...')
+        bar.compiling()
         self._score(todo, rows, bar)
         self._draw(spread, draws, spreads, bar)
     return rows.rows, spreads.rows
@@ -186,8 +190,8 @@ class Examination:
       k: number of draws.
 
     """
-    with np.load(self._maps_path(record, k)) as archive:
-      return DrawMaps(archive['mean'], archive['std'], archive['error'])
+    arrays = npz_arrays.read(self._maps_path(record, k))
+    return DrawMaps(arrays['mean'], arrays['std'], arrays['error'])
 
   def _maps_path(self, record, k):
     return self.out / IMAGES / f'draws-{k}' / f'{record:06d}.npz'
@@ -212,10 +216,17 @@ class Examination:
     return VERSIONS if condition.degradation == CLEAN else VERSIONS[:-1]
 
   def _has_maps(self, row):
-    record = row['record']
-    return (
-      record not in self.shown or self._maps_path(record, row['k']).exists()
-    )
+    """Returns whether a shown image has a file of its draws to be read."""
+    path = self._maps_path(row['record'], row['k'])
+    if row['record'] not in self.shown:
+      return True
+    try:
+      return {'mean', 'std', 'error'} <= npz_arrays.read(path).keys()
+    except FileNotFoundError:
+      return False
+    except DamagedFile as error:
+      print(f'{error} It is drawn again.')
+      return False
 
   def _score(self, todo, rows, bar):
     size = self.opened.upscale.batch_size
@@ -377,7 +388,15 @@ def claim(out: pathlib.Path, recipe: StudyManifest) -> None:
     raise ValueError(
       f'{out} holds the {ROWS} of another command; give another --out.'
     )
+  output_folder.make_room(
+    out,
+    recipe,
+    name=RECIPE,
+    writes=(ROWS, DRAWS, IMAGES, 'report.html', 'report.json'),
+  )
   output_folder.claim(out, recipe, name=RECIPE)
+  for folder in (out / IMAGES).glob('**'):
+    atomic_files.remove_abandoned(folder)
 
 
 def merge_rows(earlier: ScoreRow, later: ScoreRow) -> ScoreRow:
@@ -390,18 +409,6 @@ def merge_rows(earlier: ScoreRow, later: ScoreRow) -> ScoreRow:
     'ours': earlier['ours'] | later['ours'],
     'bicubic': earlier['bicubic'] | later['bicubic'],
   }
-
-
-def tally_of(row: DrawsRow) -> calibration.Tally:
-  """Returns the tally that a row of draws.jsonl holds."""
-  count, variance, error, ranks, binned = row['tally']
-  return calibration.Tally(
-    float(count),
-    float(variance),
-    float(error),
-    np.asarray(ranks),
-    np.asarray(binned),
-  )
 
 
 def evenly_spaced(records: Sequence[int], count: int) -> list[int]:

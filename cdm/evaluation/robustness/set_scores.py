@@ -81,6 +81,7 @@ def score(
     lambda row: (
       (row['cell'], row['method']) if row['what'] == settings else None
     ),
+    declared=SetScoresRow,
   )
   jobs = {
     (condition.name, method): condition

@@ -5,6 +5,8 @@ Two files hold the same numbers: the frozen TensorFlow graph of December 2015
 each convolution, in float64.
 """
 
+import gzip
+import io
 import os
 import pathlib
 import tarfile
@@ -16,6 +18,7 @@ import numpy as np
 
 from cdm.models.inception import Inception
 from cdm.models.pretrained import pytorch_file, tensorflow_graph
+from cdm.models.pretrained.damaged_weights import DamagedWeights
 
 # The PyTorch port, as pytorch-fid publishes it and torch-fidelity uses it.
 URL = (
@@ -24,6 +27,7 @@ URL = (
 )
 SHA256 = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
 GRAPH = 'classify_image_graph_def.pb'
+MOST_UNPACKED = 1 << 27  # bytes; the published .tgz unpacks to 96 MB
 EPSILON = 1e-3  # epsilon of batch normalisation
 # For each block, our (and PyTorch's) name of a convolution and its scope in the
 # TensorFlow graph. Blocks without an entry use that of their first digit.
@@ -91,8 +95,8 @@ def read(path: str | os.PathLike) -> dict:
     `{'params': parameters}`.
 
   Raises:
-    ValueError: the file is none of these, or holds another network; the message
-      names the first difference.
+    DamagedWeights: the file is none of these, or holds another network; the
+      message names the first difference.
   """
   path = pathlib.Path(path)
   if path.name.endswith(('.tgz', '.tar.gz')):
@@ -106,13 +110,15 @@ def read(path: str | os.PathLike) -> dict:
   try:
     params = assemble(arrays)
   except ValueError as error:
-    raise ValueError(
+    raise DamagedWeights(
       f'{path}: {error} Give {URL.rpartition("/")[2]} (SHA-256 '
       f'{SHA256[:8]}...) or {GRAPH}.'
     ) from None
   leaves = jax.tree.leaves(params)
   if not all(np.isfinite(leaf).all() for leaf in leaves):
-    raise ValueError(f'{path} has weights that are not finite: it is damaged.')
+    raise DamagedWeights(
+      f'{path} has weights that are not finite: it is damaged. Fetch it again.'
+    )
   return params
 
 
@@ -186,7 +192,7 @@ def tensorflow_names() -> dict[str, str]:
 
 
 def take_array(state: dict[str, np.ndarray], name: str) -> np.ndarray:
-  """Removes an array from the dict and returns it as float64.
+  """Removes an array from the dict and returns it, as it is stored.
 
   Raises:
     ValueError: there is no array of that name.
@@ -195,7 +201,7 @@ def take_array(state: dict[str, np.ndarray], name: str) -> np.ndarray:
     raise ValueError(
       f"{name} is missing: these are not the weights of FID's Inception-v3."
     )
-  return np.asarray(state.pop(name), np.float64)
+  return state.pop(name)
 
 
 def _assemble(
@@ -215,28 +221,38 @@ def _assemble(
   Returns:
     Nested dicts of float32 arrays, checked against the shapes of `Inception`.
   """
-  params: dict[tuple[str, ...], np.ndarray] = {
-    ('fc', 'kernel'): fc[0],
-    ('fc_bias',): fc[1],
-  }
+  shapes = _shapes()
+  params: dict[tuple[str, ...], np.ndarray] = {}
+
+  def checked(value, name, shape):
+    # Before any arithmetic: arrays of other shapes might together make one that
+    # is larger than both.
+    if value.shape != shape:
+      raise ValueError(
+        f"{'/'.join(name)} is {value.shape} in the file; FID's "
+        f'Inception-v3 has {shape}.'
+      )
+    return np.asarray(value, np.float64)
+
+  for name, value in zip((('fc', 'kernel'), ('fc_bias',)), fc, strict=True):
+    params[name] = checked(value, name, shapes[name])
   for module in tensorflow_names():
-    kernel, (gamma, beta, mean, variance) = convolution(module)
+    kernel, statistics = convolution(module)
+    name = (*module.split('.'), 'conv', 'kernel')
+    kernel = checked(kernel, name, shapes[name])
+    name = (*name[:-1], 'bias')
+    gamma, beta, mean, variance = (
+      checked(value, name, shapes[name]) for value in statistics
+    )
     scale = gamma / np.sqrt(variance + EPSILON)
-    path = (*module.split('.'), 'conv')
-    params[*path, 'kernel'] = kernel * scale
-    params[*path, 'bias'] = beta - mean * scale
+    params[*name[:-1], 'kernel'] = kernel * scale
+    params[name] = beta - mean * scale
   if rest:
     raise ValueError(
       f'The file has {len(rest)} parameters that Inception-v3 has no place '
       f'for, first {next(iter(rest))}.'
     )
-  for name, shape in _shapes().items():
-    if params[name].shape != shape:
-      raise ValueError(
-        f"{'/'.join(name)} is {params[name].shape} in the file; FID's "
-        f'Inception-v3 has {shape}.'
-      )
-  params = {name: value.astype(np.float32) for name, value in params.items()}
+  params = {name: params[name].astype(np.float32) for name in shapes}
   return flax.traverse_util.unflatten_dict(params)
 
 
@@ -251,15 +267,37 @@ def _shapes() -> dict[tuple[str, ...], tuple[int, ...]]:
 def _unpacked(path: pathlib.Path) -> bytes:
   """Returns the frozen graph out of its .tgz."""
   try:
-    with tarfile.open(path) as archive:
-      for member in archive:
-        if pathlib.PurePath(member.name).name == GRAPH:
-          file = archive.extractfile(member)
-          if file is not None:  # None for a folder
+    with gzip.open(path) as stream:
+      with tarfile.open(fileobj=_Bounded(stream), mode='r|') as archive:
+        for member in archive:
+          if pathlib.PurePath(member.name).name != GRAPH:
+            continue
+          # A sparse member may be any number of zeros, without their bytes.
+          if member.isreg() and not member.issparse():
+            file = archive.extractfile(member)
+            assert file is not None  # it is a regular member
             return file.read()
-  except (tarfile.TarError, EOFError, OSError) as error:
-    reason = str(error).splitlines()[0]
-    raise ValueError(
+  except (DamagedWeights, MemoryError):
+    raise
+  except Exception as error:  # tarfile and gzip raise several types
+    if isinstance(error, OSError) and error.errno:
+      raise
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    raise DamagedWeights(
       f'{path} cannot be unpacked ({reason}); fetch it again.'
     ) from error
-  raise ValueError(f'{path} holds no {GRAPH}.')
+  raise DamagedWeights(f'{path} holds no {GRAPH}.')
+
+
+class _Bounded(io.RawIOBase):
+  """Reads a stream, but not more than the published archive unpacks to."""
+
+  def __init__(self, stream: gzip.GzipFile):
+    self._stream, self._left = stream, MOST_UNPACKED
+
+  def read(self, size: int = -1) -> bytes:
+    data = self._stream.read(min(size, self._left + 1) if size >= 0 else -1)
+    self._left -= len(data)
+    if self._left < 0:
+      raise ValueError(f'it unpacks to more than {MOST_UNPACKED:,} bytes')
+    return data

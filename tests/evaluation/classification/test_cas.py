@@ -168,7 +168,7 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
       ('--config.method.size=17',),
       'method.size is 17 but images have 16 pixels',
     ),
-    (('--config.model.num_classes=3',), '4 classes, labels 0 to 3, but'),
+    (('--config.model.num_classes=3',), 'is 3, but the data has 4 classes'),
     (('--config.optimizer.kind=adam',), 'lacks'),
   ],
 )

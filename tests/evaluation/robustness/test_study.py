@@ -228,6 +228,13 @@ def test_a_killed_examination_continues_and_gives_the_same(
   more = (*QUICK, '--degrade=jpeg=50')
   assert examine(out, *words, degrade=more) == 0
   assert calls == [8]  # one picture and four images of jpeg, filled up
+  # What was damaged on the disk is drawn again: here the draws of an image.
+  calls.clear()
+  maps = next(out.glob('pictures/draws-*/*.npz'))
+  whole = maps.read_bytes()
+  maps.write_bytes(whole[: len(whole) // 2])
+  assert examine(out, *words, degrade=more) == 0
+  assert calls and maps.read_bytes() == whole
 
 
 def test_what_belongs_to_something_else_is_refused(done, tmp_path, capsys):
@@ -238,6 +245,12 @@ def test_what_belongs_to_something_else_is_refused(done, tmp_path, capsys):
   (tmp_path / 'rows.jsonl').write_text('{}\n')
   assert examine(tmp_path) == 2
   assert 'rows.jsonl of another command' in capsys.readouterr().err
+  (tmp_path / 'page').mkdir()
+  (tmp_path / 'page' / 'report.html').write_text('of cdm report')
+  assert examine(tmp_path / 'page') == 2
+  line = capsys.readouterr().err
+  assert 'report.html is not from an earlier start' in line
+  assert '--overwrite' not in line  # an option that this command lacks
 
 
 @pytest.mark.parametrize(

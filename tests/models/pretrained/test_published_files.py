@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from support import published_weights
 
-from cdm.models.pretrained import inception, pytorch_file, tensorflow_graph
+from cdm.models.pretrained import (
+  damaged_weights,
+  inception,
+  pytorch_file,
+  tensorflow_graph,
+)
 
 STATE = {
   'a.weight': np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -112,6 +117,75 @@ def test_a_graph_that_is_cut_off_is_refused(keep):
   data = published_weights.frozen_graph({'a': np.ones(100, np.float32)})
   with pytest.raises(ValueError, match='The graph (cannot be read|holds no)'):
     tensorflow_graph.constants(data[:keep])
+
+
+def field(number, value):
+  """-> bytes of a field of a protocol buffer: a message, or a small number."""
+  if isinstance(value, int):
+    return bytes([number << 3, value])
+  return bytes([number << 3 | 2, len(value)]) + value
+
+
+def constant(entry):
+  """-> bytes of a graph of one constant with this attribute."""
+  node = field(1, b'layer') + field(2, b'Const') + field(5, entry)
+  return field(1, node)
+
+
+HUGE = field(2, b'\x08' + b'\xff' * 4 + b'\x07')  # 2^31 - 1 along an axis
+
+
+@pytest.mark.parametrize(
+  ('data', 'told'),
+  [
+    (constant(field(1, b'other')), "'layer' has no value"),
+    (constant(field(1, b'value')), "'layer' has no tensor"),
+    (constant(field(1, b'value') + field(2, 3)), 'a number where a message'),
+    (
+      constant(
+        field(1, b'value')
+        + field(2, field(8, field(1, 1) + field(2, HUGE) + field(4, b'1234')))
+      ),
+      "'layer' has 1 numbers, and its shape .2147483647. has 2,147,483,647",
+    ),
+    (field(1, 5), 'a number where a message'),
+    (b'\xff' * 1_000_000, 'a number of more than 64 bits before byte 10'),
+    (b'\x08\x01' * (1 << 21), 'more than 1,048,576 fields'),
+  ],
+)
+def test_a_damaged_graph_is_refused_in_linear_time(data, told):
+  with pytest.raises(damaged_weights.DamagedWeights, match=told):
+    tensorflow_graph.constants(data)
+
+
+def test_what_is_not_written_of_a_constant_takes_no_memory():
+  """One value repeated 2^31 times, as TensorFlow leaves repetitions out."""
+  tensor = field(1, 1) + field(2, HUGE) + field(5, np.float32(0.5).tobytes())
+  data = constant(field(1, b'value') + field(2, field(8, tensor)))
+  array = tensorflow_graph.constants(data)['layer']
+  assert array.shape == (2**31 - 1,) and array.strides == (0,)
+  assert array[-1] == 0.5
+
+
+def test_a_packed_graph_unpacks_to_no_more_than_the_published(tmp_path):
+  path = tmp_path / 'inception.tgz'
+  with tarfile.open(path, 'w:gz', compresslevel=1) as archive:
+    member = tarfile.TarInfo('first')
+    member.size = inception.MOST_UNPACKED + 512
+    archive.addfile(member, open('/dev/zero', 'rb'))
+  assert path.stat().st_size < 1 << 20
+  with pytest.raises(damaged_weights.DamagedWeights, match='unpacks to more'):
+    inception.read(path)
+
+
+def test_arrays_of_other_shapes_are_refused_before_they_are_multiplied(state):
+  """A row and a column of 10^6 would make 10^12 numbers."""
+  many = {'conv.weight': np.ones((1, 10**6, 1, 1), np.float32)}
+  many |= {f'bn.{n}': np.ones(10**6, np.float32) for n in ('weight', 'bias')}
+  module = 'Conv2d_1a_3x3'
+  wrong = state | {f'{module}.{name}': value for name, value in many.items()}
+  with pytest.raises(ValueError, match=r'kernel is \(1, 1, 1000000, 1\) in'):
+    inception.from_pytorch(wrong)
 
 
 def test_every_published_form_of_inception_holds_the_same(tmp_path, state):

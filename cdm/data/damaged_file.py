@@ -1,0 +1,12 @@
+"""Defines the error of a file whose contents cannot be what they should be."""
+
+
+class DamagedFile(ValueError):
+  """A file of data is cut off, changed, or of another kind than it says.
+
+  Its message names the file, the place in it and what to do. A command that
+  ends with it has the exit code of a data error: `distributed.exit_codes`,
+  which this package does not know, recognizes the attribute.
+  """
+
+  is_data_error = True

@@ -1,0 +1,118 @@
+"""Tells the results of an interrupted command from other files of their names.
+
+Every PNG that `cdm upscale` writes for a picture file holds a mark, a digest of
+all that it depends on. A command that is started again keeps the results with
+its own marks. Another file is never replaced unless the user says so.
+"""
+
+import hashlib
+import itertools
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from cdm.data import png_chunks
+from cdm.data.printable_name import printable
+from cdm.distributed import collectives
+
+MARK = 'cdm'  # name of the text entry of a PNG
+
+
+def digest(parts: Iterable[str | bytes]) -> str:
+  """Returns a digest of a sequence of texts, to be used as a mark."""
+  found = hashlib.sha256()
+  for part in parts:
+    data = part.encode() if isinstance(part, str) else part
+    found.update(b'%d:' % len(data) + data)
+  return found.hexdigest()
+
+
+def is_own(path: pathlib.Path, mark: str) -> bool:
+  """Returns whether a file is a whole PNG with this mark."""
+  if not os.path.isfile(path):
+    return False
+  try:
+    with open(path, 'rb') as file:
+      data = file.read(len(png_chunks.SIGNATURE))
+      if data != png_chunks.SIGNATURE:
+        return False
+      data += file.read()
+  except OSError:
+    return False
+  entry = f'{MARK}\0{mark}'.encode()
+  return png_chunks.is_whole(data) and any(
+    kind == b'tEXt' and data[start:end] == entry
+    for kind, start, end in png_chunks.chunks(data)
+  )
+
+
+def are_written(
+  targets: Sequence[pathlib.Path], marks: Sequence[str], *, overwrite: bool
+) -> list[bool]:
+  """Returns for each result whether an earlier start has written it.
+
+  Process 0 decides for all processes, because they must do the same work. This
+  is a collective: every process must call it.
+
+  Args:
+    targets: paths of the results.
+    marks: mark of each.
+    overwrite: whether other files of these names will be replaced.
+
+  Raises:
+    ValueError: another file has the name of a result, and `overwrite` is False.
+  """
+  own = np.array(
+    [is_own(path, mark) for path, mark in zip(targets, marks, strict=True)],
+    bool,
+  )
+  there = np.array([os.path.lexists(path) for path in targets], bool)
+  foreign = there & ~own & (not overwrite)
+  own, foreign = map(collectives.broadcast_from_first, (own, foreign))
+  refuse(targets[i] for i in np.flatnonzero(foreign))
+  return [bool(flag) for flag in own]
+
+
+def refuse(paths: Iterable[pathlib.Path]) -> None:
+  """Raises ValueError about files that would be overwritten, if there are any.
+
+  Args:
+    paths: the files.
+  """
+  paths = list(paths)
+  if paths:
+    more = f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''
+    raise ValueError(
+      f'{printable(paths[0])}{more} would be overwritten; give another --out, '
+      'or --overwrite to replace what is there.'
+    )
+
+
+def free_path(
+  folder: pathlib.Path,
+  name: str,
+  *,
+  taken: Iterable[pathlib.Path],
+  mark: str,
+  overwrite: bool,
+) -> pathlib.Path:
+  """Returns a path in a folder that neither a result nor another file has.
+
+  Args:
+    folder: the folder.
+    name: name to begin with; the next are NAME-2, NAME-3 and so on.
+    taken: paths of the results.
+    mark: mark of the file; one that was written with this mark is replaced.
+    overwrite: whether another file that is no result may be replaced.
+  """
+  results = {str(path).casefold() for path in taken}
+  stem, suffix = os.path.splitext(name)
+  for n in itertools.count(1):
+    path = folder / (name if n == 1 else f'{stem}-{n}{suffix}')
+    if str(path).casefold() in results or path.is_dir():
+      continue
+    if overwrite or not os.path.lexists(path) or is_own(path, mark):
+      return path
+  raise AssertionError('Every name is taken.')

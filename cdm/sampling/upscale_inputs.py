@@ -1,0 +1,256 @@
+"""Finds and checks the picture files that `cdm upscale` super-resolves.
+
+An input is a picture file, or a folder that stands for all picture files in it
+and below it. All are read before a checkpoint is restored. A file that cannot
+be used does not stop the others: it is kept apart, with the reason.
+"""
+
+import os
+import pathlib
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cdm.data import image_decoder, image_notes, picture_files, transforms
+from cdm.data.printable_name import printable
+from cdm.distributed import exit_codes
+from cdm.ops import tiling
+
+MOST_SHOWN = 20  # files that one error names
+
+
+class Picture(NamedTuple):
+  """A picture file that can be super-resolved.
+
+  Attributes:
+    path: path of the file.
+    target: path of its result.
+    num_tiles: number of tiles that it is cut into.
+  """
+
+  path: pathlib.Path
+  target: pathlib.Path
+  num_tiles: int
+
+
+class Inputs(NamedTuple):
+  """The picture files that were given.
+
+  Attributes:
+    pictures: those that can be super-resolved.
+    refused: the errors of the others.
+    tile: side of the stage's low-res input, in pixels.
+    max_value: the value of white in files of 16 or more bits; see
+      `image_decoder.decode`.
+  """
+
+  pictures: list[Picture]
+  refused: list[Exception]
+  tile: int
+  max_value: float | None
+
+
+def check(
+  given: Iterable[str | os.PathLike],
+  out: str | os.PathLike,
+  *,
+  tile: int,
+  max_value: float | None = None,
+) -> Inputs:
+  """Finds the picture files that are given, names their results and reads them.
+
+  Args:
+    given: picture files and folders.
+    out: output folder. The result of a/b/c.jpg is OUT/c.png. The results of a
+      folder keep their paths in it; if it is not the only input, they are in a
+      subfolder of its name.
+    tile, max_value: see `Inputs`.
+
+  Raises:
+    ValueError: no file can be used, or the result of a file would overwrite
+      the result of another, or an input. The message names them.
+  """
+  targets = _targets(list(map(pathlib.Path, given)), pathlib.Path(out))
+  pictures, refused = [], []
+  for path, target in targets:
+    try:
+      num_tiles = len(read_and_cut(path, tile, max_value)[2])
+    except ValueError as error:
+      refused.append(error)
+    else:
+      pictures.append(Picture(path, target, num_tiles))
+  if not pictures:
+    raise failure(refused, len(targets), out)
+  return Inputs(pictures, refused, tile, max_value)
+
+
+def failure(
+  refused: Sequence[Exception], total: int, out: str | os.PathLike
+) -> Exception:
+  """Returns the error that names all files that could not be used.
+
+  Its exit code is that of the first of them.
+
+  Args:
+    refused: their errors; at least one.
+    total: number of files that were given.
+    out: output folder.
+  """
+  if total == 1:
+    return refused[0]
+  lines = [
+    f'{error} (exit code {exit_codes.classify(error).code})'
+    for error in refused[:MOST_SHOWN]
+  ]
+  if len(refused) > MOST_SHOWN:
+    lines.append(f'and {len(refused) - MOST_SHOWN:,} more.')
+  others = total - len(refused)
+  rest = f'the other {others:,} are in {printable(out)}' if others else ''
+  error: Any = ValueError(
+    f'{len(refused):,} of {total:,} pictures were not super-resolved'
+    f'{rest and "; "}{rest}:\n  ' + '\n  '.join(lines)
+  )
+  error.ending = exit_codes.classify(refused[0])
+  return error
+
+
+def read_and_cut(
+  path: pathlib.Path, tile: int, max_value: float | None
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
+  """Reads a picture file and cuts it into tiles.
+
+  Args:
+    path: path of the file.
+    tile: S, side of a tile in pixels.
+    max_value: see `Inputs`.
+
+  Returns:
+    (image uint8 [h, w, 3], tiles uint8 [N, S, S, 3], [(top, left), ...]).
+
+  Raises:
+    ValueError: the file is not an image, or too small; the message names it.
+  """
+  image = read_image(path, max_value)
+  try:
+    return image, *tiling.cut(image, tile)
+  except ValueError as error:
+    raise ValueError(f'{printable(path)}: {error}') from None
+
+
+def read_again(
+  inputs: Inputs, picture: Picture
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
+  """Returns what `read_and_cut` returns for a picture that `check` has read.
+
+  Raises:
+    ValueError: the file is gone, or has another size now.
+  """
+  cut = read_and_cut(picture.path, inputs.tile, inputs.max_value)
+  if len(cut[1]) != picture.num_tiles:
+    raise ValueError(
+      f'{printable(picture.path)} has another size than when `cdm upscale` '
+      'began; start again.'
+    )
+  return cut
+
+
+def read_image(
+  path: pathlib.Path, max_value: float | None = None
+) -> np.ndarray:
+  """Returns an image file as uint8 [h, w, 3]; says what is left out of it.
+
+  Args:
+    path: the file.
+    max_value: see `Inputs`.
+
+  Raises:
+    ValueError: there is no such file, or it is not an image.
+  """
+  reason = picture_files.why_not_a_file(path)
+  if reason is not None:
+    if not os.path.lexists(path):
+      reason = 'there is no such file'
+    raise ValueError(f'{printable(path)}: {reason}.')
+  try:
+    decoded = image_decoder.read_file(path, max_value=max_value)
+  except transforms.BadImage as error:
+    raise ValueError(f'{error}. Repair it, or leave it out.') from None
+  image_notes.say(decoded.notes)
+  return decoded.pixels
+
+
+def _targets(
+  given: list[pathlib.Path], out: pathlib.Path
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
+  """Returns [(picture file, path of its result), ...], all different."""
+  files = []
+  for path in given:
+    if path.is_dir():
+      inside = '' if len(given) == 1 else path.resolve().name
+      files += [(path / name, f'{inside}/{name}') for name in _list(path, out)]
+    else:
+      files.append((path, path.name))
+  names = [f'{os.path.splitext(name)[0]}.png' for _, name in files]
+  # The pictures a.png and a.jpg would both become a.png, so they keep their
+  # suffixes.
+  of_two = _twice(names)
+  full = [
+    f'{name}.png' if _key(short) in of_two else short
+    for (_, name), short in zip(files, names, strict=True)
+  ]
+  targets = [out / name.lstrip('/') for name in full]
+  _refuse_equals([path for path, _ in files], full, out, names)
+  inputs = {path.resolve(): path for path, _ in files}
+  for target in targets:
+    path = inputs.get(target.resolve())
+    if path is not None:
+      raise ValueError(
+        f'{printable(path)} would be overwritten by its own result or by that '
+        'of another picture; give another --out.'
+      )
+  return [(path, t) for (path, _), t in zip(files, targets, strict=True)]
+
+
+def _list(folder, out) -> list[str]:
+  """Returns the picture files of a folder, without those in OUT inside it."""
+  listing = picture_files.list_pictures(folder)
+  picture_files.say_left_out(str(folder), listing.left_out_text())
+  home, results = folder.resolve(), out.resolve()
+  names = listing.files
+  if home in results.parents:
+    own = f'{results.relative_to(home).as_posix()}/'
+    names = [name for name in names if not name.startswith(own)]
+  if not names:
+    raise ValueError(
+      f'{printable(folder)} is a folder without picture files; give pictures, '
+      'or the folder that they are in.'
+    )
+  return list(names)
+
+
+def _key(name):
+  """Returns what two names share on a file system that ignores case."""
+  return unicodedata.normalize('NFC', name).casefold()
+
+
+def _twice(names) -> set[str]:
+  """Returns the keys that several names have."""
+  seen, twice = set(), set()
+  for key in map(_key, names):
+    (twice if key in seen else seen).add(key)
+  return twice
+
+
+def _refuse_equals(paths, full, out, names):
+  first = {}
+  for path, name, short in zip(paths, full, names, strict=True):
+    key = _key(name)
+    if key in first:
+      target = out / short.lstrip('/')
+      raise ValueError(
+        f'{printable(first[key])} and {printable(path)} would both become '
+        f'{printable(target)}; rename one, or give the folder around them.'
+      )
+    first[key] = path

@@ -1,0 +1,23 @@
+"""A folder says what it holds, or nothing is added to it."""
+
+import json
+
+import pytest
+
+from cdm.distributed import exit_codes
+from cdm.evaluation import image_source
+from cdm.sampling import output_folder
+
+
+@pytest.mark.parametrize('text', ['{"seed": ', '[]', '', '\xff'])
+def test_a_damaged_manifest_is_a_data_error_and_stays(tmp_path, text):
+  path = tmp_path / 'sampling.json'
+  output_folder.claim(tmp_path, {'seed': 0}, name=path.name)
+  output_folder.claim(tmp_path, {'seed': 0}, name=path.name)
+  assert json.loads(path.read_text()) == {'seed': 0}
+  path.write_text(text)
+  with pytest.raises(exit_codes.DamagedFile, match='sampling.json is damaged'):
+    output_folder.claim(tmp_path, {'seed': 0}, name=path.name)
+  with pytest.raises(exit_codes.DamagedFile, match='remove the file'):
+    image_source.describe_samples(tmp_path)
+  assert path.read_text() == text
