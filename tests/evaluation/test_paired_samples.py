@@ -35,6 +35,7 @@ def evaluate(stage, tmp_path, monkeypatch):
 
   def run(*words):
     given = (f'--samples={stage}@eval', f'--out={out}', f'--num={COUNT}')
+    given += ('--overwrite',)
     code = smoke_runs.cdm('evaluate', *given, *words)
     return code, json.loads(out.read_text()) if out.exists() else None
 
