@@ -55,7 +55,7 @@ def saved_config(folder):
 
   def read(path):
     loader.override_all(loader.read_json(path), [('train.batch_size', '2')])
-    run_report.text({**nothing(), 'runs': [run_report.run_facts(folder)]})
+    show({**nothing(), 'runs': [run_report.run_facts(folder)]})
 
   seeds = [text(CONFIG), text({**CONFIG, 'lowres': None})]
   return Reader(folder / 'config.json', seeds, read)
@@ -65,8 +65,18 @@ def nothing():
   return {'runs': [], 'samples': None, 'upscaled': None, 'quality': None}
 
 
-def row_of_scores(folder):
+def show(summary):
+  """Makes the text and the page of `cdm report`."""
+  from cdm.evaluation import metrics_table
   from cdm.training import run_report
+
+  numbers = metrics_table.numbers()
+  run_report.text(summary, numbers=numbers)
+  run_report.html(summary, title='x', numbers=numbers)
+
+
+def row_of_scores(folder):
+  from cdm.training import quality_row
 
   scores = {'psnr': 20.5, 'ssim': 0.5, 'consistency': 1e-5}
   row = {
@@ -78,10 +88,9 @@ def row_of_scores(folder):
   }
 
   def read(path):
-    quality = run_report.read_row(path)
+    quality = quality_row.read_row(path)
     summary = {**nothing(), 'quality': quality}
-    run_report.text(summary)
-    run_report.html(summary, title='x')
+    show(summary)
 
   return Reader(folder / 'row.json', [text(row)], read)
 
@@ -205,8 +214,7 @@ def scalars(folder):
 
   def read(path):
     summary = {**nothing(), 'runs': [run_report.run_facts(folder)]}
-    run_report.text(summary)
-    run_report.html(summary, title='x')
+    show(summary)
     writer = metric_writer.Reporter(folder, tensorboard=False, quiet=True)
     with writer as reporter:
       reporter.resume(5)

@@ -6,14 +6,12 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from cdm.evaluation import metrics_table
+
 if TYPE_CHECKING:
   from cdm.evaluation.extract_features import GathererOptions
   from cdm.evaluation.image_selection import Selection
   from cdm.evaluation.set_metrics import MetricChoice
-
-# {option: the metrics that use it}.
-METRICS_BY_OPTION = {'kid_size': ('kid',), 'few': ('fid', 'sfid')}
-SETS = ('fid', 'sfid', 'is', 'kid', 'pr')
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +62,8 @@ def check(args: argparse.Namespace, metrics: Iterable[str]) -> None:
   Raises:
     ValueError: a flag cannot be used; the message names it.
   """
-  for option, names in METRICS_BY_OPTION.items():
+  moments = [name for name, m in metrics_table.SETS.items() if m.from_moments]
+  for option, names in (('kid_size', ['kid']), ('few', moments)):
     if getattr(args, option) and not set(names) & set(metrics):
       raise ValueError(
         f'--{option} is for {" and ".join(names)}, which '

@@ -102,6 +102,15 @@ def _file_stamp(file, folder):
   return f'{name}\0{state.st_size}\0{state.st_mtime_ns}\n'
 
 
+def suffixes_of(path: str | os.PathLike) -> list[str]:
+  """Returns the suffixes of the files at a path, sorted and in lower case."""
+  path = pathlib.Path(path)
+  files = [path]
+  if path.is_dir():
+    files = picture_files.list_pictures(path).files
+  return sorted({pathlib.PurePath(file).suffix.lower() for file in files})
+
+
 def stream(
   images: Images, order: Iterable[int] | None = None, *, batch_size: int = 16
 ) -> Iterator[np.ndarray]:

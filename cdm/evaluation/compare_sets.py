@@ -1,4 +1,4 @@
-"""Compares two sets of images by FID, sFID, IS, KID, precision and recall.
+"""Compares two sets of images by the metrics of sets, such as FID and KID.
 
 `judge` takes two names of sets and returns one row of numbers. `image_source`
 resolves the names, and `extract_features` runs the network over the images.
@@ -14,7 +14,12 @@ from typing import cast
 
 from cdm.data import image_set
 from cdm.distributed import collectives
-from cdm.evaluation import feature_statistics, reference_statistics, set_metrics
+from cdm.evaluation import (
+  feature_statistics,
+  metrics_table,
+  reference_statistics,
+  set_metrics,
+)
 from cdm.evaluation.extract_features import Gatherer, GathererOptions
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.image_source import Source, resolve
@@ -188,7 +193,7 @@ class Reference:
     Args:
       what: name of the set, see `set_name`; None if no metric needs a
         reference.
-      metrics: names, from `set_metrics.METRICS`.
+      metrics: names, from `metrics_table.SETS`.
       seed: seed of images that are sampled from a cascade.
       max_value: see `Selection`.
 
@@ -197,8 +202,9 @@ class Reference:
         is named.
     """
     self.name = None if what is None else str(what)
-    self._alone = [m for m in metrics if m == 'is']
-    wanted = [m for m in metrics if m != 'is']
+    table = metrics_table.SETS
+    self._alone = [m for m in metrics if table[m].alone]
+    wanted = [m for m in metrics if m not in self._alone]
     if what is None and wanted:
       raise ValueError(
         '--reference is missing: the only metric that needs none is `is`.'
@@ -209,7 +215,7 @@ class Reference:
     self._of_stored = []
     if what is not None and wanted and is_statistics(what):
       self.stored = reference_statistics.read(what)
-      self._of_stored = [m for m in wanted if m in ('fid', 'sfid')]
+      self._of_stored = [m for m in wanted if table[m].from_moments]
     self._of_images = [m for m in wanted if m not in self._of_stored]
     if what is not None and self._of_images:
       if self.stored and not image_set.holds_images(what):
@@ -228,13 +234,13 @@ class Reference:
     """Returns the number of reference images behind each group of metrics.
 
     Args:
-      metrics: names, from `set_metrics.METRICS`.
+      metrics: names, from `metrics_table.SETS`.
 
     Returns:
       [(names, count), ...]; count is None for metrics without a reference, and
       for statistics whose number of images is not known.
     """
-    alone = [m for m in metrics if m == 'is']
+    alone = [m for m in metrics if metrics_table.SETS[m].alone]
     stored = self.stored.count if self.stored else None
     images = self.source.count if self.source else None
     every = (alone, None), (self._of_stored, stored), (self._of_images, images)

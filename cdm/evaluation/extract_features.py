@@ -111,7 +111,7 @@ class Gatherer:
 
     Args:
       source: the images of the set.
-      metrics: names, from `set_metrics.METRICS`.
+      metrics: names, from `metrics_table.SETS`.
       label: title of the progress bar, and the name by which `forget` finds
         the partial results of this set.
 
@@ -138,9 +138,9 @@ class Gatherer:
     blocks = Blocks(metrics, source.count, kept)
     schedule = SaveSchedule(done)
     size = self._extractor.batch_size
-    per_batch = size * (
-      1 if source.recipe.get('drawn') else collectives.process_count()
-    )
+    per_batch = size * collectives.process_count()
+    if source.images_per_batch is not None:
+      per_batch = source.images_per_batch(size)
     with progress.Progress(
       label, total=source.count, initial=min(done * per_batch, source.count)
     ) as bar:
@@ -224,7 +224,7 @@ class Blocks:
     """Starts empty, or from the partial results of a killed run.
 
     Args:
-      metrics: names, from `set_metrics.METRICS`.
+      metrics: names, from `metrics_table.SETS`.
       count: number of images in the whole set.
       kept: result of `to_arrays` to continue from, or {}.
     """

@@ -11,18 +11,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from cdm.evaluation import metrics_table
 from cdm.evaluation.metrics import fid, inception_score
 from cdm.models.inception import Features
 
 T = TypeVar('T')
-# Metric -> the field of `Gathered` it is computed from.
-NEEDS = {
-  'fid': 'pool',
-  'sfid': 'spatial',
-  'is': 'scores',
-  'kid': 'features',
-  'pr': 'features',
-}
 
 
 class Gathered(NamedTuple):
@@ -59,14 +52,14 @@ def summarize(
   *,
   metrics: Sequence[str],
   count: int,
-  splits: int = 10,
+  splits: int = inception_score.SPLITS,
 ) -> Gathered:
   """Reduces the features of a batch to what the metrics need.
 
   Args:
     found: features of n images.
     numbers: int [n], indices of the images in the set.
-    metrics: names, see `NEEDS`.
+    metrics: names, from `metrics_table.SETS`.
     count: number of images in the whole set.
     splits: number of splits of the Inception Score.
 
@@ -76,7 +69,7 @@ def summarize(
   Raises:
     ValueError: features that are not finite.
   """
-  needs = {NEEDS[metric] for metric in metrics}
+  needs = {metrics_table.SETS[metric].takes for metric in metrics}
   keeps_features = 'features' in needs
   for values in (found.pool, found.spatial, found.logits):
     if not np.isfinite(values).all():

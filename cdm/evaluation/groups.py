@@ -352,8 +352,9 @@ def compare(
     # correction for all the comparisons that are made.
     level = 1 - 0.05 / (len(judged) * len(scores))
     for column, values in scores.items():
-      row = min(judged, key=lambda r, c=column: _badness(r, c, better))
-      if summary_of(row, column)['mean'] is not None:
+      known = [r for r in judged if summary_of(r, column)['mean'] is not None]
+      if len(known) > 1:
+        row = min(known, key=lambda r, c=column: _badness(r, c, better))
         gaps[column] = _gap(division, row['group'], values, level)
   return {'rows': rows, 'gaps': gaps}
 

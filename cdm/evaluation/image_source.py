@@ -47,6 +47,8 @@ class Source(NamedTuple):
     paper: {name: number}, the results that the config quotes from its paper.
     stamp: JSON-able fingerprint of the files or checkpoints. The partial
       results of a killed run are continued only if it has not changed.
+    images_per_batch: size -> number of images of a batch, over all processes;
+      None is `size` images for every process.
   """
 
   count: int
@@ -54,6 +56,7 @@ class Source(NamedTuple):
   recipe: ImageManifest
   paper: dict[str, float]
   stamp: object = None
+  images_per_batch: Callable[[int], int] | None = None
 
 
 def resolve(
@@ -118,6 +121,7 @@ def open_files(
     'data': str(pathlib.Path(what).resolve()),
     'count': count,
     'image_size': list(first.shape[:2]),
+    'suffixes': image_set.suffixes_of(what),
     **describe_samples(what),
   }
   if max_value is not None:
@@ -145,13 +149,16 @@ def open_files(
 
 
 def describe_samples(what: str | os.PathLike) -> ImageManifest:
-  """Returns {'sampling': manifest} if `cdm sample` wrote the images, else {}.
+  """Returns {'sampling': manifest} if cdm drew the images, else {}.
 
-  The manifest lies in the folder of the images or in the one above it.
+  The manifest of `cdm sample` lies in the folder of the images or in the one
+  above it, that of `cdm upscale --held_out` above its folder `upscaled`.
   """
   path = pathlib.Path(what)
-  for folder in (path, path.parent):
-    file = folder / 'sampling.json'
+  files = [path / 'sampling.json', path.parent / 'sampling.json']
+  if path.name == 'upscaled':
+    files.append(path.parent / 'upscaling.json')
+  for file in files:
     if file.is_file():
       remedy = (
         'Run the same cdm sample again, which names what the folder holds, or '
@@ -238,11 +245,14 @@ def open_cascade(
     'rounding': 'round(127.5 x + 127.5), clipped, between stages too',
   }
 
-  def batches(first, size):
-    draw = cascade.sampler(stages)
+  def padded(size):
     mesh = stages[0].mesh
     assert mesh is not None  # a restored stage is placed on a mesh
-    size = device_mesh.padded_batch_size(min(size, num), mesh)
+    return device_mesh.padded_batch_size(min(size, num), mesh)
+
+  def batches(first, size):
+    draw = cascade.sampler(stages)
+    size = padded(size)
     for start in range(first * size, num, size):
       indices = np.arange(start, min(start + size, num))
       filled = np.resize(indices, size)
@@ -264,7 +274,7 @@ def open_cascade(
       for note in notes
     ),
   ]
-  return Source(num, batches, recipe, paper, stamp)
+  return Source(num, batches, recipe, paper, stamp, padded)
 
 
 def open_stage(
@@ -342,7 +352,9 @@ def open_stage(
 
   paper = loader.plain(saved.get('paper', {}))
   stamp = [stamp, *map(list, overrides), checkpoint_stamp(workdir, note)]
-  return Source(count, batches, recipe, paper, stamp)
+  return Source(
+    count, batches, recipe, paper, stamp, lambda size: min(size, count)
+  )
 
 
 def checkpoint_stamp(

@@ -1,8 +1,10 @@
-"""Scores images against their originals by PSNR, SSIM, LPIPS and consistency.
+"""Scores images against their originals by the metrics of pairs.
 
 `evaluate_pairs` takes streams of images, `evaluate_paths` files of images. Both
 return one JSON-able row, which states the convention of every number. If the
-low-res inputs are given, their bicubic upsampling is scored as a baseline.
+low-res inputs are given, their bicubic upsampling is scored as a baseline, on
+the same images: an identical pair, whose PSNR is infinite, is left out of the
+mean PSNR of both, and counted.
 """
 
 import itertools
@@ -14,8 +16,10 @@ import numpy as np
 
 from cdm.data import image_set
 from cdm.distributed import collectives
+from cdm.evaluation import metrics_table
 from cdm.evaluation.lpips_scorer import LpipsScorer
-from cdm.evaluation.metrics import bootstrap, consistency, distortion
+from cdm.evaluation.metrics import bootstrap
+from cdm.evaluation.metrics.measure import Pair
 from cdm.evaluation.row_types import PairMeans, PairRow
 from cdm.ops import resize
 
@@ -112,27 +116,58 @@ def combine_scores(
     downsample, perceptual: see `evaluate_pairs`.
 
   Returns:
-    The row, see `evaluate_pairs`.
+    The row, see `evaluate_pairs`. The mean of a metric, and that of bicubic,
+    are over the same images: those in which both are finite. `counts` has
+    their number, and `identical_pairs` how many PSNRs are infinite.
 
   Raises:
     ValueError: there are no pairs.
   """
   if not scores or shapes is None:
     raise ValueError('There is nothing to evaluate: the streams are empty.')
+  columns = [scores, baseline] if baseline else [scores]
+  common = {name: common_images(name, columns) for name in scores[0]}
+  measures = {name: metrics_table.PAIRS[name].measure for name in scores[0]}
+  size = shapes['samples'][:2]
   row: dict[str, Any] = {
     'n': len(scores),
-    'image_size': list(shapes['samples'][:2]),
-    **_means(scores),
-    'intervals': _intervals(scores),
-    'conventions': dict(distortion.CONVENTIONS),
+    'image_size': list(size),
+    **_means(scores, common),
+    'counts': {name: len(images) for name, images in common.items()},
+    'left_out': {
+      name: f'its windows need images of {measure.least_side} pixels, and '
+      f'these are {size[1]}x{size[0]}'
+      for name, measure in measures.items()
+      if min(size) < measure.least_side
+    },
+    'intervals': _intervals(scores, common),
+    'conventions': {
+      name: measure.describe(downsample, perceptual)
+      for name, measure in measures.items()
+    },
   }
-  if perceptual is not None:
-    row['conventions']['lpips'] = perceptual.convention
   if baseline:
     row['lowres_size'] = list(shapes['lowres'][:2])
-    row['bicubic'] = _means(baseline)
-    row['conventions']['consistency'] = consistency.convention(downsample)
+    row['bicubic'] = _means(baseline, common)
   return cast(PairRow, row)
+
+
+def common_images(name: str, columns: Sequence[Sequence[Scores]]) -> list[int]:
+  """Returns the indices of the images whose score is finite in every column.
+
+  Args:
+    name: name of the metric.
+    columns: the scores of all images, for each method that is compared.
+  """
+  return [
+    i
+    for i, rows in enumerate(zip(*columns, strict=True))
+    if all(_is_finite(row[name]) for row in rows)
+  ]
+
+
+def _is_finite(value: float | None) -> bool:
+  return value is not None and bool(np.isfinite(value))
 
 
 def evaluate_paths(
@@ -306,61 +341,57 @@ def score(
     {metric: value}; the value is None if the image is smaller than the window
     of the metric.
   """
-  side = min(sample.shape[:2])
-  fits = side >= distortion.WINDOWS['gaussian11'][1]
-  measures = {
-    'psnr': lambda: distortion.psnr(sample, reference),
-    'psnr_y': lambda: distortion.psnr(
-      distortion.luma(sample), distortion.luma(reference)
-    ),
-    'ssim': lambda: distortion.ssim(sample, reference),
-    'ssim_gaussian': lambda: (
-      distortion.ssim(sample, reference, window='gaussian11') if fits else None
-    ),
-    'ms_ssim': lambda: (
-      distortion.ms_ssim(sample, reference)
-      if side >= distortion.MS_SIDE
-      else None
-    ),
-  }
-  if perceptual is not None:
-    measures['lpips'] = lambda: perceptual(sample, reference)
-  if lowres is not None:
-    measures['consistency'] = lambda: consistency.consistency(
-      sample[None], lowres[None], method=downsample
-    )[0]
-  wanted = measures if metrics is None else metrics
-  scores = {name: measures[name]() for name in wanted}
-  return {k: None if v is None else float(v) for k, v in scores.items()}
+  pair = Pair(sample, reference, lowres, downsample, perceptual)
+  wanted = metrics
+  if wanted is None:
+    wanted = [
+      name
+      for name, metric in metrics_table.PAIRS.items()
+      if not metric.needs or getattr(pair, metric.needs) is not None
+    ]
+  scores: Scores = {}
+  for name in wanted:
+    measure = metrics_table.PAIRS[name].measure
+    fits = min(sample.shape[:2]) >= measure.least_side
+    scores[name] = float(measure.function(pair)) if fits else None
+  return scores
 
 
-def _intervals(scores: Sequence[Scores]) -> dict[str, list[float]]:
-  """Returns {metric: [low, high]}, the 95% interval of every metric.
+def _intervals(
+  scores: Sequence[Scores], common: Mapping[str, Sequence[int]]
+) -> dict[str, list[float]]:
+  """Returns {metric: [low, high]}, the 95% interval of every mean.
 
-  {} for fewer than 2 or more than `MOST_FOR_INTERVALS` images.
+  A metric of fewer than 2 or more than `MOST_FOR_INTERVALS` images has none.
   """
-  if not 2 <= len(scores) <= MOST_FOR_INTERVALS:
-    return {}
-  intervals = {}
-  for name in scores[0]:
-    values: list = [row[name] for row in scores]
-    if None not in values and np.all(np.isfinite(values)):
-      intervals[name] = list(bootstrap.interval(values))
-  return intervals
+  return {
+    name: list(bootstrap.interval(_of_images(scores, name, images)))
+    for name, images in common.items()
+    if 2 <= len(images) <= MOST_FOR_INTERVALS
+  }
 
 
-def _means(scores: Sequence[Scores]) -> PairMeans:
-  """Returns {metric: mean}, with None instead of numbers that are not finite.
+def _of_images(
+  scores: Sequence[Scores], name: str, images: Sequence[int]
+) -> np.ndarray:
+  """Returns the scores of some images, float64 [N]; all of them are finite."""
+  return np.asarray([scores[i][name] for i in images], np.float64)
+
+
+def _means(
+  scores: Sequence[Scores], common: Mapping[str, Sequence[int]]
+) -> PairMeans:
+  """Returns {metric: mean over its images}; None where it has no image.
 
   JSON has no infinite numbers.
   """
-  means: dict[str, Any] = {}
-  for name in scores[0]:
-    values: list = [row[name] for row in scores]
-    means[name] = None
-    if None not in values and np.all(np.isfinite(values)):
-      means[name] = float(np.mean(values))
-  means['identical_pairs'] = sum(r['psnr'] == np.inf for r in scores)
-  if 'consistency' in means:
-    means['consistency_1e-5'] = means['consistency'] * 1e5
+  means: dict[str, Any] = {
+    name: float(np.mean(_of_images(scores, name, images))) if images else None
+    for name, images in common.items()
+  }
+  means['identical_pairs'] = sum(row.get('psnr') == np.inf for row in scores)
+  for name in common:
+    number = metrics_table.PAIRS[name].number
+    if number.scale != 1 and means[name] is not None:
+      means[f'{name}_{number.unit}'] = means[name] * number.scale
   return cast(PairMeans, means)

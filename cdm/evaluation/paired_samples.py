@@ -7,15 +7,21 @@ line per image, written at once, so that a killed evaluation continues.
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 
 from cdm.distributed import user_cache
-from cdm.evaluation import image_source, paired_metrics, partial_results
+from cdm.evaluation import (
+  image_source,
+  metrics_table,
+  paired_metrics,
+  partial_results,
+)
 from cdm.evaluation.feature_extractor import BATCH_SIZE
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.lpips_scorer import LpipsScorer
+from cdm.evaluation.paired_metrics import Scores
 from cdm.evaluation.row_types import PairRow
 from cdm.reporting import progress
 
@@ -67,18 +73,6 @@ def draw_missing(
       bar.move_to(min(batch * size, count))
 
 
-class _Scored(TypedDict):
-  """The scores of one pair in a row, by metric."""
-
-  psnr: float | None
-  psnr_y: float | None
-  ssim: float | None
-  ssim_gaussian: float | None
-  ms_ssim: float | None
-  consistency: float | None
-  lpips: NotRequired[float | None]
-
-
 class PairScorer:
   """A callback that scores the batches of a stage and stores the scores.
 
@@ -114,9 +108,12 @@ class PairScorer:
     convention = self._perceptual and self._perceptual.convention
     self._rows = partial_results.image_rows(
       self._keep,
-      ['pairs', source.recipe, source.stamp, convention],
+      [
+        *('pairs', source.recipe, source.stamp, convention),
+        list(metrics_table.PAIRS),
+      ],
       # The row of an image that was skipped has no scores.
-      declared=tuple[int] | tuple[int, _Scored, _Scored],
+      declared=tuple[int] | tuple[int, Scores, Scores],
     )
 
   def leading(self) -> int:

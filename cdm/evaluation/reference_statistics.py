@@ -16,6 +16,7 @@ import numpy as np
 
 from cdm.data import npz_arrays
 from cdm.data.damaged_file import DamagedFile
+from cdm.evaluation import metrics_table
 from cdm.evaluation.feature_statistics import Gathered
 from cdm.evaluation.metrics import fid
 from cdm.evaluation.row_types import ImageManifest
@@ -25,6 +26,14 @@ MOST_FEATURES = 1 << 12  # twice as many as FID's network has
 # Keys that must agree in the manifests of two sets for a fair comparison; the
 # other keys only describe the sets.
 MUST_AGREE = ('image_size', 'resize_to_network', 'network', 'weights_sha256')
+# The same for the images behind the samples and those of the reference:
+# {key: title}.
+PREPARATION = {
+  'crop': 'the crop',
+  'filter': 'the resize filter',
+  'min_side': 'the least side of an image',
+}
+LOSSY = {'.jpg', '.jpe', '.jpeg', '.jfif', '.webp', '.avif'}
 
 
 class Statistics(NamedTuple):
@@ -73,17 +82,17 @@ def write(path: str | os.PathLike, statistics: Statistics) -> None:
     OSError: the file cannot be written.
   """
   path = pathlib.Path(path)
-  assert statistics.count is not None  # `from_gathered` knows it
   path.parent.mkdir(parents=True, exist_ok=True)
   arrays: dict = {'mu': statistics.mean, 'sigma': statistics.covariance}
   if statistics.mean_spatial is not None:
     arrays['mu_s'] = statistics.mean_spatial
     arrays['sigma_s'] = statistics.covariance_spatial
+  if statistics.count is not None:
+    arrays['count'] = np.int64(statistics.count)
   with output_files.write_result(path) as partial, open(partial, 'wb') as file:
     np.savez(
       file,
       **arrays,
-      count=np.int64(statistics.count),
       recipe=np.array(json.dumps(statistics.recipe, sort_keys=True)),
     )
 
@@ -186,16 +195,19 @@ def check_sizes(
   Args:
     path: path of the statistics, for the error message.
     found: the statistics.
-    metrics: 'fid', 'sfid' or both.
-    sizes: {metric: number of features that the network gives}.
+    metrics: metrics of moments, from `metrics_table.SETS`.
+    sizes: {metric: number of features that the network gives}; all metrics of
+      the same features have the same number.
 
   Raises:
     ValueError: the statistics are those of another network or layer, or lack
       the spatial part.
   """
-  means = {'fid': found.mean, 'sfid': found.mean_spatial}
+  means = {'pool': found.mean, 'spatial': found.mean_spatial}
+  parts = {metrics_table.SETS[name].takes: n for name, n in sizes.items()}
   for metric in metrics:
-    mean, size = means[metric], sizes[metric]
+    part = metrics_table.SETS[metric].takes
+    mean, size = means[part], parts[part]
     if mean is None:
       raise ValueError(
         f'{path} holds no spatial statistics (mu_s, sigma_s), which {metric} '
@@ -210,7 +222,11 @@ def check_sizes(
 
 
 def differences(samples: ImageManifest, reference: ImageManifest) -> list[str]:
-  """Returns warnings for all `MUST_AGREE` keys in which two manifests differ.
+  """Returns warnings for all differences that make two sets incomparable.
+
+  They are the `MUST_AGREE` keys, the `PREPARATION` of the images, and files
+  with traces of lossy compression in one set alone. What a manifest does not
+  say is not compared.
 
   Args:
     samples: manifest of the samples.
@@ -225,9 +241,56 @@ def differences(samples: ImageManifest, reference: ImageManifest) -> list[str]:
       'the reference does not say how it was made: its crop, resize and '
       'network may differ from those of the samples'
     ]
-  return [
+  found = [
     f'{name} is {samples.get(name)!r} for the samples and '
     f'{reference[name]!r} for the reference'
     for name in MUST_AGREE
     if name in reference and samples.get(name) != reference[name]
   ]
+  ours, theirs = preparation(samples), preparation(reference)
+  found += [
+    f'{title} is {ours[name]!r} for the images behind the samples and '
+    f'{theirs[name]!r} for those of the reference; make the reference from '
+    'the config of the last stage'
+    for name, title in PREPARATION.items()
+    if name in ours and name in theirs and ours[name] != theirs[name]
+  ]
+  lossy = is_lossy(samples), is_lossy(reference)
+  if None not in lossy and lossy[0] != lossy[1]:
+    which = ('samples', 'reference') if lossy[0] else ('reference', 'samples')
+    found.append(
+      f'the {which[0]} are files of lossy compression, such as JPEG, and the '
+      f'{which[1]} are not: the traces of compression are measured too'
+    )
+  return found
+
+
+def preparation(recipe: ImageManifest) -> dict[str, Any]:
+  """Returns how the images of a set were prepared, as far as it is known.
+
+  Of sampled images, it is how the images that the last stage was trained on
+  were prepared.
+
+  Args:
+    recipe: manifest of the images.
+
+  Returns:
+    {key of `PREPARATION`: value}.
+  """
+  drawn = recipe.get('sampling', recipe)
+  stages: Sequence = drawn.get('stages') or [drawn]
+  known: Mapping[str, Any] = {**recipe, **(stages[-1].get('prepared') or {})}
+  found = {name: known[name] for name in PREPARATION if name in known}
+  # None and 0 both take images of any size.
+  return found | ({'min_side': found['min_side'] or 0} if found else {})
+
+
+def is_lossy(recipe: ImageManifest) -> bool | None:
+  """Returns whether files of the set are lossily compressed.
+
+  None is returned for images that were resized after they were decoded, such as
+  those of a config.
+  """
+  if 'suffixes' in recipe:
+    return bool(LOSSY & {*recipe['suffixes']})
+  return False if 'drawn' in recipe else None

@@ -6,39 +6,9 @@ import pathlib
 from collections.abc import Mapping
 
 from cdm.data import picture_files
+from cdm.evaluation import metrics_table
 from cdm.reporting import output_files
-
-NAMES = {  # metric -> (title, format)
-  'fid': ('FID', '.2f'),
-  'sfid': ('sFID', '.2f'),
-  'is': ('IS', '.2f'),
-  'kid': ('KID', '.5f'),
-  'precision': ('precision', '.3f'),
-  'recall': ('recall', '.3f'),
-  'psnr': ('PSNR', '.2f'),
-  'ssim': ('SSIM', '.3f'),
-  'ms_ssim': ('MS-SSIM', '.3f'),
-  'lpips': ('LPIPS', '.3f'),
-  'consistency_1e-5': ('consistency, 1e-5', '.2f'),
-  'cas_top1': ('CAS top-1 (%)', '.2f'),
-  'cas_top5': ('CAS top-5 (%)', '.2f'),
-  'top1_error': ('top-1 error', '.3f'),
-  'top5_error': ('top-5 error', '.3f'),
-}
-# Metric -> keys of the paper's number in the `paper` section of a config.
-PAPER = {
-  'is': ('inception_score',),
-  'fid': ('fid_train', 'fid_val', 'fid'),
-  'psnr': ('psnr',),
-  'ssim': ('ssim',),
-  'consistency_1e-5': ('consistency',),
-  'cas_top1': ('cas_top1',),
-  'cas_top5': ('cas_top5',),
-  'top1_error': ('resnet50_error_top1',),
-  'top5_error': ('resnet50_error_top5',),
-}
-# Configs hold the consistency itself, while tables state it in units of 1e-5.
-SCALE = {'consistency': 1e5}
+from cdm.reporting.shown_number import ShownNumber
 
 
 def check(path: str | os.PathLike, *, overwrite: bool) -> None:
@@ -81,29 +51,14 @@ def line(row: Mapping) -> str:
 
   Args:
     row: result of `compare_sets.judge`, `paired_metrics.evaluate_paths`, or
-      another evaluation whose metrics are in `NAMES`.
+      another evaluation whose metrics are in `metrics_table.numbers`.
   """
-  parts = []
-  for name, (title, form) in NAMES.items():
-    value = row.get(name)
-    if value is None:
-      continue
-    text = f'{title} {value:{form}}'
-    if name in row.get('bicubic', ()):
-      text += f' (bicubic {row["bicubic"][name]:{form}})'
-    if row.get(f'{name}_std') is not None:
-      text += f' ± {row[f"{name}_std"]:{form}}'
-    stated = [
-      f'{key} {row["paper"][key] * SCALE.get(key, 1):.6g}'
-      for key in PAPER.get(name, ())
-      if row.get('paper') and key in row['paper']
-    ]
-    if name in row.get('intervals', {}):
-      low, high = row['intervals'][name]
-      text += f' (95%: {low:{form}} to {high:{form}})'
-    if stated:
-      text += f' (paper: {", ".join(stated)})'
-    parts.append(f'**{text}**')
+  parts = [
+    f'**{number_text(row, name, shown)}**'
+    for name, shown in metrics_table.numbers().items()
+    if row.get(name) is not None
+  ]
+  parts += describe_missing(row)
   for kind in ('baseline', 'bicubic'):
     errors = row.get(kind, {})
     if 'top1_error' in errors:
@@ -119,6 +74,53 @@ def line(row: Mapping) -> str:
   if row.get('warnings'):
     parts.append('**not comparable: ' + '; '.join(row['warnings']) + '**')
   return '- ' + '; '.join(parts)
+
+
+def number_text(row: Mapping, name: str, shown: ShownNumber) -> str:
+  """Returns one number of a row with all that is known about it.
+
+  Args:
+    row: see `line`.
+    name: key of the number in the row, whose value is not None.
+    shown: how it is shown.
+  """
+  title = shown.title if shown.scale == 1 else shown.heading
+  text = f'{title} {shown.text(row[name])}'
+  baseline = (row.get('bicubic') or {}).get(name)
+  if baseline is not None:
+    text += f' (bicubic {shown.text(baseline)})'
+  if row.get(f'{name}_std') is not None:
+    text += f' ± {shown.text(row[f"{name}_std"])}'
+  counted = row.get('counts', {}).get(name, row['n'])
+  if counted != row['n']:
+    text += f' over {counted:,} of {row["n"]:,} images'
+  if name in row.get('intervals', {}):
+    low, high = map(shown.text, row['intervals'][name])
+    text += f' (95%: {low} to {high})'
+  paper = row.get('paper') or {}
+  stated = [
+    f'{key} {paper[key] * shown.scale:.6g}'
+    for key in shown.paper
+    if key in paper
+  ]
+  return text + (f' (paper: {", ".join(stated)})' if stated else '')
+
+
+def describe_missing(row: Mapping) -> list[str]:
+  """Returns what the means of a row leave out: ['1 identical', ...]."""
+  parts = []
+  ours = row.get('identical_pairs', 0)
+  baseline = row.get('bicubic', {}).get('identical_pairs', 0)
+  if ours or baseline:
+    of_bicubic = f' ({baseline:,} of bicubic)' if baseline else ''
+    parts.append(f'{ours:,} identical{of_bicubic}')
+  table = metrics_table.numbers()
+  for name, why in row.get('left_out', {}).items():
+    parts.append(f'{table[name].title} left out: {why}')
+  for name, count in row.get('counts', {}).items():
+    if not count and name not in row.get('left_out', {}):
+      parts.append(f'{table[name].title} is finite for no image')
+  return parts
 
 
 def describe_sets(row: Mapping) -> list[str]:
@@ -143,17 +145,22 @@ def describe_sampling(recipe: Mapping) -> list[str]:
   recipe = recipe.get('sampling') or recipe
   parts = [f'seed {recipe["seed"]}'] if 'seed' in recipe else []
   for stage in recipe.get('stages', ()):
-    sampler = stage['sampler']
-    words = [f'step {stage["checkpoint"]}, EMA, {sampler.get("kind")}']
-    grid = sampler.get('grid') or {}
-    if grid.get('num_steps'):
-      words.append(f'{grid["num_steps"]} steps')
-    else:
-      words.append(f'{grid.get("kind", "full")} grid')
+    # A stage that does not sample, such as a regression, has no sampler.
+    sampler = stage.get('sampler') or {}
+    words = []
+    if stage.get('checkpoint') is not None:
+      words.append(f'step {stage["checkpoint"]}, EMA')
+    if sampler:
+      words.append(str(sampler.get('kind')))
+      grid = sampler.get('grid') or {}
+      if grid.get('num_steps'):
+        words.append(f'{grid["num_steps"]} steps')
+      else:
+        words.append(f'{grid.get("kind", "full")} grid')
     if sampler.get('guidance_weight'):
       words.append(f'guidance {sampler["guidance_weight"]}')
     if stage.get('level'):
       how = 'truncated' if stage.get('truncated') else 'not truncated'
       words.append(f'augmentation level {stage["level"]}, {how}')
-    parts.append(f'{stage["name"]}: {", ".join(words)}')
+    parts.append(': '.join(filter(None, [stage['name'], ', '.join(words)])))
   return parts

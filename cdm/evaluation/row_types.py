@@ -21,6 +21,8 @@ class StageEntry(TypedDict):
     experiment: name of the config of a cascade's stage.
     lowres_size: side in pixels of the low-res input of a single stage.
     downsample: filter that shrank the images to the input of a single stage.
+    prepared: how its training images were cropped, resized and chosen, see
+      `restore.Preparation`.
   """
 
   name: str
@@ -32,6 +34,7 @@ class StageEntry(TypedDict):
   experiment: NotRequired[str]
   lowres_size: NotRequired[int]
   downsample: NotRequired[str]
+  prepared: NotRequired[dict[str, Any]]
 
 
 class NetworkManifest(TypedDict):
@@ -57,7 +60,9 @@ class ImageManifest(TypedDict, total=False):
     data: path of the files, or the config section of the data.
     count: number of images, including those that are skipped.
     image_size: [height, width] in pixels.
-    sampling: the manifest that `cdm sample` left beside the images.
+    suffixes: the suffixes of the files, in lower case.
+    sampling: the manifest that `cdm sample` or `cdm upscale --held_out` left
+      beside the images.
     crop: how the pipeline crops the images of a config.
     filter: how the pipeline resizes the images of a config.
     min_side: least side of an image that the pipeline takes, or None.
@@ -84,6 +89,7 @@ class ImageManifest(TypedDict, total=False):
   data: str | dict[str, Any]
   count: int
   image_size: list[int]
+  suffixes: list[str]
   sampling: dict[str, Any]
   crop: str
   filter: str
@@ -208,14 +214,16 @@ class PairMeans(_Consistency):
   both consistencies are absent without low-res inputs.
 
   Attributes:
-    psnr: PSNR in dB; None if a pair is identical, whose PSNR is infinite.
+    psnr: PSNR in dB over the pairs of which it is finite; None if there are
+      none. All methods of a comparison are averaged over the same pairs.
     psnr_y: PSNR of the luma in dB; None in the same case.
-    ssim: structural similarity in uniform windows.
+    ssim: structural similarity in uniform windows; None for small images.
     ssim_gaussian: structural similarity in Gaussian windows; None for small
       images.
     ms_ssim: multi-scale structural similarity; None for small images.
     lpips: perceptual distance; absent if it was not requested.
-    identical_pairs: number of pairs whose images are equal.
+    identical_pairs: number of pairs whose images are equal, so that their PSNR
+      is infinite.
   """
 
   psnr: float | None
@@ -237,6 +245,8 @@ class PairRow(PairMeans):
       given.
     n: number of pairs.
     image_size: [height, width] in pixels.
+    counts: {metric: number of pairs that its means are over}.
+    left_out: {metric: why it has no value for images of this size}.
     intervals: {metric: [low, high]}, 95% intervals of the means.
     conventions: {metric: sentence that defines it}.
     lowres_size: [height, width] of the low-res inputs; absent without them.
@@ -248,6 +258,8 @@ class PairRow(PairMeans):
   lowres: NotRequired[str]
   n: int
   image_size: list[int]
+  counts: dict[str, int]
+  left_out: dict[str, str]
   intervals: dict[str, list[float]]
   conventions: dict[str, str]
   lowres_size: NotRequired[list[int]]

@@ -1,20 +1,17 @@
-"""Computes FID, sFID, IS, KID, precision and recall from reduced features."""
+"""Computes the metrics of sets from reduced features of the images."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from cdm.evaluation import feature_statistics
-from cdm.evaluation.metrics import fid, inception_score, kid, precision_recall
+from cdm.evaluation import feature_statistics, metrics_table
+from cdm.evaluation.metrics import inception_score, precision_recall
 from cdm.evaluation.reference_statistics import Statistics
 
-METRICS = tuple(feature_statistics.NEEDS)
 # The number of pooled features. With fewer images their covariance is singular,
 # and the FID is far from that of the papers, which use 50,000 images.
 FEWEST = 2048
-NEIGHBOUR = 3  # k of the k-NN balls of precision and recall, as published
-SPLITS = 10  # splits of the Inception Score, in all of the papers
 KID_SIZE = 1000  # images per subset of KID, by default
 
 
@@ -23,7 +20,7 @@ class MetricChoice:
   """The metrics to compute and their options.
 
   Attributes:
-    names: names of the metrics, from `METRICS`.
+    names: names of the metrics, from `metrics_table.SETS`.
     allow_few_images: allow FID and sFID with fewer than `FEWEST` images.
     kid_size: images per subset of KID; None is `KID_SIZE`.
   """
@@ -63,7 +60,7 @@ def check(
   """Refuses metrics that cannot be computed, before any image is read.
 
   Args:
-    metrics: names, from `METRICS`.
+    metrics: names, from `metrics_table.SETS`.
     samples: number of samples.
     reference: number of images in the reference, or None if it is not known.
     allow_few_images: allow FID and sFID with fewer than `FEWEST` images.
@@ -73,12 +70,13 @@ def check(
     ValueError: a metric is unknown, or there are too few images for it.
   """
   for metric in metrics:
-    if metric not in METRICS:
+    if metric not in metrics_table.SETS:
       raise ValueError(
-        f'There is no metric {metric!r}; known are {", ".join(METRICS)}.'
+        f'There is no metric {metric!r}; known are '
+        f'{", ".join(metrics_table.SETS)}.'
       )
   fewest = min(n for n in (samples, reference) if n is not None)
-  gaussian = [m for m in ('fid', 'sfid') if m in metrics]
+  gaussian = [m for m in metrics if metrics_table.SETS[m].from_moments]
   if gaussian and fewest < FEWEST and not allow_few_images:
     raise ValueError(
       f'{" and ".join(gaussian).upper()} of {fewest:,} images is biased '
@@ -86,20 +84,22 @@ def check(
       f'{FEWEST:,} images or more (the papers: 50,000), take kid, or add --few '
       'to have the number all the same.'
     )
-  if 'is' in metrics and samples < SPLITS:
+  splits = inception_score.SPLITS
+  if 'is' in metrics and samples < splits:
     raise ValueError(
-      f'The Inception Score is taken over {SPLITS} splits, and there are '
-      f'{samples} images; give {SPLITS} or more.'
+      f'The Inception Score is taken over {splits} splits, and there are '
+      f'{samples} images; give {splits} or more.'
     )
   if gaussian and fewest < 2:
     raise ValueError(
       f'{" and ".join(gaussian).upper()} needs two images or more of both, and '
       f'there is {fewest}.'
     )
-  if 'pr' in metrics and fewest <= NEIGHBOUR:
+  neighbour = precision_recall.NEIGHBOUR
+  if 'pr' in metrics and fewest <= neighbour:
     raise ValueError(
-      f'The balls of precision and recall reach to neighbour {NEIGHBOUR}, and '
-      f'there are {fewest} images; give {NEIGHBOUR + 1} or more.'
+      f'The balls of precision and recall reach to neighbour {neighbour}, and '
+      f'there are {fewest} images; give {neighbour + 1} or more.'
     )
   if 'kid' in metrics and kid_size < 2:
     raise ValueError(f'--kid_size={kid_size}: a subset of KID has 2 or more.')
@@ -123,52 +123,47 @@ def compare(
     samples: reduced features of all samples.
     reference: reduced features of the whole reference, or its statistics, which
       are enough for FID and sFID; None if 'is' is the only metric.
-    metrics: names, from `METRICS`.
+    metrics: names, from `metrics_table.SETS`.
     kid_size: images per subset of KID.
 
   Raises:
     ValueError: there are too few images for a metric.
   """
   scores, conventions = {}, {}
-  for metric in metrics:
-    if metric == 'is':
-      assert samples.scores is not None
-      mean, std = inception_score.score(samples.scores)
-      scores |= {'is': mean, 'is_std': std}
-      conventions['is'] = inception_score.CONVENTION.format(
-        splits=len(samples.scores.images), seed=inception_score.SEED
-      )
-    elif metric in ('fid', 'sfid'):
-      part = 'pool' if metric == 'fid' else 'spatial'
-      moments = getattr(samples, part)
+  for name in metrics:
+    metric = metrics_table.SETS[name]
+    ours = _taken(samples, metric.takes)
+    theirs = None
+    if not metric.alone:
       assert reference is not None
-      scores[metric] = fid.fid(
-        moments.mean, moments.covariance, *_gaussian(reference, part)
-      )
-      conventions[metric] = fid.CONVENTION
-    else:
-      assert isinstance(reference, feature_statistics.Gathered)
-      generated, real = (
-        feature_statistics.in_order(samples),
-        feature_statistics.in_order(reference),
-      )
-      if metric == 'kid':
-        mean, std = kid.kid(generated, real, size=kid_size)
-        scores |= {'kid': mean, 'kid_std': std}
-        conventions['kid'] = kid.CONVENTION.format(
-          subsets=100, size=kid_size, seed=2020
-        )
-      else:
-        pair = precision_recall.precision_recall(real, generated, k=NEIGHBOUR)
-        scores |= dict(zip(('precision', 'recall'), pair, strict=True))
-        conventions['pr'] = precision_recall.CONVENTION.format(k=NEIGHBOUR)
+      theirs = _taken(reference, metric.takes)
+    scores |= metric.measure.function(ours, theirs, kid_size)
+    conventions[name] = metric.measure.convention.format(size=kid_size)
   return SetScores(scores, conventions)
+
+
+def _taken(
+  images: feature_statistics.Gathered | Statistics, part: str
+) -> object:
+  """Returns what a metric takes of a set, see `measure.SetMeasure`.
+
+  Args:
+    images: the reduced features of the set, or its statistics.
+    part: `SetMetric.takes` of the metric.
+  """
+  if part in ('pool', 'spatial'):
+    return _gaussian(images, part)
+  assert isinstance(images, feature_statistics.Gathered)
+  if part == 'features':
+    return feature_statistics.in_order(images)
+  assert images.scores is not None
+  return images.scores
 
 
 def _gaussian(
   reference: feature_statistics.Gathered | Statistics, part: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (mean, covariance) of the reference; part: 'pool' or 'spatial'."""
+  """Returns (mean, covariance) of a set; part: 'pool' or 'spatial'."""
   if isinstance(reference, feature_statistics.Gathered):
     moments = getattr(reference, part)
     return moments.mean, moments.covariance

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cdm.distributed import collectives
-from cdm.evaluation import compare_sets, set_metrics, set_name
+from cdm.evaluation import compare_sets, metrics_table, set_metrics, set_name
 from cdm.evaluation.extract_features import GathererOptions
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import (
@@ -28,16 +28,6 @@ from cdm.evaluation.row_types import (
 from cdm.reporting import jsonl, output_files
 
 Setting = tuple[tuple[str, str], ...]  # ((dotted key, text), ...)
-
-# Metric -> whether a higher value is better.
-BEST = {
-  'fid': False,
-  'sfid': False,
-  'kid': False,
-  'is': True,
-  'precision': True,
-  'recall': True,
-}
 
 
 def settings(tries: Sequence[str]) -> list[Setting]:
@@ -195,7 +185,7 @@ def open_rows(
 
   Args:
     path: path of rows.jsonl, which may not exist yet.
-    metrics: names, from `set_metrics.METRICS`, that every row must have.
+    metrics: names, from `metrics_table.SETS`, that every row must have.
     description: what the sweep evaluates; every row repeats it as `sweep`.
 
   Raises:
@@ -211,8 +201,8 @@ def open_rows(
         )
     return tuple(map(tuple, row['setting']))
 
-  numbers = ['precision', 'recall'] if 'pr' in metrics else []
-  numbers += [name for name in metrics if name != 'pr']
+  table = metrics_table.SETS
+  numbers = [name for metric in metrics for name in table[metric].numbers]
   declared = {
     'setting': list[tuple[str, str]],
     'sweep': dict[str, Any],
@@ -228,20 +218,17 @@ def open_rows(
 
 def choose(rows: Sequence[Mapping[str, Any]], metric: str) -> int:
   """Returns the index of the best row by a metric; for 'pr', by precision."""
-  metric = 'precision' if metric == 'pr' else metric
-  pick = max if BEST[metric] else min
-  return pick(range(len(rows)), key=lambda i: rows[i][metric])
+  name, shown = next(iter(metrics_table.SETS[metric].numbers.items()))
+  pick = max if shown.higher_is_better else min
+  return pick(range(len(rows)), key=lambda i: rows[i][name])
 
 
 def table(
   rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], best: int
 ) -> str:
   """Returns a Markdown table with a line per setting, the best one in bold."""
-  names = [
-    name
-    for metric in metrics
-    for name in (('precision', 'recall') if metric == 'pr' else (metric,))
-  ]
+  table = metrics_table.SETS
+  names = [name for metric in metrics for name in table[metric].numbers]
   keys = [key for key, _ in rows[0]['setting']]
   lines = [
     '| ' + ' | '.join([*keys, *names]) + ' |',

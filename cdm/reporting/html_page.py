@@ -80,6 +80,7 @@ th { color: var(--quiet); font-weight: 550; white-space: nowrap; }
 tr.marked td { background: var(--good); font-weight: 600; }
 .stacked { white-space: nowrap; }
 .stacked small { color: var(--quiet); font-weight: 400; }
+td.best { background: var(--good); font-weight: 600; }
 tr.faint td { color: var(--quiet); }
 .strip { font-size: .8rem; }
 .strip th, .strip td { padding: 0 .35rem .35rem 0; border: 0; }
@@ -313,6 +314,7 @@ def table(
   caption: str = '',
   mark: int | None = None,
   faint: Iterable[int] = (),
+  best: Iterable[tuple[int, int]] = (),
 ) -> Html:
   """Returns a table of numbers and text.
 
@@ -326,11 +328,12 @@ def table(
     caption: text above.
     mark: index of a row to highlight, or None.
     faint: indices of rows to show in a faint colour.
+    best: (row, column) of the cells to highlight.
 
   Raises:
     ValueError: if there are no rows, or they differ in length or keys.
   """
-  rows = list(rows)
+  rows, best = list(rows), set(best)
   if not rows:
     raise ValueError('A table needs at least one row; given were none.')
   if isinstance(rows[0], dict):
@@ -364,7 +367,8 @@ def table(
   lines.append('<tbody>')
   for i, values in enumerate(rows):
     cells = (
-      _cell('td', value, n) for value, n in zip(values, numeric, strict=True)
+      _cell('td', value, n, best=(i, j) in best)
+      for j, (value, n) in enumerate(zip(values, numeric, strict=True))
     )
     marked = ' class="marked"' if i == mark else ''
     marked = ' class="faint"' if i in faint else marked
@@ -401,8 +405,9 @@ def _caption(text: str) -> str:
   return f'<figcaption>{_escape(text)}</figcaption>' if text else ''
 
 
-def _cell(tag: str, value: Any, numeric: bool) -> str:
-  align = ' class="number"' if numeric else ''
+def _cell(tag: str, value: Any, numeric: bool, best: bool = False) -> str:
+  classes = ['number'] * numeric + ['best'] * best
+  align = f' class="{" ".join(classes)}"' if classes else ''
   inner = value if isinstance(value, Html) else _escape(_format_value(value))
   return f'<{tag}{align}>{inner}</{tag}>'
 

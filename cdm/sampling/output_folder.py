@@ -58,6 +58,20 @@ def _other_images(
   )
 
 
+def _agrees(saved: Any, wanted: Any) -> bool:
+  """Returns whether an entry of a manifest is the wanted one.
+
+  `prepared` describes training images; manifests of earlier versions lack it,
+  and their folders can be continued.
+  """
+  if isinstance(saved, dict) and isinstance(wanted, dict):
+    known = {k: v for k, v in wanted.items() if k != 'prepared' or k in saved}
+    return saved == known
+  if isinstance(saved, list) and isinstance(wanted, list):
+    return len(saved) == len(wanted) and all(map(_agrees, saved, wanted))
+  return saved == wanted
+
+
 def claim(
   folder: str | os.PathLike,
   manifest: Mapping[str, object],
@@ -93,8 +107,10 @@ def claim(
       'or delete the folder to begin anew.',
     )
     wanted = json.loads(json.dumps(manifest))
+    if 'prepared' not in saved:
+      wanted.pop('prepared', None)
     for key in wanted:
-      if saved.get(key) != wanted[key]:
+      if not _agrees(saved.get(key), wanted[key]):
         raise ValueError(refusal(folder, key, saved, wanted))
     return
   folder.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,20 @@ from cdm.data import class_names
 from cdm.sampling import cascade, upscaler
 
 
+class Preparation(TypedDict):
+  """How the images that a stage was trained on were prepared.
+
+  Attributes:
+    crop: how they were cropped to a square.
+    filter: how they were resized.
+    min_side: least side in pixels of an image that was taken; 0 takes all.
+  """
+
+  crop: str
+  filter: str
+  min_side: int
+
+
 class StageManifest(TypedDict):
   """A restored stage in the manifest of an output folder.
 
@@ -33,6 +47,8 @@ class StageManifest(TypedDict):
     checkpoint: step of the checkpoint that its parameters come from.
     level: augmentation level in [0, 1] of its low-res input.
     sampler: the `sampler` section that it draws with.
+    prepared: how its training images were prepared; absent in the manifests of
+      earlier versions.
   """
 
   experiment: NotRequired[str]
@@ -40,6 +56,7 @@ class StageManifest(TypedDict):
   checkpoint: int
   level: float
   sampler: dict[str, Any]
+  prepared: NotRequired[Preparation]
 
 
 class CascadeEntry(TypedDict):
@@ -55,6 +72,8 @@ class CascadeEntry(TypedDict):
     experiment: name of the stage's config.
     checkpoint: step of the checkpoint that its parameters come from.
     sampler: the `sampler` section that it draws with.
+    prepared: how its training images were prepared; absent in the manifests of
+      earlier versions.
   """
 
   name: str
@@ -64,6 +83,7 @@ class CascadeEntry(TypedDict):
   experiment: str
   checkpoint: int
   sampler: dict[str, Any]
+  prepared: NotRequired[Preparation]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +97,14 @@ class StageRecord:
     checkpoint: step of the checkpoint that its parameters come from.
     level: augmentation level in [0, 1] of its low-res input.
     sampler: the `sampler` section that it draws with, as a plain dict.
+    prepared: how its training images were prepared; None if it is not known.
   """
 
   experiment: str
   checkpoint: int
   level: float
   sampler: dict[str, Any]
+  prepared: Preparation | None = None
 
   def manifest(
     self,
@@ -108,6 +130,8 @@ class StageRecord:
       **(after_level or {}),
       'sampler': self.sampler,
     }
+    if self.prepared is not None:
+      settings['prepared'] = self.prepared
     return cast(StageManifest, settings)
 
   def cascade_entry(
@@ -166,8 +190,15 @@ def restored_stage(
   restored = cascade.Stage.of(
     built, params, device_mesh, name=name, level=level, truncated=truncated
   )
-  settings = loader.plain(saved.sampler if sampler is None else sampler)
-  return restored, saved, StageRecord(saved.name, step, level, settings)
+  chosen = saved.get('sampler') if sampler is None else sampler
+  settings = {} if chosen is None else loader.plain(chosen)
+  prepared: Preparation = {
+    'crop': saved.pipeline.crop,
+    'filter': saved.pipeline.filter,
+    'min_side': saved.pipeline.min_side or 0,
+  }
+  record = StageRecord(saved.name, step, level, settings, prepared)
+  return restored, saved, record
 
 
 def lowres_size(

@@ -1,42 +1,11 @@
 """Reads the row of paired metrics that `cdm evaluate --out` wrote."""
 
 import os
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 from cdm.distributed import exit_codes
 from cdm.reporting import json_file
-
-
-class Scores(TypedDict):
-  """Means of the paired metrics.
-
-  Attributes:
-    psnr: dB; None if a pair is identical, whose PSNR is infinite.
-    ssim: at most 1; None if the images are smaller than its window.
-    consistency: how closely the images shrink back to their low-res inputs;
-      absent if no low-res images were given.
-  """
-
-  psnr: float | None
-  ssim: float | None
-  consistency: NotRequired[float | None]
-
-
-class Quality(Scores):
-  """The entries of a row of `cdm evaluate --out` that the page shows.
-
-  Attributes:
-    n: number of pairs.
-    image_size: [H, W].
-    conventions: {metric: sentence that defines it}.
-    bicubic: the scores of bicubic interpolation; absent if no low-res images
-      were given.
-  """
-
-  n: int
-  image_size: list[int]
-  conventions: dict[str, str]
-  bicubic: NotRequired[Scores]
+from cdm.training.score_table import Quality
 
 
 def read_row(path: str | os.PathLike) -> Quality:

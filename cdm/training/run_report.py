@@ -5,8 +5,8 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import NotRequired, TypedDict
 
 from cdm.checkpointing import reader
 from cdm.config import loader
@@ -18,9 +18,10 @@ from cdm.reporting import (
   session_log,
   text_table,
 )
-from cdm.training.quality_row import Quality, read_row
-
-ROW_KEYS = ('psnr', 'ssim', 'consistency')
+from cdm.reporting.shown_number import ShownNumber
+from cdm.training import overview_caption, score_table
+from cdm.training.quality_row import read_row
+from cdm.training.score_table import Quality
 
 
 class RunFacts(TypedDict):
@@ -59,12 +60,14 @@ class FolderFacts(TypedDict):
   Attributes:
     folder: path of the folder.
     picture: path of the image of the folder that is shown on the page.
+    caption: what the image shows.
     seconds: duration of all sessions; absent if none is recorded.
     peak_host_bytes: peak memory of all sessions; absent if none is recorded.
   """
 
   folder: str
   picture: str
+  caption: str
   seconds: NotRequired[float]
   peak_host_bytes: NotRequired[int]
 
@@ -196,6 +199,7 @@ def folder_facts(
   return {
     'folder': str(folder),
     'picture': str(folder / file_name),
+    'caption': overview_caption.describe(folder),
     **(session_log.total(folder) or {}),
   }
 
@@ -205,6 +209,7 @@ def write(
   out: str | os.PathLike,
   *,
   title: str,
+  numbers: Mapping[str, ShownNumber],
   overwrite: bool = False,
 ) -> list[pathlib.Path]:
   """Writes report.json, report.html and copies of the images into a folder.
@@ -215,6 +220,7 @@ def write(
     summary: what `summarise` returned.
     out: the folder; it is made if it is missing.
     title: title of the page.
+    numbers: {metric: how it is shown}.
     overwrite: whether other files of these names are replaced.
 
   Returns:
@@ -231,7 +237,7 @@ def write(
       image = pathlib.Path(folder['picture'])
       files[image.name] = image.read_bytes()
   files['report.json'] = (json.dumps(summary, indent=2) + '\n').encode()
-  page = html(summary, title=title)
+  page = html(summary, title=title, numbers=numbers)
   files['report.html'] = page.encode(errors='backslashreplace')
   if not overwrite and not _is_report(out / 'report.json'):
     for name, content in files.items():
@@ -264,48 +270,33 @@ def _refuse_another(path: pathlib.Path, content: bytes) -> None:
     )
 
 
-def html(summary: Summary, *, title: str) -> str:
+def html(
+  summary: Summary, *, title: str, numbers: Mapping[str, ShownNumber]
+) -> str:
   """Returns the page as one self-contained HTML document.
 
   Args:
     summary: what `summarise` returned.
     title: of the page.
+    numbers: {metric: how it is shown}.
   """
   sections = []
   if summary['quality']:
-    quality = summary['quality']
-    height, width = quality['image_size']
     sections.append(
       html_page.Section(
-        'Super-resolution of held-out images',
-        (
-          html_page.table(quality_rows(quality), mark=0),
-          html_page.paragraph(
-            f'Means over {quality["n"]} pairs of '
-            f'{width}x{height} pixels. Bicubic blurs, which PSNR rewards; '
-            'consistency says how closely an image shrinks back to its low-res '
-            'input.'
-          ),
-        ),
+        'Images against their originals',
+        score_table.section(summary['quality'], numbers),
       )
     )
-  for key, heading, caption in (
-    (
-      'samples',
-      'Samples of the cascade',
-      'A row per class; each group shows one image at every stage.',
-    ),
-    (
-      'upscaled',
-      'Held-out images, super-resolved',
-      'None of these images was trained on.',
-    ),
+  for key, heading in (
+    ('samples', 'Samples'),
+    ('upscaled', 'Held-out images, super-resolved'),
   ):
     if folder := summary[key]:
       png = pathlib.Path(folder['picture']).read_bytes()
       sections.append(
         html_page.Section(
-          heading, (html_page.image(png, caption, alt=heading),)
+          heading, (html_page.image(png, folder['caption'], alt=heading),)
         )
       )
   curves = []
@@ -325,7 +316,12 @@ def html(summary: Summary, *, title: str) -> str:
       html_page.Section('Training', (run_table(summary), *curves))
     )
   if summary['quality']:
-    conventions = summary['quality']['conventions']
+    quality = summary['quality']
+    conventions = {
+      name: text
+      for name, text in quality['conventions'].items()
+      if name not in numbers or score_table.value(quality, name) is not None
+    }
     sections.append(
       html_page.Section(
         'How the numbers are defined',
@@ -360,17 +356,13 @@ def run_table(summary: Summary) -> html_page.Html:
   )
 
 
-def quality_rows(quality: Quality) -> list[dict[str, Any]]:
-  """Returns table rows [{'': 'ours', 'psnr': ...}, {'': 'bicubic', ...}]."""
-  rows = []
-  for name, scores in (('ours', quality), ('bicubic', quality.get('bicubic'))):
-    if scores:
-      rows.append({'': name, **{key: scores.get(key) for key in ROW_KEYS}})
-  return rows
+def text(summary: Summary, *, numbers: Mapping[str, ShownNumber]) -> str:
+  """Returns the short table that is printed to a terminal.
 
-
-def text(summary: Summary) -> str:
-  """Returns the short table that is printed to a terminal."""
+  Args:
+    summary: what `summarise` returned.
+    numbers: {metric: how it is shown}.
+  """
   rows = [('stage', 'size', 'steps', 'loss', 'seconds', 'peak memory')]
   for run in summary['runs']:
     rows.append(
@@ -384,24 +376,16 @@ def text(summary: Summary) -> str:
       )
     )
   lines = text_table.columns(rows)
-  if summary['quality']:
-    rows = [('held-out images', 'PSNR', 'SSIM', 'consistency')]
-    for row in quality_rows(summary['quality']):
-      rows.append(
-        (
-          row[''],
-          format_number(row['psnr'], '.2f', ' dB'),
-          format_number(row['ssim'], '.3f'),
-          format_number(row['consistency'], '.2e'),
-        )
+  if quality := summary['quality']:
+    names = score_table.columns(quality, numbers)
+    rows = [('images', *(numbers[name].heading for name in names))]
+    for who, scores in score_table.rows(quality).items():
+      cells = (
+        numbers[name].text(score_table.value(scores, name)) for name in names
       )
+      rows.append((who, *cells))
     lines += ['', *text_table.columns(rows)]
   return '\n'.join(lines)
-
-
-def format_number(value: float | None, form: str, unit: str = '') -> str:
-  """Returns a number as text, with its unit; '-' for None."""
-  return '-' if value is None else f'{value:{form}}{unit}'
 
 
 def size(run: RunFacts) -> str:

@@ -24,12 +24,11 @@ from support.linear_features import (
 )
 from support.oracles import assert_matches, oracle, rule_weights
 
-from cdm.cli.commands import evaluate as command
 from cdm.distributed import exit_codes
 from cdm.evaluation import (
   compare_sets,
   extract_features,
-  feature_statistics,
+  image_source,
   partial_results,
   reference_statistics,
   result_line,
@@ -90,6 +89,30 @@ def test_a_killed_evaluation_continues_and_gives_the_same(place, monkeypatch):
   assert Projection.calls == 3 + 5  # of five batches two were done
   assert (row['fid'], row['kid']) == (whole['fid'], whole['kid'])
   assert not list((place / 'cache').rglob('*.npz'))
+
+
+def test_the_bar_counts_the_images_of_padded_batches(place, monkeypatch):
+  """A cascade pads a batch of 3 images to 4, a multiple of its devices."""
+  moves = []
+  move_to = extract_features.progress.Progress.move_to
+
+  def moved(self, done, *rest):
+    moves.append(done)
+    move_to(self, done, *rest)
+
+  monkeypatch.setattr(extract_features.progress.Progress, 'move_to', moved)
+
+  def batches(first, size):
+    for start in range(first * 4, 10, 4):
+      numbers = np.arange(start, min(start + 4, 10))
+      yield numbers, np.zeros((len(numbers), 8, 8, 3), np.uint8)
+
+  source = image_source.Source(
+    10, batches, {'drawn': 'x'}, {}, None, lambda size: 4
+  )
+  gatherer = extract_features.Gatherer(place / 'w.pth', batch_size=3)
+  assert gatherer(source, ('fid',), 'samples').count == 10
+  assert moves == [4, 8, 10]
 
 
 def test_a_set_that_is_done_is_not_gathered_again_after_a_kill(
@@ -371,10 +394,6 @@ def test_one_row_may_have_metrics_of_both_kinds(place, capsys):
   row = json.loads(capsys.readouterr().out)
   assert {'fid', 'psnr'} < row.keys() and 'ssim' not in row
   assert set(row['conventions']) == {'fid', 'psnr'}
-
-
-def test_every_metric_of_the_command_is_known_below():
-  assert set(command.SETS) == set(feature_statistics.NEEDS)
 
 
 def test_damaged_statistics_are_refused(tmp_path):

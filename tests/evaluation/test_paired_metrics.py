@@ -6,7 +6,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cdm.data import image_set
-from cdm.evaluation import paired_metrics
+from cdm.evaluation import paired_metrics, result_line
 from cdm.evaluation.metrics.consistency import consistency
 from cdm.ops import resize
 
@@ -71,13 +71,63 @@ def test_the_mean_lies_in_its_interval():
   assert one['intervals'] == {}
 
 
-def test_a_row_is_json_even_where_psnr_is_infinite():
-  references = pictures()
-  samples = disturbed(references)
-  samples[1] = references[1]
+def flat(level, n=1):
+  return np.full((n, 16, 16, 3), level, np.uint8)
+
+
+def closed_psnr(difference):
+  """PSNR of two flat images: its MSE is the difference squared."""
+  return 20 * np.log10(255 / difference)
+
+
+def test_identical_pairs_are_left_out_of_the_mean_psnr_and_counted(tmp_path):
+  references = np.concatenate([flat(0, 2), flat(100), flat(200)])
+  samples = np.concatenate([flat(0), flat(4), flat(110), flat(220)])
   row = paired_metrics.evaluate_pairs([samples], [references])
-  assert row['psnr'] is None and row['identical_pairs'] == 1
+  expected = np.mean([closed_psnr(d) for d in (4, 10, 20)])
+  assert row['psnr'] == pytest.approx(expected)
+  assert row['counts']['psnr'] == 3 and row['counts']['ssim'] == row['n'] == 4
+  assert row['identical_pairs'] == 1
+  assert row['intervals']['psnr'][0] >= closed_psnr(20) - 1e-9
   assert json.loads(json.dumps(row, allow_nan=False)) == row
+  path = result_line.write({**row, 'samples': 'x'}, tmp_path / 'row.json')
+  line = path.with_suffix('.md').read_text()
+  assert f'PSNR {expected:.2f} over 3 of 4 images' in line
+  assert '; 1 identical; ' in line
+
+
+def test_bicubic_is_averaged_over_the_same_images_as_ours(tmp_path):
+  """Bicubic enlarges a flat input exactly, and ours the last image alone."""
+  rising = pictures(3)
+  references = np.concatenate([flat(0), rising])
+  samples = np.concatenate([flat(4), disturbed(rising[:2]), rising[2:]])
+  low = np.asarray(resize.resize_uint8(references, 4))
+  given = [samples], [references]
+  row = paired_metrics.evaluate_pairs(*given, lowres=[low])
+  part = slice(1, 3)  # where both PSNRs are finite
+  alone = paired_metrics.evaluate_pairs(
+    [samples[part]], [references[part]], lowres=[low[part]]
+  )
+  for name in ('psnr', 'psnr_y'):
+    assert row['counts'][name] == 2
+    assert row[name] == pytest.approx(alone[name])
+    assert row['bicubic'][name] == pytest.approx(alone['bicubic'][name])
+  assert row['identical_pairs'] == row['bicubic']['identical_pairs'] == 1
+  assert row['counts']['ssim'] == 4
+  path = result_line.write({**row, 'samples': 'x'}, tmp_path / 'row.json')
+  line = path.with_suffix('.md').read_text()
+  assert f'(bicubic {alone["bicubic"]["psnr"]:.2f}) over 2 of 4 images' in line
+  assert '1 identical (1 of bicubic)' in line
+
+
+def test_a_row_has_a_line_even_if_all_images_are_identical(tmp_path):
+  low = np.asarray(resize.resize_uint8(flat(9, 2), 4))
+  row = paired_metrics.evaluate_pairs([flat(9, 2)], [flat(9, 2)], lowres=[low])
+  assert row['psnr'] is None and row['bicubic']['psnr'] is None
+  assert row['ssim'] == 1 and row['counts']['psnr'] == 0
+  path = result_line.write({**row, 'samples': 'x'}, tmp_path / 'row.json')
+  assert json.loads(path.read_text())['identical_pairs'] == 2
+  assert 'PSNR is finite for no image' in path.with_suffix('.md').read_text()
 
 
 def test_images_too_small_for_the_gaussian_window_still_have_a_row():
@@ -85,6 +135,15 @@ def test_images_too_small_for_the_gaussian_window_still_have_a_row():
   row = paired_metrics.evaluate_pairs([disturbed(references)], [references])
   assert row['ssim_gaussian'] is None and 0 < row['ssim'] < 1
   assert row['ms_ssim'] is None
+  assert set(row['left_out']) == {'ssim_gaussian', 'ms_ssim'}
+  references = pictures(2, size=6)
+  row = paired_metrics.evaluate_pairs([disturbed(references)], [references])
+  assert row['psnr'] > 0 and row['ssim'] is None
+  line = result_line.line({**row, 'samples': 'x'})
+  assert (
+    'SSIM left out: its windows need images of 7 pixels, and these are 6x6'
+    in line
+  )
   references = pictures(1, size=161)
   row = paired_metrics.evaluate_pairs([references], [references])
   assert row['ms_ssim'] == pytest.approx(1.0)
@@ -305,4 +364,4 @@ def test_white_of_deep_files_can_be_stated(tmp_path):
   sets = tmp_path / 'a', tmp_path / 'b'
   assert paired_metrics.evaluate_paths(*sets)['psnr'] < 20
   row = paired_metrics.evaluate_paths(*sets, max_value=4095)
-  assert row['psnr'] is None or row['psnr'] > 90  # None stands for infinity.
+  assert row['identical_pairs'] == 1 or row['psnr'] > 90

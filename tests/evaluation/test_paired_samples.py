@@ -35,6 +35,7 @@ def evaluate(stage, tmp_path, monkeypatch):
 
   def run(*words):
     given = (f'--samples={stage}@eval', f'--out={out}', f'--num={COUNT}')
+    given += ('--overwrite',)
     code = smoke_runs.cdm('evaluate', *given, *words)
     return code, json.loads(out.read_text()) if out.exists() else None
 
@@ -83,6 +84,7 @@ def test_it_equals_the_pictures_that_were_written(stage, evaluate, tmp_path):
   assert row['samples_recipe']['seed'] == 3
   (note,) = row['samples_recipe']['stages']
   assert (note['checkpoint'], note['downsample']) == (4, 'area')
+  assert note['prepared'].keys() == {'crop', 'filter', 'min_side'}
   line = result_line.line(row)
   assert (
     f'PSNR {row["psnr"]:.2f} (bicubic {row["bicubic"]["psnr"]:.2f})' in line

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 
 from cdm.config import loader
 from cdm.distributed import exit_codes
+from cdm.evaluation import metrics_table
 from cdm.reporting import image_files
-from cdm.training import run_report
+from cdm.reporting.shown_number import ABSENT
+from cdm.training import overview_caption, run_report
+
+NUMBERS = metrics_table.numbers()
 
 
 def run(folder, name='base', rows=(), lowres=None, seconds=()):
@@ -61,7 +66,7 @@ def test_the_last_loss_is_told_with_what_the_run_took(tmp_path):
   assert first['images_per_second'] == 4.0
   assert first['seconds'] == 150 and first['peak_host_bytes'] == 100e6
   assert second['loss'] is None and second['lowres_size'] == 4
-  lines = run_report.text(facts).splitlines()
+  lines = run_report.text(facts, numbers=NUMBERS).splitlines()
   assert lines[1].split() == [
     'base',
     '16',
@@ -88,8 +93,8 @@ def test_damaged_records_are_named_and_the_rest_is_reported(tmp_path, caplog):
   assert facts['runs'][0]['seconds'] == 150 and facts['runs'][0]['step'] == 40
   for place in ('scalars.jsonl, line 4', 'sessions.jsonl, line 5'):
     assert f'{place}, is damaged' in caplog.text
-  run_report.text(facts)
-  run_report.html(facts, title='x')
+  run_report.text(facts, numbers=NUMBERS)
+  run_report.html(facts, title='x', numbers=NUMBERS)
 
 
 @pytest.mark.parametrize(
@@ -117,15 +122,15 @@ def test_a_loss_that_was_not_finite_does_not_break_the_table(tmp_path):
   rows = (*ROWS, {'step': 21, 'loss': None})
   facts = run_report.summarise([run(tmp_path / 'a', rows=rows)])
   assert facts['runs'][0]['loss'] == 0.25
-  run_report.write(facts, tmp_path / 'out', title='x')
+  run_report.write(facts, tmp_path / 'out', title='x', numbers=NUMBERS)
 
 
 def test_the_numbers_stand_beside_those_of_bicubic(tmp_path):
   (tmp_path / 'row.json').write_text(json.dumps(ROW))
   facts = run_report.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
-  lines = run_report.text(facts).splitlines()
-  assert lines[-2].split() == ['ours', '21.50', 'dB', '0.750', '2.50e-04']
-  assert lines[-1].split() == ['bicubic', '20.25', 'dB', '0.500', '5.00e-04']
+  lines = run_report.text(facts, numbers=NUMBERS).splitlines()
+  assert lines[-2].split() == ['ours', '21.50', '0.750', '25.00']
+  assert lines[-1].split() == ['bicubic', '20.25', '0.500', '50.00']
 
 
 def test_without_pairs_of_another_kind_there_is_a_dash(tmp_path):
@@ -133,13 +138,64 @@ def test_without_pairs_of_another_kind_there_is_a_dash(tmp_path):
   row = {k: v for k, v in ROW.items() if k not in ('bicubic', 'consistency')}
   (tmp_path / 'row.json').write_text(json.dumps(row | {'psnr': None}))
   facts = run_report.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
-  assert run_report.text(facts).splitlines()[-1].split() == [
-    'ours',
-    '-',
-    '0.750',
-    '-',
+  lines = run_report.text(facts, numbers=NUMBERS).splitlines()
+  assert lines[-2].split() == ['images', 'SSIM']
+  assert lines[-1].split() == ['ours', '0.750']
+  page = run_report.html(facts, title='x', numbers=NUMBERS)
+  assert 'PSNR' not in page and 'shrinks back' not in page
+  assert 'Bicubic' not in page and 'class="best"' not in page
+  (tmp_path / 'row.json').write_text(
+    json.dumps({**ROW, 'psnr': None, 'bicubic': {**ROW['bicubic']}})
+  )
+  facts = run_report.summarise([run(tmp_path / 'b')], row=tmp_path / 'row.json')
+  line = run_report.text(facts, numbers=NUMBERS).splitlines()[-2]
+  assert line.split() == ['ours', ABSENT, '0.750', '25.00']
+
+
+@pytest.mark.parametrize(
+  'psnr, who', [(21.5, 'ours'), (19.0, 'bicubic'), (20.25, None)]
+)
+def test_the_better_number_of_a_column_is_marked_whoever_s_it_is(
+  tmp_path, psnr, who
+):
+  row = {**ROW, 'psnr': psnr, 'counts': {'psnr': 2, 'ssim': 3}}
+  (tmp_path / 'row.json').write_text(json.dumps(row))
+  facts = run_report.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
+  page = run_report.html(facts, title='x', numbers=NUMBERS)
+  best = re.findall(r'<td class="best">([^<]*)</td>', page)
+  assert best == [
+    *(['21.50'] if who == 'ours' else []),
+    *('0.750', '25.00'),
+    *(['20.25'] if who == 'bicubic' else []),
   ]
-  run_report.write(facts, tmp_path / 'out', title='x')
+  assert ('here its PSNR is higher' in page) == (who == 'bicubic')
+  assert 'PSNR is over 2 of them' in page and 'SSIM is over' not in page
+
+
+@pytest.mark.parametrize(
+  'name, manifest, caption',
+  [
+    ('sampling', {'labels': None, 'stages': [{}]}, 'Drawn without a label.'),
+    (
+      'sampling',
+      {'labels': [0, 1], 'stages': [{}, {}]},
+      'A row per class; each group shows one image at every stage.',
+    ),
+    (
+      'upscaling',
+      {'experiment': 'sr'},
+      'Images of the evaluation data of sr.',
+    ),
+    ('sampling', [], ''),
+    (None, None, ''),
+  ],
+)
+def test_a_caption_says_what_the_manifest_says(
+  tmp_path, name, manifest, caption
+):
+  if name:
+    (tmp_path / f'{name}.json').write_text(json.dumps(manifest))
+  assert overview_caption.describe(tmp_path) == caption
 
 
 def test_the_page_and_the_facts_and_the_pictures_lie_together(tmp_path):
@@ -154,7 +210,9 @@ def test_the_page_and_the_facts_and_the_pictures_lie_together(tmp_path):
     upscaled=tmp_path / 'u',
     row=tmp_path / 'row.json',
   )
-  paths = run_report.write(facts, tmp_path / 'out', title='Dogs & cats')
+  paths = run_report.write(
+    facts, tmp_path / 'out', title='Dogs & cats', numbers=NUMBERS
+  )
   names = {path.name for path in paths}
   assert names == {path.name for path in (tmp_path / 'out').iterdir()}
   assert names == {'report.html', 'report.json', 'samples.png', 'upscaled.png'}
@@ -172,7 +230,7 @@ def test_the_report_may_be_written_where_its_pictures_lie(tmp_path):
   image_files.write_png(tmp_path / 'samples.png', np.zeros((8, 8, 3), np.uint8))
   before = (tmp_path / 'samples.png').read_bytes()
   facts = run_report.summarise([run(tmp_path / 'a')], samples=tmp_path)
-  run_report.write(facts, tmp_path, title='x')
+  run_report.write(facts, tmp_path, title='x', numbers=NUMBERS)
   assert (tmp_path / 'samples.png').read_bytes() == before
 
 
@@ -188,17 +246,17 @@ def test_only_an_earlier_report_is_replaced(name, tmp_path):
   with pytest.raises(
     ValueError, match=rf'{name} is not from an earlier .*--ov'
   ):
-    run_report.write(facts, out, title='x')
+    run_report.write(facts, out, title='x', numbers=NUMBERS)
   assert [path.name for path in out.iterdir()] == [name]
-  run_report.write(facts, out, title='x', overwrite=True)
-  run_report.write(facts, out, title='renewed')
+  run_report.write(facts, out, title='x', numbers=NUMBERS, overwrite=True)
+  run_report.write(facts, out, title='renewed', numbers=NUMBERS)
   assert 'renewed' in (out / 'report.html').read_text()
 
 
 def test_a_path_of_any_bytes_is_escaped_on_the_page(tmp_path):
   title = os.fsdecode(b'caf\xe9')
   facts = run_report.summarise([run(tmp_path / title)])
-  run_report.write(facts, tmp_path / 'out', title=title)
+  run_report.write(facts, tmp_path / 'out', title=title, numbers=NUMBERS)
   page = (tmp_path / 'out' / 'report.html').read_text(encoding='utf-8')
   assert 'caf\\udce9' in page
 

@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cdm.cli import evaluation_flags
-from cdm.cli.evaluation_flags import SETS
 from cdm.distributed import collectives, initialize
-from cdm.evaluation import set_name
+from cdm.evaluation import metrics_table, set_name
 
 if TYPE_CHECKING:
   from cdm.evaluation.lpips_scorer import LpipsScorer
 
 DESCRIPTION = """\
-Judge images by two kinds of metrics. Metrics of sets take all images together:
-FID, sFID, KID, precision and recall against a reference set, and Inception
-Score, all computed with the Inception-v3 of 2015 that defines FID. Metrics of
-pairs compare each image with its own reference: PSNR, SSIM, MS-SSIM, LPIPS and,
-with --lowres, SR3's consistency.
+Judge images by two kinds of metrics. Metrics of sets take all images together,
+most of them against a reference set; all are computed with the Inception-v3 of
+2015 that defines FID. Metrics of pairs compare each image with its own
+reference. With --lowres, bicubic enlargement is scored too: every mean of a
+metric is over the images where it is finite for both, and the row counts them.
 
 Prints one JSON row, which states the convention of every number; --out also
 writes it to a file, with a line of Markdown beside it. If the command was
@@ -39,10 +38,6 @@ WHAT names a set of images:
                       no --reference. --config.level=L sets the augmentation
                       level.
 
-metrics:
-  of sets   fid sfid is kid pr
-  of pairs  psnr psnr_y ssim ssim_gaussian ms_ssim consistency lpips
-
 examples:
   cdm evaluate --samples=OUT/upscaled --reference=OUT/original \\
       --lowres=OUT/lowres --out=OUT/row.json
@@ -57,7 +52,6 @@ network connection give pt_inception-2015-12-05-6726825d.pth, or the frozen
 graph classify_image_graph_def.pb (or its .tgz), as --weights.
 """
 
-PAIRS = ('psnr', 'psnr_y', 'ssim', 'ssim_gaussian', 'ms_ssim', 'consistency')
 # Options that --make_reference refuses, because statistics do not depend on
 # them.
 UNUSED = (
@@ -69,7 +63,8 @@ LPIPS = 'lpips'
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's arguments to its parser."""
+  """Adds the command's arguments, and the list of metrics to its help."""
+  parser.epilog = f'{EPILOG}\n{metrics_table.help_text()}'
   parser.add_argument('--samples', metavar='WHAT', help='images to judge')
   parser.add_argument(
     '--reference', metavar='WHAT', help='images to compare them with'
@@ -140,8 +135,8 @@ def run(args: argparse.Namespace) -> None:
     from cdm.evaluation import result_line
 
     result_line.check(args.out, overwrite=args.overwrite)
-  of_sets = [m for m in metrics if m in SETS]
-  of_pairs = [m for m in metrics if m not in SETS]
+  of_sets = [m for m in metrics if m in metrics_table.SETS]
+  of_pairs = [m for m in metrics if m not in metrics_table.SETS]
   row = {}
   if of_pairs and is_stage(args.samples):
     row = evaluate_drawn(args, of_sets, of_pairs)
@@ -183,17 +178,20 @@ def check(args: argparse.Namespace) -> list[str]:
     return []
   if not args.samples:
     raise ValueError('--samples=WHAT is missing; give the images to judge.')
-  metrics = args.metrics.split(',') if args.metrics else list(PAIRS)
+  sets = metrics_table.SETS
+  metrics = (
+    args.metrics.split(',') if args.metrics else metrics_table.by_default()
+  )
   for metric in metrics:
-    known = (*SETS, *PAIRS, LPIPS)
+    known = (*sets, *metrics_table.PAIRS)
     if metric not in known:
       raise ValueError(
         f'--metrics names {metric!r}; known are {", ".join(known)}.'
       )
-  of_sets = [m for m in metrics if m in SETS]
-  of_pairs = [m for m in metrics if m not in SETS]
+  of_sets = [m for m in metrics if m in sets]
+  of_pairs = [m for m in metrics if m not in sets]
   alone = is_stage(args.samples) or not of_pairs
-  if not args.reference and not (alone and set(of_sets) <= {'is'}):
+  if not args.reference and not (alone and all(sets[m].alone for m in of_sets)):
     raise ValueError(
       '--reference=WHAT is missing; give the images to compare with.'
     )
@@ -214,8 +212,10 @@ def check(args: argparse.Namespace) -> list[str]:
       f'{args.samples} has no originals to be paired with; metrics of pairs '
       'take WORKDIR@eval, folders and .npz files.'
     )
-  elif args.metrics and 'consistency' in metrics and not args.lowres:
-    raise ValueError('consistency needs --lowres=WHAT, the low-res inputs.')
+  elif args.metrics and not args.lowres:
+    for metric in of_pairs:
+      if metrics_table.PAIRS[metric].needs == 'lowres':
+        raise ValueError(f'{metric} needs --lowres=WHAT, the low-res inputs.')
   options_of = {
     'metrics of sets': (
       *('num', 'seed', 'few', 'kid_size', 'weights', 'batch_size'),
@@ -241,8 +241,8 @@ def check(args: argparse.Namespace) -> list[str]:
       'HEADS.pth, separated by a comma.'
     )
   evaluation_flags.check(args, metrics)
-  sets = f'{args.samples}{args.reference}'
-  if args.seed is not None and not set_name.asks_to_draw(sets):
+  named = f'{args.samples}{args.reference}'
+  if args.seed is not None and not set_name.asks_to_draw(named):
     raise ValueError(
       f'--seed={args.seed} is for drawn images, but none are drawn: neither '
       '--samples nor --reference is CONFIG.py@WORKDIR or WORKDIR@eval.'
@@ -366,12 +366,12 @@ def select_metrics(
   row: dict[str, Any], metrics: Sequence[str]
 ) -> dict[str, Any]:
   """Removes the metrics of pairs that were not requested from a row."""
-  unwanted = set(PAIRS) - set(metrics)
-  parts = (row, row['conventions'], row['intervals'], row.get('bicubic', {}))
-  for part in parts:
+  unwanted = set(metrics_table.PAIRS) - set(metrics)
+  inner = ('conventions', 'intervals', 'counts', 'left_out', 'bicubic')
+  for part in (row, *(row.get(key, {}) for key in inner)):
     for name in unwanted:
       part.pop(name, None)
-      part.pop(f'{name}_1e-5', None)
+      part.pop(f'{name}_{metrics_table.PAIRS[name].number.unit}', None)
   return row
 
 

@@ -49,6 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Writes the page and prints the table and the paths of the files."""
+  from cdm.evaluation import metrics_table
   from cdm.reporting import output_files
   from cdm.training import run_report
 
@@ -56,10 +57,15 @@ def run(args: argparse.Namespace) -> None:
   facts = run_report.summarise(
     args.run, samples=args.samples, upscaled=args.upscaled, row=args.row
   )
+  numbers = metrics_table.numbers()
   paths = run_report.write(
-    facts, args.out, title=args.title, overwrite=args.overwrite
+    facts,
+    args.out,
+    title=args.title,
+    numbers=numbers,
+    overwrite=args.overwrite,
   )
-  print(run_report.text(facts))
+  print(run_report.text(facts, numbers=numbers))
   print()
   for path in paths:
     print(path)

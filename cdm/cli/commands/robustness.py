@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cdm.distributed import collectives, initialize
+from cdm.evaluation import metrics_table
 
 if TYPE_CHECKING:
   from cdm.evaluation.lpips_scorer import LpipsScorer
@@ -45,15 +46,11 @@ examples:
   cdm robustness --samples=runs/sr3@eval --out=runs/sr3/noise --draws=0 \\
       --degrade=noise=5,15,25,50 --degrade=jpeg
 """
-METRICS = (
-  *('psnr', 'psnr_y', 'ssim', 'ssim_gaussian', 'ms_ssim', 'consistency'),
-  'lpips',
-)
-OF_SETS = ('fid', 'kid')
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's arguments to its parser."""
+  """Adds the command's arguments, and the list of metrics to its help."""
+  parser.epilog = f'{EPILOG}\n{metrics_table.help_text()}'
   parser.add_argument(
     '--samples',
     required=True,
@@ -93,9 +90,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--metrics',
     default='psnr,ssim,consistency',
     metavar='M,M,...',
-    help='metrics; groups are judged by the first one. Also known: psnr_y '
-    'ssim_gaussian ms_ssim lpips and, for whole sets, fid kid (default: '
-    'psnr,ssim,consistency)',
+    help='metrics, see below; groups are judged by the first one, a metric of '
+    'pairs (default: psnr,ssim,consistency)',
   )
   parser.add_argument(
     '--level',
@@ -187,15 +183,16 @@ def check(args: argparse.Namespace) -> list[str]:
     ValueError: options contradict each other or are out of range.
   """
   metrics = args.metrics.split(',')
+  of_sets = metrics_table.of_single_number()
+  known = (*metrics_table.PAIRS, *of_sets)
   for metric in metrics:
-    if metric not in (*METRICS, *OF_SETS):
+    if metric not in known:
       raise ValueError(
-        f'--metrics names {metric!r}; known are '
-        f'{", ".join((*METRICS, *OF_SETS))}.'
+        f'--metrics names {metric!r}; known are {", ".join(known)}.'
       )
   if len(set(metrics)) < len(metrics):
     raise ValueError(f'--metrics={args.metrics} names a metric twice.')
-  if metrics[0] in OF_SETS:
+  if metrics[0] in of_sets:
     raise ValueError(
       f'--metrics begins with {metrics[0]}, which has no value for a single '
       'image; groups are judged by the first metric, so begin with another.'
@@ -203,8 +200,8 @@ def check(args: argparse.Namespace) -> list[str]:
   for option, needed in (
     ('lpips', ('lpips',)),
     ('lpips_weights', ('lpips',)),
-    ('weights', OF_SETS),
-    ('few', ('fid',)),
+    ('weights', of_sets),
+    ('few', [m for m in of_sets if metrics_table.SETS[m].from_moments]),
   ):
     if getattr(args, option) and not set(needed) & set(metrics):
       raise ValueError(f'--{option} is for --metrics={" or ".join(needed)}.')

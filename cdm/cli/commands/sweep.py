@@ -4,6 +4,7 @@ import argparse
 
 from cdm.cli import evaluation_flags
 from cdm.distributed import initialize
+from cdm.evaluation import metrics_table
 
 DESCRIPTION = """\
 Draw and judge the same images once for every combination of settings: for
@@ -33,7 +34,8 @@ report its score on other data.
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's arguments to its parser."""
+  """Adds the command's arguments, and the list of metrics to its help."""
+  parser.epilog = f'{EPILOG}\n{metrics_table.help_text(pairs=False)}'
   parser.add_argument(
     '--samples', required=True, metavar='WHAT', help='trained model to sample'
   )
@@ -73,10 +75,10 @@ def run(args: argparse.Namespace) -> None:
 
   metrics = args.metrics.split(',')
   for metric in metrics:
-    if metric not in evaluation_flags.SETS:
+    if metric not in metrics_table.SETS:
       raise ValueError(
         f'--metrics names {metric!r}; known are '
-        f'{", ".join(evaluation_flags.SETS)}.'
+        f'{", ".join(metrics_table.SETS)}.'
       )
   evaluation_flags.check(args, metrics)
   output_files.check_folder_name(args.out)

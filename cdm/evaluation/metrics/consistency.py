@@ -9,6 +9,7 @@ shrinking the image gives back its input, byte for byte.
 
 import numpy as np
 
+from cdm.evaluation.metrics.measure import Pair, PairMeasure
 from cdm.ops import resize
 
 CONVENTION = (
@@ -79,3 +80,14 @@ def check(sr: np.ndarray, lowres: np.ndarray) -> None:
       f'An image of {width}x{height} pixels cannot come from a low-res one of '
       f'{w}x{h}; the low-res image has the same aspect ratio and is no larger.'
     )
+
+
+def _of_pair(pair: Pair) -> float:
+  assert pair.lowres is not None  # the table says that it is needed
+  sample, lowres = pair.sample[None], pair.lowres[None]
+  return float(consistency(sample, lowres, method=pair.downsample)[0])
+
+
+CONSISTENCY = PairMeasure(
+  _of_pair, lambda downsample, perceptual: convention(downsample)
+)

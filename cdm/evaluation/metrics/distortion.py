@@ -16,9 +16,11 @@ import numpy as np
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
+from cdm.evaluation.metrics.measure import PairMeasure
+
 CONVENTIONS = {
   'psnr': 'dB; MSE over all RGB values of an image, peak 255; '
-  'mean over images of each PSNR',
+  'mean over the images whose PSNR is finite in all that is compared',
   'psnr_y': 'the same on the luma of ITU-R BT.601, '
   '16 + (65.481 R + 128.553 G + 24.966 B) / 255, not rounded, peak 255',
   'ssim': 'scikit-image default: uniform 7x7 windows, sample covariance, '
@@ -204,3 +206,27 @@ def _levels(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         f'{x.dtype} in {x.min():.3g}..{x.max():.3g}. Use pixels.to_uint8 first.'
       )
   return a.astype(np.float64), b.astype(np.float64)
+
+
+PSNR = PairMeasure(
+  lambda pair: float(psnr(pair.sample, pair.reference)), CONVENTIONS['psnr']
+)
+PSNR_Y = PairMeasure(
+  lambda pair: float(psnr(luma(pair.sample), luma(pair.reference))),
+  CONVENTIONS['psnr_y'],
+)
+SSIM = PairMeasure(
+  lambda pair: float(ssim(pair.sample, pair.reference)),
+  CONVENTIONS['ssim'],
+  least_side=WINDOWS['uniform7'][1],
+)
+SSIM_GAUSSIAN = PairMeasure(
+  lambda pair: float(ssim(pair.sample, pair.reference, window='gaussian11')),
+  CONVENTIONS['ssim_gaussian'],
+  least_side=WINDOWS['gaussian11'][1],
+)
+MS_SSIM = PairMeasure(
+  lambda pair: float(ms_ssim(pair.sample, pair.reference)),
+  CONVENTIONS['ms_ssim'],
+  least_side=MS_SIDE,
+)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cdm.evaluation.metrics.measure import SetMeasure
+
 CONVENTION = (
   'float64; covariance over N - 1; trace of the root by symmetric eigenvalues'
 )
@@ -230,3 +232,13 @@ def _refuse_negative(values: np.ndarray) -> None:
       f'to {values[-1]:.3g}, and none may be negative; make the statistics '
       'again.'
     )
+
+
+FID = SetMeasure(
+  lambda samples, reference, size: {'fid': fid(*samples, *reference)},
+  CONVENTION,
+)
+FID_SPATIAL = SetMeasure(
+  lambda samples, reference, size: {'sfid': fid(*samples, *reference)},
+  CONVENTION,
+)

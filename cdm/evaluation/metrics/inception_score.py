@@ -13,16 +13,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cdm.evaluation.metrics.measure import SetMeasure
+
 CONVENTION = (
   'softmax of the 1,008 logits, bias included; {splits} splits of images '
   'shuffled by RandomState({seed}); mean and population standard deviation '
   'over splits'
 )
 SEED = 2020  # torch-fidelity's
+SPLITS = 10  # in all of the papers
 
 
 def inception_score(
-  logits: np.ndarray, *, splits: int = 10, shuffle_seed: int | None = None
+  logits: np.ndarray, *, splits: int = SPLITS, shuffle_seed: int | None = None
 ) -> tuple[float, float]:
   """Scores images by the class probabilities of a network.
 
@@ -70,7 +73,11 @@ class Sums(NamedTuple):
 
 
 def sums(
-  logits: npt.ArrayLike, numbers: np.ndarray, *, count: int, splits: int = 10
+  logits: npt.ArrayLike,
+  numbers: np.ndarray,
+  *,
+  count: int,
+  splits: int = SPLITS,
 ) -> Sums:
   """Computes the sums over some images of a set.
 
@@ -126,3 +133,11 @@ def score(found: Sums) -> tuple[float, float]:
   gain = found.negentropy / found.images - (marginal * log).sum(axis=1)
   scores = np.exp(gain)
   return float(np.mean(scores)), float(np.std(scores))
+
+
+INCEPTION_SCORE = SetMeasure(
+  lambda samples, reference, size: dict(
+    zip(('is', 'is_std'), score(samples), strict=True)
+  ),
+  CONVENTION.format(splits=SPLITS, seed=SEED),
+)

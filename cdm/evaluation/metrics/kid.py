@@ -7,19 +7,23 @@ be negative.
 
 import numpy as np
 
+from cdm.evaluation.metrics.measure import SetMeasure
+
 CONVENTION = (
   'unbiased MMD^2, kernel (x.y/D + 1)^3, {subsets} subsets of {size} drawn '
   'without replacement by RandomState({seed}); mean, standard deviation'
 )
+
+SUBSETS, SEED = 100, 2020  # torch-fidelity's
 
 
 def kid(
   features_1: np.ndarray,
   features_2: np.ndarray,
   *,
-  subsets: int = 100,
+  subsets: int = SUBSETS,
   size: int = 1000,
-  seed: int = 2020,
+  seed: int = SEED,
 ) -> tuple[float, float]:
   """Compares two sets of features.
 
@@ -89,3 +93,15 @@ def _total(x: np.ndarray, y: np.ndarray) -> float:
 def _diagonal(x: np.ndarray) -> float:
   """Returns the sum of k(x, x) over the rows."""
   return (((x * x).sum(axis=1) / x.shape[1] + 1.0) ** 3).sum()
+
+
+def _of_sets(
+  samples: np.ndarray, reference: np.ndarray, size: int
+) -> dict[str, float]:
+  mean, std = kid(samples, reference, size=size)
+  return {'kid': mean, 'kid_std': std}
+
+
+KID = SetMeasure(
+  _of_sets, CONVENTION.format(subsets=SUBSETS, size='{size}', seed=SEED)
+)

@@ -13,14 +13,21 @@ computed again, as sum (a - b)^2 in float64.
 
 import numpy as np
 
+from cdm.evaluation.metrics.measure import SetMeasure
+
 CONVENTION = (
   'balls to the {k}-th other neighbour, in feature space; decided in float64'
 )
 BLOCK = 512
+NEIGHBOUR = 3  # k of the balls, as published
 
 
 def precision_recall(
-  real: np.ndarray, generated: np.ndarray, *, k: int = 3, block: int = BLOCK
+  real: np.ndarray,
+  generated: np.ndarray,
+  *,
+  k: int = NEIGHBOUR,
+  block: int = BLOCK,
 ) -> tuple[float, float]:
   """Compares two sets of features.
 
@@ -166,3 +173,15 @@ def exact2(
     gap = row.astype(np.float64) - others[chosen[start : start + BLOCK]]
     parts.append(np.einsum('nd,nd->n', gap, gap))
   return np.concatenate(parts)
+
+
+PRECISION_RECALL = SetMeasure(
+  lambda samples, reference, size: dict(
+    zip(
+      ('precision', 'recall'),
+      precision_recall(reference, samples),
+      strict=True,
+    )
+  ),
+  CONVENTION.format(k=NEIGHBOUR),
+)

@@ -5,14 +5,17 @@ means, intervals, worst groups and calibration as one JSON-able dict.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from cdm.evaluation import groups
+from cdm.evaluation import groups, metrics_table
 from cdm.evaluation.metrics import bootstrap, calibration
 from cdm.evaluation.robustness import scoring
-from cdm.evaluation.robustness.conditions import CLEAN, Condition
+from cdm.evaluation.robustness.conditions import (
+  CLEAN,
+  Condition,
+  list_conditions,
+)
 from cdm.evaluation.robustness.report_types import (
   CalibrationReport,
   DegradationReport,
@@ -23,37 +26,6 @@ from cdm.evaluation.robustness.report_types import (
   ScoreRow,
 )
 from cdm.ops import degradations
-
-
-class Metric(NamedTuple):
-  """How a metric is shown.
-
-  Attributes:
-    title: its name as it is printed.
-    unit: its unit, or ''.
-    higher_is_better: whether a higher value is better.
-  """
-
-  title: str
-  unit: str
-  higher_is_better: bool
-
-
-# Metrics of one image.
-METRICS = {
-  'psnr': Metric('PSNR', 'dB', True),
-  'psnr_y': Metric('PSNR of luma', 'dB', True),
-  'ssim': Metric('SSIM', '', True),
-  'ssim_gaussian': Metric('SSIM, Gaussian window', '', True),
-  'ms_ssim': Metric('MS-SSIM', '', True),
-  'consistency': Metric('Consistency', '1e-5', False),
-  'lpips': Metric('LPIPS', '', False),
-}
-# Metrics of a set of images.
-OF_SETS = {
-  'fid': Metric('FID', '', False),
-  'kid': Metric('KID', '', False),
-}
 
 # {(index of the image, name of the condition): its scores}.
 ScoreRows = Mapping[tuple[int, str], ScoreRow]
@@ -79,14 +51,15 @@ def collect(
     spreads: {index: row of the image's draws}, from the same function.
     records: indices of the images.
     chosen: {degradation: strengths}.
-    metrics: names of `METRICS` and `OF_SETS`; the first one, of `METRICS`,
+    metrics: names of metrics of pairs and of sets; the first one, of pairs,
       decides which group and which filter is the worst.
     divisions: {column of the label file: {group: [index, ...]}}.
     draws: number k of draws of each image, or 0.
-    sets: the scores of the sets, by the metrics of `OF_SETS`.
+    sets: the scores of the sets, by the metrics of sets.
   """
-  table = Table(rows, sets, records)
-  per_image = [m for m in metrics if m in METRICS]
+  conditions = [condition.name for condition in list_conditions(chosen)]
+  per_image = [m for m in metrics if m in metrics_table.PAIRS]
+  table = Table(rows, sets, records, conditions)
   kinds = [
     summarize_degradation(name, values, metrics, table)
     for name, values in chosen.items()
@@ -94,6 +67,7 @@ def collect(
   return {
     'n': len(records),
     'metrics': list(metrics),
+    'counts': {m: len(table.common(m)) for m in per_image},
     'clean': {
       metric: {m: table.mean(CLEAN, m, metric) for m in scoring.METHODS}
       for metric in metrics
@@ -110,8 +84,13 @@ def collect(
 class Table:
   """Looks up scores by condition, method, metric and index of the image.
 
+  All numbers of a metric are over the same images, `common`: those whose score
+  is finite for every method under every condition. Otherwise one image that a
+  method reproduces exactly, whose PSNR is infinite, would be left out of that
+  method's mean alone, and the means could not be compared.
+
   In the methods, `condition` is the name of a `conditions.Condition`, `method`
-  one of `scoring.METHODS`, and `metric` a name of `METRICS`.
+  one of `scoring.METHODS`, and `metric` a name of `metrics_table.PAIRS`.
   """
 
   def __init__(
@@ -119,25 +98,48 @@ class Table:
     rows: ScoreRows,
     sets: SetScores,
     records: Sequence[int],
+    conditions: Sequence[str],
   ) -> None:
-    """Takes `rows`, `sets` and `records` as `collect` does."""
+    """Takes `rows`, `sets` and `records` as `collect` does.
+
+    Args:
+      conditions: names of all conditions that are compared.
+    """
     self._rows, self._sets, self._records = rows, sets, records
+    self._conditions = conditions
+    self._common: dict[str, set[int]] = {}
+
+  def common(self, metric: str) -> set[int]:
+    """Returns the indices of the images that the metric is averaged over."""
+    if metric not in self._common:
+      self._common[metric] = {
+        n
+        for n in self._records
+        if all(
+          self._rows[n, condition][method].get(metric) is not None
+          for condition in self._conditions
+          for method in scoring.METHODS
+        )
+      }
+    return self._common[metric]
 
   def values(
     self, condition: str, method: Method, metric: str
   ) -> dict[int, float | None]:
-    """Returns {index: score}; the score is None where it is not finite."""
+    """Returns {index: score}; None for images that are not `common`."""
+    common = self.common(metric)
     return {
-      n: self._rows[n, condition][method].get(metric) for n in self._records
+      n: self._rows[n, condition][method][metric] if n in common else None
+      for n in self._records
     }
 
   def mean(self, condition: str, method: Method, metric: str) -> groups.Summary:
     """Returns the mean and its 95% interval.
 
-    A metric of `OF_SETS` may be given too: its value is the 'mean', and it has
-    no interval.
+    A metric of sets may be given too: its value is the 'mean', and it has no
+    interval.
     """
-    if metric in OF_SETS:
+    if metric in metrics_table.SETS:
       value = self._sets.get((condition, method), {}).get(metric)
       return {'mean': value, 'low': None, 'high': None}
     return groups.summary(list(self.values(condition, method, metric).values()))
@@ -150,7 +152,7 @@ class Table:
     A positive number is worse, whether or not a higher score is better. The
     number is None where either score is missing.
     """
-    sign = 1 if METRICS[metric].higher_is_better else -1
+    sign = sign_of(metric)
     clean = self.values(CLEAN, method, metric)
     degraded = self.values(condition, method, metric)
     falls = {}
@@ -174,7 +176,7 @@ def summarize_degradation(
   kind = degradations.KINDS[name]
   names = [Condition(name, value).name for value in values]
   conditions = [CLEAN, *names]
-  first = next(m for m in metrics if m in METRICS)
+  first = next(m for m in metrics if m in metrics_table.PAIRS)
   falls = [
     groups.summary(list(table.fall(condition, 'ours', first).values()))
     for condition in names
@@ -220,7 +222,7 @@ def compare_groups(
   Args:
     name: name of the division, such as the column of the label file.
     division: {group: [index, ...]}.
-    metrics: names of `METRICS`; the first one orders the groups.
+    metrics: names of metrics of pairs; the first one orders the groups.
     table: the scores.
     kinds: the report on each kind of degradation.
 
@@ -233,7 +235,7 @@ def compare_groups(
   columns, better = {}, {}
   for metric in metrics:
     columns[metric] = table.values(CLEAN, 'ours', metric)
-    better[metric] = 1 if METRICS[metric].higher_is_better else -1
+    better[metric] = sign_of(metric)
   smooth = table.values(CLEAN, 'bicubic', first)
   columns['gain'] = {
     n: None
@@ -249,6 +251,11 @@ def compare_groups(
   compared = groups.compare(division, columns, better=better)
   small = [row['group'] for row in compared['rows'] if not row['enough']]
   return {'by': name, **compared, 'too_small': small}
+
+
+def sign_of(metric: str) -> int:
+  """Returns 1 if a higher value of a metric is better, otherwise -1."""
+  return 1 if metrics_table.PAIRS[metric].number.higher_is_better else -1
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
@@ -282,6 +289,11 @@ def summarize_draws(
       statistic=lambda x: calibration.ratio(k, *x.sum(axis=0)),
     )
   count = whole.count
+  # One draw and the mean of all draws are compared on the same images.
+  psnr = [
+    (spreads[n]['psnr_of_one'], spreads[n]['psnr_of_mean']) for n in records
+  ]
+  psnr = [pair for pair in psnr if None not in pair]
   return {
     'k': k,
     'spread_skill': ratio if np.isfinite(ratio) else None,
@@ -293,8 +305,6 @@ def summarize_draws(
     'reliability': calibration.reliability(whole),
     'rms_spread': float(np.sqrt(whole.variance / count)),
     'rmse_of_mean': float(np.sqrt(whole.error / count)),
-    'psnr_of_one': groups.summary([spreads[n]['psnr_of_one'] for n in records]),
-    'psnr_of_mean': groups.summary(
-      [spreads[n]['psnr_of_mean'] for n in records]
-    ),
+    'psnr_of_one': groups.summary([one for one, _ in psnr]),
+    'psnr_of_mean': groups.summary([mean for _, mean in psnr]),
   }

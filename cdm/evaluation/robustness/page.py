@@ -5,10 +5,12 @@ holds the images of the study. A list that a function returns has the parts of
 an `html_page.Section`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cdm.evaluation import groups
-from cdm.evaluation.robustness import scoring, wording
+from cdm.evaluation.robustness import scoring, summary, wording
 from cdm.evaluation.robustness.conditions import CLEAN, Condition
 from cdm.evaluation.robustness.report_types import (
   CalibrationReport,
@@ -60,7 +62,7 @@ def build(
   Returns:
     an HTML document.
   """
-  sections = [html_page.Section('In short', summary_section(report))]
+  sections = [html_page.Section('In short', summary.build(report))]
   sections += [
     html_page.Section(
       kind['title'], degradation_section(kind, report, examination)
@@ -77,73 +79,6 @@ def build(
     sections,
     subtitle=f'{report["n"]:,} images, {report["subject"]}',
     footer='Intervals are 95%, by bootstrap over images.',
-  )
-
-
-def summary_section(report: Report) -> list:
-  """Returns the first section: the main results in short."""
-  first = next(iter(report['metrics']))
-  clean = report['clean'][first]
-  points = [
-    html_page.joined(
-      html_page.strong(f'{wording.title(first)} on clean inputs: '),
-      f'ours {wording.interval(clean["ours"], first)}{wording.unit(first)}, '
-      'bicubic '
-      f'{wording.interval(clean["bicubic"], first)}{wording.unit(first)}.',
-    )
-  ]
-  falls = [k for k in report['degradations'] if k['fall']['ours']['mean']]
-  if falls:
-    worst = max(falls, key=lambda k: k['fall']['ours']['mean'])
-    points.append(
-      html_page.joined(
-        html_page.strong('Loses most under: '),
-        f'{worst["title"]} ({worst["at"]}), '
-        f'{wording.title(first)} falls by '
-        f'{wording.interval(worst["fall"]["ours"], first)}'
-        f'{wording.unit(first)}.',
-      )
-    )
-  for division in report['groups']:
-    points.append(
-      html_page.joined(
-        html_page.strong('Groups. '), wording.worst_group(division, first)
-      )
-    )
-  if report['calibration']:
-    points.append(
-      html_page.joined(
-        html_page.strong('Uncertainty. '),
-        wording.calibration(report['calibration']),
-      )
-    )
-  parts = [html_page.bullets(points)]
-  if report['degradations']:
-    parts.append(fall_table(report, first))
-  return parts
-
-
-def fall_table(report: Report, metric: str) -> html_page.Html:
-  """Returns a table of the loss at the middle strength of each degradation."""
-  name = wording.title(metric)
-  rows = [
-    [
-      kind['title'],
-      kind['at'],
-      *(
-        html_page.stacked(
-          wording.number(fall['mean'], metric), wording.ends(fall, metric)
-        )
-        for fall in kind['fall'].values()
-      ),
-    ]
-    for kind in report['degradations']
-  ]
-  return html_page.table(
-    rows,
-    header=['degradation', 'at', 'ours', 'bicubic'],
-    caption=f'{name}{wording.unit(metric)} lost against the clean input, '
-    'image by image, at the middle strength (of filters: the worst).',
   )
 
 
@@ -164,7 +99,7 @@ def degradation_section(
 def chart(kind: DegradationReport, metric: str) -> html_page.Html:
   """Returns a chart of a metric over the strengths, ours and bicubic."""
   series, bands = {}, {}
-  scale = wording.SCALES.get(metric, 1.0)
+  scale = wording.shown(metric).scale
   filters = kind['name'] == degradations.KERNEL
   for method, points in kind['curves'][metric].items():
     series[method] = [
@@ -310,12 +245,40 @@ def group_table(
   return html_page.table(
     rows,
     header=[division['by'], 'images', *heads],
-    caption='\N{BLACK DOWN-POINTING SMALL TRIANGLE} worst of its column. '
-    f'Gain over bicubic, and what is lost at the middle strength of the '
-    f'degradations on average: {wording.axis(first)}.',
+    caption=group_caption(division, columns, first),
     mark=mark,
     faint=faint,
   )
+
+
+def group_caption(
+  division: DivisionReport, columns: Sequence[str], first: str
+) -> str:
+  """Returns the caption of a table of groups, about what it really shows.
+
+  Args:
+    division: the groups, compared.
+    columns: the columns of scores.
+    first: the metric that decides.
+  """
+  parts = []
+  if division['gaps']:
+    parts.append('\N{BLACK DOWN-POINTING SMALL TRIANGLE} worst of its column.')
+  relative = [
+    text
+    for column, text in (
+      ('gain', 'the gain over bicubic'),
+      (
+        'fall',
+        'what is lost at the middle strength of the degradations on average',
+      ),
+    )
+    if column in columns
+  ]
+  if relative:
+    text = f'{" and ".join(relative)}: {wording.axis(first)}.'
+    parts.append(text[0].upper() + text[1:])
+  return ' '.join(parts)
 
 
 def uncertainty_section(

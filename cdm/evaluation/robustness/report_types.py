@@ -97,6 +97,8 @@ class StudyManifest(TypedDict):
     data: the config section of the data.
     fingerprint: identifies the files of the data.
     lpips: version and backbone of LPIPS, or None; in robustness.json alone.
+    prepared: how the stage's training images were prepared, see
+      `restore.Preparation`.
   """
 
   samples: str
@@ -111,6 +113,7 @@ class StudyManifest(TypedDict):
   data: dict[str, Any]
   fingerprint: str
   lpips: NotRequired[str | None]
+  prepared: NotRequired[dict[str, Any]]
 
 
 class DegradationReport(TypedDict):
@@ -193,6 +196,8 @@ class Results(TypedDict):
     n: number of images.
     metrics: names of the metrics; the first one decides which group and which
       filter is the worst.
+    counts: {metric of pairs: number of images that all its means are over};
+      the others are identical to their originals for a method.
     clean: {metric: {method: mean on clean inputs}}.
     degradations: the scores under each kind of degradation.
     groups: the groups of each division of the images.
@@ -201,6 +206,7 @@ class Results(TypedDict):
 
   n: int
   metrics: list[str]
+  counts: dict[str, int]
   clean: dict[str, dict[Method, groups.Summary]]
   degradations: list[DegradationReport]
   groups: list[DivisionReport]

@@ -20,8 +20,8 @@ import numpy as np
 from cdm.data import image_decoder, npz_arrays
 from cdm.data.damaged_file import DamagedFile
 from cdm.distributed import collectives
-from cdm.evaluation import paired_metrics
-from cdm.evaluation.metrics import calibration, consistency, distortion
+from cdm.evaluation import metrics_table, paired_metrics
+from cdm.evaluation.metrics import calibration, distortion
 from cdm.evaluation.robustness.conditions import (
   CLEAN,
   Condition,
@@ -290,21 +290,18 @@ class Examination:
 
   def _scores(self, condition, made, original, given):
     method = self.opened.upscale.lowres.downsample
-    plain = [name for name in self._metrics if name != 'consistency']
+    # Consistency compares with the degraded input, so it takes the image as
+    # the stage made it, before a photometric change is undone.
+    of_input = [
+      name
+      for name in self._metrics
+      if metrics_table.PAIRS[name].needs == 'lowres'
+    ]
+    plain = [name for name in self._metrics if name not in of_input]
+    undone = undo_photometric(condition, made)
     scores = paired_metrics.score(
-      undo_photometric(condition, made),
-      original,
-      None,
-      method,
-      self._perceptual,
-      plain,
-    )
-    if 'consistency' in self._metrics:
-      # Consistency compares with the degraded input, so it takes the image as
-      # the stage made it, before a photometric change is undone.
-      scores['consistency'] = float(
-        consistency.consistency(made[None], given[None], method=method)[0]
-      )
+      undone, original, None, method, self._perceptual, plain
+    ) | paired_metrics.score(made, original, given, method, None, of_input)
     # The PSNR of an identical pair is infinite; JSON has no infinity.
     return {
       k: v if v is None or np.isfinite(v) else None for k, v in scores.items()

@@ -22,24 +22,27 @@ from cdm.reporting import jsonl
 from cdm.sampling import output_folder
 
 FILE = 'sets.jsonl'
-KID_SIZE = 1000  # images of a subset; all images if there are fewer
+
+
+def kid_size(count: int) -> int:
+  """Returns the images per subset of KID: all, if there are few."""
+  return min(set_metrics.KID_SIZE, count)
 
 
 def check(metrics: Sequence[str], count: int, allow_few_images: bool) -> None:
   """Raises ValueError if there are too few images for one of the metrics.
 
   Args:
-    metrics: names of `aggregate.OF_SETS`.
+    metrics: names, from `metrics_table.of_single_number`.
     count: number of images.
     allow_few_images: allow FID of fewer than `set_metrics.FEWEST` images.
   """
-  size = min(KID_SIZE, count)
   set_metrics.check(
     metrics,
     samples=count,
     reference=count,
     allow_few_images=allow_few_images,
-    kid_size=size,
+    kid_size=kid_size(count),
   )
 
 
@@ -58,7 +61,7 @@ def score(
   Args:
     examination: `scoring.Examination` that kept the images of all conditions.
     conditions: all conditions, the clean one first.
-    metrics: names of `aggregate.OF_SETS`.
+    metrics: names, from `metrics_table.of_single_number`.
     network: keyword arguments of `extract_features.Gatherer`.
 
   Returns:
@@ -103,7 +106,7 @@ def score(
       made,
       reference,
       metrics=metrics,
-      kid_size=min(KID_SIZE, len(records)),
+      kid_size=kid_size(len(records)),
     )
     scores = {metric: compared.scores[metric] for metric in metrics}
     row: SetScoresRow = {

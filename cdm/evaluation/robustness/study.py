@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from cdm.distributed import collectives
-from cdm.evaluation import compare_sets, groups, result_line
+from cdm.evaluation import compare_sets, groups, metrics_table, result_line
 from cdm.evaluation.extract_features import GathererOptions
 from cdm.evaluation.image_selection import StageSampling
-from cdm.evaluation.metrics import consistency, distortion, fid, kid
 from cdm.evaluation.robustness import (
   aggregate,
   page,
@@ -48,8 +47,8 @@ class StudyPlan:
     label_file: label file that `groups.read` reads; None groups the images by
       the classes of the data.
     draws: number k of samples of each clean input, 0 or at least 2.
-    metrics: names of `aggregate.METRICS` and `aggregate.OF_SETS`. The first one
-      decides which group is the worst, so it must be in `aggregate.METRICS`.
+    metrics: names of metrics of pairs and of sets. The first one decides which
+      group is the worst, so it must be a metric of pairs.
     allow_few_images: allow FID of too few images, see `set_scores.check`.
   """
 
@@ -104,14 +103,14 @@ def examine(
   )
   records = opened.held_out.records
   divisions = divide(opened, label_file)
-  of_sets = [m for m in metrics if m in aggregate.OF_SETS]
+  of_sets = [m for m in metrics if m in metrics_table.SETS]
   if of_sets:
     set_scores.check(of_sets, len(records), plan.allow_few_images)
   work = scoring.Examination(
     out,
     opened,
     chosen=chosen,
-    metrics=[m for m in metrics if m in aggregate.METRICS],
+    metrics=[m for m in metrics if m in metrics_table.PAIRS],
     seed=sampling.seed,
     perceptual=perceptual,
     shown=SHOWN,
@@ -150,13 +149,14 @@ def check_size(side: int, metrics: Sequence[str]) -> None:
     side: height and width of the stage's images in pixels.
     metrics: names.
   """
-  gaussian = distortion.WINDOWS['gaussian11'][1]
-  least = {'ms_ssim': distortion.MS_SIDE, 'ssim_gaussian': gaussian}
   for metric in metrics:
-    if side < least.get(metric, 0):
+    if metric not in metrics_table.PAIRS:
+      continue
+    least = metrics_table.PAIRS[metric].measure.least_side
+    if side < least:
       raise ValueError(
-        f'{metric} needs images of {least[metric]} pixels, and this stage '
-        f'makes {side}; leave it out of --metrics.'
+        f'{metric} needs images of {least} pixels, and this stage makes '
+        f'{side}; leave it out of --metrics.'
       )
 
 
@@ -227,18 +227,6 @@ def describe(
     {'stages': [{'name': recipe['experiment'], **recipe}]}
   )
   data = recipe['data']
-  conventions = distortion.CONVENTIONS | {
-    'consistency': consistency.convention(upscale.lowres.downsample)
-    + '; against the degraded input that was given',
-    'fid': fid.CONVENTION,
-    'kid': kid.CONVENTION.format(
-      subsets=100,
-      size=min(set_scores.KID_SIZE, len(opened.held_out.records)),
-      seed=2020,
-    ),
-  }
-  if perceptual:
-    conventions['lpips'] = perceptual.convention
   device = jax.devices()[0]
   mesh = 1 if upscale.mesh is None else upscale.mesh.size
   return {
@@ -247,14 +235,16 @@ def describe(
     'command': command,
     'recipe': recipe,
     'records': opened.held_out.records,
-    'conventions': {m: conventions[m] for m in metrics},
+    'conventions': {
+      metric: convention(metric, opened, perceptual) for metric in metrics
+    },
     'versions': compare_sets.versions(),
     'run': {
       'stage': recipe['samples'],
       'drawn': made[0],
-      'sampler': section_text(recipe['sampler']),
+      'sampler': section_text(recipe.get('sampler') or {}) or 'none',
       'input': f'shrunk by {upscale.lowres.downsample}, augmentation level '
-      f'{recipe["level"]:g}',
+      f'{recipe.get("level") or 0:g}',
       'seed': str(recipe['seed']),
       'images': f'{len(opened.held_out.records):,} of '
       f'{len(opened.held_out.source):,}, spread over {data["kind"]}'
@@ -266,6 +256,27 @@ def describe(
       ),
     },
   }
+
+
+def convention(
+  metric: str,
+  opened: stage_images.StageImages,
+  perceptual: LpipsScorer | None,
+) -> str:
+  """Returns the sentence that defines a metric in a study.
+
+  Args:
+    metric: its name.
+    opened, perceptual: see `examine`.
+  """
+  if metric in metrics_table.SETS:
+    size = set_scores.kid_size(len(opened.held_out.records))
+    return metrics_table.SETS[metric].measure.convention.format(size=size)
+  found = metrics_table.PAIRS[metric]
+  text = found.measure.describe(opened.upscale.lowres.downsample, perceptual)
+  if found.needs == 'lowres':
+    text += '; against the degraded input that was given'
+  return text
 
 
 def section_text(section: Mapping[str, Any], prefix: str = '') -> str:
@@ -310,11 +321,11 @@ def text(report: Report) -> str:
   """
   first = report['metrics'][0]
   clean = report['clean'][first]
-  unit = wording.unit(first)
   lines = [
-    f'{wording.title(first)}{unit and f",{unit}"}: ours '
+    f'{wording.axis(first)}: ours '
     f'{wording.interval(clean["ours"], first)}, bicubic '
     f'{wording.interval(clean["bicubic"], first)}'
+    f'{wording.counted(report, first)}'
   ]
   for kind in report['degradations']:
     ours, other = (kind['fall'][m] for m in scoring.METHODS)

@@ -2,38 +2,34 @@
 
 from collections.abc import Callable
 
-from cdm.evaluation import groups
-from cdm.evaluation.robustness import aggregate
+from cdm.evaluation import groups, metrics_table
 from cdm.evaluation.robustness.report_types import (
   CalibrationReport,
   DivisionReport,
+  Report,
 )
+from cdm.reporting.shown_number import ShownNumber
 
 MINUS = '\N{MINUS SIGN}'
-FORMS = {'consistency': '.1f', 'ssim': '.3f', 'lpips': '.3f', 'kid': '.4f'}
-FORMS |= {'ssim_gaussian': '.3f', 'ms_ssim': '.3f'}
-# Consistency is shown in units of 1e-5, as in [SR3] tab. 1.
-SCALES = {'consistency': 1e5}
 # A spread-skill ratio this close to 1 is called calibrated.
 TOLERANCE = 0.05
 # A mean of observed minus nominal coverage this close to 0 is called right.
 COVERAGE_TOLERANCE = 0.02
 
 
+def shown(metric: str) -> ShownNumber:
+  """Returns how a metric is shown."""
+  return metrics_table.numbers()[metric]
+
+
 def number(value: float | None, metric: str = 'psnr') -> str:
   """Returns a value in the metric's format; a dash for None."""
-  if value is None:
-    return '\N{EN DASH}'
-  value *= SCALES.get(metric, 1.0)
-  return f'{value:{FORMS.get(metric, ".2f")}}'.replace('-', MINUS)
+  return shown(metric).text(value).replace('-', MINUS)
 
 
 def signed(value: float | None, metric: str = 'psnr') -> str:
   """Returns a value in the metric's format with its sign; a dash for None."""
-  if value is None:
-    return '\N{EN DASH}'
-  value *= SCALES.get(metric, 1.0)
-  return f'{value:+{FORMS.get(metric, ".2f")}}'.replace('-', MINUS)
+  return shown(metric).text(value, sign=True).replace('-', MINUS)
 
 
 def interval(
@@ -69,19 +65,34 @@ def ends(
 
 def title(metric: str) -> str:
   """Returns the name of a metric as it is printed, e.g. 'PSNR'."""
-  return (aggregate.METRICS | aggregate.OF_SETS)[metric].title
+  return shown(metric).title
 
 
 def unit(metric: str) -> str:
-  """Returns ' dB', with the space, if that is the metric's unit; else ''."""
-  text = (aggregate.METRICS | aggregate.OF_SETS)[metric].unit
-  return f' {text}' if text == 'dB' else ''
+  """Returns the unit with a space before it, e.g. ' dB'; '' without one.
+
+  A multiple, such as the 1e-5 of consistency, stands only behind the title.
+  """
+  number = shown(metric)
+  return f' {number.unit}' if number.unit and number.scale == 1 else ''
 
 
 def axis(metric: str) -> str:
   """Returns the label of a metric's axis, e.g. 'PSNR, dB'."""
-  name, text, _ = (aggregate.METRICS | aggregate.OF_SETS)[metric]
-  return f'{name}, {text}' if text else name
+  return shown(metric).heading
+
+
+def counted(report: Report, metric: str) -> str:
+  """Returns ' over 21 of 22 images, 1 identical', or '' if all are counted.
+
+  Args:
+    report: the content of report.json.
+    metric: a metric of pairs.
+  """
+  total, count = report['n'], report['counts'].get(metric, report['n'])
+  if count == total:
+    return ''
+  return f' over {count:,} of {total:,} images, {total - count:,} identical'
 
 
 def worst_group(division: DivisionReport, metric: str) -> str:

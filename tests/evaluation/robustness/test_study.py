@@ -386,15 +386,23 @@ def row(record, cell, psnr, smooth=20.0):
 
 
 def test_what_is_lost_is_taken_image_by_image():
-  """Two images, one 10 dB harder: the loss of 3 is sure all the same."""
+  """Two images, one 10 dB harder: the loss of 3 is sure all the same.
+
+  An image that is exact under one input is left out of all that is compared.
+  """
   rows = dict(
     [row(0, 'clean', 30.0), row(1, 'clean', 20.0)]
     + [row(0, 'noise-5', 27.0), row(1, 'noise-5', 17.0)]
     + [row(0, 'noise-10', None), row(1, 'noise-10', 15.0)]
   )
-  table = aggregate.Table(rows, {}, [0, 1])
+  cells = ['clean', 'noise-5', 'noise-10']
+  table = aggregate.Table(rows, {}, [0, 1], cells)
   kind = aggregate.summarize_degradation('noise', (5.0, 10.0), ['psnr'], table)
-  assert kind['fall']['ours']['mean'] == 5.0  # an identical pair is left out
+  assert table.common('psnr') == {1}
+  assert kind['fall']['ours']['mean'] == 5.0
+  means = [point['mean'] for point in kind['curves']['psnr']['ours']]
+  assert means == [20.0, 17.0, 15.0]
+  table = aggregate.Table(rows, {}, [0, 1], cells[:2])
   kind = aggregate.summarize_degradation('noise', (5.0,), ['psnr'], table)
   assert kind['fall']['ours'] == {'mean': 3.0, 'low': 3.0, 'high': 3.0}
   assert kind['fall']['bicubic']['mean'] == 0.0
