@@ -30,12 +30,15 @@ class SkipCounter:
     self._last = ''
 
   def counts(self) -> SkipCounts:
+    """Returns how many records were tried and left out so far."""
     return self._count.copy()
 
   def restore(self, counts: SkipCounts) -> None:
+    """Continues from the counts of a saved position."""
     self._count = counts.copy()
 
   def add(self, tried: int, skips: Iterable[Skip]) -> None:
+    """Counts the records of a batch, and raises if too many cannot be read."""
     self._count['tried'] += tried
     for kind, name, reason in skips:
       self._count[kind] += 1

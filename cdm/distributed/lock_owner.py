@@ -136,6 +136,7 @@ def write_new(path: pathlib.Path, text: bytes) -> None:
 
 
 def describe(claim: Claim) -> str:
+  """Returns the command, host, process id and start of a folder's owner."""
   owner = claim.owner
   if owner is None:
     return f'a run that cannot be named ({LOCK} is damaged)'

@@ -89,6 +89,7 @@ class HeldRows(jsonl.ResumableRows):
     super().__init__(path, key, declared=declared, pattern=pattern)
 
   def remove(self) -> None:
+    """Removes the rows and gives the folder back."""
     super().remove()
     self._lock.release(entirely=True)
 
