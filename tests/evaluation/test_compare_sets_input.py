@@ -41,16 +41,17 @@ def refused(place, capfd):
   No batch may have been looked at.
   """
 
-  def run(*words, samples='a', reference='b', metrics='fid,sfid'):
+  def run(*words, samples='a', reference='b', metrics='fid,sfid', code=2):
     words = (
       *('evaluate', f'--samples={place / samples}', f'--metrics={metrics}'),
       *(f'--reference={place / reference}', f'--weights={place / "w.pth"}'),
       *(word.replace('PLACE', str(place)) for word in words),
     )
     capfd.readouterr()
-    assert smoke_runs.cdm(*words) == 2
+    assert smoke_runs.cdm(*words) == code
     err = capfd.readouterr().err
-    lines = [s for s in err.splitlines() if s.startswith('cdm: error: ')]
+    prefix = 'cdm: data error: ' if code == 4 else 'cdm: error: '
+    lines = [s for s in err.splitlines() if s.startswith(prefix)]
     assert len(lines) == 1 and 'Traceback' not in err, err
     assert not Projection.calls
     return lines[0]
@@ -68,7 +69,7 @@ def test_an_archive_with_a_flipped_bit_is_refused(place, refused):
   path = place / 'a.npz'
   assert npz_images.open_images(path).count == COUNT
   damaged(path, at=path.stat().st_size // 2, value=b'\x01\x02\x03')
-  said = refused('--few', samples='a.npz')
+  said = refused('--few', samples='a.npz', code=4)
   assert 'a.npz cannot be read as an .npz archive (Bad CRC-32' in said
 
 
@@ -76,7 +77,7 @@ def test_archives_that_are_cut_or_none_are_refused(place, refused):
   whole = (place / 'a.npz').read_bytes()
   for content in (whole[: len(whole) // 2], b'text', b''):
     (place / 'a.npz').write_bytes(content)
-    said = refused('--few', samples='a.npz')
+    said = refused('--few', samples='a.npz', code=4)
     assert 'a.npz cannot be read as an .npz archive' in said
 
 
@@ -209,14 +210,14 @@ def test_statistics_that_are_none_are_refused(place, refused):
     ({'mu_s': None, 'sigma_s': spatial}, 'cannot be read as statistics'),
   ):
     stored(place, **changes)
-    assert told in refused('--few', reference='s.npz'), told
+    assert told in refused('--few', reference='s.npz', code=4), told
   stored(place, sigma=sigma - 2 * np.eye(16) * np.linalg.eigvalsh(sigma)[0])
-  assert 'none may be negative' in refused('--few', reference='s.npz')
+  assert 'none may be negative' in refused('--few', reference='s.npz', code=4)
   path = place / 's.npz'
   stored(place)
   damaged(path, at=600)
   assert 's.npz cannot be read as statistics' in refused(
-    '--few', reference='s.npz'
+    '--few', reference='s.npz', code=4
   )
 
 
