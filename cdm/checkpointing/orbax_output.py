@@ -8,7 +8,7 @@ import logging
 import pathlib
 import sys
 import traceback
-import types
+from typing import Any
 
 
 def silence() -> None:
@@ -20,8 +20,8 @@ def silence() -> None:
     logger = logging.getLogger(name)
     if keep not in logger.filters:
       logger.addFilter(keep)
-  if not isinstance(sys.excepthook, _WithoutClosedLoops):
-    sys.excepthook = _WithoutClosedLoops(sys.excepthook)
+  if not isinstance(sys.unraisablehook, _WithoutClosedLoops):
+    sys.unraisablehook = _WithoutClosedLoops(sys.unraisablehook)
 
 
 def _not_logged_by_orbax(record: logging.LogRecord) -> bool:
@@ -36,26 +36,22 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
 
 
 class _WithoutClosedLoops:
-  """An excepthook, which TensorStore calls in whichever thread it is.
+  """An unraisablehook, which TensorStore's threads reach.
 
   After the first failed write Orbax closes its event loop, and every other
-  write finds it closed when it wants to tell its result.
+  write finds it closed when it wants to tell its result. No Python code called
+  that, so the error cannot be raised, and Python prints it.
   """
 
   def __init__(self, before):
     self._before = before
 
-  def __call__(
-    self,
-    kind: type[BaseException],
-    error: BaseException,
-    trace: types.TracebackType | None,
-  ) -> None:
-    # An error that ends the program has frames of the program.
-    frames = traceback.extract_tb(trace)
+  def __call__(self, unraisable: Any) -> None:
+    # Where code of the program is to blame, there are frames of the program.
+    frames = traceback.extract_tb(unraisable.exc_traceback)
     is_callback = all(_is_part_of('asyncio', f.filename) for f in frames)
-    if not (is_callback and 'loop is closed' in str(error)):
-      self._before(kind, error, trace)
+    if not (is_callback and 'loop is closed' in str(unraisable.exc_value)):
+      self._before(unraisable)
 
 
 def _is_part_of(library: str, path: str) -> bool:

@@ -153,7 +153,7 @@ def is_assembled(out: pathlib.Path, num: int) -> bool:
   """
   try:
     count = npz_images.count(out / 'samples.npz')
-  except ValueError:
+  except (FileNotFoundError, ValueError):
     return False
   return count == num and (out / 'samples.png').exists()
 

@@ -106,6 +106,10 @@ def test_a_plan_is_json_with_the_agreed_fields(whole):
   assert 'optimal_seconds' not in json.dumps(row)
 
 
+def overrides():
+  return [(key, str(value)) for key, value in smoke_runs.SMALL.items()]
+
+
 def test_a_copy_of_the_state_takes_four_bytes_a_number(whole):
   n = 4 * whole['parameters']
   parts = whole['memory']
@@ -133,7 +137,7 @@ def test_over_four_devices_a_quarter_of_what_divides_stays(split, whole):
 
 
 def test_a_step_is_three_forward_passes_of_every_image(split):
-  loaded = loader.load(SMOKE, list(smoke_runs.SMALL.items()))
+  loaded = loader.load(SMOKE, overrides())
   built = stage.stage(loaded)
   forward = flops.trace(built.net, 8, False)[1]
   assert split['model_flops_per_step'] == 3 * forward * 64
@@ -163,7 +167,7 @@ def test_split_parameters_are_gathered(split):
 
 
 def test_sampling_counts_every_step_of_the_grid(sampling):
-  loaded = loader.load(SMOKE_SR, list(smoke_runs.SMALL.items()))
+  loaded = loader.load(SMOKE_SR, overrides())
   built = stage.stage(loaded)
   forward = flops.trace(built.net, loaded.pipeline.image_size, True)[1]
   steps = len(sampler_section.grid(built.schedule, loaded.sampler.grid)) - 1

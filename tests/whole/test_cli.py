@@ -53,14 +53,15 @@ OPTIONS = {
 def refused(capfd):
   """-> refused(*words): runs `cdm WORDS`, which must be refused; its line."""
 
-  def run(*words):
+  def run(*words, code=2):
+    prefix = 'cdm: data error: ' if code == 4 else 'cdm: error: '
     capfd.readouterr()
-    assert smoke_runs.cdm(*words) == 2
+    assert smoke_runs.cdm(*words) == code
     err = capfd.readouterr().err
     assert 'Traceback' not in err
-    lines = [s for s in err.splitlines() if s.startswith('cdm: error: ')]
+    lines = [s for s in err.splitlines() if s.startswith(prefix)]
     assert len(lines) == 1 and err.endswith(f'{lines[0]}\n'), err
-    return lines[0].removeprefix('cdm: error: ')
+    return lines[0].removeprefix(prefix)
 
   return run
 
@@ -398,10 +399,6 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     (['report', '--run={base}', '--samples={tmp}'], r'holds no samples\.png'),
     (['report', '--run={base}', '--row={tmp}/no'], r'cannot be read .*No such'),
     (
-      ['report', '--run={base}', '--row={tmp}/text.png'],
-      r'text\.png cannot be read',
-    ),
-    (
       ['prepare', '--source={tmp}/no', '--size=8'],
       r'is not a folder of images',
     ),
@@ -425,6 +422,14 @@ def test_what_cannot_be_used_is_named(words, message, refused, tmp_path):
   if words[0] in ('upscale', 'report', 'prepare'):
     words.append(f'--out={tmp_path / "out"}')
   assert re.search(message, refused(*words))
+  assert not (tmp_path / 'out').exists()
+
+
+def test_a_row_that_is_not_json_is_a_data_error(refused, tmp_path):
+  (tmp_path / 'row.json').write_text('no row')
+  words = ['report', f'--run={smoke_runs.trained() / "base"}']
+  words += [f'--row={tmp_path / "row.json"}', f'--out={tmp_path / "out"}']
+  assert 'row.json cannot be read' in refused(*words, code=4)
   assert not (tmp_path / 'out').exists()
 
 

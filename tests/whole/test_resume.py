@@ -88,4 +88,4 @@ def test_classes_of_another_name_are_refused(resumed, tmp_path, capsys):
     'train', f'--config={config}', f'--workdir={workdir}', *words
   )
   assert code == 2
-  assert "class 1 being 'other'; in the data" in capsys.readouterr().err
+  assert "'other', but in the data it is 'grating 1'" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_a_cascade_is_drawn_and_scored(tmp_path, drawn, capsys):
   wrong = '--config.model.num_classes=3'
   assert score(tmp_path / 'u', *words, wrong) == 2
   assert not (tmp_path / 'u').exists()  # refused before it was drawn
-  assert 'but config.model.num_classes is 3' in capsys.readouterr().err
+  assert 'config.model.num_classes is 3, but' in capsys.readouterr().err
   assert score(tmp_path / 'v', f'--samples={drawn}') == 2
   assert 'give --num, the number of samples' in capsys.readouterr().err
 
