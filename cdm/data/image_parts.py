@@ -1,4 +1,4 @@
-"""What an image file holds besides its compressed pixels, read without Pillow.
+"""Defines the parts of an image file besides its compressed pixels.
 
 Pillow interprets metadata while it opens a file, and refuses sound pixels
 because of a malformed location, comment or colour profile. The modules

@@ -1,4 +1,4 @@
-"""The owner of a folder: what its lock file says, and whether it still runs.
+"""Reads who holds a folder, and decides whether that run still lives.
 
 A process id alone says little: it may have been given to another process since,
 and in every container the first process has id 1.

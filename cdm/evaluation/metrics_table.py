@@ -1,4 +1,4 @@
-"""THE table of metrics: how each is shown, and which code computes it.
+"""Lists every metric: how it is shown, and which code computes it.
 
 `cdm evaluate`, `cdm sweep`, `cdm robustness` and `cdm report`, their help, and
 the line of a result read it. A new metric is a file in `evaluation/metrics`

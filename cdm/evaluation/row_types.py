@@ -1,4 +1,4 @@
-"""Types of the rows and manifests that the evaluations write as JSON.
+"""Declares the types of the rows and manifests that evaluations write.
 
 A row is the result of one evaluation. It states its numbers, their conventions
 and, as manifests, everything that the numbers depend on.

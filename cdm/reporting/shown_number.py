@@ -1,4 +1,4 @@
-"""How a number is shown: its title, unit and digits, and which way is better.
+"""Formats a number: title, unit, digits, and which way is better.
 
 Lines, pages and tables for a terminal read the same declaration, so that a
 number looks alike wherever it appears.

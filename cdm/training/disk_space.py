@@ -1,4 +1,4 @@
-"""Foretells whether the checkpoints of a run fit on the disk.
+"""Estimates whether the checkpoints of a run fit on the disk.
 
 A run whose disk fills ends after hours, at a checkpoint that is not written.
 """

@@ -1,4 +1,4 @@
-"""The contract of a metric: what it takes, what it gives, and its convention.
+"""Defines what a metric declares: its input, its result, its convention.
 
 A metric of pairs takes one image with its original, a metric of sets takes the
 reduced features of all images at once.

@@ -1,4 +1,4 @@
-"""The conditions of a robustness study: the kinds of input that are compared.
+"""Lists the conditions of a robustness study: the inputs it compares.
 
 A condition is the clean input, or a degradation of it at one strength.
 """

@@ -1,4 +1,4 @@
-"""Types of the rows and the report of a robustness study, as JSON holds them.
+"""Declares the JSON types of a robustness study's rows and report.
 
 A method is 'ours', the stage, or 'bicubic'. A condition is one kind of input,
 named 'clean' or by degradation and strength, such as 'noise-10'.
