@@ -62,5 +62,6 @@ def test_the_estimate_is_the_size_of_a_checkpoint(tmp_path):
   step = tmp_path / 'checkpoints' / '2'
   size = sum(p.stat().st_size for p in step.rglob('*') if p.is_file())
   estimate = disk_space.checkpoint_bytes(outcome.state)
-  # Of so small a state, names and metadata are the most.
-  assert estimate < size < estimate + 60_000
+  # Of so small a state, names and metadata are the most: under JAX 0.12
+  # they take 81 kB, under 0.10 less than 60.
+  assert estimate < size < estimate + 120_000
