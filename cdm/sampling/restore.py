@@ -5,6 +5,7 @@ the checkpoint says how to build it, and its EMA parameters are used.
 """
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, cast
@@ -17,9 +18,13 @@ from cdm.config import (
   loader,
   placement,
   stage,
+  stage_warnings,
 )
 from cdm.data import class_names
+from cdm.distributed import collectives
 from cdm.sampling import cascade, upscaler
+
+_log = logging.getLogger(__name__)
 
 
 class Preparation(TypedDict):
@@ -181,7 +186,13 @@ def restored_stage(
   saved = loader.from_json(reader.read_config(workdir), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
-  built = stage.stage(saved, sampler, sampler_key=f'stages.{name}.sampler')
+  sampler_key = 'sampler' if sampler is None else f'stages.{name}.sampler'
+  built = stage.stage(saved, sampler, sampler_key=sampler_key)
+  warning = stage_warnings.sampler_start(
+    built, sampler, sampler_key=sampler_key
+  )
+  if warning and collectives.is_first():
+    _log.warning('warning: %s', warning)
   section = saved.mesh if mesh is None else mesh
   device_mesh = placement.mesh(section)
   params, step = reader.restore_ema(

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from cdm.checkpointing import reader, writer
-from cdm.config import datasets, loader
+from cdm.config import datasets, loader, stage_warnings
 from cdm.data import class_names
 from cdm.distributed import (
   collectives,
@@ -350,7 +350,7 @@ def print_run_summary(
   source: Any,
   mesh: jax.sharding.Mesh,
 ) -> None:
-  """Prints two lines about the run that starts: network, devices, data.
+  """Prints two lines about the run that starts, and warnings of its config.
 
   Args:
     reporter: prints the lines.
@@ -371,3 +371,5 @@ def print_run_summary(
   )
   classes = f', {source.num_classes} classes' if source.num_classes else ''
   reporter.say(f'data: {len(source):,} images{classes} ({c.train_data.kind})')
+  for text in stage_warnings.stage_warnings(built):
+    reporter.say(f'warning: {text}')

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support import smoke_runs
 
 from cdm.sampling import restore
 
@@ -39,3 +40,17 @@ def test_a_level_stands_in_a_cascade_where_its_config_has_it():
   entry = RECORD.cascade_entry(section, 'sr')
   assert list(entry)[:4] == ['name', 'level', 'sampler', 'folder']
   assert entry['sampler'] == RECORD.sampler
+
+
+def test_drawing_warns_of_a_sampler_that_starts_where_training_never_was(
+  caplog,
+):
+  workdir = smoke_runs.trained() / 'base'
+  restore.restored_stage(workdir, name='base')
+  assert not caplog.records
+  restore.restored_stage(
+    workdir, name='base', overrides=[('sampler.grid.spacing', 'ddim4')]
+  )
+  [record] = caplog.records
+  text = record.getMessage()
+  assert text.startswith('warning: config.sampler.grid begins at alpha_bar')
