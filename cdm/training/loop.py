@@ -27,7 +27,7 @@ from cdm.training.running_metrics import (
   DivergedStep,
   RunningMetrics,
 )
-from cdm.training.state import TrainState, make_state
+from cdm.training.state import TrainState, Weights, make_state
 
 if TYPE_CHECKING:
   from cdm.checkpointing.writer import Checkpointer
@@ -100,6 +100,7 @@ def start(
   abstract: TrainState,
   schedule: Run,
   collaborators: Collaborators,
+  read_weights: Callable[[], Weights] | None = None,
 ) -> tuple[TrainState, RunningMetrics]:
   """Begins a run, or continues it if its work directory has a checkpoint.
 
@@ -115,6 +116,8 @@ def start(
       saved in the checkpoint, or behind the data that a rollback to that
       checkpoint skipped. The reporter removes log lines of steps after the
       checkpoint.
+    read_weights: reads what a new run starts from; by default, from random
+      parameters.
 
   Returns:
     (TrainState on the mesh, metrics since the last log line), for `train`.
@@ -124,7 +127,12 @@ def start(
   spike_factor = schedule.grad_norm_spike_factor
   restored = checkpointer.restore_latest(abstract)
   if restored is None:
-    state, step = make_state(init, tx, key=key, abstract=abstract), 0
+    weights = None if read_weights is None else read_weights()
+    state, step = (
+      make_state(init, tx, key=key, abstract=abstract, weights=weights),
+      0,
+    )
+    del weights  # The state has copies of them.
     metrics = RunningMetrics(spike_factor=spike_factor)
   else:
     state, step = restored.state, restored.step

@@ -31,6 +31,7 @@ from cdm.reporting import (
 )
 from cdm.training import (
   disk_space,
+  init_from,
   loop,
   program,
   rate_change,
@@ -119,6 +120,8 @@ class _Run:
     mesh = assembled.mesh
     source = datasets.open_source(c.train_data)
     check_labels(c, built.net, source)
+    start = init_from.find_start(c, workdir, assembled, source)
+    c = start.config
     trace_loss_and_sampler(c, built, assembled.state.params)
     draw_samples = make_grid_sampler(c, assembled)
     print_config_changes(c, workdir)
@@ -150,6 +153,8 @@ class _Run:
       print_run_summary(
         reporter, c, built, assembled.state.params, source, mesh
       )
+      for line in start.lines:
+        reporter.say(line)
       warning = disk_space.shortage(
         workdir, assembled.state, schedule, checkpointer.steps()
       )
@@ -182,6 +187,7 @@ class _Run:
         abstract=assembled.state,
         schedule=schedule,
         collaborators=collaborators,
+        read_weights=None if start.weights is None else start.weights.read,
       )
       # From here on the start is not refused any more. A start that is refused
       # must leave the run unchanged.
