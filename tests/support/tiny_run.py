@@ -200,12 +200,7 @@ class Run:
   def record(self):
     """-> scalars.jsonl without what depends on the clock."""
     rows = metric_writer.read_scalars(self.workdir / metric_writer.SCALARS)
-    clock = (
-      'images_per_second',
-      'step_seconds',
-      'data_wait_fraction',
-      'goodput',
-    )
+    clock = metric_writer.CIRCUMSTANCES
     return [{k: v for k, v in row.items() if k not in clock} for row in rows]
 
 
