@@ -38,6 +38,8 @@ OTHER_NAMES = {
   'checkpoints_total_limit',
   'train.init_from': 'pretrained pretrained_model pretrained_model_path '
   'init_checkpoint finetune_from resume_checkpoint pretrained_path',
+  'eval.every_steps': 'eval_every eval_steps eval_interval val_freq '
+  'val_check_interval evaluation_steps validation_steps',
   'ema.decay': 'ema_decay ema_rate ema_beta ema',
   'seed': 'random_seed rng_seed manual_seed global_seed',
   'pipeline.image_size': 'resolution img_size imsize image_resolution '
@@ -81,7 +83,7 @@ _MEANING = {
 # Where a name stands in several sections, the earlier of these is meant.
 _ORDER = (
   'train', 'optimizer', 'pipeline', 'model', 'method', 'sampler', 'schedule',
-  'ema', 'lowres', 'train_data', 'mesh',
+  'ema', 'lowres', 'train_data', 'mesh', 'eval',
 )  # fmt: skip
 _NEAR_HERE, _NEAR_ELSEWHERE = 0.6, 0.8
 

@@ -25,7 +25,7 @@ from cdm.checkpointing import checksums, reader
 from cdm.config import loader
 from cdm.data import class_names
 from cdm.distributed import device_mesh, exit_codes, partitioning
-from cdm.training import run_config, weight_matching
+from cdm.training import init_record, run_config, weight_matching
 from cdm.training import state as states
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
   from cdm.data.source import Source
   from cdm.training.program import Program
 
-KEY = 'config.train.init_from'
-BEST = 'best'
-_KEYS = ('init_from', 'init_params', 'init_missing', 'init_from_sha256')
+KEY = init_record.KEY
 _MOST_NAMES = 6  # in an error, which is one sentence
 
 
@@ -80,9 +78,11 @@ def find_start(
   options = assembled.schedule
   if not options.init_from:
     return Start(c)
-  folder, at = parse(options.init_from)
+  folder, at = init_record.parse(options.init_from)
   folder = folder.absolute()
-  step = _step(folder, at, _read_record(workdir / reader.CONFIG))
+  step = _step(
+    folder, at, init_record.recorded_in_config(workdir / reader.CONFIG)
+  )
   path = folder / reader.CHECKPOINTS / str(step)
   sha256 = _checked_hash(path, options)
   saved = loader.from_json(reader.read_config(folder, step=step), folder)
@@ -94,29 +94,9 @@ def find_start(
   _check_matching(matching, saved, folder, options)
   weights = SourceWeights(folder, step, field, matching, assembled)
   record = {'init_from': f'{folder}@{step}', 'init_from_sha256': sha256}
-  return Start(_with_train_keys(c, record), weights, _lines(weights, saved, c))
-
-
-def parse(text: str) -> tuple[pathlib.Path, int | str | None]:
-  """Splits WORKDIR, WORKDIR@STEP or WORKDIR@best.
-
-  Returns:
-    (folder, step, or 'best', or None for the newest).
-
-  Raises:
-    ValueError: after the @ of no existing folder stands something else.
-  """
-  before, sign, after = text.rpartition('@')
-  if sign and before and after.isascii() and after.isdecimal():
-    return pathlib.Path(before), int(after)
-  if sign and before and after == BEST:
-    return pathlib.Path(before), BEST
-  if sign and not pathlib.Path(text).is_dir():
-    raise ValueError(
-      f'{KEY} is {text!r}; give WORKDIR, WORKDIR@STEP or WORKDIR@{BEST}, where '
-      'WORKDIR is a folder that cdm train wrote.'
-    )
-  return pathlib.Path(text), None
+  return Start(
+    init_record.with_record(c, record), weights, _lines(weights, saved, c)
+  )
 
 
 class SourceWeights:
@@ -206,6 +186,11 @@ def _step(
     for step in steps:
       if recorded.get('init_from') == f'{folder}@{step}':
         return step
+  if at == reader.BEST:
+    try:
+      return reader.resolve(folder, at)
+    except FileNotFoundError as error:
+      raise ValueError(f'{KEY}: {error}') from error
   if at is None:
     return steps[-1]
   if at not in steps:
@@ -372,75 +357,13 @@ def _lines(
 
 def _resumed(c: ConfigDict, workdir: pathlib.Path, steps: list[int]) -> Start:
   """Keeps what a run has recorded of its start, whatever is asked for now."""
-  recorded = _recorded_start(workdir, steps)
+  recorded = init_record.recorded_in_checkpoint(workdir, steps)
   asked, begun = c.train.get('init_from', ''), recorded.get('init_from', '')
   lines = []
-  if asked and not _is_meant(asked, begun):
+  if asked and not init_record.is_meant(asked, begun):
     lines.append(
       f'{KEY} is {asked}, but this run began from {begun or "random weights"} '
       'and goes on; weights are taken at the first start only. Use another '
       '--workdir to start from them.'
     )
-  return Start(_with_train_keys(c, recorded, only=True), lines=lines)
-
-
-def _is_meant(asked: str, recorded: str) -> bool:
-  """Returns whether a user's `init_from` names the source that is recorded."""
-  if not recorded:
-    return False
-  try:
-    folder, at = parse(asked)
-  except ValueError:  # Its folder has gone.
-    return False
-  begun, step = parse(recorded)
-  same = folder.absolute() == begun
-  return same and (at == step or not isinstance(at, int))
-
-
-def _recorded_start(
-  workdir: pathlib.Path, steps: Sequence[int]
-) -> dict[str, Any]:
-  """Returns what the newest readable checkpoint has recorded of the start."""
-  for step in reversed(steps):
-    try:
-      text = reader.read_config(workdir, step=step)
-      return _start_keys(loader.from_json(text, workdir))
-    except exit_codes.DamagedFile:
-      continue  # Restoring will set it aside.
-  return {}
-
-
-def _read_record(path: pathlib.Path) -> dict[str, Any]:
-  """Returns what config.json has recorded of the start of a run, or {}."""
-  try:
-    return _start_keys(loader.read_json(path))
-  except (OSError, ValueError, exit_codes.DamagedFile):
-    return {}  # a copy for people, which the run writes anew
-
-
-def _start_keys(c: ConfigDict) -> dict[str, Any]:
-  train = c.get('train') or {}
-  return {key: train[key] for key in _KEYS if key in train}
-
-
-def _with_train_keys(
-  c: ConfigDict, values: dict[str, Any], *, only: bool = False
-) -> ConfigDict:
-  """Returns a copy of a config with other values in its `train` section.
-
-  Args:
-    c: the config.
-    values: {key: value}.
-    only: whether the other keys about the start of a run are removed.
-  """
-  present = _start_keys(c)
-  if present == values or (not only and present | values == present):
-    return c
-  changed = c.copy_and_resolve_references()
-  with changed.unlocked():
-    if only:
-      for key in present:
-        del changed.train[key]
-    for key, value in values.items():
-      changed.train[key] = value
-  return changed.lock()
+  return Start(init_record.with_record(c, recorded, only=True), lines=lines)

@@ -12,7 +12,7 @@ from support import smoke_runs
 
 from cdm.config import datasets, loader
 from cdm.distributed import exit_codes
-from cdm.training import init_from, program
+from cdm.training import init_from, init_record, program
 from cdm.training import state as states
 
 CONFIG = smoke_runs.CONFIGS / 'smoke.py'
@@ -153,12 +153,22 @@ def test_what_the_network_lacks_is_named_or_initialized(source, tmp_path):
   [
     ('{source}@3', r'no checkpoint of step 3 in .*; there are \[2, 4\]'),
     ('{source}/nothing', 'there is no checkpoint in .*nothing'),
+    ('{source}@best', 'No checkpoint of .* is known as the best'),
     ('{source}@newest', 'give WORKDIR, WORKDIR@STEP or WORKDIR@best'),
   ],
 )
 def test_a_source_that_is_not_there_is_refused(source, tmp_path, given, told):
   with pytest.raises(ValueError, match=told):
     find(config(given.format(source=source)), tmp_path)
+
+
+def test_the_best_checkpoint_is_started_from(source, tmp_path):
+  compared = tmp_path / 'source'
+  shutil.copytree(source, compared)
+  best = {'step': 2, 'metric': 'held_out/loss', 'value': 0.5}
+  (compared / 'checkpoints' / 'best').write_text(json.dumps(best))
+  start, _ = find(config(f'{compared}@best'), tmp_path / 'run')
+  assert start.config.train.init_from == f'{compared}@2'
 
 
 def test_another_checkpoint_than_the_hash_says_is_refused(source, tmp_path):
@@ -196,9 +206,9 @@ def test_an_unknown_choice_is_refused(key, value):
 def test_names_with_an_at_sign_are_folders_where_they_exist(tmp_path):
   folder = tmp_path / 'a@b'
   folder.mkdir()
-  assert init_from.parse(str(folder)) == (folder, None)
-  assert init_from.parse(f'{folder}@7') == (folder, 7)
-  assert init_from.parse(f'{folder}@best') == (folder, 'best')
+  assert init_record.parse(str(folder)) == (folder, None)
+  assert init_record.parse(f'{folder}@7') == (folder, 7)
+  assert init_record.parse(f'{folder}@best') == (folder, 'best')
 
 
 def test_a_run_is_resumed_though_its_source_is_gone(source, tmp_path, capsys):
