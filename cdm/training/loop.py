@@ -60,8 +60,7 @@ def start(
       saved in the checkpoint, or behind the data that a rollback to that
       checkpoint skipped. The reporter removes log lines of steps after the
       checkpoint.
-    read_weights: reads what a new run starts from; by default, from random
-      parameters.
+    read_weights: reads what a new run starts from, if not random parameters.
 
   Returns:
     (TrainState on the mesh, metrics since the last log line), for `train`.
@@ -71,13 +70,8 @@ def start(
   spike_factor = schedule.grad_norm_spike_factor
   restored = checkpointer.restore_latest(abstract)
   if restored is None:
-    weights = None if read_weights is None else read_weights()
-    state, step = (
-      make_state(init, tx, key=key, abstract=abstract, weights=weights),
-      0,
-    )
-    del weights  # The state has copies of them.
-    metrics = RunningMetrics(spike_factor=spike_factor)
+    state = make_state(init, tx, read_weights, key=key, abstract=abstract)
+    step, metrics = 0, RunningMetrics(spike_factor=spike_factor)
   else:
     state, step = restored.state, restored.step
     metrics = RunningMetrics(restored.window, spike_factor=spike_factor)
