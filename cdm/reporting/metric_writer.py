@@ -38,6 +38,7 @@ CIRCUMSTANCES = (
   'step_seconds',
   'data_wait_fraction',
   'goodput',
+  'start_seconds',
   'mfu',
   'host_memory_bytes',
   'device_memory_bytes',

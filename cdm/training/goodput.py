@@ -1,8 +1,9 @@
 """Measures goodput: the share of a run's time spent in steps that were kept.
 
-The time counts from the very first start to now, so start-up, compiling, lost
-steps, waiting for data, saving, drawing and the time between two starts all
-lower the goodput. Its two numbers are saved in the checkpoint, so the seconds
+The time counts from the start of the very first process to now, so start-up
+(whose seconds a log line names as `start_seconds`), compiling, lost steps,
+waiting for data, saving, drawing and the time between two starts all lower the
+goodput. Its two numbers are saved in the checkpoint, so the seconds
 of steps that a kill undid are not counted.
 """
 
@@ -19,7 +20,7 @@ class SavedGoodput(TypedDict, total=False):
   `Goodput` writes both; if one is absent, it starts afresh.
 
   Attributes:
-    began: time of the very first start, seconds since 1970.
+    began: when the very first process started, seconds since 1970.
     seconds: seconds that were spent in kept steps.
   """
 
@@ -34,17 +35,20 @@ class Goodput:
     self,
     saved: SavedGoodput | None = None,
     *,
+    began: float | None = None,
     clock: Callable[[], float] = time.time,
   ):
     """Begins a run now, or continues a saved one.
 
     Args:
       saved: what `to_json` returned, or None for a new run.
+      began: when this process started, seconds since 1970; None is now. A saved
+        run keeps its own.
       clock: returns the wall-clock time in seconds.
     """
     self._clock = clock
     saved = saved or {}
-    self._began = saved.get('began', clock())
+    self._began = saved.get('began', clock() if began is None else began)
     self._seconds = saved.get('seconds', 0.0)
 
   def add(self, seconds: float) -> None:

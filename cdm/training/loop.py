@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import signal
 import time
@@ -83,13 +84,17 @@ class Hooks:
       is meant for evaluating held-out images during training.
     evaluate_every_steps: interval of evaluations; there is one at the end too.
       0 makes none.
-    gauges: maps the rates of a log line to further scalars for that line.
+    gauges: (step, rates of a log line) -> further scalars for that line.
+    first_step: called when the first step is made, which compiles.
+    update: (step, train_step, state, batch) -> train_step(state, batch).
   """
 
   draw_samples: Callable | None = None
   evaluate: Callable | None = None
   evaluate_every_steps: int = 0
-  gauges: Callable[[dict], dict] | None = None
+  gauges: Callable[[int, dict], dict] | None = None
+  first_step: Callable[[], object] | None = None
+  update: Callable = lambda step, train_step, *args: train_step(*args)
 
 
 def start(
@@ -109,8 +114,7 @@ def start(
     key: typed key of the run; a continued run keeps the key it began with.
     abstract: shapes and shardings of the state, which
       `partitioning.with_shardings` returns.
-    schedule: the section `train`, see `run_config.Run`; only its
-      grad_norm_spike_factor is used here.
+    schedule: the section `train`; only its spike factor is used here.
     collaborators: the objects of the run. The iterator is moved to the position
       saved in the checkpoint, or behind the data that a rollback to that
       checkpoint skipped. The reporter removes log lines of steps after the
@@ -121,14 +125,18 @@ def start(
   """
   checkpointer, reporter = collaborators.checkpointer, collaborators.reporter
   rollbacks = collaborators.rollbacks
-  spike_factor = schedule.grad_norm_spike_factor
+  new_metrics = functools.partial(
+    RunningMetrics,
+    spike_factor=schedule.grad_norm_spike_factor,
+    skip_nonfinite=tx.skip_nonfinite,
+  )
   restored = checkpointer.restore_latest(abstract)
   if restored is None:
     state, step = make_state(init, tx, key=key, abstract=abstract), 0
-    metrics = RunningMetrics(spike_factor=spike_factor)
+    metrics = new_metrics()
   else:
     state, step = restored.state, restored.step
-    metrics = RunningMetrics(restored.window, spike_factor=spike_factor)
+    metrics = new_metrics(restored.window)
     skipped = rollbacks.position(step) if rollbacks is not None else None
     collaborators.iterator.set_state(skipped or restored.data_state)
     reporter.say(f'continuing from the checkpoint of step {step}')
@@ -285,7 +293,9 @@ class _Loop:
       self.reporter.prepare()
     began = time.monotonic()
     self.watch.enter(watchdog.STEP, self.step)
-    self.state, scalars = self.train_step(self.state, batch)
+    self.state, scalars = self.hooks.update(
+      self.step + 1, self.train_step, self.state, batch
+    )
     self.step += 1
     self.boundary += 1
     self.metrics.add(self.step, scalars, self.data_state)
@@ -311,6 +321,8 @@ class _Loop:
     jax.block_until_ready(scalars)
     took = progress.duration(seconds + time.monotonic() - began)
     self.reporter.say(f'first step after {took}')
+    if self.hooks.first_step is not None:
+      self.hooks.first_step()
     # Goodput leaves out this step, most of whose time went into compiling.
     self.watch.enter(watchdog.LOG, self.step)
     self.counted_seconds = self.watch.seconds(watchdog.STEP)
@@ -339,9 +351,10 @@ class _Loop:
     means = self.metrics.means()
     rates['goodput'] = self.metrics.goodput.share()
     if self.hooks.gauges is not None:
-      rates |= self.hooks.gauges(rates)
+      rates |= self.hooks.gauges(self.step, rates)
     self.reporter.scalars(self.step, means | rates)
-    self.reporter.progress(self.step, means['loss'])
+    # A line has no loss if all of its steps were skipped.
+    self.reporter.progress(self.step, means.get('loss'))
 
   def save(self):
     self.fetch_scalars()
@@ -418,7 +431,9 @@ class _Loop:
     self.state, self.step = restored.state, restored.step
     self.saved_step, self.data_state = restored.step, diverged_step.position
     self.metrics = RunningMetrics(
-      restored.window, spike_factor=self.schedule.grad_norm_spike_factor
+      restored.window,
+      spike_factor=self.schedule.grad_norm_spike_factor,
+      skip_nonfinite=self.metrics.skip_nonfinite,
     )
     # Goodput leaves out the steps since that checkpoint.
     self.counted_seconds = self.watch.seconds(watchdog.STEP)

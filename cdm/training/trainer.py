@@ -31,7 +31,10 @@ from cdm.reporting import (
 )
 from cdm.training import (
   disk_space,
+  group_rates,
+  log_line,
   loop,
+  profile_steps,
   program,
   rate_change,
   rollback,
@@ -119,6 +122,7 @@ class _Run:
     mesh = assembled.mesh
     source = datasets.open_source(c.train_data)
     check_labels(c, built.net, source)
+    groups = group_rates.summary(assembled.tx.groups, assembled.state.params)
     trace_loss_and_sampler(c, built, assembled.state.params)
     draw_samples = make_grid_sampler(c, assembled)
     print_config_changes(c, workdir)
@@ -146,10 +150,15 @@ class _Run:
         keep_every_steps=schedule.keep_every_steps or None,
         save_every_steps=schedule.save_every_steps,
       ) as checkpointer,
+      profile_steps.Profile(
+        schedule.profiled_steps, workdir, say=reporter.say
+      ) as profile,
     ):
       print_run_summary(
         reporter, c, built, assembled.state.params, source, mesh
       )
+      for line in groups:
+        reporter.say(line)
       warning = disk_space.shortage(
         workdir, assembled.state, schedule, checkpointer.steps()
       )
@@ -190,6 +199,12 @@ class _Run:
       if collectives.is_first():
         class_names.write(workdir, source.class_names)
       self._watch = watch
+      line = log_line.LogLine(
+        batch_size=schedule.batch_size,
+        num_images=len(source),
+        utilization=utilization.make_utilization(built, built.input_size, mesh),
+        facts=self._session.facts,
+      )
       outcome = loop.train(
         state,
         metrics,
@@ -199,7 +214,9 @@ class _Run:
         collaborators=collaborators,
         hooks=loop.Hooks(
           draw_samples=draw_samples,
-          gauges=utilization.make_utilization(built, built.input_size, mesh),
+          gauges=line.gauges,
+          first_step=line.first_step,
+          update=profile.update,
         ),
         stop=stop,
       )
