@@ -37,8 +37,8 @@ def state_sharding(abstract_state: Any, mesh: Mesh, rules: Rules = ()) -> Any:
   The first rule whose regex is found anywhere in the name of a leaf decides.
   A leaf that no rule matches is replicated. Names begin with the field of the
   state, so `^ema_params/` or `^opt_state/` shards those alone and
-  `conv/kernel$` shards parameters, EMA and moments alike. Factored moments, which
-  lack an axis, take the entries of the axes that they have.
+  `conv/kernel$` shards parameters, EMA and moments alike. Factored moments,
+  which lack an axis, take the entries of the axes that they have.
 
   Args:
     abstract_state: tree of arrays or ShapeDtypeStructs.

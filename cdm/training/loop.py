@@ -290,7 +290,6 @@ class _Loop:
     batch, self.data_state = item
     if not self.compiled:
       self.reporter.say('compiling the training step ...')
-      self.reporter.prepare()
     began = time.monotonic()
     self.watch.enter(watchdog.STEP, self.step)
     self.state, scalars = self.hooks.update(

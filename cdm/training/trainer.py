@@ -28,6 +28,7 @@ from cdm.reporting import (
   crash_reports,
   metric_writer,
   session_log,
+  wandb_writer,
 )
 from cdm.training import (
   disk_space,
@@ -120,6 +121,7 @@ class _Run:
     assembled = program.assemble(c)
     built, schedule = assembled.built, assembled.schedule
     mesh = assembled.mesh
+    wandb_writer.check_installed(schedule.wandb)
     source = datasets.open_source(c.train_data)
     check_labels(c, built.net, source)
     groups = group_rates.summary(assembled.tx.groups, assembled.state.params)
@@ -154,6 +156,16 @@ class _Run:
         schedule.profiled_steps, workdir, say=reporter.say
       ) as profile,
     ):
+      if schedule.wandb and collectives.is_first():
+        reporter.add_writer(
+          wandb_writer.WandbWriter(
+            workdir,
+            project=schedule.wandb,
+            name=c.name,
+            config=loader.plain(c),
+            say=reporter.say,
+          )
+        )
       print_run_summary(
         reporter, c, built, assembled.state.params, source, mesh
       )
