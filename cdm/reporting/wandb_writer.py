@@ -39,7 +39,7 @@ def check_installed(project: str) -> None:
   """Raises ValueError if a config asks for a package that is not installed.
 
   Args:
-    project: `train.wandb`.
+    project: `config.train.wandb`.
   """
   if project and importlib.util.find_spec('wandb') is None:
     raise ValueError(

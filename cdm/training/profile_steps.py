@@ -1,6 +1,6 @@
 """Writes a trace of some training steps with `jax.profiler`.
 
-`train.profile_steps='100:110'` traces the updates 100 to 110, both included,
+`config.train.profile_steps='100:110'` traces the updates 100 to 110, both included,
 into WORKDIR/profile; with several processes each traces its own devices, into
 WORKDIR/profile/process_K. A run that is started again within the range traces
 the rest of it. A trace that cannot be written never ends the run.
@@ -17,7 +17,7 @@ FOLDER = 'profile'
 
 
 def parse(text: str, num_steps: int) -> range | None:
-  """Reads the steps that `train.profile_steps` names.
+  """Reads the steps that `config.train.profile_steps` names.
 
   Args:
     text: 'FIRST:LAST', both included, or ''.

@@ -124,7 +124,6 @@ class _Run:
     wandb_writer.check_installed(schedule.wandb)
     source = datasets.open_source(c.train_data)
     check_labels(c, built.net, source)
-    groups = group_rates.summary(assembled.tx.groups, assembled.state.params)
     trace_loss_and_sampler(c, built, assembled.state.params)
     draw_samples = make_grid_sampler(c, assembled)
     print_config_changes(c, workdir)
@@ -156,21 +155,8 @@ class _Run:
         schedule.profiled_steps, workdir, say=reporter.say
       ) as profile,
     ):
-      if schedule.wandb and collectives.is_first():
-        reporter.add_writer(
-          wandb_writer.WandbWriter(
-            workdir,
-            project=schedule.wandb,
-            name=c.name,
-            config=loader.plain(c),
-            say=reporter.say,
-          )
-        )
-      print_run_summary(
-        reporter, c, built, assembled.state.params, source, mesh
-      )
-      for line in groups:
-        reporter.say(line)
+      add_wandb(reporter, c, workdir)
+      print_run_summary(reporter, c, assembled, source)
       warning = disk_space.shortage(
         workdir, assembled.state, schedule, checkpointer.steps()
       )
@@ -371,24 +357,45 @@ def print_config_changes(c: ConfigDict, workdir: pathlib.Path) -> None:
     print(change)
 
 
+def add_wandb(reporter: Reporter, c: ConfigDict, workdir: pathlib.Path) -> None:
+  """Reports to Weights & Biases too, if the config names a project.
+
+  Args:
+    reporter: the reporter; one that is not active gets no other writer.
+    c: config of the stage.
+    workdir: work directory of the run.
+  """
+  project = c.train.get('wandb')
+  if project:
+    reporter.add_writer(
+      wandb_writer.WandbWriter(
+        workdir,
+        project=project,
+        name=c.name,
+        config=loader.plain(c),
+        say=reporter.say,
+      )
+    )
+
+
 def print_run_summary(
   reporter: Reporter,
   c: ConfigDict,
-  built: Stage,
-  params: Any,
+  assembled: program.Program,
   source: Any,
-  mesh: jax.sharding.Mesh,
 ) -> None:
   """Prints two lines about the run that starts: network, devices, data.
+
+  And one for every group of parameters with a learning rate of its own.
 
   Args:
     reporter: prints the lines.
     c: config of the stage.
-    built: the stage.
-    params: tree of its parameters, real or abstract.
+    assembled: the program of the run.
     source: the training data, see `data.source`.
-    mesh: the device mesh.
   """
+  built, mesh = assembled.built, assembled.mesh
+  params = assembled.state.params
   parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
   size = f'{c.pipeline.image_size} px'
   if built.lowres is not None:
@@ -400,3 +407,5 @@ def print_run_summary(
   )
   classes = f', {source.num_classes} classes' if source.num_classes else ''
   reporter.say(f'data: {len(source):,} images{classes} ({c.train_data.kind})')
+  for line in group_rates.summary(assembled.tx.groups, params):
+    reporter.say(line)
