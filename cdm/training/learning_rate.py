@@ -7,7 +7,7 @@ learning_rate times
   warm-up        min(1, (k + 1) / w)
   cosine         (1 + cos(pi (k - w) / (N - w))) / 2       for k >= w
   linear         (N - k) / (N - w)                         for k >= w
-  inverse_sqrt   1 / sqrt(max(k / r, 1)), [EDM2] eq. 67
+  inverse_sqrt   1 / sqrt(max(k / r, 1)), arXiv 2312.02696 eq. 67
   step           decay_factor ^ (how many of decay_at are <= k)
 """
 

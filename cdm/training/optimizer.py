@@ -99,8 +99,9 @@ class AdamOptions(NamedTuple):
 class AdafactorOptions(NamedTuple):
   """The `optimizer` section of a config whose kind is 'adafactor'.
 
-  [Adafactor] keeps the mean square of the gradient per row and per column of
-  a kernel, not per element. Two things differ from `optax.adafactor`: the
+  It keeps the mean square of the gradient per row and per column of a kernel,
+  not per element (Shazeer and Stern, arXiv 1804.04235, whose sections are cited
+  below). Two things differ from `optax.adafactor`: the
   momentum comes before the learning rate, and the weight decay is multiplied by
   it.
 
@@ -109,13 +110,13 @@ class AdafactorOptions(NamedTuple):
       decay_from, group_rates, skip_nonfinite: see `AdamOptions`.
     kind: 'adafactor'.
     b2_exponent: the decay of the mean squares is 1 - t^-b2_exponent at the
-      t-th update, [Adafactor] sec. 7.2.
+      t-th update, sec. 7.2.
     min_size_to_factor: an array is factored over its two longest axes if both
       have at least this length.
     update_clip: largest root mean square of the update of one array before the
-      learning rate, [Adafactor] sec. 6; None does not clip.
+      learning rate, sec. 6; None does not clip.
     scale_by_parameter: whether the rate is relative to the root mean square of
-      the array (at least 1e-3), [Adafactor] sec. 8.
+      the array (at least 1e-3), sec. 8.
     eps: added to the squared gradient.
     momentum: decay of the first moment, in [0, 1); 0 keeps none.
     moment_dtype: of the first moment, 'float32' or 'bfloat16'.

@@ -1,9 +1,9 @@
 """Writes a trace of some training steps with `jax.profiler`.
 
-`config.train.profile_steps='100:110'` traces the updates 100 to 110, both included,
-into WORKDIR/profile; with several processes each traces its own devices, into
-WORKDIR/profile/process_K. A run that is started again within the range traces
-the rest of it. A trace that cannot be written never ends the run.
+`config.train.profile_steps='100:110'` traces the updates 100 to 110, both
+included, into WORKDIR/profile; with several processes each traces its own
+devices, into WORKDIR/profile/process_K. A run that is started again within the
+range traces the rest of it. A trace that cannot be written never ends the run.
 """
 
 import pathlib

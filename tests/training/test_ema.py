@@ -66,7 +66,7 @@ def test_the_section_takes_a_decay_or_a_half_life_but_not_both():
     return run_config.read_ema_section(section, batch_size=512)
 
   assert read(decay=0.9, warmup=False) == (0.9, False)
-  # [EDM]'s code: 500,000 images at a batch of 512.
+  # EDM's code: 500,000 images at a batch of 512.
   decay, _ = read(decay=None, half_life_images=500_000)
   assert decay == pytest.approx(0.5 ** (512 / 500_000), rel=1e-12)
   for section, message in (

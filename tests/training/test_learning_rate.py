@@ -32,7 +32,7 @@ def test_a_linear_decay_reaches_zero_at_the_end_of_the_run():
   ],
 )
 def test_the_inverse_square_root_halves_at_four_times_its_start(given, start):
-  """[EDM2] eq. 67: rate / sqrt(max(k / start, 1))."""
+  """Karras et al. (arXiv 2312.02696) eq. 67: rate / sqrt(max(k / start, 1))."""
   steps = np.array([start, 4 * start, 9 * start, 100 * start])
   found = rates(steps, decay='inverse_sqrt', **given)
   np.testing.assert_allclose(found, [2, 1, 2 / 3, 0.2], rtol=1e-6)
