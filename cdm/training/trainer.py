@@ -28,12 +28,16 @@ from cdm.reporting import (
   crash_reports,
   metric_writer,
   session_log,
+  wandb_writer,
 )
 from cdm.training import (
   disk_space,
   evaluators,
+  group_rates,
   hooks,
+  log_line,
   loop,
+  profile_steps,
   program,
   rate_change,
   rollback,
@@ -125,24 +129,14 @@ class _Run:
     assembled = program.assemble(c)
     built, schedule = assembled.built, assembled.schedule
     mesh = assembled.mesh
+    wandb_writer.check_installed(schedule.wandb)
     source = datasets.open_source(c.train_data)
     check_labels(c, built.net, source)
     trace_loss_and_sampler(c, built, assembled.state.params)
     draw_samples = make_grid_sampler(c, assembled)
     evaluations = evaluators.make_evaluators(c, assembled, self._make_fid)
     print_config_changes(c, workdir)
-    iterator = self._iterator = LabelCheckedBatches(
-      datasets.training_batches(
-        c,
-        source,
-        seed=program.seed_of(c, program.DATA_SEED),
-        rows=device_mesh.local_rows(mesh, schedule.batch_size),
-      ),
-      built.net.num_classes,
-      before_resuming=lambda: check_classes(workdir, source),
-    )
-    if not reader.complete_steps(workdir):
-      iterator.peek()
+    iterator = self._open_batches(assembled, source)
 
     with (
       metric_writer.Reporter(
@@ -155,10 +149,12 @@ class _Run:
         keep_every_steps=schedule.keep_every_steps or None,
         save_every_steps=schedule.save_every_steps,
       ) as checkpointer,
+      profile_steps.Profile(
+        schedule.profiled_steps, workdir, say=reporter.say
+      ) as profile,
     ):
-      print_run_summary(
-        reporter, c, built, assembled.state.params, source, mesh
-      )
+      add_wandb(reporter, c, workdir)
+      print_run_summary(reporter, c, assembled, source)
       warning = disk_space.shortage(
         workdir, assembled.state, schedule, checkpointer.steps()
       )
@@ -169,11 +165,6 @@ class _Run:
         limit=schedule.rollback_limit,
         active=collectives.is_first(),
       )
-      watch = watchdog.Watchdog(
-        factor=schedule.watchdog_factor,
-        seconds=schedule.watchdog_seconds,
-        report=lambda text, hangs: report_hang(reporter, workdir, text, hangs),
-      )
       if collectives.is_first():
         for name in ('', metric_writer.GRIDS, reader.CHECKPOINTS):
           atomic_files.remove_abandoned(workdir / name)
@@ -182,7 +173,7 @@ class _Run:
         checkpointer=checkpointer,
         reporter=reporter,
         rollbacks=rollbacks,
-        watch=watch,
+        watch=self._make_watchdog(schedule, reporter),
       )
       state, metrics = loop.start(
         built.method.init,
@@ -198,7 +189,13 @@ class _Run:
       self._session.facts['first_step'] = int(state.step)
       if collectives.is_first():
         class_names.write(workdir, source.class_names)
-      self._watch = watch
+      self._watch = collaborators.watch
+      line = log_line.LogLine(
+        batch_size=schedule.batch_size,
+        num_images=len(source),
+        utilization=utilization.make_utilization(built, built.input_size, mesh),
+        facts=self._session.facts,
+      )
       outcome = loop.train(
         state,
         metrics,
@@ -208,7 +205,9 @@ class _Run:
         collaborators=collaborators,
         hooks=hooks.Hooks(
           draw_samples=draw_samples,
-          gauges=utilization.make_utilization(built, built.input_size, mesh),
+          gauges=line.gauges,
+          first_step=line.first_step,
+          update=profile.update,
           evaluations=evaluations,
           best=evaluators.make_best(assembled, checkpointer, reporter),
         ),
@@ -219,6 +218,34 @@ class _Run:
     # none may still be saving.
     collectives.barrier('the end of training')
     return outcome.ending
+
+  def _open_batches(self, assembled, source):
+    """Opens the training batches, and reads one unless the run continues."""
+    c, workdir, built = self._c, self._workdir, assembled.built
+    self._iterator = LabelCheckedBatches(
+      datasets.training_batches(
+        c,
+        source,
+        seed=program.seed_of(c, program.DATA_SEED),
+        rows=device_mesh.local_rows(
+          assembled.mesh, assembled.schedule.batch_size
+        ),
+      ),
+      built.net.num_classes,
+      before_resuming=lambda: check_classes(workdir, source),
+    )
+    if not reader.complete_steps(workdir):
+      self._iterator.peek()
+    return self._iterator
+
+  def _make_watchdog(self, schedule, reporter):
+    return watchdog.Watchdog(
+      factor=schedule.watchdog_factor,
+      seconds=schedule.watchdog_seconds,
+      report=lambda text, hangs: report_hang(
+        reporter, self._workdir, text, hangs
+      ),
+    )
 
   def record_end(self, ending, error=None):
     """Records how the session ended, unless its start was refused."""
@@ -353,24 +380,45 @@ def print_config_changes(c: ConfigDict, workdir: pathlib.Path) -> None:
     print(change)
 
 
+def add_wandb(reporter: Reporter, c: ConfigDict, workdir: pathlib.Path) -> None:
+  """Reports to Weights & Biases too, if the config names a project.
+
+  Args:
+    reporter: the reporter; one that is not active gets no other writer.
+    c: config of the stage.
+    workdir: work directory of the run.
+  """
+  project = c.train.get('wandb')
+  if project:
+    reporter.add_writer(
+      wandb_writer.WandbWriter(
+        workdir,
+        project=project,
+        name=c.name,
+        config=loader.plain(c),
+        say=reporter.say,
+      )
+    )
+
+
 def print_run_summary(
   reporter: Reporter,
   c: ConfigDict,
-  built: Stage,
-  params: Any,
+  assembled: program.Program,
   source: Any,
-  mesh: jax.sharding.Mesh,
 ) -> None:
   """Prints two lines about the run that starts: network, devices, data.
+
+  And one for every group of parameters with a learning rate of its own.
 
   Args:
     reporter: prints the lines.
     c: config of the stage.
-    built: the stage.
-    params: tree of its parameters, real or abstract.
+    assembled: the program of the run.
     source: the training data, see `data.source`.
-    mesh: the device mesh.
   """
+  built, mesh = assembled.built, assembled.mesh
+  params = assembled.state.params
   parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
   size = f'{c.pipeline.image_size} px'
   if built.lowres is not None:
@@ -382,3 +430,5 @@ def print_run_summary(
   )
   classes = f', {source.num_classes} classes' if source.num_classes else ''
   reporter.say(f'data: {len(source):,} images{classes} ({c.train_data.kind})')
+  for line in group_rates.summary(assembled.tx.groups, params):
+    reporter.say(line)

@@ -134,7 +134,10 @@ def step(loss=loss, shape=(8, 1, 1), accumulation=1):
 class Run:
   """`cdm train` in small: start or continue in a work directory, train on."""
 
-  def __init__(self, workdir, *, shape=(8, 1, 1), batches=None, keep=3):
+  def __init__(
+    self, workdir, *, shape=(8, 1, 1), batches=None, keep=3, tx=None
+  ):
+    self.tx = adam() if tx is None else tx
     self.workdir = workdir
     self.mesh = mesh(*shape)
     self.shape = shape
@@ -180,10 +183,10 @@ class Run:
     with reporter, saver:
       state, metrics = loop.start(
         init,
-        adam(),
+        self.tx,
         key=jax.random.key(0),
         abstract=abstract_state(
-          init, adam(), key=jax.random.key(0), mesh=self.mesh
+          init, self.tx, key=jax.random.key(0), mesh=self.mesh
         ),
         schedule=schedule,
         collaborators=collaborators,

@@ -50,8 +50,9 @@ WALLS = {
 # Which packages may import an outside library.
 EXTERNAL = {
   'ml_collections': {'config'},
-  'tensorflow': {'data', 'reporting'},
-  'clu': {'reporting'},
+  'tensorflow': {'data'},
+  'tensorboard': {'reporting'},
+  'wandb': {'reporting'},
   'grain': {'data'},
   'tensorflow_datasets': {'data'},
   'orbax': {'checkpointing'},
