@@ -141,7 +141,7 @@ def make_adafactor(num_steps=None, **options):
 
 
 def adafactor(start, gradients, *, rate, parameter_scale):
-  """Shazeer and Stern alg. 4 and sec. 6 to 8 on one matrix, in NumPy float64."""
+  """Shazeer and Stern alg. 4, sec. 6 to 8, on one matrix in NumPy float64."""
   x = np.array(start, np.float64)
   rows, columns = np.zeros(x.shape[0]), np.zeros(x.shape[1])
   for t, g in enumerate(np.asarray(gradients, np.float64)):
