@@ -48,6 +48,7 @@ CIRCUMSTANCES = (
   'data_wait_fraction',
   'goodput',
   'start_seconds',
+  'evaluation_fraction',
   'mfu',
   'host_memory_bytes',
   'device_memory_bytes',
@@ -146,6 +147,19 @@ class Reporter:
       for writer in self._writers:
         writer.resume(step)
 
+  def rows(self) -> list[dict[str, Any]]:
+    """Returns the lines on record; [] if the reporter is not active."""
+    if not self._active:
+      return []
+    return read_scalars(self._workdir / SCALARS)
+
+  def has_grid(self, step: int, name: str) -> bool:
+    """Returns whether the image grid of a step is on record."""
+    return self._active and self._grid_path(step, name).exists()
+
+  def _grid_path(self, step: int, name: str) -> pathlib.Path:
+    return self._workdir / GRIDS / f'{name}_{int(step):08d}.png'
+
   def scalars(self, step: int, values: Mapping[str, Any]) -> None:
     """Records the scalars of a step.
 
@@ -179,7 +193,7 @@ class Reporter:
     # Imported here, because a run without image grids needs no Pillow.
     from cdm.reporting import image_files
 
-    path = self._workdir / GRIDS / f'{name}_{int(step):08d}.png'
+    path = self._grid_path(step, name)
     with _writing(self._workdir):
       path.parent.mkdir(exist_ok=True)
       image_files.write_png(path, image)

@@ -32,7 +32,9 @@ from cdm.reporting import (
 )
 from cdm.training import (
   disk_space,
+  evaluators,
   group_rates,
+  hooks,
   log_line,
   loop,
   profile_steps,
@@ -57,7 +59,11 @@ if TYPE_CHECKING:
 
 
 def train(
-  c: ConfigDict, workdir: pathlib.Path, *, stop: Stop | None = None
+  c: ConfigDict,
+  workdir: pathlib.Path,
+  *,
+  stop: Stop | None = None,
+  make_fid: evaluators.MakeFid | None = None,
 ) -> int:
   """Trains to `c.train.num_steps`, from the newest checkpoint in `workdir`.
 
@@ -71,6 +77,7 @@ def train(
     workdir: work directory of the run.
     stop: the handler of signals, if one is installed already; by default a new
       one is.
+    make_fid: builds the evaluation of FID, see `evaluators.make_evaluators`.
 
   Returns:
     Exit code: 0 when complete, 75 when preempted, 130 after Ctrl-C.
@@ -88,7 +95,7 @@ def train(
     workdir, 'cdm train', flag='--workdir', asked_to_end=stop.asked_to_end
   )
   with stop, holding, session_log.Session(workdir, 'train') as session:
-    run = _Run(c, workdir, session)
+    run = _Run(c, workdir, session, make_fid)
     peer_monitor.call_before_exit(run.record_peer_failure)
     try:
       ending = run.start_to_end(stop)
@@ -105,8 +112,9 @@ def train(
 class _Run:
   """One session of training, and the record of how it went."""
 
-  def __init__(self, c, workdir, session):
+  def __init__(self, c, workdir, session, make_fid):
     self._c, self._workdir, self._session = c, workdir, session
+    self._make_fid = make_fid
     self._started = False  # the start was not refused, so it leaves a record
     self._watch = self._iterator = None
 
@@ -126,6 +134,7 @@ class _Run:
     check_labels(c, built.net, source)
     trace_loss_and_sampler(c, built, assembled.state.params)
     draw_samples = make_grid_sampler(c, assembled)
+    evaluations = evaluators.make_evaluators(c, assembled, self._make_fid)
     print_config_changes(c, workdir)
     iterator = self._iterator = LabelCheckedBatches(
       datasets.training_batches(
@@ -173,8 +182,8 @@ class _Run:
         report=lambda text, hangs: report_hang(reporter, workdir, text, hangs),
       )
       if collectives.is_first():
-        for folder in (workdir, workdir / metric_writer.GRIDS):
-          atomic_files.remove_abandoned(folder)
+        for name in ('', metric_writer.GRIDS, reader.CHECKPOINTS):
+          atomic_files.remove_abandoned(workdir / name)
       collaborators = loop.Collaborators(
         iterator=iterator,
         checkpointer=checkpointer,
@@ -197,12 +206,7 @@ class _Run:
       if collectives.is_first():
         class_names.write(workdir, source.class_names)
       self._watch = watch
-      line = log_line.LogLine(
-        batch_size=schedule.batch_size,
-        num_images=len(source),
-        utilization=utilization.make_utilization(built, built.input_size, mesh),
-        facts=self._session.facts,
-      )
+      line = self._log_line(assembled, len(source))
       outcome = loop.train(
         state,
         metrics,
@@ -210,11 +214,13 @@ class _Run:
         mesh=mesh,
         schedule=schedule,
         collaborators=collaborators,
-        hooks=loop.Hooks(
+        hooks=hooks.Hooks(
           draw_samples=draw_samples,
           gauges=line.gauges,
           first_step=line.first_step,
           update=profile.update,
+          evaluations=evaluations,
+          best=evaluators.make_best(assembled, checkpointer, reporter),
         ),
         stop=stop,
       )
@@ -223,6 +229,15 @@ class _Run:
     # none may still be saving.
     collectives.barrier('the end of training')
     return outcome.ending
+
+  def _log_line(self, assembled, num_images):
+    built, mesh = assembled.built, assembled.mesh
+    return log_line.LogLine(
+      batch_size=assembled.schedule.batch_size,
+      num_images=num_images,
+      utilization=utilization.make_utilization(built, built.input_size, mesh),
+      facts=self._session.facts,
+    )
 
   def record_end(self, ending, error=None):
     """Records how the session ended, unless its start was refused."""
