@@ -40,7 +40,8 @@ class Hooks:
       show; called every sample_every_steps of the schedule, and at the end.
     gauges: (step, rates of a log line) -> further scalars for that line.
     first_step: called when the first step is made, which compiles.
-    update: (step, train_step, state, batch) -> train_step(state, batch).
+    update: (step, train_step, state, batch) -> train_step(state, batch), where
+      `step` counts from 1.
     evaluations: the evaluations, made in this order after the grid of a step.
     best: keeps the best of the evaluated checkpoints; None keeps none.
   """

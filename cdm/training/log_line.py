@@ -15,7 +15,7 @@ from cdm.reporting import process_age
 class LogLine:
   """The scalars of a log line besides its means and rates.
 
-  Its methods are two hooks of the loop, see `loop.Hooks`.
+  Its methods are two hooks of the loop, see `hooks.Hooks`.
   """
 
   def __init__(

@@ -7,7 +7,6 @@ when a line is logged or a checkpoint is saved.
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import signal
 import time
@@ -65,21 +64,19 @@ def start(
   """
   checkpointer, reporter = collaborators.checkpointer, collaborators.reporter
   rollbacks = collaborators.rollbacks
-  new_metrics = functools.partial(
-    RunningMetrics,
-    spike_factor=schedule.grad_norm_spike_factor,
-    skip_nonfinite=tx.skip_nonfinite,
-  )
   restored = checkpointer.restore_latest(abstract)
   if restored is None:
     state, step = make_state(init, tx, key=key, abstract=abstract), 0
-    metrics = new_metrics()
   else:
     state, step = restored.state, restored.step
-    metrics = new_metrics(restored.window)
     skipped = rollbacks.position(step) if rollbacks is not None else None
     collaborators.iterator.set_state(skipped or restored.data_state)
     reporter.say(f'continuing from the checkpoint of step {step}')
+  metrics = RunningMetrics(
+    None if restored is None else restored.window,
+    spike_factor=schedule.grad_norm_spike_factor,
+    skip_nonfinite=tx.skip_nonfinite,
+  )
   # The rollbacks are changed last, because a start that is refused must leave
   # the run unchanged.
   if rollbacks is not None:
@@ -433,11 +430,7 @@ class _Loop:
       self.hooks.best.resume(restored.step)
     self.state, self.step = restored.state, restored.step
     self.saved_step, self.data_state = restored.step, diverged_step.position
-    self.metrics = RunningMetrics(
-      restored.window,
-      spike_factor=self.schedule.grad_norm_spike_factor,
-      skip_nonfinite=self.metrics.skip_nonfinite,
-    )
+    self.metrics = self.metrics.continued(restored.window)
     # Goodput leaves out the steps since that checkpoint.
     self.counted_seconds = self.watch.seconds(watchdog.STEP)
     self.timer.restart(self.step)

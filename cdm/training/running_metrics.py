@@ -104,7 +104,7 @@ class RunningMetrics:
       name: (total, count) for name, (total, count) in sums.items()
     }
     self._spike_factor = spike_factor
-    self.skip_nonfinite = skip_nonfinite
+    self._skip_nonfinite = skip_nonfinite
     self._skipped_in_a_row = saved.get('skipped_in_a_row', 0)
     self._norms = collections.deque(saved.get('grad_norms', ()), NUM_NORMS)
     # (step, scalars on the device, data position) of steps not yet fetched.
@@ -114,6 +114,14 @@ class RunningMetrics:
     self._latest_loss_time = time.monotonic()
     self.goodput = Goodput(
       saved.get('goodput'), began=time.time() - process_age.seconds()
+    )
+
+  def continued(self, saved: Window) -> RunningMetrics:
+    """Returns metrics that continue a saved window, with the same limits."""
+    return RunningMetrics(
+      saved,
+      spike_factor=self._spike_factor,
+      skip_nonfinite=self._skip_nonfinite,
     )
 
   def add(
@@ -165,11 +173,11 @@ class RunningMetrics:
       value = float(scalars[name])
       if not math.isfinite(value):
         self._skipped_in_a_row += 1
-        if self._skipped_in_a_row <= self.skip_nonfinite:
+        if self._skipped_in_a_row <= self._skip_nonfinite:
           return
         why = f'{name} is {value} at step {step}'
-        if self.skip_nonfinite:
-          why += f', after {self.skip_nonfinite} skipped in a row'
+        if self._skip_nonfinite:
+          why += f', after {self._skip_nonfinite} skipped in a row'
         self._diverged_step = DivergedStep(step, why, position)
         return
     self._skipped_in_a_row = 0

@@ -190,12 +190,7 @@ class _Run:
       if collectives.is_first():
         class_names.write(workdir, source.class_names)
       self._watch = collaborators.watch
-      line = log_line.LogLine(
-        batch_size=schedule.batch_size,
-        num_images=len(source),
-        utilization=utilization.make_utilization(built, built.input_size, mesh),
-        facts=self._session.facts,
-      )
+      line = self._log_line(assembled, len(source))
       outcome = loop.train(
         state,
         metrics,
@@ -245,6 +240,15 @@ class _Run:
       report=lambda text, hangs: report_hang(
         reporter, self._workdir, text, hangs
       ),
+    )
+
+  def _log_line(self, assembled, num_images):
+    built, mesh = assembled.built, assembled.mesh
+    return log_line.LogLine(
+      batch_size=assembled.schedule.batch_size,
+      num_images=num_images,
+      utilization=utilization.make_utilization(built, built.input_size, mesh),
+      facts=self._session.facts,
     )
 
   def record_end(self, ending, error=None):

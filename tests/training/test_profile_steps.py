@@ -7,7 +7,7 @@ import signal
 import pytest
 from support import tiny_run
 
-from cdm.training import loop, profile_steps
+from cdm.training import hooks, profile_steps
 from cdm.training.preemption import Stop
 
 
@@ -43,8 +43,8 @@ def train(workdir, text, num_steps=6, stop_at=None):
         stop.signum = signal.SIGTERM
       return profile.update(step, *args)
 
-    hooks = loop.Hooks(update=update)
-    run.train(num_steps, hooks=hooks, stop=stop, log_every=2)
+    made = hooks.Hooks(update=update)
+    run.train(num_steps, hooks=made, stop=stop, log_every=2)
   return said
 
 
