@@ -160,7 +160,11 @@ class _Run:
         reporter, c, built, assembled.state.params, source, mesh
       )
       warning = disk_space.shortage(
-        workdir, assembled.state, schedule, checkpointer.steps()
+        workdir,
+        assembled.state,
+        schedule,
+        checkpointer.steps(),
+        keeps_best=bool(assembled.evaluation.best),
       )
       if warning:
         reporter.say(warning)
