@@ -156,7 +156,11 @@ class _Run:
       add_wandb(reporter, c, workdir)
       print_run_summary(reporter, c, assembled, source)
       warning = disk_space.shortage(
-        workdir, assembled.state, schedule, checkpointer.steps()
+        workdir,
+        assembled.state,
+        schedule,
+        checkpointer.steps(),
+        keeps_best=bool(assembled.evaluation.best),
       )
       if warning:
         reporter.say(warning)

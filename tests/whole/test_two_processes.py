@@ -106,6 +106,7 @@ def together(*commands, both=''):
 
 def training(workdir, **overrides):
   """-> the words that train the smoke config there, as `house.train` does."""
+  overrides = {'eval__every_steps': 4} | overrides
   values = smoke_runs.SMALL | {
     k.replace('__', '.'): v for k, v in overrides.items()
   }
@@ -169,10 +170,12 @@ def two(one, tmp_path_factory):
 
 def test_they_train_save_restore_and_go_on_as_one(one, two):
   folder, trained, _ = two
-  # The half that ended at step 2 closed with a line of its own.
+  # The half that ended at step 2 closed with lines of its own.
   lines = [row for row in record(folder / 'run') if row['step'] != 2]
   for mine, expected in zip(lines, record(one), strict=True):
     assert mine == pytest.approx(expected, rel=1e-4)
+  assert 'held_out/ema_loss' in lines[-1]
+  assert reader.resolve(folder / 'run', 'best') == 4
   expected, mine = state(one, 4), state(folder / 'run', 4)
   assert mine.keys() == expected.keys()
   for name, value in expected.items():
