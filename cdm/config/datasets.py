@@ -236,13 +236,13 @@ def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
   transforms.check_fit(
     size=section.image_size, crop=section.crop, filter=section.filter
   )
-  source = open_source(saved.eval_data, 'eval_data')
+  source = open_source(
+    saved.eval_data,
+    'eval_data',
+    remedy='Give the section eval_data, whose images are held out, or evaluate '
+    'nothing in training with --config.eval.every_steps=0.',
+  )
   count = min(count, len(source))
-  if not count:
-    raise ValueError(
-      'config.eval_data has no images, so nothing can be evaluated. Use other '
-      'data, or --config.eval.every_steps=0.'
-    )
   indices = subset.spread_indices(source, count)
 
   def read_one(number):

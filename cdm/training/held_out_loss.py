@@ -73,14 +73,16 @@ def _read(c, assembled, *, size, part):
   """Reads this process's part of every microbatch, as host arrays."""
   count, read = datasets.open_up_to(c, assembled.evaluation.batches * size)
   rows = device_mesh.local_rows(assembled.mesh, part)
-  batches = []
-  for first in range(0, count, part):
-    image, label, there = read(first + rows)
-    label_check.check_range(
-      label[there], assembled.built.net.num_classes, 'evaluation data'
-    )
-    batches.append({'image': image, 'label': label, 'there': there})
-  return batches
+  starts = np.arange(0, count, part)
+  image, label, there = read((starts[:, None] + rows).ravel())
+  label_check.check_range(
+    label[there], assembled.built.net.num_classes, 'evaluation data'
+  )
+  arrays = {'image': image, 'label': label, 'there': there}
+  return [
+    {name: x[k * len(rows) :][: len(rows)] for name, x in arrays.items()}
+    for k in range(len(starts))
+  ]
 
 
 def _make_sums(c, assembled, *, size, part):

@@ -152,9 +152,10 @@ class Run:
     rollbacks=0,
     spike_factor=0.0,
     watch=None,
+    hooks=None,
     **more,
   ):
-    """-> loop.Outcome."""
+    """-> loop.Outcome; hooks may be made by a function of the collaborators."""
     schedule = run_config.Run(
       batch_size=BATCH,
       num_steps=num_steps,
@@ -194,6 +195,7 @@ class Run:
         mesh=self.mesh,
         schedule=schedule,
         collaborators=collaborators,
+        hooks=hooks(collaborators) if callable(hooks) else hooks,
         **more,
       )
 
