@@ -1,5 +1,6 @@
 """Reads and checks the `train`, `ema` and `optimizer` sections of a config."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -42,6 +43,11 @@ def make_optimizer(
     return make(options, num_steps)
 
 
+# {value of train.init_params: the field of TrainState that it names}.
+INIT_PARAMS = {'ema': 'ema_params', 'raw': 'params'}
+INIT_MISSING = ('refuse', 'initialize')
+
+
 class Run(NamedTuple):
   """The `train` section of a config: length and intervals of a run.
 
@@ -69,6 +75,15 @@ class Run(NamedTuple):
       included; '' writes none. See `training.profile_steps`.
     wandb: project of Weights & Biases to which the scalars and grids go too;
       '' is off. See `reporting.wandb_writer`.
+    init_from: WORKDIR, WORKDIR@STEP or WORKDIR@best: a new run starts from the
+      weights of this checkpoint, by default the newest; '' draws them at
+      random. See `training.init_from`.
+    init_params: 'ema' starts from its EMA parameters, 'raw' from those that the
+      optimizer changed.
+    init_missing: 'refuse' if the networks have other arrays, or 'initialize'
+      those that the checkpoint lacks, as in a new run.
+    init_from_sha256: SHA-256 of the checkpoint's checksums.json. The run writes
+      it into its config; one that is given is compared.
   """
 
   batch_size: int
@@ -87,6 +102,10 @@ class Run(NamedTuple):
   watchdog_seconds: float = 60.0
   profile_steps: str = ''
   wandb: str = ''
+  init_from: str = ''
+  init_params: str = 'ema'
+  init_missing: str = 'refuse'
+  init_from_sha256: str = ''
 
   @property
   def profiled_steps(self) -> range | None:
@@ -129,6 +148,7 @@ def read_train_section(c: ConfigDict) -> Run:
 def _check_run(c: ConfigDict, built: Run) -> None:
   """Raises ValueError if a value of `train`, or the seed, is out of range."""
   check_recovery(built)
+  check_start(built)
   if is_classifier(c):
     check_classifier_run(built)
   for key, value in built._asdict().items():
@@ -185,6 +205,25 @@ def check_recovery(built: Run) -> None:
   if not seconds > 0:
     raise ValueError(
       f'config.train.watchdog_seconds is {seconds!r}; it must be above 0.'
+    )
+
+
+def check_start(built: Run) -> None:
+  """Raises ValueError if the options of `init_from` make no sense."""
+  for key, known in (
+    ('init_params', INIT_PARAMS),
+    ('init_missing', INIT_MISSING),
+  ):
+    value = getattr(built, key)
+    if value not in known:
+      raise ValueError(
+        f'config.train.{key} is {value!r}; known are {list(known)}.'
+      )
+  sha256 = built.init_from_sha256
+  if sha256 and not re.fullmatch('[0-9a-f]{64}', sha256):
+    raise ValueError(
+      f'config.train.init_from_sha256 is {sha256!r}; it must be 64 digits of '
+      '0-9 and a-f, as the config of a run records them, or empty.'
     )
 
 

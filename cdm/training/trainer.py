@@ -33,14 +33,15 @@ from cdm.reporting import (
 from cdm.training import (
   disk_space,
   evaluators,
-  group_rates,
   hooks,
+  init_from,
   log_line,
   loop,
   profile_steps,
   program,
-  rate_change,
   rollback,
+  run_summary,
+  start,
   utilization,
   watchdog,
 )
@@ -132,10 +133,12 @@ class _Run:
     wandb_writer.check_installed(schedule.wandb)
     source = datasets.open_source(c.train_data)
     check_labels(c, built.net, source)
+    begun = init_from.find_start(c, workdir, assembled, source)
+    c = begun.config
     trace_loss_and_sampler(c, built, assembled.state.params)
     draw_samples = make_grid_sampler(c, assembled)
     evaluations = evaluators.make_evaluators(c, assembled, self._make_fid)
-    print_config_changes(c, workdir)
+    run_summary.print_config_changes(c, workdir)
     iterator = self._open_batches(assembled, source)
 
     with (
@@ -154,7 +157,9 @@ class _Run:
       ) as profile,
     ):
       add_wandb(reporter, c, workdir)
-      print_run_summary(reporter, c, assembled, source)
+      run_summary.print_run_summary(reporter, c, assembled, source)
+      for line in begun.lines:
+        reporter.say(line)
       warning = disk_space.shortage(
         workdir,
         assembled.state,
@@ -179,13 +184,14 @@ class _Run:
         rollbacks=rollbacks,
         watch=self._make_watchdog(schedule, reporter),
       )
-      state, metrics = loop.start(
+      state, metrics = start.start(
         built.method.init,
         assembled.tx,
         key=assembled.key,
         abstract=assembled.state,
         schedule=schedule,
         collaborators=collaborators,
+        read_weights=None if begun.weights is None else begun.weights.read,
       )
       # From here on the start is not refused any more. A start that is refused
       # must leave the run unchanged.
@@ -366,28 +372,6 @@ def trace_loss_and_sampler(c: ConfigDict, built: Stage, params: Any) -> None:
   )
 
 
-def print_config_changes(c: ConfigDict, workdir: pathlib.Path) -> None:
-  """Prints the config values that changed since the run was last started.
-
-  And what that means for the learning rate, where the run goes on.
-  """
-  path = workdir / reader.CONFIG
-  if not path.exists():
-    return
-  try:
-    before = loader.read_json(path)
-  except exit_codes.DamagedFile as error:
-    # A copy for people, which the run writes anew; its checkpoints have theirs.
-    print(f'{error} It is written anew.')
-    return
-  for line in loader.changes(before, c):
-    print(f'changed since the last start: {line}')
-  steps = reader.complete_steps(workdir)
-  change = rate_change.rate_change(before, c, max(steps)) if steps else None
-  if change:
-    print(change)
-
-
 def add_wandb(reporter: Reporter, c: ConfigDict, workdir: pathlib.Path) -> None:
   """Reports to Weights & Biases too, if the config names a project.
 
@@ -407,36 +391,3 @@ def add_wandb(reporter: Reporter, c: ConfigDict, workdir: pathlib.Path) -> None:
         say=reporter.say,
       )
     )
-
-
-def print_run_summary(
-  reporter: Reporter,
-  c: ConfigDict,
-  assembled: program.Program,
-  source: Any,
-) -> None:
-  """Prints two lines about the run that starts: network, devices, data.
-
-  And one for every group of parameters with a learning rate of its own.
-
-  Args:
-    reporter: prints the lines.
-    c: config of the stage.
-    assembled: the program of the run.
-    source: the training data, see `data.source`.
-  """
-  built, mesh = assembled.built, assembled.mesh
-  params = assembled.state.params
-  parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-  size = f'{c.pipeline.image_size} px'
-  if built.lowres is not None:
-    size = f'{built.lowres.size} -> {size}'
-  reporter.say(
-    f'{c.name}: {size}, {parameters:,} parameters, {built.net.dtype} on '
-    f'{mesh.size} {jax.devices()[0].platform} device'
-    + ('s' if mesh.size > 1 else '')
-  )
-  classes = f', {source.num_classes} classes' if source.num_classes else ''
-  reporter.say(f'data: {len(source):,} images{classes} ({c.train_data.kind})')
-  for line in group_rates.summary(assembled.tx.groups, params):
-    reporter.say(line)

@@ -10,7 +10,14 @@ import numpy as np
 from cdm.checkpointing import writer
 from cdm.distributed import device_mesh, partitioning
 from cdm.reporting import metric_writer
-from cdm.training import loop, optimizer, rollback, run_config, watchdog
+from cdm.training import (
+  loop,
+  optimizer,
+  rollback,
+  run_config,
+  start,
+  watchdog,
+)
 from cdm.training import state as train_state
 from cdm.training import step as train_step
 
@@ -181,7 +188,7 @@ class Run:
       watch=watchdog.Watchdog() if watch is None else watch,
     )
     with reporter, saver:
-      state, metrics = loop.start(
+      state, metrics = start.start(
         init,
         self.tx,
         key=jax.random.key(0),

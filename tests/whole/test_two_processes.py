@@ -184,6 +184,22 @@ def test_they_train_save_restore_and_go_on_as_one(one, two):
       assert error < RTOL, name
 
 
+def test_they_start_from_the_weights_that_one_saved(one, tmp_path):
+  """A step too small to see leaves them as they were read."""
+  values = {'train__init_from': one, 'train__num_steps': 1}
+  values['optimizer__learning_rate'] = 1e-9
+  first, second = together(training(tmp_path, **values))
+  told = f'starting from the EMA parameters of step 4 of {one}'
+  assert told in first and told not in second
+  expected, mine = state(one, 4), state(tmp_path, 1)
+  for name, value in mine.items():
+    field, _, rest = name.partition('/')
+    if field in ('params', 'ema_params'):
+      np.testing.assert_allclose(
+        value, expected[f'ema_params/{rest}'], atol=1e-7, err_msg=name
+      )
+
+
 def test_only_the_first_talks_and_writes(two):
   _, trained, drew = two
   for first, second in (trained, drew):
