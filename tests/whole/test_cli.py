@@ -30,7 +30,8 @@ CASCADE = f'--config={smoke_runs.CONFIGS / "smoke_cascade.py"}'
 # What the project promises of each command.
 OPTIONS = {
   'train': '--config --workdir',
-  'sample': '--config --workdir --num --seed --out --labels --batch_size',
+  'sample': '--config --workdir --num --seed --out --labels --batch_size '
+  '--format --stages',
   'upscale': 'IMAGE --workdir --out --held_out --label --level --seed',
   'evaluate': '--samples --reference --metrics --lowres --downsample '
   '--make_reference --num --seed --few --kid_size --weights --batch_size '

@@ -21,6 +21,10 @@ NHWC, arr_1: labels; the format that the ADM evaluator reads), classes.json
 (names of the labels), samples.png (an overview: images beside the outputs of
 the earlier stages) and sampling.json (the manifest: every setting that the
 images depend on).
+
+More than 100,000 images are written as ArrayRecord shards in OUT/STAGE instead,
+of the last stage only and without samples.npz. `cdm evaluate`, `cdm cas`, `cdm
+prepare` and training read OUT in place.
 """
 EPILOG = """\
 examples:
@@ -28,6 +32,8 @@ examples:
       --num=64 --out=runs/photos/samples
   cdm sample --config=configs/cdm_cascade256.py --workdir=runs/cdm \\
       --num=50000 --seed=0 --out=runs/cdm/samples50k --batch_size=256
+  cdm sample --config=configs/cdm_cascade128.py --workdir=runs/cdm \\
+      --num=1281167 --out=runs/cdm/train_set --format=array_records
   cdm sample ... --labels=cat,coffee,7 --config.stages.sr.level=0.2
 """
 
@@ -78,6 +84,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='images per batch (default: 64); does not change the images',
   )
   parser.add_argument(
+    '--format',
+    choices=('png', 'array_records'),
+    help='how the images are kept (default: png for up to 100,000 images, '
+    'array_records above)',
+  )
+  parser.add_argument(
+    '--stages',
+    choices=('all', 'last'),
+    help='stages whose images are kept (default: all as png, last as '
+    'array_records)',
+  )
+  parser.add_argument(
     '--overwrite',
     action='store_true',
     help='replace what other settings or programs wrote into OUT under the '
@@ -95,7 +113,7 @@ def run(args: argparse.Namespace) -> None:
   from cdm.data import class_names
   from cdm.distributed import compilation_cache
   from cdm.reporting import output_files
-  from cdm.sampling import generate, restore
+  from cdm.sampling import generate, restore, sample_storage
 
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   compilation_cache.enable_compilation_cache()
@@ -116,6 +134,15 @@ def run(args: argparse.Namespace) -> None:
       f'--num={args.num} --batch_size={args.batch_size}: both must be at '
       'least 1.'
     )
+  storage = sample_storage.choose(
+    out,
+    stages,
+    num=args.num,
+    format=args.format,
+    kept=args.stages,
+    overwrite=args.overwrite,
+  )
+  sample_storage.announce(storage)
   if labels and collectives.is_first():
     print_labels(labels, names)
   generate.draw_to_folder(
@@ -131,6 +158,7 @@ def run(args: argparse.Namespace) -> None:
     batch_size=args.batch_size,
     class_names=names,
     overwrite=args.overwrite,
+    storage=storage,
   )
 
 

@@ -35,7 +35,7 @@ from cdm.evaluation.row_types import (
   ClassifierManifest,
   ImageManifest,
 )
-from cdm.sampling import generate, output_folder, restore
+from cdm.sampling import generate, output_folder, restore, sample_storage
 from cdm.training import label_check, program, trainer
 
 MANIFEST = 'cas.json'  # names the sets that a work directory scores
@@ -184,6 +184,8 @@ def draw(
       f'{path} draws images without a class, from which a classifier can learn '
       'nothing.'
     )
+  storage = sample_storage.choose(out, stages, num=num)
+  sample_storage.announce(storage)
   generate.draw_to_folder(
     out,
     stages,
@@ -196,6 +198,7 @@ def draw(
     num=num,
     batch_size=batch_size,
     class_names=class_names.read(pathlib.Path(where) / notes[0]['folder']),
+    storage=storage,
   )
   return out, loader.plain(loaded.get('paper', {}))
 
@@ -317,7 +320,7 @@ def describe_set(section: Mapping[str, Any], source: Any) -> ImageManifest:
     'fingerprint': source.fingerprint,
     'count': len(source),
   }
-  if plain['kind'] == 'archive':
+  if plain['kind'] in ('archive', 'array_records'):
     recipe |= image_source.describe_samples(plain['path'])
   return recipe
 
