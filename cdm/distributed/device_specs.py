@@ -15,8 +15,11 @@ Peaks are those of a whole chip. Every number has its source:
   [sky]    Google's list prices, on demand, in its cheapest US region, as in
            SkyPilot's catalog (skypilot-org/skypilot-catalog,
            catalogs/v7/gcp/vms.csv at commit 017e250), read November 2026.
-  [NVIDIA] data sheets of each GPU: bfloat16 Tensor Core peak without sparsity
-           (half of the peak with sparsity, where only that is printed).
+  [NVIDIA] data sheets of each GPU, of its SXM form where there is one:
+           bfloat16 Tensor Core peak without sparsity (half of the peak with
+           sparsity, where only that is printed), memory, bandwidth, and NVLink
+           (without it PCIe 4.0 with 16 lanes). A GPU of before 2020 computes in
+           float16 at its peak.
 """
 
 import difflib
@@ -39,9 +42,10 @@ class Chip(NamedTuple):
     hbm_bandwidth: bytes per second between memory and chip.
     link_bandwidth: bytes per second that leave the chip on all its links
       together: half of the advertised bidirectional bandwidth.
-    axes: number of axes of a slice's topology, 2 or 3.
+    axes: number of axes of a slice's topology: 2 or 3, or 1 for GPUs.
     cores: number of JAX devices per chip.
-    usable_bytes: memory of one JAX device that a program may fill.
+    usable_bytes: memory of one JAX device that a program may fill; of a GPU
+      95% of it, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95.
     price: US dollars per chip-hour; None if no price is known.
     options: further arguments that JAX needs to describe a topology of this
       chip.
@@ -57,6 +61,20 @@ class Chip(NamedTuple):
   usable_bytes: int
   price: float | None
   options: dict = {}
+
+  @property
+  def is_tpu(self) -> bool:
+    """Whether it is a TPU, for which this machine can compile programs."""
+    return self.name.startswith('TPU')
+
+
+def _gpu(
+  name: str, flops: float, gigabytes: int, bandwidth: float, links: float
+) -> Chip:
+  """Returns the data of a GPU; its memory is given in decimal gigabytes."""
+  memory = gigabytes * 10**9
+  usable = int(0.95 * memory)
+  return Chip(name, flops, memory, bandwidth, links, 1, 1, usable, None)
 
 
 CHIPS = {
@@ -90,6 +108,16 @@ CHIPS = {
   'tpu7x': Chip(  # [cloud]
     'TPU7x', 2307e12, 192 * GIB, 7380e9, 600e9, 3, 2, int(94.75 * GIB), None
   ),
+  # [NVIDIA] is the source from here on.
+  't4': _gpu('NVIDIA T4', 65e12, 16, 320e9, 16e9),
+  'v100': _gpu('NVIDIA V100', 125e12, 16, 900e9, 150e9),
+  'l4': _gpu('NVIDIA L4', 121e12, 24, 300e9, 32e9),
+  'l40s': _gpu('NVIDIA L40S', 362e12, 48, 864e9, 32e9),
+  'a100': _gpu('NVIDIA A100', 312e12, 40, 1555e9, 300e9),
+  'a100-80gb': _gpu('NVIDIA A100', 312e12, 80, 2039e9, 300e9),
+  'h100': _gpu('NVIDIA H100', 989.4e12, 80, 3350e9, 450e9),
+  'h200': _gpu('NVIDIA H200', 989.4e12, 141, 4800e9, 450e9),
+  'b200': _gpu('NVIDIA B200', 2250e12, 180, 8000e9, 900e9),
 }
 # Beginning of `jax.Device.device_kind` -> peak FLOPs per second of that device.
 # The first entry that matches counts.
@@ -112,7 +140,7 @@ PEAKS = {
   'NVIDIA L4': 121e12,
 }
 CPU = 'cpu'
-EXAMPLES = 'v3:8x16, v4:4x4x8, v5e:16x16, v5p:4x4x8, v6e:16x16, cpu:8'
+EXAMPLES = 'v3:8x16, v4:4x4x8, v5e:16x16, v6e:16x16, h100:8, cpu:8'
 
 
 def peak_flops(device_kind: str) -> float | None:
@@ -134,9 +162,10 @@ class Slice(NamedTuple):
   """A slice of chips with their interconnect, or a number of simulated devices.
 
   Attributes:
-    topology: its name, e.g. 'v5e:16x16' or 'cpu:8'.
+    topology: its name, e.g. 'v5e:16x16', 'h100:8' or 'cpu:8'.
     kind: key of `CHIPS`, or 'cpu'.
-    shape: number of chips along each axis; (number of devices,) for 'cpu'.
+    shape: number of chips along each axis; (number of devices,) for GPUs and
+      'cpu'.
   """
 
   topology: str
@@ -147,6 +176,11 @@ class Slice(NamedTuple):
   def chip(self) -> Chip | None:
     """The data of the slice's chips; None for 'cpu'."""
     return CHIPS.get(self.kind)
+
+  @property
+  def is_tpu(self) -> bool:
+    """Whether it is a slice of TPUs, whose compiler needs no TPU."""
+    return self.chip is not None and self.chip.is_tpu
 
   @property
   def chips(self) -> int:
@@ -172,7 +206,8 @@ def parse(topology: str) -> Slice:
   """Parses the name of a slice.
 
   Args:
-    topology: 'KIND:AxB' or 'KIND:AxBxC' with a key of `CHIPS`, or 'cpu:N'.
+    topology: 'KIND:AxB', 'KIND:AxBxC' or 'KIND:N' with a key of `CHIPS`, or
+      'cpu:N'.
 
   Raises:
     ValueError: if the name has another form, or the kind is unknown.
@@ -188,10 +223,10 @@ def parse(topology: str) -> Slice:
     )
   axes = 1 if kind == CPU else CHIPS[kind].axes
   if not re.fullmatch('x'.join([r'[1-9]\d*'] * axes), shape):
-    form = f'{kind}:N' if kind == CPU else f'{kind}:' + 'x'.join('ABC'[:axes])
+    form = f'{kind}:N' if axes == 1 else f'{kind}:' + 'x'.join('ABC'[:axes])
     raise ValueError(
       f'--topology={topology}: a slice of {kind} is written {form}, '
-      f'{"devices" if kind == CPU else "chips along each axis"}; for example '
+      f'{"devices" if axes == 1 else "chips along each axis"}; for example '
       f'{EXAMPLES}.'
     )
   return Slice(topology, kind, tuple(int(n) for n in shape.split('x')))

@@ -21,7 +21,7 @@ import jax
 
 from cdm.config import loader
 from cdm.distributed import device_specs, exit_codes
-from cdm.planning import hlo, lowering, plan_types
+from cdm.planning import cpu_speed, hlo, lowering, plan_types
 from cdm.reporting import atomic_files, json_file
 
 FORMAT = 1  # version of the cached results; another number invalidates them
@@ -83,7 +83,7 @@ def measure(request: plan_types.Request) -> plan_types.Facts:
     'network_evaluations': planned.network_evaluations,
     # The TPU compiler refuses a program that does not fit. The CPU compiler
     # accepts any program, so its peak is compared with the memory here.
-    'fits': facts['compiled'] and bool(piece.chip or peak <= usable),
+    'fits': facts['compiled'] and (piece.is_tpu or peak <= usable),
     'peak_bytes_per_device': peak,
     'device_bytes': usable,
     'reserved_bytes': total - usable,
@@ -96,6 +96,7 @@ def measure(request: plan_types.Request) -> plan_types.Facts:
     'quick': request['quick'],
     'compile_seconds': facts['seconds'],
     'compiled_before': facts['kept'],
+    'cpu_flops': None if piece.chip else cpu_speed.matrix_product_flops(),
   }
 
 
@@ -103,12 +104,13 @@ def describe_devices(piece: device_specs.Slice) -> Sequence[Any]:
   """Returns the JAX devices of a slice, for lowering and compiling.
 
   The devices of a TPU slice are only described: no backend but the CPU's is
-  started.
+  started. GPUs have no compiler that works without one, so simulated CPU
+  devices stand for them.
 
   Raises:
     ValueError: there is no such slice, or no compiler for it.
   """
-  if piece.kind == device_specs.CPU:
+  if not piece.is_tpu:
     cpus = jax.devices('cpu')
     if len(cpus) < piece.devices:
       raise ValueError(
@@ -118,7 +120,7 @@ def describe_devices(piece: device_specs.Slice) -> Sequence[Any]:
     return cpus[: piece.devices]
   from jax.experimental import topologies
 
-  assert piece.chip is not None, 'only the kind cpu has no chip'
+  assert piece.chip is not None, 'a slice of TPUs has a chip'
   options = dict(piece.chip.options)
   if piece.chips < 4:  # By default libtpu assumes hosts of 2 x 2 chips.
     bounds = (*piece.shape, 1, 1)[:3]
@@ -154,7 +156,7 @@ def peak_of(
     usable: bytes that a program may fill on one device.
   """
   needed = facts['needed_bytes']
-  return min(needed, usable) if piece.chip and facts['compiled'] else needed
+  return min(needed, usable) if piece.is_tpu and facts['compiled'] else needed
 
 
 def device_memory(piece: device_specs.Slice) -> tuple[int, int]:
@@ -191,7 +193,9 @@ def compile_cached(
   compiler = versions(piece)
   text = planned.lowered.as_text()
   flags = {name: os.environ.get(name, '') for name in FLAGS}
-  settings = json.dumps([FORMAT, compiler, piece.topology, quick, flags])
+  # A program for GPUs is compiled for as many CPU devices.
+  target = piece.topology if piece.is_tpu else f'cpu:{piece.devices}'
+  settings = json.dumps([FORMAT, compiler, target, quick, flags])
   name = hashlib.sha256((settings + text).encode()).hexdigest()[:32]
   path = pathlib.Path(keep) / f'{name}.json' if keep else None
   if path and path.exists() and not fresh:
@@ -399,7 +403,7 @@ def count_work(
 
 def versions(piece: device_specs.Slice) -> str:
   """Returns the compiler's versions, e.g. 'jaxlib 0.10.2, libtpu 0.0.42.1'."""
-  names = ['jaxlib'] if piece.kind == device_specs.CPU else ['jaxlib', 'libtpu']
+  names = ['jaxlib', 'libtpu'] if piece.is_tpu else ['jaxlib']
   return ', '.join(f'{name} {metadata.version(name)}' for name in names)
 
 
@@ -414,7 +418,7 @@ def main() -> None:
   os.dup2(2, 1)
   request = json.load(sys.stdin)
   piece = device_specs.parse(request['topology'])
-  if piece.kind == device_specs.CPU:
+  if not piece.is_tpu:
     jax.config.update('jax_num_cpu_devices', piece.devices)
   try:
     answer = {'facts': measure(request)}

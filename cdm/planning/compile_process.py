@@ -33,7 +33,7 @@ def check(topologies: Iterable[str]) -> list[device_specs.Slice]:
       no TPU compiler.
   """
   pieces = [device_specs.parse(topology) for topology in topologies]
-  tpu = [piece.topology for piece in pieces if piece.kind != device_specs.CPU]
+  tpu = [piece.topology for piece in pieces if piece.is_tpu]
   system, machine = platform.system(), platform.machine()
   if tpu and (system, machine) not in (
     ('Linux', 'x86_64'),

@@ -53,6 +53,12 @@ def plan(row: Row) -> str:
     *estimate(row),
   ]
   when = ' (compiled before)' if row['compiled_before'] else ''
+  if piece.chip and not piece.is_tpu:
+    lines += [
+      '  compiled for CPUs in place of GPUs, whose compiler needs one: memory '
+      'and',
+      '  bytes are those of float32, and with bfloat16 less is needed',
+    ]
   if row['quick']:
     lines += ['  compiled with least effort (--quick): memory is approximate']
   lines += [
@@ -128,18 +134,20 @@ def estimate(row: Row) -> list[str]:
   """Returns the lines about time and cost, which are marked as an estimate."""
   estimated = row['estimate']
   if estimated is None:
-    why = 'it does not fit'
-    if row['topology'].startswith(device_specs.CPU):
-      why = 'the peaks of this CPU are not known'
-    return [f'  no ESTIMATE of time and cost: {why}', '']
-  rows = [
-    (name, duration(seconds), f'{what} at their peak')
-    for name, seconds, what in (
-      ('compute', estimated['compute_seconds'], 'multipliers'),
-      ('memory', estimated['memory_seconds'], 'bytes to and from HBM'),
-      ('interconnect', estimated['interconnect_seconds'], 'links'),
-    )
-  ]
+    return ['  no ESTIMATE of time and cost: it does not fit', '']
+  on_cpu = row['topology'].startswith(device_specs.CPU)
+  rows = (
+    []
+    if on_cpu
+    else [
+      (name, duration(seconds), f'{what} at their peak')
+      for name, seconds, what in (
+        ('compute', estimated['compute_seconds'], 'multipliers'),
+        ('memory', estimated['memory_seconds'], 'bytes to and from HBM'),
+        ('interconnect', estimated['interconnect_seconds'], 'links'),
+      )
+    ]
+  )
   what = 'step' if row['step'] == 'train' else 'batch'
   rows += [
     (
@@ -153,10 +161,15 @@ def estimate(row: Row) -> list[str]:
       duration(estimated['days'] * roofline.DAY),
       f'{count(estimated["chip_hours"])} chip-hours',
     ),
-    ('cost', money(estimated['dollars']), price(estimated)),
   ]
+  if not on_cpu:
+    rows.append(('cost', money(estimated['dollars']), price(estimated)))
+  title = 'roofline of device peaks; nothing was run'
+  if on_cpu:
+    speed = format_si(row['cpu_flops'] or 0.0, 'FLOP')
+    title = f'at the {speed} per second of a matrix product on this CPU'
   return [
-    '  ESTIMATE (roofline of device peaks; nothing was run, expect longer)',
+    f'  ESTIMATE ({title}, expect longer)',
     *_table(rows),
     '',
   ]

@@ -163,6 +163,8 @@ class Facts(Work):
     quick: True if it was compiled with the least effort.
     compile_seconds: duration of compiling.
     compiled_before: True if the result was cached.
+    cpu_flops: FLOPs per second of a matrix product on this CPU, measured now;
+      None for other topologies.
   """
 
   config: str
@@ -190,6 +192,7 @@ class Facts(Work):
   quick: bool
   compile_seconds: float
   compiled_before: bool
+  cpu_flops: float | None
 
 
 class Tried(TypedDict):

@@ -7,6 +7,11 @@ The model assumes that arithmetic, memory and links each work at their peak, and
 that the longest of the three hides the other two. Nothing is run. A real step
 takes longer than its arithmetic at peak, often twice as long. Some of the bytes
 moved never leave the chip, so the second term may be too large.
+
+For GPUs the FLOPs and bytes are those of the program that is compiled for CPUs,
+which computes in float32: the bytes of the GPU's program are fewer. For a CPU
+the peak is the speed of a matrix product, measured on this machine, and the
+other two terms are left out.
 """
 
 from collections.abc import Mapping
@@ -18,6 +23,7 @@ from cdm.planning import plan_types
 HOUR, DAY = 3600.0, 86400.0
 SAMPLES = 50_000  # FID is measured on this many images.
 NOTE = 'a roofline estimate from device peaks; nothing was run'
+CPU_NOTE = 'an estimate from the speed of a matrix product on this CPU'
 
 
 class Estimate(TypedDict):
@@ -58,7 +64,7 @@ class Row(plan_types.Facts):
   """A plan: the facts about a program on a slice, with an estimate.
 
   Attributes:
-    estimate: time and cost; None on a CPU or for a program that does not fit.
+    estimate: time and cost; None for a program that does not fit.
     search: the largest batch that fits; `cdm plan --search` adds it.
   """
 
@@ -74,11 +80,10 @@ def row(facts: plan_types.Facts, prices: Mapping[str | None, float]) -> Row:
     prices: what `device_specs.parse_prices` returned.
 
   Returns:
-    The facts with the key 'estimate'. The estimate is None on a CPU or for a
-    program that does not fit.
+    The facts with the key 'estimate', None for a program that does not fit.
   """
   piece = device_specs.parse(facts['topology'])
-  known = piece.chip and facts['compiled_flops_per_step'] is not None
+  known = facts['fits'] and facts['compiled_flops_per_step'] is not None
   return {
     **facts,
     'estimate': estimate(facts, piece, prices) if known else None,
@@ -94,7 +99,7 @@ def estimate(
 
   Args:
     facts: what `compilation.measure` returned for a program that fits.
-    piece: the TPU slice.
+    piece: the slice.
     prices: what `device_specs.parse_prices` returned.
 
   Returns:
@@ -109,7 +114,7 @@ def estimate(
   chip_hours = runs * seconds / HOUR * piece.chips
   price, source = device_specs.price_of(piece, prices)
   return {
-    'note': NOTE,
+    'note': NOTE if piece.chip else CPU_NOTE,
     'compute_seconds': times['compute'],
     'memory_seconds': times['memory'],
     'interconnect_seconds': times['interconnect'],
@@ -133,8 +138,12 @@ def roofline(
   The keys are 'compute', 'memory' and 'interconnect'.
   """
   chip = piece.chip
-  assert chip is not None, 'only the kind cpu has no chip, and no roofline'
   work = facts['compiled_flops_per_step']
+  if chip is None:
+    speed = facts['cpu_flops']
+    assert work is not None and speed is not None
+    # The simulated devices share the CPU.
+    return {'compute': work / speed, 'memory': 0.0, 'interconnect': 0.0}
   moved = facts['bytes_moved_per_device']
   collectives = facts['collectives']
   assert work is not None and moved is not None and collectives is not None

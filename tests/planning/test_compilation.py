@@ -102,7 +102,10 @@ def test_a_plan_is_json_with_the_agreed_fields(whole):
     'compile_seconds',
   ):
     assert row[name] > 0, name
-  assert row['estimate'] is None, 'a CPU has no peaks to estimate from'
+  # On a CPU the peak is a matrix product's speed, measured there.
+  seconds = row['compiled_flops_per_step'] / row['cpu_flops']
+  assert row['estimate']['step_seconds'] == pytest.approx(seconds)
+  assert row['estimate']['bound_by'] == 'compute'
   assert 'optimal_seconds' not in json.dumps(row)
 
 
@@ -184,7 +187,25 @@ def test_what_was_compiled_once_is_kept(whole, keep, monkeypatch):
     request(topology='cpu:2', keep=keep, train__batch_size=32)
   )
   assert again.pop('compiled_before') and not whole['compiled_before']
-  assert again == {k: v for k, v in whole.items() if k != 'compiled_before'}
+  assert again.pop('cpu_flops') > 1e9  # measured each time
+  measured = ('compiled_before', 'cpu_flops')
+  assert again == {k: v for k, v in whole.items() if k not in measured}
+
+
+def test_gpus_are_planned_with_the_program_for_as_many_cpus(
+  whole, keep, monkeypatch
+):
+  monkeypatch.setattr(compilation, 'compile_now', None)  # would fail if called
+  facts = compilation.measure(
+    request(topology='l4:2', keep=keep, train__batch_size=32)
+  )
+  assert facts['fits'] and facts['device_bytes'] == int(0.95 * 24e9)
+  assert facts['peak_bytes_per_device'] == whole['peak_bytes_per_device']
+  row = roofline.row(facts, {'l4': 0.8})
+  flops = whole['compiled_flops_per_step'] / 2
+  assert row['estimate']['compute_seconds'] == pytest.approx(flops / 121e12)
+  assert row['estimate']['dollars'] > 0
+  assert 'compiled for CPUs in place of GPUs' in plan_text.plan(row)
 
 
 @pytest.mark.parametrize('text', ['{"compiled": ', '[]', '{"compiled": true}'])

@@ -64,6 +64,8 @@ def facts(topology='v5e:2x2', **changes):
     ('v6e:16x16', 256, 256),
     ('tpu7x:4x4x8', 128, 256),
     ('cpu:8', 8, 8),
+    ('h100:8', 8, 8),
+    ('a100-80gb:1', 1, 1),
   ],
 )
 def test_a_slice_has_its_chips_and_devices(topology, chips, count):
@@ -75,11 +77,12 @@ def test_a_slice_has_its_chips_and_devices(topology, chips, count):
   ('topology', 'complaint'),
   [
     ('v5:4x4', 'is not a known kind of device.*Did you mean v5'),
-    ('gpu:8', 'Known are v2, v3, v4, v5e, v5p, v6e, tpu7x, cpu'),
+    ('gpu:8', 'Known are v2, v3, v4, v5e, v5p, v6e, tpu7x, t4, .*, cpu'),
     ('v5e:16', 'written v5e:AxB'),
     ('v4:4x4', 'written v4:AxBxC'),
     ('v5e:0x4', 'written v5e:AxB'),
     ('cpu:two', 'written cpu:N'),
+    ('h100:2x4', 'written h100:N, devices'),
     ('v5e', 'written v5e:AxB'),
   ],
 )
@@ -95,8 +98,15 @@ def test_no_program_may_fill_more_than_there_is(chip):
   there = chip.hbm_bytes / chip.cores
   assert 0.9 * there < chip.usable_bytes < there
   # Between the slowest and the fastest there are; a wrong unit is outside.
-  assert 40e12 < chip.flops < 5e15 and 5e11 < chip.hbm_bandwidth < 1e13
-  assert 1e11 < chip.link_bandwidth < chip.hbm_bandwidth
+  least = 5e11 if chip.is_tpu else 2e11
+  assert 40e12 < chip.flops < 5e15 and least < chip.hbm_bandwidth < 1e13
+  assert 1e10 < chip.link_bandwidth < chip.hbm_bandwidth
+
+
+def test_gpus_and_peaks_of_running_devices_agree():
+  for chip in device_specs.CHIPS.values():
+    if not chip.is_tpu and chip.name not in ('NVIDIA T4', 'NVIDIA V100'):
+      assert device_specs.peak_flops(chip.name) == chip.flops
 
 
 # Prices.

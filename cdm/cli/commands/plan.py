@@ -9,11 +9,11 @@ if TYPE_CHECKING:
   from cdm.planning import plan_types
 
 DESCRIPTION = """\
-Compile the step that a config will run, for one or more slices of TPUs, and
-print for each whether the step fits, its FLOPs and memory traffic, and an
-estimate of time and cost. No accelerator is needed. To compile for TPUs you
-need Linux on x86-64 and `pip install 'cdm[plan]'`. Compiling a large network
-takes minutes; the results are cached.
+Compile the step that a config will run, for one or more slices of TPUs, GPUs or
+this CPU, and print for each whether the step fits, its FLOPs and memory
+traffic, and an estimate of time and cost. No accelerator is needed. To compile
+for TPUs you need Linux on x86-64 and `pip install 'cdm[plan]'`. Compiling a
+large network takes minutes; the results are cached.
 """
 EPILOG = """\
 examples:
@@ -23,11 +23,15 @@ examples:
   cdm plan --config=configs/sr3_faces64.py --topology=v5e:4x4 \\
       --topology=v6e:4x4 --search --deadline=7 --price=v6e=2.70
   cdm plan --config=configs/sr3_faces64.py --topology=v6e:2x2 --step=sample
+  cdm plan --config=configs/faces_small_64.py --topology=l4:1 --topology=cpu:1
 
 topologies:
   KIND:AxB or KIND:AxBxC states the chips along each axis of a TPU slice, such
   as v3:8x16 (256 devices: two per chip), v4:4x4x8, v5e:16x16, v5p:4x4x8,
-  v6e:16x16, tpu7x:4x4x8. cpu:N is N simulated CPU devices.
+  v6e:16x16, tpu7x:4x4x8. l4:1, a100:8, a100-80gb:8, h100:8, h200:8, b200:8,
+  l40s:1, t4:1 and v100:1 are GPUs of one machine; the step is then compiled for
+  CPUs, so that memory and time are rough. cpu:N is N simulated devices of this
+  CPU.
 """
 
 

@@ -1,0 +1,129 @@
+"""Faces, or any one kind of image, 64 px, small: for one GPU of 16 GB.
+
+  cdm train --config=configs/faces_small_64.py --workdir=DIR \
+      --config.train_data.path=TRAIN --config.eval_data.path=HELD_OUT
+
+Data: two folders of images of 64 pixels or more, without classes. The network
+works at 32x32, on 2x2 squares of pixels as if they were pixels.
+Hardware: one GPU; see docs/one_gpu.md.
+Parameters: 46,015,308.
+Paper: none; every number is ours.
+Ours: not yet run.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+  c = ConfigDict()
+  c.name = 'faces_small_64'
+  c.seed = 0
+
+  # Folders of your own images; sub-folders are not classes.
+  c.train_data = dict(kind='folder', path='data/train', class_names=())
+  c.eval_data = dict(kind='folder', path='data/held_out', class_names=())
+
+  c.pipeline = dict(
+    image_size=64,
+    crop='center',
+    filter='bicubic',  # as the next stage shrinks its low-res input
+    min_side=0,
+    flip=True,
+    worker_count=4,
+    max_skip_fraction=0.01,  # a larger share of unreadable images stops the run
+  )
+
+  c.schedule = dict(kind='cosine', num_steps=1000, offset=0.008, max_beta=0.999)
+
+  c.lowres = None
+
+  c.model = dict(
+    features=96,
+    multipliers=(1, 2, 3, 4),
+    num_blocks=2,
+    attention_resolutions=(16, 8),
+    num_heads=4,
+    head_features=None,
+    dropout=0.0,
+    resample='plain',
+    embedding='film',
+    skip_rescale=False,
+    num_classes=None,
+    null_class=False,
+    condition_on='logsnr',
+    condition_scale=1000.0,
+    lowres_level=False,
+    learned_variance=False,
+    patch_size=2,
+    norm_groups=32,
+    norm_eps=1e-5,
+    # On a CPU set --config.model.dtype=float32, which is faster there.
+    dtype='bfloat16',
+    remat='none',
+  )
+
+  c.method = dict(
+    kind='diffusion',
+    prediction='v',
+    target=None,
+    levels='discrete',
+    loss='simple',
+    norm=2,
+    weighting='none',
+    vb_weight=0.001,
+    vb_rescale=False,
+    residual_scale=None,
+    label_dropout=0.0,
+  )
+
+  c.sampler = dict(
+    kind='ddim',
+    eta=0.0,
+    grid=dict(kind='respaced', spacing='64'),
+    clip='static',
+    clip_percentile=99.5,  # for clip='dynamic'
+    guidance_weight=0.0,
+    guidance_interval=None,
+  )
+
+  c.optimizer = dict(
+    kind='adam',
+    learning_rate=3e-4,
+    warmup_steps=500,
+    # Constant, so that a run that is complete can be lengthened.
+    decay='constant',
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    weight_decay=0.0,
+    clip_norm=1.0,
+  )
+
+  c.ema = dict(decay=0.9995, warmup=True)
+
+  c.train = dict(
+    batch_size=64,
+    num_steps=100_000,
+    accumulation=1,
+    log_every_steps=100,
+    sample_every_steps=5_000,
+    num_samples=16,
+    # Saving, recovery and the watchdog: ours.
+    save_every_steps=1_000,
+    keep_checkpoints=2,  # the newest ones
+    keep_every_steps=0,  # multiples are kept for good; 0 keeps none
+    on_divergence='stop',  # or 'rollback'
+    max_rollbacks=3,  # in the whole run; one more divergence stops it
+    # A gradient norm this many times its running median diverges; 0 is off.
+    grad_norm_spike_factor=0.0,
+    # A phase that takes this many times its median is reported; 0 is off.
+    watchdog_factor=10.0,
+    watchdog_seconds=60.0,  # a shorter phase is never reported
+  )
+
+  c.paper = dict(
+    source='none: ours',
+  )
+
+  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
+  return c
