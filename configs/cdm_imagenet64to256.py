@@ -154,6 +154,20 @@ def get_config():
     watchdog_seconds=60.0,  # a shorter phase is never reported
   )
 
+  c.eval = dict(
+    # Evaluation in training: ours.
+    every_steps=5_000,  # that of the checkpoints; 0 is off
+    batches=2,  # 2,048 held-out images, the same every time
+    num_pairs=64,  # drawn and scored beside bicubic
+    fid_every_steps=0,  # off; it needs the weights of Inception
+    fid_num=5000,
+    fid_reference='',  # the training data
+    fid_weights='',  # where `cdm evaluate` looks
+    sampler_steps=None,  # of pairs and FID; None takes all
+    best='held_out/ema_loss',  # the best checkpoint by it is kept
+    level=0.0,  # that of cdm_cascade256
+  )
+
   c.paper = dict(
     of='cascade 32 -> 64 -> 256',
     fid_train=4.88,

@@ -128,6 +128,20 @@ def get_config():
     watchdog_seconds=60.0,  # a shorter phase is never reported
   )
 
+  c.eval = dict(
+    # Evaluation in training: ours.
+    every_steps=4,  # that of the checkpoints; 0 is off
+    batches=2,  # 16 held-out images, the same every time
+    num_pairs=4,  # drawn and scored beside bicubic
+    fid_every_steps=0,  # off; it needs the weights of Inception
+    fid_num=8,
+    fid_reference='',  # the training data
+    fid_weights='',  # where `cdm evaluate` looks
+    sampler_steps=2,  # of pairs and FID; None takes all
+    best='held_out/psnr',  # the best checkpoint by it is kept
+    level=0.1,  # that of smoke_cascade
+  )
+
   c.paper = dict(
     source='none: for tests',
   )

@@ -140,6 +140,20 @@ def get_config():
     watchdog_seconds=60.0,  # a shorter phase is never reported
   )
 
+  c.eval = dict(
+    # Evaluation in training: ours.
+    every_steps=5_000,  # that of the checkpoints; 0 is off
+    batches=1,  # 256 held-out images, the same every time
+    num_pairs=16,  # drawn and scored beside bicubic
+    fid_every_steps=0,  # off; it needs the weights of Inception
+    fid_num=5000,
+    fid_reference='',  # the training data
+    fid_weights='',  # where `cdm evaluate` looks
+    sampler_steps=None,  # of pairs and FID; None takes all
+    best='held_out/ema_loss',  # the best checkpoint by it is kept
+    level=0.0,  # that of sr3_faces_cascade1024
+  )
+
   c.paper = dict(
     parameters=150_000_000,
     source='[SR3] tab. A.1',

@@ -11,7 +11,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Generator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import orbax.checkpoint as ocp
@@ -22,12 +22,27 @@ from cdm.reporting import json_file
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
+BEST = 'best'  # file in CHECKPOINTS, see `Best`
 # Orbax changes this file after the checksums are written.
 METADATA = '_CHECKPOINT_METADATA'
 
 
 class ModelMismatch(ValueError):
   """The checkpoint is undamaged but belongs to another model or optimizer."""
+
+
+class Best(TypedDict):
+  """The best checkpoint of a run, the content of checkpoints/best.
+
+  Attributes:
+    step: step of the checkpoint.
+    metric: scalar by which it is the best, `eval.best` of the config.
+    value: value of that scalar at that step.
+  """
+
+  step: int
+  metric: str
+  value: float
 
 
 # Errors that do not mean damaged files, such as running out of memory.
@@ -44,12 +59,76 @@ def complete_steps(workdir: str | os.PathLike) -> list[int]:
   return sorted(int(p.name) for p in directory.iterdir() if p.name.isdecimal())
 
 
-def read_config(workdir: str | os.PathLike, *, step: int | None = None) -> str:
+def read_best(workdir: str | os.PathLike) -> Best | None:
+  """Reads which checkpoint of a run is the best.
+
+  Returns:
+    The content of checkpoints/best, or None if there is no such file.
+
+  Raises:
+    exit_codes.DamagedFile: the file is damaged.
+  """
+  path = pathlib.Path(workdir).absolute() / CHECKPOINTS / BEST
+  try:
+    return json_file.read(
+      path, Best, remedy='Remove it; cdm train writes it anew.'
+    )
+  except FileNotFoundError:
+    return None
+
+
+def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
+  """Returns the step of the checkpoint that is meant.
+
+  Args:
+    workdir: work directory of a training run.
+    at: a step; None for the newest checkpoint; 'best' for the one that
+      checkpoints/best names.
+
+  Raises:
+    FileNotFoundError: there is no such checkpoint.
+    ValueError: `at` is another text.
+    exit_codes.DamagedFile: checkpoints/best is damaged.
+  """
+  steps = complete_steps(workdir)
+  workdir = pathlib.Path(workdir).absolute()
+  if not steps:
+    raise FileNotFoundError(
+      f'There is no checkpoint in {workdir}; train there first, or point '
+      '--workdir at the directory of a training run.'
+    )
+  if at is None:
+    return steps[-1]
+  if isinstance(at, str):
+    if at != BEST:
+      raise ValueError(
+        f'The checkpoint {at!r} of {workdir} was asked for; give a step, one '
+        f'of {steps}, or {BEST!r}.'
+      )
+    best = read_best(workdir)
+    if best is None:
+      raise FileNotFoundError(
+        f'No checkpoint of {workdir} is known as the best, because the run '
+        'compares none. Train it with a metric, such as '
+        '--config.eval.best=held_out/ema_loss, or give one of the steps '
+        f'{steps}.'
+      )
+    at = best['step']
+  if at not in steps:
+    raise FileNotFoundError(
+      f'There is no checkpoint of step {at} in {workdir}; there are {steps}.'
+    )
+  return at
+
+
+def read_config(
+  workdir: str | os.PathLike, *, step: int | str | None = None
+) -> str:
   """Reads the config that a checkpoint was made with.
 
   Args:
     workdir: work directory of a training run.
-    step: step of the checkpoint; None reads the newest.
+    step: which checkpoint, see `resolve`; None reads the newest.
 
   Returns:
     The config text that the run passed to `writer.Checkpointer`.
@@ -76,7 +155,7 @@ def restore_ema(
   workdir: str | os.PathLike,
   abstract_params: Any,
   *,
-  step: int | None = None,
+  step: int | str | None = None,
 ) -> tuple[Any, int]:
   """Reads the EMA parameters of a checkpoint and nothing else.
 
@@ -84,7 +163,7 @@ def restore_ema(
     workdir: work directory of a training run.
     abstract_params: tree of ShapeDtypeStructs. An array is restored to the
       sharding of its struct, or to the first local device if it has none.
-    step: step of the checkpoint; None reads the newest.
+    step: which checkpoint, see `resolve`; None reads the newest.
 
   Returns:
     (tree of jax.Array, step of the checkpoint).
@@ -134,19 +213,11 @@ def _refusing_damage(path: pathlib.Path) -> Generator[None]:
     ) from error
 
 
-def _step_path(workdir: str | os.PathLike, step: int | None) -> pathlib.Path:
-  workdir = pathlib.Path(workdir).absolute()
-  steps = complete_steps(workdir)
-  if not steps:
-    raise FileNotFoundError(
-      f'There is no checkpoint in {workdir}; train there first, or point '
-      '--workdir at the directory of a training run.'
-    )
-  if step is not None and step not in steps:
-    raise FileNotFoundError(
-      f'There is no checkpoint of step {step} in {workdir}; there are {steps}.'
-    )
-  return workdir / CHECKPOINTS / str(steps[-1] if step is None else step)
+def _step_path(
+  workdir: str | os.PathLike, step: int | str | None
+) -> pathlib.Path:
+  found = str(resolve(workdir, step))
+  return pathlib.Path(workdir).absolute() / CHECKPOINTS / found
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -10,6 +10,7 @@ window and the config, always together. The work directory contains:
                     /config the config that this checkpoint was made with
                     /checksums.json        of every file in the four folders
                     /_CHECKPOINT_METADATA  versions of the packages that saved
+             /best        step and metric of the best checkpoint, as JSON
   checkpoints_damaged/      unreadable checkpoints, moved here, never deleted
 
 A checkpoint appears whole or not at all: it is written in the background under
@@ -20,20 +21,20 @@ import contextlib
 import ctypes
 import errno
 import importlib.metadata
+import json
 import logging
 import os
 import pathlib
 import re
 import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple, Self
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
-from cdm.checkpointing import checksums, orbax_output, reader
+from cdm.checkpointing import checksums, orbax_output, preservation, reader
 from cdm.distributed import collectives, exit_codes
 from cdm.reporting import atomic_files
 
@@ -105,12 +106,13 @@ class Checkpointer:
       if collectives.is_first():
         _remove_half_written(directory)
     collectives.barrier('half-written checkpoints are removed')
+    self._preservation = preservation.Preservation(
+      keep, keep_every_steps, save_every_steps, self._best_step()
+    )
     self._manager = ocp.CheckpointManager(
       directory,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=_PreservationPolicy(
-          keep, keep_every_steps, save_every_steps
-        ),
+        preservation_policy=self._preservation,
         # Orbax would remove half-written checkpoints in the background, and
         # fail if the same step is saved meanwhile.
         cleanup_tmp_directories=False,
@@ -192,6 +194,36 @@ class Checkpointer:
     for later in self.steps():
       if later > step:
         self._manager.delete(later)
+    if (self._preservation.best_step or 0) > step:
+      self.keep_best(None)
+
+  def keep_best(self, best: reader.Best | None) -> None:
+    """Keeps a checkpoint as the best one, and no longer the one before.
+
+    Every process must call it, with the same value. Process 0 writes
+    checkpoints/best, or removes it.
+
+    Args:
+      best: the checkpoint, which is complete; None if there is none.
+    """
+    self._preservation.best_step = None if best is None else best['step']
+    if not collectives.is_first():
+      return
+    path = self._workdir / reader.CHECKPOINTS / reader.BEST
+    with self._writing(reader.BEST):
+      if best is None:
+        path.unlink(missing_ok=True)
+      else:
+        atomic_files.write_text_atomically(path, json.dumps(best) + '\n')
+
+  def _best_step(self) -> int | None:
+    """Returns the step of the best checkpoint, None if none is on record."""
+    try:
+      best = reader.read_best(self._workdir)
+    except exit_codes.DamagedFile as error:
+      _log.warning('%s', error)
+      return None
+    return None if best is None else best['step']
 
   def write_config(self) -> None:
     """Writes config.json, the copy of the config for people, in process 0."""
@@ -337,33 +369,6 @@ def _trim_heap() -> None:
   """
   with contextlib.suppress(OSError, AttributeError):  # not glibc
     ctypes.CDLL('libc.so.6').malloc_trim(0)
-
-
-class _PreservationPolicy(checkpoint_managers.PreservationPolicy):
-  """Tells Orbax which checkpoints to keep, see `Checkpointer.__init__`."""
-
-  def __init__(
-    self,
-    keep: int,
-    keep_every_steps: int | None,
-    save_every_steps: int | None,
-  ) -> None:
-    self._keep = keep
-    self._keep_every_steps = keep_every_steps
-    self._save_every_steps = save_every_steps
-
-  def should_preserve(
-    self, checkpoints: Sequence[Any], *, context: Any
-  ) -> Sequence[bool]:
-    del context
-    steps = sorted(info.step for info in checkpoints)
-    kept = set(steps[-self._keep :])
-    if self._keep_every_steps:
-      kept |= {step for step in steps if step % self._keep_every_steps == 0}
-    if self._save_every_steps:
-      scheduled = (step for step in steps if step % self._save_every_steps == 0)
-      kept |= {max(scheduled, default=-1)}
-    return [info.step in kept for info in checkpoints]
 
 
 def _write_error_reason(error: Exception) -> str | None:

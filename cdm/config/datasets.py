@@ -1,5 +1,6 @@
 """Opens the data sets of a config, for training and for evaluation."""
 
+import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from cdm.data import (
 )
 from cdm.data.source import Source
 
+_READ_THREADS = 4  # Decoding frees Python's lock.
 SOURCES = {
   'tfds': tfds.Tfds,
   'folder': folder.Folder,
@@ -195,6 +197,91 @@ def open_evaluated(
     )
 
   return read, source.fingerprint
+
+
+class Evaluated(NamedTuple):
+  """The chosen evaluation images of a stage, each of which counts once.
+
+  Attributes:
+    count: number of images that were chosen.
+    read: `(numbers) -> (uint8 [N, H, W, 3], int32 [N], bool [N])`: images,
+      labels, and whether the image counts. A number in [0, count) is that of a
+      chosen image; images of other numbers, and images that are unreadable or
+      smaller than min_side, are black and do not count.
+  """
+
+  count: int
+  read: Callable[
+    [Sequence[int] | np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]
+  ]
+
+
+def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
+  """Chooses `count` images to be evaluated in training, or all if fewer.
+
+  In contrast to `open_evaluated`, images may be unreadable, as in training.
+
+  Args:
+    saved: config of the stage.
+    count: number of images to choose, spread evenly over the data.
+
+  Returns:
+    Evaluated. `read` raises ValueError if more of the images than the share
+    pipeline.max_skip_fraction are unreadable.
+
+  Raises:
+    ValueError: the data is missing or empty.
+  """
+  section = saved.pipeline
+  transforms.check_fit(
+    size=section.image_size, crop=section.crop, filter=section.filter
+  )
+  source = open_source(
+    saved.eval_data,
+    'eval_data',
+    remedy='Give the section eval_data, whose images are held out, or evaluate '
+    'nothing in training with --config.eval.every_steps=0.',
+  )
+  count = min(count, len(source))
+  indices = subset.spread_indices(source, count)
+
+  def read_one(number):
+    if number >= count:
+      return None
+    try:
+      return subset.read_image(
+        source,
+        indices[number],
+        image_size=section.image_size,
+        crop=section.crop,
+        filter=section.filter,
+        min_side=section.min_side,
+      )
+    except transforms.BadImage as error:
+      return error
+
+  def read(numbers):
+    side = section.image_size
+    images = np.zeros((len(numbers), side, side, 3), np.uint8)
+    labels = np.zeros(len(numbers), np.int32)
+    there = np.zeros(len(numbers), bool)
+    bad = []
+    with concurrent.futures.ThreadPoolExecutor(_READ_THREADS) as threads:
+      found = threads.map(read_one, map(int, numbers))
+      for i, element in enumerate(found):
+        if isinstance(element, transforms.BadImage):
+          bad.append(element)
+        elif element is not None:
+          (images[i], labels[i]), there[i] = element, True
+    if len(bad) > section.max_skip_fraction * len(numbers):
+      raise ValueError(
+        f'config.eval_data: {len(bad)} of {len(numbers)} images cannot be '
+        f'read, more than pipeline.max_skip_fraction = '
+        f'{section.max_skip_fraction} allows. The first: {bad[0]}'
+      ) from bad[0]
+    return images, labels, there
+
+  return Evaluated(count, read)
 
 
 def training_batches(

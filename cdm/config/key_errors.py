@@ -17,7 +17,7 @@ from typing import Any
 # names its key already.
 SECTIONS = frozenset(
   'train_data eval_data pipeline schedule lowres model method sampler '
-  'optimizer ema train mesh stages'.split()
+  'optimizer ema train eval mesh stages'.split()
 )
 _MOST_SHOWN = 80  # characters of a value in a message
 

@@ -34,6 +34,8 @@ OTHER_NAMES = {
   'log_every_n_steps',
   'train.keep_checkpoints': 'max_to_keep save_top_k save_total_limit '
   'checkpoints_total_limit',
+  'eval.every_steps': 'eval_every eval_steps eval_interval val_freq '
+  'val_check_interval evaluation_steps validation_steps',
   'ema.decay': 'ema_decay ema_rate ema_beta ema',
   'seed': 'random_seed rng_seed manual_seed global_seed',
   'pipeline.image_size': 'resolution img_size imsize image_resolution '
@@ -77,7 +79,7 @@ _MEANING = {
 # Where a name stands in several sections, the earlier of these is meant.
 _ORDER = (
   'train', 'optimizer', 'pipeline', 'model', 'method', 'sampler', 'schedule',
-  'ema', 'lowres', 'train_data', 'mesh',
+  'ema', 'lowres', 'train_data', 'mesh', 'eval',
 )  # fmt: skip
 _NEAR_HERE, _NEAR_ELSEWHERE = 0.6, 0.8
 

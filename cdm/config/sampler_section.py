@@ -28,6 +28,8 @@ def sampling(
   schedule: schedules.Schedule,
   section: ConfigDict | Mapping[str, Any],
   name: str = 'sampler',
+  *,
+  num_steps: int | None = None,
 ) -> diffusion.Sampling:
   """Builds the sampler that a `sampler` section describes.
 
@@ -37,6 +39,8 @@ def sampling(
       `grid`. Keys that are fields of `methods.diffusion.Sampling` become those
       fields; the other keys are options of the sampler function.
     name: dotted name of the section, for error messages.
+    num_steps: number of steps, spread over the grid of the section, of which
+      there are at least as many; None takes all.
 
   Raises:
     ValueError: names the key that is unknown or missing.
@@ -49,6 +53,8 @@ def sampling(
       f'where KIND is one of {", ".join(GRIDS)}, and its keys.'
     )
   levels = grid(schedule, section.pop('grid'), f'{name}.grid')
+  if num_steps is not None:
+    levels = schedules.shorten(levels, num_steps=num_steps)
   fields = diffusion.Sampling._fields[2:]  # those that a config may set
   own = {k: section.pop(k) for k in list(section) if k not in fields}
   run = SAMPLERS[kind]

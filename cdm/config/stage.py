@@ -74,6 +74,7 @@ def stage(
   sampler: ConfigDict | Mapping[str, Any] | None = None,
   *,
   sampler_key: str = 'sampler',
+  sampler_steps: int | None = None,
 ) -> Stage:
   """Builds the network and the method of a stage.
 
@@ -81,6 +82,8 @@ def stage(
     c: ConfigDict of one stage.
     sampler: a section that replaces `c.sampler`, or None.
     sampler_key: dotted name of `sampler`, for error messages.
+    sampler_steps: number of steps, spread over the sampler's own grid; None
+      takes all of them.
 
   Returns:
     Stage.
@@ -94,12 +97,15 @@ def stage(
       return _classifier(c)
     if sampler is None:
       instantiate.require(c, 'sampler')
-      return _diffusion(c, c.sampler, 'sampler')
-    return _diffusion(c, sampler, sampler_key)
+      sampler, sampler_key = c.sampler, 'sampler'
+    return _diffusion(c, sampler, sampler_key, sampler_steps)
 
 
 def _diffusion(
-  c: ConfigDict, sampler: ConfigDict | Mapping[str, Any], sampler_key: str
+  c: ConfigDict,
+  sampler: ConfigDict | Mapping[str, Any],
+  sampler_key: str,
+  sampler_steps: int | None,
 ) -> Stage:
   """Builds the Stage of a config whose method is a diffusion model."""
   instantiate.require(c, 'schedule', 'lowres')
@@ -122,7 +128,9 @@ def _diffusion(
   objective = instantiate.splat(
     'method', diffusion.Objective, section, weighting=weighting
   )
-  sampling = sampler_section.sampling(schedule, sampler, sampler_key)
+  sampling = sampler_section.sampling(
+    schedule, sampler, sampler_key, num_steps=sampler_steps
+  )
   method = METHODS[kind](
     net, schedule, objective, sampling, image_size=image_size, lowres=lowres
   )

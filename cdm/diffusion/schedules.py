@@ -281,6 +281,21 @@ def truncate(grid: np.ndarray, *, logsnr: float) -> np.ndarray:
   return np.append(noisier, logsnr)
 
 
+def shorten(grid: np.ndarray, *, num_steps: int) -> np.ndarray:
+  """Returns a grid of fewer steps, spread evenly over the steps of a grid.
+
+  Args:
+    grid: float64 [N + 1] increasing.
+    num_steps: M, from 1 to N.
+
+  Returns:
+    float64 [M + 1]: M of the first N points, the first and, if M > 1, the N-th
+    among them; then the last point.
+  """
+  kept = space_timesteps(len(grid) - 1, num_steps)
+  return np.append(np.asarray(grid, np.float64)[kept], grid[-1])
+
+
 def _check_num_steps(num_steps):
   if num_steps < 1:
     raise ValueError(f'num_steps is {num_steps}; use at least 1.')

@@ -106,6 +106,7 @@ svg .label { fill: var(--ink); }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .raw { fill: none; stroke-width: 1; opacity: .3; }
 svg .end { stroke-width: 2; fill: var(--panel); }
+svg .mark { fill: none; stroke: var(--quiet); stroke-width: 1.5; }
 svg .whisker { fill: none; stroke-width: 1.5; opacity: .55; }
 svg .ideal {
   fill: none; stroke: var(--quiet); stroke-width: 1.5; stroke-dasharray: 5 4;

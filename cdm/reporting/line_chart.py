@@ -1,7 +1,7 @@
 """Draws curves of scalars as one SVG element, for a page with a style sheet.
 
-The CSS classes are `grid`, `raw`, `curve`, `end`, `whisker`, `ideal` and
-`label`. The i-th series has the color of the CSS variable --ci, up to --c5.
+The CSS classes are `grid`, `raw`, `curve`, `end`, `mark`, `whisker`, `ideal`
+and `label`. The i-th series has the color of the CSS variable --ci, up to --c5.
 """
 
 import dataclasses
@@ -51,6 +51,7 @@ def svg(
   size: tuple[int, int] = (WIDTH, HEIGHT),
   bands: Mapping[str, Band] | None = None,
   joined: bool = True,
+  marks: Iterable[Point] = (),
 ) -> str | None:
   """Draws curves with axes and a legend.
 
@@ -68,6 +69,7 @@ def svg(
       stretches a drawing, so a smaller one gets larger letters.
     bands: {name: (x, low, high), ...}, intervals of the curve of that name.
     joined: False leaves out the lines and shows the points alone.
+    marks: points that get a ring; they lie within the reach of the curves.
 
   Returns:
     An <svg> element, or None if there is no value to draw.
@@ -116,6 +118,8 @@ def svg(
     parts.append(
       f'<circle class="end" {color} cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
     )
+  for x, y in (frame.place(*point) for point in marks):
+    parts.append(f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="7"/>')
   label = escape(f'{axes.y_label} over {axes.x_label}: {", ".join(series)}')
   return (
     f'<svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{label}">'

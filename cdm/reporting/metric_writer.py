@@ -38,6 +38,7 @@ CIRCUMSTANCES = (
   'step_seconds',
   'data_wait_fraction',
   'goodput',
+  'evaluation_fraction',
   'mfu',
   'host_memory_bytes',
   'device_memory_bytes',
@@ -120,6 +121,19 @@ class Reporter:
     if self._tensorboard:
       self._tensorboard.resume(step)
 
+  def rows(self) -> list[dict[str, Any]]:
+    """Returns the lines on record; [] if the reporter is not active."""
+    if not self._active:
+      return []
+    return read_scalars(self._workdir / SCALARS)
+
+  def has_grid(self, step: int, name: str) -> bool:
+    """Returns whether the image grid of a step is on record."""
+    return self._active and self._grid_path(step, name).exists()
+
+  def _grid_path(self, step: int, name: str) -> pathlib.Path:
+    return self._workdir / GRIDS / f'{name}_{int(step):08d}.png'
+
   def prepare(self) -> None:
     """Starts to import TensorFlow, which takes seconds, in the background."""
     if self._tensorboard:
@@ -158,7 +172,7 @@ class Reporter:
     # Imported here, because a run without image grids needs no Pillow.
     from cdm.reporting import image_files
 
-    path = self._workdir / GRIDS / f'{name}_{int(step):08d}.png'
+    path = self._grid_path(step, name)
     with _writing(self._workdir):
       path.parent.mkdir(exist_ok=True)
       image_files.write_png(path, image)

@@ -2,8 +2,9 @@
 
 The time counts from the very first start to now, so start-up, compiling, lost
 steps, waiting for data, saving, drawing and the time between two starts all
-lower the goodput. Its two numbers are saved in the checkpoint, so the seconds
-of steps that a kill undid are not counted.
+lower the goodput. What the evaluations of held-out images take of that is a
+share of its own. The numbers are saved in the checkpoint, so the seconds of
+steps that a kill undid are not counted.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from typing import TypedDict
 
 
 class SavedGoodput(TypedDict, total=False):
-  """The two numbers of the goodput, as checkpoints store them.
+  """The numbers of the goodput, as checkpoints store them.
 
-  `Goodput` writes both; if one is absent, it starts afresh.
+  `Goodput` writes all; one that is absent starts afresh.
 
   Attributes:
     began: time of the very first start, seconds since 1970.
     seconds: seconds that were spent in kept steps.
+    evaluation_seconds: seconds that were spent evaluating.
   """
 
   began: float
   seconds: float
+  evaluation_seconds: float
 
 
 class Goodput:
@@ -46,15 +49,31 @@ class Goodput:
     saved = saved or {}
     self._began = saved.get('began', clock())
     self._seconds = saved.get('seconds', 0.0)
+    self._evaluation_seconds = saved.get('evaluation_seconds', 0.0)
 
   def add(self, seconds: float) -> None:
     """Adds seconds that were spent in steps."""
     self._seconds += seconds
 
+  def add_evaluation(self, seconds: float) -> None:
+    """Adds seconds that were spent evaluating."""
+    self._evaluation_seconds += seconds
+
   def share(self) -> float:
     """Returns the goodput so far, in [0, 1]."""
-    return min(self._seconds / max(self._clock() - self._began, 1e-9), 1.0)
+    return self._of_all(self._seconds)
+
+  def evaluation_share(self) -> float:
+    """Returns the share of the run's time spent evaluating, in [0, 1]."""
+    return self._of_all(self._evaluation_seconds)
+
+  def _of_all(self, seconds):
+    return min(seconds / max(self._clock() - self._began, 1e-9), 1.0)
 
   def to_json(self) -> SavedGoodput:
     """Returns what `__init__` continues from."""
-    return {'began': self._began, 'seconds': self._seconds}
+    return {
+      'began': self._began,
+      'seconds': self._seconds,
+      'evaluation_seconds': self._evaluation_seconds,
+    }

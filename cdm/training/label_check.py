@@ -96,14 +96,28 @@ class LabelCheckedBatches:
       batch, self._peeked = self._peeked, None
       return batch
     batch = next(self._batches)
-    label, n = batch['label'], self._num_classes
-    if n is not None and not (0 <= label.min() and label.max() < n):
-      raise ValueError(
-        f'config.model.num_classes is {n}: labels are 0 to {n - 1}, but the '
-        f'data has labels from {label.min()} to {label.max()}. Use data with '
-        'those labels, or --config.model.num_classes=None.'
-      )
+    check_range(batch['label'], self._num_classes)
     return batch
+
+
+def check_range(
+  label: np.ndarray, num_classes: int | None, data: str = 'data'
+) -> None:
+  """Raises ValueError if one of the labels is none of the network's classes.
+
+  Args:
+    label: int [N].
+    num_classes: number of classes of the network; None lets any label pass.
+    data: what the labels belong to, for the message.
+  """
+  n = num_classes
+  if n is None or not label.size or (0 <= label.min() and label.max() < n):
+    return
+  raise ValueError(
+    f'config.model.num_classes is {n}: labels are 0 to {n - 1}, but the {data} '
+    f'has labels from {label.min()} to {label.max()}. Use data with those '
+    'labels, or --config.model.num_classes=None.'
+  )
 
 
 def check_labels(c: ConfigDict, net: UNet | ResNet50, source: Any) -> None:

@@ -7,20 +7,22 @@ when a line is logged or a checkpoint is saved.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import signal
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING, Any
 
 import jax
 
-from cdm.distributed import exit_codes
+from cdm.distributed import collectives, exit_codes
 from cdm.reporting import progress
 from cdm.training import step_timer, watchdog
+from cdm.training.collaborators import Collaborators
+from cdm.training.hooks import GRID, Hooks
+from cdm.training.outcome import Outcome
 from cdm.training.preemption import Stop
-from cdm.training.prefetch import BatchIterator, Prefetch
+from cdm.training.prefetch import Prefetch
 from cdm.training.rollback import Rollbacks
 from cdm.training.running_metrics import (
   Diverged,
@@ -30,66 +32,8 @@ from cdm.training.running_metrics import (
 from cdm.training.state import TrainState, make_state
 
 if TYPE_CHECKING:
-  from cdm.checkpointing.writer import Checkpointer
-  from cdm.reporting.metric_writer import Reporter
   from cdm.training.optimizer import Optimizer
   from cdm.training.run_config import Run
-
-
-class Outcome(NamedTuple):
-  """How a run ended: complete or stopped; a run that fails raises instead."""
-
-  state: TrainState
-  step: int
-  ending: exit_codes.ExitCode
-
-  @property
-  def exit_code(self) -> int:
-    """0 if the run is complete, 130 after Ctrl-C, 75 if preempted."""
-    return self.ending.code
-
-
-@dataclasses.dataclass(frozen=True)
-class Collaborators:
-  """The objects that a run reads data from, saves to and reports to.
-
-  Attributes:
-    iterator: the data of this process. It is read ahead, so after `train` its
-      position is beyond the one that was saved.
-    checkpointer: saves and restores the checkpoints of the work directory.
-    reporter: writes the records of the work directory.
-    rollbacks: rollbacks of the work directory; None ends the run when it
-      diverges.
-    watch: the watchdog; by default one that reports nothing.
-  """
-
-  iterator: BatchIterator
-  checkpointer: Checkpointer
-  reporter: Reporter
-  rollbacks: Rollbacks | None = None
-  watch: watchdog.Watchdog = dataclasses.field(
-    default_factory=watchdog.Watchdog
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class Hooks:
-  """Functions that the loop calls between steps, unless they are None.
-
-  Attributes:
-    draw_samples: ema_params -> uint8 [H, W, 3], or None if there is nothing to
-      show; called every sample_every_steps of the schedule, and at the end.
-    evaluate: ema_params -> {name: number}. `cdm train` does not set it yet; it
-      is meant for evaluating held-out images during training.
-    evaluate_every_steps: interval of evaluations; there is one at the end too.
-      0 makes none.
-    gauges: maps the rates of a log line to further scalars for that line.
-  """
-
-  draw_samples: Callable | None = None
-  evaluate: Callable | None = None
-  evaluate_every_steps: int = 0
-  gauges: Callable[[dict], dict] | None = None
 
 
 def start(
@@ -178,12 +122,7 @@ def train(
     exit_codes.DataError: if reading fails; raised from the original error.
     OSError: if a checkpoint or report cannot be written.
   """
-  reporter, num_steps = collaborators.reporter, schedule.num_steps
-  rollbacks = collaborators.rollbacks
-  if int(state.step) >= num_steps:
-    at = int(state.step)
-    reporter.say(f'step {at} of {num_steps}: the run is complete')
-    return Outcome(state, at, exit_codes.COMPLETE)
+  reporter, rollbacks = collaborators.reporter, collaborators.rollbacks
   loop = _Loop(
     state,
     metrics,
@@ -199,6 +138,9 @@ def train(
     stop = stack.enter_context(Stop() if stop is None else stop)
     stack.enter_context(collaborators.watch)
     stack.callback(reporter.end_progress)
+    caught_up = loop.catch_up(stop)
+    if loop.step >= schedule.num_steps:
+      return loop.end(stop, complete=caught_up, new=False)
     while True:
       try:
         with Prefetch(collaborators.iterator, mesh) as batches:
@@ -230,8 +172,7 @@ class _Loop:
     self.batch_size: Any = None  # global; known from the first batch on
     self.data_state: Any = None  # data position after the last step's batch
     self.step = self.saved_step = int(state.step)  # number of updates made
-    # Like `step`, but it never goes back, see `Stop.due`.
-    self.boundary = self.step
+    self.boundary = 0  # grows by one from call to call of `Stop.due`
     self.compiled = False  # the first step is made, and progress is shown
     # Seconds of the phase STEP that goodput has counted, or must not count.
     self.counted_seconds = 0.0
@@ -242,7 +183,7 @@ class _Loop:
     Raises Diverged if a step diverged.
     """
     while self.step < self.schedule.num_steps:
-      if stop.due(self.boundary) or not self.run_step(batches, stop):
+      if self.stop_asked(stop) or not self.run_step(batches, stop):
         break
     complete = self.step == self.schedule.num_steps
     if complete and self.step % self.schedule.log_every_steps:
@@ -252,22 +193,40 @@ class _Loop:
     if self.step > self.saved_step:
       self.save()
     if complete:
-      self.draw_and_evaluate(final=True)
+      complete = self.draw_and_evaluate(stop)
+    return self.end(stop, complete)
+
+  def end(self, stop, complete, new=True):
+    """Waits for the last checkpoint, and reports the end. Returns the Outcome.
+
+    Args:
+      stop: tells why the run ends if it is not complete.
+      complete: whether all steps and evaluations are made.
+      new: whether a step was made.
+    """
     self.watch.enter(watchdog.SAVE, self.step)
     self.checkpointer.wait()
     self.watch.enter(None, self.step)
     self.reporter.end_progress()
+    place = f'step {self.step} of {self.schedule.num_steps}'
     if complete:
+      if not new:
+        self.reporter.say(f'{place}: the run is complete')
       return Outcome(self.state, self.step, exit_codes.COMPLETE)
     name = 'preempted'
     if stop.signum is not None:
       name = signal.Signals(stop.signum).name
     self.reporter.say(
-      f'{name}: stopped after step {self.step} of {self.schedule.num_steps}'
+      f'{name}: stopped after {place}'
       + (', which is saved' if self.step else '')
       + '; the same command continues from there'
     )
     return Outcome(self.state, self.step, stop.ending)
+
+  def stop_asked(self, stop):
+    """Returns whether to save and end; a collective, see `Stop.due`."""
+    self.boundary += 1
+    return stop.due(self.boundary)
 
   def run_step(self, batches, stop):
     """Makes one step, then logs, saves and draws where that is due.
@@ -287,7 +246,6 @@ class _Loop:
     self.watch.enter(watchdog.STEP, self.step)
     self.state, scalars = self.train_step(self.state, batch)
     self.step += 1
-    self.boundary += 1
     self.metrics.add(self.step, scalars, self.data_state)
     if not self.compiled:
       self.report_first_step(batch, scalars, time.monotonic() - began)
@@ -301,7 +259,8 @@ class _Loop:
       # step.
       if self.step % self.schedule.save_every_steps == 0:
         self.save()
-      self.draw_and_evaluate()
+      if self.step < self.schedule.num_steps:  # else once all is saved
+        self.draw_and_evaluate(stop)
     return True
 
   def report_first_step(self, batch, scalars, seconds):
@@ -338,6 +297,8 @@ class _Loop:
     rates = self.timer.rates(self.step, batch_size=self.batch_size)
     means = self.metrics.means()
     rates['goodput'] = self.metrics.goodput.share()
+    if self.hooks.evaluations:
+      rates['evaluation_fraction'] = self.metrics.goodput.evaluation_share()
     if self.hooks.gauges is not None:
       rates |= self.hooks.gauges(rates)
     self.reporter.scalars(self.step, means | rates)
@@ -354,21 +315,69 @@ class _Loop:
     )
     self.saved_step = self.step
 
-  def draw_and_evaluate(self, final=False):
-    def due(every, make):
-      if make is None or not every or (self.step % every == 0) == final:
-        return False
-      self.watch.enter(watchdog.SHOW, self.step)
-      return True
+  def due(self, every_steps):
+    """Returns whether what has this interval is due now; 0 never is."""
+    last = self.step == self.schedule.num_steps
+    return every_steps > 0 and (self.step % every_steps == 0 or last)
 
-    if due(self.schedule.sample_every_steps, self.hooks.draw_samples):
-      image = self.hooks.draw_samples(self.state.ema_params)
+  def draw_and_evaluate(self, stop, made: Container[str] = ()):
+    """Draws and evaluates what is due at this step and not yet made.
+
+    Returns False if the run was asked to stop before all was made.
+    """
+    hooks, every = self.hooks, self.schedule.sample_every_steps
+    draws = hooks.draw_samples is not None and GRID not in made
+    if draws and self.due(every):
+      self.watch.enter(watchdog.SHOW, self.step)
+      image = hooks.draw_samples(self.state.ema_params)
       if image is not None:
-        self.reporter.grid(self.step, 'samples', image)
-    if due(self.hooks.evaluate_every_steps, self.hooks.evaluate):
-      self.reporter.scalars(
-        self.step, self.hooks.evaluate(self.state.ema_params)
-      )
+        self.reporter.grid(self.step, GRID, image)
+    due = [e for e in hooks.evaluations if self.due(e.every_steps)]
+    due = [evaluator for evaluator in due if evaluator.name not in made]
+    if due and hooks.best is not None and self.step > self.saved_step:
+      self.save()  # Any evaluated step may be the best.
+    for evaluator in due:
+      self.fetch_scalars()  # A state that has diverged is not evaluated.
+      if not self.evaluate(evaluator, stop):
+        return False
+    return True
+
+  def evaluate(self, evaluator, stop):
+    """Makes an evaluation; returns False if the run was asked to stop."""
+    began = time.monotonic()
+    self.watch.enter(f'{watchdog.EVALUATE} {evaluator.name}', self.step)
+    values = evaluator.run(
+      self.state.params, self.state.ema_params, lambda: self.stop_asked(stop)
+    )
+    self.watch.enter(watchdog.LOG, self.step)
+    self.metrics.goodput.add_evaluation(time.monotonic() - began)
+    if values is None:
+      return False
+    self.reporter.scalars(self.step, values)
+    if self.hooks.best is not None:
+      self.hooks.best.consider(self.step, values)
+    return True
+
+  def catch_up(self, stop):
+    """Makes what was due at the restored step when the run was killed.
+
+    Returns False if the run was asked to stop before all was made.
+    """
+    if self.hooks.best is not None:
+      self.hooks.best.resume(self.step)
+    if not self.step:
+      return True
+    made = {
+      name
+      for row in self.reporter.rows()
+      if row['step'] == self.step
+      for name in row
+    }
+    if self.reporter.has_grid(self.step, GRID):
+      made.add(GRID)
+    # Process 0, which has the record, tells the others.
+    made = collectives.gather_objects(sorted(made))[0]
+    return self.draw_and_evaluate(stop, made)
 
   def roll_back(
     self,
@@ -415,6 +424,8 @@ class _Loop:
     )
     self.iterator.set_state(diverged_step.position)
     self.reporter.resume(restored.step)
+    if self.hooks.best is not None:
+      self.hooks.best.resume(restored.step)
     self.state, self.step = restored.state, restored.step
     self.saved_step, self.data_state = restored.step, diverged_step.position
     self.metrics = RunningMetrics(

@@ -66,17 +66,19 @@ class Stop:
       self._previous = {}
 
   def due(self, boundary: int) -> bool:
-    """Returns whether the run has to save and end now, between two steps.
+    """Returns whether the run has to save and end now.
 
-    A collective: every process must call it once between any two steps, with
-    the same number, and all get the same answer.
+    A collective: every process must call it between any two steps, and may call
+    it within a long evaluation, equally often and with the same numbers. All
+    get the same answer.
 
     Args:
-      boundary: grows by one from call to call: the number of steps made,
-        including those that were made again after a rollback.
+      boundary: grows by one from call to call.
     """
     if not self._together:
       return self.signum is not None
+    if self._agreed:
+      return True  # JAX says so at one boundary only.
     from jax.experimental import multihost_utils
 
     self._agreed = multihost_utils.reached_preemption_sync_point(boundary)

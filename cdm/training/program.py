@@ -18,10 +18,11 @@ from cdm.config import (
 )
 from cdm.config.loader import ConfigDict
 from cdm.distributed import device_mesh, partitioning
-from cdm.training import optimizer, run_config, step
+from cdm.training import eval_section, optimizer, run_config, step
 from cdm.training import state as states
 
-DATA_SEED, MODEL_SEED, GRID_SEED = 0, 1, 2  # folded from config.seed
+# Uses of config.seed, from which their seeds are folded.
+DATA_SEED, MODEL_SEED, GRID_SEED, HELD_OUT_SEED, PAIRS_SEED = 0, 1, 2, 3, 4
 
 
 class Program(NamedTuple):
@@ -38,6 +39,7 @@ class Program(NamedTuple):
     state: TrainState of ShapeDtypeStructs that carry their sharding.
     batch: dict of ShapeDtypeStructs that carry their sharding.
     step: jitted (state, batch) -> (state, scalars); the state is donated.
+    evaluation: the `eval` section of the config.
   """
 
   built: stage.Stage
@@ -49,6 +51,7 @@ class Program(NamedTuple):
   state: states.TrainState
   batch: dict[str, jax.ShapeDtypeStruct]
   step: Any
+  evaluation: eval_section.Evaluation
 
 
 def assemble(
@@ -106,6 +109,7 @@ def assemble(
       shardings=states.shardings_of(state),
       draw=stage.METHOD_DRAWS[c.method.kind],
     ),
+    evaluation=eval_section.read_eval_section(c, built),
   )
 
 

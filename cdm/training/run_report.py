@@ -1,7 +1,6 @@
 """Summarises training runs for `cdm report`: a dict, an HTML page, a table."""
 
 import json
-import math
 import os
 import pathlib
 import time
@@ -19,7 +18,7 @@ from cdm.reporting import (
   text_table,
 )
 from cdm.reporting.shown_number import ShownNumber
-from cdm.training import overview_caption, score_table
+from cdm.training import loss_curves, overfitting, overview_caption, score_table
 from cdm.training.quality_row import read_row
 from cdm.training.score_table import Quality
 
@@ -37,6 +36,9 @@ class RunFacts(TypedDict):
     num_steps: steps of the whole run.
     loss: the last loss in the log, or None.
     images_per_second: the rate logged with it, or None.
+    best: its best checkpoint, see `reader.Best`; absent if it compares none.
+    overfitting: a sentence about a held-out loss that rises; absent if it does
+      not.
     seconds: duration of all sessions; absent if none is recorded.
     peak_host_bytes: peak memory of all sessions; absent if none is recorded.
   """
@@ -50,6 +52,8 @@ class RunFacts(TypedDict):
   num_steps: int
   loss: float | None
   images_per_second: float | None
+  best: NotRequired[reader.Best]
+  overfitting: NotRequired[str]
   seconds: NotRequired[float]
   peak_host_bytes: NotRequired[int]
 
@@ -156,8 +160,10 @@ def run_facts(workdir: pathlib.Path) -> RunFacts:
   remedy = f'Restore it; every checkpoint in {reader.CHECKPOINTS} has a copy.'
   json_file.check(loader.plain(c), _Saved, name=str(path), remedy=remedy)
   rows = metric_writer.read_scalars(workdir / metric_writer.SCALARS)
-  rows = [r for r in rows if r.get('loss') is not None]
-  last = rows[-1] if rows else {}
+  logged = [r for r in rows if r.get('loss') is not None]
+  last = logged[-1] if logged else {}
+  best = reader.read_best(workdir)
+  overfits = overfitting.warning(c.name, rows)
   low = c.get('lowres')  # the config of a classifier has no such section
   return {
     'name': c.name,
@@ -169,6 +175,8 @@ def run_facts(workdir: pathlib.Path) -> RunFacts:
     'num_steps': c.train.num_steps,
     'loss': last.get('loss'),
     'images_per_second': last.get('images_per_second'),
+    **({'best': best} if best is not None else {}),
+    **({'overfitting': overfits} if overfits is not None else {}),
     **(session_log.total(workdir) or {}),
   }
 
@@ -304,13 +312,9 @@ def html(
     rows = metric_writer.read_scalars(
       pathlib.Path(run['workdir']) / metric_writer.SCALARS
     )
-    points = [(r['step'], r['loss']) for r in rows if 'loss' in r]
-    curves.append(
-      html_page.curve_svg(
-        {run['name']: [(x, y) for x, y in points if _is_finite(y)]},
-        caption=f'Training loss of {run["name"]}',
-      )
-    )
+    if 'overfitting' in run:
+      curves.append(html_page.notice(run['overfitting']))
+    curves += loss_curves.figures(run['name'], rows, run.get('best'))
   if curves:
     sections.append(
       html_page.Section('Training', (run_table(summary), *curves))
@@ -331,10 +335,6 @@ def html(
   return html_page.build_page(
     title, sections, footer=f'Written {time.strftime("%Y-%m-%d %H:%M")}.'
   )
-
-
-def _is_finite(value: float | None) -> bool:
-  return value is not None and math.isfinite(value)
 
 
 def run_table(summary: Summary) -> html_page.Html:
@@ -376,6 +376,15 @@ def text(summary: Summary, *, numbers: Mapping[str, ShownNumber]) -> str:
       )
     )
   lines = text_table.columns(rows)
+  for run in summary['runs']:
+    if 'best' in run:
+      best = run['best']
+      lines.append(
+        f'{run["name"]}: the best checkpoint is that of step {best["step"]}, '
+        f'{best["metric"]} {best["value"]:.4g}'
+      )
+    if 'overfitting' in run:
+      lines.append(run['overfitting'])
   if quality := summary['quality']:
     names = score_table.columns(quality, numbers)
     rows = [('images', *(numbers[name].heading for name in names))]

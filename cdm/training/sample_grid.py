@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cdm.config import datasets
@@ -20,6 +21,9 @@ from cdm.ops import pixels, resize
 from cdm.training import program
 
 GRID_COLUMNS = 8
+# Folded into an image's key for the noise of its low-res image. The method
+# folds in 0 and 1.
+AUGMENT = 2
 
 
 def make_grid_sampler(
@@ -29,7 +33,9 @@ def make_grid_sampler(
 
   Seeds, labels and low-res images are the same in every grid. The grid of a
   base model shows samples; that of a super-resolution stage shows the low-res
-  input, the sample and the original of held-out images.
+  input without noise, the samples and the original of held-out images. If the
+  low-res input is noised in training, there are two rows of samples: with the
+  level at which the cascade uses the stage (`eval.level`), and the largest.
 
   Args:
     c: config of one stage.
@@ -84,13 +90,19 @@ def make_grid_sampler(
     return draw
 
   lowres = built.lowres
+  levels = _levels(assembled)
 
   @jit
-  def draw_upscaled(params, originals, labels):
+  def draw_upscaled(params, originals, labels, level):
     originals = device_mesh.split_batch(originals, mesh)
     z_0 = lowres_conditioning.downsample(pixels.to_float(originals), lowres)
     low = resize.resize(z_0, size, method='nearest')
-    return pixels.to_uint8(low), sample(params, labels, lowres=z_0)
+    keys = ops_keys.image_keys(seed, indices)
+    eps = ops_keys.normals(_augmentation_keys(keys), z_0.shape[1:])
+    level = jnp.full(len(indices), level)
+    z = lowres_conditioning.augment_at(z_0, lowres, level=level, eps=eps)
+    x = sample(params, labels, lowres=z, level=level)
+    return pixels.to_uint8(low), x
 
   # The data is read now, so that unreadable data is refused at the start and
   # not after hours.
@@ -99,14 +111,32 @@ def make_grid_sampler(
   labels = None if built.net.num_classes is None else labels[indices]
 
   def draw(params):
-    low, x = (np.asarray(y)[:n] for y in draw_upscaled(params, filled, labels))
+    both = [
+      draw_upscaled(params, filled, labels, np.float32(level))
+      for level in levels
+    ]
+    drawn = [np.asarray(x)[:n] for x in (both[0][0], *(x for _, x in both))]
     rows = []
     for start in range(0, n, columns):
-      part = slice(start, start + columns)
-      for row in (low, x, originals):
-        row = row[part]
+      for row in (*drawn, originals):
+        row = row[start : start + columns]
         blank = np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)
         rows.append(np.concatenate([row, blank]))
     return pixels.grid(np.concatenate(rows), columns)
 
   return draw
+
+
+def _levels(assembled):
+  """Returns the augmentation levels that the grid shows."""
+  lowres = assembled.built.lowres
+  if lowres.augment != 'noise':
+    return [0.0]
+  both = (assembled.evaluation.level, lowres.max_level)
+  nearest = (lowres_conditioning.nearest_level(x, lowres) for x in both)
+  return list(dict.fromkeys(nearest))
+
+
+def _augmentation_keys(keys):
+  """Returns [B] keys for the noise of the low-res images, as a cascade's."""
+  return jax.vmap(lambda key: jax.random.fold_in(key, AUGMENT))(keys)

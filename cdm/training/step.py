@@ -170,7 +170,7 @@ def _sums(losses, scalars, batch):
   logsnr = scalars.pop('logsnr', None)
   sums = {name: _ratio(value) for name, value in scalars.items()}
   if logsnr is not None:
-    sums |= _loss_by_level(losses, logsnr)
+    sums |= loss_by_level(losses, logsnr)
   return sums | {'loss': _ratio(losses)}
 
 
@@ -179,10 +179,20 @@ def _ratio(value):
   return Ratio(value.sum(), jnp.float32(value.size))
 
 
-def _loss_by_level(losses, logsnr):
-  """Returns the loss in each bin of log-SNR; losses and logsnr are [B]."""
+def loss_by_level(
+  losses: jax.Array, logsnr: jax.Array, there: jax.Array | None = None
+) -> dict[str, Ratio]:
+  """Returns the loss in each bin of log-SNR, as {'loss_at_logsnr/BIN': Ratio}.
+
+  Args:
+    losses: [B].
+    logsnr: [B].
+    there: bool [B], which examples count; None counts all.
+  """
   bins = jnp.searchsorted(jnp.asarray(LEVEL_EDGES, jnp.float32), logsnr)  # [B]
   member = jax.nn.one_hot(bins, len(LEVEL_NAMES), dtype=jnp.float32)  # [B, 5]
+  if there is not None:
+    member = jnp.where(there[:, None], member, 0.0)
   totals = jnp.where(member > 0, losses[:, None], 0.0).sum(axis=0)  # [5]
   counts = member.sum(axis=0)  # [5]
   return {

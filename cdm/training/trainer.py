@@ -31,6 +31,8 @@ from cdm.reporting import (
 )
 from cdm.training import (
   disk_space,
+  evaluators,
+  hooks,
   loop,
   program,
   rate_change,
@@ -53,7 +55,11 @@ if TYPE_CHECKING:
 
 
 def train(
-  c: ConfigDict, workdir: pathlib.Path, *, stop: Stop | None = None
+  c: ConfigDict,
+  workdir: pathlib.Path,
+  *,
+  stop: Stop | None = None,
+  make_fid: evaluators.MakeFid | None = None,
 ) -> int:
   """Trains to `c.train.num_steps`, from the newest checkpoint in `workdir`.
 
@@ -67,6 +73,7 @@ def train(
     workdir: work directory of the run.
     stop: the handler of signals, if one is installed already; by default a new
       one is.
+    make_fid: builds the evaluation of FID, see `evaluators.make_evaluators`.
 
   Returns:
     Exit code: 0 when complete, 75 when preempted, 130 after Ctrl-C.
@@ -84,7 +91,7 @@ def train(
     workdir, 'cdm train', flag='--workdir', asked_to_end=stop.asked_to_end
   )
   with stop, holding, session_log.Session(workdir, 'train') as session:
-    run = _Run(c, workdir, session)
+    run = _Run(c, workdir, session, make_fid)
     peer_monitor.call_before_exit(run.record_peer_failure)
     try:
       ending = run.start_to_end(stop)
@@ -101,8 +108,9 @@ def train(
 class _Run:
   """One session of training, and the record of how it went."""
 
-  def __init__(self, c, workdir, session):
+  def __init__(self, c, workdir, session, make_fid):
     self._c, self._workdir, self._session = c, workdir, session
+    self._make_fid = make_fid
     self._started = False  # the start was not refused, so it leaves a record
     self._watch = self._iterator = None
 
@@ -121,6 +129,7 @@ class _Run:
     check_labels(c, built.net, source)
     trace_loss_and_sampler(c, built, assembled.state.params)
     draw_samples = make_grid_sampler(c, assembled)
+    evaluations = evaluators.make_evaluators(c, assembled, self._make_fid)
     print_config_changes(c, workdir)
     iterator = self._iterator = LabelCheckedBatches(
       datasets.training_batches(
@@ -166,8 +175,8 @@ class _Run:
         report=lambda text, hangs: report_hang(reporter, workdir, text, hangs),
       )
       if collectives.is_first():
-        for folder in (workdir, workdir / metric_writer.GRIDS):
-          atomic_files.remove_abandoned(folder)
+        for name in ('', metric_writer.GRIDS, reader.CHECKPOINTS):
+          atomic_files.remove_abandoned(workdir / name)
       collaborators = loop.Collaborators(
         iterator=iterator,
         checkpointer=checkpointer,
@@ -197,9 +206,11 @@ class _Run:
         mesh=mesh,
         schedule=schedule,
         collaborators=collaborators,
-        hooks=loop.Hooks(
+        hooks=hooks.Hooks(
           draw_samples=draw_samples,
           gauges=utilization.make_utilization(built, built.input_size, mesh),
+          evaluations=evaluations,
+          best=evaluators.make_best(assembled, checkpointer, reporter),
         ),
         stop=stop,
       )

@@ -18,7 +18,8 @@ DATA = 'waiting for data'
 STEP = 'in the training step'
 LOG = 'writing the log line'
 SAVE = 'saving a checkpoint'
-SHOW = 'drawing samples or evaluating'
+SHOW = 'drawing samples'
+EVALUATE = 'evaluating'  # each evaluator has a phase of its own
 RESTORE = 'going back to a checkpoint'
 
 _MAX_DURATIONS = 64  # newest durations of each phase that are remembered

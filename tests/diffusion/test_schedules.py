@@ -232,3 +232,18 @@ def test_bad_schedules_and_spacings_are_named():
     schedules.space_timesteps(1000, '10,501')
   with pytest.raises(ValueError, match='No integer stride keeps exactly 999'):
     schedules.space_timesteps(1000, 'ddim999')
+
+
+@pytest.mark.parametrize('num_steps', [1, 2, 3, 7, 12, 20])
+def test_a_shortened_grid_keeps_the_ends_of_the_grid(num_steps):
+  grid = schedules.full_grid(schedules.cosine(20))
+  short = schedules.shorten(grid, num_steps=num_steps)
+  assert len(short) == num_steps + 1 and np.all(np.diff(short) > 0)
+  assert np.isin(short, grid).all()
+  assert (short[0], short[-1]) == (grid[0], np.inf)
+  if num_steps > 1:
+    assert short[-2] == grid[-2]
+    steps = np.flatnonzero(np.isin(grid[:-1], short))
+    assert np.ptp(np.diff(steps)) <= 1  # spread evenly
+  if num_steps == 20:
+    np.testing.assert_array_equal(short, grid)

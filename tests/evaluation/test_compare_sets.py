@@ -118,9 +118,7 @@ def test_the_bar_counts_the_images_of_padded_batches(place, monkeypatch):
       numbers = np.arange(start, min(start + 4, 10))
       yield numbers, np.zeros((len(numbers), 8, 8, 3), np.uint8)
 
-  source = image_source.Source(
-    10, batches, {'drawn': 'x'}, {}, None, lambda size: 4
-  )
+  source = image_source.Source(10, batches, {'drawn': 'x'}, {}, None, 4)
   gatherer = extract_features.Gatherer(place / 'w.pth', batch_size=3)
   assert gatherer(source, ('fid',), 'samples').count == 10
   assert moves == [4, 8, 10]

@@ -7,8 +7,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cdm.data import image_set
 from cdm.evaluation import paired_metrics, result_line
-from cdm.evaluation.metrics.consistency import consistency
 from cdm.ops import resize
+from cdm.ops.pair_scores import consistency
 
 
 def pictures(n=3, size=16, seed=0):

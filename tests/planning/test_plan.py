@@ -373,22 +373,30 @@ def test_what_the_other_process_refuses_is_one_line(capfd):
   assert 'Global batch 8 does not divide over 3 devices' in err
 
 
-def test_search_plans_batch_after_batch(monkeypatch, capfd):
+@pytest.mark.parametrize('step', ['train', 'sample'])
+def test_search_plans_batch_after_batch(step, monkeypatch, capfd):
   """A slice on which 40 images fit, and the config has 8 of them."""
 
   def ask(request, *, label):
+    assert request['step'] == step
     pairs = dict(request['overrides'])
     size = int(pairs.get('train.batch_size', 8))
+    if step == 'sample':
+      size = request['batch_size']
     return facts(batch_size=size, batch_per_device=size / 4, fits=size <= 40)
 
   monkeypatch.setattr(compile_process, 'compile_in_process', ask)
   monkeypatch.setattr(
     compile_process, 'check', lambda names: [device_specs.parse(names[0])]
   )
-  words = ('plan', SMOKE, '--topology=v5e:2x2', '--search', '--deadline=30')
+  words = ('plan', SMOKE, '--topology=v5e:2x2', '--search', f'--step={step}')
+  words += ('--batch_size=8',) if step == 'sample' else ('--deadline=30',)
   assert smoke_runs.cdm(*words) == 0
   out, err = capfd.readouterr()
   assert '10 images per part of the batch, 40 in all' in out
+  if step == 'sample':
+    assert 'in all: cdm sample --batch_per_device=10 (of a' in out
+    return
   assert 'ESTIMATE: the cheapest within 30 days is v5e:2x2' in out
   assert err.splitlines()[0].startswith('  4 images: FITS')
   assert smoke_runs.cdm(*words, '--json') == 0

@@ -35,6 +35,7 @@ SMALL = {
   'train.log_every_steps': 3,
   'train.save_every_steps': 2,
   'train.sample_every_steps': 4,
+  'eval.every_steps': 0,  # where a test asks for no more
 }
 
 

@@ -152,9 +152,10 @@ class Run:
     rollbacks=0,
     spike_factor=0.0,
     watch=None,
+    hooks=None,
     **more,
   ):
-    """-> loop.Outcome."""
+    """-> loop.Outcome; hooks may be made by a function of the collaborators."""
     schedule = run_config.Run(
       batch_size=BATCH,
       num_steps=num_steps,
@@ -194,18 +195,14 @@ class Run:
         mesh=self.mesh,
         schedule=schedule,
         collaborators=collaborators,
+        hooks=hooks(collaborators) if callable(hooks) else hooks,
         **more,
       )
 
   def record(self):
     """-> scalars.jsonl without what depends on the clock."""
     rows = metric_writer.read_scalars(self.workdir / metric_writer.SCALARS)
-    clock = (
-      'images_per_second',
-      'step_seconds',
-      'data_wait_fraction',
-      'goodput',
-    )
+    clock = metric_writer.CIRCUMSTANCES
     return [{k: v for k, v in row.items() if k not in clock} for row in rows]
 
 

@@ -19,7 +19,7 @@ from support import tiny_run
 from cdm.checkpointing import reader
 from cdm.distributed import exit_codes
 from cdm.reporting import metric_writer
-from cdm.training import loop, running_metrics
+from cdm.training import hooks, running_metrics
 from cdm.training.preemption import Stop
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
@@ -227,34 +227,114 @@ def test_time_spent_waiting_for_data_is_seen(tmp_path):
   assert row['images_per_second'] == pytest.approx(rate)
 
 
-def test_samples_and_evaluation_come_from_the_average(tmp_path):
+def evaluating(run, every=2, name='held_out/ema_loss', seen=None, **more):
+  """-> hooks that evaluate a number of the parameters."""
+
+  def evaluate(params, ema_params, stop_asked):
+    if seen is not None and seen(stop_asked):
+      return None
+    return {
+      'held_out/loss': float(jnp.sum(params['up']['bias'] ** 2)),
+      name: float(jnp.sum(ema_params['up']['bias'] ** 2)),
+    }
+
+  return hooks.Hooks(
+    evaluations=(hooks.Evaluator(name, every, evaluate),), **more
+  )
+
+
+def evaluated(run):
+  return [r['step'] for r in run.record() if 'held_out/loss' in r]
+
+
+def test_samples_come_from_the_average_and_evaluations_from_both(tmp_path):
   seen = []
 
   def draw(ema_params):
     seen.append(np.asarray(ema_params['up']['kernel']).copy())
     return np.full((4, 4, 3), len(seen), np.uint8)
 
-  def evaluate(ema_params):
-    return {'eval_loss': float(jnp.sum(ema_params['up']['bias'] ** 2))}
-
   run = tiny_run.Run(tmp_path)
   outcome = run.train(
-    5,
-    sample_every=2,
-    hooks=loop.Hooks(
-      draw_samples=draw, evaluate=evaluate, evaluate_every_steps=5
-    ),
+    5, sample_every=2, hooks=evaluating(run, every=3, draw_samples=draw)
   )
   grids = sorted(p.name for p in (tmp_path / 'grids').iterdir())
   assert grids == [f'samples_0000000{k}.png' for k in (2, 4, 5)]
   last = np.asarray(Image.open(tmp_path / 'grids' / grids[-1]))
   assert (last == 3).all()
-  ema = np.asarray(outcome.state.ema_params['up']['kernel'])
+  state = outcome.state
+  ema = np.asarray(state.ema_params['up']['kernel'])
   np.testing.assert_array_equal(seen[-1], ema)
-  assert not np.array_equal(ema, outcome.state.params['up']['kernel'])
-  rows = [r for r in run.record() if 'eval_loss' in r]
-  assert [r['step'] for r in rows] == [5]
-  assert rows[0]['eval_loss'] == evaluate(outcome.state.ema_params)['eval_loss']
+  assert not np.array_equal(ema, state.params['up']['kernel'])
+  assert evaluated(run) == [3, 5]
+  row = run.record()[-1]
+  assert row['held_out/ema_loss'] == float(
+    jnp.sum(state.ema_params['up']['bias'] ** 2)
+  )
+  assert row['held_out/loss'] == float(jnp.sum(state.params['up']['bias'] ** 2))
+
+
+def test_a_kill_between_save_and_evaluation_leaves_the_same_record(tmp_path):
+  """Step 4 is saved; the process ends in its evaluation, or in its grid."""
+  drawn = np.zeros((4, 4, 3), np.uint8)
+
+  def run_in(folder, fail=None):
+    run = tiny_run.Run(tmp_path / folder)
+
+    def seen(stop_asked):
+      return fail == 'evaluation' and evaluated(run) == [2] and int('killed')
+
+    def draw(_):
+      row = evaluated(run)
+      return drawn if fail != 'grid' or row != [2] else int('killed')
+
+    run.train(
+      6, sample_every=2, hooks=evaluating(run, seen=seen, draw_samples=draw)
+    )
+    return run
+
+  whole = run_in('whole')
+  assert evaluated(whole) == [2, 4, 6]
+  for place in ('evaluation', 'grid'):
+    with pytest.raises(ValueError, match='killed'):
+      run_in(place, fail=place)
+    assert reader.complete_steps(tmp_path / place)[-1] == 4
+    again = run_in(place)
+    assert again.record() == whole.record()
+    assert len(list((tmp_path / place / 'grids').iterdir())) == 3
+    assert again.batches.given[0] == 4  # nothing was trained twice
+
+
+@pytest.mark.parametrize('last', [4, 8])
+def test_a_stop_within_an_evaluation_saves_and_makes_it_later(tmp_path, last):
+  """Asked at step 4, in the middle of the run or at its end."""
+  run, stop = tiny_run.Run(tmp_path), Stop()
+
+  def seen(stop_asked):
+    if evaluated(run) == [2]:
+      stop.signum = signal.SIGTERM
+    return stop_asked()
+
+  outcome = run.train(last, hooks=evaluating(run, seen=seen), stop=stop)
+  assert (outcome.step, outcome.exit_code) == (4, 75)
+  assert evaluated(run) == [2]
+  again = tiny_run.Run(tmp_path)
+  assert again.train(last, hooks=evaluating(again)).exit_code == 0
+  assert evaluated(again) == list(range(2, last + 1, 2))
+
+
+def test_evaluating_takes_its_share_of_the_time_and_no_speed(tmp_path):
+  run = tiny_run.Run(tmp_path)
+
+  def seen(_):
+    time.sleep(0.3)
+    return False
+
+  run.train(6, log_every=3, hooks=evaluating(run, seen=seen))
+  rows = metric_writer.read_scalars(tmp_path / metric_writer.SCALARS)
+  rows = [row for row in rows if 'loss' in row]
+  assert 0 < rows[0]['evaluation_fraction'] < rows[1]['evaluation_fraction'] < 1
+  assert rows[1]['step_seconds'] < 0.1  # the interval holds one evaluation
 
 
 def test_a_run_continues_on_another_mesh(tmp_path, uninterrupted):

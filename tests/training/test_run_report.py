@@ -79,6 +79,41 @@ def test_the_last_loss_is_told_with_what_the_run_took(tmp_path):
   assert lines[2].split() == ['sr', '4', '->', '16', '0/20', '-', '-', '-']
 
 
+def test_the_held_out_curve_stands_beside_the_training_loss(tmp_path):
+  """The best checkpoint has a ring, and a run that overfits is named."""
+  rows = [
+    row
+    for step, held_out in (
+      (10, 0.5),
+      (20, 0.4),
+      (30, 0.5),
+      (40, 0.6),
+      (50, 0.7),
+    )
+    for row in (
+      {'step': step, 'loss': 1 / step},
+      {'step': step, 'held_out/loss': 0.9, 'held_out/ema_loss': held_out},
+      {'step': step, 'held_out/psnr': 20.0, 'held_out/psnr_bicubic': 19.0},
+    )
+  ]
+  a = run(tmp_path / 'a', rows=rows)
+  (a / 'checkpoints').mkdir()
+  best = {'step': 20, 'metric': 'held_out/ema_loss', 'value': 0.4}
+  (a / 'checkpoints' / 'best').write_text(json.dumps(best))
+  facts = run_report.summarise([a, run(tmp_path / 'b', 'other', rows=ROWS)])
+  assert facts['runs'][0]['best'] == best
+  assert 'best' not in facts['runs'][1]
+  text = run_report.text(facts, numbers=NUMBERS)
+  assert 'base: the best checkpoint is that of step 20, held_out/ema' in text
+  assert 'base overfits: the held-out loss of its EMA has risen in' in text
+  page = run_report.html(facts, title='x', numbers=NUMBERS)
+  assert page.count('class="mark"') == 2  # on the loss and on the PSNR
+  assert 'the ring is the best checkpoint by held_out/ema_loss, of s' in page
+  assert page.count('base overfits') == 1 and 'other overfits' not in page
+  for name in ('held out, EMA', 'held out, raw', 'bicubic', 'PSNR, dB'):
+    assert f'>{name}</text>' in page
+
+
 def test_damaged_records_are_named_and_the_rest_is_reported(tmp_path, caplog):
   a = run(tmp_path / 'a', rows=ROWS, seconds=(100, 50))
   for name, line in (

@@ -12,13 +12,17 @@ CONFIGS = sorted(
 # What distinguishes an experiment stands first, what is alike in all last.
 SECTIONS = (
   'name seed train_data eval_data stages pipeline schedule lowres model '
-  'method sampler optimizer ema train paper mesh'
+  'method sampler optimizer ema train eval paper mesh'
 ).split()
 TRAIN = (
   'batch_size num_steps accumulation log_every_steps sample_every_steps '
   'num_samples save_every_steps keep_checkpoints keep_every_steps '
   'on_divergence max_rollbacks grad_norm_spike_factor watchdog_factor '
   'watchdog_seconds'
+).split()
+EVAL = (
+  'every_steps batches num_pairs fid_every_steps fid_num fid_reference '
+  'fid_weights sampler_steps best level'
 ).split()
 
 
@@ -40,6 +44,8 @@ def test_the_sections_of_a_config_have_one_order(path):
   assert list(found) == [name for name in SECTIONS if name in found]
   if 'train' in found:
     assert found['train'] == TRAIN
+  if 'eval' in found:
+    assert found['eval'] == EVAL
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)

@@ -41,11 +41,12 @@ SECTIONS = {
   'optimizer',
   'ema',
   'train',
+  'eval',
   'mesh',
   'paper',
 }
-# What only networks that draw images have.
-DRAWING = {'schedule', 'lowres', 'sampler'}
+# What only networks that draw images have; `cdm cas` tests a classifier.
+DRAWING = {'schedule', 'lowres', 'sampler', 'eval'}
 # [SR3] tab. A.1 and Improved DDPM's README: their networks, within rounding
 # and the choice of details they leave open.
 TOLERANCE = 0.04
@@ -251,6 +252,12 @@ def test_a_classifier_of_imagenet_trains_for_ninety_epochs(name):
   assert given.learning_rate == 0.1 * config.train.batch_size / 256
   # torchvision's network has as many parameters.
   assert flops.count_parameters(params_of(name)) == 25_557_032
+
+
+@every_cascade
+def test_grids_show_a_stage_at_the_level_of_its_cascade(name):
+  for section in config_of(name).stages:
+    assert config_of(section['config']).eval.level == section['level']
 
 
 @every_cascade

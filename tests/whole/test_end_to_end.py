@@ -71,8 +71,9 @@ def test_a_run_leaves_its_config_record_checkpoints_and_pictures(stage):
   assert json.loads((workdir / 'classes.json').read_text()) == [
     f'grating {n}' for n in range(4)
   ]
-  # Four samples in a row; of super-resolution, between its input and truth.
-  rows, size = {'base': (1, 8), 'sr': (3, 16)}[stage]
+  # Four samples in a row; of super-resolution, two rows of them, at the level
+  # of the cascade and at the largest, between its input and truth.
+  rows, size = {'base': (1, 8), 'sr': (4, 16)}[stage]
   grid = read(workdir / 'grids' / 'samples_00000004.png')
   assert grid.shape[0] >= rows * size and grid.shape[1] >= 4 * size
   assert grid.shape[0] < (rows + 1) * size

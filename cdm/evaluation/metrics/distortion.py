@@ -1,12 +1,7 @@
 """Computes the distortion of an image against its original: MSE, PSNR, SSIM.
 
-  PSNR = 10 log10(255^2 / MSE)
-  SSIM = mean over windows of       (2 m_a m_b + C1) (2 s_ab + C2)
-                              ---------------------------------------------
-                              (m_a^2 + m_b^2 + C1) (s_a^2 + s_b^2 + C2)
-
-with m and s the mean and covariance in a window, C1 = (0.01 * 255)^2 and C2 =
-(0.03 * 255)^2, [Wang et al. 2004].
+MSE, PSNR and SSIM are computed by `pair_scores`; here are MS-SSIM, luma, and
+what `cdm evaluate` needs to know of each metric.
 
 Published values differ by up to 2 dB because of conventions, so print every
 result with its text in `CONVENTIONS`.
@@ -14,9 +9,9 @@ result with its text in `CONVENTIONS`.
 
 import numpy as np
 from scipy import ndimage
-from skimage.metrics import structural_similarity
 
 from cdm.evaluation.metrics.measure import PairMeasure
+from cdm.ops.pair_scores import WINDOWS, psnr, ssim, to_levels
 
 CONVENTIONS = {
   'psnr': 'dB; MSE over all RGB values of an image, peak 255; '
@@ -32,82 +27,6 @@ CONVENTIONS = {
   '0.2363, 0.1333, Gaussian 11x11 windows that lie inside, 2x2 means with a '
   'border of zeros where a side is odd (as pytorch-msssim), mean over channels',
 }
-# Window -> (arguments of scikit-image, side in pixels).
-WINDOWS = {
-  'uniform7': (dict(win_size=7), 7),
-  'gaussian11': (
-    dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False),
-    11,
-  ),
-}
-
-
-def mse(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """Computes the mean squared error in squared grey levels.
-
-  Args:
-    a, b: [..., H, W, C] images of equal shape, uint8 or levels in 0..255.
-
-  Returns:
-    float64 [...], one per image.
-
-  Raises:
-    ValueError: the shapes differ, or the values cannot be grey levels.
-  """
-  a, b = _levels(a, b)
-  return np.mean((a - b) ** 2, axis=(-3, -2, -1))
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """Computes the peak signal-to-noise ratio in dB, +inf for equal images.
-
-  Args:
-    a, b: [..., H, W, C], see `mse`.
-
-  Returns:
-    float64 [...], one per image.
-  """
-  with np.errstate(divide='ignore'):
-    return 10.0 * np.log10(255.0**2 / mse(a, b))
-
-
-def ssim(
-  a: np.ndarray, b: np.ndarray, *, window: str = 'uniform7'
-) -> np.ndarray:
-  """Computes the structural similarity, in [-1, 1]; 1 for equal images.
-
-  Args:
-    a, b: [..., H, W, C], see `mse`.
-    window: 'uniform7' or 'gaussian11', see `CONVENTIONS`.
-
-  Returns:
-    float64 [...], one per image.
-
-  Raises:
-    ValueError: an error of `mse`, or the window is unknown or larger than the
-      images.
-  """
-  if window not in WINDOWS:
-    raise ValueError(
-      f'The SSIM window is {window!r}; known are {sorted(WINDOWS)}.'
-    )
-  options, side = WINDOWS[window]
-  a, b = _levels(a, b)
-  if min(a.shape[-3:-1]) < side:
-    raise ValueError(
-      f'SSIM with window {window!r} needs images of at least {side}x{side} '
-      f'pixels; these are {a.shape[-2]}x{a.shape[-3]}.'
-    )
-  pairs = zip(
-    a.reshape(-1, *a.shape[-3:]), b.reshape(-1, *b.shape[-3:]), strict=True
-  )
-  values = [
-    structural_similarity(x, y, channel_axis=-1, data_range=255, **options)
-    for x, y in pairs
-  ]
-  return np.reshape(values, a.shape[:-3])
-
-
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SIDE = 10 * 2 ** (len(MS_WEIGHTS) - 1) + 1  # least side of an image
 
@@ -126,7 +45,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: an error of `mse`, or the images are smaller than 161 pixels.
   """
-  a, b = _levels(a, b)
+  a, b = to_levels(a, b)
   if min(a.shape[-3:-1]) < MS_SIDE:
     raise ValueError(
       f'MS-SSIM needs images of at least {MS_SIDE}x{MS_SIDE} pixels; these are '
@@ -187,25 +106,6 @@ def luma(image: np.ndarray) -> np.ndarray:
   """
   weights = np.array([65.481, 128.553, 24.966]) / 255.0
   return 16.0 + (np.asarray(image, np.float64) @ weights)[..., None]
-
-
-def _levels(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns both as float64; raises ValueError unless they are grey levels."""
-  a, b = np.asarray(a), np.asarray(b)
-  if a.shape != b.shape or a.ndim < 3:
-    raise ValueError(
-      f'Pairs of images [..., H, W, C] of one shape are compared; the shapes '
-      f'are {a.shape} and {b.shape}.'
-    )
-  for x in (a, b):
-    # So small a range is [0, 1] or [-1, 1], in which any two images would have
-    # a PSNR of 48 dB or more.
-    if x.dtype != np.uint8 and x.size and np.abs(x).max() <= 1.0 and x.any():
-      raise ValueError(
-        f'Images are compared in grey levels 0..255, but these are '
-        f'{x.dtype} in {x.min():.3g}..{x.max():.3g}. Use pixels.to_uint8 first.'
-      )
-  return a.astype(np.float64), b.astype(np.float64)
 
 
 PSNR = PairMeasure(

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from support.oracles import assert_matches, oracle
 
-from cdm.evaluation.metrics.consistency import consistency, convention
+from cdm.evaluation.metrics.consistency import convention
 from cdm.methods import lowres_conditioning
 from cdm.ops import pixels, resize
+from cdm.ops.pair_scores import consistency
 
 
 def noise(*shape, seed=0):

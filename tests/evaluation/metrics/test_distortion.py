@@ -8,8 +8,9 @@ from PIL import Image
 from support.oracles import assert_matches, data, oracle
 
 from cdm.evaluation.metrics import distortion
-from cdm.evaluation.metrics.distortion import luma, mse, psnr, ssim
+from cdm.evaluation.metrics.distortion import luma
 from cdm.ops import resize
+from cdm.ops.pair_scores import mse, psnr, ssim
 
 STORED = {
   'mse_rgb': mse,

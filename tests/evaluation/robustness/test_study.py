@@ -15,8 +15,6 @@ from cdm.evaluation import (
   lpips_scorer,
   paired_metrics,
 )
-from cdm.evaluation.metrics.consistency import consistency
-from cdm.evaluation.metrics.distortion import psnr
 from cdm.evaluation.metrics.fid import fid
 from cdm.evaluation.robustness import (
   aggregate,
@@ -26,6 +24,7 @@ from cdm.evaluation.robustness import (
 )
 from cdm.models.inception import Features
 from cdm.ops import resize
+from cdm.ops.pair_scores import consistency, psnr
 from cdm.reporting import jsonl
 from cdm.sampling import upscale_files, upscaler
 

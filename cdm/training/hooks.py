@@ -1,0 +1,49 @@
+"""Declares what the training loop calls between steps to draw and evaluate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+  from cdm.training.best_checkpoint import BestCheckpoint
+
+GRID = 'samples'  # name of the image grids
+
+
+class Evaluator(NamedTuple):
+  """One kind of evaluation of held-out images, made at regular steps.
+
+  Attributes:
+    name: a scalar that every result has, e.g. 'held_out/loss'. By it the record
+      tells whether the evaluation of a step was made.
+    every_steps: interval of the evaluations; there is one at the end too. 0
+      makes none.
+    run: `(params, ema_params, stop_asked) -> {name: number}`, the same in every
+      process. `stop_asked()` is a collective, which every process calls equally
+      often; if it returns True, `run` may give up and return None. The run then
+      saves and ends, and makes the evaluation when it continues.
+  """
+
+  name: str
+  every_steps: int
+  run: Callable[[Any, Any, Callable[[], bool]], dict[str, float] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+  """Functions that the loop calls between steps, unless they are None.
+
+  Attributes:
+    draw_samples: ema_params -> uint8 [H, W, 3], or None if there is nothing to
+      show; called every sample_every_steps of the schedule, and at the end.
+    gauges: maps the rates of a log line to further scalars for that line.
+    evaluations: the evaluations, made in this order after the grid of a step.
+    best: keeps the best of the evaluated checkpoints; None keeps none.
+  """
+
+  draw_samples: Callable | None = None
+  gauges: Callable[[dict], dict] | None = None
+  evaluations: tuple[Evaluator, ...] = ()
+  best: BestCheckpoint | None = None

@@ -1,0 +1,81 @@
+"""Which checkpoint is meant: a step, the newest, or the best."""
+
+import json
+
+import pytest
+
+from cdm.checkpointing import reader, writer
+from cdm.distributed import exit_codes
+
+BEST = {'step': 4, 'metric': 'held_out/psnr', 'value': 20.5}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  for step in (4, 10, 6):
+    (tmp_path / 'checkpoints' / str(step)).mkdir(parents=True)
+  (tmp_path / 'checkpoints' / 'best').write_text(json.dumps(BEST))
+  return tmp_path
+
+
+def test_a_step_the_newest_and_the_best_are_found(workdir):
+  assert reader.resolve(workdir, 6) == 6
+  assert reader.resolve(workdir) == 10
+  assert reader.resolve(workdir, 'best') == 4
+  assert reader.read_best(workdir) == BEST
+  assert reader.complete_steps(workdir) == [4, 6, 10]
+
+
+@pytest.mark.parametrize(
+  ('at', 'content', 'error', 'message'),
+  [
+    (5, None, FileNotFoundError, r'step 5 in .*; there are \[4, 6, 10\]'),
+    ('6', None, ValueError, "'6' of .*give a step, one of .*, or 'best'"),
+    ('best', '', FileNotFoundError, '--config.eval.best=held_out/ema_loss'),
+    ('best', '{"step": 4', exit_codes.DamagedFile, 'best is damaged.*Remove'),
+    (
+      'best',
+      json.dumps(BEST | {'step': '4'}),
+      exit_codes.DamagedFile,
+      "'4', not an int",
+    ),
+    (
+      'best',
+      json.dumps(BEST | {'step': 5}),
+      FileNotFoundError,
+      'no checkpoint of step 5',
+    ),
+  ],
+)
+def test_what_is_not_there_is_named(workdir, at, content, error, message):
+  path = workdir / 'checkpoints' / 'best'
+  if content is not None:
+    path.write_text(content)
+  if content == '':
+    path.unlink()
+  with pytest.raises(error, match=message):
+    reader.resolve(workdir, at)
+
+
+def test_without_checkpoints_nothing_is_found(tmp_path):
+  with pytest.raises(FileNotFoundError, match='There is no checkpoint in'):
+    reader.resolve(tmp_path, 'best')
+
+
+def test_a_best_that_is_forgotten_is_not_on_record(tmp_path):
+  """A run that goes back behind its best checkpoint loses it."""
+  with writer.Checkpointer(tmp_path, keep=1) as checkpointer:
+    for step in (1, 2, 3):
+      checkpointer.save(step, {'a': step}, data_state={})
+      checkpointer.wait()
+      if step == 2:
+        checkpointer.keep_best({'step': 2, 'metric': 'x', 'value': 0.5})
+    assert checkpointer.steps() == [2, 3]
+  with writer.Checkpointer(tmp_path, keep=1) as checkpointer:
+    checkpointer.save(4, {'a': 4}, data_state={})
+    checkpointer.wait()
+    assert checkpointer.steps() == [2, 4]  # it is known after a restart too
+    checkpointer.forget_after(2)
+    assert reader.resolve(tmp_path, 'best') == 2
+    checkpointer.forget_after(1)
+    assert reader.read_best(tmp_path) is None
