@@ -24,6 +24,7 @@ from support.linear_features import (
 )
 from support.oracles import assert_matches, oracle, rule_weights
 
+from cdm.data import folder, prepare
 from cdm.distributed import exit_codes
 from cdm.evaluation import (
   compare_sets,
@@ -65,6 +66,16 @@ def test_a_folder_and_an_archive_give_the_same(place):
   folder, archive = judge(place), judge(place, 'a.npz', 'b.npz')
   for name in ('fid', 'is', 'is_std', 'n'):
     assert folder[name] == pytest.approx(archive[name], rel=1e-9)
+
+
+def test_shards_are_judged_in_place_like_their_images(place):
+  pytest.importorskip('array_record')
+  source = folder.Folder(place / 'a', class_names=())
+  prepare.prepare(source, size=SIDE, out=place / 's', records_per_shard=8)
+  images, shards = judge(place), judge(place, 's', 'b')
+  for name in ('fid', 'is', 'is_std', 'n'):
+    assert shards[name] == images[name]
+  assert shards['samples_recipe']['suffixes'] == ['.array_record']
 
 
 def test_the_size_of_batches_changes_nothing(place):

@@ -31,7 +31,7 @@ CASCADE = f'--config={smoke_runs.CONFIGS / "smoke_cascade.py"}'
 OPTIONS = {
   'train': '--config --workdir',
   'sample': '--config --workdir --num --seed --out --labels --batch_size --at '
-  '--batch_per_device',
+  '--batch_per_device --format --stages',
   'upscale': 'IMAGE --workdir --out --held_out --label --level --seed --at '
   '--batch_per_device',
   'evaluate': '--samples --reference --metrics --lowres --downsample '

@@ -21,6 +21,7 @@ from support import smoke_runs
 from support.smoke_runs import record, state
 
 from cdm.checkpointing import reader
+from cdm.data import array_record
 from cdm.distributed import exit_codes, folder_lock, initialize
 
 # As in test_mesh: sums are taken in another order.
@@ -164,6 +165,8 @@ def two(one, tmp_path_factory):
   drew = together(
     sampling(workdir, drawn),
     scoring(alone / 'smoke', others, folder / 'two.json'),
+    [*sampling(workdir, folder / 'shards'), '--format=array_records'],
+    both='from cdm.sampling import sample_storage as s; s.FEWEST = s.MOST = 2',
   )
   return folder, trained, drew
 
@@ -219,6 +222,19 @@ def test_they_draw_what_one_draws(two):
   assert (drawn != alone).mean() < 0.01
   with np.load(folder / 'drawn' / 'samples.npz') as archive:
     np.testing.assert_array_equal(archive['arr_0'], drawn)
+
+
+def test_they_write_whole_shards_of_what_one_draws(two):
+  """Five images in shards of two: one process writes the second alone."""
+  folder, _, _ = two
+  pytest.importorskip('array_record')
+  source = array_record.ArrayRecords(folder / 'shards')
+  drawn = np.stack([source[n]['image'] for n in range(SAMPLES)]).astype(int)
+  alone = images(folder / 'alone' / 'smoke')
+  assert np.abs(drawn - alone).max() <= 1
+  assert [int(source[n]['label']) for n in range(SAMPLES)] == [0, 1, 2, 3, 0]
+  assert len(source.index['shards']) == 3
+  assert (folder / 'shards' / 'samples.png').exists()
 
 
 def test_they_score_as_one_does(two):

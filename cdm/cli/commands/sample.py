@@ -22,6 +22,10 @@ NHWC, arr_1: labels; the format that the ADM evaluator reads), classes.json
 (names of the labels), samples.png (an overview: images beside the outputs of
 the earlier stages) and sampling.json (the manifest: every setting that the
 images depend on).
+
+More than 100,000 images are written as ArrayRecord shards in OUT/STAGE instead,
+of the last stage only and without samples.npz. `cdm evaluate`, `cdm cas`, `cdm
+prepare` and training read OUT in place.
 """
 EPILOG = """\
 examples:
@@ -29,6 +33,8 @@ examples:
       --num=64 --out=runs/photos/samples
   cdm sample --config=configs/cdm_cascade256.py --workdir=runs/cdm \\
       --num=50000 --seed=0 --out=runs/cdm/samples50k --at=best
+  cdm sample --config=configs/cdm_cascade128.py --workdir=runs/cdm \\
+      --num=1281167 --out=runs/cdm/train_set --format=array_records
   cdm sample ... --labels=cat,coffee,7 --config.stages.sr.level=0.2
 """
 
@@ -79,6 +85,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   )
   drawing_flags.arguments(parser)
   parser.add_argument(
+    '--format',
+    choices=('png', 'array_records'),
+    help='how the images are kept (default: png for up to 100,000 images, '
+    'array_records above)',
+  )
+  parser.add_argument(
+    '--stages',
+    choices=('all', 'last'),
+    help='stages whose images are kept (default: all as png, last as '
+    'array_records)',
+  )
+  parser.add_argument(
     '--overwrite',
     action='store_true',
     help='replace what other settings or programs wrote into OUT under the '
@@ -96,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
   from cdm.data import class_names
   from cdm.distributed import compilation_cache
   from cdm.reporting import output_files
-  from cdm.sampling import drawing_batch, generate, restore
+  from cdm.sampling import drawing_batch, generate, restore, sample_storage
 
   check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
@@ -115,6 +133,15 @@ def run(args: argparse.Namespace) -> None:
   out = pathlib.Path(args.out) if args.out else workdir / 'samples'
   names = class_names.read(workdir / notes[0]['folder'])
   labels = parse_labels(args.labels, stages, names)
+  storage = sample_storage.choose(
+    out,
+    stages,
+    num=args.num,
+    format=args.format,
+    kept=args.stages,
+    overwrite=args.overwrite,
+  )
+  sample_storage.announce(storage)
   if labels and collectives.is_first():
     print_labels(labels, names)
   generate.draw_to_folder(
@@ -133,6 +160,7 @@ def run(args: argparse.Namespace) -> None:
     ),
     class_names=names,
     overwrite=args.overwrite,
+    storage=storage,
   )
 
 

@@ -35,7 +35,13 @@ from cdm.evaluation.row_types import (
   ClassifierManifest,
   ImageManifest,
 )
-from cdm.sampling import drawing_batch, generate, output_folder, restore
+from cdm.sampling import (
+  drawing_batch,
+  generate,
+  output_folder,
+  restore,
+  sample_storage,
+)
 from cdm.training import label_check, program, trainer
 
 MANIFEST = 'cas.json'  # names the sets that a work directory scores
@@ -197,6 +203,8 @@ def draw(
       f'{path} draws images without a class, from which a classifier can learn '
       'nothing.'
     )
+  storage = sample_storage.choose(out, stages, num=num)
+  sample_storage.announce(storage)
   generate.draw_to_folder(
     out,
     stages,
@@ -211,6 +219,7 @@ def draw(
       stages, num=num, per_device=drawing.batch_per_device
     ),
     class_names=class_names.read(pathlib.Path(where) / notes[0]['folder']),
+    storage=storage,
   )
   return out, loader.plain(loaded.get('paper', {}))
 
@@ -332,7 +341,7 @@ def describe_set(section: Mapping[str, Any], source: Any) -> ImageManifest:
     'fingerprint': source.fingerprint,
     'count': len(source),
   }
-  if plain['kind'] == 'archive':
+  if plain['kind'] in ('archive', 'array_records'):
     recipe |= image_source.describe_samples(plain['path'])
   return recipe
 
