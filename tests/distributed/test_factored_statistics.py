@@ -6,8 +6,8 @@ import pytest
 from jax.sharding import PartitionSpec
 from support import tiny_run
 
-from cdm.distributed import factored_statistics, partitioning
-from cdm.training import disk_space, optimizer
+from cdm.distributed import device_mesh, factored_statistics, partitioning
+from cdm.training import disk_space, optimizer, step
 from cdm.training import state as states
 
 # The longest axis is another one in each; the bias is not factored.
@@ -99,3 +99,46 @@ def test_a_checkpoint_of_a_factored_state_is_counted_by_its_shapes():
   # and two of the bias's, the counts of the moments and of the schedule.
   floats = 9 * (16 + 32) + (64 + 8) + (16 + 16) + 32 + 3 + 2
   assert sizes['opt_state'] == 4 * (floats + 2)
+
+
+@pytest.mark.parametrize('kind', ['adafactor', 'bfloat16'])
+def test_a_split_state_is_updated_as_on_one_device(kind):
+  """Rows and columns are means over axes that devices share."""
+  if kind == 'adafactor':
+    tx = optimizer.make_adafactor(
+      optimizer.AdafactorOptions(learning_rate=1e-2, min_size_to_factor=8)
+    )
+  else:
+    tx = tiny_run.adam(moment_dtype='bfloat16')
+  ends = []
+  for shape, rules in (((1, 1, 1), ()), ((2, 2, 2), tiny_run.RULES)):
+    mesh = tiny_run.mesh(*shape)
+    now = tiny_run.init_state(
+      tiny_run.init, tx, key=jax.random.key(0), mesh=mesh, rules=rules
+    )
+    update = step.make_step(
+      tiny_run.noiseless,
+      tx,
+      mesh=mesh,
+      ema_decay=0.99,
+      shardings=states.shardings_of(now),
+    )
+    for index in range(3):
+      batch = device_mesh.shard_batch(tiny_run.batch_at(index), mesh)
+      now, _ = update(now, batch)
+    ends.append(now)
+  one, split = ends
+  tiny_run.assert_same(one.params, split.params, rtol=1e-3, atol=1e-5)
+  if kind == 'bfloat16':  # rounded by the same random numbers
+    (_, mine, *_), (_, other, *_) = one.opt_state, split.opt_state
+    tiny_run.assert_same(
+      jax.tree.map(lambda v: v.astype(jnp.float32), mine.nu),
+      jax.tree.map(lambda v: v.astype(jnp.float32), other.nu),
+      rtol=1e-2,
+      atol=1e-12,
+    )
+  else:
+    row = split.opt_state[0].v_row['up']['kernel']
+    column = split.opt_state[0].v_col['up']['kernel']
+    assert row.shape == (8,) and row.sharding.is_fully_replicated
+    assert column.shape == (48,) and tuple(column.sharding.spec) == ('fsdp',)
