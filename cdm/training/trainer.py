@@ -27,6 +27,7 @@ from cdm.reporting import (
   atomic_files,
   crash_reports,
   metric_writer,
+  parameter_table,
   session_log,
   wandb_writer,
 )
@@ -199,6 +200,7 @@ class _Run:
       self._session.facts['first_step'] = int(state.step)
       if collectives.is_first():
         class_names.write(workdir, source.class_names)
+        parameter_table.write(workdir, assembled.state.params)
       self._watch = collaborators.watch
       line = self._log_line(assembled, len(source))
       outcome = loop.train(

@@ -51,6 +51,7 @@ WALLS = {
 EXTERNAL = {
   'ml_collections': {'config'},
   'tensorflow': {'data'},
+  'clu': {'reporting'},
   'tensorboard': {'reporting'},
   'wandb': {'reporting'},
   'grain': {'data'},
