@@ -7,12 +7,13 @@ from typing import NamedTuple
 from cdm.config import instantiate, key_errors, value_types
 from cdm.config.loader import ConfigDict
 from cdm.config.stage import is_classifier
-from cdm.training import optimizer, rollback
+from cdm.training import ema, optimizer, profile_steps, rollback
 
 # {kind: (class of the options, whose fields are the keys; constructor)}.
 OPTIMIZERS = {
   'adam': (optimizer.AdamOptions, optimizer.make_optimizer),
   'adamw': (optimizer.AdamOptions, optimizer.make_optimizer),
+  'adafactor': (optimizer.AdafactorOptions, optimizer.make_adafactor),
   'sgd': (optimizer.SgdOptions, optimizer.make_sgd),
 }
 
@@ -23,8 +24,8 @@ def make_optimizer(
   """Builds the optimizer of an `optimizer` section.
 
   Args:
-    optimizer_section: fields of `optimizer.AdamOptions`, or of
-      `optimizer.SgdOptions`.
+    optimizer_section: fields of `optimizer.AdamOptions`,
+      `optimizer.AdafactorOptions` or `optimizer.SgdOptions`.
     num_steps: length of the run.
 
   Returns:
@@ -70,6 +71,10 @@ class Run(NamedTuple):
     watchdog_factor: a phase that takes this many times its median is reported;
       0 reports nothing. See `training.watchdog`.
     watchdog_seconds: a phase is never reported before it has taken this long.
+    profile_steps: 'FIRST:LAST', the steps of which a trace is written, both
+      included; '' writes none. See `training.profile_steps`.
+    wandb: project of Weights & Biases to which the scalars and grids go too;
+      '' is off. See `reporting.wandb_writer`.
     init_from: WORKDIR, WORKDIR@STEP or WORKDIR@best: a new run starts from the
       weights of this checkpoint, by default the newest; '' draws them at
       random. See `training.init_from`.
@@ -95,10 +100,17 @@ class Run(NamedTuple):
   grad_norm_spike_factor: float = 0.0
   watchdog_factor: float = 10.0
   watchdog_seconds: float = 60.0
+  profile_steps: str = ''
+  wandb: str = ''
   init_from: str = ''
   init_params: str = 'ema'
   init_missing: str = 'refuse'
   init_from_sha256: str = ''
+
+  @property
+  def profiled_steps(self) -> range | None:
+    """The steps of which a trace is written; None for none."""
+    return profile_steps.parse(self.profile_steps, self.num_steps)
 
   @property
   def rollback_limit(self) -> int:
@@ -107,10 +119,18 @@ class Run(NamedTuple):
 
 
 class Average(NamedTuple):
-  """The `ema` section of a config: the exponential moving average."""
+  """The `ema` section of a config: the exponential moving average.
 
-  decay: float
+  Attributes:
+    decay: the decay per step; None if half_life_images is given.
+    warmup: whether the decay grows from 1/10 at the start, see `ema.update`.
+    half_life_images: images after which the weight of a parameter's value in
+      the average has halved, whatever the batch size; None if decay is given.
+  """
+
+  decay: float | None = None
   warmup: bool = True
+  half_life_images: float | None = None
 
 
 def read_train_section(c: ConfigDict) -> Run:
@@ -141,6 +161,7 @@ def _check_run(c: ConfigDict, built: Run) -> None:
         f'config.train.{key} is {value!r}; it must be a whole number, at least '
         f'{least} and below 2^31.'
       )
+  profile_steps.parse(built.profile_steps, built.num_steps)
   value_types.check('seed', c.seed, int)
   if not 0 <= c.seed < 2**32:
     raise ValueError(
@@ -206,16 +227,46 @@ def check_start(built: Run) -> None:
     )
 
 
-def read_ema_section(section: Mapping) -> Average:
+class Decay(NamedTuple):
+  """What `ema.update` needs: the decay per step, and whether it warms up."""
+
+  decay: float
+  warmup: bool
+
+
+def read_ema_section(section: Mapping, *, batch_size: int) -> Decay:
   """Reads an `ema` section.
+
+  Args:
+    section: fields of `Average`.
+    batch_size: images per step.
 
   Raises:
     ValueError: names the key that cannot be used.
   """
   built = instantiate.splat('ema', Average, section)
+  half_life = built.half_life_images
+  if half_life is not None:
+    if built.decay is not None:
+      raise ValueError(
+        f'config.ema.half_life_images is {half_life!r} and config.ema.decay is '
+        f'{built.decay!r}; they say the same in two ways. Give one, and set '
+        'the other to None: --config.ema.decay=None.'
+      )
+    if not half_life > 0:
+      raise ValueError(
+        f'config.ema.half_life_images is {half_life!r}; it must be above 0. '
+        'Set it with --config.ema.half_life_images=NUMBER.'
+      )
+    return Decay(ema.decay_of(half_life, batch_size=batch_size), built.warmup)
+  if built.decay is None:
+    raise ValueError(
+      'config.ema.decay and config.ema.half_life_images are both None; give '
+      'one, e.g. --config.ema.decay=0.9999.'
+    )
   if not 0.0 <= built.decay < 1.0:
     raise ValueError(
       f'config.ema.decay is {built.decay}; it must be at least 0 and below 1. '
       'Set it with --config.ema.decay=NUMBER.'
     )
-  return built
+  return Decay(built.decay, built.warmup)

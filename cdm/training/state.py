@@ -74,6 +74,16 @@ def shardings_of(abstract: TrainState) -> TrainState:
   return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
+def abstract_of(state: TrainState) -> TrainState:
+  """Describes a state by its shapes, dtypes and shardings."""
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=leaf.sharding
+    ),
+    state,
+  )
+
+
 def make_state(
   init: Callable[[jax.Array], Any],
   tx: Optimizer,

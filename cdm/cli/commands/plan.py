@@ -62,7 +62,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--search',
     action='store_true',
-    help='find the largest batch that fits, accurate to 1/8',
+    help='find the largest batch that fits, accurate to 1/8; with '
+    '--step=sample, what --batch_per_device of cdm sample may be',
   )
   parser.add_argument(
     '--deadline',
@@ -132,7 +133,8 @@ def run(args: argparse.Namespace) -> None:
       print(plan_text.head(row))
     print(f'\n{plan_text.plan(row)}')
     if args.search:
-      print(f'  {largest_line(row["search"])}', flush=True)
+      line = largest_line(row['search'], args.step)
+      print(f'  {line}', flush=True)
   if not args.json and len(rows) > 1:
     print(f'\n{plan_text.comparison(rows)}')
   if args.deadline is not None:
@@ -247,11 +249,22 @@ def find_largest(
   }
 
 
-def largest_line(largest: plan_types.Largest) -> str:
-  """Returns a line of text about what `find_largest` returned."""
+def largest_line(largest: plan_types.Largest, step: str) -> str:
+  """Returns a line of text about what `find_largest` returned.
+
+  Args:
+    largest: what it returned.
+    step: 'train' or 'sample', the program that was planned.
+  """
   if not largest['batch_size']:
     return 'largest batch: not even one image per part of the batch fits'
   return (
     f'largest batch that fits, to an eighth: {largest["batch_per_device"]:,} '
     f'images per part of the batch, {largest["batch_size"]:,} in all'
+    + (
+      f': cdm sample --batch_per_device={largest["batch_per_device"]} (of a '
+      'cascade, the smallest of its stages)'
+      if step == 'sample'
+      else ''
+    )
   )
