@@ -49,12 +49,8 @@ def start(
   rollbacks = collaborators.rollbacks
   restored = checkpointer.restore_latest(abstract)
   if restored is None:
-    weights = None if read_weights is None else read_weights()
-    state, step = (
-      make_state(init, tx, key=key, abstract=abstract, weights=weights),
-      0,
-    )
-    del weights  # The state has copies of them.
+    state = make_state(init, tx, read_weights, key=key, abstract=abstract)
+    step = 0
   else:
     state, step = restored.state, restored.step
     skipped = rollbacks.position(step) if rollbacks is not None else None

@@ -87,10 +87,10 @@ def abstract_of(state: TrainState) -> TrainState:
 def make_state(
   init: Callable[[jax.Array], Any],
   tx: Optimizer,
+  read_weights: Callable[[], Weights] | None = None,
   *,
   key: jax.Array,
   abstract: TrainState,
-  weights: Weights | None = None,
 ) -> TrainState:
   """Makes the state of a new run, sharded over the mesh from the start.
 
@@ -100,11 +100,11 @@ def make_state(
   Args:
     init: key -> params.
     tx: the optimizer.
+    read_weights: reads what the parameters and their average start from; by
+      default the random parameters of `init`.
     key: typed key of the run.
     abstract: what `shapes` returns, with the shardings that
       `partitioning.with_shardings` adds.
-    weights: what the parameters and their average start from; by default the
-      random parameters of `init`.
 
   Returns:
     TrainState at step 0.
@@ -112,6 +112,7 @@ def make_state(
   make = jax.jit(
     _make, static_argnums=(0, 1, 2), out_shardings=shardings_of(abstract)
   )
-  if weights is None:
+  if read_weights is None:
     return make(init, tx, None, key, None)
+  weights = read_weights()  # The state will have copies of them.
   return make(init, tx, weights.merge, key, weights.arrays)

@@ -47,7 +47,7 @@ def begun(c, workdir):
     assembled.tx,
     key=assembled.key,
     abstract=assembled.state,
-    weights=None if start.weights is None else start.weights.read(),
+    read_weights=None if start.weights is None else start.weights.read,
   )
   for leaf, wanted in zip(
     jax.tree.leaves(state), jax.tree.leaves(assembled.state), strict=True
