@@ -149,7 +149,7 @@ def stage_upscaler(
     lowres, keys, label = stage.split((lowres, keys, label))
     x = cascade.super_resolve(
       stage,
-      stage.whole(params),
+      stage.boxed(params),
       pixels.to_float(lowres),
       keys=keys,
       label=label,
