@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from cdm.cli import drawing_flags
 from cdm.evaluation import metrics_table
 
 if TYPE_CHECKING:
@@ -48,8 +49,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--batch_size',
     type=int,
     metavar='B',
-    help='images per batch (default: 64, on CPUs 8)',
+    help='images that the network judges at once, in each process (default: '
+    '64, on CPUs 8)',
   )
+  drawing_flags.arguments(parser)
 
 
 def check(args: argparse.Namespace, metrics: Iterable[str]) -> None:
@@ -100,4 +103,6 @@ def selection(args: argparse.Namespace) -> Selection:
     args.seed,
     getattr(args, 'overrides', ()),
     getattr(args, 'max_value', None),
+    drawing_flags.checkpoint(args.at),
+    args.batch_per_device,
   )

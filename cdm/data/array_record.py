@@ -1,10 +1,13 @@
-"""Reads a data set that `cdm prepare` wrote, as a source of images."""
+"""Reads a data set that `cdm prepare` or `cdm sample` wrote, as a source."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from cdm.data import record_format, transforms
+from cdm.data import source as source_contract
 from cdm.data.damaged_file import DamagedFile
 from cdm.data.source import Element
 
@@ -16,23 +19,32 @@ class ArrayRecords:
     path: folder of the data set.
     index: the contents of `index.json`, see `prepare.prepare`.
     image_size: S, pixels.
+    named: whether the names of the classes are known; if not, they are numbers.
     class_names: the name of each label; () if there are none.
     num_classes: number of labels.
     fingerprint: changes when the images do.
   """
 
-  def __init__(self, path: str | os.PathLike[str]):
+  def __init__(
+    self, path: str | os.PathLike[str], class_names: Iterable[str] | None = None
+  ):
     """Reads the index and opens the shards.
 
     Args:
-      path: folder of a prepared data set.
+      path: folder of a prepared data set, or an output folder of `cdm sample`
+        whose samples are kept as shards.
+      class_names: the names of the labels 0, 1, 2, ... The labels of a data set
+        that names its classes are translated by name; the others must be
+        indices into these names already. None takes the data set's own names,
+        () gives all images the label 0.
 
     Raises:
       DamagedFile: the index or a shard is damaged.
       ValueError: the folder is not a prepared data set, or the data set is
-        unfinished or lacks files.
+        unfinished or lacks files, or has other classes.
     """
     self.path = os.path.expanduser(path)
+    self.path = os.fspath(record_format.find_folder(self.path) or self.path)
     index = record_format.read_index(self.path)
     if index is None:
       raise ValueError(
@@ -40,23 +52,28 @@ class ArrayRecords:
         f'{record_format.INDEX}. '
         f'Make one with: cdm prepare --source=... --size=... --out={self.path}'
       )
+    self._command = record_format.command_of(index)
     if not index['complete']:
+      # `cdm sample` lists its shards at the end only.
       done = sum(shard['records'] for shard in index['shards'])
+      count = f': it has {done} of {index["recipe"]["records"]} records'
       raise ValueError(
-        f'{self.path!r} is unfinished: it has {done} of '
-        f'{index["recipe"]["records"]} records. Run the same cdm prepare '
-        f'command again; it continues where it stopped.'
+        f'{self.path!r} is unfinished{count if done else ""}. Run the same '
+        f'{self._command} command again; it continues where it stopped.'
       )
     self.index = index
     self.image_size = index['recipe']['size']
-    self.class_names = tuple(index['class_names'])
+    self.named = index['recipe'].get('named', True)
+    own = tuple(index['class_names'])
+    self.class_names = own if class_names is None else tuple(class_names)
     self.num_classes = len(self.class_names)
+    self._labels = self._translated_labels(own)
     self.fingerprint = f'prepared:{index["fingerprint"]}'
     self._paths = [os.path.join(self.path, s['file']) for s in index['shards']]
     for path in self._paths:
       if not os.path.exists(path):
         raise ValueError(
-          f'{path} is missing; run the same cdm prepare command again.'
+          f'{path} is missing; run the same {self._command} command again.'
         )
     try:
       self._records = open_shards(self._paths)
@@ -65,12 +82,36 @@ class ArrayRecords:
       whole = False
     if not whole:
       for path, shard in zip(self._paths, index['shards'], strict=True):
-        check_shard(path, shard['records'])
+        check_shard(path, shard['records'], command=self._command)
       raise DamagedFile(
         f'{os.path.join(self.path, record_format.INDEX)} lists shards of other '
         f'than {index["recipe"]["records"]} records. Delete {self.path} and '
-        'prepare it again.'
+        f'run the same {self._command} command again.'
       )
+
+  def _translated_labels(self, own: tuple[str, ...]) -> np.ndarray | None:
+    """Returns the label of each stored one, int32 [K]; None if it stays."""
+    if self.class_names == own:
+      return None
+    names = self.class_names
+    if not names:
+      return np.zeros(max(len(own), 1), np.int32)
+    if self.named:
+      numbers = {name: n for n, name in enumerate(names)}
+      strange = [name for name in own if name not in numbers]
+      if strange or not own:
+        raise ValueError(
+          f'{self.path} has the classes {source_contract.first_names(own)}, '
+          f'not all of them among the {len(names)} expected, '
+          f'{source_contract.first_names(names)}. Use data of the same classes.'
+        )
+      return np.array([numbers[name] for name in own], np.int32)
+    if len(own) > len(names):
+      raise ValueError(
+        f'{self.path} has labels up to {len(own) - 1}, but there are '
+        f'{len(names)} classes. Use data of the same classes.'
+      )
+    return None
 
   def __len__(self) -> int:
     return len(self._records)
@@ -85,13 +126,25 @@ class ArrayRecords:
       raise transforms.BadImage(
         name,
         f'its shard is damaged ({_first_line(error)}); delete the shard and '
-        'run the same cdm prepare command again',
+        f'run the same {self._command} command again',
       ) from error
-    return record_format.unpack(data, name=name)
+    element = record_format.unpack(data, name=name)
+    if self._labels is not None:
+      label = int(element['label'])
+      if not 0 <= label < len(self._labels):
+        raise transforms.BadImage(
+          name, f'its label is {label}, of {len(self._labels)} classes'
+        )
+      element['label'] = self._labels[label]
+    return element
 
 
-def open_shards(paths: Sequence[str]) -> Any:
+def open_shards(paths: Sequence[str], *, command: str = 'cdm prepare') -> Any:
   """Returns the records of shards, as a sequence of bytes.
+
+  Args:
+    paths: the shards, in their order.
+    command: the command that wrote them, for error messages.
 
   Raises:
     DamagedFile: a shard is damaged; the message names the only one, if it is.
@@ -109,21 +162,28 @@ def open_shards(paths: Sequence[str]) -> Any:
   except Exception as error:  # the library's own, of several types
     raise DamagedFile(
       f'{", ".join(paths[:1])} is damaged ({_first_line(error)}). Run the same '
-      'cdm prepare command again: it writes the shard anew.'
+      f'{command} command again: it writes the shard anew.'
     ) from error
 
 
-def check_shard(path: str, records: int) -> None:
+def check_shard(
+  path: str, records: int, *, command: str = 'cdm prepare'
+) -> None:
   """Opens a shard and counts its records, which are not read.
+
+  Args:
+    path: the shard.
+    records: number of records that it must have.
+    command: the command that wrote it, for error messages.
 
   Raises:
     DamagedFile: the shard is damaged, or has other than `records` records.
   """
-  count = len(open_shards([path]))
+  count = len(open_shards([path], command=command))
   if count != records:
     raise DamagedFile(
       f'{path} has {count} records and its index says {records}. Run the same '
-      'cdm prepare command again: it writes the shard anew.'
+      f'{command} command again: it writes the shard anew.'
     )
 
 

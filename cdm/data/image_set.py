@@ -1,4 +1,4 @@
-"""Reads a set of images at a path: a folder, an .npz archive or one image file.
+"""Reads a set of images at a path: a folder, shards, an .npz or one image file.
 
 Each image is decoded when it is read, so that a set takes no memory.
 """
@@ -13,11 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from cdm.data import (
+  array_record,
   image_decoder,
   image_notes,
   npz_arrays,
   npz_images,
   picture_files,
+  record_format,
   transforms,
 )
 from cdm.data.printable_name import printable
@@ -29,7 +31,7 @@ class Images(NamedTuple):
   Attributes:
     path: the folder, archive or image file.
     names: one per image, its path inside the folder without its suffix; None
-      for an archive, whose images have no names.
+      for an archive or shards, whose images have no names.
     count: number of images.
     read: maps an index to uint8 [H, W, 3].
   """
@@ -47,8 +49,10 @@ def load_images(
 
   Args:
     path: an image file, a folder of image files (see `picture_files`; ordered
-      by path), or an .npz whose `arr_0` is uint8 [N, H, W, 3], the layout of
-      the [ADM] evaluator. Grey images become RGB by repeating their channel.
+      by path), a folder of shards that `cdm prepare` or `cdm sample` wrote (see
+      `record_format.find_folder`), or an .npz whose `arr_0` is uint8 [N, H, W,
+      3], the layout of the [ADM] evaluator. Grey images become RGB by repeating
+      their channel.
     max_value: the value of white in image files of 16 or more bits; see
       `image_decoder.decode`.
 
@@ -61,6 +65,8 @@ def load_images(
   path = pathlib.Path(path)
   decode = functools.partial(_decode, max_value=max_value)
   if path.is_dir():
+    if record_format.find_folder(path) is not None:
+      return _shards(path)
     return _folder(path, decode)
   reason = picture_files.why_not_a_file(path)
   if reason is not None:
@@ -91,7 +97,14 @@ def fingerprint_of(path: str | os.PathLike) -> str:
   path = pathlib.Path(path)
   if not path.is_dir():
     return _file_stamp(path, path.parent)
-  files = picture_files.list_pictures(path).files
+  shards = record_format.find_folder(path)
+  if shards is not None:
+    path = shards
+    index = record_format.read_index(shards)
+    listed = [] if index is None else [s['file'] for s in index['shards']]
+    files = [record_format.INDEX, *listed]
+  else:
+    files = picture_files.list_pictures(path).files
   stamps = ''.join(_file_stamp(path / file, path) for file in files)
   return hashlib.sha256(stamps.encode(errors='surrogateescape')).hexdigest()
 
@@ -107,6 +120,8 @@ def suffixes_of(path: str | os.PathLike) -> list[str]:
   path = pathlib.Path(path)
   files = [path]
   if path.is_dir():
+    if record_format.find_folder(path) is not None:
+      return ['.array_record']
     files = picture_files.list_pictures(path).files
   return sorted({pathlib.PurePath(file).suffix.lower() for file in files})
 
@@ -154,6 +169,18 @@ def _folder(path, decode):
   files = listing.files
   names = tuple(os.path.splitext(file)[0] for file in files)
   return Images(path, names, len(files), lambda i: decode(path / files[i]))
+
+
+def _shards(path):
+  source = array_record.ArrayRecords(path)
+
+  def read(i):
+    try:
+      return source[i]['image']
+    except transforms.BadImage as error:
+      raise ValueError(f'{error}.') from error
+
+  return Images(path, None, len(source), read)
 
 
 def check_names(images: Images) -> None:

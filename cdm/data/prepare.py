@@ -28,6 +28,7 @@ from cdm.data import (
   atomic_files,
   image_notes,
   record_format,
+  shard_writer,
   transforms,
   workers,
 )
@@ -232,7 +233,7 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
       length = min(per_shard, total - shard_index * per_shard)
       file = record_format.shard_name(shard_index, count)
       skipped = []
-      with _new_shard(folder / file) as write:
+      with shard_writer.new_shard(folder / file) as write:
         for data, bad, notes in itertools.islice(packed, length):
           write(data)
           image_notes.count(image_notes.Note(*note) for note in notes)
@@ -244,7 +245,7 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
       shard = {'file': file, 'records': length, 'skipped': skipped}
       index['shards'].append(shard)
       index['complete'] = shard_index == count - 1
-      with _failing_clearly(folder / record_format.INDEX):
+      with shard_writer.failing_clearly(folder / record_format.INDEX):
         record_format.write_index(folder, index)
 
 
@@ -256,39 +257,6 @@ def _check_skips(skipped, limit, total):
       f'max_skip_fraction={limit / total:.2g}; the last is {skipped[-1]}. '
       f'Repair or remove them, or raise max_skip_fraction.'
     )
-
-
-@contextlib.contextmanager
-def _new_shard(path):
-  """Context manager that yields write(bytes); the file appears at exit."""
-  # The compiled module has no stub.
-  from array_record.python import array_record_module  # ty: ignore[missing-module-member]
-
-  with contextlib.ExitStack() as writing:
-    with _failing_clearly(path):
-      partial = writing.enter_context(atomic_files.write_atomically(path))
-      writer = array_record_module.ArrayRecordWriter(
-        str(partial), record_format.WRITER_OPTIONS
-      )
-
-    def write(data):
-      with _failing_clearly(path):
-        writer.write(data)
-
-    yield write
-    with _failing_clearly(path):
-      writer.close()
-      writing.close()
-
-
-@contextlib.contextmanager
-def _failing_clearly(path):
-  """Context manager in which a failed write becomes a ValueError."""
-  try:
-    yield
-  except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError.
-    reason = getattr(error, 'strerror', None) or error
-    raise ValueError(f'Cannot write {path}: {reason}.') from error
 
 
 def _packed(

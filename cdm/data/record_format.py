@@ -1,5 +1,7 @@
 """Defines the format of a prepared data set on disk: records and an index.
 
+`cdm prepare` writes it of a source, and `cdm sample` of the images it draws.
+
 Record i of a prepared data set is image i of its source, so both have the same
 length and the same order when shuffled. An image that could not be used keeps
 its place, as a record that states the reason.
@@ -14,7 +16,7 @@ import os
 import pathlib
 import re
 import struct
-from typing import TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from cdm.data.damaged_file import DamagedFile
 from cdm.data.source import Element
 
 INDEX = 'index.json'
+SAMPLING = 'sampling.json'  # the manifest that `cdm sample` writes
 WRITER_OPTIONS = 'group_size:1'  # one record per chunk, for random access
 
 # magic, label, short side of the original (0 if it is unusable), size
@@ -42,8 +45,11 @@ class Manifest(TypedDict):
     crop: 'center' or 'none'.
     filter: see `transforms.fit`.
     records_per_shard: records of every shard but the last.
-    pillow: version of Pillow, which decodes the images.
+    pillow: version of Pillow, which decodes the images, or 'none'.
     libjpeg_turbo: version of the decoder of JPEGs, or 'none'.
+    command: the command that wrote the data set; absent is 'cdm prepare'.
+    named: whether the names of the classes are known, not only their numbers;
+      absent is True.
   """
 
   format: int
@@ -55,6 +61,8 @@ class Manifest(TypedDict):
   records_per_shard: int
   pillow: str
   libjpeg_turbo: str
+  command: NotRequired[str]
+  named: NotRequired[bool]
 
 
 class Shard(TypedDict):
@@ -69,6 +77,23 @@ class Shard(TypedDict):
   file: str
   records: int
   skipped: list[str]
+
+
+class Storage(TypedDict):
+  """The entry `storage` of sampling.json, where samples are kept as shards.
+
+  Attributes:
+    format: 'array_records'.
+    images: number of images, which decides the names of the shards.
+    records_per_shard: records of every shard but the last.
+    folders: the folder of each stage whose images are kept, inside the output
+      folder; the last is that of the samples.
+  """
+
+  format: str
+  images: int
+  records_per_shard: int
+  folders: list[str]
 
 
 class Index(TypedDict):
@@ -140,6 +165,52 @@ def _reason(text, name):
     return name, 'not a record of a prepared data set'
 
 
+def find_folder(path: str | os.PathLike[str]) -> pathlib.Path | None:
+  """Returns the folder of the shards that a path stands for, or None.
+
+  It is the path itself if shards lie there. The output folder of `cdm sample`
+  stands for the samples of its last stage, if they are kept as shards.
+
+  Raises:
+    DamagedFile: sampling.json is damaged.
+  """
+  path = pathlib.Path(path).expanduser()
+  if (path / INDEX).is_file() and any(map(is_shard_name, os.listdir(path))):
+    return path
+  stored = read_storage(path)
+  return None if stored is None else path / stored['folders'][-1]
+
+
+def read_storage(out: str | os.PathLike[str]) -> Storage | None:
+  """Returns how the samples in an output folder of `cdm sample` are kept.
+
+  Returns:
+    The entry `storage` of sampling.json; None if they are PNG files, or if
+    there is no such file.
+
+  Raises:
+    DamagedFile: the file is damaged.
+  """
+  path = pathlib.Path(out) / SAMPLING
+  if not path.is_file():
+    return None
+  remedy = 'Restore it, or draw the samples into another folder.'
+  saved = json_file.read(path, dict[str, Any], remedy=remedy)
+  stored = saved.get('storage')
+  if stored is None:
+    return None
+  json_file.check(stored, Storage, name=f'storage of {path}', remedy=remedy)
+  inside = all(os.path.basename(name) == name for name in stored['folders'])
+  if not (stored['folders'] and inside and stored['records_per_shard'] > 0):
+    raise DamagedFile(f'storage of {path} is damaged. {remedy}')
+  return stored
+
+
+def command_of(index: Index) -> str:
+  """Returns the command that wrote a data set, for error messages."""
+  return index['recipe'].get('command', 'cdm prepare')
+
+
 def read_index(folder: str | os.PathLike[str]) -> Index | None:
   """Returns the contents of `index.json` in a folder, or None without one.
 
@@ -149,7 +220,7 @@ def read_index(folder: str | os.PathLike[str]) -> Index | None:
   path = pathlib.Path(folder) / INDEX
   if not path.exists():
     return None
-  remedy = 'Run the same cdm prepare command again: it prepares it anew.'
+  remedy = 'Run the command that wrote it again: it is made anew.'
   index = json_file.read(path, Index, remedy=remedy)
   recipe = index['recipe']
   sizes = [recipe['size'], recipe['records'], recipe['records_per_shard']]

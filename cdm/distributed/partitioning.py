@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cdm.distributed import factored_statistics
 from cdm.distributed.device_mesh import AXES, replicated
 
 # The entry of one array axis: the mesh axes that it is split over.
@@ -36,7 +37,8 @@ def state_sharding(abstract_state: Any, mesh: Mesh, rules: Rules = ()) -> Any:
   The first rule whose regex is found anywhere in the name of a leaf decides.
   A leaf that no rule matches is replicated. Names begin with the field of the
   state, so `^ema_params/` or `^opt_state/` shards those alone and
-  `conv/kernel$` shards parameters, EMA and moments alike.
+  `conv/kernel$` shards parameters, EMA and moments alike. Factored moments,
+  which lack an axis, take the entries of the axes that they have.
 
   Args:
     abstract_state: tree of arrays or ShapeDtypeStructs.
@@ -51,11 +53,14 @@ def state_sharding(abstract_state: Any, mesh: Mesh, rules: Rules = ()) -> Any:
     ValueError: if a spec names an unknown axis or does not fit a shape.
   """
   compiled = [(re.compile(regex), _spec(regex, s)) for regex, s in rules]
+  leaves = jax.tree_util.tree_leaves_with_path(abstract_state)
+  shapes = {parameter_name(path): tuple(leaf.shape) for path, leaf in leaves}
 
   def place(path, leaf):
     name = parameter_name(path)
     for regex, spec in compiled:
       if regex.search(name):
+        spec = factored_statistics.entries(name, leaf.shape, spec, shapes)
         _check_spec(name, leaf.shape, spec, mesh)
         return NamedSharding(mesh, PartitionSpec(*spec))
     return replicated(mesh)

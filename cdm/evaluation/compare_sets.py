@@ -73,8 +73,11 @@ def judge(
   opened = Reference(
     reference,
     choice.names,
-    seed=selection.seed,
-    max_value=selection.max_value,
+    selection=Selection(
+      seed=selection.seed,
+      max_value=selection.max_value,
+      batch_per_device=selection.batch_per_device,
+    ),
   )
   gatherer = Gatherer(**network or {})
   return compare(
@@ -185,8 +188,8 @@ class Reference:
     what: str | os.PathLike | None,
     metrics: Sequence[str],
     *,
-    seed: int | None = None,
-    max_value: float | None = None,
+    selection: Selection = ALL_IMAGES,
+    source: Source | None = None,
   ):
     """Opens the reference.
 
@@ -194,8 +197,8 @@ class Reference:
       what: name of the set, see `set_name`; None if no metric needs a
         reference.
       metrics: names, from `metrics_table.SETS`.
-      seed: seed of images that are sampled from a cascade.
-      max_value: see `Selection`.
+      selection: how its images are read or sampled.
+      source: its images, if the caller has resolved the name.
 
     Raises:
       ValueError: there is no such set, or a metric needs a reference and none
@@ -213,7 +216,7 @@ class Reference:
     self.source: Source | None = None
     self._gathered: feature_statistics.Gathered | None = None
     self._of_stored = []
-    if what is not None and wanted and is_statistics(what):
+    if what is not None and wanted and source is None and is_statistics(what):
       self.stored = reference_statistics.read(what)
       self._of_stored = [m for m in wanted if table[m].from_moments]
     self._of_images = [m for m in wanted if m not in self._of_stored]
@@ -223,7 +226,7 @@ class Reference:
           f'{self._of_images[0]} compares images one by one, and {what} holds '
           'statistics only; give its images.'
         )
-      self.source = resolve(what, Selection(seed=seed, max_value=max_value))
+      self.source = resolve(what, selection) if source is None else source
     self.count = self.source.count if self.source else None
     if self.stored and self._of_stored:
       self.count = self.stored.count

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -46,6 +46,15 @@ class GathererOptions(TypedDict, total=False):
   keep: str | os.PathLike | None
 
 
+class Stopped(Exception):
+  """The run was asked to stop while features were extracted."""
+
+
+def never() -> bool:
+  """Returns False: nobody asks to stop."""
+  return False
+
+
 class Gatherer:
   """FID's network, loaded once and called with one `Source` after the other.
 
@@ -60,6 +69,7 @@ class Gatherer:
     *,
     batch_size: int | None = None,
     keep: str | os.PathLike | None = None,
+    flag: str = '--weights',
   ):
     """Loads the network.
 
@@ -67,6 +77,7 @@ class Gatherer:
       weights: path of the weights; they are downloaded by default.
       batch_size: images per batch; see `feature_extractor.Extractor`.
       keep: folder for partial results; the user's cache by default.
+      flag: option by which a user gives the path, for error messages.
 
     Raises:
       ValueError: the file of the weights is missing, damaged, or that of
@@ -75,10 +86,10 @@ class Gatherer:
     """
     path = weights
     if path is None:
-      path = download.fetch(inception.URL, inception.SHA256)
+      path = download.fetch(inception.URL, inception.SHA256, flag=flag)
     elif not pathlib.Path(path).is_file():
       raise ValueError(
-        f'--weights={path} is not there. Give the PyTorch port '
+        f'{flag.partition("=")[0]}={path} is not there. Give the PyTorch port '
         f'{inception.URL.rpartition("/")[2]} (SHA-256 '
         f'{inception.SHA256[:8]}...), or the frozen graph '
         f'{inception.GRAPH}.'
@@ -105,7 +116,12 @@ class Gatherer:
     return self._extractor.sizes
 
   def __call__(
-    self, source: Source, metrics: Sequence[str], label: str
+    self,
+    source: Source,
+    metrics: Sequence[str],
+    label: str,
+    *,
+    stop_asked: Callable[[], bool] = never,
   ) -> feature_statistics.Gathered:
     """Extracts the features of a set, continuing a killed run if there is one.
 
@@ -114,33 +130,52 @@ class Gatherer:
       metrics: names, from `metrics_table.SETS`.
       label: title of the progress bar, and the name by which `forget` finds
         the partial results of this set.
+      stop_asked: whether to stop, which is asked after every batch. Every
+        process asks equally often and must get the same answer.
 
     Returns:
       Gathered of the whole set, the same in every process.
 
     Raises:
+      Stopped: `stop_asked` said so; the same call continues.
       ValueError: features that are not finite, or an error of `source`.
       OSError: the partial results cannot be written.
     """
     folder = self._folder(source, metrics)
     parts = self._parts[label] = partial_results.PartialResults(folder)
     with partial_results.hold_folder(folder):
-      return self._gather(source, metrics, label, parts)
+      return self._gather(source, metrics, label, parts, stop_asked)
+
+  def gather_once(
+    self,
+    source: Source,
+    metrics: Sequence[str],
+    label: str,
+    *,
+    stop_asked: Callable[[], bool],
+  ) -> feature_statistics.Gathered:
+    """Extracts the features of a set, without partial results on disk.
+
+    For images of parameters that are in memory only: a later start could not
+    tell whether partial results are theirs.
+
+    Args, returns, raises: see `__call__`.
+    """
+    return self._gather(source, metrics, label, None, stop_asked)
 
   def _gather(
     self,
     source: Source,
     metrics: Sequence[str],
     label: str,
-    parts: partial_results.PartialResults,
+    parts: partial_results.PartialResults | None,
+    stop_asked: Callable[[], bool],
   ) -> feature_statistics.Gathered:
-    done, kept = parts.newest()
+    done, kept = (0, {}) if parts is None else parts.newest()
     blocks = Blocks(metrics, source.count, kept)
     schedule = SaveSchedule(done)
     size = self._extractor.batch_size
-    per_batch = size * collectives.process_count()
-    if source.images_per_batch is not None:
-      per_batch = source.images_per_batch(size)
+    per_batch = source.drawn_at_once or size * collectives.process_count()
     with progress.Progress(
       label, total=source.count, initial=min(done * per_batch, source.count)
     ) as bar:
@@ -148,9 +183,12 @@ class Gatherer:
         blocks.add(indices, features)
         done += 1
         bar.move_to(min(done * per_batch, source.count))
-        if schedule.due(done):
+        stopped = stop_asked()
+        if parts is not None and (schedule.due(done) or stopped):
           parts.write(done, blocks.to_arrays())
-    if schedule.worth_keeping(done):
+        if stopped:
+          raise Stopped(f'{label}: stopped after {done} batches')
+    if parts is not None and schedule.worth_keeping(done):
       parts.write(done, blocks.to_arrays())
     whole = feature_statistics.EMPTY
     for part in collectives.gather_arrays(
@@ -172,6 +210,8 @@ class Gatherer:
       collectives.process_count(),
       jax.device_count(),
     ]
+    if source.drawn_at_once is not None:
+      settings.append(source.drawn_at_once)
     return self._keep / partial_results.digest(settings)
 
   def _features(

@@ -21,12 +21,18 @@ class Selection:
       key `level` sets its augmentation level.
     max_value: the value of white in image files of 16 or more bits that do not
       state it; None takes 65535.
+    at: the checkpoints that images are sampled with, see
+      `checkpointing.reader.resolve`; None takes the newest.
+    batch_per_device: images that are sampled at once on each device; None
+      chooses, see `sampling.drawing_batch`.
   """
 
   num: int | None = None
   seed: int | None = None
   overrides: Sequence[tuple[str, str]] = ()
   max_value: float | None = None
+  at: int | str | None = None
+  batch_per_device: int | None = None
 
 
 ALL_IMAGES = Selection()
@@ -41,12 +47,16 @@ class StageSampling:
       the evaluation.
     seed: seed of the samples.
     level: augmentation level in [0, 1] of the low-res input.
-    batch_size: images per batch.
+    batch_size: images that are sampled at once, over all devices; None takes
+      `batch_per_device`.
     overrides: ((dotted key, text), ...), changes to the stage's saved config.
+    at, batch_per_device: see `Selection`.
   """
 
   num: int | None = None
   seed: int = 0
   level: float = 0.0
-  batch_size: int = 32
+  batch_size: int | None = None
   overrides: Sequence[tuple[str, str]] = ()
+  at: int | str | None = None
+  batch_per_device: int | None = None

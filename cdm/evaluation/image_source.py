@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from typing import Any, NamedTuple, cast
 
@@ -18,19 +18,14 @@ import numpy as np
 from cdm.checkpointing import checksums, reader
 from cdm.config import datasets, instantiate, loader
 from cdm.data import image_set, subset
-from cdm.distributed import collectives, device_mesh
-from cdm.evaluation import set_name
+from cdm.distributed import collectives
+from cdm.evaluation import drawn_images, set_name
+from cdm.evaluation.drawn_images import READERS, Batches, select_present
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import ImageManifest, StageEntry
 from cdm.models.pretrained import download
-from cdm.ops.keys import seed_pairs
 from cdm.reporting import json_file
-from cdm.sampling import cascade, generate, restore
-
-READERS = 8  # threads that decode images
-
-# (index of the first batch, batch size) -> (indices, images) of each batch.
-Batches = Callable[[int, int], Iterator[tuple[np.ndarray, np.ndarray | None]]]
+from cdm.sampling import cascade, drawing_batch, restore
 
 
 class Source(NamedTuple):
@@ -41,14 +36,14 @@ class Source(NamedTuple):
     batches: (first, size) -> iterator over (indices int [n], images uint8
       [n, H, W, 3]), this process's part of every batch from batch number
       `first` on. images is None where this process has none. size is the
-      number of images per process for images that are read, and over all
-      processes for images that are sampled.
+      number of images per process; images that are drawn come in batches of
+      their own size, `drawn_at_once`.
     recipe: manifest of the images: everything that they depend on.
     paper: {name: number}, the results that the config quotes from its paper.
     stamp: JSON-able fingerprint of the files or checkpoints. The partial
       results of a killed run are continued only if it has not changed.
-    images_per_batch: size -> number of images of a batch, over all processes;
-      None is `size` images for every process.
+    drawn_at_once: number of images of a batch, over all processes, that is
+      drawn; None for images that are read.
   """
 
   count: int
@@ -56,7 +51,7 @@ class Source(NamedTuple):
   recipe: ImageManifest
   paper: dict[str, float]
   stamp: object = None
-  images_per_batch: Callable[[int], int] | None = None
+  drawn_at_once: int | None = None
 
 
 def resolve(
@@ -180,6 +175,23 @@ def open_config_data(
   """
   loaded = loader.load(path, ())
   instantiate.require(loaded, 'pipeline', f'{section}_data')
+  return config_data(loaded, section, num, path)
+
+
+def config_data(
+  loaded: loader.ConfigDict,
+  section: str,
+  num: int | None,
+  path: str | os.PathLike,
+) -> Source:
+  """Returns the data of a config that was loaded, see `open_config_data`.
+
+  Args:
+    loaded: the config; a copy is used.
+    section, num: see `open_config_data`.
+    path: where the config comes from, for error messages.
+  """
+  loaded = loaded.copy_and_resolve_references()
   if section == 'train':
     loaded.eval_data = loaded.train_data
   source = datasets.open_source(
@@ -229,43 +241,21 @@ def open_cascade(
   loaded = loader.load(path, overrides)
   seed = loaded.seed if selection.seed is None else selection.seed
   stages, notes = restore.restored_cascade(
-    loaded, pathlib.Path(workdir), overrides
+    loaded, pathlib.Path(workdir), overrides, selection.at
   )
-  classes = [s.num_classes for s in stages if s.num_classes is not None]
-  cycle = list(range(classes[0])) if classes else None
-  labels = generate.label_cycle(cycle, num)
-  recipe: ImageManifest = {
-    'drawn': loaded.name,
-    'seed': seed,
-    'labels': 'all in turn' if classes else None,
-    'count': num,
-    'image_size': [stages[-1].image_size] * 2,
-    'stages': [cast(StageEntry, note) for note in notes],
-    'weights': 'EMA',
-    'rounding': 'round(127.5 x + 127.5), clipped, between stages too',
-  }
-
-  def padded(size):
-    mesh = stages[0].mesh
-    assert mesh is not None  # a restored stage is placed on a mesh
-    return device_mesh.padded_batch_size(min(size, num), mesh)
-
-  def batches(first, size):
-    draw = cascade.sampler(stages)
-    size = padded(size)
-    for start in range(first * size, num, size):
-      indices = np.arange(start, min(start + size, num))
-      filled = np.resize(indices, size)
-      label = None if labels is None else labels[filled]
-      images = draw(seed, filled, label)[-1]
-      rows = [
-        (row, image)
-        for row, image in device_mesh.local_images(images)
-        if row < len(indices)
-      ]
-      local = indices[[row for row, _ in rows]] if rows else indices[:0]
-      yield local, np.stack([image for _, image in rows]) if rows else None
-
+  size = drawing_batch.batch_size(
+    stages, num=num, per_device=selection.batch_per_device
+  )
+  batches = drawn_images.cascade_batches(
+    cascade.sampler(stages),
+    seed=seed,
+    labels=drawn_images.label_cycle(stages, num),
+    num=num,
+    size=size,
+  )
+  recipe = drawn_images.cascade_recipe(
+    loaded.name, stages, notes, seed=seed, num=num
+  )
   paper = loader.plain(loaded.get('paper', {}))
   stamp = [
     *map(list, overrides),
@@ -274,7 +264,7 @@ def open_cascade(
       for note in notes
     ),
   ]
-  return Source(num, batches, recipe, paper, stamp, padded)
+  return Source(num, batches, recipe, paper, stamp, drawn_at_once=size)
 
 
 def open_stage(
@@ -300,13 +290,21 @@ def open_stage(
   level = [float(text) for key, text in overrides if key == 'level']
   rest = [pair for pair in overrides if pair[0] != 'level']
   upscaler, saved = restore.restored_upscaler(
-    pathlib.Path(workdir), level=level[-1] if level else 0.0, overrides=rest
+    pathlib.Path(workdir),
+    level=level[-1] if level else 0.0,
+    batch_per_device=selection.batch_per_device,
+    overrides=rest,
+    at=selection.at,
   )
   if section == 'train':
     saved.eval_data = saved.train_data
   available = len(datasets.open_source(saved.eval_data, f'{section}_data'))
   count = check_available(f'{workdir}@{section}', available, selection.num)
   read, stamp = datasets.open_evaluated(saved, count)
+  upscaler = dataclasses.replace(
+    upscaler,
+    batch_size=drawing_batch.evened(upscaler.batch_size, count, upscaler.mesh),
+  )
   lowres = {
     'lowres_size': upscaler.lowres_size,
     'downsample': upscaler.lowres.downsample,
@@ -323,37 +321,13 @@ def open_stage(
     'weights': 'EMA',
   }
 
-  def batches(first, size):
-    size = min(size, count)
-    upscale = dataclasses.replace(upscaler, batch_size=size)
-    with futures.ThreadPoolExecutor(READERS) as pool:
-      for start in range(first * size, count, size):
-        batch = np.arange(start, min(start + size, count))
-        indices, examples = select_present(batch, pool.map(read, batch))
-        skipped = np.setdiff1d(batch, indices)
-        if not examples:
-          if on_batch is not None:
-            on_batch(skipped, indices, (), (), ())
-          yield indices, None
-          continue
-        originals, labels = map(np.stack, zip(*examples, strict=True))
-        low = upscale.shrink(originals)
-        images = upscale(low, keys=seed_pairs(seed, indices), label=labels)
-        local = list(collectives.local_indices(len(indices)))
-        if on_batch is not None:
-          on_batch(
-            skipped,
-            indices[local],
-            images[local],
-            originals[local],
-            low[local],
-          )
-        yield indices[local], images[local] if local else None
-
+  batches = drawn_images.stage_batches(
+    upscaler, read, seed=seed, count=count, on_batch=on_batch
+  )
   paper = loader.plain(saved.get('paper', {}))
   stamp = [stamp, *map(list, overrides), checkpoint_stamp(workdir, note)]
   return Source(
-    count, batches, recipe, paper, stamp, lambda size: min(size, count)
+    count, batches, recipe, paper, stamp, drawn_at_once=upscaler.batch_size
   )
 
 
@@ -426,17 +400,3 @@ def read_in_parallel(
         yield indices, np.stack(images) if images else None
 
   return batches
-
-
-def select_present(
-  indices: np.ndarray, values: Iterable
-) -> tuple[np.ndarray, list]:
-  """Drops the pairs (index, value) whose value is None.
-
-  Returns:
-    (indices int [n], values [n]) of the remaining pairs.
-  """
-  both = [
-    pair for pair in zip(indices, values, strict=True) if pair[1] is not None
-  ]
-  return np.array([n for n, _ in both], int), [value for _, value in both]

@@ -18,7 +18,6 @@ from cdm.evaluation import (
   paired_metrics,
   partial_results,
 )
-from cdm.evaluation.feature_extractor import BATCH_SIZE
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.lpips_scorer import LpipsScorer
 from cdm.evaluation.paired_metrics import Scores
@@ -49,20 +48,15 @@ def resolve_stage(
   return source
 
 
-def draw_missing(
-  source: image_source.Source,
-  scores: 'PairScorer',
-  *,
-  batch_size: int = BATCH_SIZE,
-) -> None:
+def draw_missing(source: image_source.Source, scores: 'PairScorer') -> None:
   """Samples the images that have no score yet, and thereby scores them.
 
   Args:
     source: the samples, from `resolve_stage`.
     scores: the scores that `source` fills.
-    batch_size: images per batch.
   """
-  count, size = source.count, min(batch_size, source.count)
+  count, size = source.count, source.drawn_at_once
+  assert size is not None  # these images are drawn
   done = scores.leading()
   if done == count:
     return

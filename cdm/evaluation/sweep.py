@@ -115,7 +115,13 @@ def sweep(
       if collectives.is_first():
         print(f'{title} ...', flush=True)
       if opened is None or gatherer is None:
-        opened = compare_sets.Reference(reference, metrics, seed=selection.seed)
+        opened = compare_sets.Reference(
+          reference,
+          metrics,
+          selection=Selection(
+            seed=selection.seed, batch_per_device=selection.batch_per_device
+          ),
+        )
         gatherer = compare_sets.Gatherer(**network or {})
       row = compare_sets.compare(
         samples,

@@ -245,10 +245,11 @@ def sampler(
     stages: the stages in their order, the base model first.
 
   Returns:
-    `draw(seed, indices int [B], label int32 [B] or None)`, which returns the
-    images of every stage, uint8 [B, H, W, 3], split over the stages' mesh. B
-    must divide over the mesh, and the arguments must be the same in every
-    process.
+    `draw(seed, indices int [B], label int32 [B] or None, params)`, which
+    returns the images of every stage, uint8 [B, H, W, 3], split over the
+    stages' mesh. B must divide over the mesh, and the arguments must be the
+    same in every process. `params` is a list with the parameters of every
+    stage, in the place of those in `stages`; by default it is left out.
 
   Raises:
     ValueError: the stages do not form a cascade.
@@ -256,11 +257,13 @@ def sampler(
   check(stages)
   runs = [_jit_stage(stages, i) for i in range(len(stages))]
 
-  def draw(seed, indices, label):
+  def draw(seed, indices, label, params=None):
     images, z = [], None
     indices = np.asarray(indices, np.uint32)
-    for stage, run in zip(stages, runs, strict=True):
-      z, image = run(stage.params, np.uint32(seed), indices, label, z)
+    if params is None:
+      params = [stage.params for stage in stages]
+    for given, run in zip(params, runs, strict=True):
+      z, image = run(given, np.uint32(seed), indices, label, z)
       images.append(image)
     return images
 

@@ -1,19 +1,21 @@
 """Draws the samples of a cascade into an output folder.
 
-Every image is a file of its own that appears only when it is complete, so a
-restart draws exactly the images that are missing. OUT/sampling.json, the
-manifest, holds every setting that the images depend on; images drawn with other
-settings are never mixed in.
+Images are kept as PNG files or, where they are many, in ArrayRecord shards (see
+`sample_storage`). A file or a shard appears only when it is complete, so a
+restart draws exactly what is missing. OUT/sampling.json, the manifest, holds
+every setting that the images depend on; images drawn with other settings are
+never mixed in.
 """
 
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Callable, Sequence
+from typing import NotRequired, TypedDict
 
+import jax
 import numpy as np
 
-from cdm.data import image_decoder, npz_images
+from cdm.data import array_record, image_decoder, npz_images, record_format
 from cdm.data.class_names import write as write_class_names
 from cdm.distributed import collectives, device_mesh
 from cdm.reporting import (
@@ -23,11 +25,19 @@ from cdm.reporting import (
   progress,
   session_log,
 )
-from cdm.sampling import cascade, output_folder, restore
+from cdm.sampling import (
+  cascade,
+  output_folder,
+  restore,
+  sample_shards,
+  sample_storage,
+)
+from cdm.sampling.background_writer import BackgroundWriter
 
 ROW = 4  # images per class on the overview
 # What is written beside one folder of images per stage.
-FILES = ('samples.png', 'samples.npz', 'classes.json')
+OVERVIEW = 'samples.png'
+FILES = (OVERVIEW, 'samples.npz', 'classes.json')
 
 
 class Manifest(TypedDict):
@@ -38,12 +48,14 @@ class Manifest(TypedDict):
     seed: seed of all images.
     labels: the labels to draw in rotation; None if no stage takes a label.
     stages: the stages of the cascade, the base model first.
+    storage: how the images are kept; None or absent for PNG files.
   """
 
   config: str
   seed: int
   labels: list[int] | None
   stages: list[restore.CascadeEntry]
+  storage: NotRequired[record_format.Storage | None]
 
 
 @output_folder.held_by('cdm sample')
@@ -56,8 +68,11 @@ def draw_to_folder(
   batch_size: int,
   class_names: Sequence[str] | None = None,
   overwrite: bool = False,
+  storage: sample_storage.Storage = sample_storage.PNG_FILES,
 ) -> None:
-  """Draws images 0 to num - 1 into a folder, with an overview and an archive.
+  """Draws images 0 to num - 1 into a folder, with an overview of them.
+
+  PNG files also come as one archive, shards do not.
 
   Args:
     out: folder; made if it is missing, continued if its manifest is `manifest`.
@@ -67,12 +82,14 @@ def draw_to_folder(
     batch_size: number of images that are drawn at once.
     class_names: names of the classes for the overview, or None.
     overwrite: whether what other settings wrote into the folder is removed.
+    storage: how the images are kept.
 
   Raises:
     ValueError: the folder has another manifest, or other files of the names
-      that are written, or another run draws into it.
+      that are written, or another run draws into it, or the disk is too full.
   """
   out = pathlib.Path(out)
+  manifest = {**manifest, 'storage': storage.manifest(stages, num)}
   output_folder.make_room(
     out,
     manifest,
@@ -82,22 +99,51 @@ def draw_to_folder(
   )
   output_folder.claim(out, manifest, name='sampling.json')
   labels = label_cycle(manifest['labels'], num)
-  folders = [out / stage.name for stage in stages]
+  kept = storage.stages(stages)
+  folders = [out / stage.name for stage in kept]
   for folder in folders:
     folder.mkdir(exist_ok=True)
     atomic_files.remove_abandoned(folder)
-  missing = output_folder.broadcast_missing_images(folders, num)
-  done = num - len(missing)
-  if done:
-    print(f'Samples: {done} of {num} are already in {out}.')
+  shards = None
+  if storage.format == 'png':
+    missing = output_folder.broadcast_missing_images(folders, num)
+    absent = len(missing)
+  else:
+    shards = sample_shards.shard_set(out, kept, manifest, class_names)
+    missing = shards.missing()
+    absent = sum(len(shards.layout.images(k)) for k in missing)
+  if absent < num and collectives.is_first():
+    print(f'Samples: {num - absent} of {num} are already in {out}.')
+  sample_storage.check_space(out, storage, stages, missing=absent, num=num)
   if missing:
+    given = (stages, manifest['seed'], labels, missing, num, batch_size)
     with session_log.Session(out, 'sample'):
-      draw_missing(
-        folders, stages, manifest['seed'], labels, missing, num, batch_size
-      )
+      if shards is None:
+        draw_missing(folders, *given)
+      else:
+        draw_missing_shards(shards, *given)
   collectives.barrier('samples')
-  if collectives.is_first() and (missing or not is_assembled(out, num)):
-    assemble(out, stages, labels, num, class_names)
+  if collectives.is_first():
+    if shards is not None:
+      if missing or not (shards.finished and (out / OVERVIEW).exists()):
+        finish_shards(out, shards, kept, labels, class_names)
+    elif missing or not is_assembled(out, num):
+      assemble(out, kept, labels, num, class_names)
+
+
+def padded_batch_size(
+  stages: Sequence[cascade.Stage], num: int, batch_size: int
+) -> int:
+  """Returns the number of images of every batch.
+
+  It follows from `num`, not from the number of missing images: another shape
+  gives another program, which may round differently, and a continued run must
+  write the same bytes.
+  """
+  batch_size = min(batch_size, num)
+  if stages[0].mesh is None:
+    return batch_size
+  return device_mesh.padded_batch_size(batch_size, stages[0].mesh)
 
 
 def draw_missing(
@@ -123,26 +169,52 @@ def draw_missing(
     batch_size: number of images that are drawn at once.
   """
   draw = cascade.sampler(stages)
-  # The batch size follows from `num`, not from the number of missing images:
-  # another shape gives another program, which may round differently, and a
-  # continued run must write the same bytes.
-  batch_size = min(batch_size, num)
-  if stages[0].mesh is not None:
-    batch_size = device_mesh.padded_batch_size(batch_size, stages[0].mesh)
+  batch_size = padded_batch_size(stages, num, batch_size)
   done = num - len(missing)
-  with progress.Progress('sampling', total=num, initial=done) as bar:
+
+  def write(batches):
+    for indices, drawn in batches:
+      for folder, images in zip(folders, drawn, strict=True):
+        for row, image in device_mesh.local_images(images):
+          if row < len(indices):
+            name = output_folder.file_name(indices[row])
+            image_files.write_png(folder / name, image)
+
+  with (
+    progress.Progress('sampling', total=num, initial=done) as bar,
+    BackgroundWriter(write) as writer,
+  ):
     bar.compiling()
     for start in range(0, len(missing), batch_size):
       indices = missing[start : start + batch_size]
       # The last batch is filled up, so that only one shape is compiled.
       filled = np.resize(indices, batch_size)
       drawn = draw(seed, filled, None if labels is None else labels[filled])
-      for folder, images in zip(folders, drawn, strict=True):
-        for row, image in device_mesh.local_images(images):
-          if row < len(indices):
-            name = output_folder.file_name(indices[row])
-            image_files.write_png(folder / name, image)
+      # The devices draw one batch while the thread writes the one before.
+      drawn = jax.block_until_ready(drawn[-len(folders) :])
+      writer.put((indices, drawn))
       bar.advance(len(indices))
+
+
+def draw_missing_shards(
+  shards: sample_shards.ShardSet,
+  stages: Sequence[cascade.Stage],
+  seed: int,
+  labels: np.ndarray | None,
+  missing: Sequence[int],
+  num: int,
+  batch_size: int,
+) -> None:
+  """Draws the missing shards, see `draw_missing`."""
+  sample_shards.draw_missing(
+    cascade.sampler(stages),
+    shards,
+    missing,
+    seed=seed,
+    labels=labels,
+    batch_size=padded_batch_size(stages, num, batch_size),
+    mesh=stages[0].mesh,
+  )
 
 
 def is_assembled(out: pathlib.Path, num: int) -> bool:
@@ -155,7 +227,7 @@ def is_assembled(out: pathlib.Path, num: int) -> bool:
     count = npz_images.count(out / 'samples.npz')
   except (FileNotFoundError, ValueError):
     return False
-  return count == num and (out / 'samples.png').exists()
+  return count == num and (out / OVERVIEW).exists()
 
 
 def assemble(
@@ -167,29 +239,80 @@ def assemble(
 ) -> None:
   """Writes samples.npz, the names of its classes, and samples.png."""
   size = stages[-1].image_size
-  if labels is not None and class_names:
-    write_class_names(out, class_names)
-  image_files.write_png(
-    out / 'samples.png', overview(out, stages, labels, num, class_names)
-  )
+  readers = [_png_reader(out / stage.name) for stage in stages]
+  write_overview(out, stages, readers, labels, num, class_names)
   # The archive is written last, so that the other files exist when it does.
-  last = out / stages[-1].name
   image_files.write_npz(
     out / 'samples.npz',
-    (
-      image_decoder.read_pixels(last / output_folder.file_name(n))
-      for n in range(num)
-    ),
+    (readers[-1](n) for n in range(num)),
     shape=(num, size, size, 3),
     labels=labels,
   )
   print(f'{num} images of {size}x{size} pixels in {out}:')
-  print(f'  {out / "samples.png"}  {out / "samples.npz"}')
+  print(f'  {out / OVERVIEW}  {out / "samples.npz"}')
+
+
+def _png_reader(folder):
+  return lambda n: image_decoder.read_pixels(
+    folder / output_folder.file_name(n)
+  )
+
+
+def finish_shards(
+  out: pathlib.Path,
+  shards: sample_shards.ShardSet,
+  stages: Sequence[cascade.Stage],
+  labels: np.ndarray | None,
+  class_names: Sequence[str] | None,
+) -> None:
+  """Writes the indices of the shards, the names of the classes, samples.png."""
+  layout, size = shards.layout, stages[-1].image_size
+  shards.finish()
+  sources = [array_record.ArrayRecords(folder) for folder in shards.folders]
+  readers = [_record_reader(source) for source in sources]
+  num = layout.num
+  write_overview(out, stages, readers, labels, num, class_names)
+  print(
+    f'{num} images of {size}x{size} pixels in {layout.num_shards} shards, in '
+    f'{shards.folders[-1]}; {out / OVERVIEW} shows some.\n'
+    f'Read them with --samples={out}, or train on them with '
+    '--config.train_data.kind=array_records '
+    f'--config.train_data.path={out}'
+  )
+
+
+def _record_reader(source):
+  return lambda n: source[n]['image']
+
+
+def write_overview(
+  out: pathlib.Path,
+  stages: Sequence[cascade.Stage],
+  readers: Sequence[Callable[[int], np.ndarray]],
+  labels: np.ndarray | None,
+  num: int,
+  class_names: Sequence[str] | None,
+) -> None:
+  """Writes samples.png and, if the classes have names, classes.json.
+
+  Args:
+    out: output folder.
+    stages: the stages whose images are kept.
+    readers: for each of them, the function from n to its image n.
+    labels: int32 [num], or None.
+    num: number of images.
+    class_names: names of the classes; None if they have none.
+  """
+  if labels is not None and class_names:
+    write_class_names(out, class_names)
+  image_files.write_png(
+    out / OVERVIEW, overview(stages, readers, labels, num, class_names)
+  )
 
 
 def overview(
-  out: pathlib.Path,
   stages: Sequence[cascade.Stage],
+  readers: Sequence[Callable[[int], np.ndarray]],
   labels: np.ndarray | None,
   num: int,
   class_names: Sequence[str] | None,
@@ -199,22 +322,19 @@ def overview(
   Every image is shown beside the images of its earlier stages. The sheet has at
   most 16 classes and `ROW` images of each; without labels, at most 8 rows.
   """
-  shown = sorted(set(labels[:num].tolist())) if labels is not None else [None]
+  shown = [None] if labels is None else np.unique(labels[:num]).tolist()
   rows, names = [], []
   for label in shown[:16]:
     if labels is None:
       chosen = list(range(min(num, ROW * 8)))
     else:
-      chosen = [n for n in range(num) if labels[n] == label][:ROW]
+      chosen = np.flatnonzero(labels[:num] == label)[:ROW].tolist()
     for start in range(0, len(chosen), ROW):
       row = []
       for n in chosen[start : start + ROW]:
         row += [None] if row else []
-        for stage in stages:
-          image = image_decoder.read_pixels(
-            out / stage.name / output_folder.file_name(n)
-          )
-          row.append(contact_sheet.magnify(image, stages[-1].image_size))
+        for read in readers:
+          row.append(contact_sheet.magnify(read(n), stages[-1].image_size))
       rows.append(row)
       name = '' if label is None else str(label)
       if label is not None and class_names and label < len(class_names):

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
-from cdm.data import png_chunks
+from cdm.data import png_chunks, record_format
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives, folder_lock
 from cdm.reporting import atomic_files, json_file
@@ -135,9 +135,9 @@ def make_room(
     folder: path of the folder, which may be missing.
     manifest, name: see `claim`.
     writes: names of the files and folders in `folder` that the command writes.
-    overwrite: whether files of these names, and numbered images in folders of
-      these names, are removed. None is the same as False, for a command that
-      has no option --overwrite.
+    overwrite: whether files of these names, and numbered images or shards in
+      folders of these names, are removed. None is the same as False, for a
+      command that has no option --overwrite.
 
   Raises:
     ValueError: something has one of these names, and `overwrite` is not True. A
@@ -172,17 +172,21 @@ def _has_manifest(path, manifest):
     return False
   wanted = json.loads(json.dumps(manifest))
   return isinstance(saved, dict) and all(
-    key in saved and saved[key] == value for key, value in wanted.items()
+    saved.get(key) == value for key, value in wanted.items()
   )
 
 
 def _remove(folder, names):
-  """Removes files, and numbered images in folders, of these names."""
+  """Removes files, and images and shards in folders, of these names."""
   for path in (folder / name for name in names):
     if path.is_dir() and not path.is_symlink():
-      for file in path.iterdir():
-        if re.fullmatch(r'\d{6,}\.png', file.name):
-          file.unlink()
+      found = [file.name for file in path.iterdir()]
+      removed = [n for n in found if re.fullmatch(r'\d{6,}\.png', n)]
+      shards = [n for n in found if record_format.is_shard_name(n)]
+      if shards and record_format.INDEX in found:
+        removed.append(record_format.INDEX)
+      for name in (*removed, *shards):
+        (path / name).unlink()
       with contextlib.suppress(OSError):  # Other files in it stay.
         path.rmdir()
     elif os.path.lexists(path):

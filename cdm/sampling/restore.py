@@ -5,6 +5,7 @@ the checkpoint says how to build it, and its EMA parameters are used.
 """
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, cast
@@ -17,9 +18,19 @@ from cdm.config import (
   loader,
   placement,
   stage,
+  stage_warnings,
 )
 from cdm.data import class_names
-from cdm.sampling import cascade, upscaler
+from cdm.distributed import collectives
+from cdm.sampling import cascade, drawing_batch, upscaler
+
+# Images that a stage super-resolves at once on CPUs, over all devices.
+UPSCALED_ON_CPUS = 32
+# Memory of a process for the images of a batch, see `host_limit`. It counts on
+# hundreds of devices only, whose hosts have ten times as much.
+HOST_BYTES = 4 << 30
+
+_log = logging.getLogger(__name__)
 
 
 class Preparation(TypedDict):
@@ -159,6 +170,7 @@ def restored_stage(
   sampler: loader.ConfigDict | dict[str, Any] | None = None,
   mesh: loader.ConfigDict | dict[str, Any] | None = None,
   overrides: Sequence[tuple[str, str]] = (),
+  at: int | str | None = None,
 ) -> tuple[cascade.Stage, loader.ConfigDict, StageRecord]:
   """Restores a trained stage from its saved config and its EMA parameters.
 
@@ -169,6 +181,7 @@ def restored_stage(
     sampler: `sampler` section that replaces the saved one, or None.
     mesh: `mesh` section that replaces the saved one, or None.
     overrides: ((dotted key, text), ...), applied to the saved config.
+    at: which checkpoint, see `reader.resolve`; None is the newest.
 
   Returns:
     (cascade.Stage, its config, StageRecord).
@@ -178,31 +191,60 @@ def restored_stage(
     ValueError: workdir holds a classifier, or the checkpoint is damaged or does
       not fit the model.
   """
-  saved = loader.from_json(reader.read_config(workdir), workdir)
+  at = reader.resolve(workdir, at)
+  saved = loader.from_json(reader.read_config(workdir, step=at), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
-  built = stage.stage(saved, sampler, sampler_key=f'stages.{name}.sampler')
+  sampler_key = 'sampler' if sampler is None else f'stages.{name}.sampler'
+  built = stage.stage(saved, sampler, sampler_key=sampler_key)
+  warning = stage_warnings.sampler_start(
+    built, sampler, sampler_key=sampler_key
+  )
+  if warning and collectives.is_first():
+    _log.warning('warning: %s', warning)
   section = saved.mesh if mesh is None else mesh
   device_mesh = placement.mesh(section)
   params, step = reader.restore_ema(
-    workdir, placement.placed_params(built.method, section, device_mesh)
+    workdir,
+    placement.placed_params(built.method, section, device_mesh),
+    step=at,
   )
   restored = cascade.Stage.of(
     built, params, device_mesh, name=name, level=level, truncated=truncated
   )
   chosen = saved.get('sampler') if sampler is None else sampler
-  settings = {} if chosen is None else loader.plain(chosen)
-  prepared: Preparation = {
-    'crop': saved.pipeline.crop,
-    'filter': saved.pipeline.filter,
-    'min_side': saved.pipeline.min_side or 0,
-  }
-  record = StageRecord(saved.name, step, level, settings, prepared)
+  record = stage_record(saved, step=step, level=level, sampler=chosen)
   return restored, saved, record
 
 
+def stage_record(
+  c: loader.ConfigDict,
+  *,
+  step: int,
+  level: float,
+  sampler: loader.ConfigDict | dict[str, Any] | None,
+) -> StageRecord:
+  """Returns the record of a stage.
+
+  Args:
+    c: its config.
+    step: step of the checkpoint that its parameters come from.
+    level: augmentation level of its low-res input.
+    sampler: the `sampler` section that it draws with, if there is one.
+  """
+  settings = {} if sampler is None else loader.plain(sampler)
+  prepared: Preparation = {
+    'crop': c.pipeline.crop,
+    'filter': c.pipeline.filter,
+    'min_side': c.pipeline.min_side or 0,
+  }
+  return StageRecord(c.name, step, level, settings, prepared)
+
+
 def lowres_size(
-  workdir: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()
+  workdir: pathlib.Path,
+  overrides: Sequence[tuple[str, str]] = (),
+  at: int | str | None = None,
 ) -> int:
   """Returns the side of a super-resolution stage's input, from its config.
 
@@ -211,12 +253,13 @@ def lowres_size(
   Args:
     workdir: directory that `cdm train` wrote.
     overrides: ((dotted key, text), ...), applied to the saved config.
+    at: which checkpoint, see `reader.resolve`.
 
   Raises:
     FileNotFoundError: workdir has no checkpoint.
     ValueError: workdir holds no super-resolution stage.
   """
-  saved = loader.from_json(reader.read_config(workdir), workdir)
+  saved = loader.from_json(reader.read_config(workdir, step=at), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
   if saved.get('lowres') is None:
@@ -235,6 +278,7 @@ def restored_cascade(
   loaded: loader.ConfigDict,
   workdir: pathlib.Path,
   overrides: Sequence[tuple[str, str]] = (),
+  at: int | str | None = None,
 ) -> tuple[list[cascade.Stage], list[CascadeEntry]]:
   """Restores every stage of a cascade, or one base stage.
 
@@ -243,6 +287,8 @@ def restored_cascade(
     workdir: work directory of that stage; stage S of a cascade is in workdir/S.
     overrides: ((dotted key, text), ...), applied to the saved config of a
       single stage. For a cascade they are already part of `loaded`.
+    at: which checkpoint of every stage, see `reader.resolve`: 'best' is the
+      best one of each.
 
   Returns:
     (stages, notes): the `cascade.Stage`s, checked to fit each other, and for
@@ -266,6 +312,7 @@ def restored_cascade(
       'workdir': workdir / folder,
       'mesh': loaded.get('mesh'),
       'overrides': () if cascade_stages.is_cascade(loaded) else overrides,
+      'at': at,
     }
     key = f'stages.{section["name"]}'
     given = instantiate.arguments(key, restored_stage, section, own)
@@ -316,20 +363,39 @@ def check_cascade(stages: Sequence[cascade.Stage]) -> None:
     cascade.check(stages)
 
 
+def host_limit(image_size: int) -> int:
+  """Returns how many images may be super-resolved at once on all devices.
+
+  Every process holds the originals and the results of a whole batch.
+
+  Args:
+    image_size: H = W of the images.
+  """
+  return max(1, HOST_BYTES // (2 * 3 * image_size**2))
+
+
 def restored_upscaler(
   workdir: pathlib.Path,
   *,
   level: float,
-  batch_size: int = 32,
+  batch_size: int | None = None,
+  batch_per_device: int | None = None,
+  most_per_device: int = drawing_batch.MOST,
   overrides: Sequence[tuple[str, str]] = (),
+  at: int | str | None = None,
 ) -> tuple[upscaler.Upscaler, loader.ConfigDict]:
   """Restores a super-resolution stage as an `Upscaler`, whatever its method.
 
   Args:
     workdir: directory that `cdm train` wrote.
     level: augmentation level in [0, 1] of the low-res input.
-    batch_size: number of images that are super-resolved at once.
+    batch_size: number of images that are super-resolved at once, over all
+      devices.
+    batch_per_device: the same on each part of the mesh that a batch is split
+      over. If both are None, `drawing_batch` chooses.
+    most_per_device: the most that it chooses.
     overrides: ((dotted key, text), ...), applied to the saved config.
+    at: which checkpoint, see `reader.resolve`.
 
   Returns:
     (upscaler.Upscaler, config of its stage).
@@ -340,10 +406,18 @@ def restored_upscaler(
       on this level.
   """
   restored, saved, record = restored_stage(
-    workdir, name='upscaled', level=level, overrides=overrides
+    workdir, name='upscaled', level=level, overrides=overrides, at=at
   )
   if restored.lowres is None:
     raise ValueError(_base_model(workdir, saved))
   cascade.check_level(restored)
+  if batch_size is None:
+    batch_size = drawing_batch.batch_size(
+      [restored],
+      per_device=batch_per_device,
+      on_cpus=UPSCALED_ON_CPUS,
+      most=host_limit(restored.image_size),
+      most_per_device=most_per_device,
+    )
   upscale = upscaler.stage_upscaler(restored, record, batch_size=batch_size)
   return upscale, saved

@@ -132,16 +132,17 @@ class Upscaler:
     )
 
 
-def stage_upscaler(
-  stage: cascade.Stage, record: Any, *, batch_size: int
-) -> Upscaler:
-  """Makes an `Upscaler` that draws with a diffusion stage.
+def jit_upscaling(stage: cascade.Stage) -> Callable[..., jax.Array]:
+  """Compiles the drawing of a super-resolution stage.
 
   Args:
-    stage: `cascade.Stage` with a low-res input.
-    record, batch_size: see `Upscaler`.
+    stage: `cascade.Stage` with a low-res input; of its parameters only shapes
+      and shardings are used.
+
+  Returns:
+    `draw(params, lowres, keys, label)`; for the last three and the result, see
+    `Upscaler.upscale_batch`.
   """
-  assert stage.lowres is not None
 
   @stage.jit
   def draw(params, lowres, keys, label):
@@ -156,8 +157,21 @@ def stage_upscaler(
     )
     return pixels.to_uint8(x)
 
+  return draw
+
+
+def stage_upscaler(
+  stage: cascade.Stage, record: Any, *, batch_size: int
+) -> Upscaler:
+  """Makes an `Upscaler` that draws with a diffusion stage.
+
+  Args:
+    stage: `cascade.Stage` with a low-res input.
+    record, batch_size: see `Upscaler`.
+  """
+  assert stage.lowres is not None
   return Upscaler(
-    upscale_batch=functools.partial(draw, stage.params),
+    upscale_batch=functools.partial(jit_upscaling(stage), stage.params),
     image_size=stage.image_size,
     lowres=stage.lowres,
     record=record,

@@ -21,7 +21,7 @@ from cdm.distributed import (
   device_mesh,
   parameter_gather,
 )
-from cdm.training import ema
+from cdm.training import ema, optimizer
 from cdm.training.optimizer import Optimizer
 from cdm.training.state import TrainState
 
@@ -56,7 +56,9 @@ def make_step(
       returns 'logsnr' [B], the loss is also reported by noise level. Every
       microbatch, on every device, is given the key of the whole batch: the
       loss folds in the index of each example, batch['example'] [B], see
-      `ops.keys.example_keys`.
+      `ops.keys.example_keys`. A `LayerwiseLoss` is given its split parameters
+      in boxes, which its network gathers layer by layer; for any other loss
+      they are gathered before it is called.
     tx: the optimizer.
     mesh: the device mesh; the batch is split over `data` and `fsdp`.
     ema_decay, ema_warmup: see `ema.update`.
@@ -105,15 +107,22 @@ def make_step(
     scalars = _means(sums) | {
       'grad_norm': optax.tree.norm(grads),  # before clipping
       'learning_rate': tx.learning_rate(state.step),
-      'param_norm': optax.tree.norm(params),
     }
-    state = state.replace(
+    if tx.is_clipped is not None:
+      clipped = tx.is_clipped(grads)
+      scalars['clip_fraction'] = clipped.astype(jnp.float32)
+    after = state.replace(
       step=state.step + 1,
       params=params,
       ema_params=ema_params,
       opt_state=opt_state,
     )
-    return state, scalars
+    if tx.skip_nonfinite:
+      after, scalars['skipped_steps'] = _without_nonfinite(
+        state, after, scalars
+      )
+    scalars['param_norm'] = optax.tree.norm(after.params)
+    return after, scalars
 
   return jax.jit(
     step,
@@ -122,6 +131,26 @@ def make_step(
     donate_argnums=0,
     compiler_options=compiler_options.training_step(mesh.devices.flat),
   )
+
+
+def _without_nonfinite(before, after, scalars):
+  """Undoes an update whose loss or gradient is not finite, except its step.
+
+  Returns (TrainState, [] float32: 1 if the update was undone, else 0).
+  """
+  finite = jnp.isfinite(scalars['loss']) & jnp.isfinite(scalars['grad_norm'])
+
+  def choose(old, new):
+    return jax.tree.map(lambda a, b: jnp.where(finite, b, a), old, new)
+
+  kept = after.replace(
+    params=choose(before.params, after.params),
+    ema_params=choose(before.ema_params, after.ema_params),
+    opt_state=optimizer.skipped(
+      before.opt_state, after.opt_state, is_kept=finite
+    ),
+  )
+  return kept, 1 - finite.astype(jnp.float32)
 
 
 def _gradient(loss, params, batch, *, key, accumulation, places):

@@ -24,6 +24,7 @@ from support.linear_features import (
 )
 from support.oracles import assert_matches, oracle, rule_weights
 
+from cdm.data import folder, prepare
 from cdm.distributed import exit_codes
 from cdm.evaluation import (
   compare_sets,
@@ -67,6 +68,16 @@ def test_a_folder_and_an_archive_give_the_same(place):
     assert folder[name] == pytest.approx(archive[name], rel=1e-9)
 
 
+def test_shards_are_judged_in_place_like_their_images(place):
+  pytest.importorskip('array_record')
+  source = folder.Folder(place / 'a', class_names=())
+  prepare.prepare(source, size=SIDE, out=place / 's', records_per_shard=8)
+  images, shards = judge(place), judge(place, 's', 'b')
+  for name in ('fid', 'is', 'is_std', 'n'):
+    assert shards[name] == images[name]
+  assert shards['samples_recipe']['suffixes'] == ['.array_record']
+
+
 def test_the_size_of_batches_changes_nothing(place):
   every = [
     judge(place, metrics=('fid', 'is', 'kid', 'pr'), kid_size=20, batch_size=n)
@@ -107,9 +118,7 @@ def test_the_bar_counts_the_images_of_padded_batches(place, monkeypatch):
       numbers = np.arange(start, min(start + 4, 10))
       yield numbers, np.zeros((len(numbers), 8, 8, 3), np.uint8)
 
-  source = image_source.Source(
-    10, batches, {'drawn': 'x'}, {}, None, lambda size: 4
-  )
+  source = image_source.Source(10, batches, {'drawn': 'x'}, {}, None, 4)
   gatherer = extract_features.Gatherer(place / 'w.pth', batch_size=3)
   assert gatherer(source, ('fid',), 'samples').count == 10
   assert moves == [4, 8, 10]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support import smoke_runs
 from support.linear_features import prepared
-from whole.test_two_processes import begin, end, together
+from whole.test_two_processes import begin, end, together, training
 
 from cdm.distributed import exit_codes
 
@@ -74,6 +74,32 @@ def drawn(place, out):
   return evaluation(place, out, what, 'fid,is', '--num=11', '--seed=3')
 
 
+def trained(place, out):
+  """A run that computes FID at its last step, the second."""
+  return training(
+    place / out,
+    train__num_steps=2,
+    eval__every_steps=0,
+    eval__fid_every_steps=2,
+    eval__fid_num=11,
+    eval__fid_weights=place / 'w.pth',
+    eval__best='held_out/fid',
+  )
+
+
+def fid_of_run(workdir):
+  lines = (workdir / 'scalars.jsonl').read_text().splitlines()
+  (found,) = [x for x in map(json.loads, lines) if 'held_out/fid' in x]
+  assert found['step'] == 2
+  best = json.loads((workdir / 'checkpoints' / 'best').read_text())
+  assert best == {
+    'step': 2,
+    'metric': 'held_out/fid',
+    'value': found['held_out/fid'],
+  }
+  return found
+
+
 def row(path):
   return json.loads(path.read_text())
 
@@ -90,6 +116,7 @@ def test_they_judge_as_one_does(place):
     drawn(place, 'one/drawn.json'),
     sweep(place, 'one/sweep'),
     paired(place, 'one/paired.json'),
+    trained(place, 'one/run'),
   )
   for words in every:
     assert smoke_runs.cdm(*words) == 0
@@ -124,6 +151,9 @@ jsonl.read = lambda *a: [] if jax.process_index() else read(*a)
   assert_same(mine, expected, ('n', 'fid', 'is'), 1e-2)
   mine, expected = (row(place / x / 'paired.json') for x in ('two', 'one'))
   assert_same(mine, expected, ('n', 'fid', 'psnr', 'ssim'), 1e-2)
+  mine, expected = (fid_of_run(place / x / 'run') for x in ('two', 'one'))
+  assert_same(mine, expected, ('held_out/fid',), 1e-2)
+  mine, expected = (row(place / x / 'paired.json') for x in ('two', 'one'))
   ends = [found['intervals']['psnr'] for found in (mine, expected)]
   np.testing.assert_allclose(*ends, rtol=1e-2)
   rows = [
@@ -133,7 +163,9 @@ jsonl.read = lambda *a: [] if jax.process_index() else read(*a)
   for mine, expected in zip(*rows, strict=True):
     assert (mine['n'], mine['setting']) == (7, expected['setting'])
     assert_same(mine, expected, ('fid',), 1e-2)
-  assert not list((place / 'cache').rglob('*.npz'))
+  # The statistics of a reference of training are kept, and nothing else.
+  (kept,) = (place / 'cache').rglob('*.npz')
+  assert kept.name.startswith('reference-')
   assert not list((place / 'cache').rglob('*.jsonl'))
 
 

@@ -43,12 +43,19 @@ def evaluate(stage, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def one_device():
+  with smoke_runs.on(1):
+    yield
+
+
+@pytest.fixture
 def drawn(monkeypatch):
   """-> list of the numbers of images drawn, batch by batch."""
   batches, draw = [], upscaler.Upscaler.__call__
 
   def counted(self, lowres, *, keys, label=None):
-    batches.append(list(map(int, keys[:, 1])))
+    # The last batch is filled up.
+    batches.append(sorted({*map(int, keys[:, 1])}))
     return draw(self, lowres, keys=keys, label=label)
 
   monkeypatch.setattr(upscaler.Upscaler, '__call__', counted)
@@ -93,9 +100,9 @@ def test_it_equals_the_pictures_that_were_written(stage, evaluate, tmp_path):
 
 
 def test_a_killed_evaluation_draws_what_is_missing(
-  evaluate, drawn, monkeypatch, tmp_path
+  evaluate, drawn, one_device, monkeypatch, tmp_path
 ):
-  words = ('--metrics=psnr,ssim', '--batch_size=2')
+  words = ('--metrics=psnr,ssim', '--batch_per_device=2')
   _, whole = evaluate(*words)
   assert drawn == [[0, 1], [2, 3], [4]]
   kept = list((tmp_path / 'cache').rglob('process-*.jsonl'))
@@ -140,21 +147,21 @@ def test_sets_and_pairs_are_drawn_once(evaluate, drawn, place):  # noqa: F811
 
 
 def test_scores_that_are_missing_where_features_are_not_are_made_up_for(
-  stage, drawn, tmp_path
+  stage, drawn, one_device, tmp_path
 ):
   """A pass for sets alone may have been killed before."""
   scores = paired_samples.PairScorer(keep=tmp_path)
-  given = Selection(num=COUNT, seed=0)
+  given = Selection(num=COUNT, seed=0, batch_per_device=2)
   source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)
-  for _ in source.batches(1, 2):
+  for _ in source.batches(1, 7):
     pass
   assert scores.leading() == 0
-  paired_samples.draw_missing(source, scores, batch_size=2)
+  paired_samples.draw_missing(source, scores)
   assert scores.leading() == COUNT and scores.row()['n'] == COUNT
 
 
 def test_an_image_that_the_data_leave_out_has_no_score(
-  stage, drawn, tmp_path, monkeypatch
+  stage, drawn, one_device, tmp_path, monkeypatch
 ):
   judged = datasets.open_evaluated
 
@@ -164,9 +171,9 @@ def test_an_image_that_the_data_leave_out_has_no_score(
 
   monkeypatch.setattr(datasets, 'open_evaluated', without_the_second)
   scores = paired_samples.PairScorer(keep=tmp_path)
-  given = Selection(num=4, seed=0)
+  given = Selection(num=4, seed=0, batch_per_device=2)
   source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)
-  paired_samples.draw_missing(source, scores, batch_size=2)
+  paired_samples.draw_missing(source, scores)
   assert drawn == [[0], [2, 3]] and scores.leading() == 4
   row = scores.row()
   assert row['n'] == 3 and np.isfinite(row['psnr'])

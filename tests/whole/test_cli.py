@@ -30,15 +30,19 @@ CASCADE = f'--config={smoke_runs.CONFIGS / "smoke_cascade.py"}'
 # What the project promises of each command.
 OPTIONS = {
   'train': '--config --workdir',
-  'sample': '--config --workdir --num --seed --out --labels --batch_size',
-  'upscale': 'IMAGE --workdir --out --held_out --label --level --seed',
+  'sample': '--config --workdir --num --seed --out --labels --batch_size --at '
+  '--batch_per_device --format --stages',
+  'upscale': 'IMAGE --workdir --out --held_out --label --level --seed --at '
+  '--batch_per_device',
   'evaluate': '--samples --reference --metrics --lowres --downsample '
   '--make_reference --num --seed --few --kid_size --weights --batch_size '
-  '--lpips --lpips_weights --out',
-  'cas': '--config --workdir --samples --test --num --seed --batch_size --out',
+  '--lpips --lpips_weights --out --at --batch_per_device',
+  'cas': '--config --workdir --samples --test --num --seed --batch_size --out '
+  '--at --batch_per_device',
   'accuracy': '--workdir --samples --reference --num --seed --level '
-  '--classifier_weights --batch_size --out',
-  'sweep': '--samples --reference --try --metrics --out --num --seed --few',
+  '--classifier_weights --batch_size --out --at --batch_per_device',
+  'sweep': '--samples --reference --try --metrics --out --num --seed --few '
+  '--at --batch_per_device',
   'robustness': '--samples --out --num --degrade --groups --draws --metrics '
   '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
   'prepare': '--source --size --out --crop --filter --no_classes',
@@ -332,7 +336,36 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     (['sample', CASCADE, '--workdir={tmp}'], r'no checkpoint in \S*/base;'),
     (
       ['sample', CASCADE, '--workdir={trained}', '--out={tmp}/out', '--num=0'],
-      r'--num=0 --batch_size=64: both must be at least 1',
+      r'--num=0: it must be at least 1',
+    ),
+    (
+      ['sample', CASCADE, '--workdir={trained}', '--batch_per_device=0'],
+      r'--batch_per_device=0: it must be at least 1',
+    ),
+    (
+      [
+        *('upscale', '--workdir={trained}/sr', '--held_out=1', '--out={tmp}/o'),
+        *('--batch_per_device=2', '--batch_size=8'),
+      ],
+      r'--batch_size=8 --batch_per_device=2: .* give one of the two',
+    ),
+    (
+      ['cas', SMOKE, '--workdir={tmp}/w', '--samples={tmp}', '--at=best'],
+      r'--at=best is for images that are drawn now, but none are',
+    ),
+    (
+      [
+        *('evaluate', '--samples={tmp}', '--reference={tmp}'),
+        '--batch_per_device=4',
+      ],
+      r'--batch_per_device=4 is for images that are drawn now',
+    ),
+    (
+      [
+        *('evaluate', '--samples={tmp}', '--reference={trained}/sr@eval'),
+        *('--metrics=fid', '--at=2'),
+      ],
+      r'--at=2 is the checkpoint of --samples, which are not drawn now',
     ),
     (
       [
@@ -589,7 +622,7 @@ def test_a_loss_that_is_not_finite_has_a_code_of_its_own(
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch, tmp_path):
   monkeypatch.setattr(
-    'cdm.training.trainer.print_run_summary', lambda *_: int('no number')
+    'cdm.training.run_summary.print_run_summary', lambda *_: int('no number')
   )
   with pytest.raises(ValueError, match='invalid literal'):
     smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}')

@@ -66,8 +66,22 @@ def test_a_run_leaves_its_config_record_checkpoints_and_pictures(stage):
   assert reader.read_config(workdir) == (workdir / 'config.json').read_text()
   assert reader.complete_steps(workdir) == [2, 4]
   rows = metric_writer.read_scalars(workdir / 'scalars.jsonl')
-  assert [row['step'] for row in rows] == [3, 4]
-  assert all(0 < row['loss'] < 10 and row['grad_norm'] > 0 for row in rows)
+  logged = [row for row in rows if 'loss' in row]
+  assert [row['step'] for row in logged] == [3, 4]
+  assert all(0 < row['loss'] < 10 and row['grad_norm'] > 0 for row in logged)
+  evaluated = {k: row[k] for row in rows for k in row if 'held_out' in k}
+  assert [row['step'] for row in rows] == {
+    'base': [3, 4, 4],
+    'sr': [3, 4, 4, 4],
+  }[stage]
+  assert 0 < evaluated['held_out/ema_loss'] < 10
+  assert ('held_out/psnr_bicubic' in evaluated) == (stage == 'sr')
+  metric = {'base': 'held_out/ema_loss', 'sr': 'held_out/psnr'}[stage]
+  assert reader.read_best(workdir) == {
+    'step': 4,
+    'metric': metric,
+    'value': evaluated[metric],
+  }
   assert json.loads((workdir / 'classes.json').read_text()) == [
     f'grating {n}' for n in range(4)
   ]

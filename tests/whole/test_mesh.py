@@ -39,12 +39,18 @@ def one():
 def eight(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('mesh') / 'eight'
   smoke_runs.train(
-    'smoke', workdir, devices=8, mesh__fsdp=2, train__save_every_steps=4
+    'smoke',
+    workdir,
+    devices=8,
+    mesh__fsdp=2,
+    train__save_every_steps=4,
+    eval__every_steps=4,
   )
   return workdir
 
 
 def test_losses_are_the_same(one, eight):
+  assert 'held_out/ema_loss' in record(one)[-1]
   for mine, expected in zip(record(eight), record(one), strict=True):
     assert mine == pytest.approx(expected, rel=1e-4)
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from cdm.cli import drawing_flags
 from cdm.distributed import collectives, initialize
 
 DESCRIPTION = """\
@@ -83,8 +84,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     type=int,
     default=64,
     metavar='B',
-    help='images per batch (default: 64)',
+    help='images that the classifier judges at once, in each process (default: '
+    '64)',
   )
+  drawing_flags.arguments(parser)
   parser.add_argument(
     '--out', metavar='FILE', help='also write the row to this file'
   )
@@ -123,14 +126,16 @@ def run(args: argparse.Namespace) -> None:
       num=args.num,
       seed=args.seed or 0,
       level=args.level or 0.0,
-      batch_size=args.batch_size,
       overrides=args.overrides,
+      at=drawing_flags.checkpoint(args.at),
+      batch_per_device=args.batch_per_device,
     )
     row = published_resnet.evaluate_stage(
       args.workdir,
       sampling,
       reference=args.reference,
       weights=args.classifier_weights,
+      batch_size=args.batch_size,
     )
   if collectives.is_first():
     print(json.dumps(row))
@@ -152,6 +157,7 @@ def check(args: argparse.Namespace) -> None:
           f'--{option.replace("overrides", "config...")} is for a stage, but '
           f'--samples={args.samples} is a set of images.'
         )
+  drawing_flags.check(args, draws=args.workdir is not None)
   for option in ('num', 'batch_size'):
     value = getattr(args, option)
     if value is not None and value < 1:

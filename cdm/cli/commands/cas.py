@@ -2,6 +2,7 @@
 
 import argparse
 
+from cdm.cli import drawing_flags
 from cdm.distributed import collectives, initialize
 
 DESCRIPTION = """\
@@ -75,8 +76,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     type=int,
     default=64,
     metavar='B',
-    help='images per batch when drawing and testing (default: 64)',
+    help='images per batch when testing, in each process (default: 64)',
   )
+  drawing_flags.arguments(parser)
   parser.add_argument(
     '--out',
     metavar='FILE',
@@ -112,9 +114,13 @@ def run(args: argparse.Namespace) -> int:
       workdir,
       samples=args.samples,
       test=args.test,
-      num=args.num,
-      seed=args.seed,
       batch_size=args.batch_size,
+      drawing=cas.Drawing(
+        args.num,
+        args.seed,
+        drawing_flags.checkpoint(args.at),
+        args.batch_per_device,
+      ),
     )
     if row is not None and collectives.is_first():
       path = result_line.write(row, args.out or workdir / 'row.json')
@@ -131,6 +137,7 @@ def check(args: argparse.Namespace) -> None:
         f'--{option} is for drawn samples, but --samples={args.samples} is not '
         'CONFIG.py@DIR.'
       )
+  drawing_flags.check(args, draws=drawn)
   for option in ('num', 'batch_size'):
     value = getattr(args, option)
     if value is not None and value < 1:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cdm.cli import evaluation_flags
+from cdm.cli import drawing_flags, evaluation_flags
 from cdm.distributed import collectives, initialize
 from cdm.evaluation import metrics_table, set_name
 
@@ -175,6 +175,7 @@ def check(args: argparse.Namespace) -> list[str]:
       if getattr(args, option):
         raise ValueError(f'--{option} has no effect on --make_reference.')
     evaluation_flags.check(args, ('fid', 'sfid'))
+    drawing_flags.check(args, draws=set_name.asks_to_draw(args.reference))
     return []
   if not args.samples:
     raise ValueError('--samples=WHAT is missing; give the images to judge.')
@@ -222,7 +223,7 @@ def check(args: argparse.Namespace) -> list[str]:
     ),
     'metrics of pairs': ('lowres', 'downsample'),
   }
-  for_drawing = ('num', 'seed', 'batch_size')
+  for_drawing = ('num', 'seed')
   for names, kind in (
     (of_sets, 'metrics of sets'),
     (of_pairs, 'metrics of pairs'),
@@ -242,6 +243,12 @@ def check(args: argparse.Namespace) -> list[str]:
     )
   evaluation_flags.check(args, metrics)
   named = f'{args.samples}{args.reference}'
+  drawing_flags.check(args, draws=set_name.asks_to_draw(named))
+  if args.at is not None and not set_name.asks_to_draw(args.samples):
+    raise ValueError(
+      f'--at={args.at} is the checkpoint of --samples, which are not drawn '
+      'now: they are neither CONFIG.py@WORKDIR nor WORKDIR@eval.'
+    )
   if args.seed is not None and not set_name.asks_to_draw(named):
     raise ValueError(
       f'--seed={args.seed} is for drawn images, but none are drawn: neither '
@@ -304,8 +311,7 @@ def evaluate_drawn(
       source=source,
     )
     row = dict(compared)
-  size = {'batch_size': args.batch_size} if args.batch_size else {}
-  paired_samples.draw_missing(source, scores, **size)
+  paired_samples.draw_missing(source, scores)
   row = merge_rows(row, select_metrics(dict(scores.row()), of_pairs))
   provenance = {
     'samples_recipe': source.recipe,

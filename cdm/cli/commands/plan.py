@@ -62,7 +62,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--search',
     action='store_true',
-    help='find the largest batch that fits, accurate to 1/8',
+    help='find the largest batch that fits, accurate to 1/8; with '
+    '--step=sample, what --batch_per_device of cdm sample may be',
   )
   parser.add_argument(
     '--deadline',
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
   import json
   import sys
 
-  from cdm.config import cascade_stages, loader
+  from cdm.config import cascade_stages, loader, stage_warnings
   from cdm.distributed import device_specs
   from cdm.planning import (
     built_stages,
@@ -114,8 +115,10 @@ def run(args: argparse.Namespace) -> None:
   pieces = compile_process.check(args.topology)
   # Errors appear before anything is compiled.
   loaded = loader.load(args.config, args.overrides)
-  built_stages.build(loaded, args.config)
+  stages = built_stages.build(loaded, args.config)
   cascade_stages.refuse_cascade(loaded, 'planned')
+  for text in stage_warnings.stage_warnings(stages[0].built):
+    print(f'warning: {text}', file=sys.stderr)
   rows = []
   for piece in pieces:
     facts = measure(args, piece.topology)
@@ -130,7 +133,8 @@ def run(args: argparse.Namespace) -> None:
       print(plan_text.head(row))
     print(f'\n{plan_text.plan(row)}')
     if args.search:
-      print(f'  {largest_line(row["search"])}', flush=True)
+      line = largest_line(row['search'], args.step)
+      print(f'  {line}', flush=True)
   if not args.json and len(rows) > 1:
     print(f'\n{plan_text.comparison(rows)}')
   if args.deadline is not None:
@@ -245,11 +249,22 @@ def find_largest(
   }
 
 
-def largest_line(largest: plan_types.Largest) -> str:
-  """Returns a line of text about what `find_largest` returned."""
+def largest_line(largest: plan_types.Largest, step: str) -> str:
+  """Returns a line of text about what `find_largest` returned.
+
+  Args:
+    largest: what it returned.
+    step: 'train' or 'sample', the program that was planned.
+  """
   if not largest['batch_size']:
     return 'largest batch: not even one image per part of the batch fits'
   return (
     f'largest batch that fits, to an eighth: {largest["batch_per_device"]:,} '
     f'images per part of the batch, {largest["batch_size"]:,} in all'
+    + (
+      f': cdm sample --batch_per_device={largest["batch_per_device"]} (of a '
+      'cascade, the smallest of its stages)'
+      if step == 'sample'
+      else ''
+    )
   )

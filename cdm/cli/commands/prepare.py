@@ -10,8 +10,9 @@ an index and a fingerprint of the settings. Training on the shards sees the same
 pixels as training on the originals, without repeating this work.
 """
 EPILOG = """\
-WHAT is a folder of images (with or without one sub-folder per class), or
-tfds:NAME:SPLIT for a data set of TensorFlow Datasets. Hidden files and what is
+WHAT is a folder of images (with or without one sub-folder per class), a folder
+of shards that `cdm sample` or `cdm prepare` wrote, or tfds:NAME:SPLIT for a
+data set of TensorFlow Datasets. Hidden files and what is
 no picture file are left out and counted.
 
 examples:
@@ -94,6 +95,11 @@ def run(args: argparse.Namespace) -> None:
   output_files.check_folder_name(args.out)
   section = source_section(args.source, args.data_dir, args.no_classes)
   if args.max_value is not None:
+    if section['kind'] == 'array_records':
+      raise ValueError(
+        f'--max_value is for image files, and --source={args.source} holds '
+        'shards of 8 bits; leave it out.'
+      )
     section['max_value'] = args.max_value
   source = datasets.open_named(section)
   with folder_lock.FolderLock(args.out, 'cdm prepare', flag='--out'):
@@ -129,15 +135,20 @@ def source_section(
   """Returns the config section `train_data` that `--source` stands for.
 
   Args:
-    text: a folder, or tfds:NAME:SPLIT.
+    text: a folder of images or of shards, or tfds:NAME:SPLIT.
     data_dir: where TensorFlow Datasets keeps its data; None for its default.
-    no_classes: whether the subfolders of a folder are no classes.
+    no_classes: whether the classes of a folder are not kept.
 
   Raises:
     ValueError: the text names a TensorFlow data set without its split, or one
       with an option for folders.
   """
   if not text.startswith('tfds:'):
+    from cdm.data import record_format
+
+    if record_format.find_folder(text) is not None:
+      section = {'kind': 'array_records', 'path': text}
+      return section | {'class_names': ()} if no_classes else section
     section = {'kind': 'folder', 'path': text}
     return section | {'class_names': ()} if no_classes else section
   if no_classes:

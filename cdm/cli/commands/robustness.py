@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cdm.cli import drawing_flags
 from cdm.distributed import collectives, initialize
 from cdm.evaluation import metrics_table
 
@@ -110,10 +111,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--batch_size',
     type=int,
-    default=32,
     metavar='B',
-    help='images per batch (default: 32)',
+    help='images per batch over all devices, instead of --batch_per_device',
   )
+  drawing_flags.arguments(parser)
   parser.add_argument(
     '--lpips',
     choices=('alex', 'vgg', 'squeeze'),
@@ -165,6 +166,8 @@ def run(args: argparse.Namespace) -> None:
         level=args.level,
         batch_size=args.batch_size,
         overrides=args.overrides,
+        at=drawing_flags.checkpoint(args.at),
+        batch_per_device=args.batch_per_device,
       ),
       perceptual=make_lpips_scorer(args, metrics),
       network={'weights': args.weights},
@@ -216,6 +219,8 @@ def check(args: argparse.Namespace) -> list[str]:
       raise ValueError(f'--{option}={value}: it must be at least 1.')
   if not 0 <= args.seed < 2**32:
     raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')
+  drawing_flags.check(args)
+  drawing_flags.check_batches(args)
   return metrics
 
 

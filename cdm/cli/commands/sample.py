@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cdm.cli import drawing_flags
 from cdm.distributed import collectives, initialize
 
 if TYPE_CHECKING:
@@ -21,13 +22,19 @@ NHWC, arr_1: labels; the format that the ADM evaluator reads), classes.json
 (names of the labels), samples.png (an overview: images beside the outputs of
 the earlier stages) and sampling.json (the manifest: every setting that the
 images depend on).
+
+More than 100,000 images are written as ArrayRecord shards in OUT/STAGE instead,
+of the last stage only and without samples.npz. `cdm evaluate`, `cdm cas`, `cdm
+prepare` and training read OUT in place.
 """
 EPILOG = """\
 examples:
   cdm sample --config=configs/photos_cascade32.py --workdir=runs/photos \\
       --num=64 --out=runs/photos/samples
   cdm sample --config=configs/cdm_cascade256.py --workdir=runs/cdm \\
-      --num=50000 --seed=0 --out=runs/cdm/samples50k --batch_size=256
+      --num=50000 --seed=0 --out=runs/cdm/samples50k --at=best
+  cdm sample --config=configs/cdm_cascade128.py --workdir=runs/cdm \\
+      --num=1281167 --out=runs/cdm/train_set --format=array_records
   cdm sample ... --labels=cat,coffee,7 --config.stages.sr.level=0.2
 """
 
@@ -73,9 +80,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--batch_size',
     type=int,
-    default=64,
     metavar='B',
-    help='images per batch (default: 64); does not change the images',
+    help='images per batch over all devices, instead of --batch_per_device',
+  )
+  drawing_flags.arguments(parser)
+  parser.add_argument(
+    '--format',
+    choices=('png', 'array_records'),
+    help='how the images are kept (default: png for up to 100,000 images, '
+    'array_records above)',
+  )
+  parser.add_argument(
+    '--stages',
+    choices=('all', 'last'),
+    help='stages whose images are kept (default: all as png, last as '
+    'array_records)',
   )
   parser.add_argument(
     '--overwrite',
@@ -95,8 +114,9 @@ def run(args: argparse.Namespace) -> None:
   from cdm.data import class_names
   from cdm.distributed import compilation_cache
   from cdm.reporting import output_files
-  from cdm.sampling import generate, restore
+  from cdm.sampling import drawing_batch, generate, restore, sample_storage
 
+  check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   compilation_cache.enable_compilation_cache()
 
@@ -107,15 +127,21 @@ def run(args: argparse.Namespace) -> None:
   workdir = pathlib.Path(args.workdir)
   if args.out:
     output_files.check_folder_name(args.out)
-  stages, notes = restore.restored_cascade(loaded, workdir, args.overrides)
+  stages, notes = restore.restored_cascade(
+    loaded, workdir, args.overrides, drawing_flags.checkpoint(args.at)
+  )
   out = pathlib.Path(args.out) if args.out else workdir / 'samples'
   names = class_names.read(workdir / notes[0]['folder'])
   labels = parse_labels(args.labels, stages, names)
-  if args.num < 1 or args.batch_size < 1:
-    raise ValueError(
-      f'--num={args.num} --batch_size={args.batch_size}: both must be at '
-      'least 1.'
-    )
+  storage = sample_storage.choose(
+    out,
+    stages,
+    num=args.num,
+    format=args.format,
+    kept=args.stages,
+    overwrite=args.overwrite,
+  )
+  sample_storage.announce(storage)
   if labels and collectives.is_first():
     print_labels(labels, names)
   generate.draw_to_folder(
@@ -128,10 +154,24 @@ def run(args: argparse.Namespace) -> None:
       'stages': notes,
     },
     num=args.num,
-    batch_size=args.batch_size,
+    batch_size=args.batch_size
+    or drawing_batch.batch_size(
+      stages, num=args.num, per_device=args.batch_per_device
+    ),
     class_names=names,
     overwrite=args.overwrite,
+    storage=storage,
   )
+
+
+def check(args: argparse.Namespace) -> None:
+  """Raises ValueError if options contradict each other or are out of range."""
+  for option in ('num', 'batch_size'):
+    value = getattr(args, option)
+    if value is not None and value < 1:
+      raise ValueError(f'--{option}={value}: it must be at least 1.')
+  drawing_flags.check(args)
+  drawing_flags.check_batches(args)
 
 
 def parse_labels(

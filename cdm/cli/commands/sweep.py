@@ -2,7 +2,7 @@
 
 import argparse
 
-from cdm.cli import evaluation_flags
+from cdm.cli import drawing_flags, evaluation_flags
 from cdm.distributed import initialize
 from cdm.evaluation import metrics_table
 
@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> None:
         f'{", ".join(metrics_table.SETS)}.'
       )
   evaluation_flags.check(args, metrics)
+  drawing_flags.check(args)
   output_files.check_folder_name(args.out)
   sweep.settings(args.tries)  # Errors appear before a stage is restored.
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)

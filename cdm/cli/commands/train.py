@@ -1,6 +1,8 @@
 """`cdm train` trains one stage of a cascade, or resumes its training."""
 
 import argparse
+from collections.abc import Callable
+from typing import Any
 
 from cdm.distributed import initialize
 
@@ -76,4 +78,13 @@ def run(args: argparse.Namespace) -> int:
     stop.agree()
     loaded = loader.load(args.config, args.overrides)
     compilation_cache.enable_compilation_cache()
-    return trainer.train(loaded, pathlib.Path(args.workdir), stop=stop)
+    return trainer.train(
+      loaded, pathlib.Path(args.workdir), stop=stop, make_fid=make_fid
+    )
+
+
+def make_fid(*given: Any) -> Callable[..., dict[str, float] | None]:
+  """Builds the evaluation of FID, see `evaluation.training_fid.make_fid`."""
+  from cdm.evaluation import training_fid  # Only runs with FID need it.
+
+  return training_fid.make_fid(*given)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cdm.cli import drawing_flags
 from cdm.distributed import collectives, initialize
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ examples:
   cdm upscale --workdir=runs/sr3 face.png --out=OUT \\
       --config.sampler.grid.num_steps=50
 """
+
+# The tiles of one picture are padded to a power of two, so that larger batches
+# draw more of them in vain than they gain.
+TILES_PER_DEVICE = 32
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,10 +84,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--batch_size',
     type=int,
-    default=32,
     metavar='B',
-    help='tiles per batch (default: 32)',
+    help='tiles per batch over all devices, instead of --batch_per_device',
   )
+  drawing_flags.arguments(parser)
   parser.add_argument(
     '--overwrite',
     action='store_true',
@@ -117,11 +122,13 @@ def run(args: argparse.Namespace) -> None:
     raise ValueError(
       'cdm upscale takes image files or --held_out=N; give one of the two.'
     )
-  if args.batch_size < 1 or (args.held_out or 1) < 1:
-    raise ValueError(
-      f'--held_out={args.held_out} --batch_size={args.batch_size}: both must '
-      'be at least 1.'
-    )
+  for option in ('held_out', 'batch_size'):
+    value = getattr(args, option)
+    if value is not None and value < 1:
+      raise ValueError(f'--{option}={value}: it must be at least 1.')
+  drawing_flags.check(args)
+  drawing_flags.check_batches(args)
+  at = drawing_flags.checkpoint(args.at)
   if not 0 <= args.seed < 2**32:
     raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')
   if args.held_out and args.label is not None:
@@ -134,7 +141,7 @@ def run(args: argparse.Namespace) -> None:
   inputs = None
   if args.images:
     # The inputs are read before the checkpoint, which may take minutes.
-    tile = restore.lowres_size(workdir, args.overrides)
+    tile = restore.lowres_size(workdir, args.overrides, at)
     inputs = upscale_inputs.check(
       args.images, out, tile=tile, max_value=args.max_value
     )
@@ -142,7 +149,10 @@ def run(args: argparse.Namespace) -> None:
     workdir,
     level=args.level,
     batch_size=args.batch_size,
+    batch_per_device=args.batch_per_device,
+    most_per_device=TILES_PER_DEVICE,
     overrides=args.overrides,
+    at=at,
   )
   names = class_names.read(workdir)
   if inputs is not None:

@@ -12,7 +12,7 @@ The classes are those of the test data.
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from cdm.config import datasets, instantiate, loader, stage
 from cdm.data import class_names
@@ -35,12 +35,38 @@ from cdm.evaluation.row_types import (
   ClassifierManifest,
   ImageManifest,
 )
-from cdm.sampling import generate, output_folder, restore
+from cdm.sampling import (
+  drawing_batch,
+  generate,
+  output_folder,
+  restore,
+  sample_storage,
+)
 from cdm.training import label_check, program, trainer
 
 MANIFEST = 'cas.json'  # names the sets that a work directory scores
 SAMPLES = 'samples'  # folder of the drawn samples in the work directory
-DRAW_BATCH = 64
+TEST_BATCH = 64
+
+
+class Drawing(NamedTuple):
+  """How samples are drawn from a cascade.
+
+  Attributes:
+    num: number of samples; the classes take turns (differs: [CAS] sec. 3 draws
+      as many samples of each class as the training data has).
+    seed: seed of the samples; None is the seed of the cascade's config.
+    at: checkpoint of every stage, see `checkpointing.reader.resolve`.
+    batch_per_device: images at once on each device, see `drawing_batch`.
+  """
+
+  num: int | None = None
+  seed: int | None = None
+  at: int | str | None = None
+  batch_per_device: int | None = None
+
+
+NOTHING_GIVEN = Drawing()
 
 
 def score(
@@ -49,9 +75,8 @@ def score(
   *,
   samples: str | os.PathLike | None = None,
   test: str | os.PathLike | None = None,
-  num: int | None = None,
-  seed: int | None = None,
-  batch_size: int = DRAW_BATCH,
+  drawing: Drawing = NOTHING_GIVEN,
+  batch_size: int = TEST_BATCH,
 ) -> tuple[int, CasRow | None]:
   """Trains a classifier on samples and tests it; draws the samples if needed.
 
@@ -63,9 +88,8 @@ def score(
     workdir: work directory of the run.
     samples: WHAT to train on; the config's own training data by default.
     test: WHAT to test on; the config's own evaluation data by default.
-    num: number of samples to draw from a cascade.
-    seed: seed of drawn samples; by default that of the cascade's config.
-    batch_size: images per batch, both when drawing and when testing.
+    drawing: how samples are drawn from a cascade.
+    batch_size: images per batch when testing.
 
   Returns:
     (exit code of the training, row). The row is None if the training was
@@ -93,9 +117,7 @@ def score(
       name.path,
       name.workdir,
       workdir / SAMPLES,
-      num=num,
-      seed=seed,
-      batch_size=batch_size,
+      drawing,
     )
     given = labelled_set.section(folder)
   else:
@@ -148,10 +170,7 @@ def draw(
   path: str,
   where: str,
   out: pathlib.Path,
-  *,
-  num: int | None,
-  seed: int | None,
-  batch_size: int,
+  drawing: Drawing,
 ) -> tuple[pathlib.Path, dict[str, float]]:
   """Draws labelled samples from a cascade; an unfinished folder is continued.
 
@@ -159,10 +178,7 @@ def draw(
     path: the cascade's CONFIG.py.
     where: the cascade's WORKDIR.
     out: output folder, written as `cdm sample` writes it.
-    num: number of samples; the classes take turns (differs: [CAS] sec. 3 draws
-      as many samples of each class as the training data has).
-    seed: seed of the samples; None is the seed of the config.
-    batch_size: images per batch.
+    drawing: how they are drawn.
 
   Returns:
     (out, {name: number} of the paper, as the cascade's config states them).
@@ -170,6 +186,7 @@ def draw(
   Raises:
     ValueError: `num` is None, or the cascade takes no labels.
   """
+  num, seed = drawing.num, drawing.seed
   if num is None:
     raise ValueError(
       f'{path}@{where} is drawn before it is trained on: give --num, the '
@@ -177,13 +194,17 @@ def draw(
       '1281167 of ImageNet).'
     )
   loaded = loader.load(path, ())
-  stages, notes = restore.restored_cascade(loaded, pathlib.Path(where))
+  stages, notes = restore.restored_cascade(
+    loaded, pathlib.Path(where), at=drawing.at
+  )
   counts = [s.num_classes for s in stages if s.num_classes is not None]
   if not counts:
     raise ValueError(
       f'{path} draws images without a class, from which a classifier can learn '
       'nothing.'
     )
+  storage = sample_storage.choose(out, stages, num=num)
+  sample_storage.announce(storage)
   generate.draw_to_folder(
     out,
     stages,
@@ -194,8 +215,11 @@ def draw(
       'stages': notes,
     },
     num=num,
-    batch_size=batch_size,
+    batch_size=drawing_batch.batch_size(
+      stages, num=num, per_device=drawing.batch_per_device
+    ),
     class_names=class_names.read(pathlib.Path(where) / notes[0]['folder']),
+    storage=storage,
   )
   return out, loader.plain(loaded.get('paper', {}))
 
@@ -317,7 +341,7 @@ def describe_set(section: Mapping[str, Any], source: Any) -> ImageManifest:
     'fingerprint': source.fingerprint,
     'count': len(source),
   }
-  if plain['kind'] == 'archive':
+  if plain['kind'] in ('archive', 'array_records'):
     recipe |= image_source.describe_samples(plain['path'])
   return recipe
 

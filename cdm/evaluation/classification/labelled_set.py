@@ -20,6 +20,8 @@ from cdm.evaluation import set_name
 
 SAMPLING = 'sampling.json'  # the manifest that `cdm sample` writes
 SAMPLES = 'samples.npz'
+# The kinds of sources whose labels are translated by the names of classes.
+TRANSLATED = ('archive', 'folder', 'array_records')
 
 
 def section(what: str | os.PathLike) -> dict[str, Any]:
@@ -49,6 +51,8 @@ def section(what: str | os.PathLike) -> dict[str, Any]:
       'class, an .npz with arr_0 and arr_1, or CONFIG.py:train or :eval.'
     )
   if (path / SAMPLING).exists():
+    if record_format.find_folder(path) is not None:
+      return {'kind': 'array_records', 'path': str(path), 'class_names': None}
     if not (path / SAMPLES).exists():
       raise ValueError(
         f'{path} is unfinished, because it has no {SAMPLES}: run the same '
@@ -56,7 +60,7 @@ def section(what: str | os.PathLike) -> dict[str, Any]:
       )
     return section(path / SAMPLES)
   if (path / record_format.INDEX).exists():
-    return {'kind': 'array_records', 'path': str(path)}
+    return {'kind': 'array_records', 'path': str(path), 'class_names': None}
   return {'kind': 'folder', 'path': str(path), 'class_names': None}
 
 
@@ -78,7 +82,7 @@ def open_set(
   Raises:
     ValueError: the set has no classes, or other classes than `names`.
   """
-  if names is not None and given['kind'] in ('archive', 'folder'):
+  if names is not None and given['kind'] in TRANSLATED:
     given = {**given, 'class_names': tuple(names)}
   source = datasets.open_named(given)
   if not source.num_classes:

@@ -20,6 +20,7 @@ a twentieth of it, and could not give the paper's baseline error of .252, which
 is that of whole crops (torchvision states .239 for all 50,000 images).
 """
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ from cdm.models import resnet
 from cdm.models.pretrained import download, pytorch_file
 from cdm.ops import resize
 from cdm.ops.keys import seed_pairs
-from cdm.sampling import restore
+from cdm.sampling import drawing_batch, restore
 from cdm.sampling.upscaler import Upscaler
 
 BATCH_SIZE = 64
@@ -86,7 +87,8 @@ def evaluate_set(
     'fingerprint': reader.source.fingerprint,
     **classifier,
   }
-  found = rank_resumably(reader, rank, ('image',), recipe, batch_size, keep)
+  at_once = batch_size * collectives.process_count()
+  found = rank_resumably(reader, rank, ('image',), recipe, at_once, keep)
   return error_rates.error_row(
     found['image'], reader, recipe, {'samples': str(what)}
   )
@@ -98,6 +100,7 @@ def evaluate_stage(
   *,
   reference: str | os.PathLike | None = None,
   weights: str | os.PathLike | None = None,
+  batch_size: int = BATCH_SIZE,
   keep: str | os.PathLike | None = None,
 ) -> ErrorRow:
   """Measures the error of ResNet-50 on the images of a super-resolution stage.
@@ -107,7 +110,7 @@ def evaluate_stage(
     sampling: how the images are sampled; `num` None takes all images.
     reference: WHAT, the original images; the stage's own held-out data by
       default.
-    weights, keep: see `evaluate_set`.
+    weights, batch_size, keep: see `evaluate_set`.
 
   Returns:
     The row of the stage. Its 'baseline' and 'bicubic' hold the errors of the
@@ -121,10 +124,11 @@ def evaluate_stage(
   upscale, saved = restore.restored_upscaler(
     pathlib.Path(workdir),
     level=sampling.level,
-    batch_size=sampling.batch_size,
+    batch_per_device=sampling.batch_per_device,
     overrides=sampling.overrides,
+    at=sampling.at,
   )
-  seed, batch_size = sampling.seed, sampling.batch_size
+  seed = sampling.seed
   factor = upscale.factor
   if SIDE % factor:
     raise ValueError(
@@ -137,6 +141,10 @@ def evaluate_stage(
     what, section = str(reference), labelled_set.section(reference)
   reader = open_reader(what, section, sampling.num)
   network, recipe = read_network(weights, batch_size)
+  drawn = drawing_batch.evened(upscale.batch_size, reader.count, upscale.mesh)
+  upscale = dataclasses.replace(upscale, batch_size=drawn)
+  # Whole batches are drawn, and there is something to judge for every process.
+  at_once = max(drawn, batch_size * collectives.process_count())
   stage_labels = labels_of_stage(upscale, workdir, reader.source)
 
   def rank(indices, batch):
@@ -144,9 +152,7 @@ def evaluate_stage(
     low, *versions = make_versions(x, factor, upscale.lowres_size)
     # The batch is padded, so that one shape is compiled: a program for another
     # shape may round otherwise.
-    filled = np.resize(
-      np.arange(len(indices)), batch_size * collectives.process_count()
-    )
+    filled = np.resize(np.arange(len(indices)), at_once)
     made = upscale(
       low[filled],
       keys=seed_pairs(seed, np.asarray(indices)[filled]),
@@ -174,7 +180,7 @@ def evaluate_stage(
   }
   kinds = ('baseline', 'bicubic', 'ours')
   found = rank_resumably(
-    reader, rank, kinds, recipe, batch_size, keep, together=True
+    reader, rank, kinds, recipe, at_once, keep, together=True
   )
   row = error_rates.error_row(
     found['ours'],
@@ -319,7 +325,7 @@ def rank_resumably(
     reader: the images.
     rank, kinds, **options: see `ranks.rank_images`.
     recipe: the manifest of the ranks, which names the partial results.
-    batch_size: images per batch, in each process.
+    batch_size: images per batch, over all processes.
     keep: see `evaluate_set`.
 
   Returns:
@@ -333,7 +339,7 @@ def rank_resumably(
     rank,
     kinds=kinds,
     rows=rows,
-    batch_size=batch_size * collectives.process_count(),
+    batch_size=batch_size,
     label='classifying',
     **options,
   )

@@ -1,5 +1,6 @@
 """Opens the subject of a robustness study: a trained stage and its images."""
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple, cast
@@ -8,7 +9,7 @@ from cdm.config import datasets, loader
 from cdm.evaluation import image_source, set_name
 from cdm.evaluation.image_selection import StageSampling
 from cdm.evaluation.robustness.report_types import StudyManifest
-from cdm.sampling import restore
+from cdm.sampling import drawing_batch, restore
 from cdm.sampling.upscaler import Upscaler
 
 MOST = 256  # number of images if the caller gives none
@@ -58,7 +59,9 @@ def open_samples(samples: str, sampling: StageSampling) -> StageImages:
     pathlib.Path(name.workdir),
     level=sampling.level,
     batch_size=sampling.batch_size,
+    batch_per_device=sampling.batch_per_device,
     overrides=sampling.overrides,
+    at=sampling.at,
   )
   if name.split == 'train':
     saved.eval_data = saved.train_data
@@ -66,9 +69,11 @@ def open_samples(samples: str, sampling: StageSampling) -> StageImages:
   num = sampling.num
   if num is None:
     num = min(MOST, len(source))
-  held_out = datasets.open_held_out(
-    saved, image_source.check_available(samples, len(source), num)
-  )
+  num = image_source.check_available(samples, len(source), num)
+  held_out = datasets.open_held_out(saved, num)
+  if sampling.batch_size is None:  # Batches are filled up: none is much larger.
+    size = drawing_batch.evened(upscale.batch_size, num, upscale.mesh)
+    upscale = dataclasses.replace(upscale, batch_size=size)
   names = tuple(source.class_names) if source.num_classes > 1 else ()
   recipe = {
     'samples': str(samples),

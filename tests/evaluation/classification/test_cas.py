@@ -98,7 +98,7 @@ def stages():
 def drawn(tmp_path, monkeypatch):
   """-> WHAT of a trained cascade."""
 
-  def restored(loaded, workdir):
+  def restored(loaded, workdir, at=None):
     note = {'name': 'base', 'folder': 'base', 'checkpoint': 4, 'sampler': {}}
     return stages(), [note]
 
@@ -132,6 +132,28 @@ def test_a_cascade_is_drawn_and_scored(tmp_path, drawn, capsys):
   assert 'config.model.num_classes is 3, but' in capsys.readouterr().err
   assert score(tmp_path / 'v', f'--samples={drawn}') == 2
   assert 'give --num, the number of samples' in capsys.readouterr().err
+
+
+def test_samples_in_shards_are_trained_on_as_those_in_an_archive(
+  tmp_path, drawn, monkeypatch, capsys
+):
+  """Many samples become shards, which the training and the test read."""
+  pytest.importorskip('array_record')
+  words = (f'--samples={drawn}', '--num=64', '--batch_size=16')
+  rows = []
+  for name, most in (('archive', 64), ('shards', 63)):
+    monkeypatch.setattr(cas.sample_storage, 'MOST_PNGS', most)
+    assert score(tmp_path / name, *words) == 0
+    rows.append(row(tmp_path / name))
+  assert (
+    'ArrayRecord shards (64 images are more than' in capsys.readouterr().out
+  )
+  archive, shards = rows
+  assert shards['cas_top1'] == archive['cas_top1']
+  assert shards['samples_recipe']['data']['kind'] == 'array_records'
+  assert shards['samples_recipe']['sampling']['seed'] == 0
+  files = {path.name for path in (tmp_path / 'shards' / 'samples').iterdir()}
+  assert 'samples.npz' not in files and 'samples.png' in files
 
 
 def test_statistics_are_of_the_training_data(real, monkeypatch):

@@ -130,9 +130,9 @@ def restored(monkeypatch):
     monkeypatch.setattr(
       published_resnet.restore,
       'restored_upscaler',
-      lambda *args, batch_size, **given: (
+      lambda *args, **given: (
         upscaler.stage_upscaler(
-          stage(made=made, **fields), record, batch_size=batch_size
+          stage(made=made, **fields), record, batch_size=8
         ),
         saved,
       ),

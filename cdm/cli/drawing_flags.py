@@ -1,0 +1,72 @@
+"""Flags of the commands that draw images: which checkpoint, and batches."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags to a command's parser."""
+  parser.add_argument(
+    '--at',
+    metavar='STEP',
+    help="checkpoint to draw with: 'best' (of each stage), or a step (default: "
+    'the newest)',
+  )
+  parser.add_argument(
+    '--batch_per_device',
+    type=int,
+    metavar='B',
+    help='images that each device draws at once (default: chosen from its '
+    'memory, see `cdm plan --step=sample --search`); does not change the '
+    'images',
+  )
+
+
+def check(args: argparse.Namespace, *, draws: bool = True) -> None:
+  """Refuses impossible values, and flags where no image is drawn.
+
+  Args:
+    args: the parsed arguments.
+    draws: whether the command draws images.
+
+  Raises:
+    ValueError: a flag cannot be used; the message names it.
+  """
+  for option in ('at', 'batch_per_device'):
+    value = getattr(args, option)
+    if value is not None and not draws:
+      raise ValueError(
+        f'--{option}={value} is for images that are drawn now, but none are '
+        'drawn; leave it out.'
+      )
+  checkpoint(args.at)
+  if args.batch_per_device is not None and args.batch_per_device < 1:
+    raise ValueError(
+      f'--batch_per_device={args.batch_per_device}: it must be at least 1.'
+    )
+
+
+def check_batches(args: argparse.Namespace) -> None:
+  """Raises ValueError if both sizes of the batch that is drawn are given."""
+  if args.batch_size is not None and args.batch_per_device is not None:
+    raise ValueError(
+      f'--batch_size={args.batch_size} --batch_per_device='
+      f'{args.batch_per_device}: the first is the batch over all devices, the '
+      'second that of each; give one of the two.'
+    )
+
+
+def checkpoint(text: str | None) -> int | str | None:
+  """Parses --at; see `checkpointing.reader.resolve`.
+
+  Raises:
+    ValueError: the text is neither 'best' nor a step.
+  """
+  if text is None or text == 'best':
+    return text
+  if not (text.isascii() and text.isdecimal()):
+    raise ValueError(
+      f"--at={text}: give 'best', or the step of a checkpoint, such as 10000."
+    )
+  return int(text)

@@ -1,0 +1,57 @@
+"""Writes one ArrayRecord shard, which appears only when it is complete."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Callable, Generator
+
+from cdm.data import atomic_files, record_format
+
+
+@contextlib.contextmanager
+def new_shard(
+  path: str | os.PathLike[str],
+) -> Generator[Callable[[bytes], None]]:
+  """Context manager that yields write(record); the file appears at its exit.
+
+  An error inside leaves no file, and a kill an unfinished one of another name,
+  which `atomic_files.remove_abandoned` removes.
+
+  Raises:
+    ValueError: the shard cannot be written, or the package array-record is not
+      installed.
+  """
+  path = pathlib.Path(path)
+  try:
+    # The compiled module has no stub.
+    from array_record.python import array_record_module  # ty: ignore[missing-module-member]
+  except ImportError as error:
+    raise ValueError(
+      'Writing ArrayRecord needs the package array-record (Linux only): '
+      'pip install array-record.'
+    ) from error
+  with contextlib.ExitStack() as writing:
+    with failing_clearly(path):
+      partial = writing.enter_context(atomic_files.write_atomically(path))
+      writer = array_record_module.ArrayRecordWriter(
+        str(partial), record_format.WRITER_OPTIONS
+      )
+
+    def write(record):
+      with failing_clearly(path):
+        writer.write(record)
+
+    yield write
+    with failing_clearly(path):
+      writer.close()
+      writing.close()
+
+
+@contextlib.contextmanager
+def failing_clearly(path: str | os.PathLike[str]) -> Generator[None]:
+  """Context manager in which a failed write becomes a ValueError."""
+  try:
+    yield
+  except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError.
+    reason = getattr(error, 'strerror', None) or error
+    raise ValueError(f'Cannot write {path}: {reason}.') from error
