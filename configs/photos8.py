@@ -170,7 +170,7 @@ def get_config():
   c.eval = dict(
     # Evaluation in training: ours.
     every_steps=200,  # that of the checkpoints; 0 is off
-    batches=4,  # 256 held-out images, the same every time
+    batches=2,  # 128 held-out images, the same every time
     num_pairs=0,  # a base model has no pairs
     fid_every_steps=0,  # off; it needs the weights of Inception
     fid_num=5000,

@@ -141,10 +141,11 @@ def default_rules(
   """Returns rules that split the large arrays over `fsdp` and `tensor`.
 
   An array of two or more axes is split along its last axis (the output
-  channels of a kernel) over `tensor`, and then over `fsdp`. If the last axis
-  does not divide over `fsdp`, the longest other axis that divides is split
-  instead. All other arrays are replicated. If `fsdp` and `tensor` have size 1,
-  there are no rules.
+  channels of a kernel) over `tensor` or over `fsdp`. If the last axis is split
+  over `tensor`, or does not divide over `fsdp`, the longest other axis that
+  divides is split over `fsdp`; if there is none, the last axis is split over
+  both where it can be. All other arrays are replicated. If `fsdp` and `tensor`
+  have size 1, there are no rules.
 
   Args:
     abstract_state: TrainState, or any tree of arrays or ShapeDtypeStructs.
@@ -184,47 +185,24 @@ def _default_spec(shape: tuple[int, ...], fsdp: int, tensor: int) -> Spec:
     spec[last], parts = ('tensor',), tensor
   if fsdp == 1:
     return tuple(spec)
+  longest = sorted(range(last), key=lambda axis: -shape[axis])
+  # An axis that is split over both is put together again with more effort, so
+  # `fsdp` then takes an axis of its own if it can.
+  if spec[last]:
+    for axis in longest:
+      if shape[axis] % fsdp == 0:
+        spec[axis] = ('fsdp',)
+        return tuple(spec)
   # `tensor` comes before `fsdp`: gathering over `fsdp` then leaves each device
   # with one contiguous slice of the axis.
   if shape[last] % (parts * fsdp) == 0:
     spec[last] = (*(spec[last] or ()), 'fsdp')
     return tuple(spec)
-  longest = sorted(range(last), key=lambda axis: -shape[axis])
   for axis in longest:
     if shape[axis] % fsdp == 0:
       spec[axis] = ('fsdp',)
       break
   return tuple(spec)
-
-
-def gather_over_fsdp(params: Any, shardings: Any) -> Any:
-  """Gathers parameters over `fsdp` before the network uses them; inside jit.
-
-  Without this constraint the compiler may split the activations by channel
-  instead of gathering a kernel, and the batch would lose its own sharding.
-
-  Args:
-    params: tree of arrays.
-    shardings: the same tree of NamedSharding, or one NamedSharding for all.
-
-  Returns:
-    The same tree, constrained to be whole along `fsdp`.
-  """
-
-  def gather(x: jax.Array, place: NamedSharding) -> jax.Array:
-    if 'fsdp' not in _axes_of(place.spec):
-      return x
-    spec = [
-      tuple(a for a in _axes_of((entry,)) if a != 'fsdp') or None
-      for entry in place.spec
-    ]
-    return jax.lax.with_sharding_constraint(
-      x, NamedSharding(place.mesh, PartitionSpec(*spec))
-    )
-
-  if isinstance(shardings, NamedSharding):
-    return jax.tree.map(lambda x: gather(x, shardings), params)
-  return jax.tree.map(gather, params, shardings)
 
 
 def _is_rule(rule: Any) -> bool:

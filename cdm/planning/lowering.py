@@ -125,7 +125,7 @@ def sample_step(
   def draw(params, seed, indices, label, z_0):
     keys = ops_keys.image_keys(seed, indices)
     keys, label, z_0 = stage.split((keys, label, z_0))
-    params = stage.whole(params)
+    params = stage.boxed(params)
     if stage.lowres is None:
       label = label if stage.num_classes is not None else None
       x = stage.sample(params, keys=keys, label=label)

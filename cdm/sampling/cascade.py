@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.distributed import compiler_options, device_mesh, partitioning
+from cdm.distributed import compiler_options, device_mesh
 from cdm.methods import lowres_conditioning
 from cdm.ops import pixels
 from cdm.ops.keys import image_keys, stage_keys
@@ -41,6 +41,8 @@ class Stage(NamedTuple):
     null_class: True if it also takes images without a label.
     residual: True if it diffuses a residual rather than the image.
     mesh: the device mesh that its images are split over; None is one device.
+    boxes: `config.stage.Stage.boxes` of the parameters; None if no parameter is
+      split.
   """
 
   name: str
@@ -54,6 +56,7 @@ class Stage(NamedTuple):
   null_class: bool = False
   residual: bool = False
   mesh: jax.sharding.Mesh | None = None
+  boxes: Callable[[Any], Any] | None = None
 
   @classmethod
   def of(
@@ -85,18 +88,18 @@ class Stage(NamedTuple):
       null_class=built.net.null_class,
       residual=built.objective.residual_scale is not None,
       mesh=mesh,
+      boxes=None if mesh is None else built.boxes(params),
     )
 
   def split(self, tree: Any) -> Any:
     """Splits arrays [B, ...] over the mesh; for use inside jit."""
     return device_mesh.split_batch(tree, self.mesh)
 
-  def whole(self, params: Any) -> Any:
-    """Gathers parameters that are split over `fsdp`; for use inside jit."""
-    if self.mesh is None:
+  def boxed(self, params: Any) -> Any:
+    """Lets the network gather split parameters layer by layer; inside jit."""
+    if self.mesh is None or self.boxes is None:
       return params
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, self.params)
-    return partitioning.gather_over_fsdp(params, shardings)
+    return self.boxes(params)
 
   def jit(self, function: Callable[..., Any]) -> Any:
     """Compiles a function whose results [B, ...] stay split over the mesh."""
@@ -290,7 +293,7 @@ def _jit_stage(
   @stage.jit
   def run(params, seed, indices, label, z):
     keys, label = stage.split((stage_keys(image_keys(seed, indices), i), label))
-    params = stage.whole(params)
+    params = stage.boxed(params)
     if stage.lowres is None:
       x = stage.sample(
         params,

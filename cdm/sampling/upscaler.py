@@ -150,7 +150,7 @@ def jit_upscaling(stage: cascade.Stage) -> Callable[..., jax.Array]:
     lowres, keys, label = stage.split((lowres, keys, label))
     x = cascade.super_resolve(
       stage,
-      stage.whole(params),
+      stage.boxed(params),
       pixels.to_float(lowres),
       keys=keys,
       label=label,

@@ -107,7 +107,7 @@ def assemble(
     state=state,
     batch=abstract_batch(c, schedule.batch_size, mesh),
     step=step.make_step(
-      built.method.loss,
+      built.layerwise_loss,
       tx,
       mesh=mesh,
       ema_decay=average.decay,

@@ -100,10 +100,10 @@ def test_tensorboard_holds_what_the_record_holds():
   seen, images = {}, []
   for event in tf.compat.v1.train.summary_iterator(str(events)):
     for value in event.summary.value:
-      if value.metadata.plugin_data.plugin_name == 'images':
+      if value.HasField('image'):
         images.append((event.step, value.tag))
       else:
-        seen[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+        seen[event.step, value.tag] = value.simple_value
   for row in metric_writer.read_scalars(workdir / 'scalars.jsonl'):
     for name in row.keys() - {'step'}:
       assert seen[row['step'], name] == pytest.approx(row[name], rel=1e-6)
