@@ -70,6 +70,7 @@ def evaluation(c, *, devices=8, accumulation=1, num_classes=None):
     built=types.SimpleNamespace(
       method=types.SimpleNamespace(loss=loss),
       net=types.SimpleNamespace(num_classes=num_classes),
+      boxes=lambda params: lambda tree: tree,  # nothing is split
     ),
     schedule=types.SimpleNamespace(batch_size=BATCH, accumulation=accumulation),
     mesh=mesh,

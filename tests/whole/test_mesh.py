@@ -214,13 +214,11 @@ def test_a_split_state_gathers_its_parameters_and_no_activation():
 def test_accumulation_needs_no_more_memory():
   """Each microbatch gathers layers and scatters gradients in the loop."""
   _, _, whole = compiled(fsdp=8, train__batch_size=128)
-  made, found, parts = compiled(
+  _, found, parts = compiled(
     fsdp=8, train__batch_size=128, train__accumulation=4
   )
   assert parts <= whole
   assert {one.turns for one in found if one.kind != 'all-reduce'} == {4}
-  largest = max(leaf.size * 4 for leaf in jax.tree.leaves(made.state.params))
-  assert max(one.payload_bytes for one in found) <= max(largest, 2048)
 
 
 def test_sampling_gathers_layers_again_in_every_step():

@@ -253,6 +253,7 @@ def test_every_batch_of_the_statistics_has_crops_of_its_own():
   built = types.SimpleNamespace(
     tester=types.SimpleNamespace(moments=moments),
     objective=types.SimpleNamespace(statistics_batches=16),
+    boxes=lambda params: lambda tree: tree,  # nothing is split
   )
   with smoke_runs.on(1):
     mesh = placement.mesh(loaded.mesh)
