@@ -5,9 +5,10 @@
 Every round starts `cdm train` of the smoke config as a process of its own,
 kills it one to three times and then lets it end. Moments are drawn from the
 seed: anywhere in start-up, while restoring, between steps, while a checkpoint
-is being written, while samples are drawn. Compared with a run that was never
-killed, bit for bit: every array of the last checkpoint, the position in the
-data, all log lines but their timings, every grid of samples.
+is being written, while samples are drawn or held-out images are evaluated.
+Compared with a run that was never killed, bit for bit: every array of the last
+checkpoint, the position in the data, all log lines but their timings, every
+evaluation, the best checkpoint, every grid of samples.
 
 Prints a line per round and, last, how many were the same; exits with 1 unless
 all were. The compiled programs are cached in the folder, and TensorFlow is
@@ -31,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from cdm.reporting.metric_writer import CIRCUMSTANCES  # noqa: E402
 
-STEPS, SAVE_EVERY, SAMPLE_EVERY = 24, 3, 4
+STEPS, SAVE_EVERY, SAMPLE_EVERY, EVALUATE_EVERY = 24, 3, 4, 4
 OVERRIDES = {
   'model.features': 8,
   'model.multipliers': '(1,)',
@@ -42,6 +43,8 @@ OVERRIDES = {
   'train.log_every_steps': 2,
   'train.save_every_steps': SAVE_EVERY,
   'train.sample_every_steps': SAMPLE_EVERY,
+  # Each of its steps is saved too, because it may be the best.
+  'eval.every_steps': EVALUATE_EVERY,
 }
 MOMENTS = ('start-up', 'restoring', 'steps', 'saving', 'drawing')
 PARTIAL = '*.orbax-checkpoint-tmp*'
@@ -184,6 +187,7 @@ def result(workdir):
   found = {
     'data position': (last / 'data' / 'metadata').read_text(),
     'unfinished line': window['sums'],
+    'best': (workdir / 'checkpoints' / 'best').read_text(),
     'log lines': [
       {k: v for k, v in json.loads(row).items() if k not in CIRCUMSTANCES}
       for row in rows

@@ -81,9 +81,11 @@ def get_config():
     decay='step',
     decay_at=(37_534, 75_068, 100_091),
     decay_factor=0.1,
+    group_rates=(),  # ((regex, factor of the rate), ...)
+    skip_nonfinite=0,  # this many steps in a row at most; 0 skips none
   )
 
-  c.ema = dict(decay=0.0, warmup=False)  # none
+  c.ema = dict(decay=0.0, warmup=False, half_life_images=None)  # none
 
   c.train = dict(
     batch_size=1024,  # ours, with the rate that belongs to it
@@ -104,6 +106,8 @@ def get_config():
     # A phase that takes this many times its median is reported; 0 is off.
     watchdog_factor=10.0,
     watchdog_seconds=60.0,  # a shorter phase is never reported
+    profile_steps='',  # 'FIRST:LAST' writes a trace of these steps
+    wandb='',  # a project of Weights & Biases
   )
 
   c.paper = dict(

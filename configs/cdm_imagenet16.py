@@ -110,10 +110,13 @@ def get_config():
     eps=1e-8,
     weight_decay=0.0,
     clip_norm=1.0,
+    moment_dtype='float32',
+    group_rates=(),  # ((regex, factor of the rate), ...)
+    skip_nonfinite=0,  # this many steps in a row at most; 0 skips none
   )
 
   # Decay: that of cdm_imagenet32 (UNVERIFIED). Warm-up: ours.
-  c.ema = dict(decay=0.9999, warmup=True)
+  c.ema = dict(decay=0.9999, warmup=True, half_life_images=None)
 
   c.train = dict(
     # Batch and steps: ours.
@@ -134,6 +137,8 @@ def get_config():
     # A phase that takes this many times its median is reported; 0 is off.
     watchdog_factor=10.0,
     watchdog_seconds=60.0,  # a shorter phase is never reported
+    profile_steps='',  # 'FIRST:LAST' writes a trace of these steps
+    wandb='',  # a project of Weights & Biases
   )
 
   c.eval = dict(

@@ -106,9 +106,12 @@ def get_config():
     eps=1e-8,
     weight_decay=0.0,
     clip_norm=1.0,
+    moment_dtype='float32',
+    group_rates=(),  # ((regex, factor of the rate), ...)
+    skip_nonfinite=0,  # this many steps in a row at most; 0 skips none
   )
 
-  c.ema = dict(decay=0.9995, warmup=True)
+  c.ema = dict(decay=0.9995, warmup=True, half_life_images=None)
 
   c.train = dict(
     batch_size=64,
@@ -128,6 +131,36 @@ def get_config():
     # A phase that takes this many times its median is reported; 0 is off.
     watchdog_factor=10.0,
     watchdog_seconds=60.0,  # a shorter phase is never reported
+    profile_steps='',  # 'FIRST:LAST' writes a trace of these steps
+    wandb='',  # a project of Weights & Biases
+  )
+
+  c.eval = dict(
+    # Evaluation in training: ours.
+    every_steps=1_000,  # that of the checkpoints; 0 is off
+    batches=6,  # 384 held-out images, the same every time
+    num_pairs=32,  # drawn and scored beside bicubic
+    fid_every_steps=0,  # off; it needs the weights of Inception
+    fid_num=5000,
+    fid_reference='',  # the training data
+    fid_weights='',  # where `cdm evaluate` looks
+    sampler_steps=None,  # of pairs and FID; None takes all
+    best='held_out/ema_loss',  # the best checkpoint by it is kept
+    level=0.0,  # no cascade uses this stage
+  )
+
+  c.eval = dict(
+    # Evaluation in training: ours.
+    every_steps=1_000,  # that of the checkpoints; 0 is off
+    batches=4,  # 256 held-out images, the same every time
+    num_pairs=64,  # drawn and scored beside bicubic
+    fid_every_steps=0,  # off; it needs the weights of Inception
+    fid_num=5000,
+    fid_reference='',  # the training data
+    fid_weights='',  # where `cdm evaluate` looks
+    sampler_steps=None,  # of pairs and FID; None takes all
+    best='held_out/ema_loss',  # the best checkpoint by it is kept
+    level=0.0,  # no cascade uses this stage
   )
 
   c.paper = dict(

@@ -5,8 +5,8 @@
       --config.model.num_classes=10
 
 Data: two folders of images of 64 pixels or more, each with one sub-folder per
-class, alike in both; here ten. The network works at 32x32, on 2x2 squares of pixels as if
-they were pixels.
+class, alike in both; here ten. The network works at 32x32, on 2x2 squares of
+pixels as if they were pixels.
 Hardware: one GPU; see docs/one_gpu.md.
 Parameters: 46,019,532.
 Paper: none; every number is ours.
@@ -101,9 +101,12 @@ def get_config():
     eps=1e-8,
     weight_decay=0.0,
     clip_norm=1.0,
+    moment_dtype='float32',
+    group_rates=(),  # ((regex, factor of the rate), ...)
+    skip_nonfinite=0,  # this many steps in a row at most; 0 skips none
   )
 
-  c.ema = dict(decay=0.9995, warmup=True)
+  c.ema = dict(decay=0.9995, warmup=True, half_life_images=None)
 
   c.train = dict(
     batch_size=64,
@@ -123,6 +126,36 @@ def get_config():
     # A phase that takes this many times its median is reported; 0 is off.
     watchdog_factor=10.0,
     watchdog_seconds=60.0,  # a shorter phase is never reported
+    profile_steps='',  # 'FIRST:LAST' writes a trace of these steps
+    wandb='',  # a project of Weights & Biases
+  )
+
+  c.eval = dict(
+    # Evaluation in training: ours.
+    every_steps=1_000,  # that of the checkpoints; 0 is off
+    batches=6,  # 384 held-out images, the same every time
+    num_pairs=0,  # a base model has no pairs
+    fid_every_steps=0,  # off; it needs the weights of Inception
+    fid_num=5000,
+    fid_reference='',  # the training data
+    fid_weights='',  # where `cdm evaluate` looks
+    sampler_steps=None,  # of pairs and FID; None takes all
+    best='held_out/ema_loss',  # the best checkpoint by it is kept
+    level=0.0,  # a base model has none
+  )
+
+  c.eval = dict(
+    # Evaluation in training: ours.
+    every_steps=1_000,  # that of the checkpoints; 0 is off
+    batches=4,  # 256 held-out images, the same every time
+    num_pairs=0,  # a base model has no pairs
+    fid_every_steps=0,  # off; it needs the weights of Inception
+    fid_num=5000,
+    fid_reference='',  # the training data
+    fid_weights='',  # where `cdm evaluate` looks
+    sampler_steps=None,  # of pairs and FID; None takes all
+    best='held_out/ema_loss',  # the best checkpoint by it is kept
+    level=0.0,  # a base model has none
   )
 
   c.paper = dict(

@@ -104,9 +104,12 @@ def get_config():
     eps=1e-8,
     weight_decay=0.0,
     clip_norm=1.0,
+    moment_dtype='float32',
+    group_rates=(),  # ((regex, factor of the rate), ...)
+    skip_nonfinite=0,  # this many steps in a row at most; 0 skips none
   )
 
-  c.ema = dict(decay=0.9, warmup=True)
+  c.ema = dict(decay=0.9, warmup=True, half_life_images=None)
 
   c.train = dict(
     batch_size=8,
@@ -126,6 +129,8 @@ def get_config():
     # A phase that takes this many times its median is reported; 0 is off.
     watchdog_factor=10.0,
     watchdog_seconds=60.0,  # a shorter phase is never reported
+    profile_steps='',  # 'FIRST:LAST' writes a trace of these steps
+    wandb='',  # a project of Weights & Biases
   )
 
   c.eval = dict(

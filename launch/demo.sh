@@ -3,14 +3,21 @@
 # and super-resolves held-out ones. Run again, it continues or reuses.
 #
 #   bash launch/demo.sh [DIRECTORY]     (default: runs/demo)
+#
+# It runs on the CPU; CDM_DEMO_PLATFORMS=cuda or tpu asks for a device.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/setup.sh
 set_up
 
 RUN=${1:-runs/demo}
-# The demo is made for CPUs and shows the same on every machine.
-export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu} TF_CPP_MIN_LOG_LEVEL=3
+if ! mkdir -p "$RUN" 2>/dev/null || [ ! -w "$RUN" ]; then
+  refuse "$RUN cannot be written to. Name a folder: bash $0 DIRECTORY"
+  exit 1
+fi
+# The demo is made for CPUs and shows the same on every machine. What a module
+# or a notebook exports as JAX_PLATFORMS does not change that.
+export JAX_PLATFORMS=${CDM_DEMO_PLATFORMS:-cpu} TF_CPP_MIN_LOG_LEVEL=3
 
 cdm() {
   printf '\n$ cdm %s\n' "$*"

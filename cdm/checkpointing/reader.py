@@ -180,6 +180,52 @@ def restore_ema(
     stored = shapes_on_disk(path)
   target = {'ema_params': jax.tree.map(_with_sharding, abstract_params)}
   check_model(stored, shapes(target), path)
+  return _restore(path, target, sound=sound)['ema_params'], int(path.name)
+
+
+def restore_arrays(
+  workdir: str | os.PathLike,
+  abstract: Mapping[str, jax.ShapeDtypeStruct],
+  *,
+  step: int,
+) -> dict[str, jax.Array]:
+  """Reads chosen arrays of a checkpoint's state, and nothing else.
+
+  The files are not compared with their checksums; `verify` does that.
+
+  Args:
+    workdir: work directory of a training run.
+    abstract: {name: struct}, with names as in `shapes_on_disk`. An array is
+      restored to the sharding of its struct, or to the first local device if it
+      has none; its shape must be that on disk.
+    step: step of the checkpoint.
+
+  Returns:
+    {name: array}.
+
+  Raises:
+    FileNotFoundError: there is no such checkpoint.
+  """
+  orbax_output.silence()
+  path = _step_path(workdir, step)
+  target: dict[str, Any] = {}
+  for name, leaf in abstract.items():
+    *above, last = name.split('/')
+    node = target
+    for part in above:
+      node = node.setdefault(part, {})
+    node[last] = _with_sharding(leaf)
+  return _leaves_by_name(_restore(path, target, sound=True))
+
+
+def _restore(path: pathlib.Path, target: Any, *, sound: bool) -> Any:
+  """Reads the part of a checkpoint's state that `target` describes.
+
+  Args:
+    path: path of the checkpoint.
+    target: tree of ShapeDtypeStructs with shardings.
+    sound: whether the files match their checksums.
+  """
   restore = ocp.args.PyTreeRestore(
     target,
     restore_args=ocp.checkpoint_utils.construct_restore_args(target),
@@ -189,7 +235,7 @@ def restore_ema(
   guard = contextlib.nullcontext() if sound else _refusing_damage(path)
   with guard, ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
     restored = reader.restore(path, args=ocp.args.Composite(state=restore))
-  return restored['state']['ema_params'], int(path.name)
+  return restored['state']
 
 
 @contextlib.contextmanager

@@ -18,7 +18,13 @@ from typing import Any, NoReturn
 
 from cdm.config import key_hints
 from cdm.data.printable_name import printable
-from cdm.distributed import exit_codes, peer_monitor, platforms, user_cache
+from cdm.distributed import (
+  exit_codes,
+  peer_monitor,
+  platforms,
+  remote_paths,
+  user_cache,
+)
 
 COMMANDS = {
   'train': 'train one stage, or resume its training',
@@ -89,6 +95,7 @@ def run(argv: Sequence[str]) -> int:
   try:
     user_cache.ensure_home()
     expand_home(args)
+    refuse_urls(args)
     return module.run(args) or 0
   except KeyboardInterrupt:
     print('\ncdm: stopped by Ctrl-C.', file=sys.stderr)
@@ -167,6 +174,27 @@ def expand_home(args: argparse.Namespace) -> None:
         user_cache.expand(v) if isinstance(v, str) else v for v in value
       ]
       setattr(args, name, values)
+
+
+def refuse_urls(args: argparse.Namespace) -> None:
+  """Raises ValueError if a path among the arguments is a URL.
+
+  TensorFlow Datasets reads a `data_dir` in a bucket by itself.
+  """
+  given = [
+    ('' if name == 'images' else f'--{name}', value)
+    for name, values in vars(args).items()
+    if name not in ('title', 'overrides')
+    for value in (values if isinstance(values, list) else [values])
+  ]
+  given += [
+    (f'--config.{key}', value)
+    for key, value in getattr(args, 'overrides', [])
+    if not key.endswith('.data_dir')
+  ]
+  for option, value in given:
+    if isinstance(value, str):
+      remote_paths.refuse(value, option)
 
 
 def split_overrides(

@@ -9,6 +9,8 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from cdm.config import optional_keys
+
 # {key of cdm, or option of its commands: names in other programs (Lightning,
 # Hugging Face, Improved Diffusion, the unofficial SR3, ...)}.
 OTHER_NAMES = {
@@ -34,6 +36,8 @@ OTHER_NAMES = {
   'log_every_n_steps',
   'train.keep_checkpoints': 'max_to_keep save_top_k save_total_limit '
   'checkpoints_total_limit',
+  'train.init_from': 'pretrained pretrained_model pretrained_model_path '
+  'init_checkpoint finetune_from resume_checkpoint pretrained_path',
   'eval.every_steps': 'eval_every eval_steps eval_interval val_freq '
   'val_check_interval evaluation_steps validation_steps',
   'ema.decay': 'ema_decay ema_rate ema_beta ema',
@@ -98,6 +102,11 @@ def hint(config: Any, dotted: str, here: str = '') -> str | None:
     near.
   """
   keys = list(_leaves(config))
+  keys += [
+    key
+    for key in optional_keys.OPTIONAL
+    if key not in keys and key.split('.')[0] in config
+  ]
   last = _plain(dotted.split('.')[-1])
   known = meaning(last)
   if known in keys or known == '--workdir':

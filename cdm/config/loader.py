@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cdm.config import key_hints, override_value
+from cdm.config import key_hints, optional_keys, override_value
 from cdm.config.key_errors import shown
 from cdm.distributed import exit_codes
 from cdm.reporting import json_file
@@ -189,7 +189,7 @@ def _child(
   Raises:
     ValueError: there is no such name; it names the nearest key.
   """
-  nodes = dict(key_hints.children(node))
+  nodes = optional_keys.in_section(walked) | dict(key_hints.children(node))
   if isinstance(node, list | tuple):
     nodes |= {str(i): s for i, s in enumerate(node)}
   if name in nodes:

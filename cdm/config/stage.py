@@ -17,6 +17,7 @@ from cdm.config import (
 )
 from cdm.data import transforms
 from cdm.diffusion import losses, schedules
+from cdm.distributed import parameter_gather
 from cdm.methods import classification, diffusion
 from cdm.methods.base import Method
 from cdm.methods.lowres_conditioning import Lowres
@@ -67,6 +68,27 @@ class Stage(NamedTuple):
     if isinstance(self.objective, classification.ClassifierOptions):
       return self.objective.size
     return self.config.pipeline.image_size
+
+  @property
+  def layerwise_loss(self) -> parameter_gather.LayerwiseLoss:
+    """The loss of the method, for the training step."""
+    return parameter_gather.LayerwiseLoss(
+      self.method.loss,
+      self.net.parameter_dtype,
+      # A classifier normalises over the batch.
+      is_sum=not isinstance(self.objective, classification.ClassifierOptions),
+    )
+
+  def boxes(self, params: Any) -> Callable[[Any], Any]:
+    """Returns a function that boxes parameters, see `parameter_gather.box`.
+
+    Args:
+      params: the parameters, or their shapes, with their shardings.
+    """
+    places = jax.tree.map(lambda leaf: leaf.sharding, params)
+    return functools.partial(
+      parameter_gather.box, places=places, dtype_of=self.net.parameter_dtype
+    )
 
 
 def stage(

@@ -39,7 +39,6 @@ import contextlib
 import errno
 import os
 import pathlib
-import re
 import secrets
 import sys
 import threading
@@ -47,13 +46,17 @@ import time
 from collections.abc import Callable, Generator
 from typing import Self
 
-from cdm.distributed import collectives, exit_codes, lock_owner, peer_monitor
+from cdm.distributed import (
+  collectives,
+  exit_codes,
+  lock_owner,
+  peer_monitor,
+  remote_paths,
+)
 from cdm.distributed.lock_owner import LOCK, Claim
 
 ENDING_SECONDS = 600.0
 POLL_SECONDS = 1.0
-# Path('gs://bucket/a') is the local path gs:/bucket/a.
-_REMOTE = re.compile(r'(gs|gcs|s3|abfss?|az|hdfs|https?|file):/')
 
 # Returns how a run ends that was asked to end by a signal, or None.
 AskedToEnd = Callable[[], exit_codes.ExitCode | None]
@@ -214,12 +217,7 @@ class FolderLock:
     if outer is not None and outer._pid == os.getpid():
       outer._count += 1
       return True
-    if _REMOTE.match(str(self._given)):
-      raise ValueError(
-        f'{self._named()} is no folder of a file system, and cdm writes to '
-        'those only. Mount the bucket (gs:// with gcsfuse) and give the path '
-        'below its mount point.'
-      )
+    remote_paths.refuse(str(self._given), self._flag or '')
     self._began = self._began or time.monotonic()
     held = False
     try:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cdm.distributed import factored_statistics
 from cdm.distributed.device_mesh import AXES, replicated
 
 # The entry of one array axis: the mesh axes that it is split over.
@@ -36,7 +37,8 @@ def state_sharding(abstract_state: Any, mesh: Mesh, rules: Rules = ()) -> Any:
   The first rule whose regex is found anywhere in the name of a leaf decides.
   A leaf that no rule matches is replicated. Names begin with the field of the
   state, so `^ema_params/` or `^opt_state/` shards those alone and
-  `conv/kernel$` shards parameters, EMA and moments alike.
+  `conv/kernel$` shards parameters, EMA and moments alike. Factored moments,
+  which lack an axis, take the entries of the axes that they have.
 
   Args:
     abstract_state: tree of arrays or ShapeDtypeStructs.
@@ -51,11 +53,14 @@ def state_sharding(abstract_state: Any, mesh: Mesh, rules: Rules = ()) -> Any:
     ValueError: if a spec names an unknown axis or does not fit a shape.
   """
   compiled = [(re.compile(regex), _spec(regex, s)) for regex, s in rules]
+  leaves = jax.tree_util.tree_leaves_with_path(abstract_state)
+  shapes = {parameter_name(path): tuple(leaf.shape) for path, leaf in leaves}
 
   def place(path, leaf):
     name = parameter_name(path)
     for regex, spec in compiled:
       if regex.search(name):
+        spec = factored_statistics.entries(name, leaf.shape, spec, shapes)
         _check_spec(name, leaf.shape, spec, mesh)
         return NamedSharding(mesh, PartitionSpec(*spec))
     return replicated(mesh)
@@ -136,10 +141,11 @@ def default_rules(
   """Returns rules that split the large arrays over `fsdp` and `tensor`.
 
   An array of two or more axes is split along its last axis (the output
-  channels of a kernel) over `tensor`, and then over `fsdp`. If the last axis
-  does not divide over `fsdp`, the longest other axis that divides is split
-  instead. All other arrays are replicated. If `fsdp` and `tensor` have size 1,
-  there are no rules.
+  channels of a kernel) over `tensor` or over `fsdp`. If the last axis is split
+  over `tensor`, or does not divide over `fsdp`, the longest other axis that
+  divides is split over `fsdp`; if there is none, the last axis is split over
+  both where it can be. All other arrays are replicated. If `fsdp` and `tensor`
+  have size 1, there are no rules.
 
   Args:
     abstract_state: TrainState, or any tree of arrays or ShapeDtypeStructs.
@@ -179,47 +185,24 @@ def _default_spec(shape: tuple[int, ...], fsdp: int, tensor: int) -> Spec:
     spec[last], parts = ('tensor',), tensor
   if fsdp == 1:
     return tuple(spec)
+  longest = sorted(range(last), key=lambda axis: -shape[axis])
+  # An axis that is split over both is put together again with more effort, so
+  # `fsdp` then takes an axis of its own if it can.
+  if spec[last]:
+    for axis in longest:
+      if shape[axis] % fsdp == 0:
+        spec[axis] = ('fsdp',)
+        return tuple(spec)
   # `tensor` comes before `fsdp`: gathering over `fsdp` then leaves each device
   # with one contiguous slice of the axis.
   if shape[last] % (parts * fsdp) == 0:
     spec[last] = (*(spec[last] or ()), 'fsdp')
     return tuple(spec)
-  longest = sorted(range(last), key=lambda axis: -shape[axis])
   for axis in longest:
     if shape[axis] % fsdp == 0:
       spec[axis] = ('fsdp',)
       break
   return tuple(spec)
-
-
-def gather_over_fsdp(params: Any, shardings: Any) -> Any:
-  """Gathers parameters over `fsdp` before the network uses them; inside jit.
-
-  Without this constraint the compiler may split the activations by channel
-  instead of gathering a kernel, and the batch would lose its own sharding.
-
-  Args:
-    params: tree of arrays.
-    shardings: the same tree of NamedSharding, or one NamedSharding for all.
-
-  Returns:
-    The same tree, constrained to be whole along `fsdp`.
-  """
-
-  def gather(x: jax.Array, place: NamedSharding) -> jax.Array:
-    if 'fsdp' not in _axes_of(place.spec):
-      return x
-    spec = [
-      tuple(a for a in _axes_of((entry,)) if a != 'fsdp') or None
-      for entry in place.spec
-    ]
-    return jax.lax.with_sharding_constraint(
-      x, NamedSharding(place.mesh, PartitionSpec(*spec))
-    )
-
-  if isinstance(shardings, NamedSharding):
-    return jax.tree.map(lambda x: gather(x, shardings), params)
-  return jax.tree.map(gather, params, shardings)
 
 
 def _is_rule(rule: Any) -> bool:

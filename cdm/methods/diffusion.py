@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core import meta
 
 from cdm.diffusion import guidance, losses, samplers, schedules
 from cdm.diffusion.parameterization import Denoiser, predict
@@ -217,12 +218,21 @@ class Diffusion:
     if train:
       kwargs |= {'rngs': {'dropout': dropout_key}, 'examples': examples}
 
+    leaves = jax.tree.leaves(params, is_leaf=meta.is_axis_metadata)
+    is_boxed = any(map(meta.is_axis_metadata, leaves))
+
     def denoise(x_t, logsnr):
+      bound = params
+      if is_boxed:
+        # The network opens boxes of split parameters layer by layer. Without
+        # the barrier, the compiler would take that out of a sampler's loop and
+        # hold the whole network at once.
+        bound, x_t = jax.lax.optimization_barrier((params, x_t))
       noise = logsnr
       if self.net.condition_on == 't':
         noise = schedules.t_from_logsnr(self.schedule, logsnr)
       output = self.net.apply(
-        {'params': params}, x_t, noise, train=train, **kwargs
+        {'params': bound}, x_t, noise, train=train, **kwargs
       )
       var = None
       if self.net.learned_variance:

@@ -60,6 +60,18 @@ class ResNet50(nn.Module):
   dtype: Any = jnp.float32
   precision: Any = None
 
+  @nn.nowrap
+  def parameter_dtype(self, name: str) -> Any:
+    """Returns the dtype in which the network uses a parameter.
+
+    Normalisations and the last layer are used in float32.
+
+    Args:
+      name: name of the parameter, such as 'layer1_0/conv1/kernel'.
+    """
+    is_conv = name.endswith('/kernel') and not name.startswith('fc/')
+    return jnp.dtype(self.dtype if is_conv else jnp.float32)
+
   @nn.compact
   def __call__(self, x, *, train):
     """Classifies a batch.

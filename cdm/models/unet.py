@@ -33,6 +33,7 @@ spaces the sinusoids over one frequency less; the parameters are the same.
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -43,6 +44,9 @@ from cdm.models.unet_plan import plan
 
 # Scalars in [0, 1] are scaled to [0, 1000] before they enter the sinusoids.
 UNIT_SCALE = 1000.0
+
+# Top-level modules that compute in float32 for every `dtype`.
+FLOAT32 = ('noise', 'label', 'lowres_level', 'norm_out', 'conv_out')
 
 
 class UNet(nn.Module):
@@ -210,6 +214,20 @@ class UNet(nn.Module):
       name='conv_out',
     )(nn.silu(h))
     return layers.depth_to_space(h, self.patch_size)
+
+  @nn.nowrap
+  def parameter_dtype(self, name: str) -> Any:
+    """Returns the dtype in which the network uses a parameter.
+
+    Embeddings, normalisations and the last layer are used in float32.
+
+    Args:
+      name: name of the parameter, such as 'mid_block_0/conv1/kernel'.
+    """
+    *modules, _ = name.split('/')
+    if modules[0] in FLOAT32 or modules[-1].startswith('norm'):
+      return jnp.dtype(jnp.float32)
+    return jnp.dtype(self.dtype)
 
   @nn.nowrap
   def _embed(self, noise, label, lowres_level):

@@ -81,6 +81,7 @@ def measure(request: plan_types.Request) -> plan_types.Facts:
     'parameters': planned.parameters,
     'num_steps': planned.num_steps,
     'network_evaluations': planned.network_evaluations,
+    'evaluation_steps': planned.evaluation_steps,
     # The TPU compiler refuses a program that does not fit. The CPU compiler
     # accepts any program, so its peak is compared with the memory here.
     'fits': facts['compiled'] and (piece.is_tpu or peak <= usable),

@@ -2,7 +2,8 @@
 
 The counts are those of one run of the program: a collective inside a loop
 counts once per iteration. The compiler may cut one collective into pieces that
-overlap with other work; the pieces share a channel and count once.
+overlap with other work; the pieces share a channel and the name of an operation
+of the program, and count once.
 """
 
 import math
@@ -28,6 +29,7 @@ _CALLED = re.compile(
   r'false_computation|called_computations)=(\{[^}]*\}|%?[^\s,)]+)'
 )
 _CHANNEL = re.compile(r'channel_id=(\d+)')
+_OPERATION = re.compile(r'op_name="([^"]*)"')
 
 
 class Collective(NamedTuple):
@@ -87,9 +89,12 @@ def collectives(text: str, *, devices: int) -> list[Collective]:
         continue
       channel = _CHANNEL.search(line)
       if channel:
-        if channel[1] in channels:
+        # The collectives of a `jax.shard_map` all have the same channel.
+        operation = _OPERATION.search(line)
+        piece = (channel[1], operation and operation[1])
+        if piece in channels:
           continue
-        channels.add(channel[1])
+        channels.add(piece)
       collective = _collective(line, match, name, turns, devices)
       if collective.group > 1:
         found.append(collective)

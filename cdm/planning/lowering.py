@@ -25,6 +25,7 @@ from cdm.distributed import device_mesh
 from cdm.models import flops
 from cdm.ops import keys as ops_keys
 from cdm.ops import pixels
+from cdm.planning import evaluation_share
 from cdm.sampling import cascade
 from cdm.training import program
 
@@ -44,6 +45,8 @@ class Planned(NamedTuple):
     num_steps: steps of the whole training run; None for sampling.
     network_evaluations: how often one run of the program evaluates the network
       on one image.
+    evaluation_steps: training steps that take as long as the evaluations of the
+      whole run; 0 for sampling.
   """
 
   lowered: jax.stages.Lowered
@@ -55,6 +58,7 @@ class Planned(NamedTuple):
   arguments: dict[str, int]
   num_steps: int | None
   network_evaluations: int
+  evaluation_steps: float = 0.0
 
 
 def train_step(c: loader.ConfigDict, devices: Sequence[Any]) -> Planned:
@@ -90,6 +94,7 @@ def train_step(c: loader.ConfigDict, devices: Sequence[Any]) -> Planned:
     arguments={name: device_bytes(tree) for name, tree in parts.items()},
     num_steps=schedule.num_steps,
     network_evaluations=1,
+    evaluation_steps=evaluation_share.evaluation_steps(training),
   )
 
 
@@ -120,7 +125,7 @@ def sample_step(
   def draw(params, seed, indices, label, z_0):
     keys = ops_keys.image_keys(seed, indices)
     keys, label, z_0 = stage.split((keys, label, z_0))
-    params = stage.whole(params)
+    params = stage.boxed(params)
     if stage.lowres is None:
       label = label if stage.num_classes is not None else None
       x = stage.sample(params, keys=keys, label=label)

@@ -159,7 +159,7 @@ def estimate(row: Row) -> list[str]:
     (
       estimated['of'],
       duration(estimated['days'] * roofline.DAY),
-      f'{count(estimated["chip_hours"])} chip-hours',
+      f'{count(estimated["chip_hours"])} chip-hours' + evaluations(estimated),
     ),
   ]
   if not on_cpu:
@@ -173,6 +173,12 @@ def estimate(row: Row) -> list[str]:
     *_table(rows),
     '',
   ]
+
+
+def evaluations(estimated: roofline.Estimate) -> str:
+  """Returns the share of evaluations in training: ', 1.2% of it evaluating'."""
+  share = estimated['evaluation_fraction']
+  return f', {100 * share:.2g}% of it evaluating' if share else ''
 
 
 def price(estimated: roofline.Estimate) -> str:

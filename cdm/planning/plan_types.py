@@ -150,6 +150,8 @@ class Facts(Work):
     num_steps: steps of the whole training run; None for sampling.
     network_evaluations: how often one run of the program evaluates the network
       on one image.
+    evaluation_steps: training steps that take as long as the evaluations of the
+      whole run, see `evaluation_share`; 0 for sampling.
     fits: True if the program fits in the memory.
     peak_bytes_per_device: memory that one device needs.
     device_bytes: memory of one device that a program may fill.
@@ -180,6 +182,7 @@ class Facts(Work):
   parameters: int
   num_steps: int | None
   network_evaluations: int
+  evaluation_steps: float
   fits: bool
   peak_bytes_per_device: int
   device_bytes: int

@@ -37,6 +37,8 @@ class Estimate(TypedDict):
     step_seconds: seconds of a step, or of a batch of samples.
     bound_by: the longest term: 'compute', 'memory' or 'interconnect'.
     images_per_second: images of the whole slice.
+    evaluation_fraction: share of that duration that evaluations in training
+      take.
     of: the job that days, chip-hours and dollars are for, e.g. '50,000 images'.
     days: duration of all steps or batches.
     chip_hours: the same duration in chip-hours.
@@ -52,6 +54,7 @@ class Estimate(TypedDict):
   step_seconds: float
   bound_by: str
   images_per_second: float
+  evaluation_fraction: float
   of: str
   days: float
   chip_hours: float
@@ -109,8 +112,9 @@ def estimate(
   seconds = max(times.values())
   step = facts['step'] == 'train'
   images = facts['batch_size']
-  runs = facts['num_steps'] if step else SAMPLES / images
-  assert runs is not None, 'a training run has a number of steps'
+  made = facts['num_steps'] if step else SAMPLES / images
+  assert made is not None, 'a training run has a number of steps'
+  runs = made + facts['evaluation_steps']
   chip_hours = runs * seconds / HOUR * piece.chips
   price, source = device_specs.price_of(piece, prices)
   return {
@@ -121,7 +125,8 @@ def estimate(
     'step_seconds': seconds,
     'bound_by': max(times, key=lambda name: times[name]),
     'images_per_second': images / seconds,
-    'of': f'{runs:,} steps' if step else f'{SAMPLES:,} images',
+    'evaluation_fraction': facts['evaluation_steps'] / runs,
+    'of': f'{made:,} steps' if step else f'{SAMPLES:,} images',
     'days': runs * seconds / DAY,
     'chip_hours': chip_hours,
     'price_per_chip_hour': price,

@@ -21,7 +21,16 @@ import os
 import pathlib
 import sys
 from collections.abc import Generator, Mapping
-from typing import IO, TYPE_CHECKING, Any, NotRequired, Self, TextIO, TypedDict
+from typing import (
+  IO,
+  TYPE_CHECKING,
+  Any,
+  NotRequired,
+  Protocol,
+  Self,
+  TextIO,
+  TypedDict,
+)
 
 from cdm.reporting import atomic_files, jsonl, progress
 from cdm.reporting.tensorboard import TensorBoard
@@ -39,6 +48,7 @@ CIRCUMSTANCES = (
   'data_wait_fraction',
   'goodput',
   'evaluation_fraction',
+  'start_seconds',
   'mfu',
   'host_memory_bytes',
   'device_memory_bytes',
@@ -61,6 +71,20 @@ class Record(TypedDict):
   images_per_second: NotRequired[float | None]
 
 
+class Writer(Protocol):
+  """A copy of the record elsewhere, such as `tensorboard.TensorBoard`."""
+
+  def resume(self, step: int) -> None: ...
+
+  def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
+
+  def image(
+    self, step: int, name: str, png: bytes, size: tuple[int, int]
+  ) -> None: ...
+
+  def close(self) -> None: ...
+
+
 class Reporter:
   """Writes scalars and image grids below one work directory.
 
@@ -76,12 +100,11 @@ class Reporter:
     stream: TextIO | None = None,
     quiet: bool = False,
   ):
-    """Opens the record. TensorFlow is not imported yet.
+    """Opens the record.
 
     Args:
       workdir: work directory; created if it does not exist.
-      tensorboard: whether to write TensorBoard events too. If TensorFlow is not
-        installed, a line is printed and everything else is still written.
+      tensorboard: whether to write TensorBoard events too.
       active: False makes a reporter that writes nothing, for the processes
         other than process 0.
       stream: where lines and progress are printed; stderr by default.
@@ -96,16 +119,19 @@ class Reporter:
     self._quiet = quiet or not active
     self._progress: progress.Progress | None = None
     self._file: IO[str] | None = None
-    self._tensorboard: TensorBoard | None = None
+    self._writers: list[Writer] = []
     if not active:
       return
     with _writing(self._workdir):
       self._workdir.mkdir(parents=True, exist_ok=True)
       self._file = _open_for_append(self._workdir / SCALARS)
     if tensorboard:
-      self._tensorboard = TensorBoard(
-        self._workdir / 'tensorboard', say=self.say, record=SCALARS
-      )
+      self.add_writer(TensorBoard(self._workdir / 'tensorboard'))
+
+  def add_writer(self, writer: Writer) -> None:
+    """Sends everything to one more writer, if the reporter is active."""
+    if self._active:
+      self._writers.append(writer)
 
   def resume(self, step: int) -> None:
     """Removes the records after `step`, the step at which the run resumes."""
@@ -118,8 +144,8 @@ class Reporter:
       text = ''.join(_line(row) for row in kept)
       atomic_files.write_text_atomically(path, text)
       self._file = _open_for_append(path)
-    if self._tensorboard:
-      self._tensorboard.resume(step)
+      for writer in self._writers:
+        writer.resume(step)
 
   def rows(self) -> list[dict[str, Any]]:
     """Returns the lines on record; [] if the reporter is not active."""
@@ -134,11 +160,6 @@ class Reporter:
   def _grid_path(self, step: int, name: str) -> pathlib.Path:
     return self._workdir / GRIDS / f'{name}_{int(step):08d}.png'
 
-  def prepare(self) -> None:
-    """Starts to import TensorFlow, which takes seconds, in the background."""
-    if self._tensorboard:
-      self._tensorboard.prepare()
-
   def scalars(self, step: int, values: Mapping[str, Any]) -> None:
     """Records the scalars of a step.
 
@@ -151,13 +172,13 @@ class Reporter:
     values = {name: float(value) for name, value in values.items()}
     with _writing(self._workdir):
       self._file.write(_line({'step': int(step), **values}))
-    if self._tensorboard:
-      self._tensorboard.scalars(step, values)
+      for writer in self._writers:
+        writer.scalars(int(step), values)
 
   def grid(
     self, step: int, name: str, image: np.ndarray
   ) -> pathlib.Path | None:
-    """Writes an image grid as PNG, and to TensorBoard.
+    """Writes an image grid as PNG, and to the other writers.
 
     Args:
       step: number of the step.
@@ -176,8 +197,10 @@ class Reporter:
     with _writing(self._workdir):
       path.parent.mkdir(exist_ok=True)
       image_files.write_png(path, image)
-    if self._tensorboard:
-      self._tensorboard.image(step, name, image)
+      if self._writers:
+        png, (height, width) = path.read_bytes(), image.shape[:2]
+        for writer in self._writers:
+          writer.image(int(step), name, png, (height, width))
     return path
 
   def say(self, text: str) -> None:
@@ -223,9 +246,10 @@ class Reporter:
     self.end_progress()
     if self._file is not None:
       self._file.close()
-    if self._tensorboard is not None:
-      self._tensorboard.close()
-      self._tensorboard = None
+    writers, self._writers = self._writers, []
+    with _writing(self._workdir):
+      for writer in writers:
+        writer.close()
 
   def __enter__(self) -> Self:
     return self

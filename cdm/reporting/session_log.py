@@ -21,6 +21,8 @@ class Line(TypedDict):
     seconds: duration of the session; added when the line is written.
     peak_host_bytes: peak memory of the process; added when the line is written.
     first_step: training only, the step that the session began with.
+    start_seconds: training only, seconds from the start of the process to the
+      end of its first step.
     last_step: training only, the last step that the session made.
     ended: training only, how the session ended, e.g. 'preempted'.
     exit_code: training only, the exit code of the process.
@@ -30,6 +32,7 @@ class Line(TypedDict):
   seconds: NotRequired[float]
   peak_host_bytes: NotRequired[int]
   first_step: NotRequired[int]
+  start_seconds: NotRequired[float]
   last_step: NotRequired[int]
   ended: NotRequired[str]
   exit_code: NotRequired[int]

@@ -1,176 +1,117 @@
-"""Writes TensorBoard events of scalars and images in a background thread."""
+"""Writes TensorBoard events of scalars and images, without TensorFlow."""
 
-import collections
-import concurrent.futures
-import errno
+from __future__ import annotations
+
 import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  import numpy as np
+  from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class TensorBoard:
-  """Writes TensorBoard events with clu, in one background thread.
+  """Writes one event file, which it creates when something is to be written.
 
-  TensorFlow takes seconds to import. The thread imports it while the training
-  step compiles, and only if something is to be written.
+  It uses the protocol buffers and the record writer of the package tensorboard,
+  which import no TensorFlow. They are imported at the first event.
   """
 
-  def __init__(
-    self,
-    directory: pathlib.Path,
-    *,
-    say: Callable[[str], object],
-    record: str,
-  ):
-    """Creates the writer; `prepare` imports TensorFlow.
+  def __init__(self, directory: pathlib.Path):
+    """Prepares the writer; nothing is created yet.
 
     Args:
       directory: folder of the event files.
-      say: function that shows one line of text to the user.
-      record: name of the file that holds the same numbers without TensorFlow.
-        The message that TensorFlow is missing mentions it.
     """
     self._directory = directory
-    self._say = say
-    self._record = record
-    self._pool = concurrent.futures.ThreadPoolExecutor(1, 'tensorboard')
-    self._pending = collections.deque()
-    self._writer: Any = None
-    self._new_writer: Callable[[], Any] | None = None
+    self._file: IO[bytes] | None = None
+    self._records: RecordWriter | None = None
     self._resumed_at: int | None = None
-    self._prepared = False
-
-  def prepare(self) -> None:
-    """Starts to import TensorFlow in the background thread."""
-    if not self._prepared:
-      self._prepared = True
-      self._submit(self._open)
-
-  def _open(self) -> None:
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # Silences oneDNN.
-    try:
-      import tensorflow as tf
-      from clu.metric_writers.summary_writer import SummaryWriter
-    except ImportError as error:
-      self._say(
-        f'TensorBoard events are off: {error}. {self._record} holds the same '
-        "numbers; install the extra 'tensorflow' for events."
-      )
-      return
-    # Otherwise TensorFlow takes the whole memory of every GPU it sees.
-    tf.config.set_visible_devices([], 'GPU')
-    self._new_writer = lambda: SummaryWriter(str(self._directory))
 
   def resume(self, step: int) -> None:
-    """Makes TensorBoard drop the events after `step`, where the run resumes."""
-    self._submit(self._resume_after, step)
+    """Makes TensorBoard drop the events after `step`, where the run resumes.
 
-  def _resume_after(self, step: int) -> None:
-    # The background thread looks for earlier files here, after it has written
-    # all pending events. A new run has no such files, and nothing to drop.
-    if not any(self._directory.glob('events.out.tfevents.*')):
-      return
-    self._resumed_at = step  # `_ready` writes it before the next event.
-    if self._writer is not None:
-      self._writer.close()
-      self._writer = None
-
-  def _write_restart(self, step: int) -> None:
-    """Writes the event that makes TensorBoard drop the events after `step`.
-
-    The event goes into a file of its own, because TensorFlow's current writers
-    cannot write it. TensorBoard reads the files in the order of their names;
-    the name of this file sorts after those of earlier starts, and before that
-    of the file which the resumed run writes.
+    The marker that does so begins the next file. A new run has nothing to drop.
     """
-    import tensorflow as tf
-
-    files = self._directory.glob('events.out.tfevents.*')
-    newest = max(int(path.name.split('.')[3]) for path in files)
-    while time.time() < newest + 1:  # Names hold whole seconds.
-      time.sleep(0.05)
-    now = time.time()
-    start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
-    again = tf.compat.v1.Event(wall_time=now, step=step + 1, session_log=start)
-    version = tf.compat.v1.Event(wall_time=now, file_version='brain.Event:2')
-    # The event is written twice, because TensorBoard ignores the first session
-    # start that it reads.
-    events = (version, again, again)
-    # TensorFlow puts the host's name here; '-' sorts before every host's name.
-    name = (
-      f'events.out.tfevents.{int(now):010d}.-{socket.gethostname()}.'
-      f'{os.getpid()}.restart'
-    )
-    with tf.io.TFRecordWriter(str(self._directory / name)) as file:
-      for event in events:
-        # The type of TensorFlow's writer is unknown to type checkers.
-        file.write(event.SerializeToString())  # ty: ignore[missing-attribute]
-
-  def _ready(self) -> Any:
-    """Returns the writer, opened at first use; None without TensorFlow."""
-    if self._writer is None and self._new_writer is not None:
-      if self._resumed_at is not None:
-        self._write_restart(self._resumed_at)
-        self._resumed_at = None
-      self._writer = self._new_writer()
-    return self._writer
+    self.close()
+    if any(self._directory.glob('events.out.tfevents.*')):
+      self._resumed_at = step
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    """Writes {name: number} of a step, in the background."""
-    self.prepare()
-    self._submit(self._write_scalars, step, values)
+    """Writes {name: number} of a step."""
+    self._write(step, [dict(tag=k, simple_value=v) for k, v in values.items()])
 
-  def image(self, step: int, name: str, image: 'np.ndarray') -> None:
-    """Writes an image, uint8 [H, W, 3], in the background."""
-    self.prepare()
-    self._submit(self._write_image, step, name, image.copy())
+  def image(
+    self, step: int, name: str, png: bytes, size: tuple[int, int]
+  ) -> None:
+    """Writes an image.
 
-  def _write_scalars(self, step: int, values: Mapping[str, float]) -> None:
-    writer = self._ready()
-    if writer is not None:
-      writer.write_scalars(step, values)
-      writer.flush()
-
-  def _write_image(self, step: int, name: str, image: 'np.ndarray') -> None:
-    writer = self._ready()
-    if writer is not None:
-      writer.write_images(step, {name: image})
-      writer.flush()
-
-  def _submit(self, work: Callable[..., object], *args: object) -> None:
-    while self._pending and self._pending[0].done():
-      self._result(self._pending.popleft())
-    self._pending.append(self._pool.submit(work, *args))
+    Args:
+      step: number of the step.
+      name: name of the image.
+      png: the image as a PNG file.
+      size: its (height, width).
+    """
+    height, width = size
+    image = dict(
+      height=height, width=width, colorspace=3, encoded_image_string=png
+    )
+    self._write(step, [dict(tag=name, image=image)])
 
   def close(self) -> None:
-    """Writes the pending events and closes the file."""
-    self._submit(lambda: self._writer and self._writer.close())
-    self._pool.shutdown()
-    for done in self._pending:
-      self._result(done)
+    """Closes the file; a later event opens another."""
+    if self._file is not None:
+      file, self._file, self._records = self._file, None, None
+      file.close()
 
-  def _result(self, done: concurrent.futures.Future[Any]) -> None:
-    """Raises the error of the thread, if there was one.
+  def _write(self, step: int, values: list[dict[str, Any]]) -> None:
+    self._event(step=step, summary=dict(value=values))
+    assert self._file is not None
+    self._file.flush()
 
-    Raises:
-      OSError: the events could not be written; TensorFlow has types of its own.
-    """
-    try:
-      done.result()
-    except Exception as error:
-      is_of_tensorflow = type(error).__module__.startswith('tensorflow.')
-      if not isinstance(error, OSError) and not is_of_tensorflow:
-        raise
-      full = 'No space left' in str(error)
-      reason = os.strerror(errno.ENOSPC) if full else str(error).split('\n')[0]
-      raise OSError(
-        f'Cannot write the TensorBoard events of the run in {self._directory}: '
-        f'{reason}. Free space or choose another --workdir.'
-      ) from error
+  def _event(self, **fields: Any) -> None:
+    if self._records is None:
+      self._open()
+    assert self._records is not None
+    event = _protocol().Event(wall_time=time.time(), **fields)
+    self._records.write(event.SerializeToString())
+
+  def _open(self) -> None:
+    """Creates the next file, and begins it with the marker of a restart."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    self._directory.mkdir(parents=True, exist_ok=True)
+    # TensorBoard reads the files in the order of their names, which hold whole
+    # seconds; this one must come after those of earlier starts.
+    files = self._directory.glob('events.out.tfevents.*')
+    seconds = [int(p.name.split('.')[3]) for p in files if _is_numbered(p)]
+    now = max([int(time.time()), *(second + 1 for second in seconds)])
+    host = f'{socket.gethostname()}.{os.getpid()}'
+    name = f'events.out.tfevents.{now:010d}.{host}'
+    self._file = open(self._directory / name, 'xb')
+    self._records = RecordWriter(self._file)
+    self._event(file_version='brain.Event:2')
+    if self._resumed_at is None:
+      return
+    session_log = _protocol().SessionLog
+    start = session_log(status=session_log.START)
+    # The event is written twice, because TensorBoard ignores the first session
+    # start that it reads.
+    for _ in range(2):
+      self._event(step=self._resumed_at + 1, session_log=start)
+    self._resumed_at = None
+
+
+def _protocol() -> Any:
+  """Returns the protocol buffers, whose types type checkers do not know."""
+  from tensorboard.compat.proto import event_pb2
+
+  return event_pb2
+
+
+def _is_numbered(path: pathlib.Path) -> bool:
+  parts = path.name.split('.')
+  return len(parts) > 3 and parts[3].isdecimal()

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.distributed import compiler_options, device_mesh, partitioning
+from cdm.distributed import compiler_options, device_mesh
 from cdm.methods import lowres_conditioning
 from cdm.ops import pixels
 from cdm.ops.keys import image_keys, stage_keys
@@ -46,6 +46,8 @@ class Stage(NamedTuple):
     program: a text that is equal for stages which differ only in parameters and
       in the settings of `settings_of`, so that they share a compiled program;
       None shares none.
+    boxes: `config.stage.Stage.boxes` of the parameters; None if no parameter is
+      split.
   """
 
   name: str
@@ -61,6 +63,7 @@ class Stage(NamedTuple):
   mesh: jax.sharding.Mesh | None = None
   tune: Callable[..., Any] | None = None
   program: str | None = None
+  boxes: Callable[[Any], Any] | None = None
 
   @classmethod
   def of(
@@ -93,18 +96,18 @@ class Stage(NamedTuple):
       residual=built.objective.residual_scale is not None,
       mesh=mesh,
       tune=built.method.tune,
+      boxes=None if mesh is None else built.boxes(params),
     )
 
   def split(self, tree: Any) -> Any:
     """Splits arrays [B, ...] over the mesh; for use inside jit."""
     return device_mesh.split_batch(tree, self.mesh)
 
-  def whole(self, params: Any) -> Any:
-    """Gathers parameters that are split over `fsdp`; for use inside jit."""
-    if self.mesh is None:
+  def boxed(self, params: Any) -> Any:
+    """Lets the network gather split parameters layer by layer; inside jit."""
+    if self.mesh is None or self.boxes is None:
       return params
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, self.params)
-    return partitioning.gather_over_fsdp(params, shardings)
+    return self.boxes(params)
 
   def without_params(self) -> Self:
     """Returns the stage with shapes and shardings in the place of parameters.
@@ -398,7 +401,7 @@ def _jit_stage(
   @stage.jit
   def run(params, settings, seed, indices, label, z):
     keys, label = stage.split((stage_keys(image_keys(seed, indices), i), label))
-    params = stage.whole(params)
+    params = stage.boxed(params)
     if stage.lowres is None:
       x = _sample(stage, params, settings, stop_logsnr, keys, label)
     else:

@@ -6,6 +6,7 @@ the checkpoint says how to build it, and its EMA parameters are used.
 
 import dataclasses
 import json
+import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, cast
@@ -18,8 +19,10 @@ from cdm.config import (
   loader,
   placement,
   stage,
+  stage_warnings,
 )
 from cdm.data import class_names
+from cdm.distributed import collectives
 from cdm.sampling import cascade, drawing_batch, upscaler
 
 # Images that a stage super-resolves at once on CPUs, over all devices.
@@ -27,6 +30,8 @@ UPSCALED_ON_CPUS = 32
 # Memory of a process for the images of a batch, see `host_limit`. It counts on
 # hundreds of devices only, whose hosts have ten times as much.
 HOST_BYTES = 4 << 30
+
+_log = logging.getLogger(__name__)
 
 
 class Preparation(TypedDict):
@@ -191,7 +196,13 @@ def restored_stage(
   saved = loader.from_json(reader.read_config(workdir, step=at), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
-  built = stage.stage(saved, sampler, sampler_key=f'stages.{name}.sampler')
+  sampler_key = 'sampler' if sampler is None else f'stages.{name}.sampler'
+  built = stage.stage(saved, sampler, sampler_key=sampler_key)
+  warning = stage_warnings.sampler_start(
+    built, sampler, sampler_key=sampler_key
+  )
+  if warning and collectives.is_first():
+    _log.warning('warning: %s', warning)
   section = saved.mesh if mesh is None else mesh
   device_mesh = placement.mesh(section)
   params, step = reader.restore_ema(

@@ -172,7 +172,7 @@ def _jit_program(stage):
     lowres, keys, label = stage.split((lowres, keys, label))
     x = cascade.super_resolve(
       stage,
-      stage.whole(params),
+      stage.boxed(params),
       pixels.to_float(lowres),
       keys=keys,
       label=label,

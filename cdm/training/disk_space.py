@@ -14,7 +14,12 @@ from cdm.training.run_config import Run
 
 
 def shortage(
-  workdir: str | os.PathLike, state: Any, schedule: Run, steps: list[int]
+  workdir: str | os.PathLike,
+  state: Any,
+  schedule: Run,
+  steps: list[int],
+  *,
+  keeps_best: bool = False,
 ) -> str | None:
   """Compares the size of the checkpoints still to come with the free space.
 
@@ -24,6 +29,7 @@ def shortage(
       optimizer state, all of which a checkpoint holds.
     schedule: the section `train`.
     steps: of the checkpoints that exist, in ascending order.
+    keeps_best: whether the best checkpoint is kept beside the newest ones.
 
   Returns:
     A warning, or None if the checkpoints fit.
@@ -32,7 +38,7 @@ def shortage(
   left = schedule.num_steps - (steps[-1] if steps else 0)
   saves = math.ceil(max(left, 0) / schedule.save_every_steps)
   # The oldest goes only when the newest is complete.
-  most = schedule.keep_checkpoints + 1
+  most = schedule.keep_checkpoints + 1 + keeps_best
   if schedule.keep_every_steps:
     most += schedule.num_steps // schedule.keep_every_steps
   more = min(saves, max(most - len(steps), 1))

@@ -30,6 +30,15 @@ def decay_at(step: jax.Array | int, *, decay: float, warmup: bool) -> jax.Array:
   return jnp.minimum(jnp.float32(decay), (1 + step) / (10 + step))
 
 
+def decay_of(half_life_images: float, *, batch_size: int) -> float:
+  """Returns the decay per step whose half-life is a number of images.
+
+  decay = 0.5 ^ (batch_size / half_life_images), as the code of EDM (arXiv
+  2206.00364) has it.
+  """
+  return 0.5 ** (batch_size / half_life_images)
+
+
 def update(
   ema_params: Any,
   params: Any,

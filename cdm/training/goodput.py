@@ -1,10 +1,11 @@
 """Measures goodput: the share of a run's time spent in steps that were kept.
 
-The time counts from the very first start to now, so start-up, compiling, lost
-steps, waiting for data, saving, drawing and the time between two starts all
-lower the goodput. What the evaluations of held-out images take of that is a
-share of its own. The numbers are saved in the checkpoint, so the seconds of
-steps that a kill undid are not counted.
+The time counts from the start of the very first process to now, so start-up
+(whose seconds a log line names as `start_seconds`), compiling, lost steps,
+waiting for data, saving, drawing and the time between two starts all lower the
+goodput. What the evaluations of held-out images take of that is a share of its
+own. The numbers are saved in the checkpoint, so the seconds of steps that a
+kill undid are not counted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class SavedGoodput(TypedDict, total=False):
   `Goodput` writes all; one that is absent starts afresh.
 
   Attributes:
-    began: time of the very first start, seconds since 1970.
+    began: when the very first process started, seconds since 1970.
     seconds: seconds that were spent in kept steps.
     evaluation_seconds: seconds that were spent evaluating.
   """
@@ -37,17 +38,20 @@ class Goodput:
     self,
     saved: SavedGoodput | None = None,
     *,
+    began: float | None = None,
     clock: Callable[[], float] = time.time,
   ):
     """Begins a run now, or continues a saved one.
 
     Args:
       saved: what `to_json` returned, or None for a new run.
+      began: when this process started, seconds since 1970; None is now. A saved
+        run keeps its own.
       clock: returns the wall-clock time in seconds.
     """
     self._clock = clock
     saved = saved or {}
-    self._began = saved.get('began', clock())
+    self._began = saved.get('began', clock() if began is None else began)
     self._seconds = saved.get('seconds', 0.0)
     self._evaluation_seconds = saved.get('evaluation_seconds', 0.0)
 

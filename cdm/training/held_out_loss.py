@@ -19,7 +19,7 @@ import numpy as np
 
 from cdm.config import datasets, stage
 from cdm.config.loader import ConfigDict
-from cdm.distributed import compiler_options, device_mesh, partitioning
+from cdm.distributed import compiler_options, device_mesh
 from cdm.training import label_check, program, step
 from cdm.training.eval_section import PREFIX
 
@@ -94,7 +94,7 @@ def _make_sums(c, assembled, *, size, part):
   built, mesh = assembled.built, assembled.mesh
   draw = stage.METHOD_DRAWS[c.method.kind]
   seed = program.seed_of(c, program.HELD_OUT_SEED)
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, assembled.state.params)
+  boxed = built.boxes(assembled.state.params)
 
   def sums(params, batch, place):
     key = jax.random.fold_in(jax.random.key(seed), place[0])
@@ -108,7 +108,7 @@ def _make_sums(c, assembled, *, size, part):
     there = batch['there']
     examples = {name: x for name, x in batch.items() if name != 'there'}
     losses, scalars = built.method.loss(
-      partitioning.gather_over_fsdp(params, shardings),
+      boxed(params),
       {**examples, **device_mesh.split_batch(drawn, mesh)},
       key=key,
       train=False,

@@ -15,7 +15,7 @@ import numpy as np
 
 from cdm.config import datasets, stage
 from cdm.config.loader import ConfigDict
-from cdm.distributed import compiler_options, device_mesh, partitioning
+from cdm.distributed import compiler_options, device_mesh
 from cdm.methods import lowres_conditioning
 from cdm.ops import keys as ops_keys
 from cdm.ops import pair_scores, pixels, resize
@@ -94,16 +94,14 @@ def _make_draw(c, assembled):
   ).method.sample
   assert sample is not None  # a classifier has no low-res input
   seed = program.seed_of(c, program.PAIRS_SEED)
-  shardings = jax.tree.map(
-    lambda leaf: leaf.sharding, assembled.state.ema_params
-  )
+  boxed = assembled.built.boxes(assembled.state.ema_params)
 
   def draw(params, originals, labels, numbers):
     originals = device_mesh.split_batch(originals, mesh)
     z_0 = lowres_conditioning.downsample(pixels.to_float(originals), lowres)
     keys = ops_keys.image_keys(seed, numbers)
     x = sample(
-      partitioning.gather_over_fsdp(params, shardings),
+      boxed(params),
       keys=device_mesh.split_batch(keys, mesh),
       label=labels,
       lowres=z_0,

@@ -38,12 +38,17 @@ class Hooks:
   Attributes:
     draw_samples: ema_params -> uint8 [H, W, 3], or None if there is nothing to
       show; called every sample_every_steps of the schedule, and at the end.
-    gauges: maps the rates of a log line to further scalars for that line.
+    gauges: (step, rates of a log line) -> further scalars for that line.
+    first_step: called when the first step is made, which compiles.
+    update: (step, train_step, state, batch) -> train_step(state, batch), where
+      `step` counts from 1.
     evaluations: the evaluations, made in this order after the grid of a step.
     best: keeps the best of the evaluated checkpoints; None keeps none.
   """
 
   draw_samples: Callable | None = None
-  gauges: Callable[[dict], dict] | None = None
+  gauges: Callable[[int, dict], dict] | None = None
+  first_step: Callable[[], object] | None = None
+  update: Callable = lambda step, train_step, *args: train_step(*args)
   evaluations: tuple[Evaluator, ...] = ()
   best: BestCheckpoint | None = None

@@ -23,66 +23,19 @@ from cdm.training.hooks import GRID, Hooks
 from cdm.training.outcome import Outcome
 from cdm.training.preemption import Stop
 from cdm.training.prefetch import Prefetch
-from cdm.training.rollback import Rollbacks
+from cdm.training.rollback import Rollbacks, latest_scheduled
 from cdm.training.running_metrics import (
   Diverged,
   DivergedStep,
   RunningMetrics,
 )
-from cdm.training.state import TrainState, make_state
+from cdm.training.state import (
+  TrainState,
+  abstract_of,
+)
 
 if TYPE_CHECKING:
-  from cdm.training.optimizer import Optimizer
   from cdm.training.run_config import Run
-
-
-def start(
-  init: Callable[[jax.Array], object],
-  tx: Optimizer,
-  *,
-  key: jax.Array,
-  abstract: TrainState,
-  schedule: Run,
-  collaborators: Collaborators,
-) -> tuple[TrainState, RunningMetrics]:
-  """Begins a run, or continues it if its work directory has a checkpoint.
-
-  Args:
-    init: key -> params.
-    tx: the optimizer.
-    key: typed key of the run; a continued run keeps the key it began with.
-    abstract: shapes and shardings of the state, which
-      `partitioning.with_shardings` returns.
-    schedule: the section `train`, see `run_config.Run`; only its
-      grad_norm_spike_factor is used here.
-    collaborators: the objects of the run. The iterator is moved to the position
-      saved in the checkpoint, or behind the data that a rollback to that
-      checkpoint skipped. The reporter removes log lines of steps after the
-      checkpoint.
-
-  Returns:
-    (TrainState on the mesh, metrics since the last log line), for `train`.
-  """
-  checkpointer, reporter = collaborators.checkpointer, collaborators.reporter
-  rollbacks = collaborators.rollbacks
-  spike_factor = schedule.grad_norm_spike_factor
-  restored = checkpointer.restore_latest(abstract)
-  if restored is None:
-    state, step = make_state(init, tx, key=key, abstract=abstract), 0
-    metrics = RunningMetrics(spike_factor=spike_factor)
-  else:
-    state, step = restored.state, restored.step
-    metrics = RunningMetrics(restored.window, spike_factor=spike_factor)
-    skipped = rollbacks.position(step) if rollbacks is not None else None
-    collaborators.iterator.set_state(skipped or restored.data_state)
-    reporter.say(f'continuing from the checkpoint of step {step}')
-  # The rollbacks are changed last, because a start that is refused must leave
-  # the run unchanged.
-  if rollbacks is not None:
-    rollbacks.resume(step)
-  reporter.resume(step)
-  checkpointer.write_config()
-  return state, metrics
 
 
 def train(
@@ -241,10 +194,11 @@ class _Loop:
     batch, self.data_state = item
     if not self.compiled:
       self.reporter.say('compiling the training step ...')
-      self.reporter.prepare()
     began = time.monotonic()
     self.watch.enter(watchdog.STEP, self.step)
-    self.state, scalars = self.train_step(self.state, batch)
+    self.state, scalars = self.hooks.update(
+      self.step + 1, self.train_step, self.state, batch
+    )
     self.step += 1
     self.metrics.add(self.step, scalars, self.data_state)
     if not self.compiled:
@@ -270,6 +224,8 @@ class _Loop:
     jax.block_until_ready(scalars)
     took = progress.duration(seconds + time.monotonic() - began)
     self.reporter.say(f'first step after {took}')
+    if self.hooks.first_step is not None:
+      self.hooks.first_step()
     # Goodput leaves out this step, most of whose time went into compiling.
     self.watch.enter(watchdog.LOG, self.step)
     self.counted_seconds = self.watch.seconds(watchdog.STEP)
@@ -300,9 +256,10 @@ class _Loop:
     if self.hooks.evaluations:
       rates['evaluation_fraction'] = self.metrics.goodput.evaluation_share()
     if self.hooks.gauges is not None:
-      rates |= self.hooks.gauges(rates)
+      rates |= self.hooks.gauges(self.step, rates)
     self.reporter.scalars(self.step, means | rates)
-    self.reporter.progress(self.step, means['loss'])
+    # A line has no loss if all of its steps were skipped.
+    self.reporter.progress(self.step, means.get('loss'))
 
   def save(self):
     self.fetch_scalars()
@@ -387,9 +344,7 @@ class _Loop:
   ) -> None:
     """Goes back to the last scheduled checkpoint and skips the diverged data.
 
-    Only checkpoints at multiples of save_every_steps are used, because every
-    run of this config makes those; later checkpoints are deleted. So the
-    result is the same whether or not the run was stopped in between.
+    Later checkpoints are deleted.
 
     Args:
       diverged_step: the step that diverged.
@@ -399,21 +354,20 @@ class _Loop:
     Raises:
       Diverged: if there is no such checkpoint.
     """
-    every = self.schedule.save_every_steps
-    scheduled = [
-      s
-      for s in self.checkpointer.steps()
-      if s < diverged_step.step and s % every == 0
-    ]
-    if not scheduled:
+    to = latest_scheduled(
+      self.checkpointer.steps(),
+      before=diverged_step.step,
+      every=self.schedule.save_every_steps,
+    )
+    if to is None:
       raise Diverged(message, diverged_step)
     self.watch.enter(watchdog.RESTORE, self.step)
-    abstract = jax.tree.map(_shape_and_place, self.state)
+    abstract = abstract_of(self.state)
     self.state = None  # Its memory is needed for the state that is restored.
     gc.collect()
     # The checkpoints are deleted before the rollback is recorded: a run that is
     # killed in between diverges once more and rolls back again.
-    self.checkpointer.forget_after(scheduled[-1])
+    self.checkpointer.forget_after(to)
     restored = self.checkpointer.restore_latest(abstract)
     rollbacks.resume(restored.step)
     rollbacks.add(
@@ -428,19 +382,12 @@ class _Loop:
       self.hooks.best.resume(restored.step)
     self.state, self.step = restored.state, restored.step
     self.saved_step, self.data_state = restored.step, diverged_step.position
-    self.metrics = RunningMetrics(
-      restored.window, spike_factor=self.schedule.grad_norm_spike_factor
-    )
+    self.metrics = self.metrics.continued(restored.window)
     # Goodput leaves out the steps since that checkpoint.
     self.counted_seconds = self.watch.seconds(watchdog.STEP)
     self.timer.restart(self.step)
     self.reporter.say(
       f'{diverged_step.why}: rollback {len(rollbacks.made)} of '
-      f'{rollbacks.limit}, back to the checkpoint of step {self.step}; '
-      'continuing with the data after the batch of step '
-      f'{diverged_step.step}'
+      f'{rollbacks.limit}, back to the checkpoint of step {self.step}; going '
+      f'on with the data after the batch of step {diverged_step.step}'
     )
-
-
-def _shape_and_place(leaf):
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

@@ -18,7 +18,13 @@ from cdm.config import (
 )
 from cdm.config.loader import ConfigDict
 from cdm.distributed import device_mesh, partitioning
-from cdm.training import eval_section, optimizer, run_config, step
+from cdm.training import (
+  eval_section,
+  group_rates,
+  optimizer,
+  run_config,
+  step,
+)
 from cdm.training import state as states
 
 # Uses of config.seed, from which their seeds are folded.
@@ -79,7 +85,7 @@ def assemble(
   mesh = placement.mesh(c.mesh, devices)
   schedule, average = (
     run_config.read_train_section(c),
-    run_config.read_ema_section(c.ema),
+    run_config.read_ema_section(c.ema, batch_size=c.train.batch_size),
   )
   with key_errors.naming('train', otherwise='train.batch_size'):
     device_mesh.check_batch(
@@ -88,6 +94,7 @@ def assemble(
   tx = run_config.make_optimizer(c.optimizer, schedule.num_steps)
   key = jax.random.key(seed_of(c, MODEL_SEED))
   shapes = states.shapes(built.method.init, tx, key=key)
+  group_rates.summary(tx.groups, shapes.params)  # refuses what fits no name
   rules = placement.rules(c.mesh, shapes, mesh)
   state = partitioning.with_shardings(shapes, mesh, rules)
   return Program(
@@ -100,7 +107,7 @@ def assemble(
     state=state,
     batch=abstract_batch(c, schedule.batch_size, mesh),
     step=step.make_step(
-      built.method.loss,
+      built.layerwise_loss,
       tx,
       mesh=mesh,
       ema_decay=average.decay,

@@ -8,7 +8,7 @@ import numpy as np
 
 from cdm.config import loader
 from cdm.config.loader import ConfigDict
-from cdm.training import run_config
+from cdm.training import learning_rate, run_config
 
 
 def rate_change(before: ConfigDict, now: ConfigDict, step: int) -> str | None:
@@ -39,8 +39,9 @@ def rate_change(before: ConfigDict, now: ConfigDict, step: int) -> str | None:
   if np.isclose(old, new, rtol=1e-4, atol=0):
     return f'learning rate: {_digits(new)} at step {step}, as before'
   reason = ''
-  if now.optimizer.get('decay') == 'cosine':
-    reason = f", as decay='cosine' now reaches 0 at step {now.train.num_steps}"
+  decay = now.optimizer.get('decay')
+  if decay in learning_rate.ENDING:
+    reason = f', as decay={decay!r} now reaches 0 at step {now.train.num_steps}'
   return (
     f'learning rate: {_digits(old)} at step {step} becomes {_digits(new)}'
     f'{reason}'

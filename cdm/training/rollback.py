@@ -12,6 +12,7 @@ its number, so after a rollback nothing but the data differs.
 import json
 import os
 import pathlib
+from collections.abc import Iterable
 from typing import Any, TypedDict
 
 from cdm.data.pipeline_state import PipelineState
@@ -131,3 +132,21 @@ class Rollbacks:
     if self._active:
       text = json.dumps(self.made, indent=1) + '\n'
       atomic_files.write_text_atomically(self._path, text)
+
+
+def latest_scheduled(
+  steps: Iterable[int], *, before: int, every: int
+) -> int | None:
+  """Returns the checkpoint to roll back to, or None if there is none.
+
+  Only checkpoints at multiples of save_every_steps are used, because every run
+  of a config makes those. So the result is the same whether or not the run was
+  stopped in between.
+
+  Args:
+    steps: steps of the checkpoints.
+    before: the step that diverged.
+    every: save_every_steps.
+  """
+  scheduled = [step for step in steps if step < before and step % every == 0]
+  return max(scheduled, default=None)

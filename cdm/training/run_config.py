@@ -1,17 +1,19 @@
 """Reads and checks the `train`, `ema` and `optimizer` sections of a config."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from cdm.config import instantiate, key_errors, value_types
 from cdm.config.loader import ConfigDict
 from cdm.config.stage import is_classifier
-from cdm.training import optimizer, rollback
+from cdm.training import ema, optimizer, profile_steps, rollback
 
 # {kind: (class of the options, whose fields are the keys; constructor)}.
 OPTIMIZERS = {
   'adam': (optimizer.AdamOptions, optimizer.make_optimizer),
   'adamw': (optimizer.AdamOptions, optimizer.make_optimizer),
+  'adafactor': (optimizer.AdafactorOptions, optimizer.make_adafactor),
   'sgd': (optimizer.SgdOptions, optimizer.make_sgd),
 }
 
@@ -22,8 +24,8 @@ def make_optimizer(
   """Builds the optimizer of an `optimizer` section.
 
   Args:
-    optimizer_section: fields of `optimizer.AdamOptions`, or of
-      `optimizer.SgdOptions`.
+    optimizer_section: fields of `optimizer.AdamOptions`,
+      `optimizer.AdafactorOptions` or `optimizer.SgdOptions`.
     num_steps: length of the run.
 
   Returns:
@@ -39,6 +41,11 @@ def make_optimizer(
   options = instantiate.splat('optimizer', constructor, section)
   with key_errors.naming('optimizer', constructor._fields):
     return make(options, num_steps)
+
+
+# {value of train.init_params: the field of TrainState that it names}.
+INIT_PARAMS = {'ema': 'ema_params', 'raw': 'params'}
+INIT_MISSING = ('refuse', 'initialize')
 
 
 class Run(NamedTuple):
@@ -64,6 +71,19 @@ class Run(NamedTuple):
     watchdog_factor: a phase that takes this many times its median is reported;
       0 reports nothing. See `training.watchdog`.
     watchdog_seconds: a phase is never reported before it has taken this long.
+    profile_steps: 'FIRST:LAST', the steps of which a trace is written, both
+      included; '' writes none. See `training.profile_steps`.
+    wandb: project of Weights & Biases to which the scalars and grids go too;
+      '' is off. See `reporting.wandb_writer`.
+    init_from: WORKDIR, WORKDIR@STEP or WORKDIR@best: a new run starts from the
+      weights of this checkpoint, by default the newest; '' draws them at
+      random. See `training.init_from`.
+    init_params: 'ema' starts from its EMA parameters, 'raw' from those that the
+      optimizer changed.
+    init_missing: 'refuse' if the networks have other arrays, or 'initialize'
+      those that the checkpoint lacks, as in a new run.
+    init_from_sha256: SHA-256 of the checkpoint's checksums.json. The run writes
+      it into its config; one that is given is compared.
   """
 
   batch_size: int
@@ -80,6 +100,17 @@ class Run(NamedTuple):
   grad_norm_spike_factor: float = 0.0
   watchdog_factor: float = 10.0
   watchdog_seconds: float = 60.0
+  profile_steps: str = ''
+  wandb: str = ''
+  init_from: str = ''
+  init_params: str = 'ema'
+  init_missing: str = 'refuse'
+  init_from_sha256: str = ''
+
+  @property
+  def profiled_steps(self) -> range | None:
+    """The steps of which a trace is written; None for none."""
+    return profile_steps.parse(self.profile_steps, self.num_steps)
 
   @property
   def rollback_limit(self) -> int:
@@ -88,10 +119,18 @@ class Run(NamedTuple):
 
 
 class Average(NamedTuple):
-  """The `ema` section of a config: the exponential moving average."""
+  """The `ema` section of a config: the exponential moving average.
 
-  decay: float
+  Attributes:
+    decay: the decay per step; None if half_life_images is given.
+    warmup: whether the decay grows from 1/10 at the start, see `ema.update`.
+    half_life_images: images after which the weight of a parameter's value in
+      the average has halved, whatever the batch size; None if decay is given.
+  """
+
+  decay: float | None = None
   warmup: bool = True
+  half_life_images: float | None = None
 
 
 def read_train_section(c: ConfigDict) -> Run:
@@ -109,6 +148,7 @@ def read_train_section(c: ConfigDict) -> Run:
 def _check_run(c: ConfigDict, built: Run) -> None:
   """Raises ValueError if a value of `train`, or the seed, is out of range."""
   check_recovery(built)
+  check_start(built)
   if is_classifier(c):
     check_classifier_run(built)
   for key, value in built._asdict().items():
@@ -121,6 +161,7 @@ def _check_run(c: ConfigDict, built: Run) -> None:
         f'config.train.{key} is {value!r}; it must be a whole number, at least '
         f'{least} and below 2^31.'
       )
+  profile_steps.parse(built.profile_steps, built.num_steps)
   value_types.check('seed', c.seed, int)
   if not 0 <= c.seed < 2**32:
     raise ValueError(
@@ -167,16 +208,65 @@ def check_recovery(built: Run) -> None:
     )
 
 
-def read_ema_section(section: Mapping) -> Average:
+def check_start(built: Run) -> None:
+  """Raises ValueError if the options of `init_from` make no sense."""
+  for key, known in (
+    ('init_params', INIT_PARAMS),
+    ('init_missing', INIT_MISSING),
+  ):
+    value = getattr(built, key)
+    if value not in known:
+      raise ValueError(
+        f'config.train.{key} is {value!r}; known are {list(known)}.'
+      )
+  sha256 = built.init_from_sha256
+  if sha256 and not re.fullmatch('[0-9a-f]{64}', sha256):
+    raise ValueError(
+      f'config.train.init_from_sha256 is {sha256!r}; it must be 64 digits of '
+      '0-9 and a-f, as the config of a run records them, or empty.'
+    )
+
+
+class Decay(NamedTuple):
+  """What `ema.update` needs: the decay per step, and whether it warms up."""
+
+  decay: float
+  warmup: bool
+
+
+def read_ema_section(section: Mapping, *, batch_size: int) -> Decay:
   """Reads an `ema` section.
+
+  Args:
+    section: fields of `Average`.
+    batch_size: images per step.
 
   Raises:
     ValueError: names the key that cannot be used.
   """
   built = instantiate.splat('ema', Average, section)
+  half_life = built.half_life_images
+  if half_life is not None:
+    if built.decay is not None:
+      raise ValueError(
+        f'config.ema.half_life_images is {half_life!r} and config.ema.decay is '
+        f'{built.decay!r}; they say the same in two ways. Give one, and set '
+        'the other to None: --config.ema.decay=None.'
+      )
+    if not half_life > 0:
+      raise ValueError(
+        f'config.ema.half_life_images is {half_life!r}; it must be above 0. '
+        'Set it with --config.ema.half_life_images=NUMBER.'
+      )
+    return Decay(ema.decay_of(half_life, batch_size=batch_size), built.warmup)
+  if built.decay is None:
+    raise ValueError(
+      'config.ema.decay and config.ema.half_life_images are both None; give '
+      'one, e.g. --config.ema.decay=0.9999.'
+    )
   if not 0.0 <= built.decay < 1.0:
     raise ValueError(
       f'config.ema.decay is {built.decay}; it must be at least 0 and below 1. '
       'Set it with --config.ema.decay=NUMBER.'
     )
-  return built
+  return Decay(built.decay, built.warmup)

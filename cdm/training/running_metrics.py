@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 import jax
 
 from cdm.distributed import exit_codes
+from cdm.reporting import process_age
 from cdm.training.goodput import Goodput, SavedGoodput
 from cdm.training.step import Ratio
 
@@ -41,11 +42,13 @@ class Window(TypedDict, total=False):
     sums: {name: [sum, count]} of the scalars since the last log line.
     grad_norms: gradient norms of the last steps, at most `NUM_NORMS`.
     goodput: what `Goodput.to_json` returned.
+    skipped_in_a_row: how many of the last steps were skipped, without a break.
   """
 
   sums: dict[str, list[float]]
   grad_norms: list[float]
   goodput: SavedGoodput
+  skipped_in_a_row: int
 
 
 class DivergedStep(NamedTuple):
@@ -75,16 +78,25 @@ class RunningMetrics:
   """
 
   LATEST = ('learning_rate', 'param_norm')  # logged as of the last step
+  COUNTS = ('skipped_steps',)  # logged as a sum, not as a mean
   LATEST_LOSS_INTERVAL_S = 0.5
   MAX_UNFETCHED_STEPS = 64
 
-  def __init__(self, saved: Window | None = None, *, spike_factor: float = 0.0):
+  def __init__(
+    self,
+    saved: Window | None = None,
+    *,
+    spike_factor: float = 0.0,
+    skip_nonfinite: int = 0,
+  ):
     """Starts empty, or from the metrics of a saved run.
 
     Args:
       saved: what `to_json` returned, or None to start empty.
       spike_factor: a gradient norm above this many times the median of the
         last 64 steps counts as divergence; 0 allows every finite norm.
+      skip_nonfinite: how many steps in a row the step may skip because they are
+        not finite; one more counts as divergence.
     """
     saved = saved or {}
     sums = saved.get('sums', {})
@@ -92,13 +104,25 @@ class RunningMetrics:
       name: (total, count) for name, (total, count) in sums.items()
     }
     self._spike_factor = spike_factor
+    self._skip_nonfinite = skip_nonfinite
+    self._skipped_in_a_row = saved.get('skipped_in_a_row', 0)
     self._norms = collections.deque(saved.get('grad_norms', ()), NUM_NORMS)
     # (step, scalars on the device, data position) of steps not yet fetched.
     self._waiting: list[tuple[int, Mapping, PipelineState | None]] = []
     self._diverged_step: DivergedStep | None = None
     self._latest_loss: float | None = None
     self._latest_loss_time = time.monotonic()
-    self.goodput = Goodput(saved.get('goodput'))
+    self.goodput = Goodput(
+      saved.get('goodput'), began=time.time() - process_age.seconds()
+    )
+
+  def continued(self, saved: Window) -> RunningMetrics:
+    """Returns metrics that continue a saved window, with the same limits."""
+    return RunningMetrics(
+      saved,
+      spike_factor=self._spike_factor,
+      skip_nonfinite=self._skip_nonfinite,
+    )
 
   def add(
     self,
@@ -130,6 +154,10 @@ class RunningMetrics:
       self._check_divergence(step, scalars, position)
 
   def _add_to_sums(self, scalars):
+    if scalars.get('skipped_steps'):
+      # Of a skipped step the other scalars are not finite, or say nothing.
+      kept = (*self.LATEST, *self.COUNTS)
+      scalars = {name: scalars[name] for name in kept if name in scalars}
     for name, value in scalars.items():
       pair = value if isinstance(value, Ratio) else Ratio(value, 1)
       total, count = (float(part) for part in pair)
@@ -144,10 +172,15 @@ class RunningMetrics:
     for name in ('loss', 'grad_norm'):
       value = float(scalars[name])
       if not math.isfinite(value):
-        self._diverged_step = DivergedStep(
-          step, f'{name} is {value} at step {step}', position
-        )
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row <= self._skip_nonfinite:
+          return
+        why = f'{name} is {value} at step {step}'
+        if self._skip_nonfinite:
+          why += f', after {self._skip_nonfinite} skipped in a row'
+        self._diverged_step = DivergedStep(step, why, position)
         return
+    self._skipped_in_a_row = 0
     if not self._spike_factor:
       return
     norm = float(scalars['grad_norm'])
@@ -178,7 +211,7 @@ class RunningMetrics:
   def means(self) -> dict[str, float]:
     """Returns {name: mean}, without the log-SNR bins that stayed empty."""
     return {
-      name: total / count
+      name: total if name in self.COUNTS else total / count
       for name, (total, count) in self._sums.items()
       if count
     }
@@ -195,6 +228,7 @@ class RunningMetrics:
       'sums': {name: list(pair) for name, pair in self._sums.items()},
       'grad_norms': list(self._norms),
       'goodput': self.goodput.to_json(),
+      'skipped_in_a_row': self._skipped_in_a_row,
     }
 
   def check(self, checkpointer: Checkpointer, at: int) -> None:

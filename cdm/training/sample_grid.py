@@ -13,7 +13,6 @@ from cdm.config.loader import ConfigDict
 from cdm.distributed import (
   compiler_options,
   device_mesh,
-  partitioning,
 )
 from cdm.methods import lowres_conditioning
 from cdm.ops import keys as ops_keys
@@ -60,9 +59,7 @@ def make_grid_sampler(
   if built.net.num_classes is not None:
     labels = indices.astype(np.int32) % built.net.num_classes
   seed = program.seed_of(c, program.GRID_SEED)
-  shardings = jax.tree.map(
-    lambda leaf: leaf.sharding, assembled.state.ema_params
-  )
+  boxed = assembled.built.boxes(assembled.state.ema_params)
   jit = functools.partial(
     jax.jit,
     out_shardings=device_mesh.replicated(mesh),
@@ -73,7 +70,7 @@ def make_grid_sampler(
     keys = ops_keys.image_keys(seed, indices)
     return pixels.to_uint8(
       sample_images(
-        partitioning.gather_over_fsdp(params, shardings),
+        boxed(params),
         keys=device_mesh.split_batch(keys, mesh),
         label=labels,
         **conditioning,

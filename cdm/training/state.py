@@ -6,7 +6,7 @@ computing its own part.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +26,24 @@ class TrainState(struct.PyTreeNode):
   key: jax.Array  # [] typed key; it never changes, as the step is folded in
 
 
-def _make(init, tx, key):
+class Weights(NamedTuple):
+  """Weights that a run starts from, instead of random ones.
+
+  Attributes:
+    arrays: tree of arrays that were read.
+    merge: (random parameters, arrays) -> the parameters to start from, traced
+      under jit. What it does not use of the random ones is never computed.
+  """
+
+  arrays: Any
+  merge: Callable[[Any, Any], Any]
+
+
+def _make(init, tx, merge, key, arrays):
   init_key, run_key = jax.random.split(key)
   params = init(init_key)
+  if merge is not None:
+    params = merge(params, arrays)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
@@ -51,7 +66,7 @@ def shapes(
   Returns:
     TrainState of ShapeDtypeStructs without shardings.
   """
-  return jax.eval_shape(lambda k: _make(init, tx, k), key)
+  return jax.eval_shape(lambda k: _make(init, tx, None, k, None), key)
 
 
 def shardings_of(abstract: TrainState) -> TrainState:
@@ -59,9 +74,20 @@ def shardings_of(abstract: TrainState) -> TrainState:
   return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
+def abstract_of(state: TrainState) -> TrainState:
+  """Describes a state by its shapes, dtypes and shardings."""
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=leaf.sharding
+    ),
+    state,
+  )
+
+
 def make_state(
   init: Callable[[jax.Array], Any],
   tx: Optimizer,
+  read_weights: Callable[[], Weights] | None = None,
   *,
   key: jax.Array,
   abstract: TrainState,
@@ -74,6 +100,8 @@ def make_state(
   Args:
     init: key -> params.
     tx: the optimizer.
+    read_weights: reads what the parameters and their average start from; by
+      default the random parameters of `init`.
     key: typed key of the run.
     abstract: what `shapes` returns, with the shardings that
       `partitioning.with_shardings` adds.
@@ -82,6 +110,9 @@ def make_state(
     TrainState at step 0.
   """
   make = jax.jit(
-    _make, static_argnums=(0, 1), out_shardings=shardings_of(abstract)
+    _make, static_argnums=(0, 1, 2), out_shardings=shardings_of(abstract)
   )
-  return make(init, tx, key)
+  if read_weights is None:
+    return make(init, tx, None, key, None)
+  weights = read_weights()  # The state will have copies of them.
+  return make(init, tx, weights.merge, key, weights.arrays)

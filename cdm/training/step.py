@@ -7,16 +7,21 @@
 The same state and batch always give the same next state. The state is donated.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
-from cdm.distributed import compiler_options, device_mesh, partitioning
-from cdm.training import ema
+from cdm.distributed import (
+  compiler_options,
+  device_mesh,
+  parameter_gather,
+)
+from cdm.training import ema, optimizer
 from cdm.training.optimizer import Optimizer
 from cdm.training.state import TrainState
 
@@ -34,7 +39,7 @@ class Ratio(NamedTuple):
 
 
 def make_step(
-  loss: Callable,
+  loss: Callable | parameter_gather.LayerwiseLoss,
   tx: Optimizer,
   *,
   mesh: jax.sharding.Mesh,
@@ -51,12 +56,16 @@ def make_step(
       returns 'logsnr' [B], the loss is also reported by noise level. Every
       microbatch, on every device, is given the key of the whole batch: the
       loss folds in the index of each example, batch['example'] [B], see
-      `ops.keys.example_keys`.
+      `ops.keys.example_keys`. A `LayerwiseLoss` is given its split parameters
+      in boxes, which its network gathers layer by layer; for any other loss
+      they are gathered before it is called.
     tx: the optimizer.
     mesh: the device mesh; the batch is split over `data` and `fsdp`.
     ema_decay, ema_warmup: see `ema.update`.
     accumulation: number of microbatches whose gradients are averaged. Each
-      device averages its own, and the devices exchange gradients once.
+      device sums the gradients of its own microbatches. Gradients of split
+      parameters are summed in their split layout, so each microbatch scatters
+      them; all other sums between devices are made once, at the end.
     shardings: TrainState of shardings; None replicates the state.
     draw: (key, B) -> {name: [B]}, random variables that are drawn once for the
       whole batch and added to it before it is cut into microbatches; None
@@ -69,8 +78,6 @@ def make_step(
   if shardings is None:
     shardings = device_mesh.replicated(mesh)
 
-  places = getattr(shardings, 'params', shardings)
-
   def step(state: TrainState, batch: Mapping[str, jax.Array]):
     size = jax.tree.leaves(batch)[0].shape[0]
     device_mesh.check_batch(size, mesh, accumulation=accumulation)
@@ -80,13 +87,16 @@ def make_step(
     if draw is not None:
       drawn |= draw(draw_key, size)
     batch = {**batch, **device_mesh.split_batch(drawn, mesh)}
+    places = getattr(shardings, 'params', shardings)
+    if isinstance(places, NamedSharding):  # one for all
+      places = jax.tree.map(lambda _: shardings, state.params)
     grads, sums = _gradient(
       loss,
-      partitioning.gather_over_fsdp(state.params, places),
+      state.params,
       batch,
       key=key,
       accumulation=accumulation,
-      mesh=mesh,
+      places=places,
     )
     grads = jax.lax.with_sharding_constraint(grads, places)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -97,15 +107,22 @@ def make_step(
     scalars = _means(sums) | {
       'grad_norm': optax.tree.norm(grads),  # before clipping
       'learning_rate': tx.learning_rate(state.step),
-      'param_norm': optax.tree.norm(params),
     }
-    state = state.replace(
+    if tx.is_clipped is not None:
+      clipped = tx.is_clipped(grads)
+      scalars['clip_fraction'] = clipped.astype(jnp.float32)
+    after = state.replace(
       step=state.step + 1,
       params=params,
       ema_params=ema_params,
       opt_state=opt_state,
     )
-    return state, scalars
+    if tx.skip_nonfinite:
+      after, scalars['skipped_steps'] = _without_nonfinite(
+        state, after, scalars
+      )
+    scalars['param_norm'] = optax.tree.norm(after.params)
+    return after, scalars
 
   return jax.jit(
     step,
@@ -116,26 +133,92 @@ def make_step(
   )
 
 
-def _gradient(loss, params, batch, *, key, accumulation, mesh):
+def _without_nonfinite(before, after, scalars):
+  """Undoes an update whose loss or gradient is not finite, except its step.
+
+  Returns (TrainState, [] float32: 1 if the update was undone, else 0).
+  """
+  finite = jnp.isfinite(scalars['loss']) & jnp.isfinite(scalars['grad_norm'])
+
+  def choose(old, new):
+    return jax.tree.map(lambda a, b: jnp.where(finite, b, a), old, new)
+
+  kept = after.replace(
+    params=choose(before.params, after.params),
+    ema_params=choose(before.ema_params, after.ema_params),
+    opt_state=optimizer.skipped(
+      before.opt_state, after.opt_state, is_kept=finite
+    ),
+  )
+  return kept, 1 - finite.astype(jnp.float32)
+
+
+def _gradient(loss, params, batch, *, key, accumulation, places):
   """Returns (gradient of the mean loss, {name: Ratio}) over the whole batch."""
+  mesh = jax.tree.leaves(places)[0].mesh
   size = jax.tree.leaves(batch)[0].shape[0]
+  layerwise = isinstance(loss, parameter_gather.LayerwiseLoss)
+  is_split = any(map(parameter_gather.batch_axes, jax.tree.leaves(places)))
+  # In a shard_map every device computes the losses of its own examples, and
+  # what the devices exchange is written down here. Without one the compiler
+  # derives it.
+  is_manual = accumulation > 1 or (layerwise and loss.is_sum and is_split)
 
   def objective(params, batch):
     # The key is cloned, because every microbatch uses it; the loss folds in the
     # index of each example.
     given = dict(key=jax.random.clone(key), train=True)
-    losses, scalars = loss(params, batch, **given)
+    function, dtype_of = loss[:2] if layerwise else (loss, None)
+    params = parameter_gather.box(params, places, dtype_of, is_manual=is_manual)
+    if not layerwise:
+      params = parameter_gather.gather(params)
+    losses, scalars = function(params, batch, **given)
     return losses.sum() / size, _sums(losses, scalars, batch)
 
   gradient = jax.grad(objective, has_aux=True)
-  if accumulation == 1:
+  if not is_manual:
     return gradient(params, batch)
 
-  def add(total, microbatch):
-    return jax.tree.map(jnp.add, total, gradient(params, microbatch)), None
+  specs = jax.tree.map(parameter_gather.batch_spec, places)
+  return jax.shard_map(
+    functools.partial(
+      _sum_on_devices, gradient, accumulation=accumulation, places=places
+    ),
+    mesh=mesh,
+    in_specs=(specs, PartitionSpec(device_mesh.BATCH_AXES)),
+    out_specs=(specs, PartitionSpec()),
+    axis_names=set(device_mesh.BATCH_AXES),
+    # With the check, every microbatch would be summed over the devices.
+    check_vma=False,
+  )(params, batch)
 
-  def accumulate(params, batch):
-    """Sums over the microbatches of one shard, then over the shards, once."""
+
+def _sum_on_devices(gradient, params, batch, *, accumulation, places):
+  """Sums gradients over the microbatches of a device, then over the devices.
+
+  For use in a `jax.shard_map`. The gradient of a split parameter is a part from
+  the start: the parameter's box reduces it over the devices that split it.
+
+  Args:
+    gradient: (params, microbatch) -> (gradient, sums).
+    params: the parts of this device.
+    batch: the examples of this device.
+    accumulation: number of microbatches.
+    places: tree of NamedSharding of the whole parameters.
+
+  Returns:
+    (the parts of the gradient, sums over all examples).
+  """
+
+  def add(total, microbatch):
+    # The barrier keeps the gathering of parameters inside the loop, where the
+    # compiler would otherwise take it out, and hold all of them at once.
+    given = jax.lax.optimization_barrier((params, microbatch))
+    return jax.tree.map(jnp.add, total, gradient(*given)), None
+
+  if accumulation == 1:
+    grads, sums = gradient(params, batch)
+  else:
     parts = jax.tree.map(
       lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch
     )
@@ -144,18 +227,15 @@ def _gradient(loss, params, batch, *, key, accumulation, mesh):
       lambda s: jnp.zeros(s.shape, s.dtype),
       jax.eval_shape(gradient, params, first),
     )
-    total, _ = jax.lax.scan(add, zeros, parts)
-    return jax.lax.psum(total, device_mesh.BATCH_AXES)
+    (grads, sums), _ = jax.lax.scan(add, zeros, parts)
 
-  return jax.shard_map(
-    accumulate,
-    mesh=mesh,
-    in_specs=(PartitionSpec(), PartitionSpec(device_mesh.BATCH_AXES)),
-    out_specs=PartitionSpec(),
-    axis_names=set(device_mesh.BATCH_AXES),
-    # With the check, every microbatch would be summed over the devices.
-    check_vma=False,
-  )(params, batch)
+  def finish(grad, place):
+    done = {n for _, names in parameter_gather.batch_axes(place) for n in names}
+    left = [name for name in device_mesh.BATCH_AXES if name not in done]
+    return jax.lax.psum(grad, tuple(left)) if left else grad
+
+  grads = jax.tree.map(finish, grads, places)
+  return grads, jax.lax.psum(sums, device_mesh.BATCH_AXES)
 
 
 def _sums(losses, scalars, batch):

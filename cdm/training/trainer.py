@@ -27,16 +27,22 @@ from cdm.reporting import (
   atomic_files,
   crash_reports,
   metric_writer,
+  parameter_table,
   session_log,
+  wandb_writer,
 )
 from cdm.training import (
   disk_space,
   evaluators,
   hooks,
+  init_from,
+  log_line,
   loop,
+  profile_steps,
   program,
-  rate_change,
   rollback,
+  run_summary,
+  start,
   utilization,
   watchdog,
 )
@@ -125,24 +131,16 @@ class _Run:
     assembled = program.assemble(c)
     built, schedule = assembled.built, assembled.schedule
     mesh = assembled.mesh
+    wandb_writer.check_installed(schedule.wandb)
     source = datasets.open_source(c.train_data)
     check_labels(c, built.net, source)
+    begun = init_from.find_start(c, workdir, assembled, source)
+    c = begun.config
     trace_loss_and_sampler(c, built, assembled.state.params)
     draw_samples = make_grid_sampler(c, assembled)
     evaluations = evaluators.make_evaluators(c, assembled, self._make_fid)
-    print_config_changes(c, workdir)
-    iterator = self._iterator = LabelCheckedBatches(
-      datasets.training_batches(
-        c,
-        source,
-        seed=program.seed_of(c, program.DATA_SEED),
-        rows=device_mesh.local_rows(mesh, schedule.batch_size),
-      ),
-      built.net.num_classes,
-      before_resuming=lambda: check_classes(workdir, source),
-    )
-    if not reader.complete_steps(workdir):
-      iterator.peek()
+    run_summary.print_config_changes(c, workdir)
+    iterator = self._open_batches(assembled, source)
 
     with (
       metric_writer.Reporter(
@@ -155,12 +153,20 @@ class _Run:
         keep_every_steps=schedule.keep_every_steps or None,
         save_every_steps=schedule.save_every_steps,
       ) as checkpointer,
+      profile_steps.Profile(
+        schedule.profiled_steps, workdir, say=reporter.say
+      ) as profile,
     ):
-      print_run_summary(
-        reporter, c, built, assembled.state.params, source, mesh
-      )
+      add_wandb(reporter, c, workdir)
+      run_summary.print_run_summary(reporter, c, assembled, source)
+      for line in begun.lines:
+        reporter.say(line)
       warning = disk_space.shortage(
-        workdir, assembled.state, schedule, checkpointer.steps()
+        workdir,
+        assembled.state,
+        schedule,
+        checkpointer.steps(),
+        keeps_best=bool(assembled.evaluation.best),
       )
       if warning:
         reporter.say(warning)
@@ -168,11 +174,6 @@ class _Run:
         workdir,
         limit=schedule.rollback_limit,
         active=collectives.is_first(),
-      )
-      watch = watchdog.Watchdog(
-        factor=schedule.watchdog_factor,
-        seconds=schedule.watchdog_seconds,
-        report=lambda text, hangs: report_hang(reporter, workdir, text, hangs),
       )
       if collectives.is_first():
         for name in ('', metric_writer.GRIDS, reader.CHECKPOINTS):
@@ -182,15 +183,16 @@ class _Run:
         checkpointer=checkpointer,
         reporter=reporter,
         rollbacks=rollbacks,
-        watch=watch,
+        watch=self._make_watchdog(schedule, reporter),
       )
-      state, metrics = loop.start(
+      state, metrics = start.start(
         built.method.init,
         assembled.tx,
         key=assembled.key,
         abstract=assembled.state,
         schedule=schedule,
         collaborators=collaborators,
+        read_weights=None if begun.weights is None else begun.weights.read,
       )
       # From here on the start is not refused any more. A start that is refused
       # must leave the run unchanged.
@@ -198,7 +200,9 @@ class _Run:
       self._session.facts['first_step'] = int(state.step)
       if collectives.is_first():
         class_names.write(workdir, source.class_names)
-      self._watch = watch
+        parameter_table.write(workdir, assembled.state.params)
+      self._watch = collaborators.watch
+      line = self._log_line(assembled, len(source))
       outcome = loop.train(
         state,
         metrics,
@@ -208,7 +212,9 @@ class _Run:
         collaborators=collaborators,
         hooks=hooks.Hooks(
           draw_samples=draw_samples,
-          gauges=utilization.make_utilization(built, built.input_size, mesh),
+          gauges=line.gauges,
+          first_step=line.first_step,
+          update=profile.update,
           evaluations=evaluations,
           best=evaluators.make_best(assembled, checkpointer, reporter),
         ),
@@ -219,6 +225,43 @@ class _Run:
     # none may still be saving.
     collectives.barrier('the end of training')
     return outcome.ending
+
+  def _open_batches(self, assembled, source):
+    """Opens the training batches, and reads one unless the run continues."""
+    c, workdir, built = self._c, self._workdir, assembled.built
+    self._iterator = LabelCheckedBatches(
+      datasets.training_batches(
+        c,
+        source,
+        seed=program.seed_of(c, program.DATA_SEED),
+        rows=device_mesh.local_rows(
+          assembled.mesh, assembled.schedule.batch_size
+        ),
+      ),
+      built.net.num_classes,
+      before_resuming=lambda: check_classes(workdir, source),
+    )
+    if not reader.complete_steps(workdir):
+      self._iterator.peek()
+    return self._iterator
+
+  def _make_watchdog(self, schedule, reporter):
+    return watchdog.Watchdog(
+      factor=schedule.watchdog_factor,
+      seconds=schedule.watchdog_seconds,
+      report=lambda text, hangs: report_hang(
+        reporter, self._workdir, text, hangs
+      ),
+    )
+
+  def _log_line(self, assembled, num_images):
+    built, mesh = assembled.built, assembled.mesh
+    return log_line.LogLine(
+      batch_size=assembled.schedule.batch_size,
+      num_images=num_images,
+      utilization=utilization.make_utilization(built, built.input_size, mesh),
+      facts=self._session.facts,
+    )
 
   def record_end(self, ending, error=None):
     """Records how the session ended, unless its start was refused."""
@@ -331,54 +374,22 @@ def trace_loss_and_sampler(c: ConfigDict, built: Stage, params: Any) -> None:
   )
 
 
-def print_config_changes(c: ConfigDict, workdir: pathlib.Path) -> None:
-  """Prints the config values that changed since the run was last started.
-
-  And what that means for the learning rate, where the run goes on.
-  """
-  path = workdir / reader.CONFIG
-  if not path.exists():
-    return
-  try:
-    before = loader.read_json(path)
-  except exit_codes.DamagedFile as error:
-    # A copy for people, which the run writes anew; its checkpoints have theirs.
-    print(f'{error} It is written anew.')
-    return
-  for line in loader.changes(before, c):
-    print(f'changed since the last start: {line}')
-  steps = reader.complete_steps(workdir)
-  change = rate_change.rate_change(before, c, max(steps)) if steps else None
-  if change:
-    print(change)
-
-
-def print_run_summary(
-  reporter: Reporter,
-  c: ConfigDict,
-  built: Stage,
-  params: Any,
-  source: Any,
-  mesh: jax.sharding.Mesh,
-) -> None:
-  """Prints two lines about the run that starts: network, devices, data.
+def add_wandb(reporter: Reporter, c: ConfigDict, workdir: pathlib.Path) -> None:
+  """Reports to Weights & Biases too, if the config names a project.
 
   Args:
-    reporter: prints the lines.
+    reporter: the reporter; one that is not active gets no other writer.
     c: config of the stage.
-    built: the stage.
-    params: tree of its parameters, real or abstract.
-    source: the training data, see `data.source`.
-    mesh: the device mesh.
+    workdir: work directory of the run.
   """
-  parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-  size = f'{c.pipeline.image_size} px'
-  if built.lowres is not None:
-    size = f'{built.lowres.size} -> {size}'
-  reporter.say(
-    f'{c.name}: {size}, {parameters:,} parameters, {built.net.dtype} on '
-    f'{mesh.size} {jax.devices()[0].platform} device'
-    + ('s' if mesh.size > 1 else '')
-  )
-  classes = f', {source.num_classes} classes' if source.num_classes else ''
-  reporter.say(f'data: {len(source):,} images{classes} ({c.train_data.kind})')
+  project = c.train.get('wandb')
+  if project:
+    reporter.add_writer(
+      wandb_writer.WandbWriter(
+        workdir,
+        project=project,
+        name=c.name,
+        config=loader.plain(c),
+        say=reporter.say,
+      )
+    )

@@ -6,6 +6,7 @@ one machine of many, and the others would not know its address.
 """
 
 from targets.plan import (
+  CACHE,
   LOST,
   PREEMPTED,
   Plan,
@@ -13,6 +14,7 @@ from targets.plan import (
   add_storage,
   as_json,
   bucket_of,
+  cache_folder,
   flags,
   in_image,
   mount_point,
@@ -76,6 +78,7 @@ def plan(args):
     # Batch's container options are split at blanks. A mounted bucket is
     # root's.
     options=as_json('--user=0:0 --shm-size=8g --stop-timeout=300'),
+    variables=as_json({CACHE: cache_folder(args, point)}),
     mounts=as_json([f'{point}:{point}']),
     volumes=as_json([{**source, 'mountPath': point}]),
     retries=args.restarts,

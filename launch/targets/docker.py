@@ -6,7 +6,7 @@ With --push it builds and pushes the image and runs nothing.
 import os
 import pathlib
 
-from targets.plan import ROOT, Plan, in_image
+from targets.plan import CACHE, ROOT, Plan, in_image
 
 # What a container needs to see its accelerators.
 DEVICES = {
@@ -53,12 +53,13 @@ def plan(args):
 def run_line(args, tag):
   """-> docker run; the launcher inside starts again what was preempted."""
   words = in_image(args)
-  volumes = list(args.volume)
+  volumes, cache = list(args.volume), None
   if args.workdir:
     # Under the same name inside as outside.
     workdir = str(pathlib.Path(args.workdir).resolve())
     words[words.index(f'--workdir={args.workdir}')] = f'--workdir={workdir}'
     volumes.insert(0, f'{workdir}:{workdir}')
+    cache = f'{workdir}/compilation_cache'
   run = ['docker', 'run', '--rm', '--init', f'--name={args.name}']
   # Time to save; and worker processes hand batches over in shared memory.
   run += ['--stop-timeout=300', '--shm-size=8g']
@@ -66,6 +67,7 @@ def run_line(args, tag):
   if args.extra != 'tpu':
     run.append(f'--user={os.getuid()}:{os.getgid()}')
   run += [f'--volume={volume}' for volume in volumes]
+  run += [f'--env={CACHE}={cache}'] if cache else []
   inside = ['python', 'launch/launch.py', 'local', '--python=python']
   inside += [f'--restarts={args.restarts}', *launcher_words(words[1:])]
   return [*run, tag, *inside]

@@ -9,6 +9,7 @@ import math
 import re
 
 from targets.plan import (
+  CACHE,
   FINAL,
   JOIN_SECONDS,
   NEVER_JOINED,
@@ -17,6 +18,7 @@ from targets.plan import (
   add_storage,
   as_yaml,
   bucket_of,
+  cache_folder,
   flags,
   in_image,
   mount_point,
@@ -72,6 +74,8 @@ def plan(args):
     'annotations': as_yaml(annotations),
     'restarts': args.restarts,
     'join_seconds': JOIN_SECONDS,
+    'cache_name': CACHE,
+    'cache': as_yaml(cache_folder(args, mount_point(args)).replace('$', '$$')),
     'final': as_yaml([*FINAL, NEVER_JOINED]),
     'image': as_yaml(args.image),
     'command': as_yaml(words),

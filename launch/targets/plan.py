@@ -19,6 +19,9 @@ PREEMPTED, LOST = 75, 77
 # The machines of a cloud come up minutes apart; cdm waits that long for the
 # other processes, instead of the five minutes of its own.
 JOIN_SECONDS = 1800
+# JAX keeps compiled programs there. It reads them in every process and writes
+# them in process 0 only.
+CACHE = 'JAX_COMPILATION_CACHE_DIR'
 
 
 @dataclasses.dataclass
@@ -158,6 +161,18 @@ def mount_point(args):
       f'--workdir={point}/... instead.'
     )
   return point
+
+
+def cache_folder(args, point=None):
+  """-> a folder for compiled programs that outlives the container, or None.
+
+  Args:
+    args: the options; the folder lies in the work directory, which a restart
+      finds again, and which is sure to be writable.
+    point: where --storage is seen, for a command without a work directory.
+  """
+  folder = args.workdir or point
+  return f'{folder}/compilation_cache' if folder else None
 
 
 def bucket_of(args):

@@ -5,12 +5,15 @@ away, or when it ended with 75 (preempted) or 77 (lost a machine).
 """
 
 from targets.plan import (
+  CACHE,
   ROOT,
   Plan,
   add_storage,
+  as_shell_word,
   as_shell_words,
   as_yaml,
   bucket_of,
+  cache_folder,
   in_image,
   mount_point,
   positive,
@@ -65,6 +68,7 @@ def plan(args):
     spot=as_yaml(args.spot),
     restarts=args.restarts,
     mounts=as_yaml({point: {'source': f'gs://{bucket}', 'mode': 'MOUNT'}}),
+    cache=as_shell_word(f'{CACHE}={cache_folder(args, point)}'),
     extra='tpu' if tpu else 'cuda',
     command=as_shell_words(in_image(args)),
   )

@@ -12,11 +12,14 @@ import re
 
 from targets.local import default_python
 from targets.plan import (
+  CACHE,
   LOST,
   NEVER_JOINED,
   PREEMPTED,
   Plan,
+  as_shell_word,
   as_shell_words,
+  cache_folder,
   flags,
   positive,
   render,
@@ -75,6 +78,8 @@ def plan(args):
     preempted=PREEMPTED,
     lost=LOST,
     never_joined=NEVER_JOINED,
+    cache_name=CACHE,
+    cache=as_shell_word(cache_folder(args) or ''),
     command=as_shell_words([args.python, '-m', 'cdm', *args.cdm]),
   )
   name = f'{args.name}.sbatch'

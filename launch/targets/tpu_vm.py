@@ -7,6 +7,7 @@ started again at any time; the slice goes on.
 """
 
 from targets.plan import (
+  CACHE,
   FINAL,
   NEVER_JOINED,
   Plan,
@@ -14,6 +15,7 @@ from targets.plan import (
   add_storage,
   as_shell_word,
   as_shell_words,
+  cache_folder,
   flags,
   in_image,
   mount_point,
@@ -68,6 +70,7 @@ def plan(args):
     storage=as_shell_word(args.storage.rstrip('/')),
     mount=as_shell_word(mount_point(args)),
     image=as_shell_word(args.image),
+    cache=as_shell_word(f'{CACHE}={cache_folder(args, mount_point(args))}'),
     store=as_shell_word(args.image.partition('/')[0]),
     restarts=args.restarts,
     never_joined=NEVER_JOINED,

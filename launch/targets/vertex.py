@@ -6,11 +6,13 @@ by itself.
 """
 
 from targets.plan import (
+  CACHE,
   Plan,
   add_image,
   add_storage,
   as_yaml,
   bucket_of,
+  cache_folder,
   flags,
   in_image,
   mount_point,
@@ -59,11 +61,14 @@ def plan(args):
     machine['acceleratorType'] = args.accelerator_type
     machine['acceleratorCount'] = args.accelerator_count
   words = in_image(args)
+  # Vertex AI replaces $(NAME), as Kubernetes does.
+  cache = cache_folder(args, point).replace('$', '$$')
   pool = {
     'machineSpec': machine,
     'containerSpec': {
       'imageUri': args.image,
       'command': ['python', '/cdm/launch/vertex_join.py', *words],
+      'env': [{'name': CACHE, 'value': cache}],
     },
   }
   if bucket_of(args) is None:

@@ -5,12 +5,14 @@ where it was told to, and --workdir lies on it.
 """
 
 from targets.plan import (
+  CACHE,
   JOIN_SECONDS,
   LOST,
   PREEMPTED,
   Plan,
   add_image,
   as_shell_words,
+  cache_folder,
   flags,
   in_image,
   positive,
@@ -43,7 +45,10 @@ def plan(args):
   """-> xpk workload create."""
   # xpk puts the words into a shell in a pod: Kubernetes turns $$ into $ first.
   # exec, so that the signal xpk sends to the shell's child reaches cdm.
-  words = ['env', f'CDM_JOIN_SECONDS={JOIN_SECONDS}', *in_image(args)]
+  words = ['env', f'CDM_JOIN_SECONDS={JOIN_SECONDS}']
+  if cache_folder(args):
+    words.append(f'{CACHE}={cache_folder(args)}')
+  words += in_image(args)
   inside = 'exec ' + as_shell_words(words).replace('$', '$$')
   options = flags(
     cluster=args.cluster,

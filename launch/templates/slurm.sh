@@ -6,6 +6,9 @@
 # A preemption signals this shell too; it has to outlive the saving.
 trap : TERM
 set -u
+# All nodes see the work directory, but perhaps not the same home.
+CACHE=@cache@
+export @cache_name@="${@cache_name@:-$CACHE}"
 
 echo "$(date -Is) job $SLURM_JOB_ID on $SLURM_JOB_NODELIST," \
   "start ${SLURM_RESTART_COUNT:-0}"

@@ -27,7 +27,7 @@ def build_all(c, section):
   if section in ('train', 'seed'):
     run_config.read_train_section(c)
   elif section == 'ema':
-    run_config.read_ema_section(c.ema)
+    run_config.read_ema_section(c.ema, batch_size=8)
   elif section == 'optimizer':
     run_config.make_optimizer(c.optimizer, 100)
   elif section == 'mesh':

@@ -327,7 +327,7 @@ def test_the_folder_of_partial_results_goes_when_it_is_empty(tmp_path):
 
 @pytest.mark.parametrize('place', ['gs://bucket/run', pathlib.Path('gs://b/r')])
 def test_a_bucket_must_be_mounted(place):
-  with pytest.raises(ValueError, match=r'gs:/.* is no folder .* Mount the'):
+  with pytest.raises(ValueError, match=r'gs:/.* no path .* Mount the'):
     lock(place).acquire()
   assert not pathlib.Path('gs:').exists()
 

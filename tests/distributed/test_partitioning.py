@@ -100,7 +100,7 @@ def test_default_rules_split_large_arrays_and_no_others():
   places = partitioning.state_sharding(tree, mesh, rules)
   shards = {k: places[k].shard_shape(tree[k].shape) for k in tree}
   assert shards == {
-    'kernel': (3, 3, 8, 2),
+    'kernel': (3, 3, 2, 8),  # an axis each, where both fit
     'two_axes': (3, 8, 3, 3),  # the longest axis that divides over fsdp
     'fsdp_alone': (1, 5),
     'odd': (5, 7),

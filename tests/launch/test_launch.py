@@ -200,6 +200,12 @@ def test_no_placeholder_is_left(case):
   assert not re.search(r'@[a-z_]+@', dry_run(case))
 
 
+needs_shellcheck = pytest.mark.skipif(
+  not SHELLCHECK.exists(), reason='shellcheck has no wheel for this machine'
+)
+
+
+@needs_shellcheck
 @pytest.mark.parametrize('case', ['slurm', 'tpu-vm', 'skypilot'])
 def test_scripts_are_sound(case, tmp_path):
   for name, text in files(dry_run(case, NASTY)).items():
@@ -212,11 +218,100 @@ def test_scripts_are_sound(case, tmp_path):
     subprocess.run([SHELLCHECK, '--exclude=2016', script], check=True)
 
 
+@needs_shellcheck
 def test_own_scripts_are_sound():
   scripts = sorted((ROOT / 'launch').glob('*.sh'))
   scripts += sorted((ROOT / 'benchmarks').glob('*.sh'))
-  # setup.sh is sourced: it has no first line.
   subprocess.run([SHELLCHECK, '--shell=bash', '-x', *scripts], check=True)
+
+
+def environment_said(case, shell):
+  """-> {name: value} that the cdm command gets, read as its target reads it."""
+  last = bash_words(shell.splitlines()[-1])
+  if case == 'docker':
+    pairs = [w.removeprefix('--env=') for w in last if w.startswith('--env=')]
+    return dict(pair.split('=', 1) for pair in pairs)
+  if case == 'xpk':
+    (command,) = [w for w in last if w.startswith('--command=exec ')]
+    words = bash_words(as_kubernetes(command.partition('exec ')[2]))
+    pairs = words[1 : words.index('cdm')]
+    return dict(pair.split('=', 1) for pair in pairs)
+  (name, text) = next(iter(files(shell).items()))
+  if case in ('gke', 'gke-gpu'):
+    (job,) = yaml.safe_load(text)['spec']['replicatedJobs']
+    (pod,) = job['template']['spec']['template']['spec']['containers']
+    found = pod['env']
+  elif case == 'vertex':
+    pools = yaml.safe_load(text)['workerPoolSpecs']
+    found = pools[-1]['containerSpec']['env']
+  elif case == 'batch':
+    (group,) = json.loads(text)['taskGroups']
+    return group['taskSpec']['runnables'][0]['environment']['variables']
+  else:
+    if case == 'skypilot':
+      text = yaml.safe_load(text)['run']
+    # The lines that set it, then what bash has.
+    lines = [s for s in text.splitlines() if re.search('CACHE|--env=', s)]
+    if case == 'tpu-vm':
+      (line,) = lines
+      word = bash_words(line)[0].removeprefix('--env=')
+      return dict([word.split('=', 1)])
+    script = '\n'.join([*lines, 'printf "%s" "$JAX_COMPILATION_CACHE_DIR"'])
+    said = subprocess.run(
+      ['bash', '-uc', script],
+      env={'PATH': os.environ['PATH']},
+      capture_output=True,
+      check=True,
+    )
+    return {'JAX_COMPILATION_CACHE_DIR': said.stdout.decode()}
+  return {
+    one['name']: as_kubernetes(one['value']) for one in found if 'value' in one
+  }
+
+
+@pytest.mark.parametrize('workdir', [ON_GCS, f"{ON_GCS}/a'$(HOME)\u2028$b"])
+@pytest.mark.parametrize('case', TARGETS)
+def test_compiled_programs_outlive_the_container(case, workdir):
+  """In the work directory, which a restart finds again.
+
+  The target `local` has no container: the user's own cache outlives it.
+  """
+  shell = dry_run(case, workdir)
+  if case == 'local':
+    assert 'JAX_COMPILATION_CACHE_DIR' not in shell and 'docker' not in shell
+    return
+  found = environment_said(case, shell)['JAX_COMPILATION_CACHE_DIR']
+  given = workdir.removeprefix('--workdir=')
+  assert found == f'{given}/compilation_cache'
+  if case == 'docker':  # The folder is on the host.
+    assert f'--volume={given}:{given}' in bash_words(shell.splitlines()[-1])
+
+
+def test_a_command_without_a_work_directory_caches_on_the_storage():
+  done = launch(
+    'batch',
+    '--config=configs/smoke.py',
+    '--command=sample',
+    *TARGETS['batch'],
+    '--dry-run',
+  )
+  found = environment_said('batch', done.stdout)
+  assert found == {
+    'JAX_COMPILATION_CACHE_DIR': '/gcs/lab-runs/compilation_cache'
+  }
+
+
+def test_slurm_keeps_a_cache_that_the_user_has_chosen():
+  (text,) = files(dry_run('slurm')).values()
+  lines = [s for s in text.splitlines() if 'CACHE' in s and '#' not in s]
+  said = subprocess.run(
+    ['bash', '-uc', '\n'.join([*lines, 'echo "$JAX_COMPILATION_CACHE_DIR"'])],
+    env={'PATH': os.environ['PATH'], 'JAX_COMPILATION_CACHE_DIR': '/own'},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert said.stdout == '/own\n'
 
 
 def test_one_process_needs_no_coordinator():

@@ -102,6 +102,16 @@ def test_pieces_that_share_a_channel_are_one():
   assert len(found) == 1
 
 
+def test_layers_that_share_a_channel_are_as_many_as_their_names():
+  line = (
+    '%{0} = f32[8]{{0}} all-gather(%p), channel_id=1, '
+    'replica_groups=[1,8]<=[8], metadata={{op_name="jit(step)/{1}/gather"}}'
+  )
+  layers = ('conv1', 'conv2', 'conv2')  # the last two are pieces of one
+  entry = [line.format(f'a{i}', layer) for i, layer in enumerate(layers)]
+  assert len(read(entry='\n'.join(entry))) == 2
+
+
 def test_one_device_alone_exchanges_nothing():
   line = '%a = f32[8]{0} all-reduce(%p), replica_groups={{0},{1}}'
   assert read(entry=line) == []

@@ -7,8 +7,16 @@ import re
 import pytest
 from support import smoke_runs
 
+from cdm.config import loader
 from cdm.distributed import device_specs
-from cdm.planning import compile_process, plan_text, roofline, search
+from cdm.planning import (
+  compile_process,
+  evaluation_share,
+  plan_text,
+  roofline,
+  search,
+)
+from cdm.training import program
 
 SMOKE = f'--config={smoke_runs.CONFIGS / "smoke.py"}'
 SMALL = [f'--config.{key}={value}' for key, value in smoke_runs.SMALL.items()]
@@ -30,6 +38,7 @@ def facts(topology='v5e:2x2', **changes):
     'accumulation': 1,
     'parameters': 10**6,
     'num_steps': 3600,
+    'evaluation_steps': 0.0,
     'network_evaluations': 1,
     'fits': True,
     'peak_bytes_per_device': 8 * 2**30,
@@ -177,6 +186,31 @@ def test_sampling_is_costed_by_fifty_thousand_images():
   found = roofline.row(asked, {})['estimate']
   assert found['days'] == pytest.approx(1000 / 86400)
   assert found['of'] == '50,000 images'
+
+
+def test_the_evaluations_in_training_take_their_share_of_the_run():
+  """400 steps' worth beside 3,600 steps: a tenth of a longer run."""
+  without, with_them = (
+    roofline.row(facts(evaluation_steps=steps), {}) for steps in (0.0, 400.0)
+  )
+  before, found = without['estimate'], with_them['estimate']
+  assert found['evaluation_fraction'] == pytest.approx(0.1)
+  assert found['days'] == pytest.approx(before['days'] / 0.9)
+  assert found['of'] == before['of'] == '3,600 steps'
+  assert ', 10% of it evaluating' in plan_text.plan(with_them)
+  assert 'evaluating' not in plan_text.plan(without)
+
+
+def test_an_evaluation_is_counted_by_its_forward_passes():
+  c = loader.load(smoke_runs.CONFIGS / 'smoke_sr.py')
+  c.unlock()
+  c.eval.fid_every_steps, c.eval.fid_num = 8, 30
+  found = evaluation_share.evaluation_steps(program.assemble(c))
+  # Steps 4 and 8: two batches of 8 images, raw and EMA, and 4 pairs in 2 steps.
+  passes = 2 * (2 * 2 * 8 + 4 * 2) + 30 * 2
+  assert found == pytest.approx(passes / (3 * 8))
+  c.eval.every_steps = c.eval.fid_every_steps = 0
+  assert evaluation_share.evaluation_steps(program.assemble(c)) == 0.0
 
 
 def test_what_does_not_fit_has_no_estimate():

@@ -111,3 +111,17 @@ def test_a_damaged_mark_of_the_best_is_a_data_error(runs):
   (runs / 'sr' / 'checkpoints' / 'best').write_text('{"step"')
   with pytest.raises(exit_codes.DamagedFile, match='checkpoints/best'):
     restore.restored_upscaler(runs / 'sr', level=0.0, at='best')
+
+
+def test_drawing_warns_of_a_sampler_that_starts_where_training_never_was(
+  caplog,
+):
+  workdir = smoke_runs.trained() / 'base'
+  restore.restored_stage(workdir, name='base')
+  assert not caplog.records
+  restore.restored_stage(
+    workdir, name='base', overrides=[('sampler.grid.spacing', 'ddim4')]
+  )
+  [record] = caplog.records
+  text = record.getMessage()
+  assert text.startswith('warning: config.sampler.grid begins at alpha_bar')

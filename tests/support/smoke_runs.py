@@ -73,10 +73,13 @@ def on(devices):
 
 @functools.cache
 def trained():
-  """-> pathlib.Path with `base` and `sr`, both stages of smoke_cascade."""
+  """-> pathlib.Path with `base` and `sr`, both stages of smoke_cascade.
+
+  They are evaluated at their last step.
+  """
   workdir = temporary() / 'cascade'
-  train('smoke', workdir / 'base')
-  train('smoke_sr', workdir / 'sr')
+  train('smoke', workdir / 'base', eval__every_steps=4)
+  train('smoke_sr', workdir / 'sr', eval__every_steps=4)
   return workdir
 
 

@@ -10,7 +10,14 @@ import numpy as np
 from cdm.checkpointing import writer
 from cdm.distributed import device_mesh, partitioning
 from cdm.reporting import metric_writer
-from cdm.training import loop, optimizer, rollback, run_config, watchdog
+from cdm.training import (
+  loop,
+  optimizer,
+  rollback,
+  run_config,
+  start,
+  watchdog,
+)
 from cdm.training import state as train_state
 from cdm.training import step as train_step
 
@@ -134,7 +141,10 @@ def step(loss=loss, shape=(8, 1, 1), accumulation=1):
 class Run:
   """`cdm train` in small: start or continue in a work directory, train on."""
 
-  def __init__(self, workdir, *, shape=(8, 1, 1), batches=None, keep=3):
+  def __init__(
+    self, workdir, *, shape=(8, 1, 1), batches=None, keep=3, tx=None
+  ):
+    self.tx = adam() if tx is None else tx
     self.workdir = workdir
     self.mesh = mesh(*shape)
     self.shape = shape
@@ -178,12 +188,12 @@ class Run:
       watch=watchdog.Watchdog() if watch is None else watch,
     )
     with reporter, saver:
-      state, metrics = loop.start(
+      state, metrics = start.start(
         init,
-        adam(),
+        self.tx,
         key=jax.random.key(0),
         abstract=abstract_state(
-          init, adam(), key=jax.random.key(0), mesh=self.mesh
+          init, self.tx, key=jax.random.key(0), mesh=self.mesh
         ),
         schedule=schedule,
         collaborators=collaborators,

@@ -51,6 +51,14 @@ def test_the_space_is_that_of_all_checkpoints_to_come(
   assert 'config.train.keep_checkpoints' in text
 
 
+def test_the_best_checkpoint_needs_space_too(tmp_path, free):
+  free(4.5)
+  given = (tmp_path, STATE, schedule(), [])
+  assert disk_space.shortage(*given) is None
+  text = disk_space.shortage(*given, keeps_best=True)
+  assert text.startswith('warning: 5 more checkpoints')
+
+
 def test_a_complete_run_needs_no_space(tmp_path, free):
   free(0)
   steps = [80, 90, 100]

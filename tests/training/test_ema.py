@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from support import oracles
 
-from cdm.training import ema
+from cdm.training import ema, run_config
 
 
 def test_it_averages_as_published_code_does():
@@ -46,6 +47,35 @@ def test_a_constant_decay_gives_the_geometric_sum():
       average, {'w': jnp.array([3.0])}, step, decay=0.75, warmup=False
     )
   np.testing.assert_allclose(average['w'], [3 - 2 * 0.75**20], rtol=1e-6)
+
+
+def test_half_of_the_average_is_gone_after_its_half_life_in_images():
+  """1,024 images at a batch of 64 are 16 steps, at a batch of 256 four."""
+  for batch_size in (64, 256):
+    decay = ema.decay_of(1024.0, batch_size=batch_size)
+    average = {'w': jnp.ones(1)}
+    for step in range(1024 // batch_size):
+      average = ema.update(
+        average, {'w': jnp.zeros(1)}, step, decay=decay, warmup=False
+      )
+    np.testing.assert_allclose(average['w'], [0.5], rtol=1e-6)
+
+
+def test_the_section_takes_a_decay_or_a_half_life_but_not_both():
+  def read(**section):
+    return run_config.read_ema_section(section, batch_size=512)
+
+  assert read(decay=0.9, warmup=False) == (0.9, False)
+  # EDM's code: 500,000 images at a batch of 512.
+  decay, _ = read(decay=None, half_life_images=500_000)
+  assert decay == pytest.approx(0.5 ** (512 / 500_000), rel=1e-12)
+  for section, message in (
+    (dict(decay=0.9, half_life_images=1e5), 'Give one, and set the other'),
+    (dict(decay=None), 'are both None; give one'),
+    (dict(half_life_images=0.0), 'half_life_images is 0.0; it must be above 0'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      read(**section)
 
 
 def test_it_starts_as_an_exact_copy_in_float32():

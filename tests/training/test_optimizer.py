@@ -1,5 +1,6 @@
 """The optimizers against Adam and SGD as published, in NumPy float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -131,6 +132,109 @@ def test_the_rate_falls_by_the_factor_at_the_steps_named():
     [0.5, 2, 2, 1, 1, 0.5, 0.5],
     rtol=1e-6,
   )
+
+
+def make_adafactor(num_steps=None, **options):
+  return optimizer.make_adafactor(
+    optimizer.AdafactorOptions(**options), num_steps
+  )
+
+
+def adafactor(start, gradients, *, rate, parameter_scale):
+  """Shazeer and Stern alg. 4, sec. 6 to 8, on one matrix, in NumPy float64."""
+  x = np.array(start, np.float64)
+  rows, columns = np.zeros(x.shape[0]), np.zeros(x.shape[1])
+  for t, g in enumerate(np.asarray(gradients, np.float64)):
+    b2 = 1 - (t + 1.0) ** -0.8
+    rows = b2 * rows + (1 - b2) * (g**2 + 1e-30).mean(axis=1)
+    columns = b2 * columns + (1 - b2) * (g**2 + 1e-30).mean(axis=0)
+    u = g / np.sqrt(np.outer(rows, columns) / rows.mean())
+    u = u / max(1.0, np.sqrt((u**2).mean()))
+    scale = max(1e-3, np.sqrt((x**2).mean())) if parameter_scale else 1.0
+    x = x - rate * scale * u
+  return x
+
+
+@pytest.mark.parametrize('parameter_scale', [True, False])
+def test_it_is_adafactor_as_published_and_as_optax_has_it(parameter_scale):
+  rng = np.random.default_rng(2)
+  gradients = (
+    rng.normal(size=(6, 4, 7)) * np.geomspace(3, 0.1, 6)[:, None, None]
+  )
+  gradients = gradients.astype(np.float32)
+  start = rng.normal(size=(4, 7)).astype(np.float32)
+  given = dict(learning_rate=0.1, scale_by_parameter=parameter_scale)
+  own = make_adafactor(min_size_to_factor=4, **given)
+  theirs = optax.adafactor(
+    0.1,
+    min_dim_size_to_factor=4,
+    multiply_by_parameter_scale=parameter_scale,
+  )
+  ends = []
+  for tx in (own, theirs):
+    params = {'w': jnp.asarray(start)}
+    state = tx.init(params)
+    for g in gradients:
+      updates, state = tx.update({'w': jnp.asarray(g)}, state, params)
+      params = optax.apply_updates(params, updates)
+    ends.append(params['w'])
+  truth = adafactor(start, gradients, rate=0.1, parameter_scale=parameter_scale)
+  np.testing.assert_allclose(ends[0], ends[1], rtol=1e-6)
+  np.testing.assert_allclose(ends[0], truth, rtol=1e-5, atol=1e-6)
+
+
+def test_adafactor_takes_momentum_decay_and_clipping_of_its_own():
+  tx = make_adafactor(
+    learning_rate=0.1,
+    momentum=0.9,
+    moment_dtype='bfloat16',
+    weight_decay=0.5,
+    clip_norm=1.0,
+    scale_by_parameter=False,
+  )
+  params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}
+  state = tx.init(params)
+  dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(state)}
+  assert dtypes == {'float32', 'bfloat16', 'int32'}
+  grads = {'kernel': jnp.ones((2, 2)), 'bias': jnp.zeros(2)}
+  updates, _ = tx.update(grads, state, params)
+  # The update is 1, its average 0.1; then half of the kernel, times the rate.
+  np.testing.assert_allclose(updates['kernel'], -0.06, rtol=1e-2)
+  np.testing.assert_array_equal(updates['bias'], 0.0)
+  assert bool(tx.is_clipped(grads))
+
+
+def test_a_factored_state_is_a_fraction_of_that_of_adam():
+  params = {'kernel': jnp.zeros((3, 3, 256, 128))}
+
+  def floats(tx):
+    return sum(leaf.size for leaf in jax.tree.leaves(tx.init(params)))
+
+  assert floats(make_adam(learning_rate=1.0)) > 2 * 3 * 3 * 256 * 128
+  assert floats(make_adafactor(learning_rate=1.0)) < 3 * 3 * (256 + 128) + 10
+
+
+def test_both_moments_are_bfloat16_where_the_section_says_so():
+  tx = make_adam(learning_rate=0.1, moment_dtype='bfloat16')
+  (moments, *_) = tx.init({'w': jnp.ones(3)})
+  assert moments.mu['w'].dtype == moments.nu['w'].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    (dict(b2_exponent=0.0), 'b2_exponent is 0.0; .* at most 1'),
+    (dict(min_size_to_factor=0), 'min_size_to_factor is 0; .* above 0'),
+    (dict(update_clip=-1.0), 'update_clip is -1.0; .* above 0'),
+    (dict(momentum=1.0), 'momentum is 1.0'),
+    (dict(moment_dtype='float16'), "moment_dtype is 'float16'; known are"),
+    (dict(skip_nonfinite=-1), 'skip_nonfinite is -1; .* at least 0'),
+    (dict(kind='adam'), "kind is 'adam'"),
+  ],
+)
+def test_a_field_of_adafactor_that_does_not_fit_is_named(fields, message):
+  with pytest.raises(ValueError, match=message):
+    make_adafactor(learning_rate=1e-3, **fields)
 
 
 @pytest.mark.parametrize(

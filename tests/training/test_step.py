@@ -229,6 +229,73 @@ def test_the_loss_is_reported_by_noise_level():
   assert 'logsnr' not in scalars
 
 
+def regression(params, batch, *, key, train):
+  return (batch['x'] @ params['w'] - batch['y']) ** 2, {}
+
+
+def regress(batches, **options):
+  """-> (states after each of some steps, scalars) of least squares."""
+  mesh = tiny_run.mesh(1)
+  tx = tiny_run.adam(warmup_steps=0, **options)
+  now = tiny_run.init_state(
+    lambda key: {'w': jnp.ones(3)}, tx, key=jax.random.key(0), mesh=mesh
+  )
+  update = step.make_step(regression, tx, mesh=mesh, ema_decay=0.9)
+  states, rows = [jax.device_get(now.replace(key=None))], []
+  for batch in batches:
+    now, scalars = update(now, device_mesh.shard_batch(batch, mesh))
+    states.append(jax.device_get(now.replace(key=None)))
+    rows.append(jax.device_get(scalars))
+  return states, rows
+
+
+def regression_batches(*spoilt, count=4):
+  rng = np.random.default_rng(3)
+  batches = []
+  for index in range(count):
+    y = rng.normal(size=8).astype(np.float32)
+    if index in spoilt:
+      y[0] = np.nan
+    x = rng.normal(size=(8, 3)).astype(np.float32)
+    batches.append({'x': x, 'y': y})
+  return batches
+
+
+def test_a_step_that_is_not_finite_is_counted_and_changes_nothing_else():
+  """Of the moments, too; the schedule of the rate goes on with the steps."""
+  states, rows = regress(
+    regression_batches(1), skip_nonfinite=2, decay='step', decay_at=(2,)
+  )
+  assert [float(row['skipped_steps']) for row in rows] == [0, 1, 0, 0]
+  tiny_run.assert_same(states[1].params, states[2].params)
+  tiny_run.assert_same(states[1].ema_params, states[2].ema_params)
+  clipping, adam, schedule = states[2].opt_state
+  tiny_run.assert_same(states[1].opt_state[1], adam)
+  assert int(states[2].step) == int(schedule.count) == 2
+  rates = [float(row['learning_rate']) for row in rows]
+  np.testing.assert_allclose(rates, [1e-2, 1e-2, 1e-3, 1e-3], rtol=1e-6)
+  moved = np.abs(states[3].params['w'] - states[2].params['w'])
+  assert 0 < moved.max() < 5e-3  # by the rate of step 3, not of step 2
+  assert np.isfinite(states[4].params['w']).all()
+  assert all(np.isfinite(row['param_norm']) for row in rows)
+
+
+def test_without_the_option_a_step_that_is_not_finite_spoils_the_state():
+  states, rows = regress(regression_batches(1, count=2))
+  assert 'skipped_steps' not in rows[1]
+  assert np.isnan(states[2].params['w']).all()
+
+
+def test_steps_say_whether_their_gradient_was_clipped():
+  _, rows = regress(regression_batches(), clip_norm=3.0)
+  norms = [float(row['grad_norm']) for row in rows]
+  clipped = [float(row['clip_fraction']) for row in rows]
+  assert clipped == [float(norm > 3.0) for norm in norms]
+  assert set(clipped) == {0.0, 1.0}
+  _, rows = regress(regression_batches(count=1), clip_norm=None)
+  assert 'clip_fraction' not in rows[0]
+
+
 def test_the_state_is_donated_and_nothing_is_held_twice():
   mesh, update = tiny_run.mesh(8), tiny_run.step()
   before = fresh(mesh)

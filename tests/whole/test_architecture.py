@@ -50,8 +50,10 @@ WALLS = {
 # Which packages may import an outside library.
 EXTERNAL = {
   'ml_collections': {'config'},
-  'tensorflow': {'data', 'reporting'},
+  'tensorflow': {'data'},
   'clu': {'reporting'},
+  'tensorboard': {'reporting'},
+  'wandb': {'reporting'},
   'grain': {'data'},
   'tensorflow_datasets': {'data'},
   'orbax': {'checkpointing'},

@@ -622,7 +622,7 @@ def test_a_loss_that_is_not_finite_has_a_code_of_its_own(
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch, tmp_path):
   monkeypatch.setattr(
-    'cdm.training.trainer.print_run_summary', lambda *_: int('no number')
+    'cdm.training.run_summary.print_run_summary', lambda *_: int('no number')
   )
   with pytest.raises(ValueError, match='invalid literal'):
     smoke_runs.cdm('train', SMOKE, f'--workdir={tmp_path}')

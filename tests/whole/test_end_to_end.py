@@ -66,8 +66,22 @@ def test_a_run_leaves_its_config_record_checkpoints_and_pictures(stage):
   assert reader.read_config(workdir) == (workdir / 'config.json').read_text()
   assert reader.complete_steps(workdir) == [2, 4]
   rows = metric_writer.read_scalars(workdir / 'scalars.jsonl')
-  assert [row['step'] for row in rows] == [3, 4]
-  assert all(0 < row['loss'] < 10 and row['grad_norm'] > 0 for row in rows)
+  logged = [row for row in rows if 'loss' in row]
+  assert [row['step'] for row in logged] == [3, 4]
+  assert all(0 < row['loss'] < 10 and row['grad_norm'] > 0 for row in logged)
+  evaluated = {k: row[k] for row in rows for k in row if 'held_out' in k}
+  assert [row['step'] for row in rows] == {
+    'base': [3, 4, 4],
+    'sr': [3, 4, 4, 4],
+  }[stage]
+  assert 0 < evaluated['held_out/ema_loss'] < 10
+  assert ('held_out/psnr_bicubic' in evaluated) == (stage == 'sr')
+  metric = {'base': 'held_out/ema_loss', 'sr': 'held_out/psnr'}[stage]
+  assert reader.read_best(workdir) == {
+    'step': 4,
+    'metric': metric,
+    'value': evaluated[metric],
+  }
   assert json.loads((workdir / 'classes.json').read_text()) == [
     f'grating {n}' for n in range(4)
   ]
@@ -86,10 +100,10 @@ def test_tensorboard_holds_what_the_record_holds():
   seen, images = {}, []
   for event in tf.compat.v1.train.summary_iterator(str(events)):
     for value in event.summary.value:
-      if value.metadata.plugin_data.plugin_name == 'images':
+      if value.HasField('image'):
         images.append((event.step, value.tag))
       else:
-        seen[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+        seen[event.step, value.tag] = value.simple_value
   for row in metric_writer.read_scalars(workdir / 'scalars.jsonl'):
     for name in row.keys() - {'step'}:
       assert seen[row['step'], name] == pytest.approx(row[name], rel=1e-6)

@@ -6,6 +6,7 @@ in every layout of the three axes over 1, 2, 4 and 8 devices.
 """
 
 import functools
+import re
 
 import jax
 import numpy as np
@@ -16,7 +17,8 @@ from support.smoke_runs import record, state
 
 from cdm.config import datasets, loader
 from cdm.distributed import device_mesh
-from cdm.planning import hlo
+from cdm.models import unet
+from cdm.planning import hlo, lowering
 from cdm.sampling import cascade
 from cdm.training import program
 from cdm.training import state as states
@@ -37,12 +39,18 @@ def one():
 def eight(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('mesh') / 'eight'
   smoke_runs.train(
-    'smoke', workdir, devices=8, mesh__fsdp=2, train__save_every_steps=4
+    'smoke',
+    workdir,
+    devices=8,
+    mesh__fsdp=2,
+    train__save_every_steps=4,
+    eval__every_steps=4,
   )
   return workdir
 
 
 def test_losses_are_the_same(one, eight):
+  assert 'held_out/ema_loss' in record(one)[-1]
   for mine, expected in zip(record(eight), record(one), strict=True):
     assert mine == pytest.approx(expected, rel=1e-4)
 
@@ -125,11 +133,11 @@ def ran(data, fsdp, tensor, accumulation=1):
   return seen, losses, params, device_mesh.fetch(drawn).astype(int)
 
 
-@pytest.mark.parametrize('layout', [*LAYOUTS[1:], (2, 1, 1, 4)], ids=str)
+@pytest.mark.parametrize('layout', [*LAYOUTS[1:], (2, 2, 2, 2)], ids=str)
 def test_every_layout_gives_the_numbers_of_one_device(layout):
   """Losses to 1e-5, parameters to 1e-4 of their largest, grey levels to 1.
 
-  The last is of four microbatches as well.
+  The last is of two microbatches as well.
   """
   expected, mine = ran(1, 1, 1), ran(*layout)
   np.testing.assert_array_equal(mine[0], expected[0])
@@ -147,12 +155,20 @@ def test_every_layout_gives_the_numbers_of_one_device(layout):
 # --- What the compiler makes of it
 
 
-def compiled(**overrides):
-  """-> (Program, its collectives) on eight devices."""
+def lowered(**overrides):
+  """-> (Program, its step as the compiler is given it) on eight devices."""
   layout = [overrides.pop(axis, 1) for axis in ('data', 'fsdp', 'tensor')]
   _, made = tiny(*layout, **overrides)
-  text = made.step.lower(made.state, made.batch).compile().as_text()
-  return made, hlo.collectives(text, devices=8)
+  return made, made.step.lower(made.state, made.batch)
+
+
+@functools.cache
+def compiled(**overrides):
+  """-> (Program, its collectives, bytes of temporaries) on eight devices."""
+  made, program = lowered(**overrides)
+  done = program.compile()
+  found = hlo.collectives(done.as_text(), devices=8)
+  return made, found, done.memory_analysis().temp_size_in_bytes
 
 
 def size_of(tree):
@@ -160,7 +176,7 @@ def size_of(tree):
 
 
 def test_copies_reduce_their_gradients_once_and_gather_nothing():
-  made, found = compiled(data=8)
+  made, found, _ = compiled(data=8)
   sent = hlo.summary(found)
   params = size_of(made.state.params)
   assert set(sent) == {'all-reduce'}
@@ -169,7 +185,7 @@ def test_copies_reduce_their_gradients_once_and_gather_nothing():
 
 
 def test_microbatches_are_reduced_together():
-  made, found = compiled(data=8, train__batch_size=32, train__accumulation=4)
+  made, found, _ = compiled(data=8, train__batch_size=32, train__accumulation=4)
   sent = hlo.summary(found)
   params = size_of(made.state.params)
   assert set(sent) == {'all-reduce'}
@@ -177,11 +193,77 @@ def test_microbatches_are_reduced_together():
 
 
 def test_a_split_state_gathers_its_parameters_and_no_activation():
-  made, found = compiled(fsdp=8, train__batch_size=128)
-  params = size_of(made.state.params)
-  gathered = [one for one in found if one.kind == 'all-gather']
+  made, found, _ = compiled(fsdp=8, train__batch_size=128)
+  split = [
+    leaf.size * 4
+    for leaf in jax.tree.leaves(made.state.params)
+    if any(leaf.sharding.spec)
+  ]
+  sent = hlo.summary(found)
+  assert set(sent) == {'all-gather', 'reduce-scatter', 'all-reduce'}
+  # One gradient is reduced into its part for each parameter that is split;
+  # gradients of the others are reduced whole, with the scalars.
+  assert sent['reduce-scatter']['payload_bytes'] == sum(split)
+  rest = size_of(made.state.params) - sum(split)
+  assert rest <= sent['all-reduce']['payload_bytes'] < rest + 512
+  gathered = [one.payload_bytes for one in found if one.kind == 'all-gather']
+  assert max(gathered) <= max(split)
+  assert sum(split) <= sum(gathered) <= 2 * sum(split)
+
+
+def test_accumulation_needs_no_more_memory():
+  """Each microbatch gathers layers and scatters gradients in the loop."""
+  _, _, whole = compiled(fsdp=8, train__batch_size=128)
+  made, found, parts = compiled(
+    fsdp=8, train__batch_size=128, train__accumulation=4
+  )
+  assert parts <= whole
+  assert {one.turns for one in found if one.kind != 'all-reduce'} == {4}
   largest = max(leaf.size * 4 for leaf in jax.tree.leaves(made.state.params))
-  assert max(one.payload_bytes for one in gathered) <= largest
-  assert sum(one.payload_bytes * one.turns for one in gathered) <= 2 * params
-  others = {one.kind for one in found} - {'all-gather', 'all-reduce'}
-  assert others <= {'reduce-scatter'}
+  assert max(one.payload_bytes for one in found) <= max(largest, 2048)
+
+
+def test_sampling_gathers_layers_again_in_every_step():
+  c, _ = tiny(1, 8, 1)
+  planned = lowering.sample_step(c, jax.devices(), batch_size=8)
+  text = planned.lowered.compile().as_text()
+  gathered = hlo.collectives(text, devices=8)
+  assert planned.turns > 1
+  assert {one.kind for one in gathered} == {'all-gather'}
+  assert {one.turns for one in gathered} == {planned.turns}
+
+
+GATHER = re.compile(r'stablehlo\.all_gather"[^\n]*-> tensor<([\dx]+)x(\w+)>')
+SCATTER = re.compile(
+  r'stablehlo\.reduce_scatter"(?s:.*?)-> tensor<[\dx]+x(\w+)>'
+)
+
+
+def test_kernels_are_gathered_in_the_dtype_of_computation():
+  """Embeddings and the last layer in float32; all gradients in float32.
+
+  This is what the compiler is given. A CPU has no collectives in bfloat16, so
+  its compiler makes them float32.
+  """
+  overrides = dict(fsdp=8, model__dtype='bfloat16', model__features=8)
+  made, program = lowered(**overrides)
+  split = [
+    (jax.tree_util.keystr(path, simple=True, separator='/'), leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(made.state.params)
+    if any(leaf.sharding.spec)
+  ]
+  expected = sorted(
+    (
+      'x'.join(map(str, leaf.shape)),
+      'f32' if name.split('/')[0] in unet.FLOAT32 else 'bf16',
+    )
+    for name, leaf in split
+  )
+  text = program.as_text()
+  assert sorted(GATHER.findall(text)) == expected
+  assert {'bf16', 'f32'} == {dtype for _, dtype in expected}
+  assert SCATTER.findall(text) == ['f32'] * len(split)
+  _, program = lowered(**overrides, model__remat='full')
+  again = GATHER.findall(program.as_text())
+  in_blocks = sum('block' in name or 'attention' in name for name, _ in split)
+  assert len(again) == len(split) + in_blocks

@@ -114,7 +114,7 @@ def test_preempted_while_starting_is_preempted_too(
   tmp_path, begin, monkeypatch
 ):
   monkeypatch.setattr(
-    'cdm.training.trainer.print_config_changes', lambda *_: send(15)()
+    'cdm.training.run_summary.print_config_changes', lambda *_: send(15)()
   )
   code, err = begin()
   assert code == 75
@@ -189,7 +189,7 @@ def test_a_fault_of_the_program_is_recorded_and_raised(
   tmp_path, begin, monkeypatch
 ):
   monkeypatch.setattr(
-    'cdm.training.trainer.print_run_summary', lambda *_: {}['no such key']
+    'cdm.training.run_summary.print_run_summary', lambda *_: {}['no such key']
   )
   with pytest.raises(KeyError, match='no such key') as caught:
     begin()

@@ -8,6 +8,8 @@ import pytest
 from support import smoke_runs
 from support.smoke_runs import record, state
 
+EVALUATED = {'eval__every_steps': 4}
+
 
 @pytest.fixture(scope='module')
 def whole():
@@ -18,8 +20,8 @@ def whole():
 def resumed(tmp_path_factory):
   """Two steps, an end, a start, and two more."""
   workdir = tmp_path_factory.mktemp('resumed') / 'run'
-  smoke_runs.train('smoke', workdir, train__num_steps=2)
-  smoke_runs.train('smoke', workdir)
+  smoke_runs.train('smoke', workdir, train__num_steps=2, **EVALUATED)
+  smoke_runs.train('smoke', workdir, **EVALUATED)
   return workdir
 
 
@@ -42,11 +44,12 @@ def test_four_steps_are_not_two(whole):
 def test_resuming_changes_no_number_of_the_record(whole, resumed):
   """The line of step 3 averages steps on both sides of the stop.
 
-  The line of step 2 is the end of the first half, which the run that was not
-  stopped did not have.
+  The lines of step 2 are the end of the first half, which the run that was not
+  stopped did not have. The last line is the loss of held-out images.
   """
   expected, mine = record(whole), record(resumed)
-  assert [row['step'] for row in expected] == [3, 4]
+  assert [row['step'] for row in expected] == [3, 4, 4]
+  assert 'held_out/ema_loss' in expected[-1]
   assert [row for row in mine if row['step'] != 2] == expected
 
 
@@ -66,9 +69,26 @@ def test_the_place_in_the_data_is_the_same(whole, resumed):
   assert position(resumed) == position(whole)
 
 
+def test_an_evaluation_that_a_kill_took_is_made_anew(whole, tmp_path, capsys):
+  """Killed between the last checkpoint and its evaluation; no step is made."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(whole, workdir)
+  path = workdir / 'scalars.jsonl'
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text(''.join(lines[:-1]))
+  (workdir / 'checkpoints' / 'best').unlink()
+  (workdir / 'grids' / 'samples_00000004.png').unlink()
+  before = smoke_runs.snapshot(whole)
+  smoke_runs.train('smoke', workdir, **EVALUATED)
+  assert 'compiling' not in capsys.readouterr().err
+  after = smoke_runs.snapshot(workdir)
+  changed = {k for k in before if after.get(k) != before[k]}
+  assert {k for k in changed if 'tensorboard' not in k} == {'sessions.jsonl'}
+
+
 def test_a_complete_run_is_left_as_it_is(resumed, capsys):
   before = smoke_runs.snapshot(resumed)
-  smoke_runs.train('smoke', resumed)
+  smoke_runs.train('smoke', resumed, **EVALUATED)
   assert 'the run is complete' in capsys.readouterr().err
   after = smoke_runs.snapshot(resumed)
   changed = {k for k in after if after[k] != before.get(k)}

@@ -107,6 +107,7 @@ def together(*commands, both=''):
 
 def training(workdir, **overrides):
   """-> the words that train the smoke config there, as `house.train` does."""
+  overrides = {'eval__every_steps': 4} | overrides
   values = smoke_runs.SMALL | {
     k.replace('__', '.'): v for k, v in overrides.items()
   }
@@ -172,16 +173,34 @@ def two(one, tmp_path_factory):
 
 def test_they_train_save_restore_and_go_on_as_one(one, two):
   folder, trained, _ = two
-  # The half that ended at step 2 closed with a line of its own.
+  # The half that ended at step 2 closed with lines of its own.
   lines = [row for row in record(folder / 'run') if row['step'] != 2]
   for mine, expected in zip(lines, record(one), strict=True):
     assert mine == pytest.approx(expected, rel=1e-4)
+  assert 'held_out/ema_loss' in lines[-1]
+  assert reader.resolve(folder / 'run', 'best') == 4
   expected, mine = state(one, 4), state(folder / 'run', 4)
   assert mine.keys() == expected.keys()
   for name, value in expected.items():
     if name.startswith(('params/', 'ema_params/')):
       error = np.abs(mine[name] - value).max() / np.abs(value).max()
       assert error < RTOL, name
+
+
+def test_they_start_from_the_weights_that_one_saved(one, tmp_path):
+  """A step too small to see leaves them as they were read."""
+  values = {'train__init_from': one, 'train__num_steps': 1}
+  values['optimizer__learning_rate'] = 1e-9
+  first, second = together(training(tmp_path, **values))
+  told = f'starting from the EMA parameters of step 4 of {one}'
+  assert told in first and told not in second
+  expected, mine = state(one, 4), state(tmp_path, 1)
+  for name, value in mine.items():
+    field, _, rest = name.partition('/')
+    if field in ('params', 'ema_params'):
+      np.testing.assert_allclose(
+        value, expected[f'ema_params/{rest}'], atol=1e-7, err_msg=name
+      )
 
 
 def test_only_the_first_talks_and_writes(two):

@@ -32,13 +32,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   """Prints the description of every stage."""
   import json
+  import sys
 
-  from cdm.config import cascade_stages, instantiate, loader
+  from cdm.config import (
+    cascade_stages,
+    instantiate,
+    loader,
+    stage_warnings,
+  )
   from cdm.planning import built_stages, describe
 
   loaded = loader.load(args.config, args.overrides)
   instantiate.require(loaded, 'paper')
-  stages = []
+  stages, warnings = [], []
   for name, section, sampler, built in built_stages.build(loaded, args.config):
     instantiate.require(section, 'paper')
     stages.append(
@@ -51,6 +57,11 @@ def run(args: argparse.Namespace) -> None:
         paper=section.paper.to_dict(),
       )
     )
+    key = 'sampler' if sampler is None else f'stages.{name}.sampler'
+    found = stage_warnings.stage_warnings(built, sampler, sampler_key=key)
+    warnings += [f'warning: {name}: {text}' for text in found]
+  for line in warnings:
+    print(line, file=sys.stderr)
   if args.json:
     print(json.dumps({'config': str(args.config), 'stages': stages}))
     return

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
   import json
   import sys
 
-  from cdm.config import cascade_stages, loader
+  from cdm.config import cascade_stages, loader, stage_warnings
   from cdm.distributed import device_specs
   from cdm.planning import (
     built_stages,
@@ -115,8 +115,10 @@ def run(args: argparse.Namespace) -> None:
   pieces = compile_process.check(args.topology)
   # Errors appear before anything is compiled.
   loaded = loader.load(args.config, args.overrides)
-  built_stages.build(loaded, args.config)
+  stages = built_stages.build(loaded, args.config)
   cascade_stages.refuse_cascade(loaded, 'planned')
+  for text in stage_warnings.stage_warnings(stages[0].built):
+    print(f'warning: {text}', file=sys.stderr)
   rows = []
   for piece in pieces:
     facts = measure(args, piece.topology)

@@ -14,7 +14,7 @@ import numpy as np
 
 from cdm.checkpointing import reader
 from cdm.config import datasets, loader, placement, stage
-from cdm.distributed import compiler_options, device_mesh, partitioning
+from cdm.distributed import compiler_options, device_mesh
 from cdm.evaluation.batched_network import BatchedNetwork
 from cdm.evaluation.metrics import top_k
 from cdm.methods import classification
@@ -82,13 +82,12 @@ def gather_statistics(
     the statistics that `Tester.logits` takes, a tree of float32 NumPy arrays.
   """
   seed = program.seed_of(c, STATISTICS_SEED)
-  places = jax.tree.map(lambda leaf: leaf.sharding, params)
+  boxed = built.boxes(params)
   everywhere = device_mesh.replicated(mesh)
 
   def moments(params, batch, n):
     key = jax.random.fold_in(jax.random.key(seed), n)
-    params = partitioning.gather_over_fsdp(params, places)
-    return built.tester.moments(params, batch, key=key)
+    return built.tester.moments(boxed(params), batch, key=key)
 
   run = jax.jit(
     moments,

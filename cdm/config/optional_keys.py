@@ -1,0 +1,22 @@
+"""Lists the keys that a config may leave out, with the values they then have.
+
+They are options of a single run, such as where its weights come from, and not
+properties of an experiment. So no config states them, and the command line sets
+them in every config that has their section.
+"""
+
+OPTIONAL = {
+  'train.init_from': '',
+  'train.init_params': 'ema',
+  'train.init_missing': 'refuse',
+  'train.init_from_sha256': '',
+}
+
+
+def in_section(section: str) -> dict[str, object]:
+  """Returns {key: value} of the optional keys of a section, e.g. 'train'."""
+  return {
+    dotted.removeprefix(f'{section}.'): value
+    for dotted, value in OPTIONAL.items()
+    if dotted.startswith(f'{section}.')
+  }

@@ -1,0 +1,203 @@
+"""Warns of settings of a stage that are allowed but cannot work well.
+
+`cdm train`, `cdm describe` and `cdm plan` print every warning of a stage; the
+commands that draw images print the one about the start of the sampler.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cdm.config import sampler_section
+from cdm.config.stage import Stage
+from cdm.diffusion import schedules
+from cdm.diffusion.process import alpha_sigma
+from cdm.models import unet_plan
+
+# Below this alpha_bar, what is left of an image is weaker than its last bits.
+# Stable Diffusion ends at 0.0047, which is known to limit how dark or bright
+# its images can be; training is warned of from twice that on.
+_START_WITHOUT_IMAGE = 1e-3
+_END_WITHOUT_IMAGE = 1e-2
+# A network that embeds the log-SNR has learned nothing beyond its range.
+_BEYOND_TRAINING = 2.0
+# Attention over 64 x 64 pixels has 17 million weights for each head, and over
+# 128 x 128 sixteen times as many. No config of cdm exceeds 32 x 32.
+_MOST_ATTENDED_PIXELS = 64 * 64
+
+
+def stage_warnings(
+  built: Stage,
+  sampler: ConfigDict | Mapping[str, Any] | None = None,
+  *,
+  sampler_key: str = 'sampler',
+) -> list[str]:
+  """Returns a sentence or two for each setting that cannot work well.
+
+  Args:
+    built: a stage; there are no warnings about a classifier.
+    sampler: a `sampler` section that replaces the one in its config, or None.
+    sampler_key: dotted name of `sampler`, for the text.
+  """
+  if built.schedule is None:
+    return []
+  found = (
+    schedule_end(built.schedule),
+    sampler_start(built, sampler, sampler_key=sampler_key),
+    narrow_patches(built),
+    wide_attention(built),
+  )
+  return [text for text in found if text]
+
+
+def schedule_end(schedule: schedules.Schedule) -> str | None:
+  """Warns if the noisiest level of training still shows the image.
+
+  Sampling starts from noise alone, which the network then has never seen.
+  """
+  end = _alpha_bar(schedule.logsnr[-1])
+  if end <= _END_WITHOUT_IMAGE:
+    return None
+  return (
+    f'config.schedule ends at alpha_bar {end:.2g}: the noisiest images of '
+    f'training still show {np.sqrt(end):.0%} of their contrast, but sampling '
+    'starts from noise alone, which the network never sees. Let it end below '
+    f'{_END_WITHOUT_IMAGE:g}, with more steps or larger betas.'
+  )
+
+
+def sampler_start(
+  built: Stage,
+  sampler: ConfigDict | Mapping[str, Any] | None = None,
+  *,
+  sampler_key: str = 'sampler',
+) -> str | None:
+  """Warns if sampling does not start at the noise level that training ends at.
+
+  Such a grid usually has fewer steps than its betas were made for. What it
+  starts from is noise alone, which the network takes for an image in which
+  something can be seen.
+
+  Args:
+    built: a stage.
+    sampler: see `stage_warnings`.
+    sampler_key: see `stage_warnings`.
+  """
+  if built.schedule is None:
+    return None
+  section = built.config.sampler if sampler is None else sampler
+  key = f'{sampler_key}.grid'
+  grid = sampler_section.grid(built.schedule, section['grid'], key)
+  start, end = float(grid[0]), float(built.schedule.logsnr[-1])
+  shown, wanted = _alpha_bar(start), _alpha_bar(end)
+  facts = (
+    f'config.{key} begins at alpha_bar {shown:.2g} with {len(grid) - 1} steps, '
+    f'but training ends at {wanted:.2g}'
+  )
+  if shown > max(_START_WITHOUT_IMAGE, 2 * wanted):
+    return (
+      f'{facts}: sampling starts from noise alone, and the network looks for '
+      f'an image of {np.sqrt(shown):.0%} contrast in it. '
+      f'{_remedy(section["grid"], key, len(grid) - 1, wanted)}'
+    )
+  embeds_logsnr = built.config.model.get('condition_on') == 'logsnr'
+  if embeds_logsnr and start < end - _BEYOND_TRAINING:
+    return (
+      f'{facts}: the network was never trained on levels between them. '
+      f'{_remedy(section["grid"], key, len(grid) - 1, wanted)}'
+    )
+  return None
+
+
+def _remedy(
+  section: Mapping[str, Any], key: str, num_steps: int, wanted: float
+) -> str:
+  """Returns how a grid of so many steps begins where training ends."""
+  if section['kind'] == 'linear':
+    beta_max = _beta_max(num_steps, section['beta_min'], wanted)
+    if beta_max is not None:
+      return f'Set --config.{key}.beta_max={beta_max:.3g}.'
+  return (
+    'A grid that begins there: '
+    f'--config.{key}.kind=respaced --config.{key}.spacing={num_steps}.'
+  )
+
+
+def _beta_max(num_steps: int, beta_min: float, wanted: float) -> float | None:
+  """Returns the last beta of a linear chain that ends at an alpha_bar.
+
+  None if no beta below 1 does.
+  """
+
+  def end(beta_max):
+    betas = np.linspace(beta_min, beta_max, num_steps)
+    return float(np.sum(np.log1p(-betas)))
+
+  low, high = beta_min, 1 - 1e-6
+  if num_steps < 2 or not end(high) <= np.log(wanted) <= end(low):
+    return None
+  for _ in range(60):
+    middle = (low + high) / 2
+    low, high = (
+      (middle, high) if end(middle) > np.log(wanted) else (low, middle)
+    )
+  return high
+
+
+def narrow_patches(built: Stage) -> str | None:
+  """Warns if a patch has more values than the network has channels.
+
+  The last convolution is linear. It cannot make more independent values of a
+  patch than it receives channels, so a part of the noise cannot be predicted.
+  """
+  net = built.config.model
+  if net.patch_size == 1:
+    return None
+  channels = int(net.multipliers[0] * net.features)
+  values = 3 * net.patch_size**2
+  if values <= channels:
+    return None
+  return (
+    f'config.model.patch_size is {net.patch_size}: the {values} values of a '
+    f'patch pass through {channels} channels (features times the first '
+    f'multiplier), so that {values - channels} of every {values} cannot be '
+    f'predicted. Use a smaller patch, or --config.model.features='
+    f'{int(np.ceil(values / net.multipliers[0]))} or more.'
+  )
+
+
+def wide_attention(built: Stage) -> str | None:
+  """Warns if an attention compares so many pixels that it costs the most.
+
+  The middle of the network always attends, at the coarsest feature map, which
+  is large where the network has few levels.
+  """
+  side = built.config.pipeline.image_size
+  levels = unet_plan.plan(built.net, (side, side))
+  level = next((one for one in levels if one.num_heads), levels[-1])
+  height, width = level.size
+  pixels = height * width
+  if pixels <= _MOST_ATTENDED_PIXELS:
+    return None
+  weights = pixels**2 * level.num_heads
+  if level.attention:
+    where = 'config.model.attention_resolutions has'
+    remedy = f'Leave {max(level.size)} out of it.'
+  else:
+    where = 'The middle of the network, which always attends, is at'
+    remedy = (
+      'Give config.model.multipliers more levels, each of which halves that '
+      'map, or use a larger config.model.patch_size.'
+    )
+  return (
+    f'{where} {width} x {height}: each of {pixels:,} pixels attends to all of '
+    f'them, which takes {weights / 1e6:,.0f} million weights for each image, '
+    f'{4 * weights / 2**30:,.1f} GiB of float32, in every attention. {remedy}'
+  )
+
+
+def _alpha_bar(logsnr: float) -> float:
+  """Returns the signal power of a log-SNR, between 0 and 1."""
+  return float(alpha_sigma(float(logsnr))[0] ** 2)

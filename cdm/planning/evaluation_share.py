@@ -1,0 +1,40 @@
+"""Counts what the evaluations of a training run cost, in training steps.
+
+  steps = evaluations * images * passes / (3 * batch size)
+
+A pass is one forward pass of the network; a training step makes three per
+image. What FID's own network and reading images take is not counted.
+"""
+
+from cdm.config import sampler_section
+from cdm.training import program
+
+
+def evaluation_steps(training: program.Program) -> float:
+  """Returns the number of training steps that take as long as the evaluations.
+
+  Args:
+    training: the program of the run.
+  """
+  options, built = training.evaluation, training.built
+  size, num_steps = training.schedule.batch_size, training.schedule.num_steps
+  passes = 0.0
+  if options.every_steps:
+    pairs = options.num_pairs if built.lowres is not None else 0
+    drawn = pairs * _passes_of_a_sample(training) if pairs else 0
+    # The raw and the EMA parameters.
+    once = 2 * options.batches * size + drawn
+    passes += -(-num_steps // options.every_steps) * once
+  if options.fid_every_steps:
+    drawn = options.fid_num * _passes_of_a_sample(training)
+    passes += -(-num_steps // options.fid_every_steps) * drawn
+  return passes / (3 * size)
+
+
+def _passes_of_a_sample(training):
+  """Returns how often drawing an image for an evaluation runs the network."""
+  c, built = training.built.config, training.built
+  steps = training.evaluation.sampler_steps
+  if steps is None:
+    steps = len(sampler_section.grid(built.schedule, c.sampler.grid)) - 1
+  return steps * (2 if c.sampler.guidance_weight else 1)

@@ -1,0 +1,74 @@
+"""Prints what a run that starts is: its config's changes, network and data."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from cdm.checkpointing import reader
+from cdm.config import loader, stage_warnings
+from cdm.distributed import exit_codes
+from cdm.training import group_rates, program, rate_change
+
+if TYPE_CHECKING:
+  from cdm.config.loader import ConfigDict
+  from cdm.reporting.metric_writer import Reporter
+
+
+def print_config_changes(c: ConfigDict, workdir: pathlib.Path) -> None:
+  """Prints the config values that changed since the run was last started.
+
+  And what that means for the learning rate, where the run goes on.
+  """
+  path = workdir / reader.CONFIG
+  if not path.exists():
+    return
+  try:
+    before = loader.read_json(path)
+  except exit_codes.DamagedFile as error:
+    # A copy for people, which the run writes anew; its checkpoints have theirs.
+    print(f'{error} It is written anew.')
+    return
+  for line in loader.changes(before, c):
+    print(f'changed since the last start: {line}')
+  steps = reader.complete_steps(workdir)
+  change = rate_change.rate_change(before, c, max(steps)) if steps else None
+  if change:
+    print(change)
+
+
+def print_run_summary(
+  reporter: Reporter,
+  c: ConfigDict,
+  assembled: program.Program,
+  source: Any,
+) -> None:
+  """Prints two lines about the run that starts, and warnings of its config.
+
+  And one for every group of parameters with a learning rate of its own.
+
+  Args:
+    reporter: prints the lines.
+    c: config of the stage.
+    assembled: the program of the run.
+    source: the training data, see `data.source`.
+  """
+  built, mesh = assembled.built, assembled.mesh
+  params = assembled.state.params
+  parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+  size = f'{c.pipeline.image_size} px'
+  if built.lowres is not None:
+    size = f'{built.lowres.size} -> {size}'
+  reporter.say(
+    f'{c.name}: {size}, {parameters:,} parameters, {built.net.dtype} on '
+    f'{mesh.size} {jax.devices()[0].platform} device'
+    + ('s' if mesh.size > 1 else '')
+  )
+  classes = f', {source.num_classes} classes' if source.num_classes else ''
+  reporter.say(f'data: {len(source):,} images{classes} ({c.train_data.kind})')
+  for line in group_rates.summary(assembled.tx.groups, params):
+    reporter.say(line)
+  for text in stage_warnings.stage_warnings(built):
+    reporter.say(f'warning: {text}')

@@ -1,0 +1,70 @@
+"""Begins a run, or continues the one in its work directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+
+from cdm.training.collaborators import Collaborators
+from cdm.training.running_metrics import RunningMetrics
+from cdm.training.state import TrainState, Weights, make_state
+
+if TYPE_CHECKING:
+  from cdm.training.optimizer import Optimizer
+  from cdm.training.run_config import Run
+
+
+def start(
+  init: Callable[[jax.Array], object],
+  tx: Optimizer,
+  *,
+  key: jax.Array,
+  abstract: TrainState,
+  schedule: Run,
+  collaborators: Collaborators,
+  read_weights: Callable[[], Weights] | None = None,
+) -> tuple[TrainState, RunningMetrics]:
+  """Begins a run, or continues it if its work directory has a checkpoint.
+
+  Args:
+    init: key -> params.
+    tx: the optimizer.
+    key: typed key of the run; a continued run keeps the key it began with.
+    abstract: shapes and shardings of the state, which
+      `partitioning.with_shardings` returns.
+    schedule: the section `train`; only its spike factor is used here.
+    collaborators: the objects of the run. The iterator is moved to the position
+      saved in the checkpoint, or behind the data that a rollback to that
+      checkpoint skipped. The reporter removes log lines of steps after the
+      checkpoint.
+    read_weights: reads what a new run starts from; by default, from random
+      parameters.
+
+  Returns:
+    (TrainState on the mesh, metrics since the last log line), for `train`.
+  """
+  checkpointer, reporter = collaborators.checkpointer, collaborators.reporter
+  rollbacks = collaborators.rollbacks
+  restored = checkpointer.restore_latest(abstract)
+  if restored is None:
+    state = make_state(init, tx, read_weights, key=key, abstract=abstract)
+    step = 0
+  else:
+    state, step = restored.state, restored.step
+    skipped = rollbacks.position(step) if rollbacks is not None else None
+    collaborators.iterator.set_state(skipped or restored.data_state)
+    reporter.say(f'continuing from the checkpoint of step {step}')
+  metrics = RunningMetrics(
+    None if restored is None else restored.window,
+    spike_factor=schedule.grad_norm_spike_factor,
+    skip_nonfinite=tx.skip_nonfinite,
+  )
+  # The rollbacks are changed last, because a start that is refused must leave
+  # the run unchanged.
+  if rollbacks is not None:
+    rollbacks.resume(step)
+  reporter.resume(step)
+  checkpointer.write_config()
+  return state, metrics

@@ -1,0 +1,46 @@
+"""Keys that no config states are set in every config that has the section."""
+
+import pytest
+from support import smoke_runs
+
+from cdm.config import loader, optional_keys
+from cdm.training import run_config
+
+SMOKE = smoke_runs.CONFIGS / 'smoke.py'
+
+
+def test_their_values_are_those_of_the_class_that_reads_them():
+  for dotted, value in optional_keys.OPTIONAL.items():
+    section, key = dotted.split('.')
+    assert section == 'train'
+    assert run_config.Run._field_defaults[key] == value
+
+
+def test_a_config_that_lacks_one_takes_it_from_the_command_line():
+  c = loader.load(SMOKE, [('train.init_from', 'runs/a@8')])
+  assert c.train.init_from == 'runs/a@8'
+  assert run_config.read_train_section(c).init_from == 'runs/a@8'
+  assert 'init_from' not in loader.load(SMOKE).train
+
+
+def test_an_old_saved_config_takes_it_too():
+  saved = loader.from_json(loader.to_json(loader.load(SMOKE)), 'config.json')
+  loader.override_all(saved, [('train.init_missing', 'initialize')])
+  assert saved.train.init_missing == 'initialize'
+
+
+@pytest.mark.parametrize(
+  'name', ['init_form', 'pretrained', 'resume_checkpoint']
+)
+def test_a_near_or_foreign_name_is_answered_with_the_key(name):
+  with pytest.raises(
+    ValueError, match=r'Did you mean config\.train\.init_from'
+  ):
+    loader.load(SMOKE, [(f'train.{name}', 'x')])
+
+
+def test_a_config_without_the_section_does_not_have_the_key():
+  with pytest.raises(ValueError, match=r'config has no .train.'):
+    loader.load(
+      smoke_runs.CONFIGS / 'smoke_cascade.py', [('train.init_from', 'x')]
+    )

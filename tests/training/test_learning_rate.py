@@ -1,0 +1,54 @@
+"""The decays of the learning rate, against their closed forms."""
+
+import numpy as np
+import pytest
+
+from cdm.training import learning_rate, optimizer
+
+
+def rates(steps, num_steps=None, **options):
+  given = optimizer.AdamOptions(learning_rate=2.0, **options)
+  rate = learning_rate.make_learning_rate(given, num_steps)
+  return np.asarray(rate(np.asarray(steps)))
+
+
+def test_a_linear_decay_reaches_zero_at_the_end_of_the_run():
+  found = rates(
+    [0, 9, 10, 35, 60, 109, 110, 500],
+    num_steps=110,
+    warmup_steps=10,
+    decay='linear',
+  )
+  expected = [0.2, 2, 2, 1.5, 1, 0.02, 0, 0]
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('given', 'start'),
+  [
+    (dict(warmup_steps=100), 100),
+    (dict(warmup_steps=10, decay_from=100), 100),
+    (dict(decay_from=64), 64),
+  ],
+)
+def test_the_inverse_square_root_halves_at_four_times_its_start(given, start):
+  """Karras et al. (arXiv 2312.02696) eq. 67: rate / sqrt(max(k / start, 1))."""
+  steps = np.array([start, 4 * start, 9 * start, 100 * start])
+  found = rates(steps, decay='inverse_sqrt', **given)
+  np.testing.assert_allclose(found, [2, 1, 2 / 3, 0.2], rtol=1e-6)
+  before = rates(start - 1, decay='inverse_sqrt', **given)
+  np.testing.assert_allclose(before, 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    (dict(decay='linear'), "'linear' .* needs a larger num_steps than None"),
+    (dict(decay='inverse_sqrt'), 'decay_from is 0 .* no warm-up'),
+    (dict(decay_from=5), "decay_from is 5 with decay='constant'"),
+    (dict(decay='inverse_sqrt', decay_from=-1), 'decay_from is -1'),
+  ],
+)
+def test_a_decay_that_does_not_fit_is_named(fields, message):
+  with pytest.raises(ValueError, match=message):
+    rates(0, **fields)
