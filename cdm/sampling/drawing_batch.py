@@ -109,14 +109,15 @@ def fitting(stages: Sequence[cascade.Stage], memory: int) -> int:
     stages: the stages that draw, one after the other.
     memory: bytes of the device.
   """
-  held = sum(parameter_bytes(stage.params) for stage in stages)
-  # The compiler may keep a copy of a network's parameters in bfloat16, and
-  # parameters that are split over `fsdp` are gathered.
-  largest = max(
-    sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(s.params))
-    for s in stages
+  held = [parameter_bytes(stage.params) for stage in stages]
+  # Parameters that are split over `fsdp` are gathered layer by layer.
+  gathered = max(
+    leaf.size * leaf.dtype.itemsize
+    for stage in stages
+    for leaf in jax.tree.leaves(stage.params)
   )
-  free = SHARE * (memory - held - 1.5 * largest)
+  # The compiler may keep a copy of a network's parameters in bfloat16.
+  free = SHARE * (memory - sum(held) - max(held) / 2 - gathered)
   each = int(free // max(image_bytes(stage) for stage in stages))
   return 1 << (min(max(each, 1), MOST).bit_length() - 1)
 

@@ -14,7 +14,7 @@ CONFIG = smoke_runs.CONFIGS / 'smoke.py'
   [
     ('gs://bucket/a', r'Mount the bucket \(gs:// with gcsfuse\)'),
     ('gs:/bucket/a', 'with gcsfuse'),  # what Path makes of it
-    ('configs/a.py@gs://bucket/a', 'with gcsfuse'),
+    ('configs/X.py@gs://bucket/a', 'with gcsfuse'),
     ('s3://bucket/a', r'Mount the bucket \(s3://\)'),
     ('https://host/a.npz', 'Download it'),
     ('file:///a', 'without file://'),

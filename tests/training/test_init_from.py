@@ -153,7 +153,6 @@ def test_what_the_network_lacks_is_named_or_initialized(source, tmp_path):
   [
     ('{source}@3', r'no checkpoint of step 3 in .*; there are \[2, 4\]'),
     ('{source}/nothing', 'there is no checkpoint in .*nothing'),
-    ('{source}@best', 'No checkpoint of .* is known as the best'),
     ('{source}@newest', 'give WORKDIR, WORKDIR@STEP or WORKDIR@best'),
   ],
 )
@@ -169,6 +168,9 @@ def test_the_best_checkpoint_is_started_from(source, tmp_path):
   (compared / 'checkpoints' / 'best').write_text(json.dumps(best))
   start, _ = find(config(f'{compared}@best'), tmp_path / 'run')
   assert start.config.train.init_from == f'{compared}@2'
+  (compared / 'checkpoints' / 'best').unlink()
+  with pytest.raises(ValueError, match='is known as the best'):
+    find(config(f'{compared}@best'), tmp_path / 'run')
 
 
 def test_another_checkpoint_than_the_hash_says_is_refused(source, tmp_path):
