@@ -87,7 +87,7 @@ def classifier_free(
   conditional: Denoiser,
   unconditional: Denoiser,
   *,
-  weight: float,
+  weight: float | jax.Array,
   interval: tuple[float, float] | None = None,
 ) -> Denoiser:
   """Guides without a classifier, [CFG] eq. 6: (1 + w) eps_c - w eps_u.

@@ -25,7 +25,7 @@ from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import ImageManifest, StageEntry
 from cdm.models.pretrained import download
 from cdm.reporting import json_file
-from cdm.sampling import cascade, drawing_batch, restore
+from cdm.sampling import cascade, drawing_batch, kept_images, restore
 
 
 class Source(NamedTuple):
@@ -59,6 +59,7 @@ def resolve(
   selection: Selection = ALL_IMAGES,
   *,
   on_batch: Callable[..., object] | None = None,
+  kept: kept_images.Kept | None = None,
 ) -> Source:
   """Resolves the name of a set.
 
@@ -69,6 +70,7 @@ def resolve(
       indices, super_resolved, originals, lowres)`. skipped are the indices
       that have no image, in every process; the others are this process's part
       of the batch, with its images uint8 [n, H, W, 3].
+    kept: what sets that are sampled under several settings share, or None.
 
   Returns:
     Source.
@@ -83,7 +85,7 @@ def resolve(
     return open_config_data(name.path, name.split, selection.num)
   if name.kind == 'stage':
     assert name.workdir is not None and name.split is not None
-    return open_stage(name.workdir, name.split, selection, on_batch)
+    return open_stage(name.workdir, name.split, selection, on_batch, kept)
   if on_batch is not None:
     raise ValueError(
       f'{what} is not sampled from originals that its images could be paired '
@@ -91,7 +93,7 @@ def resolve(
     )
   if name.kind == 'cascade':
     assert name.path is not None and name.workdir is not None
-    return open_cascade(name.path, name.workdir, selection)
+    return open_cascade(name.path, name.workdir, selection, kept)
   return open_files(what, selection.num, max_value=selection.max_value)
 
 
@@ -218,7 +220,10 @@ def config_data(
 
 
 def open_cascade(
-  path: str | os.PathLike, workdir: str | os.PathLike, selection: Selection
+  path: str | os.PathLike,
+  workdir: str | os.PathLike,
+  selection: Selection,
+  kept: kept_images.Kept | None = None,
 ) -> Source:
   """Returns the images of a trained cascade, sampled on the fly.
 
@@ -228,6 +233,7 @@ def open_cascade(
     path: path of the cascade's config.
     workdir: folder with the work directories of the stages.
     selection: the images to sample; its `num` is required.
+    kept: see `resolve`.
 
   Raises:
     ValueError: `num` is None, or the cascade cannot be restored.
@@ -246,8 +252,11 @@ def open_cascade(
   size = drawing_batch.batch_size(
     stages, num=num, per_device=selection.batch_per_device
   )
+  draw = cascade.sampler(stages)
+  if kept is not None:
+    draw = kept_images.sampler(stages, kept)
   batches = drawn_images.cascade_batches(
-    cascade.sampler(stages),
+    draw,
     seed=seed,
     labels=drawn_images.label_cycle(stages, num),
     num=num,
@@ -272,6 +281,7 @@ def open_stage(
   section: str,
   selection: Selection,
   on_batch: Callable[..., object] | None = None,
+  kept: kept_images.Kept | None = None,
 ) -> Source:
   """Returns the images of a super-resolution stage, sampled on the fly.
 
@@ -283,7 +293,7 @@ def open_stage(
     section: 'train' or 'eval', the data to use.
     selection: the images to sample; `num` None samples an image for every image
       of the data, and `seed` None is 0.
-    on_batch: see `resolve`.
+    on_batch, kept: see `resolve`.
   """
   seed = 0 if selection.seed is None else selection.seed
   overrides = selection.overrides
@@ -295,6 +305,7 @@ def open_stage(
     batch_per_device=selection.batch_per_device,
     overrides=rest,
     at=selection.at,
+    programs=None if kept is None else kept.programs,
   )
   if section == 'train':
     saved.eval_data = saved.train_data

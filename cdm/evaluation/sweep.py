@@ -5,6 +5,11 @@ augmentation levels, truncated or not ([CDM] tab. 4 and 5), steps and betas of
 an inference schedule ([SR3] sec. 2.3), guidance. Each setting gives a row,
 which is written to rows.jsonl as soon as it is computed; a sweep that was
 stopped continues with the next setting.
+
+Settings share their compiled programs where they differ in augmentation levels,
+truncation, the weight of guidance (0 is another program) or the grid of noise
+levels only. Images of the earlier stages are kept while only settings of later
+stages vary, and settings are computed in an order that makes them last.
 """
 
 import dataclasses
@@ -13,11 +18,18 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cdm.config import cascade_stages, loader
 from cdm.distributed import collectives
-from cdm.evaluation import compare_sets, metrics_table, set_metrics, set_name
+from cdm.evaluation import (
+  compare_sets,
+  image_source,
+  metrics_table,
+  set_metrics,
+  set_name,
+)
 from cdm.evaluation.extract_features import GathererOptions
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import (
@@ -26,6 +38,7 @@ from cdm.evaluation.row_types import (
   SweepRow,
 )
 from cdm.reporting import jsonl, output_files
+from cdm.sampling import kept_images
 
 Setting = tuple[tuple[str, str], ...]  # ((dotted key, text), ...)
 
@@ -107,41 +120,103 @@ def sweep(
   if collectives.is_first():
     output_files.check_folder(out)
   kept = open_rows(out / 'rows.jsonl', metrics, description)
-  opened = gatherer = None
-  rows = []
-  for setting in every:
-    if setting not in kept.rows:
-      title = ', '.join(f'{key}={value}' for key, value in setting)
-      if collectives.is_first():
-        print(f'{title} ...', flush=True)
-      if opened is None or gatherer is None:
-        opened = compare_sets.Reference(
-          reference,
-          metrics,
-          selection=Selection(
-            seed=selection.seed, batch_per_device=selection.batch_per_device
-          ),
-        )
-        gatherer = compare_sets.Gatherer(**network or {})
-      row = compare_sets.compare(
-        samples,
-        opened,
-        gatherer,
-        choice,
-        selection=dataclasses.replace(
+  pending = [setting for setting in every if setting not in kept.rows]
+  gatherer = None
+  if pending:
+    opened = compare_sets.Reference(
+      reference,
+      metrics,
+      selection=Selection(
+        seed=selection.seed, batch_per_device=selection.batch_per_device
+      ),
+    )
+    gatherer = compare_sets.Gatherer(**network or {})
+    shared = kept_images.Kept(out / 'kept')
+    try:
+      for setting in drawing_order(pending, samples, shared):
+        title = ', '.join(f'{key}={value}' for key, value in setting)
+        if collectives.is_first():
+          print(f'{title} ...', flush=True)
+        drawn = dataclasses.replace(
           selection, overrides=(*selection.overrides, *setting)
-        ),
-        check_manifests=functools.partial(check_same, out, kept.rows),
-        keep_reference=True,
-      )
-      kept.append([{'setting': setting, 'sweep': description} | row])
-    rows.append(kept.rows[setting])
+        )
+        row = compare_sets.compare(
+          samples,
+          opened,
+          gatherer,
+          choice,
+          selection=drawn,
+          source=image_source.resolve(samples, drawn, kept=shared),
+          check_manifests=functools.partial(check_same, out, kept.rows),
+          keep_reference=True,
+        )
+        kept.append([{'setting': setting, 'sweep': description} | row])
+    finally:
+      shared.forget()
+  rows = [kept.rows[setting] for setting in every]
   best = choose(rows, metrics[0])
   if collectives.is_first():
     output_files.write_text(out / 'table.md', table(rows, metrics, best))
   if gatherer is not None:
     gatherer.forget()
   return rows, best
+
+
+def drawing_order(
+  pending: Sequence[Setting],
+  samples: str | os.PathLike,
+  shared: kept_images.Kept,
+) -> Iterator[Setting]:
+  """Yields settings so that those of early stages change least often.
+
+  Before each setting, `shared` is told which images another one will need.
+
+  Args:
+    pending: the settings.
+    samples: name of the set that is sampled.
+    shared: what the settings share.
+  """
+  names = stage_names(samples)
+
+  def group(setting, i):
+    """Returns the values of the keys that the images of stage i depend on."""
+    return tuple(pair for pair in setting if stage_of(pair[0], names) <= i)
+
+  stages = range(len(names))
+  first = {}
+  for n, setting in enumerate(pending):
+    for i in stages:
+      first.setdefault((i, group(setting, i)), n)
+  ordered = sorted(
+    pending, key=lambda s: [first[i, group(s, i)] for i in stages]
+  )
+  for n, setting in enumerate(ordered):
+    before, after = ordered[max(n - 1, 0)], ordered[n + 1 : n + 2]
+    changed = [i for i in stages if group(before, i) != group(setting, i)]
+    shared.forget(changed)
+    shared.wanted = [
+      i for i in stages if [group(s, i) for s in after] == [group(setting, i)]
+    ]
+    yield setting
+
+
+def stage_names(samples: str | os.PathLike) -> list[str]:
+  """Returns the names of the stages of a cascade, or one for a single stage."""
+  name = set_name.parse(samples)
+  if name.kind == 'cascade':
+    assert name.path is not None
+    loaded = loader.load(name.path, ())
+    if cascade_stages.is_cascade(loaded):
+      return [s['name'] for s in cascade_stages.sections(loaded)]
+  return ['']
+
+
+def stage_of(key: str, names: Sequence[str]) -> int:
+  """Returns the number of the stage that a config key is about, else 0."""
+  words = key.split('.')
+  if words[0] == 'stages' and len(words) > 2 and words[1] in names:
+    return list(names).index(words[1])
+  return 0
 
 
 def check_same(

@@ -15,13 +15,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.core import meta
 
-from cdm.diffusion import guidance, losses, schedules
+from cdm.diffusion import guidance, losses, samplers, schedules
 from cdm.diffusion.parameterization import Denoiser, predict
 from cdm.methods import lowres_conditioning
 from cdm.methods.base import Method
-from cdm.methods.diffusion_options import Objective, Sampling, check
+from cdm.methods.diffusion_options import Objective, Sampling, Tuned, check
 from cdm.ops import pixels
 from cdm.ops.keys import example_keys, normals
 
@@ -128,6 +129,7 @@ class Diffusion:
     lowres: jax.Array | None = None,
     level: jax.Array | None = None,
     stop_logsnr: float | None = None,
+    tuned: Tuned | None = None,
   ) -> jax.Array:
     """Draws images, [DDPM] alg. 2 with the sampler of `sampling`.
 
@@ -139,10 +141,12 @@ class Diffusion:
       level: [B] augmentation level; None means 0.
       stop_logsnr: the log-SNR at which sampling ends instead of at x_0, or None
         (truncated sampling, [CDM] sec. 3.2).
+      tuned: what `tune` returned, in the place of the grid and the weight of
+        guidance of `sampling`, and of `stop_logsnr`.
 
     Returns:
-      float32 [B, H, W, 3] in [-1, 1], except with `clip` 'none' or with a
-      `stop_logsnr`.
+      float32 [B, H, W, 3] in [-1, 1], except with `clip` 'none' or where
+      sampling ends before x_0.
     """
     upsampled = None
     if lowres is not None:
@@ -153,23 +157,36 @@ class Diffusion:
     n = keys.shape[0]
     if level is None:
       level = jnp.zeros(n)
-    denoise = self._guided(
-      params, n, label=label, upsampled=upsampled, level=level
-    )
-    grid = self.sampling.grid
-    if stop_logsnr is not None:
-      grid = schedules.truncate(grid, logsnr=stop_logsnr)
+    weight = self.sampling.guidance_weight
+    logsnrs = self._grid(stop_logsnr)
+    if tuned is not None:
+      # Whether there is guidance at all is decided by `sampling`.
+      weight = tuned.guidance_weight if weight else weight
+      logsnrs = tuned.steps
+    conditions = dict(label=label, upsampled=upsampled, level=level)
+    denoise = self._guided(params, n, weight, **conditions)
     step_keys = _fold_in(keys, STEP_NOISE)
     x = self.sampling.run(
       self._clipped(denoise, upsampled),
       normals(_fold_in(keys, X_T), self._shape),
-      logsnrs=grid,
+      logsnrs=logsnrs,
       noise=lambda j: normals(_fold_in(step_keys, j), self._shape),
     )
     if self.objective.residual_scale is not None:
       assert upsampled is not None  # `check` refuses it without a low-res input
       x = upsampled + self.objective.residual_scale * x
     return x
+
+  def tune(self, stop_logsnr: float | None = None) -> Tuned:
+    """Returns the settings of the sampler as arguments of a program.
+
+    Args:
+      stop_logsnr: see `sample`.
+    """
+    return Tuned(
+      samplers.steps(self.sampling.run, self._grid(stop_logsnr)),
+      np.asarray(self.sampling.guidance_weight, np.float32),
+    )
 
   def denoiser(
     self,
@@ -306,7 +323,13 @@ class Diffusion:
       )
     return value, {'logsnr': logsnr}
 
-  def _guided(self, params, n, *, label, upsampled, level):
+  def _grid(self, stop_logsnr):
+    """Returns the noise levels that sampling runs through."""
+    if stop_logsnr is None:
+      return self.sampling.grid
+    return schedules.truncate(self.sampling.grid, logsnr=stop_logsnr)
+
+  def _guided(self, params, n, weight, *, label, upsampled, level):
     """Returns the denoiser of n images, guided if `sampling` asks for it."""
     null = jnp.full(n, self.net.num_classes or 0, jnp.int32)
     conditions = dict(upsampled=upsampled, level=level)
@@ -318,7 +341,7 @@ class Diffusion:
     return guidance.classifier_free(
       denoise,
       self.denoiser(params, label=null, **conditions),
-      weight=self.sampling.guidance_weight,
+      weight=weight,
       interval=self.sampling.guidance_interval,
     )
 
@@ -348,7 +371,7 @@ def diffusion(
 ) -> Method:
   """Returns the `Method` of a `Diffusion` with these fields."""
   bound = Diffusion(net, schedule, objective, sampling, image_size, lowres)
-  return Method(bound.init, bound.loss, bound.sample)
+  return Method(bound.init, bound.loss, bound.sample, bound.tune)
 
 
 def draw_batch(key: jax.Array, n: int) -> dict[str, jax.Array]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from cdm.diffusion import samplers
 from cdm.diffusion.parameterization import KINDS
 
 
@@ -68,6 +69,21 @@ class Sampling(NamedTuple):
   clip_percentile: float = 99.5
   guidance_weight: float = 0.0
   guidance_interval: tuple[float, float] | None = None
+
+
+class Tuned(NamedTuple):
+  """The settings of a sampler that its compiled program takes as arguments.
+
+  They replace those of `Sampling`, except that guidance with weight 0 is
+  another program, which runs the network once per step and not twice.
+
+  Attributes:
+    steps: the steps of the grid, which may be truncated.
+    guidance_weight: float32 [].
+  """
+
+  steps: samplers.Steps
+  guidance_weight: np.ndarray | jax.Array
 
 
 def check(

@@ -41,6 +41,11 @@ class Stage(NamedTuple):
     null_class: True if it also takes images without a label.
     residual: True if it diffuses a residual rather than the image.
     mesh: the device mesh that its images are split over; None is one device.
+    tune: `Method.tune`; None if sampling has no settings that can change
+      without compiling anew.
+    program: a text that is equal for stages which differ only in parameters and
+      in the settings of `settings_of`, so that they share a compiled program;
+      None shares none.
     boxes: `config.stage.Stage.boxes` of the parameters; None if no parameter is
       split.
   """
@@ -56,6 +61,8 @@ class Stage(NamedTuple):
   null_class: bool = False
   residual: bool = False
   mesh: jax.sharding.Mesh | None = None
+  tune: Callable[..., Any] | None = None
+  program: str | None = None
   boxes: Callable[[Any], Any] | None = None
 
   @classmethod
@@ -88,6 +95,7 @@ class Stage(NamedTuple):
       null_class=built.net.null_class,
       residual=built.objective.residual_scale is not None,
       mesh=mesh,
+      tune=built.method.tune,
       boxes=None if mesh is None else built.boxes(params),
     )
 
@@ -100,6 +108,19 @@ class Stage(NamedTuple):
     if self.mesh is None or self.boxes is None:
       return params
     return self.boxes(params)
+
+  def without_params(self) -> Self:
+    """Returns the stage with shapes and shardings in the place of parameters.
+
+    A program that later settings share then keeps none of them in memory.
+    """
+    if self.program is None:
+      return self
+    shapes = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+      self.params,
+    )
+    return self._replace(params=shapes)
 
   def jit(self, function: Callable[..., Any]) -> Any:
     """Compiles a function whose results [B, ...] stay split over the mesh."""
@@ -186,6 +207,52 @@ def check_level(stage: Stage) -> None:
     )
 
 
+class Settings(NamedTuple):
+  """What a stage's compiled program takes as arguments beside its images.
+
+  Attributes:
+    level: float32 [], the augmentation level of its low-res input.
+    noised: bool [], whether noise of that level is added to the input; it is
+      not if the stage before was stopped there.
+    stopped: bool [], whether this stage stops early, for a truncated follower.
+    tuned: what `Stage.tune` returns, or None.
+  """
+
+  level: np.ndarray | jax.Array
+  noised: np.ndarray | jax.Array
+  stopped: np.ndarray | jax.Array
+  tuned: Any = None
+
+
+def settings_of(stage: Stage, follower: Stage | None = None) -> Settings:
+  """Returns the settings of a stage as arrays of the host.
+
+  Args:
+    stage: the stage.
+    follower: the stage after it, for which it may stop early; None for the
+      last.
+  """
+  level = stage.level
+  if stage.lowres is not None:
+    level = lowres_conditioning.nearest_level(level, stage.lowres)
+  stop = stop_logsnr_of(follower)
+  return Settings(
+    level=np.asarray(level, np.float32),
+    noised=np.asarray(bool(stage.level) and not stage.truncated),
+    stopped=np.asarray(stop is not None),
+    tuned=None if stage.tune is None else stage.tune(stop),
+  )
+
+
+def stop_logsnr_of(follower: Stage | None) -> float | None:
+  """Returns the log-SNR at which the stage before `follower` stops, or None."""
+  if follower is None or not (follower.truncated and follower.level):
+    return None
+  assert follower.lowres is not None, 'a later stage has a low-res input'
+  level = np.float64(follower.level)
+  return float(lowres_conditioning.level_logsnr(level, follower.lowres))
+
+
 def super_resolve(
   stage: Stage,
   params: Any,
@@ -193,7 +260,7 @@ def super_resolve(
   *,
   keys: jax.Array,
   label: jax.Array | None,
-  augmented: bool = False,
+  settings: Settings | None = None,
   stop_logsnr: float | None = None,
 ) -> jax.Array:
   """Adds noise of the stage's level to low-res images and super-resolves them.
@@ -201,39 +268,49 @@ def super_resolve(
   Args:
     stage: `Stage` with a low-res input.
     params: its parameters (an argument, so that the caller may jit this).
-    z_0: [B, h, w, 3] float32, clean in [-1, 1], or z_s if `augmented`.
+    z_0: [B, h, w, 3] float32, clean in [-1, 1], or z_s where `settings` add no
+      noise (truncated sampling).
     keys: [B] keys of the stage, one per image.
     label: int32 [B] or None.
-    augmented: True if z_0 is z_s already (truncated sampling).
-    stop_logsnr: log-SNR at which sampling stops; None runs to x_0. The stage
-      before a truncated one stops early.
+    settings: see `settings_of`, possibly as arguments of a program; None takes
+      those of the stage, as the last of its cascade.
+    stop_logsnr: log-SNR at which sampling stops, for a method without `tune`.
 
   Returns:
     [B, H, W, 3] float32 in [-1, 1].
   """
   assert stage.lowres is not None
-  nearest = lowres_conditioning.nearest_level(stage.level, stage.lowres)
-  level = jnp.full(z_0.shape[0], nearest, jnp.float32)
+  if settings is None:
+    settings = settings_of(stage)
+  level = jnp.broadcast_to(settings.level, z_0.shape[:1])
   z = z_0
-  if stage.level and not augmented:
+  if stage.lowres.augment == 'noise':
     eps = jax.vmap(
       lambda key: jax.random.normal(
         jax.random.fold_in(key, AUGMENT), z_0.shape[1:]
       )
     )(keys)
-    z = lowres_conditioning.augment_at(z_0, stage.lowres, level=level, eps=eps)
-  return stage.sample(
-    params,
-    keys=keys,
-    label=label if stage.num_classes is not None else None,
-    lowres=z,
-    level=level,
-    stop_logsnr=stop_logsnr,
+    z_s = lowres_conditioning.augment_at(
+      z_0, stage.lowres, level=level, eps=eps
+    )
+    z = jnp.where(settings.noised, z_s, z_0)
+  return _sample(
+    stage, params, settings, stop_logsnr, keys, label, lowres=z, level=level
   )
 
 
+def _sample(stage, params, settings, stop_logsnr, keys, label, **conditions):
+  """Calls the method of a stage, with its settings as far as it takes them."""
+  if stage.tune is not None:
+    conditions['tuned'] = settings.tuned
+  else:
+    conditions['stop_logsnr'] = stop_logsnr
+  label = label if stage.num_classes is not None else None
+  return stage.sample(params, keys=keys, label=label, **conditions)
+
+
 def sampler(
-  stages: Sequence[Stage],
+  stages: Sequence[Stage], programs: dict[Any, Any] | None = None
 ) -> Callable[..., list[jax.Array]]:
   """Returns a function that draws a batch of images with a cascade.
 
@@ -243,6 +320,8 @@ def sampler(
 
   Args:
     stages: the stages in their order, the base model first.
+    programs: the programs of earlier calls, which stages with the same
+      `program` share; new ones are added. None compiles anew.
 
   Returns:
     `draw(seed, indices int [B], label int32 [B] or None, params)`, which
@@ -254,53 +333,77 @@ def sampler(
   Raises:
     ValueError: the stages do not form a cascade.
   """
-  check(stages)
-  runs = [_jit_stage(stages, i) for i in range(len(stages))]
+  runs = stage_runs(stages, programs)
 
   def draw(seed, indices, label, params=None):
     images, z = [], None
-    indices = np.asarray(indices, np.uint32)
     if params is None:
       params = [stage.params for stage in stages]
     for given, run in zip(params, runs, strict=True):
-      z, image = run(given, np.uint32(seed), indices, label, z)
+      z, image = run(given, seed, indices, label, z)
       images.append(image)
     return images
 
   return draw
 
 
-def _jit_stage(
-  stages: Sequence[Stage], i: int
-) -> Callable[..., tuple[jax.Array, jax.Array]]:
-  """Compiles stage i of a cascade.
+def stage_runs(
+  stages: Sequence[Stage], programs: dict[Any, Any] | None = None
+) -> list[Callable[..., tuple[jax.Array, jax.Array]]]:
+  """Returns a function for each stage of a cascade, which draws its images.
+
+  Args:
+    stages, programs: see `sampler`.
 
   Returns:
     `run(params, seed, indices, label, z) -> (input of the next stage float32,
-    image uint8)`, both [B, H, W, 3]; z is None for the first stage.
+    image uint8)` of each stage, both [B, H, W, 3]. z is the input of the stage,
+    None for the first.
+
+  Raises:
+    ValueError: the stages do not form a cascade.
   """
-  stage = stages[i]
-  follower = stages[i + 1] if i + 1 < len(stages) else None
-  stop_logsnr = None
-  if follower is not None and follower.truncated and follower.level:
-    assert follower.lowres is not None, 'a later stage has a low-res input'
-    stop_logsnr = float(
-      lowres_conditioning.level_logsnr(
-        np.float64(follower.level), follower.lowres
-      )
-    )
+  check(stages)
+  programs = {} if programs is None else programs
+  runs = []
+  for i, stage in enumerate(stages):
+    follower = stages[i + 1] if i + 1 < len(stages) else None
+    # Without `tune`, the point at which the stage stops is compiled in.
+    stop = stop_logsnr_of(follower) if stage.tune is None else None
+    key = (i, stop, object() if stage.program is None else stage.program)
+    if key not in programs:
+      programs[key] = _jit_stage(stage.without_params(), i, stop)
+    settings = settings_of(stage, follower)
+    runs.append(_bound(programs[key], settings))
+  return runs
+
+
+def _bound(program, settings):
+  """Returns a program of `_jit_stage` with its settings bound."""
+
+  def run(params, seed, indices, label, z):
+    indices = np.asarray(indices, np.uint32)
+    return program(params, settings, np.uint32(seed), indices, label, z)
+
+  return run
+
+
+def _jit_stage(
+  stage: Stage, i: int, stop_logsnr: float | None
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  """Compiles a stage, the i-th of a cascade.
+
+  Returns:
+    `run(params, settings, seed, indices, label, z) -> (input of the next stage
+    float32, image uint8)`, both [B, H, W, 3]; z is None for the first stage.
+  """
 
   @stage.jit
-  def run(params, seed, indices, label, z):
+  def run(params, settings, seed, indices, label, z):
     keys, label = stage.split((stage_keys(image_keys(seed, indices), i), label))
     params = stage.boxed(params)
     if stage.lowres is None:
-      x = stage.sample(
-        params,
-        keys=keys,
-        label=label if stage.num_classes is not None else None,
-        stop_logsnr=stop_logsnr,
-      )
+      x = _sample(stage, params, settings, stop_logsnr, keys, label)
     else:
       x = super_resolve(
         stage,
@@ -308,12 +411,10 @@ def _jit_stage(
         z,
         keys=keys,
         label=label,
-        augmented=bool(stage.truncated and stage.level),
+        settings=settings,
         stop_logsnr=stop_logsnr,
       )
     image = pixels.to_uint8(x)
-    if stop_logsnr is None:
-      x = pixels.to_float(image)
-    return x, image
+    return jnp.where(settings.stopped, x, pixels.to_float(image)), image
 
   return run

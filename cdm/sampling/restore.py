@@ -5,6 +5,7 @@ the checkpoint says how to build it, and its EMA parameters are used.
 """
 
 import dataclasses
+import json
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -214,7 +215,21 @@ def restored_stage(
   )
   chosen = saved.get('sampler') if sampler is None else sampler
   record = stage_record(saved, step=step, level=level, sampler=chosen)
-  return restored, saved, record
+  source = [str(workdir.resolve()), step, loader.plain(section)]
+  program = _program_text(saved, record.sampler, source)
+  return restored._replace(program=program), saved, record
+
+
+def _program_text(saved, sampler, source):
+  """Returns `cascade.Stage.program`: all that is compiled into the program.
+
+  Of the sampler that is everything but the grid and the weight of guidance; but
+  guidance with weight 0 is another program.
+  """
+  compiled = {k: v for k, v in sampler.items() if k != 'grid'}
+  compiled['guidance_weight'] = bool(compiled.get('guidance_weight'))
+  plain = {**loader.plain(saved), 'sampler': compiled}
+  return json.dumps([source, plain], sort_keys=True)
 
 
 def stage_record(
@@ -383,6 +398,7 @@ def restored_upscaler(
   most_per_device: int = drawing_batch.MOST,
   overrides: Sequence[tuple[str, str]] = (),
   at: int | str | None = None,
+  programs: dict[Any, Any] | None = None,
 ) -> tuple[upscaler.Upscaler, loader.ConfigDict]:
   """Restores a super-resolution stage as an `Upscaler`, whatever its method.
 
@@ -396,6 +412,7 @@ def restored_upscaler(
     most_per_device: the most that it chooses.
     overrides: ((dotted key, text), ...), applied to the saved config.
     at: which checkpoint, see `reader.resolve`.
+    programs: the programs of earlier calls, see `cascade.sampler`.
 
   Returns:
     (upscaler.Upscaler, config of its stage).
@@ -419,5 +436,7 @@ def restored_upscaler(
       most=host_limit(restored.image_size),
       most_per_device=most_per_device,
     )
-  upscale = upscaler.stage_upscaler(restored, record, batch_size=batch_size)
+  upscale = upscaler.stage_upscaler(
+    restored, record, batch_size=batch_size, programs=programs
+  )
   return upscale, saved

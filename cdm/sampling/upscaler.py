@@ -38,6 +38,7 @@ class Upscaler:
     null_class: True if it also takes images without a label.
     mesh: the device mesh that its images are split over; None is one device.
     batch_size: number of images that are super-resolved at once.
+    programs: compiled programs, which another `Upscaler` may share.
   """
 
   upscale_batch: Callable[..., jax.Array]
@@ -48,6 +49,7 @@ class Upscaler:
   null_class: bool = False
   mesh: jax.sharding.Mesh | None = None
   batch_size: int = 32
+  programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def lowres_size(self) -> int:
@@ -110,13 +112,16 @@ class Upscaler:
     small = device_mesh.fetch(self._shrink_batch(originals[filled]))
     return small[: len(originals)]
 
-  @functools.cached_property
+  @property
   def _shrink_batch(self) -> Callable[[np.ndarray], jax.Array]:
     def shrink_batch(originals):
       x_0 = pixels.to_float(device_mesh.split_batch(originals, self.mesh))
       return pixels.to_uint8(lowres_conditioning.downsample(x_0, self.lowres))
 
-    return cascade.jit_batches(shrink_batch, self.mesh)
+    key = ('shrink', self.lowres, self.mesh)
+    if key not in self.programs:
+      self.programs[key] = cascade.jit_batches(shrink_batch, self.mesh)
+    return self.programs[key]
 
   def _padded_count(self, count: int) -> int:
     """Returns the size of the batch that `count` images are padded to.
@@ -132,20 +137,37 @@ class Upscaler:
     )
 
 
-def jit_upscaling(stage: cascade.Stage) -> Callable[..., jax.Array]:
+def jit_upscaling(
+  stage: cascade.Stage, programs: dict[Any, Any] | None = None
+) -> Callable[..., jax.Array]:
   """Compiles the drawing of a super-resolution stage.
 
   Args:
     stage: `cascade.Stage` with a low-res input; of its parameters only shapes
       and shardings are used.
+    programs: the programs of earlier calls, see `cascade.sampler`.
 
   Returns:
     `draw(params, lowres, keys, label)`; for the last three and the result, see
     `Upscaler.upscale_batch`.
   """
+  programs = {} if programs is None else programs
+  key = ('upscale', object() if stage.program is None else stage.program)
+  if key not in programs:
+    programs[key] = _jit_program(stage.without_params())
+  program, settings = programs[key], cascade.settings_of(stage)
+
+  def draw(params, lowres, keys, label):
+    return program(params, settings, lowres, keys, label)
+
+  return draw
+
+
+def _jit_program(stage):
+  """Compiles `draw(params, settings, lowres, keys, label)` of a stage."""
 
   @stage.jit
-  def draw(params, lowres, keys, label):
+  def draw(params, settings, lowres, keys, label):
     keys = ops_keys.stage_keys(ops_keys.pairs_to_keys(keys), 0)
     lowres, keys, label = stage.split((lowres, keys, label))
     x = cascade.super_resolve(
@@ -154,6 +176,7 @@ def jit_upscaling(stage: cascade.Stage) -> Callable[..., jax.Array]:
       pixels.to_float(lowres),
       keys=keys,
       label=label,
+      settings=settings,
     )
     return pixels.to_uint8(x)
 
@@ -161,17 +184,23 @@ def jit_upscaling(stage: cascade.Stage) -> Callable[..., jax.Array]:
 
 
 def stage_upscaler(
-  stage: cascade.Stage, record: Any, *, batch_size: int
+  stage: cascade.Stage,
+  record: Any,
+  *,
+  batch_size: int,
+  programs: dict[Any, Any] | None = None,
 ) -> Upscaler:
   """Makes an `Upscaler` that draws with a diffusion stage.
 
   Args:
     stage: `cascade.Stage` with a low-res input.
-    record, batch_size: see `Upscaler`.
+    record, batch_size, programs: see `Upscaler`.
   """
   assert stage.lowres is not None
+  programs = {} if programs is None else programs
+  draw = jit_upscaling(stage, programs)
   return Upscaler(
-    upscale_batch=functools.partial(jit_upscaling(stage), stage.params),
+    upscale_batch=functools.partial(draw, stage.params),
     image_size=stage.image_size,
     lowres=stage.lowres,
     record=record,
@@ -179,6 +208,7 @@ def stage_upscaler(
     null_class=stage.null_class,
     mesh=stage.mesh,
     batch_size=batch_size,
+    programs=programs,
   )
 
 

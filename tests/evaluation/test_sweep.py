@@ -1,0 +1,110 @@
+"""A sweep compiles once, and draws again only what a setting changes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from support import smoke_runs
+
+from cdm.evaluation import image_source, sweep
+from cdm.evaluation.image_selection import Selection
+from cdm.sampling import cascade, kept_images
+
+CASCADE = smoke_runs.CONFIGS / 'smoke_cascade.py'
+NUM = 3
+
+
+def images(setting, kept=None):
+  """-> the images of a setting, uint8 [NUM, 16, 16, 3]."""
+  samples = f'{CASCADE}@{smoke_runs.trained()}'
+  selection = dataclasses.replace(
+    Selection(num=NUM, batch_per_device=2), overrides=setting
+  )
+  with smoke_runs.on(1), smoke_runs.compiled_once():
+    source = image_source.resolve(samples, selection, kept=kept)
+    return np.concatenate([x for _, x in source.batches(0, 2)])
+
+
+@pytest.fixture
+def runs(monkeypatch):
+  """-> list of the stages, by number, whose program was called."""
+  called, jit_stage = [], cascade._jit_stage
+
+  def counted(stage, i, *rest):
+    program = jit_stage(stage, i, *rest)
+
+    def run(*given):
+      called.append(i)
+      return program(*given)
+
+    run._cache_size = program._cache_size
+    return run
+
+  monkeypatch.setattr(cascade, '_jit_stage', counted)
+  return called
+
+
+def test_levels_truncation_and_grids_share_programs_and_base_images(
+  tmp_path, runs
+):
+  """Two programs are compiled, one per stage, for five settings."""
+  tries = sweep.settings(
+    [
+      'stages.sr.level=0.0,0.1,0.2',
+      'stages.sr.truncated=False,True',
+    ]
+  )[:5]
+  kept = kept_images.Kept(tmp_path / 'kept')
+  drawn = {}
+  samples = f'{CASCADE}@{smoke_runs.trained()}'
+  for setting in sweep.drawing_order(tries, samples, kept):
+    drawn[setting] = images(setting, kept)
+  programs = {key[0]: value for key, value in kept.programs.items()}
+  assert programs.keys() == {0, 1, 'to_float'}
+  assert all(program._cache_size() == 1 for program in programs.values())
+  # Two batches: the base once, and once more where it stops early.
+  assert (runs.count(0), runs.count(1)) == (2 + 2, 5 * 2)
+  level, truncated = tries[2], tries[3]
+  for setting in (level, truncated):
+    np.testing.assert_array_equal(drawn[setting], images(setting))
+  assert (drawn[level] != drawn[truncated]).any()
+  assert not (tmp_path / 'kept').exists()
+
+
+def test_settings_of_early_stages_change_least_often():
+  tries = sweep.settings(['stages.sr.level=0,0.1', 'stages.base.level=0,1'])
+  samples = f'{CASCADE}@somewhere'
+
+  class Watched(list):
+    wanted = ()
+
+    def forget(self, stages):
+      self.append(list(stages))
+
+  kept, order, wanted = Watched(), [], []
+  for setting in sweep.drawing_order(tries, samples, kept):
+    order.append([value for _, value in setting])
+    wanted.append(kept.wanted)
+  assert order == [['0', '0'], ['0.1', '0'], ['0', '1'], ['0.1', '1']]
+  assert wanted == [[0], [], [0], []]
+  assert kept == [[], [1], [0, 1], [1]]
+
+
+@pytest.mark.parametrize('memory_bytes', [0, 150, 10**6])
+def test_kept_images_come_back_from_memory_and_from_disk(
+  tmp_path, memory_bytes
+):
+  import jax
+
+  kept = kept_images.Kept(tmp_path / 'k', memory_bytes=memory_bytes)
+  x = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
+  for n in range(3):
+    kept.put(0, f'{n}', jax.numpy.asarray(x + n))
+  assert (
+    len(list(tmp_path.rglob('*.npy'))) == {0: 3, 150: 2, 10**6: 0}[memory_bytes]
+  )
+  for n in range(3):
+    np.testing.assert_array_equal(kept.get(0, f'{n}'), x + n)
+  assert kept.get(1, '0') is None
+  kept.forget([0])
+  assert kept.get(0, '0') is None and not list(tmp_path.rglob('*.npy'))
