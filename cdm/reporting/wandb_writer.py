@@ -143,7 +143,8 @@ class WandbWriter:
       return self._run
     import wandb
 
-    mode = os.environ.get('WANDB_MODE')
+    # wandb refuses a mode that it does not know.
+    mode: Any = os.environ.get('WANDB_MODE')
     if mode is None and not wandb.login(prompt=False):
       mode = 'offline'
       self._say(

@@ -31,7 +31,7 @@ import numpy as np
 Shape = tuple[int, ...]
 Arrays = Mapping[str, jax.Array]
 
-LABEL = 'label/embedding'
+LABEL_TABLE = 'label/embedding'
 NOISE_BIAS = 'noise/dense2/bias'
 CONV_IN = 'conv_in/kernel'
 LEVEL = ('lowres_level/dense2/kernel', 'lowres_level/dense2/bias')
@@ -143,14 +143,14 @@ def _sizes(names: Mapping[str, Shape]) -> list[str]:
 
 def _labels(source: Network, target: Network, found: Matching) -> list[str]:
   """Applies the rules of the table of classes. Returns the names handled."""
-  old, new = source.shapes.get(LABEL), target.shapes.get(LABEL)
+  old, new = source.shapes.get(LABEL_TABLE), target.shapes.get(LABEL_TABLE)
   if old is None and new is None:
     return []
   if old is None:
     assert new is not None
-    found.made[LABEL] = ((), lambda _: jnp.zeros(new))
+    found.made[LABEL_TABLE] = ((), lambda _: jnp.zeros(new))
     found.notes.append('labels are a new input, and start with weight zero')
-    return [LABEL]
+    return [LABEL_TABLE]
   if new is None:
     return _without_labels(source, target, found)
   rows = _class_rows(source, target)
@@ -167,7 +167,7 @@ def _labels(source: Network, target: Network, found: Matching) -> list[str]:
   )
 
   def make(arrays):
-    table = arrays[LABEL]
+    table = arrays[LABEL_TABLE]
     mean = table[:count].mean(axis=0, keepdims=True)
     index = np.array([-1 if row is None else row for row in rows])
     lines = jnp.where((index < 0)[:, None], mean, table[index])
@@ -176,8 +176,8 @@ def _labels(source: Network, target: Network, found: Matching) -> list[str]:
       lines = jnp.concatenate([lines, null])
     return lines
 
-  found.made[LABEL] = ((LABEL,), make)
-  return [LABEL]
+  found.made[LABEL_TABLE] = ((LABEL_TABLE,), make)
+  return [LABEL_TABLE]
 
 
 def _class_rows(source: Network, target: Network) -> list[int | None] | None:
@@ -204,23 +204,23 @@ def _without_labels(
   source: Network, target: Network, found: Matching
 ) -> list[str]:
   """Applies the rule for labels that are no longer an input."""
-  table, bias = source.shapes[LABEL], source.shapes.get(NOISE_BIAS)
+  table, bias = source.shapes[LABEL_TABLE], source.shapes.get(NOISE_BIAS)
   if bias != target.shapes.get(NOISE_BIAS) or bias != table[1:]:
     return []
   count = source.num_classes or 0
 
   def make(arrays):
-    table = arrays[LABEL]
+    table = arrays[LABEL_TABLE]
     row = table[count] if source.null_class else table[:count].mean(axis=0)
     return arrays[NOISE_BIAS] + row
 
-  found.made[NOISE_BIAS] = ((NOISE_BIAS, LABEL), make)
+  found.made[NOISE_BIAS] = ((NOISE_BIAS, LABEL_TABLE), make)
   which = 'null row' if source.null_class else 'mean row'
   found.notes.append(
     f'labels are no longer an input; the {which} of the source is added to '
     f'{NOISE_BIAS}'
   )
-  return [NOISE_BIAS, LABEL]
+  return [NOISE_BIAS, LABEL_TABLE]
 
 
 def _lowres_channels(
