@@ -48,8 +48,13 @@ def test_a_level_stands_in_a_cascade_where_its_config_has_it():
 
 @pytest.fixture
 def runs(tmp_path):
-  """-> folder of a cascade, whose stages have checkpoints 2 and 4."""
+  """-> folder of a cascade, whose stages have checkpoints 2 and 4.
+
+  No checkpoint is marked as the best.
+  """
   shutil.copytree(smoke_runs.trained(), tmp_path / 'runs')
+  for stage in ('base', 'sr'):
+    (tmp_path / 'runs' / stage / 'checkpoints' / 'best').unlink()
   return tmp_path / 'runs'
 
 

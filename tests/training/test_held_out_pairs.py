@@ -54,7 +54,9 @@ def evaluation(monkeypatch, *, devices=8, pairs=11):
   place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   assembled = types.SimpleNamespace(
     built=types.SimpleNamespace(
-      lowres=LOWRES, net=types.SimpleNamespace(num_classes=4)
+      lowres=LOWRES,
+      net=types.SimpleNamespace(num_classes=4),
+      boxes=lambda params: lambda tree: tree,  # nothing is split
     ),
     schedule=types.SimpleNamespace(batch_size=8, accumulation=1),
     mesh=mesh,

@@ -10,7 +10,7 @@ import pytest
 from cdm.checkpointing import reader
 from cdm.models.unet import UNet
 from cdm.training import weight_matching
-from cdm.training.weight_matching import LABEL, Network
+from cdm.training.weight_matching import LABEL_TABLE, Network
 
 TABLE = np.arange(10, dtype=np.float32).reshape(5, 2)  # four classes, null
 
@@ -18,7 +18,7 @@ TABLE = np.arange(10, dtype=np.float32).reshape(5, 2)  # four classes, null
 def classes(names, *, null=True, width=2, count=None):
   """-> Network of a table of classes alone."""
   count = len(names) if count is None else count
-  return Network({LABEL: (count + null, width)}, count, null, names)
+  return Network({LABEL_TABLE: (count + null, width)}, count, null, names)
 
 
 def made(matching, name, **arrays):
@@ -84,7 +84,7 @@ def test_classes_start_from_their_name_and_new_ones_from_the_mean():
   found = weight_matching.match(
     classes(['cat', 'dog', 'cow', 'emu']), classes(['emu', 'yak', 'cat'])
   )
-  table = made(found, LABEL, label__embedding=TABLE)
+  table = made(found, LABEL_TABLE, label__embedding=TABLE)
   mean = TABLE[:4].mean(0)
   np.testing.assert_array_equal(table, [TABLE[3], mean, TABLE[0], TABLE[4]])
   assert found.agrees
@@ -98,7 +98,7 @@ def test_a_null_row_that_the_source_lacks_starts_from_the_mean():
   found = weight_matching.match(
     classes(['cat', 'dog'], null=False), classes(['cat', 'dog'])
   )
-  table = made(found, LABEL, label__embedding=TABLE[:2])
+  table = made(found, LABEL_TABLE, label__embedding=TABLE[:2])
   np.testing.assert_array_equal(table, [*TABLE[:2], TABLE[:2].mean(0)])
 
 
@@ -106,14 +106,16 @@ def test_a_null_row_that_the_source_lacks_starts_from_the_mean():
 def test_the_same_classes_are_taken_as_they_are(names):
   """Without names, or where some labels have none, rows go by their index."""
   network = classes(names, count=3)
-  assert weight_matching.match(network, network).taken == {LABEL: LABEL}
+  assert weight_matching.match(network, network).taken == {
+    LABEL_TABLE: LABEL_TABLE
+  }
 
 
 def test_another_number_of_classes_without_names_is_a_difference():
   found = weight_matching.match(
     classes(None, count=4), classes(['a', 'b'], count=2)
   )
-  assert found.differing == {LABEL: ((5, 2), (3, 2))}
+  assert found.differing == {LABEL_TABLE: ((5, 2), (3, 2))}
 
 
 # --- With a network: what is added as an input changes nothing at first.
