@@ -26,6 +26,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from cdm.distributed.device_mesh import BATCH_AXES
 from cdm.distributed.partitioning import parameter_name
 
+CANNOT_STACK = (
+  'A split parameter is gathered by one layer, so layers that share a stack of '
+  'parameters (nn.scan, nn.vmap) cannot have it; use mesh.split=optimizer.'
+)
+
 
 class LayerwiseLoss(NamedTuple):
   """A loss whose parameters are used by a Flax network and by nothing else.
@@ -90,11 +95,11 @@ class Box(struct.PyTreeNode, meta.AxisMetadata):
 
   def add_axis(self, index: int, params: dict[Any, Any]) -> 'Box':
     """Refuses a new axis: the layout would no longer fit."""
-    raise NotImplementedError('Boxed parameters cannot be stacked or vmapped.')
+    raise TypeError(CANNOT_STACK)
 
   def remove_axis(self, index: int, params: dict[Any, Any]) -> 'Box':
     """Refuses to remove an axis: the layout would no longer fit."""
-    raise NotImplementedError('Boxed parameters cannot be stacked or vmapped.')
+    raise TypeError(CANNOT_STACK)
 
 
 def box(
