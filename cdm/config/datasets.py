@@ -190,14 +190,7 @@ def open_evaluated(
   indices = subset.spread_indices(source, count)
 
   def read(number):
-    return subset.read_image(
-      source,
-      indices[number],
-      image_size=section.image_size,
-      crop=section.crop,
-      filter=section.filter,
-      min_side=section.min_side,
-    )
+    return _read_image(section, source, indices[number])
 
   return read, source.fingerprint
 
@@ -252,14 +245,7 @@ def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
     if number >= count:
       return None
     try:
-      return subset.read_image(
-        source,
-        indices[number],
-        image_size=section.image_size,
-        crop=section.crop,
-        filter=section.filter,
-        min_side=section.min_side,
-      )
+      return _read_image(section, source, indices[number])
     except transforms.BadImage as error:
       return error
 
@@ -308,3 +294,15 @@ def training_batches(
     return pipeline.make_iterator(
       source, options, batch_size=c.train.batch_size, seed=seed, rows=rows
     )
+
+
+def _read_image(section, source, index):
+  """Reads an image as a `pipeline` section says; see `subset.read_image`."""
+  return subset.read_image(
+    source,
+    index,
+    image_size=section.image_size,
+    crop=section.crop,
+    filter=section.filter,
+    min_side=section.min_side,
+  )
