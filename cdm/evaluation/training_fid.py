@@ -103,7 +103,7 @@ def open_network(options: Evaluation) -> Gatherer:
   try:
     return Gatherer(options.fid_weights or None, flag=flag)
   except (ValueError, OSError) as error:
-    raise _named(
+    raise damaged_file.reworded(
       error,
       f'config.eval.fid_every_steps is {options.fid_every_steps}, and FID '
       f'needs the weights of Inception: {error} Without FID, use '
@@ -133,18 +133,12 @@ def open_reference(
     reference = compare_sets.Reference(what, METRICS, source=source)
     reference.check(gatherer.sizes)
   except (ValueError, OSError) as error:
-    raise _named(
+    raise damaged_file.reworded(
       error,
       f'config.eval.fid_reference is {what!r}, which cannot be used: {error} '
       'Set it with --config.eval.fid_reference=WHAT.',
     ) from error
   return reference
-
-
-def _named(error: Exception, text: str) -> ValueError:
-  """Returns the error with another text, still that of a damaged file."""
-  damaged = getattr(error, 'is_data_error', False)
-  return damaged_file.DamagedFile(text) if damaged else ValueError(text)
 
 
 def open_samples(
