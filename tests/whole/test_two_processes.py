@@ -246,10 +246,18 @@ def test_they_score_as_one_does(two):
   assert mine['n'] == SAMPLES
 
 
-def test_one_that_is_preempted_stops_all_at_one_step(tmp_path):
+@pytest.mark.parametrize('command', ['train', 'cas'])
+def test_one_that_is_preempted_stops_all_at_one_step(command, tmp_path):
   """SIGTERM to the second; both save the same step and say 75."""
   endless = {'train__num_steps': 10**6, 'train__save_every_steps': 10**6}
-  running = begin(training(tmp_path, **endless))
+  words = training(tmp_path, **endless)
+  if command == 'cas':
+    words = [
+      *('cas', f'--config={smoke_runs.CONFIGS / "smoke_cas.py"}', words[2]),
+      *(f'--config.{k.replace("__", ".")}={v}' for k, v in endless.items()),
+      '--config.train.log_every_steps=2',
+    ]
+  running = begin(words)
   while not (tmp_path / 'scalars.jsonl').exists() or not record(tmp_path):
     assert [process.poll() for process in running] == [None, None]
     time.sleep(0.1)
