@@ -103,7 +103,9 @@ def test_examples_of_help_are_accepted_by_the_parser(capsys):
       main.main([command, '--help'] if command else ['--help'])
     text = capsys.readouterr().out.replace('\\\n', ' ')
     for line in re.findall(r'^  cdm (.+)$', text, re.MULTILINE):
-      words, _ = main.split_overrides(line.split())
+      words = line.split()
+      for prefix in main.OVERRIDES:
+        words, _ = main.split_overrides(words, prefix)
       if '...' in words:
         continue
       assert main.parse(words).command == words[0]
