@@ -260,7 +260,11 @@ def open_cascade(
   loaded = loader.load(path, overrides)
   seed = loaded.seed if selection.seed is None else selection.seed
   stages, notes = restore.restored_cascade(
-    loaded, pathlib.Path(workdir), overrides, selection.at
+    loaded,
+    pathlib.Path(workdir),
+    overrides,
+    selection.at,
+    None if kept is None else kept.parameters,
   )
   size = drawing_batch.batch_size(
     stages, num=num, per_device=selection.batch_per_device
@@ -318,7 +322,7 @@ def open_stage(
     batch_per_device=selection.batch_per_device,
     overrides=rest,
     at=selection.at,
-    programs=None if kept is None else kept.programs,
+    kept=kept,
   )
   if section == 'train':
     saved.eval_data = saved.train_data

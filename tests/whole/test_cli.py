@@ -512,7 +512,7 @@ def test_stages_of_other_classes_are_refused(refused, tmp_path):
 def test_a_stage_is_restored_as_it_was_trained(name, size, low, residual):
   workdir = smoke_runs.trained() / name
   stage, saved, record = restore.restored_stage(
-    workdir, name='x', level=0.1, truncated=True
+    restore.Checkpoint(workdir), name='x', level=0.1, truncated=True
   )
   assert (stage.name, stage.image_size, stage.residual) == ('x', size, residual)
   assert (stage.lowres and stage.lowres.size) == low
