@@ -258,6 +258,17 @@ def check(args: argparse.Namespace) -> list[str]:
       f'--seed={args.seed} is for drawn images, but none are drawn: neither '
       '--samples nor --reference is CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
+  check_overrides(args, of_sets)
+  return metrics
+
+
+def check_overrides(args: argparse.Namespace, of_sets: Sequence[str]) -> None:
+  """Raises ValueError if config overrides are about nothing that is read.
+
+  Args:
+    args: the parsed arguments.
+    of_sets: names of the metrics of sets.
+  """
   if args.overrides and not set_name.has_config(args.samples):
     raise ValueError(
       'Config overrides are for --samples=CONFIG.py@WORKDIR, WORKDIR@eval or '
@@ -268,7 +279,6 @@ def check(args: argparse.Namespace) -> list[str]:
       'Config overrides of the reference are for metrics of sets, and none was '
       'requested.'
     )
-  return metrics
 
 
 def evaluate_sets(
