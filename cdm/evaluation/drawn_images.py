@@ -11,7 +11,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from cdm.distributed import collectives, device_mesh
+from cdm.distributed import device_mesh
 from cdm.evaluation.row_types import ImageManifest, StageEntry
 from cdm.ops.keys import seed_pairs
 from cdm.sampling import generate
@@ -111,46 +111,64 @@ def stage_batches(
 ) -> Batches:
   """Returns `image_source.Source.batches` of images that a stage draws.
 
-  The low-res inputs are made of the stage's data, as in training.
+  The low-res inputs are made of the stage's data, as in training. Every process
+  reads and holds only the images that its own devices draw.
 
   Args:
-    upscale: the stage; its `batch_size` images are drawn at once. The last
-      batch is filled up, so that one shape is compiled.
+    upscale: the stage; its `batch_size` images, which divide over its mesh, are
+      drawn at once. The place of an image that is skipped or beyond the last is
+      filled with another, so that one shape is compiled.
     read: index of an image -> (image, label), or None if it is skipped.
     seed: seed of the images.
     count: number of images.
     on_batch: see `image_source.resolve`.
   """
-  size = upscale.batch_size
+  size, side = upscale.batch_size, upscale.image_size
+  rows = np.arange(size)
+  if upscale.mesh is not None:
+    rows = device_mesh.local_rows(upscale.mesh, size)
+  black = np.zeros((side, side, 3), np.uint8), 0
 
   def batches(first, _):
     with futures.ThreadPoolExecutor(READERS) as pool:
       for start in range(first * size, count, size):
-        batch = np.arange(start, min(start + size, count))
-        indices, examples = select_present(batch, pool.map(read, batch))
-        skipped = np.setdiff1d(batch, indices)
-        if not examples:
-          if on_batch is not None:
-            on_batch(skipped, indices, (), (), ())
-          yield indices, None
-          continue
+        numbers = [int(n) for n in start + rows]
+        there = [n for n in numbers if n < count]
+        found = dict(zip(there, pool.map(read, there), strict=True))
+        skipped = [n for n in there if found[n] is None]
+        drawn = _filled(numbers, [n for n in there if found[n] is not None])
+        examples = [found.get(n) or black for n in drawn]
         originals, labels = map(np.stack, zip(*examples, strict=True))
-        filled = np.resize(np.arange(len(indices)), size)
-        low = upscale.shrink(originals[filled])
-        keys = seed_pairs(seed, indices[filled])
-        images = upscale(low, keys=keys, label=labels[filled])
-        local = list(collectives.local_indices(len(indices)))
+        results = upscale.upscale_rows(
+          originals, keys=seed_pairs(seed, np.array(drawn)), label=labels
+        )
+        own = [(start + row, *both) for row, *both in results]
+        own = [entry for entry in own if found.get(entry[0]) is not None]
+        indices = np.array([n for n, _, _ in own], int)
+        images = [image for _, _, image in own]
         if on_batch is not None:
+          original_of = dict(zip(drawn, originals, strict=True))
+          originals = [original_of[n] for n in indices]
           on_batch(
-            skipped,
-            indices[local],
-            images[local],
-            originals[local],
-            low[local],
+            skipped, indices, images, originals, [low for _, low, _ in own]
           )
-        yield indices[local], images[local] if local else None
+        yield indices, np.stack(images) if images else None
 
   return batches
+
+
+def _filled(numbers, present):
+  """Returns the numbers, with present ones in the place of the others.
+
+  Without any they stay: all processes draw, and one may have no image.
+  """
+  if not present:
+    return numbers
+  known = set(present)
+  return [
+    n if n in known else present[i % len(present)]
+    for i, n in enumerate(numbers)
+  ]
 
 
 def select_present(

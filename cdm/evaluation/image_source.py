@@ -67,9 +67,9 @@ def resolve(
     what: name of the set, see `set_name`.
     selection: the images to read or sample.
     on_batch: callback for every batch that a stage samples, `on_batch(skipped,
-      indices, super_resolved, originals, lowres)`. skipped are the indices
-      that have no image, in every process; the others are this process's part
-      of the batch, with its images uint8 [n, H, W, 3].
+      indices, super_resolved, originals, lowres)`, in every process with its
+      part of the batch. skipped are the indices that have no image; the others
+      come with their images uint8 [n, H, W, 3].
     kept: what sets that are sampled under several settings share, or None.
 
   Returns:
@@ -323,6 +323,7 @@ def open_stage(
     overrides=rest,
     at=selection.at,
     kept=kept,
+    limits=drawing_batch.OWN_ROWS,
   )
   if section == 'train':
     saved.eval_data = saved.train_data

@@ -202,7 +202,7 @@ def open_samples(
     return _base_samples(c, drawn, record, options.fid_num, at_once())
   size = at_once(
     on_cpus=restore.UPSCALED_ON_CPUS,
-    most=restore.host_limit(drawn.image_size),
+    most=drawing_batch.OWN_ROWS.on_hosts(drawn.image_size, drawn.mesh),
   )
   return _stage_samples(c, drawn, record, options.fid_num, size)
 

@@ -11,8 +11,9 @@ number depends on the stages, the kind of device and the number of images only,
 so that a run that is continued draws with the same programs.
 """
 
+import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,41 @@ MOST = 256  # images per device; larger batches are hardly faster
 # network that judges the images, and for fragmentation.
 SHARE = 0.7
 TRACED = 8  # images of the traced batch, so that constant parts hardly count
+# Memory of a process for the images of a batch, see `Limits`. It counts on
+# hundreds of devices only, whose hosts have ten times as much.
+HOST_BYTES = 4 << 30
+
+_log = logging.getLogger(__name__)
+
+
+class Limits(NamedTuple):
+  """Bounds the number of images that are super-resolved at once.
+
+  Attributes:
+    most_per_device: the most on each device.
+    own_rows: whether a process holds on its host the originals and results of
+      its own devices alone, or those of the whole batch.
+  """
+
+  most_per_device: int = MOST
+  own_rows: bool = False
+
+  def on_hosts(self, image_size: int, mesh: jax.sharding.Mesh | None) -> int:
+    """Returns the most on all devices for which the hosts' memory is meant.
+
+    Args:
+      image_size: H = W of the images.
+      mesh: the device mesh; None is one device.
+    """
+    each = max(1, HOST_BYTES // (2 * 3 * image_size**2))  # of every process
+    if not self.own_rows or mesh is None:
+      return each
+    shards = device_mesh.num_batch_shards(mesh)
+    return each * shards // len(device_mesh.local_rows(mesh, shards))
+
+
+WHOLE_BATCHES = Limits()
+OWN_ROWS = Limits(own_rows=True)
 
 
 def batch_size(
@@ -50,8 +86,8 @@ def batch_size(
     per_device: images at once on every part of the mesh that the batch is split
       over; None chooses it, as the docstring of this module says.
     on_cpus: what is chosen on CPUs: images at once over all devices.
-    most: the most that is chosen, over all devices, but one image on each; None
-      sets no limit.
+    most: the most that is chosen, over all devices, but one image on each, see
+      `Limits.on_hosts`; None sets no limit.
     most_per_device: the most that is chosen on each device.
     resident_bytes: memory of each device that other arrays occupy.
 
@@ -66,9 +102,15 @@ def batch_size(
   elif memory is None:
     each = -(-on_cpus // shards)
   else:
-    each = min(fitting(stages, memory - resident_bytes), most_per_device)
-    if most is not None:
-      each = min(each, max(1, most // shards))
+    fits = min(fitting(stages, memory - resident_bytes), most_per_device)
+    each = fits if most is None else min(fits, max(1, most // shards))
+    if each < fits and collectives.is_first():
+      _log.warning(
+        'warning: %d images are drawn at once on each device, which has room '
+        'for %d: a process holds at most %d GiB of originals and results. '
+        '--batch_per_device sets another number.',
+        *(each, fits, HOST_BYTES >> 30),
+      )
   return evened(shards * each, num or shards * each, mesh)
 
 

@@ -28,9 +28,6 @@ from cdm.sampling.restored_parameters import Checkpoint, RestoredParameters
 
 # Images that a stage super-resolves at once on CPUs, over all devices.
 UPSCALED_ON_CPUS = 32
-# Memory of a process for the images of a batch, see `host_limit`. It counts on
-# hundreds of devices only, whose hosts have ten times as much.
-HOST_BYTES = 4 << 30
 
 _log = logging.getLogger(__name__)
 
@@ -378,24 +375,13 @@ def check_cascade(stages: Sequence[cascade.Stage]) -> None:
     cascade.check(stages)
 
 
-def host_limit(image_size: int) -> int:
-  """Returns how many images may be super-resolved at once on all devices.
-
-  Every process holds the originals and the results of a whole batch.
-
-  Args:
-    image_size: H = W of the images.
-  """
-  return max(1, HOST_BYTES // (2 * 3 * image_size**2))
-
-
 def restored_upscaler(
   workdir: pathlib.Path,
   *,
   level: float,
   batch_size: int | None = None,
   batch_per_device: int | None = None,
-  most_per_device: int = drawing_batch.MOST,
+  limits: drawing_batch.Limits = drawing_batch.WHOLE_BATCHES,
   overrides: Sequence[tuple[str, str]] = (),
   at: int | str | None = None,
   kept: kept_images.Kept | None = None,
@@ -409,7 +395,7 @@ def restored_upscaler(
       devices.
     batch_per_device: the same on each part of the mesh that a batch is split
       over. If both are None, `drawing_batch` chooses.
-    most_per_device: the most that it chooses.
+    limits: bound what it chooses.
     overrides: ((dotted key, text), ...), applied to the saved config.
     at: which checkpoint, see `reader.resolve`.
     kept: what earlier calls have restored and compiled, or None.
@@ -436,8 +422,8 @@ def restored_upscaler(
       [restored],
       per_device=batch_per_device,
       on_cpus=UPSCALED_ON_CPUS,
-      most=host_limit(restored.image_size),
-      most_per_device=most_per_device,
+      most=limits.on_hosts(restored.image_size, restored.mesh),
+      most_per_device=limits.most_per_device,
     )
   upscale = upscaler.stage_upscaler(
     restored,

@@ -99,6 +99,33 @@ class Upscaler:
         on_batch(len(part))
     return np.concatenate(outputs)
 
+  def upscale_rows(
+    self, originals: np.ndarray, *, keys: np.ndarray, label: np.ndarray
+  ) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Shrinks and super-resolves one batch, of which each process has a part.
+
+    No process holds the whole batch on its host.
+
+    Args:
+      originals: uint8 [b, H, W, 3], the rows that `device_mesh.local_rows`
+        assigns to this process, of a batch that divides over the mesh.
+      keys: uint32 [b, 2], see `ops.keys.seed_pairs`.
+      label: int [b]; ignored if the method takes no label.
+
+    Returns:
+      [(number of the row in the batch, low-res image uint8 [h, w, 3], result
+      uint8 [H, W, 3]), ...]; each row in one process.
+    """
+    given: Any = originals, keys, np.asarray(label, np.int32)
+    if self.mesh is not None:
+      given = device_mesh.shard_batch(given, self.mesh)
+    images, keys, labels = given
+    low = self._shrink_batch(images)
+    takes_label = self.num_classes is not None
+    x = self.upscale_batch(low, keys, labels if takes_label else None)
+    low_of = dict(device_mesh.local_images(low))
+    return [(row, low_of[row], y) for row, y in device_mesh.local_images(x)]
+
   def shrink(self, originals: np.ndarray) -> np.ndarray:
     """Makes low-res images from originals in the same way as training does.
 

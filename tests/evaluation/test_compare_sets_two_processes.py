@@ -15,8 +15,15 @@ STAND_IN = """
 from support import linear_features
 linear_features.stand_in(log={log!r}, kill_at={kill_at}, term_at={term_at})
 """
-# Says from which batch on a set is continued.
+# Says from which batch on a set is continued, and how many originals of a batch
+# this process has.
 TELL = """
+from cdm.sampling import upscaler
+upscale_rows = upscaler.Upscaler.upscale_rows
+def counted(self, originals, **given):
+  print('holds', len(originals), 'of', self.batch_size, flush=True)
+  return upscale_rows(self, originals, **given)
+upscaler.Upscaler.upscale_rows = counted
 from cdm.evaluation import partial_results
 newest = partial_results.PartialResults.newest
 def told(parts):
@@ -157,6 +164,7 @@ jsonl.read = lambda *a: [] if jax.process_index() else read(*a)
   )
   assert first.count(f'continued after {done}\n') == 1
   assert not partial.exists()
+  assert 'holds 4 of 8\n' in first and 'holds 8' not in first
   mine, expected = (fid_of_run(place / x / 'run') for x in ('two', 'whole'))
   assert mine['held_out/fid'] == expected['held_out/fid']
   assert 'Statistics of 30 images' in first and 'fid' not in second

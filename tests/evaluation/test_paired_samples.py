@@ -51,14 +51,14 @@ def one_device():
 @pytest.fixture
 def drawn(monkeypatch):
   """-> list of the numbers of images drawn, batch by batch."""
-  batches, draw = [], upscaler.Upscaler.__call__
+  batches, draw = [], upscaler.Upscaler.upscale_rows
 
-  def counted(self, lowres, *, keys, label=None):
+  def counted(self, originals, *, keys, label):
     # The last batch is filled up.
     batches.append(sorted({*map(int, keys[:, 1])}))
-    return draw(self, lowres, keys=keys, label=label)
+    return draw(self, originals, keys=keys, label=label)
 
-  monkeypatch.setattr(upscaler.Upscaler, '__call__', counted)
+  monkeypatch.setattr(upscaler.Upscaler, 'upscale_rows', counted)
   return batches
 
 

@@ -105,6 +105,32 @@ def test_256_devices_draw_full_batches(
 
 
 @pytest.mark.parametrize(
+  ('image_size', 'whole', 'own'),
+  [(64, 256, 256), (128, 85, 256), (256, 21, 256), (1024, 1, 170)],
+)
+def test_512_devices_hold_on_each_host_what_its_own_devices_draw(
+  memory, monkeypatch, caplog, image_size, whole, own
+):
+  """Four devices to a host, which has 4 GiB for originals and results."""
+  monkeypatch.setattr(device_mesh, 'num_batch_shards', lambda mesh: 512)
+  monkeypatch.setattr(
+    device_mesh, 'local_rows', lambda mesh, size: np.arange(size // 128)
+  )
+  memory(10**9)
+  given, mesh = stages(mesh=tiny_run.mesh()), tiny_run.mesh()
+  for limits, expected in (
+    (drawing_batch.WHOLE_BATCHES, whole),
+    (drawing_batch.OWN_ROWS, own),
+  ):
+    caplog.clear()
+    most = limits.on_hosts(image_size, mesh)
+    chosen = drawing_batch.batch_size(given, most=most)
+    assert chosen == 512 * expected
+    said = f'{expected} images are drawn at once on each device, which has room'
+    assert (said in caplog.text) == (expected < 256)
+
+
+@pytest.mark.parametrize(
   ('given', 'expected'),
   [
     ({}, 64),

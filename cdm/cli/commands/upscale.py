@@ -113,7 +113,12 @@ def run(args: argparse.Namespace) -> None:
   from cdm.data import class_names
   from cdm.distributed import compilation_cache
   from cdm.reporting import output_files
-  from cdm.sampling import restore, upscale_files, upscale_inputs
+  from cdm.sampling import (
+    drawing_batch,
+    restore,
+    upscale_files,
+    upscale_inputs,
+  )
 
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   compilation_cache.enable_compilation_cache()
@@ -150,7 +155,7 @@ def run(args: argparse.Namespace) -> None:
     level=args.level,
     batch_size=args.batch_size,
     batch_per_device=args.batch_per_device,
-    most_per_device=TILES_PER_DEVICE,
+    limits=drawing_batch.Limits(TILES_PER_DEVICE),
     overrides=args.overrides,
     at=at,
   )
