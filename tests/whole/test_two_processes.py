@@ -8,6 +8,7 @@ copy in each, so a checkpoint crosses layouts on the way.
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -52,6 +53,19 @@ label_check.LabelCheckedBatches.__next__ = fail
 """
 
 
+# Says how many programs were found in the cache, and how many were not.
+CACHED = """
+import atexit, collections, jax
+seen = collections.Counter()
+jax.monitoring.register_event_listener(
+  lambda event, **_: seen.update([event.rpartition('/')[2]])
+)
+atexit.register(
+  lambda: print('found', seen['cache_hits'], 'made', seen['cache_misses'])
+)
+"""
+
+
 def begin(*commands, before='', both=''):
   """Starts commands in two processes. Returns both, as subprocess.Popen.
 
@@ -69,6 +83,7 @@ def begin(*commands, before='', both=''):
     'JAX_NUM_CPU_DEVICES': '1',
     'XLA_FLAGS': '--xla_backend_optimization_level=0',
     'JAX_COMPILATION_CACHE_DIR': str(smoke_runs.temporary() / 'xla2'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'CDM_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
     'CDM_NUM_PROCESSES': '2',
   }
@@ -316,8 +331,12 @@ def test_a_damaged_checkpoint_is_set_aside_by_both(two, tmp_path):
     key=lambda file: file.stat().st_size,
   )
   values.write_bytes(values.read_bytes()[:-1])
-  first, _ = together(training(workdir))
+  first, _ = together(training(workdir), both=CACHED)
   assert 'The checkpoint of step 4 is damaged' in first
+  # And the programs of the start before are used again.
+  assert re.search(r'found [1-9]\d* made 0\n', first), first
+  starts = [session['start_seconds'] for session in sessions(workdir)]
+  assert len(starts) == 3 and min(starts) > 0
   assert 'continuing from the checkpoint of step 2' in first
   assert (workdir / 'checkpoints_damaged' / '4').is_dir()
   expected, mine = state(folder / 'run', 4), state(workdir, 4)
