@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import types
 
 import numpy as np
 import pytest
@@ -215,6 +216,44 @@ def test_image_and_label_are_found_in_every_data_set(tmp_path, name, label):
   features = tfds.builder(name, data_dir=tmp_path).info.features
   assert data_tfds._choose_image(tfds, features, name, None) == 'image'
   assert data_tfds._choose_label(tfds, features, name, None) == label
+
+
+@pytest.mark.parametrize(
+  ('texts', 'expected'),
+  [
+    ((), None),
+    (('caption',), None),
+    (('id', 'caption'), ['id 0', 'id 1']),
+    (('id', 'file_name'), ['file_name 0', 'file_name 1']),
+  ],
+)
+def test_file_names_are_those_that_the_data_set_stores_or_none(
+  monkeypatch, texts, expected
+):
+  class Builder:
+    """A data set of two images, with these texts beside each."""
+
+    data_dir = 'nowhere'
+    info = types.SimpleNamespace(
+      splits={'train': None},
+      features={
+        'image': tfds.features.Image(shape=(None, None, 3)),
+        'number': tfds.features.Scalar(np.int32),
+        **{key: tfds.features.Text() for key in texts},
+      },
+      full_name='toy/1.0.0',
+    )
+
+    def as_data_source(self, split, **_):
+      return [
+        {'image': jpeg(9), **{key: f'{key} {i}'.encode() for key in texts}}
+        for i in range(2)
+      ]
+
+  monkeypatch.setattr(data_tfds, '_open_builder', lambda *_: Builder())
+  source = data_tfds.Tfds('toy', 'train')
+  assert source.file_names() == expected
+  assert source[1]['label'] == 0
 
 
 def test_both_imagenets_agree_on_what_a_class_is(tmp_path):

@@ -198,6 +198,43 @@ def test_grids_rise_to_x_0_through_levels_of_the_schedule():
   np.testing.assert_allclose(np.diff(grid[:-1], n=2), 0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+  ('num_steps', 'count', 'stride'),
+  [
+    (1000, 50, 20),
+    (100, 100, 1),
+    (100, 34, 3),  # the last kept step is T - 1
+    (5, 2, 3),  # the least stride, as 4 keeps two steps as well
+    (4, 1, 4),
+    (1, 1, 1),
+  ],
+)
+def test_a_fixed_stride_is_the_least_that_keeps_so_many_steps(
+  num_steps, count, stride
+):
+  kept = schedules.space_timesteps(num_steps, f'ddim{count}')
+  np.testing.assert_array_equal(kept, np.arange(count) * stride)
+
+
+@pytest.mark.parametrize(
+  ('num_steps', 'spacing', 'expected'),
+  [
+    (10, '10', range(10)),
+    (10, '1', [0]),
+    (10, '2', [0, 9]),
+    (10, '4', [0, 3, 6, 9]),
+    (10, 4, [0, 3, 6, 9]),
+    # Sections of 4, 3 and 3 steps: the first takes what is left over.
+    (10, '2,1,3', [0, 3, 4, 7, 8, 9]),
+    (11, '4,4,3', range(11)),
+  ],
+)
+def test_each_section_keeps_its_ends(num_steps, spacing, expected):
+  kept = schedules.space_timesteps(num_steps, spacing)
+  assert kept.dtype == np.int64
+  np.testing.assert_array_equal(kept, expected)
+
+
 def test_a_truncated_grid_ends_at_its_level():
   grid = schedules.respaced(schedules.cosine(1000), spacing='100')
   early = schedules.truncate(grid, logsnr=0.25)
