@@ -1,7 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 
-from cdm.data import record_format, transforms
+from cdm.data import damaged_file, record_format, transforms
 
 
 def record(size=2, *, label=7, short_side=300):
@@ -59,3 +61,104 @@ def test_a_record_whose_head_does_not_fit_its_bytes_is_refused(data, reason):
   with pytest.raises(transforms.BadImage, match=reason) as caught:
     record_format.unpack(data, name='x[3]')
   assert caught.value.args[0] == 'x[3]'
+
+
+STORAGE = {
+  'format': 'array_records',
+  'images': 10,
+  'records_per_shard': 4,
+  'folders': ['low', 'high'],
+}
+
+
+def write_json(path, value):
+  path.write_text(json.dumps(value), encoding='utf-8')
+
+
+def test_a_folder_stands_for_its_own_shards_or_for_the_last_samples(tmp_path):
+  assert record_format.find_folder(tmp_path) is None
+  write_json(tmp_path / record_format.SAMPLING, {'seed': 0})
+  assert record_format.find_folder(tmp_path) is None  # samples are PNG files
+  assert record_format.read_storage(tmp_path) is None
+  write_json(tmp_path / record_format.SAMPLING, {'storage': STORAGE})
+  assert record_format.find_folder(tmp_path) == tmp_path / 'high'
+  assert record_format.read_storage(tmp_path) == STORAGE
+  (tmp_path / record_format.INDEX).touch()
+  assert record_format.find_folder(tmp_path) == tmp_path / 'high'
+  (tmp_path / record_format.shard_name(0, 3)).touch()
+  assert record_format.find_folder(tmp_path) == tmp_path
+  (tmp_path / record_format.INDEX).unlink()
+  assert record_format.find_folder(tmp_path) == tmp_path / 'high'
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'folders': []},
+    {'folders': ['../elsewhere']},
+    {'folders': ['low', '/etc']},
+    {'records_per_shard': 0},
+    {'records_per_shard': -1},
+    {'images': 'ten'},
+  ],
+)
+def test_a_storage_that_could_not_be_is_damaged(tmp_path, change):
+  stored = {'storage': STORAGE | change}
+  write_json(tmp_path / record_format.SAMPLING, stored)
+  with pytest.raises(damaged_file.DamagedFile, match='storage of .*damaged'):
+    record_format.read_storage(tmp_path)
+  one = {'storage': STORAGE | {'records_per_shard': 1, 'folders': ['low']}}
+  write_json(tmp_path / record_format.SAMPLING, one)
+  assert record_format.find_folder(tmp_path) == tmp_path / 'low'
+
+
+@pytest.mark.parametrize(
+  ('name', 'is_one'),
+  [
+    (record_format.shard_name(0, 1), True),
+    (record_format.shard_name(123456, 200000), True),
+    ('images-0000-of-00001.array_record', False),
+    ('images-00000-of-00001.array_record.partial', False),
+    ('a/images-00000-of-00001.array_record', False),
+    ('index.json', False),
+  ],
+)
+def test_a_shard_is_known_by_its_whole_name(name, is_one):
+  assert record_format.is_shard_name(name) is is_one
+
+
+@pytest.mark.parametrize('least', ['size', 'records', 'records_per_shard'])
+def test_an_index_counts_from_one(tmp_path, least):
+  recipe = dict(
+    format=1,
+    source='x',
+    records=1,
+    size=1,
+    crop='none',
+    filter='area',
+    records_per_shard=1,
+    pillow='none',
+    libjpeg_turbo='none',
+  )
+  shard = {'file': record_format.shard_name(0, 1), 'records': 1, 'skipped': []}
+  index = dict(
+    recipe=recipe,
+    fingerprint='x',
+    class_names=[],
+    shards=[shard],
+    complete=True,
+  )
+  record_format.write_index(tmp_path, index)
+  assert record_format.read_index(tmp_path) == index
+  assert record_format.command_of(index) == 'cdm prepare'
+  for wrong in (
+    index | {'recipe': recipe | {least: 0}},
+    index | {'shards': [shard | {'records': 0}]},
+  ):
+    record_format.write_index(tmp_path, wrong)
+    with pytest.raises(damaged_file.DamagedFile, match='counts below 1'):
+      record_format.read_index(tmp_path)
+  shards = [shard | {'file': '../' + shard['file']}]
+  record_format.write_index(tmp_path, index | {'shards': shards})
+  with pytest.raises(damaged_file.DamagedFile, match='is no shard of it'):
+    record_format.read_index(tmp_path)

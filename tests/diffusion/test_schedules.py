@@ -245,6 +245,52 @@ def test_a_truncated_grid_ends_at_its_level():
     schedules.truncate(grid, logsnr=grid[0])
 
 
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (
+      lambda: schedules.linear(9, beta_min=1.0, beta_max=1.0),
+      r'beta_min is 1\.0',
+    ),
+    (
+      lambda: schedules.linear(9, beta_min=0.5, beta_max=1.0),
+      r'beta_max is 1\.0',
+    ),
+    (lambda: schedules.cosine(9, max_beta=0.0), r'max_beta is 0\.0'),
+    (lambda: schedules.cosine(9, offset=1.01), r'offset is 1\.01'),
+    (lambda: schedules.from_betas(np.array([0.1, 1.0])), 'strictly between'),
+    (lambda: schedules.from_betas(np.array([])), r'shape \(0,\)'),
+    (lambda: schedules.space_timesteps(9, 'ddim0'), 'list of section counts'),
+    (
+      lambda: schedules.uniform_logsnr(schedules.cosine(1), num_steps=2),
+      'no log-SNR range to put 2 steps in',
+    ),
+    (
+      lambda: schedules.cosine(schedules.MOST_STEPS + 1),
+      'use at most 1000000',
+    ),
+  ],
+)
+def test_numbers_are_refused_by_name_at_both_ends_of_their_range(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+def test_numbers_at_the_ends_of_their_range_are_taken():
+  assert schedules.cosine(2, offset=0).num_steps == 2
+  assert schedules.cosine(2, offset=1).num_steps == 2
+  one = schedules.linear(1, beta_min=0.5, beta_max=0.5)
+  for grid in (
+    schedules.full_grid(one),
+    schedules.uniform_logsnr(one, num_steps=1),
+  ):
+    np.testing.assert_array_equal(grid, [one.logsnr[0], np.inf])
+  two = schedules.cosine(2)
+  np.testing.assert_array_equal(
+    schedules.uniform_logsnr(two, num_steps=2), schedules.full_grid(two)
+  )
+
+
 def test_bad_schedules_and_spacings_are_named():
   with pytest.raises(ValueError, match='strictly between 0 and 1'):
     schedules.from_betas(np.array([0.0, 0.02]))
