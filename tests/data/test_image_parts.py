@@ -82,6 +82,8 @@ OTHER = entry(0x100, 4, 1, 3)
     (b'Exif\0\0' + exif(entry(number=8), first=12), 8),
     (exif(entry(order='>', number=2), order='>'), 2),
     (exif(entry(number=1)), 1),
+    (exif(entry(kind=1, number=7)), 7),
+    (exif(entry(kind=16, number=7)) + bytes(4), 7),
     (exif(entry(number=0)), None),
     (exif(entry(number=9)), None),
     (exif(entry(values=2)), None),
