@@ -95,7 +95,7 @@ class ArrayRecords:
       return None
     names = self.class_names
     if not names:
-      return np.zeros(max(len(own), 1), np.int32)
+      return np.zeros(len(own), np.int32)
     if self.named:
       numbers = {name: n for n, name in enumerate(names)}
       strange = [name for name in own if name not in numbers]

@@ -88,8 +88,9 @@ def test_labels_without_names_stay_where_enough_are_expected(prepared, names):
     array_record.ArrayRecords(prepared, class_names=('a', 'b'))
 
 
-def test_images_without_classes_are_of_no_expected_class(prepared):
+def test_labels_without_classes_stay_and_are_of_no_expected_class(prepared):
   change_index(prepared, class_names=[])
+  assert labels(array_record.ArrayRecords(prepared))[:4] == [0, 1, 2, 0]
   with pytest.raises(ValueError, match='has the classes'):
     array_record.ArrayRecords(prepared, class_names=OWN)
 
@@ -116,4 +117,21 @@ def test_an_index_of_another_number_of_records_is_damaged(prepared):
   recipe = record_format.read_index(prepared)['recipe'] | {'records': 9}
   change_index(prepared, recipe=recipe)
   with pytest.raises(damaged_file.DamagedFile, match='of other than 9 records'):
+    array_record.ArrayRecords(prepared)
+
+
+@pytest.mark.parametrize('data', [b'', b'no shard' * 1000])
+def test_a_damaged_shard_is_named(prepared, data):
+  shard = prepared / 'images-00001-of-00003.array_record'
+  shard.write_bytes(data)
+  with pytest.raises(damaged_file.DamagedFile, match='images-00001.* damaged'):
+    array_record.ArrayRecords(prepared)
+
+
+def test_a_shard_of_too_few_records_is_named(prepared):
+  first, *_, last = sorted(prepared.glob('images-*'))
+  first.write_bytes(last.read_bytes())
+  with pytest.raises(
+    damaged_file.DamagedFile, match='00000-of-.* has 2 records and .* says 4'
+  ):
     array_record.ArrayRecords(prepared)
