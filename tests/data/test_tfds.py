@@ -218,6 +218,61 @@ def test_image_and_label_are_found_in_every_data_set(tmp_path, name, label):
   assert data_tfds._choose_label(tfds, features, name, None) == label
 
 
+class Toy:
+  """Stands for the builder of a data set of two images, with some texts."""
+
+  data_dir = 'nowhere'
+
+  def __init__(self, *texts, full_name='toy/1.0.0'):
+    self.texts = texts
+    self.info = types.SimpleNamespace(
+      splits={'train': None, 'train[:1]': None},
+      features={
+        'image': tfds.features.Image(shape=(None, None, 3)),
+        'number': tfds.features.Scalar(np.int32),
+        'second': tfds.features.Image(shape=(None, None, 3)),
+        **{key: tfds.features.Text() for key in texts},
+      },
+      full_name=full_name,
+    )
+
+  def as_data_source(self, split, **_):
+    return [
+      {
+        'image': jpeg(9),
+        'second': jpeg(99),
+        **{key: f'{key} {i}'.encode() for key in self.texts},
+      }
+      for i in range(1 if split.endswith(']') else 2)
+    ]
+
+
+@pytest.fixture
+def toy(monkeypatch):
+  """Opens a `Toy` with these arguments as a source."""
+
+  def opened(*texts, full_name='toy/1.0.0', split='train', **arguments):
+    builder = Toy(*texts, full_name=full_name)
+    monkeypatch.setattr(data_tfds, '_open_builder', lambda *_: builder)
+    return data_tfds.Tfds('toy', split, **arguments)
+
+  return opened
+
+
+def test_the_fingerprint_tells_data_that_differ_apart(toy):
+  first = toy()
+  assert first.fingerprint == toy('caption').fingerprint
+  assert first.fingerprint.startswith('tfds:toy/1.0.0/train:')
+  others = [
+    toy(full_name='toy/1.0.1'),
+    toy(split='train[:1]'),
+    toy(image_key='second'),
+    toy(max_value=1023),
+  ]
+  prints = {source.fingerprint for source in (first, *others)}
+  assert len(prints) == 1 + len(others)
+
+
 @pytest.mark.parametrize(
   ('texts', 'expected'),
   [
@@ -228,32 +283,20 @@ def test_image_and_label_are_found_in_every_data_set(tmp_path, name, label):
   ],
 )
 def test_file_names_are_those_that_the_data_set_stores_or_none(
-  monkeypatch, texts, expected
+  toy, texts, expected
 ):
-  class Builder:
-    """A data set of two images, with these texts beside each."""
-
-    data_dir = 'nowhere'
-    info = types.SimpleNamespace(
-      splits={'train': None},
-      features={
-        'image': tfds.features.Image(shape=(None, None, 3)),
-        'number': tfds.features.Scalar(np.int32),
-        **{key: tfds.features.Text() for key in texts},
-      },
-      full_name='toy/1.0.0',
-    )
-
-    def as_data_source(self, split, **_):
-      return [
-        {'image': jpeg(9), **{key: f'{key} {i}'.encode() for key in texts}}
-        for i in range(2)
-      ]
-
-  monkeypatch.setattr(data_tfds, '_open_builder', lambda *_: Builder())
-  source = data_tfds.Tfds('toy', 'train')
+  source = toy(*texts)
   assert source.file_names() == expected
   assert source[1]['label'] == 0
+
+
+def test_an_error_without_words_is_told_by_its_kind():
+  for error, told in (
+    (ValueError('bad name.\nmore'), 'bad name'),
+    (KeyError(), 'KeyError'),
+    (AssertionError(' \n'), 'AssertionError'),
+  ):
+    assert data_tfds._first_line(error) == told
 
 
 def test_both_imagenets_agree_on_what_a_class_is(tmp_path):
