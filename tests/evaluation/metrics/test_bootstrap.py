@@ -35,3 +35,12 @@ def test_unless_told_an_interval_is_that_of_2000_resamples_at_95_percent():
 
 def test_two_values_are_enough_for_an_interval():
   assert bootstrap.interval([1.0, 2.0]) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize('level', [0.0, 1.0, -0.5])
+def test_a_level_lies_between_none_and_all(level):
+  for inside in (0.001, 0.999):
+    low, high = bootstrap.interval(range(9), level=inside, resamples=50)
+    assert low <= high
+  with pytest.raises(ValueError, match=f'level is {level}; it must lie'):
+    bootstrap.interval(range(9), level=level)
