@@ -90,6 +90,8 @@ OTHER = entry(0x100, 4, 1, 3)
     (exif(entry(kind=200)), None),
     (exif(entry(tag=0x113)), None),
     (exif(OTHER), None),
+    (exif(OTHER) + entry(), None),  # behind as many as are counted
+    (exif(OTHER, OTHER) + entry() + entry() + entry(), None),
     (exif(entry())[:-5], None),
     (b'IJ*\0' + exif(entry())[4:], None),
     (b'', None),

@@ -2,6 +2,8 @@
 
 import functools
 import signal
+import time
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -218,7 +220,8 @@ def test_a_line_has_means_sums_of_counts_and_the_latest_of_some():
 
 def test_the_loss_of_a_progress_display_is_fetched_seldom(monkeypatch):
   now = [100.0]
-  monkeypatch.setattr(running_metrics.time, 'monotonic', lambda: now[0])
+  clock = types.SimpleNamespace(monotonic=lambda: now[0], time=time.time)
+  monkeypatch.setattr(running_metrics, 'time', clock)
   metrics = running_metrics.RunningMetrics()
 
   def add(count):
