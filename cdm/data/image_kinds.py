@@ -20,6 +20,7 @@ from cdm.data import jpeg_segments, png_chunks, tiff_tags, webp_chunks
 from cdm.data.image_parts import (
   ImageParts,
   Unreadable,
+  Unusable,
   orientation_of,
   profile_name,
 )
@@ -152,7 +153,7 @@ def _opener(module, name):
   except ImportError:
     plugin = None
   if plugin is None or not getattr(plugin, 'SUPPORTED', True):
-    raise Unreadable(
+    raise Unusable(
       f'the installed Pillow cannot decode {name.removesuffix("ImageFile")}; '
       'run: pip install --upgrade pillow'
     )
