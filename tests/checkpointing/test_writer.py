@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import re
-import resource
 import shutil
 import threading
 import time
@@ -399,15 +398,11 @@ def test_a_full_disk_is_one_clear_error_and_spares_older_checkpoints(
 ):
   """The kernel refuses to let a file grow, as it does when the disk is full."""
   write(tmp_path, [2])
-  before = resource.getrlimit(resource.RLIMIT_FSIZE)
   with pytest.raises(OSError, match=r'of step 3 .*too large.*\[2\] are whole'):
     with checkpoint.Checkpointer(tmp_path) as saver:
-      resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-      try:
+      with small_disks.files_of_at_most(1000):
         saver.save(3, made(), data_state={})
         saver.wait()
-      finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
   assert caplog.text == ''  # Orbax would tell it six times
   assert read(tmp_path).step == 2
 

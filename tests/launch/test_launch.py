@@ -511,13 +511,14 @@ echo "$*" >> calls
 case "$*" in
   *describe*)
     # After the listed states the slice is there for good.
-    if [ -s states ]; then head -n 1 states; sed -i 1d states
+    if [ -s states ]; then head -n 1 states
+      tail -n +2 states > rest; mv rest states
     else echo ACTIVE; fi
     ;;
   *ssh*)
     command=${@: -1}
     command=${command#--command=}
-    bash -c "${command//\/var\/lib\/cdm/$PWD\/host}"
+    bash -c "${command//\/var\/lib\/cdm/host}"
     ;;
 esac
 """
@@ -570,7 +571,8 @@ def test_a_host_starts_again_what_was_preempted(tmp_path, codes, end):
     tmp_path,
     'docker',
     '[ "$1" = run ] || exit 0; printf "%s\\n" "$@" > words\n'
-    'code=$(head -n 1 codes); sed -i 1d codes; exit "$code"',
+    'code=$(head -n 1 codes)\n'
+    'tail -n +2 codes > rest; mv rest codes; exit "$code"',
   )
   host, _ = files(dry_run('tpu-vm', NASTY)).values()
   (tmp_path / 'host.sh').write_text(host)
@@ -592,7 +594,6 @@ def test_a_host_starts_again_what_was_preempted(tmp_path, codes, end):
 # The local launcher at work. A stand-in for Python, given as --python, runs
 # this instead of cdm: it finds its number and the start's, and does as told.
 STAND_IN = """\
-#!{python} -S
 import os, re, signal, sys, time
 here = {here!r}
 text = ' '.join(sys.argv)
@@ -613,12 +614,14 @@ print('start', start, flush=True)
 @pytest.fixture
 def stand_in(tmp_path):
   def make(act):
-    script = tmp_path / 'stand_in'
-    script.write_text(
-      STAND_IN.format(
-        python=sys.executable, here=str(tmp_path), act=textwrap.dedent(act)
-      )
+    code = tmp_path / 'stand_in.py'
+    code.write_text(
+      STAND_IN.format(here=str(tmp_path), act=textwrap.dedent(act))
     )
+    # Through a shell: the path in a #! line must not hold spaces.
+    script = tmp_path / 'stand_in'
+    words = shlex.join([sys.executable, '-S', str(code)])
+    script.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
     script.chmod(0o755)
     return [
       'local',

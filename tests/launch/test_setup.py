@@ -5,6 +5,7 @@ Machines and Pythons that are not here are played by scripts in front of PATH.
 
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -144,7 +145,7 @@ def play_debian(folder):
     folder,
     f'python{version}',
     '[ "$2" = "import ensurepip, venv" ] && exit 1\n'
-    f'exec {sys.executable} "$@"',
+    f'exec {shlex.quote(sys.executable)} "$@"',
   )
   return f'python{version}'
 
