@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import pwd
 import re
 import shutil
 import threading
@@ -297,8 +298,14 @@ abandoned_reads = pytest.mark.filterwarnings(
 @abandoned_reads
 @pytest.mark.parametrize('damage', DAMAGES)
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
-  tmp_path, damage, caplog
+  tmp_path, damage, caplog, monkeypatch
 ):
+  """For a user whom the system cannot name, too, as in containers."""
+
+  def unknown(number):
+    raise KeyError(f'uid not found: {number}')
+
+  monkeypatch.setattr(pwd, 'getpwuid', unknown)
   write(tmp_path, [2, 3])
   happens, told = DAMAGES[damage]
   happens(tmp_path / 'checkpoints' / '3')

@@ -420,6 +420,37 @@ def test_a_missing_tool_is_named(tmp_path):
   assert 'slurm needs sbatch, which is not installed here' in done.stderr
 
 
+@pytest.mark.parametrize('target', ['local', 'slurm'])
+def test_a_program_that_the_system_cannot_start_is_named(tmp_path, target):
+  """As the scripts of an environment whose Python was removed."""
+  for name in ('sbatch', 'python'):
+    (tmp_path / name).write_text('#!/nonexistent/python\n')
+    (tmp_path / name).chmod(0o755)
+  words = ['--config=configs/smoke.py', '--workdir=w']
+  if target == 'local':
+    words += [f'--python={tmp_path}/python', '--processes=2']
+  done = launch(target, *words, path=tmp_path)
+  assert done.returncode == 2
+  assert 'cannot be started (No such file' in done.stderr
+  assert 'Traceback' not in done.stderr and '--python' in done.stderr
+
+
+def test_the_environment_that_setup_made_elsewhere_is_used(tmp_path):
+  python = tmp_path / 'my env' / 'bin' / 'python'
+  python.parent.mkdir(parents=True)
+  python.symlink_to(sys.executable)
+  done = subprocess.run(
+    [sys.executable, LAUNCH, 'local', '--config=configs/smoke.py']
+    + ['--workdir=w', '--dry-run'],
+    env={**os.environ, 'CDM_VENV': str(tmp_path / 'my env')},
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert bash_words(done.stdout.splitlines()[-1])[0] == str(python)
+
+
 def test_the_tool_gets_the_file_that_was_shown(tmp_path):
   tool = tmp_path / 'sbatch'
   tool.write_text('#!/bin/sh\ncat "$1"\nexit 3\n')
