@@ -1,6 +1,16 @@
+import shlex
+
 import pytest
 
 from cdm.data import array_record, prepare, synthetic
+
+
+def test_the_command_of_an_error_holds_for_a_path_with_spaces(tmp_path):
+  path = tmp_path / "my photos' set"
+  with pytest.raises(ValueError, match='Make one with: ') as error:
+    array_record.ArrayRecords(path)
+  words = shlex.split(str(error.value).partition('Make one with: ')[2])
+  assert words[-1] == f'--out={path}'
 
 
 def test_prepared_sets_must_be_there_and_whole(tmp_path):
