@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,10 @@ def run_command_of(error):
   """Runs the command at the end of an error message, with this Python."""
   command = re.search(r'python (-[cm] .*)$', str(error.value))[1]
   subprocess.run(
-    f'{sys.executable} {command}', shell=True, check=True, capture_output=True
+    f'{shlex.quote(sys.executable)} {command}',
+    shell=True,
+    check=True,
+    capture_output=True,
   )
 
 
