@@ -16,7 +16,13 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from cdm.data import jpeg_segments, png_chunks, tiff_tags, webp_chunks
+from cdm.data import (
+  jpeg_segments,
+  png_chunks,
+  shell_commands,
+  tiff_tags,
+  webp_chunks,
+)
 from cdm.data.image_parts import (
   ImageParts,
   Unreadable,
@@ -155,7 +161,7 @@ def _opener(module, name):
   if plugin is None or not getattr(plugin, 'SUPPORTED', True):
     raise Unusable(
       f'the installed Pillow cannot decode {name.removesuffix("ImageFile")}; '
-      'run: pip install --upgrade pillow'
+      f'run: {shell_commands.install("--upgrade", "pillow")}'
     )
   return getattr(plugin, name)
 

@@ -27,6 +27,7 @@ from cdm.distributed import (
   peer_monitor,
   platforms,
   rendezvous,
+  timeouts,
 )
 from cdm.distributed.exit_codes import ExitCode
 
@@ -224,7 +225,11 @@ def _initialize(
   # There is no public name for what JAX has detected.
   from jax._src import distributed
 
-  seconds = rendezvous.patience(environment)
+  timeouts.check(environment)
+  seconds = rendezvous.patience(environment, count)
+  heartbeat = timeouts.seconds(
+    timeouts.HEARTBEAT, processes=1, environment=environment
+  )
   devices = local_devices.local_device_ids(environment)
   before = signal.getsignal(signal.SIGTERM)
 
@@ -235,6 +240,7 @@ def _initialize(
       process_id=index,
       local_device_ids=devices,
       initialization_timeout=int(seconds + rendezvous.JAX_MARGIN_S),
+      heartbeat_timeout_seconds=int(heartbeat + peer_monitor.JAX_MARGIN_S),
     )
 
   try:

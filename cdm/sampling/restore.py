@@ -201,7 +201,7 @@ def restored_stage(
   if warning and collectives.is_first():
     _log.warning('warning: %s', warning)
   section = saved.mesh if mesh is None else mesh
-  device_mesh = placement.mesh(section)
+  device_mesh = placement.drawing_mesh(section)
   parameters = checkpoint.restored or RestoredParameters()
   params, step = parameters.restore(
     workdir, placement.placed_params(built.method, section, device_mesh), at
