@@ -11,15 +11,14 @@ import pathlib
 import zlib
 from collections.abc import Collection, Iterator
 
-from cdm.distributed import exit_codes
-from cdm.reporting import atomic_files, json_file
+from cdm.data.files import atomic_files, damaged_file, json_file
 
 FILE = 'checksums.json'
 _CHUNK_BYTES = 1 << 22
 _THREADS = 4  # These work in parallel: zlib releases the interpreter lock.
 
 
-class Damaged(exit_codes.DamagedFile):
+class Damaged(damaged_file.DamagedFile):
   """A file is missing or differs from what was written."""
 
 
@@ -62,7 +61,7 @@ def check(folder: str | os.PathLike, *, below: str = '') -> bool:
     return False
   try:
     listed = json_file.read(path, dict[str, tuple[int, int]], remedy='')
-  except exit_codes.DamagedFile as error:
+  except damaged_file.DamagedFile as error:
     raise Damaged(f'{FILE} cannot be read') from error
   wanted = {
     name: tuple(pair)

@@ -17,8 +17,8 @@ import jax
 import orbax.checkpoint as ocp
 
 from cdm.checkpointing import checksums, orbax_output
-from cdm.distributed import collectives, exit_codes
-from cdm.reporting import json_file
+from cdm.data.files import damaged_file, json_file
+from cdm.distributed import collectives
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
@@ -66,7 +66,7 @@ def read_best(workdir: str | os.PathLike) -> Best | None:
     The content of checkpoints/best, or None if there is no such file.
 
   Raises:
-    exit_codes.DamagedFile: the file is damaged.
+    damaged_file.DamagedFile: the file is damaged.
   """
   path = pathlib.Path(workdir).absolute() / CHECKPOINTS / BEST
   try:
@@ -88,7 +88,7 @@ def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
   Raises:
     FileNotFoundError: there is no such checkpoint.
     ValueError: `at` is another text.
-    exit_codes.DamagedFile: checkpoints/best is damaged.
+    damaged_file.DamagedFile: checkpoints/best is damaged.
   """
   steps = complete_steps(workdir)
   workdir = pathlib.Path(workdir).absolute()
@@ -135,7 +135,7 @@ def read_config(
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
-    exit_codes.DamagedFile: its config is damaged.
+    damaged_file.DamagedFile: its config is damaged.
   """
   orbax_output.silence()
   path = _step_path(workdir, step)
@@ -170,7 +170,7 @@ def restore_ema(
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
-    exit_codes.DamagedFile: the checkpoint is damaged.
+    damaged_file.DamagedFile: the checkpoint is damaged.
     ModelMismatch: it holds no EMA parameters, or was made with another model.
   """
   orbax_output.silence()
@@ -252,7 +252,7 @@ def _refusing_damage(path: pathlib.Path) -> Generator[None]:
     reason = str(error) or type(error).__name__
     if not isinstance(error, checksums.Damaged):
       reason = f'{type(error).__name__}: {reason}'.splitlines()[0][:200]
-    raise exit_codes.DamagedFile(
+    raise damaged_file.DamagedFile(
       f'The checkpoint {path} is damaged: {reason}. Restore a copy of it, or '
       'start cdm train there, which sets it aside and continues from the one '
       'before.'
@@ -308,7 +308,7 @@ def _check_files(path: pathlib.Path) -> bool:
     json_file.read(path / METADATA, dict[str, Any], remedy='')
   except FileNotFoundError as error:
     raise checksums.Damaged(f'{METADATA} is missing') from error
-  except exit_codes.DamagedFile as error:
+  except damaged_file.DamagedFile as error:
     raise checksums.Damaged(f'{METADATA} cannot be read') from error
   if checksums.check(path):
     return True

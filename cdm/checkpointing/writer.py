@@ -36,8 +36,8 @@ import jax
 import orbax.checkpoint as ocp
 
 from cdm.checkpointing import checksums, orbax_output, preservation, reader
-from cdm.distributed import collectives, exit_codes, timeouts
-from cdm.reporting import atomic_files
+from cdm.data.files import atomic_files, damaged_file
+from cdm.distributed import collectives, timeouts
 
 DAMAGED = 'checkpoints_damaged'
 _PARTIAL = '.orbax-checkpoint-tmp'
@@ -227,7 +227,7 @@ class Checkpointer:
     """Returns the step of the best checkpoint, None if none is on record."""
     try:
       best = reader.read_best(self._workdir)
-    except exit_codes.DamagedFile as error:
+    except damaged_file.DamagedFile as error:
       _log.warning('%s', error)
       return None
     return None if best is None else best['step']
@@ -257,7 +257,7 @@ class Checkpointer:
       reader.ModelMismatch: the checkpoint was made with another model or
         optimizer (the message names the first array that differs), or holds no
         EMA parameters.
-      exit_codes.DamagedFile: there are checkpoints, but none can be read.
+      damaged_file.DamagedFile: there are checkpoints, but none can be read.
     """
     damaged = {}
     for step in reversed(self.steps()):
@@ -285,7 +285,7 @@ class Checkpointer:
       return restored
     if damaged:
       newest, error = next(iter(damaged.items()))
-      raise exit_codes.DamagedFile(
+      raise damaged_file.DamagedFile(
         f'No checkpoint of {self._workdir} can be read. The newest, of step '
         f'{newest}, fails with {_first_line(error)}. Restore a backup, or '
         f'remove {reader.CHECKPOINTS}/ to train from the beginning.'

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from cdm.config import instantiate, key_errors
 from cdm.data import (
   array_record,
-  damaged_file,
   folder,
   npz_dataset,
   pipeline,
@@ -20,6 +19,7 @@ from cdm.data import (
   tfds,
   transforms,
 )
+from cdm.data.files import damaged_file
 from cdm.data.source import Source
 from cdm.distributed import remote_paths
 

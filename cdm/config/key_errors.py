@@ -13,7 +13,7 @@ import re
 from collections.abc import Generator, Iterable
 from typing import Any
 
-from cdm.data import damaged_file
+from cdm.data.files import damaged_file
 
 # Sections of a config. An error that begins with one of these names and a dot
 # names its key already.

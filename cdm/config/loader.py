@@ -18,8 +18,7 @@ from ml_collections import ConfigDict
 
 from cdm.config import key_hints, optional_keys, override_value
 from cdm.config.key_errors import shown
-from cdm.distributed import exit_codes
-from cdm.reporting import json_file
+from cdm.data.files import damaged_file, json_file
 
 # In a clone of the repository this folder is beside the package; a wheel does
 # not contain it.
@@ -228,7 +227,7 @@ def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
     path: where the text was read, for error messages.
 
   Raises:
-    exit_codes.DamagedFile: the text is damaged.
+    damaged_file.DamagedFile: the text is damaged.
     ValueError: the text comes from an earlier cdm, which had other sections.
   """
   data = text.encode('utf-8', 'surrogateescape')
@@ -243,7 +242,7 @@ def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
   try:
     return ConfigDict(_tuples(saved)).lock()
   except (ValueError, TypeError, KeyError, AttributeError) as error:
-    raise exit_codes.DamagedFile(  # a key with a dot in it, for example
+    raise damaged_file.DamagedFile(  # a key with a dot in it, for example
       f'{path} is damaged: {str(error).rstrip(".")}. {remedy}'
     ) from error
 

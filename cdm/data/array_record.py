@@ -9,7 +9,7 @@ import numpy as np
 
 from cdm.data import record_format, shell_commands, transforms
 from cdm.data import source as source_contract
-from cdm.data.damaged_file import DamagedFile
+from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.source import Element
 
 

@@ -9,8 +9,8 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from cdm.data import atomic_files, json_file
-from cdm.data.damaged_file import DamagedFile
+from cdm.data.files import atomic_files, json_file
+from cdm.data.files.damaged_file import DamagedFile
 
 FILE = 'classes.json'
 

@@ -18,8 +18,9 @@ from typing import NotRequired, TypedDict
 
 import tqdm
 
-from cdm.data import atomic_files, json_file, shard_writer
-from cdm.data.damaged_file import DamagedFile
+from cdm.data import shard_writer
+from cdm.data.files import atomic_files, json_file
+from cdm.data.files.damaged_file import DamagedFile
 
 _LENGTH = struct.Struct('<Q')
 # A checksum follows the length and another the data. They are not verified.

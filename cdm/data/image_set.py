@@ -14,7 +14,6 @@ import numpy as np
 
 from cdm.data import (
   array_record,
-  damaged_file,
   image_decoder,
   image_notes,
   npz_arrays,
@@ -23,6 +22,7 @@ from cdm.data import (
   record_format,
   transforms,
 )
+from cdm.data.files import damaged_file
 from cdm.data.printable_name import printable
 
 

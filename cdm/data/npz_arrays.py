@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.data.damaged_file import DamagedFile
+from cdm.data.files.damaged_file import DamagedFile
 
 # A compressed array may be larger than its archive, but not larger than this:
 # the statistics of 5,700 features, for example.

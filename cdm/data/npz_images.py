@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from cdm.data import npz_arrays
-from cdm.data.damaged_file import DamagedFile
+from cdm.data.files.damaged_file import DamagedFile
 
 CHUNK_BYTES = 1 << 22
 IMAGES, LABELS = 'arr_0', 'arr_1'

@@ -5,7 +5,7 @@ The position is a dict of JSON values, because checkpoints store it as JSON.
 
 from typing import Any, TypedDict
 
-from cdm.data import json_file
+from cdm.data.files import json_file
 
 
 class Order(TypedDict):

@@ -25,14 +25,14 @@ from PIL import features
 
 from cdm.data import (
   array_record,
-  atomic_files,
   image_notes,
   record_format,
   shard_writer,
   transforms,
   workers,
 )
-from cdm.data.damaged_file import DamagedFile
+from cdm.data.files import atomic_files
+from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.printable_name import printable
 from cdm.data.source import Source
 

@@ -20,8 +20,9 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from cdm.data import atomic_files, json_file, transforms
-from cdm.data.damaged_file import DamagedFile
+from cdm.data import transforms
+from cdm.data.files import atomic_files, json_file
+from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.source import Element
 
 INDEX = 'index.json'

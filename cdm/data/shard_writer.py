@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Callable, Generator
 from typing import Any
 
-from cdm.data import atomic_files, record_format, shell_commands
+from cdm.data import record_format, shell_commands
+from cdm.data.files import atomic_files
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 import numpy as np
 
 from cdm.data import image_decoder, shell_commands, transforms
-from cdm.data.damaged_file import DamagedFile
+from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.source import Element, element
 
 

@@ -45,13 +45,6 @@ class DataError(Exception):
   ending = DATA_ERROR
 
 
-class DamagedFile(DataError, ValueError):
-  """A file is cut off, changed, or of another kind than it says.
-
-  Its message names the file, the place in it and what to do.
-  """
-
-
 def data_error(what: str, error: BaseException) -> DataError:
   """Returns a DataError that says what failed and why.
 

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from cdm.data import damaged_file, image_set
+from cdm.data import image_set
+from cdm.data.files import damaged_file
 from cdm.distributed import collectives
 from cdm.evaluation import (
   feature_statistics,

@@ -23,9 +23,8 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from cdm.distributed import exit_codes
+from cdm.data.files import damaged_file, json_file
 from cdm.evaluation.metrics import bootstrap
-from cdm.reporting import json_file
 
 FEWEST = 10  # A group of fewer images is shown, but never called the worst.
 
@@ -115,7 +114,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Values], Values]:
     ({image: (group, ...)}, (column, ...)); all of them are strings.
 
   Raises:
-    exit_codes.DamagedFile: the file is not UTF-8 text, CSV or JSON.
+    damaged_file.DamagedFile: the file is not UTF-8 text, CSV or JSON.
     ValueError: the file is missing or empty, a row lacks a value, or an image
       is in the file twice.
   """
@@ -155,12 +154,12 @@ def _from_csv(
     rows = [r for r in csv.reader(text.splitlines()) if any(map(str.strip, r))]
   except UnicodeDecodeError as error:
     line = data.count(b'\n', 0, error.start) + 1
-    raise exit_codes.DamagedFile(
+    raise damaged_file.DamagedFile(
       f'--groups={path}, line {line}: byte {error.start} of the file is not '
       'UTF-8. Save it as UTF-8 ("CSV UTF-8" in Excel).'
     ) from None
   except csv.Error as error:
-    raise exit_codes.DamagedFile(
+    raise damaged_file.DamagedFile(
       f'--groups={path} is no CSV: {error}. Save it again, one line per image.'
     ) from None
   rows = [tuple(cell.strip() for cell in row) for row in rows]
@@ -179,7 +178,7 @@ def _from_json(
     remedy='Write it again.',
   )
   if not isinstance(content, dict):
-    raise exit_codes.DamagedFile(
+    raise damaged_file.DamagedFile(
       f'--groups={path} holds a {type(content).__name__}; an object from image '
       'to group is expected.'
     )

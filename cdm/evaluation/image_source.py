@@ -18,13 +18,13 @@ import numpy as np
 from cdm.checkpointing import checksums, reader
 from cdm.config import datasets, instantiate, loader
 from cdm.data import image_set, subset
+from cdm.data.files import json_file
 from cdm.distributed import collectives
 from cdm.evaluation import drawn_images, set_name
 from cdm.evaluation.drawn_images import READERS, Batches, select_present
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import ImageManifest, StageEntry
 from cdm.models.pretrained import download
-from cdm.reporting import json_file
 from cdm.sampling import cascade, drawing_batch, kept_images, restore
 
 

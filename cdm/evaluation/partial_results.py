@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from cdm.data import damaged_file, npz_arrays
+from cdm.data import npz_arrays
+from cdm.data.files import atomic_files, damaged_file
 from cdm.distributed import collectives, folder_lock, user_cache
-from cdm.reporting import atomic_files, jsonl, output_files
+from cdm.reporting import jsonl, output_files
 
 KEPT = 2  # files per process
 

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cdm.data import npz_arrays
-from cdm.data.damaged_file import DamagedFile
+from cdm.data.files import json_file
+from cdm.data.files.damaged_file import DamagedFile
 from cdm.evaluation import metrics_table
 from cdm.evaluation.feature_statistics import Gathered
 from cdm.evaluation.metrics import fid
 from cdm.evaluation.row_types import ImageManifest
-from cdm.reporting import json_file, output_files
+from cdm.reporting import output_files
 
 MOST_FEATURES = 1 << 12  # twice as many as FID's network has
 # Keys that must agree in the manifests of two sets for a fair comparison; the

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from cdm.config import datasets, loader, stage
-from cdm.data import damaged_file
+from cdm.data.files import damaged_file
 from cdm.distributed import collectives, user_cache
 from cdm.evaluation import (
   compare_sets,

@@ -20,7 +20,8 @@ from typing import Any
 import jax
 
 from cdm.config import loader
-from cdm.distributed import device_specs, exit_codes
+from cdm.data.files import atomic_files, damaged_file, json_file
+from cdm.distributed import device_specs
 from cdm.planning import (
   cpu_speed,
   described_devices,
@@ -28,7 +29,6 @@ from cdm.planning import (
   lowering,
   plan_types,
 )
-from cdm.reporting import atomic_files, json_file
 
 FORMAT = 1  # version of the cached results; another number invalidates them
 UNITS = {'': 1, 'B': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
@@ -198,7 +198,7 @@ def read_kept(
   declared = plan_types.Refused | plan_types.Compiled
   try:
     return json_file.read(path, declared, remedy='It is compiled again.')
-  except exit_codes.DamagedFile as error:
+  except damaged_file.DamagedFile as error:
     print(f'cdm: {error}', file=sys.stderr)
     return None
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from cdm.reporting import atomic_files
+from cdm.data.files import atomic_files
 
 
 def write_png(

@@ -13,8 +13,8 @@ import pathlib
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from cdm.distributed import collectives, exit_codes
-from cdm.reporting import json_file
+from cdm.data.files import damaged_file, json_file
+from cdm.distributed import collectives
 
 MOST_NAMED = 3  # damaged lines of one file that a warning names each
 
@@ -49,7 +49,7 @@ def read(path: str | os.PathLike, declared: Any = Any) -> list[Any]:
           name=f'{path}, line {number},',
           remedy='The line is left out.',
         )
-      except exit_codes.DamagedFile as error:
+      except damaged_file.DamagedFile as error:
         damaged.append(str(error))
       else:
         rows.append(row)

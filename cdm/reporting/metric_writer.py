@@ -32,7 +32,8 @@ from typing import (
   TypedDict,
 )
 
-from cdm.reporting import atomic_files, jsonl, progress
+from cdm.data.files import atomic_files
+from cdm.reporting import jsonl, progress
 from cdm.reporting.tensorboard import TensorBoard
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pathlib
 import tempfile
 from collections.abc import Generator
 
-from cdm.reporting import atomic_files
+from cdm.data.files import atomic_files
 
 # No output folder of a command is meant to have a name that ends so.
 _FILE_SUFFIXES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from cdm.reporting import atomic_files
+from cdm.data.files import atomic_files
 
 NAME = 'parameters.txt'
 

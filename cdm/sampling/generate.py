@@ -18,14 +18,9 @@ import numpy as np
 
 from cdm.data import array_record, image_decoder, npz_images, record_format
 from cdm.data.class_names import write as write_class_names
+from cdm.data.files import atomic_files
 from cdm.distributed import collectives, device_mesh
-from cdm.reporting import (
-  atomic_files,
-  contact_sheet,
-  image_files,
-  progress,
-  session_log,
-)
+from cdm.reporting import contact_sheet, image_files, progress, session_log
 from cdm.sampling import (
   cascade,
   output_folder,

@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from cdm.data.files import atomic_files
 from cdm.ops import pixels
-from cdm.reporting import atomic_files
 from cdm.sampling import cascade
 from cdm.sampling.restored_parameters import RestoredParameters
 

@@ -17,9 +17,9 @@ from typing import Any, Concatenate, ParamSpec
 import numpy as np
 
 from cdm.data import png_chunks, record_format
+from cdm.data.files import atomic_files, json_file
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives, folder_lock
-from cdm.reporting import atomic_files, json_file
 
 P = ParamSpec('P')
 Folder = str | os.PathLike
@@ -93,7 +93,7 @@ def claim(
       whose manifest `saved` differs from `wanted` in the value of `key`.
 
   Raises:
-    exit_codes.DamagedFile: the manifest is damaged.
+    damaged_file.DamagedFile: the manifest is damaged.
     ValueError: the folder has a manifest with other settings.
   """
   folder = pathlib.Path(folder)

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from cdm.data import array_record, record_format, shard_writer
-from cdm.data.damaged_file import DamagedFile
+from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.source import element
 from cdm.distributed import collectives, device_mesh
 from cdm.reporting import progress

@@ -14,17 +14,12 @@ from typing import Any
 import numpy as np
 
 from cdm.data import image_decoder
+from cdm.data.files import atomic_files
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives
 from cdm.ops import tiling
 from cdm.ops.keys import seed_pairs
-from cdm.reporting import (
-  atomic_files,
-  contact_sheet,
-  image_files,
-  progress,
-  session_log,
-)
+from cdm.reporting import contact_sheet, image_files, progress, session_log
 from cdm.sampling import output_folder, own_results, restore, upscale_inputs
 from cdm.sampling.upscaler import Upscaler, bicubic
 

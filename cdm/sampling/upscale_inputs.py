@@ -13,13 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cdm.data import (
-  damaged_file,
-  image_decoder,
-  image_notes,
-  picture_files,
-  transforms,
-)
+from cdm.data import image_decoder, image_notes, picture_files, transforms
+from cdm.data.files import damaged_file
 from cdm.data.printable_name import printable
 from cdm.distributed import exit_codes
 from cdm.ops import tiling

@@ -24,7 +24,8 @@ import numpy as np
 from cdm.checkpointing import checksums, reader
 from cdm.config import loader
 from cdm.data import class_names
-from cdm.distributed import device_mesh, exit_codes, partitioning
+from cdm.data.files import damaged_file
+from cdm.distributed import device_mesh, partitioning
 from cdm.training import init_record, run_config, weight_matching
 from cdm.training import state as states
 
@@ -70,7 +71,7 @@ def find_start(
 
   Raises:
     ValueError: names why the run cannot start from those weights.
-    exit_codes.DamagedFile: the checkpoint is damaged.
+    damaged_file.DamagedFile: the checkpoint is damaged.
   """
   steps = reader.complete_steps(workdir)
   if steps:
@@ -211,7 +212,7 @@ def _checked_hash(path: pathlib.Path, options: run_config.Run) -> str:
   try:
     sound = reader.verify(path)
   except checksums.Damaged as error:
-    raise exit_codes.DamagedFile(
+    raise damaged_file.DamagedFile(
       f'{KEY}: the checkpoint {path} is damaged: {error}. Restore a copy of '
       'it, or give another step.'
     ) from error

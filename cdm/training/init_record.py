@@ -11,7 +11,7 @@ from typing import Any
 from cdm.checkpointing import reader
 from cdm.config import loader, optional_keys
 from cdm.config.loader import ConfigDict
-from cdm.distributed import exit_codes
+from cdm.data.files import damaged_file
 
 KEY = 'config.train.init_from'
 _KEYS = tuple(
@@ -62,7 +62,7 @@ def recorded_in_checkpoint(
     try:
       text = reader.read_config(workdir, step=step)
       return _start_keys(loader.from_json(text, workdir))
-    except (exit_codes.DamagedFile, ValueError):
+    except (damaged_file.DamagedFile, ValueError):
       continue  # Restoring will set it aside, or an earlier cdm wrote it.
   return {}
 
@@ -71,7 +71,7 @@ def recorded_in_config(path: pathlib.Path) -> dict[str, Any]:
   """Returns what config.json has recorded of the start of a run, or {}."""
   try:
     return _start_keys(loader.read_json(path))
-  except (OSError, ValueError, exit_codes.DamagedFile):
+  except (OSError, ValueError, damaged_file.DamagedFile):
     return {}  # a copy for people, which the run writes anew
 
 

@@ -3,8 +3,7 @@
 import os
 from typing import Any
 
-from cdm.distributed import exit_codes
-from cdm.reporting import json_file
+from cdm.data.files import damaged_file, json_file
 from cdm.training.score_table import Quality
 
 
@@ -22,8 +21,8 @@ def read_row(path: str | os.PathLike) -> Quality:
     raise ValueError(
       f'{path} cannot be read ({reason}); give what `cdm evaluate --out` wrote.'
     ) from None
-  except exit_codes.DamagedFile as error:
-    raise exit_codes.DamagedFile(
+  except damaged_file.DamagedFile as error:
+    raise damaged_file.DamagedFile(
       f'{path} cannot be read ({str(error).rstrip(". ")}); give what `cdm '
       'evaluate --out` wrote.'
     ) from error

@@ -15,9 +15,8 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
+from cdm.data.files import atomic_files, damaged_file, json_file
 from cdm.data.pipeline_state import PipelineState
-from cdm.distributed import exit_codes
-from cdm.reporting import atomic_files, json_file
 
 FILE = 'rollbacks.json'
 POLICIES = ('stop', 'rollback')
@@ -62,7 +61,7 @@ class Rollbacks:
       active: whether this process writes the file; true in process 0 only.
 
     Raises:
-      exit_codes.DamagedFile: if the file is not a list of rollbacks.
+      damaged_file.DamagedFile: if the file is not a list of rollbacks.
     """
     self._path = pathlib.Path(workdir) / FILE
     self._active = active
@@ -71,8 +70,8 @@ class Rollbacks:
     if self._path.exists():
       try:
         made = json_file.read(self._path, list[_Written], remedy='')
-      except exit_codes.DamagedFile as error:
-        raise exit_codes.DamagedFile(
+      except damaged_file.DamagedFile as error:
+        raise damaged_file.DamagedFile(
           f'{self._path} is not a list of rollbacks: {error}Remove it to train '
           'on without them.'
         ) from error

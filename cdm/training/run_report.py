@@ -9,14 +9,8 @@ from typing import NotRequired, TypedDict
 
 from cdm.checkpointing import reader
 from cdm.config import loader
-from cdm.reporting import (
-  atomic_files,
-  html_page,
-  json_file,
-  metric_writer,
-  session_log,
-  text_table,
-)
+from cdm.data.files import atomic_files, json_file
+from cdm.reporting import html_page, metric_writer, session_log, text_table
 from cdm.reporting.shown_number import ShownNumber
 from cdm.training import loss_curves, overfitting, overview_caption, score_table
 from cdm.training.quality_row import read_row

@@ -9,7 +9,8 @@ import jax
 
 from cdm.checkpointing import reader
 from cdm.config import loader, placement, stage_warnings
-from cdm.distributed import exit_codes, partitioning
+from cdm.data.files import damaged_file
+from cdm.distributed import partitioning
 from cdm.reporting.text_table import format_si
 from cdm.training import group_rates, program, rate_change
 
@@ -28,7 +29,7 @@ def print_config_changes(c: ConfigDict, workdir: pathlib.Path) -> None:
     return
   try:
     before = loader.read_json(path)
-  except exit_codes.DamagedFile as error:
+  except damaged_file.DamagedFile as error:
     # A copy for people, which the run writes anew; its checkpoints have theirs.
     print(f'{error} It is written anew.')
     return

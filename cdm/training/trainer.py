@@ -16,6 +16,7 @@ import numpy as np
 from cdm.checkpointing import reader, writer
 from cdm.config import datasets, loader
 from cdm.data import class_names
+from cdm.data.files import atomic_files
 from cdm.distributed import (
   collectives,
   device_mesh,
@@ -24,7 +25,6 @@ from cdm.distributed import (
   peer_monitor,
 )
 from cdm.reporting import (
-  atomic_files,
   crash_reports,
   metric_writer,
   parameter_table,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cdm.checkpointing import checksums, reader, writer
-from cdm.distributed import exit_codes
+from cdm.data.files import damaged_file
 
 BEST = {'step': 4, 'metric': 'held_out/psnr', 'value': 20.5}
 
@@ -33,11 +33,11 @@ def test_a_step_the_newest_and_the_best_are_found(workdir):
     (5, None, FileNotFoundError, r'step 5 in .*; there are \[4, 6, 10\]'),
     ('6', None, ValueError, "'6' of .*give a step, one of .*, or 'best'"),
     ('best', '', FileNotFoundError, '--config.eval.best=held_out/ema_loss'),
-    ('best', '{"step": 4', exit_codes.DamagedFile, 'best is damaged.*Remove'),
+    ('best', '{"step": 4', damaged_file.DamagedFile, 'best is damaged.*Remove'),
     (
       'best',
       json.dumps(BEST | {'step': '4'}),
-      exit_codes.DamagedFile,
+      damaged_file.DamagedFile,
       "'4', not an int",
     ),
     (

@@ -19,7 +19,7 @@ from support import small_disks, tiny_run
 
 from cdm.checkpointing import reader
 from cdm.checkpointing import writer as checkpoint
-from cdm.distributed import exit_codes
+from cdm.data.files import damaged_file
 from cdm.training import state
 
 
@@ -152,11 +152,11 @@ def test_a_config_is_compared_with_its_checksum_before_it_is_read(
   if not sums:
     (newest / 'checksums.json').unlink()
   told = 'config/metadata has .* bytes' if sums else 'Error'
-  with pytest.raises(exit_codes.DamagedFile, match=told) as caught:
+  with pytest.raises(damaged_file.DamagedFile, match=told) as caught:
     reader.read_config(tmp_path)
   assert caught.match('5 is damaged: .*Restore a copy of it')
   (newest / 'checksums.json').write_text('{"config/metadata": [1]}')
-  with pytest.raises(exit_codes.DamagedFile, match='checksums.json cannot'):
+  with pytest.raises(damaged_file.DamagedFile, match='checksums.json cannot'):
     reader.read_config(tmp_path)
 
 

@@ -4,7 +4,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from cdm.config import loader
-from cdm.distributed import exit_codes
+from cdm.data.files import damaged_file
 
 FILE = """
 from ml_collections import ConfigDict
@@ -156,7 +156,7 @@ def test_a_run_of_an_earlier_cdm_is_refused_in_one_sentence():
 @pytest.mark.parametrize('text', ['{"name": ', '[1]', '{"a.b": 1}', '[' * 9999])
 def test_a_damaged_saved_config_is_a_data_error(tmp_path, text):
   (tmp_path / 'config.json').write_text(text)
-  with pytest.raises(exit_codes.DamagedFile, match='config.json is damaged'):
+  with pytest.raises(damaged_file.DamagedFile, match='config.json is damaged'):
     loader.read_json(tmp_path / 'config.json')
 
 

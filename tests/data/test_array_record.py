@@ -3,14 +3,8 @@ import shlex
 import numpy as np
 import pytest
 
-from cdm.data import (
-  array_record,
-  damaged_file,
-  prepare,
-  record_format,
-  synthetic,
-  transforms,
-)
+from cdm.data import array_record, prepare, record_format, synthetic, transforms
+from cdm.data.files import damaged_file
 
 OWN = ('grating 0', 'grating 1', 'grating 2')
 

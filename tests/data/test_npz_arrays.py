@@ -6,7 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from cdm.data import damaged_file, npz_arrays, npz_dataset, npz_images
+from cdm.data import npz_arrays, npz_dataset, npz_images
+from cdm.data.files import damaged_file
 
 
 def npy(array, header=None):

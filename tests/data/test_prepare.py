@@ -14,8 +14,6 @@ from PIL import Image
 
 from cdm.data import (
   array_record,
-  atomic_files,
-  damaged_file,
   pipeline,
   prepare,
   record_format,
@@ -23,6 +21,7 @@ from cdm.data import (
   transforms,
 )
 from cdm.data import folder as sources
+from cdm.data.files import atomic_files, damaged_file
 
 pytest.importorskip('array_record')
 

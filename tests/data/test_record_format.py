@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from cdm.data import damaged_file, record_format, transforms
+from cdm.data import record_format, transforms
+from cdm.data.files import damaged_file
 
 
 def record(size=2, *, label=7, short_side=300):

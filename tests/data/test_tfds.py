@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import convert_tfrecord, damaged_file, pipeline, subset
+from cdm.data import convert_tfrecord, pipeline, subset
 from cdm.data import tfds as data_tfds
+from cdm.data.files import damaged_file
 from cdm.models.pretrained import imagenet_classes
 
 pytest.importorskip('tensorflow')  # to build; reading needs none

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cdm.distributed import exit_codes
+from cdm.data.files import damaged_file
 from cdm.evaluation import groups
 
 NAMES = ('a/1.png', 'a/2.png', 'b/3.png', 'b/7.jpg')
@@ -86,7 +86,7 @@ def test_a_json_without_groups_is_refused(text, message, tmp_path):
 def test_a_csv_that_is_no_text_is_a_data_error(data, message, tmp_path):
   path = tmp_path / 'g.csv'
   path.write_bytes(data)
-  with pytest.raises(exit_codes.DamagedFile, match=message):
+  with pytest.raises(damaged_file.DamagedFile, match=message):
     groups.read(path)
   path.write_bytes(b',\n')
   with pytest.raises(ValueError, match='holds no groups'):

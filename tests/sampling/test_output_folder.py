@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cdm.distributed import exit_codes
+from cdm.data.files import damaged_file
 from cdm.evaluation import image_source
 from cdm.sampling import output_folder
 
@@ -16,8 +16,10 @@ def test_a_damaged_manifest_is_a_data_error_and_stays(tmp_path, text):
   output_folder.claim(tmp_path, {'seed': 0}, name=path.name)
   assert json.loads(path.read_text()) == {'seed': 0}
   path.write_text(text)
-  with pytest.raises(exit_codes.DamagedFile, match='sampling.json is damaged'):
+  with pytest.raises(
+    damaged_file.DamagedFile, match='sampling.json is damaged'
+  ):
     output_folder.claim(tmp_path, {'seed': 0}, name=path.name)
-  with pytest.raises(exit_codes.DamagedFile, match='remove the file'):
+  with pytest.raises(damaged_file.DamagedFile, match='remove the file'):
     image_source.describe_samples(tmp_path)
   assert path.read_text() == text

@@ -8,7 +8,7 @@ import pytest
 from support import smoke_runs
 
 from cdm.config import loader
-from cdm.distributed import exit_codes
+from cdm.data.files import damaged_file
 from cdm.sampling import restore
 
 RECORD = restore.StageRecord('sr3', 400, 0.1, {'kind': 'ddim', 'eta': 0.0})
@@ -114,7 +114,7 @@ def test_a_checkpoint_that_is_not_there_is_told(
 
 def test_a_damaged_mark_of_the_best_is_a_data_error(runs):
   (runs / 'sr' / 'checkpoints' / 'best').write_text('{"step"')
-  with pytest.raises(exit_codes.DamagedFile, match='checkpoints/best'):
+  with pytest.raises(damaged_file.DamagedFile, match='checkpoints/best'):
     restore.restored_upscaler(runs / 'sr', level=0.0, at='best')
 
 

@@ -11,7 +11,7 @@ import pytest
 from support import smoke_runs
 
 from cdm.config import datasets, loader
-from cdm.distributed import exit_codes
+from cdm.data.files import damaged_file
 from cdm.training import init_from, init_record, program
 from cdm.training import state as states
 
@@ -187,7 +187,9 @@ def test_a_damaged_source_is_refused_and_left_as_it_is(source, tmp_path):
   )
   largest.write_bytes(b'?' + largest.read_bytes()[1:])
   before = smoke_runs.snapshot(broken)
-  with pytest.raises(exit_codes.DamagedFile, match=r'checkpoints/4 is damaged'):
+  with pytest.raises(
+    damaged_file.DamagedFile, match=r'checkpoints/4 is damaged'
+  ):
     find(config(broken), tmp_path / 'run')
   assert smoke_runs.snapshot(broken) == before
 

@@ -10,6 +10,7 @@ import pytest
 from support import tiny_run
 
 from cdm.checkpointing import reader
+from cdm.data.files import damaged_file
 from cdm.distributed import exit_codes
 from cdm.training import rollback, running_metrics
 from cdm.training.preemption import Stop
@@ -205,5 +206,5 @@ def test_a_broken_list_is_refused(tmp_path):
 )
 def test_a_damaged_record_of_rollbacks_is_a_data_error(tmp_path, text):
   (tmp_path / rollback.FILE).write_text(text)
-  with pytest.raises(exit_codes.DamagedFile, match='not a list of rollbacks'):
+  with pytest.raises(damaged_file.DamagedFile, match='not a list of rollbacks'):
     rollback.Rollbacks(tmp_path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cdm.config import loader
-from cdm.distributed import exit_codes
+from cdm.data.files import damaged_file
 from cdm.evaluation import metrics_table
 from cdm.reporting import image_files
 from cdm.reporting.shown_number import ABSENT
@@ -148,7 +148,7 @@ def test_a_damaged_file_is_a_data_error_by_its_place(
   (a / 'row.json').write_text(json.dumps(ROW))
   (a / name).write_text(text)
   with pytest.raises(
-    exit_codes.DamagedFile, match=f'{name} is damaged.*{told}'
+    damaged_file.DamagedFile, match=f'{name} is damaged.*{told}'
   ):
     run_report.summarise([a], row=a / 'row.json')
 

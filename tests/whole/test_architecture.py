@@ -25,6 +25,7 @@ LAYERS = (
 # Within a layer, only the first of a pair may import the second.
 SIDEWAYS = {
   ('reporting', 'distributed'),  # only process 0 reports
+  ('reporting', 'data'),  # of which it may know `files`, see `WALLS`
   ('cli', 'planning'),
   ('cli', 'evaluation'),
 }
@@ -33,6 +34,8 @@ WALLS = {
   'cdm.distributed': (),
   'cdm.ops': (),
   'cdm.data': (),
+  'cdm.data.files': (),
+  'cdm.reporting': ('cdm.distributed', 'cdm.data.files'),
   'cdm.diffusion': (),
   'cdm.models': (
     'cdm.ops.keys',
@@ -40,11 +43,7 @@ WALLS = {
     'cdm.distributed.user_cache',
   ),
   'cdm.methods': ('cdm.diffusion', 'cdm.ops'),
-  'cdm.checkpointing': (
-    'cdm.distributed',
-    'cdm.reporting.atomic_files',
-    'cdm.reporting.json_file',
-  ),
+  'cdm.checkpointing': ('cdm.distributed', 'cdm.data.files'),
   'cdm.evaluation.metrics': ('cdm.ops',),
 }
 # Which packages may import an outside library.
@@ -61,8 +60,7 @@ EXTERNAL = {
 }
 # These files may give a file another name; all others write through the first.
 MAY_RENAME = {
-  'cdm.reporting.atomic_files',
-  'cdm.data.atomic_files',  # the copy behind the wall of data
+  'cdm.data.files.atomic_files',
   'cdm.models.pretrained.download',  # a killed download is continued
   'cdm.distributed.folder_lock',  # one lock replaces another
   'cdm.checkpointing.writer',  # sets a damaged checkpoint's folder aside

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cdm.data import image_decoder, npz_arrays
-from cdm.data.damaged_file import DamagedFile
+from cdm.data.files import atomic_files
+from cdm.data.files.damaged_file import DamagedFile
 from cdm.distributed import collectives
 from cdm.evaluation import metrics_table, paired_metrics
 from cdm.evaluation.metrics import calibration, distortion
@@ -34,13 +35,7 @@ from cdm.evaluation.robustness.report_types import (
 )
 from cdm.ops import degradations, resize
 from cdm.ops.keys import seed_pairs
-from cdm.reporting import (
-  atomic_files,
-  image_files,
-  jsonl,
-  progress,
-  session_log,
-)
+from cdm.reporting import image_files, jsonl, progress, session_log
 from cdm.sampling import output_folder
 
 if TYPE_CHECKING:

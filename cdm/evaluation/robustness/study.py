@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from cdm.data.files import atomic_files
 from cdm.distributed import collectives
 from cdm.evaluation import compare_sets, groups, metrics_table, result_line
 from cdm.evaluation.extract_features import GathererOptions
@@ -30,7 +31,6 @@ from cdm.evaluation.robustness import (
 from cdm.evaluation.robustness.conditions import CLEAN, list_conditions
 from cdm.evaluation.robustness.report_types import Report, StudySettings
 from cdm.ops import degradations
-from cdm.reporting import atomic_files
 
 if TYPE_CHECKING:
   from cdm.evaluation.lpips_scorer import LpipsScorer

@@ -2,7 +2,7 @@
 
 
 class DamagedFile(ValueError):
-  """A file of data is cut off, changed, or of another kind than it says.
+  """A file is cut off, changed, or of another kind than it says.
 
   Its message names the file, the place in it and what to do. A command that
   ends with it has the exit code of a data error: `distributed.exit_codes`,

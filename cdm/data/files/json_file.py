@@ -1,7 +1,7 @@
-"""Reads JSON as a value of a declared type, for the package `cdm.data`.
+"""Reads JSON as a value of a declared type, or raises one clear error.
 
-`cdm.data` imports no other package of cdm, so it has its own copy of
-`cdm.reporting.json_file`. The same tests run on both.
+Whatever lies on a disk may be cut off, changed or somebody else's. The callers
+therefore declare what they need, and receive that and nothing else.
 """
 
 import functools
@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cdm.data.damaged_file import DamagedFile
+from cdm.data.files.damaged_file import DamagedFile
 
 MOST_LEVELS = 100  # of lists and objects inside each other
 _NAMES = {

@@ -1,18 +1,12 @@
 """What is on a disk is of the declared type, or refused in one sentence."""
 
-import ast
-import inspect
 import json
 from typing import Any, Literal, NotRequired, TypedDict
 
 import pytest
 
-from cdm.data import json_file as copy_of_data
-from cdm.data.damaged_file import DamagedFile
+from cdm.data.files import damaged_file, json_file
 from cdm.distributed import exit_codes
-from cdm.reporting import json_file
-
-both = pytest.mark.parametrize('module', [json_file, copy_of_data])
 
 
 class Inner(TypedDict):
@@ -30,27 +24,17 @@ class Outer(TypedDict):
 SOUND = {'name': 'x', 'inner': [{'size': 1, 'note': None}], 'pair': [1, 2]}
 
 
-def test_both_copies_are_the_same_code():
-  def code(module):
-    body = ast.parse(inspect.getsource(module)).body[1:]
-    return [ast.dump(n) for n in body if not isinstance(n, ast.ImportFrom)]
-
-  assert code(json_file) == code(copy_of_data)
-
-
-@both
-def test_a_value_of_the_declared_type_comes_back(tmp_path, module):
+def test_a_value_of_the_declared_type_comes_back(tmp_path):
   path = tmp_path / 'x.json'
   for value in (SOUND, SOUND | {'more': {'k': 'a'}, 'unknown': [1]}):
     path.write_text(json.dumps(value))
-    assert module.read(path, Outer, remedy='') == value
-  assert module.problem([1, 2.5, None], list[float | None]) is None
-  assert module.problem([3, 4], tuple[int, ...]) is None
-  assert module.problem({'a': 1, 'b': 2}, {'a': int}) is None
-  assert module.problem({'anything': [object]}, Any) is None
+    assert json_file.read(path, Outer, remedy='') == value
+  assert json_file.problem([1, 2.5, None], list[float | None]) is None
+  assert json_file.problem([3, 4], tuple[int, ...]) is None
+  assert json_file.problem({'a': 1, 'b': 2}, {'a': int}) is None
+  assert json_file.problem({'anything': [object]}, Any) is None
 
 
-@both
 @pytest.mark.parametrize(
   ('change', 'told'),
   [
@@ -67,14 +51,13 @@ def test_a_value_of_the_declared_type_comes_back(tmp_path, module):
     ({'more': {'k': 'c'}}, r"is 'c', not one of \['a', 'b'\]"),
   ],
 )
-def test_another_type_is_refused_by_its_place(tmp_path, module, change, told):
+def test_another_type_is_refused_by_its_place(tmp_path, change, told):
   path = tmp_path / 'x.json'
   path.write_text(json.dumps(SOUND | change))
   with pytest.raises(ValueError, match=rf'x.json is damaged: .*{told}. Fetch'):
-    module.read(path, Outer, remedy='Fetch it.')
+    json_file.read(path, Outer, remedy='Fetch it.')
 
 
-@both
 @pytest.mark.parametrize(
   ('data', 'told'),
   [
@@ -87,16 +70,15 @@ def test_another_type_is_refused_by_its_place(tmp_path, module, change, told):
     (b'[' * 500 + b']' * 500, 'nested more than 100 times'),
   ],
 )
-def test_what_is_no_json_is_a_data_error(tmp_path, module, data, told):
+def test_what_is_no_json_is_a_data_error(tmp_path, data, told):
   path = tmp_path / 'x.json'
   path.write_bytes(data)
   with pytest.raises(ValueError, match=rf'x.json is damaged.*{told}') as caught:
-    module.read(path, Any, remedy='Fetch it.')
+    json_file.read(path, Any, remedy='Fetch it.')
   assert exit_codes.classify(caught.value) is exit_codes.DATA_ERROR
 
 
 def test_errors_of_data_are_told_without_knowing_exit_codes():
-  assert exit_codes.classify(DamagedFile('x')) is exit_codes.DATA_ERROR
-  damaged = exit_codes.DamagedFile('x')
+  damaged = damaged_file.DamagedFile('x')
   assert exit_codes.classify(damaged) is exit_codes.DATA_ERROR
   assert isinstance(damaged, ValueError)

@@ -1,7 +1,6 @@
 """A file is whole or not there, whatever happens while it is written."""
 
 import errno
-import inspect
 import os
 import signal
 import subprocess
@@ -10,111 +9,93 @@ import sys
 import numpy as np
 import pytest
 
-from cdm.data import atomic_files as copy_of_data
-from cdm.reporting import atomic_files, image_files
-
-both = pytest.mark.parametrize('module', [atomic_files, copy_of_data])
+from cdm.data.files import atomic_files
+from cdm.reporting import image_files
 
 
 def names(folder):
   return sorted(path.name for path in folder.iterdir())
 
 
-@both
-def test_a_file_appears_at_the_end_and_nothing_beside_it(tmp_path, module):
+def test_a_file_appears_at_the_end_and_nothing_beside_it(tmp_path):
   path = tmp_path / 'a.json'
-  with module.write_atomically(path) as partial:
+  with atomic_files.write_atomically(path) as partial:
     partial.write_text('whole')
     assert names(tmp_path) == [partial.name]
-    assert module.is_partial(partial.name) and '.a.json.' in partial.name
+    assert atomic_files.is_partial(partial.name) and '.a.json.' in partial.name
   assert (names(tmp_path), path.read_text()) == (['a.json'], 'whole')
-  with module.write_atomically(str(path)) as partial:
+  with atomic_files.write_atomically(str(path)) as partial:
     partial.write_text('new')
     assert path.read_text() == 'whole'
   assert (names(tmp_path), path.read_text()) == (['a.json'], 'new')
 
 
-def test_the_copy_of_data_is_a_copy():
-  functions = (
-    *('partial_name', 'is_partial', 'remove_abandoned', '_is_abandoned'),
-    *('_owner', '_create', '_name_disk_errors'),
-  )
-  for name in functions:
-    mine, other = (
-      inspect.getsource(getattr(module, name))
-      for module in (atomic_files, copy_of_data)
-    )
-    assert mine == other, name
-
-
-@both
 @pytest.mark.parametrize('error', [OSError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize('old', [None, 'old'])
-def test_an_error_leaves_the_old_file_alone(tmp_path, module, error, old):
+def test_an_error_leaves_the_old_file_alone(tmp_path, error, old):
   path = tmp_path / 'a.json'
   if old:
     path.write_text(old)
-  with pytest.raises(error), module.write_atomically(path) as partial:
+  with pytest.raises(error), atomic_files.write_atomically(path) as partial:
     partial.write_text('ha')
     raise error
   assert names(tmp_path) == (['a.json'] if old else [])
   assert not old or path.read_text() == old
 
 
-@both
-def test_a_missing_folder_is_not_made(tmp_path, module):
+def test_a_missing_folder_is_not_made(tmp_path):
   with (
     pytest.raises(FileNotFoundError),
-    module.write_atomically(tmp_path / 'none' / 'a'),
+    atomic_files.write_atomically(tmp_path / 'none' / 'a'),
   ):
     pass
   assert names(tmp_path) == []
 
 
-@both
-def test_an_unfinished_file_never_follows_a_link(tmp_path, module, monkeypatch):
+def test_an_unfinished_file_never_follows_a_link(tmp_path, monkeypatch):
   """Even if somebody has guessed its name."""
   precious = tmp_path / 'precious'
   precious.write_text('mine')
   (tmp_path / '.guessed.partial').symlink_to(precious)
-  monkeypatch.setattr(module, 'partial_name', lambda name: '.guessed.partial')
-  with pytest.raises(FileExistsError), module.write_atomically(tmp_path / 'a'):
+  monkeypatch.setattr(
+    atomic_files, 'partial_name', lambda name: '.guessed.partial'
+  )
+  with (
+    pytest.raises(FileExistsError),
+    atomic_files.write_atomically(tmp_path / 'a'),
+  ):
     pass
   assert precious.read_text() == 'mine'
 
 
-@both
-def test_a_full_disk_is_said_of_the_file(tmp_path, module):
+def test_a_full_disk_is_said_of_the_file(tmp_path):
   error = OSError(errno.ENOSPC, 'No space left on device')  # as write() raises
   with pytest.raises(OSError, match='No space left.*a.json'):
-    with module.write_atomically(tmp_path / 'a.json'):
+    with atomic_files.write_atomically(tmp_path / 'a.json'):
       raise error
 
 
-@both
 @pytest.mark.parametrize('name', ['n' * 251 + '.png', 'ö' * 127])
-def test_the_longest_names_can_be_written(tmp_path, module, name):
-  with module.write_atomically(tmp_path / name) as partial:
+def test_the_longest_names_can_be_written(tmp_path, name):
+  with atomic_files.write_atomically(tmp_path / name) as partial:
     partial.write_text('whole')
   assert names(tmp_path) == [name]
 
 
 KILLED = """
 import os, signal, sys
-from cdm.{package} import atomic_files
+from cdm.data.files import atomic_files
 with atomic_files.write_atomically(sys.argv[1]) as partial:
   partial.write_text('half of what is lo')
   os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize('package', ['reporting', 'data'])
-def test_a_killed_process_leaves_the_old_file(tmp_path, package):
+def test_a_killed_process_leaves_the_old_file(tmp_path):
   """What it had begun is hidden, and goes when the next run cleans up."""
   path = tmp_path / 'a.json'
   path.write_text('old')
-  program = KILLED.format(package=package)
-  killed = subprocess.run([sys.executable, '-c', program, path])
+  killed = subprocess.run([sys.executable, '-c', KILLED, path])
   assert killed.returncode == -signal.SIGKILL
   assert path.read_text() == 'old'
   partial, _ = names(tmp_path)
@@ -123,24 +104,20 @@ def test_a_killed_process_leaves_the_old_file(tmp_path, package):
   assert (names(tmp_path), path.read_text()) == (['a.json'], 'old')
 
 
-@both
-def test_unfinished_files_of_living_runs_stay(tmp_path, module):
-  mine = tmp_path / module.partial_name('mine')
+def test_unfinished_files_of_living_runs_stay(tmp_path):
+  mine = tmp_path / atomic_files.partial_name('mine')
   # Nobody here can tell whether this one's process lives.
   other = tmp_path / '.a.node7-12345678-1-abcdef.partial'
   old = tmp_path / '.b.node7-12345678-1-abcdef.partial'
   for path in (mine, other, old, tmp_path / 'file.partial'):
     path.touch()
   os.utime(old, (0, 0))
-  module.remove_abandoned(tmp_path)
+  atomic_files.remove_abandoned(tmp_path)
   assert names(tmp_path) == sorted([mine.name, other.name, 'file.partial'])
-  module.remove_abandoned(tmp_path / 'none')
+  atomic_files.remove_abandoned(tmp_path / 'none')
 
 
-@both
-def test_the_disk_has_a_file_before_it_gets_its_name(
-  tmp_path, module, monkeypatch
-):
+def test_the_disk_has_a_file_before_it_gets_its_name(tmp_path, monkeypatch):
   """Or else a power cut could leave an empty file under the name."""
   path, calls = tmp_path / 'a.json', []
 
@@ -155,7 +132,7 @@ def test_the_disk_has_a_file_before_it_gets_its_name(
 
   watched('fsync')
   watched('replace')
-  with module.write_atomically(path) as partial:
+  with atomic_files.write_atomically(path) as partial:
     partial.write_text('x')
   assert calls == [('fsync', False), ('replace', False)]
   # A picture is one of thousands, and does not wait for the disk.
@@ -163,12 +140,11 @@ def test_the_disk_has_a_file_before_it_gets_its_name(
   assert [name for name, _ in calls[2:]] == ['replace']
 
 
-@both
-def test_two_processes_may_write_one_file_at_the_same_time(tmp_path, module):
+def test_two_processes_may_write_one_file_at_the_same_time(tmp_path):
   path = tmp_path / 'a.json'
-  with module.write_atomically(path) as mine:
+  with atomic_files.write_atomically(path) as mine:
     mine.write_text('one')
-    with module.write_atomically(path) as other:
+    with atomic_files.write_atomically(path) as other:
       other.write_text('two')
     assert path.read_text() == 'two'
   assert (names(tmp_path), path.read_text()) == (['a.json'], 'one')
