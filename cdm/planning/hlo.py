@@ -137,7 +137,7 @@ def collectives(
   else:
     per_slice = devices // num_slices
   for name, turns in _turns(computations, entry):
-    unnamed = collections.Counter()
+    alike = collections.Counter()
     for line in computations[name]:
       between = _BETWEEN.search(line)
       if between:
@@ -153,11 +153,12 @@ def collectives(
         groups = _GROUPS.search(line)
         piece = (channel[1], operation and operation[1])
         piece += (match[2], groups and groups[1])
-        if operation is None and num_slices > 1:
-          # The parts that the compiler makes of a collective between slices
-          # have no name. Two in one computation are not pieces of one.
-          unnamed[piece] += 1
-          piece += (unnamed[piece],)
+        if num_slices > 1:
+          # The program of a slice has lost the names of many operations. Two
+          # collectives in one computation are not pieces of one.
+          piece += (line[: match.start()].partition(' = ')[2],)
+          alike[piece] += 1
+          piece += (alike[piece],)
         if piece in channels:
           continue
         channels.add(piece)
