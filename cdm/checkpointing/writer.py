@@ -117,6 +117,9 @@ class Checkpointer:
         # Orbax would remove half-written checkpoints in the background, and
         # fail if the same step is saved meanwhile.
         cleanup_tmp_directories=False,
+        # Else a checkpoint without metadata is asked when it was made and by
+        # whom, and a container's user whom the system cannot name is an error.
+        lightweight_initialize=True,
         async_options=ocp.options.AsyncOptions(
           timeout_secs=math.ceil(
             timeouts.seconds(timeouts.SAVE, processes=jax.process_count())

@@ -269,6 +269,27 @@ def _initialize(
     signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
+def share_sigterm() -> None:
+  """Lets JAX take SIGTERM over again, to tell the other processes of it.
+
+  For a command that makes steps in a part of its time only, which `join` has
+  therefore given SIGTERM back to. Every process must call it, before the steps.
+  Setting any handler of SIGTERM afterwards gives the signal back once more.
+  """
+  import jax
+
+  # There is no public name for what hears the signal.
+  from jax._src import distributed
+
+  if jax.process_count() == 1:
+    return
+  state = distributed.global_state
+  if state.preemption_sync_manager is not None:
+    state.preemption_sync_manager.shutdown()
+    state.preemption_sync_manager = None
+  state.initialize_preemption_sync_manager()
+
+
 def _in_words(error: RuntimeError, address: str | None) -> str:
   text = str(error).splitlines()[0]
   if 'RPC server' not in text:

@@ -12,8 +12,9 @@ DESCRIPTION = """\
 Compile the step that a config will run, for one or more slices of TPUs, GPUs or
 this CPU, and print for each whether the step fits, its FLOPs and memory
 traffic, and an estimate of time and cost. No accelerator is needed. To compile
-for TPUs you need Linux on x86-64 and `pip install 'cdm[plan]'`. Compiling a
-large network takes minutes; the results are cached.
+for TPUs you need Linux on x86-64 and libtpu, of the extra cdm[plan]; without it
+the command says how to install it. Compiling a large network takes minutes; the
+results are cached.
 """
 EPILOG = """\
 examples:
