@@ -128,6 +128,12 @@ def collectives(
     devices: number of devices of the program; the size of a group where the
       text does not state one.
     num_slices: number of slices that these devices form, one after the other.
+
+  Returns:
+    The collectives. In the program of one of several slices, pieces of a gather
+    cannot be told from gathers alike, because their names are lost; those in
+    different computations count once, so that the bytes of gathers inside a
+    slice may be too few there.
   """
   found, channels = [], set()
   computations, entry = _computations(text)
