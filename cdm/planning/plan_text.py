@@ -39,7 +39,7 @@ def plan(row: Row) -> str:
   piece = device_specs.parse(row['topology'])
   axes = ', '.join(f'{axis} {n}' for axis, n in row['mesh'].items() if n > 1)
   if row.get('fsdp_is_chosen') and row['mesh']['fsdp'] > 1:
-    axes += ' (fsdp chosen: the devices of a host)'
+    axes += ' (fsdp chosen: as many as a host has)'
   lines = [
     f'{row["topology"]}   {piece.title}',
     f'  mesh {axes or "of one device"}; {row["batch_per_device"]:g} images per '

@@ -82,8 +82,8 @@ def print_run_summary(
 def mesh_line(c: ConfigDict, assembled: program.Program) -> str:
   """Returns a line about the mesh, and what a device holds of the state.
 
-  For example 'mesh: data 8, fsdp 4 (chosen by mesh.fsdp=0: the devices of a
-  host); each device holds 404 MB of 1.61 GB of the training state'.
+  For example 'mesh: data 8, fsdp 4 (chosen by mesh.fsdp=0: as many as a
+  host has); each device holds 404 MB of 1.61 GB of the training state'.
 
   Args:
     c: config of the stage.
@@ -92,7 +92,7 @@ def mesh_line(c: ConfigDict, assembled: program.Program) -> str:
   shape, state = assembled.mesh.shape, assembled.state
   axes = ', '.join(f'{axis} {n}' for axis, n in shape.items() if n > 1)
   if placement.is_fsdp_chosen(c.mesh):
-    why = 'the devices of a host' if shape['fsdp'] > 1 else 'fsdp 1, one host'
+    why = 'as many as a host has' if shape['fsdp'] > 1 else 'fsdp 1, one host'
     axes += f' (chosen by mesh.fsdp=0: {why})'
   held = partitioning.device_bytes(state)
   whole = sum(

@@ -253,6 +253,23 @@ def test_bytes_between_slices_take_the_time_of_the_slow_network():
   )
 
 
+def test_the_command_plans_as_many_slices_as_it_is_given(monkeypatch, capfd):
+  asked = []
+
+  def ask(request, *, label):
+    asked.append(request['topology'])
+    return facts(request['topology'], cpu_flops=1e9)
+
+  monkeypatch.setattr(compile_process, 'compile_in_process', ask)
+  words = ('plan', SMOKE, '--topology=h100:8', '--topology=cpu:4')
+  assert smoke_runs.cdm(*words, '--num_slices=4', '--json') == 0
+  assert asked == ['h100:8:4', 'cpu:4:4']
+  rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+  assert [row['chips'] for row in rows] == [32, 16]
+  assert smoke_runs.cdm('plan', SMOKE, '--topology=cpu:2:2', '--num_slices=2')
+  assert 'give one of the two' in capfd.readouterr().err
+
+
 def test_a_plan_says_that_fsdp_was_chosen():
   mesh = {'data': 2, 'fsdp': 4, 'tensor': 1}
   row = roofline.row(facts('v5e:2x4', mesh=mesh, fsdp_is_chosen=True), {})

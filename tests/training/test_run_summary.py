@@ -12,7 +12,7 @@ def test_a_chosen_mesh_is_said_with_what_a_device_holds():
   made = program.assemble(c, devices=jax.devices(), num_slices=2)
   line = run_summary.mesh_line(c, made)
   assert line.startswith(
-    'mesh: data 2, fsdp 4 (chosen by mesh.fsdp=0: the devices of a host); '
+    'mesh: data 2, fsdp 4 (chosen by mesh.fsdp=0: as many as a host has); '
   )
   # 209,267 parameters, their EMA and two moments: a quarter each, except
   # biases and scales, which stay whole.
