@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 import pytest
@@ -72,6 +73,49 @@ def test_another_type_is_refused_by_its_place(tmp_path, module, change, told):
   path.write_text(json.dumps(SOUND | change))
   with pytest.raises(ValueError, match=rf'x.json is damaged: .*{told}. Fetch'):
     module.read(path, Outer, remedy='Fetch it.')
+
+
+@both
+def test_a_mapping_is_an_object_and_a_sequence_a_list(module):
+  assert module.problem({'a': 1}, Mapping[str, int]) is None
+  assert module.problem([1, 2], Sequence[int]) is None
+  for value, declared, told in (
+    ([1], Mapping[str, int], 'x is a list, not an object'),
+    ({'a': 1}, Sequence[int], 'x is an object, not a list'),
+    ({'a': 'b'}, Mapping[str, int], "x['a'] is 'b', not an integer"),
+    ([1, 'b'], Sequence[int], "x[1] is 'b', not an integer"),
+  ):
+    assert module.problem(value, declared, 'x') == told
+
+
+@both
+def test_whole_numbers_of_64_bits_are_the_largest(module):
+  for value in (2**63 - 1, -(2**63)):
+    assert module.problem(value, int) is None
+    assert module.problem(value, float) is None
+  for value in (2**63, -(2**63) - 1):
+    assert 'more than 64 bits' in module.problem(value, int)
+    assert 'more than 64 bits' in module.problem(value, float)
+
+
+@both
+def test_a_long_value_is_told_in_part(module):
+  assert module.problem('x' * 58, int, 'v') == f"v is '{'x' * 58}', not an " + (
+    'integer'
+  )
+  told = module.problem('x' * 59, int, 'v')
+  assert told == f"v is '{'x' * 56}..., not an integer"
+
+
+@both
+def test_a_hundred_levels_are_read_and_one_more_is_not(tmp_path, module):
+  for levels in (100, 101):
+    data = b'[' * levels + b']' * levels
+    if levels == 100:
+      module.parse(data, Any, name='x', remedy='')
+      continue
+    with pytest.raises(ValueError, match='nested more than 100 times'):
+      module.parse(data, Any, name='x', remedy='')
 
 
 @both
