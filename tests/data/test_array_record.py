@@ -1,3 +1,5 @@
+import shlex
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,14 @@ def change_index(folder, **entries):
 
 def labels(source):
   return [int(source[i]['label']) for i in range(len(source))]
+
+
+def test_the_command_of_an_error_holds_for_a_path_with_spaces(tmp_path):
+  path = tmp_path / "my photos' set"
+  with pytest.raises(ValueError, match='Make one with: ') as error:
+    array_record.ArrayRecords(path)
+  words = shlex.split(str(error.value).partition('Make one with: ')[2])
+  assert words[-1] == f'--out={path}'
 
 
 def test_prepared_sets_must_be_there_and_whole(tmp_path, request):

@@ -1,7 +1,10 @@
 """The real imagenet2012 builder, offline, from tars of small JPEGs."""
 
+import importlib.util
 import io
+import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +23,7 @@ pytest.importorskip('tensorflow')  # to build; reading needs none
 tfds = pytest.importorskip('tensorflow_datasets')
 pytest.importorskip('array_record')
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 # tench, goldfish, and the last of the 1000 in sorted order: toilet tissue.
 WNIDS = {'n01440764': 0, 'n01443537': 1, 'n15075141': 999}
 # ILSVRC2012_val_00000001 ... 5, as everybody numbers them.
@@ -60,7 +64,10 @@ def run_command_of(error):
   """Runs the command at the end of an error message, with this Python."""
   command = re.search(r'python (-[cm] .*)$', str(error.value))[1]
   subprocess.run(
-    f'{sys.executable} {command}', shell=True, check=True, capture_output=True
+    f'{shlex.quote(sys.executable)} {command}',
+    shell=True,
+    check=True,
+    capture_output=True,
   )
 
 
@@ -127,6 +134,31 @@ def test_the_first_validation_images_are_found_by_their_file_names(data_dir):
     subset.first_validation(training, 2) is None
   )  # n01440764_0.JPEG and the like
   assert source.class_names == imagenet_classes.WORDNET_IDS
+
+
+def test_building_without_tensorflow_names_what_exists_for_this_python(
+  tmp_path, monkeypatch
+):
+  found = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util,
+    'find_spec',
+    lambda name: None if name == 'tensorflow' else found(name),
+  )
+  install = data_tfds.shell_commands.install('cdm[tensorflow]')
+  for first, advice in ((99,), install), ((3, 0), 'with Python 3.13 and read'):
+    monkeypatch.setattr(data_tfds, '_NO_TENSORFLOW', first)
+    with pytest.raises(ValueError, match='needs TensorFlow.* Build it') as told:
+      data_tfds.Tfds('cifar10', 'train', data_dir=tmp_path)
+    assert advice in str(told.value)
+
+
+def test_the_pythons_without_tensorflow_are_those_of_the_project():
+  text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
+  version = '.'.join(map(str, data_tfds._NO_TENSORFLOW))
+  assert (
+    re.findall("tensorflow.*python_version < '(.*?)'", text) == [version] * 2
+  )
 
 
 def test_splits_can_be_sliced_and_worker_processes_read_them(data_dir):
