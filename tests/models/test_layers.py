@@ -172,3 +172,22 @@ def test_a_fresh_block_is_the_identity_on_its_skip(
   )
   y, _ = attention.init_with_output(jax.random.key(0), x)
   np.testing.assert_allclose(y, gain * x, rtol=1e-6)
+
+
+@pytest.mark.parametrize('rate', [0.25, 0.75])
+def test_dropout_keeps_the_mean_and_draws_for_each_example(rate):
+  h = jnp.full((3, 4000), 2.0)
+  key, examples = jax.random.key(0), jnp.asarray([7, 8, 7])
+  found = np.asarray(layers.dropout(h, rate, key, examples))
+  np.testing.assert_allclose(np.unique(found), [0, 2 / (1 - rate)], rtol=1e-6)
+  # Five standard errors of a share of 4000 are 0.035.
+  np.testing.assert_allclose((found == 0).mean(axis=1), rate, atol=0.035)
+  np.testing.assert_array_equal(found[0], found[2])
+  assert (found[0] != found[1]).any()
+
+
+def test_dropout_of_everything_leaves_zeros_and_of_nothing_all():
+  h, examples = jnp.ones((2, 3)), jnp.arange(2)
+  for rate, kept in ((1.0, 0.0), (0.0, 1.0)):
+    found = layers.dropout(h, rate, jax.random.key(0), examples)
+    np.testing.assert_array_equal(found, np.full((2, 3), kept))
