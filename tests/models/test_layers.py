@@ -1,5 +1,7 @@
 """Layers against NumPy in float64 and the published embedding."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -191,3 +193,22 @@ def test_dropout_of_everything_leaves_zeros_and_of_nothing_all():
   for rate, kept in ((1.0, 0.0), (0.0, 1.0)):
     found = layers.dropout(h, rate, jax.random.key(0), examples)
     np.testing.assert_array_equal(found, np.full((2, 3), kept))
+
+
+def test_channels_are_grouped_and_not_rows_or_columns(monkeypatch):
+  grouped = []
+
+  def record(channels, norm_groups):
+    grouped.append((channels, norm_groups))
+    return 1
+
+  monkeypatch.setattr(layers, 'group_count', record)
+  x = jax.ShapeDtypeStruct((5, 4, 6, 8), jnp.float32)
+  emb = jax.ShapeDtypeStruct((5, 3), jnp.float32)
+  block = layers.ResBlock(features=10, embedding='film', norm_groups=2)
+  init = functools.partial(block.init, jax.random.key(0), train=False)
+  jax.eval_shape(init, x, emb)
+  assert grouped == [(8, 2), (10, 2)]
+  attention = layers.Attention(num_heads=2, norm_groups=4)
+  jax.eval_shape(functools.partial(attention.init, jax.random.key(0)), x)
+  assert grouped[2:] == [(8, 4)]
