@@ -138,8 +138,8 @@ def stratified(key: jax.Array, n: int) -> jax.Array:
 
 def discrete_levels(schedule: Schedule, u: jax.Array) -> jax.Array:
   """Turns u [B] in [0, 1) into t [B] int32, uniform over 0..T-1."""
-  t = (u * schedule.num_steps).astype(jnp.int32)
-  return jnp.minimum(t, schedule.num_steps - 1)
+  # No u below 1 is rounded up to T: the next float below T is nearer.
+  return (u * schedule.num_steps).astype(jnp.int32)
 
 
 def piecewise_levels(schedule: Schedule, u: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -158,3 +159,29 @@ def test_a_checkpoint_without_checksums_is_read_with_a_warning(
   (tmp_path / reader.METADATA).write_text('{}', encoding='utf-8')
   assert not reader.verify(tmp_path)
   assert 'has no checksums, so it is read without a check' in caplog.text
+
+
+def test_an_error_while_sound_arrays_are_read_is_not_called_damage(
+  workdir, monkeypatch
+):
+  class Broken:
+    """Stands for Orbax with a fault of its own, or of ours."""
+
+    def __init__(self, _):
+      pass
+
+    def __enter__(self):
+      return self
+
+    def __exit__(self, *_):
+      pass
+
+    def restore(self, *_, **__):
+      raise KeyError('bug')
+
+  monkeypatch.setattr(reader.ocp, 'Checkpointer', Broken)
+  wanted = {'params/w': jax.ShapeDtypeStruct((2,), np.float32)}
+  with pytest.raises(KeyError, match='bug'):
+    reader.restore_arrays(workdir, wanted, step=4)
+  with pytest.raises(damaged_file.DamagedFile, match='KeyError'):
+    reader._restore(workdir, {'w': wanted['params/w']}, sound=False)

@@ -628,6 +628,32 @@ def test_damaged_bytes_end_in_a_reason_without_pillows_words():
         assert 'Error' not in error.reason and 'stream' not in error.reason
 
 
+@pytest.mark.parametrize('white', [1.0, 0.25, 1000.0])
+def test_white_of_fractions_may_be_one_or_less(white):
+  samples = np.linspace(0, 1.1 * white, 600, dtype=np.float32).reshape(20, 30)
+  shown = decode(tiff(samples), max_value=white)
+  np.testing.assert_array_equal(shown[..., 0], eight_bits(samples, white))
+
+
+@pytest.mark.parametrize('shape', [(2, 2), (2, 9), (9, 2)])
+def test_two_pixels_a_side_are_the_smallest_image(shape):
+  pixels = gradient(*shape)
+  data = encoded(Image.fromarray(pixels))
+  most = shape[0] * shape[1]
+  np.testing.assert_array_equal(decode(data, max_pixels=most), pixels)
+  for thin in (pixels[:1], pixels[:, :1]):
+    data = encoded(Image.fromarray(thin))
+    assert 'are not an image' in refusal(data)
+
+
+@pytest.mark.parametrize('limits', [(0, None), (-1, None), (1, 0), (1, -1.0)])
+def test_limits_are_above_nothing(limits):
+  least = {'max_pixels': 1, 'max_value': 1e-9}
+  assert image_decoder.check_limits(**least) == least
+  with pytest.raises(ValueError, match='max_(pixels|value) is'):
+    image_decoder.check_limits(*limits)
+
+
 def truncated(kind):
   noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
   data = encoded(Image.fromarray(noise), kind)

@@ -121,6 +121,16 @@ def test_the_images_do_not_depend_on_the_number_of_processes(process_count):
   assert same(together, alone)
 
 
+@pytest.mark.parametrize('rows', [[0, 1, 2, 3], [3, 1], np.array([2])])
+def test_the_rows_that_are_named_are_those_of_the_global_batch(rows):
+  """As a process reads them whose devices lie anywhere in the mesh."""
+  whole = take(start(Numbered(10), flip=True), 4)
+  part = take(start(Numbered(10), flip=True, rows=rows), 4)
+  for all_rows, own in zip(whole, part, strict=True):
+    np.testing.assert_array_equal(own['label'], all_rows['label'][rows])
+    np.testing.assert_array_equal(own['image'], all_rows['image'][rows])
+
+
 def test_a_restored_position_continues_exactly():
   source = synthetic.Synthetic(image_size=4, num_images=11)
   iterator = start(source, flip=True, crop='random')

@@ -129,6 +129,14 @@ def test_discrete_levels_are_uniform_and_in_range():
     np.testing.assert_array_equal(found, [0, last])
 
 
+def test_no_number_below_one_is_rounded_up_to_the_length_of_a_chain():
+  """As float32 multiplies, for every length that a schedule may have."""
+  lengths = np.arange(1, schedules.MOST_STEPS + 1)
+  below_one = np.nextafter(np.float32(1), np.float32(0))
+  last = (below_one * lengths.astype(np.float32)).astype(np.int32)
+  np.testing.assert_array_equal(last, lengths - 1)
+
+
 @pytest.mark.parametrize('chain', ['short sr3 100', 'linear 1000'])
 def test_piecewise_levels_follow_sr3s_law(chain):
   """[SR3] sec. 2.4: the density of gamma is 1 / (T (gamma_{t-1} - gamma_t))

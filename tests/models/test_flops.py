@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from cdm.models import flops
+from cdm.models.resnet import ResNet50
+from cdm.models.unet import UNet
 
 
 def count(f, *shapes):
@@ -85,3 +87,26 @@ def test_a_loop_of_unknown_length_is_refused():
 
   with pytest.raises(ValueError, match='while loop.*use jax.lax.scan'):
     count(f, (4, 4))
+
+
+@pytest.mark.parametrize('has_lowres', [False, True])
+def test_a_network_is_traced_with_the_inputs_that_it_has(has_lowres):
+  def inputs(**fields):
+    net = UNet(features=8, multipliers=(1,), num_blocks=1, **fields)
+    args, kwargs = flops._inputs(net, 4, has_lowres)
+    assert [(a.shape, a.dtype.name) for a in args] == [
+      ((1, 4, 4, 3), 'float32'),
+      ((1,), 'float32'),
+    ]
+    return {name: (a.shape, a.dtype.name) for name, a in kwargs.items()}
+
+  lowres = {'lowres': ((1, 4, 4, 3), 'float32')} if has_lowres else {}
+  assert inputs() == lowres
+  assert inputs(num_classes=3) == lowres | {'label': ((1,), 'int32')}
+  level = {'lowres_level': ((1,), 'float32')}
+  assert inputs(lowres_level=True) == (lowres | level if has_lowres else level)
+
+
+def test_a_classifier_is_traced_with_an_image_alone():
+  args, kwargs = flops._inputs(ResNet50(num_classes=2), 32, False)
+  assert [a.shape for a in args] == [(1, 32, 32, 3)] and kwargs == {}

@@ -1,5 +1,7 @@
 """Layers against NumPy in float64 and the published embedding."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,3 +174,41 @@ def test_a_fresh_block_is_the_identity_on_its_skip(
   )
   y, _ = attention.init_with_output(jax.random.key(0), x)
   np.testing.assert_allclose(y, gain * x, rtol=1e-6)
+
+
+@pytest.mark.parametrize('rate', [0.25, 0.75])
+def test_dropout_keeps_the_mean_and_draws_for_each_example(rate):
+  h = jnp.full((3, 4000), 2.0)
+  key, examples = jax.random.key(0), jnp.asarray([7, 8, 7])
+  found = np.asarray(layers.dropout(h, rate, key, examples))
+  np.testing.assert_allclose(np.unique(found), [0, 2 / (1 - rate)], rtol=1e-6)
+  # Five standard errors of a share of 4000 are 0.035.
+  np.testing.assert_allclose((found == 0).mean(axis=1), rate, atol=0.035)
+  np.testing.assert_array_equal(found[0], found[2])
+  assert (found[0] != found[1]).any()
+
+
+def test_dropout_of_everything_leaves_zeros_and_of_nothing_all():
+  h, examples = jnp.ones((2, 3)), jnp.arange(2)
+  for rate, kept in ((1.0, 0.0), (0.0, 1.0)):
+    found = layers.dropout(h, rate, jax.random.key(0), examples)
+    np.testing.assert_array_equal(found, np.full((2, 3), kept))
+
+
+def test_channels_are_grouped_and_not_rows_or_columns(monkeypatch):
+  grouped = []
+
+  def record(channels, norm_groups):
+    grouped.append((channels, norm_groups))
+    return 1
+
+  monkeypatch.setattr(layers, 'group_count', record)
+  x = jax.ShapeDtypeStruct((5, 4, 6, 8), jnp.float32)
+  emb = jax.ShapeDtypeStruct((5, 3), jnp.float32)
+  block = layers.ResBlock(features=10, embedding='film', norm_groups=2)
+  init = functools.partial(block.init, jax.random.key(0), train=False)
+  jax.eval_shape(init, x, emb)
+  assert grouped == [(8, 2), (10, 2)]
+  attention = layers.Attention(num_heads=2, norm_groups=4)
+  jax.eval_shape(functools.partial(attention.init, jax.random.key(0)), x)
+  assert grouped[2:] == [(8, 4)]

@@ -291,3 +291,10 @@ def test_a_rate_that_no_run_can_mean_is_refused_with_the_reason(make, rate):
 def test_no_field_of_adam_may_be_negative_or_not_finite(key, value):
   with pytest.raises(ValueError, match=f'config.optimizer.{key} is {value}'):
     make_adam(learning_rate=1e-3, kind='adamw', **{key: value})
+
+
+def test_a_gradient_as_long_as_the_limit_is_not_clipped():
+  tx = make_adam(learning_rate=0.1, clip_norm=5.0)
+  for last, clipped in ((0.0, False), (4.0, False), (4.001, True)):
+    assert bool(tx.is_clipped({'w': jnp.asarray([3.0, last])})) is clipped
+  assert make_adam(learning_rate=0.1).is_clipped is None

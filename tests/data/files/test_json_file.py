@@ -1,6 +1,7 @@
 """What is on a disk is of the declared type, or refused in one sentence."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 import pytest
@@ -56,6 +57,44 @@ def test_another_type_is_refused_by_its_place(tmp_path, change, told):
   path.write_text(json.dumps(SOUND | change))
   with pytest.raises(ValueError, match=rf'x.json is damaged: .*{told}. Fetch'):
     json_file.read(path, Outer, remedy='Fetch it.')
+
+
+def test_a_mapping_is_an_object_and_a_sequence_a_list():
+  assert json_file.problem({'a': 1}, Mapping[str, int]) is None
+  assert json_file.problem([1, 2], Sequence[int]) is None
+  for value, declared, told in (
+    ([1], Mapping[str, int], 'x is a list, not an object'),
+    ({'a': 1}, Sequence[int], 'x is an object, not a list'),
+    ({'a': 'b'}, Mapping[str, int], "x['a'] is 'b', not an integer"),
+    ([1, 'b'], Sequence[int], "x[1] is 'b', not an integer"),
+  ):
+    assert json_file.problem(value, declared, 'x') == told
+
+
+def test_whole_numbers_of_64_bits_are_the_largest():
+  for value in (2**63 - 1, -(2**63)):
+    assert json_file.problem(value, int) is None
+    assert json_file.problem(value, float) is None
+  for value in (2**63, -(2**63) - 1):
+    assert 'more than 64 bits' in json_file.problem(value, int)
+    assert 'more than 64 bits' in json_file.problem(value, float)
+
+
+def test_a_long_value_is_told_in_part():
+  told = json_file.problem('x' * 58, int, 'v')
+  assert told == f"v is '{'x' * 58}', not an integer"
+  told = json_file.problem('x' * 59, int, 'v')
+  assert told == f"v is '{'x' * 56}..., not an integer"
+
+
+def test_a_hundred_levels_are_read_and_one_more_is_not(tmp_path):
+  for levels in (100, 101):
+    data = b'[' * levels + b']' * levels
+    if levels == 100:
+      json_file.parse(data, Any, name='x', remedy='')
+      continue
+    with pytest.raises(ValueError, match='nested more than 100 times'):
+      json_file.parse(data, Any, name='x', remedy='')
 
 
 @pytest.mark.parametrize(
