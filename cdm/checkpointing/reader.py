@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from cdm.checkpointing import checksums, orbax_output
-from cdm.distributed import collectives, exit_codes
+from cdm.distributed import collectives, exit_codes, open_files
 from cdm.reporting import json_file
 
 CHECKPOINTS = 'checkpoints'
@@ -248,6 +248,8 @@ def _refusing_damage(path: pathlib.Path) -> Generator[None]:
   # Without checksums, Orbax may raise any type of error at a damaged file.
   except Exception as error:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EIO):
+      raise
+    if open_files.exhausted(error):  # A sound one must not be set aside.
       raise
     reason = str(error) or type(error).__name__
     if not isinstance(error, checksums.Damaged):

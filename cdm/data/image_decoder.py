@@ -24,6 +24,7 @@ from cdm.data import (
   portable_anymap,
   rgb_pixels,
 )
+from cdm.data.damaged_file import too_many_open
 from cdm.data.image_notes import Note
 from cdm.data.image_parts import Unreadable
 from cdm.data.transforms import BadImage
@@ -122,6 +123,8 @@ def read_file(
   except FileNotFoundError:
     raise BadImage(str(path), 'there is no such file') from None
   except OSError as error:
+    if too_many_open(error):
+      raise
     reason = (error.strerror or type(error).__name__).lower()
     raise BadImage(str(path), f'the file cannot be read: {reason}') from error
   return decode(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from cdm.data import atomic_files, record_format, shell_commands
+from cdm.data.damaged_file import too_many_open
 
 
 @contextlib.contextmanager
@@ -61,5 +62,7 @@ def failing_clearly(path: str | os.PathLike[str]) -> Generator[None]:
   try:
     yield
   except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError.
+    if too_many_open(error):
+      raise
     reason = getattr(error, 'strerror', None) or error
     raise ValueError(f'Cannot write {path}: {reason}.') from error
