@@ -20,6 +20,7 @@ from typing import Any
 import jax
 
 from cdm.config import loader
+from cdm.data import host_memory
 from cdm.distributed import device_specs, exit_codes
 from cdm.planning import cpu_speed, hlo, lowering, plan_types
 from cdm.reporting import atomic_files, json_file
@@ -167,7 +168,12 @@ def device_memory(piece: device_specs.Slice) -> tuple[int, int]:
   """
   if piece.chip:
     return piece.chip.usable_bytes, piece.chip.hbm_bytes // piece.chip.cores
-  host = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  host = host_memory.total_bytes()
+  if host is None:
+    raise ValueError(
+      f'--topology={piece.topology}: this system does not tell how much memory '
+      'it has. Name a slice of TPUs or GPUs, or plan on Linux or macOS.'
+    )
   return host // piece.devices, host // piece.devices
 
 

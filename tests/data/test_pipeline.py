@@ -300,9 +300,19 @@ def test_an_error_in_a_worker_reaches_the_run(write_folder, tmp_path):
     next(iterator)
 
 
-def test_too_little_shared_memory_is_said_before_it_kills():
+@pytest.mark.parametrize('system', ['here', 'macOS'])
+def test_too_little_shared_memory_is_said_before_it_kills(system, monkeypatch):
+  if system == 'macOS':  # The machine's memory is what there is.
+    monkeypatch.setattr(pipeline, '_SHARED_MEMORY', '/nowhere')
   iterator = start(Numbered(3), batch_size=2**30, worker_count=9)
   with pytest.raises(ValueError, match='needs about .* MB of shared'):
+    next(iterator)
+
+
+def test_a_batch_larger_than_the_memory_is_refused_before_it_is_read():
+  rows = 2**50 // 48  # A PiB.
+  iterator = start(Numbered(3), batch_size=rows)
+  with pytest.raises(ValueError, match=f'batch_size={rows} of 4 pix.* Lower'):
     next(iterator)
 
 
