@@ -15,7 +15,6 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
@@ -30,7 +29,7 @@ from targets import (
   vertex,
   xpk,
 )
-from targets.plan import as_shell_words
+from targets.plan import CannotStart, as_shell_words, start
 
 TARGETS = {
   'local': local,
@@ -78,7 +77,10 @@ def main(argv=None):
       f'{args.target} needs {missing}, which is not installed here. '
       f'Install {hint}. --dry-run shows what would run.'
     )
-  return local.run(args) if args.target == 'local' else carry_out(plan)
+  try:
+    return local.run(args) if args.target == 'local' else carry_out(plan)
+  except CannotStart as error:
+    return complain(error)
 
 
 def parse(argv):
@@ -235,7 +237,7 @@ def carry_out(plan):
       pathlib.Path(folder, name).write_text(text, encoding='utf-8')
     for command in plan.commands:
       print('$', as_shell_words(command), file=sys.stderr, flush=True)
-      process = subprocess.Popen(command, cwd=folder)
+      process = start(command, cwd=folder)
       while True:
         try:
           code = process.wait()

@@ -4,10 +4,17 @@ Set before JAX is first imported, so that the mesh tests see eight devices on
 any machine and a key used twice or a silent broadcast is an error.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# cdm warns a user who has no home, as in a container, and so would every test.
+if not os.path.isdir(os.path.expanduser('~')):
+  os.environ['HOME'] = tempfile.mkdtemp(prefix='cdm-tests-home-')
+  atexit.register(shutil.rmtree, os.environ['HOME'], ignore_errors=True)
 # Tests compile far longer than they run: code made in a hurry is right as
 # well, and is ready in half the time.
 FLAGS = (

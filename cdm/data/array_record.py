@@ -1,6 +1,7 @@
 """Reads a data set that `cdm prepare` or `cdm sample` wrote, as a source."""
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -50,7 +51,8 @@ class ArrayRecords:
       raise ValueError(
         f'{self.path!r} is not a prepared data set: it has no '
         f'{record_format.INDEX}. '
-        f'Make one with: cdm prepare --source=... --size=... --out={self.path}'
+        'Make one with: cdm prepare --source=... --size=... '
+        f'--out={shlex.quote(self.path)}'
       )
     self._command = record_format.command_of(index)
     if not index['complete']:
@@ -95,7 +97,7 @@ class ArrayRecords:
       return None
     names = self.class_names
     if not names:
-      return np.zeros(max(len(own), 1), np.int32)
+      return np.zeros(len(own), np.int32)
     if self.named:
       numbers = {name: n for n, name in enumerate(names)}
       strange = [name for name in own if name not in numbers]

@@ -26,6 +26,7 @@ from cdm.data import (
 from cdm.data.image_parts import (
   ImageParts,
   Unreadable,
+  Unusable,
   orientation_of,
   profile_name,
 )
@@ -158,7 +159,7 @@ def _opener(module, name):
   except ImportError:
     plugin = None
   if plugin is None or not getattr(plugin, 'SUPPORTED', True):
-    raise Unreadable(
+    raise Unusable(
       f'the installed Pillow cannot decode {name.removesuffix("ImageFile")}; '
       f'run: {shell_commands.install("--upgrade", "pillow")}'
     )

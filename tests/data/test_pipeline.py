@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -300,20 +301,43 @@ def test_an_error_in_a_worker_reaches_the_run(write_folder, tmp_path):
     next(iterator)
 
 
-@pytest.mark.parametrize('system', ['here', 'macOS'])
-def test_too_little_shared_memory_is_said_before_it_kills(system, monkeypatch):
-  if system == 'macOS':  # The machine's memory is what there is.
-    monkeypatch.setattr(pipeline, '_SHARED_MEMORY', '/nowhere')
-  iterator = start(Numbered(3), batch_size=2**30, worker_count=9)
-  with pytest.raises(ValueError, match='needs about .* MB of shared'):
+def test_too_little_shared_memory_is_said_before_it_kills(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(pipeline, '_SHARED_MEMORY', str(tmp_path))
+  monkeypatch.setattr(
+    pipeline.shutil, 'disk_usage', lambda _: types.SimpleNamespace(free=2**20)
+  )
+  # 2 workers of 4 batches of 4 images: 1.5 MB.
+  iterator = start(Numbered(4), image_size=128, worker_count=2)
+  with pytest.raises(ValueError, match='needs about 1 MB .* has 1 MB free'):
+    next(iterator)
+  few = start(Numbered(4), image_size=64, worker_count=2)
+  assert next(few)['image'].shape == (4, 64, 64, 3)
+  few.close()
+
+
+def test_without_a_file_system_for_it_shared_memory_is_that_of_the_machine(
+  monkeypatch,
+):
+  """As on macOS."""
+  monkeypatch.setattr(pipeline, '_SHARED_MEMORY', '/nowhere')
+  monkeypatch.setattr(pipeline.host_memory, 'total_bytes', lambda: 2**20)
+  iterator = start(Numbered(4), image_size=128, worker_count=2)
+  with pytest.raises(ValueError, match='1 MB of shared .* machine has 1 MB. L'):
     next(iterator)
 
 
-def test_a_batch_larger_than_the_memory_is_refused_before_it_is_read():
-  rows = 2**50 // 48  # A PiB.
-  iterator = start(Numbered(3), batch_size=rows)
-  with pytest.raises(ValueError, match=f'batch_size={rows} of 4 pix.* Lower'):
+def test_a_batch_larger_than_the_memory_is_refused_before_it_is_read(
+  monkeypatch,
+):
+  monkeypatch.setattr(pipeline.host_memory, 'total_bytes', lambda: 4 * 48 - 1)
+  iterator = start(Numbered(4))
+  with pytest.raises(ValueError, match='batch_size=4 of 4 pix.* Lower batch_s'):
     next(iterator)
+  monkeypatch.setattr(pipeline.host_memory, 'total_bytes', lambda: 4 * 48)
+  assert next(iterator)['image'].shape == (4, 4, 4, 3)
+  iterator.close()
 
 
 ORPHANED = """

@@ -4,10 +4,12 @@ import importlib.util
 import io
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
+import types
 
 import numpy as np
 import pytest
@@ -62,7 +64,10 @@ def run_command_of(error):
   """Runs the command at the end of an error message, with this Python."""
   command = re.search(r'python (-[cm] .*)$', str(error.value))[1]
   subprocess.run(
-    f'{sys.executable} {command}', shell=True, check=True, capture_output=True
+    f'{shlex.quote(sys.executable)} {command}',
+    shell=True,
+    check=True,
+    capture_output=True,
   )
 
 
@@ -243,6 +248,87 @@ def test_image_and_label_are_found_in_every_data_set(tmp_path, name, label):
   features = tfds.builder(name, data_dir=tmp_path).info.features
   assert data_tfds._choose_image(tfds, features, name, None) == 'image'
   assert data_tfds._choose_label(tfds, features, name, None) == label
+
+
+class Toy:
+  """Stands for the builder of a data set of two images, with some texts."""
+
+  data_dir = 'nowhere'
+
+  def __init__(self, *texts, full_name='toy/1.0.0'):
+    self.texts = texts
+    self.info = types.SimpleNamespace(
+      splits={'train': None, 'train[:1]': None},
+      features={
+        'image': tfds.features.Image(shape=(None, None, 3)),
+        'number': tfds.features.Scalar(np.int32),
+        'second': tfds.features.Image(shape=(None, None, 3)),
+        **{key: tfds.features.Text() for key in texts},
+      },
+      full_name=full_name,
+    )
+
+  def as_data_source(self, split, **_):
+    return [
+      {
+        'image': jpeg(9),
+        'second': jpeg(99),
+        **{key: f'{key} {i}'.encode() for key in self.texts},
+      }
+      for i in range(1 if split.endswith(']') else 2)
+    ]
+
+
+@pytest.fixture
+def toy(monkeypatch):
+  """Opens a `Toy` with these arguments as a source."""
+
+  def opened(*texts, full_name='toy/1.0.0', split='train', **arguments):
+    builder = Toy(*texts, full_name=full_name)
+    monkeypatch.setattr(data_tfds, '_open_builder', lambda *_: builder)
+    return data_tfds.Tfds('toy', split, **arguments)
+
+  return opened
+
+
+def test_the_fingerprint_tells_data_that_differ_apart(toy):
+  first = toy()
+  assert first.fingerprint == toy('caption').fingerprint
+  assert first.fingerprint.startswith('tfds:toy/1.0.0/train:')
+  others = [
+    toy(full_name='toy/1.0.1'),
+    toy(split='train[:1]'),
+    toy(image_key='second'),
+    toy(max_value=1023),
+  ]
+  prints = {source.fingerprint for source in (first, *others)}
+  assert len(prints) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+  ('texts', 'expected'),
+  [
+    ((), None),
+    (('caption',), None),
+    (('id', 'caption'), ['id 0', 'id 1']),
+    (('id', 'file_name'), ['file_name 0', 'file_name 1']),
+  ],
+)
+def test_file_names_are_those_that_the_data_set_stores_or_none(
+  toy, texts, expected
+):
+  source = toy(*texts)
+  assert source.file_names() == expected
+  assert source[1]['label'] == 0
+
+
+def test_an_error_without_words_is_told_by_its_kind():
+  for error, told in (
+    (ValueError('bad name.\nmore'), 'bad name'),
+    (KeyError(), 'KeyError'),
+    (AssertionError(' \n'), 'AssertionError'),
+  ):
+    assert data_tfds._first_line(error) == told
 
 
 def test_both_imagenets_agree_on_what_a_class_is(tmp_path):
