@@ -29,8 +29,6 @@ POLL_S = 0.1
 PROBE_S = 1.0  # Between two attempts to reach process 0, and for each of them.
 # JAX's own patience must end after ours, because it ends in SIGABRT.
 JAX_MARGIN_S = 24 * 3600
-# The variables that gRPC takes a proxy from.
-PROXIES = ('grpc_proxy', 'https_proxy', 'http_proxy')
 
 
 class PeersNotFound(OSError):
@@ -103,7 +101,8 @@ def wait(
       if ending is not None:
         raise StoppedWaiting(ending)
       waited = time.monotonic() - start
-      if not warned and waited >= WARN_AFTER_S and process_0.silence:
+      late = WARN_AFTER_S <= waited < seconds
+      if late and not warned and process_0.silence:
         warned = True
         warn(_warning(process_0, index(), seconds))
       if waited >= seconds:
@@ -237,10 +236,16 @@ def without_proxies() -> Generator[None, None, None]:
   Warns if there is one. The variables are back afterwards, so that downloads
   use the proxy.
   """
-  hidden = {name: os.environ[name] for name in PROXIES if os.environ.get(name)}
-  if hidden:
+  # gRPC takes one from https_proxy and others; JAX warns of any such name.
+  hidden = {
+    name: value
+    for name, value in os.environ.items()
+    if name.lower().endswith('_proxy')
+  }
+  named = [n for n, v in hidden.items() if v and not n.lower().startswith('no')]
+  if named:
     warn(
-      f'{", ".join(hidden)}: the connection between the processes of this run '
+      f'{", ".join(named)}: the connection between the processes of this run '
       'bypasses this proxy.'
     )
   for name in hidden:
