@@ -102,7 +102,8 @@ def wait(
         raise StoppedWaiting(ending)
       waited = time.monotonic() - start
       late = WARN_AFTER_S <= waited < seconds
-      if late and not warned and process_0.silence:
+      silent = process_0.address is not None and process_0.silence is not None
+      if late and silent and not warned:
         warned = True
         warn(_warning(process_0, index(), seconds))
       if waited >= seconds:
@@ -140,25 +141,26 @@ class _Process0:
 
   Attributes:
     address: HOST:PORT, or None while it is not known.
-    silence: why process 0 could not be reached; None before the first attempt
-      and once it has answered.
+    silence: why process 0 could not be reached; None once it has answered.
     ended: set it to end the thread.
   """
 
   def __init__(self, address: Callable[[], str | None]):
     self.address: str | None = None
-    self.silence: str | None = None
+    self.silence: str | None = 'no answer yet'
     self.ended = threading.Event()
     self._address = address
     threading.Thread(target=self._run, name='probe', daemon=True).start()
 
   def _run(self) -> None:
-    while not self.ended.wait(PROBE_S):
+    while True:
       self.address = self._address()
       if self.address is not None:
         self.silence = unreachable(self.address)
         if self.silence is None:
           return
+      if self.ended.wait(PROBE_S):
+        return
 
 
 def _warning(process_0: _Process0, index: int, seconds: float) -> str:
