@@ -31,7 +31,7 @@ from cdm.planning import (
 )
 from cdm.reporting import atomic_files, json_file
 
-FORMAT = 1  # version of the cached results; another number invalidates them
+FORMAT = 2  # version of the cached results; another number invalidates them
 UNITS = {'': 1, 'B': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 _NUMBER = r'([\d.]+)([BKMGT]?)'
 # The messages of XLA:TPU about a program that does not fit. The groups hold

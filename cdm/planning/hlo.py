@@ -128,6 +128,12 @@ def collectives(
     devices: number of devices of the program; the size of a group where the
       text does not state one.
     num_slices: number of slices that these devices form, one after the other.
+
+  Returns:
+    The collectives. In the program of one of several slices, pieces of a gather
+    cannot be told from gathers alike, because their names are lost; those in
+    different computations count once, so that the bytes of gathers inside a
+    slice may be too few there.
   """
   found, channels = [], set()
   computations, entry = _computations(text)
@@ -137,7 +143,7 @@ def collectives(
   else:
     per_slice = devices // num_slices
   for name, turns in _turns(computations, entry):
-    unnamed = collections.Counter()
+    alike = collections.Counter()
     for line in computations[name]:
       between = _BETWEEN.search(line)
       if between:
@@ -153,11 +159,12 @@ def collectives(
         groups = _GROUPS.search(line)
         piece = (channel[1], operation and operation[1])
         piece += (match[2], groups and groups[1])
-        if operation is None and num_slices > 1:
-          # The parts that the compiler makes of a collective between slices
-          # have no name. Two in one computation are not pieces of one.
-          unnamed[piece] += 1
-          piece += (unnamed[piece],)
+        if num_slices > 1:
+          # The program of a slice has lost the names of many operations. Two
+          # collectives in one computation are not pieces of one.
+          piece += (line[: match.start()].partition(' = ')[2],)
+          alike[piece] += 1
+          piece += (alike[piece],)
         if piece in channels:
           continue
         channels.add(piece)

@@ -128,8 +128,8 @@ def test_what_leaves_a_slice_is_counted_apart_from_what_does_not():
 
 # As libtpu 0.0.50.1 writes the sum of a gradient over two slices v5e:4x4.
 MEGASCALE = """
-  %s = f32[4]{0} reduce-scatter(%p), channel_id=1, replica_groups={{0,1,2,3},{4,
-  %r = f32[4]{0} reduce-scatter(%q), channel_id=1, replica_groups={{0,1,2,3},{4,
+  %s = f32[4]{0} reduce-scatter(%p), channel_id=1, replica_groups={{0,1,2,3},{4,, metadata={op_name="barrier"}
+  %r = f32[4]{0} reduce-scatter(%q), channel_id=1, replica_groups={{0,1,2,3},{4,, metadata={op_name="barrier"}
   %send = (f32[4]{0:T(128)}, u32[]{:S(2)}, token[]) send(%s, %t), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"}
   %recv = (f32[4]{0:T(128)}, u32[]{:S(2)}, token[]) recv(%t), channel_id=1, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
   %g = f32[16]{0} all-gather(%d), channel_id=1, replica_groups={{0,1,2,3},{4,
