@@ -22,6 +22,7 @@ import numpy as np
 
 from cdm.checkpointing import checksums, reader, writer
 
+# Needs /proc, and so Linux.
 PAGE_BYTES = os.sysconf('SC_PAGE_SIZE')
 
 

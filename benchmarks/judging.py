@@ -12,7 +12,6 @@ of its sizes. Every measurement is a process of its own.
 import argparse
 import multiprocessing
 import pathlib
-import resource
 import sys
 import tempfile
 import time
@@ -108,8 +107,10 @@ def alone(function, *args):
 
 
 def _measured(function, *args):
+  from cdm.reporting import session_log
+
   found = function(*args)
-  return found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  return found, session_log.peak_host_bytes() / 2**20
 
 
 def memory(args):

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 
 from cdm.checkpointing import checksums, orbax_output
 from cdm.data.files import damaged_file, json_file
-from cdm.distributed import collectives
+from cdm.distributed import collectives, open_files
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
@@ -248,6 +248,8 @@ def _refusing_damage(path: pathlib.Path) -> Generator[None]:
   # Without checksums, Orbax may raise any type of error at a damaged file.
   except Exception as error:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EIO):
+      raise
+    if open_files.exhausted(error):  # A sound one must not be set aside.
       raise
     reason = str(error) or type(error).__name__
     if not isinstance(error, checksums.Damaged):

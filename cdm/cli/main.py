@@ -20,6 +20,7 @@ from cdm.config import key_hints
 from cdm.data.printable_name import printable
 from cdm.distributed import (
   exit_codes,
+  open_files,
   peer_monitor,
   platforms,
   remote_paths,
@@ -92,6 +93,13 @@ def run(argv: Sequence[str]) -> int:
     args = parse(argv)
   except ValueError as error:
     return report_error(error)
+  except SystemExit:  # --help and --version
+    try:
+      flush_stdout()
+    except BrokenPipeError:
+      discard_stdout()
+      return READER_GONE
+    raise
   for prefix, name in OVERRIDES.items():
     given = overrides[prefix]
     if given and not hasattr(args, name):
@@ -104,10 +112,13 @@ def run(argv: Sequence[str]) -> int:
       setattr(args, name, given)
   module = importlib.import_module(f'cdm.cli.commands.{args.command}')
   try:
+    open_files.raise_limit()
     user_cache.ensure_home()
     expand_home(args)
     refuse_urls(args)
-    return module.run(args) or 0
+    code = module.run(args) or 0
+    flush_stdout()
+    return code
   except KeyboardInterrupt:
     print('\ncdm: stopped by Ctrl-C.', file=sys.stderr)
     peer_monitor.leave(exit_codes.INTERRUPTED, 'stopped by Ctrl-C')
@@ -115,7 +126,7 @@ def run(argv: Sequence[str]) -> int:
   except Exception as error:
     if isinstance(error, BrokenPipeError) and not stdout_has_reader():
       return READER_GONE
-    error = platforms.explain(error)
+    error = open_files.explain(platforms.explain(error))
     peer_monitor.explain(error)
     ending = exit_codes.classify(error)
     # Messages of this package and the operating system's messages about files
@@ -327,13 +338,48 @@ def stdout_has_reader() -> bool:
   If not, stdout is redirected to the null device.
   """
   output = sys.stdout.fileno()
-  poll = select.poll()
-  poll.register(output, 0)  # No events: poll always reports errors.
-  if not poll.poll(0):
-    return True
-  # Without this, Python would report the broken pipe again when it exits.
-  os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+  if hasattr(select, 'poll'):
+    poll = select.poll()
+    # macOS watches nothing of a pipe for which no event is asked.
+    poll.register(output, select.POLLOUT)
+    gone = select.POLLERR | select.POLLHUP | select.POLLNVAL
+    if not any(events & gone for _, events in poll.poll(0)):
+      return True
+  else:
+    try:  # What could not be written is still to be written.
+      sys.stdout.flush()
+      return True
+    except OSError:
+      pass
+  discard_stdout()
   return False
+
+
+def flush_stdout() -> None:
+  """Writes what stdout still holds, while its errors can be reported.
+
+  Python writes it too when it exits, but reports an error there in its own
+  words and with an exit code of its own.
+  """
+  if sys.stdout is None:  # It was closed before the start.
+    return
+  try:
+    sys.stdout.flush()
+  except BrokenPipeError:
+    raise  # No error if nobody reads any more.
+  except OSError as error:
+    discard_stdout()
+    raise OSError(
+      f'The output cannot be written: {error.strerror}. Send stdout elsewhere.'
+    ) from error
+
+
+def discard_stdout() -> None:
+  """Redirects stdout to the null device, so that it fails no more."""
+  with contextlib.suppress(OSError, ValueError):  # A stream without a file.
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
 
 
 def end_stderr() -> None:

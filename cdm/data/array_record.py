@@ -9,7 +9,7 @@ import numpy as np
 
 from cdm.data import record_format, shell_commands, transforms
 from cdm.data import source as source_contract
-from cdm.data.files.damaged_file import DamagedFile
+from cdm.data.files.damaged_file import DamagedFile, too_many_open
 from cdm.data.source import Element
 
 
@@ -125,6 +125,8 @@ class ArrayRecords:
     try:
       data = self._records[i % len(self)]
     except Exception as error:  # the library's own, of several types
+      if too_many_open(error):
+        raise
       raise transforms.BadImage(
         name,
         f'its shard is damaged ({_first_line(error)}); delete the shard and '
@@ -163,6 +165,8 @@ def open_shards(paths: Sequence[str], *, command: str = 'cdm prepare') -> Any:
   try:
     return array_record_data_source.ArrayRecordDataSource(list(paths))
   except Exception as error:  # the library's own, of several types
+    if too_many_open(error):
+      raise
     raise DamagedFile(
       f'{", ".join(paths[:1])} is damaged ({_first_line(error)}). Run the same '
       f'{command} command again: it writes the shard anew.'

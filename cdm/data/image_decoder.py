@@ -24,6 +24,7 @@ from cdm.data import (
   portable_anymap,
   rgb_pixels,
 )
+from cdm.data.files.damaged_file import too_many_open
 from cdm.data.image_notes import Note
 from cdm.data.image_parts import Unreadable, Unusable
 from cdm.data.transforms import BadImage, UnusableImage
@@ -126,6 +127,8 @@ def read_file(
   except FileNotFoundError:
     raise UnusableImage(str(path), 'there is no such file') from None
   except OSError as error:
+    if too_many_open(error):
+      raise
     reason = (error.strerror or type(error).__name__).lower()
     raise UnusableImage(
       str(path), f'the file cannot be read: {reason}'

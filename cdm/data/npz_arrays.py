@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.data.files.damaged_file import DamagedFile
+from cdm.data.files.damaged_file import DamagedFile, too_many_open
 
 # A compressed array may be larger than its archive, but not larger than this:
 # the statistics of 5,700 features, for example.
@@ -33,7 +33,7 @@ _MOST_LZMA_BYTES = 1 << 26  # of the window that a stream asks for
 # What the operating system says of the file itself, not of its contents.
 _NOT_DAMAGE = {
   *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR),
-  *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ELOOP),
+  *(errno.ENOSPC, errno.EDQUOT, errno.ELOOP),
 }
 
 
@@ -72,6 +72,8 @@ def opened(path: str | os.PathLike) -> Generator[zipfile.ZipFile, None, None]:
     raise
   # zipfile, its decompressors and NumPy raise nearly anything on damaged bytes.
   except Exception as error:
+    if too_many_open(error):
+      raise
     if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
       raise
     text = error.args[0] if isinstance(error, tokenize.TokenError) else error

@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable
 from typing import IO, NamedTuple
@@ -74,17 +75,32 @@ def open_images(
       )
 
   size = math.prod(shape[1:])
+  read_at = _reader_at(file, size)
 
   def read(i):
     offset = begin + range(shape[0])[i] * size
     # A memory map would end the process with a bus error if the file had become
     # shorter; pread returns fewer bytes.
-    data = os.pread(file.fileno(), size, offset)
+    data = read_at(offset)
     if len(data) != size:
       raise DamagedFile(f'{path} has become shorter while it was read.')
     return _rgb(np.frombuffer(data, np.uint8).reshape(shape[1:]))
 
   return ArchiveImages(shape[0], shape[1:], labels, read)
+
+
+def _reader_at(file, size):
+  """Returns what reads `size` bytes at an offset, in any thread."""
+  if hasattr(os, 'pread'):
+    return lambda offset: os.pread(file.fileno(), size, offset)
+  lock = threading.Lock()  # Windows: one thread at a time moves the position.
+
+  def read_at(offset):
+    with lock:
+      file.seek(offset)
+      return file.read(size)
+
+  return read_at
 
 
 def count(path: str | os.PathLike) -> int:

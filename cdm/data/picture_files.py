@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from absl import logging
 
+from cdm.data.files.damaged_file import too_many_open
 from cdm.data.printable_name import printable
 
 SUFFIXES = (
@@ -76,6 +77,8 @@ def list_pictures(root: str | os.PathLike[str]) -> Listing:
   try:
     entries = _entries(root)
   except OSError as error:
+    if too_many_open(error):
+      raise
     raise ValueError(
       f'{printable(root)} cannot be listed as a folder of pictures: '
       f'{error.strerror}.'
@@ -156,7 +159,9 @@ def _walk(root, start, left_out) -> Iterator[str]:
       try:
         state = os.stat(path)
         entries = _entries(path)
-      except OSError:
+      except OSError as error:
+        if too_many_open(error):
+          raise
         left_out['folder that cannot be read'] += 1
         continue
       if (state.st_dev, state.st_ino) in seen:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 import grain
 import numpy as np
 
-from cdm.data import image_notes, transforms, workers
+from cdm.data import host_memory, image_notes, transforms, workers
 from cdm.data.pipeline_state import Order, PipelineState, SkipCounts, check
 from cdm.data.skipped_records import Skip, SkipCounter
 from cdm.data.source import Source
@@ -258,7 +258,7 @@ class Batches:
     )
     # Threads and workers share out whole batches, not records, so the content
     # of a batch cannot depend on how many of them there are.
-    self._check_shared_memory()
+    self._check_memory()
     batches = grain.MapDataset.range(load.count()).map(load)
     self._running.append(
       workers.run(
@@ -266,19 +266,34 @@ class Batches:
       )
     )
 
-  def _check_shared_memory(self):
+  def _check_memory(self):
+    batch_bytes = self._share.size * 3 * self._read.image_size**2
+    total = host_memory.total_bytes()
+    if self._worker_count:
+      self._check_shared_memory(batch_bytes, total)
+    if total is not None and batch_bytes > total:
+      raise ValueError(
+        f'batch_size={self._share.size} of {self._read.image_size} pixels '
+        f'needs about {batch_bytes >> 20} MB of memory, but this machine has '
+        f'{total >> 20} MB. Lower batch_size.'
+      )
+
+  def _check_shared_memory(self, batch_bytes, total):
     # Workers hand their batches over in shared memory; when it is full, the
     # kernel kills them (SIGBUS).
-    if not self._worker_count or not os.path.exists(_SHARED_MEMORY):
-      return
-    batch_bytes = self._share.size * 3 * self._read.image_size**2
     needed = self._worker_count * (_BUFFER_SIZE + 2) * batch_bytes
-    free = shutil.disk_usage(_SHARED_MEMORY).free
+    if os.path.exists(_SHARED_MEMORY):
+      free = shutil.disk_usage(_SHARED_MEMORY).free
+      has = f'{_SHARED_MEMORY} has {free >> 20} MB free'
+      more = ', or enlarge the memory (docker run --shm-size=...)'
+    elif total is not None:  # On macOS it is part of the memory.
+      free, has, more = total, f'this machine has {total >> 20} MB', ''
+    else:
+      return
     if needed > free:
       raise ValueError(
         f'worker_count={self._worker_count} needs about {needed >> 20} MB of '
-        f'shared memory, but {_SHARED_MEMORY} has {free >> 20} MB free. Lower '
-        f'worker_count, or enlarge the memory (docker run --shm-size=...).'
+        f'shared memory, but {has}. Lower worker_count{more}.'
       )
 
 

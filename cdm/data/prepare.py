@@ -8,7 +8,6 @@ depend on. A folder holds images of one manifest only.
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -138,10 +137,12 @@ def _cannot_write(folder, error):
 
 def _lock(file, folder):
   try:
+    import fcntl
+
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:
     raise ValueError(f'Another process is writing into {folder}.') from error
-  except OSError:
+  except (ImportError, OSError):  # Windows has no such locks.
     logging.warning(
       '%s cannot be locked; make sure that no other process writes into it.',
       folder,

@@ -8,6 +8,7 @@ from typing import Any
 
 from cdm.data import record_format, shell_commands
 from cdm.data.files import atomic_files
+from cdm.data.files.damaged_file import too_many_open
 
 
 @contextlib.contextmanager
@@ -62,5 +63,7 @@ def failing_clearly(path: str | os.PathLike[str]) -> Generator[None]:
   try:
     yield
   except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError.
+    if too_many_open(error):
+      raise
     reason = getattr(error, 'strerror', None) or error
     raise ValueError(f'Cannot write {path}: {reason}.') from error

@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 import numpy as np
 
 from cdm.data import image_decoder, shell_commands, transforms
-from cdm.data.files.damaged_file import DamagedFile
+from cdm.data.files.damaged_file import DamagedFile, too_many_open
 from cdm.data.source import Element, element
 
 
@@ -122,6 +122,8 @@ class Tfds:
     except IndexError:
       raise
     except Exception as error:  # the library's own, of several types
+      if too_many_open(error):
+        raise
       reason = str(error).splitlines()[0][:200]
       raise transforms.BadImage(
         name, f'its record is damaged ({reason}); build the data set again'
@@ -212,6 +214,8 @@ def _open_builder(tfds, name, data_dir):
       'NAME/CONFIG or NAME:VERSION of a data set that it knows.'
     ) from error
   except Exception as error:  # TFDS raises several types
+    if too_many_open(error):
+      raise
     raise _damaged(name, error) from error
   if not builder.is_prepared():
     raise ValueError(_not_prepared(builder, name, data_dir))
@@ -245,6 +249,8 @@ def _refusing_damage(folder) -> Generator[None, None, None]:
   except (ImportError, MemoryError):
     raise
   except Exception as error:  # TFDS raises several types
+    if too_many_open(error):
+      raise
     reason = (str(error) or type(error).__name__).splitlines()[0][:200]
     raise DamagedFile(
       f'The data set in {folder} is damaged ({reason}). Move it away and build '

@@ -6,7 +6,8 @@ and in every container the first process has id 1.
   the same host name, boot (/proc/sys/kernel/random/boot_id) and pid namespace:
     the process is looked up, and its start time compared. It is dead if it is
     gone, is a zombie, or has another start time. A run that was killed can
-    thus be started again at once.
+    thus be started again at once. Without /proc, as on macOS, the program `ps`
+    tells state and start.
   otherwise (another machine, or another container, whatever its name is):
     the owner sets the modification time of the file every BEAT_SECONDS. It is
     dead if the file was silent for SILENT_SECONDS. This age is the difference
@@ -17,12 +18,14 @@ and in every container the first process has id 1.
     is more than that.
 """
 
+import calendar
 import errno
 import json
 import os
 import pathlib
 import re
 import socket
+import subprocess
 import time
 from typing import NamedTuple
 
@@ -32,9 +35,13 @@ BEAT_SECONDS = 5.0
 SILENT_SECONDS = 120.0
 WATCH_SECONDS = 3 * BEAT_SECONDS
 LOCK = '.cdm-lock'
+# Windows has neither flag.
+_NO_LINK = getattr(os, 'O_NOFOLLOW', 0)
+_NO_WAIT = getattr(os, 'O_NONBLOCK', 0)
 ENDING_LINE = b'ending\n'
 # A lock is a few hundred bytes; more is not one of ours.
 _MOST_BYTES = 4096
+_PROC = '/proc'
 
 
 class Owner(NamedTuple):
@@ -74,7 +81,7 @@ def read(path: pathlib.Path) -> Claim | None:
   """Reads a lock file; None if there is none."""
   try:
     # A link is not followed, and a pipe not waited for.
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    file = os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT)
   except FileNotFoundError:
     return None
   try:
@@ -119,7 +126,7 @@ def content(what: str, token: str) -> bytes:
 
 def write_new(path: pathlib.Path, text: bytes) -> None:
   """Writes a file that must not exist yet, not even as a link."""
-  flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+  flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
   file = os.open(path, flags, 0o666)
   try:
     try:
@@ -169,17 +176,40 @@ def lives(owner: Owner) -> bool:
 def _state_and_ticks(pid: int) -> tuple[str, int]:
   """Returns (state, start time) of a process; ('', -1) if nothing tells."""
   try:
-    stat = pathlib.Path(f'/proc/{pid}/stat').read_text(errors='replace')
+    stat = pathlib.Path(_PROC, str(pid), 'stat').read_text(errors='replace')
     # The second field, in parentheses, is the name, which may hold anything.
     fields = stat.rpartition(')')[2].split()
     return fields[0], int(fields[19])
   except (OSError, IndexError, ValueError):
+    # Without /proc, as on macOS, the program `ps` tells.
+    return ('', -1) if os.path.exists(_PROC) else _state_and_start(pid)
+
+
+def _state_and_start(pid: int) -> tuple[str, int]:
+  """Returns (state, start in seconds since 1970) of a process, as ps tells."""
+  try:
+    done = subprocess.run(
+      ['ps', '-o', 'stat=,lstart=', '-p', str(pid)],
+      capture_output=True,
+      text=True,
+      timeout=10,
+      check=True,
+      env={
+        'PATH': os.environ.get('PATH', os.defpath),
+        'LC_ALL': 'C',
+        'TZ': 'UTC',
+      },
+    )
+    state, start = done.stdout.split(maxsplit=1)
+    parsed = time.strptime(' '.join(start.split()), '%a %b %d %H:%M:%S %Y')
+    return state[0], calendar.timegm(parsed)
+  except (OSError, ValueError, IndexError, subprocess.SubprocessError):
     return '', -1
 
 
 def _boot() -> str:
   try:
-    path = pathlib.Path('/proc/sys/kernel/random/boot_id')
+    path = pathlib.Path(_PROC, 'sys/kernel/random/boot_id')
     return path.read_text().strip()
   except OSError:
     return ''
@@ -187,6 +217,6 @@ def _boot() -> str:
 
 def _namespace() -> str:
   try:
-    return os.readlink('/proc/self/ns/pid')
+    return os.readlink(f'{_PROC}/self/ns/pid')
   except OSError:
     return ''

@@ -29,8 +29,6 @@ POLL_S = 0.1
 PROBE_S = 1.0  # Between two attempts to reach process 0, and for each of them.
 # JAX's own patience must end after ours, because it ends in SIGABRT.
 JAX_MARGIN_S = 24 * 3600
-# The variables that gRPC takes a proxy from.
-PROXIES = ('grpc_proxy', 'https_proxy', 'http_proxy')
 
 
 class PeersNotFound(OSError):
@@ -103,7 +101,9 @@ def wait(
       if ending is not None:
         raise StoppedWaiting(ending)
       waited = time.monotonic() - start
-      if not warned and waited >= WARN_AFTER_S and process_0.silence:
+      late = WARN_AFTER_S <= waited < seconds
+      silent = process_0.address is not None and process_0.silence is not None
+      if late and silent and not warned:
         warned = True
         warn(_warning(process_0, index(), seconds))
       if waited >= seconds:
@@ -141,25 +141,26 @@ class _Process0:
 
   Attributes:
     address: HOST:PORT, or None while it is not known.
-    silence: why process 0 could not be reached; None before the first attempt
-      and once it has answered.
+    silence: why process 0 could not be reached; None once it has answered.
     ended: set it to end the thread.
   """
 
   def __init__(self, address: Callable[[], str | None]):
     self.address: str | None = None
-    self.silence: str | None = None
+    self.silence: str | None = 'no answer yet'
     self.ended = threading.Event()
     self._address = address
     threading.Thread(target=self._run, name='probe', daemon=True).start()
 
   def _run(self) -> None:
-    while not self.ended.wait(PROBE_S):
+    while True:
       self.address = self._address()
       if self.address is not None:
         self.silence = unreachable(self.address)
         if self.silence is None:
           return
+      if self.ended.wait(PROBE_S):
+        return
 
 
 def _warning(process_0: _Process0, index: int, seconds: float) -> str:
@@ -237,10 +238,16 @@ def without_proxies() -> Generator[None, None, None]:
   Warns if there is one. The variables are back afterwards, so that downloads
   use the proxy.
   """
-  hidden = {name: os.environ[name] for name in PROXIES if os.environ.get(name)}
-  if hidden:
+  # gRPC takes one from https_proxy and others; JAX warns of any such name.
+  hidden = {
+    name: value
+    for name, value in os.environ.items()
+    if name.lower().endswith('_proxy')
+  }
+  named = [n for n, v in hidden.items() if v and not n.lower().startswith('no')]
+  if named:
     warn(
-      f'{", ".join(hidden)}: the connection between the processes of this run '
+      f'{", ".join(named)}: the connection between the processes of this run '
       'bypasses this proxy.'
     )
   for name in hidden:

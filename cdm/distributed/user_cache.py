@@ -123,6 +123,8 @@ def _temporary() -> pathlib.Path | None:
 
   Its name can be guessed, so one that another user made is not taken.
   """
+  if not hasattr(os, 'getuid'):  # Windows: each user has a folder of their own.
+    return pathlib.Path(tempfile.gettempdir())
   for parent in (os.environ.get('TMPDIR', ''), *_TEMPORARY):
     if not os.path.isabs(parent):
       continue

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 
 from cdm.config import loader
+from cdm.data import host_memory
 from cdm.data.files import atomic_files, damaged_file, json_file
 from cdm.distributed import device_specs
 from cdm.planning import (
@@ -138,7 +139,12 @@ def device_memory(piece: device_specs.Slice) -> tuple[int, int]:
   """
   if piece.chip:
     return piece.chip.usable_bytes, piece.chip.hbm_bytes // piece.chip.cores
-  host = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  host = host_memory.total_bytes()
+  if host is None:
+    raise ValueError(
+      f'--topology={piece.topology}: this system does not tell how much memory '
+      'it has. Name a slice of TPUs or GPUs, or plan on Linux or macOS.'
+    )
   return host // piece.devices, host // piece.devices
 
 

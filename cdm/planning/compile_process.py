@@ -22,6 +22,7 @@ from typing import TextIO
 from cdm.distributed import device_specs, shell_commands, user_cache
 from cdm.planning import plan_types
 
+_KILL = getattr(signal, 'SIGKILL', 9)  # Windows has no such name.
 EVERY_SECONDS = 60.0  # between lines of progress if stderr is not a terminal
 
 
@@ -164,7 +165,7 @@ def exit_message(topology: str, code: int, stderr: str) -> str:
     stderr: its output, of which the last lines are quoted.
   """
   lines = stderr.strip().splitlines()
-  if code == -signal.SIGKILL:
+  if code == -_KILL:
     return (
       f'Compiling for {topology} was killed from outside, as happens when '
       'this machine runs out of memory: compiling a large network takes '

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import resource
 import sys
 import time
 from typing import NotRequired, Self, TypedDict
@@ -110,7 +109,14 @@ class Session:
 
 
 def peak_host_bytes() -> int:
-  """Returns the peak memory of this process so far, in bytes."""
+  """Returns the peak memory of this process so far, in bytes.
+
+  It is 0 on Windows, where Python does not tell.
+  """
+  try:
+    import resource
+  except ImportError:
+    return 0
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak if sys.platform == 'darwin' else peak * 1024
 

@@ -19,7 +19,7 @@ import numpy as np
 from cdm.data import png_chunks, record_format
 from cdm.data.files import atomic_files, json_file
 from cdm.data.printable_name import printable
-from cdm.distributed import collectives, folder_lock
+from cdm.distributed import collectives, folder_lock, open_files
 
 P = ParamSpec('P')
 Folder = str | os.PathLike
@@ -229,7 +229,9 @@ def is_whole(path: pathlib.Path) -> bool:
   """Returns whether a PNG is there and complete, with sound checksums."""
   try:
     return png_chunks.is_whole(path.read_bytes())
-  except OSError:
+  except OSError as error:
+    if open_files.exhausted(error):
+      raise
     return False
 
 

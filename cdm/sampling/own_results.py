@@ -15,7 +15,7 @@ import numpy as np
 
 from cdm.data import png_chunks
 from cdm.data.printable_name import printable
-from cdm.distributed import collectives
+from cdm.distributed import collectives, open_files
 
 MARK = 'cdm'  # name of the text entry of a PNG
 
@@ -39,7 +39,9 @@ def is_own(path: pathlib.Path, mark: str) -> bool:
       if data != png_chunks.SIGNATURE:
         return False
       data += file.read()
-  except OSError:
+  except OSError as error:
+    if open_files.exhausted(error):
+      raise
     return False
   entry = f'{MARK}\0{mark}'.encode()
   return png_chunks.is_whole(data) and any(

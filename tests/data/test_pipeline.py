@@ -327,6 +327,29 @@ def test_too_little_shared_memory_is_said_before_it_kills(
   few.close()
 
 
+def test_without_a_file_system_for_it_shared_memory_is_that_of_the_machine(
+  monkeypatch,
+):
+  """As on macOS."""
+  monkeypatch.setattr(pipeline, '_SHARED_MEMORY', '/nowhere')
+  monkeypatch.setattr(pipeline.host_memory, 'total_bytes', lambda: 2**20)
+  iterator = start(Numbered(4), image_size=128, worker_count=2)
+  with pytest.raises(ValueError, match='1 MB of shared .* machine has 1 MB. L'):
+    next(iterator)
+
+
+def test_a_batch_larger_than_the_memory_is_refused_before_it_is_read(
+  monkeypatch,
+):
+  monkeypatch.setattr(pipeline.host_memory, 'total_bytes', lambda: 4 * 48 - 1)
+  iterator = start(Numbered(4))
+  with pytest.raises(ValueError, match='batch_size=4 of 4 pix.* Lower batch_s'):
+    next(iterator)
+  monkeypatch.setattr(pipeline.host_memory, 'total_bytes', lambda: 4 * 48)
+  assert next(iterator)['image'].shape == (4, 4, 4, 3)
+  iterator.close()
+
+
 ORPHANED = """
 import multiprocessing, os
 from cdm.data import pipeline, synthetic

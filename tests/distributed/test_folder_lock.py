@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,7 +117,13 @@ def test_a_killed_run_is_replaced_at_once_on_its_machine(tmp_path, capsys):
     ({'pid': 10**30}, False),
   ],
 )
-def test_a_process_is_known_by_its_start_time_too(tmp_path, changes, is_alive):
+@pytest.mark.parametrize('proc', ['/proc', '/nowhere'])  # Or as on macOS.
+def test_a_process_is_known_by_its_start_time_too(
+  tmp_path, changes, is_alive, proc, monkeypatch
+):
+  if proc == '/nowhere' and not shutil.which('ps'):
+    pytest.skip('needs the program ps')
+  monkeypatch.setattr(lock_owner, '_PROC', proc)
   left_by(tmp_path, **changes)
   if is_alive:
     with pytest.raises(FolderInUse):

@@ -121,15 +121,24 @@ def test_loopback_addresses_are_known(address, expected):
   assert rendezvous.is_loopback(address) == expected
 
 
+@pytest.mark.parametrize('name', ['http_proxy', 'ALL_PROXY', 'grpc_proxy'])
 def test_proxies_are_hidden_while_connecting_and_back_afterwards(
-  monkeypatch, capsys
+  monkeypatch, capsys, name
 ):
-  monkeypatch.setenv('http_proxy', 'http://proxy:3128')
-  monkeypatch.delenv('https_proxy', raising=False)
+  for other in os.environ:
+    if other.lower().endswith('_proxy'):
+      monkeypatch.delenv(other)
+  monkeypatch.setenv(name, 'http://proxy:3128')
+  monkeypatch.setenv('no_proxy', 'localhost')  # JAX would warn of it too.
   with rendezvous.without_proxies():
-    assert 'http_proxy' not in os.environ
-  assert os.environ['http_proxy'] == 'http://proxy:3128'
-  assert 'cdm: warning: http_proxy: ' in capsys.readouterr().err
+    assert name not in os.environ and 'no_proxy' not in os.environ
+  assert os.environ[name] == 'http://proxy:3128'
+  assert os.environ['no_proxy'] == 'localhost'
+  assert f'cdm: warning: {name}: ' in capsys.readouterr().err
+  monkeypatch.delenv(name)
+  with rendezvous.without_proxies():
+    pass
+  assert not capsys.readouterr().err
 
 
 def command(*words, **environment):

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -661,19 +662,83 @@ def test_debug_shows_the_whole_error(tmp_path, capfd):
   assert 'Traceback' in err and re.search('cdm: error: .* is a cascade', err)
 
 
-def test_who_reads_only_the_beginning_is_told_of_no_error():
+DESCRIBE = ['describe', f'--config={smoke_runs.CONFIGS / "cdm_cascade64.py"}']
+
+
+@pytest.mark.parametrize(
+  ('words', 'buffered'),
+  [(DESCRIBE, True), (DESCRIBE, False), (['plan', '--help'], True)],
+)
+def test_who_reads_only_the_beginning_is_told_of_no_error(words, buffered):
   """As in `cdm describe ... | head -1`."""
-  config = smoke_runs.CONFIGS / 'cdm_cascade64.py'
   run = subprocess.Popen(
-    [sys.executable, '-m', 'cdm', 'describe', f'--config={config}'],
+    [sys.executable, '-m', 'cdm', *words],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     cwd=smoke_runs.CONFIGS.parent,
+    env={**os.environ, 'PYTHONUNBUFFERED': '' if buffered else '1'},
   )
   run.stdout.close()
   with run.stderr:
     assert run.stderr.read() == b''
   assert run.wait() == main.READER_GONE
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs /dev/full')
+def test_a_full_disk_behind_stdout_is_an_error_of_one_line():
+  with open('/dev/full', 'w') as full:
+    done = subprocess.run(
+      [sys.executable, '-m', 'cdm', 'describe', SMOKE],
+      stdout=full,
+      stderr=subprocess.PIPE,
+      cwd=smoke_runs.CONFIGS.parent,
+      env={**os.environ, 'PYTHONUNBUFFERED': '', 'NO_COLOR': '1'},
+      text=True,
+    )
+  assert done.returncode == 2
+  (line,) = done.stderr.splitlines()
+  assert 'error: The output cannot be written: No space left on' in line
+
+
+class PollOfMacOS:
+  """Watches nothing for which no event is asked; tells of a hang-up."""
+
+  def __init__(self):
+    self.real, self.asked = REAL_POLL(), {}
+
+  def register(self, file, events):
+    self.asked[file] = events
+    self.real.register(file, events)
+
+  def poll(self, timeout):
+    translated = {select.POLLERR: select.POLLHUP}
+    return [
+      (file, translated.get(events & ~select.POLLOUT, events))
+      for file, events in self.real.poll(timeout)
+      if self.asked[file]
+    ]
+
+
+REAL_POLL = getattr(select, 'poll', None)
+
+
+@pytest.mark.parametrize('system', ['here', 'macOS', 'Windows'])
+@pytest.mark.parametrize('is_read', [True, False])
+def test_a_pipe_that_nobody_reads_is_noticed_on_every_system(
+  system, is_read, monkeypatch
+):
+  if system == 'macOS' and REAL_POLL:
+    monkeypatch.setattr(select, 'poll', PollOfMacOS)
+  if system == 'Windows':
+    monkeypatch.delattr(select, 'poll', raising=False)
+  reading, writing = os.pipe()
+  with open(writing, 'w') as stdout, open(reading) as reader:
+    monkeypatch.setattr(sys, 'stdout', stdout)
+    if not is_read:
+      reader.close()
+    print('a line')  # It lies in the buffer.
+    assert main.stdout_has_reader() == is_read
+    stdout.flush()  # This goes to the null device if nobody reads.
 
 
 class StrictStream(io.TextIOWrapper):

@@ -58,7 +58,9 @@ def remove_abandoned(folder: str | os.PathLike[str]) -> None:
 
 def _is_abandoned(entry: os.DirEntry[str]) -> bool:
   words = entry.name.removesuffix('.partial').rsplit('-', 2)
-  if len(words) == 3 and f'{words[0]}-'.endswith(f'.{_owner()}'):
+  # On Windows, os.kill sends a signal even to ask.
+  here = os.name == 'posix' and f'{words[0]}-'.endswith(f'.{_owner()}')
+  if len(words) == 3 and here:
     try:
       os.kill(int(words[1]), 0)
     except (ProcessLookupError, OverflowError):
@@ -83,7 +85,8 @@ def _owner() -> str:
 
 def _create(partial: pathlib.Path) -> None:
   """Creates an unfinished file, and follows no link that has its name."""
-  flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+  # Windows has no flag against links.
+  flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_NOFOLLOW', 0)
   os.close(os.open(partial, flags, 0o666))
 
 

@@ -1,5 +1,8 @@
 """Defines the error of a file whose contents cannot be what they should be."""
 
+import errno
+import os
+
 
 class DamagedFile(ValueError):
   """A file is cut off, changed, or of another kind than it says.
@@ -10,6 +13,24 @@ class DamagedFile(ValueError):
   """
 
   is_data_error = True
+
+
+def too_many_open(error: BaseException | None) -> bool:
+  """Returns whether an error comes of the limit of open files.
+
+  Such an error says nothing about the file, and is raised as it is: the command
+  line words it (`distributed.open_files`, which this package does not know).
+  """
+  codes, seen = (errno.EMFILE, errno.ENFILE), set()
+  while error is not None and id(error) not in seen:
+    seen.add(id(error))
+    if getattr(error, 'errno', None) in codes:
+      return True
+    # Libraries raise other types, with the words of the system.
+    if any(os.strerror(code) in str(error) for code in codes):
+      return True
+    error = error.__cause__
+  return False
 
 
 def reworded(error: Exception, text: str) -> ValueError:
