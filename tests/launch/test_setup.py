@@ -33,6 +33,8 @@ def played(tmp_path, programs):
   folder = tmp_path / 'bin with space'
   folder.mkdir()
   (folder / '.rest').symlink_to(programs)
+  # Where this is a Mac, the x86-64 Pythons below would run under Rosetta.
+  play(folder, 'uname', '[ "$1" = -m ] && echo x86_64 || echo Linux')
   return folder
 
 
