@@ -10,6 +10,7 @@ With --dry-run prints, as shell, what would run. Needs Python alone.
 
 import argparse
 import difflib
+import importlib.util
 import os
 import pathlib
 import re
@@ -42,14 +43,15 @@ TARGETS = {
   'batch': batch,
 }
 COMMANDS = ('train', 'sample', 'upscale', 'evaluate')
+# How to install a program; a list is what pip installs.
 INSTALL = {
   'bash': 'bash, from your system',
   'docker': 'Docker: https://docs.docker.com/engine/install',
   'gcloud': 'the Google Cloud CLI: https://cloud.google.com/sdk/docs/install',
   'kubectl': 'kubectl: gcloud components install kubectl',
   'sbatch': "SLURM's commands, or log in to a node of the cluster",
-  'sky': "SkyPilot: pip install 'skypilot[gcp]'",
-  'xpk': 'xpk: pip install xpk',
+  'sky': ['skypilot[gcp]'],
+  'xpk': ['xpk'],
 }
 
 
@@ -69,6 +71,8 @@ def main(argv=None):
   missing = next((c[0] for c in plan.commands if not shutil.which(c[0])), None)
   if missing:
     hint = INSTALL.get(missing, 'it, or name another with --python')
+    if isinstance(hint, list):
+      hint = f'it: {install(hint)}'
     return complain(
       f'{args.target} needs {missing}, which is not installed here. '
       f'Install {hint}. --dry-run shows what would run.'
@@ -164,6 +168,17 @@ class Parser(argparse.ArgumentParser):
         f'Targets: {", ".join(TARGETS)}.'
       )
     raise ValueError(f'{message} ({self.prog} --help explains.)')
+
+
+def install(packages):
+  """-> a command that installs them beside this Python; uv's without pip."""
+  words = [sys.executable, '-m', 'pip', 'install', *packages]
+  if importlib.util.find_spec('pip') is None:
+    words = ['uv', 'pip', 'install', '--python', sys.executable, *packages]
+  folder = os.path.dirname(sys.executable)
+  known = os.environ.get('PATH', '').split(os.pathsep)
+  also = '' if folder in known else f', and put {folder} on PATH'
+  return as_shell_words(words) + also
 
 
 def nearest(word, known):

@@ -23,6 +23,7 @@ import errno
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import pathlib
 import re
@@ -35,7 +36,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from cdm.checkpointing import checksums, orbax_output, preservation, reader
-from cdm.distributed import collectives, exit_codes
+from cdm.distributed import collectives, exit_codes, timeouts
 from cdm.reporting import atomic_files
 
 DAMAGED = 'checkpoints_damaged'
@@ -120,7 +121,10 @@ class Checkpointer:
         # whom, and a container's user whom the system cannot name is an error.
         lightweight_initialize=True,
         async_options=ocp.options.AsyncOptions(
-          post_finalization_callback=self._write_checksums
+          timeout_secs=math.ceil(
+            timeouts.seconds(timeouts.SAVE, processes=jax.process_count())
+          ),
+          post_finalization_callback=self._write_checksums,
         ),
       ),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cdm.data import record_format, transforms
+from cdm.data import record_format, shell_commands, transforms
 from cdm.data import source as source_contract
 from cdm.data.damaged_file import DamagedFile
 from cdm.data.source import Element
@@ -97,7 +97,7 @@ class ArrayRecords:
       return None
     names = self.class_names
     if not names:
-      return np.zeros(max(len(own), 1), np.int32)
+      return np.zeros(len(own), np.int32)
     if self.named:
       numbers = {name: n for n, name in enumerate(names)}
       strange = [name for name in own if name not in numbers]
@@ -156,8 +156,9 @@ def open_shards(paths: Sequence[str], *, command: str = 'cdm prepare') -> Any:
     from array_record.python import array_record_data_source
   except ImportError as error:
     raise ValueError(
-      'Reading ArrayRecord needs the package array-record (Linux only): '
-      'pip install array-record. Elsewhere, train from a folder of images.'
+      'Reading ArrayRecord needs the package array-record, which exists for '
+      'Linux and macOS; elsewhere, train from a folder of images. Run: '
+      f'{shell_commands.install("array-record")}'
     ) from error
   try:
     return array_record_data_source.ArrayRecordDataSource(list(paths))

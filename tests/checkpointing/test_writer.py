@@ -1,6 +1,7 @@
 """Checkpoints: whole, of this model, readable anywhere, or a clear error."""
 
 import contextlib
+import errno
 import logging
 import os
 import pwd
@@ -460,3 +461,53 @@ def test_a_checkpoint_tells_the_versions_that_made_it(tmp_path):
   write(tmp_path, [2])
   text = (tmp_path / 'checkpoints/2/_CHECKPOINT_METADATA').read_text()
   assert f'"jax": "{jax.__version__}"' in text
+
+
+@pytest.mark.parametrize(
+  ('error', 'reason'),
+  [
+    (OSError(errno.ENOSPC, 'No space left on device'), 'No space left on dev'),
+    (OSError('no number'), 'no number'),
+    (
+      ValueError(f"INTERNAL: [os_error_code='{errno.EDQUOT}'] writing x"),
+      os.strerror(errno.EDQUOT),
+    ),
+    (ValueError('shapes differ'), None),
+  ],
+)
+def test_a_failed_write_is_told_by_the_reason_of_the_system(error, reason):
+  found = checkpoint._write_error_reason(error)
+  assert found is None if reason is None else found.startswith(reason)
+
+
+def test_a_folder_that_is_still_written_to_is_removed_in_the_end(
+  tmp_path, monkeypatch
+):
+  """A failed save may go on in its threads for a while."""
+  calls, remove = [], shutil.rmtree
+
+  def busy(path):
+    calls.append(path)
+    if len(calls) < 3:
+      raise OSError(errno.ENOTEMPTY, 'Directory not empty')
+    remove(path)
+
+  monkeypatch.setattr(checkpoint.shutil, 'rmtree', busy)
+  (tmp_path / '7').mkdir()
+  checkpoint._remove(tmp_path / '7')
+  assert len(calls) == 3 and not (tmp_path / '7').exists()
+  checkpoint._remove(tmp_path / '7')  # it is gone already
+  assert len(calls) == 3
+
+
+@pytest.mark.parametrize('code', [errno.EACCES, errno.ENOTEMPTY])
+def test_a_folder_that_cannot_be_removed_is_an_error(
+  tmp_path, monkeypatch, code
+):
+  def fails(_):
+    raise OSError(code, os.strerror(code))
+
+  monkeypatch.setattr(checkpoint.shutil, 'rmtree', fails)
+  monkeypatch.setattr(checkpoint, '_REMOVAL_SECONDS', -1)
+  with pytest.raises(OSError, match=os.strerror(code)):
+    checkpoint._remove(tmp_path)

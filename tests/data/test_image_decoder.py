@@ -582,6 +582,23 @@ def test_what_cannot_be_read_as_a_file_is_said(tmp_path, make, reason):
   with pytest.raises(transforms.BadImage) as caught:
     image_decoder.read_file(path)
   assert str(caught.value).startswith(f'{path}: {reason}')
+  assert not caught.value.is_data_error
+
+
+def test_only_what_is_damaged_is_an_error_of_the_data():
+  """What a user can change, such as the white, is an error of input."""
+  whole = encoded(Image.new('F', (3, 3)), 'TIFF')
+  unusable = [
+    (whole, {}),  # of an unknown white
+    (encoded(Image.new('RGB', (9, 8)), 'PNG'), {'max_pixels': 71}),
+    (encoded(Image.new('RGB', (1, 8)), 'PNG'), {}),
+  ]
+  damaged = [(b'', {}), (b'text', {}), (whole[: len(whole) // 2], {})]
+  for files, expected in ((unusable, False), (damaged, True)):
+    for data, options in files:
+      with pytest.raises(transforms.BadImage) as caught:
+        decode(data, **options)
+      assert caught.value.is_data_error is expected, caught.value
 
 
 def test_a_file_of_absurd_length_is_not_read(tmp_path):

@@ -6,6 +6,7 @@ import pathlib
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -418,6 +419,39 @@ def test_a_missing_tool_is_named(tmp_path):
   )
   assert done.returncode == 2
   assert 'slurm needs sbatch, which is not installed here' in done.stderr
+  done = launch(
+    'skypilot', '--config=configs/smoke.py', ON_GCS, *TARGETS['skypilot']
+  )
+  if not shutil.which('sky'):  # What installs it is this Python, not another.
+    assert f'Install it: {sys.executable} -m pip install' in done.stderr
+    assert "'skypilot[gcp]'" in done.stderr
+
+
+def test_docker_finds_the_work_directory_made_by_its_user(tmp_path):
+  """The daemon would make it as root, and the run could not write into it."""
+  tool, workdir = tmp_path / 'docker', tmp_path / 'runs of é' / 'base'
+  log = tmp_path / 'log'
+  tool.write_text(f'#!/bin/sh\necho "$1 $(ls -d "$D")" >> {log}\n')
+  tool.chmod(0o755)
+  done = subprocess.run(
+    [sys.executable, str(LAUNCH), 'docker', '--config=configs/smoke.py']
+    + [f'--workdir={workdir}'],
+    cwd=ROOT,
+    env={**os.environ, 'PATH': f'{tmp_path}:/usr/bin:/bin', 'D': str(workdir)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  lines = log.read_text(encoding='utf-8').splitlines()
+  assert lines == [f'build {workdir}', f'run {workdir}']
+  log.unlink()
+  unwritable = log / 'x'
+  log.touch()  # A file is in the way.
+  done = launch(
+    'docker', '--config=configs/smoke.py', f'--workdir={unwritable}',
+    path=tmp_path,
+  )  # fmt: skip
+  assert done.returncode == 1 and not log.read_text(encoding='utf-8')
 
 
 @pytest.mark.parametrize('target', ['local', 'slurm'])
