@@ -77,7 +77,18 @@ def main(argv: Sequence[str] | None = None) -> int:
   escape_unprintable_names()
   if argv is not None:
     return run(argv)
-  code = run(sys.argv[1:])
+  try:
+    code = run(sys.argv[1:])
+  except SystemExit as end:  # --help and --version
+    code = int(end.code or 0)
+  try:
+    # Short output waits in the buffer; Python would write it as it exits, and
+    # print an error of its own if nobody reads it.
+    if sys.stdout is not None:
+      sys.stdout.flush()
+  except BrokenPipeError:
+    if not stdout_has_reader():
+      code = code or READER_GONE
   if code:
     end_stderr()
   return code
