@@ -20,7 +20,9 @@ fi
 export JAX_PLATFORMS=${CDM_DEMO_PLATFORMS:-cpu} TF_CPP_MIN_LOG_LEVEL=3
 
 cdm() {
-  printf '\n$ cdm %s\n' "$*"
+  printf '\n$ cdm'
+  printf ' %q' "$@"
+  printf '\n'
   "$PYTHON" -m cdm "$@"
 }
 

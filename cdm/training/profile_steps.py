@@ -11,6 +11,7 @@ range traces the rest of it. A trace that cannot be written never ends the run.
 
 import pathlib
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -125,8 +126,8 @@ class Profile:
     name = files[-1] if files else self._folder
     self._say(
       f'a profile {steps} is in {self._folder}: open {name} at '
-      f'https://ui.perfetto.dev, or see it with `xprof {self._folder}`'
-      + self._others
+      'https://ui.perfetto.dev, or see it with '
+      f'`xprof {shlex.quote(str(self._folder))}`' + self._others
     )
 
   def __enter__(self) -> 'Profile':

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin, features
 
-from cdm.data import image_decoder, image_kinds, transforms
+from cdm.data import image_decoder, image_kinds, shell_commands, transforms
 
 
 def encoded(image, kind='PNG', **options):
@@ -563,7 +563,7 @@ def test_a_pillow_without_a_kind_says_what_to_install(monkeypatch):
   image_kinds._opener.cache_clear()
   monkeypatch.setitem(sys.modules, 'PIL.AvifImagePlugin', None)
   data = b'\0\0\0\x1cftypavif' + bytes(40)
-  assert 'pip install --upgrade pillow' in refusal(data)
+  assert shell_commands.install('--upgrade', 'pillow') in refusal(data)
   image_kinds._opener.cache_clear()
 
 

@@ -6,6 +6,7 @@ import socket
 import numpy as np
 import pytest
 from PIL import Image
+from support import file_names
 
 from cdm.data import folder, image_set, picture_files
 from cdm.data.printable_name import printable
@@ -167,7 +168,7 @@ def test_a_folder_without_pictures_says_what_it_holds(tmp_path):
 
 
 def test_names_of_any_bytes_are_read(tmp_path):
-  name = os.fsdecode(b'caf\xe9 \n\x1b[31m.png')
+  name = file_names.of_bytes(tmp_path, b'caf\xe9 \n\x1b[31m.png')
   picture(tmp_path / name, red=7)
   source = folder.Folder(tmp_path)
   assert source[0]['image'][0, 0, 0] == 7 and len(source.fingerprint) > 8

@@ -62,14 +62,10 @@ def write_tars(folder):
 
 
 def run_command_of(error):
-  """Runs the command at the end of an error message, with this Python."""
-  command = re.search(r'python (-[cm] .*)$', str(error.value))[1]
-  subprocess.run(
-    f'{shlex.quote(sys.executable)} {command}',
-    shell=True,
-    check=True,
-    capture_output=True,
-  )
+  """Runs the command at the end of an error message, as it stands there."""
+  command = str(error.value).rpartition(' with: ')[2]
+  assert shlex.split(command)[0] == sys.executable
+  subprocess.run(command, shell=True, check=True, capture_output=True)
 
 
 @pytest.fixture(scope='module')

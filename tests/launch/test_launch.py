@@ -1,5 +1,6 @@
 """The launchers: what they would run, and the local one at work."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -423,7 +424,11 @@ def test_a_missing_tool_is_named(tmp_path):
     'skypilot', '--config=configs/smoke.py', ON_GCS, *TARGETS['skypilot']
   )
   if not shutil.which('sky'):  # What installs it is this Python, not another.
-    assert f'Install it: {sys.executable} -m pip install' in done.stderr
+    words = bash_words(done.stderr.partition('Install it: ')[2])
+    own = [sys.executable, '-m', 'pip', 'install']
+    if importlib.util.find_spec('pip') is None:  # As in an environment of uv.
+      own = ['uv', 'pip', 'install', '--python', sys.executable]
+    assert words[: len(own)] == own
     assert "'skypilot[gcp]'" in done.stderr
 
 
@@ -431,13 +436,18 @@ def test_docker_finds_the_work_directory_made_by_its_user(tmp_path):
   """The daemon would make it as root, and the run could not write into it."""
   tool, workdir = tmp_path / 'docker', tmp_path / 'runs of é' / 'base'
   log = tmp_path / 'log'
-  tool.write_text(f'#!/bin/sh\necho "$1 $(ls -d "$D")" >> {log}\n')
+  tool.write_text('#!/bin/sh\necho "$1 $(ls -d "$D")" >> "$LOG"\n')
   tool.chmod(0o755)
   done = subprocess.run(
     [sys.executable, str(LAUNCH), 'docker', '--config=configs/smoke.py']
     + [f'--workdir={workdir}'],
     cwd=ROOT,
-    env={**os.environ, 'PATH': f'{tmp_path}:/usr/bin:/bin', 'D': str(workdir)},
+    env={
+      **os.environ,
+      'PATH': f'{tmp_path}:/usr/bin:/bin',
+      'D': str(workdir),
+      'LOG': str(log),
+    },
     capture_output=True,
     text=True,
   )

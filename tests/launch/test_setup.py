@@ -3,6 +3,7 @@
 Machines and Pythons that are not here are played by scripts in front of PATH.
 """
 
+import functools
 import os
 import pathlib
 import shlex
@@ -33,6 +34,8 @@ def played(tmp_path, programs):
   folder = tmp_path / 'bin with space'
   folder.mkdir()
   (folder / '.rest').symlink_to(programs)
+  # Where this is a Mac, the x86-64 Pythons below would run under Rosetta.
+  play(folder, 'uname', '[ "$1" = -m ] && echo x86_64 || echo Linux')
   return folder
 
 
@@ -147,6 +150,16 @@ def test_a_machine_without_packages_is_refused_at_first(
   assert (refusal or '') in done.stderr
 
 
+@functools.cache
+def python_with_pip():
+  """-> this Python or the one it is an environment of, which uv leaves bare."""
+  for python in (sys.executable, sys._base_executable):
+    command = [python, '-m', 'pip', '--version']
+    if not subprocess.run(command, capture_output=True).returncode:
+      return python
+  pytest.skip('neither this Python nor the one below it has pip')
+
+
 def play_debian(folder):
   """Plays a real Python with pip, without ensurepip, as Debian splits it."""
   version = '.'.join(map(str, sys.version_info[:2]))
@@ -154,7 +167,7 @@ def play_debian(folder):
     folder,
     f'python{version}',
     '[ "$2" = "import ensurepip, venv" ] && exit 1\n'
-    f'exec {shlex.quote(sys.executable)} "$@"',
+    f'exec {shlex.quote(python_with_pip())} "$@"',
   )
   return f'python{version}'
 

@@ -116,3 +116,21 @@ def test_scripts_ask_nothing_of_gnu_programs_alone(script):
     if re.search(pattern, line)
   ]
   assert not found, found
+
+
+def test_the_commands_that_the_demo_prints_can_be_pasted():
+  text = (ROOT / 'launch' / 'demo.sh').read_text(encoding='utf-8')
+  (function,) = re.findall(r'^cdm\(\) \{\n.*?^\}\n', text, re.M | re.S)
+  words = ['report', '--out=a b/ü', "--title=Anna's $HOME", '']
+  said = subprocess.run(
+    ['bash', '-c', f'PYTHON=true\n{function}cdm "$@"', 'demo', *words],
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
+  again = subprocess.run(
+    ['bash', '-c', f"printf '%s\\0' {said.strip().removeprefix('$ cdm')}"],
+    capture_output=True,
+    check=True,
+  ).stdout
+  assert again.decode().split('\0')[:-1] == words

@@ -9,7 +9,7 @@ import pytest
 from support import smoke_runs
 
 from cdm.config import loader
-from cdm.distributed import device_specs
+from cdm.distributed import device_specs, shell_commands
 from cdm.planning import (
   compile_process,
   evaluation_share,
@@ -404,7 +404,9 @@ def test_without_the_compiler_its_package_is_named(monkeypatch):
     'find_spec',
     lambda name: None if name == 'libtpu' else found(name),
   )
-  with pytest.raises(ValueError, match=r"pip install 'cdm\[plan\]'"):
+  # By uv, where this environment has no pip.
+  command = re.escape(shell_commands.install('cdm[plan]'))
+  with pytest.raises(ValueError, match=f'Run: {command} '):
     compile_process.check(['cpu:8', 'v5e:2x2'])
 
 

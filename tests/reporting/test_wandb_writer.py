@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 import sys
 import types
 
 import numpy as np
 import pytest
 
+from cdm.distributed import shell_commands
 from cdm.reporting import metric_writer, wandb_writer
 
 
@@ -145,5 +147,7 @@ def test_without_a_login_the_run_is_recorded_offline_and_never_asks(
 def test_a_missing_package_is_one_sentence_before_the_start(monkeypatch):
   monkeypatch.setitem(sys.modules, 'wandb', None)
   wandb_writer.check_installed('')
-  with pytest.raises(ValueError, match=r"is 'p', but .*pip install 'cdm\[wan"):
+  # By uv, where this environment has no pip.
+  command = re.escape(shell_commands.install('cdm[wandb]'))
+  with pytest.raises(ValueError, match=f"is 'p', but .*{command}"):
     wandb_writer.check_installed('p')

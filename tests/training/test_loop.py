@@ -462,7 +462,10 @@ def test_the_compilation_cache_goes_where_it_is_told(tmp_path):
     text=True,
     check=True,
   ).stdout
-  assert out.split() == [str(tmp_path / 'home/cdm/xla'), str(tmp_path / 'told')]
+  assert out.splitlines() == [
+    str(tmp_path / 'home/cdm/xla'),
+    str(tmp_path / 'told'),
+  ]
   assert any((tmp_path / 'told').iterdir())
 
 

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import shlex
 import signal
 
 import pytest
@@ -51,6 +53,7 @@ def train(workdir, text, num_steps=6, stop_at=None):
 def test_a_run_that_stops_within_the_range_traces_the_rest_when_it_goes_on(
   tmp_path,
 ):
+  tmp_path = tmp_path / 'a b'
   (first,) = train(tmp_path, '2:5', stop_at=3)
   assert traced(tmp_path) == [[2, 3]]
   (second,) = train(tmp_path, '2:5')
@@ -58,8 +61,10 @@ def test_a_run_that_stops_within_the_range_traces_the_rest_when_it_goes_on(
   assert train(tmp_path, '2:5', num_steps=8) == []
   assert first.startswith('a profile from step 2 is in ')
   assert second.startswith('a profile of steps 4-5 is in ')
-  (path,) = [w for w in second.split() if w.endswith('.trace.json.gz')]
-  assert (tmp_path / path).is_file() and 'https://ui.perfetto.dev' in second
+  found = re.search(r'open (.*\.trace\.json\.gz) at https://ui.perf', second)
+  assert (tmp_path / found[1]).is_file()
+  (command,) = re.findall('`(.*)`', second)
+  assert shlex.split(command) == ['xprof', str(tmp_path / 'profile')]
 
 
 def test_a_trace_that_cannot_be_written_does_not_end_the_run(tmp_path):

@@ -1,12 +1,12 @@
 """Runs summed up: a table for the terminal, a page, and the facts as JSON."""
 
 import json
-import os
 import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from support import file_names
 
 from cdm.config import loader
 from cdm.data.files import damaged_file
@@ -289,7 +289,7 @@ def test_only_an_earlier_report_is_replaced(name, tmp_path):
 
 
 def test_a_path_of_any_bytes_is_escaped_on_the_page(tmp_path):
-  title = os.fsdecode(b'caf\xe9')
+  title = file_names.of_bytes(tmp_path, b'caf\xe9')
   facts = run_report.summarise([run(tmp_path / title)])
   run_report.write(facts, tmp_path / 'out', title=title, numbers=NUMBERS)
   page = (tmp_path / 'out' / 'report.html').read_text(encoding='utf-8')
