@@ -8,6 +8,8 @@ import os
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# As `cdm` does before etils asks.
+os.environ.setdefault('EPATH_USE_TF', 'false')
 # Tests compile far longer than they run: code made in a hurry is right as
 # well, and is ready in half the time.
 FLAGS = (
