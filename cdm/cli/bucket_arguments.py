@@ -22,7 +22,12 @@ WORKDIRS = {
 SETS = ('samples', 'reference')
 FILES = ('row', 'weights', 'classifier_weights', 'groups')
 # Overrides of a config whose reader takes the URL.
-KEYS = ('train.init_from', 'eval.fid_reference')
+KEYS = (
+  'train.init_from',
+  'eval.fid_reference',
+  'train_data.path',
+  'eval_data.path',
+)
 _FILE_SUFFIXES = ('.npz',)
 
 

@@ -47,8 +47,8 @@ def test_a_path_is_none(path):
     (['cas', f'--config={CONFIG}', '--workdir=gs://b/w'], '--workdir=gs:'),
     (
       ['train', f'--config={CONFIG}', '--workdir=w']
-      + ['--config.train_data.path=gs://b/w'],
-      '--config.train_data.path=gs://b/w',
+      + ['--config.name=gs://b/w'],
+      '--config.name=gs://b/w',
     ),
   ],
 )

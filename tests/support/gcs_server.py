@@ -82,6 +82,7 @@ class Server(http.server.ThreadingHTTPServer):
     return {
       'STORAGE_EMULATOR_HOST': self.url,
       'TENSORSTORE_GCS_HTTP_URL': self.url,
+      'CLOUD_STORAGE_EMULATOR_ENDPOINT': self.url,  # array_record
       'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'token',
       'GOOGLE_CLOUD_PROJECT': 'project',
       'FSSPEC_GCS_TOKEN': 'anon',

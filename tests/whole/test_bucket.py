@@ -1,5 +1,6 @@
 """A run whose work directory is in a bucket, through the front door."""
 
+import json
 import os
 import signal
 import subprocess
@@ -199,3 +200,9 @@ def test_every_form_of_a_trained_model_may_be_in_a_bucket(cloud):
   bucket_arguments.replace_urls(args)
   folder, _, split = args.samples.rpartition('@')
   assert (bucket_folders.url_of(folder), split) == (URL, 'eval')
+
+
+def test_a_run_may_start_from_the_weights_of_one_in_a_bucket(copy, tmp_path):
+  smoke_runs.train('smoke', tmp_path / 'run', train__init_from=URL)
+  config = json.loads((tmp_path / 'run' / 'config.json').read_text())
+  assert config['train']['init_from'] == f'{URL}@4'
