@@ -10,6 +10,8 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 # As `cdm` does before etils asks.
 os.environ.setdefault('EPATH_USE_TF', 'false')
+# gcsfs asks the real service for a bucket's layout otherwise, and waits.
+os.environ.setdefault('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
 # Tests compile far longer than they run: code made in a hurry is right as
 # well, and is ready in half the time.
 FLAGS = (

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import gcs_server, tiny_run
+from support import gcs_server
 
 from cdm.checkpointing import checksums, reader, writer
 from cdm.distributed import bucket_folders, exit_codes
@@ -118,17 +118,3 @@ def test_a_bucket_that_fails_a_save_is_one_sentence(cloud):
       save(workdir, 1)
   finally:
     cloud.buckets.add('bucket')
-
-
-def test_a_training_in_a_bucket_is_the_same_as_on_a_disk(cloud, tmp_path):
-  cloud.fail_every = 150  # Busy now and then.
-  runs = [
-    tiny_run.Run(workdir)
-    for workdir in (
-      tmp_path / 'run',
-      bucket_folders.mirror(URL, written=True),
-    )
-  ]
-  here, there = (run.train(4) for run in runs)
-  assert there.step == 4
-  tiny_run.assert_same(here.state, there.state)

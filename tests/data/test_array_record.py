@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from support import gcs_server
 
 from cdm.config import datasets
 from cdm.data import array_record, prepare, synthetic
@@ -21,6 +20,8 @@ def test_prepared_sets_must_be_there_and_whole(tmp_path):
 
 def test_shards_in_a_bucket_are_read_as_those_on_a_disk(tmp_path):
   pytest.importorskip('array_record')
+  from support import gcs_server  # skips where the clients are missing
+
   images = synthetic.Synthetic(image_size=8, num_images=10)
   prepare.prepare(images, size=8, out=tmp_path / 'set', records_per_shard=4)
   here = array_record.ArrayRecords(tmp_path / 'set')

@@ -35,7 +35,8 @@ def cloud(tmp_path_factory):
 
 
 def train():
-  words = [f'--config.{k}={v}' for k, v in smoke_runs.SMALL.items()]
+  values = smoke_runs.SMALL | {'train.log_every_steps': 1}
+  words = [f'--config.{k}={v}' for k, v in values.items()]
   return ['train', f'--config={CONFIG}', f'--workdir={URL}', *words]
 
 
@@ -85,7 +86,11 @@ def copy(cloud, tmp_path_factory):
     cloud.on_write = lambda bucket, name: None
   assert f'--workdir={URL} is in use by `cdm train` on ' in said[0]
   assert f'(process {first.pid}, ' in said[0]
-  assert reader.COMMITTED in cloud.names('bucket', COMMITTED)[0]
+  assert cloud.names('bucket', COMMITTED)
+  # The records are never older than the newest checkpoint.
+  scalars = cloud.read('bucket', 'runs/a/scalars.jsonl').decode()
+  steps = [json.loads(line)['step'] for line in scalars.splitlines()]
+  assert {1, 2} <= set(steps)
 
   cloud.fail_every = 150
   with smoke_runs.on(1):
@@ -100,7 +105,7 @@ def copy(cloud, tmp_path_factory):
 def local(tmp_path_factory):
   """-> the same run on this machine, never killed."""
   folder = tmp_path_factory.mktemp('local') / 'run'
-  smoke_runs.train('smoke', folder)
+  smoke_runs.train('smoke', folder, train__log_every_steps=1)
   return folder
 
 
