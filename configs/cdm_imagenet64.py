@@ -165,5 +165,6 @@ def get_config():
     source='[CDM] sec. 4.2 (UNVERIFIED); parameters: Improved DDPM',
   )
 
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
+  # Ours. fsdp=0: on several hosts, the devices of one share Adam and the EMA.
+  c.mesh = dict(data=-1, fsdp=0, tensor=1, split='all', rules=())
   return c

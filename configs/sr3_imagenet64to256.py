@@ -176,5 +176,6 @@ def get_config():
     source='[SR3] tab. 2, tab. 3, tab. A.1; fool rate: project page',
   )
 
-  c.mesh = dict(data=-1, fsdp=1, tensor=1, split='all', rules=())
+  # Ours. fsdp=0: on several hosts, the devices of one share Adam and the EMA.
+  c.mesh = dict(data=-1, fsdp=0, tensor=1, split='all', rules=())
   return c

@@ -10,11 +10,11 @@ With --dry-run prints, as shell, what would run. Needs Python alone.
 
 import argparse
 import difflib
+import importlib.util
 import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
@@ -29,7 +29,7 @@ from targets import (
   vertex,
   xpk,
 )
-from targets.plan import as_shell_words
+from targets.plan import CannotStart, as_shell_words, start
 
 TARGETS = {
   'local': local,
@@ -43,14 +43,15 @@ TARGETS = {
   'batch': batch,
 }
 COMMANDS = ('train', 'sample', 'upscale', 'evaluate')
+# How to install a program; a list is what pip installs.
 INSTALL = {
   'bash': 'bash, from your system',
   'docker': 'Docker: https://docs.docker.com/engine/install',
   'gcloud': 'the Google Cloud CLI: https://cloud.google.com/sdk/docs/install',
   'kubectl': 'kubectl: gcloud components install kubectl',
   'sbatch': "SLURM's commands, or log in to a node of the cluster",
-  'sky': "SkyPilot: pip install 'skypilot[gcp]'",
-  'xpk': 'xpk: pip install xpk',
+  'sky': ['skypilot[gcp]'],
+  'xpk': ['xpk'],
 }
 
 
@@ -70,11 +71,16 @@ def main(argv=None):
   missing = next((c[0] for c in plan.commands if not shutil.which(c[0])), None)
   if missing:
     hint = INSTALL.get(missing, 'it, or name another with --python')
+    if isinstance(hint, list):
+      hint = f'it: {install(hint)}'
     return complain(
       f'{args.target} needs {missing}, which is not installed here. '
       f'Install {hint}. --dry-run shows what would run.'
     )
-  return local.run(args) if args.target == 'local' else carry_out(plan)
+  try:
+    return local.run(args) if args.target == 'local' else carry_out(plan)
+  except CannotStart as error:
+    return complain(error)
 
 
 def parse(argv):
@@ -164,6 +170,17 @@ class Parser(argparse.ArgumentParser):
     raise ValueError(f'{message} ({self.prog} --help explains.)')
 
 
+def install(packages):
+  """-> a command that installs them beside this Python; uv's without pip."""
+  words = [sys.executable, '-m', 'pip', 'install', *packages]
+  if importlib.util.find_spec('pip') is None:
+    words = ['uv', 'pip', 'install', '--python', sys.executable, *packages]
+  folder = os.path.dirname(sys.executable)
+  known = os.environ.get('PATH', '').split(os.pathsep)
+  also = '' if folder in known else f', and put {folder} on PATH'
+  return as_shell_words(words) + also
+
+
 def nearest(word, known):
   """-> ' Did you mean X?', or nothing."""
   near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
@@ -220,7 +237,7 @@ def carry_out(plan):
       pathlib.Path(folder, name).write_text(text, encoding='utf-8')
     for command in plan.commands:
       print('$', as_shell_words(command), file=sys.stderr, flush=True)
-      process = subprocess.Popen(command, cwd=folder)
+      process = start(command, cwd=folder)
       while True:
         try:
           code = process.wait()

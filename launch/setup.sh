@@ -5,6 +5,8 @@
 # CDM_PYTHON names the Python to build on, CDM_VENV another place than .venv.
 # It keeps to bash 3.2, which is what macOS has.
 
+# Without a home, pip and uv would make a folder for their caches in this one.
+[ -n "${HOME:-}" ] || export PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1
 # The Pythons that the pins support, the first choice first.
 PYTHONS='3.13 3.12 3.11 3.14'
 # What modules of a cluster set for another Python would be found by this one.
@@ -73,13 +75,18 @@ print("%d.%d %s %d %s" % (sys.version_info[0], sys.version_info[1],
 
 # Prints why a Python cannot be used, or nothing if it can.
 fault_of() {
-  local found version rest
+  local found version rest reason
   found=$(describe_python "$1") || true
   version=${found%% *} rest=${found#* }
+  if [ -z "$version" ]; then
+    reason=$("$1" -c '' 2>&1 | tail -n 1) || true
+    echo "does not start${reason:+ ($reason)}"
+    return 0
+  fi
   case " $PYTHONS " in
-    *" ${version:-none} "*) ;;
+    *" $version "*) ;;
     *)
-      echo "${version:+is }${version:-does not start}"
+      echo "is $version"
       return 0
       ;;
   esac

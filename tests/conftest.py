@@ -4,7 +4,10 @@ Set before JAX is first imported, so that the mesh tests see eight devices on
 any machine and a key used twice or a silent broadcast is an error.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -12,6 +15,10 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('EPATH_USE_TF', 'false')
 # gcsfs asks the real service for a bucket's layout otherwise, and waits.
 os.environ.setdefault('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
+# cdm warns a user who has no home, as in a container, and so would every test.
+if not os.path.isdir(os.path.expanduser('~')):
+  os.environ['HOME'] = tempfile.mkdtemp(prefix='cdm-tests-home-')
+  atexit.register(shutil.rmtree, os.environ['HOME'], ignore_errors=True)
 # Tests compile far longer than they run: code made in a hurry is right as
 # well, and is ready in half the time.
 FLAGS = (

@@ -22,6 +22,7 @@ import ctypes
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import pathlib
 import re
@@ -40,7 +41,7 @@ from cdm.checkpointing import (
   reader,
   single_files,
 )
-from cdm.distributed import collectives, exit_codes
+from cdm.distributed import collectives, exit_codes, timeouts
 from cdm.reporting import atomic_files
 
 DAMAGED = 'checkpoints_damaged'
@@ -122,8 +123,14 @@ class Checkpointer:
         # Orbax would remove half-written checkpoints in the background, and
         # fail if the same step is saved meanwhile.
         cleanup_tmp_directories=False,
+        # Else a checkpoint without metadata is asked when it was made and by
+        # whom, and a container's user whom the system cannot name is an error.
+        lightweight_initialize=True,
         async_options=ocp.options.AsyncOptions(
-          post_finalization_callback=self._prepare_commit
+          timeout_secs=math.ceil(
+            timeouts.seconds(timeouts.SAVE, processes=jax.process_count())
+          ),
+          post_finalization_callback=self._prepare_commit,
         ),
       ),
     )

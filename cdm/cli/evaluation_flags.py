@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from cdm.cli import drawing_flags
-from cdm.evaluation import metrics_table
+from cdm.evaluation import metrics_table, set_name
 
 if TYPE_CHECKING:
   from cdm.evaluation.extract_features import GathererOptions
@@ -53,6 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '64, on CPUs 8)',
   )
   drawing_flags.arguments(parser)
+  parser.set_defaults(overrides=[], reference_overrides=[])
 
 
 def check(args: argparse.Namespace, metrics: Iterable[str]) -> None:
@@ -78,6 +79,13 @@ def check(args: argparse.Namespace, metrics: Iterable[str]) -> None:
       raise ValueError(f'--{option}={value}: it must be at least 1.')
   if args.seed is not None and not 0 <= args.seed < 2**32:
     raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')
+  if args.reference_overrides and not set_name.has_config(args.reference):
+    key, value = args.reference_overrides[0]
+    raise ValueError(
+      f'--reference_config.{key}={value} changes the config of --reference, '
+      f'but --reference={args.reference} is of files; it is for '
+      'CONFIG.py:train, CONFIG.py@WORKDIR or WORKDIR@eval.'
+    )
 
 
 def network(args: argparse.Namespace) -> GathererOptions:

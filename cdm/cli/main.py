@@ -58,6 +58,12 @@ Every value of a config can be set with --config.SECTION.KEY=VALUE.
 """
 
 CONFIG_PREFIX = '--config.'
+# {what an override begins with: the name of the list in the arguments of a
+# command that takes such overrides}.
+OVERRIDES = {
+  CONFIG_PREFIX: 'overrides',
+  '--reference_config.': 'reference_overrides',
+}
 # The exit code if nothing reads stdout any more, as in
 # `cdm describe ... | head`. A shell reports it for a program that SIGPIPE
 # ended.
@@ -82,17 +88,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(argv: Sequence[str]) -> int:
   """Runs one command and reports its error. Returns the exit code."""
   try:
-    argv, overrides = split_overrides(argv)
+    overrides = {}
+    for prefix in OVERRIDES:
+      argv, overrides[prefix] = split_overrides(argv, prefix)
     args = parse(argv)
   except ValueError as error:
     return report_error(error)
-  if overrides and not hasattr(args, 'overrides'):
-    return report_error(
-      f'{CONFIG_PREFIX}{overrides[0][0]} was given, but `cdm {args.command}` '
-      'takes no config overrides.'
-    )
-  if overrides:
-    args.overrides = overrides
+  for prefix, name in OVERRIDES.items():
+    given = overrides[prefix]
+    if given and not hasattr(args, name):
+      of = '' if prefix == CONFIG_PREFIX else ' of a reference'
+      return report_error(
+        f'{prefix}{given[0][0]} was given, but `cdm {args.command}` takes no '
+        f'config overrides{of}.'
+      )
+    if given:
+      setattr(args, name, given)
   module = importlib.import_module(f'cdm.cli.commands.{args.command}')
   try:
     user_cache.ensure_home()
@@ -189,12 +200,13 @@ def refuse_urls(args: argparse.Namespace) -> None:
   given = [
     ('' if name == 'images' else f'--{name}', value)
     for name, values in vars(args).items()
-    if name not in ('title', 'overrides')
+    if name not in ('title', *OVERRIDES.values())
     for value in (values if isinstance(values, list) else [values])
   ]
   given += [
-    (f'--config.{key}', value)
-    for key, value in getattr(args, 'overrides', [])
+    (f'{prefix}{key}', value)
+    for prefix, name in OVERRIDES.items()
+    for key, value in getattr(args, name, [])
     if not key.endswith('.data_dir')
     and not (key in bucket_arguments.KEYS and bucket_folders.is_url(value))
   ]
@@ -204,11 +216,15 @@ def refuse_urls(args: argparse.Namespace) -> None:
 
 
 def split_overrides(
-  argv: Iterable[str],
+  argv: Iterable[str], prefix: str = CONFIG_PREFIX
 ) -> tuple[list[str], list[tuple[str, str]]]:
-  """Separates overrides of the config from the other arguments.
+  """Separates overrides of a config from the other arguments.
 
   An override is written `--config.a.b=v` or `--config.a.b v`.
+
+  Args:
+    argv: the arguments.
+    prefix: what the overrides begin with, a key of `OVERRIDES`.
 
   Returns:
     (other arguments, [('a.b', 'v'), ...]).
@@ -219,10 +235,10 @@ def split_overrides(
   rest, overrides = [], []
   words = iter(argv)
   for word in words:
-    if not word.startswith(CONFIG_PREFIX):
+    if not word.startswith(prefix):
       rest.append(word)
       continue
-    key, equals, value = word.removeprefix(CONFIG_PREFIX).partition('=')
+    key, equals, value = word.removeprefix(prefix).partition('=')
     if not equals:
       value = next(words, None)
       if value is None:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from cdm.config import instantiate, key_errors
 from cdm.data import (
   array_record,
+  damaged_file,
   folder,
   npz_dataset,
   pipeline,
@@ -268,10 +269,11 @@ def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
         elif element is not None:
           (images[i], labels[i]), there[i] = element, True
     if len(bad) > section.max_skip_fraction * len(numbers):
-      raise ValueError(
+      raise damaged_file.reworded(
+        bad[0],
         f'config.eval_data: {len(bad)} of {len(numbers)} images cannot be '
         f'read, more than pipeline.max_skip_fraction = '
-        f'{section.max_skip_fraction} allows. The first: {bad[0]}'
+        f'{section.max_skip_fraction} allows. The first: {bad[0]}',
       ) from bad[0]
     return images, labels, there
 

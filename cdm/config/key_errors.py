@@ -13,6 +13,8 @@ import re
 from collections.abc import Generator, Iterable
 from typing import Any
 
+from cdm.data import damaged_file
+
 # Sections of a config. An error that begins with one of these names and a dot
 # names its key already.
 SECTIONS = frozenset(
@@ -51,7 +53,7 @@ def naming(
     text = worded(str(error), section, keys, otherwise, remedy)
     if text == str(error):
       raise
-    raise ValueError(text) from error
+    raise damaged_file.reworded(error, text) from error
 
 
 def worded(

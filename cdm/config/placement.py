@@ -19,6 +19,8 @@ class Mesh(NamedTuple):
 
   Attributes:
     data, fsdp, tensor: sizes of the mesh axes, see `device_mesh.make_mesh`.
+      fsdp=0 leaves the choice to the number of hosts, see
+      `device_mesh.chosen_fsdp`.
     split: which part of the training state is split over `fsdp` and `tensor`,
       see `partitioning.default_rules`.
     rules: ((regex, spec), ...) that take precedence over the default rules,
@@ -35,21 +37,52 @@ class Mesh(NamedTuple):
 def mesh(
   section: ConfigDict | Mapping[str, Any],
   devices: Sequence[jax.Device] | None = None,
+  *,
+  num_slices: int = 1,
 ) -> jax.sharding.Mesh:
   """Builds the device mesh that a `mesh` section describes.
 
   Args:
     section: see `Mesh`.
     devices: the devices to use; None uses all of them.
+    num_slices: see `device_mesh.make_mesh`.
 
   Raises:
-    ValueError: the axes do not multiply to the number of devices.
+    ValueError: the axes do not multiply to the number of devices, or do not
+      fit into their slices.
   """
   built = instantiate.splat('mesh', Mesh, section)
   with key_errors.naming('mesh', Mesh._fields):
     return device_mesh.make_mesh(
-      data=built.data, fsdp=built.fsdp, tensor=built.tensor, devices=devices
+      data=built.data,
+      fsdp=built.fsdp,
+      tensor=built.tensor,
+      devices=devices,
+      num_slices=num_slices,
     )
+
+
+def drawing_mesh(
+  section: ConfigDict | Mapping[str, Any],
+  devices: Sequence[jax.Device] | None = None,
+  *,
+  num_slices: int = 1,
+) -> jax.sharding.Mesh:
+  """Builds the device mesh of a program that only uses trained parameters.
+
+  As `mesh`, except that fsdp=0 is fsdp=1: there are no moments to update, and
+  split parameters would be gathered at every step of a sampler.
+  """
+  section = dict(section)
+  if section.get('fsdp') == device_mesh.CHOSEN:
+    section['fsdp'] = 1
+  return mesh(section, devices, num_slices=num_slices)
+
+
+def is_fsdp_chosen(section: ConfigDict | Mapping[str, Any]) -> bool:
+  """Returns whether a `mesh` section leaves the size of `fsdp` open."""
+  built = instantiate.splat('mesh', Mesh, section)
+  return built.fsdp == device_mesh.CHOSEN
 
 
 def rules(

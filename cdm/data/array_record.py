@@ -1,12 +1,13 @@
 """Reads a data set that `cdm prepare` or `cdm sample` wrote, as a source."""
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from cdm.data import record_format, transforms
+from cdm.data import record_format, shell_commands, transforms
 from cdm.data import source as source_contract
 from cdm.data.damaged_file import DamagedFile
 from cdm.data.source import Element
@@ -51,7 +52,8 @@ class ArrayRecords:
       raise ValueError(
         f'{self.path!r} is not a prepared data set: it has no '
         f'{record_format.INDEX}. '
-        f'Make one with: cdm prepare --source=... --size=... --out={self.path}'
+        'Make one with: cdm prepare --source=... --size=... '
+        f'--out={shlex.quote(self.path)}'
       )
     self._command = record_format.command_of(index)
     if not index['complete']:
@@ -96,7 +98,7 @@ class ArrayRecords:
       return None
     names = self.class_names
     if not names:
-      return np.zeros(max(len(own), 1), np.int32)
+      return np.zeros(len(own), np.int32)
     if self.named:
       numbers = {name: n for n, name in enumerate(names)}
       strange = [name for name in own if name not in numbers]
@@ -155,8 +157,9 @@ def open_shards(paths: Sequence[str], *, command: str = 'cdm prepare') -> Any:
     from array_record.python import array_record_data_source
   except ImportError as error:
     raise ValueError(
-      'Reading ArrayRecord needs the package array-record (Linux only): '
-      'pip install array-record. Elsewhere, train from a folder of images.'
+      'Reading ArrayRecord needs the package array-record, which exists for '
+      'Linux and macOS; elsewhere, train from a folder of images. Run: '
+      f'{shell_commands.install("array-record")}'
     ) from error
   try:
     return array_record_data_source.ArrayRecordDataSource(list(paths))

@@ -18,7 +18,7 @@ from typing import NotRequired, TypedDict
 
 import tqdm
 
-from cdm.data import atomic_files, json_file
+from cdm.data import atomic_files, json_file, shard_writer
 from cdm.data.damaged_file import DamagedFile
 
 _LENGTH = struct.Struct('<Q')
@@ -92,11 +92,9 @@ def convert(folder: str | os.PathLike[str]) -> None:
 def _convert_shard(source, target, length):
   if target.exists():
     return
-  # The compiled module has no stub.
-  from array_record.python import array_record_module  # ty: ignore[missing-module-member]
-
+  new_writer = shard_writer.writer_class()
   with atomic_files.write_atomically(target) as partial:
-    writer = array_record_module.ArrayRecordWriter(str(partial), 'group_size:1')
+    writer = new_writer(str(partial), 'group_size:1')
     count = 0
     for record in tfrecords(source):
       writer.write(record)

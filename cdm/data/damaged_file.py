@@ -10,3 +10,17 @@ class DamagedFile(ValueError):
   """
 
   is_data_error = True
+
+
+def reworded(error: Exception, text: str) -> ValueError:
+  """Returns an error with another message and the same exit code.
+
+  Args:
+    error: an error of reading a file, which the caller raises the new one from.
+    text: the message.
+
+  Returns:
+    A DamagedFile if the error is one of a damaged file, else a ValueError.
+  """
+  damaged = getattr(error, 'is_data_error', False)
+  return DamagedFile(text) if damaged else ValueError(text)

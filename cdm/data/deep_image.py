@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from cdm.data import deep_samples
-from cdm.data.image_parts import ImageParts, Unreadable
+from cdm.data.image_parts import ImageParts, Unusable
 
 # Memory per pixel: two images of Pillow, their samples, and what is made.
 WORKING_BYTES = 16
@@ -61,7 +61,7 @@ def shallow(
     max_value: see `deep_samples.scale`.
 
   Raises:
-    Unreadable: the range of the samples is not known.
+    Unusable: the range of the samples is not known.
   """
   if image.mode not in _GREY and image.mode[0] in 'IF':
     samples = _numbers(image, parts)
@@ -107,7 +107,7 @@ def _numbers(image, parts):
 def _colours(image, reopen):
   """Returns uint16 [H, W, C] of an image with 16-bit colours."""
   if getattr(image, 'tag_v2', {}).get(_PLANES) == 2:
-    raise Unreadable(
+    raise Unusable(
       'the TIFF file stores 16-bit colours in separate planes, which is not '
       'supported; save it as a 16-bit PNG'
     )

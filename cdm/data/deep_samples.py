@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.data.image_parts import Unreadable
+from cdm.data.image_parts import Unusable
 
 _FULL = 65535
 _SIXTEENTH = 4096
@@ -68,10 +68,10 @@ def scale_any(
     uint8, shaped as the samples; not a number counts as 0.
 
   Raises:
-    Unreadable: max_value is None.
+    Unusable: max_value is None.
   """
   if max_value is None:
-    raise Unreadable(
+    raise Unusable(
       f'its samples are {kind}, and nothing states which value is white; give '
       'max_value (--max_value=V), or save the image with 8 or 16 bits'
     )

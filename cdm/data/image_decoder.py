@@ -25,8 +25,8 @@ from cdm.data import (
   rgb_pixels,
 )
 from cdm.data.image_notes import Note
-from cdm.data.image_parts import Unreadable
-from cdm.data.transforms import BadImage
+from cdm.data.image_parts import Unreadable, Unusable
+from cdm.data.transforms import BadImage, UnusableImage
 
 MAX_PIXELS = 180_000_000
 # A file with more bytes than this for each allowed pixel is not read. Pixels
@@ -76,8 +76,9 @@ def decode(
       bits and fractions.
 
   Raises:
-    BadImage: the file is damaged, is no image of a supported kind, is too
-      large, has samples of an unknown range, or is only one pixel wide or high.
+    BadImage: the file is damaged, or is no image of a supported kind.
+    UnusableImage: it is too large, has samples of an unknown range, is of a
+      variant that is not supported, or is only one pixel wide or high.
     ValueError: max_pixels or max_value is not above 0.
   """
   check_limits(max_pixels, max_value)
@@ -86,10 +87,12 @@ def decode(
       pixels, texts = _anymap(data, max_pixels, max_value)
     else:
       pixels, texts = _by_pillow(data, max_pixels, max_value)
+  except Unusable as error:
+    raise UnusableImage(name, error.reason) from error
   except Unreadable as error:
     raise BadImage(name, error.reason) from error
   if min(pixels.shape[:2]) < 2:
-    raise BadImage(name, f'{size_text(pixels)} are not an image')
+    raise UnusableImage(name, f'{size_text(pixels)} are not an image')
   _BUDGET.count_until_freed(pixels)
   notes = (Note(kind, name, text) for kind, text in texts.items())
   return Decoded(pixels, tuple(notes))
@@ -104,26 +107,29 @@ def read_file(
   """Reads and decodes one image file; see `decode`.
 
   Raises:
-    BadImage: as `decode`, or the file cannot be read.
+    BadImage, UnusableImage: as `decode`.
+    UnusableImage: the file cannot be read.
   """
   path = pathlib.Path(path)
   try:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # Reading a pipe would wait.
       what = 'folder' if stat.S_ISDIR(status.st_mode) else 'pipe or device'
-      raise BadImage(str(path), f'it is a {what}, not a file')
+      raise UnusableImage(str(path), f'it is a {what}, not a file')
     if status.st_size > _MOST_BYTES_PER_PIXEL * max_pixels:
-      raise BadImage(
+      raise UnusableImage(
         str(path),
         f'the file has {status.st_size:,} bytes, too many for an image of at '
         f'most {max_pixels:,} pixels',
       )
     data = path.read_bytes()
   except FileNotFoundError:
-    raise BadImage(str(path), 'there is no such file') from None
+    raise UnusableImage(str(path), 'there is no such file') from None
   except OSError as error:
     reason = (error.strerror or type(error).__name__).lower()
-    raise BadImage(str(path), f'the file cannot be read: {reason}') from error
+    raise UnusableImage(
+      str(path), f'the file cannot be read: {reason}'
+    ) from error
   return decode(
     data, name=str(path), max_pixels=max_pixels, max_value=max_value
   )
@@ -226,7 +232,7 @@ def _dark_text(largest):
 
 def _check_size(width, height, max_pixels):
   if width * height > max_pixels:
-    raise Unreadable(
+    raise Unusable(
       f'{width}x{height} pixels are more than the {max_pixels:,} that are '
       'allowed; shrink the image, or raise max_pixels'
     )

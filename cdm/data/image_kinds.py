@@ -16,10 +16,17 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from cdm.data import jpeg_segments, png_chunks, tiff_tags, webp_chunks
+from cdm.data import (
+  jpeg_segments,
+  png_chunks,
+  shell_commands,
+  tiff_tags,
+  webp_chunks,
+)
 from cdm.data.image_parts import (
   ImageParts,
   Unreadable,
+  Unusable,
   orientation_of,
   profile_name,
 )
@@ -152,9 +159,9 @@ def _opener(module, name):
   except ImportError:
     plugin = None
   if plugin is None or not getattr(plugin, 'SUPPORTED', True):
-    raise Unreadable(
+    raise Unusable(
       f'the installed Pillow cannot decode {name.removesuffix("ImageFile")}; '
-      'run: pip install --upgrade pillow'
+      f'run: {shell_commands.install("--upgrade", "pillow")}'
     )
   return getattr(plugin, name)
 

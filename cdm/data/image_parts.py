@@ -26,6 +26,10 @@ class Unreadable(Exception):
     self.reason = reason
 
 
+class Unusable(Unreadable):
+  """An image file is not damaged, but cannot be used as it is."""
+
+
 class ImageParts(NamedTuple):
   """An image file without its metadata, and what the metadata said.
 

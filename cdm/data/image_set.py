@@ -14,6 +14,7 @@ import numpy as np
 
 from cdm.data import (
   array_record,
+  damaged_file,
   image_decoder,
   image_notes,
   npz_arrays,
@@ -178,7 +179,7 @@ def _shards(path):
     try:
       return source[i]['image']
     except transforms.BadImage as error:
-      raise ValueError(f'{error}.') from error
+      raise damaged_file.reworded(error, f'{error}.') from error
 
   return Images(path, None, len(source), read)
 
@@ -212,8 +213,8 @@ def _decode(path, *, max_value):
   try:
     decoded = image_decoder.read_file(path, max_value=max_value)
   except transforms.BadImage as error:
-    raise ValueError(
-      f'{error}. Write the image again, or remove it and its partner.'
+    raise damaged_file.reworded(
+      error, f'{error}. Write the image again, or remove it and its partner.'
     ) from error
   image_notes.count(decoded.notes)
   return decoded.pixels

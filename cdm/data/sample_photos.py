@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cdm.data import image_decoder, transforms
+from cdm.data import image_decoder, shell_commands, transforms
 from cdm.data.source import Element
 
 # The name of each file in skimage/data, and its terms of use as scikit-image's
@@ -181,7 +181,7 @@ def _photograph(name):
   if spec is None or spec.origin is None:
     raise ValueError(
       'The sample photographs are part of scikit-image, which is not '
-      'installed. Run: pip install scikit-image'
+      f'installed. Run: {shell_commands.install("scikit-image")}'
     )
   path = pathlib.Path(spec.origin).parent / 'data' / _FILES[name]
   try:
@@ -189,6 +189,7 @@ def _photograph(name):
   except FileNotFoundError as error:
     raise ValueError(
       f'{path} is missing: this scikit-image has no photograph {name!r}. '
-      f'Install one that ships its data, e.g. scikit-image 0.26.'
+      'Install one that has. Run: '
+      f'{shell_commands.install("scikit-image==0.26.0")}'
     ) from error
   return image_decoder.decode(data, name=str(path)).pixels

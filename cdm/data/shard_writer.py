@@ -4,8 +4,9 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Callable, Generator
+from typing import Any
 
-from cdm.data import atomic_files, record_format
+from cdm.data import atomic_files, record_format, shell_commands
 
 
 @contextlib.contextmanager
@@ -21,21 +22,11 @@ def new_shard(
     ValueError: the shard cannot be written, or the package array-record is not
       installed.
   """
-  path = pathlib.Path(path)
-  try:
-    # The compiled module has no stub.
-    from array_record.python import array_record_module  # ty: ignore[missing-module-member]
-  except ImportError as error:
-    raise ValueError(
-      'Writing ArrayRecord needs the package array-record (Linux only): '
-      'pip install array-record.'
-    ) from error
+  path, new_writer = pathlib.Path(path), writer_class()
   with contextlib.ExitStack() as writing:
     with failing_clearly(path):
       partial = writing.enter_context(atomic_files.write_atomically(path))
-      writer = array_record_module.ArrayRecordWriter(
-        str(partial), record_format.WRITER_OPTIONS
-      )
+      writer = new_writer(str(partial), record_format.WRITER_OPTIONS)
 
     def write(record):
       with failing_clearly(path):
@@ -45,6 +36,23 @@ def new_shard(
     with failing_clearly(path):
       writer.close()
       writing.close()
+
+
+def writer_class() -> Any:
+  """Returns the class that writes ArrayRecord files.
+
+  Raises:
+    ValueError: the package array-record is not installed.
+  """
+  try:
+    # The compiled module has no stub.
+    from array_record.python import array_record_module  # ty: ignore[missing-module-member]
+  except ImportError as error:
+    raise ValueError(
+      'Writing ArrayRecord needs the package array-record, which exists for '
+      f'Linux and macOS. Run: {shell_commands.install("array-record")}'
+    ) from error
+  return array_record_module.ArrayRecordWriter
 
 
 @contextlib.contextmanager

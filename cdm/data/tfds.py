@@ -2,16 +2,17 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
 import re
-import shlex
+import sys
 from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from cdm.data import image_decoder, transforms
+from cdm.data import image_decoder, shell_commands, transforms
 from cdm.data.damaged_file import DamagedFile
 from cdm.data.source import Element, element
 
@@ -136,6 +137,9 @@ class Tfds:
     return element(decoded.pixels, label, decoded.notes)
 
 
+# The Pythons from this one on have no release of TensorFlow, which builds data
+# sets; pyproject.toml says the same.
+_NO_TENSORFLOW = (3, 14)
 _FILE_KEYS = ('file_name', 'filename', 'image/filename', 'id')
 
 
@@ -160,9 +164,12 @@ def _import_tfds():
   try:
     import tensorflow_datasets as tfds
   except ImportError as error:
+    command = shell_commands.install(
+      'tensorflow-datasets', 'importlib-resources'
+    )
     raise ValueError(
       f'Reading a TFDS data set needs tensorflow-datasets ({error}). Run: '
-      f'pip install tensorflow-datasets importlib-resources'
+      f'{command}'
     ) from error
   return tfds
 
@@ -218,13 +225,15 @@ def _open_builder(tfds, name, data_dir):
   if 'tfrecord' not in formats:
     raise ValueError(
       f'{name!r} in {builder.data_dir} is prepared as {sorted(formats)}, which '
-      f'cdm does not read. Move it away and build it again: '
-      f'{_build_command(name, data_dir)}'
+      f'cdm does not read. Move it away and build it again. '
+      f'{_tensorflow_first()}Run: {_build_command(name, data_dir)}'
     )
+  command = shell_commands.run(
+    '-m', 'cdm.data.convert_tfrecord', str(builder.data_dir)
+  )
   raise ValueError(
     f'{name!r} in {builder.data_dir} is prepared as TFRecord, which has no '
-    f'random access. Convert it, beside the old files, with: '
-    f'python -m cdm.data.convert_tfrecord {shlex.quote(str(builder.data_dir))}'
+    f'random access. Convert it, beside the old files, with: {command}'
   )
 
 
@@ -251,8 +260,23 @@ def _not_prepared(builder, name, data_dir):
     first = f'First, in {folder}: {" ".join(manual.split())} Then: '
   return (
     f'{name!r} is not prepared: {builder.data_dir} has no data. {first}'
-    f'Build it with: {_build_command(name, data_dir)}'
+    f'{_tensorflow_first()}Build it with: {_build_command(name, data_dir)}'
   )
+
+
+def _tensorflow_first():
+  """Returns what must be done before a data set can be built, or ''."""
+  if importlib.util.find_spec('tensorflow') is not None:
+    return ''
+  if sys.version_info >= _NO_TENSORFLOW:
+    version = '.'.join(map(str, sys.version_info[:2]))
+    return (
+      'Building needs TensorFlow, which has no release for Python '
+      f'{version} (only a release candidate, 2.22.0rc0, in November 2026): '
+      'build it with Python 3.13 and read it with this one. '
+    )
+  command = shell_commands.install('cdm[tensorflow]')
+  return f'Building needs TensorFlow, which {command} installs. '
 
 
 def _build_command(name, data_dir):
@@ -262,7 +286,9 @@ def _build_command(name, data_dir):
     f"file_format='array_record').download_and_prepare()"
   )
   readable = not set('"$`\\') & set(code)
-  return f'python -c "{code}"' if readable else f'python -c {shlex.quote(code)}'
+  if readable:
+    return f'{shell_commands.run("-c")} "{code}"'
+  return shell_commands.run('-c', code)
 
 
 def _choose_image(tfds, features, name, key):

@@ -31,7 +31,10 @@ class BadImage(ValueError):
   Attributes:
     name: a path, or data set and index.
     reason: why the pixels cannot be used.
+    is_data_error: whether the file is damaged, see `damaged_file`.
   """
+
+  is_data_error = True
 
   def __init__(self, name: str, reason: str):
     # Pickling needs both as arguments of the base class.
@@ -40,6 +43,12 @@ class BadImage(ValueError):
 
   def __str__(self) -> str:
     return f'{printable(self.name)}: {self.reason}'
+
+
+class UnusableImage(BadImage):
+  """An image is not damaged, but cannot be used as it is, or is not there."""
+
+  is_data_error = False
 
 
 def check_fit(*, size: int, crop: str, filter: str) -> None:

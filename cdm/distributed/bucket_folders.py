@@ -18,10 +18,9 @@ import importlib.util
 import os
 import pathlib
 import re
-import sys
 from typing import TYPE_CHECKING
 
-from cdm.distributed import user_cache
+from cdm.distributed import shell_commands, user_cache
 
 if TYPE_CHECKING:
   from etils import epath
@@ -49,7 +48,7 @@ def prepare() -> None:
   if importlib.util.find_spec('gcsfs') is None:
     raise ValueError(
       'gs:// needs gcsfs, which is not installed. Install it with '
-      f"`{sys.executable} -m pip install 'cdm[gcs]'`, or mount the bucket with "
+      f'`{shell_commands.install("cdm[gcs]")}`, or mount the bucket with '
       'gcsfuse and give the path below its mount point.'
     )
   import fsspec.config
@@ -98,7 +97,9 @@ def mirror(url: str, *, written: bool) -> pathlib.Path:
   """
   bucket, path = parse(url)
   kind = 'written' if written else 'read'
-  folder = user_cache.folder('buckets') / kind / bucket / path
+  # Without links, so that a resolved path below it is one of a mirror too.
+  cache = user_cache.folder('buckets').resolve()
+  folder = cache / kind / bucket / path
   _mirrors[folder] = f'{PREFIX}{bucket}/{path}'.rstrip('/')
   return folder
 

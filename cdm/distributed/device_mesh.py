@@ -10,12 +10,17 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from cdm.distributed import slices
 
 AXES = ('data', 'fsdp', 'tensor')
 
 
 BATCH_AXES = ('data', 'fsdp')
+# The size of `fsdp` that leaves the choice to `chosen_fsdp`.
+CHOSEN = 0
 
 
 def make_mesh(
@@ -24,32 +29,91 @@ def make_mesh(
   fsdp: int = 1,
   tensor: int = 1,
   devices: Iterable[jax.Device] | None = None,
+  num_slices: int = 1,
 ) -> Mesh:
   """Arranges devices in a mesh with axes `data`, `fsdp` and `tensor`.
+
+  The slices (see `slices`) follow each other along `data`, so that `fsdp` and
+  `tensor` use fast links only.
 
   Args:
     data: number of devices along `data`. At most one axis may be -1: it takes
       the devices that are left.
-    fsdp: number of devices along `fsdp`, or -1.
+    fsdp: number of devices along `fsdp`, or -1, or 0 for `chosen_fsdp`.
     tensor: number of devices along `tensor`, or -1.
     devices: the devices to use; all devices of the run by default.
+    num_slices: number of slices that devices which report none stand for.
 
   Raises:
-    ValueError: if the axes do not multiply to the number of devices.
+    ValueError: if the axes do not multiply to the number of devices, or `fsdp`
+      and `tensor` do not fit into a slice.
   """
   devices = jax.devices() if devices is None else list(devices)
+  if fsdp == CHOSEN:
+    grouped = slices.by_slice(
+      devices, inner=max(tensor, 1), num_slices=num_slices
+    )
+    fsdp = _fsdp(data, tensor, slices.devices_per_host(grouped))
   shape = _fill((data, fsdp, tensor), len(devices))
+  inner = shape[1] * shape[2]
+  grouped = slices.by_slice(devices, inner=inner, num_slices=num_slices)
+  if len(grouped[0]) % inner:
+    raise ValueError(
+      f'The mesh is {_text(shape)}, but fsdp * tensor = {inner} does not fit '
+      f'into the {len(grouped)} slices (or GPU hosts) of {len(grouped[0])} '
+      'devices each, which only the slow network joins; choose fsdp and '
+      f'tensor so that their product divides {len(grouped[0])}.'
+    )
+  inside = (shape[0] // len(grouped), *shape[1:])
+  # As `mesh_utils.create_hybrid_device_mesh` does, but for devices that report
+  # no slice as well. An axis of a torus is split only if there is no other way.
+  arrays = [
+    mesh_utils.create_device_mesh(inside, each, allow_split_physical_axes=True)
+    for each in grouped
+  ]
   # Auto: XLA chooses the sharding of every array that no rule determines.
   axis_types = (AxisType.Auto,) * len(AXES)
-  return jax.make_mesh(shape, AXES, axis_types=axis_types, devices=devices)
+  return Mesh(np.concatenate(arrays), AXES, axis_types=axis_types)
+
+
+def _fsdp(data: int, tensor: int, per_host: int | None) -> int:
+  """Returns the size of `fsdp` that the config leaves open."""
+  if data != -1:
+    return 1 if tensor == -1 else -1  # what the other axes leave
+  return 1 if tensor < 1 else chosen_fsdp(per_host, tensor)
+
+
+def chosen_fsdp(per_host: int | None, tensor: int = 1) -> int:
+  """Returns the size of `fsdp` for runs that state none (`mesh.fsdp=0`).
+
+  On several hosts every device would otherwise update all moments and all of
+  the EMA, a time that does not shrink with the number of devices. The devices
+  of one host share this work, over their fast links.
+
+  Args:
+    per_host: see `slices.devices_per_host`.
+    tensor: size of the axis `tensor`.
+
+  Returns:
+    1 on one host; else the devices of a host that `tensor` leaves, or the
+    largest power of two that divides them, because it divides channels too.
+  """
+  if per_host is None or per_host % tensor:
+    return 1
+  left = per_host // tensor
+  return left & -left
+
+
+def _text(shape: tuple[int, ...]) -> str:
+  return ', '.join(f'{a}={n}' for a, n in zip(AXES, shape, strict=True))
 
 
 def _fill(shape: tuple[int, ...], num_devices: int) -> tuple[int, ...]:
-  given = ', '.join(f'{a}={n}' for a, n in zip(AXES, shape, strict=True))
+  given = _text(shape)
   if shape.count(-1) > 1 or any(n < 1 and n != -1 for n in shape):
     raise ValueError(
       f'The mesh is {given}; every axis must be at least 1, but at most one is '
-      '-1 (it takes the devices that are left).'
+      '-1 (it takes the devices that are left), and fsdp may be 0 (chosen).'
     )
   known = math.prod(n for n in shape if n != -1)
   filled = tuple(num_devices // known if n == -1 else n for n in shape)

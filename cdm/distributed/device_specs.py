@@ -4,7 +4,9 @@ Peaks are those of a whole chip. Every number has its source:
 
   [cloud]  docs.cloud.google.com/tpu/docs/{v3,v4,v5e,v5p,v6e,tpu7x}: peak
            compute (bfloat16), HBM capacity and bandwidth, bidirectional
-           inter-chip interconnect; read November 2026.
+           inter-chip interconnect, data center network; read November 2026.
+           The network of a v5e and a v6e pod of 256 chips is 6.4 and 25.6
+           Tbit/s, that of a v5p chip is 50 Gbit/s.
   [DSS]    Jouppi et al., "A Domain-Specific Supercomputer for Training Deep
            Neural Networks", CACM 63(7), 2020: v2 and v3; four links of 496
            and 656 Gbit/s in each direction.
@@ -20,6 +22,10 @@ Peaks are those of a whole chip. Every number has its source:
            sparsity, where only that is printed), memory, bandwidth, and NVLink
            (without it PCIe 4.0 with 16 lanes). A GPU of before 2020 computes in
            float16 at its peak.
+  [DGX]    NVIDIA's data sheets of DGX-1, A100, H100, H200 and B200: adapters of
+           a machine for the network between machines, shared by 8 GPUs: 4 of
+           100, 8 of 200 and (the last three) 8 of 400 Gbit/s. A cluster may
+           have less.
 """
 
 import difflib
@@ -49,6 +55,8 @@ class Chip(NamedTuple):
     price: US dollars per chip-hour; None if no price is known.
     options: further arguments that JAX needs to describe a topology of this
       chip.
+    network_bandwidth: bytes per second that a chip's share of its host sends
+      over the data center network, which joins slices; None if it is unknown.
   """
 
   name: str
@@ -61,6 +69,7 @@ class Chip(NamedTuple):
   usable_bytes: int
   price: float | None
   options: dict = {}
+  network_bandwidth: float | None = None
 
   @property
   def is_tpu(self) -> bool:
@@ -69,12 +78,18 @@ class Chip(NamedTuple):
 
 
 def _gpu(
-  name: str, flops: float, gigabytes: int, bandwidth: float, links: float
+  name: str,
+  flops: float,
+  gigabytes: int,
+  bandwidth: float,
+  links: float,
+  network: float | None = None,
 ) -> Chip:
   """Returns the data of a GPU; its memory is given in decimal gigabytes."""
   memory = gigabytes * 10**9
   usable = int(0.95 * memory)
-  return Chip(name, flops, memory, bandwidth, links, 1, 1, usable, None)
+  chip = Chip(name, flops, memory, bandwidth, links, 1, 1, usable, None)
+  return chip._replace(network_bandwidth=network)
 
 
 CHIPS = {
@@ -97,27 +112,54 @@ CHIPS = {
     {'chip_config_name': 'megacore'},
   ),
   'v5e': Chip(  # [cloud]
-    'TPU v5e', 197e12, 16 * GIB, 819e9, 200e9, 2, 1, int(15.75 * GIB), 1.2
+    'TPU v5e',
+    197e12,
+    16 * GIB,
+    819e9,
+    200e9,
+    2,
+    1,
+    int(15.75 * GIB),
+    1.2,
+    network_bandwidth=6.4e12 / 8 / 256,
   ),
   'v5p': Chip(  # [cloud] says 95 GB; the compiler allows 95.74 GiB
-    'TPU v5p', 459e12, 96 * GIB, 2765e9, 600e9, 3, 1, int(95.74 * GIB), 4.2
+    'TPU v5p',
+    459e12,
+    96 * GIB,
+    2765e9,
+    600e9,
+    3,
+    1,
+    int(95.74 * GIB),
+    4.2,
+    network_bandwidth=50e9 / 8,
   ),
   'v6e': Chip(  # [cloud]
-    'TPU v6e', 918e12, 32 * GIB, 1638e9, 400e9, 2, 1, int(31.25 * GIB), 2.7
+    'TPU v6e',
+    918e12,
+    32 * GIB,
+    1638e9,
+    400e9,
+    2,
+    1,
+    int(31.25 * GIB),
+    2.7,
+    network_bandwidth=25.6e12 / 8 / 256,
   ),
   'tpu7x': Chip(  # [cloud]
     'TPU7x', 2307e12, 192 * GIB, 7380e9, 600e9, 3, 2, int(94.75 * GIB), None
   ),
-  # [NVIDIA] is the source from here on.
+  # [NVIDIA] is the source from here on, and [DGX] of the last number.
   't4': _gpu('NVIDIA T4', 65e12, 16, 320e9, 16e9),
-  'v100': _gpu('NVIDIA V100', 125e12, 16, 900e9, 150e9),
+  'v100': _gpu('NVIDIA V100', 125e12, 16, 900e9, 150e9, 4 * 12.5e9 / 8),
   'l4': _gpu('NVIDIA L4', 121e12, 24, 300e9, 32e9),
   'l40s': _gpu('NVIDIA L40S', 362e12, 48, 864e9, 32e9),
-  'a100': _gpu('NVIDIA A100', 312e12, 40, 1555e9, 300e9),
-  'a100-80gb': _gpu('NVIDIA A100', 312e12, 80, 2039e9, 300e9),
-  'h100': _gpu('NVIDIA H100', 989.4e12, 80, 3350e9, 450e9),
-  'h200': _gpu('NVIDIA H200', 989.4e12, 141, 4800e9, 450e9),
-  'b200': _gpu('NVIDIA B200', 2250e12, 180, 8000e9, 900e9),
+  'a100': _gpu('NVIDIA A100', 312e12, 40, 1555e9, 300e9, 25e9),
+  'a100-80gb': _gpu('NVIDIA A100', 312e12, 80, 2039e9, 300e9, 25e9),
+  'h100': _gpu('NVIDIA H100', 989.4e12, 80, 3350e9, 450e9, 50e9),
+  'h200': _gpu('NVIDIA H200', 989.4e12, 141, 4800e9, 450e9, 50e9),
+  'b200': _gpu('NVIDIA B200', 2250e12, 180, 8000e9, 900e9, 50e9),
 }
 # Beginning of `jax.Device.device_kind` -> peak FLOPs per second of that device.
 # The first entry that matches counts.
@@ -161,16 +203,21 @@ def peak_flops(device_kind: str) -> float | None:
 class Slice(NamedTuple):
   """A slice of chips with their interconnect, or a number of simulated devices.
 
+  Or several equal slices, which the data center network joins.
+
   Attributes:
-    topology: its name, e.g. 'v5e:16x16', 'h100:8' or 'cpu:8'.
+    topology: its name, e.g. 'v5e:16x16', 'h100:8', 'cpu:8' or, of two slices,
+      'v5e:16x16:2'.
     kind: key of `CHIPS`, or 'cpu'.
-    shape: number of chips along each axis; (number of devices,) for GPUs and
-      'cpu'.
+    shape: number of chips of a slice along each axis; (number of devices,) for
+      GPUs and 'cpu'.
+    num_slices: number of slices.
   """
 
   topology: str
   kind: str
   shape: tuple[int, ...]
+  num_slices: int = 1
 
   @property
   def chip(self) -> Chip | None:
@@ -183,23 +230,30 @@ class Slice(NamedTuple):
     return self.chip is not None and self.chip.is_tpu
 
   @property
+  def name_of_one(self) -> str:
+    """The name of one of the slices, e.g. 'v5e:16x16'."""
+    return f'{self.kind}:' + 'x'.join(map(str, self.shape))
+
+  @property
   def chips(self) -> int:
-    """The number of chips."""
-    return math.prod(self.shape)
+    """The number of chips of all slices."""
+    return self.num_slices * math.prod(self.shape)
 
   @property
   def devices(self) -> int:
-    """The number of JAX devices."""
+    """The number of JAX devices of all slices."""
     return self.chips * (self.chip.cores if self.chip else 1)
 
   @property
   def title(self) -> str:
     """A text for people, e.g. '128 x TPU v3 of 2 devices each'."""
+    end = f', in {self.num_slices} slices' if self.num_slices > 1 else ''
     if not self.chip:
-      return f'{self.devices} simulated devices of this CPU'
+      return f'{self.devices} simulated devices of this CPU{end}'
     if self.chip.cores == 1:
-      return f'{self.chips} x {self.chip.name}, a device each'
-    return f'{self.chips} x {self.chip.name} of {self.chip.cores} devices each'
+      return f'{self.chips} x {self.chip.name}, a device each{end}'
+    each = f'{self.chip.cores} devices each'
+    return f'{self.chips} x {self.chip.name} of {each}{end}'
 
 
 def parse(topology: str) -> Slice:
@@ -207,12 +261,13 @@ def parse(topology: str) -> Slice:
 
   Args:
     topology: 'KIND:AxB', 'KIND:AxBxC' or 'KIND:N' with a key of `CHIPS`, or
-      'cpu:N'.
+      'cpu:N'; of S slices (or machines with GPUs), followed by ':S'.
 
   Raises:
     ValueError: if the name has another form, or the kind is unknown.
   """
-  kind, colon, shape = topology.partition(':')
+  kind, _, rest = topology.partition(':')
+  shape, colon, count = rest.partition(':')
   known = [*CHIPS, CPU]
   if kind not in known:
     near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
@@ -229,7 +284,35 @@ def parse(topology: str) -> Slice:
       f'{"devices" if axes == 1 else "chips along each axis"}; for example '
       f'{EXAMPLES}.'
     )
-  return Slice(topology, kind, tuple(int(n) for n in shape.split('x')))
+  if colon and not re.fullmatch(r'[1-9]\d*', count):
+    raise ValueError(
+      f'--topology={topology}: {count!r} is not a number of slices; two slices '
+      f'are written {kind}:{shape}:2.'
+    )
+  sides = tuple(int(n) for n in shape.split('x'))
+  return Slice(topology, kind, sides, int(count) if colon else 1)
+
+
+def with_slices(topology: str, num_slices: int | None) -> str:
+  """Returns the name of a topology with the number of slices of --num_slices.
+
+  Args:
+    topology: see `parse`.
+    num_slices: the number, or None to leave the name as it is.
+
+  Raises:
+    ValueError: if the number is below 1, or the name states a number itself.
+  """
+  if num_slices is None:
+    return topology
+  if num_slices < 1:
+    raise ValueError(f'--num_slices is {num_slices}; it must be at least 1.')
+  if topology.count(':') > 1:
+    raise ValueError(
+      f'--topology={topology} states its number of slices, and so does '
+      f'--num_slices={num_slices}; give one of the two.'
+    )
+  return topology if num_slices == 1 else f'{topology}:{num_slices}'
 
 
 def parse_prices(words: Iterable[str]) -> dict[str | None, float]:

@@ -27,6 +27,7 @@ from cdm.distributed import (
   peer_monitor,
   platforms,
   rendezvous,
+  timeouts,
 )
 from cdm.distributed.exit_codes import ExitCode
 
@@ -224,7 +225,11 @@ def _initialize(
   # There is no public name for what JAX has detected.
   from jax._src import distributed
 
-  seconds = rendezvous.patience(environment)
+  timeouts.check(environment)
+  seconds = rendezvous.patience(environment, count)
+  heartbeat = timeouts.seconds(
+    timeouts.HEARTBEAT, processes=1, environment=environment
+  )
   devices = local_devices.local_device_ids(environment)
   before = signal.getsignal(signal.SIGTERM)
 
@@ -235,6 +240,7 @@ def _initialize(
       process_id=index,
       local_device_ids=devices,
       initialization_timeout=int(seconds + rendezvous.JAX_MARGIN_S),
+      heartbeat_timeout_seconds=int(heartbeat + peer_monitor.JAX_MARGIN_S),
     )
 
   try:
@@ -261,6 +267,27 @@ def _initialize(
     # JAX has taken SIGTERM over, to tell the others of it at the next step.
     # This command makes no steps, so nobody would ever heed the signal.
     signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def share_sigterm() -> None:
+  """Lets JAX take SIGTERM over again, to tell the other processes of it.
+
+  For a command that makes steps in a part of its time only, which `join` has
+  therefore given SIGTERM back to. Every process must call it, before the steps.
+  Setting any handler of SIGTERM afterwards gives the signal back once more.
+  """
+  import jax
+
+  # There is no public name for what hears the signal.
+  from jax._src import distributed
+
+  if jax.process_count() == 1:
+    return
+  state = distributed.global_state
+  if state.preemption_sync_manager is not None:
+    state.preemption_sync_manager.shutdown()
+    state.preemption_sync_manager = None
+  state.initialize_preemption_sync_manager()
 
 
 def _in_words(error: RuntimeError, address: str | None) -> str:

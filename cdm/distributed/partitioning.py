@@ -86,6 +86,18 @@ def with_shardings(shapes: Any, mesh: Mesh, rules: Rules = ()) -> Any:
   )
 
 
+def device_bytes(tree: Any) -> int:
+  """Returns the bytes that one device holds of a tree of sharded arrays.
+
+  Args:
+    tree: tree of ShapeDtypeStructs that carry their sharding.
+  """
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+  )
+
+
 def check_rules(
   rules: Iterable[Sequence[Any]], abstract_state: Any = None
 ) -> tuple[tuple[str, Spec], ...]:

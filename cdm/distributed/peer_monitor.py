@@ -17,20 +17,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cdm.distributed import exit_codes
+from cdm.distributed import exit_codes, timeouts
 from cdm.distributed.exit_codes import ExitCode
 
 POLL_INTERVAL_S = 1.0  # between two checks whether a process has failed
 HEARTBEAT_INTERVAL_S = 10.0
-# A process without a heartbeat for this long counts as lost. It is shorter
-# than JAX's own timeout of 100 s, after which JAX aborts the process.
-HEARTBEAT_TIMEOUT_S = 60.0
+# A process without a heartbeat for this long counts as lost.
+HEARTBEAT_TIMEOUT_S = timeouts.HEARTBEAT.default
+# By how much JAX's own time-out is longer, after which JAX aborts the process.
+JAX_MARGIN_S = 40.0
 # How long a process waits before it follows another one's failure. If the same
 # failure happens in every process, each exits by itself within this time.
 EXIT_GRACE_S = 5.0
 # How long the other processes wait at the end for process 0, which may still be
 # writing for all of them. JAX would wait five minutes, and then abort them.
-CLOSE_TIMEOUT_S = 3600.0
+CLOSE_TIMEOUT_S = timeouts.CLOSE.default
 
 _FAILED, _GONE, _PULSE = 'cdm/failed', 'cdm/gone/', 'cdm/pulse/'
 _CLOSED = 'cdm/closed'
@@ -52,6 +53,8 @@ class PeerMonitor:
     count: int,
     *,
     end: Callable[[int], object] = os._exit,
+    heartbeat_timeout: float | None = None,
+    close_timeout: float | None = None,
   ):
     """Prepares the thread, which `start` starts.
 
@@ -61,7 +64,11 @@ class PeerMonitor:
       index: index of this process.
       count: number of processes of the run.
       end: ends this process immediately with the exit code it is given.
+      heartbeat_timeout: replaces `HEARTBEAT_TIMEOUT_S`.
+      close_timeout: replaces `CLOSE_TIMEOUT_S`.
     """
+    self._heartbeat_timeout = heartbeat_timeout or HEARTBEAT_TIMEOUT_S
+    self._close_timeout = close_timeout or CLOSE_TIMEOUT_S
     self.before_end: Callable[[ExitCode, str], None] | None = None
     self._store, self._index, self._count = store, index, count
     self._exit = end
@@ -81,12 +88,12 @@ class PeerMonitor:
   def close(self) -> None:
     """Stops the monitor of a process that exits normally.
 
-    Waits for process 0 to close first, for up to `CLOSE_TIMEOUT_S`.
+    Waits for process 0 to close first, for up to the time-out of closing.
     """
     with contextlib.suppress(Exception):  # The store may be gone already.
       if self._index == 0:
         self._store.key_value_set(_CLOSED, '', allow_overwrite=True)
-      deadline = time.monotonic() + CLOSE_TIMEOUT_S
+      deadline = time.monotonic() + self._close_timeout
       while time.monotonic() < deadline and self._get(_CLOSED) is None:
         time.sleep(0.1)
     self._ended.set()
@@ -181,9 +188,10 @@ class PeerMonitor:
       before, since = self._heartbeats.get(key, (None, now))
       if value != before:
         self._heartbeats[key] = (value, now)
-      elif now - since >= HEARTBEAT_TIMEOUT_S:
+      elif now - since >= self._heartbeat_timeout:
         index = int(key.rpartition('/')[2])
-        sentence = f'it has sent no heartbeat for {HEARTBEAT_TIMEOUT_S:.0f} s'
+        limit = self._heartbeat_timeout
+        sentence = f'it has sent no heartbeat for {limit:.0f} s'
         self._report(index, exit_codes.LOST_PEERS, sentence)
         return index, exit_codes.LOST_PEERS, sentence
     return None
@@ -212,8 +220,16 @@ def start() -> None:
   # JAX has no public name for the client; Orbax and Flax import this one too.
   from jax._src import distributed
 
+  heartbeat, close = (
+    timeouts.seconds(each, processes=jax.process_count())
+    for each in (timeouts.HEARTBEAT, timeouts.CLOSE)
+  )
   _monitor = PeerMonitor(
-    distributed.global_state.client, jax.process_index(), jax.process_count()
+    distributed.global_state.client,
+    jax.process_index(),
+    jax.process_count(),
+    heartbeat_timeout=heartbeat,
+    close_timeout=close,
   )
   _monitor.start()
   # Exit handlers run in reverse order. This one is registered after JAX's, so

@@ -10,12 +10,11 @@ import importlib.util
 import os
 import traceback
 
-from cdm.distributed import exit_codes
+from cdm.distributed import exit_codes, shell_commands
 
 VARIABLE = 'JAX_PLATFORMS'
 # The kinds of devices that JAX itself or a package on PyPI provides.
 KNOWN = ('cpu', 'cuda', 'gpu', 'rocm', 'tpu', 'metal')
-INSTALL = "from a checkout, pip install --constraint constraints.txt '.[{}]'"
 
 
 class NoDevice(RuntimeError):
@@ -81,12 +80,12 @@ def sentence(error: BaseException) -> str:
   ):
     return (
       f"{where}: JAX's package for NVIDIA GPUs is not installed. Install it: "
-      f'{INSTALL.format("cuda")}; or compute on the CPU with {VARIABLE}=cpu.'
+      f'{_install("cuda")}; or compute on the CPU with {VARIABLE}=cpu.'
     )
   if kind == 'tpu' and not _installed('libtpu'):
     return (
       f"{where}: JAX's package for TPUs (libtpu) is not installed. Install it: "
-      f'{INSTALL.format("tpu")}; or compute on the CPU with {VARIABLE}=cpu.'
+      f'{_install("tpu")}; or compute on the CPU with {VARIABLE}=cpu.'
     )
   nvidia = 'Look at `nvidia-smi` and CUDA_VISIBLE_DEVICES'
   look = {
@@ -99,6 +98,13 @@ def sentence(error: BaseException) -> str:
     f'{where}: no device of the kind {kind!r} can be used{because}. {look}; or '
     f'compute on the CPU with {VARIABLE}=cpu.'
   )
+
+
+def _install(extra: str) -> str:
+  command = shell_commands.install(
+    '--constraint', 'constraints.txt', f'.[{extra}]'
+  )
+  return f'from a checkout, {command}'
 
 
 def _installed(*names: str) -> bool:

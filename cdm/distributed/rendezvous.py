@@ -17,12 +17,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 
-from cdm.distributed import exit_codes, peer_monitor
+from cdm.distributed import exit_codes, peer_monitor, timeouts
 from cdm.distributed.exit_codes import ExitCode
 
-# How long the processes wait for each other, and the variable that changes it.
-PATIENCE_S = 300.0
-VARIABLE = 'CDM_JOIN_SECONDS'
+# The variable that changes how long the processes wait for each other.
+VARIABLE = timeouts.JOIN.variable
 # How long process 0 may be silent before a warning says so. The processes of
 # one machine start within this time of each other.
 WARN_AFTER_S = 3.0
@@ -51,23 +50,23 @@ class StoppedWaiting(Exception):
     self.ending = ending
 
 
-def patience(environment: Mapping[str, str]) -> float:
+def patience(
+  environment: Mapping[str, str], processes: int | None = None
+) -> float:
   """Returns how many seconds the processes wait for each other.
+
+  Args:
+    environment: environment variables, such as os.environ.
+    processes: number of processes, or None to read it from `environment`.
 
   Raises:
     ValueError: the variable is not a positive number.
   """
-  text = environment.get(VARIABLE, str(PATIENCE_S))
-  try:
-    seconds = float(text)
-  except ValueError:
-    seconds = 0.0
-  if not 0 < seconds < float('inf'):
-    raise ValueError(
-      f'{VARIABLE} is {text!r}; it is the number of seconds that the processes '
-      f'of a run wait for each other, e.g. {VARIABLE}=600.'
-    )
-  return seconds
+  if processes is None:
+    processes = timeouts.expected_processes(environment)
+  return timeouts.seconds(
+    timeouts.JOIN, processes=processes, environment=environment
+  )
 
 
 def wait(

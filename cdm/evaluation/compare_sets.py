@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from cdm.data import image_set
+from cdm.data import damaged_file, image_set
 from cdm.distributed import collectives
 from cdm.evaluation import (
   feature_statistics,
@@ -54,6 +54,7 @@ def judge(
   selection: Selection = ALL_IMAGES,
   network: GathererOptions | None = None,
   source: Source | None = None,
+  reference_overrides: Sequence[tuple[str, str]] = (),
 ) -> SetRow:
   """Compares two sets by the features of FID's network.
 
@@ -65,6 +66,7 @@ def judge(
       that of a reference that is sampled.
     network: keyword arguments of `Gatherer`.
     source: the images of `samples`, if the caller has resolved the name.
+    reference_overrides: the `overrides` of the reference, see `Selection`.
 
   Raises:
     ValueError: the two sets cannot be compared.
@@ -75,6 +77,7 @@ def judge(
     choice.names,
     selection=Selection(
       seed=selection.seed,
+      overrides=reference_overrides,
       max_value=selection.max_value,
       batch_per_device=selection.batch_per_device,
     ),
@@ -226,7 +229,9 @@ class Reference:
           f'{self._of_images[0]} compares images one by one, and {what} holds '
           'statistics only; give its images.'
         )
-      self.source = resolve(what, selection) if source is None else source
+      if source is None:
+        source = resolve_reference(what, selection)
+      self.source = source
     self.count = self.source.count if self.source else None
     if self.stored and self._of_stored:
       self.count = self.stored.count
@@ -297,6 +302,24 @@ class Reference:
     return join_manifests(self.source.recipe, gatherer.recipe)
 
 
+def resolve_reference(
+  what: str | os.PathLike, selection: Selection = ALL_IMAGES
+) -> Source:
+  """Resolves the name of a reference, see `image_source.resolve`.
+
+  Raises:
+    ValueError: there is no such set. An override that the message names is
+      written as that of a reference.
+  """
+  try:
+    return resolve(what, selection)
+  except ValueError as error:
+    text = str(error).replace('--config.', '--reference_config.')
+    if text == str(error):
+      raise
+    raise damaged_file.reworded(error, text) from error
+
+
 def make_reference(
   what: str | os.PathLike,
   out: str | os.PathLike,
@@ -320,7 +343,7 @@ def make_reference(
   """
   if collectives.is_first():
     output_files.check(out, overwrite=True)
-  source = resolve(what, selection)
+  source = resolve_reference(what, selection)
   if source.count < 2:
     raise ValueError(f'{what} holds {source.count} image; two are needed.')
   gatherer = Gatherer(**network or {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypedDict
@@ -141,37 +142,46 @@ class Gatherer:
       ValueError: features that are not finite, or an error of `source`.
       OSError: the partial results cannot be written.
     """
-    folder = self._folder(source, metrics)
+    folder = self._folder(source, metrics, self._keep)
     parts = self._parts[label] = partial_results.PartialResults(folder)
     with partial_results.hold_folder(folder):
       return self._gather(source, metrics, label, parts, stop_asked)
 
-  def gather_once(
+  def gather_in(
     self,
+    home: pathlib.Path,
     source: Source,
     metrics: Sequence[str],
     label: str,
     *,
     stop_asked: Callable[[], bool],
   ) -> feature_statistics.Gathered:
-    """Extracts the features of a set, without partial results on disk.
+    """Extracts the features of a set, with partial results in a folder.
 
-    For images of parameters that are in memory only: a later start could not
-    tell whether partial results are theirs.
+    Args:
+      home: folder for these partial results alone, inside a folder that this
+        run holds. Those of other sets are removed from it.
+      source, metrics, label, stop_asked: see `__call__`.
 
-    Args, returns, raises: see `__call__`.
+    Returns, raises: see `__call__`.
     """
-    return self._gather(source, metrics, label, None, stop_asked)
+    folder = self._folder(source, metrics, home)
+    if collectives.is_first() and home.is_dir():
+      for other in home.iterdir():
+        if other != folder:
+          shutil.rmtree(other, ignore_errors=True)
+    parts = self._parts[label] = partial_results.PartialResults(folder)
+    return self._gather(source, metrics, label, parts, stop_asked)
 
   def _gather(
     self,
     source: Source,
     metrics: Sequence[str],
     label: str,
-    parts: partial_results.PartialResults | None,
+    parts: partial_results.PartialResults,
     stop_asked: Callable[[], bool],
   ) -> feature_statistics.Gathered:
-    done, kept = (0, {}) if parts is None else parts.newest()
+    done, kept = parts.newest()
     blocks = Blocks(metrics, source.count, kept)
     schedule = SaveSchedule(done)
     size = self._extractor.batch_size
@@ -184,11 +194,11 @@ class Gatherer:
         done += 1
         bar.move_to(min(done * per_batch, source.count))
         stopped = stop_asked()
-        if parts is not None and (schedule.due(done) or stopped):
+        if schedule.due(done) or stopped:
           parts.write(done, blocks.to_arrays())
         if stopped:
           raise Stopped(f'{label}: stopped after {done} batches')
-    if parts is not None and schedule.worth_keeping(done):
+    if schedule.worth_keeping(done):
       parts.write(done, blocks.to_arrays())
     whole = feature_statistics.EMPTY
     for part in collectives.gather_arrays(
@@ -199,7 +209,9 @@ class Gatherer:
       )
     return whole
 
-  def _folder(self, source: Source, metrics: Sequence[str]) -> pathlib.Path:
+  def _folder(
+    self, source: Source, metrics: Sequence[str], home: pathlib.Path
+  ) -> pathlib.Path:
     """Returns the folder for the partial results of this set alone."""
     import jax
 
@@ -212,7 +224,7 @@ class Gatherer:
     ]
     if source.drawn_at_once is not None:
       settings.append(source.drawn_at_once)
-    return self._keep / partial_results.digest(settings)
+    return home / partial_results.digest(settings)
 
   def _features(
     self, source: Source, done: int

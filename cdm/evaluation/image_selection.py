@@ -17,7 +17,8 @@ class Selection:
       set, spread evenly over it; None takes all images of an existing set.
     seed: seed of sampled images; None is the seed of the config.
     overrides: ((dotted key, text), ...), changes to the config of a cascade or
-      to the saved config of a stage whose images are sampled. For a stage, the
+      of data that is read, or to the saved config of a stage whose images are
+      sampled. For a stage, the
       key `level` sets its augmentation level.
     max_value: the value of white in image files of 16 or more bits that do not
       state it; None takes 65535.

@@ -82,7 +82,7 @@ def resolve(
   name = set_name.parse(what)
   if name.kind == 'data':
     assert name.path is not None and name.split is not None
-    return open_config_data(name.path, name.split, selection.num)
+    return open_config_data(name.path, name.split, selection)
   if name.kind == 'stage':
     assert name.workdir is not None and name.split is not None
     return open_stage(name.workdir, name.split, selection, on_batch, kept)
@@ -166,18 +166,30 @@ def describe_samples(what: str | os.PathLike) -> ImageManifest:
 
 
 def open_config_data(
-  path: str | os.PathLike, section: str, num: int | None
+  path: str | os.PathLike, section: str, selection: Selection = ALL_IMAGES
 ) -> Source:
   """Returns the data of a config after the config's own preprocessing.
 
   Args:
     path: path of the config.
     section: 'train' or 'eval'.
-    num: number of images to take, spread over the data; all by default.
+    selection: its `num` images are taken, spread over the data, and its
+      `overrides` change the config.
+
+  Raises:
+    ValueError: the data cannot be opened, or an override does not change it.
   """
-  loaded = loader.load(path, ())
-  instantiate.require(loaded, 'pipeline', f'{section}_data')
-  return config_data(loaded, section, num, path)
+  parts = ('pipeline', f'{section}_data')
+  for key, _ in selection.overrides:
+    if key.partition('.')[0] not in parts:
+      raise ValueError(
+        f'--config.{key} does not change the images of {path}:{section}, which '
+        f'depend on config.{parts[0]} and config.{parts[1]} alone; leave it '
+        'out.'
+      )
+  loaded = loader.load(path, selection.overrides)
+  instantiate.require(loaded, *parts)
+  return config_data(loaded, section, selection.num, path)
 
 
 def config_data(
@@ -190,7 +202,8 @@ def config_data(
 
   Args:
     loaded: the config; a copy is used.
-    section, num: see `open_config_data`.
+    section: see `open_config_data`.
+    num: number of images to take, spread over the data; None takes all.
     path: where the config comes from, for error messages.
   """
   loaded = loaded.copy_and_resolve_references()
@@ -247,7 +260,11 @@ def open_cascade(
   loaded = loader.load(path, overrides)
   seed = loaded.seed if selection.seed is None else selection.seed
   stages, notes = restore.restored_cascade(
-    loaded, pathlib.Path(workdir), overrides, selection.at
+    loaded,
+    pathlib.Path(workdir),
+    overrides,
+    selection.at,
+    None if kept is None else kept.parameters,
   )
   size = drawing_batch.batch_size(
     stages, num=num, per_device=selection.batch_per_device
@@ -305,7 +322,7 @@ def open_stage(
     batch_per_device=selection.batch_per_device,
     overrides=rest,
     at=selection.at,
-    programs=None if kept is None else kept.programs,
+    kept=kept,
   )
   if section == 'train':
     saved.eval_data = saved.train_data

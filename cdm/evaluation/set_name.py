@@ -49,6 +49,11 @@ def parse(what: str | os.PathLike) -> SetName:
   return SetName('files', path=str(what))
 
 
+def has_config(what: str | os.PathLike | None) -> bool:
+  """Returns whether a config says what the images of WHAT are."""
+  return what is not None and parse(what).kind != 'files'
+
+
 def asks_to_draw(what: str | os.PathLike) -> bool:
   """Returns whether WHAT is a 'stage' or 'cascade', even if it is mistyped."""
   return '@' in str(what)

@@ -79,6 +79,7 @@ def sweep(
   choice: set_metrics.MetricChoice,
   selection: Selection = ALL_IMAGES,
   network: GathererOptions | None = None,
+  reference_overrides: Sequence[tuple[str, str]] = (),
 ) -> tuple[list[SweepRow], int]:
   """Compares the samples of every setting with one reference.
 
@@ -93,6 +94,7 @@ def sweep(
     selection: which images are sampled; its overrides are the config changes
       that all settings share.
     network: keyword arguments of `extract_features.Gatherer`.
+    reference_overrides: the `overrides` of the reference, see `Selection`.
 
   Returns:
     (rows in the order of the settings, index of the best row).
@@ -127,7 +129,9 @@ def sweep(
       reference,
       metrics,
       selection=Selection(
-        seed=selection.seed, batch_per_device=selection.batch_per_device
+        seed=selection.seed,
+        overrides=reference_overrides,
+        batch_per_device=selection.batch_per_device,
       ),
     )
     gatherer = compare_sets.Gatherer(**network or {})

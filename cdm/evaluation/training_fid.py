@@ -3,18 +3,26 @@
 Images are drawn with the EMA parameters as they lie on the training mesh, at
 the seed that `cdm evaluate` takes by default, so that it gives the same number
 for the checkpoint of that step. The statistics of the reference are computed
-once and kept in the user's cache.
+once and kept in the user's cache. What a run that is stopped has drawn is kept
+in WORKDIR/partial_fid until the number is recorded; it is that of the very
+parameters and settings, or it is drawn again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import hashlib
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cdm.config import datasets, stage
+import jax
+import numpy as np
+
+from cdm.config import datasets, loader, stage
 from cdm.data import damaged_file
 from cdm.distributed import collectives, user_cache
 from cdm.evaluation import (
@@ -38,6 +46,10 @@ if TYPE_CHECKING:
   from cdm.training.program import Program
 
 METRICS = ('fid',)
+FOLDER = 'partial_fid'  # in the work directory
+SAMPLES = 'FID samples'
+# Sections of a config that no image depends on, given the parameters.
+UNRELATED = ('train', 'optimizer', 'ema', 'paper')
 STAGE_SEED = 0  # what `cdm evaluate --samples=WORKDIR@eval` takes by default
 
 # (EMA parameters) -> the batches that are drawn with them.
@@ -45,10 +57,13 @@ DrawnWith = Callable[[Any], Batches]
 
 
 def make_fid(
-  c: ConfigDict, assembled: Program, options: Evaluation
-) -> Callable[
-  [Any, Any, Callable[[], bool]],
-  dict[str, float] | None,
+  c: ConfigDict,
+  assembled: Program,
+  options: Evaluation,
+  workdir: pathlib.Path,
+) -> tuple[
+  Callable[[Any, Any, Callable[[], bool]], dict[str, float] | None],
+  Callable[[], None],
 ]:
   """Opens all that FID in training needs, and returns what computes it.
 
@@ -56,10 +71,11 @@ def make_fid(
     c: config of one stage.
     assembled: its program.
     options: its section `eval`.
+    workdir: work directory of the run, which holds it.
 
   Returns:
-    `run(params, ema_params, stop_asked)`, see `training.hooks.Evaluator`. The
-    sampler is compiled at the first call only.
+    `run(params, ema_params, stop_asked)` and `forget()`, see
+    `training.hooks.Evaluator`. The sampler is compiled at the first call only.
 
   Raises:
     ValueError: the weights of Inception are missing, or the reference or the
@@ -71,16 +87,22 @@ def make_fid(
   recipe = compare_sets.join_manifests(samples.recipe, gatherer.recipe)
   warn(options, reference, recipe, reference.recipe(gatherer))
   made: list[reference_statistics.Statistics | None] = []
+  home = workdir / FOLDER
+  settings = [reference.name, reference.recipe(gatherer), drawing_settings(c)]
 
   def run(params, ema_params, stop_asked):
     del params  # FID is that of the averaged parameters.
     try:
       if not made:
         made.append(statistics(reference, gatherer, stop_asked))
-      gathered = gatherer.gather_once(
-        samples._replace(batches=drawn_with(ema_params)),
+      gathered = gatherer.gather_in(
+        home,
+        samples._replace(
+          batches=drawn_with(ema_params),
+          stamp=[settings, parameter_digest(ema_params)],
+        ),
         METRICS,
-        'FID samples',
+        SAMPLES,
         stop_asked=stop_asked,
       )
     except Stopped:
@@ -91,7 +113,13 @@ def make_fid(
       value = float(compared.scores['fid'])
     return {eval_section.FID: collectives.gather_objects(value)[0]}
 
-  return run
+  def forget():
+    gatherer.forget(SAMPLES)
+    if collectives.is_first():
+      with contextlib.suppress(OSError):  # It is not there, or not empty.
+        home.rmdir()
+
+  return run, forget
 
 
 def open_network(options: Evaluation) -> Gatherer:
@@ -104,7 +132,7 @@ def open_network(options: Evaluation) -> Gatherer:
   try:
     return Gatherer(options.fid_weights or None, flag=flag)
   except (ValueError, OSError) as error:
-    raise _named(
+    raise damaged_file.reworded(
       error,
       f'config.eval.fid_every_steps is {options.fid_every_steps}, and FID '
       f'needs the weights of Inception: {error} Without FID, use '
@@ -136,18 +164,12 @@ def open_reference(
     )
     reference.check(gatherer.sizes)
   except (ValueError, OSError) as error:
-    raise _named(
+    raise damaged_file.reworded(
       error,
       f'config.eval.fid_reference is {what!r}, which cannot be used: {error} '
       'Set it with --config.eval.fid_reference=WHAT.',
     ) from error
   return reference
-
-
-def _named(error: Exception, text: str) -> ValueError:
-  """Returns the error with another text, still that of a damaged file."""
-  damaged = getattr(error, 'is_data_error', False)
-  return damaged_file.DamagedFile(text) if damaged else ValueError(text)
 
 
 def open_samples(
@@ -268,6 +290,32 @@ def _source(count: int, recipe: Any, at_once: int) -> image_source.Source:
     raise AssertionError('these batches need parameters')
 
   return image_source.Source(count, batches, recipe, {}, None, at_once)
+
+
+def drawing_settings(c: ConfigDict) -> dict[str, Any]:
+  """Returns what the images of given parameters may depend on in a config."""
+  return {k: v for k, v in loader.plain(c).items() if k not in UNRELATED}
+
+
+def parameter_digest(params: Any) -> list[str]:
+  """Returns what identifies parameters and their layout, to the last bit.
+
+  A collective: every process must call it. Each looks at what it holds.
+
+  Args:
+    params: tree of jax.Array.
+
+  Returns:
+    A digest of each process, the same list in all processes.
+  """
+  found = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+    found.update(jax.tree_util.keystr(path).encode())
+    parts = {str(shard.index): shard for shard in leaf.addressable_shards}
+    for index, shard in sorted(parts.items()):  # each once, of all its copies
+      found.update(f'{index}{leaf.dtype}'.encode())
+      found.update(np.asarray(shard.data).tobytes())
+  return collectives.gather_objects(found.hexdigest()[:32])
 
 
 def warn(

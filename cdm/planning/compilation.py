@@ -13,7 +13,7 @@ import pathlib
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -21,10 +21,16 @@ import jax
 
 from cdm.config import loader
 from cdm.distributed import device_specs, exit_codes
-from cdm.planning import cpu_speed, hlo, lowering, plan_types
+from cdm.planning import (
+  cpu_speed,
+  described_devices,
+  hlo,
+  lowering,
+  plan_types,
+)
 from cdm.reporting import atomic_files, json_file
 
-FORMAT = 1  # version of the cached results; another number invalidates them
+FORMAT = 2  # version of the cached results; another number invalidates them
 UNITS = {'': 1, 'B': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 _NUMBER = r'([\d.]+)([BKMGT]?)'
 # The messages of XLA:TPU about a program that does not fit. The groups hold
@@ -50,12 +56,15 @@ def measure(request: plan_types.Request) -> plan_types.Facts:
   """
   piece = device_specs.parse(request['topology'])
   loaded = loader.load(request['config'], request['overrides'])
-  devices = describe_devices(piece)
+  devices = described_devices.of(piece)
   if request['step'] == 'train':
-    planned = lowering.train_step(loaded, devices)
+    planned = lowering.train_step(loaded, devices, num_slices=piece.num_slices)
   else:
     planned = lowering.sample_step(
-      loaded, devices, batch_size=request['batch_size']
+      loaded,
+      devices,
+      batch_size=request['batch_size'],
+      num_slices=piece.num_slices,
     )
   facts = compile_cached(
     planned,
@@ -75,6 +84,7 @@ def measure(request: plan_types.Request) -> plan_types.Facts:
     'devices': piece.devices,
     'chips': piece.chips,
     'mesh': dict(shards),
+    'fsdp_is_chosen': planned.fsdp_is_chosen,
     'batch_size': planned.batch_size,
     'batch_per_device': planned.batch_size / (shards['data'] * shards['fsdp']),
     'accumulation': planned.turns if request['step'] == 'train' else 1,
@@ -99,45 +109,6 @@ def measure(request: plan_types.Request) -> plan_types.Facts:
     'compiled_before': facts['kept'],
     'cpu_flops': None if piece.chip else cpu_speed.matrix_product_flops(),
   }
-
-
-def describe_devices(piece: device_specs.Slice) -> Sequence[Any]:
-  """Returns the JAX devices of a slice, for lowering and compiling.
-
-  The devices of a TPU slice are only described: no backend but the CPU's is
-  started. GPUs have no compiler that works without one, so simulated CPU
-  devices stand for them.
-
-  Raises:
-    ValueError: there is no such slice, or no compiler for it.
-  """
-  if not piece.is_tpu:
-    cpus = jax.devices('cpu')
-    if len(cpus) < piece.devices:
-      raise ValueError(
-        f'--topology={piece.topology}: this process has {len(cpus)} CPU '
-        'devices, and their number is fixed when JAX starts.'
-      )
-    return cpus[: piece.devices]
-  from jax.experimental import topologies
-
-  assert piece.chip is not None, 'a slice of TPUs has a chip'
-  options = dict(piece.chip.options)
-  if piece.chips < 4:  # By default libtpu assumes hosts of 2 x 2 chips.
-    bounds = (*piece.shape, 1, 1)[:3]
-    options['chips_per_host_bounds'] = bounds
-  try:
-    topology = topologies.get_topology_desc(
-      platform='tpu', topology_name=piece.topology, **options
-    )
-  except Exception as error:  # noqa: BLE001 (libtpu raises its own types)
-    reason = str(error).splitlines()[0].rstrip('.')
-    raise ValueError(
-      f'--topology={piece.topology}: the TPU compiler knows no such slice '
-      f'({reason}). Axes are multiples of 2, and the documentation of '
-      f'{piece.kind} lists its slices; for example {device_specs.EXAMPLES}.'
-    ) from error
-  return topology.devices
 
 
 def peak_of(
@@ -195,7 +166,9 @@ def compile_cached(
   text = planned.lowered.as_text()
   flags = {name: os.environ.get(name, '') for name in FLAGS}
   # A program for GPUs is compiled for as many CPU devices.
-  target = piece.topology if piece.is_tpu else f'cpu:{piece.devices}'
+  target = piece.topology
+  if not piece.is_tpu:
+    target = device_specs.with_slices(f'cpu:{piece.devices}', piece.num_slices)
   settings = json.dumps([FORMAT, compiler, target, quick, flags])
   name = hashlib.sha256((settings + text).encode()).hexdigest()[:32]
   path = pathlib.Path(keep) / f'{name}.json' if keep else None
@@ -204,7 +177,9 @@ def compile_cached(
     if kept is not None:
       kept['kept'] = True
       return kept
-  facts = compile_now(planned.lowered, piece.devices, quick=quick)
+  facts = compile_now(
+    planned.lowered, piece.devices, quick=quick, num_slices=piece.num_slices
+  )
   facts['compiler'] = compiler
   if path:
     # A cache that is full costs time at the next start, and nothing now.
@@ -246,7 +221,7 @@ LEAST_EFFORT = (
 
 
 def compile_now(
-  lowered: Any, num_devices: int, *, quick: bool = False
+  lowered: Any, num_devices: int, *, quick: bool = False, num_slices: int = 1
 ) -> plan_types.Refused | plan_types.Compiled:
   """Compiles a program and returns the facts that `compile_cached` stores.
 
@@ -257,6 +232,7 @@ def compile_now(
     lowered: a `jax.stages.Lowered`.
     num_devices: devices of the program.
     quick: compile with the least effort.
+    num_slices: number of slices that the devices form.
 
   Raises:
     jax.errors.JaxRuntimeError: compiling failed for any other reason.
@@ -294,7 +270,9 @@ def compile_now(
     'program': stats.generated_code_size_in_bytes,
   }
   parts = ('arguments', 'outputs', 'temporaries', 'program')
-  collectives = hlo.collectives(text, devices=num_devices)
+  collectives = hlo.collectives(
+    text, devices=num_devices, num_slices=num_slices
+  )
   return {
     'compiled': True,
     'message': None,

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable
 from typing import TextIO
 
-from cdm.distributed import device_specs, user_cache
+from cdm.distributed import device_specs, shell_commands, user_cache
 from cdm.planning import plan_types
 
 EVERY_SECONDS = 60.0  # between lines of progress if stderr is not a terminal
@@ -45,10 +45,11 @@ def check(topologies: Iterable[str]) -> list[device_specs.Slice]:
       'a machine or in a container, or plan for --topology=cpu:8.'
     )
   if tpu and importlib.util.find_spec('libtpu') is None:
+    pinned = '--constraint', 'constraints.txt', '.[plan]'
     raise ValueError(
       f'--topology={tpu[0]}: the TPU compiler (libtpu) is not installed. It '
-      "needs no TPU; install it with pip install 'cdm[plan]', or from a "
-      "checkout with pip install --constraint constraints.txt '.[plan]'."
+      f'needs no TPU. Run: {shell_commands.install("cdm[plan]")} (or, from a '
+      f'checkout: {shell_commands.install(*pinned)})'
     )
   return pieces
 

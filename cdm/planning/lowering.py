@@ -6,7 +6,6 @@ parameters are shapes with a sharding over the mesh of a slice, and the slice
 need not exist.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from cdm.config import (
   sampler_section,
 )
 from cdm.config import stage as build
-from cdm.distributed import device_mesh
+from cdm.distributed import device_mesh, partitioning
 from cdm.models import flops
 from cdm.ops import keys as ops_keys
 from cdm.ops import pixels
@@ -47,6 +46,7 @@ class Planned(NamedTuple):
       on one image.
     evaluation_steps: training steps that take as long as the evaluations of the
       whole run; 0 for sampling.
+    fsdp_is_chosen: whether the config leaves the size of `fsdp` open.
   """
 
   lowered: jax.stages.Lowered
@@ -59,9 +59,12 @@ class Planned(NamedTuple):
   num_steps: int | None
   network_evaluations: int
   evaluation_steps: float = 0.0
+  fsdp_is_chosen: bool = False
 
 
-def train_step(c: loader.ConfigDict, devices: Sequence[Any]) -> Planned:
+def train_step(
+  c: loader.ConfigDict, devices: Sequence[Any], *, num_slices: int = 1
+) -> Planned:
   """Lowers the training step that `cdm train` runs for a config.
 
   The model FLOPs of a step are the FLOPs of three forward passes per image;
@@ -70,11 +73,12 @@ def train_step(c: loader.ConfigDict, devices: Sequence[Any]) -> Planned:
   Args:
     c: ConfigDict of one stage.
     devices: JAX devices of the mesh, which may be described only.
+    num_slices: see `device_mesh.make_mesh`.
 
   Raises:
     ValueError: the config cannot be used; names the section and key.
   """
-  training = program.assemble(c, devices=devices)
+  training = program.assemble(c, devices=devices, num_slices=num_slices)
   schedule, state = training.schedule, training.state
   forward_flops = _forward_flops(training.built)
   parts = {
@@ -91,15 +95,22 @@ def train_step(c: loader.ConfigDict, devices: Sequence[Any]) -> Planned:
     parameters=flops.count_parameters(state.params),
     model_flops=3 * schedule.batch_size * forward_flops,
     turns=schedule.accumulation,
-    arguments={name: device_bytes(tree) for name, tree in parts.items()},
+    arguments={
+      name: partitioning.device_bytes(tree) for name, tree in parts.items()
+    },
     num_steps=schedule.num_steps,
     network_evaluations=1,
     evaluation_steps=evaluation_share.evaluation_steps(training),
+    fsdp_is_chosen=placement.is_fsdp_chosen(c.mesh),
   )
 
 
 def sample_step(
-  c: loader.ConfigDict, devices: Sequence[Any], *, batch_size: int
+  c: loader.ConfigDict,
+  devices: Sequence[Any],
+  *,
+  batch_size: int,
+  num_slices: int = 1,
 ) -> Planned:
   """Lowers the program that draws one batch of a stage's images.
 
@@ -109,6 +120,7 @@ def sample_step(
     c: ConfigDict of one stage.
     devices: JAX devices of the mesh, which may be described only.
     batch_size: images drawn at once; rounded up to divide over the mesh.
+    num_slices: see `device_mesh.make_mesh`.
 
   Raises:
     ValueError: the config cannot be used; names the section and key.
@@ -117,7 +129,7 @@ def sample_step(
   build.refuse_classifier(c, 'planned with --step=sample')
   instantiate.require(c, 'mesh')
   built = build.stage(c)
-  mesh = placement.mesh(c.mesh, devices)
+  mesh = placement.drawing_mesh(c.mesh, devices, num_slices=num_slices)
   batch_size = device_mesh.padded_batch_size(batch_size, mesh)
   params = placement.placed_params(built.method, c.mesh, mesh)
   stage = cascade.Stage.of(built, params, mesh, name=c.name)
@@ -155,21 +167,12 @@ def sample_step(
     parameters=flops.count_parameters(params),
     model_flops=evaluations * batch_size * _forward_flops(built),
     turns=steps,
-    arguments={'ema': device_bytes(params), 'batch': device_bytes(inputs)},
+    arguments={
+      'ema': partitioning.device_bytes(params),
+      'batch': partitioning.device_bytes(inputs),
+    },
     num_steps=None,
     network_evaluations=evaluations,
-  )
-
-
-def device_bytes(tree: Any) -> int:
-  """Returns the bytes that one device holds of a tree of sharded arrays.
-
-  Args:
-    tree: tree of ShapeDtypeStructs that carry their sharding.
-  """
-  return sum(
-    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-    for leaf in jax.tree.leaves(tree)
   )
 
 

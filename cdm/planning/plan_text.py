@@ -38,6 +38,8 @@ def plan(row: Row) -> str:
   """Returns the text about one slice: verdict, memory, work, estimate."""
   piece = device_specs.parse(row['topology'])
   axes = ', '.join(f'{axis} {n}' for axis, n in row['mesh'].items() if n > 1)
+  if row.get('fsdp_is_chosen') and row['mesh']['fsdp'] > 1:
+    axes += ' (fsdp chosen: the devices of a host)'
   lines = [
     f'{row["topology"]}   {piece.title}',
     f'  mesh {axes or "of one device"}; {row["batch_per_device"]:g} images per '
@@ -136,18 +138,7 @@ def estimate(row: Row) -> list[str]:
   if estimated is None:
     return ['  no ESTIMATE of time and cost: it does not fit', '']
   on_cpu = row['topology'].startswith(device_specs.CPU)
-  rows = (
-    []
-    if on_cpu
-    else [
-      (name, duration(seconds), f'{what} at their peak')
-      for name, seconds, what in (
-        ('compute', estimated['compute_seconds'], 'multipliers'),
-        ('memory', estimated['memory_seconds'], 'bytes to and from HBM'),
-        ('interconnect', estimated['interconnect_seconds'], 'links'),
-      )
-    ]
-  )
+  rows = [] if on_cpu else terms(row, estimated)
   what = 'step' if row['step'] == 'train' else 'batch'
   rows += [
     (
@@ -173,6 +164,27 @@ def estimate(row: Row) -> list[str]:
     *_table(rows),
     '',
   ]
+
+
+def terms(row: Row, estimated: roofline.Estimate) -> list[tuple[str, str, str]]:
+  """Returns the rows of the terms of the roofline: (term, time, note)."""
+  rows = [
+    (name, duration(seconds), f'{what} at their peak')
+    for name, seconds, what in (
+      ('compute', estimated['compute_seconds'], 'multipliers'),
+      ('memory', estimated['memory_seconds'], 'bytes to and from HBM'),
+      ('interconnect', estimated['interconnect_seconds'], 'links'),
+    )
+  ]
+  piece = device_specs.parse(row['topology'])
+  if piece.num_slices > 1:
+    note, seconds = 'data center network between slices at its peak', '-'
+    if piece.chip and piece.chip.network_bandwidth:
+      seconds = duration(estimated['network_seconds'])
+    else:
+      note = f'no bandwidth of the network of {piece.kind} is known'
+    rows.append(('network', seconds, note))
+  return rows
 
 
 def evaluations(estimated: roofline.Estimate) -> str:

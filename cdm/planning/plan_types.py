@@ -143,6 +143,7 @@ class Facts(Work):
     devices: number of JAX devices of the slice.
     chips: number of chips of the slice.
     mesh: {axis of the device mesh: number of devices along it}.
+    fsdp_is_chosen: True if the config leaves the size of `fsdp` open.
     batch_size: images per batch, on the whole mesh.
     batch_per_device: images per part of the batch.
     accumulation: number of microbatches of a training step.
@@ -176,6 +177,7 @@ class Facts(Work):
   devices: int
   chips: int
   mesh: dict[str, int]
+  fsdp_is_chosen: NotRequired[bool]
   batch_size: int
   batch_per_device: float
   accumulation: int

@@ -1,24 +1,25 @@
 """Estimates the time and cost of a compiled program with a roofline model.
 
   step time = max(FLOPs / peak, bytes moved / HBM bandwidth,
-                  bytes sent / bandwidth of the links)
+                  bytes sent / bandwidth of the links,
+                  bytes sent between slices / bandwidth of the network)
 
-The model assumes that arithmetic, memory and links each work at their peak, and
-that the longest of the three hides the other two. Nothing is run. A real step
-takes longer than its arithmetic at peak, often twice as long. Some of the bytes
-moved never leave the chip, so the second term may be too large.
+The model assumes that arithmetic, memory, links and network each work at their
+peak, and that the longest of the four hides the others. Nothing is run. A real
+step takes longer than its arithmetic at peak, often twice as long. Some of the
+bytes moved never leave the chip, so the second term may be too large.
 
 For GPUs the FLOPs and bytes are those of the program that is compiled for CPUs,
 which computes in float32: the bytes of the GPU's program are fewer. For a CPU
 the peak is the speed of a matrix product, measured on this machine, and the
-other two terms are left out.
+other terms are left out.
 """
 
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
 from cdm.distributed import device_specs
-from cdm.planning import plan_types
+from cdm.planning import hlo, plan_types
 
 HOUR, DAY = 3600.0, 86400.0
 SAMPLES = 50_000  # FID is measured on this many images.
@@ -34,8 +35,11 @@ class Estimate(TypedDict):
     compute_seconds: seconds that a step's FLOPs take at the peak.
     memory_seconds: seconds that moving its bytes takes at the peak.
     interconnect_seconds: seconds that sending its bytes takes at the peak.
+    network_seconds: seconds that sending its bytes to other slices takes at the
+      peak; 0 also if the bandwidth of the network is unknown.
     step_seconds: seconds of a step, or of a batch of samples.
-    bound_by: the longest term: 'compute', 'memory' or 'interconnect'.
+    bound_by: the longest term: 'compute', 'memory', 'interconnect' or
+      'network'.
     images_per_second: images of the whole slice.
     evaluation_fraction: share of that duration that evaluations in training
       take.
@@ -51,6 +55,7 @@ class Estimate(TypedDict):
   compute_seconds: float
   memory_seconds: float
   interconnect_seconds: float
+  network_seconds: float
   step_seconds: float
   bound_by: str
   images_per_second: float
@@ -122,6 +127,7 @@ def estimate(
     'compute_seconds': times['compute'],
     'memory_seconds': times['memory'],
     'interconnect_seconds': times['interconnect'],
+    'network_seconds': times['network'],
     'step_seconds': seconds,
     'bound_by': max(times, key=lambda name: times[name]),
     'images_per_second': images / seconds,
@@ -138,9 +144,9 @@ def estimate(
 def roofline(
   facts: plan_types.Facts, piece: device_specs.Slice
 ) -> dict[str, float]:
-  """Returns the seconds that each of the three terms takes at its peak.
+  """Returns the seconds that each of the four terms takes at its peak.
 
-  The keys are 'compute', 'memory' and 'interconnect'.
+  The keys are 'compute', 'memory', 'interconnect' and 'network'.
   """
   chip = piece.chip
   work = facts['compiled_flops_per_step']
@@ -148,14 +154,23 @@ def roofline(
     speed = facts['cpu_flops']
     assert work is not None and speed is not None
     # The simulated devices share the CPU.
-    return {'compute': work / speed, 'memory': 0.0, 'interconnect': 0.0}
+    return {
+      'compute': work / speed,
+      'memory': 0.0,
+      'interconnect': 0.0,
+      'network': 0.0,
+    }
   moved = facts['bytes_moved_per_device']
   collectives = facts['collectives']
   assert work is not None and moved is not None and collectives is not None
   flops = work / piece.devices
-  sent = sum(row['wire_bytes'] for row in collectives.values())
+  sent = {True: 0, False: 0}  # {whether to another slice: bytes}
+  for name, row in collectives.items():
+    sent[name.endswith(hlo.BETWEEN)] += row['wire_bytes']
+  network = chip.network_bandwidth
   return {
     'compute': flops * chip.cores / chip.flops,
     'memory': moved * chip.cores / chip.hbm_bandwidth,
-    'interconnect': sent * chip.cores / chip.link_bandwidth,
+    'interconnect': sent[False] * chip.cores / chip.link_bandwidth,
+    'network': sent[True] * chip.cores / network if network else 0.0,
   }

@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
+from cdm.distributed import shell_commands
 from cdm.reporting import atomic_files, json_file
 
 RUN = 'wandb_run.json'
@@ -44,8 +45,8 @@ def check_installed(project: str) -> None:
   if project and importlib.util.find_spec('wandb') is None:
     raise ValueError(
       f'config.train.wandb is {project!r}, but the package wandb is not '
-      "installed. Install it with `pip install 'cdm[wandb]'`, or set "
-      "--config.train.wandb=''."
+      f'installed. Run: {shell_commands.install("cdm[wandb]")} (or set '
+      "--config.train.wandb='')"
     )
 
 

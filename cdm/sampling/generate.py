@@ -9,6 +9,7 @@ never mixed in.
 
 import os
 import pathlib
+import shlex
 from collections.abc import Callable, Sequence
 from typing import NotRequired, TypedDict
 
@@ -270,14 +271,14 @@ def finish_shards(
   shards.finish()
   sources = [array_record.ArrayRecords(folder) for folder in shards.folders]
   readers = [_record_reader(source) for source in sources]
-  num = layout.num
+  num, words = layout.num, shlex.quote(str(out))
   write_overview(out, stages, readers, labels, num, class_names)
   print(
     f'{num} images of {size}x{size} pixels in {layout.num_shards} shards, in '
     f'{shards.folders[-1]}; {out / OVERVIEW} shows some.\n'
-    f'Read them with --samples={out}, or train on them with '
+    f'Read them with --samples={words}, or train on them with '
     '--config.train_data.kind=array_records '
-    f'--config.train_data.path={out}'
+    f'--config.train_data.path={words}'
   )
 
 

@@ -1,4 +1,4 @@
-"""Keeps programs and images from one setting of a sweep to the next.
+"""Keeps what the settings of a sweep share: programs, parameters and images.
 
 While only settings of later stages vary, the images of the earlier stages stay
 the same. They are kept as uint8, which is what passes between stages, in memory
@@ -20,6 +20,7 @@ import numpy as np
 from cdm.ops import pixels
 from cdm.reporting import atomic_files
 from cdm.sampling import cascade
+from cdm.sampling.restored_parameters import RestoredParameters
 
 MEMORY = 2**30  # bytes of images, in each process
 
@@ -29,6 +30,7 @@ class Kept:
 
   Attributes:
     programs: compiled programs, see `cascade.sampler`.
+    parameters: restored parameters, see `restore.restored_cascade`.
     wanted: the numbers of the stages whose images another setting will need.
   """
 
@@ -41,6 +43,7 @@ class Kept:
       memory_bytes: bytes of images that are kept in memory.
     """
     self.programs: dict[Any, Any] = {}
+    self.parameters = RestoredParameters()
     self.wanted: Collection[int] = ()
     self._folder = pathlib.Path(folder) / f'process-{jax.process_index()}'
     self._free = memory_bytes

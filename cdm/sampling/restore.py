@@ -23,7 +23,8 @@ from cdm.config import (
 )
 from cdm.data import class_names
 from cdm.distributed import collectives
-from cdm.sampling import cascade, drawing_batch, upscaler
+from cdm.sampling import cascade, drawing_batch, kept_images, upscaler
+from cdm.sampling.restored_parameters import Checkpoint, RestoredParameters
 
 # Images that a stage super-resolves at once on CPUs, over all devices.
 UPSCALED_ON_CPUS = 32
@@ -163,7 +164,7 @@ class StageRecord:
 
 
 def restored_stage(
-  workdir: pathlib.Path,
+  checkpoint: Checkpoint,
   *,
   name: str,
   level: float = 0.0,
@@ -171,18 +172,16 @@ def restored_stage(
   sampler: loader.ConfigDict | dict[str, Any] | None = None,
   mesh: loader.ConfigDict | dict[str, Any] | None = None,
   overrides: Sequence[tuple[str, str]] = (),
-  at: int | str | None = None,
 ) -> tuple[cascade.Stage, loader.ConfigDict, StageRecord]:
   """Restores a trained stage from its saved config and its EMA parameters.
 
   Args:
-    workdir: directory that `cdm train` wrote.
+    checkpoint: its checkpoint.
     name: name of the stage, for messages and folders.
     level, truncated: see `cascade.Stage`.
     sampler: `sampler` section that replaces the saved one, or None.
     mesh: `mesh` section that replaces the saved one, or None.
     overrides: ((dotted key, text), ...), applied to the saved config.
-    at: which checkpoint, see `reader.resolve`; None is the newest.
 
   Returns:
     (cascade.Stage, its config, StageRecord).
@@ -192,7 +191,8 @@ def restored_stage(
     ValueError: workdir holds a classifier, or the checkpoint is damaged or does
       not fit the model.
   """
-  at = reader.resolve(workdir, at)
+  workdir = checkpoint.workdir
+  at = reader.resolve(workdir, checkpoint.at)
   saved = loader.from_json(reader.read_config(workdir, step=at), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
@@ -204,11 +204,10 @@ def restored_stage(
   if warning and collectives.is_first():
     _log.warning('warning: %s', warning)
   section = saved.mesh if mesh is None else mesh
-  device_mesh = placement.mesh(section)
-  params, step = reader.restore_ema(
-    workdir,
-    placement.placed_params(built.method, section, device_mesh),
-    step=at,
+  device_mesh = placement.drawing_mesh(section)
+  parameters = checkpoint.restored or RestoredParameters()
+  params, step = parameters.restore(
+    workdir, placement.placed_params(built.method, section, device_mesh), at
   )
   restored = cascade.Stage.of(
     built, params, device_mesh, name=name, level=level, truncated=truncated
@@ -294,6 +293,7 @@ def restored_cascade(
   workdir: pathlib.Path,
   overrides: Sequence[tuple[str, str]] = (),
   at: int | str | None = None,
+  restored: RestoredParameters | None = None,
 ) -> tuple[list[cascade.Stage], list[CascadeEntry]]:
   """Restores every stage of a cascade, or one base stage.
 
@@ -304,6 +304,7 @@ def restored_cascade(
       single stage. For a cascade they are already part of `loaded`.
     at: which checkpoint of every stage, see `reader.resolve`: 'best' is the
       best one of each.
+    restored: see `Checkpoint`.
 
   Returns:
     (stages, notes): the `cascade.Stage`s, checked to fit each other, and for
@@ -324,27 +325,26 @@ def restored_cascade(
   for section, folder in zip(sections, folders, strict=True):
     experiment = section.pop('config')
     own = {
-      'workdir': workdir / folder,
+      'checkpoint': Checkpoint(workdir / folder, at, restored),
       'mesh': loaded.get('mesh'),
       'overrides': () if cascade_stages.is_cascade(loaded) else overrides,
-      'at': at,
     }
     key = f'stages.{section["name"]}'
     given = instantiate.arguments(key, restored_stage, section, own)
-    restored, saved, record = restored_stage(**given, **own)
+    made, saved, record = restored_stage(**given, **own)
     if saved.name != experiment:
       raise ValueError(
         f'{workdir / folder} holds {saved.name!r}, but {experiment!r} is asked '
         f'for; give the work directory of {experiment!r}, or the config '
         f'{saved.name!r}.'
       )
-    stages.append(restored)
+    stages.append(made)
     notes.append(record.cascade_entry(section, folder))
   check_cascade(stages)
   class_lists = {
     tuple(class_names.read(workdir / folder) or ())
-    for folder, restored in zip(folders, stages, strict=True)
-    if restored.num_classes is not None
+    for folder, made in zip(folders, stages, strict=True)
+    if made.num_classes is not None
   }
   class_lists.discard(())
   if len(class_lists) > 1:
@@ -398,7 +398,7 @@ def restored_upscaler(
   most_per_device: int = drawing_batch.MOST,
   overrides: Sequence[tuple[str, str]] = (),
   at: int | str | None = None,
-  programs: dict[Any, Any] | None = None,
+  kept: kept_images.Kept | None = None,
 ) -> tuple[upscaler.Upscaler, loader.ConfigDict]:
   """Restores a super-resolution stage as an `Upscaler`, whatever its method.
 
@@ -412,7 +412,7 @@ def restored_upscaler(
     most_per_device: the most that it chooses.
     overrides: ((dotted key, text), ...), applied to the saved config.
     at: which checkpoint, see `reader.resolve`.
-    programs: the programs of earlier calls, see `cascade.sampler`.
+    kept: what earlier calls have restored and compiled, or None.
 
   Returns:
     (upscaler.Upscaler, config of its stage).
@@ -423,7 +423,10 @@ def restored_upscaler(
       on this level.
   """
   restored, saved, record = restored_stage(
-    workdir, name='upscaled', level=level, overrides=overrides, at=at
+    Checkpoint(workdir, at, None if kept is None else kept.parameters),
+    name='upscaled',
+    level=level,
+    overrides=overrides,
   )
   if restored.lowres is None:
     raise ValueError(_base_model(workdir, saved))
@@ -437,6 +440,9 @@ def restored_upscaler(
       most_per_device=most_per_device,
     )
   upscale = upscaler.stage_upscaler(
-    restored, record, batch_size=batch_size, programs=programs
+    restored,
+    record,
+    batch_size=batch_size,
+    programs=None if kept is None else kept.programs,
   )
   return upscale, saved

@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cdm.data import image_decoder, image_notes, picture_files, transforms
+from cdm.data import (
+  damaged_file,
+  image_decoder,
+  image_notes,
+  picture_files,
+  transforms,
+)
 from cdm.data.printable_name import printable
 from cdm.distributed import exit_codes
 from cdm.ops import tiling
@@ -166,7 +172,8 @@ def read_image(
     max_value: see `Inputs`.
 
   Raises:
-    ValueError: there is no such file, or it is not an image.
+    ValueError: there is no such file, or it cannot be used.
+    damaged_file.DamagedFile: it is damaged, or not an image.
   """
   reason = picture_files.why_not_a_file(path)
   if reason is not None:
@@ -176,7 +183,8 @@ def read_image(
   try:
     decoded = image_decoder.read_file(path, max_value=max_value)
   except transforms.BadImage as error:
-    raise ValueError(f'{error}. Repair it, or leave it out.') from None
+    text = f'{error}. Repair it, or leave it out.'
+    raise damaged_file.reworded(error, text) from None
   image_notes.say(decoded.notes)
   return decoded.pixels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable
 
 from cdm.checkpointing.writer import Checkpointer
@@ -13,20 +14,27 @@ from cdm.training.eval_section import Evaluation
 from cdm.training.hooks import Evaluator
 from cdm.training.program import Program
 
-# (config, its program, its section `eval`) -> `Evaluator.run`, which computes
-# `eval_section.FID`. The package `evaluation` has it, and training may not
-# import that package, so the command hands the function in.
-MakeFid = Callable[[ConfigDict, Program, Evaluation], Callable]
+# (config, its program, its section `eval`, work directory) -> (`run`, `forget`)
+# of an `Evaluator`, which computes `eval_section.FID`. The package `evaluation`
+# has it, and training may not import that package, so the command hands the
+# function in.
+MakeFid = Callable[
+  [ConfigDict, Program, Evaluation, pathlib.Path], tuple[Callable, Callable]
+]
 
 
 def make_evaluators(
-  c: ConfigDict, assembled: Program, make_fid: MakeFid | None = None
+  c: ConfigDict,
+  assembled: Program,
+  workdir: pathlib.Path,
+  make_fid: MakeFid | None = None,
 ) -> tuple[Evaluator, ...]:
   """Builds the evaluations of a run, and reads the images that they need.
 
   Args:
     c: config of one stage.
     assembled: its program.
+    workdir: work directory of the run.
     make_fid: builds the evaluation of FID; it may be None if the config asks
       for none.
 
@@ -49,8 +57,8 @@ def make_evaluators(
         'run was started by a command that computes no FID; use cdm train, or '
         '--config.eval.fid_every_steps=0.'
       )
-    run = make_fid(c, assembled, options)
-    found.append(Evaluator(eval_section.FID, options.fid_every_steps, run))
+    made = make_fid(c, assembled, options, workdir)
+    found.append(Evaluator(eval_section.FID, options.fid_every_steps, *made))
   return tuple(found)
 
 

@@ -24,11 +24,14 @@ class Evaluator(NamedTuple):
       process. `stop_asked()` is a collective, which every process calls equally
       often; if it returns True, `run` may give up and return None. The run then
       saves and ends, and makes the evaluation when it continues.
+    forget: removes what an evaluation has kept for that case; every process
+      calls it when the numbers are recorded. None if it keeps nothing.
   """
 
   name: str
   every_steps: int
   run: Callable[[Any, Any, Callable[[], bool]], dict[str, float] | None]
+  forget: Callable[[], object] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

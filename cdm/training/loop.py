@@ -313,6 +313,8 @@ class _Loop:
     self.reporter.scalars(self.step, values)
     if self.hooks.best is not None:
       self.hooks.best.consider(self.step, values)
+    if evaluator.forget is not None:
+      evaluator.forget()
     return True
 
   def catch_up(self, stop):

@@ -2,7 +2,10 @@
 
 `config.train.profile_steps='100:110'` traces the updates 100 to 110, both
 included, into WORKDIR/profile; with several processes each traces its own
-devices, into WORKDIR/profile/process_K. A run that is started again within the
+devices, into WORKDIR/profile/process_K. The profiler names the files after the
+machine, on which there may be several processes, and the folder after the
+second, which the processes do not share; TensorBoard and xprof show process_K
+as a run of its own. A run that is started again within the
 range traces the rest of it. A trace that cannot be written never ends the run.
 """
 
@@ -65,8 +68,15 @@ class Profile:
     """
     self._steps = steps or range(0)
     self._folder = workdir / FOLDER
+    self._others = ''  # where the traces of the other processes are
     if jax.process_count() > 1:
       self._folder /= f'process_{jax.process_index()}'
+      last = jax.process_count() - 1
+      self._others = '; process_1 beside it is that of the other process'
+      if last > 1:
+        self._others = (
+          f'; process_1 to process_{last} beside it are those of the others'
+        )
     self._say = say
     self._first: int | None = None  # first traced step, while tracing
     self._done = False  # one trace per session
@@ -116,6 +126,7 @@ class Profile:
     self._say(
       f'a profile {steps} is in {self._folder}: open {name} at '
       f'https://ui.perfetto.dev, or see it with `xprof {self._folder}`'
+      + self._others
     )
 
   def __enter__(self) -> 'Profile':

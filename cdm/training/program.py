@@ -61,13 +61,17 @@ class Program(NamedTuple):
 
 
 def assemble(
-  c: ConfigDict, *, devices: Sequence[jax.Device] | None = None
+  c: ConfigDict,
+  *,
+  devices: Sequence[jax.Device] | None = None,
+  num_slices: int = 1,
 ) -> Program:
   """Builds the training program that a config describes.
 
   Args:
     c: config of one stage.
     devices: devices of the mesh; by default all devices of the run.
+    num_slices: see `device_mesh.make_mesh`.
 
   Returns:
     Program.
@@ -82,7 +86,7 @@ def assemble(
     *('optimizer', 'ema', 'train', 'mesh'),
   )
   built = stage.stage(c)
-  mesh = placement.mesh(c.mesh, devices)
+  mesh = placement.mesh(c.mesh, devices, num_slices=num_slices)
   schedule, average = (
     run_config.read_train_section(c),
     run_config.read_ema_section(c.ema, batch_size=c.train.batch_size),

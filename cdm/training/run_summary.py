@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from cdm.checkpointing import reader
-from cdm.config import loader, stage_warnings
-from cdm.distributed import exit_codes
+from cdm.config import loader, placement, stage_warnings
+from cdm.distributed import exit_codes, partitioning
+from cdm.reporting.text_table import format_si
 from cdm.training import group_rates, program, rate_change
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def print_run_summary(
 ) -> None:
   """Prints two lines about the run that starts, and warnings of its config.
 
-  And one for every group of parameters with a learning rate of its own.
+  And one for the mesh of several devices, and one for every group of parameters
+  with a learning rate of its own.
 
   Args:
     reporter: prints the lines.
@@ -68,7 +70,34 @@ def print_run_summary(
   )
   classes = f', {source.num_classes} classes' if source.num_classes else ''
   reporter.say(f'data: {len(source):,} images{classes} ({c.train_data.kind})')
+  if mesh.size > 1:
+    reporter.say(mesh_line(c, assembled))
   for line in group_rates.summary(assembled.tx.groups, params):
     reporter.say(line)
   for text in stage_warnings.stage_warnings(built):
     reporter.say(f'warning: {text}')
+
+
+def mesh_line(c: ConfigDict, assembled: program.Program) -> str:
+  """Returns a line about the mesh, and what a device holds of the state.
+
+  For example 'mesh: data 8, fsdp 4 (chosen by mesh.fsdp=0: the devices of a
+  host); each device holds 404 MB of 1.61 GB of the training state'.
+
+  Args:
+    c: config of the stage.
+    assembled: the program of the run.
+  """
+  shape, state = assembled.mesh.shape, assembled.state
+  axes = ', '.join(f'{axis} {n}' for axis, n in shape.items() if n > 1)
+  if placement.is_fsdp_chosen(c.mesh):
+    why = 'the devices of a host' if shape['fsdp'] > 1 else 'fsdp 1, one host'
+    axes += f' (chosen by mesh.fsdp=0: {why})'
+  held = partitioning.device_bytes(state)
+  whole = sum(
+    leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)
+  )
+  return (
+    f'mesh: {axes}; each device holds {format_si(held, "B")} of '
+    f'{format_si(whole, "B")} of the training state'
+  )

@@ -148,7 +148,9 @@ class _Run:
     c = begun.config
     trace_loss_and_sampler(c, built, assembled.state.params)
     draw_samples = make_grid_sampler(c, assembled)
-    evaluations = evaluators.make_evaluators(c, assembled, self._make_fid)
+    evaluations = evaluators.make_evaluators(
+      c, assembled, workdir, self._make_fid
+    )
     run_summary.print_config_changes(c, workdir)
     iterator = self._open_batches(assembled, source)
 

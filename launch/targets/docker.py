@@ -47,7 +47,15 @@ def plan(args):
   build += [f'--build-arg=EXTRA={args.extra}', f'--tag={tag}', str(ROOT)]
   if args.push:
     return Plan([build, ['docker', 'push', tag]])
-  return Plan([build, run_line(args, tag)])
+  # The daemon would make a missing folder as root, and the run, which is not
+  # root, could not write into it.
+  make = [['mkdir', '-p', workdir_of(args)]] if args.workdir else []
+  return Plan([*make, build, run_line(args, tag)])
+
+
+def workdir_of(args):
+  """-> absolute path of the work directory, inside as outside."""
+  return str(pathlib.Path(args.workdir).resolve())
 
 
 def run_line(args, tag):
@@ -55,8 +63,7 @@ def run_line(args, tag):
   words = in_image(args)
   volumes, cache = list(args.volume), None
   if args.workdir:
-    # Under the same name inside as outside.
-    workdir = str(pathlib.Path(args.workdir).resolve())
+    workdir = workdir_of(args)
     words[words.index(f'--workdir={args.workdir}')] = f'--workdir={workdir}'
     volumes.insert(0, f'{workdir}:{workdir}')
     cache = f'{workdir}/compilation_cache'

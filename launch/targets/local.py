@@ -5,6 +5,7 @@ several are for trying a multi-process run out. What was preempted (exit code
 75) or killed is started again.
 """
 
+import os
 import signal
 import socket
 import subprocess
@@ -12,7 +13,15 @@ import sys
 import threading
 import time
 
-from targets.plan import LOST, PREEMPTED, ROOT, Plan, positive
+from targets.plan import (
+  LOST,
+  PREEMPTED,
+  ROOT,
+  CannotStart,
+  Plan,
+  positive,
+  start,
+)
 
 # Seconds. A run that was told to stop saves first; one that lost a process
 # cannot, because saving takes all of them.
@@ -36,7 +45,7 @@ def arguments(parser):
 
 def default_python():
   """-> the environment that launch/setup.sh makes, or who runs this."""
-  own = ROOT / '.venv' / 'bin' / 'python'
+  own = ROOT / (os.environ.get('CDM_VENV') or '.venv') / 'bin' / 'python'
   return str(own) if own.exists() else sys.executable
 
 
@@ -121,16 +130,20 @@ class Group:
     """
     # In sessions of their own: a Ctrl-C then comes once, from here, and not a
     # second time from the terminal. The second one means: at once.
-    self.processes = [
-      subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-      )
-      for command in commands
-    ]
+    self.processes = []
+    try:
+      for command in commands:
+        process = start(
+          command,
+          stdin=subprocess.DEVNULL,
+          stdout=subprocess.PIPE,
+          stderr=subprocess.STDOUT,
+          start_new_session=True,
+        )
+        self.processes.append(process)
+    except CannotStart:
+      self.signal(signal.SIGKILL)
+      raise
     printers = [
       threading.Thread(target=print_marked, args=(index, process.stdout))
       for index, process in enumerate(self.processes)

@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import shlex
+import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / 'launch' / 'templates'
@@ -33,9 +34,25 @@ class Plan:
   note: str = ''
 
 
+class CannotStart(Exception):
+  """A program is there, and the system does not start it."""
+
+
+def start(command, **options):
+  """-> the started process. Raises CannotStart."""
+  try:
+    return subprocess.Popen(command, **options)
+  except OSError as error:
+    raise CannotStart(
+      f'{command[0]} cannot be started ({error.strerror}): it, or the '
+      'interpreter that its first line names, is missing or not for this '
+      'machine. Install it anew, or name another with --python.'
+    ) from None
+
+
 def render(template, **values):
   """-> the template's text with each @name@ replaced by its value."""
-  text = (TEMPLATES / template).read_text()
+  text = (TEMPLATES / template).read_text(encoding='utf-8')
   return re.sub(r'@(\w+)@', lambda match: str(values[match[1]]), text)
 
 

@@ -10,7 +10,7 @@ set -u
 CACHE=@cache@
 export @cache_name@="${@cache_name@:-$CACHE}"
 
-echo "$(date -Is) job $SLURM_JOB_ID on $SLURM_JOB_NODELIST," \
+echo "$(date +%FT%T%z) job $SLURM_JOB_ID on $SLURM_JOB_NODELIST," \
   "start ${SLURM_RESTART_COUNT:-0}"
 # Who ends first must not have the others killed while they save: they get five
 # minutes, and who waits for a lost process is ended then.
@@ -18,7 +18,7 @@ srun --label --unbuffered --kill-on-bad-exit=0 --wait=300 \
   @command@
 CODE=$?
 STATE=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
-echo "$(date -Is) exit code $CODE, job $STATE"
+echo "$(date +%FT%T%z) exit code $CODE, job $STATE"
 
 # @preempted@: preempted, all is saved. @lost@: lost the others. Above 128:
 # killed. Not @never_joined@: the tasks never found each other, and would not

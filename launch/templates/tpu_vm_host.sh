@@ -45,11 +45,11 @@ until mount_storage && gcloud --quiet auth configure-docker @store@ \
 done
 apart=0
 for restart in $(seq 0 @restarts@); do
-  echo "$(date -Is) start $restart"
+  echo "$(date +%FT%T%z) start $restart"
   docker rm --force cdm > /dev/null 2>&1
   run
   code=$?
-  echo "$(date -Is) exit code $code"
+  echo "$(date +%FT%T%z) exit code $code"
   case $code in
     # Complete; or bad input, NaN, data, memory: it would end so again.
     @final@) break ;;

@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from cdm.checkpointing import reader, writer
+from cdm.checkpointing import checksums, reader, writer
 from cdm.distributed import exit_codes
 
 BEST = {'step': 4, 'metric': 'held_out/psnr', 'value': 20.5}
@@ -79,3 +80,81 @@ def test_a_best_that_is_forgotten_is_not_on_record(tmp_path):
     assert reader.resolve(tmp_path, 'best') == 2
     checkpointer.forget_after(1)
     assert reader.read_best(tmp_path) is None
+
+
+MODEL = {'params/w': (2, 3), 'ema_params/w': (2, 3), 'opt_state/mu/w': (2, 3)}
+
+
+@pytest.mark.parametrize(
+  ('stored', 'wanted', 'message'),
+  [
+    (
+      MODEL | {'params/w': (2, 4)},
+      MODEL,
+      r'another model. First difference: params/w is \[2, 4\] in the '
+      r'checkpoint and \[2, 3\] here',
+    ),
+    (
+      MODEL,
+      MODEL | {'params/v': (1,)},
+      r'params/v is absent in the checkpoint and \[1\] here',
+    ),
+    (
+      MODEL | {'params/v': (1,)},
+      MODEL,
+      r'params/v is \[1\] in the checkpoint and absent here',
+    ),
+    (
+      MODEL | {'opt_state/mu/w': ()},
+      MODEL,
+      r'another optimizer. First difference: opt_state/mu/w is \[\]',
+    ),
+    (
+      {'params/w': (2, 3)},
+      {'ema_params/w': (2, 3)},
+      r'holds no EMA parameters \(ema_params\)',
+    ),
+  ],
+)
+def test_the_first_array_that_differs_is_named(
+  tmp_path, stored, wanted, message
+):
+  path = tmp_path / 'checkpoints' / '7'
+  with pytest.raises(reader.ModelMismatch, match=message) as caught:
+    reader.check_model(stored, wanted, path)
+  assert str(path) in str(caught.value)
+
+
+def test_fields_that_are_not_wanted_are_not_compared(tmp_path):
+  reader.check_model(MODEL, MODEL, tmp_path)
+  reader.check_model(MODEL, {'ema_params/w': (2, 3)}, tmp_path)
+  reader.check_model(MODEL | {'key': (9,)}, {'params/w': (2, 3)}, tmp_path)
+
+
+def test_the_random_key_is_no_part_of_the_model():
+  tree = {'params': {'w': np.zeros((2, 3))}, 'key': np.zeros(4)}
+  assert reader.shapes(tree) == {'params/w': (2, 3)}
+
+
+@pytest.mark.parametrize('content', [None, '', '{"a": 1', '[]'])
+def test_a_checkpoint_without_sound_metadata_is_damaged(tmp_path, content):
+  (tmp_path / 'a').write_text('x', encoding='utf-8')
+  metadata = tmp_path / reader.METADATA
+  metadata.write_text('{}', encoding='utf-8')
+  checksums.write(tmp_path)
+  assert reader.verify(tmp_path)
+  if content is None:
+    metadata.unlink()
+  else:
+    metadata.write_text(content, encoding='utf-8')
+  said = 'is missing' if content is None else 'cannot be read'
+  with pytest.raises(checksums.Damaged, match=f'{reader.METADATA} {said}'):
+    reader.verify(tmp_path)
+
+
+def test_a_checkpoint_without_checksums_is_read_with_a_warning(
+  tmp_path, caplog
+):
+  (tmp_path / reader.METADATA).write_text('{}', encoding='utf-8')
+  assert not reader.verify(tmp_path)
+  assert 'has no checksums, so it is read without a check' in caplog.text

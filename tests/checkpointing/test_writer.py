@@ -1,10 +1,11 @@
 """Checkpoints: whole, of this model, readable anywhere, or a clear error."""
 
 import contextlib
+import errno
 import logging
 import os
+import pwd
 import re
-import resource
 import shutil
 import threading
 import time
@@ -298,8 +299,14 @@ abandoned_reads = pytest.mark.filterwarnings(
 @abandoned_reads
 @pytest.mark.parametrize('damage', DAMAGES)
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
-  tmp_path, damage, caplog
+  tmp_path, damage, caplog, monkeypatch
 ):
+  """For a user whom the system cannot name, too, as in containers."""
+
+  def unknown(number):
+    raise KeyError(f'uid not found: {number}')
+
+  monkeypatch.setattr(pwd, 'getpwuid', unknown)
   write(tmp_path, [2, 3])
   happens, told = DAMAGES[damage]
   happens(tmp_path / 'checkpoints' / '3')
@@ -399,15 +406,11 @@ def test_a_full_disk_is_one_clear_error_and_spares_older_checkpoints(
 ):
   """The kernel refuses to let a file grow, as it does when the disk is full."""
   write(tmp_path, [2])
-  before = resource.getrlimit(resource.RLIMIT_FSIZE)
   with pytest.raises(OSError, match=r'of step 3 .*too large.*\[2\] are whole'):
     with checkpoint.Checkpointer(tmp_path) as saver:
-      resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-      try:
+      with small_disks.files_of_at_most(1000):
         saver.save(3, made(), data_state={})
         saver.wait()
-      finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
   assert caplog.text == ''  # Orbax would tell it six times
   assert read(tmp_path).step == 2
 
@@ -458,3 +461,53 @@ def test_a_checkpoint_tells_the_versions_that_made_it(tmp_path):
   write(tmp_path, [2])
   text = (tmp_path / 'checkpoints/2/_CHECKPOINT_METADATA').read_text()
   assert f'"jax": "{jax.__version__}"' in text
+
+
+@pytest.mark.parametrize(
+  ('error', 'reason'),
+  [
+    (OSError(errno.ENOSPC, 'No space left on device'), 'No space left on dev'),
+    (OSError('no number'), 'no number'),
+    (
+      ValueError(f"INTERNAL: [os_error_code='{errno.EDQUOT}'] writing x"),
+      os.strerror(errno.EDQUOT),
+    ),
+    (ValueError('shapes differ'), None),
+  ],
+)
+def test_a_failed_write_is_told_by_the_reason_of_the_system(error, reason):
+  found = checkpoint._write_error_reason(error)
+  assert found is None if reason is None else found.startswith(reason)
+
+
+def test_a_folder_that_is_still_written_to_is_removed_in_the_end(
+  tmp_path, monkeypatch
+):
+  """A failed save may go on in its threads for a while."""
+  calls, remove = [], shutil.rmtree
+
+  def busy(path):
+    calls.append(path)
+    if len(calls) < 3:
+      raise OSError(errno.ENOTEMPTY, 'Directory not empty')
+    remove(path)
+
+  monkeypatch.setattr(checkpoint.shutil, 'rmtree', busy)
+  (tmp_path / '7').mkdir()
+  checkpoint._remove(tmp_path / '7')
+  assert len(calls) == 3 and not (tmp_path / '7').exists()
+  checkpoint._remove(tmp_path / '7')  # it is gone already
+  assert len(calls) == 3
+
+
+@pytest.mark.parametrize('code', [errno.EACCES, errno.ENOTEMPTY])
+def test_a_folder_that_cannot_be_removed_is_an_error(
+  tmp_path, monkeypatch, code
+):
+  def fails(_):
+    raise OSError(code, os.strerror(code))
+
+  monkeypatch.setattr(checkpoint.shutil, 'rmtree', fails)
+  monkeypatch.setattr(checkpoint, '_REMOVAL_SECONDS', -1)
+  with pytest.raises(OSError, match=os.strerror(code)):
+    checkpoint._remove(tmp_path)

@@ -1,21 +1,151 @@
+import shlex
+
 import numpy as np
 import pytest
 
 from cdm.config import datasets
-from cdm.data import array_record, prepare, synthetic
+from cdm.data import (
+  array_record,
+  damaged_file,
+  prepare,
+  record_format,
+  synthetic,
+  transforms,
+)
+
+OWN = ('grating 0', 'grating 1', 'grating 2')
 
 
-def test_prepared_sets_must_be_there_and_whole(tmp_path):
+@pytest.fixture
+def prepared(tmp_path):
+  """A prepared data set of ten images in three classes, in three shards."""
+  pytest.importorskip('array_record')
+  images = synthetic.Synthetic(image_size=8, num_images=10, num_classes=3)
+  prepare.prepare(images, size=8, out=tmp_path, records_per_shard=4)
+  return tmp_path
+
+
+def change_index(folder, **entries):
+  index = record_format.read_index(folder)
+  index.update(entries)
+  record_format.write_index(folder, index)
+
+
+def labels(source):
+  return [int(source[i]['label']) for i in range(len(source))]
+
+
+def test_the_command_of_an_error_holds_for_a_path_with_spaces(tmp_path):
+  path = tmp_path / "my photos' set"
+  with pytest.raises(ValueError, match='Make one with: ') as error:
+    array_record.ArrayRecords(path)
+  words = shlex.split(str(error.value).partition('Make one with: ')[2])
+  assert words[-1] == f'--out={path}'
+
+
+def test_prepared_sets_must_be_there_and_whole(tmp_path, request):
   with pytest.raises(
     ValueError, match='not a prepared data set: it has no index'
   ):
     array_record.ArrayRecords(tmp_path)
-  pytest.importorskip('array_record')
-  images = synthetic.Synthetic(image_size=8, num_images=10)
-  prepare.prepare(images, size=8, out=tmp_path, records_per_shard=4)
+  request.getfixturevalue('prepared')
   (tmp_path / 'images-00001-of-00003.array_record').unlink()
   with pytest.raises(ValueError, match='images-00001.* is missing'):
     array_record.ArrayRecords(tmp_path)
+
+
+def test_records_are_counted_from_either_end_and_not_beyond(prepared):
+  source = array_record.ArrayRecords(prepared)
+  assert len(source) == 10 and source.class_names == OWN
+  np.testing.assert_array_equal(source[-1]['image'], source[9]['image'])
+  np.testing.assert_array_equal(source[-10]['image'], source[0]['image'])
+  for i in (10, -11):
+    with pytest.raises(IndexError, match=rf'\[{i}\] of 10'):
+      source[i]
+
+
+@pytest.mark.parametrize(
+  ('names', 'expected'),
+  [
+    (None, [0, 1, 2, 0]),
+    (OWN, [0, 1, 2, 0]),
+    (OWN[::-1], [2, 1, 0, 2]),
+    (('other', *OWN), [1, 2, 3, 1]),
+    ((), [0, 0, 0, 0]),
+  ],
+)
+def test_labels_are_those_of_the_names_that_are_expected(
+  prepared, names, expected
+):
+  source = array_record.ArrayRecords(prepared, class_names=names)
+  assert labels(source)[:4] == expected
+  assert source.num_classes == len(OWN if names is None else names)
+
+
+@pytest.mark.parametrize('names', [OWN[:2], ('a', 'b', 'c'), ('grating 1',)])
+def test_a_class_that_is_not_expected_is_refused(prepared, names):
+  with pytest.raises(
+    ValueError, match='has the classes .* of the same classes'
+  ):
+    array_record.ArrayRecords(prepared, class_names=names)
+
+
+@pytest.mark.parametrize('names', [('a', 'b', 'c'), ('a', 'b', 'c', 'd')])
+def test_labels_without_names_stay_where_enough_are_expected(prepared, names):
+  recipe = record_format.read_index(prepared)['recipe'] | {'named': False}
+  change_index(prepared, recipe=recipe)
+  assert labels(array_record.ArrayRecords(prepared, names))[:4] == [0, 1, 2, 0]
+  with pytest.raises(ValueError, match='labels up to 2, but there are 2 class'):
+    array_record.ArrayRecords(prepared, class_names=('a', 'b'))
+
+
+def test_labels_without_classes_stay_and_are_of_no_expected_class(prepared):
+  change_index(prepared, class_names=[])
+  assert labels(array_record.ArrayRecords(prepared))[:4] == [0, 1, 2, 0]
+  with pytest.raises(ValueError, match='has the classes'):
+    array_record.ArrayRecords(prepared, class_names=OWN)
+
+
+def test_a_label_beyond_the_classes_is_an_unusable_image(prepared):
+  change_index(prepared, class_names=list(OWN[:2]))
+  source = array_record.ArrayRecords(prepared, class_names=OWN[1::-1])
+  assert int(source[0]['label']) == 1
+  with pytest.raises(transforms.BadImage, match='label is 2, of 2 classes'):
+    source[2]
+
+
+def test_an_unfinished_set_says_how_far_it_is(prepared):
+  shards = record_format.read_index(prepared)['shards']
+  change_index(prepared, complete=False, shards=shards[:2])
+  with pytest.raises(ValueError, match='unfinished: it has 8 of 10 records'):
+    array_record.ArrayRecords(prepared)
+  change_index(prepared, shards=[])
+  with pytest.raises(ValueError, match=r'unfinished\. Run the same cdm prep'):
+    array_record.ArrayRecords(prepared)
+
+
+def test_an_index_of_another_number_of_records_is_damaged(prepared):
+  recipe = record_format.read_index(prepared)['recipe'] | {'records': 9}
+  change_index(prepared, recipe=recipe)
+  with pytest.raises(damaged_file.DamagedFile, match='of other than 9 records'):
+    array_record.ArrayRecords(prepared)
+
+
+@pytest.mark.parametrize('data', [b'', b'no shard' * 1000])
+def test_a_damaged_shard_is_named(prepared, data):
+  shard = prepared / 'images-00001-of-00003.array_record'
+  shard.write_bytes(data)
+  with pytest.raises(damaged_file.DamagedFile, match='images-00001.* damaged'):
+    array_record.ArrayRecords(prepared)
+
+
+def test_a_shard_of_too_few_records_is_named(prepared):
+  first, *_, last = sorted(prepared.glob('images-*'))
+  first.write_bytes(last.read_bytes())
+  with pytest.raises(
+    damaged_file.DamagedFile, match='00000-of-.* has 2 records and .* says 4'
+  ):
+    array_record.ArrayRecords(prepared)
 
 
 def test_shards_in_a_bucket_are_read_as_those_on_a_disk(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import struct
 import subprocess
 import sys
@@ -208,7 +209,7 @@ def test_a_program_is_never_started_for_an_image(tmp_path):
   mark = tmp_path / 'started'
   stand_in = tmp_path / 'bin' / 'gs'
   stand_in.parent.mkdir()
-  stand_in.write_text(f'#!/bin/sh\ntouch {mark}\n')
+  stand_in.write_text(f'#!/bin/sh\ntouch {shlex.quote(str(mark))}\n')
   stand_in.chmod(0o755)
   eps = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n'
   code = (
@@ -581,6 +582,23 @@ def test_what_cannot_be_read_as_a_file_is_said(tmp_path, make, reason):
   with pytest.raises(transforms.BadImage) as caught:
     image_decoder.read_file(path)
   assert str(caught.value).startswith(f'{path}: {reason}')
+  assert not caught.value.is_data_error
+
+
+def test_only_what_is_damaged_is_an_error_of_the_data():
+  """What a user can change, such as the white, is an error of input."""
+  whole = encoded(Image.new('F', (3, 3)), 'TIFF')
+  unusable = [
+    (whole, {}),  # of an unknown white
+    (encoded(Image.new('RGB', (9, 8)), 'PNG'), {'max_pixels': 71}),
+    (encoded(Image.new('RGB', (1, 8)), 'PNG'), {}),
+  ]
+  damaged = [(b'', {}), (b'text', {}), (whole[: len(whole) // 2], {})]
+  for files, expected in ((unusable, False), (damaged, True)):
+    for data, options in files:
+      with pytest.raises(transforms.BadImage) as caught:
+        decode(data, **options)
+      assert caught.value.is_data_error is expected, caught.value
 
 
 def test_a_file_of_absurd_length_is_not_read(tmp_path):

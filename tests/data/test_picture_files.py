@@ -190,3 +190,57 @@ def test_two_files_of_one_name_count_but_cannot_be_paired(tmp_path):
   assert images.count == len(folder.Folder(tmp_path)) == 3
   with pytest.raises(ValueError, match=r'both a\.jpg and a\.png.* keep one a'):
     image_set.check_names(images)
+
+
+def test_what_was_left_out_is_told_most_first_and_in_few_words():
+  listing = picture_files.Listing((), {})
+  assert listing.left_out_text() == ''
+  one = listing._replace(left_out={'.txt': 1})
+  assert one.left_out_text() == 'left out 1 entry: .txt (1)'
+  some = listing._replace(left_out={'.b': 2, '.c': 1500, '.a': 2})
+  assert some.left_out_text() == (
+    'left out 1,504 entries: .c (1,500), .a (2), .b (2)'
+  )
+  for kinds, rest in ((8, ''), (9, ', 1 other kinds'), (11, ', 3 other kinds')):
+    many = listing._replace(left_out={f'.{i:02}': 1 for i in range(kinds)})
+    shown = ', '.join(f'.{i:02} (1)' for i in range(8))
+    assert many.left_out_text() == f'left out {kinds} entries: {shown}{rest}'
+
+
+def test_a_path_that_cannot_be_read_as_a_file_says_why(tmp_path):
+  (tmp_path / 'file').touch()
+  (tmp_path / 'link').symlink_to('nowhere')
+  (tmp_path / 'circle').symlink_to('circle')
+  os.mkfifo(tmp_path / 'pipe')
+  for name, reason in (
+    ('file', None),
+    ('none', 'does not exist'),
+    ('a\0b', 'does not exist'),
+    ('link', 'is a link that leads nowhere'),
+    ('circle', 'is a link that leads nowhere'),
+    ('', 'is a folder, not a picture file'),
+    ('pipe', 'is a pipe, not a picture file'),
+    ('file/x', 'cannot be read: Not a directory'),
+    ('x' * 300, 'cannot be read: File name too long'),
+  ):
+    assert picture_files.why_not_a_file(f'{tmp_path}/{name}') == reason
+
+
+def test_a_folder_below_that_cannot_be_read_is_counted(tmp_path, monkeypatch):
+  """As another user's; here reading it fails by its name."""
+  for name in ('closed', 'open'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'a.png').touch()
+  scan = os.scandir
+
+  def scandir(path):
+    if os.fspath(path).endswith('closed'):
+      raise PermissionError(13, 'Permission denied')
+    return scan(path)
+
+  monkeypatch.setattr(os, 'scandir', scandir)
+  listing = picture_files.list_pictures(tmp_path)
+  assert listing.files == ('open/a.png',)
+  assert listing.left_out == {'folder that cannot be read': 1}
+  with pytest.raises(ValueError, match='closed cannot be listed .*denied'):
+    picture_files.list_pictures(tmp_path / 'closed')

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -300,10 +301,20 @@ def test_an_error_in_a_worker_reaches_the_run(write_folder, tmp_path):
     next(iterator)
 
 
-def test_too_little_shared_memory_is_said_before_it_kills():
-  iterator = start(Numbered(3), batch_size=2**30, worker_count=9)
-  with pytest.raises(ValueError, match='needs about .* MB of shared'):
+def test_too_little_shared_memory_is_said_before_it_kills(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(pipeline, '_SHARED_MEMORY', str(tmp_path))
+  monkeypatch.setattr(
+    pipeline.shutil, 'disk_usage', lambda _: types.SimpleNamespace(free=2**20)
+  )
+  # 2 workers of 4 batches of 4 images: 1.5 MB.
+  iterator = start(Numbered(4), image_size=128, worker_count=2)
+  with pytest.raises(ValueError, match='needs about 1 MB .* has 1 MB free'):
     next(iterator)
+  few = start(Numbered(4), image_size=64, worker_count=2)
+  assert next(few)['image'].shape == (4, 64, 64, 3)
+  few.close()
 
 
 ORPHANED = """

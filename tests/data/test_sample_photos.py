@@ -28,6 +28,36 @@ def test_the_two_regions_tile_the_photograph(name):
   np.testing.assert_array_equal(np.concatenate(parts, axis), whole)
 
 
+@pytest.mark.parametrize(
+  ('long', 'held_out'),
+  [
+    (900, 300),  # a third
+    (600, 200),
+    (576, 192),
+    (450, 192),  # a third would have no room for a crop of 64 pixels
+    (384, 192),
+    (300, 150),  # never more than half
+    (7, 3),
+    (1, 0),
+  ],
+)
+@pytest.mark.parametrize('upright', [False, True])
+def test_a_third_is_held_out_and_more_of_a_narrow_photograph(
+  monkeypatch, long, held_out, upright
+):
+  picture = np.arange(long * 3, dtype=np.uint16).astype(np.uint8)
+  picture = np.broadcast_to(picture.reshape(1, long, 3), (2, long, 3))
+  if upright and long > 2:
+    picture = picture.swapaxes(0, 1)
+  monkeypatch.setattr(sample_photos, '_photograph', lambda name: picture)
+  # Without the cache, which would keep these for a photograph of that name.
+  region = sample_photos.region.__wrapped__
+  axis = int(picture.shape[0] <= picture.shape[1])
+  train, rest = np.split(picture, [long - held_out], axis)
+  np.testing.assert_array_equal(region('it', 'train', 1), train)
+  np.testing.assert_array_equal(region('it', 'held_out', 1), rest)
+
+
 @pytest.mark.parametrize('split', sample_photos.SPLITS)
 @pytest.mark.parametrize('shrink', [2, 3])
 def test_shrinking_averages_blocks_of_one_region(split, shrink):

@@ -1,11 +1,15 @@
 """The real imagenet2012 builder, offline, from tars of small JPEGs."""
 
+import importlib.util
 import io
+import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
+import types
 
 import numpy as np
 import pytest
@@ -19,6 +23,7 @@ pytest.importorskip('tensorflow')  # to build; reading needs none
 tfds = pytest.importorskip('tensorflow_datasets')
 pytest.importorskip('array_record')
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 # tench, goldfish, and the last of the 1000 in sorted order: toilet tissue.
 WNIDS = {'n01440764': 0, 'n01443537': 1, 'n15075141': 999}
 # ILSVRC2012_val_00000001 ... 5, as everybody numbers them.
@@ -59,7 +64,10 @@ def run_command_of(error):
   """Runs the command at the end of an error message, with this Python."""
   command = re.search(r'python (-[cm] .*)$', str(error.value))[1]
   subprocess.run(
-    f'{sys.executable} {command}', shell=True, check=True, capture_output=True
+    f'{shlex.quote(sys.executable)} {command}',
+    shell=True,
+    check=True,
+    capture_output=True,
   )
 
 
@@ -126,6 +134,31 @@ def test_the_first_validation_images_are_found_by_their_file_names(data_dir):
     subset.first_validation(training, 2) is None
   )  # n01440764_0.JPEG and the like
   assert source.class_names == imagenet_classes.WORDNET_IDS
+
+
+def test_building_without_tensorflow_names_what_exists_for_this_python(
+  tmp_path, monkeypatch
+):
+  found = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util,
+    'find_spec',
+    lambda name: None if name == 'tensorflow' else found(name),
+  )
+  install = data_tfds.shell_commands.install('cdm[tensorflow]')
+  for first, advice in ((99,), install), ((3, 0), 'with Python 3.13 and read'):
+    monkeypatch.setattr(data_tfds, '_NO_TENSORFLOW', first)
+    with pytest.raises(ValueError, match='needs TensorFlow.* Build it') as told:
+      data_tfds.Tfds('cifar10', 'train', data_dir=tmp_path)
+    assert advice in str(told.value)
+
+
+def test_the_pythons_without_tensorflow_are_those_of_the_project():
+  text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
+  version = '.'.join(map(str, data_tfds._NO_TENSORFLOW))
+  assert (
+    re.findall("tensorflow.*python_version < '(.*?)'", text) == [version] * 2
+  )
 
 
 def test_splits_can_be_sliced_and_worker_processes_read_them(data_dir):
@@ -215,6 +248,87 @@ def test_image_and_label_are_found_in_every_data_set(tmp_path, name, label):
   features = tfds.builder(name, data_dir=tmp_path).info.features
   assert data_tfds._choose_image(tfds, features, name, None) == 'image'
   assert data_tfds._choose_label(tfds, features, name, None) == label
+
+
+class Toy:
+  """Stands for the builder of a data set of two images, with some texts."""
+
+  data_dir = 'nowhere'
+
+  def __init__(self, *texts, full_name='toy/1.0.0'):
+    self.texts = texts
+    self.info = types.SimpleNamespace(
+      splits={'train': None, 'train[:1]': None},
+      features={
+        'image': tfds.features.Image(shape=(None, None, 3)),
+        'number': tfds.features.Scalar(np.int32),
+        'second': tfds.features.Image(shape=(None, None, 3)),
+        **{key: tfds.features.Text() for key in texts},
+      },
+      full_name=full_name,
+    )
+
+  def as_data_source(self, split, **_):
+    return [
+      {
+        'image': jpeg(9),
+        'second': jpeg(99),
+        **{key: f'{key} {i}'.encode() for key in self.texts},
+      }
+      for i in range(1 if split.endswith(']') else 2)
+    ]
+
+
+@pytest.fixture
+def toy(monkeypatch):
+  """Opens a `Toy` with these arguments as a source."""
+
+  def opened(*texts, full_name='toy/1.0.0', split='train', **arguments):
+    builder = Toy(*texts, full_name=full_name)
+    monkeypatch.setattr(data_tfds, '_open_builder', lambda *_: builder)
+    return data_tfds.Tfds('toy', split, **arguments)
+
+  return opened
+
+
+def test_the_fingerprint_tells_data_that_differ_apart(toy):
+  first = toy()
+  assert first.fingerprint == toy('caption').fingerprint
+  assert first.fingerprint.startswith('tfds:toy/1.0.0/train:')
+  others = [
+    toy(full_name='toy/1.0.1'),
+    toy(split='train[:1]'),
+    toy(image_key='second'),
+    toy(max_value=1023),
+  ]
+  prints = {source.fingerprint for source in (first, *others)}
+  assert len(prints) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+  ('texts', 'expected'),
+  [
+    ((), None),
+    (('caption',), None),
+    (('id', 'caption'), ['id 0', 'id 1']),
+    (('id', 'file_name'), ['file_name 0', 'file_name 1']),
+  ],
+)
+def test_file_names_are_those_that_the_data_set_stores_or_none(
+  toy, texts, expected
+):
+  source = toy(*texts)
+  assert source.file_names() == expected
+  assert source[1]['label'] == 0
+
+
+def test_an_error_without_words_is_told_by_its_kind():
+  for error, told in (
+    (ValueError('bad name.\nmore'), 'bad name'),
+    (KeyError(), 'KeyError'),
+    (AssertionError(' \n'), 'AssertionError'),
+  ):
+    assert data_tfds._first_line(error) == told
 
 
 def test_both_imagenets_agree_on_what_a_class_is(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.oracles import oracle
 
 from cdm.data import transforms
@@ -132,3 +133,30 @@ def test_unknown_crops_and_filters_are_refused(change, message):
     transforms.check_fit(
       **{'size': 8, 'crop': 'none', 'filter': 'area'} | change
     )
+
+
+@pytest.mark.parametrize(
+  ('shape', 'short_side', 'size', 'resized'),
+  [
+    ((10, 15), 8, 6, (8, 12)),
+    ((15, 10), 8, 6, (12, 8)),
+    ((7, 9), 4, 3, (4, 5)),  # 5.14 is cut; offsets 0.5 and 1 become 0 and 1
+    ((8, 12), 8, 5, (8, 12)),  # as it is; offsets 1.5 and 3.5 become 2 and 4
+    ((8, 8), 8, 8, (8, 8)),
+  ],
+)
+def test_the_crop_of_imagenet_is_of_the_resized_shorter_side(
+  shape, short_side, size, resized
+):
+  """By hand, as torchvision's Resize and CenterCrop do it."""
+  image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+  h, w = resized
+  whole = np.asarray(
+    Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR)
+  )
+  top, left = (int(np.rint((n - size) / 2)) for n in resized)
+  found = transforms.resize_crop(image, short_side=short_side, size=size)
+  np.testing.assert_array_equal(
+    found, whole[top : top + size, left : left + size]
+  )
+  assert found.flags['C_CONTIGUOUS']

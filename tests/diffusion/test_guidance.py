@@ -63,9 +63,10 @@ def test_what_is_in_range_is_not_touched():
       np.testing.assert_array_equal(after.eps, before.eps)
 
 
-def test_dynamic_thresholding_is_imagens():
+@pytest.mark.parametrize('spread', [(0.2, 1, 3, 9), (0.45, 0.55, 0.6, 0.7)])
+def test_dynamic_thresholding_is_imagens(spread):
   """[Imagen] sec. 2.3, in NumPy, image by image."""
-  x_t, x_0 = draw(0), draw(1) * jnp.asarray([0.2, 1, 3, 9])[:, None, None, None]
+  x_t, x_0 = draw(0), draw(1) * jnp.asarray(spread)[:, None, None, None]
   denoise = guidance.dynamic_threshold(always(x_0), percentile=95.0)
   prediction = denoise(x_t, LOGSNR)
   for mine, given in zip(prediction.x_0, np.asarray(x_0), strict=True):

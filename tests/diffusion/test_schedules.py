@@ -198,6 +198,43 @@ def test_grids_rise_to_x_0_through_levels_of_the_schedule():
   np.testing.assert_allclose(np.diff(grid[:-1], n=2), 0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+  ('num_steps', 'count', 'stride'),
+  [
+    (1000, 50, 20),
+    (100, 100, 1),
+    (100, 34, 3),  # the last kept step is T - 1
+    (5, 2, 3),  # the least stride, as 4 keeps two steps as well
+    (4, 1, 4),
+    (1, 1, 1),
+  ],
+)
+def test_a_fixed_stride_is_the_least_that_keeps_so_many_steps(
+  num_steps, count, stride
+):
+  kept = schedules.space_timesteps(num_steps, f'ddim{count}')
+  np.testing.assert_array_equal(kept, np.arange(count) * stride)
+
+
+@pytest.mark.parametrize(
+  ('num_steps', 'spacing', 'expected'),
+  [
+    (10, '10', range(10)),
+    (10, '1', [0]),
+    (10, '2', [0, 9]),
+    (10, '4', [0, 3, 6, 9]),
+    (10, 4, [0, 3, 6, 9]),
+    # Sections of 4, 3 and 3 steps: the first takes what is left over.
+    (10, '2,1,3', [0, 3, 4, 7, 8, 9]),
+    (11, '4,4,3', range(11)),
+  ],
+)
+def test_each_section_keeps_its_ends(num_steps, spacing, expected):
+  kept = schedules.space_timesteps(num_steps, spacing)
+  assert kept.dtype == np.int64
+  np.testing.assert_array_equal(kept, expected)
+
+
 def test_a_truncated_grid_ends_at_its_level():
   grid = schedules.respaced(schedules.cosine(1000), spacing='100')
   early = schedules.truncate(grid, logsnr=0.25)
@@ -206,6 +243,52 @@ def test_a_truncated_grid_ends_at_its_level():
   np.testing.assert_array_equal(schedules.truncate(grid, logsnr=np.inf), grid)
   with pytest.raises(ValueError, match='the grid starts at'):
     schedules.truncate(grid, logsnr=grid[0])
+
+
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (
+      lambda: schedules.linear(9, beta_min=1.0, beta_max=1.0),
+      r'beta_min is 1\.0',
+    ),
+    (
+      lambda: schedules.linear(9, beta_min=0.5, beta_max=1.0),
+      r'beta_max is 1\.0',
+    ),
+    (lambda: schedules.cosine(9, max_beta=0.0), r'max_beta is 0\.0'),
+    (lambda: schedules.cosine(9, offset=1.01), r'offset is 1\.01'),
+    (lambda: schedules.from_betas(np.array([0.1, 1.0])), 'strictly between'),
+    (lambda: schedules.from_betas(np.array([])), r'shape \(0,\)'),
+    (lambda: schedules.space_timesteps(9, 'ddim0'), 'list of section counts'),
+    (
+      lambda: schedules.uniform_logsnr(schedules.cosine(1), num_steps=2),
+      'no log-SNR range to put 2 steps in',
+    ),
+    (
+      lambda: schedules.cosine(schedules.MOST_STEPS + 1),
+      'use at most 1000000',
+    ),
+  ],
+)
+def test_numbers_are_refused_by_name_at_both_ends_of_their_range(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+def test_numbers_at_the_ends_of_their_range_are_taken():
+  assert schedules.cosine(2, offset=0).num_steps == 2
+  assert schedules.cosine(2, offset=1).num_steps == 2
+  one = schedules.linear(1, beta_min=0.5, beta_max=0.5)
+  for grid in (
+    schedules.full_grid(one),
+    schedules.uniform_logsnr(one, num_steps=1),
+  ):
+    np.testing.assert_array_equal(grid, [one.logsnr[0], np.inf])
+  two = schedules.cosine(2)
+  np.testing.assert_array_equal(
+    schedules.uniform_logsnr(two, num_steps=2), schedules.full_grid(two)
+  )
 
 
 def test_bad_schedules_and_spacings_are_named():

@@ -23,6 +23,14 @@ def test_a_path_in_a_mirror_stands_for_its_url():
   assert bucket_folders.with_urls(text) == shown
 
 
+def test_a_cache_behind_a_link_makes_no_difference(tmp_path, monkeypatch):
+  (tmp_path / 'real').mkdir()
+  (tmp_path / 'link').symlink_to('real')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'link'))
+  folder = bucket_folders.mirror('gs://bucket/runs/a', written=True)
+  assert bucket_folders.url_of(folder.resolve()) == 'gs://bucket/runs/a'
+
+
 def test_a_path_elsewhere_stays_as_it_is(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   bucket_folders.mirror('gs://bucket/runs/a', written=True)

@@ -1,9 +1,47 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
+from jax.experimental import mesh_utils
 from support import tiny_run
 
 from cdm.distributed import device_mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """A stand-in for a described device, with what a mesh reads of it."""
+
+  id: int
+  process_index: int
+  slice_index: int
+  coords: tuple[int, int, int] = (0, 0, 0)
+  core_on_chip: int = 0
+  platform: str = 'tpu'
+  device_kind: str = 'TPU v5 lite'
+
+
+def tpus(count, *, side=4):
+  """-> the devices of `count` slices v5e:4x4, of four hosts each."""
+  size = side * side
+  return [
+    Device(
+      id=100_000 * which + n,
+      process_index=(which * size + n) // 4,
+      slice_index=which,
+      coords=(n % side, n // side, 0),
+    )
+    for which in range(count)
+    for n in range(size)
+  ]
+
+
+def gpus(count, each=8):
+  return [
+    Device(n, n // each, n // each, platform='gpu', device_kind='H100')
+    for n in range(count * each)
+  ]
 
 
 def test_one_axis_takes_the_devices_that_are_left():
@@ -30,6 +68,76 @@ def test_a_single_device_is_a_mesh_of_one():
 def test_a_mesh_that_does_not_fit_is_refused(axes, message):
   with pytest.raises(ValueError, match=message):
     device_mesh.make_mesh(**axes)
+
+
+@pytest.mark.parametrize(
+  ('devices', 'inside', 'count'),
+  [
+    (tpus(2), (4, 4, 1), 2),
+    (tpus(2), (2, 4, 2), 2),
+    (tpus(1), (4, 4, 1), 1),
+    (gpus(4), (1, 8, 1), 4),
+    (gpus(4), (2, 2, 2), 4),
+  ],
+)
+def test_slices_follow_each_other_along_data_as_in_jax_hybrid_meshes(
+  devices, inside, count
+):
+  data, fsdp, tensor = inside
+  mesh = device_mesh.make_mesh(fsdp=fsdp, tensor=tensor, devices=devices)
+  assert dict(mesh.shape) == dict(data=count * data, fsdp=fsdp, tensor=tensor)
+  expected = mesh_utils.create_hybrid_device_mesh(
+    inside, (count, 1, 1), devices=devices, allow_split_physical_axes=True
+  )
+  np.testing.assert_array_equal(mesh.devices, expected)
+  for row in mesh.devices:  # fsdp and tensor stay inside a slice
+    assert len({device.slice_index for device in row.flat}) == 1
+
+
+@pytest.mark.parametrize(
+  ('axes', 'message'),
+  [
+    (
+      dict(fsdp=16),
+      'fsdp . tensor = 16 does not fit into the 4 slices',
+    ),
+    (dict(fsdp=4, tensor=4), 'product divides 8'),
+    (dict(data=1, fsdp=32), 'only the slow network joins'),
+  ],
+)
+def test_axes_that_do_not_fit_into_a_slice_are_refused(axes, message):
+  with pytest.raises(ValueError, match=message):
+    device_mesh.make_mesh(**axes, devices=gpus(4))
+
+
+def test_simulated_devices_stand_for_those_of_slices():
+  mesh = device_mesh.make_mesh(fsdp=2, num_slices=2)
+  ids = np.vectorize(lambda device: device.id)(mesh.devices)[..., 0]
+  assert ids.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+  with pytest.raises(ValueError, match='fsdp . tensor = 8'):
+    device_mesh.make_mesh(fsdp=8, num_slices=2)
+
+
+@pytest.mark.parametrize(
+  ('devices', 'axes', 'fsdp'),
+  [
+    (gpus(4), {}, 8),
+    (gpus(4), dict(tensor=2), 4),
+    (gpus(4, 6), {}, 2),  # 6 divides hardly any number of channels
+    (gpus(1), {}, 1),
+    (tpus(2), {}, 4),
+    (tpus(1), {}, 4),
+    (tpus(1, side=2), {}, 1),
+    (gpus(4), dict(data=16), 2),  # what a given `data` leaves
+    (gpus(4), dict(data=8, tensor=-1), 1),
+  ],
+)
+def test_a_chosen_fsdp_is_the_devices_of_a_host_where_there_are_several(
+  devices, axes, fsdp
+):
+  mesh = device_mesh.make_mesh(**axes, fsdp=device_mesh.CHOSEN, devices=devices)
+  assert mesh.shape['fsdp'] == fsdp
+  assert mesh.devices.size == len(devices)
 
 
 def test_a_device_holds_its_share_of_the_batch_in_order():

@@ -32,7 +32,7 @@ def empty(tmp_path, monkeypatch):
 
 def nobody(monkeypatch):
   """Makes this process that of a user whom the machine does not know."""
-  monkeypatch.delenv('HOME')
+  monkeypatch.delenv('HOME', raising=False)
 
   def unknown(_):
     raise KeyError

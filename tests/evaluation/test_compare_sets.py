@@ -5,6 +5,7 @@ it whole.
 """
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -40,6 +41,8 @@ from cdm.evaluation.feature_extractor import Extractor
 from cdm.evaluation.image_selection import Selection
 from cdm.evaluation.metrics.fid import fid
 from cdm.evaluation.metrics.kid import kid
+
+OF_B = 'reference_config.train_data.path'
 
 
 @pytest.fixture
@@ -389,11 +392,59 @@ def test_pictures_of_two_sizes_are_refused_by_name(place):
       ['--samples=a', '--reference=b', '--metrics=fid', '--batch_size=0'],
       '--batch_size=0: it must be at least 1',
     ),
+    (
+      ['--samples=a', '--reference=b', '--metrics=fid', f'--{OF_B}=c'],
+      f'--{OF_B}=c changes the config of --reference, but --reference=b is of',
+    ),
+    (
+      ['--samples=a', '--reference=c.py:eval', '--metrics=psnr', f'--{OF_B}=c'],
+      'Config overrides of the reference are for metrics of sets',
+    ),
+    (
+      ['--make_reference', '--reference=c.py:train', '--out=x.npz']
+      + ['--config.train_data.path=c'],
+      '--config.KEY has no effect on --make_reference; use --reference_config',
+    ),
   ],
 )
 def test_options_that_mean_nothing_are_refused(words, message, capsys):
   assert smoke_runs.cdm('evaluate', *words) == 2
   assert message in capsys.readouterr().err
+
+
+def test_data_of_a_config_may_lie_elsewhere_for_samples_and_reference(
+  place, capsys
+):
+  """`--config.` is about --samples, `--reference_config.` about --reference."""
+  config = smoke_runs.CONFIGS / 'smoke.py'
+
+  def words(prefix, split, folder):
+    keys = {f'{split}_data.kind': 'folder', f'{split}_data.path': folder}
+    keys['pipeline.image_size'] = SIDE
+    return [f'--{prefix}.{key}={value}' for key, value in keys.items()]
+
+  fixed = f'--reference={config}:train', f'--weights={place / "w.pth"}'
+  of_b = words('reference_config', 'train', place / 'b')
+  evaluate = ('evaluate', '--metrics=fid', '--few', f'--samples={config}:eval')
+  of_a = words('config', 'eval', place / 'a')
+  assert smoke_runs.cdm(*evaluate, *fixed, *of_a, *of_b) == 0
+  row = json.loads(capsys.readouterr().out)
+  assert row['fid'] == judge(place, metrics=('fid',))['fid']
+  assert row['samples_recipe']['data']['path'] == str(place / 'a')
+  assert row['reference_recipe']['data']['path'] == str(place / 'b')
+  out = place / 's.npz'
+  made = ('evaluate', '--make_reference', f'--out={out}', *fixed)
+  assert smoke_runs.cdm(*made, *of_b) == 0
+  assert reference_statistics.read(out).recipe == row['reference_recipe']
+  out.unlink()
+  capsys.readouterr()
+  for other, message in (
+    ('model.features=9', r'--reference_config\.model\.features does not cha'),
+    ('train_data.pth=x', r'max_value: --reference_config\.train_data\.path='),
+    (f'train_data.path={place / "c"}', r"'\S*/c' is not a folder of images"),
+  ):
+    assert smoke_runs.cdm(*made, *of_b, f'--reference_config.{other}') == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_one_row_may_have_metrics_of_both_kinds(place, capsys):

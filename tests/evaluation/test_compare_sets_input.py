@@ -4,13 +4,17 @@ import errno
 import json
 import os
 import re
-import resource
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
-from support import linear_features, published_weights, smoke_runs
+from support import (
+  linear_features,
+  published_weights,
+  small_disks,
+  smoke_runs,
+)
 from support.linear_features import COUNT, Projection, features, judge, pictures
 
 from cdm.data import image_set, npz_images, subset, synthetic
@@ -264,20 +268,6 @@ def test_statistics_that_cannot_be_written_are_found_before_work(place):
   assert not Projection.calls
 
 
-class Full:
-  """Context: no file may grow beyond some bytes, as on a disk that is full."""
-
-  def __init__(self, size):
-    self.size = size
-
-  def __enter__(self):
-    self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.before[1]))
-
-  def __exit__(self, *_):
-    resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
-
-
 def files(folder):
   return sorted(p.name for p in folder.rglob('*') if p.is_file())
 
@@ -286,7 +276,8 @@ def test_a_full_disk_leaves_nothing_that_looks_complete(
   place, monkeypatch, capfd
 ):
   out = place / 'out'
-  with Full(2000), pytest.raises(OSError, match='s.npz could not be written'):
+  full = small_disks.files_of_at_most(2000)
+  with full, pytest.raises(OSError, match='s.npz could not be written'):
     compare_sets.make_reference(
       place / 'b',
       out / 's.npz',
@@ -297,7 +288,7 @@ def test_a_full_disk_leaves_nothing_that_looks_complete(
   whole = judge(place)['fid']
   capfd.readouterr()
   # A cache that is full costs what a kill would lose, not the evaluation.
-  with Full(2000):
+  with small_disks.files_of_at_most(2000):
     found = judge(place, keep=place / 'kept', batch_size=7)['fid']
   told = f'partial results cannot be written ({os.strerror(errno.EFBIG)})'
   assert capfd.readouterr().err.count(told) == 2  # once for each set

@@ -13,7 +13,17 @@ from cdm.distributed import exit_codes
 
 STAND_IN = """
 from support import linear_features
-linear_features.stand_in(log={log!r}, kill_at={kill_at})
+linear_features.stand_in(log={log!r}, kill_at={kill_at}, term_at={term_at})
+"""
+# Says from which batch on a set is continued.
+TELL = """
+from cdm.evaluation import partial_results
+newest = partial_results.PartialResults.newest
+def told(parts):
+  found = newest(parts)
+  print('continued after', found[0], flush=True)
+  return found
+partial_results.PartialResults.newest = told
 """
 ALL = 'fid,sfid,is,kid,pr'
 
@@ -24,8 +34,9 @@ def place(tmp_path, monkeypatch):
   return prepared(tmp_path, monkeypatch)
 
 
-def stand_in(log=None, kill_at=None):
-  return STAND_IN.format(log=log and str(log), kill_at=kill_at)
+def stand_in(log=None, kill_at=None, term_at=None):
+  log = log and str(log)
+  return STAND_IN.format(log=log, kill_at=kill_at, term_at=term_at)
 
 
 def evaluation(place, out, samples='a', metrics=ALL, *more):
@@ -81,7 +92,7 @@ def trained(place, out):
     train__num_steps=2,
     eval__every_steps=0,
     eval__fid_every_steps=2,
-    eval__fid_num=11,
+    eval__fid_num=300,  # five batches
     eval__fid_weights=place / 'w.pth',
     eval__best='held_out/fid',
   )
@@ -120,6 +131,15 @@ def test_they_judge_as_one_does(place):
   )
   for words in every:
     assert smoke_runs.cdm(*words) == 0
+  # The run of two is preempted while it draws, and goes on below.
+  halted = [str(w).replace('/one/', '/two/') for w in every[-1]]
+  running = begin(halted, both=stand_in(), before=stand_in(term_at=2))
+  end(running, *[exit_codes.PREEMPTED.code] * 2)
+  partial = place / 'two' / 'run' / 'partial_fid'
+  kept = sorted(path.name for path in partial.rglob('*.npz'))
+  assert len({name[: len('process-0')] for name in kept}) == 2
+  done = max(int(name.split('-')[-1][: -len('.npz')]) for name in kept)
+  assert 1 <= done < 5
   # As of a sweep that process 0 alone can see a part of.
   (place / 'two' / 'sweep').mkdir(parents=True)
   lines = (place / 'one' / 'sweep' / 'rows.jsonl').read_text().splitlines(True)
@@ -132,8 +152,13 @@ jsonl.read = lambda *a: [] if jax.process_index() else read(*a)
 """
   first, second = together(
     *([str(w).replace('/one/', '/two/') for w in words] for words in every),
-    both=stand_in() + hide,
+    [str(w).replace('/one/', '/whole/') for w in every[-1]],
+    both=stand_in() + hide + TELL,
   )
+  assert first.count(f'continued after {done}\n') == 1
+  assert not partial.exists()
+  mine, expected = (fid_of_run(place / x / 'run') for x in ('two', 'whole'))
+  assert mine['held_out/fid'] == expected['held_out/fid']
   assert 'Statistics of 30 images' in first and 'fid' not in second
   assert 'spacing=4 ...' in first and 'spacing=2 ...' not in first
   mine, expected = (row(place / x / 'row.json') for x in ('two', 'one'))

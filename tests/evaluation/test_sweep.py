@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support import smoke_runs
 
+from cdm.checkpointing import reader
 from cdm.evaluation import image_source, sweep
 from cdm.evaluation.image_selection import Selection
 from cdm.sampling import cascade, kept_images
@@ -23,6 +24,19 @@ def images(setting, kept=None):
   with smoke_runs.on(1), smoke_runs.compiled_once():
     source = image_source.resolve(samples, selection, kept=kept)
     return np.concatenate([x for _, x in source.batches(0, 2)])
+
+
+@pytest.fixture
+def restored(monkeypatch):
+  """-> list of (stage, step) of the checkpoints whose parameters were read."""
+  read, restore_ema = [], reader.restore_ema
+
+  def counted(workdir, abstract, *, step):
+    read.append((workdir.name, step))
+    return restore_ema(workdir, abstract, step=step)
+
+  monkeypatch.setattr(reader, 'restore_ema', counted)
+  return read
 
 
 @pytest.fixture
@@ -45,9 +59,9 @@ def runs(monkeypatch):
 
 
 def test_levels_truncation_and_grids_share_programs_and_base_images(
-  tmp_path, runs
+  tmp_path, runs, restored
 ):
-  """Two programs are compiled, one per stage, for five settings."""
+  """One program is compiled and one checkpoint read per stage."""
   tries = sweep.settings(
     [
       'stages.sr.level=0.0,0.1,0.2',
@@ -62,6 +76,7 @@ def test_levels_truncation_and_grids_share_programs_and_base_images(
   programs = {key[0]: value for key, value in kept.programs.items()}
   assert programs.keys() == {0, 1, 'to_float'}
   assert all(program._cache_size() == 1 for program in programs.values())
+  assert restored == [('base', 4), ('sr', 4)]
   # Two batches: the base once, and once more where it stops early.
   assert (runs.count(0), runs.count(1)) == (2 + 2, 5 * 2)
   level, truncated = tries[2], tries[3]
@@ -69,6 +84,28 @@ def test_levels_truncation_and_grids_share_programs_and_base_images(
     np.testing.assert_array_equal(drawn[setting], images(setting))
   assert (drawn[level] != drawn[truncated]).any()
   assert not (tmp_path / 'kept').exists()
+
+
+def test_parameters_are_read_once_for_each_checkpoint_and_layout(
+  tmp_path, restored
+):
+  kept = kept_images.Kept(tmp_path / 'kept')
+  samples = f'{smoke_runs.trained() / "sr"}@eval'
+
+  def resolve(at, *setting, devices=1):
+    selection = Selection(NUM, overrides=setting, at=at, batch_per_device=2)
+    with smoke_runs.on(devices):
+      image_source.resolve(samples, selection, kept=kept)
+
+  resolve(4, ('level', '0.1'))
+  resolve(4, ('sampler.eta', '0.5'))
+  resolve(None)
+  assert restored == [('sr', 4)]
+  resolve(2)
+  resolve(2, ('level', '0.2'))
+  assert restored == [('sr', 4), ('sr', 2)]
+  resolve(2, devices=2)
+  assert restored == [('sr', 4), ('sr', 2), ('sr', 2)]
 
 
 def test_settings_of_early_stages_change_least_often():

@@ -82,6 +82,9 @@ def test_fid_of_a_step_is_what_evaluate_gives_of_its_checkpoint(
     assert row['samples_recipe']['stages'][0]['checkpoint'] == step
 
 
+forgets = []  # what forgets the partial results of each run of `make_fid`
+
+
 def opened(place, config='smoke', devices=2, **options):
   """-> (run of `make_fid`, list of the batches of which the sampler is traced).
 
@@ -111,7 +114,11 @@ def opened(place, config='smoke', devices=2, **options):
     method=assembled.built.method._replace(sample=sample)
   )
   assembled = assembled._replace(built=built, state=state)
-  return training_fid.make_fid(c, assembled, assembled.evaluation), traced
+  run, forget = training_fid.make_fid(
+    c, assembled, assembled.evaluation, place / 'run'
+  )
+  forgets.append(forget)
+  return run, traced
 
 
 def never():
@@ -164,6 +171,54 @@ def test_a_request_to_stop_is_looked_at_between_batches(place):
       break
     assert Projection.calls <= asked + 1  # the network is one batch ahead
   assert asked > 2 and result == whole
+
+
+def stopped_after(batches, run, params):
+  """Asks to stop after so many batches; -> the result and the calls."""
+  Projection.calls, answers = 0, iter([False] * (batches - 1) + [True])
+  result = run(None, params, lambda: next(answers))
+  return result, Projection.calls
+
+
+@pytest.mark.parametrize('config', ['smoke', 'smoke_sr'])
+def test_a_run_that_is_stopped_while_it_draws_goes_on_where_it_was(
+  place, config
+):
+  """To the last bit, with the same parameters and settings only."""
+  options = {'eval.fid_num': '200' if config == 'smoke' else '64'}
+  options |= {'train_data.num_images': '16'}  # of the reference
+  home = place / 'run' / training_fid.FOLDER
+
+  def new(**more):
+    return opened(place, config, **(options | more))[0]
+
+  run = new()
+  whole = run(None, shift(0.5), never)
+  Projection.calls = 0
+  assert run(None, shift(0.5), never) == whole
+  every, Projection.calls = Projection.calls, 0
+  assert every == (4 if config == 'smoke' else 2)
+  other = run(None, shift(0.9), never)
+  forgets[-1]()
+  assert not home.exists()
+  assert stopped_after(every - 1, new(), shift(0.5))[0] is None
+  (kept,) = home.rglob('*.npz')
+  assert kept.name == f'process-0-batches-{every - 1}.npz'
+  Projection.calls, run = 0, new(**{'train.num_steps': '9'})
+  assert run(None, shift(0.5), never) == whole
+  assert Projection.calls == 1
+  for params, expected, more in (
+    (shift(0.9), other, {}),
+    (shift(0.5), None, {'seed': '1'}),
+    (shift(0.5), None, {'sampler.guidance_weight': '0.5'}),
+  ):
+    assert stopped_after(1, new(), shift(0.5))[0] is None
+    Projection.calls, run = 0, new(**more)
+    found = run(None, params, never)
+    assert Projection.calls == every and expected in (None, found)
+    assert not home.exists() or len(list(home.iterdir())) <= 1
+  forgets[-1]()
+  assert not home.exists()
 
 
 def test_statistics_in_a_file_are_the_reference(place):

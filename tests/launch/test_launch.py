@@ -6,6 +6,7 @@ import pathlib
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -418,6 +419,70 @@ def test_a_missing_tool_is_named(tmp_path):
   )
   assert done.returncode == 2
   assert 'slurm needs sbatch, which is not installed here' in done.stderr
+  done = launch(
+    'skypilot', '--config=configs/smoke.py', ON_GCS, *TARGETS['skypilot']
+  )
+  if not shutil.which('sky'):  # What installs it is this Python, not another.
+    assert f'Install it: {sys.executable} -m pip install' in done.stderr
+    assert "'skypilot[gcp]'" in done.stderr
+
+
+def test_docker_finds_the_work_directory_made_by_its_user(tmp_path):
+  """The daemon would make it as root, and the run could not write into it."""
+  tool, workdir = tmp_path / 'docker', tmp_path / 'runs of é' / 'base'
+  log = tmp_path / 'log'
+  tool.write_text(f'#!/bin/sh\necho "$1 $(ls -d "$D")" >> {log}\n')
+  tool.chmod(0o755)
+  done = subprocess.run(
+    [sys.executable, str(LAUNCH), 'docker', '--config=configs/smoke.py']
+    + [f'--workdir={workdir}'],
+    cwd=ROOT,
+    env={**os.environ, 'PATH': f'{tmp_path}:/usr/bin:/bin', 'D': str(workdir)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  lines = log.read_text(encoding='utf-8').splitlines()
+  assert lines == [f'build {workdir}', f'run {workdir}']
+  log.unlink()
+  unwritable = log / 'x'
+  log.touch()  # A file is in the way.
+  done = launch(
+    'docker', '--config=configs/smoke.py', f'--workdir={unwritable}',
+    path=tmp_path,
+  )  # fmt: skip
+  assert done.returncode == 1 and not log.read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize('target', ['local', 'slurm'])
+def test_a_program_that_the_system_cannot_start_is_named(tmp_path, target):
+  """As the scripts of an environment whose Python was removed."""
+  for name in ('sbatch', 'python'):
+    (tmp_path / name).write_text('#!/nonexistent/python\n')
+    (tmp_path / name).chmod(0o755)
+  words = ['--config=configs/smoke.py', '--workdir=w']
+  if target == 'local':
+    words += [f'--python={tmp_path}/python', '--processes=2']
+  done = launch(target, *words, path=tmp_path)
+  assert done.returncode == 2
+  assert 'cannot be started (No such file' in done.stderr
+  assert 'Traceback' not in done.stderr and '--python' in done.stderr
+
+
+def test_the_environment_that_setup_made_elsewhere_is_used(tmp_path):
+  python = tmp_path / 'my env' / 'bin' / 'python'
+  python.parent.mkdir(parents=True)
+  python.symlink_to(sys.executable)
+  done = subprocess.run(
+    [sys.executable, LAUNCH, 'local', '--config=configs/smoke.py']
+    + ['--workdir=w', '--dry-run'],
+    env={**os.environ, 'CDM_VENV': str(tmp_path / 'my env')},
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert bash_words(done.stdout.splitlines()[-1])[0] == str(python)
 
 
 def test_the_tool_gets_the_file_that_was_shown(tmp_path):
@@ -511,13 +576,14 @@ echo "$*" >> calls
 case "$*" in
   *describe*)
     # After the listed states the slice is there for good.
-    if [ -s states ]; then head -n 1 states; sed -i 1d states
+    if [ -s states ]; then head -n 1 states
+      tail -n +2 states > rest; mv rest states
     else echo ACTIVE; fi
     ;;
   *ssh*)
     command=${@: -1}
     command=${command#--command=}
-    bash -c "${command//\/var\/lib\/cdm/$PWD\/host}"
+    bash -c "${command//\/var\/lib\/cdm/host}"
     ;;
 esac
 """
@@ -570,7 +636,8 @@ def test_a_host_starts_again_what_was_preempted(tmp_path, codes, end):
     tmp_path,
     'docker',
     '[ "$1" = run ] || exit 0; printf "%s\\n" "$@" > words\n'
-    'code=$(head -n 1 codes); sed -i 1d codes; exit "$code"',
+    'code=$(head -n 1 codes)\n'
+    'tail -n +2 codes > rest; mv rest codes; exit "$code"',
   )
   host, _ = files(dry_run('tpu-vm', NASTY)).values()
   (tmp_path / 'host.sh').write_text(host)
@@ -592,7 +659,6 @@ def test_a_host_starts_again_what_was_preempted(tmp_path, codes, end):
 # The local launcher at work. A stand-in for Python, given as --python, runs
 # this instead of cdm: it finds its number and the start's, and does as told.
 STAND_IN = """\
-#!{python} -S
 import os, re, signal, sys, time
 here = {here!r}
 text = ' '.join(sys.argv)
@@ -613,12 +679,14 @@ print('start', start, flush=True)
 @pytest.fixture
 def stand_in(tmp_path):
   def make(act):
-    script = tmp_path / 'stand_in'
-    script.write_text(
-      STAND_IN.format(
-        python=sys.executable, here=str(tmp_path), act=textwrap.dedent(act)
-      )
+    code = tmp_path / 'stand_in.py'
+    code.write_text(
+      STAND_IN.format(here=str(tmp_path), act=textwrap.dedent(act))
     )
+    # Through a shell: the path in a #! line must not hold spaces.
+    script = tmp_path / 'stand_in'
+    words = shlex.join([sys.executable, '-S', str(code)])
+    script.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
     script.chmod(0o755)
     return [
       'local',

@@ -5,6 +5,7 @@ Machines and Pythons that are not here are played by scripts in front of PATH.
 
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -104,6 +105,15 @@ def test_a_named_python_is_refused_and_not_passed_over(played, described, why):
   assert done.stderr.startswith('CDM_PYTHON=mine ') and why in done.stderr
 
 
+def test_a_python_that_does_not_start_says_why_itself(played):
+  play(played, 'mine', 'echo "libpython3.12.so: no such file" >&2; exit 127')
+  for name, found in (
+    ('mine', 'CDM_PYTHON=mine does not start (libpython3.12.so: no such file)'),
+    ('none', 'none: command not found)'),
+  ):
+    assert found in run(played, 'find_python', CDM_PYTHON=name).stderr
+
+
 def test_a_python_under_rosetta_is_refused(played):
   play(played, 'uname', '[ "$1" = -m ] && echo x86_64 || echo Darwin')
   play_python(played, 'python3', GOOD)
@@ -144,7 +154,7 @@ def play_debian(folder):
     folder,
     f'python{version}',
     '[ "$2" = "import ensurepip, venv" ] && exit 1\n'
-    f'exec {sys.executable} "$@"',
+    f'exec {shlex.quote(sys.executable)} "$@"',
   )
   return f'python{version}'
 
@@ -229,6 +239,12 @@ def test_changed_pins_are_installed_into_the_same_environment(played, tmp_path):
   stamp.write_text(stamp.read_text() + '0')
   again = run(folder, PLAYED, CDM_VENV=str(venv))
   assert 'played' in again.stdout and (venv / 'kept').exists(), again.stderr
+
+
+@pytest.mark.parametrize(('home', 'cached'), [('', '1'), ('/home/me', '')])
+def test_without_a_home_no_cache_is_made_in_the_checkout(played, home, cached):
+  said = run(played, 'echo "${PIP_NO_CACHE_DIR-},${UV_NO_CACHE-}"', HOME=home)
+  assert said.stdout == f'{cached},{cached}\n'
 
 
 def test_what_modules_export_for_another_python_is_unset(played):

@@ -75,6 +75,80 @@ def test_a_collective_has_its_kind_bytes_and_group(
   assert found.wire_bytes == wire
 
 
+@pytest.mark.parametrize(
+  ('groups', 'slices'),
+  [
+    ('replica_groups={{0,1,2,3},{4,5,6,7}}', 1),
+    ('replica_groups={{0,4},{1,5},{2,6},{3,7}}', 2),
+    ('replica_groups=[2,4]<=[8]', 1),
+    ('replica_groups=[4,2]<=[2,4]T(1,0)', 2),
+    ('replica_groups=[2,4]<=[4,2]T(1,0)', 2),
+    ('replica_groups={}', 2),
+    ("replica_groups=mesh['a'=2,'b'=4] {'b'}", 1),
+    ("replica_groups=mesh['a'=2,'b'=4] {'a'}", 2),
+    ("replica_groups=mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}", 2),
+    ("replica_groups=mesh['a'=4,'b'=2], device_ids=([8]) {'b'}", 1),
+  ],
+)
+def test_a_group_lies_in_as_many_slices_as_its_devices(groups, slices):
+  line = f'%a = f32[8]{{0}} all-reduce(%p), {groups}, to_apply=%add'
+  (found,) = hlo.collectives(text(entry=line), devices=8, num_slices=2)
+  assert found.slices == slices
+
+
+@pytest.mark.parametrize(
+  ('pairs', 'between'), [('{0,1},{1,0}', 0), ('{3,4},{4,3}', 32)]
+)
+def test_a_permutation_sends_between_slices_where_a_pair_does(pairs, between):
+  line = (
+    '%a = f32[8]{0} collective-permute(%p), channel_id=1, '
+    f'source_target_pairs={{{pairs}}}'
+  )
+  (found,) = hlo.collectives(text(entry=line), devices=8, num_slices=2)
+  assert (found.between_bytes, found.wire_bytes) == (between, 32 - between)
+
+
+def test_what_leaves_a_slice_is_counted_apart_from_what_does_not():
+  """Sixteen devices of two slices sum 960 bytes: first eight, then pairs."""
+  line = '%a = f32[240]{0} all-reduce(%p), replica_groups=[1,16]<=[16]'
+  found = hlo.collectives(text(entry=line), devices=16, num_slices=2)
+  assert hlo.summary(found) == {
+    'all-reduce': {
+      'count': 1,
+      'payload_bytes': 960,
+      'wire_bytes': 2 * 960 * 7 // 8,
+    },
+    'all-reduce between slices': {
+      'count': 1,
+      'payload_bytes': 120,
+      'wire_bytes': 2 * 120 // 2,
+    },
+  }
+
+
+# As libtpu 0.0.50.1 writes the sum of a gradient over two slices v5e:4x4.
+MEGASCALE = """
+  %s = f32[4]{0} reduce-scatter(%p), channel_id=1, replica_groups={{0,1,2,3},{4,, metadata={op_name="barrier"}
+  %r = f32[4]{0} reduce-scatter(%q), channel_id=1, replica_groups={{0,1,2,3},{4,, metadata={op_name="barrier"}
+  %send = (f32[4]{0:T(128)}, u32[]{:S(2)}, token[]) send(%s, %t), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv = (f32[4]{0:T(128)}, u32[]{:S(2)}, token[]) recv(%t), channel_id=1, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
+  %g = f32[16]{0} all-gather(%d), channel_id=1, replica_groups={{0,1,2,3},{4,
+"""  # noqa: E501
+
+
+def test_a_transfer_of_the_host_is_what_a_slice_sends_to_the_others():
+  lines = MEGASCALE.replace('{4,', '{4,5,6,7}}')
+  found = hlo.collectives(text(entry=lines), devices=16, num_slices=2)
+  assert {
+    kind: (row['count'], row['payload_bytes'])
+    for kind, row in hlo.summary(found).items()
+  } == {
+    'reduce-scatter': (2, 2 * 64),
+    'all-gather': (1, 64),
+    'all-reduce between slices': (1, 16),
+  }
+
+
 def test_the_end_of_an_asynchronous_one_counts_nothing():
   found = read(
     entry="""
@@ -109,6 +183,16 @@ def test_layers_that_share_a_channel_are_as_many_as_their_names():
   )
   layers = ('conv1', 'conv2', 'conv2')  # the last two are pieces of one
   entry = [line.format(f'a{i}', layer) for i, layer in enumerate(layers)]
+  assert len(read(entry='\n'.join(entry))) == 2
+
+
+def test_sums_over_other_groups_that_share_channel_and_name_are_two():
+  line = (
+    '%{0} = f32[8]{{0}} all-reduce(%p), channel_id=1, replica_groups={1}, '
+    'to_apply=%add, metadata={{op_name="jit(step)/shard_map/psum"}}'
+  )
+  groups = ('[1,8]<=[8]', '[4,2]<=[2,4]T(1,0)', '[1,8]<=[8]')
+  entry = [line.format(f'a{i}', each) for i, each in enumerate(groups)]
   assert len(read(entry='\n'.join(entry))) == 2
 
 

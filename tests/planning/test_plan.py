@@ -1,5 +1,6 @@
 """From a slice's name to a verdict, a time, a price; and `cdm plan` itself."""
 
+import importlib.util
 import io
 import json
 import re
@@ -75,6 +76,8 @@ def facts(topology='v5e:2x2', **changes):
     ('cpu:8', 8, 8),
     ('h100:8', 8, 8),
     ('a100-80gb:1', 1, 1),
+    ('v3:8x16:2', 256, 512),
+    ('h100:8:4', 32, 32),
   ],
 )
 def test_a_slice_has_its_chips_and_devices(topology, chips, count):
@@ -93,11 +96,23 @@ def test_a_slice_has_its_chips_and_devices(topology, chips, count):
     ('cpu:two', 'written cpu:N'),
     ('h100:2x4', 'written h100:N, devices'),
     ('v5e', 'written v5e:AxB'),
+    ('v5e:4x4:0', "'0' is not a number of slices; two .* v5e:4x4:2"),
+    ('v5e:4x4:', 'is not a number of slices'),
   ],
 )
 def test_a_misspelt_slice_is_refused_by_its_form(topology, complaint):
   with pytest.raises(ValueError, match=complaint):
     device_specs.parse(topology)
+
+
+def test_the_number_of_slices_is_given_once():
+  assert device_specs.with_slices('h100:8', 4) == 'h100:8:4'
+  assert device_specs.with_slices('h100:8:2', None) == 'h100:8:2'
+  assert device_specs.with_slices('h100:8', 1) == 'h100:8'
+  with pytest.raises(ValueError, match='give one of the two'):
+    device_specs.with_slices('h100:8:2', 4)
+  with pytest.raises(ValueError, match='num_slices is 0; it must be at least'):
+    device_specs.with_slices('h100:8', 0)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +227,36 @@ def test_an_evaluation_is_counted_by_its_forward_passes():
   assert found == pytest.approx(passes / (3 * 8))
   c.eval.every_steps = c.eval.fid_every_steps = 0
   assert evaluation_share.evaluation_steps(program.assemble(c)) == 0.0
+
+
+def test_bytes_between_slices_take_the_time_of_the_slow_network():
+  """And all slices are paid for."""
+  sent = {'count': 1, 'payload_bytes': 1, 'wire_bytes': 10**9}
+  kinds = {'all-reduce': sent, 'all-reduce between slices': sent}
+  one, two = (
+    roofline.row(facts(topology, collectives=kinds), {})
+    for topology in ('v5e:2x2', 'v5e:2x2:2')
+  )
+  found = two['estimate']
+  assert found['bound_by'] == 'network'
+  assert found['network_seconds'] == pytest.approx(10**9 * 256 * 8 / 6.4e12)
+  assert found['interconnect_seconds'] == pytest.approx(10**9 / 200e9)
+  assert found['chip_hours'] == pytest.approx(2 * one['estimate']['chip_hours'])
+  assert found['dollars'] == pytest.approx(2 * one['estimate']['dollars'])
+  written = plan_text.plan(two)
+  assert '8 x TPU v5e, a device each, in 2 slices' in written
+  assert re.search(r'network +320 ms  data center network', written)
+  unknown = plan_text.plan(roofline.row(facts('l4:1:2'), {}))
+  assert re.search(r'network +-  no bandwidth .* of l4 is known', unknown)
+  assert 'network ' not in plan_text.plan(roofline.row(facts(), {})).replace(
+    'network\n', ''
+  )
+
+
+def test_a_plan_says_that_fsdp_was_chosen():
+  mesh = {'data': 2, 'fsdp': 4, 'tensor': 1}
+  row = roofline.row(facts('v5e:2x4', mesh=mesh, fsdp_is_chosen=True), {})
+  assert 'mesh data 2, fsdp 4 (fsdp chosen: ' in plan_text.plan(row)
 
 
 def test_what_does_not_fit_has_no_estimate():
@@ -336,8 +381,11 @@ def test_another_machine_is_told_what_to_use(monkeypatch):
 def test_without_the_compiler_its_package_is_named(monkeypatch):
   monkeypatch.setattr(compile_process.platform, 'system', lambda: 'Linux')
   monkeypatch.setattr(compile_process.platform, 'machine', lambda: 'x86_64')
+  found = importlib.util.find_spec
   monkeypatch.setattr(
-    compile_process.importlib.util, 'find_spec', lambda name: None
+    importlib.util,
+    'find_spec',
+    lambda name: None if name == 'libtpu' else found(name),
   )
   with pytest.raises(ValueError, match=r"pip install 'cdm\[plan\]'"):
     compile_process.check(['cpu:8', 'v5e:2x2'])

@@ -121,11 +121,11 @@ def test_a_damaged_mark_of_the_best_is_a_data_error(runs):
 def test_drawing_warns_of_a_sampler_that_starts_where_training_never_was(
   caplog,
 ):
-  workdir = smoke_runs.trained() / 'base'
-  restore.restored_stage(workdir, name='base')
+  base = restore.Checkpoint(smoke_runs.trained() / 'base')
+  restore.restored_stage(base, name='base')
   assert not caplog.records
   restore.restored_stage(
-    workdir, name='base', overrides=[('sampler.grid.spacing', 'ddim4')]
+    base, name='base', overrides=[('sampler.grid.spacing', 'ddim4')]
   )
   [record] = caplog.records
   text = record.getMessage()

@@ -1,6 +1,7 @@
 """Samples in ArrayRecord shards: read in place, and whole or not there."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -89,10 +90,12 @@ def test_shards_hold_the_images_and_labels_of_the_png_files(tmp_path):
   assert not (tmp_path / 'shards' / 'samples.npz').exists()
 
 
-def test_every_reader_takes_the_output_folder_in_place(tmp_path):
+def test_every_reader_takes_the_output_folder_in_place(tmp_path, capsys):
   """The last stage is meant, the only one that is kept by default."""
-  out = tmp_path / 'out'
+  out = tmp_path / 'my samples'
   draw(out, class_names=NAMES)
+  told = capsys.readouterr().out.partition('train on them with ')[2]
+  assert f'--config.train_data.path={out}' in shlex.split(told)
   assert not (out / 'small').exists()
   images = image_set.load_images(out)
   assert (images.count, images.names) == (10, None)

@@ -6,6 +6,7 @@ tested in models/test_inception.py.
 
 import os
 import signal
+import time
 
 import jax
 import numpy as np
@@ -69,12 +70,13 @@ def prepared(tmp_path, monkeypatch):
   return write_sets(tmp_path)
 
 
-def stand_in(*, log=None, kill_at=None):
+def stand_in(*, log=None, kill_at=None, term_at=None):
   """Puts the projection in the place of the network, in a process of its own.
 
   Args:
     log: path; a line is added per batch.
     kill_at: batch at which the process is killed, counted from 1.
+    term_at: batch at which it gets SIGTERM, and time to tell the others.
   """
 
   class Logged(Projection):
@@ -85,6 +87,9 @@ def stand_in(*, log=None, kill_at=None):
           file.write('batch\n')
       if type(self).calls == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
+      if type(self).calls == term_at:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(3)
       return started
 
   extract_features.Extractor = Logged

@@ -1,7 +1,8 @@
-"""A file system of its own, so small that it can be filled."""
+"""A disk so small that it can be filled, or files that cannot grow."""
 
 import contextlib
 import os
+import resource
 import shutil
 import subprocess
 
@@ -21,3 +22,17 @@ def mounted(place, size):
     yield place
   finally:
     subprocess.run(['umount', '-l', str(place)], check=True)
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+  """Context: no file may grow beyond so many bytes, as on a disk that is full.
+
+  It works on every system and as every user, where `mounted` needs root.
+  """
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

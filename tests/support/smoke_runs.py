@@ -67,7 +67,9 @@ def on(devices):
   chosen = jax.devices()[:devices]
   make = placement.mesh
   return mock.patch.object(
-    placement, 'mesh', lambda section, devices=None: make(section, chosen)
+    placement,
+    'mesh',
+    lambda section, devices=None, **more: make(section, chosen, **more),
   )
 
 

@@ -88,3 +88,19 @@ def test_the_estimate_is_the_size_of_a_checkpoint(tmp_path):
   estimate = disk_space.checkpoint_bytes(state)
   assert estimate >= 4 * 4 * 512**2
   assert estimate < size < estimate + 60_000
+
+
+@pytest.mark.parametrize(
+  ('count', 'text'),
+  [
+    (0, '0 bytes'),
+    (999, '999 bytes'),
+    (1000, '1 kB'),
+    (1e6, '1 MB'),
+    (2.346e8, '235 MB'),
+    (1e9, '1 GB'),
+    (4.56e12, '4.56e+03 GB'),
+  ],
+)
+def test_bytes_are_told_in_the_largest_unit_that_leaves_one(count, text):
+  assert disk_space._bytes(count) == text

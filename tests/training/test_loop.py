@@ -274,6 +274,26 @@ def test_samples_come_from_the_average_and_evaluations_from_both(tmp_path):
   assert row['held_out/loss'] == float(jnp.sum(state.params['up']['bias'] ** 2))
 
 
+def test_what_an_evaluation_keeps_goes_once_its_numbers_are_recorded(tmp_path):
+  run, forgot, stop = tiny_run.Run(tmp_path), [], Stop()
+  stops = [False, True, False]
+
+  def evaluate(params, ema_params, stop_asked):
+    if stops.pop(0):
+      stop.signum = signal.SIGTERM
+      return None
+    return {'held_out/loss': 1.0}
+
+  made = hooks.Evaluator(
+    'held_out/loss', 2, evaluate, lambda: forgot.append(evaluated(run))
+  )
+  given = hooks.Hooks(evaluations=(made,))
+  assert run.train(4, hooks=given, stop=stop).step == 4
+  assert forgot == [[2]] and evaluated(run) == [2]
+  run.train(4, hooks=given)
+  assert forgot == [[2], [2, 4]]
+
+
 def test_a_kill_between_save_and_evaluation_leaves_the_same_record(tmp_path):
   """Step 4 is saved; the process ends in its evaluation, or in its grid."""
   drawn = np.zeros((4, 4, 3), np.uint8)

@@ -211,3 +211,90 @@ def test_a_network_begins_by_computing_what_its_source_computes(fields):
   )
   assert np.abs(expected).max() > 0.1
   np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_labels_that_the_source_lacks_start_from_zero():
+  found = weight_matching.match(Network({}), classes(('a', 'b')))
+  assert found.agrees
+  np.testing.assert_array_equal(made(found, LABEL_TABLE), np.zeros((3, 2)))
+  assert found.notes == ['labels are a new input, and start with weight zero']
+
+
+@pytest.mark.parametrize('null', [True, False])
+def test_labels_that_are_no_longer_an_input_leave_a_row_in_the_bias(null):
+  bias = weight_matching.NOISE_BIAS
+  source = classes(('a', 'b', 'c', 'd'), null=null)
+  source = source._replace(shapes={**source.shapes, bias: (2,)})
+  found = weight_matching.match(source, Network({bias: (2,)}))
+  assert found.agrees and LABEL_TABLE not in found.unused
+  table = TABLE if null else TABLE[:4]
+  row = TABLE[4] if null else TABLE[:4].mean(axis=0)
+  given = {'label__embedding': table, 'noise__dense2__bias': [10.0, 20.0]}
+  np.testing.assert_allclose(made(found, bias, **given), row + [10, 20])
+  assert ('null row' in found.notes[0]) is null
+
+
+@pytest.mark.parametrize(
+  ('own', 'other'), [((3,), (2,)), ((2,), (3,)), ((3,), (3,)), (None, (2,))]
+)
+def test_a_bias_of_another_shape_can_take_no_row_of_labels(own, other):
+  bias = weight_matching.NOISE_BIAS
+  source = classes(('a', 'b'))
+  shapes = {**source.shapes} | ({} if own is None else {bias: own})
+  found = weight_matching.match(
+    source._replace(shapes=shapes), Network({bias: other})
+  )
+  assert LABEL_TABLE in found.unused and not found.notes
+
+
+@pytest.mark.parametrize(
+  ('source', 'target'), [(None, None), (('a', 'b'), None), (None, ('a', 'b'))]
+)
+def test_as_many_classes_without_names_are_the_same_classes(source, target):
+  found = weight_matching.match(
+    classes(source, count=2, null=False), classes(target, count=2)
+  )
+  assert found.agrees
+  table = made(found, LABEL_TABLE, label__embedding=TABLE[:2])
+  np.testing.assert_allclose(table, [*TABLE[:2], TABLE[:2].mean(axis=0)])
+  wider = weight_matching.match(
+    classes(source, count=2), classes(target, count=2, width=3)
+  )
+  assert wider.differing == {LABEL_TABLE: ((3, 2), (3, 3))}
+
+
+def conv_in(channels, *, features=8, side=3, **fields):
+  return Network(
+    {weight_matching.CONV_IN: (side, side, channels, features)}, **fields
+  )
+
+
+@pytest.mark.parametrize(
+  ('source', 'target'),
+  [
+    (conv_in(4), conv_in(7)),  # the source is no network of images alone
+    (conv_in(6), conv_in(3)),
+    (conv_in(3), conv_in(6, features=9)),
+    (conv_in(3), conv_in(6, side=5)),
+    (conv_in(12, patch_size=2), conv_in(24)),
+    (conv_in(3), conv_in(24, patch_size=2)),
+  ],
+)
+def test_other_input_channels_are_a_difference(source, target):
+  found = weight_matching.match(source, target)
+  assert list(found.differing) == [weight_matching.CONV_IN]
+  assert not found.made and not found.notes
+
+
+@pytest.mark.parametrize('patch_size', [1, 2])
+def test_added_channels_of_every_pixel_have_weight_zero(patch_size):
+  squares = patch_size**2
+  found = weight_matching.match(
+    conv_in(3 * squares, features=1, side=1, patch_size=patch_size),
+    conv_in(6 * squares, features=1, side=1, patch_size=patch_size),
+  )
+  kernel = np.arange(1.0, 3 * squares + 1).reshape(1, 1, -1, 1)
+  wide = made(found, weight_matching.CONV_IN, conv_in__kernel=kernel)
+  pixels = wide.reshape(squares, 6)
+  np.testing.assert_array_equal(pixels[:, :3].ravel(), kernel.ravel())
+  assert not pixels[:, 3:].any()

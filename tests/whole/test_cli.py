@@ -103,7 +103,9 @@ def test_examples_of_help_are_accepted_by_the_parser(capsys):
       main.main([command, '--help'] if command else ['--help'])
     text = capsys.readouterr().out.replace('\\\n', ' ')
     for line in re.findall(r'^  cdm (.+)$', text, re.MULTILINE):
-      words, _ = main.split_overrides(line.split())
+      words = line.split()
+      for prefix in main.OVERRIDES:
+        words, _ = main.split_overrides(words, prefix)
       if '...' in words:
         continue
       assert main.parse(words).command == words[0]
@@ -413,10 +415,6 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     ),
     (['upscale', '--workdir={sr}', '{tmp}/no.png'], r'there is no such file'),
     (
-      ['upscale', '--workdir={sr}', '{tmp}/text.png'],
-      r'text\.png: it is not a JPEG, .* image\. Repair it, or leave it out\.$',
-    ),
-    (
       ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--label=dog'],
       r"--label=dog: 'dog' is not a class; .* or a name: grating 0",
     ),
@@ -446,7 +444,6 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
 def test_what_cannot_be_used_is_named(words, message, refused, tmp_path):
   Image.new('RGB', (20, 7)).save(tmp_path / 'small.png')
   Image.new('RGB', (8, 8)).save(tmp_path / 'ok.png')
-  (tmp_path / 'text.png').write_text('no picture')
   np.savez(tmp_path / 'four.npz', arr_0=np.zeros((2, 8, 8, 4), np.uint8))
   workdir = smoke_runs.trained()
   names = {'tmp': tmp_path, 'base': workdir / 'base', 'sr': workdir / 'sr'}
@@ -463,6 +460,35 @@ def test_a_row_that_is_not_json_is_a_data_error(refused, tmp_path):
   words = ['report', f'--run={smoke_runs.trained() / "base"}']
   words += [f'--row={tmp_path / "row.json"}', f'--out={tmp_path / "out"}']
   assert 'row.json cannot be read' in refused(*words, code=4)
+  assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/text.png', '--out={tmp}/out'],
+      r'text\.png: it is not a JPEG, .* image\. Repair it, or leave it out\.$',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/cut.png', '--out={tmp}/out'],
+      r'cut\.png: the PNG file is damaged or cut off\. Repair it',
+    ),
+    (
+      ['evaluate', '--samples={tmp}/cut.png', '--reference={tmp}/cut.png'],
+      r'cut\.png: the PNG file is damaged or cut off\. Write the image again',
+    ),
+  ],
+  ids=lambda v: v[0] if isinstance(v, list) else '',
+)
+def test_a_damaged_picture_is_a_data_error(words, message, refused, tmp_path):
+  (tmp_path / 'text.png').write_text('no picture')
+  Image.new('RGB', (8, 8)).save(tmp_path / 'cut.png')
+  whole = (tmp_path / 'cut.png').read_bytes()
+  (tmp_path / 'cut.png').write_bytes(whole[: len(whole) // 2])
+  names = {'tmp': tmp_path, 'sr': smoke_runs.trained() / 'sr'}
+  line = refused(*(word.format(**names) for word in words), code=4)
+  assert re.search(message, line)
   assert not (tmp_path / 'out').exists()
 
 
@@ -486,7 +512,7 @@ def test_stages_of_other_classes_are_refused(refused, tmp_path):
 def test_a_stage_is_restored_as_it_was_trained(name, size, low, residual):
   workdir = smoke_runs.trained() / name
   stage, saved, record = restore.restored_stage(
-    workdir, name='x', level=0.1, truncated=True
+    restore.Checkpoint(workdir), name='x', level=0.1, truncated=True
   )
   assert (stage.name, stage.image_size, stage.residual) == ('x', size, residual)
   assert (stage.lowres and stage.lowres.size) == low

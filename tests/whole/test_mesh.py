@@ -100,6 +100,7 @@ LAYOUTS = [
 def tiny(data, fsdp, tensor, **overrides):
   """-> (config, its Program on data * fsdp * tensor devices)."""
   axes = {'mesh.data': data, 'mesh.fsdp': fsdp, 'mesh.tensor': tensor}
+  num_slices = overrides.pop('num_slices', 1)
   overrides = {k.replace('__', '.'): v for k, v in overrides.items()}
   values = (TINY | axes | overrides).items()
   c = loader.load(
@@ -107,7 +108,7 @@ def tiny(data, fsdp, tensor, **overrides):
     [(key, str(value)) for key, value in values],
   )
   devices = jax.devices()[: data * fsdp * tensor]
-  return c, program.assemble(c, devices=devices)
+  return c, program.assemble(c, devices=devices, num_slices=num_slices)
 
 
 @functools.cache
@@ -170,7 +171,9 @@ def compiled(**overrides):
   """-> (Program, its collectives, bytes of temporaries) on eight devices."""
   made, program = lowered(**overrides)
   done = program.compile()
-  found = hlo.collectives(done.as_text(), devices=8)
+  found = hlo.collectives(
+    done.as_text(), devices=8, num_slices=overrides.get('num_slices', 1)
+  )
   return made, found, done.memory_analysis().temp_size_in_bytes
 
 
@@ -222,6 +225,21 @@ def test_accumulation_needs_no_more_memory():
   )
   assert parts <= whole
   assert {one.turns for one in found if one.kind != 'all-reduce'} == {4}
+
+
+def test_only_parts_of_one_gradient_leave_a_slice():
+  """Two slices of four devices, each of which splits the state in four."""
+  small = {'model__multipliers': '(1,)', 'model__attention_resolutions': '()'}
+  made, found, _ = compiled(data=2, fsdp=4, num_slices=2, **small)
+  leaving = [one for one in found if one.slices > 1]
+  assert {one.kind for one in leaving} == {'all-reduce'}
+  inside = {one.kind for one in found if one.slices == 1}
+  assert {'all-gather', 'reduce-scatter'} <= inside
+  sent = hlo.summary(found)['all-reduce' + hlo.BETWEEN]
+  part = size_of(made.state.params) / 4  # 1 / fsdp of the gradient
+  # What is more are the sums of the scalars. A ring of two sends all once.
+  assert part <= sent['payload_bytes'] < part + 512
+  assert sent['wire_bytes'] == sent['payload_bytes']
 
 
 def test_sampling_gathers_layers_again_in_every_step():

@@ -5,6 +5,7 @@ device each. First the state is split between them, then it is restored to a
 copy in each, so a checkpoint crosses layouts on the way.
 """
 
+import gzip
 import json
 import os
 import shutil
@@ -152,7 +153,8 @@ def two(one, tmp_path_factory):
   """What two processes did; images 1 and 3 were missing before they drew."""
   folder = tmp_path_factory.mktemp('two')
   workdir, alone, drawn = folder / 'run', folder / 'alone', folder / 'drawn'
-  half = training(workdir, train__num_steps=2, mesh__data=1, mesh__fsdp=2)
+  half = {'mesh__data': 1, 'mesh__fsdp': 2, 'train__profile_steps': '2:2'}
+  half = training(workdir, train__num_steps=2, **half)
   trained = together(half, training(workdir))
   assert smoke_runs.cdm(*sampling(workdir, alone)) == 0
   shutil.copytree(alone, drawn)
@@ -185,6 +187,26 @@ def test_they_train_save_restore_and_go_on_as_one(one, two):
     if name.startswith(('params/', 'ema_params/')):
       error = np.abs(mine[name] - value).max() / np.abs(value).max()
       assert error < RTOL, name
+
+
+def test_each_traces_its_own_devices_in_a_folder_of_its_own(two):
+  """On one machine their traces have the same names."""
+  folder, trained, _ = two
+  profile = folder / 'run' / 'profile'
+  assert sorted(path.name for path in profile.iterdir()) == [
+    'process_0',
+    'process_1',
+  ]
+  for home in profile.iterdir():
+    (trace,) = home.glob('plugins/profile/*/*.xplane.pb')
+    assert trace.stat().st_size > 1000
+    (file,) = home.rglob('*.trace.json.gz')
+    events = json.loads(gzip.decompress(file.read_bytes()))['traceEvents']
+    steps = {e['args']['step_num'] for e in events if e.get('name') == 'train'}
+    assert steps == {'2'}
+  line = f'a profile of steps 2-2 is in {profile / "process_0"}'
+  assert line in trained[0] and 'process_1 beside it' in trained[0]
+  assert 'a profile' not in trained[1]
 
 
 def test_they_start_from_the_weights_that_one_saved(one, tmp_path):
@@ -246,10 +268,18 @@ def test_they_score_as_one_does(two):
   assert mine['n'] == SAMPLES
 
 
-def test_one_that_is_preempted_stops_all_at_one_step(tmp_path):
+@pytest.mark.parametrize('command', ['train', 'cas'])
+def test_one_that_is_preempted_stops_all_at_one_step(command, tmp_path):
   """SIGTERM to the second; both save the same step and say 75."""
   endless = {'train__num_steps': 10**6, 'train__save_every_steps': 10**6}
-  running = begin(training(tmp_path, **endless))
+  words = training(tmp_path, **endless)
+  if command == 'cas':
+    words = [
+      *('cas', f'--config={smoke_runs.CONFIGS / "smoke_cas.py"}', words[2]),
+      *(f'--config.{k.replace("__", ".")}={v}' for k, v in endless.items()),
+      '--config.train.log_every_steps=2',
+    ]
+  running = begin(words)
   while not (tmp_path / 'scalars.jsonl').exists() or not record(tmp_path):
     assert [process.poll() for process in running] == [None, None]
     time.sleep(0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,15 @@ WHAT names a set of images:
                       paired with the originals, so that metrics of pairs take
                       no --reference. --config.level=L sets the augmentation
                       level.
+  --config.KEY=VALUE changes the config that --samples names or was saved with,
+  --reference_config.KEY=VALUE that of --reference.
 
 examples:
   cdm evaluate --samples=OUT/upscaled --reference=OUT/original \\
       --lowres=OUT/lowres --out=OUT/row.json
   cdm evaluate --samples=runs/sr3@eval --metrics=psnr,ssim,consistency
   cdm evaluate --make_reference --reference=configs/cdm_imagenet64.py:train \\
-      --out=imagenet64_train.npz
+      --reference_config.train_data.data_dir=/data --out=imagenet64_train.npz
   cdm evaluate --samples=configs/cdm_cascade64.py@runs/cdm --num=50000 \\
       --reference=imagenet64_train.npz --metrics=fid,is --out=row.json
 
@@ -119,7 +122,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='replace files of earlier results that have the name of --out',
   )
   initialize.arguments(parser)
-  parser.set_defaults(overrides=[])
 
 
 def run(args: argparse.Namespace) -> None:
@@ -173,7 +175,9 @@ def check(args: argparse.Namespace) -> list[str]:
       )
     for option in UNUSED:
       if getattr(args, option):
-        raise ValueError(f'--{option} has no effect on --make_reference.')
+        name = 'config.KEY' if option == 'overrides' else option
+        other = '; use --reference_config.KEY' if name != option else ''
+        raise ValueError(f'--{name} has no effect on --make_reference{other}.')
     evaluation_flags.check(args, ('fid', 'sfid'))
     drawing_flags.check(args, draws=set_name.asks_to_draw(args.reference))
     return []
@@ -254,11 +258,27 @@ def check(args: argparse.Namespace) -> list[str]:
       f'--seed={args.seed} is for drawn images, but none are drawn: neither '
       '--samples nor --reference is CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
-  if args.overrides and not set_name.asks_to_draw(args.samples):
-    raise ValueError(
-      'Config overrides are for --samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
-    )
+  check_overrides(args, of_sets)
   return metrics
+
+
+def check_overrides(args: argparse.Namespace, of_sets: Sequence[str]) -> None:
+  """Raises ValueError if config overrides are about nothing that is read.
+
+  Args:
+    args: the parsed arguments.
+    of_sets: names of the metrics of sets.
+  """
+  if args.overrides and not set_name.has_config(args.samples):
+    raise ValueError(
+      'Config overrides are for --samples=CONFIG.py@WORKDIR, WORKDIR@eval or '
+      'CONFIG.py:eval.'
+    )
+  if args.reference_overrides and not of_sets:
+    raise ValueError(
+      'Config overrides of the reference are for metrics of sets, and none was '
+      'requested.'
+    )
 
 
 def evaluate_sets(
@@ -275,6 +295,7 @@ def evaluate_sets(
     evaluation_flags.metric_choice(args, metrics),
     selection=evaluation_flags.selection(args),
     network=evaluation_flags.network(args),
+    reference_overrides=args.reference_overrides,
   )
   return dict(row)
 
@@ -309,6 +330,7 @@ def evaluate_drawn(
       selection=evaluation_flags.selection(args),
       network=evaluation_flags.network(args),
       source=source,
+      reference_overrides=args.reference_overrides,
     )
     row = dict(compared)
   paired_samples.draw_missing(source, scores)
@@ -333,7 +355,9 @@ def make_reference(args: argparse.Namespace) -> None:
   statistics = compare_sets.make_reference(
     args.reference,
     args.out,
-    selection=evaluation_flags.selection(args),
+    selection=dataclasses.replace(
+      evaluation_flags.selection(args), overrides=args.reference_overrides
+    ),
     network=evaluation_flags.network(args),
   )
   print(f'Statistics of {statistics.count:,} images in {args.out}.')

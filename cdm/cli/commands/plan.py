@@ -12,8 +12,9 @@ DESCRIPTION = """\
 Compile the step that a config will run, for one or more slices of TPUs, GPUs or
 this CPU, and print for each whether the step fits, its FLOPs and memory
 traffic, and an estimate of time and cost. No accelerator is needed. To compile
-for TPUs you need Linux on x86-64 and `pip install 'cdm[plan]'`. Compiling a
-large network takes minutes; the results are cached.
+for TPUs you need Linux on x86-64 and libtpu, of the extra cdm[plan]; without it
+the command says how to install it. Compiling a large network takes minutes; the
+results are cached.
 """
 EPILOG = """\
 examples:
@@ -24,6 +25,8 @@ examples:
       --topology=v6e:4x4 --search --deadline=7 --price=v6e=2.70
   cdm plan --config=configs/sr3_faces64.py --topology=v6e:2x2 --step=sample
   cdm plan --config=configs/faces_small_64.py --topology=l4:1 --topology=cpu:1
+  cdm plan --config=configs/cdm_imagenet64.py --topology=v5e:16x16 \\
+      --num_slices=2
 
 topologies:
   KIND:AxB or KIND:AxBxC states the chips along each axis of a TPU slice, such
@@ -31,7 +34,8 @@ topologies:
   v6e:16x16, tpu7x:4x4x8. l4:1, a100:8, a100-80gb:8, h100:8, h200:8, b200:8,
   l40s:1, t4:1 and v100:1 are GPUs of one machine; the step is then compiled for
   CPUs, so that memory and time are rough. cpu:N is N simulated devices of this
-  CPU.
+  CPU. With --num_slices=S, or ':S' at the end (v5e:16x16:2, h100:8:4), it is S
+  slices of TPUs or S machines of GPUs, which the data center network joins.
 """
 
 
@@ -46,6 +50,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     required=True,
     metavar='SLICE',
     help='for example v5e:16x16; may be repeated',
+  )
+  parser.add_argument(
+    '--num_slices',
+    type=int,
+    metavar='S',
+    help='number of such slices, or of machines with GPUs (default: 1)',
   )
   parser.add_argument(
     '--step',
@@ -112,7 +122,9 @@ def run(args: argparse.Namespace) -> None:
 
   check(args)
   prices = device_specs.parse_prices(args.price)
-  pieces = compile_process.check(args.topology)
+  pieces = compile_process.check(
+    [device_specs.with_slices(t, args.num_slices) for t in args.topology]
+  )
   # Errors appear before anything is compiled.
   loaded = loader.load(args.config, args.overrides)
   stages = built_stages.build(loaded, args.config)

@@ -28,8 +28,8 @@ examples:
       --try=sampler.grid.beta_max=0.1,0.185,0.3
   cdm sweep --samples=runs/cdm/sr64@eval ... --try=level=0,0.1,0.2
 
-WHAT: see `cdm evaluate --help`. Choose the best setting on held-out data, and
-report its score on other data.
+WHAT and --reference_config.KEY=VALUE: see `cdm evaluate --help`. Choose the
+best setting on held-out data, and report its score on other data.
 """
 
 
@@ -64,7 +64,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   )
   evaluation_flags.arguments(parser)
   initialize.arguments(parser)
-  parser.set_defaults(overrides=[])
 
 
 def run(args: argparse.Namespace) -> None:
@@ -95,5 +94,6 @@ def run(args: argparse.Namespace) -> None:
       choice=evaluation_flags.metric_choice(args, metrics),
       selection=evaluation_flags.selection(args),
       network=evaluation_flags.network(args),
+      reference_overrides=args.reference_overrides,
     )
   print(sweep.table(rows, metrics, best), end='')

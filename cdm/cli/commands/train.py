@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def make_fid(*given: Any) -> Callable[..., dict[str, float] | None]:
+def make_fid(*given: Any) -> tuple[Callable, Callable]:
   """Builds the evaluation of FID, see `evaluation.training_fid.make_fid`."""
   from cdm.evaluation import training_fid  # Only runs with FID need it.
 

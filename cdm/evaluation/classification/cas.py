@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from cdm.config import datasets, instantiate, loader, stage
 from cdm.data import class_names
-from cdm.distributed import collectives
+from cdm.distributed import collectives, initialize
 from cdm.evaluation import (
   compare_sets,
   image_source,
@@ -43,6 +43,7 @@ from cdm.sampling import (
   sample_storage,
 )
 from cdm.training import label_check, program, trainer
+from cdm.training.preemption import Stop
 
 MANIFEST = 'cas.json'  # names the sets that a work directory scores
 SAMPLES = 'samples'  # folder of the drawn samples in the work directory
@@ -131,7 +132,7 @@ def score(
   label_check.check_labels(c, net, source)
   c.train_data, c.eval_data = given, tests
   claim_workdir(workdir, what, source, against, real)
-  code = trainer.train(c, workdir)
+  code = train_together(c, workdir)
   if code:
     return code, None
   network, step = trained_classifier.restore(
@@ -164,6 +165,26 @@ def score(
     'paper': paper,
   }
   return code, row
+
+
+def train_together(c: loader.ConfigDict, workdir: pathlib.Path) -> int:
+  """Trains the classifier; SIGTERM to one process stops all at one step.
+
+  Before and after the training, SIGTERM ends the process at once, because
+  nobody would look at it: what was drawn or tested is kept, and
+  `peer_monitor` ends the other processes.
+
+  Args:
+    c: config of the classifier.
+    workdir: work directory of the run.
+
+  Returns:
+    Exit code of the training, see `trainer.train`.
+  """
+  with Stop() as stop:
+    initialize.share_sigterm()
+    stop.agree()
+    return trainer.train(c, workdir, stop=stop)
 
 
 def draw(

@@ -42,7 +42,7 @@ def restore(
   Returns:
     (BatchedNetwork, step of the checkpoint).
   """
-  built, mesh = stage.stage(c), placement.mesh(c.mesh)
+  built, mesh = stage.stage(c), placement.drawing_mesh(c.mesh)
   tester = built.tester
   assert tester is not None  # a classifier has one
   params, step = reader.restore_ema(

@@ -14,9 +14,11 @@ import urllib.request
 from collections.abc import Generator
 
 from cdm.distributed import user_cache
+from cdm.models.pretrained import connections
 from cdm.reporting import progress
 
 CHUNK_BYTES = 1 << 20
+_NO_LINK = getattr(os, 'O_NOFOLLOW', 0)  # Windows has no such flag.
 TIMEOUT_SECONDS = 60.0
 # Free space, bytes, that a download needs: the largest file, VGG, is 553 MB.
 FREE_BYTES = 600 << 20
@@ -86,7 +88,7 @@ def _locked(lock: pathlib.Path) -> int:
   """Returns a descriptor of the lock file, which this process alone holds."""
   while True:
     # A link in place of the lock would have another file opened.
-    file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    file = os.open(lock, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
     try:
       import fcntl
 
@@ -108,9 +110,9 @@ def _fetch_whole(
   try:
     _fetch(url, part, name)
   except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-    reason = getattr(error, 'reason', None) or error
+    why = connections.reason(error)
     raise OSError(
-      f'{name} cannot be fetched ({reason}). Fetch {url} on a machine with a '
+      f'{name} cannot be fetched ({why}). Fetch {url} on a machine with a '
       f'network and put it at {path} (SHA-256 {sha256}), or give its path '
       f'with {flag}. What was downloaded so far is kept.'
     ) from error
@@ -145,7 +147,7 @@ def _fetch(url: str, part: pathlib.Path, name: str) -> None:
   if done:
     request.add_header('Range', f'bytes={done}-')
   try:
-    answer = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    answer = connections.open_url(request, timeout=TIMEOUT_SECONDS)
   except urllib.error.HTTPError as error:
     if error.code == 416:  # range not satisfiable: no bytes are missing
       return

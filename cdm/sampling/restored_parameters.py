@@ -1,0 +1,52 @@
+"""Restores the EMA parameters of a checkpoint, once for all that draw with it.
+
+The settings of a sweep draw with the same checkpoints, and reading one may take
+minutes.
+"""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+
+from cdm.checkpointing import reader
+
+
+class RestoredParameters:
+  """Parameters that were restored, one set for each work directory."""
+
+  def __init__(self):
+    self._kept: dict[pathlib.Path, tuple[Any, tuple[Any, int]]] = {}
+
+  def restore(
+    self, workdir: pathlib.Path, abstract: Any, step: int
+  ) -> tuple[Any, int]:
+    """Returns (parameters, step), see `reader.restore_ema`.
+
+    They are read unless the last call for this work directory asked for the
+    same step, shapes and layout.
+    """
+    home = workdir.resolve()
+    leaves, structure = jax.tree.flatten(abstract)
+    layout = [(leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves]
+    asked = (step, structure, layout)
+    if home not in self._kept or self._kept[home][0] != asked:
+      self._kept.pop(home, None)  # Both may not fit into the memory.
+      found = reader.restore_ema(workdir, abstract, step=step)
+      self._kept[home] = asked, found
+    return self._kept[home][1]
+
+
+class Checkpoint(NamedTuple):
+  """The checkpoint that a stage is restored from.
+
+  Attributes:
+    workdir: directory that `cdm train` wrote.
+    at: which checkpoint, see `reader.resolve`; None is the newest.
+    restored: parameters of earlier calls, which are not read again; None keeps
+      none.
+  """
+
+  workdir: pathlib.Path
+  at: int | str | None = None
+  restored: RestoredParameters | None = None

@@ -1,0 +1,39 @@
+"""A caller who names no option gets what the papers use."""
+
+import inspect
+
+import pytest
+
+from cdm.diffusion import guidance, losses, samplers, schedules
+
+
+@pytest.mark.parametrize(
+  ('function', 'expected'),
+  [
+    (schedules.cosine, dict(offset=0.008, max_beta=0.999)),  # [IDDPM]
+    (losses.simple, dict(target='eps', norm=2, weight=None)),  # [DDPM]
+    # [IDDPM]; its class-conditional runs do not rescale.
+    (losses.hybrid, dict(target='eps', vb_weight=0.001, rescale=False)),
+    (losses.min_snr, dict(cap=5.0)),
+    (losses.truncated_snr, dict(floor=1.0)),  # [PD]
+    (losses.sigmoid, dict(bias=0.0)),  # [VDM++]
+    (guidance.clip_x_0, dict(low=-1.0, high=1.0)),
+    (
+      guidance.dynamic_threshold,
+      dict(percentile=99.5, low=-1.0, high=1.0),  # [Imagen]
+    ),
+    (guidance.classifier_free, dict(interval=None)),
+    (guidance.autoguidance, dict(interval=None)),
+    (samplers.ancestral, dict(variance='beta')),  # [SR3]
+    (samplers.ddim, dict(noise=None, eta=0.0)),
+    (samplers.dpm_solver_pp_2m, dict(noise=None, last_order=2)),
+  ],
+  ids=lambda given: getattr(given, '__name__', ''),
+)
+def test_options_that_are_not_named_are_those_of_the_paper(function, expected):
+  found = {
+    name: parameter.default
+    for name, parameter in inspect.signature(function).parameters.items()
+    if parameter.default is not parameter.empty
+  }
+  assert found == expected
