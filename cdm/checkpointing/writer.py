@@ -359,7 +359,8 @@ class Checkpointer:
     try:
       yield
     except Exception as error:
-      reason = _write_error_reason(error, self._folder)
+      reason = _bucket_error_reason(error, self._folder)
+      reason = reason or _write_error_reason(error)
       if reason is None:
         raise
       self._failed = True
@@ -398,18 +399,24 @@ def _trim_heap() -> None:
     ctypes.CDLL('libc.so.6').malloc_trim(0)
 
 
-def _write_error_reason(error: Exception, folder: epath.Path) -> str | None:
+def _write_error_reason(error: Exception) -> str | None:
   """Returns the system's reason if `error` is a failed write, else None."""
   if isinstance(error, OSError):
     return error.strerror or str(error)
-  if single_files.is_remote(folder) and (
-    type(error).__module__.split('.')[0] in ('gcsfs', 'aiohttp', 'google')
-    or str(folder).removeprefix('gs://') in str(error)
-  ):
-    return _first_line(error)
   # Orbax writes with TensorStore, whose ValueError has the errno in its text.
   code = re.search(r"os_error_code='(\d+)'", str(error))
   return os.strerror(int(code[1])) if code else None
+
+
+def _bucket_error_reason(error: Exception, folder: epath.Path) -> str | None:
+  """Returns the first line of an error of a bucket's client, else None."""
+  clients = ('gcsfs', 'aiohttp', 'google')
+  is_client = type(error).__module__.split('.')[0] in clients
+  # TensorStore raises a ValueError that names the object.
+  named = os.fspath(folder).removeprefix('gs://') in str(error)
+  if not single_files.is_remote(folder) or isinstance(error, OSError):
+    return None
+  return _first_line(error) if is_client or named else None
 
 
 def _check_writable(directory: epath.Path) -> None:
