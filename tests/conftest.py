@@ -11,6 +11,10 @@ import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# As `cdm` does before etils asks.
+os.environ.setdefault('EPATH_USE_TF', 'false')
+# gcsfs asks the real service for a bucket's layout otherwise, and waits.
+os.environ.setdefault('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
 # cdm warns a user who has no home, as in a container, and so would every test.
 if not os.path.isdir(os.path.expanduser('~')):
   os.environ['HOME'] = tempfile.mkdtemp(prefix='cdm-tests-home-')

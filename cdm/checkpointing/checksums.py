@@ -7,11 +7,13 @@ names the first file that has changed, is cut off or is missing.
 import concurrent.futures
 import json
 import os
-import pathlib
 import zlib
 from collections.abc import Collection, Iterator
 
-from cdm.data.files import atomic_files, damaged_file, json_file
+from etils import epath
+
+from cdm.checkpointing import single_files
+from cdm.data.files import atomic_files, damaged_file
 
 FILE = 'checksums.json'
 _CHUNK_BYTES = 1 << 22
@@ -34,12 +36,12 @@ def write(
   Raises:
     OSError: a file cannot be read, or FILE cannot be written.
   """
-  folder = pathlib.Path(folder)
+  folder = epath.Path(folder)
   names = sorted(set(_files(folder)) - set(leave_out))
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     sums = pool.map(lambda name: _sum(folder / name), names)
     content = json.dumps(dict(zip(names, sums, strict=True)))
-  atomic_files.write_text_atomically(folder / FILE, content)
+  single_files.write_text(folder / FILE, content)
 
 
 def check(folder: str | os.PathLike, *, below: str = '') -> bool:
@@ -55,12 +57,12 @@ def check(folder: str | os.PathLike, *, below: str = '') -> bool:
   Raises:
     Damaged: names the first file that differs or is missing.
   """
-  folder = pathlib.Path(folder)
+  folder = epath.Path(folder)
   path = folder / FILE
   if not path.exists():
     return False
   try:
-    listed = json_file.read(path, dict[str, tuple[int, int]], remedy='')
+    listed = single_files.read_json(path, dict[str, tuple[int, int]], remedy='')
   except damaged_file.DamagedFile as error:
     raise Damaged(f'{FILE} cannot be read') from error
   wanted = {
@@ -72,9 +74,9 @@ def check(folder: str | os.PathLike, *, below: str = '') -> bool:
     raise Damaged(f'{FILE} lists no file of {below}/')
   # Sizes come first: comparing them is free and reveals most damage.
   for name, (size, _) in wanted.items():
-    if not (folder / name).is_file():
+    size_now = single_files.size(folder / name)
+    if size_now is None:
       raise Damaged(f'{name} is missing')
-    size_now = (folder / name).stat().st_size
     if size_now != size:
       raise Damaged(f'{name} has {size_now} of {size} bytes')
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -85,18 +87,19 @@ def check(folder: str | os.PathLike, *, below: str = '') -> bool:
   return True
 
 
-def _files(folder: pathlib.Path) -> Iterator[str]:
+def _files(folder: epath.Path) -> Iterator[str]:
   """Yields the relative names of all files below `folder` except FILE."""
-  for path in folder.rglob('*'):
-    own = path.name == FILE or atomic_files.is_partial(path.name)
-    if path.is_file() and not own:
-      yield str(path.relative_to(folder))
+  for path in folder.iterdir():
+    if path.is_dir():
+      yield from (f'{path.name}/{name}' for name in _files(path))
+    elif path.name != FILE and not atomic_files.is_partial(path.name):
+      yield path.name
 
 
-def _sum(path: pathlib.Path) -> tuple[int, int]:
+def _sum(path: epath.Path) -> tuple[int, int]:
   """Returns (size in bytes, CRC-32) of a file."""
   size = crc = 0
-  with open(path, 'rb') as file:
+  with path.open('rb') as file:
     while chunk := file.read(_CHUNK_BYTES):
       size += len(chunk)
       crc = zlib.crc32(chunk, crc)

@@ -9,20 +9,21 @@ import contextlib
 import errno
 import logging
 import os
-import pathlib
 from collections.abc import Generator, Mapping
 from typing import Any, TypedDict
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
-from cdm.checkpointing import checksums, orbax_output
-from cdm.data.files import damaged_file, json_file
-from cdm.distributed import collectives, open_files
+from cdm.checkpointing import checksums, orbax_output, single_files
+from cdm.data.files import damaged_file
+from cdm.distributed import bucket_folders, collectives, open_files
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
 BEST = 'best'  # file in CHECKPOINTS, see `Best`
+COMMITTED = 'commit_success.txt'  # in a bucket, see `is_complete`
 # Orbax changes this file after the checksums are written.
 METADATA = '_CHECKPOINT_METADATA'
 
@@ -50,13 +51,28 @@ NOT_DAMAGE = (ModelMismatch, jax.errors.JaxRuntimeError, MemoryError)
 _log = logging.getLogger(__name__)
 
 
+def folder(workdir: str | os.PathLike) -> epath.Path:
+  """Returns the folder of a run's checkpoints, which may be in a bucket."""
+  return bucket_folders.storage(workdir) / CHECKPOINTS
+
+
 def complete_steps(workdir: str | os.PathLike) -> list[int]:
   """Returns the steps of the complete checkpoints, in ascending order."""
-  directory = pathlib.Path(workdir).absolute() / CHECKPOINTS
+  directory = folder(workdir)
   if not directory.is_dir():
     return []
   # The digits are those that int() knows: '²' is one to isdigit.
-  return sorted(int(p.name) for p in directory.iterdir() if p.name.isdecimal())
+  found = [path for path in directory.iterdir() if path.name.isdecimal()]
+  return sorted(int(path.name) for path in found if is_complete(path))
+
+
+def is_complete(path: epath.Path) -> bool:
+  """Returns whether a folder with the name of a step is a whole checkpoint.
+
+  On disk it gets that name when it is whole. In a bucket, where folders cannot
+  be renamed, Orbax writes a last file into it.
+  """
+  return not single_files.is_remote(path) or (path / COMMITTED).exists()
 
 
 def read_best(workdir: str | os.PathLike) -> Best | None:
@@ -68,9 +84,9 @@ def read_best(workdir: str | os.PathLike) -> Best | None:
   Raises:
     damaged_file.DamagedFile: the file is damaged.
   """
-  path = pathlib.Path(workdir).absolute() / CHECKPOINTS / BEST
+  path = folder(workdir) / BEST
   try:
-    return json_file.read(
+    return single_files.read_json(
       path, Best, remedy='Remove it; cdm train writes it anew.'
     )
   except FileNotFoundError:
@@ -91,7 +107,7 @@ def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
     damaged_file.DamagedFile: checkpoints/best is damaged.
   """
   steps = complete_steps(workdir)
-  workdir = pathlib.Path(workdir).absolute()
+  workdir = bucket_folders.storage(workdir)
   if not steps:
     raise FileNotFoundError(
       f'There is no checkpoint in {workdir}; train there first, or point '
@@ -218,7 +234,7 @@ def restore_arrays(
   return _leaves_by_name(_restore(path, target, sound=True))
 
 
-def _restore(path: pathlib.Path, target: Any, *, sound: bool) -> Any:
+def _restore(path: epath.Path, target: Any, *, sound: bool) -> Any:
   """Reads the part of a checkpoint's state that `target` describes.
 
   Args:
@@ -239,7 +255,7 @@ def _restore(path: pathlib.Path, target: Any, *, sound: bool) -> Any:
 
 
 @contextlib.contextmanager
-def _refusing_damage(path: pathlib.Path) -> Generator[None]:
+def _refusing_damage(path: epath.Path) -> Generator[None]:
   """Context manager in which a damaged checkpoint becomes one clear error."""
   try:
     yield
@@ -263,9 +279,9 @@ def _refusing_damage(path: pathlib.Path) -> Generator[None]:
 
 def _step_path(
   workdir: str | os.PathLike, step: int | str | None
-) -> pathlib.Path:
+) -> epath.Path:
   found = str(resolve(workdir, step))
-  return pathlib.Path(workdir).absolute() / CHECKPOINTS / found
+  return folder(workdir) / found
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -276,7 +292,7 @@ def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def verify(path: pathlib.Path) -> bool:
+def verify(path: epath.Path) -> bool:
   """Compares a checkpoint with its checksums, once for all processes.
 
   Process 0 reads the files and broadcasts the result, so every process must
@@ -305,9 +321,9 @@ def verify(path: pathlib.Path) -> bool:
   return bool(verdict)
 
 
-def _check_files(path: pathlib.Path) -> bool:
+def _check_files(path: epath.Path) -> bool:
   try:
-    json_file.read(path / METADATA, dict[str, Any], remedy='')
+    single_files.read_json(path / METADATA, dict[str, Any], remedy='')
   except FileNotFoundError as error:
     raise checksums.Damaged(f'{METADATA} is missing') from error
   except damaged_file.DamagedFile as error:
@@ -335,7 +351,7 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
   return {k: tuple(v.shape) for k, v in leaves.items() if k != 'key'}
 
 
-def shapes_on_disk(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
+def shapes_on_disk(path: epath.Path) -> dict[str, tuple[int, ...]]:
   """Returns {name: shape} of a checkpoint's state, from its metadata alone."""
   with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
     return shapes(reader.metadata(path / 'state').item_metadata.tree)
@@ -344,7 +360,7 @@ def shapes_on_disk(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
 def check_model(
   stored: Mapping[str, tuple[int, ...]],
   wanted: Mapping[str, tuple[int, ...]],
-  path: pathlib.Path,
+  path: epath.Path,
 ) -> None:
   """Checks that a checkpoint holds the arrays of a model, in their shapes.
 

@@ -19,7 +19,6 @@ a temporary name and renamed when all of its bytes and checksums are on disk.
 
 import contextlib
 import ctypes
-import errno
 import importlib.metadata
 import json
 import logging
@@ -27,22 +26,25 @@ import math
 import os
 import pathlib
 import re
-import shutil
-import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, Self
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
-from cdm.checkpointing import checksums, orbax_output, preservation, reader
+from cdm.checkpointing import (
+  checksums,
+  half_written,
+  orbax_output,
+  preservation,
+  reader,
+  single_files,
+)
 from cdm.data.files import atomic_files, damaged_file
 from cdm.distributed import collectives, timeouts
 
 DAMAGED = 'checkpoints_damaged'
-_PARTIAL = '.orbax-checkpoint-tmp'
-# The threads of a failed save may go on writing for a moment.
-_REMOVAL_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ class Checkpointer:
     keep: int = 3,
     keep_every_steps: int | None = None,
     save_every_steps: int | None = None,
+    before_commit: Callable[[], None] = lambda: None,
   ) -> None:
     """Opens the work directory of a training run and makes it if needed.
 
@@ -91,27 +94,30 @@ class Checkpointer:
       save_every_steps: the newest checkpoint at a multiple of this step is
         kept too, so that the checkpoints that a stopped run saves at other
         steps cannot displace it.
+      before_commit: called in process 0, in a thread, when a checkpoint is
+        written and before it counts as complete.
 
     Raises:
       OSError: the directory cannot be written.
     """
     orbax_output.silence()
     self._workdir = pathlib.Path(workdir).absolute()
+    self._folder = reader.folder(workdir)
+    self._before_commit = before_commit
     self._config = config
     self._failed = False
     self._pending = None  # names the save in progress, for error messages
-    directory = self._workdir / reader.CHECKPOINTS
     with self._writing('a checkpoint'):
-      directory.mkdir(parents=True, exist_ok=True)
-      _check_writable(directory)
+      self._folder.mkdir(parents=True, exist_ok=True)
+      _check_writable(self._folder)
       if collectives.is_first():
-        _remove_half_written(directory)
+        half_written.remove(self._folder)
     collectives.barrier('half-written checkpoints are removed')
     self._preservation = preservation.Preservation(
       keep, keep_every_steps, save_every_steps, self._best_step()
     )
     self._manager = ocp.CheckpointManager(
-      directory,
+      self._folder,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=self._preservation,
         # Orbax would remove half-written checkpoints in the background, and
@@ -124,18 +130,19 @@ class Checkpointer:
           timeout_secs=math.ceil(
             timeouts.seconds(timeouts.SAVE, processes=jax.process_count())
           ),
-          post_finalization_callback=self._write_checksums,
+          post_finalization_callback=self._prepare_commit,
         ),
       ),
     )
 
-  def _write_checksums(self) -> None:
-    """Adds the checksums to a checkpoint before it gets its final name.
+  def _prepare_commit(self) -> None:
+    """Adds the checksums to a checkpoint before it counts as complete.
 
     Orbax calls this function in its own thread, in process 0.
     """
-    for path in (self._workdir / reader.CHECKPOINTS).glob(f'*{_PARTIAL}*'):
+    for path in half_written.find(self._folder):
       checksums.write(path, leave_out=(reader.METADATA,))
+    self._before_commit()
 
   def save(
     self,
@@ -187,6 +194,11 @@ class Checkpointer:
       if self._pending is not None:
         _trim_heap()
 
+  @property
+  def _place(self) -> epath.Path:
+    """The work directory, for error messages."""
+    return self._folder.parent
+
   def latest_step(self) -> int | None:
     """Returns the step of the newest checkpoint, or None if there is none."""
     return self._manager.latest_step()
@@ -216,12 +228,12 @@ class Checkpointer:
     self._preservation.best_step = None if best is None else best['step']
     if not collectives.is_first():
       return
-    path = self._workdir / reader.CHECKPOINTS / reader.BEST
+    path = self._folder / reader.BEST
     with self._writing(reader.BEST):
       if best is None:
         path.unlink(missing_ok=True)
       else:
-        atomic_files.write_text_atomically(path, json.dumps(best) + '\n')
+        single_files.write_text(path, json.dumps(best) + '\n')
 
   def _best_step(self) -> int | None:
     """Returns the step of the best checkpoint, None if none is on record."""
@@ -261,7 +273,7 @@ class Checkpointer:
     """
     damaged = {}
     for step in reversed(self.steps()):
-      path = self._workdir / reader.CHECKPOINTS / str(step)
+      path = self._folder / str(step)
       try:
         sound = reader.verify(path)
       except Exception as error:
@@ -286,14 +298,14 @@ class Checkpointer:
     if damaged:
       newest, error = next(iter(damaged.items()))
       raise damaged_file.DamagedFile(
-        f'No checkpoint of {self._workdir} can be read. The newest, of step '
+        f'No checkpoint of {self._place} can be read. The newest, of step '
         f'{newest}, fails with {_first_line(error)}. Restore a backup, or '
         f'remove {reader.CHECKPOINTS}/ to train from the beginning.'
       ) from error
     return None
 
   def _restore(self, step: int, abstract_state: Any) -> Restored:
-    path = self._workdir / reader.CHECKPOINTS / str(step)
+    path = self._folder / str(step)
     reader.check_model(
       reader.shapes_on_disk(path), reader.shapes(abstract_state), path
     )
@@ -315,15 +327,20 @@ class Checkpointer:
     self._manager.reload()
 
   def _move_aside(self, step: int, error: Exception) -> None:
-    source = self._workdir / reader.CHECKPOINTS / str(step)
-    target = self._workdir / DAMAGED / str(step)
+    source = self._folder / str(step)
+    target = self._folder.with_name(DAMAGED) / str(step)
     number = 1
     while target.exists():
       number += 1
       target = target.with_name(f'{step}.{number}')
     with self._writing(f'in {DAMAGED}'):
       target.parent.mkdir(exist_ok=True)
-      os.replace(source, target)
+      if single_files.is_remote(target):
+        # A bucket has no empty folder, into which to move something. Objects
+        # are moved one by one; after a kill the rest is found damaged again.
+        about = 'Unreadable checkpoints, which cdm train has moved here.\n'
+        single_files.write_text(target.parent / 'about.txt', about)
+      source.rename(target)
     _log.warning(
       'The checkpoint of step %d is damaged (%s). It was moved to %s, and the '
       'run continues from the one before.',
@@ -342,15 +359,19 @@ class Checkpointer:
     try:
       yield
     except Exception as error:
-      reason = _write_error_reason(error)
+      reason = _bucket_error_reason(error, self._folder)
+      reason = reason or _write_error_reason(error)
       if reason is None:
         raise
       self._failed = True
-      whole = reader.complete_steps(self._workdir)
-      older = f'The checkpoints of steps {whole} are whole. ' if whole else ''
+      older, remedy = '', 'Free space or choose another --workdir'
+      if single_files.is_remote(self._folder):
+        remedy = 'Look at the bucket and the network'
+      elif whole := reader.complete_steps(self._workdir):
+        older = f'The checkpoints of steps {whole} are whole. '
       raise OSError(
-        f'Cannot write {description} in {self._workdir}: {reason}. {older}Free '
-        'space or choose another --workdir, then start the same command again.'
+        f'Cannot write {description} in {self._place}: {reason}. {older}'
+        f'{remedy}, then start the same command again.'
       ) from error
 
   def close(self) -> None:
@@ -387,31 +408,24 @@ def _write_error_reason(error: Exception) -> str | None:
   return os.strerror(int(code[1])) if code else None
 
 
-def _check_writable(directory: pathlib.Path) -> None:
+def _bucket_error_reason(error: Exception, folder: epath.Path) -> str | None:
+  """Returns the first line of an error of a bucket's client, else None."""
+  clients = ('gcsfs', 'aiohttp', 'google')
+  is_client = type(error).__module__.split('.')[0] in clients
+  # TensorStore raises a ValueError that names the object.
+  named = os.fspath(folder).removeprefix('gs://') in str(error)
+  if not single_files.is_remote(folder) or isinstance(error, OSError):
+    return None
+  return _first_line(error) if is_client or named else None
+
+
+def _check_writable(directory: epath.Path) -> None:
   probe = directory / atomic_files.partial_name('probe')
-  probe.touch(exist_ok=False)
+  if single_files.is_remote(directory):
+    probe.write_text('')
+  else:
+    probe.touch(exist_ok=False)
   probe.unlink()
-
-
-def _remove_half_written(directory: pathlib.Path) -> None:
-  for path in sorted(directory.glob(f'*{_PARTIAL}*')):
-    _log.warning(
-      'Removing %s: the run was killed while it was being written.', path
-    )
-    _remove(path)
-
-
-def _remove(path: pathlib.Path) -> None:
-  """Removes a directory while a failed save may still be writing into it."""
-  deadline = time.monotonic() + _REMOVAL_SECONDS
-  while path.exists():
-    try:
-      shutil.rmtree(path)
-    except OSError as error:
-      changed = error.errno in (errno.ENOENT, errno.ENOTEMPTY)
-      if not changed or time.monotonic() > deadline:
-        raise
-      time.sleep(0.1)
 
 
 def _first_line(error: Exception) -> str:

@@ -16,9 +16,11 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from cdm.cli import bucket_arguments
 from cdm.config import key_hints
 from cdm.data.printable_name import printable
 from cdm.distributed import (
+  bucket_folders,
   exit_codes,
   open_files,
   peer_monitor,
@@ -115,6 +117,7 @@ def run(argv: Sequence[str]) -> int:
     open_files.raise_limit()
     user_cache.ensure_home()
     expand_home(args)
+    bucket_arguments.replace_urls(args)
     refuse_urls(args)
     code = module.run(args) or 0
     flush_stdout()
@@ -201,7 +204,9 @@ def expand_home(args: argparse.Namespace) -> None:
 def refuse_urls(args: argparse.Namespace) -> None:
   """Raises ValueError if a path among the arguments is a URL.
 
-  TensorFlow Datasets reads a `data_dir` in a bucket by itself.
+  TensorFlow Datasets reads a `data_dir` in a bucket by itself. The other URLs
+  that a command can use were replaced by then, see `bucket_arguments`; those of
+  a config are replaced where it is read.
   """
   given = [
     ('' if name == 'images' else f'--{name}', value)
@@ -214,6 +219,7 @@ def refuse_urls(args: argparse.Namespace) -> None:
     for prefix, name in OVERRIDES.items()
     for key, value in getattr(args, name, [])
     if not key.endswith('.data_dir')
+    and not (key in bucket_arguments.KEYS and bucket_folders.is_url(value))
   ]
   for option, value in given:
     if isinstance(value, str):
@@ -411,7 +417,8 @@ def report_error(
   colour = sys.stderr.isatty() and 'NO_COLOR' not in os.environ
   start, end = ('\033[31m', '\033[0m') if colour else ('', '')
   kind = 'error' if ending is exit_codes.BAD_INPUT else ending.kind
-  text = '\n'.join(map(printable, str(error).split('\n')))
+  text = bucket_folders.with_urls(str(error))
+  text = '\n'.join(map(printable, text.split('\n')))
   if note is not None:
     print(f'cdm: {note}', file=sys.stderr)
   # Last, where whoever reads only the end of a log finds it.

@@ -21,7 +21,7 @@ from cdm.data import (
 )
 from cdm.data.files import damaged_file
 from cdm.data.source import Source
-from cdm.distributed import remote_paths
+from cdm.distributed import bucket, bucket_folders, remote_paths
 
 _READ_THREADS = 4  # Decoding frees Python's lock.
 SOURCES = {
@@ -55,8 +55,13 @@ def open_source(
     ValueError: the section has an unknown kind or key, or its data is missing.
   """
   constructor, given = check_section(name, section)
-  if isinstance(given.get('path'), str):
-    remote_paths.refuse(given['path'], f'config.{name}.path')
+  path = given.get('path')
+  if isinstance(path, str):
+    if bucket_folders.is_url(path) and section['kind'] == 'array_records':
+      with key_errors.naming(name, given, otherwise=f'{name}.path'):
+        bucket.check(path)
+    else:
+      remote_paths.refuse(path, f'config.{name}.path')
   # An error that names no argument is about the place of the data.
   place = next((key for key in ('path', 'name') if key in given), 'kind')
   with key_errors.naming(

@@ -33,7 +33,8 @@ class ArrayRecords:
 
     Args:
       path: folder of a prepared data set, or an output folder of `cdm sample`
-        whose samples are kept as shards.
+        whose samples are kept as shards. A prepared data set may be in a
+        bucket (gs://): array_record reads it there.
       class_names: the names of the labels 0, 1, 2, ... The labels of a data set
         that names its classes are translated by name; the others must be
         indices into these names already. None takes the data set's own names,
@@ -72,7 +73,7 @@ class ArrayRecords:
     self._labels = self._translated_labels(own)
     self.fingerprint = f'prepared:{index["fingerprint"]}'
     self._paths = [os.path.join(self.path, s['file']) for s in index['shards']]
-    for path in self._paths:
+    for path in () if record_format.is_url(self.path) else self._paths:
       if not os.path.exists(path):
         raise ValueError(
           f'{path} is missing; run the same {self._command} command again.'

@@ -16,7 +16,7 @@ import os
 import pathlib
 import re
 import struct
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from cdm.data import transforms
 from cdm.data.files import atomic_files, json_file
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.source import Element
+
+if TYPE_CHECKING:
+  from etils import epath
 
 INDEX = 'index.json'
 SAMPLING = 'sampling.json'  # the manifest that `cdm sample` writes
@@ -166,7 +169,27 @@ def _reason(text, name):
     return name, 'not a record of a prepared data set'
 
 
-def find_folder(path: str | os.PathLike[str]) -> pathlib.Path | None:
+def is_url(path: str | os.PathLike[str]) -> bool:
+  """Returns whether a path is that of a folder in a bucket."""
+  return os.fspath(path).startswith('gs://')
+
+
+def location(path: str | os.PathLike[str]) -> 'pathlib.Path | epath.Path':
+  """Returns a folder as a path with the methods of pathlib.
+
+  Args:
+    path: path of a folder, or the URL of one in a bucket.
+  """
+  if not is_url(path):
+    return pathlib.Path(path).expanduser()
+  from etils import epath
+
+  return epath.Path(os.fspath(path))
+
+
+def find_folder(
+  path: str | os.PathLike[str],
+) -> 'pathlib.Path | epath.Path | None':
   """Returns the folder of the shards that a path stands for, or None.
 
   It is the path itself if shards lie there. The output folder of `cdm sample`
@@ -175,7 +198,10 @@ def find_folder(path: str | os.PathLike[str]) -> pathlib.Path | None:
   Raises:
     DamagedFile: sampling.json is damaged.
   """
-  path = pathlib.Path(path).expanduser()
+  place = location(path)
+  if is_url(path):
+    return place if (place / INDEX).exists() else None
+  path = pathlib.Path(place)
   if (path / INDEX).is_file() and any(map(is_shard_name, os.listdir(path))):
     return path
   stored = read_storage(path)
@@ -218,11 +244,12 @@ def read_index(folder: str | os.PathLike[str]) -> Index | None:
   Raises:
     DamagedFile: the file is damaged.
   """
-  path = pathlib.Path(folder) / INDEX
+  path = location(folder) / INDEX
   if not path.exists():
     return None
   remedy = 'Run the command that wrote it again: it is made anew.'
-  index = json_file.read(path, Index, remedy=remedy)
+  data = path.read_bytes()
+  index = json_file.parse(data, Index, name=str(path), remedy=remedy)
   recipe = index['recipe']
   sizes = [recipe['size'], recipe['records'], recipe['records_per_shard']]
   if min(sizes) < 1 or any(s['records'] < 1 for s in index['shards']):

@@ -22,7 +22,8 @@ The winner checks that the dead lock is still there and renames its own file to
 `.cdm-lock`. If it is killed in between, its file names the next dead run, and
 the same rule holds for that one: locks form a chain, of which the last counts.
 
-Who is dead is decided in `lock_owner`.
+Who is dead is decided in `lock_owner`, and what a start does about a living run
+in `lock_contention`.
 
 A start that finds a living run is refused, with two exceptions in which it
 waits, and says so: the owner was asked to end and is still saving, as after a
@@ -40,42 +41,27 @@ import errno
 import os
 import pathlib
 import secrets
-import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Self
 
 from cdm.distributed import (
+  bucket_folders,
+  bucket_lock,
   collectives,
   exit_codes,
   lock_owner,
-  peer_monitor,
   remote_paths,
+)
+from cdm.distributed.lock_contention import (
+  AskedToEnd,
+  Contention,
+  FolderInUse,
 )
 from cdm.distributed.lock_owner import LOCK, Claim
 
-ENDING_SECONDS = 600.0
 POLL_SECONDS = 1.0
-
-# Returns how a run ends that was asked to end by a signal, or None.
-AskedToEnd = Callable[[], exit_codes.ExitCode | None]
-
-
-class FolderInUse(ValueError):
-  """Another run holds the folder.
-
-  Attributes:
-    ending: not a code after which launchers start the command again, because it
-      would be refused again for as long as the other run lives.
-  """
-
-  def __init__(
-    self, message: str, ending: exit_codes.ExitCode = exit_codes.BAD_INPUT
-  ):
-    super().__init__(message)
-    self.ending = ending
-
 
 _held: dict[str, 'FolderLock'] = {}  # by the path of the folder
 
@@ -91,7 +77,8 @@ def hold(
   """Context manager: holds a folder for this run, and makes it if needed.
 
   A collective: every process of the run must enter it. A folder that this
-  process holds already is held until the outermost context ends.
+  process holds already is held until the outermost context ends. With the
+  mirror of a bucket's folder, that folder is held too, see `bucket_lock`.
 
   Args:
     folder: path of the folder. If it was made here and is still empty at the
@@ -106,12 +93,18 @@ def hold(
       while it waited for that run.
     OSError: the folder cannot be written.
   """
-  lock = FolderLock(folder, what, flag=flag, asked_to_end=asked_to_end)
-  _agree(lock)
-  try:
+  locks: list[FolderLock | bucket_lock.BucketLock] = []
+  url = bucket_folders.url_of(folder)
+  if url is not None:
+    locks.append(
+      bucket_lock.BucketLock(url, what, flag=flag, asked_to_end=asked_to_end)
+    )
+  locks.append(FolderLock(folder, what, flag=flag, asked_to_end=asked_to_end))
+  with contextlib.ExitStack() as held:
+    for lock in locks:
+      _agree(lock)
+      held.callback(lock.release)
     yield
-  finally:
-    lock.release()
 
 
 def hold_until_end(folder: str | os.PathLike, what: str) -> 'FolderLock':
@@ -128,12 +121,13 @@ def release_all() -> None:
   """Releases every folder that this process holds, before it ends at once."""
   for lock in list(_held.values()):
     lock.release(entirely=True)
+  bucket_lock.release_all()
 
 
 atexit.register(release_all)
 
 
-def _agree(lock: 'FolderLock') -> None:
+def _agree(lock: 'FolderLock | bucket_lock.BucketLock') -> None:
   """Takes the folder in process 0; all processes raise if that fails."""
   if collectives.process_count() == 1:
     lock.acquire()
@@ -183,17 +177,13 @@ class FolderLock:
     self._folder = pathlib.Path(os.path.realpath(folder))
     self._given, self._flag = os.fspath(folder), flag
     self._content = lock_owner.content(what, self.token)
-    self._asked_to_end, self._remove_empty = asked_to_end, remove_empty
+    self._contention = Contention(self._given, flag, asked_to_end)
+    self._remove_empty = remove_empty
     self._path = self._folder / LOCK
     self._candidate = self._folder / f'{LOCK}.new.{self.token}'
     self._made: list[pathlib.Path] = []  # folders, the innermost first
     self._count = 0  # contexts of this process that hold the folder
     self._pid = os.getpid()
-    self._began = 0.0  # the first attempt
-    # The first sight of a lock of another machine: its token, its modification
-    # time, and when that was.
-    self._first_sight = ('', 0, 0.0)
-    self._said: set[str] = set()
     self._ended = threading.Event()
     self._thread = threading.Thread(
       target=self._beat_on, name='folder_lock', daemon=True
@@ -218,7 +208,7 @@ class FolderLock:
       outer._count += 1
       return True
     remote_paths.refuse(str(self._given), self._flag or '')
-    self._began = self._began or time.monotonic()
+    self._contention.begin()
     held = False
     try:
       parents = (self._folder, *self._folder.parents)
@@ -229,8 +219,9 @@ class FolderLock:
       if isinstance(error, FileNotFoundError) and not self._folder.exists():
         return False  # Its owner removed it at this moment, as it was empty.
       raise OSError(
-        f'{self._named()} cannot be written: {error.strerror or error}. Free '
-        'space, or give a folder that can be written.'
+        f'{self._contention.named} cannot be written: '
+        f'{error.strerror or error}. Free space, or give a folder that can be '
+        'written.'
       ) from error
     except BaseException:  # Ctrl-C, too, must not leave a lock.
       self._withdraw()
@@ -276,8 +267,11 @@ class FolderLock:
     while True:
       self._write_candidate()
       claims = self._chain()
-      if claims and not self._is_dead(claims[-1]):
-        return False
+      if claims:
+        beat = self._candidate.stat().st_mtime_ns
+        silence = (beat - claims[-1].beat) / 1e9
+        if not self._contention.is_dead(claims[-1], silence):
+          return False
       name = f'{LOCK}.{claims[-1].token}' if claims else LOCK
       if not self._create(self._folder / name):
         continue  # Another start was faster.
@@ -290,11 +284,7 @@ class FolderLock:
           os.replace(self._folder / name, self._path)
         except FileNotFoundError:
           continue  # The owner is back, and removed it.
-        owner = lock_owner.describe(claims[-1])
-        self._say(
-          f'{self._given} was held by {owner}, which has ended without '
-          'releasing it; this run takes it over'
-        )
+        self._contention.say_taken_over(claims[-1])
       # Left by killed starts; a living one makes its file anew.
       for path in self._folder.glob(f'{LOCK}.*'):
         path.unlink(missing_ok=True)
@@ -345,77 +335,13 @@ class FolderLock:
     if self._is_own(path):
       path.unlink(missing_ok=True)
 
-  def _is_alive(self, claim: Claim, silence: float) -> bool | None:
-    """Whether the owner still runs; None if it cannot be told yet."""
-    if claim.owner is not None and lock_owner.is_here(claim.owner):
-      return lock_owner.lives(claim.owner)
-    now = time.monotonic()
-    if self._first_sight[0] != claim.token:
-      self._first_sight = (claim.token, claim.beat, now)
-    _, beat, since = self._first_sight
-    if claim.beat != beat:
-      return True
-    enough = lock_owner.SILENT_SECONDS
-    if silence >= enough:
-      enough = lock_owner.WATCH_SECONDS
-    return False if now - since >= enough else None
-
-  def _is_dead(self, claim: Claim) -> bool:
-    """Whether the owner has ended; False if this start has to wait.
-
-    Raises:
-      FolderInUse: the owner is alive and will not end soon, or this run was
-        asked to end while it waits.
-    """
-    silence = (self._candidate.stat().st_mtime_ns - claim.beat) / 1e9
-    silence = max(silence, 0.0)
-    alive = self._is_alive(claim, silence)
-    if alive is False:
-      return True
-    owner = lock_owner.describe(claim)
-    waited = time.monotonic() - self._began
-    if alive and not (claim.is_ending and waited < ENDING_SECONDS):
-      instead = f', or give another {self._flag}' if self._flag else ''
-      raise FolderInUse(
-        f'{self._named()} is in use by {owner}. Two runs in one folder would '
-        'overwrite the files of each other. Wait for that run or end it'
-        f'{instead}.'
-      )
-    asked = self._asked_to_end()
-    if asked is not None:
-      raise FolderInUse(
-        f'stopped while waiting for {self._given}, which is in use by {owner}. '
-        'Nothing was begun.',
-        asked,
-      )
-    if claim.is_ending:
-      reason, most = 'is ending', ENDING_SECONDS
-    else:
-      reason = f'showed its last sign of life {silence:.0f} s ago'
-      most = lock_owner.SILENT_SECONDS - silence
-      most = max(most, lock_owner.WATCH_SECONDS)
-    self._say(
-      f'{self._given} is in use by {owner}, which {reason}: waiting for at '
-      f'most {most:.0f} s',
-      once=reason[:9],
-    )
-    return False
-
-  def _named(self) -> str:
-    return f'{self._flag}={self._given}' if self._flag else str(self._given)
-
-  def _say(self, text: str, once: str = '') -> None:
-    if once not in self._said:
-      print(f'cdm: {text}.', file=sys.stderr, flush=True)
-    self._said |= {once} - {''}
-
   def _beat_on(self) -> None:
     """Shows signs of life until the lock is released; runs in a thread."""
     last, told = time.monotonic(), False
     while not self._ended.wait(min(POLL_SECONDS, lock_owner.BEAT_SECONDS)):
       # The disk may be full, or the server away for a moment.
       with contextlib.suppress(OSError):
-        if not told and self._asked_to_end() is not None:
+        if not told and self._contention.asked_to_end() is not None:
           told = True
           with open(self._path, 'ab') as file:
             file.write(lock_owner.ENDING_LINE)
@@ -431,16 +357,4 @@ class FolderLock:
     elif claim.token == self.token:
       os.utime(self._path)
     else:
-      self._leave(claim)
-
-  def _leave(self, claim: Claim) -> None:
-    """Ends this process, which has lost its folder to another run."""
-    sentence = (
-      f'{self._given} was taken over by {lock_owner.describe(claim)}, because '
-      'this process showed no sign of life for '
-      f'{lock_owner.SILENT_SECONDS:.0f} s. It ends at once, or it would '
-      'overwrite the files of that run.'
-    )
-    print(f'\ncdm: error: {sentence}', file=sys.stderr, flush=True)
-    peer_monitor.leave(exit_codes.BAD_INPUT, sentence)
-    os._exit(exit_codes.BAD_INPUT.code)
+      self._contention.leave(claim)

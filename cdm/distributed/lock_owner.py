@@ -73,7 +73,7 @@ class Claim(NamedTuple):
 
   owner: Owner | None  # None if the file is damaged, as after a power cut
   token: str
-  beat: int  # modification time, ns
+  beat: int  # modification time, ns; in a bucket the generation
   is_ending: bool
 
 
@@ -88,10 +88,22 @@ def read(path: pathlib.Path) -> Claim | None:
     status, content = os.fstat(file), os.read(file, _MOST_BYTES)
   finally:
     os.close(file)
-  line, _, rest = content.partition(b'\n')
-  owner, beat = _parse(line), status.st_mtime_ns
-  # The name under which only one start may replace a damaged lock.
-  token = owner.token if owner else f'damaged-{status.st_ino}-{beat}'
+  beat = status.st_mtime_ns
+  return parse(content, beat=beat, damaged=f'damaged-{status.st_ino}-{beat}')
+
+
+def parse(content: bytes, *, beat: int, damaged: str) -> Claim:
+  """Returns the lock that a content of `content` is.
+
+  Args:
+    content: what was read.
+    beat: a number that changes with every sign of life.
+    damaged: the token if the content is damaged. It is the name under which
+      only one start may replace the lock.
+  """
+  line, _, rest = content[:_MOST_BYTES].partition(b'\n')
+  owner = _parse(line)
+  token = owner.token if owner else damaged
   return Claim(owner, token, beat, rest.startswith(ENDING_LINE))
 
 

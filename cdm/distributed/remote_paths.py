@@ -1,8 +1,10 @@
 """Tells the URL of a bucket or a web server from a path of a file system.
 
-cdm reads and writes files of a file system only: a run locks its work directory
-with flock, renames files in one step and appends to records, which no object
-store can do. A bucket is used through a mount, which gcsfuse makes.
+Most paths are those of a file system only: commands rename files in one step
+and append to records, which no object store can do. A bucket is used through a
+mount, which gcsfuse makes. Work directories, statistics and weights may be in a
+bucket of Google Cloud Storage; their URLs are replaced before this module sees
+them (`bucket_folders`).
 """
 
 import re
@@ -34,6 +36,6 @@ def refuse(text: str, option: str = '') -> None:
     )
   given = f'{option}={text}' if option else text
   raise ValueError(
-    f'{given} is a URL and no path of a file system, and cdm reads and writes '
-    f'those only. {remedy}.'
+    f'{given} is a URL and no path of a file system, which is needed here. '
+    f'{remedy}.'
   )

@@ -7,6 +7,7 @@ data are read; those of a trained cascade or stage are sampled on the fly.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -24,7 +25,6 @@ from cdm.evaluation import drawn_images, set_name
 from cdm.evaluation.drawn_images import READERS, Batches, select_present
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import ImageManifest, StageEntry
-from cdm.models.pretrained import download
 from cdm.sampling import cascade, drawing_batch, kept_images, restore
 
 
@@ -373,11 +373,11 @@ def checkpoint_stamp(
     note: dict with the step of the checkpoint as `checkpoint`.
   """
   step = str(note['checkpoint'])
-  folder = pathlib.Path(workdir).resolve() / reader.CHECKPOINTS / step
+  folder = reader.folder(pathlib.Path(workdir).resolve()) / step
   sums = folder / checksums.FILE
-  if sums.is_file():
-    return [str(folder), download.digest(sums)]
-  return [str(folder), folder.stat().st_mtime_ns]
+  if not sums.exists():
+    sums = folder / reader.METADATA  # It has the time of the save.
+  return [str(folder), hashlib.sha256(sums.read_bytes()).hexdigest()]
 
 
 def check_available(

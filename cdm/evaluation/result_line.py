@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 
 from cdm.data import picture_files
+from cdm.distributed import bucket_folders
 from cdm.evaluation import metrics_table
 from cdm.reporting import output_files
 from cdm.reporting.shown_number import ShownNumber
@@ -42,7 +43,9 @@ def write(row: Mapping, path: str | os.PathLike) -> pathlib.Path:
   """
   path = pathlib.Path(path)
   output_files.write_text(path.with_suffix('.md'), line(row) + '\n')
-  output_files.write_text(path, json.dumps(row, allow_nan=False) + '\n')
+  # The local copies of what is in a bucket are at other paths elsewhere.
+  text = bucket_folders.with_urls(json.dumps(row, allow_nan=False))
+  output_files.write_text(path, text + '\n')
   return path
 
 

@@ -36,6 +36,7 @@ from cdm.evaluation import (
 )
 from cdm.evaluation.drawn_images import Batches
 from cdm.evaluation.extract_features import Gatherer, Stopped
+from cdm.reporting import bucket_mirror
 from cdm.sampling import cascade, drawing_batch, restore, upscaler
 from cdm.training import eval_section
 
@@ -158,7 +159,9 @@ def open_reference(
       '--make_reference), images, or CONFIG.py:train.'
     )
   try:
-    reference = compare_sets.Reference(what, METRICS, source=source)
+    reference = compare_sets.Reference(
+      bucket_mirror.local_file(what), METRICS, source=source
+    )
     reference.check(gatherer.sizes)
   except (ValueError, OSError) as error:
     raise damaged_file.reworded(

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from cdm.distributed import bucket_folders
 from cdm.training.run_config import Run
 
 
@@ -32,8 +33,10 @@ def shortage(
     keeps_best: whether the best checkpoint is kept beside the newest ones.
 
   Returns:
-    A warning, or None if the checkpoints fit.
+    A warning, or None if the checkpoints fit, as they do in a bucket.
   """
+  if bucket_folders.url_of(workdir) is not None:
+    return None
   size = checkpoint_bytes(state)
   left = schedule.num_steps - (steps[-1] if steps else 0)
   saves = math.ceil(max(left, 0) / schedule.save_every_steps)

@@ -25,11 +25,14 @@ from cdm.checkpointing import checksums, reader
 from cdm.config import loader
 from cdm.data import class_names
 from cdm.data.files import damaged_file
-from cdm.distributed import device_mesh, partitioning
+from cdm.distributed import bucket_folders, device_mesh, partitioning
+from cdm.reporting import bucket_mirror
 from cdm.training import init_record, run_config, weight_matching
 from cdm.training import state as states
 
 if TYPE_CHECKING:
+  from etils import epath
+
   from cdm.config.loader import ConfigDict
   from cdm.data.source import Source
   from cdm.training.program import Program
@@ -81,10 +84,12 @@ def find_start(
     return Start(c)
   folder, at = init_record.parse(options.init_from)
   folder = folder.absolute()
+  if bucket_folders.url_of(folder) is not None:
+    bucket_mirror.fill_for_reading(folder)
   step = _step(
     folder, at, init_record.recorded_in_config(workdir / reader.CONFIG)
   )
-  path = folder / reader.CHECKPOINTS / str(step)
+  path = reader.folder(folder) / str(step)
   sha256 = _checked_hash(path, options)
   saved = loader.from_json(reader.read_config(folder, step=step), folder)
   field = run_config.INIT_PARAMS[options.init_params]
@@ -94,7 +99,8 @@ def find_start(
   )
   _check_matching(matching, saved, folder, options)
   weights = SourceWeights(folder, step, field, matching, assembled)
-  record = {'init_from': f'{folder}@{step}', 'init_from_sha256': sha256}
+  place = bucket_folders.shown(folder)
+  record = {'init_from': f'{place}@{step}', 'init_from_sha256': sha256}
   return Start(
     init_record.with_record(c, record), weights, _lines(weights, saved, c)
   )
@@ -136,7 +142,7 @@ class SourceWeights:
       partitioning.parameter_name(path): leaf
       for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)
     }
-    path = self.folder / reader.CHECKPOINTS / str(self.step)
+    path = reader.folder(self.folder) / str(self.step)
     shapes = reader.shapes_on_disk(path)
     whole = device_mesh.replicated(self._assembled.mesh)
     wanted = {}
@@ -185,7 +191,7 @@ def _step(
     )
   if not isinstance(at, int):
     for step in steps:
-      if recorded.get('init_from') == f'{folder}@{step}':
+      if recorded.get('init_from') == f'{bucket_folders.shown(folder)}@{step}':
         return step
   if at == reader.BEST:
     try:
@@ -202,7 +208,7 @@ def _step(
   return int(at)
 
 
-def _checked_hash(path: pathlib.Path, options: run_config.Run) -> str:
+def _checked_hash(path: epath.Path, options: run_config.Run) -> str:
   """Returns the hash of a checkpoint whose files are whole.
 
   Args:
@@ -232,7 +238,7 @@ def _checked_hash(path: pathlib.Path, options: run_config.Run) -> str:
   return sha256
 
 
-def _shapes(path: pathlib.Path, field: str) -> dict[str, tuple[int, ...]]:
+def _shapes(path: epath.Path, field: str) -> dict[str, tuple[int, ...]]:
   """Returns {name: shape} of the arrays below a field of a checkpoint."""
   return {
     name.removeprefix(f'{field}/'): shape

@@ -12,6 +12,7 @@ from cdm.checkpointing import reader
 from cdm.config import loader, optional_keys
 from cdm.config.loader import ConfigDict
 from cdm.data.files import damaged_file
+from cdm.distributed import bucket_folders
 
 KEY = 'config.train.init_from'
 _KEYS = tuple(
@@ -20,7 +21,7 @@ _KEYS = tuple(
 
 
 def parse(text: str) -> tuple[pathlib.Path, int | str | None]:
-  """Splits WORKDIR, WORKDIR@STEP or WORKDIR@best.
+  """Splits WORKDIR, WORKDIR@STEP or WORKDIR@best; WORKDIR may be a gs:// URL.
 
   Returns:
     (folder, step, or 'best', or None for the newest).
@@ -30,15 +31,21 @@ def parse(text: str) -> tuple[pathlib.Path, int | str | None]:
   """
   before, sign, after = text.rpartition('@')
   if sign and before and after.isascii() and after.isdecimal():
-    return pathlib.Path(before), int(after)
+    return _folder(before), int(after)
   if sign and before and after == reader.BEST:
-    return pathlib.Path(before), reader.BEST
-  if sign and not pathlib.Path(text).is_dir():
+    return _folder(before), reader.BEST
+  if sign and not bucket_folders.is_url(text) and not _folder(text).is_dir():
     raise ValueError(
       f'{KEY} is {text!r}; give WORKDIR, WORKDIR@STEP or '
       f'WORKDIR@{reader.BEST}, where WORKDIR is a folder that cdm train wrote.'
     )
-  return pathlib.Path(text), None
+  return _folder(text), None
+
+
+def _folder(text: str) -> pathlib.Path:
+  if bucket_folders.is_url(text):
+    return bucket_folders.mirror(text, written=False)
+  return pathlib.Path(text)
 
 
 def is_meant(asked: str, recorded: str) -> bool:

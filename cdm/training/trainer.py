@@ -25,6 +25,7 @@ from cdm.distributed import (
   peer_monitor,
 )
 from cdm.reporting import (
+  bucket_mirror,
   crash_reports,
   metric_writer,
   parameter_table,
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
   from cdm.config.loader import ConfigDict
   from cdm.config.stage import Stage
   from cdm.reporting.metric_writer import Reporter
+
+# For the upload of the last records when another process has failed.
+PEER_FAILURE_S = 5.0
 
 
 def train(
@@ -96,8 +100,13 @@ def train(
   holding = folder_lock.hold(
     workdir, 'cdm train', flag='--workdir', asked_to_end=stop.asked_to_end
   )
-  with stop, holding, session_log.Session(workdir, 'train') as session:
-    run = _Run(c, workdir, session, make_fid)
+  with (
+    stop,
+    holding,
+    bucket_mirror.mirrored(workdir) as upload,
+    session_log.Session(workdir, 'train') as session,
+  ):
+    run = _Run(c, workdir, session, make_fid, upload)
     peer_monitor.call_before_exit(run.record_peer_failure)
     try:
       ending = run.start_to_end(stop)
@@ -114,7 +123,8 @@ def train(
 class _Run:
   """One session of training, and the record of how it went."""
 
-  def __init__(self, c, workdir, session, make_fid):
+  def __init__(self, c, workdir, session, make_fid, upload):
+    self._upload = upload  # of the records, if the run is in a bucket
     self._c, self._workdir, self._session = c, workdir, session
     self._make_fid = make_fid
     self._started = False  # the start was not refused, so it leaves a record
@@ -154,6 +164,7 @@ class _Run:
         keep=schedule.keep_checkpoints,
         keep_every_steps=schedule.keep_every_steps or None,
         save_every_steps=schedule.save_every_steps,
+        before_commit=self._upload_records,
       ) as checkpointer,
       profile_steps.Profile(
         schedule.profiled_steps, workdir, say=reporter.say
@@ -178,8 +189,10 @@ class _Run:
         active=collectives.is_first(),
       )
       if collectives.is_first():
-        for name in ('', metric_writer.GRIDS, reader.CHECKPOINTS):
+        for name in ('', metric_writer.GRIDS):
           atomic_files.remove_abandoned(workdir / name)
+        # In a bucket this folder of the mirror does not exist.
+        atomic_files.remove_abandoned(workdir / reader.CHECKPOINTS)
       collaborators = loop.Collaborators(
         iterator=iterator,
         checkpointer=checkpointer,
@@ -227,6 +240,11 @@ class _Run:
     # none may still be saving.
     collectives.barrier('the end of training')
     return outcome.ending
+
+  def _upload_records(self):
+    """Uploads the records that a checkpoint of a bucket continues."""
+    if self._upload is not None:
+      self._upload.flush(bucket_mirror.END_S, events=False)
 
   def _open_batches(self, assembled, source):
     """Opens the training batches, and reads one unless the run continues."""
@@ -315,6 +333,7 @@ class _Run:
     if collectives.is_first() and not refused:  # That leaves no trace.
       self._write_crash_report(ending, sentence, crash_reports.stacks())
       self._session.write()
+      bucket_mirror.flush_all(PEER_FAILURE_S)
     folder_lock.release_all()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from support import small_disks, tiny_run
 
-from cdm.checkpointing import reader
+from cdm.checkpointing import half_written, reader
 from cdm.checkpointing import writer as checkpoint
 from cdm.data.files import damaged_file
 from cdm.training import state
@@ -492,11 +492,11 @@ def test_a_folder_that_is_still_written_to_is_removed_in_the_end(
       raise OSError(errno.ENOTEMPTY, 'Directory not empty')
     remove(path)
 
-  monkeypatch.setattr(checkpoint.shutil, 'rmtree', busy)
+  monkeypatch.setattr(half_written.shutil, 'rmtree', busy)
   (tmp_path / '7').mkdir()
-  checkpoint._remove(tmp_path / '7')
+  half_written._remove(tmp_path / '7')
   assert len(calls) == 3 and not (tmp_path / '7').exists()
-  checkpoint._remove(tmp_path / '7')  # it is gone already
+  half_written._remove(tmp_path / '7')  # it is gone already
   assert len(calls) == 3
 
 
@@ -507,7 +507,7 @@ def test_a_folder_that_cannot_be_removed_is_an_error(
   def fails(_):
     raise OSError(code, os.strerror(code))
 
-  monkeypatch.setattr(checkpoint.shutil, 'rmtree', fails)
-  monkeypatch.setattr(checkpoint, '_REMOVAL_SECONDS', -1)
+  monkeypatch.setattr(half_written.shutil, 'rmtree', fails)
+  monkeypatch.setattr(half_written, '_REMOVAL_SECONDS', -1)
   with pytest.raises(OSError, match=os.strerror(code)):
-    checkpoint._remove(tmp_path)
+    half_written._remove(tmp_path)

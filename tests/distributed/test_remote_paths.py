@@ -40,15 +40,15 @@ def test_a_path_is_none(path):
       '--source=gs://b/x',
     ),
     (
-      ['evaluate', '--samples=s', '--reference=gs://b/r.npz'],
-      '--reference=gs://b/r.npz',
+      ['evaluate', '--samples=s', '--reference=gs://b/images'],
+      '--reference=gs://b/images',
     ),
     (['upscale', '--workdir=w', '--out=o', 'gs://b/a.png'], 'gs://b/a.png'),
-    (['train', f'--config={CONFIG}', '--workdir=gs://b/w'], '--workdir=gs:'),
+    (['cas', f'--config={CONFIG}', '--workdir=gs://b/w'], '--workdir=gs:'),
     (
       ['train', f'--config={CONFIG}', '--workdir=w']
-      + ['--config.train.init_from=gs://b/w@3'],
-      '--config.train.init_from=gs://b/w@3',
+      + ['--config.name=gs://b/w'],
+      '--config.name=gs://b/w',
     ),
   ],
 )

@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--workdir',
     required=True,
     metavar='DIR',
-    help='work directory of this run',
+    help='work directory of this run, a folder or gs://BUCKET/FOLDER',
   )
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
