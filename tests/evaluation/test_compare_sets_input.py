@@ -305,7 +305,7 @@ def test_weights_that_are_not_there_say_what_to_put_where(
   def nowhere(*args, **kwargs):
     raise download.urllib.error.URLError('Network is unreachable')
 
-  monkeypatch.setattr(download.urllib.request, 'urlopen', nowhere)
+  monkeypatch.setattr(download.connections, 'open_url', nowhere)
   words = ('evaluate', f'--samples={place / "a"}', '--few', '--metrics=fid')
   assert smoke_runs.cdm(*words, f'--reference={place / "b"}') == 2
   said = capfd.readouterr().err
