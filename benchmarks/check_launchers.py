@@ -77,6 +77,7 @@ def dry_run(target, *arguments):
     check=True,
     stdout=subprocess.PIPE,
     text=True,
+    encoding='utf-8',
   ).stdout
 
 
@@ -85,7 +86,7 @@ def jobset(crd):
   import jsonschema
   import kubernetes_validate
 
-  definition = yaml.safe_load(crd.read_text())
+  definition = yaml.safe_load(crd.read_text(encoding='utf-8'))
   (version,) = definition['spec']['versions']
   schema = strict(version['schema']['openAPIV3Schema'])
   checked = 0
@@ -182,7 +183,7 @@ def xpk():
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
     )
-    jobset = yaml.safe_load(manifest.read_text())
+    jobset = yaml.safe_load(manifest.read_text(encoding='utf-8'))
   (job,) = jobset['spec']['replicatedJobs']
   pod = job['template']['spec']
   codes = pod['podFailurePolicy']['rules'][0]['onExitCodes']

@@ -27,7 +27,7 @@ PAGE_BYTES = os.sysconf('SC_PAGE_SIZE')
 
 
 def resident_bytes():
-  with open('/proc/self/statm') as file:
+  with open('/proc/self/statm', encoding='utf-8') as file:
     return int(file.read().split()[1]) * PAGE_BYTES
 
 

@@ -86,7 +86,9 @@ def hang(*_):
 
 def limit_memory():
   """Leaves this process 2 GB of addresses more than it has now."""
-  pages = int(pathlib.Path('/proc/self/statm').read_text().split()[0])
+  pages = int(
+    pathlib.Path('/proc/self/statm').read_text(encoding='utf-8').split()[0]
+  )
   limit = pages * resource.getpagesize() + 2 * MOST_BYTES
   resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
@@ -173,7 +175,7 @@ def main():
       took = time.monotonic() - start
       print(f'{name} {first:,}: {shown} ({took:.0f} s)', flush=True)
   lines = table(row for row in rows if row['seed'] == args.seed)
-  (args.out / 'table.md').write_text('\n'.join(lines) + '\n')
+  (args.out / 'table.md').write_text('\n'.join(lines) + '\n', encoding='utf-8')
   print(
     '\n'.join(text_table.columns([line.split('|')[1:-1] for line in lines]))
   )

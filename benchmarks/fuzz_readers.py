@@ -145,7 +145,7 @@ def checksums_of_files(folder):
   from cdm.checkpointing import checksums
 
   (folder / 'config').mkdir()
-  (folder / 'config' / 'metadata').write_text('{}')
+  (folder / 'config' / 'metadata').write_text('{}', encoding='utf-8')
   (folder / 'values').write_bytes(bytes(1000))
   checksums.write(folder)
   path = folder / checksums.FILE

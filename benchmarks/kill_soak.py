@@ -59,7 +59,9 @@ class Run:
     self.workdir = workdir
     hidden = cache.parent / 'hidden'
     hidden.mkdir(exist_ok=True)
-    (hidden / 'tensorflow.py').write_text("raise ImportError('hidden')\n")
+    (hidden / 'tensorflow.py').write_text(
+      "raise ImportError('hidden')\n", encoding='utf-8'
+    )
     given = filter(None, [os.environ.get('PYTHONPATH')])
     words = [f'--config.{key}={value}' for key, value in OVERRIDES.items()]
     self._log = open(f'{workdir}.log', 'ab')
@@ -101,7 +103,9 @@ class Run:
   def logged(self, step):
     """Whether the line of a step is on record."""
     path = self.workdir / 'scalars.jsonl'
-    return path.exists() and f'{{"step": {step},' in path.read_text()
+    return path.exists() and f'{{"step": {step},' in path.read_text(
+      encoding='utf-8'
+    )
 
   def last_step(self):
     """-> the newest complete checkpoint, or 0."""
@@ -182,12 +186,14 @@ def arrays(workdir):
 def result(workdir):
   """-> {what: comparable value} of a complete run."""
   last = workdir / 'checkpoints' / str(STEPS)
-  rows = (workdir / 'scalars.jsonl').read_text().splitlines()
-  window = json.loads((last / 'window' / 'metadata').read_text())['sums']
+  rows = (workdir / 'scalars.jsonl').read_text(encoding='utf-8').splitlines()
+  window = json.loads(
+    (last / 'window' / 'metadata').read_text(encoding='utf-8')
+  )['sums']
   found = {
-    'data position': (last / 'data' / 'metadata').read_text(),
+    'data position': (last / 'data' / 'metadata').read_text(encoding='utf-8'),
     'unfinished line': window['sums'],
-    'best': (workdir / 'checkpoints' / 'best').read_text(),
+    'best': (workdir / 'checkpoints' / 'best').read_text(encoding='utf-8'),
     'log lines': [
       {k: v for k, v in json.loads(row).items() if k not in CIRCUMSTANCES}
       for row in rows

@@ -80,10 +80,12 @@ def main():
   if not args.write:
     print(table(), end='')
     return
-  text, found = TABLE.subn(lambda _: table(), DOCUMENT.read_text())
+  text, found = TABLE.subn(
+    lambda _: table(), DOCUMENT.read_text(encoding='utf-8')
+  )
   if found != 1:
     raise SystemExit(f'{DOCUMENT} has {found} tables of models, not one.')
-  DOCUMENT.write_text(text)
+  DOCUMENT.write_text(text, encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -70,7 +70,7 @@ def train(folder, args, rest, *, save_every, log_every):
   )
   last = workdir / 'checkpoints' / str(args.steps)
   size = sum(f.stat().st_size for f in last.rglob('*') if f.is_file())
-  return json.loads(out.read_text()) | {'bytes': size}
+  return json.loads(out.read_text(encoding='utf-8')) | {'bytes': size}
 
 
 def show(found, steps):

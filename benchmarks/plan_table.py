@@ -88,7 +88,7 @@ def climb(config, topology, out, *, quick):
       row = plan(*key, quick=quick)
       if row is None:
         return
-      with out.open('a') as file:
+      with out.open('a', encoding='utf-8') as file:
         file.write(json.dumps({'key': key, **row}) + '\n')
       known = read(out)
     if known[key]['fits']:
@@ -110,6 +110,7 @@ def plan(config, topology, settings, *, quick):
     cwd=ROOT,
     stdout=subprocess.PIPE,
     text=True,
+    encoding='utf-8',
   )
   if done.returncode:
     print(f'  failed with code {done.returncode}', file=sys.stderr)
@@ -121,7 +122,9 @@ def read(path):
   """-> {(config, topology, settings): row}."""
   if not path.exists():
     return {}
-  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  rows = [
+    json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()
+  ]
   return {(c, t, tuple(s)): row for row in rows for c, t, s in [row['key']]}
 
 

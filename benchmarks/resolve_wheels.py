@@ -51,7 +51,12 @@ def resolve(platform: str, python: str) -> str | None:
   command += [f'--extra={name}' for name in EXTRAS]
   command += [f'--python-platform={platform}', f'--python-version={python}']
   done = subprocess.run(
-    command, cwd=ROOT, capture_output=True, text=True, check=False
+    command,
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+    encoding='utf-8',
   )
   if not done.returncode:
     return None

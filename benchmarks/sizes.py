@@ -24,7 +24,7 @@ def architecture():
 
 
 def lines(path):
-  return len(path.read_text().splitlines())
+  return len(path.read_text(encoding='utf-8').splitlines())
 
 
 def spread(lengths, percentile):
@@ -88,7 +88,9 @@ def main():
   }
   arrows = {(a, b) for a, b in arrows if a != b and a != '__main__'}
   silent = [
-    name for path in files for name in undocumented(ast.parse(path.read_text()))
+    name
+    for path in files
+    for name in undocumented(ast.parse(path.read_text(encoding='utf-8')))
   ]
   for name, value in (
     ('files', spread(code, house.percentile)),

@@ -82,9 +82,11 @@ def main() -> None:
     'device': jax.devices()[0].device_kind,
     'jax': jax.__version__,
   }
-  (args.out / 'scores.json').write_text(json.dumps(title | {'rows': rows}))
+  (args.out / 'scores.json').write_text(
+    json.dumps(title | {'rows': rows}), encoding='utf-8'
+  )
   text = table(rows)
-  (args.out / 'scores.md').write_text(text)
+  (args.out / 'scores.md').write_text(text, encoding='utf-8')
   print(json.dumps(title))
   print(text, end='')
   columns = [lowres, *drawn.values(), originals]

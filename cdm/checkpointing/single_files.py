@@ -24,7 +24,7 @@ def write_text(path: epath.Path, text: str) -> None:
     OSError: it cannot be written.
   """
   if is_remote(path):
-    path.write_text(text)
+    path.write_text(text, encoding='utf-8')
   else:
     atomic_files.write_text_atomically(path, text)
 

@@ -422,7 +422,7 @@ def _bucket_error_reason(error: Exception, folder: epath.Path) -> str | None:
 def _check_writable(directory: epath.Path) -> None:
   probe = directory / atomic_files.partial_name('probe')
   if single_files.is_remote(directory):
-    probe.write_text('')
+    probe.write_text('', encoding='utf-8')
   else:
     probe.touch(exist_ok=False)
   probe.unlink()

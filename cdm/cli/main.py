@@ -398,7 +398,7 @@ def end_stderr() -> None:
   for stream in (sys.stdout, sys.stderr):
     with contextlib.suppress(OSError, ValueError):
       stream.flush()
-  with open(os.devnull, 'w') as nothing:
+  with open(os.devnull, 'w', encoding='utf-8') as nothing:
     os.dup2(nothing.fileno(), 2)
 
 

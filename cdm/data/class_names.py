@@ -37,7 +37,7 @@ def write(folder: str | os.PathLike[str], names: Sequence[str] | None) -> None:
   """Writes the names into a folder; does nothing if there are none."""
   if names:
     with atomic_files.write_atomically(pathlib.Path(folder) / FILE) as path:
-      path.write_text(json.dumps(list(names)) + '\n')
+      path.write_text(json.dumps(list(names)) + '\n', encoding='utf-8')
 
 
 def find_label(text: str, names: Sequence[str] | None, num_classes: int) -> int:

@@ -87,7 +87,7 @@ def convert(folder: str | os.PathLike[str]) -> None:
   if 'array_record' not in formats:
     formats.append('array_record')
   with atomic_files.write_atomically(path) as partial:
-    partial.write_text(json.dumps(info, indent=2))
+    partial.write_text(json.dumps(info, indent=2), encoding='utf-8')
 
 
 def _convert_shard(source, target, length):

@@ -24,6 +24,7 @@ def _from_sysctl() -> int | None:
       text=True,
       timeout=10,
       check=True,
+      encoding='utf-8',
     )
     found = int(done.stdout)
   except (OSError, ValueError, subprocess.SubprocessError):

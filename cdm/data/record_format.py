@@ -282,4 +282,4 @@ def write_index(folder: str | os.PathLike[str], index: Index) -> None:
   """
   path = pathlib.Path(folder) / INDEX
   with atomic_files.write_atomically(path) as partial:
-    partial.write_text(json.dumps(index, indent=1))
+    partial.write_text(json.dumps(index, indent=1), encoding='utf-8')

@@ -111,7 +111,8 @@ def join(
   if cluster is not None:
     peer_monitor.start()
     if jax.process_index():
-      sys.stdout = open(os.devnull, 'w')  # Process 0 prints for all.
+      # Process 0 prints for all.
+      sys.stdout = open(os.devnull, 'w', encoding='utf-8')
   return cluster
 
 

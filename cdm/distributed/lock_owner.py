@@ -188,7 +188,9 @@ def lives(owner: Owner) -> bool:
 def _state_and_ticks(pid: int) -> tuple[str, int]:
   """Returns (state, start time) of a process; ('', -1) if nothing tells."""
   try:
-    stat = pathlib.Path(_PROC, str(pid), 'stat').read_text(errors='replace')
+    stat = pathlib.Path(_PROC, str(pid), 'stat').read_text(
+      errors='replace', encoding='utf-8'
+    )
     # The second field, in parentheses, is the name, which may hold anything.
     fields = stat.rpartition(')')[2].split()
     return fields[0], int(fields[19])
@@ -211,6 +213,7 @@ def _state_and_start(pid: int) -> tuple[str, int]:
         'LC_ALL': 'C',
         'TZ': 'UTC',
       },
+      encoding='utf-8',
     )
     state, start = done.stdout.split(maxsplit=1)
     parsed = time.strptime(' '.join(start.split()), '%a %b %d %H:%M:%S %Y')
@@ -222,7 +225,7 @@ def _state_and_start(pid: int) -> tuple[str, int]:
 def _boot() -> str:
   try:
     path = pathlib.Path(_PROC, 'sys/kernel/random/boot_id')
-    return path.read_text().strip()
+    return path.read_text(encoding='utf-8').strip()
   except OSError:
     return ''
 

@@ -73,7 +73,7 @@ def compile_in_process(
     OSError: the process ended without an answer.
   """
   stream = sys.stderr if stream is None else stream
-  with tempfile.TemporaryFile('w+') as log:
+  with tempfile.TemporaryFile('w+', encoding='utf-8') as log:
     process = subprocess.Popen(
       [sys.executable, '-m', 'cdm.planning.compilation'],
       stdin=subprocess.PIPE,
@@ -81,6 +81,7 @@ def compile_in_process(
       stderr=log,
       text=True,
       env=child_environment(),
+      encoding='utf-8',
     )
     assert process.stdin is not None and process.stdout is not None
     try:

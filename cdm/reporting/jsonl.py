@@ -78,7 +78,7 @@ def append(
   """
   lines = [json.dumps(row, allow_nan=allow_nan) + '\n' for row in rows]
   remove_incomplete_line(path)
-  with open(path, 'a') as file:
+  with open(path, 'a', encoding='utf-8') as file:
     file.write(''.join(lines))
 
 

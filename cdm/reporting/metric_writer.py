@@ -295,7 +295,7 @@ def _open_for_append(path: pathlib.Path) -> IO[str]:
   line.
   """
   jsonl.remove_incomplete_line(path)
-  return open(path, 'a', buffering=1)
+  return open(path, 'a', buffering=1, encoding='utf-8')
 
 
 @contextlib.contextmanager

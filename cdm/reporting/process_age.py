@@ -17,7 +17,9 @@ def seconds() -> float:
   since_import = time.monotonic() - _IMPORTED
   try:
     # Field 22, counted behind the name of the program, which may hold blanks.
-    ticks = int(_STAT.read_text().rpartition(')')[2].split()[19])
+    ticks = int(
+      _STAT.read_text(encoding='utf-8').rpartition(')')[2].split()[19]
+    )
     booted = time.clock_gettime(time.CLOCK_BOOTTIME)
   except (OSError, ValueError, IndexError, AttributeError):
     return since_import

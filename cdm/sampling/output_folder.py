@@ -167,7 +167,7 @@ def make_room(
 def _has_manifest(path, manifest):
   """Returns whether a file is this manifest, whatever notes were added."""
   try:
-    saved = json.loads(path.read_text())
+    saved = json.loads(path.read_text(encoding='utf-8'))
   except (OSError, ValueError):
     return False
   wanted = json.loads(json.dumps(manifest))

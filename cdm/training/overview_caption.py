@@ -15,7 +15,7 @@ def describe(folder: pathlib.Path) -> str:
     ('upscaling.json', _describe_upscaled),
   ):
     try:
-      return words(json.loads((folder / name).read_text()))
+      return words(json.loads((folder / name).read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
       continue
   return ''

@@ -93,5 +93,5 @@ def host_memory() -> int:
   """
   if not _STATM.exists():
     return session_log.peak_host_bytes()
-  resident = int(_STATM.read_text().split()[1])
+  resident = int(_STATM.read_text(encoding='utf-8').split()[1])
   return resident * os.sysconf('SC_PAGE_SIZE')

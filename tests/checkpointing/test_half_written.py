@@ -69,7 +69,9 @@ def test_checkpoints_are_kept_verified_and_read_back(workdir):
 
 def test_a_damaged_checkpoint_is_set_aside(workdir, caplog):
   save(workdir, 1, 2)
-  (reader.folder(workdir) / '2' / 'config' / 'metadata').write_text('{')
+  (reader.folder(workdir) / '2' / 'config' / 'metadata').write_text(
+    '{', encoding='utf-8'
+  )
   with pytest.raises(
     damaged_file.DamagedFile, match='2 is damaged: config/meta'
   ):

@@ -16,7 +16,9 @@ BEST = {'step': 4, 'metric': 'held_out/psnr', 'value': 20.5}
 def workdir(tmp_path):
   for step in (4, 10, 6):
     (tmp_path / 'checkpoints' / str(step)).mkdir(parents=True)
-  (tmp_path / 'checkpoints' / 'best').write_text(json.dumps(BEST))
+  (tmp_path / 'checkpoints' / 'best').write_text(
+    json.dumps(BEST), encoding='utf-8'
+  )
   return tmp_path
 
 
@@ -52,7 +54,7 @@ def test_a_step_the_newest_and_the_best_are_found(workdir):
 def test_what_is_not_there_is_named(workdir, at, content, error, message):
   path = workdir / 'checkpoints' / 'best'
   if content is not None:
-    path.write_text(content)
+    path.write_text(content, encoding='utf-8')
   if content == '':
     path.unlink()
   with pytest.raises(error, match=message):

@@ -72,7 +72,9 @@ def test_everything_comes_back_as_it_was_saved(tmp_path):
   assert found.data_state == {'next': 5, 'where': ['a', 1.5, None]}
   assert found.window == {'loss': [0.1, 3.0]}
   assert reader.read_config(tmp_path) == tiny_run.CONFIG
-  assert (tmp_path / 'config.json').read_text() == tiny_run.CONFIG
+  assert (tmp_path / 'config.json').read_text(
+    encoding='utf-8'
+  ) == tiny_run.CONFIG
 
 
 def test_an_empty_work_directory_has_nothing_to_restore(tmp_path):
@@ -155,7 +157,9 @@ def test_a_config_is_compared_with_its_checksum_before_it_is_read(
   with pytest.raises(damaged_file.DamagedFile, match=told) as caught:
     reader.read_config(tmp_path)
   assert caught.match('5 is damaged: .*Restore a copy of it')
-  (newest / 'checksums.json').write_text('{"config/metadata": [1]}')
+  (newest / 'checksums.json').write_text(
+    '{"config/metadata": [1]}', encoding='utf-8'
+  )
   with pytest.raises(damaged_file.DamagedFile, match='checksums.json cannot'):
     reader.read_config(tmp_path)
 
@@ -266,7 +270,7 @@ DAMAGES = {
   ),
   'state lost': (lambda p: shutil.rmtree(p / 'state'), r'state/\S+ is missing'),
   'metadata garbage': (
-    lambda p: (p / 'state' / '_METADATA').write_text('{"tr'),
+    lambda p: (p / 'state' / '_METADATA').write_text('{"tr', encoding='utf-8'),
     r'state/_METADATA has 4 of',
   ),
   'position lost': (lambda p: shutil.rmtree(p / 'data'), r'data/\S+ is miss'),
@@ -280,7 +284,7 @@ DAMAGES = {
     r'_CHECKPOINT_METADATA is missing',
   ),
   'checksums garbage': (
-    lambda p: (p / 'checksums.json').write_text('[]'),
+    lambda p: (p / 'checksums.json').write_text('[]', encoding='utf-8'),
     r'checksums.json cannot be read',
   ),
   'nothing left': (
@@ -388,7 +392,7 @@ def test_if_none_can_be_read_nothing_is_moved_or_forgotten(tmp_path):
 
 
 def test_a_work_directory_that_cannot_be_written_is_one_clear_error(tmp_path):
-  (tmp_path / 'file').write_text('in the way')
+  (tmp_path / 'file').write_text('in the way', encoding='utf-8')
   with pytest.raises(OSError, match='Cannot write .*file/run: Not a directory'):
     checkpoint.Checkpointer(tmp_path / 'file' / 'run')
 
@@ -459,7 +463,9 @@ def test_a_disk_that_is_really_full_spares_older_checkpoints(small_disk):
 
 def test_a_checkpoint_tells_the_versions_that_made_it(tmp_path):
   write(tmp_path, [2])
-  text = (tmp_path / 'checkpoints/2/_CHECKPOINT_METADATA').read_text()
+  text = (tmp_path / 'checkpoints/2/_CHECKPOINT_METADATA').read_text(
+    encoding='utf-8'
+  )
   assert f'"jax": "{jax.__version__}"' in text
 
 

@@ -22,7 +22,7 @@ def get_config():
 @pytest.fixture
 def path(tmp_path):
   path = tmp_path / 'tiny.py'
-  path.write_text(FILE)
+  path.write_text(FILE, encoding='utf-8')
   return path
 
 
@@ -91,7 +91,8 @@ def test_another_kind_empties_its_section(tmp_path):
   path.write_text(
     'from ml_collections import ConfigDict\n'
     'def get_config():\n'
-    '  return ConfigDict(dict(data=dict(kind="tfds", split="train")))\n'
+    '  return ConfigDict(dict(data=dict(kind="tfds", split="train")))\n',
+    encoding='utf-8',
   )
   given = [
     ('data.kind', 'folder'),
@@ -123,13 +124,13 @@ def test_a_missing_config_says_where_configs_are(tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_not_python_is_refused(tmp_path):
-  (tmp_path / 'a.json').write_text('{}')
+  (tmp_path / 'a.json').write_text('{}', encoding='utf-8')
   with pytest.raises(ValueError, match=r'a\.json is not a Python file'):
     loader.load(tmp_path / 'a.json')
 
 
 def test_a_file_without_get_config_is_refused(tmp_path):
-  (tmp_path / 'a.py').write_text('x = 1\n')
+  (tmp_path / 'a.py').write_text('x = 1\n', encoding='utf-8')
   with pytest.raises(ValueError, match=r'defines no get_config'):
     loader.load(tmp_path / 'a.py')
 
@@ -155,7 +156,7 @@ def test_a_run_of_an_earlier_cdm_is_refused_in_one_sentence():
 
 @pytest.mark.parametrize('text', ['{"name": ', '[1]', '{"a.b": 1}', '[' * 9999])
 def test_a_damaged_saved_config_is_a_data_error(tmp_path, text):
-  (tmp_path / 'config.json').write_text(text)
+  (tmp_path / 'config.json').write_text(text, encoding='utf-8')
   with pytest.raises(damaged_file.DamagedFile, match='config.json is damaged'):
     loader.read_json(tmp_path / 'config.json')
 
@@ -164,7 +165,8 @@ def test_a_config_file_of_an_earlier_cdm_says_what_to_rename(tmp_path):
   (tmp_path / 'a.py').write_text(
     'from ml_collections import ConfigDict\n'
     'def get_config():\n'
-    "  return ConfigDict({'task': {'kind': 'diffusion'}})\n"
+    "  return ConfigDict({'task': {'kind': 'diffusion'}})\n",
+    encoding='utf-8',
   )
   with pytest.raises(ValueError, match=r"'task' is called 'method' now"):
     loader.load(tmp_path / 'a.py')
@@ -189,7 +191,7 @@ def test_changes_name_every_leaf_that_differs():
   ],
 )
 def test_a_config_file_that_cannot_be_run_is_refused(tmp_path, text, message):
-  (tmp_path / 'wrong.py').write_text(text)
+  (tmp_path / 'wrong.py').write_text(text, encoding='utf-8')
   with pytest.raises(ValueError, match=message):
     loader.load(tmp_path / 'wrong.py')
 

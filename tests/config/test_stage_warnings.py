@@ -13,7 +13,7 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 STAGES = [
   path
   for path in sorted(CONFIGS.glob('*.py'))
-  if 'c.stages' not in path.read_text()
+  if 'c.stages' not in path.read_text(encoding='utf-8')
 ]
 SR3 = 'sr3_faces16to128'
 

@@ -18,7 +18,7 @@ def test_names_come_back_as_they_were(tmp_path):
 
 @pytest.mark.parametrize('text', ['["a", ', '{"a": 1}', '["a", 1]'])
 def test_damaged_names_are_refused_by_their_file(text, tmp_path):
-  (tmp_path / 'classes.json').write_text(text)
+  (tmp_path / 'classes.json').write_text(text, encoding='utf-8')
   with pytest.raises(ValueError, match=r'json is damaged: it is not a list'):
     class_names.read(tmp_path)
 

@@ -65,7 +65,7 @@ def test_nested_and_hidden_files(write_folder, tmp_path):
   write_folder(deep, 2, classes=(), suffix='.JPEG')
   write_folder(tmp_path, 1, classes=('.thumbnails',))
   (tmp_path / 'dog' / '._0000.JPEG').write_bytes(b'resource fork')
-  (tmp_path / 'README.txt').write_text('not an image')
+  (tmp_path / 'README.txt').write_text('not an image', encoding='utf-8')
   source = folder.Folder(tmp_path)
   assert source.files == ('dog/2019/0000.JPEG', 'dog/2019/0001.JPEG')
   assert source.class_names == ('dog',)

@@ -209,7 +209,9 @@ def test_a_program_is_never_started_for_an_image(tmp_path):
   mark = tmp_path / 'started'
   stand_in = tmp_path / 'bin' / 'gs'
   stand_in.parent.mkdir()
-  stand_in.write_text(f'#!/bin/sh\ntouch {shlex.quote(str(mark))}\n')
+  stand_in.write_text(
+    f'#!/bin/sh\ntouch {shlex.quote(str(mark))}\n', encoding='utf-8'
+  )
   stand_in.chmod(0o755)
   eps = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n'
   code = (

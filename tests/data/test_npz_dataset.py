@@ -70,7 +70,9 @@ def test_archives_of_numpy_are_read_alike(tmp_path, samples, save):
 
 
 def test_labels_are_translated_by_name(samples):
-  (samples.parent / class_names.FILE).write_text(json.dumps(['c', 'a', 'b']))
+  (samples.parent / class_names.FILE).write_text(
+    json.dumps(['c', 'a', 'b']), encoding='utf-8'
+  )
   own = npz_dataset.Archive(samples)
   assert own.class_names == ('c', 'a', 'b') and own[1]['label'] == 1
   source = npz_dataset.Archive(samples, class_names=('a', 'b', 'c', 'd'))

@@ -147,7 +147,7 @@ def test_what_is_no_file_is_never_opened(tmp_path):
 def test_other_files_are_counted_by_suffix_and_said_once(tmp_path, caplog):
   picture(tmp_path / 'x.png')
   for name in ('a.txt', 'b.TXT', 'c.npy', 'README'):
-    (tmp_path / name).write_text('')
+    (tmp_path / name).write_text('', encoding='utf-8')
   expected = (
     'left out 4 entries: .txt (2), .npy (1), without a suffix (1)'
   )  # fmt: skip
@@ -159,7 +159,7 @@ def test_other_files_are_counted_by_suffix_and_said_once(tmp_path, caplog):
 
 
 def test_a_folder_without_pictures_says_what_it_holds(tmp_path):
-  (tmp_path / 'a.dcm').write_text('')
+  (tmp_path / 'a.dcm').write_text('', encoding='utf-8')
   message = r'left out 1 entry: \.dcm \(1\)'
   with pytest.raises(ValueError, match=message):
     folder.Folder(tmp_path)

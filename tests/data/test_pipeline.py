@@ -368,9 +368,9 @@ if __name__ == '__main__':
 @pytest.mark.skipif(not os.path.exists('/proc/self'), reason='needs /proc')
 def test_workers_do_not_outlive_a_killed_run(tmp_path):
   script = tmp_path / 'orphaned.py'
-  script.write_text(ORPHANED)
+  script.write_text(ORPHANED, encoding='utf-8')
   # Not by a pipe: a worker that lived on would hold it open.
-  with open(tmp_path / 'children', 'w+') as file:
+  with open(tmp_path / 'children', 'w+', encoding='utf-8') as file:
     environment = {**os.environ, 'PYTHONPATH': os.getcwd()}
     subprocess.run([sys.executable, script], stdout=file, env=environment)
     file.seek(0)
@@ -386,7 +386,7 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path):
 
 def _alive(pid):
   try:
-    with open(f'/proc/{pid}/stat') as file:
+    with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
       return file.read().rsplit(')', 1)[1].split()[0] != 'Z'  # a zombie is dead
   except FileNotFoundError:
     return False

@@ -119,7 +119,12 @@ def test_an_interrupted_run_continues_after_its_last_whole_shard(tmp_path):
   source.readable = 50
   with pytest.raises(KeyError, match='the disk is gone'):
     prepare.prepare(source, out=broken, **options)
-  assert len(json.loads((broken / 'index.json').read_text())['shards']) == 2
+  assert (
+    len(
+      json.loads((broken / 'index.json').read_text(encoding='utf-8'))['shards']
+    )
+    == 2
+  )
   assert not list(broken.glob('.*'))
   with pytest.raises(ValueError, match='it has 40 of 90 records. Run the'):
     array_record.ArrayRecords(broken)
@@ -292,13 +297,13 @@ def test_a_damaged_index_is_told_and_the_set_prepared_again(
   source = synthetic.Synthetic(image_size=8, num_images=9)
   prepare.prepare(source, size=4, out=tmp_path)
   whole, index = files(tmp_path), tmp_path / 'index.json'
-  index.write_text(text)
+  index.write_text(text, encoding='utf-8')
   with pytest.raises(damaged_file.DamagedFile, match='index.json is damaged'):
     array_record.ArrayRecords(tmp_path)
   (tmp_path / 'mine.txt').touch()
   with pytest.raises(damaged_file.DamagedFile, match='index.json is damaged'):
     prepare.prepare(source, size=4, out=tmp_path)
-  assert index.read_text() == text
+  assert index.read_text(encoding='utf-8') == text
   (tmp_path / 'mine.txt').unlink()
   prepare.prepare(source, size=4, out=tmp_path)
   assert 'index.json is damaged' in caplog.text and files(tmp_path) == whole

@@ -204,7 +204,7 @@ def test_tfrecord_is_converted_by_the_command_of_the_error(data_dir, tmp_path):
     with pytest.raises(ValueError, match='truncated'):
       convert_tfrecord.convert(version)
   info = version / 'dataset_info.json'
-  info.write_text(info.read_text()[:100])
+  info.write_text(info.read_text(encoding='utf-8')[:100], encoding='utf-8')
   with pytest.raises(damaged_file.DamagedFile, match='info.json is damaged'):
     convert_tfrecord.convert(version)
   with pytest.raises(damaged_file.DamagedFile, match="open 'imagenet2012'"):

@@ -28,7 +28,10 @@ def throw(error):
 FULL = 'RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17 bytes.'
 ERRORS = {
   'ours': (lambda: instantiate.require({}, 'train'), exit_codes.BAD_INPUT),
-  'of a file': (lambda: open('/nowhere/x'), exit_codes.BAD_INPUT),
+  'of a file': (
+    lambda: open('/nowhere/x', encoding='utf-8'),
+    exit_codes.BAD_INPUT,
+  ),
   'foreign': (lambda: int('x'), exit_codes.FAULT),
   'bug': (lambda: {}['x'], exit_codes.FAULT),
   'no file': (lambda: throw(OSError('odd')), exit_codes.FAULT),

@@ -41,7 +41,7 @@ def left_by(folder, *, age=0.0, **changes):
   """Writes the lock of a run; by default of a living one, this process."""
   content = json.loads(lock_owner.content('cdm train', 'ab' * 8))
   path = folder / lock_owner.LOCK
-  path.write_text(json.dumps(content | changes) + '\n')
+  path.write_text(json.dumps(content | changes) + '\n', encoding='utf-8')
   os.utime(path, (time.time() - age,) * 2)
   return path
 
@@ -67,6 +67,7 @@ def holder(folder):
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
+    encoding='utf-8',
   )
   return process
 
@@ -239,9 +240,9 @@ def test_a_kill_while_a_dead_run_is_replaced_is_no_obstacle(tmp_path):
   """The first start had created its file, and was killed before renaming."""
   left_by(tmp_path, pid=ended_pid)
   next_name = f'{lock_owner.LOCK}.{"ab" * 8}'
-  content = json.loads((tmp_path / lock_owner.LOCK).read_text())
+  content = json.loads((tmp_path / lock_owner.LOCK).read_text(encoding='utf-8'))
   content |= {'token': 'cd' * 8}
-  (tmp_path / next_name).write_text(json.dumps(content))
+  (tmp_path / next_name).write_text(json.dumps(content), encoding='utf-8')
   (tmp_path / f'{lock_owner.LOCK}.new.{"ef" * 8}').touch()
   with lock(tmp_path) as mine:
     assert [p.name for p in tmp_path.iterdir()] == [lock_owner.LOCK]
@@ -292,12 +293,12 @@ def test_a_lock_cannot_name_a_file_elsewhere(tmp_path):
 
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
   other = tmp_path / 'precious'
-  other.write_text('mine')
+  other.write_text('mine', encoding='utf-8')
   (tmp_path / 'run').mkdir()
   (tmp_path / 'run' / lock_owner.LOCK).symlink_to(other)
   with pytest.raises(OSError, match='--out=.* cannot be written: .* links'):
     lock(tmp_path / 'run').acquire()
-  assert other.read_text() == 'mine'
+  assert other.read_text(encoding='utf-8') == 'mine'
 
 
 def test_file_systems_without_hard_links_do_too(tmp_path, monkeypatch):

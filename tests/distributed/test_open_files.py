@@ -136,6 +136,7 @@ def test_a_command_opens_more_shards_than_it_was_started_for(which, tmp_path):
     env={**os.environ, 'NO_COLOR': '1'},
     capture_output=True,
     text=True,
+    encoding='utf-8',
   )
   if which == 'soft':
     assert (done.returncode, done.stdout) == (0, '60\n'), done.stderr

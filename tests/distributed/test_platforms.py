@@ -86,6 +86,7 @@ def test_a_command_without_its_devices_ends_in_one_sentence(
     capture_output=True,
     text=True,
     timeout=120,
+    encoding='utf-8',
   )
   assert done.returncode == exit_codes.BAD_INPUT.code
   assert done.stderr.startswith(f'cdm: error: JAX_PLATFORMS={value}: ')

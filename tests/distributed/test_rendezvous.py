@@ -149,6 +149,7 @@ def command(*words, **environment):
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
+    encoding='utf-8',
   )
 
 

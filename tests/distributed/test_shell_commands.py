@@ -28,6 +28,7 @@ def read_by_bash(line):
     capture_output=True,
     text=True,
     check=True,
+    encoding='utf-8',
   )
   return done.stdout.split('\0')[:-1]
 

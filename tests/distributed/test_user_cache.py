@@ -88,7 +88,7 @@ def test_a_folder_that_another_user_could_have_made_is_not_taken(
   for make in (
     lambda: path.mkdir(mode=0o777) or path.chmod(0o777),
     lambda: path.symlink_to(empty),
-    lambda: path.write_text(''),
+    lambda: path.write_text('', encoding='utf-8'),
   ):
     make()
     with pytest.raises(OSError, match='No folder for a cache can be written'):
@@ -103,7 +103,7 @@ def test_programs_are_compiled_with_or_without_a_cache(
   """The cache cannot be written: its folder is a file."""
   monkeypatch.setattr(user_cache, '_TEMPORARY', ())
   monkeypatch.setenv('TMPDIR', str(empty / 'file'))
-  (empty / 'file').write_text('')
+  (empty / 'file').write_text('', encoding='utf-8')
   if variable is None:
     monkeypatch.setenv('XDG_CACHE_HOME', str(empty / 'file'))
   else:
@@ -154,6 +154,7 @@ def test_no_folder_called_tilde_is_made_by_other_libraries(empty):
     capture_output=True,
     text=True,
     timeout=120,
+    encoding='utf-8',
   )
   assert 'is not prepared' in done.stdout, done.stderr
   assert str(empty / 'tmp') in done.stdout

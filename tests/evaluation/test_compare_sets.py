@@ -179,7 +179,9 @@ def test_statistics_of_another_recipe_are_called_out(place, capsys):
   words += ('--metrics=fid', '--few', f'--weights={place / "w.pth"}')
   assert smoke_runs.cdm(*words, f'--out={place / "row.json"}') == 0
   assert 'NOT COMPARABLE: weights_sha256 is' in capsys.readouterr().err
-  assert 'not comparable: weights' in (place / 'row.md').read_text()
+  assert 'not comparable: weights' in (place / 'row.md').read_text(
+    encoding='utf-8'
+  )
   found = reference_statistics.read(out)
   np.savez(place / 'adm.npz', mu=found.mean, sigma=found.covariance)
   row = judge(place, reference='adm.npz', metrics=('fid',))
@@ -269,7 +271,10 @@ def test_a_sweep_judges_every_setting_and_continues(place, capsys):
   assert smoke_runs.cdm(*words) == 0
   said = capsys.readouterr().out
   assert 'sampler.grid.spacing=2 ...' in said
-  rows = [json.loads(x) for x in (out / 'rows.jsonl').read_text().splitlines()]
+  rows = [
+    json.loads(x)
+    for x in (out / 'rows.jsonl').read_text(encoding='utf-8').splitlines()
+  ]
   steps = [row['samples_recipe']['stages'][0]['sampler'] for row in rows]
   assert [sampler['grid']['spacing'] for sampler in steps] == ['2', '4']
   assert rows[0]['fid'] != rows[1]['fid']
@@ -282,15 +287,15 @@ def test_a_sweep_judges_every_setting_and_continues(place, capsys):
   assert Projection.calls == 2 + 1  # the reference once
   best = min(rows, key=lambda row: row['fid'])
   bold = f'| **{best["setting"][0][1]}** | **{best["fid"]:.4g}** |'
-  assert bold in said and bold in (out / 'table.md').read_text()
-  with (out / 'rows.jsonl').open('a') as file:
+  assert bold in said and bold in (out / 'table.md').read_text(encoding='utf-8')
+  with (out / 'rows.jsonl').open('a', encoding='utf-8') as file:
     file.write('{"torn')
   Projection.calls = 0
   words[-1] = '--try=sampler.grid.spacing=4,8'
   assert smoke_runs.cdm(*words) == 0
   said = capsys.readouterr().out
   assert 'spacing=8 ...' in said and 'spacing=4 ...' not in said
-  assert len((out / 'rows.jsonl').read_text().splitlines()) == 3
+  assert len((out / 'rows.jsonl').read_text(encoding='utf-8').splitlines()) == 3
   # The samples and, once for all settings, the reference.
   assert Projection.calls == 2
   assert smoke_runs.cdm(*words, '--seed=5') == 2

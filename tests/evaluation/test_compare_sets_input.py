@@ -465,9 +465,9 @@ def test_what_is_too_small_is_left_out_and_nothing_twice(
 
   monkeypatch.setitem(datasets.SOURCES, 'synthetic', Sized)
   config = smoke_runs.CONFIGS / 'smoke_sr.py'
-  text = config.read_text().replace('min_side=0', 'min_side=8')
+  text = config.read_text(encoding='utf-8').replace('min_side=0', 'min_side=8')
   assert 'min_side=8' in text
-  (place / 'smoke_sr.py').write_text(text)
+  (place / 'smoke_sr.py').write_text(text, encoding='utf-8')
   stage = smoke_runs.trained() / 'sr'
   judged_one = subset.read_image
   monkeypatch.setattr(

@@ -106,10 +106,12 @@ def trained(place, out):
 
 
 def fid_of_run(workdir):
-  lines = (workdir / 'scalars.jsonl').read_text().splitlines()
+  lines = (workdir / 'scalars.jsonl').read_text(encoding='utf-8').splitlines()
   (found,) = [x for x in map(json.loads, lines) if 'held_out/fid' in x]
   assert found['step'] == 2
-  best = json.loads((workdir / 'checkpoints' / 'best').read_text())
+  best = json.loads(
+    (workdir / 'checkpoints' / 'best').read_text(encoding='utf-8')
+  )
   assert best == {
     'step': 2,
     'metric': 'held_out/fid',
@@ -119,7 +121,7 @@ def fid_of_run(workdir):
 
 
 def row(path):
-  return json.loads(path.read_text())
+  return json.loads(path.read_text(encoding='utf-8'))
 
 
 def assert_same(mine, expected, names, rel):
@@ -149,8 +151,14 @@ def test_they_judge_as_one_does(place):
   assert 1 <= done < 5
   # As of a sweep that process 0 alone can see a part of.
   (place / 'two' / 'sweep').mkdir(parents=True)
-  lines = (place / 'one' / 'sweep' / 'rows.jsonl').read_text().splitlines(True)
-  (place / 'two' / 'sweep' / 'rows.jsonl').write_text(lines[0] + '{"torn')
+  lines = (
+    (place / 'one' / 'sweep' / 'rows.jsonl')
+    .read_text(encoding='utf-8')
+    .splitlines(True)
+  )
+  (place / 'two' / 'sweep' / 'rows.jsonl').write_text(
+    lines[0] + '{"torn', encoding='utf-8'
+  )
   hide = """
 import jax
 from cdm.reporting import jsonl
@@ -190,7 +198,7 @@ jsonl.read = lambda *a: [] if jax.process_index() else read(*a)
   ends = [found['intervals']['psnr'] for found in (mine, expected)]
   np.testing.assert_allclose(*ends, rtol=1e-2)
   rows = [
-    [json.loads(line) for line in path.read_text().splitlines()]
+    [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
     for path in (place / x / 'sweep' / 'rows.jsonl' for x in ('two', 'one'))
   ]
   for mine, expected in zip(*rows, strict=True):
@@ -220,7 +228,7 @@ def test_killed_they_go_on_and_give_the_same(place):
   together(words, both=stand_in(log=place / 'again'))
   # Of 4 batches of the samples one at least was done by both.
   for rank in range(2):
-    lines = (place / f'again-{rank}').read_text().splitlines()
+    lines = (place / f'again-{rank}').read_text(encoding='utf-8').splitlines()
     assert 4 + 2 <= len(lines) <= 4 + 3
   mine, expected = (row(place / name) for name in ('two.json', 'one.json'))
   names = ('fid', 'sfid', 'is', 'kid', 'precision', 'recall', 'n')

@@ -12,7 +12,7 @@ NAMES = ('a/1.png', 'a/2.png', 'b/3.png', 'b/7.jpg')
 
 
 def write(path, text):
-  path.write_text(text)
+  path.write_text(text, encoding='utf-8')
   return path
 
 

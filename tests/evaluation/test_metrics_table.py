@@ -74,9 +74,9 @@ def test_it_is_in_the_row_and_the_line_of_evaluate(tmp_path, capsys):
     assert row['conventions']['toy'] == 'mean absolute difference'
     assert row['intervals']['toy'] == [4.0, 4.0]
     assert ('psnr' in row) == (not metrics)
-    assert (
-      '**Toy error 4.0 (95%: 4.0 to 4.0)**' in (tmp_path / 'row.md').read_text()
-    )
+    assert '**Toy error 4.0 (95%: 4.0 to 4.0)**' in (
+      tmp_path / 'row.md'
+    ).read_text(encoding='utf-8')
 
 
 def test_a_metric_of_sets_is_in_the_row_and_decides_a_sweep():

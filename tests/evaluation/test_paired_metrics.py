@@ -91,7 +91,7 @@ def test_identical_pairs_are_left_out_of_the_mean_psnr_and_counted(tmp_path):
   assert row['intervals']['psnr'][0] >= closed_psnr(20) - 1e-9
   assert json.loads(json.dumps(row, allow_nan=False)) == row
   path = result_line.write({**row, 'samples': 'x'}, tmp_path / 'row.json')
-  line = path.with_suffix('.md').read_text()
+  line = path.with_suffix('.md').read_text(encoding='utf-8')
   assert f'PSNR {expected:.2f} over 3 of 4 images' in line
   assert '; 1 identical; ' in line
 
@@ -115,7 +115,7 @@ def test_bicubic_is_averaged_over_the_same_images_as_ours(tmp_path):
   assert row['identical_pairs'] == row['bicubic']['identical_pairs'] == 1
   assert row['counts']['ssim'] == 4
   path = result_line.write({**row, 'samples': 'x'}, tmp_path / 'row.json')
-  line = path.with_suffix('.md').read_text()
+  line = path.with_suffix('.md').read_text(encoding='utf-8')
   assert f'(bicubic {alone["bicubic"]["psnr"]:.2f}) over 2 of 4 images' in line
   assert '1 identical (1 of bicubic)' in line
 
@@ -126,8 +126,10 @@ def test_a_row_has_a_line_even_if_all_images_are_identical(tmp_path):
   assert row['psnr'] is None and row['bicubic']['psnr'] is None
   assert row['ssim'] == 1 and row['counts']['psnr'] == 0
   path = result_line.write({**row, 'samples': 'x'}, tmp_path / 'row.json')
-  assert json.loads(path.read_text())['identical_pairs'] == 2
-  assert 'PSNR is finite for no image' in path.with_suffix('.md').read_text()
+  assert json.loads(path.read_text(encoding='utf-8'))['identical_pairs'] == 2
+  assert 'PSNR is finite for no image' in path.with_suffix('.md').read_text(
+    encoding='utf-8'
+  )
 
 
 def test_images_too_small_for_the_gaussian_window_still_have_a_row():
@@ -298,7 +300,7 @@ def test_sizes_that_differ_are_refused(paired):
 
 def test_what_holds_no_pictures_is_refused(tmp_path):
   (tmp_path / 'empty').mkdir()
-  (tmp_path / 'notes.txt').write_text('no picture')
+  (tmp_path / 'notes.txt').write_text('no picture', encoding='utf-8')
   load = image_set.load_images
   refused('nowhere does not exist', load, tmp_path / 'nowhere')
   refused('empty holds no picture files', load, tmp_path / 'empty')
@@ -324,7 +326,7 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
   np.savez(tmp_path / 'none.npz', image[:0])
   whole = (tmp_path / 'named.npz').read_bytes()
   (tmp_path / 'cut.npz').write_bytes(whole[: len(whole) // 2])
-  (tmp_path / 'text.npz').write_text('not an archive')
+  (tmp_path / 'text.npz').write_text('not an archive', encoding='utf-8')
   load = image_set.load_images
   message = r"named.npz has the arrays \['images'\] but no arr_0"
   refused(message, load, tmp_path / 'named.npz')

@@ -37,7 +37,9 @@ def evaluate(stage, tmp_path, monkeypatch):
     given = (f'--samples={stage}@eval', f'--out={out}', f'--num={COUNT}')
     given += ('--overwrite',)
     code = smoke_runs.cdm('evaluate', *given, *words)
-    return code, json.loads(out.read_text()) if out.exists() else None
+    return code, json.loads(
+      out.read_text(encoding='utf-8')
+    ) if out.exists() else None
 
   return run
 
@@ -74,7 +76,7 @@ def test_it_equals_the_pictures_that_were_written(stage, evaluate, tmp_path):
     *('--downsample=area', f'--out={tmp_path / "written.json"}'),
   ]
   assert smoke_runs.cdm(*words) == 0
-  written = json.loads((tmp_path / 'written.json').read_text())
+  written = json.loads((tmp_path / 'written.json').read_text(encoding='utf-8'))
   same = [row, row['bicubic'], row['intervals'], row['conventions']]
   theirs = [written[k] for k in ('bicubic', 'intervals', 'conventions')]
   for mine, other in zip(same, [written, *theirs], strict=True):
@@ -120,7 +122,7 @@ def test_a_killed_evaluation_draws_what_is_missing(
     patch.setattr(paired_samples.PairScorer, '__call__', killed)
     assert evaluate(*words)[0] == 130
   (path,) = (tmp_path / 'cache').rglob('process-*.jsonl')
-  with path.open('a') as file:
+  with path.open('a', encoding='utf-8') as file:
     file.write('[2, {"psnr": 1')  # torn
   drawn.clear()
   code, row = evaluate(*words)

@@ -87,7 +87,7 @@ def test_a_folder_of_an_earlier_version_is_continued(tmp_path):
   changed = {'seed': 0, **sampled({**AREA, 'filter': 'bicubic'})}
   with pytest.raises(ValueError, match='another manifest: stages'):
     output_folder.claim(other, changed, name='sampling.json')
-  saved = json.loads((other / 'sampling.json').read_text())
+  saved = json.loads((other / 'sampling.json').read_text(encoding='utf-8'))
   assert saved['stages'][-1]['prepared'] == AREA
 
 

@@ -77,7 +77,7 @@ def test_fid_of_a_step_is_what_evaluate_gives_of_its_checkpoint(
         *([] if config == 'smoke' else ['--config.level=0.2']),
       )
     assert code == 0
-    row = json.loads((place / f'{step}.json').read_text())
+    row = json.loads((place / f'{step}.json').read_text(encoding='utf-8'))
     assert row['fid'] == found[step]
     assert row['samples_recipe']['stages'][0]['checkpoint'] == step
 

@@ -16,7 +16,7 @@ def name(requirement):
 
 def pins(file):
   """-> {name: version}; every line that is no comment is a pin."""
-  lines = (ROOT / file).read_text().splitlines()
+  lines = (ROOT / file).read_text(encoding='utf-8').splitlines()
   pinned = [line.split('==') for line in lines if not line.startswith('#')]
   assert all(len(pair) == 2 for pair in pinned)
   return {name(package): version for package, version in pinned}
@@ -28,7 +28,9 @@ def numbers(version):
 
 @pytest.mark.parametrize('file', ['constraints.txt', 'constraints-newest.txt'])
 def test_every_package_is_pinned_within_its_range(file):
-  project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+  project = tomllib.loads(
+    (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
+  )['project']
   extras = project['optional-dependencies'].values()
   pinned = pins(file)
   for requirement in sum(extras, project['dependencies']):

@@ -54,6 +54,7 @@ def launch(*arguments, path=None):
     capture_output=True,
     text=True,
     timeout=60,
+    encoding='utf-8',
   )
 
 
@@ -215,7 +216,7 @@ def test_scripts_are_sound(case, tmp_path):
       task = yaml.safe_load(text)
       text = f'#!/bin/bash\n{task["setup"]}\n{task["run"]}'
     script = tmp_path / name
-    script.write_text(text)
+    script.write_text(text, encoding='utf-8')
     # 2016: quotes around a $ that is meant.
     subprocess.run([SHELLCHECK, '--exclude=2016', script], check=True)
 
@@ -312,6 +313,7 @@ def test_slurm_keeps_a_cache_that_the_user_has_chosen():
     capture_output=True,
     text=True,
     check=True,
+    encoding='utf-8',
   )
   assert said.stdout == '/own\n'
 
@@ -399,7 +401,7 @@ def test_bad_input_is_named(arguments, message):
 
 def test_a_config_outside_the_image_is_named(tmp_path):
   config = tmp_path / 'mine.py'
-  config.write_text('')
+  config.write_text('', encoding='utf-8')
   done = launch(
     'xpk', *TARGETS['xpk'], f'--config={config}', ON_GCS, '--dry-run'
   )
@@ -417,6 +419,7 @@ def test_a_missing_tool_is_named(tmp_path):
     env={'PATH': str(tmp_path)},
     capture_output=True,
     text=True,
+    encoding='utf-8',
   )
   assert done.returncode == 2
   assert 'slurm needs sbatch, which is not installed here' in done.stderr
@@ -436,7 +439,9 @@ def test_docker_finds_the_work_directory_made_by_its_user(tmp_path):
   """The daemon would make it as root, and the run could not write into it."""
   tool, workdir = tmp_path / 'docker', tmp_path / 'runs of é' / 'base'
   log = tmp_path / 'log'
-  tool.write_text('#!/bin/sh\necho "$1 $(ls -d "$D")" >> "$LOG"\n')
+  tool.write_text(
+    '#!/bin/sh\necho "$1 $(ls -d "$D")" >> "$LOG"\n', encoding='utf-8'
+  )
   tool.chmod(0o755)
   done = subprocess.run(
     [sys.executable, str(LAUNCH), 'docker', '--config=configs/smoke.py']
@@ -450,6 +455,7 @@ def test_docker_finds_the_work_directory_made_by_its_user(tmp_path):
     },
     capture_output=True,
     text=True,
+    encoding='utf-8',
   )
   assert done.returncode == 0, done.stderr
   lines = log.read_text(encoding='utf-8').splitlines()
@@ -468,7 +474,7 @@ def test_docker_finds_the_work_directory_made_by_its_user(tmp_path):
 def test_a_program_that_the_system_cannot_start_is_named(tmp_path, target):
   """As the scripts of an environment whose Python was removed."""
   for name in ('sbatch', 'python'):
-    (tmp_path / name).write_text('#!/nonexistent/python\n')
+    (tmp_path / name).write_text('#!/nonexistent/python\n', encoding='utf-8')
     (tmp_path / name).chmod(0o755)
   words = ['--config=configs/smoke.py', '--workdir=w']
   if target == 'local':
@@ -491,13 +497,14 @@ def test_the_environment_that_setup_made_elsewhere_is_used(tmp_path):
     capture_output=True,
     text=True,
     check=True,
+    encoding='utf-8',
   )
   assert bash_words(done.stdout.splitlines()[-1])[0] == str(python)
 
 
 def test_the_tool_gets_the_file_that_was_shown(tmp_path):
   tool = tmp_path / 'sbatch'
-  tool.write_text('#!/bin/sh\ncat "$1"\nexit 3\n')
+  tool.write_text('#!/bin/sh\ncat "$1"\nexit 3\n', encoding='utf-8')
   tool.chmod(0o755)
   arguments = ['--config=configs/smoke.py', '--workdir=w']
   done = launch('slurm', *arguments, path=tmp_path)
@@ -540,7 +547,7 @@ def test_slurm_queues_again_what_was_preempted(
   )
   assert done.returncode == code
   calls = tmp_path / 'calls'
-  assert (calls.read_text() if calls.exists() else '') == (
+  assert (calls.read_text(encoding='utf-8') if calls.exists() else '') == (
     'requeue 7\n' if queued else ''
   )
 
@@ -570,6 +577,7 @@ def test_machines_of_vertex_find_each_other():
       capture_output=True,
       text=True,
       check=True,
+      encoding='utf-8',
     ).stdout
     assert said.strip() == expected
 
@@ -577,7 +585,7 @@ def test_machines_of_vertex_find_each_other():
 def tool(folder, name, text):
   """Puts a stand-in for a program into a folder."""
   path = folder / name
-  path.write_text(f'#!/bin/bash\n{text}\n')
+  path.write_text(f'#!/bin/bash\n{text}\n', encoding='utf-8')
   path.chmod(0o755)
 
 
@@ -605,11 +613,11 @@ def test_a_slice_taken_away_is_asked_for_again(tmp_path):
   # Time passes: in the end host 0 has an exit code.
   tool(tmp_path, 'sleep', '[ -s states ] || echo 3 > host/exit_code')
   states = ['', 'WAITING_FOR_RESOURCES', 'ACTIVE', 'SUSPENDED', 'ACTIVE']
-  (tmp_path / 'states').write_text('\n'.join(states) + '\n')
+  (tmp_path / 'states').write_text('\n'.join(states) + '\n', encoding='utf-8')
   (tmp_path / 'host').mkdir()
-  (tmp_path / 'host' / 'log').write_text('one\nstep 7\n')
+  (tmp_path / 'host' / 'log').write_text('one\nstep 7\n', encoding='utf-8')
   for name, text in files(dry_run('tpu-vm')).items():
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding='utf-8')
   done = subprocess.run(
     ['bash', 'cdm-smoke-watch.sh'],
     cwd=tmp_path,
@@ -617,10 +625,11 @@ def test_a_slice_taken_away_is_asked_for_again(tmp_path):
     capture_output=True,
     text=True,
     timeout=60,
+    encoding='utf-8',
   )
   assert done.returncode == 3, done.stderr
   assert 'step 7' in done.stdout
-  calls = (tmp_path / 'calls').read_text()
+  calls = (tmp_path / 'calls').read_text(encoding='utf-8')
   done_to_it = re.findall(r'queued-resources (create|delete)', calls)
   assert done_to_it == ['create', 'delete', 'create', 'delete']
   assert 'startup-script=cdm-smoke-host.sh' in calls
@@ -638,7 +647,9 @@ def test_a_slice_taken_away_is_asked_for_again(tmp_path):
   ],
 )
 def test_a_host_starts_again_what_was_preempted(tmp_path, codes, end):
-  (tmp_path / 'codes').write_text(codes.replace(' ', '\n') + '\n')
+  (tmp_path / 'codes').write_text(
+    codes.replace(' ', '\n') + '\n', encoding='utf-8'
+  )
   tool(tmp_path, 'gcloud', '')
   tool(tmp_path, 'mountpoint', '')
   tool(tmp_path, 'sleep', '')
@@ -650,7 +661,7 @@ def test_a_host_starts_again_what_was_preempted(tmp_path, codes, end):
     'tail -n +2 codes > rest; mv rest codes; exit "$code"',
   )
   host, _ = files(dry_run('tpu-vm', NASTY)).values()
-  (tmp_path / 'host.sh').write_text(host)
+  (tmp_path / 'host.sh').write_text(host, encoding='utf-8')
   subprocess.run(
     ['bash', 'host.sh'],
     cwd=tmp_path,
@@ -661,9 +672,11 @@ def test_a_host_starts_again_what_was_preempted(tmp_path, codes, end):
     check=True,
     timeout=60,
   )
-  assert (tmp_path / 'state' / 'exit_code').read_text() == f'{end}\n'
-  assert (tmp_path / 'codes').read_text() == ''
-  assert NASTY in (tmp_path / 'words').read_text().splitlines()
+  assert (tmp_path / 'state' / 'exit_code').read_text(
+    encoding='utf-8'
+  ) == f'{end}\n'
+  assert (tmp_path / 'codes').read_text(encoding='utf-8') == ''
+  assert NASTY in (tmp_path / 'words').read_text(encoding='utf-8').splitlines()
 
 
 # The local launcher at work. A stand-in for Python, given as --python, runs
@@ -691,12 +704,13 @@ def stand_in(tmp_path):
   def make(act):
     code = tmp_path / 'stand_in.py'
     code.write_text(
-      STAND_IN.format(here=str(tmp_path), act=textwrap.dedent(act))
+      STAND_IN.format(here=str(tmp_path), act=textwrap.dedent(act)),
+      encoding='utf-8',
     )
     # Through a shell: the path in a #! line must not hold spaces.
     script = tmp_path / 'stand_in'
     words = shlex.join([sys.executable, '-S', str(code)])
-    script.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding='utf-8')
     script.chmod(0o755)
     return [
       'local',
@@ -722,13 +736,13 @@ def test_local_starts_again_what_was_preempted(stand_in, tmp_path):
   assert done.returncode == 0
   assert 'the run was preempted; restart 1 of 50' in done.stderr
   assert 'the run lost a process; restart 2 of 50' in done.stderr
-  assert (tmp_path / 'starts1').read_text() == 'xxx'
+  assert (tmp_path / 'starts1').read_text(encoding='utf-8') == 'xxx'
 
 
 def test_local_gives_up_after_so_many_restarts(stand_in, tmp_path):
   done = launch(*stand_in('sys.exit(75)'), '--restarts=1')
   assert done.returncode == 75
-  assert (tmp_path / 'starts0').read_text() == 'xx'
+  assert (tmp_path / 'starts0').read_text(encoding='utf-8') == 'xx'
 
 
 def test_local_ends_the_others_and_starts_again_after_a_kill(
@@ -745,7 +759,7 @@ def test_local_ends_the_others_and_starts_again_after_a_kill(
   )
   assert done.returncode == 0, done.stderr
   assert 'the run died of signal 9; restart 1 of 1' in done.stderr
-  assert (tmp_path / 'signals0').read_text().split() == ['15']
+  assert (tmp_path / 'signals0').read_text(encoding='utf-8').split() == ['15']
 
 
 def test_local_knows_the_killed_one_from_who_outlives_it(stand_in, tmp_path):
@@ -767,7 +781,7 @@ def test_local_does_not_repeat_what_would_end_so_again(
   """2: bad input. 76: the processes never found each other."""
   done = launch(*stand_in(f'sys.exit({code})'))
   assert done.returncode == code
-  assert (tmp_path / 'starts0').read_text() == 'x'
+  assert (tmp_path / 'starts0').read_text(encoding='utf-8') == 'x'
 
 
 @pytest.mark.parametrize(
@@ -782,6 +796,7 @@ def test_local_hands_a_signal_to_all_once(stand_in, tmp_path, number, code):
     stdout=subprocess.PIPE,
     text=True,
     start_new_session=True,
+    encoding='utf-8',
   )
   said = {process.stdout.readline() for _ in range(4)}
   assert said == {f'[{i}] {s}\n' for i in (0, 1) for s in ('start 1', 'True')}
@@ -789,5 +804,7 @@ def test_local_hands_a_signal_to_all_once(stand_in, tmp_path, number, code):
   assert process.wait(30) == code
   process.stdout.close()
   for i in (0, 1):
-    assert (tmp_path / f'signals{i}').read_text() == f'{int(number)} '
-    assert (tmp_path / f'starts{i}').read_text() == 'x'
+    assert (tmp_path / f'signals{i}').read_text(
+      encoding='utf-8'
+    ) == f'{int(number)} '
+    assert (tmp_path / f'starts{i}').read_text(encoding='utf-8') == 'x'

@@ -42,7 +42,7 @@ def played(tmp_path, programs):
 def play(folder, name, script):
   path = folder / name
   path.unlink(missing_ok=True)
-  path.write_text(f'#!/bin/sh\n{script}\n')
+  path.write_text(f'#!/bin/sh\n{script}\n', encoding='utf-8')
   path.chmod(0o755)
 
 
@@ -63,6 +63,7 @@ def run(folder, command, **variables):
     capture_output=True,
     text=True,
     check=False,
+    encoding='utf-8',
   )
 
 
@@ -201,7 +202,7 @@ def test_with_neither_pip_nor_uv_the_package_is_named(played, tmp_path):
 def test_a_folder_that_is_no_environment_is_kept(played, tmp_path):
   play_python(played, 'python3.13', GOOD)
   (tmp_path / 'mine').mkdir()
-  (tmp_path / 'mine' / 'thesis.txt').write_text('x')
+  (tmp_path / 'mine' / 'thesis.txt').write_text('x', encoding='utf-8')
   done = run(
     played, f'VENV="{tmp_path}/mine" PYTHON=x; make_environment python3.13'
   )
@@ -231,13 +232,16 @@ def test_an_environment_of_a_python_that_changed_is_made_anew(
   play_debian(played)
   folder, venv = played, tmp_path / 'v'
   run(folder, PLAYED, CDM_VENV=str(venv))
-  (venv / 'left').write_text('over')
+  (venv / 'left').write_text('over', encoding='utf-8')
   if change == 'dangling':
     (venv / 'bin' / 'python').unlink()
     (venv / 'bin' / 'python').symlink_to('/nonexistent/python')
   else:
     stamp = venv / '.cdm-installed'
-    stamp.write_text(stamp.read_text().replace('3.1', '3.0', 1))
+    stamp.write_text(
+      stamp.read_text(encoding='utf-8').replace('3.1', '3.0', 1),
+      encoding='utf-8',
+    )
   again = run(folder, PLAYED, CDM_VENV=str(venv))
   assert 'made anew' in again.stdout and 'played' in again.stdout, again.stderr
   assert not (venv / 'left').exists()
@@ -247,9 +251,9 @@ def test_changed_pins_are_installed_into_the_same_environment(played, tmp_path):
   play_debian(played)
   folder, venv = played, tmp_path / 'v'
   run(folder, PLAYED, CDM_VENV=str(venv))
-  (venv / 'kept').write_text('')
+  (venv / 'kept').write_text('', encoding='utf-8')
   stamp = venv / '.cdm-installed'
-  stamp.write_text(stamp.read_text() + '0')
+  stamp.write_text(stamp.read_text(encoding='utf-8') + '0', encoding='utf-8')
   again = run(folder, PLAYED, CDM_VENV=str(venv))
   assert 'played' in again.stdout and (venv / 'kept').exists(), again.stderr
 

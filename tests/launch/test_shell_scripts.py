@@ -127,6 +127,7 @@ def test_the_commands_that_the_demo_prints_can_be_pasted():
     capture_output=True,
     text=True,
     check=True,
+    encoding='utf-8',
   ).stdout
   again = subprocess.run(
     ['bash', '-c', f"printf '%s\\0' {said.strip().removeprefix('$ cdm')}"],

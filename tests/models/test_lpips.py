@@ -93,7 +93,7 @@ def test_pairs_are_scored_with_published_files(tmp_path):
   out = tmp_path / 'row.json'
   given = f'--lpips_weights={first},{second}'
   assert smoke_runs.cdm(*words, given, f'--out={out}') == 0
-  found = json.loads(out.read_text())
+  found = json.loads(out.read_text(encoding='utf-8'))
   assert found['lpips'] == pytest.approx(row['lpips'])
   assert set(found['conventions']) == {'lpips', 'psnr'}
 

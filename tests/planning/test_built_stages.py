@@ -63,10 +63,10 @@ def test_a_sampler_of_a_stage_is_named_by_the_stage():
 
 def test_an_error_in_the_config_of_a_stage_names_the_stage(tmp_path):
   for name in ('smoke', 'smoke_sr', 'smoke_cascade'):
-    text = (loader.CONFIGS / f'{name}.py').read_text()
+    text = (loader.CONFIGS / f'{name}.py').read_text(encoding='utf-8')
     if name == 'smoke_sr':
       text = text.replace('dropout=0.0', 'dropout=3.0')
-    (tmp_path / f'{name}.py').write_text(text)
+    (tmp_path / f'{name}.py').write_text(text, encoding='utf-8')
   path = tmp_path / 'smoke_cascade.py'
   with pytest.raises(ValueError) as caught:
     built_stages.build(loader.load(path), path)

@@ -211,7 +211,7 @@ def test_gpus_are_planned_with_the_program_for_as_many_cpus(
 @pytest.mark.parametrize('text', ['{"compiled": ', '[]', '{"compiled": true}'])
 def test_a_damaged_result_is_compiled_again(tmp_path, capsys, text):
   path = tmp_path / 'x.json'
-  path.write_text(text)
+  path.write_text(text, encoding='utf-8')
   assert compilation.read_kept(path) is None
   assert 'x.json is damaged' in capsys.readouterr().err
 

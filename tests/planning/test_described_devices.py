@@ -53,6 +53,7 @@ def test_two_tpu_slices_exchange_parts_of_the_gradient_and_nothing_else():
     capture_output=True,
     text=True,
     check=True,
+    encoding='utf-8',
   )
   shape, sent = json.loads(done.stdout.splitlines()[-1])
   assert shape == {'data': 8, 'fsdp': 4, 'tensor': 1}, 'hosts of four chips'

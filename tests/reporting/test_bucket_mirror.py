@@ -44,12 +44,14 @@ def test_another_machine_continues_the_same_records(
   with bucket_mirror.mirrored(folder) as upload:
     (folder / 'grids').mkdir(parents=True)
     (folder / 'grids' / 'a.png').write_bytes(b'png')
-    (folder / 'scalars.jsonl').write_text('1\n')
-    (folder / lock_owner.LOCK).write_text('of this machine')
-    (folder / atomic_files.partial_name('x')).write_text('unfinished')
+    (folder / 'scalars.jsonl').write_text('1\n', encoding='utf-8')
+    (folder / lock_owner.LOCK).write_text('of this machine', encoding='utf-8')
+    (folder / atomic_files.partial_name('x')).write_text(
+      'unfinished', encoding='utf-8'
+    )
     upload.flush(1.0)
     assert cloud.names('bucket') == ['run/grids/a.png', 'run/scalars.jsonl']
-    with open(folder / 'scalars.jsonl', 'a') as file:
+    with open(folder / 'scalars.jsonl', 'a', encoding='utf-8') as file:
       file.write('2\n')
     requests = len(cloud.requests)
     upload.flush(1.0)
@@ -60,14 +62,14 @@ def test_another_machine_continues_the_same_records(
 
   folder = on_machine('second', monkeypatch, tmp_path)
   folder.mkdir(parents=True)
-  (folder / 'stale.json').write_text('of an earlier run here')
+  (folder / 'stale.json').write_text('of an earlier run here', encoding='utf-8')
   with bucket_mirror.mirrored(folder):
-    assert (folder / 'scalars.jsonl').read_text() == '1\n2\n'
+    assert (folder / 'scalars.jsonl').read_text(encoding='utf-8') == '1\n2\n'
     assert (folder / 'grids' / 'a.png').read_bytes() == b'png'
     names = {path.name for path in folder.iterdir()}
     assert names == {'scalars.jsonl', 'grids'}
     (folder / 'grids' / 'a.png').unlink()
-    (folder / 'scalars.jsonl').write_text('1\n')
+    (folder / 'scalars.jsonl').write_text('1\n', encoding='utf-8')
   assert cloud.read('bucket', 'run/scalars.jsonl') == b'1\n'
   assert 'run/grids/a.png' not in cloud.names('bucket')
   assert 'run/checkpoints/4/state/manifest' in cloud.names('bucket')
@@ -87,7 +89,7 @@ def test_changes_are_uploaded_in_the_background_event_files_later(
   with bucket_mirror.mirrored(folder):
     (folder / 'tensorboard').mkdir()
     (folder / 'tensorboard' / 'events').write_bytes(b'event')
-    (folder / 'scalars.jsonl').write_text('1\n')
+    (folder / 'scalars.jsonl').write_text('1\n', encoding='utf-8')
     deadline = time.monotonic() + 20
     while 'run/scalars.jsonl' not in cloud.names('bucket'):
       assert time.monotonic() < deadline
@@ -102,7 +104,7 @@ def test_a_bucket_that_is_away_is_said_and_ends_nothing(
   monkeypatch.setattr(bucket_mirror, 'END_S', 0.1)
   folder = on_machine('first', monkeypatch, tmp_path)
   with bucket_mirror.mirrored(folder) as upload:
-    (folder / 'scalars.jsonl').write_text('1\n')
+    (folder / 'scalars.jsonl').write_text('1\n', encoding='utf-8')
     cloud.fail_every = 1
     for _ in range(2):
       upload.flush(0.0)
@@ -111,7 +113,7 @@ def test_a_bucket_that_is_away_is_said_and_ends_nothing(
     cloud.fail_every = 0
     upload.flush(1.0)
     assert 'are uploaded to gs://bucket/run again' in capsys.readouterr().err
-    (folder / 'scalars.jsonl').write_text('1\n2\n')
+    (folder / 'scalars.jsonl').write_text('1\n2\n', encoding='utf-8')
     cloud.fail_every = 1
   said = capsys.readouterr().err
   assert f'not all records of this run are in {URL}; they are in' in said

@@ -18,7 +18,7 @@ def test_a_torn_line_is_not_read_and_not_added_to(tmp_path):
   path = tmp_path / 'rows.jsonl'
   assert jsonl.read(path) == []
   jsonl.append(path, [{'a': 1}, [2, float('inf')]])
-  with path.open('a') as file:
+  with path.open('a', encoding='utf-8') as file:
     file.write('{"a": 3, "to')
   assert jsonl.read(path) == [{'a': 1}, [2, float('inf')]]
   jsonl.append(path, [{'a': 4}])
@@ -27,10 +27,10 @@ def test_a_torn_line_is_not_read_and_not_added_to(tmp_path):
 
 def test_a_file_of_a_torn_line_alone_is_empty(tmp_path):
   path = tmp_path / 'rows.jsonl'
-  path.write_text('{"a"')
+  path.write_text('{"a"', encoding='utf-8')
   assert jsonl.read(path) == []
   jsonl.remove_incomplete_line(path)
-  assert path.read_text() == ''
+  assert path.read_text(encoding='utf-8') == ''
 
 
 def test_damaged_rows_are_named_and_computed_again(tmp_path, caplog):
@@ -159,7 +159,9 @@ def test_a_job_killed_within_an_append_continues(tmp_path):
   environment = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}
   done = subprocess.run([sys.executable, '-c', KILLED, path], env=environment)
   assert done.returncode == -signal.SIGKILL
-  assert path.read_text().endswith('"square": 4}\n{"n": 3, "square":')
+  assert path.read_text(encoding='utf-8').endswith(
+    '"square": 4}\n{"n": 3, "square":'
+  )
   rows = squares(path)
   assert rows.missing(range(6)) == [3, 4, 5]
   rows.append(SQUARES[3:])
@@ -212,7 +214,8 @@ def test_two_processes_hold_the_rows_of_the_disk_of_the_first(tmp_path):
     for process in running:
       process.kill()
   first, second = (
-    json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(2)
+    json.loads((tmp_path / f'{rank}.json').read_text(encoding='utf-8'))
+    for rank in range(2)
   )
   assert first[0] == second[0] == [1, 2, 3, 4]
   assert (first[1], second[1]) == ([0, 1], [])

@@ -26,7 +26,7 @@ def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
   """No close, no flush: what a kill would leave."""
   reporter = quiet(tmp_path)
   reporter.scalars(10, {'loss': np.float32(0.25), 'grad_norm': 3})
-  text = (tmp_path / 'scalars.jsonl').read_text()
+  text = (tmp_path / 'scalars.jsonl').read_text(encoding='utf-8')
   assert json.loads(text) == {'step': 10, 'loss': 0.25, 'grad_norm': 3.0}
   assert text.endswith('\n')
   reporter.close()
@@ -46,14 +46,14 @@ def test_what_is_not_finite_stays_valid_json(tmp_path):
   def refuse(name):
     raise AssertionError(f'{name} is not JSON')
 
-  text = (tmp_path / 'scalars.jsonl').read_text()
+  text = (tmp_path / 'scalars.jsonl').read_text(encoding='utf-8')
   found = json.loads(text, parse_constant=refuse)
   assert found == {'step': 1, 'a': None, 'b': None, 'c': 1.0}
 
 
 def test_a_torn_last_line_is_left_out_and_written_over(tmp_path):
   path = tmp_path / 'scalars.jsonl'
-  path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+  path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo', encoding='utf-8')
   assert rows(tmp_path) == [{'step': 1, 'loss': 2.0}]
   with quiet(tmp_path) as reporter:
     reporter.scalars(3, {'loss': 1.0})
@@ -108,7 +108,7 @@ def test_an_inactive_reporter_touches_nothing(tmp_path):
 
 
 def test_a_work_directory_that_cannot_be_written_is_one_clear_error(tmp_path):
-  (tmp_path / 'file').write_text('in the way')
+  (tmp_path / 'file').write_text('in the way', encoding='utf-8')
   with pytest.raises(OSError, match='Cannot write .*Not a directory.*workdir'):
     quiet(tmp_path / 'file' / 'run')
 

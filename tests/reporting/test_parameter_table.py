@@ -23,7 +23,7 @@ def test_every_array_stands_in_the_table_with_its_layout(tmp_path):
     for n in range(100)  # More than a terminal has lines.
   }
   parameter_table.write(tmp_path, params)
-  lines = (tmp_path / 'parameters.txt').read_text().splitlines()
+  lines = (tmp_path / 'parameters.txt').read_text(encoding='utf-8').splitlines()
   rows = [[c.strip() for c in line.split('|')] for line in lines]
   by_name = {row[1]: row[2:] for row in rows if len(row) > 2}
   assert by_name['block_099/kernel'][0] == '(3, 3, 8, 16)'

@@ -23,7 +23,11 @@ def test_it_counts_the_time_before_its_module_was_imported():
     without='import pathlib; process_age._STAT = pathlib.Path("/nowhere")'
   )
   out = subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    check=True,
+    encoding='utf-8',
   )
   whole, since_import = map(float, out.stdout.split())
   if HAS_PROC:

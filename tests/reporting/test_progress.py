@@ -114,7 +114,7 @@ def test_durations_are_read_at_a_glance():
 def test_a_terminal_without_a_size_gets_lines():
   """As pseudo-terminals of containers have; a bar would be invisible."""
   leader, follower = pty.openpty()
-  with open(follower, 'w') as stream:
+  with open(follower, 'w', encoding='utf-8') as stream:
     assert not progress.is_terminal(stream)
     termios.tcsetwinsize(follower, (40, 100))
     assert progress.is_terminal(stream)

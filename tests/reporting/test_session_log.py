@@ -15,7 +15,7 @@ def test_sessions_add_up_and_the_largest_peak_counts(tmp_path):
       time.sleep(seconds)
   total = session_log.total(tmp_path)
   assert 0.149 <= total['seconds'] < 5
-  rows = (tmp_path / session_log.FILE).read_text().splitlines()
+  rows = (tmp_path / session_log.FILE).read_text(encoding='utf-8').splitlines()
   rows = [json.loads(row) for row in rows]
   assert [row['what'] for row in rows] == ['rest', 'rest']
   assert 0.1 <= rows[1]['seconds'] < 5
@@ -31,11 +31,11 @@ def test_a_session_that_fails_is_counted_too(tmp_path):
 def test_a_line_torn_by_a_kill_does_not_spoil_the_next(tmp_path):
   with session_log.Session(tmp_path, 'first'):
     pass
-  with open(tmp_path / session_log.FILE, 'a') as file:
+  with open(tmp_path / session_log.FILE, 'a', encoding='utf-8') as file:
     file.write('{"what": "tor')
   with session_log.Session(tmp_path, 'second'):
     pass
-  lines = (tmp_path / session_log.FILE).read_text().splitlines()
+  lines = (tmp_path / session_log.FILE).read_text(encoding='utf-8').splitlines()
   assert [json.loads(line)['what'] for line in lines] == ['first', 'second']
 
 

@@ -101,7 +101,11 @@ def test_importing_it_wakes_neither_tensorflow_nor_jax():
     'print(sorted(heavy & set(sys.modules)))\n'
   )
   out = subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    check=True,
+    encoding='utf-8',
   )
   assert out.stdout.strip() == '[]'
 
@@ -116,5 +120,7 @@ def test_writing_events_imports_no_tensorflow(tmp_path):
     'print("tensorboard" in sys.modules, "tensorflow" in sys.modules)\n'
   )
   args = [sys.executable, '-c', code, str(tmp_path)]
-  out = subprocess.run(args, capture_output=True, text=True, check=True)
+  out = subprocess.run(
+    args, capture_output=True, text=True, check=True, encoding='utf-8'
+  )
   assert out.stdout.strip() == 'True False'

@@ -51,10 +51,13 @@ def records(workdir):
 def test_sessions_of_one_work_directory_are_one_run(tmp_path, offline):
   """Recorded offline by the real client."""
   assert session(tmp_path, 1) == ''
-  saved = json.loads((tmp_path / wandb_writer.RUN).read_text())
+  saved = json.loads((tmp_path / wandb_writer.RUN).read_text(encoding='utf-8'))
   (first,) = records(tmp_path)
   assert session(tmp_path, 2) == ''
-  assert json.loads((tmp_path / wandb_writer.RUN).read_text()) == saved
+  assert (
+    json.loads((tmp_path / wandb_writer.RUN).read_text(encoding='utf-8'))
+    == saved
+  )
   both = records(tmp_path)
   assert all(name.endswith(f'-{saved["id"]}') for name in both)
   contents = [both.pop(first), *both.values()]
@@ -66,9 +69,9 @@ def test_sessions_of_one_work_directory_are_one_run(tmp_path, offline):
 
 def test_another_project_begins_another_run(tmp_path, offline):
   session(tmp_path, 1)
-  before = json.loads((tmp_path / wandb_writer.RUN).read_text())
+  before = json.loads((tmp_path / wandb_writer.RUN).read_text(encoding='utf-8'))
   session(tmp_path, 1, project='q')
-  after = json.loads((tmp_path / wandb_writer.RUN).read_text())
+  after = json.loads((tmp_path / wandb_writer.RUN).read_text(encoding='utf-8'))
   assert after['project'] == 'q' and after['id'] != before['id']
 
 

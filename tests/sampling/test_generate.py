@@ -162,10 +162,10 @@ def test_what_lies_there_is_neither_taken_for_a_sample_nor_replaced(tmp_path):
   (tmp_path / 'small').mkdir()
   mine = tmp_path / 'small' / '000000.png'
   for path in (mine, tmp_path / 'samples.png'):
-    path.write_text('mine')
+    path.write_text('mine', encoding='utf-8')
     with pytest.raises(ValueError, match='not from an earlier start of this'):
       draw(tmp_path, num=2)
-    assert path.read_text() == 'mine'
+    assert path.read_text(encoding='utf-8') == 'mine'
   draw(tmp_path, num=2, overwrite=True)
   assert pixels(mine).shape[2] == 3
   inode = mine.stat().st_ino
@@ -178,7 +178,7 @@ def test_what_lies_there_is_neither_taken_for_a_sample_nor_replaced(tmp_path):
 def test_a_session_is_recorded_only_when_something_was_drawn(tmp_path):
   for num in (2, 2, 3):
     draw(tmp_path, num=num)
-  lines = (tmp_path / 'sessions.jsonl').read_text().splitlines()
+  lines = (tmp_path / 'sessions.jsonl').read_text(encoding='utf-8').splitlines()
   assert [json.loads(line)['what'] for line in lines] == ['sample', 'sample']
 
 

@@ -60,7 +60,9 @@ def runs(tmp_path):
 
 def mark_best(workdir, step):
   best = {'step': step, 'metric': 'held_out/ema_loss', 'value': 0.5}
-  (workdir / 'checkpoints' / 'best').write_text(json.dumps(best))
+  (workdir / 'checkpoints' / 'best').write_text(
+    json.dumps(best), encoding='utf-8'
+  )
 
 
 def test_the_best_of_a_cascade_is_the_best_of_each_stage(runs):
@@ -113,7 +115,7 @@ def test_a_checkpoint_that_is_not_there_is_told(
 
 
 def test_a_damaged_mark_of_the_best_is_a_data_error(runs):
-  (runs / 'sr' / 'checkpoints' / 'best').write_text('{"step"')
+  (runs / 'sr' / 'checkpoints' / 'best').write_text('{"step"', encoding='utf-8')
   with pytest.raises(damaged_file.DamagedFile, match='checkpoints/best'):
     restore.restored_upscaler(runs / 'sr', level=0.0, at='best')
 

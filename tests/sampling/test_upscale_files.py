@@ -206,7 +206,7 @@ def test_a_folder_stands_for_its_pictures_and_keeps_their_paths(tmp_path):
     path = tmp_path / f'{name}.png'
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(noise(4, 4, 3)).save(path)
-  (tmp_path / 'x' / 'notes.txt').write_text('')
+  (tmp_path / 'x' / 'notes.txt').write_text('', encoding='utf-8')
   out = tmp_path / 'x' / 'out'
   for _ in range(2):  # The second start does not read the results of the first.
     files_to(out, [tmp_path / 'x'])
@@ -235,7 +235,7 @@ def test_what_lies_there_is_kept_unless_overwriting_is_asked_for(tmp_path):
   files = write(tmp_path, a=noise(4, 4, 3), b=noise(4, 4, 3))
   out = tmp_path / 'out'
   out.mkdir()
-  (out / 'b.png').write_text('mine')
+  (out / 'b.png').write_text('mine', encoding='utf-8')
   with pytest.raises(
     ValueError, match=r'b\.png would be overwritten; .*--over'
   ):
@@ -266,16 +266,16 @@ def test_held_out_images_never_join_what_another_wrote(tmp_path):
   originals, labels = noise(2, 8, 8, 3), np.zeros(2, np.int32)
   (tmp_path / 'lowres').mkdir()
   mine = tmp_path / 'lowres' / '000000.png'
-  mine.write_text('mine')
+  mine.write_text('mine', encoding='utf-8')
   other = tmp_path / 'lowres' / 'notes.txt'
-  other.write_text('mine')
+  other.write_text('mine', encoding='utf-8')
   with pytest.raises(ValueError, match='lowres is not from an earlier start'):
     hold_out(tmp_path, originals, labels)
-  assert mine.read_text() == 'mine'
+  assert mine.read_text(encoding='utf-8') == 'mine'
   hold_out(tmp_path, originals, labels, overwrite=True)
   assert pixels(mine).shape == (4, 4, 3) and other.exists()
   hold_out(tmp_path, originals, labels, seed=1, overwrite=True)
-  saved = json.loads((tmp_path / 'upscaling.json').read_text())
+  saved = json.loads((tmp_path / 'upscaling.json').read_text(encoding='utf-8'))
   assert saved == {'count': 2, 'seed': 1}
 
 

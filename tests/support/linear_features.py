@@ -83,7 +83,9 @@ def stand_in(*, log=None, kill_at=None, term_at=None):
     def start(self, images):
       started = super().start(images)
       if log is not None:
-        with open(f'{log}-{jax.process_index()}', 'a') as file:
+        with open(
+          f'{log}-{jax.process_index()}', 'a', encoding='utf-8'
+        ) as file:
           file.write('batch\n')
       if type(self).calls == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -18,7 +18,7 @@ DATA = ORACLES.parents[2] / 'shared' / 'data'
 
 def oracle(name):
   """Returns (description dict, arrays) of `tests/oracles/NAME`."""
-  description = (ORACLES / f'{name}.json').read_text()
+  description = (ORACLES / f'{name}.json').read_text(encoding='utf-8')
   return json.loads(description), np.load(ORACLES / f'{name}.npz')
 
 

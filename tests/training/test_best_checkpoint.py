@@ -37,7 +37,9 @@ def train(workdir, num_steps, *, fail=None, higher=False):
 
 
 def best(folder):
-  return json.loads((folder / 'checkpoints' / 'best').read_text())
+  return json.loads(
+    (folder / 'checkpoints' / 'best').read_text(encoding='utf-8')
+  )
 
 
 def test_the_best_is_kept_while_newer_ones_are_dropped(tmp_path):

@@ -123,7 +123,9 @@ def test_a_run_killed_before_its_first_checkpoint_starts_from_the_same(
   shutil.rmtree(moving / 'checkpoints' / '4')
   first, _ = find(config(moving), workdir)
   workdir.mkdir()
-  (workdir / 'config.json').write_text(loader.to_json(first.config))
+  (workdir / 'config.json').write_text(
+    loader.to_json(first.config), encoding='utf-8'
+  )
   shutil.copytree(source / 'checkpoints' / '4', moving / 'checkpoints' / '4')
   second, _ = find(config(moving), workdir)
   assert second.config == first.config
@@ -165,7 +167,9 @@ def test_the_best_checkpoint_is_started_from(source, tmp_path):
   compared = tmp_path / 'source'
   shutil.copytree(source, compared)
   best = {'step': 2, 'metric': 'held_out/loss', 'value': 0.5}
-  (compared / 'checkpoints' / 'best').write_text(json.dumps(best))
+  (compared / 'checkpoints' / 'best').write_text(
+    json.dumps(best), encoding='utf-8'
+  )
   start, _ = find(config(f'{compared}@best'), tmp_path / 'run')
   assert start.config.train.init_from == f'{compared}@2'
   (compared / 'checkpoints' / 'best').unlink()
@@ -222,7 +226,9 @@ def test_a_run_is_resumed_though_its_source_is_gone(source, tmp_path, capsys):
   smoke_runs.train(
     'smoke', workdir, train__num_steps=2, train__init_from=moving
   )
-  first = json.loads((workdir / 'config.json').read_text())['train']
+  first = json.loads((workdir / 'config.json').read_text(encoding='utf-8'))[
+    'train'
+  ]
   assert first['init_from'] == f'{moving}@4'
   assert 'starting from the EMA parameters of step 4' in capsys.readouterr().err
   shutil.rmtree(moving)
@@ -231,7 +237,9 @@ def test_a_run_is_resumed_though_its_source_is_gone(source, tmp_path, capsys):
   assert 'config.train.init' not in out + err  # as before
   smoke_runs.train('smoke', workdir, train__init_from=source)
   assert f'but this run began from {moving}@4' in capsys.readouterr().err
-  last = json.loads((workdir / 'config.json').read_text())['train']
+  last = json.loads((workdir / 'config.json').read_text(encoding='utf-8'))[
+    'train'
+  ]
   assert {k: v for k, v in last.items() if k.startswith('init')} == {
     k: v for k, v in first.items() if k.startswith('init')
   }

@@ -93,7 +93,9 @@ def test_a_network_of_classes_needs_data_with_classes():
 )
 def test_a_label_keeps_its_meaning(names, message, tmp_path, monkeypatch):
   source = types.SimpleNamespace(class_names=tuple(names))
-  (tmp_path / 'classes.json').write_text(json.dumps(['a', 'b']))
+  (tmp_path / 'classes.json').write_text(
+    json.dumps(['a', 'b']), encoding='utf-8'
+  )
   label_check.check_classes(tmp_path, source)  # nothing has been trained yet
   monkeypatch.setattr(reader, 'complete_steps', lambda _: [2])
   if message is None:

@@ -396,6 +396,7 @@ def spawn(workdir, body):
     [sys.executable, '-c', code, str(workdir)],
     stderr=subprocess.PIPE,
     text=True,
+    encoding='utf-8',
   )
 
 
@@ -461,6 +462,7 @@ def test_the_compilation_cache_goes_where_it_is_told(tmp_path):
     capture_output=True,
     text=True,
     check=True,
+    encoding='utf-8',
   ).stdout
   assert out.splitlines() == [
     str(tmp_path / 'home/cdm/xla'),

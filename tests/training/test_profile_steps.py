@@ -68,7 +68,7 @@ def test_a_run_that_stops_within_the_range_traces_the_rest_when_it_goes_on(
 
 
 def test_a_trace_that_cannot_be_written_does_not_end_the_run(tmp_path):
-  (tmp_path / 'profile').write_text('in the way')
+  (tmp_path / 'profile').write_text('in the way', encoding='utf-8')
   (line,) = train(tmp_path, '1:2', num_steps=3)
   assert line.startswith('warning:') and 'profile' in line
 

@@ -67,7 +67,7 @@ def truth(workdir, *left_out):
 
 def made(workdir):
   """-> [(to, bad)] as recorded on disk."""
-  entries = json.loads((workdir / rollback.FILE).read_text())
+  entries = json.loads((workdir / rollback.FILE).read_text(encoding='utf-8'))
   return [(entry['to'], entry['bad']) for entry in entries]
 
 
@@ -195,7 +195,7 @@ def test_rollbacks_that_are_yet_to_be_made_are_forgotten(tmp_path):
 
 
 def test_a_broken_list_is_refused(tmp_path):
-  (tmp_path / rollback.FILE).write_text('{"to"')
+  (tmp_path / rollback.FILE).write_text('{"to"', encoding='utf-8')
   with pytest.raises(ValueError, match='rollbacks.json is not a list of roll'):
     rollback.Rollbacks(tmp_path)
 
@@ -205,6 +205,6 @@ def test_a_broken_list_is_refused(tmp_path):
   ['{"to"', '{}', '[{"to": 1}]', '[{"to": "1", "bad": 2, "why": ""}]'],
 )
 def test_a_damaged_record_of_rollbacks_is_a_data_error(tmp_path, text):
-  (tmp_path / rollback.FILE).write_text(text)
+  (tmp_path / rollback.FILE).write_text(text, encoding='utf-8')
   with pytest.raises(damaged_file.DamagedFile, match='not a list of rollbacks'):
     rollback.Rollbacks(tmp_path)

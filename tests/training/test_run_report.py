@@ -29,15 +29,15 @@ def run(folder, name='base', rows=(), lowres=None, seconds=()):
       train=dict(batch_size=8, num_steps=20),
     )
   )
-  (folder / 'config.json').write_text(loader.to_json(c))
+  (folder / 'config.json').write_text(loader.to_json(c), encoding='utf-8')
   lines = [json.dumps(row) + '\n' for row in rows]
-  (folder / 'scalars.jsonl').write_text(''.join(lines))
+  (folder / 'scalars.jsonl').write_text(''.join(lines), encoding='utf-8')
   lines = [
     json.dumps({'seconds': s, 'peak_host_bytes': int(1e6 * s)}) + '\n'
     for s in seconds
   ]
   if lines:
-    (folder / 'sessions.jsonl').write_text(''.join(lines))
+    (folder / 'sessions.jsonl').write_text(''.join(lines), encoding='utf-8')
   return folder
 
 
@@ -99,7 +99,7 @@ def test_the_held_out_curve_stands_beside_the_training_loss(tmp_path):
   a = run(tmp_path / 'a', rows=rows)
   (a / 'checkpoints').mkdir()
   best = {'step': 20, 'metric': 'held_out/ema_loss', 'value': 0.4}
-  (a / 'checkpoints' / 'best').write_text(json.dumps(best))
+  (a / 'checkpoints' / 'best').write_text(json.dumps(best), encoding='utf-8')
   facts = run_report.summarise([a, run(tmp_path / 'b', 'other', rows=ROWS)])
   assert facts['runs'][0]['best'] == best
   assert 'best' not in facts['runs'][1]
@@ -122,7 +122,7 @@ def test_damaged_records_are_named_and_the_rest_is_reported(tmp_path, caplog):
   ):
     with open(a / name, 'ab') as file:
       file.write(line)
-  with open(a / 'scalars.jsonl', 'a') as file:
+  with open(a / 'scalars.jsonl', 'a', encoding='utf-8') as file:
     file.write('{"step": 40, "loss": NaN}\n')
   facts = run_report.summarise([a])
   assert facts['runs'][0]['seconds'] == 150 and facts['runs'][0]['step'] == 40
@@ -145,8 +145,8 @@ def test_a_damaged_file_is_a_data_error_by_its_place(
   tmp_path, name, text, told
 ):
   a = run(tmp_path / 'a', rows=ROWS)
-  (a / 'row.json').write_text(json.dumps(ROW))
-  (a / name).write_text(text)
+  (a / 'row.json').write_text(json.dumps(ROW), encoding='utf-8')
+  (a / name).write_text(text, encoding='utf-8')
   with pytest.raises(
     damaged_file.DamagedFile, match=f'{name} is damaged.*{told}'
   ):
@@ -161,7 +161,7 @@ def test_a_loss_that_was_not_finite_does_not_break_the_table(tmp_path):
 
 
 def test_the_numbers_stand_beside_those_of_bicubic(tmp_path):
-  (tmp_path / 'row.json').write_text(json.dumps(ROW))
+  (tmp_path / 'row.json').write_text(json.dumps(ROW), encoding='utf-8')
   facts = run_report.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
   lines = run_report.text(facts, numbers=NUMBERS).splitlines()
   assert lines[-2].split() == ['ours', '21.50', '0.750', '25.00']
@@ -171,7 +171,9 @@ def test_the_numbers_stand_beside_those_of_bicubic(tmp_path):
 def test_without_pairs_of_another_kind_there_is_a_dash(tmp_path):
   """PSNR of an identical pair is infinite, and no low-res was given."""
   row = {k: v for k, v in ROW.items() if k not in ('bicubic', 'consistency')}
-  (tmp_path / 'row.json').write_text(json.dumps(row | {'psnr': None}))
+  (tmp_path / 'row.json').write_text(
+    json.dumps(row | {'psnr': None}), encoding='utf-8'
+  )
   facts = run_report.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
   lines = run_report.text(facts, numbers=NUMBERS).splitlines()
   assert lines[-2].split() == ['images', 'SSIM']
@@ -180,7 +182,8 @@ def test_without_pairs_of_another_kind_there_is_a_dash(tmp_path):
   assert 'PSNR' not in page and 'shrinks back' not in page
   assert 'Bicubic' not in page and 'class="best"' not in page
   (tmp_path / 'row.json').write_text(
-    json.dumps({**ROW, 'psnr': None, 'bicubic': {**ROW['bicubic']}})
+    json.dumps({**ROW, 'psnr': None, 'bicubic': {**ROW['bicubic']}}),
+    encoding='utf-8',
   )
   facts = run_report.summarise([run(tmp_path / 'b')], row=tmp_path / 'row.json')
   line = run_report.text(facts, numbers=NUMBERS).splitlines()[-2]
@@ -194,7 +197,7 @@ def test_the_better_number_of_a_column_is_marked_whoever_s_it_is(
   tmp_path, psnr, who
 ):
   row = {**ROW, 'psnr': psnr, 'counts': {'psnr': 2, 'ssim': 3}}
-  (tmp_path / 'row.json').write_text(json.dumps(row))
+  (tmp_path / 'row.json').write_text(json.dumps(row), encoding='utf-8')
   facts = run_report.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')
   page = run_report.html(facts, title='x', numbers=NUMBERS)
   best = re.findall(r'<td class="best">([^<]*)</td>', page)
@@ -229,7 +232,9 @@ def test_a_caption_says_what_the_manifest_says(
   tmp_path, name, manifest, caption
 ):
   if name:
-    (tmp_path / f'{name}.json').write_text(json.dumps(manifest))
+    (tmp_path / f'{name}.json').write_text(
+      json.dumps(manifest), encoding='utf-8'
+    )
   assert overview_caption.describe(tmp_path) == caption
 
 
@@ -238,7 +243,7 @@ def test_the_page_and_the_facts_and_the_pictures_lie_together(tmp_path):
   for folder, name in (('s', 'samples.png'), ('u', 'upscaled.png')):
     (tmp_path / folder).mkdir()
     image_files.write_png(tmp_path / folder / name, picture)
-  (tmp_path / 'row.json').write_text(json.dumps(ROW))
+  (tmp_path / 'row.json').write_text(json.dumps(ROW), encoding='utf-8')
   facts = run_report.summarise(
     [run(tmp_path / 'a', rows=ROWS)],
     samples=tmp_path / 's',
@@ -251,10 +256,10 @@ def test_the_page_and_the_facts_and_the_pictures_lie_together(tmp_path):
   names = {path.name for path in paths}
   assert names == {path.name for path in (tmp_path / 'out').iterdir()}
   assert names == {'report.html', 'report.json', 'samples.png', 'upscaled.png'}
-  assert json.loads((tmp_path / 'out/report.json').read_text()) == json.loads(
-    json.dumps(facts)
-  )
-  page = (tmp_path / 'out/report.html').read_text()
+  assert json.loads(
+    (tmp_path / 'out/report.json').read_text(encoding='utf-8')
+  ) == json.loads(json.dumps(facts))
+  page = (tmp_path / 'out/report.html').read_text(encoding='utf-8')
   assert 'Dogs &amp; cats' in page and '20.25' in page and 'windows' in page
   start = page.index('<svg')
   ET.fromstring(page[start : page.index('</svg>') + 6])
@@ -277,7 +282,7 @@ def test_only_an_earlier_report_is_replaced(name, tmp_path):
   facts = run_report.summarise([run(tmp_path / 'a')], samples=tmp_path / 's')
   out = tmp_path / 'out'
   out.mkdir()
-  (out / name).write_text('{}')
+  (out / name).write_text('{}', encoding='utf-8')
   with pytest.raises(
     ValueError, match=rf'{name} is not from an earlier .*--ov'
   ):
@@ -285,7 +290,7 @@ def test_only_an_earlier_report_is_replaced(name, tmp_path):
   assert [path.name for path in out.iterdir()] == [name]
   run_report.write(facts, out, title='x', numbers=NUMBERS, overwrite=True)
   run_report.write(facts, out, title='renewed', numbers=NUMBERS)
-  assert 'renewed' in (out / 'report.html').read_text()
+  assert 'renewed' in (out / 'report.html').read_text(encoding='utf-8')
 
 
 def test_a_path_of_any_bytes_is_escaped_on_the_page(tmp_path):
@@ -307,6 +312,6 @@ def test_a_path_of_any_bytes_is_escaped_on_the_page(tmp_path):
 )
 def test_a_row_that_is_none_is_refused(tmp_path, content, message):
   if content:
-    (tmp_path / 'row.json').write_text(content)
+    (tmp_path / 'row.json').write_text(content, encoding='utf-8')
   with pytest.raises(ValueError, match=message):
     run_report.summarise([run(tmp_path / 'a')], row=tmp_path / 'row.json')

@@ -45,7 +45,9 @@ def test_public_functions_carry_types(package):
   wrong = [
     f'{path.relative_to(HOUSE)}: {name} has no type for {", ".join(bare)}'
     for path in sorted((HOUSE / package).rglob('*.py'))
-    for name, node in public_functions(ast.parse(path.read_text()).body)
+    for name, node in public_functions(
+      ast.parse(path.read_text(encoding='utf-8')).body
+    )
     if (bare := missing(node))
   ]
   assert not wrong, '\n'.join(wrong)

@@ -85,7 +85,7 @@ def package(path):
 def imports(path):
   """-> [(dotted name, line)] of everything a file imports, anywhere in it."""
   found = []
-  for node in ast.walk(ast.parse(path.read_text())):
+  for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
     if isinstance(node, ast.Import):
       found += [(alias.name, node.lineno) for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
@@ -115,7 +115,7 @@ class Function(NamedTuple):
 def functions(path):
   """-> [Function] of all functions of a file, wherever they are."""
   found = []
-  for node in ast.walk(ast.parse(path.read_text())):
+  for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
     if isinstance(node, ast.FunctionDef):
       lines = node.end_lineno - node.lineno + 1
       text = node.body[0] if ast.get_docstring(node) else None
@@ -181,7 +181,7 @@ def test_imports_run_downwards(name):
 def test_files_and_functions_stay_short():
   code_lines = []
   for path in files():
-    lines = len(path.read_text().splitlines())
+    lines = len(path.read_text(encoding='utf-8').splitlines())
     assert lines <= 450, f'{path} has {lines} lines'
     for function in functions(path):
       assert function.lines <= 110, f'{path}: {function}'
@@ -268,7 +268,7 @@ def test_files_are_written_atomically_in_one_place():
   found = {
     name
     for name, path in modules().items()
-    if any(map(renames, ast.walk(ast.parse(path.read_text()))))
+    if any(map(renames, ast.walk(ast.parse(path.read_text(encoding='utf-8')))))
   }
   assert found == MAY_RENAME
 
@@ -287,7 +287,7 @@ def test_configs_never_import_cdm():
 
 def test_package_files_are_empty():
   for path in HOUSE.rglob('__init__.py'):
-    assert len(path.read_text().splitlines()) <= 5, path
+    assert len(path.read_text(encoding='utf-8').splitlines()) <= 5, path
 
 
 def test_launch_scripts_are_not_imported():
@@ -310,6 +310,7 @@ def test_help_wakes_nothing_heavy():
     capture_output=True,
     text=True,
     check=True,
+    encoding='utf-8',
   ).stdout
   assert out.splitlines()[-1] == '[]'
 
@@ -328,5 +329,6 @@ def test_training_packages_do_not_wake_tensorflow():
     capture_output=True,
     text=True,
     check=True,
+    encoding='utf-8',
   ).stdout
   assert out.splitlines()[-1] == 'False'

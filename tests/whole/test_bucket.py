@@ -67,6 +67,7 @@ def copy(cloud, tmp_path_factory):
     env=environment,
     stderr=subprocess.PIPE,
     text=True,
+    encoding='utf-8',
   )
   cloud.on_write = lambda bucket, name: (
     first.send_signal(signal.SIGKILL) if name == COMMITTED else None
@@ -119,7 +120,9 @@ def test_a_killed_run_continues_elsewhere_bit_for_bit(copy, local):
   assert (copy / grid).read_bytes() == (local / grid).read_bytes()
   assert len(list((copy / 'tensorboard').iterdir())) >= 1
   assert not (copy / lock_owner.LOCK).exists()
-  assert (copy / 'sessions.jsonl').read_text().count('complete') == 1
+  assert (copy / 'sessions.jsonl').read_text(encoding='utf-8').count(
+    'complete'
+  ) == 1
 
 
 def test_samples_of_a_run_in_a_bucket_are_those_of_the_same_run_here(
@@ -209,5 +212,7 @@ def test_every_form_of_a_trained_model_may_be_in_a_bucket(cloud):
 
 def test_a_run_may_start_from_the_weights_of_one_in_a_bucket(copy, tmp_path):
   smoke_runs.train('smoke', tmp_path / 'run', train__init_from=URL)
-  config = json.loads((tmp_path / 'run' / 'config.json').read_text())
+  config = json.loads(
+    (tmp_path / 'run' / 'config.json').read_text(encoding='utf-8')
+  )
   assert config['train']['init_from'] == f'{URL}@4'

@@ -268,14 +268,14 @@ def test_missing_and_empty_data_are_refused(path, message, refused, tmp_path):
 )
 def test_a_file_in_the_place_of_a_folder_is_refused(words, refused, tmp_path):
   file = tmp_path / 'taken'
-  file.write_text('mine')
+  file.write_text('mine', encoding='utf-8')
   images = tmp_path / 'images'
   images.mkdir()
   Image.new('RGB', (4, 4)).save(images / '0.png')
   names = {'file': file, 'images': images, 'trained': smoke_runs.trained()}
   line = refused(*(word.format(**names) for word in words))
   assert re.search(r'taken.*(File exists|Not a directory)', line)
-  assert file.read_text() == 'mine'
+  assert file.read_text(encoding='utf-8') == 'mine'
 
 
 def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
@@ -317,12 +317,14 @@ def test_labels_out_of_range_are_refused(labels, message, refused, tmp_path):
 
 def test_stages_that_do_not_fit_are_named(refused, tmp_path):
   """A second 8 -> 16 after the first: 16-px images into an 8-px input."""
-  text = (smoke_runs.CONFIGS / 'smoke_cascade.py').read_text()
+  text = (smoke_runs.CONFIGS / 'smoke_cascade.py').read_text(encoding='utf-8')
   stage = text[
     text.rindex('    dict(\n      name=') : text.index('  )\n\n  c.paper')
   ]
   third = stage.replace("name='sr'", "name='sr2'")
-  (tmp_path / 'three.py').write_text(text.replace(stage, stage + third))
+  (tmp_path / 'three.py').write_text(
+    text.replace(stage, stage + third), encoding='utf-8'
+  )
   for name, trained in (('base', 'base'), ('sr', 'sr'), ('sr2', 'sr')):
     (tmp_path / name).symlink_to(smoke_runs.trained() / trained)
   given = [f'--config={tmp_path / "three.py"}', f'--workdir={tmp_path}']
@@ -457,7 +459,7 @@ def test_what_cannot_be_used_is_named(words, message, refused, tmp_path):
 
 
 def test_a_row_that_is_not_json_is_a_data_error(refused, tmp_path):
-  (tmp_path / 'row.json').write_text('no row')
+  (tmp_path / 'row.json').write_text('no row', encoding='utf-8')
   words = ['report', f'--run={smoke_runs.trained() / "base"}']
   words += [f'--row={tmp_path / "row.json"}', f'--out={tmp_path / "out"}']
   assert 'row.json cannot be read' in refused(*words, code=4)
@@ -483,7 +485,7 @@ def test_a_row_that_is_not_json_is_a_data_error(refused, tmp_path):
   ids=lambda v: v[0] if isinstance(v, list) else '',
 )
 def test_a_damaged_picture_is_a_data_error(words, message, refused, tmp_path):
-  (tmp_path / 'text.png').write_text('no picture')
+  (tmp_path / 'text.png').write_text('no picture', encoding='utf-8')
   Image.new('RGB', (8, 8)).save(tmp_path / 'cut.png')
   whole = (tmp_path / 'cut.png').read_bytes()
   (tmp_path / 'cut.png').write_bytes(whole[: len(whole) // 2])
@@ -497,7 +499,9 @@ def test_stages_of_other_classes_are_refused(refused, tmp_path):
   (tmp_path / 'base').symlink_to(smoke_runs.trained() / 'base')
   shutil.copytree(smoke_runs.trained() / 'sr', tmp_path / 'sr')
   names = [f'grating {n}' for n in (1, 0, 2, 3)]
-  (tmp_path / 'sr' / 'classes.json').write_text(json.dumps(names))
+  (tmp_path / 'sr' / 'classes.json').write_text(
+    json.dumps(names), encoding='utf-8'
+  )
   line = refused('sample', CASCADE, f'--workdir={tmp_path}')
   assert 'were trained on differently named classes' in line
   assert not (tmp_path / 'samples').exists()
@@ -692,7 +696,7 @@ def test_who_reads_only_the_beginning_is_told_of_no_error(words, buffered):
 
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs /dev/full')
 def test_a_full_disk_behind_stdout_is_an_error_of_one_line():
-  with open('/dev/full', 'w') as full:
+  with open('/dev/full', 'w', encoding='utf-8') as full:
     done = subprocess.run(
       [sys.executable, '-m', 'cdm', 'describe', SMOKE],
       stdout=full,
@@ -700,6 +704,7 @@ def test_a_full_disk_behind_stdout_is_an_error_of_one_line():
       cwd=smoke_runs.CONFIGS.parent,
       env={**os.environ, 'PYTHONUNBUFFERED': '', 'NO_COLOR': '1'},
       text=True,
+      encoding='utf-8',
     )
   assert done.returncode == 2
   (line,) = done.stderr.splitlines()
@@ -738,7 +743,10 @@ def test_a_pipe_that_nobody_reads_is_noticed_on_every_system(
   if system == 'Windows':
     monkeypatch.delattr(select, 'poll', raising=False)
   reading, writing = os.pipe()
-  with open(writing, 'w') as stdout, open(reading) as reader:
+  with (
+    open(writing, 'w', encoding='utf-8') as stdout,
+    open(reading, encoding='utf-8') as reader,
+  ):
     monkeypatch.setattr(sys, 'stdout', stdout)
     if not is_read:
       reader.close()

@@ -29,7 +29,7 @@ EVAL = (
 def sections(path):
   """-> {section: keys} of a config, both in the order of the file."""
   found = {}
-  for node in ast.walk(ast.parse(path.read_text())):
+  for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
     if isinstance(node, ast.Assign) and isinstance(
       node.targets[0], ast.Attribute
     ):
@@ -50,7 +50,7 @@ def test_the_sections_of_a_config_have_one_order(path):
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_a_comment_beside_a_value_is_complete_on_its_line(path):
-  for line in path.read_text().splitlines():
+  for line in path.read_text(encoding='utf-8').splitlines():
     comment = re.search(r'\S.*  # (.*)', line)
     if comment:
       last = re.split(r'\W+', comment[1].rstrip('.'))[-1]

@@ -95,7 +95,7 @@ def params_of(name):
 
 
 def docstring(name):
-  return ast.get_docstring(ast.parse(PATHS[name].read_text()))
+  return ast.get_docstring(ast.parse(PATHS[name].read_text(encoding='utf-8')))
 
 
 CASCADES = [name for name in PATHS if 'stages' in config_of(name)]
@@ -113,7 +113,7 @@ every_cascade = pytest.mark.parametrize('name', CASCADES)
 @every_config
 def test_a_config_is_a_literal_and_nothing_else(name):
   """One docstring, one import, one function: values only."""
-  head, *body = ast.parse(PATHS[name].read_text()).body
+  head, *body = ast.parse(PATHS[name].read_text(encoding='utf-8')).body
   assert isinstance(head, ast.Expr)
   imported, function = body
   assert ast.unparse(imported) == 'from ml_collections import ConfigDict'
@@ -319,7 +319,7 @@ def test_a_config_quotes_the_numbers_that_the_paper_prints(name):
 
 
 def test_the_document_of_reproduction_lists_every_experiment():
-  text = (ROOT / 'docs' / 'reproduction.md').read_text()
+  text = (ROOT / 'docs' / 'reproduction.md').read_text(encoding='utf-8')
   for name in PATHS:
     if name.startswith(('cdm_', 'sr3_', 'cas_imagenet')):
       assert f'configs/{name}.py' in text or f'`{name}`' in text, name

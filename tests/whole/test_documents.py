@@ -27,9 +27,14 @@ PROSE = re.compile(r'\s(?:\.\.\.|\[[^]]*\]|#.*|>.*|\|.*|&&.*)')
 
 def texts():
   """-> [(where, text), ...]."""
-  found = [(path.name, path.read_text()) for path in DOCUMENTS]
+  found = [(path.name, path.read_text(encoding='utf-8')) for path in DOCUMENTS]
   for path in sorted((ROOT / 'configs').glob('*.py')):
-    found.append((path.name, ast.get_docstring(ast.parse(path.read_text()))))
+    found.append(
+      (
+        path.name,
+        ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))),
+      )
+    )
   for name in main.COMMANDS:
     module = importlib.import_module(f'cdm.cli.commands.{name}')
     found.append((f'cdm {name} --help', module.EPILOG))

@@ -61,9 +61,13 @@ def held_out(tmp_path_factory):
 @pytest.mark.parametrize('stage', ['base', 'sr'])
 def test_a_run_leaves_its_config_record_checkpoints_and_pictures(stage):
   workdir = smoke_runs.trained() / stage
-  saved = loader.from_json((workdir / 'config.json').read_text(), workdir)
+  saved = loader.from_json(
+    (workdir / 'config.json').read_text(encoding='utf-8'), workdir
+  )
   assert saved.model.features == smoke_runs.SMALL['model.features']
-  assert reader.read_config(workdir) == (workdir / 'config.json').read_text()
+  assert reader.read_config(workdir) == (workdir / 'config.json').read_text(
+    encoding='utf-8'
+  )
   assert reader.complete_steps(workdir) == [2, 4]
   rows = metric_writer.read_scalars(workdir / 'scalars.jsonl')
   logged = [row for row in rows if 'loss' in row]
@@ -82,7 +86,7 @@ def test_a_run_leaves_its_config_record_checkpoints_and_pictures(stage):
     'metric': metric,
     'value': evaluated[metric],
   }
-  assert json.loads((workdir / 'classes.json').read_text()) == [
+  assert json.loads((workdir / 'classes.json').read_text(encoding='utf-8')) == [
     f'grating {n}' for n in range(4)
   ]
   # Four samples in a row; of super-resolution, two rows of them, at the level
@@ -166,7 +170,7 @@ def test_a_picture_of_the_cascade_belongs_to_its_small_one(samples):
 
 
 def test_the_recipe_names_all_that_the_samples_depend_on(samples):
-  recipe = json.loads((samples / 'sampling.json').read_text())
+  recipe = json.loads((samples / 'sampling.json').read_text(encoding='utf-8'))
   assert recipe['seed'] == 0 and recipe['labels'] == [0, 1, 2, 3]
   assert [s['name'] for s in recipe['stages']] == ['base', 'sr']
   assert [s['checkpoint'] for s in recipe['stages']] == [4, 4]
@@ -321,7 +325,7 @@ def row(held_out, tmp_path_factory):
 
 
 def test_the_row_has_the_psnr_of_the_files(held_out, row):
-  values = json.loads(row.read_text())
+  values = json.loads(row.read_text(encoding='utf-8'))
   made = stack(held_out / 'upscaled').astype(float)
   error = (made - stack(held_out / 'original')) ** 2
   psnr = 10 * np.log10(255**2 / error.mean(axis=(1, 2, 3)))
@@ -342,21 +346,21 @@ def test_the_report_is_one_page_that_needs_nothing_else(
   ) == 0  # fmt: skip
   table = capsys.readouterr().out
   assert re.search(r'^smoke_sr +8 -> 16 +4/4 ', table, re.MULTILINE)
-  html = (tmp_path / 'report.html').read_text()
+  html = (tmp_path / 'report.html').read_text(encoding='utf-8')
   links = re.findall(r'(?:src|href)\s*=\s*["\']?([^"\'>\s]{0,30})', html)
   assert links and all(
     link.startswith('data:image/png;base64') for link in links
   )
   assert 'url(' not in html and '@import' not in html and '<script' not in html
   assert 'A &lt;b&gt;title' in html and '<b>title' not in html
-  facts = json.loads((tmp_path / 'report.json').read_text())
+  facts = json.loads((tmp_path / 'report.json').read_text(encoding='utf-8'))
   assert [run['name'] for run in facts['runs']] == ['smoke', 'smoke_sr']
   rows = metric_writer.read_scalars(workdir / 'sr' / 'scalars.jsonl')
   assert (
     facts['runs'][1]['loss'] == [r['loss'] for r in rows if 'loss' in r][-1]
   )
   assert facts['runs'][1]['seconds'] > 0
-  assert facts['quality'] == json.loads(row.read_text())
+  assert facts['quality'] == json.loads(row.read_text(encoding='utf-8'))
   for name, folder in (('samples', samples), ('upscaled', held_out)):
     copy = (tmp_path / f'{name}.png').read_bytes()
     assert copy == (folder / f'{name}.png').read_bytes()

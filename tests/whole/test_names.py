@@ -64,7 +64,7 @@ def ids(path):
 
 @pytest.mark.parametrize('path', TEXTS, ids=ids)
 def test_every_dotted_name_of_cdm_can_be_imported(path):
-  for name in sorted(set(DOTTED.findall(path.read_text()))):
+  for name in sorted(set(DOTTED.findall(path.read_text(encoding='utf-8')))):
     try:
       resolve(name)
     except AttributeError:
@@ -73,7 +73,7 @@ def test_every_dotted_name_of_cdm_can_be_imported(path):
 
 @pytest.mark.parametrize('path', TEXTS, ids=ids)
 def test_every_file_that_is_named_is_there(path):
-  for name in sorted(set(FILE.findall(path.read_text()))):
+  for name in sorted(set(FILE.findall(path.read_text(encoding='utf-8')))):
     there = (ROOT / name).exists() or EXAMPLES.fullmatch(name)
     assert there, f'{ids(path)} names {name}, which is not there.'
 
@@ -90,7 +90,7 @@ def test_backticks_name_what_a_module_holds():
   """`resize.bicubic` in a docstring is a name of a module called resize."""
   wrong = []
   for path in ROOT.glob('cdm/**/*.py'):
-    for module, name in TICKED.findall(path.read_text()):
+    for module, name in TICKED.findall(path.read_text(encoding='utf-8')):
       homes = [m for m in MODULES + PACKAGES if m.endswith(f'.{module}')]
       # Sections of a config have names of their own.
       if homes and not any(exists(f'{home}.{name}') for home in homes):
@@ -100,7 +100,7 @@ def test_backticks_name_what_a_module_holds():
 
 def test_the_architecture_page_lists_the_modules():
   """The shelves of interchangeable files are listed as folders alone."""
-  page = (ROOT / 'docs' / 'architecture.md').read_text()
+  page = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
   drawing = page.split('\n## Files')[1].split('\n## ')[0]
   listed = set(re.findall(r'\b([a-z_0-9]+)\.py', drawing))
   shelves = ('commands', 'metrics', 'classification', 'robustness')

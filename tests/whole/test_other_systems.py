@@ -153,6 +153,7 @@ def imitate(system, folder):
     },
     capture_output=True,
     text=True,
+    encoding='utf-8',
   )
   assert done.returncode == 0, done.stderr
   assert 'parameters' in done.stdout

@@ -73,13 +73,13 @@ def on_image(monkeypatch):
 
 
 def sessions(workdir):
-  lines = (workdir / 'sessions.jsonl').read_text().splitlines()
+  lines = (workdir / 'sessions.jsonl').read_text(encoding='utf-8').splitlines()
   return [json.loads(line) for line in lines]
 
 
 def only_failure(workdir):
   (path,) = (workdir / 'failures').iterdir()
-  return path, path.read_text()
+  return path, path.read_text(encoding='utf-8')
 
 
 def send(signum):
@@ -218,7 +218,7 @@ def start_in_its_own_process(workdir, **overrides):
     env={**os.environ, 'XLA_FLAGS': '--xla_backend_optimization_level=0'},
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
-    text=True,
+    text=True, encoding='utf-8'
   )  # fmt: skip
 
 
@@ -263,7 +263,10 @@ def test_the_watchdog_tells_what_hangs_and_the_run_goes_on(
 ):
   def told():
     """What was kept of reports that the run waits for data."""
-    texts = [p.read_text() for p in (tmp_path / 'run').glob('failures/*')]
+    texts = [
+      p.read_text(encoding='utf-8')
+      for p in (tmp_path / 'run').glob('failures/*')
+    ]
     # A busy machine may have waited before, for something else.
     return [t for t in texts if t.startswith('watchdog: ') and 'in hang' in t]
 

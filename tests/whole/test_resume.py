@@ -64,7 +64,7 @@ def test_resuming_changes_no_pixel_of_the_samples(whole, resumed):
 def test_the_place_in_the_data_is_the_same(whole, resumed):
   def position(workdir):
     path = workdir / 'checkpoints' / '4' / 'data' / 'metadata'
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding='utf-8'))
 
   assert position(resumed) == position(whole)
 
@@ -74,8 +74,8 @@ def test_an_evaluation_that_a_kill_took_is_made_anew(whole, tmp_path, capsys):
   workdir = tmp_path / 'run'
   shutil.copytree(whole, workdir)
   path = workdir / 'scalars.jsonl'
-  lines = path.read_text().splitlines(keepends=True)
-  path.write_text(''.join(lines[:-1]))
+  lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+  path.write_text(''.join(lines[:-1]), encoding='utf-8')
   (workdir / 'checkpoints' / 'best').unlink()
   (workdir / 'grids' / 'samples_00000004.png').unlink()
   before = smoke_runs.snapshot(whole)
@@ -100,8 +100,8 @@ def test_classes_of_another_name_are_refused(resumed, tmp_path, capsys):
   workdir = tmp_path / 'run'
   shutil.copytree(resumed, workdir)
   path = workdir / 'classes.json'
-  names = json.loads(path.read_text())
-  path.write_text(json.dumps([names[0], 'other', *names[2:]]))
+  names = json.loads(path.read_text(encoding='utf-8'))
+  path.write_text(json.dumps([names[0], 'other', *names[2:]]), encoding='utf-8')
   config = smoke_runs.CONFIGS / 'smoke.py'
   words = [f'--config.{key}={value}' for key, value in smoke_runs.SMALL.items()]
   code = smoke_runs.cdm(

@@ -12,7 +12,11 @@ FILES = [
   *sorted(ROOT.glob('docs/*.md')),
 ]
 TABLE = set(
-  re.findall(r'^\| \[([^\]]+)\] \|', (ROOT / 'README.md').read_text(), re.M)
+  re.findall(
+    r'^\| \[([^\]]+)\] \|',
+    (ROOT / 'README.md').read_text(encoding='utf-8'),
+    re.M,
+  )
 )
 # [SR3], [DPM++], [Autoguidance], and [Heusel et al. 2017].
 KEY = re.compile(
@@ -25,7 +29,7 @@ OTHER_BRACKETS = {'TRIES', 'KERNEL', 'BKMGT', 'ROW', 'None'}
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
 def test_every_cited_key_is_resolved(path):
-  text = path.read_text()
+  text = path.read_text(encoding='utf-8')
   # A file may resolve keys of its own in lines that begin with them.
   own = set(re.findall(r'^ *\[(\w+)\] +\w', text, re.M))
   one_line = re.sub(r'\s+', ' ', text)
@@ -34,5 +38,7 @@ def test_every_cited_key_is_resolved(path):
 
 
 def test_every_key_of_the_table_is_cited():
-  texts = ' '.join(re.sub(r'\s+', ' ', path.read_text()) for path in FILES)
+  texts = ' '.join(
+    re.sub(r'\s+', ' ', path.read_text(encoding='utf-8')) for path in FILES
+  )
   assert [key for key in sorted(TABLE) if f'[{key}]' not in texts] == []

@@ -99,6 +99,7 @@ def begin(*commands, before='', both=''):
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
+      encoding='utf-8',
     )
     for rank in range(2)
   ]
@@ -277,7 +278,8 @@ def test_they_write_whole_shards_of_what_one_draws(two):
 def test_they_score_as_one_does(two):
   folder, _, _ = two
   mine, expected = (
-    json.loads((folder / f'{name}.json').read_text()) for name in ('two', 'one')
+    json.loads((folder / f'{name}.json').read_text(encoding='utf-8'))
+    for name in ('two', 'one')
   )
   assert mine == expected
   assert mine['n'] == SAMPLES
@@ -318,7 +320,7 @@ def test_a_folder_in_use_refuses_both_and_both_hold_it_as_one(tmp_path):
 
 
 def sessions(workdir):
-  lines = (workdir / 'sessions.jsonl').read_text().splitlines()
+  lines = (workdir / 'sessions.jsonl').read_text(encoding='utf-8').splitlines()
   return [json.loads(line) for line in lines]
 
 

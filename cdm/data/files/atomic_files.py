@@ -77,7 +77,7 @@ def _owner() -> str:
   where = ''
   with contextlib.suppress(OSError):
     # Two machines may have one name, and every container counts from 1.
-    with open('/proc/sys/kernel/random/boot_id') as file:
+    with open('/proc/sys/kernel/random/boot_id', encoding='utf-8') as file:
       where = file.read(8)
     where += re.sub(r'\D', '', os.readlink('/proc/self/ns/pid'))
   return f'{host}-{where}-'

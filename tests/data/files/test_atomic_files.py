@@ -20,14 +20,20 @@ def names(folder):
 def test_a_file_appears_at_the_end_and_nothing_beside_it(tmp_path):
   path = tmp_path / 'a.json'
   with atomic_files.write_atomically(path) as partial:
-    partial.write_text('whole')
+    partial.write_text('whole', encoding='utf-8')
     assert names(tmp_path) == [partial.name]
     assert atomic_files.is_partial(partial.name) and '.a.json.' in partial.name
-  assert (names(tmp_path), path.read_text()) == (['a.json'], 'whole')
+  assert (names(tmp_path), path.read_text(encoding='utf-8')) == (
+    ['a.json'],
+    'whole',
+  )
   with atomic_files.write_atomically(str(path)) as partial:
-    partial.write_text('new')
-    assert path.read_text() == 'whole'
-  assert (names(tmp_path), path.read_text()) == (['a.json'], 'new')
+    partial.write_text('new', encoding='utf-8')
+    assert path.read_text(encoding='utf-8') == 'whole'
+  assert (names(tmp_path), path.read_text(encoding='utf-8')) == (
+    ['a.json'],
+    'new',
+  )
 
 
 @pytest.mark.parametrize('error', [OSError, KeyboardInterrupt, SystemExit])
@@ -35,12 +41,12 @@ def test_a_file_appears_at_the_end_and_nothing_beside_it(tmp_path):
 def test_an_error_leaves_the_old_file_alone(tmp_path, error, old):
   path = tmp_path / 'a.json'
   if old:
-    path.write_text(old)
+    path.write_text(old, encoding='utf-8')
   with pytest.raises(error), atomic_files.write_atomically(path) as partial:
-    partial.write_text('ha')
+    partial.write_text('ha', encoding='utf-8')
     raise error
   assert names(tmp_path) == (['a.json'] if old else [])
-  assert not old or path.read_text() == old
+  assert not old or path.read_text(encoding='utf-8') == old
 
 
 def test_a_missing_folder_is_not_made(tmp_path):
@@ -55,7 +61,7 @@ def test_a_missing_folder_is_not_made(tmp_path):
 def test_an_unfinished_file_never_follows_a_link(tmp_path, monkeypatch):
   """Even if somebody has guessed its name."""
   precious = tmp_path / 'precious'
-  precious.write_text('mine')
+  precious.write_text('mine', encoding='utf-8')
   (tmp_path / '.guessed.partial').symlink_to(precious)
   monkeypatch.setattr(
     atomic_files, 'partial_name', lambda name: '.guessed.partial'
@@ -65,7 +71,7 @@ def test_an_unfinished_file_never_follows_a_link(tmp_path, monkeypatch):
     atomic_files.write_atomically(tmp_path / 'a'),
   ):
     pass
-  assert precious.read_text() == 'mine'
+  assert precious.read_text(encoding='utf-8') == 'mine'
 
 
 def test_a_full_disk_is_said_of_the_file(tmp_path):
@@ -78,7 +84,7 @@ def test_a_full_disk_is_said_of_the_file(tmp_path):
 @pytest.mark.parametrize('name', ['n' * 251 + '.png', 'ö' * 127])
 def test_the_longest_names_can_be_written(tmp_path, name):
   with atomic_files.write_atomically(tmp_path / name) as partial:
-    partial.write_text('whole')
+    partial.write_text('whole', encoding='utf-8')
   assert names(tmp_path) == [name]
 
 
@@ -94,14 +100,17 @@ with atomic_files.write_atomically(sys.argv[1]) as partial:
 def test_a_killed_process_leaves_the_old_file(tmp_path):
   """What it had begun is hidden, and goes when the next run cleans up."""
   path = tmp_path / 'a.json'
-  path.write_text('old')
+  path.write_text('old', encoding='utf-8')
   killed = subprocess.run([sys.executable, '-c', KILLED, path])
   assert killed.returncode == -signal.SIGKILL
-  assert path.read_text() == 'old'
+  assert path.read_text(encoding='utf-8') == 'old'
   partial, _ = names(tmp_path)
   assert atomic_files.is_partial(partial)
   atomic_files.remove_abandoned(tmp_path)
-  assert (names(tmp_path), path.read_text()) == (['a.json'], 'old')
+  assert (names(tmp_path), path.read_text(encoding='utf-8')) == (
+    ['a.json'],
+    'old',
+  )
 
 
 def test_unfinished_files_of_living_runs_stay(tmp_path):
@@ -133,7 +142,7 @@ def test_the_disk_has_a_file_before_it_gets_its_name(tmp_path, monkeypatch):
   watched('fsync')
   watched('replace')
   with atomic_files.write_atomically(path) as partial:
-    partial.write_text('x')
+    partial.write_text('x', encoding='utf-8')
   assert calls == [('fsync', False), ('replace', False)]
   # A picture is one of thousands, and does not wait for the disk.
   image_files.write_png(tmp_path / 'a.png', np.zeros((2, 2, 3), np.uint8))
@@ -143,9 +152,12 @@ def test_the_disk_has_a_file_before_it_gets_its_name(tmp_path, monkeypatch):
 def test_two_processes_may_write_one_file_at_the_same_time(tmp_path):
   path = tmp_path / 'a.json'
   with atomic_files.write_atomically(path) as mine:
-    mine.write_text('one')
+    mine.write_text('one', encoding='utf-8')
     with atomic_files.write_atomically(path) as other:
-      other.write_text('two')
-    assert path.read_text() == 'two'
-  assert (names(tmp_path), path.read_text()) == (['a.json'], 'one')
+      other.write_text('two', encoding='utf-8')
+    assert path.read_text(encoding='utf-8') == 'two'
+  assert (names(tmp_path), path.read_text(encoding='utf-8')) == (
+    ['a.json'],
+    'one',
+  )
   assert mine != other

@@ -28,7 +28,7 @@ SOUND = {'name': 'x', 'inner': [{'size': 1, 'note': None}], 'pair': [1, 2]}
 def test_a_value_of_the_declared_type_comes_back(tmp_path):
   path = tmp_path / 'x.json'
   for value in (SOUND, SOUND | {'more': {'k': 'a'}, 'unknown': [1]}):
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding='utf-8')
     assert json_file.read(path, Outer, remedy='') == value
   assert json_file.problem([1, 2.5, None], list[float | None]) is None
   assert json_file.problem([3, 4], tuple[int, ...]) is None
@@ -54,7 +54,7 @@ def test_a_value_of_the_declared_type_comes_back(tmp_path):
 )
 def test_another_type_is_refused_by_its_place(tmp_path, change, told):
   path = tmp_path / 'x.json'
-  path.write_text(json.dumps(SOUND | change))
+  path.write_text(json.dumps(SOUND | change), encoding='utf-8')
   with pytest.raises(ValueError, match=rf'x.json is damaged: .*{told}. Fetch'):
     json_file.read(path, Outer, remedy='Fetch it.')
 

@@ -28,7 +28,7 @@ def score(workdir, *words, config=CONFIG):
 
 
 def row(workdir):
-  return json.loads((workdir / 'row.json').read_text())
+  return json.loads((workdir / 'row.json').read_text(encoding='utf-8'))
 
 
 @pytest.fixture(scope='module')
@@ -52,7 +52,7 @@ def test_a_classifier_of_real_images_knows_them(real):
     assert_declared(found[name], row_types.ImageManifest)
   assert not found['warnings']
   assert found['samples_recipe']['data']['kind'] == 'synthetic'
-  line = (real / 'row.md').read_text()
+  line = (real / 'row.md').read_text(encoding='utf-8')
   assert 'trained on 256 images: smoke_cas:train; tested on 64' in line
   assert not list(real.glob('ranks-*'))
 
@@ -105,7 +105,7 @@ def drawn(tmp_path, monkeypatch):
   monkeypatch.setattr(cas.restore, 'restored_cascade', restored)
   folder = tmp_path / 'runs' / 'base'
   folder.mkdir(parents=True)
-  (folder / 'classes.json').write_text(json.dumps(CLASSES))
+  (folder / 'classes.json').write_text(json.dumps(CLASSES), encoding='utf-8')
   return f'{smoke_runs.CONFIGS / "smoke_cascade.py"}@{tmp_path / "runs"}'
 
 

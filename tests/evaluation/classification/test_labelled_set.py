@@ -25,7 +25,7 @@ def archive(path, names=None):
   images = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
   np.savez(path / 'samples.npz', images, np.arange(3))
   if names:
-    (path / 'classes.json').write_text(json.dumps(names))
+    (path / 'classes.json').write_text(json.dumps(names), encoding='utf-8')
   return path
 
 
@@ -35,7 +35,7 @@ def test_folders_archives_and_samples_are_told_apart(tmp_path):
   drawn = archive(tmp_path / 's')
   assert labelled_set.section(drawn / 'samples.npz')['kind'] == 'archive'
   assert labelled_set.section(drawn)['kind'] == 'folder'  # without its recipe
-  (drawn / 'sampling.json').write_text('{}')
+  (drawn / 'sampling.json').write_text('{}', encoding='utf-8')
   found = labelled_set.section(drawn)
   assert found['path'] == str(drawn / 'samples.npz')
   (drawn / 'samples.npz').unlink()

@@ -79,8 +79,8 @@ def test_errors_of_a_set_are_counted_by_hand(place, capsys):
   assert row['top5_error'] == 0.0 and row['top1'] == pytest.approx(11 / 12)
   low, high = row['intervals']['top1_error']
   assert low <= 1 / 12 <= high
-  assert '**top-1 error 0.083' in (place / 'r.md').read_text()
-  assert json.loads((place / 'r.json').read_text()) == row
+  assert '**top-1 error 0.083' in (place / 'r.md').read_text(encoding='utf-8')
+  assert json.loads((place / 'r.json').read_text(encoding='utf-8')) == row
   assert not list((place / 'cache').rglob('*.jsonl'))
 
 
@@ -159,7 +159,7 @@ def test_a_stage_is_judged_beside_bicubic_and_the_originals(
   assert_declared(row['samples_recipe'], row_types.ImageManifest)
   assert row['paper']['resnet50_error_top1'] == 0.317
   assert all(x.shape[1:] == (224, 224, 3) for x in published_resnet.classified)
-  line = (place / 'r.md').read_text()
+  line = (place / 'r.md').read_text(encoding='utf-8')
   assert '(paper: resnet50_error_top1 0.317)' in line
   assert 'baseline 0.083 / 0.000; bicubic 0.083 / 0.000' in line
 
@@ -290,7 +290,7 @@ def test_numbers_of_other_weights_are_not_compared(place, capsys, monkeypatch):
     lambda *given: (read(*given)[0], {'network': published_resnet.OTHER}),
   )
   run(capsys, f'--samples={place / "set"}', f'--out={place / "r.json"}')
-  line = (place / 'r.md').read_text()
+  line = (place / 'r.md').read_text(encoding='utf-8')
   assert '**not comparable: the classifier is a ResNet-50 of other' in line
 
 

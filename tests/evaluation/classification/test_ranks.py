@@ -63,7 +63,9 @@ def test_a_line_torn_by_a_kill_is_ranked_again(tmp_path):
   found = of_set(tmp_path, seen=seen)
   assert seen == [[22]]
   np.testing.assert_array_equal(found['ours'], TRUE[:, 0])
-  rows = [json.loads(line) for line in file.read_text().splitlines()]
+  rows = [
+    json.loads(line) for line in file.read_text(encoding='utf-8').splitlines()
+  ]
   assert sorted(row[0] for row in rows) == list(range(23))
 
 

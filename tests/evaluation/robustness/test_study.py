@@ -40,7 +40,7 @@ def examine(out, *more, samples=None, num=4, draws=3, degrade=QUICK):
 
 
 def report(out):
-  return json.loads((out / 'report.json').read_text())
+  return json.loads((out / 'report.json').read_text(encoding='utf-8'))
 
 
 @pytest.fixture(scope='module')
@@ -49,7 +49,7 @@ def done(tmp_path_factory):
   out = tmp_path_factory.mktemp('robust') / 'out'
   labels = out.parent / 'groups.csv'
   rows = [f'{n},{"ab"[n // 32]},{"cd"[n // 16 % 2]}' for n in range(64)]
-  labels.write_text('image,first,second\n' + '\n'.join(rows))
+  labels.write_text('image,first,second\n' + '\n'.join(rows), encoding='utf-8')
   assert examine(out, f'--groups={labels}', '--title=<Ours>') == 0
   return out
 
@@ -65,7 +65,7 @@ class Document(html.parser.HTMLParser):
 
 
 def test_the_page_refers_to_nothing_outside_itself(done):
-  text = (done / 'report.html').read_text()
+  text = (done / 'report.html').read_text(encoding='utf-8')
   for _, attributes in Document(text).tags:
     for name in ('src', 'href', 'xlink:href', 'data', 'action', 'srcset'):
       assert attributes.get(name, 'data:').startswith('data:')
@@ -96,7 +96,7 @@ def test_types_declare_what_a_study_writes(done):
 
 
 def test_the_page_shows_all_that_was_measured(done):
-  text = (done / 'report.html').read_text()
+  text = (done / 'report.html').read_text(encoding='utf-8')
   for heading in (
     *('In short', 'Gaussian noise', 'Contrast', 'Another downsampling filter'),
     *('Groups', 'By first and second', 'Uncertainty', 'What was run'),
@@ -202,13 +202,16 @@ def test_a_killed_examination_continues_and_gives_the_same(
   monkeypatch.setattr(upscaler.Upscaler, '__call__', fails)
   assert examine(out, *words) == 130
   assert len(jsonl.read(out / 'rows.jsonl')) == 16
-  with open(out / 'rows.jsonl', 'a') as file:
+  with open(out / 'rows.jsonl', 'a', encoding='utf-8') as file:
     file.write('{"torn')
   assert examine(out, *words) == 0
   assert set(calls) == {8}  # one shape, one program
   assert len(calls) == 3 + 2 + 2  # rows 32 = 2 + 2 batches of 8, draws 4 * 3
   for name in ('rows.jsonl', 'draws.jsonl'):
-    lines = [sorted((x / name).read_text().split('\n')) for x in (out, done)]
+    lines = [
+      sorted((x / name).read_text(encoding='utf-8').split('\n'))
+      for x in (out, done)
+    ]
     assert lines[0] == lines[1]
   first, second = report(done), report(out)
   assert first.pop('command') != second.pop('command')
@@ -241,11 +244,13 @@ def test_what_belongs_to_something_else_is_refused(done, tmp_path, capsys):
   assert 'another manifest: seed is 0 there, 1 now' in capsys.readouterr().err
   assert examine(done, '--config.sampler.grid.spacing=2') == 2
   assert 'another manifest: sampler is' in capsys.readouterr().err
-  (tmp_path / 'rows.jsonl').write_text('{}\n')
+  (tmp_path / 'rows.jsonl').write_text('{}\n', encoding='utf-8')
   assert examine(tmp_path) == 2
   assert 'rows.jsonl of another command' in capsys.readouterr().err
   (tmp_path / 'page').mkdir()
-  (tmp_path / 'page' / 'report.html').write_text('of cdm report')
+  (tmp_path / 'page' / 'report.html').write_text(
+    'of cdm report', encoding='utf-8'
+  )
   assert examine(tmp_path / 'page') == 2
   line = capsys.readouterr().err
   assert 'report.html is not from an earlier start' in line
@@ -288,7 +293,9 @@ def test_bad_input_is_refused_before_anything_is_written(
 
 def test_one_group_only_is_refused(tmp_path, capsys):
   path = tmp_path / 'g.json'
-  path.write_text(json.dumps(dict.fromkeys(map(str, range(64)), 'f')))
+  path.write_text(
+    json.dumps(dict.fromkeys(map(str, range(64)), 'f')), encoding='utf-8'
+  )
   assert examine(tmp_path / 'out', f'--groups={path}') == 2
   assert "4 images are of one group, 'f'" in capsys.readouterr().err
 
@@ -348,7 +355,7 @@ def test_fid_is_that_of_the_pictures_of_each_input(tmp_path, monkeypatch):
       assert found == pytest.approx(expected, rel=1e-3)
   monkeypatch.setattr(Projection, 'start', None)  # nothing is done again
   assert examine(out, *words, **given) == 0
-  assert '>FID<' in (out / 'report.html').read_text()
+  assert '>FID<' in (out / 'report.html').read_text(encoding='utf-8')
 
 
 def test_lpips_is_taken_of_every_picture(tmp_path, monkeypatch, capsys):
@@ -374,7 +381,9 @@ def test_lpips_is_taken_of_every_picture(tmp_path, monkeypatch, capsys):
     original = upscale_files.image_decoder.read_pixels(original)
     expected = np.abs(ours.astype(float) - original).mean()
     assert row['ours']['lpips'] == pytest.approx(expected)
-  assert 'mean absolute difference' in (tmp_path / 'report.html').read_text()
+  assert 'mean absolute difference' in (tmp_path / 'report.html').read_text(
+    encoding='utf-8'
+  )
   assert examine(tmp_path, **given) == 2
   assert 'another manifest: lpips is' in capsys.readouterr().err
 
