@@ -149,7 +149,10 @@ class Torn:
 
 rows = jsonl.ResumableRows(sys.argv[1], lambda row: row['n'])
 rows.append([{'n': 0, 'square': 0}, {'n': 1, 'square': 1}])
-jsonl.open = lambda *given: Torn(open(*given)) if 'a' in given else open(*given)
+def torn(*given, **how):
+  file = open(*given, **how)
+  return Torn(file) if 'a' in given else file
+jsonl.open = torn
 rows.append([{'n': 2, 'square': 4}, {'n': 3, 'square': 9}])
 """
 
