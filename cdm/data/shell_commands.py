@@ -1,7 +1,10 @@
-"""Words the commands that messages tell a user to run, for `cdm.data`.
+"""Words the commands that messages tell a user to run, for this interpreter.
 
-`cdm.data` imports no other package of cdm, so it has its own copy of
-`cdm.distributed.shell_commands`. The same tests run on both.
+A bare `pip` or `python` may belong to another environment than the one that
+runs cdm, or may not exist, so the commands name the interpreter by its path.
+
+It is in `cdm.data`, which imports nothing of cdm, so that all packages whose
+messages name commands may know it.
 """
 
 import importlib.util

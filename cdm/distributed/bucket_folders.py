@@ -20,7 +20,8 @@ import pathlib
 import re
 from typing import TYPE_CHECKING
 
-from cdm.distributed import shell_commands, user_cache
+from cdm.data import shell_commands
+from cdm.distributed import user_cache
 
 if TYPE_CHECKING:
   from etils import epath

@@ -10,7 +10,8 @@ import importlib.util
 import os
 import traceback
 
-from cdm.distributed import exit_codes, shell_commands
+from cdm.data import shell_commands
+from cdm.distributed import exit_codes
 
 VARIABLE = 'JAX_PLATFORMS'
 # The kinds of devices that JAX itself or a package on PyPI provides.

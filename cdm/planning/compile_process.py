@@ -19,7 +19,8 @@ import time
 from collections.abc import Iterable
 from typing import TextIO
 
-from cdm.distributed import device_specs, shell_commands, user_cache
+from cdm.data import shell_commands
+from cdm.distributed import device_specs, user_cache
 from cdm.planning import plan_types
 
 _KILL = getattr(signal, 'SIGKILL', 9)  # Windows has no such name.

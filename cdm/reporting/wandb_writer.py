@@ -22,8 +22,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
+from cdm.data import shell_commands
 from cdm.data.files import atomic_files, json_file
-from cdm.distributed import shell_commands
 
 RUN = 'wandb_run.json'
 _CLOSING_SECONDS = 60.0

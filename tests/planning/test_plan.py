@@ -9,7 +9,8 @@ import pytest
 from support import smoke_runs
 
 from cdm.config import loader
-from cdm.distributed import device_specs, shell_commands
+from cdm.data import shell_commands
+from cdm.distributed import device_specs
 from cdm.planning import (
   compile_process,
   evaluation_share,

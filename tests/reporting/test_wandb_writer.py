@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from cdm.distributed import shell_commands
+from cdm.data import shell_commands
 from cdm.reporting import metric_writer, wandb_writer
 
 

@@ -25,17 +25,22 @@ LAYERS = (
 # Within a layer, only the first of a pair may import the second.
 SIDEWAYS = {
   ('reporting', 'distributed'),  # only process 0 reports
+  ('distributed', 'data'),  # of which it may know one file, see `WALLS`
   ('reporting', 'data'),  # of which it may know `files`, see `WALLS`
   ('cli', 'planning'),
   ('cli', 'evaluation'),
 }
 # These import nothing of cdm but what stands beside them.
 WALLS = {
-  'cdm.distributed': (),
+  'cdm.distributed': ('cdm.data.shell_commands',),
   'cdm.ops': (),
   'cdm.data': (),
   'cdm.data.files': (),
-  'cdm.reporting': ('cdm.distributed', 'cdm.data.files'),
+  'cdm.reporting': (
+    'cdm.distributed',
+    'cdm.data.files',
+    'cdm.data.shell_commands',
+  ),
   'cdm.diffusion': (),
   'cdm.models': (
     'cdm.ops.keys',

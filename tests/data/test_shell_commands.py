@@ -1,4 +1,4 @@
-"""Commands in messages are those of this interpreter, in both copies."""
+"""Commands in messages are those of this interpreter."""
 
 import ast
 import importlib.util
@@ -7,18 +7,10 @@ import re
 import subprocess
 import sys
 
-import pytest
-
-import cdm.data.shell_commands
-import cdm.distributed.shell_commands
+from cdm.data import shell_commands
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ODD = "/opt/my python's/bin/$python"
-
-
-@pytest.fixture(params=['data', 'distributed'])
-def commands(request):
-  return getattr(cdm, request.param).shell_commands
 
 
 def read_by_bash(line):
@@ -43,39 +35,27 @@ def without(monkeypatch, missing):
   )
 
 
-def test_a_command_names_this_interpreter_and_bash_reads_it_back(
-  commands, monkeypatch
-):
+def test_a_command_names_this_interpreter_and_bash_reads_it_back(monkeypatch):
   words = ['-m', 'pip', 'install', '--constraint', 'a b.txt', ".['x']"]
   monkeypatch.setattr(sys, 'executable', ODD)
-  assert read_by_bash(commands.run(*words)) == [ODD, *words]
+  assert read_by_bash(shell_commands.run(*words)) == [ODD, *words]
   without(monkeypatch, 'nothing')
   if importlib.util.find_spec('pip'):
-    assert read_by_bash(commands.install(*words[3:])) == [ODD, *words]
+    assert read_by_bash(shell_commands.install(*words[3:])) == [ODD, *words]
 
 
-def test_an_environment_without_pip_is_installed_into_by_uv(
-  commands, monkeypatch
-):
+def test_an_environment_without_pip_is_installed_into_by_uv(monkeypatch):
   without(monkeypatch, 'pip')
   monkeypatch.setattr(sys, 'executable', ODD)
-  words = read_by_bash(commands.install('cdm[plan]'))
+  words = read_by_bash(shell_commands.install('cdm[plan]'))
   assert words == ['uv', 'pip', 'install', '--python', ODD, 'cdm[plan]']
 
 
 def test_a_command_is_runnable_where_python_does_not_know_its_own_path(
-  commands, monkeypatch
+  monkeypatch,
 ):
   monkeypatch.setattr(sys, 'executable', '')
-  assert commands.run('-c', '1') == 'python3 -c 1'
-
-
-def test_the_copies_differ_in_their_first_words_only():
-  texts = [
-    pathlib.Path(module.__file__).read_text(encoding='utf-8').split('"""', 2)[2]
-    for module in (cdm.data.shell_commands, cdm.distributed.shell_commands)
-  ]
-  assert texts[0] == texts[1]
+  assert shell_commands.run('-c', '1') == 'python3 -c 1'
 
 
 def texts_of(path):
