@@ -9,7 +9,6 @@ processes bypasses it.
 """
 
 import contextlib
-import ipaddress
 import os
 import socket
 import sys
@@ -17,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 
-from cdm.distributed import exit_codes, peer_monitor, timeouts
+from cdm.distributed import exit_codes, loopback, peer_monitor, timeouts
 from cdm.distributed.exit_codes import ExitCode
 
 # The variable that changes how long the processes wait for each other.
@@ -170,7 +169,7 @@ def _warning(process_0: _Process0, index: int, seconds: float) -> str:
     f'process {index} waits for {whom} at {process_0.address}, which does '
     f'not answer ({process_0.silence}); it gives up after {seconds:.0f} s.'
   )
-  if index and is_loopback(process_0.address):
+  if index and loopback.is_loopback(process_0.address):
     text += (
       ' This address means the machine that uses it, so it is right only where '
       'process 0 runs on the same machine; otherwise give the address of the '
@@ -216,18 +215,6 @@ def split(address: str) -> tuple[str, int]:
   """Returns (host, port) of HOST:PORT; IPv6 addresses stand in brackets."""
   host, _, port = address.rpartition(':')
   return host.removeprefix('[').removesuffix(']'), int(port)
-
-
-def is_loopback(address: str) -> bool:
-  """Returns whether HOST:PORT means the machine that uses it."""
-  host, _ = split(address)
-  if host == 'localhost' or host.endswith('.localhost'):
-    return True
-  try:
-    number = ipaddress.ip_address(host)
-  except ValueError:
-    return False  # A name.
-  return number.is_loopback or number.is_unspecified
 
 
 @contextlib.contextmanager

@@ -104,23 +104,6 @@ def test_a_patience_that_is_no_time_is_refused(text):
   assert rendezvous.patience({rendezvous.VARIABLE: '7.5'}) == 7.5
 
 
-@pytest.mark.parametrize(
-  ('address', 'expected'),
-  [
-    ('127.0.0.1:1', True),
-    ('127.8.8.8:1', True),
-    ('localhost:1', True),
-    ('[::1]:1', True),
-    ('0.0.0.0:1', True),
-    ('10.0.0.1:1', False),
-    ('node7:1', False),
-    ('[fe80::1]:1', False),
-  ],
-)
-def test_loopback_addresses_are_known(address, expected):
-  assert rendezvous.is_loopback(address) == expected
-
-
 @pytest.mark.parametrize('name', ['http_proxy', 'ALL_PROXY', 'grpc_proxy'])
 def test_proxies_are_hidden_while_connecting_and_back_afterwards(
   monkeypatch, capsys, name

@@ -46,6 +46,7 @@ WALLS = {
     'cdm.ops.keys',
     'cdm.reporting.progress',
     'cdm.distributed.user_cache',
+    'cdm.distributed.loopback',
   ),
   'cdm.methods': ('cdm.diffusion', 'cdm.ops'),
   'cdm.checkpointing': ('cdm.distributed', 'cdm.data.files'),

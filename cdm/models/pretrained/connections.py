@@ -6,14 +6,14 @@ certifi brings a set of its own.
 """
 
 import contextlib
-import ipaddress
 import os
 import ssl
-import urllib.parse
 import urllib.request
 from typing import Any
 
 import certifi
+
+from cdm.distributed import loopback
 
 
 def open_url(request: urllib.request.Request, *, timeout: float) -> Any:
@@ -67,18 +67,6 @@ class _Proxies(urllib.request.ProxyHandler):
   # urllib names the last argument so.
   def proxy_open(self, req: Any, proxy: Any, type: Any) -> Any:
     """Sets the proxy of a request, unless it goes to this machine."""
-    if is_loopback(req.host):
+    if loopback.is_loopback(req.host):
       return None
     return super().proxy_open(req, proxy, type)
-
-
-def is_loopback(address: str) -> bool:
-  """Returns whether HOST or HOST:PORT means the machine that uses it."""
-  host = urllib.parse.urlsplit(f'//{address}').hostname or ''
-  if host == 'localhost' or host.endswith('.localhost'):
-    return True
-  try:
-    number = ipaddress.ip_address(host)
-  except ValueError:
-    return False  # A name.
-  return number.is_loopback or number.is_unspecified

@@ -121,20 +121,3 @@ def test_other_machines_are_reached_through_the_proxy(monkeypatch):
     monkeypatch.setenv('no_proxy', '')
     assert fetched('http://weights.invalid/w.pth') == DATA
     server.shutdown()
-
-
-@pytest.mark.parametrize(
-  ('address', 'is_here'),
-  [
-    ('localhost', True),
-    ('a.localhost:80', True),
-    ('127.9.0.1:80', True),
-    ('[::1]:80', True),
-    ('0.0.0.0', True),
-    ('localhost.org', False),
-    ('10.0.0.1', False),
-    ('', False),
-  ],
-)
-def test_loopback_addresses_are_known(address, is_here):
-  assert connections.is_loopback(address) == is_here
