@@ -85,6 +85,16 @@ def name(path):
   return str(path.relative_to(ROOT))
 
 
+def lines_with(patterns, script):
+  """-> the lines of a script that one of the patterns finds."""
+  return [
+    f'{name(script)}:{number}: {line.strip()}'
+    for number, line in code(script)
+    for pattern in patterns
+    if re.search(pattern, line)
+  ]
+
+
 def test_every_pattern_finds_what_it_is_for():
   for pattern, examples in {**NEWER, **GNU_ALONE}.items():
     for line in examples:
@@ -93,13 +103,7 @@ def test_every_pattern_finds_what_it_is_for():
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=name)
 def test_scripts_keep_to_bash_3_2(script):
-  found = [
-    f'{name(script)}:{number}: {line.strip()}'
-    for number, line in code(script)
-    for pattern in NEWER
-    if re.search(pattern, line)
-  ]
-  assert not found, found
+  assert not lines_with(NEWER, script)
   # Posix mode reads some words otherwise; `sh script` turns it on where sh is
   # bash.
   subprocess.run(['bash', '--posix', '-n', script], check=True)
@@ -109,13 +113,7 @@ def test_scripts_keep_to_bash_3_2(script):
   'script', [s for s in SCRIPTS if s.name not in LINUX], ids=name
 )
 def test_scripts_ask_nothing_of_gnu_programs_alone(script):
-  found = [
-    f'{name(script)}:{number}: {line.strip()}'
-    for number, line in code(script)
-    for pattern in GNU_ALONE
-    if re.search(pattern, line)
-  ]
-  assert not found, found
+  assert not lines_with(GNU_ALONE, script)
 
 
 def test_the_commands_that_the_demo_prints_can_be_pasted():
