@@ -18,7 +18,7 @@ from etils import epath
 
 from cdm.checkpointing import checksums, orbax_output, single_files
 from cdm.data.files import damaged_file
-from cdm.distributed import bucket_folders, collectives, open_files
+from cdm.distributed import bucket_folders, collectives
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
@@ -265,7 +265,7 @@ def _refusing_damage(path: epath.Path) -> Generator[None]:
   except Exception as error:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EIO):
       raise
-    if open_files.exhausted(error):  # A sound one must not be set aside.
+    if damaged_file.too_many_open(error):  # A sound one must not be set aside.
       raise
     reason = str(error) or type(error).__name__
     if not isinstance(error, checksums.Damaged):

@@ -5,11 +5,10 @@ a program with a low limit, 256 on macOS and 1024 on most of Linux, which it may
 raise up to a second, hard limit.
 """
 
-import errno
 import importlib
-import os
 from typing import Any
 
+from cdm.data.files.damaged_file import too_many_open
 from cdm.distributed import exit_codes
 
 # More than any data set needs. Some libraries go through all numbers below the
@@ -48,7 +47,7 @@ def explain(error: BaseException) -> BaseException:
 
   Libraries raise errors of their own types with the system's words in them.
   """
-  cause = _exhausted(error)
+  cause = too_many_open(error)
   if cause is None:
     return error
   name = cause.filename if isinstance(cause, OSError) else None
@@ -58,28 +57,6 @@ def explain(error: BaseException) -> BaseException:
   )
   made.__cause__ = error
   return made
-
-
-def exhausted(error: BaseException) -> bool:
-  """Returns whether an error, or what caused it, is the limit of open files.
-
-  Such an error says nothing about the file that could not be opened.
-  """
-  return _exhausted(error) is not None
-
-
-def _exhausted(error: BaseException | None) -> BaseException | None:
-  """Returns the first cause of an error if it is the limit of open files."""
-  found, seen = None, set()
-  while error is not None and id(error) not in seen:
-    seen.add(id(error))
-    number = getattr(error, 'errno', None)
-    if number in (errno.EMFILE, errno.ENFILE) or any(
-      os.strerror(code) in str(error) for code in (errno.EMFILE, errno.ENFILE)
-    ):
-      found = error
-    error = error.__cause__
-  return found
 
 
 def _limits() -> str:

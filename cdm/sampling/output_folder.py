@@ -17,9 +17,9 @@ from typing import Any, Concatenate, ParamSpec
 import numpy as np
 
 from cdm.data import png_chunks, record_format
-from cdm.data.files import atomic_files, json_file
+from cdm.data.files import atomic_files, damaged_file, json_file
 from cdm.data.printable_name import printable
-from cdm.distributed import collectives, folder_lock, open_files
+from cdm.distributed import collectives, folder_lock
 
 P = ParamSpec('P')
 Folder = str | os.PathLike
@@ -230,7 +230,7 @@ def is_whole(path: pathlib.Path) -> bool:
   try:
     return png_chunks.is_whole(path.read_bytes())
   except OSError as error:
-    if open_files.exhausted(error):
+    if damaged_file.too_many_open(error):
       raise
     return False
 

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cdm.data import png_chunks
+from cdm.data.files import damaged_file
 from cdm.data.printable_name import printable
-from cdm.distributed import collectives, open_files
+from cdm.distributed import collectives
 
 MARK = 'cdm'  # name of the text entry of a PNG
 
@@ -40,7 +41,7 @@ def is_own(path: pathlib.Path, mark: str) -> bool:
         return False
       data += file.read()
   except OSError as error:
-    if open_files.exhausted(error):
+    if damaged_file.too_many_open(error):
       raise
     return False
   entry = f'{MARK}\0{mark}'.encode()

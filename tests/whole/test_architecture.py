@@ -25,14 +25,14 @@ LAYERS = (
 # Within a layer, only the first of a pair may import the second.
 SIDEWAYS = {
   ('reporting', 'distributed'),  # only process 0 reports
-  ('distributed', 'data'),  # of which it may know one file, see `WALLS`
+  ('distributed', 'data'),  # of which it may know little, see `WALLS`
   ('reporting', 'data'),  # of which it may know `files`, see `WALLS`
   ('cli', 'planning'),
   ('cli', 'evaluation'),
 }
 # These import nothing of cdm but what stands beside them.
 WALLS = {
-  'cdm.distributed': ('cdm.data.shell_commands',),
+  'cdm.distributed': ('cdm.data.shell_commands', 'cdm.data.files'),
   'cdm.ops': (),
   'cdm.data': (),
   'cdm.data.files': (),

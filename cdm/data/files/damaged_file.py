@@ -15,22 +15,28 @@ class DamagedFile(ValueError):
   is_data_error = True
 
 
-def too_many_open(error: BaseException | None) -> bool:
-  """Returns whether an error comes of the limit of open files.
+def too_many_open(error: BaseException | None) -> BaseException | None:
+  """Returns what says that too many files are open, or None.
 
-  Such an error says nothing about the file, and is raised as it is: the command
-  line words it (`distributed.open_files`, which this package does not know).
+  Such an error tells nothing about the file that could not be opened. Whoever
+  reads a file raises it as it is, and the command line words it
+  (`distributed.open_files`).
+
+  Args:
+    error: any error. Those that caused it are asked too.
+
+  Returns:
+    The first of its causes that says so.
   """
-  codes, seen = (errno.EMFILE, errno.ENFILE), set()
+  codes, found, seen = (errno.EMFILE, errno.ENFILE), None, set()
   while error is not None and id(error) not in seen:
     seen.add(id(error))
-    if getattr(error, 'errno', None) in codes:
-      return True
     # Libraries raise other types, with the words of the system.
-    if any(os.strerror(code) in str(error) for code in codes):
-      return True
+    named = any(os.strerror(code) in str(error) for code in codes)
+    if named or getattr(error, 'errno', None) in codes:
+      found = error
     error = error.__cause__
-  return False
+  return found
 
 
 def reworded(error: Exception, text: str) -> ValueError:
