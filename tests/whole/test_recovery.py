@@ -215,7 +215,11 @@ def start_in_its_own_process(workdir, **overrides):
     [sys.executable, '-m', 'cdm', 'train', f'--workdir={workdir}',
      f'--config={smoke_runs.CONFIGS / "smoke.py"}', *words],
     cwd=ROOT,
-    env={**os.environ, 'XLA_FLAGS': '--xla_backend_optimization_level=0'},
+    env={
+      **os.environ,
+      **smoke_runs.programs(),
+      'XLA_FLAGS': ' '.join(conftest.COMPILER_FLAGS),
+    },
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
     text=True, encoding='utf-8'
@@ -293,8 +297,7 @@ def test_runs_that_are_killed_at_random_end_the_same(
   tmp_path, capsys, monkeypatch
 ):
   """The short version of `benchmarks/kill_soak.py`."""
-  flags = [f for f in conftest.FLAGS if 'device_count' not in f]
-  monkeypatch.setenv('XLA_FLAGS', ' '.join(flags))
+  monkeypatch.setenv('XLA_FLAGS', ' '.join(conftest.COMPILER_FLAGS))
   path = ROOT / 'benchmarks' / 'kill_soak.py'
   spec = importlib.util.spec_from_file_location('kill_soak', path)
   soak = importlib.util.module_from_spec(spec)
