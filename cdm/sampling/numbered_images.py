@@ -97,9 +97,10 @@ class NumberedImages:
     for folder in self.folders:
       paths = [self.path(folder, n) for n in numbers]
       there = {path.name for path in paths}
-      # A flat folder is not listed, because its list has all images.
-      if not self.flat and len(numbers):
+      if not self.flat or not numbers.start:
         atomic_files.remove_abandoned(paths[0].parent)
+      # A flat folder is not listed, because its list has all images.
+      if not self.flat:
         there = _names(paths[0].parent)
       found = pool.map(
         lambda path, names=there: path.name in names and is_whole(path), paths
