@@ -62,6 +62,8 @@ class Run(NamedTuple):
       keeps none.
     sample_every_steps: interval of sample grids; 0 draws none.
     num_samples: images on a grid; 0 draws none.
+    sample_steps: steps of the sampler for the grids, spread over its own grid
+      of noise levels; None takes all.
     on_divergence: 'stop', or 'rollback' to go back to the last checkpoint and
       skip the data in between; see `training.rollback`.
     max_rollbacks: how many rollbacks a run may make; the next divergence stops
@@ -95,6 +97,7 @@ class Run(NamedTuple):
   keep_every_steps: int = 0
   sample_every_steps: int = 0
   num_samples: int = 0
+  sample_steps: int | None = None
   on_divergence: str = 'stop'
   max_rollbacks: int = 3
   grad_norm_spike_factor: float = 0.0
