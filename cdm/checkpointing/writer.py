@@ -18,14 +18,12 @@ a temporary name and renamed when all of its bytes and checksums are on disk.
 """
 
 import contextlib
-import ctypes
 import importlib.metadata
 import json
 import logging
 import math
 import os
 import pathlib
-import re
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -35,11 +33,13 @@ from etils import epath
 
 from cdm.checkpointing import (
   checksums,
+  freed_memory,
   half_written,
   orbax_output,
   preservation,
   reader,
   single_files,
+  write_errors,
 )
 from cdm.data.files import atomic_files, damaged_file
 from cdm.distributed import collectives, timeouts
@@ -192,7 +192,7 @@ class Checkpointer:
       with self._writing(self._pending):
         self._manager.wait_until_finished()
       if self._pending is not None:
-        _trim_heap()
+        freed_memory.trim()
 
   @property
   def _place(self) -> epath.Path:
@@ -299,8 +299,8 @@ class Checkpointer:
       newest, error = next(iter(damaged.items()))
       raise damaged_file.DamagedFile(
         f'No checkpoint of {self._place} can be read. The newest, of step '
-        f'{newest}, fails with {_first_line(error)}. Restore a backup, or '
-        f'remove {reader.CHECKPOINTS}/ to train from the beginning.'
+        f'{newest}, fails with {write_errors.first_line(error)}. Restore a '
+        f'backup, or remove {reader.CHECKPOINTS}/ to train from the beginning.'
       ) from error
     return None
 
@@ -345,7 +345,7 @@ class Checkpointer:
       'The checkpoint of step %d is damaged (%s). It was moved to %s, and the '
       'run continues from the one before.',
       step,
-      _first_line(error),
+      write_errors.first_line(error),
       target,
     )
 
@@ -359,8 +359,7 @@ class Checkpointer:
     try:
       yield
     except Exception as error:
-      reason = _bucket_error_reason(error, self._folder)
-      reason = reason or _write_error_reason(error)
+      reason = write_errors.reason(error, self._folder)
       if reason is None:
         raise
       self._failed = True
@@ -387,38 +386,6 @@ class Checkpointer:
     self.close()
 
 
-def _trim_heap() -> None:
-  """Makes glibc return freed memory to the operating system.
-
-  glibc keeps the buffers of a save in the arenas of the threads that wrote it,
-  so memory use would grow from save to save. Setting glibc to keep no memory at
-  all (mallopt) is no alternative: its page faults cost a third of a training
-  step on CPU.
-  """
-  with contextlib.suppress(OSError, AttributeError):  # not glibc
-    ctypes.CDLL('libc.so.6').malloc_trim(0)
-
-
-def _write_error_reason(error: Exception) -> str | None:
-  """Returns the system's reason if `error` is a failed write, else None."""
-  if isinstance(error, OSError):
-    return error.strerror or str(error)
-  # Orbax writes with TensorStore, whose ValueError has the errno in its text.
-  code = re.search(r"os_error_code='(\d+)'", str(error))
-  return os.strerror(int(code[1])) if code else None
-
-
-def _bucket_error_reason(error: Exception, folder: epath.Path) -> str | None:
-  """Returns the first line of an error of a bucket's client, else None."""
-  clients = ('gcsfs', 'aiohttp', 'google')
-  is_client = type(error).__module__.split('.')[0] in clients
-  # TensorStore raises a ValueError that names the object.
-  named = os.fspath(folder).removeprefix('gs://') in str(error)
-  if not single_files.is_remote(folder) or isinstance(error, OSError):
-    return None
-  return _first_line(error) if is_client or named else None
-
-
 def _check_writable(directory: epath.Path) -> None:
   probe = directory / atomic_files.partial_name('probe')
   if single_files.is_remote(directory):
@@ -426,10 +393,6 @@ def _check_writable(directory: epath.Path) -> None:
   else:
     probe.touch(exist_ok=False)
   probe.unlink()
-
-
-def _first_line(error: Exception) -> str:
-  return f'{type(error).__name__}: {error}'.split('\n')[0][:200]
 
 
 def _versions() -> dict[str, dict[str, str]]:

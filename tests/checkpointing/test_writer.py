@@ -469,23 +469,6 @@ def test_a_checkpoint_tells_the_versions_that_made_it(tmp_path):
   assert f'"jax": "{jax.__version__}"' in text
 
 
-@pytest.mark.parametrize(
-  ('error', 'reason'),
-  [
-    (OSError(errno.ENOSPC, 'No space left on device'), 'No space left on dev'),
-    (OSError('no number'), 'no number'),
-    (
-      ValueError(f"INTERNAL: [os_error_code='{errno.EDQUOT}'] writing x"),
-      os.strerror(errno.EDQUOT),
-    ),
-    (ValueError('shapes differ'), None),
-  ],
-)
-def test_a_failed_write_is_told_by_the_reason_of_the_system(error, reason):
-  found = checkpoint._write_error_reason(error)
-  assert found is None if reason is None else found.startswith(reason)
-
-
 def test_a_folder_that_is_still_written_to_is_removed_in_the_end(
   tmp_path, monkeypatch
 ):

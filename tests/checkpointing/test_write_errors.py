@@ -1,0 +1,25 @@
+"""What the system says when a checkpoint cannot be written."""
+
+import errno
+import os
+
+import pytest
+
+from cdm.checkpointing import write_errors
+
+
+@pytest.mark.parametrize(
+  ('error', 'reason'),
+  [
+    (OSError(errno.ENOSPC, 'No space left on device'), 'No space left on dev'),
+    (OSError('no number'), 'no number'),
+    (
+      ValueError(f"INTERNAL: [os_error_code='{errno.EDQUOT}'] writing x"),
+      os.strerror(errno.EDQUOT),
+    ),
+    (ValueError('shapes differ'), None),
+  ],
+)
+def test_a_failed_write_is_told_by_the_reason_of_the_system(error, reason):
+  found = write_errors.of_the_system(error)
+  assert found is None if reason is None else found.startswith(reason)
