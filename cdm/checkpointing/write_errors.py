@@ -1,5 +1,6 @@
 """Finds the system's reason in an error of writing a checkpoint."""
 
+import errno
 import os
 import re
 
@@ -28,6 +29,12 @@ def of_the_system(error: Exception) -> str | None:
   # Orbax writes with TensorStore, whose ValueError has the errno in its text.
   code = re.search(r"os_error_code='(\d+)'", str(error))
   return os.strerror(int(code[1])) if code else None
+
+
+def is_full(error: Exception) -> bool:
+  """Returns whether a write failed because there is no space left."""
+  words = (os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
+  return of_the_system(error) in words
 
 
 def first_line(error: Exception) -> str:

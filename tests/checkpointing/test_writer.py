@@ -483,9 +483,9 @@ def test_a_folder_that_is_still_written_to_is_removed_in_the_end(
 
   monkeypatch.setattr(half_written.shutil, 'rmtree', busy)
   (tmp_path / '7').mkdir()
-  half_written._remove(tmp_path / '7')
+  half_written.delete(tmp_path / '7')
   assert len(calls) == 3 and not (tmp_path / '7').exists()
-  half_written._remove(tmp_path / '7')  # it is gone already
+  half_written.delete(tmp_path / '7')  # it is gone already
   assert len(calls) == 3
 
 
@@ -499,4 +499,4 @@ def test_a_folder_that_cannot_be_removed_is_an_error(
   monkeypatch.setattr(half_written.shutil, 'rmtree', fails)
   monkeypatch.setattr(half_written, '_REMOVAL_SECONDS', -1)
   with pytest.raises(OSError, match=os.strerror(code)):
-    half_written._remove(tmp_path)
+    half_written.delete(tmp_path)
