@@ -8,6 +8,7 @@ every process or in none. No process waits at a barrier for one that has failed.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import logging
@@ -60,16 +61,21 @@ class Outcome(NamedTuple):
     reason: why it failed, in words; '' if the checkpoint is complete.
     is_write: whether what failed is a write, which may succeed another time;
       otherwise it is a fault of the program.
-    is_full: whether it failed because there is no space left.
+    code: number of the system's error, 0 if there is none.
     process: index of the process that failed first.
     failing: how it stands with saving then.
   """
 
   reason: str = ''
   is_write: bool = False
-  is_full: bool = False
+  code: int = 0
   process: int = 0
   failing: save_patience.Failing = save_patience.Failing()
+
+  @property
+  def is_full(self) -> bool:
+    """Whether it failed because there is no space left."""
+    return self.code in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _outcome(words: list[Any]) -> Outcome:
@@ -198,7 +204,7 @@ class BackgroundSave:
       return Outcome(
         reason or write_errors.first_line(error),
         is_write=reason is not None,
-        is_full=write_errors.is_full(error),
+        code=write_errors.code(error),
         process=jax.process_index(),
       )
     return Outcome()
@@ -210,7 +216,7 @@ class BackgroundSave:
       words, sums = self._board.wait_for(str(process), self._remaining())
     except TimeoutError:
       silent = 'it has not written its share in time'
-      return Outcome(silent, is_write=True, process=process), {}
+      return Outcome(silent, True, errno.ETIMEDOUT, process), {}
     return _outcome(words), {k: (size, crc) for k, (size, crc) in sums.items()}
 
   def _complete(self, known: dict[str, dict[str, checksums.Sum]]) -> None:
@@ -277,15 +283,16 @@ def delete(folder: epath.Path, steps: Sequence[int]) -> None:
   Args:
     folder: folder of the run's checkpoints.
     steps: their steps.
+
+  Raises:
+    OSError: one cannot be deleted.
   """
   for step in steps:
     path = folder / str(step)
-    try:
-      if not single_files.is_remote(path):
-        path = path.rename(folder / f'{step}{half_written.PARTIAL}-old')
-      else:
-        # Without this file it counts as unfinished.
-        (path / reader.COMMITTED).unlink(missing_ok=True)
-      half_written.delete(path)
-    except OSError as error:
-      _log.warning('Cannot delete the checkpoint %s: %s', path, error)
+    if single_files.is_remote(path):
+      # Without this file it counts as unfinished.
+      (path / reader.COMMITTED).unlink(missing_ok=True)
+    else:
+      name = f'{step}{half_written.PARTIAL}-old-{time.monotonic_ns()}'
+      path = path.rename(folder / name)
+    half_written.delete(path)

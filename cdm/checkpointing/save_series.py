@@ -136,7 +136,11 @@ class SaveSeries:
     return self._failure.failing.last_pause()
 
   def forget_after(self, step: int) -> None:
-    """Deletes the checkpoints of later steps; a collective."""
+    """Deletes the checkpoints of later steps; a collective.
+
+    Raises:
+      OSError: one cannot be deleted, or saves have failed for too long.
+    """
     self.wait()
     if collectives.is_first():
       later = [each for each in self.steps if each > step]
@@ -150,11 +154,19 @@ class SaveSeries:
     """Deletes old checkpoints and adds how it stands; in process 0's thread."""
     if not outcome.reason:
       self._patience.succeeded()
-      background_save.delete(self._folder, self._old)
+      self._delete(self._old)
       return outcome
     if outcome.is_full:
-      background_save.delete(self._folder, self._dispensable())
+      self._delete(self._dispensable())
     return outcome._replace(failing=self._patience.failed())
+
+  def _delete(self, steps: list[int]) -> None:
+    try:
+      background_save.delete(self._folder, steps)
+    except Exception as error:  # No reason to call the save a failure.
+      _log.warning(
+        'Cannot delete the checkpoints of steps %s: %s', steps, error
+      )
 
   def _dispensable(self) -> list[int]:
     """Returns the checkpoints that give their space to the next attempt.
@@ -169,11 +181,14 @@ class SaveSeries:
       remedy = 'Look at the bucket and the network'
     if self.steps:
       whole = f'The checkpoints of steps {self.steps} are whole; '
-    return OSError(
+    error = OSError(
       f'Cannot write the checkpoint of step {self._failed_step} in '
       f'{self._folder.parent}: {self._reason(outcome)}. {whole}'
       f'{self._loss(outcome)}. {remedy}, then start the same command again.'
     )
+    if outcome.code:  # It tells whether another start may mend this.
+      error.__cause__ = OSError(outcome.code, outcome.reason)
+    return error
 
   def _reason(self, outcome: background_save.Outcome) -> str:
     if collectives.process_count() == 1:

@@ -26,15 +26,18 @@ def of_the_system(error: Exception) -> str | None:
   """Returns the system's reason if `error` is a failed write, else None."""
   if isinstance(error, OSError):
     return error.strerror or str(error)
-  # Orbax writes with TensorStore, whose ValueError has the errno in its text.
-  code = re.search(r"os_error_code='(\d+)'", str(error))
-  return os.strerror(int(code[1])) if code else None
+  number = code(error)
+  return os.strerror(number) if number else None
 
 
-def is_full(error: Exception) -> bool:
-  """Returns whether a write failed because there is no space left."""
-  words = (os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
-  return of_the_system(error) in words
+def code(error: Exception) -> int:
+  """Returns the number of the system's error in a failed write, 0 for none."""
+  if isinstance(error, OSError):
+    late = errno.ETIMEDOUT if isinstance(error, TimeoutError) else 0
+    return error.errno or late
+  # Orbax writes with TensorStore, whose ValueError has the number in its text.
+  found = re.search(r"os_error_code='(\d+)'", str(error))
+  return int(found[1]) if found else 0
 
 
 def first_line(error: Exception) -> str:

@@ -81,6 +81,7 @@ def test_after_the_stated_time_it_is_an_error_that_says_what_is_lost(
     save(saver, 35)
   assert f'{35 - sum(steps)} steps (' in str(e.value)
   assert ('checkpoints of steps [10] are whole' in str(e.value)) == bool(steps)
+  assert e.value.__cause__.errno == errno.EIO
   saver.close()  # It has been told once.
 
 
@@ -149,7 +150,7 @@ def test_an_old_checkpoint_that_cannot_be_deleted_fails_no_save(
     monkeypatch.setattr(half_written, 'delete', stays)
     with caplog.at_level(logging.WARNING):
       assert save(saver, 2) == [2]
-  assert 'Cannot delete the checkpoint' in caplog.text
+  assert 'Cannot delete the checkpoints of steps [1]: ' in caplog.text
   # What is left of it does not count as a checkpoint.
   assert reader.complete_steps(tmp_path) == [2]
 
