@@ -7,16 +7,22 @@ import socket
 import subprocess
 import sys
 
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from etils import epath
+from support import tiny_run
 
-from cdm.checkpointing import checksums, reader
+from cdm.checkpointing import checksums, reader, state_arrays
+from cdm.training import state as train_state
 
 COUNT, DEVICES = 2, 2  # processes, and devices of each
 
 RANK = """
 import errno, json, os, sys
 import jax, jax.numpy as jnp, numpy as np
-workdir, rank, count, port, old = sys.argv[1:]
+workdir, rank, count, port, data = sys.argv[1:]
 rank, count = int(rank), int(count)
 jax.config.update('jax_cpu_collectives_implementation', 'gloo')
 jax.distributed.initialize(f'127.0.0.1:{port}', count, rank)
@@ -25,7 +31,7 @@ from cdm.checkpointing import (
   background_save, checksums, reader, replica_shares, state_arrays, writer)
 from cdm.distributed import device_mesh
 replica_shares.LEAST_BYTES = 1
-mesh = device_mesh.make_mesh(data=count, fsdp=-1)
+mesh = device_mesh.make_mesh(data=int(data), fsdp=-1)
 rng = np.random.default_rng(0)
 
 def bits(*shape, dtype=np.uint32):  # of any float: NaN, -0 and all others
@@ -40,7 +46,7 @@ values = {
   'small': (small, P()),
   'ema_params': {f'w{i}': (rng.normal(size=(256, 256)).astype('f'),
                    P(None, 'fsdp') if i % 2 else P()) for i in range(8)},
-  'list': [(np.arange(3, dtype='f'), P()), (np.ones((2, 6)), P('fsdp'))],
+  'list': [(np.arange(3, dtype='f'), P()), (np.ones((8, 6)), P('fsdp'))],
 }
 is_pair = lambda x: isinstance(x, tuple)
 def place(pair):
@@ -132,8 +138,15 @@ print(json.dumps(told))
 """
 
 
-def run(workdir, count=COUNT, devices=DEVICES):
-  """Runs the program in so many processes; -> what each of them told."""
+def run(workdir, count=COUNT, devices=DEVICES, data=COUNT):
+  """Runs the program in so many processes; -> what each of them told.
+
+  Args:
+    workdir: where they save.
+    count: number of processes.
+    devices: of each process.
+    data: size of the mesh's first axis; the rest is split by `fsdp`.
+  """
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = str(free.getsockname()[1])
@@ -145,7 +158,13 @@ def run(workdir, count=COUNT, devices=DEVICES):
   }
   running = [
     subprocess.Popen(
-      [sys.executable, '-c', RANK, workdir, str(rank), str(count), port, ''],
+      [
+        sys.executable,
+        '-c',
+        RANK,
+        workdir,
+        *map(str, (rank, count, port, data)),
+      ],
       env=environment,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
@@ -231,3 +250,35 @@ def test_an_error_of_one_process_ends_the_restoring_of_all(told):
   first, second = (mine['unreadable'] for mine in told)
   assert first.startswith('ReadElsewhereFailed: process 1: OSError')
   assert second.startswith('OSError: [Errno 5]')
+
+
+@pytest.mark.parametrize('shape', [(8, 1, 1), (2, 4, 1)])
+def test_what_orbax_writes_by_its_own_rules_is_read(tmp_path, shape):
+  """As earlier versions did: in pieces, a piece for each device."""
+  state = tiny_run.init_state(
+    tiny_run.init,
+    tiny_run.adam(),
+    key=jax.random.key(5),
+    mesh=tiny_run.mesh(*shape),
+    rules=tiny_run.RULES,
+  )
+  with ocp.StandardCheckpointer() as saver:
+    saver.save(tmp_path / 'state', state)
+  target = train_state.abstract_of(state)
+  found = state_arrays.read(epath.Path(tmp_path / 'state'), target)
+  tiny_run.assert_same(found, state)
+  assert train_state.shardings_of(found) == train_state.shardings_of(state)
+
+
+def test_orbax_reads_by_its_own_rules_what_is_written(tmp_path):
+  values = {'w': np.arange(24.0).reshape(4, 6), 'step': np.int32(3)}
+  at = jax.sharding.NamedSharding(tiny_run.mesh(8), jax.P())
+  state = jax.device_put(values, at)
+  path = epath.Path(tmp_path / 'state')
+  for future in state_arrays.begin_to_write(path, state):
+    future.result(60)
+  state_arrays.merge(path)
+  with ocp.StandardCheckpointer() as reading:
+    found = reading.restore(path, state)
+  np.testing.assert_array_equal(found['w'], values['w'])
+  assert found['step'] == 3
