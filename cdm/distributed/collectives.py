@@ -8,7 +8,7 @@ that skips one leaves the others waiting. `is_first`, `local_indices` and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cdm.distributed import exit_codes
