@@ -16,7 +16,12 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from cdm.checkpointing import checksums, orbax_output, single_files
+from cdm.checkpointing import (
+  checksums,
+  orbax_output,
+  single_files,
+  visible_files,
+)
 from cdm.data.files import damaged_file
 from cdm.distributed import bucket_folders, collectives
 
@@ -57,13 +62,25 @@ def folder(workdir: str | os.PathLike) -> epath.Path:
 
 
 def complete_steps(workdir: str | os.PathLike) -> list[int]:
-  """Returns the steps of the complete checkpoints, in ascending order."""
+  """Returns the steps of the complete checkpoints, in ascending order.
+
+  They are those that this process sees; `agreed_steps` returns the same ones in
+  every process.
+  """
   directory = folder(workdir)
   if not directory.is_dir():
     return []
   # The digits are those that int() knows: '²' is one to isdigit.
   found = [path for path in directory.iterdir() if path.name.isdecimal()]
   return sorted(int(path.name) for path in found if is_complete(path))
+
+
+def agreed_steps(workdir: str | os.PathLike) -> list[int]:
+  """Returns the steps of the complete checkpoints that process 0 sees.
+
+  A collective: every process must call it, in the same order.
+  """
+  return collectives.call_in_first(lambda: complete_steps(workdir))
 
 
 def is_complete(path: epath.Path) -> bool:
@@ -94,7 +111,10 @@ def read_best(workdir: str | os.PathLike) -> Best | None:
 
 
 def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
-  """Returns the step of the checkpoint that is meant.
+  """Returns the step of the checkpoint that is meant, as process 0 sees it.
+
+  A collective: every process must call it, in the same order. When it returns,
+  this process sees the checkpoint too.
 
   Args:
     workdir: work directory of a training run.
@@ -105,7 +125,18 @@ def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
     FileNotFoundError: there is no such checkpoint.
     ValueError: `at` is another text.
     damaged_file.DamagedFile: checkpoints/best is damaged.
+    visible_files.NotVisible: process 0 sees it, and this process does not.
   """
+  step = collectives.call_in_first(
+    lambda: resolve_here(workdir, at),
+    errors=(FileNotFoundError, damaged_file.DamagedFile, ValueError),
+  )
+  visible_files.wait_for(folder(workdir) / str(step))
+  return step
+
+
+def resolve_here(workdir: str | os.PathLike, at: int | str | None) -> int:
+  """Does what `resolve` does, but with the files that this process sees."""
   steps = complete_steps(workdir)
   workdir = bucket_folders.storage(workdir)
   if not steps:
@@ -280,8 +311,17 @@ def _refusing_damage(path: epath.Path) -> Generator[None]:
 def _step_path(
   workdir: str | os.PathLike, step: int | str | None
 ) -> epath.Path:
-  found = str(resolve(workdir, step))
-  return folder(workdir) / found
+  """Returns the path of a checkpoint.
+
+  A collective unless `step` is a number, see `resolve`. One that does not exist
+  is an error in process 0, which ends the other processes while they wait.
+  """
+  if isinstance(step, int):
+    if collectives.is_first():
+      resolve_here(workdir, step)
+    visible_files.wait_for(folder(workdir) / str(step))
+    return folder(workdir) / str(step)
+  return folder(workdir) / str(resolve(workdir, step))
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -307,6 +347,7 @@ def verify(path: epath.Path) -> bool:
       processes it names the checkpoint, whatever error process 0 met.
     OSError: process 0 cannot read a file.
   """
+  visible_files.wait_for(path)
   sound, error = False, None
   if collectives.is_first():  # the other processes would read the same files
     try:

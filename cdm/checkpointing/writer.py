@@ -126,6 +126,9 @@ class Checkpointer:
         # Else a checkpoint without metadata is asked when it was made and by
         # whom, and a container's user whom the system cannot name is an error.
         lightweight_initialize=True,
+        # Process 0 lists the checkpoints for all: a network's file system may
+        # show another host an older listing.
+        single_host_load_and_broadcast=True,
         async_options=ocp.options.AsyncOptions(
           timeout_secs=math.ceil(
             timeouts.seconds(timeouts.SAVE, processes=jax.process_count())
@@ -238,7 +241,10 @@ class Checkpointer:
   def _best_step(self) -> int | None:
     """Returns the step of the best checkpoint, None if none is on record."""
     try:
-      best = reader.read_best(self._workdir)
+      best = collectives.call_in_first(
+        lambda: reader.read_best(self._workdir),
+        errors=(damaged_file.DamagedFile,),
+      )
     except damaged_file.DamagedFile as error:
       _log.warning('%s', error)
       return None

@@ -8,11 +8,21 @@ that skips one leaves the others waiting. `is_first`, `local_indices` and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from cdm.distributed import exit_codes
 
 if TYPE_CHECKING:
   import numpy as np
+
+
+class FirstProcessFailed(Exception):
+  """A function failed in process 0, so this process cannot go on either."""
+
+  def __init__(self, sentence: str, ending: exit_codes.ExitCode):
+    super().__init__(sentence)
+    self.ending = ending
 
 
 def is_first() -> bool:
@@ -37,6 +47,62 @@ def broadcast_from_first(value: Any) -> Any:
   from jax.experimental import multihost_utils
 
   return multihost_utils.broadcast_one_to_all(value)
+
+
+def call_in_first(
+  function: Callable[[], Any], *, errors: tuple[type[Exception], ...] = ()
+) -> Any:
+  """Calls a function in process 0 alone, and returns its result in all.
+
+  What is read from storage so is the same in every process, even where the
+  file system of another host still shows an older state. A collective: every
+  process must call it, in the same order.
+
+  Args:
+    function: returns a value that JSON can hold.
+    errors: types of errors that are raised in the other processes as they are
+      in process 0; each can be made from its message alone.
+
+  Raises:
+    FirstProcessFailed: in the other processes, if the function raised an error
+      of another type in process 0.
+  """
+  if process_count() == 1:
+    return function()
+  answer, caught = {}, None
+  if is_first():
+    try:
+      answer = {'value': function()}
+    except Exception as error:  # noqa: BLE001 (raised again below)
+      caught = error
+      answer = {
+        'type': next((t.__name__ for t in errors if type(error) is t), None),
+        'text': exit_codes.sentence(error),
+        'ending': exit_codes.classify(error),
+      }
+  answer = json.loads(_broadcast_bytes(json.dumps(answer).encode()))
+  if caught is not None:
+    raise caught
+  if 'value' in answer:
+    return answer['value']
+  for error_type in errors:
+    if error_type.__name__ == answer['type']:
+      raise error_type(answer['text'])
+  raise FirstProcessFailed(
+    f'process 0: {answer["text"]}', exit_codes.ExitCode(*answer['ending'])
+  )
+
+
+def _broadcast_bytes(data: bytes) -> bytes:
+  """Returns process 0's bytes, in every process."""
+  import numpy as np
+  from jax.experimental import multihost_utils
+
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+  buffer = np.zeros(size, np.uint8)
+  if is_first():
+    buffer[:] = np.frombuffer(data, np.uint8)
+  return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes()
 
 
 def barrier(name: str) -> None:
