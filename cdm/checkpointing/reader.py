@@ -23,7 +23,7 @@ from cdm.checkpointing import (
   visible_files,
 )
 from cdm.data.files import damaged_file
-from cdm.distributed import bucket_folders, collectives
+from cdm.distributed import bucket_folders, collectives, replica_comparison
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
@@ -227,7 +227,9 @@ def restore_ema(
     stored = shapes_on_disk(path)
   target = {'ema_params': jax.tree.map(_with_sharding, abstract_params)}
   check_model(stored, shapes(target), path)
-  return _restore(path, target, sound=sound)['ema_params'], int(path.name)
+  params = _restore(path, target, sound=sound)['ema_params']
+  replica_comparison.check_restored(params, int(path.name))
+  return params, int(path.name)
 
 
 def restore_arrays(

@@ -147,10 +147,29 @@ class ReplicaComparison:
     return (
       f'After step {step}, devices that must hold equal values do not: '
       f'{"; ".join(named)}{rest}. A device, its memory or a link is faulty, or '
-      'hosts have restored different files. Nothing was saved since; start the '
-      'same command again, which continues from the newest checkpoint, and '
-      'take out this host if it is named again.'
+      'hosts have restored different files. Nothing was saved since: start the '
+      'same command again, which goes on from what is whole, and take out this '
+      'host if it is named again.'
     )
+
+
+def check_restored(tree: Any, step: int) -> None:
+  """Compares what several processes have restored, each by itself.
+
+  A collective; in a run of one process it does nothing.
+
+  Args:
+    tree: tree of arrays; those that are on no mesh are not compared.
+    step: step of the checkpoint, for the message.
+
+  Raises:
+    ReplicasDiffer: processes hold different values.
+  """
+  shared = [
+    each for each in jax.tree.leaves(tree) if not each.is_fully_addressable
+  ]
+  if shared:
+    ReplicaComparison(tree, shared[0].sharding.mesh).check(tree, step)
 
 
 def _replicated_axes(leaf: Any, mesh: Mesh) -> tuple[str, ...]:

@@ -59,6 +59,8 @@ def start(
   if restored is None:
     state = make_state(init, tx, read_weights, key=key, abstract=abstract)
     step = 0
+    if read_weights is not None and collaborators.comparison is not None:
+      collaborators.comparison.check(compared_part(state), step)
   else:
     state, step = restored.state, restored.step
     skipped = rollbacks.position(step) if rollbacks is not None else None

@@ -7,7 +7,6 @@ second process does not see at first. It ends as a run that nothing befell.
 
 import re
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -128,16 +127,43 @@ def test_the_run_ends_as_one_that_nothing_befell(runs):
   assert not list((folder / 'local').rglob('*.npz'))
 
 
-def test_a_process_that_never_sees_the_checkpoint_ends_the_run(runs):
-  folder, _ = runs
-  began = time.monotonic()
-  running = two_processes.begin(
-    two_processes.sampling(folder / 'run', folder / 'drawn2'),
-    before=f"os.environ['CDM_VISIBLE_SECONDS'] = '2'\n{STALE}".replace(
-      '> 3', '> 999'
+BLIND = f"os.environ['CDM_VISIBLE_SECONDS'] = '2'\n{STALE}"
+# The second process reads other values than the first.
+MISREAD = """
+import jax
+from cdm.checkpointing import reader
+restore = reader._restore
+reader._restore = lambda *args, **more: jax.tree.map(
+  lambda leaf: jax.make_array_from_single_device_arrays(
+    leaf.shape, leaf.sharding, [leaf.addressable_data(0) + 1]
+  ),
+  restore(*args, **more),
+)
+"""
+
+
+@pytest.mark.parametrize(
+  ('before', 'ending', 'told'),
+  [
+    (
+      BLIND.replace('> 3', '> 999'),
+      exit_codes.NO_STORAGE,
+      '/checkpoints/8 is there for process 0, but process 1 on',
     ),
+    (
+      MISREAD,
+      exit_codes.REPLICAS_DIFFER,
+      'After step 8, devices that must hold equal values do not: ',
+    ),
+  ],
+)
+def test_nothing_is_drawn_unless_all_processes_see_the_same(
+  runs, tmp_path, before, ending, told
+):
+  folder, _ = runs
+  running = two_processes.begin(
+    two_processes.sampling(folder / 'run', tmp_path), before=before
   )
-  outputs = two_processes.end(running, *[exit_codes.NO_STORAGE.code] * 2)
-  assert time.monotonic() - began < 120
-  for output in outputs:
-    assert '/checkpoints/8 is there for process 0, but process 1 on' in output
+  for output in two_processes.end(running, *[ending.code] * 2):
+    assert told in output
+  assert not list(tmp_path.rglob('0*.png'))
