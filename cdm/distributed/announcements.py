@@ -6,16 +6,15 @@ coordination service instead, and is read one call later, when it has long been
 there.
 """
 
-import json
 from typing import Any
 
-from cdm.distributed import collectives
+from cdm.distributed import collectives, message_board
 
-_PREFIX = 'cdm/announced/'
 _WAIT_S = 3600.0  # JAX and the peer monitor notice the loss of process 0 before
 # No process is this many calls behind another, because their steps exchange
 # gradients; what is older is removed.
 _KEPT = 8
+_KEY = 'value'
 
 
 class Announcements:
@@ -50,25 +49,15 @@ class Announcements:
     """
     if not self.is_delayed:
       return value
-    store = _store()
     call, self._calls = self._calls, self._calls + 1
     if collectives.is_first():
-      store.key_value_set(self._key(call), json.dumps(value))
+      self._board(call).post(_KEY, value)
       if call >= _KEPT:
-        store.key_value_delete(self._key(call - _KEPT))
+        self._board(call - _KEPT).clear()
     if not call:
       return None
-    text = store.blocking_key_value_get(
-      self._key(call - 1), int(1000 * _WAIT_S)
-    )
-    return json.loads(text)
+    return self._board(call - 1).wait_for(_KEY, _WAIT_S)
 
-  def _key(self, call: int) -> str:
-    return f'{_PREFIX}{self._name}/{call}'
-
-
-def _store() -> Any:
-  # JAX has no public name for the client; Orbax and Flax import this one too.
-  from jax._src import distributed
-
-  return distributed.global_state.client
+  def _board(self, call: int) -> message_board.Board:
+    """Returns the board of one call; each has its own, to be cleared alone."""
+    return message_board.Board(f'announced/{self._name}/{call}')

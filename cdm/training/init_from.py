@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from cdm.checkpointing import checksums, reader
+from cdm.checkpointing import checksums, reader, verification
 from cdm.config import loader
 from cdm.data import class_names
 from cdm.data.files import damaged_file
@@ -225,7 +225,7 @@ def _checked_hash(path: epath.Path, options: run_config.Run) -> str:
     options: the `train` section of the run; the hash that it gives is compared.
   """
   try:
-    sound = reader.verify(path)
+    sound = verification.verify(path)
   except checksums.Damaged as error:
     raise damaged_file.DamagedFile(
       f'{KEY}: the checkpoint {path} is damaged: {error}. Restore a copy of '

@@ -160,6 +160,10 @@ class _Loop:
     """
     self.watch.enter(watchdog.SAVE, self.step)
     self.checkpointer.wait()
+    while (pause := self.checkpointer.last_pause()) is not None:
+      time.sleep(pause)
+      self.save()
+      self.checkpointer.wait()
     self.watch.enter(None, self.step)
     self.reporter.end_progress()
     place = f'step {self.step} of {self.schedule.num_steps}'
@@ -321,8 +325,10 @@ class _Loop:
     if values is None:
       return False
     self.reporter.scalars(self.step, values)
-    if self.hooks.best is not None:
-      self.hooks.best.consider(self.step, values)
+    best = self.hooks.best
+    if best is not None and not best.consider(self.step, values):
+      self.save()  # once more, because it failed; any state may be the best
+      best.consider(self.step, values)
     if evaluator.forget is not None:
       evaluator.forget()
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cdm.distributed import collectives
 from cdm.training import intervals
 from cdm.training.collaborators import Collaborators, compared_part
 
@@ -50,9 +51,20 @@ class StateSaver:
       due = self._intervals.due()
     if SAVE in due or step % self._schedule.save_every_steps == 0:
       return SAVE
+    if self._must_save_again(step):
+      return SAVE
     # The last step is saved anyway.
     last = step == self._schedule.num_steps
     return COPY if COPY in due and not last else None
+
+  def _must_save_again(self, step: int) -> bool:
+    """Returns whether to save because the last save failed; a collective.
+
+    In a run of several processes they ask each other only when they log.
+    """
+    alone = collectives.process_count() == 1
+    asks = alone or step % self._schedule.log_every_steps == 0
+    return asks and self._checkpointer.retry_is_due()
 
   def compare_if_due(self, step: int, state: TrainState) -> None:
     """Starts a comparison at the regular steps; see `start_comparison`."""

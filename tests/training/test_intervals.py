@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdm.distributed import announcements
+from cdm.distributed import announcements, message_board
 from cdm.training import intervals
 from cdm.training.intervals import COPY, SAVE
 
@@ -16,7 +16,7 @@ class Clock:
 
 
 class Store:
-  """The key-value store of a run, as all of its processes see it."""
+  """The messages of a run, as all of its processes see them."""
 
   def __init__(self):
     self.values = {}
@@ -25,8 +25,9 @@ class Store:
     assert key not in self.values
     self.values[key] = value
 
-  def key_value_delete(self, key):
-    del self.values[key]
+  def key_value_delete(self, prefix):
+    for key in [key for key in self.values if key.startswith(prefix)]:
+      del self.values[key]
 
   def blocking_key_value_get(self, key, _milliseconds):
     return self.values[key]
@@ -35,7 +36,10 @@ class Store:
 @pytest.fixture
 def store(monkeypatch):
   found = Store()
-  monkeypatch.setattr(announcements, '_store', lambda: found)
+  board = message_board.Board
+  monkeypatch.setattr(
+    announcements.message_board, 'Board', lambda name: board(name, found)
+  )
   return found
 
 

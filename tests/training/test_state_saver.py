@@ -12,9 +12,10 @@ from cdm.training.state_saver import COPY, SAVE
 class Made:
   """Collaborators that record what is done with them, in order."""
 
-  def __init__(self, *, copies=True, comparison=True):
+  def __init__(self, *, copies=True, comparison=True, retry=False):
     self.calls = calls = []
     self.checkpointer = mock.Mock()
+    self.checkpointer.retry_is_due = lambda: retry
     self.checkpointer.save = lambda step, state, **_: calls.append((SAVE, step))
     self.local_copies = self.comparison = None
     if copies:
@@ -52,6 +53,12 @@ def due(made, **fields):
 
 def test_checkpoints_are_due_at_their_steps():
   assert due(Made()) == {5: SAVE, 10: SAVE, 15: SAVE, 20: SAVE}
+
+
+def test_a_save_that_failed_is_due_again():
+  assert set(due(Made(retry=True), local_copy_every_minutes=1e-9)) == {
+    *range(1, 21)
+  }
 
 
 def test_by_the_clock_they_are_due_at_log_lines_too():
