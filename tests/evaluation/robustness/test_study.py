@@ -190,7 +190,7 @@ def test_a_killed_examination_continues_and_gives_the_same(
 ):
   out = tmp_path / 'again'
   words = (f'--groups={done.parent / "groups.csv"}', '--title=<Ours>')
-  run, calls, kills = upscaler.Upscaler.__call__, [], [3]
+  run, calls, kills = upscaler.Upscaler.start_rows, [], [3]
 
   def fails(self, lowres, **given):
     calls.append(len(lowres))
@@ -199,7 +199,7 @@ def test_a_killed_examination_continues_and_gives_the_same(
       raise KeyboardInterrupt
     return run(self, lowres, **given)
 
-  monkeypatch.setattr(upscaler.Upscaler, '__call__', fails)
+  monkeypatch.setattr(upscaler.Upscaler, 'start_rows', fails)
   assert examine(out, *words) == 130
   assert len(jsonl.read(out / 'rows.jsonl')) == 16
   with open(out / 'rows.jsonl', 'a', encoding='utf-8') as file:
