@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+import conftest
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -157,7 +158,7 @@ def run(workdir, count=COUNT, devices=DEVICES, data=COUNT):
   environment = os.environ | {
     'PYTHONPATH': os.pathsep.join(sys.path),
     'JAX_NUM_CPU_DEVICES': str(devices),
-    'XLA_FLAGS': '--xla_backend_optimization_level=0',
+    'XLA_FLAGS': ' '.join(conftest.COMPILER_FLAGS),
     'JAX_PLATFORMS': 'cpu',
   }
   running = [
