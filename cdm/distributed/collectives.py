@@ -171,34 +171,6 @@ def broadcast_object(value: Any) -> Any:
   return json.loads(np.asarray(sent)[:size].tobytes())
 
 
-def from_first(compute: Callable[[], T]) -> T:
-  """Returns in every process what a function returns in process 0.
-
-  A collective: every process must call it, in the same order. Use it for what
-  all processes would read alike, such as the listing of a folder.
-
-  Args:
-    compute: returns anything that JSON can hold. If it fails in process 0, it
-      is called in the other processes too, so that all raise the same error.
-  """
-  if process_count() == 1:
-    return compute()
-  value: Any = None
-  error: Exception | None = None
-  if is_first():
-    try:
-      value = [compute()]
-    except Exception as caught:  # It is raised below, in all processes.
-      error = caught
-  found = broadcast_object(value if error is None else str(error))
-  if error is not None:
-    raise error
-  if isinstance(found, str):
-    compute()
-    raise ValueError(f'Process 0 could not read what this one can: {found}')
-  return found[0]
-
-
 def _padded(text: bytes, size: int) -> np.ndarray:
   """Returns bytes as uint8, with zeros up to a power of two.
 
