@@ -162,13 +162,18 @@ def broadcast_object(value: Any) -> Any:
   """
   if process_count() == 1:
     return value
+  text = json.dumps(value).encode() if is_first() else b''
+  return json.loads(_broadcast_bytes(text))
+
+
+def _broadcast_bytes(data: bytes) -> bytes:
+  """Returns process 0's bytes, in every process."""
   import numpy as np
   from jax.experimental import multihost_utils
 
-  text = json.dumps(value).encode() if is_first() else b''
-  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
-  sent = multihost_utils.broadcast_one_to_all(_padded(text, size))
-  return json.loads(np.asarray(sent)[:size].tobytes())
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+  sent = multihost_utils.broadcast_one_to_all(_padded(data, size))
+  return np.asarray(sent)[:size].tobytes()
 
 
 def _padded(text: bytes, size: int) -> np.ndarray:
