@@ -39,7 +39,7 @@ class NumberedImages:
     """
     self.folders = list(folders)
     self.flat = bool(
-      collectives.from_first(lambda: any(map(_is_flat, folders)))
+      collectives.call_in_first(lambda: any(map(_is_flat, folders)))
     )
     self._made: set[pathlib.Path] = set()
 

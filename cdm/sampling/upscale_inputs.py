@@ -76,7 +76,7 @@ def check(
     ValueError: no file can be used, or the result of a file would overwrite
       the result of another, or an input. The message names them.
   """
-  named = collectives.from_first(
+  named = collectives.call_in_first(
     lambda: [
       [os.fspath(path), os.fspath(target)]
       for path, target in _targets(list(map(pathlib.Path, given)), out)
