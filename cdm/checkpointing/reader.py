@@ -354,7 +354,15 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def shapes_on_disk(path: epath.Path) -> dict[str, tuple[int, ...]]:
-  """Returns {name: shape} of a checkpoint's state, from its metadata alone."""
+  """Returns {name: shape} of a checkpoint's state, from its metadata alone.
+
+  A collective: process 0 reads them, for all.
+  """
+  found = collectives.call_in_first(lambda: _shapes_here(path))
+  return {name: tuple(shape) for name, shape in found.items()}
+
+
+def _shapes_here(path):
   return shapes(state_arrays.handler().metadata(path / 'state').tree)
 
 
@@ -369,7 +377,7 @@ def check_stored_model(path: epath.Path, target: Any) -> None:
   """
 
   def check():
-    check_model(shapes_on_disk(path), shapes(target), path)
+    check_model(_shapes_here(path), shapes(target), path)
 
   collectives.call_in_first(check, errors=(ModelMismatch,))
 
