@@ -7,25 +7,29 @@ array shapes with those of the model. The module docstring of
 
 import contextlib
 import errno
-import logging
+import json
 import os
 from collections.abc import Generator, Mapping
 from typing import Any, TypedDict
 
 import jax
-import orbax.checkpoint as ocp
 from etils import epath
 
-from cdm.checkpointing import checksums, orbax_output, single_files
+from cdm.checkpointing import (
+  checksums,
+  orbax_output,
+  single_files,
+  state_arrays,
+  verification,
+  visible_files,
+)
 from cdm.data.files import damaged_file
-from cdm.distributed import bucket_folders, collectives
+from cdm.distributed import bucket_folders, collectives, replica_comparison
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
 BEST = 'best'  # file in CHECKPOINTS, see `Best`
 COMMITTED = 'commit_success.txt'  # in a bucket, see `is_complete`
-# Orbax changes this file after the checksums are written.
-METADATA = '_CHECKPOINT_METADATA'
 
 
 class ModelMismatch(ValueError):
@@ -48,7 +52,6 @@ class Best(TypedDict):
 
 # Errors that do not mean damaged files, such as running out of memory.
 NOT_DAMAGE = (ModelMismatch, jax.errors.JaxRuntimeError, MemoryError)
-_log = logging.getLogger(__name__)
 
 
 def folder(workdir: str | os.PathLike) -> epath.Path:
@@ -57,13 +60,25 @@ def folder(workdir: str | os.PathLike) -> epath.Path:
 
 
 def complete_steps(workdir: str | os.PathLike) -> list[int]:
-  """Returns the steps of the complete checkpoints, in ascending order."""
+  """Returns the steps of the complete checkpoints, in ascending order.
+
+  They are those that this process sees; `agreed_steps` returns the same ones in
+  every process.
+  """
   directory = folder(workdir)
   if not directory.is_dir():
     return []
   # The digits are those that int() knows: '²' is one to isdigit.
   found = [path for path in directory.iterdir() if path.name.isdecimal()]
   return sorted(int(path.name) for path in found if is_complete(path))
+
+
+def agreed_steps(workdir: str | os.PathLike) -> list[int]:
+  """Returns the steps of the complete checkpoints that process 0 sees.
+
+  A collective: every process must call it, in the same order.
+  """
+  return collectives.call_in_first(lambda: complete_steps(workdir))
 
 
 def is_complete(path: epath.Path) -> bool:
@@ -94,7 +109,10 @@ def read_best(workdir: str | os.PathLike) -> Best | None:
 
 
 def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
-  """Returns the step of the checkpoint that is meant.
+  """Returns the step of the checkpoint that is meant, as process 0 sees it.
+
+  A collective: every process must call it, in the same order. When it returns,
+  this process sees the checkpoint too.
 
   Args:
     workdir: work directory of a training run.
@@ -105,7 +123,18 @@ def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
     FileNotFoundError: there is no such checkpoint.
     ValueError: `at` is another text.
     damaged_file.DamagedFile: checkpoints/best is damaged.
+    visible_files.NotVisible: process 0 sees it, and this process does not.
   """
+  step = collectives.call_in_first(
+    lambda: resolve_here(workdir, at),
+    errors=(FileNotFoundError, damaged_file.DamagedFile, ValueError),
+  )
+  visible_files.wait_for(folder(workdir) / str(step))
+  return step
+
+
+def resolve_here(workdir: str | os.PathLike, at: int | str | None) -> int:
+  """Does what `resolve` does, but with the files that this process sees."""
   steps = complete_steps(workdir)
   workdir = bucket_folders.storage(workdir)
   if not steps:
@@ -159,9 +188,7 @@ def read_config(
   # the others are compared when they are read.
   with _refusing_damage(path):
     checksums.check(path, below='config')
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-      args = ocp.args.Composite(config=ocp.args.JsonRestore())
-      found = reader.restore(path, args=args)['config']
+    found = read_part(path, 'config')
     if not isinstance(found, dict) or not isinstance(found.get('text'), str):
       raise checksums.Damaged('config holds no text')
   return found['text']
@@ -191,12 +218,13 @@ def restore_ema(
   """
   orbax_output.silence()
   path = _step_path(workdir, step)
-  with _refusing_damage(path):
-    sound = verify(path)
-    stored = shapes_on_disk(path)
   target = {'ema_params': jax.tree.map(_with_sharding, abstract_params)}
-  check_model(stored, shapes(target), path)
-  return _restore(path, target, sound=sound)['ema_params'], int(path.name)
+  with _refusing_damage(path):
+    sound = verification.verify(path)
+    check_stored_model(path, target)
+  params = _restore(path, target, sound=sound)['ema_params']
+  replica_comparison.check_restored(params, int(path.name))
+  return params, int(path.name)
 
 
 def restore_arrays(
@@ -207,7 +235,7 @@ def restore_arrays(
 ) -> dict[str, jax.Array]:
   """Reads chosen arrays of a checkpoint's state, and nothing else.
 
-  The files are not compared with their checksums; `verify` does that.
+  The files are not compared with their checksums; `verification` does that.
 
   Args:
     workdir: work directory of a training run.
@@ -242,16 +270,23 @@ def _restore(path: epath.Path, target: Any, *, sound: bool) -> Any:
     target: tree of ShapeDtypeStructs with shardings.
     sound: whether the files match their checksums.
   """
-  restore = ocp.args.PyTreeRestore(
-    target,
-    restore_args=ocp.checkpoint_utils.construct_restore_args(target),
-    partial_restore=True,  # the rest of the state is three times as large
-  )
   # What the checksums vouch for is not damaged: an error is a fault of ours.
   guard = contextlib.nullcontext() if sound else _refusing_damage(path)
-  with guard, ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-    restored = reader.restore(path, args=ocp.args.Composite(state=restore))
-  return restored['state']
+  with guard:  # The rest of the state is three times as large.
+    return state_arrays.read(path / 'state', target, partial=True)
+
+
+def read_part(path: epath.Path, name: str) -> Any:
+  """Returns the content of a part of a checkpoint that is no array.
+
+  Args:
+    path: path of the checkpoint.
+    name: name of the part, for example 'config'.
+
+  Raises:
+    Exception: it is missing or damaged.
+  """
+  return json.loads((path / name / 'metadata').read_text(encoding='utf-8'))
 
 
 @contextlib.contextmanager
@@ -280,8 +315,17 @@ def _refusing_damage(path: epath.Path) -> Generator[None]:
 def _step_path(
   workdir: str | os.PathLike, step: int | str | None
 ) -> epath.Path:
-  found = str(resolve(workdir, step))
-  return folder(workdir) / found
+  """Returns the path of a checkpoint.
+
+  A collective unless `step` is a number, see `resolve`. One that does not exist
+  is an error in process 0, which ends the other processes while they wait.
+  """
+  if isinstance(step, int):
+    if collectives.is_first():
+      resolve_here(workdir, step)
+    visible_files.wait_for(folder(workdir) / str(step))
+    return folder(workdir) / str(step)
+  return folder(workdir) / str(resolve(workdir, step))
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -290,48 +334,6 @@ def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
   if sharding is None:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def verify(path: epath.Path) -> bool:
-  """Compares a checkpoint with its checksums, once for all processes.
-
-  Process 0 reads the files and broadcasts the result, so every process must
-  call this function, and all of them return or raise.
-
-  Returns:
-    True if the files match; False if the checkpoint has no checksums, so that
-    only Orbax can find damage when it reads the files.
-
-  Raises:
-    checksums.Damaged: names the damaged file in process 0; in the other
-      processes it names the checkpoint, whatever error process 0 met.
-    OSError: process 0 cannot read a file.
-  """
-  sound, error = False, None
-  if collectives.is_first():  # the other processes would read the same files
-    try:
-      sound = _check_files(path)
-    except Exception as caught:
-      error = caught
-  verdict = collectives.broadcast_from_first(2 if error else int(sound))
-  if error is not None:
-    raise error
-  if verdict == 2:
-    raise checksums.Damaged(f'process 0 found {path} damaged')
-  return bool(verdict)
-
-
-def _check_files(path: epath.Path) -> bool:
-  try:
-    single_files.read_json(path / METADATA, dict[str, Any], remedy='')
-  except FileNotFoundError as error:
-    raise checksums.Damaged(f'{METADATA} is missing') from error
-  except damaged_file.DamagedFile as error:
-    raise checksums.Damaged(f'{METADATA} cannot be read') from error
-  if checksums.check(path):
-    return True
-  _log.warning('%s has no checksums, so it is read without a check.', path)
-  return False
 
 
 def _leaves_by_name(tree: Any) -> dict[str, Any]:
@@ -353,8 +355,23 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def shapes_on_disk(path: epath.Path) -> dict[str, tuple[int, ...]]:
   """Returns {name: shape} of a checkpoint's state, from its metadata alone."""
-  with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-    return shapes(reader.metadata(path / 'state').item_metadata.tree)
+  return shapes(state_arrays.handler().metadata(path / 'state').tree)
+
+
+def check_stored_model(path: epath.Path, target: Any) -> None:
+  """Checks that a checkpoint holds the arrays of a model, see `check_model`.
+
+  A collective: process 0 looks, and all processes return or raise.
+
+  Args:
+    path: path of the checkpoint.
+    target: tree of arrays or ShapeDtypeStructs.
+  """
+
+  def check():
+    check_model(shapes_on_disk(path), shapes(target), path)
+
+  collectives.call_in_first(check, errors=(ModelMismatch,))
 
 
 def check_model(

@@ -17,7 +17,7 @@ import jax
 
 from cdm.distributed import collectives, exit_codes
 from cdm.reporting import progress
-from cdm.training import step_timer, watchdog
+from cdm.training import state_saver, step_timer, watchdog
 from cdm.training.collaborators import Collaborators
 from cdm.training.hooks import GRID, Hooks
 from cdm.training.outcome import Outcome
@@ -121,6 +121,7 @@ class _Loop:
     self.iterator, self.watch = collaborators.iterator, collaborators.watch
     self.checkpointer = collaborators.checkpointer
     self.reporter = collaborators.reporter
+    self.saver = state_saver.StateSaver(collaborators, schedule)
     self.timer = step_timer.Timer()
     self.batch_size: Any = None  # global; known from the first batch on
     self.data_state: Any = None  # data position after the last step's batch
@@ -159,10 +160,15 @@ class _Loop:
     """
     self.watch.enter(watchdog.SAVE, self.step)
     self.checkpointer.wait()
+    while (pause := self.checkpointer.last_pause()) is not None:
+      time.sleep(pause)
+      self.save()
+      self.checkpointer.wait()
     self.watch.enter(None, self.step)
     self.reporter.end_progress()
     place = f'step {self.step} of {self.schedule.num_steps}'
     if complete:
+      self.saver.forget_copies()  # The run needs none any more.
       if not new:
         self.reporter.say(f'{place}: the run is complete')
       return Outcome(self.state, self.step, exit_codes.COMPLETE)
@@ -204,6 +210,7 @@ class _Loop:
     if not self.compiled:
       self.report_first_step(batch, scalars, time.monotonic() - began)
     self.reporter.progress(self.step, self.metrics.latest_loss())
+    self.saver.compare_if_due(self.step, self.state)
     if self.step % self.schedule.log_every_steps == 0:
       self.log()
       self.metrics.clear()
@@ -211,8 +218,9 @@ class _Loop:
     with self.timer.away():
       # The checkpoint is saved first, so that an error while drawing loses no
       # step.
-      if self.step % self.schedule.save_every_steps == 0:
-        self.save()
+      due = self.saver.due(self.step)
+      if due is not None:
+        self.save(due)
       if self.step < self.schedule.num_steps:  # else once all is saved
         self.draw_and_evaluate(stop)
     return True
@@ -238,12 +246,14 @@ class _Loop:
   def fetch_scalars(self):
     """Fetches the scalars of every step made, and adds its time to goodput.
 
-    Raises Diverged if one of the steps diverged.
+    Raises Diverged if one of the steps diverged, and ReplicasDiffer if a
+    comparison that was started has found a difference.
     """
     self.watch.enter(watchdog.STEP, self.step)
     self.metrics.drain()
     self.watch.enter(watchdog.LOG, self.step)
     self.metrics.check(self.checkpointer, self.step)
+    self.saver.finish_comparison()
     spent = self.watch.seconds(watchdog.STEP)
     self.metrics.goodput.add(spent - self.counted_seconds)
     self.counted_seconds = spent
@@ -261,16 +271,20 @@ class _Loop:
     # A line has no loss if all of its steps were skipped.
     self.reporter.progress(self.step, means.get('loss'))
 
-  def save(self):
+  def save(self, kind=state_saver.SAVE):
+    """Saves a checkpoint, or makes local copies, once nothing is wrong."""
+    self.saver.start_comparison(self.step, self.state)
     self.fetch_scalars()
     self.watch.enter(watchdog.SAVE, self.step)
-    self.checkpointer.save(
+    self.saver.write(
+      kind,
       self.step,
       self.state,
       data_state=self.data_state,
       window=self.metrics.to_json(),
     )
-    self.saved_step = self.step
+    if kind == state_saver.SAVE:
+      self.saved_step = self.step
 
   def due(self, every_steps):
     """Returns whether what has this interval is due now; 0 never is."""
@@ -311,8 +325,10 @@ class _Loop:
     if values is None:
       return False
     self.reporter.scalars(self.step, values)
-    if self.hooks.best is not None:
-      self.hooks.best.consider(self.step, values)
+    best = self.hooks.best
+    if best is not None and not best.consider(self.step, values):
+      self.save()  # once more, because it failed; any state may be the best
+      best.consider(self.step, values)
     if evaluator.forget is not None:
       evaluator.forget()
     return True
@@ -369,8 +385,11 @@ class _Loop:
     gc.collect()
     # The checkpoints are deleted before the rollback is recorded: a run that is
     # killed in between diverges once more and rolls back again.
+    self.saver.forget_copies(after=to)
     self.checkpointer.forget_after(to)
     restored = self.checkpointer.restore_latest(abstract)
+    self.saver.start_comparison(restored.step, restored.state)
+    self.saver.finish_comparison()
     rollbacks.resume(restored.step)
     rollbacks.add(
       to=restored.step,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.checkpointing import writer
+from cdm.checkpointing import local_copies, writer
 from cdm.distributed import device_mesh, partitioning
 from cdm.reporting import metric_writer
 from cdm.training import (
@@ -142,7 +142,14 @@ class Run:
   """`cdm train` in small: start or continue in a work directory, train on."""
 
   def __init__(
-    self, workdir, *, shape=(8, 1, 1), batches=None, keep=3, tx=None
+    self,
+    workdir,
+    *,
+    shape=(8, 1, 1),
+    batches=None,
+    keep=3,
+    tx=None,
+    retry_seconds=0.0,
   ):
     self.tx = adam() if tx is None else tx
     self.workdir = workdir
@@ -150,6 +157,7 @@ class Run:
     self.shape = shape
     self.batches = Batches() if batches is None else batches
     self.keep = keep
+    self.retry_seconds = retry_seconds
 
   def train(
     self,
@@ -163,9 +171,14 @@ class Run:
     spike_factor=0.0,
     watch=None,
     hooks=None,
+    copies=None,
+    comparison=None,
     **more,
   ):
-    """-> loop.Outcome; hooks may be made by a function of the collaborators."""
+    """-> loop.Outcome; hooks may be made by a function of the collaborators.
+
+    Local copies are made at every log line, in the folder `copies`.
+    """
     schedule = run_config.Run(
       batch_size=BATCH,
       num_steps=num_steps,
@@ -173,9 +186,15 @@ class Run:
       save_every_steps=save_every,
       sample_every_steps=sample_every,
       grad_norm_spike_factor=spike_factor,
+      local_copy_every_minutes=1e-9 if copies else 0.0,
+      compare_every_steps=4,
     )
     saver = writer.Checkpointer(
-      self.workdir, config=CONFIG, keep=self.keep, save_every_steps=save_every
+      self.workdir,
+      config=CONFIG,
+      keep=self.keep,
+      save_every_steps=save_every,
+      retry_seconds=self.retry_seconds,
     )
     reporter = metric_writer.Reporter(
       self.workdir, tensorboard=False, quiet=True
@@ -186,6 +205,10 @@ class Run:
       reporter=reporter,
       rollbacks=rollback.Rollbacks(self.workdir, limit=rollbacks),
       watch=watchdog.Watchdog() if watch is None else watch,
+      comparison=comparison,
+      local_copies=local_copies.LocalCopies(copies, self.workdir)
+      if copies
+      else None,
     )
     with reporter, saver:
       state, metrics = start.start(
