@@ -23,9 +23,11 @@ processes share two cores, and are not extrapolated.
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -49,7 +51,7 @@ OVERRIDES = {
   'eval.every_steps': 4,
 }
 IMAGES = 32
-LIMIT_SECONDS = 900
+LIMIT_SECONDS = 1800
 COUNTS = 'counts.jsonl'
 FILES = tuple(file_calls.KINDS)
 SENT = (
@@ -158,13 +160,21 @@ def run(folder, words, processes, out, count_files=True):
           env=environment | {'CDM_PROCESS_ID': str(index)},
           stdout=log,
           stderr=log,
+          start_new_session=True,
         )
       )
   try:
     codes = [process.wait(LIMIT_SECONDS) for process in running]
+  except subprocess.TimeoutExpired:
+    raise SystemExit(
+      f'{processes} processes have not ended after {LIMIT_SECONDS} s; see the '
+      f'logs in {out}.'
+    ) from None
   finally:
     for process in running:
-      process.kill()
+      # strace and what it watches, which would outlive it.
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
   if any(codes):
     bad = next(n for n, code in enumerate(codes) if code)
     raise SystemExit(
