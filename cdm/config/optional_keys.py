@@ -1,8 +1,8 @@
 """Lists the keys that a config may leave out, with the values they then have.
 
-They are options of a single run, such as where its weights come from, and not
-properties of an experiment. So no config states them, and the command line sets
-them in every config that has their section.
+They are options of a single run, such as where its weights come from or how
+slow its storage is, and not properties of an experiment. So no config states
+them, and the command line sets them in every config that has their section.
 """
 
 OPTIONAL = {
@@ -10,6 +10,8 @@ OPTIONAL = {
   'train.init_params': 'ema',
   'train.init_missing': 'refuse',
   'train.init_from_sha256': '',
+  'pipeline.read_threads': 16,
+  'pipeline.read_buffer': 500,
 }
 
 
