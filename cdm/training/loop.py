@@ -1,7 +1,8 @@
 """Runs the training loop: reads data, makes steps, logs, saves and stops.
 
 The host runs a few steps ahead of the device. It waits for the last step only
-when a line is logged or a checkpoint is saved.
+when a checkpoint is saved or images are evaluated: a log line is written when
+the steps after it are on their way, so that the device is never without work.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from cdm.training.preemption import Stop
 from cdm.training.prefetch import Prefetch
 from cdm.training.rollback import Rollbacks, latest_scheduled
 from cdm.training.running_metrics import (
+  MAX_IN_FLIGHT,
   Diverged,
   DivergedStep,
   RunningMetrics,
@@ -125,6 +127,8 @@ class _Loop:
     self.batch_size: Any = None  # global; known from the first batch on
     self.data_state: Any = None  # data position after the last step's batch
     self.step = self.saved_step = int(state.step)  # number of updates made
+    # (step, rates) of log lines that are not yet written.
+    self.lines_due: list[tuple[int, dict[str, float]]] = []
     self.boundary = 0  # grows by one from call to call of `Stop.due`
     self.compiled = False  # the first step is made, and progress is shown
     # Seconds of the phase STEP that goodput has counted, or must not count.
@@ -135,14 +139,20 @@ class _Loop:
 
     Raises Diverged if a step diverged.
     """
-    while self.step < self.schedule.num_steps:
-      if self.stop_asked(stop) or not self.run_step(batches, stop):
-        break
+    try:
+      while self.step < self.schedule.num_steps:
+        if self.stop_asked(stop) or not self.run_step(batches, stop):
+          break
+    except exit_codes.DataError:
+      with contextlib.suppress(Diverged):
+        self.write_lines(up_to=self.step)  # The steps before were good.
+      raise
     complete = self.step == self.schedule.num_steps
+    self.fetch_scalars()
     if complete and self.step % self.schedule.log_every_steps:
       # The sums are kept: if num_steps is raised later, the next regular line
       # averages over all steps since the last regular one.
-      self.log()
+      self.log(self.step, self.rates())
     if self.step > self.saved_step:
       self.save()
     if complete:
@@ -203,15 +213,19 @@ class _Loop:
     self.metrics.add(self.step, scalars, self.data_state)
     if not self.compiled:
       self.report_first_step(batch, scalars, time.monotonic() - began)
-    self.reporter.progress(self.step, self.metrics.latest_loss())
     if self.step % self.schedule.log_every_steps == 0:
-      self.log()
-      self.metrics.clear()
-      self.timer.restart(self.step)
+      self.lines_due.append((self.step, self.rates()))
+      self.timer.restart(self.computed())
+    # So late the scalars of a step are there, and fetching them does not wait.
+    self.write_lines(up_to=self.step - MAX_IN_FLIGHT)
+    self.reporter.progress(self.step, self.metrics.latest_loss())
+    saves = self.step % self.schedule.save_every_steps == 0
+    if saves:
+      self.fetch_scalars()  # This is no time away: steps are being made.
     with self.timer.away():
       # The checkpoint is saved first, so that an error while drawing loses no
       # step.
-      if self.step % self.schedule.save_every_steps == 0:
+      if saves:
         self.save()
       if self.step < self.schedule.num_steps:  # else once all is saved
         self.draw_and_evaluate(stop)
@@ -236,28 +250,57 @@ class _Loop:
     self.timer.restart(self.step)
 
   def fetch_scalars(self):
-    """Fetches the scalars of every step made, and adds its time to goodput.
+    """Writes the lines that are due and fetches the scalars of every step made.
+
+    Raises Diverged if one of the steps diverged.
+    """
+    self.write_lines(up_to=self.step)
+    self.drain(self.step)
+
+  def write_lines(self, up_to):
+    """Writes the log lines that are due up to a step.
+
+    Raises Diverged if a step of a line diverged.
+    """
+    while self.lines_due and self.lines_due[0][0] <= up_to:
+      step, rates = self.lines_due.pop(0)
+      self.drain(step)
+      self.log(step, rates)
+      self.metrics.clear()
+
+  def drain(self, step):
+    """Fetches the scalars up to a step, and adds its time to goodput.
 
     Raises Diverged if one of the steps diverged.
     """
     self.watch.enter(watchdog.STEP, self.step)
-    self.metrics.drain()
+    self.metrics.drain(up_to=step)
     self.watch.enter(watchdog.LOG, self.step)
     self.metrics.check(self.checkpointer, self.step)
     spent = self.watch.seconds(watchdog.STEP)
     self.metrics.goodput.add(spent - self.counted_seconds)
     self.counted_seconds = spent
 
-  def log(self):
-    self.fetch_scalars()
-    rates = self.timer.rates(self.step, batch_size=self.batch_size)
+  def computed(self):
+    """Returns the last step that the device has made, of those asked for.
+
+    The clock stands at that step, and not at the last one asked for.
+    """
+    return self.step - self.metrics.in_flight()
+
+  def rates(self):
+    """Returns the rates since the last call of `timer.restart`."""
+    return self.timer.rates(self.computed(), batch_size=self.batch_size)
+
+  def log(self, step, rates):
+    """Writes the log line of a step whose scalars are fetched."""
     means = self.metrics.means()
     rates['goodput'] = self.metrics.goodput.share()
     if self.hooks.evaluations:
       rates['evaluation_fraction'] = self.metrics.goodput.evaluation_share()
     if self.hooks.gauges is not None:
-      rates |= self.hooks.gauges(self.step, rates)
-    self.reporter.scalars(self.step, means | rates)
+      rates |= self.hooks.gauges(step, rates)
+    self.reporter.scalars(step, means | rates)
     # A line has no loss if all of its steps were skipped.
     self.reporter.progress(self.step, means.get('loss'))
 
@@ -328,7 +371,7 @@ class _Loop:
       return True
     made = {
       name
-      for row in self.reporter.rows()
+      for row in self.reporter.rows(since=self.step)
       if row['step'] == self.step
       for name in row
     }
@@ -363,6 +406,7 @@ class _Loop:
     )
     if to is None:
       raise Diverged(message, diverged_step)
+    self.lines_due.clear()
     self.watch.enter(watchdog.RESTORE, self.step)
     abstract = abstract_of(self.state)
     self.state = None  # Its memory is needed for the state that is restored.
