@@ -217,8 +217,7 @@ class Batches:
     self._image_bytes = 3 * read.image_size**2
     self._piece_rows = max(1, share.size)
     if reading.worker_count:
-      room = max(1, PIECE_BYTES // self._image_bytes)
-      self._piece_rows = min(self._piece_rows, room, _PIECE_IMAGES)
+      self._piece_rows = _piece_rows(share.size, read.image_size)
     self._per_batch = 1  # pieces
     self._position = 0  # records of the stream before the next global batch
     self._running: list[Any] = []  # Grain's iterator while it runs, else empty
@@ -328,12 +327,11 @@ class Batches:
       )
 
   def _check_shared_memory(self, total):
-    # Workers hand their pieces over in shared memory; when it is full, the
-    # kernel kills them (SIGBUS). Beside those that wait, each worker makes one,
-    # and one may not be freed yet.
+    # When it is full, the kernel kills the workers (SIGBUS).
     worker_count = self._reading.worker_count
-    piece_bytes = self._piece_rows * self._image_bytes
-    needed = worker_count * (workers.GROUPS_AHEAD + 2) * piece_bytes
+    needed = shared_memory_bytes(
+      worker_count, self._share.size, self._read.image_size
+    )
     if os.path.exists(_SHARED_MEMORY):
       free = shutil.disk_usage(_SHARED_MEMORY).free
       has = f'{_SHARED_MEMORY} has {free >> 20} MB free'
@@ -347,6 +345,28 @@ class Batches:
         f'worker_count={worker_count} needs about {needed >> 20} MB of '
         f'shared memory, but {has}. Lower worker_count{more}.'
       )
+
+
+def shared_memory_bytes(
+  worker_count: int, batch_size: int, image_size: int
+) -> int:
+  """Returns the shared memory in which workers hand over what they read.
+
+  Beside the pieces that wait, each worker makes one, and one may not be freed
+  yet.
+
+  Args:
+    worker_count: number of worker processes.
+    batch_size: images of a batch of this process.
+    image_size: S, pixels.
+  """
+  piece = _piece_rows(batch_size, image_size) * 3 * image_size**2
+  return worker_count * (workers.GROUPS_AHEAD + 2) * piece
+
+
+def _piece_rows(batch_size, image_size):
+  room = max(1, PIECE_BYTES // (3 * image_size**2))
+  return max(1, min(batch_size, room, _PIECE_IMAGES))
 
 
 def _stop(running):
