@@ -212,7 +212,7 @@ def _fill(folder: pathlib.Path, url: str) -> None:
   remote = bucket.Folder(url)
   entries, folders = remote.level()
   for below in folders:
-    if below.strip('/') not in (*DIRECT, EVENTS):
+    if below.strip('/') not in (*DIRECT, EVENTS, bucket_folders.COMPILED):
       entries += remote.entries(below)
   _replace(remote, folder, entries)
 

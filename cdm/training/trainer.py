@@ -144,7 +144,7 @@ class _Run:
     built, schedule = assembled.built, assembled.schedule
     mesh = assembled.mesh
     wandb_writer.check_installed(schedule.wandb)
-    source = datasets.open_source(c.train_data)
+    source = datasets.open_in_all(c.train_data, workdir=workdir)
     check_labels(c, built.net, source)
     begun = init_from.find_start(c, workdir, assembled, source)
     c = begun.config
