@@ -10,6 +10,7 @@ OPTIONAL = {
   'train.init_params': 'ema',
   'train.init_missing': 'refuse',
   'train.init_from_sha256': '',
+  'train.save_retry_minutes': 60.0,
   'pipeline.read_threads': 16,
   'pipeline.read_buffer': 500,
 }

@@ -18,9 +18,10 @@ import jax
 
 from cdm.distributed import collectives, exit_codes
 from cdm.reporting import progress
-from cdm.training import step_timer, watchdog
+from cdm.training import watchdog
 from cdm.training.collaborators import Collaborators
 from cdm.training.hooks import GRID, Hooks
+from cdm.training.line_queue import LineQueue
 from cdm.training.outcome import Outcome
 from cdm.training.preemption import Stop
 from cdm.training.prefetch import Prefetch
@@ -123,12 +124,10 @@ class _Loop:
     self.iterator, self.watch = collaborators.iterator, collaborators.watch
     self.checkpointer = collaborators.checkpointer
     self.reporter = collaborators.reporter
-    self.timer = step_timer.Timer()
-    self.batch_size: Any = None  # global; known from the first batch on
+    self.lines = LineQueue(self.reporter, hooks)
+    self.timer = self.lines.timer
     self.data_state: Any = None  # data position after the last step's batch
     self.step = self.saved_step = int(state.step)  # number of updates made
-    # (step, rates) of log lines that are not yet written.
-    self.lines_due: list[tuple[int, dict[str, float]]] = []
     self.boundary = 0  # grows by one from call to call of `Stop.due`
     self.compiled = False  # the first step is made, and progress is shown
     # Seconds of the phase STEP that goodput has counted, or must not count.
@@ -152,7 +151,7 @@ class _Loop:
     if complete and self.step % self.schedule.log_every_steps:
       # The sums are kept: if num_steps is raised later, the next regular line
       # averages over all steps since the last regular one.
-      self.log(self.step, self.rates())
+      self.log(self.step, self.lines.rates(self.step, self.metrics))
     if self.step > self.saved_step:
       self.save()
     if complete:
@@ -169,6 +168,10 @@ class _Loop:
     """
     self.watch.enter(watchdog.SAVE, self.step)
     self.checkpointer.wait()
+    while (pause := self.checkpointer.last_pause()) is not None:
+      time.sleep(pause)
+      self.save()
+      self.checkpointer.wait()
     self.watch.enter(None, self.step)
     self.reporter.end_progress()
     place = f'step {self.step} of {self.schedule.num_steps}'
@@ -214,12 +217,11 @@ class _Loop:
     if not self.compiled:
       self.report_first_step(batch, scalars, time.monotonic() - began)
     if self.step % self.schedule.log_every_steps == 0:
-      self.lines_due.append((self.step, self.rates()))
-      self.timer.restart(self.computed())
+      self.lines.add(self.step, self.metrics)
     # So late the scalars of a step are there, and fetching them does not wait.
     self.write_lines(up_to=self.step - MAX_IN_FLIGHT)
     self.reporter.progress(self.step, self.metrics.latest_loss())
-    saves = self.step % self.schedule.save_every_steps == 0
+    saves = self.step % self.schedule.save_every_steps == 0 or self.save_again()
     if saves:
       self.fetch_scalars()  # This is no time away: steps are being made.
     with self.timer.away():
@@ -243,9 +245,9 @@ class _Loop:
     # Goodput leaves out this step, most of whose time went into compiling.
     self.watch.enter(watchdog.LOG, self.step)
     self.counted_seconds = self.watch.seconds(watchdog.STEP)
-    self.batch_size = jax.tree.leaves(batch)[0].shape[0]
+    self.lines.batch_size = size = jax.tree.leaves(batch)[0].shape[0]
     self.reporter.start_progress(
-      total=self.schedule.num_steps, step=self.step, unit_size=self.batch_size
+      total=self.schedule.num_steps, step=self.step, unit_size=size
     )
     self.timer.restart(self.step)
 
@@ -262,8 +264,8 @@ class _Loop:
 
     Raises Diverged if a step of a line diverged.
     """
-    while self.lines_due and self.lines_due[0][0] <= up_to:
-      step, rates = self.lines_due.pop(0)
+    while (line := self.lines.pop(up_to)) is not None:
+      step, rates = line
       self.drain(step)
       self.log(step, rates)
       self.metrics.clear()
@@ -281,28 +283,10 @@ class _Loop:
     self.metrics.goodput.add(spent - self.counted_seconds)
     self.counted_seconds = spent
 
-  def computed(self):
-    """Returns the last step that the device has made, of those asked for.
-
-    The clock stands at that step, and not at the last one asked for.
-    """
-    return self.step - self.metrics.in_flight()
-
-  def rates(self):
-    """Returns the rates since the last call of `timer.restart`."""
-    return self.timer.rates(self.computed(), batch_size=self.batch_size)
-
   def log(self, step, rates):
     """Writes the log line of a step whose scalars are fetched."""
-    means = self.metrics.means()
-    rates['goodput'] = self.metrics.goodput.share()
-    if self.hooks.evaluations:
-      rates['evaluation_fraction'] = self.metrics.goodput.evaluation_share()
-    if self.hooks.gauges is not None:
-      rates |= self.hooks.gauges(step, rates)
-    self.reporter.scalars(step, means | rates)
-    # A line has no loss if all of its steps were skipped.
-    self.reporter.progress(self.step, means.get('loss'))
+    loss = self.lines.write(step, rates, self.metrics)
+    self.reporter.progress(self.step, loss)
 
   def save(self):
     self.fetch_scalars()
@@ -314,6 +298,15 @@ class _Loop:
       window=self.metrics.to_json(),
     )
     self.saved_step = self.step
+
+  def save_again(self):
+    """Returns whether to save now because the last save failed; a collective.
+
+    In a run of several processes they ask each other only when they log.
+    """
+    alone = collectives.process_count() == 1
+    asks = alone or self.step % self.schedule.log_every_steps == 0
+    return asks and self.checkpointer.retry_is_due()
 
   def due(self, every_steps):
     """Returns whether what has this interval is due now; 0 never is."""
@@ -354,8 +347,10 @@ class _Loop:
     if values is None:
       return False
     self.reporter.scalars(self.step, values)
-    if self.hooks.best is not None:
-      self.hooks.best.consider(self.step, values)
+    best = self.hooks.best
+    if best is not None and not best.consider(self.step, values):
+      self.save()  # once more, because it failed; any state may be the best
+      best.consider(self.step, values)
     if evaluator.forget is not None:
       evaluator.forget()
     return True
@@ -406,7 +401,7 @@ class _Loop:
     )
     if to is None:
       raise Diverged(message, diverged_step)
-    self.lines_due.clear()
+    self.lines.clear()
     self.watch.enter(watchdog.RESTORE, self.step)
     abstract = abstract_of(self.state)
     self.state = None  # Its memory is needed for the state that is restored.

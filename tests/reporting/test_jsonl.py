@@ -227,3 +227,35 @@ def test_two_processes_hold_the_rows_of_the_disk_of_the_first(tmp_path):
   assert sorted(first[2], key=lambda row: row['n']) == expected
   assert jsonl.read(tmp_path / '1' / 'rows.jsonl') == [SQUARES[4]]
   assert len(jsonl.read(tmp_path / '0' / 'rows.jsonl')) == 2 + 4 + 1
+
+
+def test_several_processes_exchange_rows_now_and_then(tmp_path, monkeypatch):
+  """The clock of process 0 decides for all: here ten seconds for a batch."""
+  rows, now, told = squares(tmp_path / 'rows.jsonl'), [0.0], []
+  monkeypatch.setattr(jsonl.collectives, 'process_count', lambda: 2)
+  monkeypatch.setattr(jsonl.collectives, 'gather_objects', lambda x: [x, []])
+  monkeypatch.setattr(
+    jsonl.collectives, 'broadcast_from_first', lambda x: told.append(x) or x
+  )
+  monkeypatch.setattr(jsonl.time, 'monotonic', lambda: now[0])
+  rows._since, written = 0.0, []
+  for n in range(20):
+    now[0] += 10.0
+    rows.add([{'n': n, 'square': n * n}])
+    written.append(len(jsonl.read(tmp_path / 'rows.jsonl')))
+  assert written == [1] * 6 + [7] * 6 + [13] * 6 + [19] * 2
+  assert told == [6] * 4
+  rows.flush()
+  assert [row['n'] for row in jsonl.read(tmp_path / 'rows.jsonl')] == list(
+    range(20)
+  )
+  assert list(rows.rows) == list(range(20))
+
+
+def test_one_process_writes_every_row_at_once(tmp_path):
+  rows = squares(tmp_path / 'rows.jsonl')
+  for n in range(3):
+    rows.add([SQUARES[n]])
+    assert len(jsonl.read(tmp_path / 'rows.jsonl')) == n + 1
+  rows.flush()
+  assert jsonl.read(tmp_path / 'rows.jsonl') == SQUARES[:3]
