@@ -6,6 +6,10 @@ them, and the command line sets them in every config that has their section.
 """
 
 OPTIONAL = {
+  'train.save_every_minutes': 0.0,
+  'train.local_copy_every_minutes': 0.0,
+  'train.local_copy_dir': '',
+  'train.compare_every_steps': 1000,
   'train.init_from': '',
   'train.init_params': 'ema',
   'train.init_missing': 'refuse',

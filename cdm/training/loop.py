@@ -18,7 +18,7 @@ import jax
 
 from cdm.distributed import collectives, exit_codes
 from cdm.reporting import progress
-from cdm.training import watchdog
+from cdm.training import state_saver, watchdog
 from cdm.training.collaborators import Collaborators
 from cdm.training.hooks import GRID, Hooks
 from cdm.training.line_queue import LineQueue
@@ -126,6 +126,7 @@ class _Loop:
     self.reporter = collaborators.reporter
     self.lines = LineQueue(self.reporter, hooks)
     self.timer = self.lines.timer
+    self.saver = state_saver.StateSaver(collaborators, schedule)
     self.data_state: Any = None  # data position after the last step's batch
     self.step = self.saved_step = int(state.step)  # number of updates made
     self.boundary = 0  # grows by one from call to call of `Stop.due`
@@ -176,6 +177,7 @@ class _Loop:
     self.reporter.end_progress()
     place = f'step {self.step} of {self.schedule.num_steps}'
     if complete:
+      self.saver.forget_copies()  # The run needs none any more.
       if not new:
         self.reporter.say(f'{place}: the run is complete')
       return Outcome(self.state, self.step, exit_codes.COMPLETE)
@@ -216,19 +218,20 @@ class _Loop:
     self.metrics.add(self.step, scalars, self.data_state)
     if not self.compiled:
       self.report_first_step(batch, scalars, time.monotonic() - began)
+    self.saver.compare_if_due(self.step, self.state)
     if self.step % self.schedule.log_every_steps == 0:
       self.lines.add(self.step, self.metrics)
     # So late the scalars of a step are there, and fetching them does not wait.
     self.write_lines(up_to=self.step - MAX_IN_FLIGHT)
     self.reporter.progress(self.step, self.metrics.latest_loss())
-    saves = self.step % self.schedule.save_every_steps == 0 or self.save_again()
-    if saves:
+    due = self.saver.due(self.step)
+    if due is not None:
       self.fetch_scalars()  # This is no time away: steps are being made.
     with self.timer.away():
       # The checkpoint is saved first, so that an error while drawing loses no
       # step.
-      if saves:
-        self.save()
+      if due is not None:
+        self.save(due)
       if self.step < self.schedule.num_steps:  # else once all is saved
         self.draw_and_evaluate(stop)
     return True
@@ -273,12 +276,14 @@ class _Loop:
   def drain(self, step):
     """Fetches the scalars up to a step, and adds its time to goodput.
 
-    Raises Diverged if one of the steps diverged.
+    Raises Diverged if one of the steps diverged, and ReplicasDiffer if a
+    comparison that was started has found a difference.
     """
     self.watch.enter(watchdog.STEP, self.step)
     self.metrics.drain(up_to=step)
     self.watch.enter(watchdog.LOG, self.step)
     self.metrics.check(self.checkpointer, self.step)
+    self.saver.finish_comparison()
     spent = self.watch.seconds(watchdog.STEP)
     self.metrics.goodput.add(spent - self.counted_seconds)
     self.counted_seconds = spent
@@ -288,25 +293,20 @@ class _Loop:
     loss = self.lines.write(step, rates, self.metrics)
     self.reporter.progress(self.step, loss)
 
-  def save(self):
+  def save(self, kind=state_saver.SAVE):
+    """Saves a checkpoint, or makes local copies, once nothing is wrong."""
+    self.saver.start_comparison(self.step, self.state)
     self.fetch_scalars()
     self.watch.enter(watchdog.SAVE, self.step)
-    self.checkpointer.save(
+    self.saver.write(
+      kind,
       self.step,
       self.state,
       data_state=self.data_state,
       window=self.metrics.to_json(),
     )
-    self.saved_step = self.step
-
-  def save_again(self):
-    """Returns whether to save now because the last save failed; a collective.
-
-    In a run of several processes they ask each other only when they log.
-    """
-    alone = collectives.process_count() == 1
-    asks = alone or self.step % self.schedule.log_every_steps == 0
-    return asks and self.checkpointer.retry_is_due()
+    if kind == state_saver.SAVE:
+      self.saved_step = self.step
 
   def due(self, every_steps):
     """Returns whether what has this interval is due now; 0 never is."""
@@ -408,8 +408,11 @@ class _Loop:
     gc.collect()
     # The checkpoints are deleted before the rollback is recorded: a run that is
     # killed in between diverges once more and rolls back again.
+    self.saver.forget_copies(after=to)
     self.checkpointer.forget_after(to)
     restored = self.checkpointer.restore_latest(abstract)
+    self.saver.start_comparison(restored.step, restored.state)
+    self.saver.finish_comparison()
     rollbacks.resume(restored.step)
     rollbacks.add(
       to=restored.step,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from cdm.checkpointing import reader, writer
+from cdm.checkpointing import local_copies, reader, writer
 from cdm.config import datasets, loader
 from cdm.data import class_names
 from cdm.data.files import atomic_files
@@ -24,6 +24,8 @@ from cdm.distributed import (
   folder_lock,
   notice_board,
   peer_monitor,
+  replica_comparison,
+  user_cache,
 )
 from cdm.reporting import (
   bucket_mirror,
@@ -49,6 +51,7 @@ from cdm.training import (
   utilization,
   watchdog,
 )
+from cdm.training.collaborators import compared_part
 from cdm.training.label_check import (
   LabelCheckedBatches,
   check_classes,
@@ -202,6 +205,8 @@ class _Run:
         reporter=reporter,
         rollbacks=rollbacks,
         watch=self._make_watchdog(schedule, reporter),
+        comparison=self._make_comparison(assembled),
+        local_copies=self._make_local_copies(schedule),
       )
       state, metrics = start.start(
         built.method.init,
@@ -264,9 +269,27 @@ class _Run:
       built.net.num_classes,
       before_resuming=lambda: check_classes(workdir, source),
     )
-    if not reader.complete_steps(workdir):
+    if not reader.agreed_steps(workdir):
       self._iterator.peek()
     return self._iterator
+
+  def _make_comparison(self, assembled):
+    """Returns what compares the devices; None if the config asks for none."""
+    if not assembled.schedule.compare_every_steps:
+      return None
+    return replica_comparison.ReplicaComparison(
+      compared_part(assembled.state), assembled.mesh
+    )
+
+  def _make_local_copies(self, schedule):
+    """Returns the local copies of the run; None if the config asks for none."""
+    if not schedule.local_copy_every_minutes:
+      return None
+    return local_copies.LocalCopies(
+      schedule.local_copy_dir or user_cache.local_folder('local_copies'),
+      self._workdir,
+      before_write=self._upload_records,
+    )
 
   def _make_watchdog(self, schedule, reporter):
     return watchdog.Watchdog(
