@@ -1,9 +1,8 @@
 """Lists the keys that a config may leave out, with the values they then have.
 
 They are options of a single run, such as where its weights come from or how
-often it saves by the clock, and not properties of an experiment. So no config
-states them, and the command line sets them in every config that has their
-section.
+slow its storage is, and not properties of an experiment. So no config states
+them, and the command line sets them in every config that has their section.
 """
 
 OPTIONAL = {
@@ -16,6 +15,8 @@ OPTIONAL = {
   'train.init_missing': 'refuse',
   'train.init_from_sha256': '',
   'train.save_retry_minutes': 60.0,
+  'pipeline.read_threads': 16,
+  'pipeline.read_buffer': 500,
 }
 
 

@@ -76,11 +76,14 @@ class Shard(TypedDict):
     file: its file name.
     records: number of its records.
     skipped: one text for each image that could not be used, with the reason.
+    bytes: size of the file, by which a reader knows it without opening it;
+      absent in data sets of earlier versions.
   """
 
   file: str
   records: int
   skipped: list[str]
+  bytes: NotRequired[int]
 
 
 class Storage(TypedDict):

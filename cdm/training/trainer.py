@@ -22,6 +22,7 @@ from cdm.distributed import (
   device_mesh,
   exit_codes,
   folder_lock,
+  notice_board,
   peer_monitor,
   replica_comparison,
   user_cache,
@@ -38,6 +39,7 @@ from cdm.training import (
   disk_space,
   evaluators,
   hooks,
+  host_spread,
   init_from,
   log_line,
   loop,
@@ -145,7 +147,7 @@ class _Run:
     built, schedule = assembled.built, assembled.schedule
     mesh = assembled.mesh
     wandb_writer.check_installed(schedule.wandb)
-    source = datasets.open_source(c.train_data)
+    source = datasets.open_in_all(c.train_data, workdir=workdir)
     check_labels(c, built.net, source)
     begun = init_from.find_start(c, workdir, assembled, source)
     c = begun.config
@@ -223,7 +225,7 @@ class _Run:
         class_names.write(workdir, source.class_names)
         parameter_table.write(workdir, assembled.state.params)
       self._watch = collaborators.watch
-      line = self._log_line(assembled, len(source))
+      line = self._log_line(assembled, len(source), reporter)
       outcome = loop.train(
         state,
         metrics,
@@ -298,13 +300,17 @@ class _Run:
       ),
     )
 
-  def _log_line(self, assembled, num_images):
+  def _log_line(self, assembled, num_images, reporter):
     built, mesh = assembled.built, assembled.mesh
+    board, spread = notice_board.open_board('log_line'), None
+    if board is not None:
+      spread = host_spread.HostSpread(board, jax.process_index(), reporter.say)
     return log_line.LogLine(
       batch_size=assembled.schedule.batch_size,
       num_images=num_images,
       utilization=utilization.make_utilization(built, built.input_size, mesh),
       facts=self._session.facts,
+      spread=spread,
     )
 
   def record_end(self, ending, error=None):

@@ -9,6 +9,7 @@ from targets.plan import (
   CACHE,
   LOST,
   PREEMPTED,
+  SHARED_MEMORY,
   Plan,
   add_image,
   add_storage,
@@ -77,7 +78,9 @@ def plan(args):
     command=as_json(in_image(args)),
     # Batch's container options are split at blanks. A mounted bucket is
     # root's.
-    options=as_json('--user=0:0 --shm-size=8g --stop-timeout=300'),
+    options=as_json(
+      f'--user=0:0 --shm-size={SHARED_MEMORY} --stop-timeout=300'
+    ),
     variables=as_json({CACHE: cache_folder(args, point)}),
     mounts=as_json([f'{point}:{point}']),
     volumes=as_json([{**source, 'mountPath': point}]),

@@ -23,6 +23,9 @@ JOIN_SECONDS = 1800
 # JAX keeps compiled programs there. It reads them in every process and writes
 # them in process 0 only.
 CACHE = 'JAX_COMPILATION_CACHE_DIR'
+# Of a container, where Docker gives 64 MB. The processes that read images hand
+# them over there, and take at most 32 MB each: 8 GB are enough for 256.
+SHARED_MEMORY = '8g'
 
 
 @dataclasses.dataclass

@@ -16,6 +16,9 @@ import textwrap
 import pytest
 import yaml
 
+from cdm.config import loader
+from cdm.data import pipeline
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / 'launch' / 'launch.py'
 # Of the extra `dev`, installed beside this Python.
@@ -302,6 +305,31 @@ def test_a_command_without_a_work_directory_caches_on_the_storage():
   assert found == {
     'JAX_COMPILATION_CACHE_DIR': '/gcs/lab-runs/compilation_cache'
   }
+
+
+def test_containers_have_the_shared_memory_that_every_config_needs():
+  """Docker's own 64 MB are too little, and a full one kills the workers."""
+  needed = 0
+  for path in sorted((ROOT / 'configs').glob('*.py')):
+    c = loader.load(path)
+    if 'pipeline' in c:
+      # All images on one machine: more than any host of a slice reads.
+      rows, size = c.train.batch_size, c.pipeline.image_size
+      count = c.pipeline.worker_count
+      needed = max(needed, pipeline.shared_memory_bytes(count, rows, size))
+  assert 2**28 < needed < 2**30
+  given = {
+    case: re.search(r'--shm-size=(\d+)g\b', dry_run(case))
+    for case in ('docker', 'tpu-vm', 'batch')
+  }
+  assert all(int(found[1]) * 2**30 > needed for found in given.values())
+  for case in ('gke', 'gke-gpu'):
+    (manifest,) = files(dry_run(case)).values()
+    (job,) = yaml.safe_load(manifest)['spec']['replicatedJobs']
+    pod = job['template']['spec']['template']['spec']
+    (container,) = pod['containers']
+    assert {'name': 'shm', 'mountPath': '/dev/shm'} in container['volumeMounts']
+    assert {'name': 'shm', 'emptyDir': {'medium': 'Memory'}} in pod['volumes']
 
 
 def test_slurm_keeps_a_cache_that_the_user_has_chosen():

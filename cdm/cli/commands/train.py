@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     )
     stop.agree()
     loaded = loader.load(args.config, args.overrides)
-    compilation_cache.enable_compilation_cache()
+    compilation_cache.enable_compilation_cache(workdir=args.workdir)
     return trainer.train(
       loaded, pathlib.Path(args.workdir), stop=stop, make_fid=make_fid
     )

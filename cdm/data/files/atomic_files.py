@@ -137,3 +137,8 @@ def write_text_atomically(path: str | os.PathLike, text: str) -> None:
   """
   with write_atomically(path) as partial:
     partial.write_text(text, encoding='utf-8', errors='backslashreplace')
+
+
+def rename(path: str | os.PathLike, to: str | os.PathLike) -> None:
+  """Gives a whole file another name, which no file has yet, in its folder."""
+  os.replace(path, to)
