@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from absl import logging
 
-from cdm.data.files.damaged_file import too_many_open
+from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.printable_name import printable
 
 SUFFIXES = (
@@ -77,7 +77,7 @@ def list_pictures(root: str | os.PathLike[str]) -> Listing:
   try:
     entries = _entries(root)
   except OSError as error:
-    if too_many_open(error):
+    if not_of_the_file(error):
       raise
     raise ValueError(
       f'{printable(root)} cannot be listed as a folder of pictures: '
@@ -160,7 +160,7 @@ def _walk(root, start, left_out) -> Iterator[str]:
         state = os.stat(path)
         entries = _entries(path)
       except OSError as error:
-        if too_many_open(error):
+        if not_of_the_file(error):
           raise
         left_out['folder that cannot be read'] += 1
         continue
@@ -189,7 +189,9 @@ def _is(entry, test):
   """Returns entry.is_file() or entry.is_dir(); False for a looping link."""
   try:
     return getattr(entry, test)()
-  except OSError:
+  except OSError as error:
+    if not_of_the_file(error):
+      raise
     return False
 
 
@@ -208,7 +210,9 @@ def _picture(entry, folder, left_out):
   elif not _is(entry, 'is_dir'):
     try:
       left_out[_kind(entry.stat().st_mode)] += 1
-    except OSError:
+    except OSError as error:
+      if not_of_the_file(error):
+        raise
       left_out['link that leads nowhere'] += 1
   return None
 

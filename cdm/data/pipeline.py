@@ -11,7 +11,10 @@ Every random draw for a record (flip, random crop, a replacement) depends on
 (seed, position in the stream) alone, so a restart does not change it.
 """
 
+import contextlib
+import copy
 import os
+import pickle
 import shutil
 import weakref
 from collections.abc import Iterable, Sequence
@@ -21,6 +24,8 @@ import grain
 import numpy as np
 
 from cdm.data import host_memory, image_notes, transforms, workers
+from cdm.data import source as source_contract
+from cdm.data.files import storage_retry
 from cdm.data.pipeline_state import Order, PipelineState, SkipCounts, check
 from cdm.data.skipped_records import Skip, SkipCounter
 from cdm.data.source import Source
@@ -80,7 +85,9 @@ def make_iterator(
 
   Unreadable images, and images whose short side is below `min_side`, are
   replaced by random other images of the same source, so every batch is full.
-  Both are counted, and a warning names each unreadable image.
+  Both are counted, and a warning names each unreadable image. A read whose
+  error may pass is tried again, see `storage_retry`, and no other image
+  replaces it: the batches stay the same.
 
   Args:
     source: the images, see `cdm.data.source`.
@@ -199,9 +206,9 @@ class Batches:
     if self._end is not None and self._position >= self._end:
       self.close()
       raise StopIteration
-    if not self._running:
-      self._start()
-    batch = next(self._running[0])
+    batch = workers.read_next(
+      self._running, start=self._start, restart=self._restart
+    )
     self._skips.add(batch.pop('tried'), batch.pop('skipped'))
     image_notes.count(image_notes.Note(*note) for note in batch.pop('notes'))
     self._position += self._share.global_size
@@ -210,6 +217,11 @@ class Batches:
     # The arrays of worker processes lie in shared memory that is freed when the
     # workers end, so they are copied.
     return {key: np.array(value) for key, value in batch.items()}
+
+  def _restart(self):
+    """Stops the workers; the next ones open the files of the source anew."""
+    self.close()
+    self._read = self._read.reopened()
 
   def get_state(self) -> PipelineState:
     """Returns the position and the counts as a dict that JSON can store.
@@ -394,6 +406,14 @@ class _ReadImage:
     element = {'image': image, 'label': element['label'], 'notes': notes}
     return element, len(skips) + 1, skips
 
+  def reopened(self) -> '_ReadImage':
+    """Returns the same with files that are opened anew, as in a new worker."""
+    fresh = copy.copy(self)
+    # A source that tests make of a local class cannot be pickled.
+    with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError):
+      fresh._source = pickle.loads(pickle.dumps(self._source))
+    return fresh
+
   def _give_up_if_hopeless(self, skips):
     bad = sum(kind == 'unreadable' for kind, _, _ in skips)
     hopeless = bad and self._max_skip_fraction**bad < _IMPROBABLE
@@ -412,7 +432,10 @@ class _ReadImage:
 
   def _try(self, index):
     try:
-      element = self._source[index]
+      # Other workers read for the rest of the time.
+      element = source_contract.read(
+        self._source, index, seconds=storage_retry.patience() / 3
+      )
     except transforms.BadImage as error:
       return None, ('unreadable', error.name, error.reason)
     side = int(element['short_side'])

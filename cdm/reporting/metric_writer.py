@@ -32,7 +32,7 @@ from typing import (
   TypedDict,
 )
 
-from cdm.data.files import atomic_files
+from cdm.data.files import atomic_files, storage_retry, transient_errors
 from cdm.reporting import jsonl, progress
 from cdm.reporting.tensorboard import TensorBoard
 
@@ -120,14 +120,20 @@ class Reporter:
     self._quiet = quiet or not active
     self._progress: progress.Progress | None = None
     self._file: IO[str] | None = None
+    self._size = 0  # bytes of the lines on record
     self._writers: list[Writer] = []
     if not active:
       return
     with _writing(self._workdir):
       self._workdir.mkdir(parents=True, exist_ok=True)
-      self._file = _open_for_append(self._workdir / SCALARS)
+      self._open_record()
     if tensorboard:
       self.add_writer(TensorBoard(self._workdir / 'tensorboard'))
+
+  def _open_record(self) -> None:
+    path = self._workdir / SCALARS
+    self._file = _open_for_append(path)
+    self._size = os.path.getsize(path)
 
   def add_writer(self, writer: Writer) -> None:
     """Sends everything to one more writer, if the reporter is active."""
@@ -144,7 +150,7 @@ class Reporter:
       kept = [row for row in read_scalars(path) if row['step'] <= step]
       text = ''.join(_line(row) for row in kept)
       atomic_files.write_text_atomically(path, text)
-      self._file = _open_for_append(path)
+      self._open_record()
       for writer in self._writers:
         writer.resume(step)
 
@@ -172,9 +178,27 @@ class Reporter:
       return
     values = {name: float(value) for name, value in values.items()}
     with _writing(self._workdir):
-      self._file.write(_line({'step': int(step), **values}))
+      line = _line({'step': int(step), **values})
+      storage_retry.retried(
+        lambda: self._append(line), f'Writing {self._workdir / SCALARS}'
+      )
       for writer in self._writers:
         writer.scalars(int(step), values)
+
+  def _append(self, line: str) -> None:
+    """Adds a line to the record; opens it anew after an error."""
+    assert self._file is not None
+    path = self._workdir / SCALARS
+    if self._file.closed:
+      os.truncate(path, self._size)  # It may hold a part of the line.
+      self._file = _open_for_append(path)
+    try:
+      self._file.write(line)
+    except OSError:
+      with contextlib.suppress(OSError):
+        self._file.close()
+      raise
+    self._size += len(line.encode())
 
   def grid(
     self, step: int, name: str, image: np.ndarray
@@ -303,6 +327,8 @@ def _writing(workdir: pathlib.Path) -> Generator[None]:
   """Turns a failed write inside into one error with the place and a remedy."""
   try:
     yield
+  except transient_errors.NotAnswering:
+    raise
   except OSError as error:
     raise OSError(
       f'Cannot write the reports of the run in {workdir}: '

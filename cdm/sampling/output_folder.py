@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec
 import numpy as np
 
 from cdm.data import png_chunks, record_format
-from cdm.data.files import atomic_files, damaged_file, json_file
+from cdm.data.files import atomic_files, json_file, transient_errors
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives, folder_lock
 
@@ -230,7 +230,7 @@ def is_whole(path: pathlib.Path) -> bool:
   try:
     return png_chunks.is_whole(path.read_bytes())
   except OSError as error:
-    if damaged_file.too_many_open(error):
+    if transient_errors.not_of_the_file(error):
       raise
     return False
 
