@@ -163,13 +163,13 @@ def kill_somewhere(run, moment, rng, startup_seconds):
   return run.kill()
 
 
-def arrays(workdir):
-  """-> {name: array} of the training state in the last checkpoint."""
+def arrays(workdir, step=STEPS):
+  """-> {name: array} of the training state in the checkpoint of a step."""
   import jax
   import numpy as np
   import orbax.checkpoint as ocp
 
-  path = workdir / 'checkpoints' / str(STEPS) / 'state'
+  path = workdir / 'checkpoints' / str(step) / 'state'
   with (
     ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader,
     warnings.catch_warnings(action='ignore'),  # no sharding is asked for
@@ -183,9 +183,9 @@ def arrays(workdir):
   return found
 
 
-def result(workdir):
-  """-> {what: comparable value} of a complete run."""
-  last = workdir / 'checkpoints' / str(STEPS)
+def result(workdir, step=STEPS):
+  """-> {what: comparable value} of a run that is complete at a step."""
+  last = workdir / 'checkpoints' / str(step)
   rows = (workdir / 'scalars.jsonl').read_text(encoding='utf-8').splitlines()
   window = json.loads(
     (last / 'window' / 'metadata').read_text(encoding='utf-8')
@@ -201,7 +201,7 @@ def result(workdir):
   }
   for path in sorted((workdir / 'grids').glob('*.png')):
     found[path.name] = path.read_bytes()
-  for name, value in arrays(workdir).items():
+  for name, value in arrays(workdir, step).items():
     found[f'array {name}'] = (value.dtype, value.shape, value.tobytes())
   return found
 

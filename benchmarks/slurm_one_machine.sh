@@ -7,8 +7,7 @@
 #   apt install slurm-wlm munge
 #   PYTHON=.venv/bin/python bash benchmarks/slurm_one_machine.sh DIRECTORY
 #
-# Starts munged, slurmctld and slurmd with files in DIRECTORY, as the user who
-# runs it, and ends them. Root is needed if munge's key is not readable.
+# The SLURM is that of benchmarks/slurm_daemons.sh, with its files in DIRECTORY.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 DIR=$(mkdir -p "${1:?DIRECTORY}" && cd "$1" && pwd)
@@ -16,55 +15,6 @@ PYTHON=$(realpath -s "${PYTHON:-.venv/bin/python}")
 STEPS=${STEPS:-400}
 export SLURM_CONF=$DIR/slurm.conf JAX_PLATFORMS=cpu
 PATH=$PATH:/usr/sbin
-
-start_slurm() {
-  mkdir -p "$DIR/state" "$DIR/spool"
-  head -c 1024 /dev/urandom > "$DIR/munge.key"
-  chmod 600 "$DIR/munge.key"
-  cat > "$SLURM_CONF" <<END
-ClusterName=one
-SlurmctldHost=$(hostname -s)
-SlurmUser=$(id -un)
-SlurmdUser=$(id -un)
-AuthType=auth/munge
-# cred_expire is also how long a job that is queued again waits.
-AuthInfo=socket=$DIR/munge.socket,cred_expire=5
-CryptoType=crypto/munge
-SlurmctldPort=16817
-SlurmdPort=16818
-StateSaveLocation=$DIR/state
-SlurmdSpoolDir=$DIR/spool
-SlurmctldPidFile=$DIR/slurmctld.pid
-SlurmdPidFile=$DIR/slurmd.pid
-SlurmctldLogFile=$DIR/slurmctld.log
-SlurmdLogFile=$DIR/slurmd.log
-# No cgroups needed: a container seldom has them.
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-SwitchType=switch/none
-MpiDefault=none
-ReturnToService=2
-KillWait=60
-SchedulerParameters=batch_sched_delay=1
-NodeName=$(hostname -s) CPUs=2 RealMemory=2000 State=UNKNOWN
-PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-END
-  munged --force --key-file="$DIR/munge.key" --socket="$DIR/munge.socket" \
-    --pid-file="$DIR/munge.pid" --log-file="$DIR/munge.log" \
-    --seed-file="$DIR/munge.seed"
-  slurmctld -c -i && slurmd
-}
-
-stop_slurm() {
-  scancel --user="$(id -un)" 2>/dev/null || true
-  sleep 2
-  for daemon in slurmd slurmctld munge; do
-    [ ! -s "$DIR/$daemon.pid" ] || kill "$(cat "$DIR/$daemon.pid")" || true
-  done
-}
 
 say() { printf '%s  %s\n' "$(date +%T)" "$*"; }
 
@@ -89,9 +39,8 @@ submit() { # as a user does; $1: work directory
     --config.train.sample_every_steps=0 --config.train.log_every_steps=10
 }
 
-trap stop_slurm EXIT
-start_slurm
-until sinfo --noheader --format=%T | grep -q idle; do sleep 1; done
+trap 'bash benchmarks/slurm_daemons.sh stop "$DIR"' EXIT
+bash benchmarks/slurm_daemons.sh start "$DIR"
 say "SLURM $(sinfo --version) is up: $(sinfo --noheader --format='%N %T')"
 
 rm -rf "$DIR/run" "$DIR/whole"

@@ -120,6 +120,7 @@ def get_config():
     log_every_steps=25,
     sample_every_steps=0,
     num_samples=0,
+    sample_steps=None,  # a classifier draws nothing
     # Saving, recovery and the watchdog: ours.
     save_every_steps=100,
     keep_checkpoints=2,  # the newest ones

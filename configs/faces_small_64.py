@@ -111,6 +111,7 @@ def get_config():
     log_every_steps=100,
     sample_every_steps=5_000,
     num_samples=16,
+    sample_steps=None,  # of the grids; None takes all
     # Saving, recovery and the watchdog: ours.
     save_every_steps=1_000,
     keep_checkpoints=2,  # the newest ones

@@ -152,6 +152,7 @@ def get_config():
     log_every_steps=25,
     sample_every_steps=400,
     num_samples=24,
+    sample_steps=None,  # of the grids; None takes all
     # Saving, recovery and the watchdog: ours.
     save_every_steps=200,
     keep_checkpoints=2,  # the newest ones

@@ -163,6 +163,7 @@ def get_config():
     log_every_steps=25,
     sample_every_steps=500,
     num_samples=24,
+    sample_steps=None,  # of the grids; None takes all
     # Saving, recovery and the watchdog: ours.
     save_every_steps=250,
     keep_checkpoints=2,  # the newest ones

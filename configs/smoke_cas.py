@@ -75,6 +75,7 @@ def get_config():
     log_every_steps=2,
     sample_every_steps=0,
     num_samples=0,
+    sample_steps=None,  # a classifier draws nothing
     # Saving, recovery and the watchdog: ours.
     save_every_steps=4,
     keep_checkpoints=2,  # the newest ones

@@ -118,6 +118,7 @@ def get_config():
     log_every_steps=2,
     sample_every_steps=8,
     num_samples=4,
+    sample_steps=None,  # of the grids; None takes all
     # Saving, recovery and the watchdog: ours.
     save_every_steps=4,
     keep_checkpoints=2,  # the newest ones

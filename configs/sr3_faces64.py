@@ -123,6 +123,7 @@ def get_config():
     log_every_steps=100,
     sample_every_steps=20_000,
     num_samples=16,
+    sample_steps=50,  # of the grids: ours, for a look; None takes all
     # Saving, recovery and the watchdog: ours.
     save_every_steps=5_000,
     keep_checkpoints=3,  # the newest ones

@@ -8,7 +8,8 @@ import concurrent.futures
 import json
 import os
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
 from etils import epath
 
@@ -18,6 +19,20 @@ from cdm.data.files import atomic_files, damaged_file
 FILE = 'checksums.json'
 _CHUNK_BYTES = 1 << 22
 _THREADS = 4  # These work in parallel: zlib releases the interpreter lock.
+# To open a file of a network takes about as long as to read so many bytes.
+_OPENING_BYTES = 1 << 20
+
+Sum = tuple[int, int]  # size in bytes, CRC-32
+
+
+class Share(NamedTuple):
+  """One of several processes that share the files of a folder."""
+
+  index: int
+  count: int
+
+
+ALONE = Share(0, 1)
 
 
 class Damaged(damaged_file.DamagedFile):
@@ -25,31 +40,58 @@ class Damaged(damaged_file.DamagedFile):
 
 
 def write(
-  folder: str | os.PathLike, *, leave_out: Collection[str] = ()
+  folder: str | os.PathLike,
+  *,
+  leave_out: Collection[str] = (),
+  known: Mapping[str, Mapping[str, Sum]] | None = None,
 ) -> None:
   """Writes FILE with the size and CRC-32 of every other file below `folder`.
 
   Args:
     folder: path of the folder.
     leave_out: names, relative to the folder, of files that will still change.
+    known: {folder in it: the result of `sums` for it}; those files are not
+      read again.
 
   Raises:
     OSError: a file cannot be read, or FILE cannot be written.
   """
   folder = epath.Path(folder)
-  names = sorted(set(_files(folder)) - set(leave_out))
-  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-    sums = pool.map(lambda name: _sum(folder / name), names)
-    content = json.dumps(dict(zip(names, sums, strict=True)))
+  known = known or {}
+  # Other hosts have written the known folders; here they may not show yet.
+  names = [name for name in _files(folder, but=known) if name not in leave_out]
+  content = _sums(folder, names)
+  for found in known.values():
+    content |= found
+  content = json.dumps(dict(sorted(content.items())))
   single_files.write_text(folder / FILE, content)
 
 
-def check(folder: str | os.PathLike, *, below: str = '') -> bool:
+def sums(folder: str | os.PathLike, *, below: str) -> dict[str, Sum]:
+  """Returns the size and CRC-32 of every file of one folder in `folder`.
+
+  Args:
+    folder: path of the outer folder, to which names are relative.
+    below: name of the folder in it; without files if there is no such folder.
+  """
+  folder = epath.Path(folder)
+  if not (folder / below).is_dir():
+    return {}
+  return _sums(folder, list(_files(folder, below=below)))
+
+
+def check(
+  folder: str | os.PathLike,
+  *,
+  below: str = '',
+  share: Share = ALONE,
+) -> bool:
   """Compares the files below `folder` with the checksums that `write` wrote.
 
   Args:
     folder: path of the folder.
     below: name of a folder in it, to compare only the files in that one.
+    share: which of the files this process compares, if several share them.
 
   Returns:
     True if all files match; False if the folder has no FILE to compare with.
@@ -66,12 +108,13 @@ def check(folder: str | os.PathLike, *, below: str = '') -> bool:
   except damaged_file.DamagedFile as error:
     raise Damaged(f'{FILE} cannot be read') from error
   wanted = {
-    name: tuple(pair)
-    for name, pair in listed.items()
+    name: (size, crc)
+    for name, (size, crc) in listed.items()
     if not below or name.startswith(f'{below}/')
   }
   if below and not wanted:
     raise Damaged(f'{FILE} lists no file of {below}/')
+  wanted = _share(wanted, share)
   # Sizes come first: comparing them is free and reveals most damage.
   for name, (size, _) in wanted.items():
     size_now = single_files.size(folder / name)
@@ -87,13 +130,44 @@ def check(folder: str | os.PathLike, *, below: str = '') -> bool:
   return True
 
 
-def _files(folder: epath.Path) -> Iterator[str]:
-  """Yields the relative names of all files below `folder` except FILE."""
-  for path in folder.iterdir():
+def _share(wanted: dict[str, Sum], share: Share) -> dict[str, Sum]:
+  """Returns the files of one process, so that all have about as many bytes."""
+  if share.count == 1:
+    return wanted
+  loads = [0] * share.count
+  mine = set()
+  for name in sorted(wanted, key=lambda name: (-wanted[name][0], name)):
+    process = loads.index(min(loads))
+    # Opening a file costs something too.
+    loads[process] += wanted[name][0] + _OPENING_BYTES
+    if process == share.index:
+      mine.add(name)
+  return {name: pair for name, pair in wanted.items() if name in mine}
+
+
+def _files(
+  folder: epath.Path, *, below: str = '', but: Collection[str] = ()
+) -> Iterator[str]:
+  """Yields the relative names of all files below `folder` except FILE.
+
+  Args:
+    folder: path of the folder.
+    below: name of a folder in it, to name only the files in that one.
+    but: names of folders in it whose files are not named.
+  """
+  for path in (folder / below).iterdir():
+    name = f'{below}/{path.name}' if below else path.name
     if path.is_dir():
-      yield from (f'{path.name}/{name}' for name in _files(path))
+      if name not in but:
+        yield from _files(folder, below=name, but=but)
     elif path.name != FILE and not atomic_files.is_partial(path.name):
-      yield path.name
+      yield name
+
+
+def _sums(folder: epath.Path, names: Collection[str]) -> dict[str, Sum]:
+  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    found = pool.map(lambda name: _sum(folder / name), names)
+    return dict(zip(names, found, strict=True))
 
 
 def _sum(path: epath.Path) -> tuple[int, int]:

@@ -1,13 +1,10 @@
 """Chooses which checkpoints of a run are kept when a newer one is complete."""
 
 from collections.abc import Sequence
-from typing import Any
-
-from orbax.checkpoint import checkpoint_managers
 
 
-class Preservation(checkpoint_managers.PreservationPolicy):
-  """The checkpoints that Orbax keeps; it deletes the others.
+class Preservation:
+  """The rules by which checkpoints are kept; the others are deleted.
 
   Attributes:
     best_step: step of the best checkpoint, which is kept too; None keeps none.
@@ -34,16 +31,17 @@ class Preservation(checkpoint_managers.PreservationPolicy):
     self._save_every_steps = save_every_steps
     self.best_step = best_step
 
-  def should_preserve(
-    self, checkpoints: Sequence[Any], *, context: Any
-  ) -> Sequence[bool]:
-    """Returns for each checkpoint whether it is kept."""
-    del context
-    steps = sorted(info.step for info in checkpoints)
+  def kept(self, steps: Sequence[int]) -> list[int]:
+    """Returns which of the checkpoints are kept, in ascending order.
+
+    Args:
+      steps: of all complete checkpoints.
+    """
+    steps = sorted(steps)
     kept = {*steps[-self._keep :], self.best_step}
     if self._keep_every_steps:
       kept |= {step for step in steps if step % self._keep_every_steps == 0}
     if self._save_every_steps:
       scheduled = (step for step in steps if step % self._save_every_steps == 0)
       kept |= {max(scheduled, default=-1)}
-    return [info.step in kept for info in checkpoints]
+    return [step for step in steps if step in kept]

@@ -7,16 +7,21 @@ array shapes with those of the model. The module docstring of
 
 import contextlib
 import errno
+import json
 import logging
 import os
 from collections.abc import Generator, Mapping
 from typing import Any, TypedDict
 
 import jax
-import orbax.checkpoint as ocp
 from etils import epath
 
-from cdm.checkpointing import checksums, orbax_output, single_files
+from cdm.checkpointing import (
+  checksums,
+  orbax_output,
+  single_files,
+  state_arrays,
+)
 from cdm.data.files import damaged_file, transient_errors
 from cdm.distributed import bucket_folders, collectives
 
@@ -159,9 +164,7 @@ def read_config(
   # the others are compared when they are read.
   with _refusing_damage(path):
     checksums.check(path, below='config')
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-      args = ocp.args.Composite(config=ocp.args.JsonRestore())
-      found = reader.restore(path, args=args)['config']
+    found = read_part(path, 'config')
     if not isinstance(found, dict) or not isinstance(found.get('text'), str):
       raise checksums.Damaged('config holds no text')
   return found['text']
@@ -191,11 +194,10 @@ def restore_ema(
   """
   orbax_output.silence()
   path = _step_path(workdir, step)
+  target = {'ema_params': jax.tree.map(_with_sharding, abstract_params)}
   with _refusing_damage(path):
     sound = verify(path)
-    stored = shapes_on_disk(path)
-  target = {'ema_params': jax.tree.map(_with_sharding, abstract_params)}
-  check_model(stored, shapes(target), path)
+    check_stored_model(path, target)
   return _restore(path, target, sound=sound)['ema_params'], int(path.name)
 
 
@@ -242,16 +244,23 @@ def _restore(path: epath.Path, target: Any, *, sound: bool) -> Any:
     target: tree of ShapeDtypeStructs with shardings.
     sound: whether the files match their checksums.
   """
-  restore = ocp.args.PyTreeRestore(
-    target,
-    restore_args=ocp.checkpoint_utils.construct_restore_args(target),
-    partial_restore=True,  # the rest of the state is three times as large
-  )
   # What the checksums vouch for is not damaged: an error is a fault of ours.
   guard = contextlib.nullcontext() if sound else _refusing_damage(path)
-  with guard, ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-    restored = reader.restore(path, args=ocp.args.Composite(state=restore))
-  return restored['state']
+  with guard:  # The rest of the state is three times as large.
+    return state_arrays.read(path / 'state', target, partial=True)
+
+
+def read_part(path: epath.Path, name: str) -> Any:
+  """Returns the content of a part of a checkpoint that is no array.
+
+  Args:
+    path: path of the checkpoint.
+    name: name of the part, for example 'config'.
+
+  Raises:
+    Exception: it is missing or damaged.
+  """
+  return json.loads((path / name / 'metadata').read_text(encoding='utf-8'))
 
 
 @contextlib.contextmanager
@@ -294,44 +303,49 @@ def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def verify(path: epath.Path) -> bool:
-  """Compares a checkpoint with its checksums, once for all processes.
+  """Compares a checkpoint with its checksums; the processes share its files.
 
-  Process 0 reads the files and broadcasts the result, so every process must
-  call this function, and all of them return or raise.
+  A collective: every process must call this function, and all of them return
+  or raise.
 
   Returns:
     True if the files match; False if the checkpoint has no checksums, so that
     only Orbax can find damage when it reads the files.
 
   Raises:
-    checksums.Damaged: names the damaged file in process 0; in the other
-      processes it names the checkpoint, whatever error process 0 met.
-    OSError: process 0 cannot read a file.
+    checksums.Damaged: names the damaged file. If another process met an error,
+      of any type, this says what it was.
+    OSError: this process cannot read a file.
   """
-  sound, error = False, None
-  if collectives.is_first():  # the other processes would read the same files
-    try:
-      sound = _check_files(path)
-    except Exception as caught:
-      error = caught
-  verdict = collectives.broadcast_from_first(2 if error else int(sound))
-  if error is not None:
-    raise error
-  if verdict == 2:
-    raise checksums.Damaged(f'process 0 found {path} damaged')
-  return bool(verdict)
+  sound, failed = False, None
+  try:
+    sound = _check_files(path)
+  except Exception as error:
+    failed = error
+  reason = None if failed is None else str(failed) or type(failed).__name__
+  reports = collectives.gather_objects([sound, reason])
+  if failed is not None:
+    raise failed
+  for index, (_, reason) in enumerate(reports):
+    if reason is not None:
+      raise checksums.Damaged(f'{reason} (found by process {index})')
+  return all(sound for sound, _ in reports)
 
 
 def _check_files(path: epath.Path) -> bool:
-  try:
-    single_files.read_json(path / METADATA, dict[str, Any], remedy='')
-  except FileNotFoundError as error:
-    raise checksums.Damaged(f'{METADATA} is missing') from error
-  except damaged_file.DamagedFile as error:
-    raise checksums.Damaged(f'{METADATA} cannot be read') from error
-  if checksums.check(path):
+  """Checks this process's share of the files of a checkpoint."""
+  if collectives.is_first():
+    try:
+      single_files.read_json(path / METADATA, dict[str, Any], remedy='')
+    except FileNotFoundError as error:
+      raise checksums.Damaged(f'{METADATA} is missing') from error
+    except damaged_file.DamagedFile as error:
+      raise checksums.Damaged(f'{METADATA} cannot be read') from error
+  share = checksums.Share(jax.process_index(), collectives.process_count())
+  if checksums.check(path, share=share):
     return True
-  _log.warning('%s has no checksums, so it is read without a check.', path)
+  if collectives.is_first():
+    _log.warning('%s has no checksums, so it is read without a check.', path)
   return False
 
 
@@ -354,8 +368,23 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def shapes_on_disk(path: epath.Path) -> dict[str, tuple[int, ...]]:
   """Returns {name: shape} of a checkpoint's state, from its metadata alone."""
-  with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-    return shapes(reader.metadata(path / 'state').item_metadata.tree)
+  return shapes(state_arrays.handler().metadata(path / 'state').tree)
+
+
+def check_stored_model(path: epath.Path, target: Any) -> None:
+  """Checks that a checkpoint holds the arrays of a model, see `check_model`.
+
+  A collective: process 0 looks, and all processes return or raise.
+
+  Args:
+    path: path of the checkpoint.
+    target: tree of arrays or ShapeDtypeStructs.
+  """
+
+  def check():
+    check_model(shapes_on_disk(path), shapes(target), path)
+
+  collectives.call_in_first(check, errors=(ModelMismatch,))
 
 
 def check_model(

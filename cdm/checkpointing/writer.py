@@ -14,35 +14,35 @@ window and the config, always together. The work directory contains:
   checkpoints_damaged/      unreadable checkpoints, moved here, never deleted
 
 A checkpoint appears whole or not at all: it is written in the background under
-a temporary name and renamed when all of its bytes and checksums are on disk.
+a temporary name and renamed when all of its bytes and checksums are on disk
+(`background_save`).
 """
 
 import contextlib
-import ctypes
 import importlib.metadata
 import json
 import logging
-import math
 import os
 import pathlib
-import re
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, Self
 
 import jax
-import orbax.checkpoint as ocp
 from etils import epath
 
 from cdm.checkpointing import (
-  checksums,
+  background_save,
   half_written,
   orbax_output,
   preservation,
   reader,
+  save_series,
   single_files,
+  state_arrays,
+  write_errors,
 )
 from cdm.data.files import atomic_files, damaged_file
-from cdm.distributed import collectives, timeouts
+from cdm.distributed import collectives
 
 DAMAGED = 'checkpoints_damaged'
 
@@ -82,6 +82,7 @@ class Checkpointer:
     keep_every_steps: int | None = None,
     save_every_steps: int | None = None,
     before_commit: Callable[[], None] = lambda: None,
+    retry_seconds: float = 0.0,
   ) -> None:
     """Opens the work directory of a training run and makes it if needed.
 
@@ -96,6 +97,8 @@ class Checkpointer:
         steps cannot displace it.
       before_commit: called in process 0, in a thread, when a checkpoint is
         written and before it counts as complete.
+      retry_seconds: for so long saves may fail before one raises an error; 0
+        raises at once.
 
     Raises:
       OSError: the directory cannot be written.
@@ -103,10 +106,7 @@ class Checkpointer:
     orbax_output.silence()
     self._workdir = pathlib.Path(workdir).absolute()
     self._folder = reader.folder(workdir)
-    self._before_commit = before_commit
     self._config = config
-    self._failed = False
-    self._pending = None  # names the save in progress, for error messages
     with self._writing('a checkpoint'):
       self._folder.mkdir(parents=True, exist_ok=True)
       _check_writable(self._folder)
@@ -116,33 +116,19 @@ class Checkpointer:
     self._preservation = preservation.Preservation(
       keep, keep_every_steps, save_every_steps, self._best_step()
     )
-    self._manager = ocp.CheckpointManager(
+    self._saves = save_series.SaveSeries(
       self._folder,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=self._preservation,
-        # Orbax would remove half-written checkpoints in the background, and
-        # fail if the same step is saved meanwhile.
-        cleanup_tmp_directories=False,
-        # Else a checkpoint without metadata is asked when it was made and by
-        # whom, and a container's user whom the system cannot name is an error.
-        lightweight_initialize=True,
-        async_options=ocp.options.AsyncOptions(
-          timeout_secs=math.ceil(
-            timeouts.seconds(timeouts.SAVE, processes=jax.process_count())
-          ),
-          post_finalization_callback=self._prepare_commit,
-        ),
-      ),
+      self._find_steps(),
+      self._preservation,
+      before_commit=before_commit,
+      retry_seconds=retry_seconds,
     )
 
-  def _prepare_commit(self) -> None:
-    """Adds the checksums to a checkpoint before it counts as complete.
-
-    Orbax calls this function in its own thread, in process 0.
-    """
-    for path in half_written.find(self._folder):
-      checksums.write(path, leave_out=(reader.METADATA,))
-    self._before_commit()
+  def _find_steps(self) -> list[int]:
+    """Returns the steps of the complete checkpoints that process 0 sees."""
+    here = collectives.is_first()
+    steps = reader.complete_steps(self._workdir) if here else []
+    return collectives.gather_objects(steps)[0]
 
   def save(
     self,
@@ -164,35 +150,35 @@ class Checkpointer:
       window: sums of the unfinished log line, as JSON values.
 
     Raises:
-      OSError: this save, or the previous one in the background, could not be
-        written. Older checkpoints remain whole.
+      OSError: saves have failed for longer than they may. Older checkpoints
+        remain whole.
     """
-    args = ocp.args.Composite(
-      state=ocp.args.StandardSave(state),
-      data=ocp.args.JsonSave({'position': data_state}),
-      window=ocp.args.JsonSave({'sums': window or {}}),
-      config=ocp.args.JsonSave({'text': self._config}),
+    content = background_save.Content(
+      state,
+      {
+        'data': {'position': data_state},
+        'window': {'sums': window or {}},
+        'config': {'text': self._config},
+      },
+      {'custom_metadata': _versions()},
     )
-    self.wait()
-    self._pending = f'the checkpoint of step {step}'
-    with self._writing(self._pending):
-      self._manager.save(
-        step, args=args, force=True, custom_metadata=_versions()
-      )
+    self._saves.start(step, content)
 
   def wait(self) -> None:
-    """Waits until every checkpoint that `save` has started is on disk.
-
-    Once a save has failed and raised, this method returns immediately.
+    """Waits until the save that `save` has started is complete or has failed.
 
     Raises:
-      OSError: a checkpoint could not be written.
+      OSError: saves have failed for longer than they may.
     """
-    if not self._failed:
-      with self._writing(self._pending):
-        self._manager.wait_until_finished()
-      if self._pending is not None:
-        _trim_heap()
+    self._saves.wait()
+
+  def retry_is_due(self) -> bool:
+    """See `save_series.SaveSeries.retry_is_due`."""
+    return self._saves.retry_is_due()
+
+  def last_pause(self) -> float | None:
+    """See `save_series.SaveSeries.last_pause`."""
+    return self._saves.last_pause()
 
   @property
   def _place(self) -> epath.Path:
@@ -201,18 +187,18 @@ class Checkpointer:
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest checkpoint, or None if there is none."""
-    return self._manager.latest_step()
+    return max(self.steps(), default=None)
 
   def steps(self) -> list[int]:
-    """Returns the steps of the checkpoints, in ascending order."""
-    return sorted(self._manager.all_steps())
+    """Returns the steps of the checkpoints, in ascending order.
+
+    They are the same in all processes.
+    """
+    return list(self._saves.steps)
 
   def forget_after(self, step: int) -> None:
     """Deletes the checkpoints of later steps, which the run will redo."""
-    self.wait()
-    for later in self.steps():
-      if later > step:
-        self._manager.delete(later)
+    self._saves.forget_after(step)
     if (self._preservation.best_step or 0) > step:
       self.keep_best(None)
 
@@ -299,32 +285,24 @@ class Checkpointer:
       newest, error = next(iter(damaged.items()))
       raise damaged_file.DamagedFile(
         f'No checkpoint of {self._place} can be read. The newest, of step '
-        f'{newest}, fails with {_first_line(error)}. Restore a backup, or '
-        f'remove {reader.CHECKPOINTS}/ to train from the beginning.'
+        f'{newest}, fails with {write_errors.first_line(error)}. Restore a '
+        f'backup, or remove {reader.CHECKPOINTS}/ to train from the beginning.'
       ) from error
     return None
 
   def _restore(self, step: int, abstract_state: Any) -> Restored:
     path = self._folder / str(step)
-    reader.check_model(
-      reader.shapes_on_disk(path), reader.shapes(abstract_state), path
-    )
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(abstract_state),
-        data=ocp.args.JsonRestore(),
-        window=ocp.args.JsonRestore(),
-      ),
-    )
-    position, sums = restored['data']['position'], restored['window']['sums']
-    return Restored(step, restored['state'], position, sums)
+    reader.check_stored_model(path, abstract_state)
+    state = state_arrays.read(path / 'state', abstract_state)
+    position = reader.read_part(path, 'data')['position']
+    sums = reader.read_part(path, 'window')['sums']
+    return Restored(step, state, position, sums)
 
   def _set_aside(self, step: int, error: Exception) -> None:
     if collectives.is_first():
       self._move_aside(step, error)
     collectives.barrier(f'setting aside the checkpoint of step {step}')
-    self._manager.reload()
+    self._saves.steps.remove(step)
 
   def _move_aside(self, step: int, error: Exception) -> None:
     source = self._folder / str(step)
@@ -345,7 +323,7 @@ class Checkpointer:
       'The checkpoint of step %d is damaged (%s). It was moved to %s, and the '
       'run continues from the one before.',
       step,
-      _first_line(error),
+      write_errors.first_line(error),
       target,
     )
 
@@ -359,11 +337,9 @@ class Checkpointer:
     try:
       yield
     except Exception as error:
-      reason = _bucket_error_reason(error, self._folder)
-      reason = reason or _write_error_reason(error)
+      reason = write_errors.reason(error, self._folder)
       if reason is None:
         raise
-      self._failed = True
       older, remedy = '', 'Free space or choose another --workdir'
       if single_files.is_remote(self._folder):
         remedy = 'Look at the bucket and the network'
@@ -375,48 +351,14 @@ class Checkpointer:
       ) from error
 
   def close(self) -> None:
-    """Waits for the save in progress and closes the manager of Orbax."""
+    """Waits for the save in progress."""
     self.wait()
-    if not self._failed:
-      self._manager.close()
 
   def __enter__(self) -> Self:
     return self
 
   def __exit__(self, *_: object) -> None:
     self.close()
-
-
-def _trim_heap() -> None:
-  """Makes glibc return freed memory to the operating system.
-
-  glibc keeps the buffers of a save in the arenas of the threads that wrote it,
-  so memory use would grow from save to save. Setting glibc to keep no memory at
-  all (mallopt) is no alternative: its page faults cost a third of a training
-  step on CPU.
-  """
-  with contextlib.suppress(OSError, AttributeError):  # not glibc
-    ctypes.CDLL('libc.so.6').malloc_trim(0)
-
-
-def _write_error_reason(error: Exception) -> str | None:
-  """Returns the system's reason if `error` is a failed write, else None."""
-  if isinstance(error, OSError):
-    return error.strerror or str(error)
-  # Orbax writes with TensorStore, whose ValueError has the errno in its text.
-  code = re.search(r"os_error_code='(\d+)'", str(error))
-  return os.strerror(int(code[1])) if code else None
-
-
-def _bucket_error_reason(error: Exception, folder: epath.Path) -> str | None:
-  """Returns the first line of an error of a bucket's client, else None."""
-  clients = ('gcsfs', 'aiohttp', 'google')
-  is_client = type(error).__module__.split('.')[0] in clients
-  # TensorStore raises a ValueError that names the object.
-  named = os.fspath(folder).removeprefix('gs://') in str(error)
-  if not single_files.is_remote(folder) or isinstance(error, OSError):
-    return None
-  return _first_line(error) if is_client or named else None
 
 
 def _check_writable(directory: epath.Path) -> None:
@@ -426,10 +368,6 @@ def _check_writable(directory: epath.Path) -> None:
   else:
     probe.touch(exist_ok=False)
   probe.unlink()
-
-
-def _first_line(error: Exception) -> str:
-  return f'{type(error).__name__}: {error}'.split('\n')[0][:200]
 
 
 def _versions() -> dict[str, dict[str, str]]:

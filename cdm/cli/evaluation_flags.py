@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     type=int,
     metavar='B',
     help='images that the network judges at once, in each process (default: '
-    '64, on CPUs 8)',
+    '64 on each of its accelerators, on CPUs 8)',
   )
   drawing_flags.arguments(parser)
   parser.set_defaults(overrides=[], reference_overrides=[])

@@ -111,13 +111,14 @@ class HeldOut(NamedTuple):
   Attributes:
     source: the whole evaluation data, see `cdm.data.source`.
     records: indices of the chosen images in `source`.
-    read: `(indices in source) -> (uint8 [N, H, W, 3], int32 [N])`, images and
-      labels.
+    read: `(indices in source, rows=None) -> (uint8 [N, H, W, 3], int32 [N])`,
+      images and labels; with `rows`, of these positions among the indices
+      alone.
   """
 
   source: Source
   records: list[int]
-  read: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
+  read: Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 def open_held_out(saved: ConfigDict, count: int) -> HeldOut:
@@ -136,10 +137,11 @@ def open_held_out(saved: ConfigDict, count: int) -> HeldOut:
   section = saved.pipeline
   source = open_source(saved.eval_data, 'eval_data')
 
-  def read(indices):
+  def read(indices, rows=None):
     return subset.read_images(
       source,
       list(indices),
+      rows,
       image_size=section.image_size,
       crop=section.crop,
       filter=section.filter,
@@ -152,7 +154,7 @@ def open_held_out(saved: ConfigDict, count: int) -> HeldOut:
 
 def read_held_out(
   saved: ConfigDict, count: int
-) -> Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]:
+) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
   """Chooses `count` evaluation images and returns a function that reads them.
 
   Args:
@@ -160,14 +162,17 @@ def read_held_out(
     count: number of images.
 
   Returns:
-    `read(numbers) -> (uint8 [N, H, W, 3], int32 [N])`, images and labels. A
-    number in [0, count) means the image `HeldOut.records[number]`.
+    `read(numbers, rows=None) -> (uint8 [N, H, W, 3], int32 [N])`, images and
+    labels. A number in [0, count) means the image `HeldOut.records[number]`;
+    `rows` is that of `HeldOut.read`.
 
   Raises:
     ValueError: the data is missing or has fewer than `count` images.
   """
   held_out = open_held_out(saved, count)
-  return lambda numbers: held_out.read([held_out.records[n] for n in numbers])
+  return lambda numbers, rows=None: held_out.read(
+    [held_out.records[n] for n in numbers], rows
+  )
 
 
 def open_evaluated(

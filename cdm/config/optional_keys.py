@@ -15,6 +15,7 @@ OPTIONAL = {
   'train.max_restarts_in_vain': 10,
   'train.max_restarts_per_hour': 60,
   'train.max_restarts_in_all': 1000,
+  'train.save_retry_minutes': 60.0,
 }
 
 

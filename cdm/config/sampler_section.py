@@ -75,6 +75,32 @@ def sampling(
   )
 
 
+def check_steps(
+  key: str,
+  steps: int | None,
+  schedule: schedules.Schedule | None,
+  section: ConfigDict | Mapping[str, Any],
+) -> int:
+  """Returns how many steps a sampler has, and checks that fewer can be taken.
+
+  Args:
+    key: dotted name of the key that asks for fewer steps.
+    steps: how many it asks for; None asks for all.
+    schedule, section: see `sampling`; a stage that draws has a schedule.
+
+  Raises:
+    ValueError: the sampler does not have so many steps.
+  """
+  assert schedule is not None
+  most = len(grid(schedule, section['grid'])) - 1
+  if steps is not None and not 1 <= steps <= most:
+    raise ValueError(
+      f'config.{key} is {steps!r}; it must be None, or from 1 to {most}, the '
+      f'steps of config.sampler.grid. Set it with --config.{key}=None.'
+    )
+  return most
+
+
 def try_out(
   built: diffusion.Sampling, name: str, *, learned_variance: bool
 ) -> None:

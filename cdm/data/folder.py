@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 
-from cdm.data import image_decoder, picture_files
+from cdm.data import image_decoder, numbered_names, picture_files
 from cdm.data.printable_name import printable
 from cdm.data.source import Element, element, first_names
 
@@ -43,7 +43,8 @@ class Folder:
         None takes all of them, in the order of `sort_classes`. Give the names
         if two folders must have the same labels although one lacks a class. An
         empty tuple means that the subfolders are not classes (FFHQ's
-        thousands).
+        thousands). Those of the images that cdm draws are not classes either,
+        see `numbered_names`.
       max_pixels: an image of more pixels counts as unreadable.
       max_value: the value of white in images of 16 or more bits; see
         `image_decoder.decode`.
@@ -66,7 +67,9 @@ class Folder:
       )
     picture_files.say_left_out(self.path, self.left_out)
     folders = [f.split('/', 1)[0] if '/' in f else None for f in self.files]
-    if class_names is None:
+    if class_names is None and numbered_names.are_thousands(self.files):
+      class_names = ()
+    elif class_names is None:
       class_names = sort_classes({f for f in folders if f is not None})
     self.class_names = tuple(class_names)
     self.num_classes = len(self.class_names)

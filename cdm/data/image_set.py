@@ -18,6 +18,7 @@ from cdm.data import (
   image_notes,
   npz_arrays,
   npz_images,
+  numbered_names,
   picture_files,
   record_format,
   transforms,
@@ -44,7 +45,10 @@ class Images(NamedTuple):
 
 
 def load_images(
-  path: str | os.PathLike, *, max_value: float | None = None
+  path: str | os.PathLike,
+  *,
+  max_value: float | None = None,
+  listing: picture_files.Listing | None = None,
 ) -> Images:
   """Lists the images at a path; each is decoded only when it is read.
 
@@ -56,6 +60,7 @@ def load_images(
       their channel.
     max_value: the value of white in image files of 16 or more bits; see
       `image_decoder.decode`.
+    listing: the picture files of a folder, if the caller has listed them.
 
   Returns:
     The set of images.
@@ -65,7 +70,7 @@ def load_images(
   """
   path = pathlib.Path(path)
   listed = storage_retry.retried(
-    lambda: _list(path, max_value), f'Listing {printable(path)}'
+    lambda: _list(path, max_value, listing), f'Listing {printable(path)}'
   )
   return listed._replace(
     read=lambda i: storage_retry.retried(
@@ -74,12 +79,18 @@ def load_images(
   )
 
 
-def _list(path: pathlib.Path, max_value: float | None) -> Images:
+def _list(
+  path: pathlib.Path,
+  max_value: float | None,
+  listing: picture_files.Listing | None,
+) -> Images:
   decode = functools.partial(_decode, max_value=max_value)
   if path.is_dir():
     if record_format.find_folder(path) is not None:
       return _shards(path)
-    return _folder(path, decode)
+    if listing is None:
+      listing = picture_files.list_pictures(path)
+    return _folder(path, decode, listing)
   reason = picture_files.why_not_a_file(path)
   if reason is not None:
     raise ValueError(
@@ -100,11 +111,16 @@ def holds_images(path: str | os.PathLike) -> bool:
   return npz_images.IMAGES in npz_arrays.array_names(path)
 
 
-def fingerprint_of(path: str | os.PathLike) -> str:
+def fingerprint_of(
+  path: str | os.PathLike, listing: picture_files.Listing | None = None
+) -> str:
   """Returns a text that changes when the files at a path change.
 
   It depends on the names, sizes and modification times of the files, not on
   their bytes.
+
+  Args:
+    path, listing: see `load_images`.
   """
   path = pathlib.Path(path)
   if not path.is_dir():
@@ -116,7 +132,7 @@ def fingerprint_of(path: str | os.PathLike) -> str:
     listed = [] if index is None else [s['file'] for s in index['shards']]
     files = [record_format.INDEX, *listed]
   else:
-    files = picture_files.list_pictures(path).files
+    files = (listing or picture_files.list_pictures(path)).files
   stamps = ''.join(_file_stamp(path / file, path) for file in files)
   return hashlib.sha256(stamps.encode(errors='surrogateescape')).hexdigest()
 
@@ -127,14 +143,20 @@ def _file_stamp(file, folder):
   return f'{name}\0{state.st_size}\0{state.st_mtime_ns}\n'
 
 
-def suffixes_of(path: str | os.PathLike) -> list[str]:
-  """Returns the suffixes of the files at a path, sorted and in lower case."""
+def suffixes_of(
+  path: str | os.PathLike, listing: picture_files.Listing | None = None
+) -> list[str]:
+  """Returns the suffixes of the files at a path, sorted and in lower case.
+
+  Args:
+    path, listing: see `load_images`.
+  """
   path = pathlib.Path(path)
   files = [path]
   if path.is_dir():
     if record_format.find_folder(path) is not None:
       return ['.array_record']
-    files = picture_files.list_pictures(path).files
+    files = (listing or picture_files.list_pictures(path)).files
   return sorted({pathlib.PurePath(file).suffix.lower() for file in files})
 
 
@@ -168,8 +190,7 @@ def stream(
     yield np.stack(batch)
 
 
-def _folder(path, decode):
-  listing = picture_files.list_pictures(path)
+def _folder(path, decode, listing):
   left_out = listing.left_out_text()
   if not listing.files:
     raise ValueError(
@@ -180,6 +201,9 @@ def _folder(path, decode):
   picture_files.say_left_out(str(path), left_out)
   files = listing.files
   names = tuple(os.path.splitext(file)[0] for file in files)
+  if numbered_names.are_thousands(files):
+    # The same image in a folder without subfolders is its partner.
+    names = tuple(os.path.basename(name) for name in names)
   return Images(path, names, len(files), lambda i: decode(path / files[i]))
 
 

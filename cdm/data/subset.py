@@ -80,7 +80,10 @@ def first_validation(source: Source, count: int) -> list[int] | None:
 
 
 def read_images(
-  source: Source, indices: Sequence[int], **fit: Any
+  source: Source,
+  indices: Sequence[int],
+  rows: Sequence[int] | None = None,
+  **fit: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads the images and labels at some indices.
 
@@ -90,6 +93,8 @@ def read_images(
   Args:
     source: the images, see `cdm.data.source`.
     indices: N indices in the source.
+    rows: positions in `indices`; only the images there are read, and each is
+      that which stands there when all are read. None reads all.
     **fit: image_size, crop, filter, min_side and max_skip_fraction of
       `pipeline.PipelineOptions`.
 
@@ -104,6 +109,7 @@ def read_images(
     pipeline.PipelineOptions(shuffle=False, repeat=False, **fit),
     batch_size=len(indices),
     seed=0,
+    rows=rows,
   )
   batch = next(batches)
   batches.close()

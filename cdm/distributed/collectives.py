@@ -8,11 +8,23 @@ that skips one leaves the others waiting. `is_first`, `local_indices` and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cdm.distributed import exit_codes
 
 if TYPE_CHECKING:
   import numpy as np
+
+T = TypeVar('T')
+
+
+class FirstProcessFailed(Exception):
+  """A function failed in process 0, so this process cannot go on either."""
+
+  def __init__(self, sentence: str, ending: exit_codes.ExitCode):
+    super().__init__(sentence)
+    self.ending = ending
 
 
 def is_first() -> bool:
@@ -37,6 +49,62 @@ def broadcast_from_first(value: Any) -> Any:
   from jax.experimental import multihost_utils
 
   return multihost_utils.broadcast_one_to_all(value)
+
+
+def call_in_first(
+  function: Callable[[], Any], *, errors: tuple[type[Exception], ...] = ()
+) -> Any:
+  """Calls a function in process 0 alone, and returns its result in all.
+
+  What is read from storage so is the same in every process, even where the
+  file system of another host still shows an older state. A collective: every
+  process must call it, in the same order.
+
+  Args:
+    function: returns a value that JSON can hold.
+    errors: types of errors that are raised in the other processes as they are
+      in process 0; each can be made from its message alone.
+
+  Raises:
+    FirstProcessFailed: in the other processes, if the function raised an error
+      of another type in process 0.
+  """
+  if process_count() == 1:
+    return function()
+  answer, caught = {}, None
+  if is_first():
+    try:
+      answer = {'value': function()}
+    except Exception as error:  # noqa: BLE001 (raised again below)
+      caught = error
+      answer = {
+        'type': next((t.__name__ for t in errors if type(error) is t), None),
+        'text': exit_codes.sentence(error),
+        'ending': exit_codes.classify(error),
+      }
+  answer = json.loads(_broadcast_bytes(json.dumps(answer).encode()))
+  if caught is not None:
+    raise caught
+  if 'value' in answer:
+    return answer['value']
+  for error_type in errors:
+    if error_type.__name__ == answer['type']:
+      raise error_type(answer['text'])
+  raise FirstProcessFailed(
+    f'process 0: {answer["text"]}', exit_codes.ExitCode(*answer['ending'])
+  )
+
+
+def _broadcast_bytes(data: bytes) -> bytes:
+  """Returns process 0's bytes, in every process."""
+  import numpy as np
+  from jax.experimental import multihost_utils
+
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+  buffer = np.zeros(size, np.uint8)
+  if is_first():
+    buffer[:] = np.frombuffer(data, np.uint8)
+  return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes()
 
 
 def barrier(name: str) -> None:
@@ -64,6 +132,16 @@ def local_indices(count: int) -> range:
   return range(jax.process_index(), count, jax.process_count())
 
 
+def in_turn(parts: Sequence[Sequence[T]]) -> list[T]:
+  """Returns the values of all indices, given those of every process.
+
+  Args:
+    parts: for every process, the values of its `local_indices`.
+  """
+  count = sum(map(len, parts))
+  return [parts[i % len(parts)][i // len(parts)] for i in range(count)]
+
+
 def process_count() -> int:
   """Returns the number of processes of the run."""
   import jax
@@ -84,38 +162,67 @@ def gather_objects(value: Any) -> list[Any]:
   return [json.loads(text) for text in gather_bytes(json.dumps(value).encode())]
 
 
-def gather_arrays(
-  arrays: dict[str, np.ndarray],
-) -> Iterator[dict[str, np.ndarray]]:
-  """Yields the arrays of every process in turn, the same in all processes.
+def broadcast_object(value: Any) -> Any:
+  """Returns process 0's value, in every process.
 
-  A collective: every process must call it, in the same order, and consume the
-  whole iterator. The arrays of one process are sent at a time, so memory does
-  not grow with the number of processes.
+  A collective: every process must call it, in the same order. The bytes that a
+  process holds do not grow with the number of processes, as they do in
+  `gather_objects`.
 
   Args:
-    arrays: {name: NumPy array}; float64 stays float64.
+    value: anything that JSON can hold; that of other processes is ignored.
   """
   if process_count() == 1:
-    yield arrays
-    return
-  import io
-
-  import jax
+    return value
   import numpy as np
   from jax.experimental import multihost_utils
 
-  file = io.BytesIO()
-  # NumPy's stub takes any keyword for the flag `allow_pickle`.
-  np.savez(file, **arrays)  # ty: ignore[invalid-argument-type]
-  local = np.frombuffer(file.getbuffer(), np.uint8)
-  sizes = multihost_utils.process_allgather(np.int32(local.size))
-  for index, size in enumerate(sizes):
-    is_source = index == jax.process_index()
-    buffer = local if is_source else np.zeros(int(size), np.uint8)
-    sent = multihost_utils.broadcast_one_to_all(buffer, is_source=is_source)
-    with np.load(io.BytesIO(np.asarray(sent).tobytes())) as archive:
-      yield {name: archive[name] for name in archive.files}
+  text = json.dumps(value).encode() if is_first() else b''
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+  sent = multihost_utils.broadcast_one_to_all(_padded(text, size))
+  return json.loads(np.asarray(sent)[:size].tobytes())
+
+
+def from_first(compute: Callable[[], T]) -> T:
+  """Returns in every process what a function returns in process 0.
+
+  A collective: every process must call it, in the same order. Use it for what
+  all processes would read alike, such as the listing of a folder.
+
+  Args:
+    compute: returns anything that JSON can hold. If it fails in process 0, it
+      is called in the other processes too, so that all raise the same error.
+  """
+  if process_count() == 1:
+    return compute()
+  value: Any = None
+  error: Exception | None = None
+  if is_first():
+    try:
+      value = [compute()]
+    except Exception as caught:  # It is raised below, in all processes.
+      error = caught
+  found = broadcast_object(value if error is None else str(error))
+  if error is not None:
+    raise error
+  if isinstance(found, str):
+    compute()
+    raise ValueError(f'Process 0 could not read what this one can: {found}')
+  return found[0]
+
+
+def _padded(text: bytes, size: int) -> np.ndarray:
+  """Returns bytes as uint8, with zeros up to a power of two.
+
+  A collective is compiled for every size, so there must be few of them.
+  """
+  import numpy as np
+
+  padded = np.zeros(
+    max(1 << 10, 1 << (max(size, 1) - 1).bit_length()), np.uint8
+  )
+  padded[: len(text)] = np.frombuffer(text, np.uint8)
+  return padded
 
 
 def gather_bytes(text: bytes) -> list[bytes]:
@@ -126,9 +233,6 @@ def gather_bytes(text: bytes) -> list[bytes]:
   import numpy as np
   from jax.experimental import multihost_utils
 
-  local = np.frombuffer(text, np.uint8)
-  sizes = multihost_utils.process_allgather(np.int32(local.size))
-  padded = np.zeros(int(sizes.max()), np.uint8)
-  padded[: local.size] = local
-  rows = multihost_utils.process_allgather(padded)
+  sizes = multihost_utils.process_allgather(np.int32(len(text)))
+  rows = multihost_utils.process_allgather(_padded(text, int(sizes.max())))
   return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]

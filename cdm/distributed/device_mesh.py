@@ -256,6 +256,43 @@ def local_images(array: jax.Array) -> list[tuple[int, np.ndarray]]:
   return sorted(rows, key=lambda pair: pair[0])
 
 
+def local_part(array: jax.Array) -> np.ndarray:
+  """Returns the rows of a global array that `local_rows` names, ascending.
+
+  It undoes `shard_batch`. Nothing is exchanged.
+
+  Args:
+    array: [N, ...], split over the mesh as a batch.
+  """
+  parts = {
+    shard.index[0].start or 0: shard.data for shard in array.addressable_shards
+  }
+  return np.concatenate([np.asarray(parts[first]) for first in sorted(parts)])
+
+
+def row_holders(mesh: Mesh | None, batch_size: int) -> np.ndarray:
+  """Returns the process in which `local_images` returns each row of a batch.
+
+  Args:
+    mesh: the mesh that the batch is split over; None is one device.
+    batch_size: number of rows; it divides over the mesh.
+
+  Returns:
+    int [batch_size], indices of processes.
+  """
+  holders = np.zeros(batch_size, int)
+  if mesh is None:
+    return holders
+  seen = set()
+  places = batch_sharding(mesh).devices_indices_map((batch_size,))
+  for device, (rows,) in places.items():
+    first, last, _ = rows.indices(batch_size)
+    if first not in seen:  # of its replicas the first
+      seen.add(first)
+      holders[first:last] = device.process_index
+  return holders
+
+
 def fetch(array: jax.Array) -> np.ndarray:
   """Returns a whole global array on the host, in every process.
 

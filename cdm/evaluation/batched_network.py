@@ -14,6 +14,20 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cdm.distributed import compiler_options
 
 
+def judged_at_once(
+  each: int, *, on_cpus: int, devices: Sequence[jax.Device] | None = None
+) -> int:
+  """Returns how many images this process judges at once.
+
+  Args:
+    each: images on every accelerator.
+    on_cpus: images at once on CPUs, which share the memory of their machine.
+    devices: devices to run on; by default all devices of this process.
+  """
+  devices = jax.local_devices() if devices is None else devices
+  return on_cpus if devices[0].platform == 'cpu' else each * len(devices)
+
+
 class BatchedNetwork:
   """A function of parameters and images, called with any number of images.
 

@@ -17,7 +17,11 @@ from typing import TypedDict
 import numpy as np
 
 from cdm.distributed import collectives, user_cache
-from cdm.evaluation import feature_statistics, partial_results
+from cdm.evaluation import (
+  feature_statistics,
+  merged_statistics,
+  partial_results,
+)
 from cdm.evaluation.feature_extractor import Extractor
 from cdm.evaluation.image_source import Source
 from cdm.evaluation.row_types import NetworkManifest
@@ -200,14 +204,7 @@ class Gatherer:
           raise Stopped(f'{label}: stopped after {done} batches')
     if schedule.worth_keeping(done):
       parts.write(done, blocks.to_arrays())
-    whole = feature_statistics.EMPTY
-    for part in collectives.gather_arrays(
-      feature_statistics.to_arrays(blocks.finished())
-    ):
-      whole = feature_statistics.merge(
-        whole, feature_statistics.from_arrays(part)
-      )
-    return whole
+    return merged_statistics.of_all_processes(blocks.finished())
 
   def _folder(
     self, source: Source, metrics: Sequence[str], home: pathlib.Path

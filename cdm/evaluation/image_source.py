@@ -21,7 +21,7 @@ from cdm.config import datasets, instantiate, loader
 from cdm.data import image_set, subset
 from cdm.data.files import json_file
 from cdm.distributed import collectives
-from cdm.evaluation import drawn_images, set_name
+from cdm.evaluation import drawn_images, set_name, shared_listing
 from cdm.evaluation.drawn_images import READERS, Batches, select_present
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import ImageManifest, StageEntry
@@ -110,7 +110,8 @@ def open_files(
     num: number of images to take, spread over the set; all by default.
     max_value: see `Selection`.
   """
-  images = image_set.load_images(what, max_value=max_value)
+  listing = shared_listing.list_folder(what)
+  images = image_set.load_images(what, max_value=max_value, listing=listing)
   count = check_available(what, images.count, num)
   chosen = subset.spread_indices(range(images.count), count)
   first = images.read(0)
@@ -118,7 +119,7 @@ def open_files(
     'data': str(pathlib.Path(what).resolve()),
     'count': count,
     'image_size': list(first.shape[:2]),
-    'suffixes': image_set.suffixes_of(what),
+    'suffixes': image_set.suffixes_of(what, listing),
     **describe_samples(what),
   }
   if max_value is not None:
@@ -141,7 +142,7 @@ def open_files(
     read_in_parallel(read, count),
     recipe,
     {},
-    image_set.fingerprint_of(what),
+    collectives.from_first(lambda: image_set.fingerprint_of(what, listing)),
   )
 
 

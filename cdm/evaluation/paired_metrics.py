@@ -16,7 +16,7 @@ import numpy as np
 
 from cdm.data import image_set
 from cdm.distributed import collectives
-from cdm.evaluation import metrics_table
+from cdm.evaluation import metrics_table, shared_listing
 from cdm.evaluation.lpips_scorer import LpipsScorer
 from cdm.evaluation.metrics import bootstrap
 from cdm.evaluation.metrics.measure import Pair
@@ -201,7 +201,9 @@ def evaluate_paths(
   paths = dict(samples=samples, reference=reference, lowres=lowres)
   paths = {k: str(path) for k, path in paths.items() if path is not None}
   sets = {
-    k: image_set.load_images(path, max_value=max_value)
+    k: image_set.load_images(
+      path, max_value=max_value, listing=shared_listing.list_folder(path)
+    )
     for k, path in paths.items()
   }
   streams = {
@@ -216,8 +218,8 @@ def evaluate_paths(
     if found != shapes[0]:
       raise ValueError(_unlike(shapes[0], found))
   row = combine_scores(
-    _interleaved(scores),
-    _interleaved(baseline),
+    collectives.in_turn(scores),
+    collectives.in_turn(baseline),
     shapes[0] if shapes else None,
     downsample,
     perceptual,
@@ -228,12 +230,6 @@ def evaluate_paths(
 def _share(order: Sequence[int]) -> list[int]:
   """Returns this process's part of the indices of all pairs."""
   return [order[i] for i in collectives.local_indices(len(order))]
-
-
-def _interleaved(parts: Sequence[Sequence]) -> list:
-  """Undoes `_share`: returns all processes' rows in the order of the pairs."""
-  rounds = itertools.zip_longest(*parts)
-  return [row for group in rounds for row in group if row is not None]
 
 
 def _order(samples: image_set.Images, other: image_set.Images) -> list[int]:

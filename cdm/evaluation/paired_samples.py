@@ -114,6 +114,7 @@ class PairScorer:
     """Returns the number of images before the first one without a score."""
     assert self.source is not None  # `open` was called
     count = self.source.count
+    self._rows.flush()
     return min(self._rows.missing(range(count)), default=count)
 
   def __call__(
@@ -130,7 +131,7 @@ class PairScorer:
       how = (lowres[i], self._downsample, self._perceptual)
       scores = paired_metrics.score(super_resolved[i], originals[i], *how)
       rows.append([n, scores, paired_metrics.score_bicubic(originals[i], *how)])
-    self._rows.append(rows)
+    self._rows.add(rows)
 
   def row(self) -> PairRow:
     """Returns the row of all pairs, the same in every process.
@@ -138,6 +139,7 @@ class PairScorer:
     The stored scores are deleted, because the result is complete.
     """
     assert self.source is not None  # `open` was called
+    self._rows.flush()
     ordered = [self._rows.rows[n][1:] for n in range(self.source.count)]
     ordered = [scored for scored in ordered if scored]
     recipe = self.source.recipe

@@ -107,6 +107,7 @@ class PartialResults:
     """
     self._folder = pathlib.Path(folder)
     self._index = None
+    self._own: list[int] | None = None  # see `_parts`
 
   def newest(self) -> tuple[int, dict[str, np.ndarray]]:
     """Returns the newest partial results that every process has.
@@ -117,7 +118,7 @@ class PartialResults:
       (number of batches, arrays that this process wrote after them); (0, {})
       if there are no such results.
     """
-    counts = sorted(self._parts())  # of whole files
+    counts = [n for n in sorted(self._parts()) if _is_whole(self._path(n))]
     common = set.intersection(*map(set, collectives.gather_objects(counts)))
     if not common:
       return 0, {}
@@ -147,8 +148,10 @@ class PartialResults:
         'loses what follows.'
       )
       return
-    for old in sorted(self._parts(whole=False))[:-KEPT]:
+    own = sorted({*self._parts(), done})
+    for old in own[:-KEPT]:
       self._path(old).unlink(missing_ok=True)
+    self._own = own[-KEPT:]
 
   def remove(self) -> None:
     """Deletes the files of every process, once the result is complete.
@@ -158,7 +161,7 @@ class PartialResults:
     collectives.barrier('the removal of partial results')
     try:
       with hold_folder(self._folder):
-        for done in self._parts(whole=False):
+        for done in self._parts():
           self._path(done).unlink(missing_ok=True)
         atomic_files.remove_abandoned(self._folder)
         collectives.barrier('the last deletion')
@@ -170,18 +173,19 @@ class PartialResults:
   def _path(self, done: int) -> pathlib.Path:
     return self._folder / f'process-{self._number()}-batches-{done}.npz'
 
-  def _parts(self, whole: bool = True) -> list[int]:
+  def _parts(self) -> list[int]:
     """Returns the numbers of batches in the names of this process's files.
 
-    Args:
-      whole: skip files that are damaged.
+    The folder holds files of every process, so it is listed once.
     """
-    pattern = rf'process-{self._number()}-batches-(\d+)\.npz'
-    if not self._folder.is_dir():
-      return []
-    matches = (re.fullmatch(pattern, p.name) for p in self._folder.iterdir())
-    every = [int(match[1]) for match in matches if match]
-    return [n for n in every if not whole or _is_whole(self._path(n))]
+    if self._own is None:
+      pattern = rf'process-{self._number()}-batches-(\d+)\.npz'
+      names = []
+      if self._folder.is_dir():
+        names = [path.name for path in self._folder.iterdir()]
+      matches = (re.fullmatch(pattern, name) for name in names)
+      self._own = [int(match[1]) for match in matches if match]
+    return self._own
 
   def _number(self) -> int:
     """Returns the index of this process."""

@@ -111,7 +111,7 @@ def make_fid(
     if collectives.is_first():  # It takes the host seconds.
       compared = set_metrics.compare(gathered, made[0], metrics=METRICS)
       value = float(compared.scores['fid'])
-    return {eval_section.FID: collectives.gather_objects(value)[0]}
+    return {eval_section.FID: collectives.broadcast_object(value)}
 
   def forget():
     gatherer.forget(SAMPLES)

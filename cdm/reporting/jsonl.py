@@ -10,12 +10,17 @@ import json
 import logging
 import os
 import pathlib
+import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from cdm.data.files import damaged_file, json_file, storage_retry
 from cdm.distributed import collectives
 
+# How often the processes of a long job exchange the rows that they computed,
+# and after how many batches at the latest.
+EXCHANGE_SECONDS = 60.0
+MOST_CALLS = 10_000
 MOST_NAMED = 3  # damaged lines of one file that a warning names each
 
 _log = logging.getLogger(__name__)
@@ -149,7 +154,11 @@ class ResumableRows:
     self._merge, self._allow_nan = merge, allow_nan
     self._pattern = pattern or self._path.name
     rows = [row for file in self._files() for row in read(file, declared)]
-    self._add(collectives.gather_objects(rows)[0])
+    self._add(collectives.broadcast_object(rows))
+    # What `add` has been given, and when the processes exchange it next.
+    self._waiting: list[Any] = []
+    self._given = self._exchanged = 0
+    self._next, self._since = 1, time.monotonic()
 
   def missing(
     self,
@@ -172,10 +181,37 @@ class ResumableRows:
         if key not in self.rows
         or not (is_complete is None or is_complete(self.rows[key]))
       ]
-    return [keys[i] for i in collectives.gather_objects(absent)[0]]
+    return [keys[i] for i in collectives.broadcast_object(absent)]
+
+  def add(self, rows: list[Any]) -> None:
+    """Adds rows of all processes, which several exchange now and then only.
+
+    One process writes them at once. Several exchange theirs about every
+    `EXCHANGE_SECONDS`, after the same call in all; the clock of process 0
+    decides. A kill loses what was not exchanged. `flush` exchanges the rest.
+
+    Args:
+      rows: see `append`.
+    """
+    self._waiting += rows
+    self._given += 1
+    if self._given >= self._next:
+      self.flush()
+
+  def flush(self) -> None:
+    """Exchanges and writes what `add` was given and has not been written."""
+    now, calls = time.monotonic(), self._given - self._exchanged
+    ahead = 1
+    if collectives.process_count() > 1 and calls:
+      each = max((now - self._since) / calls, 1e-6)
+      ahead = min(max(int(EXCHANGE_SECONDS / each), 1), MOST_CALLS)
+      ahead = int(collectives.broadcast_from_first(ahead))
+    self.append(self._waiting)
+    self._waiting, self._exchanged = [], self._given
+    self._next, self._since = self._given + ahead, now
 
   def append(self, rows: list[Any]) -> None:
-    """Adds the rows of all processes.
+    """Adds the rows of all processes, and writes them at once.
 
     Args:
       rows: the rows that this process computed. If several processes pass rows

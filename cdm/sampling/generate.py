@@ -16,7 +16,12 @@ from typing import NotRequired, TypedDict
 import jax
 import numpy as np
 
-from cdm.data import array_record, image_decoder, npz_images, record_format
+from cdm.data import (
+  array_record,
+  image_decoder,
+  npz_images,
+  record_format,
+)
 from cdm.data import source as source_contract
 from cdm.data.class_names import write as write_class_names
 from cdm.data.files import atomic_files
@@ -24,6 +29,7 @@ from cdm.distributed import collectives, device_mesh
 from cdm.reporting import contact_sheet, image_files, progress, session_log
 from cdm.sampling import (
   cascade,
+  numbered_images,
   output_folder,
   restore,
   sample_shards,
@@ -100,12 +106,15 @@ def draw_to_folder(
   folders = [out / stage.name for stage in kept]
   for folder in folders:
     folder.mkdir(exist_ok=True)
-    atomic_files.remove_abandoned(folder)
-  shards = None
+  images = shards = None
   if storage.format == 'png':
-    missing = output_folder.broadcast_missing_images(folders, num)
+    images = numbered_images.NumberedImages(folders)
+    missing = images.missing(num)
     absent = len(missing)
   else:
+    if collectives.is_first():
+      for folder in folders:
+        atomic_files.remove_abandoned(folder)
     shards = sample_shards.shard_set(out, kept, manifest, class_names)
     missing = shards.missing()
     absent = sum(len(shards.layout.images(k)) for k in missing)
@@ -115,17 +124,17 @@ def draw_to_folder(
   if missing:
     given = (stages, manifest['seed'], labels, missing, num, batch_size)
     with session_log.Session(out, 'sample'):
-      if shards is None:
-        draw_missing(folders, *given)
-      else:
+      if images is not None:
+        draw_missing(images, *given)
+      elif shards is not None:
         draw_missing_shards(shards, *given)
   collectives.barrier('samples')
   if collectives.is_first():
     if shards is not None:
       if missing or not (shards.finished and (out / OVERVIEW).exists()):
         finish_shards(out, shards, kept, labels, class_names)
-    elif missing or not is_assembled(out, num):
-      assemble(out, kept, labels, num, class_names)
+    elif images is not None and (missing or not is_assembled(out, num)):
+      assemble(out, images, kept, labels, num, class_names)
 
 
 def padded_batch_size(
@@ -144,7 +153,7 @@ def padded_batch_size(
 
 
 def draw_missing(
-  folders: Sequence[pathlib.Path],
+  kept: numbered_images.NumberedImages,
   stages: Sequence[cascade.Stage],
   seed: int,
   labels: np.ndarray | None,
@@ -157,7 +166,7 @@ def draw_missing(
   With several processes, each writes the images that its own devices drew.
 
   Args:
-    folders: the folder of every stage.
+    kept: the images, in a folder for every stage.
     stages: the stages of the cascade.
     seed: seed of all images.
     labels: int32 [num], or None.
@@ -171,11 +180,10 @@ def draw_missing(
 
   def write(batches):
     for indices, drawn in batches:
-      for folder, images in zip(folders, drawn, strict=True):
+      for folder, images in zip(kept.folders, drawn, strict=True):
         for row, image in device_mesh.local_images(images):
           if row < len(indices):
-            name = output_folder.file_name(indices[row])
-            image_files.write_png(folder / name, image)
+            kept.write(folder, indices[row], image)
 
   with (
     progress.Progress('sampling', total=num, initial=done) as bar,
@@ -188,7 +196,7 @@ def draw_missing(
       filled = np.resize(indices, batch_size)
       drawn = draw(seed, filled, None if labels is None else labels[filled])
       # The devices draw one batch while the thread writes the one before.
-      drawn = jax.block_until_ready(drawn[-len(folders) :])
+      drawn = jax.block_until_ready(drawn[-len(kept.folders) :])
       writer.put((indices, drawn))
       bar.advance(len(indices))
 
@@ -229,6 +237,7 @@ def is_assembled(out: pathlib.Path, num: int) -> bool:
 
 def assemble(
   out: pathlib.Path,
+  images: numbered_images.NumberedImages,
   stages: Sequence[cascade.Stage],
   labels: np.ndarray | None,
   num: int,
@@ -236,12 +245,12 @@ def assemble(
 ) -> None:
   """Writes samples.npz, the names of its classes, and samples.png."""
   size = stages[-1].image_size
-  readers = [_png_reader(out / stage.name) for stage in stages]
+  readers = [_png_reader(images, folder) for folder in images.folders]
   write_overview(out, stages, readers, labels, num, class_names)
   # The archive is written last, so that the other files exist when it does.
   image_files.write_npz(
     out / 'samples.npz',
-    (readers[-1](n) for n in range(num)),
+    images.read_all(images.folders[-1], num),
     shape=(num, size, size, 3),
     labels=labels,
   )
@@ -249,10 +258,8 @@ def assemble(
   print(f'  {out / OVERVIEW}  {out / "samples.npz"}')
 
 
-def _png_reader(folder):
-  return lambda n: image_decoder.read_pixels(
-    folder / output_folder.file_name(n)
-  )
+def _png_reader(images, folder):
+  return lambda n: image_decoder.read_pixels(images.path(folder, n))
 
 
 def finish_shards(

@@ -1,4 +1,4 @@
-"""Writes or checks the manifest of an output folder, and lists missing images.
+"""Writes or checks the manifest of an output folder, and makes room for it.
 
 The manifest is a JSON file with every setting that the folder's contents
 depend on. A restart with the same settings continues the folder; a restart
@@ -14,10 +14,8 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Concatenate, ParamSpec
 
-import numpy as np
-
-from cdm.data import png_chunks, record_format
-from cdm.data.files import atomic_files, json_file, transient_errors
+from cdm.data import numbered_names, record_format
+from cdm.data.files import atomic_files, json_file
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives, folder_lock
 
@@ -182,6 +180,9 @@ def _remove(folder, names):
     if path.is_dir() and not path.is_symlink():
       found = [file.name for file in path.iterdir()]
       removed = [n for n in found if re.fullmatch(r'\d{6,}\.png', n)]
+      for thousand in found:
+        if re.fullmatch(r'\d{3,}', thousand):
+          _remove_thousand(path / thousand)
       shards = [n for n in found if record_format.is_shard_name(n)]
       if shards and record_format.INDEX in found:
         removed.append(record_format.INDEX)
@@ -193,56 +194,13 @@ def _remove(folder, names):
       path.unlink()
 
 
-def file_name(n: int) -> str:
-  """Returns the file name of image n, e.g. '000012.png'."""
-  return f'{n:06d}.png'
-
-
-def missing_images(folders: Collection[pathlib.Path], count: int) -> list[int]:
-  """Returns the indices below `count` whose image some folder lacks.
-
-  An image that is cut off or damaged, as a crash of the machine leaves it, is
-  missing too; it is said, and written again.
-  """
-  damaged = []
-
-  def is_there(path):
-    whole = is_whole(path)
-    if not whole and path.exists():
-      damaged.append(path)
-    return whole
-
-  absent = []
-  for n in range(count):
-    paths = [folder / file_name(n) for folder in folders]
-    if not all([is_there(path) for path in paths]):
-      absent.append(n)
-  if damaged and collectives.is_first():
-    print(
-      'Made again, because they are cut off or damaged: '
-      f'{len(damaged)} image files; the first: {damaged[0]}.'
-    )
-  return absent
-
-
-def is_whole(path: pathlib.Path) -> bool:
-  """Returns whether a PNG is there and complete, with sound checksums."""
-  try:
-    return png_chunks.is_whole(path.read_bytes())
-  except OSError as error:
-    if transient_errors.not_of_the_file(error):
-      raise
-    return False
-
-
-def broadcast_missing_images(
-  folders: Collection[pathlib.Path], count: int
-) -> list[int]:
-  """Returns process 0's list of missing images, in every process.
-
-  All processes must draw the same images. This is a collective: every process
-  must call it.
-  """
-  absent = np.zeros(count, bool)
-  absent[missing_images(folders, count)] = True
-  return np.flatnonzero(collectives.broadcast_from_first(absent)).tolist()
+def _remove_thousand(folder):
+  """Removes the numbered images of a thousand, and their folder if it can."""
+  if not folder.is_dir() or folder.is_symlink():
+    return
+  for file in folder.iterdir():
+    n = numbered_names.number(file.name)
+    if n is not None and numbered_names.folder_name(n) == folder.name:
+      file.unlink()
+  with contextlib.suppress(OSError):  # Other files in it stay.
+    folder.rmdir()

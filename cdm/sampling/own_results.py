@@ -56,8 +56,8 @@ def are_written(
 ) -> list[bool]:
   """Returns for each result whether an earlier start has written it.
 
-  Process 0 decides for all processes, because they must do the same work. This
-  is a collective: every process must call it.
+  Every process looks at a part of them, and all get the same answers. This is a
+  collective: every process must call it.
 
   Args:
     targets: paths of the results.
@@ -67,13 +67,13 @@ def are_written(
   Raises:
     ValueError: another file has the name of a result, and `overwrite` is False.
   """
-  own = np.array(
-    [is_own(path, mark) for path, mark in zip(targets, marks, strict=True)],
-    bool,
-  )
-  there = np.array([os.path.lexists(path) for path in targets], bool)
+  looked = [
+    [is_own(targets[i], marks[i]), os.path.lexists(targets[i])]
+    for i in collectives.local_indices(len(targets))
+  ]
+  found = collectives.in_turn(collectives.gather_objects(looked))
+  own, there = np.array(found, bool).reshape(-1, 2).T
   foreign = there & ~own & (not overwrite)
-  own, foreign = map(collectives.broadcast_from_first, (own, foreign))
   refuse(targets[i] for i in np.flatnonzero(foreign))
   return [bool(flag) for flag in own]
 

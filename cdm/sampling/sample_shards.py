@@ -9,6 +9,7 @@ there.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -88,17 +89,25 @@ class ShardSet(NamedTuple):
     return all(index is not None and index['complete'] for index in found)
 
   def missing(self) -> list[int]:
-    """Returns process 0's list of the shards that some folder lacks.
+    """Returns the shards that some folder lacks, the same in all processes.
 
-    A collective. A shard that is damaged is missing too; it is said, and drawn
-    again.
+    A collective; every process looks at a part of the shards. One that is
+    damaged is missing too; it is said, and drawn again.
     """
-    absent = np.zeros(self.layout.num_shards, bool)
+    looked = []
+    for k in collectives.local_indices(self.layout.num_shards):
+      file, count = self.layout.file(k), len(self.layout.images(k))
+      looked.append([_fault(f / file, count) for f in self.folders])
+    found = collectives.in_turn(collectives.gather_objects(looked))
     if collectives.is_first():
-      for k in range(self.layout.num_shards):
-        file, count = self.layout.file(k), len(self.layout.images(k))
-        absent[k] = not all(_is_whole(f / file, count) for f in self.folders)
-    return np.flatnonzero(collectives.broadcast_from_first(absent)).tolist()
+      for fault in itertools.chain.from_iterable(found):
+        if fault:
+          print(f'Drawn again: {fault}')
+    return [
+      k
+      for k, faults in enumerate(found)
+      if any(fault is not None for fault in faults)
+    ]
 
   def begin(self) -> None:
     """Writes every index as unfinished, so that readers refuse the folders."""
@@ -184,15 +193,15 @@ def _digest(value):
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _is_whole(path, count):
+def _fault(path, count) -> str | None:
+  """Returns what is wrong with a shard, '' if it is absent, None if whole."""
   if not path.exists():
-    return False
+    return ''
   try:
     array_record.check_shard(os.fspath(path), count, command=COMMAND)
   except DamagedFile as error:
-    print(f'Drawn again: {error}')
-    return False
-  return True
+    return str(error)
+  return None
 
 
 def share_out(

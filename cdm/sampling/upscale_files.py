@@ -14,13 +14,19 @@ from typing import Any
 import numpy as np
 
 from cdm.data import image_decoder
-from cdm.data.files import atomic_files
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives
-from cdm.ops import tiling
 from cdm.ops.keys import seed_pairs
 from cdm.reporting import contact_sheet, image_files, progress, session_log
-from cdm.sampling import output_folder, own_results, restore, upscale_inputs
+from cdm.sampling import (
+  numbered_images,
+  output_folder,
+  own_results,
+  picture_tiles,
+  restore,
+  upscale_inputs,
+)
+from cdm.sampling.background_writer import BackgroundWriter
 from cdm.sampling.upscaler import Upscaler, bicubic
 
 FOLDERS = ('lowres', 'bicubic', 'upscaled', 'original')
@@ -79,40 +85,44 @@ def write_upscaled_files(
   out.mkdir(parents=True, exist_ok=True)
   if any(there) and collectives.is_first():
     print(f'Pictures: {sum(there)} of {len(pictures)} are already in {out}.')
-  refused, rows, first = list(inputs.refused), [], 0
-  with _tile_bar(pictures, there) as bar:
-    for picture, mark, done in zip(pictures, marks, there, strict=True):
-      keys = seed_pairs(seed, np.arange(first, first + picture.num_tiles))
-      first += picture.num_tiles
-      if done:
-        rows += _row(upscaler, inputs, picture) if len(rows) < SHOWN else []
-        continue
-      try:
-        cut = upscale_inputs.read_again(inputs, picture)
-      except ValueError as error:
-        if collectives.process_count() > 1:
-          raise  # The other processes go on with this picture.
-        refused.append(error)
-        continue
-      x = _super_resolve(upscaler, cut, keys, label, bar)
-      if collectives.is_first():
-        picture.target.parent.mkdir(parents=True, exist_ok=True)
-        text = {own_results.MARK: mark}
-        image_files.write_png(picture.target, x, text=text)
-        rows += _row(upscaler, inputs, picture) if len(rows) < SHOWN else []
+
+  def write(made):
+    for one in made:
+      target, text = one.task.picture.target, marks[one.task.number]
+      target.parent.mkdir(parents=True, exist_ok=True)
+      image_files.write_png(
+        target, one.join(upscaler.factor), text={own_results.MARK: text}
+      )
+
+  tasks, errors = _tasks(pictures, there), {}
+  with _tile_bar(pictures, there) as bar, BackgroundWriter(write) as writer:
+    drawing = picture_tiles.Drawing(upscaler, inputs, label, seed, bar.advance)
+    for made in picture_tiles.super_resolve(drawing, tasks, errors):
+      writer.put(made)
+  errors = upscale_inputs.exchange_errors(errors)  # It waits for all, too.
+  collectives.barrier('the super-resolved pictures')
   if collectives.is_first():
     for path in targets:
       print(printable(path))
-    if rows:
-      mark = own_results.digest([*marks, 'overview'])
-      path = own_results.free_path(
-        out, OVERVIEW, taken=targets, mark=mark, overwrite=overwrite
-      )
-      heads = ('low-res', 'bicubic', 'ours')
-      write_overview(path, rows, heads, text={own_results.MARK: mark})
+    good = [p for n, p in enumerate(pictures) if n not in errors]
+    mark = own_results.digest([*marks, 'overview'])
+    _write_overview_of_files(
+      out, upscaler, inputs, good, mark=mark, overwrite=overwrite
+    )
+  refused = [*inputs.refused, *errors.values()]
   if refused:
     total = len(pictures) + len(inputs.refused)
     raise upscale_inputs.failure(refused, total, out)
+
+
+def _tasks(pictures, there) -> list[picture_tiles.Task]:
+  """Returns the pictures that are not there yet."""
+  tasks, first = [], 0
+  for n, (picture, done) in enumerate(zip(pictures, there, strict=True)):
+    if not done:
+      tasks.append(picture_tiles.Task(n, picture, first))
+    first += picture.num_tiles
+  return tasks
 
 
 def _tile_bar(pictures, there):
@@ -128,27 +138,22 @@ def _tile_bar(pictures, there):
   return bar
 
 
-def _super_resolve(upscaler, cut, keys, label, bar):
-  """Returns the super-resolved image, uint8, of a picture that was cut."""
-  image, tiles, places = cut
-  labels = None if label is None else np.full(len(tiles), label, np.int32)
-  return tiling.blend(
-    upscaler(
-      tiles, keys=keys[: len(tiles)], label=labels, on_batch=bar.advance
-    ),
-    places,
-    shape=image.shape[:2],
-    factor=upscaler.factor,
-  )
-
-
-def _row(upscaler, inputs, picture):
-  """Returns [row of the overview], or [] for a picture of several tiles."""
-  if picture.num_tiles > 1:
-    return []
-  image = upscale_inputs.read_image(picture.path, inputs.max_value)
-  x = image_decoder.read_pixels(picture.target)
-  return [[magnified(image, x), bicubic(image, upscaler), x]]
+def _write_overview_of_files(
+  out, upscaler, inputs, pictures, *, mark, overwrite
+):
+  """Writes the overview of the pictures of one tile, if there are any."""
+  rows = []
+  for picture in [p for p in pictures if p.num_tiles == 1][:SHOWN]:
+    image = upscale_inputs.read_image(picture.path, inputs.max_value)
+    x = image_decoder.read_pixels(picture.target)
+    rows.append([magnified(image, x), bicubic(image, upscaler), x])
+  if rows:
+    targets = [picture.target for picture in inputs.pictures]
+    path = own_results.free_path(
+      out, OVERVIEW, taken=targets, mark=mark, overwrite=overwrite
+    )
+    heads = ('low-res', 'bicubic', 'ours')
+    write_overview(path, rows, heads, text={own_results.MARK: mark})
 
 
 def _marks(inputs, upscaler, label, seed) -> list[str]:
@@ -158,19 +163,20 @@ def _marks(inputs, upscaler, label, seed) -> list[str]:
   settings = json.dumps(
     [stage, label, seed, inputs.max_value], sort_keys=True, default=str
   )
-  marks, first = [], 0
-  for picture in inputs.pictures:
-    data = hashlib.sha256(picture.path.read_bytes()).digest()
-    marks.append(own_results.digest([settings, str(first), data]))
-    first += picture.num_tiles
-  return marks
+  firsts = np.cumsum([0, *(p.num_tiles for p in inputs.pictures)]).tolist()
+  # Every process reads a part of the files.
+  marks = []
+  for i in collectives.local_indices(len(inputs.pictures)):
+    data = hashlib.sha256(inputs.pictures[i].path.read_bytes()).digest()
+    marks.append(own_results.digest([settings, str(firsts[i]), data]))
+  return collectives.in_turn(collectives.gather_objects(marks))
 
 
 @output_folder.held_by('cdm upscale')
 def write_upscaled_held_out(
   out: str | os.PathLike,
   upscaler: Upscaler,
-  read_images: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]],
+  read_images: Callable[..., tuple[np.ndarray, np.ndarray]],
   *,
   count: int,
   seed: int,
@@ -209,56 +215,80 @@ def write_upscaled_held_out(
   folders = {name: out / name for name in FOLDERS}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
-    atomic_files.remove_abandoned(folder)
-  missing = output_folder.broadcast_missing_images(folders.values(), count)
+  kept = numbered_images.NumberedImages(list(folders.values()))
+  missing = kept.missing(count)
   done = count - len(missing)
-  if done:
+  if done and collectives.is_first():
     print(f'Held-out images: {done} of {count} are already in {out}.')
   if missing:
     bar = progress.Progress('upscaling', total=count, initial=done)
-    with session_log.Session(out, 'upscale'), bar:
+
+    def write(batches):
+      for rows in batches:
+        for n, low, x, original in rows:
+          versions = (low, bicubic(low, upscaler), x, original)
+          for folder, image in zip(kept.folders, versions, strict=True):
+            kept.write(folder, n, image)
+
+    with (
+      session_log.Session(out, 'upscale'),
+      bar,
+      BackgroundWriter(write) as writer,
+    ):
       bar.compiling()
       for start in range(0, len(missing), upscaler.batch_size):
         indices = missing[start : start + upscaler.batch_size]
-        originals, labels = read_images(indices)
-        keys = seed_pairs(seed, indices)
-        versions = make_versions(upscaler, originals, labels, keys)
-        for name, stack in zip(FOLDERS, versions, strict=True):
-          for i in collectives.local_indices(len(indices)):
-            file = folders[name] / output_folder.file_name(indices[i])
-            image_files.write_png(file, stack[i])
+        writer.put(draw_own(upscaler, read_images, indices, seed))
         bar.advance(len(indices))
   collectives.barrier('upscaled')
   if collectives.is_first():
-    write_held_out_overview(out, folders, read_images, count, class_names)
+    write_held_out_overview(out, kept, read_images, count, class_names)
 
 
-def make_versions(
+def draw_own(
   upscaler: Upscaler,
-  originals: np.ndarray,
-  labels: np.ndarray | None,
-  keys: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Makes the four versions of a batch of original images, as in `FOLDERS`.
+  read_images: Callable[..., tuple[np.ndarray, np.ndarray]],
+  indices: Sequence[int],
+  seed: int,
+) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+  """Shrinks and super-resolves held-out images, of which each process has some.
+
+  A collective: every process must call it.
 
   Args:
     upscaler: `Upscaler`.
-    originals: uint8 [N, H, W, 3].
-    labels: int [N], or None.
-    keys: uint32 [N, 2], see `ops.keys.seed_pairs`.
+    read_images: see `write_upscaled_held_out`.
+    indices: the images of a batch, which is filled up.
+    seed: seed of the samples.
 
   Returns:
-    (low-res [N, h, w, 3], bicubic, super-resolved, originals), all uint8; the
-    last three are [N, H, W, 3].
+    [(index, low-res [h, w, 3], super-resolved, original [H, W, 3]), ...], the
+    images that this process's devices drew, all uint8.
   """
-  low = upscaler.shrink(originals)
-  x = upscaler(low, keys=keys, label=labels)
-  return low, np.stack([bicubic(z, upscaler) for z in low]), x, originals
+  size = upscaler.padded_count(len(indices))
+  positions = upscaler.local_rows(size) % len(indices)
+  own = sorted(set(positions.tolist()))
+  if len(own) == len(indices):
+    originals, labels = read_images(indices)
+  else:
+    originals, labels = read_images(indices, own)
+  place = np.searchsorted(own, positions)
+  results = upscaler.upscale_rows(
+    originals[place],
+    keys=seed_pairs(seed, np.asarray(indices)[positions]),
+    label=np.asarray(labels)[place],
+  )
+  original_of = dict(zip(own, originals, strict=True))
+  return [
+    (indices[row], low, x, original_of[row])
+    for row, low, x in results
+    if row < len(indices)
+  ]
 
 
 def write_held_out_overview(
   out: pathlib.Path,
-  folders: Mapping[str, pathlib.Path],
+  kept: numbered_images.NumberedImages,
   read_images: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]],
   count: int,
   class_names: Sequence[str] | None,
@@ -267,7 +297,7 @@ def write_held_out_overview(
 
   Args:
     out: output folder.
-    folders: {version: folder of its images}, see `FOLDERS`.
+    kept: the images, in a folder for each of `FOLDERS`.
     read_images: see `write_upscaled_held_out`.
     count: number of images in each folder.
     class_names: names of the classes, or None.
@@ -284,8 +314,7 @@ def write_held_out_overview(
   rows = []
   for n in chosen:
     low, *others = (
-      image_decoder.read_pixels(folders[name] / output_folder.file_name(n))
-      for name in FOLDERS
+      image_decoder.read_pixels(kept.path(folder, n)) for folder in kept.folders
     )
     rows.append([magnified(low, others[0]), *others])
   names = None

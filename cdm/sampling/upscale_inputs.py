@@ -16,7 +16,7 @@ import numpy as np
 from cdm.data import image_decoder, image_notes, picture_files, transforms
 from cdm.data.files import damaged_file, storage_retry
 from cdm.data.printable_name import printable
-from cdm.distributed import exit_codes
+from cdm.distributed import collectives, exit_codes
 from cdm.ops import tiling
 
 MOST_SHOWN = 20  # files that one error names
@@ -62,6 +62,9 @@ def check(
 ) -> Inputs:
   """Finds the picture files that are given, names their results and reads them.
 
+  Process 0 lists the folders, and every process reads a part of the files. This
+  is a collective: every process must call it.
+
   Args:
     given: picture files and folders.
     out: output folder. The result of a/b/c.jpg is OUT/c.png. The results of a
@@ -73,18 +76,56 @@ def check(
     ValueError: no file can be used, or the result of a file would overwrite
       the result of another, or an input. The message names them.
   """
-  targets = _targets(list(map(pathlib.Path, given)), pathlib.Path(out))
-  pictures, refused = [], []
-  for path, target in targets:
+  named = collectives.from_first(
+    lambda: [
+      [os.fspath(path), os.fspath(target)]
+      for path, target in _targets(list(map(pathlib.Path, given)), out)
+    ]
+  )
+  targets = [(pathlib.Path(path), pathlib.Path(t)) for path, t in named]
+  looked: list[int] = []
+  errors: dict[int, Exception] = {}
+  for i in collectives.local_indices(len(targets)):
     try:
-      num_tiles = len(read_and_cut(path, tile, max_value)[2])
+      looked.append(len(read_and_cut(targets[i][0], tile, max_value)[2]))
     except ValueError as error:
-      refused.append(error)
-    else:
-      pictures.append(Picture(path, target, num_tiles))
+      errors[i] = error
+      looked.append(0)
+  counts = collectives.in_turn(collectives.gather_objects(looked))
+  errors = exchange_errors(errors)
+  refused = list(errors.values())
+  pictures = [
+    Picture(path, target, num_tiles)
+    for i, ((path, target), num_tiles) in enumerate(
+      zip(targets, counts, strict=True)
+    )
+    if i not in errors
+  ]
   if not pictures:
     raise failure(refused, len(targets), out)
   return Inputs(pictures, refused, tile, max_value)
+
+
+def exchange_errors(errors: dict[int, Exception]) -> dict[int, Exception]:
+  """Returns the errors of all processes, in the order of their keys.
+
+  A collective: every process must call it.
+
+  Args:
+    errors: {number of the file: why it cannot be used} of this process.
+  """
+  if collectives.process_count() > 1:
+    told = [
+      [i, str(error), list(exit_codes.classify(error))]
+      for i, error in errors.items()
+    ]
+    errors = {}
+    for part in collectives.gather_objects(told):
+      for i, text, ending in part:
+        error: Any = ValueError(text)
+        error.ending = exit_codes.ExitCode(*ending)
+        errors[i] = error
+  return dict(sorted(errors.items()))
 
 
 def failure(
@@ -188,9 +229,10 @@ def read_image(
 
 
 def _targets(
-  given: list[pathlib.Path], out: pathlib.Path
+  given: list[pathlib.Path], out: str | os.PathLike
 ) -> list[tuple[pathlib.Path, pathlib.Path]]:
   """Returns [(picture file, path of its result), ...], all different."""
+  out = pathlib.Path(out)
   files = []
   for path in given:
     if path.is_dir():

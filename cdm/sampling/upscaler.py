@@ -85,7 +85,7 @@ class Upscaler:
     if self.num_classes is None:
       label = None
     outputs = []
-    size = self._padded_count(min(self.batch_size, len(lowres)))
+    size = self.padded_count(min(self.batch_size, len(lowres)))
     for start in range(0, len(lowres), size):
       part = np.arange(start, min(start + size, len(lowres)))
       filled = np.resize(part, size)
@@ -117,14 +117,60 @@ class Upscaler:
       uint8 [H, W, 3]), ...]; each row in one process.
     """
     given: Any = originals, keys, np.asarray(label, np.int32)
-    if self.mesh is not None:
-      given = device_mesh.shard_batch(given, self.mesh)
-    images, keys, labels = given
+    images, keys, labels = self._on_devices(given)
     low = self._shrink_batch(images)
     takes_label = self.num_classes is not None
     x = self.upscale_batch(low, keys, labels if takes_label else None)
     low_of = dict(device_mesh.local_images(low))
     return [(row, low_of[row], y) for row, y in device_mesh.local_images(x)]
+
+  def local_rows(self, size: int) -> np.ndarray:
+    """Returns the rows of a batch that this process provides, int [b].
+
+    Args:
+      size: number of rows of the whole batch, which divides over the mesh.
+    """
+    if self.mesh is None:
+      return np.arange(size)
+    return device_mesh.local_rows(self.mesh, size)
+
+  def shrink_rows(self, originals: np.ndarray) -> np.ndarray:
+    """Shrinks this process's rows of a batch, see `upscale_rows`.
+
+    Args:
+      originals: uint8 [b, H, W, 3].
+
+    Returns:
+      uint8 [b, h, w, 3].
+    """
+    return device_mesh.local_part(
+      self._shrink_batch(self._on_devices(originals))
+    )
+
+  def start_rows(
+    self, lowres: np.ndarray, *, keys: np.ndarray, label: np.ndarray | None
+  ) -> jax.Array:
+    """Begins to super-resolve this process's rows of a batch.
+
+    Args:
+      lowres: uint8 [b, h, w, 3], the rows that `local_rows` names.
+      keys: uint32 [b, 2], see `ops.keys.seed_pairs`.
+      label: int [b] or None; ignored if the method takes no label.
+
+    Returns:
+      uint8 [B, H, W, 3], the whole batch, of which `device_mesh.local_images`
+      returns the rows that this process holds.
+    """
+    labels = None
+    if label is not None and self.num_classes is not None:
+      labels = self._on_devices(np.asarray(label, np.int32))
+    lowres, keys = self._on_devices((lowres, keys))
+    return self.upscale_batch(lowres, keys, labels)
+
+  def _on_devices(self, rows: Any) -> Any:
+    if self.mesh is None:
+      return rows
+    return device_mesh.shard_batch(rows, self.mesh)
 
   def shrink(self, originals: np.ndarray) -> np.ndarray:
     """Makes low-res images from originals in the same way as training does.
@@ -135,7 +181,7 @@ class Upscaler:
     Returns:
       uint8 [N, h, w, 3].
     """
-    filled = np.arange(self._padded_count(len(originals))) % len(originals)
+    filled = np.arange(self.padded_count(len(originals))) % len(originals)
     small = device_mesh.fetch(self._shrink_batch(originals[filled]))
     return small[: len(originals)]
 
@@ -150,7 +196,7 @@ class Upscaler:
       self.programs[key] = cascade.jit_batches(shrink_batch, self.mesh)
     return self.programs[key]
 
-  def _padded_count(self, count: int) -> int:
+  def padded_count(self, count: int) -> int:
     """Returns the size of the batch that `count` images are padded to.
 
     It is a power of two or the batch size where possible, so that few shapes

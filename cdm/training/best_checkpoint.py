@@ -54,7 +54,7 @@ class BestCheckpoint:
     self._best = collectives.gather_objects(best)[0]
     self._checkpointer.keep_best(self._best)
 
-  def consider(self, step: int, values: Mapping[str, float]) -> None:
+  def consider(self, step: int, values: Mapping[str, float]) -> bool:
     """Keeps the checkpoint of this step if it is better than the best so far.
 
     Of equal ones the earliest is the best.
@@ -62,13 +62,19 @@ class BestCheckpoint:
     Args:
       step: a step whose checkpoint is saved, or is being saved.
       values: the scalars of an evaluation at this step.
+
+    Returns:
+      False if it is better, but its checkpoint could not be saved.
     """
     best = self._better(self._best, step, values)
     if best is self._best:
-      return
+      return True
     self._checkpointer.wait()  # The file names complete checkpoints only.
+    if step not in self._checkpointer.steps():
+      return False
     self._best = best
     self._checkpointer.keep_best(best)
+    return True
 
   def _better(
     self, best: Best | None, step: int, values: Mapping[str, Any]

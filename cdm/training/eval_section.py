@@ -84,7 +84,9 @@ def read_eval_section(c: ConfigDict, built: Stage) -> Evaluation:
     if is_classifier(c):
       _check_classifier(options)
     else:
-      _check_sampler_steps(options, c, built)
+      sampler_section.check_steps(
+        'eval.sampler_steps', options.sampler_steps, built.schedule, c.sampler
+      )
     _check_level(options, built)
     names = scalar_names(options, built)
     best = options.best or default_best(c.method.kind)
@@ -149,18 +151,6 @@ def _check_classifier(options):
         'is 0, because cdm cas and cdm accuracy test it after training. Use '
         f'--config.eval.{key}=0.'
       )
-
-
-def _check_sampler_steps(options, c, built):
-  """Raises ValueError unless the sampler has so many steps."""
-  steps = options.sampler_steps
-  most = len(sampler_section.grid(built.schedule, c.sampler.grid)) - 1
-  if steps is not None and not 1 <= steps <= most:
-    raise ValueError(
-      f'config.eval.sampler_steps is {steps!r}; it must be None, or from 1 to '
-      f'{most}, the steps of config.sampler.grid. Set it with '
-      '--config.eval.sampler_steps=None.'
-    )
 
 
 def _check_level(options, built):

@@ -159,6 +159,10 @@ class _Loop:
     """
     self.watch.enter(watchdog.SAVE, self.step)
     self.checkpointer.wait()
+    while (pause := self.checkpointer.last_pause()) is not None:
+      time.sleep(pause)
+      self.save()
+      self.checkpointer.wait()
     self.watch.enter(None, self.step)
     self.reporter.end_progress()
     place = f'step {self.step} of {self.schedule.num_steps}'
@@ -212,7 +216,7 @@ class _Loop:
     with self.timer.away():
       # The checkpoint is saved first, so that an error while drawing loses no
       # step.
-      if self.step % self.schedule.save_every_steps == 0:
+      if self.step % self.schedule.save_every_steps == 0 or self.save_again():
         self.save()
       if self.step < self.schedule.num_steps:  # else once all is saved
         self.draw_and_evaluate(stop)
@@ -273,6 +277,15 @@ class _Loop:
     )
     self.saved_step = self.step
 
+  def save_again(self):
+    """Returns whether to save now because the last save failed; a collective.
+
+    In a run of several processes they ask each other only when they log.
+    """
+    alone = collectives.process_count() == 1
+    asks = alone or self.step % self.schedule.log_every_steps == 0
+    return asks and self.checkpointer.retry_is_due()
+
   def due(self, every_steps):
     """Returns whether what has this interval is due now; 0 never is."""
     last = self.step == self.schedule.num_steps
@@ -312,8 +325,10 @@ class _Loop:
     if values is None:
       return False
     self.reporter.scalars(self.step, values)
-    if self.hooks.best is not None:
-      self.hooks.best.consider(self.step, values)
+    best = self.hooks.best
+    if best is not None and not best.consider(self.step, values):
+      self.save()  # once more, because it failed; any state may be the best
+      best.consider(self.step, values)
     if evaluator.forget is not None:
       evaluator.forget()
     return True

@@ -60,8 +60,12 @@ class Run(NamedTuple):
     keep_checkpoints: how many of the newest checkpoints are kept.
     keep_every_steps: checkpoints at multiples of this are kept for good; 0
       keeps none.
+    save_retry_minutes: for so long saves may fail, while training goes on and
+      they are tried again, before the run ends; 0 ends it at the first failure.
     sample_every_steps: interval of sample grids; 0 draws none.
     num_samples: images on a grid; 0 draws none.
+    sample_steps: steps of the sampler for the grids, spread over its own grid
+      of noise levels; None takes all.
     on_divergence: 'stop', or 'rollback' to go back to the last checkpoint and
       skip the data in between; see `training.rollback`.
     max_rollbacks: how many rollbacks a run may make; the next divergence stops
@@ -105,6 +109,7 @@ class Run(NamedTuple):
   keep_every_steps: int = 0
   sample_every_steps: int = 0
   num_samples: int = 0
+  sample_steps: int | None = None
   on_divergence: str = 'stop'
   max_rollbacks: int = 3
   grad_norm_spike_factor: float = 0.0
@@ -121,6 +126,7 @@ class Run(NamedTuple):
   init_params: str = 'ema'
   init_missing: str = 'refuse'
   init_from_sha256: str = ''
+  save_retry_minutes: float = 60.0
 
   @property
   def profiled_steps(self) -> range | None:
@@ -225,6 +231,12 @@ def check_recovery(built: Run) -> None:
       raise ValueError(
         f'config.train.{key} is {value!r}; it must be 0 (off) or above {above}.'
       )
+  minutes = built.save_retry_minutes
+  if not 0 <= minutes < float('inf'):
+    raise ValueError(
+      f'config.train.save_retry_minutes is {minutes!r}; it must be a number of '
+      'minutes, at least 0.'
+    )
   seconds = built.watchdog_seconds
   if not seconds > 0:
     raise ValueError(

@@ -12,7 +12,7 @@ from cdm.config import loader, placement, stage_warnings
 from cdm.data.files import damaged_file
 from cdm.distributed import partitioning
 from cdm.reporting.text_table import format_si
-from cdm.training import group_rates, program, rate_change
+from cdm.training import group_rates, program, rate_change, sample_grid
 
 if TYPE_CHECKING:
   from cdm.config.loader import ConfigDict
@@ -49,8 +49,8 @@ def print_run_summary(
 ) -> None:
   """Prints two lines about the run that starts, and warnings of its config.
 
-  And one for the mesh of several devices, and one for every group of parameters
-  with a learning rate of its own.
+  And one for the mesh of several devices, one for the sample grids, and one for
+  every group of parameters with a learning rate of its own.
 
   Args:
     reporter: prints the lines.
@@ -73,6 +73,9 @@ def print_run_summary(
   reporter.say(f'data: {len(source):,} images{classes} ({c.train_data.kind})')
   if mesh.size > 1:
     reporter.say(mesh_line(c, assembled))
+  grids = sample_grid.describe(c, assembled)
+  if grids:
+    reporter.say(grids)
   for line in group_rates.summary(assembled.tx.groups, params):
     reporter.say(line)
   for text in stage_warnings.stage_warnings(built):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.config import datasets
+from cdm.config import datasets, sampler_section, stage
 from cdm.config.loader import ConfigDict
 from cdm.distributed import (
   compiler_options,
@@ -35,6 +35,11 @@ def make_grid_sampler(
   input without noise, the samples and the original of held-out images. If the
   low-res input is noised in training, there are two rows of samples: with the
   level at which the cascade uses the stage (`eval.level`), and the largest.
+  They are drawn in the steps of config.train.sample_steps, because a grid is
+  for a look.
+
+  A device draws one image at least. Beyond config.train.num_samples these are
+  of no use, and are neither read nor gathered.
 
   Args:
     c: config of one stage.
@@ -43,17 +48,21 @@ def make_grid_sampler(
   Returns:
     draw(ema_params) -> uint8 [H, W, 3], or None if the config asks for no
     grids.
+
+  Raises:
+    ValueError: the sampler has fewer steps than config.train.sample_steps, or
+      the held-out data cannot be used.
   """
   n = c.train.num_samples
   if not n or not c.train.sample_every_steps:
     return None
-  built, mesh = assembled.built, assembled.mesh
+  built, mesh = _built(c, assembled), assembled.mesh
   sample_images = built.method.sample
   assert sample_images is not None, 'a classifier draws no grids'
   columns = min(GRID_COLUMNS, n)
   size = c.pipeline.image_size
   # The indices are repeated up to a multiple of the devices, so that all of
-  # them draw equally many images.
+  # them draw equally many images. Only the first n leave their devices.
   indices = np.resize(np.arange(n), device_mesh.padded_batch_size(n, mesh))
   labels = None
   if built.net.num_classes is not None:
@@ -68,21 +77,19 @@ def make_grid_sampler(
 
   def sample(params, labels, **conditioning):
     keys = ops_keys.image_keys(seed, indices)
-    return pixels.to_uint8(
-      sample_images(
-        boxed(params),
-        keys=device_mesh.split_batch(keys, mesh),
-        label=labels,
-        **conditioning,
-      )
+    x = sample_images(
+      boxed(params),
+      keys=device_mesh.split_batch(keys, mesh),
+      label=labels,
+      **conditioning,
     )
+    return pixels.to_uint8(x)[:n]
 
   if built.lowres is None:
     draw_base = jit(sample)
 
     def draw(params):
-      x = np.asarray(draw_base(params, labels))[:n]
-      return pixels.grid(x, columns)
+      return pixels.grid(np.asarray(draw_base(params, labels)), columns)
 
     return draw
 
@@ -91,7 +98,6 @@ def make_grid_sampler(
 
   @jit
   def draw_upscaled(params, originals, labels, level):
-    originals = device_mesh.split_batch(originals, mesh)
     z_0 = lowres_conditioning.downsample(pixels.to_float(originals), lowres)
     low = resize.resize(z_0, size, method='nearest')
     keys = ops_keys.image_keys(seed, indices)
@@ -99,12 +105,13 @@ def make_grid_sampler(
     level = jnp.full(len(indices), level)
     z = lowres_conditioning.augment_at(z_0, lowres, level=level, eps=eps)
     x = sample(params, labels, lowres=z, level=level)
-    return pixels.to_uint8(low), x
+    return pixels.to_uint8(low)[:n], x
 
   # The data is read now, so that unreadable data is refused at the start and
   # not after hours.
   originals, labels = datasets.read_held_out(c, n)(range(n))
-  filled = originals[indices]
+  own = indices[device_mesh.local_rows(mesh, len(indices))]
+  filled = device_mesh.shard_batch(originals[own], mesh)
   labels = None if built.net.num_classes is None else labels[indices]
 
   def draw(params):
@@ -112,7 +119,7 @@ def make_grid_sampler(
       draw_upscaled(params, filled, labels, np.float32(level))
       for level in levels
     ]
-    drawn = [np.asarray(x)[:n] for x in (both[0][0], *(x for _, x in both))]
+    drawn = [np.asarray(x) for x in (both[0][0], *(x for _, x in both))]
     rows = []
     for start in range(0, n, columns):
       for row in (*drawn, originals):
@@ -122,6 +129,45 @@ def make_grid_sampler(
     return pixels.grid(np.concatenate(rows), columns)
 
   return draw
+
+
+def describe(c: ConfigDict, assembled: program.Program) -> str | None:
+  """Returns a line about the grids of a run, or None if it draws none.
+
+  For example 'sample grids: 16 images every 20,000 steps, in 50 of the 4,000
+  steps of the sampler (train.sample_steps)'.
+
+  Args:
+    c: config of one stage.
+    assembled: its program.
+  """
+  schedule = assembled.schedule
+  if not schedule.num_samples or not schedule.sample_every_steps:
+    return None
+  most = sampler_section.check_steps(
+    'train.sample_steps',
+    schedule.sample_steps,
+    assembled.built.schedule,
+    c.sampler,
+  )
+  steps = f'all {most:,} steps of the sampler'
+  if schedule.sample_steps is not None:
+    steps = f'{schedule.sample_steps:,} of the {most:,} steps of the sampler'
+  return (
+    f'sample grids: {schedule.num_samples:,} images every '
+    f'{schedule.sample_every_steps:,} steps, in {steps} (train.sample_steps)'
+  )
+
+
+def _built(c, assembled):
+  """Returns the stage, with the sampler that draws the grids."""
+  steps = assembled.schedule.sample_steps
+  if steps is None:
+    return assembled.built
+  sampler_section.check_steps(
+    'train.sample_steps', steps, assembled.built.schedule, c.sampler
+  )
+  return stage.stage(c, sampler_steps=steps)
 
 
 def _levels(assembled):

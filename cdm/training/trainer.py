@@ -182,6 +182,7 @@ class _Run:
         keep_every_steps=schedule.keep_every_steps or None,
         save_every_steps=schedule.save_every_steps,
         before_commit=self._upload_records,
+        retry_seconds=60 * schedule.save_retry_minutes,
       ) as checkpointer,
       profile_steps.Profile(
         schedule.profiled_steps, workdir, say=reporter.say

@@ -1,18 +1,12 @@
-import types
-
 import pytest
 
 from cdm.checkpointing.preservation import Preservation
 
 
 def kept(steps, *, keep=2, every=None, scheduled=None, best=None):
-  """The steps that stay, of checkpoints that Orbax lists in any order."""
+  """The steps that stay, of checkpoints that are listed in any order."""
   policy = Preservation(keep, every, scheduled, best)
-  listed = [types.SimpleNamespace(step=step) for step in reversed(steps)]
-  stay = policy.should_preserve(listed, context=None)
-  return sorted(
-    info.step for info, stays in zip(listed, stay, strict=True) if stays
-  )
+  return policy.kept(list(reversed(steps)))
 
 
 STEPS = [10, 17, 20, 30, 33, 35]

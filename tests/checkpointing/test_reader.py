@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from cdm.checkpointing import checksums, reader, writer
+from cdm.checkpointing import checksums, reader, state_arrays, writer
 from cdm.data.files import damaged_file
 
 BEST = {'step': 4, 'metric': 'held_out/psnr', 'value': 20.5}
@@ -166,22 +166,12 @@ def test_a_checkpoint_without_checksums_is_read_with_a_warning(
 def test_an_error_while_sound_arrays_are_read_is_not_called_damage(
   workdir, monkeypatch
 ):
-  class Broken:
-    """Stands for Orbax with a fault of its own, or of ours."""
+  """As if Orbax had a fault of its own, or we had."""
 
-    def __init__(self, _):
-      pass
+  def broken(*_, **__):
+    raise KeyError('bug')
 
-    def __enter__(self):
-      return self
-
-    def __exit__(self, *_):
-      pass
-
-    def restore(self, *_, **__):
-      raise KeyError('bug')
-
-  monkeypatch.setattr(reader.ocp, 'Checkpointer', Broken)
+  monkeypatch.setattr(state_arrays, '_read_share', broken)
   wanted = {'params/w': jax.ShapeDtypeStruct((2,), np.float32)}
   with pytest.raises(KeyError, match='bug'):
     reader.restore_arrays(workdir, wanted, step=4)

@@ -469,23 +469,6 @@ def test_a_checkpoint_tells_the_versions_that_made_it(tmp_path):
   assert f'"jax": "{jax.__version__}"' in text
 
 
-@pytest.mark.parametrize(
-  ('error', 'reason'),
-  [
-    (OSError(errno.ENOSPC, 'No space left on device'), 'No space left on dev'),
-    (OSError('no number'), 'no number'),
-    (
-      ValueError(f"INTERNAL: [os_error_code='{errno.EDQUOT}'] writing x"),
-      os.strerror(errno.EDQUOT),
-    ),
-    (ValueError('shapes differ'), None),
-  ],
-)
-def test_a_failed_write_is_told_by_the_reason_of_the_system(error, reason):
-  found = checkpoint._write_error_reason(error)
-  assert found is None if reason is None else found.startswith(reason)
-
-
 def test_a_folder_that_is_still_written_to_is_removed_in_the_end(
   tmp_path, monkeypatch
 ):
@@ -500,9 +483,9 @@ def test_a_folder_that_is_still_written_to_is_removed_in_the_end(
 
   monkeypatch.setattr(half_written.shutil, 'rmtree', busy)
   (tmp_path / '7').mkdir()
-  half_written._remove(tmp_path / '7')
+  half_written.delete(tmp_path / '7')
   assert len(calls) == 3 and not (tmp_path / '7').exists()
-  half_written._remove(tmp_path / '7')  # it is gone already
+  half_written.delete(tmp_path / '7')  # it is gone already
   assert len(calls) == 3
 
 
@@ -516,4 +499,4 @@ def test_a_folder_that_cannot_be_removed_is_an_error(
   monkeypatch.setattr(half_written.shutil, 'rmtree', fails)
   monkeypatch.setattr(half_written, '_REMOVAL_SECONDS', -1)
   with pytest.raises(OSError, match=os.strerror(code)):
-    half_written._remove(tmp_path)
+    half_written.delete(tmp_path)

@@ -1,10 +1,12 @@
 """Objects are written whole, on a condition, and errors are one sentence."""
 
 import importlib.util
+import re
 
 import pytest
 from support import gcs_server  # skips where the clients are missing
 
+from cdm.data import shell_commands
 from cdm.distributed import bucket
 
 retries = pytest.importorskip('google.api_core.retry')
@@ -105,5 +107,6 @@ def test_a_missing_gcsfs_names_the_extra(monkeypatch):
     'find_spec',
     lambda name, *args: None if name == 'gcsfs' else found(name, *args),
   )
-  with pytest.raises(ValueError, match=r"-m pip install 'cdm\[gcs\]'`, or mou"):
+  install = re.escape(shell_commands.install('cdm[gcs]'))
+  with pytest.raises(ValueError, match=f'`{install}`, or mou'):
     bucket.check('gs://bucket/runs')

@@ -240,3 +240,35 @@ def test_rows_whose_write_failed_half_way_are_there_once(tmp_path, monkeypatch):
   assert opener.failures == 0
   monkeypatch.undo()
   assert jsonl.read(path) == SQUARES[:5]
+
+
+def test_several_processes_exchange_rows_now_and_then(tmp_path, monkeypatch):
+  """The clock of process 0 decides for all: here ten seconds for a batch."""
+  rows, now, told = squares(tmp_path / 'rows.jsonl'), [0.0], []
+  monkeypatch.setattr(jsonl.collectives, 'process_count', lambda: 2)
+  monkeypatch.setattr(jsonl.collectives, 'gather_objects', lambda x: [x, []])
+  monkeypatch.setattr(
+    jsonl.collectives, 'broadcast_from_first', lambda x: told.append(x) or x
+  )
+  monkeypatch.setattr(jsonl.time, 'monotonic', lambda: now[0])
+  rows._since, written = 0.0, []
+  for n in range(20):
+    now[0] += 10.0
+    rows.add([{'n': n, 'square': n * n}])
+    written.append(len(jsonl.read(tmp_path / 'rows.jsonl')))
+  assert written == [1] * 6 + [7] * 6 + [13] * 6 + [19] * 2
+  assert told == [6] * 4
+  rows.flush()
+  assert [row['n'] for row in jsonl.read(tmp_path / 'rows.jsonl')] == list(
+    range(20)
+  )
+  assert list(rows.rows) == list(range(20))
+
+
+def test_one_process_writes_every_row_at_once(tmp_path):
+  rows = squares(tmp_path / 'rows.jsonl')
+  for n in range(3):
+    rows.add([SQUARES[n]])
+    assert len(jsonl.read(tmp_path / 'rows.jsonl')) == n + 1
+  rows.flush()
+  assert jsonl.read(tmp_path / 'rows.jsonl') == SQUARES[:3]

@@ -88,9 +88,9 @@ def test_the_best_of_a_cascade_is_the_best_of_each_stage(runs):
     (
       'best',
       2,
-      r'No checkpoint of \S*sr is known as the best.*--config\.eval\.best=',
+      r'No checkpoint of .*/sr is known as the best.*--config\.eval\.best=',
     ),
-    ('3', 2, r'no checkpoint of step 3 in \S*sr; there are \[2, 4\]'),
+    ('3', 2, r'no checkpoint of step 3 in .*/sr; there are \[2, 4\]'),
     ('last', 2, r"--at=last: give 'best', or the step of a checkpoint"),
   ],
 )

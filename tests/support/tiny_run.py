@@ -142,7 +142,14 @@ class Run:
   """`cdm train` in small: start or continue in a work directory, train on."""
 
   def __init__(
-    self, workdir, *, shape=(8, 1, 1), batches=None, keep=3, tx=None
+    self,
+    workdir,
+    *,
+    shape=(8, 1, 1),
+    batches=None,
+    keep=3,
+    tx=None,
+    retry_seconds=0.0,
   ):
     self.tx = adam() if tx is None else tx
     self.workdir = workdir
@@ -150,6 +157,7 @@ class Run:
     self.shape = shape
     self.batches = Batches() if batches is None else batches
     self.keep = keep
+    self.retry_seconds = retry_seconds
 
   def train(
     self,
@@ -175,7 +183,11 @@ class Run:
       grad_norm_spike_factor=spike_factor,
     )
     saver = writer.Checkpointer(
-      self.workdir, config=CONFIG, keep=self.keep, save_every_steps=save_every
+      self.workdir,
+      config=CONFIG,
+      keep=self.keep,
+      save_every_steps=save_every,
+      retry_seconds=self.retry_seconds,
     )
     reporter = metric_writer.Reporter(
       self.workdir, tensorboard=False, quiet=True

@@ -5,7 +5,7 @@ import json
 import pytest
 from support import tiny_run
 
-from cdm.checkpointing import reader
+from cdm.checkpointing import reader, state_arrays
 from cdm.training import best_checkpoint, hooks
 
 METRIC = 'held_out/ema_loss'
@@ -13,9 +13,9 @@ METRIC = 'held_out/ema_loss'
 VALUES = {1: 0.9, 2: 0.5, 3: 0.7, 4: float('nan'), 5: 0.5, 6: 0.6, 7: 0.4}
 
 
-def train(workdir, num_steps, *, fail=None, higher=False):
+def train(workdir, num_steps, *, fail=None, higher=False, **options):
   """Trains with an evaluation at every step, which fails at one step."""
-  run = tiny_run.Run(workdir, keep=1)
+  run = tiny_run.Run(workdir, keep=1, **options)
 
   def evaluate(params, ema_params, stop_asked):
     step = 1 + sum(METRIC in row for row in run.record())
@@ -51,6 +51,23 @@ def test_the_best_is_kept_while_newer_ones_are_dropped(tmp_path):
   train(tmp_path, 7)
   assert best(tmp_path)['step'] == 7
   assert reader.complete_steps(tmp_path)[-1] == 7
+
+
+def test_the_best_is_saved_once_more_if_its_checkpoint_failed(
+  tmp_path, monkeypatch
+):
+  merge, saves = state_arrays.merge, []
+
+  def merged(path):
+    saves.append(path)
+    if len(saves) == 2:  # that of step 2
+      raise OSError(5, 'Input/output error')
+    merge(path)
+
+  monkeypatch.setattr(state_arrays, 'merge', merged)
+  train(tmp_path, 4, retry_seconds=60.0)
+  assert best(tmp_path)['step'] == 2
+  assert reader.complete_steps(tmp_path)[0] == 2
 
 
 def test_a_kill_within_an_evaluation_ends_with_the_same_best(tmp_path):

@@ -1,5 +1,6 @@
 """Runs that are stopped, killed, fed badly or diverge, and go on."""
 
+import errno
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 from support import tiny_run
 
-from cdm.checkpointing import reader
+from cdm.checkpointing import reader, save_patience, state_arrays
 from cdm.distributed import exit_codes
 from cdm.reporting import metric_writer
 from cdm.training import hooks, running_metrics
@@ -493,3 +494,82 @@ def test_a_window_continues_from_json_to_the_last_bit():
   assert rest.means() == whole.means()
   truth = np.mean([np.float64(row['loss']) for row in rows])
   assert whole.means()['loss'] == pytest.approx(truth, rel=1e-15)
+
+
+@pytest.fixture
+def fail_saves(monkeypatch):
+  """-> fail_saves(which): these saves of the run fail, counted from 1."""
+  merge, saves = state_arrays.merge, []
+
+  def arrange(which):
+    def merged(path):
+      saves.append(path)
+      if len(saves) in which:
+        raise OSError(errno.EIO, 'Input/output error')
+      merge(path)
+
+    monkeypatch.setattr(state_arrays, 'merge', merged)
+    return saves
+
+  return arrange
+
+
+def test_training_goes_on_while_saves_fail_and_changes_nothing(
+  tmp_path, uninterrupted, fail_saves, monkeypatch
+):
+  """Saves are made at 2, 4, 6 and 8, and again at the step after a failure."""
+  monkeypatch.setattr(save_patience, 'FIRST_PAUSE_S', 0.0)
+  fail_saves({1, 2, 3})
+  run = tiny_run.Run(tmp_path, keep=9, retry_seconds=600.0)
+
+  def slow(state, batch):
+    # A save is over before the next step asks how it went.
+    for thread in threading.enumerate():
+      if thread.name == 'save':
+        thread.join()
+    return tiny_run.step()(state, batch)
+
+  outcome = run.train(8, step_fn=slow)
+  whole, expected = uninterrupted
+  tiny_run.assert_same(outcome.state, expected.state)
+  assert run.record() == whole.record()
+  steps = reader.complete_steps(tmp_path)
+  # 2 failed, and 3 and 4 in its place; 5 came for them.
+  assert steps == [5, 6, 8]
+
+
+def test_the_last_state_is_saved_once_more_before_the_run_ends(
+  tmp_path, uninterrupted, fail_saves, monkeypatch
+):
+  slept = []
+  monkeypatch.setattr('cdm.training.loop.time.sleep', slept.append)
+  fail_saves({4, 5, 6})
+  outcome = tiny_run.Run(tmp_path, retry_seconds=600.0).train(8)
+  assert outcome.ending is exit_codes.COMPLETE
+  tiny_run.assert_same(outcome.state, uninterrupted[1].state)
+  assert reader.complete_steps(tmp_path) == [4, 6, 8]
+  assert slept == [1.0, 15.0, 20.0]
+
+
+def test_a_run_whose_last_state_cannot_be_saved_says_what_is_lost(
+  tmp_path, fail_saves, monkeypatch
+):
+  monkeypatch.setattr('cdm.training.loop.time.sleep', lambda seconds: None)
+  monkeypatch.setattr(save_patience, 'LEAST_S', 0.0)
+  fail_saves(range(3, 10**6))
+  run = tiny_run.Run(tmp_path, retry_seconds=2.0)
+  with pytest.raises(OSError, match='of step 8 .*Input/output error') as caught:
+    run.train(8)
+  assert 'steps [2, 4] are whole; 4 steps (' in str(caught.value)
+
+
+def test_a_stopped_run_tries_to_save_until_it_can(
+  tmp_path, fail_saves, monkeypatch
+):
+  monkeypatch.setattr('cdm.training.loop.time.sleep', lambda seconds: None)
+  fail_saves({2, 3})
+  batches = tiny_run.Batches(before=signal_at(4))
+  run = tiny_run.Run(tmp_path, batches=batches, retry_seconds=600.0)
+  outcome = run.train(8)
+  assert outcome.ending is exit_codes.PREEMPTED
+  assert reader.complete_steps(tmp_path)[-1] == outcome.step < 8

@@ -70,6 +70,7 @@ MAY_RENAME = {
   'cdm.models.pretrained.download',  # a killed download is continued
   'cdm.distributed.folder_lock',  # one lock replaces another
   'cdm.checkpointing.writer',  # sets a damaged checkpoint's folder aside
+  'cdm.checkpointing.background_save',  # a whole checkpoint gets its name
 }
 # In these, a module is named after a command, a method, or a network.
 NAMED_AFTER_OTHERS = (

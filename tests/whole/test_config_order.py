@@ -16,7 +16,7 @@ SECTIONS = (
 ).split()
 TRAIN = (
   'batch_size num_steps accumulation log_every_steps sample_every_steps '
-  'num_samples save_every_steps keep_checkpoints keep_every_steps '
+  'num_samples sample_steps save_every_steps keep_checkpoints keep_every_steps '
   'on_divergence max_rollbacks grad_norm_spike_factor watchdog_factor '
   'watchdog_seconds profile_steps wandb'
 ).split()

@@ -53,6 +53,17 @@ label_check.LabelCheckedBatches.__next__ = fail
 """
 
 
+# The first save fails in this process.
+FAIL_ONCE = """
+from cdm.checkpointing import checksums
+real = checksums.sums
+def once(*args, **kwargs):
+  checksums.sums = real
+  raise OSError(5, 'Input/output error')
+checksums.sums = once
+"""
+
+
 # Says how many programs were found in the cache, and how many were not.
 CACHED = """
 import atexit, collections, jax
@@ -226,10 +237,15 @@ def test_each_traces_its_own_devices_in_a_folder_of_its_own(two):
 
 
 def test_they_start_from_the_weights_that_one_saved(one, tmp_path):
-  """A step too small to see leaves them as they were read."""
+  """A step too small to see leaves them as they were read.
+
+  Their only save fails in the second process, so both make it once more.
+  """
   values = {'train__init_from': one, 'train__num_steps': 1}
   values['optimizer__learning_rate'] = 1e-9
-  first, second = together(training(tmp_path, **values))
+  running = begin(training(tmp_path, **values), before=FAIL_ONCE)
+  first, second = end(running, 0, 0)
+  assert 'step 1 could not be written (process 1: Input/output err' in first
   told = f'starting from the EMA parameters of step 4 of {one}'
   assert told in first and told not in second
   expected, mine = state(one, 4), state(tmp_path, 1)

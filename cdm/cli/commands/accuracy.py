@@ -82,10 +82,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--batch_size',
     type=int,
-    default=64,
     metavar='B',
     help='images that the classifier judges at once, in each process (default: '
-    '64)',
+    '64 on each of its accelerators, on CPUs 64)',
   )
   drawing_flags.arguments(parser)
   parser.add_argument(

@@ -74,9 +74,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--batch_size',
     type=int,
-    default=64,
     metavar='B',
-    help='images per batch when testing, in each process (default: 64)',
+    help='images per batch when testing, in each process (default: 64 on each '
+    'of its accelerators, on CPUs 64)',
   )
   drawing_flags.arguments(parser)
   parser.add_argument(

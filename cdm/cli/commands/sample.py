@@ -17,7 +17,8 @@ Draw images from a cascade. Every stage is restored from its own checkpoint in
 WORKDIR/STAGE, with the config that was saved there. Image n depends on
 (seed, n) only. If the command was interrupted, the same command continues it.
 
-Writes into OUT: one folder of PNGs per stage, samples.npz (arr_0: images, uint8
+Writes into OUT: one folder of PNGs per stage (every thousand after the first in
+a folder of its own), samples.npz (arr_0: images, uint8
 NHWC, arr_1: labels; the format that the ADM evaluator reads), classes.json
 (names of the labels), samples.png (an overview: images beside the outputs of
 the earlier stages) and sampling.json (the manifest: every setting that the

@@ -155,7 +155,7 @@ def run(args: argparse.Namespace) -> None:
     level=args.level,
     batch_size=args.batch_size,
     batch_per_device=args.batch_per_device,
-    limits=drawing_batch.Limits(TILES_PER_DEVICE),
+    limits=drawing_batch.Limits(TILES_PER_DEVICE, own_rows=True),
     overrides=args.overrides,
     at=at,
   )

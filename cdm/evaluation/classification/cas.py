@@ -22,7 +22,7 @@ from cdm.evaluation import (
   image_source,
   set_name,
 )
-from cdm.evaluation.batched_network import BatchedNetwork
+from cdm.evaluation.batched_network import BatchedNetwork, judged_at_once
 from cdm.evaluation.classification import (
   labelled_set,
   ranks,
@@ -77,7 +77,7 @@ def score(
   samples: str | os.PathLike | None = None,
   test: str | os.PathLike | None = None,
   drawing: Drawing = NOTHING_GIVEN,
-  batch_size: int = TEST_BATCH,
+  batch_size: int | None = None,
 ) -> tuple[int, CasRow | None]:
   """Trains a classifier on samples and tests it; draws the samples if needed.
 
@@ -90,7 +90,8 @@ def score(
     samples: WHAT to train on; the config's own training data by default.
     test: WHAT to test on; the config's own evaluation data by default.
     drawing: how samples are drawn from a cascade.
-    batch_size: images per batch when testing.
+    batch_size: images per batch when testing, in each process; None chooses
+      it.
 
   Returns:
     (exit code of the training, row). The row is None if the training was
@@ -99,6 +100,7 @@ def score(
   Raises:
     ValueError: the config or the sets cannot be trained or tested on.
   """
+  batch_size = batch_size or judged_at_once(TEST_BATCH, on_cpus=TEST_BATCH)
   stage.require_classifier(c, 'cdm cas')
   instantiate.require(c, 'train_data', 'eval_data', 'pipeline', 'paper')
   # A config that cannot be built is refused here, before anything is drawn.

@@ -30,8 +30,8 @@ import numpy as np
 
 from cdm.config import loader
 from cdm.data import class_names
-from cdm.distributed import collectives, user_cache
-from cdm.evaluation.batched_network import BatchedNetwork
+from cdm.distributed import collectives, device_mesh, user_cache
+from cdm.evaluation.batched_network import BatchedNetwork, judged_at_once
 from cdm.evaluation.classification import error_rates, labelled_set, ranks
 from cdm.evaluation.classification.imagenet_reader import (
   SHORT_SIDE,
@@ -58,7 +58,7 @@ def evaluate_set(
   *,
   num: int | None = None,
   weights: str | os.PathLike | None = None,
-  batch_size: int = BATCH_SIZE,
+  batch_size: int | None = None,
   keep: str | os.PathLike | None = None,
 ) -> ErrorRow:
   """Measures the error of ResNet-50 on a labelled set.
@@ -67,7 +67,7 @@ def evaluate_set(
     what: WHAT, see `labelled_set`.
     num: number of images to take; all by default.
     weights: path of torchvision's file; downloaded by default.
-    batch_size: images per batch.
+    batch_size: images that this process classifies at once; None chooses it.
     keep: folder for partial results, from which a killed run continues; the
       user's cache by default.
 
@@ -75,6 +75,7 @@ def evaluate_set(
     ValueError: there is no such set, or it has classes that are not ImageNet's.
     OSError: the weights are missing and cannot be downloaded.
   """
+  batch_size = batch_size or judged_at_once(BATCH_SIZE, on_cpus=BATCH_SIZE)
   reader = open_reader(what, labelled_set.section(what), num)
   network, classifier = read_network(weights, batch_size)
 
@@ -100,7 +101,7 @@ def evaluate_stage(
   *,
   reference: str | os.PathLike | None = None,
   weights: str | os.PathLike | None = None,
-  batch_size: int = BATCH_SIZE,
+  batch_size: int | None = None,
   keep: str | os.PathLike | None = None,
 ) -> ErrorRow:
   """Measures the error of ResNet-50 on the images of a super-resolution stage.
@@ -121,12 +122,14 @@ def evaluate_stage(
       does not divide 224.
     OSError: an error of `evaluate_set`.
   """
+  batch_size = batch_size or judged_at_once(BATCH_SIZE, on_cpus=BATCH_SIZE)
   upscale, saved = restore.restored_upscaler(
     pathlib.Path(workdir),
     level=sampling.level,
     batch_per_device=sampling.batch_per_device,
     overrides=sampling.overrides,
     at=sampling.at,
+    limits=drawing_batch.OWN_ROWS,
   )
   seed = sampling.seed
   factor = upscale.factor
@@ -143,27 +146,16 @@ def evaluate_stage(
   network, recipe = read_network(weights, batch_size)
   drawn = drawing_batch.evened(upscale.batch_size, reader.count, upscale.mesh)
   upscale = dataclasses.replace(upscale, batch_size=drawn)
-  # Whole batches are drawn, and there is something to judge for every process.
-  at_once = max(drawn, batch_size * collectives.process_count())
-  stage_labels = labels_of_stage(upscale, workdir, reader.source)
-
-  def rank(indices, batch):
-    x, labels = batch
-    low, *versions = make_versions(x, factor, upscale.lowres_size)
-    # The batch is padded, so that one shape is compiled: a program for another
-    # shape may round otherwise.
-    filled = np.resize(np.arange(len(indices)), at_once)
-    made = upscale(
-      low[filled],
-      keys=seed_pairs(seed, np.asarray(indices)[filled]),
-      label=None if stage_labels is None else stage_labels[labels[filled]],
-    )[: len(indices)]
-    versions += [resize_bicubic(made, SIDE)]
-    rows = list(collectives.local_indices(len(indices)))
-    local = [version[rows] for version in versions]
-    found = rank_versions(network, local, reader.classes[labels[rows]])
-    return [indices[row] for row in rows], found
-
+  # Several batches are drawn, if need be, so that there is enough to judge for
+  # every process.
+  turns = max(1, batch_size * collectives.process_count() // drawn)
+  ranker = StageRanker(
+    upscale,
+    reader,
+    network,
+    labels_of_stage(upscale, workdir, reader.source),
+    seed=seed,
+  )
   sizes = (
     *(SIDE, SIDE // factor),
     *(upscale.lowres_size, upscale.image_size, SIDE),
@@ -180,7 +172,14 @@ def evaluate_stage(
   }
   kinds = ('baseline', 'bicubic', 'ours')
   found = rank_resumably(
-    reader, rank, kinds, recipe, at_once, keep, together=True
+    reader,
+    ranker.rank,
+    kinds,
+    recipe,
+    turns * drawn,
+    keep,
+    read=ranker.read,
+    together=True,
   )
   row = error_rates.error_row(
     found['ours'],
@@ -192,6 +191,102 @@ def evaluate_stage(
   row['bicubic'] = error_rates.error_rates(found['bicubic'])
   row['paper'] = loader.plain(saved.get('paper', {}))
   return row
+
+
+class StageRanker:
+  """Ranks the true class in the three versions of a stage's images.
+
+  All processes draw together, and each reads and judges the images of its own
+  devices.
+  """
+
+  def __init__(
+    self,
+    upscale: Upscaler,
+    reader: Reader,
+    network: BatchedNetwork,
+    stage_labels: np.ndarray | None,
+    *,
+    seed: int,
+  ):
+    """Keeps what it ranks with; nothing is read or drawn yet.
+
+    Args:
+      upscale: the stage; as many images are drawn at once as its `batch_size`.
+      reader: the images.
+      network: see `read_network`.
+      stage_labels: see `labels_of_stage`.
+      seed: seed of the samples.
+    """
+    self._upscale, self._reader, self._network = upscale, reader, network
+    self._stage_labels, self._seed = stage_labels, seed
+    self._rows = upscale.local_rows(upscale.batch_size).tolist()
+
+  def read(self, indices: Sequence[int]) -> tuple[list[int], Any]:
+    """Reads this process's images of some.
+
+    Returns:
+      (positions of its images among the indices, what the reader returns of
+      them), or ([], None).
+    """
+    starts = range(0, len(indices), self._upscale.batch_size)
+    positions = [first + r for first in starts for r in self._rows]
+    positions = [p for p in positions if p < len(indices)]
+    if not positions:
+      return positions, None
+    return positions, self._reader.read([indices[p] for p in positions])
+
+  def rank(
+    self, indices: Sequence[int], loaded: tuple[list[int], Any]
+  ) -> tuple[list[int], np.ndarray]:
+    """Draws the images and ranks the true class in those of this process.
+
+    A collective: every process must call it.
+
+    Args:
+      indices: of the images.
+      loaded: what `read` returned.
+
+    Returns:
+      (indices, int [n, 3]: the ranks in baseline, bicubic and ours).
+    """
+    positions, found = loaded
+    place = {p: i for i, p in enumerate(positions)}
+    if found is None:  # A black image is drawn, so that all draw.
+      found = np.zeros((1, SIDE, SIDE, 3), np.uint8), np.zeros(1, np.int64)
+    x, labels = found
+    upscale = self._upscale
+    low, *versions = make_versions(x, upscale.factor, upscale.lowres_size)
+    made = self._draw(indices, place, low, labels)
+    rows = [place[p] for p in made]
+    local = [version[rows] for version in versions]
+    if made:
+      local.append(resize_bicubic(np.stack(list(made.values())), SIDE))
+    else:
+      local.append(local[0])
+    ranks = rank_versions(
+      self._network, local, self._reader.classes[labels[rows]]
+    )
+    return [indices[p] for p in made], ranks
+
+  def _draw(self, indices, place, low, labels):
+    """Returns {position: super-resolved image} of this process's images."""
+    size, last, made = self._upscale.batch_size, len(indices) - 1, {}
+    for start in range(0, len(indices), size):
+      # The batch is filled up, so that one shape is compiled: a program for
+      # another shape may round otherwise.
+      filled = [place.get(start + r, 0) for r in self._rows]
+      numbers = [indices[min(start + r, last)] for r in self._rows]
+      label = None
+      if self._stage_labels is not None:
+        label = self._stage_labels[labels[filled]]
+      x = self._upscale.start_rows(
+        low[filled], keys=seed_pairs(self._seed, np.array(numbers)), label=label
+      )
+      for r, image in device_mesh.local_images(x):
+        if start + r <= last:
+          made[start + r] = image
+    return made
 
 
 def read_network(
@@ -317,16 +412,19 @@ def rank_resumably(
   recipe: ImageManifest,
   batch_size: int,
   keep: str | os.PathLike | None,
-  **options: bool,
+  *,
+  read: Callable[[Sequence[int]], Any] | None = None,
+  together: bool = False,
 ) -> dict[str, np.ndarray]:
   """Ranks all images; partial results are kept on disk until the end.
 
   Args:
     reader: the images.
-    rank, kinds, **options: see `ranks.rank_images`.
+    rank, kinds, together: see `ranks.rank_images`.
     recipe: the manifest of the ranks, which names the partial results.
     batch_size: images per batch, over all processes.
     keep: see `evaluate_set`.
+    read: reads the images in the place of the reader, or None.
 
   Returns:
     {kind: int [count], the ranks}.
@@ -335,13 +433,13 @@ def rank_resumably(
   rows = ranks.open_rows(home, [recipe, reader.which, reader.count], kinds)
   found = ranks.rank_images(
     reader.count,
-    reader.read,
+    read or reader.read,
     rank,
     kinds=kinds,
     rows=rows,
     batch_size=batch_size,
     label='classifying',
-    **options,
+    together=together,
   )
   rows.remove()
   return found

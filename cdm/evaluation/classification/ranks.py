@@ -68,8 +68,8 @@ def rank_images(
     rows: the rows [index, rank, ...], see `open_rows`.
     batch_size: images per batch, over all processes.
     label: label of the progress bar.
-    together: True gives every process the whole batch, as a program that runs
-      on all processes needs it; False gives each process its own part.
+    together: True names the whole batch to every process, because a program
+      runs on all of them; False gives each process its own part.
 
   Returns:
     {kind: int64 [count]}, the same in every process.
@@ -93,13 +93,14 @@ def rank_images(
         ahead.append(pool.submit(read, following) if following else None)
       loaded = ahead.pop(0)
       indices, ranks = rank(part, loaded.result()) if loaded else ((), ())
-      rows.append(
+      rows.add(
         [
           [int(n), *map(int, row)]
           for n, row in zip(indices, ranks, strict=True)
         ]
       )
       bar.advance(len(batches[i]))
+    rows.flush()
   table = np.array([rows.rows[n][1:] for n in range(count)], np.int64)
   return {kind: table[:, i] for i, kind in enumerate(kinds)}
 

@@ -23,6 +23,7 @@ from cdm.data.files.damaged_file import DamagedFile
 from cdm.distributed import collectives
 from cdm.evaluation import metrics_table, paired_metrics
 from cdm.evaluation.metrics import calibration, distortion
+from cdm.evaluation.robustness import row_drawer
 from cdm.evaluation.robustness.conditions import (
   CLEAN,
   Condition,
@@ -34,9 +35,8 @@ from cdm.evaluation.robustness.report_types import (
   ScoreRow,
 )
 from cdm.ops import degradations, resize
-from cdm.ops.keys import seed_pairs
-from cdm.reporting import image_files, jsonl, progress, session_log
-from cdm.sampling import output_folder
+from cdm.reporting import jsonl, progress, session_log
+from cdm.sampling import numbered_images, output_folder
 
 if TYPE_CHECKING:
   from cdm.evaluation.lpips_scorer import LpipsScorer
@@ -115,6 +115,9 @@ class Examination:
     self._metrics, self._perceptual = metrics, perceptual
     convention = perceptual.convention if perceptual else None
     claim(self.out, {**opened.recipe, 'lpips': convention})
+    self._files = numbered_images.NumberedImages(
+      [self.folder(Condition(CLEAN), 'original')]
+    )
 
   def run(
     self, conditions: Sequence[Condition], draws: int
@@ -168,6 +171,17 @@ class Examination:
     """
     return self.out / IMAGES / condition.name / version
 
+  def path(
+    self, record: int, condition: Condition, version: str
+  ) -> pathlib.Path:
+    """Returns the path of a kept image.
+
+    Args:
+      record: index of the image in the data.
+      condition, version: see `folder`.
+    """
+    return self._files.path(self.folder(condition, version), record)
+
   def read_image(
     self, record: int, condition: Condition, version: str
   ) -> np.ndarray:
@@ -180,9 +194,7 @@ class Examination:
     Returns:
       uint8 [H, W, 3]; 'given' is [h, w, 3].
     """
-    return image_decoder.read_pixels(
-      self.folder(condition, version) / output_folder.file_name(record)
-    )
+    return image_decoder.read_pixels(self.path(record, condition, version))
 
   def read_maps(self, record: int, k: int) -> DrawMaps:
     """Reads the statistics of the k draws of a shown image, per value.
@@ -207,9 +219,7 @@ class Examination:
       Condition(row['degradation'], row['value']),
     )
     return record not in self._kept or all(
-      output_folder.is_whole(
-        self.folder(condition, v) / output_folder.file_name(record)
-      )
+      numbered_images.is_whole(self.path(record, condition, v))
       for v in self._versions(condition)
     )
 
@@ -231,26 +241,28 @@ class Examination:
       return False
 
   def _score(self, todo, rows, bar):
-    size = self.opened.upscale.batch_size
+    drawer = row_drawer.RowDrawer(self.opened.upscale, self.seed)
     with futures.ThreadPoolExecutor(SCORERS) as pool:
-      for start in range(0, len(todo), size):
-        part = todo[start : start + size]
-        indices = [n for n, _ in part]
-        low, originals, labels = self._read(indices)
-        given = np.stack(
-          [
-            self._given(n, condition, low[n], originals[n])
-            for n, condition in part
-          ]
+      for part, count in drawer.batches(todo):
+        originals, labels = self._read([n for n, _ in part.values()])
+        low = drawer.shrink({r: originals[n] for r, (n, _) in part.items()})
+        given = {
+          r: self._given(n, condition, low[r], originals[n])
+          for r, (n, condition) in part.items()
+        }
+        made = drawer.upscale(
+          given,
+          {r: n for r, (n, _) in part.items()},
+          {r: labels[n] for r, (n, _) in part.items()},
         )
-        made = self._upscale(given, indices, [labels[n] for n in indices])
 
-        def row(i, part=part, given=given, made=made, x_0=originals, of=labels):
-          n, condition = part[i]
-          return self._row(n, condition, given[i], made[i], x_0[n], of[n])
+        def row(r, part=part, given=given, made=made, x_0=originals, of=labels):
+          n, condition = part[r]
+          return self._row(n, condition, given[r], made[r], x_0[n], of[n])
 
-        rows.append(list(pool.map(row, collectives.local_indices(len(part)))))
-        bar.advance(len(part))
+        rows.add(list(pool.map(row, made)))
+        bar.advance(count)
+    rows.flush()
 
   def _given(self, record, condition, low, original):
     if condition.degradation == CLEAN:
@@ -272,8 +284,7 @@ class Examination:
         self._versions(condition), versions, strict=False
       ):
         folder = self.folder(condition, version)
-        folder.mkdir(parents=True, exist_ok=True)
-        image_files.write_png(folder / output_folder.file_name(record), image)
+        self._files.write(folder, record, image)
     return {
       'record': int(record),
       'cell': condition.name,
@@ -303,24 +314,26 @@ class Examination:
     }
 
   def _draw(self, records, k, spreads, bar):
-    each = max(1, self.opened.upscale.batch_size // k) if k else 1
-    for start in range(0, len(records), each):
-      part = records[start : start + each]
-      low, originals, labels = self._read(part)
-      indices = [j * PER_DRAW + n for n in part for j in range(k)]
-      made = self._upscale(
-        np.stack([low[n] for n in part for _ in range(k)]),
-        indices,
-        [labels[n] for n in part for _ in range(k)],
+    drawer = row_drawer.RowDrawer(self.opened.upscale, self.seed)
+    drawn: dict[int, list[np.ndarray]] = {}  # of images that lack some draws
+    for part, count in drawer.batches(
+      [(n, j) for n in records for j in range(k)]
+    ):
+      originals, labels = self._read([n for n, _ in part.values()])
+      made = drawer.upscale(
+        drawer.shrink({r: originals[n] for r, (n, _) in part.items()}),
+        {r: j * PER_DRAW + n for r, (n, j) in part.items()},
+        {r: labels[n] for r, (n, _) in part.items()},
       )
-      made = made.reshape(len(part), k, *made.shape[1:])
-      spreads.append(
-        [
-          self._sums(part[i], made[i], originals[part[i]])
-          for i in collectives.local_indices(len(part))
-        ]
-      )
-      bar.advance(len(part) * k)
+      found = []
+      for r, image in made.items():
+        n, _ = part[r]
+        drawn.setdefault(n, []).append(image)
+        if len(drawn[n]) == k:
+          found.append(self._sums(n, np.stack(drawn.pop(n)), originals[n]))
+      spreads.add(found)
+      bar.advance(count)
+    spreads.flush()
 
   def _sums(self, record, made, original):
     tally = calibration.tally(made, original)
@@ -352,28 +365,15 @@ class Examination:
     }
 
   def _read(self, records):
-    """Returns {index: clean low-res}, {index: original}, {index: label}."""
+    """Returns {index: original}, {index: label}."""
     wanted = sorted(set(records))
+    if not wanted:
+      return {}, {}
     originals, labels = self.opened.held_out.read(wanted)
-    low = self.opened.upscale.shrink(originals)
     return (
-      dict(zip(wanted, low, strict=True)),
       dict(zip(wanted, originals, strict=True)),
       dict(zip(wanted, labels, strict=True)),
     )
-
-  def _upscale(self, given, indices, labels):
-    """Super-resolves in batches of one size, the last one padded.
-
-    Another batch size would be another compiled program, which may round
-    otherwise, and a run that is continued must give the same bytes.
-    """
-    upscale = self.opened.upscale
-    size = upscale.batch_size
-    order = np.resize(np.arange(len(given)), -(-len(given) // size) * size)
-    keys = seed_pairs(self.seed, indices)[order]
-    label = np.asarray(labels, np.int32)[order]
-    return upscale(given[order], keys=keys, label=label)[: len(given)]
 
 
 def claim(out: pathlib.Path, recipe: StudyManifest) -> None:

@@ -4,10 +4,8 @@ The images are those that `scoring` keeps on disk: all images made from one kind
 of input are one set, and the reference is the set of their originals.
 """
 
-import pathlib
 from collections.abc import Sequence
 
-from cdm.data import image_decoder
 from cdm.evaluation import compare_sets, image_source, set_metrics
 from cdm.evaluation.extract_features import GathererOptions
 from cdm.evaluation.robustness.conditions import Condition
@@ -19,7 +17,6 @@ from cdm.evaluation.robustness.report_types import (
 from cdm.evaluation.robustness.scoring import METHODS, Examination
 from cdm.evaluation.row_types import ImageManifest
 from cdm.reporting import jsonl
-from cdm.sampling import output_folder
 
 FILE = 'sets.jsonl'
 
@@ -92,13 +89,13 @@ def score(
   if todo:
     gatherer = compare_sets.Gatherer(**network)
     reference = gatherer(
-      source(examination.folder(conditions[0], 'original'), records),
+      source(examination, conditions[0], 'original'),
       metrics,
       'reference',
     )
   for name, method in todo:
     made = gatherer(
-      source(examination.folder(jobs[name, method], method), records),
+      source(examination, jobs[name, method], method),
       metrics,
       f'{name}, {method}',
     )
@@ -120,19 +117,21 @@ def score(
   return {key: row['scores'] for key, row in rows.rows.items()}
 
 
-def source(folder: pathlib.Path, records: Sequence[int]) -> image_source.Source:
-  """Returns the image files of a folder as a set of images.
+def source(
+  examination: Examination, condition: Condition, version: str
+) -> image_source.Source:
+  """Returns the kept images of a condition as a set of images.
 
   Args:
-    folder: see `scoring.Examination.folder`.
-    records: indices of the images, which name the files.
+    examination: `scoring.Examination` that kept them.
+    condition, version: see `scoring.Examination.path`.
   """
+  records = examination.records
 
   def read(i):
-    file = folder / output_folder.file_name(records[i])
-    return image_decoder.read_pixels(file)
+    return examination.read_image(records[i], condition, version)
 
-  count = len(records)
+  count, folder = len(records), examination.folder(condition, version)
   recipe: ImageManifest = {'data': str(folder.resolve()), 'records': records}
   return image_source.Source(
     count, image_source.read_in_parallel(read, count), recipe, {}

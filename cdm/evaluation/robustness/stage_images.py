@@ -62,6 +62,7 @@ def open_samples(samples: str, sampling: StageSampling) -> StageImages:
     batch_per_device=sampling.batch_per_device,
     overrides=sampling.overrides,
     at=sampling.at,
+    limits=drawing_batch.OWN_ROWS,
   )
   if name.split == 'train':
     saved.eval_data = saved.train_data

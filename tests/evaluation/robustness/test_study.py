@@ -1,8 +1,10 @@
 """A stage is examined whole, on one page, and again without new work."""
 
+import html
 import html.parser
 import json
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -114,10 +116,8 @@ def test_the_page_shows_all_that_was_measured(done):
   strips = 3 * 2 * 3 * 2 + (5 - 1) * 2 * 3 + 3 * 2 + 2 * 5
   assert len([t for t, _ in Document(text).tags if t == 'img']) == strips
   assert 'groups have fewer than 10 images' in text
-  line = (
-    f'cdm robustness \\\n    --samples={smoke_runs.trained() / "sr"}@eval \\\n'
-  )
-  assert line in text
+  word = shlex.quote(f'--samples={smoke_runs.trained() / "sr"}@eval')
+  assert f'cdm robustness \\\n    {html.escape(word)} \\\n' in text
   assert 'grid.spacing 4' in text
 
 
@@ -190,7 +190,7 @@ def test_a_killed_examination_continues_and_gives_the_same(
 ):
   out = tmp_path / 'again'
   words = (f'--groups={done.parent / "groups.csv"}', '--title=<Ours>')
-  run, calls, kills = upscaler.Upscaler.__call__, [], [3]
+  run, calls, kills = upscaler.Upscaler.start_rows, [], [3]
 
   def fails(self, lowres, **given):
     calls.append(len(lowres))
@@ -199,7 +199,7 @@ def test_a_killed_examination_continues_and_gives_the_same(
       raise KeyboardInterrupt
     return run(self, lowres, **given)
 
-  monkeypatch.setattr(upscaler.Upscaler, '__call__', fails)
+  monkeypatch.setattr(upscaler.Upscaler, 'start_rows', fails)
   assert examine(out, *words) == 130
   assert len(jsonl.read(out / 'rows.jsonl')) == 16
   with open(out / 'rows.jsonl', 'a', encoding='utf-8') as file:

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Starts or ends a SLURM of this one machine.
+#
+#   apt install slurm-wlm munge
+#   bash benchmarks/slurm_daemons.sh start DIRECTORY [CPUS]
+#   bash benchmarks/slurm_daemons.sh stop DIRECTORY
+#
+# Its files, slurm.conf among them, lie in DIRECTORY; set SLURM_CONF to that one
+# to talk to it. munged, slurmctld and slurmd run as the user who starts them.
+# Root is needed if munge's key is not readable. CPUS, 2 by default, may be more
+# than the machine has.
+set -euo pipefail
+ACTION=${1:?start or stop}
+DIR=$(mkdir -p "${2:?DIRECTORY}" && cd "$2" && pwd)
+CPUS=${3:-2}
+export SLURM_CONF=$DIR/slurm.conf
+PATH=$PATH:/usr/sbin
+
+start() {
+  mkdir -p "$DIR/state" "$DIR/spool"
+  head -c 1024 /dev/urandom > "$DIR/munge.key"
+  chmod 600 "$DIR/munge.key"
+  cat > "$SLURM_CONF" <<END
+ClusterName=one
+SlurmctldHost=$(hostname -s)
+SlurmUser=$(id -un)
+SlurmdUser=$(id -un)
+AuthType=auth/munge
+# cred_expire is also how long a job that is queued again waits.
+AuthInfo=socket=$DIR/munge.socket,cred_expire=5
+CryptoType=crypto/munge
+SlurmctldPort=16817
+SlurmdPort=16818
+SlurmdParameters=config_overrides
+StateSaveLocation=$DIR/state
+SlurmdSpoolDir=$DIR/spool
+SlurmctldPidFile=$DIR/slurmctld.pid
+SlurmdPidFile=$DIR/slurmd.pid
+SlurmctldLogFile=$DIR/slurmctld.log
+SlurmdLogFile=$DIR/slurmd.log
+# No cgroups needed: a container seldom has them.
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SwitchType=switch/none
+MpiDefault=none
+ReturnToService=2
+KillWait=60
+SchedulerParameters=batch_sched_delay=1
+NodeName=$(hostname -s) CPUs=$CPUS RealMemory=2000 State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+END
+  munged --force --key-file="$DIR/munge.key" --socket="$DIR/munge.socket" \
+    --pid-file="$DIR/munge.pid" --log-file="$DIR/munge.log" \
+    --seed-file="$DIR/munge.seed"
+  slurmctld -c -i && slurmd
+  for _ in $(seq 60); do
+    if sinfo --noheader --format=%T | grep -q idle; then return; fi
+    sleep 1
+  done
+  echo "SLURM did not come up; see $DIR/slurmctld.log and slurmd.log" >&2
+  return 1
+}
+
+stop() {
+  scancel --user="$(id -un)" 2>/dev/null || true
+  sleep 2
+  for daemon in slurmd slurmctld munge; do
+    [ ! -s "$DIR/$daemon.pid" ] || kill "$(cat "$DIR/$daemon.pid")" || true
+  done
+}
+
+case $ACTION in
+  start | stop) "$ACTION" ;;
+  *) echo "'$ACTION' is neither start nor stop" >&2; exit 2 ;;
+esac
