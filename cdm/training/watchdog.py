@@ -174,6 +174,7 @@ class Watchdog:
     self._entered -= 1
     if self._entered:
       return
+    self.enter(None, self.step)  # What comes after the run is no hang of it.
     self._ended.set()
     if self._thread is not None:
       self._thread.join()

@@ -189,6 +189,16 @@ def test_contexts_inside_each_other_share_one_thread():
   assert len(ends) == 1
 
 
+def test_what_comes_after_the_run_is_no_hang_of_it():
+  """As testing a classifier, for hours, after its training."""
+  with ending([], 0.02) as watch:
+    for step in range(4):
+      watch.enter(watchdog.END, step)
+      watch.show_life()
+  time.sleep(0.05)
+  assert not watch.hangs()
+
+
 def test_zero_seconds_end_nothing():
   watch = ending([], 0.0)
   with watch:
