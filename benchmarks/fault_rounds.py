@@ -47,6 +47,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import (  # noqa: E402
   fault_launchers,
   fault_process,
+  file_calls,
   kill_soak,
   scale,
 )
@@ -85,7 +86,7 @@ class Round:
       home: of this one.
       launcher: `Slurm` or `Local`.
       plan: {'kind': of the fault, 'process': whom it meets, 'step': when}; the
-        kind None lets nothing happen.
+        kind '' lets nothing happen.
     """
     self.folder, self.home, self.launcher = folder, home, launcher
     self.plan, self.workdir = plan, home / 'disk' / 'run'
@@ -281,7 +282,7 @@ def clean(this):
 def without_fault(folder, launcher):
   """-> the result of a run to which nothing happens; made once."""
   home = folder / 'whole'
-  whole = Round(folder, home, launcher, {'kind': None, 'process': -1})
+  whole = Round(folder, home, launcher, {'kind': '', 'process': -1})
   if not (whole.workdir / 'checkpoints' / str(STEPS)).is_dir():
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
@@ -313,6 +314,22 @@ def summary(rows):
   return lines
 
 
+def lacking(kinds, by):
+  """-> what this machine lacks for the rounds, as a sentence; None if nothing.
+
+  Args:
+    kinds: of the faults.
+    by: the launcher.
+  """
+  if by == 'slurm' and not shutil.which('sbatch'):
+    return 'SLURM is not installed: apt install slurm-wlm munge.'
+  if 'save full' in kinds and os.getuid():
+    return "Only root mounts the disk of 'save full'; leave it out of --kinds."
+  if 'save error' in kinds and (reason := file_calls.unavailable()):
+    return f"'save error' needs strace: {reason}."
+  return None
+
+
 def read_rounds(path):
   """-> the rounds on record."""
   return [json.loads(text) for text in read_text(path).splitlines()]
@@ -331,6 +348,8 @@ def main():
   kinds = args.kinds.split(',')
   if unknown := set(kinds) - set(KINDS):
     parser.error(f'unknown kinds {sorted(unknown)}; known are {KINDS}')
+  if sentence := lacking(kinds, args.by):
+    parser.error(sentence)
   folder = args.folder.absolute()
   folder.mkdir(parents=True, exist_ok=True)
   scale.write_data(folder)

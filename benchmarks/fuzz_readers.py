@@ -473,7 +473,7 @@ def info_of_tfds(folder):
 
 def checkpoint_config(folder):
   """The files of a checkpoint that its config is read from."""
-  from cdm.checkpointing import reader, writer
+  from cdm.checkpointing import reader, verification, writer
   from cdm.config import loader
 
   state = {'ema_params': {'w': np.ones(3, np.float32)}}
@@ -499,7 +499,7 @@ def checkpoint_config(folder):
   def read(path):
     reader.complete_steps(path)
     loader.from_json(reader.read_config(path), path)
-    reader.verify(whole)
+    verification.verify(whole)
 
   seeds = [(copy / name).read_bytes() for name in names]
   return Several(folder, seeds, read)

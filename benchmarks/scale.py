@@ -1,7 +1,8 @@
 """Counts what a run costs in 1, 2, 4 and 8 processes of this machine.
 
   python benchmarks/scale.py --folder=DIR [--processes=1,2,4,8]
-  python benchmarks/scale.py --table --folder=DIR
+  python benchmarks/scale.py --table --folder=DIR    # of what is in DIR
+  python benchmarks/scale.py --docs --folder=DIR     # that of operations.md
 
 Each number of processes does the same work with the same commands: it trains
 from nothing, restores and trains on, draws images, continues a folder of which
@@ -59,6 +60,14 @@ SENT = (
 # seconds.
 LOCK, CACHE = 'calls about the lock', 'xla'
 TIMED = ('seconds waited', 'monitor calls', LOCK, 'seconds')
+# What the table of docs/operations.md adds up.
+GROUPS = {
+  'calls about files': tuple(k for k in FILES if not k.startswith('bytes')),
+  'bytes of files': tuple(k for k in FILES if k.startswith('bytes')),
+  'collectives': ('broadcasts', 'gathers', 'barriers'),
+  'bytes of collectives': ('bytes of broadcasts', 'bytes of gathers'),
+  'seconds waited': ('seconds waited',),
+}
 GROWTH = 1.1
 FITTED, FAR = (2, 4, 8), (64, 512)
 # Fewer than this many more is no growth: one more file, or one line of a log.
@@ -241,8 +250,30 @@ def grows(points, kind):
   return most > GROWTH * least and most - least > SLACK.get(kind, 1)
 
 
-def table(rows):
-  """-> lines of Markdown: what was measured, and what follows from it."""
+def grouped(rows):
+  """-> rows with the sums of `GROUPS` in the place of the single counts."""
+  return [
+    row
+    | {
+      'counts': [
+        {
+          name: sum(each.get(kind, 0) for kind in kinds)
+          for name, kinds in GROUPS.items()
+        }
+        for each in row['counts']
+      ]
+    }
+    for row in rows
+  ]
+
+
+def table(rows, kinds=(*FILES, *SENT, *TIMED)):
+  """-> lines of Markdown: what was measured, and what follows from it.
+
+  Args:
+    rows: see `measure`.
+    kinds: what was counted; there is a line for each that is not 0.
+  """
   by_command = {}
   for row in rows:
     by_command.setdefault(row['command'], {})[row['processes']] = row
@@ -254,7 +285,7 @@ def table(rows):
     '|---|---|' + '---:|' * len(near) + '---|---|' + '---:|' * len(FAR),
   ]
   for command, of in by_command.items():
-    for kind in (*FILES, *SENT, *TIMED):
+    for kind in kinds:
       points = {p: busiest(row, kind) for p, row in sorted(of.items())}
       if not any(points.values()):
         continue
@@ -330,10 +361,11 @@ def main():
   parser.add_argument('--folder', type=pathlib.Path, required=True)
   parser.add_argument('--processes', default='1,2,4,8')
   parser.add_argument('--table', action='store_true', help='run nothing')
+  parser.add_argument('--docs', action='store_true', help='a shorter table')
   args = parser.parse_args()
   home = args.folder.absolute()
   path = home / COUNTS
-  if not args.table:
+  if not args.table and not args.docs:
     if reason := file_calls.unavailable():
       sys.exit(f'{reason[0].upper()}{reason[1:]}.')
     for processes in map(int, args.processes.split(',')):
@@ -350,6 +382,9 @@ def main():
           file.write(json.dumps(row) + '\n')
         print(f'{processes} processes: {row["command"]}', flush=True)
   rows = read(path)
+  if args.docs:
+    print('\n'.join(table(grouped(rows), tuple(GROUPS))))
+    return
   print('\n'.join(table(rows)))
   for command, kind, points in growing(rows):
     print(f'grows: {command}, {kind}: {points}')

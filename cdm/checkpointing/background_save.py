@@ -28,6 +28,7 @@ from cdm.checkpointing import (
   save_patience,
   single_files,
   state_arrays,
+  verification,
   write_errors,
 )
 from cdm.distributed import collectives, message_board, timeouts
@@ -46,7 +47,7 @@ class Content(NamedTuple):
   Attributes:
     state: tree of arrays.
     parts: {name: JSON value}, the other folders of the checkpoint.
-    metadata: further entries of `reader.METADATA`.
+    metadata: further entries of `verification.METADATA`.
   """
 
   state: Any
@@ -227,8 +228,8 @@ class BackgroundSave:
       single_files.write_text(path / name / 'metadata', json.dumps(value))
     state_arrays.merge(path / _STATE)
     text = json.dumps(self._metadata())
-    single_files.write_text(path / reader.METADATA, text)
-    checksums.write(path, leave_out=(reader.METADATA,), known=known)
+    single_files.write_text(path / verification.METADATA, text)
+    checksums.write(path, leave_out=(verification.METADATA,), known=known)
     self._before_commit()
     if single_files.is_remote(path):
       half_written.commit(path)

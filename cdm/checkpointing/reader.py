@@ -8,7 +8,6 @@ array shapes with those of the model. The module docstring of
 import contextlib
 import errno
 import json
-import logging
 import os
 from collections.abc import Generator, Mapping
 from typing import Any, TypedDict
@@ -21,16 +20,16 @@ from cdm.checkpointing import (
   orbax_output,
   single_files,
   state_arrays,
+  verification,
+  visible_files,
 )
 from cdm.data.files import damaged_file, transient_errors
-from cdm.distributed import bucket_folders, collectives
+from cdm.distributed import bucket_folders, collectives, replica_comparison
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
 BEST = 'best'  # file in CHECKPOINTS, see `Best`
 COMMITTED = 'commit_success.txt'  # in a bucket, see `is_complete`
-# Orbax changes this file after the checksums are written.
-METADATA = '_CHECKPOINT_METADATA'
 
 
 class ModelMismatch(ValueError):
@@ -53,7 +52,6 @@ class Best(TypedDict):
 
 # Errors that do not mean damaged files, such as running out of memory.
 NOT_DAMAGE = (ModelMismatch, jax.errors.JaxRuntimeError, MemoryError)
-_log = logging.getLogger(__name__)
 
 
 def folder(workdir: str | os.PathLike) -> epath.Path:
@@ -62,13 +60,25 @@ def folder(workdir: str | os.PathLike) -> epath.Path:
 
 
 def complete_steps(workdir: str | os.PathLike) -> list[int]:
-  """Returns the steps of the complete checkpoints, in ascending order."""
+  """Returns the steps of the complete checkpoints, in ascending order.
+
+  They are those that this process sees; `agreed_steps` returns the same ones in
+  every process.
+  """
   directory = folder(workdir)
   if not directory.is_dir():
     return []
   # The digits are those that int() knows: '²' is one to isdigit.
   found = [path for path in directory.iterdir() if path.name.isdecimal()]
   return sorted(int(path.name) for path in found if is_complete(path))
+
+
+def agreed_steps(workdir: str | os.PathLike) -> list[int]:
+  """Returns the steps of the complete checkpoints that process 0 sees.
+
+  A collective: every process must call it, in the same order.
+  """
+  return collectives.call_in_first(lambda: complete_steps(workdir))
 
 
 def is_complete(path: epath.Path) -> bool:
@@ -99,7 +109,10 @@ def read_best(workdir: str | os.PathLike) -> Best | None:
 
 
 def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
-  """Returns the step of the checkpoint that is meant.
+  """Returns the step of the checkpoint that is meant, as process 0 sees it.
+
+  A collective: every process must call it, in the same order. When it returns,
+  this process sees the checkpoint too.
 
   Args:
     workdir: work directory of a training run.
@@ -110,7 +123,18 @@ def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
     FileNotFoundError: there is no such checkpoint.
     ValueError: `at` is another text.
     damaged_file.DamagedFile: checkpoints/best is damaged.
+    visible_files.NotVisible: process 0 sees it, and this process does not.
   """
+  step = collectives.call_in_first(
+    lambda: resolve_here(workdir, at),
+    errors=(FileNotFoundError, damaged_file.DamagedFile, ValueError),
+  )
+  visible_files.wait_for(folder(workdir) / str(step))
+  return step
+
+
+def resolve_here(workdir: str | os.PathLike, at: int | str | None) -> int:
+  """Does what `resolve` does, but with the files that this process sees."""
   steps = complete_steps(workdir)
   workdir = bucket_folders.storage(workdir)
   if not steps:
@@ -196,9 +220,11 @@ def restore_ema(
   path = _step_path(workdir, step)
   target = {'ema_params': jax.tree.map(_with_sharding, abstract_params)}
   with _refusing_damage(path):
-    sound = verify(path)
+    sound = verification.verify(path)
     check_stored_model(path, target)
-  return _restore(path, target, sound=sound)['ema_params'], int(path.name)
+  params = _restore(path, target, sound=sound)['ema_params']
+  replica_comparison.check_restored(params, int(path.name))
+  return params, int(path.name)
 
 
 def restore_arrays(
@@ -209,7 +235,7 @@ def restore_arrays(
 ) -> dict[str, jax.Array]:
   """Reads chosen arrays of a checkpoint's state, and nothing else.
 
-  The files are not compared with their checksums; `verify` does that.
+  The files are not compared with their checksums; `verification` does that.
 
   Args:
     workdir: work directory of a training run.
@@ -290,8 +316,17 @@ def _refusing_damage(path: epath.Path) -> Generator[None]:
 def _step_path(
   workdir: str | os.PathLike, step: int | str | None
 ) -> epath.Path:
-  found = str(resolve(workdir, step))
-  return folder(workdir) / found
+  """Returns the path of a checkpoint.
+
+  A collective unless `step` is a number, see `resolve`. One that does not exist
+  is an error in process 0, which ends the other processes while they wait.
+  """
+  if isinstance(step, int):
+    if collectives.is_first():
+      resolve_here(workdir, step)
+    visible_files.wait_for(folder(workdir) / str(step))
+    return folder(workdir) / str(step)
+  return folder(workdir) / str(resolve(workdir, step))
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -300,53 +335,6 @@ def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
   if sharding is None:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def verify(path: epath.Path) -> bool:
-  """Compares a checkpoint with its checksums; the processes share its files.
-
-  A collective: every process must call this function, and all of them return
-  or raise.
-
-  Returns:
-    True if the files match; False if the checkpoint has no checksums, so that
-    only Orbax can find damage when it reads the files.
-
-  Raises:
-    checksums.Damaged: names the damaged file. If another process met an error,
-      of any type, this says what it was.
-    OSError: this process cannot read a file.
-  """
-  sound, failed = False, None
-  try:
-    sound = _check_files(path)
-  except Exception as error:
-    failed = error
-  reason = None if failed is None else str(failed) or type(failed).__name__
-  reports = collectives.gather_objects([sound, reason])
-  if failed is not None:
-    raise failed
-  for index, (_, reason) in enumerate(reports):
-    if reason is not None:
-      raise checksums.Damaged(f'{reason} (found by process {index})')
-  return all(sound for sound, _ in reports)
-
-
-def _check_files(path: epath.Path) -> bool:
-  """Checks this process's share of the files of a checkpoint."""
-  if collectives.is_first():
-    try:
-      single_files.read_json(path / METADATA, dict[str, Any], remedy='')
-    except FileNotFoundError as error:
-      raise checksums.Damaged(f'{METADATA} is missing') from error
-    except damaged_file.DamagedFile as error:
-      raise checksums.Damaged(f'{METADATA} cannot be read') from error
-  share = checksums.Share(jax.process_index(), collectives.process_count())
-  if checksums.check(path, share=share):
-    return True
-  if collectives.is_first():
-    _log.warning('%s has no checksums, so it is read without a check.', path)
-  return False
 
 
 def _leaves_by_name(tree: Any) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from cdm.checkpointing import (
   save_series,
   single_files,
   state_arrays,
+  verification,
   write_errors,
 )
 from cdm.data.files import atomic_files, damaged_file
@@ -118,17 +119,11 @@ class Checkpointer:
     )
     self._saves = save_series.SaveSeries(
       self._folder,
-      self._find_steps(),
+      reader.agreed_steps(self._workdir),
       self._preservation,
       before_commit=before_commit,
       retry_seconds=retry_seconds,
     )
-
-  def _find_steps(self) -> list[int]:
-    """Returns the steps of the complete checkpoints that process 0 sees."""
-    here = collectives.is_first()
-    steps = reader.complete_steps(self._workdir) if here else []
-    return collectives.gather_objects(steps)[0]
 
   def save(
     self,
@@ -224,7 +219,10 @@ class Checkpointer:
   def _best_step(self) -> int | None:
     """Returns the step of the best checkpoint, None if none is on record."""
     try:
-      best = reader.read_best(self._workdir)
+      best = collectives.call_in_first(
+        lambda: reader.read_best(self._workdir),
+        errors=(damaged_file.DamagedFile,),
+      )
     except damaged_file.DamagedFile as error:
       _log.warning('%s', error)
       return None
@@ -261,7 +259,7 @@ class Checkpointer:
     for step in reversed(self.steps()):
       path = self._folder / str(step)
       try:
-        sound = reader.verify(path)
+        sound = verification.verify(path)
       except Exception as error:
         damaged[step] = error
         continue

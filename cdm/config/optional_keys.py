@@ -1,11 +1,16 @@
 """Lists the keys that a config may leave out, with the values they then have.
 
-They are options of a single run, such as where its weights come from or when it
-gives up, and not properties of an experiment. So no config states them, and the
-command line sets them in every config that has their section.
+They are options of a single run, such as where its weights come from, how often
+it saves by the clock or when it gives up, and not properties of an experiment.
+So no config states them, and the command line sets them in every config that
+has their section.
 """
 
 OPTIONAL = {
+  'train.save_every_minutes': 0.0,
+  'train.local_copy_every_minutes': 0.0,
+  'train.local_copy_dir': '',
+  'train.compare_every_steps': 1000,
   'train.init_from': '',
   'train.init_params': 'ema',
   'train.init_missing': 'refuse',

@@ -82,7 +82,7 @@ def call_in_first(
         'text': exit_codes.sentence(error),
         'ending': exit_codes.classify(error),
       }
-  answer = json.loads(_broadcast_bytes(json.dumps(answer).encode()))
+  answer = broadcast_object(answer)
   if caught is not None:
     raise caught
   if 'value' in answer:
@@ -93,18 +93,6 @@ def call_in_first(
   raise FirstProcessFailed(
     f'process 0: {answer["text"]}', exit_codes.ExitCode(*answer['ending'])
   )
-
-
-def _broadcast_bytes(data: bytes) -> bytes:
-  """Returns process 0's bytes, in every process."""
-  import numpy as np
-  from jax.experimental import multihost_utils
-
-  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
-  buffer = np.zeros(size, np.uint8)
-  if is_first():
-    buffer[:] = np.frombuffer(data, np.uint8)
-  return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes()
 
 
 def barrier(name: str) -> None:

@@ -38,6 +38,7 @@ OUT_OF_MEMORY = ExitCode('out of memory', 5)
 PREEMPTED = ExitCode('preempted', 75)
 # What a restart may mend, perhaps on another host. Nothing was saved.
 NO_STORAGE = ExitCode('the storage does not answer', 75)
+REPLICAS_DIFFER = ExitCode('devices hold different values', 75)
 NO_PROGRESS = ExitCode('no progress', 75)
 # What restarts have not mended.
 TOO_MANY_RESTARTS = ExitCode('started again too often', 2)

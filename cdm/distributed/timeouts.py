@@ -52,7 +52,13 @@ CLOSE = Timeout(
   'that the processes of a run wait at its end for process 0, which may still '
   'assemble what all have written',
 )
-ALL = (JOIN, HEARTBEAT, SAVE, CLOSE)
+VISIBLE = Timeout(
+  'CDM_VISIBLE_SECONDS',
+  180.0,
+  'that a process waits until the storage shows it a checkpoint that process 0 '
+  'sees',
+)
+ALL = (JOIN, HEARTBEAT, SAVE, CLOSE, VISIBLE)
 
 
 def seconds(

@@ -89,6 +89,28 @@ def folder(name: str, *, free: int = LEAST_FREE) -> pathlib.Path:
   )
 
 
+def local_folder(name: str) -> pathlib.Path:
+  """Returns a folder of this user's own on a disk of this machine; makes it.
+
+  The home directory may be on a network; the temporary files are not.
+
+  Args:
+    name: name of the folder.
+
+  Raises:
+    OSError: no folder among the temporary files belongs to this user.
+  """
+  root = _temporary()
+  if root is None:
+    raise OSError(
+      'No folder for temporary files belongs to this user; set TMPDIR to one '
+      'that can be written.'
+    )
+  path = root / name
+  path.mkdir(exist_ok=True)
+  return path
+
+
 def _roots() -> list[pathlib.Path]:
   """Returns the folders of cdm's caches, the preferred one first."""
   # By the XDG specification a path that is not absolute is ignored.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from cdm.checkpointing import checksums, reader
+from cdm.checkpointing import checksums, reader, verification
 from cdm.config import datasets, instantiate, loader
 from cdm.data import image_set, subset
 from cdm.data.files import json_file
@@ -377,7 +377,7 @@ def checkpoint_stamp(
   folder = reader.folder(pathlib.Path(workdir).resolve()) / step
   sums = folder / checksums.FILE
   if not sums.exists():
-    sums = folder / reader.METADATA  # It has the time of the save.
+    sums = folder / verification.METADATA  # It has the time of the save.
   return [str(folder), hashlib.sha256(sums.read_bytes()).hexdigest()]
 
 

@@ -270,7 +270,8 @@ def lowres_size(
     FileNotFoundError: workdir has no checkpoint.
     ValueError: workdir holds no super-resolution stage.
   """
-  saved = loader.from_json(reader.read_config(workdir, step=at), workdir)
+  step = reader.resolve(workdir, at)
+  saved = loader.from_json(reader.read_config(workdir, step=step), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
   if saved.get('lowres') is None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdm.training import watchdog
 
 if TYPE_CHECKING:
+  from cdm.checkpointing.local_copies import LocalCopies
   from cdm.checkpointing.writer import Checkpointer
+  from cdm.distributed.replica_comparison import ReplicaComparison
   from cdm.reporting.metric_writer import Reporter
   from cdm.training.prefetch import BatchIterator
   from cdm.training.rollback import Rollbacks
+  from cdm.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Collaborators:
     rollbacks: rollbacks of the work directory; None ends the run when it
       diverges.
     watch: the watchdog; by default one that reports nothing.
+    comparison: compares what `compared_part` chooses of the state between the
+      devices that hold the same; None never compares.
+    local_copies: copies on the local disks of the hosts; None makes none.
   """
 
   iterator: BatchIterator
@@ -35,3 +41,18 @@ class Collaborators:
   watch: watchdog.Watchdog = dataclasses.field(
     default_factory=watchdog.Watchdog
   )
+  comparison: ReplicaComparison | None = None
+  local_copies: LocalCopies | None = None
+
+
+def compared_part(state: TrainState) -> dict[str, Any]:
+  """Returns the part of a state that is compared between devices.
+
+  An optimizer state that differs changes the parameters at the next step, so
+  it needs no comparison of its own.
+  """
+  return {
+    'step': state.step,
+    'params': state.params,
+    'ema_params': state.ema_params,
+  }

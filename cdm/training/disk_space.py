@@ -40,6 +40,8 @@ def shortage(
   size = checkpoint_bytes(state)
   left = schedule.num_steps - (steps[-1] if steps else 0)
   saves = math.ceil(max(left, 0) / schedule.save_every_steps)
+  if schedule.save_every_minutes:
+    saves = max(left, 0)  # The clock may add any number.
   # The oldest goes only when the newest is complete.
   most = schedule.keep_checkpoints + 1 + keeps_best
   if schedule.keep_every_steps:

@@ -1,19 +1,26 @@
-"""Ends a run that hangs, after saying where every thread stands.
+"""Says where every thread of a slow run stands, and ends one that hangs.
 
-Nothing may be waited for without a limit here: the storage may be what hangs,
-and so may the store through which the processes tell each other.
+Nothing may be waited for without a limit at such an end: the storage may be
+what hangs, and so may the store through which the processes tell each other.
 """
 
 from __future__ import annotations
 
 import os
+import pathlib
 import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cdm.data.files import storage_retry
-from cdm.distributed import exit_codes, folder_lock, peer_monitor, timeouts
+from cdm.distributed import (
+  collectives,
+  exit_codes,
+  folder_lock,
+  peer_monitor,
+  timeouts,
+)
 from cdm.reporting import crash_reports
 from cdm.training import watchdog
 
@@ -58,6 +65,30 @@ def limits(
     factor=schedule.watchdog_end_factor,
     own={phase: max(seconds, least) for phase, least in own.items()},
   )
+
+
+def report_slow_phase(
+  say: Callable[[str], object], workdir: pathlib.Path, text: str, hangs: bool
+) -> None:
+  """Prints what the watchdog reports, with all stacks if something hangs.
+
+  Args:
+    say: prints the text.
+    workdir: process 0 also writes a crash report here if something hangs.
+    text: the report.
+    hangs: false if the report says that a hang has ended.
+  """
+  if not hangs:
+    say(text)
+    return
+  stacks = crash_reports.stacks()
+  path = None
+  if collectives.is_first():
+    path = crash_reports.write_crash_report(
+      workdir, 'watchdog', f'{text}\n\n{stacks}'
+    )
+  say(f'{text}. Stacks of all threads{f" ({path})" if path else ""}:')
+  print(stacks, file=sys.stderr, flush=True)
 
 
 def end_process(

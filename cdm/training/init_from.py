@@ -21,11 +21,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from cdm.checkpointing import checksums, reader
+from cdm.checkpointing import checksums, reader, verification
 from cdm.config import loader
 from cdm.data import class_names
 from cdm.data.files import damaged_file
-from cdm.distributed import bucket_folders, device_mesh, partitioning
+from cdm.distributed import (
+  bucket_folders,
+  collectives,
+  device_mesh,
+  partitioning,
+)
 from cdm.reporting import bucket_mirror
 from cdm.training import init_record, run_config, weight_matching
 from cdm.training import state as states
@@ -76,7 +81,7 @@ def find_start(
     ValueError: names why the run cannot start from those weights.
     damaged_file.DamagedFile: the checkpoint is damaged.
   """
-  steps = reader.complete_steps(workdir)
+  steps = reader.agreed_steps(workdir)
   if steps:
     return _resumed(c, workdir, steps)
   options = assembled.schedule
@@ -86,8 +91,12 @@ def find_start(
   folder = folder.absolute()
   if bucket_folders.url_of(folder) is not None:
     bucket_mirror.fill_for_reading(folder)
-  step = _step(
-    folder, at, init_record.recorded_in_config(workdir / reader.CONFIG)
+  # Process 0 chooses: other hosts may see older listings and configs.
+  step = collectives.call_in_first(
+    lambda: _step(
+      folder, at, init_record.recorded_in_config(workdir / reader.CONFIG)
+    ),
+    errors=(damaged_file.DamagedFile, ValueError),
   )
   path = reader.folder(folder) / str(step)
   sha256 = _checked_hash(path, options)
@@ -195,7 +204,7 @@ def _step(
         return step
   if at == reader.BEST:
     try:
-      return reader.resolve(folder, at)
+      return reader.resolve_here(folder, at)
     except FileNotFoundError as error:
       raise ValueError(f'{KEY}: {error}') from error
   if at is None:
@@ -216,7 +225,7 @@ def _checked_hash(path: epath.Path, options: run_config.Run) -> str:
     options: the `train` section of the run; the hash that it gives is compared.
   """
   try:
-    sound = reader.verify(path)
+    sound = verification.verify(path)
   except checksums.Damaged as error:
     raise damaged_file.DamagedFile(
       f'{KEY}: the checkpoint {path} is damaged: {error}. Restore a copy of '

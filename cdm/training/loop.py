@@ -17,7 +17,7 @@ import jax
 
 from cdm.distributed import collectives, exit_codes
 from cdm.reporting import progress
-from cdm.training import step_timer, watchdog
+from cdm.training import state_saver, step_timer, watchdog
 from cdm.training.collaborators import Collaborators
 from cdm.training.hooks import GRID, Hooks
 from cdm.training.outcome import Outcome
@@ -121,6 +121,7 @@ class _Loop:
     self.iterator, self.watch = collaborators.iterator, collaborators.watch
     self.checkpointer = collaborators.checkpointer
     self.reporter = collaborators.reporter
+    self.saver = state_saver.StateSaver(collaborators, schedule)
     self.timer = step_timer.Timer()
     self.batch_size: Any = None  # global; known from the first batch on
     self.data_state: Any = None  # data position after the last step's batch
@@ -167,6 +168,7 @@ class _Loop:
     self.reporter.end_progress()
     place = f'step {self.step} of {self.schedule.num_steps}'
     if complete:
+      self.saver.forget_copies()  # The run needs none any more.
       if not new:
         self.reporter.say(f'{place}: the run is complete')
       return Outcome(self.state, self.step, exit_codes.COMPLETE)
@@ -209,6 +211,7 @@ class _Loop:
     if not self.compiled:
       self.report_first_step(batch, scalars, time.monotonic() - began)
     self.reporter.progress(self.step, self.metrics.latest_loss())
+    self.saver.compare_if_due(self.step, self.state)
     if self.step % self.schedule.log_every_steps == 0:
       self.log()
       self.metrics.clear()
@@ -216,8 +219,9 @@ class _Loop:
     with self.timer.away():
       # The checkpoint is saved first, so that an error while drawing loses no
       # step.
-      if self.step % self.schedule.save_every_steps == 0 or self.save_again():
-        self.save()
+      due = self.saver.due(self.step)
+      if due is not None:
+        self.save(due)
       if self.step < self.schedule.num_steps:  # else once all is saved
         self.draw_and_evaluate(stop)
     return True
@@ -243,12 +247,14 @@ class _Loop:
   def fetch_scalars(self):
     """Fetches the scalars of every step made, and adds its time to goodput.
 
-    Raises Diverged if one of the steps diverged.
+    Raises Diverged if one of the steps diverged, and ReplicasDiffer if a
+    comparison that was started has found a difference.
     """
     self.watch.enter(watchdog.STEP, self.step)
     self.metrics.drain()
     self.watch.enter(watchdog.LOG, self.step)
     self.metrics.check(self.checkpointer, self.step)
+    self.saver.finish_comparison()
     spent = self.watch.seconds(watchdog.STEP)
     self.metrics.goodput.add(spent - self.counted_seconds)
     self.counted_seconds = spent
@@ -266,25 +272,20 @@ class _Loop:
     # A line has no loss if all of its steps were skipped.
     self.reporter.progress(self.step, means.get('loss'))
 
-  def save(self):
+  def save(self, kind=state_saver.SAVE):
+    """Saves a checkpoint, or makes local copies, once nothing is wrong."""
+    self.saver.start_comparison(self.step, self.state)
     self.fetch_scalars()
     self.watch.enter(watchdog.SAVE, self.step)
-    self.checkpointer.save(
+    self.saver.write(
+      kind,
       self.step,
       self.state,
       data_state=self.data_state,
       window=self.metrics.to_json(),
     )
-    self.saved_step = self.step
-
-  def save_again(self):
-    """Returns whether to save now because the last save failed; a collective.
-
-    In a run of several processes they ask each other only when they log.
-    """
-    alone = collectives.process_count() == 1
-    asks = alone or self.step % self.schedule.log_every_steps == 0
-    return asks and self.checkpointer.retry_is_due()
+    if kind == state_saver.SAVE:
+      self.saved_step = self.step
 
   def due(self, every_steps):
     """Returns whether what has this interval is due now; 0 never is."""
@@ -385,8 +386,11 @@ class _Loop:
     gc.collect()
     # The checkpoints are deleted before the rollback is recorded: a run that is
     # killed in between diverges once more and rolls back again.
+    self.saver.forget_copies(after=to)
     self.checkpointer.forget_after(to)
     restored = self.checkpointer.restore_latest(abstract)
+    self.saver.start_comparison(restored.step, restored.state)
+    self.saver.finish_comparison()
     rollbacks.resume(restored.step)
     rollbacks.add(
       to=restored.step,

@@ -116,10 +116,10 @@ class Restarts:
     self._path = pathlib.Path(workdir) / FILE
     self._limits, self._active, self._clock = limits, active, clock
     self._before: bytes | None = None  # what the file held before this start
-    self._begun = False
+    self._begun, self._step = False, 0
 
   def begin(self, step: int) -> None:
-    """Counts this start.
+    """Counts this start; a second call may name a newer step for it.
 
     Args:
       step: of the checkpoint that the run continues from; 0 for none.
@@ -127,12 +127,13 @@ class Restarts:
     Raises:
       TooManyRestarts: the run was started too often before.
     """
-    if not self._active or self._begun:
+    if not self._active or (self._begun and step <= self._step):
       return
+    self.forget()
     starts = _since_a_person(jsonl.read(self._path, Line))
     self._check(starts, step)
     self._before = self._path.read_bytes() if self._path.exists() else None
-    self._begun = True
+    self._begun, self._step = True, step
     jsonl.append(self._path, [{'time': self._now(), 'step': step}])
 
   def forget(self) -> None:

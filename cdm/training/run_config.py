@@ -1,5 +1,6 @@
 """Reads and checks the `train`, `ema` and `optimizer` sections of a config."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -57,6 +58,16 @@ class Run(NamedTuple):
     log_every_steps: interval of log lines, at least 1.
     save_every_steps: interval of checkpoints, at least 1.
     accumulation: microbatches per step.
+    save_every_minutes: a checkpoint is also made at the first log line after so
+      many minutes without one; 0 makes none. See `training.intervals`.
+    local_copy_every_minutes: every host copies its part of the state to a disk
+      of its own at the first log line after so many minutes; 0 makes no copies.
+      See `checkpointing.local_copies`.
+    local_copy_dir: the folder of these copies, on a local disk of every host;
+      '' is one among the temporary files.
+    compare_every_steps: interval at which devices that hold the same values
+      compare them, and they do so before every checkpoint and after it is
+      restored; 0 never compares. See `distributed.replica_comparison`.
     keep_checkpoints: how many of the newest checkpoints are kept.
     keep_every_steps: checkpoints at multiples of this are kept for good; 0
       keeps none.
@@ -105,6 +116,10 @@ class Run(NamedTuple):
   log_every_steps: int
   save_every_steps: int
   accumulation: int = 1
+  save_every_minutes: float = 0.0
+  local_copy_every_minutes: float = 0.0
+  local_copy_dir: str = ''
+  compare_every_steps: int = 1000
   keep_checkpoints: int = 3
   keep_every_steps: int = 0
   sample_every_steps: int = 0
@@ -231,6 +246,18 @@ def check_recovery(built: Run) -> None:
       raise ValueError(
         f'config.train.{key} is {value!r}; it must be 0 (off) or above {above}.'
       )
+  for key in ('save_every_minutes', 'local_copy_every_minutes'):
+    value = getattr(built, key)
+    if not 0 <= value < float('inf'):
+      raise ValueError(
+        f'config.train.{key} is {value!r}; it must be 0 (off) or above 0.'
+      )
+  folder = built.local_copy_dir
+  if folder and not os.path.isabs(folder):
+    raise ValueError(
+      f'config.train.local_copy_dir is {folder!r}; give the whole path of a '
+      'folder on a local disk of every host, or leave it empty.'
+    )
   minutes = built.save_retry_minutes
   if not 0 <= minutes < float('inf'):
     raise ValueError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from cdm.training.collaborators import Collaborators
+from cdm.training.collaborators import Collaborators, compared_part
 from cdm.training.running_metrics import RunningMetrics
 from cdm.training.state import TrainState, Weights, make_state
 
@@ -38,24 +38,37 @@ def start(
     collaborators: the objects of the run. The iterator is moved to the position
       saved in the checkpoint, or behind the data that a rollback to that
       checkpoint skipped. The reporter removes log lines of steps after the
-      checkpoint.
+      checkpoint. Local copies that are newer than the checkpoint are used
+      instead, and saved as one.
     read_weights: reads what a new run starts from; by default, from random
       parameters.
 
   Returns:
     (TrainState on the mesh, metrics since the last log line), for `train`.
+
+  Raises:
+    replica_comparison.ReplicasDiffer: devices that must hold the same values
+      hold different ones after the state was restored.
   """
   checkpointer, reporter = collaborators.checkpointer, collaborators.reporter
-  rollbacks = collaborators.rollbacks
-  restored = checkpointer.restore_latest(abstract)
+  rollbacks, copies = collaborators.rollbacks, collaborators.local_copies
+  copied = None
+  if copies is not None:
+    copied = copies.restore_newer(abstract, than=checkpointer.latest_step())
+  restored = copied or checkpointer.restore_latest(abstract)
   if restored is None:
     state = make_state(init, tx, read_weights, key=key, abstract=abstract)
     step = 0
+    if read_weights is not None and collaborators.comparison is not None:
+      collaborators.comparison.check(compared_part(state), step)
   else:
     state, step = restored.state, restored.step
     skipped = rollbacks.position(step) if rollbacks is not None else None
     collaborators.iterator.set_state(skipped or restored.data_state)
-    reporter.say(f'continuing from the checkpoint of step {step}')
+    if collaborators.comparison is not None:
+      collaborators.comparison.check(compared_part(state), step)
+    where = 'checkpoint' if copied is None else "hosts' local copies"
+    reporter.say(f'continuing from the {where} of step {step}')
   metrics = RunningMetrics(
     None if restored is None else restored.window,
     spike_factor=schedule.grad_norm_spike_factor,
@@ -67,4 +80,9 @@ def start(
     rollbacks.resume(step)
   reporter.resume(step)
   checkpointer.write_config()
+  if copied is not None:
+    # What only the local disks have becomes a checkpoint at once.
+    checkpointer.save(
+      step, state, data_state=copied.data_state, window=copied.window
+    )
   return state, metrics

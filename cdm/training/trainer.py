@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 import pathlib
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
 
-from cdm.checkpointing import reader, writer
+from cdm.checkpointing import local_copies, reader, writer
 from cdm.config import datasets, loader
 from cdm.data import class_names
 from cdm.data.files import atomic_files
@@ -24,6 +23,8 @@ from cdm.distributed import (
   exit_codes,
   folder_lock,
   peer_monitor,
+  replica_comparison,
+  user_cache,
 )
 from cdm.reporting import (
   bucket_mirror,
@@ -50,6 +51,7 @@ from cdm.training import (
   utilization,
   watchdog,
 )
+from cdm.training.collaborators import compared_part
 from cdm.training.label_check import (
   LabelCheckedBatches,
   check_classes,
@@ -218,6 +220,8 @@ class _Run:
         reporter=reporter,
         rollbacks=rollbacks,
         watch=watch,
+        comparison=self._make_comparison(assembled),
+        local_copies=self._make_local_copies(schedule),
       )
       state, metrics = start.start(
         built.method.init,
@@ -298,15 +302,33 @@ class _Run:
       built.net.num_classes,
       before_resuming=lambda: check_classes(workdir, source),
     )
-    if not reader.complete_steps(workdir):
+    if not reader.agreed_steps(workdir):
       self._iterator.peek()
     return self._iterator
+
+  def _make_comparison(self, assembled):
+    """Returns what compares the devices; None if the config asks for none."""
+    if not assembled.schedule.compare_every_steps:
+      return None
+    return replica_comparison.ReplicaComparison(
+      compared_part(assembled.state), assembled.mesh
+    )
+
+  def _make_local_copies(self, schedule):
+    """Returns the local copies of the run; None if the config asks for none."""
+    if not schedule.local_copy_every_minutes:
+      return None
+    return local_copies.LocalCopies(
+      schedule.local_copy_dir or user_cache.local_folder('local_copies'),
+      self._workdir,
+      before_write=self._upload_records,
+    )
 
   def _make_watchdog(self, schedule):
     return watchdog.Watchdog(
       factor=schedule.watchdog_factor,
       seconds=schedule.watchdog_seconds,
-      report=lambda text, hangs: report_slow_phase(
+      report=lambda text, hangs: hang.report_slow_phase(
         self._say, self._workdir, text, hangs
       ),
       hang=hang.limits(
@@ -395,30 +417,6 @@ class _Run:
         self._restarts.end(ending)
       bucket_mirror.flush_all(PEER_FAILURE_S)
     folder_lock.release_all()
-
-
-def report_slow_phase(
-  say: Callable[[str], object], workdir: pathlib.Path, text: str, hangs: bool
-) -> None:
-  """Prints what the watchdog reports, with all stacks if something hangs.
-
-  Args:
-    say: prints the text.
-    workdir: process 0 also writes a crash report here if something hangs.
-    text: the report.
-    hangs: false if the report says that a hang has ended.
-  """
-  if not hangs:
-    say(text)
-    return
-  stacks = crash_reports.stacks()
-  path = None
-  if collectives.is_first():
-    path = crash_reports.write_crash_report(
-      workdir, 'watchdog', f'{text}\n\n{stacks}'
-    )
-  say(f'{text}. Stacks of all threads{f" ({path})" if path else ""}:')
-  print(stacks, file=sys.stderr, flush=True)
 
 
 def add_wandb(reporter: Reporter, c: ConfigDict, workdir: pathlib.Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import gcs_server
 
-from cdm.checkpointing import checksums, reader, writer
+from cdm.checkpointing import checksums, reader, verification, writer
 from cdm.data.files import damaged_file
 from cdm.distributed import bucket_folders
 
@@ -58,7 +58,7 @@ def test_checkpoints_are_kept_verified_and_read_back(workdir):
   # None counted as complete when it was about to.
   assert [step for step, done in enumerate(committing, 1) if step in done] == []
   assert reader.read_config(workdir) == '{}'
-  assert reader.verify(reader.folder(workdir) / '3')
+  assert verification.verify(reader.folder(workdir) / '3')
   with writer.Checkpointer(workdir) as checkpointer:
     restored = checkpointer.restore_latest(abstract())
     checkpointer.keep_best({'step': 2, 'metric': 'm', 'value': 1.0})

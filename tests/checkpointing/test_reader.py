@@ -6,7 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from cdm.checkpointing import checksums, reader, state_arrays, writer
+from cdm.checkpointing import (
+  checksums,
+  reader,
+  state_arrays,
+  verification,
+  writer,
+)
 from cdm.data.files import damaged_file
 
 BEST = {'step': 4, 'metric': 'held_out/psnr', 'value': 20.5}
@@ -142,24 +148,26 @@ def test_the_random_key_is_no_part_of_the_model():
 @pytest.mark.parametrize('content', [None, '', '{"a": 1', '[]'])
 def test_a_checkpoint_without_sound_metadata_is_damaged(tmp_path, content):
   (tmp_path / 'a').write_text('x', encoding='utf-8')
-  metadata = tmp_path / reader.METADATA
+  metadata = tmp_path / verification.METADATA
   metadata.write_text('{}', encoding='utf-8')
   checksums.write(tmp_path)
-  assert reader.verify(tmp_path)
+  assert verification.verify(tmp_path)
   if content is None:
     metadata.unlink()
   else:
     metadata.write_text(content, encoding='utf-8')
   said = 'is missing' if content is None else 'cannot be read'
-  with pytest.raises(checksums.Damaged, match=f'{reader.METADATA} {said}'):
-    reader.verify(tmp_path)
+  with pytest.raises(
+    checksums.Damaged, match=f'{verification.METADATA} {said}'
+  ):
+    verification.verify(tmp_path)
 
 
 def test_a_checkpoint_without_checksums_is_read_with_a_warning(
   tmp_path, caplog
 ):
-  (tmp_path / reader.METADATA).write_text('{}', encoding='utf-8')
-  assert not reader.verify(tmp_path)
+  (tmp_path / verification.METADATA).write_text('{}', encoding='utf-8')
+  assert not verification.verify(tmp_path)
   assert 'has no checksums, so it is read without a check' in caplog.text
 
 

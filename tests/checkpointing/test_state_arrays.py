@@ -14,7 +14,11 @@ import pytest
 from etils import epath
 from support import tiny_run
 
-from cdm.checkpointing import checksums, reader, state_arrays
+from cdm.checkpointing import (
+  checksums,
+  state_arrays,
+  verification,
+)
 from cdm.training import state as train_state
 
 COUNT, DEVICES = 2, 2  # processes, and devices of each
@@ -239,7 +243,7 @@ def test_the_checksums_name_the_files_of_all(told, workdir):
     for path in pathlib.Path(folder).rglob('*')
     if path.is_file()
   }
-  assert there - set(listed) == {checksums.FILE, reader.METADATA}
+  assert there - set(listed) == {checksums.FILE, verification.METADATA}
   assert set(listed) <= there
   assert checksums.check(folder)
 

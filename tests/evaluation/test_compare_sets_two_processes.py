@@ -87,6 +87,36 @@ def paired(place, out):
   ]
 
 
+def robust(place, out):
+  """Ten inputs and ten draws in batches of eight: some rows stay empty."""
+  return [
+    *('robustness', f'--samples={smoke_runs.trained() / "sr"}@eval'),
+    *('--num=5', '--draws=2', '--batch_size=8', '--degrade=noise=10'),
+    f'--out={place / out}',
+  ]
+
+
+def assert_same_study(mine, expected):
+  """All images once, with scores that a grey level may change."""
+  for name, key in (('rows', 'cell'), ('draws', 'k')):
+    found = [
+      {
+        (x['record'], x[key]): x
+        for x in map(json.loads, path.read_text(encoding='utf-8').splitlines())
+      }
+      for path in (mine / f'{name}.jsonl', expected / f'{name}.jsonl')
+    ]
+    assert found[0].keys() == found[1].keys()
+    for place, one in found[1].items():
+      if name == 'rows':
+        assert found[0][place]['bicubic'] == one['bicubic']
+        assert_same(
+          found[0][place]['ours'], one['ours'], ('psnr', 'ssim'), 1e-2
+        )
+      else:
+        assert_same(found[0][place], one, ('psnr_of_mean',), 1e-2)
+
+
 def drawn(place, out):
   what = f'{smoke_runs.CONFIGS / "smoke.py"}@{smoke_runs.trained() / "base"}'
   return evaluation(place, out, what, 'fid,is', '--num=11', '--seed=3')
@@ -136,6 +166,7 @@ def test_they_judge_as_one_does(place):
     drawn(place, 'one/drawn.json'),
     sweep(place, 'one/sweep'),
     paired(place, 'one/paired.json'),
+    robust(place, 'one/study'),
     trained(place, 'one/run'),
   )
   for words in every:
@@ -204,6 +235,7 @@ jsonl.read = lambda *a: [] if jax.process_index() else read(*a)
   for mine, expected in zip(*rows, strict=True):
     assert (mine['n'], mine['setting']) == (7, expected['setting'])
     assert_same(mine, expected, ('fid',), 1e-2)
+  assert_same_study(place / 'two' / 'study', place / 'one' / 'study')
   # The statistics of a reference of training are kept, and nothing else.
   (kept,) = (place / 'cache').rglob('*.npz')
   assert kept.name.startswith('reference-')

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.checkpointing import writer
+from cdm.checkpointing import local_copies, writer
 from cdm.distributed import device_mesh, partitioning
 from cdm.reporting import metric_writer
 from cdm.training import (
@@ -171,9 +171,14 @@ class Run:
     spike_factor=0.0,
     watch=None,
     hooks=None,
+    copies=None,
+    comparison=None,
     **more,
   ):
-    """-> loop.Outcome; hooks may be made by a function of the collaborators."""
+    """-> loop.Outcome; hooks may be made by a function of the collaborators.
+
+    Local copies are made at every log line, in the folder `copies`.
+    """
     schedule = run_config.Run(
       batch_size=BATCH,
       num_steps=num_steps,
@@ -181,6 +186,8 @@ class Run:
       save_every_steps=save_every,
       sample_every_steps=sample_every,
       grad_norm_spike_factor=spike_factor,
+      local_copy_every_minutes=1e-9 if copies else 0.0,
+      compare_every_steps=4,
     )
     saver = writer.Checkpointer(
       self.workdir,
@@ -198,6 +205,10 @@ class Run:
       reporter=reporter,
       rollbacks=rollback.Rollbacks(self.workdir, limit=rollbacks),
       watch=watchdog.Watchdog() if watch is None else watch,
+      comparison=comparison,
+      local_copies=local_copies.LocalCopies(copies, self.workdir)
+      if copies
+      else None,
     )
     with reporter, saver:
       state, metrics = start.start(

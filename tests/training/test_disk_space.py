@@ -38,6 +38,7 @@ def schedule(**fields):
     ({'keep_checkpoints': 1}, [], 2),
     ({'keep_every_steps': 20}, [], 9),
     ({'num_steps': 10}, [], 1),
+    ({'num_steps': 10, 'save_every_minutes': 5.0}, [], 4),
   ],
 )
 def test_the_space_is_that_of_all_checkpoints_to_come(

@@ -129,6 +129,16 @@ def test_a_start_that_is_refused_leaves_the_record_as_it_was(
   assert (path.read_bytes() if path.exists() else None) == held
 
 
+def test_a_newer_step_is_that_of_the_same_start(run):
+  """As of copies on local disks, which are found after the checkpoint."""
+  for step in (8, 9, 10, 11):
+    run(8).begin(step)
+  for _ in range(2):
+    run(11)
+  with pytest.raises(restarts.TooManyRestarts, match='step 11'):
+    run(11)
+
+
 def test_only_process_0_counts(run, tmp_path):
   run(8, exit_codes.FAULT, active=False)
   assert not (tmp_path / restarts.FILE).exists()

@@ -40,7 +40,12 @@ def without_waiting(monkeypatch):
 
 @pytest.mark.parametrize(
   ('kind', 'failing'),
-  [('read', fault_process.FEW_READS), ('read lasting', 8), ('kill', 0)],
+  [
+    ('read', fault_process.FEW_READS),
+    ('read lasting', 8),
+    ('kill', 0),
+    ('', 0),
+  ],
 )
 def test_reads_of_one_start_of_one_process_fail_as_planned(
   kind, failing, tmp_path

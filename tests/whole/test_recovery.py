@@ -373,6 +373,16 @@ def test_runs_that_are_killed_at_random_end_the_same(
       r'grad_norm_spike_factor is 0.5; it must be 0 \(off\) or abo',
     ),
     (
+      'save_every_minutes',
+      -1.0,
+      r'save_every_minutes is -1.0; it must be 0 \(off\) or above 0',
+    ),
+    (
+      'local_copy_dir',
+      'here',
+      "local_copy_dir is 'here'; give the whole path of a folder on a local",
+    ),
+    (
       'watchdog_factor',
       1,
       r'watchdog_factor is 1.0; it must be 0 \(off\) or above 1',
