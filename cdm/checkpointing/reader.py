@@ -23,7 +23,7 @@ from cdm.checkpointing import (
   verification,
   visible_files,
 )
-from cdm.data.files import damaged_file
+from cdm.data.files import damaged_file, transient_errors
 from cdm.distributed import bucket_folders, collectives, replica_comparison
 
 CHECKPOINTS = 'checkpoints'
@@ -300,7 +300,8 @@ def _refusing_damage(path: epath.Path) -> Generator[None]:
   except Exception as error:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EIO):
       raise
-    if damaged_file.too_many_open(error):  # A sound one must not be set aside.
+    # A sound one must not be set aside.
+    if transient_errors.not_of_the_file(error):
       raise
     reason = str(error) or type(error).__name__
     if not isinstance(error, checksums.Damaged):

@@ -21,7 +21,7 @@ from cdm.data import (
   tfds,
   transforms,
 )
-from cdm.data.files import damaged_file
+from cdm.data.files import damaged_file, storage_retry
 from cdm.data.source import Source
 from cdm.distributed import (
   bucket,
@@ -80,7 +80,9 @@ def open_source(
     folder_index.using(lists),
     key_errors.naming(name, given, otherwise=f'{name}.{place}', remedy=remedy),
   ):
-    return constructor(**given)
+    return storage_retry.retried(
+      lambda: constructor(**given), f'Opening the data of config.{name}'
+    )
 
 
 def _user_lists():

@@ -10,7 +10,8 @@ import numpy as np
 
 from cdm.data import record_format, shell_commands, transforms
 from cdm.data import source as source_contract
-from cdm.data.files.damaged_file import DamagedFile, too_many_open
+from cdm.data.files.damaged_file import DamagedFile
+from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.source import Element
 
 FEW_SHARDS = 16
@@ -162,7 +163,7 @@ class ArrayRecords:
     try:
       data = self._records[i % len(self)]
     except Exception as error:  # the library's own, of several types
-      if too_many_open(error):
+      if not_of_the_file(error):
         raise
       raise transforms.BadImage(
         name,
@@ -227,7 +228,7 @@ def open_shards(
       ]
     )
   except Exception as error:  # the library's own, of several types
-    if too_many_open(error):
+    if not_of_the_file(error):
       raise
     raise DamagedFile(
       f'{", ".join(paths[:1])} is damaged ({_first_line(error)}). Run the same '

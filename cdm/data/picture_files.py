@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from absl import logging
 
-from cdm.data.files.damaged_file import too_many_open
+from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.printable_name import printable
 
 SUFFIXES = (
@@ -87,7 +87,7 @@ def list_pictures(
     folders[''] = os.stat(root).st_mtime_ns
     entries = _entries(root)
   except OSError as error:
-    if too_many_open(error):
+    if not_of_the_file(error):
       raise
     raise ValueError(
       f'{printable(root)} cannot be listed as a folder of pictures: '
@@ -170,7 +170,7 @@ def _walk(root, start, left_out, folders) -> Iterator[str]:
         state = os.stat(path)
         entries = _entries(path)
       except OSError as error:
-        if too_many_open(error):
+        if not_of_the_file(error):
           raise
         left_out['folder that cannot be read'] += 1
         folders[folder.name] = None
@@ -202,7 +202,9 @@ def _is(entry, test):
   """Returns entry.is_file() or entry.is_dir(); False for a looping link."""
   try:
     return getattr(entry, test)()
-  except OSError:
+  except OSError as error:
+    if not_of_the_file(error):
+      raise
     return False
 
 
@@ -221,7 +223,9 @@ def _picture(entry, folder, left_out):
   elif not _is(entry, 'is_dir'):
     try:
       left_out[_kind(entry.stat().st_mode)] += 1
-    except OSError:
+    except OSError as error:
+      if not_of_the_file(error):
+        raise
       left_out['link that leads nowhere'] += 1
   return None
 

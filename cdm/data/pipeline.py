@@ -93,7 +93,9 @@ def make_iterator(
 
   Unreadable images, and images whose short side is below `min_side`, are
   replaced by random other images of the same source, so every batch is full.
-  Both are counted, and a warning names each unreadable image.
+  Both are counted, and a warning names each unreadable image. A read whose
+  error may pass is tried again, see `storage_retry`, and no other image
+  replaces it: the batches stay the same.
 
   Args:
     source: the images, see `cdm.data.source`.
@@ -232,10 +234,13 @@ class Batches:
     if self._end is not None and self._position >= self._end:
       self.close()
       raise StopIteration
-    if not self._running:
-      self._start()
     try:
-      pieces = [next(self._running[0]) for _ in range(self._per_batch)]
+      pieces = workers.read_next(
+        self._running,
+        start=self._start,
+        take=self._take,
+        restart=self._restart,
+      )
     except Exception:
       self.close()  # Hundreds of records would else be read for nobody.
       raise
@@ -250,6 +255,15 @@ class Batches:
     return {
       key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]
     }
+
+  def _take(self, iterator):
+    """Returns the pieces of the next batch."""
+    return [next(iterator) for _ in range(self._per_batch)]
+
+  def _restart(self):
+    """Stops the workers; the next ones open the files of the source anew."""
+    self.close()
+    self._read = self._read.reopened()
 
   def get_state(self) -> PipelineState:
     """Returns the position and the counts as a dict that JSON can store.

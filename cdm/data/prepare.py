@@ -32,7 +32,7 @@ from cdm.data import (
 from cdm.data.files import atomic_files
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.printable_name import printable
-from cdm.data.source import Source
+from cdm.data.source import Source, read
 
 _SHARD_BYTES = 2**28
 _RECORDS_PER_CHUNK = 16  # records that a worker hands over at a time
@@ -303,7 +303,7 @@ def _packed(
 def _pack_one(source, index, *, fit):
   """Returns (bytes of one record, None or why it is unusable, its notes)."""
   try:
-    element = source[index]
+    element = read(source, index)
   except transforms.BadImage as error:
     return record_format.pack_bad(error), str(error), []
   try:

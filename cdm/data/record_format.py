@@ -284,5 +284,4 @@ def write_index(folder: str | os.PathLike[str], index: Index) -> None:
     index: its contents.
   """
   path = pathlib.Path(folder) / INDEX
-  with atomic_files.write_atomically(path) as partial:
-    partial.write_text(json.dumps(index, indent=1), encoding='utf-8')
+  atomic_files.write_text_atomically(path, json.dumps(index, indent=1))

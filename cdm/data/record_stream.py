@@ -4,13 +4,18 @@ See `pipeline` for what the stream is. Every position is read on its own, so
 that several can be read at once, in any order.
 """
 
+import contextlib
+import copy
+import pickle
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 
+from cdm.data import source as source_contract
 from cdm.data import transforms
+from cdm.data.files import storage_retry
 from cdm.data.skipped_records import Skip
 from cdm.data.source import Source
 
@@ -193,6 +198,14 @@ class ReadImage:
       valid=valid,
     )
 
+  def reopened(self) -> 'ReadImage':
+    """Returns the same with files that are opened anew, as in a new worker."""
+    fresh = copy.copy(self)
+    # A source that tests make of a local class cannot be pickled.
+    with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError):
+      fresh._source = pickle.loads(pickle.dumps(self._source))
+    return fresh
+
   def _give_up_if_hopeless(self, skips):
     bad = sum(kind == 'unreadable' for kind, _, _ in skips)
     hopeless = bad and self._max_skip_fraction**bad < _IMPROBABLE
@@ -211,7 +224,10 @@ class ReadImage:
 
   def _try(self, index):
     try:
-      element = self._source[index]
+      # Other workers read for the rest of the time.
+      element = source_contract.read(
+        self._source, index, seconds=storage_retry.patience() / 3
+      )
     except transforms.BadImage as error:
       return None, ('unreadable', error.name, error.reason)
     side = int(element['short_side'])

@@ -12,15 +12,20 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import grain
 from absl import flags
 
 from cdm.data import memory_budget
+from cdm.data.files import storage_retry, transient_errors
 
 GROUPS_AHEAD = 2  # that every worker process keeps ready
 _LONGEST_RUN = 8  # records that a thread reads before it hands them over
+# A record that kills whoever reads it would otherwise be read for ever.
+_MOST_LOST_WORKERS = 3
+
+T = TypeVar('T')
 
 
 class Reading(NamedTuple):
@@ -146,6 +151,56 @@ class _Collate:
 
   def __call__(self, runs):
     return self._collate([record for run in runs for record in run])
+
+
+def read_next(
+  running: list[Any],
+  *,
+  start: Callable[[], object],
+  take: Callable[[Any], T],
+  restart: Callable[[], object],
+) -> T:
+  """Returns what comes next; other workers read it where the first failed.
+
+  Args:
+    running: holds the iterator that `run` returned, or nothing.
+    start: puts an iterator into `running`, which begins at the first element
+      of what was not returned yet. So a new start changes no element.
+    take: takes the next elements from the iterator.
+    restart: closes the iterator and takes it out of `running`, when its workers
+      have failed.
+
+  Raises:
+    StopIteration: the elements have ended.
+    transient_errors.NotAnswering: reading failed again and again.
+    Exception: any other error of reading, or a worker was lost too often.
+  """
+  began, lost = time.monotonic(), 0
+  pauses = storage_retry.pauses()
+  while True:
+    try:
+      if not running:
+        start()
+      return take(running[0])
+    except StopIteration:
+      raise
+    except Exception as error:
+      lost += _is_lost_worker(error)
+      if lost > _MOST_LOST_WORKERS or not (
+        _is_lost_worker(error) or transient_errors.of_a_library(error)
+      ):
+        raise
+      restart()
+      spent, pause = time.monotonic() - began, next(pauses)
+      if spent + pause > storage_retry.patience():
+        what = 'Reading the data'
+        raise storage_retry.not_answering(what, error, spent) from error
+      storage_retry.announce('A worker that reads data', error, pause)
+    time.sleep(pause)
+
+
+def _is_lost_worker(error: Exception) -> bool:
+  return 'Worker process was terminated unexpectedly' in str(error)
 
 
 def _end_with_parent(worker_index, worker_count):

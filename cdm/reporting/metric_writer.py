@@ -32,6 +32,7 @@ from typing import (
   TypedDict,
 )
 
+from cdm.data.files import storage_retry, transient_errors
 from cdm.reporting import progress, record_parts
 from cdm.reporting.tensorboard import TensorBoard
 
@@ -187,7 +188,13 @@ class Reporter:
     texts = {k: text for k, text in values.items() if isinstance(text, str)}
     numbers = {k: float(v) for k, v in values.items() if k not in texts}
     with _writing(self._workdir):
-      self._record.write(_line({'step': int(step), **numbers, **texts}))
+      record, text = (
+        self._record,
+        _line({'step': int(step), **numbers, **texts}),
+      )
+      storage_retry.retried(
+        lambda: record.write(text), f'Writing {self._workdir / SCALARS}'
+      )
       for writer in self._writers:
         writer.scalars(int(step), numbers)
 
@@ -309,6 +316,8 @@ def _writing(workdir: pathlib.Path) -> Generator[None]:
   """Turns a failed write inside into one error with the place and a remedy."""
   try:
     yield
+  except transient_errors.NotAnswering:
+    raise
   except OSError as error:
     raise OSError(
       f'Cannot write the reports of the run in {workdir}: '

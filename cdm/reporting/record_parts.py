@@ -8,6 +8,7 @@ every few seconds, and is small; and a run that starts reads only the parts
 after its checkpoint.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -90,6 +91,7 @@ class RecordParts:
     """
     self._path, self._clock = pathlib.Path(path), clock
     self._file: IO[str] | None = None
+    self._size: int | None = None  # bytes of whole lines, once it is opened
     self._remove_copy()
     jsonl.remove_incomplete_line(path)
     self._open()
@@ -98,13 +100,23 @@ class RecordParts:
     """Adds a line, which ends in a newline.
 
     It reaches the kernel at once, so a kill of this process loses no line.
+    After an error the same line can be written again: what was written of it
+    is removed then.
     """
-    file = self._open()
-    file.write(line)
-    if os.fstat(file.fileno()).st_size >= MOST_BYTES:
-      self._begin_another()
-    elif self._clock() - self._opened >= CLOSE_S:
-      self.close()
+    try:
+      file = self._open()
+      file.write(line)
+      size = os.fstat(file.fileno()).st_size
+      if size >= MOST_BYTES:
+        self._begin_another()
+        size = 0
+      elif self._clock() - self._opened >= CLOSE_S:
+        self.close()
+    except OSError:
+      with contextlib.suppress(OSError):
+        self.close()
+      raise
+    self._size = size
 
   def close(self) -> None:
     """Closes the newest part; a later line opens it again."""
@@ -125,6 +137,7 @@ class RecordParts:
       line: returns the line of a row.
     """
     self.close()
+    self._size = None
     for part in reversed(parts(self._path)):
       kept = [r for r in jsonl.read(part, declared) if r['step'] <= step]
       if kept or part == self._path:
@@ -150,8 +163,13 @@ class RecordParts:
 
   def _open(self) -> IO[str]:
     if self._file is None:
-      self._file = open(self._path, 'a', buffering=1, encoding='utf-8')
-      self._opened = self._clock()
+      file = open(self._path, 'a', buffering=1, encoding='utf-8')
+      size = os.fstat(file.fileno()).st_size
+      if self._size is None:
+        self._size = size
+      elif size > self._size:
+        file.truncate(self._size)
+      self._file, self._opened = file, self._clock()
     return self._file
 
   def _begin_another(self) -> None:

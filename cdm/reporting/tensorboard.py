@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import socket
@@ -9,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
+from cdm.data.files import atomic_files, storage_retry
 from cdm.reporting import record_parts
 
 if TYPE_CHECKING:
@@ -83,13 +85,25 @@ class TensorBoard:
       file.close()
 
   def _write(self, step: int, values: list[dict[str, Any]]) -> None:
-    self._event(step=step, summary=dict(value=values))
-    assert self._file is not None
-    self._file.flush()
-    if os.fstat(self._file.fileno()).st_size >= MOST_BYTES:
-      self.close()
-    elif time.monotonic() - self._opened >= record_parts.CLOSE_S:
-      self._close()
+    storage_retry.retried(
+      lambda: self._try_to_write(step, values), 'Writing TensorBoard events'
+    )
+
+  def _try_to_write(self, step: int, values: list[dict[str, Any]]) -> None:
+    """Writes an event; after an error, the next attempt opens another file."""
+    try:
+      self._event(step=step, summary=dict(value=values))
+      assert self._file is not None
+      self._file.flush()
+      if os.fstat(self._file.fileno()).st_size >= MOST_BYTES:
+        self.close()
+      elif time.monotonic() - self._opened >= record_parts.CLOSE_S:
+        self._close()
+    except OSError:
+      with contextlib.suppress(OSError):
+        self.close()
+      self._path = None
+      raise
 
   def _event(self, **fields: Any) -> None:
     if self._path is None:
@@ -115,8 +129,9 @@ class TensorBoard:
     files = self._directory.glob('events.out.tfevents.*')
     seconds = [int(p.name.split('.')[3]) for p in files if _is_numbered(p)]
     now = max([int(time.time()), *(second + 1 for second in seconds)])
-    host = f'{socket.gethostname()}.{os.getpid()}'
-    name = f'events.out.tfevents.{now:010d}.{host}'
+    # In containers, two processes may have the same host name and id.
+    own = f'{socket.gethostname()}.{os.getpid()}.{atomic_files.unique_part()}'
+    name = f'events.out.tfevents.{now:010d}.{own}'
     self._open(self._directory / name, 'xb')
     self._event(file_version='brain.Event:2')
     if self._resumed_at is None:

@@ -194,6 +194,7 @@ class _Loop:
   def stop_asked(self, stop):
     """Returns whether to save and end; a collective, see `Stop.due`."""
     self.boundary += 1
+    self.watch.show_life()  # A long evaluation asks between its batches.
     return stop.due(self.boundary)
 
   def run_step(self, batches, stop):

@@ -7,6 +7,8 @@ one machine of many, and the others would not know its address.
 
 from targets.plan import (
   CACHE,
+  FAULT,
+  KILLED,
   LOST,
   PREEMPTED,
   SHARED_MEMORY,
@@ -25,8 +27,7 @@ from targets.plan import (
 
 # Of Batch itself: the machine was preempted, fell silent, was rebooted.
 MACHINE_LOST = (50001, 50002, 50003)
-# Preempted, lost the others; aborted by JAX without process 0, killed.
-RETRIED = (PREEMPTED, LOST, 134, 137, 143)
+RETRIED = (FAULT, PREEMPTED, LOST, *KILLED)
 MOST_RETRIES = 10
 
 

@@ -1,8 +1,10 @@
 """Order, position, skipping and workers of the input pipeline."""
 
+import errno
 import itertools
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 
 from cdm.data import folder, pipeline, synthetic, transforms, workers
+from cdm.data.files import storage_retry, transient_errors
 
 
 class Numbered:
@@ -509,3 +512,84 @@ def test_what_is_left_out_of_images_is_counted_here(
   assert [(note.kind, note.name) for note in noted] == [
     ('alpha', str(tmp_path / f'{i:04d}.png')) for i in range(4)
   ]
+
+
+class Unsteady(Numbered):
+  """Its reads fail for a while, whoever reads: the folder remembers."""
+
+  def __init__(self, count, folder, fail, times):
+    super().__init__(count)
+    self.folder, self.fail, self.times = folder, fail, times
+
+  def __getitem__(self, i):
+    mark = self.folder / str(i)
+    with open(mark, 'ab') as file:
+      file.write(b'x')
+    if i % 3 == 0 and mark.stat().st_size <= self.times:
+      self.fail()
+    return super().__getitem__(i)
+
+
+def no_answer():
+  raise OSError(errno.EIO, 'Input/output error', '/data/shard-3')
+
+
+def be_killed():
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+  ('worker_count', 'fail', 'times'),
+  [(0, no_answer, 1), (0, no_answer, 3), (1, be_killed, 1)],
+  ids=['a moment', 'until another reads', 'a killed worker'],
+)
+def test_reads_that_fail_for_a_while_change_no_batch(
+  tmp_path, monkeypatch, worker_count, fail, times
+):
+  """Neither their images nor their order, and nothing counts as skipped."""
+  # Below a second: three attempts, of which the last is another worker's.
+  monkeypatch.setenv(storage_retry.VARIABLE, '0.9' if times > 1 else '60')
+  monkeypatch.setattr(pipeline.workers, '_MOST_LOST_WORKERS', 9)
+  count = 4 if fail is be_killed else 12
+  sound = start(Numbered(count))
+  source = Unsteady(count, tmp_path, fail, times)
+  iterator = start(source, worker_count=worker_count)
+  assert same(take(iterator, 4), take(sound, 4))
+  assert iterator.get_state() == sound.get_state()
+  assert iterator.skipped['unreadable'] == 0
+  iterator.close()
+  assert max(mark.stat().st_size for mark in tmp_path.iterdir()) > times
+
+
+class Stale(Numbered):
+  """Its open file answers no more; a copy opens the file anew."""
+
+  def __init__(self, count):
+    super().__init__(count)
+    self.is_stale = True
+
+  def __setstate__(self, state):
+    self.__dict__ = state | {'is_stale': False}
+
+  def __getitem__(self, i):
+    if self.is_stale:
+      raise OSError(errno.ESTALE, 'Stale file handle')
+    return super().__getitem__(i)
+
+
+def test_a_stale_file_is_opened_anew(monkeypatch):
+  monkeypatch.setenv(storage_retry.VARIABLE, '2')
+  assert same(take(start(Stale(8)), 2), take(start(Numbered(8)), 2))
+
+
+def test_a_read_that_stays_wrong_is_no_unreadable_image(
+  tmp_path, monkeypatch, write_folder
+):
+  """It would be replaced by another, and the run would not be the same."""
+  monkeypatch.setenv(storage_retry.VARIABLE, '0.5')
+  write_folder(tmp_path, 4)
+  monkeypatch.setattr(pathlib.Path, 'read_bytes', lambda _: no_answer())
+  iterator = start(folder.Folder(tmp_path))
+  with pytest.raises(transient_errors.NotAnswering, match='/data/shard-3'):
+    next(iterator)
+  assert iterator.skipped['unreadable'] == 0

@@ -548,9 +548,14 @@ def test_the_tool_gets_the_file_that_was_shown(tmp_path):
     (77, 'RUNNING', 0, True),
     (76, 'RUNNING', 0, False),  # the tasks never found each other
     (137, 'RUNNING', 49, True),
+    (134, 'RUNNING', 0, True),  # JAX without process 0
+    (135, 'RUNNING', 0, True),  # SIGBUS
+    (139, 'RUNNING', 0, True),  # SIGSEGV
+    (4, 'RUNNING', 0, False),
     (75, 'RUNNING', 50, False),
     (75, 'COMPLETING', 0, False),  # cancelled, or queued again by others
-    (1, 'RUNNING', 0, False),
+    (1, 'RUNNING', 0, True),  # a GPU that failed; cdm counts what is in vain
+    (1, 'RUNNING', 50, False),
     (0, 'RUNNING', 0, False),
   ],
 )
@@ -765,6 +770,39 @@ def test_local_starts_again_what_was_preempted(stand_in, tmp_path):
   assert 'the run was preempted; restart 1 of 50' in done.stderr
   assert 'the run lost a process; restart 2 of 50' in done.stderr
   assert (tmp_path / 'starts1').read_text(encoding='utf-8') == 'xxx'
+
+
+@pytest.mark.parametrize('code', [1, 75, 77, 134, 135, 137, 139, 143])
+@pytest.mark.parametrize('case', ['gke', 'gke-gpu', 'xpk', 'skypilot', 'batch'])
+def test_losing_process_0_or_a_gpu_is_a_restart_in_every_cloud(case, code):
+  """The launchers on machines of their own have tests of their scripts."""
+  shell = dry_run(case)
+  if case == 'xpk':
+    # xpk restarts what a signal killed by itself.
+    (word,) = [w for w in bash_words(shell) if w.startswith('--restart-on-ex')]
+    listed = word.partition('=')[2].split(',')
+    assert str(code) in listed or code > 128
+    return
+  (text,) = files(shell).values()
+  if case in ('gke', 'gke-gpu'):
+    (job,) = yaml.safe_load(text)['spec']['replicatedJobs']
+    (rule,) = job['template']['spec']['podFailurePolicy']['rules']
+    assert code not in rule['onExitCodes']['values']
+  elif case == 'skypilot':
+    recovery = yaml.safe_load(text)['resources']['job_recovery']
+    assert code in recovery['recover_on_exit_codes']
+  else:
+    (policy,) = json.loads(text)['taskGroups'][0]['taskSpec'][
+      'lifecyclePolicies'
+    ]
+    assert code in policy['actionCondition']['exitCodes']
+
+
+def test_local_gives_up_on_a_fault_that_comes_each_time(stand_in, tmp_path):
+  done = launch(*stand_in('sys.exit(1)'))
+  assert done.returncode == 1
+  assert 'the run ended with a fault; restart 3 of 50' in done.stderr
+  assert (tmp_path / 'starts0').read_text(encoding='utf-8') == 'xxxx'
 
 
 def test_local_gives_up_after_so_many_restarts(stand_in, tmp_path):
