@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -170,11 +169,13 @@ def arrays(workdir, step=STEPS):
   import orbax.checkpoint as ocp
 
   path = workdir / 'checkpoints' / str(step) / 'state'
-  with (
-    ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader,
-    warnings.catch_warnings(action='ignore'),  # no sharding is asked for
-  ):
-    leaves, _ = jax.tree_util.tree_flatten_with_path(reader.restore(path))
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    stored = reader.metadata(path).item_metadata.tree
+    asked = jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored
+    )
+    tree = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=asked))
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   found = {}
   for name, leaf in leaves:
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from etils import epath
 
 from cdm.checkpointing import single_files
-from cdm.data.files import atomic_files, damaged_file
+from cdm.data.files import atomic_files, damaged_file, storage_retry
 
 FILE = 'checksums.json'
 _CHUNK_BYTES = 1 << 22
@@ -171,7 +171,11 @@ def _sums(folder: epath.Path, names: Collection[str]) -> dict[str, Sum]:
 
 
 def _sum(path: epath.Path) -> tuple[int, int]:
-  """Returns (size in bytes, CRC-32) of a file."""
+  """Returns (size in bytes, CRC-32) of a file; tries again, `storage_retry`."""
+  return storage_retry.retried(lambda: _read_sum(path), f'Reading {path}')
+
+
+def _read_sum(path):
   size = crc = 0
   with path.open('rb') as file:
     while chunk := file.read(_CHUNK_BYTES):

@@ -7,7 +7,7 @@ import jax
 from etils import epath
 
 from cdm.checkpointing import checksums, single_files, visible_files
-from cdm.data.files import damaged_file
+from cdm.data.files import damaged_file, transient_errors
 from cdm.distributed import collectives
 
 # Orbax changes this file after the checksums are written.
@@ -29,6 +29,8 @@ def verify(path: epath.Path) -> bool:
   Raises:
     checksums.Damaged: names the damaged file. If another process met an error,
       of any type, this says what it was.
+    transient_errors.NotAnswering: a file could not be read for a long time, by
+      this process or another one, which tells nothing about the checkpoint.
     OSError: this process cannot read a file.
   """
   visible_files.wait_for(path)
@@ -38,13 +40,21 @@ def verify(path: epath.Path) -> bool:
   except Exception as error:
     failed = error
   reason = None if failed is None else str(failed) or type(failed).__name__
-  reports = collectives.gather_objects([sound, reason])
+  unread = transient_errors.not_of_the_file(failed)
+  reports = collectives.gather_objects([sound, reason, unread])
+  # What all processes do next depends on the kind of error, so all raise the
+  # same kind.
+  for index, (_, reason, other_unread) in enumerate(reports):
+    if other_unread and not unread:
+      raise transient_errors.NotAnswering(
+        f'{reason} (found by process {index})'
+      )
   if failed is not None:
     raise failed
-  for index, (_, reason) in enumerate(reports):
+  for index, (_, reason, _) in enumerate(reports):
     if reason is not None:
       raise checksums.Damaged(f'{reason} (found by process {index})')
-  return all(sound for sound, _ in reports)
+  return all(sound for sound, _, _ in reports)
 
 
 def _check_files(path: epath.Path) -> bool:

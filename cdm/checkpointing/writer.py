@@ -42,7 +42,12 @@ from cdm.checkpointing import (
   verification,
   write_errors,
 )
-from cdm.data.files import atomic_files, damaged_file
+from cdm.data.files import (
+  atomic_files,
+  damaged_file,
+  storage_retry,
+  transient_errors,
+)
 from cdm.distributed import collectives
 
 DAMAGED = 'checkpoints_damaged'
@@ -254,6 +259,7 @@ class Checkpointer:
         optimizer (the message names the first array that differs), or holds no
         EMA parameters.
       damaged_file.DamagedFile: there are checkpoints, but none can be read.
+      transient_errors.NotAnswering: the storage failed for a long time.
     """
     damaged = {}
     for step in reversed(self.steps()):
@@ -261,6 +267,8 @@ class Checkpointer:
       try:
         sound = verification.verify(path)
       except Exception as error:
+        if transient_errors.not_of_the_file(error):
+          raise
         damaged[step] = error
         continue
       try:
@@ -270,6 +278,8 @@ class Checkpointer:
       # Without checksums, a truncated or missing file may raise any type of
       # error, even a bare Exception.
       except Exception as error:
+        if transient_errors.of_a_library(error):
+          raise storage_retry.not_answering(f'Reading {path}', error) from error
         if sound:
           raise
         damaged[step] = error

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from support import small_disks, tiny_run
 
-from cdm.checkpointing import half_written, reader
+from cdm.checkpointing import checksums, half_written, reader
 from cdm.checkpointing import writer as checkpoint
-from cdm.data.files import damaged_file
+from cdm.data.files import damaged_file, transient_errors
 from cdm.training import state
 
 
@@ -500,3 +500,27 @@ def test_a_folder_that_cannot_be_removed_is_an_error(
   monkeypatch.setattr(half_written, '_REMOVAL_SECONDS', -1)
   with pytest.raises(OSError, match=os.strerror(code)):
     half_written.delete(tmp_path)
+
+
+@pytest.mark.parametrize('failures', [1, 10**6], ids=['for a moment', 'long'])
+def test_a_storage_that_fails_damages_no_checkpoint(
+  tmp_path, monkeypatch, failures
+):
+  monkeypatch.setenv('CDM_STORAGE_SECONDS', '0.5')
+  write(tmp_path, [10, 20])
+  read, left = checksums._read_sum, [failures]
+
+  def fail(path):
+    if '/20/' in str(path) and left[0]:
+      left[0] -= 1
+      raise OSError(errno.EIO, 'Input/output error', str(path))
+    return read(path)
+
+  monkeypatch.setattr(checksums, '_read_sum', fail)
+  with checkpoint.Checkpointer(tmp_path, config=tiny_run.CONFIG) as saver:
+    if failures == 1:
+      assert saver.restore_latest(abstract()).step == 20
+    else:
+      with pytest.raises(transient_errors.NotAnswering, match='Reading .*/20/'):
+        saver.restore_latest(abstract())
+    assert saver.steps() == [10, 20]
