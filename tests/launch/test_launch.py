@@ -499,8 +499,12 @@ def test_docker_finds_the_work_directory_made_by_its_user(tmp_path):
 
 
 @pytest.mark.parametrize('target', ['local', 'slurm'])
-def test_a_program_that_the_system_cannot_start_is_named(tmp_path, target):
+def test_a_program_that_the_system_cannot_start_is_named(
+  tmp_path, target, monkeypatch
+):
   """As the scripts of an environment whose Python was removed."""
+  # The system would go on to the next program of that name, if there is one.
+  monkeypatch.setenv('PATH', str(tmp_path))
   for name in ('sbatch', 'python'):
     (tmp_path / name).write_text('#!/nonexistent/python\n', encoding='utf-8')
     (tmp_path / name).chmod(0o755)
