@@ -29,6 +29,7 @@ from cdm.checkpointing import (
   single_files,
   state_arrays,
   verification,
+  visible_files,
   write_errors,
 )
 from cdm.distributed import collectives, message_board, timeouts
@@ -223,6 +224,7 @@ class BackgroundSave:
   def _complete(self, known: dict[str, dict[str, checksums.Sum]]) -> None:
     """Makes a checkpoint of what all have written; in process 0."""
     path = self._path
+    self._see_shares(known)
     for name, value in self._content.parts.items():
       (path / name).mkdir(parents=True, exist_ok=True)
       single_files.write_text(path / name / 'metadata', json.dumps(value))
@@ -235,6 +237,20 @@ class BackgroundSave:
       half_written.commit(path)
     else:
       path.rename(self._folder / str(self.step))
+
+  def _see_shares(self, known: dict[str, dict[str, checksums.Sum]]) -> None:
+    """Waits until this host sees what the others have written.
+
+    What is not seen would not become a part of the checkpoint.
+    """
+    seconds = timeouts.seconds(timeouts.VISIBLE, processes=jax.process_count())
+    for share, sums in known.items():
+      path = self._path / share / 'manifest.ocdbt'
+      if sums and not visible_files.appears(path, seconds):
+        raise TimeoutError(
+          f'for {seconds:.0f} s process 0 has not seen {path}, which another '
+          'process has written'
+        )
 
   def _metadata(self) -> dict[str, Any]:
     """Returns what Orbax needs to know to read the checkpoint by itself."""

@@ -23,7 +23,7 @@ from cdm.checkpointing import (
   verification,
   visible_files,
 )
-from cdm.data.files import damaged_file
+from cdm.data.files import damaged_file, transient_errors
 from cdm.distributed import bucket_folders, collectives, replica_comparison
 
 CHECKPOINTS = 'checkpoints'
@@ -300,7 +300,8 @@ def _refusing_damage(path: epath.Path) -> Generator[None]:
   except Exception as error:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EIO):
       raise
-    if damaged_file.too_many_open(error):  # A sound one must not be set aside.
+    # A sound one must not be set aside.
+    if transient_errors.not_of_the_file(error):
       raise
     reason = str(error) or type(error).__name__
     if not isinstance(error, checksums.Damaged):
@@ -354,7 +355,15 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def shapes_on_disk(path: epath.Path) -> dict[str, tuple[int, ...]]:
-  """Returns {name: shape} of a checkpoint's state, from its metadata alone."""
+  """Returns {name: shape} of a checkpoint's state, from its metadata alone.
+
+  A collective: process 0 reads them, for all.
+  """
+  found = collectives.call_in_first(lambda: _shapes_here(path))
+  return {name: tuple(shape) for name, shape in found.items()}
+
+
+def _shapes_here(path):
   return shapes(state_arrays.handler().metadata(path / 'state').tree)
 
 
@@ -369,7 +378,7 @@ def check_stored_model(path: epath.Path, target: Any) -> None:
   """
 
   def check():
-    check_model(shapes_on_disk(path), shapes(target), path)
+    check_model(_shapes_here(path), shapes(target), path)
 
   collectives.call_in_first(check, errors=(ModelMismatch,))
 

@@ -7,6 +7,7 @@ failure become an error.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 
@@ -19,9 +20,10 @@ from cdm.checkpointing import (
   save_patience,
   single_files,
 )
-from cdm.distributed import collectives
+from cdm.distributed import announcements, collectives
 
 _log = logging.getLogger(__name__)
+_numbers = itertools.count()  # the same in all processes
 
 
 class SaveSeries:
@@ -58,6 +60,8 @@ class SaveSeries:
     self._old: list[int] = []  # steps that go when it is complete
     self._failure: background_save.Outcome | None = None  # of the last save
     self._failed_step = 0
+    self._attempted: int | None = None  # step of the save that began last
+    self._announced = announcements.Announcements(f'saves/{next(_numbers)}')
 
   def start(self, step: int, content: background_save.Content) -> None:
     """Starts a save, once the one before has ended.
@@ -70,6 +74,7 @@ class SaveSeries:
       raise ValueError(f'{self._folder} has a checkpoint of step {step}.')
     kept = self._keeping.kept([*self.steps, step])
     self._old = [old for old in self.steps if old not in kept]
+    self._attempted = step
     self._save = background_save.BackgroundSave(
       self._folder,
       step,
@@ -112,11 +117,14 @@ class SaveSeries:
   def retry_is_due(self) -> bool:
     """Returns whether to save now because the last save failed.
 
-    A collective: every process must call it, in the same order.
+    Every process must call it, equally often. In a run of several processes the
+    answer is that to the call before.
     """
     ended = self._save is None or self._save.has_ended()
-    due = ended and self._patience.is_due()
-    return bool(collectives.broadcast_from_first(due))
+    due = self._attempted if ended and self._patience.is_due() else None
+    failed = self._announced.exchange(due)
+    # Another save may have been started since.
+    return failed is not None and failed == self._attempted
 
   def last_pause(self) -> float | None:
     """Returns how long to wait before the last state is saved once more.

@@ -39,17 +39,27 @@ def wait_for(path: epath.Path) -> None:
   seconds = timeouts.seconds(
     timeouts.VISIBLE, processes=collectives.process_count()
   )
+  if not appears(path, seconds):
+    raise NotVisible(
+      f'{path} is there for process 0, but process {jax.process_index()} on '
+      f'{socket.gethostname()} has not seen it for {seconds:.0f} s. Look at '
+      'the file system of this host, or wait longer with '
+      f'{timeouts.VISIBLE.variable}=SECONDS; then start the same command again.'
+    )
+
+
+def appears(path: epath.Path, seconds: float) -> bool:
+  """Waits until this process sees a file or folder that another has written.
+
+  Returns:
+    False if it does not appear within so many seconds.
+  """
   end = time.monotonic() + seconds
   while not _appeared(path):
     if time.monotonic() >= end:
-      raise NotVisible(
-        f'{path} is there for process 0, but process {jax.process_index()} on '
-        f'{socket.gethostname()} has not seen it for {seconds:.0f} s. Look at '
-        f'the file system of this host, or wait longer with '
-        f'{timeouts.VISIBLE.variable}=SECONDS; then start the same command '
-        'again.'
-      )
+      return False
     time.sleep(POLL_S)
+  return True
 
 
 def _appeared(path: epath.Path) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from cdm.cli import bucket_arguments
 from cdm.config import key_hints
+from cdm.data.files import storage_retry
 from cdm.data.printable_name import printable
 from cdm.distributed import (
   bucket_folders,
@@ -115,6 +116,7 @@ def run(argv: Sequence[str]) -> int:
   module = importlib.import_module(f'cdm.cli.commands.{args.command}')
   try:
     open_files.raise_limit()
+    storage_retry.patience()  # A variable that is no number is refused now.
     user_cache.ensure_home()
     expand_home(args)
     bucket_arguments.replace_urls(args)

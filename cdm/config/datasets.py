@@ -1,6 +1,7 @@
 """Opens the data sets of a config, for training and for evaluation."""
 
 import concurrent.futures
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from cdm.config import instantiate, key_errors
 from cdm.data import (
   array_record,
   folder,
+  folder_index,
   npz_dataset,
   pipeline,
   sample_photos,
@@ -19,11 +21,17 @@ from cdm.data import (
   tfds,
   transforms,
 )
-from cdm.data.files import damaged_file
+from cdm.data.files import damaged_file, storage_retry
 from cdm.data.source import Source
-from cdm.distributed import bucket, bucket_folders, remote_paths
+from cdm.distributed import (
+  bucket,
+  bucket_folders,
+  collectives,
+  remote_paths,
+  user_cache,
+)
 
-_READ_THREADS = 4  # Decoding frees Python's lock.
+_READ_THREADS = 16  # As many reads wait for storage at once as in training.
 SOURCES = {
   'tfds': tfds.Tfds,
   'folder': folder.Folder,
@@ -39,6 +47,7 @@ def open_source(
   name: str = 'train_data',
   *,
   remedy: str | None = None,
+  lists: folder_index.Places | None = None,
 ) -> Source:
   """Opens the image source that a data section describes.
 
@@ -47,6 +56,8 @@ def open_source(
     name: name of the section, for error messages.
     remedy: last sentence of an error, where no override helps; None names the
       override.
+    lists: where the list of a large folder is kept beside the folder itself;
+      None is the user's cache.
 
   Returns:
     A random-access source of labelled images, see `cdm.data.source`.
@@ -64,10 +75,55 @@ def open_source(
       remote_paths.refuse(path, f'config.{name}.path')
   # An error that names no argument is about the place of the data.
   place = next((key for key in ('path', 'name') if key in given), 'kind')
-  with key_errors.naming(
-    name, given, otherwise=f'{name}.{place}', remedy=remedy
+  lists = lists or folder_index.Places(_user_lists)
+  with (
+    folder_index.using(lists),
+    key_errors.naming(name, given, otherwise=f'{name}.{place}', remedy=remedy),
   ):
-    return constructor(**given)
+    return storage_retry.retried(
+      lambda: constructor(**given), f'Opening the data of config.{name}'
+    )
+
+
+def _user_lists():
+  return user_cache.folder('pictures')
+
+
+def open_in_all(
+  section: ConfigDict | Mapping[str, Any],
+  name: str = 'train_data',
+  *,
+  workdir: str | os.PathLike[str],
+) -> Source:
+  """Opens an image source in every process of a run; a collective.
+
+  Process 0 comes first. Of a large folder it walks or reads the list of files,
+  and the others take that list without walking.
+
+  Args:
+    section: see `open_source`.
+    name: see `open_source`.
+    workdir: work directory of the run, where the list is kept if the folder
+      cannot be written.
+
+  Raises:
+    ValueError: see `open_source`.
+  """
+
+  def shared():
+    return os.path.join(os.fspath(workdir), folder_index.FOLDER)
+
+  if collectives.process_count() == 1:
+    return open_source(section, name)
+  source, digest = None, None
+  if collectives.is_first():
+    source = open_source(section, name, lists=folder_index.Places(shared))
+    digest = getattr(source, 'listing_digest', None)
+  digest = collectives.gather_objects(digest)[0]
+  if source is None:
+    lists = folder_index.Places(shared, digest)
+    source = open_source(section, name, lists=lists)
+  return source
 
 
 def check_section(

@@ -1,9 +1,9 @@
 """Lists the keys that a config may leave out, with the values they then have.
 
-They are options of a single run, such as where its weights come from or how
-often it saves by the clock, and not properties of an experiment. So no config
-states them, and the command line sets them in every config that has their
-section.
+They are options of a single run, such as where its weights come from, how slow
+its storage is or when it gives up, and not properties of an experiment. So no
+config states them, and the command line sets them in every config that has
+their section.
 """
 
 OPTIONAL = {
@@ -15,7 +15,14 @@ OPTIONAL = {
   'train.init_params': 'ema',
   'train.init_missing': 'refuse',
   'train.init_from_sha256': '',
+  'train.watchdog_end_factor': 20.0,
+  'train.watchdog_end_seconds': 900.0,
+  'train.max_restarts_in_vain': 10,
+  'train.max_restarts_per_hour': 60,
+  'train.max_restarts_in_all': 1000,
   'train.save_retry_minutes': 60.0,
+  'pipeline.read_threads': 16,
+  'pipeline.read_buffer': 500,
 }
 
 

@@ -1,5 +1,6 @@
 """Reads a data set that `cdm prepare` or `cdm sample` wrote, as a source."""
 
+import dataclasses
 import os
 import shlex
 from collections.abc import Iterable, Sequence
@@ -9,8 +10,11 @@ import numpy as np
 
 from cdm.data import record_format, shell_commands, transforms
 from cdm.data import source as source_contract
-from cdm.data.files.damaged_file import DamagedFile, too_many_open
+from cdm.data.files.damaged_file import DamagedFile
+from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.source import Element
+
+FEW_SHARDS = 16
 
 
 class ArrayRecords:
@@ -29,7 +33,10 @@ class ArrayRecords:
   def __init__(
     self, path: str | os.PathLike[str], class_names: Iterable[str] | None = None
   ):
-    """Reads the index and opens the shards.
+    """Reads the index; of many shards, each is opened when it is read.
+
+    Up to `FEW_SHARDS` are opened at once, and so are those of data sets of
+    earlier versions, whose index has no sizes: their records are counted.
 
     Args:
       path: folder of a prepared data set, or an output folder of `cdm sample`
@@ -73,14 +80,11 @@ class ArrayRecords:
     self._labels = self._translated_labels(own)
     self.fingerprint = f'prepared:{index["fingerprint"]}'
     self._paths = [os.path.join(self.path, s['file']) for s in index['shards']]
-    for path in () if record_format.is_url(self.path) else self._paths:
-      if not os.path.exists(path):
-        raise ValueError(
-          f'{path} is missing; run the same {self._command} command again.'
-        )
+    total = index['recipe']['records']
+    self._check_presence(index['shards'])
     try:
-      self._records = open_shards(self._paths)
-      whole = len(self._records) == index['recipe']['records']
+      self._records = open_shards(self._paths, self._lengths(index['shards']))
+      whole = len(self._records) == total
     except DamagedFile:
       whole = False
     if not whole:
@@ -88,9 +92,42 @@ class ArrayRecords:
         check_shard(path, shard['records'], command=self._command)
       raise DamagedFile(
         f'{os.path.join(self.path, record_format.INDEX)} lists shards of other '
-        f'than {index["recipe"]["records"]} records. Delete {self.path} and '
-        f'run the same {self._command} command again.'
+        f'than {total} records. Delete {self.path} and run the same '
+        f'{self._command} command again.'
       )
+
+  def _check_presence(self, shards: Sequence[record_format.Shard]) -> None:
+    """Looks at every shard in a listing of the folder, and opens none.
+
+    A shard that the listing lacks, or has in another size, is opened, which
+    says what is wrong with it.
+    """
+    sizes: dict[str, int | None]
+    if record_format.is_url(self.path):
+      folder = record_format.location(self.path)
+      sizes = {path.name: None for path in folder.iterdir()}
+    else:
+      with os.scandir(self.path) as entries:
+        sizes = {e.name: e.stat().st_size for e in entries if e.is_file()}
+    for path, shard in zip(self._paths, shards, strict=True):
+      if shard['file'] not in sizes and not record_format.is_url(self.path):
+        raise ValueError(
+          f'{path} is missing; run the same {self._command} command again.'
+        )
+      size = sizes.get(shard['file'], -1)
+      if size is not None and size != shard.get('bytes', size):
+        check_shard(path, shard['records'], command=self._command)
+
+  def _lengths(self, shards: Sequence[record_format.Shard]) -> list[int] | None:
+    """Returns the number of records of every shard; None if they are counted.
+
+    They are counted where opening the shards costs little: it finds faults that
+    the sizes of files do not show.
+    """
+    known = all('bytes' in shard for shard in shards)
+    if not known or len(shards) <= FEW_SHARDS:
+      return None
+    return [shard['records'] for shard in shards]
 
   def _translated_labels(self, own: tuple[str, ...]) -> np.ndarray | None:
     """Returns the label of each stored one, int32 [K]; None if it stays."""
@@ -126,7 +163,7 @@ class ArrayRecords:
     try:
       data = self._records[i % len(self)]
     except Exception as error:  # the library's own, of several types
-      if too_many_open(error):
+      if not_of_the_file(error):
         raise
       raise transforms.BadImage(
         name,
@@ -144,11 +181,29 @@ class ArrayRecords:
     return element
 
 
-def open_shards(paths: Sequence[str], *, command: str = 'cdm prepare') -> Any:
+@dataclasses.dataclass
+class _WholeShard:
+  """What array_record calls a FileInstruction: it need not count records."""
+
+  filename: str
+  take: int
+  examples_in_shard: int
+  skip: int = 0
+
+
+def open_shards(
+  paths: Sequence[str],
+  lengths: Sequence[int] | None = None,
+  *,
+  command: str = 'cdm prepare',
+) -> Any:
   """Returns the records of shards, as a sequence of bytes.
 
   Args:
     paths: the shards, in their order.
+    lengths: the number of records of each, where it is known; a shard is then
+      opened when one of its records is read for the first time, and otherwise
+      at once.
     command: the command that wrote them, for error messages.
 
   Raises:
@@ -164,9 +219,16 @@ def open_shards(paths: Sequence[str], *, command: str = 'cdm prepare') -> Any:
       f'{shell_commands.install("array-record")}'
     ) from error
   try:
-    return array_record_data_source.ArrayRecordDataSource(list(paths))
+    return array_record_data_source.ArrayRecordDataSource(
+      list(paths)
+      if lengths is None
+      else [
+        _WholeShard(path, length, length)
+        for path, length in zip(paths, lengths, strict=True)
+      ]
+    )
   except Exception as error:  # the library's own, of several types
-    if too_many_open(error):
+    if not_of_the_file(error):
       raise
     raise DamagedFile(
       f'{", ".join(paths[:1])} is damaged ({_first_line(error)}). Run the same '

@@ -36,8 +36,8 @@ def read(folder: str | os.PathLike[str]) -> list[str] | None:
 def write(folder: str | os.PathLike[str], names: Sequence[str] | None) -> None:
   """Writes the names into a folder; does nothing if there are none."""
   if names:
-    with atomic_files.write_atomically(pathlib.Path(folder) / FILE) as path:
-      path.write_text(json.dumps(list(names)) + '\n', encoding='utf-8')
+    text = json.dumps(list(names)) + '\n'
+    atomic_files.write_text_atomically(pathlib.Path(folder) / FILE, text)
 
 
 def find_label(text: str, names: Sequence[str] | None, num_classes: int) -> int:

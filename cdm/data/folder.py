@@ -7,7 +7,12 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 
-from cdm.data import image_decoder, numbered_names, picture_files
+from cdm.data import (
+  folder_index,
+  image_decoder,
+  numbered_names,
+  picture_files,
+)
 from cdm.data.printable_name import printable
 from cdm.data.source import Element, element, first_names
 
@@ -26,6 +31,8 @@ class Folder:
     class_names: the name of each label; () if there are none.
     num_classes: number of labels.
     labels: int32, one per file.
+    listing_digest: of a long list of files, by which other processes know it
+      again, see `folder_index`; None of a short one.
   """
 
   def __init__(
@@ -57,7 +64,7 @@ class Folder:
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
       raise ValueError(f'{self.path!r} is not a folder of images.')
-    listing = picture_files.list_pictures(self.path)
+    listing, self.listing_digest = folder_index.list_pictures(self.path)
     self.files, self.left_out = listing.files, listing.left_out_text()
     if not self.files:
       found = f' ({self.left_out})' if self.left_out else ''

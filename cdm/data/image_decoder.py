@@ -24,7 +24,7 @@ from cdm.data import (
   portable_anymap,
   rgb_pixels,
 )
-from cdm.data.files.damaged_file import too_many_open
+from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.image_notes import Note
 from cdm.data.image_parts import Unreadable, Unusable
 from cdm.data.transforms import BadImage, UnusableImage
@@ -127,7 +127,7 @@ def read_file(
   except FileNotFoundError:
     raise UnusableImage(str(path), 'there is no such file') from None
   except OSError as error:
-    if too_many_open(error):
+    if not_of_the_file(error):
       raise
     reason = (error.strerror or type(error).__name__).lower()
     raise UnusableImage(

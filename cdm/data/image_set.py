@@ -23,7 +23,7 @@ from cdm.data import (
   record_format,
   transforms,
 )
-from cdm.data.files import damaged_file
+from cdm.data.files import damaged_file, storage_retry
 from cdm.data.printable_name import printable
 
 
@@ -69,6 +69,21 @@ def load_images(
     ValueError: the path does not exist, or holds no such images.
   """
   path = pathlib.Path(path)
+  listed = storage_retry.retried(
+    lambda: _list(path, max_value, listing), f'Listing {printable(path)}'
+  )
+  return listed._replace(
+    read=lambda i: storage_retry.retried(
+      lambda: listed.read(i), f'Reading {name_of(listed, i)}'
+    )
+  )
+
+
+def _list(
+  path: pathlib.Path,
+  max_value: float | None,
+  listing: picture_files.Listing | None,
+) -> Images:
   decode = functools.partial(_decode, max_value=max_value)
   if path.is_dir():
     if record_format.find_folder(path) is not None:

@@ -9,6 +9,10 @@ from collections.abc import Generator
 import numpy as np
 
 LIMIT_BYTES = 2**30
+# Of images that are decoded, cropped and wait for their batch. They come beside
+# the budget above, which would else admit one thread alone for as long as the
+# images wait.
+BUFFER_BYTES = 2**29
 # Decoded images of at least this size count until they are freed. Smaller ones
 # are many and short-lived, or are kept on purpose, as a batch.
 _LARGE_BYTES = 2**26

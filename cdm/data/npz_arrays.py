@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.data.files.damaged_file import DamagedFile, too_many_open
+from cdm.data.files.damaged_file import DamagedFile
+from cdm.data.files.transient_errors import not_of_the_file
 
 # A compressed array may be larger than its archive, but not larger than this:
 # the statistics of 5,700 features, for example.
@@ -72,7 +73,7 @@ def opened(path: str | os.PathLike) -> Generator[zipfile.ZipFile, None, None]:
     raise
   # zipfile, its decompressors and NumPy raise nearly anything on damaged bytes.
   except Exception as error:
-    if too_many_open(error):
+    if not_of_the_file(error):
       raise
     if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
       raise

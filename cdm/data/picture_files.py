@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from absl import logging
 
-from cdm.data.files.damaged_file import too_many_open
+from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.printable_name import printable
 
 SUFFIXES = (
@@ -34,6 +34,7 @@ SUFFIXES = (
 # what is in them is hidden or a thumbnail.
 _HIDDEN = ('__MACOSX', '@eaDir', '$RECYCLE.BIN')
 _MOST_KINDS = 8  # in one message
+INDEX_FOLDER = '.cdm-index'  # of cdm itself, see `folder_index`; not counted
 
 
 class Listing(NamedTuple):
@@ -66,18 +67,27 @@ def has_suffix(name: str | os.PathLike[str]) -> bool:
   return os.fspath(name).lower().endswith(SUFFIXES)
 
 
-def list_pictures(root: str | os.PathLike[str]) -> Listing:
+def list_pictures(
+  root: str | os.PathLike[str], folders: dict[str, int | None] | None = None
+) -> Listing:
   """Lists the picture files in a folder and below it, ordered by path.
+
+  Args:
+    root: the folder.
+    folders: gets {path relative to the root: modification time, ns} of every
+      folder that is read, as of before it was; None for one that cannot be.
 
   Raises:
     ValueError: the folder cannot be read.
   """
   root = os.fspath(root)
   left_out = collections.Counter()
+  folders = {} if folders is None else folders
   try:
+    folders[''] = os.stat(root).st_mtime_ns
     entries = _entries(root)
   except OSError as error:
-    if too_many_open(error):
+    if not_of_the_file(error):
       raise
     raise ValueError(
       f'{printable(root)} cannot be listed as a folder of pictures: '
@@ -90,7 +100,7 @@ def list_pictures(root: str | os.PathLike[str]) -> Listing:
     if name is not None:
       files.append(name)
     for folder in _subfolder(entry, top, left_out):
-      files += _walk(root, folder, left_out)
+      files += _walk(root, folder, left_out, folders)
   return Listing(tuple(sorted(files)), dict(left_out))
 
 
@@ -143,7 +153,7 @@ class _Folder(NamedTuple):
     return f'{self.name}/{name}' if self.name else name
 
 
-def _walk(root, start, left_out) -> Iterator[str]:
+def _walk(root, start, left_out, folders) -> Iterator[str]:
   """Yields the picture files in a folder and below it, each folder once.
 
   Folders that no link leads to come first: so a folder that can be reached both
@@ -160,10 +170,12 @@ def _walk(root, start, left_out) -> Iterator[str]:
         state = os.stat(path)
         entries = _entries(path)
       except OSError as error:
-        if too_many_open(error):
+        if not_of_the_file(error):
           raise
         left_out['folder that cannot be read'] += 1
+        folders[folder.name] = None
         continue
+      folders[folder.name] = state.st_mtime_ns
       if (state.st_dev, state.st_ino) in seen:
         left_out['second link to a folder'] += 1
         continue
@@ -178,7 +190,8 @@ def _walk(root, start, left_out) -> Iterator[str]:
 
 def _entries(path) -> list[os.DirEntry[str]]:
   with os.scandir(path) as entries:
-    return sorted(entries, key=lambda entry: entry.name)
+    others = [entry for entry in entries if entry.name != INDEX_FOLDER]
+  return sorted(others, key=lambda entry: entry.name)
 
 
 def _is_hidden(name):
@@ -189,7 +202,9 @@ def _is(entry, test):
   """Returns entry.is_file() or entry.is_dir(); False for a looping link."""
   try:
     return getattr(entry, test)()
-  except OSError:
+  except OSError as error:
+    if not_of_the_file(error):
+      raise
     return False
 
 
@@ -208,7 +223,9 @@ def _picture(entry, folder, left_out):
   elif not _is(entry, 'is_dir'):
     try:
       left_out[_kind(entry.stat().st_mode)] += 1
-    except OSError:
+    except OSError as error:
+      if not_of_the_file(error):
+        raise
       left_out['link that leads nowhere'] += 1
   return None
 

@@ -14,24 +14,31 @@ Every random draw for a record (flip, random crop, a replacement) depends on
 import os
 import shutil
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
 import grain
 import numpy as np
 
-from cdm.data import host_memory, image_notes, transforms, workers
+from cdm.data import (
+  host_memory,
+  image_notes,
+  record_stream,
+  transforms,
+  workers,
+)
 from cdm.data.pipeline_state import Order, PipelineState, SkipCounts, check
-from cdm.data.skipped_records import Skip, SkipCounter
+from cdm.data.skipped_records import SkipCounter
 from cdm.data.source import Source
 
-_TRIES_PER_RECORD = 1000
-_BUFFER_SIZE = 2  # batches that every worker keeps ready
 _MOST_WORKERS = 1024
+_MOST_THREADS = 1024
 _SHARED_MEMORY = '/dev/shm'
-# A streak of unreadable records stops the run as soon as the streak would be
-# less probable than this in a source that respects max_skip_fraction.
-_IMPROBABLE = 1e-12
+# Workers hand batches over in pieces of at most so many bytes and images. Whole
+# batches of every worker took 12.9 GB of shared memory: 16 workers, 4 batches
+# each, of 1,024 images of 256 pixels.
+PIECE_BYTES = 2**23
+_PIECE_IMAGES = 64
 
 
 class PipelineOptions(NamedTuple):
@@ -50,7 +57,11 @@ class PipelineOptions(NamedTuple):
     filter: 'area', 'bicubic', 'bilinear' or 'lanczos'.
     min_side: leaves out images whose short side has fewer pixels, as [SR3] does
       on ImageNet. For prepared data, the short side of the original counts.
-    worker_count: processes that decode; 0 decodes in two threads of this one.
+    worker_count: processes that decode; 0 decodes in threads of this one.
+    read_threads: images that are read at once, by all workers together. Storage
+      that answers after 20 ms gives each of them 50 images a second.
+    read_buffer: images that are read or kept ready for the next batches; at
+      most as many as 512 MB hold.
     max_skip_fraction: the run stops when a larger fraction is unreadable.
   """
 
@@ -64,6 +75,8 @@ class PipelineOptions(NamedTuple):
   min_side: int = 0
   worker_count: int = 0
   max_skip_fraction: float = 0.01
+  read_threads: int = workers.Reading().threads
+  read_buffer: int = workers.Reading().buffer
 
 
 def make_iterator(
@@ -80,7 +93,9 @@ def make_iterator(
 
   Unreadable images, and images whose short side is below `min_side`, are
   replaced by random other images of the same source, so every batch is full.
-  Both are counted, and a warning names each unreadable image.
+  Both are counted, and a warning names each unreadable image. A read whose
+  error may pass is tried again, see `storage_retry`, and no other image
+  replaces it: the batches stay the same.
 
   Args:
     source: the images, see `cdm.data.source`.
@@ -114,6 +129,7 @@ def make_iterator(
     min_side=options.min_side,
     process=(process_index, process_count),
     max_skip_fraction=options.max_skip_fraction,
+    reads=(options.read_threads, options.read_buffer),
   )
   if options.pad_remainder and options.repeat:
     raise ValueError(
@@ -125,7 +141,7 @@ def make_iterator(
     # would repeat the epochs of seed 0, one epoch late.
     mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])
     indices = indices.shuffle(seed=mixed)
-  read = _ReadImage(
+  read = record_stream.ReadImage(
     source,
     indices.repeat(),
     fit=fit,
@@ -136,16 +152,22 @@ def make_iterator(
   )
   return Batches(
     read,
-    share=_process_share(batch_size, process_index, process_count, rows),
+    share=record_stream.process_share(
+      batch_size, process_index, process_count, rows
+    ),
     end=None if options.repeat else len(source),
     pad=options.pad_remainder,
-    worker_count=options.worker_count,
+    reading=workers.Reading(
+      options.read_threads, options.read_buffer, options.worker_count
+    ),
     skips=SkipCounter(len(source), options.max_skip_fraction),
     order={'records': len(source), 'seed': seed, 'shuffle': options.shuffle},
   )
 
 
-def _check(source, *, batch_size, process, max_skip_fraction, **at_least_0):
+def _check(
+  source, *, batch_size, process, max_skip_fraction, reads, **at_least_0
+):
   if not len(source):
     raise ValueError(f'{type(source).__name__} has no images.')
   if batch_size < 1:
@@ -157,6 +179,13 @@ def _check(source, *, batch_size, process, max_skip_fraction, **at_least_0):
     raise ValueError(
       f'worker_count is {at_least_0["worker_count"]}; it must be at most '
       f'{_MOST_WORKERS}.'
+    )
+  for name, value in zip(('read_threads', 'read_buffer'), reads, strict=True):
+    if value < 1:
+      raise ValueError(f'{name} is {value}; it must be at least 1.')
+  if reads[0] > _MOST_THREADS:
+    raise ValueError(
+      f'read_threads is {reads[0]}; it must be at most {_MOST_THREADS}.'
     )
   process_index, process_count = process
   if not 0 <= process_index < process_count:
@@ -175,17 +204,23 @@ class Batches:
 
   def __init__(
     self,
-    read: '_ReadImage',
+    read: record_stream.ReadImage,
     *,
-    share: '_ProcessShare',
+    share: record_stream.ProcessShare,
     end: int | None,
     pad: bool,
-    worker_count: int,
+    reading: workers.Reading,
     skips: SkipCounter,
     order: Order,
   ):
     self._read, self._share, self._end, self._pad = read, share, end, pad
-    self._worker_count, self._skips, self._order = worker_count, skips, order
+    self._reading, self._skips, self._order = reading, skips, order
+    # Without workers a batch is one piece.
+    self._image_bytes = 3 * read.image_size**2
+    self._piece_rows = max(1, share.size)
+    if reading.worker_count:
+      self._piece_rows = _piece_rows(share.size, read.image_size)
+    self._per_batch = 1  # pieces
     self._position = 0  # records of the stream before the next global batch
     self._running: list[Any] = []  # Grain's iterator while it runs, else empty
     # The finalizer also runs at exit, while the modules that Grain needs are
@@ -199,17 +234,36 @@ class Batches:
     if self._end is not None and self._position >= self._end:
       self.close()
       raise StopIteration
-    if not self._running:
-      self._start()
-    batch = next(self._running[0])
-    self._skips.add(batch.pop('tried'), batch.pop('skipped'))
-    image_notes.count(image_notes.Note(*note) for note in batch.pop('notes'))
+    try:
+      pieces = workers.read_next(
+        self._running,
+        start=self._start,
+        take=self._take,
+        restart=self._restart,
+      )
+    except Exception:
+      self.close()  # Hundreds of records would else be read for nobody.
+      raise
+    for piece in pieces:
+      self._skips.add(piece.pop('tried'), piece.pop('skipped'))
+      image_notes.count(image_notes.Note(*note) for note in piece.pop('notes'))
     self._position += self._share.global_size
-    if not self._worker_count:
-      return batch
+    if not self._reading.worker_count:
+      return pieces[0]
     # The arrays of worker processes lie in shared memory that is freed when the
-    # workers end, so they are copied.
-    return {key: np.array(value) for key, value in batch.items()}
+    # workers end; joining them copies them.
+    return {
+      key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]
+    }
+
+  def _take(self, iterator):
+    """Returns the pieces of the next batch."""
+    return [next(iterator) for _ in range(self._per_batch)]
+
+  def _restart(self):
+    """Stops the workers; the next ones open the files of the source anew."""
+    self.close()
+    self._read = self._read.reopened()
 
   def get_state(self) -> PipelineState:
     """Returns the position and the counts as a dict that JSON can store.
@@ -253,24 +307,32 @@ class Batches:
     _stop(self._running)
 
   def _start(self):
-    load = _LoadBatch(
-      self._read, self._share, self._position, self._end, self._pad
-    )
-    # Threads and workers share out whole batches, not records, so the content
-    # of a batch cannot depend on how many of them there are.
     self._check_memory()
-    batches = grain.MapDataset.range(load.count()).map(load)
+    pieces = record_stream.Pieces(
+      self._read,
+      self._share,
+      position=self._position,
+      end=self._end,
+      pad=self._pad,
+      most_rows=self._piece_rows,
+    )
+    self._per_batch = pieces.per_batch
     self._running.append(
       workers.run(
-        batches, worker_count=self._worker_count, buffer_size=_BUFFER_SIZE
+        pieces.read,
+        pieces.collate,
+        count=pieces.count,
+        size=pieces.size,
+        record_bytes=self._image_bytes,
+        reading=self._reading,
       )
     )
 
   def _check_memory(self):
-    batch_bytes = self._share.size * 3 * self._read.image_size**2
+    batch_bytes = self._share.size * self._image_bytes
     total = host_memory.total_bytes()
-    if self._worker_count:
-      self._check_shared_memory(batch_bytes, total)
+    if self._reading.worker_count:
+      self._check_shared_memory(total)
     if total is not None and batch_bytes > total:
       raise ValueError(
         f'batch_size={self._share.size} of {self._read.image_size} pixels '
@@ -278,10 +340,12 @@ class Batches:
         f'{total >> 20} MB. Lower batch_size.'
       )
 
-  def _check_shared_memory(self, batch_bytes, total):
-    # Workers hand their batches over in shared memory; when it is full, the
-    # kernel kills them (SIGBUS).
-    needed = self._worker_count * (_BUFFER_SIZE + 2) * batch_bytes
+  def _check_shared_memory(self, total):
+    # When it is full, the kernel kills the workers (SIGBUS).
+    worker_count = self._reading.worker_count
+    needed = shared_memory_bytes(
+      worker_count, self._share.size, self._read.image_size
+    )
     if os.path.exists(_SHARED_MEMORY):
       free = shutil.disk_usage(_SHARED_MEMORY).free
       has = f'{_SHARED_MEMORY} has {free >> 20} MB free'
@@ -292,130 +356,33 @@ class Batches:
       return
     if needed > free:
       raise ValueError(
-        f'worker_count={self._worker_count} needs about {needed >> 20} MB of '
+        f'worker_count={worker_count} needs about {needed >> 20} MB of '
         f'shared memory, but {has}. Lower worker_count{more}.'
       )
+
+
+def shared_memory_bytes(
+  worker_count: int, batch_size: int, image_size: int
+) -> int:
+  """Returns the shared memory in which workers hand over what they read.
+
+  Beside the pieces that wait, each worker makes one, and one may not be freed
+  yet.
+
+  Args:
+    worker_count: number of worker processes.
+    batch_size: images of a batch of this process.
+    image_size: S, pixels.
+  """
+  piece = _piece_rows(batch_size, image_size) * 3 * image_size**2
+  return worker_count * (workers.GROUPS_AHEAD + 2) * piece
+
+
+def _piece_rows(batch_size, image_size):
+  room = max(1, PIECE_BYTES // (3 * image_size**2))
+  return max(1, min(batch_size, room, _PIECE_IMAGES))
 
 
 def _stop(running):
   while running:
     running.pop().close()
-
-
-class _ProcessShare(NamedTuple):
-  """The rows of a global batch that this process reads."""
-
-  rows: Sequence[int]
-  global_size: int
-
-  @property
-  def size(self) -> int:
-    return len(self.rows)
-
-
-def _process_share(batch_size, process_index, process_count, rows):
-  if rows is None:
-    first = batch_size * process_index
-    rows = range(first, first + batch_size)
-    return _ProcessShare(rows, batch_size * process_count)
-  return _ProcessShare([int(row) for row in rows], batch_size)
-
-
-class _LoadBatch:
-  """Maps k to the k-th batch of this process, counted from a position."""
-
-  def __init__(self, read, share, position, end, pad):
-    self._read, self._share = read, share
-    self._position, self._end, self._pad = position, end, pad
-
-  def count(self) -> int:
-    """Returns the number of batches, or a huge number if the stream repeats."""
-    if self._end is None:
-      return 2**62
-    return -(-(self._end - self._position) // self._share.global_size)
-
-  def __call__(self, k: int) -> dict[str, Any]:
-    first = self._position + k * self._share.global_size
-    positions = [first + row for row in self._share.rows]
-    valid = np.array([self._end is None or p < self._end for p in positions])
-    if not self._pad:
-      positions = [p for p, keep in zip(positions, valid, strict=True) if keep]
-    # All random draws come first, because reading an image evicts the code of
-    # the random generator from the core's cache.
-    drawn = [self._read.draw(p) for p in positions]
-    loaded = [self._read(*arguments) for arguments in drawn]
-    size = self._read.image_size
-    images = [element['image'] for element, _, _ in loaded]
-    batch = {
-      'image': np.array(images, np.uint8).reshape(-1, size, size, 3),
-      'label': np.array([e['label'] for e, _, _ in loaded], np.int32),
-      'tried': sum(tried for _, tried, _ in loaded),
-      'skipped': [skip for _, _, skips in loaded for skip in skips],
-      'notes': [tuple(note) for e, _, _ in loaded for note in e['notes']],
-    }
-    if self._pad:
-      batch['valid'] = valid
-    return batch
-
-
-class _ReadImage:
-  """Maps a position in the stream to one cropped and resized image."""
-
-  def __init__(
-    self, source, indices, *, fit, seed, flip, min_side, max_skip_fraction
-  ):
-    self._source, self._indices, self._fit = source, indices, fit
-    self._seed, self._flip, self._min_side = seed, flip, min_side
-    self._max_skip_fraction = max_skip_fraction
-    self.image_size = fit['size']
-
-  def draw(self, position: int) -> tuple[int, bool, np.random.Generator]:
-    """Returns (index in the source, whether to flip, rng for what follows)."""
-    rng = np.random.default_rng((self._seed, position))
-    flip = self._flip and rng.random() < 0.5
-    return int(self._indices[position]), flip, rng
-
-  def __call__(
-    self, index: int, flip: bool, rng: np.random.Generator
-  ) -> tuple[dict[str, Any], int, list[Skip]]:
-    """Returns (element, records tried, [(kind, name, reason) of skipped])."""
-    skips = []
-    while True:
-      element, skip = self._try(index)
-      if element is not None:
-        break
-      skips.append(skip)
-      self._give_up_if_hopeless(skips)
-      index = int(rng.integers(len(self._source)))
-    image = transforms.fit(element['image'], rng=rng, **self._fit)
-    if flip:
-      image = transforms.mirror(image)
-    notes = element.get('notes', ())
-    element = {'image': image, 'label': element['label'], 'notes': notes}
-    return element, len(skips) + 1, skips
-
-  def _give_up_if_hopeless(self, skips):
-    bad = sum(kind == 'unreadable' for kind, _, _ in skips)
-    hopeless = bad and self._max_skip_fraction**bad < _IMPROBABLE
-    if hopeless or len(skips) >= _TRIES_PER_RECORD:
-      _, name, reason = skips[-1]
-      if not bad:
-        raise ValueError(
-          f'min_side is {self._min_side}, and {len(skips)} records in a row '
-          f'are smaller; the last is {name}: {reason}.'
-        )
-      raise ValueError(
-        f'{bad} unreadable records and {len(skips) - bad} below '
-        f'min_side={self._min_side} in a row, with max_skip_fraction='
-        f'{self._max_skip_fraction}; the last is {name}: {reason}.'
-      )
-
-  def _try(self, index):
-    try:
-      element = self._source[index]
-    except transforms.BadImage as error:
-      return None, ('unreadable', error.name, error.reason)
-    side = int(element['short_side'])
-    if side < self._min_side:
-      return None, ('too_small', f'record {index}', f'short side {side}')
-    return element, None

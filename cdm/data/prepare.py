@@ -17,7 +17,6 @@ import os
 import pathlib
 from collections.abc import Callable, Generator, Sequence
 
-import grain
 import tqdm
 from absl import logging
 from PIL import features
@@ -33,7 +32,7 @@ from cdm.data import (
 from cdm.data.files import atomic_files
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.printable_name import printable
-from cdm.data.source import Source
+from cdm.data.source import Source, read
 
 _SHARD_BYTES = 2**28
 _RECORDS_PER_CHUNK = 16  # records that a worker hands over at a time
@@ -58,7 +57,7 @@ def prepare(
     out: folder to write.
     crop: 'center' or 'none'.
     filter: see `transforms.fit`.
-    worker_count: processes that decode; 0 decodes in two threads of this one.
+    worker_count: processes that decode; 0 decodes in threads of this one.
     max_skip_fraction: the run stops when a larger fraction is unreadable.
     records_per_shard: None for shards of about 256 MB.
 
@@ -181,6 +180,7 @@ def _open_index(folder, manifest, class_names) -> record_format.Index:
       f'now: {asked}). Choose another folder, or delete that one.'
     )
   _drop_damaged(folder, found)
+  _add_sizes(folder, found)
   return found
 
 
@@ -219,6 +219,16 @@ def _drop_damaged(folder, index):
     return
 
 
+def _add_sizes(folder, index):
+  """Adds the sizes of whole shards to an index of an earlier version."""
+  unknown = [shard for shard in index['shards'] if 'bytes' not in shard]
+  for shard in unknown:
+    shard['bytes'] = (folder / shard['file']).stat().st_size
+  if unknown:
+    with shard_writer.failing_clearly(folder / record_format.INDEX):
+      record_format.write_index(folder, index)
+
+
 def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
   """Writes the shards that the index lacks, and lists each when complete."""
   total = index['recipe']['records']
@@ -228,7 +238,8 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
   earlier = [bad for shard in index['shards'] for bad in shard['skipped']]
   limit = max_skip_fraction * total
   bar = tqdm.tqdm(total=total, initial=start, unit='image', desc=str(folder))
-  packed = _packed(pack, range(start, total), worker_count)
+  record_bytes = 3 * index['recipe']['size'] ** 2
+  packed = _packed(pack, range(start, total), worker_count, record_bytes)
   with bar, contextlib.closing(packed):
     for shard_index in range(len(index['shards']), count):
       length = min(per_shard, total - shard_index * per_shard)
@@ -243,7 +254,12 @@ def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
             skipped.append(bad)
             _check_skips(earlier + skipped, limit, total)
       earlier += skipped
-      shard = {'file': file, 'records': length, 'skipped': skipped}
+      shard: record_format.Shard = {
+        'file': file,
+        'records': length,
+        'skipped': skipped,
+        'bytes': (folder / file).stat().st_size,
+      }
       index['shards'].append(shard)
       index['complete'] = shard_index == count - 1
       with shard_writer.failing_clearly(folder / record_format.INDEX):
@@ -261,28 +277,33 @@ def _check_skips(skipped, limit, total):
 
 
 def _packed(
-  pack: Callable, indices: Sequence[int], worker_count: int
+  pack: Callable, indices: Sequence[int], worker_count: int, record_bytes: int
 ) -> Generator[tuple[bytes, str | None, list], None, None]:
   """Yields what `_pack_one` returns of each index, in order."""
-  step = _RECORDS_PER_CHUNK
-  chunks = [indices[i : i + step] for i in range(0, len(indices), step)]
-  lists = grain.MapDataset.source(chunks).map(
-    functools.partial(_pack_all, pack)
+  size = _RECORDS_PER_CHUNK
+
+  def read(k, i):
+    # Grain pickles it for its workers by value.
+    n = k * size + i
+    return pack(indices[n]) if n < len(indices) else None
+
+  iterator = workers.run(
+    read,
+    list,
+    count=-(-len(indices) // size),
+    size=size,
+    record_bytes=record_bytes,
+    reading=workers.Reading(worker_count=worker_count),
   )
-  iterator = workers.run(lists, worker_count=worker_count, buffer_size=4)
   with contextlib.closing(iterator):
     for packed in iterator:
       yield from packed
 
 
-def _pack_all(pack, indices):
-  return [pack(i) for i in indices]
-
-
 def _pack_one(source, index, *, fit):
   """Returns (bytes of one record, None or why it is unusable, its notes)."""
   try:
-    element = source[index]
+    element = read(source, index)
   except transforms.BadImage as error:
     return record_format.pack_bad(error), str(error), []
   try:

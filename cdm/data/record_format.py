@@ -76,11 +76,14 @@ class Shard(TypedDict):
     file: its file name.
     records: number of its records.
     skipped: one text for each image that could not be used, with the reason.
+    bytes: size of the file, by which a reader knows it without opening it;
+      absent in data sets of earlier versions.
   """
 
   file: str
   records: int
   skipped: list[str]
+  bytes: NotRequired[int]
 
 
 class Storage(TypedDict):
@@ -281,5 +284,4 @@ def write_index(folder: str | os.PathLike[str], index: Index) -> None:
     index: its contents.
   """
   path = pathlib.Path(folder) / INDEX
-  with atomic_files.write_atomically(path) as partial:
-    partial.write_text(json.dumps(index, indent=1), encoding='utf-8')
+  atomic_files.write_text_atomically(path, json.dumps(index, indent=1))

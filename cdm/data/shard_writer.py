@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from cdm.data import record_format, shell_commands
-from cdm.data.files import atomic_files
+from cdm.data.files import atomic_files, storage_retry, transient_errors
 from cdm.data.files.damaged_file import too_many_open
 
 
@@ -21,6 +21,8 @@ def new_shard(
   which `atomic_files.remove_abandoned` removes.
 
   Raises:
+    transient_errors.NotAnswering: an error that may pass keeps it from being
+      written.
     ValueError: the shard cannot be written, or the package array-record is not
       installed.
   """
@@ -59,11 +61,16 @@ def writer_class() -> Any:
 
 @contextlib.contextmanager
 def failing_clearly(path: str | os.PathLike[str]) -> Generator[None]:
-  """Context manager in which a failed write becomes a ValueError."""
+  """Context manager in which a failed write becomes a ValueError.
+
+  An error that may pass becomes a `transient_errors.NotAnswering`.
+  """
   try:
     yield
   except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError.
     if too_many_open(error):
       raise
+    if transient_errors.of_a_library(error):
+      raise storage_retry.not_answering(f'Writing {path}', error) from error
     reason = getattr(error, 'strerror', None) or error
     raise ValueError(f'Cannot write {path}: {reason}.') from error

@@ -12,6 +12,7 @@ from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 
+from cdm.data.files import storage_retry
 from cdm.data.image_notes import Note
 
 
@@ -61,6 +62,25 @@ class Source(Protocol):
         and reads another.
     """
     ...
+
+
+def read(
+  source: Source, index: int, *, seconds: float | None = None
+) -> Element:
+  """Returns source[index]; tries again while the error may pass.
+
+  Args:
+    source: the images.
+    index: index of one.
+    seconds: for how long, see `storage_retry.retried`.
+
+  Raises:
+    transforms.BadImage: the image is unusable.
+    transient_errors.NotAnswering: it could not be read in that time.
+  """
+  return storage_retry.retried(
+    lambda: source[index], f'Reading record {index}', seconds=seconds
+  )
 
 
 def element(

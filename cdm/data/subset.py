@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cdm.data import image_notes, pipeline, transforms
-from cdm.data.source import Element, Source
+from cdm.data.source import Element, Source, read
 
 
 class Subset:
@@ -142,7 +142,7 @@ def read_image(
   Raises:
     transforms.BadImage: the image cannot be read.
   """
-  element = source[index]
+  element = read(source, index)
   image_notes.count(element.get('notes', ()))
   if int(element['short_side']) < min_side:
     return None

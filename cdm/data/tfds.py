@@ -13,7 +13,8 @@ from collections.abc import Generator, Sequence
 import numpy as np
 
 from cdm.data import image_decoder, shell_commands, transforms
-from cdm.data.files.damaged_file import DamagedFile, too_many_open
+from cdm.data.files.damaged_file import DamagedFile
+from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.source import Element, element
 
 
@@ -122,7 +123,7 @@ class Tfds:
     except IndexError:
       raise
     except Exception as error:  # the library's own, of several types
-      if too_many_open(error):
+      if not_of_the_file(error):
         raise
       reason = str(error).splitlines()[0][:200]
       raise transforms.BadImage(
@@ -214,7 +215,7 @@ def _open_builder(tfds, name, data_dir):
       'NAME/CONFIG or NAME:VERSION of a data set that it knows.'
     ) from error
   except Exception as error:  # TFDS raises several types
-    if too_many_open(error):
+    if not_of_the_file(error):
       raise
     raise _damaged(name, error) from error
   if not builder.is_prepared():
@@ -249,7 +250,7 @@ def _refusing_damage(folder) -> Generator[None, None, None]:
   except (ImportError, MemoryError):
     raise
   except Exception as error:  # TFDS raises several types
-    if too_many_open(error):
+    if not_of_the_file(error):
       raise
     reason = (str(error) or type(error).__name__).splitlines()[0][:200]
     raise DamagedFile(

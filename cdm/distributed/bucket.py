@@ -16,6 +16,7 @@ import os
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
+from cdm.data.files import transient_errors
 from cdm.distributed import bucket_folders
 
 CREDENTIALS = (
@@ -58,7 +59,7 @@ def check(url: str) -> None:
 
   Raises:
     ValueError: it does not exist, or this process may not use it.
-    OSError: the service cannot be reached.
+    transient_errors.NotAnswering: the service cannot be reached.
   """
   Folder(url).entries(most=1)
 
@@ -273,7 +274,7 @@ def _explain(url: str, error: Exception) -> Exception | None:
   )
   reason = f'{type(error).__name__}: {error}'.splitlines()[0][:160]
   if isinstance(error, unreachable):
-    return OSError(
+    return transient_errors.NotAnswering(
       f'{url} cannot be reached ({reason}). Look at the network, and start the '
       'same command again.'
     )

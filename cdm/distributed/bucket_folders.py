@@ -27,6 +27,9 @@ if TYPE_CHECKING:
   from etils import epath
 
 PREFIX = 'gs://'
+# Folder of a work directory in which JAX keeps compiled programs, in a bucket
+# too: they are as large as checkpoints and belong into no mirror.
+COMPILED = 'compilation_cache'
 _mirrors: dict[pathlib.Path, str] = {}  # {mirror: URL}
 
 

@@ -162,41 +162,18 @@ def broadcast_object(value: Any) -> Any:
   """
   if process_count() == 1:
     return value
+  text = json.dumps(value).encode() if is_first() else b''
+  return json.loads(_broadcast_bytes(text))
+
+
+def _broadcast_bytes(data: bytes) -> bytes:
+  """Returns process 0's bytes, in every process."""
   import numpy as np
   from jax.experimental import multihost_utils
 
-  text = json.dumps(value).encode() if is_first() else b''
-  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
-  sent = multihost_utils.broadcast_one_to_all(_padded(text, size))
-  return json.loads(np.asarray(sent)[:size].tobytes())
-
-
-def from_first(compute: Callable[[], T]) -> T:
-  """Returns in every process what a function returns in process 0.
-
-  A collective: every process must call it, in the same order. Use it for what
-  all processes would read alike, such as the listing of a folder.
-
-  Args:
-    compute: returns anything that JSON can hold. If it fails in process 0, it
-      is called in the other processes too, so that all raise the same error.
-  """
-  if process_count() == 1:
-    return compute()
-  value: Any = None
-  error: Exception | None = None
-  if is_first():
-    try:
-      value = [compute()]
-    except Exception as caught:  # It is raised below, in all processes.
-      error = caught
-  found = broadcast_object(value if error is None else str(error))
-  if error is not None:
-    raise error
-  if isinstance(found, str):
-    compute()
-    raise ValueError(f'Process 0 could not read what this one can: {found}')
-  return found[0]
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+  sent = multihost_utils.broadcast_one_to_all(_padded(data, size))
+  return np.asarray(sent)[:size].tobytes()
 
 
 def _padded(text: bytes, size: int) -> np.ndarray:

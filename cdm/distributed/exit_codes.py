@@ -1,15 +1,20 @@
 """Defines the exit codes of the commands, and which error leads to which.
 
 Launchers act on the code. After 75 (EX_TEMPFAIL of sysexits.h) and 77 the same
-command can simply be started again; 0 means that the work is complete; every
-other code needs a person to look first. 76 (EX_PROTOCOL) is one of these: where
-the processes never found each other, an address is wrong or a host is missing,
-and another start would wait in vain again.
+command can simply be started again, and after 1 too: a GPU that fails and a
+runtime that breaks cannot be told from a bug of the program. 0 means that the
+work is complete; every other code needs a person to look first. 76
+(EX_PROTOCOL) is one of these: where the processes never found each other, an
+address is wrong or a host is missing, and another start would wait in vain
+again. A run that is started again and again without getting on ends with 2, see
+`training.restarts`.
 """
 
 import pathlib
 import traceback
 from typing import Any, NamedTuple
+
+from cdm.data.files import transient_errors
 
 
 class ExitCode(NamedTuple):
@@ -34,6 +39,9 @@ PREEMPTED = ExitCode('preempted', 75)
 # What a restart may mend, perhaps on another host. Nothing was saved.
 NO_STORAGE = ExitCode('the storage does not answer', 75)
 REPLICAS_DIFFER = ExitCode('devices hold different values', 75)
+NO_PROGRESS = ExitCode('no progress', 75)
+# What restarts have not mended.
+TOO_MANY_RESTARTS = ExitCode('started again too often', 2)
 NEVER_JOINED = ExitCode('did not find the other processes', 76)
 LOST_PEERS = ExitCode('lost the other processes', 77)
 INTERRUPTED = ExitCode('interrupted', 130)
@@ -83,6 +91,7 @@ def classify(error: Any) -> ExitCode:
     it is a KeyboardInterrupt                      INTERRUPTED
     the instance has an attribute `ending`         that one
     the connection to another process was lost     LOST_PEERS
+    it or a cause is an error that may pass        NO_STORAGE
     the class has an attribute `ending`            that one
     the class has a true `is_data_error`           DATA_ERROR
     a ValueError or OSError that cdm raised        BAD_INPUT
@@ -104,6 +113,8 @@ def classify(error: Any) -> ExitCode:
     return error.ending
   if any(_is_lost_peer(e) for e in _chain(error)):
     return LOST_PEERS
+  if transient_errors.of_the_system(error):
+    return NO_STORAGE
   if hasattr(error, 'ending'):
     return error.ending
   if getattr(error, 'is_data_error', False):

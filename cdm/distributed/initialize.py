@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cdm.data.files import atomic_files
 from cdm.distributed import (
   local_devices,
   peer_monitor,
@@ -109,6 +110,7 @@ def join(
   )
   platforms.require()
   if cluster is not None:
+    atomic_files.set_process_index(jax.process_index())
     peer_monitor.start()
     if jax.process_index():
       # Process 0 prints for all.

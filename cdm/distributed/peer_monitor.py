@@ -2,9 +2,10 @@
 
 A process that fails writes its reason into the key-value store of JAX's
 coordination service, and every other process exits with the same exit code. A
-process that ends without a report is noticed by its missing heartbeat. Without
-this module the others would wait in a collective for minutes, and JAX would
-then abort them without naming the reason.
+process that ends without a report is noticed by its missing heartbeat, and so
+is one whose work hangs: it sends no heartbeat either. Without this module the
+others would wait in a collective for minutes, and JAX would then abort them
+without naming the reason.
 """
 
 import atexit
@@ -44,6 +45,8 @@ class PeerMonitor:
     before_end: callback `before_end(exit_code, sentence)`, or None. The
       watching thread calls it just before it ends this process because another
       process failed.
+    is_alive: callback that returns False while the work of this process hangs;
+      it then sends no heartbeat.
   """
 
   def __init__(
@@ -70,6 +73,7 @@ class PeerMonitor:
     self._heartbeat_timeout = heartbeat_timeout or HEARTBEAT_TIMEOUT_S
     self._close_timeout = close_timeout or CLOSE_TIMEOUT_S
     self.before_end: Callable[[ExitCode, str], None] | None = None
+    self.is_alive: Callable[[], bool] = lambda: True
     self._store, self._index, self._count = store, index, count
     self._exit = end
     self._ended = threading.Event()
@@ -122,10 +126,14 @@ class PeerMonitor:
 
   def leave(self, ending: ExitCode, sentence: str) -> None:
     """Reports that this process failed and ends it. Never returns."""
+    self.report(ending, sentence)
+    self._go(ending)
+
+  def report(self, ending: ExitCode, sentence: str) -> None:
+    """Reports that this process failed and is about to end itself."""
     self._ended.set()
     with contextlib.suppress(Exception):  # This process must end in any case.
       self._report(self._index, ending, sentence)
-    self._go(ending)
 
   def _report(self, index: int, ending: ExitCode, sentence: str) -> None:
     # The store refuses to overwrite a key: the first report of a run stays.
@@ -170,7 +178,8 @@ class PeerMonitor:
 
   def _send_heartbeat(self) -> None:
     now = time.monotonic()
-    if now - self._last_heartbeat >= HEARTBEAT_INTERVAL_S:
+    due = now - self._last_heartbeat >= HEARTBEAT_INTERVAL_S
+    if due and self.is_alive():
       self._last_heartbeat = now
       self._store.key_value_set(
         f'{_PULSE}{self._index}', str(now), allow_overwrite=True
@@ -256,6 +265,23 @@ def call_before_exit(function: Callable[[ExitCode, str], None]) -> None:
   """
   if _monitor is not None:
     _monitor.before_end = function
+
+
+def send_heartbeat_while(is_alive: Callable[[], bool]) -> None:
+  """Sets what decides whether this process still sends its heartbeat.
+
+  Args:
+    is_alive: returns False while the work of this process hangs. The heartbeat
+      comes from a thread of its own, which lives on when the work does not.
+  """
+  if _monitor is not None:
+    _monitor.is_alive = is_alive
+
+
+def report(ending: ExitCode, sentence: str) -> None:
+  """Tells the other processes that this one failed; it must then end."""
+  if _monitor is not None:
+    _monitor.report(ending, sentence)
 
 
 def explain(error: Any) -> None:

@@ -142,7 +142,7 @@ def open_files(
     read_in_parallel(read, count),
     recipe,
     {},
-    collectives.from_first(lambda: image_set.fingerprint_of(what, listing)),
+    collectives.call_in_first(lambda: image_set.fingerprint_of(what, listing)),
   )
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cdm.data import npz_arrays
-from cdm.data.files import json_file
+from cdm.data.files import json_file, storage_retry
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.evaluation import metrics_table
 from cdm.evaluation.feature_statistics import Gathered
@@ -90,12 +90,16 @@ def write(path: str | os.PathLike, statistics: Statistics) -> None:
     arrays['sigma_s'] = statistics.covariance_spatial
   if statistics.count is not None:
     arrays['count'] = np.int64(statistics.count)
-  with output_files.write_result(path) as partial, open(partial, 'wb') as file:
-    np.savez(
-      file,
-      **arrays,
-      recipe=np.array(json.dumps(statistics.recipe, sort_keys=True)),
-    )
+  arrays['recipe'] = np.array(json.dumps(statistics.recipe, sort_keys=True))
+
+  def write() -> None:
+    with (
+      output_files.write_result(path) as partial,
+      open(partial, 'wb') as file,
+    ):
+      np.savez(file, **arrays)
+
+  storage_retry.retried(write, f'Writing {path}')
 
 
 def holds(path: str | os.PathLike) -> bool:

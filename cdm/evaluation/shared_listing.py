@@ -29,5 +29,5 @@ def list_folder(what: str | os.PathLike) -> picture_files.Listing | None:
   def listed() -> dict[str, Any]:
     return picture_files.list_pictures(what)._asdict()
 
-  found = collectives.from_first(listed)
+  found = collectives.call_in_first(listed)
   return picture_files.Listing(tuple(found['files']), found['left_out'])

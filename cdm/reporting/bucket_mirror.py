@@ -134,7 +134,10 @@ class Upload:
       # is sent again.
       self._known[name] = found[name]
 
-    _in_threads(send, changed)
+    # A file that got another name is there under the new one before the old one
+    # is replaced or deleted: a kill in between then loses nothing.
+    _in_threads(send, [name for name in changed if name not in self._known])
+    _in_threads(send, [name for name in changed if name in self._known])
     for name in set(self._known) - set(found):
       self._remote.delete(name)
       del self._known[name]
@@ -190,7 +193,7 @@ def mirrored(folder: str | os.PathLike) -> Generator[Upload | None]:
     _fill(folder, url)
   collectives.barrier('the mirror of process 0 is filled')
   if not collectives.is_first():  # It may be on another machine.
-    _fill(folder, url)
+    _fill_settings(folder, url)
   collectives.barrier('every mirror is filled')
   if not collectives.is_first():
     yield None
@@ -209,9 +212,25 @@ def _fill(folder: pathlib.Path, url: str) -> None:
   remote = bucket.Folder(url)
   entries, folders = remote.level()
   for below in folders:
-    if below.strip('/') not in (*DIRECT, EVENTS):
+    if below.strip('/') not in (*DIRECT, EVENTS, bucket_folders.COMPILED):
       entries += remote.entries(below)
   _replace(remote, folder, entries)
+
+
+def _fill_settings(folder: pathlib.Path, url: str) -> None:
+  """Downloads what every process reads: the JSON files beside the folders.
+
+  Records, grids and crash reports are read and written by process 0 alone.
+  Files that process 0 has already downloaded into the same mirror stay.
+  """
+  remote = bucket.Folder(url)
+  entries, _ = remote.level()
+  settings = [entry for entry in entries if entry.name.endswith('.json')]
+  names = {entry.name for entry in settings}
+  for path in folder.glob('*.json'):
+    if path.name not in names:
+      path.unlink(missing_ok=True)
+  _download(remote, folder, settings)
 
 
 def fill_for_reading(folder: str | os.PathLike) -> None:
@@ -243,14 +262,23 @@ def fill_for_reading(folder: str | os.PathLike) -> None:
 def _replace(
   remote: bucket.Folder, folder: pathlib.Path, entries: Iterable[bucket.Entry]
 ) -> None:
-  """Downloads objects into a mirror, and removes all other files there.
+  """Downloads objects into a mirror, and removes all other files there."""
+  entries = list(entries)
+  names = {entry.name for entry in entries if _is_record(entry.name)}
+  present = _scan(folder) if folder.is_dir() else {}
+  for name in set(present) - names:
+    (folder / name).unlink(missing_ok=True)
+  _download(remote, folder, entries)
+
+
+def _download(
+  remote: bucket.Folder, folder: pathlib.Path, entries: Iterable[bucket.Entry]
+) -> None:
+  """Downloads objects into a mirror.
 
   Several processes may do so at once, and write the same files.
   """
   names = [entry.name for entry in entries if _is_record(entry.name)]
-  present = _scan(folder) if folder.is_dir() else {}
-  for name in set(present) - set(names):
-    (folder / name).unlink(missing_ok=True)
 
   def fetch(name: str) -> None:
     content = remote.read(name)

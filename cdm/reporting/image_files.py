@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from cdm.data.files import atomic_files
+from cdm.data.files import atomic_files, storage_retry
 
 
 def write_png(
@@ -28,12 +28,17 @@ def write_png(
   entries = PngImagePlugin.PngInfo()
   for name, value in (text or {}).items():
     entries.add_text(name, value)
+
   # The write is not durable, because a command writes thousands of images, and
   # waiting for the disk after each one would slow it down noticeably.
-  with atomic_files.write_atomically(path, durable=False) as partial:
-    Image.fromarray(np.asarray(image)).save(
-      partial, format='PNG', pnginfo=entries
-    )
+  # It is tried again while an error of writing may pass.
+  def write() -> None:
+    with atomic_files.write_atomically(path, durable=False) as partial:
+      Image.fromarray(np.asarray(image)).save(
+        partial, format='PNG', pnginfo=entries
+      )
+
+  storage_retry.retried(write, f'Writing {path}')
 
 
 def png_bytes(image: np.ndarray) -> bytes:

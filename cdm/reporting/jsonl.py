@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from cdm.data.files import damaged_file, json_file
+from cdm.data.files import damaged_file, json_file, storage_retry
 from cdm.distributed import collectives
 
 # How often the processes of a long job exchange the rows that they computed,
@@ -68,7 +68,11 @@ def read(path: str | os.PathLike, declared: Any = Any) -> list[Any]:
 
 
 def append(
-  path: str | os.PathLike, rows: Iterable[Any], *, allow_nan: bool = True
+  path: str | os.PathLike,
+  rows: Iterable[Any],
+  *,
+  allow_nan: bool = True,
+  seconds: float | None = None,
 ) -> None:
   """Adds one line per object after the last complete line.
 
@@ -76,15 +80,27 @@ def append(
     path: path of the file, which is created if needed; its folder is not.
     rows: the objects.
     allow_nan: whether a row may hold numbers that are not finite.
+    seconds: for how long a write that fails is tried again, see
+      `storage_retry.retried`.
 
   Raises:
     ValueError: if a number is not finite and `allow_nan` is False.
-    OSError: if the file cannot be written.
+    OSError: if the file cannot be written. It is tried again while the error
+      may pass, see `storage_retry`.
   """
   lines = [json.dumps(row, allow_nan=allow_nan) + '\n' for row in rows]
-  remove_incomplete_line(path)
-  with open(path, 'a', encoding='utf-8') as file:
-    file.write(''.join(lines))
+  path, before = pathlib.Path(path), []
+
+  def write() -> None:
+    remove_incomplete_line(path)
+    size = path.stat().st_size if path.exists() else 0
+    before.append(size)
+    if size > before[0]:  # of an attempt that failed half-way
+      os.truncate(path, before[0])
+    with open(path, 'a', encoding='utf-8') as file:
+      file.write(''.join(lines))
+
+  storage_retry.retried(write, f'Writing {path}', seconds=seconds)
 
 
 def remove_incomplete_line(path: str | os.PathLike) -> None:

@@ -2,7 +2,8 @@
 
 It writes into the work directory:
 
-  scalars.jsonl     one JSON object per line, {"step": ..., name: number, ...}
+  scalars.jsonl     one JSON object per line, {"step": ..., name: number, ...};
+                    the newest part of them, see `record_parts`
   tensorboard/      the same scalars and grids as TensorBoard events
   grids/            NAME_00000500.png
 
@@ -22,7 +23,6 @@ import pathlib
 import sys
 from collections.abc import Generator, Mapping
 from typing import (
-  IO,
   TYPE_CHECKING,
   Any,
   NotRequired,
@@ -32,8 +32,8 @@ from typing import (
   TypedDict,
 )
 
-from cdm.data.files import atomic_files
-from cdm.reporting import jsonl, progress
+from cdm.data.files import storage_retry, transient_errors
+from cdm.reporting import progress, record_parts
 from cdm.reporting.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
@@ -41,6 +41,17 @@ if TYPE_CHECKING:
 
 SCALARS = 'scalars.jsonl'
 GRIDS = 'grids'
+
+
+def host_names(scalar: str) -> tuple[str, str, str]:
+  """Returns the names of the least and the largest over the processes of a run.
+
+  The third is that of the text that says which process has the largest.
+  """
+  start = f'hosts/{scalar}'
+  return f'{start}_min', f'{start}_max', f'{start}_max_at'
+
+
 # These scalars depend on time and machine, so they differ between two runs of
 # one config.
 CIRCUMSTANCES = (
@@ -54,6 +65,9 @@ CIRCUMSTANCES = (
   'host_memory_bytes',
   'device_memory_bytes',
   'device_memory_fraction',
+  *host_names('step_seconds'),
+  *host_names('data_wait_fraction'),
+  *host_names('host_memory_bytes'),
 )
 
 
@@ -119,13 +133,13 @@ class Reporter:
     self._stream = sys.stderr if stream is None else stream
     self._quiet = quiet or not active
     self._progress: progress.Progress | None = None
-    self._file: IO[str] | None = None
+    self._record: record_parts.RecordParts | None = None
     self._writers: list[Writer] = []
     if not active:
       return
     with _writing(self._workdir):
       self._workdir.mkdir(parents=True, exist_ok=True)
-      self._file = _open_for_append(self._workdir / SCALARS)
+      self._record = record_parts.RecordParts(self._workdir / SCALARS)
     if tensorboard:
       self.add_writer(TensorBoard(self._workdir / 'tensorboard'))
 
@@ -136,23 +150,23 @@ class Reporter:
 
   def resume(self, step: int) -> None:
     """Removes the records after `step`, the step at which the run resumes."""
-    if self._file is None:
+    if self._record is None:
       return
-    path = self._workdir / SCALARS
     with _writing(self._workdir):
-      self._file.close()
-      kept = [row for row in read_scalars(path) if row['step'] <= step]
-      text = ''.join(_line(row) for row in kept)
-      atomic_files.write_text_atomically(path, text)
-      self._file = _open_for_append(path)
+      self._record.cut(step, Record, _line)
       for writer in self._writers:
         writer.resume(step)
 
-  def rows(self) -> list[dict[str, Any]]:
-    """Returns the lines on record; [] if the reporter is not active."""
+  def rows(self, since: int = 0) -> list[dict[str, Any]]:
+    """Returns the lines on record; [] if the reporter is not active.
+
+    Args:
+      since: the first step whose lines are wanted; parts of the record that end
+        before it are not read.
+    """
     if not self._active:
       return []
-    return read_scalars(self._workdir / SCALARS)
+    return record_parts.read_since(self._workdir / SCALARS, Record, since)
 
   def has_grid(self, step: int, name: str) -> bool:
     """Returns whether the image grid of a step is on record."""
@@ -166,15 +180,23 @@ class Reporter:
 
     Args:
       step: number of the step.
-      values: {name: number}. A number that is not finite is recorded as null.
+      values: {name: number}. A number that is not finite is recorded as null. A
+        text, as the name of a machine is, is for the record alone.
     """
-    if self._file is None:
+    if self._record is None:
       return
-    values = {name: float(value) for name, value in values.items()}
+    texts = {k: text for k, text in values.items() if isinstance(text, str)}
+    numbers = {k: float(v) for k, v in values.items() if k not in texts}
     with _writing(self._workdir):
-      self._file.write(_line({'step': int(step), **values}))
+      record, text = (
+        self._record,
+        _line({'step': int(step), **numbers, **texts}),
+      )
+      storage_retry.retried(
+        lambda: record.write(text), f'Writing {self._workdir / SCALARS}'
+      )
       for writer in self._writers:
-        writer.scalars(int(step), values)
+        writer.scalars(int(step), numbers)
 
   def grid(
     self, step: int, name: str, image: np.ndarray
@@ -245,8 +267,8 @@ class Reporter:
   def close(self) -> None:
     """Ends progress, and flushes and closes every file."""
     self.end_progress()
-    if self._file is not None:
-      self._file.close()
+    if self._record is not None:
+      self._record.close()
     writers, self._writers = self._writers, []
     with _writing(self._workdir):
       for writer in writers:
@@ -267,17 +289,18 @@ class Reporter:
 
 
 def read_scalars(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """Reads the record of a run.
+  """Reads the record of a run, all of its parts.
 
   Args:
-    path: path of `scalars.jsonl`; if there is no such file, the list is empty.
+    path: path of `scalars.jsonl`; if there is no such file, nor an older part
+      of it, the list is empty.
 
   Returns:
     The lines as dicts, see `Record`, in the order written. An incomplete last
     line, which a kill in the middle of a write leaves, is left out, and so is
     a damaged line, which a warning names.
   """
-  return jsonl.read(path, Record)
+  return record_parts.read(path, Record)
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -288,21 +311,13 @@ def _line(row: Mapping[str, Any]) -> str:
   return json.dumps(finite) + '\n'
 
 
-def _open_for_append(path: pathlib.Path) -> IO[str]:
-  """Opens a record after its last complete line, with line buffering.
-
-  Each line reaches the kernel as soon as it is written, so a kill loses no
-  line.
-  """
-  jsonl.remove_incomplete_line(path)
-  return open(path, 'a', buffering=1, encoding='utf-8')
-
-
 @contextlib.contextmanager
 def _writing(workdir: pathlib.Path) -> Generator[None]:
   """Turns a failed write inside into one error with the place and a remedy."""
   try:
     yield
+  except transient_errors.NotAnswering:
+    raise
   except OSError as error:
     raise OSError(
       f'Cannot write the reports of the run in {workdir}: '

@@ -9,7 +9,7 @@ import pathlib
 import tempfile
 from collections.abc import Generator
 
-from cdm.data.files import atomic_files
+from cdm.data.files import atomic_files, storage_retry
 
 # No output folder of a command is meant to have a name that ends so.
 _FILE_SUFFIXES = (
@@ -115,5 +115,9 @@ def write_result(path: str | os.PathLike) -> Generator[pathlib.Path]:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
   """Writes a text file in UTF-8, which appears complete or not at all."""
-  with write_result(path) as partial:
-    partial.write_text(text, encoding='utf-8', errors='backslashreplace')
+
+  def write() -> None:
+    with write_result(path) as partial:
+      partial.write_text(text, encoding='utf-8', errors='backslashreplace')
+
+  storage_retry.retried(write, f'Writing {path}')

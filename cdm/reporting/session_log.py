@@ -6,6 +6,7 @@ import sys
 import time
 from typing import NotRequired, Self, TypedDict
 
+from cdm.data.files import storage_retry
 from cdm.distributed import collectives
 from cdm.reporting import jsonl
 
@@ -102,7 +103,11 @@ class Session:
     self.facts['seconds'] = round(time.monotonic() - self._start, 3)
     self.facts['peak_host_bytes'] = peak_host_bytes()
     try:
-      jsonl.append(self._path, [self.facts])
+      jsonl.append(
+        self._path,
+        [self.facts],
+        seconds=None if error is None else storage_retry.ENDING_S,
+      )
     except OSError:
       if error is None:
         raise  # If the work has failed, its own error is raised instead.

@@ -22,6 +22,7 @@ from cdm.data import (
   npz_images,
   record_format,
 )
+from cdm.data import source as source_contract
 from cdm.data.class_names import write as write_class_names
 from cdm.data.files import atomic_files
 from cdm.distributed import collectives, device_mesh
@@ -285,7 +286,7 @@ def finish_shards(
 
 
 def _record_reader(source):
-  return lambda n: source[n]['image']
+  return lambda n: source_contract.read(source, n)['image']
 
 
 def write_overview(

@@ -13,7 +13,7 @@ from concurrent import futures
 import numpy as np
 
 from cdm.data import image_decoder, numbered_names, png_chunks
-from cdm.data.files import atomic_files, damaged_file
+from cdm.data.files import atomic_files, transient_errors
 from cdm.distributed import collectives
 from cdm.reporting import image_files
 
@@ -39,7 +39,7 @@ class NumberedImages:
     """
     self.folders = list(folders)
     self.flat = bool(
-      collectives.from_first(lambda: any(map(_is_flat, folders)))
+      collectives.call_in_first(lambda: any(map(_is_flat, folders)))
     )
     self._made: set[pathlib.Path] = set()
 
@@ -131,7 +131,7 @@ def is_whole(path: pathlib.Path) -> bool:
   try:
     return png_chunks.is_whole(path.read_bytes())
   except OSError as error:
-    if damaged_file.too_many_open(error):
+    if transient_errors.not_of_the_file(error):
       raise
     return False
 
@@ -141,7 +141,7 @@ def _names(folder: pathlib.Path) -> set[str]:
   try:
     return set(os.listdir(folder))
   except OSError as error:
-    if damaged_file.too_many_open(error):
+    if transient_errors.not_of_the_file(error):
       raise
     return set()
 

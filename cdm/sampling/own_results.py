@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cdm.data import png_chunks
-from cdm.data.files import damaged_file
+from cdm.data.files import transient_errors
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives
 
@@ -41,7 +41,7 @@ def is_own(path: pathlib.Path, mark: str) -> bool:
         return False
       data += file.read()
   except OSError as error:
-    if damaged_file.too_many_open(error):
+    if transient_errors.not_of_the_file(error):
       raise
     return False
   entry = f'{MARK}\0{mark}'.encode()

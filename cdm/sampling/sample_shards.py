@@ -129,7 +129,12 @@ class ShardSet(NamedTuple):
         **index,
         'fingerprint': _digest([index['recipe'], sizes]),
         'shards': [
-          {'file': file, 'records': len(layout.images(k)), 'skipped': []}
+          {
+            'file': file,
+            'records': len(layout.images(k)),
+            'skipped': [],
+            'bytes': sizes[k],
+          }
           for k, file in enumerate(files)
         ],
         'complete': True,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cdm.data import image_decoder, image_notes, picture_files, transforms
-from cdm.data.files import damaged_file
+from cdm.data.files import damaged_file, storage_retry
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives, exit_codes
 from cdm.ops import tiling
@@ -76,7 +76,7 @@ def check(
     ValueError: no file can be used, or the result of a file would overwrite
       the result of another, or an input. The message names them.
   """
-  named = collectives.from_first(
+  named = collectives.call_in_first(
     lambda: [
       [os.fspath(path), os.fspath(target)]
       for path, target in _targets(list(map(pathlib.Path, given)), out)
@@ -217,7 +217,10 @@ def read_image(
       reason = 'there is no such file'
     raise ValueError(f'{printable(path)}: {reason}.')
   try:
-    decoded = image_decoder.read_file(path, max_value=max_value)
+    decoded = storage_retry.retried(
+      lambda: image_decoder.read_file(path, max_value=max_value),
+      f'Reading {printable(path)}',
+    )
   except transforms.BadImage as error:
     text = f'{error}. Repair it, or leave it out.'
     raise damaged_file.reworded(error, text) from None

@@ -48,7 +48,7 @@ class BestCheckpoint:
     """
     saved = set(self._checkpointer.steps())
     best = None
-    for row in self._reporter.rows():
+    for row in self._reporter.rows(since=min(saved, default=step)):
       if row['step'] <= step and row['step'] in saved:
         best = self._better(best, row['step'], row)
     self._best = collectives.gather_objects(best)[0]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cdm.reporting import process_age
+from cdm.training.host_spread import HostSpread
 
 
 class LogLine:
@@ -25,6 +26,7 @@ class LogLine:
     num_images: int,
     utilization: Callable[[Mapping[str, float]], dict[str, float]],
     facts: Any,
+    spread: HostSpread | None = None,
   ):
     """Begins a session.
 
@@ -34,9 +36,11 @@ class LogLine:
       utilization: rates -> scalars, see `utilization.make_utilization`.
       facts: the values of the session's line in sessions.jsonl, a dict that is
         extended in place.
+      spread: compares the processes of the run; None in a run of one.
     """
     self._batch_size, self._num_images = batch_size, num_images
     self._utilization, self._facts = utilization, facts
+    self._spread = spread
     self._start: dict[str, float] = {}  # for the next line only
 
   def first_step(self) -> None:
@@ -45,7 +49,9 @@ class LogLine:
     self._start = {'start_seconds': seconds}
     self._facts['start_seconds'] = seconds
 
-  def gauges(self, step: int, rates: Mapping[str, float]) -> dict[str, float]:
+  def gauges(
+    self, step: int, rates: Mapping[str, float]
+  ) -> Mapping[str, float | str]:
     """Returns the scalars that a line gets beside its means.
 
     Args:
@@ -55,4 +61,7 @@ class LogLine:
     start, self._start = self._start, {}
     images = step * self._batch_size
     position = {'images_seen': images, 'epoch': images / self._num_images}
-    return position | self._utilization(rates) | start
+    own = {**position, **self._utilization(rates), **start}
+    if self._spread is None:
+      return own
+    return {**own, **self._spread.add(step, {**rates, **own})}

@@ -1,7 +1,8 @@
 """Runs the training loop: reads data, makes steps, logs, saves and stops.
 
 The host runs a few steps ahead of the device. It waits for the last step only
-when a line is logged or a checkpoint is saved.
+when a checkpoint is saved or images are evaluated: a log line is written when
+the steps after it are on their way, so that the device is never without work.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ import jax
 
 from cdm.distributed import collectives, exit_codes
 from cdm.reporting import progress
-from cdm.training import state_saver, step_timer, watchdog
+from cdm.training import state_saver, watchdog
 from cdm.training.collaborators import Collaborators
 from cdm.training.hooks import GRID, Hooks
+from cdm.training.line_queue import LineQueue
 from cdm.training.outcome import Outcome
 from cdm.training.preemption import Stop
 from cdm.training.prefetch import Prefetch
 from cdm.training.rollback import Rollbacks, latest_scheduled
 from cdm.training.running_metrics import (
+  MAX_IN_FLIGHT,
   Diverged,
   DivergedStep,
   RunningMetrics,
@@ -121,9 +124,9 @@ class _Loop:
     self.iterator, self.watch = collaborators.iterator, collaborators.watch
     self.checkpointer = collaborators.checkpointer
     self.reporter = collaborators.reporter
+    self.lines = LineQueue(self.reporter, hooks)
+    self.timer = self.lines.timer
     self.saver = state_saver.StateSaver(collaborators, schedule)
-    self.timer = step_timer.Timer()
-    self.batch_size: Any = None  # global; known from the first batch on
     self.data_state: Any = None  # data position after the last step's batch
     self.step = self.saved_step = int(state.step)  # number of updates made
     self.boundary = 0  # grows by one from call to call of `Stop.due`
@@ -136,14 +139,20 @@ class _Loop:
 
     Raises Diverged if a step diverged.
     """
-    while self.step < self.schedule.num_steps:
-      if self.stop_asked(stop) or not self.run_step(batches, stop):
-        break
+    try:
+      while self.step < self.schedule.num_steps:
+        if self.stop_asked(stop) or not self.run_step(batches, stop):
+          break
+    except exit_codes.DataError:
+      with contextlib.suppress(Diverged):
+        self.write_lines(up_to=self.step)  # The steps before were good.
+      raise
     complete = self.step == self.schedule.num_steps
+    self.fetch_scalars()
     if complete and self.step % self.schedule.log_every_steps:
       # The sums are kept: if num_steps is raised later, the next regular line
       # averages over all steps since the last regular one.
-      self.log()
+      self.log(self.step, self.lines.rates(self.step, self.metrics))
     if self.step > self.saved_step:
       self.save()
     if complete:
@@ -185,6 +194,7 @@ class _Loop:
   def stop_asked(self, stop):
     """Returns whether to save and end; a collective, see `Stop.due`."""
     self.boundary += 1
+    self.watch.show_life()  # A long evaluation asks between its batches.
     return stop.due(self.boundary)
 
   def run_step(self, batches, stop):
@@ -209,16 +219,18 @@ class _Loop:
     self.metrics.add(self.step, scalars, self.data_state)
     if not self.compiled:
       self.report_first_step(batch, scalars, time.monotonic() - began)
-    self.reporter.progress(self.step, self.metrics.latest_loss())
     self.saver.compare_if_due(self.step, self.state)
     if self.step % self.schedule.log_every_steps == 0:
-      self.log()
-      self.metrics.clear()
-      self.timer.restart(self.step)
+      self.lines.add(self.step, self.metrics)
+    # So late the scalars of a step are there, and fetching them does not wait.
+    self.write_lines(up_to=self.step - MAX_IN_FLIGHT)
+    self.reporter.progress(self.step, self.metrics.latest_loss())
+    due = self.saver.due(self.step)
+    if due is not None:
+      self.fetch_scalars()  # This is no time away: steps are being made.
     with self.timer.away():
       # The checkpoint is saved first, so that an error while drawing loses no
       # step.
-      due = self.saver.due(self.step)
       if due is not None:
         self.save(due)
       if self.step < self.schedule.num_steps:  # else once all is saved
@@ -237,20 +249,39 @@ class _Loop:
     # Goodput leaves out this step, most of whose time went into compiling.
     self.watch.enter(watchdog.LOG, self.step)
     self.counted_seconds = self.watch.seconds(watchdog.STEP)
-    self.batch_size = jax.tree.leaves(batch)[0].shape[0]
+    self.lines.batch_size = size = jax.tree.leaves(batch)[0].shape[0]
     self.reporter.start_progress(
-      total=self.schedule.num_steps, step=self.step, unit_size=self.batch_size
+      total=self.schedule.num_steps, step=self.step, unit_size=size
     )
     self.timer.restart(self.step)
 
   def fetch_scalars(self):
-    """Fetches the scalars of every step made, and adds its time to goodput.
+    """Writes the lines that are due and fetches the scalars of every step made.
+
+    Raises Diverged if one of the steps diverged.
+    """
+    self.write_lines(up_to=self.step)
+    self.drain(self.step)
+
+  def write_lines(self, up_to):
+    """Writes the log lines that are due up to a step.
+
+    Raises Diverged if a step of a line diverged.
+    """
+    while (line := self.lines.pop(up_to)) is not None:
+      step, rates = line
+      self.drain(step)
+      self.log(step, rates)
+      self.metrics.clear()
+
+  def drain(self, step):
+    """Fetches the scalars up to a step, and adds its time to goodput.
 
     Raises Diverged if one of the steps diverged, and ReplicasDiffer if a
     comparison that was started has found a difference.
     """
     self.watch.enter(watchdog.STEP, self.step)
-    self.metrics.drain()
+    self.metrics.drain(up_to=step)
     self.watch.enter(watchdog.LOG, self.step)
     self.metrics.check(self.checkpointer, self.step)
     self.saver.finish_comparison()
@@ -258,18 +289,10 @@ class _Loop:
     self.metrics.goodput.add(spent - self.counted_seconds)
     self.counted_seconds = spent
 
-  def log(self):
-    self.fetch_scalars()
-    rates = self.timer.rates(self.step, batch_size=self.batch_size)
-    means = self.metrics.means()
-    rates['goodput'] = self.metrics.goodput.share()
-    if self.hooks.evaluations:
-      rates['evaluation_fraction'] = self.metrics.goodput.evaluation_share()
-    if self.hooks.gauges is not None:
-      rates |= self.hooks.gauges(self.step, rates)
-    self.reporter.scalars(self.step, means | rates)
-    # A line has no loss if all of its steps were skipped.
-    self.reporter.progress(self.step, means.get('loss'))
+  def log(self, step, rates):
+    """Writes the log line of a step whose scalars are fetched."""
+    loss = self.lines.write(step, rates, self.metrics)
+    self.reporter.progress(self.step, loss)
 
   def save(self, kind=state_saver.SAVE):
     """Saves a checkpoint, or makes local copies, once nothing is wrong."""
@@ -344,7 +367,7 @@ class _Loop:
       return True
     made = {
       name
-      for row in self.reporter.rows()
+      for row in self.reporter.rows(since=self.step)
       if row['step'] == self.step
       for name in row
     }
@@ -379,6 +402,7 @@ class _Loop:
     )
     if to is None:
       raise Diverged(message, diverged_step)
+    self.lines.clear()
     self.watch.enter(watchdog.RESTORE, self.step)
     abstract = abstract_of(self.state)
     self.state = None  # Its memory is needed for the state that is restored.

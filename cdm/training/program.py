@@ -143,3 +143,39 @@ def abstract_batch(
 def seed_of(c: ConfigDict, use: int) -> int:
   """Derives a seed for one use, such as DATA_SEED, from `c.seed`."""
   return int(np.random.SeedSequence([c.seed, use]).generate_state(1)[0])
+
+
+def trace_loss_and_sampler(
+  c: ConfigDict, built: stage.Stage, params: Any
+) -> None:
+  """Traces the loss and the sampler without running them.
+
+  Errors in their options are then found at once. Otherwise they would appear
+  much later, when the first step is compiled or the first samples are drawn.
+
+  Args:
+    c: config of the stage.
+    built: the stage.
+    params: tree of ShapeDtypeStructs.
+  """
+  size, n = c.pipeline.image_size, 2
+  inputs = {}
+  if built.net.num_classes is not None:
+    inputs['label'] = jax.ShapeDtypeStruct((n,), np.int32)
+  if built.lowres is not None:
+    low = (n, built.lowres.size, built.lowres.size, 3)
+    inputs['lowres'] = jax.ShapeDtypeStruct(low, np.float32)
+  if built.method.sample is not None:
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n))
+    jax.eval_shape(built.method.sample, params, keys=keys, **inputs)
+  batch = {
+    'image': jax.ShapeDtypeStruct((n, size, size, 3), np.uint8),
+    'label': jax.ShapeDtypeStruct((n,), np.int32),
+  }
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  jax.eval_shape(
+    lambda p, b, k: built.method.loss(p, b, key=k, train=True),
+    params,
+    batch,
+    key,
+  )

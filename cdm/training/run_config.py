@@ -8,7 +8,7 @@ from typing import NamedTuple
 from cdm.config import instantiate, key_errors, value_types
 from cdm.config.loader import ConfigDict
 from cdm.config.stage import is_classifier
-from cdm.training import ema, optimizer, profile_steps, rollback
+from cdm.training import ema, optimizer, profile_steps, restarts, rollback
 
 # {kind: (class of the options, whose fields are the keys; constructor)}.
 OPTIMIZERS = {
@@ -86,6 +86,16 @@ class Run(NamedTuple):
     watchdog_factor: a phase that takes this many times its median is reported;
       0 reports nothing. See `training.watchdog`.
     watchdog_seconds: a phase is never reported before it has taken this long.
+    watchdog_end_factor: a phase that takes this many times its median is a
+      hang, and ends the run with a code after which launchers start it again.
+    watchdog_end_seconds: but no phase is a hang before it has taken this long,
+      and phases that are rare or slow, such as a first step, before several
+      times as long; 0 never ends a run.
+    max_restarts_in_vain: the run ends for good when it was started this many
+      times in a row without getting to a newer checkpoint; 0 is off. See
+      `training.restarts`.
+    max_restarts_per_hour: the same for all starts within an hour.
+    max_restarts_in_all: the same for all starts since a person started it.
     profile_steps: 'FIRST:LAST', the steps of which a trace is written, both
       included; '' writes none. See `training.profile_steps`.
     wandb: project of Weights & Biases to which the scalars and grids go too;
@@ -120,6 +130,11 @@ class Run(NamedTuple):
   grad_norm_spike_factor: float = 0.0
   watchdog_factor: float = 10.0
   watchdog_seconds: float = 60.0
+  watchdog_end_factor: float = 20.0
+  watchdog_end_seconds: float = 900.0
+  max_restarts_in_vain: int = 10
+  max_restarts_per_hour: int = 60
+  max_restarts_in_all: int = 1000
   profile_steps: str = ''
   wandb: str = ''
   init_from: str = ''
@@ -132,6 +147,15 @@ class Run(NamedTuple):
   def profiled_steps(self) -> range | None:
     """The steps of which a trace is written; None for none."""
     return profile_steps.parse(self.profile_steps, self.num_steps)
+
+  @property
+  def restart_limits(self) -> restarts.Limits:
+    """How often the run may be started again."""
+    return restarts.Limits(
+      self.max_restarts_in_vain,
+      self.max_restarts_per_hour,
+      self.max_restarts_in_all,
+    )
 
   @property
   def rollback_limit(self) -> int:
@@ -244,6 +268,16 @@ def check_recovery(built: Run) -> None:
   if not seconds > 0:
     raise ValueError(
       f'config.train.watchdog_seconds is {seconds!r}; it must be above 0.'
+    )
+  if not built.watchdog_end_factor > 1:
+    raise ValueError(
+      f'config.train.watchdog_end_factor is {built.watchdog_end_factor!r}; it '
+      'must be above 1.'
+    )
+  if not built.watchdog_end_seconds >= 0:
+    raise ValueError(
+      f'config.train.watchdog_end_seconds is {built.watchdog_end_seconds!r}; '
+      'it must be 0 (off) or above 0.'
     )
 
 

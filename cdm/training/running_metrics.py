@@ -144,14 +144,31 @@ class RunningMetrics:
     if len(self._waiting) > MAX_IN_FLIGHT:
       jax.block_until_ready(self._waiting[-1 - MAX_IN_FLIGHT][1]['loss'])
 
-  def drain(self, *, leave: int = 0) -> None:
-    """Fetches and adds up the scalars of all but the newest `leave` steps."""
+  def drain(self, *, leave: int = 0, up_to: int | None = None) -> None:
+    """Fetches and adds up the scalars of steps.
+
+    Args:
+      leave: the newest steps so many are left out.
+      up_to: the last step that is fetched; None is the newest.
+    """
     ready = self._waiting[: len(self._waiting) - leave]
+    if up_to is not None:
+      ready = [waiting for waiting in ready if waiting[0] <= up_to]
     self._waiting = self._waiting[len(ready) :]
     fetched = jax.device_get([scalars for _, scalars, _ in ready])
     for (step, _, position), scalars in zip(ready, fetched, strict=True):
       self._add_to_sums(scalars)
       self._check_divergence(step, scalars, position)
+
+  def in_flight(self) -> int:
+    """Returns how many of the steps taken the device has not made yet."""
+    count = 0
+    for _, scalars, _ in reversed(self._waiting):
+      loss = scalars['loss']
+      if not isinstance(loss, jax.Array) or loss.is_ready():
+        break
+      count += 1
+    return count
 
   def _add_to_sums(self, scalars):
     if scalars.get('skipped_steps'):

@@ -6,12 +6,12 @@ session ended.
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
-import numpy as np
 
 from cdm.checkpointing import local_copies, reader, writer
 from cdm.config import datasets, loader
@@ -22,6 +22,7 @@ from cdm.distributed import (
   device_mesh,
   exit_codes,
   folder_lock,
+  notice_board,
   peer_monitor,
   replica_comparison,
   user_cache,
@@ -37,12 +38,15 @@ from cdm.reporting import (
 from cdm.training import (
   disk_space,
   evaluators,
+  hang,
   hooks,
+  host_spread,
   init_from,
   log_line,
   loop,
   profile_steps,
   program,
+  restarts,
   rollback,
   run_summary,
   start,
@@ -60,7 +64,6 @@ from cdm.training.sample_grid import make_grid_sampler
 
 if TYPE_CHECKING:
   from cdm.config.loader import ConfigDict
-  from cdm.config.stage import Stage
   from cdm.reporting.metric_writer import Reporter
 
 # For the upload of the last records when another process has failed.
@@ -132,6 +135,8 @@ class _Run:
     self._make_fid = make_fid
     self._started = False  # the start was not refused, so it leaves a record
     self._watch = self._iterator = None
+    self._restarts: restarts.Restarts | None = None
+    self._say = functools.partial(print, file=sys.stderr, flush=True)
 
   def close(self):
     """Ends the threads or processes that read data."""
@@ -140,16 +145,29 @@ class _Run:
 
   def start_to_end(self, stop):
     """Trains until complete or stopped. Returns an exit_codes.ExitCode."""
+    assembled = program.assemble(self._c)
+    watch = self._make_watchdog(assembled.schedule)
+    with watch:
+      watch.enter(watchdog.START, 0)
+      peer_monitor.send_heartbeat_while(lambda: not watch.hangs())
+      self._open_restarts(assembled.schedule)
+      try:
+        return self._train(assembled, watch, stop)
+      finally:
+        # Errors too wait for a checkpoint that is being saved.
+        watch.enter(watchdog.END, watch.step)
+
+  def _train(self, assembled, watch, stop):
+    """Opens what the run needs and trains. Returns an exit_codes.ExitCode."""
     c, workdir = self._c, self._workdir
-    assembled = program.assemble(c)
     built, schedule = assembled.built, assembled.schedule
     mesh = assembled.mesh
     wandb_writer.check_installed(schedule.wandb)
-    source = datasets.open_source(c.train_data)
+    source = datasets.open_in_all(c.train_data, workdir=workdir)
     check_labels(c, built.net, source)
     begun = init_from.find_start(c, workdir, assembled, source)
     c = begun.config
-    trace_loss_and_sampler(c, built, assembled.state.params)
+    program.trace_loss_and_sampler(c, built, assembled.state.params)
     draw_samples = make_grid_sampler(c, assembled)
     evaluations = evaluators.make_evaluators(
       c, assembled, workdir, self._make_fid
@@ -174,6 +192,7 @@ class _Run:
         schedule.profiled_steps, workdir, say=reporter.say
       ) as profile,
     ):
+      self._say = reporter.say
       add_wandb(reporter, c, workdir)
       run_summary.print_run_summary(reporter, c, assembled, source)
       for line in begun.lines:
@@ -202,7 +221,7 @@ class _Run:
         checkpointer=checkpointer,
         reporter=reporter,
         rollbacks=rollbacks,
-        watch=self._make_watchdog(schedule, reporter),
+        watch=watch,
         comparison=self._make_comparison(assembled),
         local_copies=self._make_local_copies(schedule),
       )
@@ -218,12 +237,13 @@ class _Run:
       # From here on the start is not refused any more. A start that is refused
       # must leave the run unchanged.
       self._started = True
+      self._count_start(int(state.step))
       self._session.facts['first_step'] = int(state.step)
       if collectives.is_first():
         class_names.write(workdir, source.class_names)
         parameter_table.write(workdir, assembled.state.params)
-      self._watch = collaborators.watch
-      line = self._log_line(assembled, len(source))
+      self._watch = watch
+      line = self._log_line(assembled, len(source), reporter)
       outcome = loop.train(
         state,
         metrics,
@@ -242,10 +262,27 @@ class _Run:
         stop=stop,
       )
       self._session.facts['last_step'] = outcome.step
+      watch.enter(watchdog.END, outcome.step)
     # Launchers end the other processes when the first one has ended; by then
     # none may still be saving.
     collectives.barrier('the end of training')
     return outcome.ending
+
+  def _open_restarts(self, schedule):
+    """Counts this start, unless it is the first, which may be refused yet."""
+    workdir = self._workdir
+    self._restarts = restarts.Restarts(
+      workdir, schedule.restart_limits, active=collectives.is_first()
+    )
+    records = (restarts.FILE, session_log.FILE)
+    if any((workdir / name).exists() for name in records):
+      self._count_start(max(reader.complete_steps(workdir), default=0))
+
+  def _count_start(self, step):
+    """Counts this start, once; raises if there were too many before."""
+    assert self._restarts is not None
+    self._restarts.begin(step)
+    self._upload_records()
 
   def _upload_records(self):
     """Uploads the records that a checkpoint of a bucket continues."""
@@ -289,27 +326,47 @@ class _Run:
       before_write=self._upload_records,
     )
 
-  def _make_watchdog(self, schedule, reporter):
+  def _make_watchdog(self, schedule):
     return watchdog.Watchdog(
       factor=schedule.watchdog_factor,
       seconds=schedule.watchdog_seconds,
-      report=lambda text, hangs: report_hang(
-        reporter, self._workdir, text, hangs
+      report=lambda text, hangs: hang.report_slow_phase(
+        self._say, self._workdir, text, hangs
+      ),
+      hang=hang.limits(
+        schedule,
+        processes=jax.process_count(),
+        end=lambda text: hang.end_process(text, self._record_hang),
       ),
     )
 
-  def _log_line(self, assembled, num_images):
+  def _record_hang(self, text, stacks):
+    """Records that this process hangs, before it is ended."""
+    self._write_crash_report(exit_codes.NO_PROGRESS, text, stacks)
+    self._session.write()
+    bucket_mirror.flush_all(PEER_FAILURE_S)
+
+  def _log_line(self, assembled, num_images, reporter):
     built, mesh = assembled.built, assembled.mesh
+    board, spread = notice_board.open_board('log_line'), None
+    if board is not None:
+      spread = host_spread.HostSpread(board, jax.process_index(), reporter.say)
     return log_line.LogLine(
       batch_size=assembled.schedule.batch_size,
       num_images=num_images,
       utilization=utilization.make_utilization(built, built.input_size, mesh),
       facts=self._session.facts,
+      spread=spread,
     )
 
   def record_end(self, ending, error=None):
     """Records how the session ended, unless its start was refused."""
     refused = ending is exit_codes.BAD_INPUT and not self._started
+    if self._restarts is not None:
+      if refused:
+        self._restarts.forget()
+      else:
+        self._restarts.end(ending)
     if refused or not self._records(ending):
       self._session.forget()
       return
@@ -348,7 +405,12 @@ class _Run:
     Process 0 always does; any other process does if it may be the only one
     that knows of the error.
     """
-    alone = (exit_codes.DATA_ERROR, exit_codes.OUT_OF_MEMORY, exit_codes.FAULT)
+    alone = (
+      exit_codes.DATA_ERROR,
+      exit_codes.NO_STORAGE,
+      exit_codes.OUT_OF_MEMORY,
+      exit_codes.FAULT,
+    )
     return collectives.is_first() or ending in alone
 
   def record_peer_failure(self, ending, sentence):
@@ -357,66 +419,10 @@ class _Run:
     if collectives.is_first() and not refused:  # That leaves no trace.
       self._write_crash_report(ending, sentence, crash_reports.stacks())
       self._session.write()
+      if self._restarts is not None:
+        self._restarts.end(ending)
       bucket_mirror.flush_all(PEER_FAILURE_S)
     folder_lock.release_all()
-
-
-def report_hang(
-  reporter: Reporter, workdir: pathlib.Path, text: str, hangs: bool
-) -> None:
-  """Prints what the watchdog reports, with all stacks if something hangs.
-
-  Args:
-    reporter: prints the text.
-    workdir: process 0 also writes a crash report here if something hangs.
-    text: the report.
-    hangs: false if the report says that a hang has ended.
-  """
-  if not hangs:
-    reporter.say(text)
-    return
-  stacks = crash_reports.stacks()
-  path = None
-  if collectives.is_first():
-    path = crash_reports.write_crash_report(
-      workdir, 'watchdog', f'{text}\n\n{stacks}'
-    )
-  reporter.say(f'{text}. Stacks of all threads{f" ({path})" if path else ""}:')
-  print(stacks, file=sys.stderr, flush=True)
-
-
-def trace_loss_and_sampler(c: ConfigDict, built: Stage, params: Any) -> None:
-  """Traces the loss and the sampler without running them.
-
-  Errors in their options are then found at once. Otherwise they would appear
-  much later, when the first step is compiled or the first samples are drawn.
-
-  Args:
-    c: config of the stage.
-    built: the stage.
-    params: tree of ShapeDtypeStructs.
-  """
-  size, n = c.pipeline.image_size, 2
-  inputs = {}
-  if built.net.num_classes is not None:
-    inputs['label'] = jax.ShapeDtypeStruct((n,), np.int32)
-  if built.lowres is not None:
-    low = (n, built.lowres.size, built.lowres.size, 3)
-    inputs['lowres'] = jax.ShapeDtypeStruct(low, np.float32)
-  if built.method.sample is not None:
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n))
-    jax.eval_shape(built.method.sample, params, keys=keys, **inputs)
-  batch = {
-    'image': jax.ShapeDtypeStruct((n, size, size, 3), np.uint8),
-    'label': jax.ShapeDtypeStruct((n,), np.int32),
-  }
-  key = jax.eval_shape(lambda: jax.random.key(0))
-  jax.eval_shape(
-    lambda p, b, k: built.method.loss(p, b, key=k, train=True),
-    params,
-    batch,
-    key,
-  )
 
 
 def add_wandb(reporter: Reporter, c: ConfigDict, workdir: pathlib.Path) -> None:

@@ -7,8 +7,11 @@ one machine of many, and the others would not know its address.
 
 from targets.plan import (
   CACHE,
+  FAULT,
+  KILLED,
   LOST,
   PREEMPTED,
+  SHARED_MEMORY,
   Plan,
   add_image,
   add_storage,
@@ -24,8 +27,7 @@ from targets.plan import (
 
 # Of Batch itself: the machine was preempted, fell silent, was rebooted.
 MACHINE_LOST = (50001, 50002, 50003)
-# Preempted, lost the others; aborted by JAX without process 0, killed.
-RETRIED = (PREEMPTED, LOST, 134, 137, 143)
+RETRIED = (FAULT, PREEMPTED, LOST, *KILLED)
 MOST_RETRIES = 10
 
 
@@ -77,7 +79,9 @@ def plan(args):
     command=as_json(in_image(args)),
     # Batch's container options are split at blanks. A mounted bucket is
     # root's.
-    options=as_json('--user=0:0 --shm-size=8g --stop-timeout=300'),
+    options=as_json(
+      f'--user=0:0 --shm-size={SHARED_MEMORY} --stop-timeout=300'
+    ),
     variables=as_json({CACHE: cache_folder(args, point)}),
     mounts=as_json([f'{point}:{point}']),
     volumes=as_json([{**source, 'mountPath': point}]),

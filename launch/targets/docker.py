@@ -6,7 +6,7 @@ With --push it builds and pushes the image and runs nothing.
 import os
 import pathlib
 
-from targets.plan import CACHE, ROOT, Plan, in_image
+from targets.plan import CACHE, ROOT, SHARED_MEMORY, Plan, in_image
 
 # What a container needs to see its accelerators.
 DEVICES = {
@@ -68,8 +68,8 @@ def run_line(args, tag):
     volumes.insert(0, f'{workdir}:{workdir}')
     cache = f'{workdir}/compilation_cache'
   run = ['docker', 'run', '--rm', '--init', f'--name={args.name}']
-  # Time to save; and worker processes hand batches over in shared memory.
-  run += ['--stop-timeout=300', '--shm-size=8g']
+  # Time to save.
+  run += ['--stop-timeout=300', f'--shm-size={SHARED_MEMORY}']
   run += DEVICES[args.extra]
   if args.extra != 'tpu':
     run.append(f'--user={os.getuid()}:{os.getgid()}')

@@ -2,7 +2,7 @@
 
 One process drives all accelerators of a machine, so the default is one;
 several are for trying a multi-process run out. What was preempted (exit code
-75) or killed is started again.
+75) or killed is started again, and a few times what ended with a fault (1).
 """
 
 import os
@@ -14,6 +14,7 @@ import threading
 import time
 
 from targets.plan import (
+  FAULT,
   LOST,
   PREEMPTED,
   ROOT,
@@ -27,7 +28,13 @@ from targets.plan import (
 # cannot, because saving takes all of them.
 SAVING, NOT_SAVING = 300.0, 15.0
 PAUSE = 1.0
-WHAT = {PREEMPTED: 'was preempted', LOST: 'lost a process'}
+WHAT = {
+  PREEMPTED: 'was preempted',
+  LOST: 'lost a process',
+  FAULT: 'ended with a fault',
+}
+# Of a GPU it may pass, of a bug it does not: this often in a row.
+MOST_FAULTS = 3
 
 
 def arguments(parser):
@@ -88,10 +95,12 @@ def run(args):
   group = Group()
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, group.tell)
+  faults = 0
   for restart in range(args.restarts + 1):
     # Planned anew: the old port may still be held for a while.
     code = group.run(plan(args).commands)
-    again = code in WHAT or code < 0
+    faults = faults + 1 if code == FAULT else 0
+    again = (code in WHAT or code < 0) and faults <= MOST_FAULTS
     if group.told or restart == args.restarts or not again:
       break
     what = WHAT.get(code, f'died of signal {-code}')

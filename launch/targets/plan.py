@@ -13,6 +13,12 @@ TEMPLATES = ROOT / 'launch' / 'templates'
 # data, memory. Everything else may come of losing a machine: who outlives a
 # lost process ends with 1.
 FINAL = (2, 3, 4, 5)
+# A bug of the program, or a GPU or a runtime that failed: only another start
+# tells. cdm itself counts the starts that come to nothing, and ends with 2.
+FAULT = 1
+# What a shell says of a process that a signal ended, where nothing else was
+# at fault: SIGABRT (JAX without process 0), SIGBUS, SIGKILL, SIGSEGV, SIGTERM.
+KILLED = (134, 135, 137, 139, 143)
 # The processes never found each other, as where an address is wrong.
 NEVER_JOINED = 76
 # After these exit codes of cdm the same command continues the run.
@@ -23,6 +29,9 @@ JOIN_SECONDS = 1800
 # JAX keeps compiled programs there. It reads them in every process and writes
 # them in process 0 only.
 CACHE = 'JAX_COMPILATION_CACHE_DIR'
+# Of a container, where Docker gives 64 MB. The processes that read images hand
+# them over there, and take at most 32 MB each: 8 GB are enough for 256.
+SHARED_MEMORY = '8g'
 
 
 @dataclasses.dataclass

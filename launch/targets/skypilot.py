@@ -1,11 +1,16 @@
 """A managed job of SkyPilot, on whichever cloud has the machines.
 
 The checkout is copied to them; the run is recovered when a machine was taken
-away, or when it ended with 75 (preempted) or 77 (lost a machine).
+away, or when it ended with 75 (preempted), 77 (lost a machine), 1 (a fault) or
+was killed.
 """
 
 from targets.plan import (
   CACHE,
+  FAULT,
+  KILLED,
+  LOST,
+  PREEMPTED,
   ROOT,
   Plan,
   add_storage,
@@ -38,9 +43,9 @@ def arguments(parser):
   parser.add_argument(
     '--restarts',
     type=int,
-    default=3,
+    default=50,
     metavar='N',
-    help='after errors, at most; preemptions do not count; default: 3',
+    help='after errors, at most; preemptions do not count; default: 50',
   )
 
 
@@ -67,6 +72,7 @@ def plan(args):
     infra=as_yaml(args.infra),
     spot=as_yaml(args.spot),
     restarts=args.restarts,
+    retried=as_yaml([FAULT, PREEMPTED, LOST, *KILLED]),
     mounts=as_yaml({point: {'source': f'gs://{bucket}', 'mode': 'MOUNT'}}),
     cache=as_shell_word(f'{CACHE}={cache_folder(args, point)}'),
     extra='tpu' if tpu else 'cuda',

@@ -13,6 +13,7 @@ import re
 from targets.local import default_python
 from targets.plan import (
   CACHE,
+  FAULT,
   LOST,
   NEVER_JOINED,
   PREEMPTED,
@@ -77,6 +78,7 @@ def plan(args):
     restarts=args.restarts,
     preempted=PREEMPTED,
     lost=LOST,
+    fault=FAULT,
     never_joined=NEVER_JOINED,
     cache_name=CACHE,
     cache=as_shell_word(cache_folder(args) or ''),

@@ -6,6 +6,7 @@ where it was told to, and --workdir lies on it.
 
 from targets.plan import (
   CACHE,
+  FAULT,
   JOIN_SECONDS,
   LOST,
   PREEMPTED,
@@ -64,7 +65,7 @@ def plan(args):
     docker_image=args.image,
     max_restarts=args.restarts,
     # Killed processes are restarted anyway; 1 is who outlives one.
-    restart_on_exit_codes=f'1,{PREEMPTED},{LOST}',
+    restart_on_exit_codes=f'{FAULT},{PREEMPTED},{LOST}',
     termination_grace_period_seconds=300,
     command=inside,
   )

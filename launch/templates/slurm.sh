@@ -20,12 +20,14 @@ CODE=$?
 STATE=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
 echo "$(date +%FT%T%z) exit code $CODE, job $STATE"
 
-# @preempted@: preempted, all is saved. @lost@: lost the others. Above 128:
-# killed. Not @never_joined@: the tasks never found each other, and would not
-# again. A job that is not running any more was cancelled, or is queued already.
+# @preempted@: preempted, all is saved; or a hang, or a storage that does not
+# answer. @lost@: lost the others. @fault@: a GPU or its runtime failed, or a bug;
+# cdm ends with 2 when it was started again in vain too often. Above 128: killed.
+# A job that is not running any more was cancelled, or is queued already.
 AGAIN=0
-case $CODE in @preempted@ | @lost@) AGAIN=1 ;; esac
+case $CODE in @preempted@ | @lost@ | @fault@) AGAIN=1 ;; esac
 if [ "$CODE" -gt 128 ]; then AGAIN=1; fi
+# Not @never_joined@: the tasks never found each other, and would not again.
 if [ "$CODE" -eq @never_joined@ ]; then
   echo "The tasks did not find each other; the job is not queued again."
 fi

@@ -32,7 +32,7 @@ mount_storage() {
 run() {
   # A TPU's devices belong to root.
   docker run --rm --init --name=cdm --privileged --network=host --user=0:0 \
-    --shm-size=8g --stop-timeout=300 --volume="$MOUNT:$MOUNT" \
+    --shm-size=@shared_memory@ --stop-timeout=300 --volume="$MOUNT:$MOUNT" \
     --env=@cache@ "$IMAGE" \
     @command@
 }

@@ -39,3 +39,16 @@ def test_a_host_that_never_sees_it_ends_with_a_code_that_starts_again(
     visible_files.wait_for(epath.Path(tmp_path / '4'))
   assert exit_codes.classify(caught.value) is exit_codes.NO_STORAGE
   assert exit_codes.NO_STORAGE.code == exit_codes.PREEMPTED.code
+
+
+@pytest.mark.parametrize('after', [0.0, 0.1, None])
+def test_what_another_has_written_is_seen_or_is_not(
+  tmp_path, monkeypatch, after
+):
+  monkeypatch.setattr(visible_files, 'POLL_S', 0.01)
+  path = epath.Path(tmp_path / 'written')
+  if after is not None:
+    threading.Timer(after, path.touch).start()
+  assert visible_files.appears(path, 0.3 if after is None else 60) == (
+    after is not None
+  )

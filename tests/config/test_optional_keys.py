@@ -4,16 +4,17 @@ import pytest
 from support import smoke_runs
 
 from cdm.config import loader, optional_keys
+from cdm.data import pipeline
 from cdm.training import run_config
 
 SMOKE = smoke_runs.CONFIGS / 'smoke.py'
 
 
 def test_their_values_are_those_of_the_class_that_reads_them():
+  readers = {'train': run_config.Run, 'pipeline': pipeline.PipelineOptions}
   for dotted, value in optional_keys.OPTIONAL.items():
     section, key = dotted.split('.')
-    assert section == 'train'
-    assert run_config.Run._field_defaults[key] == value
+    assert readers[section]._field_defaults[key] == value
 
 
 def test_a_config_that_lacks_one_takes_it_from_the_command_line():

@@ -1,3 +1,5 @@
+import os
+import pickle
 import shlex
 
 import numpy as np
@@ -140,6 +142,45 @@ def test_a_shard_of_too_few_records_is_named(prepared):
     damaged_file.DamagedFile, match='00000-of-.* has 2 records and .* says 4'
   ):
     array_record.ArrayRecords(prepared)
+
+
+def test_of_many_shards_only_those_are_opened_that_are_read(
+  prepared, monkeypatch
+):
+  """In this process, and again in each that a pickled source goes to."""
+  from array_record.python import array_record_data_source
+
+  module = array_record_data_source.array_record_module
+  opened, reader = [], module.ArrayRecordReader
+
+  def count(path, *args, **kwargs):
+    opened.append(os.path.basename(path)[:12])
+    return reader(path, *args, **kwargs)
+
+  monkeypatch.setattr(module, 'ArrayRecordReader', count)
+  monkeypatch.setattr(array_record, 'FEW_SHARDS', 2)
+  source = pickle.loads(pickle.dumps(array_record.ArrayRecords(prepared)))
+  assert len(source) == 10 and opened == []
+  images = synthetic.Synthetic(image_size=8, num_images=10, num_classes=3)
+  for i in (5, 7, 4):
+    np.testing.assert_array_equal(source[i]['image'], images[i]['image'])
+  assert opened == ['images-00001']
+  # A cut shard is found by its size, before it is read.
+  os.truncate(prepared / 'images-00000-of-00003.array_record', 70)
+  with pytest.raises(damaged_file.DamagedFile, match='images-00000.* damaged'):
+    array_record.ArrayRecords(prepared)
+
+
+def test_sizes_are_added_to_a_set_of_an_earlier_version(prepared, monkeypatch):
+  index = record_format.read_index(prepared)
+  sizes = [shard.pop('bytes') for shard in index['shards']]
+  record_format.write_index(prepared, index)
+  monkeypatch.setattr(array_record, 'FEW_SHARDS', 0)
+  assert labels(array_record.ArrayRecords(prepared))[:4] == [0, 1, 2, 0]
+  images = synthetic.Synthetic(image_size=8, num_images=10, num_classes=3)
+  prepare.prepare(images, size=8, out=prepared, records_per_shard=4)
+  added = record_format.read_index(prepared)['shards']
+  assert [shard['bytes'] for shard in added] == sizes
 
 
 def test_shards_in_a_bucket_are_read_as_those_on_a_disk(tmp_path):

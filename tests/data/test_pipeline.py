@@ -1,11 +1,14 @@
 """Order, position, skipping and workers of the input pipeline."""
 
+import errno
 import itertools
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 
@@ -13,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import folder, pipeline, synthetic, transforms
+from cdm.data import folder, pipeline, synthetic, transforms, workers
+from cdm.data.files import storage_retry, transient_errors
 
 
 class Numbered:
@@ -288,12 +292,15 @@ def test_the_area_mean_reaches_the_batch(write_folder, tmp_path):
     assert np.abs(batch['image'][i, 0, 0] - mean).max() <= 0.5 + 1e-9
 
 
-def test_worker_processes_change_nothing(write_folder, tmp_path):
+def test_worker_processes_change_nothing(write_folder, tmp_path, monkeypatch):
   """Pixels, order, position, replacements and counts."""
   write_folder(tmp_path, 20, bad=(3, 11))
   source = folder.Folder(tmp_path)
   options = {'flip': True, 'crop': 'random', 'max_skip_fraction': 0.5}
   options['worker_count'] = 0
+  # Batches are handed over in pieces of two, two and one images.
+  options['batch_size'] = 5
+  monkeypatch.setattr(pipeline, 'PIECE_BYTES', 2 * 48)
   alone = start(source, **options)
   take(alone, 2)
   workers = start(source, **options | {'worker_count': 2})
@@ -309,6 +316,70 @@ def test_an_error_in_a_worker_reaches_the_run(write_folder, tmp_path):
   iterator = start(folder.Folder(tmp_path), worker_count=1)
   with pytest.raises(ValueError, match=r'in a row.*\.png: .*cut off'):
     next(iterator)
+
+
+class Late(Numbered):
+  """Records that come late, and count how many are waited for at once."""
+
+  def __init__(self, count):
+    super().__init__(count)
+    self.lock, self.waiting, self.most = threading.Lock(), 0, 0
+
+  def __getitem__(self, i):
+    with self.lock:
+      self.waiting += 1
+      self.most = max(self.most, self.waiting)
+    time.sleep(0.002 * (i % 7))
+    with self.lock:
+      self.waiting -= 1
+    return super().__getitem__(i)
+
+
+@pytest.mark.parametrize('threads', [1, 3, 16])
+def test_records_are_read_at_once_and_come_in_their_order(threads):
+  late = Late(300)
+  iterator = start(late, read_threads=threads, read_buffer=40, seed=2)
+  assert same(take(iterator, 60), take(start(Numbered(300), seed=2), 60))
+  iterator.close()
+  assert late.most == threads
+
+
+@pytest.mark.parametrize(
+  ('threads', 'record_bytes', 'ready'),
+  [(16, 1, 500), (16, 2**21, 256), (16, 2**26, 16), (128, 1, 500)],
+)
+def test_images_that_wait_for_their_batch_are_bounded_by_their_bytes(
+  threads, record_bytes, ready
+):
+  """To the length of a run, which is read by one thread."""
+  for count in (0, 4):
+    reading = workers.Reading(threads, 500, count)
+    options, length = workers.read_options(reading, record_bytes, 64)
+    waiting = max(1, count) * options.prefetch_buffer_size * length
+    assert ready <= waiting <= ready + max(1, count) * 2 * length
+    assert max(1, count) * options.num_threads >= threads
+
+
+def test_an_error_ends_the_reads_that_nobody_waits_for():
+  source = Numbered(4, bad=range(4))
+  iterator = start(source)
+  with pytest.raises(ValueError, match='in a row'):
+    next(iterator)
+  assert not iterator._running
+
+
+def test_shared_memory_does_not_grow_with_the_batch(tmp_path, monkeypatch):
+  """16 workers that hand over 1,024 images of 256 pixels once took 12.9 GB."""
+  monkeypatch.setattr(pipeline, '_SHARED_MEMORY', str(tmp_path))
+  has = types.SimpleNamespace(free=2**29)
+  monkeypatch.setattr(pipeline.shutil, 'disk_usage', lambda _: has)
+  iterator = start(
+    Numbered(4), image_size=256, batch_size=1024, worker_count=16
+  )
+  iterator._check_memory()
+  has.free //= 2
+  with pytest.raises(ValueError, match='about 504 MB of shared memory'):
+    iterator._check_memory()
 
 
 def test_too_little_shared_memory_is_said_before_it_kills(
@@ -403,6 +474,9 @@ def test_crop_none_refuses_other_sizes():
     ({'source': Numbered(0)}, 'Numbered has no images'),
     ({'batch_size': 0}, 'batch_size is 0'),
     ({'worker_count': -1}, 'worker_count is -1'),
+    ({'read_threads': 0}, 'read_threads is 0'),
+    ({'read_threads': 5000}, 'read_threads is 5000; it must be at most 1024'),
+    ({'read_buffer': 0}, 'read_buffer is 0'),
     ({'process_index': 2, 'process_count': 2}, 'process_index is 2'),
     ({'max_skip_fraction': 1.5}, 'max_skip_fraction is 1.5'),
     ({'pad_remainder': True}, 'needs repeat=False'),
@@ -438,3 +512,84 @@ def test_what_is_left_out_of_images_is_counted_here(
   assert [(note.kind, note.name) for note in noted] == [
     ('alpha', str(tmp_path / f'{i:04d}.png')) for i in range(4)
   ]
+
+
+class Unsteady(Numbered):
+  """Its reads fail for a while, whoever reads: the folder remembers."""
+
+  def __init__(self, count, folder, fail, times):
+    super().__init__(count)
+    self.folder, self.fail, self.times = folder, fail, times
+
+  def __getitem__(self, i):
+    mark = self.folder / str(i)
+    with open(mark, 'ab') as file:
+      file.write(b'x')
+    if i % 3 == 0 and mark.stat().st_size <= self.times:
+      self.fail()
+    return super().__getitem__(i)
+
+
+def no_answer():
+  raise OSError(errno.EIO, 'Input/output error', '/data/shard-3')
+
+
+def be_killed():
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+  ('worker_count', 'fail', 'times'),
+  [(0, no_answer, 1), (0, no_answer, 3), (1, be_killed, 1)],
+  ids=['a moment', 'until another reads', 'a killed worker'],
+)
+def test_reads_that_fail_for_a_while_change_no_batch(
+  tmp_path, monkeypatch, worker_count, fail, times
+):
+  """Neither their images nor their order, and nothing counts as skipped."""
+  # Below a second: three attempts, of which the last is another worker's.
+  monkeypatch.setenv(storage_retry.VARIABLE, '0.9' if times > 1 else '60')
+  monkeypatch.setattr(pipeline.workers, '_MOST_LOST_WORKERS', 9)
+  count = 4 if fail is be_killed else 12
+  sound = start(Numbered(count))
+  source = Unsteady(count, tmp_path, fail, times)
+  iterator = start(source, worker_count=worker_count)
+  assert same(take(iterator, 4), take(sound, 4))
+  assert iterator.get_state() == sound.get_state()
+  assert iterator.skipped['unreadable'] == 0
+  iterator.close()
+  assert max(mark.stat().st_size for mark in tmp_path.iterdir()) > times
+
+
+class Stale(Numbered):
+  """Its open file answers no more; a copy opens the file anew."""
+
+  def __init__(self, count):
+    super().__init__(count)
+    self.is_stale = True
+
+  def __setstate__(self, state):
+    self.__dict__ = state | {'is_stale': False}
+
+  def __getitem__(self, i):
+    if self.is_stale:
+      raise OSError(errno.ESTALE, 'Stale file handle')
+    return super().__getitem__(i)
+
+
+def test_a_stale_file_is_opened_anew(monkeypatch):
+  monkeypatch.setenv(storage_retry.VARIABLE, '2')
+  assert same(take(start(Stale(8)), 2), take(start(Numbered(8)), 2))
+
+
+def test_a_read_that_stays_wrong_is_no_unreadable_image(
+  tmp_path, monkeypatch, write_folder
+):
+  """It would be replaced by another, and the run would not be the same."""
+  monkeypatch.setenv(storage_retry.VARIABLE, '0.5')
+  write_folder(tmp_path, 4)
+  monkeypatch.setattr(pathlib.Path, 'read_bytes', lambda _: no_answer())
+  iterator = start(folder.Folder(tmp_path))
+  with pytest.raises(transient_errors.NotAnswering, match='/data/shard-3'):
+    next(iterator)
+  assert iterator.skipped['unreadable'] == 0

@@ -67,9 +67,10 @@ def test_codes_are_those_that_launchers_know():
   endings = [
     e for e in vars(exit_codes).values() if isinstance(e, exit_codes.ExitCode)
   ]
-  codes = [0, 1, 2, 3, 4, 5, 75, 75, 75, 76, 77, 130]
+  codes = [0, 1, 2, 2, 3, 4, 5, 75, 75, 75, 75, 76, 77, 130]
   assert sorted(e.code for e in endings) == codes
   assert exit_codes.NO_STORAGE.code == exit_codes.PREEMPTED.code
+  assert exit_codes.NO_PROGRESS.code == exit_codes.PREEMPTED.code
   assert exit_codes.REPLICAS_DIFFER.code == exit_codes.PREEMPTED.code
   assert exit_codes.PREEMPTED.code == os.EX_TEMPFAIL
   assert exit_codes.NEVER_JOINED.code == os.EX_PROTOCOL

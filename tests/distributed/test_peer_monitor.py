@@ -101,6 +101,27 @@ def test_one_without_a_pulse_is_missed(store):
   assert sentence.startswith('process 1: it has sent no heartbeat for')
 
 
+def test_one_whose_work_hangs_is_missed_although_its_thread_lives(store):
+  """The pulse tells of the work, and not of the thread that sends it."""
+  first, second = members(store)
+  works = [True]
+  second.is_alive = lambda: works[0]
+  time.sleep(0.7)
+  assert not first.left.is_set()
+  works[0] = False
+  assert first.left.wait(5)
+  assert first.code == exit_codes.LOST_PEERS.code
+
+
+def test_one_that_reports_its_hang_ends_the_others_with_its_code(store):
+  first, second = members(store)
+  second.report(exit_codes.NO_PROGRESS, 'waiting for data for 900 s')
+  assert first.left.wait(5)
+  assert first.code == exit_codes.NO_PROGRESS.code
+  assert first.heard[0][1] == 'process 1: waiting for data for 900 s'
+  assert not second.left.is_set()  # It ends itself.
+
+
 def test_who_ends_as_it_should_ends_nobody(store):
   first, second = members(store)
   closing = threading.Thread(target=second.close)

@@ -21,7 +21,7 @@ def images(setting, kept=None):
   selection = dataclasses.replace(
     Selection(num=NUM, batch_per_device=2), overrides=setting
   )
-  with smoke_runs.on(1), smoke_runs.compiled_once():
+  with smoke_runs.on(1):
     source = image_source.resolve(samples, selection, kept=kept)
     return np.concatenate([x for _, x in source.batches(0, 2)])
 

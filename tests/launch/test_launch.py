@@ -16,6 +16,9 @@ import textwrap
 import pytest
 import yaml
 
+from cdm.config import loader
+from cdm.data import pipeline
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / 'launch' / 'launch.py'
 # Of the extra `dev`, installed beside this Python.
@@ -304,6 +307,31 @@ def test_a_command_without_a_work_directory_caches_on_the_storage():
   }
 
 
+def test_containers_have_the_shared_memory_that_every_config_needs():
+  """Docker's own 64 MB are too little, and a full one kills the workers."""
+  needed = 0
+  for path in sorted((ROOT / 'configs').glob('*.py')):
+    c = loader.load(path)
+    if 'pipeline' in c:
+      # All images on one machine: more than any host of a slice reads.
+      rows, size = c.train.batch_size, c.pipeline.image_size
+      count = c.pipeline.worker_count
+      needed = max(needed, pipeline.shared_memory_bytes(count, rows, size))
+  assert 2**28 < needed < 2**30
+  given = {
+    case: re.search(r'--shm-size=(\d+)g\b', dry_run(case))
+    for case in ('docker', 'tpu-vm', 'batch')
+  }
+  assert all(int(found[1]) * 2**30 > needed for found in given.values())
+  for case in ('gke', 'gke-gpu'):
+    (manifest,) = files(dry_run(case)).values()
+    (job,) = yaml.safe_load(manifest)['spec']['replicatedJobs']
+    pod = job['template']['spec']['template']['spec']
+    (container,) = pod['containers']
+    assert {'name': 'shm', 'mountPath': '/dev/shm'} in container['volumeMounts']
+    assert {'name': 'shm', 'emptyDir': {'medium': 'Memory'}} in pod['volumes']
+
+
 def test_slurm_keeps_a_cache_that_the_user_has_chosen():
   (text,) = files(dry_run('slurm')).values()
   lines = [s for s in text.splitlines() if 'CACHE' in s and '#' not in s]
@@ -520,9 +548,14 @@ def test_the_tool_gets_the_file_that_was_shown(tmp_path):
     (77, 'RUNNING', 0, True),
     (76, 'RUNNING', 0, False),  # the tasks never found each other
     (137, 'RUNNING', 49, True),
+    (134, 'RUNNING', 0, True),  # JAX without process 0
+    (135, 'RUNNING', 0, True),  # SIGBUS
+    (139, 'RUNNING', 0, True),  # SIGSEGV
+    (4, 'RUNNING', 0, False),
     (75, 'RUNNING', 50, False),
     (75, 'COMPLETING', 0, False),  # cancelled, or queued again by others
-    (1, 'RUNNING', 0, False),
+    (1, 'RUNNING', 0, True),  # a GPU that failed; cdm counts what is in vain
+    (1, 'RUNNING', 50, False),
     (0, 'RUNNING', 0, False),
   ],
 )
@@ -737,6 +770,39 @@ def test_local_starts_again_what_was_preempted(stand_in, tmp_path):
   assert 'the run was preempted; restart 1 of 50' in done.stderr
   assert 'the run lost a process; restart 2 of 50' in done.stderr
   assert (tmp_path / 'starts1').read_text(encoding='utf-8') == 'xxx'
+
+
+@pytest.mark.parametrize('code', [1, 75, 77, 134, 135, 137, 139, 143])
+@pytest.mark.parametrize('case', ['gke', 'gke-gpu', 'xpk', 'skypilot', 'batch'])
+def test_losing_process_0_or_a_gpu_is_a_restart_in_every_cloud(case, code):
+  """The launchers on machines of their own have tests of their scripts."""
+  shell = dry_run(case)
+  if case == 'xpk':
+    # xpk restarts what a signal killed by itself.
+    (word,) = [w for w in bash_words(shell) if w.startswith('--restart-on-ex')]
+    listed = word.partition('=')[2].split(',')
+    assert str(code) in listed or code > 128
+    return
+  (text,) = files(shell).values()
+  if case in ('gke', 'gke-gpu'):
+    (job,) = yaml.safe_load(text)['spec']['replicatedJobs']
+    (rule,) = job['template']['spec']['podFailurePolicy']['rules']
+    assert code not in rule['onExitCodes']['values']
+  elif case == 'skypilot':
+    recovery = yaml.safe_load(text)['resources']['job_recovery']
+    assert code in recovery['recover_on_exit_codes']
+  else:
+    (policy,) = json.loads(text)['taskGroups'][0]['taskSpec'][
+      'lifecyclePolicies'
+    ]
+    assert code in policy['actionCondition']['exitCodes']
+
+
+def test_local_gives_up_on_a_fault_that_comes_each_time(stand_in, tmp_path):
+  done = launch(*stand_in('sys.exit(1)'))
+  assert done.returncode == 1
+  assert 'the run ended with a fault; restart 3 of 50' in done.stderr
+  assert (tmp_path / 'starts0').read_text(encoding='utf-8') == 'xxxx'
 
 
 def test_local_gives_up_after_so_many_restarts(stand_in, tmp_path):

@@ -75,6 +75,24 @@ def test_another_machine_continues_the_same_records(
   assert 'run/checkpoints/4/state/manifest' in cloud.names('bucket')
 
 
+def test_processes_beside_the_first_download_settings_alone(
+  cloud, monkeypatch, tmp_path
+):
+  for name in ('config.json', 'scalars.jsonl', 'grids/a.png', 'failures/b.txt'):
+    cloud.put('bucket', f'run/{name}', b'{}')
+  folder = on_machine('another', monkeypatch, tmp_path)
+  folder.mkdir(parents=True)
+  (folder / 'rollbacks.json').write_text('of an earlier run', encoding='utf-8')
+  monkeypatch.setattr(bucket_mirror.collectives, 'is_first', lambda: False)
+  before = len(cloud.requests)
+  with bucket_mirror.mirrored(folder) as upload:
+    assert upload is None
+    names = [p.name for p in folder.rglob('*') if p.is_file()]
+    assert names == ['config.json']
+  # A listing, the object, and what the client asks before each.
+  assert len(cloud.requests) - before <= 4
+
+
 def test_a_folder_of_this_machine_is_left_alone(tmp_path):
   with bucket_mirror.mirrored(tmp_path / 'run') as upload:
     assert upload is None

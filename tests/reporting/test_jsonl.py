@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from support import failing_disks
 
 from cdm.reporting import jsonl
 
@@ -227,6 +228,18 @@ def test_two_processes_hold_the_rows_of_the_disk_of_the_first(tmp_path):
   assert sorted(first[2], key=lambda row: row['n']) == expected
   assert jsonl.read(tmp_path / '1' / 'rows.jsonl') == [SQUARES[4]]
   assert len(jsonl.read(tmp_path / '0' / 'rows.jsonl')) == 2 + 4 + 1
+
+
+def test_rows_whose_write_failed_half_way_are_there_once(tmp_path, monkeypatch):
+  monkeypatch.setenv('CDM_STORAGE_SECONDS', '5')
+  path = tmp_path / 'rows.jsonl'
+  jsonl.append(path, SQUARES[:1])
+  opener = failing_disks.Opener(2)
+  monkeypatch.setattr(jsonl, 'open', opener, raising=False)
+  jsonl.append(path, SQUARES[1:5])  # Its half is more than a whole line.
+  assert opener.failures == 0
+  monkeypatch.undo()
+  assert jsonl.read(path) == SQUARES[:5]
 
 
 def test_several_processes_exchange_rows_now_and_then(tmp_path, monkeypatch):

@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from support import small_disks
+from support import failing_disks, small_disks
 from support.terminals import Terminal
 
-from cdm.reporting import metric_writer
+from cdm.distributed import exit_codes
+from cdm.reporting import metric_writer, record_parts, tensorboard
 
 
 def quiet(workdir, **fields):
@@ -135,3 +136,34 @@ def test_a_terminal_gets_a_bar_with_rate_eta_and_loss(tmp_path):
   assert '40/40' in text and '100%' in text
   assert 'loss=0.25' in text and 'img/s=' in text and 'step/s' in text
   assert 'a line between\n' in text
+
+
+def test_a_line_whose_write_failed_half_way_is_there_once(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv('CDM_STORAGE_SECONDS', '5')
+  opener = failing_disks.Opener(0)
+  for module in (record_parts, tensorboard):
+    monkeypatch.setattr(module, 'open', opener, raising=False)
+  with metric_writer.Reporter(tmp_path, quiet=True) as reporter:
+    for step in range(4):
+      opener.failures = step % 3
+      reporter.scalars(step, {'loss': step / 8})
+      assert opener.failures == 0
+  rows = metric_writer.read_scalars(tmp_path / metric_writer.SCALARS)
+  assert rows == [{'step': n, 'loss': n / 8} for n in range(4)]
+
+
+def test_a_record_that_cannot_be_written_for_long_ends_with_its_code(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv('CDM_STORAGE_SECONDS', '0.2')
+  opener = failing_disks.Opener(0)
+  monkeypatch.setattr(record_parts, 'open', opener, raising=False)
+  with metric_writer.Reporter(
+    tmp_path, tensorboard=False, quiet=True
+  ) as reporter:
+    opener.failures = 10**6
+    with pytest.raises(OSError, match='scalars.jsonl failed again') as caught:
+      reporter.scalars(1, {'loss': 1.0})
+  assert exit_codes.classify(caught.value) is exit_codes.NO_STORAGE

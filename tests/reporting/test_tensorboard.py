@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from support import small_disks
 
-from cdm.reporting import metric_writer
+from cdm.reporting import metric_writer, record_parts, tensorboard
 
 
 def test_tensorboard_shows_the_same_numbers_and_pictures(tmp_path):
@@ -53,6 +53,27 @@ def test_tensorboard_forgets_what_a_restart_undid(tmp_path):
     (event.step, float(tensor_util.make_ndarray(event.tensor_proto)))
     for event in seen.Tensors('loss')
   ] == [(1, 11), (2, 12), (3, 13), (4, 44), (5, 45)]
+
+
+@pytest.mark.parametrize('most_bytes', [2**22, 300])
+def test_files_that_are_closed_or_full_go_on_as_one_record(
+  tmp_path, monkeypatch, most_bytes
+):
+  """A mounted bucket shows closed files only, and writes them whole."""
+  from tensorboard.backend.event_processing import plugin_event_accumulator
+
+  monkeypatch.setattr(tensorboard, 'MOST_BYTES', most_bytes)
+  monkeypatch.setattr(record_parts, 'CLOSE_S', 0.0)
+  writer = tensorboard.TensorBoard(tmp_path)
+  for step in range(1, 21):
+    writer.scalars(step, {'loss': float(step)})
+    assert writer._file is None
+  writer.close()
+  files = sorted(tmp_path.iterdir())
+  assert len(files) == 1 if most_bytes > 300 else len(files) > 2
+  seen = plugin_event_accumulator.EventAccumulator(str(tmp_path))
+  seen.Reload()
+  assert [event.step for event in seen.Tensors('loss')] == list(range(1, 21))
 
 
 def test_a_rollback_is_forgotten_by_tensorboard_too(tmp_path):

@@ -4,7 +4,6 @@ Each model is trained once in a test process, however many files ask for it.
 """
 
 import atexit
-import contextlib
 import functools
 import os
 import pathlib
@@ -14,7 +13,6 @@ from unittest import mock
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental.compilation_cache import compilation_cache
 
 from cdm.cli import main
 from cdm.config import placement
@@ -41,7 +39,7 @@ SMALL = {
 
 def cdm(*words):
   """Runs `cdm WORDS` in this process. Returns the exit code."""
-  with compiled_once():
+  with mock.patch.dict(os.environ, programs()):
     return main.main([str(word) for word in words])
 
 
@@ -93,23 +91,15 @@ def temporary():
   return pathlib.Path(folder.name)
 
 
-@contextlib.contextmanager
-def compiled_once():
-  """What was compiled for one command serves the next, and no other test."""
-  names = (
-    'jax_compilation_cache_dir',
-    'jax_persistent_cache_min_compile_time_secs',
-  )
-  before = {name: getattr(jax.config, name) for name in names}
-  cache = str(temporary() / 'xla')
-  with mock.patch.dict(os.environ, JAX_COMPILATION_CACHE_DIR=cache):
-    compilation_cache.reset_cache()
-    try:
-      yield
-    finally:
-      for name, value in before.items():
-        jax.config.update(name, value)
-      compilation_cache.reset_cache()
+def programs():
+  """-> the environment variables of a process that shares what it compiles.
+
+  It shares with all processes of this run of the tests, see `conftest`.
+  """
+  return {
+    'JAX_COMPILATION_CACHE_DIR': os.environ['CDM_TESTS_PROGRAMS'],
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  }
 
 
 def snapshot(folder, pattern='**/*'):

@@ -113,7 +113,7 @@ class Saver:
 )
 def test_on_resuming_it_is_the_best_that_is_there(steps, at, expected):
   class Record:
-    def rows(self):
+    def rows(self, since=0):
       values = {2: 0.9, 4: 0.3, 5: None, 6: 0.5}
       return [{'step': s, METRIC: v} for s, v in values.items()] + [
         {'step': 6, 'loss': 0.1}

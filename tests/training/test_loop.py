@@ -228,6 +228,34 @@ def test_time_spent_waiting_for_data_is_seen(tmp_path):
   assert row['images_per_second'] == pytest.approx(rate)
 
 
+def test_a_line_waits_for_no_step_that_is_still_on_its_way(
+  tmp_path, monkeypatch
+):
+  """A queue that is emptied at every line leaves the device without work."""
+  drain, drained = running_metrics.RunningMetrics.drain, []
+
+  def count(metrics, *, leave=0, up_to=None):
+    if up_to is not None and metrics._waiting:
+      drained.append((up_to, metrics._waiting[-1][0]))
+    drain(metrics, leave=leave, up_to=up_to)
+
+  monkeypatch.setattr(running_metrics.RunningMetrics, 'drain', count)
+  run = tiny_run.Run(tmp_path)
+  run.train(14, log_every=5, save_every=12)
+  assert [row['step'] for row in run.record()] == [5, 10, 14]
+  # The lines of 5 and 10 at 9 and 12, where a checkpoint is saved; the last.
+  assert drained == [(5, 9), (10, 12), (12, 12), (14, 14)]
+  rows = metric_writer.read_scalars(tmp_path / metric_writer.SCALARS)
+  assert all(row['step_seconds'] > 0 for row in rows)
+
+
+def test_the_lines_before_an_error_in_the_data_are_written(tmp_path):
+  run = tiny_run.Run(tmp_path, batches=tiny_run.Batches(end=7))
+  with pytest.raises(exit_codes.DataError, match='ended after step 7'):
+    run.train(20, log_every=3, save_every=20)
+  assert [row['step'] for row in run.record()] == [3, 6]
+
+
 def evaluating(run, every=2, name='held_out/ema_loss', seen=None, **more):
   """-> hooks that evaluate a number of the parameters."""
 

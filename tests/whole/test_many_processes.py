@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+import conftest
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,7 +25,7 @@ def together(folder, count):
   environment = os.environ | {
     'PYTHONPATH': os.pathsep.join(sys.path),
     'JAX_NUM_CPU_DEVICES': '1',
-    'XLA_FLAGS': '--xla_backend_optimization_level=0',
+    'XLA_FLAGS': ' '.join(conftest.COMPILER_FLAGS),
   }
   words = [sys.executable, counted_run.__file__, address, str(count)]
   running = [

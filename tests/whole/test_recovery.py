@@ -20,7 +20,7 @@ from support import small_disks, smoke_runs
 from cdm.config import loader
 from cdm.data import synthetic
 from cdm.distributed import exit_codes, lock_owner
-from cdm.training import run_config
+from cdm.training import restarts, run_config
 
 ROOT = smoke_runs.CONFIGS.parent
 BATCH = 8  # images of a step of the smoke config
@@ -133,7 +133,7 @@ def test_a_data_error_names_the_step_and_keeps_the_traceback(
   tmp_path, begin, on_image
 ):
   def fail():
-    raise OSError(errno.EIO, 'Input/output error', '/data/shard-3')
+    raise OSError(errno.ENXIO, 'No such device or address', '/data/shard-3')
 
   on_image(6 * BATCH, fail, ever=True)
   code, err = begin(train__num_steps=40)
@@ -142,11 +142,11 @@ def test_a_data_error_names_the_step_and_keeps_the_traceback(
   lines = [s for s in err.splitlines() if s.startswith('cdm: ')]
   assert lines[0].endswith(f'the whole traceback: {path}')
   assert lines[1].startswith('cdm: data error: Reading the batch of step ')
-  assert "Input/output error: '/data/shard-3'" in lines[1]
+  assert "No such device or address: '/data/shard-3'" in lines[1]
   assert err.endswith(f'{lines[1]}\n')
   assert 'Traceback' not in err
   # The original comes first, with the frame that raised it.
-  assert 'in fail\n    raise OSError(errno.EIO' in text
+  assert 'in fail\n    raise OSError(errno.ENXIO' in text
   assert sessions(tmp_path / 'run')[-1]['ended'] == 'data error'
 
 
@@ -154,11 +154,69 @@ def test_a_first_batch_that_cannot_be_read_is_a_data_error(
   tmp_path, begin, on_image
 ):
   def fail():
-    raise OSError(errno.EIO, 'Input/output error', '/data/shard-0')
+    raise OSError(errno.ENXIO, 'No such device or address', '/data/shard-0')
 
   on_image(1, fail, ever=True)
   code, err = begin()
   assert code == 4 and 'The first batch could not be read. OSError' in err
+
+
+def test_a_storage_that_does_not_answer_ends_with_a_code_that_starts_again(
+  tmp_path, begin, on_image, monkeypatch
+):
+  """After the reads of that time; the next start goes on bit for bit."""
+  monkeypatch.setenv('CDM_STORAGE_SECONDS', '0.5')
+
+  def fail():
+    raise OSError(errno.EIO, 'Input/output error', '/data/shard-3')
+
+  on_image(3 * BATCH, fail, ever=True)
+  code, err = begin()
+  assert code == exit_codes.NO_STORAGE.code == 75
+  last = err.splitlines()[-1]
+  assert last.startswith('cdm: the storage does not answer: Reading the batch')
+  assert 'failed again and again for' in last and '/data/shard-3' in last
+  session = sessions(tmp_path / 'run')[-1]
+  assert session['ended'] == 'the storage does not answer'
+  monkeypatch.undo()
+  assert begin()[0] == 0
+  whole = smoke_runs.state(smoke_runs.trained() / 'base', 4)
+  for name, value in smoke_runs.state(tmp_path / 'run', 4).items():
+    np.testing.assert_array_equal(value, whole[name], err_msg=name)
+
+
+def test_reads_that_fail_for_a_moment_leave_the_run_as_it_was(
+  tmp_path, begin, on_image
+):
+  times = iter(range(3))
+
+  def fail():
+    if next(times, None) is not None:
+      raise OSError(errno.ESTALE, 'Stale file handle', '/data/shard-3')
+
+  on_image(2 * BATCH, fail, ever=True)
+  assert begin()[0] == 0
+  whole = smoke_runs.state(smoke_runs.trained() / 'base', 4)
+  for name, value in smoke_runs.state(tmp_path / 'run', 4).items():
+    np.testing.assert_array_equal(value, whole[name], err_msg=name)
+
+
+def test_a_run_that_was_started_in_vain_too_often_ends_for_good(
+  tmp_path, begin
+):
+  """In one sentence and with a final code; started by hand it goes on."""
+  workdir = tmp_path / 'run'
+  assert begin(train__num_steps=2)[0] == 0
+  for _ in range(2):
+    restarts.Restarts(workdir, restarts.Limits(0, 0, 0)).begin(2)
+  record = workdir / 'scalars.jsonl'
+  before = record.read_bytes()
+  code, err = begin(train__max_restarts_in_vain=2)
+  assert code == exit_codes.TOO_MANY_RESTARTS.code == 2
+  assert 'cdm: started again too often: The run was started 2 times' in err
+  assert 'Traceback' not in err and record.read_bytes() == before
+  assert sessions(workdir)[-1]['ended'] == 'started again too often'
+  assert begin(train__max_restarts_in_vain=2)[0] == 0
 
 
 def test_running_out_of_device_memory_is_called_that(
@@ -215,7 +273,11 @@ def start_in_its_own_process(workdir, **overrides):
     [sys.executable, '-m', 'cdm', 'train', f'--workdir={workdir}',
      f'--config={smoke_runs.CONFIGS / "smoke.py"}', *words],
     cwd=ROOT,
-    env={**os.environ, 'XLA_FLAGS': '--xla_backend_optimization_level=0'},
+    env={
+      **os.environ,
+      **smoke_runs.programs(),
+      'XLA_FLAGS': ' '.join(conftest.COMPILER_FLAGS),
+    },
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
     text=True, encoding='utf-8'
@@ -293,8 +355,7 @@ def test_runs_that_are_killed_at_random_end_the_same(
   tmp_path, capsys, monkeypatch
 ):
   """The short version of `benchmarks/kill_soak.py`."""
-  flags = [f for f in conftest.FLAGS if 'device_count' not in f]
-  monkeypatch.setenv('XLA_FLAGS', ' '.join(flags))
+  monkeypatch.setenv('XLA_FLAGS', ' '.join(conftest.COMPILER_FLAGS))
   path = ROOT / 'benchmarks' / 'kill_soak.py'
   spec = importlib.util.spec_from_file_location('kill_soak', path)
   soak = importlib.util.module_from_spec(spec)
@@ -330,6 +391,13 @@ def test_runs_that_are_killed_at_random_end_the_same(
       r'watchdog_factor is 1.0; it must be 0 \(off\) or above 1',
     ),
     ('watchdog_seconds', 0, r'watchdog_seconds is 0.0; it must be above 0'),
+    ('watchdog_end_factor', 1, r'watchdog_end_factor is 1; it must be above 1'),
+    (
+      'watchdog_end_seconds',
+      -1,
+      r'watchdog_end_seconds is -1; it must be 0 \(off\) or above 0',
+    ),
+    ('max_restarts_in_vain', -1, r'in_vain is -1; it must be a whole number'),
   ],
 )
 def test_what_makes_no_sense_is_refused(key, value, message):

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+import conftest
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,9 +31,20 @@ from cdm.distributed import exit_codes, folder_lock, initialize
 RTOL = 2e-3
 SAMPLES = 5
 
+# JAX lets process 0 alone keep what it compiled. On CPUs the other finds none
+# of that, as a program is found by a hash that depends on the process, and it
+# would compile all in every test: so it keeps its own.
 RANK = """
-import json, os, signal, sys
+import json, os, signal, sys, types
+from unittest import mock
+from jax._src import compiler
 from cdm.cli import main as cli; from cdm.training import label_check
+first = types.SimpleNamespace(global_state=types.SimpleNamespace(process_id=0))
+keep = compiler._cache_write
+def keep_own(*given):
+  with mock.patch.object(compiler, 'distributed', first):
+    keep(*given)
+compiler._cache_write = keep_own
 exec(os.environ.get('BEFORE', ''))
 for words in json.loads(sys.argv[1]):
   code = cli.main(words)
@@ -92,9 +104,8 @@ def begin(*commands, before='', both=''):
     **os.environ,
     'PYTHONPATH': os.pathsep.join(sys.path),
     'JAX_NUM_CPU_DEVICES': '1',
-    'XLA_FLAGS': '--xla_backend_optimization_level=0',
-    'JAX_COMPILATION_CACHE_DIR': str(smoke_runs.temporary() / 'xla2'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'XLA_FLAGS': ' '.join(conftest.COMPILER_FLAGS),
+    **smoke_runs.programs(),
     'CDM_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
     'CDM_NUM_PROCESSES': '2',
   }
@@ -363,13 +374,13 @@ def test_a_damaged_checkpoint_is_set_aside_by_both(two, tmp_path):
 
 
 def test_a_data_error_of_one_ends_both_and_is_told_by_both(tmp_path):
-  failure = "raise OSError(5, 'Input/output error', 'photo.png')"
+  failure = "raise OSError(6, 'No such device or address', 'photo.png')"
   running = begin(
     training(tmp_path, train__num_steps=10**6),
     before=AT_STEP_6.format(failure=failure),
   )
   first, second = end(running, *[exit_codes.DATA_ERROR.code] * 2)
-  told = "failed. OSError: [Errno 5] Input/output error: 'photo.png'"
+  told = "failed. OSError: [Errno 6] No such device or address: 'photo.png'"
   assert 'cdm: data error: process 1: Reading the batch of step' in first
   assert 'cdm: data error: Reading the batch of step' in second
   assert told in first and told in second
@@ -391,6 +402,55 @@ def test_who_loses_the_other_ends_with_a_code_that_starts_again(tmp_path):
   assert 'cdm: lost the other processes: ' in first
   (session,) = sessions(tmp_path)
   assert session['exit_code'] == exit_codes.LOST_PEERS.code
+
+
+HANGS = {'train__watchdog_end_seconds': 3, 'train__log_every_steps': 1}
+# Of limits that are for clusters, in seconds that a test can wait.
+SOON = """
+from cdm.distributed import peer_monitor
+from cdm.training import hang, watchdog
+peer_monitor.HEARTBEAT_INTERVAL_S = 1.0
+watchdog.FIRST_FACTOR = 100  # for the first step, which compiles
+hang.PART_S = 5
+"""
+
+
+@pytest.mark.parametrize(
+  ('failure', 'codes'),
+  [
+    # A read that blocks; the other waits in the collective of the step.
+    (
+      'import time; time.sleep(3600)',
+      (exit_codes.NO_PROGRESS.code, exit_codes.NO_PROGRESS.code),
+    ),
+    # A process that is stopped: the other misses its heartbeat.
+    (
+      'os.kill(os.getpid(), signal.SIGSTOP)',
+      (exit_codes.LOST_PEERS.code, -signal.SIGKILL),
+    ),
+  ],
+  ids=['a read that blocks', 'a process that is stopped'],
+)
+def test_a_hang_of_one_ends_both_with_a_code_that_starts_again(
+  tmp_path, failure, codes, monkeypatch
+):
+  """And the storage keeps where every thread of who noticed stood."""
+  monkeypatch.setenv('CDM_HEARTBEAT_SECONDS', '15')
+  monkeypatch.setenv('CDM_STORAGE_SECONDS', '1')
+  hangs = HANGS if 'SIGSTOP' not in failure else {}
+  words = training(tmp_path, **{'train__num_steps': 10**6} | hangs)
+  running = begin(words, before=AT_STEP_6.format(failure=failure), both=SOON)
+  if 'SIGSTOP' in failure:
+    try:
+      running[0].wait(timeout=600)
+    finally:
+      running[1].kill()  # As a launcher does.
+  end(running, *codes)
+  (session,) = sessions(tmp_path)
+  assert session['exit_code'] in codes
+  reports = list((tmp_path / 'failures').glob('*.txt'))
+  texts = [path.read_text(encoding='utf-8') for path in reports]
+  assert any('MainThread' in text for text in texts), reports
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     type=int,
     default=0,
     metavar='N',
-    help='number of worker processes that decode (default: 0, for two threads)',
+    help='number of worker processes that decode (default: 0, for threads)',
   )
   parser.add_argument(
     '--max_skip_fraction',

@@ -14,8 +14,8 @@ ends it at once.
 
 Writes into WORKDIR: checkpoints/, config.json, scalars.jsonl, tensorboard/,
 grids/ (samples at fixed seeds), classes.json (names of the labels),
-sessions.jsonl (how each start ended), failures/ (tracebacks) and rollbacks.json
-(data that was skipped).
+sessions.jsonl (how each start ended), failures/ (tracebacks), restarts.jsonl
+(how often it was started) and rollbacks.json (data that was skipped).
 """
 EPILOG = """\
 examples:
@@ -27,11 +27,12 @@ exit codes:
   0   the run is complete
   1   a fault of the program
   2   bad input: config, data set, work directory, a full disk, or another run
-      trains in the work directory
+      trains in the work directory; or restarts brought the run no further
   3   the loss or the gradient is not finite, or the gradient spiked
-  4   data error: reading, decoding or a worker process failed
+  4   data error: decoding failed, or the data is missing
   5   the device or the host is out of memory
-  75  preempted (SIGTERM), a checkpoint is saved: start the same command again
+  75  preempted (SIGTERM), a checkpoint is saved; or the run hung, or its
+      storage did not answer: start the same command again
   76  the processes of the run did not find each other: look at the addresses
   77  the other processes of the run were lost: start the same command again
   130 Ctrl-C, a checkpoint is saved
@@ -66,21 +67,26 @@ def run(args: argparse.Namespace) -> int:
     import pathlib
 
     from cdm.config import loader
-    from cdm.distributed import compilation_cache
-    from cdm.training import trainer
+    from cdm.distributed import compilation_cache, rendezvous
+    from cdm.training import restarts, trainer
 
-    initialize.join(
-      args.coordinator_address,
-      args.num_processes,
-      args.process_id,
-      stopped=lambda: None if stop.signum is None else stop.ending,
-    )
+    workdir = pathlib.Path(args.workdir)
+    try:
+      initialize.join(
+        args.coordinator_address,
+        args.num_processes,
+        args.process_id,
+        stopped=lambda: None if stop.signum is None else stop.ending,
+      )
+    except rendezvous.PeersNotFound as error:
+      explained = restarts.explain(error, workdir)
+      if explained is error:
+        raise
+      raise explained from error
     stop.agree()
     loaded = loader.load(args.config, args.overrides)
-    compilation_cache.enable_compilation_cache()
-    return trainer.train(
-      loaded, pathlib.Path(args.workdir), stop=stop, make_fid=make_fid
-    )
+    compilation_cache.enable_compilation_cache(workdir=args.workdir)
+    return trainer.train(loaded, workdir, stop=stop, make_fid=make_fid)
 
 
 def make_fid(*given: Any) -> tuple[Callable, Callable]:

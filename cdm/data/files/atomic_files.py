@@ -1,10 +1,12 @@
 """Writes files atomically: a file appears complete or not at all.
 
 The bytes go to an unfinished file in the same folder, which is renamed when it
-is complete. Its name, .NAME.HOST-BOOT-PID-RANDOM.partial, belongs to one
+is complete. Its name, .NAME.HOST-BOOT-PID-INDEX.RANDOM.partial, belongs to one
 process, so that two of them never write the same file, and so that the next run
-can tell what a killed process has left. Code that lists a folder ignores
-unfinished files.
+can tell what a killed process has left. In every container the first process
+has the same id, and containers may have the same host name; the index of the
+process in its run and a random part keep their names apart. Code that lists a
+folder ignores unfinished files.
 """
 
 import contextlib
@@ -14,12 +16,27 @@ import pathlib
 import re
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Generator
+
+from cdm.data.files import storage_retry
 
 # An unfinished file of another machine that was not written to for this long
 # belongs to no living process.
 ABANDONED_SECONDS = 3600.0
+_PROC = '/proc'
+_index = 0  # of this process in its run
+
+
+def set_process_index(index: int) -> None:
+  """Sets what the names of this process's unfinished files carry from now on.
+
+  Args:
+    index: of this process among those of its run.
+  """
+  global _index
+  _index = index
 
 
 def partial_name(name: str) -> str:
@@ -30,7 +47,12 @@ def partial_name(name: str) -> str:
   """
   # A file name has 255 bytes at most. The complete file may need all of them.
   name = os.fsencode(name)[:120].decode(errors='ignore')
-  return f'.{name}.{_owner()}{os.getpid()}-{secrets.token_hex(6)}.partial'
+  return f'.{name}.{_owner()[0]}{os.getpid()}-{unique_part()}.partial'
+
+
+def unique_part() -> str:
+  """Returns INDEX.RANDOM, which no other process and no other call returns."""
+  return f'{_index}.{secrets.token_hex(6)}'
 
 
 def is_partial(name: str) -> bool:
@@ -41,8 +63,10 @@ def is_partial(name: str) -> bool:
 def remove_abandoned(folder: str | os.PathLike[str]) -> None:
   """Removes the unfinished files that killed processes have left in a folder.
 
-  A file is abandoned if its process was one of this machine and has ended, or
-  if nothing was written to it for an hour. Files of living runs stay.
+  A file is abandoned if its process was one of this machine and this container
+  and has ended, or if nothing was written to it for an hour. Files of living
+  runs stay. Where the system does not tell one container from another, only
+  the hour counts.
 
   Args:
     folder: path of a folder, which need not exist.
@@ -58,9 +82,10 @@ def remove_abandoned(folder: str | os.PathLike[str]) -> None:
 
 def _is_abandoned(entry: os.DirEntry[str]) -> bool:
   words = entry.name.removesuffix('.partial').rsplit('-', 2)
+  owner, is_certain = _owner()
   # On Windows, os.kill sends a signal even to ask.
-  here = os.name == 'posix' and f'{words[0]}-'.endswith(f'.{_owner()}')
-  if len(words) == 3 and here:
+  here = os.name == 'posix' and f'{words[0]}-'.endswith(f'.{owner}')
+  if len(words) == 3 and here and is_certain:
     try:
       os.kill(int(words[1]), 0)
     except (ProcessLookupError, OverflowError):
@@ -71,16 +96,24 @@ def _is_abandoned(entry: os.DirEntry[str]) -> bool:
   return age > ABANDONED_SECONDS
 
 
-def _owner() -> str:
-  """Returns what tells the process ids of one machine from another's."""
+def _owner() -> tuple[str, bool]:
+  """Returns what tells the process ids of one container from another's.
+
+  Returns:
+    (text, whether no other container can have the same). Linux has containers,
+    and tells its boot and the namespace of the process ids, unless a sandbox
+    hides them.
+  """
   host = re.sub(r'[^A-Za-z0-9]', '_', socket.gethostname())[:40]
-  where = ''
+  where, is_certain = '', not sys.platform.startswith('linux')
   with contextlib.suppress(OSError):
     # Two machines may have one name, and every container counts from 1.
-    with open('/proc/sys/kernel/random/boot_id', encoding='utf-8') as file:
+    boot = f'{_PROC}/sys/kernel/random/boot_id'
+    with open(boot, encoding='utf-8') as file:
       where = file.read(8)
-    where += re.sub(r'\D', '', os.readlink('/proc/self/ns/pid'))
-  return f'{host}-{where}-'
+    where += re.sub(r'\D', '', os.readlink(f'{_PROC}/self/ns/pid'))
+    is_certain = True
+  return f'{host}-{where}-', is_certain
 
 
 def _create(partial: pathlib.Path) -> None:
@@ -133,7 +166,17 @@ def write_atomically(
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:
   """Writes a text file atomically, in UTF-8; see `write_atomically`.
 
-  File names in the text may hold bytes that are no UTF-8. They are escaped.
+  It tries again while an error may pass, see `storage_retry`. File names in the
+  text may hold bytes that are no UTF-8. They are escaped.
   """
-  with write_atomically(path) as partial:
-    partial.write_text(text, encoding='utf-8', errors='backslashreplace')
+
+  def write() -> None:
+    with write_atomically(path) as partial:
+      partial.write_text(text, encoding='utf-8', errors='backslashreplace')
+
+  storage_retry.retried(write, f'Writing {path}')
+
+
+def rename(path: str | os.PathLike, to: str | os.PathLike) -> None:
+  """Gives a whole file another name, which no file has yet, in its folder."""
+  os.replace(path, to)

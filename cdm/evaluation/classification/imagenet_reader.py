@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cdm.data import source as source_contract
 from cdm.data import subset, transforms
 from cdm.distributed import collectives
 from cdm.evaluation import image_source
@@ -77,7 +78,7 @@ def open_reader(
     which = 'spread over the set' if first is None else 'first by file name'
 
   def read(wanted):
-    elements = [source[indices[n]] for n in wanted]
+    elements = [source_contract.read(source, indices[n]) for n in wanted]
     x = [
       transforms.resize_crop(e['image'], short_side=SHORT_SIDE, size=SIDE)
       for e in elements

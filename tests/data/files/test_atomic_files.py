@@ -161,3 +161,49 @@ def test_two_processes_may_write_one_file_at_the_same_time(tmp_path):
     'one',
   )
   assert mine != other
+
+
+def test_names_differ_between_processes_that_share_host_and_id(
+  tmp_path, monkeypatch
+):
+  """As in containers: the index of the process and a random part differ."""
+  monkeypatch.setattr(atomic_files.os, 'getpid', lambda: 1)
+  monkeypatch.setattr(atomic_files.socket, 'gethostname', lambda: 'worker')
+  names = []
+  for index in (0, 3, 3):
+    monkeypatch.setattr(atomic_files, '_index', index)
+    names.append(atomic_files.partial_name('a.json'))
+  assert len(set(names)) == 3
+  assert ['-1-3.' in name for name in names] == [False, True, True]
+  assert all(map(atomic_files.is_partial, names))
+
+
+def test_where_containers_cannot_be_told_apart_only_age_counts(
+  tmp_path, monkeypatch
+):
+  """A sandbox may hide both the boot and the namespace of process ids."""
+  monkeypatch.setattr(atomic_files, '_PROC', str(tmp_path / 'no'))
+  monkeypatch.setattr(atomic_files.sys, 'platform', 'linux')
+  name = atomic_files.partial_name('a').replace(f'-{os.getpid()}-', '-999999-')
+  young, old = tmp_path / name, tmp_path / f'.b{name}'
+  for path in (young, old):
+    path.write_text('', encoding='utf-8')
+  os.utime(old, (0, 0))
+  atomic_files.remove_abandoned(tmp_path)
+  assert young.exists() and not old.exists()
+
+
+def test_a_write_that_fails_for_a_while_is_made_again(tmp_path, monkeypatch):
+  monkeypatch.setenv('CDM_STORAGE_SECONDS', '5')
+  calls, replace = [], os.replace
+
+  def fail_twice(*paths):
+    calls.append(paths)
+    if len(calls) <= 2:
+      raise OSError(errno.EIO, 'Input/output error', paths[1])
+    replace(*paths)
+
+  monkeypatch.setattr(atomic_files.os, 'replace', fail_twice)
+  atomic_files.write_text_atomically(tmp_path / 'a.json', 'whole')
+  assert len(calls) == 3 and names(tmp_path) == ['a.json']
+  assert (tmp_path / 'a.json').read_text(encoding='utf-8') == 'whole'

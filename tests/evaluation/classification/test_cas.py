@@ -161,7 +161,7 @@ def test_statistics_are_of_the_training_data(real, monkeypatch):
   loaded = cas.loader.load(CONFIG)
   data = cas.datasets.open_source(loaded.train_data)
   images = np.stack([data[i]['image'] for i in range(8)])
-  with smoke_runs.compiled_once(), smoke_runs.on(1):
+  with smoke_runs.on(1):
     network, step = trained_classifier.restore(loaded, real, data, batch_size=8)
     again, _ = trained_classifier.restore(loaded, real, data, batch_size=8)
     dark = synthetic.Synthetic(16, 256, 4)

@@ -1,0 +1,42 @@
+"""A disk whose writes fail for a while, after a part of what is written."""
+
+import builtins
+import errno
+
+
+class Opener:
+  """`open` for a module under test: the first writes fail half-way.
+
+  Attributes:
+    failures: how many writes are still to fail.
+  """
+
+  def __init__(self, failures):
+    self.failures = failures
+
+  def __call__(self, *arguments, **more):
+    return _File(self, builtins.open(*arguments, **more))
+
+
+class _File:
+  """A file whose `write` may fail; all else is that of the file."""
+
+  def __init__(self, opener, file):
+    self._opener, self._file = opener, file
+
+  def write(self, data):
+    if not self._opener.failures:
+      return self._file.write(data)
+    self._opener.failures -= 1
+    self._file.write(data[: len(data) // 2])
+    self._file.flush()
+    raise OSError(errno.EIO, 'Input/output error', self._file.name)
+
+  def __getattr__(self, name):
+    return getattr(self._file, name)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._file.close()
