@@ -1,8 +1,9 @@
 """Runs commands of cdm, and counts what they send to the other processes.
 
-  python benchmarks/counted_cdm.py OUT.json '[["train", "--config=...", ...]]'
+  python benchmarks/counted_cdm.py OUT.json FOLDER '[["train", ...], ...]'
 
-`benchmarks/scale.py` starts every process of a run through this file. The
+`benchmarks/scale.py` starts every process of a run through this file. What
+Python does with files below FOLDER is counted too. The
 functions of JAX that wait for other processes are wrapped before cdm calls
 them, so the counts include those of Orbax. A call inside another one counts as
 part of it. The bytes of a broadcast or gather are those that one process hands
@@ -18,6 +19,7 @@ with a linear network in the place of Inception.
 import collections
 import functools
 import json
+import os
 import pathlib
 import sys
 import threading
@@ -74,6 +76,59 @@ class Counter:
         self.counts['seconds waited'] += seconds
 
 
+def count_python_files(counter, folder):
+  """Counts what Python opens, lists and asks about below a folder.
+
+  It costs nearly nothing, where strace stops a process at every call. Files
+  that C++ opens are left out; TensorStore tells its own bytes at the end.
+  """
+  events = {'open': 'opened', 'os.listdir': 'listed', 'os.scandir': 'listed'}
+
+  def hear(event, arguments):
+    if event in events and is_below(arguments[0], folder):
+      counter.counts[f'files {events[event]} by Python'] += 1
+
+  def counted(function):
+    @functools.wraps(function)
+    def ask(path, *given, **named):
+      if is_below(path, folder):
+        counter.counts['files asked about by Python'] += 1
+      return function(path, *given, **named)
+
+    return ask
+
+  sys.addaudithook(hear)
+  for name in ('stat', 'lstat', 'access'):
+    setattr(os, name, counted(getattr(os, name)))
+
+
+def is_below(path, folder):
+  """-> whether a path, of any type that `open` takes, is below a folder.
+
+  The lock of a folder does not count: it is looked at every few seconds.
+  """
+  if not isinstance(path, str | os.PathLike):
+    return False
+  text = str(os.fspath(path))
+  return text.startswith(folder) and '.cdm-lock' not in text
+
+
+def tensorstore_bytes():
+  """-> {kind: bytes} that TensorStore has read and written."""
+  if 'tensorstore' not in sys.modules:
+    return {}
+  import tensorstore
+
+  found = {}
+  for word, kind in (('read', 'read'), ('written', 'wrote')):
+    metrics = tensorstore.experimental_collect_matching_metrics(
+      f'/tensorstore/kvstore/file/bytes_{word}'
+    )
+    values = [each['value'] for m in metrics for each in m['values']]
+    found[f'bytes TensorStore {kind}'] = sum(values)
+  return found
+
+
 def tree_bytes(tree):
   """-> bytes of all arrays of a tree."""
   import jax
@@ -128,22 +183,25 @@ def use_linear_network():
 
 
 def main():
-  out, commands = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
+  out, folder, commands = sys.argv[1:]
   sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
   sys.modules['tensorflow'] = None  # An import of it fails.
   from cdm.cli import main as cli
 
   counter = Counter()
+  count_python_files(counter, folder)
   install(counter)
   began = time.monotonic()
-  for words in commands:
+  for words in json.loads(commands):
     if words[0] == 'evaluate':
       use_linear_network()
     code = exec(words[1]) if words[0] == PROGRAM else cli.main(words)
     if code:
       sys.exit(code)
+  counter.counts.update(tensorstore_bytes())
   counter.counts['seconds'] = time.monotonic() - began
-  out.write_text(json.dumps(counter.counts), encoding='utf-8')
+  text = json.dumps(counter.counts)
+  pathlib.Path(out).write_text(text, encoding='utf-8')
 
 
 if __name__ == '__main__':
