@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from importlib import metadata
@@ -393,15 +394,17 @@ def versions(piece: device_specs.Slice) -> str:
 
 
 def main() -> None:
-  """Reads a request as JSON from stdin and answers as JSON on stdout.
+  """Reads a request, a line of JSON, from stdin and answers as JSON on stdout.
 
-  The answer is {'facts': what `measure` returned} or {'error': message}.
+  The answer is {'facts': what `measure` returned} or {'error': message}. When
+  stdin is closed before, whoever asked has ended, and so does this process.
   """
   output = os.fdopen(os.dup(1), 'w')
   # Libraries may print to stdout, which is reserved for the answer, so file
   # descriptor 1 becomes stderr.
   os.dup2(2, 1)
-  request = json.load(sys.stdin)
+  request = json.loads(sys.stdin.readline())
+  threading.Thread(target=_exit_at_end, args=(sys.stdin,), daemon=True).start()
   piece = device_specs.parse(request['topology'])
   if not piece.is_tpu:
     jax.config.update('jax_num_cpu_devices', piece.devices)
@@ -411,6 +414,12 @@ def main() -> None:
     answer = {'error': str(error)}
   json.dump(answer, output)
   output.close()
+
+
+def _exit_at_end(stream):
+  # Nobody would read the answer, and compiling takes minutes and gigabytes.
+  stream.read()
+  os._exit(1)
 
 
 if __name__ == '__main__':

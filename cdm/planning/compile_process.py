@@ -5,6 +5,7 @@ be interrupted from Python and may crash the process, and because the number of
 simulated CPU devices is fixed when JAX starts.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -86,14 +87,17 @@ def compile_in_process(
     )
     assert process.stdin is not None and process.stdout is not None
     try:
-      process.stdin.write(json.dumps(request))
-      process.stdin.close()
+      # It stays open, so that the child notices when this process is killed.
+      process.stdin.write(json.dumps(request) + '\n')
+      process.stdin.flush()
       wait_with_progress(process, label, stream)
       text = process.stdout.read()
     finally:
       process.kill()
       process.wait()
       process.stdout.close()
+      with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
     log.seek(0)
     logged = log.read()
   if not text:

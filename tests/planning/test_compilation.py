@@ -1,6 +1,8 @@
 """What is planned is what runs, and its numbers are those of closed forms."""
 
 import json
+import subprocess
+import sys
 from unittest import mock
 
 import jax
@@ -10,7 +12,12 @@ from support import smoke_runs
 from cdm.config import loader, sampler_section, stage
 from cdm.distributed import device_specs
 from cdm.models import flops
-from cdm.planning import compilation, plan_text, roofline
+from cdm.planning import (
+  compilation,
+  compile_process,
+  plan_text,
+  roofline,
+)
 
 SMOKE, SMOKE_SR = (
   smoke_runs.CONFIGS / f'{n}.py' for n in ('smoke', 'smoke_sr')
@@ -334,3 +341,23 @@ def test_a_slice_of_tpus_is_planned_without_one(keep, monkeypatch):
   row = roofline.row(found, {})
   assert row['estimate']['step_seconds'] > 0
   assert 'ESTIMATE' in plan_text.plan(row)
+
+
+@pytest.mark.parametrize('asker', ['waits', 'is killed'])
+def test_the_process_that_compiles_ends_with_the_one_that_asked(asker):
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'cdm.planning.compilation'],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    env=compile_process.child_environment(),
+    encoding='utf-8',
+  )
+  process.stdin.write(json.dumps(request(topology='cpu:1')) + '\n')
+  process.stdin.flush()
+  if asker == 'is killed':
+    process.stdin.close()
+  answer = process.stdout.read()
+  assert bool(answer) == (asker == 'waits')
+  assert process.wait() == (0 if answer else 1)
+  process.stdin.close()
+  process.stdout.close()
