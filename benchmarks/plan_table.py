@@ -7,7 +7,9 @@ The first runs `cdm plan`, one plan in a process of its own at a time, for hours
 in all, and appends a line to plans.jsonl for each; what is there is not planned
 again, so it can be stopped and started. Where a config does not fit as it is,
 the settings of LADDER are tried in turn until one does. The second prints the
-Markdown table of what is there, and plans nothing.
+Markdown table of what is there, and plans nothing. A row of REPLICATED, without
+the split of the state inside a host, stands where the config as it is has not
+been planned, and beside it where it has.
 """
 
 import argparse
@@ -38,16 +40,22 @@ STAGES = (
   ('cdm_imagenet32to64', 'v6e:16x16', 'v3:8x16'),
   ('cdm_imagenet32', 'v6e:16x16', 'v3:8x16'),
 )
+# The largest ones, on the newest chip too.
+NEWEST = (
+  ('sr3_faces64to512', 'tpu7x:4x4x4'),
+  ('cdm_imagenet64to256', 'tpu7x:4x4x8'),
+  ('cdm_imagenet32', 'tpu7x:4x4x8'),
+)
 # From what costs least time to what costs most.
 LADDER = (
   (),
-  ('mesh.fsdp=8',),
-  ('mesh.fsdp=8', 'model.remat=convolutions'),
-  ('mesh.fsdp=8', 'model.remat=full'),
-  ('mesh.fsdp=8', 'model.remat=full', 'train.accumulation=2'),
-  ('mesh.fsdp=8', 'model.remat=full', 'train.accumulation=4'),
-  ('mesh.fsdp=8', 'model.remat=full', 'train.accumulation=8'),
+  ('model.remat=convolutions',),
+  ('model.remat=full',),
+  ('model.remat=full', 'train.accumulation=2'),
+  ('model.remat=full', 'train.accumulation=4'),
+  ('model.remat=full', 'train.accumulation=8'),
 )
+REPLICATED = ('mesh.fsdp=1',)
 
 
 def main():
@@ -73,7 +81,7 @@ def main():
 def places():
   """-> [(config, topology), ...]: the papers' hardware, then current slices."""
   papers = [(config, then.rstrip('*')) for config, _, then in STAGES]
-  return papers + [(config, now) for config, now, _ in STAGES]
+  return papers + [(config, now) for config, now, _ in STAGES] + [*NEWEST]
 
 
 def climb(config, topology, out, *, quick):
@@ -152,14 +160,15 @@ def table(rows):
       for settings in LADDER
       if (config, topology, settings) in rows
     ]
-    if tried:
+    replicated = rows.get((config, topology, REPLICATED))
+    if tried or replicated:
       mark = '*' if (config, topology) in guessed else ''
-      cells = line(config, topology + mark, tried)
+      cells = line(config, topology + mark, tried or [replicated], replicated)
       lines.append('| ' + ' | '.join(cells) + ' |')
   return '\n'.join(lines)
 
 
-def line(config, topology, tried):
+def line(config, topology, tried, replicated):
   """-> cells of one config on one slice."""
   first, last = tried[0], tried[-1]
   found = last['estimate']
@@ -167,8 +176,10 @@ def line(config, topology, tried):
   fits = f'with {with_}' if with_ else 'as it is'
   if not last['fits']:
     fits = f'not {fits}'
-  elif with_:
+  elif not first['fits']:
     fits += f'; as it is {gib(first["peak_bytes_per_device"])} are needed'
+  if replicated not in (None, last):
+    fits += f'; {gib(replicated["peak_bytes_per_device"])} with `mesh.fsdp=1`'
   peak, limit = last['peak_bytes_per_device'], last['device_bytes']
   cells = ('-',) * 5
   if found:

@@ -4,9 +4,9 @@
 
 Data: ImageNet as tensorflow-datasets' `imagenet2012` (README, "ImageNet"):
 largest central square, area resize; labels 0 to 999.
-Hardware: not stated. Parameters, EMA and Adam take 16 bytes per parameter,
-2.0 GB; the training step fits v3:8x16 as it is, 2.4 of 15.5 GiB on each core
-(`cdm plan`).
+Hardware: not stated. Parameters, EMA and Adam take 16 bytes per parameter, 2.0
+GB; the training step fits v3:8x16 even without a split of the state, 2.4 of
+15.5 GiB on each core (`cdm plan`).
 Parameters: 124,794,438 (the paper states none).
 Paper: nothing of the base alone; see cdm_cascade16to64.
 Ours: not yet run.

@@ -6,9 +6,9 @@ Data: ImageNet as tensorflow-datasets' `imagenet2012` (README, "ImageNet"):
 largest central square, area resize; labels 0 to 999. The low-res input is the
 same image, area downsampled, with Gaussian noise of a uniformly drawn level
 added at 16x16.
-Hardware: not stated. Parameters, EMA and Adam take 16 bytes per parameter,
-4.38 GB; the training step fits v3:8x16 as it is, 5.3 of 15.5 GiB on each core
-(`cdm plan`).
+Hardware: not stated. Parameters, EMA and Adam take 16 bytes per parameter, 4.38
+GB; the training step fits v3:8x16 even without a split of the state, 5.3 of
+15.5 GiB on each core (`cdm plan`).
 Parameters: 273,793,350 (the paper states none).
 Paper, of the cascade 16 -> 64: FID to training images 6.02 without
 augmentation, 2.13 with s = 1001 of 4000 ([CDM] sec. 4.2, quoted by others).

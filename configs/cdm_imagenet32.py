@@ -6,7 +6,7 @@ Data: ImageNet as tensorflow-datasets' `imagenet2012` (README, "ImageNet"):
 largest central square, area resize; labels 0 to 999.
 Hardware: 256 TPU-v3 cores in the paper (UNVERIFIED). Parameters, EMA and Adam
 take 16 bytes per parameter, 13.2 GB; the training step fits v3:8x16 as it is,
-14.1 of 15.5 GiB on each core (`cdm plan`).
+4.0 of 15.5 GiB on each core (`cdm plan`).
 Parameters: 825,505,542 (the paper states none).
 Paper: FID 1.11 to training, 1.99 to validation images, IS 26.01 +/- 0.59
 ([CDM] tab. 1).

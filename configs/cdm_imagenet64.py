@@ -7,9 +7,9 @@ largest central square, area resize; labels 0 to 999. The baseline is a
 re-implementation of Improved DDPM with 4000 steps, dropout and longer training
 (UNVERIFIED); no sizes are known. This is Improved DDPM's class-conditional
 ImageNet-64 model, with dropout.
-Hardware: not stated. Parameters, EMA and Adam take 16 bytes per parameter,
-4.37 GB; the training step fits v3:8x16 as it is, 5.5 of 15.5 GiB on each core
-(`cdm plan`).
+Hardware: not stated. Parameters, EMA and Adam take 16 bytes per parameter, 4.37
+GB; the training step fits v3:8x16 even without a split of the state, 5.5 of
+15.5 GiB on each core (`cdm plan`).
 Parameters: 273,049,350 (Improved DDPM states 270M).
 Paper: FID 2.44 to training, 2.91 to validation images, IS 49.81 (UNVERIFIED,
 [CDM] sec. 4.2).

@@ -7,8 +7,8 @@ largest central square, area resize; labels 0 to 999. The low-res input is the
 same image, area downsampled, blurred in half of the training examples and in
 no sample.
 Hardware: 64 TPU-v3 cores in the paper (UNVERIFIED). Parameters, EMA and Adam
-take 16 bytes per parameter, 8.98 GB; the training step fits v3:4x8 as it is,
-12.6 of 15.5 GiB on each core (`cdm plan`).
+take 16 bytes per parameter, 8.98 GB; the training step fits v3:4x8 even without
+a split of the state, 12.6 of 15.5 GiB on each core (`cdm plan`).
 Parameters: 561,231,107 (the paper states none; [SR3] tab. A.1 has the same
 sizes and states 550M, without a class label).
 Paper, of the cascade to 128: FID 3.52 to training, 3.76 to validation images,

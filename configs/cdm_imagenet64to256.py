@@ -8,7 +8,7 @@ same image, area downsampled, blurred in half of the training examples and in
 no sample.
 Hardware: 128 TPU-v3 cores in the paper (UNVERIFIED). Parameters, EMA and Adam
 take 16 bytes per parameter, 9.88 GB; the training step fits v3:8x8 as it is,
-14.4 of 15.5 GiB on each core (`cdm plan`).
+9.7 of 15.5 GiB on each core (`cdm plan`).
 Parameters: 617,630,467 (the paper states none; [SR3] tab. A.1 has the same
 sizes and states 625M, without a class label).
 Paper, of the cascade to 256: FID 4.88 to training, 4.63 to validation images,

@@ -5,8 +5,8 @@
 Data: train on FFHQ, 70,000 images of 1024 px in one folder, given with
 --config.train_data.path=DIR; judge on CelebA-HQ.
 Hardware: not stated in the paper. Parameters, EMA and Adam take 16 bytes per
-parameter, 8.97 GB; the training step fits v3:8x8 as it is, 10.1 of 15.5 GiB on
-each core (`cdm plan`).
+parameter, 8.97 GB; the training step fits v3:8x8 even without a split of the
+state, 10.1 of 15.5 GiB on each core (`cdm plan`).
 Parameters: 560,719,107 (the paper states 550M, [SR3] tab. A.1).
 Paper: PSNR 23.04, SSIM 0.65, consistency 2.68e-5 ([SR3] tab. 1); fool rate
 47.4% (project page).

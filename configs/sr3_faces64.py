@@ -7,8 +7,8 @@ Data: train on FFHQ, 70,000 images of 1024 px in one folder, given with
 unconditional DDPM at 64x64 ([SR3]); its sizes were not read. These are DDPM's
 of CIFAR-10 (UNVERIFIED), a level added.
 Hardware: not stated in the paper. Parameters, EMA and Adam take 16 bytes per
-parameter, 1.1 GB; the training step fits v3:8x8 as it is, 1.3 of 15.5 GiB on
-each core (`cdm plan`).
+parameter, 1.1 GB; the training step fits v3:8x8 even without a split of the
+state, 1.3 of 15.5 GiB on each core (`cdm plan`).
 Parameters: 68,793,091 (the paper states none).
 Paper: images only, no numbers.
 Ours: not yet run.

@@ -5,8 +5,8 @@
 Data: train on FFHQ, 70,000 images of 1024 px in one folder, given with
 --config.train_data.path=DIR; judge on CelebA-HQ.
 Hardware: not stated in the paper. Parameters, EMA and Adam take 16 bytes per
-parameter, 9.87 GB; the training step fits v3:8x8 as it is, 13.9 of 15.5 GiB on
-each core (`cdm plan`).
+parameter, 9.87 GB; the training step fits v3:8x8 even without a split of the
+state, 13.9 of 15.5 GiB on each core (`cdm plan`).
 Parameters: 617,118,467 (the paper states 625M, [SR3] tab. A.1).
 Paper: images only, no numbers.
 Ours: not yet run.

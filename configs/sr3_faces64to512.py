@@ -6,8 +6,9 @@ Data: train on FFHQ, 70,000 images of 1024 px in one folder, given with
 --config.train_data.path=DIR; judge on CelebA-HQ. Its folder is given with
 --config.eval_data.path=DIR.
 Hardware: not stated in the paper. Parameters, EMA and Adam take 16 bytes per
-parameter, 9.76 GB; the training step fits v3:8x8 as it is, 14.6 of 15.5 GiB on
-each core (`cdm plan`). v6e:8x8 needs --config.mesh.fsdp=8.
+parameter, 9.76 GB; the training step fits v3:8x8 even without a split of the
+state, 14.6 of 15.5 GiB on each core (`cdm plan`). v6e:8x8 needs the split,
+which is the default.
 Parameters: 609,802,371 (the paper states 625M, [SR3] tab. A.1).
 Paper: images only, no numbers.
 Ours: not yet run.

@@ -6,9 +6,9 @@ SR3's cascade to 256 starts from a class-conditional Improved DDPM at 64x64
 ([SR3]); these are Improved DDPM's own flags for that model.
 Data: ImageNet as tensorflow-datasets' `imagenet2012` (README, "ImageNet"):
 largest central square, bicubic resize; labels 0 to 999.
-Hardware: not stated. Parameters, EMA and Adam take 16 bytes per parameter,
-4.37 GB; the training step fits v3:8x16 as it is, 5.5 of 15.5 GiB on each core
-(`cdm plan`).
+Hardware: not stated. Parameters, EMA and Adam take 16 bytes per parameter, 4.37
+GB; the training step fits v3:8x16 even without a split of the state, 5.5 of
+15.5 GiB on each core (`cdm plan`).
 Parameters: 273,049,350 (Improved DDPM states 270M).
 Paper: FID 2.92 to training images (Improved DDPM, in [CDM] tab. 1).
 Ours: not yet run.

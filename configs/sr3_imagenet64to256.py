@@ -6,8 +6,8 @@ Data: ImageNet as tensorflow-datasets' `imagenet2012` (README, "ImageNet"):
 images with a short side under 256 dropped, largest central square, area resize
 ([SR3]).
 Hardware: not stated in the paper. Parameters, EMA and Adam take 16 bytes per
-parameter, 9.87 GB; the training step fits v3:8x8 as it is, 13.9 of 15.5 GiB on
-each core (`cdm plan`).
+parameter, 9.87 GB; the training step fits v3:8x8 even without a split of the
+state, 13.9 of 15.5 GiB on each core (`cdm plan`).
 Parameters: 617,118,467 (the paper states 625M, [SR3] tab. A.1).
 Paper, on validation images: FID 5.2, IS 180.1, PSNR 26.4, SSIM 0.762 ([SR3]
 tab. 2); ResNet-50 error 31.7% top-1, 12.0% top-5 ([SR3] tab. 3); fool rate

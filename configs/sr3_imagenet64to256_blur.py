@@ -7,8 +7,8 @@ images with a short side under 256 dropped, largest central square, area resize
 ([SR3]). The low-res input is blurred in training and in no sample; there is no
 class label.
 Hardware: not stated in the paper. Parameters, EMA and Adam take 16 bytes per
-parameter, 9.87 GB; the training step fits v3:8x8 as it is, 13.9 of 15.5 GiB on
-each core (`cdm plan`).
+parameter, 9.87 GB; the training step fits v3:8x8 even without a split of the
+state, 13.9 of 15.5 GiB on each core (`cdm plan`).
 Parameters: 617,118,467 (the paper states 625M, [SR3] tab. A.1).
 Paper, of the cascade to 256: FID 11.3; 13.1 without blur, 11.8 with the L2
 loss ([SR3] tab. 4, tab. 5).
