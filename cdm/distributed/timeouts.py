@@ -5,9 +5,10 @@ launchers set variables and the processes of a run must agree. What takes longer
 with more processes has a default that grows with their number.
 """
 
-import os
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from cdm.data.files import seconds_variable
 
 # The defaults are those of this many processes; each further group of as many
 # adds a quarter of them.
@@ -77,21 +78,13 @@ def seconds(
   Raises:
     ValueError: the variable is not a positive number.
   """
-  environment = os.environ if environment is None else environment
-  text = environment.get(timeout.variable)
-  if text is None:
-    groups = (processes - 1) // GROUP if timeout.grows else 0
-    return timeout.default * (1 + groups / 4)
-  try:
-    value = float(text)
-  except ValueError:
-    value = 0.0
-  if not 0 < value < float('inf'):
-    raise ValueError(
-      f'{timeout.variable} is {text!r}; it is the number of seconds '
-      f'{timeout.meaning}, e.g. {timeout.variable}={timeout.default:.0f}.'
-    )
-  return value
+  given = seconds_variable.read(
+    timeout.variable, timeout.default, timeout.meaning, environment
+  )
+  if given is not None:
+    return given
+  groups = (processes - 1) // GROUP if timeout.grows else 0
+  return timeout.default * (1 + groups / 4)
 
 
 def check(environment: Mapping[str, str]) -> None:

@@ -1,29 +1,9 @@
 """Messages between processes, through a store that all of them see."""
 
 import pytest
+from support.key_value_store import Store
 
 from cdm.distributed import message_board
-
-
-class Store:
-  """What JAX's coordination service does with keys and values."""
-
-  def __init__(self):
-    self.values = {}
-
-  def key_value_set(self, key, value):
-    assert key not in self.values
-    self.values[key] = value
-
-  def blocking_key_value_get(self, key, milliseconds):
-    if key not in self.values:
-      raise RuntimeError(f'DEADLINE_EXCEEDED: {key} timed out')
-    return self.values[key]
-
-  def key_value_delete(self, prefix):
-    self.values = {
-      k: v for k, v in self.values.items() if not k.startswith(prefix)
-    }
 
 
 def test_what_one_posts_all_get_and_boards_do_not_mix():

@@ -1,6 +1,7 @@
 """What the clock makes due is made once, and equally in every process."""
 
 import pytest
+from support.key_value_store import Store
 
 from cdm.distributed import announcements, message_board
 from cdm.training import intervals
@@ -13,24 +14,6 @@ class Clock:
 
   def __call__(self):
     return self.seconds
-
-
-class Store:
-  """The messages of a run, as all of its processes see them."""
-
-  def __init__(self):
-    self.values = {}
-
-  def key_value_set(self, key, value):
-    assert key not in self.values
-    self.values[key] = value
-
-  def key_value_delete(self, prefix):
-    for key in [key for key in self.values if key.startswith(prefix)]:
-      del self.values[key]
-
-  def blocking_key_value_get(self, key, _milliseconds):
-    return self.values[key]
 
 
 @pytest.fixture

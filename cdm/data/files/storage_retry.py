@@ -5,13 +5,12 @@ action that never returns is not noticed here, but by the watchdog of a run.
 """
 
 import logging
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from cdm.data.files import transient_errors
+from cdm.data.files import seconds_variable, transient_errors
 
 # The environment variable that replaces the seconds. Launchers set variables,
 # and worker processes inherit them.
@@ -33,19 +32,8 @@ def patience() -> float:
   Raises:
     ValueError: the environment variable is not a positive number.
   """
-  text = os.environ.get(VARIABLE)
-  if text is None:
-    return SECONDS
-  try:
-    value = float(text)
-  except ValueError:
-    value = 0.0
-  if not 0 < value < float('inf'):
-    raise ValueError(
-      f'{VARIABLE} is {text!r}; it is the number of seconds that a read or a '
-      f'write which fails is tried again, e.g. {VARIABLE}={SECONDS:.0f}.'
-    )
-  return value
+  meaning = 'that a read or a write which fails is tried again'
+  return seconds_variable.read(VARIABLE, SECONDS, meaning) or SECONDS
 
 
 def pauses() -> Iterator[float]:
