@@ -7,6 +7,7 @@ are not seen.
 """
 
 import collections
+import os
 import pathlib
 import re
 import shutil
@@ -75,12 +76,20 @@ def count(out, folder):
   """
   out = pathlib.Path(out)
   found = collections.defaultdict(collections.Counter)
-  below = re.compile(re.escape(str(folder)) + r'/([^>"]*)')
+  below = re.compile(re.escape(_as_written(folder)) + r'/([^>"]*)')
   for path in out.parent.glob(f'{out.name}.*'):
     with open(path, encoding='utf-8', errors='replace') as lines:
       for line in lines:
         _add(found, line, below)
   return {place: dict(kinds) for place, kinds in found.items()}
+
+
+def _as_written(path):
+  """-> a path as strace writes it: bytes that are not ASCII as octal numbers."""
+  return ''.join(
+    chr(byte) if 32 <= byte < 127 else f'\\{byte:o}'
+    for byte in os.fsencode(path)
+  )
 
 
 def _add(found, line, below):

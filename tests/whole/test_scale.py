@@ -87,7 +87,8 @@ def test_process_0_hears_once_of_each_save_from_each_other_process(rows):
 def test_the_calls_of_a_process_about_files_of_a_folder_are_counted(tmp_path):
   if reason := file_calls.unavailable():
     pytest.skip(reason)
-  place = tmp_path / 'run' / 'part'
+  folder = tmp_path / 'of an é'
+  place = folder / 'run' / 'part'
   place.mkdir(parents=True)
   (place / 'x').write_bytes(b'12345')
   program = f"""
@@ -108,7 +109,7 @@ thread.start(), thread.join()
 """
   words = [*file_calls.command(tmp_path / 'calls'), sys.executable, '-c']
   subprocess.run([*words, program], check=True)
-  assert file_calls.count(tmp_path / 'calls', tmp_path) == {
+  assert file_calls.count(tmp_path / 'calls', folder) == {
     'run/part': {
       'files opened': 5,  # a listing opens the folder
       'bytes read': 12,
