@@ -85,7 +85,7 @@ def count(out, folder):
 
 
 def _as_written(path):
-  """-> a path as strace writes it: bytes that are not ASCII as octal numbers."""
+  """-> a path as strace writes it, bytes that are not ASCII in octal."""
   return ''.join(
     chr(byte) if 32 <= byte < 127 else f'\\{byte:o}'
     for byte in os.fsencode(path)
