@@ -16,6 +16,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAME = 'cdm-faults'  # of the job
 
 
+def _command(target, *words):
+  """-> the words that launch a run with this environment's Python."""
+  launcher = [sys.executable, ROOT / 'launch' / 'launch.py', target]
+  return [*launcher, f'--name={NAME}', f'--python={sys.executable}', *words]
+
+
 class Slurm:
   """Launches a run on the SLURM of this machine."""
 
@@ -40,9 +46,7 @@ class Slurm:
   def launch(self, home, words, environment):
     """Submits a run; its log lies in `home`."""
     submitted = subprocess.run(
-      [sys.executable, ROOT / 'launch' / 'launch.py', 'slurm']
-      + [f'--name={NAME}', f'--tasks_per_node={self._processes}']
-      + [f'--python={sys.executable}', *words],
+      _command('slurm', f'--tasks_per_node={self._processes}', *words),
       cwd=home,
       env=environment,
       check=True,
@@ -100,9 +104,7 @@ class Local:
     self._path = home / 'log'
     with open(self._path, 'wb') as log:
       self._process = subprocess.Popen(
-        [sys.executable, ROOT / 'launch' / 'launch.py', 'local']
-        + [f'--name={NAME}', f'--processes={self._processes}']
-        + [f'--python={sys.executable}', *words],
+        _command('local', f'--processes={self._processes}', *words),
         cwd=home,
         env=environment,
         stdout=log,

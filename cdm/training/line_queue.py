@@ -1,8 +1,8 @@
 """Holds log lines back until the device has made their steps.
 
-A line that were written at its own step would wait until the device has no
-more work. So its rates are taken then, and its means when later steps are on
-their way.
+To write a line at its own step, the host would have to wait until the device
+has no more work. So the rates of a line are taken at its step, and its means
+when later steps are on their way.
 """
 
 from __future__ import annotations
