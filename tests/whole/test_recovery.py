@@ -342,6 +342,9 @@ def test_the_watchdog_tells_what_hangs_and_the_run_goes_on(
   on_image(12 * BATCH, hang)
   code, err = begin(
     train__num_steps=16,
+    # One thread reads in the order of the steps. Of many, one that the machine
+    # left waiting may read an image of a step that comes after the last.
+    pipeline__read_threads=1,
     train__watchdog_factor=1.5,
     train__watchdog_seconds=1.0,
     train__sample_every_steps=0,
