@@ -61,6 +61,8 @@ EXTERNAL = {
   'wandb': {'reporting'},
   'grain': {'data'},
   'tensorflow_datasets': {'data'},
+  'pyarrow': {'data'},
+  'lmdb': {'data'},
   'orbax': {'checkpointing'},
   'optax': {'training'},
 }
