@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import pathlib
 from collections.abc import Collection, Iterable
 
 import numpy as np
@@ -12,7 +13,9 @@ from cdm.data import (
   image_decoder,
   numbered_names,
   picture_files,
+  unread_files,
 )
+from cdm.data.forms.encoded_images import Encoded
 from cdm.data.printable_name import printable
 from cdm.data.source import Element, element, first_names
 
@@ -63,7 +66,7 @@ class Folder:
     self._limits = image_decoder.check_limits(max_pixels, max_value)
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
-      raise ValueError(f'{self.path!r} is not a folder of images.')
+      raise ValueError(unread_files.refusal(self.path))
     listing, self.listing_digest = folder_index.list_pictures(self.path)
     self.files, self.left_out = listing.files, listing.left_out_text()
     if not self.files:
@@ -118,10 +121,21 @@ class Folder:
     """Returns the path of each image relative to the folder."""
     return self.files
 
-  def __getitem__(self, i: int) -> Element:
+  def encoded(self, i: int) -> Encoded:
+    """Returns image i as it is stored."""
     path = os.path.join(self.path, self.files[i])
-    decoded = image_decoder.read_file(path, **self._limits)
-    return element(decoded.pixels, self.labels[i], decoded.notes)
+    most = self._limits['max_pixels']
+    data = image_decoder.read_bytes(path, max_pixels=most)
+    return Encoded(data, str(pathlib.Path(path)), int(self.labels[i]))
+
+  def decode(self, stored: Encoded) -> Element:
+    """Returns the element of an image that `encoded` returned."""
+    data, name, label = stored
+    decoded = image_decoder.decode(data, name=name, **self._limits)
+    return element(decoded.pixels, label, decoded.notes)
+
+  def __getitem__(self, i: int) -> Element:
+    return self.decode(self.encoded(i))
 
 
 def sort_classes(names: Collection[str]) -> list[str]:

@@ -111,6 +111,21 @@ def read_file(
     BadImage, UnusableImage: as `decode`.
     UnusableImage: the file cannot be read.
   """
+  data = read_bytes(path, max_pixels=max_pixels)
+  return decode(
+    data, name=str(path), max_pixels=max_pixels, max_value=max_value
+  )
+
+
+def read_bytes(
+  path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
+) -> bytes:
+  """Returns the bytes of one image file.
+
+  Raises:
+    UnusableImage: the file cannot be read, or has more bytes than an image of
+      max_pixels pixels needs.
+  """
   path = pathlib.Path(path)
   try:
     status = path.stat()
@@ -123,7 +138,7 @@ def read_file(
         f'the file has {status.st_size:,} bytes, too many for an image of at '
         f'most {max_pixels:,} pixels',
       )
-    data = path.read_bytes()
+    return path.read_bytes()
   except FileNotFoundError:
     raise UnusableImage(str(path), 'there is no such file') from None
   except OSError as error:
@@ -133,9 +148,6 @@ def read_file(
     raise UnusableImage(
       str(path), f'the file cannot be read: {reason}'
     ) from error
-  return decode(
-    data, name=str(path), max_pixels=max_pixels, max_value=max_value
-  )
 
 
 class Limits(TypedDict):

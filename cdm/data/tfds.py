@@ -15,6 +15,7 @@ import numpy as np
 from cdm.data import image_decoder, shell_commands, transforms
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.files.transient_errors import not_of_the_file
+from cdm.data.forms.encoded_images import Encoded
 from cdm.data.source import Element, element
 
 
@@ -116,7 +117,8 @@ class Tfds:
       for i in range(len(self))
     ]
 
-  def __getitem__(self, i: int) -> Element:
+  def encoded(self, i: int) -> Encoded:
+    """Returns image i as it is stored."""
     name = f'{self._name}[{i}]'
     try:
       example = self._records[i]
@@ -135,9 +137,16 @@ class Tfds:
     # The label is -1 in a split that withholds its labels.
     if label >= 0 and self._new_label is not None:
       label = self._new_label[label]
-    data = example[self._image_key]
+    return Encoded(example[self._image_key], name, label)
+
+  def decode(self, stored: Encoded) -> Element:
+    """Returns the element of an image that `encoded` returned."""
+    data, name, label = stored
     decoded = image_decoder.decode(data, name=name, **self._limits)
     return element(decoded.pixels, label, decoded.notes)
+
+  def __getitem__(self, i: int) -> Element:
+    return self.decode(self.encoded(i))
 
 
 # The Pythons from this one on have no release of TensorFlow, which builds data
