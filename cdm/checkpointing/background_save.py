@@ -218,7 +218,7 @@ class BackgroundSave:
   def _report_of(
     self, process: int, report: Any
   ) -> tuple[Outcome, dict[str, checksums.Sum]]:
-    """Returns the outcome and checksums that a process has posted, if it has."""
+    """Returns the outcome and the checksums that a process has posted."""
     if report is None:
       silent = 'it has not written its share in time'
       return Outcome(silent, True, errno.ETIMEDOUT, process), {}
