@@ -16,11 +16,8 @@ from cdm.data.pipeline import PipelineOptions
 from cdm.distributed import exit_codes
 
 if TYPE_CHECKING:
-  from cdm.config.loader import ConfigDict
   from cdm.data.pipeline import Batches
   from cdm.data.pipeline_state import PipelineState
-  from cdm.models.resnet import ResNet50
-  from cdm.models.unet import UNet
 
 
 class LabelCheckedBatches:
@@ -118,30 +115,6 @@ def check_range(
     f'has labels from {label.min()} to {label.max()}. Use data with those '
     'labels, or --config.model.num_classes=None.'
   )
-
-
-def check_labels(c: ConfigDict, net: UNet | ResNet50, source: Any) -> None:
-  """Raises ValueError if the data has labels that the network does not know.
-
-  Args:
-    c: config of one stage.
-    net: its network; `num_classes` is None if it uses no labels.
-    source: the training data, see `data.source`.
-  """
-  if net.num_classes is None:
-    return
-  if not source.num_classes:
-    raise ValueError(
-      f'config.model.num_classes is {net.num_classes}, but the data '
-      f'({c.train_data.kind}) has no classes; use labelled data, or '
-      '--config.model.num_classes=None.'
-    )
-  if source.num_classes > net.num_classes:
-    raise ValueError(
-      f'config.model.num_classes is {net.num_classes}, but the data has '
-      f'{source.num_classes} classes, labels 0 to {source.num_classes - 1}; '
-      f'use --config.model.num_classes={source.num_classes}.'
-    )
 
 
 def check_classes(workdir: str | os.PathLike, source: Any) -> None:

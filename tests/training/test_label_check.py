@@ -62,26 +62,6 @@ def test_a_position_is_restored_only_if_it_may_be():
   assert batches.position == 'there' and allowed.get_state() == 'here'
 
 
-def test_a_network_of_classes_needs_data_with_classes():
-  config = types.SimpleNamespace(
-    train_data=types.SimpleNamespace(kind='folder')
-  )
-
-  def check(net, data):
-    label_check.check_labels(
-      config,
-      types.SimpleNamespace(num_classes=net),
-      types.SimpleNamespace(num_classes=data),
-    )
-
-  for net, data in ((None, 0), (None, 9), (4, 4), (4, 3)):
-    check(net, data)
-  with pytest.raises(ValueError, match=r'\(folder\) has no classes'):
-    check(4, 0)
-  with pytest.raises(ValueError, match='has 5 classes, labels 0 to 4'):
-    check(4, 5)
-
-
 @pytest.mark.parametrize(
   ('names', 'message'),
   [
