@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from cdm.config import instantiate, key_errors, value_types
 from cdm.data import (
   array_record,
+  class_names,
   folder,
   folder_index,
   npz_dataset,
@@ -148,8 +149,7 @@ def check_section(
       type.
   """
   allows_missing_classes(section, name)
-  section = instantiate.as_dict(name, section)
-  section.pop(ALLOW_MISSING, None)
+  section = _for_the_source(instantiate.as_dict(name, section))
   constructor = SOURCES[instantiate.kind_of(name, section, SOURCES)]
   return constructor, instantiate.arguments(name, constructor, section)
 
@@ -182,9 +182,20 @@ def open_named(section: Mapping[str, Any]) -> Source:
   Raises:
     ValueError: the data is missing.
   """
+  section = _for_the_source(section)
+  return SOURCES[section.pop('kind')](**section)
+
+
+def _for_the_source(section: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a data section as its source takes it.
+
+  `class_names` may also be a text, see `class_names.parse`.
+  """
   section = dict(section)
   section.pop(ALLOW_MISSING, None)
-  return SOURCES[section.pop('kind')](**section)
+  if isinstance(section.get('class_names'), str):
+    section['class_names'] = class_names.parse(section['class_names'])
+  return section
 
 
 class HeldOut(NamedTuple):

@@ -1,4 +1,4 @@
-"""Checks that labels are in range, and that a run's classes stay the same."""
+"""Checks that labels are in range, and that a run's data stay the same."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cdm.checkpointing import reader
-from cdm.config import key_errors
-from cdm.data import class_names
+from cdm.config import key_errors, loader
+from cdm.data import class_names, picture_order
 from cdm.data.pipeline import PipelineOptions
 from cdm.distributed import exit_codes
 
 if TYPE_CHECKING:
+  from cdm.config.loader import ConfigDict
   from cdm.data.pipeline import Batches
   from cdm.data.pipeline_state import PipelineState
 
@@ -136,3 +137,43 @@ def check_classes(workdir: str | os.PathLike, source: Any) -> None:
         f'{new!r}. Use the same classes in the same order, or another '
         '--workdir.'
       )
+
+
+def check_same_data(
+  workdir: str | os.PathLike, c: ConfigDict, source: Any
+) -> None:
+  """Raises ValueError if a run cannot go on with these data.
+
+  Args:
+    workdir: work directory of the run, which has a checkpoint.
+    c: config of the run as it is now.
+    source: the training data, see `data.source`.
+  """
+  check_classes(workdir, source)
+  saved = loader.from_json(reader.read_config(workdir), workdir)
+  check_order(saved, c, source)
+
+
+def check_order(saved: ConfigDict, c: ConfigDict, source: Any) -> None:
+  """Raises ValueError if the pictures of a folder have another order.
+
+  The position of a run counts them in their order.
+
+  Args:
+    saved: config of the run when it was saved.
+    c: config of the run as it is now.
+    source: the training data.
+  """
+  before, now = saved.train_data, c.train_data
+  if before.kind != 'folder' or now.kind != 'folder':
+    return
+  # Runs of versions without the key have the order 'text'.
+  order = before.get('order', picture_order.TEXT)
+  if order == source.order:
+    return
+  if picture_order.ordered(sorted(source.files), order) != source.files:
+    raise ValueError(
+      f'config.train_data.order is {source.order!r} and was {order!r} when the '
+      'run was saved, which are two orders of these pictures: the run would '
+      f'not go on where it stopped. Use --config.train_data.order={order}.'
+    )

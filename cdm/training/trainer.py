@@ -42,6 +42,7 @@ from cdm.training import (
   hooks,
   host_spread,
   init_from,
+  label_check,
   log_line,
   loop,
   profile_steps,
@@ -54,7 +55,6 @@ from cdm.training import (
   watchdog,
 )
 from cdm.training.collaborators import compared_part
-from cdm.training.label_check import LabelCheckedBatches, check_classes
 from cdm.training.preemption import Stop
 from cdm.training.sample_grid import make_grid_sampler
 
@@ -289,7 +289,7 @@ class _Run:
   def _open_batches(self, assembled, source):
     """Opens the training batches, and reads one unless the run continues."""
     c, workdir, built = self._c, self._workdir, assembled.built
-    self._iterator = LabelCheckedBatches(
+    self._iterator = label_check.LabelCheckedBatches(
       datasets.training_batches(
         c,
         source,
@@ -299,7 +299,7 @@ class _Run:
         ),
       ),
       built.net.num_classes,
-      before_resuming=lambda: check_classes(workdir, source),
+      before_resuming=lambda: label_check.check_same_data(workdir, c, source),
     )
     if not reader.agreed_steps(workdir):
       self._iterator.peek()
