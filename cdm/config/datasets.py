@@ -22,6 +22,7 @@ from cdm.data import (
   transforms,
 )
 from cdm.data.files import damaged_file, storage_retry
+from cdm.data.forms import zip_images
 from cdm.data.source import Source
 from cdm.distributed import (
   bucket,
@@ -39,6 +40,7 @@ SOURCES = {
   'archive': npz_dataset.Archive,
   'photographs': sample_photos.Photographs,
   'synthetic': synthetic.Synthetic,
+  'zip': zip_images.ZipImages,
 }
 
 
