@@ -22,7 +22,7 @@ from cdm.data import (
   transforms,
 )
 from cdm.data.files import damaged_file, storage_retry
-from cdm.data.forms import zip_images
+from cdm.data.forms import imagenet_tar, webdataset, zip_images
 from cdm.data.source import Source
 from cdm.distributed import (
   bucket,
@@ -41,6 +41,8 @@ SOURCES = {
   'photographs': sample_photos.Photographs,
   'synthetic': synthetic.Synthetic,
   'zip': zip_images.ZipImages,
+  'webdataset': webdataset.Webdataset,
+  'imagenet_tar': imagenet_tar.ImagenetTar,
 }
 
 
