@@ -181,8 +181,8 @@ def _images(path, left_out) -> list[Member]:
       raise ValueError(
         f"{printable(path)} is none of ImageNet's tars: {_TRAIN.name} has a "
         f'tar for each class, such as n01440764.tar, and {_VAL.name} has '
-        f'images such as ILSVRC2012_val_00000001.JPEG.{first} Shards of webdataset '
-        "are read with kind='webdataset'."
+        f'images such as ILSVRC2012_val_00000001.JPEG.{first} Shards of '
+        "webdataset are read with kind='webdataset'."
       )
     return _pictures(path, outer, own[1] if own else None, left_out)
   found = []
