@@ -212,24 +212,31 @@ def _members(path) -> tuple[dict[str, zipfile.ZipInfo], collections.Counter]:
     if stat.S_ISLNK(info.external_attr >> 16):
       left_out['link'] += 1
       continue
-    what = printable(posixpath.join(path, name))
-    if info.flag_bits & _ENCRYPTED:
-      raise ValueError(
-        f'{what} is encrypted. Unpack the zip with its password and pack it '
-        'again without one.'
-      )
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-      raise ValueError(
-        f'{what} is compressed with method {info.compress_type}; stored and '
-        'deflated files are read. Pack it again with: zip -0 -r'
-      )
+    wrong = _why_unreadable(info)
+    if wrong is not None:
+      raise ValueError(f'{printable(posixpath.join(path, name))} {wrong}')
     if name in members:
       raise DamagedFile(
-        f'{what} is in the zip twice, so that nobody knows which is meant. '
-        'Make the zip again.'
+        f'{printable(path)} has {printable(name)} twice, so that nobody knows '
+        'which one is meant. Make the zip again.'
       )
     members[name] = info
   return members, left_out
+
+
+def _why_unreadable(info) -> str | None:
+  """Returns why a member cannot be read, and what to do, as half a sentence."""
+  if info.flag_bits & _ENCRYPTED:
+    return (
+      'is encrypted. Unpack the zip with its password and pack it again without '
+      'one.'
+    )
+  if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    return (
+      f'is compressed with method {info.compress_type}; stored and deflated '
+      'files are read. Unpack the zip and pack it again with: zip -0 -r'
+    )
+  return None
 
 
 def _directory(path) -> list[zipfile.ZipInfo]:
