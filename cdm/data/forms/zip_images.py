@@ -228,8 +228,8 @@ def _why_unreadable(info) -> str | None:
   """Returns why a member cannot be read, and what to do, as half a sentence."""
   if info.flag_bits & _ENCRYPTED:
     return (
-      'is encrypted. Unpack the zip with its password and pack it again without '
-      'one.'
+      'is encrypted. Unpack the zip with its password and pack it again '
+      'without one.'
     )
   if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
     return (
