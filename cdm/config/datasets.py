@@ -23,7 +23,12 @@ from cdm.data import (
   transforms,
 )
 from cdm.data.files import damaged_file, storage_retry
-from cdm.data.forms import imagenet_tar, webdataset, zip_images
+from cdm.data.forms import (
+  imagenet_tar,
+  npz_batches,
+  webdataset,
+  zip_images,
+)
 from cdm.data.source import Source
 from cdm.distributed import (
   bucket,
@@ -52,6 +57,7 @@ SOURCES = {
   'zip': zip_images.ZipImages,
   'webdataset': webdataset.Webdataset,
   'imagenet_tar': imagenet_tar.ImagenetTar,
+  'npz_batches': npz_batches.NpzBatches,
 }
 
 
