@@ -97,6 +97,8 @@ def run(args: argparse.Namespace) -> None:
 
   output_files.check_folder_name(args.out)
   section = source_section(args.source, args.data_dir, args.no_classes)
+  if section['kind'] == 'tfds':
+    section['exif_rotation'] = False  # as the decoders of TFDS
   if args.max_value is not None:
     if section['kind'] == 'array_records':
       raise ValueError(

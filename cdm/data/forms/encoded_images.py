@@ -57,6 +57,7 @@ class EncodedImages(abc.ABC):
     class_names: Iterable[str] | None,
     max_pixels: int,
     max_value: float | None,
+    exif_rotation: bool = False,
   ):
     """Takes what a form has listed.
 
@@ -70,11 +71,15 @@ class EncodedImages(abc.ABC):
       max_pixels: an image of more pixels counts as unreadable.
       max_value: the value of white in images of 16 or more bits; see
         `image_decoder.decode`.
+      exif_rotation: whether images are turned as their EXIF orientation says;
+        the loaders of the papers do not.
 
     Raises:
       ValueError: there are no images, or the data set has other classes.
     """
-    self._limits = image_decoder.check_limits(max_pixels, max_value)
+    self._limits = image_decoder.check_limits(
+      max_pixels, max_value, exif_rotation
+    )
     self.path = os.fspath(path)
     self._names = names
     if not len(names):
@@ -131,6 +136,8 @@ class EncodedImages(abc.ABC):
     digest = hashlib.sha256(repr(self.class_names).encode())
     if self._limits.get('max_value') is not None:
       digest.update(f'max_value {self._limits["max_value"]}\0'.encode())
+    if self._limits.get('exif_rotation', True):
+      digest.update(b'exif_rotation True\0')
     digest.update(self.labels.tobytes())
     for text in self.stamp():
       digest.update(f'{text}\n'.encode(errors='surrogateescape'))

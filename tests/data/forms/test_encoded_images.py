@@ -20,7 +20,9 @@ class Listed(EncodedImages):
 
   KIND = 'listed'
 
-  def __init__(self, count=2, class_names=None, max_value=None):
+  def __init__(
+    self, count=2, class_names=None, max_value=None, exif_rotation=False
+  ):
     names = [f'{n}.png' for n in range(count)]
     labels = Labels(np.arange(count, dtype=np.int32)[::-1], ('dog', 'cat'))
     super().__init__(
@@ -30,6 +32,7 @@ class Listed(EncodedImages):
       class_names=class_names,
       max_pixels=100,
       max_value=max_value,
+      exif_rotation=exif_rotation,
     )
 
   def read_bytes(self, i):
@@ -66,9 +69,10 @@ def test_the_fingerprint_depends_on_labels_files_and_white():
       Listed(class_names=()),
       Listed(1),
       Listed(max_value=4095.0),
+      Listed(exif_rotation=True),
     )
   }
-  assert len(prints) == 5
+  assert len(prints) == 6
   assert (
     Listed().fingerprint == pickle.loads(pickle.dumps(Listed())).fingerprint
   )
