@@ -47,6 +47,7 @@ class Folder:
     order: str = picture_order.TEXT,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = True,
   ):
     """Lists the image files.
 
@@ -64,12 +65,16 @@ class Folder:
       max_pixels: an image of more pixels counts as unreadable.
       max_value: the value of white in images of 16 or more bits; see
         `image_decoder.decode`.
+      exif_rotation: whether images are turned as their EXIF orientation says.
+        False is what the loaders of the papers do, to ImageNet too.
 
     Raises:
       ValueError: the folder does not exist or has no images, an image is
         outside of the class folders, or the label file is not of these images.
     """
-    self._limits = image_decoder.check_limits(max_pixels, max_value)
+    self._limits = image_decoder.check_limits(
+      max_pixels, max_value, exif_rotation
+    )
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
       raise ValueError(f'{self.path!r} is not a folder of images.')
@@ -128,6 +133,8 @@ class Folder:
       digest.update(f'max_value {self._limits["max_value"]}\0'.encode())
     if self._stores_labels:
       digest.update(self.labels.tobytes())
+    if not self._limits.get('exif_rotation', True):
+      digest.update(b'exif_rotation False\0')
     for file in self.files:
       size = os.stat(os.path.join(self.path, file)).st_size
       digest.update(f'{file}\0{size}\n'.encode(errors='surrogateescape'))
