@@ -6,6 +6,7 @@ not cropped or resized keeps the JPEG or PNG file that its source holds, byte
 for byte, in both kinds of files.
 """
 
+import contextlib
 import io
 from typing import NamedTuple
 
@@ -93,28 +94,34 @@ def pack(
   """
   if payload.kind == 'raw':
     return record_format.pack({**element, 'image': image})
-  unchanged = image.shape == element['image'].shape
-  if file is None or not (unchanged and _shows(file, image)):
+  turned = None
+  if file is not None and image.shape == element['image'].shape:
+    turned = _turned(file, image)
+  if file is None or turned is None:
     file = _encode(image, payload)
   return record_format.pack_file(
     file,
     label=int(element['label']),
     short_side=int(element['short_side']),
+    exif_rotation=turned or False,
   )
 
 
-def _shows(file: bytes, image: np.ndarray) -> bool:
-  """Whether the record of a JPEG or PNG file is read as these very pixels.
+def _turned(file: bytes, image: np.ndarray) -> bool | None:
+  """Returns with which EXIF rotation a file is read as these very pixels.
 
-  It is not if the source decodes the file in a way of its own.
+  Returns:
+    None for other files than JPEG and PNG, and for one that the source decodes
+    in a way of its own.
   """
   if not file.startswith(_KEPT):
-    return False
-  try:
-    pixels = image_decoder.decode(file, name='').pixels
-  except transforms.BadImage:
-    return False
-  return np.array_equal(pixels, image)
+    return None
+  for turned in (False, True):
+    with contextlib.suppress(transforms.BadImage):
+      found = image_decoder.decode(file, name='', exif_rotation=turned)
+      if np.array_equal(found.pixels, image):
+        return turned
+  return None
 
 
 def _encode(image: np.ndarray, payload: Payload) -> bytes:

@@ -16,7 +16,7 @@ from cdm.data import record_format, shard_writer
 from cdm.data.files import atomic_files
 
 WORTH_MEASURING = 1000  # images; fewer are prepared as soon
-_MEASURED = 32  # images, spread over all
+_MEASURED = 32  # images, spread over all where that is quick
 # A shard is filled up to blocks of 64 kB. So many bytes make that unimportant.
 _ENOUGH_BYTES = 2**20
 _RESERVE = 2**26  # bytes of the disk that nobody should use up
@@ -27,6 +27,7 @@ def check(
   pack: Callable[[int], tuple[bytes, Any, Any]],
   indices: Sequence[int],
   *,
+  in_order: bool,
   say: Callable[[str], object],
 ) -> None:
   """Measures what some images need, and compares it with the disk.
@@ -35,6 +36,8 @@ def check(
     folder: where the shards will be.
     pack: returns the record of an image first, see `prepare`.
     indices: the images that are still to be prepared.
+    in_order: whether the first are measured, because the source can only be
+      read in its order.
     say: is told the result, in one line.
 
   Raises:
@@ -42,7 +45,7 @@ def check(
   """
   if len(indices) < WORTH_MEASURING:
     return
-  step = len(indices) // _MEASURED
+  step = 1 if in_order else len(indices) // _MEASURED
   began = time.monotonic()
   records = [pack(indices[i * step])[0] for i in range(_MEASURED)]
   seconds = (time.monotonic() - began) / _MEASURED * len(indices)

@@ -110,7 +110,7 @@ def prepare(
     size: S, pixels; the pipeline that reads the copy calls it image_size. None
       keeps the size of every image, and crop and filter do nothing.
     out: folder to write.
-    crop: 'center' or 'none'.
+    crop: 'center', 'squash' or 'none'.
     filter: see `transforms.fit`.
     **options: see `Options`.
 
@@ -137,6 +137,8 @@ def prepare(
       'system. Prepare it on a disk and copy the folder: it is read from '
       'buckets, too.'
     )
+  if size is not None:
+    filter = transforms.filter_name(filter)
   if not len(source):
     raise ValueError(f'{type(source).__name__} has no images.')
   manifest = _manifest(
@@ -328,7 +330,10 @@ def _write_missing(folder, index, pack, options):
   missing = [(file, images) for file, images in missing if file not in there]
   index['complete'] = not missing
   indices = _joined([images for _, images in missing])
-  preparation_cost.check(folder, pack, indices, say=options.say)
+  in_order = getattr(pack.args[0], 'in_order', False)
+  preparation_cost.check(
+    folder, pack, indices, in_order=in_order, say=options.say
+  )
   earlier = [bad for shard in index['shards'] for bad in shard['skipped']]
   limit = options.max_skip_fraction * total
   bar = options.progress(total=total, initial=total - len(indices))

@@ -36,7 +36,8 @@ WRITER_OPTIONS = 'group_size:1'  # one record per chunk, for random access
 # of raw pixels or the number of bytes of an image file
 _HEAD = struct.Struct('<4siii')
 _MAGIC = b'CDM1'
-_FILE_MAGIC = b'CDMF'
+# Of files; those of the second are turned as their EXIF orientation says.
+_FILE_MAGIC, _TURNED_MAGIC = b'CDMF', b'CDMR'
 _SHARD_NAME = r'images-\d{5,}-of-\d{5,}\.array_record'
 
 
@@ -48,7 +49,7 @@ class Manifest(TypedDict):
     source: fingerprint of the source.
     records: number of images.
     size: S, pixels; 0 if every image has the size that its source has.
-    crop: 'center' or 'none'.
+    crop: 'center', 'squash' or 'none'.
     filter: see `transforms.fit`; 'none' if the size is 0.
     records_per_shard: records of every shard but the last.
     pillow: version of Pillow, which decodes the images, or 'none'.
@@ -137,15 +138,19 @@ def pack(element: Element) -> bytes:
   return _HEAD.pack(_MAGIC, *numbers) + image.tobytes()
 
 
-def pack_file(data: bytes, *, label: int, short_side: int) -> bytes:
+def pack_file(
+  data: bytes, *, label: int, short_side: int, exif_rotation: bool = False
+) -> bytes:
   """Returns the record of an image file.
 
   Args:
     data: its bytes.
     label: see `source.Element`.
     short_side: see `source.Element`.
+    exif_rotation: how it is decoded, see `image_decoder.decode`.
   """
-  return _HEAD.pack(_FILE_MAGIC, label, short_side, len(data)) + data
+  magic = _TURNED_MAGIC if exif_rotation else _FILE_MAGIC
+  return _HEAD.pack(magic, label, short_side, len(data)) + data
 
 
 def pack_bad(error: transforms.BadImage) -> bytes:
@@ -166,17 +171,20 @@ def unpack(data: bytes, *, name: str) -> Element:
   Raises:
     transforms.BadImage: the record is damaged, or `pack_bad` stored this error.
   """
-  if len(data) < _HEAD.size or data[:4] not in (_MAGIC, _FILE_MAGIC):
+  magic, files = data[:4], (_FILE_MAGIC, _TURNED_MAGIC)
+  if len(data) < _HEAD.size or magic not in (_MAGIC, *files):
     raise transforms.BadImage(name, 'not a record of a prepared data set')
   _, label, short_side, size = _HEAD.unpack_from(data)
-  if data[:4] == _FILE_MAGIC:
+  if magic in files:
     file = data[_HEAD.size :]
     if len(file) != size or short_side < 1:
       raise transforms.BadImage(
         name, f'{len(file)} bytes are not an image file of {size} bytes'
       )
     return {
-      'image': image_decoder.decode(file, name=name).pixels,
+      'image': image_decoder.decode(
+        file, name=name, exif_rotation=magic == _TURNED_MAGIC
+      ).pixels,
       'label': np.int32(label),
       'short_side': np.int32(short_side),
     }

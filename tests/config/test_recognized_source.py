@@ -95,6 +95,8 @@ def test_keys_of_a_form_are_set_by_the_source_option(sources):
     prepare_command.with_keys(section, [('spilt', 'test')])
   kind = prepare_command.source_section('x', None, kind='tables')
   assert kind == section
+  with pytest.raises(ValueError, match='--source.kind=zip2 is not known; know'):
+    prepare_command.source_section('x', None, kind='zip2')
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,23 @@ def test_a_file_that_the_source_reads_in_its_own_way_is_written_anew(tmp_path):
     np.testing.assert_array_equal(prepared[i]['image'], source[i]['image'])
 
 
+@pytest.mark.parametrize('turned', [True, False])
+def test_a_kept_file_is_turned_as_the_source_turns_it(tmp_path, turned):
+  root = tmp_path / 'files'
+  root.mkdir()
+  image = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
+  exif = image.getexif()
+  exif[0x0112] = 6
+  image.save(root / '0.png', exif=exif)
+  source = sources.Folder(root, exif_rotation=turned)
+  prepare.prepare(source, size=None, out=tmp_path / 'out', payload='png')
+  (record,) = records(tmp_path / 'out')
+  assert record[16:] == (root / '0.png').read_bytes()
+  (found,) = array_record.ArrayRecords(tmp_path / 'out')
+  np.testing.assert_array_equal(found['image'], source[0]['image'])
+  assert np.array_equal(found['image'], np.asarray(image)) != turned
+
+
 def test_images_without_files_are_written_as_the_payload_says(tmp_path):
   source = synthetic.Synthetic(image_size=16, num_images=9)
   sizes, errors = {}, {}

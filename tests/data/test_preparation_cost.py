@@ -45,6 +45,20 @@ def test_a_disk_that_is_too_small_is_refused_before_an_image_is_written(
   prepare.prepare(few, size=8, out=tmp_path / 'few')
 
 
+def test_a_source_that_is_read_in_order_is_measured_at_its_start(tmp_path):
+  packed = []
+
+  def pack(i):
+    packed.append(i)
+    return b'x' * 100, None, []
+
+  for in_order in (True, False):
+    preparation_cost.check(
+      tmp_path, pack, range(3200), in_order=in_order, say=print
+    )
+  assert packed == [*range(32), *range(0, 3200, 100)]
+
+
 @pytest.mark.parametrize(
   ('seconds', 'text'),
   [(0.1, '1 s'), (119, '119 s'), (3600, '60 minutes'), (36000, '10.0 hours')],

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import inspect
 import re
 from typing import Any
 
@@ -48,15 +49,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--crop',
     default='center',
-    choices=('center', 'none'),
-    help='center: crop to the central square (default); none: accept square '
+    choices=('center', 'squash', 'none'),
+    help='center: crop to the central square (default); squash: resize the '
+    'whole image to a square, as downsampled ImageNet; none: accept square '
     'images only',
   )
   parser.add_argument(
     '--filter',
     default='area',
     metavar='FILTER',
-    help='filter to resize with: area (default), bicubic, bilinear or lanczos',
+    help='filter to resize with: area (default), bicubic, bilinear, lanczos, '
+    "box, or box_then_bicubic, which is that of ADM's loader and also called "
+    'center_crop_dhariwal',
   )
   parser.add_argument(
     '--payload',
@@ -126,8 +130,13 @@ def run(args: argparse.Namespace) -> None:
   section = source_section(
     args.source, args.data_dir, args.no_classes, keys.get('kind')
   )
+  if section['kind'] == 'tfds':
+    section['exif_rotation'] = False  # as the decoders of TFDS
+  takes = inspect.signature(datasets.SOURCES[section['kind']]).parameters
+  if 'in_order' in takes:
+    section['in_order'] = True
   if args.max_value is not None:
-    if section['kind'] == 'array_records':
+    if 'max_value' not in takes:
       raise ValueError(
         f'--max_value is for image files, and --source={args.source} holds '
         'shards of 8 bits; leave it out.'
@@ -228,6 +237,11 @@ def source_section(
   if not text.startswith('tfds:'):
     from cdm.config import datasets, recognized_source
 
+    if kind not in (None, *datasets.SOURCES):
+      raise ValueError(
+        f'--source.kind={kind} is not known; known are '
+        f'{", ".join(sorted(datasets.SOURCES))}.'
+      )
     section: dict[str, Any] = {'kind': kind, 'path': text}
     if kind is None:
       section = recognized_source.section(text, datasets.SOURCES)
