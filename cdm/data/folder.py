@@ -12,13 +12,15 @@ from cdm.data import (
   folder_classes,
   folder_index,
   image_decoder,
+  label_file,
   picture_files,
+  picture_order,
 )
 from cdm.data.source import Element, element
 
 
 class Folder:
-  """A source of the image files in a folder and below it, ordered by path.
+  """A source of the image files in a folder and below it.
 
   What counts as an image file, and what is left out, see `picture_files`. The
   labels of a folder that StyleGAN's or EDM's tools wrote are not those of its
@@ -26,7 +28,8 @@ class Folder:
 
   Attributes:
     path: the folder.
-    files: paths of the image files, relative to the folder.
+    files: paths of the image files, relative to the folder, in their order.
+    order: what decides that order, see `picture_order`.
     left_out: a text about what else lies in the folder; '' for nothing.
     class_names: the name of each label; () if there are none.
     named: whether these names say which classes are meant, see `class_labels`.
@@ -40,6 +43,8 @@ class Folder:
     self,
     path: str | os.PathLike[str],
     class_names: Iterable[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    order: str = picture_order.TEXT,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
   ):
@@ -52,49 +57,52 @@ class Folder:
         folders must have the same labels although one lacks a class. An empty
         tuple means that the subfolders are not classes. If the folder has a
         dataset.json, the labels are in it, and these are their names.
+      labels: a file with the label of each image, see `label_file`; the
+        subfolders are then not classes.
+      order: 'text', 'numbers' or the path of a list, see `picture_order`. Runs
+        of versions without this key have the order 'text'.
       max_pixels: an image of more pixels counts as unreadable.
       max_value: the value of white in images of 16 or more bits; see
         `image_decoder.decode`.
 
     Raises:
-      ValueError: the folder does not exist or has no images, or an image is
-        outside of the class folders.
+      ValueError: the folder does not exist or has no images, an image is
+        outside of the class folders, or the label file is not of these images.
     """
     self._limits = image_decoder.check_limits(max_pixels, max_value)
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
       raise ValueError(f'{self.path!r} is not a folder of images.')
     listing, self.listing_digest = folder_index.list_pictures(self.path)
-    self.files, self.left_out = listing.files, listing.left_out_text()
-    if not self.files:
-      left_out = listing.left_out
-      latents = sum(left_out.get(each, 0) for each in dataset_json.LATENTS)
-      dataset_json.refuse_latents(latents, name=self.path)
+    self.left_out = listing.left_out_text()
+    if not listing.files:
+      latents = [listing.left_out.get(each, 0) for each in dataset_json.LATENTS]
+      dataset_json.refuse_latents(sum(latents), name=self.path)
       found = f' ({self.left_out})' if self.left_out else ''
       raise ValueError(
         f'The folder {self.path!r} has no images: no file below it ends in one '
         f'of {" ".join(picture_files.SUFFIXES)}{found}.'
       )
     picture_files.say_left_out(self.path, self.left_out)
+    self.order = order
+    self.files = picture_order.ordered(listing.files, order)
     names = None if class_names is None else tuple(class_names)
-    self._stores_labels = names != () and os.path.isfile(self._dataset_json())
-    found = (
-      self._stored_labels(names)
-      if self._stores_labels
-      else folder_classes.labels_of(self.files, names, root=self.path)
+    stored = os.path.join(self.path, dataset_json.FILE)
+    # Labels that the paths do not tell, so that they count as contents.
+    self._has_label_file = labels is not None or (
+      names != () and os.path.isfile(stored)
     )
+    if labels is not None:
+      read = label_file.read(labels, self.files, names)
+      found = class_labels.translated(read, names, repr(self.path))
+    elif self._has_label_file:
+      data = pathlib.Path(stored).read_bytes()
+      read = dataset_json.parse(data, self.files, name=stored, folder=self.path)
+      found = class_labels.translated(read, names, repr(self.path))
+    else:
+      found = folder_classes.labels_of(self.files, names, root=self.path)
     self.labels, self.class_names, self.named = found
     self.num_classes = len(self.class_names)
-
-  def _dataset_json(self):
-    return os.path.join(self.path, dataset_json.FILE)
-
-  def _stored_labels(self, names):
-    path = pathlib.Path(self._dataset_json())
-    found = dataset_json.parse(
-      path.read_bytes(), self.files, name=str(path), folder=self.path
-    )
-    return class_labels.translated(found, names, str(path))
 
   def __len__(self) -> int:
     return len(self.files)
@@ -108,7 +116,7 @@ class Folder:
     digest = hashlib.sha256(repr(self.class_names).encode())
     if self._limits.get('max_value') is not None:
       digest.update(f'max_value {self._limits["max_value"]}\0'.encode())
-    if self._stores_labels:
+    if self._has_label_file:
       digest.update(self.labels.tobytes())
     for file in self.files:
       size = os.stat(os.path.join(self.path, file)).st_size

@@ -86,6 +86,7 @@ class ImagenetTar(tar_records.TarRecords):
     self,
     path: str | os.PathLike[str],
     class_names: Iterable[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
   ):
@@ -95,6 +96,8 @@ class ImagenetTar(tar_records.TarRecords):
       path: ILSVRC2012_img_train.tar, a folder of the tars in it, or
         ILSVRC2012_img_val.tar, whose images have no labels.
       class_names: the names of the labels 0, 1, 2, ...; see `EncodedImages`.
+      labels: a file with the label of each image, see `label_file`, in place of
+        those of the tars.
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
 
@@ -107,22 +110,26 @@ class ImagenetTar(tar_records.TarRecords):
     names = None if class_names is None else tuple(class_names)
     tars = _tars(path)
     files = [name for _, records in tars for name in records.names]
-    if files and _FLAT.fullmatch(files[0]) and names != ():
+    if names == () or labels is not None:
+      own = class_labels.none(len(files))
+    elif files and _FLAT.fullmatch(files[0]):
       raise ValueError(
-        f'{printable(path)} holds images without labels. Read them without '
-        'classes (class_names=() in a config, --no_classes of `cdm prepare`).'
+        f'{printable(path)} holds images without labels. Give a file with '
+        'their labels (labels=FILE in a config, --labels=FILE of `cdm '
+        'prepare`), such as ILSVRC2012_validation_ground_truth.txt of the '
+        "development kit or Kaggle's LOC_val_solution.csv, or read the images "
+        'without classes (class_names=(), --no_classes).'
       )
-    if names == ():
-      labels = class_labels.none(len(files))
     else:
-      labels = folder_classes.labels_of(files, None, root=path)
+      own = folder_classes.labels_of(files, None, root=path)
     super().__init__(
       path,
       tars,
-      labels,
+      own,
       class_names=names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=labels,
     )
 
   @staticmethod

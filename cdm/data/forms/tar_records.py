@@ -26,6 +26,7 @@ class TarRecords(encoded_images.EncodedImages):
     class_names: Iterable[str] | None,
     max_pixels: int,
     max_value: float | None,
+    label_path: str | os.PathLike[str] | None,
   ):
     """Takes the records of the tars.
 
@@ -36,6 +37,7 @@ class TarRecords(encoded_images.EncodedImages):
       class_names: see `EncodedImages`.
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
+      label_path: see `EncodedImages`.
     """
     records = [found for _, found in tars]
     self._tars = [tar for tar, _ in tars]
@@ -49,6 +51,7 @@ class TarRecords(encoded_images.EncodedImages):
       class_names=class_names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=label_path,
     )
     left_out = collections.Counter()
     for found in records:

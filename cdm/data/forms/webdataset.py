@@ -47,6 +47,7 @@ class Webdataset(tar_records.TarRecords):
     self,
     path: str | os.PathLike[str],
     class_names: Iterable[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
     image_key: str | None = None,
@@ -59,6 +60,8 @@ class Webdataset(tar_records.TarRecords):
         '/data/imagenet-train-{000000..000146}.tar'.
       class_names: the names of the labels 0, 1, 2, ...; see `EncodedImages`. A
         `classes.json` beside the shards names them too.
+      labels: a file with the label of each image, see `label_file`, in place of
+        those of the shards.
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
       image_key: what follows the dot in the name of the image, such as 'jpg';
@@ -76,7 +79,7 @@ class Webdataset(tar_records.TarRecords):
     layout = _Layout(
       None if image_key is None else image_key.lower().lstrip('.'),
       label_key,
-      labelled=names != (),
+      labelled=names != () and labels is None,
     )
     tars = [
       (shard, _records(shard, layout)) for shard in shard_names.find(path)
@@ -89,6 +92,7 @@ class Webdataset(tar_records.TarRecords):
       class_names=names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=labels,
     )
 
   @staticmethod

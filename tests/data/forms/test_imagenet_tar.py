@@ -63,11 +63,20 @@ def test_labels_follow_the_names_that_are_asked_for(train):
 def test_validation_images_have_no_labels(tmp_path):
   path = small.write_imagenet_val(tmp_path / 'ILSVRC2012_img_val.tar')
   assert ImagenetTar.holds(str(path)) and not Webdataset.holds(str(path))
-  with pytest.raises(ValueError, match='holds images without labels. Read'):
+  with pytest.raises(ValueError, match='holds images without labels. Give'):
     ImagenetTar(path)
   source = ImagenetTar(path, class_names=())
   assert (len(source), source.num_classes) == (3, 0)
   assert source.encoded(2).data == small.jpeg(2)
+  table = tmp_path / 'LOC_val_solution.csv'
+  lines = [
+    f'ILSVRC2012_val_{n:08d},{s} 1 2 3 4' for n, s in enumerate(SYNSETS, 1)
+  ]
+  text = '\n'.join(['ImageId,PredictionString', *reversed(lines)])
+  table.write_text(text, encoding='utf-8')
+  source = ImagenetTar(path, labels=str(table))
+  assert source.class_names == tuple(sorted(SYNSETS))
+  assert source.labels.tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize('cut', [600, 3072, -10240, -20000])

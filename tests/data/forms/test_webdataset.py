@@ -135,6 +135,13 @@ def test_labels_that_are_not_wanted_are_not_read(shard):
     Webdataset(shard, label_key='id')
 
 
+def test_a_label_file_takes_the_place_of_the_labels_inside(shard):
+  write(shard, JPG | {'a.cls': b'dog'})
+  table = shard.parent / 'labels.csv'
+  table.write_text('image,label\na.jpg,cat\n', encoding='utf-8')
+  assert Webdataset(shard, labels=str(table)).class_names == ('cat',)
+
+
 def test_splits_that_lie_together_are_not_mixed(tmp_path):
   small.write_webdataset(tmp_path, [0, 1, 0], name='imagenet1k-train-%04d')
   small.write_webdataset(tmp_path, [0, 1], name='imagenet1k-validation-%02d')
