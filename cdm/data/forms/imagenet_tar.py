@@ -65,7 +65,8 @@ def holds(path: str) -> bool:
   """
   names = shard_names.tars_at(path)
   if os.path.isdir(path):
-    return bool(names) and all(map(_CLASS_TAR.fullmatch, names))
+    are_classes = all(map(_CLASS_TAR.fullmatch, names))
+    return are_classes and shard_names.holds_shards(path)
   if not names:
     return False
   if names[0] in (_TRAIN.name, _VAL.name) or _CLASS_TAR.fullmatch(names[0]):

@@ -100,7 +100,11 @@ class Webdataset(tar_records.TarRecords):
     """Returns whether a path is that of shards, by their names."""
     if shard_names.is_pattern(path):
       return path.lower().endswith(shard_names.SUFFIX)
-    return bool(shard_names.tars_at(path)) and not imagenet_tar.holds(path)
+    if imagenet_tar.holds(path):
+      return False
+    if os.path.isdir(path):
+      return shard_names.holds_shards(path)
+    return bool(shard_names.tars_at(path))
 
 
 class _Layout(NamedTuple):

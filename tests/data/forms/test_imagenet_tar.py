@@ -34,6 +34,8 @@ def unpack(path, to):
 def test_images_labels_and_order_are_those_of_unpacked_folders(train, tmp_path):
   source = pickle.loads(pickle.dumps(ImagenetTar(train)))
   tars = unpack(train, tmp_path / 'tars')
+  for path in (train, tars):
+    assert ImagenetTar.holds(str(path)) and not Webdataset.holds(str(path))
   for synset in SYNSETS:
     unpack(tars / f'{synset}.tar', tmp_path / 'tars' / synset)
   unpacked = folder.Folder(tmp_path / 'tars')
@@ -48,8 +50,7 @@ def test_images_labels_and_order_are_those_of_unpacked_folders(train, tmp_path):
   assert of_tars.encoded(3).data == source.encoded(3).data
   opened = datasets.open_source({'kind': 'imagenet_tar', 'path': str(train)})
   assert opened.fingerprint == source.fingerprint
-  for path in (train, tars):
-    assert ImagenetTar.holds(str(path)) and not Webdataset.holds(str(path))
+  assert not ImagenetTar.holds(str(tars))  # tars beside what was unpacked
 
 
 def test_labels_follow_the_names_that_are_asked_for(train):

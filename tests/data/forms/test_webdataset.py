@@ -47,6 +47,9 @@ def test_one_shard_and_patterns_of_shards_are_read(tmp_path):
   assert Webdataset(either.replace(',x', '')).labels.tolist() == [3, 0, 3]
   assert Webdataset.holds(pattern) and Webdataset.holds(str(tmp_path))
   assert Webdataset.holds(str(first)) and not Webdataset.holds('a{b}')
+  assert not Webdataset.holds(str(tmp_path / 'nowhere\0'))
+  (tmp_path / 'unpacked.png').touch()
+  assert not Webdataset.holds(str(tmp_path))  # a tar beside pictures
 
 
 def write(path, members, **options):
