@@ -47,6 +47,7 @@ class Folder:
     order: str = picture_order.TEXT,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = True,
   ):
     """Lists the image files.
 
@@ -57,27 +58,32 @@ class Folder:
         folders must have the same labels although one lacks a class. An empty
         tuple means that the subfolders are not classes. If the folder has a
         dataset.json, the labels are in it, and these are their names.
-      labels: a file with the label of each image, see `label_file`; the
-        subfolders are then not classes.
+      labels: a file with the label of each image, see `label_file`; neither the
+        subfolders nor a dataset.json are then asked.
       order: 'text', 'numbers' or the path of a list, see `picture_order`. Runs
         of versions without this key have the order 'text'.
       max_pixels: an image of more pixels counts as unreadable.
       max_value: the value of white in images of 16 or more bits; see
         `image_decoder.decode`.
+      exif_rotation: whether images are turned as their EXIF orientation says.
+        False is what the loaders of the papers do, to ImageNet too.
 
     Raises:
       ValueError: the folder does not exist or has no images, an image is
         outside of the class folders, or the label file is not of these images.
     """
-    self._limits = image_decoder.check_limits(max_pixels, max_value)
+    self._limits = image_decoder.check_limits(
+      max_pixels, max_value, exif_rotation
+    )
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
       raise ValueError(f'{self.path!r} is not a folder of images.')
     listing, self.listing_digest = folder_index.list_pictures(self.path)
     self.left_out = listing.left_out_text()
     if not listing.files:
-      latents = [listing.left_out.get(each, 0) for each in dataset_json.LATENTS]
-      dataset_json.refuse_latents(sum(latents), name=self.path)
+      left_out = listing.left_out
+      latents = sum(left_out.get(each, 0) for each in dataset_json.LATENTS)
+      dataset_json.refuse_latents(latents, name=self.path)
       found = f' ({self.left_out})' if self.left_out else ''
       raise ValueError(
         f'The folder {self.path!r} has no images: no file below it ends in one '
@@ -87,22 +93,31 @@ class Folder:
     self.order = order
     self.files = picture_order.ordered(listing.files, order)
     names = None if class_names is None else tuple(class_names)
-    stored = os.path.join(self.path, dataset_json.FILE)
-    # Labels that the paths do not tell, so that they count as contents.
-    self._has_label_file = labels is not None or (
-      names != () and os.path.isfile(stored)
+    self._stores_labels = labels is not None or (
+      names != () and os.path.isfile(self._dataset_json())
     )
-    if labels is not None:
-      read = label_file.read(labels, self.files, names)
-      found = class_labels.translated(read, names, repr(self.path))
-    elif self._has_label_file:
-      data = pathlib.Path(stored).read_bytes()
-      read = dataset_json.parse(data, self.files, name=stored, folder=self.path)
-      found = class_labels.translated(read, names, repr(self.path))
-    else:
-      found = folder_classes.labels_of(self.files, names, root=self.path)
+    found = self._labels(labels, names)
     self.labels, self.class_names, self.named = found
     self.num_classes = len(self.class_names)
+
+  def _labels(self, file, names):
+    """Returns the labels that a file states, or the subfolders."""
+    if file is not None:
+      found = label_file.read(file, self.files, names)
+      return class_labels.translated(found, names, repr(self.path))
+    if self._stores_labels:
+      return self._stored_labels(names)
+    return folder_classes.labels_of(self.files, names, root=self.path)
+
+  def _dataset_json(self):
+    return os.path.join(self.path, dataset_json.FILE)
+
+  def _stored_labels(self, names):
+    path = pathlib.Path(self._dataset_json())
+    found = dataset_json.parse(
+      path.read_bytes(), self.files, name=str(path), folder=self.path
+    )
+    return class_labels.translated(found, names, str(path))
 
   def __len__(self) -> int:
     return len(self.files)
@@ -116,8 +131,10 @@ class Folder:
     digest = hashlib.sha256(repr(self.class_names).encode())
     if self._limits.get('max_value') is not None:
       digest.update(f'max_value {self._limits["max_value"]}\0'.encode())
-    if self._has_label_file:
+    if self._stores_labels:
       digest.update(self.labels.tobytes())
+    if not self._limits.get('exif_rotation', True):
+      digest.update(b'exif_rotation False\0')
     for file in self.files:
       size = os.stat(os.path.join(self.path, file)).st_size
       digest.update(f'{file}\0{size}\n'.encode(errors='surrogateescape'))

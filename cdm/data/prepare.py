@@ -55,7 +55,7 @@ def prepare(
     source: the images, see `cdm.data.source`.
     size: S, pixels; the pipeline that reads the copy calls it image_size.
     out: folder to write.
-    crop: 'center' or 'none'.
+    crop: 'center', 'squash' or 'none'.
     filter: see `transforms.fit`.
     worker_count: processes that decode; 0 decodes in threads of this one.
     max_skip_fraction: the run stops when a larger fraction is unreadable.
@@ -71,6 +71,7 @@ def prepare(
   transforms.check_fit(size=size, crop=crop, filter=filter)
   if crop == 'random':
     raise ValueError("crop='random' cannot be prepared: it differs each epoch.")
+  filter = transforms.filter_name(filter)
   if not len(source):
     raise ValueError(f'{type(source).__name__} has no images.')
   if records_per_shard is None:

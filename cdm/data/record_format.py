@@ -46,7 +46,7 @@ class Manifest(TypedDict):
     source: fingerprint of the source.
     records: number of images.
     size: S, pixels.
-    crop: 'center' or 'none'.
+    crop: 'center', 'squash' or 'none'.
     filter: see `transforms.fit`.
     records_per_shard: records of every shard but the last.
     pillow: version of Pillow, which decodes the images, or 'none'.

@@ -90,6 +90,7 @@ class ImagenetTar(tar_records.TarRecords):
     labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = False,
   ):
     """Finds the images; see `kept_index` for how often.
 
@@ -101,6 +102,7 @@ class ImagenetTar(tar_records.TarRecords):
         those of the tars.
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
+      exif_rotation: see `EncodedImages`.
 
     Raises:
       DamagedFile: a tar is damaged, as after a download that was not finished.
@@ -131,6 +133,7 @@ class ImagenetTar(tar_records.TarRecords):
       max_pixels=max_pixels,
       max_value=max_value,
       label_path=labels,
+      exif_rotation=exif_rotation,
     )
 
   @staticmethod

@@ -27,6 +27,7 @@ class TarRecords(encoded_images.EncodedImages):
     max_pixels: int,
     max_value: float | None,
     label_path: str | os.PathLike[str] | None,
+    exif_rotation: bool,
   ):
     """Takes the records of the tars.
 
@@ -38,6 +39,7 @@ class TarRecords(encoded_images.EncodedImages):
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
       label_path: see `EncodedImages`.
+      exif_rotation: see `EncodedImages`.
     """
     records = [found for _, found in tars]
     self._tars = [tar for tar, _ in tars]
@@ -52,6 +54,7 @@ class TarRecords(encoded_images.EncodedImages):
       max_pixels=max_pixels,
       max_value=max_value,
       label_path=label_path,
+      exif_rotation=exif_rotation,
     )
     left_out = collections.Counter()
     for found in records:

@@ -50,6 +50,7 @@ class Webdataset(tar_records.TarRecords):
     labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = False,
     image_key: str | None = None,
     label_key: str | None = None,
   ):
@@ -64,6 +65,7 @@ class Webdataset(tar_records.TarRecords):
         those of the shards.
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
+      exif_rotation: see `EncodedImages`.
       image_key: what follows the dot in the name of the image, such as 'jpg';
         None takes the only one among jpg, jpeg, png and webp.
       label_key: the entry of the .json that is the label; None takes 'label' or
@@ -93,6 +95,7 @@ class Webdataset(tar_records.TarRecords):
       max_pixels=max_pixels,
       max_value=max_value,
       label_path=labels,
+      exif_rotation=exif_rotation,
     )
 
   @staticmethod

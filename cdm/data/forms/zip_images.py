@@ -59,6 +59,7 @@ class ZipImages(encoded_images.EncodedImages):
     labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = False,
   ):
     """Reads the directory of the zip.
 
@@ -71,6 +72,7 @@ class ZipImages(encoded_images.EncodedImages):
         those of the zip.
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
+      exif_rotation: see `EncodedImages`.
 
     Raises:
       DamagedFile: the zip is damaged, or no zip.
@@ -110,6 +112,7 @@ class ZipImages(encoded_images.EncodedImages):
       max_pixels=max_pixels,
       max_value=max_value,
       label_path=labels,
+      exif_rotation=exif_rotation,
     )
     member_names.say_left_out(path, left_out)
 
