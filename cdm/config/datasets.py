@@ -22,7 +22,7 @@ from cdm.data import (
   transforms,
 )
 from cdm.data.files import damaged_file, storage_retry
-from cdm.data.forms import zip_images
+from cdm.data.forms import parquet, zip_images
 from cdm.data.source import Source
 from cdm.distributed import (
   bucket,
@@ -40,6 +40,7 @@ SOURCES = {
   'archive': npz_dataset.Archive,
   'photographs': sample_photos.Photographs,
   'synthetic': synthetic.Synthetic,
+  'parquet': parquet.Parquet,
   'zip': zip_images.ZipImages,
 }
 
