@@ -22,7 +22,7 @@ from cdm.data import (
   transforms,
 )
 from cdm.data.files import damaged_file, storage_retry
-from cdm.data.forms import parquet, zip_images
+from cdm.data.forms import lmdb_images, parquet, zip_images
 from cdm.data.source import Source
 from cdm.distributed import (
   bucket,
@@ -41,6 +41,7 @@ SOURCES = {
   'photographs': sample_photos.Photographs,
   'synthetic': synthetic.Synthetic,
   'parquet': parquet.Parquet,
+  'lmdb': lmdb_images.LmdbImages,
   'zip': zip_images.ZipImages,
 }
 
