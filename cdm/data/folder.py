@@ -12,6 +12,7 @@ from cdm.data import (
   folder_index,
   image_decoder,
   label_file,
+  mixed_folders,
   numbered_names,
   picture_files,
   picture_order,
@@ -67,10 +68,12 @@ class Folder:
         `image_decoder.decode`.
 
     Raises:
-      ValueError: the folder does not exist or has no images, an image is
-        outside of the class folders, or the label file is not of these images.
+      ValueError: the folder does not exist or has no images, it mixes splits or
+        copies (see `mixed_folders`), an image is outside of the class folders,
+        or the label file is not of these images.
     """
     self._limits = image_decoder.check_limits(max_pixels, max_value)
+    names = None if class_names is None else tuple(class_names)
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
       raise ValueError(f'{self.path!r} is not a folder of images.')
@@ -83,9 +86,11 @@ class Folder:
         f'of {" ".join(picture_files.SUFFIXES)}{found}.'
       )
     picture_files.say_left_out(self.path, self.left_out)
+    if not names or labels is not None:
+      are_classes = names is None and labels is None
+      mixed_folders.check(self.path, listing.files, classes=are_classes)
     self.order = order
     self.files = picture_order.ordered(listing.files, order)
-    names = None if class_names is None else tuple(class_names)
     self._has_label_file = labels is not None
     if labels is not None:
       read = label_file.read(labels, self.files, names)
