@@ -7,6 +7,8 @@ import argparse
 import inspect
 from typing import Any
 
+KEYS = ('labels', 'class_names', 'order')
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the flags to a parser."""
@@ -50,9 +52,7 @@ def with_flags(
   from cdm.data import class_names
 
   given: dict[str, Any] = {
-    key: getattr(args, key)
-    for key in ('labels', 'class_names', 'order')
-    if getattr(args, key) is not None
+    key: getattr(args, key) for key in KEYS if getattr(args, key) is not None
   }
   kind = section['kind']
   known = inspect.signature(datasets.SOURCES[kind]).parameters
