@@ -23,6 +23,12 @@ from cdm.data import (
   transforms,
 )
 from cdm.data.files import damaged_file, storage_retry
+from cdm.data.forms import (
+  imagenet_tar,
+  npz_batches,
+  webdataset,
+  zip_images,
+)
 from cdm.data.source import Source
 from cdm.distributed import (
   bucket,
@@ -48,6 +54,10 @@ SOURCES = {
   'archive': npz_dataset.Archive,
   'photographs': sample_photos.Photographs,
   'synthetic': synthetic.Synthetic,
+  'zip': zip_images.ZipImages,
+  'webdataset': webdataset.Webdataset,
+  'imagenet_tar': imagenet_tar.ImagenetTar,
+  'npz_batches': npz_batches.NpzBatches,
 }
 
 

@@ -7,6 +7,7 @@ or masks would be trained on. Nothing in the numbers of a run would show it.
 """
 
 import collections
+import os
 import re
 from collections.abc import Collection, Sequence
 
@@ -44,7 +45,7 @@ def check(path: str, files: Sequence[str], *, classes: bool) -> None:
   """Raises ValueError if a folder mixes copies or splits of its pictures.
 
   Args:
-    path: the folder.
+    path: the folder, or an archive of one.
     files: the paths of its pictures, relative to it, with forward slashes.
     classes: whether its subfolders would be classes.
   """
@@ -57,8 +58,14 @@ def check(path: str, files: Sequence[str], *, classes: bool) -> None:
         return
       names[name] += 1
     place = printable(f'{path.rstrip("/")}/{prefix}'.rstrip('/'))
-    _check_splits(place, names, below, classes)
-    _check_copies(place, names, below)
+    try:
+      _check_splits(place, names, below, classes)
+      _check_copies(place, names, below)
+    except ValueError as error:
+      if not os.path.isfile(path):
+        raise
+      text = str(error).replace('. Give ', '. Unpack the archive and give ')
+      raise ValueError(text) from error
     if len(names) > 1:
       return
     # One folder holds them all: what it mixes may lie deeper.

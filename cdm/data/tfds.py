@@ -40,6 +40,7 @@ class Tfds:
     label_key: str | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = True,
   ):
     """Opens a prepared data set.
 
@@ -52,16 +53,20 @@ class Tfds:
         'image'.
       label_key: the class feature; None takes the only one, or the one called
         'label'. A data set without class features has no labels.
-      max_pixels, max_value: see `folder.Folder`.
+      max_pixels, max_value, exif_rotation: see `folder.Folder`. The decoders
+        of TFDS do not apply the EXIF orientation.
 
     Raises:
       ValueError: the data set, split or feature does not exist; or the data set
         is not prepared, or prepared in a format without random access. The
         messages for the last two give the command to run.
     """
-    self._limits = image_decoder.check_limits(max_pixels, max_value)
+    self._limits = image_decoder.check_limits(
+      max_pixels, max_value, exif_rotation
+    )
     self._arguments = (
-      name, split, data_dir, image_key, label_key, max_pixels, max_value
+      name, split, data_dir, image_key, label_key, max_pixels, max_value,
+      exif_rotation,
     )  # fmt: skip
     tfds = _import_tfds()
     builder = _open_builder(tfds, name, data_dir)
@@ -101,6 +106,8 @@ class Tfds:
     made_from = (self._name, len(self), self._image_key, self._label_key)
     if self._limits.get('max_value') is not None:
       made_from += (self._limits['max_value'],)
+    if not self._limits.get('exif_rotation', True):
+      made_from += ('exif_rotation False',)
     digest = hashlib.sha256(repr(made_from).encode()).hexdigest()
     return f'tfds:{self._name}:{digest[:16]}'
 

@@ -208,11 +208,7 @@ class _Run:
         limit=schedule.rollback_limit,
         active=collectives.is_first(),
       )
-      if collectives.is_first():
-        for name in ('', metric_writer.GRIDS):
-          atomic_files.remove_abandoned(workdir / name)
-        # In a bucket this folder of the mirror does not exist.
-        atomic_files.remove_abandoned(workdir / reader.CHECKPOINTS)
+      self._remove_abandoned()
       collaborators = loop.Collaborators(
         iterator=iterator,
         checkpointer=checkpointer,
@@ -264,6 +260,13 @@ class _Run:
     # none may still be saving.
     collectives.barrier('the end of training')
     return outcome.ending
+
+  def _remove_abandoned(self):
+    """Removes the half-written files of a run that was killed."""
+    if collectives.is_first():
+      # In a bucket the folder of the checkpoints does not exist in the mirror.
+      for name in ('', metric_writer.GRIDS, reader.CHECKPOINTS):
+        atomic_files.remove_abandoned(self._workdir / name)
 
   def _open_restarts(self, schedule):
     """Counts this start, unless it is the first, which may be refused yet."""

@@ -110,6 +110,15 @@ def test_imagenet_trains_from_its_tars(data_dir, caplog):
   assert re.search(f'{TRUNCATED}: .*cut off', caplog.text)
 
 
+def test_a_rotation_that_is_not_applied_is_another_fingerprint(data_dir):
+  where = ('imagenet2012', 'train', data_dir)
+  before, applied, ignored = (
+    data_tfds.Tfds(*where, **options).fingerprint
+    for options in ({}, {'exif_rotation': True}, {'exif_rotation': False})
+  )
+  assert before == applied != ignored
+
+
 def test_validation_labels_are_the_published_ones(data_dir):
   source = data_tfds.Tfds('imagenet2012', 'validation', data_dir=data_dir)
   by_grey = {}

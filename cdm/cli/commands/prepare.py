@@ -44,15 +44,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--crop',
     default='center',
-    choices=('center', 'none'),
-    help='center: crop to the central square (default); none: accept square '
+    choices=('center', 'squash', 'none'),
+    help='center: crop to the central square (default); squash: resize the '
+    'whole image to a square, as downsampled ImageNet; none: accept square '
     'images only',
   )
   parser.add_argument(
     '--filter',
     default='area',
     metavar='FILTER',
-    help='filter to resize with: area (default), bicubic, bilinear or lanczos',
+    help='filter to resize with: area (default), bicubic, bilinear, lanczos, '
+    "box, or box_then_bicubic, which is that of ADM's loader and also called "
+    'center_crop_dhariwal',
   )
   parser.add_argument(
     '--no_classes',
@@ -97,6 +100,8 @@ def run(args: argparse.Namespace) -> None:
 
   output_files.check_folder_name(args.out)
   section = source_section(args.source, args.data_dir, args.no_classes)
+  if section['kind'] == 'tfds':
+    section['exif_rotation'] = False  # as the decoders of TFDS
   if args.max_value is not None:
     if section['kind'] == 'array_records':
       raise ValueError(

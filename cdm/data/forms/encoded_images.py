@@ -58,6 +58,7 @@ class EncodedImages(abc.ABC):
     max_pixels: int,
     max_value: float | None,
     label_path: str | os.PathLike[str] | None = None,
+    exif_rotation: bool = False,
   ):
     """Takes what a form has listed.
 
@@ -73,12 +74,16 @@ class EncodedImages(abc.ABC):
         `image_decoder.decode`.
       label_path: a file with the label of each record, see `label_file`, in
         place of the data set's own; the key `labels` of a config.
+      exif_rotation: whether images are turned as their EXIF orientation says;
+        the loaders of the papers do not.
 
     Raises:
       ValueError: there are no images, or the data set has other classes, or the
         label file is not of these images.
     """
-    self._limits = image_decoder.check_limits(max_pixels, max_value)
+    self._limits = image_decoder.check_limits(
+      max_pixels, max_value, exif_rotation
+    )
     self.path = os.fspath(path)
     self._names = names
     if not len(names):
@@ -137,6 +142,8 @@ class EncodedImages(abc.ABC):
     digest = hashlib.sha256(repr(self.class_names).encode())
     if self._limits.get('max_value') is not None:
       digest.update(f'max_value {self._limits["max_value"]}\0'.encode())
+    if self._limits.get('exif_rotation', True):
+      digest.update(b'exif_rotation True\0')
     digest.update(self.labels.tobytes())
     for text in self.stamp():
       digest.update(f'{text}\n'.encode(errors='surrogateescape'))

@@ -20,7 +20,14 @@ class Listed(EncodedImages):
 
   KIND = 'listed'
 
-  def __init__(self, count=2, class_names=None, labels=None, max_value=None):
+  def __init__(
+    self,
+    count=2,
+    class_names=None,
+    labels=None,
+    max_value=None,
+    exif_rotation=False,
+  ):
     names = [f'{n}.png' for n in range(count)]
     own = Labels(np.arange(count, dtype=np.int32)[::-1], ('dog', 'cat'))
     super().__init__(
@@ -31,6 +38,7 @@ class Listed(EncodedImages):
       max_pixels=100,
       max_value=max_value,
       label_path=labels,
+      exif_rotation=exif_rotation,
     )
 
   def read_bytes(self, i):
@@ -77,9 +85,10 @@ def test_the_fingerprint_depends_on_labels_files_and_white():
       Listed(class_names=()),
       Listed(1),
       Listed(max_value=4095.0),
+      Listed(exif_rotation=True),
     )
   }
-  assert len(prints) == 5
+  assert len(prints) == 6
   assert (
     Listed().fingerprint == pickle.loads(pickle.dumps(Listed())).fingerprint
   )
