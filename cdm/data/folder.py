@@ -13,6 +13,7 @@ from cdm.data import (
   folder_index,
   image_decoder,
   label_file,
+  mixed_folders,
   picture_files,
   picture_order,
   unread_files,
@@ -71,12 +72,14 @@ class Folder:
         False is what the loaders of the papers do, to ImageNet too.
 
     Raises:
-      ValueError: the folder does not exist or has no images, an image is
-        outside of the class folders, or the label file is not of these images.
+      ValueError: the folder does not exist or has no images, it mixes splits or
+        copies (see `mixed_folders`), an image is outside of the class folders,
+        or the label file is not of these images.
     """
     self._limits = image_decoder.check_limits(
       max_pixels, max_value, exif_rotation
     )
+    names = None if class_names is None else tuple(class_names)
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
       raise ValueError(unread_files.refusal(self.path))
@@ -92,9 +95,10 @@ class Folder:
         f'of {" ".join(picture_files.SUFFIXES)}{found}.'
       )
     picture_files.say_left_out(self.path, self.left_out)
+    if labels is not None:
+      mixed_folders.check(self.path, listing.files, classes=False)
     self.order = order
     self.files = picture_order.ordered(listing.files, order)
-    names = None if class_names is None else tuple(class_names)
     self._stores_labels = labels is not None or (
       names != () and os.path.isfile(self._dataset_json())
     )

@@ -17,6 +17,7 @@ from cdm.data.printable_name import printable
 
 TEXT = 'text'
 NUMBERS = 'numbers'
+STORED = 'as stored'  # of a data set that is no folder
 
 
 def ordered(files: Sequence[str], order: str) -> tuple[str, ...]:
@@ -39,7 +40,7 @@ def ordered(files: Sequence[str], order: str) -> tuple[str, ...]:
 
 def describe(order: str) -> str:
   """Returns an order as the manifest of a prepared data set records it."""
-  known = order in (TEXT, NUMBERS)
+  known = order in (TEXT, NUMBERS, STORED)
   return order if known else f'list {os.path.basename(order)}'
 
 

@@ -17,7 +17,7 @@ import os
 import pathlib
 import zlib
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, cast
 
 from absl import logging
 from PIL import features
@@ -25,6 +25,7 @@ from PIL import features
 from cdm.data import (
   array_record,
   image_notes,
+  picture_order,
   preparation_cost,
   record_format,
   record_verification,
@@ -36,6 +37,7 @@ from cdm.data import payload as payload_format
 from cdm.data.files import atomic_files
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.payload import Payload
+from cdm.data.preparation_options import Options
 from cdm.data.printable_name import printable
 from cdm.data.source import Source
 
@@ -44,54 +46,6 @@ _RECORDS_PER_CHUNK = 16  # records that a worker hands over at a time
 # What the records of a shard are counted by where every image has its own size:
 # the photographs of ImageNet have 110 kB.
 _ORIGINAL_BYTES = 2**17
-
-
-class Advancing(Protocol):
-  """Counts images that are done, and shows it; a context manager."""
-
-  def __enter__(self) -> 'Advancing': ...
-
-  def __exit__(self, *_: object) -> None: ...
-
-  def advance(self, count: int) -> None:
-    """Counts further images."""
-    ...
-
-
-class _Silent(contextlib.nullcontext):
-  """Shows nothing."""
-
-  def __enter__(self) -> '_Silent':
-    return self
-
-  def advance(self, count: int) -> None:
-    del count
-
-
-class Options(NamedTuple):
-  """How a preparation runs, and in what form it stores the images.
-
-  Attributes:
-    worker_count: processes that decode; 0 decodes in threads of this one.
-    max_skip_fraction: the run stops when a larger fraction is unreadable.
-    records_per_shard: None for shards of about 256 MB.
-    payload: 'raw', 'png' or 'jpeg', see `payload`.
-    quality: of JPEG files that are written.
-    verify: whether every record is read and compared with its checksum, those
-      that an earlier run wrote before this one continues, and the others when
-      they are written.
-    progress: `(total=, initial=)` returns what shows how many images are done.
-    say: is told before the start how much room and time the images need.
-  """
-
-  worker_count: int = 0
-  max_skip_fraction: float = 0.01
-  records_per_shard: int | None = None
-  payload: str = 'raw'
-  quality: int = 95
-  verify: bool = False
-  progress: Callable[..., Advancing] = lambda total, initial: _Silent()
-  say: Callable[[str], object] = logging.info
 
 
 def prepare(
@@ -175,6 +129,9 @@ def _manifest(
     'pillow': importlib.metadata.version('pillow'),
     'libjpeg_turbo': features.version('libjpeg_turbo') or 'none',
     **payload.manifest(),
+    'order': picture_order.describe(
+      getattr(source, 'order', picture_order.STORED)
+    ),
   }
   if not getattr(source, 'named', True):
     manifest['named'] = False
@@ -248,7 +205,9 @@ def _open_index(folder, manifest, source, verify) -> record_format.Index:
     }
     record_format.write_index(folder, index)
     return index
-  old = found['recipe']
+  # Earlier versions did not write these, which the fingerprint covers.
+  new = {key: manifest[key] for key in ('order', 'named') if key in manifest}
+  old = {**new, **found['recipe']}
   differing = [
     key for key in {**manifest, **old} if old.get(key) != manifest.get(key)
   ]

@@ -59,6 +59,8 @@ class Manifest(TypedDict):
       absent is True.
     payload: 'raw', 'png' or 'jpeg', see `payload`; absent is 'raw'.
     quality: of the JPEG files that were written; absent for other payloads.
+    order: what numbers the images: 'text', 'numbers' or a list (see
+      `picture_order`), or 'as stored'; absent in data sets of earlier versions.
   """
 
   format: int
@@ -74,6 +76,7 @@ class Manifest(TypedDict):
   named: NotRequired[bool]
   payload: NotRequired[str]
   quality: NotRequired[int]
+  order: NotRequired[str]
 
 
 class Shard(TypedDict):
