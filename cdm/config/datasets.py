@@ -16,6 +16,7 @@ from cdm.data import (
   npz_dataset,
   pipeline,
   sample_photos,
+  source_check,
   subset,
   synthetic,
   tfds,
@@ -159,6 +160,30 @@ def open_named(section: Mapping[str, Any]) -> Source:
   return SOURCES[section.pop('kind')](**section)
 
 
+def pipeline_options(c: ConfigDict) -> pipeline.PipelineOptions:
+  """Returns the section `pipeline` of a stage, with what it leaves out.
+
+  Raises:
+    ValueError: the section has an unknown key, or a value of another type.
+  """
+  return instantiate.splat('pipeline', pipeline.PipelineOptions, c.pipeline)
+
+
+def _check_images(
+  source: Source, options: pipeline.PipelineOptions, name: str
+) -> None:
+  """Refuses data that does not suit the pipeline, see `source_check`."""
+  with key_errors.naming('pipeline', options._fields):
+    source_check.check(
+      source,
+      size=options.image_size,
+      crop=options.crop,
+      filter=options.filter,
+      allow_enlarging=options.allow_enlarging,
+      name=f'config.{name}',
+    )
+
+
 class HeldOut(NamedTuple):
   """The chosen evaluation images of a stage, spread evenly over the data.
 
@@ -188,19 +213,21 @@ def open_held_out(saved: ConfigDict, count: int) -> HeldOut:
   Raises:
     ValueError: the data is missing or has fewer than `count` images.
   """
-  section = saved.pipeline
+  options = pipeline_options(saved)
   source = open_source(saved.eval_data, 'eval_data')
+  _check_images(source, options, 'eval_data')
 
   def read(indices, rows=None):
     return subset.read_images(
       source,
       list(indices),
       rows,
-      image_size=section.image_size,
-      crop=section.crop,
-      filter=section.filter,
-      min_side=section.min_side,
-      max_skip_fraction=section.max_skip_fraction,
+      image_size=options.image_size,
+      crop=options.crop,
+      filter=options.filter,
+      min_side=options.min_side,
+      allow_enlarging=options.allow_enlarging,
+      max_skip_fraction=options.max_skip_fraction,
     )
 
   return HeldOut(source, subset.spread_indices(source, count), read)
@@ -243,21 +270,22 @@ def open_evaluated(
 
   Returns:
     (read, fingerprint): `read(number)`, with number in [0, count), returns
-    (uint8 [H, W, 3], label), or None if that image is smaller than min_side of
-    the section `pipeline`. The fingerprint changes whenever the data changes.
+    (uint8 [H, W, 3], label), or None if that image is smaller than the section
+    `pipeline` takes. The fingerprint changes whenever the data changes.
 
   Raises:
     ValueError: the data is missing or has fewer than `count` images.
   """
-  section = saved.pipeline
+  options = pipeline_options(saved)
   transforms.check_fit(
-    size=section.image_size, crop=section.crop, filter=section.filter
+    size=options.image_size, crop=options.crop, filter=options.filter
   )
   source = open_source(saved.eval_data, 'eval_data')
+  _check_images(source, options, 'eval_data')
   indices = subset.spread_indices(source, count)
 
   def read(number):
-    return _read_image(section, source, indices[number])
+    return _read_image(options, source, indices[number])
 
   return read, source.fingerprint
 
@@ -270,7 +298,7 @@ class Evaluated(NamedTuple):
     read: `(numbers) -> (uint8 [N, H, W, 3], int32 [N], bool [N])`: images,
       labels, and whether the image counts. A number in [0, count) is that of a
       chosen image; images of other numbers, and images that are unreadable or
-      smaller than min_side, are black and do not count.
+      smaller than the pipeline takes, are black and do not count.
   """
 
   count: int
@@ -295,9 +323,9 @@ def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
   Raises:
     ValueError: the data is missing or empty.
   """
-  section = saved.pipeline
+  options = pipeline_options(saved)
   transforms.check_fit(
-    size=section.image_size, crop=section.crop, filter=section.filter
+    size=options.image_size, crop=options.crop, filter=options.filter
   )
   source = open_source(
     saved.eval_data,
@@ -305,6 +333,7 @@ def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
     remedy='Give the section eval_data, whose images are held out, or evaluate '
     'nothing in training with --config.eval.every_steps=0.',
   )
+  _check_images(source, options, 'eval_data')
   count = min(count, len(source))
   indices = subset.spread_indices(source, count)
 
@@ -312,12 +341,12 @@ def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
     if number >= count:
       return None
     try:
-      return _read_image(section, source, indices[number])
+      return _read_image(options, source, indices[number])
     except transforms.BadImage as error:
       return error
 
   def read(numbers):
-    side = section.image_size
+    side = options.image_size
     images = np.zeros((len(numbers), side, side, 3), np.uint8)
     labels = np.zeros(len(numbers), np.int32)
     there = np.zeros(len(numbers), bool)
@@ -329,12 +358,12 @@ def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
           bad.append(element)
         elif element is not None:
           (images[i], labels[i]), there[i] = element, True
-    if len(bad) > section.max_skip_fraction * len(numbers):
+    if len(bad) > options.max_skip_fraction * len(numbers):
       raise damaged_file.reworded(
         bad[0],
         f'config.eval_data: {len(bad)} of {len(numbers)} images cannot be '
         f'read, more than pipeline.max_skip_fraction = '
-        f'{section.max_skip_fraction} allows. The first: {bad[0]}',
+        f'{options.max_skip_fraction} allows. The first: {bad[0]}',
       ) from bad[0]
     return images, labels, there
 
@@ -357,20 +386,22 @@ def training_batches(
     rows: indices within the global batch of the images that this process
       reads; None reads the whole batch.
   """
-  options = instantiate.splat('pipeline', pipeline.PipelineOptions, c.pipeline)
+  options = pipeline_options(c)
   with key_errors.naming('pipeline', options._fields):
-    return pipeline.make_iterator(
+    iterator = pipeline.make_iterator(
       source, options, batch_size=c.train.batch_size, seed=seed, rows=rows
     )
+  _check_images(source, options, 'train_data')
+  return iterator
 
 
-def _read_image(section, source, index):
-  """Reads an image as a `pipeline` section says; see `subset.read_image`."""
+def _read_image(options, source, index):
+  """Reads an image as `PipelineOptions` say; see `subset.read_image`."""
   return subset.read_image(
     source,
     index,
-    image_size=section.image_size,
-    crop=section.crop,
-    filter=section.filter,
-    min_side=section.min_side,
+    image_size=options.image_size,
+    crop=options.crop,
+    filter=options.filter,
+    min_side=options.least_side,
   )

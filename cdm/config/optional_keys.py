@@ -6,6 +6,8 @@ config states them, and the command line sets them in every config that has
 their section.
 """
 
+from ml_collections import ConfigDict
+
 OPTIONAL = {
   'train.save_every_minutes': 0.0,
   'train.local_copy_every_minutes': 0.0,
@@ -23,7 +25,27 @@ OPTIONAL = {
   'train.save_retry_minutes': 60.0,
   'pipeline.read_threads': 16,
   'pipeline.read_buffer': 500,
+  'pipeline.allow_enlarging': False,
 }
+# What a run did before it could be told; a config that an earlier version saved
+# lacks the key.
+EARLIER = {'pipeline.allow_enlarging': True}
+
+
+def state(config: ConfigDict, *, saved: bool) -> None:
+  """Adds the keys of `EARLIER` to a config that lacks them.
+
+  From then on it says what it does, and so does the copy that a run saves.
+
+  Args:
+    config: the config, which is not locked; changed in place.
+    saved: whether a run saved it; if not, it was read from a Python file.
+  """
+  for dotted, earlier in EARLIER.items():
+    section, key = dotted.split('.')
+    found = config.get(section)
+    if isinstance(found, ConfigDict) and key not in found:
+      found[key] = earlier if saved else OPTIONAL[dotted]
 
 
 def in_section(section: str) -> dict[str, object]:

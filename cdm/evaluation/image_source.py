@@ -18,7 +18,7 @@ import numpy as np
 
 from cdm.checkpointing import checksums, reader, verification
 from cdm.config import datasets, instantiate, loader
-from cdm.data import image_set, subset
+from cdm.data import image_set, subset, transforms
 from cdm.data.files import json_file
 from cdm.distributed import collectives
 from cdm.evaluation import drawn_images, set_name, shared_listing
@@ -216,14 +216,14 @@ def config_data(
   available = len(source)
   count = check_available(f'{path}:{section}', available, num)
   read, stamp = datasets.open_evaluated(loaded, count)
-  pipeline = loaded.pipeline
+  pipeline = datasets.pipeline_options(loaded)
   recipe: ImageManifest = {
     'data': loader.plain(loaded.eval_data),
     'count': count,
     'image_size': [pipeline.image_size] * 2,
     'crop': pipeline.crop,
-    'filter': pipeline.filter,
-    'min_side': pipeline.min_side,
+    'filter': transforms.filter_name(pipeline.filter),
+    'min_side': pipeline.least_side,
   }
 
   def read_image(index):
