@@ -602,10 +602,11 @@ def test_every_option_of_prepare_reaches_it(monkeypatch, tmp_path, capsys):
   assert smoke_runs.cdm(
     'prepare', f'--source={tmp_path}', '--size=4', '--out=o', '--crop=none',
     '--filter=lanczos', '--workers=3', '--max_skip_fraction=0.5',
+    '--allow_enlarging',
   ) == 0  # fmt: skip
   assert seen == {
     'images': 1, 'size': 4, 'out': 'o', 'crop': 'none', 'filter': 'lanczos',
-    'worker_count': 3, 'max_skip_fraction': 0.5,
+    'worker_count': 3, 'max_skip_fraction': 0.5, 'allow_enlarging': True,
   }  # fmt: skip
   assert '3 images of 4x4 pixels in 2 shards' in capsys.readouterr().out
 
