@@ -41,12 +41,14 @@ OPTIONS = {
   'cas': '--config --workdir --samples --test --num --seed --batch_size --out '
   '--at --batch_per_device',
   'accuracy': '--workdir --samples --reference --num --seed --level '
-  '--classifier_weights --batch_size --out --at --batch_per_device',
+  '--classifier_weights --batch_size --out --at --batch_per_device --labels '
+  '--class_names',
   'sweep': '--samples --reference --try --metrics --out --num --seed --few '
   '--at --batch_per_device',
   'robustness': '--samples --out --num --degrade --groups --draws --metrics '
   '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
-  'prepare': '--source --size --out --crop --filter --no_classes',
+  'prepare': '--source --size --out --crop --filter --no_classes --labels '
+  '--class_names --order',
   'describe': '--config --json',
   'plan': '--config --topology --step --search --quick --deadline '
   '--price --json',
@@ -253,6 +255,36 @@ def test_missing_and_empty_data_are_refused(path, message, refused, tmp_path):
   line = refused('train', SMOKE, f'--workdir={tmp_path / "run"}', *words)
   assert re.search(message, line)
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (
+      ('kind=folder', 'path={tmp}/flat'),
+      r'config\.eval_data \(folder\) has no classes: .*eval_data\.labels=FILE',
+    ),
+    (
+      ('kind=folder', 'path={tmp}/flat', 'labels={tmp}/labels.txt'),
+      r"no class in common, class 0 is 'ape' here and 'grating 0' there",
+    ),
+    (('num_classes=3',), r"1 class is missing, first 'grating 3', class 3 in"),
+    (('num_classes=5',), r"1 class is not in training, first 'grating 4'"),
+  ],
+  ids=['flat', 'labelled', 'fewer', 'more'],
+)
+def test_held_out_data_of_other_classes_are_refused_before_training(
+  words, message, refused, tmp_path
+):
+  (tmp_path / 'flat').mkdir()
+  Image.new('RGB', (16, 16)).save(tmp_path / 'flat' / '0.png')
+  (tmp_path / 'labels.txt').write_text('0 ape\n', encoding='utf-8')
+  given = [f'--config.eval_data.{word.format(tmp=tmp_path)}' for word in words]
+  run = tmp_path / 'run'
+  with smoke_runs.on(1):
+    line = refused('train', SMOKE, f'--workdir={run}', *given)
+  assert re.search(message, line)
+  assert not run.exists()
 
 
 @pytest.mark.parametrize(
