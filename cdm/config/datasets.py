@@ -25,7 +25,9 @@ from cdm.data import (
 from cdm.data.files import damaged_file, storage_retry
 from cdm.data.forms import (
   imagenet_tar,
+  lmdb_images,
   npz_batches,
+  parquet,
   webdataset,
   zip_images,
 )
@@ -54,6 +56,8 @@ SOURCES = {
   'archive': npz_dataset.Archive,
   'photographs': sample_photos.Photographs,
   'synthetic': synthetic.Synthetic,
+  'parquet': parquet.Parquet,
+  'lmdb': lmdb_images.LmdbImages,
   'zip': zip_images.ZipImages,
   'webdataset': webdataset.Webdataset,
   'imagenet_tar': imagenet_tar.ImagenetTar,

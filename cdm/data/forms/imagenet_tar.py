@@ -65,7 +65,8 @@ def holds(path: str) -> bool:
   """
   names = shard_names.tars_at(path)
   if os.path.isdir(path):
-    return bool(names) and all(map(_CLASS_TAR.fullmatch, names))
+    are_classes = all(map(_CLASS_TAR.fullmatch, names))
+    return are_classes and shard_names.holds_shards(path)
   if not names:
     return False
   if names[0] in (_TRAIN.name, _VAL.name) or _CLASS_TAR.fullmatch(names[0]):
@@ -86,8 +87,10 @@ class ImagenetTar(tar_records.TarRecords):
     self,
     path: str | os.PathLike[str],
     class_names: Iterable[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = False,
   ):
     """Finds the images; see `kept_index` for how often.
 
@@ -95,8 +98,11 @@ class ImagenetTar(tar_records.TarRecords):
       path: ILSVRC2012_img_train.tar, a folder of the tars in it, or
         ILSVRC2012_img_val.tar, whose images have no labels.
       class_names: the names of the labels 0, 1, 2, ...; see `EncodedImages`.
+      labels: a file with the label of each image, see `label_file`, in place of
+        those of the tars.
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
+      exif_rotation: see `EncodedImages`.
 
     Raises:
       DamagedFile: a tar is damaged, as after a download that was not finished.
@@ -107,22 +113,27 @@ class ImagenetTar(tar_records.TarRecords):
     names = None if class_names is None else tuple(class_names)
     tars = _tars(path)
     files = [name for _, records in tars for name in records.names]
-    if files and _FLAT.fullmatch(files[0]) and names != ():
+    if names == () or labels is not None:
+      own = class_labels.none(len(files))
+    elif files and _FLAT.fullmatch(files[0]):
       raise ValueError(
-        f'{printable(path)} holds images without labels. Read them without '
-        'classes (class_names=() in a config, --no_classes of `cdm prepare`).'
+        f'{printable(path)} holds images without labels. Give a file with '
+        'their labels (labels=FILE in a config, --labels=FILE of `cdm '
+        'prepare`), such as ILSVRC2012_validation_ground_truth.txt of the '
+        "development kit or Kaggle's LOC_val_solution.csv, or read the images "
+        'without classes (class_names=(), --no_classes).'
       )
-    if names == ():
-      labels = class_labels.none(len(files))
     else:
-      labels = folder_classes.labels_of(files, None, root=path)
+      own = folder_classes.labels_of(files, None, root=path)
     super().__init__(
       path,
       tars,
-      labels,
+      own,
       class_names=names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=labels,
+      exif_rotation=exif_rotation,
     )
 
   @staticmethod

@@ -140,10 +140,14 @@ class NpzBatches:
   def holds(path: str) -> bool:
     """Returns whether a path is that of such batches, by their names."""
     try:
+      names = [os.path.basename(path)]
       if os.path.isdir(path):
-        return any(map(_FILE.fullmatch, os.listdir(path)))
-      name = os.path.basename(path)
-      return os.path.isfile(path) and bool(_FILE.fullmatch(name))
+        names, path = os.listdir(path), os.path.join(path, '')
+      return any(
+        _FILE.fullmatch(name)
+        and os.path.isfile(os.path.join(os.path.dirname(path), name))
+        for name in names
+      )
     except (OSError, ValueError):
       return False
 

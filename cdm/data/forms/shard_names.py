@@ -116,6 +116,24 @@ def tars_at(path: str) -> list[str]:
   ]
 
 
+def holds_shards(path: str) -> bool:
+  """Returns whether a folder holds tars, and neither pictures nor folders.
+
+  A tar that lies beside unpacked pictures is not what is meant. It never
+  raises.
+  """
+  try:
+    with os.scandir(path) as entries:
+      others = any(
+        entry.is_dir() or picture_files.has_suffix(entry.name)
+        for entry in entries
+        if not picture_files.is_hidden(entry.name)
+      )
+  except (OSError, ValueError):
+    return False
+  return not others and bool(tars_at(path))
+
+
 def _in_folder(path) -> list[str]:
   names = tars_at(path)
   if not names:

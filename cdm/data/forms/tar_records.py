@@ -26,6 +26,8 @@ class TarRecords(encoded_images.EncodedImages):
     class_names: Iterable[str] | None,
     max_pixels: int,
     max_value: float | None,
+    label_path: str | os.PathLike[str] | None,
+    exif_rotation: bool,
   ):
     """Takes the records of the tars.
 
@@ -36,6 +38,8 @@ class TarRecords(encoded_images.EncodedImages):
       class_names: see `EncodedImages`.
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
+      label_path: see `EncodedImages`.
+      exif_rotation: see `EncodedImages`.
     """
     records = [found for _, found in tars]
     self._tars = [tar for tar, _ in tars]
@@ -49,6 +53,8 @@ class TarRecords(encoded_images.EncodedImages):
       class_names=class_names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=label_path,
+      exif_rotation=exif_rotation,
     )
     left_out = collections.Counter()
     for found in records:

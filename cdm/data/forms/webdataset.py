@@ -47,8 +47,10 @@ class Webdataset(tar_records.TarRecords):
     self,
     path: str | os.PathLike[str],
     class_names: Iterable[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = False,
     image_key: str | None = None,
     label_key: str | None = None,
   ):
@@ -59,8 +61,11 @@ class Webdataset(tar_records.TarRecords):
         '/data/imagenet-train-{000000..000146}.tar'.
       class_names: the names of the labels 0, 1, 2, ...; see `EncodedImages`. A
         `classes.json` beside the shards names them too.
+      labels: a file with the label of each image, see `label_file`, in place of
+        those of the shards.
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
+      exif_rotation: see `EncodedImages`.
       image_key: what follows the dot in the name of the image, such as 'jpg';
         None takes the only one among jpg, jpeg, png and webp.
       label_key: the entry of the .json that is the label; None takes 'label' or
@@ -76,7 +81,7 @@ class Webdataset(tar_records.TarRecords):
     layout = _Layout(
       None if image_key is None else image_key.lower().lstrip('.'),
       label_key,
-      labelled=names != (),
+      labelled=names != () and labels is None,
     )
     tars = [
       (shard, _records(shard, layout)) for shard in shard_names.find(path)
@@ -89,6 +94,8 @@ class Webdataset(tar_records.TarRecords):
       class_names=names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=labels,
+      exif_rotation=exif_rotation,
     )
 
   @staticmethod
@@ -96,7 +103,11 @@ class Webdataset(tar_records.TarRecords):
     """Returns whether a path is that of shards, by their names."""
     if shard_names.is_pattern(path):
       return path.lower().endswith(shard_names.SUFFIX)
-    return bool(shard_names.tars_at(path)) and not imagenet_tar.holds(path)
+    if imagenet_tar.holds(path):
+      return False
+    if os.path.isdir(path):
+      return shard_names.holds_shards(path)
+    return bool(shard_names.tars_at(path))
 
 
 class _Layout(NamedTuple):

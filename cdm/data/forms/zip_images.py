@@ -56,8 +56,10 @@ class ZipImages(encoded_images.EncodedImages):
     self,
     path: str | os.PathLike[str],
     class_names: Iterable[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = False,
   ):
     """Reads the directory of the zip.
 
@@ -66,8 +68,11 @@ class ZipImages(encoded_images.EncodedImages):
       class_names: the names of the labels 0, 1, 2, ...; see `EncodedImages`. If
         all images lie in one folder, this folder is a class only if it is among
         these names.
+      labels: a file with the label of each image, see `label_file`, in place of
+        those of the zip.
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
+      exif_rotation: see `EncodedImages`.
 
     Raises:
       DamagedFile: the zip is damaged, or no zip.
@@ -88,23 +93,26 @@ class ZipImages(encoded_images.EncodedImages):
     root = '' if dataset_json.FILE in members else _root(pictures, names)
     files = [name[len(root) :] for name in pictures]
     stored = members.get(root + dataset_json.FILE)
-    labels = class_labels.none(len(files))
-    if stored is not None and names != () and files:
-      labels = dataset_json.parse(
+    own = class_labels.none(len(files))
+    read_own = names != () and labels is None
+    if stored is not None and read_own and files:
+      own = dataset_json.parse(
         _content(path, stored),
         files,
         name=posixpath.join(path, root, dataset_json.FILE),
         folder=os.path.dirname(path),
       )
-    elif names != ():
-      labels = folder_classes.labels_of(files, None, root=path)
+    elif read_own:
+      own = folder_classes.labels_of(files, None, root=path)
     super().__init__(
       path,
       PackedNames.of(files),
-      labels,
+      own,
       class_names=names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=labels,
+      exif_rotation=exif_rotation,
     )
     member_names.say_left_out(path, left_out)
 

@@ -34,6 +34,8 @@ def unpack(path, to):
 def test_images_labels_and_order_are_those_of_unpacked_folders(train, tmp_path):
   source = pickle.loads(pickle.dumps(ImagenetTar(train)))
   tars = unpack(train, tmp_path / 'tars')
+  for path in (train, tars):
+    assert ImagenetTar.holds(str(path)) and not Webdataset.holds(str(path))
   for synset in SYNSETS:
     unpack(tars / f'{synset}.tar', tmp_path / 'tars' / synset)
   unpacked = folder.Folder(tmp_path / 'tars')
@@ -48,8 +50,7 @@ def test_images_labels_and_order_are_those_of_unpacked_folders(train, tmp_path):
   assert of_tars.encoded(3).data == source.encoded(3).data
   opened = datasets.open_source({'kind': 'imagenet_tar', 'path': str(train)})
   assert opened.fingerprint == source.fingerprint
-  for path in (train, tars):
-    assert ImagenetTar.holds(str(path)) and not Webdataset.holds(str(path))
+  assert not ImagenetTar.holds(str(tars))  # tars beside what was unpacked
 
 
 def test_labels_follow_the_names_that_are_asked_for(train):
@@ -63,11 +64,20 @@ def test_labels_follow_the_names_that_are_asked_for(train):
 def test_validation_images_have_no_labels(tmp_path):
   path = small.write_imagenet_val(tmp_path / 'ILSVRC2012_img_val.tar')
   assert ImagenetTar.holds(str(path)) and not Webdataset.holds(str(path))
-  with pytest.raises(ValueError, match='holds images without labels. Read'):
+  with pytest.raises(ValueError, match='holds images without labels. Give'):
     ImagenetTar(path)
   source = ImagenetTar(path, class_names=())
   assert (len(source), source.num_classes) == (3, 0)
   assert source.encoded(2).data == small.jpeg(2)
+  table = tmp_path / 'LOC_val_solution.csv'
+  lines = [
+    f'ILSVRC2012_val_{n:08d},{s} 1 2 3 4' for n, s in enumerate(SYNSETS, 1)
+  ]
+  text = '\n'.join(['ImageId,PredictionString', *reversed(lines)])
+  table.write_text(text, encoding='utf-8')
+  source = ImagenetTar(path, labels=str(table))
+  assert source.class_names == tuple(sorted(SYNSETS))
+  assert source.labels.tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize('cut', [600, 3072, -10240, -20000])

@@ -42,6 +42,10 @@ def test_images_and_labels_are_those_of_the_batches(batches):
   section = {'kind': 'npz_batches', 'path': str(batches)}
   assert datasets.open_source(section).fingerprint == source.fingerprint
   assert NpzBatches.holds(str(batches))
+  assert NpzBatches.holds(str(batches / 'train_data_batch_1.npz'))
+  (batches / 'sub' / 'val_data').mkdir(parents=True)
+  assert not NpzBatches.holds(str(batches / 'sub'))
+  assert not NpzBatches.holds(str(batches / 'val_data.npz'))
 
 
 def test_ten_batches_are_in_the_order_of_their_numbers(tmp_path):

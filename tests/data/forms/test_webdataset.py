@@ -47,6 +47,9 @@ def test_one_shard_and_patterns_of_shards_are_read(tmp_path):
   assert Webdataset(either.replace(',x', '')).labels.tolist() == [3, 0, 3]
   assert Webdataset.holds(pattern) and Webdataset.holds(str(tmp_path))
   assert Webdataset.holds(str(first)) and not Webdataset.holds('a{b}')
+  assert not Webdataset.holds(str(tmp_path / 'nowhere\0'))
+  (tmp_path / 'unpacked.png').touch()
+  assert not Webdataset.holds(str(tmp_path))  # a tar beside pictures
 
 
 def write(path, members, **options):
@@ -133,6 +136,13 @@ def test_labels_that_are_not_wanted_are_not_read(shard):
   assert Webdataset(shard, class_names=()).num_classes == 0
   with pytest.raises(ValueError, match='have no label: id was expected'):
     Webdataset(shard, label_key='id')
+
+
+def test_a_label_file_takes_the_place_of_the_labels_inside(shard):
+  write(shard, JPG | {'a.cls': b'dog'})
+  table = shard.parent / 'labels.csv'
+  table.write_text('image,label\na.jpg,cat\n', encoding='utf-8')
+  assert Webdataset(shard, labels=str(table)).class_names == ('cat',)
 
 
 def test_splits_that_lie_together_are_not_mixed(tmp_path):
