@@ -310,6 +310,26 @@ def test_a_file_in_the_place_of_a_folder_is_refused(words, refused, tmp_path):
   assert file.read_text(encoding='utf-8') == 'mine'
 
 
+@pytest.mark.parametrize(
+  'words',
+  [
+    ('upscale', '--workdir={sr}', '--held_out=1', '--out={out}'),
+    ('evaluate', '--samples={sr}@eval', '--metrics=psnr'),
+    ('robustness', '--samples={sr}@eval', '--num=1', '--out={out}'),
+  ],
+  ids=lambda words: words[0],
+)
+def test_a_stage_is_not_used_on_other_classes(words, refused, tmp_path):
+  """Image n would be drawn as one of another class."""
+  names = {'sr': smoke_runs.trained() / 'sr', 'out': tmp_path / 'out'}
+  line = refused(
+    *(word.format(**names) for word in words),
+    '--config.eval_data.num_classes=3',
+  )
+  assert re.search("eval_data .*missing, first 'grating 3', class 3 in", line)
+  assert not (tmp_path / 'out').exists()
+
+
 def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
   refused, tmp_path
 ):
