@@ -22,7 +22,7 @@ from cdm.data import (
   transforms,
 )
 from cdm.data.files import damaged_file, storage_retry
-from cdm.data.forms import lmdb_images, parquet, zip_images
+from cdm.data.forms import lmdb_images, parquet, tfrecords, zip_images
 from cdm.data.source import Source
 from cdm.distributed import (
   bucket,
@@ -42,6 +42,7 @@ SOURCES = {
   'synthetic': synthetic.Synthetic,
   'parquet': parquet.Parquet,
   'lmdb': lmdb_images.LmdbImages,
+  'tfrecords': tfrecords.TFRecords,
   'zip': zip_images.ZipImages,
 }
 
