@@ -26,6 +26,7 @@ from cdm.data.forms import (
   lmdb_images,
   npz_batches,
   parquet,
+  tfrecords,
   webdataset,
   zip_images,
 )
@@ -55,6 +56,7 @@ SOURCES = {
   'synthetic': synthetic.Synthetic,
   'parquet': parquet.Parquet,
   'lmdb': lmdb_images.LmdbImages,
+  'tfrecords': tfrecords.TFRecords,
   'zip': zip_images.ZipImages,
   'webdataset': webdataset.Webdataset,
   'imagenet_tar': imagenet_tar.ImagenetTar,
