@@ -30,6 +30,7 @@ from cdm.data import (
   record_format,
   record_verification,
   shard_writer,
+  source_check,
   transforms,
   workers,
 )
@@ -93,6 +94,16 @@ def prepare(
     )
   if size is not None:
     filter = transforms.filter_name(filter)
+    if not (pathlib.Path(out) / record_format.INDEX).exists():
+      source_check.check(
+        source,
+        size=size,
+        crop=crop,
+        filter=filter,
+        allow_enlarging=chosen.allow_enlarging,
+        name='the source',
+        permit='give --allow_enlarging',
+      )
   if not len(source):
     raise ValueError(f'{type(source).__name__} has no images.')
   manifest = _manifest(
@@ -385,13 +396,16 @@ def _pack_one(source, index, *, fit, payload):
   except transforms.BadImage as error:
     return record_format.pack_bad(error), str(error), []
   image = element['image']
+  enlarged = []
   if fit is not None:
     size, crop, filter = fit
     try:
       image = transforms.fit(image, size=size, crop=crop, filter=filter)
     except ValueError as error:
       raise ValueError(f'{_name_of(source, index)}: {error}') from None
-  notes = [tuple(note) for note in element.get('notes', ())]
+    side = transforms.least_side(element['image'], element['short_side'])
+    enlarged = image_notes.of_enlarging(side, size, _name_of(source, index))
+  notes = [tuple(note) for note in (*element.get('notes', ()), *enlarged)]
   record = payload_format.pack(element, image, file, payload)
   return record, None, notes
 

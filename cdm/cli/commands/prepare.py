@@ -65,6 +65,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     'center_crop_dhariwal',
   )
   parser.add_argument(
+    '--allow_enlarging',
+    action='store_true',
+    help='also prepare images that are all smaller than S (default: refuse '
+    'them)',
+  )
+  parser.add_argument(
     '--payload',
     choices=('raw', 'png', 'jpeg'),
     help='what a record holds: raw pixels, the quickest to read (default), '
@@ -157,6 +163,7 @@ def run(args: argparse.Namespace) -> None:
       filter=args.filter,
       worker_count=args.workers,
       max_skip_fraction=args.max_skip_fraction,
+      allow_enlarging=args.allow_enlarging,
       payload=args.payload or ('png' if size is None else 'raw'),
       quality=args.quality,
       verify=args.verify,
