@@ -26,7 +26,6 @@ from cdm.data import (
   image_notes,
   record_format,
   shard_writer,
-  source_check,
   transforms,
   workers,
 )
@@ -49,9 +48,12 @@ def prepare(
   worker_count: int = 0,
   max_skip_fraction: float = 0.01,
   records_per_shard: int | None = None,
-  allow_enlarging: bool = False,
 ) -> record_format.Index:
   """Writes a prepared copy of a source, or continues an unfinished one.
+
+  An image that is smaller than `size` is enlarged and counted; training leaves
+  it out unless it is told to take it. See `source_check` for a source whose
+  images are all smaller.
 
   Args:
     source: the images, see `cdm.data.source`.
@@ -62,9 +64,6 @@ def prepare(
     worker_count: processes that decode; 0 decodes in threads of this one.
     max_skip_fraction: the run stops when a larger fraction is unreadable.
     records_per_shard: None for shards of about 256 MB.
-    allow_enlarging: whether all images may be smaller than `size`. Single ones
-      may: they are enlarged and counted, and training leaves them out unless it
-      is told to take them.
 
   Returns:
     The index of the data set.
@@ -77,16 +76,6 @@ def prepare(
   if crop == 'random':
     raise ValueError("crop='random' cannot be prepared: it differs each epoch.")
   filter = transforms.filter_name(filter)
-  if not (pathlib.Path(out) / record_format.INDEX).exists():
-    source_check.check(
-      source,
-      size=size,
-      crop=crop,
-      filter=filter,
-      allow_enlarging=allow_enlarging,
-      name='the source',
-      permit='give --allow_enlarging',
-    )
   if not len(source):
     raise ValueError(f'{type(source).__name__} has no images.')
   if records_per_shard is None:

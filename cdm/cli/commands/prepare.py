@@ -97,7 +97,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   """Prepares the data set, or continues an unfinished preparation."""
   from cdm.config import datasets
-  from cdm.data import prepare, record_format
+  from cdm.data import prepare, record_format, source_check
   from cdm.distributed import folder_lock
   from cdm.reporting import output_files
 
@@ -113,6 +113,16 @@ def run(args: argparse.Namespace) -> None:
       )
     section['max_value'] = args.max_value
   source = datasets.open_named(section)
+  if not (record_format.location(args.out) / record_format.INDEX).exists():
+    source_check.check(
+      source,
+      size=args.size,
+      crop=args.crop,
+      filter=args.filter,
+      allow_enlarging=args.allow_enlarging,
+      name=f'--source={args.source}',
+      permit='give --allow_enlarging',
+    )
   with folder_lock.FolderLock(args.out, 'cdm prepare', flag='--out'):
     index = prepare.prepare(
       source,
@@ -122,7 +132,6 @@ def run(args: argparse.Namespace) -> None:
       filter=args.filter,
       worker_count=args.workers,
       max_skip_fraction=args.max_skip_fraction,
-      allow_enlarging=args.allow_enlarging,
     )
   total = sum(shard['records'] for shard in index['shards'])
   skipped = sum(len(shard.get('skipped', ())) for shard in index['shards'])
