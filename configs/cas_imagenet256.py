@@ -30,10 +30,18 @@ def get_config():
 
   # --samples replaces the training data, and --test the test data.
   c.train_data = dict(
-    kind='tfds', name='imagenet2012', split='train', data_dir=None
+    kind='tfds',
+    name='imagenet2012',
+    split='train',
+    data_dir=None,
+    exif_rotation=False,  # TFDS and [ADM]'s loader apply none
   )
   c.eval_data = dict(
-    kind='tfds', name='imagenet2012', split='validation', data_dir=None
+    kind='tfds',
+    name='imagenet2012',
+    split='validation',
+    data_dir=None,
+    exif_rotation=False,
   )
 
   # Samples and real images are prepared alike: ours.

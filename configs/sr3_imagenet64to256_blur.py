@@ -24,10 +24,18 @@ def get_config():
   c.seed = 0
 
   c.train_data = dict(
-    kind='tfds', name='imagenet2012', split='train', data_dir=None
+    kind='tfds',
+    name='imagenet2012',
+    split='train',
+    data_dir=None,
+    exif_rotation=False,  # TFDS and [ADM]'s loader apply none
   )
   c.eval_data = dict(
-    kind='tfds', name='imagenet2012', split='validation', data_dir=None
+    kind='tfds',
+    name='imagenet2012',
+    split='validation',
+    data_dir=None,
+    exif_rotation=False,
   )
 
   c.pipeline = dict(

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cdm.config import instantiate, key_errors
+from cdm.config import instantiate, key_errors, value_types
 from cdm.data import (
   array_record,
+  class_names,
   folder,
   folder_index,
   npz_dataset,
@@ -22,7 +23,15 @@ from cdm.data import (
   transforms,
 )
 from cdm.data.files import damaged_file, storage_retry
-from cdm.data.forms import lmdb_images, parquet, tfrecords, zip_images
+from cdm.data.forms import (
+  imagenet_tar,
+  lmdb_images,
+  npz_batches,
+  parquet,
+  tfrecords,
+  webdataset,
+  zip_images,
+)
 from cdm.data.source import Source
 from cdm.distributed import (
   bucket,
@@ -32,6 +41,14 @@ from cdm.distributed import (
   user_cache,
 )
 
+# A key of every data section, for the stage and not for the source; see
+# `class_agreement`.
+ALLOW_MISSING = 'allow_missing_classes'
+# The last sentence of an error of evaluation data in training.
+EVALUATE_NOTHING = (
+  'Give the section eval_data, whose images are held out, or evaluate nothing '
+  'in training with --config.eval.every_steps=0.'
+)
 _READ_THREADS = 16  # As many reads wait for storage at once as in training.
 SOURCES = {
   'tfds': tfds.Tfds,
@@ -44,6 +61,9 @@ SOURCES = {
   'lmdb': lmdb_images.LmdbImages,
   'tfrecords': tfrecords.TFRecords,
   'zip': zip_images.ZipImages,
+  'webdataset': webdataset.Webdataset,
+  'imagenet_tar': imagenet_tar.ImagenetTar,
+  'npz_batches': npz_batches.NpzBatches,
 }
 
 
@@ -144,9 +164,27 @@ def check_section(
     ValueError: the section has an unknown kind or key, or a value of another
       type.
   """
-  section = instantiate.as_dict(name, section)
+  allows_missing_classes(section, name)
+  section = _for_the_source(instantiate.as_dict(name, section))
   constructor = SOURCES[instantiate.kind_of(name, section, SOURCES)]
   return constructor, instantiate.arguments(name, constructor, section)
+
+
+def allows_missing_classes(
+  section: ConfigDict | Mapping[str, Any], name: str = 'train_data'
+) -> bool:
+  """Returns the key `allow_missing_classes` of a data section.
+
+  Args:
+    section: the section; it may leave the key out, which means False.
+    name: name of the section, for error messages.
+
+  Raises:
+    ValueError: it is neither True nor False.
+  """
+  value = instantiate.as_dict(name, section).get(ALLOW_MISSING, False)
+  value_types.check(f'{name}.{ALLOW_MISSING}', value, bool)
+  return value
 
 
 def open_named(section: Mapping[str, Any]) -> Source:
@@ -160,8 +198,20 @@ def open_named(section: Mapping[str, Any]) -> Source:
   Raises:
     ValueError: the data is missing.
   """
-  section = dict(section)
+  section = _for_the_source(section)
   return SOURCES[section.pop('kind')](**section)
+
+
+def _for_the_source(section: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a data section as its source takes it.
+
+  `class_names` may also be a text, see `class_names.parse`.
+  """
+  section = dict(section)
+  section.pop(ALLOW_MISSING, None)
+  if isinstance(section.get('class_names'), str):
+    section['class_names'] = class_names.parse(section['class_names'])
+  return section
 
 
 class HeldOut(NamedTuple):
@@ -304,12 +354,7 @@ def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
   transforms.check_fit(
     size=section.image_size, crop=section.crop, filter=section.filter
   )
-  source = open_source(
-    saved.eval_data,
-    'eval_data',
-    remedy='Give the section eval_data, whose images are held out, or evaluate '
-    'nothing in training with --config.eval.every_steps=0.',
-  )
+  source = open_source(saved.eval_data, 'eval_data', remedy=EVALUATE_NOTHING)
   count = min(count, len(source))
   indices = subset.spread_indices(source, count)
 

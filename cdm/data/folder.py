@@ -12,13 +12,16 @@ from cdm.data import (
   folder_classes,
   folder_index,
   image_decoder,
+  label_file,
+  mixed_folders,
   picture_files,
+  picture_order,
 )
 from cdm.data.source import Element, element
 
 
 class Folder:
-  """A source of the image files in a folder and below it, ordered by path.
+  """A source of the image files in a folder and below it.
 
   What counts as an image file, and what is left out, see `picture_files`. The
   labels of a folder that StyleGAN's or EDM's tools wrote are not those of its
@@ -26,7 +29,8 @@ class Folder:
 
   Attributes:
     path: the folder.
-    files: paths of the image files, relative to the folder.
+    files: paths of the image files, relative to the folder, in their order.
+    order: what decides that order, see `picture_order`.
     left_out: a text about what else lies in the folder; '' for nothing.
     class_names: the name of each label; () if there are none.
     named: whether these names say which classes are meant, see `class_labels`.
@@ -40,8 +44,11 @@ class Folder:
     self,
     path: str | os.PathLike[str],
     class_names: Iterable[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    order: str = picture_order.TEXT,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = True,
   ):
     """Lists the image files.
 
@@ -52,21 +59,31 @@ class Folder:
         folders must have the same labels although one lacks a class. An empty
         tuple means that the subfolders are not classes. If the folder has a
         dataset.json, the labels are in it, and these are their names.
+      labels: a file with the label of each image, see `label_file`; neither the
+        subfolders nor a dataset.json are then asked.
+      order: 'text', 'numbers' or the path of a list, see `picture_order`. Runs
+        of versions without this key have the order 'text'.
       max_pixels: an image of more pixels counts as unreadable.
       max_value: the value of white in images of 16 or more bits; see
         `image_decoder.decode`.
+      exif_rotation: whether images are turned as their EXIF orientation says.
+        False is what the loaders of the papers do, to ImageNet too.
 
     Raises:
-      ValueError: the folder does not exist or has no images, or an image is
-        outside of the class folders.
+      ValueError: the folder does not exist or has no images, it mixes splits or
+        copies (see `mixed_folders`), an image is outside of the class folders,
+        or the label file is not of these images.
     """
-    self._limits = image_decoder.check_limits(max_pixels, max_value)
+    self._limits = image_decoder.check_limits(
+      max_pixels, max_value, exif_rotation
+    )
+    names = None if class_names is None else tuple(class_names)
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
       raise ValueError(f'{self.path!r} is not a folder of images.')
     listing, self.listing_digest = folder_index.list_pictures(self.path)
-    self.files, self.left_out = listing.files, listing.left_out_text()
-    if not self.files:
+    self.left_out = listing.left_out_text()
+    if not listing.files:
       left_out = listing.left_out
       latents = sum(left_out.get(each, 0) for each in dataset_json.LATENTS)
       dataset_json.refuse_latents(latents, name=self.path)
@@ -76,15 +93,25 @@ class Folder:
         f'of {" ".join(picture_files.SUFFIXES)}{found}.'
       )
     picture_files.say_left_out(self.path, self.left_out)
-    names = None if class_names is None else tuple(class_names)
-    self._stores_labels = names != () and os.path.isfile(self._dataset_json())
-    found = (
-      self._stored_labels(names)
-      if self._stores_labels
-      else folder_classes.labels_of(self.files, names, root=self.path)
+    if labels is not None:
+      mixed_folders.check(self.path, listing.files, classes=False)
+    self.order = order
+    self.files = picture_order.ordered(listing.files, order)
+    self._stores_labels = labels is not None or (
+      names != () and os.path.isfile(self._dataset_json())
     )
+    found = self._labels(labels, names)
     self.labels, self.class_names, self.named = found
     self.num_classes = len(self.class_names)
+
+  def _labels(self, file, names):
+    """Returns the labels that a file states, or the subfolders."""
+    if file is not None:
+      found = label_file.read(file, self.files, names)
+      return class_labels.translated(found, names, repr(self.path))
+    if self._stores_labels:
+      return self._stored_labels(names)
+    return folder_classes.labels_of(self.files, names, root=self.path)
 
   def _dataset_json(self):
     return os.path.join(self.path, dataset_json.FILE)
@@ -110,6 +137,8 @@ class Folder:
       digest.update(f'max_value {self._limits["max_value"]}\0'.encode())
     if self._stores_labels:
       digest.update(self.labels.tobytes())
+    if not self._limits.get('exif_rotation', True):
+      digest.update(b'exif_rotation False\0')
     for file in self.files:
       size = os.stat(os.path.join(self.path, file)).st_size
       digest.update(f'{file}\0{size}\n'.encode(errors='surrogateescape'))

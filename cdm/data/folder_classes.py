@@ -5,11 +5,11 @@ follow the same rules.
 """
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from cdm.data import class_labels, numbered_names
+from cdm.data import class_labels, mixed_folders, numbered_names
 from cdm.data.class_labels import Labels
 from cdm.data.printable_name import printable
 from cdm.data.source import first_names
@@ -18,7 +18,7 @@ _NAME_IT = 'Move it, or name its folder in class_names'
 
 
 def labels_of(
-  files: Sequence[str], class_names: Iterable[str] | None, *, root: str
+  files: Sequence[str], class_names: Sequence[str] | None, *, root: str
 ) -> Labels:
   """Returns the label of every image, by the first folder of its path.
 
@@ -30,8 +30,11 @@ def labels_of(
     root: names the folder or the archive in an error.
 
   Raises:
-    ValueError: an image is outside of the class folders.
+    ValueError: an image is outside of the class folders, or the folders are not
+      classes but splits or copies, see `mixed_folders`.
   """
+  if not class_names:
+    mixed_folders.check(root, files, classes=class_names is None)
   folders = [f.split('/', 1)[0] if '/' in f else None for f in files]
   if class_names is None and numbered_names.only_divide(files):
     class_names = ()

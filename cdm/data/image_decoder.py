@@ -3,8 +3,8 @@
 This is the only place of cdm that decodes image files. The kind is found in
 the bytes of a file, never in its name. Width times height is limited before any
 pixel is decoded, and threads that decode share a memory budget. Of the
-metadata, only the orientation is applied, and nothing in them can make sound
-pixels unreadable.
+metadata, only the orientation is applied, if the caller wants that, and nothing
+in them can make sound pixels unreadable.
 """
 
 import functools
@@ -12,7 +12,7 @@ import math
 import os
 import pathlib
 import stat
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -60,13 +60,12 @@ def decode(
   name: str,
   max_pixels: int = MAX_PIXELS,
   max_value: float | None = None,
+  exif_rotation: bool = True,
 ) -> Decoded:
   """Decodes one image file, or the first frame or page of several.
 
-  The EXIF orientation is applied (differs: TensorFlow's decoders, and with them
-  most ImageNet pipelines, ignore it). Transparent images are composed over
-  white. Samples of more than 8 bits are scaled to 8 bits. Colour profiles are
-  ignored, as everywhere in this field.
+  Transparent images are composed over white. Samples of more than 8 bits are
+  scaled to 8 bits. Colour profiles are ignored, as everywhere in this field.
 
   Args:
     data: bytes of a file of one of `image_kinds.KINDS`.
@@ -75,6 +74,9 @@ def decode(
     max_value: the value of white in images of 16 or more bits whose file
       declares none. None takes 65535 for 16 bits, and refuses integers of 32
       bits and fractions.
+    exif_rotation: whether the image is turned and mirrored as its EXIF
+      orientation says. Viewers do that to photographs; the loaders of the
+      papers (TensorFlow's, [ADM]'s, EDM's) do not.
 
   Raises:
     BadImage: the file is damaged, or is no image of a supported kind.
@@ -87,7 +89,7 @@ def decode(
     if portable_anymap.is_binary(data):
       pixels, texts = _anymap(data, max_pixels, max_value)
     else:
-      pixels, texts = _by_pillow(data, max_pixels, max_value)
+      pixels, texts = _by_pillow(data, max_pixels, max_value, exif_rotation)
   except Unusable as error:
     raise UnusableImage(name, error.reason) from error
   except Unreadable as error:
@@ -104,6 +106,7 @@ def read_file(
   *,
   max_pixels: int = MAX_PIXELS,
   max_value: float | None = None,
+  exif_rotation: bool = True,
 ) -> Decoded:
   """Reads and decodes one image file; see `decode`.
 
@@ -129,7 +132,11 @@ def read_file(
       str(path), f'the file cannot be read: {reason}'
     ) from error
   return decode(
-    data, name=str(path), max_pixels=max_pixels, max_value=max_value
+    data,
+    name=str(path),
+    max_pixels=max_pixels,
+    max_value=max_value,
+    exif_rotation=exif_rotation,
   )
 
 
@@ -153,14 +160,22 @@ def check_file_bytes(count: int, *, name: str, max_pixels: int) -> None:
 
 
 class Limits(TypedDict):
-  """Arguments of `decode` and `read_file` that are equal for a whole set."""
+  """Arguments of `decode` and `read_file` that are equal for a whole set.
+
+  Attributes:
+    max_pixels, max_value: see `decode`.
+    exif_rotation: see `decode`; absent is True.
+  """
 
   max_pixels: int
   max_value: float | None
+  exif_rotation: NotRequired[bool]
 
 
-def check_limits(max_pixels: int, max_value: float | None) -> Limits:
-  """Returns the two as arguments of `decode` and `read_file`.
+def check_limits(
+  max_pixels: int, max_value: float | None, exif_rotation: bool = True
+) -> Limits:
+  """Returns them as arguments of `decode` and `read_file`.
 
   Raises:
     ValueError: one of them is not above 0.
@@ -172,7 +187,8 @@ def check_limits(max_pixels: int, max_value: float | None) -> Limits:
       f'max_value is {max_value}; it is the value of white in images of more '
       'than 8 bits, e.g. 4095 for 12 bits, or None.'
     )
-  return {'max_pixels': max_pixels, 'max_value': max_value}
+  limits: Limits = {'max_pixels': max_pixels, 'max_value': max_value}
+  return limits if exif_rotation else limits | {'exif_rotation': False}
 
 
 def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
@@ -189,7 +205,7 @@ def size_text(image: np.ndarray) -> str:
   return f'{image.shape[1]}x{image.shape[0]} pixels'
 
 
-def _by_pillow(data, max_pixels, max_value):
+def _by_pillow(data, max_pixels, max_value, exif_rotation):
   """Returns (pixels, {kind of note: text})."""
   kind = image_kinds.kind_of(data)
   parts = kind.split(data)
@@ -207,18 +223,23 @@ def _by_pillow(data, max_pixels, max_value):
         if is_deep
         else deep_image.Shallow(image)
       )
-      result = rgb_pixels.upright(shallow.image, parts.orientation)
+      orientation = parts.orientation if exif_rotation else 1
+      result = rgb_pixels.upright(shallow.image, orientation)
     more = parts.has_more or image_kinds.has_more_frames(image)
   texts = {
     'profile': f'its colour profile {parts.profile!r} was not applied',
     **_TEXTS,
     'dark': _dark_text(shallow.dark),
+    'rotated': f'its EXIF orientation {parts.orientation} was applied',
+    'unrotated': f'its EXIF orientation {parts.orientation} was not applied',
   }
   said = {
     'profile': parts.profile is not None,
     'alpha': shallow.was_transparent or result.was_transparent,
     'more': more,
     'dark': shallow.dark is not None,
+    'rotated': orientation != 1,
+    'unrotated': parts.orientation != orientation,
   }
   return result.pixels, {key: texts[key] for key in texts if said[key]}
 

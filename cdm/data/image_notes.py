@@ -1,4 +1,4 @@
-"""Says what of an image file was left out or guessed when it was decoded.
+"""Says what of an image was left out, guessed or changed as it was read.
 
 A command that reads single files says it for each of them. One that reads data
 sets says it once for each kind, at the first image, and tells the number of
@@ -20,7 +20,11 @@ KINDS = {
   'alpha': 'transparency was laid over white',
   'more': 'only the first of several frames or pages was read',
   'dark': 'the 16-bit values use at most a sixteenth of their range',
+  'rotated': 'the EXIF orientation was applied',
+  'unrotated': 'the EXIF orientation was not applied',
 }
+# What a user who names a single file sees in any viewer too.
+_AS_SHOWN = ('rotated',)
 
 
 class Note(NamedTuple):
@@ -87,7 +91,8 @@ def say(notes: Iterable[Note]) -> None:
   A file that is read again is not spoken of again.
   """
   for note in notes:
-    _say_once(note)
+    if note.kind not in _AS_SHOWN:
+      _say_once(note)
 
 
 @functools.lru_cache(10_000)

@@ -53,8 +53,9 @@ class PipelineOptions(NamedTuple):
     pad_remainder: fills that last batch with further images, and adds 'valid'
       to every batch, bool [b], False for these. Needs repeat=False.
     flip: mirrors left and right, each image with probability 1/2.
-    crop: 'center', 'random' or 'none'; see `transforms.fit`.
-    filter: 'area', 'bicubic', 'bilinear' or 'lanczos'.
+    crop: 'center', 'random', 'squash' or 'none'; see `transforms.fit`.
+    filter: 'area', 'box_then_bicubic' or another; see `transforms`, which lists
+      those of the field's programs.
     min_side: leaves out images whose short side has fewer pixels, as [SR3] does
       on ImageNet. For prepared data, the short side of the original counts.
     worker_count: processes that decode; 0 decodes in threads of this one.

@@ -24,6 +24,7 @@ from PIL import features
 from cdm.data import (
   array_record,
   image_notes,
+  picture_order,
   record_format,
   shard_writer,
   transforms,
@@ -55,7 +56,7 @@ def prepare(
     source: the images, see `cdm.data.source`.
     size: S, pixels; the pipeline that reads the copy calls it image_size.
     out: folder to write.
-    crop: 'center' or 'none'.
+    crop: 'center', 'squash' or 'none'.
     filter: see `transforms.fit`.
     worker_count: processes that decode; 0 decodes in threads of this one.
     max_skip_fraction: the run stops when a larger fraction is unreadable.
@@ -71,6 +72,7 @@ def prepare(
   transforms.check_fit(size=size, crop=crop, filter=filter)
   if crop == 'random':
     raise ValueError("crop='random' cannot be prepared: it differs each epoch.")
+  filter = transforms.filter_name(filter)
   if not len(source):
     raise ValueError(f'{type(source).__name__} has no images.')
   if records_per_shard is None:
@@ -100,6 +102,9 @@ def _manifest(
     # Another version of the decoder may differ in the last bit of a JPEG.
     'pillow': importlib.metadata.version('pillow'),
     'libjpeg_turbo': features.version('libjpeg_turbo') or 'none',
+    'order': picture_order.describe(
+      getattr(source, 'order', picture_order.STORED)
+    ),
   }
 
 
@@ -170,7 +175,8 @@ def _open_index(folder, manifest, class_names) -> record_format.Index:
     }
     record_format.write_index(folder, index)
     return index
-  old = found['recipe']
+  # Earlier versions did not write the order, which the fingerprint covers.
+  old = {'order': manifest['order'], **found['recipe']}
   differing = [key for key in manifest if old.get(key) != manifest[key]]
   if differing:
     there = ', '.join(f'{k} {old.get(k)!r}' for k in differing)

@@ -46,7 +46,7 @@ class Manifest(TypedDict):
     source: fingerprint of the source.
     records: number of images.
     size: S, pixels.
-    crop: 'center' or 'none'.
+    crop: 'center', 'squash' or 'none'.
     filter: see `transforms.fit`.
     records_per_shard: records of every shard but the last.
     pillow: version of Pillow, which decodes the images, or 'none'.
@@ -54,6 +54,8 @@ class Manifest(TypedDict):
     command: the command that wrote the data set; absent is 'cdm prepare'.
     named: whether the names of the classes are known, not only their numbers;
       absent is True.
+    order: what numbers the images: 'text', 'numbers' or a list (see
+      `picture_order`), or 'as stored'; absent in data sets of earlier versions.
   """
 
   format: int
@@ -67,6 +69,7 @@ class Manifest(TypedDict):
   libjpeg_turbo: str
   command: NotRequired[str]
   named: NotRequired[bool]
+  order: NotRequired[str]
 
 
 class Shard(TypedDict):

@@ -80,7 +80,7 @@ def _parts(data, layout, entries, tags, first, step, following):
     raise Unreadable('the TIFF file has tiles of an absurd size')
   bits = number(_BITS, 1)
   icc = _bytes(data, layout, tags.get(_ICC))
-  orientation = number(_ORIENTATION, 0)
+  orientation = _orientation(data, layout, tags.get(_ORIENTATION))
   if not 1 <= orientation <= 8:
     orientation = orientation_of(None, _bytes(data, layout, tags.get(_XMP)))
   white_is_zero = number(_PHOTOMETRIC, 1) == 0
@@ -93,6 +93,17 @@ def _parts(data, layout, entries, tags, first, step, following):
     white_is_zero=white_is_zero,
     bits=bits,
   )
+
+
+def _orientation(data, layout, entry):
+  """Returns the number of an entry, 0 if it is malformed or missing.
+
+  The pixels do not depend on it, so it cannot make them unreadable.
+  """
+  try:
+    return (_numbers(data, layout, entry) or [0])[0]
+  except Unreadable:
+    return 0
 
 
 def _numbers(data, layout, entry):

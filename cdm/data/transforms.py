@@ -3,6 +3,18 @@
 The default is what [SR3] and the CDM family do to prepare their images: crop
 the largest centre square, then average areas. The area mean is exact, so each
 pixel has the same value on every machine.
+
+What the public programs of the field do to a photograph has names too, and
+gives their bytes:
+
+  crop     filter             program
+  center   area               [SR3]; ours
+  center   box_then_bicubic   [ADM]'s loader, and EDM's dataset_tool with
+                              --transform=center-crop-dhariwal, after which
+                              `center_crop_dhariwal` is another name of it
+  center   lanczos            EDM's and StyleGAN's dataset_tool with
+                              --transform=center-crop
+  squash   box                downsampled ImageNet, image_resizer_imagenet.py
 """
 
 import functools
@@ -14,8 +26,10 @@ from scipy import sparse
 
 from cdm.data.printable_name import printable
 
-CROPS = ('center', 'random', 'none')
-FILTERS = ('area', 'bicubic', 'bilinear', 'lanczos')
+CROPS = ('center', 'random', 'none', 'squash')
+BOX_THEN_BICUBIC = 'box_then_bicubic'
+FILTERS = ('area', 'bicubic', 'bilinear', 'lanczos', 'box', BOX_THEN_BICUBIC)
+SYNONYMS = {'center_crop_dhariwal': BOX_THEN_BICUBIC}
 MOST_PIXELS = 2**16  # a side, which no data set of this field comes near
 _BAND_BYTES = 2**22
 
@@ -63,8 +77,20 @@ def check_fit(*, size: int, crop: str, filter: str) -> None:
     raise ValueError(f'image_size is {size}; it must be at most {MOST_PIXELS}.')
   if crop not in CROPS:
     raise ValueError(f'crop is {crop!r}; known crops are {CROPS}.')
-  if filter not in FILTERS:
-    raise ValueError(f'filter is {filter!r}; known filters are {FILTERS}.')
+  if filter_name(filter) not in FILTERS:
+    known = (*FILTERS, *SYNONYMS)
+    raise ValueError(f'filter is {filter!r}; known filters are {known}.')
+  if crop == 'squash' and filter_name(filter) == BOX_THEN_BICUBIC:
+    raise ValueError(
+      f'filter is {filter!r}, which keeps the shape of an image, and crop is '
+      "'squash', which does not. Use crop='center', or filter='box' as "
+      'downsampled ImageNet.'
+    )
+
+
+def filter_name(filter: str) -> str:
+  """Returns the one name of a filter that may have several."""
+  return SYNONYMS.get(filter, filter)
 
 
 def fit(
@@ -75,14 +101,17 @@ def fit(
   filter: str = 'area',
   rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-  """Crops a square from an image and resizes it.
+  """Makes a square of an image, of the size that is asked for.
 
   Args:
     image: [H, W, 3] uint8.
     size: S, pixels.
-    crop: 'center' or 'random' (the largest square, centred or anywhere), or
+    crop: 'center' or 'random' (the largest square, centred or anywhere),
+      'squash' (the whole image, whose sides are resized by two factors), or
       'none' (the image must be S x S already).
-    filter: 'area', or one of Pillow's antialiased filters.
+    filter: 'area', one of Pillow's antialiased filters, or 'box_then_bicubic':
+      the whole image is halved by box means while its shorter side is at least
+      2 S, then resized by bicubic, and the square is cut last.
     rng: draws the place of a 'random' crop, which needs it; else unused.
 
   Returns:
@@ -100,6 +129,12 @@ def fit(
         f'image_size to the size of the images.'
       )
     return image
+  filter = filter_name(filter)
+  if crop == 'squash':
+    return _resized(image, (size, size), filter)
+  if filter == BOX_THEN_BICUBIC:
+    image = _halved_then_bicubic(image, size)
+    height, width = image.shape[:2]
   side = min(height, width)
   top, left = (height - side) // 2, (width - side) // 2
   if crop == 'random':
@@ -107,12 +142,28 @@ def fit(
     top = rng.integers(height - side + 1)
     left = rng.integers(width - side + 1)
   square = image[top : top + side, left : left + side]
-  if side == size:
-    return square
+  return _resized(square, (size, size), filter)
+
+
+def _resized(image, size, filter):
+  """Returns an image [H, W, 3] resized to (h, w)."""
+  if image.shape[:2] == size:
+    return image
   if filter == 'area':
-    return area_resize(square, (size, size))
+    return area_resize(image, size)
   resample = Image.Resampling[filter.upper()]
-  return np.array(Image.fromarray(square).resize((size, size), resample))
+  return np.array(Image.fromarray(image).resize(size[::-1], resample))
+
+
+def _halved_then_bicubic(image, size):
+  """Resizes the shorter side of an image to `size`, as [ADM]'s loader does."""
+  picture = Image.fromarray(image)
+  while min(picture.size) >= 2 * size:
+    width, height = picture.size
+    picture = picture.resize((width // 2, height // 2), Image.Resampling.BOX)
+  scale = size / min(picture.size)
+  width, height = (round(n * scale) for n in picture.size)
+  return np.array(picture.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def resize_crop(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from cdm.checkpointing import checksums, reader, verification
-from cdm.config import datasets, instantiate, loader
+from cdm.config import class_agreement, datasets, instantiate, loader
 from cdm.data import image_set, subset
 from cdm.data.files import json_file
 from cdm.distributed import collectives
@@ -325,6 +325,9 @@ def open_stage(
     at=selection.at,
     kept=kept,
     limits=drawing_batch.OWN_ROWS,
+  )
+  saved = class_agreement.of_stage(
+    saved, workdir, upscaler.num_classes, f'{section}_data'
   )
   if section == 'train':
     saved.eval_data = saved.train_data

@@ -137,3 +137,25 @@ def test_white_of_deep_images_is_a_field_and_part_of_the_fingerprint(tmp_path):
 def test_limits_that_cannot_be_meant_are_refused(tmp_path, limits):
   with pytest.raises(ValueError, match=next(iter(limits))):
     folder.Folder(tmp_path, **limits)
+
+
+def test_a_rotation_that_is_not_applied_is_another_fingerprint(tmp_path):
+  """And one that is has that of versions which knew no other."""
+  (tmp_path / 'a').mkdir()
+  (tmp_path / 'a' / '0.png').write_bytes(b'123')
+  as_before = 'folder:3e49051ba8f34588'
+  assert folder.Folder(tmp_path).fingerprint == as_before
+  assert folder.Folder(tmp_path, exif_rotation=True).fingerprint == as_before
+  ignored = folder.Folder(tmp_path, exif_rotation=False)
+  assert ignored.fingerprint != as_before
+
+
+def test_a_folder_turns_its_photographs_only_if_it_is_asked_to(tmp_path):
+  exif = Image.Exif()
+  exif[274] = 6
+  Image.new('RGB', (6, 4)).save(tmp_path / '0.png', exif=exif)
+  for turned, shape in ((True, (6, 4, 3)), (False, (4, 6, 3))):
+    element = folder.Folder(tmp_path, exif_rotation=turned)[0]
+    assert element['image'].shape == shape
+    kinds = [note.kind for note in element['notes']]
+    assert kinds == ['rotated' if turned else 'unrotated']

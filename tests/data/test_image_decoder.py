@@ -149,6 +149,21 @@ def test_exif_rotation_is_applied(orientation):
   np.testing.assert_array_equal(shown, ORIENTATIONS[orientation](pixels))
 
 
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF', 'WEBP', 'JPEG'])
+def test_a_rotation_that_is_not_applied_is_said_as_one_that_is(kind):
+  exif = Image.Exif()
+  exif[274] = 6
+  image = Image.fromarray(gradient())
+  data = encoded(image, kind, exif=exif)
+  plain = decode(encoded(image, kind))
+  np.testing.assert_array_equal(decode(data, exif_rotation=False), plain)
+  np.testing.assert_array_equal(decode(data), np.rot90(plain, -1))
+  assert notes(data, exif_rotation=False) == ['unrotated']
+  assert notes(data) == ['rotated']
+  for applied in (True, False):
+    assert notes(encoded(image, kind), exif_rotation=applied) == []
+
+
 def test_cmyk_jpegs_have_their_colours():
   patches = np.zeros((16, 48, 3), np.uint8)
   patches[:, :16], patches[:, 16:32, 0], patches[:, 32:, 2] = 255, 255, 255

@@ -32,6 +32,14 @@ def test_of_a_set_the_first_image_is_named_and_the_others_counted(said):
   ]
 
 
+def test_a_file_that_is_shown_upright_as_anywhere_is_not_spoken_of(said):
+  notes = [image_notes.Note(kind, 'a.jpg', kind) for kind in image_notes.KINDS]
+  image_notes.say(notes)
+  assert [line.split()[1] for line in said] == [
+    f'{kind}.' for kind in image_notes.KINDS if kind != 'rotated'
+  ]
+
+
 def test_of_single_files_each_is_named_once(said):
   for name in ('a.png', 'b.png', 'a.png'):
     image_notes.say([alpha(name)])

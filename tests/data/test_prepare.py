@@ -347,6 +347,15 @@ def test_an_image_of_another_size_is_named(write_folder, tmp_path):
     )
 
 
+def test_a_filter_by_its_other_name_is_the_same_manifest(tmp_path):
+  source = synthetic.Synthetic(image_size=9, num_images=5)
+  options = {'size': 4, 'out': tmp_path}
+  index = prepare.prepare(source, filter='center_crop_dhariwal', **options)
+  assert index['recipe']['filter'] == 'box_then_bicubic'
+  again = prepare.prepare(source, filter='box_then_bicubic', **options)
+  assert again == index
+
+
 def test_random_crops_cannot_be_prepared(tmp_path):
   source = synthetic.Synthetic(image_size=8, num_images=9)
   with pytest.raises(ValueError, match='differs each epoch'):

@@ -110,6 +110,15 @@ def test_imagenet_trains_from_its_tars(data_dir, caplog):
   assert re.search(f'{TRUNCATED}: .*cut off', caplog.text)
 
 
+def test_a_rotation_that_is_not_applied_is_another_fingerprint(data_dir):
+  where = ('imagenet2012', 'train', data_dir)
+  before, applied, ignored = (
+    data_tfds.Tfds(*where, **options).fingerprint
+    for options in ({}, {'exif_rotation': True}, {'exif_rotation': False})
+  )
+  assert before == applied != ignored
+
+
 def test_validation_labels_are_the_published_ones(data_dir):
   source = data_tfds.Tfds('imagenet2012', 'validation', data_dir=data_dir)
   by_grey = {}
@@ -336,10 +345,10 @@ def test_both_imagenets_agree_on_what_a_class_is(tmp_path):
 
   full, resized = names('imagenet2012'), names('imagenet_resized/32x32')
   assert full != resized and set(full) == set(resized)
-  mine, new_label = data_tfds.sorted_wordnet(resized)
+  mine, new_label = data_tfds.in_order_of_ids(resized)
   assert list(mine) == full == sorted(full)
-  assert data_tfds.sorted_wordnet(full)[1].tolist() == list(range(1000))
+  assert data_tfds.in_order_of_ids(full) == (tuple(full), None)
   for old in range(1000):
     assert full[new_label[old]] == resized[old]
   cifar = ('airplane', 'automobile', 'bird')
-  assert data_tfds.sorted_wordnet(cifar) == (cifar, None)
+  assert data_tfds.in_order_of_ids(cifar) == (cifar, None)

@@ -1,3 +1,4 @@
+import itertools
 import struct
 
 import pytest
@@ -64,6 +65,16 @@ def test_what_the_pixels_depend_on_stays_and_the_rest_goes(order):
 def test_what_the_tags_say_is_told(entries, expected):
   parts = tiff_tags.split(tiff(*entries))
   assert {name: getattr(parts, name) for name in expected} == expected
+
+
+def test_a_malformed_orientation_never_drops_sound_pixels():
+  data = tiff((274, 6))
+  at = data.index(struct.pack('<HHI', 274, 3, 1))
+  numbers = (0, 1, 2, 6, 99, 2**31, 2**32 - 1)
+  for kind, count, value in itertools.product(range(20), numbers, numbers):
+    entry = struct.pack('<HHII', 274, kind, count, value)
+    parts = tiff_tags.split(data[:at] + entry + data[at + 12 :])
+    assert parts.size == (3, 5) and 1 <= parts.orientation <= 8
 
 
 def test_a_page_that_follows_is_told_and_cut_off():

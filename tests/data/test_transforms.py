@@ -1,11 +1,13 @@
 """Cropping and resizing, against NumPy and TensorFlow."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 from support.oracles import oracle
 
-from cdm.data import transforms
+from cdm.data import image_decoder, transforms
 
 
 def gradient(height=20, width=30):
@@ -113,6 +115,104 @@ def test_bicubic_is_pillows():
   np.testing.assert_array_equal(mine, arrays['pil_uint8/256to64/bicubic'])
 
 
+def adm(picture, size):
+  """guided-diffusion, image_datasets.py, center_crop_arr: step by step."""
+  picture = picture.convert('RGB')
+  while min(*picture.size) >= 2 * size:
+    half = tuple(x // 2 for x in picture.size)
+    picture = picture.resize(half, resample=Image.BOX)
+  scale = size / min(*picture.size)
+  new = tuple(round(x * scale) for x in picture.size)
+  array = np.array(picture.resize(new, resample=Image.BICUBIC))
+  y, x = (array.shape[0] - size) // 2, (array.shape[1] - size) // 2
+  return array[y : y + size, x : x + size]
+
+
+def edm(picture, size):
+  """edm, dataset_tool.py --transform=center-crop: step by step."""
+  array = np.array(picture.convert('RGB'))
+  side, (h, w) = np.min(array.shape[:2]), array.shape[:2]
+  array = array[
+    (h - side) // 2 : (h + side) // 2, (w - side) // 2 : (w + side) // 2
+  ]
+  square = Image.fromarray(array)
+  return np.array(square.resize((size, size), Image.LANCZOS))
+
+
+def downsampled_imagenet(picture, size):
+  """Imagenet32_Scripts, image_resizer_imagenet.py, -a box: step by step."""
+  if picture.mode != 'RGB':
+    picture = picture.convert(mode='RGB')
+  return np.array(picture.resize((size, size), Image.BOX))
+
+
+def by_program(picture, size, name):
+  """Each name of a program, with the steps that its code takes."""
+  return {
+    'center box_then_bicubic': adm,
+    'center center_crop_dhariwal': adm,
+    'center lanczos': edm,
+    'squash box': downsampled_imagenet,
+  }[name](picture, size)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L'])
+@pytest.mark.parametrize(
+  ('shape', 'size'),
+  [
+    ((375, 500), 64),  # of ImageNet; halved twice
+    ((333, 256), 32),
+    ((257, 129), 64),  # odd, and just beyond a factor of 2
+    ((128, 128), 64),
+    ((127, 255), 64),  # not halved
+    ((65, 64), 64),  # only cut
+    ((64, 64), 64),
+    ((41, 30), 64),  # enlarged
+    ((7, 1000), 5),
+  ],
+)
+@pytest.mark.parametrize(
+  'name',
+  [
+    'center box_then_bicubic',
+    'center center_crop_dhariwal',
+    'center lanczos',
+    'squash box',
+  ],
+)
+def test_filters_of_public_programs_give_their_bytes(name, shape, size, mode):
+  rng = np.random.default_rng(size)
+  pixels = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+  picture = Image.fromarray(pixels).convert(mode)
+  data = io.BytesIO()
+  picture.save(data, 'PNG')
+  ours = image_decoder.decode(data.getvalue(), name='x').pixels
+  crop, filter = name.split()
+  transforms.check_fit(size=size, crop=crop, filter=filter)
+  found = transforms.fit(ours, size=size, crop=crop, filter=filter)
+  np.testing.assert_array_equal(found, by_program(picture, size, name))
+
+
+def test_a_random_crop_of_box_then_bicubic_is_cut_from_the_resized_image():
+  image = np.random.default_rng(0).integers(0, 256, (38, 86, 3), np.uint8)
+  whole = np.array(
+    Image.fromarray(image)
+    .resize((43, 19), Image.BOX)
+    .resize((23, 10), Image.BICUBIC)
+  )
+  places = {whole[:, x : x + 10].tobytes() for x in range(14)}
+  rng = np.random.default_rng(0)
+  fit = {'size': 10, 'crop': 'random', 'filter': 'box_then_bicubic'}
+  seen = {transforms.fit(image, rng=rng, **fit).tobytes() for _ in range(200)}
+  assert seen == places
+
+
+def test_squashing_by_area_is_the_mean_of_the_whole_image():
+  image = gradient(31, 45)
+  found = transforms.fit(image, size=7, crop='squash')
+  assert np.abs(found - area_mean(image, 7, 7)).max() <= 0.5 + 1e-9
+
+
 def test_no_crop_needs_the_exact_size():
   image = gradient(16, 16)
   assert transforms.fit(image, size=16, crop='none') is image
@@ -126,6 +226,10 @@ def test_no_crop_needs_the_exact_size():
     ({'crop': 'middle'}, "crop is 'middle'; known crops are .*'center'"),
     ({'filter': 'cubic'}, "filter is 'cubic'; known filters are .*'bicubic'"),
     ({'size': 0}, 'image_size is 0'),
+    (
+      {'crop': 'squash', 'filter': 'center_crop_dhariwal'},
+      "keeps the shape .* Use crop='center'",
+    ),
   ],
 )
 def test_unknown_crops_and_filters_are_refused(change, message):

@@ -108,3 +108,37 @@ def write_webdataset(folder, labels, per_shard=2, name='imagenet-train-%06d'):
     path = pathlib.Path(folder, f'{name % number}.tar')
     path.write_bytes(tar_bytes(members))
   return folder
+
+
+# The first lines of the map_clsloc.txt that is in ImageNet's development kit.
+MAP_CLSLOC = 'n02119789 1 kit_fox\nn02100735 2 English_setter\n'
+
+
+def write_npz_batches(folder, batches, compressed=False, name=None):
+  """Writes batches as image-net.org's Imagenet64_train_npz has them.
+
+  The keys and the order of the values are those of its README: `data` has all
+  red values of an image, then the green and the blue ones; `labels` run from 1
+  on; `mean` is the mean image of the training set.
+
+  Args:
+    folder: where train_data_batch_1.npz and so on are written.
+    batches: the labels of each batch; image n of all is `square(n)`.
+  """
+  n = 0
+  for number, labels in enumerate(batches, 1):
+    images = np.stack([square(n + i) for i in range(len(labels))])
+    n += len(labels)
+    arrays = {
+      'data': images.transpose(0, 3, 1, 2).reshape(len(labels), -1),
+      'labels': np.array(labels, np.int64),
+      'mean': np.zeros(images[0].size),
+    }
+    path = pathlib.Path(folder, name or f'train_data_batch_{number}.npz')
+    (np.savez_compressed if compressed else np.savez)(path, **arrays)
+  return folder
+
+
+def square(number):
+  """-> uint8 [8, 8, 3] of `pixels`."""
+  return pixels(number)[:, :8]

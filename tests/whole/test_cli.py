@@ -288,6 +288,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
     'train', SMOKE, f'--workdir={workdir}',
     *(f'--config.{k}={v}' for k, v in smoke_runs.SMALL.items()),
     '--config.model.features=12', '--config.train_data.num_classes=3',
+    '--config.train_data.allow_missing_classes=True',
   )  # fmt: skip
   assert re.search(
     r'First difference: params/conv_in/bias is \[8\] in the checkpoint and '

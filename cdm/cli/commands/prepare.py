@@ -4,6 +4,8 @@ import argparse
 import re
 from typing import Any
 
+from cdm.cli import label_flags
+
 DESCRIPTION = """\
 Decode, crop and resize a data set once and write it as ArrayRecord shards, with
 an index and a fingerprint of the settings. Training on the shards sees the same
@@ -42,21 +44,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--crop',
     default='center',
-    choices=('center', 'none'),
-    help='center: crop to the central square (default); none: accept square '
+    choices=('center', 'squash', 'none'),
+    help='center: crop to the central square (default); squash: resize the '
+    'whole image to a square, as downsampled ImageNet; none: accept square '
     'images only',
   )
   parser.add_argument(
     '--filter',
     default='area',
     metavar='FILTER',
-    help='filter to resize with: area (default), bicubic, bilinear or lanczos',
+    help='filter to resize with: area (default), bicubic, bilinear, lanczos, '
+    "box, or box_then_bicubic, which is that of ADM's loader and also called "
+    'center_crop_dhariwal',
   )
   parser.add_argument(
     '--no_classes',
     action='store_true',
     help='the sub-folders are no classes: prepare all images without labels',
   )
+  label_flags.arguments(parser)
   parser.add_argument(
     '--data_dir',
     metavar='DIR',
@@ -94,6 +100,8 @@ def run(args: argparse.Namespace) -> None:
 
   output_files.check_folder_name(args.out)
   section = source_section(args.source, args.data_dir, args.no_classes)
+  if section['kind'] == 'tfds':
+    section['exif_rotation'] = False  # as the decoders of TFDS
   if args.max_value is not None:
     if section['kind'] == 'array_records':
       raise ValueError(
@@ -101,6 +109,7 @@ def run(args: argparse.Namespace) -> None:
         'shards of 8 bits; leave it out.'
       )
     section['max_value'] = args.max_value
+  section = label_flags.with_flags(section, args, f'--source={args.source}')
   source = datasets.open_named(section)
   with folder_lock.FolderLock(args.out, 'cdm prepare', flag='--out'):
     index = prepare.prepare(

@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
   """Super-resolves files, or the stage's held-out images."""
   import pathlib
 
-  from cdm.config import datasets, loader
+  from cdm.config import class_agreement, datasets, loader
   from cdm.data import class_names
   from cdm.distributed import compilation_cache
   from cdm.reporting import output_files
@@ -168,6 +168,7 @@ def run(args: argparse.Namespace) -> None:
       out, upscaler, inputs, label, seed=args.seed, overwrite=args.overwrite
     )
     return
+  saved = class_agreement.of_stage(saved, workdir, upscaler.num_classes)
   upscale_files.write_upscaled_held_out(
     out,
     upscaler,

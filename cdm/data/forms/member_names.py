@@ -12,6 +12,8 @@ from cdm.data import picture_files
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.printable_name import printable
 
+# Most names; the others are looked at step by step.
+_PLAIN = re.compile(r'(?:[^\\/:.\0][^\\/:\0]*/)*[^\\/:.\0][^\\/:\0]*')
 _LONGEST = 4096  # characters, the longest path of Linux
 
 
@@ -25,6 +27,8 @@ def checked(name: str, archive: str) -> str:
   Raises:
     DamagedFile: the name leads out of the archive, or is no name.
   """
+  if _PLAIN.fullmatch(name) and '..' not in name and len(name) <= _LONGEST:
+    return name
   path = name.replace('\\', '/')
   steps = [step for step in path.split('/') if step not in ('', '.')]
   if path.startswith('/') or '..' in steps or re.match('[A-Za-z]:', path):

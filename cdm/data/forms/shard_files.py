@@ -83,7 +83,7 @@ def choose(
   files: list[str],
   split: str | None,
   *,
-  allow_missing_files: bool = False,
+  is_whole: bool = True,
 ) -> list[str]:
   """Returns the files of one split, in the order of their names.
 
@@ -92,7 +92,7 @@ def choose(
     files: the paths of all files in it.
     split: the split, as `split_of` or the last word of it; None takes the only
       one.
-    allow_missing_files: whether files that the others count may be missing.
+    is_whole: whether files that the others count must be among them.
 
   Raises:
     ValueError: there is no such split, or several and none is chosen.
@@ -124,7 +124,7 @@ def choose(
         'of these as split.'
       )
   found = by_split[chosen[0]]
-  if not allow_missing_files:
+  if is_whole:
     _check_complete(root, found)
   return found
 
@@ -142,6 +142,6 @@ def _check_complete(root, files):
       raise DamagedFile(
         f'{printable(root)} has {len(there)} of the {count} files that the '
         f'name of {printable(os.path.basename(files[0]))} promises; the first '
-        f'missing one is number {missing[0]}. Download the others, or set '
-        'allow_missing_files=True to do without them.'
+        f'missing one is number {missing[0]}. Download the others, or give one '
+        'file alone as path.'
       )

@@ -48,9 +48,10 @@ class TFRecords(EncodedImages):
     split: str | None = None,
     resolution: int | None = None,
     class_names: Iterable[str] | None = None,
-    allow_missing_files: bool = False,
+    labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = False,
   ):
     """Lists the records, without reading the images.
 
@@ -61,9 +62,9 @@ class TFRecords(EncodedImages):
         None takes the only ones.
       resolution: pixels, of NVIDIA's files; None takes the largest.
       class_names: see `encoded_images.EncodedImages`.
-      allow_missing_files: whether files may be missing that the names of the
-        others count.
-      max_pixels, max_value: see `encoded_images.EncodedImages`.
+      labels: a file with the label of each image, see `label_file`, in place of
+        the data set's own.
+      max_pixels, max_value, exif_rotation: see `encoded_images.EncodedImages`.
 
     Raises:
       DamagedFile: a file is damaged, cut short, missing or of another kind.
@@ -71,22 +72,23 @@ class TFRecords(EncodedImages):
     """
     path = os.path.expanduser(path)
     names = None if class_names is None else tuple(class_names)
-    self._files = tfrecord_files.choose(
-      path, split, resolution, allow_missing_files=allow_missing_files
-    )
+    self._files = tfrecord_files.choose(path, split, resolution)
     self._root = (path if os.path.isdir(path) else os.path.dirname(path)) or '.'
     found = tfrecord_scan.scan(self._files)
     self._records, self._is_raw = found.records, found.is_raw
     self._most_bytes = _MOST_BYTES_PER_PIXEL * max_pixels + _OTHER_BYTES
     count = len(found.records.begin)
-    labels = class_labels.none(count) if names == () else self._own(found)
+    without_own = names == () or labels is not None
+    own = class_labels.none(count) if without_own else self._own(found)
     super().__init__(
       path,
       found.names if found.names is not None else self._row_names(),
-      labels,
+      own,
       class_names=names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=labels,
+      exif_rotation=exif_rotation,
     )
 
   @staticmethod

@@ -56,8 +56,10 @@ class ZipImages(encoded_images.EncodedImages):
     self,
     path: str | os.PathLike[str],
     class_names: Iterable[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = False,
   ):
     """Reads the directory of the zip.
 
@@ -66,8 +68,11 @@ class ZipImages(encoded_images.EncodedImages):
       class_names: the names of the labels 0, 1, 2, ...; see `EncodedImages`. If
         all images lie in one folder, this folder is a class only if it is among
         these names.
+      labels: a file with the label of each image, see `label_file`, in place of
+        those of the zip.
       max_pixels: see `EncodedImages`.
       max_value: see `EncodedImages`.
+      exif_rotation: see `EncodedImages`.
 
     Raises:
       DamagedFile: the zip is damaged, or no zip.
@@ -88,23 +93,26 @@ class ZipImages(encoded_images.EncodedImages):
     root = '' if dataset_json.FILE in members else _root(pictures, names)
     files = [name[len(root) :] for name in pictures]
     stored = members.get(root + dataset_json.FILE)
-    labels = class_labels.none(len(files))
-    if stored is not None and names != () and files:
-      labels = dataset_json.parse(
+    own = class_labels.none(len(files))
+    read_own = names != () and labels is None
+    if stored is not None and read_own and files:
+      own = dataset_json.parse(
         _content(path, stored),
         files,
         name=posixpath.join(path, root, dataset_json.FILE),
         folder=os.path.dirname(path),
       )
-    elif names != ():
-      labels = folder_classes.labels_of(files, None, root=path)
+    elif read_own:
+      own = folder_classes.labels_of(files, None, root=path)
     super().__init__(
       path,
       PackedNames.of(files),
-      labels,
+      own,
       class_names=names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=labels,
+      exif_rotation=exif_rotation,
     )
     member_names.say_left_out(path, left_out)
 
@@ -212,24 +220,31 @@ def _members(path) -> tuple[dict[str, zipfile.ZipInfo], collections.Counter]:
     if stat.S_ISLNK(info.external_attr >> 16):
       left_out['link'] += 1
       continue
-    what = printable(posixpath.join(path, name))
-    if info.flag_bits & _ENCRYPTED:
-      raise ValueError(
-        f'{what} is encrypted. Unpack the zip with its password and pack it '
-        'again without one.'
-      )
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-      raise ValueError(
-        f'{what} is compressed with method {info.compress_type}; stored and '
-        'deflated files are read. Pack it again with: zip -0 -r'
-      )
+    wrong = _why_unreadable(info)
+    if wrong is not None:
+      raise ValueError(f'{printable(posixpath.join(path, name))} {wrong}')
     if name in members:
       raise DamagedFile(
-        f'{what} is in the zip twice, so that nobody knows which is meant. '
-        'Make the zip again.'
+        f'{printable(path)} has {printable(name)} twice, so that nobody knows '
+        'which one is meant. Make the zip again.'
       )
     members[name] = info
   return members, left_out
+
+
+def _why_unreadable(info) -> str | None:
+  """Returns why a member cannot be read, and what to do, as half a sentence."""
+  if info.flag_bits & _ENCRYPTED:
+    return (
+      'is encrypted. Unpack the zip with its password and pack it again '
+      'without one.'
+    )
+  if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    return (
+      f'is compressed with method {info.compress_type}; stored and deflated '
+      'files are read. Unpack the zip and pack it again with: zip -0 -r'
+    )
+  return None
 
 
 def _directory(path) -> list[zipfile.ZipInfo]:

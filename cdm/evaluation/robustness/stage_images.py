@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
-from cdm.config import datasets, loader
+from cdm.config import class_agreement, datasets, loader
 from cdm.evaluation import image_source, set_name
 from cdm.evaluation.image_selection import StageSampling
 from cdm.evaluation.robustness.report_types import StudyManifest
@@ -63,6 +63,9 @@ def open_samples(samples: str, sampling: StageSampling) -> StageImages:
     overrides=sampling.overrides,
     at=sampling.at,
     limits=drawing_batch.OWN_ROWS,
+  )
+  saved = class_agreement.of_stage(
+    saved, name.workdir, upscale.num_classes, f'{name.split}_data'
   )
   if name.split == 'train':
     saved.eval_data = saved.train_data

@@ -68,7 +68,7 @@ def test_a_missing_file_of_a_split_is_noticed(folder):
   found = folder('train-00000-of-00003.x', 'train-00002-of-00003.x')
   with pytest.raises(DamagedFile, match='has 2 of the 3 .* is number 1. Down'):
     choose(found)
-  assert len(choose(found, allow_missing_files=True)) == 2
+  assert len(choose(found, is_whole=False)) == 2
 
 
 def test_hidden_and_deep_folders_are_left_out_and_links_count_once(

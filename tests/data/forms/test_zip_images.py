@@ -62,6 +62,16 @@ def test_names_beside_the_zip_are_those_of_its_labels(path):
   assert ZipImages(path, class_names=()).num_classes == 0
 
 
+def test_a_label_file_takes_the_place_of_the_labels_inside(path):
+  edm(path, [1, 0])
+  table = path.parent / 'labels.txt'
+  text = 'img00000001.png cat\nimg00000000.png owl\n'
+  table.write_text(text, encoding='utf-8')
+  source = ZipImages(path, labels=str(table))
+  assert source.class_names == ('cat', 'owl') and source.named
+  assert source.labels.tolist() == [1, 0]
+
+
 def test_folders_of_numbers_are_no_classes(path):
   assert edm(path, 2).num_classes == 0
   members = small.edm_members(2)
@@ -244,7 +254,7 @@ def test_members_without_a_meaning_are_refused_or_left_out(path):
   assert tuple(ZipImages(path).file_names()) == ('a.png',)
   with zipfile.ZipFile(path, 'a') as archive, pytest.warns(UserWarning):
     archive.writestr('a.png', small.png(1))
-  with pytest.raises(DamagedFile, match='a.png is in the zip twice'):
+  with pytest.raises(DamagedFile, match='has a.png twice, so'):
     ZipImages(path)
   small.write_zip(path, {'img.npy': b'', 'a.png': b''})
   with pytest.raises(ValueError, match='1 arrays .* autoencoder that EDM2'):
