@@ -10,10 +10,12 @@ import pathlib
 import re
 from collections.abc import Callable, Iterator
 
+from cdm.data import picture_files
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.printable_name import printable
 from cdm.data.source import first_names
 
+_MOST_LOOKED_AT = 10_000  # entries
 _DEEPEST = 3  # folders: the copies of Hugging Face have DATA/CONFIG/SPLIT
 _NUMBER = re.compile(r'[-_.]?\d{4,}.*$', re.DOTALL)
 _OF = re.compile(r'(?<!\d)(\d{4,})-of-(\d{4,})(?!\d)')
@@ -38,13 +40,40 @@ def list_files(
 def has_any(
   path: str | os.PathLike[str], is_shard: Callable[[str], bool]
 ) -> bool:
-  """Returns whether `list_files` would find any; stops at the first."""
-  try:
-    return (
-      next(_walk(os.fspath(path), is_shard, _DEEPEST, set()), None) is not None
-    )
-  except (OSError, ValueError):
-    return False
+  """Returns whether a folder is one of shards, by a short look; never raises.
+
+  A table beside the pictures that it describes does not make a folder of
+  pictures one of shards, so shards must be no fewer than the pictures beside
+  them. Of a large folder only the first entries are looked at.
+
+  Args:
+    path: the folder.
+    is_shard: whether a file of this name is a shard.
+  """
+  folders, looked_at = [(os.fspath(path), 0)], 0
+  for folder, level in folders:  # It grows meanwhile.
+    shards = pictures = 0
+    try:
+      with os.scandir(folder) as entries:
+        for entry in entries:
+          looked_at += 1
+          if looked_at > _MOST_LOOKED_AT:
+            break
+          if entry.name.startswith('.'):
+            continue
+          if entry.is_dir() and level < _DEEPEST:
+            folders.append((entry.path, level + 1))
+          elif is_shard(entry.name) and entry.is_file():
+            shards += 1
+          elif picture_files.has_suffix(entry.name):
+            pictures += 1
+    except (OSError, ValueError):
+      continue
+    if shards and shards >= pictures:
+      return True
+    if looked_at > _MOST_LOOKED_AT:
+      return False
+  return False
 
 
 def _walk(folder, is_shard, levels, seen) -> Iterator[str]:

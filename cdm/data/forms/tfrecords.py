@@ -24,6 +24,7 @@ from cdm.data.printable_name import printable
 from cdm.data.transforms import BadImage, UnusableImage
 
 _MOST_BYTES_PER_PIXEL = 16  # of an image file, see `image_decoder`
+_TFDS_INFO = 'dataset_info.json'
 _OTHER_BYTES = 1 << 20  # of what a record holds besides
 
 
@@ -93,8 +94,13 @@ class TFRecords(EncodedImages):
 
   @staticmethod
   def holds(path: str) -> bool:
-    """Returns whether a path is called like TFRecords, or holds such files."""
+    """Returns whether a path is called like TFRecords, or holds such files.
+
+    The files of tensorflow-datasets are not meant.
+    """
     if os.path.isdir(path):
+      if os.path.isfile(os.path.join(path, _TFDS_INFO)):
+        return False
       return shard_files.has_any(path, tfrecord_files.is_tfrecord)
     name = os.path.basename(path)
     return tfrecord_files.is_tfrecord(name) and os.path.isfile(path)

@@ -81,3 +81,17 @@ def test_hidden_and_deep_folders_are_left_out_and_links_count_once(
   assert shard_files.has_any(root, lambda n: n == 'e.x')
   assert not shard_files.has_any(root, lambda n: n == 'f.x')
   assert not shard_files.has_any(root / 'none', lambda n: True)
+
+
+def test_a_table_beside_pictures_makes_no_folder_of_shards(
+  folder, tmp_path, monkeypatch
+):
+  def holds():
+    return shard_files.has_any(tmp_path, lambda n: n.endswith('.x'))
+
+  folder('cat/1.png', 'cat/2.png', 'cat/about.x', 'logo.png')
+  assert not holds()
+  folder('data/train-0000.x')
+  assert holds()
+  monkeypatch.setattr(shard_files, '_MOST_LOOKED_AT', 2)
+  assert not holds()

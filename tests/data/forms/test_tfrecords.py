@@ -268,3 +268,5 @@ def test_what_a_path_holds_is_told_by_names(tmp_path):
   folder = tfrecord_sets.nvidia(tmp_path / 'a')
   assert TFRecords.holds(str(folder))
   assert TFRecords.holds(str(folder / 'ffhq-r03.tfrecords'))
+  (folder / 'dataset_info.json').write_text('{}', encoding='utf-8')
+  assert not TFRecords.holds(str(folder))
