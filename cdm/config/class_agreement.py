@@ -151,9 +151,8 @@ def check_evaluation(
   if why:
     raise ValueError(
       f'The classes of config.{name} are not those of the training data: '
-      f'{why}. One label would mean two classes. Use data of the same classes, '
-      f'or give all names in their order as config.{name}.class_names.'
-      f'{_waiver(c, name, own, names)}'
+      f'{why}. One label would mean two classes. Use data of the same classes'
+      f'{_ways_out(c, name, own, names)}.'
     )
 
 
@@ -189,14 +188,16 @@ def _count(names):
   return '1 class is' if len(names) == 1 else f'{len(names):,} classes are'
 
 
-def _waiver(c, name, own, names):
-  """Returns the sentence about the key that allows fewer classes, or ''."""
-  takes_names = 'class_names' in _parameters(c[name])
-  if not takes_names or set(own) - set(names) or len(own) >= len(names):
+def _ways_out(c, name, own, names):
+  """Returns what else may be done, for data whose classes can be named."""
+  if 'class_names' not in _parameters(c[name]):
     return ''
+  text = f', or give all names in their order as config.{name}.class_names'
+  if set(own) - set(names) or len(own) >= len(names):
+    return text
   return (
-    f' If classes are missing on purpose, --config.{name}.'
-    f'{datasets.ALLOW_MISSING}=True matches them by name.'
+    f'{text}; if classes are missing on purpose, --config.{name}.'
+    f'{datasets.ALLOW_MISSING}=True matches them by name'
   )
 
 

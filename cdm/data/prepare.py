@@ -27,6 +27,7 @@ from cdm.data import (
   picture_order,
   record_format,
   shard_writer,
+  source_check,
   transforms,
   workers,
 )
@@ -49,6 +50,7 @@ def prepare(
   worker_count: int = 0,
   max_skip_fraction: float = 0.01,
   records_per_shard: int | None = None,
+  allow_enlarging: bool = False,
 ) -> record_format.Index:
   """Writes a prepared copy of a source, or continues an unfinished one.
 
@@ -61,6 +63,9 @@ def prepare(
     worker_count: processes that decode; 0 decodes in threads of this one.
     max_skip_fraction: the run stops when a larger fraction is unreadable.
     records_per_shard: None for shards of about 256 MB.
+    allow_enlarging: whether all images may be smaller than `size`. Single ones
+      may: they are enlarged and counted, and training leaves them out unless it
+      is told to take them.
 
   Returns:
     The index of the data set.
@@ -73,6 +78,16 @@ def prepare(
   if crop == 'random':
     raise ValueError("crop='random' cannot be prepared: it differs each epoch.")
   filter = transforms.filter_name(filter)
+  if not (pathlib.Path(out) / record_format.INDEX).exists():
+    source_check.check(
+      source,
+      size=size,
+      crop=crop,
+      filter=filter,
+      allow_enlarging=allow_enlarging,
+      name='the source',
+      permit='give --allow_enlarging',
+    )
   if not len(source):
     raise ValueError(f'{type(source).__name__} has no images.')
   if records_per_shard is None:
@@ -316,7 +331,11 @@ def _pack_one(source, index, *, fit):
     image = transforms.fit(element['image'], **fit)
   except ValueError as error:
     raise ValueError(f'{_name_of(source, index)}: {error}') from None
-  notes = [tuple(note) for note in element.get('notes', ())]
+  side = transforms.least_side(element['image'], element['short_side'])
+  enlarged = image_notes.of_enlarging(
+    side, fit['size'], _name_of(source, index)
+  )
+  notes = [tuple(note) for note in (*element.get('notes', ()), *enlarged)]
   return record_format.pack({**element, 'image': image}), None, notes
 
 

@@ -17,8 +17,14 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from cdm.checkpointing import checksums, reader, verification
-from cdm.config import class_agreement, datasets, instantiate, loader
-from cdm.data import image_set, subset
+from cdm.config import (
+  class_agreement,
+  datasets,
+  evaluated_images,
+  instantiate,
+  loader,
+)
+from cdm.data import image_set, subset, transforms
 from cdm.data.files import json_file
 from cdm.distributed import collectives
 from cdm.evaluation import drawn_images, set_name, shared_listing
@@ -215,15 +221,15 @@ def config_data(
   )
   available = len(source)
   count = check_available(f'{path}:{section}', available, num)
-  read, stamp = datasets.open_evaluated(loaded, count)
-  pipeline = loaded.pipeline
+  read, stamp = evaluated_images.open_evaluated(loaded, count)
+  pipeline = datasets.pipeline_options(loaded)
   recipe: ImageManifest = {
     'data': loader.plain(loaded.eval_data),
     'count': count,
     'image_size': [pipeline.image_size] * 2,
     'crop': pipeline.crop,
-    'filter': pipeline.filter,
-    'min_side': pipeline.min_side,
+    'filter': transforms.filter_name(pipeline.filter),
+    'min_side': pipeline.least_side,
   }
 
   def read_image(index):
@@ -333,7 +339,7 @@ def open_stage(
     saved.eval_data = saved.train_data
   available = len(datasets.open_source(saved.eval_data, f'{section}_data'))
   count = check_available(f'{workdir}@{section}', available, selection.num)
-  read, stamp = datasets.open_evaluated(saved, count)
+  read, stamp = evaluated_images.open_evaluated(saved, count)
   upscaler = dataclasses.replace(
     upscaler,
     batch_size=drawing_batch.evened(upscaler.batch_size, count, upscaler.mesh),

@@ -14,6 +14,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from cdm.checkpointing import reader
 from cdm.config import (
   cascade_stages,
+  datasets,
   instantiate,
   key_errors,
   loader,
@@ -21,7 +22,7 @@ from cdm.config import (
   stage,
   stage_warnings,
 )
-from cdm.data import class_names
+from cdm.data import class_names, transforms
 from cdm.distributed import collectives
 from cdm.sampling import cascade, drawing_batch, kept_images, upscaler
 from cdm.sampling.restored_parameters import Checkpoint, RestoredParameters
@@ -244,10 +245,11 @@ def stage_record(
     sampler: the `sampler` section that it draws with, if there is one.
   """
   settings = {} if sampler is None else loader.plain(sampler)
+  pipeline = datasets.pipeline_options(c)
   prepared: Preparation = {
-    'crop': c.pipeline.crop,
-    'filter': c.pipeline.filter,
-    'min_side': c.pipeline.min_side or 0,
+    'crop': pipeline.crop,
+    'filter': transforms.filter_name(pipeline.filter),
+    'min_side': pipeline.least_side,
   }
   return StageRecord(c.name, step, level, settings, prepared)
 

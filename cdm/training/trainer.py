@@ -163,8 +163,8 @@ class _Run:
     class_agreement.check_training(c, built.net.num_classes, source)
     begun = init_from.find_start(c, workdir, assembled, source)
     c = begun.config
-    program.trace_loss_and_sampler(c, built, assembled.state.params)
     evaluated = evaluators.with_training_classes(c, assembled, source)
+    program.trace_loss_and_sampler(c, built, assembled.state.params)
     draw_samples = make_grid_sampler(evaluated, assembled)
     evaluations = evaluators.make_evaluators(
       evaluated, assembled, workdir, self._make_fid

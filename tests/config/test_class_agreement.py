@@ -49,7 +49,7 @@ def test_the_same_classes_in_the_same_order_pass(tmp_path):
     (NAMES[:2], "2 classes are missing, first 'cat', class 2 in training"),
     ((*NAMES, 'eel'), "1 class is not in training, first 'eel' .5 classes"),
     (('ant', 'bee', 'cat', 'cow'), "1 class is not in training, first 'cow'"),
-    (('train', 'val'), "no class in common, class 0 is 'train' here and 'ant'"),
+    (('eel', 'fox'), "no class in common, class 0 is 'eel' here and 'ant'"),
   ],
 )
 def test_the_first_difference_of_the_classes_is_named(

@@ -58,6 +58,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     'center_crop_dhariwal',
   )
   parser.add_argument(
+    '--allow_enlarging',
+    action='store_true',
+    help='also prepare images that are all smaller than S (default: refuse '
+    'them)',
+  )
+  parser.add_argument(
     '--no_classes',
     action='store_true',
     help='the sub-folders are no classes: prepare all images without labels',
@@ -120,6 +126,7 @@ def run(args: argparse.Namespace) -> None:
       filter=args.filter,
       worker_count=args.workers,
       max_skip_fraction=args.max_skip_fraction,
+      allow_enlarging=args.allow_enlarging,
     )
   total = sum(shard['records'] for shard in index['shards'])
   skipped = sum(len(shard.get('skipped', ())) for shard in index['shards'])

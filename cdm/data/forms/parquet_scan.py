@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from cdm.data.class_labels import Labels, none
+from cdm.data import class_labels
+from cdm.data.class_labels import Labels
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.forms import foreign_content, kept_scan, parquet_columns
@@ -92,7 +93,7 @@ def scan(
     what, files, lambda: _scan(parquet, files, image_key, label_key), _TYPES
   )
   about = json.loads(found['about'].tobytes())
-  labels = none(len(found['labels']))
+  labels = class_labels.none(len(found['labels']))
   if about['class_names'] is not None:
     names = tuple(about['class_names'])
     labels = Labels(found['labels'], names, about['named'])
@@ -259,13 +260,7 @@ def _labels(path, columns, values, count):
   labels = labels.astype(np.int32)
   if names is None:
     return labels, [str(n) for n in range(labels.max(initial=-1) + 1)], False
-  return labels, _unique(names), True
-
-
-def _unique(names):
-  """Returns names, those that occur twice with their number behind them."""
-  twice = {name for name in names if names.count(name) > 1}
-  return [f'{x} ({n})' if x in twice else x for n, x in enumerate(names)]
+  return labels, class_labels.told_apart(names), True
 
 
 def _with_synsets(path, class_names, labels, names):
