@@ -53,7 +53,7 @@ from benchmarks import (  # noqa: E402
 )
 from benchmarks.fault_launchers import read_text  # noqa: E402
 
-PROCESSES, STEPS, SAVE_EVERY, LOG_EVERY = 4, 240, 20, 5
+PROCESSES, STEPS, SAVE_EVERY, LOG_EVERY = 4, 120, 10, 5
 OVERRIDES = scale.OVERRIDES | {
   'train.num_steps': STEPS,
   'train.log_every_steps': LOG_EVERY,

@@ -21,9 +21,14 @@ def get_config():
   c.name = 'faces_small_16to128'
   c.seed = 0
 
-  # Folders of your own images; sub-folders are not classes.
-  c.train_data = dict(kind='folder', path='data/train', class_names=())
-  c.eval_data = dict(kind='folder', path='data/held_out', class_names=())
+  # Folders of your own images; sub-folders are not classes. Numbers as names
+  # are ordered as numbers.
+  c.train_data = dict(
+    kind='folder', path='data/train', class_names=(), order='numbers'
+  )
+  c.eval_data = dict(
+    kind='folder', path='data/held_out', class_names=(), order='numbers'
+  )
 
   c.pipeline = dict(
     image_size=128,

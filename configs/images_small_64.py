@@ -22,9 +22,13 @@ def get_config():
   c.seed = 0
 
   # Folders of your own images. Each sub-folder is a class; their number is
-  # model.num_classes.
-  c.train_data = dict(kind='folder', path='data/train', class_names=None)
-  c.eval_data = dict(kind='folder', path='data/held_out', class_names=None)
+  # model.num_classes. Numbers as names are ordered as numbers.
+  c.train_data = dict(
+    kind='folder', path='data/train', class_names=None, order='numbers'
+  )
+  c.eval_data = dict(
+    kind='folder', path='data/held_out', class_names=None, order='numbers'
+  )
 
   c.pipeline = dict(
     image_size=64,

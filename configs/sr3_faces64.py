@@ -3,7 +3,8 @@
   cdm train --config=configs/sr3_faces64.py --workdir=DIR
 
 Data: train on FFHQ, 70,000 images of 1024 px in one folder, given with
---config.train_data.path=DIR; judge on CelebA-HQ. The cascade starts from an
+--config.train_data.path=DIR; judge on CelebA-HQ, 30,000 images of 1024 px, in
+a folder given with --config.eval_data.path=DIR. The cascade starts from an
 unconditional DDPM at 64x64 ([SR3]); its sizes were not read. These are DDPM's
 of CIFAR-10 (UNVERIFIED), a level added.
 Hardware: not stated in the paper. Parameters, EMA and Adam take 16 bytes per
@@ -22,9 +23,15 @@ def get_config():
   c.name = 'sr3_faces64'
   c.seed = 0
 
-  c.train_data = dict(kind='folder', path='data/ffhq', class_names=())
+  # order: 0.jpg, 1.jpg, ..., 10.jpg, as lists of splits count them.
+  c.train_data = dict(
+    kind='folder', path='data/ffhq', class_names=(), order='numbers'
+  )
+  # CelebA-HQ-img of CelebAMask-HQ, or another folder of the 30,000 pictures.
+  # The other way, where it was built: kind='tfds', name='celeb_a_hq/256',
+  # split='train'; docs/data.md says why it can hardly be built today.
   c.eval_data = dict(
-    kind='tfds', name='celeb_a_hq/256', split='train', data_dir=None
+    kind='folder', path='data/celeba_hq', class_names=(), order='numbers'
   )
 
   c.pipeline = dict(

@@ -167,8 +167,12 @@ class BackgroundSave:
       self._board.post(str(jax.process_index()), [own, sums])
       return _outcome(self._board.wait_for(_END, 2 * self._remaining()))
     outcome, known = own, {self._share_of(0): sums}
-    for process in range(1, collectives.process_count()):
-      report, sums = self._report_of(process)
+    others = range(1, collectives.process_count())
+    reports = self._board.wait_for_all(
+      [str(process) for process in others], self._remaining()
+    )
+    for process in others:
+      report, sums = self._report_of(process, reports.get(str(process)))
       known[self._share_of(process)] = sums
       outcome = outcome if outcome.reason else report
     if not outcome.reason:
@@ -212,13 +216,13 @@ class BackgroundSave:
     return Outcome()
 
   def _report_of(
-    self, process: int
+    self, process: int, report: Any
   ) -> tuple[Outcome, dict[str, checksums.Sum]]:
-    try:
-      words, sums = self._board.wait_for(str(process), self._remaining())
-    except TimeoutError:
+    """Returns the outcome and the checksums that a process has posted."""
+    if report is None:
       silent = 'it has not written its share in time'
       return Outcome(silent, True, errno.ETIMEDOUT, process), {}
+    words, sums = report
     return _outcome(words), {k: (size, crc) for k, (size, crc) in sums.items()}
 
   def _complete(self, known: dict[str, dict[str, checksums.Sum]]) -> None:

@@ -1,28 +1,35 @@
-"""Opens the data sets of a config, for training and for evaluation."""
+"""Opens the data sets of a config."""
 
-import concurrent.futures
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from cdm.config import instantiate, key_errors
+from cdm.config import instantiate, key_errors, value_types
 from cdm.data import (
   array_record,
+  class_names,
   folder,
   folder_index,
   npz_dataset,
   pipeline,
   sample_photos,
   source_check,
-  subset,
   synthetic,
   tfds,
-  transforms,
 )
-from cdm.data.files import damaged_file, storage_retry
+from cdm.data.files import storage_retry
+from cdm.data.forms import (
+  imagenet_tar,
+  lmdb_images,
+  npz_batches,
+  parquet,
+  tfrecords,
+  webdataset,
+  zip_images,
+)
 from cdm.data.source import Source
 from cdm.distributed import (
   bucket,
@@ -32,7 +39,14 @@ from cdm.distributed import (
   user_cache,
 )
 
-_READ_THREADS = 16  # As many reads wait for storage at once as in training.
+# A key of every data section, for the stage and not for the source; see
+# `class_agreement`.
+ALLOW_MISSING = 'allow_missing_classes'
+# The last sentence of an error of evaluation data in training.
+EVALUATE_NOTHING = (
+  'Give the section eval_data, whose images are held out, or evaluate nothing '
+  'in training with --config.eval.every_steps=0.'
+)
 SOURCES = {
   'tfds': tfds.Tfds,
   'folder': folder.Folder,
@@ -40,6 +54,13 @@ SOURCES = {
   'archive': npz_dataset.Archive,
   'photographs': sample_photos.Photographs,
   'synthetic': synthetic.Synthetic,
+  'parquet': parquet.Parquet,
+  'lmdb': lmdb_images.LmdbImages,
+  'tfrecords': tfrecords.TFRecords,
+  'zip': zip_images.ZipImages,
+  'webdataset': webdataset.Webdataset,
+  'imagenet_tar': imagenet_tar.ImagenetTar,
+  'npz_batches': npz_batches.NpzBatches,
 }
 
 
@@ -140,9 +161,27 @@ def check_section(
     ValueError: the section has an unknown kind or key, or a value of another
       type.
   """
-  section = instantiate.as_dict(name, section)
+  allows_missing_classes(section, name)
+  section = _for_the_source(instantiate.as_dict(name, section))
   constructor = SOURCES[instantiate.kind_of(name, section, SOURCES)]
   return constructor, instantiate.arguments(name, constructor, section)
+
+
+def allows_missing_classes(
+  section: ConfigDict | Mapping[str, Any], name: str = 'train_data'
+) -> bool:
+  """Returns the key `allow_missing_classes` of a data section.
+
+  Args:
+    section: the section; it may leave the key out, which means False.
+    name: name of the section, for error messages.
+
+  Raises:
+    ValueError: it is neither True nor False.
+  """
+  value = instantiate.as_dict(name, section).get(ALLOW_MISSING, False)
+  value_types.check(f'{name}.{ALLOW_MISSING}', value, bool)
+  return value
 
 
 def open_named(section: Mapping[str, Any]) -> Source:
@@ -156,8 +195,20 @@ def open_named(section: Mapping[str, Any]) -> Source:
   Raises:
     ValueError: the data is missing.
   """
-  section = dict(section)
+  section = _for_the_source(section)
   return SOURCES[section.pop('kind')](**section)
+
+
+def _for_the_source(section: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a data section as its source takes it.
+
+  `class_names` may also be a text, see `class_names.parse`.
+  """
+  section = dict(section)
+  section.pop(ALLOW_MISSING, None)
+  if isinstance(section.get('class_names'), str):
+    section['class_names'] = class_names.parse(section['class_names'])
+  return section
 
 
 def pipeline_options(c: ConfigDict) -> pipeline.PipelineOptions:
@@ -169,7 +220,7 @@ def pipeline_options(c: ConfigDict) -> pipeline.PipelineOptions:
   return instantiate.splat('pipeline', pipeline.PipelineOptions, c.pipeline)
 
 
-def _check_images(
+def check_images(
   source: Source, options: pipeline.PipelineOptions, name: str
 ) -> None:
   """Refuses data that does not suit the pipeline, see `source_check`."""
@@ -182,192 +233,6 @@ def _check_images(
       allow_enlarging=options.allow_enlarging,
       name=f'config.{name}',
     )
-
-
-class HeldOut(NamedTuple):
-  """The chosen evaluation images of a stage, spread evenly over the data.
-
-  Attributes:
-    source: the whole evaluation data, see `cdm.data.source`.
-    records: indices of the chosen images in `source`.
-    read: `(indices in source, rows=None) -> (uint8 [N, H, W, 3], int32 [N])`,
-      images and labels; with `rows`, of these positions among the indices
-      alone.
-  """
-
-  source: Source
-  records: list[int]
-  read: Callable[..., tuple[np.ndarray, np.ndarray]]
-
-
-def open_held_out(saved: ConfigDict, count: int) -> HeldOut:
-  """Chooses `count` evaluation images of a stage.
-
-  Args:
-    saved: config of the stage.
-    count: number of images.
-
-  Returns:
-    HeldOut.
-
-  Raises:
-    ValueError: the data is missing or has fewer than `count` images.
-  """
-  options = pipeline_options(saved)
-  source = open_source(saved.eval_data, 'eval_data')
-  _check_images(source, options, 'eval_data')
-
-  def read(indices, rows=None):
-    return subset.read_images(
-      source,
-      list(indices),
-      rows,
-      image_size=options.image_size,
-      crop=options.crop,
-      filter=options.filter,
-      min_side=options.min_side,
-      allow_enlarging=options.allow_enlarging,
-      max_skip_fraction=options.max_skip_fraction,
-    )
-
-  return HeldOut(source, subset.spread_indices(source, count), read)
-
-
-def read_held_out(
-  saved: ConfigDict, count: int
-) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-  """Chooses `count` evaluation images and returns a function that reads them.
-
-  Args:
-    saved: config of the stage.
-    count: number of images.
-
-  Returns:
-    `read(numbers, rows=None) -> (uint8 [N, H, W, 3], int32 [N])`, images and
-    labels. A number in [0, count) means the image `HeldOut.records[number]`;
-    `rows` is that of `HeldOut.read`.
-
-  Raises:
-    ValueError: the data is missing or has fewer than `count` images.
-  """
-  held_out = open_held_out(saved, count)
-  return lambda numbers, rows=None: held_out.read(
-    [held_out.records[n] for n in numbers], rows
-  )
-
-
-def open_evaluated(
-  saved: ConfigDict, count: int
-) -> tuple[Callable[[int], tuple[np.ndarray, int] | None], str]:
-  """Chooses `count` images to be evaluated, spread evenly over the data.
-
-  In contrast to `read_held_out`, no other image replaces one that is too small,
-  so that no image is evaluated twice.
-
-  Args:
-    saved: config of the stage.
-    count: number of images to choose, before small ones are left out.
-
-  Returns:
-    (read, fingerprint): `read(number)`, with number in [0, count), returns
-    (uint8 [H, W, 3], label), or None if that image is smaller than the section
-    `pipeline` takes. The fingerprint changes whenever the data changes.
-
-  Raises:
-    ValueError: the data is missing or has fewer than `count` images.
-  """
-  options = pipeline_options(saved)
-  transforms.check_fit(
-    size=options.image_size, crop=options.crop, filter=options.filter
-  )
-  source = open_source(saved.eval_data, 'eval_data')
-  _check_images(source, options, 'eval_data')
-  indices = subset.spread_indices(source, count)
-
-  def read(number):
-    return _read_image(options, source, indices[number])
-
-  return read, source.fingerprint
-
-
-class Evaluated(NamedTuple):
-  """The chosen evaluation images of a stage, each of which counts once.
-
-  Attributes:
-    count: number of images that were chosen.
-    read: `(numbers) -> (uint8 [N, H, W, 3], int32 [N], bool [N])`: images,
-      labels, and whether the image counts. A number in [0, count) is that of a
-      chosen image; images of other numbers, and images that are unreadable or
-      smaller than the pipeline takes, are black and do not count.
-  """
-
-  count: int
-  read: Callable[
-    [Sequence[int] | np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]
-  ]
-
-
-def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
-  """Chooses `count` images to be evaluated in training, or all if fewer.
-
-  In contrast to `open_evaluated`, images may be unreadable, as in training.
-
-  Args:
-    saved: config of the stage.
-    count: number of images to choose, spread evenly over the data.
-
-  Returns:
-    Evaluated. `read` raises ValueError if more of the images than the share
-    pipeline.max_skip_fraction are unreadable.
-
-  Raises:
-    ValueError: the data is missing or empty.
-  """
-  options = pipeline_options(saved)
-  transforms.check_fit(
-    size=options.image_size, crop=options.crop, filter=options.filter
-  )
-  source = open_source(
-    saved.eval_data,
-    'eval_data',
-    remedy='Give the section eval_data, whose images are held out, or evaluate '
-    'nothing in training with --config.eval.every_steps=0.',
-  )
-  _check_images(source, options, 'eval_data')
-  count = min(count, len(source))
-  indices = subset.spread_indices(source, count)
-
-  def read_one(number):
-    if number >= count:
-      return None
-    try:
-      return _read_image(options, source, indices[number])
-    except transforms.BadImage as error:
-      return error
-
-  def read(numbers):
-    side = options.image_size
-    images = np.zeros((len(numbers), side, side, 3), np.uint8)
-    labels = np.zeros(len(numbers), np.int32)
-    there = np.zeros(len(numbers), bool)
-    bad = []
-    with concurrent.futures.ThreadPoolExecutor(_READ_THREADS) as threads:
-      found = threads.map(read_one, map(int, numbers))
-      for i, element in enumerate(found):
-        if isinstance(element, transforms.BadImage):
-          bad.append(element)
-        elif element is not None:
-          (images[i], labels[i]), there[i] = element, True
-    if len(bad) > options.max_skip_fraction * len(numbers):
-      raise damaged_file.reworded(
-        bad[0],
-        f'config.eval_data: {len(bad)} of {len(numbers)} images cannot be '
-        f'read, more than pipeline.max_skip_fraction = '
-        f'{options.max_skip_fraction} allows. The first: {bad[0]}',
-      ) from bad[0]
-    return images, labels, there
-
-  return Evaluated(count, read)
 
 
 def training_batches(
@@ -391,17 +256,5 @@ def training_batches(
     iterator = pipeline.make_iterator(
       source, options, batch_size=c.train.batch_size, seed=seed, rows=rows
     )
-  _check_images(source, options, 'train_data')
+  check_images(source, options, 'train_data')
   return iterator
-
-
-def _read_image(options, source, index):
-  """Reads an image as `PipelineOptions` say; see `subset.read_image`."""
-  return subset.read_image(
-    source,
-    index,
-    image_size=options.image_size,
-    crop=options.crop,
-    filter=options.filter,
-    min_side=options.least_side,
-  )

@@ -159,15 +159,21 @@ def override(
     old = None
   else:
     old = _child(config, node, walked, key, (dotted, text))
-  value = override_value.parse(text, old, dotted)
+  # A list of names, or the name of a file that has them.
+  value = override_value.parse(
+    text, None if key == 'class_names' else old, dotted
+  )
   if not isinstance(node, ConfigDict):
     node[key] = value
     return
+  new_kinds = optional_keys.OF_A_NEW_KIND
   with node.ignore_type(), node.unlocked():
     if key == 'kind' and value != old:
       for other in list(node):
         del node[other]
       opened.add(walked)
+      for other, default in new_kinds.get((walked, str(value)), {}).items():
+        node[other] = default
     node[key] = value
 
 

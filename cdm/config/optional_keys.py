@@ -3,10 +3,18 @@
 They are options of a single run, such as where its weights come from, how slow
 its storage is or when it gives up, and not properties of an experiment. So no
 config states them, and the command line sets them in every config that has
-their section.
+their section. Some data sections state some of their keys, if their data need
+it.
 """
 
 from ml_collections import ConfigDict
+
+# What an override of `kind` sets besides, in the section that it empties. The
+# default of the key is what runs of earlier versions have.
+OF_A_NEW_KIND = {
+  (section, 'folder'): {'order': 'numbers'}
+  for section in ('train_data', 'eval_data')
+}
 
 OPTIONAL = {
   'train.save_every_minutes': 0.0,
@@ -25,6 +33,16 @@ OPTIONAL = {
   'train.save_retry_minutes': 60.0,
   'pipeline.read_threads': 16,
   'pipeline.read_buffer': 500,
+  **{
+    f'{section}.{key}': value
+    for section in ('train_data', 'eval_data')
+    for key, value in (
+      ('allow_missing_classes', False),
+      ('class_names', None),
+      ('labels', None),
+      ('order', 'text'),
+    )
+  },
   'pipeline.allow_enlarging': False,
 }
 # What a run did before it could be told; a config that an earlier version saved

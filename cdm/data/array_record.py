@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cdm.data import record_format, shell_commands, transforms
-from cdm.data import source as source_contract
+from cdm.data import class_labels, record_format, shell_commands, transforms
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.source import Element
@@ -73,11 +72,18 @@ class ArrayRecords:
       )
     self.index = index
     self.image_size = index['recipe']['size']
-    self.named = index['recipe'].get('named', True)
     own = tuple(index['class_names'])
-    self.class_names = own if class_names is None else tuple(class_names)
+    # Label n of the list is the new label of the stored label n.
+    stored = class_labels.Labels(
+      np.arange(len(own), dtype=np.int32),
+      own,
+      index['recipe'].get('named', True),
+    )
+    names = None if class_names is None else tuple(class_names)
+    labels = class_labels.translated(stored, names, self.path)
+    self.named, self.class_names = stored.named, labels.class_names
     self.num_classes = len(self.class_names)
-    self._labels = self._translated_labels(own)
+    self._labels = None if labels is stored else labels.values
     self.fingerprint = f'prepared:{index["fingerprint"]}'
     self._paths = [os.path.join(self.path, s['file']) for s in index['shards']]
     total = index['recipe']['records']
@@ -128,30 +134,6 @@ class ArrayRecords:
     if not known or len(shards) <= FEW_SHARDS:
       return None
     return [shard['records'] for shard in shards]
-
-  def _translated_labels(self, own: tuple[str, ...]) -> np.ndarray | None:
-    """Returns the label of each stored one, int32 [K]; None if it stays."""
-    if self.class_names == own:
-      return None
-    names = self.class_names
-    if not names:
-      return np.zeros(len(own), np.int32)
-    if self.named:
-      numbers = {name: n for n, name in enumerate(names)}
-      strange = [name for name in own if name not in numbers]
-      if strange or not own:
-        raise ValueError(
-          f'{self.path} has the classes {source_contract.first_names(own)}, '
-          f'not all of them among the {len(names)} expected, '
-          f'{source_contract.first_names(names)}. Use data of the same classes.'
-        )
-      return np.array([numbers[name] for name in own], np.int32)
-    if len(own) > len(names):
-      raise ValueError(
-        f'{self.path} has labels up to {len(own) - 1}, but there are '
-        f'{len(names)} classes. Use data of the same classes.'
-      )
-    return None
 
   def __len__(self) -> int:
     return len(self._records)

@@ -9,8 +9,10 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from cdm.data import list_file
 from cdm.data.files import atomic_files, json_file
 from cdm.data.files.damaged_file import DamagedFile
+from cdm.data.printable_name import printable
 
 FILE = 'classes.json'
 
@@ -38,6 +40,47 @@ def write(folder: str | os.PathLike[str], names: Sequence[str] | None) -> None:
   if names:
     text = json.dumps(list(names)) + '\n'
     atomic_files.write_text_atomically(pathlib.Path(folder) / FILE, text)
+
+
+def parse(text: str) -> tuple[str, ...]:
+  """Returns the names of the classes 0, 1, 2, ... that a user gives as text.
+
+  Args:
+    text: the path of a file, with a name on each line or a JSON list as in
+      `classes.json`; or the names, with commas between them. '' is no classes.
+
+  Raises:
+    DamagedFile: the file is damaged.
+    ValueError: there is no such file, or a name is empty or given twice.
+  """
+  path = os.path.expanduser(text)
+  if os.path.isfile(path):
+    names = _read_names(path)
+  elif os.sep in text or text.endswith(('.txt', '.json')):
+    raise ValueError(
+      f'class_names: there is no file {printable(text)}. Give a file with the '
+      'name of a class on each line, or the names with commas between them.'
+    )
+  else:
+    names = [name.strip() for name in text.split(',')] if text.strip() else []
+  seen: dict[str, int] = {}
+  for n, name in enumerate(names):
+    if not name or name in seen:
+      why = f'that of class {seen[name]} too' if name else 'empty'
+      raise ValueError(
+        f'class_names: the name of class {n}, {name!r}, is {why}. Give every '
+        'class a name of its own.'
+      )
+    seen[name] = n
+  return tuple(names)
+
+
+def _read_names(path: str) -> list[str]:
+  if path.endswith('.json'):
+    remedy = 'Write a JSON list of one string for each class.'
+    return json_file.read(path, list[str], remedy=remedy)
+  remedy = 'Give a text file with the name of a class on each line.'
+  return [text.strip() for _, text in list_file.read_lines(path, remedy)]
 
 
 def find_label(text: str, names: Sequence[str] | None, num_classes: int) -> int:

@@ -3,32 +3,37 @@
 import functools
 import hashlib
 import os
-from collections.abc import Collection, Iterable
-
-import numpy as np
+import pathlib
+from collections.abc import Iterable
 
 from cdm.data import (
+  class_labels,
+  dataset_json,
+  folder_classes,
   folder_index,
   image_decoder,
-  numbered_names,
+  label_file,
+  mixed_folders,
   picture_files,
+  picture_order,
 )
-from cdm.data.printable_name import printable
-from cdm.data.source import Element, element, first_names
-
-_NAME_IT = 'Move it, or name its folder in class_names'
+from cdm.data.source import Element, element
 
 
 class Folder:
-  """A source of the image files in a folder and below it, ordered by path.
+  """A source of the image files in a folder and below it.
 
-  What counts as an image file, and what is left out, see `picture_files`.
+  What counts as an image file, and what is left out, see `picture_files`. The
+  labels of a folder that StyleGAN's or EDM's tools wrote are not those of its
+  subfolders, see `dataset_json`.
 
   Attributes:
     path: the folder.
-    files: paths of the image files, relative to the folder.
+    files: paths of the image files, relative to the folder, in their order.
+    order: what decides that order, see `picture_order`.
     left_out: a text about what else lies in the folder; '' for nothing.
     class_names: the name of each label; () if there are none.
+    named: whether these names say which classes are meant, see `class_labels`.
     num_classes: number of labels.
     labels: int32, one per file.
     listing_digest: of a long list of files, by which other processes know it
@@ -39,6 +44,8 @@ class Folder:
     self,
     path: str | os.PathLike[str],
     class_names: Iterable[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    order: str = picture_order.TEXT,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
     exif_rotation: bool = True,
@@ -48,11 +55,14 @@ class Folder:
     Args:
       path: the folder.
       class_names: the first-level subfolders that are the classes 0, 1, 2, ...
-        None takes all of them, in the order of `sort_classes`. Give the names
-        if two folders must have the same labels although one lacks a class. An
-        empty tuple means that the subfolders are not classes (FFHQ's
-        thousands). Those of the images that cdm draws are not classes either,
-        see `numbered_names`.
+        None takes all of them, see `folder_classes`. Give the names if two
+        folders must have the same labels although one lacks a class. An empty
+        tuple means that the subfolders are not classes. If the folder has a
+        dataset.json, the labels are in it, and these are their names.
+      labels: a file with the label of each image, see `label_file`; neither the
+        subfolders nor a dataset.json are then asked.
+      order: 'text', 'numbers' or the path of a list, see `picture_order`. Runs
+        of versions without this key have the order 'text'.
       max_pixels: an image of more pixels counts as unreadable.
       max_value: the value of white in images of 16 or more bits; see
         `image_decoder.decode`.
@@ -60,47 +70,58 @@ class Folder:
         False is what the loaders of the papers do, to ImageNet too.
 
     Raises:
-      ValueError: the folder does not exist or has no images, or an image is
-        outside of the class folders.
+      ValueError: the folder does not exist or has no images, it mixes splits or
+        copies (see `mixed_folders`), an image is outside of the class folders,
+        or the label file is not of these images.
     """
     self._limits = image_decoder.check_limits(
       max_pixels, max_value, exif_rotation
     )
+    names = None if class_names is None else tuple(class_names)
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
       raise ValueError(f'{self.path!r} is not a folder of images.')
     listing, self.listing_digest = folder_index.list_pictures(self.path)
-    self.files, self.left_out = listing.files, listing.left_out_text()
-    if not self.files:
+    self.left_out = listing.left_out_text()
+    if not listing.files:
+      left_out = listing.left_out
+      latents = sum(left_out.get(each, 0) for each in dataset_json.LATENTS)
+      dataset_json.refuse_latents(latents, name=self.path)
       found = f' ({self.left_out})' if self.left_out else ''
       raise ValueError(
         f'The folder {self.path!r} has no images: no file below it ends in one '
         f'of {" ".join(picture_files.SUFFIXES)}{found}.'
       )
     picture_files.say_left_out(self.path, self.left_out)
-    folders = [f.split('/', 1)[0] if '/' in f else None for f in self.files]
-    if class_names is None and numbered_names.are_thousands(self.files):
-      class_names = ()
-    elif class_names is None:
-      class_names = sort_classes({f for f in folders if f is not None})
-    self.class_names = tuple(class_names)
+    if labels is not None:
+      mixed_folders.check(self.path, listing.files, classes=False)
+    self.order = order
+    self.files = picture_order.ordered(listing.files, order)
+    self._stores_labels = labels is not None or (
+      names != () and os.path.isfile(self._dataset_json())
+    )
+    found = self._labels(labels, names)
+    self.labels, self.class_names, self.named = found
     self.num_classes = len(self.class_names)
-    self.labels = self._label(folders)
 
-  def _label(self, folders):
-    if not self.class_names:
-      return np.zeros(len(folders), np.int32)
-    label_of = {name: i for i, name in enumerate(self.class_names)}
-    for file, folder in zip(self.files, folders, strict=True):
-      if folder not in label_of:
-        raise ValueError(
-          f'{printable(os.path.join(self.path, file))} is in none of the '
-          f'{len(label_of)} class folders {first_names(self.class_names)}. '
-          f'{"Move it" if folder is None else _NAME_IT}, or read the images '
-          'without classes (class_names=() in a config, --no_classes of '
-          '`cdm prepare`).'
-        )
-    return np.array([label_of[folder] for folder in folders], np.int32)
+  def _labels(self, file, names):
+    """Returns the labels that a file states, or the subfolders."""
+    if file is not None:
+      found = label_file.read(file, self.files, names)
+      return class_labels.translated(found, names, repr(self.path))
+    if self._stores_labels:
+      return self._stored_labels(names)
+    return folder_classes.labels_of(self.files, names, root=self.path)
+
+  def _dataset_json(self):
+    return os.path.join(self.path, dataset_json.FILE)
+
+  def _stored_labels(self, names):
+    path = pathlib.Path(self._dataset_json())
+    found = dataset_json.parse(
+      path.read_bytes(), self.files, name=str(path), folder=self.path
+    )
+    return class_labels.translated(found, names, str(path))
 
   def __len__(self) -> int:
     return len(self.files)
@@ -114,6 +135,8 @@ class Folder:
     digest = hashlib.sha256(repr(self.class_names).encode())
     if self._limits.get('max_value') is not None:
       digest.update(f'max_value {self._limits["max_value"]}\0'.encode())
+    if self._stores_labels:
+      digest.update(self.labels.tobytes())
     if not self._limits.get('exif_rotation', True):
       digest.update(b'exif_rotation False\0')
     for file in self.files:
@@ -129,14 +152,3 @@ class Folder:
     path = os.path.join(self.path, self.files[i])
     decoded = image_decoder.read_file(path, **self._limits)
     return element(decoded.pixels, self.labels[i], decoded.notes)
-
-
-def sort_classes(names: Collection[str]) -> list[str]:
-  """Returns the names of class folders in the order of their labels.
-
-  If all names are numbers, they are sorted as numbers, so that class 10 follows
-  class 9. If not, they are sorted as text.
-  """
-  if all(name.isdecimal() for name in names):
-    return sorted(names, key=lambda name: (int(name), name))
-  return sorted(names)

@@ -84,6 +84,11 @@ def using(places: Places) -> Generator[None]:
     _places.reset(token)
 
 
+def places() -> Places:
+  """Returns the places of `using`, or those without any."""
+  return _places.get() or Places()
+
+
 def list_pictures(
   root: str | os.PathLike[str],
 ) -> tuple[picture_files.Listing, str | None]:
@@ -98,12 +103,12 @@ def list_pictures(
   Raises:
     ValueError: the folder cannot be read.
   """
-  root, places = os.fspath(root), _places.get() or Places()
+  root, given = os.fspath(root), places()
   # Where the folder can be written, its list is there and nowhere else.
   writable = os.access(root, os.W_OK)
-  for path in _candidates(root, Places() if writable else places):
+  for path in _candidates(root, Places() if writable else given):
     index = _read(path)
-    if index is not None and _holds(index, root, places.trusted):
+    if index is not None and _holds(index, root, given.trusted):
       files = tuple(index['files'])
       return picture_files.Listing(files, index['left_out']), index['digest']
   began = time.time_ns()
@@ -123,7 +128,7 @@ def list_pictures(
     'files': list(listing.files),
     'left_out': listing.left_out,
   }
-  _keep(index, root, places)
+  _keep(index, root, given)
   return listing, index['digest']
 
 

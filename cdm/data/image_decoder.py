@@ -120,12 +120,7 @@ def read_file(
     if not stat.S_ISREG(status.st_mode):  # Reading a pipe would wait.
       what = 'folder' if stat.S_ISDIR(status.st_mode) else 'pipe or device'
       raise UnusableImage(str(path), f'it is a {what}, not a file')
-    if status.st_size > _MOST_BYTES_PER_PIXEL * max_pixels:
-      raise UnusableImage(
-        str(path),
-        f'the file has {status.st_size:,} bytes, too many for an image of at '
-        f'most {max_pixels:,} pixels',
-      )
+    check_file_bytes(status.st_size, name=str(path), max_pixels=max_pixels)
     data = path.read_bytes()
   except FileNotFoundError:
     raise UnusableImage(str(path), 'there is no such file') from None
@@ -143,6 +138,25 @@ def read_file(
     max_value=max_value,
     exif_rotation=exif_rotation,
   )
+
+
+def check_file_bytes(count: int, *, name: str, max_pixels: int) -> None:
+  """Checks the size of an image file before it is read.
+
+  Args:
+    count: bytes of the file.
+    name: see `decode`.
+    max_pixels: see `decode`.
+
+  Raises:
+    UnusableImage: it is too large for an image of that many pixels.
+  """
+  if count > _MOST_BYTES_PER_PIXEL * max_pixels:
+    raise UnusableImage(
+      name,
+      f'the file has {count:,} bytes, too many for an image of at most '
+      f'{max_pixels:,} pixels',
+    )
 
 
 class Limits(TypedDict):

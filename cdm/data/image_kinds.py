@@ -118,10 +118,18 @@ def kind_of(data: bytes) -> Kind:
   for kind in KINDS:
     if re.match(kind.head, data, re.DOTALL):
       return kind
+  what = foreign_kind(data)
+  if what is not None:
+    raise Unreadable(f'it is {what}, not a {KINDS_IN_WORDS} image')
+  raise Unreadable(f'it is not a {KINDS_IN_WORDS} image')
+
+
+def foreign_kind(data: bytes) -> str | None:
+  """Returns what a file is that is no image, e.g. 'a web page', if known."""
   for head, what in _OTHERS:
     if re.match(head, data[:200], re.DOTALL | re.IGNORECASE):
-      raise Unreadable(f'it is {what}, not a {KINDS_IN_WORDS} image')
-  raise Unreadable(f'it is not a {KINDS_IN_WORDS} image')
+      return what
+  return None
 
 
 @contextlib.contextmanager

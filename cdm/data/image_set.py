@@ -16,6 +16,7 @@ from cdm.data import (
   array_record,
   image_decoder,
   image_notes,
+  mixed_folders,
   npz_arrays,
   npz_images,
   numbered_names,
@@ -200,6 +201,7 @@ def _folder(path, decode, listing):
     )
   picture_files.say_left_out(str(path), left_out)
   files = listing.files
+  mixed_folders.check(str(path), files, classes=False)
   names = tuple(os.path.splitext(file)[0] for file in files)
   if numbered_names.are_thousands(files):
     # The same image in a folder without subfolders is its partner.

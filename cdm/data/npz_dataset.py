@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from cdm.data import class_labels, npz_images, source
 from cdm.data import class_names as stored_names
-from cdm.data import npz_images, source
 
 MAX_UNNAMED_CLASSES = 100_000  # of an archive without a classes.json beside it
 
@@ -40,7 +40,8 @@ class Archive:
       class_names: the names of the labels 0, 1, 2, ... If the archive names its
         own classes, its labels are translated by name; if not, its labels must
         be indices into these names already. None takes the archive's own
-        names, or '0', '1', '2', ... if it has none.
+        names, or '0', '1', '2', ... if it has none; () gives all images the
+        label 0.
 
     Raises:
       damaged_file.DamagedFile: the file is damaged.
@@ -58,21 +59,25 @@ class Archive:
         'are expected there, int [N] (`cdm sample` writes them if the stages '
         'have classes).'
       )
-    own = self.own_names()
+    own, largest = self.own_names(), int(labels.max())
     self.named = own is not None
-    if own is not None and class_names is not None:
-      labels = _translated(labels, own, tuple(class_names), self.path)
-    names = own if class_names is None else class_names
-    if names is None:
-      names = self._numbers_as_names(int(labels.max()))
-    self.class_names = tuple(names)
-    self.num_classes = len(self.class_names)
-    if labels.max() >= self.num_classes:
+    if own is None and largest >= MAX_UNNAMED_CLASSES:
       raise ValueError(
-        f'{self.path} has labels from {labels.min()} to {labels.max()}, but '
-        f'there are {self.num_classes} classes, 0 to {self.num_classes - 1}.'
+        f'{self.path} has the label {largest} and no {stored_names.FILE} '
+        f'beside it. Without names, at most {MAX_UNNAMED_CLASSES} classes are '
+        'allowed: write the names there, or correct the labels.'
       )
-    self.labels = labels.astype(np.int32)
+    if own is not None and largest >= len(own):
+      raise ValueError(
+        f'{self.path} has labels from {labels.min()} to {largest}, but '
+        f'{stored_names.FILE} beside it names {len(own)} classes.'
+      )
+    own = tuple(own or (str(n) for n in range(largest + 1)))
+    stored = class_labels.Labels(labels.astype(np.int32), own, self.named)
+    names = None if class_names is None else tuple(class_names)
+    found = class_labels.translated(stored, names, self.path)
+    self.labels, self.class_names = found.values, found.class_names
+    self.num_classes = len(self.class_names)
 
   def _open(self, check_bytes):
     self._images = npz_images.open_images(self.path, check_bytes=check_bytes)
@@ -81,16 +86,6 @@ class Archive:
         f'{npz_images.IMAGES} of {self.path} has {self._images.shape[2]} '
         'channel; colour images [N, H, W, 3] were expected.'
       )
-
-  def _numbers_as_names(self, largest):
-    """Returns '0', '1', ... up to the largest label of an unnamed archive."""
-    if largest >= MAX_UNNAMED_CLASSES:
-      raise ValueError(
-        f'{self.path} has the label {largest} and no {stored_names.FILE} '
-        f'beside it. Without names, at most {MAX_UNNAMED_CLASSES} classes are '
-        'allowed: write the names there, or correct the labels.'
-      )
-    return [str(n) for n in range(largest + 1)]
 
   def own_names(self) -> list[str] | None:
     """Returns the class names stored beside the archive, or None."""
@@ -124,20 +119,3 @@ class Archive:
   def __getitem__(self, i: int) -> source.Element:
     image = np.array(self._images.read(i))  # a writable copy
     return source.element(image, self.labels[i])
-
-
-def _translated(labels, own, names, path):
-  """Returns labels that index `names`, from labels that index `own`."""
-  strange = [name for name in own if name not in names]
-  if strange:
-    raise ValueError(
-      f'{path} has {len(strange)} classes that are not among the '
-      f'{len(names)} expected, first {strange[0]!r} (expected are '
-      f'{names[0]!r}, ...). Use data of the same classes.'
-    )
-  if labels.max() >= len(own):
-    raise ValueError(
-      f'{path} has labels from {labels.min()} to {labels.max()}, but '
-      f'{stored_names.FILE} beside it names {len(own)} classes.'
-    )
-  return np.array([names.index(name) for name in own])[labels]

@@ -51,3 +51,28 @@ def are_thousands(files: Sequence[str]) -> bool:
     if n is None or folder_name(n) != folder:
       return False
   return True
+
+
+def only_divide(files: Sequence[str]) -> bool:
+  """Returns whether subfolders only divide numbered images, and are no classes.
+
+  So it is with the images that cdm draws, see `are_thousands`, with the files
+  of StyleGAN's and EDM's tools (00001/img00001234.png) and with FFHQ's
+  (01000/01234.png).
+
+  Args:
+    files: paths relative to the folder of the images, with forward slashes.
+  """
+  if are_thousands(files):
+    return True
+  return bool(files) and all(map(_is_in_its_thousand, files))
+
+
+def _is_in_its_thousand(file):
+  match = re.fullmatch(r'(\d{5})/(img)?(\d{5,8})\.(?:png|jpe?g|webp)', file)
+  if not match:
+    return False
+  thousand = int(match[3]) // PER_FOLDER
+  if match[2]:
+    return int(match[1]) == thousand
+  return int(match[1]) == thousand * PER_FOLDER

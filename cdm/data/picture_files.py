@@ -194,7 +194,8 @@ def _entries(path) -> list[os.DirEntry[str]]:
   return sorted(others, key=lambda entry: entry.name)
 
 
-def _is_hidden(name):
+def is_hidden(name: str) -> bool:
+  """Returns whether an entry of this name is hidden, or another program's."""
   return name.startswith('.') or name in _HIDDEN
 
 
@@ -213,7 +214,7 @@ def _picture(entry, folder, left_out):
 
   Subfolders are left to `_subfolder`.
   """
-  if _is_hidden(entry.name):
+  if is_hidden(entry.name):
     left_out['hidden'] += 1
   elif _is(entry, 'is_file'):
     if has_suffix(entry.name):
@@ -232,7 +233,7 @@ def _picture(entry, folder, left_out):
 
 def _subfolder(entry, folder, left_out) -> list[_Folder]:
   """Returns [the folder that an entry is or links to], or [] for none."""
-  if _is_hidden(entry.name) or not _is(entry, 'is_dir'):
+  if is_hidden(entry.name) or not _is(entry, 'is_dir'):
     return []
   if has_suffix(entry.name):
     left_out["folder with a picture's name"] += 1

@@ -24,6 +24,7 @@ from PIL import features
 from cdm.data import (
   array_record,
   image_notes,
+  picture_order,
   record_format,
   shard_writer,
   transforms,
@@ -105,6 +106,9 @@ def _manifest(
     # Another version of the decoder may differ in the last bit of a JPEG.
     'pillow': importlib.metadata.version('pillow'),
     'libjpeg_turbo': features.version('libjpeg_turbo') or 'none',
+    'order': picture_order.describe(
+      getattr(source, 'order', picture_order.STORED)
+    ),
   }
 
 
@@ -175,7 +179,8 @@ def _open_index(folder, manifest, class_names) -> record_format.Index:
     }
     record_format.write_index(folder, index)
     return index
-  old = found['recipe']
+  # Earlier versions did not write the order, which the fingerprint covers.
+  old = {'order': manifest['order'], **found['recipe']}
   differing = [key for key in manifest if old.get(key) != manifest[key]]
   if differing:
     there = ', '.join(f'{k} {old.get(k)!r}' for k in differing)

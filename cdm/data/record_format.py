@@ -54,6 +54,8 @@ class Manifest(TypedDict):
     command: the command that wrote the data set; absent is 'cdm prepare'.
     named: whether the names of the classes are known, not only their numbers;
       absent is True.
+    order: what numbers the images: 'text', 'numbers' or a list (see
+      `picture_order`), or 'as stored'; absent in data sets of earlier versions.
   """
 
   format: int
@@ -67,6 +69,7 @@ class Manifest(TypedDict):
   libjpeg_turbo: str
   command: NotRequired[str]
   named: NotRequired[bool]
+  order: NotRequired[str]
 
 
 class Shard(TypedDict):

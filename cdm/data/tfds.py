@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from cdm.data import image_decoder, shell_commands, transforms
+from cdm.data import class_labels, image_decoder, shell_commands, transforms
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.source import Element, element
@@ -79,7 +79,7 @@ class Tfds:
     self._image_key = _choose_image(tfds, features, name, image_key)
     self._label_key = _choose_label(tfds, features, name, label_key)
     names = features[self._label_key].names if self._label_key else ()
-    self.class_names, self._new_label = sorted_wordnet(names)
+    self.class_names, self._new_label = in_order_of_ids(names)
     self.num_classes = len(self.class_names)
     self._name = f'{builder.info.full_name}/{split}'
     text = {k for k, f in features.items() if isinstance(f, tfds.features.Text)}
@@ -153,7 +153,7 @@ _NO_TENSORFLOW = (3, 14)
 _FILE_KEYS = ('file_name', 'filename', 'image/filename', 'id')
 
 
-def sorted_wordnet(
+def in_order_of_ids(
   names: Sequence[str],
 ) -> tuple[tuple[str, ...], np.ndarray | None]:
   """Sorts class names if all are WordNet ids, and returns their new labels.
@@ -165,9 +165,11 @@ def sorted_wordnet(
     (sorted names, [n] int32 with the new label of every old one), or
     (names, None) if they are not WordNet ids.
   """
-  if not names or not all(re.fullmatch(r'n\d{8}', name) for name in names):
-    return tuple(names), None
-  return tuple(sorted(names)), np.argsort(np.argsort(names)).astype(np.int32)
+  stored = class_labels.Labels(
+    np.arange(len(names), dtype=np.int32), tuple(names)
+  )
+  found = class_labels.in_order_of_ids(stored)
+  return found.class_names, None if found is stored else found.values
 
 
 def _import_tfds():

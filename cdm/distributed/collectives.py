@@ -8,7 +8,7 @@ that skips one leaves the others waiting. `is_first`, `local_indices` and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cdm.distributed import exit_codes
@@ -93,6 +93,34 @@ def call_in_first(
   raise FirstProcessFailed(
     f'process 0: {answer["text"]}', exit_codes.ExitCode(*answer['ending'])
   )
+
+
+def arrays_from_first(
+  function: Callable[[], Iterable[np.ndarray]],
+) -> list[np.ndarray]:
+  """Calls a function in process 0 alone, and returns its arrays in all.
+
+  So images that every process needs whole are read and decoded once. A
+  collective, see `call_in_first`.
+
+  Args:
+    function: returns arrays of numbers.
+
+  Raises:
+    FirstProcessFailed: in the other processes, if the function raised an error.
+  """
+  import numpy as np
+
+  found: list[np.ndarray] = []
+
+  def shapes():
+    found.extend(np.asarray(x) for x in function())
+    return [(x.dtype.name, x.shape) for x in found]
+
+  kinds = call_in_first(shapes)
+  if not is_first():
+    found = [np.zeros(shape, dtype) for dtype, shape in kinds]
+  return [np.asarray(broadcast_from_first(x)) for x in found]
 
 
 def barrier(name: str) -> None:

@@ -17,7 +17,13 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from cdm.checkpointing import checksums, reader, verification
-from cdm.config import datasets, instantiate, loader
+from cdm.config import (
+  class_agreement,
+  datasets,
+  evaluated_images,
+  instantiate,
+  loader,
+)
 from cdm.data import image_set, subset
 from cdm.data.files import json_file
 from cdm.distributed import collectives
@@ -219,7 +225,7 @@ def config_data(
   )
   available = len(source)
   count = check_available(f'{path}:{section}', available, num)
-  read, stamp = datasets.open_evaluated(loaded, count)
+  read, stamp = evaluated_images.open_evaluated(loaded, count)
   recipe = image_manifests.of_config(loaded, source, count)
 
   def read_image(index):
@@ -322,11 +328,14 @@ def open_stage(
     kept=kept,
     limits=drawing_batch.OWN_ROWS,
   )
+  saved = class_agreement.of_stage(
+    saved, workdir, upscaler.num_classes, f'{section}_data'
+  )
   if section == 'train':
     saved.eval_data = saved.train_data
   available = len(datasets.open_source(saved.eval_data, f'{section}_data'))
   count = check_available(f'{workdir}@{section}', available, selection.num)
-  read, stamp = datasets.open_evaluated(saved, count)
+  read, stamp = evaluated_images.open_evaluated(saved, count)
   upscaler = dataclasses.replace(
     upscaler,
     batch_size=drawing_batch.evened(upscaler.batch_size, count, upscaler.mesh),

@@ -6,7 +6,9 @@ import pathlib
 from collections.abc import Callable
 
 from cdm.checkpointing.writer import Checkpointer
+from cdm.config import class_agreement, datasets
 from cdm.config.loader import ConfigDict
+from cdm.data.source import Source
 from cdm.reporting.metric_writer import Reporter
 from cdm.training import eval_section, held_out_loss, held_out_pairs
 from cdm.training.best_checkpoint import BestCheckpoint
@@ -21,6 +23,42 @@ from cdm.training.program import Program
 MakeFid = Callable[
   [ConfigDict, Program, Evaluation, pathlib.Path], tuple[Callable, Callable]
 ]
+
+
+def with_training_classes(
+  c: ConfigDict, assembled: Program, source: Source
+) -> ConfigDict:
+  """Checks that held-out images have the classes of the training data.
+
+  Nothing is opened if the run reads no held-out images.
+
+  Args:
+    c: config of one stage.
+    assembled: its program.
+    source: its training data.
+
+  Returns:
+    The config to evaluate with, see `class_agreement.matched`.
+
+  Raises:
+    ValueError: the evaluation data cannot be opened, or have other classes.
+  """
+  options, upscales = assembled.evaluation, assembled.built.lowres is not None
+  by_number = options.every_steps and (
+    options.batches or (upscales and options.num_pairs)
+  )
+  grids = c.train.num_samples and c.train.sample_every_steps
+  if not by_number and not (upscales and (grids or options.fid_every_steps)):
+    return c
+  names = source.class_names if getattr(source, 'named', True) else None
+  c = class_agreement.matched(c, names)
+  class_agreement.check_evaluation(
+    c,
+    assembled.built.net.num_classes,
+    names,
+    remedy=datasets.EVALUATE_NOTHING if by_number else None,
+  )
+  return c
 
 
 def make_evaluators(

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from cdm.config import datasets, stage
+from cdm.config import evaluated_images, stage
 from cdm.config.loader import ConfigDict
-from cdm.distributed import compiler_options, device_mesh
+from cdm.distributed import collectives, compiler_options, device_mesh
 from cdm.methods import lowres_conditioning
 from cdm.ops import keys as ops_keys
 from cdm.ops import pair_scores, pixels, resize
@@ -42,9 +42,13 @@ def make_held_out_pairs(
   """
   options, lowres = assembled.evaluation, assembled.built.lowres
   assert lowres is not None  # `make_evaluators` asks for a low-res input
-  count, read = datasets.open_up_to(c, options.num_pairs)
-  images, labels, there = read(range(count))
-  images, labels = images[there], labels[there]
+
+  def read_pairs():
+    count, read = evaluated_images.open_up_to(c, options.num_pairs)
+    images, labels, there = read(range(count))
+    return images[there], labels[there]
+
+  images, labels = collectives.arrays_from_first(read_pairs)
   if not len(images):
     raise ValueError(
       'None of the evaluation images is large enough for '

@@ -1,4 +1,4 @@
-"""Checks that labels are in range, and that a run's classes stay the same."""
+"""Checks that labels are in range, and that a run's data stay the same."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cdm.checkpointing import reader
-from cdm.config import key_errors
-from cdm.data import class_names
+from cdm.config import key_errors, loader
+from cdm.data import class_names, picture_order
 from cdm.data.pipeline import PipelineOptions
 from cdm.distributed import exit_codes
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
   from cdm.config.loader import ConfigDict
   from cdm.data.pipeline import Batches
   from cdm.data.pipeline_state import PipelineState
-  from cdm.models.resnet import ResNet50
-  from cdm.models.unet import UNet
 
 
 class LabelCheckedBatches:
@@ -120,30 +118,6 @@ def check_range(
   )
 
 
-def check_labels(c: ConfigDict, net: UNet | ResNet50, source: Any) -> None:
-  """Raises ValueError if the data has labels that the network does not know.
-
-  Args:
-    c: config of one stage.
-    net: its network; `num_classes` is None if it uses no labels.
-    source: the training data, see `data.source`.
-  """
-  if net.num_classes is None:
-    return
-  if not source.num_classes:
-    raise ValueError(
-      f'config.model.num_classes is {net.num_classes}, but the data '
-      f'({c.train_data.kind}) has no classes; use labelled data, or '
-      '--config.model.num_classes=None.'
-    )
-  if source.num_classes > net.num_classes:
-    raise ValueError(
-      f'config.model.num_classes is {net.num_classes}, but the data has '
-      f'{source.num_classes} classes, labels 0 to {source.num_classes - 1}; '
-      f'use --config.model.num_classes={source.num_classes}.'
-    )
-
-
 def check_classes(workdir: str | os.PathLike, source: Any) -> None:
   """Raises ValueError if labels mean other classes than when the run began.
 
@@ -163,3 +137,43 @@ def check_classes(workdir: str | os.PathLike, source: Any) -> None:
         f'{new!r}. Use the same classes in the same order, or another '
         '--workdir.'
       )
+
+
+def check_same_data(
+  workdir: str | os.PathLike, c: ConfigDict, source: Any
+) -> None:
+  """Raises ValueError if a run cannot go on with these data.
+
+  Args:
+    workdir: work directory of the run, which has a checkpoint.
+    c: config of the run as it is now.
+    source: the training data, see `data.source`.
+  """
+  check_classes(workdir, source)
+  saved = loader.from_json(reader.read_config(workdir), workdir)
+  check_order(saved, c, source)
+
+
+def check_order(saved: ConfigDict, c: ConfigDict, source: Any) -> None:
+  """Raises ValueError if the pictures of a folder have another order.
+
+  The position of a run counts them in their order.
+
+  Args:
+    saved: config of the run when it was saved.
+    c: config of the run as it is now.
+    source: the training data.
+  """
+  before, now = saved.train_data, c.train_data
+  if before.kind != 'folder' or now.kind != 'folder':
+    return
+  # Runs of versions without the key have the order 'text'.
+  order = before.get('order', picture_order.TEXT)
+  if order == source.order:
+    return
+  if picture_order.ordered(sorted(source.files), order) != source.files:
+    raise ValueError(
+      f'config.train_data.order is {source.order!r} and was {order!r} when the '
+      'run was saved, which are two orders of these pictures: the run would '
+      f'not go on where it stopped. Use --config.train_data.order={order}.'
+    )

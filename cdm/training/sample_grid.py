@@ -8,12 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.config import datasets, sampler_section, stage
+from cdm.config import evaluated_images, sampler_section, stage
 from cdm.config.loader import ConfigDict
-from cdm.distributed import (
-  compiler_options,
-  device_mesh,
-)
+from cdm.distributed import collectives, compiler_options, device_mesh
 from cdm.methods import lowres_conditioning
 from cdm.ops import keys as ops_keys
 from cdm.ops import pixels, resize
@@ -109,7 +106,9 @@ def make_grid_sampler(
 
   # The data is read now, so that unreadable data is refused at the start and
   # not after hours.
-  originals, labels = datasets.read_held_out(c, n)(range(n))
+  originals, labels = collectives.arrays_from_first(
+    lambda: evaluated_images.read_held_out(c, n)(range(n))
+  )
   own = indices[device_mesh.local_rows(mesh, len(indices))]
   filled = device_mesh.shard_batch(originals[own], mesh)
   labels = None if built.net.num_classes is None else labels[indices]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from cdm.checkpointing import local_copies, reader, writer
-from cdm.config import datasets, loader
+from cdm.config import class_agreement, datasets, loader
 from cdm.data import class_names
 from cdm.data.files import atomic_files
 from cdm.distributed import (
@@ -42,6 +42,7 @@ from cdm.training import (
   hooks,
   host_spread,
   init_from,
+  label_check,
   log_line,
   loop,
   profile_steps,
@@ -54,11 +55,6 @@ from cdm.training import (
   watchdog,
 )
 from cdm.training.collaborators import compared_part
-from cdm.training.label_check import (
-  LabelCheckedBatches,
-  check_classes,
-  check_labels,
-)
 from cdm.training.preemption import Stop
 from cdm.training.sample_grid import make_grid_sampler
 
@@ -164,13 +160,14 @@ class _Run:
     mesh = assembled.mesh
     wandb_writer.check_installed(schedule.wandb)
     source = datasets.open_in_all(c.train_data, workdir=workdir)
-    check_labels(c, built.net, source)
+    class_agreement.check_training(c, built.net.num_classes, source)
     begun = init_from.find_start(c, workdir, assembled, source)
     c = begun.config
+    evaluated = evaluators.with_training_classes(c, assembled, source)
     program.trace_loss_and_sampler(c, built, assembled.state.params)
-    draw_samples = make_grid_sampler(c, assembled)
+    draw_samples = make_grid_sampler(evaluated, assembled)
     evaluations = evaluators.make_evaluators(
-      c, assembled, workdir, self._make_fid
+      evaluated, assembled, workdir, self._make_fid
     )
     run_summary.print_config_changes(c, workdir)
     iterator = self._open_batches(assembled, source)
@@ -211,11 +208,7 @@ class _Run:
         limit=schedule.rollback_limit,
         active=collectives.is_first(),
       )
-      if collectives.is_first():
-        for name in ('', metric_writer.GRIDS):
-          atomic_files.remove_abandoned(workdir / name)
-        # In a bucket this folder of the mirror does not exist.
-        atomic_files.remove_abandoned(workdir / reader.CHECKPOINTS)
+      self._remove_abandoned()
       collaborators = loop.Collaborators(
         iterator=iterator,
         checkpointer=checkpointer,
@@ -268,6 +261,13 @@ class _Run:
     collectives.barrier('the end of training')
     return outcome.ending
 
+  def _remove_abandoned(self):
+    """Removes the half-written files of a run that was killed."""
+    if collectives.is_first():
+      # In a bucket the folder of the checkpoints does not exist in the mirror.
+      for name in ('', metric_writer.GRIDS, reader.CHECKPOINTS):
+        atomic_files.remove_abandoned(self._workdir / name)
+
   def _open_restarts(self, schedule):
     """Counts this start, unless it is the first, which may be refused yet."""
     workdir = self._workdir
@@ -292,7 +292,7 @@ class _Run:
   def _open_batches(self, assembled, source):
     """Opens the training batches, and reads one unless the run continues."""
     c, workdir, built = self._c, self._workdir, assembled.built
-    self._iterator = LabelCheckedBatches(
+    self._iterator = label_check.LabelCheckedBatches(
       datasets.training_batches(
         c,
         source,
@@ -302,7 +302,7 @@ class _Run:
         ),
       ),
       built.net.num_classes,
-      before_resuming=lambda: check_classes(workdir, source),
+      before_resuming=lambda: label_check.check_same_data(workdir, c, source),
     )
     if not reader.agreed_steps(workdir):
       self._iterator.peek()

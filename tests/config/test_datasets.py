@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from cdm.config import datasets
+from cdm.config import datasets, evaluated_images
 from cdm.data import image_notes
 
 SMALL = {'kind': 'synthetic', 'image_size': 6, 'num_images': 8}
@@ -28,14 +28,14 @@ def train(c):
 
 
 def evaluate(c):
-  return datasets.open_evaluated(c, 2)[0](1)[0][None]
+  return evaluated_images.open_evaluated(c, 2)[0](1)[0][None]
 
 
 OPENED = {
   'train': train,
-  'held out': lambda c: datasets.read_held_out(c, 2)([0, 1])[0],
+  'held out': lambda c: evaluated_images.read_held_out(c, 2)([0, 1])[0],
   'evaluated': evaluate,
-  'in training': lambda c: datasets.open_up_to(c, 2).read([0, 1])[0],
+  'in training': lambda c: evaluated_images.open_up_to(c, 2).read([0, 1])[0],
 }
 
 

@@ -1,10 +1,12 @@
 """Keys that no config states are set in every config that has the section."""
 
+import inspect
+
 import pytest
 from support import smoke_runs
 
-from cdm.config import loader, optional_keys
-from cdm.data import pipeline
+from cdm.config import datasets, loader, optional_keys
+from cdm.data import folder, pipeline
 from cdm.training import run_config
 
 SMOKE = smoke_runs.CONFIGS / 'smoke.py'
@@ -12,9 +14,49 @@ SMOKE = smoke_runs.CONFIGS / 'smoke.py'
 
 def test_their_values_are_those_of_the_class_that_reads_them():
   readers = {'train': run_config.Run, 'pipeline': pipeline.PipelineOptions}
+  parameters = inspect.signature(folder.Folder).parameters
   for dotted, value in optional_keys.OPTIONAL.items():
     section, key = dotted.split('.')
-    assert readers[section]._field_defaults[key] == value
+    if section in readers:
+      assert readers[section]._field_defaults[key] == value
+    elif key == datasets.ALLOW_MISSING:
+      assert datasets.allows_missing_classes({}) == value
+    else:
+      assert parameters[key].default == value
+
+
+def test_a_folder_that_an_override_names_orders_numbers_as_numbers():
+  path = ('eval_data.path', '/data')
+  c = loader.load(SMOKE, [('eval_data.kind', 'folder'), path])
+  assert c.eval_data.order == 'numbers'
+  c = loader.load(
+    SMOKE,
+    [('eval_data.kind', 'folder'), path, ('eval_data.order', 'text')],
+  )
+  assert c.eval_data.order == 'text'
+
+
+@pytest.mark.parametrize(
+  ('text', 'names'),
+  [
+    ('a,b', ('a', 'b')),
+    ("('a', 'b')", ('a', 'b')),
+    ('', ()),
+    ('()', ()),
+    ('None', ('x',)),
+  ],
+)
+def test_the_names_of_classes_are_a_list_or_a_text(tmp_path, text, names):
+  for name in ('a', 'b') if len(names) == 2 else ('x',):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / '0.png').write_bytes(b'')
+  faces = smoke_runs.CONFIGS / 'faces_small_64.py'  # a config with ()
+  c = loader.load(
+    faces,
+    [('train_data.class_names', text), ('train_data.path', str(tmp_path))],
+  )
+  source = datasets.open_source(c.train_data)
+  assert source.class_names == names
 
 
 def test_a_config_that_lacks_one_takes_it_from_the_command_line():

@@ -24,6 +24,35 @@ def test_damaged_names_are_refused_by_their_file(text, tmp_path):
 
 
 @pytest.mark.parametrize(
+  ('name', 'content'),
+  [
+    ('names.txt', 'dog\n\n tench, Tinca tinca \r\nHündin\n'),
+    ('classes.json', '["dog", "tench, Tinca tinca", "Hündin"]'),
+  ],
+)
+def test_names_are_given_as_a_file_or_as_a_list(name, content, tmp_path):
+  (tmp_path / name).write_text(content, encoding='utf-8')
+  found = class_names.parse(str(tmp_path / name))
+  assert found == ('dog', 'tench, Tinca tinca', 'Hündin')
+  assert class_names.parse('dog, cat,3') == ('dog', 'cat', '3')
+  assert class_names.parse('') == class_names.parse(' ') == ()
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('a,b,a', "class 2, 'a', is that of class 0 too"),
+    ('a,,b', "class 1, '', is empty"),
+    ('nowhere/names', 'there is no file nowhere/names'),
+    ('names.txt', 'there is no file names.txt'),
+  ],
+)
+def test_names_that_cannot_be_meant_are_refused(text, message):
+  with pytest.raises(ValueError, match=message):
+    class_names.parse(text)
+
+
+@pytest.mark.parametrize(
   'text, label',
   [('dog', 0), ('0', 0), ('5', 5), ('10', 4), ('7', 5), (' dog ', 0)],
 )

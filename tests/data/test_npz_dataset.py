@@ -82,10 +82,22 @@ def test_labels_are_translated_by_name(samples):
     npz_dataset.Archive(samples, class_names=('a', 'b'))
 
 
+def test_no_classes_may_be_asked_for(samples):
+  source = npz_dataset.Archive(samples, class_names=())
+  assert source.num_classes == 0 and not source.labels.any()
+
+
+def test_more_labels_than_names_beside_it_are_refused(samples):
+  names = samples.parent / class_names.FILE
+  names.write_text('["c", "a"]', encoding='utf-8')
+  with pytest.raises(ValueError, match='from 0 to 2, but .* names 2 classes'):
+    npz_dataset.Archive(samples, class_names=('a', 'c'))
+
+
 def test_labels_without_names_are_numbers(samples):
   source = npz_dataset.Archive(samples, class_names=('a', 'b', 'c', 'd'))
   assert [int(source[i]['label']) for i in range(3)] == [0, 1, 2]
-  with pytest.raises(ValueError, match='from 0 to 2, but there are 2 classes'):
+  with pytest.raises(ValueError, match='labels up to 2, but there are 2 class'):
     npz_dataset.Archive(samples, class_names=('a', 'b'))
 
 

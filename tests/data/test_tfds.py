@@ -345,10 +345,10 @@ def test_both_imagenets_agree_on_what_a_class_is(tmp_path):
 
   full, resized = names('imagenet2012'), names('imagenet_resized/32x32')
   assert full != resized and set(full) == set(resized)
-  mine, new_label = data_tfds.sorted_wordnet(resized)
+  mine, new_label = data_tfds.in_order_of_ids(resized)
   assert list(mine) == full == sorted(full)
-  assert data_tfds.sorted_wordnet(full)[1].tolist() == list(range(1000))
+  assert data_tfds.in_order_of_ids(full) == (tuple(full), None)
   for old in range(1000):
     assert full[new_label[old]] == resized[old]
   cifar = ('airplane', 'automobile', 'bird')
-  assert data_tfds.sorted_wordnet(cifar) == (cifar, None)
+  assert data_tfds.in_order_of_ids(cifar) == (cifar, None)

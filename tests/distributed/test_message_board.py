@@ -30,3 +30,53 @@ def test_another_error_of_the_store_is_raised_as_it_is():
 
   with pytest.raises(RuntimeError, match='connection closed'):
     message_board.Board('x', Broken()).wait_for('end', 3)
+
+
+class Counted(Store):
+  """Counts questions; the values of `later` come when one of them is asked."""
+
+  def __init__(self, later=()):
+    super().__init__()
+    self.asked, self.later = [], dict(later)
+
+  def blocking_key_value_get(self, key, milliseconds):
+    self.asked.append(key)
+    if key in self.later:
+      self.values[key] = self.later.pop(key)
+    return super().blocking_key_value_get(key, milliseconds)
+
+  def key_value_dir_get(self, prefix):
+    self.asked.append(prefix)
+    return super().key_value_dir_get(prefix)
+
+
+def keys(count):
+  return [str(n) for n in range(1, count)]
+
+
+def test_what_all_have_posted_takes_two_questions():
+  store = Counted()
+  board = message_board.Board('x', store)
+  for key in keys(512):
+    board.post(key, [int(key)])
+  board.post('end', 'other')
+  found = board.wait_for_all(keys(512), 60)
+  assert {key: found[key] for key in keys(512)} == {
+    key: [int(key)] for key in keys(512)
+  }
+  assert len(store.asked) == 2
+
+
+def test_what_comes_one_by_one_is_not_fetched_again_each_time():
+  store = Counted({f'cdm/x/{key}': key for key in keys(512)})
+  found = message_board.Board('x', store).wait_for_all(keys(512), 60)
+  assert found == {key: int(key) for key in keys(512)}
+  assert store.asked.count('cdm/x/') <= 10
+
+
+def test_who_does_not_answer_in_time_is_left_out():
+  store = Counted()
+  board = message_board.Board('x', store)
+  for key in ('2', '3'):
+    board.post(key, key)
+  assert board.wait_for_all(['1', '2', '3', '4'], 5) == {'2': '2', '3': '3'}

@@ -454,7 +454,10 @@ def test_data_of_a_config_may_lie_elsewhere_for_samples_and_reference(
   capsys.readouterr()
   for other, message in (
     ('model.features=9', r'--reference_config\.model\.features does not cha'),
-    ('train_data.pth=x', r'max_value: --reference_config\.train_data\.path='),
+    (
+      'train_data.pth=x',
+      r'rotation: --reference_config\.train_data\.path=',
+    ),
     (
       f'train_data.path={place / "c"}',
       f"'{place}/c' is not a folder of images",

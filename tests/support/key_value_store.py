@@ -23,6 +23,10 @@ class Store:
       raise RuntimeError(f'DEADLINE_EXCEEDED: {key} timed out')
     return self.values[key]
 
+  def key_value_dir_get(self, prefix):
+    """As JAX's: everything below a folder, as (key, value)."""
+    return [(k, v) for k, v in self.values.items() if k.startswith(prefix)]
+
   def key_value_delete(self, prefix):
     """As JAX's: removes everything below a folder."""
     self.values = {

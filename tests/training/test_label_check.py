@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cdm.checkpointing import reader
-from cdm.data import class_names
+from cdm.config.loader import ConfigDict
+from cdm.data import class_names, folder
 from cdm.training import label_check
 
 
@@ -62,26 +63,6 @@ def test_a_position_is_restored_only_if_it_may_be():
   assert batches.position == 'there' and allowed.get_state() == 'here'
 
 
-def test_a_network_of_classes_needs_data_with_classes():
-  config = types.SimpleNamespace(
-    train_data=types.SimpleNamespace(kind='folder')
-  )
-
-  def check(net, data):
-    label_check.check_labels(
-      config,
-      types.SimpleNamespace(num_classes=net),
-      types.SimpleNamespace(num_classes=data),
-    )
-
-  for net, data in ((None, 0), (None, 9), (4, 4), (4, 3)):
-    check(net, data)
-  with pytest.raises(ValueError, match=r'\(folder\) has no classes'):
-    check(4, 0)
-  with pytest.raises(ValueError, match='has 5 classes, labels 0 to 4'):
-    check(4, 5)
-
-
 @pytest.mark.parametrize(
   ('names', 'message'),
   [
@@ -113,3 +94,25 @@ def test_the_names_of_the_classes_are_written_and_compared(
   class_names.write(tmp_path, source.class_names)
   label_check.check_classes(tmp_path, source)
   assert [path.name for path in tmp_path.iterdir()] == ['classes.json']
+
+
+@pytest.mark.parametrize('saved', [{}, {'order': 'text'}])
+def test_a_run_goes_on_in_the_order_of_its_pictures(saved, tmp_path):
+  """Runs of versions without the key count the pictures as text."""
+
+  def check(names, **now):
+    folder_of = tmp_path / '-'.join(names)
+    folder_of.mkdir(exist_ok=True)
+    for name in names:
+      (folder_of / name).write_bytes(b'')
+    section = {'kind': 'folder', 'path': str(folder_of)}
+    label_check.check_order(
+      ConfigDict({'train_data': section | saved}),
+      ConfigDict({'train_data': section | now}),
+      folder.Folder(str(folder_of), **now),
+    )
+
+  check(('0.png', '9.png', '10.png'))
+  check(('00.png', '09.png', '10.png'), order='numbers')  # the same order
+  with pytest.raises(ValueError, match='Use --config.train_data.order=text'):
+    check(('0.png', '9.png', '10.png'), order='numbers')

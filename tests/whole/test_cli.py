@@ -41,12 +41,14 @@ OPTIONS = {
   'cas': '--config --workdir --samples --test --num --seed --batch_size --out '
   '--at --batch_per_device',
   'accuracy': '--workdir --samples --reference --num --seed --level '
-  '--classifier_weights --batch_size --out --at --batch_per_device',
+  '--classifier_weights --batch_size --out --at --batch_per_device --labels '
+  '--class_names',
   'sweep': '--samples --reference --try --metrics --out --num --seed --few '
   '--at --batch_per_device',
   'robustness': '--samples --out --num --degrade --groups --draws --metrics '
   '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
-  'prepare': '--source --size --out --crop --filter --no_classes',
+  'prepare': '--source --size --out --crop --filter --no_classes --labels '
+  '--class_names --order',
   'describe': '--config --json',
   'plan': '--config --topology --step --search --quick --deadline '
   '--price --json',
@@ -256,6 +258,36 @@ def test_missing_and_empty_data_are_refused(path, message, refused, tmp_path):
 
 
 @pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (
+      ('kind=folder', 'path={tmp}/flat'),
+      r'config\.eval_data \(folder\) has no classes: .*eval_data\.labels=FILE',
+    ),
+    (
+      ('kind=folder', 'path={tmp}/flat', 'labels={tmp}/labels.txt'),
+      r"no class in common, class 0 is 'ape' here and 'grating 0' there",
+    ),
+    (('num_classes=3',), r"1 class is missing, first 'grating 3', class 3 in"),
+    (('num_classes=5',), r"1 class is not in training, first 'grating 4'"),
+  ],
+  ids=['flat', 'labelled', 'fewer', 'more'],
+)
+def test_held_out_data_of_other_classes_are_refused_before_training(
+  words, message, refused, tmp_path
+):
+  (tmp_path / 'flat').mkdir()
+  Image.new('RGB', (16, 16)).save(tmp_path / 'flat' / '0.png')
+  (tmp_path / 'labels.txt').write_text('0 ape\n', encoding='utf-8')
+  given = [f'--config.eval_data.{word.format(tmp=tmp_path)}' for word in words]
+  run = tmp_path / 'run'
+  with smoke_runs.on(1):
+    line = refused('train', SMOKE, f'--workdir={run}', *given)
+  assert re.search(message, line)
+  assert not run.exists()
+
+
+@pytest.mark.parametrize(
   'words',
   [
     ('train', SMOKE, '--workdir={file}'),
@@ -278,6 +310,26 @@ def test_a_file_in_the_place_of_a_folder_is_refused(words, refused, tmp_path):
   assert file.read_text(encoding='utf-8') == 'mine'
 
 
+@pytest.mark.parametrize(
+  'words',
+  [
+    ('upscale', '--workdir={sr}', '--held_out=1', '--out={out}'),
+    ('evaluate', '--samples={sr}@eval', '--metrics=psnr'),
+    ('robustness', '--samples={sr}@eval', '--num=1', '--out={out}'),
+  ],
+  ids=lambda words: words[0],
+)
+def test_a_stage_is_not_used_on_other_classes(words, refused, tmp_path):
+  """Image n would be drawn as one of another class."""
+  names = {'sr': smoke_runs.trained() / 'sr', 'out': tmp_path / 'out'}
+  line = refused(
+    *(word.format(**names) for word in words),
+    '--config.eval_data.num_classes=3',
+  )
+  assert re.search("eval_data .*missing, first 'grating 3', class 3 in", line)
+  assert not (tmp_path / 'out').exists()
+
+
 def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
   refused, tmp_path
 ):
@@ -288,6 +340,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
     'train', SMOKE, f'--workdir={workdir}',
     *(f'--config.{k}={v}' for k, v in smoke_runs.SMALL.items()),
     '--config.model.features=12', '--config.train_data.num_classes=3',
+    '--config.train_data.allow_missing_classes=True',
   )  # fmt: skip
   assert re.search(
     r'First difference: params/conv_in/bias is \[8\] in the checkpoint and '

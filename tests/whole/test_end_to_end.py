@@ -134,6 +134,7 @@ def test_prepared_shards_train_as_their_originals_do(tmp_path):
       tmp_path / kind,
       train_data__kind=kind,
       train_data__path=tmp_path / place,
+      model__num_classes=2,
       pipeline__flip=True,
       train__log_every_steps=1,
       train__sample_every_steps=0,

@@ -226,3 +226,15 @@ def test_the_short_table_adds_up_what_one_process_does():
     '| train | calls about files | 7 |  |  |  |  |',
     '| train | collectives | 2 |  |  |  |  |',
   ]
+
+
+def test_of_repeats_the_smallest_count_of_the_busiest_process_stays():
+  def row(*stats):
+    counts = [{'stats': n, 'places': {'run': {'stats': n}}} for n in stats]
+    return {'command': 'train', 'processes': len(stats), 'counts': counts}
+
+  kept = scale.smallest([row(9, 3), row(4, 5), row(2, 8), row(7)])
+  assert [(r['processes'], scale.busiest(r, 'stats')) for r in kept] == [
+    *((2, 5), (1, 7))
+  ]
+  assert scale.busiest_at(kept[0], 'run', 'stats') == 5

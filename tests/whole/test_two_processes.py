@@ -329,7 +329,9 @@ def test_one_that_is_preempted_stops_all_at_one_step(command, tmp_path):
     time.sleep(0.1)
   running[1].send_signal(signal.SIGTERM)
   first, _ = end(running, *[exit_codes.PREEMPTED.code] * 2)
-  (step,) = reader.complete_steps(tmp_path)
+  steps = reader.complete_steps(tmp_path)
+  assert len(steps) == 1, (steps, first)
+  (step,) = steps
   assert f'preempted: stopped after step {step} of 1000000' in first or (
     f'SIGTERM: stopped after step {step} of 1000000' in first
   )

@@ -2,7 +2,7 @@
 
 import argparse
 
-from cdm.cli import drawing_flags
+from cdm.cli import drawing_flags, label_flags
 from cdm.distributed import collectives, initialize
 
 DESCRIPTION = """\
@@ -30,6 +30,7 @@ examples:
   cdm accuracy --workdir=runs/sr3 --num=1000 \\
       --reference=configs/sr3_imagenet64to256.py:eval --out=row.json
   cdm accuracy --samples=configs/cdm_imagenet64to256.py:eval
+  cdm accuracy --samples=ILSVRC2012_img_val --labels=LOC_val_solution.csv
   cdm accuracy --samples=runs/cdm/samples --classifier_weights=FILE.pth
 
 weights: they are downloaded once (98 MB) into the user's cache. Without a
@@ -50,6 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     metavar='WHAT',
     help='labelled set of images, instead of a stage',
   )
+  label_flags.arguments(parser)
   parser.add_argument(
     '--reference',
     metavar='WHAT',
@@ -105,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
 
   from cdm.distributed import compilation_cache
   from cdm.evaluation import result_line
-  from cdm.evaluation.classification import published_resnet
+  from cdm.evaluation.classification import labelled_set, published_resnet
   from cdm.evaluation.image_selection import StageSampling
 
   check(args)
@@ -116,6 +118,9 @@ def run(args: argparse.Namespace) -> None:
   if args.samples is not None:
     row = published_resnet.evaluate_set(
       args.samples,
+      section=label_flags.with_flags(
+        labelled_set.section(args.samples), args, f'--samples={args.samples}'
+      ),
       num=args.num,
       weights=args.classifier_weights,
       batch_size=args.batch_size,
@@ -156,6 +161,12 @@ def check(args: argparse.Namespace) -> None:
           f'--{option.replace("overrides", "config...")} is for a stage, but '
           f'--samples={args.samples} is a set of images.'
         )
+  for option in label_flags.KEYS if args.samples is None else ():
+    if getattr(args, option) is not None:
+      raise ValueError(
+        f'--{option} is for --samples=WHAT; leave it out, or give the key to '
+        f'the held-out data: --config.eval_data.{option}=VALUE.'
+      )
   drawing_flags.check(args, draws=args.workdir is not None)
   for option in ('num', 'batch_size'):
     value = getattr(args, option)

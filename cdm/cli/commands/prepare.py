@@ -4,6 +4,8 @@ import argparse
 import re
 from typing import Any
 
+from cdm.cli import label_flags
+
 DESCRIPTION = """\
 Decode, crop and resize a data set once and write it as ArrayRecord shards, with
 an index and a fingerprint of the settings. Training on the shards sees the same
@@ -66,6 +68,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     action='store_true',
     help='the sub-folders are no classes: prepare all images without labels',
   )
+  label_flags.arguments(parser)
   parser.add_argument(
     '--data_dir',
     metavar='DIR',
@@ -112,6 +115,7 @@ def run(args: argparse.Namespace) -> None:
         'shards of 8 bits; leave it out.'
       )
     section['max_value'] = args.max_value
+  section = label_flags.with_flags(section, args, f'--source={args.source}')
   source = datasets.open_named(section)
   if not (record_format.location(args.out) / record_format.INDEX).exists():
     source_check.check(

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cdm.data import class_labels, image_decoder
+from cdm.data import class_labels, image_decoder, label_file
 from cdm.data.class_labels import Labels
 from cdm.data.source import Element, element
 
@@ -57,6 +57,7 @@ class EncodedImages(abc.ABC):
     class_names: Iterable[str] | None,
     max_pixels: int,
     max_value: float | None,
+    label_path: str | os.PathLike[str] | None = None,
     exif_rotation: bool = False,
   ):
     """Takes what a form has listed.
@@ -71,11 +72,14 @@ class EncodedImages(abc.ABC):
       max_pixels: an image of more pixels counts as unreadable.
       max_value: the value of white in images of 16 or more bits; see
         `image_decoder.decode`.
+      label_path: a file with the label of each record, see `label_file`, in
+        place of the data set's own; the key `labels` of a config.
       exif_rotation: whether images are turned as their EXIF orientation says;
         the loaders of the papers do not.
 
     Raises:
-      ValueError: there are no images, or the data set has other classes.
+      ValueError: there are no images, or the data set has other classes, or the
+        label file is not of these images.
     """
     self._limits = image_decoder.check_limits(
       max_pixels, max_value, exif_rotation
@@ -85,6 +89,8 @@ class EncodedImages(abc.ABC):
     if not len(names):
       raise ValueError(f'{self.path!r} has no images.')
     wanted = None if class_names is None else tuple(class_names)
+    if label_path is not None:
+      labels = label_file.read(label_path, names, wanted)
     if wanted is None:
       labels = class_labels.in_order_of_ids(labels)
     found = class_labels.translated(labels, wanted, repr(self.path))

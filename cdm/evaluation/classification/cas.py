@@ -14,7 +14,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
-from cdm.config import datasets, instantiate, loader, stage
+from cdm.config import (
+  class_agreement,
+  datasets,
+  evaluated_images,
+  instantiate,
+  loader,
+  stage,
+)
 from cdm.data import class_names
 from cdm.distributed import collectives, initialize
 from cdm.evaluation import (
@@ -42,7 +49,7 @@ from cdm.sampling import (
   restore,
   sample_storage,
 )
-from cdm.training import label_check, program, trainer
+from cdm.training import program, trainer
 from cdm.training.preemption import Stop
 
 MANIFEST = 'cas.json'  # names the sets that a work directory scores
@@ -109,7 +116,7 @@ def score(
   against = f'{c.name}:eval' if test is None else str(test)
   tests = dict(c.eval_data) if test is None else labelled_set.section(test)
   real, tests = labelled_set.open_set(against, tests)
-  label_check.check_labels(c, net, real)
+  class_agreement.check_training(c, net.num_classes, real, 'eval_data')
   paper = loader.plain(c.paper) if samples is None else {}
   name = set_name.parse(what)
   if samples is None:
@@ -127,12 +134,17 @@ def score(
     given = labelled_set.section(what)
     if same_data(given, c.train_data):
       paper = loader.plain(c.paper)
-  names = real.class_names if labelled_set.is_named(real) else None
+  # A test set that may lack classes is matched with the samples, not they
+  # with it.
+  fewer = datasets.allows_missing_classes(c.eval_data, 'eval_data')
+  leads = labelled_set.is_named(real) and not fewer
+  names = real.class_names if leads else None
   source, given = labelled_set.open_set(what, given, names)
   if names is None:
     real, tests = labelled_set.open_set(against, tests, source.class_names)
-  label_check.check_labels(c, net, source)
-  c.train_data, c.eval_data = given, tests
+  class_agreement.check_training(c, net.num_classes, source)
+  c.train_data = _with_waiver(given, c.train_data)
+  c.eval_data = _with_waiver(tests, c.eval_data)
   claim_workdir(workdir, what, source, against, real)
   code = train_together(c, workdir)
   if code:
@@ -167,6 +179,13 @@ def score(
     'paper': paper,
   }
   return code, row
+
+
+def _with_waiver(section, before):
+  """Returns a data section that may lack classes if the one before might."""
+  if not datasets.allows_missing_classes(before):
+    return section
+  return {**section, datasets.ALLOW_MISSING: True}
 
 
 def train_together(c: loader.ConfigDict, workdir: pathlib.Path) -> int:
@@ -319,7 +338,7 @@ def measure_accuracy(
   )
   found = ranks.rank_images(
     count,
-    datasets.read_held_out(c, count),
+    evaluated_images.read_held_out(c, count),
     trained_classifier.ranker(network),
     kinds=('image',),
     rows=rows,

@@ -21,7 +21,7 @@ from cdm.evaluation import set_name
 SAMPLING = 'sampling.json'  # the manifest that `cdm sample` writes
 SAMPLES = 'samples.npz'
 # The kinds of sources whose labels are translated by the names of classes.
-TRANSLATED = ('archive', 'folder', 'array_records')
+TRANSLATED = ('archive', 'folder', 'array_records', 'parquet', 'tfrecords')
 
 
 def section(what: str | os.PathLike) -> dict[str, Any]:
@@ -88,7 +88,8 @@ def open_set(
   if not source.num_classes:
     raise ValueError(
       f'{what} has no classes: its images lie in no subfolders. Give labelled '
-      'images, with a subfolder for each class.'
+      'images, with a subfolder for each class, or a file of their labels '
+      '(--labels=FILE, or config.eval_data.labels where a config names them).'
     )
   if names is not None and tuple(source.class_names) != tuple(names):
     raise ValueError(_unlike(what, source.class_names, names))

@@ -60,6 +60,7 @@ def evaluate_set(
   weights: str | os.PathLike | None = None,
   batch_size: int | None = None,
   keep: str | os.PathLike | None = None,
+  section: dict[str, Any] | None = None,
 ) -> ErrorRow:
   """Measures the error of ResNet-50 on a labelled set.
 
@@ -70,13 +71,15 @@ def evaluate_set(
     batch_size: images that this process classifies at once; None chooses it.
     keep: folder for partial results, from which a killed run continues; the
       user's cache by default.
+    section: opens the set in another way than `labelled_set.section` says.
 
   Raises:
     ValueError: there is no such set, or it has classes that are not ImageNet's.
     OSError: the weights are missing and cannot be downloaded.
   """
   batch_size = batch_size or judged_at_once(BATCH_SIZE, on_cpus=BATCH_SIZE)
-  reader = open_reader(what, labelled_set.section(what), num)
+  section = section or labelled_set.section(what)
+  reader = open_reader(what, section, num)
   network, classifier = read_network(weights, batch_size)
 
   def rank(indices, batch):

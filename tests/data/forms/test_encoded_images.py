@@ -21,17 +21,23 @@ class Listed(EncodedImages):
   KIND = 'listed'
 
   def __init__(
-    self, count=2, class_names=None, max_value=None, exif_rotation=False
+    self,
+    count=2,
+    class_names=None,
+    labels=None,
+    max_value=None,
+    exif_rotation=False,
   ):
     names = [f'{n}.png' for n in range(count)]
-    labels = Labels(np.arange(count, dtype=np.int32)[::-1], ('dog', 'cat'))
+    own = Labels(np.arange(count, dtype=np.int32)[::-1], ('dog', 'cat'))
     super().__init__(
       '/data/set',
       names,
-      labels,
+      own,
       class_names=class_names,
       max_pixels=100,
       max_value=max_value,
+      label_path=labels,
       exif_rotation=exif_rotation,
     )
 
@@ -58,6 +64,16 @@ def test_labels_follow_the_classes_that_are_asked_for():
   assert Listed().class_names == ('dog', 'cat')
   assert Listed(class_names=('cat', 'dog')).labels.tolist() == [0, 1]
   assert Listed(class_names=()).num_classes == 0
+
+
+def test_a_label_file_takes_the_place_of_the_labels_inside(tmp_path):
+  path = tmp_path / 'labels.txt'
+  path.write_text('1.png owl\n0.png ape\n', encoding='utf-8')
+  source = Listed(labels=path)
+  assert source.class_names == ('ape', 'owl')
+  assert source.labels.tolist() == [0, 1]
+  assert Listed(labels=path, class_names=('owl', 'ape')).labels[0] == 1
+  assert source.fingerprint != Listed().fingerprint
 
 
 def test_the_fingerprint_depends_on_labels_files_and_white():

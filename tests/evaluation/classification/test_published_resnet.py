@@ -10,32 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from support import published_weights, smoke_runs
+from support import grey_classes, published_weights, smoke_runs
 from support.declared import assert_declared
+from support.grey_classes import CHOSEN
 from support.oracles import data, oracle, rule_weights
 
 from cdm.data import folder, sample_photos, subset, transforms
 from cdm.evaluation import row_types
-from cdm.evaluation.batched_network import BatchedNetwork
-from cdm.evaluation.classification import error_rates, published_resnet
+from cdm.evaluation.classification import published_resnet
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.pretrained import imagenet_classes
 from cdm.ops import resize
 from cdm.sampling import restore, upscaler
 from cdm.sampling.cascade import Stage
-
-# Class k is grey level 20 k.
-CHOSEN = ('n01440764', 'n03028079', 'n02102040', 'n15075141')
-CLASSES = [imagenet_classes.WORDNET_IDS.index(name) for name in CHOSEN]
-
-
-def logits(variables, image):
-  """The nearest grey level, of the mean of the picture."""
-  grey = jnp.asarray(image, jnp.float32).mean(axis=(1, 2, 3))  # [B]
-  found = jnp.full((image.shape[0], 1000), -1e3)
-  for k, number in enumerate(CLASSES):
-    found = found.at[:, number].set(-jnp.abs(grey - 20.0 * k))
-  return found
 
 
 @pytest.fixture
@@ -44,22 +31,8 @@ def place(tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
   calls = []
 
-  def read_network(weights, batch_size):
-    network = BatchedNetwork(logits, {}, batch_size=batch_size)
-
-    def watched(x):
-      calls.append(x)
-      return network(x)
-
-    return watched, {'network': error_rates.NETWORK}
-
-  monkeypatch.setattr(published_resnet, 'read_network', read_network)
-  for n in range(12):
-    k = n % 4
-    level = 20 * k if n != 5 else 0
-    file = tmp_path / 'set' / CHOSEN[k] / f'ILSVRC2012_val_{90 - n:08d}.png'
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((40, 50, 3), level, np.uint8)).save(file)
+  grey_classes.stand_in(calls, monkeypatch.setattr)
+  grey_classes.write_pictures(tmp_path / 'set')
   monkeypatch.setattr(published_resnet, 'classified', calls, raising=False)
   return tmp_path
 
