@@ -382,6 +382,14 @@ def test_random_crops_cannot_be_prepared(tmp_path):
     prepare.prepare(source, size=4, out=tmp_path, crop='random')
 
 
+def test_a_bucket_as_output_is_refused(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  source = synthetic.Synthetic(image_size=8, num_images=9)
+  with pytest.raises(ValueError, match='is in a bucket, .* copy the folder'):
+    prepare.prepare(source, size=4, out='gs://bucket/set')
+  assert not list(tmp_path.iterdir())
+
+
 def test_damaged_records_are_bad_images():
   with pytest.raises(transforms.BadImage, match=r'x\[3\]: not a record'):
     record_format.unpack(b'', name='x[3]')
