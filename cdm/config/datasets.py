@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from cdm.config import instantiate, key_errors, value_types
+from cdm.config import (
+  instantiate,
+  key_errors,
+  recognized_source,
+  value_types,
+)
 from cdm.data import (
   array_record,
   class_names,
@@ -102,9 +107,27 @@ def open_source(
     folder_index.using(lists),
     key_errors.naming(name, given, otherwise=f'{name}.{place}', remedy=remedy),
   ):
-    return storage_retry.retried(
-      lambda: constructor(**given), f'Opening the data of config.{name}'
-    )
+    try:
+      return storage_retry.retried(
+        lambda: constructor(**given), f'Opening the data of config.{name}'
+      )
+    except ValueError as error:
+      other = _other_kind(section['kind'], path)
+      if other is None:
+        raise
+      raise ValueError(
+        f'{path!r} is not of the kind {section["kind"]!r}, but of the kind '
+        f'{other!r} ({error}). Set --config.{name}.kind={other}.'
+      ) from error
+
+
+def _other_kind(kind, path):
+  """Returns the kind of data at a path, or None if it is this or unknown."""
+  if not isinstance(path, str) or bucket_folders.is_url(path):
+    return None
+  found = recognized_source.kind_of(os.path.expanduser(path), SOURCES)
+  # Any folder may be called one of pictures.
+  return None if found in (kind, 'folder') else found
 
 
 def _user_lists():

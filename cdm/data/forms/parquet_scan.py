@@ -5,6 +5,7 @@ images. ImageNet's copy of Hugging Face names its classes in words. Where the
 original file names tell their WordNet ids, these take the place of the words.
 """
 
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -75,22 +76,28 @@ class Scan(NamedTuple):
 
 
 def scan(
-  files: Sequence[str], image_key: str | None, label_key: str | None
+  files: Sequence[str],
+  wanted: Sequence[str] = (),
+  *,
+  with_labels: bool = True,
 ) -> Scan:
   """Lists the records of files, or takes the kept list, see `kept_scan`.
 
   Args:
     files: paths of the files, of one schema.
-    image_key, label_key: see `parquet_columns.choose`.
+    wanted, with_labels: see `parquet_columns.choose`.
 
   Raises:
     DamagedFile: a file is damaged, or no Parquet file.
     ValueError: the files have no images, or other columns than asked for.
   """
   parquet = import_parquet()
-  what = f'parquet 1 {image_key!r} {label_key!r}'
+  what = f'parquet 1 {tuple(wanted)!r} {with_labels}'
+  choose = functools.partial(
+    parquet_columns.choose, wanted=wanted, with_labels=with_labels
+  )
   found = kept_scan.scanned(
-    what, files, lambda: _scan(parquet, files, image_key, label_key), _TYPES
+    what, files, lambda: _scan(parquet, files, choose), _TYPES
   )
   about = json.loads(found['about'].tobytes())
   labels = class_labels.none(len(found['labels']))
@@ -117,11 +124,9 @@ class _File(NamedTuple):
   names: list[str | None]
 
 
-def _scan(parquet, files, image_key, label_key) -> kept_scan.Arrays:
+def _scan(parquet, files, choose) -> kept_scan.Arrays:
   def scan_one(path):
-    return _refusing_damage(
-      path, lambda: _scan_file(parquet, path, image_key, label_key)
-    )
+    return _refusing_damage(path, lambda: _scan_file(parquet, path, choose))
 
   with futures.ThreadPoolExecutor(_THREADS) as threads:
     scanned = list(threads.map(scan_one, files))
@@ -188,9 +193,9 @@ def first_line(error: Exception) -> str:
   return printable(text.splitlines()[0].rstrip('.')[:200])
 
 
-def _scan_file(parquet, path, image_key, label_key) -> _File:
+def _scan_file(parquet, path, choose) -> _File:
   with parquet.ParquetFile(path, pre_buffer=False) as file:
-    columns = parquet_columns.choose(path, file, image_key, label_key)
+    columns = choose(path, file)
     rows, sizes, without = [], [], 0
     for g in range(file.num_row_groups):
       group = file.metadata.row_group(g)
@@ -254,7 +259,7 @@ def _labels(path, columns, values, count):
     raise DamagedFile(
       f'{printable(path)} and the files beside it have labels from '
       f'{labels.min()} to {labels.max()} in the column {columns.label}, but '
-      f'there are {most} classes. Choose the column with label_key, or '
+      f'there are {most} classes. Choose the column with columns, or '
       'download the files again.'
     )
   labels = labels.astype(np.int32)

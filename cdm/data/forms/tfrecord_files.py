@@ -22,13 +22,7 @@ def is_tfrecord(name: str) -> bool:
   return _NAME.search(name) is not None
 
 
-def choose(
-  path: str,
-  split: str | None,
-  resolution: int | None,
-  *,
-  allow_missing_files: bool,
-) -> list[str]:
+def choose(path: str, split: str | None, resolution: int | None) -> list[str]:
   """Returns the paths of the files that are read, in order.
 
   Args:
@@ -36,7 +30,6 @@ def choose(
     split: the words before the number, or NAME of NVIDIA's files; None takes
       the only one.
     resolution: of NVIDIA's files; None takes the largest.
-    allow_missing_files: see `shard_files.choose`.
 
   Raises:
     ValueError: there are no such files, or several splits.
@@ -54,7 +47,7 @@ def choose(
         f'{printable(path)} is a file. Give its folder, or no resolution.'
       )
     folder = os.path.dirname(path) or '.'
-    return shard_files.choose(folder, [path], split, allow_missing_files=True)
+    return shard_files.choose(folder, [path], split, is_whole=False)
   files = shard_files.list_files(path, is_tfrecord)
   if not files:
     raise ValueError(
@@ -72,9 +65,7 @@ def choose(
       f'NAME-r07.tfrecords, and {printable(path)} has none. Give no '
       'resolution.'
     )
-  return shard_files.choose(
-    path, files, split, allow_missing_files=allow_missing_files
-  )
+  return shard_files.choose(path, files, split)
 
 
 def _by_resolution(path, found, split, resolution):

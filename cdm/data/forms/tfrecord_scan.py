@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from typing import NamedTuple
 
@@ -165,7 +165,7 @@ def _scan(files) -> kept_scan.Arrays:
   }
 
 
-def records(path: str):
+def records(path: str) -> Iterator[Span]:
   """Yields where the data of each record of a file are.
 
   The checksum of each length is verified, that of the data is not.
@@ -240,7 +240,9 @@ def _in_blocks(path) -> tf_example.Take:
   return take
 
 
-def parsed(path: str, n: int, take: tf_example.Take, span: Span):
+def parsed(
+  path: str, n: int, take: tf_example.Take, span: Span
+) -> dict[str, Feature]:
   """Returns the features of a record.
 
   Raises:

@@ -24,6 +24,7 @@ from cdm.data.printable_name import printable
 from cdm.data.transforms import BadImage, UnusableImage
 
 _MOST_BYTES_PER_PIXEL = 16  # of an image file, see `image_decoder`
+_TFDS_INFO = 'dataset_info.json'
 _OTHER_BYTES = 1 << 20  # of what a record holds besides
 
 
@@ -48,9 +49,10 @@ class TFRecords(EncodedImages):
     split: str | None = None,
     resolution: int | None = None,
     class_names: Iterable[str] | None = None,
-    allow_missing_files: bool = False,
+    labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = False,
   ):
     """Lists the records, without reading the images.
 
@@ -61,9 +63,9 @@ class TFRecords(EncodedImages):
         None takes the only ones.
       resolution: pixels, of NVIDIA's files; None takes the largest.
       class_names: see `encoded_images.EncodedImages`.
-      allow_missing_files: whether files may be missing that the names of the
-        others count.
-      max_pixels, max_value: see `encoded_images.EncodedImages`.
+      labels: a file with the label of each image, see `label_file`, in place of
+        the data set's own.
+      max_pixels, max_value, exif_rotation: see `encoded_images.EncodedImages`.
 
     Raises:
       DamagedFile: a file is damaged, cut short, missing or of another kind.
@@ -71,28 +73,34 @@ class TFRecords(EncodedImages):
     """
     path = os.path.expanduser(path)
     names = None if class_names is None else tuple(class_names)
-    self._files = tfrecord_files.choose(
-      path, split, resolution, allow_missing_files=allow_missing_files
-    )
+    self._files = tfrecord_files.choose(path, split, resolution)
     self._root = (path if os.path.isdir(path) else os.path.dirname(path)) or '.'
     found = tfrecord_scan.scan(self._files)
     self._records, self._is_raw = found.records, found.is_raw
     self._most_bytes = _MOST_BYTES_PER_PIXEL * max_pixels + _OTHER_BYTES
     count = len(found.records.begin)
-    labels = class_labels.none(count) if names == () else self._own(found)
+    without_own = names == () or labels is not None
+    own = class_labels.none(count) if without_own else self._own(found)
     super().__init__(
       path,
       found.names if found.names is not None else self._row_names(),
-      labels,
+      own,
       class_names=names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=labels,
+      exif_rotation=exif_rotation,
     )
 
   @staticmethod
   def holds(path: str) -> bool:
-    """Returns whether a path is called like TFRecords, or holds such files."""
+    """Returns whether a path is called like TFRecords, or holds such files.
+
+    The files of tensorflow-datasets are not meant.
+    """
     if os.path.isdir(path):
+      if os.path.isfile(os.path.join(path, _TFDS_INFO)):
+        return False
       return shard_files.has_any(path, tfrecord_files.is_tfrecord)
     name = os.path.basename(path)
     return tfrecord_files.is_tfrecord(name) and os.path.isfile(path)

@@ -15,9 +15,7 @@ def folder(tmp_path):
 
 
 def choose(path, split=None, resolution=None):
-  found = tfrecord_files.choose(
-    path, split, resolution, allow_missing_files=False
-  )
+  found = tfrecord_files.choose(path, split, resolution)
   return [file.rpartition('/')[2] for file in found]
 
 
