@@ -134,7 +134,7 @@ class NpzBatches:
           f'{printable(batch.path)} is compressed, so no image in it can be '
           'read by itself. Prepare the set once, which reads it in order, and '
           f'train on that: cdm prepare --source={shlex.quote(self.path)} '
-          f'--source.in_order=True --size={self.image_size} --out=DIR'
+          f'--size={self.image_size} --out=DIR'
         )
 
   @staticmethod

@@ -170,9 +170,7 @@ def test_compressed_batches_are_prepared_in_one_pass(tmp_path):
   folder.mkdir()
   write_map(folder)
   small.write_npz_batches(folder, [[1, 2], [2], [1] * 50], compressed=True)
-  with pytest.raises(
-    ValueError, match='--source=.*set --source.in_order=True --s'
-  ):
+  with pytest.raises(ValueError, match='cdm prepare --source=.*set --size=8'):
     NpzBatches(folder)
   source = pickle.loads(pickle.dumps(NpzBatches(folder, in_order=True)))
   prepare.prepare(source, size=8, out=tmp_path / 'out', crop='none')
