@@ -157,6 +157,12 @@ def test_numbers_alone_are_labels_if_they_count_from_0(tmp_path):
   assert TFRecords(path).num_classes == 0
 
 
+def test_a_long_listing_is_announced(tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr(tfrecord_scan, '_LARGE_BYTES', 100)
+  TFRecords(imagenet(tmp_path))
+  assert 'Listing the records of 2 TFRecord files' in caplog.text
+
+
 def test_records_of_another_kind_are_refused_with_their_features(tmp_path):
   path = one_file(tmp_path, tfrecord_sets.example(image=jpeg(0), label=[1]))
   with pytest.raises(ValueError, match=r"features \('image', 'label'\). Known"):
