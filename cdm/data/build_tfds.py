@@ -56,6 +56,8 @@ def check_room(builder: Any, name: str) -> str:
     ValueError: the disk is too small, or a file that has to be fetched by hand
       is missing.
   """
+  if '://' in os.fspath(builder.data_dir_root):
+    return f'{name} is built in {builder.data_dir_root}, whose room is unknown.'
   root = pathlib.Path(os.fspath(builder.data_dir_root))
   manual = root / 'downloads' / 'manual'
   files = builder.url_infos or {}

@@ -44,9 +44,6 @@ class Options(NamedTuple):
     verify: whether every record is read and compared with its checksum, those
       that an earlier run wrote before this one continues, and the others when
       they are written.
-    allow_enlarging: whether all images may be smaller than `size`. Single ones
-      may: they are enlarged and counted, and training leaves them out unless it
-      is told to take them.
     progress: `(total=, initial=)` returns what shows how many images are done.
     say: is told before the start how much room and time the images need.
   """
@@ -57,6 +54,5 @@ class Options(NamedTuple):
   payload: str = 'raw'
   quality: int = 95
   verify: bool = False
-  allow_enlarging: bool = False
   progress: Callable[..., Advancing] = lambda total, initial: _Silent()
   say: Callable[[str], object] = logging.info

@@ -30,7 +30,6 @@ from cdm.data import (
   record_format,
   record_verification,
   shard_writer,
-  source_check,
   transforms,
   workers,
 )
@@ -59,6 +58,10 @@ def prepare(
   **options: Any,
 ) -> record_format.Index:
   """Writes a prepared copy of a source, or continues an unfinished one.
+
+  An image that is smaller than `size` is enlarged and counted; training leaves
+  it out unless it is told to take it. See `source_check` for a source whose
+  images are all smaller.
 
   Args:
     source: the images, see `cdm.data.source`.
@@ -94,16 +97,6 @@ def prepare(
     )
   if size is not None:
     filter = transforms.filter_name(filter)
-    if not (pathlib.Path(out) / record_format.INDEX).exists():
-      source_check.check(
-        source,
-        size=size,
-        crop=crop,
-        filter=filter,
-        allow_enlarging=chosen.allow_enlarging,
-        name='the source',
-        permit='give --allow_enlarging',
-      )
   if not len(source):
     raise ValueError(f'{type(source).__name__} has no images.')
   manifest = _manifest(

@@ -24,10 +24,15 @@ from cdm.config import (
   instantiate,
   loader,
 )
-from cdm.data import image_set, subset, transforms
+from cdm.data import image_set, subset
 from cdm.data.files import json_file
 from cdm.distributed import collectives
-from cdm.evaluation import drawn_images, set_name, shared_listing
+from cdm.evaluation import (
+  drawn_images,
+  image_manifests,
+  set_name,
+  shared_listing,
+)
 from cdm.evaluation.drawn_images import READERS, Batches, select_present
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import ImageManifest, StageEntry
@@ -122,8 +127,7 @@ def open_files(
   chosen = subset.spread_indices(range(images.count), count)
   first = images.read(0)
   recipe: ImageManifest = {
-    'data': str(pathlib.Path(what).resolve()),
-    'count': count,
+    **image_manifests.of_files(what, count, images.count),
     'image_size': list(first.shape[:2]),
     'suffixes': image_set.suffixes_of(what, listing),
     **describe_samples(what),
@@ -222,15 +226,7 @@ def config_data(
   available = len(source)
   count = check_available(f'{path}:{section}', available, num)
   read, stamp = evaluated_images.open_evaluated(loaded, count)
-  pipeline = datasets.pipeline_options(loaded)
-  recipe: ImageManifest = {
-    'data': loader.plain(loaded.eval_data),
-    'count': count,
-    'image_size': [pipeline.image_size] * 2,
-    'crop': pipeline.crop,
-    'filter': transforms.filter_name(pipeline.filter),
-    'min_side': pipeline.least_side,
-  }
+  recipe = image_manifests.of_config(loaded, source, count)
 
   def read_image(index):
     example = read(index)  # (image, label), or None if it is skipped

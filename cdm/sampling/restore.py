@@ -22,7 +22,7 @@ from cdm.config import (
   stage,
   stage_warnings,
 )
-from cdm.data import class_names, transforms
+from cdm.data import class_names, data_origin, transforms
 from cdm.distributed import collectives
 from cdm.sampling import cascade, drawing_batch, kept_images, upscaler
 from cdm.sampling.restored_parameters import Checkpoint, RestoredParameters
@@ -60,6 +60,7 @@ class StageManifest(TypedDict):
     sampler: the `sampler` section that it draws with.
     prepared: how its training images were prepared; absent in the manifests of
       earlier versions.
+    data_sets: see `StageRecord`; absent if it names none.
   """
 
   experiment: NotRequired[str]
@@ -68,6 +69,7 @@ class StageManifest(TypedDict):
   level: float
   sampler: dict[str, Any]
   prepared: NotRequired[Preparation]
+  data_sets: NotRequired[dict[str, data_origin.Origin]]
 
 
 class CascadeEntry(TypedDict):
@@ -85,6 +87,7 @@ class CascadeEntry(TypedDict):
     sampler: the `sampler` section that it draws with.
     prepared: how its training images were prepared; absent in the manifests of
       earlier versions.
+    data_sets: see `StageRecord`; absent if it names none.
   """
 
   name: str
@@ -95,6 +98,7 @@ class CascadeEntry(TypedDict):
   checkpoint: int
   sampler: dict[str, Any]
   prepared: NotRequired[Preparation]
+  data_sets: NotRequired[dict[str, data_origin.Origin]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +113,8 @@ class StageRecord:
     level: augmentation level in [0, 1] of its low-res input.
     sampler: the `sampler` section that it draws with, as a plain dict.
     prepared: how its training images were prepared; None if it is not known.
+    data_sets: {'train': origin, 'eval': origin}, the public data sets that its
+      config names; None if it names none.
   """
 
   experiment: str
@@ -116,6 +122,7 @@ class StageRecord:
   level: float
   sampler: dict[str, Any]
   prepared: Preparation | None = None
+  data_sets: dict[str, data_origin.Origin] | None = None
 
   def manifest(
     self,
@@ -143,6 +150,8 @@ class StageRecord:
     }
     if self.prepared is not None:
       settings['prepared'] = self.prepared
+    if self.data_sets is not None:
+      settings['data_sets'] = self.data_sets
     return cast(StageManifest, settings)
 
   def cascade_entry(
@@ -251,7 +260,8 @@ def stage_record(
     'filter': transforms.filter_name(pipeline.filter),
     'min_side': pipeline.least_side,
   }
-  return StageRecord(c.name, step, level, settings, prepared)
+  named = data_origin.of_sections(c)
+  return StageRecord(c.name, step, level, settings, prepared, named)
 
 
 def lowres_size(

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import zipfile
 
 import numpy as np
 import pytest
@@ -65,6 +66,14 @@ def test_a_config_that_calls_it_another_kind_is_told_the_right_one(
     datasets.open_source({'kind': 'folder', 'path': str(path)})
   assert str(told.value).endswith('Set --config.train_data.kind=tables.')
   assert str(told.value).startswith('config.train_data.path: ')
+
+
+def test_an_archive_that_is_called_a_folder_is_told_its_kind(tmp_path):
+  path = tmp_path / 'set.zip'
+  with zipfile.ZipFile(path, 'w') as file:
+    file.writestr('0.png', b'')
+  with pytest.raises(ValueError, match=r'Set --config\.eval_data\.kind=zip\.'):
+    datasets.open_source({'kind': 'folder', 'path': str(path)}, 'eval_data')
 
 
 def test_a_folder_of_tensorflow_datasets_names_what_opens_it(tmp_path, sources):

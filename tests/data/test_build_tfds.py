@@ -62,6 +62,7 @@ def test_downloads_are_counted_too(tmp_path, free):
   # Its files may be those of other configs.
   made.BUILDER_CONFIGS = ['a', 'b']
   build_tfds.check_room(made, 'x')
+  assert 'room is unknown' in build_tfds.check_room(builder('gs://b/x'), 'x')
   assert 'does not say' in build_tfds.check_room(
     builder(tmp_path, by_hand=None), 'x'
   )

@@ -357,15 +357,6 @@ def test_a_filter_by_its_other_name_is_the_same_manifest(tmp_path):
   assert again == index
 
 
-def test_images_that_are_all_smaller_are_not_prepared(tmp_path):
-  source, out = synthetic.Synthetic(image_size=8, num_images=9), tmp_path / 'o'
-  with pytest.raises(ValueError, match=r'all 8 .* or give --allow_enlarging'):
-    prepare.prepare(source, size=9, out=out)
-  assert not out.exists()
-  prepare.prepare(source, size=9, out=out, allow_enlarging=True)
-  assert len(array_record.ArrayRecords(out)) == 9
-
-
 def test_a_small_image_is_prepared_and_training_decides_as_without(
   write_folder, tmp_path, caplog
 ):
@@ -389,6 +380,14 @@ def test_random_crops_cannot_be_prepared(tmp_path):
   source = synthetic.Synthetic(image_size=8, num_images=9)
   with pytest.raises(ValueError, match='differs each epoch'):
     prepare.prepare(source, size=4, out=tmp_path, crop='random')
+
+
+def test_a_bucket_as_output_is_refused(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  source = synthetic.Synthetic(image_size=8, num_images=9)
+  with pytest.raises(ValueError, match='is in a bucket, .* copy the folder'):
+    prepare.prepare(source, size=4, out='gs://bucket/set')
+  assert not list(tmp_path.iterdir())
 
 
 def test_damaged_records_are_bad_images():

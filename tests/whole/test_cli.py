@@ -663,9 +663,25 @@ def test_every_option_of_prepare_reaches_it(monkeypatch, tmp_path, capsys):
   assert seen == {
     'images': 1, 'size': 4, 'out': 'o', 'crop': 'none', 'filter': 'lanczos',
     'worker_count': 3, 'max_skip_fraction': 0.5, 'payload': 'jpeg',
-    'quality': 80, 'verify': True, 'allow_enlarging': True,
+    'quality': 80, 'verify': True,
   }  # fmt: skip
   assert '3 images of 4x4 pixels in 2 shards' in capsys.readouterr().out
+
+
+def test_prepare_enlarges_a_data_set_only_if_it_is_told_to(tmp_path, capsys):
+  pytest.importorskip('array_record')
+  source, out = tmp_path / 'source', tmp_path / 'out'
+  source.mkdir()
+  for name in 'abc':
+    Image.new('RGB', (9, 7)).save(source / f'{name}.png')
+  words = 'prepare', f'--source={source}', f'--out={out}', '--size=8'
+  assert smoke_runs.cdm(*words) == 2
+  said = capsys.readouterr().err
+  assert 'all 3 that were looked at' in said and '7 pixels' in said
+  assert 'or give --allow_enlarging to enlarge them' in said
+  assert not out.exists()
+  assert smoke_runs.cdm(*words, '--allow_enlarging') == 0
+  assert smoke_runs.cdm(*words) == 0  # It is there already.
 
 
 def test_prepare_counts_what_it_kept(tmp_path, capsys):

@@ -129,7 +129,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   """Prepares the data set, or continues an unfinished preparation."""
   from cdm.config import datasets
-  from cdm.data import prepare, record_format
+  from cdm.data import prepare, record_format, source_check
   from cdm.distributed import folder_lock
   from cdm.reporting import output_files, progress
 
@@ -154,6 +154,17 @@ def run(args: argparse.Namespace) -> None:
   section = label_flags.with_flags(section, args, f'--source={args.source}')
   section = with_keys(section, args.source_keys)
   source = datasets.open_named(section)
+  index_path = record_format.location(args.out) / record_format.INDEX
+  if size is not None and not index_path.exists():
+    source_check.check(
+      source,
+      size=size,
+      crop=args.crop,
+      filter=args.filter,
+      allow_enlarging=args.allow_enlarging,
+      name=f'--source={args.source}',
+      permit='give --allow_enlarging',
+    )
   with folder_lock.FolderLock(args.out, 'cdm prepare', flag='--out'):
     index = prepare.prepare(
       source,
@@ -163,7 +174,6 @@ def run(args: argparse.Namespace) -> None:
       filter=args.filter,
       worker_count=args.workers,
       max_skip_fraction=args.max_skip_fraction,
-      allow_enlarging=args.allow_enlarging,
       payload=args.payload or ('png' if size is None else 'raw'),
       quality=args.quality,
       verify=args.verify,
