@@ -224,8 +224,10 @@ def planned(number, kinds, seed):
   kind = kinds[number % len(kinds)]
   process = rng.randrange(PROCESSES)
   step = rng.randrange(SAVE_EVERY + LOG_EVERY, STEPS // 2)
-  if kind == 'slow save':
-    process = 0  # It writes the files that Python opens.
+  if kind in ('slow save', 'save error'):
+    # It writes the files that Python opens, and all arrays of a network that is
+    # so small.
+    process = 0
   return {'kind': kind, 'process': process, 'step': step}
 
 

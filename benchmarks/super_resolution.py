@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.config import datasets
+from cdm.config import evaluated_images
 from cdm.evaluation.metrics import consistency, distortion, fid
 from cdm.ops import keys as ops_keys
 from cdm.reporting import contact_sheet, image_files
@@ -51,7 +51,9 @@ def main() -> None:
   args.out.mkdir(parents=True, exist_ok=True)
 
   upscaler, saved = restored(args, ())
-  originals, label = datasets.read_held_out(saved, args.num)(range(args.num))
+  originals, label = evaluated_images.read_held_out(saved, args.num)(
+    range(args.num)
+  )
   lowres = upscaler.shrink(originals)
   given = {'keys': ops_keys.seed_pairs(0, range(args.num)), 'label': label}
   drawn, seconds = {}, {}

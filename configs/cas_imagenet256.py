@@ -49,7 +49,7 @@ def get_config():
     image_size=256,
     crop='center',
     filter='area',
-    min_side=0,
+    min_side=0,  # all images, the smaller ones enlarged: ours
     flip=False,  # The method flips, on the device.
     worker_count=16,
     max_skip_fraction=0.01,  # a larger share of unreadable images stops the run

@@ -45,7 +45,7 @@ def get_config():
     image_size=64,
     crop='center',  # largest central square: ours
     filter='area',  # ours
-    min_side=0,
+    min_side=0,  # all images, the smaller ones enlarged: ours
     flip=False,
     worker_count=16,
     max_skip_fraction=0.01,  # a larger share of unreadable images stops the run

@@ -32,7 +32,7 @@ def get_config():
     image_size=64,
     crop='center',
     filter='bicubic',  # as the next stage shrinks its low-res input
-    min_side=0,
+    min_side=None,  # images under image_size are left out
     flip=True,
     worker_count=4,
     max_skip_fraction=0.01,  # a larger share of unreadable images stops the run

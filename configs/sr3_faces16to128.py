@@ -37,7 +37,7 @@ def get_config():
     image_size=128,
     crop='center',  # largest central square: ours
     filter='area',  # ours
-    min_side=0,
+    min_side=None,  # images under image_size are left out
     flip=False,
     worker_count=16,
     max_skip_fraction=0.01,  # a larger share of unreadable images stops the run

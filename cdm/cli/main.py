@@ -65,6 +65,7 @@ CONFIG_PREFIX = '--config.'
 OVERRIDES = {
   CONFIG_PREFIX: 'overrides',
   '--reference_config.': 'reference_overrides',
+  '--source.': 'source_keys',
 }
 # The exit code if nothing reads stdout any more, as in
 # `cdm describe ... | head`. A shell reports it for a program that SIGPIPE
@@ -106,7 +107,10 @@ def run(argv: Sequence[str]) -> int:
   for prefix, name in OVERRIDES.items():
     given = overrides[prefix]
     if given and not hasattr(args, name):
-      of = '' if prefix == CONFIG_PREFIX else ' of a reference'
+      of = {
+        '--reference_config.': ' of a reference',
+        '--source.': ' of a source',
+      }.get(prefix, '')
       return report_error(
         f'{prefix}{given[0][0]} was given, but `cdm {args.command}` takes no '
         f'config overrides{of}.'

@@ -1,14 +1,18 @@
-"""Opens the data sets of a config, for training and for evaluation."""
+"""Opens the data sets of a config."""
 
-import concurrent.futures
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from cdm.config import instantiate, key_errors, value_types
+from cdm.config import (
+  instantiate,
+  key_errors,
+  recognized_source,
+  value_types,
+)
 from cdm.data import (
   array_record,
   class_names,
@@ -17,17 +21,17 @@ from cdm.data import (
   npz_dataset,
   pipeline,
   sample_photos,
-  subset,
+  source_check,
   synthetic,
   tfds,
-  transforms,
 )
-from cdm.data.files import damaged_file, storage_retry
+from cdm.data.files import storage_retry
 from cdm.data.forms import (
   imagenet_tar,
   lmdb_images,
   npz_batches,
   parquet,
+  tfrecords,
   webdataset,
   zip_images,
 )
@@ -48,7 +52,6 @@ EVALUATE_NOTHING = (
   'Give the section eval_data, whose images are held out, or evaluate nothing '
   'in training with --config.eval.every_steps=0.'
 )
-_READ_THREADS = 16  # As many reads wait for storage at once as in training.
 SOURCES = {
   'tfds': tfds.Tfds,
   'folder': folder.Folder,
@@ -58,6 +61,7 @@ SOURCES = {
   'synthetic': synthetic.Synthetic,
   'parquet': parquet.Parquet,
   'lmdb': lmdb_images.LmdbImages,
+  'tfrecords': tfrecords.TFRecords,
   'zip': zip_images.ZipImages,
   'webdataset': webdataset.Webdataset,
   'imagenet_tar': imagenet_tar.ImagenetTar,
@@ -103,9 +107,27 @@ def open_source(
     folder_index.using(lists),
     key_errors.naming(name, given, otherwise=f'{name}.{place}', remedy=remedy),
   ):
-    return storage_retry.retried(
-      lambda: constructor(**given), f'Opening the data of config.{name}'
-    )
+    try:
+      return storage_retry.retried(
+        lambda: constructor(**given), f'Opening the data of config.{name}'
+      )
+    except ValueError as error:
+      other = _other_kind(section['kind'], path)
+      if other is None:
+        raise
+      raise ValueError(
+        f'{path!r} is not of the kind {section["kind"]!r}, but of the kind '
+        f'{other!r} ({error}). Set --config.{name}.kind={other}.'
+      ) from error
+
+
+def _other_kind(kind, path):
+  """Returns the kind of data at a path, or None if it is this or unknown."""
+  if not isinstance(path, str) or bucket_folders.is_url(path):
+    return None
+  found = recognized_source.kind_of(os.path.expanduser(path), SOURCES)
+  # Any folder may be called one of pictures.
+  return None if found in (kind, 'folder') else found
 
 
 def _user_lists():
@@ -212,181 +234,28 @@ def _for_the_source(section: Mapping[str, Any]) -> dict[str, Any]:
   return section
 
 
-class HeldOut(NamedTuple):
-  """The chosen evaluation images of a stage, spread evenly over the data.
-
-  Attributes:
-    source: the whole evaluation data, see `cdm.data.source`.
-    records: indices of the chosen images in `source`.
-    read: `(indices in source, rows=None) -> (uint8 [N, H, W, 3], int32 [N])`,
-      images and labels; with `rows`, of these positions among the indices
-      alone.
-  """
-
-  source: Source
-  records: list[int]
-  read: Callable[..., tuple[np.ndarray, np.ndarray]]
-
-
-def open_held_out(saved: ConfigDict, count: int) -> HeldOut:
-  """Chooses `count` evaluation images of a stage.
-
-  Args:
-    saved: config of the stage.
-    count: number of images.
-
-  Returns:
-    HeldOut.
+def pipeline_options(c: ConfigDict) -> pipeline.PipelineOptions:
+  """Returns the section `pipeline` of a stage, with what it leaves out.
 
   Raises:
-    ValueError: the data is missing or has fewer than `count` images.
+    ValueError: the section has an unknown key, or a value of another type.
   """
-  section = saved.pipeline
-  source = open_source(saved.eval_data, 'eval_data')
+  return instantiate.splat('pipeline', pipeline.PipelineOptions, c.pipeline)
 
-  def read(indices, rows=None):
-    return subset.read_images(
+
+def check_images(
+  source: Source, options: pipeline.PipelineOptions, name: str
+) -> None:
+  """Refuses data that does not suit the pipeline, see `source_check`."""
+  with key_errors.naming('pipeline', options._fields):
+    source_check.check(
       source,
-      list(indices),
-      rows,
-      image_size=section.image_size,
-      crop=section.crop,
-      filter=section.filter,
-      min_side=section.min_side,
-      max_skip_fraction=section.max_skip_fraction,
+      size=options.image_size,
+      crop=options.crop,
+      filter=options.filter,
+      allow_enlarging=options.allow_enlarging,
+      name=f'config.{name}',
     )
-
-  return HeldOut(source, subset.spread_indices(source, count), read)
-
-
-def read_held_out(
-  saved: ConfigDict, count: int
-) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-  """Chooses `count` evaluation images and returns a function that reads them.
-
-  Args:
-    saved: config of the stage.
-    count: number of images.
-
-  Returns:
-    `read(numbers, rows=None) -> (uint8 [N, H, W, 3], int32 [N])`, images and
-    labels. A number in [0, count) means the image `HeldOut.records[number]`;
-    `rows` is that of `HeldOut.read`.
-
-  Raises:
-    ValueError: the data is missing or has fewer than `count` images.
-  """
-  held_out = open_held_out(saved, count)
-  return lambda numbers, rows=None: held_out.read(
-    [held_out.records[n] for n in numbers], rows
-  )
-
-
-def open_evaluated(
-  saved: ConfigDict, count: int
-) -> tuple[Callable[[int], tuple[np.ndarray, int] | None], str]:
-  """Chooses `count` images to be evaluated, spread evenly over the data.
-
-  In contrast to `read_held_out`, no other image replaces one that is too small,
-  so that no image is evaluated twice.
-
-  Args:
-    saved: config of the stage.
-    count: number of images to choose, before small ones are left out.
-
-  Returns:
-    (read, fingerprint): `read(number)`, with number in [0, count), returns
-    (uint8 [H, W, 3], label), or None if that image is smaller than min_side of
-    the section `pipeline`. The fingerprint changes whenever the data changes.
-
-  Raises:
-    ValueError: the data is missing or has fewer than `count` images.
-  """
-  section = saved.pipeline
-  transforms.check_fit(
-    size=section.image_size, crop=section.crop, filter=section.filter
-  )
-  source = open_source(saved.eval_data, 'eval_data')
-  indices = subset.spread_indices(source, count)
-
-  def read(number):
-    return _read_image(section, source, indices[number])
-
-  return read, source.fingerprint
-
-
-class Evaluated(NamedTuple):
-  """The chosen evaluation images of a stage, each of which counts once.
-
-  Attributes:
-    count: number of images that were chosen.
-    read: `(numbers) -> (uint8 [N, H, W, 3], int32 [N], bool [N])`: images,
-      labels, and whether the image counts. A number in [0, count) is that of a
-      chosen image; images of other numbers, and images that are unreadable or
-      smaller than min_side, are black and do not count.
-  """
-
-  count: int
-  read: Callable[
-    [Sequence[int] | np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]
-  ]
-
-
-def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
-  """Chooses `count` images to be evaluated in training, or all if fewer.
-
-  In contrast to `open_evaluated`, images may be unreadable, as in training.
-
-  Args:
-    saved: config of the stage.
-    count: number of images to choose, spread evenly over the data.
-
-  Returns:
-    Evaluated. `read` raises ValueError if more of the images than the share
-    pipeline.max_skip_fraction are unreadable.
-
-  Raises:
-    ValueError: the data is missing or empty.
-  """
-  section = saved.pipeline
-  transforms.check_fit(
-    size=section.image_size, crop=section.crop, filter=section.filter
-  )
-  source = open_source(saved.eval_data, 'eval_data', remedy=EVALUATE_NOTHING)
-  count = min(count, len(source))
-  indices = subset.spread_indices(source, count)
-
-  def read_one(number):
-    if number >= count:
-      return None
-    try:
-      return _read_image(section, source, indices[number])
-    except transforms.BadImage as error:
-      return error
-
-  def read(numbers):
-    side = section.image_size
-    images = np.zeros((len(numbers), side, side, 3), np.uint8)
-    labels = np.zeros(len(numbers), np.int32)
-    there = np.zeros(len(numbers), bool)
-    bad = []
-    with concurrent.futures.ThreadPoolExecutor(_READ_THREADS) as threads:
-      found = threads.map(read_one, map(int, numbers))
-      for i, element in enumerate(found):
-        if isinstance(element, transforms.BadImage):
-          bad.append(element)
-        elif element is not None:
-          (images[i], labels[i]), there[i] = element, True
-    if len(bad) > section.max_skip_fraction * len(numbers):
-      raise damaged_file.reworded(
-        bad[0],
-        f'config.eval_data: {len(bad)} of {len(numbers)} images cannot be '
-        f'read, more than pipeline.max_skip_fraction = '
-        f'{section.max_skip_fraction} allows. The first: {bad[0]}',
-      ) from bad[0]
-    return images, labels, there
-
-  return Evaluated(count, read)
 
 
 def training_batches(
@@ -405,20 +274,10 @@ def training_batches(
     rows: indices within the global batch of the images that this process
       reads; None reads the whole batch.
   """
-  options = instantiate.splat('pipeline', pipeline.PipelineOptions, c.pipeline)
+  options = pipeline_options(c)
   with key_errors.naming('pipeline', options._fields):
-    return pipeline.make_iterator(
+    iterator = pipeline.make_iterator(
       source, options, batch_size=c.train.batch_size, seed=seed, rows=rows
     )
-
-
-def _read_image(section, source, index):
-  """Reads an image as a `pipeline` section says; see `subset.read_image`."""
-  return subset.read_image(
-    source,
-    index,
-    image_size=section.image_size,
-    crop=section.crop,
-    filter=section.filter,
-    min_side=section.min_side,
-  )
+  check_images(source, options, 'train_data')
+  return iterator

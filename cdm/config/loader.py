@@ -71,6 +71,8 @@ def load(
     raise ValueError(
       f"--config={path}: the section 'task' is called 'method' now; rename it."
     )
+  with config.unlocked():
+    optional_keys.state(config, saved=False)
   override_all(config, overrides)
   return config.lock()
 
@@ -246,7 +248,9 @@ def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
       'made it.'
     )
   try:
-    return ConfigDict(_tuples(saved)).lock()
+    config = ConfigDict(_tuples(saved))
+    optional_keys.state(config, saved=True)
+    return config.lock()
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise damaged_file.DamagedFile(  # a key with a dot in it, for example
       f'{path} is damaged: {str(error).rstrip(".")}. {remedy}'

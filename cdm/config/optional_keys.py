@@ -7,6 +7,8 @@ their section. Some data sections state some of their keys, if their data need
 it.
 """
 
+from ml_collections import ConfigDict
+
 # What an override of `kind` sets besides, in the section that it empties. The
 # default of the key is what runs of earlier versions have.
 OF_A_NEW_KIND = {
@@ -41,7 +43,27 @@ OPTIONAL = {
       ('order', 'text'),
     )
   },
+  'pipeline.allow_enlarging': False,
 }
+# What a run did before it could be told; a config that an earlier version saved
+# lacks the key.
+EARLIER = {'pipeline.allow_enlarging': True}
+
+
+def state(config: ConfigDict, *, saved: bool) -> None:
+  """Adds the keys of `EARLIER` to a config that lacks them.
+
+  From then on it says what it does, and so does the copy that a run saves.
+
+  Args:
+    config: the config, which is not locked; changed in place.
+    saved: whether a run saved it; if not, it was read from a Python file.
+  """
+  for dotted, earlier in EARLIER.items():
+    section, key = dotted.split('.')
+    found = config.get(section)
+    if isinstance(found, ConfigDict) and key not in found:
+      found[key] = earlier if saved else OPTIONAL[dotted]
 
 
 def in_section(section: str) -> dict[str, object]:

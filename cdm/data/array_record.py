@@ -1,16 +1,15 @@
 """Reads a data set that `cdm prepare` or `cdm sample` wrote, as a source."""
 
-import dataclasses
 import os
 import shlex
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
-from cdm.data import class_labels, record_format, shell_commands, transforms
+from cdm.data import class_labels, record_format, shard_records, transforms
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.files.transient_errors import not_of_the_file
+from cdm.data.shard_records import Part, ShardRecords
 from cdm.data.source import Element
 
 FEW_SHARDS = 16
@@ -163,51 +162,31 @@ class ArrayRecords:
     return element
 
 
-@dataclasses.dataclass
-class _WholeShard:
-  """What array_record calls a FileInstruction: it need not count records."""
-
-  filename: str
-  take: int
-  examples_in_shard: int
-  skip: int = 0
-
-
 def open_shards(
   paths: Sequence[str],
   lengths: Sequence[int] | None = None,
   *,
   command: str = 'cdm prepare',
-) -> Any:
+) -> ShardRecords:
   """Returns the records of shards, as a sequence of bytes.
 
   Args:
     paths: the shards, in their order.
-    lengths: the number of records of each, where it is known; a shard is then
-      opened when one of its records is read for the first time, and otherwise
-      at once.
+    lengths: the number of records of each, where it is known; if not, every
+      shard is opened and closed again to count them. A shard is opened when
+      one of its records is read, and few are open at a time.
     command: the command that wrote them, for error messages.
 
   Raises:
     DamagedFile: a shard is damaged; the message names the only one, if it is.
     ValueError: the package array-record is not installed.
   """
+  shard_records.reader_class()  # Without it, no shard is damaged.
   try:
-    from array_record.python import array_record_data_source
-  except ImportError as error:
-    raise ValueError(
-      'Reading ArrayRecord needs the package array-record, which exists for '
-      'Linux and macOS; elsewhere, train from a folder of images. Run: '
-      f'{shell_commands.install("array-record")}'
-    ) from error
-  try:
-    return array_record_data_source.ArrayRecordDataSource(
-      list(paths)
-      if lengths is None
-      else [
-        _WholeShard(path, length, length)
-        for path, length in zip(paths, lengths, strict=True)
-      ]
+    if lengths is None:
+      return ShardRecords(shard_records.counted(paths))
+    return ShardRecords(
+      [Part(path, n) for path, n in zip(paths, lengths, strict=True)]
     )
   except Exception as error:  # the library's own, of several types
     if not_of_the_file(error):

@@ -1,5 +1,6 @@
 """Maps the classes that a data set names itself to those that are asked for."""
 
+import collections
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,6 +30,15 @@ class Labels(NamedTuple):
 def none(count: int) -> Labels:
   """Returns the labels of images without classes."""
   return Labels(np.zeros(count, np.int32), ())
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+  """Returns names, those that occur twice with their number behind them.
+
+  The English words for two classes of ImageNet are the same.
+  """
+  counts = collections.Counter(names)
+  return [f'{x} ({n})' if counts[x] > 1 else x for n, x in enumerate(names)]
 
 
 def in_order_of_ids(labels: Labels) -> Labels:

@@ -18,7 +18,7 @@ from typing import NotRequired, TypedDict
 
 import tqdm
 
-from cdm.data import shard_writer
+from cdm.data import shard_records, shard_writer
 from cdm.data.files import atomic_files, json_file
 from cdm.data.files.damaged_file import DamagedFile
 
@@ -28,8 +28,11 @@ _CHECKSUM_BYTES = 4
 
 
 class _Split(TypedDict):
+  """A split; before TFDS 3, only the number of its shards was stored."""
+
   name: str
-  shardLengths: list[str | int]
+  shardLengths: NotRequired[list[str | int]]
+  numShards: NotRequired[str | int]
 
 
 class _Info(TypedDict):
@@ -60,9 +63,10 @@ def convert(folder: str | os.PathLike[str]) -> None:
       f'set, e.g. ~/tensorflow_datasets/imagenet2012/5.1.0.'
     )
   info = json_file.read(path, _Info, remedy='Fetch the data set again.')
-  if info.get('fileFormat') != 'tfrecord':
+  # TFRecord was the only format when the format was not stored yet.
+  if info.setdefault('fileFormat', 'tfrecord') != 'tfrecord':
     raise ValueError(
-      f'{folder} holds {info.get("fileFormat")!r} files, not tfrecord.'
+      f'{folder} holds {info["fileFormat"]!r} files, not tfrecord.'
     )
   for name in (info['name'], *(split['name'] for split in info['splits'])):
     if not name or pathlib.PurePath(name).name != name:
@@ -71,18 +75,15 @@ def convert(folder: str | os.PathLike[str]) -> None:
         'data set again.'
       )
   for split in info['splits']:
-    try:
-      lengths = [int(length) for length in split['shardLengths']]
-    except ValueError as error:
-      raise DamagedFile(
-        f'{path} is damaged: a shard of {split["name"]} has a length that is '
-        'no number. Fetch the data set again.'
-      ) from error
+    lengths = _shard_lengths(split, path)
     for shard_index, length in enumerate(tqdm.tqdm(lengths, split['name'])):
       shard = f'{shard_index:05d}-of-{len(lengths):05d}'
       stem = f'{info["name"]}-{split["name"]}'
       source = folder / f'{stem}.tfrecord-{shard}'
-      _convert_shard(source, folder / f'{stem}.array_record-{shard}', length)
+      target = folder / f'{stem}.array_record-{shard}'
+      lengths[shard_index] = _convert_shard(source, target, length)
+    split['shardLengths'] = [str(length) for length in lengths]
+    split.pop('numShards', None)
   formats = info.setdefault('alternativeFileFormats', [])
   if 'array_record' not in formats:
     formats.append('array_record')
@@ -90,9 +91,28 @@ def convert(folder: str | os.PathLike[str]) -> None:
     partial.write_text(json.dumps(info, indent=2), encoding='utf-8')
 
 
+def _shard_lengths(split, path) -> list[int | None]:
+  """Returns the length of each shard, None where it is not stored."""
+  try:
+    if 'shardLengths' in split:
+      return [int(length) for length in split['shardLengths']]
+    return [None] * int(split['numShards'])
+  except KeyError as error:
+    raise DamagedFile(
+      f'{path} is damaged: the split {split["name"]} has neither shardLengths '
+      'nor numShards. Fetch the data set again.'
+    ) from error
+  except ValueError as error:
+    raise DamagedFile(
+      f'{path} is damaged: a shard of {split["name"]} has a length that is '
+      'no number. Fetch the data set again.'
+    ) from error
+
+
 def _convert_shard(source, target, length):
+  """Converts a shard unless that was done, and returns its length."""
   if target.exists():
-    return
+    return shard_records.counted([str(target)])[0].count
   new_writer = shard_writer.writer_class()
   with atomic_files.write_atomically(target) as partial:
     writer = new_writer(str(partial), 'group_size:1')
@@ -101,8 +121,9 @@ def _convert_shard(source, target, length):
       writer.write(record)
       count += 1
     writer.close()
-    if count != length:
+    if length is not None and count != length:
       raise ValueError(f'{source} has {count} records; {length} were expected.')
+  return count
 
 
 def tfrecords(path: str | os.PathLike[str]) -> Iterator[bytes]:

@@ -16,7 +16,9 @@ from cdm.data import (
   mixed_folders,
   picture_files,
   picture_order,
+  unread_files,
 )
+from cdm.data.forms.encoded_images import Encoded
 from cdm.data.source import Element, element
 
 
@@ -80,7 +82,7 @@ class Folder:
     names = None if class_names is None else tuple(class_names)
     self.path = os.path.expanduser(path)
     if not os.path.isdir(self.path):
-      raise ValueError(f'{self.path!r} is not a folder of images.')
+      raise ValueError(unread_files.refusal(self.path))
     listing, self.listing_digest = folder_index.list_pictures(self.path)
     self.left_out = listing.left_out_text()
     if not listing.files:
@@ -148,7 +150,18 @@ class Folder:
     """Returns the path of each image relative to the folder."""
     return self.files
 
-  def __getitem__(self, i: int) -> Element:
+  def encoded(self, i: int) -> Encoded:
+    """Returns image i as it is stored."""
     path = os.path.join(self.path, self.files[i])
-    decoded = image_decoder.read_file(path, **self._limits)
-    return element(decoded.pixels, self.labels[i], decoded.notes)
+    most = self._limits['max_pixels']
+    data = image_decoder.read_bytes(path, max_pixels=most)
+    return Encoded(data, str(pathlib.Path(path)), int(self.labels[i]))
+
+  def decode(self, stored: Encoded) -> Element:
+    """Returns the element of an image that `encoded` returned."""
+    data, name, label = stored
+    decoded = image_decoder.decode(data, name=name, **self._limits)
+    return element(decoded.pixels, label, decoded.notes)
+
+  def __getitem__(self, i: int) -> Element:
+    return self.decode(self.encoded(i))

@@ -114,6 +114,25 @@ def read_file(
     BadImage, UnusableImage: as `decode`.
     UnusableImage: the file cannot be read.
   """
+  data = read_bytes(path, max_pixels=max_pixels)
+  return decode(
+    data,
+    name=str(path),
+    max_pixels=max_pixels,
+    max_value=max_value,
+    exif_rotation=exif_rotation,
+  )
+
+
+def read_bytes(
+  path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
+) -> bytes:
+  """Returns the bytes of one image file.
+
+  Raises:
+    UnusableImage: the file cannot be read, or has more bytes than an image of
+      max_pixels pixels needs.
+  """
   path = pathlib.Path(path)
   try:
     status = path.stat()
@@ -121,7 +140,7 @@ def read_file(
       what = 'folder' if stat.S_ISDIR(status.st_mode) else 'pipe or device'
       raise UnusableImage(str(path), f'it is a {what}, not a file')
     check_file_bytes(status.st_size, name=str(path), max_pixels=max_pixels)
-    data = path.read_bytes()
+    return path.read_bytes()
   except FileNotFoundError:
     raise UnusableImage(str(path), 'there is no such file') from None
   except OSError as error:
@@ -131,13 +150,6 @@ def read_file(
     raise UnusableImage(
       str(path), f'the file cannot be read: {reason}'
     ) from error
-  return decode(
-    data,
-    name=str(path),
-    max_pixels=max_pixels,
-    max_value=max_value,
-    exif_rotation=exif_rotation,
-  )
 
 
 def check_file_bytes(count: int, *, name: str, max_pixels: int) -> None:

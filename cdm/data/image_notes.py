@@ -22,6 +22,7 @@ KINDS = {
   'dark': 'the 16-bit values use at most a sixteenth of their range',
   'rotated': 'the EXIF orientation was applied',
   'unrotated': 'the EXIF orientation was not applied',
+  'enlarged': 'a smaller image was enlarged',
 }
 # What a user who names a single file sees in any viewer too.
 _AS_SHOWN = ('rotated',)
@@ -39,6 +40,19 @@ class Note(NamedTuple):
   kind: str
   name: str
   text: str
+
+
+def of_enlarging(side: int, size: int, name: str) -> tuple[Note, ...]:
+  """Returns a note if an image is enlarged.
+
+  Args:
+    side: the shorter side of the image, pixels.
+    size: what it becomes, pixels.
+    name: the image's name.
+  """
+  if side >= size:
+    return ()
+  return (Note('enlarged', name, f'its {side} pixels were enlarged to {size}'),)
 
 
 class _Counts:

@@ -7,7 +7,6 @@ or masks would be trained on. Nothing in the numbers of a run would show it.
 """
 
 import collections
-import os
 import re
 from collections.abc import Collection, Sequence
 
@@ -45,7 +44,7 @@ def check(path: str, files: Sequence[str], *, classes: bool) -> None:
   """Raises ValueError if a folder mixes copies or splits of its pictures.
 
   Args:
-    path: the folder, or an archive of one.
+    path: the folder, or a zip, whose folders can be given too.
     files: the paths of its pictures, relative to it, with forward slashes.
     classes: whether its subfolders would be classes.
   """
@@ -58,14 +57,8 @@ def check(path: str, files: Sequence[str], *, classes: bool) -> None:
         return
       names[name] += 1
     place = printable(f'{path.rstrip("/")}/{prefix}'.rstrip('/'))
-    try:
-      _check_splits(place, names, below, classes)
-      _check_copies(place, names, below)
-    except ValueError as error:
-      if not os.path.isfile(path):
-        raise
-      text = str(error).replace('. Give ', '. Unpack the archive and give ')
-      raise ValueError(text) from error
+    _check_splits(place, names, below, classes)
+    _check_copies(place, names, below)
     if len(names) > 1:
       return
     # One folder holds them all: what it mixes may lie deeper.

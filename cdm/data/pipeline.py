@@ -58,6 +58,10 @@ class PipelineOptions(NamedTuple):
       those of the field's programs.
     min_side: leaves out images whose short side has fewer pixels, as [SR3] does
       on ImageNet. For prepared data, the short side of the original counts.
+      None leaves out what would have to be enlarged. A number below image_size,
+      such as 0, takes smaller images too; each that is enlarged is counted.
+    allow_enlarging: permits data whose images are all smaller than image_size,
+      which are refused otherwise. With it, a min_side of None leaves out none.
     worker_count: processes that decode; 0 decodes in threads of this one.
     read_threads: images that are read at once, by all workers together. Storage
       that answers after 20 ms gives each of them 50 images a second.
@@ -73,11 +77,21 @@ class PipelineOptions(NamedTuple):
   flip: bool = False
   crop: str = 'center'
   filter: str = 'area'
-  min_side: int = 0
+  min_side: int | None = None
   worker_count: int = 0
   max_skip_fraction: float = 0.01
   read_threads: int = workers.Reading().threads
   read_buffer: int = workers.Reading().buffer
+  allow_enlarging: bool = False
+
+  @property
+  def least_side(self) -> int:
+    """The shortest side of an image that is not left out, pixels."""
+    if self.min_side is not None:
+      return self.min_side
+    # Without a crop nothing is resized: an image of another size is an error.
+    as_it_is = self.allow_enlarging or self.crop == 'none'
+    return 0 if as_it_is else self.image_size
 
 
 def make_iterator(
@@ -92,7 +106,7 @@ def make_iterator(
 ) -> 'Batches':
   """Returns an iterator over this process's batches of a source.
 
-  Unreadable images, and images whose short side is below `min_side`, are
+  Unreadable images, and images whose short side is below `least_side`, are
   replaced by random other images of the same source, so every batch is full.
   Both are counted, and a warning names each unreadable image. A read whose
   error may pass is tried again, see `storage_retry`, and no other image
@@ -127,7 +141,7 @@ def make_iterator(
     batch_size=batch_size,
     worker_count=options.worker_count,
     seed=seed,
-    min_side=options.min_side,
+    min_side=options.least_side,
     process=(process_index, process_count),
     max_skip_fraction=options.max_skip_fraction,
     reads=(options.read_threads, options.read_buffer),
@@ -148,7 +162,7 @@ def make_iterator(
     fit=fit,
     seed=seed,
     flip=options.flip,
-    min_side=options.min_side,
+    min_side=options.least_side,
     max_skip_fraction=options.max_skip_fraction,
   )
   return Batches(

@@ -28,7 +28,8 @@ class SkipCounts(TypedDict):
   Attributes:
     tried: records read, with those that were left out.
     unreadable: records that could not be read.
-    too_small: records whose short side is below `min_side`.
+    too_small: records whose short side is below
+      `pipeline.PipelineOptions.least_side`.
   """
 
   tried: int

@@ -15,9 +15,10 @@ import itertools
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Callable, Generator, Sequence
+from typing import Any, cast
 
-import tqdm
 from absl import logging
 from PIL import features
 
@@ -25,42 +26,51 @@ from cdm.data import (
   array_record,
   image_notes,
   picture_order,
+  preparation_cost,
   record_format,
+  record_verification,
   shard_writer,
   transforms,
   workers,
 )
+from cdm.data import payload as payload_format
 from cdm.data.files import atomic_files
 from cdm.data.files.damaged_file import DamagedFile
+from cdm.data.payload import Payload
+from cdm.data.preparation_options import Options
 from cdm.data.printable_name import printable
-from cdm.data.source import Source, read
+from cdm.data.source import Source
 
 _SHARD_BYTES = 2**28
 _RECORDS_PER_CHUNK = 16  # records that a worker hands over at a time
+# What the records of a shard are counted by where every image has its own size:
+# the photographs of ImageNet have 110 kB.
+_ORIGINAL_BYTES = 2**17
 
 
 def prepare(
   source: Source,
   *,
-  size: int,
+  size: int | None,
   out: str | os.PathLike[str],
   crop: str = 'center',
   filter: str = 'area',
-  worker_count: int = 0,
-  max_skip_fraction: float = 0.01,
-  records_per_shard: int | None = None,
+  **options: Any,
 ) -> record_format.Index:
   """Writes a prepared copy of a source, or continues an unfinished one.
 
+  An image that is smaller than `size` is enlarged and counted; training leaves
+  it out unless it is told to take it. See `source_check` for a source whose
+  images are all smaller.
+
   Args:
     source: the images, see `cdm.data.source`.
-    size: S, pixels; the pipeline that reads the copy calls it image_size.
+    size: S, pixels; the pipeline that reads the copy calls it image_size. None
+      keeps the size of every image, and crop and filter do nothing.
     out: folder to write.
     crop: 'center', 'squash' or 'none'.
     filter: see `transforms.fit`.
-    worker_count: processes that decode; 0 decodes in threads of this one.
-    max_skip_fraction: the run stops when a larger fraction is unreadable.
-    records_per_shard: None for shards of about 256 MB.
+    **options: see `Options`.
 
   Returns:
     The index of the data set.
@@ -68,44 +78,68 @@ def prepare(
   Raises:
     ValueError: `out` was prepared with other settings or cannot be written, or
       too many images cannot be read.
+    DamagedFile: a record that was written is read back as another.
   """
-  transforms.check_fit(size=size, crop=crop, filter=filter)
+  chosen = Options(**options)
+  payload = Payload(chosen.payload, chosen.quality)
+  payload.check(size)
+  if size is None:
+    crop = filter = 'none'
+  else:
+    transforms.check_fit(size=size, crop=crop, filter=filter)
   if crop == 'random':
     raise ValueError("crop='random' cannot be prepared: it differs each epoch.")
-  filter = transforms.filter_name(filter)
+  if record_format.is_url(out):
+    raise ValueError(
+      f'{os.fspath(out)} is in a bucket, and a data set is prepared in a file '
+      'system. Prepare it on a disk and copy the folder: it is read from '
+      'buckets, too.'
+    )
+  if size is not None:
+    filter = transforms.filter_name(filter)
   if not len(source):
     raise ValueError(f'{type(source).__name__} has no images.')
-  if records_per_shard is None:
-    records_per_shard = min(65536, max(256, _SHARD_BYTES // (3 * size * size)))
-  manifest = _manifest(source, size, crop, filter, records_per_shard)
+  manifest = _manifest(
+    source,
+    dict(size=size or 0, crop=crop, filter=filter),
+    payload,
+    chosen.records_per_shard,
+  )
   with _sole_writer(pathlib.Path(out)) as folder:
-    index = _open_index(folder, manifest, source.class_names)
+    index = _open_index(folder, manifest, source, chosen.verify)
     if not index['complete']:
-      pack = functools.partial(
-        _pack_one, source, fit=dict(size=size, crop=crop, filter=filter)
-      )
-      _write_missing(folder, index, pack, worker_count, max_skip_fraction)
+      fit = None if size is None else (size, crop, filter)
+      pack = functools.partial(_pack_one, source, fit=fit, payload=payload)
+      _write_missing(folder, index, pack, chosen)
   return index
 
 
 def _manifest(
-  source, size, crop, filter, records_per_shard
+  source: Source,
+  fit: dict[str, Any],
+  payload: Payload,
+  records_per_shard: int | None,
 ) -> record_format.Manifest:
-  return {
+  if records_per_shard is None:
+    image_bytes = 3 * fit['size'] ** 2 or _ORIGINAL_BYTES
+    records_per_shard = min(65536, max(256, _SHARD_BYTES // image_bytes))
+  manifest: dict[str, Any] = {
     'format': 1,
     'source': source.fingerprint,
     'records': len(source),
-    'size': size,
-    'crop': crop,
-    'filter': filter,
+    **fit,
     'records_per_shard': records_per_shard,
     # Another version of the decoder may differ in the last bit of a JPEG.
     'pillow': importlib.metadata.version('pillow'),
     'libjpeg_turbo': features.version('libjpeg_turbo') or 'none',
+    **payload.manifest(),
     'order': picture_order.describe(
       getattr(source, 'order', picture_order.STORED)
     ),
   }
+  if not getattr(source, 'named', True):
+    manifest['named'] = False
+  return cast(record_format.Manifest, manifest)
 
 
 @contextlib.contextmanager
@@ -153,7 +187,7 @@ def _lock(file, folder):
     )
 
 
-def _open_index(folder, manifest, class_names) -> record_format.Index:
+def _open_index(folder, manifest, source, verify) -> record_format.Index:
   """Returns the folder's index, or a new one; refuses another manifest."""
   found = _read_index(folder)
   if found is None:
@@ -169,23 +203,26 @@ def _open_index(folder, manifest, class_names) -> record_format.Index:
     index: record_format.Index = {
       'recipe': manifest,
       'fingerprint': hashlib.sha256(text.encode()).hexdigest()[:16],
-      'class_names': list(class_names),
+      'class_names': list(source.class_names),
       'shards': [],
       'complete': False,
     }
     record_format.write_index(folder, index)
     return index
-  # Earlier versions did not write the order, which the fingerprint covers.
-  old = {'order': manifest['order'], **found['recipe']}
-  differing = [key for key in manifest if old.get(key) != manifest[key]]
+  # Earlier versions did not write these, which the fingerprint covers.
+  new = {key: manifest[key] for key in ('order', 'named') if key in manifest}
+  old = {**new, **found['recipe']}
+  differing = [
+    key for key in {**manifest, **old} if old.get(key) != manifest.get(key)
+  ]
   if differing:
     there = ', '.join(f'{k} {old.get(k)!r}' for k in differing)
-    asked = ', '.join(f'{k} {manifest[k]!r}' for k in differing)
+    asked = ', '.join(f'{k} {manifest.get(k)!r}' for k in differing)
     raise ValueError(
       f'{folder} was prepared with another manifest (there: {there}; asked '
       f'now: {asked}). Choose another folder, or delete that one.'
     )
-  _drop_damaged(folder, found)
+  _drop_damaged(folder, found, verify)
   _add_sizes(folder, found)
   return found
 
@@ -210,19 +247,24 @@ def _read_index(folder) -> record_format.Index | None:
     return None
 
 
-def _drop_damaged(folder, index):
+def _drop_damaged(folder, index, verify):
   """Leaves only whole shards in the index, so that the others are written."""
-  for position, shard in enumerate(index['shards']):
+  whole = []
+  for shard in index['shards']:
+    path = folder / shard['file']
     try:
-      if (folder / shard['file']).exists():
-        array_record.check_shard(str(folder / shard['file']), shard['records'])
+      if not path.exists():
+        logging.warning('%s is missing and is prepared again.', shard['file'])
         continue
-      logging.warning('%s is missing and is prepared again.', shard['file'])
+      array_record.check_shard(str(path), shard['records'])
+      if verify:
+        record_verification.check_records(path, shard)
+      whole.append(shard)
     except DamagedFile as error:
       logging.warning('%s', error)
-    del index['shards'][position:]
+  if len(whole) < len(index['shards']):
+    index['shards'][:] = whole
     index['complete'] = False
-    return
 
 
 def _add_sizes(folder, index):
@@ -235,41 +277,68 @@ def _add_sizes(folder, index):
       record_format.write_index(folder, index)
 
 
-def _write_missing(folder, index, pack, worker_count, max_skip_fraction):
+def _write_missing(folder, index, pack, options):
   """Writes the shards that the index lacks, and lists each when complete."""
   total = index['recipe']['records']
   per_shard = index['recipe']['records_per_shard']
   count = -(-total // per_shard)
-  start = sum(shard['records'] for shard in index['shards'])
+  there = {shard['file'] for shard in index['shards']}
+  missing = [
+    (
+      record_format.shard_name(k, count),
+      range(k * per_shard, total)[:per_shard],
+    )
+    for k in range(count)
+  ]
+  missing = [(file, images) for file, images in missing if file not in there]
+  index['complete'] = not missing
+  indices = _joined([images for _, images in missing])
+  in_order = getattr(pack.args[0], 'in_order', False)
+  preparation_cost.check(
+    folder, pack, indices, in_order=in_order, say=options.say
+  )
   earlier = [bad for shard in index['shards'] for bad in shard['skipped']]
-  limit = max_skip_fraction * total
-  bar = tqdm.tqdm(total=total, initial=start, unit='image', desc=str(folder))
-  record_bytes = 3 * index['recipe']['size'] ** 2
-  packed = _packed(pack, range(start, total), worker_count, record_bytes)
+  limit = options.max_skip_fraction * total
+  bar = options.progress(total=total, initial=total - len(indices))
+  record_bytes = 3 * index['recipe']['size'] ** 2 or _ORIGINAL_BYTES
+  packed = _packed(pack, indices, options.worker_count, record_bytes)
   with bar, contextlib.closing(packed):
-    for shard_index in range(len(index['shards']), count):
-      length = min(per_shard, total - shard_index * per_shard)
-      file = record_format.shard_name(shard_index, count)
-      skipped = []
+    for file, images in missing:
+      skipped, checksum = [], 0
       with shard_writer.new_shard(folder / file) as write:
-        for data, bad, notes in itertools.islice(packed, length):
+        for data, bad, notes in itertools.islice(packed, len(images)):
           write(data)
+          checksum = zlib.crc32(data, checksum)
           image_notes.count(image_notes.Note(*note) for note in notes)
-          bar.update()
+          bar.advance(1)
           if bad is not None:
             skipped.append(bad)
             _check_skips(earlier + skipped, limit, total)
       earlier += skipped
       shard: record_format.Shard = {
         'file': file,
-        'records': length,
+        'records': len(images),
         'skipped': skipped,
         'bytes': (folder / file).stat().st_size,
+        'crc32': checksum,
       }
+      if options.verify:
+        record_verification.check_records(folder / file, shard)
       index['shards'].append(shard)
-      index['complete'] = shard_index == count - 1
+      index['shards'].sort(key=lambda shard: shard['file'])
+      index['complete'] = len(index['shards']) == count
       with shard_writer.failing_clearly(folder / record_format.INDEX):
         record_format.write_index(folder, index)
+
+
+def _joined(parts):
+  """Returns the numbers of several ranges, as a range if it can be one."""
+  if not parts:
+    return range(0)
+  numbers = range(parts[0][0], parts[-1][-1] + 1)
+  if len(numbers) == sum(map(len, parts)):
+    return numbers
+  return list(itertools.chain.from_iterable(parts))
 
 
 def _check_skips(skipped, limit, total):
@@ -306,18 +375,32 @@ def _packed(
       yield from packed
 
 
-def _pack_one(source, index, *, fit):
-  """Returns (bytes of one record, None or why it is unusable, its notes)."""
+def _pack_one(source, index, *, fit, payload):
+  """Returns (bytes of one record, None or why it is unusable, its notes).
+
+  Args:
+    source: the images.
+    index: index of one.
+    fit: (size, crop, filter); None keeps the image as it is.
+    payload: what the record holds.
+  """
   try:
-    element = read(source, index)
+    element, file = payload_format.read(source, index, payload)
   except transforms.BadImage as error:
     return record_format.pack_bad(error), str(error), []
-  try:
-    image = transforms.fit(element['image'], **fit)
-  except ValueError as error:
-    raise ValueError(f'{_name_of(source, index)}: {error}') from None
-  notes = [tuple(note) for note in element.get('notes', ())]
-  return record_format.pack({**element, 'image': image}), None, notes
+  image = element['image']
+  enlarged = []
+  if fit is not None:
+    size, crop, filter = fit
+    try:
+      image = transforms.fit(image, size=size, crop=crop, filter=filter)
+    except ValueError as error:
+      raise ValueError(f'{_name_of(source, index)}: {error}') from None
+    side = transforms.least_side(element['image'], element['short_side'])
+    enlarged = image_notes.of_enlarging(side, size, _name_of(source, index))
+  notes = [tuple(note) for note in (*element.get('notes', ()), *enlarged)]
+  record = payload_format.pack(element, image, file, payload)
+  return record, None, notes
 
 
 def _name_of(source, index):

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
+from cdm.data import image_notes, transforms
 from cdm.data import source as source_contract
-from cdm.data import transforms
 from cdm.data.files import storage_retry
 from cdm.data.skipped_records import Skip
 from cdm.data.source import Source
@@ -159,7 +159,7 @@ class ReadImage:
       fit: arguments of `transforms.fit`.
       seed: seed of the stream.
       flip: whether half of the images are mirrored.
-      min_side: see `pipeline.PipelineOptions`.
+      min_side: see `pipeline.PipelineOptions.least_side`.
       max_skip_fraction: see `pipeline.PipelineOptions`.
     """
     self._source, self._indices, self._fit = source, indices, fit
@@ -186,6 +186,10 @@ class ReadImage:
       skips.append(skip)
       self._give_up_if_hopeless(skips)
       index = int(rng.integers(len(self._source)))
+    side = transforms.least_side(element['image'], element['short_side'])
+    enlarged = image_notes.of_enlarging(
+      side, self.image_size, f'record {index}'
+    )
     image = transforms.fit(element['image'], rng=rng, **self._fit)
     if flip:
       image = transforms.mirror(image)
@@ -194,7 +198,7 @@ class ReadImage:
       label=element['label'],
       tried=len(skips) + 1,
       skips=skips,
-      notes=element.get('notes', ()),
+      notes=(*element.get('notes', ()), *enlarged),
       valid=valid,
     )
 
@@ -212,9 +216,12 @@ class ReadImage:
     if hopeless or len(skips) >= _TRIES_PER_RECORD:
       _, name, reason = skips[-1]
       if not bad:
+        least = f'{self._min_side}'
+        if self._min_side == self.image_size:
+          least += ' (None is the same as image_size)'
         raise ValueError(
-          f'min_side is {self._min_side}, and {len(skips)} records in a row '
-          f'are smaller; the last is {name}: {reason}.'
+          f'min_side is {least}, and {len(skips)} records in a row are '
+          f'smaller; the last is {name}: {reason}.'
         )
       raise ValueError(
         f'{bad} unreadable records and {len(skips) - bad} below '
@@ -230,6 +237,7 @@ class ReadImage:
       )
     except transforms.BadImage as error:
       return None, ('unreadable', error.name, error.reason)
+    # Of prepared data, the original counts.
     side = int(element['short_side'])
     if side < self._min_side:
       return None, ('too_small', f'record {index}', f'short side {side}')

@@ -66,4 +66,8 @@ class SkipCounter:
   def _report_too_small(self):
     count, tried = self._count['too_small'], self._count['tried']
     if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
-      logging.info('Left out %d of %d records: below min_side.', count, tried)
+      logging.warning(
+        'Left out %d of %d records: smaller than min_side, or than image_size '
+        'where min_side is None.',
+        *(count, tried),
+      )

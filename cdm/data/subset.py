@@ -95,8 +95,8 @@ def read_images(
     indices: N indices in the source.
     rows: positions in `indices`; only the images there are read, and each is
       that which stands there when all are read. None reads all.
-    **fit: image_size, crop, filter, min_side and max_skip_fraction of
-      `pipeline.PipelineOptions`.
+    **fit: image_size, crop, filter, min_side, allow_enlarging and
+      max_skip_fraction of `pipeline.PipelineOptions`.
 
   Returns:
     (images, uint8 [N, S, S, 3], labels, int32 [N]).
@@ -133,7 +133,8 @@ def read_image(
   Args:
     source: the images, see `cdm.data.source`.
     index: index in the source.
-    image_size, crop, filter, min_side: see `pipeline.PipelineOptions`.
+    image_size, crop, filter: see `pipeline.PipelineOptions`.
+    min_side: see `pipeline.PipelineOptions.least_side`.
 
   Returns:
     (image, uint8 [S, S, 3], label), or None if its short side is below
@@ -146,6 +147,10 @@ def read_image(
   image_notes.count(element.get('notes', ()))
   if int(element['short_side']) < min_side:
     return None
+  side = transforms.least_side(element['image'], element['short_side'])
+  image_notes.count(
+    image_notes.of_enlarging(side, image_size, f'record {index}')
+  )
   rng = np.random.default_rng((0, index))  # for random crops
   image = transforms.fit(
     element['image'], size=image_size, crop=crop, filter=filter, rng=rng

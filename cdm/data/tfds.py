@@ -9,12 +9,21 @@ import pathlib
 import re
 import sys
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import numpy as np
 
-from cdm.data import class_labels, image_decoder, shell_commands, transforms
+from cdm.data import (
+  class_labels,
+  image_decoder,
+  shell_commands,
+  tfds_versions,
+  transforms,
+)
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.files.transient_errors import not_of_the_file
+from cdm.data.forms.encoded_images import Encoded
+from cdm.data.shard_records import Part, ShardRecords
 from cdm.data.source import Element, element
 
 
@@ -68,7 +77,7 @@ class Tfds:
       name, split, data_dir, image_key, label_key, max_pixels, max_value,
       exif_rotation,
     )  # fmt: skip
-    tfds = _import_tfds()
+    tfds = import_library()
     builder = _open_builder(tfds, name, data_dir)
     try:
       builder.info.splits[split]
@@ -90,6 +99,7 @@ class Tfds:
         decoders={self._image_key: tfds.decode.SkipDecoding()},
         file_format='array_record',
       )
+      _keep_few_open(self._records, split)
     if not len(self._records):
       raise ValueError(f'{self._name} is empty.')
 
@@ -123,7 +133,8 @@ class Tfds:
       for i in range(len(self))
     ]
 
-  def __getitem__(self, i: int) -> Element:
+  def encoded(self, i: int) -> Encoded:
+    """Returns image i as it is stored."""
     name = f'{self._name}[{i}]'
     try:
       example = self._records[i]
@@ -142,14 +153,27 @@ class Tfds:
     # The label is -1 in a split that withholds its labels.
     if label >= 0 and self._new_label is not None:
       label = self._new_label[label]
-    data = example[self._image_key]
+    return Encoded(example[self._image_key], name, label)
+
+  def decode(self, stored: Encoded) -> Element:
+    """Returns the element of an image that `encoded` returned."""
+    data, name, label = stored
     decoded = image_decoder.decode(data, name=name, **self._limits)
     return element(decoded.pixels, label, decoded.notes)
+
+  def __getitem__(self, i: int) -> Element:
+    return self.decode(self.encoded(i))
 
 
 # The Pythons from this one on have no release of TensorFlow, which builds data
 # sets; pyproject.toml says the same.
 _NO_TENSORFLOW = (3, 14)
+_TARS_TOO = (
+  "ImageNet's tars are also read as they are, and nothing is built: give "
+  'ILSVRC2012_img_train.tar as --source of `cdm prepare`, or set '
+  '--config.train_data.kind=imagenet_tar and --config.train_data.path. To '
+  'build: '
+)
 _FILE_KEYS = ('file_name', 'filename', 'image/filename', 'id')
 
 
@@ -172,7 +196,12 @@ def in_order_of_ids(
   return found.class_names, None if found is stored else found.values
 
 
-def _import_tfds():
+def import_library() -> Any:
+  """Returns the module tensorflow_datasets.
+
+  Raises:
+    ValueError: it is not installed.
+  """
   try:
     import tensorflow_datasets as tfds
   except ImportError as error:
@@ -184,6 +213,17 @@ def _import_tfds():
       f'{command}'
     ) from error
   return tfds
+
+
+def _keep_few_open(records, split):
+  """Makes TFDS read its shards so that few of them are open at a time."""
+  info = getattr(records, 'dataset_info', None)
+  if info is None:
+    return  # It reads no shards.
+  instructions = info.splits[split].file_instructions
+  records.data_source = ShardRecords(
+    [Part(os.fspath(i.filename), i.take, i.skip) for i in instructions]
+  )
 
 
 def _first_line(error: Exception) -> str:
@@ -198,10 +238,17 @@ def _damaged(name: str, error: Exception) -> DamagedFile:
   )
 
 
-def _open_builder(tfds, name, data_dir):
-  """Returns the builder of a data set that is prepared for random access."""
+def new_builder(
+  tfds: Any, name: str, data_dir: str | os.PathLike[str] | None
+) -> Any:
+  """Returns the builder of a data set, which may not be prepared.
+
+  Raises:
+    ValueError: TFDS knows no such data set, config or version.
+    DamagedFile: its files are damaged.
+  """
   try:
-    builder = tfds.builder(name, data_dir=data_dir)
+    return tfds.builder(name, data_dir=data_dir)
   except tfds.core.DatasetNotFoundError as error:
     nearest = re.search(r'Did you mean: .*-> (\S+)', str(error))
     hint = f'; did you mean {nearest[1]!r}?' if nearest else '.'
@@ -219,6 +266,9 @@ def _open_builder(tfds, name, data_dir):
   ) as error:
     if isinstance(error, json.JSONDecodeError):
       raise _damaged(name, error) from error
+    place = tfds_versions.folder_of(tfds, name, data_dir)
+    if help_for_old := tfds_versions.without_features(place, name):
+      raise ValueError(help_for_old) from error
     raise ValueError(
       f'TFDS cannot open {name[:200]!r} ({_first_line(error)}); give NAME, '
       'NAME/CONFIG or NAME:VERSION of a data set that it knows.'
@@ -227,8 +277,15 @@ def _open_builder(tfds, name, data_dir):
     if not_of_the_file(error):
       raise
     raise _damaged(name, error) from error
+
+
+def _open_builder(tfds, name, data_dir):
+  """Returns the builder of a data set that is prepared for random access."""
+  builder = new_builder(tfds, name, data_dir)
   if not builder.is_prepared():
     raise ValueError(_not_prepared(builder, name, data_dir))
+  if help_for_old := tfds_versions.without_features(builder.data_dir, name):
+    raise ValueError(help_for_old)
   # The builder is made from the data set's files and not from its code, because
   # only then does TFDS see a format that was added by conversion.
   with _refusing_damage(builder.data_dir):
@@ -240,7 +297,7 @@ def _open_builder(tfds, name, data_dir):
     raise ValueError(
       f'{name!r} in {builder.data_dir} is prepared as {sorted(formats)}, which '
       f'cdm does not read. Move it away and build it again. '
-      f'{_tensorflow_first()}Run: {_build_command(name, data_dir)}'
+      f'{tensorflow_first()}Run: {_build_command(name, data_dir)}'
     )
   command = shell_commands.run(
     '-m', 'cdm.data.convert_tfrecord', str(builder.data_dir)
@@ -274,13 +331,16 @@ def _not_prepared(builder, name, data_dir):
   if manual:
     folder = pathlib.Path(builder.data_dir_root) / 'downloads' / 'manual'
     first = f'First, in {folder}: {" ".join(manual.split())} Then: '
+    if builder.name == 'imagenet2012':
+      first = f'{_TARS_TOO}{first}'
+  other = tfds_versions.other_version(name, builder)
   return (
-    f'{name!r} is not prepared: {builder.data_dir} has no data. {first}'
-    f'{_tensorflow_first()}Build it with: {_build_command(name, data_dir)}'
+    f'{name!r} is not prepared: {builder.data_dir} has no data. {other}{first}'
+    f'{tensorflow_first()}Build it with: {_build_command(name, data_dir)}'
   )
 
 
-def _tensorflow_first():
+def tensorflow_first() -> str:
   """Returns what must be done before a data set can be built, or ''."""
   if importlib.util.find_spec('tensorflow') is not None:
     return ''
@@ -296,15 +356,8 @@ def _tensorflow_first():
 
 
 def _build_command(name, data_dir):
-  where = '' if data_dir is None else f', data_dir={os.fspath(data_dir)!r}'
-  code = (
-    f'import tensorflow_datasets as tfds; tfds.builder({name!r}{where}, '
-    f"file_format='array_record').download_and_prepare()"
-  )
-  readable = not set('"$`\\') & set(code)
-  if readable:
-    return f'{shell_commands.run("-c")} "{code}"'
-  return shell_commands.run('-c', code)
+  where = [] if data_dir is None else [os.fspath(data_dir)]
+  return shell_commands.run('-m', 'cdm.data.build_tfds', name, *where)
 
 
 def _choose_image(tfds, features, name, key):

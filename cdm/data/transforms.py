@@ -93,6 +93,16 @@ def filter_name(filter: str) -> str:
   return SYNONYMS.get(filter, filter)
 
 
+def least_side(image: np.ndarray, short_side: int | np.integer) -> int:
+  """Returns the shorter side of an image, or of its original if that is less.
+
+  Args:
+    image: [H, W, C].
+    short_side: see `source.Element`.
+  """
+  return min(int(short_side), *image.shape[:2])
+
+
 def fit(
   image: np.ndarray,
   *,

@@ -131,9 +131,12 @@ def compare(
   reference.check(gatherer.sizes)
   recipe = join_manifests(source.recipe, gatherer.recipe)
   reference_recipe = reference.recipe(gatherer)
-  warnings = []
+  warnings, compared_images = [], {}
   if reference_recipe is not None:
     warnings = reference_statistics.differences(recipe, reference_recipe)
+    compared_images['compared'] = reference_statistics.comparison(
+      recipe, reference_recipe
+    )
   if collectives.is_first():
     # The warning is printed before hours of work; the result repeats it.
     for warning in warnings:
@@ -158,6 +161,7 @@ def compare(
     'conventions': conventions,
     **scores,
     'warnings': warnings,
+    **compared_images,
     'samples_recipe': recipe,
     'reference_recipe': reference_recipe,
     'paper': source.paper,

@@ -17,11 +17,22 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from cdm.checkpointing import checksums, reader, verification
-from cdm.config import class_agreement, datasets, instantiate, loader
+from cdm.config import (
+  class_agreement,
+  datasets,
+  evaluated_images,
+  instantiate,
+  loader,
+)
 from cdm.data import image_set, subset
 from cdm.data.files import json_file
 from cdm.distributed import collectives
-from cdm.evaluation import drawn_images, set_name, shared_listing
+from cdm.evaluation import (
+  drawn_images,
+  image_manifests,
+  set_name,
+  shared_listing,
+)
 from cdm.evaluation.drawn_images import READERS, Batches, select_present
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import ImageManifest, StageEntry
@@ -116,8 +127,7 @@ def open_files(
   chosen = subset.spread_indices(range(images.count), count)
   first = images.read(0)
   recipe: ImageManifest = {
-    'data': str(pathlib.Path(what).resolve()),
-    'count': count,
+    **image_manifests.of_files(what, count, images.count),
     'image_size': list(first.shape[:2]),
     'suffixes': image_set.suffixes_of(what, listing),
     **describe_samples(what),
@@ -215,16 +225,8 @@ def config_data(
   )
   available = len(source)
   count = check_available(f'{path}:{section}', available, num)
-  read, stamp = datasets.open_evaluated(loaded, count)
-  pipeline = loaded.pipeline
-  recipe: ImageManifest = {
-    'data': loader.plain(loaded.eval_data),
-    'count': count,
-    'image_size': [pipeline.image_size] * 2,
-    'crop': pipeline.crop,
-    'filter': pipeline.filter,
-    'min_side': pipeline.min_side,
-  }
+  read, stamp = evaluated_images.open_evaluated(loaded, count)
+  recipe = image_manifests.of_config(loaded, source, count)
 
   def read_image(index):
     example = read(index)  # (image, label), or None if it is skipped
@@ -333,7 +335,7 @@ def open_stage(
     saved.eval_data = saved.train_data
   available = len(datasets.open_source(saved.eval_data, f'{section}_data'))
   count = check_available(f'{workdir}@{section}', available, selection.num)
-  read, stamp = datasets.open_evaluated(saved, count)
+  read, stamp = evaluated_images.open_evaluated(saved, count)
   upscaler = dataclasses.replace(
     upscaler,
     batch_size=drawing_batch.evened(upscaler.batch_size, count, upscaler.mesh),

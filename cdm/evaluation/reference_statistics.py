@@ -2,8 +2,8 @@
 
 The file is an .npz of `mu`, `sigma`, `mu_s` and `sigma_s`, as [ADM]'s evaluator
 has them, and of `count` and `recipe`. The recipe is the manifest: JSON of
-everything that the statistics depend on (data, split, crop, filter, size,
-count, the network's checksum).
+everything that the statistics depend on (data set, split, number and order of
+the images, size, crop, filter, the network's checksum).
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cdm.data import npz_arrays
+from cdm.data import data_origin, npz_arrays
 from cdm.data.files import json_file, storage_retry
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.evaluation import metrics_table
@@ -34,6 +34,9 @@ PREPARATION = {
   'filter': 'the resize filter',
   'min_side': 'the least side of an image',
 }
+# What a result states of both sets, known or not.
+FIELDS = ('source', 'split', 'count', 'available', 'order', 'image_size')
+UNKNOWN = 'unknown'
 LOSSY = {'.jpg', '.jpe', '.jpeg', '.jfif', '.webp', '.avif'}
 
 
@@ -229,9 +232,10 @@ def check_sizes(
 def differences(samples: ImageManifest, reference: ImageManifest) -> list[str]:
   """Returns warnings for all differences that make two sets incomparable.
 
-  They are the `MUST_AGREE` keys, the `PREPARATION` of the images, and files
-  with traces of lossy compression in one set alone. What a manifest does not
-  say is not compared.
+  They are the `MUST_AGREE` keys, the `PREPARATION` of the images, their data
+  set, a split that the config of the samples does not name, a reference of a
+  part of its data, and files with traces of lossy compression in one set alone.
+  What a manifest does not say is not compared.
 
   Args:
     samples: manifest of the samples.
@@ -260,6 +264,7 @@ def differences(samples: ImageManifest, reference: ImageManifest) -> list[str]:
     for name, title in PREPARATION.items()
     if name in ours and name in theirs and ours[name] != theirs[name]
   ]
+  found += _other_data(samples, reference)
   lossy = is_lossy(samples), is_lossy(reference)
   if None not in lossy and lossy[0] != lossy[1]:
     which = ('samples', 'reference') if lossy[0] else ('reference', 'samples')
@@ -268,6 +273,86 @@ def differences(samples: ImageManifest, reference: ImageManifest) -> list[str]:
       f'{which[1]} are not: the traces of compression are measured too'
     )
   return found
+
+
+def _other_data(samples: ImageManifest, reference: ImageManifest) -> list[str]:
+  """Returns sentences about a reference of other images than are expected."""
+  found = []
+  source, split = (reference.get(key) for key in ('source', 'split'))
+  known = origins(samples)
+  names = {origin['source'] for origin in known if 'source' in origin}
+  if source and names and source not in names:
+    found.append(
+      f'the source is {_one_of(names)} for the samples and {source!r} for the '
+      'reference'
+    )
+  splits = {o['split'] for o in known if o.get('source') == source}
+  # A set of real images may be compared with another split of its data.
+  drawn = 'data_sets' in _last_stage(samples)
+  if split and splits and drawn and split not in splits:
+    found.append(
+      f'the split is {_one_of(splits)} in the config of the samples and '
+      f'{split!r} for the reference'
+    )
+  count, available = (reference.get(key) for key in ('count', 'available'))
+  if count and available and count < available:
+    found.append(
+      f'the count is {count:,} for the reference, of {available:,} images that '
+      'its data has; published numbers are of all'
+    )
+  return found
+
+
+def _one_of(values):
+  return ' or '.join(map(repr, sorted(values)))
+
+
+def origins(recipe: ImageManifest) -> list[data_origin.Origin]:
+  """Returns the data sets that a set may be compared with, if it names them.
+
+  Of sampled images, they are those of the config of the last stage.
+  """
+  stated = _last_stage(recipe).get('data_sets')
+  if stated:
+    return list(stated.values())
+  if 'source' not in recipe:
+    return []
+  return [{'source': recipe['source'], 'split': recipe.get('split', '')}]
+
+
+def comparison(
+  samples: ImageManifest, reference: ImageManifest
+) -> dict[str, dict[str, Any]]:
+  """Returns what the manifests of two sets say of the images, side by side.
+
+  Args:
+    samples: manifest of the samples.
+    reference: manifest of the reference; {} if it is not known.
+
+  Returns:
+    {key of `FIELDS` or `PREPARATION`: {'samples': value, 'reference': value}},
+    with `UNKNOWN` for what a manifest does not say. The data set, the split and
+    the preparation of sampled images are those of the images that the last
+    stage was trained on.
+  """
+  known = []
+  for recipe in (samples, reference):
+    trained = (origins(recipe) or [{}])[0]
+    known.append({**trained, **recipe, **preparation(recipe)})
+  return {
+    name: {
+      'samples': known[0].get(name, UNKNOWN),
+      'reference': known[1].get(name, UNKNOWN),
+    }
+    for name in (*FIELDS, *PREPARATION)
+  }
+
+
+def _last_stage(recipe: ImageManifest) -> Mapping[str, Any]:
+  """Returns the entry of the stage that drew the images, or the manifest."""
+  drawn = recipe.get('sampling', recipe)
+  stages: Sequence = drawn.get('stages') or [drawn]
+  return stages[-1]
 
 
 def preparation(recipe: ImageManifest) -> dict[str, Any]:
@@ -282,9 +367,8 @@ def preparation(recipe: ImageManifest) -> dict[str, Any]:
   Returns:
     {key of `PREPARATION`: value}.
   """
-  drawn = recipe.get('sampling', recipe)
-  stages: Sequence = drawn.get('stages') or [drawn]
-  known: Mapping[str, Any] = {**recipe, **(stages[-1].get('prepared') or {})}
+  prepared = _last_stage(recipe).get('prepared') or {}
+  known: Mapping[str, Any] = {**recipe, **prepared}
   found = {name: known[name] for name in PREPARATION if name in known}
   # None and 0 both take images of any size.
   return found | ({'min_side': found['min_side'] or 0} if found else {})

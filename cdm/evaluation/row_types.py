@@ -23,6 +23,7 @@ class StageEntry(TypedDict):
     downsample: filter that shrank the images to the input of a single stage.
     prepared: how its training images were cropped, resized and chosen, see
       `restore.Preparation`.
+    data_sets: the data sets of its config, see `restore.StageRecord`.
   """
 
   name: str
@@ -35,6 +36,7 @@ class StageEntry(TypedDict):
   lowres_size: NotRequired[int]
   downsample: NotRequired[str]
   prepared: NotRequired[dict[str, Any]]
+  data_sets: NotRequired[dict[str, Any]]
 
 
 class NetworkManifest(TypedDict):
@@ -58,7 +60,13 @@ class ImageManifest(TypedDict, total=False):
 
   Attributes:
     data: path of the files, or the config section of the data.
+    source: name of the public data set, see `data_origin.Origin`.
+    split: its split.
+    origin: fingerprint of the original data; for shards, of what they were
+      prepared from.
     count: number of images, including those that are skipped.
+    available: number of images that the data has.
+    order: which of them were taken, and in which order.
     image_size: [height, width] in pixels.
     suffixes: the suffixes of the files, in lower case.
     sampling: the manifest that `cdm sample` or `cdm upscale --held_out` left
@@ -87,7 +95,12 @@ class ImageManifest(TypedDict, total=False):
   """
 
   data: str | dict[str, Any]
+  source: str
+  split: str
+  origin: str
   count: int
+  available: int
+  order: str
   image_size: list[int]
   suffixes: list[str]
   sampling: dict[str, Any]
@@ -138,6 +151,8 @@ class SetRow(_InceptionScore):
     precision: share of the samples inside the manifold of the reference.
     recall: share of the reference inside the manifold of the samples.
     warnings: reasons why the two sets cannot be compared fairly.
+    compared: what was compared, see `reference_statistics.comparison`; absent
+      without a reference.
     samples_recipe: manifest of the samples.
     reference_recipe: manifest of the reference; {} if it is not known, None
       without a reference.
@@ -157,6 +172,7 @@ class SetRow(_InceptionScore):
   precision: NotRequired[float]
   recall: NotRequired[float]
   warnings: list[str]
+  compared: NotRequired[dict[str, dict[str, Any]]]
   samples_recipe: ImageManifest
   reference_recipe: ImageManifest | None
   paper: dict[str, float]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from cdm.config import datasets, loader, stage
+from cdm.config import datasets, evaluated_images, loader, stage
 from cdm.data.files import damaged_file
 from cdm.distributed import collectives, user_cache
 from cdm.evaluation import (
@@ -253,7 +253,7 @@ def _stage_samples(
       'images, and each is drawn once. Use at most '
       f'--config.eval.fid_num={available}.'
     )
-  read, _ = datasets.open_evaluated(c, num)
+  read, _ = evaluated_images.open_evaluated(c, num)
   draw, given = upscaler.jit_upscaling(drawn), []
   upscale = dataclasses.replace(
     upscaler.stage_upscaler(drawn, record, batch_size=at_once),

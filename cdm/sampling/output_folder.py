@@ -21,6 +21,8 @@ from cdm.distributed import collectives, folder_lock
 
 P = ParamSpec('P')
 Folder = str | os.PathLike
+# Entries that describe training images.
+_LATER = {'prepared', 'data_sets'}
 
 
 def held_by(
@@ -59,11 +61,11 @@ def _other_images(
 def _agrees(saved: Any, wanted: Any) -> bool:
   """Returns whether an entry of a manifest is the wanted one.
 
-  `prepared` describes training images; manifests of earlier versions lack it,
-  and their folders can be continued.
+  Manifests of earlier versions lack what describes training images, and their
+  folders can be continued.
   """
   if isinstance(saved, dict) and isinstance(wanted, dict):
-    known = {k: v for k, v in wanted.items() if k != 'prepared' or k in saved}
+    known = {k: v for k, v in wanted.items() if k not in _LATER or k in saved}
     return saved == known
   if isinstance(saved, list) and isinstance(wanted, list):
     return len(saved) == len(wanted) and all(map(_agrees, saved, wanted))
@@ -105,8 +107,8 @@ def claim(
       'or delete the folder to begin anew.',
     )
     wanted = json.loads(json.dumps(manifest))
-    if 'prepared' not in saved:
-      wanted.pop('prepared', None)
+    for key in _LATER - saved.keys():
+      wanted.pop(key, None)
     for key in wanted:
       if not _agrees(saved.get(key), wanted[key]):
         raise ValueError(refusal(folder, key, saved, wanted))

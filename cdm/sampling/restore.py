@@ -14,6 +14,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from cdm.checkpointing import reader
 from cdm.config import (
   cascade_stages,
+  datasets,
   instantiate,
   key_errors,
   loader,
@@ -21,7 +22,7 @@ from cdm.config import (
   stage,
   stage_warnings,
 )
-from cdm.data import class_names
+from cdm.data import class_names, data_origin, transforms
 from cdm.distributed import collectives
 from cdm.sampling import cascade, drawing_batch, kept_images, upscaler
 from cdm.sampling.restored_parameters import Checkpoint, RestoredParameters
@@ -59,6 +60,7 @@ class StageManifest(TypedDict):
     sampler: the `sampler` section that it draws with.
     prepared: how its training images were prepared; absent in the manifests of
       earlier versions.
+    data_sets: see `StageRecord`; absent if it names none.
   """
 
   experiment: NotRequired[str]
@@ -67,6 +69,7 @@ class StageManifest(TypedDict):
   level: float
   sampler: dict[str, Any]
   prepared: NotRequired[Preparation]
+  data_sets: NotRequired[dict[str, data_origin.Origin]]
 
 
 class CascadeEntry(TypedDict):
@@ -84,6 +87,7 @@ class CascadeEntry(TypedDict):
     sampler: the `sampler` section that it draws with.
     prepared: how its training images were prepared; absent in the manifests of
       earlier versions.
+    data_sets: see `StageRecord`; absent if it names none.
   """
 
   name: str
@@ -94,6 +98,7 @@ class CascadeEntry(TypedDict):
   checkpoint: int
   sampler: dict[str, Any]
   prepared: NotRequired[Preparation]
+  data_sets: NotRequired[dict[str, data_origin.Origin]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +113,8 @@ class StageRecord:
     level: augmentation level in [0, 1] of its low-res input.
     sampler: the `sampler` section that it draws with, as a plain dict.
     prepared: how its training images were prepared; None if it is not known.
+    data_sets: {'train': origin, 'eval': origin}, the public data sets that its
+      config names; None if it names none.
   """
 
   experiment: str
@@ -115,6 +122,7 @@ class StageRecord:
   level: float
   sampler: dict[str, Any]
   prepared: Preparation | None = None
+  data_sets: dict[str, data_origin.Origin] | None = None
 
   def manifest(
     self,
@@ -142,6 +150,8 @@ class StageRecord:
     }
     if self.prepared is not None:
       settings['prepared'] = self.prepared
+    if self.data_sets is not None:
+      settings['data_sets'] = self.data_sets
     return cast(StageManifest, settings)
 
   def cascade_entry(
@@ -244,12 +254,14 @@ def stage_record(
     sampler: the `sampler` section that it draws with, if there is one.
   """
   settings = {} if sampler is None else loader.plain(sampler)
+  pipeline = datasets.pipeline_options(c)
   prepared: Preparation = {
-    'crop': c.pipeline.crop,
-    'filter': c.pipeline.filter,
-    'min_side': c.pipeline.min_side or 0,
+    'crop': pipeline.crop,
+    'filter': transforms.filter_name(pipeline.filter),
+    'min_side': pipeline.least_side,
   }
-  return StageRecord(c.name, step, level, settings, prepared)
+  named = data_origin.of_sections(c)
+  return StageRecord(c.name, step, level, settings, prepared, named)
 
 
 def lowres_size(

@@ -192,7 +192,7 @@ def write_upscaled_held_out(
   Args:
     out: output folder; made if it is missing.
     upscaler: `Upscaler`.
-    read_images: the function that `datasets.read_held_out` returns.
+    read_images: the function that `evaluated_images.read_held_out` returns.
     count: number of images.
     seed: seed of the samples.
     manifest: manifest of the folder.

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.config import datasets, stage
+from cdm.config import evaluated_images, stage
 from cdm.config.loader import ConfigDict
 from cdm.distributed import compiler_options, device_mesh
 from cdm.training import label_check, program, step
@@ -71,7 +71,9 @@ def make_held_out_loss(
 
 def _read(c, assembled, *, size, part):
   """Reads this process's part of every microbatch, as host arrays."""
-  count, read = datasets.open_up_to(c, assembled.evaluation.batches * size)
+  count, read = evaluated_images.open_up_to(
+    c, assembled.evaluation.batches * size
+  )
   rows = device_mesh.local_rows(assembled.mesh, part)
   starts = np.arange(0, count, part)
   image, label, there = read((starts[:, None] + rows).ravel())

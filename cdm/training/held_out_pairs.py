@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cdm.config import datasets, stage
+from cdm.config import evaluated_images, stage
 from cdm.config.loader import ConfigDict
 from cdm.distributed import collectives, compiler_options, device_mesh
 from cdm.methods import lowres_conditioning
@@ -44,7 +44,7 @@ def make_held_out_pairs(
   assert lowres is not None  # `make_evaluators` asks for a low-res input
 
   def read_pairs():
-    count, read = datasets.open_up_to(c, options.num_pairs)
+    count, read = evaluated_images.open_up_to(c, options.num_pairs)
     images, labels, there = read(range(count))
     return images[there], labels[there]
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.config import datasets, sampler_section, stage
+from cdm.config import evaluated_images, sampler_section, stage
 from cdm.config.loader import ConfigDict
 from cdm.distributed import collectives, compiler_options, device_mesh
 from cdm.methods import lowres_conditioning
@@ -107,7 +107,7 @@ def make_grid_sampler(
   # The data is read now, so that unreadable data is refused at the start and
   # not after hours.
   originals, labels = collectives.arrays_from_first(
-    lambda: datasets.read_held_out(c, n)(range(n))
+    lambda: evaluated_images.read_held_out(c, n)(range(n))
   )
   own = indices[device_mesh.local_rows(mesh, len(indices))]
   filled = device_mesh.shard_batch(originals[own], mesh)

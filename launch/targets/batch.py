@@ -10,6 +10,7 @@ from targets.plan import (
   FAULT,
   KILLED,
   LOST,
+  OPEN_FILES,
   PREEMPTED,
   SHARED_MEMORY,
   Plan,
@@ -80,7 +81,8 @@ def plan(args):
     # Batch's container options are split at blanks. A mounted bucket is
     # root's.
     options=as_json(
-      f'--user=0:0 --shm-size={SHARED_MEMORY} --stop-timeout=300'
+      f'--user=0:0 --shm-size={SHARED_MEMORY} --stop-timeout=300 '
+      f'--ulimit=nofile={OPEN_FILES}:{OPEN_FILES}'
     ),
     variables=as_json({CACHE: cache_folder(args, point)}),
     mounts=as_json([f'{point}:{point}']),

@@ -6,7 +6,14 @@ With --push it builds and pushes the image and runs nothing.
 import os
 import pathlib
 
-from targets.plan import CACHE, ROOT, SHARED_MEMORY, Plan, in_image
+from targets.plan import (
+  CACHE,
+  OPEN_FILES,
+  ROOT,
+  SHARED_MEMORY,
+  Plan,
+  in_image,
+)
 
 # What a container needs to see its accelerators.
 DEVICES = {
@@ -70,6 +77,7 @@ def run_line(args, tag):
   run = ['docker', 'run', '--rm', '--init', f'--name={args.name}']
   # Time to save.
   run += ['--stop-timeout=300', f'--shm-size={SHARED_MEMORY}']
+  run.append(f'--ulimit=nofile={OPEN_FILES}:{OPEN_FILES}')
   run += DEVICES[args.extra]
   if args.extra != 'tpu':
     run.append(f'--user={os.getuid()}:{os.getgid()}')

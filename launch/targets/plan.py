@@ -32,6 +32,9 @@ CACHE = 'JAX_COMPILATION_CACHE_DIR'
 # Of a container, where Docker gives 64 MB. The processes that read images hand
 # them over there, and take at most 32 MB each: 8 GB are enough for 256.
 SHARED_MEMORY = '8g'
+# Of a container, where the daemon may give 1,024: data sets have thousands of
+# shards. Pods of Kubernetes cannot ask for it; their runtimes give 2^20.
+OPEN_FILES = 65536
 
 
 @dataclasses.dataclass

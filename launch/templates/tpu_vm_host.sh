@@ -33,6 +33,7 @@ run() {
   # A TPU's devices belong to root.
   docker run --rm --init --name=cdm --privileged --network=host --user=0:0 \
     --shm-size=@shared_memory@ --stop-timeout=300 --volume="$MOUNT:$MOUNT" \
+    --ulimit=nofile=@open_files@:@open_files@ \
     --env=@cache@ "$IMAGE" \
     @command@
 }

@@ -72,6 +72,19 @@ def test_an_old_saved_config_takes_it_too():
   assert saved.train.init_missing == 'initialize'
 
 
+def test_a_config_says_what_runs_of_an_earlier_version_did():
+  """Theirs enlarged images; one that is read from its file does not."""
+  c = loader.load(SMOKE)
+  assert c.pipeline.allow_enlarging is False
+  text = loader.to_json(c)
+  assert loader.from_json(text, 'x').pipeline.allow_enlarging is False
+  earlier = text.replace('"allow_enlarging": false,', '')
+  assert earlier != text
+  assert loader.from_json(earlier, 'x').pipeline.allow_enlarging is True
+  allowed = loader.load(SMOKE, [('pipeline.allow_enlarging', 'True')])
+  assert allowed.pipeline.allow_enlarging is True
+
+
 @pytest.mark.parametrize(
   'name', ['init_form', 'pretrained', 'resume_checkpoint']
 )

@@ -80,14 +80,6 @@ def test_classes_are_not_refused(found, classes):
   mixed_folders.check('/x', sorted(found), classes=classes)
 
 
-def test_an_archive_of_splits_is_to_be_unpacked(tmp_path):
-  (tmp_path / 'x.zip').write_bytes(b'')
-  with pytest.raises(ValueError, match=r'Unpack the archive and give .*/train'):
-    mixed_folders.check(
-      str(tmp_path / 'x.zip'), files('train', 'val'), classes=True
-    )
-
-
 def test_the_folder_around_one_split_would_be_one_class():
   found = files(*(f'a/train/{name}' for name in CLASSES))
   with pytest.raises(ValueError, match='not a class. Give /x/a/train.'):

@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm.data import folder, pipeline, synthetic, transforms, workers
+from cdm.data import (
+  folder,
+  image_notes,
+  pipeline,
+  synthetic,
+  transforms,
+  workers,
+)
 from cdm.data.files import storage_retry, transient_errors
 
 
@@ -276,6 +283,29 @@ def test_small_images_are_left_out_and_counted_apart():
   assert 40 < iterator.skipped['too_small'] < 250
 
 
+@pytest.mark.parametrize(
+  ('options', 'kept'),
+  [
+    ({}, 'large'),
+    ({'min_side': 0}, 'all'),
+    ({'min_side': 3}, 'all'),
+    ({'allow_enlarging': True}, 'all'),
+    ({'allow_enlarging': True, 'min_side': 4}, 'large'),
+  ],
+)
+def test_what_would_be_enlarged_is_left_out_or_said(options, kept, caplog):
+  source = Numbered(40, sides={i: 3 for i in range(0, 40, 2)})
+  image_notes._counts.cache_clear()  # It says each kind once.
+  iterator = start(source, **options)
+  labels_seen = set(labels(take(iterator, 30)))
+  if kept == 'large':
+    assert labels_seen == set(range(1, 40, 2))
+    assert 'Left out 1 of ' in caplog.text and iterator.skipped['too_small']
+  else:
+    assert labels_seen == set(range(40))
+    assert 'its 3 pixels were enlarged to 4' in caplog.text
+
+
 def test_the_area_mean_reaches_the_batch(write_folder, tmp_path):
   write_folder(tmp_path, 6, classes=())
   source = folder.Folder(tmp_path)
@@ -393,7 +423,7 @@ def test_too_little_shared_memory_is_said_before_it_kills(
   iterator = start(Numbered(4), image_size=128, worker_count=2)
   with pytest.raises(ValueError, match='needs about 1 MB .* has 1 MB free'):
     next(iterator)
-  few = start(Numbered(4), image_size=64, worker_count=2)
+  few = start(Numbered(4), image_size=64, worker_count=2, min_side=0)
   assert next(few)['image'].shape == (4, 64, 64, 3)
   few.close()
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cdm.data import (
   array_record,
+  image_notes,
   pipeline,
   prepare,
   record_format,
@@ -356,10 +357,37 @@ def test_a_filter_by_its_other_name_is_the_same_manifest(tmp_path):
   assert again == index
 
 
+def test_a_small_image_is_prepared_and_training_decides_as_without(
+  write_folder, tmp_path, caplog
+):
+  """The shorter sides are 8 to 11."""
+  root = tmp_path / 'files'
+  root.mkdir()
+  write_folder(root, 23)
+  originals = sources.Folder(root)
+  image_notes._counts.cache_clear()  # It says each kind once.
+  prepare.prepare(originals, size=10, out=tmp_path / 'out')
+  assert 'png: its 8 pixels were enlarged to 10' in caplog.text
+  prepared = array_record.ArrayRecords(tmp_path / 'out')
+  for options in ({}, {'min_side': 0}, {'allow_enlarging': True}):
+    options['image_size'] = 10
+    expected, mine = take(originals, 8, **options), take(prepared, 8, **options)
+    for one, two in zip(expected, mine, strict=True):
+      np.testing.assert_array_equal(one['image'], two['image'])
+
+
 def test_random_crops_cannot_be_prepared(tmp_path):
   source = synthetic.Synthetic(image_size=8, num_images=9)
   with pytest.raises(ValueError, match='differs each epoch'):
     prepare.prepare(source, size=4, out=tmp_path, crop='random')
+
+
+def test_a_bucket_as_output_is_refused(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  source = synthetic.Synthetic(image_size=8, num_images=9)
+  with pytest.raises(ValueError, match='is in a bucket, .* copy the folder'):
+    prepare.prepare(source, size=4, out='gs://bucket/set')
+  assert not list(tmp_path.iterdir())
 
 
 def test_damaged_records_are_bad_images():

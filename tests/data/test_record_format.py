@@ -1,7 +1,9 @@
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cdm.data import record_format, transforms
 from cdm.data.files import damaged_file
@@ -59,6 +61,36 @@ def test_an_unusable_image_comes_out_as_its_own_error():
   ],
 )
 def test_a_record_whose_head_does_not_fit_its_bytes_is_refused(data, reason):
+  with pytest.raises(transforms.BadImage, match=reason) as caught:
+    record_format.unpack(data, name='x[3]')
+  assert caught.value.args[0] == 'x[3]'
+
+
+def file_record(short_side=300):
+  file = io.BytesIO()
+  Image.new('RGB', (5, 3), (1, 2, 3)).save(file, 'PNG')
+  return record_format.pack_file(
+    file.getvalue(), label=7, short_side=short_side
+  )
+
+
+def test_a_file_comes_out_of_its_record_as_its_pixels():
+  element = record_format.unpack(file_record(), name='x[3]')
+  np.testing.assert_array_equal(element['image'], np.full((3, 5, 3), (1, 2, 3)))
+  assert (element['label'], element['short_side']) == (7, 300)
+
+
+@pytest.mark.parametrize(
+  ('data', 'reason'),
+  [
+    (file_record()[:-1], 'bytes are not an image file of'),
+    (file_record() + b'0', 'bytes are not an image file of'),
+    (file_record(short_side=0), 'are not an image file of'),
+    (file_record()[:HEAD], '0 bytes are not an image file'),
+    (record_format.pack_file(b'text', label=0, short_side=1), 'is not a JPEG'),
+  ],
+)
+def test_a_record_that_holds_no_whole_file_is_refused(data, reason):
   with pytest.raises(transforms.BadImage, match=reason) as caught:
     record_format.unpack(data, name='x[3]')
   assert caught.value.args[0] == 'x[3]'

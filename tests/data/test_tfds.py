@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 import pathlib
 import re
 import shlex
@@ -68,6 +69,12 @@ def run_command_of(error):
   subprocess.run(command, shell=True, check=True, capture_output=True)
 
 
+BUILD_TFRECORD = """
+import sys, tensorflow_datasets as tfds
+tfds.builder('imagenet2012', data_dir=sys.argv[1]).download_and_prepare()
+"""
+
+
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
   """imagenet2012 as our own error message says to build it."""
@@ -78,6 +85,19 @@ def data_dir(tmp_path_factory):
   ) as error:
     data_tfds.Tfds('imagenet2012', 'train', data_dir=root)
   run_command_of(error)
+  return root
+
+
+@pytest.fixture(scope='module')
+def tfrecords(data_dir, tmp_path_factory):
+  """imagenet2012 as TFRecord files."""
+  root = tmp_path_factory.mktemp('tfrecords')
+  shutil.copytree(data_dir / 'downloads', root / 'downloads')
+  subprocess.run(
+    [sys.executable, '-c', BUILD_TFRECORD, root],
+    check=True,
+    capture_output=True,
+  )
   return root
 
 
@@ -183,19 +203,10 @@ def test_splits_can_be_sliced_and_worker_processes_read_them(data_dir):
   np.testing.assert_array_equal(mine['label'], expected['label'])
 
 
-BUILD_TFRECORD = """
-import sys, tensorflow_datasets as tfds
-tfds.builder('imagenet2012', data_dir=sys.argv[1]).download_and_prepare()
-"""
-
-
-def test_tfrecord_is_converted_by_the_command_of_the_error(data_dir, tmp_path):
-  shutil.copytree(data_dir / 'downloads', tmp_path / 'downloads')
-  subprocess.run(
-    [sys.executable, '-c', BUILD_TFRECORD, tmp_path],
-    check=True,
-    capture_output=True,
-  )
+def test_tfrecord_is_converted_by_the_command_of_the_error(
+  data_dir, tfrecords, tmp_path
+):
+  shutil.copytree(tfrecords / 'imagenet2012', tmp_path / 'imagenet2012')
   with pytest.raises(ValueError, match='no random access. Convert') as error:
     data_tfds.Tfds('imagenet2012', 'train', data_dir=tmp_path)
   run_command_of(error)
@@ -218,6 +229,86 @@ def test_tfrecord_is_converted_by_the_command_of_the_error(data_dir, tmp_path):
     convert_tfrecord.convert(version)
   with pytest.raises(damaged_file.DamagedFile, match="open 'imagenet2012'"):
     data_tfds.Tfds('imagenet2012', 'train', data_dir=tmp_path)
+
+
+def change_info(folder, change):
+  path = folder / 'dataset_info.json'
+  info = json.loads(path.read_text(encoding='utf-8'))
+  change(info)
+  path.write_text(json.dumps(info), encoding='utf-8')
+
+
+def forget_format(info):
+  del info['fileFormat']
+
+
+def forget_lengths(info):
+  forget_format(info)
+  for split in info['splits']:
+    split['numShards'] = str(len(split.pop('shardLengths')))
+
+
+@pytest.mark.parametrize('change', [forget_format, forget_lengths])
+def test_an_old_dataset_info_is_converted_too(tfrecords, tmp_path, change):
+  """TFDS did not always store the format and the lengths of the shards."""
+  shutil.copytree(tfrecords / 'imagenet2012', tmp_path / 'imagenet2012')
+  change_info(tmp_path / 'imagenet2012' / '5.1.0', change)
+  with pytest.raises(ValueError, match='no random access. Convert') as error:
+    data_tfds.Tfds('imagenet2012', 'train', data_dir=tmp_path)
+  run_command_of(error)
+  assert len(data_tfds.Tfds('imagenet2012', 'train', data_dir=tmp_path)) == 24
+  # What a kill left is not converted twice, and is counted.
+  change_info(
+    tmp_path / 'imagenet2012' / '5.1.0',
+    lambda info: (
+      [split.pop('shardLengths') for split in info['splits']]
+      and [split.update(numShards=1) for split in info['splits']]
+    ),
+  )
+  convert_tfrecord.convert(tmp_path / 'imagenet2012' / '5.1.0')
+  assert len(data_tfds.Tfds('imagenet2012', 'train', data_dir=tmp_path)) == 24
+
+
+@pytest.mark.parametrize('version', ['5.1.0', '2.0.1'])
+def test_a_set_without_its_features_gets_them_by_the_command(
+  data_dir, tmp_path, version
+):
+  """Before its version 4, TFDS did not write features.json."""
+  place = tmp_path / 'imagenet2012' / version
+  shutil.copytree(data_dir / 'imagenet2012' / '5.1.0', place)
+  change_info(place, lambda info: info.update(version=version))
+  (place / 'features.json').unlink()
+  name = f'imagenet2012:{version}'
+  with pytest.raises(ValueError, match='before 4 .*start again: ') as error:
+    data_tfds.Tfds(name, 'train', data_dir=tmp_path)
+  command = str(error.value).rpartition(' again: ')[2]
+  subprocess.run(command, shell=True, check=True, capture_output=True)
+  assert len(data_tfds.Tfds(name, 'train', data_dir=tmp_path)) == 24
+
+
+def test_an_older_version_is_named_with_the_config_line_that_uses_it(
+  data_dir, tmp_path
+):
+  """And with what changed, for its labels may be others."""
+  for version in ('3.0.0', '5.0.0'):
+    place = tmp_path / 'imagenet2012' / version
+    shutil.copytree(data_dir / 'imagenet2012' / '5.1.0', place)
+    change_info(place, lambda info, v=version: info.update(version=v))
+  (tmp_path / 'imagenet2012' / '2.0.0').mkdir()
+  with pytest.raises(ValueError, match='The version 5.0.0 is there') as error:
+    data_tfds.Tfds('imagenet2012', 'train', data_dir=tmp_path)
+  text = str(error.value)
+  assert 'from those of 5.1.0: 5.1.0: Added test split. To use' in text
+  (line,) = re.findall(r'--config\.train_data\.name=(\S+)', text)
+  found = data_tfds.Tfds(line, 'train', data_dir=tmp_path)
+  assert found.fingerprint.startswith('tfds:imagenet2012/5.0.0/train:')
+
+
+def test_images_of_tfds_are_kept_byte_for_byte(data_dir):
+  source = data_tfds.Tfds('imagenet2012', 'validation', data_dir=data_dir)
+  stored = source.encoded(2)
+  assert stored.data in [jpeg(40 * i) for i in range(5)]
+  assert stored.label == source[2]['label'] == source.decode(stored)['label']
 
 
 def test_unknown_names_and_splits_are_refused(data_dir):

@@ -406,9 +406,8 @@ def test_pictures_of_two_sizes_are_refused_by_name(place):
       'Config overrides of the reference are for metrics of sets',
     ),
     (
-      ['--make_reference', '--reference=c.py:train', '--out=x.npz']
-      + ['--config.train_data.path=c'],
-      '--config.KEY has no effect on --make_reference; use --reference_config',
+      ['--make_reference', '--reference=c', '--out=x.npz', '--config.a=c'],
+      'config.a=c changes the config of --reference, but --reference=c is of',
     ),
   ],
 )
@@ -443,9 +442,22 @@ def test_data_of_a_config_may_lie_elsewhere_for_samples_and_reference(
   assert reference_statistics.read(out).recipe == row['reference_recipe']
   out.unlink()
   capsys.readouterr()
+  # With one config, --config.KEY means the same.
+  of_b = words('config', 'train', place / 'b')
+  assert smoke_runs.cdm(*made, *of_b) == 0
+  assert reference_statistics.read(out).recipe == row['reference_recipe']
+  out.unlink()
+  compared = row['compared']
+  assert compared['filter'] == {'samples': 'area', 'reference': 'area'}
+  assert compared['source'] == {'samples': 'unknown', 'reference': 'unknown'}
+  assert compared['count']['reference'] == row['n_reference']
+  capsys.readouterr()
   for other, message in (
     ('model.features=9', r'--reference_config\.model\.features does not cha'),
-    ('train_data.pth=x', r'max_value: --reference_config\.train_data\.path='),
+    (
+      'train_data.pth=x',
+      r'exif_rotation: --reference_config\.train_data\.path=',
+    ),
     (
       f'train_data.path={place / "c"}',
       f"'{place}/c' is not a folder of images",

@@ -8,7 +8,7 @@ from evaluation.test_compare_sets import Projection, place  # noqa: F401 (a fixt
 from support import smoke_runs
 from support.declared import assert_declared
 
-from cdm.config import datasets
+from cdm.config import evaluated_images
 from cdm.evaluation import (
   image_source,
   paired_samples,
@@ -165,13 +165,13 @@ def test_scores_that_are_missing_where_features_are_not_are_made_up_for(
 def test_an_image_that_the_data_leave_out_has_no_score(
   stage, drawn, one_device, tmp_path, monkeypatch
 ):
-  judged = datasets.open_evaluated
+  judged = evaluated_images.open_evaluated
 
   def without_the_second(saved, count):
     read, stamp = judged(saved, count)
     return lambda n: None if n == 1 else read(n), stamp
 
-  monkeypatch.setattr(datasets, 'open_evaluated', without_the_second)
+  monkeypatch.setattr(evaluated_images, 'open_evaluated', without_the_second)
   scores = paired_samples.PairScorer(keep=tmp_path)
   given = Selection(num=4, seed=0, batch_per_device=2)
   source = paired_samples.resolve_stage(f'{stage}@eval', scores, given)

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
+from cdm.data import folder, prepare
 from cdm.evaluation import image_source, reference_statistics
 from cdm.sampling import output_folder, restore
 
@@ -48,6 +50,88 @@ def test_another_preparation_of_the_images_is_not_comparable(changed, title):
       assert sentence.startswith(f'{title} is ')
 
 
+@pytest.mark.parametrize(
+  ('changed', 'said'),
+  [
+    ({}, None),
+    ({'split': 'validation'}, None),
+    (
+      {'source': 'tfds:celeb_a_hq/256'},
+      "the source is 'tfds:imagenet2012'",
+    ),
+    (
+      {'split': 'train[:1%]'},
+      "the split is 'train' or 'validation' in",
+    ),
+    ({'count': 10}, 'the count is 10 for the reference, of 20 images'),
+  ],
+)
+def test_a_reference_of_other_images_is_not_comparable(changed, said):
+  data_sets = {
+    split: {'source': 'tfds:imagenet2012', 'split': name}
+    for split, name in (('train', 'train'), ('eval', 'validation'))
+  }
+  record = restore.StageRecord('x', 7, 0.0, {}, AREA, data_sets)
+  reference = {**SAME, **AREA, **data_sets['train'], 'available': 20}
+  reference = {**reference, 'count': 20, **changed}
+  for samples in (
+    {**SAME, 'drawn': 'x', 'stages': [record.manifest()]},
+    {**SAME, 'sampling': {'stages': [record.manifest()]}},
+  ):
+    found = reference_statistics.differences(samples, reference)
+    assert len(found) == (said is not None)
+    assert all(sentence.startswith(said) for sentence in found)
+    compared = reference_statistics.comparison(samples, reference)
+    assert compared['source']['samples'] == 'tfds:imagenet2012'
+    assert compared['split']['samples'] == 'train'
+    assert compared['count']['reference'] == reference['count']
+
+
+def test_real_images_may_be_compared_with_another_split_of_their_data():
+  sets = [
+    {**SAME, 'source': 'tfds:x', 'split': split, 'count': 9, 'available': 9}
+    for split in ('train', 'validation')
+  ]
+  assert reference_statistics.differences(*sets) == []
+
+
+def test_what_statistics_do_not_say_is_unknown():
+  """Those of earlier versions and of [ADM] lack the entries."""
+  compared = reference_statistics.comparison({**SAME, **AREA}, {})
+  assert {of['reference'] for of in compared.values()} == {'unknown'}
+  assert compared['filter']['samples'] == 'area'
+  assert compared['order']['samples'] == 'unknown'
+
+
+def test_prepared_shards_say_how_they_were_made(tmp_path):
+  pytest.importorskip('array_record')
+  original = tmp_path / 'original'
+  original.mkdir()
+  for n in range(3):
+    Image.new('RGB', (12, 9)).save(original / f'{n}.png')
+  shards = tmp_path / 'shards'
+  prepare.prepare(folder.Folder(original), size=8, filter='box', out=shards)
+  read = image_source.open_files(shards, None).recipe
+  assert read['order'] == 'all, in the order of the data'
+  sections = [
+    {'kind': 'folder', 'path': str(original)},
+    {'kind': 'array_records', 'path': str(shards)},
+  ]
+  by_config = []
+  for section in sections:
+    loaded = ConfigDict(
+      {'train_data': section, 'pipeline': {'image_size': 8, 'filter': 'box'}}
+    )
+    opened = image_source.config_data(loaded, 'train', 2, 'x')
+    by_config.append(opened.recipe)
+    assert opened.recipe['available'] == 3 and opened.recipe['count'] == 2
+    assert opened.recipe['order'].startswith('spread')
+  origins = {recipe['origin'] for recipe in (read, *by_config)}
+  assert len(origins) == 1
+  (said,) = reference_statistics.differences({**SAME, **AREA}, {**SAME, **read})
+  assert said.startswith("the resize filter is 'area' for the images behind")
+
+
 def test_what_a_manifest_does_not_say_is_not_compared():
   earlier = {**SAME, 'drawn': 'x', **sampled(None)}
   assert reference_statistics.differences(earlier, {**SAME, **AREA}) == []
@@ -57,10 +141,10 @@ def test_what_a_manifest_does_not_say_is_not_compared():
 def test_jpeg_references_are_not_comparable_with_png_samples(tmp_path):
   recipes = {}
   for suffix in ('png', 'jpg'):
-    folder = tmp_path / suffix
-    folder.mkdir()
-    Image.new('RGB', (8, 8)).save(folder / f'0.{suffix}')
-    recipes[suffix] = image_source.open_files(folder, None).recipe
+    place = tmp_path / suffix
+    place.mkdir()
+    Image.new('RGB', (8, 8)).save(place / f'0.{suffix}')
+    recipes[suffix] = image_source.open_files(place, None).recipe
   recipes['drawn'] = {'image_size': [8, 8], 'drawn': 'x'}
   for ours in ('png', 'drawn'):
     (said,) = reference_statistics.differences(recipes[ours], recipes['jpg'])

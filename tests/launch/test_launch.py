@@ -332,6 +332,12 @@ def test_containers_have_the_shared_memory_that_every_config_needs():
     assert {'name': 'shm', 'emptyDir': {'medium': 'Memory'}} in pod['volumes']
 
 
+@pytest.mark.parametrize('case', ['docker', 'tpu-vm', 'batch'])
+def test_containers_may_open_a_file_for_each_of_thousands_of_shards(case):
+  limits = re.findall(r'--ulimit=nofile=(\d+):(\d+)\b', dry_run(case))
+  assert limits == [('65536', '65536')]
+
+
 def test_slurm_keeps_a_cache_that_the_user_has_chosen():
   (text,) = files(dry_run('slurm')).values()
   lines = [s for s in text.splitlines() if 'CACHE' in s and '#' not in s]

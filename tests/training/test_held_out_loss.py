@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from support import tiny_run
 
-from cdm.config import datasets, loader
+from cdm.config import evaluated_images, loader
 from cdm.methods import diffusion
 from cdm.ops import keys
 from cdm.training import eval_section, held_out_loss, program, step
@@ -93,7 +93,7 @@ def evaluate(config):
 
 def alone(c, params):
   """-> [(loss, log-SNR)] of every image that counts, computed one by one."""
-  _, read = datasets.open_up_to(c, IMAGES)
+  _, read = evaluated_images.open_up_to(c, IMAGES)
   images, _, there = read(range(IMAGES))
   found = []
   for n in np.flatnonzero(there):
@@ -185,7 +185,7 @@ def test_a_label_that_the_network_does_not_know_is_refused(config):
 
 
 def test_fewer_images_than_asked_for_are_all_there_is(config):
-  count, read = datasets.open_up_to(config, 100)
+  count, read = evaluated_images.open_up_to(config, 100)
   assert count == IMAGES
   there = read(range(30, 50))[2]
   assert there.tolist() == [n < IMAGES for n in range(30, 50)]

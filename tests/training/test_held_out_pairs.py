@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import tiny_run
 
-from cdm.config import datasets, loader, stage
+from cdm.config import evaluated_images, loader, stage
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import keys, pair_scores, resize
 from cdm.training import eval_section, held_out_pairs
@@ -80,7 +80,7 @@ def evaluation(monkeypatch, *, devices=8, pairs=11):
 def test_the_scores_are_those_of_the_images_one_by_one(monkeypatch):
   """Eleven images, drawn eight at a time."""
   found = evaluation(monkeypatch)(0.0)
-  images = datasets.open_up_to(C, 11).read(range(11))[0]
+  images = evaluated_images.open_up_to(C, 11).read(range(11))[0]
   low = np.asarray(resize.resize_uint8(images, 8, method='area'))
   drawn = {
     '': low.repeat(2, axis=1).repeat(2, axis=2),

@@ -21,6 +21,7 @@ from cdm.cli.commands import prepare as prepare_command
 from cdm.cli.commands import upscale as upscale_command
 from cdm.data import array_record, prepare
 from cdm.distributed import exit_codes
+from cdm.reporting import progress
 from cdm.sampling import generate, restore
 from cdm.training import running_metrics, trainer
 
@@ -654,12 +655,33 @@ def test_every_option_of_prepare_reaches_it(monkeypatch, tmp_path, capsys):
   assert smoke_runs.cdm(
     'prepare', f'--source={tmp_path}', '--size=4', '--out=o', '--crop=none',
     '--filter=lanczos', '--workers=3', '--max_skip_fraction=0.5',
+    '--allow_enlarging',
+    '--payload=jpeg', '--quality=80', '--verify',
   ) == 0  # fmt: skip
+  bar = seen.pop('progress')(total=3, initial=1)
+  assert isinstance(bar, progress.Progress) and seen.pop('say') is print
   assert seen == {
     'images': 1, 'size': 4, 'out': 'o', 'crop': 'none', 'filter': 'lanczos',
-    'worker_count': 3, 'max_skip_fraction': 0.5,
+    'worker_count': 3, 'max_skip_fraction': 0.5, 'payload': 'jpeg',
+    'quality': 80, 'verify': True,
   }  # fmt: skip
   assert '3 images of 4x4 pixels in 2 shards' in capsys.readouterr().out
+
+
+def test_prepare_enlarges_a_data_set_only_if_it_is_told_to(tmp_path, capsys):
+  pytest.importorskip('array_record')
+  source, out = tmp_path / 'source', tmp_path / 'out'
+  source.mkdir()
+  for name in 'abc':
+    Image.new('RGB', (9, 7)).save(source / f'{name}.png')
+  words = 'prepare', f'--source={source}', f'--out={out}', '--size=8'
+  assert smoke_runs.cdm(*words) == 2
+  said = capsys.readouterr().err
+  assert 'all 3 that were looked at' in said and '7 pixels' in said
+  assert 'or give --allow_enlarging to enlarge them' in said
+  assert not out.exists()
+  assert smoke_runs.cdm(*words, '--allow_enlarging') == 0
+  assert smoke_runs.cdm(*words) == 0  # It is there already.
 
 
 def test_prepare_counts_what_it_kept(tmp_path, capsys):

@@ -68,7 +68,8 @@ def test_a_command_is_understood(where, line):
     line = line.replace(any_config, one)
   line = re.sub(r'\b(?:N|k|S|B|L)\b(?![\w.])', '1', line)
   words, overrides = main.split_overrides(shlex.split(line)[1:])
-  words, _ = main.split_overrides(words, '--reference_config.')
+  for prefix in main.OVERRIDES:
+    words, _ = main.split_overrides(words, prefix)
   if '--help' in words:
     return
   try:

@@ -39,7 +39,8 @@ WHAT names a set of images:
                       no --reference. --config.level=L sets the augmentation
                       level.
   --config.KEY=VALUE changes the config that --samples names or was saved with,
-  --reference_config.KEY=VALUE that of --reference.
+  --reference_config.KEY=VALUE that of --reference; with --make_reference both
+  are the same.
 
 examples:
   cdm evaluate --samples=OUT/upscaled --reference=OUT/original \\
@@ -59,7 +60,6 @@ graph classify_image_graph_def.pb (or its .tgz), as --weights.
 # them.
 UNUSED = (
   *('lowres', 'downsample', 'few', 'kid_size', 'lpips', 'lpips_weights'),
-  *('overrides',),
 )
 # This metric of pairs is not a default one, because it needs a network.
 LPIPS = 'lpips'
@@ -175,9 +175,9 @@ def check(args: argparse.Namespace) -> list[str]:
       )
     for option in UNUSED:
       if getattr(args, option):
-        name = 'config.KEY' if option == 'overrides' else option
-        other = '; use --reference_config.KEY' if name != option else ''
-        raise ValueError(f'--{name} has no effect on --make_reference{other}.')
+        raise ValueError(f'--{option} has no effect on --make_reference.')
+    # There is one config, so that both names of its keys mean the same.
+    args.reference_overrides = [*args.overrides, *args.reference_overrides]
     evaluation_flags.check(args, ('fid', 'sfid'))
     drawing_flags.check(args, draws=set_name.asks_to_draw(args.reference))
     return []

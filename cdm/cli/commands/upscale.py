@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
   """Super-resolves files, or the stage's held-out images."""
   import pathlib
 
-  from cdm.config import class_agreement, datasets, loader
+  from cdm.config import class_agreement, evaluated_images, loader
   from cdm.data import class_names
   from cdm.distributed import compilation_cache
   from cdm.reporting import output_files
@@ -172,7 +172,7 @@ def run(args: argparse.Namespace) -> None:
   upscale_files.write_upscaled_held_out(
     out,
     upscaler,
-    datasets.read_held_out(saved, args.held_out),
+    evaluated_images.read_held_out(saved, args.held_out),
     count=args.held_out,
     seed=args.seed,
     manifest={

@@ -131,10 +131,14 @@ class EncodedImages(abc.ABC):
     i %= len(self)
     return Encoded(self.read_bytes(i), self.name_of(i), int(self.labels[i]))
 
-  def __getitem__(self, i: int) -> Element:
-    data, name, label = self.encoded(i)
+  def decode(self, stored: Encoded) -> Element:
+    """Returns the element of a record that `encoded` returned."""
+    data, name, label = stored
     decoded = image_decoder.decode(data, name=name, **self._limits)
     return element(decoded.pixels, label, decoded.notes)
+
+  def __getitem__(self, i: int) -> Element:
+    return self.decode(self.encoded(i))
 
   @property
   def fingerprint(self) -> str:

@@ -5,34 +5,30 @@ called after its WordNet id. A folder of these tars is read too.
 ILSVRC2012_img_val.tar holds 50,000 images, and no labels.
 """
 
-import collections
 import os
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
 import tqdm
 from absl import logging
 
 from cdm.data import class_labels, folder_classes, image_decoder
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.forms import (
-  kept_index,
   member_names,
   shard_names,
+  tar_images,
   tar_index,
   tar_records,
 )
-from cdm.data.forms.kept_index import Records
-from cdm.data.forms.packed_names import PackedNames
+from cdm.data.forms.tar_images import Labelled
 from cdm.data.forms.tar_index import Member
 from cdm.data.printable_name import printable
 
 _CLASS_TAR = re.compile(r'(n\d{8})\.tar')
 _FLAT = re.compile(r'(?:\w+/)?ILSVRC2012_(?:val|test)_\d{8}\.JPEG', re.I)
 _OF_CLASS = re.compile(r'(n\d{8})_')
-_PROGRESS_AFTER_S = 5.0
 
 
 class _Official(NamedTuple):
@@ -92,7 +88,7 @@ class ImagenetTar(tar_records.TarRecords):
     max_value: float | None = None,
     exif_rotation: bool = False,
   ):
-    """Finds the images; see `kept_index` for how often.
+    """Finds the images; see `tar_images` for how often.
 
     Args:
       path: ILSVRC2012_img_train.tar, a folder of the tars in it, or
@@ -109,10 +105,12 @@ class ImagenetTar(tar_records.TarRecords):
       ValueError: it is no tar of ImageNet, or labels are asked for that are not
         there.
     """
+    limits = image_decoder.check_limits(max_pixels, max_value, exif_rotation)
     path = os.path.expanduser(path)
     names = None if class_names is None else tuple(class_names)
     tars = _tars(path)
-    files = [name for _, records in tars for name in records.names]
+    images = tar_images.find(tars, _scan, kind=self.KIND)
+    files = list(images.names)
     if names == () or labels is not None:
       own = class_labels.none(len(files))
     elif files and _FLAT.fullmatch(files[0]):
@@ -128,12 +126,11 @@ class ImagenetTar(tar_records.TarRecords):
     super().__init__(
       path,
       tars,
+      images,
       own,
       class_names=names,
-      max_pixels=max_pixels,
-      max_value=max_value,
       label_path=labels,
-      exif_rotation=exif_rotation,
+      limits=limits,
     )
 
   @staticmethod
@@ -142,11 +139,10 @@ class ImagenetTar(tar_records.TarRecords):
     return holds(path)
 
 
-def _tars(path) -> list[tuple[str, Records]]:
-  """Returns (path, records) of every tar that a path stands for."""
+def _tars(path) -> list[str]:
+  """Returns the tars that a path stands for."""
   if not os.path.isdir(path):
-    (tar,) = shard_names.find(path)
-    return [(tar, _records(tar))]
+    return shard_names.find(path)
   names = shard_names.tars_at(path)
   strange = [name for name in names if not _CLASS_TAR.fullmatch(name)]
   if strange or not names:
@@ -156,29 +152,16 @@ def _tars(path) -> list[tuple[str, Records]]:
       f'names are such as n01440764.tar{found}. Give that file, or the folder '
       'of its 1,000 tars.'
     )
-  tars = [os.path.join(path, name) for name in names]
-  bar = tqdm.tqdm(tars, unit='class', desc=path, delay=_PROGRESS_AFTER_S)
-  return [(tar, _records(tar)) for tar in bar]
+  return [os.path.join(path, name) for name in names]
 
 
-def _records(path) -> Records:
-  return kept_index.records_of(path, lambda: _scan(path), kind=ImagenetTar.KIND)
-
-
-def _scan(path) -> Records:
-  left_out = collections.Counter()
+def _scan(path, left_out) -> list[Labelled]:
   try:
     found = sorted(_images(path, left_out))
   except DamagedFile as error:
     raise DamagedFile(f'{error}{_size_text(path)}') from error
   _warn_of_other_counts(path, len(found))
-  return Records(
-    PackedNames.of(member.name for member in found),
-    np.array([member.offset for member in found], np.int64),
-    np.array([member.size for member in found], np.int64),
-    np.zeros(len(found), np.int32),
-    dict(left_out),
-  )
+  return [Labelled(member, 0) for member in found]  # its path tells its class
 
 
 def _images(path, left_out) -> list[Member]:
@@ -198,7 +181,10 @@ def _images(path, left_out) -> list[Member]:
     return _pictures(path, outer, own[1] if own else None, left_out)
   found = []
   bar = tqdm.tqdm(
-    classes.items(), unit='class', desc=str(path), delay=_PROGRESS_AFTER_S
+    classes.items(),
+    unit='class',
+    desc=path,
+    delay=tar_images.PROGRESS_AFTER_S,
   )
   for member, match in bar:
     if match is None:

@@ -53,8 +53,10 @@ class LmdbImages(EncodedImages):
     path: str | os.PathLike[str],
     prefix: str | None = None,
     class_names: Iterable[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = False,
   ):
     """Opens the database and lists its images.
 
@@ -63,7 +65,9 @@ class LmdbImages(EncodedImages):
       prefix: what the keys of an SR3 database begin with, such as 'hr_128';
         None takes the only size of `hr`, or the only prefix. Databases of
         BasicSR have none.
-      class_names, max_pixels, max_value: see `encoded_images.EncodedImages`.
+      class_names: see `encoded_images.EncodedImages`.
+      labels: a file with the label of each image, see `label_file`.
+      max_pixels, max_value, exif_rotation: see `encoded_images.EncodedImages`.
 
     Raises:
       DamagedFile: the file is damaged, cut short, or no LMDB.
@@ -100,6 +104,8 @@ class LmdbImages(EncodedImages):
       class_names=class_names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=labels,
+      exif_rotation=exif_rotation,
     )
 
   @staticmethod

@@ -70,6 +70,7 @@ class NpzBatches:
 
   Attributes:
     path: what was opened.
+    in_order: whether images are to be read in their order.
     image_size: S, pixels.
     labels: int32 [N].
     named: see `class_labels.Labels`.
@@ -104,7 +105,7 @@ class NpzBatches:
       ValueError: there are no batches, one is missing, or they are compressed
         or pickled, or have other classes.
     """
-    self.path = os.path.expanduser(path)
+    self.path, self.in_order = os.path.expanduser(path), in_order
     files, split = _find(self.path, split)
     self._batches = [_open(file) for file in files]
     sizes = {batch.size: batch.path for batch in self._batches}

@@ -34,12 +34,12 @@ class Parquet(EncodedImages):
     self,
     path: str | os.PathLike[str],
     split: str | None = None,
-    image_key: str | None = None,
-    label_key: str | None = None,
+    columns: Sequence[str] | None = None,
     class_names: Iterable[str] | None = None,
-    allow_missing_files: bool = False,
+    labels: str | os.PathLike[str] | None = None,
     max_pixels: int = image_decoder.MAX_PIXELS,
     max_value: float | None = None,
+    exif_rotation: bool = False,
   ):
     """Lists the rows, without reading the images.
 
@@ -47,16 +47,16 @@ class Parquet(EncodedImages):
       path: a .parquet file, or a folder with some in it or below it.
       split: the words before the number in the names of the files, such as
         'train' of train-00000-of-00294.parquet; None takes the only ones.
-      image_key: the column of the images; None takes the only one. A dot
-        leads into a column of several fields.
-      label_key: the column of the labels, numbers or texts; None takes the
-        only one with class names, or else the one called 'label'. ImageNet's
+      columns: the column of the images, and that of the labels if there are
+        two. None takes the only column of images. Unless they are given, the
+        labels are in the only column with class names, or else in the one
+        called 'label'. A dot leads into a column of several fields. ImageNet's
         classes are named by their WordNet ids if the original file names tell
         them, and otherwise by the words that the files hold.
       class_names: see `encoded_images.EncodedImages`.
-      allow_missing_files: whether files may be missing that the names of the
-        others count.
-      max_pixels, max_value: see `encoded_images.EncodedImages`.
+      labels: a file with the label of each image, see `label_file`, in place of
+        the data set's own.
+      max_pixels, max_value, exif_rotation: see `encoded_images.EncodedImages`.
 
     Raises:
       DamagedFile: a file is damaged, missing, or of another kind.
@@ -64,22 +64,25 @@ class Parquet(EncodedImages):
         installed.
     """
     path = os.path.expanduser(path)
-    self._files = _files(path, split, allow_missing_files)
-    found = parquet_scan.scan(self._files, image_key, label_key)
+    self._files = _files(path, split)
+    names = None if class_names is None else tuple(class_names)
+    found = parquet_scan.scan(
+      self._files,
+      tuple(columns or ()),
+      with_labels=names != () and labels is None,
+    )
     self._groups, self._column = found.groups, found.image
     self._ends = np.cumsum(found.groups.rows)
     self._root = (path if os.path.isdir(path) else os.path.dirname(path)) or '.'
-    names: Sequence[str] | None = found.names
-    if names is None:
-      files = [self._relative(self._files[n]) for n in found.groups.file]
-      names = RowNames(files, found.groups.rows.tolist())
     super().__init__(
       path,
-      names,
+      found.names if found.names is not None else self._row_names(),
       found.labels,
-      class_names=class_names,
+      class_names=names,
       max_pixels=max_pixels,
       max_value=max_value,
+      label_path=labels,
+      exif_rotation=exif_rotation,
     )
     self._say_cost()
 
@@ -130,6 +133,13 @@ class Parquet(EncodedImages):
   def _relative(self, path):
     return os.path.relpath(path, self._root)
 
+  def _row_names(self) -> Sequence[str]:
+    rows = np.bincount(
+      self._groups.file, self._groups.rows, minlength=len(self._files)
+    )
+    files = [self._relative(path) for path in self._files]
+    return RowNames(files, rows.astype(int).tolist())
+
   def _say_cost(self):
     """Logs what reading at random costs, if it costs much."""
     groups = self._groups
@@ -153,7 +163,7 @@ def _is_parquet(name):
   return name.lower().endswith(_SUFFIXES)
 
 
-def _files(path, split, allow_missing_files):
+def _files(path, split):
   """Returns the paths of the files of one split."""
   if not os.path.isdir(path):
     if not os.path.isfile(path):
@@ -162,13 +172,11 @@ def _files(path, split, allow_missing_files):
         'of them.'
       )
     folder = os.path.dirname(path) or '.'
-    return shard_files.choose(folder, [path], split, allow_missing_files=True)
+    return shard_files.choose(folder, [path], split, is_whole=False)
   files = shard_files.list_files(path, _is_parquet)
   if not files:
     raise ValueError(
       f'{printable(path)} has no .parquet file in it or up to three folders '
       'below it. Give the folder that holds them.'
     )
-  return shard_files.choose(
-    path, files, split, allow_missing_files=allow_missing_files
-  )
+  return shard_files.choose(path, files, split)

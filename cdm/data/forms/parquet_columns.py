@@ -46,30 +46,42 @@ class Columns(NamedTuple):
 
 
 def choose(
-  path: str, file: Any, image_key: str | None, label_key: str | None
+  path: str,
+  file: Any,
+  wanted: Sequence[str] = (),
+  *,
+  with_labels: bool = True,
 ) -> Columns:
   """Returns the columns of an open `pyarrow.parquet.ParquetFile`.
 
   Args:
     path: path of the file, for errors.
     file: the file.
-    image_key: dotted path of the column of images, without its field `bytes`;
-      None takes the only one.
-    label_key: dotted path of the column of labels; None takes the only one with
-      class names, or else the one called 'label'.
+    wanted: dotted path of the column of images, without its field `bytes`, and
+      that of the labels. Otherwise the only column of images is taken, and for
+      labels the only one with class names, or else the one called 'label'.
+    with_labels: whether labels are needed.
 
   Raises:
     ValueError: there is no such column, or several.
     DamagedFile: the metadata of Hugging Face is damaged.
   """
+  if len(wanted) > 2:
+    raise ValueError(
+      f'columns has {len(wanted)} names; give that of the images and that of '
+      'the labels.'
+    )
+  image_key, label_key = (*wanted, None, None)[:2]
   kinds = _kinds(file)
   features = _features(path, file)
   images = [leaf for leaf, kind in kinds.items() if kind == 'bytes']
   keys = {leaf.removesuffix(_BYTES): leaf for leaf in images}
-  found = _only(path, kinds, keys, image_key, 'image_key', 'images')
+  found = _only(path, kinds, keys, image_key, 'images')
   image = keys[found]
   name = found + _PATH if kinds.get(found + _PATH) == 'text' else None
-  label = _choose_label(path, kinds, features, label_key)
+  label = None
+  if with_labels:
+    label = _choose_label(path, kinds, features, label_key, found)
   names = features.get(label) if label else None
   is_text = label is not None and kinds[label] == 'text'
   return Columns(image, name, label, is_text, names)
@@ -118,17 +130,17 @@ def _named(features, prefix):
       yield prefix + key, tuple(names)
 
 
-def _choose_label(path, kinds, features, label_key):
+def _choose_label(path, kinds, features, label_key, image):
   usable = [k for k, kind in kinds.items() if kind in ('number', 'text')]
   if label_key is not None:
-    return _only(path, kinds, usable, label_key, 'label_key', 'labels')
+    return _only(path, kinds, usable, label_key, 'labels', image)
   classes = [key for key in features if kinds.get(key) == 'number']
   if classes:
-    return _only(path, kinds, classes, None, 'label_key', 'labels')
+    return _only(path, kinds, classes, None, 'labels', image)
   return _USUAL_LABEL if _USUAL_LABEL in usable else None
 
 
-def _only(path, kinds, keys, wanted, argument, what):
+def _only(path, kinds, keys, wanted, what, image=None):
   """Returns the column that is asked for, or the only one."""
   keys: Sequence[str] = tuple(keys)
   if wanted is None and len(keys) == 1:
@@ -147,7 +159,8 @@ def _only(path, kinds, keys, wanted, argument, what):
       f'{first_names(tuple(kinds))}. A column of image files, or one with the '
       'fields bytes and path, was expected.'
     )
+  columns = (keys[0],) if image is None else (image, keys[0])
   raise ValueError(
     f'{where} has several columns of {what}, {first_names(keys)}. Choose one '
-    f'with {argument}={keys[0]!r}.'
+    f'with columns={columns!r}.'
   )

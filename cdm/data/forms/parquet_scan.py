@@ -5,6 +5,7 @@ images. ImageNet's copy of Hugging Face names its classes in words. Where the
 original file names tell their WordNet ids, these take the place of the words.
 """
 
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from cdm.data.class_labels import Labels, none
+from cdm.data import class_labels
+from cdm.data.class_labels import Labels
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.forms import foreign_content, kept_scan, parquet_columns
@@ -74,25 +76,31 @@ class Scan(NamedTuple):
 
 
 def scan(
-  files: Sequence[str], image_key: str | None, label_key: str | None
+  files: Sequence[str],
+  wanted: Sequence[str] = (),
+  *,
+  with_labels: bool = True,
 ) -> Scan:
   """Lists the records of files, or takes the kept list, see `kept_scan`.
 
   Args:
     files: paths of the files, of one schema.
-    image_key, label_key: see `parquet_columns.choose`.
+    wanted, with_labels: see `parquet_columns.choose`.
 
   Raises:
     DamagedFile: a file is damaged, or no Parquet file.
     ValueError: the files have no images, or other columns than asked for.
   """
   parquet = import_parquet()
-  what = f'parquet 1 {image_key!r} {label_key!r}'
+  what = f'parquet 1 {tuple(wanted)!r} {with_labels}'
+  choose = functools.partial(
+    parquet_columns.choose, wanted=wanted, with_labels=with_labels
+  )
   found = kept_scan.scanned(
-    what, files, lambda: _scan(parquet, files, image_key, label_key), _TYPES
+    what, files, lambda: _scan(parquet, files, choose), _TYPES
   )
   about = json.loads(found['about'].tobytes())
-  labels = none(len(found['labels']))
+  labels = class_labels.none(len(found['labels']))
   if about['class_names'] is not None:
     names = tuple(about['class_names'])
     labels = Labels(found['labels'], names, about['named'])
@@ -116,11 +124,9 @@ class _File(NamedTuple):
   names: list[str | None]
 
 
-def _scan(parquet, files, image_key, label_key) -> kept_scan.Arrays:
+def _scan(parquet, files, choose) -> kept_scan.Arrays:
   def scan_one(path):
-    return _refusing_damage(
-      path, lambda: _scan_file(parquet, path, image_key, label_key)
-    )
+    return _refusing_damage(path, lambda: _scan_file(parquet, path, choose))
 
   with futures.ThreadPoolExecutor(_THREADS) as threads:
     scanned = list(threads.map(scan_one, files))
@@ -187,9 +193,9 @@ def first_line(error: Exception) -> str:
   return printable(text.splitlines()[0].rstrip('.')[:200])
 
 
-def _scan_file(parquet, path, image_key, label_key) -> _File:
+def _scan_file(parquet, path, choose) -> _File:
   with parquet.ParquetFile(path, pre_buffer=False) as file:
-    columns = parquet_columns.choose(path, file, image_key, label_key)
+    columns = choose(path, file)
     rows, sizes, without = [], [], 0
     for g in range(file.num_row_groups):
       group = file.metadata.row_group(g)
@@ -253,19 +259,13 @@ def _labels(path, columns, values, count):
     raise DamagedFile(
       f'{printable(path)} and the files beside it have labels from '
       f'{labels.min()} to {labels.max()} in the column {columns.label}, but '
-      f'there are {most} classes. Choose the column with label_key, or '
+      f'there are {most} classes. Choose the column with columns, or '
       'download the files again.'
     )
   labels = labels.astype(np.int32)
   if names is None:
     return labels, [str(n) for n in range(labels.max(initial=-1) + 1)], False
-  return labels, _unique(names), True
-
-
-def _unique(names):
-  """Returns names, those that occur twice with their number behind them."""
-  twice = {name for name in names if names.count(name) > 1}
-  return [f'{x} ({n})' if x in twice else x for n, x in enumerate(names)]
+  return labels, class_labels.told_apart(names), True
 
 
 def _with_synsets(path, class_names, labels, names):

@@ -10,10 +10,12 @@ import pathlib
 import re
 from collections.abc import Callable, Iterator
 
+from cdm.data import picture_files
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.printable_name import printable
 from cdm.data.source import first_names
 
+_MOST_LOOKED_AT = 10_000  # entries
 _DEEPEST = 3  # folders: the copies of Hugging Face have DATA/CONFIG/SPLIT
 _NUMBER = re.compile(r'[-_.]?\d{4,}.*$', re.DOTALL)
 _OF = re.compile(r'(?<!\d)(\d{4,})-of-(\d{4,})(?!\d)')
@@ -38,13 +40,40 @@ def list_files(
 def has_any(
   path: str | os.PathLike[str], is_shard: Callable[[str], bool]
 ) -> bool:
-  """Returns whether `list_files` would find any; stops at the first."""
-  try:
-    return (
-      next(_walk(os.fspath(path), is_shard, _DEEPEST, set()), None) is not None
-    )
-  except (OSError, ValueError):
-    return False
+  """Returns whether a folder is one of shards, by a short look; never raises.
+
+  A table beside the pictures that it describes does not make a folder of
+  pictures one of shards, so shards must be no fewer than the pictures beside
+  them. Of a large folder only the first entries are looked at.
+
+  Args:
+    path: the folder.
+    is_shard: whether a file of this name is a shard.
+  """
+  folders, looked_at = [(os.fspath(path), 0)], 0
+  for folder, level in folders:  # It grows meanwhile.
+    shards = pictures = 0
+    try:
+      with os.scandir(folder) as entries:
+        for entry in entries:
+          looked_at += 1
+          if looked_at > _MOST_LOOKED_AT:
+            break
+          if entry.name.startswith('.'):
+            continue
+          if entry.is_dir() and level < _DEEPEST:
+            folders.append((entry.path, level + 1))
+          elif is_shard(entry.name) and entry.is_file():
+            shards += 1
+          elif picture_files.has_suffix(entry.name):
+            pictures += 1
+    except (OSError, ValueError):
+      continue
+    if shards and shards >= pictures:
+      return True
+    if looked_at > _MOST_LOOKED_AT:
+      return False
+  return False
 
 
 def _walk(folder, is_shard, levels, seen) -> Iterator[str]:
@@ -83,7 +112,7 @@ def choose(
   files: list[str],
   split: str | None,
   *,
-  allow_missing_files: bool = False,
+  is_whole: bool = True,
 ) -> list[str]:
   """Returns the files of one split, in the order of their names.
 
@@ -92,7 +121,7 @@ def choose(
     files: the paths of all files in it.
     split: the split, as `split_of` or the last word of it; None takes the only
       one.
-    allow_missing_files: whether files that the others count may be missing.
+    is_whole: whether files that the others count must be among them.
 
   Raises:
     ValueError: there is no such split, or several and none is chosen.
@@ -124,7 +153,7 @@ def choose(
         'of these as split.'
       )
   found = by_split[chosen[0]]
-  if not allow_missing_files:
+  if is_whole:
     _check_complete(root, found)
   return found
 
@@ -142,6 +171,6 @@ def _check_complete(root, files):
       raise DamagedFile(
         f'{printable(root)} has {len(there)} of the {count} files that the '
         f'name of {printable(os.path.basename(files[0]))} promises; the first '
-        f'missing one is number {missing[0]}. Download the others, or set '
-        'allow_missing_files=True to do without them.'
+        f'missing one is number {missing[0]}. Download the others, or give one '
+        'file alone as path.'
       )

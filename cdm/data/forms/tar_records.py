@@ -1,6 +1,5 @@
 """The base of sources whose images are members of one tar or of several."""
 
-import collections
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
@@ -10,8 +9,7 @@ import numpy as np
 from cdm.data import image_decoder
 from cdm.data.class_labels import Labels
 from cdm.data.forms import byte_ranges, encoded_images, member_names
-from cdm.data.forms.kept_index import Records
-from cdm.data.forms.packed_names import PackedNames
+from cdm.data.forms.tar_images import TarImages
 
 
 class TarRecords(encoded_images.EncodedImages):
@@ -20,46 +18,37 @@ class TarRecords(encoded_images.EncodedImages):
   def __init__(
     self,
     path: str | os.PathLike[str],
-    tars: Sequence[tuple[str, Records]],
+    tars: Sequence[str],
+    images: TarImages,
     labels: Labels,
     *,
     class_names: Iterable[str] | None,
-    max_pixels: int,
-    max_value: float | None,
     label_path: str | os.PathLike[str] | None,
-    exif_rotation: bool,
+    limits: image_decoder.Limits,
   ):
-    """Takes the records of the tars.
+    """Takes the images of the tars.
 
     Args:
       path: what was opened.
-      tars: (path, records) of every tar, in the order of the images.
+      tars: the path of every tar.
+      images: the images in them.
       labels: see `EncodedImages`.
       class_names: see `EncodedImages`.
-      max_pixels: see `EncodedImages`.
-      max_value: see `EncodedImages`.
       label_path: see `EncodedImages`.
-      exif_rotation: see `EncodedImages`.
+      limits: max_pixels, max_value and exif_rotation of `EncodedImages`.
     """
-    records = [found for _, found in tars]
-    self._tars = [tar for tar, _ in tars]
-    self._ends = np.cumsum([len(found.names) for found in records])
-    self._offsets = np.concatenate([found.offsets for found in records])
-    self._sizes = np.concatenate([found.sizes for found in records])
+    self._tars = list(tars)
+    self._ends = np.cumsum(images.counts)
+    self._offsets, self._sizes = images.offsets, images.sizes
     super().__init__(
       path,
-      _joined([found.names for found in records]),
+      images.names,
       labels,
       class_names=class_names,
-      max_pixels=max_pixels,
-      max_value=max_value,
       label_path=label_path,
-      exif_rotation=exif_rotation,
+      **limits,
     )
-    left_out = collections.Counter()
-    for found in records:
-      left_out.update(found.left_out)
-    member_names.say_left_out(self.path, left_out)
+    member_names.say_left_out(self.path, images.left_out)
 
   def _tar_of(self, i: int) -> str:
     return self._tars[int(np.searchsorted(self._ends, i, side='right'))]
@@ -78,13 +67,3 @@ class TarRecords(encoded_images.EncodedImages):
   def stamp(self) -> Iterable[str]:
     yield from self._names
     yield hashlib.sha256(self._sizes.tobytes()).hexdigest()
-
-
-def _joined(parts: Sequence[PackedNames]) -> PackedNames:
-  if len(parts) == 1:
-    return parts[0]
-  begins = np.cumsum([0, *(len(part.data) for part in parts[:-1])])
-  ends = [part.ends + b for part, b in zip(parts, begins, strict=True)]
-  return PackedNames(
-    np.concatenate([part.data for part in parts]), np.concatenate(ends)
-  )

@@ -20,20 +20,20 @@ from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.forms import (
   byte_ranges,
   imagenet_tar,
-  kept_index,
   member_names,
   shard_names,
+  tar_images,
   tar_index,
   tar_records,
 )
-from cdm.data.forms.kept_index import Records
-from cdm.data.forms.packed_names import PackedNames
+from cdm.data.forms.tar_images import Labelled, TarImages
 from cdm.data.forms.tar_index import Member
 from cdm.data.printable_name import printable
 
 _IMAGES = ('jpg', 'jpeg', 'png', 'webp')
 _LABEL_KEYS = ('label', 'class_label')  # of the .json, if none is given
-_UNLABELLED = -2  # in `Records`; -1 is a label that is withheld
+# Labels of `TarImages`; numbers below 0 are refused in the same way as -1.
+_WITHHELD, _UNLABELLED = -1, -2
 _MOST_LABEL_BYTES = 1 << 20  # of a .cls or a .json
 _REMEDY = 'Correct it and write the shard again.'
 
@@ -54,7 +54,7 @@ class Webdataset(tar_records.TarRecords):
     image_key: str | None = None,
     label_key: str | None = None,
   ):
-    """Finds the samples of every shard; see `kept_index` for how often.
+    """Finds the samples of every shard; see `tar_images` for how often.
 
     Args:
       path: a shard, a folder of shards, or a pattern of their paths such as
@@ -76,6 +76,7 @@ class Webdataset(tar_records.TarRecords):
       DamagedFile: a shard or the label of a sample is damaged.
       ValueError: there are no shards, or some images have labels and some not.
     """
+    limits = image_decoder.check_limits(max_pixels, max_value, exif_rotation)
     path = os.path.expanduser(path)
     names = None if class_names is None else tuple(class_names)
     layout = _Layout(
@@ -83,19 +84,20 @@ class Webdataset(tar_records.TarRecords):
       label_key,
       labelled=names != () and labels is None,
     )
-    tars = [
-      (shard, _records(shard, layout)) for shard in shard_names.find(path)
-    ]
-    found = [tar for tar in tars if len(tar[1].names)] or tars
+    shards = shard_names.find(path)
+    images = tar_images.find(
+      shards,
+      lambda shard, left_out: _scan(shard, layout, left_out),
+      kind=f'{self.KIND} {tuple(layout)}',
+    )
     super().__init__(
       path,
-      found,
-      _labels(found, layout),
+      shards,
+      images,
+      _labels(images, shards, layout),
       class_names=names,
-      max_pixels=max_pixels,
-      max_value=max_value,
       label_path=labels,
-      exif_rotation=exif_rotation,
+      limits=limits,
     )
 
   @staticmethod
@@ -124,47 +126,35 @@ class _Layout(NamedTuple):
   labelled: bool
 
 
-def _labels(tars: list[tuple[str, Records]], layout: _Layout) -> Labels:
+def _labels(images: TarImages, shards: list[str], layout: _Layout) -> Labels:
   """Returns the labels of all samples.
 
   Raises:
     ValueError: some of them have no label.
   """
-  values = np.concatenate([found.labels for _, found in tars])
-  missing = np.flatnonzero(values == _UNLABELLED)
-  if not layout.labelled or (
-    len(missing) == len(values) and layout.label_key is None
-  ):
-    return class_labels.none(len(values))
-  first = tars[0][0]
+  count = len(images.labels)
+  missing = np.flatnonzero(images.labels == _UNLABELLED)
+  if not layout.labelled or (len(missing) == count and not layout.label_key):
+    return class_labels.none(count)
   if len(missing):
-    shard, names = next(
-      (shard, found.names[int(np.argmin(found.labels))])
-      for shard, found in tars
-      if _UNLABELLED in found.labels
-    )
+    shard = shards[
+      int(np.searchsorted(np.cumsum(images.counts), missing[0], side='right'))
+    ]
+    name = printable(os.path.join(shard, images.names[int(missing[0])]))
     wanted = layout.label_key or 'a .cls or a .json with a label'
     raise ValueError(
-      f'{printable(os.path.join(shard, names))} and {len(missing) - 1:,} other '
-      f'samples of {len(values):,} have no label: {wanted} was expected. Read '
-      'the images without classes (class_names=() in a config), or write the '
-      'shards again.'
+      f'{name} and {len(missing) - 1:,} other samples of {count:,} have no '
+      f'label: {wanted} was expected. Read the images without classes '
+      '(class_names=() in a config), or write the shards again.'
     )
   return numbered_labels.labels_of(
-    values, data=first, folder=os.path.dirname(first)
+    images.labels, data=shards[0], folder=os.path.dirname(shards[0])
   )
 
 
-def _records(shard: str, layout: _Layout) -> Records:
-  return kept_index.records_of(
-    shard,
-    lambda: _scan(shard, layout),
-    kind=f'{Webdataset.KIND} {tuple(layout)}',
-  )
-
-
-def _scan(shard: str, layout: _Layout) -> Records:
-  left_out = collections.Counter()
+def _scan(
+  shard: str, layout: _Layout, left_out: collections.Counter[str]
+) -> list[Labelled]:
   found = []
   for key, files in _samples(shard, left_out):
     image = _image(shard, key, files, layout.image_key)
@@ -172,14 +162,9 @@ def _scan(shard: str, layout: _Layout) -> Records:
       left_out['sample without an image'] += 1
       continue
     label = _label(shard, files, layout.label_key) if layout.labelled else None
-    found.append((image, _UNLABELLED if label is None else max(label, -1)))
-  return Records(
-    PackedNames.of(image.name for image, _ in found),
-    np.array([image.offset for image, _ in found], np.int64),
-    np.array([image.size for image, _ in found], np.int64),
-    np.array([label for _, label in found], np.int32),
-    dict(left_out),
-  )
+    number = _UNLABELLED if label is None else max(label, _WITHHELD)
+    found.append(Labelled(image, number))
+  return found
 
 
 def _samples(

@@ -23,6 +23,7 @@ from cdm.data import (
   dataset_json,
   folder_classes,
   image_decoder,
+  mixed_folders,
   picture_files,
 )
 from cdm.data.files import transient_errors
@@ -40,6 +41,7 @@ from cdm.data.transforms import BadImage, UnusableImage
 # The part of a member's own header that is read: its magic number, and the
 # lengths of its name and its extra field.
 _LOCAL = struct.Struct('<4s22xHH')
+SUFFIX = '.zip'
 _LOCAL_MAGIC = b'PK\3\4'
 _ENCRYPTED = 1 | 1 << 6  # flags of a member
 # To which a compressed member may be unpacked. Image files hardly shrink in a
@@ -64,7 +66,8 @@ class ZipImages(encoded_images.EncodedImages):
     """Reads the directory of the zip.
 
     Args:
-      path: the zip, whose members are stored or deflated.
+      path: the zip, whose members are stored or deflated; or a folder in it,
+        such as '/data/set.zip/train'.
       class_names: the names of the labels 0, 1, 2, ...; see `EncodedImages`. If
         all images lie in one folder, this folder is a class only if it is among
         these names.
@@ -80,10 +83,13 @@ class ZipImages(encoded_images.EncodedImages):
     """
     path = os.path.expanduser(path)
     names = None if class_names is None else tuple(class_names)
-    members, left_out = _members(path)
+    self._zip, inside = _split(path)
+    members, left_out = _members(self._zip, inside)
     pictures = sorted(m for m in members if _is_picture(m, left_out))
     latents = sum(left_out[suffix] for suffix in dataset_json.LATENTS)
     dataset_json.refuse_latents(latents, name=path)
+    if labels is not None:
+      mixed_folders.check(path, pictures, classes=False)
     infos = [members[name] for name in pictures]
     self._offsets = np.array([i.header_offset for i in infos], np.int64)
     self._packed = np.array([i.compress_size for i in infos], np.int64)
@@ -94,16 +100,15 @@ class ZipImages(encoded_images.EncodedImages):
     files = [name[len(root) :] for name in pictures]
     stored = members.get(root + dataset_json.FILE)
     own = class_labels.none(len(files))
-    read_own = names != () and labels is None
-    if stored is not None and read_own and files:
+    if stored is not None and names != () and labels is None and files:
       own = dataset_json.parse(
-        _content(path, stored),
+        _content(self._zip, stored),
         files,
         name=posixpath.join(path, root, dataset_json.FILE),
-        folder=os.path.dirname(path),
+        folder=os.path.dirname(self._zip),
       )
-    elif read_own:
-      own = folder_classes.labels_of(files, None, root=path)
+    elif labels is None and (stored is None or not files):
+      own = folder_classes.labels_of(files, names, root=path)
     super().__init__(
       path,
       PackedNames.of(files),
@@ -118,8 +123,12 @@ class ZipImages(encoded_images.EncodedImages):
 
   @staticmethod
   def holds(path: str) -> bool:
-    """Returns whether a path is that of a zip, by its name."""
-    return path.lower().endswith('.zip') and os.path.isfile(path)
+    """Returns whether a path is that of a zip, or a folder in it, by its name.
+
+    It never raises.
+    """
+    file, _ = _split(path)
+    return file.lower().endswith(SUFFIX) and os.path.isfile(file)
 
   def read_bytes(self, i: int) -> bytes:
     name = self.name_of(i)
@@ -135,7 +144,7 @@ class ZipImages(encoded_images.EncodedImages):
       name=name,
       max_pixels=self._limits['max_pixels'],
     )
-    return _read(self.path, member, name)
+    return _read(self._zip, member, name)
 
   def stamp(self) -> Iterable[str]:
     yield from self._names
@@ -159,6 +168,17 @@ class _Member(NamedTuple):
   size: int
   checksum: int
   deflated: bool
+
+
+def _split(path: str) -> tuple[str, str]:
+  """Returns (path of a zip, the folder in it that is meant: 'train/' or '')."""
+  parts = path.split('/')
+  for n, part in enumerate(parts, 1):
+    file = '/'.join(parts[:n])
+    if part.lower().endswith(SUFFIX) and os.path.isfile(file):
+      inside = '/'.join(filter(None, parts[n:]))
+      return file, f'{inside}/' if inside else ''
+  return path, ''
 
 
 def _read(path, member, name) -> bytes:
@@ -204,8 +224,10 @@ def _content(path, info) -> bytes:
   return _read(path, member, posixpath.join(path, info.filename))
 
 
-def _members(path) -> tuple[dict[str, zipfile.ZipInfo], collections.Counter]:
-  """Returns ({name: member}, what was left out) of a zip.
+def _members(
+  path: str, inside: str
+) -> tuple[dict[str, zipfile.ZipInfo], collections.Counter[str]]:
+  """Returns ({name: member}, what was left out) of a folder in a zip.
 
   Raises:
     DamagedFile: it is damaged, or is no zip, or a name leads out of it.
@@ -215,8 +237,9 @@ def _members(path) -> tuple[dict[str, zipfile.ZipInfo], collections.Counter]:
   members: dict[str, zipfile.ZipInfo] = {}
   for info in _directory(path):
     name = member_names.checked(info.filename, path)
-    if info.is_dir():
+    if info.is_dir() or not name.startswith(inside):
       continue
+    name = name[len(inside) :]
     if stat.S_ISLNK(info.external_attr >> 16):
       left_out['link'] += 1
       continue

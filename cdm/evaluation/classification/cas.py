@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 from cdm.config import (
   class_agreement,
   datasets,
+  evaluated_images,
   instantiate,
   loader,
   stage,
@@ -337,7 +338,7 @@ def measure_accuracy(
   )
   found = ranks.rank_images(
     count,
-    datasets.read_held_out(c, count),
+    evaluated_images.read_held_out(c, count),
     trained_classifier.ranker(network),
     kinds=('image',),
     rows=rows,

@@ -21,7 +21,7 @@ from cdm.evaluation import set_name
 SAMPLING = 'sampling.json'  # the manifest that `cdm sample` writes
 SAMPLES = 'samples.npz'
 # The kinds of sources whose labels are translated by the names of classes.
-TRANSLATED = ('archive', 'folder', 'array_records', 'parquet')
+TRANSLATED = ('archive', 'folder', 'array_records', 'parquet', 'tfrecords')
 
 
 def section(what: str | os.PathLike) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
-from cdm.config import class_agreement, datasets, loader
+from cdm.config import class_agreement, datasets, evaluated_images, loader
 from cdm.evaluation import image_source, set_name
 from cdm.evaluation.image_selection import StageSampling
 from cdm.evaluation.robustness.report_types import StudyManifest
@@ -20,7 +20,7 @@ class StageImages(NamedTuple):
 
   Attributes:
     upscale: super-resolves with the stage.
-    held_out: the images, see `datasets.HeldOut`.
+    held_out: the images, see `evaluated_images.HeldOut`.
     files: file names of all images of the data, by index; None if the data are
       not files.
     class_names: names of the labels; () if there is one class or none.
@@ -28,7 +28,7 @@ class StageImages(NamedTuple):
   """
 
   upscale: Upscaler
-  held_out: datasets.HeldOut
+  held_out: evaluated_images.HeldOut
   files: Sequence[str] | None
   class_names: tuple[str, ...]
   recipe: StudyManifest
@@ -74,7 +74,7 @@ def open_samples(samples: str, sampling: StageSampling) -> StageImages:
   if num is None:
     num = min(MOST, len(source))
   num = image_source.check_available(samples, len(source), num)
-  held_out = datasets.open_held_out(saved, num)
+  held_out = evaluated_images.open_held_out(saved, num)
   if sampling.batch_size is None:  # Batches are filled up: none is much larger.
     size = drawing_batch.evened(upscale.batch_size, num, upscale.mesh)
     upscale = dataclasses.replace(upscale, batch_size=size)

@@ -198,6 +198,16 @@ def test_another_layout_is_refused_with_its_keys(tmp_path):
     LmdbImages(tmp_path / 'none')
 
 
+def test_labels_may_be_in_a_file(tmp_path):
+  file = tmp_path / 'labels.txt'
+  file.write_text(
+    'a.b dog\n0001_s001 cat\n000/00000002 dog\n', encoding='utf-8'
+  )
+  source = LmdbImages(basicsr(tmp_path / 'a'), labels=file)
+  assert source.class_names == ('cat', 'dog')
+  assert source.labels.tolist() == [0, 1, 1]
+
+
 def test_classes_that_it_has_not_are_refused(tmp_path):
   assert not LmdbImages(basicsr(tmp_path / 'a'), class_names=()).num_classes
   with pytest.raises(ValueError, match='has no labels, but 2 classes'):

@@ -156,7 +156,7 @@ def test_a_missing_file_is_noticed(tmp_path):
   os.unlink(imagenet(tmp_path) / 'data/train-00000-of-00002.parquet')
   with pytest.raises(DamagedFile, match='first missing one is number 0'):
     Parquet(tmp_path)
-  assert len(Parquet(tmp_path, allow_missing_files=True)) == 2
+  assert len(Parquet(tmp_path / 'data/train-00001-of-00002.parquet')) == 2
 
 
 def test_further_columns_are_never_read(tmp_path, monkeypatch):
@@ -205,14 +205,33 @@ def test_one_of_several_columns_must_be_chosen(tmp_path):
   classes = {'x': CLASSES, 'y': CLASSES}
   table = pa.table({'a': [jpeg(0)], 'b': [jpeg(1)], 'x': [0], 'y': [1]})
   pq.write_table(table.replace_schema_metadata(features(**classes)), path)
-  with pytest.raises(ValueError, match=r"images, \('a', 'b'\). .* image_key"):
+  with pytest.raises(
+    ValueError, match=r"images, \('a', 'b'\). .* columns=\('a',\)"
+  ):
     Parquet(path)
-  with pytest.raises(ValueError, match=r"labels, \('x', 'y'\). .* label_key"):
-    Parquet(path, image_key='b')
-  source = Parquet(path, image_key='b', label_key='y')
+  with pytest.raises(ValueError, match=r"labels, .* columns=\('b', 'x'\)"):
+    Parquet(path, columns=['b'])
+  assert len(Parquet(path, columns=['b'], class_names=())) == 1
+  source = Parquet(path, columns=('b', 'y'))
   assert source.encoded(0).data == jpeg(1) and source.labels.tolist() == [1]
   with pytest.raises(ValueError, match=r"no column 'c' of images; it has the"):
-    Parquet(path, image_key='c')
+    Parquet(path, columns=['c'])
+
+
+def test_labels_may_be_in_a_file(tmp_path):
+  file = tmp_path / 'labels.txt'
+  file.write_text('dog\ncat\ndog\n', encoding='utf-8')
+  path = f'{tmp_path}/a.parquet'
+  pq.write_table(pa.table({'image': [jpeg(n) for n in range(3)]}), path)
+  source = Parquet(path, labels=file)
+  assert source.class_names == ('cat', 'dog')
+  assert source.labels.tolist() == [1, 0, 1]
+
+
+def test_three_columns_are_one_too_many(tmp_path):
+  path = write(f'{tmp_path}/a.parquet', [0], 'x')
+  with pytest.raises(ValueError, match='columns has 3 names; give that of'):
+    Parquet(path, columns=('image', 'label', 'text'))
 
 
 def test_a_table_without_images_is_refused(tmp_path):

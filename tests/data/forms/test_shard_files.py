@@ -68,7 +68,7 @@ def test_a_missing_file_of_a_split_is_noticed(folder):
   found = folder('train-00000-of-00003.x', 'train-00002-of-00003.x')
   with pytest.raises(DamagedFile, match='has 2 of the 3 .* is number 1. Down'):
     choose(found)
-  assert len(choose(found, allow_missing_files=True)) == 2
+  assert len(choose(found, is_whole=False)) == 2
 
 
 def test_hidden_and_deep_folders_are_left_out_and_links_count_once(
@@ -81,3 +81,17 @@ def test_hidden_and_deep_folders_are_left_out_and_links_count_once(
   assert shard_files.has_any(root, lambda n: n == 'e.x')
   assert not shard_files.has_any(root, lambda n: n == 'f.x')
   assert not shard_files.has_any(root / 'none', lambda n: True)
+
+
+def test_a_table_beside_pictures_makes_no_folder_of_shards(
+  folder, tmp_path, monkeypatch
+):
+  def holds():
+    return shard_files.has_any(tmp_path, lambda n: n.endswith('.x'))
+
+  folder('cat/1.png', 'cat/2.png', 'cat/about.x', 'logo.png')
+  assert not holds()
+  folder('data/train-0000.x')
+  assert holds()
+  monkeypatch.setattr(shard_files, '_MOST_LOOKED_AT', 2)
+  assert not holds()

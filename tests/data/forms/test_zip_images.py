@@ -161,6 +161,25 @@ def test_folders_are_classes_as_they_are_of_a_folder(path, around):
     ZipImages(path)
 
 
+def test_splits_side_by_side_are_read_one_at_a_time(path):
+  members = {
+    f'{split}/{name}/{n}.png': small.png(n)
+    for split in ('train', 'val')
+    for n, name in enumerate(('cat', 'dog'))
+  }
+  small.write_zip(path, members)
+  for names in (None, ()):
+    with pytest.raises(ValueError, match='Give .*set.zip/train for training'):
+      ZipImages(path, class_names=names)
+  source = ZipImages(f'{path}/val')
+  assert tuple(source.file_names()) == ('cat/0.png', 'dog/1.png')
+  assert source.class_names == ('cat', 'dog')
+  np.testing.assert_array_equal(source[1]['image'], small.pixels(1))
+  assert ZipImages.holds(f'{path}/val') and not ZipImages.holds(f'{path}x/val')
+  with pytest.raises(ValueError, match='set.zip/test. has no images'):
+    ZipImages(f'{path}/test')
+
+
 def test_a_lone_folder_is_a_class_if_it_is_named_as_one(path):
   small.write_zip(path, {'dog/0.png': small.png(0)})
   assert ZipImages(path).num_classes == 0

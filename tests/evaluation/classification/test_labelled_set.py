@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from support import smoke_runs
+from support import smoke_runs, tfrecord_sets
 
 from cdm.config import datasets
 from cdm.evaluation.classification import labelled_set
@@ -78,6 +78,15 @@ def test_samples_go_by_name_where_they_have_names(tmp_path):
   assert source.labels.tolist() == [0, 1, 2] and not labelled_set.is_named(
     source
   )
+
+
+def test_tables_go_by_name(tmp_path):
+  synsets = ('n01440764', 'n01443537')
+  images = [(b'', 1, synsets[0], 'a.JPEG'), (b'', 2, synsets[1], 'b.JPEG')]
+  path = tfrecord_sets.slim(tmp_path / 'slim', images, files=1)
+  given = {'kind': 'tfrecords', 'path': str(path)}
+  source, _ = labelled_set.open_set(path, given, synsets[::-1])
+  assert source.labels.tolist() == [1, 0] and labelled_set.is_named(source)
 
 
 def test_data_of_other_classes_are_refused(tmp_path):

@@ -1,0 +1,100 @@
+"""Measures `cdm prepare` on generated pictures: images per second, memory.
+
+  python benchmarks/prepare.py [--counts=20000,200000] [--side=64] [--dir=DIR]
+
+The pictures are PNG files in a zip, as EDM's tool writes them, with their
+labels in dataset.json. Every count is prepared by a process of its own, whose
+peak memory is printed: it must not grow with the count.
+"""
+
+import argparse
+import io
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+
+import numpy as np
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# It runs the command and says the peak memory of its own process, in KiB.
+COMMAND = """
+import resource, sys
+from cdm.cli import main
+code = main.main(sys.argv[1:])
+print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+sys.exit(code)
+"""
+
+
+def main():
+  """Measures every count and prints a table."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--counts', default='20000,200000')
+  parser.add_argument('--side', type=int, default=64)
+  parser.add_argument('--dir', default=None, help='for the data; default: temp')
+  args, options = parser.parse_known_args()
+  folder = pathlib.Path(tempfile.mkdtemp(dir=args.dir))
+  print(
+    f'| images | payload | seconds | images/s | peak MB | GB |\n{"|---" * 6}|'
+  )
+  try:
+    for count in map(int, args.counts.split(',')):
+      source = write_zip(folder / f'{count}.zip', count, args.side)
+      for payload in ('raw', 'png'):
+        measure(source, count, args.side, payload, options)
+  finally:
+    shutil.rmtree(folder)
+
+
+def write_zip(path, count, side):
+  """Writes a zip of pictures of smooth noise, each another."""
+  rng = np.random.default_rng(0)
+  labels = []
+  with zipfile.ZipFile(path, 'w') as file:
+    for i in range(count):
+      small = rng.integers(0, 256, (side // 8, side // 8, 3), np.uint8)
+      image = Image.fromarray(small).resize((side, side), Image.BICUBIC)
+      data = io.BytesIO()
+      image.save(data, 'PNG', compress_level=1)
+      name = f'{i // 1000:05d}/img{i:08d}.png'
+      file.writestr(name, data.getvalue())
+      labels.append([name, i % 10])
+    file.writestr('dataset.json', json.dumps({'labels': labels}))
+  return path
+
+
+def measure(source, count, side, payload, options):
+  """Prepares one zip and prints a row of the table."""
+  out = source.with_name(f'{source.stem}-{payload}')
+  words = ['prepare', f'--source={source}', f'--size={side}', f'--out={out}']
+  words += [f'--payload={payload}', *options]
+  began = time.monotonic()
+  done = subprocess.run(
+    [sys.executable, '-c', COMMAND, *words],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    encoding='utf-8',
+  )
+  seconds = time.monotonic() - began
+  if done.returncode:
+    sys.exit(done.stderr)
+  peak = int(re.search(r'peak (\d+)', done.stdout)[1]) * 1024 / 1e6
+  size = sum(p.stat().st_size for p in out.glob('*.array_record')) / 1e9
+  print(
+    f'| {count:,} | {payload} | {seconds:.0f} | {count / seconds:,.0f} '
+    f'| {peak:,.0f} | {size:.2f} |',
+    flush=True,
+  )
+  shutil.rmtree(out)
+
+
+if __name__ == '__main__':
+  main()
