@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from support import linear_features, smoke_runs
+from support import linear_features, smoke_runs, tfrecord_sets
 from support import small_archives as small
 
 from cdm.config import datasets, recognized_source
@@ -66,6 +66,14 @@ def write_lmdb(folder):
   return path
 
 
+def write_tfrecords(folder):
+  images = [
+    (small.jpeg(n), label + 1, SYNSETS[label], f'{SYNSETS[label]}_{n}.JPEG')
+    for n, label in enumerate(LABELS)
+  ]
+  return tfrecord_sets.slim(folder, images)
+
+
 def write_archive(folder):
   images = np.stack([small.square(n) for n in range(len(LABELS))])
   path = folder / 'samples.npz'
@@ -86,6 +94,7 @@ FORMS = {
   'npz_batches': write_batches,
   'archive': write_archive,
   'parquet': write_parquet,
+  'tfrecords': write_tfrecords,
   'lmdb': write_lmdb,
 }
 
@@ -106,7 +115,7 @@ def overrides(section):
   for name in ('train_data', 'eval_data'):
     keys |= {f'{name}.{key}': value for key, value in section.items()}
   if section['kind'] == 'lmdb':
-    keys |= {'model.num_classes': 0, 'model.null_class': False}
+    keys |= {'model.num_classes': None, 'model.null_class': False}
     keys['method.label_dropout'] = 0.0
   return keys
 
