@@ -79,7 +79,10 @@ def open_source(
   """Opens the image source that a data section describes.
 
   Args:
-    section: the section `train_data` or `eval_data` of a config.
+    section: the section `train_data` or `eval_data` of a config: the `kind`,
+      the arguments of its class in `SOURCES`, and for all kinds
+      `allow_missing_classes` (False), see `class_agreement`. `class_names` may
+      also be a text, see `class_names.parse`.
     name: name of the section, for error messages.
     remedy: last sentence of an error, where no override helps; None names the
       override.

@@ -47,6 +47,14 @@ def check(
   """
   if crop == 'none':
     return
+  made_by = getattr(source, 'made_by', None)
+  if made_by not in (None, (crop, transforms.filter_name(filter))):
+    logging.warning(
+      'The images of %s were made with the crop %r and the filter %r, before '
+      'they were distributed; the crop is %r and the filter %r. Set both to '
+      'those of the data, so that results say what was compared.',
+      *(name, *made_by, crop, filter),
+    )
   manifest = getattr(source, 'index', {}).get('recipe')
   if manifest is not None and manifest['size']:
     path = f'{printable(getattr(source, "path", ""))} ({name})'

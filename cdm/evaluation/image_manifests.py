@@ -62,10 +62,15 @@ def of_files(
   if index is None or 'command' in index['recipe']:  # drawn by `cdm sample`
     return found
   manifest = index['recipe']
-  return {
+  found = {
     **found,
     **data_origin.of_fingerprint(manifest['source']),
     'origin': manifest['source'],
+  }
+  if not manifest['size'] or manifest['crop'] == 'none':  # as in the source
+    return found
+  return {
+    **found,
     'crop': manifest['crop'],
     'filter': manifest['filter'],
     'min_side': 0,  # Smaller images are prepared too.

@@ -65,7 +65,8 @@ def test_splits_and_copies_side_by_side_are_refused(found, message, classes):
     files('train', 'bus', 'car', 'test tube', 'image', 'dev board'),
     files('test tube', 'test strip'),
     files('bullet train', 'strain', 'contest'),
-    files('2x4', '4x4', '8x8'),  # bricks
+    files('2x4', '4x4', '12x12'),  # bricks
+    files('test', 'val', 'bus'),
     files('mask', 'scarf'),
     files('labels', 'masks'),
     [*files('128x128', names=('a.png',)), *files('64x64', names=('b.png',))],

@@ -10,6 +10,7 @@ from cdm.data import (
   synthetic,
   transforms,
 )
+from cdm.data.forms import npz_batches
 
 ASKED = {
   'size': 8,
@@ -112,6 +113,18 @@ def test_a_second_resizing_is_said(prepared, caplog):
   (said,) = caplog.messages
   assert "at 12 pixels with the filter 'bicubic'" in said
   assert "to 8 with 'area'" in said and '--size=8' in said
+
+
+def test_images_that_were_distributed_resized_say_how(caplog):
+  source = Sides(8)
+  source.made_by = npz_batches.NpzBatches.made_by
+  source_check.check(source, **ASKED)
+  (said,) = caplog.messages
+  assert "with the crop 'squash' and the filter 'box'" in said
+  assert "the crop is 'center' and the filter 'area'" in said
+  caplog.clear()
+  source_check.check(source, **ASKED | {'crop': 'squash', 'filter': 'box'})
+  assert not caplog.messages
 
 
 def test_images_that_were_square_were_neither_cropped_nor_resized(prepared):

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cdm.data import folder, prepare
+from cdm.data import folder, prepare, synthetic
 from cdm.evaluation import image_source, reference_statistics
 from cdm.sampling import output_folder, restore
 
@@ -128,6 +128,10 @@ def test_prepared_shards_say_how_they_were_made(tmp_path):
     assert opened.recipe['order'].startswith('spread')
   origins = {recipe['origin'] for recipe in (read, *by_config)}
   assert len(origins) == 1
+  kept = tmp_path / 'kept'
+  prepare.prepare(synthetic.Synthetic(8, 3), size=8, crop='none', out=kept)
+  as_they_were = image_source.open_files(kept, None).recipe
+  assert not {'crop', 'filter', 'min_side'} & as_they_were.keys()
   (said,) = reference_statistics.differences({**SAME, **AREA}, {**SAME, **read})
   assert said.startswith("the resize filter is 'area' for the images behind")
 

@@ -23,7 +23,7 @@ from cdm.data.files.damaged_file import DamagedFile
 
 LEAST_SECONDS = 1.0  # a scan that takes less is made again at each start
 Arrays = dict[str, np.ndarray]
-_MADE_FROM = 'made_from'
+_MADE_FROM, _PREFIX = 'made_from', 'found_'
 
 
 def scanned(
@@ -96,9 +96,10 @@ def _read(path, made_from, types) -> Arrays | None:
   if not path.is_file():
     return None
   try:
-    found = npz_arrays.read(path)
+    arrays = npz_arrays.read(path)
   except (OSError, ValueError, DamagedFile):
     return None
+  found = {name.removeprefix(_PREFIX): a for name, a in arrays.items()}
   if found.pop(_MADE_FROM, np.zeros(0, np.uint8)).tobytes() != made_from:
     return None
   right = {name: (np.dtype(dtype), 1) for name, dtype in types.items()}
@@ -114,7 +115,9 @@ def _keep(places, arrays) -> None:
       path.parent.mkdir(parents=path is not places[0], exist_ok=True)
       with atomic_files.write_atomically(path) as partial:
         with open(partial, 'wb') as file:
-          np.savez_compressed(file, **arrays)
+          # NumPy's own arguments have names too, such as `file`.
+          named = {_PREFIX + name: array for name, array in arrays.items()}
+          np.savez_compressed(file, **named)
       return
     except OSError as error:
       reasons.append(str(error))

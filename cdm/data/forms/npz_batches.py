@@ -76,7 +76,10 @@ class NpzBatches:
     named: see `class_labels.Labels`.
     class_names: the name of each label; () if there are none.
     num_classes: number of labels.
+    made_by: (crop, filter) of the publishers, see `transforms`.
   """
+
+  made_by = ('squash', 'box')
 
   def __init__(
     self,

@@ -131,6 +131,7 @@ def _stream(place):
     metadata=metadata,
     pre_buffer=False,
     buffer_size=_BUFFER_BYTES,
+    page_checksum_verification=True,  # where the writer has stored checksums
   )
   return file.iter_batches(
     _BATCH_ROWS,

@@ -135,7 +135,7 @@ def choose(
     if len(known) > 1:
       raise ValueError(
         f'{printable(root)} holds the splits {first_names(known)}. Choose one '
-        f'with split={known[-1]!r}.'
+        f'with split={"train" if "train" in known else known[0]!r}.'
       )
     chosen = list(known)
   else:

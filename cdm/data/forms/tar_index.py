@@ -11,6 +11,7 @@ A tar inside a tar is read as a part of the file, so it is not unpacked either.
 import collections
 import io
 import os
+import shlex
 import tarfile
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -82,9 +83,12 @@ def _refusal(path, name, part, error) -> ValueError:
   head = part.read_at(0, 8)
   for magic, program in _PACKED:
     if head.startswith(magic):
+      remedy = f'Unpack it once: {_unpacking(program, path)}'
+      if name != path:
+        remedy = 'Unpack the tar around it and those in it.'
       return ValueError(
         f'{printable(name)} is compressed, so no image in it can be read by '
-        f'itself. Unpack it once, which leaves a tar: {program} {path}'
+        f'itself. {remedy}'
       )
   reason = printable(error).rstrip('.') or type(error).__name__
   if part.begin == 0 and not part.last:
@@ -96,6 +100,16 @@ def _refusal(path, name, part, error) -> ValueError:
     f'{printable(name)} is damaged at byte {part.begin + part.last:,} '
     f'({reason}). Copy or download it again.'
   )
+
+
+def _unpacking(program, path):
+  """Returns the command that unpacks a file, whatever its suffix is."""
+  stem, suffix = os.path.splitext(path)
+  if suffix == '.tar':
+    stem += '-unpacked.tar'
+  elif not stem.endswith('.tar'):
+    stem += '.tar'
+  return f'{program} < {shlex.quote(path)} > {shlex.quote(stem)}'
 
 
 class _Part(io.RawIOBase):

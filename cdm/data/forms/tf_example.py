@@ -7,7 +7,7 @@ the parts that are asked for are read, so that the labels of a data set are
 found without its images.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 # Returns the bytes at a position, at most so many; fewer only at the end.
@@ -54,12 +54,15 @@ def taker(data: bytes) -> Take:
   return lambda begin, length: data[begin : begin + length]
 
 
-def features(take: Take, span: Span) -> dict[str, Feature]:
+def features(
+  take: Take, span: Span, wanted: Collection[str] | None = None
+) -> dict[str, Feature]:
   """Returns the features of an Example by name.
 
   Args:
     take: reads parts of the data.
     span: where the Example is.
+    wanted: names of features; the others are left out. None takes all.
 
   Raises:
     Malformed: it is no Example.
@@ -67,20 +70,21 @@ def features(take: Take, span: Span) -> dict[str, Feature]:
   found = {}
   for outer in _messages(take, span, 1):
     for entry in _messages(take, outer, 1):
-      name, feature = None, None
+      name, value = None, None
       for field in _fields(take, entry):
         if field.wire != _MESSAGE:
           raise Malformed('a feature has neither name nor value')
         if field.number == 1:
           name = _text(take, field.span)
         elif field.number == 2:
-          for one in _fields(take, field.span):
-            if one.wire == _MESSAGE and one.number in (BYTES, FLOATS, INTS):
-              feature = Feature(one.number, one.span)
+          value = field.span
       if name is None:
         raise Malformed('a feature has no name')
-      if feature is not None:
-        found[name] = feature
+      if value is None or (wanted is not None and name not in wanted):
+        continue
+      for one in _fields(take, value):
+        if one.wire == _MESSAGE and one.number in (BYTES, FLOATS, INTS):
+          found[name] = Feature(one.number, one.span)
   return found
 
 

@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent import futures
 from typing import NamedTuple
 
@@ -43,6 +43,7 @@ _HEAD = struct.Struct('<QI')
 _CHECKSUM_BYTES = 4
 _BLOCK_BYTES = 1024
 _THREADS = 16
+_LARGE_BYTES = 10**10
 _TYPES = {
   'file': np.int32,
   'begin': np.int64,
@@ -135,7 +136,14 @@ def _scan(files) -> kept_scan.Arrays:
       spans, [_described(path, n, take, s) for n, s in enumerate(spans)]
     )
 
-  logging.info('Listing the records of %d TFRecord files.', len(files))
+  total = sum(os.path.getsize(path) for path in files)
+  if not is_raw and total > _LARGE_BYTES:
+    logging.warning(
+      'Listing the records of %d TFRecord files of %.0f GB, which takes some '
+      'minutes the first time.',
+      len(files),
+      total / 1e9,
+    )
   with futures.ThreadPoolExecutor(_THREADS) as threads:
     scanned = list(threads.map(scan_one, files))
   spans = np.array(
@@ -225,15 +233,13 @@ def read(path: str, begin: int, length: int) -> bytes:
 
 def _in_blocks(path) -> tf_example.Take:
   """Returns what takes parts of a file and reads it in blocks."""
-  block, first = b'', 0
+  block, first, size = b'', 0, os.stat(path).st_size
 
   def take(begin, length):
     nonlocal block, first
     if begin < first or begin + length > first + len(block):
-      there = os.stat(path).st_size - begin
-      block = byte_ranges.read(
-        path, begin, min(there, max(length, _BLOCK_BYTES))
-      )
+      wanted = min(size - begin, max(length, _BLOCK_BYTES))
+      block = byte_ranges.read(path, begin, wanted)
       first = begin
     return block[begin - first : begin - first + length]
 
@@ -241,15 +247,24 @@ def _in_blocks(path) -> tf_example.Take:
 
 
 def parsed(
-  path: str, n: int, take: tf_example.Take, span: Span
+  path: str,
+  n: int,
+  take: tf_example.Take,
+  span: Span,
+  wanted: Collection[str] | None = None,
 ) -> dict[str, Feature]:
   """Returns the features of a record.
+
+  Args:
+    path: the file.
+    n: number of the record, for errors.
+    take, span, wanted: see `tf_example.features`.
 
   Raises:
     DamagedFile: it is no Example.
   """
   try:
-    return tf_example.features(take, span)
+    return tf_example.features(take, span, wanted)
   except tf_example.Malformed as error:
     raise DamagedFile(
       f'Record {n} of {printable(path)} is no Example of TensorFlow ({error}). '
@@ -278,7 +293,7 @@ def _is_raw(files):
 
 
 def _described(path, n, take, span):
-  found: dict[str, Feature] = parsed(path, n, take, span)
+  found = parsed(path, n, take, span, (_LABEL, _SYNSET, _TEXT, _NAME))
   try:
     return _Described(
       tf_example.integer(take, found.get(_LABEL)),

@@ -6,7 +6,7 @@ import pytest
 from cdm.data import folder_index
 from cdm.data.forms import kept_scan
 
-TYPES = {'offsets': np.int64}
+TYPES = {'file': np.int64}
 
 
 class Scans:
@@ -18,10 +18,10 @@ class Scans:
   def __call__(self, what='tar 1', types=None):
     def scan():
       self.count += 1
-      return {'offsets': np.arange(3)}
+      return {'file': np.arange(3)}
 
     types = TYPES if types is None else types
-    return kept_scan.scanned(what, self.files, scan, types)['offsets'].tolist()
+    return kept_scan.scanned(what, self.files, scan, types)['file'].tolist()
 
 
 @pytest.fixture
@@ -71,10 +71,12 @@ def test_a_damaged_scan_is_made_again(files, tmp_path, damage):
   (path,) = kept_in(tmp_path / 'data')
   data = path.read_bytes()
   if damage == 'other':
-    np.savez(path, made_from=np.zeros(32, np.uint8), offsets=np.zeros(9))
+    np.savez(
+      path, found_made_from=np.zeros(32, np.uint8), found_file=np.zeros(9)
+    )
   elif damage != 'types':
     path.write_bytes(data[:99] if damage == 'cut' else bytes(len(data)))
-  types = {'offsets': np.int32} if damage == 'types' else TYPES
+  types = {'file': np.int32} if damage == 'types' else TYPES
   assert scan(types=types) == [0, 1, 2] and scan.count == 2
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cdm.config import datasets
 from cdm.data.files.damaged_file import DamagedFile
-from cdm.data.forms import parquet_rows, parquet_scan
+from cdm.data.forms import kept_scan, parquet_rows, parquet_scan
 from cdm.data.forms.parquet import Parquet
 from cdm.data.transforms import BadImage
 
@@ -348,6 +348,18 @@ def test_names_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
   path = write(f'{tmp_path}/a.parquet', [0, 1], ['x' * 50_000, 'y'])
   with pytest.raises(DamagedFile, match='names or labels of 1?0?[0-9]+,'):
     Parquet(path)
+
+
+def test_a_kept_list_gives_the_same_source(tmp_path, monkeypatch):
+  monkeypatch.setattr(kept_scan, 'LEAST_SECONDS', 0.0)
+  for path in (imagenet(tmp_path) / 'data').iterdir():
+    os.utime(path, (1e9, 1e9))
+  first = Parquet(tmp_path)
+  monkeypatch.setattr(parquet_scan, '_scan', None)
+  again = Parquet(tmp_path)
+  assert again.fingerprint == first.fingerprint
+  assert again.class_names == SYNSETS and again.encoded(3).data == jpeg(3)
+  assert list(again.file_names()) == list(first.file_names())
 
 
 def test_it_can_be_pickled_and_read_by_many_threads(tmp_path):

@@ -69,3 +69,18 @@ def test_a_row_beyond_the_end_is_damage(place):
   with pytest.raises(DamagedFile, match='Row group 0 of .* after 40 rows'):
     parquet_rows.read(place, 40)
   assert parquet_rows.read(place, 39)[-1] == 39
+
+
+def test_one_changed_bit_is_noticed_where_pages_have_checksums(tmp_path):
+  path, row = str(tmp_path / 'a.parquet'), os.urandom(1000)
+  table = pa.table({'image': [row]})
+  pq.write_table(
+    table, path, compression='none', use_dictionary=False,
+    write_statistics=False, write_page_checksum=True,
+  )  # fmt: skip
+  with open(path, 'rb+') as file:
+    at = file.read().index(row) + 500
+    file.seek(at)
+    file.write(bytes([row[500] ^ 1]))
+  with pytest.raises(OSError, match='CRC'):
+    parquet_rows.read(Place(path, 0, 'image'), 0)

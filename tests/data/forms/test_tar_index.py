@@ -1,7 +1,9 @@
 """Members of tars are found without reading them, and none is lost."""
 
 import collections
+import gzip
 import io
+import subprocess
 import tarfile
 
 import pytest
@@ -83,7 +85,10 @@ TWO = plain(a=bytes(600), b=bytes(100))  # headers at 0 and 1,536
     (b'version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'),
     (b'<html><body>Not found</body>', 'as a tar .* It is a web page'),
     (b'', 'as a tar .* The file is empty'),
-    (b'\x1f\x8b' + bytes(600), r'compressed, so .* tar: gunzip .*set.tar'),
+    (
+      b'\x1f\x8b' + bytes(600),
+      r'once: gunzip < .*set.tar > .*set-unpacked.tar$',
+    ),
     (small.tar_bytes({'../a.png': b''}), 'leads out of the archive'),
     (small.tar_bytes({'/a.png': b''}), 'leads out of the archive'),
   ],
@@ -92,6 +97,17 @@ def test_a_damaged_tar_is_refused_with_the_place(path, data, message):
   path.write_bytes(data)
   with pytest.raises(ValueError, match=message):
     scan(path)
+
+
+def test_the_command_that_unpacks_a_tar_writes_a_tar(tmp_path):
+  for suffix in ('.tar.gz', '.tgz'):
+    path = tmp_path / f'a b{suffix}'
+    path.write_bytes(gzip.compress(bytes(10240)))
+    with pytest.raises(ValueError, match='Unpack it once: (gunzip.*)') as error:
+      scan(path)
+    command = str(error.value).partition('once: ')[2]
+    subprocess.run(command, shell=True, check=True)
+    assert scan(tmp_path / 'a b.tar') == ([], {})
 
 
 def test_a_header_that_asks_for_gigabytes_is_refused(path):

@@ -26,6 +26,8 @@ def test_features_are_those_that_protobuf_wrote():
   assert tf_example.integer(take, found['shape']) is None
   assert tf_example.ints(take, found['data']) == []
   assert tf_example.byte_spans(take, found['x']) == []
+  some = tf_example.features(take, Span(0, len(data)), {'x', 'other'})
+  assert some == {'x': found['x']}
 
 
 def test_integers_may_stand_one_by_one():

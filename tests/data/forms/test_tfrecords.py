@@ -16,6 +16,7 @@ from support import tfrecord_sets
 
 from cdm.config import datasets
 from cdm.data.files.damaged_file import DamagedFile
+from cdm.data.forms import kept_scan, tfrecord_scan
 from cdm.data.forms.tfrecords import TFRecords
 from cdm.data.transforms import BadImage, UnusableImage
 
@@ -156,6 +157,12 @@ def test_numbers_alone_are_labels_if_they_count_from_0(tmp_path):
   assert TFRecords(path).num_classes == 0
 
 
+def test_a_long_listing_is_announced(tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr(tfrecord_scan, '_LARGE_BYTES', 100)
+  TFRecords(imagenet(tmp_path))
+  assert 'Listing the records of 2 TFRecord files' in caplog.text
+
+
 def test_records_of_another_kind_are_refused_with_their_features(tmp_path):
   path = one_file(tmp_path, tfrecord_sets.example(image=jpeg(0), label=[1]))
   with pytest.raises(ValueError, match=r"features \('image', 'label'\). Known"):
@@ -251,6 +258,18 @@ def test_a_record_too_large_for_an_image_is_not_read(tmp_path, monkeypatch):
   source = TFRecords(tfrecord_sets.nvidia(tmp_path), max_pixels=10)
   with pytest.raises(UnusableImage, match='bytes, too many for an image of'):
     source[0]
+
+
+def test_a_kept_list_gives_the_same_source(tmp_path, monkeypatch):
+  monkeypatch.setattr(kept_scan, 'LEAST_SECONDS', 0.0)
+  for path in imagenet(tmp_path).iterdir():
+    os.utime(path, (1e9, 1e9))
+  first = TFRecords(tmp_path)
+  monkeypatch.setattr(tfrecord_scan, '_scan', None)
+  again = TFRecords(tmp_path)
+  assert again.fingerprint == first.fingerprint
+  assert again.class_names == SYNSETS and again.encoded(1).data == jpeg(2)
+  assert list(again.file_names()) == list(first.file_names())
 
 
 def test_it_can_be_pickled_and_read_by_many_threads(tmp_path):
