@@ -143,3 +143,13 @@ def test_batches_are_of_16_images_unless_told(tmp_path):
   found = image_set.load_images(tmp_path / 'x.npz')
   assert [len(b) for b in image_set.stream(found)] == [16, 1]
   assert [len(b) for b in image_set.stream(found, [3, 4])] == [2]
+
+
+def test_splits_side_by_side_are_no_set(tmp_path):
+  """A reference set would mix held-out pictures into those of training."""
+  for name in ('train', 'val'):
+    (tmp_path / name).mkdir()
+    Image.new('RGB', (4, 4)).save(tmp_path / name / '0.png')
+  with pytest.raises(ValueError, match='holds splits .* Give .*/train for'):
+    image_set.load_images(tmp_path)
+  assert image_set.load_images(tmp_path / 'train').count == 1
