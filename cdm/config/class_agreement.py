@@ -10,10 +10,8 @@ then count the classes that they have (`class_names` gives them their places in
 a longer list), and evaluation data are matched with the training data by name.
 """
 
-import inspect
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -72,7 +70,7 @@ def matched(
     The config itself, unless its evaluation data may lack classes.
   """
   section = c[name]
-  takes_names = 'class_names' in _parameters(section)
+  takes_names = 'class_names' in datasets.keys_of(section)
   if (
     not names or not takes_names or not datasets.allows_missing_classes(section)
   ):
@@ -190,7 +188,7 @@ def _count(names):
 
 def _ways_out(c, name, own, names):
   """Returns what else may be done, for data whose classes can be named."""
-  if 'class_names' not in _parameters(c[name]):
+  if 'class_names' not in datasets.keys_of(c[name]):
     return ''
   text = f', or give all names in their order as config.{name}.class_names'
   if set(own) - set(names) or len(own) >= len(names):
@@ -202,7 +200,7 @@ def _ways_out(c, name, own, names):
 
 
 def _unlabelled(c, num_classes, name):
-  kind, known = c[name].kind, _parameters(c[name])
+  kind, known = c[name].kind, datasets.keys_of(c[name])
   file = ''
   if 'labels' in known:
     file = (
@@ -215,8 +213,3 @@ def _unlabelled(c, num_classes, name):
     f'has no classes: all its images would have the label 0. Use labelled '
     f'data, {file}or --config.model.num_classes=None.'
   )
-
-
-def _parameters(section: Any) -> Any:
-  constructor = datasets.SOURCES.get(str(section.get('kind')))
-  return inspect.signature(constructor).parameters if constructor else ()

@@ -1,5 +1,6 @@
 """Opens the data sets of a config."""
 
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -208,6 +209,15 @@ def allows_missing_classes(
   value = instantiate.as_dict(name, section).get(ALLOW_MISSING, False)
   value_types.check(f'{name}.{ALLOW_MISSING}', value, bool)
   return value
+
+
+def keys_of(section: ConfigDict | Mapping[str, Any]) -> tuple[str, ...]:
+  """Returns the keys that a data section may have besides its kind.
+
+  There are none if the kind is unknown.
+  """
+  constructor = SOURCES.get(str(section.get('kind')))
+  return tuple(inspect.signature(constructor).parameters) if constructor else ()
 
 
 def open_named(section: Mapping[str, Any]) -> Source:

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import inspect
 import re
 from typing import Any
 
@@ -141,7 +140,7 @@ def run(args: argparse.Namespace) -> None:
   )
   if section['kind'] == 'tfds':
     section['exif_rotation'] = False  # as the decoders of TFDS
-  takes = inspect.signature(datasets.SOURCES[section['kind']]).parameters
+  takes = datasets.keys_of(section)
   if 'in_order' in takes:
     section['in_order'] = True
   if args.max_value is not None:

@@ -20,8 +20,6 @@ from cdm.evaluation import set_name
 
 SAMPLING = 'sampling.json'  # the manifest that `cdm sample` writes
 SAMPLES = 'samples.npz'
-# The kinds of sources whose labels are translated by the names of classes.
-TRANSLATED = ('archive', 'folder', 'array_records', 'parquet', 'tfrecords')
 
 
 def section(what: str | os.PathLike) -> dict[str, Any]:
@@ -82,7 +80,7 @@ def open_set(
   Raises:
     ValueError: the set has no classes, or other classes than `names`.
   """
-  if names is not None and given['kind'] in TRANSLATED:
+  if names is not None and 'class_names' in datasets.keys_of(given):
     given = {**given, 'class_names': tuple(names)}
   source = datasets.open_named(given)
   if not source.num_classes:

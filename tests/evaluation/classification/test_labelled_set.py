@@ -1,6 +1,7 @@
 """A labelled set is found however it is named, and classes go by name."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -49,6 +50,17 @@ def test_the_data_of_a_config_are_its_section(split):
   found = labelled_set.section(f'{path}:{split}')
   source, _ = labelled_set.open_set('it', found)
   assert len(source) == {'train': 256, 'eval': 64}[split]
+
+
+def test_archives_of_files_go_by_name_too(tmp_path):
+  pictures = folder(tmp_path / 'f', ['b', 'a'])
+  with zipfile.ZipFile(tmp_path / 'f.zip', 'w') as file:
+    for path in sorted(pictures.rglob('*.png')):
+      file.write(path, path.relative_to(pictures))
+  section = {'kind': 'zip', 'path': str(tmp_path / 'f.zip')}
+  source, _ = labelled_set.open_set('it', section, ['c', 'b', 'a'])
+  for element in (source[i] for i in range(4)):
+    assert element['label'] == (1 if element['image'].max() == 0 else 2)
 
 
 def test_folders_go_by_name_whatever_their_order(tmp_path):
