@@ -130,6 +130,19 @@ def test_a_config_is_a_literal_and_nothing_else(name):
 
 
 @every_config
+def test_a_config_states_each_section_once(name):
+  """A second statement would silently replace the first."""
+  tree = ast.parse(PATHS[name].read_text(encoding='utf-8'))
+  stated = [
+    ast.unparse(target)
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Assign)
+    for target in node.targets
+  ]
+  assert len(stated) == len(set(stated))
+
+
+@every_config
 def test_a_config_says_how_to_run_it_and_what_to_expect(name):
   text = docstring(name)
   command = 'sample' if name in CASCADES else 'train'

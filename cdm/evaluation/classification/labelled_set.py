@@ -59,7 +59,14 @@ def section(what: str | os.PathLike) -> dict[str, Any]:
     return section(path / SAMPLES)
   if (path / record_format.INDEX).exists():
     return {'kind': 'array_records', 'path': str(path), 'class_names': None}
-  return {'kind': 'folder', 'path': str(path), 'class_names': None}
+  # The loaders with which published classifiers were trained and judged ignore
+  # the EXIF orientation, which some pictures of ImageNet state.
+  return {
+    'kind': 'folder',
+    'path': str(path),
+    'class_names': None,
+    'exif_rotation': False,
+  }
 
 
 def open_set(
