@@ -138,20 +138,6 @@ def get_config():
   c.eval = dict(
     # Evaluation in training: ours.
     every_steps=1_000,  # that of the checkpoints; 0 is off
-    batches=6,  # 384 held-out images, the same every time
-    num_pairs=0,  # a base model has no pairs
-    fid_every_steps=0,  # off; it needs the weights of Inception
-    fid_num=5000,
-    fid_reference='',  # the training data
-    fid_weights='',  # where `cdm evaluate` looks
-    sampler_steps=None,  # of pairs and FID; None takes all
-    best='held_out/ema_loss',  # the best checkpoint by it is kept
-    level=0.0,  # a base model has none
-  )
-
-  c.eval = dict(
-    # Evaluation in training: ours.
-    every_steps=1_000,  # that of the checkpoints; 0 is off
     batches=4,  # 256 held-out images, the same every time
     num_pairs=0,  # a base model has no pairs
     fid_every_steps=0,  # off; it needs the weights of Inception
