@@ -41,6 +41,7 @@ from cdm.distributed import (
   bucket,
   bucket_folders,
   collectives,
+  exit_codes,
   remote_paths,
   user_cache,
 )
@@ -259,16 +260,29 @@ def pipeline_options(c: ConfigDict) -> pipeline.PipelineOptions:
 def check_images(
   source: Source, options: pipeline.PipelineOptions, name: str
 ) -> None:
-  """Refuses data that does not suit the pipeline, see `source_check`."""
-  with key_errors.naming('pipeline', options._fields):
-    source_check.check(
-      source,
-      size=options.image_size,
-      crop=options.crop,
-      filter=options.filter,
-      allow_enlarging=options.allow_enlarging,
-      name=f'config.{name}',
-    )
+  """Refuses data that does not suit the pipeline, see `source_check`.
+
+  Raises:
+    ValueError: it does not suit.
+    exit_codes.DataError: its first images cannot be read.
+  """
+  try:
+    with key_errors.naming('pipeline', options._fields):
+      source_check.check(
+        source,
+        size=options.image_size,
+        crop=options.crop,
+        filter=options.filter,
+        allow_enlarging=options.allow_enlarging,
+        name=f'config.{name}',
+      )
+  except Exception as error:
+    bad_input = exit_codes.classify(error) is exit_codes.BAD_INPUT
+    if bad_input and isinstance(error, ValueError):
+      raise
+    raise exit_codes.data_error(
+      f'The first images of config.{name} could not be read', error
+    ) from error
 
 
 def training_batches(

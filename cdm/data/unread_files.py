@@ -109,9 +109,9 @@ _KINDS = (
     r'\.arrow',
     "a file of Hugging Face's cache",
     lambda path: (
-      'Write it as parquet, and give that file: python -c "from datasets '
-      f"import Dataset; Dataset.from_file('{path}').to_parquet('{_stem(path)}"
-      '.parquet\')"'
+      'Write it as parquet where the package datasets is installed, and give '
+      f"that file: Dataset.from_file('{path}').to_parquet('{_stem(path)}"
+      ".parquet')"
     ),
   ),
   _Kind(

@@ -150,15 +150,24 @@ def test_a_data_error_names_the_step_and_keeps_the_traceback(
   assert sessions(tmp_path / 'run')[-1]['ended'] == 'data error'
 
 
+@pytest.mark.parametrize(
+  ('image', 'message'),
+  [
+    (1, 'The first images of config.train_data could not be read. OSError'),
+    (2, 'The first batch could not be read. OSError'),
+  ],
+)
 def test_a_first_batch_that_cannot_be_read_is_a_data_error(
-  tmp_path, begin, on_image
+  tmp_path, begin, on_image, image, message
 ):
+  """One image is looked at before the first batch is read."""
+
   def fail():
     raise OSError(errno.ENXIO, 'No such device or address', '/data/shard-0')
 
-  on_image(1, fail, ever=True)
+  on_image(image, fail, ever=True)
   code, err = begin()
-  assert code == 4 and 'The first batch could not be read. OSError' in err
+  assert code == 4 and message in err
 
 
 def test_a_storage_that_does_not_answer_ends_with_a_code_that_starts_again(
