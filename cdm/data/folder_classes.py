@@ -51,7 +51,8 @@ def labels_of(
         f'{len(label_of)} class folders {first_names(names)}. '
         f'{"Move it" if folder is None else _NAME_IT}, give a file of labels '
         '(labels in a config, --labels of `cdm prepare`), or read the images '
-        'without classes (class_names=(), --no_classes).'
+        'without classes (class_names=() in a config, --no_classes of '
+        '`cdm prepare`).'
       )
   return Labels(np.array([label_of[f] for f in folders], np.int32), names)
 

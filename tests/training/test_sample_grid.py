@@ -41,7 +41,7 @@ def drawn(monkeypatch, *, steps=None, num=3, lowres=None, mesh_shape=8):
     sample_grid.stage, 'stage', lambda c, sampler_steps: built(sampler_steps)
   )
   monkeypatch.setattr(
-    sample_grid.datasets,
+    sample_grid.evaluated_images,
     'read_held_out',
     lambda c, n: lambda numbers: (
       np.full((n, 8, 8, 3), 7, np.uint8), np.zeros(n, np.int32)
