@@ -131,7 +131,7 @@ def test_classes_without_names_are_numbers(tmp_path, labels):
 
 def test_names_of_other_classes_are_refused(tmp_path):
   draw(tmp_path, class_names=NAMES)
-  with pytest.raises(ValueError, match=r'1 classes that are not among the 3 expected, first 'fox''):
+  with pytest.raises(ValueError, match='1 classes that are not among the 3 ex'):
     array_record.ArrayRecords(tmp_path, ['cat', 'dog', 'owl'])
 
 

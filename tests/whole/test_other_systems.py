@@ -13,24 +13,33 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What macOS or Windows lacks, and the modules that do without it there.
 LACKING = {
-  'os.pread': {'cdm.data.npz_images'},
+  'os.pread': {'cdm.data.npz_images', 'cdm.data.forms.byte_ranges'},
+  'os.register_at_fork': {
+    'cdm.data.forms.lmdb_images',
+    'cdm.data.forms.parquet_rows',
+  },
   'os.sysconf': {
     'cdm.data.host_memory',
     'cdm.reporting.process_age',  # behind /proc
     'cdm.training.utilization',  # behind /proc
   },
+  'os.sched_getaffinity': {'cdm.data.preparation_cost'},
   'os.getuid': {'cdm.distributed.user_cache'},
   'select.poll': {'cdm.cli.main'},
   'fcntl.flock': {'cdm.data.prepare', 'cdm.models.pretrained.download'},
   'resource.getrusage': {'cdm.reporting.session_log'},
-  'resource.getrlimit': {'cdm.distributed.open_files'},
-  'resource.setrlimit': {'cdm.distributed.open_files'},
+  'resource.getrlimit': {
+    'cdm.data.build_tfds',
+    'cdm.data.shard_records',
+    'cdm.distributed.open_files',
+  },
+  'resource.setrlimit': {'cdm.data.build_tfds', 'cdm.distributed.open_files'},
   'ctypes.CDLL': {'cdm.checkpointing.freed_memory'},  # suppressed
 }
 # Nothing of cdm needs these, so nobody asks whether they exist.
 UNUSED = {
-  'os': 'posix_fadvise sched_getaffinity sched_setaffinity sendfile splice '
-  'memfd_create getxattr setxattr fork forkpty register_at_fork mkfifo mknod '
+  'os': 'posix_fadvise sched_setaffinity sendfile splice '
+  'memfd_create getxattr setxattr fork forkpty mkfifo mknod '
   'getpgid setsid killpg geteuid getgid chown lchown fdatasync '
   'posix_fallocate O_DIRECT O_NOFOLLOW O_NONBLOCK O_NOATIME '
   'getloadavg pwrite preadv copy_file_range eventfd pidfd_open'.split(),

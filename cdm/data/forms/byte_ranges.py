@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.printable_name import printable
@@ -13,7 +14,18 @@ class _Descriptor:
   """An open file that is closed when nothing refers to it any more."""
 
   def __init__(self, path: str):
-    self.number = os.open(path, os.O_RDONLY | getattr(os, 'O_CLOEXEC', 0))
+    # Without O_BINARY Windows would translate the ends of lines.
+    flags = getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_BINARY', 0)
+    self.number = os.open(path, os.O_RDONLY | flags)
+    self._lock = threading.Lock()
+
+  def read(self, offset: int, length: int) -> bytes:
+    """Returns up to `length` bytes from an offset on, in any thread."""
+    if hasattr(os, 'pread'):
+      return os.pread(self.number, length, offset)
+    with self._lock:  # Windows: one thread at a time moves the position.
+      os.lseek(self.number, offset, os.SEEK_SET)
+      return os.read(self.number, length)
 
   def __del__(self) -> None:
     if hasattr(self, 'number'):
@@ -39,7 +51,7 @@ def read(path: str | os.PathLike[str], offset: int, length: int) -> bytes:
   file = _opened(path, os.getpid())
   parts, got = [], 0
   while got < length:
-    part = os.pread(file.number, length - got, offset + got)
+    part = file.read(offset + got, length - got)
     if not part:
       raise DamagedFile(
         f'{printable(path)} ends at byte {offset + got:,}, inside of a record '

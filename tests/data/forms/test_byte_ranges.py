@@ -7,7 +7,10 @@ from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.forms import byte_ranges
 
 
-def test_any_part_of_a_file_is_read(tmp_path):
+@pytest.mark.parametrize('has_pread', [True, False])
+def test_any_part_of_a_file_is_read(tmp_path, monkeypatch, has_pread):
+  if not has_pread:
+    monkeypatch.delattr(os, 'pread')
   path = tmp_path / 'a'
   path.write_bytes(bytes(range(100)))
   assert byte_ranges.read(path, 10, 5) == bytes(range(10, 15))
