@@ -193,7 +193,9 @@ class Reporter:
         _line({'step': int(step), **numbers, **texts}),
       )
       storage_retry.retried(
-        lambda: record.write(text), f'Writing {self._workdir / SCALARS}'
+        lambda: record.write(text),
+        f'Writing {self._workdir / SCALARS}',
+        until_space=True,
       )
       for writer in self._writers:
         writer.scalars(int(step), numbers)
@@ -213,18 +215,25 @@ class Reporter:
     """
     if not self._active:
       return None
-    # Imported here, because a run without image grids needs no Pillow.
-    from cdm.reporting import image_files
-
     path = self._grid_path(step, name)
     with _writing(self._workdir):
-      path.parent.mkdir(exist_ok=True)
-      image_files.write_png(path, image)
+      storage_retry.retried(
+        lambda: self._write_grid(path, image),
+        f'Writing {path}',
+        until_space=True,
+      )
       if self._writers:
         png, (height, width) = path.read_bytes(), image.shape[:2]
         for writer in self._writers:
           writer.image(int(step), name, png, (height, width))
     return path
+
+  def _write_grid(self, path: pathlib.Path, image: np.ndarray) -> None:
+    # Imported here, because a run without image grids needs no Pillow.
+    from cdm.reporting import image_files
+
+    path.parent.mkdir(exist_ok=True)
+    image_files.write_png(path, image)
 
   def say(self, text: str) -> None:
     """Prints a line without breaking the progress bar."""

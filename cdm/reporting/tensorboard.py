@@ -86,7 +86,9 @@ class TensorBoard:
 
   def _write(self, step: int, values: list[dict[str, Any]]) -> None:
     storage_retry.retried(
-      lambda: self._try_to_write(step, values), 'Writing TensorBoard events'
+      lambda: self._try_to_write(step, values),
+      'Writing TensorBoard events',
+      until_space=True,
     )
 
   def _try_to_write(self, step: int, values: list[dict[str, Any]]) -> None:

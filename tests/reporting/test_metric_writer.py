@@ -1,5 +1,6 @@
 """The record of a run: complete after any end, and equal after a resume."""
 
+import errno
 import json
 import math
 
@@ -10,7 +11,12 @@ from support import failing_disks, small_disks
 from support.terminals import Terminal
 
 from cdm.distributed import exit_codes
-from cdm.reporting import metric_writer, record_parts, tensorboard
+from cdm.reporting import (
+  image_files,
+  metric_writer,
+  record_parts,
+  tensorboard,
+)
 
 
 def quiet(workdir, **fields):
@@ -138,11 +144,12 @@ def test_a_terminal_gets_a_bar_with_rate_eta_and_loss(tmp_path):
   assert 'a line between\n' in text
 
 
+@pytest.mark.parametrize('code', [errno.EIO, errno.ENOSPC])
 def test_a_line_whose_write_failed_half_way_is_there_once(
-  tmp_path, monkeypatch
+  tmp_path, monkeypatch, code
 ):
   monkeypatch.setenv('CDM_STORAGE_SECONDS', '5')
-  opener = failing_disks.Opener(0)
+  opener = failing_disks.Opener(0, code)
   for module in (record_parts, tensorboard):
     monkeypatch.setattr(module, 'open', opener, raising=False)
   with metric_writer.Reporter(tmp_path, quiet=True) as reporter:
@@ -154,16 +161,41 @@ def test_a_line_whose_write_failed_half_way_is_there_once(
   assert rows == [{'step': n, 'loss': n / 8} for n in range(4)]
 
 
+@pytest.mark.parametrize(
+  ('code', 'message', 'ending'),
+  [
+    (errno.EIO, 'scalars.jsonl failed again', exit_codes.NO_STORAGE),
+    # To start again would not free space.
+    (errno.ENOSPC, 'No space left on device', exit_codes.BAD_INPUT),
+  ],
+)
 def test_a_record_that_cannot_be_written_for_long_ends_with_its_code(
-  tmp_path, monkeypatch
+  tmp_path, monkeypatch, code, message, ending
 ):
   monkeypatch.setenv('CDM_STORAGE_SECONDS', '0.2')
-  opener = failing_disks.Opener(0)
+  opener = failing_disks.Opener(0, code)
   monkeypatch.setattr(record_parts, 'open', opener, raising=False)
   with metric_writer.Reporter(
     tmp_path, tensorboard=False, quiet=True
   ) as reporter:
     opener.failures = 10**6
-    with pytest.raises(OSError, match='scalars.jsonl failed again') as caught:
+    with pytest.raises(OSError, match=message) as caught:
       reporter.scalars(1, {'loss': 1.0})
-  assert exit_codes.classify(caught.value) is exit_codes.NO_STORAGE
+  assert opener.failures < 10**6 - 2  # It was tried more than once.
+  assert exit_codes.classify(caught.value) is ending
+
+
+def test_a_grid_waits_until_there_is_space(tmp_path, monkeypatch):
+  monkeypatch.setenv('CDM_STORAGE_SECONDS', '5')
+  write, calls = image_files.write_png, []
+
+  def full_at_first(path, image):
+    calls.append(path)
+    if len(calls) < 3:
+      raise OSError(errno.ENOSPC, 'No space left on device', str(path))
+    write(path, image)
+
+  monkeypatch.setattr(image_files, 'write_png', full_at_first)
+  with metric_writer.Reporter(tmp_path, quiet=True) as reporter:
+    path = reporter.grid(3, 'samples', np.zeros((4, 4, 3), np.uint8))
+  assert len(calls) == 3 and path.exists()

@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+import os
 
 
 class Opener:
@@ -9,10 +10,11 @@ class Opener:
 
   Attributes:
     failures: how many writes are still to fail.
+    code: their error number.
   """
 
-  def __init__(self, failures):
-    self.failures = failures
+  def __init__(self, failures, code=errno.EIO):
+    self.failures, self.code = failures, code
 
   def __call__(self, *arguments, **more):
     return _File(self, builtins.open(*arguments, **more))
@@ -30,7 +32,8 @@ class _File:
     self._opener.failures -= 1
     self._file.write(data[: len(data) // 2])
     self._file.flush()
-    raise OSError(errno.EIO, 'Input/output error', self._file.name)
+    code = self._opener.code
+    raise OSError(code, os.strerror(code), self._file.name)
 
   def __getattr__(self, name):
     return getattr(self._file, name)

@@ -315,7 +315,11 @@ def test_a_second_start_is_refused_and_a_killed_one_is_taken_over(
   assert not list((tmp_path / 'run').glob('.*'))
 
 
-def test_a_full_disk_is_the_last_line_and_no_thread_adds_a_traceback(tmp_path):
+def test_a_full_disk_is_the_last_line_and_no_thread_adds_a_traceback(
+  tmp_path, monkeypatch
+):
+  # Its records wait for space for so long.
+  monkeypatch.setenv('CDM_STORAGE_SECONDS', '2')
   with small_disks.mounted(tmp_path / 'disk', '600k') as disk:
     run = start_in_its_own_process(
       disk / 'run', train__num_steps=40, train__keep_checkpoints=5

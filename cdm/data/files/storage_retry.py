@@ -50,7 +50,11 @@ def pauses() -> Iterator[float]:
 
 
 def retried(
-  action: Callable[[], T], what: str, *, seconds: float | None = None
+  action: Callable[[], T],
+  what: str,
+  *,
+  seconds: float | None = None,
+  until_space: bool = False,
 ) -> T:
   """Calls a function until it returns, or its error is one that stays.
 
@@ -59,6 +63,8 @@ def retried(
       called.
     what: what it does, for messages: 'Writing /a/b'.
     seconds: for how long it is tried again; by default for `patience()`.
+    until_space: whether it is also tried again while the disk is full: what a
+      run of weeks writes waits for a person, or another program, to free space.
 
   Raises:
     transient_errors.NotAnswering: it failed for all of that time.
@@ -72,11 +78,14 @@ def retried(
     except transient_errors.NotAnswering:
       raise  # It was tried again already.
     except Exception as error:
-      if not transient_errors.of_a_library(error):
+      full = until_space and transient_errors.of_a_full_disk(error)
+      if not full and not transient_errors.of_a_library(error):
         raise
       most = patience() if seconds is None else seconds
       spent, pause = time.monotonic() - began, next(waits)
       if spent + pause > most:
+        if full:
+          raise  # To start again would not free space.
         raise not_answering(what, error, spent) from error
       announce(what, error, pause)
     time.sleep(pause)

@@ -18,6 +18,7 @@ _NAMES = (
   'ENOBUFS',
 )  # fmt: skip
 CODES = frozenset(getattr(errno, n) for n in _NAMES if hasattr(errno, n))
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Libraries written in C++ raise types of their own, with the system's words or
 # with one of gRPC's words for a service that is away.
 _WORDS = tuple(os.strerror(code) for code in sorted(CODES - {errno.EINTR}))
@@ -51,6 +52,13 @@ def of_a_library(error: BaseException | None) -> bool:
   return any(
     _by_number(each) or (not _has_number(each) and _by_words(each))
     for each in _chain(error)
+  )
+
+
+def of_a_full_disk(error: BaseException | None) -> bool:
+  """Returns whether an error, or its cause, is that there is no space left."""
+  return any(
+    _has_number(each) and each.errno in _FULL for each in _chain(error)
   )
 
 

@@ -65,6 +65,17 @@ def test_what_a_restart_cannot_mend_is_raised_at_once(code):
   assert exit_codes.classify(caught.value) is exit_codes.BAD_INPUT
 
 
+def test_a_full_disk_is_waited_for_where_that_is_asked(seconds):
+  seconds(0.5)
+  action, calls = failing(2, errno.ENOSPC)
+  assert storage_retry.retried(action, 'Writing', until_space=True) == 7
+  action, calls = failing(10**6, errno.ENOSPC)
+  with pytest.raises(OSError, match='No space left') as caught:
+    storage_retry.retried(action, 'Writing', until_space=True)
+  assert len(calls) > 2
+  assert exit_codes.classify(caught.value) is exit_codes.BAD_INPUT
+
+
 def test_what_was_tried_again_inside_is_not_tried_again_outside(seconds):
   seconds(0.3)
   action, calls = failing(10**6)
