@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 from cdm.data import tfds
+from cdm.data.shown_bytes import shown
 
 # Of the originals: records hold the bytes of the pictures, and the temporary
 # files are deleted while the shards are written. Measured with tars of 1.33 GB
@@ -76,9 +77,9 @@ def check_room(builder: Any, name: str) -> str:
   free = shutil.disk_usage(_existing(root)).free
   hours = originals / _BYTES_PER_SECOND / 3600
   told = (
-    f'{name} needs about {_size(needed)} in {root}: {_size(downloads)} of '
-    f'downloads, {_size(_OUTPUT * originals)} of records and '
-    f'{_size(_TEMPORARY * originals)} of temporary files; {_size(free)} are '
+    f'{name} needs about {shown(needed)} in {root}: {shown(downloads)} of '
+    f'downloads, {shown(_OUTPUT * originals)} of records and '
+    f'{shown(_TEMPORARY * originals)} of temporary files; {shown(free)} are '
     f'free. It takes about {max(hours, 0.1):.1f} hours.'
   )
   # Several configs of one data set share its list of files.
@@ -107,13 +108,6 @@ def _raise_limit() -> None:
       resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError):  # macOS may allow less than it says.
       pass
-
-
-def _size(count: float) -> str:
-  for unit, least in (('TB', 1e12), ('GB', 1e9), ('MB', 1e6)):
-    if count >= least:
-      return f'{count / least:.3g} {unit}'
-  return f'{count / 1e3:.3g} kB'
 
 
 if __name__ == '__main__':

@@ -18,11 +18,10 @@ from cdm.data import (
   picture_order,
   unread_files,
 )
-from cdm.data.forms.encoded_images import Encoded
-from cdm.data.source import Element, element
+from cdm.data.encoded_files import Encoded, EncodedFiles
 
 
-class Folder:
+class Folder(EncodedFiles):
   """A source of the image files in a folder and below it.
 
   What counts as an image file, and what is left out, see `picture_files`. The
@@ -156,12 +155,3 @@ class Folder:
     most = self._limits['max_pixels']
     data = image_decoder.read_bytes(path, max_pixels=most)
     return Encoded(data, str(pathlib.Path(path)), int(self.labels[i]))
-
-  def decode(self, stored: Encoded) -> Element:
-    """Returns the element of an image that `encoded` returned."""
-    data, name, label = stored
-    decoded = image_decoder.decode(data, name=name, **self._limits)
-    return element(decoded.pixels, label, decoded.notes)
-
-  def __getitem__(self, i: int) -> Element:
-    return self.decode(self.encoded(i))

@@ -14,6 +14,7 @@ from typing import Any
 
 from cdm.data import record_format, shard_writer
 from cdm.data.files import atomic_files
+from cdm.data.shown_bytes import shown
 
 WORTH_MEASURING = 1000  # images; fewer are prepared as soon
 _MEASURED = 32  # images, spread over all where that is quick
@@ -56,14 +57,14 @@ def check(
   where = folder.resolve()
   if needed + _RESERVE > free:
     raise ValueError(
-      f'{len(indices):,} images need about {_size(needed)} in {where}, where '
-      f'{_size(free)} are free. Free space, give another --out, or store '
+      f'{len(indices):,} images need about {shown(needed)} in {where}, where '
+      f'{shown(free)} are free. Free space, give another --out, or store '
       'smaller files with --payload=jpeg.'
     )
   cores = len(os.sched_getaffinity(0)) if _has_affinity() else os.cpu_count()
   say(
-    f'{len(indices):,} images need about {_size(needed)} in {where} '
-    f'({_size(free)} are free), no temporary space, and about '
+    f'{len(indices):,} images need about {shown(needed)} in {where} '
+    f'({shown(free)} are free), no temporary space, and about '
     f'{_duration(seconds / (cores or 1))} if storage is quick.'
   )
 
@@ -85,13 +86,6 @@ def _stored_bytes(folder, records):
       return path.stat().st_size
   finally:
     path.unlink(missing_ok=True)
-
-
-def _size(count):
-  for unit, least in (('TB', 1e12), ('GB', 1e9), ('MB', 1e6)):
-    if count >= least:
-      return f'{count / least:.3g} {unit}'
-  return f'{count / 1e3:.3g} kB'
 
 
 def _duration(seconds):

@@ -20,14 +20,13 @@ from cdm.data import (
   tfds_versions,
   transforms,
 )
+from cdm.data.encoded_files import Encoded, EncodedFiles
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.files.transient_errors import not_of_the_file
-from cdm.data.forms.encoded_images import Encoded
 from cdm.data.shard_records import Part, ShardRecords
-from cdm.data.source import Element, element
 
 
-class Tfds:
+class Tfds(EncodedFiles):
   """A source of one split of a TFDS data set, prepared as ArrayRecord.
 
   Reading needs tensorflow-datasets, but not TensorFlow. Images are decoded by
@@ -154,15 +153,6 @@ class Tfds:
     if label >= 0 and self._new_label is not None:
       label = self._new_label[label]
     return Encoded(example[self._image_key], name, label)
-
-  def decode(self, stored: Encoded) -> Element:
-    """Returns the element of an image that `encoded` returned."""
-    data, name, label = stored
-    decoded = image_decoder.decode(data, name=name, **self._limits)
-    return element(decoded.pixels, label, decoded.notes)
-
-  def __getitem__(self, i: int) -> Element:
-    return self.decode(self.encoded(i))
 
 
 # The Pythons from this one on have no release of TensorFlow, which builds data

@@ -10,28 +10,13 @@ import abc
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from cdm.data import class_labels, image_decoder, label_file
 from cdm.data.class_labels import Labels
-from cdm.data.source import Element, element
+from cdm.data.encoded_files import Encoded, EncodedFiles
 
 
-class Encoded(NamedTuple):
-  """An image as it is stored.
-
-  Attributes:
-    data: the bytes of an image file.
-    name: names it in error messages.
-    label: its label, see `source.Element`.
-  """
-
-  data: bytes
-  name: str
-  label: int
-
-
-class EncodedImages(abc.ABC):
+class EncodedImages(EncodedFiles):
   """A source of image files inside larger files; see `cdm.data.source`.
 
   A form of its own lists its records, passes them to the constructor, and
@@ -130,15 +115,6 @@ class EncodedImages(abc.ABC):
       raise IndexError(f'{self.path}[{i}] of {len(self)}')
     i %= len(self)
     return Encoded(self.read_bytes(i), self.name_of(i), int(self.labels[i]))
-
-  def decode(self, stored: Encoded) -> Element:
-    """Returns the element of a record that `encoded` returned."""
-    data, name, label = stored
-    decoded = image_decoder.decode(data, name=name, **self._limits)
-    return element(decoded.pixels, label, decoded.notes)
-
-  def __getitem__(self, i: int) -> Element:
-    return self.decode(self.encoded(i))
 
   @property
   def fingerprint(self) -> str:
