@@ -21,6 +21,7 @@ from cdm.data import (
   transforms,
 )
 from cdm.data.encoded_files import Encoded, EncodedFiles
+from cdm.data.error_line import first_line
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.shard_records import Part, ShardRecords
@@ -216,14 +217,9 @@ def _keep_few_open(records, split):
   )
 
 
-def _first_line(error: Exception) -> str:
-  text = str(error).strip() or type(error).__name__
-  return text.partition('\n')[0].rstrip('.')[:200]
-
-
 def _damaged(name: str, error: Exception) -> DamagedFile:
   return DamagedFile(
-    f'TFDS cannot open {name[:200]!r} ({_first_line(error)}). Check its config '
+    f'TFDS cannot open {name[:200]!r} ({first_line(error)}). Check its config '
     'and version; if they are right, move its files away and build them again.'
   )
 
@@ -260,7 +256,7 @@ def new_builder(
     if help_for_old := tfds_versions.without_features(place, name):
       raise ValueError(help_for_old) from error
     raise ValueError(
-      f'TFDS cannot open {name[:200]!r} ({_first_line(error)}); give NAME, '
+      f'TFDS cannot open {name[:200]!r} ({first_line(error)}); give NAME, '
       'NAME/CONFIG or NAME:VERSION of a data set that it knows.'
     ) from error
   except Exception as error:  # TFDS raises several types

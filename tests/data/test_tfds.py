@@ -419,15 +419,6 @@ def test_file_names_are_those_that_the_data_set_stores_or_none(
   assert source[1]['label'] == 0
 
 
-def test_an_error_without_words_is_told_by_its_kind():
-  for error, told in (
-    (ValueError('bad name.\nmore'), 'bad name'),
-    (KeyError(), 'KeyError'),
-    (AssertionError(' \n'), 'AssertionError'),
-  ):
-    assert data_tfds._first_line(error) == told
-
-
 def test_both_imagenets_agree_on_what_a_class_is(tmp_path):
   """imagenet_resized lists its classes in another order than imagenet2012."""
 

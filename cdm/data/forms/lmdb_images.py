@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from cdm.data import class_labels, image_decoder, shell_commands
+from cdm.data.error_line import first_line
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.forms import foreign_content
@@ -132,7 +133,7 @@ class LmdbImages(EncodedImages):
         raise
       raise BadImage(
         self.name_of(i),
-        f'the database is damaged there ({_first_line(error)}); copy or '
+        f'the database is damaged there ({first_line(error)}); copy or '
         'download it again',
       ) from error
     if data is None:
@@ -207,10 +208,6 @@ def _basicsr_names(meta):
   return PackedNames.of(names)
 
 
-def _first_line(error):
-  return printable((str(error).splitlines() or ['unknown'])[0][:200])
-
-
 class _Size(NamedTuple):
   """The bytes of a database's file, and how many entries it has."""
 
@@ -248,7 +245,7 @@ class _Environment:
       if not_of_the_file(error):
         raise
       raise DamagedFile(
-        f'{where} cannot be read as an LMDB ({_first_line(error)}). '
+        f'{where} cannot be read as an LMDB ({first_line(error)}). '
         f'{foreign_content.remedy(file)}'
       ) from error
     # A page behind the end of the file would end the process.

@@ -7,6 +7,7 @@ import numpy as np
 from absl import logging
 
 from cdm.data import image_decoder
+from cdm.data.error_line import first_line
 from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.forms import parquet_rows, parquet_scan, shard_files
 from cdm.data.forms.encoded_images import EncodedImages
@@ -114,7 +115,7 @@ class Parquet(EncodedImages):
       raise BadImage(
         self.name_of(i),
         f'row group {group} of {self._relative(file)} is damaged '
-        f'({parquet_scan.first_line(error)}); download the file again',
+        f'({first_line(error)}); download the file again',
       ) from error
     if data is None:
       raise UnusableImage(

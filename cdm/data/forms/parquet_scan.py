@@ -17,6 +17,7 @@ from absl import logging
 
 from cdm.data import class_labels
 from cdm.data.class_labels import Labels
+from cdm.data.error_line import first_line
 from cdm.data.files.damaged_file import DamagedFile
 from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.forms import foreign_content, kept_scan, parquet_columns
@@ -185,12 +186,6 @@ def _refusing_damage(path, read):
       f'{printable(path)} cannot be read as a Parquet file '
       f'({first_line(error)}). {foreign_content.remedy(path)}'
     ) from error
-
-
-def first_line(error: Exception) -> str:
-  """Returns the first line of a library's error, without its last stop."""
-  text = str(error).strip() or type(error).__name__
-  return printable(text.splitlines()[0].rstrip('.')[:200])
 
 
 def _scan_file(parquet, path, choose) -> _File:
