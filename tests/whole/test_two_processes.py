@@ -315,8 +315,10 @@ def test_they_score_as_one_does(two):
 @pytest.mark.parametrize('command', ['train', 'cas'])
 def test_one_that_is_preempted_stops_all_at_one_step(command, tmp_path):
   """SIGTERM to the second; both save the same step and say 75."""
-  endless = {'train__num_steps': 10**6, 'train__save_every_steps': 10**6}
-  words = training(tmp_path, **endless)
+  names = 'train__num_steps', 'train__save_every_steps'
+  endless = dict.fromkeys(names, 10**6)
+  # A state that is evaluated is saved too, because it may be the best.
+  words = training(tmp_path, **endless, eval__every_steps=10**6)
   if command == 'cas':
     words = [
       *('cas', f'--config={smoke_runs.CONFIGS / "smoke_cas.py"}', words[2]),
