@@ -54,8 +54,8 @@ def _read_npz(path) -> dict[str, np.ndarray]:
       return {name: archive[name] for name in archive.files}
   except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as e:
     raise DamagedWeights(
-      f'{path} cannot be read as an .npz ({e}); it may be cut off or of another '
-      'kind, so fetch it again.'
+      f'{path} cannot be read as an .npz ({e}); it may be cut off or of '
+      'another kind, so fetch it again.'
     ) from e
 
 
