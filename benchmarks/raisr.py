@@ -8,8 +8,9 @@ sr_core.zip, the published sets, as SelfExSR's repository names their files
 selfexsr_tables.json of published scores. Low-res files of the sets are taken as
 they are; where there are none, the originals are shrunk by bicubic.
 
-The score is the PSNR of MATLAB's luma, with a border of `factor` pixels left
-out, as in the papers of these sets. Prints a table in Markdown.
+The score is the PSNR of MATLAB's luma, of grey images that of their pixels,
+with a border of `factor` pixels left out, as in the papers of these sets.
+Prints a table in Markdown.
 """
 
 import argparse
@@ -145,7 +146,12 @@ def psnr(x, original, border):
   x = np.asarray(pixels.to_uint8(x))[0]
   height, width = np.minimum(x.shape[:2], original.shape[:2])
   inner = np.s_[border : height - border, border : width - border]
-  a, b = luma(x)[inner], luma(original)[inner]
+  is_grey = np.ptp(original, axis=-1).max() == 0
+  a, b = (
+    image[..., 0].astype(float) if is_grey else luma(image)
+    for image in (x, original)
+  )
+  a, b = a[inner], b[inner]
   return 10 * np.log10(255**2 / np.mean((a - b) ** 2))
 
 
