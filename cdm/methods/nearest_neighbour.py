@@ -3,9 +3,9 @@
   n = argmin_i sum (lowres - downsample(x_i))^2,   the lowest i of equal ones
 
 This is the baseline "NN" of Dahl, Norouzi, Shlens: Pixel Recursive Super
-Resolution, arXiv 1702.00783. The sum is over all pixels and colours, and it is exact: it is a sum of integers
-that every float32 in between holds. The training images come in blocks, of
-which only one is in the memory of the devices.
+Resolution, arXiv 1702.00783. The sum is over all pixels and colours, and it is
+exact: it is a sum of integers that every float32 in between holds. The training
+images come in blocks, of which only one is in the memory of the devices.
 """
 
 from typing import NamedTuple

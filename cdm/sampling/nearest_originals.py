@@ -1,8 +1,8 @@
 """Super-resolves a low-res image by the nearest image of the training data.
 
 The result is the original of the training image whose low-res version is the
-nearest, see `methods.nearest_neighbour`. The training images are searched block by block,
-each split over the devices.
+nearest, see `methods.nearest_neighbour`. The training images are searched block
+by block, each split over the devices.
 """
 
 import functools
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
 from cdm.config import datasets, loader
 from cdm.data import subset, transforms
 from cdm.distributed import device_mesh
