@@ -4,10 +4,11 @@
       --config.train_data.path=TRAIN --config.eval_data.path=HELD_OUT
 
 Data: two folders of aligned faces of 64 pixels or more.
-Hardware: two cores of a CPU, minutes.
+Hardware: two cores of a CPU, 3 minutes.
 Parameters: 418,176, fitted without gradients.
 Paper: [RAISR] fits one set of filters to general photographs; faces are ours.
-Ours: not yet run.
+Ours: on 410 faces of docs/reproduction.md PSNR 24.19, SSIM 0.776, consistency
+7.9e-5; bicubic 23.33, 0.738, 43.5e-5.
 """
 
 from ml_collections import ConfigDict
@@ -65,15 +66,15 @@ def get_config():
   )
 
   c.train = dict(
-    batch_size=64,
-    num_steps=270,  # twice 8,635 faces; the sums then hardly change
+    batch_size=256,
+    num_steps=68,  # every face of the 8,635 of our runs twice; ours
     accumulation=1,
-    log_every_steps=10,
-    sample_every_steps=135,
+    log_every_steps=4,
+    sample_every_steps=34,
     num_samples=16,
     sample_steps=None,  # nothing is sampled
     # Saving, recovery and the watchdog: ours.
-    save_every_steps=135,
+    save_every_steps=34,
     keep_checkpoints=2,  # the newest ones
     keep_every_steps=0,  # multiples are kept for good; 0 keeps none
     on_divergence='stop',  # or 'rollback'
@@ -88,7 +89,7 @@ def get_config():
 
   c.eval = dict(
     # Evaluation in training: ours.
-    every_steps=135,  # that of the checkpoints; 0 is off
+    every_steps=34,  # that of the checkpoints; 0 is off
     batches=0,  # the fit has no loss of single images
     num_pairs=32,  # drawn and scored beside bicubic
     fid_every_steps=0,  # off; it needs the weights of Inception

@@ -95,7 +95,8 @@ def squared_distances(
   """
 
   def add(total, part):
-    a, b = part  # [B, PART], [N, PART], whole numbers from -128 to 127
+    # [B, PART], [N, PART]: whole numbers from -128 to 127.
+    a, b = (x.astype(jnp.float32) - 128.0 for x in part)
     products = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
     squares = [(x * x).sum(axis=1).astype(jnp.int32) for x in (a, b)]
     part = squares[0][:, None] + squares[1][None]
@@ -110,12 +111,11 @@ def squared_distances(
 
 
 def _parts(x):
-  """Returns uint8 [N, D] as float32 [D / PART, N, PART], shifted by 128."""
+  """Returns uint8 [N, D] in parts, [D / PART, N, PART], filled up with 128."""
   missing = -x.shape[1] % PART
-  # The padding is 128 in both sets, which adds nothing.
+  # What both sets are filled up with adds nothing.
   x = jnp.pad(x, ((0, 0), (0, missing)), constant_values=128)
-  x = x.reshape(x.shape[0], -1, PART).swapaxes(0, 1)
-  return x.astype(jnp.float32) - 128.0
+  return x.reshape(x.shape[0], -1, PART).swapaxes(0, 1)
 
 
 def distance(found: Nearest, row: int) -> int:
