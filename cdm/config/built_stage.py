@@ -33,6 +33,8 @@ class Stage(NamedTuple):
     evaluations: how often drawing one image evaluates the network.
     turns: iterations of the loop that does so.
     is_residual: True if the network draws a residual rather than the image.
+    margin: low-res pixels around a pixel on which its image depends; 0 for a
+      method that may look at all of them.
     is_sum: whether the loss of an example depends on that example alone.
     tester: functions that test a classifier; None for any other method.
     traced: see `trace`; None traces a network of `models.flops.trace`.
@@ -49,6 +51,7 @@ class Stage(NamedTuple):
   evaluations: int = 1
   turns: int = 1
   is_residual: bool = False
+  margin: int = 0
   is_sum: bool = True
   tester: classification.Tester | None = None
   traced: Callable[[], tuple[dict, int]] | None = None
