@@ -31,7 +31,8 @@ class Stage(NamedTuple):
     lowres: how the low-res input is made; None for a method without one.
     input_size: H = W of the images that the network receives.
     evaluations: how often drawing one image evaluates the network.
-    turns: iterations of the loop that does so.
+    turns: iterations of the loop that does so; None if it has loops inside it,
+      whose work `cdm plan` cannot count.
     is_residual: True if the network draws a residual rather than the image.
     is_sum: whether the loss of an example depends on that example alone.
     tester: functions that test a classifier; None for any other method.
@@ -47,7 +48,7 @@ class Stage(NamedTuple):
   lowres: Lowres | None = None
   input_size: int = 0
   evaluations: int = 1
-  turns: int = 1
+  turns: int | None = 1
   is_residual: bool = False
   is_sum: bool = True
   tester: classification.Tester | None = None

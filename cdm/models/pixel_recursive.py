@@ -27,6 +27,17 @@ from flax.core import meta
 from cdm.models import layers, pixelcnn
 from cdm.models.pixelcnn import COLOURS, LEVELS, PixelCNN, unit_scaled
 
+# The least of each number of a network, and the most.
+RANGES = {
+  'features': (COLOURS, 65_536),
+  'num_layers': (0, 1000),
+  'hidden_features': (COLOURS, 65_536),
+  'conditioning_features': (1, 65_536),
+  'conditioning_blocks': (0, 1000),
+  'norm_groups': (1, 65_536),
+}
+DTYPES = ('float32', 'bfloat16')
+
 
 class ResidualBlock(nn.Module):
   """x + norm(conv(relu(norm(conv(x))))), [PRSR] fig. 3."""
@@ -246,3 +257,17 @@ class PixelRecursive(nn.Module):
       self.hidden_features,
       dtype=jnp.dtype(self.dtype),
     )
+
+
+def check(net: PixelRecursive) -> None:
+  """Raises ValueError for a field that no network can have; it is named."""
+  for field, (least, most) in RANGES.items():
+    value = getattr(net, field)
+    if not least <= value <= most:
+      raise ValueError(
+        f'{field} is {value}; it must be from {least} to {most:,}.'
+      )
+  if not net.norm_eps > 0:
+    raise ValueError(f'norm_eps is {net.norm_eps}; it must be above 0.')
+  if net.dtype not in DTYPES:
+    raise ValueError(f'dtype is {net.dtype!r}; known are {", ".join(DTYPES)}.')
