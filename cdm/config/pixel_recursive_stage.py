@@ -37,8 +37,8 @@ def pixel_recursive_stage(
   lowres = diffusion_stage.lowres_of(c, size)
   if lowres is None:
     raise ValueError(
-      "lowres is None, but method.kind='pixel_recursive' enlarges a low-res "
-      'image; define the section lowres.'
+      "config.lowres is None, but method.kind='pixel_recursive' enlarges a "
+      'low-res image; define the section lowres.'
     )
   net = instantiate.splat(
     'model',
@@ -70,6 +70,7 @@ def pixel_recursive_stage(
     input_size=size,
     evaluations=EVALUATIONS,
     turns=None,
+    drawing={'kind': 'pixel_recursive', 'temperature': options.temperature},
     traced=functools.partial(_trace, net, size, lowres.size),
   )
 

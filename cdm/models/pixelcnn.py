@@ -22,7 +22,7 @@ earlier ones only (mask A), [PixelRNN] sec. 3.4.
 The same layers work in two ways, which differ only in where they take the
 neighbours of a pixel from: `__call__` shifts whole images, for training;
 `row` and `column` take what is kept of earlier rows and pixels, so that a new
-sub-pixel costs one column of features (see `pixel_recursive.walk`).
+sub-pixel costs one column of features (see `PixelRecursive.walk`).
 """
 
 from typing import Any

@@ -72,7 +72,7 @@ def evaluation(c, *, devices=8, accumulation=1, num_classes=None):
   )
   assembled = types.SimpleNamespace(
     built=types.SimpleNamespace(
-      method=types.SimpleNamespace(loss=loss),
+      method=types.SimpleNamespace(loss=loss, draw=diffusion.draw_batch),
       net=types.SimpleNamespace(num_classes=num_classes),
       boxes=lambda params: lambda tree: tree,  # nothing is split
     ),

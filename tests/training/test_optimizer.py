@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from cdm.training import optimizer
+from cdm.training import optimizer, rmsprop
 
 
 def make_adam(num_steps=None, **options):
@@ -18,7 +18,7 @@ def make_sgd(num_steps=None, **options):
 
 
 def make_rmsprop(num_steps=None, **options):
-  return optimizer.make_rmsprop(optimizer.RmspropOptions(**options), num_steps)
+  return optimizer.make_rmsprop(rmsprop.RmspropOptions(**options), num_steps)
 
 
 def adam(start, gradients, *, rates, clip, b1=0.9, b2=0.999, eps=1e-8):
