@@ -32,7 +32,16 @@ def trace(net: Any, image_size: int, has_lowres: bool) -> tuple[dict, int]:
     (abstract parameters in the order in which the network uses its modules,
     forward FLOPs per image).
   """
-  args, kwargs = _inputs(net, image_size, has_lowres)
+  return trace_inputs(net, *_inputs(net, image_size, has_lowres))
+
+
+def trace_inputs(net: Any, args: tuple, kwargs: dict) -> tuple[dict, int]:
+  """Traces a network on the given inputs, see `trace`.
+
+  Args:
+    net: a Flax module with the argument `train`.
+    args, kwargs: its inputs for one image, as abstract arrays.
+  """
   order = []
 
   def first_pass(key, args, kwargs):
