@@ -11,7 +11,9 @@ Padding counts as work. Normalisations, activations, additions and resampling
 without weights are not counted.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -33,10 +35,27 @@ def trace(net: Any, image_size: int, has_lowres: bool) -> tuple[dict, int]:
     forward FLOPs per image).
   """
   args, kwargs = _inputs(net, image_size, has_lowres)
+  return trace_call(
+    functools.partial(net.init_with_output, train=False), args, kwargs
+  )
+
+
+def trace_call(
+  init_with_output: Callable[..., Any], args: Any, kwargs: Any
+) -> tuple[dict, int]:
+  """Traces a network on one image, for any arguments of its `__call__`.
+
+  Args:
+    init_with_output: that of the network.
+    args, kwargs: abstract arguments for one image.
+
+  Returns:
+    What `trace` returns.
+  """
   order = []
 
   def first_pass(key, args, kwargs):
-    result = net.init_with_output(key, *args, train=False, **kwargs)
+    result = init_with_output(key, *args, **kwargs)
     order.extend(result[1]['params'])  # JAX sorts the keys of a returned tree.
     return result
 
@@ -54,14 +73,15 @@ def _inputs(net: Any, image_size: int, has_lowres: bool) -> tuple[tuple, dict]:
   image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
   if isinstance(net, ResNet50):
     return (image,), {}
-  noise = jax.ShapeDtypeStruct((1,), jnp.float32)
+  scalar = jax.ShapeDtypeStruct((1,), jnp.float32)
+  noise = None if net.condition_on == 'nothing' else scalar
   kwargs = {}
   if net.num_classes is not None:
     kwargs['label'] = jax.ShapeDtypeStruct((1,), jnp.int32)
-  if has_lowres:
+  if has_lowres and noise is not None:
     kwargs['lowres'] = image
   if net.lowres_level:
-    kwargs['lowres_level'] = noise
+    kwargs['lowres_level'] = scalar
   return (image, noise), kwargs
 
 

@@ -36,6 +36,7 @@ from cdm.reporting import (
   wandb_writer,
 )
 from cdm.training import (
+  collapse,
   disk_space,
   evaluators,
   hang,
@@ -247,6 +248,7 @@ class _Run:
         hooks=hooks.Hooks(
           draw_samples=draw_samples,
           gauges=line.gauges,
+          after_line=collapse.Watch(c.name, reporter.say).add,
           first_step=line.first_step,
           update=profile.update,
           evaluations=evaluations,
@@ -354,7 +356,7 @@ class _Run:
     return log_line.LogLine(
       batch_size=assembled.schedule.batch_size,
       num_images=num_images,
-      utilization=utilization.make_utilization(built, built.input_size, mesh),
+      utilization=utilization.make_utilization(built, mesh),
       facts=self._session.facts,
       spread=spread,
     )
