@@ -1,4 +1,4 @@
-"""Builds the optimizer: Adam, Adafactor or SGD, a schedule, clipping.
+"""Builds the optimizer: Adam, Adafactor, RMSProp or SGD, a schedule, clipping.
 
 With g the gradient of the mean loss over the global batch:
 
@@ -10,6 +10,11 @@ weight decay w (kernels only, before the momentum):
 
   g <- g + w params;  v <- m v + g
   params <- params - learning_rate(step) (g + m v if Nesterov else v)
+
+RMSProp, with decay b2 of the mean square s, and momentum m:
+
+  s <- b2 s + (1 - b2) g^2;  v <- m v + g / sqrt(s + eps)
+  params <- params - learning_rate(step) v
 """
 
 from collections.abc import Callable, Sequence
@@ -180,6 +185,41 @@ class SgdOptions(NamedTuple):
   skip_nonfinite: int = 0
 
 
+class RmspropOptions(NamedTuple):
+  """The `optimizer` section of a config whose kind is 'rmsprop'.
+
+  It is TensorFlow's RMSPropOptimizer, which papers of 2017 and 2018 trained
+  with: eps is inside the root, and the mean square starts at 1. differs: the
+  momentum comes before the learning rate, which only matters while that
+  changes.
+
+  Attributes:
+    learning_rate, warmup_steps, clip_norm: see `AdamOptions`.
+    kind: 'rmsprop'.
+    b2: decay of the mean square of the gradient, TensorFlow's `decay`.
+    momentum: in [0, 1); 0 keeps none.
+    eps: added to the mean square.
+    initial_scale: the mean square before the first update, at least 0.
+    decay, decay_at, decay_factor, decay_from, group_rates, skip_nonfinite: see
+      `AdamOptions`.
+  """
+
+  learning_rate: float
+  kind: str = 'rmsprop'
+  warmup_steps: int = 0
+  b2: float = 0.9
+  momentum: float = 0.0
+  eps: float = 1e-10
+  initial_scale: float = 1.0
+  clip_norm: float | None = None
+  decay: str = 'constant'
+  decay_at: Sequence[int] = ()
+  decay_factor: float = 0.1
+  decay_from: int = 0
+  group_rates: Sequence = ()
+  skip_nonfinite: int = 0
+
+
 def make_optimizer(
   options: AdamOptions, num_steps: int | None = None
 ) -> Optimizer:
@@ -303,6 +343,41 @@ def make_sgd(options: SgdOptions, num_steps: int | None = None) -> Optimizer:
     parts.append(
       optax.trace(momentum, nesterov=nesterov, accumulator_dtype=jnp.float32)
     )
+  return _optimizer(options, parts, rate)
+
+
+def make_rmsprop(
+  options: RmspropOptions, num_steps: int | None = None
+) -> Optimizer:
+  """Builds RMSProp with momentum.
+
+  Args:
+    options: the config section.
+    num_steps: length of the run; the decays 'cosine' and 'linear' need it.
+
+  Returns:
+    Optimizer with its mean squares and its velocity in float32.
+
+  Raises:
+    ValueError: if an option does not fit; it is named.
+  """
+  if options.kind != 'rmsprop':
+    raise ValueError(
+      f"optimizer.kind is {options.kind!r}; make_rmsprop builds 'rmsprop' only."
+    )
+  check('b2', options.b2, 'at least 0 and below 1')
+  check('momentum', options.momentum, 'at least 0 and below 1')
+  check('eps', options.eps, 'above 0')
+  check('initial_scale', options.initial_scale, 'at least 0')
+  rate = make_learning_rate(options, num_steps)
+  parts = _clipping(options.clip_norm)
+  parts.append(
+    optax.scale_by_rms(
+      options.b2, options.eps, initial_scale=options.initial_scale
+    )
+  )
+  if options.momentum:
+    parts.append(optax.trace(options.momentum, accumulator_dtype=jnp.float32))
   return _optimizer(options, parts, rate)
 
 

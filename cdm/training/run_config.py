@@ -15,6 +15,7 @@ OPTIMIZERS = {
   'adam': (optimizer.AdamOptions, optimizer.make_optimizer),
   'adamw': (optimizer.AdamOptions, optimizer.make_optimizer),
   'adafactor': (optimizer.AdafactorOptions, optimizer.make_adafactor),
+  'rmsprop': (optimizer.RmspropOptions, optimizer.make_rmsprop),
   'sgd': (optimizer.SgdOptions, optimizer.make_sgd),
 }
 
@@ -26,7 +27,8 @@ def make_optimizer(
 
   Args:
     optimizer_section: fields of `optimizer.AdamOptions`,
-      `optimizer.AdafactorOptions` or `optimizer.SgdOptions`.
+      `optimizer.AdafactorOptions`, `optimizer.RmspropOptions` or
+      `optimizer.SgdOptions`.
     num_steps: length of the run.
 
   Returns:
