@@ -73,8 +73,8 @@ def get_config():
     # Weights: [FSRNet] (UNVERIFIED-M), and the port's.
     adversarial_weight=1e-3,
     r1_weight=1.0,  # ours; the papers of 2018 had none
-    # [FSRNet]: 1e-1 (UNVERIFIED-M), which needs the file; see above. The features
-    # are VGG-16's after relu5_3: the port's.
+    # [FSRNet]: 1e-1 (UNVERIFIED-M), which needs the file; see above. The
+    # features are VGG-16's after relu5_3: the port's.
     perceptual_weight=0.0,
     feature_network='vgg',
     feature_weights='',
