@@ -81,13 +81,14 @@ def get_config():
     learning_rate=1e-3,
     warmup_steps=200,
     decay='cosine',
-    b1=0.9,
+    b1=0.5,  # less momentum: two players move at once, [DCGAN]
     b2=0.999,
     eps=1e-8,
     weight_decay=0.0,
-    clip_norm=1.0,
+    clip_norm=None,  # one norm would tie the two players together
     moment_dtype='float32',
-    group_rates=(),  # ((regex, factor of the rate), ...)
+    # ((regex, factor of the rate), ...): a slower discriminator.
+    group_rates=(('^discriminator', 0.3),),
     skip_nonfinite=0,  # this many steps in a row at most; 0 skips none
   )
 
