@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from cdm.config import (
   classifier_stage,
   diffusion_stage,
+  fsrgan_stage,
   instantiate,
   key_errors,
   pixel_recursive_stage,
@@ -44,6 +45,7 @@ METHODS = {
   'regression': Kind(
     regression_stage.regression_stage, ('lowres', 'optimizer', 'ema')
   ),
+  'fsrgan': Kind(fsrgan_stage.fsrgan_stage, ('lowres', 'optimizer', 'ema')),
   'pixel_recursive': Kind(
     pixel_recursive_stage.pixel_recursive_stage,
     ('lowres', 'optimizer', 'ema'),

@@ -19,13 +19,14 @@ from cdm.distributed import device_mesh
 from cdm.methods import (
   classification,
   diffusion,
+  fsrgan,
   pixel_recursive,
   raisr,
   regression,
 )
 from cdm.methods.base import Method
 from cdm.methods.lowres_conditioning import Lowres
-from cdm.models import resnet
+from cdm.models import discriminator, fsrnet, resnet
 from cdm.models.pixel_recursive import PixelRecursive as PixelRecursiveNet
 from cdm.models.unet import UNet
 from cdm.ops.keys import image_keys
@@ -155,6 +156,29 @@ def tiny_pixel_recursive():
   return Tiny(method, method.draw, conditions, takes_labels=False)
 
 
+def tiny_fsrgan():
+  method = fsrgan.fsrgan(
+    fsrnet.FsrNet(
+      features=4,
+      prior_features=4,
+      coarse_blocks=0,
+      encoder_blocks=1,
+      decoder_blocks=0,
+      hourglasses=1,
+      hourglass_depth=1,
+      norm_groups=2,
+    ),
+    discriminator.Discriminator(features=4),
+    fsrgan.FsrganOptions(adversarial_weight=0.3, r1_weight=0.5),
+    image_size=SIZE,
+    lowres=Lowres(size=4, augment='blur', blur_fraction=1.0),
+  )
+  conditions = {'lowres': jnp.linspace(-1, 1, 3 * 48).reshape(3, 4, 4, 3)}
+  return Tiny(
+    method, method.draw, conditions, is_drawn=False, takes_labels=False
+  )
+
+
 METHODS = {
   'diffusion, base': tiny_diffusion,
   'diffusion, super-resolution': tiny_super_resolution,
@@ -162,6 +186,7 @@ METHODS = {
   'regression': tiny_regression,
   'raisr': tiny_raisr,
   'pixel recursive': tiny_pixel_recursive,
+  'fsrgan': tiny_fsrgan,
 }
 every_method = pytest.mark.parametrize('name', METHODS)
 

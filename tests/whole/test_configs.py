@@ -62,6 +62,7 @@ PUBLISHED = {
     'ssim': 0.69,
     'consistency': 2.71e-5,
   },
+  'fsrgan_faces16to128': {'psnr': 23.01, 'ssim': 0.62, 'consistency': 33.8e-5},
   'sr3_imagenet64to256_regression': {
     'fid': 15.2,
     'inception_score': 121.1,
