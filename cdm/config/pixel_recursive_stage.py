@@ -79,4 +79,8 @@ def _trace(net, size, low):
   """Returns (abstract parameters, FLOPs of one forward pass)."""
   image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
   lowres = jax.ShapeDtypeStruct((1, low, low, 3), jnp.float32)
-  return flops.trace_inputs(net, (image,), {'lowres': lowres})
+  return flops.trace_call(
+    functools.partial(net.init_with_output, train=False),
+    (image,),
+    {'lowres': lowres},
+  )

@@ -9,7 +9,7 @@ import json
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, ClassVar, NotRequired, TypedDict, cast
 
 from cdm.checkpointing import reader
 from cdm.config import (
@@ -124,6 +124,7 @@ class StageRecord:
   sampler: dict[str, Any]
   prepared: Preparation | None = None
   data_sets: dict[str, data_origin.Origin] | None = None
+  weights: ClassVar[str] = 'EMA'
 
   def manifest(
     self,
