@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 from cdm.config import (
   classifier_stage,
   diffusion_stage,
+  fsrgan_stage,
   instantiate,
   key_errors,
+  pixel_recursive_stage,
   raisr_stage,
   regression_stage,
   sampler_section,
@@ -42,6 +44,11 @@ METHODS = {
   'classifier': Kind(classifier_stage.classifier_stage, ('optimizer', 'ema')),
   'regression': Kind(
     regression_stage.regression_stage, ('lowres', 'optimizer', 'ema')
+  ),
+  'fsrgan': Kind(fsrgan_stage.fsrgan_stage, ('lowres', 'optimizer', 'ema')),
+  'pixel_recursive': Kind(
+    pixel_recursive_stage.pixel_recursive_stage,
+    ('lowres', 'optimizer', 'ema'),
   ),
   'raisr': Kind(raisr_stage.raisr_stage, ('lowres',), has_network=False),
 }

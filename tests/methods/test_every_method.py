@@ -16,10 +16,18 @@ from support import tiny_run
 
 from cdm.diffusion import samplers, schedules
 from cdm.distributed import device_mesh
-from cdm.methods import classification, diffusion, raisr, regression
+from cdm.methods import (
+  classification,
+  diffusion,
+  fsrgan,
+  pixel_recursive,
+  raisr,
+  regression,
+)
 from cdm.methods.base import Method
 from cdm.methods.lowres_conditioning import Lowres
-from cdm.models import resnet
+from cdm.models import discriminator, fsrnet, resnet
+from cdm.models.pixel_recursive import PixelRecursive as PixelRecursiveNet
 from cdm.models.unet import UNet
 from cdm.ops.keys import image_keys
 from cdm.training import fit_step, step
@@ -37,6 +45,7 @@ class Tiny(NamedTuple):
       where there is nothing, or nothing is drawn.
     sees_one_example: whether the loss of an example is a function of it alone.
     is_drawn: whether an image depends on its key.
+    takes_labels: whether it uses the labels of images.
   """
 
   method: Method
@@ -44,6 +53,7 @@ class Tiny(NamedTuple):
   conditions: dict
   sees_one_example: bool = True
   is_drawn: bool = True
+  takes_labels: bool = True
 
 
 def tiny_unet(**fields):
@@ -126,12 +136,57 @@ def tiny_raisr():
   return Tiny(method, None, conditions, is_drawn=False)
 
 
+def tiny_pixel_recursive():
+  net = PixelRecursiveNet(
+    magnification=2,
+    features=9,
+    num_layers=1,
+    hidden_features=9,
+    conditioning_features=4,
+    conditioning_blocks=1,
+    norm_groups=2,
+  )
+  method = pixel_recursive.pixel_recursive(
+    net,
+    pixel_recursive.Options(temperature=1.1),
+    image_size=SIZE,
+    lowres=Lowres(size=4, augment='blur', blur_fraction=1.0),
+  )
+  conditions = {'lowres': jnp.linspace(-1, 1, 3 * 48).reshape(3, 4, 4, 3)}
+  return Tiny(method, method.draw, conditions, takes_labels=False)
+
+
+def tiny_fsrgan():
+  method = fsrgan.fsrgan(
+    fsrnet.FsrNet(
+      features=4,
+      prior_features=4,
+      coarse_blocks=0,
+      encoder_blocks=1,
+      decoder_blocks=0,
+      hourglasses=1,
+      hourglass_depth=1,
+      norm_groups=2,
+    ),
+    discriminator.Discriminator(features=4),
+    fsrgan.FsrganOptions(adversarial_weight=0.3, r1_weight=0.5),
+    image_size=SIZE,
+    lowres=Lowres(size=4, augment='blur', blur_fraction=1.0),
+  )
+  conditions = {'lowres': jnp.linspace(-1, 1, 3 * 48).reshape(3, 4, 4, 3)}
+  return Tiny(
+    method, method.draw, conditions, is_drawn=False, takes_labels=False
+  )
+
+
 METHODS = {
   'diffusion, base': tiny_diffusion,
   'diffusion, super-resolution': tiny_super_resolution,
   'classification': tiny_classifier,
   'regression': tiny_regression,
   'raisr': tiny_raisr,
+  'pixel recursive': tiny_pixel_recursive,
+  'fsrgan': tiny_fsrgan,
 }
 every_method = pytest.mark.parametrize('name', METHODS)
 
@@ -263,6 +318,8 @@ def test_the_gradient_reaches_every_parameter(name):
 @every_method
 def test_a_label_that_is_no_class_is_not_taken_for_one(name):
   """Its loss is no number, at which a run stops; the others have theirs."""
+  if not tiny(name).takes_labels:
+    pytest.skip(f'{name} takes no labels')
   batch = batch_of(name)
   batch['label'][1] = CLASSES + 1
   loss, _ = loss_of(name, batch, seed=1)  # of which no method drops label 1

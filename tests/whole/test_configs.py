@@ -62,6 +62,7 @@ PUBLISHED = {
     'ssim': 0.69,
     'consistency': 2.71e-5,
   },
+  'fsrgan_faces16to128': {'psnr': 23.01, 'ssim': 0.62, 'consistency': 33.8e-5},
   'sr3_imagenet64to256_regression': {
     'fid': 15.2,
     'inception_score': 121.1,
@@ -79,6 +80,9 @@ PUBLISHED = {
     'parameters': 625_000_000,
   },
   'sr3_imagenet_cascade256': {'fid': 11.3},
+  # UNVERIFIED, at temperature 1.1.
+  'prsr_celeba8to32': {'psnr': 29.08, 'ssim': 0.84},
+  'prsr_bedrooms8to32': {'psnr': 28.92, 'ssim': 0.59},
   'cas_imagenet128': {'cas_top1': 68.82, 'cas_top5': 88.79},
   'cas_imagenet256': {'cas_top1': 73.09, 'cas_top5': 91.47},
 }
@@ -353,7 +357,7 @@ def test_a_config_quotes_the_numbers_that_the_paper_prints(name):
 def test_the_document_of_reproduction_lists_every_experiment():
   text = (ROOT / 'docs' / 'reproduction.md').read_text(encoding='utf-8')
   for name in PATHS:
-    if name.startswith(('cdm_', 'sr3_', 'cas_imagenet')):
+    if name.startswith(('cdm_', 'sr3_', 'cas_imagenet', 'prsr_')):
       assert f'configs/{name}.py' in text or f'`{name}`' in text, name
     if name.startswith(('cdm_', 'sr3_')) and name in STAGES:
       parameters = flops.count_parameters(params_of(name))
