@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +19,20 @@ SAMPLERS = {
   'ddim': samplers.ddim,
   'dpm_solver_pp_2m': samplers.dpm_solver_pp_2m,
 }
+
+
+class Chosen(NamedTuple):
+  """The sampler that a stage is to draw with.
+
+  Attributes:
+    section: a `sampler` section that replaces `c.sampler`, or None.
+    key: dotted name of `section`, for error messages.
+    steps: number of steps, spread over the sampler's own grid; None takes all.
+  """
+
+  section: ConfigDict | Mapping[str, Any] | None
+  key: str
+  steps: int | None
 
 
 GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
@@ -79,20 +93,30 @@ def check_steps(
   key: str,
   steps: int | None,
   schedule: schedules.Schedule | None,
-  section: ConfigDict | Mapping[str, Any],
-) -> int:
+  c: ConfigDict,
+) -> int | None:
   """Returns how many steps a sampler has, and checks that fewer can be taken.
 
   Args:
     key: dotted name of the key that asks for fewer steps.
     steps: how many it asks for; None asks for all.
-    schedule, section: see `sampling`; a stage that draws has a schedule.
+    schedule: see `sampling`; None if the method of the stage has no sampler.
+    c: config of the stage.
+
+  Returns:
+    The number, None if there is no sampler.
 
   Raises:
-    ValueError: the sampler does not have so many steps.
+    ValueError: the sampler does not have so many steps, or there is none.
   """
-  assert schedule is not None
-  most = len(grid(schedule, section['grid'])) - 1
+  if schedule is None:
+    if steps is not None:
+      raise ValueError(
+        f'config.{key} is {steps!r}, but method.kind={c.method.kind!r} has no '
+        f'sampler whose steps could be fewer. Set it with --config.{key}=None.'
+      )
+    return None
+  most = len(grid(schedule, c.sampler['grid'])) - 1
   if steps is not None and not 1 <= steps <= most:
     raise ValueError(
       f'config.{key} is {steps!r}; it must be None, or from 1 to {most}, the '

@@ -11,10 +11,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cdm.config import sampler_section
-from cdm.config.stage import Stage
+from cdm.config.built_stage import Stage
 from cdm.diffusion import schedules
 from cdm.diffusion.process import alpha_sigma
 from cdm.models import unet_plan
+from cdm.models.unet import UNet
 
 # Below this alpha_bar, what is left of an image is weaker than its last bits.
 # Stable Diffusion ends at 0.0047, which is known to limit how dark or bright
@@ -37,18 +38,18 @@ def stage_warnings(
   """Returns a sentence or two for each setting that cannot work well.
 
   Args:
-    built: a stage; there are no warnings about a classifier.
+    built: a stage; there are warnings about a U-Net and its noise only.
     sampler: a `sampler` section that replaces the one in its config, or None.
     sampler_key: dotted name of `sampler`, for the text.
   """
-  if built.schedule is None:
-    return []
-  found = (
-    schedule_end(built.schedule),
-    sampler_start(built, sampler, sampler_key=sampler_key),
-    narrow_patches(built),
-    wide_attention(built),
-  )
+  found = []
+  if built.schedule is not None:
+    found += [
+      schedule_end(built.schedule),
+      sampler_start(built, sampler, sampler_key=sampler_key),
+    ]
+  if isinstance(built.net, UNet):
+    found += [narrow_patches(built), wide_attention(built)]
   return [text for text in found if text]
 
 

@@ -192,7 +192,12 @@ def open_samples(
   drawn = cascade.Stage.of(
     built, shapes, assembled.mesh, name=c.name, level=level
   )
-  record = restore.stage_record(c, step=0, level=level, sampler=c.sampler)
+  sample = built.sample_in_training
+  assert sample is not None  # a classifier computes no FID
+  drawn = drawn._replace(sample=sample, boxes=built.boxes(shapes))
+  record = restore.stage_record(
+    c, step=0, level=level, sampler=c.get('sampler')
+  )
   # Training goes on afterwards, so that its state stays in memory.
   state_bytes = drawing_batch.parameter_bytes(assembled.state)
   at_once = functools.partial(

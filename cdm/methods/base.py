@@ -20,9 +20,21 @@ class Method(NamedTuple):
       method defines `sample`. `sample` is None if the method draws no images.
     tune: `(stop_logsnr) -> tuned`, a tree of arrays with those settings of the
       sampler that can change without compiling anew; None if there are none.
+    draw: `(key, B) -> {name: [B]}`, the values that must be drawn for a whole
+      batch before it is split into microbatches, see `training.step`; None if
+      there are none.
+    prepare: `(params) -> params`, what is computed from trained parameters once
+      before images are drawn; `sample` is given its result. None leaves the
+      parameters as they are.
+    accumulate: `(params, batch) -> (params, {name: []})`, for a method that is
+      fitted without gradients: the next parameters, and float32 scalars with
+      'loss' among them. The batch is the whole one. `loss` is then None.
   """
 
   init: Callable[[jax.Array], dict]
-  loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+  loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]] | None
   sample: Callable[..., jax.Array] | None
   tune: Callable[..., Any] | None = None
+  draw: Callable[[jax.Array, int], dict[str, jax.Array]] | None = None
+  prepare: Callable[[Any], Any] | None = None
+  accumulate: Callable[..., tuple[Any, dict[str, jax.Array]]] | None = None

@@ -371,7 +371,9 @@ def diffusion(
 ) -> Method:
   """Returns the `Method` of a `Diffusion` with these fields."""
   bound = Diffusion(net, schedule, objective, sampling, image_size, lowres)
-  return Method(bound.init, bound.loss, bound.sample, bound.tune)
+  return Method(
+    bound.init, bound.loss, bound.sample, tune=bound.tune, draw=draw_batch
+  )
 
 
 def draw_batch(key: jax.Array, n: int) -> dict[str, jax.Array]:

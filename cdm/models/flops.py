@@ -54,14 +54,15 @@ def _inputs(net: Any, image_size: int, has_lowres: bool) -> tuple[tuple, dict]:
   image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
   if isinstance(net, ResNet50):
     return (image,), {}
-  noise = jax.ShapeDtypeStruct((1,), jnp.float32)
+  scalar = jax.ShapeDtypeStruct((1,), jnp.float32)
+  noise = None if net.condition_on == 'nothing' else scalar
   kwargs = {}
   if net.num_classes is not None:
     kwargs['label'] = jax.ShapeDtypeStruct((1,), jnp.int32)
-  if has_lowres:
+  if has_lowres and noise is not None:
     kwargs['lowres'] = image
   if net.lowres_level:
-    kwargs['lowres_level'] = noise
+    kwargs['lowres_level'] = scalar
   return (image, noise), kwargs
 
 

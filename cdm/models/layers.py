@@ -224,14 +224,26 @@ class ResBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x, emb, examples=None, *, train):
-    """x: [B, H, W, C], emb: [B, E] after silu -> [B, H', W', features]."""
+    """Transforms a feature map, conditioned on an embedding if there is one.
+
+    Args:
+      x: [B, H, W, C].
+      emb: [B, E] after silu, or None.
+      examples: see `dropout`.
+      train: True turns dropout on.
+
+    Returns:
+      [B, H', W', features].
+    """
     h = nn.silu(self._norm(x, 'norm1'))
     if self.resample:
       resample = {'half': halve, 'double': double}[self.resample]
       h, x = resample(h), resample(x)
     h = conv(self.features, dtype=self.dtype, name='conv1')(h)
 
-    if self.embedding == 'film':
+    if emb is None:
+      h = self._norm(h, 'norm2')
+    elif self.embedding == 'film':
       film = self._dense(2 * self.features, 'film')(emb)[:, None, None]
       scale, shift = jnp.split(film, 2, axis=-1)  # [B, 1, 1, features]
       h = self._norm(h, 'norm2') * (1 + scale) + shift

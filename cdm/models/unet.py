@@ -76,7 +76,8 @@ class UNet(nn.Module):
     null_class: True adds one class, label num_classes, for images whose label
       was dropped.
     condition_on: the scalar of the noise level that is embedded: 't',
-      'sqrt_alpha_bar' or 'logsnr'; see `layers.condition_scalar`.
+      'sqrt_alpha_bar' or 'logsnr', see `layers.condition_scalar`; or 'nothing',
+      for a network that is given no noise level, as [SR3]'s regression.
     condition_scale: factor of that scalar. None means 1 for 't' and 1000 for
       the others, which lie in [0, 1].
     lowres_level: True makes the augmentation level of lowres, in [0, 1], an
@@ -118,7 +119,7 @@ class UNet(nn.Module):
   def __call__(
     self,
     x: jax.Array,
-    noise: jax.Array,
+    noise: jax.Array | None,
     *,
     label: jax.Array | None = None,
     lowres: jax.Array | None = None,
@@ -130,7 +131,8 @@ class UNet(nn.Module):
 
     Args:
       x: [B, H, W, out_channels] noisy images.
-      noise: [B], t if condition_on is 't', else the log-SNR.
+      noise: [B], t if condition_on is 't', else the log-SNR; None if the
+        network is conditioned on nothing.
       label: [B] int32, if and only if num_classes is set. Its values cannot be
         checked under jit, so check them where labels are read.
       lowres: [B, H, W, c], already upsampled; if and only if the network was
@@ -151,7 +153,9 @@ class UNet(nn.Module):
     levels = plan(self, x.shape[1:3])
     _check_parameters(self, levels, x, lowres)
     dtype = jnp.dtype(self.dtype)
-    emb = nn.silu(self._embed(noise, label, lowres_level)).astype(dtype)
+    emb = self._embed(noise, label, lowres_level)
+    if emb is not None:
+      emb = nn.silu(emb).astype(dtype)
 
     run = functools.partial(_run, train=train)
     if self.remat != 'none':
@@ -231,22 +235,28 @@ class UNet(nn.Module):
 
   @nn.nowrap
   def _embed(self, noise, label, lowres_level):
-    """Returns [B, E] float32, the sum of the embeddings of all conditions."""
+    """Returns [B, E] float32, the sum of the embeddings of all conditions.
+
+    None if there are none.
+    """
     width = 4 * self.features
     scalar = functools.partial(layers.ScalarEmbedding, self.features, width)
-    scale = self.condition_scale
-    if scale is None:
-      scale = 1.0 if self.condition_on == 't' else UNIT_SCALE
-    level = layers.condition_scalar(noise, self.condition_on)
-    emb = scalar(name='noise')(scale * level)
+    found = []
+    if noise is not None:
+      scale = self.condition_scale
+      if scale is None:
+        scale = 1.0 if self.condition_on == 't' else UNIT_SCALE
+      level = layers.condition_scalar(noise, self.condition_on)
+      found.append(scalar(name='noise')(scale * level))
     if label is not None:
       assert self.num_classes is not None  # see `_check_inputs`
       rows = self.num_classes + self.null_class
       init = nn.initializers.normal(1.0)
-      emb += nn.Embed(rows, width, embedding_init=init, name='label')(label)
+      embed = nn.Embed(rows, width, embedding_init=init, name='label')
+      found.append(embed(label))
     if lowres_level is not None:
-      emb += scalar(name='lowres_level')(UNIT_SCALE * lowres_level)
-    return emb
+      found.append(scalar(name='lowres_level')(UNIT_SCALE * lowres_level))
+    return functools.reduce(jnp.add, found) if found else None
 
   @nn.nowrap
   def _block(self, name, level, resample):
@@ -286,6 +296,7 @@ def _check_inputs(net, x, noise, label, lowres, lowres_level):
   for name, value, wanted, given in (
     ('label', label, net.num_classes is not None, 'num_classes'),
     ('lowres_level', lowres_level, net.lowres_level, 'lowres_level'),
+    ('noise', noise, net.condition_on != 'nothing', 'condition_on'),
   ):
     if (value is not None) != wanted:
       raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 RESAMPLE = ('biggan', 'conv', 'plain')
 EMBEDDING = ('film', 'additive')
-CONDITION_ON = ('t', 'sqrt_alpha_bar', 'logsnr')
+CONDITION_ON = ('t', 'sqrt_alpha_bar', 'logsnr', 'nothing')
 DTYPE = ('float32', 'bfloat16')
 # What the backward pass recomputes of each residual block and attention:
 # nothing ('none'); all but the outputs of convolutions and projections, that is

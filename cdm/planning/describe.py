@@ -4,12 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from cdm.config import loader
-from cdm.config import stage as build
-from cdm.config.sampler_section import grid
-from cdm.models.flops import count_parameters, trace
-from cdm.models.resnet import ResNet50
-from cdm.models.unet import UNet
+from cdm.config import built_stage
+from cdm.models.flops import count_parameters
 from cdm.reporting.text_table import columns, format_si, format_value
 
 
@@ -24,7 +20,7 @@ class StageDescription(TypedDict):
     parameters_by_block: {first part of the parameter's name: number}.
     flops_per_image: FLOPs of one forward pass on one image, which is one
       sampling step without guidance.
-    schedule: {label: value}, see `schedule_summary`.
+    schedule: {label: value} of what the method does.
     paper: {label: value} of what the paper reports.
   """
 
@@ -38,91 +34,33 @@ class StageDescription(TypedDict):
   paper: dict[str, Any]
 
 
-def schedule_summary(
-  c: loader.ConfigDict,
-  built: build.Stage,
-  sampler: loader.ConfigDict | Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-  """Summarises the noise levels, loss and sampler of a stage for people.
-
-  For a classifier it summarises the training settings instead.
-
-  Args:
-    c: ConfigDict of the stage.
-    built: what `build.stage` made of it.
-    sampler: a section that replaces `c.sampler`, or None.
-
-  Returns:
-    {label: value}, of JSON values.
-  """
-  objective: Any = built.objective  # Its type depends on the method.
-  if built.tester is not None:
-    return {
-      'method': 'classifier',
-      'images': f'{c.pipeline.image_size} px',
-      'random crops': (
-        f'area {objective.crop_scale}, aspect {objective.crop_ratio}'
-      ),
-      'flips': objective.flip,
-      'label smoothing': objective.label_smoothing,
-      'batches of the statistics': objective.statistics_batches,
-    }
-  assert built.schedule is not None  # Only a classifier has none.
-  sampler = c.sampler if sampler is None else sampler
-  lowres = {}
-  if c.lowres is not None:
-    lowres = {'lowres': f'{c.lowres.downsample} to {c.lowres.size}'}
-    lowres['augmentation'] = c.lowres.augment
-  return {
-    'schedule': c.schedule.kind,
-    'training steps T': c.schedule.num_steps,
-    'noise levels': objective.levels,
-    'prediction': objective.prediction,
-    'loss': objective.loss,
-    'logsnr range': [
-      round(float(built.schedule.logsnr[-1]), 2),
-      round(float(built.schedule.logsnr[0]), 2),
-    ],
-    'sampler': sampler['kind'],
-    'sampling steps': len(grid(built.schedule, sampler['grid'])) - 1,
-    **lowres,
-  }
-
-
 def describe_stage(
   *,
   name: str,
-  net: UNet | ResNet50,
-  image_size: int,
-  lowres_size: int | None = None,
-  schedule: Mapping[str, Any] | None = None,
+  built: built_stage.Stage,
   paper: Mapping[str, Any] | None = None,
 ) -> StageDescription:
   """Describes one stage of a cascade without allocating its parameters.
 
   Args:
     name: name of the stage.
-    net: its network.
-    image_size: H = W of the network's input.
-    lowres_size: h = w of the low-res input; None for a base model.
-    schedule: dict of JSON values about noise levels, steps and sampler; it is
-      copied into the result.
+    built: what its config describes.
     paper: dict of JSON values that the paper reports; it is copied into the
       result.
 
   Returns:
     The description, a dict of JSON values.
   """
-  params, flops = trace(net, image_size, lowres_size is not None)
+  params, flops = built.trace()
   by_block = {block: count_parameters(tree) for block, tree in params.items()}
   return {
     'name': name,
-    'image_size': image_size,
-    'lowres_size': lowres_size,
+    'image_size': built.input_size,
+    'lowres_size': built.lowres.size if built.lowres else None,
     'parameters': sum(by_block.values()),
     'parameters_by_block': by_block,
     'flops_per_image': flops,
-    'schedule': dict(schedule or {}),
+    'schedule': dict(built.summary),
     'paper': dict(paper or {}),
   }
 

@@ -6,7 +6,7 @@ A pass is one forward pass of the network; a training step makes three per
 image. What FID's own network and reading images take is not counted.
 """
 
-from cdm.config import sampler_section
+from cdm.config import stage
 from cdm.training import program
 
 
@@ -33,8 +33,7 @@ def evaluation_steps(training: program.Program) -> float:
 
 def _passes_of_a_sample(training):
   """Returns how often drawing an image for an evaluation runs the network."""
-  c, built = training.built.config, training.built
-  steps = training.evaluation.sampler_steps
+  built, steps = training.built, training.evaluation.sampler_steps
   if steps is None:
-    steps = len(sampler_section.grid(built.schedule, c.sampler.grid)) - 1
-  return steps * (2 if c.sampler.guidance_weight else 1)
+    return built.evaluations
+  return stage.stage(built.config, sampler_steps=steps).evaluations

@@ -17,7 +17,6 @@ from cdm.config import (
   instantiate,
   loader,
   placement,
-  sampler_section,
 )
 from cdm.config import stage as build
 from cdm.distributed import device_mesh, partitioning
@@ -132,6 +131,7 @@ def sample_step(
   mesh = placement.drawing_mesh(c.mesh, devices, num_slices=num_slices)
   batch_size = device_mesh.padded_batch_size(batch_size, mesh)
   params = placement.placed_params(built.method, c.mesh, mesh)
+  params = built.prepared(params, mesh)
   stage = cascade.Stage.of(built, params, mesh, name=c.name)
 
   def draw(params, seed, indices, label, z_0):
@@ -157,26 +157,22 @@ def sample_step(
     jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=replicated),
     z_0,
   )
-  assert built.schedule is not None, 'a stage that draws has a schedule'
-  steps = len(sampler_section.grid(built.schedule, c.sampler.grid)) - 1
-  evaluations = steps * (2 if c.sampler.guidance_weight else 1)
   return Planned(
     lowered=stage.jit(draw).lower(params, *inputs),
     mesh=mesh,
     batch_size=batch_size,
     parameters=flops.count_parameters(params),
-    model_flops=evaluations * batch_size * _forward_flops(built),
-    turns=steps,
+    model_flops=built.evaluations * batch_size * _forward_flops(built),
+    turns=built.turns,
     arguments={
       'ema': partitioning.device_bytes(params),
       'batch': partitioning.device_bytes(inputs),
     },
     num_steps=None,
-    network_evaluations=evaluations,
+    network_evaluations=built.evaluations,
   )
 
 
 def _forward_flops(built: build.Stage) -> int:
   """Returns the FLOPs of one forward pass of the network on one image."""
-  size, has_lowres = built.input_size, built.lowres is not None
-  return flops.trace(built.net, size, has_lowres)[1]
+  return built.trace()[1]

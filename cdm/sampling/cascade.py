@@ -46,8 +46,8 @@ class Stage(NamedTuple):
     program: a text that is equal for stages which differ only in parameters and
       in the settings of `settings_of`, so that they share a compiled program;
       None shares none.
-    boxes: `config.stage.Stage.boxes` of the parameters; None if no parameter is
-      split.
+    boxes: `config.built_stage.Stage.boxes` of the parameters; None if no
+      parameter is split.
   """
 
   name: str
@@ -79,13 +79,15 @@ class Stage(NamedTuple):
     """Makes a stage from the network and method that its config describes.
 
     Args:
-      built: `config.stage.Stage` of a diffusion model.
-      params: the EMA parameters, or their shapes.
+      built: `config.built_stage.Stage` whose method draws images.
+      params: the EMA parameters, or their shapes, as `built.prepared` returns
+        them.
       mesh, name, level, truncated: see the class.
     """
+    splits = mesh is not None and built.method.prepare is None
     return cls(
       name=name,
-      image_size=built.config.pipeline.image_size,
+      image_size=built.input_size,
       sample=built.method.sample,
       params=params,
       lowres=built.lowres,
@@ -93,10 +95,10 @@ class Stage(NamedTuple):
       truncated=truncated,
       num_classes=built.net.num_classes,
       null_class=built.net.null_class,
-      residual=built.objective.residual_scale is not None,
+      residual=built.is_residual,
       mesh=mesh,
       tune=built.method.tune,
-      boxes=None if mesh is None else built.boxes(params),
+      boxes=built.boxes(params) if splits else None,
     )
 
   def split(self, tree: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 from cdm.checkpointing import reader
 from cdm.config import (
+  built_stage,
   cascade_stages,
   datasets,
   instantiate,
@@ -216,6 +217,7 @@ def restored_stage(
   params, step = parameters.restore(
     workdir, placement.placed_params(built.method, section, device_mesh), at
   )
+  params = built.prepared(params, device_mesh)
   restored = cascade.Stage.of(
     built, params, device_mesh, name=name, level=level, truncated=truncated
   )
@@ -367,7 +369,7 @@ def restored_cascade(
 
 
 def described_stage(
-  section: Mapping[str, Any], built: stage.Stage
+  section: Mapping[str, Any], built: built_stage.Stage
 ) -> cascade.Stage:
   """Returns a stage of a cascade without parameters, for `check_cascade`.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cdm.config import instantiate, key_errors, sampler_section
+from cdm.config.built_stage import Stage
 from cdm.config.loader import ConfigDict
-from cdm.config.stage import Stage, is_classifier
+from cdm.config.stage import is_classifier
 
 PREFIX = 'held_out/'  # begins the name of every scalar of an evaluation
 LOSS, EMA_LOSS = f'{PREFIX}loss', f'{PREFIX}ema_loss'
@@ -24,8 +25,8 @@ HIGHER_IS_BETTER = {
 }
 SSIM_SIDE = 7  # pixels; smaller images have no SSIM
 # The kinds of `method` that predict one image for a low-res one instead of
-# drawing it. None exists yet.
-REGRESSION_METHODS: tuple[str, ...] = ()
+# drawing it.
+REGRESSION_METHODS: tuple[str, ...] = ('regression',)
 
 
 class Evaluation(NamedTuple):
@@ -85,7 +86,13 @@ def read_eval_section(c: ConfigDict, built: Stage) -> Evaluation:
       _check_classifier(options)
     else:
       sampler_section.check_steps(
-        'eval.sampler_steps', options.sampler_steps, built.schedule, c.sampler
+        'eval.sampler_steps', options.sampler_steps, built.schedule, c
+      )
+    if built.method.accumulate is not None and options.batches:
+      raise ValueError(
+        f'config.eval.batches is {options.batches!r}, but '
+        f'method.kind={c.method.kind!r} is fitted without a loss. Use '
+        '--config.eval.batches=0.'
       )
     _check_level(options, built)
     names = scalar_names(options, built)

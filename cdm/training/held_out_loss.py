@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.config import evaluated_images, stage
+from cdm.config import evaluated_images
 from cdm.config.loader import ConfigDict
 from cdm.distributed import compiler_options, device_mesh
 from cdm.training import label_check, program, step
@@ -94,7 +94,7 @@ def _make_sums(c, assembled, *, size, part):
   example in it.
   """
   built, mesh = assembled.built, assembled.mesh
-  draw = stage.METHOD_DRAWS[c.method.kind]
+  draw = built.method.draw
   seed = program.seed_of(c, program.HELD_OUT_SEED)
   boxed = built.boxes(assembled.state.params)
 

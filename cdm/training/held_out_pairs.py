@@ -95,7 +95,7 @@ def _make_draw(c, assembled):
   mesh, lowres = assembled.mesh, assembled.built.lowres
   sample = stage.stage(
     c, sampler_steps=assembled.evaluation.sampler_steps
-  ).method.sample
+  ).sample_in_training
   assert sample is not None  # a classifier has no low-res input
   seed = program.seed_of(c, program.PAIRS_SEED)
   boxed = assembled.built.boxes(assembled.state.ema_params)

@@ -50,6 +50,14 @@ class Optimizer(NamedTuple):
   skip_nonfinite: int = 0
 
 
+# The optimizer of a method that is fitted without gradients.
+NOTHING = Optimizer(
+  init=lambda params: (),
+  update=lambda updates, state, params=None: (updates, state),
+  learning_rate=lambda count: jnp.zeros((), jnp.float32),
+)
+
+
 class AdamOptions(NamedTuple):
   """The `optimizer` section of a config whose kind is 'adam' or 'adamw'.
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from cdm.config import (
+  built_stage,
   cascade_stages,
   instantiate,
   key_errors,
@@ -20,6 +21,7 @@ from cdm.config.loader import ConfigDict
 from cdm.distributed import device_mesh, partitioning
 from cdm.training import (
   eval_section,
+  fit_step,
   group_rates,
   optimizer,
   run_config,
@@ -48,7 +50,7 @@ class Program(NamedTuple):
     evaluation: the `eval` section of the config.
   """
 
-  built: stage.Stage
+  built: built_stage.Stage
   schedule: run_config.Run
   tx: optimizer.Optimizer
   mesh: jax.sharding.Mesh
@@ -81,21 +83,25 @@ def assemble(
   """
   cascade_stages.refuse_cascade(c, 'trained')
   instantiate.require(
-    c,
-    *('name', 'seed', 'train_data', 'eval_data'),
-    *('optimizer', 'ema', 'train', 'mesh'),
+    c, 'name', 'seed', 'train_data', 'eval_data', 'train', 'mesh'
   )
   built = stage.stage(c)
+  fits = built.method.accumulate is not None
+  if not fits:
+    instantiate.require(c, 'optimizer', 'ema')
   mesh = placement.mesh(c.mesh, devices, num_slices=num_slices)
-  schedule, average = (
-    run_config.read_train_section(c),
-    run_config.read_ema_section(c.ema, batch_size=c.train.batch_size),
-  )
+  schedule = run_config.read_train_section(c)
+  tx, average = optimizer.NOTHING, None
+  if fits:
+    with key_errors.naming(None):
+      fit_step.check(schedule)
+  else:
+    average = run_config.read_ema_section(c.ema, batch_size=c.train.batch_size)
+    tx = run_config.make_optimizer(c.optimizer, schedule.num_steps)
   with key_errors.naming('train', otherwise='train.batch_size'):
     device_mesh.check_batch(
       schedule.batch_size, mesh, accumulation=schedule.accumulation
     )
-  tx = run_config.make_optimizer(c.optimizer, schedule.num_steps)
   key = jax.random.key(seed_of(c, MODEL_SEED))
   shapes = states.shapes(built.method.init, tx, key=key)
   group_rates.summary(tx.groups, shapes.params)  # refuses what fits no name
@@ -110,17 +116,27 @@ def assemble(
     key=key,
     state=state,
     batch=abstract_batch(c, schedule.batch_size, mesh),
-    step=step.make_step(
-      built.layerwise_loss,
-      tx,
-      mesh=mesh,
-      ema_decay=average.decay,
-      ema_warmup=average.warmup,
-      accumulation=schedule.accumulation,
-      shardings=states.shardings_of(state),
-      draw=stage.METHOD_DRAWS[c.method.kind],
-    ),
+    step=_make_step(built, tx, schedule, average, mesh, state),
     evaluation=eval_section.read_eval_section(c, built),
+  )
+
+
+def _make_step(built, tx, schedule, average, mesh, state):
+  """Returns the jitted step of a stage."""
+  shardings = states.shardings_of(state)
+  if built.method.accumulate is not None:
+    return fit_step.make_fit_step(
+      built.method.accumulate, mesh=mesh, shardings=shardings
+    )
+  return step.make_step(
+    built.layerwise_loss,
+    tx,
+    mesh=mesh,
+    ema_decay=average.decay,
+    ema_warmup=average.warmup,
+    accumulation=schedule.accumulation,
+    shardings=shardings,
+    draw=built.method.draw,
   )
 
 
@@ -146,7 +162,7 @@ def seed_of(c: ConfigDict, use: int) -> int:
 
 
 def trace_loss_and_sampler(
-  c: ConfigDict, built: stage.Stage, params: Any
+  c: ConfigDict, built: built_stage.Stage, params: Any
 ) -> None:
   """Traces the loss and the sampler without running them.
 
@@ -165,17 +181,18 @@ def trace_loss_and_sampler(
   if built.lowres is not None:
     low = (n, built.lowres.size, built.lowres.size, 3)
     inputs['lowres'] = jax.ShapeDtypeStruct(low, np.float32)
-  if built.method.sample is not None:
+  if built.sample_in_training is not None:
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n))
-    jax.eval_shape(built.method.sample, params, keys=keys, **inputs)
+    jax.eval_shape(built.sample_in_training, params, keys=keys, **inputs)
   batch = {
     'image': jax.ShapeDtypeStruct((n, size, size, 3), np.uint8),
     'label': jax.ShapeDtypeStruct((n,), np.int32),
   }
-  key = jax.eval_shape(lambda: jax.random.key(0))
-  jax.eval_shape(
-    lambda p, b, k: built.method.loss(p, b, key=k, train=True),
-    params,
-    batch,
-    key,
-  )
+  if built.method.accumulate is not None:
+    jax.eval_shape(built.method.accumulate, params, batch)
+  loss = built.method.loss
+  if loss is not None:
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    jax.eval_shape(
+      lambda p, b, k: loss(p, b, key=k, train=True), params, batch, key
+    )

@@ -186,7 +186,7 @@ class RunningMetrics:
   def _check_divergence(self, step, scalars, position):
     if self._diverged_step is not None:
       return
-    for name in ('loss', 'grad_norm'):
+    for name in [n for n in ('loss', 'grad_norm') if n in scalars]:
       value = float(scalars[name])
       if not math.isfinite(value):
         self._skipped_in_a_row += 1
@@ -198,7 +198,7 @@ class RunningMetrics:
         self._diverged_step = DivergedStep(step, why, position)
         return
     self._skipped_in_a_row = 0
-    if not self._spike_factor:
+    if not self._spike_factor or 'grad_norm' not in scalars:
       return
     norm = float(scalars['grad_norm'])
     if len(self._norms) >= MIN_NORMS:

@@ -54,7 +54,7 @@ def make_grid_sampler(
   if not n or not c.train.sample_every_steps:
     return None
   built, mesh = _built(c, assembled), assembled.mesh
-  sample_images = built.method.sample
+  sample_images = built.sample_in_training
   assert sample_images is not None, 'a classifier draws no grids'
   columns = min(GRID_COLUMNS, n)
   size = c.pipeline.image_size
@@ -144,18 +144,18 @@ def describe(c: ConfigDict, assembled: program.Program) -> str | None:
   if not schedule.num_samples or not schedule.sample_every_steps:
     return None
   most = sampler_section.check_steps(
-    'train.sample_steps',
-    schedule.sample_steps,
-    assembled.built.schedule,
-    c.sampler,
+    'train.sample_steps', schedule.sample_steps, assembled.built.schedule, c
   )
+  grids = (
+    f'sample grids: {schedule.num_samples:,} images every '
+    f'{schedule.sample_every_steps:,} steps'
+  )
+  if most is None:
+    return grids
   steps = f'all {most:,} steps of the sampler'
   if schedule.sample_steps is not None:
     steps = f'{schedule.sample_steps:,} of the {most:,} steps of the sampler'
-  return (
-    f'sample grids: {schedule.num_samples:,} images every '
-    f'{schedule.sample_every_steps:,} steps, in {steps} (train.sample_steps)'
-  )
+  return f'{grids}, in {steps} (train.sample_steps)'
 
 
 def _built(c, assembled):
@@ -164,7 +164,7 @@ def _built(c, assembled):
   if steps is None:
     return assembled.built
   sampler_section.check_steps(
-    'train.sample_steps', steps, assembled.built.schedule, c.sampler
+    'train.sample_steps', steps, assembled.built.schedule, c
   )
   return stage.stage(c, sampler_steps=steps)
 

@@ -354,7 +354,7 @@ class _Run:
     return log_line.LogLine(
       batch_size=assembled.schedule.batch_size,
       num_images=num_images,
-      utilization=utilization.make_utilization(built, built.input_size, mesh),
+      utilization=utilization.make_utilization(built, mesh),
       facts=self._session.facts,
       spread=spread,
     )

@@ -14,22 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 
-from cdm.config.stage import Stage
+from cdm.config.built_stage import Stage
 from cdm.distributed import device_specs
-from cdm.models import flops as describe
 from cdm.reporting import session_log
 
 _STATM = pathlib.Path('/proc/self/statm')
 
 
 def make_utilization(
-  built: Stage, image_size: int, mesh: jax.sharding.Mesh
+  built: Stage, mesh: jax.sharding.Mesh
 ) -> Callable[[Mapping[str, float]], dict[str, float]]:
   """Builds the function that adds hardware utilization to a log line.
 
   Args:
     built: the stage that is trained.
-    image_size: H = W of its images.
     mesh: the device mesh that it is trained on.
 
   Returns:
@@ -49,10 +47,7 @@ def make_utilization(
 
   def mfu(images_per_second):
     if not flops:
-      _, forward = describe.trace(
-        built.net, image_size, built.lowres is not None
-      )
-      flops.append(3 * forward)
+      flops.append(3 * built.trace()[1])
     return flops[0] * images_per_second / peak
 
   def gauges(rates):

@@ -6,7 +6,11 @@ import json
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
+from cdm.config import built_stage
+from cdm.methods.base import Method
+from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.unet import UNet
 from cdm.planning import describe
 
@@ -39,12 +43,19 @@ ADM_UP = dict(features=192, multipliers=(1, 1, 2, 2, 4, 4), num_blocks=2)
 
 
 def stage(net, image_size, lowres_size=None):
+  lowres = None if lowres_size is None else Lowres(size=lowres_size)
+  built = built_stage.Stage(
+    ConfigDict(),
+    UNet(**net),
+    None,
+    Method(None, None, None),
+    {'kind': 'cosine'},
+    lowres=lowres,
+    input_size=image_size,
+  )
   return describe.describe_stage(
     name='it',
-    net=UNet(**net),
-    image_size=image_size,
-    lowres_size=lowres_size,
-    schedule={'kind': 'cosine'},
+    built=built,
     paper={'fid_train': 1.5},
   )
 

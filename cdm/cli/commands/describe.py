@@ -40,20 +40,17 @@ def run(args: argparse.Namespace) -> None:
     loader,
     stage_warnings,
   )
-  from cdm.planning import built_stages, describe
+  from cdm.planning import all_stages, describe
 
   loaded = loader.load(args.config, args.overrides)
   instantiate.require(loaded, 'paper')
   stages, warnings = [], []
-  for name, section, sampler, built in built_stages.build(loaded, args.config):
+  for name, section, sampler, built in all_stages.build(loaded, args.config):
     instantiate.require(section, 'paper')
     stages.append(
       describe.describe_stage(
         name=name,
-        net=built.net,
-        image_size=built.input_size,
-        lowres_size=built.lowres.size if built.lowres else None,
-        schedule=describe.schedule_summary(section, built, sampler),
+        built=built,
         paper=section.paper.to_dict(),
       )
     )

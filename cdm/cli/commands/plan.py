@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> None:
   from cdm.config import cascade_stages, loader, stage_warnings
   from cdm.distributed import device_specs
   from cdm.planning import (
-    built_stages,
+    all_stages,
     compile_process,
     plan_text,
     roofline,
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> None:
   )
   # Errors appear before anything is compiled.
   loaded = loader.load(args.config, args.overrides)
-  stages = built_stages.build(loaded, args.config)
+  stages = all_stages.build(loaded, args.config)
   cascade_stages.refuse_cascade(loaded, 'planned')
   for text in stage_warnings.stage_warnings(stages[0].built):
     print(f'warning: {text}', file=sys.stderr)

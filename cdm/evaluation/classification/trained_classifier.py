@@ -73,7 +73,7 @@ def gather_statistics(
 
   Args:
     c: config of the classifier.
-    built: its `stage.Stage`.
+    built: its `built_stage.Stage`.
     params: its parameters, placed on `mesh`.
     mesh: the device mesh.
     source: the data that it was trained on.

@@ -3,13 +3,13 @@
 import pytest
 
 from cdm.config import loader
-from cdm.planning import built_stages
+from cdm.planning import all_stages
 
 PATH = loader.CONFIGS / 'smoke_cascade.py'
 
 
 def test_the_stages_of_a_cascade_are_built_in_their_order():
-  built = built_stages.build(loader.load(PATH), PATH)
+  built = all_stages.build(loader.load(PATH), PATH)
   assert [one.name for one in built] == ['base', 'sr']
   assert [one.built.input_size for one in built] == [8, 16]
 
@@ -32,7 +32,7 @@ def test_the_stages_of_a_cascade_are_built_in_their_order():
 )
 def test_stages_that_do_not_fit_are_refused(key, text, message):
   with pytest.raises(ValueError, match=message):
-    built_stages.build(loader.load(PATH, [(key, text)]), PATH)
+    all_stages.build(loader.load(PATH, [(key, text)]), PATH)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_stages_that_do_not_fit_are_refused(key, text, message):
 def test_stages_that_are_none_are_refused(stages, message):
   c = loader.ConfigDict({'name': 'x', 'stages': stages})
   with pytest.raises(ValueError, match=message):
-    built_stages.build(c, PATH)
+    all_stages.build(c, PATH)
 
 
 def test_a_sampler_of_a_stage_is_named_by_the_stage():
@@ -58,7 +58,7 @@ def test_a_sampler_of_a_stage_is_named_by_the_stage():
   with pytest.raises(
     ValueError, match=r'^config\.stages\.sr\.sampler\.grid\.k'
   ):
-    built_stages.build(c, PATH)
+    all_stages.build(c, PATH)
 
 
 def test_an_error_in_the_config_of_a_stage_names_the_stage(tmp_path):
@@ -69,7 +69,7 @@ def test_an_error_in_the_config_of_a_stage_names_the_stage(tmp_path):
     (tmp_path / f'{name}.py').write_text(text, encoding='utf-8')
   path = tmp_path / 'smoke_cascade.py'
   with pytest.raises(ValueError) as caught:
-    built_stages.build(loader.load(path), path)
+    all_stages.build(loader.load(path), path)
   assert str(caught.value) == (
     'config.stages.sr.config: config.model.dropout is 3.0; a rate must be at '
     'least 0 and below 1. Correct the config of this stage.'

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from cdm.config import cascade_stages, stage
+from cdm.config import built_stage, cascade_stages, stage
 from cdm.config.loader import ConfigDict
 from cdm.sampling import restore
 
@@ -26,7 +26,7 @@ class BuiltStage(NamedTuple):
   name: str
   config: ConfigDict
   sampler: ConfigDict | Mapping[str, Any] | None
-  built: stage.Stage
+  built: built_stage.Stage
 
 
 def build(c: ConfigDict, path: str | os.PathLike) -> list[BuiltStage]:
@@ -62,7 +62,7 @@ def _built(
   name: str,
   config: ConfigDict,
   sampler: ConfigDict | Mapping[str, Any] | None,
-) -> stage.Stage:
+) -> built_stage.Stage:
   """Builds one stage; an error of a cascade's stage names the stage."""
   key = f'stages.{name}.sampler'
   try:

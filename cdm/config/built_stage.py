@@ -1,0 +1,141 @@
+"""Defines what a config of one stage becomes: its network and its method."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from cdm.config import value_types
+from cdm.data import transforms
+from cdm.diffusion import schedules
+from cdm.distributed import device_mesh, parameter_gather
+from cdm.methods import classification
+from cdm.methods.base import Method
+from cdm.methods.lowres_conditioning import Lowres
+from cdm.models import flops
+
+
+class Stage(NamedTuple):
+  """The network and the method that one config describes, without parameters.
+
+  Attributes:
+    config: config of the stage.
+    net: the network, a Flax module with `num_classes`, `null_class` and
+      `parameter_dtype`.
+    objective: the object that the `method` section describes.
+    method: the pure functions of the method.
+    summary: {label: value} for people, of what the method does.
+    schedule: noise schedule of training; None if the method has none.
+    lowres: how the low-res input is made; None for a method without one.
+    input_size: H = W of the images that the network receives.
+    evaluations: how often drawing one image evaluates the network.
+    turns: iterations of the loop that does so.
+    is_residual: True if the network draws a residual rather than the image.
+    is_sum: whether the loss of an example depends on that example alone.
+    tester: functions that test a classifier; None for any other method.
+    traced: see `trace`; None traces a network of `models.flops.trace`.
+  """
+
+  config: ConfigDict
+  net: Any
+  objective: Any
+  method: Method
+  summary: Mapping[str, Any]
+  schedule: schedules.Schedule | None = None
+  lowres: Lowres | None = None
+  input_size: int = 0
+  evaluations: int = 1
+  turns: int = 1
+  is_residual: bool = False
+  is_sum: bool = True
+  tester: classification.Tester | None = None
+  traced: Callable[[], tuple[dict, int]] | None = None
+
+  @property
+  def layerwise_loss(self) -> parameter_gather.LayerwiseLoss | None:
+    """The loss of the method, for the training step; None if it has none."""
+    if self.method.loss is None:
+      return None
+    return parameter_gather.LayerwiseLoss(
+      self.method.loss, self.net.parameter_dtype, is_sum=self.is_sum
+    )
+
+  def boxes(self, params: Any) -> Callable[[Any], Any]:
+    """Returns a function that boxes parameters, see `parameter_gather.box`.
+
+    Args:
+      params: the parameters, or their shapes, with their shardings.
+    """
+    places = jax.tree.map(lambda leaf: leaf.sharding, params)
+    return functools.partial(
+      parameter_gather.box, places=places, dtype_of=self.net.parameter_dtype
+    )
+
+  @property
+  def sample_in_training(self) -> Callable[..., jax.Array] | None:
+    """`Method.sample` that takes the parameters as training has them."""
+    sample, prepare = self.method.sample, self.method.prepare
+    if sample is None or prepare is None:
+      return sample
+
+    def prepared(params, **given):
+      return sample(prepare(parameter_gather.gather(params)), **given)
+
+    return prepared
+
+  def prepared(self, params: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Returns what images are drawn with, see `Method.prepare`.
+
+    Args:
+      params: trained parameters, or their shapes.
+      mesh: the mesh of their shardings.
+
+    Returns:
+      Arrays, whole on every device; or their shapes.
+    """
+    if self.method.prepare is None:
+      return params
+    place = device_mesh.replicated(mesh)
+    if isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct):
+      return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        jax.eval_shape(self.method.prepare, params),
+      )
+    return jax.jit(self.method.prepare, out_shardings=place)(params)
+
+  def trace(self) -> tuple[dict, int]:
+    """Returns what `cdm describe` counts, without allocating anything.
+
+    Returns:
+      (abstract parameters in the order in which the network uses its modules,
+      FLOPs of one evaluation of the network on one image).
+    """
+    if self.traced is not None:
+      return self.traced()
+    return flops.trace(self.net, self.input_size, self.lowres is not None)
+
+
+def image_size(c: ConfigDict) -> int:
+  """Returns `c.pipeline.image_size`; raises ValueError unless it is a size."""
+  if 'image_size' not in c.pipeline:
+    raise ValueError('config.pipeline.image_size is missing; define it.')
+  size = c.pipeline.image_size
+  value_types.check('pipeline.image_size', size, int)
+  if not 1 <= size <= transforms.MOST_PIXELS:
+    raise ValueError(
+      f'config.pipeline.image_size is {size}; it must be from 1 to '
+      f'{transforms.MOST_PIXELS}.'
+    )
+  return size
+
+
+def check_magnification(small: int, large: int) -> None:
+  """Raises ValueError unless the low-res size divides the image size."""
+  if not 0 < small <= large or large % small:
+    raise ValueError(
+      f'config.lowres.size is {small}, which does not divide '
+      f'config.pipeline.image_size = {large}; every low-res pixel must become '
+      'a whole number of pixels.'
+    )
