@@ -14,6 +14,7 @@ from cdm.config import (
   diffusion_stage,
   instantiate,
   key_errors,
+  pulse_stage,
   regression_stage,
   sampler_section,
 )
@@ -40,6 +41,7 @@ METHODS = {
   'regression': Kind(
     regression_stage.regression_stage, ('lowres', 'optimizer', 'ema')
   ),
+  'pulse': Kind(pulse_stage.pulse_stage, ('lowres', 'optimizer', 'ema')),
 }
 
 

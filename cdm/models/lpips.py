@@ -9,6 +9,7 @@ torchvision's; their features are read after chosen ReLUs.
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax
 import flax.linen as nn
@@ -157,35 +158,92 @@ def from_pytorch(
   Raises:
     ValueError: a parameter is missing or of another shape.
   """
-  features = {}
-  for name, value in backbone.items():
-    match = re.fullmatch(r'(?:features|net\.slice\d+)\.(.+)', name)
-    if match:
-      features[match[1]] = value
+  what = f'LPIPS with {net.backbone}'
+  features = _features(backbone)
   params = {}
   for path, shape in _shapes(net).items():
     if path[0] == 'features':
-      leaf = 'weight' if path[-1] == 'kernel' else 'bias'
-      source, name = features, f'{path[1].replace("_", ".")}.{leaf}'
+      params[path] = _backbone_array(features, path[1:], shape, what)
     else:
-      source, name = heads, f'{path[0]}.model.1.weight'
-    if name not in source:
-      raise ValueError(
-        f'{name} is missing: these are not the weights of LPIPS with '
-        f'{net.backbone}.'
-      )
-    value = np.asarray(source[name], np.float32)
-    if path[-1] == 'kernel':
-      value = value.transpose(2, 3, 1, 0)
-    elif source is heads:
-      value = value.reshape(-1)
-    if value.shape != shape:
-      raise ValueError(
-        f'{name} is {value.shape} in our layout; LPIPS with {net.backbone} has '
-        f'{shape}.'
-      )
-    params[path] = value
+      name = f'{path[0]}.model.1.weight'
+      value = _named(heads, name, what).reshape(-1)
+      params[path] = _of_shape(value, shape, name, what)
   return flax.traverse_util.unflatten_dict(params)
+
+
+class FeatureMap(NamedTuple):
+  """One feature map of a backbone, as a function of images.
+
+  Attributes:
+    stack: a `Stack`, the network up to the map.
+    params: its parameters, see `read_feature_map`.
+  """
+
+  stack: Any
+  params: dict
+
+  def __call__(self, image: jax.Array) -> jax.Array:
+    """image: [B, H, W, 3] in [-1, 1] -> [B, h, w, c]."""
+    x = _scaled((image + 1.0) * 127.5)
+    return self.stack.apply({'params': self.params}, x)[-1]
+
+
+def read_feature_map(
+  state: Mapping[str, np.ndarray], backbone: str, layer: int
+) -> FeatureMap:
+  """Makes a feature map from torchvision's file of a classifier.
+
+  Args:
+    state: {name: array} of the file.
+    backbone: 'alex', 'vgg' or 'squeeze'.
+    layer: which of the maps that LPIPS reads, from 1 on.
+
+  Raises:
+    ValueError: a parameter is missing or of another shape.
+  """
+  layers = BACKBONES[backbone]
+  taps = [i for i, one in enumerate(layers) if one == 'tap']
+  stack = Stack(layers[: taps[layer - 1] + 1])
+  features, params = _features(state), {}
+  image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+  tree = jax.eval_shape(stack.init, jax.random.key(0), image)['params']
+  for path, leaf in flax.traverse_util.flatten_dict(tree).items():
+    params[path] = _backbone_array(features, path, leaf.shape, backbone)
+  return FeatureMap(stack, flax.traverse_util.unflatten_dict(params))
+
+
+def _features(state):
+  """Returns the convolutions of a classifier's file, without their prefix."""
+  features = {}
+  for name, value in state.items():
+    match = re.fullmatch(r'(?:features|net\.slice\d+)\.(.+)', name)
+    if match:
+      features[match[1]] = value
+  return features
+
+
+def _backbone_array(features, path, shape, what):
+  """Returns the array of a parameter of a `Stack`, in our layout."""
+  leaf = 'weight' if path[-1] == 'kernel' else 'bias'
+  name = f'{path[0].replace("_", ".")}.{leaf}'
+  value = _named(features, name, what)
+  if path[-1] == 'kernel':
+    value = value.transpose(2, 3, 1, 0)
+  return _of_shape(value, shape, name, what)
+
+
+def _named(source, name, what):
+  if name not in source:
+    raise ValueError(f'{name} is missing: these are not the weights of {what}.')
+  return np.asarray(source[name], np.float32)
+
+
+def _of_shape(value, shape, name, what):
+  if value.shape != shape:
+    raise ValueError(
+      f'{name} is {value.shape} in our layout; {what} has {shape}.'
+    )
+  return value
 
 
 def _shapes(net: Lpips) -> dict[tuple[str, ...], tuple[int, ...]]:

@@ -51,6 +51,10 @@ class Generator(nn.Module):
   most_features: int = 512
   mapping_layers: int = 8
 
+  # It takes no labels.
+  num_classes = None
+  null_class = False
+
   def setup(self):
     check(self)
     if self.mapping_layers:

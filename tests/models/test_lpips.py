@@ -66,6 +66,22 @@ def test_published_files_are_read(tmp_path, backbone):
   )
 
 
+@pytest.mark.parametrize(('backbone', 'layer'), [('alex', 2), ('squeeze', 3)])
+def test_a_feature_map_is_the_one_that_lpips_reads(tmp_path, backbone, layer):
+  """Of the same images, whose values are -1..1 here and 0..255 there."""
+  *_, features, heads = files(tmp_path, backbone)
+  net = Lpips(backbone)
+  params = lpips.from_pytorch(features, heads, net)
+  image = np.random.default_rng(2).integers(0, 256, (2, 64, 64, 3), np.uint8)
+  stack = lpips.Stack(lpips.BACKBONES[backbone])
+  taps = stack.apply({'params': params['features']}, lpips._scaled(image))
+  found = lpips.read_feature_map(features, backbone, layer)
+  mine = found(image.astype(np.float32) / 127.5 - 1)
+  scale = np.abs(taps[layer - 1]).max()
+  np.testing.assert_allclose(mine, taps[layer - 1], atol=1e-4 * scale)
+  assert len(found.params) < len(params['features'])
+
+
 def test_weights_of_another_backbone_are_refused(tmp_path):
   *_, features, heads = files(tmp_path, 'alex')
   with pytest.raises(ValueError, match=r'11, 3, 64\) in .* LPIPS with vgg'):
