@@ -51,9 +51,10 @@ class Generator(nn.Module):
   most_features: int = 512
   mapping_layers: int = 8
 
-  # It takes no labels.
+  # It takes no labels, and computes in float32 only.
   num_classes = None
   null_class = False
+  dtype = 'float32'
 
   def setup(self):
     check(self)
@@ -87,7 +88,7 @@ class Generator(nn.Module):
   def parameter_dtype(self, name: str) -> Any:
     """Returns the dtype in which the network uses a parameter: float32."""
     del name
-    return jnp.dtype(jnp.float32)
+    return jnp.dtype(self.dtype)
 
   def __call__(self, z: jax.Array, noise: Sequence[jax.Array]) -> jax.Array:
     """Draws images with one latent for all layers.

@@ -48,6 +48,7 @@ class Stage(NamedTuple):
       None shares none.
     boxes: `config.built_stage.Stage.boxes` of the parameters; None if no
       parameter is split.
+    is_found: `Method.is_found`; None if the method does not search.
   """
 
   name: str
@@ -64,6 +65,7 @@ class Stage(NamedTuple):
   tune: Callable[..., Any] | None = None
   program: str | None = None
   boxes: Callable[[Any], Any] | None = None
+  is_found: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
   @classmethod
   def of(
@@ -99,6 +101,7 @@ class Stage(NamedTuple):
       mesh=mesh,
       tune=built.method.tune,
       boxes=built.boxes(params) if splits else None,
+      is_found=built.method.is_found,
     )
 
   def split(self, tree: Any) -> Any:

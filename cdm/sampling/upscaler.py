@@ -39,6 +39,8 @@ class Upscaler:
     mesh: the device mesh that its images are split over; None is one device.
     batch_size: number of images that are super-resolved at once.
     programs: compiled programs, which another `Upscaler` may share.
+    is_found: `(images uint8 [n, H, W, 3], low-res images uint8 [n, h, w, 3]) ->
+      bool [n]`, see `Method.is_found`; None if the method does not search.
   """
 
   upscale_batch: Callable[..., jax.Array]
@@ -50,6 +52,7 @@ class Upscaler:
   mesh: jax.sharding.Mesh | None = None
   batch_size: int = 32
   programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
+  is_found: Callable[[np.ndarray, np.ndarray], jax.Array] | None = None
 
   @property
   def lowres_size(self) -> int:
@@ -282,7 +285,20 @@ def stage_upscaler(
     mesh=stage.mesh,
     batch_size=batch_size,
     programs=programs,
+    is_found=_of_uint8(stage.is_found),
   )
+
+
+def _of_uint8(is_found):
+  """Returns a compiled `Method.is_found` that takes uint8 images."""
+  if is_found is None:
+    return None
+
+  @jax.jit
+  def of_uint8(images, lowres):
+    return is_found(pixels.to_float(images), pixels.to_float(lowres))
+
+  return of_uint8
 
 
 def bicubic(image: np.ndarray, upscaler: Upscaler) -> np.ndarray:
