@@ -4,8 +4,7 @@
   x = G(w, n) where w and n are searched for D(x) = z_0,  see `latent_search`
 
 The generator is trained without low-res images; only the search has one. A
-stage without a `lowres` section draws images from normal latents. The low-res
-image is compared with the reduced one by PULSE's own bicubic filter.
+stage without a `lowres` section draws images from normal latents.
 
 The parameters are {'generator': ..., 'discriminator': ...}. differs: images are
 trained at their full size from the start, not grown block by block.

@@ -5,7 +5,7 @@ has the pixels of the low-res image. The files are read again, so that the files
 of an earlier run that was interrupted are reported too.
 """
 
-import logging
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,8 +15,6 @@ from cdm.distributed import collectives
 from cdm.sampling.upscaler import Upscaler
 
 MOST_SHOWN = 20  # names in a report
-
-_log = logging.getLogger(__name__)
 
 
 def report(
@@ -46,15 +44,13 @@ def report(
   if missed and collectives.is_first():
     shown = ', '.join(printable(names[i]) for i in missed[:MOST_SHOWN])
     more = len(missed) - MOST_SHOWN
-    _log.warning(
+    print(
       'warning: no image with the pixels of the low-res image, to '
-      'method.search.eps, was found for %d of %d images, of which the nearest '
-      'ones were kept: %s%s. More starts may find some: '
-      '--config.method.search.restarts=4.',
-      len(missed),
-      len(names),
-      shown,
-      f' and {more} more' if more > 0 else '',
+      f'method.search.eps, was found for {len(missed)} of {len(names)} images, '
+      f'of which the nearest ones were kept: {shown}'
+      f'{f" and {more} more" if more > 0 else ""}; more starts may find some, '
+      'with --config.method.search.restarts=4.',
+      file=sys.stderr,
     )
 
 

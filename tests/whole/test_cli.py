@@ -48,6 +48,7 @@ OPTIONS = {
   '--at --batch_per_device',
   'robustness': '--samples --out --num --degrade --groups --draws --metrics '
   '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
+  'import': '--config --workdir --synthesis --mapping --gaussian_fit',
   'prepare': '--source --size --out --crop --filter --no_classes --labels '
   '--class_names --order',
   'describe': '--config --json',

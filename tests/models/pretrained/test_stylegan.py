@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.oracles import assert_matches, oracle, rule_weights
-from support.published_weights import write_pytorch
+from support.published_weights import stylegan_state, write_pytorch
 
 from cdm.models.pretrained import stylegan
 from cdm.models.stylegan import Generator
@@ -65,24 +65,10 @@ def test_a_mapping_is_that_of_the_published_code(tmp_path):
   net = Generator(image_size=8, feature_base=8)
   path, other = tmp_path / 'mapping.pt', tmp_path / 'synthesis.pt'
   write_pytorch(path, rule_weights(tables['weights']['mapping']), zipped=True)
-  write_pytorch(other, published(net, 'synthesis'), zipped=True)
+  write_pytorch(other, stylegan_state(net, 'synthesis'), zipped=True)
   params = stylegan.read_generator(net, synthesis=other, mapping=path)
   w = net.apply({'params': params}, arrays['mapping/z'], method='w_of_z')
   assert_matches(w, arrays['mapping/w'], tables['keys']['mapping/w']['tol'])
-
-
-def published(net, part):
-  """-> zeros under the names and in the shapes of a published file."""
-  shapes, names = stylegan._shapes(net), stylegan._names(net)[part]
-  made = {}
-  for ours, theirs in names.items():
-    value = np.zeros(shapes[ours], np.float32)
-    if ours.endswith('/const'):
-      value = value.transpose(2, 0, 1)[None]
-    elif ours.endswith('/kernel'):
-      value = np.moveaxis(value, (-1, -2), (0, 1))
-    made[theirs] = value
-  return made
 
 
 @pytest.mark.parametrize(
@@ -101,7 +87,7 @@ def test_a_file_of_another_network_is_refused_by_name(
   change, message, tmp_path
 ):
   net = Generator(image_size=8, latent_size=4, feature_base=4, mapping_layers=0)
-  state, path = published(net, 'synthesis'), tmp_path / 'a.pt'
+  state, path = stylegan_state(net, 'synthesis'), tmp_path / 'a.pt'
   change(state)
   write_pytorch(path, state, zipped=True)
   with pytest.raises(ValueError, match=f'{re.escape(str(path))}.*{message}'):
@@ -111,7 +97,7 @@ def test_a_file_of_another_network_is_refused_by_name(
 def test_a_mapping_network_needs_its_file(tmp_path):
   net = Generator(image_size=8, latent_size=4, feature_base=4)
   path = tmp_path / 'synthesis.pt'
-  write_pytorch(path, published(net, 'synthesis'), zipped=True)
+  write_pytorch(path, stylegan_state(net, 'synthesis'), zipped=True)
   with pytest.raises(ValueError, match='mapping network, and no file'):
     stylegan.read_generator(net, synthesis=path)
 
