@@ -20,17 +20,16 @@ import pathlib
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cdm.config import evaluated_images
+from cdm.evaluation import feature_extractor, feature_networks
 from cdm.evaluation.metrics import consistency, distortion, fid
 from cdm.ops import keys as ops_keys
 from cdm.reporting import contact_sheet, image_files
 from cdm.sampling import restore
 from cdm.sampling import upscaler as upscalers
 
-CROP = 32
 MEAN = (
   ('sampler.kind', 'ddim'),
   ('sampler.grid.kind', 'uniform_logsnr'),
@@ -139,61 +138,10 @@ def table(rows) -> str:
 
 
 def feature_function(path: pathlib.Path):
-  """Returns a function of uint8 [N, H, W, 3] -> [N * crops, 64].
-
-  The network is [He et al. 2016] for CIFAR-10 with option A: a shortcut takes
-  every second pixel and adds channels of zeros on both sides.
-  """
-  weights = {k: jnp.asarray(v) for k, v in np.load(path).items()}
-
-  def conv(x, name, stride=1):
-    kernel = weights[name].transpose(2, 3, 1, 0)
-    return jax.lax.conv_general_dilated(
-      x,
-      kernel,
-      (stride, stride),
-      ((1, 1), (1, 1)),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-
-  def norm(x, name):
-    part = {
-      k: weights[f'{name}.{k}']
-      for k in ('weight', 'bias', 'running_mean', 'running_var')
-    }
-    scale = part['weight'] / jnp.sqrt(part['running_var'] + 1e-5)
-    return (x - part['running_mean']) * scale + part['bias']
-
-  def block(x, name, stride):
-    h = jax.nn.relu(
-      norm(conv(x, f'{name}.conv1.weight', stride), f'{name}.bn1')
-    )
-    h = norm(conv(h, f'{name}.conv2.weight'), f'{name}.bn2')
-    short = x[:, ::stride, ::stride]
-    more = (h.shape[-1] - short.shape[-1]) // 2
-    return jax.nn.relu(h + jnp.pad(short, ((0, 0),) * 3 + ((more, more),)))
-
-  count = sum(f'layer1.{i}.conv1.weight' in weights for i in range(99))
-
-  @jax.jit
-  def network(crops):
-    mean = jnp.array([0.485, 0.456, 0.406])
-    x = (crops / 255.0 - mean) / jnp.array([0.229, 0.224, 0.225])
-    x = jax.nn.relu(norm(conv(x, 'conv1.weight'), 'bn1'))
-    for layer in (1, 2, 3):
-      for i in range(count):
-        x = block(x, f'layer{layer}.{i}', 2 if layer > 1 and i == 0 else 1)
-    return x.mean((1, 2))
-
-  def features(images):
-    n, h, w, _ = images.shape
-    crops = images.reshape(n, h // CROP, CROP, w // CROP, CROP, 3)
-    crops = crops.swapaxes(2, 3).reshape(-1, CROP, CROP, 3)
-    parts = np.array_split(crops, -(-len(crops) // 512))
-    return np.concatenate([np.asarray(network(part)) for part in parts])
-
-  features.network = network
-  return features
+  """Returns a function of uint8 [N, H, W, 3] -> [N * squares, 64]."""
+  network = feature_networks.read(path)
+  extract = feature_extractor.Extractor(network)
+  return lambda images: extract(images).pool.reshape(-1, network.sizes['fd'])
 
 
 if __name__ == '__main__':

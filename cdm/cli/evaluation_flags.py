@@ -32,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--few',
     action='store_true',
-    help='allow FID and sFID of fewer than 2048 images',
+    help='allow FID, sFID and fd of fewer images than features (2048)',
   )
   parser.add_argument(
     '--kid_size',
@@ -43,7 +43,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--weights',
     metavar='FILE',
-    help='weights of Inception-v3 (default: downloaded)',
+    help='weights of Inception-v3 (default: downloaded), or of another network '
+    'for --metrics=fd: resnet20.th, ... of CIFAR-10',
   )
   parser.add_argument(
     '--batch_size',
@@ -54,6 +55,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   )
   drawing_flags.arguments(parser)
   parser.set_defaults(overrides=[], reference_overrides=[])
+
+
+def and_text(names: Sequence[str]) -> str:
+  """Returns names as a text: 'fid, fd and sfid'."""
+  *most, last = names
+  return f'{", ".join(most)} and {last}' if most else last
 
 
 def check(args: argparse.Namespace, metrics: Iterable[str]) -> None:
@@ -70,7 +77,7 @@ def check(args: argparse.Namespace, metrics: Iterable[str]) -> None:
   for option, names in (('kid_size', ['kid']), ('few', moments)):
     if getattr(args, option) and not set(names) & set(metrics):
       raise ValueError(
-        f'--{option} is for {" and ".join(names)}, which '
+        f'--{option} is for {and_text(names)}, which '
         f'{"is" if len(names) == 1 else "are"} not among the metrics.'
       )
   for option in ('num', 'batch_size', 'kid_size'):

@@ -27,6 +27,7 @@ from cdm.distributed import (
   peer_monitor,
   platforms,
   remote_paths,
+  stuck_threads,
   user_cache,
 )
 
@@ -83,7 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   escape_unprintable_names()
   if argv is not None:
     return run(argv)
-  code = run(sys.argv[1:])
+  code = exit_codes.FAULT.code
+  try:
+    code = run(sys.argv[1:])
+  finally:
+    stuck_threads.end_without_them(code)
   if code:
     end_stderr()
   return code

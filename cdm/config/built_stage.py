@@ -1,13 +1,14 @@
 """Defines what a config of one stage becomes: its network and its method."""
 
 import functools
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from cdm.config import value_types
+from cdm.config import loader, value_types
 from cdm.data import transforms
 from cdm.diffusion import schedules
 from cdm.distributed import device_mesh, parameter_gather
@@ -31,9 +32,15 @@ class Stage(NamedTuple):
     lowres: how the low-res input is made; None for a method without one.
     input_size: H = W of the images that the network receives.
     evaluations: how often drawing one image evaluates the network.
-    turns: iterations of the loop that does so.
+    turns: iterations of the loop that does so; None if it has loops inside it,
+      whose work `cdm plan` cannot count.
     is_residual: True if the network draws a residual rather than the image.
+    margin: low-res pixels around a pixel on which its image depends; 0 for a
+      method that may look at all of them.
     is_sum: whether the loss of an example depends on that example alone.
+    drawing: what images are drawn with, for records, if the config has no
+      section `sampler`: a kind, and the keys of `method` that only drawing
+      reads.
     tester: functions that test a classifier; None for any other method.
     traced: see `trace`; None traces a network of `models.flops.trace`.
   """
@@ -47,11 +54,38 @@ class Stage(NamedTuple):
   lowres: Lowres | None = None
   input_size: int = 0
   evaluations: int = 1
-  turns: int = 1
+  turns: int | None = 1
   is_residual: bool = False
+  margin: int = 0
   is_sum: bool = True
+  drawing: Mapping[str, Any] = types.MappingProxyType({})
   tester: classification.Tester | None = None
   traced: Callable[[], tuple[dict, int]] | None = None
+
+  @property
+  def drawn_with(self) -> Mapping[str, Any]:
+    """The section `sampler` of the config, or what is in its place."""
+    section = self.config.get('sampler')
+    return self.drawing if section is None else section
+
+  def compiled_settings(self, sampler: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that are compiled into the program that draws.
+
+    Of the sampler that is everything but the grid and the weight of guidance;
+    but guidance with weight 0 is another program. Of what is in the place of a
+    sampler it is nothing, if `Method.tune` makes arguments of it.
+
+    Args:
+      sampler: the section that the stage draws with, of plain values.
+    """
+    plain = loader.plain(self.config)
+    if self.drawing and self.method.tune is not None:
+      method = plain['method'].items()
+      kept = {k: v for k, v in method if k == 'kind' or k not in self.drawing}
+      return {**plain, 'method': kept}
+    compiled = {k: v for k, v in sampler.items() if k != 'grid'}
+    compiled['guidance_weight'] = bool(compiled.get('guidance_weight'))
+    return {**plain, 'sampler': compiled}
 
   @property
   def layerwise_loss(self) -> parameter_gather.LayerwiseLoss | None:

@@ -12,9 +12,12 @@ from ml_collections import ConfigDict
 from cdm.config import (
   classifier_stage,
   diffusion_stage,
+  fsrgan_stage,
   instantiate,
   key_errors,
+  pixel_recursive_stage,
   pulse_stage,
+  raisr_stage,
   regression_stage,
   sampler_section,
 )
@@ -27,10 +30,12 @@ class Kind(NamedTuple):
   Attributes:
     build: `(config, sampler_section.Chosen) -> Stage`.
     sections: those of `OWN_SECTIONS` that its configs have.
+    has_network: whether its configs have the section `model`.
   """
 
   build: Callable[[ConfigDict, sampler_section.Chosen], Stage]
   sections: tuple[str, ...]
+  has_network: bool = True
 
 
 # The sections that not every kind of method has.
@@ -41,6 +46,12 @@ METHODS = {
   'regression': Kind(
     regression_stage.regression_stage, ('lowres', 'optimizer', 'ema')
   ),
+  'fsrgan': Kind(fsrgan_stage.fsrgan_stage, ('lowres', 'optimizer', 'ema')),
+  'pixel_recursive': Kind(
+    pixel_recursive_stage.pixel_recursive_stage,
+    ('lowres', 'optimizer', 'ema'),
+  ),
+  'raisr': Kind(raisr_stage.raisr_stage, ('lowres',), has_network=False),
   'pulse': Kind(pulse_stage.pulse_stage, ('lowres', 'optimizer', 'ema')),
 }
 
@@ -67,14 +78,18 @@ def stage(
   Raises:
     ValueError: names the section and key that cannot be used.
   """
-  instantiate.require(c, 'name', 'method', 'model', 'pipeline')
+  instantiate.require(c, 'name', 'method', 'pipeline')
   with key_errors.naming(None):
     kind = instantiate.kind_of(
       'method', instantiate.as_dict('method', c.method), METHODS
     )
     chosen = METHODS[kind]
-    for section in OWN_SECTIONS:
-      if section not in chosen.sections and c.get(section) is not None:
+    uses = chosen.sections
+    if chosen.has_network:
+      instantiate.require(c, 'model')
+      uses = (*uses, 'model')
+    for section in (*OWN_SECTIONS, 'model'):
+      if section not in uses and c.get(section) is not None:
         raise ValueError(
           f'config.{section} is given, but method.kind={kind!r} has no use for '
           'it; remove the section.'

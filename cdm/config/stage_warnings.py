@@ -14,7 +14,8 @@ from cdm.config import sampler_section
 from cdm.config.built_stage import Stage
 from cdm.diffusion import schedules
 from cdm.diffusion.process import alpha_sigma
-from cdm.models import unet_plan
+from cdm.methods.fsrgan import FsrganOptions
+from cdm.models import lpips, unet_plan
 from cdm.models.unet import UNet
 
 # Below this alpha_bar, what is left of an image is weaker than its last bits.
@@ -38,7 +39,8 @@ def stage_warnings(
   """Returns a sentence or two for each setting that cannot work well.
 
   Args:
-    built: a stage; there are warnings about a U-Net and its noise only.
+    built: a stage; there are warnings about a U-Net, its noise, and a
+      perceptual loss.
     sampler: a `sampler` section that replaces the one in its config, or None.
     sampler_key: dotted name of `sampler`, for the text.
   """
@@ -50,6 +52,8 @@ def stage_warnings(
     ]
   if isinstance(built.net, UNet):
     found += [narrow_patches(built), wide_attention(built)]
+  if isinstance(built.objective, FsrganOptions):
+    found.append(missing_features(built.objective))
   return [text for text in found if text]
 
 
@@ -145,6 +149,19 @@ def _beta_max(num_steps: int, beta_min: float, wanted: float) -> float | None:
       (middle, high) if end(middle) > np.log(wanted) else (low, middle)
     )
   return high
+
+
+def missing_features(options: FsrganOptions) -> str | None:
+  """Warns if a perceptual loss is off because its features have no weights."""
+  if not options.perceptual_weight or options.feature_weights:
+    return None
+  network = options.feature_network
+  return (
+    'The perceptual loss is off, because config.method.feature_weights is '
+    f'empty. Fetch {lpips.BACKBONE_URLS[network]} and give its path with '
+    '--config.method.feature_weights=PATH, or set '
+    '--config.method.perceptual_weight=0.'
+  )
 
 
 def narrow_patches(built: Stage) -> str | None:

@@ -118,6 +118,7 @@ def compare(
   Raises:
     ValueError: the two sets cannot be compared.
   """
+  gatherer.check(choice.names)
   if source is None:
     source = resolve(samples, selection)
   for part, count in reference.counts(choice.names):
@@ -127,6 +128,7 @@ def compare(
       reference=count,
       allow_few_images=choice.allow_few_images,
       kid_size=choice.subset_size,
+      features=gatherer.fewest,
     )
   reference.check(gatherer.sizes)
   recipe = join_manifests(source.recipe, gatherer.recipe)

@@ -1,8 +1,9 @@
-"""Extracts Inception features of a set of images, and resumes after a kill.
+"""Extracts the features of a set of images, and resumes after a kill.
 
-A `Gatherer` runs FID's network over the images and reduces the features, batch
-by batch, to what the metrics need. It saves partial results about every
-`SAVE_SECONDS`, so that a killed evaluation continues from the last ones.
+A `Gatherer` runs a network, FID's by default, over the images and reduces the
+features, batch by batch, to what the metrics need. It saves partial results
+about every `SAVE_SECONDS`, so that a killed evaluation continues from the last
+ones.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import numpy as np
 
 from cdm.distributed import collectives, user_cache
 from cdm.evaluation import (
+  feature_networks,
   feature_statistics,
   merged_statistics,
   partial_results,
+  set_metrics,
 )
 from cdm.evaluation.feature_extractor import Extractor
 from cdm.evaluation.image_source import Source
@@ -33,8 +36,6 @@ SAVE_SECONDS = 60.0
 MOST_AHEAD = 10_000  # batches between two saves, at most
 BLOCK = 1024  # images whose features are reduced at once
 WAITING = 'waiting.'  # prefix of the arrays of an unfinished block
-NETWORK = 'inception-2015-12-05'
-RESIZE = 'tf1 bilinear to 299'
 
 
 class GathererOptions(TypedDict, total=False):
@@ -61,7 +62,7 @@ def never() -> bool:
 
 
 class Gatherer:
-  """FID's network, loaded once and called with one `Source` after the other.
+  """A network, loaded once and called with one `Source` after the other.
 
   Attributes:
     recipe: manifest of the network: everything, apart from the images, that
@@ -79,7 +80,8 @@ class Gatherer:
     """Loads the network.
 
     Args:
-      weights: path of the weights; they are downloaded by default.
+      weights: path of the weights, see `feature_networks.read`; those of
+        Inception-v3 are downloaded by default.
       batch_size: images per batch; see `feature_extractor.Extractor`.
       keep: folder for partial results; the user's cache by default.
       flag: option by which a user gives the path, for error messages.
@@ -99,17 +101,13 @@ class Gatherer:
         f'{inception.SHA256[:8]}...), or the frozen graph '
         f'{inception.GRAPH}.'
       )
-    elif pathlib.Path(path).name == inception.URL.rpartition('/')[2]:
-      # This file format has no checksums of its own, and a flipped bit would
-      # change the FID unnoticed.
-      download.verify(path, inception.SHA256)
+    self._network = feature_networks.read(path)
     self.recipe: NetworkManifest = {
-      'network': NETWORK,
-      'resize_to_network': RESIZE,
+      'network': self._network.name,
+      'resize_to_network': self._network.resize,
       'weights_sha256': download.digest(path),
     }
-    params = inception.read(path)
-    self._extractor = Extractor(params, batch_size=batch_size)
+    self._extractor = Extractor(self._network, batch_size=batch_size)
     self._keep = pathlib.Path(
       user_cache.folder('evaluate') if keep is None else keep
     )
@@ -119,6 +117,23 @@ class Gatherer:
   def sizes(self) -> dict[str, int]:
     """{metric: number of features its Gaussian is fitted to}."""
     return self._extractor.sizes
+
+  @property
+  def fewest(self) -> int:
+    """The number of features, below which a covariance is singular."""
+    sizes = self.sizes
+    return set_metrics.FEWEST if 'fid' in sizes else sizes['fd']
+
+  def check(self, metrics: Sequence[str]) -> None:
+    """Raises ValueError unless the network serves all of the metrics."""
+    served = self._network.metrics
+    other = [name for name in metrics if served and name not in served]
+    if other:
+      raise ValueError(
+        f'{" and ".join(other)} cannot be computed in the features of '
+        f'{self._network.name}; its metrics are {", ".join(served)}, or give '
+        'the weights of Inception-v3.'
+      )
 
   def __call__(
     self,
@@ -146,6 +161,7 @@ class Gatherer:
       ValueError: features that are not finite, or an error of `source`.
       OSError: the partial results cannot be written.
     """
+    self.check(metrics)
     folder = self._folder(source, metrics, self._keep)
     parts = self._parts[label] = partial_results.PartialResults(folder)
     with partial_results.hold_folder(folder):
@@ -169,6 +185,7 @@ class Gatherer:
 
     Returns, raises: see `__call__`.
     """
+    self.check(metrics)
     folder = self._folder(source, metrics, home)
     if collectives.is_first() and home.is_dir():
       for other in home.iterdir():

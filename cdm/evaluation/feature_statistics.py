@@ -7,7 +7,7 @@ precision and recall need the features themselves.
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def summarize(
       )
   return Gathered(
     count=len(numbers),
-    pool=fid.moments(found.pool) if 'pool' in needs else None,
+    pool=fid.moments(_rows(found.pool)) if 'pool' in needs else None,
     spatial=fid.moments(found.spatial) if 'spatial' in needs else None,
     scores=inception_score.sums(
       found.logits,
@@ -92,6 +92,11 @@ def summarize(
     features=(np.asarray(found.pool),) if keeps_features else None,
     numbers=(np.asarray(numbers),) if keeps_features else None,
   )
+
+
+def _rows(pool: Any) -> np.ndarray:
+  """Returns [N, D], of a network that judges several parts of an image too."""
+  return np.asarray(pool).reshape(-1, pool.shape[-1])
 
 
 def merge(a: Gathered, b: Gathered) -> Gathered:

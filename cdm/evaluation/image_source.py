@@ -7,16 +7,14 @@ data are read; those of a trained cascade or stage are sampled on the fly.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent import futures
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from cdm.checkpointing import checksums, reader, verification
 from cdm.config import (
   class_agreement,
   datasets,
@@ -32,11 +30,18 @@ from cdm.evaluation import (
   image_manifests,
   set_name,
   shared_listing,
+  stage_stamp,
 )
 from cdm.evaluation.drawn_images import READERS, Batches, select_present
 from cdm.evaluation.image_selection import ALL_IMAGES, Selection
 from cdm.evaluation.row_types import ImageManifest, StageEntry
-from cdm.sampling import cascade, drawing_batch, kept_images, restore
+from cdm.sampling import (
+  cascade,
+  drawing_batch,
+  kept_images,
+  named_upscaler,
+  restore,
+)
 
 
 class Source(NamedTuple):
@@ -289,7 +294,7 @@ def open_cascade(
   stamp = [
     *map(list, overrides),
     *(
-      checkpoint_stamp(pathlib.Path(workdir) / note['folder'], note)
+      stage_stamp.of_checkpoint(pathlib.Path(workdir) / note['folder'], note)
       for note in notes
     ),
   ]
@@ -319,7 +324,7 @@ def open_stage(
   overrides = selection.overrides
   level = [float(text) for key, text in overrides if key == 'level']
   rest = [pair for pair in overrides if pair[0] != 'level']
-  upscaler, saved = restore.restored_upscaler(
+  upscaler, saved = named_upscaler.opened(
     pathlib.Path(workdir),
     level=level[-1] if level else 0.0,
     batch_per_device=selection.batch_per_device,
@@ -353,37 +358,17 @@ def open_stage(
     'count': count,
     'image_size': [upscaler.image_size] * 2,
     'stages': [cast(StageEntry, note)],
-    'weights': 'EMA',
+    'weights': upscaler.record.weights,
   }
 
   batches = drawn_images.stage_batches(
     upscaler, read, seed=seed, count=count, on_batch=on_batch
   )
   paper = loader.plain(saved.get('paper', {}))
-  stamp = [stamp, *map(list, overrides), checkpoint_stamp(workdir, note)]
+  stamp = [stamp, *map(list, overrides), stage_stamp.of_stage(workdir, note)]
   return Source(
     count, batches, recipe, paper, stamp, drawn_at_once=upscaler.batch_size
   )
-
-
-def checkpoint_stamp(
-  workdir: str | os.PathLike, note: Mapping[str, object]
-) -> list:
-  """Returns a JSON-able fingerprint of a checkpoint.
-
-  Two checkpoints of the same step, but of different training runs, have
-  different fingerprints.
-
-  Args:
-    workdir: work directory of the stage.
-    note: dict with the step of the checkpoint as `checkpoint`.
-  """
-  step = str(note['checkpoint'])
-  folder = reader.folder(pathlib.Path(workdir).resolve()) / step
-  sums = folder / checksums.FILE
-  if not sums.exists():
-    sums = folder / verification.METADATA  # It has the time of the save.
-  return [str(folder), hashlib.sha256(sums.read_bytes()).hexdigest()]
 
 
 def check_available(

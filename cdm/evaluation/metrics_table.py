@@ -89,6 +89,9 @@ SETS = {
     {'fid': Shown('FID', '', '.2f', LOWER,
                   paper=('fid_train', 'fid_val', 'fid'))},
     f'{HERE}.fid:FID', takes='pool'),
+  'fd': SetMetric(
+    {'fd': Shown('Fréchet distance', '', '.3f', LOWER)},
+    f'{HERE}.fid:FRECHET', takes='pool'),
   'sfid': SetMetric(
     {'sfid': Shown('sFID', '', '.2f', LOWER)},
     f'{HERE}.fid:FID_SPATIAL', takes='spatial'),

@@ -158,6 +158,8 @@ def describe_sampling(recipe: Mapping) -> list[str]:
       grid = sampler.get('grid') or {}
       if grid.get('num_steps'):
         words.append(f'{grid["num_steps"]} steps')
+      elif 'temperature' in sampler:
+        words.append(f'temperature {sampler["temperature"]}')
       else:
         words.append(f'{grid.get("kind", "full")} grid')
     if sampler.get('guidance_weight'):

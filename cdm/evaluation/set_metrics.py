@@ -56,6 +56,7 @@ def check(
   reference: int | None,
   allow_few_images: bool = False,
   kid_size: int = KID_SIZE,
+  features: int = FEWEST,
 ) -> None:
   """Refuses metrics that cannot be computed, before any image is read.
 
@@ -65,6 +66,7 @@ def check(
     reference: number of images in the reference, or None if it is not known.
     allow_few_images: allow FID and sFID with fewer than `FEWEST` images.
     kid_size: images per subset of KID.
+    features: number of pooled features.
 
   Raises:
     ValueError: a metric is unknown, or there are too few images for it.
@@ -77,12 +79,12 @@ def check(
       )
   fewest = min(n for n in (samples, reference) if n is not None)
   gaussian = [m for m in metrics if metrics_table.SETS[m].from_moments]
-  if gaussian and fewest < FEWEST and not allow_few_images:
+  if gaussian and fewest < features and not allow_few_images:
     raise ValueError(
       f'{" and ".join(gaussian).upper()} of {fewest:,} images is biased '
-      f'upwards, and their covariance of {FEWEST:,} features is singular. Give '
-      f'{FEWEST:,} images or more (the papers: 50,000), take kid, or add --few '
-      'to have the number all the same.'
+      f'upwards, and their covariance of {features:,} features is singular. '
+      f'Give {features:,} images or more (the papers: 50,000), take kid, or '
+      'add --few to have the number all the same.'
     )
   splits = inception_score.SPLITS
   if 'is' in metrics and samples < splits:

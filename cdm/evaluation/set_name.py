@@ -8,6 +8,8 @@ WHAT is one of:
   CONFIG.py@WORKDIR    samples of a trained cascade (or base), drawn on the fly
   WORKDIR@eval         samples of a trained super-resolution stage; its low-res
   WORKDIR@train        inputs are its own data, downsampled as in training
+  METHOD:CONFIG.py@eval    the same of a method without training, see
+  METHOD:CONFIG.py@train   `sampling.named_upscaler`
 """
 
 import dataclasses
@@ -17,7 +19,7 @@ import re
 # The first form that matches decides; any other name is a path of files.
 FORMS = {
   'data': r'(?P<path>.+\.py):(?P<split>train|eval)',
-  'stage': r'(?P<workdir>.+)(?<!\.py)@(?P<split>train|eval)',
+  'stage': (r'(?P<workdir>\w+:.+\.py|.+(?<!\.py))@(?P<split>train|eval)'),
   'cascade': r'(?P<path>.+\.py)@(?P<workdir>.+)',
 }
 

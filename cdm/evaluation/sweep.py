@@ -243,7 +243,7 @@ def check_same(
   """
 
   def relevant(recipe, reference):
-    steps = [stage['checkpoint'] for stage in recipe.get('stages', ())]
+    steps = [stage.get('checkpoint') for stage in recipe.get('stages', ())]
     return {
       'checkpoint': steps,
       'weights_sha256': recipe.get('weights_sha256'),

@@ -196,7 +196,7 @@ def open_samples(
   assert sample is not None  # a classifier computes no FID
   drawn = drawn._replace(sample=sample, boxes=built.boxes(shapes))
   record = restore.stage_record(
-    c, step=0, level=level, sampler=c.get('sampler')
+    c, step=0, level=level, sampler=built.drawn_with
   )
   # Training goes on afterwards, so that its state stays in memory.
   state_bytes = drawing_batch.parameter_bytes(assembled.state)

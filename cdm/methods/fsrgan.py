@@ -203,7 +203,7 @@ def fsrgan(
 ) -> Method:
   """Returns the `Method` of an `Fsrgan` with these fields."""
   bound = Fsrgan(net, discriminator, options, image_size, lowres, features)
-  return Method(bound.init, bound.loss, bound.sample)
+  return Method(bound.init, bound.loss, bound.sample, draw=draw_batch)
 
 
 def draw_batch(key: jax.Array, n: int) -> dict[str, jax.Array]:

@@ -11,7 +11,9 @@ Padding counts as work. Normalisations, activations, additions and resampling
 without weights are not counted.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -33,10 +35,27 @@ def trace(net: Any, image_size: int, has_lowres: bool) -> tuple[dict, int]:
     forward FLOPs per image).
   """
   args, kwargs = _inputs(net, image_size, has_lowres)
+  return trace_call(
+    functools.partial(net.init_with_output, train=False), args, kwargs
+  )
+
+
+def trace_call(
+  init_with_output: Callable[..., Any], args: Any, kwargs: Any
+) -> tuple[dict, int]:
+  """Traces a network on one image, for any arguments of its `__call__`.
+
+  Args:
+    init_with_output: that of the network.
+    args, kwargs: abstract arguments for one image.
+
+  Returns:
+    What `trace` returns.
+  """
   order = []
 
   def first_pass(key, args, kwargs):
-    result = net.init_with_output(key, *args, train=False, **kwargs)
+    result = init_with_output(key, *args, **kwargs)
     order.extend(result[1]['params'])  # JAX sorts the keys of a returned tree.
     return result
 

@@ -73,6 +73,10 @@ class FsrNet(nn.Module):
   norm_groups: int = 8
   dtype: Any = jnp.float32
 
+  # The network takes no label; these are no fields.
+  num_classes = None
+  null_class = False
+
   @nn.nowrap
   def parameter_dtype(self, name: str) -> Any:
     """Returns the dtype in which the network uses a parameter.

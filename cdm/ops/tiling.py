@@ -68,6 +68,7 @@ def blend(
   *,
   shape: Sequence[int],
   factor: int,
+  margin: int = 0,
 ) -> np.ndarray:
   """Joins super-resolved tiles into one image.
 
@@ -76,6 +77,10 @@ def blend(
     places: (top, left) of each tile in low-res pixels, as `cut` returns them.
     shape: (h, w) of the low-res image.
     factor: magnification.
+    margin: low-res pixels along the border of a tile that do not count where
+      another tile covers them. If a pixel depends on no low-res pixel that is
+      farther away, and tiles overlap by twice as many, the result is that of
+      the whole image as one tile.
 
   Returns:
     uint8 [h * factor, w * factor, 3]. Where tiles overlap, each pixel is their
@@ -86,11 +91,40 @@ def blend(
   # The ramp never reaches zero, because a pixel at the border of the image is
   # in one tile only, and its weights must not sum to zero.
   ramp = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1))
-  weight = np.outer(ramp, ramp).astype(np.float64)[..., None]
+  rows, columns = (
+    _counted(starts, side // factor, length, margin)
+    for starts, length in zip(zip(*places, strict=True), shape, strict=True)
+  )
   total = np.zeros((h, w, 3))
   weights = np.zeros((h, w, 1))
   for tile, (top, left) in zip(tiles, places, strict=True):
     y, x = top * factor, left * factor
+    weight = np.outer(
+      ramp * rows[top].repeat(factor), ramp * columns[left].repeat(factor)
+    ).astype(np.float64)[..., None]
     total[y : y + side, x : x + side] += weight * tile
     weights[y : y + side, x : x + side] += weight
   return np.floor(total / weights + 0.5).astype(np.uint8)
+
+
+def _counted(starts, tile, length, margin):
+  """Returns {start: bool [tile]}, which low-res pixels of a tile count.
+
+  Args:
+    starts: the first pixels of the tiles along one axis.
+    tile: side of a tile.
+    length: of the image.
+    margin: see `blend`.
+  """
+  starts = sorted(set(starts))
+  counted = {}
+  for i, start in enumerate(starts):
+    counted[start] = np.ones(tile, bool)
+    # Of an overlap of an odd number, both tiles keep the pixel in the middle.
+    if start:
+      overlap = starts[i - 1] + tile - start
+      counted[start][: min(margin, overlap // 2)] = False
+    if start + tile < length:
+      overlap = start + tile - starts[i + 1]
+      counted[start][tile - min(margin, overlap // 2) :] = False
+  return counted

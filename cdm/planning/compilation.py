@@ -89,7 +89,7 @@ def measure(request: plan_types.Request) -> plan_types.Facts:
     'fsdp_is_chosen': planned.fsdp_is_chosen,
     'batch_size': planned.batch_size,
     'batch_per_device': planned.batch_size / (shards['data'] * shards['fsdp']),
-    'accumulation': planned.turns if request['step'] == 'train' else 1,
+    'accumulation': planned.turns or 1 if request['step'] == 'train' else 1,
     'parameters': planned.parameters,
     'num_steps': planned.num_steps,
     'network_evaluations': planned.network_evaluations,
@@ -358,14 +358,14 @@ def count_work(
   microbatches or sampling steps), nearly all of the work is inside the loop, so
   XLA's counts are multiplied by its number of iterations. The update of the
   state is outside the loop, so the donated bytes, which are read and written
-  once, are not multiplied.
+  once, are not multiplied. With loops inside that loop nothing is known.
 
   Args:
     planned: the program.
     facts: what `compile_cached` returned.
     num_devices: devices of the slice; the FLOPs are those of all devices.
   """
-  if not facts['compiled']:
+  if not facts['compiled'] or planned.turns is None:
     return {
       'compiled_flops_per_step': None,
       'model_to_compiled_flops': None,

@@ -38,7 +38,7 @@ class Planned(NamedTuple):
     parameters: number of scalars in the network's parameters.
     model_flops: FLOPs of one run of the program, counted from the network.
     turns: iterations of the loop that holds nearly all of the work; 1 if there
-      is no such loop.
+      is no such loop, None if there are loops inside it.
     arguments: {part of the arguments: bytes on one device}.
     num_steps: steps of the whole training run; None for sampling.
     network_evaluations: how often one run of the program evaluates the network
@@ -53,7 +53,7 @@ class Planned(NamedTuple):
   batch_size: int
   parameters: int
   model_flops: int
-  turns: int
+  turns: int | None
   arguments: dict[str, int]
   num_steps: int | None
   network_evaluations: int

@@ -110,7 +110,7 @@ def work(row: Row) -> list[tuple[str, str, str]]:
     ('model FLOPs', format_si(row['model_flops_per_step'], 'FLOP'), 'network')
   ]
   if row['compiled_flops_per_step'] is None:
-    return [*rows, ('compiled FLOPs', '-', 'not compiled: it does not fit')]
+    return [*rows, ('compiled FLOPs', '-', _unknown(row))]
   moved, collectives = row['bytes_moved_per_device'], row['collectives']
   assert moved is not None and collectives is not None, 'the program fits'
   ratio = row['model_to_compiled_flops']
@@ -132,11 +132,18 @@ def work(row: Row) -> list[tuple[str, str, str]]:
   return rows
 
 
+def _unknown(row: Row) -> str:
+  """Returns why nothing is known of the work of a compiled program."""
+  if not row['fits']:
+    return 'it does not fit'
+  return 'loops inside loops, of which the compiler counts one turn'
+
+
 def estimate(row: Row) -> list[str]:
   """Returns the lines about time and cost, which are marked as an estimate."""
   estimated = row['estimate']
   if estimated is None:
-    return ['  no ESTIMATE of time and cost: it does not fit', '']
+    return [f'  no ESTIMATE of time and cost: {_unknown(row)}', '']
   on_cpu = row['topology'].startswith(device_specs.CPU)
   rows = [] if on_cpu else terms(row, estimated)
   what = 'step' if row['step'] == 'train' else 'batch'

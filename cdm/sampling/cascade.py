@@ -40,6 +40,7 @@ class Stage(NamedTuple):
       label.
     null_class: True if it also takes images without a label.
     residual: True if it diffuses a residual rather than the image.
+    margin: see `config.built_stage.Stage`.
     mesh: the device mesh that its images are split over; None is one device.
     tune: `Method.tune`; None if sampling has no settings that can change
       without compiling anew.
@@ -61,6 +62,7 @@ class Stage(NamedTuple):
   num_classes: int | None = None
   null_class: bool = False
   residual: bool = False
+  margin: int = 0
   mesh: jax.sharding.Mesh | None = None
   tune: Callable[..., Any] | None = None
   program: str | None = None
@@ -98,6 +100,7 @@ class Stage(NamedTuple):
       num_classes=built.net.num_classes,
       null_class=built.net.null_class,
       residual=built.is_residual,
+      margin=built.margin,
       mesh=mesh,
       tune=built.method.tune,
       boxes=built.boxes(params) if splits else None,

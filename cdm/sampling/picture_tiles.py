@@ -46,10 +46,18 @@ class Made(NamedTuple):
   places: list[tuple[int, int]]
   shape: tuple[int, ...]
 
-  def join(self, factor: int) -> np.ndarray:
-    """Returns the whole picture, magnified by `factor`, uint8 [H, W, 3]."""
+  def join(self, upscaler: Upscaler) -> np.ndarray:
+    """Returns the whole picture, uint8 [H, W, 3].
+
+    Args:
+      upscaler: what has super-resolved its tiles.
+    """
     return tiling.blend(
-      self.tiles, self.places, shape=self.shape, factor=factor
+      self.tiles,
+      self.places,
+      shape=self.shape,
+      factor=upscaler.factor,
+      margin=upscaler.margin,
     )
 
 

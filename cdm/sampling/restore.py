@@ -9,7 +9,7 @@ import json
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, ClassVar, NotRequired, TypedDict, cast
 
 from cdm.checkpointing import reader
 from cdm.config import (
@@ -124,6 +124,7 @@ class StageRecord:
   sampler: dict[str, Any]
   prepared: Preparation | None = None
   data_sets: dict[str, data_origin.Origin] | None = None
+  weights: ClassVar[str] = 'EMA'
 
   def manifest(
     self,
@@ -221,23 +222,12 @@ def restored_stage(
   restored = cascade.Stage.of(
     built, params, device_mesh, name=name, level=level, truncated=truncated
   )
-  chosen = saved.get('sampler') if sampler is None else sampler
+  chosen = built.drawn_with if sampler is None else sampler
   record = stage_record(saved, step=step, level=level, sampler=chosen)
   source = [str(workdir.resolve()), step, loader.plain(section)]
-  program = _program_text(saved, record.sampler, source)
+  compiled = built.compiled_settings(record.sampler)
+  program = json.dumps([source, compiled], sort_keys=True)
   return restored._replace(program=program), saved, record
-
-
-def _program_text(saved, sampler, source):
-  """Returns `cascade.Stage.program`: all that is compiled into the program.
-
-  Of the sampler that is everything but the grid and the weight of guidance; but
-  guidance with weight 0 is another program.
-  """
-  compiled = {k: v for k, v in sampler.items() if k != 'grid'}
-  compiled['guidance_weight'] = bool(compiled.get('guidance_weight'))
-  plain = {**loader.plain(saved), 'sampler': compiled}
-  return json.dumps([source, plain], sort_keys=True)
 
 
 def stage_record(
@@ -245,7 +235,7 @@ def stage_record(
   *,
   step: int,
   level: float,
-  sampler: loader.ConfigDict | dict[str, Any] | None,
+  sampler: Mapping[str, Any] | loader.ConfigDict,
 ) -> StageRecord:
   """Returns the record of a stage.
 
@@ -253,9 +243,10 @@ def stage_record(
     c: its config.
     step: step of the checkpoint that its parameters come from.
     level: augmentation level of its low-res input.
-    sampler: the `sampler` section that it draws with, if there is one.
+    sampler: the `sampler` section that it draws with, or what is in its place;
+      {} if there is none.
   """
-  settings = {} if sampler is None else loader.plain(sampler)
+  settings = loader.plain(dict(sampler))
   pipeline = datasets.pipeline_options(c)
   prepared: Preparation = {
     'crop': pipeline.crop,

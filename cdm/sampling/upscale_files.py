@@ -19,6 +19,7 @@ from cdm.distributed import collectives
 from cdm.ops.keys import seed_pairs
 from cdm.reporting import contact_sheet, image_files, progress, session_log
 from cdm.sampling import (
+  neighbour_list,
   numbered_images,
   output_folder,
   own_results,
@@ -92,7 +93,7 @@ def write_upscaled_files(
       target, text = one.task.picture.target, marks[one.task.number]
       target.parent.mkdir(parents=True, exist_ok=True)
       image_files.write_png(
-        target, one.join(upscaler.factor), text={own_results.MARK: text}
+        target, one.join(upscaler), text={own_results.MARK: text}
       )
 
   tasks, errors = _tasks(pictures, there), {}
@@ -111,6 +112,9 @@ def write_upscaled_files(
     _write_overview_of_files(
       out, upscaler, inputs, good, mark=mark, overwrite=overwrite
     )
+  neighbour_list.write(
+    out, upscaler, lambda: _tiles_of_files(out, inputs, pictures, errors)
+  )
   refused = [*inputs.refused, *errors.values()]
   if refused:
     total = len(pictures) + len(inputs.refused)
@@ -127,6 +131,17 @@ def _report_search(upscaler, inputs, pictures):
     return tiles, own
 
   search_report.report(upscaler, [p.target for p in pictures], read_tiles)
+
+
+def _tiles_of_files(out, inputs, pictures, errors):
+  """Returns the names of the results, and the tiles that they were made of."""
+  names, tiles = [], []
+  for n, picture in enumerate(pictures):
+    if n not in errors:
+      cut = upscale_inputs.read_again(inputs, picture)[1]
+      names += [str(picture.target.relative_to(out))] * len(cut)
+      tiles += list(cut)
+  return names, tiles
 
 
 def _tasks(pictures, there) -> list[picture_tiles.Task]:
@@ -222,7 +237,7 @@ def write_upscaled_held_out(
     out,
     manifest,
     name=MANIFEST,
-    writes=(*FOLDERS, OVERVIEW),
+    writes=(*FOLDERS, OVERVIEW, neighbour_list.FILE),
     overwrite=overwrite,
   )
   output_folder.claim(out, manifest, name=MANIFEST)
@@ -265,8 +280,17 @@ def write_upscaled_held_out(
 
   names = [kept.path(folders['upscaled'], n) for n in range(count)]
   search_report.report(upscaler, names, read_tiles)
+  neighbour_list.write(out, upscaler, lambda: _held_out_inputs(kept, count))
   if collectives.is_first():
     write_held_out_overview(out, kept, read_images, count, class_names)
+
+
+def _held_out_inputs(kept, count):
+  """Returns the names of the results, and their low-res images."""
+  folder = kept.folders[FOLDERS.index('lowres')]
+  paths = [kept.path(folder, n) for n in range(count)]
+  images = [image_decoder.read_pixels(path) for path in paths]
+  return [str(path.relative_to(folder)) for path in paths], images
 
 
 def draw_own(

@@ -32,12 +32,17 @@ class Upscaler:
       [B] or None) -> jax.Array uint8 [B, H, W, 3]`, compiled once for each B.
     image_size: H = W of its output.
     lowres: how low-res images are made from originals.
-    record: `restore.StageRecord`, for manifests.
+    record: `restore.StageRecord` or `named_upscaler.UntrainedRecord`, for
+      manifests.
     num_classes: number of classes of its label input; None if it takes no
       label.
     null_class: True if it also takes images without a label.
     mesh: the device mesh that its images are split over; None is one device.
     batch_size: number of images that are super-resolved at once.
+    margin: low-res pixels around a pixel on which its image depends; 0 for a
+      method that may look at all of them.
+    neighbours: `(lowres uint8 [N, h, w, 3]) -> list`, the training images that
+      results were taken from; None if results are made.
     programs: compiled programs, which another `Upscaler` may share.
     is_found: `(images uint8 [n, H, W, 3], low-res images uint8 [n, h, w, 3]) ->
       bool [n]`, see `Method.is_found`; None if the method does not search.
@@ -51,6 +56,8 @@ class Upscaler:
   null_class: bool = False
   mesh: jax.sharding.Mesh | None = None
   batch_size: int = 32
+  margin: int = 0
+  neighbours: Callable[[np.ndarray], list[Any]] | None = None
   programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
   is_found: Callable[[np.ndarray, np.ndarray], jax.Array] | None = None
 
@@ -284,6 +291,7 @@ def stage_upscaler(
     null_class=stage.null_class,
     mesh=stage.mesh,
     batch_size=batch_size,
+    margin=stage.margin,
     programs=programs,
     is_found=_of_uint8(stage.is_found),
   )

@@ -59,7 +59,11 @@ def check(schedule: 'Run') -> None:
   Args:
     schedule: the section `train`.
   """
-  for key, off in (('accumulation', 1), ('grad_norm_spike_factor', 0.0)):
+  for key, off in (
+    ('accumulation', 1),
+    ('grad_norm_spike_factor', 0.0),
+    ('init_from', ''),
+  ):
     value = getattr(schedule, key)
     if value != off:
       raise ValueError(

@@ -37,8 +37,9 @@ def make_held_out_loss(
     assembled: its program; the batches are split over its mesh.
 
   Returns:
-    The function. It returns 'held_out/loss', 'held_out/ema_loss', and both by
-    noise level, without the levels that no image has.
+    The function. It returns 'held_out/loss', 'held_out/ema_loss', both by noise
+    level, without the levels that no image has, and so every other scalar that
+    the loss has of each example.
 
   Raises:
     ValueError: the evaluation data cannot be used.
@@ -116,7 +117,11 @@ def _make_sums(c, assembled, *, size, part):
       train=False,
     )
     count = there.sum(dtype=jnp.float32)
-    found = {'loss': step.Ratio(jnp.where(there, losses, 0.0).sum(), count)}
+    found = {
+      name: step.Ratio(jnp.where(there, value, 0.0).sum(), count)
+      for name, value in {**scalars, 'loss': losses}.items()
+      if name != 'logsnr' and value.shape == losses.shape
+    }
     if 'logsnr' in scalars:
       found |= step.loss_by_level(losses, scalars['logsnr'], there)
     return found

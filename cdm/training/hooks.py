@@ -42,6 +42,7 @@ class Hooks:
     draw_samples: ema_params -> uint8 [H, W, 3], or None if there is nothing to
       show; called every sample_every_steps of the schedule, and at the end.
     gauges: (step, rates of a log line) -> further scalars for that line.
+    after_line: (step, scalars of a log line), called when it is written.
     first_step: called when the first step is made, which compiles.
     update: (step, train_step, state, batch) -> train_step(state, batch), where
       `step` counts from 1.
@@ -51,6 +52,7 @@ class Hooks:
 
   draw_samples: Callable | None = None
   gauges: Callable[[int, dict], dict] | None = None
+  after_line: Callable[[int, dict], object] | None = None
   first_step: Callable[[], object] | None = None
   update: Callable = lambda step, train_step, *args: train_step(*args)
   evaluations: tuple[Evaluator, ...] = ()

@@ -88,4 +88,6 @@ class LineQueue:
     if self._hooks.gauges is not None:
       rates |= self._hooks.gauges(step, rates)
     self._reporter.scalars(step, means | rates)
+    if self._hooks.after_line is not None:
+      self._hooks.after_line(step, means)
     return means.get('loss')

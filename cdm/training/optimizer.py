@@ -1,4 +1,4 @@
-"""Builds the optimizer: Adam, Adafactor or SGD, a schedule, clipping.
+"""Builds the optimizer: Adam, Adafactor, RMSProp or SGD, a schedule, clipping.
 
 With g the gradient of the mean loss over the global batch:
 
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cdm.training import bfloat16_adam, group_rates
+from cdm.training import bfloat16_adam, group_rates, rmsprop
 from cdm.training.group_rates import GroupRates
 from cdm.training.learning_rate import make_learning_rate
 from cdm.training.optimizer_values import check
@@ -303,6 +303,30 @@ def make_sgd(options: SgdOptions, num_steps: int | None = None) -> Optimizer:
     parts.append(
       optax.trace(momentum, nesterov=nesterov, accumulator_dtype=jnp.float32)
     )
+  return _optimizer(options, parts, rate)
+
+
+def make_rmsprop(
+  options: rmsprop.RmspropOptions, num_steps: int | None = None
+) -> Optimizer:
+  """Builds RMSProp with momentum.
+
+  Args:
+    options: the config section.
+    num_steps: length of the run; the decays 'cosine' and 'linear' need it.
+
+  Returns:
+    Optimizer with its mean squares and its velocity in float32.
+
+  Raises:
+    ValueError: if an option does not fit; it is named.
+  """
+  if options.kind != 'rmsprop':
+    raise ValueError(
+      f"optimizer.kind is {options.kind!r}; make_rmsprop builds 'rmsprop' only."
+    )
+  rate = make_learning_rate(options, num_steps)
+  parts = [*_clipping(options.clip_norm), rmsprop.scale_by_rmsprop(options)]
   return _optimizer(options, parts, rate)
 
 

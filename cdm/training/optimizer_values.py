@@ -15,6 +15,7 @@ _REASONS = {
   'update_clip': 'it is the largest root mean square of an update; None does '
   'not clip',
   'b2_exponent': 'b2 grows as 1 - t^-exponent',
+  'initial_scale': 'it is a mean of squares',
   'min_size_to_factor': 'it is a length of an axis',
   'skip_nonfinite': 'it is how many steps in a row may be skipped',
 }

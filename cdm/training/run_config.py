@@ -8,13 +8,21 @@ from typing import NamedTuple
 from cdm.config import instantiate, key_errors, value_types
 from cdm.config.loader import ConfigDict
 from cdm.config.stage import is_classifier
-from cdm.training import ema, optimizer, profile_steps, restarts, rollback
+from cdm.training import (
+  ema,
+  optimizer,
+  profile_steps,
+  restarts,
+  rmsprop,
+  rollback,
+)
 
 # {kind: (class of the options, whose fields are the keys; constructor)}.
 OPTIMIZERS = {
   'adam': (optimizer.AdamOptions, optimizer.make_optimizer),
   'adamw': (optimizer.AdamOptions, optimizer.make_optimizer),
   'adafactor': (optimizer.AdafactorOptions, optimizer.make_adafactor),
+  'rmsprop': (rmsprop.RmspropOptions, optimizer.make_rmsprop),
   'sgd': (optimizer.SgdOptions, optimizer.make_sgd),
 }
 
@@ -26,7 +34,8 @@ def make_optimizer(
 
   Args:
     optimizer_section: fields of `optimizer.AdamOptions`,
-      `optimizer.AdafactorOptions` or `optimizer.SgdOptions`.
+      `optimizer.AdafactorOptions`, `rmsprop.RmspropOptions` or
+      `optimizer.SgdOptions`.
     num_steps: length of the run.
 
   Returns:

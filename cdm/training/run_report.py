@@ -12,7 +12,13 @@ from cdm.config import loader
 from cdm.data.files import atomic_files, json_file
 from cdm.reporting import html_page, metric_writer, session_log, text_table
 from cdm.reporting.shown_number import ShownNumber
-from cdm.training import loss_curves, overfitting, overview_caption, score_table
+from cdm.training import (
+  collapse,
+  loss_curves,
+  overfitting,
+  overview_caption,
+  score_table,
+)
 from cdm.training.quality_row import read_row
 from cdm.training.score_table import Quality
 
@@ -33,6 +39,7 @@ class RunFacts(TypedDict):
     best: its best checkpoint, see `reader.Best`; absent if it compares none.
     overfitting: a sentence about a held-out loss that rises; absent if it does
       not.
+    collapse: a sentence about a GAN that has collapsed; absent if it has not.
     seconds: duration of all sessions; absent if none is recorded.
     peak_host_bytes: peak memory of all sessions; absent if none is recorded.
   """
@@ -48,6 +55,7 @@ class RunFacts(TypedDict):
   images_per_second: float | None
   best: NotRequired[reader.Best]
   overfitting: NotRequired[str]
+  collapse: NotRequired[str]
   seconds: NotRequired[float]
   peak_host_bytes: NotRequired[int]
 
@@ -158,6 +166,7 @@ def run_facts(workdir: pathlib.Path) -> RunFacts:
   last = logged[-1] if logged else {}
   best = reader.read_best(workdir)
   overfits = overfitting.warning(c.name, rows)
+  collapsed = collapse.warning(c.name, rows)
   low = c.get('lowres')  # the config of a classifier has no such section
   return {
     'name': c.name,
@@ -171,6 +180,7 @@ def run_facts(workdir: pathlib.Path) -> RunFacts:
     'images_per_second': last.get('images_per_second'),
     **({'best': best} if best is not None else {}),
     **({'overfitting': overfits} if overfits is not None else {}),
+    **({'collapse': collapsed} if collapsed is not None else {}),
     **(session_log.total(workdir) or {}),
   }
 
@@ -306,8 +316,8 @@ def html(
     rows = metric_writer.read_scalars(
       pathlib.Path(run['workdir']) / metric_writer.SCALARS
     )
-    if 'overfitting' in run:
-      curves.append(html_page.notice(run['overfitting']))
+    for sentence in _sentences(run):
+      curves.append(html_page.notice(sentence))
     curves += loss_curves.figures(run['name'], rows, run.get('best'))
   if curves:
     sections.append(
@@ -377,8 +387,7 @@ def text(summary: Summary, *, numbers: Mapping[str, ShownNumber]) -> str:
         f'{run["name"]}: the best checkpoint is that of step {best["step"]}, '
         f'{best["metric"]} {best["value"]:.4g}'
       )
-    if 'overfitting' in run:
-      lines.append(run['overfitting'])
+    lines += _sentences(run)
   if quality := summary['quality']:
     names = score_table.columns(quality, numbers)
     rows = [('images', *(numbers[name].heading for name in names))]
@@ -389,6 +398,11 @@ def text(summary: Summary, *, numbers: Mapping[str, ShownNumber]) -> str:
       rows.append((who, *cells))
     lines += ['', *text_table.columns(rows)]
   return '\n'.join(lines)
+
+
+def _sentences(run):
+  """Returns what is said of a run that went wrong."""
+  return [run[key] for key in ('overfitting', 'collapse') if key in run]
 
 
 def size(run: RunFacts) -> str:

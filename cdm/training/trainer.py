@@ -36,6 +36,7 @@ from cdm.reporting import (
   wandb_writer,
 )
 from cdm.training import (
+  collapse,
   disk_space,
   evaluators,
   hang,
@@ -247,6 +248,7 @@ class _Run:
         hooks=hooks.Hooks(
           draw_samples=draw_samples,
           gauges=line.gauges,
+          after_line=collapse.Watch(c.name, reporter.say).add,
           first_step=line.first_step,
           update=profile.update,
           evaluations=evaluations,

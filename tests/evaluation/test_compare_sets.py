@@ -30,6 +30,7 @@ from cdm.distributed import exit_codes
 from cdm.evaluation import (
   compare_sets,
   extract_features,
+  feature_networks,
   image_source,
   partial_results,
   reference_statistics,
@@ -383,7 +384,7 @@ def test_pictures_of_two_sizes_are_refused_by_name(place):
     ),
     (
       ['--samples=a', '--reference=b', '--metrics=kid', '--few'],
-      '--few is for fid and sfid, which are not among',
+      '--few is for fid, fd and sfid, which are not among',
     ),
     (
       ['--samples=a', '--reference=b', '--metrics=fid', '--seed=9'],
@@ -517,8 +518,8 @@ def test_eight_devices_give_inceptions_features(tmp_path):
   published_weights.write_pytorch(
     tmp_path / 'w.pth', rule_weights(description['weights']), zipped=True
   )
-  params = extract_features.inception.read(tmp_path / 'w.pth')
-  extract = Extractor(params, devices=jax.devices(), batch_size=8)
+  network = feature_networks.read(tmp_path / 'w.pth')
+  extract = Extractor(network, devices=jax.devices(), batch_size=8)
   both = np.stack([arrays[f'img/32_{k}'] for k in ('smooth', 'noisy')])
   found = extract(np.concatenate([both] * 5))  # more than a batch
   np.testing.assert_allclose(found.pool[8:], found.pool[:2], rtol=1e-5)

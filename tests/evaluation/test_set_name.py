@@ -20,6 +20,11 @@ from cdm.evaluation.set_name import SetName
     ('c.py@a@eval', SetName('stage', workdir='c.py@a', split='eval')),
     ('runs/sr@train', SetName('stage', workdir='runs/sr', split='train')),
     ('a@b@eval', SetName('stage', workdir='a@b', split='eval')),
+    # A method without training has the place of a work directory.
+    (
+      'bicubic:c/d.py@eval',
+      SetName('stage', workdir='bicubic:c/d.py', split='eval'),
+    ),
     ('runs/sr@test', SetName('files', path='runs/sr@test')),
     ('@eval', SetName('files', path='@eval')),
   ],

@@ -16,16 +16,24 @@ from support import tiny_run
 
 from cdm.diffusion import samplers, schedules
 from cdm.distributed import device_mesh
-from cdm.methods import classification, diffusion, pulse, regression
+from cdm.methods import (
+  classification,
+  diffusion,
+  fsrgan,
+  pixel_recursive,
+  pulse,
+  raisr,
+  regression,
+)
 from cdm.methods.base import Method
 from cdm.methods.latent_search import Search
 from cdm.methods.lowres_conditioning import Lowres
-from cdm.models import resnet
-from cdm.models.discriminator import Discriminator
+from cdm.models import discriminator, fsrnet, resnet
+from cdm.models.pixel_recursive import PixelRecursive as PixelRecursiveNet
 from cdm.models.stylegan import Generator
 from cdm.models.unet import UNet
 from cdm.ops.keys import image_keys
-from cdm.training import step
+from cdm.training import fit_step, step
 
 SIZE, CLASSES, BATCH = 8, 3, 4
 
@@ -40,7 +48,7 @@ class Tiny(NamedTuple):
       where there is nothing, or nothing is drawn.
     sees_one_example: whether the loss of an example is a function of it alone.
     is_drawn: whether an image depends on its key.
-    takes_label: whether the loss depends on the label.
+    takes_labels: whether it uses the labels of images.
   """
 
   method: Method
@@ -48,7 +56,7 @@ class Tiny(NamedTuple):
   conditions: dict
   sees_one_example: bool = True
   is_drawn: bool = True
-  takes_label: bool = True
+  takes_labels: bool = True
 
 
 def tiny_unet(**fields):
@@ -122,12 +130,67 @@ def tiny_regression():
 def tiny_pulse():
   method = pulse.pulse(
     Generator(image_size=SIZE, latent_size=4, feature_base=8, mapping_layers=2),
-    Discriminator(features=4),
+    discriminator.Discriminator(features=4),
     pulse.PulseOptions(fit_samples=20, search=Search(steps=3, restarts=2)),
     lowres=Lowres(size=4),
   )
   conditions = {'lowres': jnp.linspace(-1, 1, 3 * 48).reshape(3, 4, 4, 3)}
-  return Tiny(method, method.draw, conditions, takes_label=False)
+  return Tiny(method, method.draw, conditions, takes_labels=False)
+
+
+def tiny_raisr():
+  method = raisr.Raisr(
+    raisr.RaisrOptions(
+      patch=3, window=1, angles=2, strength_edges=(), coherence_edges=()
+    ),
+    SIZE,
+    Lowres(size=4, upsample='bilinear'),
+  ).method
+  conditions = {'lowres': jnp.linspace(-1, 1, 3 * 48).reshape(3, 4, 4, 3)}
+  return Tiny(method, None, conditions, is_drawn=False)
+
+
+def tiny_pixel_recursive():
+  net = PixelRecursiveNet(
+    magnification=2,
+    features=9,
+    num_layers=1,
+    hidden_features=9,
+    conditioning_features=4,
+    conditioning_blocks=1,
+    norm_groups=2,
+  )
+  method = pixel_recursive.pixel_recursive(
+    net,
+    pixel_recursive.Options(temperature=1.1),
+    image_size=SIZE,
+    lowres=Lowres(size=4, augment='blur', blur_fraction=1.0),
+  )
+  conditions = {'lowres': jnp.linspace(-1, 1, 3 * 48).reshape(3, 4, 4, 3)}
+  return Tiny(method, method.draw, conditions, takes_labels=False)
+
+
+def tiny_fsrgan():
+  method = fsrgan.fsrgan(
+    fsrnet.FsrNet(
+      features=4,
+      prior_features=4,
+      coarse_blocks=0,
+      encoder_blocks=1,
+      decoder_blocks=0,
+      hourglasses=1,
+      hourglass_depth=1,
+      norm_groups=2,
+    ),
+    discriminator.Discriminator(features=4),
+    fsrgan.FsrganOptions(adversarial_weight=0.3, r1_weight=0.5),
+    image_size=SIZE,
+    lowres=Lowres(size=4, augment='blur', blur_fraction=1.0),
+  )
+  conditions = {'lowres': jnp.linspace(-1, 1, 3 * 48).reshape(3, 4, 4, 3)}
+  return Tiny(
+    method, method.draw, conditions, is_drawn=False, takes_labels=False
+  )
 
 
 METHODS = {
@@ -135,6 +198,9 @@ METHODS = {
   'diffusion, super-resolution': tiny_super_resolution,
   'classification': tiny_classifier,
   'regression': tiny_regression,
+  'raisr': tiny_raisr,
+  'pixel recursive': tiny_pixel_recursive,
+  'fsrgan': tiny_fsrgan,
   'pulse': tiny_pulse,
 }
 every_method = pytest.mark.parametrize('name', METHODS)
@@ -166,6 +232,9 @@ def compiled_init(name):
 def trained(name):
   """-> parameters off the zeros that a network begins with."""
   params = compiled_init(name)(jax.random.key(1))
+  accumulate = tiny(name).method.accumulate
+  if accumulate is not None:
+    return jax.jit(accumulate)(params, batch_of(name))[0]
   leaves, tree = jax.tree.flatten(params)
   keys = jax.random.split(jax.random.key(2), len(leaves))
   return tree.unflatten(
@@ -176,6 +245,8 @@ def trained(name):
 
 @functools.cache
 def compiled_loss(name):
+  if tiny(name).method.loss is None:
+    pytest.skip(f'{name} is fitted without a loss')
   return jax.jit(functools.partial(tiny(name).method.loss, train=True))
 
 
@@ -187,7 +258,12 @@ def loss_of(name, batch, seed=0):
 def sampler_of(name):
   if tiny(name).method.sample is None:
     pytest.skip(f'{name} draws nothing')
-  return jax.jit(tiny(name).method.sample)
+  method = tiny(name).method
+  if method.prepare is None:
+    return jax.jit(method.sample)
+  prepared = jax.jit(method.prepare)(trained(name))
+  sample = jax.jit(method.sample)
+  return lambda params, **given: sample(prepared, **given)
 
 
 @every_method
@@ -197,7 +273,8 @@ def test_parameters_are_float32_and_depend_on_the_key_only(name):
   assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {np.dtype('float32')}
   tiny_run.assert_same(made, again)
   pairs = zip(jax.tree.leaves(made), jax.tree.leaves(other), strict=True)
-  assert any((a != b).any() for a, b in pairs)
+  is_random = tiny(name).method.loss is not None
+  assert any((a != b).any() for a, b in pairs) == is_random
 
 
 @every_method
@@ -232,7 +309,8 @@ def test_other_keys_and_example_numbers_draw_otherwise(name):
 def test_compiling_does_not_change_the_loss(name):
   batch = {k: jnp.asarray(v) for k, v in batch_of(name).items()}
   compiled, _ = loss_of(name, batch)
-  plain, _ = tiny(name).method.loss(
+  method = tiny(name).method
+  plain, _ = method.loss(
     trained(name), batch, key=jax.random.key(0), train=True
   )
   np.testing.assert_allclose(compiled, plain, rtol=1e-4)
@@ -240,6 +318,8 @@ def test_compiling_does_not_change_the_loss(name):
 
 @every_method
 def test_the_gradient_reaches_every_parameter(name):
+  compiled_loss(name)  # skips what has none
+
   def mean(params):
     given = dict(key=jax.random.key(0), train=True)
     return tiny(name).method.loss(params, batch_of(name), **given)[0].mean()
@@ -253,8 +333,8 @@ def test_the_gradient_reaches_every_parameter(name):
 @every_method
 def test_a_label_that_is_no_class_is_not_taken_for_one(name):
   """Its loss is no number, at which a run stops; the others have theirs."""
-  if not tiny(name).takes_label:
-    pytest.skip(f'{name} takes no label')
+  if not tiny(name).takes_labels:
+    pytest.skip(f'{name} takes no labels')
   batch = batch_of(name)
   batch['label'][1] = CLASSES + 1
   loss, _ = loss_of(name, batch, seed=1)  # of which no method drops label 1
@@ -291,6 +371,12 @@ def test_training_continues_from_a_saved_state_bit_for_bit(name):
 
   def compiled_step():
     made = METHODS[name]()
+    if made.method.accumulate is not None:
+      return fit_step.make_fit_step(
+        made.method.accumulate,
+        mesh=mesh,
+        shardings=device_mesh.replicated(mesh),
+      )
     return step.make_step(
       made.method.loss,
       tiny_run.adam(),

@@ -199,7 +199,7 @@ def run(shape, *, rules=(), accumulation=1, layerwise=False):
     ema_decay=0.9,
     accumulation=accumulation,
     shardings=state.shardings_of(now),
-    draw=fsrgan.draw_batch,
+    draw=made.draw,
   )
   rows = []
   for seed in (0, 1):

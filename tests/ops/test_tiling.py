@@ -41,3 +41,32 @@ def test_an_overlap_is_blended_without_a_jump():
 def test_an_image_smaller_than_a_tile_is_refused():
   with pytest.raises(ValueError, match=r'7x20 pixels, smaller than the 8x8'):
     tiling.cut(image(20, 7), 8)
+
+
+@pytest.mark.parametrize('shape', [(32, 51), (64, 40), (33, 32)])
+def test_with_the_margin_of_a_filter_tiles_make_the_whole_picture(shape):
+  """The mean of 5x5 pixels, which sees 2 pixels beyond the border of a tile."""
+  image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+
+  def blurred(x):
+    padded = np.pad(x, ((2, 2), (2, 2), (0, 0)), mode='edge').astype(int)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), (0, 1))
+    return (windows.sum(axis=(-1, -2)) // 25).astype(np.uint8)
+
+  def twice(x):
+    return x.repeat(2, axis=0).repeat(2, axis=1)
+
+  tiles, places = tiling.cut(image, 32)
+  made = np.stack([twice(blurred(tile)) for tile in tiles])
+  joined = tiling.blend(made, places, shape=shape, factor=2, margin=2)
+  whole = twice(blurred(image))
+  np.testing.assert_array_equal(joined, whole)
+  seams = tiling.blend(made, places, shape=shape, factor=2)
+  assert (seams != whole).any()
+
+
+def test_a_margin_never_leaves_a_pixel_without_a_tile():
+  image = np.full((40, 45, 3), 77, np.uint8)
+  tiles, places = tiling.cut(image, 32, overlap=1)
+  joined = tiling.blend(tiles, places, shape=(40, 45), factor=1, margin=31)
+  assert (joined == 77).all()

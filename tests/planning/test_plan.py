@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import re
+import types
 
 import pytest
 from support import smoke_runs
@@ -12,6 +13,7 @@ from cdm.config import loader
 from cdm.data import shell_commands
 from cdm.distributed import device_specs
 from cdm.planning import (
+  compilation,
   compile_process,
   evaluation_share,
   plan_text,
@@ -306,6 +308,18 @@ def test_what_does_not_fit_has_no_estimate():
   rest = next(s for s in written.splitlines() if 'all else' in s)
   assert rest.split()[2:4] == ['12.00', 'GiB'], 'what the shapes do not tell'
   assert plan_text.comparison([row]).splitlines()[1].split()[2] == 'NO'
+
+
+def test_loops_inside_loops_have_no_estimate_though_they_fit():
+  """The compiler counts one turn of each: a figure would be far too low."""
+  planned = types.SimpleNamespace(turns=None)
+  work = compilation.count_work(planned, {'compiled': True}, 1)
+  assert set(work.values()) == {None}
+  row = roofline.row(facts(**work), {})
+  assert row['estimate'] is None
+  written = plan_text.plan(row)
+  assert '  FITS: 8.00 GiB' in written and 'does not fit' not in written
+  assert 'no ESTIMATE of time and cost: loops inside loops' in written
 
 
 def test_every_time_and_price_is_called_an_estimate():

@@ -170,7 +170,7 @@ def test_the_batch_that_is_drawn_is_not_the_one_that_is_judged(
   monkeypatch.setattr(
     restore, 'restored_cascade', lambda *_: (stages(mesh), [note])
   )
-  monkeypatch.setattr(image_source, 'checkpoint_stamp', lambda *_: 'x')
+  monkeypatch.setattr(image_source.stage_stamp, 'of_checkpoint', lambda *_: 'x')
   monkeypatch.setattr(
     loader,
     'load',

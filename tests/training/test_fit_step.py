@@ -58,7 +58,8 @@ def test_sums_are_those_of_all_batches_on_any_mesh(num_devices):
 
 
 @pytest.mark.parametrize(
-  'given', [{'accumulation': 2}, {'grad_norm_spike_factor': 3.0}]
+  'given',
+  [{'accumulation': 2}, {'grad_norm_spike_factor': 3.0}, {'init_from': 'runs'}],
 )
 def test_what_only_gradients_have_is_refused(given):
   names = 'batch_size', 'num_steps', 'log_every_steps', 'save_every_steps'

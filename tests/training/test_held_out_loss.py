@@ -26,7 +26,11 @@ def loss(params, batch, *, key, train):
   eps = keys.normals(keys.example_keys(key, batch['example']), x_0.shape[1:])
   x_t = x_0 + jnp.exp(-logsnr / 2)[:, None, None, None] * eps
   losses = ((tiny_run.network(params, x_t) - x_0) ** 2).mean((1, 2, 3))
-  return losses, {'logsnr': logsnr}
+  return losses, {
+    'logsnr': logsnr,
+    'root': jnp.sqrt(losses),
+    'mean': losses.mean(),
+  }
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +72,7 @@ def evaluation(c, *, devices=8, accumulation=1, num_classes=None):
   )
   assembled = types.SimpleNamespace(
     built=types.SimpleNamespace(
-      method=types.SimpleNamespace(loss=loss),
+      method=types.SimpleNamespace(loss=loss, draw=diffusion.draw_batch),
       net=types.SimpleNamespace(num_classes=num_classes),
       boxes=lambda params: lambda tree: tree,  # nothing is split
     ),
@@ -121,6 +125,11 @@ def test_it_is_the_mean_over_the_images_that_count(config, evaluate):
     np.testing.assert_allclose(
       found[f'held_out/{prefix}loss'], losses.mean(), rtol=1e-6
     )
+    # So is a scalar of each example; one of a batch is no mean over images.
+    np.testing.assert_allclose(
+      found[f'held_out/{prefix}root'], np.sqrt(losses).mean(), rtol=1e-6
+    )
+    assert f'held_out/{prefix}mean' not in found
     bins = np.digitize([level for _, level in one_by_one], step.LEVEL_EDGES)
     for i, name in enumerate(step.LEVEL_NAMES):
       np.testing.assert_allclose(

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from cdm.training import optimizer
+from cdm.training import optimizer, rmsprop
 
 
 def make_adam(num_steps=None, **options):
@@ -15,6 +15,10 @@ def make_adam(num_steps=None, **options):
 
 def make_sgd(num_steps=None, **options):
   return optimizer.make_sgd(optimizer.SgdOptions(**options), num_steps)
+
+
+def make_rmsprop(num_steps=None, **options):
+  return optimizer.make_rmsprop(rmsprop.RmspropOptions(**options), num_steps)
 
 
 def adam(start, gradients, *, rates, clip, b1=0.9, b2=0.999, eps=1e-8):
@@ -117,6 +121,37 @@ def test_it_is_sgd_with_momentum_and_weight_decay_of_kernels(nesterov):
   mine = np.concatenate([params['w'][0], params['b']])
   truth = sgd(start, gradients, rates=rates, decay=0.3, **given)
   np.testing.assert_allclose(mine, truth, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize('momentum', [0.0, 0.9])
+def test_it_is_rmsprop_as_tensorflow_states_it(momentum):
+  """tf.train.RMSPropOptimizer: mean squares from 1, eps inside the root."""
+  rng = np.random.default_rng(2)
+  gradients = rng.normal(size=(12, 5)).astype(np.float32)
+  start = rng.normal(size=5).astype(np.float32)
+  given = dict(learning_rate=0.1, b2=0.95, momentum=momentum, eps=1e-2)
+  x, s, v = np.array(start, np.float64), 1.0, 0.0
+  for g in gradients.astype(np.float64):
+    s = 0.95 * s + 0.05 * g**2
+    v = momentum * v + 0.1 * g / np.sqrt(s + 1e-2)
+    x = x - v
+  mine = run(make_rmsprop(**given), start, gradients)
+  np.testing.assert_allclose(mine, x, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    (dict(b2=1.0), 'b2 is 1.0; .* below 1'),
+    (dict(momentum=1.0), 'momentum is 1.0; .* below 1'),
+    (dict(eps=0.0), 'eps is 0.0; .* above 0'),
+    (dict(initial_scale=-1.0), 'initial_scale is -1.0; .* at least 0'),
+    (dict(kind='adam'), "kind is 'adam'"),
+  ],
+)
+def test_a_field_of_rmsprop_that_does_not_fit_is_named(fields, message):
+  with pytest.raises(ValueError, match=message):
+    make_rmsprop(**(dict(learning_rate=1e-3) | fields))
 
 
 def test_the_rate_falls_by_the_factor_at_the_steps_named():

@@ -44,7 +44,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--workdir',
     metavar='DIR',
-    help='work directory of a trained super-resolution stage',
+    help='work directory of a trained super-resolution stage; or a method '
+    'without training, as bicubic:CONFIG.py',
   )
   parser.add_argument(
     '--samples',

@@ -37,7 +37,8 @@ WHAT names a set of images:
   WORKDIR@train       versions of its evaluation or training images. They are
                       paired with the originals, so that metrics of pairs take
                       no --reference. --config.level=L sets the augmentation
-                      level.
+                      level. WORKDIR may be METHOD:CONFIG.py, a method without
+                      training: nearest, bicubic or nearest_neighbour.
   --config.KEY=VALUE changes the config that --samples names or was saved with,
   --reference_config.KEY=VALUE that of --reference; with --make_reference both
   are the same.

@@ -57,7 +57,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     required=True,
     metavar='WHAT',
     help='WORKDIR@eval: a trained stage on its held-out data; WORKDIR@train: '
-    'on its training data',
+    'on its training data. WORKDIR may be a method without training: '
+    'nearest:CONFIG.py, bicubic:CONFIG.py or nearest_neighbour:CONFIG.py',
   )
   parser.add_argument(
     '--out', required=True, metavar='DIR', help='folder for the page'

@@ -17,7 +17,7 @@ Super-resolve images with a trained super-resolution stage. An image of the
 stage's input size is one tile; a larger one is cut into overlapping tiles,
 whose outputs are blended. With --held_out=N the inputs are N of the stage's own
 evaluation images: they are shrunk, super-resolved and written next to their
-originals.
+originals. --workdir also takes a method without training, as METHOD:CONFIG.py.
 
 An IMAGE that is a folder stands for all picture files in it and below it. An
 image that cannot be used does not stop the others: it is named at the end, and
@@ -34,6 +34,7 @@ EPILOG = """\
 examples:
   cdm upscale --workdir=runs/photos/sr photo.png --out=runs/upscaled
   cdm upscale --workdir=runs/photos/sr --held_out=32 --out=runs/held_out
+  cdm upscale --workdir=bicubic:configs/photos8to32.py --held_out=32 --out=OUT
   cdm upscale --workdir=runs/sr3 face.png --out=OUT \\
       --config.sampler.grid.num_steps=50
 """
@@ -55,7 +56,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--workdir',
     required=True,
     metavar='DIR',
-    help='work directory of the trained stage',
+    help='work directory of the trained stage; or METHOD:CONFIG.py, a method '
+    'without training (nearest, bicubic, nearest_neighbour) on the data of a '
+    'config',
   )
   parser.add_argument(
     '--out', required=True, metavar='DIR', help='folder for the images'
@@ -115,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
   from cdm.reporting import output_files
   from cdm.sampling import (
     drawing_batch,
-    restore,
+    named_upscaler,
     upscale_files,
     upscale_inputs,
   )
@@ -146,11 +149,11 @@ def run(args: argparse.Namespace) -> None:
   inputs = None
   if args.images:
     # The inputs are read before the checkpoint, which may take minutes.
-    tile = restore.lowres_size(workdir, args.overrides, at)
+    tile = named_upscaler.lowres_size(workdir, args.overrides, at)
     inputs = upscale_inputs.check(
       args.images, out, tile=tile, max_value=args.max_value
     )
-  upscaler, saved = restore.restored_upscaler(
+  upscaler, saved = named_upscaler.opened(
     workdir,
     level=args.level,
     batch_size=args.batch_size,

@@ -46,7 +46,7 @@ from cdm.models import resnet
 from cdm.models.pretrained import download, pytorch_file
 from cdm.ops import resize
 from cdm.ops.keys import seed_pairs
-from cdm.sampling import drawing_batch, restore
+from cdm.sampling import drawing_batch, named_upscaler
 from cdm.sampling.upscaler import Upscaler
 
 BATCH_SIZE = 64
@@ -126,7 +126,7 @@ def evaluate_stage(
     OSError: an error of `evaluate_set`.
   """
   batch_size = batch_size or judged_at_once(BATCH_SIZE, on_cpus=BATCH_SIZE)
-  upscale, saved = restore.restored_upscaler(
+  upscale, saved = named_upscaler.opened(
     pathlib.Path(workdir),
     level=sampling.level,
     batch_per_device=sampling.batch_per_device,
@@ -169,7 +169,7 @@ def evaluate_stage(
     'fingerprint': reader.source.fingerprint,
     'seed': seed,
     'stages': [cast(StageEntry, upscale.record.manifest('name'))],
-    'weights': 'EMA',
+    'weights': upscale.record.weights,
     'sizes': list(sizes),
     'resize': 'bicubic, antialiased, uint8',
   }

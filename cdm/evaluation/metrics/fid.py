@@ -238,6 +238,11 @@ FID = SetMeasure(
   lambda samples, reference, size: {'fid': fid(*samples, *reference)},
   CONVENTION,
 )
+FRECHET = SetMeasure(
+  lambda samples, reference, size: {'fd': fid(*samples, *reference)},
+  f'{CONVENTION}; of the features of the network that the recipe names, so not '
+  'an FID',
+)
 FID_SPATIAL = SetMeasure(
   lambda samples, reference, size: {'sfid': fid(*samples, *reference)},
   CONVENTION,

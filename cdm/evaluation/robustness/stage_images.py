@@ -9,7 +9,7 @@ from cdm.config import class_agreement, datasets, evaluated_images, loader
 from cdm.evaluation import image_source, set_name
 from cdm.evaluation.image_selection import StageSampling
 from cdm.evaluation.robustness.report_types import StudyManifest
-from cdm.sampling import drawing_batch, restore
+from cdm.sampling import drawing_batch, named_upscaler
 from cdm.sampling.upscaler import Upscaler
 
 MOST = 256  # number of images if the caller gives none
@@ -55,7 +55,7 @@ def open_samples(samples: str, sampling: StageSampling) -> StageImages:
       'data.'
     )
   assert name.workdir is not None
-  upscale, saved = restore.restored_upscaler(
+  upscale, saved = named_upscaler.opened(
     pathlib.Path(name.workdir),
     level=sampling.level,
     batch_size=sampling.batch_size,
@@ -82,7 +82,10 @@ def open_samples(samples: str, sampling: StageSampling) -> StageImages:
   recipe = {
     'samples': str(samples),
     **upscale.record.manifest(
-      after_checkpoint={'weights': 'EMA', 'seed': sampling.seed}
+      after_checkpoint={
+        'weights': upscale.record.weights,
+        'seed': sampling.seed,
+      }
     ),
     'low_res': loader.plain(saved.lowres),
     'image_size': upscale.image_size,

@@ -44,11 +44,15 @@ _NAMES = {
 _MOST_AXES = 32
 
 
-def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read(
+  path: str | os.PathLike, part: str | None = None
+) -> dict[str, np.ndarray]:
   """Reads a state dict.
 
   Args:
     path: path of the .pth file.
+    part: key of the state dict where the file holds a larger dict, as
+      checkpoints of training do; None, or no such key, takes the whole.
 
   Returns:
     {name: array}; the arrays are read-only.
@@ -64,6 +68,8 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
       else:
         file.seek(0)
         values = _read_legacy(file)
+    if type(values) is dict and type(values.get(part)) is dict:
+      values = values[part]
     return _arrays(values)
   except (
     *(EOFError, KeyError, RuntimeError, OverflowError, ValueError),

@@ -101,7 +101,7 @@ def restored(monkeypatch):
     )
     record = restore.StageRecord(saved.name, 7, 0.0, {'kind': 'ddim'})
     monkeypatch.setattr(
-      published_resnet.restore,
+      restore,
       'restored_upscaler',
       lambda *args, **given: (
         upscaler.stage_upscaler(

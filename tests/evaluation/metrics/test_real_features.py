@@ -10,15 +10,13 @@ import json
 import zipfile
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 from support.oracles import data
 
+from cdm.evaluation import feature_networks
 from cdm.evaluation.metrics import fid
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def stored(name):
@@ -38,43 +36,14 @@ def pictures(zipped, sheets):
 
 
 @pytest.fixture(scope='module')
-def network():
+def network(tmp_path_factory):
   """-> uint8 [B, 32, 32, 3] -> float32 [B, 64], the pooled features."""
-  p = {name: jnp.asarray(x) for name, x in stored('cifar10_resnet20').items()}
-
-  def normalised(x, name):
-    scale = p[f'{name}.weight'] / jnp.sqrt(p[f'{name}.running_var'] + 1e-5)
-    shift = p[f'{name}.bias'] - p[f'{name}.running_mean'] * scale
-    return x * scale[None, None, None] + shift[None, None, None]
-
-  def conv(x, name, stride):
-    kernel = p[f'{name}.weight'].transpose(2, 3, 1, 0)
-    pads = ((1, 1), (1, 1))
-    words = ('NHWC', 'HWIO', 'NHWC')
-    return jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), pads, dimension_numbers=words
-    )
-
-  @jax.jit
-  def features(image):
-    x = (image / 255.0 - jnp.array(MEAN)[None, None, None]) / jnp.array(STD)[
-      None, None, None
-    ]
-    x = jax.nn.relu(normalised(conv(x, 'conv1', 1), 'bn1'))
-    for layer in (1, 2, 3):
-      for block in (0, 1, 2):
-        name, stride = f'layer{layer}.{block}', 2 if layer > 1 > block else 1
-        y = jax.nn.relu(
-          normalised(conv(x, f'{name}.conv1', stride), f'{name}.bn1')
-        )
-        y = normalised(conv(y, f'{name}.conv2', 1), f'{name}.bn2')
-        if stride == 2:  # the shortcut without parameters
-          more = x.shape[-1] // 2
-          x = jnp.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (more, more)))
-        x = jax.nn.relu(x + y)
-    return x.mean(axis=(1, 2))
-
-  return features
+  path = tmp_path_factory.mktemp('weights') / 'cifar10_resnet20.npz'
+  np.savez(path, **stored('cifar10_resnet20'))
+  found = feature_networks.read(path)
+  assert found.name == 'cifar10-resnet20'
+  run = jax.jit(found.apply)
+  return lambda image: np.asarray(run(found.params, image).pool)[:, 0]
 
 
 def gaussian(moments):

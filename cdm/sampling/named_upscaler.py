@@ -1,0 +1,250 @@
+"""Opens what super-resolves: a trained stage, or a method without training.
+
+Every command that takes the work directory of a super-resolution stage takes
+the name of such a method in its place:
+
+  METHOD:CONFIG.py    nearest, bicubic or nearest_neighbour, on the data and
+                      with the low-res images of a config, which need not have
+                      been trained
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+from cdm.config import (
+  built_stage,
+  cascade_stages,
+  datasets,
+  diffusion_stage,
+  instantiate,
+  loader,
+  placement,
+  stage,
+)
+from cdm.data import data_origin, transforms
+from cdm.distributed import device_mesh
+from cdm.methods import interpolation
+from cdm.ops import pixels
+from cdm.sampling import (
+  cascade,
+  drawing_batch,
+  kept_images,
+  nearest_originals,
+  restore,
+)
+from cdm.sampling.upscaler import Upscaler
+
+NEAREST_NEIGHBOUR = 'nearest_neighbour'
+METHODS = (*interpolation.FILTERS, NEAREST_NEIGHBOUR)
+_FORM = re.compile(r'(?P<method>\w+):(?P<path>.+\.py)')
+
+
+def parse(workdir: str | os.PathLike) -> tuple[str, str] | None:
+  """Returns (method, path of a config); None for a work directory.
+
+  Raises:
+    ValueError: there is no such method.
+  """
+  found = _FORM.fullmatch(str(workdir))
+  if found is None:
+    return None
+  method, path = found.groups()
+  if method not in METHODS:
+    raise ValueError(
+      f'{workdir}: {method!r} is no method without training; known are '
+      f'{", ".join(METHODS)}.'
+    )
+  return method, path
+
+
+@dataclasses.dataclass(frozen=True)
+class UntrainedRecord:
+  """What the images of a method without training depend on, for manifests.
+
+  Attributes:
+    method: its name.
+    experiment: name of the config.
+    searched: the training images that were searched; {} if none were.
+    prepared, data_sets: see `restore.StageRecord`; None unless they were.
+  """
+
+  method: str
+  experiment: str
+  searched: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  prepared: restore.Preparation | None = None
+  data_sets: Mapping[str, data_origin.Origin] | None = None
+
+  weights: ClassVar[str] = 'none'
+
+  def manifest(
+    self,
+    title: str = 'experiment',
+    *,
+    after_checkpoint: Mapping[str, object] | None = None,
+    after_level: Mapping[str, object] | None = None,
+  ) -> restore.StageManifest:
+    """Returns the settings as a dict of JSON values, as `StageRecord` does."""
+    settings = {
+      title: self.experiment,
+      'method': self.method,
+      **(after_checkpoint or {}),
+      'level': 0.0,
+      **(after_level or {}),
+      'sampler': {},
+    }
+    if self.searched:
+      settings['searched'] = dict(self.searched)
+    if self.prepared is not None:
+      settings['prepared'] = self.prepared
+    if self.data_sets is not None:
+      settings['data_sets'] = self.data_sets
+    return cast(restore.StageManifest, settings)
+
+
+def lowres_size(
+  workdir: pathlib.Path,
+  overrides: Sequence[tuple[str, str]] = (),
+  at: int | str | None = None,
+) -> int:
+  """Returns the side of the input, from the config; see `restore.lowres_size`.
+
+  Args:
+    workdir: a work directory, or METHOD:CONFIG.py.
+    overrides: ((dotted key, text), ...), applied to the config.
+    at: which checkpoint of a work directory.
+  """
+  named = parse(workdir)
+  if named is None:
+    return restore.lowres_size(workdir, overrides, at)
+  return _config(named, overrides)[1].size
+
+
+def opened(
+  workdir: pathlib.Path,
+  *,
+  level: float,
+  batch_size: int | None = None,
+  batch_per_device: int | None = None,
+  limits: drawing_batch.Limits = drawing_batch.WHOLE_BATCHES,
+  overrides: Sequence[tuple[str, str]] = (),
+  at: int | str | None = None,
+  kept: kept_images.Kept | None = None,
+) -> tuple[Upscaler, loader.ConfigDict]:
+  """Opens a super-resolution stage or a method without training.
+
+  Args:
+    workdir: a work directory, or METHOD:CONFIG.py.
+    level, batch_size, batch_per_device, limits, overrides, at, kept: see
+      `restore.restored_upscaler`. A method without training has neither levels
+      nor checkpoints.
+
+  Returns:
+    (Upscaler, config of its stage).
+
+  Raises:
+    FileNotFoundError: a work directory has no checkpoint.
+    ValueError: it cannot be used; names what is wrong.
+  """
+  named = parse(workdir)
+  if named is None:
+    return restore.restored_upscaler(
+      workdir,
+      level=level,
+      batch_size=batch_size,
+      batch_per_device=batch_per_device,
+      limits=limits,
+      overrides=overrides,
+      at=at,
+      kept=kept,
+    )
+  for option, value in (('at', at), ('level', level or None)):
+    if value is not None:
+      raise ValueError(
+        f'--{option}={value}: {named[0]} has no checkpoint and no levels; '
+        'leave it out.'
+      )
+  c, lowres = _config(named, overrides)
+  mesh = placement.drawing_mesh(c.mesh)
+  if batch_size is None:
+    batch_size = _batch_size(c, mesh, batch_per_device, limits)
+  upscaler = _upscaler(named[0], c, lowres, mesh, batch_size)
+  return upscaler, c
+
+
+def _config(named, overrides):
+  """Returns (config, Lowres) of METHOD:CONFIG.py, checked."""
+  method, path = named
+  c = loader.load(path, overrides)
+  cascade_stages.refuse_cascade(c, f'used for {method}')
+  stage.refuse_classifier(c, f'used for {method}')
+  instantiate.require(
+    c, 'name', 'pipeline', 'train_data', 'eval_data', 'mesh', 'lowres'
+  )
+  lowres = diffusion_stage.lowres_of(c, built_stage.image_size(c))
+  if lowres is None:
+    raise ValueError(
+      f'{path} is the config of a base model, which has no low-res images for '
+      f'{method}; give that of a super-resolution stage.'
+    )
+  # Noise and blur are for training.
+  return c, dataclasses.replace(lowres, augment='none')
+
+
+def _batch_size(c, mesh, per_device, limits):
+  """Returns how many images are super-resolved at once, over all devices."""
+  shards = device_mesh.num_batch_shards(mesh)
+  most = limits.on_hosts(c.pipeline.image_size, mesh)
+  if per_device is None:
+    accelerated = drawing_batch.device_bytes(mesh) is not None
+    per_device = limits.most_per_device
+    if not accelerated:
+      per_device = -(-restore.UPSCALED_ON_CPUS // shards)
+    per_device = min(per_device, max(1, most // shards))
+  return shards * per_device
+
+
+def _upscaler(method, c, lowres, mesh, batch_size):
+  """Returns the `Upscaler` of a method without training."""
+  common = {
+    'image_size': c.pipeline.image_size,
+    'lowres': lowres,
+    'mesh': mesh,
+    'batch_size': batch_size,
+  }
+  if method == NEAREST_NEIGHBOUR:
+    search = nearest_originals.NearestOriginals(c, lowres, mesh)
+    options = datasets.pipeline_options(c)
+    record = UntrainedRecord(
+      method,
+      c.name,
+      searched=search.searched,
+      prepared={
+        'crop': options.crop,
+        'filter': transforms.filter_name(options.filter),
+        'min_side': options.least_side,
+      },
+      data_sets=data_origin.of_sections(c),
+    )
+    return Upscaler(
+      search, record=record, neighbours=search.neighbours, **common
+    )
+  sample = interpolation.interpolation(
+    method, factor=c.pipeline.image_size // lowres.size
+  ).sample
+  assert sample is not None
+
+  def interpolate(images):
+    x = pixels.to_float(device_mesh.split_batch(images, mesh))
+    return pixels.to_uint8(sample({}, lowres=x))
+
+  program = cascade.jit_batches(interpolate, mesh)
+  return Upscaler(
+    lambda images, keys, label: program(images),
+    record=UntrainedRecord(method, c.name),
+    margin=interpolation.MARGINS[method],
+    **common,
+  )

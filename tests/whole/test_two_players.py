@@ -1,0 +1,73 @@
+"""An adversarial run through the front door: both players, whatever happens."""
+
+import functools
+
+import numpy as np
+from support import smoke_runs
+
+from cdm.data import synthetic
+
+CONFIG = smoke_runs.CONFIGS / 'smoke_fsrgan.py'
+# Compiling is what costs.
+SMALL = {
+  'model.coarse_blocks': 0,
+  'model.decoder_blocks': 0,
+  'model.hourglass_depth': 1,
+  'model.discriminator.spectral_norm': False,
+  'lowres.augment': 'blur',
+  'train.num_steps': 4,
+  'train.save_every_steps': 2,
+  'train.log_every_steps': 1,
+  'train.sample_every_steps': 0,
+  'eval.every_steps': 0,
+}
+
+
+def train(workdir, devices=1, **overrides):
+  words = [f'--config.{k}={v}' for k, v in (SMALL | overrides).items()]
+  with smoke_runs.on(devices):
+    return smoke_runs.cdm(
+      'train', f'--config={CONFIG}', f'--workdir={workdir}', *words
+    )
+
+
+@functools.cache
+def whole():
+  """-> work directory of a run that nothing interrupted."""
+  workdir = smoke_runs.temporary() / 'two_players'
+  assert train(workdir) == 0
+  return workdir
+
+
+def test_a_run_that_broke_off_ends_as_one_that_did_not(tmp_path, monkeypatch):
+  """Bit for bit: parameters, averages and moments of both players."""
+  read, numbers = synthetic.Synthetic.__getitem__, iter(range(10**6))
+
+  def breaks(self, index):
+    if next(numbers) > 3 * 8:  # in the fourth batch
+      raise ValueError('the disk is gone')
+    return read(self, index)
+
+  monkeypatch.setattr(synthetic.Synthetic, '__getitem__', breaks)
+  assert train(tmp_path / 'run') not in (0, 75)
+  assert not (tmp_path / 'run' / 'checkpoints' / '4').exists()
+  monkeypatch.undo()
+  assert train(tmp_path / 'run') == 0
+  expected = smoke_runs.state(whole(), 4)
+  found = smoke_runs.state(tmp_path / 'run', 4)
+  assert found.keys() == expected.keys()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=name)
+  for player in ('generator', 'discriminator'):
+    for tree in ('params', 'ema_params'):
+      assert any(name.startswith(f'{tree}/{player}/') for name in found)
+    moments = [n for n in found if f'/{player}/' in n and 'opt_state' in n]
+    assert moments
+  assert smoke_runs.record(tmp_path / 'run') == smoke_runs.record(whole())
+
+
+def test_what_the_two_players_do_is_in_the_log_of_every_step():
+  for row in smoke_runs.record(whole()):
+    assert row['loss'] > row['discriminator_loss'] > 0
+    assert 0 <= row['discriminator_accuracy'] <= 1
+    assert row['spread_generated'] > 0 and row['spread_original'] > 0
