@@ -50,6 +50,7 @@ OPTIONS = {
   '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
   'compare': '--methods --workdir --out --config --low_res --size --num --seed '
   '--shown --extreme --draws --weights --lpips --paper --batch_size --at',
+  'import': '--config --workdir --synthesis --mapping --gaussian_fit',
   'prepare': '--source --size --out --crop --filter --no_classes --labels '
   '--class_names --order',
   'describe': '--config --json',
