@@ -97,21 +97,30 @@ def test_a_run_logs_the_bits_of_held_out_images(workdir):
 
 
 def test_temperatures_share_a_program_and_are_recorded(workdir, tmp_path):
+  """And devices that share the network draw what one device draws."""
   low = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
   keys = np.array([[0, 0], [0, 1]], np.uint32)
-  kept, images = kept_images.Kept(tmp_path / 'kept'), []
-  for temperature in ('1.0', '1000.0'):
-    with smoke_runs.on(2):
+  kept = kept_images.Kept(tmp_path / 'kept')
+
+  def drawn(temperature, devices):
+    with smoke_runs.on(devices):
       made, _ = restore.restored_upscaler(
         workdir,
         level=0.0,
-        overrides=[('method.temperature', temperature)],
+        overrides=[
+          ('method.temperature', temperature),
+          ('mesh.fsdp', str(devices)),
+        ],
         kept=kept,
       )
-      images.append(made(low, keys=keys))
+      images = made(low, keys=keys)
     assert made.record.manifest()['sampler'] == {
       'kind': 'pixel_recursive',
       'temperature': float(temperature),
     }
+    return images
+
+  cold, hot = drawn('1.0', 2), drawn('1000.0', 2)
   assert len(kept.programs) == 1
-  assert images[0].shape == (2, 8, 8, 3) and (images[0] != images[1]).any()
+  assert hot.shape == (2, 8, 8, 3) and (hot != cold).any()
+  np.testing.assert_array_equal(drawn('1000.0', 1), hot)
