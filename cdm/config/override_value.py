@@ -19,6 +19,9 @@ _WORDS = {
   tuple: ('a list such as (1, 2)', '"(1, 2)"'),
   list: ('a list such as [1, 2]', '"[1, 2]"'),
 }
+# The sections that None may replace: a stage without a low-res input, and a
+# generator that is not trained.
+OPTIONAL_SECTIONS = ('lowres', 'model.discriminator')
 
 
 def parse(text: str, old: Any, key: str) -> Any:
@@ -33,6 +36,8 @@ def parse(text: str, old: Any, key: str) -> Any:
   Raises:
     ValueError: the text is of another type, or the key is a section.
   """
+  if text == 'None' and key in OPTIONAL_SECTIONS:
+    return None
   below = key_hints.children(old)
   if below or isinstance(old, ConfigDict | dict):
     raise ValueError(

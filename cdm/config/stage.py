@@ -16,6 +16,7 @@ from cdm.config import (
   instantiate,
   key_errors,
   pixel_recursive_stage,
+  pulse_stage,
   raisr_stage,
   regression_stage,
   sampler_section,
@@ -51,6 +52,7 @@ METHODS = {
     ('lowres', 'optimizer', 'ema'),
   ),
   'raisr': Kind(raisr_stage.raisr_stage, ('lowres',), has_network=False),
+  'pulse': Kind(pulse_stage.pulse_stage, ('lowres', 'optimizer', 'ema')),
 }
 
 

@@ -29,6 +29,9 @@ class Method(NamedTuple):
     accumulate: `(params, batch) -> (params, {name: []})`, for a method that is
       fitted without gradients: the next parameters, and float32 scalars with
       'loss' among them. The batch is the whole one. `loss` is then None.
+    is_found: `(images, lowres) -> bool [B]`, whether a search found an image
+      with the pixels of the low-res image, to the tolerance of the method; both
+      float32 in [-1, 1]. None if the method does not search.
   """
 
   init: Callable[[jax.Array], dict]
@@ -38,3 +41,4 @@ class Method(NamedTuple):
   draw: Callable[[jax.Array, int], dict[str, jax.Array]] | None = None
   prepare: Callable[[Any], Any] | None = None
   accumulate: Callable[..., tuple[Any, dict[str, jax.Array]]] | None = None
+  is_found: Callable[[jax.Array, jax.Array], jax.Array] | None = None

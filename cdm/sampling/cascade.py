@@ -49,6 +49,7 @@ class Stage(NamedTuple):
       None shares none.
     boxes: `config.built_stage.Stage.boxes` of the parameters; None if no
       parameter is split.
+    is_found: `Method.is_found`; None if the method does not search.
   """
 
   name: str
@@ -66,6 +67,7 @@ class Stage(NamedTuple):
   tune: Callable[..., Any] | None = None
   program: str | None = None
   boxes: Callable[[Any], Any] | None = None
+  is_found: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
   @classmethod
   def of(
@@ -102,6 +104,7 @@ class Stage(NamedTuple):
       mesh=mesh,
       tune=built.method.tune,
       boxes=built.boxes(params) if splits else None,
+      is_found=built.method.is_found,
     )
 
   def split(self, tree: Any) -> Any:

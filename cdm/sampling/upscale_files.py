@@ -25,6 +25,7 @@ from cdm.sampling import (
   own_results,
   picture_tiles,
   restore,
+  search_report,
   upscale_inputs,
 )
 from cdm.sampling.background_writer import BackgroundWriter
@@ -102,10 +103,11 @@ def write_upscaled_files(
       writer.put(made)
   errors = upscale_inputs.exchange_errors(errors)  # It waits for all, too.
   collectives.barrier('the super-resolved pictures')
+  good = [p for n, p in enumerate(pictures) if n not in errors]
+  _report_search(upscaler, inputs, good)
   if collectives.is_first():
     for path in targets:
       print(printable(path))
-    good = [p for n, p in enumerate(pictures) if n not in errors]
     mark = own_results.digest([*marks, 'overview'])
     _write_overview_of_files(
       out, upscaler, inputs, good, mark=mark, overwrite=overwrite
@@ -117,6 +119,18 @@ def write_upscaled_files(
   if refused:
     total = len(pictures) + len(inputs.refused)
     raise upscale_inputs.failure(refused, total, out)
+
+
+def _report_search(upscaler, inputs, pictures):
+  """Warns of the pictures that a search did not find; a collective."""
+
+  def read_tiles(i):
+    _, tiles, places = upscale_inputs.read_again(inputs, pictures[i])
+    image = image_decoder.read_pixels(pictures[i].target)
+    own = search_report.parts(image, places, inputs.tile, upscaler.factor)
+    return tiles, own
+
+  search_report.report(upscaler, [p.target for p in pictures], read_tiles)
 
 
 def _tiles_of_files(out, inputs, pictures, errors):
@@ -256,6 +270,16 @@ def write_upscaled_held_out(
         writer.put(draw_own(upscaler, read_images, indices, seed))
         bar.advance(len(indices))
   collectives.barrier('upscaled')
+
+  def read_tiles(n):
+    low, x = (
+      image_decoder.read_pixels(kept.path(folders[name], n))
+      for name in ('lowres', 'upscaled')
+    )
+    return low[None], x[None]
+
+  names = [kept.path(folders['upscaled'], n) for n in range(count)]
+  search_report.report(upscaler, names, read_tiles)
   neighbour_list.write(out, upscaler, lambda: _held_out_inputs(kept, count))
   if collectives.is_first():
     write_held_out_overview(out, kept, read_images, count, class_names)

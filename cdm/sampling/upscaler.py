@@ -44,6 +44,8 @@ class Upscaler:
     neighbours: `(lowres uint8 [N, h, w, 3]) -> list`, the training images that
       results were taken from; None if results are made.
     programs: compiled programs, which another `Upscaler` may share.
+    is_found: `(images uint8 [n, H, W, 3], low-res images uint8 [n, h, w, 3]) ->
+      bool [n]`, see `Method.is_found`; None if the method does not search.
   """
 
   upscale_batch: Callable[..., jax.Array]
@@ -57,6 +59,7 @@ class Upscaler:
   margin: int = 0
   neighbours: Callable[[np.ndarray], list[Any]] | None = None
   programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
+  is_found: Callable[[np.ndarray, np.ndarray], jax.Array] | None = None
 
   @property
   def lowres_size(self) -> int:
@@ -290,7 +293,20 @@ def stage_upscaler(
     batch_size=batch_size,
     margin=stage.margin,
     programs=programs,
+    is_found=_of_uint8(stage.is_found),
   )
+
+
+def _of_uint8(is_found):
+  """Returns a compiled `Method.is_found` that takes uint8 images."""
+  if is_found is None:
+    return None
+
+  @jax.jit
+  def of_uint8(images, lowres):
+    return is_found(pixels.to_float(images), pixels.to_float(lowres))
+
+  return of_uint8
 
 
 def bicubic(image: np.ndarray, upscaler: Upscaler) -> np.ndarray:

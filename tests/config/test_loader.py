@@ -86,6 +86,20 @@ def test_a_wrong_override_is_named(path, key, value, message):
     loader.load(path, [(key, value)])
 
 
+def test_a_section_that_may_be_absent_is_replaced_by_none(tmp_path):
+  path = tmp_path / 'absent.py'
+  path.write_text(
+    'from ml_collections import ConfigDict\n'
+    'def get_config():\n'
+    '  return ConfigDict(dict(lowres=dict(size=8), model=dict(size=8)))\n',
+    encoding='utf-8',
+  )
+  assert loader.load(path, [('lowres', 'None')]).lowres is None
+  for key, value in (('lowres', '8'), ('model', 'None')):
+    with pytest.raises(ValueError, match=f'config.{key} is a section'):
+      loader.load(path, [(key, value)])
+
+
 def test_another_kind_empties_its_section(tmp_path):
   path = tmp_path / 'kinds.py'
   path.write_text(

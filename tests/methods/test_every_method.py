@@ -21,13 +21,16 @@ from cdm.methods import (
   diffusion,
   fsrgan,
   pixel_recursive,
+  pulse,
   raisr,
   regression,
 )
 from cdm.methods.base import Method
+from cdm.methods.latent_search import Search
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models import discriminator, fsrnet, resnet
 from cdm.models.pixel_recursive import PixelRecursive as PixelRecursiveNet
+from cdm.models.stylegan import Generator
 from cdm.models.unet import UNet
 from cdm.ops.keys import image_keys
 from cdm.training import fit_step, step
@@ -124,6 +127,17 @@ def tiny_regression():
   return Tiny(method, method.draw, conditions, is_drawn=False)
 
 
+def tiny_pulse():
+  method = pulse.pulse(
+    Generator(image_size=SIZE, latent_size=4, feature_base=8, mapping_layers=2),
+    discriminator.Discriminator(features=4),
+    pulse.PulseOptions(fit_samples=20, search=Search(steps=3, restarts=2)),
+    lowres=Lowres(size=4),
+  )
+  conditions = {'lowres': jnp.linspace(-1, 1, 3 * 48).reshape(3, 4, 4, 3)}
+  return Tiny(method, method.draw, conditions, takes_labels=False)
+
+
 def tiny_raisr():
   method = raisr.Raisr(
     raisr.RaisrOptions(
@@ -187,6 +201,7 @@ METHODS = {
   'raisr': tiny_raisr,
   'pixel recursive': tiny_pixel_recursive,
   'fsrgan': tiny_fsrgan,
+  'pulse': tiny_pulse,
 }
 every_method = pytest.mark.parametrize('name', METHODS)
 

@@ -1,7 +1,8 @@
 """Writes weights in the forms in which they are published.
 
-PyTorch's two forms of a state dict, as `torch.save` writes them, and a frozen
-TensorFlow graph. Neither library is needed.
+PyTorch's two forms of a state dict, as `torch.save` writes them, a frozen
+TensorFlow graph, and the parameters of StyleGAN's generator. Neither library
+is needed.
 """
 
 import collections
@@ -76,6 +77,29 @@ def frozen_graph(constants, *, single=()):
   return graph.SerializeToString()
 
 
+def stylegan_state(net, part, seed=0):
+  """-> normal numbers under the names and in the shapes of a published file.
+
+  Args:
+    net: the `Generator` that the file is for.
+    part: 'synthesis' or 'mapping'.
+    seed: seed of the numbers.
+  """
+  from cdm.models.pretrained import stylegan
+
+  rng = np.random.default_rng(seed)
+  shapes, names = stylegan._shapes(net), stylegan._names(net)[part]
+  made = {}
+  for ours, theirs in names.items():
+    value = rng.standard_normal(shapes[ours], np.float32)
+    if ours.endswith('/const'):
+      value = value.transpose(2, 0, 1)[None]
+    elif ours.endswith('/kernel'):
+      value = np.moveaxis(value, (-1, -2), (0, 1))
+    made[theirs] = value
+  return made
+
+
 class _Storage:
   def __init__(self, key, value):
     self.key, self.value = key, value
@@ -83,9 +107,10 @@ class _Storage:
 
 class _Tensor:
   def __init__(self, key, value, storages):
+    value = np.ascontiguousarray(value)  # whose strides are those of its copy
     self.storage, self.shape = _Storage(key, value), value.shape
     self.strides = tuple(s // value.itemsize for s in value.strides)
-    storages[key] = np.ascontiguousarray(value)
+    storages[key] = value
 
   def __reduce__(self):
     words = (self.storage, 0, self.shape, self.strides)

@@ -69,6 +69,7 @@ PUBLISHED = {
     'psnr': 27.9,
     'ssim': 0.801,
   },
+  'pulse_faces1024': {'psnr': 16.88, 'ssim': 0.44, 'consistency': 161.1e-5},
   'sr3_faces64to256': {'parameters': 625_000_000},
   'sr3_faces64to512': {'parameters': 625_000_000},
   'sr3_faces256to1024': {'parameters': 150_000_000},

@@ -1,0 +1,128 @@
+"""Published weights become a work directory that draws, without training."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from support import smoke_runs
+from support.published_weights import stylegan_state, write_pytorch
+
+from cdm.checkpointing import reader
+from cdm.models.stylegan import Generator
+
+CONFIG = smoke_runs.CONFIGS / 'pulse_faces1024.py'
+FIELDS = dict(latent_size=4, feature_base=64, most_features=8)
+SMALL = [
+  *('--config.pipeline.image_size=32', '--config.method.search.steps=2'),
+  *(f'--config.model.{name}={value}' for name, value in FIELDS.items()),
+]
+TRAINED = [
+  *('--config.model.mapping_layers=2', '--config.method.fit_samples=30'),
+  '--config.model.discriminator.features=4',
+]
+
+
+@pytest.fixture
+def files(tmp_path):
+  """-> {name of an option: path of a published file}."""
+  net = Generator(32, mapping_layers=2, **FIELDS)
+  states = {
+    part: stylegan_state(net, part) for part in ('synthesis', 'mapping')
+  }
+  states['gaussian_fit'] = {'mean': np.full(4, 0.5), 'std': np.ones(4)}
+  paths = {name: tmp_path / f'{name}.pt' for name in states}
+  for name, state in states.items():
+    write_pytorch(paths[name], state, zipped=True)
+  return paths
+
+
+def given(files, *names):
+  return [f'--{name}={files[name]}' for name in names]
+
+
+def run(command, workdir, *words):
+  with smoke_runs.on(1):
+    return smoke_runs.cdm(command, f'--workdir={workdir}', *words)
+
+
+@pytest.mark.parametrize(
+  'names, words',
+  [
+    (('synthesis', 'mapping'), TRAINED),
+    (('synthesis', 'gaussian_fit'), []),
+  ],
+)
+def test_imported_weights_super_resolve_a_picture(
+  names, words, files, tmp_path, capsys
+):
+  """Also where the files are a synthesis and a Gaussian, without a mapping."""
+  workdir, picture = tmp_path / 'run', tmp_path / 'face.png'
+  words = [f'--config={CONFIG}', *SMALL, *words]
+  assert run('import', workdir, *words, *given(files, *names)) == 0
+  told = capsys.readouterr().out
+  assert ('at random, for training: discriminator' in told) == (
+    'mapping' in names
+  )
+  noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+  Image.fromarray(noise).save(picture)
+  assert run('upscale', workdir, picture, f'--out={tmp_path / "out"}') == 0
+  printed = capsys.readouterr()
+  assert 'method.search.eps, was found for 1 of 1 images' in printed.err
+  assert Image.open(tmp_path / 'out' / 'face.png').size == (32, 32)
+  # A directory that holds a checkpoint is left as it is.
+  assert run('import', workdir, *words, *given(files, *names)) == 2
+  assert 'holds checkpoints already' in capsys.readouterr().err
+
+
+def test_the_checkpoint_holds_the_numbers_of_the_files(files, tmp_path):
+  words = [f'--config={CONFIG}', *SMALL, *TRAINED]
+  words += given(files, 'synthesis', 'mapping')
+  assert run('import', tmp_path / 'run', *words) == 0
+  name = 'ema_params/generator/mapping/dense1/kernel'
+  read = reader.restore_arrays(
+    tmp_path / 'run',
+    {name: jax.ShapeDtypeStruct((4, 4), jnp.float32)},
+    step=0,
+  )
+  net = Generator(32, mapping_layers=2, **FIELDS)
+  expected = stylegan_state(net, 'mapping')['dense1.weight'].T
+  np.testing.assert_array_equal(read[name], expected)
+
+
+@pytest.mark.parametrize(
+  'names, words, message',
+  [
+    (('synthesis',), TRAINED, 'either --mapping or --gaussian_fit'),
+    (('synthesis', 'mapping', 'gaussian_fit'), TRAINED, 'one of the two'),
+    (
+      ('synthesis', 'mapping'),
+      [*TRAINED, '--config.method.fit_samples=None'],
+      'config.method.fit_samples is None and model.mapping_layers is 2',
+    ),
+    (
+      ('synthesis', 'mapping'),
+      [*TRAINED, '--config.model.latent_size=8'],
+      r'synthesis.pt has blocks.4x4.epi1.style_mod.lin.weight of shape',
+    ),
+  ],
+)
+def test_files_of_another_network_leave_nothing_behind(
+  names, words, message, files, tmp_path, capsys
+):
+  words = [f'--config={CONFIG}', *SMALL, *words, *given(files, *names)]
+  assert run('import', tmp_path / 'run', *words) == 2
+  error = capsys.readouterr().err
+  assert re.search(message, error) and 'Traceback' not in error
+  assert not (tmp_path / 'run').exists()
+
+
+def test_other_methods_are_told_that_they_cannot_be_imported(
+  files, tmp_path, capsys
+):
+  words = [f'--config={smoke_runs.CONFIGS / "smoke.py"}']
+  words += given(files, 'synthesis')
+  assert run('import', tmp_path / 'run', *words) == 2
+  assert "has method.kind='diffusion'" in capsys.readouterr().err
