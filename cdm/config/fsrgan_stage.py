@@ -154,7 +154,10 @@ def _perceptual_summary(options):
 
 
 def _trace(net, other, image_size):
-  """Returns what `Stage.trace` does; the FLOPs are those of drawing."""
+  """Returns what `Stage.trace` does; the FLOPs are those of the generator.
+
+  They are what drawing costs. MFU and plans leave out the discriminator.
+  """
   image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
   params, count = flops.trace_call(net.init_with_output, (image,), {})
   if other is not None:
