@@ -4,8 +4,10 @@
       --synthesis=synthesis.pt --mapping=mapping.pt
   cdm upscale --workdir=DIR face.png --out=OUT
 
-The files are those that the authors' program downloads. The same config trains
-such a generator at its full size (differs: [StyleGAN] grows it block by block):
+The files are those that the authors' program downloads. A search holds 1.8 GB
+for each image at once; on a CPU give --batch_per_device=1. The same config
+trains such a generator at its full size (differs: [StyleGAN] grows it block by
+block):
 
   cdm train --config=configs/pulse_faces1024.py --workdir=DIR
 
