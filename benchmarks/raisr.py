@@ -8,7 +8,7 @@ sr_core.zip, the published sets, as SelfExSR's repository names their files
 selfexsr_tables.json of published scores. Low-res files of the sets are taken as
 they are; where there are none, the originals are shrunk by bicubic.
 
-The score is the PSNR of MATLAB's luma, of grey images that of their pixels,
+The score is the PSNR of MATLAB's luma, of grey files that of their pixels,
 with a border of `factor` pixels left out, as in the papers of these sets.
 Prints a table in Markdown.
 """
@@ -65,7 +65,7 @@ def read_crops(photos, each):
   for name in sorted(photos.namelist()):
     if not name.startswith('train/') or name.endswith('/'):
       continue
-    image = read_image(photos, name)
+    image, _ = read_image(photos, name)
     for _ in range(each):
       top, left = (
         int(rng.integers(side - CROP + 1)) for side in image.shape[:2]
@@ -97,7 +97,7 @@ def fitted(crops, factor, blending):
 
 
 def pairs(sets, name, factor):
-  """Yields (original, low-res) of a set, uint8; the first may be larger."""
+  """Yields (original, low-res, is_grey) of a set; the images are uint8."""
   names = [n for n in sets.namelist() if f'/{name}/' in n]
   if name == 'BSD100':
     originals = sorted(n for n in names if 'HR_full' in n)
@@ -105,28 +105,29 @@ def pairs(sets, name, factor):
     originals = sorted(n for n in names if '_SRF_4_HR' in n)
   for path in originals:
     number = path.rsplit('/', 1)[1][:7]  # 'img_001'
-    image = read_image(sets, path)
+    image, is_grey = read_image(sets, path)
     mark = f'{number}_SRF_{factor}_LR'
     given = [n for n in names if mark in n]
     if given:
-      yield image, read_image(sets, given[0])
+      yield image, read_image(sets, given[0])[0], is_grey
       continue
     height, width = (n // factor * factor for n in image.shape[:2])
     image = image[:height, :width]
     size = (height // factor, width // factor)
-    yield image, np.asarray(resize.resize_uint8(image, size, method='bicubic'))
+    low = resize.resize_uint8(image, size, method='bicubic')
+    yield image, np.asarray(low), is_grey
 
 
 def row(made, params, name, images, published):
   """Prints the row of a set."""
   factor, sample = made.factor, jax.jit(made.sample)
   scores = []
-  for original, low in images:
+  for original, low, is_grey in images:
     low = pixels.to_float(jnp.asarray(low)[None])
     size = tuple(factor * n for n in low.shape[1:3])
     bicubic = resize.resize(low, size, method='bicubic')
     ours = sample(params, lowres=low)
-    scores.append([psnr(x, original, factor) for x in (bicubic, ours)])
+    scores.append([psnr(x, original, is_grey, factor) for x in (bicubic, ours)])
   bicubic, ours = np.mean(scores, axis=0)
   table = published['tables'].get(f'{name}_SRF_{factor}')
   known = '' if table is None else f'{np.mean(table["PSNR"], axis=0)[0]:.2f}'
@@ -137,7 +138,7 @@ def row(made, params, name, images, published):
   )
 
 
-def psnr(x, original, border):
+def psnr(x, original, is_grey, border):
   """Returns the PSNR of MATLAB's luma without the border, in dB.
 
   The originals of some sets are cropped to a multiple of 4, and some low-res
@@ -146,7 +147,6 @@ def psnr(x, original, border):
   x = np.asarray(pixels.to_uint8(x))[0]
   height, width = np.minimum(x.shape[:2], original.shape[:2])
   inner = np.s_[border : height - border, border : width - border]
-  is_grey = np.ptp(original, axis=-1).max() == 0
   a, b = (
     image[..., 0].astype(float) if is_grey else luma(image)
     for image in (x, original)
@@ -162,8 +162,9 @@ def luma(image):
 
 
 def read_image(archive, name):
+  """Returns (uint8 [H, W, 3], whether its file is grey)."""
   with Image.open(io.BytesIO(archive.read(name))) as image:
-    return np.asarray(image.convert('RGB'))
+    return np.asarray(image.convert('RGB')), image.mode == 'L'
 
 
 def read_bytes(archive, name):

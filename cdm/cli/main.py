@@ -40,6 +40,7 @@ COMMANDS = {
   'accuracy': "measure ResNet-50's error on images or on a stage's output",
   'sweep': 'judge samples under several settings and name the best',
   'robustness': 'examine a stage: degraded inputs, groups, uncertainty',
+  'compare': 'compare methods of super-resolution on the same images',
   'import': 'write a work directory from published weights',
   'prepare': 'decode, crop and resize a data set once, into shards',
   'describe': 'print parameters, FLOPs, sizes and paper numbers of a config',

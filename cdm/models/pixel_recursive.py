@@ -6,9 +6,11 @@ A, the conditioning network, sees the low-res image x: residual blocks, and a
 transposed convolution wherever the size doubles. B, the prior, is a PixelCNN
 over the high-res image y (see `pixelcnn`). Parameters are named
 
-  conditioning {conv_in, block_8_0, ..., deconv_16, block_16_0, ..., logits}
+  conditioning {conv_in, block_x1_0, ..., deconv_x2, block_x2_0, ..., logits}
   prior {first_above, first_left, gated_0 {above, link, left, out}, ..., hidden,
          logits}
+
+and fit images of any size.
 
 differs: the residual blocks of [PRSR] normalise by the batch. Here they
 normalise by groups of channels of one image, so that an image is the same
@@ -92,11 +94,11 @@ class ConditioningNetwork(nn.Module):
           strides=(2, 2),
           kernel_init=layers.INIT,
           dtype=dtype,
-          name=f'deconv_{2 * h.shape[1]}',
+          name=f'deconv_x{2**i}',
         )(h)
         h = nn.relu(h)
       for k in range(self.num_blocks):
-        name = f'block_{h.shape[1]}_{k}'
+        name = f'block_x{2**i}_{k}'
         h = ResidualBlock(self.norm_groups, self.norm_eps, dtype, name=name)(h)
     # The logits start at zero, and so every level is as likely as any other.
     h = nn.Dense(COLOURS * LEVELS, kernel_init=layers.ZERO, name='logits')(h)

@@ -28,7 +28,8 @@ def format_value(value: Any) -> str:
 
 def format_si(number: float, unit: str) -> str:
   """Formats a number with an SI prefix, e.g. '1.23 GFLOP'."""
-  for prefix, size in (('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3)):
+  for power, prefix in enumerate('EPTGMk'):
+    size = 1e18 / 1e3**power
     if number >= size:
       value = number / size
       digits = f'{value:.3g}' if value < 100 else f'{value:.0f}'

@@ -120,7 +120,8 @@ def lowres_size(
   named = parse(workdir)
   if named is None:
     return restore.lowres_size(workdir, overrides, at)
-  return _config(named, overrides)[1].size
+  method, path = named
+  return _lowres_of(method, loader.load(path, overrides)).size
 
 
 def opened(
@@ -167,18 +168,45 @@ def opened(
         f'--{option}={value}: {named[0]} has no checkpoint and no levels; '
         'leave it out.'
       )
-  c, lowres = _config(named, overrides)
-  mesh = placement.drawing_mesh(c.mesh)
-  if batch_size is None:
-    batch_size = _batch_size(c, mesh, batch_per_device, limits)
-  upscaler = _upscaler(named[0], c, lowres, mesh, batch_size)
+  method, path = named
+  c = loader.load(path, overrides)
+  upscaler = untrained(
+    method,
+    c,
+    batch_size=batch_size,
+    batch_per_device=batch_per_device,
+    limits=limits,
+  )
   return upscaler, c
 
 
-def _config(named, overrides):
-  """Returns (config, Lowres) of METHOD:CONFIG.py, checked."""
-  method, path = named
-  c = loader.load(path, overrides)
+def untrained(
+  method: str,
+  c: loader.ConfigDict,
+  *,
+  batch_size: int | None = None,
+  batch_per_device: int | None = None,
+  limits: drawing_batch.Limits = drawing_batch.WHOLE_BATCHES,
+) -> Upscaler:
+  """Opens a method without training.
+
+  Args:
+    method: one of `METHODS`.
+    c: config whose data and low-res images are used.
+    batch_size, batch_per_device, limits: see `opened`.
+
+  Raises:
+    ValueError: it cannot be used with the config.
+  """
+  lowres = _lowres_of(method, c)
+  mesh = placement.drawing_mesh(c.mesh)
+  if batch_size is None:
+    batch_size = _batch_size(c, mesh, batch_per_device, limits)
+  return _upscaler(method, c, lowres, mesh, batch_size)
+
+
+def _lowres_of(method, c):
+  """Returns the Lowres of a config, checked."""
   cascade_stages.refuse_cascade(c, f'used for {method}')
   stage.refuse_classifier(c, f'used for {method}')
   instantiate.require(
@@ -187,11 +215,11 @@ def _config(named, overrides):
   lowres = diffusion_stage.lowres_of(c, built_stage.image_size(c))
   if lowres is None:
     raise ValueError(
-      f'{path} is the config of a base model, which has no low-res images for '
-      f'{method}; give that of a super-resolution stage.'
+      f'{c.name!r} is a base model, which has no low-res images for {method}; '
+      'give the config of a super-resolution stage.'
     )
   # Noise and blur are for training.
-  return c, dataclasses.replace(lowres, augment='none')
+  return dataclasses.replace(lowres, augment='none')
 
 
 def _batch_size(c, mesh, per_device, limits):

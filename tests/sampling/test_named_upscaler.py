@@ -139,7 +139,7 @@ def test_too_many_unreadable_images_are_refused(folder):
     (f'bicubic:{CONFIG}', {'level': 0.1}, '--level=0.1: bicubic has no check'),
     (
       f'bicubic:{CONFIG.with_name("smoke.py")}', {},
-      r'smoke\.py is the config of a base model, which has no low-res images',
+      "'smoke' is a base model, which has no low-res images",
     ),
     (
       f'bicubic:{CONFIG.with_name("smoke_cascade.py")}', {},

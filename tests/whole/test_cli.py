@@ -48,6 +48,8 @@ OPTIONS = {
   '--at --batch_per_device',
   'robustness': '--samples --out --num --degrade --groups --draws --metrics '
   '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
+  'compare': '--methods --workdir --out --config --low_res --size --num --seed '
+  '--shown --extreme --draws --weights --lpips --paper --batch_size --at',
   'import': '--config --workdir --synthesis --mapping --gaussian_fit',
   'prepare': '--source --size --out --crop --filter --no_classes --labels '
   '--class_names --order',
@@ -318,6 +320,10 @@ def test_a_file_in_the_place_of_a_folder_is_refused(words, refused, tmp_path):
     ('upscale', '--workdir={sr}', '--held_out=1', '--out={out}'),
     ('evaluate', '--samples={sr}@eval', '--metrics=psnr'),
     ('robustness', '--samples={sr}@eval', '--num=1', '--out={out}'),
+    (
+      *('compare', '--methods=sr={sr}', '--num=1', '--out={out}'),
+      f'--config={smoke_runs.CONFIGS / "smoke_sr.py"}',
+    ),
   ],
   ids=lambda words: words[0],
 )

@@ -103,7 +103,9 @@ def test_the_architecture_page_lists_the_modules():
   page = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
   drawing = page.split('\n## Files')[1].split('\n## ')[0]
   listed = set(re.findall(r'\b([a-z_0-9]+)\.py', drawing))
-  shelves = ('commands', 'metrics', 'classification', 'robustness')
+  shelves = (
+    *('commands', 'metrics', 'classification', 'robustness', 'comparison'),
+  )
   modules = [name.split('.') for name in MODULES]
   expected = {
     parts[-1]
