@@ -13,7 +13,7 @@ block):
 
 Data: for training, FFHQ, 70,000 images of 1024 px in one folder.
 Hardware: not stated in [PULSE]; [StyleGAN]: eight V100 for about a week.
-Parameters: 26,213,043 to draw with, 43,952,276 in training.
+Parameters: 43,952,276, of which the generator has 26,212,019.
 Paper: on 16 -> 128 PSNR 16.88, SSIM 0.44, consistency 161.1e-5 ([SR3] tab. 1,
 of images that the authors made).
 Ours: not yet run.
