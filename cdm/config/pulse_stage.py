@@ -54,6 +54,7 @@ def pulse_stage(
     input_size=image_size,
     evaluations=1 + _EVALUATIONS_PER_STEP * searches,
     turns=1 if lowres is None else search.steps,
+    drawing=_drawing(options, lowres),
     traced=lambda: _traced(net, method),
   )
 
@@ -79,6 +80,14 @@ def _networks(c, image_size):
   ):
     discriminator.check(other, image_size)
   return net, other
+
+
+def _drawing(options, lowres):
+  """Returns what images are drawn with, see `Stage.drawing`."""
+  if lowres is None:
+    return {'kind': 'pulse'}
+  fit = {'fit_samples': options.fit_samples}
+  return {'kind': 'pulse', **fit, 'search': options.search._asdict()}
 
 
 def _summary(options, other, lowres):

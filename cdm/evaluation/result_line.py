@@ -160,7 +160,9 @@ def describe_sampling(recipe: Mapping) -> list[str]:
         words.append(f'{grid["num_steps"]} steps')
       elif 'temperature' in sampler:
         words.append(f'temperature {sampler["temperature"]}')
-      else:
+      elif 'search' in sampler:
+        words.append(f'{sampler["search"]["steps"]} steps')
+      elif sampler.get('kind') != 'pulse':  # whose images are drawn at once
         words.append(f'{grid.get("kind", "full")} grid')
     if sampler.get('guidance_weight'):
       words.append(f'guidance {sampler["guidance_weight"]}')

@@ -63,3 +63,12 @@ def test_a_stage_counts_its_players_and_the_images_of_its_search():
   base = built(('lowres', 'None'))
   assert (base.turns, base.evaluations) == (1, 1)
   assert base.summary['method'] == 'StyleGAN' and base.lowres is None
+
+
+def test_the_record_of_images_holds_the_search():
+  """So that a folder is not continued by another search."""
+  first, other = built(), built(('method.search.steps', '7'))
+  assert first.drawn_with['search']['steps'] == 100
+  assert other.drawn_with['search']['steps'] == 7
+  assert first.drawn_with['fit_samples'] == 20_000
+  assert built(('lowres', 'None')).drawn_with == {'kind': 'pulse'}

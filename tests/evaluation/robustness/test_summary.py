@@ -99,6 +99,11 @@ def test_images_that_are_all_identical_have_no_mean_and_no_error():
       {'name': 'sr', 'checkpoint': 5, 'sampler': {'kind': 'ddim'}},
       'sr: step 5, EMA, ddim, full grid',
     ),
+    (
+      {'name': 'sr', 'sampler': {'kind': 'pulse', 'search': {'steps': 9}}},
+      'sr: pulse, 9 steps',
+    ),
+    ({'name': 'base', 'sampler': {'kind': 'pulse'}}, 'base: pulse'),
   ],
 )
 def test_a_stage_without_a_sampler_is_described(entry, told):
