@@ -61,7 +61,8 @@ def get_config():
     # Ours: on Set5 at 2x, 12 million patches, 0.03 to 0.3 give the same
     # within 0.01 dB.
     ridge=0.1,
-    blending='none',  # by PSNR the best, as nothing is sharpened
+    # Nothing is sharpened. 'structure' has the same PSNR within 0.05 dB.
+    blending='none',
     sharpen=0.0,
   )
 
