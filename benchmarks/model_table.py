@@ -29,11 +29,13 @@ CONFIGS = (
   'cdm_imagenet16',
   'cdm_imagenet16to64',
   'sr3_faces16to128',
+  'sr3_faces16to128_regression',
   'sr3_faces64to256',
   'sr3_faces64to512',
   'sr3_faces256to1024',
   'sr3_faces64',
   'sr3_imagenet64to256',
+  'sr3_imagenet64to256_regression',
   'sr3_imagenet64to256_blur',
   'sr3_imagenet64',
 )

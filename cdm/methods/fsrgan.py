@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm.diffusion import schedules
 from cdm.methods import adversarial, lowres_conditioning
 from cdm.methods.base import Method
 from cdm.ops import pixels
@@ -109,7 +108,7 @@ class Fsrgan:
     Args:
       params: parameters of the networks.
       batch: see `Method.loss`; it may hold `prior`, float [B, H/2,
-        W/2, K], the maps of landmarks and parts, and what `draw_batch` drew.
+        W/2, K], the maps of landmarks and parts, and what `Method.draw` drew.
       key: one key for the whole batch.
       train: the loss is the same in training and evaluation.
 
@@ -203,16 +202,9 @@ def fsrgan(
 ) -> Method:
   """Returns the `Method` of an `Fsrgan` with these fields."""
   bound = Fsrgan(net, discriminator, options, image_size, lowres, features)
-  return Method(bound.init, bound.loss, bound.sample, draw=draw_batch)
-
-
-def draw_batch(key: jax.Array, n: int) -> dict[str, jax.Array]:
-  """Draws which images of a whole batch of n are blurred, see `Method.loss`.
-
-  Returns:
-    {'u_lowres': [n]}, uniform numbers in [0, 1), stratified over the batch.
-  """
-  return {'u_lowres': schedules.stratified(key, n)}
+  return Method(
+    bound.init, bound.loss, bound.sample, draw=lowres_conditioning.draw_batch
+  )
 
 
 def check(options: FsrganOptions, lowres: lowres_conditioning.Lowres) -> None:

@@ -129,6 +129,16 @@ def downsample(x_0: jax.Array, lowres: Lowres) -> jax.Array:
   return pixels.to_float(shrunk)
 
 
+def draw_batch(key: jax.Array, n: int) -> dict[str, jax.Array]:
+  """Draws what decides how n low-res images are augmented, see `Method.draw`.
+
+  Returns:
+    {'u_lowres': [n]}, uniform numbers in [0, 1), stratified over the batch; the
+    `u` of `augment_train`.
+  """
+  return {'u_lowres': schedules.stratified(key, n)}
+
+
 def augment_train(
   z_0: jax.Array,
   lowres: Lowres,

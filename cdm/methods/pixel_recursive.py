@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.diffusion import schedules
 from cdm.methods import lowres_conditioning
 from cdm.methods.base import Method
 from cdm.ops import pixels
@@ -199,17 +198,12 @@ def pixel_recursive(
   """Returns the `Method` of a `PixelRecursive` with these fields."""
   bound = PixelRecursive(net, options, image_size, lowres)
   return Method(
-    bound.init, bound.loss, bound.sample, bound.tune, draw=draw_batch
+    bound.init,
+    bound.loss,
+    bound.sample,
+    bound.tune,
+    draw=lowres_conditioning.draw_batch,
   )
-
-
-def draw_batch(key: jax.Array, n: int) -> dict[str, jax.Array]:
-  """Draws what decides which of n low-res images are blurred, see `Method`.
-
-  Returns:
-    {'u_lowres': [n]}, uniform numbers in [0, 1), stratified.
-  """
-  return {'u_lowres': schedules.stratified(key, n)}
 
 
 def log_p(logits: jax.Array, levels: jax.Array) -> jax.Array:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm.diffusion import schedules
 from cdm.methods import lowres_conditioning
 from cdm.methods.base import Method
 from cdm.ops import pixels
@@ -173,13 +172,6 @@ def regression(
   if scale is not None and not scale > 0:
     raise ValueError(f'method.residual_scale is {scale}; it must be above 0.')
   bound = Regression(net, options, image_size, lowres)
-  return Method(bound.init, bound.loss, bound.sample, draw=draw_batch)
-
-
-def draw_batch(key: jax.Array, n: int) -> dict[str, jax.Array]:
-  """Draws what decides which of n low-res images are blurred, see `Method`.
-
-  Returns:
-    {'u_lowres': [n]}, uniform numbers in [0, 1), stratified.
-  """
-  return {'u_lowres': schedules.stratified(key, n)}
+  return Method(
+    bound.init, bound.loss, bound.sample, draw=lowres_conditioning.draw_batch
+  )

@@ -114,6 +114,22 @@ def test_the_held_out_curve_stands_beside_the_training_loss(tmp_path):
     assert f'>{name}</text>' in page
 
 
+def test_a_gan_that_has_collapsed_is_named_in_the_table_and_on_the_page(
+  tmp_path,
+):
+  game = {'discriminator_accuracy': 0.9, 'spread_original': 1.0, 'loss': 1.0}
+  rows = [{'step': n, 'spread_generated': 0.01, **game} for n in range(1, 11)]
+  gone, fine = (
+    run(tmp_path / name, name, rows=lines)
+    for name, lines in (('gone', rows), ('fine', rows[:5]))
+  )
+  facts = run_report.summarise([gone, fine])
+  assert 'collapse' in facts['runs'][0] and 'collapse' not in facts['runs'][1]
+  assert 'gone has collapsed' in run_report.text(facts, numbers=NUMBERS)
+  page = run_report.html(facts, title='x', numbers=NUMBERS)
+  assert page.count('has collapsed') == 1
+
+
 def test_damaged_records_are_named_and_the_rest_is_reported(tmp_path, caplog):
   a = run(tmp_path / 'a', rows=ROWS, seconds=(100, 50))
   for name, line in (

@@ -6,6 +6,7 @@ import numpy as np
 from support import smoke_runs
 
 from cdm.data import synthetic
+from cdm.training import collapse
 
 CONFIG = smoke_runs.CONFIGS / 'smoke_fsrgan.py'
 # Compiling is what costs.
@@ -39,8 +40,13 @@ def whole():
   return workdir
 
 
-def test_a_run_that_broke_off_ends_as_one_that_did_not(tmp_path, monkeypatch):
-  """Bit for bit: parameters, averages and moments of both players."""
+def test_a_run_that_broke_off_ends_as_one_that_did_not(
+  tmp_path, monkeypatch, capfd
+):
+  """Bit for bit: parameters, averages and moments of both players.
+
+  And what the log lines tell of a collapse is said while the run goes on.
+  """
   read, numbers = synthetic.Synthetic.__getitem__, iter(range(10**6))
 
   def breaks(self, index):
@@ -52,7 +58,10 @@ def test_a_run_that_broke_off_ends_as_one_that_did_not(tmp_path, monkeypatch):
   assert train(tmp_path / 'run') not in (0, 75)
   assert not (tmp_path / 'run' / 'checkpoints' / '4').exists()
   monkeypatch.undo()
+  monkeypatch.setattr(collapse, 'LINES', 2)
+  monkeypatch.setattr(collapse, 'LEAST_SPREAD', 1e9)
   assert train(tmp_path / 'run') == 0
+  assert 'warning: smoke_fsrgan has collapsed' in capfd.readouterr().err
   expected = smoke_runs.state(whole(), 4)
   found = smoke_runs.state(tmp_path / 'run', 4)
   assert found.keys() == expected.keys()
