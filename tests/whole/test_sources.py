@@ -11,20 +11,23 @@ FILES = [
   *sorted(ROOT.glob('configs/*.py')),
   *sorted(ROOT.glob('docs/*.md')),
 ]
-TABLE = set(
-  re.findall(
-    r'^\| \[([^\]]+)\] \|',
+# A row has one key, or several with commas between them.
+TABLE = {
+  key
+  for row in re.findall(
+    r'^\| ((?:\[[^\]]+\](?:, )?)+) \|',
     (ROOT / 'README.md').read_text(encoding='utf-8'),
     re.M,
   )
-)
+  for key in re.findall(r'\[([^\]]+)\]', row)
+}
 # [SR3], [DPM++], [Autoguidance], and [Heusel et al. 2017].
 KEY = re.compile(
   r'(?<![\w\[])\[((?:[A-Z][A-Za-z]*[A-Za-z0-9]{2}\+{0,2})'
   r'|(?:[A-Z][^\W\d]+(?: et al\.| and [A-Z]\w+)? \d{4}))\](?![(\[])'
 )
 # A shape, a name in code, a pattern.
-OTHER_BRACKETS = {'TRIES', 'KERNEL', 'BKMGT', 'ROW', 'None'}
+OTHER_BRACKETS = {'TRIES', 'KERNEL', 'BKMGT', 'ROW', 'None', 'DASH'}
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
