@@ -203,11 +203,12 @@ def test_a_run_that_is_ending_is_waited_for(tmp_path, capsys):
     time.sleep(0.01)
   # The second is another process: this one holds the folder already.
   second = holder(tmp_path)
-  time.sleep(1.0)
+  # It says so before it waits, however long it took to start.
+  assert 'which is ending: waiting' in second.stderr.readline()
   assert second.poll() is None
   first.release()
   assert second.stdout.readline() == 'held\n'
-  assert 'which is ending: waiting' in second.communicate('')[1]
+  second.communicate('')
 
 
 def test_who_waits_heeds_a_signal(tmp_path):
