@@ -47,7 +47,7 @@ def evaluation(monkeypatch, *, devices=8, pairs=11):
 
   def build(c, sampler_steps):
     asked.append(sampler_steps)
-    return types.SimpleNamespace(method=types.SimpleNamespace(sample=sample))
+    return types.SimpleNamespace(sample_in_training=sample)
 
   monkeypatch.setattr(stage, 'stage', build)
   mesh = tiny_run.mesh(devices)
