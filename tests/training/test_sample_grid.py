@@ -27,7 +27,7 @@ def drawn(monkeypatch, *, steps=None, num=3, lowres=None, mesh_shape=8):
       return params * noise
 
     return types.SimpleNamespace(
-      method=types.SimpleNamespace(sample=sample),
+      sample_in_training=sample,
       net=types.SimpleNamespace(num_classes=None),
       lowres=lowres,
       schedule='schedule',
