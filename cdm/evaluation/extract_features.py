@@ -101,13 +101,13 @@ class Gatherer:
         f'{inception.SHA256[:8]}...), or the frozen graph '
         f'{inception.GRAPH}.'
       )
-    self._network = feature_networks.read(path)
+    network = feature_networks.read(path)
     self.recipe: NetworkManifest = {
-      'network': self._network.name,
-      'resize_to_network': self._network.resize,
+      'network': network.name,
+      'resize_to_network': network.resize,
       'weights_sha256': download.digest(path),
     }
-    self._extractor = Extractor(self._network, batch_size=batch_size)
+    self._extractor = Extractor(network, batch_size=batch_size)
     self._keep = pathlib.Path(
       user_cache.folder('evaluate') if keep is None else keep
     )
@@ -126,13 +126,13 @@ class Gatherer:
 
   def check(self, metrics: Sequence[str]) -> None:
     """Raises ValueError unless the network serves all of the metrics."""
-    served = self._network.metrics
+    served = self._extractor.metrics
     other = [name for name in metrics if served and name not in served]
     if other:
       raise ValueError(
         f'{" and ".join(other)} cannot be computed in the features of '
-        f'{self._network.name}; its metrics are {", ".join(served)}, or give '
-        'the weights of Inception-v3.'
+        f'{self.recipe["network"]}; its metrics are {", ".join(served)}, or '
+        'give the weights of Inception-v3.'
       )
 
   def __call__(

@@ -12,7 +12,7 @@ class Extractor(BatchedNetwork):
   """A network: uint8 images [N, H, W, 3] to `Features` of NumPy arrays.
 
   Attributes:
-    sizes: see `FeatureNetwork`.
+    sizes, metrics: see `FeatureNetwork`.
   """
 
   def __init__(
@@ -30,7 +30,7 @@ class Extractor(BatchedNetwork):
       batch_size: images per batch, rounded up to a multiple of the number of
         devices; by default what the network asks for.
     """
-    self.sizes = network.sizes
+    self.sizes, self.metrics = network.sizes, network.metrics
     if batch_size is None:
       batch_size = judged_at_once(
         network.batch_size, on_cpus=network.on_cpus, devices=devices

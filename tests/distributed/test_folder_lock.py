@@ -33,6 +33,9 @@ def quick(monkeypatch):
   monkeypatch.setattr(lock_owner, 'SILENT_SECONDS', 1.0)
 
 
+ENDED = 'that of a process which has ended'
+
+
 def lock(folder, **options):
   return FolderLock(folder, 'cdm test', flag='--out', **options)
 
@@ -40,14 +43,19 @@ def lock(folder, **options):
 def left_by(folder, *, age=0.0, **changes):
   """Writes the lock of a run; by default of a living one, this process."""
   content = json.loads(lock_owner.content('cdm train', 'ab' * 8))
+  if changes.get('pid') is ENDED:
+    changes['pid'] = ended_pid()
   path = folder / lock_owner.LOCK
   path.write_text(json.dumps(content | changes) + '\n', encoding='utf-8')
   os.utime(path, (time.time() - age,) * 2)
   return path
 
 
-ended_pid = subprocess.Popen([sys.executable, '-c', '']).pid
-os.waitpid(ended_pid, 0)
+def ended_pid():
+  """-> the id of a process that has just ended; an old one is given anew."""
+  pid = subprocess.Popen([sys.executable, '-c', '']).pid
+  os.waitpid(pid, 0)
+  return pid
 
 
 HOLDER = """
@@ -122,7 +130,7 @@ def test_a_killed_run_is_replaced_at_once_on_its_machine(tmp_path, capsys):
     ({}, True),
     # Its id belongs to another process now.
     pytest.param({'ticks': 1}, False, marks=needs_proc),
-    ({'pid': ended_pid}, False),
+    ({'pid': ENDED}, False),
     ({'pid': 10**30}, False),
   ],
 )
@@ -143,8 +151,8 @@ def test_a_process_is_known_by_its_start_time_too(
 
 
 ELSEWHERE = [
-  {'host': 'node7', 'pid': ended_pid},
-  {'boot': 'another', 'pid': ended_pid},  # Two machines of one name.
+  {'host': 'node7', 'pid': ENDED},
+  {'boot': 'another', 'pid': ENDED},  # Two machines of one name.
   {'namespace': 'pid:[1]', 'pid': 1},  # Two containers of one name.
 ]
 
@@ -239,7 +247,7 @@ def test_a_run_shows_signs_of_life_and_ends_when_it_lost_its_folder(
 
 def test_a_kill_while_a_dead_run_is_replaced_is_no_obstacle(tmp_path):
   """The first start had created its file, and was killed before renaming."""
-  left_by(tmp_path, pid=ended_pid)
+  left_by(tmp_path, pid=ended_pid())
   next_name = f'{lock_owner.LOCK}.{"ab" * 8}'
   content = json.loads((tmp_path / lock_owner.LOCK).read_text(encoding='utf-8'))
   content |= {'token': 'cd' * 8}
@@ -253,7 +261,7 @@ def test_a_kill_while_a_dead_run_is_replaced_is_no_obstacle(tmp_path):
 def test_of_many_that_find_a_dead_run_one_replaces_it(tmp_path):
   """The slow must not remove the lock of the fast."""
   for _ in range(3):
-    left_by(tmp_path, pid=ended_pid)
+    left_by(tmp_path, pid=ended_pid())
     starts = [holder(tmp_path) for _ in range(3)]
     said = sorted(process.stdout.readline() for process in starts)
     assert said == ['', '', 'held\n']
@@ -263,7 +271,7 @@ def test_of_many_that_find_a_dead_run_one_replaces_it(tmp_path):
 
 def test_who_was_too_slow_to_replace_a_dead_run_notices(tmp_path, monkeypatch):
   """Another start replaces it after this one has read the dead lock."""
-  left_by(tmp_path, pid=ended_pid)
+  left_by(tmp_path, pid=ended_pid())
   create = FolderLock._create
 
   def slowly(self, path):
@@ -311,7 +319,7 @@ def test_file_systems_without_hard_links_do_too(tmp_path, monkeypatch):
     assert (tmp_path / lock_owner.LOCK).exists()
     with pytest.raises(FileExistsError):
       lock_owner.write_new(tmp_path / lock_owner.LOCK, b'')
-  left_by(tmp_path, pid=ended_pid)
+  left_by(tmp_path, pid=ended_pid())
   with lock(tmp_path) as mine:
     assert lock_owner.read(tmp_path / lock_owner.LOCK).token == mine.token
 

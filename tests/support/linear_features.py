@@ -25,7 +25,7 @@ class Projection:
   calls = 0
   fail_at = None
 
-  sizes = {'fid': 16, 'sfid': 20}
+  sizes, metrics = {'fid': 16, 'sfid': 20}, ()
 
   def __init__(self, params, *, batch_size=None):
     self.batch_size = batch_size or 7
