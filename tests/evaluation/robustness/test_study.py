@@ -317,7 +317,7 @@ def test_fid_is_that_of_the_pictures_of_each_input(tmp_path, monkeypatch):
     return images.reshape(len(images), -1)[:, ::97].astype(np.float32) / 255
 
   class Projection:
-    batch_size = 5
+    batch_size, metrics = 5, ()
 
     def __init__(self, params, *, batch_size):
       pass
