@@ -14,7 +14,7 @@ import numpy as np
 
 from cdm.config import datasets, loader
 from cdm.data import subset, transforms
-from cdm.distributed import device_mesh
+from cdm.distributed import collectives, device_mesh
 from cdm.methods import lowres_conditioning, nearest_neighbour
 from cdm.ops import pixels
 from cdm.sampling import shrunk_images
@@ -65,6 +65,9 @@ class NearestOriginals:
     self._source = datasets.open_source(c.train_data, 'train_data')
     datasets.check_images(self._source, options, 'train_data')
     self._mesh = mesh
+    # {low-res image: (index, squared distance)} of what was super-resolved, so
+    # that asking which images those were searches nothing again.
+    self._known: dict[bytes, tuple[int, int]] = {}
     self._fit: dict[str, Any] = {
       'image_size': options.image_size,
       'crop': options.crop,
@@ -125,14 +128,14 @@ class NearestOriginals:
     """
     if not len(lowres):
       return []
-    found = self._find(lowres)
+    rows = [row.tobytes() for row in np.asarray(lowres)]
+    known = self._known
+    if not all(row in known for row in rows):
+      searched = self._find(lowres)
+      known = {row: _row(searched, i) for i, row in enumerate(rows)}
     names = self._names()
-    return [
-      Neighbour(
-        int(index), names(int(index)), nearest_neighbour.distance(found, row)
-      )
-      for row, index in enumerate(found.index)
-    ]
+    found = [known[row] for row in rows]
+    return [Neighbour(i, names(i), far) for i, far in found]
 
   def _find(self, lowres):
     """Returns `Nearest` of low-res images, as arrays of the host."""
@@ -143,6 +146,9 @@ class NearestOriginals:
     for first, images, there in self._blocks():
       found = _search(self._mesh)(found, lowres, images, there, np.int32(first))
     found = nearest_neighbour.Nearest(*map(np.asarray, found))
+    if collectives.process_count() == 1:  # Of several, each holds its own rows.
+      images = np.asarray(lowres)
+      self._known |= {x.tobytes(): _row(found, i) for i, x in enumerate(images)}
     if (found.index < 0).any():
       raise ValueError(
         'No image of config.train_data can be used: all are unreadable, or '
@@ -163,6 +169,11 @@ class NearestOriginals:
     read_names = getattr(self._source, 'file_names', None)
     names: Sequence[str] | None = read_names() if read_names else None
     return lambda i: names[i] if names else f'image {i}'
+
+
+def _row(found, i) -> tuple[int, int]:
+  """Returns (index, squared distance) of one query."""
+  return int(found.index[i]), nearest_neighbour.distance(found, i)
 
 
 @functools.lru_cache(maxsize=4)

@@ -85,6 +85,15 @@ def test_the_nearest_neighbour_is_that_of_a_search_in_whole_numbers(folder):
   assert [n.name for n in found] == [f'{numbers[i]:02d}.png' for i in best]
 
 
+def test_what_was_super_resolved_is_not_searched_again(folder, monkeypatch):
+  given = {'overrides': overrides(folder)}
+  expected = opened('nearest_neighbour', **given).neighbours(queries())
+  upscaler = opened('nearest_neighbour', **given)
+  upscaled(upscaler, queries())
+  monkeypatch.setattr(named_upscaler.nearest_originals, '_search', None)
+  assert upscaler.neighbours(queries()) == expected
+
+
 def test_blocks_of_any_size_find_the_same(folder, monkeypatch):
   given = dict(overrides=overrides(folder))
   whole = opened('nearest_neighbour', **given).neighbours(queries())
