@@ -40,6 +40,8 @@ class Stage(NamedTuple):
       label.
     null_class: True if it also takes images without a label.
     residual: True if it diffuses a residual rather than the image.
+    stops: True if it can stop at a noise level; a method without a schedule
+      has none.
     margin: see `config.built_stage.Stage`.
     mesh: the device mesh that its images are split over; None is one device.
     tune: `Method.tune`; None if sampling has no settings that can change
@@ -62,6 +64,7 @@ class Stage(NamedTuple):
   num_classes: int | None = None
   null_class: bool = False
   residual: bool = False
+  stops: bool = True
   margin: int = 0
   mesh: jax.sharding.Mesh | None = None
   tune: Callable[..., Any] | None = None
@@ -100,6 +103,7 @@ class Stage(NamedTuple):
       num_classes=built.net.num_classes,
       null_class=built.net.null_class,
       residual=built.is_residual,
+      stops=built.schedule is not None,
       margin=built.margin,
       mesh=mesh,
       tune=built.method.tune,
@@ -174,6 +178,11 @@ def check(stages: Sequence[Stage]) -> None:
         'whose sizes follow each other.'
       )
     check_level(stage)
+    if stage.truncated and stage.level and not before.stops:
+      raise ValueError(
+        f'Stage {before.name!r} has no noise levels, so it cannot stop early; '
+        f'set truncated=False for stage {stage.name!r}.'
+      )
     if stage.truncated and stage.level and before.residual:
       raise ValueError(
         f'Stage {before.name!r} diffuses a residual, so stopping it early '

@@ -221,6 +221,10 @@ def test_so_it_is_for_super_resolution(num_classes):
       ],
       r"'base' diffuses a residual",
     ),
+    (
+      [base(stops=False), sr(augment='noise', level=0.2, truncated=True)],
+      r"'base' has no noise levels, so it cannot stop early",
+    ),
   ],
 )
 def test_stages_that_do_not_fit_are_named(stages, message):
