@@ -81,6 +81,9 @@ def markdown(rows: Sequence[Row], *, published: Published | None = None) -> str:
       cells = [DASH] * len(metrics)
       cells += [_of_paper(published, name, m) for m in stated]
       lines.append(_line([f'{name}, not run here', *cells, *[DASH] * 4]))
+  if published is not None and stated:
+    note = 'Other images and other networks than ours'
+    lines += ['', f'The paper: {published.task}. {note}.']
   return '\n'.join(lines) + '\n'
 
 

@@ -42,8 +42,9 @@ def test_the_numbers_of_a_paper_stand_beside_ours():
     ('psnr', 'ssim'),
     {'SR3': {'psnr': '23.04'}, 'PULSE': {'psnr': '16.88', 'ssim': '0.44'}},
   )
-  head, _, bicubic, sr3, _, pulse = lines(published=published)
+  head, _, bicubic, sr3, _, pulse, _, note = lines(published=published)
   assert '| PSNR of the paper | SSIM of the paper |' in head
   assert '| 2.68 | 23.04 | – |' in sr3.replace('**', '')
   assert bicubic.count('–') == 6
+  assert note.startswith('The paper: faces. Other images')
   assert pulse.startswith('| PULSE, not run here | – | – | – | 16.88 | 0.44 |')
