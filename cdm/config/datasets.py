@@ -17,6 +17,7 @@ from cdm.config import (
 from cdm.data import (
   array_record,
   class_names,
+  data_origin,
   folder,
   folder_index,
   npz_dataset,
@@ -49,6 +50,7 @@ from cdm.distributed import (
 # A key of every data section, for the stage and not for the source; see
 # `class_agreement`.
 ALLOW_MISSING = 'allow_missing_classes'
+_NOT_OF_THE_SOURCE = (ALLOW_MISSING, data_origin.DATA_SET)
 # The last sentence of an error of evaluation data in training.
 EVALUATE_NOTHING = (
   'Give the section eval_data, whose images are held out, or evaluate nothing '
@@ -83,8 +85,9 @@ def open_source(
   Args:
     section: the section `train_data` or `eval_data` of a config: the `kind`,
       the arguments of its class in `SOURCES`, and for all kinds
-      `allow_missing_classes` (False), see `class_agreement`. `class_names` may
-      also be a text, see `class_names.parse`.
+      `allow_missing_classes` (False), see `class_agreement`, and `data_set`
+      (''), see `data_origin`. `class_names` may also be a text, see
+      `class_names.parse`.
     name: name of the section, for error messages.
     remedy: last sentence of an error, where no override helps; None names the
       override.
@@ -190,6 +193,8 @@ def check_section(
       type.
   """
   allows_missing_classes(section, name)
+  stated = instantiate.as_dict(name, section).get(data_origin.DATA_SET, '')
+  value_types.check(f'{name}.{data_origin.DATA_SET}', stated, str)
   section = _for_the_source(instantiate.as_dict(name, section))
   constructor = SOURCES[instantiate.kind_of(name, section, SOURCES)]
   return constructor, instantiate.arguments(name, constructor, section)
@@ -242,7 +247,8 @@ def _for_the_source(section: Mapping[str, Any]) -> dict[str, Any]:
   `class_names` may also be a text, see `class_names.parse`.
   """
   section = dict(section)
-  section.pop(ALLOW_MISSING, None)
+  for key in _NOT_OF_THE_SOURCE:
+    section.pop(key, None)
   if isinstance(section.get('class_names'), str):
     section['class_names'] = class_names.parse(section['class_names'])
   return section

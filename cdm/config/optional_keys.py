@@ -38,6 +38,7 @@ OPTIONAL = {
     for section in ('train_data', 'eval_data')
     for key, value in (
       ('allow_missing_classes', False),
+      ('data_set', ''),
       ('class_names', None),
       ('labels', None),
       ('order', 'text'),

@@ -1,13 +1,25 @@
 """Names the public data set and the split that images come from.
 
-The name is known of data sets of tensorflow-datasets, and of shards that were
-prepared from one. Folders have paths, which differ from machine to machine and
-name nothing.
+The name is known of data sets of tensorflow-datasets, of shards that were
+prepared from one, and of ImageNet's own tars. Folders have paths, which differ
+from machine to machine and name nothing, so the key `data_set` of a data
+section states what is in them.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, TypedDict
+
+# A key of every data section, for comparisons and not for the source.
+DATA_SET = 'data_set'
+_LIBRARY = 'tfds:'
+# Those of `imagenet_tar`, which are not named by the library.
+_IMAGENET = 'imagenet2012'
+_TARS = {
+  'ILSVRC2012_img_train.tar': 'train',
+  'ILSVRC2012_img_val.tar': 'validation',
+}
 
 
 class Origin(TypedDict, total=False):
@@ -28,10 +40,30 @@ def of_section(section: Mapping[str, Any]) -> Origin:
   Args:
     section: the section `train_data` or `eval_data`.
   """
+  stated = section.get(DATA_SET)
+  if stated:
+    return _stated(str(stated))
+  if section.get('kind') == 'imagenet_tar':
+    split = _TARS.get(os.path.basename(str(section.get('path'))))
+    return {'source': _IMAGENET, **({'split': split} if split else {})}
   if section.get('kind') != 'tfds' or 'name' not in section:
     return {}
   name = str(section['name']).partition(':')[0]  # without the version
-  return {'source': f'tfds:{name}', 'split': str(section.get('split', ''))}
+  return {
+    'source': f'{_LIBRARY}{name}',
+    'split': str(section.get('split', '')),
+  }
+
+
+def _stated(text: str) -> Origin:
+  """Returns the origin that 'NAME:SPLIT' or 'NAME' states."""
+  name, _, split = text.removeprefix(_LIBRARY).partition(':')
+  return {'source': name, **({'split': split} if split else {})}
+
+
+def plain(source: str) -> str:
+  """Returns the name of a data set, whoever distributes it."""
+  return source.removeprefix(_LIBRARY)
 
 
 def of_sections(config: Any) -> dict[str, Origin] | None:

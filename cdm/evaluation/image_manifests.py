@@ -8,7 +8,7 @@ import os
 import pathlib
 
 from cdm.config import datasets, loader
-from cdm.data import data_origin, record_format, transforms
+from cdm.data import data_origin, picture_order, record_format, transforms
 from cdm.data.source import Source
 from cdm.evaluation.row_types import ImageManifest
 
@@ -29,11 +29,11 @@ def of_config(
   origin = manifest.get('source', source.fingerprint)
   return {
     'data': loader.plain(loaded.eval_data),
-    **data_origin.of_section(loaded.eval_data),
     **data_origin.of_fingerprint(origin),
+    **data_origin.of_section(loaded.eval_data),
     'origin': origin,
     'count': count,
-    **_choice(count, len(source)),
+    **_choice(count, len(source), getattr(source, 'order', '')),
     'image_size': [pipeline.image_size] * 2,
     'crop': pipeline.crop,
     'filter': transforms.filter_name(pipeline.filter),
@@ -77,8 +77,17 @@ def of_files(
   }
 
 
-def _choice(count: int, available: int) -> ImageManifest:
-  order = 'all, in the order of the data'
-  if count != available:
-    order = 'spread evenly over the data, in its order'
+def _choice(count: int, available: int, order: str = '') -> ImageManifest:
+  """Returns which images are taken.
+
+  Args:
+    count: number of images that are taken.
+    available: number of images that there are.
+    order: that of a folder, see `picture_order`; '' for data of one order.
+  """
+  if count == available:
+    order = 'all, in the order of the data'
+  else:
+    how = f' ({picture_order.describe(order)})' if order else ''
+    order = f'spread evenly over the data, in its order{how}'
   return {'available': available, 'order': order}

@@ -281,12 +281,18 @@ def _other_data(samples: ImageManifest, reference: ImageManifest) -> list[str]:
   source, split = (reference.get(key) for key in ('source', 'split'))
   known = origins(samples)
   names = {origin['source'] for origin in known if 'source' in origin}
-  if source and names and source not in names:
+  plain = data_origin.plain(source or '')
+  if source and names and plain not in map(data_origin.plain, names):
     found.append(
       f'the source is {_one_of(names)} for the samples and {source!r} for the '
       'reference'
     )
-  splits = {o['split'] for o in known if o.get('source') == source}
+  splits = {
+    origin['split']
+    for origin in known
+    if data_origin.plain(origin.get('source', '')) == plain
+    and origin.get('split')
+  }
   # A set of real images may be compared with another split of its data.
   drawn = 'data_sets' in _last_stage(samples)
   if split and splits and drawn and split not in splits:
@@ -300,6 +306,16 @@ def _other_data(samples: ImageManifest, reference: ImageManifest) -> list[str]:
       f'the count is {count:,} for the reference, of {available:,} images that '
       'its data has; published numbers are of all'
     )
+    same = all(
+      samples.get(key) == reference.get(key)
+      for key in ('source', 'split', 'count')
+    )
+    orders = samples.get('order'), reference.get('order')
+    if source and same and None not in orders and orders[0] != orders[1]:
+      found.append(
+        f'the order is {orders[0]!r} for the samples and {orders[1]!r} for the '
+        'reference, so they are other images of their data'
+      )
   return found
 
 

@@ -6,7 +6,7 @@ import pytest
 from support import smoke_runs
 
 from cdm.config import datasets, loader, optional_keys
-from cdm.data import folder, pipeline
+from cdm.data import data_origin, folder, pipeline
 from cdm.training import run_config
 
 SMOKE = smoke_runs.CONFIGS / 'smoke.py'
@@ -21,6 +21,9 @@ def test_their_values_are_those_of_the_class_that_reads_them():
       assert readers[section]._field_defaults[key] == value
     elif key == datasets.ALLOW_MISSING:
       assert datasets.allows_missing_classes({}) == value
+    elif key == data_origin.DATA_SET:
+      named = {'kind': 'folder', key: value}
+      assert data_origin.of_section(named) == {}
     else:
       assert parameters[key].default == value
 

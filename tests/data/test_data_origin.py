@@ -43,6 +43,33 @@ def test_a_config_names_those_of_its_sections_that_have_names():
   assert data_origin.of_sections({'train_data': {'kind': 'folder'}}) is None
 
 
+@pytest.mark.parametrize(
+  ('section', 'expected'),
+  [
+    ({'kind': 'folder', 'data_set': 'ffhq:train'}, ('ffhq', 'train')),
+    ({'kind': 'zip', 'data_set': 'tfds:x/64'}, ('x/64', None)),
+    (
+      {'kind': 'tfds', 'name': 'y', 'split': 'test', 'data_set': 'x:train'},
+      ('x', 'train'),
+    ),
+    (
+      {'kind': 'imagenet_tar', 'path': '/data/ILSVRC2012_img_train.tar'},
+      ('imagenet2012', 'train'),
+    ),
+    (
+      {'kind': 'imagenet_tar', 'path': 'ILSVRC2012_img_val.tar'},
+      ('imagenet2012', 'validation'),
+    ),
+    ({'kind': 'imagenet_tar', 'path': '/data/tars'}, ('imagenet2012', None)),
+  ],
+)
+def test_a_section_states_its_data_set_or_is_known_by_its_form(
+  section, expected
+):
+  found = data_origin.of_section(section)
+  assert (found['source'], found.get('split')) == expected
+
+
 def test_a_folder_names_no_data_set():
   section = {'kind': 'folder', 'path': '/data/ffhq'}
   assert data_origin.of_section(section) == {}

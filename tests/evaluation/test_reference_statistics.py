@@ -95,6 +95,34 @@ def test_real_images_may_be_compared_with_another_split_of_their_data():
   assert reference_statistics.differences(*sets) == []
 
 
+def test_parts_of_the_same_data_in_two_orders_are_other_images():
+  part = {**SAME, 'source': 'ffhq', 'split': 'all', 'count': 9, 'available': 70}
+  spread = 'spread evenly over the data, in its order'
+  sets = [{**part, 'order': f'{spread} ({how})'} for how in ('text', 'numbers')]
+  found = reference_statistics.differences(*sets)
+  assert found[-1].startswith(f"the order is '{spread} (text)' for the samples")
+  assert len(found) == 2
+  assert len(reference_statistics.differences(sets[0], sets[0])) == 1
+  other = {**sets[0], 'split': 'train'}
+  assert len(reference_statistics.differences(other, sets[1])) == 1
+
+
+def test_a_name_that_a_config_states_is_that_of_the_library():
+  named = {'source': 'imagenet2012', 'split': 'train'}
+  record = restore.StageRecord('x', 7, 0.0, {}, AREA, {'train': named})
+  samples = {**SAME, 'drawn': 'x', 'stages': [record.manifest()]}
+  reference = {**SAME, **AREA, 'source': 'tfds:imagenet2012', 'split': 'train'}
+  assert reference_statistics.differences(samples, reference) == []
+  reference['split'] = 'validation'
+  (sentence,) = reference_statistics.differences(samples, reference)
+  assert sentence.startswith("the split is 'train' in the config")
+  unknown = restore.StageRecord(
+    'x', 7, 0.0, {}, AREA, {'train': {'source': 'imagenet2012'}}
+  )
+  samples['stages'] = [unknown.manifest()]
+  assert reference_statistics.differences(samples, reference) == []
+
+
 def test_what_statistics_do_not_say_is_unknown():
   """Those of earlier versions and of [ADM] lack the entries."""
   compared = reference_statistics.comparison({**SAME, **AREA}, {})
