@@ -281,3 +281,18 @@ def _namespace(x):
   if isinstance(x, jax.Array):
     return jnp, x
   return np, np.asarray(x, np.float64)
+
+
+def check_doublings(magnification: int, lowres: Lowres) -> None:
+  """Raises ValueError unless doubling gives the size of the image.
+
+  Args:
+    magnification: H / h.
+    lowres: how the low-res images are made.
+  """
+  if magnification & (magnification - 1):
+    raise ValueError(
+      f'lowres.size is {lowres.size}, but this network enlarges images by '
+      f'doubling, which does not give {magnification} times that; use an '
+      'image size of 2, 4, 8, ... times lowres.size.'
+    )

@@ -230,12 +230,7 @@ def check(
       f'method.temperature is {options.temperature}; logits are multiplied by '
       'it, so it must be above 0, e.g. 1.1.'
     )
-  if net.magnification & (net.magnification - 1):
-    raise ValueError(
-      f'lowres.size is {lowres.size}, but this network enlarges images by '
-      f'doubling, which does not give {net.magnification} times that; use an '
-      'image size of 2, 4, 8, ... times lowres.size.'
-    )
+  lowres_conditioning.check_doublings(net.magnification, lowres)
   if lowres.augment == 'noise':
     raise ValueError(
       "lowres.augment is 'noise', whose level this network is not told; use "

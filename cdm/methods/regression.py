@@ -2,7 +2,8 @@
 
   loss = mean |f(u) - x_0|^p,   u = upsample(z_0)     [SR3] sec. 4, "Regression"
 
-The network is that of the diffusion model without its noise level. It learns
+The network is that of the diffusion model without its noise level, or one that
+enlarges the low-res image z_0 itself, as that of [PRSR]. It learns
 the mean (p = 2) or the median (p = 1) of all images that the low-res image may
 come from: a blurred image. The checkpoint of peak PSNR is the one to use, so
 `eval.best` is PSNR by default.
@@ -37,21 +38,25 @@ class Regression:
   """A network and how it is trained.
 
   Attributes:
-    net: a `models.unet.UNet` that is conditioned on no noise level.
+    net: a `models.unet.UNet` that is conditioned on no noise level, or a
+      `models.enlarging_resnet.EnlargingResnet`.
     options: its `RegressionOptions`.
     image_size: H = W of x_0.
     lowres: how its low-res input is made.
+    enlarges: True if the network takes the low-res image, not the upsampled.
   """
 
   net: Any
   options: RegressionOptions
   image_size: int
   lowres: lowres_conditioning.Lowres
+  enlarges: bool = False
 
   def init(self, key: jax.Array) -> dict:
     """Returns the parameters of the network, see `Method.init`."""
     params_key, dropout_key = jax.random.split(key)
-    x = jnp.zeros((1, self.image_size, self.image_size, 3))
+    size = self.lowres.size if self.enlarges else self.image_size
+    x = jnp.zeros((1, size, size, 3))
     keys = {'params': params_key, 'dropout': dropout_key}
     label = self._label(jnp.zeros(1, jnp.int32))
     return self.net.init(keys, x, None, label=label, train=False)['params']
@@ -84,7 +89,7 @@ class Regression:
     dropout = dict(rngs={'dropout': dropout_key}, examples=examples)
     predicted = self.net.apply(
       {'params': params},
-      upsampled,
+      z if self.enlarges else upsampled,
       None,
       label=self._label(batch['label']),
       train=train,
@@ -127,7 +132,7 @@ class Regression:
       label = jnp.full(keys.shape[0], self.net.num_classes or 0, jnp.int32)
     x = self.net.apply(
       {'params': params},
-      upsampled,
+      lowres if self.enlarges else upsampled,
       None,
       label=self._label(label),
       train=False,
@@ -149,8 +154,24 @@ def regression(
   *,
   image_size: int,
   lowres: lowres_conditioning.Lowres | None,
+  enlarges: bool = False,
 ) -> Method:
   """Returns the `Method` of a `Regression` with these fields.
+
+  Raises:
+    ValueError: see `check`.
+  """
+  checked = check(options, lowres)
+  bound = Regression(net, options, image_size, checked, enlarges)
+  return Method(
+    bound.init, bound.loss, bound.sample, draw=lowres_conditioning.draw_batch
+  )
+
+
+def check(
+  options: RegressionOptions, lowres: lowres_conditioning.Lowres | None
+) -> lowres_conditioning.Lowres:
+  """Returns how the low-res input is made.
 
   Raises:
     ValueError: an option is unknown, or there is no low-res input without
@@ -171,7 +192,4 @@ def regression(
   scale = options.residual_scale
   if scale is not None and not scale > 0:
     raise ValueError(f'method.residual_scale is {scale}; it must be above 0.')
-  bound = Regression(net, options, image_size, lowres)
-  return Method(
-    bound.init, bound.loss, bound.sample, draw=lowres_conditioning.draw_batch
-  )
+  return lowres

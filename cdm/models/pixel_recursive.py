@@ -11,13 +11,8 @@ over the high-res image y (see `pixelcnn`). Parameters are named
          logits}
 
 and fit images of any size.
-
-differs: the residual blocks of [PRSR] normalise by the batch. Here they
-normalise by groups of channels of one image, so that an image is the same
-whatever batch it is drawn in, and in training as in drawing.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax.core import meta
 
-from cdm.models import layers, pixelcnn
+from cdm.models import enlarging_resnet, layers, pixelcnn
 from cdm.models.pixelcnn import COLOURS, LEVELS, PixelCNN, unit_scaled
 
 # The least of each number of a network, and the most.
@@ -38,28 +33,6 @@ RANGES = {
   'conditioning_blocks': (0, 1000),
   'norm_groups': (1, 65_536),
 }
-DTYPES = ('float32', 'bfloat16')
-
-
-class ResidualBlock(nn.Module):
-  """x + norm(conv(relu(norm(conv(x))))), [PRSR] fig. 3."""
-
-  norm_groups: int
-  norm_eps: float
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x):
-    """x: [B, H, W, F] -> [B, H, W, F]."""
-    f = x.shape[-1]
-    groups = layers.group_count(f, self.norm_groups)
-    norm = functools.partial(
-      layers.GroupNorm, groups, self.norm_eps, self.dtype
-    )
-    h = layers.conv(f, dtype=self.dtype, name='conv1')(x)
-    h = nn.relu(norm(name='norm1')(h))
-    h = layers.conv(f, dtype=self.dtype, name='conv2')(h)
-    return x + norm(name='norm2')(h)
 
 
 class ConditioningNetwork(nn.Module):
@@ -83,23 +56,15 @@ class ConditioningNetwork(nn.Module):
   @nn.compact
   def __call__(self, lowres):
     """lowres: [B, h, w, 3] in [-1, 1] -> logits float32 [B, H, W, 3, 256]."""
-    f, dtype = self.features, self.dtype
-    dense = functools.partial(nn.Dense, kernel_init=layers.INIT, dtype=dtype)
-    h = dense(f, name='conv_in')(lowres)
-    for i in range(self.magnification.bit_length()):
-      if i:
-        h = nn.ConvTranspose(
-          f,
-          (3, 3),
-          strides=(2, 2),
-          kernel_init=layers.INIT,
-          dtype=dtype,
-          name=f'deconv_x{2**i}',
-        )(h)
-        h = nn.relu(h)
-      for k in range(self.num_blocks):
-        name = f'block_x{2**i}_{k}'
-        h = ResidualBlock(self.norm_groups, self.norm_eps, dtype, name=name)(h)
+    h = enlarging_resnet.enlarged_features(
+      lowres,
+      magnification=self.magnification,
+      features=self.features,
+      num_blocks=self.num_blocks,
+      norm_groups=self.norm_groups,
+      norm_eps=self.norm_eps,
+      dtype=self.dtype,
+    )
     # The logits start at zero, and so every level is as likely as any other.
     h = nn.Dense(COLOURS * LEVELS, kernel_init=layers.ZERO, name='logits')(h)
     return h.reshape(*h.shape[:-1], COLOURS, LEVELS)
@@ -263,13 +228,4 @@ class PixelRecursive(nn.Module):
 
 def check(net: PixelRecursive) -> None:
   """Raises ValueError for a field that no network can have; it is named."""
-  for field, (least, most) in RANGES.items():
-    value = getattr(net, field)
-    if not least <= value <= most:
-      raise ValueError(
-        f'{field} is {value}; it must be from {least} to {most:,}.'
-      )
-  if not net.norm_eps > 0:
-    raise ValueError(f'norm_eps is {net.norm_eps}; it must be above 0.')
-  if net.dtype not in DTYPES:
-    raise ValueError(f'dtype is {net.dtype!r}; known are {", ".join(DTYPES)}.')
+  enlarging_resnet.check_fields(net, RANGES)

@@ -29,6 +29,7 @@ from cdm.methods.base import Method
 from cdm.methods.latent_search import Search
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models import discriminator, fsrnet, resnet
+from cdm.models.enlarging_resnet import EnlargingResnet
 from cdm.models.pixel_recursive import PixelRecursive as PixelRecursiveNet
 from cdm.models.stylegan import Generator
 from cdm.models.unet import UNet
@@ -127,6 +128,20 @@ def tiny_regression():
   return Tiny(method, method.draw, conditions, is_drawn=False)
 
 
+def tiny_enlarging_regression():
+  method = regression.regression(
+    EnlargingResnet(magnification=2, features=4, num_blocks=1, norm_groups=2),
+    regression.RegressionOptions(norm=1),
+    image_size=SIZE,
+    lowres=Lowres(size=4, augment='blur', blur_fraction=1.0),
+    enlarges=True,
+  )
+  conditions = {'lowres': jnp.linspace(-1, 1, 3 * 48).reshape(3, 4, 4, 3)}
+  return Tiny(
+    method, method.draw, conditions, is_drawn=False, takes_labels=False
+  )
+
+
 def tiny_pulse():
   method = pulse.pulse(
     Generator(image_size=SIZE, latent_size=4, feature_base=8, mapping_layers=2),
@@ -198,6 +213,7 @@ METHODS = {
   'diffusion, super-resolution': tiny_super_resolution,
   'classification': tiny_classifier,
   'regression': tiny_regression,
+  'regression, low-res input': tiny_enlarging_regression,
   'raisr': tiny_raisr,
   'pixel recursive': tiny_pixel_recursive,
   'fsrgan': tiny_fsrgan,

@@ -84,6 +84,8 @@ PUBLISHED = {
   # UNVERIFIED, at temperature 1.1.
   'prsr_celeba8to32': {'psnr': 29.08, 'ssim': 0.84},
   'prsr_bedrooms8to32': {'psnr': 28.92, 'ssim': 0.59},
+  'prsr_celeba8to32_regression': {'psnr': 29.16, 'ssim': 0.9},
+  'prsr_bedrooms8to32_regression': {'psnr': 28.87, 'ssim': 0.74},
   'cas_imagenet128': {'cas_top1': 68.82, 'cas_top5': 88.79},
   'cas_imagenet256': {'cas_top1': 73.09, 'cas_top5': 91.47},
 }
