@@ -14,7 +14,7 @@ import numpy as np
 from cdm.distributed import device_mesh
 from cdm.evaluation.row_types import ImageManifest, StageEntry
 from cdm.ops.keys import seed_pairs
-from cdm.sampling import generate
+from cdm.sampling import generate, search_report
 from cdm.sampling.cascade import Stage
 from cdm.sampling.upscaler import Upscaler
 
@@ -128,6 +128,7 @@ def stage_batches(
   if upscale.mesh is not None:
     rows = device_mesh.local_rows(upscale.mesh, size)
   black = np.zeros((side, side, 3), np.uint8), 0
+  missed = []
 
   def batches(first, _):
     with futures.ThreadPoolExecutor(READERS) as pool:
@@ -144,6 +145,12 @@ def stage_batches(
         )
         own = [(start + row, *both) for row, *both in results]
         own = [entry for entry in own if found.get(entry[0]) is not None]
+        if upscale.is_found is not None:
+          missed.extend(
+            int(n)
+            for n, low, image in own
+            if not upscale.is_found(image[None], low[None])[0]
+          )
         indices = np.array([n for n, _, _ in own], int)
         images = [image for _, _, image in own]
         if on_batch is not None:
@@ -153,6 +160,9 @@ def stage_batches(
             skipped, indices, images, originals, [low for _, low, _ in own]
           )
         yield indices, np.stack(images) if images else None
+    if upscale.is_found is not None:
+      # Of this run; what an earlier one has drawn is not drawn again.
+      search_report.say(missed, range(count))
 
   return batches
 

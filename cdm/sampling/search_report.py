@@ -40,7 +40,17 @@ def report(
     for i in collectives.local_indices(len(names))
     if not _is_found(upscaler.is_found, *read_tiles(i))
   ]
-  missed = sorted(sum(collectives.gather_objects(own), []))
+  say(own, names)
+
+
+def say(own: Sequence[int], names: Sequence[object]) -> None:
+  """Warns of the images that no process has found; a collective.
+
+  Args:
+    own: numbers of the images that this process did not find.
+    names: names of all images.
+  """
+  missed = sorted(sum(collectives.gather_objects(list(own)), []))
   if missed and collectives.is_first():
     shown = ', '.join(printable(names[i]) for i in missed[:MOST_SHOWN])
     more = len(missed) - MOST_SHOWN

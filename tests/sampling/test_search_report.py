@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cdm.evaluation import drawn_images
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.sampling import search_report, upscale_files, upscale_inputs
 from cdm.sampling.upscaler import Upscaler
@@ -87,6 +88,23 @@ def test_held_out_images_that_are_not_found_are_named(tmp_path, capsys):
   assert not write('found', 1, searching())
   plain = dataclasses.replace(searching(), is_found=None)
   assert not write('plain', 4, plain)
+
+
+def test_images_that_an_evaluation_does_not_find_are_numbered(capsys):
+  levels = [200, 30, 90, None, 10]
+
+  def read(n):
+    return None if levels[n] is None else (grey(levels[n], 8, 8), 0)
+
+  def drawn(upscaler):
+    batches = drawn_images.stage_batches(upscaler, read, seed=0, count=5)
+    return [n for numbers, _ in batches(0, 4) for n in numbers]
+
+  assert drawn(searching()) == [0, 1, 2, 4]
+  (text,) = warnings(capsys)
+  assert 'for 2 of 5 images' in text and 'were kept: 1, 4;' in text
+  assert drawn(dataclasses.replace(searching(), is_found=None)) == [0, 1, 2, 4]
+  assert not warnings(capsys)
 
 
 @pytest.mark.parametrize(
