@@ -24,6 +24,7 @@ from typing import Any
 
 from cdm.data.files import atomic_files
 from cdm.distributed import (
+  chip_flags,
   local_devices,
   open_mpi,
   peer_monitor,
@@ -77,8 +78,9 @@ def join(
   """Connects this process with the others of its run, and finds its devices.
 
   Must be called before JAX is used. The flags come first, then `VARIABLES`,
-  then what `detect` finds. Also starts the `peer_monitor`, and silences the
-  standard output of every process but process 0.
+  then what `detect` finds. Also sets the compiler's flags for the chip at hand,
+  see `chip_flags`, starts the `peer_monitor`, and silences the standard output
+  of every process but process 0.
 
   Args:
     coordinator_address: HOST:PORT of process 0, or None to detect it.
@@ -105,11 +107,14 @@ def join(
 
   if jax.distributed.is_initialized():
     return 'before'
+  line = chip_flags.apply()
   environment = os.environ if environment is None else environment
   cluster = _join(
     (coordinator_address, num_processes, process_id), environment, stopped
   )
   platforms.require()
+  if line is not None and jax.process_index() == 0:
+    print(line, file=sys.stderr, flush=True)
   if cluster is not None:
     atomic_files.set_process_index(jax.process_index())
     peer_monitor.start()
