@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cdm.checkpointing import reader, single_files
+from cdm.checkpointing import reader, single_files, stored_format
 from cdm.data.files import atomic_files
 from cdm.distributed import collectives
 
@@ -90,7 +90,12 @@ class LocalCopies:
     """
     self.wait()
     parts = _parts_here(state)
-    header = {'step': step, 'data': data_state, 'window': dict(window)}
+    header = {
+      'format': stored_format.FORMAT,
+      'step': step,
+      'data': data_state,
+      'window': dict(window),
+    }
     self._thread = threading.Thread(
       target=self._write, args=(header, parts), name='local_copy', daemon=True
     )
@@ -232,11 +237,18 @@ def _step_of(path: pathlib.Path) -> int:
 
 
 def _base(path: pathlib.Path) -> float:
-  """Returns the step of the checkpoint that a copy follows."""
+  """Returns the step of the checkpoint that a copy follows.
+
+  It is infinite for a copy that cannot be used, because it is damaged or of
+  another format.
+  """
   try:
     with np.load(path) as archive:
-      base = _header(archive)['base']
+      header = _header(archive)
+      base = header['base']
   except Exception:  # noqa: BLE001 (a damaged file raises any type)
+    return np.inf
+  if header.get('format', 1) != stored_format.FORMAT:
     return np.inf
   return -1 if base is None else base
 

@@ -20,6 +20,7 @@ from cdm.checkpointing import (
   orbax_output,
   single_files,
   state_arrays,
+  stored_format,
   verification,
   visible_files,
 )
@@ -51,7 +52,12 @@ class Best(TypedDict):
 
 
 # Errors that do not mean damaged files, such as running out of memory.
-NOT_DAMAGE = (ModelMismatch, jax.errors.JaxRuntimeError, MemoryError)
+NOT_DAMAGE = (
+  ModelMismatch,
+  stored_format.OtherFormat,
+  jax.errors.JaxRuntimeError,
+  MemoryError,
+)
 
 
 def folder(workdir: str | os.PathLike) -> epath.Path:
@@ -358,29 +364,41 @@ def shapes_on_disk(path: epath.Path) -> dict[str, tuple[int, ...]]:
   """Returns {name: shape} of a checkpoint's state, from its metadata alone.
 
   A collective: process 0 reads them, for all.
+
+  Raises:
+    stored_format.OtherFormat: this program cannot read the checkpoint.
   """
-  found = collectives.call_in_first(lambda: _shapes_here(path))
+  found = collectives.call_in_first(
+    lambda: _shapes_here(path), errors=(stored_format.OtherFormat,)
+  )
   return {name: tuple(shape) for name, shape in found.items()}
 
 
 def _shapes_here(path):
+  stored_format.check(path)
   return shapes(state_arrays.handler().metadata(path / 'state').tree)
 
 
 def check_stored_model(path: epath.Path, target: Any) -> None:
-  """Checks that a checkpoint holds the arrays of a model, see `check_model`.
+  """Checks the format of a checkpoint, and its arrays as `check_model` does.
 
   A collective: process 0 looks, and all processes return or raise.
 
   Args:
     path: path of the checkpoint.
     target: tree of arrays or ShapeDtypeStructs.
+
+  Raises:
+    stored_format.OtherFormat: this program cannot read the checkpoint.
+    ModelMismatch: see `check_model`.
   """
 
   def check():
     check_model(_shapes_here(path), shapes(target), path)
 
-  collectives.call_in_first(check, errors=(ModelMismatch,))
+  collectives.call_in_first(
+    check, errors=(ModelMismatch, stored_format.OtherFormat)
+  )
 
 
 def check_model(

@@ -9,7 +9,8 @@ window and the config, always together. The work directory contains:
                     /window sums of the log line that was not yet complete
                     /config the config that this checkpoint was made with
                     /checksums.json        of every file in the four folders
-                    /_CHECKPOINT_METADATA  versions of the packages that saved
+                    /_CHECKPOINT_METADATA  its format, the commit of the program
+                                           and the packages that saved
              /best        step and metric of the best checkpoint, as JSON
   checkpoints_damaged/      unreadable checkpoints, moved here, never deleted
 
@@ -39,6 +40,7 @@ from cdm.checkpointing import (
   save_series,
   single_files,
   state_arrays,
+  stored_format,
   verification,
   write_errors,
 )
@@ -48,7 +50,7 @@ from cdm.data.files import (
   storage_retry,
   transient_errors,
 )
-from cdm.distributed import collectives
+from cdm.distributed import collectives, source_commit
 
 DAMAGED = 'checkpoints_damaged'
 
@@ -160,7 +162,7 @@ class Checkpointer:
         'window': {'sums': window or {}},
         'config': {'text': self._config},
       },
-      {'custom_metadata': _versions()},
+      {'custom_metadata': _made_by()},
     )
     self._saves.start(step, content)
 
@@ -258,6 +260,8 @@ class Checkpointer:
       reader.ModelMismatch: the checkpoint was made with another model or
         optimizer (the message names the first array that differs), or holds no
         EMA parameters.
+      stored_format.OtherFormat: it was made by a program that stores states in
+        another way.
       damaged_file.DamagedFile: there are checkpoints, but none can be read.
       transient_errors.NotAnswering: the storage failed for a long time.
     """
@@ -378,7 +382,8 @@ def _check_writable(directory: epath.Path) -> None:
   probe.unlink()
 
 
-def _versions() -> dict[str, dict[str, str]]:
+def _made_by() -> dict[str, Any]:
+  """Returns the format of a checkpoint and the program that writes it."""
   packages = ('cdm', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint')
   versions = {}
   for package in packages:
@@ -386,4 +391,8 @@ def _versions() -> dict[str, dict[str, str]]:
       versions[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
       versions[package] = 'not installed'  # cdm runs from a source checkout
-  return {'versions': versions}
+  return {
+    'format': stored_format.FORMAT,
+    'commit': source_commit.commit(),
+    'versions': versions,
+  }

@@ -223,8 +223,16 @@ def _child(
 
 
 def to_json(config: ConfigDict) -> str:
-  """Returns a config as JSON text, which `from_json` turns back into it."""
-  return json.dumps(plain(config), indent=2) + '\n'
+  """Returns a config as JSON text, which `from_json` turns back into it.
+
+  It lacks `optional_keys.NOT_SAVED`.
+  """
+  values = plain(config)
+  for dotted in optional_keys.NOT_SAVED:
+    section, key = dotted.split('.')
+    if isinstance(values.get(section), dict):
+      values[section].pop(key, None)
+  return json.dumps(values, indent=2) + '\n'
 
 
 def from_json(text: str, path: str | os.PathLike) -> ConfigDict:
@@ -268,6 +276,8 @@ def changes(
 ) -> list[str]:
   """Returns the differences of two configs: ['config.a.b: old -> new', ...].
 
+  Keys that no saved config has, `optional_keys.NOT_SAVED`, do not count.
+
   Args:
     old: one config.
     new: the other config.
@@ -276,6 +286,8 @@ def changes(
   lines = []
   for key in sorted({*old, *new}):
     name = f'{prefix}.{key}'
+    if name.removeprefix('config.') in optional_keys.NOT_SAVED:
+      continue
     a, b = old.get(key, 'absent'), new.get(key, 'absent')
     if isinstance(a, ConfigDict) and isinstance(b, ConfigDict):
       lines += changes(a, b, name)

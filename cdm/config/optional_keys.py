@@ -45,7 +45,11 @@ OPTIONAL = {
     )
   },
   'pipeline.allow_enlarging': False,
+  'mesh.device': '',
 }
+# What one start demands of its machine. A saved config lacks it: what was
+# trained on one kind of devices may be continued and used on another.
+NOT_SAVED = ('mesh.device',)
 # What a run did before it could be told; a config that an earlier version saved
 # lacks the key.
 EARLIER = {'pipeline.allow_enlarging': True}

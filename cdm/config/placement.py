@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from cdm.config import instantiate, key_errors
-from cdm.distributed import device_mesh, partitioning
+from cdm.distributed import device_mesh, partitioning, platforms
 from cdm.methods.base import Method
 
 
@@ -25,6 +25,8 @@ class Mesh(NamedTuple):
       see `partitioning.default_rules`.
     rules: ((regex, spec), ...) that take precedence over the default rules,
       see `partitioning.state_sharding`.
+    device: kind of the devices, one of `platforms.DEVICES`; a command that
+      would compute on others is refused. '' takes what JAX chooses.
   """
 
   data: int = -1
@@ -32,6 +34,7 @@ class Mesh(NamedTuple):
   tensor: int = 1
   split: str = 'all'
   rules: tuple = ()
+  device: str = ''
 
 
 def mesh(
@@ -44,14 +47,24 @@ def mesh(
 
   Args:
     section: see `Mesh`.
-    devices: the devices to use; None uses all of them.
+    devices: the devices to use, which may be described only; None uses all of
+      them, and they must be of the kind that the section names.
     num_slices: see `device_mesh.make_mesh`.
 
   Raises:
     ValueError: the axes do not multiply to the number of devices, or do not
       fit into their slices.
+    platforms.NoDevice: JAX computes on devices of another kind.
   """
   built = instantiate.splat('mesh', Mesh, section)
+  if built.device not in platforms.DEVICES:
+    raise ValueError(
+      f'config.mesh.device is {key_errors.shown(built.device)}; known are '
+      f'{", ".join(platforms.DEVICES[1:])}, and an empty value, which leaves '
+      'the choice to JAX. Set it with --config.mesh.device=gpu.'
+    )
+  if devices is None:
+    platforms.require_kind(built.device)
   with key_errors.naming('mesh', Mesh._fields):
     return device_mesh.make_mesh(
       data=built.data,

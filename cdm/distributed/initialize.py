@@ -3,8 +3,8 @@
 A run on several hosts is one program, started once on each host. In these
 environments the processes are detected and find each other:
 
+  Open MPI       mpirun, also within a job of SLURM
   SLURM          a step of several tasks (srun)
-  Open MPI       mpirun
   TPU            a pod, or several of them; also on GKE
 
 Elsewhere the user gives three flags, or sets three environment variables of the
@@ -24,7 +24,9 @@ from typing import Any
 
 from cdm.data.files import atomic_files
 from cdm.distributed import (
+  chip_flags,
   local_devices,
+  open_mpi,
   peer_monitor,
   platforms,
   rendezvous,
@@ -76,8 +78,9 @@ def join(
   """Connects this process with the others of its run, and finds its devices.
 
   Must be called before JAX is used. The flags come first, then `VARIABLES`,
-  then what `detect` finds. Also starts the `peer_monitor`, and silences the
-  standard output of every process but process 0.
+  then what `detect` finds. Also sets the compiler's flags for the chip at hand,
+  see `chip_flags`, starts the `peer_monitor`, and silences the standard output
+  of every process but process 0.
 
   Args:
     coordinator_address: HOST:PORT of process 0, or None to detect it.
@@ -104,11 +107,14 @@ def join(
 
   if jax.distributed.is_initialized():
     return 'before'
+  line = chip_flags.apply()
   environment = os.environ if environment is None else environment
   cluster = _join(
     (coordinator_address, num_processes, process_id), environment, stopped
   )
   platforms.require()
+  if line is not None and jax.process_index() == 0:
+    print(line, file=sys.stderr, flush=True)
   if cluster is not None:
     atomic_files.set_process_index(jax.process_index())
     peer_monitor.start()
@@ -132,7 +138,10 @@ def _join(
     _initialize(*settings, environment=environment, stopped=stopped)
     return 'flags'
   cluster = detect(environment)
-  if cluster is not None:
+  if cluster == 'mpi' and open_mpi.is_launcher(environment):
+    found = open_mpi.settings(environment)
+    _initialize(*found, environment=environment, stopped=stopped)
+  elif cluster is not None:
     _initialize(environment=environment, stopped=stopped)
   return cluster
 
@@ -178,12 +187,14 @@ def detect(environment: Mapping[str, str]) -> str | None:
     value = environment.get(name, '')
     return int(value) if value.isdecimal() else 0
 
+  # Before SLURM, as in JAX: in a job of SLURM, mpirun starts its daemons with
+  # srun, and its processes inherit the variables of that step.
+  if number(open_mpi.SIZE) > 1 or open_mpi.is_launcher(environment):
+    return 'mpi'
   # The number of tasks of the step counts, not that of the job: the batch
   # script of a job of many tasks runs as a single process.
   if 'SLURM_JOB_ID' in environment and number('SLURM_STEP_NUM_TASKS') > 1:
     return 'slurm'
-  if number('OMPI_COMM_WORLD_SIZE') > 1:
-    return 'mpi'
   platforms = environment.get('JAX_PLATFORMS', 'tpu')
   if 'tpu' not in platforms or environment.get('TPU_SKIP_MDS_QUERY'):
     return None

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from cdm.distributed import open_mpi
+
 VARIABLE = 'JAX_LOCAL_DEVICE_IDS'
 
 
@@ -70,13 +72,14 @@ def _given(text: str) -> list[int]:
 
 
 def _share(environment: Mapping[str, str]) -> Share:
-  """Returns what SLURM or Open MPI say; otherwise (0, 1)."""
+  """Returns what Open MPI or SLURM say; otherwise (0, 1)."""
 
   def number(name: str, otherwise: int) -> int:
     value = environment.get(name, '')
     return int(value) if value.isdecimal() else otherwise
 
-  if number('SLURM_STEP_NUM_TASKS', 1) > 1:
+  # Open MPI comes first, see `initialize.detect`.
+  if number(open_mpi.SIZE, 1) == 1 and number('SLURM_STEP_NUM_TASKS', 1) > 1:
     text = environment.get('SLURM_STEP_TASKS_PER_NODE', '')
     counts = tasks_per_node(text)
     node = number('SLURM_NODEID', 0)

@@ -7,7 +7,7 @@ import time
 from typing import NotRequired, Self, TypedDict
 
 from cdm.data.files import storage_retry
-from cdm.distributed import collectives
+from cdm.distributed import collectives, source_commit
 from cdm.reporting import jsonl
 
 FILE = 'sessions.jsonl'
@@ -20,6 +20,7 @@ class Line(TypedDict):
     what: name of the work, e.g. 'train'.
     seconds: duration of the session; added when the line is written.
     peak_host_bytes: peak memory of the process; added when the line is written.
+    commit: commit of the program, or None, see `source_commit`; added too.
     first_step: training only, the step that the session began with.
     start_seconds: training only, seconds from the start of the process to the
       end of its first step.
@@ -31,6 +32,7 @@ class Line(TypedDict):
   what: str
   seconds: NotRequired[float]
   peak_host_bytes: NotRequired[int]
+  commit: NotRequired[str | None]
   first_step: NotRequired[int]
   start_seconds: NotRequired[float]
   last_step: NotRequired[int]
@@ -102,6 +104,7 @@ class Session:
     self._due = False
     self.facts['seconds'] = round(time.monotonic() - self._start, 3)
     self.facts['peak_host_bytes'] = peak_host_bytes()
+    self.facts['commit'] = source_commit.commit()
     try:
       jsonl.append(
         self._path,

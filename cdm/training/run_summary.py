@@ -10,7 +10,7 @@ import jax
 from cdm.checkpointing import reader
 from cdm.config import loader, placement, stage_warnings
 from cdm.data.files import damaged_file
-from cdm.distributed import partitioning
+from cdm.distributed import partitioning, source_commit
 from cdm.reporting.text_table import format_si
 from cdm.training import group_rates, program, rate_change, sample_grid
 
@@ -47,7 +47,7 @@ def print_run_summary(
   assembled: program.Program,
   source: Any,
 ) -> None:
-  """Prints two lines about the run that starts, and warnings of its config.
+  """Prints three lines about the run that starts, and warnings of its config.
 
   And one for the mesh of several devices, one for the sample grids, and one for
   every group of parameters with a learning rate of its own.
@@ -64,6 +64,7 @@ def print_run_summary(
   size = f'{c.pipeline.image_size} px'
   if built.lowres is not None:
     size = f'{built.lowres.size} -> {size}'
+  reporter.say(f'commit {source_commit.commit() or "unknown"} of cdm')
   reporter.say(
     f'{c.name}: {size}, {parameters:,} parameters, {built.net.dtype} on '
     f'{mesh.size} {jax.devices()[0].platform} device'

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import small_disks, tiny_run
 
-from cdm.checkpointing import local_copies, reader, writer
+from cdm.checkpointing import local_copies, reader, stored_format, writer
 
 
 class Killed(BaseException):
@@ -161,6 +161,16 @@ def test_a_damaged_copy_gives_way_to_the_one_before(
     assert restored(copies) == 3
   if damage == 'one bit':
     assert '5-0.npz is not used: BadZipFile: Bad CRC-32' in caplog.text
+
+
+def test_a_copy_of_another_format_gives_way_to_the_checkpoint(
+  tmp_path, state, monkeypatch
+):
+  copies = local_copies.LocalCopies(tmp_path / 'local', tmp_path / 'run')
+  write(copies, state, 3)
+  assert restored(copies) == 3
+  monkeypatch.setattr(stored_format, 'FORMAT', stored_format.FORMAT + 1)
+  assert restored(copies) is None
 
 
 def test_another_run_in_the_same_place_has_other_copies(tmp_path, state):

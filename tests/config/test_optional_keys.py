@@ -5,7 +5,7 @@ import inspect
 import pytest
 from support import smoke_runs
 
-from cdm.config import datasets, loader, optional_keys
+from cdm.config import datasets, loader, optional_keys, placement
 from cdm.data import data_origin, folder, pipeline
 from cdm.training import run_config
 
@@ -13,7 +13,11 @@ SMOKE = smoke_runs.CONFIGS / 'smoke.py'
 
 
 def test_their_values_are_those_of_the_class_that_reads_them():
-  readers = {'train': run_config.Run, 'pipeline': pipeline.PipelineOptions}
+  readers = {
+    'train': run_config.Run,
+    'pipeline': pipeline.PipelineOptions,
+    'mesh': placement.Mesh,
+  }
   parameters = inspect.signature(folder.Folder).parameters
   for dotted, value in optional_keys.OPTIONAL.items():
     section, key = dotted.split('.')
