@@ -8,6 +8,13 @@ from etils import epath
 
 from cdm.checkpointing import single_files
 
+# gcsfuse in a bucket without hierarchical namespace, see `folder_rename`.
+FEW_RENAMED = (
+  'the file system renames no folder with so many files, as gcsfuse with a '
+  'small --rename-dir-limit: mount without a limit a bucket with hierarchical '
+  'namespace, or give --workdir=gs://BUCKET/FOLDER'
+)
+
 
 def reason(error: Exception, folder: epath.Path) -> str | None:
   """Returns why a checkpoint could not be written, in a few words.
@@ -25,6 +32,8 @@ def reason(error: Exception, folder: epath.Path) -> str | None:
 def of_the_system(error: Exception) -> str | None:
   """Returns the system's reason if `error` is a failed write, else None."""
   if isinstance(error, OSError):
+    if _is_refused_rename(error):
+      return FEW_RENAMED
     return error.strerror or str(error)
   number = code(error)
   return os.strerror(number) if number else None
@@ -33,11 +42,18 @@ def of_the_system(error: Exception) -> str | None:
 def code(error: Exception) -> int:
   """Returns the number of the system's error in a failed write, 0 for none."""
   if isinstance(error, OSError):
+    if _is_refused_rename(error):
+      return errno.ENOTSUP  # and not that too many files are open
     late = errno.ETIMEDOUT if isinstance(error, TimeoutError) else 0
     return error.errno or late
   # Orbax writes with TensorStore, whose ValueError has the number in its text.
   found = re.search(r"os_error_code='(\d+)'", str(error))
   return int(found[1]) if found else 0
+
+
+def _is_refused_rename(error: OSError) -> bool:
+  # Only a rename has a second path, and it opens no file.
+  return error.errno == errno.EMFILE and error.filename2 is not None
 
 
 def first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import flax
 
-from cdm.checkpointing import reader, writer
+from cdm.checkpointing import folder_rename, reader, writer
 from cdm.config import built_stage, loader
 from cdm.methods import pulse
 from cdm.models.pretrained import stylegan
@@ -74,13 +74,14 @@ def write_workdir(
     What to tell about it, a list of lines.
 
   Raises:
-    ValueError: the directory holds checkpoints already, or a parameter is not
-      one of the stage's.
+    ValueError: the directory holds checkpoints already or is on a file system
+      that cannot rename folders, or a parameter is not one of the stage's.
   """
   if reader.complete_steps(workdir):
     raise ValueError(
       f'{workdir} holds checkpoints already; give a new work directory.'
     )
+  folder_rename.check(workdir)
   assembled = program.assemble(c)
   given, own = _flat(params), _flat(assembled.state.params)
   for name, value in given.items():

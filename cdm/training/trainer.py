@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from cdm.checkpointing import local_copies, reader, writer
+from cdm.checkpointing import folder_rename, local_copies, reader, writer
 from cdm.config import class_agreement, datasets, loader
 from cdm.data import class_names
 from cdm.data.files import atomic_files
@@ -160,6 +160,7 @@ class _Run:
     built, schedule = assembled.built, assembled.schedule
     mesh = assembled.mesh
     wandb_writer.check_installed(schedule.wandb)
+    folder_rename.check(workdir)
     source = datasets.open_in_all(c.train_data, workdir=workdir)
     class_agreement.check_training(c, built.net.num_classes, source)
     begun = init_from.find_start(c, workdir, assembled, source)

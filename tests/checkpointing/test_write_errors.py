@@ -13,6 +13,11 @@ from cdm.checkpointing import write_errors
   [
     (OSError(errno.ENOSPC, 'No space left on device'), 'No space left on dev'),
     (OSError('no number'), 'no number'),
+    (OSError(errno.EMFILE, 'Too many open files', 'a'), 'Too many open files'),
+    (
+      OSError(errno.EMFILE, 'Too many open files', 'a', None, 'b'),
+      'the file system renames no folder with so many files, as gcsfuse',
+    ),
     (
       ValueError(f"INTERNAL: [os_error_code='{errno.EDQUOT}'] writing x"),
       os.strerror(errno.EDQUOT),
@@ -30,6 +35,8 @@ def test_a_failed_write_is_told_by_the_reason_of_the_system(error, reason):
   [
     (OSError(errno.ENOSPC, 'No space left on device'), errno.ENOSPC),
     (OSError('no number'), 0),
+    (OSError(errno.EMFILE, 'Too many open files', 'a'), errno.EMFILE),
+    (OSError(errno.EMFILE, 'Too many', 'a', None, 'b'), errno.ENOTSUP),
     (TimeoutError('not complete'), errno.ETIMEDOUT),
     (ValueError("INTERNAL: [os_error_code='5'] writing x"), errno.EIO),
     (ValueError('shapes differ'), 0),

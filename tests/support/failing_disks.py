@@ -43,3 +43,18 @@ class _File:
 
   def __exit__(self, *_):
     self._file.close()
+
+
+_RENAME = os.rename
+
+
+def rename_in_a_flat_bucket(source, target):
+  """`os.rename` on a mount by gcsfuse of a bucket with flat namespace.
+
+  As `renameNonHierarchicalDir` of gcsfuse has it with a limit of 0: a folder
+  with descendants is refused, an empty one and a file are renamed.
+  """
+  if os.path.isdir(source) and os.listdir(source):
+    text = os.strerror(errno.EMFILE)
+    raise OSError(errno.EMFILE, text, source, None, target)
+  _RENAME(source, target)

@@ -73,6 +73,7 @@ MAY_RENAME = {
   'cdm.distributed.folder_lock',  # one lock replaces another
   'cdm.checkpointing.writer',  # sets a damaged checkpoint's folder aside
   'cdm.checkpointing.background_save',  # a whole checkpoint gets its name
+  'cdm.checkpointing.folder_rename',  # tries whether it could
 }
 # In these, a module is named after a command, a method, or a network.
 NAMED_AFTER_OTHERS = (

@@ -15,7 +15,7 @@ import conftest
 import jax
 import numpy as np
 import pytest
-from support import small_disks, smoke_runs
+from support import failing_disks, small_disks, smoke_runs
 
 from cdm.config import loader
 from cdm.data import synthetic
@@ -269,6 +269,17 @@ def test_a_fault_of_the_program_is_recorded_and_raised(
 def test_a_refused_start_leaves_no_trace(tmp_path, begin):
   code, _ = begin(pipeline__min_side=999)  # found in the first batch
   assert code == 2
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_mount_that_renames_no_folder_is_refused_before_the_first_step(
+  tmp_path, begin, monkeypatch
+):
+  monkeypatch.setattr(os, 'rename', failing_disks.rename_in_a_flat_bucket)
+  code, err = begin()
+  assert code == 2
+  assert 'cannot rename a folder' in err and '--workdir=gs://' in err
+  assert 'ulimit' not in err and 'compiling' not in err
   assert not (tmp_path / 'run').exists()
 
 

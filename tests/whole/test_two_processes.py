@@ -31,20 +31,9 @@ from cdm.distributed import exit_codes, folder_lock, initialize
 RTOL = 2e-3
 SAMPLES = 5
 
-# JAX lets process 0 alone keep what it compiled. On CPUs the other finds none
-# of that, as a program is found by a hash that depends on the process, and it
-# would compile all in every test: so it keeps its own.
 RANK = """
-import json, os, signal, sys, types
-from unittest import mock
-from jax._src import compiler
+import json, os, signal, sys
 from cdm.cli import main as cli; from cdm.training import label_check
-first = types.SimpleNamespace(global_state=types.SimpleNamespace(process_id=0))
-keep = compiler._cache_write
-def keep_own(*given):
-  with mock.patch.object(compiler, 'distributed', first):
-    keep(*given)
-compiler._cache_write = keep_own
 exec(os.environ.get('BEFORE', ''))
 for words in json.loads(sys.argv[1]):
   code = cli.main(words)
