@@ -24,17 +24,7 @@ from targets.plan import (
   positive,
   render,
 )
-
-# By the first word of the accelerator's type;
-# docs.cloud.google.com/tpu/docs/runtimes. tpu7x is for GKE alone.
-RUNTIMES = {
-  'v2': 'tpu-ubuntu2204-base',
-  'v3': 'tpu-ubuntu2204-base',
-  'v4': 'tpu-ubuntu2204-base',
-  'v5litepod': 'v2-alpha-tpuv5-lite',
-  'v5p': 'v2-alpha-tpuv5',
-  'v6e': 'v2-alpha-tpuv6e',
-}
+from targets.tpu_runtimes import runtime
 
 
 def arguments(parser):
@@ -103,14 +93,3 @@ def plan(args):
   )
   script = f'{args.name}-watch.sh'
   return Plan([['bash', script]], {host: startup, script: watch})
-
-
-def runtime(type_):
-  """-> the software version of a slice; raises ValueError if unknown."""
-  kind = type_.partition('-')[0]
-  if kind not in RUNTIMES:
-    raise ValueError(
-      f'--type={type_}: no software version is known for {kind!r}; name it '
-      f'with --runtime. Known: {", ".join(RUNTIMES)}.'
-    )
-  return RUNTIMES[kind]

@@ -109,12 +109,11 @@ def words_said(case, shell):
     (command,) = [w for w in last if w.startswith('--command=exec ')]
     return bash_words(as_kubernetes(command.partition('exec ')[2]))
   (name, text) = next(iter(written.items()))
-  if case in ('slurm', 'tpu-vm'):
+  if case == 'skypilot':
+    text = yaml.safe_load(text)['run']
+  if case in ('slurm', 'tpu-vm', 'skypilot'):
     (line,) = [s for s in text.splitlines() if s.startswith('  ') and NAME in s]
     return bash_words(line)
-  if case == 'skypilot':
-    run = yaml.safe_load(text)['run']
-    return bash_words(run.splitlines()[-1])[1:]
   if case in ('gke', 'gke-gpu'):
     (job,) = yaml.safe_load(text)['spec']['replicatedJobs']
     (pod,) = job['template']['spec']['template']['spec']['containers']
@@ -799,8 +798,11 @@ def test_losing_process_0_or_a_gpu_is_a_restart_in_every_cloud(case, code):
     (rule,) = job['template']['spec']['podFailurePolicy']['rules']
     assert code not in rule['onExitCodes']['values']
   elif case == 'skypilot':
-    recovery = yaml.safe_load(text)['resources']['job_recovery']
-    assert code in recovery['recover_on_exit_codes']
+    read = yaml.safe_load(text)
+    recovery = read['resources']['job_recovery']
+    (ends,) = re.findall(r'case \$code in ([0-9|]+)\) break', read['run'])
+    assert (code == 75) == (code in recovery['recover_on_exit_codes'])
+    assert (code == 75) == (str(code) in ends.split('|'))  # starts in place
   else:
     (policy,) = json.loads(text)['taskGroups'][0]['taskSpec'][
       'lifecyclePolicies'
