@@ -39,11 +39,20 @@ OPEN_FILES = 65536
 
 @dataclasses.dataclass
 class Plan:
-  """files: {name: text}, commands: [[word, ...], ...], note: for the reader."""
+  """What to write, to set and to run.
+
+  Attributes:
+    commands: [[word, ...], ...], without secrets: `ps` shows them to everybody.
+    files: {name: text}; only the user can read them.
+    note: text for the reader.
+    environment: {name: value}, what the commands get beside the launcher's own
+      environment.
+  """
 
   commands: list
   files: dict = dataclasses.field(default_factory=dict)
   note: str = ''
+  environment: dict = dataclasses.field(default_factory=dict)
 
 
 class CannotStart(Exception):
