@@ -254,13 +254,13 @@ def environment_said(case, shell):
     return group['taskSpec']['runnables'][0]['environment']['variables']
   else:
     if case == 'skypilot':
-      text = yaml.safe_load(text)['run']
+      return yaml.safe_load(text)['envs']
     # The lines that set it, then what bash has.
     lines = [s for s in text.splitlines() if re.search('CACHE|--env=', s)]
     if case == 'tpu-vm':
-      (line,) = lines
-      word = bash_words(line)[0].removeprefix('--env=')
-      return dict([word.split('=', 1)])
+      words = [word for line in lines for word in bash_words(line)]
+      pairs = [w.removeprefix('--env=') for w in words if '--env=' in w]
+      return dict(pair.split('=', 1) for pair in pairs)
     script = '\n'.join([*lines, 'printf "%s" "$JAX_COMPILATION_CACHE_DIR"'])
     said = subprocess.run(
       ['bash', '-uc', script],
@@ -629,96 +629,6 @@ def tool(folder, name, text):
   path = folder / name
   path.write_text(f'#!/bin/bash\n{text}\n', encoding='utf-8')
   path.chmod(0o755)
-
-
-GCLOUD = r"""
-echo "$*" >> calls
-case "$*" in
-  *describe*)
-    # After the listed states the slice is there for good.
-    if [ -s states ]; then head -n 1 states
-      tail -n +2 states > rest; mv rest states
-    else echo ACTIVE; fi
-    ;;
-  *ssh*)
-    command=${@: -1}
-    command=${command#--command=}
-    bash -c "${command//\/var\/lib\/cdm/host}"
-    ;;
-esac
-"""
-
-
-def test_a_slice_taken_away_is_asked_for_again(tmp_path):
-  tool(tmp_path, 'gcloud', GCLOUD)
-  tool(tmp_path, 'sudo', 'exec "$@"')
-  # Time passes: in the end host 0 has an exit code.
-  tool(tmp_path, 'sleep', '[ -s states ] || echo 3 > host/exit_code')
-  states = ['', 'WAITING_FOR_RESOURCES', 'ACTIVE', 'SUSPENDED', 'ACTIVE']
-  (tmp_path / 'states').write_text('\n'.join(states) + '\n', encoding='utf-8')
-  (tmp_path / 'host').mkdir()
-  (tmp_path / 'host' / 'log').write_text('one\nstep 7\n', encoding='utf-8')
-  for name, text in files(dry_run('tpu-vm')).items():
-    (tmp_path / name).write_text(text, encoding='utf-8')
-  done = subprocess.run(
-    ['bash', 'cdm-smoke-watch.sh'],
-    cwd=tmp_path,
-    env={**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'},
-    capture_output=True,
-    text=True,
-    timeout=60,
-    encoding='utf-8',
-  )
-  assert done.returncode == 3, done.stderr
-  assert 'step 7' in done.stdout
-  calls = (tmp_path / 'calls').read_text(encoding='utf-8')
-  done_to_it = re.findall(r'queued-resources (create|delete)', calls)
-  assert done_to_it == ['create', 'delete', 'create', 'delete']
-  assert 'startup-script=cdm-smoke-host.sh' in calls
-  assert '--accelerator-type=v5litepod-16' in calls
-  assert '--runtime-version=v2-alpha-tpuv5-lite --spot' in calls
-
-
-@pytest.mark.parametrize(
-  'codes, end',
-  [
-    ('75 1 137 0', 0),
-    ('75 4', 4),
-    ('76 76 77 76 76 0', 0),  # another host was still booting
-    ('77 76 76 76', 76),  # it does not come
-  ],
-)
-def test_a_host_starts_again_what_was_preempted(tmp_path, codes, end):
-  (tmp_path / 'codes').write_text(
-    codes.replace(' ', '\n') + '\n', encoding='utf-8'
-  )
-  tool(tmp_path, 'gcloud', '')
-  tool(tmp_path, 'mountpoint', '')
-  tool(tmp_path, 'sleep', '')
-  tool(
-    tmp_path,
-    'docker',
-    '[ "$1" = run ] || exit 0; printf "%s\\n" "$@" > words\n'
-    'code=$(head -n 1 codes)\n'
-    'tail -n +2 codes > rest; mv rest codes; exit "$code"',
-  )
-  host, _ = files(dry_run('tpu-vm', NASTY)).values()
-  (tmp_path / 'host.sh').write_text(host, encoding='utf-8')
-  subprocess.run(
-    ['bash', 'host.sh'],
-    cwd=tmp_path,
-    env={
-      'PATH': f'{tmp_path}:{os.environ["PATH"]}',
-      'STATE': str(tmp_path / 'state'),
-    },
-    check=True,
-    timeout=60,
-  )
-  assert (tmp_path / 'state' / 'exit_code').read_text(
-    encoding='utf-8'
-  ) == f'{end}\n'
-  assert (tmp_path / 'codes').read_text(encoding='utf-8') == ''
-  assert NASTY in (tmp_path / 'words').read_text(encoding='utf-8').splitlines()
 
 
 # The local launcher at work. A stand-in for Python, given as --python, runs

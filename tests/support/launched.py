@@ -1,35 +1,51 @@
-"""What the launcher would do, read as the one who gets it reads it."""
+"""What the launcher would do, planned in this process."""
 
-import os
+import importlib.util
 import pathlib
-import re
-import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAUNCH = ROOT / 'launch' / 'launch.py'
+FOLDER = ROOT / 'launch'
 
 
-def launch(target, *arguments):
-  """-> the finished dry run of a target, training configs/smoke.py."""
-  words = [sys.executable, LAUNCH, target, '--config=configs/smoke.py']
-  return subprocess.run(
-    [*words, *arguments, '--dry-run'],
-    cwd=ROOT,
-    env=dict(os.environ, NO_COLOR='1'),
-    capture_output=True,
-    text=True,
-    timeout=60,
-    encoding='utf-8',
-  )
+def _launcher():
+  """-> launch/launch.py as a module; it finds its targets beside itself."""
+  sys.path.insert(0, str(FOLDER))
+  try:
+    spec = importlib.util.spec_from_file_location(
+      'launcher_under_test', FOLDER / 'launch.py'
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+  finally:
+    sys.path.remove(str(FOLDER))
+  return module
+
+
+_LAUNCHER = _launcher()
+
+
+def planned(target, *arguments):
+  """-> the plan of a dry run of a target that trains configs/smoke.py.
+
+  Raises:
+    ValueError: the arguments are refused, with what the user is told.
+  """
+  config = f'--config={ROOT / "configs" / "smoke.py"}'
+  args = _LAUNCHER.parse([target, config, *arguments])
+  plan = _LAUNCHER.TARGETS[target].plan
+  plan(args)  # As the launcher does, which is refused secrets by this one.
+  return plan(_LAUNCHER.without_secrets(args))
+
+
+def target(name):
+  """-> the module of a target."""
+  return _LAUNCHER.TARGETS[name]
 
 
 def rendered(target, *arguments):
   """-> [text, ...] of the files that a target renders."""
-  done = launch(target, *arguments)
-  assert done.returncode == 0, done.stderr
-  pattern = r"^cat > \S+ <<'END_OF_FILE'\n(.*?)\nEND_OF_FILE$"
-  return re.findall(pattern, done.stdout, re.MULTILINE | re.DOTALL)
+  return list(planned(target, *arguments).files.values())
 
 
 def tool(folder, name, text):
