@@ -30,6 +30,17 @@ HERE = (
   'CDM_NUM_PROCESSES=$NNODES',
   'CDM_PROCESS_ID=$NODE_RANK',
 )
+# Between machines of H100s and newer GPUs, NCCL is fast with the plugin that
+# their nodes have and xpk mounts. Its own script says with which settings: gIB
+# for RDMA (H200, B200), FasTrak for GPUDirect-TCPXO (H100 Mega). Without such a
+# script nothing changes.
+NCCL = (
+  'export NCCL_LIB_DIR=/usr/local/nvidia/lib64 '
+  'LD_LIBRARY_PATH=/usr/local/gib/lib64:/usr/local/nvidia/lib64; '
+  'for f in /usr/local/gib/scripts/set_nccl_env.sh '
+  '/usr/local/nvidia/lib64/nccl-env-profile.sh; '
+  'do [ ! -r $f ] || . $f; done; '
+)
 
 
 def arguments(parser):
@@ -74,14 +85,13 @@ def plan(args):
     PLATFORMS: kind,
   }
   plain, _ = environment.variables(args, own)
-  words = ['env', *(f'{name}={value}' for name, value in plain.items())]
-  words = [quoted(word) for word in words]
-  if kind == 'cuda' and args.nodes:
-    words += HERE
-  words += [quoted(word) for word in in_image(args)]
+  given = [f'{name}={value}' for name, value in plain.items()]
+  words = ['env', *(HERE if kind == 'cuda' else ())]
+  words += [quoted(word) for word in (*given, *in_image(args))]
   # xpk puts the words into a shell in a pod. exec, so that the signal xpk sends
   # to the shell's child reaches cdm. Kubernetes turns $$ into $ first.
-  inside = 'exec ' + ' '.join(words).replace('$', '$$')
+  before = NCCL if kind == 'cuda' else ''
+  inside = f'{before}exec {" ".join(words)}'.replace('$', '$$')
   options = flags(
     cluster=args.cluster,
     workload=args.name,

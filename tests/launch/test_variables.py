@@ -144,6 +144,7 @@ def environments(case, tmp_path, calls):
     assert yaml.safe_load(f'value: "{command}"')
     script = as_kubernetes(yaml.safe_load(f'a: |\n  ({command}) & wait')['a'])
     script = re.sub(r' cdm train .*\)', ' SHOW)', script)
+    script = script.replace('/usr/local/', f'{tmp_path}/')
     pod = {
       'JAX_COORDINATOR_ADDRESS': 'pod-0',
       'JAX_COORDINATOR_PORT': '6002',
@@ -250,3 +251,18 @@ def test_the_pods_of_a_gpu_workload_of_xpk_are_told_of_each_other(tmp_path):
   (found,) = environments('xpk-gpu', tmp_path, calls)
   assert found['CDM_COORDINATOR_ADDRESS'] == 'pod-0:6002'
   assert (found['CDM_NUM_PROCESSES'], found['CDM_PROCESS_ID']) == ('2', '1')
+
+
+def test_the_own_settings_of_nccl_are_read_where_a_node_has_them(tmp_path):
+  """And what the user sets wins over them."""
+  calls, _ = run('xpk-gpu', tmp_path, {'NCCL_B': 'user'})
+  (before,) = environments('xpk-gpu', tmp_path, calls)
+  assert 'NCCL_A' not in before and before['NCCL_B'] == 'user'
+  scripts = tmp_path / 'gib' / 'scripts'
+  scripts.mkdir(parents=True)
+  (scripts / 'set_nccl_env.sh').write_text(
+    'export NCCL_A=$NCCL_LIB_DIR NCCL_B=script\n', encoding='utf-8'
+  )
+  (found,) = environments('xpk-gpu', tmp_path, calls)
+  assert found['NCCL_A'] == f'{tmp_path}/nvidia/lib64'
+  assert found['NCCL_B'] == 'user'
