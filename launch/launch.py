@@ -21,6 +21,7 @@ import tempfile
 
 from targets import (
   batch,
+  commit,
   docker,
   environment,
   gke,
@@ -110,6 +111,7 @@ def parse(argv):
   args = parser().parse_args(options)
   args.cdm = words_for_cdm(args, overrides, rest)
   args.environment = environment.read(args, os.environ)
+  args.commit = commit.of_checkout()
   args.name = args.name or name_of(args)
   if not re.fullmatch(r'[a-z]([a-z0-9-]{0,38}[a-z0-9])?', args.name):
     raise ValueError(
@@ -252,6 +254,8 @@ def carry_out(plan, shown):
     plan: what to do.
     shown: the same without secrets; its commands are printed.
   """
+  if plan.note:
+    print(plan.note, file=sys.stderr, flush=True)
   with tempfile.TemporaryDirectory(prefix='cdm-launch-') as folder:
     for name, text in plan.files.items():
       path = pathlib.Path(folder, name)

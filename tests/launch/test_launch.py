@@ -104,7 +104,8 @@ def words_said(case, shell):
   if case == 'local':
     return last
   if case == 'docker':
-    return last[last.index('cdm:cuda') :]
+    (image,) = [word for word in last if word.startswith('cdm:cuda')]
+    return last[last.index(image) :]
   if case == 'xpk':
     (command,) = [w for w in last if w.startswith('--command=exec ')]
     return bash_words(as_kubernetes(command.partition('exec ')[2]))
