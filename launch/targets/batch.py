@@ -15,6 +15,7 @@ from targets.plan import (
   KILLED,
   LOST,
   OPEN_FILES,
+  PLATFORMS,
   PREEMPTED,
   SHARED_MEMORY,
   Plan,
@@ -89,7 +90,7 @@ def plan(args):
   account = {'email': args.service_account} if args.service_account else {}
   own = {
     CACHE: cache_folder(args, point),
-    'JAX_PLATFORMS': 'cuda' if has_gpus else 'cpu',
+    PLATFORMS: 'cuda' if has_gpus else 'cpu',
   }
   plain, _ = environment.variables(args, own)
   text = render(

@@ -6,15 +6,16 @@ machine), 1 (a fault) or was killed starts again where it is, at most
 `--restarts` times; every other end is final.
 """
 
+from targets import environment
 from targets.plan import (
   CACHE,
   FINAL,
   NEVER_JOINED,
+  PLATFORMS,
   PREEMPTED,
   ROOT,
   Plan,
   add_storage,
-  as_shell_word,
   as_shell_words,
   as_yaml,
   bucket_of,
@@ -68,6 +69,9 @@ def plan(args):
       f'--nodes={args.nodes}: a TPU slice is one node to SkyPilot; name a '
       'larger one in --accelerators instead.'
     )
+  kind = 'tpu' if tpu else 'cuda'
+  own = {CACHE: cache_folder(args, point), PLATFORMS: kind}
+  plain, secret = environment.variables(args, own)
   text = render(
     'skypilot.yaml',
     name=args.name,
@@ -81,8 +85,8 @@ def plan(args):
     ends='|'.join(str(code) for code in ENDS),
     recovered=as_yaml([PREEMPTED]),
     mounts=as_yaml({point: {'source': f'gs://{bucket}', 'mode': 'MOUNT'}}),
-    cache=as_shell_word(f'{CACHE}={cache_folder(args, point)}'),
-    extra='tpu' if tpu else 'cuda',
+    envs=as_yaml({**plain, 'CDM_EXTRA': kind}),
+    secrets=as_yaml(secret),
     command=as_shell_words(in_image(args)),
   )
   task = f'{args.name}.yaml'

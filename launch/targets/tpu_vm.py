@@ -15,6 +15,7 @@ from targets.plan import (
   JOIN_SECONDS,
   NEVER_JOINED,
   OPEN_FILES,
+  PLATFORMS,
   SHARED_MEMORY,
   Plan,
   add_image,
@@ -87,7 +88,7 @@ def plan(args):
   point = mount_point(args)
   where = as_shell_words(flags(zone=args.zone, project=args.project))
   plain, _ = environment.variables(
-    args, {CACHE: cache_folder(args, point), 'JAX_PLATFORMS': 'tpu'}
+    args, {CACHE: cache_folder(args, point), PLATFORMS: 'tpu'}
   )
   secrets = [f'{name}={value}' for name, value in references(args).items()]
   startup = render(

@@ -303,7 +303,8 @@ def test_a_command_without_a_work_directory_caches_on_the_storage():
   )
   found = environment_said('batch', done.stdout)
   assert found == {
-    'JAX_COMPILATION_CACHE_DIR': '/gcs/lab-runs/compilation_cache'
+    'JAX_COMPILATION_CACHE_DIR': '/gcs/lab-runs/compilation_cache',
+    'JAX_PLATFORMS': 'cpu',
   }
 
 
@@ -593,36 +594,6 @@ def test_slurm_queues_again_what_was_preempted(
   assert (calls.read_text(encoding='utf-8') if calls.exists() else '') == (
     'requeue 7\n' if queued else ''
   )
-
-
-def test_machines_of_vertex_find_each_other():
-  spec = {
-    'cluster': {
-      'workerpool0': ['cmle-0:2222'],
-      'workerpool1': ['cmle-1:2222', 'cmle-2:2222'],
-    },
-    'task': {'type': 'workerpool1', 'index': 1},
-  }
-  show = 'import os; print(*[os.environ.get(k) for k in os.sys.argv[1:]])'
-  names = [
-    'CDM_COORDINATOR_ADDRESS',
-    'CDM_NUM_PROCESSES',
-    'CDM_PROCESS_ID',
-  ]
-  for cluster, expected in (
-    (json.dumps(spec), 'cmle-0:8476 3 2'),
-    ('', 'None None None'),
-  ):
-    said = subprocess.run(
-      [sys.executable, ROOT / 'launch' / 'vertex_join.py', sys.executable]
-      + ['-c', show, *names],
-      env={**os.environ, 'CLUSTER_SPEC': cluster},
-      capture_output=True,
-      text=True,
-      check=True,
-      encoding='utf-8',
-    ).stdout
-    assert said.strip() == expected
 
 
 def tool(folder, name, text):

@@ -36,7 +36,7 @@ def ran(tmp_path, codes, *, restarts=50):
     env={
       'HOME': str(tmp_path),
       'PATH': f'{tmp_path}:{os.environ["PATH"]}',
-      'EXTRA': 'cuda',
+      'CDM_EXTRA': 'cuda',
       'SKYPILOT_NUM_NODES': '1',
     },
     stdout=subprocess.DEVNULL,
@@ -75,7 +75,7 @@ def test_a_job_that_is_stopped_does_not_start_again(tmp_path):
     env={
       'HOME': str(tmp_path),
       'PATH': os.environ['PATH'],
-      'EXTRA': 'cuda',
+      'CDM_EXTRA': 'cuda',
       'SKYPILOT_NUM_NODES': '1',
     },
     stdout=subprocess.PIPE,
@@ -117,6 +117,21 @@ def test_a_slice_is_one_node():
     planned('skypilot', *SLICE, '--nodes=2')
 
 
+def test_variables_and_secrets_stand_where_skypilot_has_them():
+  read = task(*SLICE, '--env=NO=a "$b"', '--env=WANDB_API_KEY=abc')
+  assert read['envs'] == {
+    'JAX_COMPILATION_CACHE_DIR': '/gcs/lab-runs/r/compilation_cache',
+    'JAX_PLATFORMS': 'tpu',
+    'NO': 'a "$b"',
+    'CDM_EXTRA': 'tpu',
+  }
+  assert read['secrets'] == {'WANDB_API_KEY': '***'}
+  assert (
+    task(*GPUS, '--env=JAX_PLATFORMS=cpu')['envs']['JAX_PLATFORMS'] == 'cpu'
+  )
+  assert task(*GPUS)['envs']['JAX_PLATFORMS'] == 'cuda'
+
+
 # SkyPilot's own code, where it is installed.
 
 
@@ -131,7 +146,10 @@ def sky(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize('arguments', [GPUS, SLICE], ids=['gpus', 'slice'])
 def test_skypilot_reads_the_task(sky, arguments):
-  read = sky.Task.from_yaml_config(task(*arguments))
+  given = ('--env=NO=a "$b"', '--env=WANDB_API_KEY=abc')
+  read = sky.Task.from_yaml_config(task(*arguments, *given))
+  assert read.envs['NO'] == 'a "$b"'
+  assert set(read.secrets) == {'WANDB_API_KEY'}
   (resources,) = read.resources
   assert read.num_nodes == (2 if arguments is GPUS else 1)
   if arguments is SLICE:
