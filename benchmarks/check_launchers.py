@@ -34,8 +34,9 @@ TPU = ['--tpu=tpu-v6e-slice', '--topology=4x4', '--queue=q', '--spot']
 GPU = ['--gpu=nvidia-h100-80gb', '--nodes=2']
 VERTEX = ['--region=r', '--machine_type=a3-highgpu-8g', '--nodes=3', '--spot']
 H100 = ['--accelerator_type=NVIDIA_H100_80GB', '--accelerator_count=8']
-BATCH = ['--location=l', '--machine_type=a2-highgpu-8g', '--spot']
-A100 = ['--gpu_type=nvidia-tesla-a100', '--gpus=8']
+BATCH = ['--location=l', '--spot']
+A3 = ['--machine_type=a3-highgpu-8g']
+T4 = ['--machine_type=n1-standard-8', '--gpu_type=nvidia-tesla-t4']
 
 
 def main():
@@ -185,16 +186,53 @@ def strict(schema):
 
 
 def skypilot():
-  """SkyPilot's own reading of the task."""
+  """SkyPilot's own reading of the task, and what it does at exit codes."""
   import sky
-  from sky.jobs import recovery_strategy  # noqa: F401, registers strategies
+  from sky.jobs import recovery_strategy
+  from sky.utils import dag_utils
 
-  for kind in (['--accelerators=H100:8', '--nodes=2', '--spot'],):
-    task = sky.Task.from_yaml_config(
-      yaml.safe_load(rendered('skypilot', *kind, *GCS))
-    )
-  (resources,) = task.resources
-  return f'sky {sky.__version__} reads {task}; {resources.job_recovery}'
+  for kind in (
+    ['--accelerators=H100:8', '--nodes=2', '--spot'],
+    *([f'--accelerators={slice_}'] for slice_ in SLICES),
+  ):
+    text = rendered('skypilot', *kind, *GCS, *ENV, '--env=A_TOKEN=x')
+    task = sky.Task.from_yaml_config(yaml.safe_load(text))
+    assert task.envs['XLA_FLAGS'] == ENV[0].partition('XLA_FLAGS=')[2]
+    if kind[0].partition('=')[2] in SLICES:
+      (resources,) = task.resources
+      version = resources.accelerator_args['runtime_version']
+      assert version == SLICES[kind[0].partition('=')[2]], (kind, version)
+  with sky.Dag() as dag:
+    dag.add(task)
+  dag_utils.fill_default_config_in_dag_for_job_launch(dag)
+  executor = recovery_strategy.StrategyExecutor.make(
+    *('cluster', sky.backends.CloudVmRayBackend(), task, 1, 0, None),
+    *(set(), None, None),
+  )
+  for codes, recovers in (
+    ([75], True),
+    ([75, 137], True),
+    ([3], False),
+    ([3, 137], False),
+    ([137, 1], False),
+  ):
+    found = executor.should_restart_on_failure(exit_codes=codes)
+    assert found == recovers, codes
+  return (
+    f'sky {sky.__version__} reads GPUs and {len(SLICES)} kinds of slices, '
+    'and recovers 75+137 but not 3+137'
+  )
+
+
+# With the software that each kind needs.
+SLICES = {
+  'tpu-v3-8': 'tpu-ubuntu2204-base',
+  'tpu-v4-8': 'tpu-ubuntu2204-base',
+  'tpu-v5litepod-16': 'v2-alpha-tpuv5-lite',
+  'tpu-v5p-8': 'v2-alpha-tpuv5',
+  'tpu-v6e-8': 'v2-alpha-tpuv6e',
+}
+ENV = ["""--env=XLA_FLAGS=--xla_a=$HOME "x" 'y' $(A)"""]
 
 
 def vertex():
@@ -202,10 +240,12 @@ def vertex():
   from google.cloud import aiplatform_v1
 
   for more in ([*H100, *GCS], [*NFS, '--network=n']):
-    text = rendered('vertex', *IMAGE, *VERTEX, *more)
+    text = rendered('vertex', *IMAGE, *VERTEX, *more, *ENV)
     spec = aiplatform_v1.CustomJobSpec.from_json(
       json.dumps(yaml.safe_load(text)), ignore_unknown_fields=False
     )
+    assert spec.scheduling.strategy.name == 'SPOT'
+    assert spec.scheduling.restart_job_on_worker_restart
   pools = [pool.replica_count for pool in spec.worker_pool_specs]
   return f'reads as CustomJobSpec, machines {pools}'
 
@@ -214,10 +254,18 @@ def batch():
   """Job, the message that gcloud sends."""
   from google.cloud import batch_v1
 
-  for more in ([*A100, *GCS], NFS):
-    text = rendered('batch', *IMAGE, *BATCH, *more)
+  for more in (
+    [*A3, *GCS, '--env=A_TOKEN=projects/p/secrets/s/versions/1'],
+    [*T4, *NFS],
+  ):
+    text = rendered('batch', *IMAGE, *BATCH, *more, *ENV)
     job = batch_v1.Job.from_json(text, ignore_unknown_fields=False)
-  return f'reads as Job, retries {job.task_groups[0].task_spec.max_retry_count}'
+    (instance,) = job.allocation_policy.instances
+    assert instance.install_gpu_drivers
+  spec = job.task_groups[0].task_spec
+  codes = list(spec.lifecycle_policies[0].action_condition.exit_codes)
+  assert {75, 77, 50001, 50006} <= set(codes) and not {3, 50005} & set(codes)
+  return f'reads as Job, retries {codes} {spec.max_retry_count} times'
 
 
 XPK = [
