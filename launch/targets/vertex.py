@@ -10,6 +10,7 @@ project as /gcs/BUCKET by itself.
 from targets import environment
 from targets.plan import (
   CACHE,
+  JOIN_SECONDS,
   PLATFORMS,
   Plan,
   add_image,
@@ -73,6 +74,7 @@ def plan(args):
   own = {
     CACHE: cache_folder(args, point),
     PLATFORMS: 'cuda' if args.accelerator_type else 'cpu',
+    'CDM_JOIN_SECONDS': JOIN_SECONDS if args.nodes > 1 else None,
   }
   plain, _ = environment.variables(args, own)
   pool = {

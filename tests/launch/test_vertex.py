@@ -100,8 +100,15 @@ def test_variables_reach_every_machine_as_they_are():
         'value': '/gcs/lab-runs/r/compilation_cache',
       },
       {'name': 'JAX_PLATFORMS', 'value': 'cuda'},
+      {'name': 'CDM_JOIN_SECONDS', 'value': '1800'},  # They start apart.
       {'name': 'A', 'value': '$$(B) $$'},  # $$ is a $ there.
     ]
+
+
+def test_one_machine_waits_for_nobody():
+  (pool,) = job(*GPUS, *GCS)['workerPoolSpecs']
+  names = {one['name'] for one in pool['containerSpec']['env']}
+  assert names == {'JAX_COMPILATION_CACHE_DIR', 'JAX_PLATFORMS'}
 
 
 def test_a_secret_is_refused():
