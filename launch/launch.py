@@ -11,6 +11,7 @@ With --dry-run prints, as shell, what would run. Needs Python alone.
 import argparse
 import difflib
 import importlib.util
+import itertools
 import os
 import pathlib
 import re
@@ -20,7 +21,9 @@ import tempfile
 
 from targets import (
   batch,
+  commit,
   docker,
+  environment,
   gke,
   local,
   skypilot,
@@ -29,7 +32,7 @@ from targets import (
   vertex,
   xpk,
 )
-from targets.plan import CannotStart, as_shell_words, start
+from targets.plan import CannotStart, as_shell_word, as_shell_words, start
 
 TARGETS = {
   'local': local,
@@ -61,12 +64,13 @@ def main(argv=None):
   try:
     args = parse(argv)
     plan = TARGETS[args.target].plan(args)
+    shown = TARGETS[args.target].plan(without_secrets(args))
   except ValueError as error:
     return complain(error)
   if args.dry_run:
     # A terminal of another encoding must not change what is pasted.
     sys.stdout.reconfigure(encoding='utf-8', errors='surrogateescape')
-    print(as_shell(plan))
+    print(as_shell(shown))
     return 0
   missing = next((c[0] for c in plan.commands if not shutil.which(c[0])), None)
   if missing:
@@ -78,7 +82,7 @@ def main(argv=None):
       f'Install {hint}. --dry-run shows what would run.'
     )
   try:
-    return local.run(args) if args.target == 'local' else carry_out(plan)
+    return local.run(args) if args.target == 'local' else carry_out(plan, shown)
   except CannotStart as error:
     return complain(error)
 
@@ -97,13 +101,17 @@ def parse(argv):
   if bare:
     raise ValueError(f'{bare} needs its value: {bare}=VALUE.')
   options = [word for word in own if word not in overrides]
-  for word in options:
+  for before, word in itertools.pairwise(['', *options]):
     # Values for cdm may hold anything; these stand in names and directives.
-    for_cdm = word.startswith(('--config=', '--workdir='))
-    if not for_cdm and not all(32 <= ord(char) != 127 for char in word):
+    # A variable's value is never printed.
+    free = word.startswith(('--config=', '--workdir=', '--env='))
+    free = free or before == '--env'
+    if not free and not all(32 <= ord(char) != 127 for char in word):
       raise ValueError(f'{word!r} holds a line break or control character.')
   args = parser().parse_args(options)
   args.cdm = words_for_cdm(args, overrides, rest)
+  args.environment = environment.read(args, os.environ)
+  args.commit = commit.of_checkout()
   args.name = args.name or name_of(args)
   if not re.fullmatch(r'[a-z]([a-z0-9-]{0,38}[a-z0-9])?', args.name):
     raise ValueError(
@@ -141,8 +149,16 @@ def parser():
     target.add_argument(
       '--dry-run', '--dry_run', action='store_true', help='print, do not run'
     )
+    environment.arguments(target)
     module.arguments(target)
   return top
+
+
+def without_secrets(args):
+  """-> the options with *** for each secret, to be planned and shown."""
+  shown = argparse.Namespace(**vars(args))
+  shown.environment = args.environment.hidden()
+  return shown
 
 
 class Parser(argparse.ArgumentParser):
@@ -222,22 +238,33 @@ def as_shell(plan):
     lines += ['END_OF_FILE', '']
   if plan.note:
     lines += [f'# {line}' for line in plan.note.splitlines()]
+  for name, value in plan.environment.items():
+    lines.append(f'export {name}={as_shell_word(value)}')
   return '\n'.join(
     lines + [as_shell_words(command) for command in plan.commands]
   )
 
 
-def carry_out(plan):
+def carry_out(plan, shown):
   """Writes the files, runs the commands. Returns the first code that is not 0.
 
   Ctrl-C is left to the command that runs: it gets it from the terminal too.
+
+  Args:
+    plan: what to do.
+    shown: the same without secrets; its commands are printed.
   """
+  if plan.note:
+    print(plan.note, file=sys.stderr, flush=True)
   with tempfile.TemporaryDirectory(prefix='cdm-launch-') as folder:
     for name, text in plan.files.items():
-      pathlib.Path(folder, name).write_text(text, encoding='utf-8')
-    for command in plan.commands:
-      print('$', as_shell_words(command), file=sys.stderr, flush=True)
-      process = start(command, cwd=folder)
+      path = pathlib.Path(folder, name)
+      path.touch(mode=0o600)  # A file may hold a secret.
+      path.write_text(text, encoding='utf-8')
+    for command, words in zip(plan.commands, shown.commands, strict=True):
+      print('$', as_shell_words(words), file=sys.stderr, flush=True)
+      here = {**os.environ, **plan.environment}
+      process = start(command, cwd=folder, env=here)
       while True:
         try:
           code = process.wait()

@@ -2,14 +2,23 @@
 
   python vertex_join.py cdm train ...
 
-CLUSTER_SPEC, which Vertex AI sets, names all machines and this one.
+CLUSTER_SPEC, which Vertex AI sets, names all machines and this one. Vertex AI
+shuts a job down whose program ends with an error, but for the codes of SIGABRT
+and SIGSEGV, after which it starts the job again, up to three times. So what
+another start may mend ends with the code of SIGABRT here.
 """
 
 import json
 import os
+import signal
+import subprocess
 import sys
 
+from targets.plan import FAULT, KILLED, LOST, PREEMPTED
+
 PORT = 8476
+# docs.cloud.google.com/vertex-ai/docs/training/understanding-training-service
+STARTED_AGAIN = 128 + signal.SIGABRT
 
 
 def variables(cluster_spec):
@@ -34,6 +43,19 @@ def variables(cluster_spec):
   }
 
 
+def run(words):
+  """Runs the command, with its signals. -> the code that Vertex AI gets."""
+  process = subprocess.Popen(words)
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda number, _: process.send_signal(number))
+  code = process.wait()
+  code = code if code >= 0 else 128 - code
+  if code not in (FAULT, PREEMPTED, LOST, *KILLED):
+    return code
+  print(f'exit code {code}; Vertex AI may start again', file=sys.stderr)
+  return STARTED_AGAIN
+
+
 if __name__ == '__main__':
   os.environ.update(variables(os.environ.get('CLUSTER_SPEC')))
-  os.execvp(sys.argv[1], sys.argv[1:])
+  sys.exit(run(sys.argv[1:]))

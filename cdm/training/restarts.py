@@ -1,15 +1,16 @@
 """Counts the starts of a run, and ends one that is started again in vain.
 
-  restarts.jsonl   {"time": seconds since 1970, "step": of the checkpoint} for
-                   each start, and {"time": ..., "ended": kind, "code": ...}
-                   where the process could still say how it ended; empty
-                   when the run is complete
+  restarts.jsonl   {"time": seconds since 1970, "step": of the checkpoint,
+                   "reason": how the start before ended} for each start, and
+                   {"time": ..., "ended": kind, "code": ...} where the process
+                   could still say how it ended; empty when the run is complete
 
 Launchers start a run again after most ends. A run that fails at the same step
 for ever would so cost money for ever. Starts are counted since the last one
-that a person made: a launcher makes none after the codes 0 and 2 to 5, nor
-after Ctrl-C. A damaged line is left out, so damage at worst permits a few more
-starts.
+that a person made: no launcher of cdm makes one after the codes 0 and 2, nor
+after Ctrl-C. After the codes 3 to 5 none should either, but some platforms
+start again whatever failed on one of several hosts, so those starts count. A
+damaged line is left out, so damage at worst permits a few more starts.
 """
 
 from __future__ import annotations
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
 FILE = 'restarts.jsonl'
 HOUR_S = 3600.0
 # After these codes a person starts the run again, and no launcher.
-_BY_A_PERSON = (0, 2, 3, 4, 5, exit_codes.INTERRUPTED.code)
+_BY_A_PERSON = (
+  exit_codes.COMPLETE.code,
+  exit_codes.BAD_INPUT.code,
+  exit_codes.INTERRUPTED.code,
+)
+# The reason of a start whose predecessor could not say how it ended.
+KILLED = 'killed, or its machine was lost'
 
 
 class Line(TypedDict):
@@ -39,12 +46,15 @@ class Line(TypedDict):
   Attributes:
     time: seconds since 1970.
     step: of the checkpoint that the start continued from; 0 for none.
+    reason: why there was a start: how the one before ended. The first start
+      has none.
     ended: the kind of the exit code.
     code: the exit code.
   """
 
   time: float
   step: NotRequired[int]
+  reason: NotRequired[str]
   ended: NotRequired[str]
   code: NotRequired[int]
 
@@ -130,11 +140,14 @@ class Restarts:
     if not self._active or (self._begun and step <= self._step):
       return
     self.forget()
-    starts = _since_a_person(jsonl.read(self._path, Line))
-    self._check(starts, step)
+    lines: list[Line] = jsonl.read(self._path, Line)
+    self._check(_since_a_person(lines), step)
     self._before = self._path.read_bytes() if self._path.exists() else None
     self._begun, self._step = True, step
-    jsonl.append(self._path, [{'time': self._now(), 'step': step}])
+    line: Line = {'time': self._now(), 'step': step}
+    if lines:
+      line['reason'] = lines[-1].get('ended', KILLED)
+    jsonl.append(self._path, [line])
 
   def forget(self) -> None:
     """Takes this start back: it was refused, and left the run unchanged."""

@@ -1,16 +1,21 @@
 """A job of Google Cloud Batch, on one machine with all its GPUs.
 
-Batch retries a task whose machine was preempted, at most ten times. Runs on
-several machines belong to gke, slurm, vertex or skypilot: Batch may replace
-one machine of many, and the others would not know its address.
+Batch retries a task whose machine was preempted, at most ten times, and deletes
+the machine after the task's end or `--days`. Runs on several machines belong to
+gke, slurm, vertex or skypilot: Batch may replace one machine of many, and the
+others would not know its address.
 """
 
+import re
+
+from targets import environment
 from targets.plan import (
   CACHE,
   FAULT,
   KILLED,
   LOST,
   OPEN_FILES,
+  PLATFORMS,
   PREEMPTED,
   SHARED_MEMORY,
   Plan,
@@ -25,11 +30,17 @@ from targets.plan import (
   positive,
   render,
 )
+from targets.secret_versions import references
 
-# Of Batch itself: the machine was preempted, fell silent, was rebooted.
-MACHINE_LOST = (50001, 50002, 50003)
+# Of Batch itself: the machine was preempted, fell silent, was rebooted, does
+# not answer, was made anew; docs.cloud.google.com/batch/docs/troubleshooting
+# says of each of them to retry. Not 50005: the time is over.
+MACHINE_LOST = (50001, 50002, 50003, 50004, 50006)
 RETRIED = (FAULT, PREEMPTED, LOST, *KILLED)
 MOST_RETRIES = 10
+# Machine types whose GPUs come with them, and whose GPUs nobody lists: series
+# A and G of docs.cloud.google.com/compute/docs/accelerator-optimized-machines.
+WITH_GPUS = r'[ag][2-9]\w*-.+'
 
 
 def arguments(parser):
@@ -37,10 +48,12 @@ def arguments(parser):
   add_image(parser)
   parser.add_argument('--location', required=True, metavar='REGION')
   parser.add_argument(
-    '--machine_type', required=True, metavar='TYPE', help='e.g. a2-highgpu-8g'
+    '--machine_type', required=True, metavar='TYPE', help='e.g. a3-highgpu-8g'
   )
   parser.add_argument(
-    '--gpu_type', metavar='TYPE', help='e.g. nvidia-tesla-a100'
+    '--gpu_type',
+    metavar='TYPE',
+    help='e.g. nvidia-tesla-t4; not for types that come with GPUs (a3-, g2-)',
   )
   parser.add_argument('--gpus', type=positive, default=1, metavar='N')
   add_storage(parser)
@@ -73,7 +86,13 @@ def plan(args):
     server, _, path = args.storage.partition(':')
     source = {'nfs': {'server': server, 'remotePath': path}}
   gpus = [{'type': args.gpu_type, 'count': args.gpus}] if args.gpu_type else []
+  has_gpus = bool(gpus or re.fullmatch(WITH_GPUS, args.machine_type))
   account = {'email': args.service_account} if args.service_account else {}
+  own = {
+    CACHE: cache_folder(args, point),
+    PLATFORMS: 'cuda' if has_gpus else 'cpu',
+  }
+  plain, _ = environment.variables(args, own)
   text = render(
     'batch.json',
     image=as_json(args.image),
@@ -84,7 +103,8 @@ def plan(args):
       f'--user=0:0 --shm-size={SHARED_MEMORY} --stop-timeout=300 '
       f'--ulimit=nofile={OPEN_FILES}:{OPEN_FILES}'
     ),
-    variables=as_json({CACHE: cache_folder(args, point)}),
+    variables=as_json(plain),
+    secrets=as_json(references(args)),
     mounts=as_json([f'{point}:{point}']),
     volumes=as_json([{**source, 'mountPath': point}]),
     retries=args.restarts,
@@ -93,7 +113,8 @@ def plan(args):
     machine_type=as_json(args.machine_type),
     provisioning=as_json('SPOT' if args.spot else 'STANDARD'),
     gpus=as_json(gpus),
-    drivers=as_json(bool(gpus)),
+    # With the driver, Batch gives containers the GPUs too.
+    drivers=as_json(has_gpus),
     account=as_json(account),
   )
   job = f'{args.name}.json'

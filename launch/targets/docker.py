@@ -6,12 +6,15 @@ With --push it builds and pushes the image and runs nothing.
 import os
 import pathlib
 
+from targets import environment
 from targets.plan import (
   CACHE,
   OPEN_FILES,
+  PLATFORMS,
   ROOT,
   SHARED_MEMORY,
   Plan,
+  in_bucket,
   in_image,
 )
 
@@ -30,7 +33,10 @@ def arguments(parser):
     '--extra', choices=DEVICES, default='cpu', help='accelerator; default: cpu'
   )
   parser.add_argument(
-    '--tag', metavar='IMAGE', help='default: cdm:EXTRA; REGISTRY/... to push'
+    '--tag',
+    metavar='IMAGE',
+    help='default: cdm; REGISTRY/... to push. Without :TAG it gets that of the '
+    'accelerator and the commit',
   )
   parser.add_argument(
     '--push', action='store_true', help='build and push, run nothing'
@@ -49,19 +55,39 @@ def arguments(parser):
 
 def plan(args):
   """-> docker build, then push or run."""
-  tag = args.tag or f'cdm:{args.extra}'
+  tag = tag_of(args)
   build = ['docker', 'build', f'--file={ROOT / "launch" / "Dockerfile"}']
-  build += [f'--build-arg=EXTRA={args.extra}', f'--tag={tag}', str(ROOT)]
+  build.append(f'--build-arg=EXTRA={args.extra}')
+  build += [f'--build-arg=COMMIT={args.commit}'] if args.commit else []
+  build += [f'--tag={tag}', str(ROOT)]
   if args.push:
-    return Plan([build, ['docker', 'push', tag]])
+    note = f'for the other targets: --image={tag}'
+    return Plan([build, ['docker', 'push', tag]], note=note)
   # The daemon would make a missing folder as root, and the run, which is not
   # root, could not write into it.
-  make = [['mkdir', '-p', workdir_of(args)]] if args.workdir else []
-  return Plan([*make, build, run_line(args, tag)])
+  make = []
+  if args.workdir and not in_bucket(args.workdir):
+    make = [['mkdir', '-p', workdir_of(args)]]
+  _, secret = environment.variables(args, {})
+  return Plan([*make, build, run_line(args, tag)], environment=secret)
+
+
+def tag_of(args):
+  """-> name of the image, with a tag that another commit does not have.
+
+  Machines keep an image that they have seen under its name, so that a fixed tag
+  may run old code.
+  """
+  image = args.tag or 'cdm'
+  if any(mark in image.rpartition('/')[2] for mark in ':@'):
+    return image
+  return f'{image}:{args.extra}' + (f'-{args.commit}' if args.commit else '')
 
 
 def workdir_of(args):
-  """-> absolute path of the work directory, inside as outside."""
+  """-> absolute path or URL of the work directory, inside as outside."""
+  if in_bucket(args.workdir):
+    return args.workdir
   return str(pathlib.Path(args.workdir).resolve())
 
 
@@ -72,8 +98,9 @@ def run_line(args, tag):
   if args.workdir:
     workdir = workdir_of(args)
     words[words.index(f'--workdir={args.workdir}')] = f'--workdir={workdir}'
-    volumes.insert(0, f'{workdir}:{workdir}')
-    cache = f'{workdir}/compilation_cache'
+    if not in_bucket(workdir):
+      volumes.insert(0, f'{workdir}:{workdir}')
+    cache = f'{workdir.rstrip("/")}/compilation_cache'
   run = ['docker', 'run', '--rm', '--init', f'--name={args.name}']
   # Time to save.
   run += ['--stop-timeout=300', f'--shm-size={SHARED_MEMORY}']
@@ -82,7 +109,11 @@ def run_line(args, tag):
   if args.extra != 'tpu':
     run.append(f'--user={os.getuid()}:{os.getgid()}')
   run += [f'--volume={volume}' for volume in volumes]
-  run += [f'--env={CACHE}={cache}'] if cache else []
+  own = {CACHE: cache, PLATFORMS: args.extra}
+  plain, secret = environment.variables(args, own)
+  run += [f'--env={name}={value}' for name, value in plain.items()]
+  # Docker takes these values from its own environment.
+  run += [f'--env={name}' for name in secret]
   inside = ['python', 'launch/launch.py', 'local', '--python=python']
   inside += [f'--restarts={args.restarts}', *launcher_words(words[1:])]
   return [*run, tag, *inside]

@@ -8,11 +8,13 @@ and ends at bad input, NaN, data errors and lack of memory.
 import math
 import re
 
+from targets import environment
 from targets.plan import (
   CACHE,
   FINAL,
   JOIN_SECONDS,
   NEVER_JOINED,
+  PLATFORMS,
   Plan,
   add_image,
   add_storage,
@@ -65,6 +67,7 @@ def plan(args):
   # Kubernetes replaces $(NAME) in a command; $$ stands for $.
   words = [word.replace('$', '$$') for word in in_image(args)]
   volume, annotations = storage(args)
+  lines, secret = container_variables(args)
   shared = {
     'name': args.name,
     'namespace': as_yaml(args.namespace),
@@ -73,9 +76,8 @@ def plan(args):
     ),
     'annotations': as_yaml(annotations),
     'restarts': args.restarts,
-    'join_seconds': JOIN_SECONDS,
-    'cache_name': CACHE,
-    'cache': as_yaml(cache_folder(args, mount_point(args)).replace('$', '$$')),
+    'variables': lines,
+    'secrets': as_yaml([{'secretRef': {'name': secret}}] if secret else []),
     'final': as_yaml([*FINAL, NEVER_JOINED]),
     'image': as_yaml(args.image),
     'command': as_yaml(words),
@@ -89,8 +91,51 @@ def plan(args):
     f'watch: kubectl logs --follow -n {args.namespace} '
     f'-l jobset.sigs.k8s.io/jobset-name={args.name}'
   )
-  return Plan(
-    [['kubectl', 'apply', *flags(filename=manifest)]], {manifest: text}, note
+  files = {manifest: text}
+  if secret:
+    files = {f'{secret}.yaml': secret_object(args, secret), **files}
+    note += (
+      f'\nafter the run: kubectl delete secret -n {args.namespace} {secret}'
+    )
+  if args.gpu and args.nodes > 1:
+    note += (
+      '\nBetween H100s and newer GPUs use the target xpk: this manifest sets '
+      'up no GPUDirect,\nwithout which the nodes talk over TCP.'
+    )
+  apply = [['kubectl', 'apply', *flags(filename=name)] for name in files]
+  return Plan(apply, files, note)
+
+
+def container_variables(args):
+  """-> (lines of YAML for `env`, name of the Secret with the others or None).
+
+  Kubernetes replaces $(NAME) in a value too.
+  """
+  own = {
+    'CDM_JOIN_SECONDS': JOIN_SECONDS,
+    CACHE: cache_folder(args, mount_point(args)),
+    PLATFORMS: 'tpu' if args.tpu else 'cuda',
+  }
+  if args.gpu:
+    # Pods of a JobSet find each other by such names.
+    own['CDM_COORDINATOR_ADDRESS'] = f'{args.name}-node-0-0.{args.name}:{PORT}'
+  plain, secret = environment.variables(args, own)
+  lines = [
+    f'- {as_yaml({"name": name, "value": value.replace("$", "$$")})}'
+    for name, value in plain.items()
+  ]
+  indent = '\n' + ' ' * 14
+  return indent.join(lines), f'{args.name}-env' if secret else None
+
+
+def secret_object(args, name):
+  """-> manifest of a Secret: whoever may list JobSets need not read it."""
+  _, secret = environment.variables(args, {})
+  return render(
+    'gke_secret.yaml',
+    name=name,
+    namespace=as_yaml(args.namespace),
+    values=as_yaml(secret),
   )
 
 
@@ -130,7 +175,6 @@ def gpu(args, shared):
     **shared,
     nodes=args.nodes,
     gpus=args.gpus_per_node,
-    port=PORT,
     node_selector=as_yaml(with_spot(args, selector)),
     tolerations=as_yaml(tolerations(args, 'nvidia.com/gpu')),
   )
@@ -147,9 +191,18 @@ def storage(args):
     'bucketName': bucket,
     'mountOptions': 'implicit-dirs,uid=1000,gid=1000',
   }
+  if args.tpu:
+    # On the host's network the mount has the identity of the node, unless it
+    # asks for that of the pod.
+    attributes['hostNetworkPodKSA'] = 'true'
   driver = {'driver': 'gcsfuse.csi.storage.gke.io'}
   driver['volumeAttributes'] = attributes
-  return {'name': 'storage', 'csi': driver}, {'gke-gcsfuse/volumes': 'true'}
+  annotations = {'gke-gcsfuse/volumes': 'true'}
+  # Zero lifts the limits of the container that serves the mount: 0.25 of a
+  # core and 256 MiB, for all that eight GPUs read.
+  for what in ('cpu', 'memory', 'ephemeral-storage'):
+    annotations[f'gke-gcsfuse/{what}-limit'] = '0'
+  return {'name': 'storage', 'csi': driver}, annotations
 
 
 def with_spot(args, selector):

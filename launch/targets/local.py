@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 
+from targets import environment
 from targets.plan import (
   FAULT,
   LOST,
@@ -59,8 +60,10 @@ def default_python():
 def plan(args):
   """-> one command for each process."""
   command = [args.python, '-m', 'cdm', *args.cdm]
+  plain, secret = environment.variables(args, {})
+  given = {**plain, **secret}
   if args.processes == 1:
-    return Plan([command])
+    return Plan([command], environment=given)
   port = free_port()
   joined = [
     [
@@ -75,7 +78,7 @@ def plan(args):
     f'{args.processes} processes at the same time; started again, all of them '
     f'and at\nmost {args.restarts} times, when one was preempted (75) or killed'
   )
-  return Plan(joined, note=note)
+  return Plan(joined, note=note, environment=given)
 
 
 def free_port():
@@ -98,7 +101,8 @@ def run(args):
   faults = 0
   for restart in range(args.restarts + 1):
     # Planned anew: the old port may still be held for a while.
-    code = group.run(plan(args).commands)
+    planned = plan(args)
+    code = group.run(planned.commands, planned.environment)
     faults = faults + 1 if code == FAULT else 0
     again = (code in WHAT or code < 0) and faults <= MOST_FAULTS
     if group.told or restart == args.restarts or not again:
@@ -131,8 +135,12 @@ class Group:
     for process in self.processes:
       process.send_signal(number)
 
-  def run(self, commands):
+  def run(self, commands, variables):
     """Runs one process per command, and ends all when one ended badly.
+
+    Args:
+      commands: [[word, ...], ...].
+      variables: {name: value}, beside those of the launcher.
 
     Returns:
       The first exit code that was not 0, -n for signal n; or 0.
@@ -144,6 +152,7 @@ class Group:
       for command in commands:
         process = start(
           command,
+          env={**os.environ, **variables},
           stdin=subprocess.DEVNULL,
           stdout=subprocess.PIPE,
           stderr=subprocess.STDOUT,

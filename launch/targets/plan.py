@@ -26,9 +26,10 @@ PREEMPTED, LOST = 75, 77
 # The machines of a cloud come up minutes apart; cdm waits that long for the
 # other processes, instead of the five minutes of its own.
 JOIN_SECONDS = 1800
-# JAX keeps compiled programs there. It reads them in every process and writes
-# them in process 0 only.
+# JAX keeps compiled programs there, for all processes and later starts.
 CACHE = 'JAX_COMPILATION_CACHE_DIR'
+# What kind of devices JAX must use: without them it would go on with CPUs.
+PLATFORMS = 'JAX_PLATFORMS'
 # Of a container, where Docker gives 64 MB. The processes that read images hand
 # them over there, and take at most 32 MB each: 8 GB are enough for 256.
 SHARED_MEMORY = '8g'
@@ -39,11 +40,20 @@ OPEN_FILES = 65536
 
 @dataclasses.dataclass
 class Plan:
-  """files: {name: text}, commands: [[word, ...], ...], note: for the reader."""
+  """What to write, to set and to run.
+
+  Attributes:
+    commands: [[word, ...], ...], without secrets: `ps` shows them to everybody.
+    files: {name: text}; only the user can read them.
+    note: text for the reader.
+    environment: {name: value}, what the commands get beside the launcher's own
+      environment.
+  """
 
   commands: list
   files: dict = dataclasses.field(default_factory=dict)
   note: str = ''
+  environment: dict = dataclasses.field(default_factory=dict)
 
 
 class CannotStart(Exception):
@@ -108,10 +118,17 @@ def as_shell_word(word):
   bash's own $'...' form, byte for byte: they may stand in a block of YAML,
   where U+2028 would end the line.
   """
-  if word.isprintable():
-    return shlex.quote(word)
+  return shlex.quote(word) if word.isprintable() else escaped_word(word)
+
+
+def escaped_word(word):
+  """-> the word as $'...', with neither a double quote nor a backslash in it.
+
+  But for the backslashes of \\xHH, which a string of YAML in double quotes may
+  hold too.
+  """
   data = word.encode('utf-8', 'surrogateescape')
-  plain = (chr(b) if 32 <= b < 127 and b not in b"\\'" else '' for b in data)
+  plain = (chr(b) if 32 <= b < 127 and b not in b'\\\'"' else '' for b in data)
   text = ''.join(
     char or f'\\x{byte:02x}' for char, byte in zip(plain, data, strict=True)
   )
@@ -183,11 +200,12 @@ def mount_point(args):
       f'--storage={args.storage}: expected gs://BUCKET or SERVER:/EXPORT.'
     )
   point = f'/gcs/{bucket[1]}' if bucket else '/nfs'
-  if args.workdir and not args.workdir.startswith(f'{point}/'):
+  outlives = ('gs://', f'{point}/')
+  if args.workdir and not args.workdir.startswith(outlives):
     raise ValueError(
       f'--workdir={args.workdir} would be lost with the machine. '
       f'--storage={args.storage} is seen as {point}: say '
-      f'--workdir={point}/... instead.'
+      f'--workdir={point}/... instead, or gs://BUCKET/... without a mount.'
     )
   return point
 
@@ -201,7 +219,12 @@ def cache_folder(args, point=None):
     point: where --storage is seen, for a command without a work directory.
   """
   folder = args.workdir or point
-  return f'{folder}/compilation_cache' if folder else None
+  return f'{folder.rstrip("/")}/compilation_cache' if folder else None
+
+
+def in_bucket(path):
+  """-> whether cdm reads and writes there without a mount."""
+  return path.startswith('gs://')
 
 
 def bucket_of(args):

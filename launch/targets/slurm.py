@@ -10,12 +10,14 @@ The checkout, its Python and the work directory must be seen by all nodes.
 import os
 import re
 
+from targets import environment
 from targets.local import default_python
 from targets.plan import (
   CACHE,
   FAULT,
   LOST,
   NEVER_JOINED,
+  PLATFORMS,
   PREEMPTED,
   Plan,
   as_shell_word,
@@ -34,7 +36,12 @@ def arguments(parser):
   parser.add_argument(
     '--tasks_per_node', type=positive, metavar='T', help='default: one per GPU'
   )
-  parser.add_argument('--cpus_per_task', type=positive, metavar='C')
+  parser.add_argument(
+    '--cpus_per_task',
+    type=positive,
+    metavar='C',
+    help="SLURM's default, 1, starves a GPU",
+  )
   parser.add_argument('--partition', metavar='NAME')
   parser.add_argument('--account', metavar='NAME')
   parser.add_argument('--qos', metavar='NAME')
@@ -72,6 +79,8 @@ def plan(args):
     time=args.time,
     signal=f'TERM@{args.save_seconds}',
   )
+  own = {PLATFORMS: 'cuda' if args.gpus_per_node else None}
+  plain, secret = environment.variables(args, own)
   script = render(
     'slurm.sh',
     directives='\n'.join(f'#SBATCH {quoted(option)}' for option in options),
@@ -82,10 +91,22 @@ def plan(args):
     never_joined=NEVER_JOINED,
     cache_name=CACHE,
     cache=as_shell_word(cache_folder(args) or ''),
+    variables='\n'.join(
+      f'export {name}={as_shell_word(value)}' for name, value in plain.items()
+    ),
     command=as_shell_words([args.python, '-m', 'cdm', *args.cdm]),
   )
   name = f'{args.name}.sbatch'
-  return Plan([['sbatch', name]], {name: script})
+  # SLURM keeps the environment of sbatch, and gives it to each start. A cluster
+  # may have another default.
+  export = ['--export=ALL'] if secret else []
+  note = ''
+  if args.gpus_per_node and not args.cpus_per_task:
+    note = (
+      'Without --cpus_per_task each task gets one core, which reads images for '
+      'no GPU fast enough.'
+    )
+  return Plan([['sbatch', *export, name]], {name: script}, note, secret)
 
 
 def quoted(option):

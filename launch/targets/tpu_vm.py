@@ -3,14 +3,19 @@
 Every host of the slice runs the image at each boot and starts again what was
 preempted. The launcher stays: it reports, asks for a new slice when this one
 was taken away, and deletes it when the run is complete. It can be ended and
-started again at any time; the slice goes on.
+started again at any time; the slice goes on, and host 0 deletes it a while
+after the end of the run. The Cloud TPU API, which this target uses, receives
+fixes only; tpu7x and what follows is for the target gke.
 """
 
+from targets import environment
 from targets.plan import (
   CACHE,
   FINAL,
+  JOIN_SECONDS,
   NEVER_JOINED,
   OPEN_FILES,
+  PLATFORMS,
   SHARED_MEMORY,
   Plan,
   add_image,
@@ -24,17 +29,23 @@ from targets.plan import (
   positive,
   render,
 )
+from targets.secret_versions import references
+from targets.tpu_runtimes import runtime
 
-# By the first word of the accelerator's type;
-# docs.cloud.google.com/tpu/docs/runtimes. tpu7x is for GKE alone.
-RUNTIMES = {
-  'v2': 'tpu-ubuntu2204-base',
-  'v3': 'tpu-ubuntu2204-base',
-  'v4': 'tpu-ubuntu2204-base',
-  'v5litepod': 'v2-alpha-tpuv5-lite',
-  'v5p': 'v2-alpha-tpuv5',
-  'v6e': 'v2-alpha-tpuv6e',
-}
+# A host without its storage, its secrets or its image; EX_UNAVAILABLE of
+# sysexits.h. It is also how a wait for a slice ends in vain.
+UNAVAILABLE = 69
+# Mounting and pulling: repeated every 20 seconds, since the network and apt
+# may not be ready after a boot, for no longer than hosts may boot apart.
+PREPARE_TRIES = 30
+PREPARE_SECONDS = JOIN_SECONDS
+# Failed requests in a row, where nobody said how long one may wait.
+FAILURES = 3
+# Of a slice that is there and whose host 0 cannot be reached, in all.
+SILENT_SECONDS = 3600
+# After the end of a run the launcher has that long to delete the slice, and at
+# least three looks; then host 0 does it.
+GRACE_SECONDS = 900
 
 
 def arguments(parser):
@@ -61,19 +72,41 @@ def arguments(parser):
     type=int,
     default=50,
     metavar='N',
-    help='of the slice, and of the run on one; at most; default: 50',
+    help='of a slice that was taken away, and of the run on one; default: 50',
+  )
+  parser.add_argument(
+    '--requests',
+    type=positive,
+    default=100,
+    metavar='N',
+    help='for a slice, in all, whether granted or not; default: 100',
   )
 
 
 def plan(args):
   """-> what the hosts run, what watches over them, and its start."""
+  point = mount_point(args)
+  where = as_shell_words(flags(zone=args.zone, project=args.project))
+  plain, _ = environment.variables(
+    args, {CACHE: cache_folder(args, point), PLATFORMS: 'tpu'}
+  )
+  secrets = [f'{name}={value}' for name, value in references(args).items()]
   startup = render(
     'tpu_vm_host.sh',
+    name=args.name,
+    where=where,
     storage=as_shell_word(args.storage.rstrip('/')),
-    mount=as_shell_word(mount_point(args)),
+    mount=as_shell_word(point),
     image=as_shell_word(args.image),
-    cache=as_shell_word(f'{CACHE}={cache_folder(args, mount_point(args))}'),
+    environment=as_shell_words(
+      f'--env={name}={value}' for name, value in plain.items()
+    ),
+    secrets=as_shell_words(secrets),
     store=as_shell_word(args.image.partition('/')[0]),
+    prepare_tries=PREPARE_TRIES,
+    prepare_seconds=PREPARE_SECONDS,
+    unavailable=UNAVAILABLE,
+    grace_seconds=max(GRACE_SECONDS, 3 * args.poll_seconds),
     restarts=args.restarts,
     shared_memory=SHARED_MEMORY,
     open_files=OPEN_FILES,
@@ -96,21 +129,15 @@ def plan(args):
   watch = render(
     'tpu_vm_watch.sh',
     name=args.name,
-    where=as_shell_words(flags(zone=args.zone, project=args.project)),
+    where=where,
     create=' \\\n    '.join(as_shell_word(word) for word in create),
+    valid_until=as_shell_word(args.valid_until or ''),
     restarts=args.restarts,
+    requests=args.requests,
+    failures=FAILURES,
+    unavailable=UNAVAILABLE,
+    silent_seconds=SILENT_SECONDS,
     poll_seconds=args.poll_seconds,
   )
   script = f'{args.name}-watch.sh'
   return Plan([['bash', script]], {host: startup, script: watch})
-
-
-def runtime(type_):
-  """-> the software version of a slice; raises ValueError if unknown."""
-  kind = type_.partition('-')[0]
-  if kind not in RUNTIMES:
-    raise ValueError(
-      f'--type={type_}: no software version is known for {kind!r}; name it '
-      f'with --runtime. Known: {", ".join(RUNTIMES)}.'
-    )
-  return RUNTIMES[kind]

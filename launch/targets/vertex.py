@@ -1,12 +1,17 @@
 """A custom job of Vertex AI, on one or several machines with GPUs.
 
-Vertex AI restarts a worker that was preempted or ended badly, up to five
-times, and with it the others. It mounts buckets of the project as /gcs/BUCKET
-by itself.
+Vertex AI starts a job again whose spot machines were taken away, up to six
+times, and one that ended with 134 or 139, up to three times; the image ends so
+where another start may mend the run, see vertex_join.py. It ends the job, and
+its machines, after any other code and after `--days`. It mounts buckets of the
+project as /gcs/BUCKET by itself.
 """
 
+from targets import environment
 from targets.plan import (
   CACHE,
+  JOIN_SECONDS,
+  PLATFORMS,
   Plan,
   add_image,
   add_storage,
@@ -61,14 +66,27 @@ def plan(args):
     machine['acceleratorType'] = args.accelerator_type
     machine['acceleratorCount'] = args.accelerator_count
   words = in_image(args)
-  # Vertex AI replaces $(NAME), as Kubernetes does.
-  cache = cache_folder(args, point).replace('$', '$$')
+  environment.refuse_secrets(
+    args,
+    'Whoever may see the job reads its variables, and Vertex AI has no others. '
+    'Let the run read it from a file on the storage.',
+  )
+  own = {
+    CACHE: cache_folder(args, point),
+    PLATFORMS: 'cuda' if args.accelerator_type else 'cpu',
+    'CDM_JOIN_SECONDS': JOIN_SECONDS if args.nodes > 1 else None,
+  }
+  plain, _ = environment.variables(args, own)
   pool = {
     'machineSpec': machine,
     'containerSpec': {
       'imageUri': args.image,
       'command': ['python', '/cdm/launch/vertex_join.py', *words],
-      'env': [{'name': CACHE, 'value': cache}],
+      # Vertex AI replaces $(NAME), as Kubernetes does.
+      'env': [
+        {'name': name, 'value': value.replace('$', '$$')}
+        for name, value in plain.items()
+      ],
     },
   }
   if bucket_of(args) is None:

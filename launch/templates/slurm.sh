@@ -9,12 +9,15 @@ set -u
 # All nodes see the work directory, but perhaps not the same home.
 CACHE=@cache@
 export @cache_name@="${@cache_name@:-$CACHE}"
+@variables@
 
 echo "$(date +%FT%T%z) job $SLURM_JOB_ID on $SLURM_JOB_NODELIST," \
   "start ${SLURM_RESTART_COUNT:-0}"
 # Who ends first must not have the others killed while they save: they get five
 # minutes, and who waits for a lost process is ended then.
+# Some versions of srun do not take the cores of a task over from the job.
 srun --label --unbuffered --kill-on-bad-exit=0 --wait=300 \
+  ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
   @command@
 CODE=$?
 STATE=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)

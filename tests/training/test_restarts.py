@@ -1,5 +1,7 @@
 """A run that is started again in vain ends for good."""
 
+import json
+
 import pytest
 
 from cdm.distributed import exit_codes, rendezvous
@@ -100,6 +102,36 @@ def test_after_an_end_that_a_person_sees_the_count_begins_anew(run, ending):
     run(8)
     run(8)
     run(8, ending)
+
+
+@pytest.mark.parametrize(
+  'ending',
+  [exit_codes.NOT_FINITE, exit_codes.DATA_ERROR, exit_codes.OUT_OF_MEMORY],
+)
+def test_a_diverged_run_that_a_platform_starts_for_ever_ends(run, ending):
+  """A platform may see the 137 of a host that it killed, not the 3 of one."""
+  for _ in range(3):
+    run(8, ending)
+  with pytest.raises(restarts.TooManyRestarts, match='in a row'):
+    run(8, ending)
+  # A person's remedy leads to a newer checkpoint, which counts anew.
+  run(8, ending)
+  run(12)
+
+
+def test_each_start_tells_why_there_was_one(run, tmp_path):
+  run(0, exit_codes.NOT_FINITE)
+  run(8, exit_codes.PREEMPTED)
+  run(16)
+  run(24)
+  lines = map(json.loads, (tmp_path / restarts.FILE).read_text().splitlines())
+  starts = [line for line in lines if 'step' in line]
+  assert [start.get('reason') for start in starts] == [
+    None,
+    'not finite',
+    'preempted',
+    'killed, or its machine was lost',
+  ]
 
 
 def test_zero_sets_no_limit(run):
