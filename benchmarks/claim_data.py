@@ -7,7 +7,9 @@ A set becomes FOLDER/train/images.npz and FOLDER/test/images.npz, uint8
       one picture of 50 rows and 20 columns in the order of the labels
   imagenette_128_train.zip, imagenette_128_val_2000.zip   a folder per class,
       whose pictures are shrunk to 32 pixels here
-  metric_nets.zip   cifar10_resnet56.npz, the network that judges
+  metric_nets.zip   cifar10_resnet56.npz, the network that judges, and
+      cifar10_resnet56_reference.npz, statistics of its features that others
+      have computed: mu_test, sigma_test, mu_train, sigma_train
 """
 
 import io
@@ -39,6 +41,7 @@ DESCRIPTIONS = {
   'prsr': 'the held-out faces of the comparison',
 }
 NETWORK = 'cifar10_resnet56.npz'
+STATISTICS = 'cifar10_resnet56_reference.npz'
 
 
 def unpack(name, data, folder):
@@ -65,14 +68,17 @@ def unpack(name, data, folder):
 
 
 def unpack_network(data, folder):
-  """Returns the path of the network that judges, unpacked into a folder."""
-  path = folder / NETWORK
-  if not path.exists():
-    with zipfile.ZipFile(_found(data / 'metric_nets.zip')) as pack:
-      folder.mkdir(parents=True, exist_ok=True)
-      with atomic_files.write_atomically(path) as partial:
-        pathlib.Path(partial).write_bytes(pack.read(_one(pack, NETWORK)))
-  return path
+  """Returns the path of the network that judges, unpacked into a folder.
+
+  The published statistics of its features are beside it.
+  """
+  for name in (STATISTICS, NETWORK):
+    if not (folder / name).exists():
+      with zipfile.ZipFile(_found(data / 'metric_nets.zip')) as pack:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_files.write_atomically(folder / name) as partial:
+          pathlib.Path(partial).write_bytes(pack.read(_one(pack, name)))
+  return folder / NETWORK
 
 
 def _found(path):

@@ -11,6 +11,10 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from benchmarks import claim_data
+
 CIFAR = 'configs/cifar_small_{}.py'
 CASCADE = CIFAR.format('cascade32')
 LEVELS = '0.05,0.1,0.2,0.4'
@@ -99,9 +103,9 @@ def of_cascade() -> list[Piece]:
   return [
     *of_augmentation(),
     _training('sr_blur', CIFAR.format('8to32'), SECOND_STAGES['sr_blur']),
-    _training('single', CIFAR.format('32'), ()),
+    _training('model32', CIFAR.format('32'), ()),
     _judged('blur', lambda p: _of_stage(p, 'sr_blur', 0.0)),
-    _judged('single', lambda p: (CIFAR.format('32'), p.work / 'single', [])),
+    _judged('single', lambda p: (CIFAR.format('32'), p.work / 'model32', [])),
     Piece('real', _real_commands, lambda p: [_real_figures(p)]),
   ]
 
@@ -109,7 +113,7 @@ def of_cascade() -> list[Piece]:
 def of_augmentation() -> list[Piece]:
   """[CDM] tab. 4 and 5: levels of augmentation, none, and truncated."""
   return [
-    Piece('reference', _reference_commands, lambda p: []),
+    Piece('reference', _reference_commands, _reference_figures),
     _training('base', CIFAR.format('8'), ()),
     *(
       _training(name, CIFAR.format('8to32'), SECOND_STAGES[name])
@@ -142,6 +146,28 @@ def _reference(place, half):
   """Returns the statistics of a half, which all seeds share."""
   kind = 'smoke_reference' if place.smoke else 'reference'
   return place.work.parent / f'{kind}_{half}.npz'
+
+
+def _reference_figures(place):
+  """Returns how far our statistics are from those that came with the network.
+
+  The published ones are of all 50,000 training images and all 10,000 test
+  images of CIFAR-10, so those of the test images should be ours.
+  """
+  if place.claim != 'cifar10':
+    return []
+  from cdm.evaluation.metrics import fid
+
+  found = {'setting': 'reference'}
+  published = np.load(place.network.with_name(claim_data.STATISTICS))
+  for half, stored in HALVES.items():
+    ours = np.load(_reference(place, half))
+    distance = fid.fid(
+      *(ours['mu'], ours['sigma']),
+      *(published[f'{name}_{stored}'] for name in ('mu', 'sigma')),
+    )
+    found[f'fd_{stored}_to_published'] = float(distance)
+  return [found]
 
 
 def _data_words(place):
@@ -289,7 +315,7 @@ def _distances(place, name, samples):
       f'--samples={samples}',
       f'--reference={_reference(place, half)}',
       *place.judging,
-      *(['--few'] if place.smoke else []),
+      *([f'--num={place.num}', '--few'] if place.smoke else []),
       f'--out={_row(place, name, half)}',
       '--overwrite',  # what an attempt that was killed has left
     ]

@@ -19,7 +19,8 @@ from typing import NamedTuple
 from cdm.reporting import jsonl
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-STOPPED = 75  # exit code: the same command goes on, as that of `cdm train`
+AGAIN = 75  # exit code: the same command goes on, as that of `cdm train`
+ATTEMPTS = 5  # of a command that asks to be started again
 
 
 class Usage(NamedTuple):
@@ -63,6 +64,19 @@ class Runner:
     if any(u['command'] == line and not u['code'] for u in self._attempts()):
       return
     print(f'+ {line}', flush=True)
+    code = AGAIN
+    for _ in range(ATTEMPTS):
+      code = self._attempt(words, line, owner)
+      if self._stopped:
+        raise SystemExit(AGAIN)
+      if code != AGAIN:
+        break
+    if code:
+      log = self.workdirs / 'log.txt'
+      raise SystemExit(f'{line}\nended with {code}; see {log}.')
+
+  def _attempt(self, words, line, owner):
+    """Runs the command once, and returns its exit code."""
     with open(self.workdirs / 'log.txt', 'ab') as log:
       log.write(f'+ {line}\n'.encode())
       log.flush()
@@ -82,11 +96,7 @@ class Runner:
       'wall_seconds': round(time.monotonic() - began, 2),
     }
     jsonl.append(self._usage, [spent])
-    if self._stopped:
-      raise SystemExit(STOPPED)
-    if code:
-      log = self.workdirs / 'log.txt'
-      raise SystemExit(f'{line}\nended with {code}; see {log}.')
+    return code
 
   def usage(self, owner):
     """Returns what all attempts of all commands of a piece took."""
@@ -105,7 +115,7 @@ class Runner:
     """Passes SIGTERM or Ctrl-C on; `run` ends when the command has."""
     self._stopped = True
     if self._child is None:
-      raise SystemExit(STOPPED)
+      raise SystemExit(AGAIN)
     # Not by Popen, which may reap the process that `run` waits for.
     os.kill(self._child.pid, signal.SIGTERM)
 

@@ -69,7 +69,9 @@ class StandIn(claim_runner.Runner):
       assert config.stages[1]['name'] in ('sr', 'sr_plain', 'sr_blur')
 
   def evaluate(self, args, config):
-    if not args.make_reference:
+    if args.make_reference:
+      np.savez(args.out, mu=np.zeros(2), sigma=np.eye(2))
+    else:
       name = args.out.rpartition('fd_')[2].rpartition('_')[0]
       folder, _, file = args.out.rpartition('/')
       write(folder, file, json.dumps({'fd': SCORES[name]}))
@@ -95,8 +97,14 @@ def run(tmp_path, monkeypatch):
 
   monkeypatch.setattr(claim_runner, 'Runner', runner)
   monkeypatch.setattr(claim_data, 'unpack', lambda *given: None)
+  # Published statistics, at a distance of 1 from those of the stand-in.
+  arrays = {f'mu_{half}': np.array([1.0, 0.0]) for half in ('test', 'train')}
+  arrays |= {f'sigma_{half}': np.eye(2) for half in ('test', 'train')}
+  folder = tmp_path / 'runs'
+  folder.mkdir()
+  np.savez(folder / claim_data.STATISTICS, **arrays)
   monkeypatch.setattr(
-    claim_data, 'unpack_network', lambda data, folder: folder / 'net.npz'
+    claim_data, 'unpack_network', lambda *given: folder / 'net.npz'
   )
 
   def call(*words):
@@ -121,12 +129,14 @@ def test_each_piece_runs_once_and_a_sweep_chooses_the_level(
   assert [r['piece'] for r in rows] == [
     p.name for p in script.CLAIMS['cifar10']()
   ]
+  (reference,) = rows[0]['figures']
+  assert reference['fd_test_to_published'] == pytest.approx(1.0)
   drawn = [text for _, text in ran if text.startswith('cdm sample')]
   # 0.1 has the least distance; other images than the sweep's are judged.
   assert '--config.stages.1.level=0.1 ' in drawn[0]
   assert '--seed=1000 ' in drawn[0]
   assert str(tmp_path) not in json.dumps(rows)  # no path of this machine
-  (trained,) = next(r['figures'] for r in rows if r['piece'] == 'single')
+  (trained,) = next(r['figures'] for r in rows if r['piece'] == 'model32')
   # 32 images of 145,743,872 FLOPs a step, as `cdm describe` counts them.
   assert trained['training_flops'] == 3 * 4308 * 32 * 145_743_872
   assert all(r['cpu_core_hours'] == 0.25 for r in rows)
@@ -145,6 +155,12 @@ def test_each_piece_runs_once_and_a_sweep_chooses_the_level(
   for claim, figures in of_cifar.items():
     assert f'| CIFAR-10: {claim} | {figures} |' in lines
   assert '| 0.1 | 3.000 | 3.000 |' in lines  # the level, both ways
+
+
+@pytest.mark.parametrize('claim', script.CLAIMS)
+def test_no_two_pieces_have_one_name(claim):
+  names = [piece.name for piece in script.CLAIMS[claim]()]
+  assert len(names) == len({*names})
 
 
 def test_a_set_of_faces_that_was_compared_gives_rows(run, tmp_path, capsys):
