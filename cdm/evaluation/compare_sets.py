@@ -354,7 +354,9 @@ def make_reference(
   if source.count < 2:
     raise ValueError(f'{what} holds {source.count} image; two are needed.')
   gatherer = Gatherer(**network or {})
-  gathered = gatherer(source, ('fid', 'sfid'), REFERENCE)
+  # Of a network that is not FID's, the pooled features are all there is.
+  kept = ('fid', 'sfid') if 'fid' in gatherer.sizes else ('fd',)
+  gathered = gatherer(source, kept, REFERENCE)
   made = reference_statistics.from_gathered(
     gathered, join_manifests(source.recipe, gatherer.recipe)
   )

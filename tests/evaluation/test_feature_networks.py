@@ -42,10 +42,11 @@ def folder(tmp_path_factory):
   return path
 
 
-def evaluated(folder, metrics, *more):
+def evaluated(folder, metrics, *more, reference='b.npz'):
   return smoke_runs.cdm(
     *('evaluate', f'--samples={folder / "a.npz"}', f'--metrics={metrics}'),
-    *(f'--reference={folder / "b.npz"}', f'--weights={folder / "resnet8.npz"}'),
+    f'--reference={folder / reference}',
+    f'--weights={folder / "resnet8.npz"}',
     *more,
   )
 
@@ -67,6 +68,21 @@ def test_the_distance_is_that_of_the_squares_of_all_images(folder, capsys):
   assert row['n'] == 40 and 'fid' not in row
   assert row['samples_recipe']['network'] == 'cifar10-resnet8'
   assert 'not an FID' in row['conventions']['fd']
+
+
+def test_a_reference_is_made_in_the_features_of_any_network(folder, capsys):
+  made = smoke_runs.cdm(
+    *('evaluate', '--make_reference', f'--reference={folder / "b.npz"}'),
+    f'--weights={folder / "resnet8.npz"}',
+    f'--out={folder / "statistics.npz"}',
+  )
+  assert made == 0
+  capsys.readouterr()
+  rows = []
+  for reference in ('b.npz', 'statistics.npz'):
+    assert evaluated(folder, 'fd', '--few', reference=reference) == 0
+    rows.append(json.loads(capsys.readouterr().out))
+  assert rows[1]['fd'] == pytest.approx(rows[0]['fd'], rel=1e-9)
 
 
 def test_a_metric_of_inception_alone_is_refused(folder, capsys):

@@ -324,6 +324,16 @@ def test_a_cascade_names_stages_that_exist_and_fit_each_other(name):
   assert f'Parameters: {total:,} over the stages' in text
 
 
+def test_the_one_model_of_cifar_trains_for_as_many_flops_as_the_cascade():
+  cost = {}
+  for name in ('cifar_small_8', 'cifar_small_8to32', 'cifar_small_32'):
+    given = config_of(name).train
+    _, forward = stage_of(name).trace()
+    cost[name] = forward * given.num_steps * given.batch_size
+  one = cost.pop('cifar_small_32')
+  assert one == pytest.approx(sum(cost.values()), rel=1e-3)
+
+
 def test_a_key_has_one_type_in_all_configs():
   """So that an override that suits one experiment suits them all."""
   types = {}
