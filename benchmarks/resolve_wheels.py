@@ -29,7 +29,7 @@ EXTRAS = ('tensorflow', 'dev')
 ACCELERATORS = {
   'cuda': ('x86_64-manylinux_2_28', 'aarch64-manylinux_2_28'),
   'cuda12': ('x86_64-manylinux_2_28', 'aarch64-manylinux_2_28'),
-  'tpu': ('x86_64-manylinux_2_28',),
+  'tpu': ('x86_64-manylinux_2_31',),  # libtpu has no wheel for 2.28
 }
 # {constraints: the Pythons that they are for}.
 CONSTRAINTS = {
