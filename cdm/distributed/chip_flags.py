@@ -6,10 +6,10 @@ for each kind of chip, flags of published recipes:
   [maxtext-gpu]  AI-Hypercomputer/maxtext, MaxText/configs/a3_plus/llama_2/7b/
                  16vm.sh at commit 5adac39: 16 machines of 8 H100, layers not
                  scanned (as in a U-Net), parameters split within a machine.
-  [toolbox]      NVIDIA/JAX-Toolbox, docs/GPU_performance.md at commit 0f87cf9
-                 ("Tips for Good LLM Training Performance on Blackwell"), and
-                 docs/getting-started/environment-variables.md, the flag that
-                 NVIDIA's own image sets.
+  [toolbox]      NVIDIA/JAX-Toolbox at commit 0f87cf9, its pages 'Environment
+                 Variables', with the flag that NVIDIA's own image sets, and
+                 'Tips for High-Performance LLMs with JAX and XLA', the section
+                 on Blackwell.
   [maxtext-tpu]  AI-Hypercomputer/maxtext, MaxText/configs/v5e/16b.sh at commit
                  0777510.
   [sdxl]         AI-Hypercomputer/tpu-recipes, training/v5p/SDXL-MaxDiffusion/

@@ -193,7 +193,7 @@ def _remedy(kind: str) -> str:
     'Look at `nvidia-smi`, at CUDA_VISIBLE_DEVICES, and whether '
     "LD_LIBRARY_PATH names the folder of the driver's libraries (on GKE and "
     f'Vertex AI {DRIVER_LIBRARIES}). If JAX found wrong versions, install its '
-    f'package anew: {_install("cuda")}'
+    f'package anew: {_install("cuda")} (a driver before 580 needs cuda12)'
   )
 
 
