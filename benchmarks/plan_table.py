@@ -2,12 +2,16 @@
 
   python benchmarks/plan_table.py --out=plans.jsonl
   python benchmarks/plan_table.py --out=plans.jsonl --table
+  python benchmarks/plan_table.py --out=plans.jsonl --reestimate
 
 The first runs `cdm plan`, one plan in a process of its own at a time, for hours
 in all, and appends a line to plans.jsonl for each; what is there is not planned
 again, so it can be stopped and started. Where a config does not fit as it is,
 the settings of LADDER are tried in turn until one does. The second prints the
-Markdown table of what is there, and plans nothing. A row of REPLICATED, without
+Markdown table of what is there, and plans nothing. The third does so too, after
+it has made the estimates anew from the facts that the rows hold (FLOPs, bytes,
+steps), as it must when a number of `cdm/distributed/device_specs.py` changes;
+what the compiler said stays. A row of REPLICATED, without
 the split of the state inside a host, stands where the config as it is has not
 been planned, and beside it where it has.
 """
@@ -19,6 +23,10 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the cdm of this checkout
+
+from cdm.data.files import atomic_files  # noqa: E402
+from cdm.planning import roofline  # noqa: E402
 
 # (config, a current slice, the paper's hardware), from small to large. Cores
 # are the paper's where it is known to state them (all UNVERIFIED, see the
@@ -64,6 +72,7 @@ def main():
   )
   parser.add_argument('--out', required=True, type=pathlib.Path)
   parser.add_argument('--table', action='store_true')
+  parser.add_argument('--reestimate', action='store_true')
   parser.add_argument(
     '--quick', action='store_true', help='compile with least effort'
   )
@@ -71,7 +80,9 @@ def main():
     '--only', default='', metavar='NAME', help='configs with this in the name'
   )
   args = parser.parse_args()
-  if not args.table:
+  if args.reestimate:
+    reestimate(args.out)
+  elif not args.table:
     for config, topology in places():
       if args.only in config:
         climb(config, topology, args.out, quick=args.quick)
@@ -124,6 +135,25 @@ def plan(config, topology, settings, *, quick):
     print(f'  failed with code {done.returncode}', file=sys.stderr)
     return None
   return json.loads(done.stdout)
+
+
+def reestimate(out):
+  """Makes the estimate of every row anew, and says how many differ."""
+  rows = list(read(out).values())
+  made = [estimated(row) for row in rows]
+  changed = sum(row != before for row, before in zip(made, rows, strict=True))
+  text = ''.join(json.dumps(row) + '\n' for row in made)
+  atomic_files.write_text_atomically(out, text)
+  print(f'{changed} of {len(rows)} rows have changed.', file=sys.stderr)
+
+
+def estimated(row):
+  """-> a row with the estimate that follows from its facts today.
+
+  Rows of before evaluations were counted have none.
+  """
+  facts = {'evaluation_steps': 0, **row}
+  return {**row, 'estimate': roofline.row(facts, {})['estimate']}
 
 
 def read(path):

@@ -4,10 +4,10 @@ A checkpoint is written under a temporary name and gets its own by a rename, and
 an old one is renamed before it is deleted. A bucket with a flat namespace has
 no folders: Cloud Storage FUSE renames an empty one there, and refuses one that
 holds objects with EMFILE, "Too many open files", unless `--rename-dir-limit`
-lets it copy them one by one ([gcsfuse] docs/semantics.md, "Missing features",
-and `renameNonHierarchicalDir` in internal/fs/fs.go, August 2026). Other mounts
-of object stores refuse it with errors of their own. Without this check a run
-would learn it at its first save.
+lets it copy them one by one ([gcsfuse]: its page on semantics, "Missing
+features", and `renameNonHierarchicalDir` of its fs.go, August 2026). Other
+mounts of object stores refuse it with errors of their own. Without this check a
+run would learn it at its first save.
 
 [gcsfuse]: github.com/GoogleCloudPlatform/gcsfuse
 """

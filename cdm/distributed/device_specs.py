@@ -5,8 +5,11 @@ Peaks are those of a whole chip. Every number has its source:
   [cloud]  docs.cloud.google.com/tpu/docs/{v3,v4,v5e,v5p,v6e,tpu7x}: peak
            compute (bfloat16), HBM capacity and bandwidth, bidirectional
            inter-chip interconnect, data center network; read November 2026.
-           The network of a v5e and a v6e pod of 256 chips is 6.4 and 25.6
-           Tbit/s, that of a v5p chip is 50 Gbit/s.
+  [v6e]    The table of the page v6e there, which sets v5e beside v6e: HBM of
+           800 and 1600 GBps. Google prints these two numbers in more than one
+           way: 819 GBps stands on the page v5e and 1638 on tpu7x, 2.4% more,
+           which is also two stacks of 1024 bits at 3.2 and 6.4 Gbit/s. The
+           smaller ones are taken, so that no plan is too fast.
   [DSS]    Jouppi et al., "A Domain-Specific Supercomputer for Training Deep
            Neural Networks", CACM 63(7), 2020: v2 and v3; four links of 496
            and 656 Gbit/s in each direction.
@@ -17,7 +20,7 @@ Peaks are those of a whole chip. Every number has its source:
   [sky]    Google's list prices, on demand, in its cheapest US region, as in
            SkyPilot's catalog (skypilot-org/skypilot-catalog,
            catalogs/v7/gcp/vms.csv at commit 017e250), read November 2026.
-  [NVIDIA] data sheets of each GPU, of its SXM form where there is one:
+  [NVIDIA] the data sheet of each GPU, of its SXM form where there is one:
            bfloat16 Tensor Core peak without sparsity (half of the peak with
            sparsity, where only that is printed), memory, bandwidth, and NVLink
            (without it PCIe 4.0 with 16 lanes). A GPU of before 2020 computes in
@@ -93,65 +96,90 @@ def _gpu(
 
 
 CHIPS = {
-  'v2': Chip(  # [DSS]; [libtpu]; [sky], for slices of 32 cores and more
-    'TPU v2', 46e12, 16 * GIB, 700e9, 4 * 62e9, 2, 2, int(7.48 * GIB), 1.5
+  'v2': Chip(
+    name='TPU v2',
+    flops=46e12,  # [DSS]
+    hbm_bytes=16 * GIB,  # [DSS]
+    hbm_bandwidth=700e9,  # [DSS]
+    link_bandwidth=4 * 62e9,  # [DSS]
+    axes=2,
+    cores=2,
+    usable_bytes=int(7.48 * GIB),  # [libtpu]
+    price=1.5,  # [sky], for slices of 32 cores and more
   ),
-  'v3': Chip(  # [cloud]; links: [DSS]
-    'TPU v3', 123e12, 32 * GIB, 900e9, 4 * 82e9, 2, 2, int(15.48 * GIB), 2.0
+  'v3': Chip(
+    name='TPU v3',
+    flops=123e12,  # [cloud]
+    hbm_bytes=32 * GIB,  # [cloud]
+    hbm_bandwidth=900e9,  # [cloud]
+    link_bandwidth=4 * 82e9,  # [DSS]
+    axes=2,
+    cores=2,
+    usable_bytes=int(15.48 * GIB),  # [libtpu]
+    price=2.0,  # [sky]
   ),
-  'v4': Chip(  # [cloud]; links: [v4]. JAX sees both cores as one device.
-    'TPU v4',
-    275e12,
-    32 * GIB,
-    1200e9,
-    300e9,
-    3,
-    1,
-    int(30.75 * GIB),
-    3.22,
-    {'chip_config_name': 'megacore'},
+  'v4': Chip(
+    name='TPU v4',
+    flops=275e12,  # [cloud]
+    hbm_bytes=32 * GIB,  # [cloud]
+    hbm_bandwidth=1200e9,  # [cloud]
+    link_bandwidth=300e9,  # [v4]
+    axes=3,
+    cores=1,  # JAX sees both cores as one device.
+    usable_bytes=int(30.75 * GIB),  # [libtpu]
+    price=3.22,  # [sky]
+    options={'chip_config_name': 'megacore'},
   ),
-  'v5e': Chip(  # [cloud]
-    'TPU v5e',
-    197e12,
-    16 * GIB,
-    819e9,
-    200e9,
-    2,
-    1,
-    int(15.75 * GIB),
-    1.2,
-    network_bandwidth=6.4e12 / 8 / 256,
+  'v5e': Chip(
+    name='TPU v5e',
+    flops=197e12,  # [cloud]
+    hbm_bytes=16 * GIB,  # [cloud]
+    hbm_bandwidth=800e9,  # [v6e]
+    link_bandwidth=200e9,  # [cloud]: 400 GBps in both directions
+    axes=2,
+    cores=1,
+    usable_bytes=int(15.75 * GIB),  # [libtpu]
+    price=1.2,  # [sky]
+    network_bandwidth=6.4e12 / 8 / 256,  # [cloud]: 6.4 Tbps of 256 chips
   ),
-  'v5p': Chip(  # [cloud] says 95 GB; the compiler allows 95.74 GiB
-    'TPU v5p',
-    459e12,
-    96 * GIB,
-    2765e9,
-    600e9,
-    3,
-    1,
-    int(95.74 * GIB),
-    4.2,
-    network_bandwidth=50e9 / 8,
+  'v5p': Chip(
+    name='TPU v5p',
+    flops=459e12,  # [cloud]
+    hbm_bytes=96 * GIB,  # [cloud] says 95 GB; the compiler allows 95.74 GiB
+    hbm_bandwidth=2765e9,  # [cloud]
+    link_bandwidth=600e9,  # [cloud]: 1200 GBps in both directions
+    axes=3,
+    cores=1,
+    usable_bytes=int(95.74 * GIB),  # [libtpu]
+    price=4.2,  # [sky]
+    network_bandwidth=50e9 / 8,  # [cloud]: 50 Gbps of a chip
   ),
-  'v6e': Chip(  # [cloud]
-    'TPU v6e',
-    918e12,
-    32 * GIB,
-    1638e9,
-    400e9,
-    2,
-    1,
-    int(31.25 * GIB),
-    2.7,
-    network_bandwidth=25.6e12 / 8 / 256,
+  'v6e': Chip(
+    name='TPU v6e',
+    flops=918e12,  # [cloud]
+    hbm_bytes=32 * GIB,  # [cloud]
+    hbm_bandwidth=1600e9,  # [v6e]
+    link_bandwidth=400e9,  # [cloud]: 800 GBps in both directions
+    axes=2,
+    cores=1,
+    usable_bytes=int(31.25 * GIB),  # [libtpu]
+    price=2.7,  # [sky]
+    network_bandwidth=25.6e12 / 8 / 256,  # [cloud]: 25.6 Tbps of 256 chips
   ),
-  'tpu7x': Chip(  # [cloud]
-    'TPU7x', 2307e12, 192 * GIB, 7380e9, 600e9, 3, 2, int(94.75 * GIB), None
+  'tpu7x': Chip(
+    name='TPU7x',
+    flops=2307e12,  # [cloud]
+    hbm_bytes=192 * GIB,  # [cloud]
+    hbm_bandwidth=7380e9,  # [cloud]
+    link_bandwidth=600e9,  # [cloud]: 1200 GBps in both directions
+    axes=3,
+    cores=2,
+    usable_bytes=int(94.75 * GIB),  # [libtpu]
+    price=None,
+    network_bandwidth=100e9 / 8,  # [cloud]: 100 Gbps of a chip
   ),
   # [NVIDIA] is the source from here on, and [DGX] of the last number.
-  't4': _gpu('NVIDIA T4', 65e12, 16, 320e9, 16e9),
+  't4': _gpu('NVIDIA T4', 65e12, 16, 320e9, 16e9),  # its product brief
   'v100': _gpu('NVIDIA V100', 125e12, 16, 900e9, 150e9, 4 * 12.5e9 / 8),
   'l4': _gpu('NVIDIA L4', 121e12, 24, 300e9, 32e9),
   'l40s': _gpu('NVIDIA L40S', 362e12, 48, 864e9, 32e9),
@@ -159,6 +187,7 @@ CHIPS = {
   'a100-80gb': _gpu('NVIDIA A100', 312e12, 80, 2039e9, 300e9, 25e9),
   'h100': _gpu('NVIDIA H100', 989.4e12, 80, 3350e9, 450e9, 50e9),
   'h200': _gpu('NVIDIA H200', 989.4e12, 141, 4800e9, 450e9, 50e9),
+  # Its memory and bandwidth are an eighth of [DGX] B200: 1,440 GB, 64 TB/s.
   'b200': _gpu('NVIDIA B200', 2250e12, 180, 8000e9, 900e9, 50e9),
 }
 # Beginning of `jax.Device.device_kind` -> peak FLOPs per second of that device.
