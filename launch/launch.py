@@ -2,8 +2,8 @@
 """Starts a run of cdm somewhere, and starts it again when it was preempted.
 
   python launch/launch.py TARGET --config=FILE --workdir=DIR
-      [options of the target] [--config.a.b=VALUE ...] [--dry-run]
-      [-- other arguments of cdm]
+      [options of the target] [--config.a.b=VALUE ...] [--env=NAME=VALUE ...]
+      [--env_file=FILE] [--dry-run] [-- other arguments of cdm]
 
 With --dry-run prints, as shell, what would run. Needs Python alone.
 """
@@ -111,7 +111,12 @@ def parse(argv):
   args = parser().parse_args(options)
   args.cdm = words_for_cdm(args, overrides, rest)
   args.environment = environment.read(args, os.environ)
+  # What a plan needs to know of this machine, so that a plan is a function of
+  # its arguments alone.
   args.commit = commit.of_checkout()
+  args.here = os.getcwd()
+  args.user = f'{os.getuid()}:{os.getgid()}'
+  args.port = local.free_port()
   args.name = args.name or name_of(args)
   if not re.fullmatch(r'[a-z]([a-z0-9-]{0,38}[a-z0-9])?', args.name):
     raise ValueError(

@@ -3,7 +3,6 @@
 With --push it builds and pushes the image and runs nothing.
 """
 
-import os
 import pathlib
 
 from targets import environment
@@ -55,6 +54,9 @@ def arguments(parser):
 
 def plan(args):
   """-> docker build, then push or run."""
+  plain, secret = environment.variables(args, {})
+  if args.push and (plain or secret):
+    raise ValueError('--env: --push builds and pushes, and runs nothing.')
   tag = tag_of(args)
   build = ['docker', 'build', f'--file={ROOT / "launch" / "Dockerfile"}']
   build.append(f'--build-arg=EXTRA={args.extra}')
@@ -68,7 +70,6 @@ def plan(args):
   make = []
   if args.workdir and not in_bucket(args.workdir):
     make = [['mkdir', '-p', workdir_of(args)]]
-  _, secret = environment.variables(args, {})
   return Plan([*make, build, run_line(args, tag)], environment=secret)
 
 
@@ -88,7 +89,7 @@ def workdir_of(args):
   """-> absolute path or URL of the work directory, inside as outside."""
   if in_bucket(args.workdir):
     return args.workdir
-  return str(pathlib.Path(args.workdir).resolve())
+  return str(pathlib.Path(args.here, args.workdir).resolve())
 
 
 def run_line(args, tag):
@@ -107,7 +108,7 @@ def run_line(args, tag):
   run.append(f'--ulimit=nofile={OPEN_FILES}:{OPEN_FILES}')
   run += DEVICES[args.extra]
   if args.extra != 'tpu':
-    run.append(f'--user={os.getuid()}:{os.getgid()}')
+    run.append(f'--user={args.user}')
   run += [f'--volume={volume}' for volume in volumes]
   own = {CACHE: cache, PLATFORMS: args.extra}
   plain, secret = environment.variables(args, own)
