@@ -64,11 +64,13 @@ scontrol requeue "$JOB"
 wait_for_rows $((STEPS / 20))
 say "scancel --signal=TERM $JOB, as a time limit does, at row $(rows run)"
 scancel --signal=TERM "$JOB"
+until [ "$(grep -c '"step"' "$DIR/run/restarts.jsonl")" -ge 3 ] \
+  || [ -z "$(job_ids)" ]; do sleep 0.5; done
+say "restarts.jsonl at the third start; it is empty when a run is complete:"
+cat "$DIR/run/restarts.jsonl"
 while [ -n "$(job_ids)" ]; do sleep 1; done
 say "the job's log:"
 keep_log "$JOB"
-say "restarts.jsonl, which is empty again when a run is complete:"
-cat "$DIR/run/restarts.jsonl"
 say "how each start ended, as sessions.jsonl has it:"
 grep -o '"ended": "[^"]*"' "$DIR/run/sessions.jsonl"
 

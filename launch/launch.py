@@ -111,7 +111,12 @@ def parse(argv):
   args = parser().parse_args(options)
   args.cdm = words_for_cdm(args, overrides, rest)
   args.environment = environment.read(args, os.environ)
+  # What a plan needs to know of this machine, so that a plan is a function of
+  # its arguments alone.
   args.commit = commit.of_checkout()
+  args.here = os.getcwd()
+  args.user = f'{os.getuid()}:{os.getgid()}'
+  args.port = local.free_port()
   args.name = args.name or name_of(args)
   if not re.fullmatch(r'[a-z]([a-z0-9-]{0,38}[a-z0-9])?', args.name):
     raise ValueError(

@@ -3,7 +3,6 @@
 With --push it builds and pushes the image and runs nothing.
 """
 
-import os
 import pathlib
 
 from targets import environment
@@ -88,7 +87,7 @@ def workdir_of(args):
   """-> absolute path or URL of the work directory, inside as outside."""
   if in_bucket(args.workdir):
     return args.workdir
-  return str(pathlib.Path(args.workdir).resolve())
+  return str(pathlib.Path(args.here, args.workdir).resolve())
 
 
 def run_line(args, tag):
@@ -107,7 +106,7 @@ def run_line(args, tag):
   run.append(f'--ulimit=nofile={OPEN_FILES}:{OPEN_FILES}')
   run += DEVICES[args.extra]
   if args.extra != 'tpu':
-    run.append(f'--user={os.getuid()}:{os.getgid()}')
+    run.append(f'--user={args.user}')
   run += [f'--volume={volume}' for volume in volumes]
   own = {CACHE: cache, PLATFORMS: args.extra}
   plain, secret = environment.variables(args, own)

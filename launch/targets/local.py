@@ -64,11 +64,10 @@ def plan(args):
   given = {**plain, **secret}
   if args.processes == 1:
     return Plan([command], environment=given)
-  port = free_port()
   joined = [
     [
       *command,
-      f'--coordinator_address=127.0.0.1:{port}',
+      f'--coordinator_address=127.0.0.1:{args.port}',
       f'--num_processes={args.processes}',
       f'--process_id={index}',
     ]
@@ -100,7 +99,8 @@ def run(args):
     signal.signal(number, group.tell)
   faults = 0
   for restart in range(args.restarts + 1):
-    # Planned anew: the old port may still be held for a while.
+    if restart:
+      args.port = free_port()  # The old one may still be held for a while.
     planned = plan(args)
     code = group.run(planned.commands, planned.environment)
     faults = faults + 1 if code == FAULT else 0

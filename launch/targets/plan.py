@@ -160,7 +160,7 @@ def in_image(args):
   """
   words = list(args.cdm)
   if args.config:
-    path = pathlib.Path(args.config).resolve()
+    path = pathlib.Path(args.here, args.config).resolve()
     if not path.is_relative_to(ROOT / 'configs'):
       raise ValueError(
         f'--config={args.config} is not in {ROOT / "configs"}, so the image '

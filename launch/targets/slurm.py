@@ -7,7 +7,6 @@ and JAX takes the GPU of the task's number. On CPUs, --tasks_per_node.
 The checkout, its Python and the work directory must be seen by all nodes.
 """
 
-import os
 import re
 
 from targets import environment
@@ -66,7 +65,7 @@ def plan(args):
   """-> a script and its sbatch."""
   options = flags(
     job_name=args.name,
-    chdir=os.getcwd(),
+    chdir=args.here,
     output=f'{args.name}-%j.log',
     nodes=args.nodes,
     ntasks_per_node=args.tasks_per_node or args.gpus_per_node or 1,

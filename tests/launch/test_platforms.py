@@ -48,7 +48,7 @@ def volume_of(pod):
 
 
 def test_a_pod_on_the_hosts_network_mounts_its_bucket_as_itself():
-  """docs/authentication.md of the driver: a volume attribute, as text."""
+  """A volume attribute, as text; see its driver on authentication."""
   pod, _ = pods(*TPU, *GCS)
   assert pod['hostNetwork'] is True
   attributes = volume_of(pod)['csi']['volumeAttributes']
