@@ -24,8 +24,9 @@ def held() -> Generator[None]:
   """Context manager that holds JAX's lines back, and drops them at an error."""
   logger = logging.getLogger('jax')
   handlers, propagates = logger.handlers, logger.propagate
+  keeping: list[logging.Handler] = [_Keeper()]
   first = len(_said)
-  logger.handlers, logger.propagate = [_Keeper()], False
+  logger.handlers, logger.propagate = keeping, False
   try:
     yield
   finally:
