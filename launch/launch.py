@@ -2,8 +2,8 @@
 """Starts a run of cdm somewhere, and starts it again when it was preempted.
 
   python launch/launch.py TARGET --config=FILE --workdir=DIR
-      [options of the target] [--config.a.b=VALUE ...] [--dry-run]
-      [-- other arguments of cdm]
+      [options of the target] [--config.a.b=VALUE ...] [--env=NAME=VALUE ...]
+      [--env_file=FILE] [--dry-run] [-- other arguments of cdm]
 
 With --dry-run prints, as shell, what would run. Needs Python alone.
 """

@@ -54,6 +54,9 @@ def arguments(parser):
 
 def plan(args):
   """-> docker build, then push or run."""
+  plain, secret = environment.variables(args, {})
+  if args.push and (plain or secret):
+    raise ValueError('--env: --push builds and pushes, and runs nothing.')
   tag = tag_of(args)
   build = ['docker', 'build', f'--file={ROOT / "launch" / "Dockerfile"}']
   build.append(f'--build-arg=EXTRA={args.extra}')
@@ -67,7 +70,6 @@ def plan(args):
   make = []
   if args.workdir and not in_bucket(args.workdir):
     make = [['mkdir', '-p', workdir_of(args)]]
-  _, secret = environment.variables(args, {})
   return Plan([*make, build, run_line(args, tag)], environment=secret)
 
 

@@ -398,6 +398,12 @@ def test_gke_without_spot_asks_for_no_spot_nodes():
     (['local', '--name=a\nb'], 'line break'),
     (['local', '--processes=0'], 'argument --processes'),
     (['local', '--restarts=-1'], '--restarts=-1: 0 or more'),
+    (['docker', '--push', '--env=A=1'], '--push builds and pushes'),
+    (['local', '--env=A'], '--env: A has no value here'),
+    (
+      ['xpk', IMAGE, '--cluster=c', '--tpu_type=v5litepod-8', '--nodes=2'],
+      '--nodes=2 is for GPUs; TPUs have --slices',
+    ),
     (
       ['gke', IMAGE, '--tpu=t', '--topology=4', GCS],
       'needs the shape of one slice',

@@ -18,7 +18,7 @@ COMMON = ['--config=configs/smoke.py', '--workdir=/gcs/b/r', '--env=A=1']
 IMAGE = ['--image=i', '--storage=gs://b']
 CASES = {
   'local': ['--processes=2'],
-  'docker': ['--extra=cuda', '--volume=/a:/b'],
+  'docker': ['--extra=cuda', '--volume=/a:/b', '--workdir=runs/a'],
   'slurm': ['--nodes=2', '--gpus_per_node=8'],
   'tpu-vm': [*IMAGE, '--type=v5litepod-16', '--zone=z'],
   'gke': [*IMAGE, '--gpu=nvidia-l4', '--env=A_TOKEN=x'],
