@@ -27,6 +27,7 @@ from targets.plan import (
   flags,
   in_image,
   mount_point,
+  platforms,
   positive,
   render,
 )
@@ -90,7 +91,7 @@ def plan(args):
   account = {'email': args.service_account} if args.service_account else {}
   own = {
     CACHE: cache_folder(args, point),
-    PLATFORMS: 'cuda' if has_gpus else 'cpu',
+    PLATFORMS: platforms('cuda' if has_gpus else 'cpu'),
   }
   plain, _ = environment.variables(args, own)
   text = render(

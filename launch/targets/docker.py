@@ -15,12 +15,14 @@ from targets.plan import (
   Plan,
   in_bucket,
   in_image,
+  platforms,
 )
 
 # What a container needs to see its accelerators.
 DEVICES = {
   'cpu': [],
   'cuda': ['--gpus=all'],
+  'cuda12': ['--gpus=all'],
   # A TPU's devices belong to root.
   'tpu': ['--privileged', '--network=host', '--user=0:0'],
 }
@@ -110,7 +112,8 @@ def run_line(args, tag):
   if args.extra != 'tpu':
     run.append(f'--user={args.user}')
   run += [f'--volume={volume}' for volume in volumes]
-  own = {CACHE: cache, PLATFORMS: args.extra}
+  kind = 'cuda' if args.extra == 'cuda12' else args.extra
+  own = {CACHE: cache, PLATFORMS: platforms(kind)}
   plain, secret = environment.variables(args, own)
   run += [f'--env={name}={value}' for name, value in plain.items()]
   # Docker takes these values from its own environment.

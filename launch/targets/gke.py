@@ -24,6 +24,7 @@ from targets.plan import (
   flags,
   in_image,
   mount_point,
+  platforms,
   positive,
   render,
 )
@@ -114,7 +115,7 @@ def container_variables(args):
   own = {
     'CDM_JOIN_SECONDS': JOIN_SECONDS,
     CACHE: cache_folder(args, mount_point(args)),
-    PLATFORMS: 'tpu' if args.tpu else 'cuda',
+    PLATFORMS: platforms('tpu' if args.tpu else 'cuda'),
   }
   if args.gpu:
     # Pods of a JobSet find each other by such names.

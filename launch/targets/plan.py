@@ -28,7 +28,8 @@ PREEMPTED, LOST = 75, 77
 JOIN_SECONDS = 1800
 # JAX keeps compiled programs there, for all processes and later starts.
 CACHE = 'JAX_COMPILATION_CACHE_DIR'
-# What kind of devices JAX must use: without them it would go on with CPUs.
+# What kinds of devices JAX may use, the one that cdm computes on first: cdm
+# ends where that one cannot be used.
 PLATFORMS = 'JAX_PLATFORMS'
 # Of a container, where Docker gives 64 MB. The processes that read images hand
 # them over there, and take at most 32 MB each: 8 GB are enough for 256.
@@ -36,6 +37,15 @@ SHARED_MEMORY = '8g'
 # Of a container, where the daemon may give 1,024: data sets have thousands of
 # shards. Pods of Kubernetes cannot ask for it; their runtimes give 2^20.
 OPEN_FILES = 65536
+
+
+def platforms(kind):
+  """-> value of `PLATFORMS` for 'cuda', 'tpu' or 'cpu'.
+
+  The CPU stays beside an accelerator, as in JAX's own choice: JAX runs
+  callbacks on it.
+  """
+  return kind if kind == 'cpu' else f'{kind},cpu'
 
 
 @dataclasses.dataclass

@@ -22,6 +22,7 @@ from targets.plan import (
   cache_folder,
   in_image,
   mount_point,
+  platforms,
   positive,
   render,
 )
@@ -70,7 +71,7 @@ def plan(args):
       'larger one in --accelerators instead.'
     )
   kind = 'tpu' if tpu else 'cuda'
-  own = {CACHE: cache_folder(args, point), PLATFORMS: kind}
+  own = {CACHE: cache_folder(args, point), PLATFORMS: platforms(kind)}
   plain, secret = environment.variables(args, own)
   text = render(
     'skypilot.yaml',

@@ -23,6 +23,7 @@ from targets.plan import (
   as_shell_words,
   cache_folder,
   flags,
+  platforms,
   positive,
   render,
 )
@@ -78,7 +79,7 @@ def plan(args):
     time=args.time,
     signal=f'TERM@{args.save_seconds}',
   )
-  own = {PLATFORMS: 'cuda' if args.gpus_per_node else None}
+  own = {PLATFORMS: platforms('cuda') if args.gpus_per_node else None}
   plain, secret = environment.variables(args, own)
   script = render(
     'slurm.sh',

@@ -26,6 +26,7 @@ from targets.plan import (
   flags,
   in_image,
   mount_point,
+  platforms,
   positive,
   render,
 )
@@ -88,7 +89,7 @@ def plan(args):
   point = mount_point(args)
   where = as_shell_words(flags(zone=args.zone, project=args.project))
   plain, _ = environment.variables(
-    args, {CACHE: cache_folder(args, point), PLATFORMS: 'tpu'}
+    args, {CACHE: cache_folder(args, point), PLATFORMS: platforms('tpu')}
   )
   secrets = [f'{name}={value}' for name, value in references(args).items()]
   startup = render(

@@ -21,6 +21,7 @@ from targets.plan import (
   flags,
   in_image,
   mount_point,
+  platforms,
   positive,
   render,
 )
@@ -73,7 +74,7 @@ def plan(args):
   )
   own = {
     CACHE: cache_folder(args, point),
-    PLATFORMS: 'cuda' if args.accelerator_type else 'cpu',
+    PLATFORMS: platforms('cuda' if args.accelerator_type else 'cpu'),
     'CDM_JOIN_SECONDS': JOIN_SECONDS if args.nodes > 1 else None,
   }
   plain, _ = environment.variables(args, own)

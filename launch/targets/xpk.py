@@ -21,6 +21,7 @@ from targets.plan import (
   escaped_word,
   flags,
   in_image,
+  platforms,
   positive,
 )
 
@@ -82,7 +83,7 @@ def plan(args):
   own = {
     'CDM_JOIN_SECONDS': JOIN_SECONDS,
     CACHE: cache_folder(args),
-    PLATFORMS: kind,
+    PLATFORMS: platforms(kind),
   }
   plain, _ = environment.variables(args, own)
   given = [f'{name}={value}' for name, value in plain.items()]

@@ -53,7 +53,7 @@ def test_drivers_are_installed_where_there_are_gpus(
   assert instance['installGpuDrivers'] is drivers
   listed = [{'type': gpu_type, 'count': 2}] if gpu_type else []
   assert instance['policy']['accelerators'] == listed
-  assert variables(read)['JAX_PLATFORMS'] == ('cuda' if drivers else 'cpu')
+  assert variables(read)['JAX_PLATFORMS'] == ('cuda,cpu' if drivers else 'cpu')
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_variables_and_secrets_stand_where_skypilot_has_them():
   read = task(*SLICE, '--env=NO=a "$b"', '--env=WANDB_API_KEY=abc')
   assert read['envs'] == {
     'JAX_COMPILATION_CACHE_DIR': '/gcs/lab-runs/r/compilation_cache',
-    'JAX_PLATFORMS': 'tpu',
+    'JAX_PLATFORMS': 'tpu,cpu',
     'NO': 'a "$b"',
     'CDM_EXTRA': 'tpu',
   }
@@ -129,7 +129,7 @@ def test_variables_and_secrets_stand_where_skypilot_has_them():
   assert (
     task(*GPUS, '--env=JAX_PLATFORMS=cpu')['envs']['JAX_PLATFORMS'] == 'cpu'
   )
-  assert task(*GPUS)['envs']['JAX_PLATFORMS'] == 'cuda'
+  assert task(*GPUS)['envs']['JAX_PLATFORMS'] == 'cuda,cpu'
 
 
 # SkyPilot's own code, where it is installed.

@@ -328,7 +328,7 @@ def test_variables_and_secrets_reach_the_run(host):
   )
   words = read('words').splitlines()
   assert '--env=XLA_FLAGS=--a=\'b\' "$c"' in words
-  assert '--env=JAX_PLATFORMS=tpu' in words
+  assert '--env=JAX_PLATFORMS=tpu,cpu' in words
   assert '--env-file=state/secrets' in words
   # A dry run shows no reference, as it shows no secret.
   assert 'gcloud --quiet secrets versions access ***' in read('calls')

@@ -176,14 +176,14 @@ def test_values_arrive_as_they_were_given(case, tmp_path):
     assert {n: found.get(n) for n in secret} == secret
 
 
-PLATFORM = {'docker': 'cuda', 'slurm': 'cuda', 'gke': 'tpu', 'xpk': 'tpu'}
+PLATFORM = {'gke': 'tpu,cpu', 'xpk': 'tpu,cpu'}
 
 
 @pytest.mark.parametrize('case', [c for c in TARGETS if c != 'local'])
 def test_jax_gets_the_kind_of_devices_that_was_asked_for(case, tmp_path):
   calls, _ = run(case, tmp_path, {})
   (found,) = environments(case, tmp_path, calls)
-  assert found['JAX_PLATFORMS'] == PLATFORM.get(case, 'cuda')
+  assert found['JAX_PLATFORMS'] == PLATFORM.get(case, 'cuda,cpu')
   assert found['JAX_COMPILATION_CACHE_DIR'].startswith('/gcs/lab-runs/r/')
 
 
@@ -198,7 +198,7 @@ def test_what_the_user_sets_wins_over_the_launcher(case, tmp_path):
 def test_slurm_overrides_what_the_login_node_computes_on(tmp_path):
   calls, _ = run('slurm', tmp_path, {}, here={'JAX_PLATFORMS': 'cpu'})
   (found,) = environments('slurm', tmp_path, calls)
-  assert found['JAX_PLATFORMS'] == 'cuda'
+  assert found['JAX_PLATFORMS'] == 'cuda,cpu'
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_variables_reach_every_machine_as_they_are():
         'name': 'JAX_COMPILATION_CACHE_DIR',
         'value': '/gcs/lab-runs/r/compilation_cache',
       },
-      {'name': 'JAX_PLATFORMS', 'value': 'cuda'},
+      {'name': 'JAX_PLATFORMS', 'value': 'cuda,cpu'},
       {'name': 'CDM_JOIN_SECONDS', 'value': '1800'},  # They start apart.
       {'name': 'A', 'value': '$$(B) $$'},  # $$ is a $ there.
     ]
