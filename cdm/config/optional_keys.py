@@ -44,6 +44,9 @@ OPTIONAL = {
       ('order', 'text'),
     )
   },
+  'train_data.landmarks': '',
+  'train_data.parsing': '',
+  'train_data.parts': (),
   'pipeline.allow_enlarging': False,
 }
 # What a run did before it could be told; a config that an earlier version saved
