@@ -55,6 +55,7 @@ def get_config():
     decoder_blocks=2,
     hourglasses=1,
     hourglass_depth=3,
+    num_maps=0,  # without landmarks and parts of faces (docs/data.md)
     norm_groups=4,
     dtype='float32',  # faster than bfloat16 on CPUs
     discriminator=dict(

@@ -7,7 +7,10 @@
 The last two lines are [FSRNet]'s perceptual loss; the file is torchvision's.
 Data: as sr3_faces16to128, with the same two folders, so that the two can be
 compared. [FSRNet] has 18,000 images of CelebA for training and 100 for testing
-(second-hand), and maps of facial parts, which no source of cdm gives.
+(second-hand), and maps of landmarks and facial parts. Training is without them
+unless the data have some (docs/data.md), such as the five points of CelebA:
+  --config.train_data.landmarks=list_landmarks_align_celeba.txt \
+  --config.model.num_maps=5
 Hardware: not stated; one GPU.
 Parameters: 12,308,551.
 Paper: PSNR 23.01, SSIM 0.62, consistency 33.8e-5 on CelebA-HQ ([SR3] tab. 1);
@@ -59,6 +62,7 @@ def get_config():
     decoder_blocks=3,
     hourglasses=2,
     hourglass_depth=3,  # the port's
+    num_maps=0,  # without landmarks and parts of faces; see above
     norm_groups=8,  # ours; the port normalises over the batch
     dtype='float32',
     # Widths as in the port, whose discriminator has eight convolutions of 3x3;

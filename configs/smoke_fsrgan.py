@@ -44,6 +44,7 @@ def get_config():
     decoder_blocks=1,
     hourglasses=1,
     hourglass_depth=1,
+    num_maps=0,  # no landmarks or parts of faces
     norm_groups=4,
     dtype='float32',
     discriminator=dict(

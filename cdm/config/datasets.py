@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cdm.config import (
+  facial_priors,
   instantiate,
   key_errors,
   recognized_source,
@@ -47,10 +48,14 @@ from cdm.distributed import (
   user_cache,
 )
 
-# A key of every data section, for the stage and not for the source; see
-# `class_agreement`.
+# Keys of every data section, for the stage and not for the source; see
+# `class_agreement`, `data_origin` and `facial_priors`.
 ALLOW_MISSING = 'allow_missing_classes'
-_NOT_OF_THE_SOURCE = (ALLOW_MISSING, data_origin.DATA_SET)
+_NOT_OF_THE_SOURCE = (
+  ALLOW_MISSING,
+  data_origin.DATA_SET,
+  *facial_priors.KEYS,
+)
 # The last sentence of an error of evaluation data in training.
 EVALUATE_NOTHING = (
   'Give the section eval_data, whose images are held out, or evaluate nothing '
@@ -85,9 +90,9 @@ def open_source(
   Args:
     section: the section `train_data` or `eval_data` of a config: the `kind`,
       the arguments of its class in `SOURCES`, and for all kinds
-      `allow_missing_classes` (False), see `class_agreement`, and `data_set`
-      (''), see `data_origin`. `class_names` may also be a text, see
-      `class_names.parse`.
+      `allow_missing_classes` (False), see `class_agreement`, `data_set` (''),
+      see `data_origin`, and what `facial_priors` opens. `class_names` may also
+      be a text, see `class_names.parse`.
     name: name of the section, for error messages.
     remedy: last sentence of an error, where no override helps; None names the
       override.
@@ -306,11 +311,18 @@ def training_batches(
     seed: seed of the order, flips and crops.
     rows: indices within the global batch of the images that this process
       reads; None reads the whole batch.
+
+  Raises:
+    ValueError: the data do not suit the stage.
   """
   options = pipeline_options(c)
+  with folder_index.using(folder_index.Places(_user_lists)):
+    with_maps = storage_retry.retried(
+      lambda: facial_priors.with_maps(c, source), 'Opening the maps of faces'
+    )
   with key_errors.naming('pipeline', options._fields):
     iterator = pipeline.make_iterator(
-      source, options, batch_size=c.train.batch_size, seed=seed, rows=rows
+      with_maps, options, batch_size=c.train.batch_size, seed=seed, rows=rows
     )
   check_images(source, options, 'train_data')
   return iterator

@@ -67,6 +67,7 @@ def fsrgan_stage(
       'adversarial weight': options.adversarial_weight,
       'R1': options.r1_weight if other is not None else 0,
       'perceptual loss': _perceptual_summary(options),
+      'maps of faces': net.num_maps or 'none',
       **diffusion_stage.lowres_summary(lowres),
     },
     lowres=lowres,
@@ -78,8 +79,7 @@ def fsrgan_stage(
 def _generator(c, image_size):
   section = instantiate.as_dict('model', c.model)
   section.pop('discriminator', None)
-  # No source of images gives maps of faces.
-  net = instantiate.splat('model', fsrnet.FsrNet, section, num_maps=0)
+  net = instantiate.splat('model', fsrnet.FsrNet, section)
   with key_errors.naming('model', section):
     fsrnet.check(net, image_size)
   return net

@@ -44,6 +44,9 @@ OPTIONAL = {
       ('order', 'text'),
     )
   },
+  'train_data.landmarks': '',
+  'train_data.parsing': '',
+  'train_data.parts': (),
   'pipeline.allow_enlarging': False,
   'mesh.device': '',
 }

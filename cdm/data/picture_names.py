@@ -59,6 +59,8 @@ def lines_of(
   names: dict[str, int] | None,
   lines: Sequence[tuple[int, str]],
   listing: str,
+  *,
+  others: bool = False,
 ) -> list[int]:
   """Returns for every picture which line of a list names it.
 
@@ -67,6 +69,7 @@ def lines_of(
     names: see `table`; None if no line of the list names a picture.
     lines: (number of the line, name that it gives) of every line.
     listing: names the list in an error.
+    others: whether lines may name pictures that are not among these.
 
   Returns:
     For every picture an index into `lines`.
@@ -81,6 +84,8 @@ def lines_of(
     i = names.get(_plain(name))
     place = f'Line {number} of {listing} names {printable(name)}'
     if i is None:
+      if others:
+        continue
       raise ValueError(
         f'{place}, which is none of the {len(files):,} pictures (the first is '
         f'{printable(files[0])}). Give a list of these pictures alone.'
@@ -96,7 +101,7 @@ def lines_of(
         'picture one line.'
       )
     found[i] = n
-  if len(lines) < len(files):
+  if -1 in found:
     raise ValueError(
       f'{listing} has no line for {printable(files[found.index(-1)])}: it has '
       f'{len(lines):,} lines for {len(files):,} pictures. Give every picture '

@@ -125,7 +125,8 @@ def make_iterator(
       size of the global batch.
 
   Returns:
-    A `Batches` iterator over {'image': uint8 [b, S, S, 3], 'label': int32 [b]}.
+    A `Batches` iterator over {'image': uint8 [b, S, S, 3], 'label': int32 [b]},
+    with 'prior': uint8 [b, S/2, S/2, N] of a source of `facial_maps`.
 
   Raises:
     ValueError: an argument or option is out of range, or the source is empty.
@@ -231,10 +232,9 @@ class Batches:
     self._read, self._share, self._end, self._pad = read, share, end, pad
     self._reading, self._skips, self._order = reading, skips, order
     # Without workers a batch is one piece.
-    self._image_bytes = 3 * read.image_size**2
     self._piece_rows = max(1, share.size)
     if reading.worker_count:
-      self._piece_rows = _piece_rows(share.size, read.image_size)
+      self._piece_rows = _piece_rows(share.size, read.record_bytes)
     self._per_batch = 1  # pieces
     self._position = 0  # records of the stream before the next global batch
     self._running: list[Any] = []  # Grain's iterator while it runs, else empty
@@ -338,13 +338,13 @@ class Batches:
         pieces.collate,
         count=pieces.count,
         size=pieces.size,
-        record_bytes=self._image_bytes,
+        record_bytes=self._read.record_bytes,
         reading=self._reading,
       )
     )
 
   def _check_memory(self):
-    batch_bytes = self._share.size * self._image_bytes
+    batch_bytes = self._share.size * self._read.record_bytes
     total = host_memory.total_bytes()
     if self._reading.worker_count:
       self._check_shared_memory(total)
@@ -358,8 +358,8 @@ class Batches:
   def _check_shared_memory(self, total):
     # When it is full, the kernel kills the workers (SIGBUS).
     worker_count = self._reading.worker_count
-    needed = shared_memory_bytes(
-      worker_count, self._share.size, self._read.image_size
+    needed = _shared_bytes(
+      worker_count, self._share.size, self._read.record_bytes
     )
     if os.path.exists(_SHARED_MEMORY):
       free = shutil.disk_usage(_SHARED_MEMORY).free
@@ -389,12 +389,16 @@ def shared_memory_bytes(
     batch_size: images of a batch of this process.
     image_size: S, pixels.
   """
-  piece = _piece_rows(batch_size, image_size) * 3 * image_size**2
+  return _shared_bytes(worker_count, batch_size, 3 * image_size**2)
+
+
+def _shared_bytes(worker_count, batch_size, record_bytes):
+  piece = _piece_rows(batch_size, record_bytes) * record_bytes
   return worker_count * (workers.GROUPS_AHEAD + 2) * piece
 
 
-def _piece_rows(batch_size, image_size):
-  room = max(1, PIECE_BYTES // (3 * image_size**2))
+def _piece_rows(batch_size, record_bytes):
+  room = max(1, PIECE_BYTES // record_bytes)
   return max(1, min(batch_size, room, _PIECE_IMAGES))
 
 

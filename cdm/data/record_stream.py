@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
-from cdm.data import image_notes, transforms
+from cdm.data import image_notes, rendered_maps, transforms
 from cdm.data import source as source_contract
 from cdm.data.files import storage_retry
 from cdm.data.skipped_records import Skip
@@ -62,6 +62,7 @@ class Record(NamedTuple):
     skips: those of them that were left out.
     notes: what the pixels do not show, see `image_notes`.
     valid: whether the row counts; only a batch that is padded has others.
+    prior: uint8 [S/2, S/2, N], the maps of a face; None if there are none.
   """
 
   image: np.ndarray
@@ -70,6 +71,7 @@ class Record(NamedTuple):
   skips: list[Skip]
   notes: Sequence[Any]
   valid: bool
+  prior: np.ndarray | None
 
 
 class Pieces:
@@ -132,13 +134,22 @@ class Pieces:
       'skipped': [skip for record in records for skip in record.skips],
       'notes': [tuple(note) for record in records for note in record.notes],
     }
+    if count := self._read.num_maps:
+      maps = [record.prior for record in records]
+      shape = (-1, size // 2, size // 2, count)
+      piece['prior'] = np.array(maps, np.uint8).reshape(shape)
     if self._pad:
       piece['valid'] = np.array([record.valid for record in records], bool)
     return piece
 
 
 class ReadImage:
-  """Maps a position in the stream to one cropped and resized image."""
+  """Maps a position in the stream to one cropped and resized image.
+
+  Attributes:
+    image_size: S, pixels.
+    num_maps: N, maps of faces that the source renders, see `facial_maps`.
+  """
 
   def __init__(
     self,
@@ -166,6 +177,12 @@ class ReadImage:
     self._seed, self._flip, self._min_side = seed, flip, min_side
     self._max_skip_fraction = max_skip_fraction
     self.image_size = fit['size']
+    self.num_maps = getattr(source, 'num_maps', 0)
+
+  @property
+  def record_bytes(self) -> int:
+    """Bytes of what is read for a row."""
+    return 3 * self.image_size**2 + self.num_maps * (self.image_size // 2) ** 2
 
   def __call__(self, position: int, valid: bool) -> Record:
     """Reads a position, or further records until one can be used.
@@ -190,6 +207,7 @@ class ReadImage:
     enlarged = image_notes.of_enlarging(
       side, self.image_size, f'record {index}'
     )
+    prior = self._prior(element, rng, flip) if self.num_maps else None
     image = transforms.fit(element['image'], rng=rng, **self._fit)
     if flip:
       image = transforms.mirror(image)
@@ -200,7 +218,17 @@ class ReadImage:
       skips=skips,
       notes=(*element.get('notes', ()), *enlarged),
       valid=valid,
+      prior=prior,
     )
+
+  def _prior(self, element, rng, flip):
+    """Returns the maps of the face in the square that `fit` will cut out."""
+    source: Any = self._source
+    region = transforms.fit_region(
+      element['image'].shape, rng=copy.deepcopy(rng), **self._fit
+    )
+    maps = source.maps(element, region, side=self.image_size // 2)
+    return rendered_maps.mirror(maps, source.mirrored) if flip else maps
 
   def reopened(self) -> 'ReadImage':
     """Returns the same with files that are opened anew, as in a new worker."""

@@ -8,7 +8,7 @@ The sources are in `folder`, `tfds`, `array_record`, `npz_dataset`,
 `sample_photos` and `synthetic`.
 """
 
-from typing import NotRequired, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
 
@@ -26,12 +26,14 @@ class Element(TypedDict):
     short_side: the shorter of the image's two sides as it was first stored,
       before any preparation; pixels.
     notes: what the pixels do not show of the image file, if anything.
+    face: a `facial_maps.Face`, in the elements of that source.
   """
 
   image: np.ndarray
   label: np.int32
   short_side: np.int32
   notes: NotRequired[tuple[Note, ...]]
+  face: NotRequired[Any]
 
 
 class Source(Protocol):

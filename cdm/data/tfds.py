@@ -133,11 +133,14 @@ class Tfds(EncodedFiles):
       for i in range(len(self))
     ]
 
-  def encoded(self, i: int) -> Encoded:
-    """Returns image i as it is stored."""
-    name = f'{self._name}[{i}]'
+  def example(self, i: int) -> dict[str, Any]:
+    """Returns all features of record i, with the image as it is stored.
+
+    Raises:
+      transforms.BadImage: the record is damaged.
+    """
     try:
-      example = self._records[i]
+      return self._records[i]
     except IndexError:
       raise
     except Exception as error:  # the library's own, of several types
@@ -145,8 +148,13 @@ class Tfds(EncodedFiles):
         raise
       reason = str(error).splitlines()[0][:200]
       raise transforms.BadImage(
-        name, f'its record is damaged ({reason}); build the data set again'
+        f'{self._name}[{i}]',
+        f'its record is damaged ({reason}); build the data set again',
       ) from error
+
+  def encoded(self, i: int) -> Encoded:
+    """Returns image i as it is stored."""
+    name, example = f'{self._name}[{i}]', self.example(i)
     if self._file_key:
       name += f' {example[self._file_key].decode(errors="replace")}'
     label = int(example[self._label_key]) if self._label_key else 0

@@ -19,6 +19,7 @@ gives their bytes:
 
 import functools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -145,14 +146,54 @@ def fit(
   if filter == BOX_THEN_BICUBIC:
     image = _halved_then_bicubic(image, size)
     height, width = image.shape[:2]
-  side = min(height, width)
-  top, left = (height - side) // 2, (width - side) // 2
-  if crop == 'random':
-    assert rng is not None, 'a random crop needs a generator'
-    top = rng.integers(height - side + 1)
-    left = rng.integers(width - side + 1)
+  top, left, side = _square(height, width, crop, rng)
   square = image[top : top + side, left : left + side]
   return _resized(square, (size, size), filter)
+
+
+class Region(NamedTuple):
+  """A rectangle of an image, in its pixels, whose first begins at 0.0."""
+
+  top: float
+  left: float
+  height: float
+  width: float
+
+
+def fit_region(
+  shape: tuple[int, ...],
+  *,
+  size: int,
+  crop: str = 'center',
+  filter: str = 'area',
+  rng: np.random.Generator | None = None,
+) -> Region:
+  """Returns the rectangle of an image that `fit` makes its square of.
+
+  Args:
+    shape: (height, width, ...) of the image.
+    size, crop, filter: see `fit`.
+    rng: in the state in which `fit` is given it.
+  """
+  height, width = shape[:2]
+  if crop in ('none', 'squash'):
+    return Region(0.0, 0.0, height, width)
+  rows, columns = height, width
+  if filter_name(filter) == BOX_THEN_BICUBIC:
+    columns, rows = _halved_sizes(width, height, size)[-1]
+  top, left, side = _square(rows, columns, crop, rng)
+  y, x = height / rows, width / columns
+  return Region(y * top, x * left, y * side, x * side)
+
+
+def _square(height, width, crop, rng):
+  """Returns (top, left, side) of the largest square, as the crop has it."""
+  side = min(height, width)
+  if crop != 'random':
+    return (height - side) // 2, (width - side) // 2, side
+  assert rng is not None, 'a random crop needs a generator'
+  top = int(rng.integers(height - side + 1))
+  return top, int(rng.integers(width - side + 1)), side
 
 
 def _resized(image, size, filter):
@@ -168,12 +209,20 @@ def _resized(image, size, filter):
 def _halved_then_bicubic(image, size):
   """Resizes the shorter side of an image to `size`, as [ADM]'s loader does."""
   picture = Image.fromarray(image)
-  while min(picture.size) >= 2 * size:
-    width, height = picture.size
-    picture = picture.resize((width // 2, height // 2), Image.Resampling.BOX)
-  scale = size / min(picture.size)
-  width, height = (round(n * scale) for n in picture.size)
-  return np.array(picture.resize((width, height), Image.Resampling.BICUBIC))
+  *halves, last = _halved_sizes(*picture.size, size)
+  for half in halves:
+    picture = picture.resize(half, Image.Resampling.BOX)
+  return np.array(picture.resize(last, Image.Resampling.BICUBIC))
+
+
+def _halved_sizes(width, height, size):
+  """Returns the (width, height) of each resizing of [ADM]'s loader."""
+  sizes = []
+  while min(width, height) >= 2 * size:
+    width, height = width // 2, height // 2
+    sizes.append((width, height))
+  scale = size / min(width, height)
+  return [*sizes, (round(width * scale), round(height * scale))]
 
 
 def resize_crop(

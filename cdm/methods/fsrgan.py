@@ -11,7 +11,6 @@ unofficial port. The weights 1/2, 1e-3 and 1e-1 were not read in the paper
 (UNVERIFIED-M).
 
 A batch may have the maps as `prior`; the term |p - p^|^2 is there if it has.
-The sources of cdm give none, so configs train without.
 
 The parameters are {'generator': ...} for FSRNet, and
 {'generator': ..., 'discriminator': ...} for FSRGAN. The discriminator sees the
@@ -107,8 +106,9 @@ class Fsrgan:
 
     Args:
       params: parameters of the networks.
-      batch: see `Method.loss`; it may hold `prior`, float [B, H/2,
-        W/2, K], the maps of landmarks and parts, and what `Method.draw` drew.
+      batch: see `Method.loss`; it may hold `prior` [B, H/2, W/2, K], the maps
+        of landmarks and parts, float in [0, 1] or uint8 that counts 1/255, and
+        what `Method.draw` drew.
       key: one key for the whole batch.
       train: the loss is the same in training and evaluation.
 
@@ -126,6 +126,8 @@ class Fsrgan:
     }
     if 'prior' in batch:
       maps = jnp.asarray(batch['prior'], jnp.float32)
+      if batch['prior'].dtype == jnp.uint8:
+        maps /= 255
       scalars['prior_loss'] = _mean_square(maps - output.maps) / 2
     value = sum(scalars.values(), jnp.zeros(len(y)))
     if self.features is not None:

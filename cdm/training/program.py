@@ -12,6 +12,7 @@ import numpy as np
 from cdm.config import (
   built_stage,
   cascade_stages,
+  facial_priors,
   instantiate,
   key_errors,
   placement,
@@ -147,13 +148,24 @@ def abstract_batch(
 
   See `data.pipeline` for what a batch holds.
   """
-  size, place = c.pipeline.image_size, device_mesh.batch_sharding(mesh)
+  place = device_mesh.batch_sharding(mesh)
   return {
-    'image': jax.ShapeDtypeStruct(
-      (batch_size, size, size, 3), np.uint8, sharding=place
-    ),
-    'label': jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=place),
+    name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+    for name, x in _batch_shapes(c, batch_size).items()
   }
+
+
+def _batch_shapes(c, batch_size):
+  """Returns {name: ShapeDtypeStruct} of a batch, without shardings."""
+  size, n = c.pipeline.image_size, batch_size
+  shapes = {
+    'image': jax.ShapeDtypeStruct((n, size, size, 3), np.uint8),
+    'label': jax.ShapeDtypeStruct((n,), np.int32),
+  }
+  if maps := facial_priors.of_network(c):
+    shape = (n, size // 2, size // 2, maps)
+    shapes['prior'] = jax.ShapeDtypeStruct(shape, np.uint8)
+  return shapes
 
 
 def seed_of(c: ConfigDict, use: int) -> int:
@@ -174,7 +186,7 @@ def trace_loss_and_sampler(
     built: the stage.
     params: tree of ShapeDtypeStructs.
   """
-  size, n = c.pipeline.image_size, 2
+  n = 2
   inputs = {}
   if built.net.num_classes is not None:
     inputs['label'] = jax.ShapeDtypeStruct((n,), np.int32)
@@ -184,10 +196,7 @@ def trace_loss_and_sampler(
   if built.sample_in_training is not None:
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n))
     jax.eval_shape(built.sample_in_training, params, keys=keys, **inputs)
-  batch = {
-    'image': jax.ShapeDtypeStruct((n, size, size, 3), np.uint8),
-    'label': jax.ShapeDtypeStruct((n,), np.int32),
-  }
+  batch = _batch_shapes(c, n)
   if built.method.accumulate is not None:
     jax.eval_shape(built.method.accumulate, params, batch)
   loss = built.method.loss

@@ -5,7 +5,13 @@ import inspect
 import pytest
 from support import smoke_runs
 
-from cdm.config import datasets, loader, optional_keys, placement
+from cdm.config import (
+  datasets,
+  facial_priors,
+  loader,
+  optional_keys,
+  placement,
+)
 from cdm.data import data_origin, folder, pipeline
 from cdm.training import run_config
 
@@ -25,6 +31,8 @@ def test_their_values_are_those_of_the_class_that_reads_them():
       assert readers[section]._field_defaults[key] == value
     elif key == datasets.ALLOW_MISSING:
       assert datasets.allows_missing_classes({}) == value
+    elif key in facial_priors.KEYS:
+      assert facial_priors.KEYS[key] == value
     elif key == data_origin.DATA_SET:
       named = {'kind': 'folder', key: value}
       assert data_origin.of_section(named) == {}

@@ -149,6 +149,10 @@ def test_maps_of_faces_are_learnt_where_a_batch_has_them():
     value - without, scalars['prior_loss'], rtol=1e-4, atol=1e-6
   )
   assert (scalars['prior_loss'] > 0).all()
+  # As a pipeline gives them.
+  stored = np.full(maps.shape, 255, np.uint8)
+  again, _ = loss_of(made, params, batch_of() | {'prior': stored})
+  np.testing.assert_allclose(again, value, rtol=1e-6)
 
 
 def test_an_image_is_clipped_and_has_nothing_random():

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from PIL import Image
 from support import smoke_runs
 
 from cdm.data import synthetic
@@ -80,3 +81,49 @@ def test_what_the_two_players_do_is_in_the_log_of_every_step():
     assert row['loss'] > row['discriminator_loss'] > 0
     assert 0 <= row['discriminator_accuracy'] <= 1
     assert row['spread_generated'] > 0 and row['spread_original'] > 0
+
+
+def draw_faces(root, count=24):
+  """Dark pictures whose eyes are bright, the left one in one half."""
+  rng = np.random.default_rng(0)
+  lines = ['lefteye_x lefteye_y righteye_x righteye_y']
+  for folder in ('pictures', 'maps'):
+    (root / folder).mkdir()
+  for i in range(count):
+    pixels = np.full((20, 16, 3), 30, np.uint8)
+    parts = np.zeros((20, 16), np.uint8)
+    (a, b), (c, d) = rng.integers([2, 5], [6, 15], (2, 2))
+    pixels[b - 1 : b + 2, a - 1 : a + 2] = (250, 200, 200)
+    pixels[d - 1 : d + 2, c + 7 : c + 10] = (200, 200, 250)
+    parts[pixels[..., 0] > 100] = 1
+    Image.fromarray(pixels).save(root / 'pictures' / f'{i}.png')
+    Image.fromarray(parts).save(root / 'maps' / f'{i}.png')
+    lines.append(f'{i}.png {a} {b} {c + 8} {d}')
+  (root / 'points.txt').write_text('\n'.join(lines))
+
+
+def test_maps_of_faces_are_learnt_in_training(tmp_path, capfd):
+  """FSRNet alone: its maps come nearer to those of the data."""
+  draw_faces(tmp_path)
+  faces = {
+    'method.adversarial_weight': 0,
+    'lowres.augment': 'none',
+    'train_data.kind': 'folder',
+    'train_data.path': tmp_path / 'pictures',
+    'train_data.class_names': '()',
+    'train_data.landmarks': tmp_path / 'points.txt',
+    'train_data.parsing': tmp_path / 'maps',
+    'train_data.parts': "('background', 'eyes')",
+    'pipeline.flip': True,
+    'train.num_steps': 24,
+    'train.save_every_steps': 24,
+    'optimizer.learning_rate': 0.02,
+  }
+  assert train(tmp_path / 'run', **faces) == 2
+  assert 'parsing have 4 maps, but config.model.num_maps is 0' in (
+    capfd.readouterr().err
+  )
+  assert train(tmp_path / 'run', **faces, **{'model.num_maps': 4}) == 0
+  found = [row['prior_loss'] for row in smoke_runs.record(tmp_path / 'run')]
+  assert len(found) == 24
+  assert np.mean(found[-3:]) < 0.5 * np.mean(found[:3])

@@ -222,11 +222,18 @@ def with_keys(
   Raises:
     ValueError: the form of the source takes no such key or value.
   """
-  from cdm.config import datasets, override_value
+  from cdm.config import datasets, facial_priors, override_value
 
   given = {key: override_value.parse(text, None, key) for key, text in keys}
   if not given:
     return section
+  for key in facial_priors.KEYS:
+    if key in given:
+      raise ValueError(
+        f'--source.{key} is given, but prepared shards keep neither landmarks '
+        'nor parts of faces. Train from the pictures themselves, with '
+        f'--config.train_data.{key}={given[key]}.'
+      )
   try:
     datasets.check_section('source', section | given)
   except ValueError as error:
