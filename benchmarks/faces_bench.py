@@ -122,7 +122,7 @@ def num_steps(args, name, words):
   if args.smoke:
     return 4
   path = args.runs / 'steps.json'
-  known = json.loads(path.read_text()) if path.exists() else {}
+  known = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
   if name not in known:
     seconds = seconds_per_step(args, name, words)
     known[name] = {
@@ -130,7 +130,7 @@ def num_steps(args, name, words):
       'steps': steps_within(60 * args.core_minutes, seconds),
     }
     args.runs.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(known, indent=2))
+    path.write_text(json.dumps(known, indent=2), encoding='utf-8')
   return known[name]['steps']
 
 

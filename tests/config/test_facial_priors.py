@@ -26,7 +26,7 @@ def root(tmp_path_factory):
     Image.fromarray(pixels).save(root / 'pictures' / f'{i}.png')
     Image.fromarray(pixels[..., 0] // 80).save(root / 'maps' / f'{i}.png')
     lines.append(f'{i}.png 7 8 17 {i}')
-  (root / 'points.txt').write_text('\n'.join(lines))
+  (root / 'points.txt').write_text('\n'.join(lines), encoding='utf-8')
   return root
 
 

@@ -51,7 +51,7 @@ def draw(root):
     for kind, values in (('pictures', pixels), ('maps', parts)):
       (root / kind).mkdir(exist_ok=True)
       Image.fromarray(values).save(root / kind / f'{i}.png')
-  (root / 'points.txt').write_text('\n'.join(lines))
+  (root / 'points.txt').write_text('\n'.join(lines), encoding='utf-8')
 
 
 @pytest.fixture(scope='module')
@@ -150,9 +150,9 @@ def test_a_run_goes_on_with_the_maps_of_its_position(root):
 
 def changed(root, tmp_path, old, new):
   """-> a copy of the list of points with a change."""
-  text = (root / 'points.txt').read_text()
+  text = (root / 'points.txt').read_text(encoding='utf-8')
   assert old in text
-  (tmp_path / 'points.txt').write_text(text.replace(old, new))
+  (tmp_path / 'points.txt').write_text(text.replace(old, new), encoding='utf-8')
   return tmp_path / 'points.txt'
 
 
@@ -160,7 +160,7 @@ def test_points_outside_of_their_picture_are_refused_at_the_start(
   root, tmp_path
 ):
   """Wherever the picture is, because the outermost points are looked at."""
-  line = (root / 'points.txt').read_text().splitlines()[9]
+  line = (root / 'points.txt').read_text(encoding='utf-8').splitlines()[9]
   name, x, *rest = line.split()
   path = changed(root, tmp_path, line, ' '.join([name, '99', *rest]))
   source = open_faces(root, landmarks=path)
@@ -202,7 +202,7 @@ def test_maps_may_have_another_size_than_the_pictures(root, tmp_path):
 def test_points_without_sides_are_refused_where_pictures_are_mirrored(
   root, tmp_path
 ):
-  text = (root / 'points.txt').read_text()
+  text = (root / 'points.txt').read_text(encoding='utf-8')
   header = text.splitlines()[1]
   numbered = header.replace('lefteye', 'p1').replace('righteye', 'p2')
   path = changed(root, tmp_path, header, numbered)

@@ -26,7 +26,7 @@ def csv_of(text):
 
 def read(tmp_path, text, files=FILES, name='list.txt'):
   path = tmp_path / name
-  path.write_text(text)
+  path.write_text(text, encoding='utf-8')
   return landmark_file.read(path, files)
 
 

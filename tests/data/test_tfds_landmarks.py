@@ -59,7 +59,7 @@ def made(tmp_path_factory):
   }
   paths = {name: root / f'{name}.txt' for name in lists}
   for name, text in lists.items():
-    paths[name].write_text(text)
+    paths[name].write_text(text, encoding='utf-8')
   pictures = {file: io.BytesIO(jpeg(points[file])) for file in FILES}
   given = {
     'file_id': 0,

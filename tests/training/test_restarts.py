@@ -124,7 +124,10 @@ def test_each_start_tells_why_there_was_one(run, tmp_path):
   run(8, exit_codes.PREEMPTED)
   run(16)
   run(24)
-  lines = map(json.loads, (tmp_path / restarts.FILE).read_text().splitlines())
+  lines = map(
+    json.loads,
+    (tmp_path / restarts.FILE).read_text(encoding='utf-8').splitlines(),
+  )
   starts = [line for line in lines if 'step' in line]
   assert [start.get('reason') for start in starts] == [
     None,

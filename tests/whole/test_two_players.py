@@ -99,7 +99,7 @@ def draw_faces(root, count=24):
     Image.fromarray(pixels).save(root / 'pictures' / f'{i}.png')
     Image.fromarray(parts).save(root / 'maps' / f'{i}.png')
     lines.append(f'{i}.png {a} {b} {c + 8} {d}')
-  (root / 'points.txt').write_text('\n'.join(lines))
+  (root / 'points.txt').write_text('\n'.join(lines), encoding='utf-8')
 
 
 def test_maps_of_faces_are_learnt_in_training(tmp_path, capfd):
