@@ -120,6 +120,15 @@ def test_classes_keep_their_words_where_the_id_of_one_is_unknown(tmp_path):
   assert source.class_names == WORDS
 
 
+def test_an_image_without_a_label_names_no_class(tmp_path):
+  def name(n, y):
+    return f'a_{SYNSETS[y]}.JPEG' if y >= 0 else f'a_{SYNSETS[n % 3]}.JPEG'
+
+  source = Parquet(imagenet(tmp_path, labels=((2, 0, 1), (-1, -1)), name=name))
+  assert source.class_names == SYNSETS
+  assert source.labels.tolist() == [2, 0, 1, -1, -1]
+
+
 def test_labels_are_translated_to_the_classes_asked_for(tmp_path):
   names = ('n09999999', *SYNSETS[::-1])
   source = Parquet(imagenet(tmp_path), class_names=names)
