@@ -69,9 +69,9 @@ TASKS = {
     'prsr_celeba',
     ('nearest', 'bicubic', 'nearest-neighbour'),
     {
-      'regression8': 'faces_small_regression8to32',
+      'regression': 'faces_small_regression8to32',
       'prsr': 'faces_small_prsr8to32',
-      'sr3_8': 'faces_small_sr3_8to32',
+      'sr3': 'faces_small_sr3_8to32',
     },
   ),
 }
@@ -84,12 +84,16 @@ def main():
   )
   for name in ('--train', '--held_out', '--runs', '--out'):
     parser.add_argument(name, required=True, type=pathlib.Path)
-  parser.add_argument('--weights', help='of the Fréchet distance')
+  parser.add_argument(
+    '--weights', type=pathlib.Path, help='of the Fréchet distance'
+  )
   parser.add_argument('--core_minutes', type=float, default=60.0)
   parser.add_argument('--only', default='', metavar='TASK')
   parser.add_argument('--no_training', action='store_true', help='compare only')
   parser.add_argument('--smoke', action='store_true')
   args = parser.parse_args()
+  # cdm runs in the checkout.
+  args.runs, args.out = args.runs.resolve(), args.out.resolve()
   data = (
     f'--config.train_data.path={args.train.resolve()}',
     f'--config.eval_data.path={args.held_out.resolve()}',
@@ -99,15 +103,15 @@ def main():
       continue
     if not args.no_training:
       for name, config in task.trained.items():
-        train(args, name, config, data)
-    compare(args, folder, task, data)
+        train(args, f'{folder}/{name}', config, data)
+    compare(args, folder, task)
 
 
 def train(args, name, config, data):
   """Trains one method, or goes on with it."""
   workdir = args.runs / name
   words = [f'--config=configs/{config}.py', *data]
-  if name in FITTED:
+  if name.endswith(FITTED):
     steps = ['--config.train.num_steps=2'] if args.smoke else []
   else:
     steps = [f'--config.train.num_steps={num_steps(args, name, words)}']
@@ -162,17 +166,17 @@ def cpu_seconds():
   return used.ru_utime + used.ru_stime
 
 
-def compare(args, folder, task, data):
+def compare(args, folder, task):
   """Makes the table and the page of one task."""
-  trained = [f'{name}={args.runs / name}' for name in task.trained]
   run(
     'compare',
-    f'--methods={",".join((*task.untrained, *trained))}',
+    f'--methods={",".join((*task.untrained, *task.trained))}',
+    f'--workdir={args.runs / folder}',
     f'--low_res={task.low_res}',
     f'--size={task.size}',
     f'--paper={task.paper}',
     f'--out={args.out / folder}',
-    *([f'--weights={args.weights}'] if args.weights else []),
+    *([f'--weights={args.weights.resolve()}'] if args.weights else []),
     *(['--num=8'] if args.smoke else []),
   )
 

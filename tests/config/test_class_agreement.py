@@ -60,6 +60,16 @@ def test_the_first_difference_of_the_classes_is_named(
     check(config(tmp_path, classes))
 
 
+def test_photographs_in_the_package_are_compared_by_name():
+  """A source that does not say whether its names are names has names."""
+  section = {'kind': 'photographs', 'image_size': 8}
+  c = ConfigDict({'eval_data': section}).lock()
+  own = datasets.open_source(section).class_names
+  class_agreement.check_evaluation(c, len(own), own)
+  with pytest.raises(ValueError, match='classes of config.eval_data are not'):
+    class_agreement.check_evaluation(c, len(own), own[::-1])
+
+
 def test_the_order_of_the_classes_counts(tmp_path):
   c = config(tmp_path, NAMES, class_names=('ant', 'cat', 'bee', 'dog'))
   with pytest.raises(ValueError, match="class 1 is 'cat' here and 'bee' there"):

@@ -209,6 +209,15 @@ def test_plain_bytes_and_numbers_will_do(tmp_path):
   assert Parquet(faces).num_classes == 0
 
 
+def test_labels_that_are_texts_name_the_classes(tmp_path):
+  path = f'{tmp_path}/a.parquet'
+  columns = {'jpg': [jpeg(0), jpeg(1)], 'label': ['ox', 'ant']}
+  pq.write_table(pa.table(columns), path)
+  source = Parquet(path)
+  assert source.class_names == ('ant', 'ox') and source.named
+  assert source.labels.tolist() == [1, 0]
+
+
 def test_one_of_several_columns_must_be_chosen(tmp_path):
   path = f'{tmp_path}/a.parquet'
   classes = {'x': CLASSES, 'y': CLASSES}
