@@ -64,7 +64,10 @@ def start(
   else:
     state, step = restored.state, restored.step
     skipped = rollbacks.position(step) if rollbacks is not None else None
-    collaborators.iterator.set_state(skipped or restored.data_state)
+    position = skipped or restored.data_state
+    # Weights that `cdm import` wrote, as step 0, have seen no data.
+    if position is not None or step:
+      collaborators.iterator.set_state(position)
     if collaborators.comparison is not None:
       collaborators.comparison.check(compared_part(state), step)
     where = 'checkpoint' if copied is None else "hosts' local copies"

@@ -77,6 +77,28 @@ def test_imported_weights_super_resolve_a_picture(
   assert 'holds checkpoints already' in capsys.readouterr().err
 
 
+def test_imported_weights_are_trained_further(files, tmp_path, capsys):
+  workdir = tmp_path / 'run'
+  words = [f'--config={CONFIG}', *SMALL, *TRAINED]
+  more = given(files, 'synthesis', 'mapping')
+  assert run('import', workdir, *words, *more) == 0
+  data = dict(kind='synthetic', image_size=32, num_images=16, num_classes=1)
+  words += [
+    f'--config.{section}.{key}={value}'
+    for section in ('train_data', 'eval_data')
+    for key, value in {**data, 'seed': 0}.items()
+  ]
+  words += [
+    *('--config.train.num_steps=2', '--config.train.batch_size=2'),
+    *('--config.train.log_every_steps=1', '--config.train.save_every_steps=2'),
+    *('--config.train.sample_every_steps=0', '--config.eval.every_steps=0'),
+    '--config.pipeline.worker_count=0',
+  ]
+  assert run('train', workdir, *words) == 0
+  assert reader.complete_steps(workdir)[-1] == 2
+  assert 'checkpoint of step 0' in ''.join(capsys.readouterr())
+
+
 def test_the_checkpoint_holds_the_numbers_of_the_files(files, tmp_path):
   words = [f'--config={CONFIG}', *SMALL, *TRAINED]
   words += given(files, 'synthesis', 'mapping')
