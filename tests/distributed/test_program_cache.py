@@ -111,7 +111,7 @@ def test_a_restart_elsewhere_compiles_nothing_in_any_process(tmp_path):
   assert all(asked >= 2 and not hits for _, asked, hits in before)
   (tmp_path / 'mounted').mkdir()
   (tmp_path / 'one').rename(tmp_path / 'mounted/two')
-  second = checkout(tmp_path / 'home/bob/work/b')
+  second = checkout(tmp_path / 'home/bob/other/b')
   after = run(second, tmp_path / 'mounted/two', count=2, home=tmp_path / 'bob')
   assert after == [(total, asked, asked) for total, asked, _ in before]
 
