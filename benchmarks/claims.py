@@ -84,7 +84,8 @@ def parse(argv):
     action='append',
     default=[],
     metavar='FILE',
-    help='comparison.json of a `cdm compare` of faces; may be repeated',
+    help='comparison.json of a `cdm compare` of faces; may be repeated, and '
+    'the first one that has a method counts',
   )
   add('--table', action='store_true', help='print the tables of --out')
   add('--smoke', action='store_true', help='tiny settings: tests this script')

@@ -6,8 +6,6 @@ gke, slurm, vertex or skypilot: Batch may replace one machine of many, and the
 others would not know its address.
 """
 
-import re
-
 from targets import environment
 from targets.plan import (
   CACHE,
@@ -24,6 +22,7 @@ from targets.plan import (
   as_json,
   bucket_of,
   cache_folder,
+  comes_with_gpus,
   flags,
   in_image,
   mount_point,
@@ -39,9 +38,6 @@ from targets.secret_versions import references
 MACHINE_LOST = (50001, 50002, 50003, 50004, 50006)
 RETRIED = (FAULT, PREEMPTED, LOST, *KILLED)
 MOST_RETRIES = 10
-# Machine types whose GPUs come with them, and whose GPUs nobody lists: series
-# A and G of docs.cloud.google.com/compute/docs/accelerator-optimized-machines.
-WITH_GPUS = r'[ag][2-9]\w*-.+'
 
 
 def arguments(parser):
@@ -87,7 +83,7 @@ def plan(args):
     server, _, path = args.storage.partition(':')
     source = {'nfs': {'server': server, 'remotePath': path}}
   gpus = [{'type': args.gpu_type, 'count': args.gpus}] if args.gpu_type else []
-  has_gpus = bool(gpus or re.fullmatch(WITH_GPUS, args.machine_type))
+  has_gpus = bool(gpus) or comes_with_gpus(args.machine_type)
   account = {'email': args.service_account} if args.service_account else {}
   own = {
     CACHE: cache_folder(args, point),

@@ -48,6 +48,15 @@ def platforms(kind):
   return kind if kind == 'cpu' else f'{kind},cpu'
 
 
+def comes_with_gpus(machine_type):
+  """-> whether such machines of Google Cloud have GPUs that nobody lists.
+
+  They are the series A and G of
+  docs.cloud.google.com/compute/docs/accelerator-optimized-machines.
+  """
+  return re.fullmatch(r'[ag][2-9]\w*-.+', machine_type) is not None
+
+
 @dataclasses.dataclass
 class Plan:
   """What to write, to set and to run.

@@ -18,6 +18,7 @@ from targets.plan import (
   as_yaml,
   bucket_of,
   cache_folder,
+  comes_with_gpus,
   flags,
   in_image,
   mount_point,
@@ -60,6 +61,12 @@ def plan(args):
   if (args.accelerator_type is None) != (args.accelerator_count is None):
     raise ValueError(
       '--accelerator_type and --accelerator_count go together, or neither.'
+    )
+  if not args.accelerator_type and comes_with_gpus(args.machine_type):
+    # The job would be one for CPUs, beside idle GPUs.
+    raise ValueError(
+      f'--machine_type={args.machine_type} has GPUs; name them with '
+      '--accelerator_type and --accelerator_count, e.g. NVIDIA_H100_80GB and 8.'
     )
   point = mount_point(args)
   machine = {'machineType': args.machine_type}

@@ -111,6 +111,14 @@ def test_one_machine_waits_for_nobody():
   assert names == {'JAX_COMPILATION_CACHE_DIR', 'JAX_PLATFORMS'}
 
 
+def test_gpus_that_come_with_a_machine_are_never_left_idle():
+  with pytest.raises(ValueError, match='a3-highgpu-8g has GPUs; name them'):
+    planned('vertex', *COMMON, *GCS)
+  cpus = [*COMMON[:-1], '--machine_type=n2-standard-8']
+  (text,) = rendered('vertex', *cpus, *GCS)
+  assert '{"name": "JAX_PLATFORMS", "value": "cpu"}' in text
+
+
 def test_a_secret_is_refused():
   with pytest.raises(ValueError, match='would not stay secret') as caught:
     planned('vertex', *COMMON, *GPUS, *GCS, '--env=WANDB_API_KEY=abc')
