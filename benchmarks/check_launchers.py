@@ -239,8 +239,8 @@ def vertex():
   """CustomJobSpec, the message that gcloud sends."""
   from google.cloud import aiplatform_v1
 
-  for more in ([*H100, *GCS], [*NFS, '--network=n']):
-    text = rendered('vertex', *IMAGE, *VERTEX, *more, *ENV)
+  for more in (GCS, [*NFS, '--network=n']):
+    text = rendered('vertex', *IMAGE, *VERTEX, *H100, *more, *ENV)
     spec = aiplatform_v1.CustomJobSpec.from_json(
       json.dumps(yaml.safe_load(text)), ignore_unknown_fields=False
     )
