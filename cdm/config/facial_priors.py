@@ -3,8 +3,8 @@
 Three keys of the section `train_data` say where they are. They are no arguments
 of a source, because any source of named pictures may have them.
 
-  landmarks   a file of points, see `landmark_file`; of kind='tfds' the name of
-              a feature, see `tfds_landmarks`
+  landmarks   a file of points, see `landmark_file` and `ffhq_landmarks`; of
+              kind='tfds' the name of a feature, see `tfds_landmarks`
   parsing     a folder of maps of parts, see `parsing_folder`
   parts       the names of the parts 0, 1, 2, ...; () is CelebAMask-HQ's
 """
@@ -15,7 +15,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cdm.config import key_errors, value_types
-from cdm.data import facial_maps, landmark_file, parsing_folder, tfds_landmarks
+from cdm.data import (
+  facial_maps,
+  ffhq_landmarks,
+  landmark_file,
+  parsing_folder,
+  tfds_landmarks,
+)
 from cdm.data.source import Source
 from cdm.data.tfds import Tfds
 
@@ -111,6 +117,8 @@ def _open(kind: str, section: Mapping[str, Any], source: Source):
     ):
       if of_tfds:
         landmarks = tfds_landmarks.TfdsLandmarks(source, section['landmarks'])
+      elif ffhq_landmarks.is_one(section['landmarks']):
+        landmarks = ffhq_landmarks.read(section['landmarks'], files)
       else:
         landmarks = landmark_file.read(section['landmarks'], files)
   if section['parsing']:

@@ -28,6 +28,11 @@ class Landmarks(Protocol):
     """K names of points."""
     ...
 
+  @property
+  def size(self) -> tuple[int, int] | None:
+    """(width, height) of the pictures of the points; None: as stored."""
+    ...
+
   def of(self, i: int) -> np.ndarray:
     """Returns those of picture i, float32 [K, 2] (x, y), in its pixels."""
     ...
@@ -146,6 +151,7 @@ class FacialMaps:
     chosen = subset.spread_indices(self, min(_LOOKED_AT, len(self)))
     if self._landmarks is not None:
       chosen += self._landmarks.outermost()
+    errors = []
     for i in chosen:
       try:
         shape = source_contract.read(self._source, i)['image'].shape
@@ -154,15 +160,26 @@ class FacialMaps:
       try:
         self._face(i, shape)
       except BadImage as error:
-        raise ValueError(f'{error}.') from error
+        errors.append(error)
+    # A program finds points outside of some pictures, but not of all.
+    found_by_program = self._landmarks is not None and self._landmarks.size
+    if errors and not (found_by_program and len(errors) < len(chosen)):
+      raise ValueError(f'{errors[0]}.') from errors[0]
 
   def _face(self, i, shape):
     """Returns the Face of picture i, [H, W, 3]; raises BadImage."""
-    points = self._landmarks.of(i) if self._landmarks is not None else None
-    if points is not None:
+    points = None
+    if self._landmarks is not None:
+      points = self._landmarks.of(i)
+      if self._landmarks.size is not None:
+        # (0, 0) is the centre of the first pixel of every copy.
+        width, height = self._landmarks.size
+        scale = np.array([shape[1] / width, shape[0] / height])
+        points = ((points + 0.5) * scale - 0.5).astype(np.float32)
       far = points.max(axis=0)
-      # A file that counts pixels from 1 has the last one at W.
-      if points.min() < 0 or far[0] > shape[1] or far[1] > shape[0]:
+      # The first pixel begins at -0.5, and a file that counts pixels from 1 has
+      # the last one at W.
+      if points.min() < -0.5 or far[0] > shape[1] or far[1] > shape[0]:
         raise UnusableImage(
           self._name(i),
           f'its landmarks reach ({far[0]:g}, {far[1]:g}), and it has '

@@ -33,17 +33,26 @@ class Landmarks(NamedTuple):
   Attributes:
     names: K names of points, such as 'lefteye', in sorted order.
     points: float32 [N, K, 2] (x, y), in pixels of each picture.
+    size: (width, height) of the pictures in whose pixels they lie; None for
+      those of each picture as it is stored.
   """
 
   names: tuple[str, ...]
   points: np.ndarray
+  size: tuple[int, int] | None = None
 
   def of(self, i: int) -> np.ndarray:
     """Returns the points of picture i, [K, 2]."""
     return self.points[i]
 
   def outermost(self) -> list[int]:
-    """Returns the pictures with the largest x and the largest y."""
+    """Returns the pictures with the largest x and the largest y.
+
+    None for points that were found by a program, as those of FFHQ: of some
+    faces it puts one outside of the picture.
+    """
+    if self.size is not None:
+      return []
     return [int(i) for i in self.points.max(axis=1).argmax(axis=0)]
 
 

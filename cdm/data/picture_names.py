@@ -61,6 +61,7 @@ def lines_of(
   listing: str,
   *,
   others: bool = False,
+  line: str = 'Line',
 ) -> list[int]:
   """Returns for every picture which line of a list names it.
 
@@ -70,6 +71,7 @@ def lines_of(
     lines: (number of the line, name that it gives) of every line.
     listing: names the list in an error.
     others: whether lines may name pictures that are not among these.
+    line: what the list calls an entry.
 
   Returns:
     For every picture an index into `lines`.
@@ -82,7 +84,7 @@ def lines_of(
   found = [-1] * len(files)
   for n, (number, name) in enumerate(lines):
     i = names.get(_plain(name))
-    place = f'Line {number} of {listing} names {printable(name)}'
+    place = f'{line} {number} of {listing} names {printable(name)}'
     if i is None:
       if others:
         continue
@@ -97,8 +99,8 @@ def lines_of(
       )
     if found[i] >= 0:
       raise ValueError(
-        f'{place}, which line {lines[found[i]][0]} names already. Give every '
-        'picture one line.'
+        f'{place}, which {line.lower()} {lines[found[i]][0]} names already. '
+        'Give every picture one line.'
       )
     found[i] = n
   if -1 in found:

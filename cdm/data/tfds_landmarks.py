@@ -18,7 +18,10 @@ class TfdsLandmarks:
 
   Attributes:
     names: K names of points, in sorted order.
+    size: None, because the points lie in the pixels of the stored pictures.
   """
+
+  size = None
 
   def __init__(self, source: Tfds, feature: str):
     """Looks at the first record.
