@@ -242,18 +242,13 @@ def products(
   def add(total, group):
     members, owner = group  # [chunk, group], [chunk]
     there = members < pixel.size
-    at = pixel[jnp.minimum(members, pixel.size - 1)]
-    turn = position[jnp.minimum(members, pixel.size - 1)]
+    member = jnp.minimum(members, pixel.size - 1)
+    at, turn = pixel[member], position[member]
     patches = levels[at[..., None] + jnp.asarray(offset)[turn]]
     middle = levels[at]
-    rows = jnp.concatenate(
-      [
-        patches - middle[..., None],
-        (targets[at] - middle)[..., None],
-        jnp.ones((*at.shape, 1)),
-      ],
-      axis=-1,
-    )
+    target = (targets[at] - middle)[..., None]
+    ones = jnp.ones_like(target)
+    rows = jnp.concatenate([patches - middle[..., None], target, ones], axis=-1)
     rows = jnp.where(there[..., None], rows, 0.0)
     products = jnp.einsum(
       'gmi,gmj->gij', rows, rows, precision=jax.lax.Precision.HIGHEST
