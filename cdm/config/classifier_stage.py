@@ -25,9 +25,7 @@ def classifier_stage(
   )
   # With momentum 0 the network returns the batch-norm statistics of the current
   # batch alone, not a running average.
-  net = instantiate.splat(
-    'model', resnet.ResNet50, c.model, momentum=0.0, precision=None
-  )
+  net = instantiate.splat('model', resnet.ResNet50, c.model, momentum=0.0)
   with key_errors.naming('model', c.model):
     resnet.check(net)
   method, tester = classification.classifier(

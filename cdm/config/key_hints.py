@@ -61,6 +61,8 @@ OTHER_NAMES = {
   'model.num_classes': 'n_classes class_cond classes label_dim',
   'model.remat': 'gradient_checkpointing use_checkpoint remat_policy '
   'activation_checkpointing',
+  'model.attention': 'attention_kernel attn_implementation use_flash_attention '
+  'flash_attention enable_flash enable_xformers',
   'schedule.num_steps': 'timesteps num_timesteps diffusion_steps '
   'num_diffusion_timesteps num_train_timesteps n_timestep',
   'schedule.kind': 'beta_schedule noise_schedule',

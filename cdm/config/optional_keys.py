@@ -1,10 +1,10 @@
 """Lists the keys that a config may leave out, with the values they then have.
 
 They are options of a single run, such as where its weights come from, how slow
-its storage is or when it gives up, and not properties of an experiment. So no
-config states them, and the command line sets them in every config that has
-their section. Some data sections state some of their keys, if their data need
-it.
+its storage is, when it gives up or how attention is computed, and not
+properties of an experiment. So no config states them, and the command line sets
+them in every config that has their section. Some data sections state some of
+their keys, if their data need it.
 """
 
 from ml_collections import ConfigDict
@@ -49,6 +49,7 @@ OPTIONAL = {
   'train_data.parts': (),
   'pipeline.allow_enlarging': False,
   'mesh.device': '',
+  'model.attention': 'auto',
 }
 # What one start demands of its machine. A saved config lacks it: what was
 # trained on one kind of devices may be continued and used on another.

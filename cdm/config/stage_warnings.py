@@ -211,8 +211,9 @@ def wide_attention(built: Stage) -> str | None:
     )
   return (
     f'{where} {width} x {height}: each of {pixels:,} pixels attends to all of '
-    f'them, which takes {weights / 1e6:,.0f} million weights for each image, '
-    f'{4 * weights / 2**30:,.1f} GiB of float32, in every attention. {remedy}'
+    f'them, which takes {weights / 1e6:,.0f} million weights for each image in '
+    f'every attention. With config.model.attention=plain they are kept, '
+    f'{4 * weights / 2**30:,.1f} GiB of float32. {remedy}'
   )
 
 

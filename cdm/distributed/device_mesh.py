@@ -4,8 +4,9 @@ The mesh has three axes: `data` and `fsdp` split the examples of a batch, `fsdp`
 and `tensor` split the parameters (see `partitioning`).
 """
 
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -195,6 +196,29 @@ def split_batch(tree: Any, mesh: Mesh | None) -> Any:
   return jax.tree.map(
     lambda x: jax.lax.with_sharding_constraint(x, place), tree
   )
+
+
+def in_mesh(
+  function: Callable[..., Any], mesh: Mesh | None
+) -> Callable[..., Any]:
+  """Returns a function during whose tracing JAX knows the mesh.
+
+  A network chooses the kernels of its devices by it, and splits them, see
+  `models.attention_kernels`. Apply it inside `jax.jit`.
+
+  Args:
+    function: what is traced.
+    mesh: the mesh that its batches are split over; None is a single device.
+  """
+  if mesh is None:
+    return function
+
+  @functools.wraps(function)
+  def traced(*args, **kwargs):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return function(*args, **kwargs)
+
+  return traced
 
 
 def padded_batch_size(count: int, mesh: Mesh) -> int:

@@ -16,6 +16,7 @@ start, not by one iteration from a vector that is kept beside the parameters. So
 the discriminator has no state, and a resumed run needs none.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -23,6 +24,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from cdm.models import precision
 
 DTYPES = ('float32', 'bfloat16')  # as a config names them
 SLOPE = 0.2  # of a leaky ReLU below 0, [DCGAN]
@@ -117,6 +120,7 @@ class Conv(nn.Module):
       window_strides=(self.strides or 1,) * 2,
       padding=[(padding, padding)] * 2 if self.strides else 'VALID',
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      precision=precision.of(self.dtype),
     )
     return y + bias.astype(self.dtype)[None, None, None]
 
@@ -139,11 +143,12 @@ def spectral_norm(
   start = np.random.default_rng(0).normal(size=matrix.shape[1])
   u = jnp.asarray(start / np.linalg.norm(start), jnp.float32)
   constant = jax.lax.stop_gradient(matrix)
-  v = _unit(constant @ u)
+  product = functools.partial(jnp.matmul, precision=precision.HIGHEST)
+  v = _unit(product(constant, u))
   for _ in range(iterations):
-    u = _unit(v @ constant)
-    v = _unit(constant @ u)
-  return v @ matrix @ u
+    u = _unit(product(v, constant))
+    v = _unit(product(constant, u))
+  return product(product(v, matrix), u)
 
 
 def _unit(x):

@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cdm.models import layers
+from cdm.models import layers, precision
 
 # The least of each number of a network, and the most.
 RANGES = {
@@ -74,8 +74,7 @@ def enlarged_features(
   Returns:
     [B, H, W, F].
   """
-  dense = functools.partial(nn.Dense, kernel_init=layers.INIT, dtype=dtype)
-  h = dense(features, name='conv_in')(lowres)
+  h = layers.dense(features, dtype=dtype, name='conv_in')(lowres)
   for i in range(magnification.bit_length()):
     if i:
       h = nn.ConvTranspose(
@@ -84,6 +83,7 @@ def enlarged_features(
         strides=(2, 2),
         kernel_init=layers.INIT,
         dtype=dtype,
+        precision=precision.of(dtype),
         name=f'deconv_x{2**i}',
       )(h)
       h = nn.relu(h)
@@ -148,7 +148,7 @@ class EnlargingResnet(nn.Module):
       dtype=jnp.dtype(self.dtype),
     )
     # The image starts at grey.
-    conv_out = nn.Dense(3, kernel_init=layers.ZERO, name='conv_out')
+    conv_out = layers.dense(3, kernel_init=layers.ZERO, name='conv_out')
     return conv_out(h.astype(jnp.float32))
 
   @nn.nowrap

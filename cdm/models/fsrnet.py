@@ -26,6 +26,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cdm.models import precision
 from cdm.models.layers import ZERO, GroupNorm, conv, double, group_count
 
 DTYPES = ('float32', 'bfloat16')  # as a config names them
@@ -109,12 +110,23 @@ class FsrNet(nn.Module):
     )(coarse)
     maps = None
     if self.num_maps:
-      maps = nn.Conv(self.num_maps, (1, 1), dtype=dtype, name='maps')(prior)
+      maps = nn.Conv(
+        self.num_maps,
+        (1, 1),
+        dtype=dtype,
+        precision=precision.of(dtype),
+        name='maps',
+      )(prior)
       maps = maps.astype(jnp.float32)
     h = jnp.concatenate([h, prior], axis=-1)
     h = nn.relu(conv(self.features, dtype=dtype, name='join')(h))
     h = nn.ConvTranspose(
-      self.features, (4, 4), strides=(2, 2), dtype=dtype, name='double'
+      self.features,
+      (4, 4),
+      strides=(2, 2),
+      dtype=dtype,
+      precision=precision.of(dtype),
+      name='double',
     )(h)
     image = coarse + Tower(
       self.features, self.decoder_blocks, groups, dtype, name='decoder'
@@ -210,6 +222,7 @@ class Prior(nn.Module):
       strides=2,
       padding=3,
       dtype=self.dtype,
+      precision=precision.of(self.dtype),
       name='stem',
     )(x)
     h = Block(self.norm_groups, self.dtype, name='block')(nn.relu(h))
@@ -272,7 +285,11 @@ class Bottleneck(nn.Module):
     for i, (width, side) in enumerate([(c // 2, 1), (c // 2, 3), (c, 1)]):
       h = nn.relu(_norm(h, self.norm_groups, self.dtype, f'norm{i + 1}'))
       h = nn.Conv(
-        max(width, 1), (side, side), dtype=self.dtype, name=f'conv{i + 1}'
+        max(width, 1),
+        (side, side),
+        dtype=self.dtype,
+        precision=precision.of(self.dtype),
+        name=f'conv{i + 1}',
       )(h)
     return x + h
 

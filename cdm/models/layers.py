@@ -3,7 +3,8 @@
 Images are [B, H, W, C] throughout, embeddings [B, E]. Parameters are float32;
 `dtype` is the dtype of computation. For every `dtype`, the statistics of a
 normalisation, the logits and softmax of attention and the embedding of a
-scalar are float32.
+scalar are float32, and products of float32 have all of its digits on every
+device (see `precision`).
 
 A residual block is y = skip(x) + f(x) with
 
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cdm.models import attention_products, precision
 from cdm.ops.keys import example_keys
 
 # INIT is [DDPM]'s own initialiser. The last layer of every residual branch is
@@ -111,6 +113,20 @@ def conv(
     padding=((1, 1), (1, 1)),
     kernel_init=kernel_init,
     dtype=dtype,
+    precision=precision.of(dtype),
+    name=name,
+  )
+
+
+def dense(
+  features: int, *, name: str, dtype: Any = jnp.float32, kernel_init: Any = INIT
+) -> nn.Dense:
+  """Returns a dense layer over the channels."""
+  return nn.Dense(
+    features,
+    kernel_init=kernel_init,
+    dtype=dtype,
+    precision=precision.of(dtype),
     name=name,
   )
 
@@ -178,10 +194,8 @@ class ScalarEmbedding(nn.Module):
   def __call__(self, t):
     """t: [B] -> [B, out_features], float32."""
     h = timestep_embedding(t, self.features)
-    h = nn.Dense(self.out_features, kernel_init=INIT, name='dense1')(h)
-    return nn.Dense(self.out_features, kernel_init=INIT, name='dense2')(
-      nn.silu(h)
-    )
+    h = dense(self.out_features, name='dense1')(h)
+    return dense(self.out_features, name='dense2')(nn.silu(h))
 
 
 def dropout(
@@ -244,12 +258,13 @@ class ResBlock(nn.Module):
     if emb is None:
       h = self._norm(h, 'norm2')
     elif self.embedding == 'film':
-      film = self._dense(2 * self.features, 'film')(emb)[:, None, None]
+      film = dense(2 * self.features, dtype=self.dtype, name='film')(emb)
+      film = film[:, None, None]
       scale, shift = jnp.split(film, 2, axis=-1)  # [B, 1, 1, features]
       h = self._norm(h, 'norm2') * (1 + scale) + shift
     else:
-      shift = self._dense(self.features, 'shift')(emb)[:, None, None]
-      h = self._norm(h + shift, 'norm2')
+      shift = dense(self.features, dtype=self.dtype, name='shift')(emb)
+      h = self._norm(h + shift[:, None, None], 'norm2')
     h = nn.silu(h)
     if train and self.dropout:
       if examples is None:
@@ -259,17 +274,13 @@ class ResBlock(nn.Module):
     h = conv(self.features, dtype=self.dtype, kernel_init=ZERO, name='conv2')(h)
 
     if x.shape[-1] != self.features:
-      x = self._dense(self.features, 'skip')(x)
+      x = dense(self.features, dtype=self.dtype, name='skip')(x)
     return (x + h) * math.sqrt(0.5) if self.skip_rescale else x + h
 
   @nn.nowrap
   def _norm(self, x, name):
     groups = group_count(x.shape[-1], self.norm_groups)
     return GroupNorm(groups, self.norm_eps, self.dtype, name=name)(x)
-
-  @nn.nowrap
-  def _dense(self, features, name):
-    return nn.Dense(features, kernel_init=INIT, dtype=self.dtype, name=name)
 
 
 class Attention(nn.Module):
@@ -284,6 +295,7 @@ class Attention(nn.Module):
   norm_groups: int = 32
   norm_eps: float = 1e-5
   dtype: Any = jnp.float32
+  form: str = 'auto'  # of the products, see `attention_products.FORMS`
 
   @nn.compact
   def __call__(self, x):
@@ -292,19 +304,12 @@ class Attention(nn.Module):
     n, d = height * width, c // self.num_heads
     groups = group_count(c, self.norm_groups)
     h = GroupNorm(groups, self.norm_eps, self.dtype, name='norm')(x)
-    qkv = nn.Dense(3 * c, kernel_init=INIT, dtype=self.dtype, name='qkv')(
-      h.reshape(b, n, c)
-    ).reshape(b, n, 3, self.num_heads, d)
+    qkv = dense(3 * c, dtype=self.dtype, name='qkv')(h.reshape(b, n, c))
+    qkv = qkv.reshape(b, n, 3, self.num_heads, d)
     q, k, v = (qkv[:, :, i] for i in range(3))  # [B, N, heads, d]
-    logits = jnp.einsum(
-      'bqhd,bkhd->bhqk', q, k, preferred_element_type=jnp.float32
-    )
-    # The scale is the square root of a head's width, not of all channels.
-    weights = nn.softmax(logits / math.sqrt(d), axis=-1)
-    h = jnp.einsum('bhqk,bkhd->bqhd', weights.astype(v.dtype), v)
-    h = nn.Dense(c, kernel_init=ZERO, dtype=self.dtype, name='out')(
-      h.reshape(b, height, width, c)
-    )
+    h = attention_products.attend(q, k, v, self.form)
+    out = dense(c, dtype=self.dtype, kernel_init=ZERO, name='out')
+    h = out(h.reshape(b, height, width, c))
     return (x + h) * math.sqrt(0.5) if self.skip_rescale else x + h
 
 

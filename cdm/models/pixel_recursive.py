@@ -66,7 +66,10 @@ class ConditioningNetwork(nn.Module):
       dtype=self.dtype,
     )
     # The logits start at zero, and so every level is as likely as any other.
-    h = nn.Dense(COLOURS * LEVELS, kernel_init=layers.ZERO, name='logits')(h)
+    logits = layers.dense(
+      COLOURS * LEVELS, kernel_init=layers.ZERO, name='logits'
+    )
+    h = logits(h)
     return h.reshape(*h.shape[:-1], COLOURS, LEVELS)
 
 

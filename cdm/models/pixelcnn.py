@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.models import layers
+from cdm.models import layers, precision
 
 COLOURS = 3
 LEVELS = 256  # of a sub-pixel
@@ -68,7 +68,12 @@ class ColourDense(nn.Module):
     kernel = self.param('kernel', self.kernel_init, (k, c, width))
     bias = self.param('bias', nn.initializers.zeros, (width,))
     kernel = kernel.astype(self.dtype) * self._mask(k, c)
-    y = jnp.einsum('...kc,kcf->...f', taps.astype(self.dtype), kernel)
+    y = jnp.einsum(
+      '...kc,kcf->...f',
+      taps.astype(self.dtype),
+      kernel,
+      precision=precision.of(self.dtype),
+    )
     return y + jnp.reshape(bias.astype(self.dtype), (1,) * (y.ndim - 1) + (-1,))
 
   @nn.nowrap
@@ -101,9 +106,13 @@ class GatedLayer(nn.Module):
       padding='VALID',
       kernel_init=layers.INIT,
       dtype=self.dtype,
+      precision=precision.of(self.dtype),
     )
     self.link = nn.Dense(
-      2 * self.features, kernel_init=layers.INIT, dtype=self.dtype
+      2 * self.features,
+      kernel_init=layers.INIT,
+      dtype=self.dtype,
+      precision=precision.of(self.dtype),
     )
     self.left = ColourDense(self.features, gates=2, dtype=self.dtype)
     self.out = ColourDense(self.features, dtype=self.dtype)
@@ -149,6 +158,7 @@ class PixelCNN(nn.Module):
       padding='VALID',
       kernel_init=layers.INIT,
       dtype=self.dtype,
+      precision=precision.of(self.dtype),
     )
     self.first_left = ColourDense(self.features, strict=True, dtype=self.dtype)
     self.gated = [

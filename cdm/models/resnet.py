@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cdm.models import precision
+
 # torchvision's mean and standard deviation of ImageNet's training images on the
 # scale [0, 1].
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -48,8 +50,6 @@ class ResNet50(nn.Module):
     features: channels of the first convolution.
     momentum: of the running statistics; at 0 they are those of the last batch.
     dtype: of computation; normalisation and logits are float32.
-    precision: of products in float32; use `jax.lax.Precision.HIGHEST` for
-      results that are to be compared with others.
   """
 
   num_classes: int = 1000
@@ -58,7 +58,6 @@ class ResNet50(nn.Module):
   features: int = 64
   momentum: float = 0.9
   dtype: Any = jnp.float32
-  precision: Any = None
 
   @nn.nowrap
   def parameter_dtype(self, name: str) -> Any:
@@ -89,7 +88,7 @@ class ResNet50(nn.Module):
       nn.Conv,
       use_bias=False,
       dtype=self.dtype,
-      precision=self.precision,
+      precision=precision.of(self.dtype),
       kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
     )
     norm = functools.partial(
@@ -114,10 +113,8 @@ class ResNet50(nn.Module):
         )(x)
       self.sow('intermediates', f'layer{stage + 1}', x)
     pool = x.astype(jnp.float32).mean(axis=(1, 2))  # [B, 2048]
-    logits = nn.Dense(self.num_classes, precision=self.precision, name='fc')(
-      pool
-    )
-    return Output(pool, logits)
+    fc = nn.Dense(self.num_classes, precision=precision.HIGHEST, name='fc')
+    return Output(pool, fc(pool))
 
 
 def check(net: ResNet50) -> None:

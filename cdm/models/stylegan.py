@@ -22,6 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cdm.models import precision
 from cdm.models.layers import per_channel
 
 SMALLEST, LARGEST = 8, 1024  # sides in pixels
@@ -206,7 +207,8 @@ class EqualDense(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     scale = self.gain * self.lr_multiplier / math.sqrt(fan_in)
     bias = jnp.expand_dims(bias, range(x.ndim - 1))  # [..., features]
-    return x @ (kernel * scale) + bias * self.lr_multiplier
+    y = jnp.matmul(x, kernel * scale, precision=precision.HIGHEST)
+    return y + bias * self.lr_multiplier
 
 
 class EqualConv(nn.Module):
@@ -241,7 +243,12 @@ class EqualConv(nn.Module):
 def _conv(x, kernel):
   """Convolves with zeros around the image: [B, H, W, c] -> [B, H, W, C]."""
   return jax.lax.conv_general_dilated(
-    x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    x,
+    kernel,
+    (1, 1),
+    'SAME',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    precision=precision.HIGHEST,
   )
 
 
@@ -261,6 +268,7 @@ def _fused_up(x, kernel):
     ((2, 2), (2, 2)),
     lhs_dilation=(2, 2),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    precision=precision.HIGHEST,
   )
 
 

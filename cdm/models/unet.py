@@ -90,6 +90,8 @@ class UNet(nn.Module):
       output are float32.
     remat: the activations that the backward pass recomputes instead of keeping
       them in memory, see `unet_plan.REMAT`.
+    attention: how attention is computed, see `attention_products.FORMS`; the
+      numbers are the same, the memory is not.
   """
 
   features: int
@@ -114,6 +116,7 @@ class UNet(nn.Module):
   norm_eps: float = 1e-5
   dtype: str = 'float32'
   remat: str = 'none'
+  attention: str = 'auto'
 
   @nn.compact
   def __call__(
@@ -280,6 +283,7 @@ class UNet(nn.Module):
       norm_groups=self.norm_groups,
       norm_eps=self.norm_eps,
       dtype=jnp.dtype(self.dtype),
+      form=self.attention,
       name=name,
     )
 

@@ -6,6 +6,8 @@ A `Level` holds the size, width, blocks and attention of one feature map.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from cdm.models import attention_products
+
 RESAMPLE = ('biggan', 'conv', 'plain')
 EMBEDDING = ('film', 'additive')
 CONDITION_ON = ('t', 'sqrt_alpha_bar', 'logsnr', 'nothing')
@@ -136,6 +138,7 @@ def _check_fields(net: Any) -> None:
     ('condition_on', CONDITION_ON),
     ('dtype', DTYPE),
     ('remat', REMAT),
+    ('attention', attention_products.FORMS),
   ):
     value = getattr(net, field)
     if value not in known:

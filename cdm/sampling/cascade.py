@@ -152,7 +152,7 @@ def jit_batches(
     options = compiler_options.forward(jax.devices())
     return jax.jit(function, compiler_options=options)
   return jax.jit(
-    function,
+    device_mesh.in_mesh(function, mesh),
     out_shardings=device_mesh.batch_sharding(mesh),
     compiler_options=compiler_options.forward(mesh.devices.flat),
   )

@@ -127,7 +127,7 @@ def _make_sums(c, assembled, *, size, part):
     return found
 
   return jax.jit(
-    sums,
+    device_mesh.in_mesh(sums, mesh),
     out_shardings=device_mesh.replicated(mesh),
     compiler_options=compiler_options.forward(mesh.devices.flat),
   )

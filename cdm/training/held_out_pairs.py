@@ -113,7 +113,7 @@ def _make_draw(c, assembled):
     return pixels.to_uint8(x), pixels.to_uint8(z_0)
 
   return jax.jit(
-    draw,
+    device_mesh.in_mesh(draw, mesh),
     out_shardings=device_mesh.replicated(mesh),
     compiler_options=compiler_options.forward(mesh.devices.flat),
   )

@@ -1,6 +1,5 @@
 """Draws the grid of sample images that a run writes while it trains."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -66,11 +65,13 @@ def make_grid_sampler(
     labels = indices.astype(np.int32) % built.net.num_classes
   seed = program.seed_of(c, program.GRID_SEED)
   boxed = assembled.built.boxes(assembled.state.ema_params)
-  jit = functools.partial(
-    jax.jit,
-    out_shardings=device_mesh.replicated(mesh),
-    compiler_options=compiler_options.forward(mesh.devices.flat),
-  )
+
+  def jit(function):
+    return jax.jit(
+      device_mesh.in_mesh(function, mesh),
+      out_shardings=device_mesh.replicated(mesh),
+      compiler_options=compiler_options.forward(mesh.devices.flat),
+    )
 
   def sample(params, labels, **conditioning):
     keys = ops_keys.image_keys(seed, indices)

@@ -125,7 +125,7 @@ def make_step(
     return after, scalars
 
   return jax.jit(
-    step,
+    device_mesh.in_mesh(step, mesh),
     in_shardings=(shardings, device_mesh.batch_sharding(mesh)),
     out_shardings=(shardings, device_mesh.replicated(mesh)),
     donate_argnums=0,

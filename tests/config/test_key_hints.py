@@ -37,6 +37,7 @@ CONFIG = {
     ('logdir', '', '--workdir'),
     ('fp16', '', 'model.dtype'),
     ('mixed_precision', '', 'model.dtype'),
+    ('use_flash_attention', '', 'model.attention'),
     ('gradient_accumulation_steps', '', 'train.accumulation'),
     ('train.batchsize', 'train', 'train.batch_size'),
     ('trian.batch_size', '', 'train.batch_size'),

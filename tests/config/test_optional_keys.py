@@ -13,6 +13,7 @@ from cdm.config import (
   placement,
 )
 from cdm.data import data_origin, folder, pipeline
+from cdm.models import unet
 from cdm.training import run_config
 
 SMOKE = smoke_runs.CONFIGS / 'smoke.py'
@@ -24,11 +25,14 @@ def test_their_values_are_those_of_the_class_that_reads_them():
     'pipeline': pipeline.PipelineOptions,
     'mesh': placement.Mesh,
   }
+  network = inspect.signature(unet.UNet).parameters
   parameters = inspect.signature(folder.Folder).parameters
   for dotted, value in optional_keys.OPTIONAL.items():
     section, key = dotted.split('.')
     if section in readers:
       assert readers[section]._field_defaults[key] == value
+    elif section == 'model':
+      assert network[key].default == value
     elif key == datasets.ALLOW_MISSING:
       assert datasets.allows_missing_classes({}) == value
     elif key in facial_priors.KEYS:

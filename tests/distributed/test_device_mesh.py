@@ -170,3 +170,18 @@ def test_a_batch_that_does_not_divide_names_the_nearest(
 def test_a_host_batch_that_does_not_divide_is_refused():
   with pytest.raises(ValueError, match='e.g. 8 or 16'):
     device_mesh.shard_batch(tiny_run.batch_at(0, size=12), tiny_run.mesh(8))
+
+
+def test_a_function_knows_its_mesh_and_platform_while_it_is_traced():
+  mesh, seen = tiny_run.mesh(2, 4), []
+
+  def function(x):
+    seen.append(jax.sharding.get_abstract_mesh())
+    return x + 1
+
+  wrapped = device_mesh.in_mesh(function, mesh)
+  assert jax.jit(wrapped)(1) == 2 and wrapped.__name__ == 'function'
+  assert seen[0].shape == mesh.shape
+  assert seen[0].abstract_device.platform == 'cpu'
+  assert jax.sharding.get_abstract_mesh().empty
+  assert device_mesh.in_mesh(function, None) is function

@@ -9,8 +9,6 @@ from support.oracles import assert_matches, oracle, rule_weights
 from cdm.models import resnet
 from cdm.models.resnet import ResNet50
 
-HIGHEST = jax.lax.Precision.HIGHEST
-
 
 @pytest.fixture(scope='module')
 def stored():
@@ -27,9 +25,7 @@ def test_features_and_logits_equal_torchvisions(stored, name):
 
   @jax.jit
   def apply(variables, x):
-    return ResNet50(precision=HIGHEST).apply(
-      variables, x, train=False, mutable='intermediates'
-    )
+    return ResNet50().apply(variables, x, train=False, mutable='intermediates')
 
   output, kept = apply(variables, x)
   mine = {'pool2048': output.pool, 'logits': output.logits}

@@ -391,6 +391,19 @@ def test_all_but_the_last_convolution_compute_in_bfloat16():
 # --- Training
 
 
+def test_every_attention_takes_the_form_of_the_field():
+  """Blocks are computed in a loop, and nothing else of the network is."""
+  args, given = inputs()
+
+  def loops(form):
+    net = TINY.clone(attention=form)
+    apply = functools.partial(net.apply, **given, train=False)
+    program = jax.make_jaxpr(apply)(shapes(net, args, given), *args)
+    return str(program).count('scan[')
+
+  assert (loops('auto'), loops('plain'), loops('blocked')) == (0, 0, 4)
+
+
 def test_remat_recomputes_as_named_and_changes_no_gradient():
   args, given = inputs()
   probe = normal(7, (2, 8, 8, 3))

@@ -81,6 +81,7 @@ def test_numbers_at_the_ends_of_their_range_are_taken(fields, size):
     ({'head_features': 4, 'num_heads': 2}, (2, 2), 'give one of them'),
     ({'null_class': True}, (2, 2), 'null_class needs num_classes'),
     ({'remat': 'some'}, (2, 2), "remat is 'some'; known are none, conv"),
+    ({'attention': 'flash'}, (2, 2), "attention is 'flash'; known are auto, "),
     *(
       ({field: value}, (2, 2), f'{field} is {value}; it must be from 1 to')
       for field, most in unet_plan.MOST.items()

@@ -21,7 +21,7 @@ from cdm.config import datasets, placement, sampler_section
 from cdm.config import stage as build
 from cdm.config.loader import from_json, load, to_json
 from cdm.data import pipeline
-from cdm.models import flops
+from cdm.models import attention_products, flops, unet, unet_plan
 from cdm.sampling import cascade
 from cdm.training import run_config
 
@@ -202,6 +202,18 @@ def test_a_stage_gives_one_loss_per_example(name):
   )
   assert (loss.shape, loss.dtype) == ((2,), np.float32)
   assert all(value.shape in ((), (2,)) for value in scalars.values())
+
+
+@every_stage
+def test_attention_is_over_so_few_pixels_that_it_is_plain(name):
+  """`attention_products` says so of all configs, and so do the documents."""
+  net, size = stage_of(name).net, config_of(name).pipeline.image_size
+  if isinstance(net, unet.UNet):
+    assert net.attention == 'auto'
+    levels = unet_plan.plan(net, (size, size))
+    pixels = max(h * w for h, w in (x.size for x in levels if x.num_heads))
+    assert pixels <= 16 * 16
+    assert pixels**2 <= attention_products.PLAIN_WEIGHTS
 
 
 @pytest.mark.parametrize(

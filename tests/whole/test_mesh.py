@@ -17,7 +17,7 @@ from support.smoke_runs import record, state
 
 from cdm.config import datasets, loader
 from cdm.distributed import device_mesh
-from cdm.models import unet
+from cdm.models import attention_kernels, unet
 from cdm.planning import hlo, lowering
 from cdm.sampling import cascade
 from cdm.training import program
@@ -250,6 +250,31 @@ def test_sampling_gathers_layers_again_in_every_step():
   assert planned.turns > 1
   assert {one.kind for one in gathered} == {'all-gather'}
   assert {one.turns for one in gathered} == {planned.turns}
+
+
+@pytest.mark.parametrize(
+  ('axes', 'accumulation'),
+  [((8, 1, 1), 1), ((2, 2, 2), 1), ((2, 2, 2), 2)],
+)
+def test_a_network_knows_the_mesh_that_it_is_trained_and_drawn_on(
+  monkeypatch, axes, accumulation
+):
+  """By it attention finds the kernel of its devices, and splits it."""
+  known = []
+
+  def kernel_for(q):
+    mesh = jax.sharding.get_abstract_mesh()
+    known.append(not mesh.empty and mesh.abstract_device.platform == 'cpu')
+
+  monkeypatch.setattr(attention_kernels, 'kernel_for', kernel_for)
+  given = {'model.attention': 'fused', 'train.accumulation': accumulation}
+  c, made = tiny(*axes, **given)
+  known.clear()
+  made.step.lower(made.state, made.batch)
+  assert known and all(known)
+  known.clear()  # The FLOPs of a planned sampler are counted without a mesh.
+  lowering.sample_step(c, jax.devices(), batch_size=8)
+  assert any(known)
 
 
 GATHER = re.compile(r'stablehlo\.all_gather"[^\n]*-> tensor<([\dx]+)x(\w+)>')

@@ -321,7 +321,7 @@ def read_network(
       f'{resnet.URL.rpartition("/")[2]} (SHA-256 '
       f'{resnet.SHA256[:8]}...), from {resnet.URL}.'
     )
-  net: Any = resnet.ResNet50(precision='highest')
+  net: Any = resnet.ResNet50()
   variables = resnet.from_pytorch(pytorch_file.read(path), net)
   digest = download.digest(path)
 
