@@ -1,6 +1,6 @@
 """How many images a core prepares per second, against other input pipelines.
 
-  pip install tensorflow torch  # the peers; whichever is missing is left out
+  pip install '.[jpeg]' tensorflow torch  # whichever is missing is left out
   python benchmarks/input_pipeline.py [--sizes 64 256] [--count=320] \\
       [--rounds=7] [--workers=2]
 
@@ -9,7 +9,8 @@ mostly are, cut from the embedded photographs), in random order, takes the
 largest centre square, shrinks it by area, flips half of the images and makes
 uint8 batches of 32:
 
-  ours      `pipeline.make_iterator` on the folder, and on what `prepare` wrote
+  ours      `pipeline.make_iterator` on the folder, where the extra `jpeg` is
+            installed also without it, and on what `prepare` wrote
   tf.data   decode_and_crop_jpeg, tf.image.resize(method='area'), rounded
   PyTorch   DataLoader over Pillow, reduced with its BOX filter
   Pillow    a bare loop: decode, crop, BOX; no order, no flip, no batch
@@ -33,10 +34,17 @@ import time
 import numpy as np
 from PIL import Image
 
-from cdm.data import array_record, pipeline, prepare, sample_photos
+from cdm.data import (
+  array_record,
+  fast_jpeg,
+  pipeline,
+  prepare,
+  sample_photos,
+)
 from cdm.data import folder as sources
 
 BATCH_SIZE = 32
+WITHOUT_JPEG = 'ours, folder, no jpeg'
 EPOCHS = 8  # that the workers read in one round
 # Our records are the images this many times over: shuffling a few hundred takes
 # longer per record than shuffling a million, and nobody trains on so few.
@@ -110,6 +118,20 @@ def ours(source, size):
         yield batch['image']
 
   return epoch
+
+
+def by_pillow(epoch):
+  """The same epoch as if the extra `jpeg` was not installed; 0 workers."""
+
+  def plain(workers, epochs):
+    assert not workers, 'worker processes import it anew'
+    installed, fast_jpeg.simplejpeg = fast_jpeg.simplejpeg, None
+    try:
+      yield from epoch(workers, epochs)
+    finally:
+      fast_jpeg.simplejpeg = installed
+
+  return plain
 
 
 def tensorflow(files, size):
@@ -248,9 +270,13 @@ def contenders_of(files, folder, size):
   prepared = array_record.ArrayRecords(folder / f'prepared{size}')
   found = {
     'ours, folder': ours(Repeated(source), size),
+    WITHOUT_JPEG: by_pillow(ours(Repeated(source), size)),
     'ours, prepared': ours(Repeated(prepared), size),
     'Pillow': pillow(files, size),
   }
+  if fast_jpeg.simplejpeg is None:
+    del found[WITHOUT_JPEG]
+    print("ours with simplejpeg: left out (pip install '.[jpeg]')")
   for name, make in (('tf.data', tensorflow), ('PyTorch', pytorch)):
     try:
       found[name] = make(files, size)
@@ -282,7 +308,8 @@ def main():
         compare(title, contenders, per_core, args.rounds)
       if args.workers:
         title = f'{size} x {size}, {args.workers} workers, per second'
-        del contenders['Pillow']
+        for name in ('Pillow', WITHOUT_JPEG):
+          contenders.pop(name, None)
         measure = functools.partial(per_clock, workers=args.workers)
         compare(title, contenders, measure, args.rounds)
 

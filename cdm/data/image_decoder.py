@@ -15,10 +15,12 @@ import stat
 from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
+from PIL import Image
 
 from cdm.data import (
   deep_image,
   deep_samples,
+  fast_jpeg,
   image_kinds,
   memory_budget,
   portable_anymap,
@@ -89,7 +91,7 @@ def decode(
     if portable_anymap.is_binary(data):
       pixels, texts = _anymap(data, max_pixels, max_value)
     else:
-      pixels, texts = _by_pillow(data, max_pixels, max_value, exif_rotation)
+      pixels, texts = _compressed(data, max_pixels, max_value, exif_rotation)
   except Unusable as error:
     raise UnusableImage(name, error.reason) from error
   except Unreadable as error:
@@ -217,12 +219,15 @@ def size_text(image: np.ndarray) -> str:
   return f'{image.shape[1]}x{image.shape[0]} pixels'
 
 
-def _by_pillow(data, max_pixels, max_value, exif_rotation):
-  """Returns (pixels, {kind of note: text})."""
+def _compressed(data, max_pixels, max_value, exif_rotation):
+  """Returns (pixels, {kind of note: text}) of a file of `image_kinds.KINDS`."""
   kind = image_kinds.kind_of(data)
   parts = kind.split(data)
   if parts.size is not None:
     _check_size(*parts.size, max_pixels)
+  pixels = _fast_jpeg(parts, exif_rotation)
+  if pixels is not None:
+    return pixels, _texts(parts, exif_rotation)
   open_again = functools.partial(image_kinds.open_image, kind, parts.data)
   with open_again() as image:
     _check_size(*image.size, max_pixels)
@@ -237,23 +242,51 @@ def _by_pillow(data, max_pixels, max_value, exif_rotation):
       )
       orientation = parts.orientation if exif_rotation else 1
       result = rgb_pixels.upright(shallow.image, orientation)
-    more = parts.has_more or image_kinds.has_more_frames(image)
+    more = image_kinds.has_more_frames(image)
+  return result.pixels, _texts(
+    parts._replace(has_more=parts.has_more or more),
+    exif_rotation,
+    was_transparent=shallow.was_transparent or result.was_transparent,
+    dark=shallow.dark,
+  )
+
+
+def _fast_jpeg(parts, exif_rotation):
+  """Returns the pixels of a common JPEG file, or None: Pillow decides."""
+  if not fast_jpeg.is_usable(parts.sampling):
+    return None
+  width, height = parts.size
+  turned = exif_rotation and parts.orientation != 1
+  # A turned image is copied, by way of Pillow's four bytes per pixel.
+  per_pixel = fast_jpeg.WORKING_BYTES + parts.working_bytes + 10 * turned
+  with _BUDGET.reserve(width * height * per_pixel + 2 * len(parts.data)):
+    pixels = fast_jpeg.decode(parts.data, parts.size)
+    if pixels is not None and turned:
+      image = Image.fromarray(pixels)
+      return rgb_pixels.upright(image, parts.orientation).pixels
+  if pixels is not None:
+    pixels.setflags(write=False)
+  return pixels
+
+
+def _texts(parts, exif_rotation, *, was_transparent=False, dark=None):
+  """Returns {kind of note: text} of a decoded file."""
   texts = {
     'profile': f'its colour profile {parts.profile!r} was not applied',
     **_TEXTS,
-    'dark': _dark_text(shallow.dark),
+    'dark': _dark_text(dark),
     'rotated': f'its EXIF orientation {parts.orientation} was applied',
     'unrotated': f'its EXIF orientation {parts.orientation} was not applied',
   }
   said = {
     'profile': parts.profile is not None,
-    'alpha': shallow.was_transparent or result.was_transparent,
-    'more': more,
-    'dark': shallow.dark is not None,
-    'rotated': orientation != 1,
-    'unrotated': parts.orientation != orientation,
+    'alpha': was_transparent,
+    'more': parts.has_more,
+    'dark': dark is not None,
+    'rotated': exif_rotation and parts.orientation != 1,
+    'unrotated': not exif_rotation and parts.orientation != 1,
   }
-  return result.pixels, {key: texts[key] for key in texts if said[key]}
+  return {key: texts[key] for key in texts if said[key]}
 
 
 def _anymap(data, max_pixels, max_value):

@@ -43,6 +43,8 @@ class ImageParts(NamedTuple):
     white_is_zero: whether the largest value of a grey image means black.
     bits: bits per sample as stored; 8 where it does not matter.
     working_bytes: memory per pixel that decoding takes besides the image.
+    sampling: of a JPEG file of 8-bit samples and Huffman codes, the sampling
+      factors of its channels, a byte each as in its frame header; else None.
   """
 
   data: bytes
@@ -54,6 +56,7 @@ class ImageParts(NamedTuple):
   white_is_zero: bool = False
   bits: int = 8
   working_bytes: int = 0
+  sampling: bytes | None = None
 
 
 def orientation_of(exif: bytes | None, xmp: bytes | None = None) -> int:

@@ -16,6 +16,7 @@ _MULTIPLE = b'MPF\0'
 # Start of frame: a size follows. The other three of this range are tables.
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_HUFFMAN = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive
 _ALONE = {0x01, 0xD8, *range(0xD0, 0xD8)}  # markers without a length
 # APP0 and APP14 tell the decoder what the channels mean; the other application
 # segments and comments are metadata.
@@ -33,6 +34,7 @@ def split(data: bytes) -> ImageParts:
     Unreadable: the file is progressive with an absurd number of scans.
   """
   kept, at, size, working = [data[:2]], 2, None, 0
+  sampling = None
   found: dict[bytes, list[bytes]] = {}
   while at + 4 <= len(data) and data[at] == 0xFF:
     marker = data[at + 1]
@@ -57,6 +59,9 @@ def split(data: bytes) -> ImageParts:
       size = (width, height)
       # The coefficients of all scans are kept, two bytes for each sample.
       working = 2 * channels if marker in _PROGRESSIVE else 0
+      # Identifier, sampling factors and quantization table of each channel.
+      if marker in _HUFFMAN and body[0] == 8 and len(body) == 6 + 3 * channels:
+        sampling = body[7::3]
     at = max(end, at + 2)
   if working and data.count(b'\xff\xda', at) > _MAX_SCANS:
     raise Unreadable(
@@ -73,4 +78,5 @@ def split(data: bytes) -> ImageParts:
     profile=profile_name(icc) if icc else None,
     has_more=_MULTIPLE in found,
     working_bytes=working,
+    sampling=sampling,
   )

@@ -20,7 +20,7 @@ from flax.core import meta
 
 from cdm.diffusion import guidance, losses, samplers, schedules
 from cdm.diffusion.parameterization import Denoiser, predict
-from cdm.methods import lowres_conditioning
+from cdm.methods import lowres_conditioning, parameter_cast
 from cdm.methods.base import Method
 from cdm.methods.diffusion_options import Objective, Sampling, Tuned, check
 from cdm.ops import pixels
@@ -164,6 +164,7 @@ class Diffusion:
       weight = tuned.guidance_weight if weight else weight
       logsnrs = tuned.steps
     conditions = dict(label=label, upsampled=upsampled, level=level)
+    params = parameter_cast.cast(params, self.net.parameter_dtype)
     denoise = self._guided(params, n, weight, **conditions)
     step_keys = _fold_in(keys, STEP_NOISE)
     x = self.sampling.run(

@@ -36,6 +36,7 @@ from cdm.sampling import (
   sample_storage,
 )
 from cdm.sampling.background_writer import BackgroundWriter
+from cdm.sampling.one_ahead import one_ahead
 
 ROW = 4  # images per class on the overview
 # What is written beside one folder of images per stage.
@@ -178,6 +179,14 @@ def draw_missing(
   batch_size = padded_batch_size(stages, num, batch_size)
   done = num - len(missing)
 
+  def begin():
+    for start in range(0, len(missing), batch_size):
+      indices = missing[start : start + batch_size]
+      # The last batch is filled up, so that only one shape is compiled.
+      filled = np.resize(indices, batch_size)
+      drawn = draw(seed, filled, None if labels is None else labels[filled])
+      yield indices, drawn[-len(kept.folders) :]
+
   def write(batches):
     for indices, drawn in batches:
       for folder, images in zip(kept.folders, drawn, strict=True):
@@ -190,14 +199,9 @@ def draw_missing(
     BackgroundWriter(write) as writer,
   ):
     bar.compiling()
-    for start in range(0, len(missing), batch_size):
-      indices = missing[start : start + batch_size]
-      # The last batch is filled up, so that only one shape is compiled.
-      filled = np.resize(indices, batch_size)
-      drawn = draw(seed, filled, None if labels is None else labels[filled])
-      # The devices draw one batch while the thread writes the one before.
-      drawn = jax.block_until_ready(drawn[-len(kept.folders) :])
-      writer.put((indices, drawn))
+    for indices, drawn in one_ahead(begin()):
+      # The devices draw the next batch while the thread writes this one.
+      writer.put((indices, jax.block_until_ready(drawn)))
       bar.advance(len(indices))
 
 

@@ -26,6 +26,7 @@ from cdm.distributed import collectives, device_mesh
 from cdm.reporting import progress
 from cdm.sampling import cascade
 from cdm.sampling.background_writer import BackgroundWriter
+from cdm.sampling.one_ahead import one_ahead
 
 COMMAND = 'cdm sample'
 
@@ -336,6 +337,11 @@ def draw_missing(
   num, kept = shards.layout.num, len(shards.folders)
   done = num - sum(len(share.images) for share in shares.values())
 
+  def begin():
+    for images, new in batches(shares.values(), batch_size):
+      drawn = draw(seed, images, None if labels is None else labels[images])
+      yield drawn[-kept:], new
+
   def consume(drawn):
     write_shards(drawn, own, shards, labels)
 
@@ -344,8 +350,7 @@ def draw_missing(
     BackgroundWriter(consume) as writer,
   ):
     bar.compiling()
-    for images, new in batches(shares.values(), batch_size):
-      drawn = draw(seed, images, None if labels is None else labels[images])
-      # The devices draw one batch while the thread writes the one before.
-      writer.put(jax.block_until_ready(drawn[-kept:]))
+    for drawn, new in one_ahead(begin()):
+      # The devices draw the next batch while the thread writes this one.
+      writer.put(jax.block_until_ready(drawn))
       bar.advance(new)

@@ -21,6 +21,7 @@ from cdm.methods import lowres_conditioning
 from cdm.ops import keys as ops_keys
 from cdm.ops import pixels, resize
 from cdm.sampling import cascade
+from cdm.sampling.one_ahead import one_ahead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,19 +95,24 @@ class Upscaler:
     """
     if self.num_classes is None:
       label = None
-    outputs = []
     size = self.padded_count(min(self.batch_size, len(lowres)))
-    for start in range(0, len(lowres), size):
-      part = np.arange(start, min(start + size, len(lowres)))
-      filled = np.resize(part, size)
-      x = self.upscale_batch(
-        lowres[filled],
-        keys[filled],
-        None if label is None else np.asarray(label, np.int32)[filled],
-      )
-      outputs.append(device_mesh.fetch(x)[: len(part)])
+
+    def begin():
+      for start in range(0, len(lowres), size):
+        part = np.arange(start, min(start + size, len(lowres)))
+        filled = np.resize(part, size)
+        x = self.upscale_batch(
+          lowres[filled],
+          keys[filled],
+          None if label is None else np.asarray(label, np.int32)[filled],
+        )
+        yield len(part), x
+
+    outputs = []
+    for count, x in one_ahead(begin()):
+      outputs.append(device_mesh.fetch(x)[:count])
       if on_batch is not None:
-        on_batch(len(part))
+        on_batch(count)
     return np.concatenate(outputs)
 
   def upscale_rows(

@@ -79,6 +79,7 @@ def spied(output=lambda x, label: 0 * x, **fields):
     'lowres_level': False,
     'learned_variance': False,
     'condition_on': 'logsnr',
+    'parameter_dtype': lambda name: jnp.float32,
   }
   return types.SimpleNamespace(apply=apply, **options | fields), seen
 

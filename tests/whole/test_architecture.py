@@ -63,6 +63,7 @@ EXTERNAL = {
   'tensorflow_datasets': {'data'},
   'pyarrow': {'data'},
   'lmdb': {'data'},
+  'simplejpeg': {'data'},
   'orbax': {'checkpointing'},
   'optax': {'training'},
 }
