@@ -1,4 +1,4 @@
-"""Decodes common JPEG files several times as fast as Pillow, to the same bytes.
+"""Decodes common JPEG files faster than Pillow, to the same bytes.
 
 The package simplejpeg, which the extra `jpeg` installs, hands the pixels of
 libjpeg-turbo over as three bytes each. Pillow, which uses the same library,
