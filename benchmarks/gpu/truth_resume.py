@@ -27,7 +27,6 @@ WORDS = (
   '--config.eval.every_steps=0',
   '--config.eval.best=',
 )
-LIMIT_SECONDS = 300.0
 POLL_SECONDS = 0.01
 FLAGS = 'XLA_FLAGS'
 
@@ -105,7 +104,7 @@ def _start(workdir, env):
 def _finish(workdir, env):
   """Trains to the end."""
   workdir.parent.mkdir(parents=True, exist_ok=True)
-  code = _start(workdir, env).wait(LIMIT_SECONDS)
+  code = _start(workdir, env).wait()
   if code:
     log = pathlib.Path(f'{workdir}.log').read_text(encoding='utf-8')
     raise SystemExit(f'cdm train ended with {code}:\n{log[-2000:]}')
@@ -118,8 +117,7 @@ def _kill(workdir, env):
   """
   for _ in range(5):
     process = _start(workdir, env)
-    end = time.monotonic() + LIMIT_SECONDS
-    while process.poll() is None and time.monotonic() < end:
+    while process.poll() is None:
       if _steps(workdir):
         process.send_signal(signal.SIGKILL)
         break
