@@ -9,7 +9,7 @@ the network. The loop that cdm draws with takes the grid as an argument, so that
 all numbers of steps share one compiled program. A row has
 
   seconds_per_image, images_per_second    the median of the rounds
-  first_seconds      the first call: tracing, compiling, running
+  first_seconds      the first call, which compiles where no other has
   outside_fraction   1 - N times the bare network / the loop, of the same run
   tflops, mfu        of the network's products, over the peak of the chip
 
