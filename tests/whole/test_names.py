@@ -20,7 +20,7 @@ TEXTS = sorted(
     'docs/*.md',
     'launch/**/*',
     'configs/*.py',
-    'benchmarks/*',
+    'benchmarks/**/*',
     'cdm/**/*.py',
     'tests/**/*.py',
   )
