@@ -1,7 +1,7 @@
 """Measures the training step of cdm beside PyTorch, model after model.
 
   python benchmarks/gpu/run.py 2 OUT --prepared=FOLDER [-- --models=NAME,...
-      --remat=none,full --attention=plain,cudnn --minutes=8]
+      --remat=none,full --attention=plain,fused --minutes=8]
 
 For every model: first `step_variants`, which finds the largest batch and times
 each kind of remat and attention; then `train_step.py`, which times cdm and the
