@@ -56,24 +56,55 @@ def costs(folder, processes):
   )
 
 
+class Attempts:
+  """Counts of two and of four processes, measured when they are asked for."""
+
+  def __init__(self, new_folder):
+    self._new_folder, self._found = new_folder, []
+
+  def __getitem__(self, k):
+    while len(self._found) <= k:
+      folder = self._new_folder('scale')
+      self._found.append(
+        [{'processes': n, 'counts': costs(folder, n)} for n in (2, 4)]
+      )
+    return self._found[k]
+
+
 @pytest.fixture(scope='module')
-def rows(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('scale')
-  return [
-    {'processes': number, 'counts': costs(folder, number)} for number in (2, 4)
-  ]
+def attempts(tmp_path_factory):
+  return Attempts(tmp_path_factory.mktemp)
 
 
+@pytest.fixture
+def rows(attempts):
+  return attempts[0]
+
+
+# TensorStore writes an index of what it has at hand, so the bytes depend on
+# when its threads ran: 33,150 to 36,026 were seen for the same work.
+TIMED = ('bytes TensorStore read', 'bytes TensorStore wrote')
 STORE = ('store calls', 'bytes of store calls')
 
 
 @pytest.mark.parametrize(
   'kind', (*scale.PYTHON, *(kind for kind in scale.SENT if kind not in STORE))
 )
-def test_what_the_busiest_process_does_does_not_grow(kind, rows):
-  """One tenth and one call more are no growth."""
-  points = {row['processes']: scale.busiest(row, kind) for row in rows}
-  assert not scale.grows(points, kind), points
+def test_what_the_busiest_process_does_does_not_grow(kind, attempts):
+  """One tenth and one call more are no growth.
+
+  What a number of processes costs is the least of the attempts. A cost that
+  grows does so in each of them.
+  """
+  seen = []
+  for k in range(3 if kind in TIMED else 1):
+    seen.append(
+      {row['processes']: scale.busiest(row, kind) for row in attempts[k]}
+    )
+    points = {number: min(one[number] for one in seen) for number in seen[0]}
+    if not scale.grows(points, kind):
+      return
+  pytest.fail(f'{kind} grows: {seen}')
 
 
 def test_process_0_hears_once_of_each_save_from_each_other_process(rows):
