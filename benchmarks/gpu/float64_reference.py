@@ -97,6 +97,9 @@ def _apply(eqn, inputs):
     return [widen(eqn.primitive.bind(*inputs, **params))]
   if name == 'reduce_precision':
     return inputs
+  if name == 'scatter-add':  # Its parameters hold the addition, in float32.
+    kept = ('dimension_numbers', 'indices_are_sorted', 'unique_indices', 'mode')
+    return [jax.lax.scatter_add(*inputs, **{key: params[key] for key in kept})]
   params = dict(params)
   for key in ('new_dtype', 'preferred_element_type', 'dtype'):
     if params.get(key) is not None:

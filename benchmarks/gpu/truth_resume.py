@@ -71,21 +71,25 @@ class Resumed:
 
 
 def read_state(workdir):
-  """Returns {name: array} of the newest checkpoint, without the random key."""
+  """Returns {name: array} of the newest checkpoint, by Orbax alone."""
   import jax
+  import orbax.checkpoint as ocp
 
   from cdm.checkpointing import reader
 
-  step = reader.resolve(workdir)
-  path = reader.folder(workdir) / str(step)
-  shapes = reader.shapes_on_disk(path)
-  wanted = {
-    name: jax.ShapeDtypeStruct(shape, np.float32)
-    for name, shape in shapes.items()
-    if name.split('/')[0] in ('params', 'ema_params', 'opt_state')
+  path = reader.folder(workdir) / str(reader.resolve(workdir)) / 'state'
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    stored = checkpointer.metadata(path).item_metadata.tree
+    on_host = jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored
+    )
+    state = checkpointer.restore(
+      path, args=ocp.args.PyTreeRestore(restore_args=on_host)
+    )
+  return {
+    jax.tree_util.keystr(key, simple=True, separator='/'): np.asarray(value)
+    for key, value in jax.tree_util.tree_flatten_with_path(state)[0]
   }
-  arrays = reader.restore_arrays(workdir, wanted, step=step)
-  return {name: np.asarray(value) for name, value in arrays.items()}
 
 
 def _start(workdir, env):
