@@ -24,7 +24,6 @@ from cdm.distributed import (
   compiler_options,
   device_mesh,
   device_specs,
-  host_allocator,
   source_commit,
 )
 from cdm.models import flops
@@ -41,7 +40,6 @@ def start(*, config, overrides, batch, dtype, tf32):
     config, overrides, batch, dtype: see `step_models.load`.
     tf32: whether products of float32 may use TensorFloat-32.
   """
-  host_allocator.keep_freed_memory_on_cpus()  # as every command of cdm does
   jax.config.update('jax_enable_compilation_cache', False)
   if not tf32:  # JAX's default is to use it.
     jax.config.update('jax_default_matmul_precision', 'highest')

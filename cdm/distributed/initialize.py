@@ -25,7 +25,6 @@ from typing import Any
 from cdm.data.files import atomic_files
 from cdm.distributed import (
   chip_flags,
-  host_allocator,
   local_devices,
   open_mpi,
   peer_monitor,
@@ -109,7 +108,6 @@ def join(
   if jax.distributed.is_initialized():
     return 'before'
   line = chip_flags.apply()
-  host_allocator.keep_freed_memory_on_cpus()
   environment = os.environ if environment is None else environment
   cluster = _join(
     (coordinator_address, num_processes, process_id), environment, stopped
