@@ -11,7 +11,6 @@ the features of a CIFAR-10 ResNet. It compares with no published FID. OUT must
 not be committed: its weights were trained on the images of others.
 """
 
-import argparse
 import json
 import pathlib
 import shutil
@@ -27,6 +26,7 @@ from benchmarks.gpu import (  # noqa: E402
   picture_archives,
   result_rows,
   timed_training,
+  training_arguments,
 )
 
 CONFIG = 'configs/images_small_64.py'
@@ -44,19 +44,7 @@ STEPS = 32  # at which guidance is swept
 GUIDANCE = (0.0, 0.25, 0.5, 1.0, 2.0)
 OTHER_STEPS = (4, 8, 16, 64)
 COLUMNS = ('guidance_weight', 'sampling_steps', 'fd', 'images')
-SMOKE = (
-  '--config.model.features=8',
-  '--config.model.multipliers=(1,)',
-  '--config.model.attention_resolutions=()',
-  '--config.model.patch_size=4',
-  '--config.model.norm_groups=4',
-  '--config.model.dtype=float32',
-  '--config.train.batch_size=4',
-  '--config.train.num_steps=4',
-  '--config.train.log_every_steps=2',
-  '--config.optimizer.warmup_steps=1',
-  '--config.pipeline.worker_count=0',
-)
+SMOKE = (*training_arguments.SMOKE, '--config.model.patch_size=4')
 SMOKE_IMAGES = 16
 
 
@@ -101,25 +89,11 @@ def main(argv=None):
 
 def parse(argv):
   """Returns (arguments, words for `cdm train`)."""
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
+  parser = training_arguments.parser(
+    __doc__, minutes=6.0, num=2000, of='drawn per row'
   )
-  for name in ('--out', '--work', '--prepared'):
-    parser.add_argument(name, required=True, type=pathlib.Path)
   parser.add_argument('--images', choices=SIZES, default='cifar10')
-  parser.add_argument('--minutes', type=float, default=6.0)
-  parser.add_argument('--num', type=int, default=2000, help='drawn per row')
-  parser.add_argument('--smoke', action='store_true')
-  args, words = parser.parse_known_args(argv)
-  wrong = [word for word in words if not word.startswith('--config.')]
-  if wrong:
-    raise SystemExit(f'{wrong[0]} is no option; --config.KEY=VALUE is.')
-  args.card = result_rows.driver() or 'CPU'
-  if args.smoke:
-    args.minutes = timed_training.SMOKE_MINUTES
-  return args, words
+  return training_arguments.parse(parser, argv)
 
 
 def class_data(args):

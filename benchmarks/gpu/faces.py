@@ -11,7 +11,6 @@ bicubic interpolation, by the network's mean and by sampling, see
 real people, and its weights were trained on them.
 """
 
-import argparse
 import json
 import pathlib
 import shutil
@@ -26,6 +25,7 @@ from benchmarks.gpu import (  # noqa: E402
   picture_archives,
   result_rows,
   timed_training,
+  training_arguments,
   weight_parts,
 )
 
@@ -35,20 +35,10 @@ SIZE = 128
 COLUMNS = (
   'method', 'psnr', 'ssim', 'consistency', 'crop_frechet', 'seconds_per_image'
 )  # fmt: skip
-# The same programs, small.
 SMOKE = (
-  '--config.model.features=8',
-  '--config.model.multipliers=(1,)',
-  '--config.model.attention_resolutions=()',
+  *training_arguments.SMOKE,
   '--config.model.patch_size=8',
-  '--config.model.norm_groups=4',
-  '--config.model.dtype=float32',
   '--config.sampler.grid.spacing=2',
-  '--config.train.batch_size=4',
-  '--config.train.num_steps=4',
-  '--config.train.log_every_steps=2',
-  '--config.optimizer.warmup_steps=1',
-  '--config.pipeline.worker_count=0',
 )
 SMOKE_IMAGES = 8
 
@@ -99,31 +89,16 @@ class Begun:
     self.words, self.steps = words, steps
 
 
-def parse(argv, minutes=7.0):
+def parse(argv):
   """Returns (arguments, words for `cdm train`).
 
   Seven minutes of training leave three of ten for the start and the scores.
   """
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
+  parser = training_arguments.parser(
+    __doc__, minutes=7.0, num=410, of='scored images'
   )
-  for name in ('--out', '--work', '--prepared'):
-    parser.add_argument(name, required=True, type=pathlib.Path)
   parser.add_argument('--config', default=CONFIG)
-  parser.add_argument('--minutes', type=float, default=minutes)
-  parser.add_argument('--num', type=int, default=410, help='scored images')
-  parser.add_argument('--smoke', action='store_true')
-  args, words = parser.parse_known_args(argv)
-  wrong = [word for word in words if not word.startswith('--config.')]
-  if wrong:
-    raise SystemExit(f'{wrong[0]} is no option; --config.KEY=VALUE is.')
-  # The training has the device, so this process does not ask JAX for it.
-  args.card = result_rows.driver() or 'CPU'
-  if args.smoke:
-    args.minutes = timed_training.SMOKE_MINUTES
-  return args, words
+  return training_arguments.parse(parser, argv)
 
 
 def face_data(args):

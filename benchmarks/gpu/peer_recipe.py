@@ -10,7 +10,6 @@ OUT gets rows.jsonl, scores.md and images.png. OUT must not be committed: its
 images are of real people.
 """
 
-import argparse
 import json
 import pathlib
 import subprocess
@@ -20,7 +19,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import claim_data  # noqa: E402
-from benchmarks.gpu import faces, result_rows, timed_training  # noqa: E402
+from benchmarks.gpu import (  # noqa: E402
+  faces,
+  result_rows,
+  timed_training,
+  training_arguments,
+)
 
 COLUMNS = (
   'method', 'psnr', 'ssim', 'consistency', 'crop_frechet', 'seconds_per_image'
@@ -70,27 +74,13 @@ def main(argv=None):
 
 def parse(argv):
   """Returns (arguments, words for `cdm train`)."""
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
-  for name in ('--out', '--work', '--prepared'):
-    parser.add_argument(name, required=True, type=pathlib.Path)
-  parser.add_argument('--minutes', type=float, default=3.0, help='of each')
   # 2000 steps an image; 64 images tell two PSNRs apart by about 0.3 dB.
-  parser.add_argument('--num', type=int, default=64, help='scored images')
+  parser = training_arguments.parser(
+    __doc__, minutes=3.0, num=64, of='scored images'
+  )
   parser.add_argument('--peer_batch_size', type=int, default=4)
   parser.add_argument('--peer_bfloat16', action='store_true')
-  parser.add_argument('--smoke', action='store_true')
-  args, words = parser.parse_known_args(argv)
-  wrong = [word for word in words if not word.startswith('--config.')]
-  if wrong:
-    raise SystemExit(f'{wrong[0]} is no option; --config.KEY=VALUE is.')
-  args.card = result_rows.driver() or 'CPU'
-  if args.smoke:
-    args.minutes = timed_training.SMOKE_MINUTES
-  return args, words
+  return training_arguments.parse(parser, argv)
 
 
 def theirs(args, inputs, drawn):
