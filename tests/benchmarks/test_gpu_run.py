@@ -95,11 +95,13 @@ def test_the_settings_are_set_and_the_caller_may_set_them(monkeypatch):
 
 
 def test_every_job_is_a_script_that_says_how_it_is_run():
-  for name in run.JOBS.values():
-    path = run.ROOT / 'benchmarks' / 'gpu' / f'{name}.py'
-    number = next(n for n, job in run.JOBS.items() if job == name)
-    text = path.read_text(encoding='utf-8')
+  folder = run.ROOT / 'benchmarks' / 'gpu'
+  shared = (folder / 'training_arguments.py').read_text(encoding='utf-8')
+  for number, name in run.JOBS.items():
+    text = (folder / f'{name}.py').read_text(encoding='utf-8')
     assert f'run.py {number} OUT' in text, name
+    if 'training_arguments.parser(' in text:
+      text += shared
     assert "'--smoke'" in text, name
 
 
