@@ -120,7 +120,7 @@ class Bench:
     with jax.default_matmul_precision('highest'):
       gradient = jax.jit(
         jax.grad(loss, has_aux=True),
-        compiler_options=compiler_options.training_step([self.device]),
+        compiler_options=compiler_options.for_devices([self.device]),
       )
       grads, output = jax.device_get(gradient(jax.device_put(params)))
     np.savez(
@@ -235,7 +235,7 @@ class Bench:
     given = jax.device_put((params, inputs), place)
     predict = jax.jit(
       functools.partial(_predict, net),
-      compiler_options=compiler_options.forward([self.device]),
+      compiler_options=compiler_options.for_devices([self.device]),
     )
 
     def lower():

@@ -260,7 +260,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 def group_count(channels: int, norm_groups: int) -> int:
-  """Returns the number of groups, as `cdm.models.layers.group_count` does."""
+  """Returns the number of groups, as cdm's `group_norm.group_count` does."""
   if channels % norm_groups == 0:
     return norm_groups
   both = math.gcd(channels, norm_groups)

@@ -196,7 +196,7 @@ def programs(built, batch):
   labelled = label if built.net.num_classes is not None else None
   x = rng.standard_normal((batch, size, size, 3)).astype(np.float32)
   jit = functools.partial(
-    jax.jit, compiler_options=compiler_options.forward(jax.devices())
+    jax.jit, compiler_options=compiler_options.for_devices(jax.devices())
   )
 
   @jit

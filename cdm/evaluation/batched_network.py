@@ -63,7 +63,7 @@ class BatchedNetwork:
       lambda params, images: apply(params, *images),
       in_shardings=(replicated, self._sharding),
       out_shardings=self._sharding,
-      compiler_options=compiler_options.forward(devices),
+      compiler_options=compiler_options.for_devices(devices),
     )
 
   def __call__(self, *images: np.ndarray) -> Any:

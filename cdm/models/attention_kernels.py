@@ -49,10 +49,8 @@ def kernel_for(q: jax.Array) -> Kernel | None:
     (q, k, v) -> [B, N, heads, d], see `attention_products.attend`; None if
     there is no kernel for them.
   """
-  mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty or mesh.abstract_device is None:
-    return None
-  if q.dtype != jnp.bfloat16 or not _divides(q, mesh):
+  mesh = mesh_for(q)
+  if mesh is None or q.dtype != jnp.bfloat16:
     return None
   device, width = mesh.abstract_device, q.shape[-1]
   if device.platform == 'gpu' and _suits_cudnn(width):
@@ -60,6 +58,21 @@ def kernel_for(q: jax.Array) -> Kernel | None:
   if device.platform == 'tpu' and _suits_splash(width, device.device_kind):
     return on_each_device(splash, mesh)
   return None
+
+
+def mesh_for(q: jax.Array) -> AbstractMesh | None:
+  """Returns the mesh for `on_each_device`, or None if there is none.
+
+  There is none if JAX knows no mesh while it traces, or if images or heads do
+  not divide over it.
+
+  Args:
+    q: see `kernel_for`.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.abstract_device is None or not _divides(q, mesh):
+    return None
+  return mesh
 
 
 def cudnn(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

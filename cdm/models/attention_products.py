@@ -4,6 +4,8 @@ All forms give the same numbers, up to the rounding of their dtype. They differ
 in the memory that N pixels need:
 
   plain    keeps the weights of all pairs of pixels, N^2 float32 per head
+  few      keeps the weights of a few images, and computes them again for the
+           gradient
   blocked  keeps the weights of one block of queries, and computes them again
            for the gradient
   kernel   one of `attention_kernels`, which keeps no weights
@@ -20,14 +22,19 @@ import jax.numpy as jnp
 
 from cdm.models import attention_kernels, precision
 
-# 'auto' is 'plain' if one head has no more weights for an image than this, that
-# is for 512 pixels or fewer, and else 'fused'. They are 1 MiB of float32, as
-# many bytes as q, k, v and the result of a wide head (256) in bfloat16: below,
-# there is little to save. Every config of cdm attends over 16 x 16 at most.
+# 'auto' is 'plain' (on CPUs `few_images`) if one head has no more weights for
+# an image than this, that is for 512 pixels or fewer, else 'fused'. They are
+# 1 MiB of float32, as many bytes as q, k, v and the result of a wide head (256)
+# in bfloat16: below, there is little to save. Every config of cdm attends over
+# 16 x 16 at most.
 PLAIN_WEIGHTS = 2**18
 # A block of queries has as many weights, but no fewer queries than this, which
 # fill the rows of a TPU's matrix unit.
 LEAST_QUERIES = 128
+# A few images have no more weights than this. They are 4 MiB of float32, which
+# the caches of a CPU hold, so a gradient takes half the time that it takes with
+# all at once.
+CACHED_WEIGHTS = 2**20
 # 'fused' is a kernel of the device where there is one, and else 'blocked'.
 FORMS = ('auto', 'plain', 'blocked', 'fused')
 
@@ -48,8 +55,13 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, form: str) -> jax.Array:
 def _chosen(q: jax.Array, form: str) -> Callable[..., jax.Array]:
   """Returns the function that computes a form for such queries."""
   is_small = q.shape[1] ** 2 <= PLAIN_WEIGHTS
-  if form == 'plain' or (form == 'auto' and is_small):
+  if form == 'plain':
     return plain
+  if form == 'auto' and is_small:
+    mesh = attention_kernels.mesh_for(q)
+    if mesh is None or mesh.abstract_device.platform != 'cpu':
+      return plain
+    return attention_kernels.on_each_device(few_images, mesh)
   kernel = None if form == 'blocked' else attention_kernels.kernel_for(q)
   return kernel or blocked
 
@@ -59,8 +71,35 @@ def plain(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
   q may have fewer pixels than k and v.
   """
-  weights = _weights(q, k)
-  return _product('bhqk,bkhd->bqhd', weights.astype(v.dtype), v)
+  logits = _logits(q, k)
+  if v.dtype != logits.dtype:
+    # Divided afterwards, the product would be rounded to v's dtype twice.
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return _product('bhqk,bkhd->bqhd', weights, v)
+  # A softmax does not change if the same number is taken from all its logits.
+  largest = jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
+  weights = jnp.exp(logits - largest)
+  # The result is smaller than the weights, so it is what the sums divide.
+  out = _product('bhqk,bkhd->bhqd', weights, v)
+  out /= weights.sum(axis=-1, keepdims=True)
+  return out.swapaxes(1, 2)
+
+
+def few_images(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+  """Computes the weights of a few images after those of others; see `attend`.
+
+  It is for CPUs, whose cache then holds the weights.
+  """
+  b, n, heads, _ = q.shape
+  fit = [i for i in range(1, b + 1) if i * heads * n**2 <= CACHED_WEIGHTS]
+  size = max((i for i in fit if b % i == 0), default=1)
+  if size == b:
+    return plain(q, k, v)
+  few = [x.reshape(b // size, size, *x.shape[1:]) for x in (q, k, v)]
+  # In a loop nothing can be merged with what is computed again.
+  again = jax.checkpoint(plain, prevent_cse=False)
+  out = jax.lax.map(lambda qkv: again(*qkv), few)
+  return out.reshape(q.shape)
 
 
 @jax.custom_vjp
@@ -88,15 +127,15 @@ def _blocked_backward(kept, gradient):
   q, k, v = kept
   precise = _precise(q.dtype)
 
-  def one_block(sums, q, g):
-    p = _weights(q, k)  # [B, heads, queries, N]
+  def one_block(carry, q, g):
+    p = jax.nn.softmax(_logits(q, k), axis=-1)  # [B, heads, queries, N]
     dp = _product('bqhd,bkhd->bhqk', g, v, precise)
     ds = p * (dp - (p * dp).sum(axis=-1, keepdims=True))
     ds /= math.sqrt(q.shape[-1])
     dk = _product('bhqk,bqhd->bkhd', ds, q, precise)
     dv = _product('bhqk,bqhd->bkhd', p.astype(g.dtype), g, precise)
     dq = _product('bhqk,bkhd->bqhd', ds, k, precise)
-    return (sums[0] + dk, sums[1] + dv), dq.astype(q.dtype)
+    return (carry[0] + dk, carry[1] + dv), dq.astype(q.dtype)
 
   zeros = jnp.zeros(k.shape, precise)
   (dk, dv), dq = _over_blocks(one_block, (zeros, zeros), q, gradient)
@@ -140,11 +179,11 @@ def _over_blocks(
   return carry, jnp.concatenate([out, last], axis=1)
 
 
-def _weights(q: jax.Array, k: jax.Array) -> jax.Array:
-  """Returns softmax(q k^T / sqrt(d)), [B, heads, queries, N] float32."""
+def _logits(q: jax.Array, k: jax.Array) -> jax.Array:
+  """Returns q k^T / sqrt(d), [B, heads, queries, N] float32."""
   logits = _product('bqhd,bkhd->bhqk', q, k, _precise(q.dtype))
   # The scale is the square root of a head's width, not of all channels.
-  return jax.nn.softmax(logits / math.sqrt(q.shape[-1]), axis=-1)
+  return logits / math.sqrt(q.shape[-1])
 
 
 def _product(

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from cdm.models import layers, precision
+from cdm.models.group_norm import GroupNorm, group_count
 
 # The least of each number of a network, and the most.
 RANGES = {
@@ -41,10 +42,8 @@ class ResidualBlock(nn.Module):
   def __call__(self, x):
     """x: [B, H, W, F] -> [B, H, W, F]."""
     f = x.shape[-1]
-    groups = layers.group_count(f, self.norm_groups)
-    norm = functools.partial(
-      layers.GroupNorm, groups, self.norm_eps, self.dtype
-    )
+    groups = group_count(f, self.norm_groups)
+    norm = functools.partial(GroupNorm, groups, self.norm_eps, self.dtype)
     h = layers.conv(f, dtype=self.dtype, name='conv1')(x)
     h = nn.relu(norm(name='norm1')(h))
     h = layers.conv(f, dtype=self.dtype, name='conv2')(h)
@@ -68,7 +67,7 @@ def enlarged_features(
     magnification: H / h, a power of two.
     features: F, the width.
     num_blocks: residual blocks at each size.
-    norm_groups, norm_eps: of GroupNorm; see `layers.group_count`.
+    norm_groups, norm_eps: of GroupNorm; see `group_norm.group_count`.
     dtype: dtype of computation.
 
   Returns:
@@ -101,7 +100,7 @@ class EnlargingResnet(nn.Module):
     magnification: H / h, a power of two.
     features: width.
     num_blocks: residual blocks at each size.
-    norm_groups, norm_eps: of GroupNorm; see `layers.group_count`.
+    norm_groups, norm_eps: of GroupNorm; see `group_norm.group_count`.
     dtype: 'float32' or 'bfloat16', the dtype of computation. Parameters and
       the image are float32.
   """

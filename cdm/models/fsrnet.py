@@ -27,7 +27,8 @@ import jax
 import jax.numpy as jnp
 
 from cdm.models import precision
-from cdm.models.layers import ZERO, GroupNorm, conv, double, group_count
+from cdm.models.group_norm import GroupNorm, group_count
+from cdm.models.layers import ZERO, conv, double
 
 DTYPES = ('float32', 'bfloat16')  # as a config names them
 _EPS = 1e-5
@@ -59,7 +60,7 @@ class FsrNet(nn.Module):
     hourglass_depth: how often an hourglass halves its feature maps.
     num_maps: channels of the maps of landmarks and facial parts; 0 without
       such data.
-    norm_groups: see `layers.group_count`.
+    norm_groups: see `group_norm.group_count`.
     dtype: of computation; normalisations and images are float32.
   """
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdm.models import attention_products, precision
+from cdm.models.group_norm import GroupNorm, group_count
 from cdm.ops.keys import example_keys
 
 # INIT is [DDPM]'s own initialiser. The last layer of every residual branch is
@@ -45,51 +46,6 @@ REMAT_POLICIES = {
   'convolutions': _convolutions,
   'full': jax.checkpoint_policies.nothing_saveable,
 }
-
-
-def group_count(channels: int, norm_groups: int) -> int:
-  """Returns the number of groups of a group normalisation.
-
-  It is `norm_groups` if that divides the channels, as in every published
-  network. Otherwise (few channels, or a sum of two widths) it is the largest
-  common divisor that leaves at least 4 channels in a group, so that 16 channels
-  are not normalised one by one, as by an instance normalisation.
-  """
-  if channels % norm_groups == 0:
-    return norm_groups
-  both = math.gcd(channels, norm_groups)
-  fits = [n for n in range(1, both + 1) if both % n == 0 and channels // n >= 4]
-  return max(fits, default=1)
-
-
-class GroupNorm(nn.Module):
-  """Group normalisation with statistics in float32; a variance is never < 0.
-
-  Mean and variance take two passes, because E[x^2] - E[x]^2 loses its digits
-  when the mean is large. Both passes reduce over pixels first and over the few
-  channels of a group last, so that channels remain the contiguous axis.
-  """
-
-  num_groups: int
-  eps: float
-  dtype: Any = jnp.float32  # of the output
-
-  @nn.compact
-  def __call__(self, x):
-    """x: [B, H, W, C] -> [B, H, W, C]."""
-    b, _, _, c = x.shape
-    scale = self.param('scale', nn.initializers.ones, (c,))
-    bias = self.param('bias', nn.initializers.zeros, (c,))
-
-    def group_mean(x):  # [B, H, W, C] -> [B, 1, 1, C], equal within a group
-      mean = x.mean(axis=(1, 2)).reshape(b, self.num_groups, -1)
-      mean = jnp.broadcast_to(mean.mean(axis=-1, keepdims=True), mean.shape)
-      return mean.reshape(b, 1, 1, c)
-
-    x = x.astype(jnp.float32)
-    x -= group_mean(x)
-    gain = jax.lax.rsqrt(group_mean(x * x) + self.eps) * per_channel(scale)
-    return (x * gain + per_channel(bias)).astype(self.dtype)
 
 
 def per_channel(a: jax.Array) -> jax.Array:
@@ -249,23 +205,20 @@ class ResBlock(nn.Module):
     Returns:
       [B, H', W', features].
     """
-    h = nn.silu(self._norm(x, 'norm1'))
+    h = self._norm(x.shape[-1], 'norm1')(x, silu=True)
     if self.resample:
       resample = {'half': halve, 'double': double}[self.resample]
       h, x = resample(h), resample(x)
     h = conv(self.features, dtype=self.dtype, name='conv1')(h)
 
-    if emb is None:
-      h = self._norm(h, 'norm2')
-    elif self.embedding == 'film':
+    film = None
+    if emb is not None and self.embedding == 'film':
       film = dense(2 * self.features, dtype=self.dtype, name='film')(emb)
-      film = film[:, None, None]
-      scale, shift = jnp.split(film, 2, axis=-1)  # [B, 1, 1, features]
-      h = self._norm(h, 'norm2') * (1 + scale) + shift
-    else:
+      film = jnp.split(film, 2, axis=-1)  # scale and shift [B, features]
+    elif emb is not None:
       shift = dense(self.features, dtype=self.dtype, name='shift')(emb)
-      h = self._norm(h + shift[:, None, None], 'norm2')
-    h = nn.silu(h)
+      h += shift[:, None, None]
+    h = self._norm(self.features, 'norm2')(h, film, silu=True)
     if train and self.dropout:
       if examples is None:
         examples = jnp.arange(h.shape[0])
@@ -278,9 +231,9 @@ class ResBlock(nn.Module):
     return (x + h) * math.sqrt(0.5) if self.skip_rescale else x + h
 
   @nn.nowrap
-  def _norm(self, x, name):
-    groups = group_count(x.shape[-1], self.norm_groups)
-    return GroupNorm(groups, self.norm_eps, self.dtype, name=name)(x)
+  def _norm(self, channels, name):
+    groups = group_count(channels, self.norm_groups)
+    return GroupNorm(groups, self.norm_eps, self.dtype, name=name)
 
 
 class Attention(nn.Module):

@@ -42,7 +42,7 @@ class ConditioningNetwork(nn.Module):
     magnification: H / h, a power of two.
     features: width; 32 in [PRSR].
     num_blocks: residual blocks at each size; 6 in [PRSR].
-    norm_groups, norm_eps: of GroupNorm; see `layers.group_count`.
+    norm_groups, norm_eps: of GroupNorm; see `group_norm.group_count`.
     dtype: dtype of computation; logits are float32.
   """
 
@@ -83,7 +83,7 @@ class PixelRecursive(nn.Module):
     hidden_features: width of the prior's layer before the logits.
     conditioning_features: width of the conditioning network.
     conditioning_blocks: its residual blocks at each size.
-    norm_groups, norm_eps: of its GroupNorm; see `layers.group_count`.
+    norm_groups, norm_eps: of its GroupNorm; see `group_norm.group_count`.
     dtype: 'float32' or 'bfloat16', the dtype of computation. Parameters and
       logits are float32.
   """

@@ -40,6 +40,7 @@ import jax
 import jax.numpy as jnp
 
 from cdm.models import layers
+from cdm.models.group_norm import GroupNorm, group_count
 from cdm.models.unet_plan import plan
 
 # Scalars in [0, 1] are scaled to [0, 1000] before they enter the sinusoids.
@@ -85,7 +86,7 @@ class UNet(nn.Module):
     learned_variance: True adds a second set of output channels, [IDDPM].
     patch_size: p; the network works on p x p squares of pixels as if they were
       pixels.
-    norm_groups, norm_eps: of GroupNorm; see `layers.group_count`.
+    norm_groups, norm_eps: of GroupNorm; see `group_norm.group_count`.
     dtype: 'float32' or 'bfloat16', the dtype of computation. Parameters and
       output are float32.
     remat: the activations that the backward pass recomputes instead of keeping
@@ -212,14 +213,14 @@ class UNet(nn.Module):
             h = layers.conv(level.features, dtype=dtype, name=name)(h)
 
     # All is float32 from here on, because the prediction needs its last digits.
-    groups = layers.group_count(h.shape[-1], self.norm_groups)
-    h = layers.GroupNorm(groups, self.norm_eps, name='norm_out')(h)
+    groups = group_count(h.shape[-1], self.norm_groups)
+    h = GroupNorm(groups, self.norm_eps, name='norm_out')(h, silu=True)
     h = layers.conv(
       self.out_channels * (1 + self.learned_variance) * self.patch_size**2,
       dtype=jnp.float32,
       kernel_init=layers.ZERO,
       name='conv_out',
-    )(nn.silu(h))
+    )(h)
     return layers.depth_to_space(h, self.patch_size)
 
   @nn.nowrap

@@ -149,12 +149,12 @@ def jit_batches(
     mesh: the device mesh; None is one device.
   """
   if mesh is None:
-    options = compiler_options.forward(jax.devices())
+    options = compiler_options.for_devices(jax.devices())
     return jax.jit(function, compiler_options=options)
   return jax.jit(
     device_mesh.in_mesh(function, mesh),
     out_shardings=device_mesh.batch_sharding(mesh),
-    compiler_options=compiler_options.forward(mesh.devices.flat),
+    compiler_options=compiler_options.for_devices(mesh.devices.flat),
   )
 
 

@@ -49,7 +49,7 @@ def make_fit_step(
     in_shardings=(shardings, device_mesh.batch_sharding(mesh)),
     out_shardings=(shardings, device_mesh.replicated(mesh)),
     donate_argnums=0,
-    compiler_options=compiler_options.training_step(mesh.devices.flat),
+    compiler_options=compiler_options.for_devices(mesh.devices.flat),
   )
 
 

@@ -129,5 +129,5 @@ def _make_sums(c, assembled, *, size, part):
   return jax.jit(
     device_mesh.in_mesh(sums, mesh),
     out_shardings=device_mesh.replicated(mesh),
-    compiler_options=compiler_options.forward(mesh.devices.flat),
+    compiler_options=compiler_options.for_devices(mesh.devices.flat),
   )

@@ -115,7 +115,7 @@ def _make_draw(c, assembled):
   return jax.jit(
     device_mesh.in_mesh(draw, mesh),
     out_shardings=device_mesh.replicated(mesh),
-    compiler_options=compiler_options.forward(mesh.devices.flat),
+    compiler_options=compiler_options.for_devices(mesh.devices.flat),
   )
 
 

@@ -70,7 +70,7 @@ def make_grid_sampler(
     return jax.jit(
       device_mesh.in_mesh(function, mesh),
       out_shardings=device_mesh.replicated(mesh),
-      compiler_options=compiler_options.forward(mesh.devices.flat),
+      compiler_options=compiler_options.for_devices(mesh.devices.flat),
     )
 
   def sample(params, labels, **conditioning):

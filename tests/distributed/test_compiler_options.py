@@ -7,36 +7,33 @@ import pytest
 
 from cdm.distributed import compiler_options
 
-BOTH = (compiler_options.forward, compiler_options.training_step)
-
 
 @pytest.fixture(autouse=True)
 def no_flag(monkeypatch):
   monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
 
 
-@pytest.mark.parametrize('options', BOTH)
-def test_cpu_programs_get_the_option(options):
-  assert set(options(jax.devices())) == {compiler_options.OPTION}
+def test_cpu_programs_get_the_option():
+  assert set(compiler_options.for_devices(jax.devices())) == {
+    compiler_options.OPTION
+  }
 
 
-@pytest.mark.parametrize('options', BOTH)
 @pytest.mark.parametrize('platform', ['gpu', 'tpu'])
-def test_other_devices_get_no_options(options, platform):
-  assert options([types.SimpleNamespace(platform=platform)]) is None
+def test_other_devices_get_no_options(platform):
+  device = types.SimpleNamespace(platform=platform)
+  assert compiler_options.for_devices([device]) is None
 
 
-@pytest.mark.parametrize('options', BOTH)
-def test_the_users_own_flag_holds(options, monkeypatch):
+def test_the_users_own_flag_holds(monkeypatch):
   monkeypatch.setenv('XLA_FLAGS', f'--{compiler_options.OPTION}=')
-  assert options(jax.devices()) is None
+  assert compiler_options.for_devices(jax.devices()) is None
 
 
-@pytest.mark.parametrize('options', BOTH)
-def test_an_option_that_jaxlib_does_not_know_is_left_out(options, monkeypatch):
+def test_an_option_that_jaxlib_does_not_know_is_left_out(monkeypatch):
   monkeypatch.setattr(compiler_options, 'OPTION', 'xla_cpu_no_such_option')
   compiler_options._is_known.cache_clear()
-  assert options(jax.devices()) is None
+  assert compiler_options.for_devices(jax.devices()) is None
   compiler_options._is_known.cache_clear()
 
 
@@ -54,7 +51,6 @@ def test_the_options_change_the_speed_not_the_numbers():
     run = jax.jit(jax.value_and_grad(loss, (0, 1)), compiler_options=options)
     return jax.tree.leaves(run(w, x))
 
-  plain = gradients(None)
-  for options in BOTH:
-    for a, b in zip(gradients(options(jax.devices())), plain, strict=True):
-      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  found = gradients(compiler_options.for_devices(jax.devices()))
+  for a, b in zip(found, gradients(None), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cdm.distributed import device_mesh
 from cdm.models import attention_products, flops, live_bytes
 
 FORMS = {
   'plain': attention_products.plain,
   'blocked': attention_products.blocked,
+  'few_images': attention_products.few_images,
 }
 # B, N, heads, d: fewer pixels than a block, whole blocks of 4, and a rest.
 SHAPES = [(2, 3, 1, 5), (1, 8, 2, 4), (2, 13, 3, 2), (1, 17, 1, 1)]
@@ -22,6 +24,7 @@ SHAPES = [(2, 3, 1, 5), (1, 8, 2, 4), (2, 13, 3, 2), (1, 17, 1, 1)]
 def small_blocks(monkeypatch):
   monkeypatch.setattr(attention_products, 'LEAST_QUERIES', 4)
   monkeypatch.setattr(attention_products, 'PLAIN_WEIGHTS', 16)
+  monkeypatch.setattr(attention_products, 'CACHED_WEIGHTS', 16)
 
 
 def normals(*shape, seed=0, scale=1.0):
@@ -139,7 +142,9 @@ def test_a_compiled_program_of_blocks_has_no_array_of_all_weights():
 def test_live_bytes_and_flops_see_what_blocks_save():
   """64 x 64 pixels, 4 heads, 8 images: 2 GiB of logits, and of weights."""
   x = jax.ShapeDtypeStruct((8, 4096, 4, 64), jnp.bfloat16)
-  plain, blocked = (jax.make_jaxpr(FORMS[form])(x, x, x) for form in FORMS)
+  plain, blocked = (
+    jax.make_jaxpr(FORMS[form])(x, x, x) for form in ('plain', 'blocked')
+  )
   assert live_bytes.count(plain) > 2 * 2**31
   assert live_bytes.count(blocked) < 2**29
   assert flops.count_flops(plain) == 4 * 8 * 4 * 4096**2 * 64
@@ -166,6 +171,23 @@ def test_few_pixels_are_plain_unless_a_form_is_named(n, form, is_blocked):
     lambda q, k, v: attention_products.attend(q, k, v, form)
   )(x, x, x)
   assert ('scan[' in str(program)) == is_blocked
+
+
+@pytest.mark.parametrize(('n', 'count'), [(256, 4), (64, 16), (512, 1)])
+def test_a_cpu_computes_so_many_images_at_once_as_its_cache_holds(n, count):
+  """16 images of 4 heads; a mesh of CPUs splits them in two before."""
+  mesh = device_mesh.make_mesh(data=2, devices=jax.devices()[:2])
+  x = jax.ShapeDtypeStruct((32, n, 4, 8), jnp.float32)
+
+  def loss(q, k, v):
+    return attention_products.attend(q, k, v, 'auto').sum()
+
+  step = device_mesh.in_mesh(jax.grad(loss, (0, 1, 2)), mesh)
+  program = str(jax.make_jaxpr(step)(x, x, x))
+  # What a gradient keeps has the images of both devices outside of them.
+  sizes = re.findall(rf'f32\[(\d+),4,{n},{n}\]', program)
+  assert min(map(int, sizes)) == count
+  assert ('scan[' in program) == (count < 16)
 
 
 @pytest.mark.parametrize('n', [1, 127, 512, 513, 1024, 4096, 4099, 65536])

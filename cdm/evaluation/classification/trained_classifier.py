@@ -92,7 +92,7 @@ def gather_statistics(
   run = jax.jit(
     moments,
     out_shardings=everywhere,
-    compiler_options=compiler_options.forward(mesh.devices.flat),
+    compiler_options=compiler_options.for_devices(mesh.devices.flat),
   )
   rows = device_mesh.local_rows(mesh, c.train.batch_size)
   batches = datasets.training_batches(c, source, seed=seed, rows=rows)
