@@ -1,20 +1,24 @@
-"""FID of two folders by cdm, torch-fidelity and pytorch-fid, side by side.
+"""`cdm evaluate` of two folders, beside torch-fidelity and pytorch-fid.
 
-  pip install torch-fidelity pytorch-fid
-  python benchmarks/fid.py A B --weights=FILE.pth
+  python benchmarks/fid.py A B --weights=FILE.pth --torch_python=PYTHON \
+      [--rounds=2] [--out=ROWS.jsonl]
 
-The same images and the same weights (the PyTorch port). Prints what each says
-and how many images per second it took, decoding included and compiling not,
-and the seconds that FID itself takes once the features are there. pytorch-fid
-resizes as PyTorch does and so has another number by design. The Inception
-Score is set beside torch-fidelity's with the bias of the logits left out, as it
-has it.
+PYTHON has PyTorch, torch-fidelity and pytorch-fid. Each program is a process of
+its own that scores folder A against folder B from beginning to end, with the
+same images and the same weights (the PyTorch port); the programs take turns.
+cdm and torch-fidelity compute FID, KID, the Inception Score, precision and
+recall, pytorch-fid only FID, and it resizes as PyTorch does, so that its FID is
+another by design. Printed are the scores and the images per second of whole
+processes, so starting, compiling and the last step are included.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,66 +26,97 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-BATCH = 50  # theirs; ours is what it takes by itself
+BATCH = 50  # of the peers, their default; cdm takes what it takes by itself
+KID_SUBSET = 1000
+# Of cdm and torch-fidelity.
+NAMES = {
+  'fid': 'frechet_inception_distance',
+  'kid': 'kernel_inception_distance_mean',
+  'precision': 'precision',
+  'recall': 'recall',
+}
 
 
-def ours(a, b, weights):
-  import numpy as np
+def main(argv=None):
+  args = parse(argv)
+  if args.peer:
+    print(json.dumps(PEERS[args.peer](args.a, args.b, args.weights)))
+    return
+  counts = [sum(1 for _ in folder.iterdir()) for folder in (args.a, args.b)]
+  scores, seconds = {}, {name: [] for name in ('cdm', *PEERS)}
+  for _ in range(args.rounds):
+    for name, took in seconds.items():
+      begin = time.perf_counter()
+      scores[name] = measured(name, args)
+      took.append(time.perf_counter() - begin)
+      print(f'{name}: {took[-1]:.1f} s', file=sys.stderr, flush=True)
+  row = {'images': counts, 'scores': scores, 'seconds': seconds}
+  print(table(row))
+  if args.out:
+    from cdm.reporting import jsonl
 
-  from cdm.evaluation import compare_sets, feature_statistics
-  from cdm.evaluation.metrics.inception_score import inception_score
+    jsonl.append(args.out, [row])
 
-  metrics = ('fid', 'is', 'kid', 'pr')
-  with tempfile.TemporaryDirectory() as folder:
-    judge = compare_sets.Gatherer(weights, keep=folder)
-    sources = [
-      compare_sets.resolve(path, num=None, seed=None, overrides=())
-      for path in (a, b)
-    ]
-    # Compiles.
-    size = judge._extractor.batch_size
-    judge._extractor(next(iter(sources[0].batches(0, size)))[1])
-    start = time.perf_counter()
-    found = [judge(source, metrics, 'cdm') for source in sources]
-    took = time.perf_counter() - start
-    start = time.perf_counter()
-    size = min(1000, *(source.count for source in sources))
-    row = compare_sets.set_metrics.compare(
-      *found, metrics=metrics, kid_size=size
-    )
-    last = time.perf_counter() - start
-    batch = features_of(found[0], np)
-    start = time.perf_counter()
-    feature_statistics.summarize(
-      batch, np.arange(BATCH), metrics=metrics, count=BATCH
-    )
-    sums = time.perf_counter() - start
-  # torch-fidelity leaves the bias of the logits out and shuffles.
-  unbiased = np.concatenate(
-    [
-      judge._extractor(images).logits_unbiased
-      for _, images in sources[0].batches(0, BATCH)
-    ]
+
+def parse(argv):
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  row['is_torch_fidelity'], _ = inception_score(unbiased, shuffle_seed=2020)
-  row['sums_ms_per_image'] = 1e3 * sums / BATCH
-  return row, sum(source.count for source in sources) / took, last
+  add = parser.add_argument
+  add('a', type=pathlib.Path)
+  add('b', type=pathlib.Path)
+  add('--weights', required=True, type=pathlib.Path)
+  add('--torch_python', default=sys.executable)
+  add('--rounds', type=int, default=2)
+  add('--out', type=pathlib.Path, help='file of rows, JSON lines')
+  add('--peer', choices=tuple(PEERS), help=argparse.SUPPRESS)
+  return parser.parse_args(argv)
 
 
-def features_of(found, np):
-  """-> Features of one batch, of the pooled ones that were gathered."""
-  from cdm.models.inception import Features
+def measured(name, args):
+  """Runs one program from beginning to end; returns its scores."""
+  folders = [str(folder.resolve()) for folder in (args.a, args.b)]
+  weights = f'--weights={args.weights.resolve()}'
+  if name != 'cdm':
+    command = [args.torch_python, __file__, *folders, weights, f'--peer={name}']
+    return json.loads(output(command).splitlines()[-1])
+  with tempfile.TemporaryDirectory() as folder:
+    out = pathlib.Path(folder) / 'row.json'
+    output(
+      [
+        *(sys.executable, '-m', 'cdm', 'evaluate', weights),
+        f'--samples={folders[0]}',
+        f'--reference={folders[1]}',
+        '--metrics=fid,kid,is,pr',
+        f'--kid_size={kid_size(args.a, args.b)}',
+        '--few',  # Fewer images than features are scored with a warning.
+        f'--out={out}',
+      ]
+    )
+    return json.loads(out.read_text(encoding='utf-8'))
 
-  pool = np.concatenate(found.features)[:BATCH]
-  return Features(pool, pool[:, :2023], pool[:, :1008], pool[:, :1008])
+
+def output(command):
+  """Returns what a command prints; a failing one ends this program."""
+  ran = subprocess.run(
+    command,
+    stdout=subprocess.PIPE,
+    text=True,
+    check=False,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+  )
+  if ran.returncode:
+    raise SystemExit(f'{" ".join(command)} ended with {ran.returncode}.')
+  return ran.stdout
+
+
+def kid_size(*folders):
+  return min(KID_SUBSET, *(len(list(folder.iterdir())) for folder in folders))
 
 
 def torch_fidelity(a, b, weights):
   import torch_fidelity as peer
 
-  count = sum(len(list(pathlib.Path(p).iterdir())) for p in (a, b))
-  size = min(1000, *(len(list(pathlib.Path(p).iterdir())) for p in (a, b)))
-  start = time.perf_counter()
   row = peer.calculate_metrics(
     input1=str(a),
     input2=str(b),
@@ -91,14 +126,14 @@ def torch_fidelity(a, b, weights):
     fid=True,
     kid=True,
     prc=True,
-    kid_subset_size=size,
+    kid_subset_size=kid_size(a, b),
     feature_extractor_weights_path=str(weights),
     feature_extractor='inception-v3-compat',
     samples_find_deep=False,
     cache=False,
     verbose=False,
   )
-  return row, count / (time.perf_counter() - start)
+  return {name: float(row[theirs]) for name, theirs in NAMES.items()}
 
 
 def pytorch_fid(a, b, weights):
@@ -109,41 +144,39 @@ def pytorch_fid(a, b, weights):
     shutil.copy(weights, hub / 'pt_inception-2015-12-05-6726825d.pth')
     from pytorch_fid import fid_score
 
-    count = sum(len(list(pathlib.Path(p).iterdir())) for p in (a, b))
-    start = time.perf_counter()
     value = fid_score.calculate_fid_given_paths(
       [str(a), str(b)], BATCH, 'cpu', 2048, num_workers=0
     )
-    return value, count / (time.perf_counter() - start)
+    return {'fid': float(value)}
 
 
-def main():
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument('a', type=pathlib.Path)
-  parser.add_argument('b', type=pathlib.Path)
-  parser.add_argument('--weights', required=True, type=pathlib.Path)
-  args = parser.parse_args()
-  row, speed, last = ours(args.a, args.b, args.weights)
-  theirs, their_speed = torch_fidelity(args.a, args.b, args.weights)
-  other, other_speed = pytorch_fid(args.a, args.b, args.weights)
-  print(f'{"":24}{"cdm":>14}{"torch-fidelity":>16}{"pytorch-fid":>14}')
-  for title, mine, name in (
-    ('FID', row['fid'], 'frechet_inception_distance'),
-    ('KID', row['kid'], 'kernel_inception_distance_mean'),
-    ('IS, unbiased', row['is_torch_fidelity'], 'inception_score_mean'),
-    ('precision', row['precision'], 'precision'),
-    ('recall', row['recall'], 'recall'),
-  ):
-    third = f'{other:14.6f}' if title == 'FID' else ''
-    print(f'{title:24}{mine:14.6f}{theirs[name]:16.6f}{third}')
-  speeds = f'{speed:14.2f}{their_speed:16.2f}{other_speed:14.2f}'
-  print(f'{"images per second":24}{speeds}')
-  print(f'{"cdm is faster by":24}{"":14}', end='')
-  print(f'{speed / their_speed:16.2f}{speed / other_speed:14.2f}')
-  each = row['sums_ms_per_image']
-  print(f'cdm: sums {each:.2f} ms per image; {last:.1f} s at the end')
+PEERS = {'torch-fidelity': torch_fidelity, 'pytorch-fid': pytorch_fid}
+
+
+def table(row):
+  """Returns a row as a table in Markdown."""
+  names = list(row['seconds'])
+  lines = [f'| | {" | ".join(names)} |', '|---' * (len(names) + 1) + '|']
+  for metric in NAMES:
+    values = [row['scores'][name].get(metric) for name in names]
+    cells = ['' if value is None else f'{value:.6f}' for value in values]
+    lines.append(f'| {metric} | {" | ".join(cells)} |')
+  count = sum(row['images'])
+  speeds = [count / statistics.median(row['seconds'][name]) for name in names]
+  cells = [f'{speed:.2f}' for speed in speeds]
+  lines.append(f'| images per second | {" | ".join(cells)} |')
+  ratios = [
+    statistics.median(
+      theirs / ours
+      for ours, theirs in zip(
+        row['seconds']['cdm'], row['seconds'][name], strict=True
+      )
+    )
+    for name in names
+  ]
+  cells = [f'{ratio:.2f}' for ratio in ratios]
+  lines.append(f'| cdm is faster by | {" | ".join(cells)} |')
+  return '\n'.join(lines)
 
 
 if __name__ == '__main__':
