@@ -335,17 +335,24 @@ def test_every_time_and_price_is_called_an_estimate():
 
 @pytest.mark.parametrize('start', [1, 3, 8, 64, 100])
 @pytest.mark.parametrize('most', [0, 1, 2, 7, 8, 31, 100, 1000])
-def test_the_largest_is_found_to_an_eighth(start, most):
+@pytest.mark.parametrize('kind', ['line', 'steps', 'curve'])
+def test_the_largest_is_found_to_an_eighth(start, most, kind):
   asked = []
 
-  def fits(n):
+  def share(n):
     asked.append(n)
-    return n <= most
+    return {
+      'line': (n + 3) / (most + 3.5),
+      'steps': 0.2 if n <= most else 1.3,  # says nothing about other n
+      'curve': ((n + 1) / (most + 1.5)) ** 2,
+    }[kind]
 
-  found = search.largest(fits, start=start)
+  found = search.largest(share, start=start)
   assert found <= most
   assert most - found <= max(1, found // 8) - (found == most)
   assert len(asked) == len(set(asked)) <= 16
+  if kind == 'line' and start <= most:
+    assert len(asked) <= (5 if start > 1 else 6)
 
 
 def row(topology, days, dollars, fits=True):
@@ -500,7 +507,13 @@ def test_search_plans_batch_after_batch(step, monkeypatch, capfd):
     size = int(pairs.get('train.batch_size', 8))
     if step == 'sample':
       size = request['batch_size']
-    return facts(batch_size=size, batch_per_device=size / 4, fits=size <= 40)
+    return facts(
+      batch_size=size,
+      batch_per_device=size / 4,
+      fits=size <= 40,
+      peak_bytes_per_device=size + 2,
+      device_bytes=43,
+    )
 
   monkeypatch.setattr(compile_process, 'compile_in_process', ask)
   monkeypatch.setattr(
@@ -519,4 +532,4 @@ def test_search_plans_batch_after_batch(step, monkeypatch, capfd):
   assert smoke_runs.cdm(*words, '--json') == 0
   found = json.loads(capfd.readouterr().out)['search']
   sizes = [one['batch_size'] for one in found['tried']]
-  assert sizes == [8, 16, 32, 40, 44, 48, 64]
+  assert sizes == [8, 16, 40, 44]

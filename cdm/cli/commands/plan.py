@@ -229,7 +229,7 @@ def find_largest(
   parts = facts['mesh']['data'] * facts['mesh']['fsdp'] * facts['accumulation']
   tried = {}
 
-  def fits(n):
+  def share(n):
     if n * parts not in tried:
       measured = facts
       if n * parts != facts['batch_size']:
@@ -244,9 +244,12 @@ def find_largest(
           f'  {images} images: {plan_text.verdict(measured)}', file=sys.stderr
         )
       tried[n * parts] = measured
-    return tried[n * parts]['fits']
+    found = tried[n * parts]
+    needed = found['peak_bytes_per_device'] / found['device_bytes']
+    # What decides is whether it fits; TPUs report a full memory as fitting.
+    return min(needed, 1.0) if found['fits'] else max(needed, 1.001)
 
-  n = search.largest(fits, start=facts['batch_size'] // parts)
+  n = search.largest(share, start=facts['batch_size'] // parts)
   return {
     'batch_per_device': n * facts['accumulation'],
     'batch_size': n * parts,
