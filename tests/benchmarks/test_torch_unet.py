@@ -11,7 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.oracles import assert_matches, oracle, rule_weights
+from support.oracles import (
+  adm_network,
+  assert_matches,
+  oracle,
+  rule_weights,
+)
 
 from cdm.models.pretrained import unet as published
 from cdm.models.unet import UNet
@@ -120,23 +125,6 @@ def test_output_and_gradient_are_ours(name):
   assert found['worst'] < 2e-4, found['worst_name']
 
 
-def of_adm(fields):
-  return UNet(
-    features=fields['model_channels'],
-    multipliers=fields['channel_mult'],
-    num_blocks=fields['num_res_blocks'],
-    attention_resolutions=[
-      fields['image_size'] // i for i in fields['attention_resolutions']
-    ],
-    num_heads=fields.get('num_heads', 1),
-    head_features=fields.get('num_head_channels'),
-    resample='biggan' if fields['resblock_updown'] else 'conv',
-    embedding='film' if fields['use_scale_shift_norm'] else 'additive',
-    num_classes=fields['num_classes'],
-    learned_variance=fields['out_channels'] == 6,
-  )
-
-
 def loaded(net, params, size, lowres_channels=0):
   module = peer(net, size, lowres_channels).eval()
   flat = step_of_cdm._flat(params)
@@ -156,7 +144,7 @@ def loaded(net, params, size, lowres_channels=0):
 def test_outputs_gradients_and_counts_are_those_of_adm(name, order):
   tables, arrays = oracle('adm_unet')
   settings = tables['settings']['models'][name]
-  net, size = of_adm(settings['kw']), settings['size'][0]
+  net, size = adm_network(settings['kw']), settings['size'][0]
   params = published.adm_to_cdm(
     rule_weights(tables['weights'][name]),
     net,

@@ -12,6 +12,8 @@ import zlib
 import numpy as np
 import pytest
 
+from cdm.models.unet import UNet
+
 ORACLES = pathlib.Path(__file__).resolve().parents[1] / 'oracles'
 DATA = ORACLES.parents[2] / 'shared' / 'data'
 
@@ -59,3 +61,25 @@ def rule_weights(weights):
     }[kind]()
     made[name] = np.asarray(value, np.float32)
   return made
+
+
+def adm_network(fields):
+  """-> our network of a model of the oracle `adm_unet`.
+
+  Args:
+    fields: arguments of guided-diffusion's UNetModel, by its names.
+  """
+  return UNet(
+    features=fields['model_channels'],
+    multipliers=fields['channel_mult'],
+    num_blocks=fields['num_res_blocks'],
+    attention_resolutions=[
+      fields['image_size'] // i for i in fields['attention_resolutions']
+    ],
+    num_heads=fields.get('num_heads', 1),
+    head_features=fields.get('num_head_channels'),
+    resample='biggan' if fields['resblock_updown'] else 'conv',
+    embedding='film' if fields['use_scale_shift_norm'] else 'additive',
+    num_classes=fields['num_classes'],
+    learned_variance=fields['out_channels'] == 6,
+  )

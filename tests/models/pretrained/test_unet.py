@@ -4,7 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.oracles import assert_matches, oracle, rule_weights
+from support.oracles import (
+  adm_network,
+  assert_matches,
+  oracle,
+  rule_weights,
+)
 
 from cdm.models.pretrained import unet
 from cdm.models.unet import UNet
@@ -18,22 +23,8 @@ def adm(name):
   """-> the oracle's (settings, weights by its names, our network)."""
   tables, _ = oracle('adm_unet')
   settings = tables['settings']['models'][name]
-  fields = settings['kw']
-  net = UNet(
-    features=fields['model_channels'],
-    multipliers=fields['channel_mult'],
-    num_blocks=fields['num_res_blocks'],
-    attention_resolutions=[
-      fields['image_size'] // i for i in fields['attention_resolutions']
-    ],
-    num_heads=fields.get('num_heads', 1),
-    head_features=fields.get('num_head_channels'),
-    resample='biggan' if fields['resblock_updown'] else 'conv',
-    embedding='film' if fields['use_scale_shift_norm'] else 'additive',
-    num_classes=fields['num_classes'],
-    learned_variance=fields['out_channels'] == 6,
-  )
-  return settings, rule_weights(tables['weights'][name]), net
+  weights = rule_weights(tables['weights'][name])
+  return settings, weights, adm_network(settings['kw'])
 
 
 def nhwc(x):
