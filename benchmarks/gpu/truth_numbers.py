@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdm.config import loader, stage
-from cdm.diffusion import parameterization, samplers
+from cdm.diffusion import dpm_solvers, parameterization, samplers
 from cdm.ops import resize
 
 # Relative to the largest number. A float32 network of a dozen convolutions has
@@ -205,7 +205,7 @@ def _samplers(dtype):
     return [
       samplers.ddim(denoise, x_T, logsnrs=grid, noise=lambda j: noise[j]),
       samplers.ancestral(denoise, x_T, logsnrs=grid, noise=lambda j: noise[j]),
-      samplers.dpm_solver_pp_2m(denoise, x_T, logsnrs=grid),
+      dpm_solvers.dpm_solver_pp_2m(denoise, x_T, logsnrs=grid),
     ]
 
   rng = np.random.default_rng(6)

@@ -10,14 +10,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cdm.config import instantiate, key_errors, value_types
-from cdm.diffusion import samplers, schedules
+from cdm.diffusion import dpm_solvers, edm_samplers, samplers, schedules
 from cdm.diffusion.parameterization import Prediction
 from cdm.methods import diffusion
 
 SAMPLERS = {
   'ancestral': samplers.ancestral,
   'ddim': samplers.ddim,
-  'dpm_solver_pp_2m': samplers.dpm_solver_pp_2m,
+  'dpm_solver_pp_2m': dpm_solvers.dpm_solver_pp_2m,
+  'dpm_solver_pp_3m': dpm_solvers.dpm_solver_pp_3m,
+  'dpm_solver_pp_2s': dpm_solvers.dpm_solver_pp_2s,
+  'euler': edm_samplers.euler,
+  'heun': edm_samplers.heun,
+  'dpm_2': edm_samplers.dpm_2,
 }
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import meta
 
-from cdm.diffusion import guidance, losses, samplers, schedules
+from cdm.diffusion import guidance, losses, sampler_steps, schedules
 from cdm.diffusion.parameterization import Denoiser, predict
 from cdm.methods import lowres_conditioning, parameter_cast
 from cdm.methods.base import Method
@@ -185,7 +185,7 @@ class Diffusion:
       stop_logsnr: see `sample`.
     """
     return Tuned(
-      samplers.steps(self.sampling.run, self._grid(stop_logsnr)),
+      sampler_steps.steps(self.sampling.run, self._grid(stop_logsnr)),
       np.asarray(self.sampling.guidance_weight, np.float32),
     )
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cdm.diffusion import samplers
+from cdm.diffusion import sampler_steps
 from cdm.diffusion.parameterization import KINDS
 
 
@@ -82,7 +82,7 @@ class Tuned(NamedTuple):
     guidance_weight: float32 [].
   """
 
-  steps: samplers.Steps
+  steps: sampler_steps.Steps
   guidance_weight: np.ndarray | jax.Array
 
 

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from cdm.diffusion import guidance, losses, samplers, schedules
+from cdm.diffusion import dpm_solvers, guidance, losses, samplers, schedules
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from cdm.diffusion import guidance, losses, samplers, schedules
     (guidance.autoguidance, dict(interval=None)),
     (samplers.ancestral, dict(variance='beta')),  # [SR3]
     (samplers.ddim, dict(noise=None, eta=0.0)),
-    (samplers.dpm_solver_pp_2m, dict(noise=None, last_order=2)),
+    (dpm_solvers.dpm_solver_pp_2m, dict(noise=None, last_order=2, eta=0.0)),
   ],
   ids=lambda given: getattr(given, '__name__', ''),
 )

@@ -4,75 +4,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.known_denoisers import (
+  SCHEDULES,
+  Mixture,
+  check,
+  gaussian,
+  karras,
+  normal,
+  start,
+  start_of_ve,
+  std_of,
+)
 from support.oracles import assert_matches, oracle
 
 from cdm.config import sampler_section
-from cdm.diffusion import guidance, process, samplers, schedules
+from cdm.diffusion import (
+  dpm_solvers,
+  guidance,
+  sampler_steps,
+  samplers,
+  schedules,
+)
 from cdm.diffusion.parameterization import Prediction, predict
 
-SCHEDULES = {
-  'lin': lambda: schedules.linear(1000, beta_min=1e-4, beta_max=2e-2),
-  'cos': lambda: schedules.cosine(1000),
-}
 VARIANCES = {
   'FIXED_SMALL': 'posterior',
   'FIXED_LARGE': 'beta',
   'LEARNED_RANGE': 'learned',
 }
-
-
-class Mixture:
-  """The oracle's exact denoiser: NumPy float64, whatever the sampler's dtype.
-
-  `seen` keeps the x_t of every call, which is the sampler's trajectory.
-  """
-
-  def __init__(self, stored, *, var=None):
-    self.means = stored['mix/means']
-    self.weights, self.stds = stored['mix/weights'], stored['mix/stds']
-    self.var, self.seen = var, []
-
-  def mean_of_x_0(self, x, sigma):
-    """x = x_0 + sigma n: [B, 3, 2, 2], sigma: [B] -> E[x_0 | x]."""
-    v = self.stds**2 + sigma[:, None] ** 2  # [B, k]
-    apart = x[:, None] - self.means  # [B, k, 3, 2, 2]
-    distance = (apart**2).sum((2, 3, 4))
-    log_r = np.log(self.weights) - distance / (2 * v) - 6 * np.log(v)
-    r = np.exp(log_r - log_r.max(1, keepdims=True))
-    r /= r.sum(1, keepdims=True)
-    shrink = (self.stds**2 / v)[..., None, None, None]
-    means = self.means + shrink * apart
-    return (r[..., None, None, None] * means).sum(1)
-
-  def host(self, x_t, logsnr):
-    dtype = x_t.dtype
-    x_t, logsnr = np.asarray(x_t, np.float64), np.asarray(logsnr, np.float64)
-    self.seen.append(x_t)
-    alpha, sigma = process.alpha_sigma(logsnr)
-    wide = (slice(None), None, None, None)
-    x_0 = self.mean_of_x_0(x_t / alpha[wide], sigma / alpha)
-    eps = (x_t - alpha[wide] * x_0) / sigma[wide]
-    return x_0.astype(dtype), eps.astype(dtype)
-
-  def __call__(self, x_t, logsnr):
-    out = jax.ShapeDtypeStruct(x_t.shape, x_t.dtype)
-    x_0, eps = jax.pure_callback(self.host, (out, out), x_t, logsnr)
-    var = None if self.var is None else jnp.full_like(x_t, self.var)
-    return Prediction(x_0, eps, var)
-
-
-def start(stored, dtype):
-  """-> x_T and the noise of step j, as stored."""
-  steps = jnp.asarray(stored['in/step_noise'], dtype)
-  return jnp.asarray(stored['in/x_T'], dtype), lambda j: steps[j]
-
-
-def check(mine, notes, stored, key, bits):
-  """Within the key's tolerance in float64, within 5e-4 in float32."""
-  tol = notes['keys'][key]['tol']
-  if bits == 32:
-    tol = {'rtol': 0.0, 'atol': max(5e-4, tol['atol'])}
-  assert_matches(mine, stored[key], tol, f'{key} {bits}')
 
 
 def test_the_mixture_denoiser_is_the_oracles():
@@ -136,68 +95,6 @@ def test_ddim_is_guided_diffusions(name, bits):
           check(path, notes, stored, f'{prefix}/trajectory', bits)
 
 
-def run_2m(stored, grid, *, bits=64, x_T=None, last_order=2):
-  """-> the result of DPM-Solver++(2M) and the x after every step."""
-  denoise = Mixture(stored)
-  with jax.enable_x64(bits == 64):
-    if x_T is None:
-      x_T, _ = start(stored, f'float{bits}')
-    x_T = jnp.asarray(x_T)
-    mine = samplers.dpm_solver_pp_2m(
-      denoise, x_T, logsnrs=grid, last_order=last_order
-    )
-    mine = np.asarray(mine)
-  return mine, np.stack([*denoise.seen[1:], mine])
-
-
-def logsnr_of(sigmas):
-  """EDM's noise-to-signal ratio sigma, falling -> log-SNR, rising."""
-  with np.errstate(divide='ignore'):
-    return -2 * np.log(np.asarray(sigmas, np.float64))
-
-
-def test_dpm_solver_pp_2m_is_that_of_diffusers():
-  notes, stored = oracle('samplers')
-  finals = [
-    key.removesuffix('/sigmas')
-    for key in notes['keys']
-    if key.startswith('dpmpp2m/') and key.endswith('/sigmas')
-  ]
-  assert len(finals) == 24  # 4 step counts, 4 or 2 variants, 2 schedules
-  for key in finals:
-    grid = logsnr_of(stored[f'{key}/sigmas'])
-    # Its lower_order_final acts below 15 steps.
-    last_order = 1 if len(grid) < 16 else 2
-    mine, path = run_2m(stored, grid, bits=32, last_order=last_order)
-    assert_matches(mine, stored[key], notes['keys'][key]['tol'], key)
-    if f'{key}/trajectory' in notes['keys']:
-      key = f'{key}/trajectory'
-      assert_matches(path, stored[key], notes['keys'][key]['tol'], key)
-
-
-def test_dpm_solver_pp_2m_is_that_of_its_authors():
-  notes, stored = oracle('samplers')
-  for num_steps in notes['settings']['dpm']:
-    for skip in ('time_uniform', 'logSNR'):
-      key = f'dpmpp2m_authors/lin/{num_steps}/{skip}'
-      grid = 2 * stored[f'{key}/grid'][3]
-      mine, _ = run_2m(stored, grid, last_order=1 if num_steps < 10 else 2)
-      assert_matches(mine, stored[key], notes['keys'][key]['tol'], key)
-
-
-def karras(num_steps):
-  """The oracle's VE grid: rho = 7 from sigma 80 to 0.002, then 0."""
-  ramp = np.linspace(0, 1, num_steps)
-  ends = 80.0 ** (1 / 7), 0.002 ** (1 / 7)
-  return logsnr_of(np.append((ends[0] + ramp * (ends[1] - ends[0])) ** 7, 0))
-
-
-def start_of_ve(stored, grid):
-  """sigma_max x_T of a variance-exploding peer, in our unit-variance frame."""
-  alpha, sigma = process.alpha_sigma(grid[0])
-  return alpha * (sigma / alpha) * stored['in/x_T'].astype(np.float64)
-
-
 def run_ddim(stored, grid, x_T=None):
   with jax.enable_x64(True):
     if x_T is None:
@@ -223,23 +120,6 @@ def test_ddim_is_euler_in_the_noise_to_signal_ratio():
     assert_matches(mine, stored[key], notes['keys'][key]['tol'], key)
 
 
-def test_dpm_solver_pp_2m_is_k_diffusions_and_second_order():
-  notes, stored = oracle('samplers')
-  errors = []
-  for i, num_steps in enumerate(stored['conv/steps']):
-    grid = karras(num_steps)
-    mine, _ = run_2m(stored, grid, x_T=start_of_ve(stored, grid))
-    tol = notes['keys']['conv/dpmpp_2m/final']['tol']
-    assert_matches(mine, stored['conv/dpmpp_2m/final'][i], tol, f'{num_steps}')
-    error = mine - stored['conv/reference_8000']
-    errors.append(np.sqrt((error**2).mean()))
-  key = 'conv/dpmpp_2m/rms_error'
-  assert_matches(errors, stored[key], notes['keys'][key]['tol'], key)
-  orders = np.log2(np.divide(errors[:-1], errors[1:]))
-  # measured: 1.08, 2.23, 2.20, 2.11, 2.06, 2.03
-  np.testing.assert_allclose(orders[3:], 2.0, atol=0.15)
-
-
 def test_ddim_approaches_the_probability_flow_at_first_order():
   notes, stored = oracle('samplers')
   schedule = SCHEDULES['lin']()
@@ -253,20 +133,6 @@ def test_ddim_approaches_the_probability_flow_at_first_order():
   # measured at 250, 500 and 1000 steps: 0.99, 1.00
   orders = np.log2(np.divide(errors[-3:-1], errors[-2:]))
   np.testing.assert_allclose(orders, 1.0, atol=0.05)
-
-
-def test_dpm_solver_pp_2m_approaches_the_probability_flow():
-  notes, stored = oracle('samplers')
-  errors = []
-  for num_steps in stored['vp_exact/dpmpp2m_steps']:
-    # diffusers' linspace leaves out the cleanest of num_steps + 1 points.
-    t = np.round(np.linspace(0, 999, num_steps + 1))[:0:-1].astype(int)
-    grid = np.append(SCHEDULES['lin']().logsnr[t], np.inf)
-    mine, _ = run_2m(stored, grid)
-    error = mine - stored['vp_exact/lin']
-    errors.append(np.sqrt((error**2).mean()))
-  key = 'vp_exact/dpmpp2m_rms_error'
-  assert_matches(errors, stored[key], notes['keys'][key]['tol'], key)
 
 
 @pytest.mark.parametrize('clip', [0, 1])
@@ -291,33 +157,10 @@ def test_the_sr3_loop_is_ancestral_sampling_on_a_short_linear_grid(clip):
     assert_matches(path, stored[key], notes['keys'][key]['tol'], key)
 
 
-def normal(shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).standard_normal(shape))
-
-
-def gaussian(std):
-  """The exact denoiser for x_0 ~ N(0, std^2)."""
-
-  def denoise(x_t, logsnr):
-    alpha, sigma = process.alpha_sigma(logsnr[:, None, None, None])
-    x_0 = alpha * std**2 / (alpha**2 * std**2 + sigma**2) * x_t
-    return predict('x_0', x_0, x_t, logsnr=logsnr)
-
-  return denoise
-
-
-def std_of(std, logsnr):
-  """Of x_t when x_0 ~ N(0, std^2)."""
-  alpha, sigma = process.alpha_sigma(float(logsnr))
-  return np.hypot(alpha * std, sigma)
-
-
 @pytest.mark.parametrize(
   'run, order, sizes, options',
   [
     (samplers.ddim, 1, (64, 128, 256), {}),
-    (samplers.dpm_solver_pp_2m, 2, (64, 128, 256), {}),
-    (samplers.dpm_solver_pp_2m, 2, (64, 128, 256), {'last_order': 1}),
   ],
 )
 def test_samplers_have_their_declared_order_on_gaussian_data(
@@ -416,7 +259,7 @@ def test_the_step_to_x_0_adds_no_noise():
     samplers.ancestral(denoise, x_T, **given, variance='beta'),
     samplers.ancestral(denoise, x_T, **given, variance='posterior'),
     samplers.ddim(denoise, x_T, **given, eta=1.0),
-    samplers.dpm_solver_pp_2m(denoise, x_T, **given),
+    dpm_solvers.dpm_solver_pp_2m(denoise, x_T, **given),
   ):
     np.testing.assert_allclose(x_0, prediction.x_0, atol=1e-6)
 
@@ -439,7 +282,7 @@ def test_nothing_is_lost_at_extreme_noise_levels():
       clipped, x_T, logsnrs=grid, noise=noise, variance='learned'
     ),
     samplers.ddim(clipped, x_T, logsnrs=grid, noise=noise, eta=1.0),
-    samplers.dpm_solver_pp_2m(clipped, x_T, logsnrs=grid),
+    dpm_solvers.dpm_solver_pp_2m(clipped, x_T, logsnrs=grid),
   ):
     assert jnp.all(jnp.abs(x_0) <= 1)
 
@@ -468,7 +311,7 @@ def test_a_sampler_keeps_the_dtype_of_its_start(dtype):
     for x_0 in (
       samplers.ancestral(denoise, x_T, **given),
       samplers.ddim(denoise, x_T, **given, eta=1.0),
-      samplers.dpm_solver_pp_2m(denoise, x_T, **given),
+      dpm_solvers.dpm_solver_pp_2m(denoise, x_T, **given),
     ):
       assert x_0.dtype == dtype
     assert set(asked) == {jnp.dtype(dtype)}
@@ -493,7 +336,7 @@ def test_bad_sampling_options_are_named():
   with pytest.raises(ValueError, match='eta is -1; use 0 or more'):
     samplers.ddim(denoise, x_T, **given, eta=-1)
   with pytest.raises(ValueError, match='last_order is 3; use 1 or 2'):
-    samplers.dpm_solver_pp_2m(denoise, x_T, logsnrs=grid, last_order=3)
+    dpm_solvers.dpm_solver_pp_2m(denoise, x_T, logsnrs=grid, last_order=3)
   for bad in ([0.0, -1.0], [-np.inf, 0.0], [-1.0, np.inf, np.inf]):
     with pytest.raises(ValueError, match='finite and strictly increasing'):
       samplers.ddim(denoise, x_T, logsnrs=bad)
@@ -508,8 +351,8 @@ def test_bad_sampling_options_are_named():
     functools.partial(samplers.ancestral, variance='learned'),
     functools.partial(samplers.ddim, eta=0.5),
     samplers.ddim,
-    functools.partial(samplers.dpm_solver_pp_2m, last_order=1),
-    samplers.dpm_solver_pp_2m,
+    functools.partial(dpm_solvers.dpm_solver_pp_2m, last_order=1),
+    dpm_solvers.dpm_solver_pp_2m,
   ],
 )
 def test_one_program_runs_any_grid_as_its_own_program_does(run):
@@ -543,7 +386,7 @@ def test_one_program_runs_any_grid_as_its_own_program_does(run):
   x_T = jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
   key = jax.random.key(2)
   shared = jax.jit(draw)
-  mine = [shared(samplers.steps(run, grid), x_T, key) for grid in grids]
+  mine = [shared(sampler_steps.steps(run, grid), x_T, key) for grid in grids]
   assert len(traced) == 1
   for grid, x in zip(grids, mine, strict=True):
     own = jax.jit(functools.partial(draw, grid))(x_T, key)
@@ -552,6 +395,8 @@ def test_one_program_runs_any_grid_as_its_own_program_does(run):
 
 def test_every_sampler_of_a_config_runs_grids_as_arguments():
   for run in sampler_section.SAMPLERS.values():
-    steps = samplers.steps(run, np.array([-2.0, 1.0, np.inf]))
+    steps = sampler_steps.steps(run, np.array([-2.0, 1.0, np.inf]))
     assert steps.count == 2
-    assert all(len(row) == samplers.STEPS_UNIT for row in steps.rows.values())
+    assert all(
+      len(row) == sampler_steps.STEPS_UNIT for row in steps.rows.values()
+    )
