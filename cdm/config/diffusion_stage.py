@@ -16,7 +16,7 @@ from cdm.config import (
   sampler_section,
   value_types,
 )
-from cdm.diffusion import losses, schedules
+from cdm.diffusion import losses, sampler_steps, schedules
 from cdm.methods import diffusion
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models import unet_plan
@@ -63,6 +63,8 @@ def diffusion_stage(
   )
   sampler_section.try_out(sampling, key, learned_variance=net.learned_variance)
   steps = len(sampling.grid) - 1
+  evaluations = sampler_steps.evaluations(sampling.run, sampling.grid)
+  evaluations *= 2 if sampling.guidance_weight else 1
   return built_stage.Stage(
     c,
     net,
@@ -80,13 +82,14 @@ def diffusion_stage(
       ],
       'sampler': sampler['kind'],
       'sampling steps': steps,
+      'network evaluations': evaluations,
       **lowres_summary(lowres),
     },
     schedule=schedule,
     lowres=lowres,
     input_size=image_size,
     turns=steps,
-    evaluations=steps * (2 if sampling.guidance_weight else 1),
+    evaluations=evaluations,
     is_residual=objective.residual_scale is not None,
   )
 

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cdm.config import instantiate, key_errors, value_types
-from cdm.diffusion import dpm_solvers, edm_samplers, samplers, schedules
+from cdm.diffusion import dpm_solvers, edm_samplers, grids, samplers, schedules
 from cdm.diffusion.parameterization import Prediction
 from cdm.methods import diffusion
 
@@ -40,7 +40,16 @@ class Chosen(NamedTuple):
   steps: int | None
 
 
-GRIDS = ('respaced', 'full', 'linear', 'uniform_logsnr')
+GRIDS = {
+  'respaced': grids.respaced,
+  'full': grids.full_grid,
+  'linear': schedules.linear,
+  'uniform_logsnr': grids.uniform_logsnr,
+  'uniform_t': grids.uniform_t,
+  'trailing': grids.trailing,
+  'rho': grids.rho,
+  'levels': grids.levels,
+}
 
 
 def sampling(
@@ -73,7 +82,7 @@ def sampling(
     )
   levels = grid(schedule, section.pop('grid'), f'{name}.grid')
   if num_steps is not None:
-    levels = schedules.shorten(levels, num_steps=num_steps)
+    levels = grids.shorten(levels, num_steps=num_steps)
   fields = diffusion.Sampling._fields[2:]  # those that a config may set
   own = {k: section.pop(k) for k in list(section) if k not in fields}
   run = SAMPLERS[kind]
@@ -168,9 +177,10 @@ def grid(
   """Builds the noise levels that a `sampler.grid` section describes.
 
   Args:
-    schedule: the noise schedule of training; not used by the kind 'linear'.
+    schedule: the noise schedule of training; not used by the kinds 'linear' and
+      'levels'.
     section: `kind` is one of `GRIDS`; the other keys are arguments of the
-      function in `diffusion.schedules` that makes such a grid.
+      function that makes such a grid.
     name: dotted name of the section, for error messages.
 
   Returns:
@@ -180,17 +190,10 @@ def grid(
     ValueError: names the key that is unknown or missing.
   """
   section = instantiate.as_dict(name, section)
-  kind = instantiate.kind_of(name, section, dict.fromkeys(GRIDS))
-  if kind == 'respaced':
-    return instantiate.splat(
-      name, schedules.respaced, section, schedule=schedule
-    )
-  if kind == 'uniform_logsnr':
-    return instantiate.splat(
-      name, schedules.uniform_logsnr, section, schedule=schedule
-    )
-  if kind == 'full':
-    return instantiate.splat(
-      name, schedules.full_grid, section, schedule=schedule
-    )
-  return schedules.full_grid(instantiate.splat(name, schedules.linear, section))
+  kind = instantiate.kind_of(name, section, GRIDS)
+  if kind == 'linear':
+    made = instantiate.splat(name, schedules.linear, section)
+    return grids.full_grid(made)
+  if kind == 'levels':
+    return instantiate.splat(name, grids.levels, section)
+  return instantiate.splat(name, GRIDS[kind], section, schedule=schedule)

@@ -1,4 +1,4 @@
-"""Builds noise schedules and sampling grids, and draws noise levels.
+"""Builds noise schedules, and draws noise levels.
 
   alpha_bar_t = prod_{i <= t} (1 - beta_i)                      [DDPM] sec. 2
   logsnr_t = log(alpha_bar_t / (1 - alpha_bar_t))
@@ -6,9 +6,7 @@
   SR3: t ~ U{1..T}, alpha_bar ~ U(alpha_bar_t, alpha_bar_{t-1}) [SR3] sec. 2.4
 
 A schedule is a table of T log-SNRs in float64 on the host; code under jit
-closes over it. A grid holds the log-SNRs that a sampler visits, in increasing
-order from the noisiest level to the last, which is +inf (x_0 itself) unless the
-grid is truncated.
+closes over it.
 """
 
 from typing import NamedTuple
@@ -60,7 +58,7 @@ def cosine(
   num_steps: int, *, offset: float = 0.008, max_beta: float = 0.999
 ) -> Schedule:
   """Returns the cosine schedule, [IDDPM] eq. 17, betas clipped at max_beta."""
-  _check_num_steps(num_steps)
+  check_num_steps(num_steps)
   if not 0 <= offset <= 1:
     raise ValueError(f'offset is {offset}; use one from 0 to 1, e.g. 0.008.')
   if not 0 < max_beta < 1:
@@ -76,7 +74,7 @@ def linear(num_steps: int, *, beta_min: float, beta_max: float) -> Schedule:
   The betas are not rescaled with num_steps: [DDPM] uses 1e-4 to 0.02 at
   T = 1000, [IDDPM]'s code scales both ends by 1000 / T for another T.
   """
-  _check_num_steps(num_steps)
+  check_num_steps(num_steps)
   if not 0 < beta_min < 1:
     raise ValueError(f'beta_min is {beta_min}; use one between 0 and 1.')
   if not beta_min <= beta_max < 1:
@@ -173,130 +171,8 @@ def piecewise_levels(schedule: Schedule, u: jax.Array) -> jax.Array:
   return jnp.log(signal) - jnp.log(noise)
 
 
-def space_timesteps(num_steps: int, spacing: str | int) -> np.ndarray:
-  """Returns the steps that a shorter chain keeps, as Improved DDPM's code does.
-
-  Args:
-    num_steps: T of the schedule.
-    spacing: 'ddimN' keeps N steps with one integer stride from 0; 'A,B,C'
-      splits the chain into three equal sections, the cleanest first, and keeps
-      A, B and C steps of them, ends included; '250' is one section.
-
-  Returns:
-    int64 [N] increasing.
-
-  Raises:
-    ValueError: `spacing` cannot be parsed, or asks for more steps than a
-      section has.
-  """
-  hint = "use 'ddim50', '250' or a list of section counts such as '10,15,20'."
-  spacing = str(spacing)  # a plain count may come as a number
-  ddim = spacing.startswith('ddim')
-  try:
-    counts = [int(c) for c in spacing.removeprefix('ddim').split(',')]
-  except ValueError:
-    counts = []
-  if not counts or min(counts) < 1 or (ddim and len(counts) > 1):
-    raise ValueError(f'spacing is {spacing!r}; {hint}')
-  if ddim:
-    return _fixed_stride(num_steps, counts[0])
-
-  size, left_over = divmod(num_steps, len(counts))
-  kept, start = [], 0
-  for i, count in enumerate(counts):
-    length = size + (i < left_over)
-    if count > length:
-      raise ValueError(
-        f'spacing {spacing!r} keeps {count} steps in a section of {length} '
-        f'(of {num_steps} in all); ask for at most {length}.'
-      )
-    stride = (length - 1) / max(count - 1, 1)
-    kept.append(start + np.round(np.arange(count) * stride))
-    start += length
-  return np.concatenate(kept).astype(np.int64)
-
-
-def _fixed_stride(num_steps, count):
-  """Returns steps with the least integer stride that keeps exactly `count`."""
-  for stride in range(1, num_steps + 1):
-    kept = np.arange(0, num_steps, stride)
-    if len(kept) == count:
-      return kept
-  raise ValueError(
-    f'No integer stride keeps exactly {count} of {num_steps} steps; use '
-    f"'{count}', or a count such as {len(kept)} that divides {num_steps}."
-  )
-
-
-def full_grid(schedule: Schedule) -> np.ndarray:
-  """Returns the grid of all steps and then x_0, float64 [T + 1]."""
-  return np.append(schedule.logsnr[::-1], np.inf)
-
-
-def respaced(schedule: Schedule, *, spacing: str | int) -> np.ndarray:
-  """Returns the grid of the steps that `space_timesteps` keeps, then x_0.
-
-  It is float64 [N + 1].
-  """
-  kept = space_timesteps(schedule.num_steps, spacing)
-  return np.append(schedule.logsnr[kept[::-1]], np.inf)
-
-
-def uniform_logsnr(schedule: Schedule, *, num_steps: int) -> np.ndarray:
-  """Returns a grid equally spaced in log-SNR over the schedule, then x_0.
-
-  It is float64 [num_steps + 1]. It suits DPM-Solver++, whose steps are in
-  lambda = logsnr / 2.
-  """
-  _check_num_steps(num_steps)
-  if num_steps > 1 and schedule.num_steps < 2:
-    raise ValueError(
-      f'A schedule of one step has no log-SNR range to put {num_steps} steps '
-      'in; use num_steps=1.'
-    )
-  ends = schedule.logsnr[-1], schedule.logsnr[0]
-  return np.append(np.linspace(*ends, num_steps), np.inf)
-
-
-def truncate(grid: np.ndarray, *, logsnr: float) -> np.ndarray:
-  """Ends a grid early, for truncated conditioning, [CDM] sec. 3.2.
-
-  Args:
-    grid: float64 [N + 1] increasing.
-    logsnr: the log-SNR to stop at; +inf changes nothing.
-
-  Returns:
-    float64: the points noisier than logsnr, then logsnr itself.
-
-  Raises:
-    ValueError: no point is noisier, so nothing would be sampled.
-  """
-  grid, logsnr = np.asarray(grid, np.float64), float(logsnr)
-  noisier = grid[grid < logsnr]
-  if not len(noisier):
-    raise ValueError(
-      f'Cannot stop sampling at log-SNR {logsnr}: the grid starts at '
-      f'{grid[0]}, which is not noisier. Use a smaller augmentation level.'
-    )
-  return np.append(noisier, logsnr)
-
-
-def shorten(grid: np.ndarray, *, num_steps: int) -> np.ndarray:
-  """Returns a grid of fewer steps, spread evenly over the steps of a grid.
-
-  Args:
-    grid: float64 [N + 1] increasing.
-    num_steps: M, from 1 to N.
-
-  Returns:
-    float64 [M + 1]: M of the first N points, the first and, if M > 1, the N-th
-    among them; then the last point.
-  """
-  kept = space_timesteps(len(grid) - 1, num_steps)
-  return np.append(np.asarray(grid, np.float64)[kept], grid[-1])
-
-
-def _check_num_steps(num_steps):
+def check_num_steps(num_steps: int) -> None:
+  """Raises ValueError unless a table of so many steps can be made."""
   if num_steps < 1:
     raise ValueError(f'num_steps is {num_steps}; use at least 1.')
   if num_steps > MOST_STEPS:

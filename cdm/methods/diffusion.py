@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import meta
 
-from cdm.diffusion import guidance, losses, sampler_steps, schedules
+from cdm.diffusion import grids, guidance, losses, sampler_steps, schedules
 from cdm.diffusion.parameterization import Denoiser, predict
 from cdm.methods import lowres_conditioning, parameter_cast
 from cdm.methods.base import Method
@@ -328,7 +328,7 @@ class Diffusion:
     """Returns the noise levels that sampling runs through."""
     if stop_logsnr is None:
       return self.sampling.grid
-    return schedules.truncate(self.sampling.grid, logsnr=stop_logsnr)
+    return grids.truncate(self.sampling.grid, logsnr=stop_logsnr)
 
   def _guided(self, params, n, weight, *, label, upsampled, level):
     """Returns the denoiser of n images, guided if `sampling` asks for it."""

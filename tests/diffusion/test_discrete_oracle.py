@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.oracles import assert_matches, oracle
 
-from cdm.diffusion import guidance, losses, process, schedules
+from cdm.diffusion import grids, guidance, losses, process, schedules
 from cdm.diffusion.parameterization import predict
 
 SCHEDULES = {
@@ -55,7 +55,7 @@ def test_tables_are_those_of_guided_diffusion(name):
 def test_a_respaced_chain_is_a_chain_with_fewer_steps(name, spacing):
   notes, stored = oracle('diffusion_discrete')
   schedule = SCHEDULES[name]()
-  grid = schedules.respaced(schedule, spacing=spacing)
+  grid = grids.respaced(schedule, spacing=spacing)
   prefix = f'spaced/{name}/{spacing}'
   for key, mine in tables(schedules.Schedule(grid[-2::-1])).items():
     key = f'{prefix}/{key}'
@@ -67,7 +67,7 @@ def test_a_respaced_chain_is_a_chain_with_fewer_steps(name, spacing):
 def test_spacing_keeps_the_steps_that_improved_ddpm_keeps():
   notes, stored = oracle('diffusion_discrete')
   for num_steps, spacing in notes['settings']['spacings']:
-    kept = schedules.space_timesteps(num_steps, spacing)
+    kept = grids.space_timesteps(num_steps, spacing)
     key = f'spacing/{num_steps}/{spacing}'
     np.testing.assert_array_equal(kept, stored[key], err_msg=key)
 

@@ -20,6 +20,7 @@ from support.oracles import assert_matches, oracle
 from cdm.config import sampler_section
 from cdm.diffusion import (
   dpm_solvers,
+  grids,
   guidance,
   sampler_steps,
   samplers,
@@ -48,7 +49,7 @@ def test_the_mixture_denoiser_is_the_oracles():
 def test_ancestral_sampling_is_guided_diffusions(name, bits):
   notes, stored = oracle('samplers')
   for spacing in notes['settings']['ddpm']:
-    grid = schedules.respaced(SCHEDULES[name](), spacing=spacing)
+    grid = grids.respaced(SCHEDULES[name](), spacing=spacing)
     for kind, variance in VARIANCES.items():
       denoise = Mixture(stored, var=0.25)  # the oracle's v, used by 'learned'
       with jax.enable_x64(bits == 64):
@@ -73,7 +74,7 @@ def test_ancestral_sampling_is_guided_diffusions(name, bits):
 def test_ddim_is_guided_diffusions(name, bits):
   notes, stored = oracle('samplers')
   for spacing in notes['settings']['ddim']:
-    grid = schedules.respaced(SCHEDULES[name](), spacing=spacing)
+    grid = grids.respaced(SCHEDULES[name](), spacing=spacing)
     for eta in (0.0, 0.5, 1.0):
       for clip in (0, 1):
         denoise = Mixture(stored)
@@ -125,7 +126,7 @@ def test_ddim_approaches_the_probability_flow_at_first_order():
   schedule = SCHEDULES['lin']()
   errors = []
   for num_steps in stored['vp_exact/ddim_steps']:
-    grid = schedules.respaced(schedule, spacing=str(num_steps))
+    grid = grids.respaced(schedule, spacing=str(num_steps))
     error = run_ddim(stored, grid) - stored['vp_exact/lin']
     errors.append(np.sqrt((error**2).mean()))
   key = 'vp_exact/ddim_rms_error'
@@ -138,7 +139,7 @@ def test_ddim_approaches_the_probability_flow_at_first_order():
 @pytest.mark.parametrize('clip', [0, 1])
 def test_the_sr3_loop_is_ancestral_sampling_on_a_short_linear_grid(clip):
   notes, stored = oracle('samplers')
-  grid = schedules.full_grid(schedules.linear(100, beta_min=1e-4, beta_max=0.1))
+  grid = grids.full_grid(schedules.linear(100, beta_min=1e-4, beta_max=0.1))
   denoise = Mixture(stored)
   x_T, noise = start(stored, 'float32')
   mine = samplers.ancestral(
@@ -192,8 +193,8 @@ def test_samplers_have_their_declared_order_on_gaussian_data(
 def test_stopping_early_and_going_on_is_the_same_as_not_stopping(run, options):
   """A finite last level adds its noise, as if the chain went on."""
   x_T, steps = normal((2, 4, 4, 3)), normal((12, 2, 4, 4, 3), seed=1)
-  grid = schedules.respaced(schedules.cosine(100), spacing='12')
-  early = schedules.truncate(grid, logsnr=grid[7])
+  grid = grids.respaced(schedules.cosine(100), spacing='12')
+  early = grids.truncate(grid, logsnr=grid[7])
   np.testing.assert_array_equal(early, grid[:8])
 
   def at(first):
@@ -241,8 +242,8 @@ def test_a_sampler_stopped_early_has_the_spread_of_its_level(run, options, std):
   posterior one for a single point; then any number of steps is exact.
   """
   x_T, steps = normal((512, 4, 4, 3)), normal((8, 512, 4, 4, 3), seed=1)
-  grid = schedules.uniform_logsnr(schedules.cosine(1000), num_steps=8)
-  early = schedules.truncate(grid, logsnr=0.3)
+  grid = grids.uniform_logsnr(schedules.cosine(1000), num_steps=8)
+  early = grids.truncate(grid, logsnr=0.3)
   x = run(
     gaussian(std), x_T, logsnrs=early, noise=lambda j: steps[j], **options
   )
@@ -289,7 +290,7 @@ def test_nothing_is_lost_at_extreme_noise_levels():
 
 def test_a_sampler_can_be_compiled_with_its_grid_bound():
   x_T = normal((2, 4, 4, 3))
-  grid = schedules.respaced(schedules.cosine(100), spacing='ddim10')
+  grid = grids.respaced(schedules.cosine(100), spacing='ddim10')
 
   def run(x_T):
     return samplers.ddim(gaussian(0.5), x_T, logsnrs=grid)
@@ -377,18 +378,18 @@ def test_one_program_runs_any_grid_as_its_own_program_does(run):
     return run(denoise, x_T, logsnrs=logsnrs, noise=noise)
 
   chain = schedules.cosine(40)
-  full = schedules.full_grid(chain)
-  grids = [
+  full = grids.full_grid(chain)
+  several = [
     full,
-    schedules.truncate(full, logsnr=0.37),
-    schedules.uniform_logsnr(chain, num_steps=7),
+    grids.truncate(full, logsnr=0.37),
+    grids.uniform_logsnr(chain, num_steps=7),
   ]
   x_T = jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
   key = jax.random.key(2)
   shared = jax.jit(draw)
-  mine = [shared(sampler_steps.steps(run, grid), x_T, key) for grid in grids]
+  mine = [shared(sampler_steps.steps(run, grid), x_T, key) for grid in several]
   assert len(traced) == 1
-  for grid, x in zip(grids, mine, strict=True):
+  for grid, x in zip(several, mine, strict=True):
     own = jax.jit(functools.partial(draw, grid))(x_T, key)
     np.testing.assert_allclose(x, own, rtol=0, atol=1e-6)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.oracles import oracle
 
-from cdm.diffusion import process, schedules
+from cdm.diffusion import grids, process, schedules
 
 CHAINS = {
   'cosine 4000': lambda: schedules.cosine(4000),
@@ -167,7 +167,7 @@ def test_training_and_sampling_levels_agree_at_the_steps(chain):
   levels = jax.jit(lambda u: schedules.piecewise_levels(schedule, u))
   with jax.enable_x64(True):
     trained = levels((np.arange(T) + 1e-9) / T)
-  sampled = schedules.full_grid(schedule)[-2::-1]
+  sampled = grids.full_grid(schedule)[-2::-1]
   np.testing.assert_allclose(trained, sampled, atol=2e-8)
   # Just before the next step the level is that of the step before t.
   with jax.enable_x64(True):
@@ -186,73 +186,6 @@ def test_piecewise_levels_are_finite_at_both_ends():
   assert jnp.isfinite(schedules.piecewise_levels(chain, edge)).all()
 
 
-def test_grids_rise_to_x_0_through_levels_of_the_schedule():
-  schedule = schedules.cosine(4000)
-  for grid, n in (
-    (schedules.full_grid(schedule), 4000),
-    (schedules.respaced(schedule, spacing='250'), 250),
-    (schedules.respaced(schedule, spacing='10,15,20'), 45),
-    (schedules.respaced(schedule, spacing='ddim50'), 50),
-    (schedules.uniform_logsnr(schedule, num_steps=20), 20),
-  ):
-    assert grid.shape == (n + 1,) and grid.dtype == np.float64
-    assert (np.diff(grid) > 0).all() and grid[-1] == np.inf
-  assert set(schedules.respaced(schedule, spacing='250')) <= {
-    *schedule.logsnr,
-    np.inf,
-  }
-  grid = schedules.uniform_logsnr(schedule, num_steps=20)
-  assert (grid[0], grid[-2]) == (schedule.logsnr[-1], schedule.logsnr[0])
-  np.testing.assert_allclose(np.diff(grid[:-1], n=2), 0, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-  ('num_steps', 'count', 'stride'),
-  [
-    (1000, 50, 20),
-    (100, 100, 1),
-    (100, 34, 3),  # the last kept step is T - 1
-    (5, 2, 3),  # the least stride, as 4 keeps two steps as well
-    (4, 1, 4),
-    (1, 1, 1),
-  ],
-)
-def test_a_fixed_stride_is_the_least_that_keeps_so_many_steps(
-  num_steps, count, stride
-):
-  kept = schedules.space_timesteps(num_steps, f'ddim{count}')
-  np.testing.assert_array_equal(kept, np.arange(count) * stride)
-
-
-@pytest.mark.parametrize(
-  ('num_steps', 'spacing', 'expected'),
-  [
-    (10, '10', range(10)),
-    (10, '1', [0]),
-    (10, '2', [0, 9]),
-    (10, '4', [0, 3, 6, 9]),
-    (10, 4, [0, 3, 6, 9]),
-    # Sections of 4, 3 and 3 steps: the first takes what is left over.
-    (10, '2,1,3', [0, 3, 4, 7, 8, 9]),
-    (11, '4,4,3', range(11)),
-  ],
-)
-def test_each_section_keeps_its_ends(num_steps, spacing, expected):
-  kept = schedules.space_timesteps(num_steps, spacing)
-  assert kept.dtype == np.int64
-  np.testing.assert_array_equal(kept, expected)
-
-
-def test_a_truncated_grid_ends_at_its_level():
-  grid = schedules.respaced(schedules.cosine(1000), spacing='100')
-  early = schedules.truncate(grid, logsnr=0.25)
-  assert early[-1] == 0.25 and (np.diff(early) > 0).all()
-  np.testing.assert_array_equal(early[:-1], grid[grid < 0.25])
-  np.testing.assert_array_equal(schedules.truncate(grid, logsnr=np.inf), grid)
-  with pytest.raises(ValueError, match='the grid starts at'):
-    schedules.truncate(grid, logsnr=grid[0])
-
-
 @pytest.mark.parametrize(
   ('make', 'message'),
   [
@@ -268,9 +201,9 @@ def test_a_truncated_grid_ends_at_its_level():
     (lambda: schedules.cosine(9, offset=1.01), r'offset is 1\.01'),
     (lambda: schedules.from_betas(np.array([0.1, 1.0])), 'strictly between'),
     (lambda: schedules.from_betas(np.array([])), r'shape \(0,\)'),
-    (lambda: schedules.space_timesteps(9, 'ddim0'), 'list of section counts'),
+    (lambda: grids.space_timesteps(9, 'ddim0'), 'list of section counts'),
     (
-      lambda: schedules.uniform_logsnr(schedules.cosine(1), num_steps=2),
+      lambda: grids.uniform_logsnr(schedules.cosine(1), num_steps=2),
       'no log-SNR range to put 2 steps in',
     ),
     (
@@ -289,13 +222,13 @@ def test_numbers_at_the_ends_of_their_range_are_taken():
   assert schedules.cosine(2, offset=1).num_steps == 2
   one = schedules.linear(1, beta_min=0.5, beta_max=0.5)
   for grid in (
-    schedules.full_grid(one),
-    schedules.uniform_logsnr(one, num_steps=1),
+    grids.full_grid(one),
+    grids.uniform_logsnr(one, num_steps=1),
   ):
     np.testing.assert_array_equal(grid, [one.logsnr[0], np.inf])
   two = schedules.cosine(2)
   np.testing.assert_array_equal(
-    schedules.uniform_logsnr(two, num_steps=2), schedules.full_grid(two)
+    grids.uniform_logsnr(two, num_steps=2), grids.full_grid(two)
   )
 
 
@@ -318,23 +251,8 @@ def test_bad_schedules_and_spacings_are_named():
     schedules.from_betas(np.full((2, 2), 0.1))
   for spacing in ('', 'ddim', 'ddim10,20', 'fast', '10,-5', '0'):
     with pytest.raises(ValueError, match='list of section counts'):
-      schedules.space_timesteps(1000, spacing)
+      grids.space_timesteps(1000, spacing)
   with pytest.raises(ValueError, match='ask for at most 500'):
-    schedules.space_timesteps(1000, '10,501')
+    grids.space_timesteps(1000, '10,501')
   with pytest.raises(ValueError, match='No integer stride keeps exactly 999'):
-    schedules.space_timesteps(1000, 'ddim999')
-
-
-@pytest.mark.parametrize('num_steps', [1, 2, 3, 7, 12, 20])
-def test_a_shortened_grid_keeps_the_ends_of_the_grid(num_steps):
-  grid = schedules.full_grid(schedules.cosine(20))
-  short = schedules.shorten(grid, num_steps=num_steps)
-  assert len(short) == num_steps + 1 and np.all(np.diff(short) > 0)
-  assert np.isin(short, grid).all()
-  assert (short[0], short[-1]) == (grid[0], np.inf)
-  if num_steps > 1:
-    assert short[-2] == grid[-2]
-    steps = np.flatnonzero(np.isin(grid[:-1], short))
-    assert np.ptp(np.diff(steps)) <= 1  # spread evenly
-  if num_steps == 20:
-    np.testing.assert_array_equal(short, grid)
+    grids.space_timesteps(1000, 'ddim999')

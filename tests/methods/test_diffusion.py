@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdm.diffusion import losses, samplers, schedules
+from cdm.diffusion import grids, losses, samplers, schedules
 from cdm.methods import lowres_conditioning
 from cdm.methods.diffusion import Objective, Sampling, diffusion, draw_batch
 from cdm.methods.lowres_conditioning import Lowres
@@ -34,7 +34,7 @@ def method(
   kw = {k: v for k, v in options.items() if k not in given}
   sampling = Sampling(
     run=functools.partial(samplers.ddim, eta=0.0),
-    grid=schedules.respaced(SCHEDULE, spacing=spacing),
+    grid=grids.respaced(SCHEDULE, spacing=spacing),
     clip=clip,
     guidance_weight=guidance,
     **given,
@@ -145,7 +145,7 @@ def test_the_low_res_input_is_noised_to_the_level_that_is_told():
     net,
     SCHEDULE,
     Objective(),
-    Sampling(run=samplers.ddim, grid=schedules.respaced(SCHEDULE, spacing='1')),
+    Sampling(run=samplers.ddim, grid=grids.respaced(SCHEDULE, spacing='1')),
     image_size=64,
     lowres=Lowres(size=32, upsample='nearest', augment='noise'),
   )

@@ -14,7 +14,7 @@ import pytest
 from flax import serialization
 from support import tiny_run
 
-from cdm.diffusion import samplers, schedules
+from cdm.diffusion import grids, samplers, schedules
 from cdm.distributed import device_mesh
 from cdm.methods import (
   classification,
@@ -80,7 +80,7 @@ def tiny_diffusion(lowres=None, residual_scale=None, conditions=None, **net):
     schedule,
     diffusion.Objective(label_dropout=0.3, residual_scale=residual_scale),
     diffusion.Sampling(
-      run=samplers.ancestral, grid=schedules.respaced(schedule, spacing='3')
+      run=samplers.ancestral, grid=grids.respaced(schedule, spacing='3')
     ),
     image_size=SIZE,
     lowres=lowres,

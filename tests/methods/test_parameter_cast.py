@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from cdm.diffusion import samplers, schedules
+from cdm.diffusion import grids, samplers, schedules
 from cdm.distributed import device_mesh, parameter_gather
 from cdm.methods import parameter_cast
 from cdm.methods.diffusion import Objective, Sampling, diffusion
@@ -41,7 +41,7 @@ def method(guidance):
     Objective(label_dropout=0.1),
     Sampling(
       run=functools.partial(samplers.ddim, eta=0.0),
-      grid=schedules.respaced(SCHEDULE, spacing='3'),
+      grid=grids.respaced(SCHEDULE, spacing='3'),
       clip='static',
       guidance_weight=guidance,
     ),
