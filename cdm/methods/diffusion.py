@@ -56,7 +56,7 @@ class Diffusion:
   lowres: lowres_conditioning.Lowres | None = None
 
   def __post_init__(self):
-    check(self.net, self.objective, self.sampling, self.lowres)
+    check(self.net, self.objective, self.sampling, self.lowres, self.schedule)
 
   def init(self, key: jax.Array) -> dict:
     """Returns the parameters of the network, see `Method.init`."""
@@ -136,7 +136,8 @@ class Diffusion:
     Args:
       params: parameters of the network.
       keys: [B], one per image.
-      label: int32 [B]; None means the null class, if the network has one.
+      label: int32 [B]; None means the null class, which a network of classes
+        must have then.
       lowres: [B, h, w, 3], already augmented to `level`.
       level: [B] augmentation level; None means 0.
       stop_logsnr: the log-SNR at which sampling ends instead of at x_0, or None
@@ -147,7 +148,11 @@ class Diffusion:
     Returns:
       float32 [B, H, W, 3] in [-1, 1], except with `clip` 'none' or where
       sampling ends before x_0.
+
+    Raises:
+      ValueError: a network of classes without a null class gets no label.
     """
+    self._check_label(label)
     upsampled = None
     if lowres is not None:
       assert self.lowres is not None, 'a base model has no low-res input'
@@ -243,6 +248,14 @@ class Diffusion:
       )
 
     return denoise
+
+  def _check_label(self, label):
+    classes = self.net.num_classes
+    if label is None and classes is not None and not self.net.null_class:
+      raise ValueError(
+        f'The network has {classes} classes and no null class, but label is '
+        f'None; give int32 [B] labels from 0 to {classes - 1}.'
+      )
 
   @property
   def _shape(self):

@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cdm.diffusion import sampler_steps
+from cdm.diffusion import sampler_steps, schedules
 from cdm.diffusion.parameterization import KINDS
+
+# An eps error that is weighted more than this drowns those of all other levels.
+_LARGEST_WEIGHT = 1e3
 
 
 class Objective(NamedTuple):
@@ -87,7 +90,11 @@ class Tuned(NamedTuple):
 
 
 def check(
-  net: Any, objective: Objective, sampling: Sampling, lowres: Any
+  net: Any,
+  objective: Objective,
+  sampling: Sampling,
+  lowres: Any,
+  schedule: schedules.Schedule,
 ) -> None:
   """Refuses options that contradict each other, before anything is traced.
 
@@ -95,11 +102,13 @@ def check(
     net: a `models.unet.UNet`.
     objective, sampling: the options.
     lowres: a `lowres_conditioning.Lowres`, or None for a base model.
+    schedule: the noise schedule of training.
 
   Raises:
     ValueError: names the key at fault and says what to set.
   """
   _check_objective(objective)
+  _check_weighting(objective, schedule)
   _check_variance(net, objective)
   _check_guidance(net, objective, sampling)
   _check_clipping(sampling)
@@ -141,6 +150,35 @@ def _check_objective(objective):
     )
 
 
+def _check_weighting(objective, schedule):
+  """Refuses a loss in which one end of the schedule drowns all other levels.
+
+  A network that predicts eps errs there by about as much as at other levels,
+  but an error of eps is one of x_0 and v that is as much larger as x_t has
+  less signal.
+  """
+  if objective.prediction != 'eps' or objective.norm != 2:
+    return
+  target = objective.target or objective.prediction
+  logsnr = np.asarray(schedule.logsnr, np.float32)
+  weights = {
+    'eps': np.ones_like(logsnr),
+    'x_0': np.exp(-logsnr),
+    'v': 1 + np.exp(-logsnr),
+  }[target]
+  if objective.weighting is not None:
+    weights = weights * np.asarray(objective.weighting(logsnr, target))
+  if weights.max() <= _LARGEST_WEIGHT:
+    return
+  raise ValueError(
+    f'method.weighting and method.target={target!r} weigh the error of eps up '
+    f'to {weights.max():.2g} times, at log-SNR '
+    f'{schedule.logsnr[weights.argmax()]:.3g}, so that a network that predicts '
+    'eps learns that level alone; use --config.method.prediction=v (or x_0), '
+    'or --config.method.weighting=none with --config.method.target=eps.'
+  )
+
+
 def _check_variance(net, objective):
   """Refuses a learned variance without the hybrid loss, and the reverse."""
   if objective.loss == 'hybrid':
@@ -169,6 +207,12 @@ def _check_guidance(net, objective, sampling):
       f'method.label_dropout is {objective.label_dropout} but the network has '
       'no null class; set --config.model.null_class=True or '
       '--config.method.label_dropout=0.'
+    )
+  if net.null_class and not objective.label_dropout:
+    raise ValueError(
+      'model.null_class is True, but method.label_dropout is '
+      f'{objective.label_dropout}, so the null class is never trained; set '
+      '--config.method.label_dropout=0.1 or --config.model.null_class=False.'
     )
   if sampling.guidance_weight and not objective.label_dropout:
     raise ValueError(

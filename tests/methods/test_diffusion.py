@@ -246,7 +246,7 @@ def test_a_dropped_label_trains_the_null_class_alone():
     return np.abs(grads['label']['embedding']).sum(axis=-1)
 
   assert (label_gradient(1.0) > 0).tolist() == [False, False, False, True]
-  assert (label_gradient(0.0) > 0).tolist() == [True, True, True, False]
+  assert (label_gradient(1e-9) > 0).tolist() == [True, True, True, False]
 
 
 def test_guidance_by_itself_changes_nothing():
@@ -369,3 +369,26 @@ def test_evaluation_needs_no_dropout():
 def test_options_that_contradict_each_other_are_refused(kw, message):
   with pytest.raises(ValueError, match=message):
     method(**kw)
+
+
+@pytest.mark.parametrize('target', ['x_0', 'v'])
+def test_a_weight_that_explodes_for_eps_is_refused_with_its_number(target):
+  """max(SNR, 1) on x_0 is 1 / SNR on eps, exp(9.2) at this chain's end."""
+  fields = dict(weighting=losses.truncated_snr, target=target)
+  with pytest.raises(ValueError, match='weigh the error of eps up to'):
+    method(network(), prediction='eps', **fields)
+  method(network(), prediction='v', **fields)
+  method(network(), prediction='eps', weighting=losses.min_snr)
+
+
+def test_a_null_class_without_dropped_labels_is_refused():
+  with pytest.raises(ValueError, match='the null class is never trained'):
+    method(network(num_classes=3, null_class=True))
+
+
+def test_a_network_of_classes_draws_nothing_without_a_label():
+  """It would look beyond its table of labels, and give NaN."""
+  t = method(network(num_classes=3))
+  params = jax.eval_shape(t.init, jax.random.key(0))
+  with pytest.raises(ValueError, match='3 classes and no null class'):
+    jax.eval_shape(t.sample, params, keys=image_keys(0, np.arange(2)))
