@@ -14,15 +14,19 @@ from cdm.config import sampler_section
 from cdm.config.built_stage import Stage
 from cdm.diffusion import schedules
 from cdm.diffusion.process import alpha_sigma
+from cdm.methods import lowres_conditioning
 from cdm.methods.fsrgan import FsrganOptions
 from cdm.models import lpips, unet_plan
 from cdm.models.unet import UNet
+from cdm.ops import resize
 
 # Below this alpha_bar, what is left of an image is weaker than its last bits.
 # Stable Diffusion ends at 0.0047, which is known to limit how dark or bright
 # its images can be; training is warned of from twice that on.
 _START_WITHOUT_IMAGE = 1e-3
 _END_WITHOUT_IMAGE = 1e-2
+# A residual target may be spread so many times as widely as a schedule assumes.
+_WIDEST_RESIDUAL = 3.0
 # A network that embeds the log-SNR has learned nothing beyond its range.
 _BEYOND_TRAINING = 2.0
 # Attention over 64 x 64 pixels has 17 million weights for each head, and over
@@ -49,6 +53,7 @@ def stage_warnings(
     found += [
       schedule_end(built.schedule),
       sampler_start(built, sampler, sampler_key=sampler_key),
+      wide_residual(built),
     ]
   if isinstance(built.net, UNet):
     found += [narrow_patches(built), wide_attention(built)]
@@ -149,6 +154,34 @@ def _beta_max(num_steps: int, beta_min: float, wanted: float) -> float | None:
       (middle, high) if end(middle) > np.log(wanted) else (low, middle)
     )
   return high
+
+
+def wide_residual(built: Stage) -> str | None:
+  """Warns if augmentation spreads the residual target far beyond its scale.
+
+  The noise of the low-res image is a part of the residual to it. Its share is
+  known without any data, so this is the least that the spread can be.
+  """
+  lowres, scale = built.lowres, getattr(built.objective, 'residual_scale', None)
+  if lowres is None or scale is None or lowres.augment != 'noise':
+    return None
+  level = lowres.max_level
+  logsnr = lowres_conditioning.level_logsnr(level, lowres)
+  weights = resize.resize_weights(
+    lowres.size, built.config.pipeline.image_size, method=lowres.upsample
+  )
+  # The mean variance of enlarged white noise is the square of that of a row.
+  gain = float(np.mean(np.sum(np.square(weights), axis=1)))
+  spread = float(alpha_sigma(float(logsnr))[1]) * gain
+  if spread <= _WIDEST_RESIDUAL * scale:
+    return None
+  return (
+    f'config.method.residual_scale is {scale:g}, but at the largest level of '
+    f'augmentation, {level:g}, the noise of the low-res image alone spreads '
+    f'the residual by {spread:.2g}, {spread / scale:.0f} times as much, where '
+    'the noise schedule expects unit variance. Use a smaller '
+    '--config.lowres.max_level, or --config.method.residual_scale=None.'
+  )
 
 
 def missing_features(options: FsrganOptions) -> str | None:

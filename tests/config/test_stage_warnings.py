@@ -8,6 +8,7 @@ import pytest
 from support import smoke_runs
 
 from cdm.config import loader, sampler_section, stage, stage_warnings
+from cdm.methods import lowres_conditioning
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 STAGES = [
@@ -138,3 +139,18 @@ def test_describe_warns_on_stderr_so_that_its_json_stays_whole(capsys):
   assert code == 0
   assert json.loads(out)['stages'][0]['name'] == 'smoke'
   assert err.startswith('warning: smoke: config.sampler.grid begins at')
+
+
+def test_noise_that_exceeds_the_scale_of_a_residual_is_warned_of():
+  """The spread is that of enlarged white noise, of which there is nothing else.
+
+  At level 1 a continuous chain has no signal.
+  """
+  assert stage_warnings.wide_residual(built('photos8to32')) is None
+  one = built('photos8to32', lowres__max_level=1.0)
+  noise = np.random.default_rng(0).standard_normal((64, 8, 8, 3))
+  spread = float(lowres_conditioning.upsample(noise, 32, one.lowres).std())
+  text = stage_warnings.wide_residual(one)
+  assert f'spreads the residual by {spread:.2g}, ' in text
+  assert f'{spread / 0.15:.0f} times' in text
+  assert stage_warnings.stage_warnings(one) == [text]
