@@ -18,7 +18,7 @@ STYLE = """
 }
 * { box-sizing: border-box; }
 body {
-  margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 62rem;
+  margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 90rem;
   background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif;
 }
@@ -68,6 +68,7 @@ td.best { background: var(--good); font-weight: 600; }
 tr.faint td { color: var(--quiet); }
 .strip { font-size: .8rem; }
 .strip th, .strip td { padding: 0 .35rem .35rem 0; border: 0; }
+.strip th { white-space: normal; vertical-align: bottom; }
 .strip img { max-width: none; }
 .strip tbody th { font-weight: 400; vertical-align: middle; }
 .zoom { cursor: zoom-in; }
