@@ -98,6 +98,7 @@ def get_config():
     clip_percentile=99.5,  # for clip='dynamic'
     guidance_weight=0.0,
     guidance_interval=None,
+    guidance_rescale=0.0,
   )
 
   c.optimizer = dict(

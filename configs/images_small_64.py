@@ -92,6 +92,7 @@ def get_config():
     clip_percentile=99.5,  # for clip='dynamic'
     guidance_weight=1.0,  # w of [CFG]; 0 is off and twice as fast
     guidance_interval=None,
+    guidance_rescale=0.0,
   )
 
   c.optimizer = dict(

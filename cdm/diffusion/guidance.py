@@ -2,6 +2,7 @@
 
   x_0 -> clip(x_0),  eps -> (x_t - alpha x_0) / sigma
   eps -> eps_c + w (eps_c - eps_u)                              [CFG] eq. 6
+  x_0 -> x_0 (f std(x_0 of c) / std(x_0) + 1 - f)               [Lin] eq. 15, 16
 
 A wrapper returns a denoiser, `(x_t [B, H, W, C], logsnr [B]) -> Prediction`
 with x_t = alpha x_0 + sigma eps, so that wrappers compose and samplers need no
@@ -89,6 +90,7 @@ def classifier_free(
   *,
   weight: float | jax.Array,
   interval: tuple[float, float] | None = None,
+  rescale: float = 0.0,
 ) -> Denoiser:
   """Guides without a classifier, [CFG] eq. 6: (1 + w) eps_c - w eps_u.
 
@@ -98,6 +100,9 @@ def classifier_free(
     weight: w; 0 means no guidance, a larger weight guides more strongly.
     interval: None, or (low, high) log-SNR: guidance acts only where low <=
       logsnr <= high, and elsewhere the unconditional network is not run.
+    rescale: f of [Lin] eq. 16, from 0 to 1: how far the contrast of the guided
+      x_0, its standard deviation over an image, is brought back to that of the
+      conditional one. (0.7 in the paper.)
 
   Returns:
     The guided denoiser; its var is that of `conditional`.
@@ -106,14 +111,21 @@ def classifier_free(
     raise ValueError(
       f'interval is {interval}; give (low, high) log-SNR with low < high.'
     )
+  if not 0 <= rescale <= 1:
+    raise ValueError(f'rescale is {rescale}; use a share from 0 to 1.')
 
   def extrapolated(strong, x_t, logsnr, weight):
     weak = unconditional(x_t, logsnr)
-    return Prediction(
+    guided = Prediction(
       x_0=strong.x_0 + weight * (strong.x_0 - weak.x_0),
       eps=strong.eps + weight * (strong.eps - weak.eps),
       var=strong.var,
     )
+    if not rescale:
+      return guided
+    wanted, found = _contrast(strong.x_0), _contrast(guided.x_0)
+    share = rescale * wanted / jnp.where(found > 0, found, 1) + 1 - rescale
+    return _with_x_0(guided, share * guided.x_0, x_t, logsnr)
 
   def guided(x_t, logsnr):
     strong = conditional(x_t, logsnr)
@@ -151,6 +163,11 @@ def autoguidance(
     The guided denoiser; its var is that of `strong`.
   """
   return classifier_free(strong, weak, weight=weight - 1, interval=interval)
+
+
+def _contrast(x_0):
+  """Returns the standard deviation over each image, [B, 1, 1, 1]."""
+  return jnp.std(x_0, axis=tuple(range(1, x_0.ndim)), keepdims=True)
 
 
 def _with_x_0(prediction, x_0, x_t, logsnr):

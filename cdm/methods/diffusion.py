@@ -357,6 +357,7 @@ class Diffusion:
       self.denoiser(params, label=null, **conditions),
       weight=weight,
       interval=self.sampling.guidance_interval,
+      rescale=self.sampling.guidance_rescale,
     )
 
   def _clipped(self, denoise, upsampled):

@@ -64,6 +64,8 @@ class Sampling(NamedTuple):
     guidance_weight: w of [CFG] eq. 6; 0 means no guidance.
     guidance_interval: None, or (low, high) log-SNR between which guidance
       acts.
+    guidance_rescale: from 0 to 1, how far guidance keeps the contrast of an
+      image, see `guidance.classifier_free`.
   """
 
   run: Callable[..., jax.Array]
@@ -72,6 +74,7 @@ class Sampling(NamedTuple):
   clip_percentile: float = 99.5
   guidance_weight: float = 0.0
   guidance_interval: tuple[float, float] | None = None
+  guidance_rescale: float = 0.0
 
 
 class Tuned(NamedTuple):
@@ -220,6 +223,17 @@ def _check_guidance(net, objective, sampling):
       'has learned no null class to be guided away from; train with '
       '--config.model.null_class=True and --config.method.label_dropout=0.1, '
       'or use --config.sampler.guidance_weight=0.'
+    )
+  if not 0.0 <= sampling.guidance_rescale <= 1.0:
+    raise ValueError(
+      f'sampler.guidance_rescale is {sampling.guidance_rescale}; it must be a '
+      'share, from 0 to 1.'
+    )
+  if sampling.guidance_rescale and not sampling.guidance_weight:
+    raise ValueError(
+      f'sampler.guidance_rescale is {sampling.guidance_rescale}, but there is '
+      'no guidance to rescale; set --config.sampler.guidance_weight, or '
+      '--config.sampler.guidance_rescale=0.'
     )
   interval = sampling.guidance_interval
   if interval is not None and not interval[0] < interval[1]:

@@ -107,6 +107,25 @@ def test_guidance_is_eq_6_of_the_paper():
   np.testing.assert_allclose(again[mild], x_t[mild], atol=1e-5)
 
 
+def test_rescaled_guidance_keeps_the_contrast_of_the_conditional_image():
+  """[Lin] eq. 15 and 16, in NumPy."""
+  x_t, x_c, x_u = draw(0), draw(1), draw(2)
+  for share in (0.7, 1.0):
+    guided = guidance.classifier_free(
+      always(x_c), always(x_u), weight=3.0, rescale=share
+    )
+    prediction = guided(x_t, LOGSNR)
+    strong, weak = np.asarray(x_c), np.asarray(x_u)
+    plain = strong + 3.0 * (strong - weak)
+    ratio = [a.std() / b.std() for a, b in zip(strong, plain, strict=True)]
+    ratio = np.reshape(ratio, (-1, 1, 1, 1))
+    expected = share * ratio * plain + (1 - share) * plain
+    np.testing.assert_allclose(prediction.x_0, expected, rtol=1e-4, atol=1e-5)
+    assert_consistent(prediction, x_t)
+  with pytest.raises(ValueError, match='rescale is 1.5'):
+    guidance.classifier_free(always(x_c), always(x_u), weight=1.0, rescale=1.5)
+
+
 def test_guidance_by_a_worse_network_is_extrapolation_from_it():
   """D = D_weak + w (D_strong - D_weak); w = 1 is the strong one alone."""
   x_t, strong, weak = draw(0), draw(1), draw(2)

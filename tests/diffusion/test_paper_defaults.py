@@ -22,7 +22,7 @@ from cdm.diffusion import dpm_solvers, guidance, losses, samplers, schedules
       guidance.dynamic_threshold,
       dict(percentile=99.5, low=-1.0, high=1.0),  # [Imagen]
     ),
-    (guidance.classifier_free, dict(interval=None)),
+    (guidance.classifier_free, dict(interval=None, rescale=0.0)),
     (guidance.autoguidance, dict(interval=None)),
     (samplers.ancestral, dict(variance='beta')),  # [SR3]
     (samplers.ddim, dict(noise=None, eta=0.0)),

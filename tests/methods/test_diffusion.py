@@ -392,3 +392,16 @@ def test_a_network_of_classes_draws_nothing_without_a_label():
   params = jax.eval_shape(t.init, jax.random.key(0))
   with pytest.raises(ValueError, match='3 classes and no null class'):
     jax.eval_shape(t.sample, params, keys=image_keys(0, np.arange(2)))
+
+
+@pytest.mark.parametrize(
+  'options, words',
+  [
+    ({'guidance_rescale': 1.5, 'guidance': 2.0}, 'from 0 to 1'),
+    ({'guidance_rescale': 0.7}, 'no guidance to rescale'),
+  ],
+)
+def test_rescaling_guidance_has_its_limits(options, words):
+  net = network(num_classes=3, null_class=True)
+  with pytest.raises(ValueError, match=words):
+    method(net, label_dropout=0.1, **options)
