@@ -104,11 +104,14 @@ def normalised(
   Returns:
     [B, H, W, C].
   """
-  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+  def function(x, gain, shift):
+    # A gradient keeps the x that it is given here, so in the dtype of x.
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return _normalised(num_groups, eps, silu, x, gain, shift).astype(dtype)
+
   keep_statistics = jax.checkpoint_policies.save_only_these_names(STATISTICS)
-  function = functools.partial(_normalised, num_groups, eps, silu)
-  function = jax.checkpoint(function, policy=keep_statistics)
-  return function(x, gain, shift).astype(dtype)
+  return jax.checkpoint(function, policy=keep_statistics)(x, gain, shift)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
