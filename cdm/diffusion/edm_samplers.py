@@ -12,6 +12,7 @@ With churn, fresh noise lifts a step's start to a noisier level first, [EDM]
 alg. 2. The samplers are called alike, see `samplers`.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -71,16 +72,15 @@ def euler(
   Returns:
     [B, H, W, C] at logsnrs[-1].
   """
-  options = _churn(churn, churn_min, churn_max, churn_noise)
-  check_noise('euler', 'churn', churn, noise)
-  rows = coefficients(_table_euler, logsnrs, **options)
 
-  def step(x_t, j, c):
-    x_t = _churned(x_t, j, c, noise if churn else None)
+  def step(x_t, c):
     prediction = denoise(x_t, per_example(c['logsnr'], x_t))
     return c['on_x_0'] * prediction.x_0 + c['on_eps'] * prediction.eps
 
-  return scan(step, x_T, rows)
+  rows = functools.partial(coefficients, _table_euler, logsnrs)
+  return _solved(
+    step, rows, x_T, noise, churn, churn_min, churn_max, churn_noise
+  )
 
 
 def _table_heun(logsnrs, **churn):
@@ -120,12 +120,8 @@ def heun(
   Returns:
     [B, H, W, C] at logsnrs[-1].
   """
-  options = _churn(churn, churn_min, churn_max, churn_noise)
-  check_noise('heun', 'churn', churn, noise)
-  rows = coefficients(_table_heun, logsnrs, **options)
 
-  def step(x_t, j, c):
-    x_t = _churned(x_t, j, c, noise if churn else None)
+  def step(x_t, c):
     first = denoise(x_t, per_example(c['logsnr'], x_t))
     x_s = c['on_x_0'] * first.x_0 + c['on_eps'] * first.eps
 
@@ -135,7 +131,10 @@ def heun(
 
     return jax.lax.cond(c[AGAIN] > 0, turned, lambda: x_s)
 
-  return scan(step, x_T, rows)
+  rows = functools.partial(coefficients, _table_heun, logsnrs)
+  return _solved(
+    step, rows, x_T, noise, churn, churn_min, churn_max, churn_noise
+  )
 
 
 def _table_dpm_2(logsnrs, **churn):
@@ -178,12 +177,8 @@ def dpm_2(
   Returns:
     [B, H, W, C] at logsnrs[-1].
   """
-  options = _churn(churn, churn_min, churn_max, churn_noise)
-  check_noise('dpm_2', 'churn', churn, noise)
-  rows = coefficients(_table_dpm_2, logsnrs, **options)
 
-  def step(x_t, j, c):
-    x_t = _churned(x_t, j, c, noise if churn else None)
+  def step(x_t, c):
     first = denoise(x_t, per_example(c['logsnr'], x_t))
 
     def in_the_middle():
@@ -194,16 +189,34 @@ def dpm_2(
     x_s = c['on_x_0'] * first.x_0 + c['on_eps'] * eps
     return x_s + c['on_turn'] * (first.eps - eps)
 
-  return scan(step, x_T, rows)
+  rows = functools.partial(coefficients, _table_dpm_2, logsnrs)
+  return _solved(
+    step, rows, x_T, noise, churn, churn_min, churn_max, churn_noise
+  )
 
 
-def _churn(churn, churn_min, churn_max, churn_noise):
-  return dict(
+def _solved(step, rows, x_T, noise, churn, churn_min, churn_max, churn_noise):
+  """Runs the steps of a sampler, each from a start that churn has lifted.
+
+  Args:
+    step: (x_t, row of coefficients) -> x at the end of the step.
+    rows: (**options of churn) -> coefficients of all steps.
+    x_T, noise, churn, churn_min, churn_max, churn_noise: see `euler`.
+  """
+  check_noise('A sampler', 'churn', churn, noise)
+
+  def from_above(x_t, j, c):
+    if churn:
+      x_t = c['lift_on_x_t'] * x_t + c['lift_on_noise'] * noise(j)
+    return step(x_t, c)
+
+  options = dict(
     churn=churn,
     churn_min=churn_min,
     churn_max=churn_max,
     churn_noise=churn_noise,
   )
+  return scan(from_above, x_T, rows(**options))
 
 
 def _lifted(
@@ -235,10 +248,3 @@ def _lifted(
     'lift_on_x_t': alpha / alpha_t,
     'lift_on_noise': alpha * fresh * churn_noise,
   }
-
-
-def _churned(x_t, j, c, noise):
-  """Lifts a step's start to a noisier level; noise None leaves it as it is."""
-  if noise is None:
-    return x_t
-  return c['lift_on_x_t'] * x_t + c['lift_on_noise'] * noise(j)
