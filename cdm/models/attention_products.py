@@ -59,7 +59,7 @@ def _chosen(q: jax.Array, form: str) -> Callable[..., jax.Array]:
     return plain
   if form == 'auto' and is_small:
     mesh = attention_kernels.mesh_for(q)
-    if mesh is None or mesh.abstract_device.platform != 'cpu':
+    if mesh is None or attention_kernels.platform() != 'cpu':
       return plain
     return attention_kernels.on_each_device(few_images, mesh)
   kernel = None if form == 'blocked' else attention_kernels.kernel_for(q)

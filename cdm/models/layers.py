@@ -14,6 +14,7 @@ and conv2 is initialised to zero, so that a new block is the identity.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.models import attention_products, precision
+from cdm.models import attention_kernels, attention_products, precision
 from cdm.models.group_norm import GroupNorm, group_count
 from cdm.ops.keys import example_keys
 
@@ -85,6 +86,17 @@ def dense(
     precision=precision.of(dtype),
     name=name,
   )
+
+
+def on_pixels(layer: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
+  """Applies a dense layer to every pixel: [B, H, W, C] -> [B, H, W, D].
+
+  On CPUs all pixels are one axis, because XLA then takes half the time for the
+  gradient of the kernel. On TPUs that would copy the map into another layout.
+  """
+  if attention_kernels.platform() != 'cpu':
+    return layer(x)
+  return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
 def halve(x: jax.Array) -> jax.Array:
@@ -227,9 +239,7 @@ class ResBlock(nn.Module):
     h = conv(self.features, dtype=self.dtype, kernel_init=ZERO, name='conv2')(h)
 
     if x.shape[-1] != self.features:
-      # Of all pixels as one axis, a CPU sums the kernel's gradient faster.
-      skip = dense(self.features, dtype=self.dtype, name='skip')
-      x = skip(x.reshape(-1, x.shape[-1])).reshape(h.shape)
+      x = on_pixels(dense(self.features, dtype=self.dtype, name='skip'), x)
     return (x + h) * math.sqrt(0.5) if self.skip_rescale else x + h
 
   @nn.nowrap
@@ -264,7 +274,7 @@ class Attention(nn.Module):
     q, k, v = (qkv[:, :, i] for i in range(3))  # [B, N, heads, d]
     h = attention_products.attend(q, k, v, self.form)
     out = dense(c, dtype=self.dtype, kernel_init=ZERO, name='out')
-    h = out(h.reshape(-1, c)).reshape(x.shape)
+    h = on_pixels(out, h.reshape(b, height, width, c))
     return (x + h) * math.sqrt(0.5) if self.skip_rescale else x + h
 
 

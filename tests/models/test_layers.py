@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.oracles import assert_matches, oracle
 
+from cdm.distributed import device_mesh
 from cdm.models import layers
 
 
@@ -175,3 +176,19 @@ def test_channels_are_grouped_and_not_rows_or_columns(monkeypatch):
   attention = layers.Attention(num_heads=2, norm_groups=4)
   jax.eval_shape(functools.partial(attention.init, jax.random.key(0)), x)
   assert grouped[2:] == [(8, 4)]
+
+
+def test_a_cpu_sees_all_pixels_as_one_axis_and_gives_the_same_numbers():
+  x, kernel = normal(3, (2, 4, 6, 3)), normal(4, (3, 5))
+
+  def layer(x):
+    return x @ kernel
+
+  mesh = device_mesh.make_mesh(data=2, devices=jax.devices()[:2])
+  on_cpu = device_mesh.in_mesh(functools.partial(layers.on_pixels, layer), mesh)
+  np.testing.assert_allclose(
+    jax.jit(on_cpu)(x), layers.on_pixels(layer, x), atol=1e-5
+  )
+  assert 'f32[48,5]' in str(jax.make_jaxpr(on_cpu)(x))
+  elsewhere = functools.partial(layers.on_pixels, layer)
+  assert 'f32[48,5]' not in str(jax.make_jaxpr(elsewhere)(x))
