@@ -57,6 +57,13 @@ def rows_with(place, method):
   return _rows(_comparison(place, method))
 
 
+def images(place):
+  """Returns the number of held-out images of the comparison of a claim."""
+  method = {'faces': 'sr3', 'prsr': 'prsr'}[place.claim]
+  text = _comparison(place, method).read_text(encoding='utf-8')
+  return json.loads(text)['settings']['images']
+
+
 def _rows(path):
   return json.loads(path.read_text(encoding='utf-8'))['rows']
 

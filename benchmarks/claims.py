@@ -169,7 +169,11 @@ def run(piece, place, runner, out):
     'figures': piece.figures(place),
     'cpu_core_hours': spent.cpu_core_hours,
     'wall_hours': spent.wall_hours,
-    'samples': place.num,
+    'samples': (
+      min(place.num, claim_faces.images(place))
+      if place.claim in OF_COMPARISONS
+      else place.num
+    ),
     'commands': [runner.shown(words) for words in commands],
     'ended': time.strftime('%Y-%m-%d %H:%M', time.gmtime()),
     **claim_runner.circumstances(),

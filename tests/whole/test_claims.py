@@ -175,12 +175,15 @@ def test_a_set_of_faces_that_was_compared_gives_rows(run, tmp_path, capsys):
     }
     for n, (name, psnr) in enumerate(methods.items())
   ]
-  write(tmp_path / 'compared', 'comparison.json', json.dumps({'rows': rows}))
+  found = {'rows': rows, 'settings': {'images': 410}}
+  write(tmp_path / 'compared', 'comparison.json', json.dumps(found))
   given = f'--comparison={tmp_path / "compared" / "comparison.json"}'
   ran = run('--only=faces', given)
   text = ran[0][1]
   assert '--samples=FACES/sr3@eval' in text
   assert '--reference=COMPARED/images/sr3/original' in text
+  lines = (tmp_path / 'rows.jsonl').read_text(encoding='utf-8').splitlines()
+  assert {json.loads(line)['samples'] for line in lines} == {410}
   capsys.readouterr()
   script.main(['--table', f'--out={tmp_path / "rows.jsonl"}'])
   lines = capsys.readouterr().out.splitlines()
