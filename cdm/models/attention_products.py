@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cdm.models import attention_kernels, precision
+from cdm.models import attention_kernels, known_platform, precision
 
 # 'auto' is 'plain' (on CPUs `few_images`) if one head has no more weights for
 # an image than this, that is for 512 pixels or fewer, else 'fused'. They are
@@ -59,7 +59,7 @@ def _chosen(q: jax.Array, form: str) -> Callable[..., jax.Array]:
     return plain
   if form == 'auto' and is_small:
     mesh = attention_kernels.mesh_for(q)
-    if mesh is None or attention_kernels.platform() != 'cpu':
+    if mesh is None or known_platform.platform() != 'cpu':
       return plain
     return attention_kernels.on_each_device(few_images, mesh)
   kernel = None if form == 'blocked' else attention_kernels.kernel_for(q)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.models import attention_kernels, attention_products, precision
+from cdm.models import attention_products, known_platform, precision
 from cdm.models.group_norm import GroupNorm, group_count
 from cdm.ops.keys import example_keys
 
@@ -94,7 +94,7 @@ def on_pixels(layer: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
   On CPUs all pixels are one axis, because XLA then takes half the time for the
   gradient of the kernel. On TPUs that would copy the map into another layout.
   """
-  if attention_kernels.platform() != 'cpu':
+  if known_platform.platform() != 'cpu':
     return layer(x)
   return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
