@@ -2,9 +2,9 @@
 
 They are options of a single run, such as where its weights come from, how slow
 its storage is, when it gives up or how attention is computed, and not
-properties of an experiment. So no config states them, and the command line sets
-them in every config that has their section. Some data sections state some of
-their keys, if their data need it.
+properties of an experiment. So most configs do not state them, and the command
+line sets them in every config that has their section. Some sections state some
+of their keys, because they need another value.
 """
 
 from ml_collections import ConfigDict
@@ -50,6 +50,7 @@ OPTIONAL = {
   'pipeline.allow_enlarging': False,
   'mesh.device': '',
   'model.attention': 'auto',
+  'sampler.project_lowres': False,
 }
 # What one start demands of its machine. A saved config lacks it: what was
 # trained on one kind of devices may be continued and used on another.

@@ -37,7 +37,7 @@ def clip_x_0(
   def clipped(x_t, logsnr):
     prediction = denoise(x_t, logsnr)
     x_0 = jnp.clip(prediction.x_0, low, high)
-    return _with_x_0(prediction, x_0, x_t, logsnr)
+    return with_x_0(prediction, x_0, x_t, logsnr)
 
   return clipped
 
@@ -79,7 +79,7 @@ def dynamic_threshold(
     # x_0 that is in range.
     clipped = jnp.clip(prediction.x_0, low, high)
     x_0 = jnp.where(s > 1, squeezed, clipped)
-    return _with_x_0(prediction, x_0, x_t, logsnr)
+    return with_x_0(prediction, x_0, x_t, logsnr)
 
   return thresholded
 
@@ -125,7 +125,7 @@ def classifier_free(
       return guided
     wanted, found = _contrast(strong.x_0), _contrast(guided.x_0)
     share = rescale * wanted / jnp.where(found > 0, found, 1) + 1 - rescale
-    return _with_x_0(guided, share * guided.x_0, x_t, logsnr)
+    return with_x_0(guided, share * guided.x_0, x_t, logsnr)
 
   def guided(x_t, logsnr):
     strong = conditional(x_t, logsnr)
@@ -170,7 +170,7 @@ def _contrast(x_0):
   return jnp.std(x_0, axis=tuple(range(1, x_0.ndim)), keepdims=True)
 
 
-def _with_x_0(prediction, x_0, x_t, logsnr):
+def with_x_0(prediction, x_0, x_t, logsnr):
   """Replaces x_0 in a prediction, and eps where x_0 has changed.
 
   Where x_0 has not changed, eps stays, because recomputing it from x_0 would

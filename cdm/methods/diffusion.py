@@ -20,7 +20,11 @@ from flax.core import meta
 
 from cdm.diffusion import grids, guidance, losses, sampler_steps, schedules
 from cdm.diffusion.parameterization import Denoiser, predict
-from cdm.methods import lowres_conditioning, parameter_cast
+from cdm.methods import (
+  lowres_conditioning,
+  lowres_projection,
+  parameter_cast,
+)
 from cdm.methods.base import Method
 from cdm.methods.diffusion_options import Objective, Sampling, Tuned, check
 from cdm.ops import pixels
@@ -173,7 +177,7 @@ class Diffusion:
     denoise = self._guided(params, n, weight, **conditions)
     step_keys = _fold_in(keys, STEP_NOISE)
     x = self.sampling.run(
-      self._clipped(denoise, upsampled),
+      self._projected(self._clipped(denoise, upsampled), lowres, **conditions),
       normals(_fold_in(keys, X_T), self._shape),
       logsnrs=logsnrs,
       noise=lambda j: normals(_fold_in(step_keys, j), self._shape),
@@ -373,6 +377,23 @@ class Diffusion:
         denoise, percentile=self.sampling.clip_percentile
       )
     return denoise
+
+  def _projected(self, denoise, lowres, *, label, upsampled, level):
+    """Returns a denoiser that keeps to the low-res image, if it is to."""
+    del label
+    if not self.sampling.project_lowres:
+      return denoise
+    target = {}
+    if self.objective.residual_scale is not None:
+      target = dict(center=upsampled, scale=self.objective.residual_scale)
+    return lowres_projection.project(
+      denoise,
+      lowres,
+      downsample=self.lowres.downsample,
+      upsample=self.lowres.upsample,
+      where=level == 0,
+      **target,
+    )
 
 
 def diffusion(

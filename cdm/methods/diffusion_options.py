@@ -66,6 +66,8 @@ class Sampling(NamedTuple):
       acts.
     guidance_rescale: from 0 to 1, how far guidance keeps the contrast of an
       image, see `guidance.classifier_free`.
+    project_lowres: True makes an image shrink exactly to its low-res image
+      where that has no augmentation noise, see `lowres_projection.project`.
   """
 
   run: Callable[..., jax.Array]
@@ -75,6 +77,7 @@ class Sampling(NamedTuple):
   guidance_weight: float = 0.0
   guidance_interval: tuple[float, float] | None = None
   guidance_rescale: float = 0.0
+  project_lowres: bool = False
 
 
 class Tuned(NamedTuple):
@@ -114,6 +117,7 @@ def check(
   _check_weighting(objective, schedule)
   _check_variance(net, objective)
   _check_guidance(net, objective, sampling)
+  _check_projection(sampling, lowres)
   _check_clipping(sampling)
   _check_residual(objective, sampling, lowres)
   _check_level(net, lowres)
@@ -240,6 +244,15 @@ def _check_guidance(net, objective, sampling):
     raise ValueError(
       f'sampler.guidance_interval is {interval}; it must be (low, high) '
       'log-SNR.'
+    )
+
+
+def _check_projection(sampling, lowres):
+  """Refuses a projection onto low-res images where there are none."""
+  if sampling.project_lowres and lowres is None:
+    raise ValueError(
+      'sampler.project_lowres is True, but a base model has no low-res image; '
+      'set --config.sampler.project_lowres=False.'
     )
 
 

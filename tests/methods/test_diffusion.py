@@ -217,6 +217,30 @@ def test_clipping_keeps_a_residual_stage_inside_the_image_range():
   assert float(jnp.abs(x).max()) <= 1.0 + 1e-5
 
 
+@pytest.mark.parametrize('scale', [None, 0.3])
+def test_a_projected_image_shrinks_to_its_low_res_image(scale):
+  lowres = Lowres(size=4, augment='noise', downsample='area')
+  t = method(
+    network(lowres_level=True),
+    lowres,
+    prediction='v',
+    residual_scale=scale,
+    project_lowres=True,
+  )
+  z = pixels.to_float(batch(3)['image'][:, :4, :4])
+  x = sample_of(
+    t,
+    fresh(t),
+    keys=image_keys(0, np.arange(3)),
+    lowres=z,
+    level=jnp.asarray([0.0, 0.0, 0.2]),
+  )
+  shrunk = x.reshape(3, 4, 2, 4, 2, 3).mean(axis=(2, 4))
+  np.testing.assert_allclose(shrunk[:2], z[:2], atol=1e-5)
+  # The last one has noise, which is not to be found again in the image.
+  assert float(jnp.abs(shrunk - z)[2].max()) > 0.01
+
+
 def test_sampling_stops_where_it_is_told():
   """DDIM with x_0 = 0 keeps eps, so x_s has standard deviation sigma_s."""
   t = method(prediction='x_0')
@@ -356,6 +380,7 @@ def test_evaluation_needs_no_dropout():
       r'no meaning for a residual target',
     ),
     (dict(clip_percentile=0.0), r'clip_percentile is 0\.0'),
+    (dict(project_lowres=True), r'a base model has no low-res image'),
     (
       dict(guidance_interval=(2.0, -2.0)),
       r'is \(2\.0, -2\.0\); it must be \(low',
