@@ -423,5 +423,5 @@ def test_neighbouring_noise_levels_look_different_to_every_network():
 def test_the_guided_network_of_the_photographs_knows_no_label_too():
   method, model = (config_of('photos8to32')[k] for k in ('method', 'model'))
   assert method.label_dropout > 0 and model.null_class
-  assert method.residual_scale is not None and model.patch_size == 2
+  assert method.residual_scale is not None and model.patch_size == 1
   assert model.lowres_level and jnp.isfinite(method.residual_scale)
