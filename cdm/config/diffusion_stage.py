@@ -1,33 +1,29 @@
 """Builds a stage whose method is a diffusion model."""
 
-import functools
 import inspect
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from cdm.config import (
   built_stage,
   instantiate,
   key_errors,
+  objective_section,
   sampler_section,
-  value_types,
 )
-from cdm.diffusion import losses, sampler_steps, schedules
-from cdm.methods import diffusion
+from cdm.diffusion import cosine_logsnr, sampler_steps, schedules
+from cdm.methods import diffusion, diffusion_score
 from cdm.methods.lowres_conditioning import Lowres
-from cdm.models import unet_plan
+from cdm.models import flops, unet_plan
 from cdm.models.unet import UNet
 
-SCHEDULES = {'cosine': schedules.cosine, 'linear': schedules.linear}
-WEIGHTINGS = {
-  'none': None,
-  'min_snr': losses.min_snr,
-  'truncated_snr': losses.truncated_snr,
-  'sigmoid': losses.sigmoid,
+SCHEDULES = {
+  'cosine': schedules.cosine,
+  'linear': schedules.linear,
+  'shifted_cosine': cosine_logsnr.shifted_cosine,
+  'interpolated_cosine': cosine_logsnr.interpolated_cosine,
 }
 
 
@@ -46,15 +42,10 @@ def diffusion_stage(
     instantiate.require(c, 'sampler')
     sampler, key = c.sampler, 'sampler'
   image_size = built_stage.image_size(c)
-  schedule = instantiate.choose('schedule', c.schedule, SCHEDULES)
+  schedule = _schedule(c, image_size)
   net = unet(c, image_size)
   lowres = lowres_of(c, image_size)
-  section = dict(c.method)
-  del section['kind']
-  weighting = _weighting(section.pop('weighting', 'none'))
-  objective = instantiate.splat(
-    'method', diffusion.Objective, section, weighting=weighting
-  )
+  objective = objective_section.objective(c.method, schedule)
   sampling = sampler_section.sampling(
     schedule, sampler, key, num_steps=chosen.steps
   )
@@ -73,8 +64,8 @@ def diffusion_stage(
     summary={
       'schedule': c.schedule.kind,
       'training steps T': c.schedule.num_steps,
-      'noise levels': objective.levels,
-      'prediction': objective.prediction,
+      'noise levels': objective_section.shown(objective.levels),
+      'prediction': objective_section.shown(objective.prediction),
       'loss': objective.loss,
       'logsnr range': [
         round(float(schedule.logsnr[-1]), 2),
@@ -91,6 +82,7 @@ def diffusion_stage(
     turns=steps,
     evaluations=evaluations,
     is_residual=objective.residual_scale is not None,
+    traced=_traced(net, objective, image_size, lowres is not None),
   )
 
 
@@ -142,34 +134,24 @@ def lowres_summary(lowres: Lowres | None) -> dict[str, Any]:
   }
 
 
-def _weighting(
-  section: str | ConfigDict | Mapping[str, Any],
-) -> Callable[..., jax.Array] | None:
-  """Returns the loss weighting that `method.weighting` describes.
+def _schedule(c: ConfigDict, image_size: int) -> schedules.Schedule:
+  """Builds the noise schedule; some are made for a size of images."""
+  section = instantiate.as_dict('schedule', c.schedule)
+  kind = instantiate.kind_of('schedule', section, SCHEDULES)
+  chosen = SCHEDULES[kind]
+  of_size = 'image_size' in inspect.signature(chosen).parameters
+  own = {'image_size': image_size} if of_size else {}
+  return instantiate.splat('schedule', chosen, section, **own)
 
-  Args:
-    section: the name of a kind, or a section with a kind and its options.
-  """
-  if isinstance(section, str):
-    section = dict(kind=section)
-  section = instantiate.as_dict('method.weighting', section)
-  kind = instantiate.kind_of('method.weighting', section, WEIGHTINGS)
-  chosen = WEIGHTINGS[kind]
-  # The first two arguments are logsnr and target.
-  options = list(inspect.signature(chosen).parameters)[2:] if chosen else []
-  for key in section:
-    if key not in options:
-      raise ValueError(
-        f'config.method.weighting.{key} is not an option of {kind!r}; it has '
-        f'{options}.'
-      )
-  if chosen is None:
+
+def _traced(net: UNet, objective: Any, image_size: int, has_lowres: bool):
+  """Returns what `Stage.traced` is: None unless the loss has parameters."""
+  if objective.uncertainty is None:
     return None
-  value_types.check_arguments('method.weighting', chosen, section)
-  weighting = functools.partial(chosen, **section)
-  with key_errors.naming('method.weighting', options):
-    jax.eval_shape(
-      lambda logsnr: weighting(logsnr, 'eps'),
-      jax.ShapeDtypeStruct((1,), np.float32),
-    )
-  return weighting
+
+  def traced():
+    params, forward = flops.trace(net, image_size, has_lowres)
+    own = jax.eval_shape(lambda: diffusion_score.init_uncertainty(objective))
+    return {**params, **own}, forward
+
+  return traced

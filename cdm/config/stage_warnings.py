@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from cdm.config import sampler_section
 from cdm.config.built_stage import Stage
-from cdm.diffusion import schedules
+from cdm.diffusion import noise_levels, schedules
 from cdm.diffusion.process import alpha_sigma
 from cdm.methods import lowres_conditioning
 from cdm.methods.fsrgan import FsrganOptions
@@ -29,6 +29,8 @@ _END_WITHOUT_IMAGE = 1e-2
 _WIDEST_RESIDUAL = 3.0
 # A network that embeds the log-SNR has learned nothing beyond its range.
 _BEYOND_TRAINING = 2.0
+# All levels that are clipped to the ends of a schedule are one of two levels.
+_MOST_CLIPPED = 0.01
 # Attention over 64 x 64 pixels has 17 million weights for each head, and over
 # 128 x 128 sixteen times as many. No config of cdm exceeds 32 x 32.
 _MOST_ATTENDED_PIXELS = 64 * 64
@@ -54,6 +56,7 @@ def stage_warnings(
       schedule_end(built.schedule),
       sampler_start(built, sampler, sampler_key=sampler_key),
       wide_residual(built),
+      clipped_levels(built),
     ]
   if isinstance(built.net, UNet):
     found += [narrow_patches(built), wide_attention(built)]
@@ -181,6 +184,23 @@ def wide_residual(built: Stage) -> str | None:
     f'the residual by {spread:.2g}, {spread / scale:.0f} times as much, where '
     'the noise schedule expects unit variance. Use a smaller '
     '--config.lowres.max_level, or --config.method.residual_scale=None.'
+  )
+
+
+def clipped_levels(built: Stage) -> str | None:
+  """Warns if many of the levels of training are clipped to the schedule's."""
+  levels = getattr(built.objective, 'levels', None)
+  if levels is None or built.schedule is None:
+    return None
+  share = noise_levels.share_beyond(levels, built.schedule)
+  if share <= _MOST_CLIPPED:
+    return None
+  ends = -built.schedule.logsnr[[0, -1]] / 2
+  return (
+    f'{share:.1%} of the noise levels that config.method.levels draws lie '
+    f'beyond those of config.schedule, ln(sigma / alpha) from {ends[0]:.3g} '
+    f'to {ends[1]:.3g}, and are clipped to its ends. Give the schedule other '
+    'ends, or the levels a smaller std.'
   )
 
 

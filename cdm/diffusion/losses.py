@@ -1,6 +1,7 @@
 """Computes the training losses of a denoiser, one value per example.
 
   L_simple = |target_hat - target|^p                  [DDPM] eq. 14, [SR3] eq. 6
+  L_multiscale = sum_s L^(s x s) / s, s = 32, 64, ..., d         [SiD] sec. 3.2
   L_hybrid = L_simple + lambda L_vlb                            [IDDPM] eq. 16
   L_t = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), t > 0     [DDPM] eq. 5
   L_0 = -log p(x_0 | x_1), a discretised Gaussian               [DDPM] eq. 13
@@ -19,10 +20,14 @@ import numpy as np
 from cdm.diffusion import parameterization, process, schedules
 from cdm.diffusion.parameterization import (
   Denoiser,
+  Kind,
   Prediction,
   learned_log_variance,
 )
 from cdm.diffusion.process import expand_like
+
+# Side of the smallest average that the multiscale loss takes, [SiD] sec. 3.2.
+_SMALLEST = 32
 
 
 def simple(
@@ -31,9 +36,9 @@ def simple(
   eps: jax.Array,
   *,
   logsnr: jax.Array,
-  target: str = 'eps',
+  target: Kind = 'eps',
   norm: int = 2,
-  weight: Callable[[jax.Array, str], jax.Array] | None = None,
+  weight: Callable[[jax.Array, Kind], jax.Array] | None = None,
 ) -> jax.Array:
   """L_simple, [DDPM] eq. 14; norm=1 is the SR3 variant, [SR3] eq. 6.
 
@@ -42,8 +47,8 @@ def simple(
     x_0: [B, H, W, C] clean images.
     eps: [B, H, W, C] standard normal noise.
     logsnr: [B].
-    target: the quantity whose error is measured, 'eps', 'x_0' or 'v'; it may
-      differ from what the network predicts.
+    target: the quantity whose error is measured, 'eps', 'x_0', 'v' or an
+      `Edm`; it may differ from what the network predicts.
     norm: 1 or 2.
     weight: None, or `(logsnr [B], target) -> [B]`.
 
@@ -58,6 +63,60 @@ def simple(
   return loss if weight is None else weight(logsnr, target) * loss
 
 
+def multiscale(
+  denoise: Denoiser,
+  x_0: jax.Array,
+  eps: jax.Array,
+  *,
+  logsnr: jax.Array,
+  target: Kind = 'eps',
+  weight: Callable[[jax.Array, Kind], jax.Array] | None = None,
+) -> jax.Array:
+  """The multiscale loss of [SiD] sec. 3.2, sum_s 1/s L^(s x s).
+
+  L^(s x s) is the mean square of the error after it is averaged over squares of
+  pixels down to a side of s = 32, 64, ..., up to that of the image. What all
+  pixels of a square have wrong in common so counts more than its detail, of
+  which large images have the most.
+
+  Args:
+    denoise, x_0, eps, logsnr, target, weight: as in `simple`; H = W is one of
+      the sides.
+
+  Returns:
+    [B] float32.
+
+  Raises:
+    ValueError: see `sides`.
+  """
+  x_t = process.q_sample(x_0, eps, logsnr=logsnr)
+  error = _error(denoise(x_t, logsnr), x_0, eps, logsnr=logsnr, target=target)
+  loss = jnp.zeros(error.shape[0], jnp.promote_types(error.dtype, jnp.float32))
+  for side in reversed(sides(error.shape[1])):
+    if side < error.shape[1]:
+      b, _, _, c = error.shape
+      error = error.reshape(b, side, 2, side, 2, c).mean((2, 4))
+    loss += _mean(jnp.square(error)) / side
+  return loss if weight is None else weight(logsnr, target) * loss
+
+
+def sides(image_size: int) -> list[int]:
+  """Returns the sides over which `multiscale` sums, 32, 64, ..., image_size.
+
+  Raises:
+    ValueError: image_size is not 32 times 2, 4, 8 and so on.
+  """
+  found = [_SMALLEST]
+  while found[-1] < image_size:
+    found.append(2 * found[-1])
+  if found[-1] != image_size or len(found) < 2:
+    raise ValueError(
+      f'The multiscale loss halves the error down to {_SMALLEST} pixels, but '
+      f'an image of {image_size} is not {_SMALLEST} times 2, 4, 8 and so on.'
+    )
+  return found
+
+
 def hybrid(
   denoise: Denoiser,
   x_0: jax.Array,
@@ -65,7 +124,7 @@ def hybrid(
   *,
   t: jax.Array,
   schedule: schedules.Schedule,
-  target: str = 'eps',
+  target: Kind = 'eps',
   vb_weight: float = 0.001,
   rescale: bool = False,
 ) -> jax.Array:
@@ -93,13 +152,44 @@ def hybrid(
   x_t = process.q_sample(x_0, eps, logsnr=logsnr)
   prediction = denoise(x_t, logsnr)
   error = _error(prediction, x_0, eps, logsnr=logsnr, target=target)
+  return _mean(jnp.square(error)) + variance_bound(
+    prediction,
+    x_0,
+    x_t,
+    t=t,
+    schedule=schedule,
+    vb_weight=vb_weight,
+    rescale=rescale,
+  )
+
+
+def variance_bound(
+  prediction: Prediction,
+  x_0: jax.Array,
+  x_t: jax.Array,
+  *,
+  t: jax.Array,
+  schedule: schedules.Schedule,
+  vb_weight: float = 0.001,
+  rescale: bool = False,
+) -> jax.Array:
+  """Returns the second term of `hybrid`, which has no gradient of the mean.
+
+  Args:
+    prediction: the denoiser's prediction at x_t, with var.
+    x_0, t, schedule, vb_weight, rescale: as in `hybrid`.
+    x_t: [B, H, W, C].
+
+  Returns:
+    [B] float32.
+  """
   fixed_mean = prediction._replace(
     x_0=jax.lax.stop_gradient(prediction.x_0),
     eps=jax.lax.stop_gradient(prediction.eps),
   )
   vb = vb_terms(fixed_mean, x_0, x_t, t=t, schedule=schedule)
   chain_length = schedule.num_steps if rescale else 1000
-  return _mean(jnp.square(error)) + vb_weight * chain_length * vb
+  return vb_weight * chain_length * vb
 
 
 def vb_terms(
@@ -195,57 +285,6 @@ def discretized_log_likelihood(
   far = jnp.where(jnp.where(above_mean, highest, lowest), 0, far)
   near = jnp.where(jnp.where(above_mean, lowest, highest), 1, near)
   return jnp.log(jnp.maximum(near - far, 1e-12))
-
-
-# The functions below weight the loss by the signal-to-noise ratio. Each is one
-# function of log-SNR, stated as a weight on |eps_hat - eps|^2. The same loss
-# measured on another target has errors scaled by 1 / SNR (x_0) or 1 / alpha^2
-# (v), so its weight is scaled back. Beyond a log-SNR of +-60 a float32 x_t is
-# x_0 or eps alone, so we clip there and infinities need no special case.
-
-
-def min_snr(logsnr: jax.Array, target: str, *, cap: float = 5.0) -> jax.Array:
-  """Returns min-SNR weights, [MinSNR]: min(SNR, cap) on x_0. [B] -> [B]."""
-  if not cap > 0:
-    raise ValueError(f'cap is {cap}; it must be above 0.')
-  logsnr = _bounded(logsnr)
-  return _weight(jnp.minimum(logsnr, np.log(cap)) - logsnr, logsnr, target)
-
-
-def truncated_snr(
-  logsnr: jax.Array, target: str, *, floor: float = 1.0
-) -> jax.Array:
-  """Returns weights max(SNR, floor) on x_0, [PD] sec. 4. [B] -> [B]."""
-  if not floor > 0:
-    raise ValueError(f'floor is {floor}; it must be above 0.')
-  logsnr = _bounded(logsnr)
-  return _weight(jnp.maximum(logsnr, np.log(floor)) - logsnr, logsnr, target)
-
-
-def sigmoid(logsnr: jax.Array, target: str, *, bias: float = 0.0) -> jax.Array:
-  """Returns weights sigmoid(bias - logsnr) on eps, [VDM++]. [B] -> [B].
-
-  differs: the paper weights an integral over log-SNR. The noise levels here
-  follow the training schedule, whose density multiplies this weight.
-  """
-  logsnr = _bounded(logsnr)
-  return _weight(jax.nn.log_sigmoid(bias - logsnr), logsnr, target)
-
-
-def _weight(log_weight_on_eps, logsnr, target):
-  """Turns a log weight on the eps error into the weight on that of `target`."""
-  to_target = {
-    'eps': lambda: 0.0,
-    'x_0': lambda: logsnr,
-    'v': lambda: jax.nn.log_sigmoid(logsnr),  # log alpha^2
-  }
-  if target not in to_target:
-    raise ValueError(f'target is {target!r}; use one of {[*to_target]}.')
-  return jnp.exp(log_weight_on_eps + to_target[target]())
-
-
-def _bounded(logsnr):
-  return jnp.clip(logsnr, -60.0, 60.0)
 
 
 def _error(prediction, x_0, eps, *, logsnr, target):

@@ -1,10 +1,12 @@
-"""Converts between what a network may predict: eps, x_0 or v.
+"""Converts between what a network may predict: eps, x_0, v, or [EDM]'s F.
 
 x_t = alpha x_0 + sigma eps                                   [DDPM] eq. 4
 v   = alpha eps - sigma x_0                                   [PD] app. D
 x_0 = alpha x_t - sigma v,  eps = sigma x_t + alpha v
 log variance = f log beta + (1 - f) log beta~, f = (var + 1) / 2
                                                               [IDDPM] eq. 15
+
+F and its equations are in `preconditioning`.
 """
 
 from collections.abc import Callable
@@ -13,9 +15,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from cdm.diffusion import preconditioning
+from cdm.diffusion.preconditioning import Edm
 from cdm.diffusion.process import alpha_sigma, expand_like
 
 KINDS = ('eps', 'x_0', 'v')
+# One of `KINDS`, or EDM's preconditioned output.
+Kind = str | Edm
 
 
 class Prediction(NamedTuple):
@@ -41,7 +47,7 @@ Denoiser = Callable[[jax.Array, jax.Array], Prediction]
 
 
 def predict(
-  kind: str,
+  kind: Kind,
   output: jax.Array,
   x_t: jax.Array,
   *,
@@ -51,15 +57,19 @@ def predict(
   """Reads a network's output as a Prediction.
 
   Args:
-    kind: what the output is, 'eps', 'x_0' or 'v'.
+    kind: what the output is, 'eps', 'x_0', 'v' or an `Edm`.
     output: [B, H, W, C].
-    x_t: [B, H, W, C] the network's input.
+    x_t: [B, H, W, C] the noisy image, see `network_input`.
     logsnr: [B].
     var: [B, H, W, C] or None, passed on unchanged.
 
   Returns:
     Prediction.
   """
+  if isinstance(kind, Edm):
+    return Prediction(
+      *preconditioning.x_0_and_eps(kind, output, x_t, logsnr=logsnr), var
+    )
   _check_kind(kind)
   if kind == 'eps':
     return Prediction(x_0_from_eps(x_t, output, logsnr=logsnr), output, var)
@@ -72,19 +82,36 @@ def predict(
   )
 
 
+def network_input(
+  kind: Kind, x_t: jax.Array, *, logsnr: jax.Array
+) -> jax.Array:
+  """Returns x_t as the network is given it: scaled if `kind` is an `Edm`.
+
+  Args:
+    kind: see `predict`.
+    x_t: [B, H, W, C].
+    logsnr: [B].
+  """
+  if isinstance(kind, Edm):
+    return preconditioning.scaled_input(kind, x_t, logsnr=logsnr)
+  return x_t
+
+
 def target(
-  kind: str, x_0: jax.Array, eps: jax.Array, *, logsnr: jax.Array
+  kind: Kind, x_0: jax.Array, eps: jax.Array, *, logsnr: jax.Array
 ) -> jax.Array:
   """Returns the quantity `kind` of a pair (x_0, eps), true or predicted.
 
   Args:
-    kind: 'eps', 'x_0' or 'v'.
+    kind: 'eps', 'x_0', 'v' or an `Edm`.
     x_0, eps: [B, H, W, C].
     logsnr: [B].
 
   Returns:
     [B, H, W, C].
   """
+  if isinstance(kind, Edm):
+    return preconditioning.target(kind, x_0, eps, logsnr=logsnr)
   _check_kind(kind)
   if kind == 'eps':
     return eps

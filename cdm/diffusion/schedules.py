@@ -6,10 +6,11 @@
   SR3: t ~ U{1..T}, alpha_bar ~ U(alpha_bar_t, alpha_bar_{t-1}) [SR3] sec. 2.4
 
 A schedule is a table of T log-SNRs in float64 on the host; code under jit
-closes over it.
+closes over it. Some schedules have a closed form as well (`cosine_logsnr`).
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +22,30 @@ from cdm.diffusion.process import alpha_sigma
 MOST_STEPS = 1_000_000
 
 
+class ClosedForm(NamedTuple):
+  """A schedule as a function of continuous time.
+
+  Attributes:
+    logsnr: t in [0, 1] -> log-SNR, strictly decreasing, t = 0 is the cleanest
+      level; NumPy gives float64, JAX its own dtype.
+    rate: float64 t -> -d logsnr / dt > 0, on the host.
+  """
+
+  logsnr: Callable[[Any], Any]
+  rate: Callable[[np.ndarray], np.ndarray]
+
+
 class Schedule(NamedTuple):
   """A discrete chain of T noise levels.
 
   Attributes:
     logsnr: [T] float64, strictly decreasing; index 0 is the cleanest level.
+    closed_form: the function of which the table holds the values at t = 1 / T,
+      2 / T, ..., 1; None if there is none.
   """
 
   logsnr: np.ndarray
+  closed_form: ClosedForm | None = None
 
   @property
   def num_steps(self) -> int:

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import meta
 
-from cdm.diffusion import grids, guidance, losses, sampler_steps, schedules
-from cdm.diffusion.parameterization import Denoiser, predict
+from cdm.diffusion import grids, guidance, sampler_steps, schedules
+from cdm.diffusion.parameterization import Denoiser, network_input, predict
 from cdm.methods import (
+  diffusion_score,
   lowres_conditioning,
   lowres_projection,
   parameter_cast,
@@ -60,10 +61,21 @@ class Diffusion:
   lowres: lowres_conditioning.Lowres | None = None
 
   def __post_init__(self):
-    check(self.net, self.objective, self.sampling, self.lowres, self.schedule)
+    check(
+      self.net,
+      self.objective,
+      self.sampling,
+      self.lowres,
+      self.schedule,
+      image_size=self.image_size,
+    )
 
   def init(self, key: jax.Array) -> dict:
-    """Returns the parameters of the network, see `Method.init`."""
+    """Returns the parameters of the network, see `Method.init`.
+
+    Those of a learned weight of the loss are among them; no denoiser reads
+    them.
+    """
     params_key, dropout_key = jax.random.split(key)
     x = jnp.zeros((1, *self._shape))
     conditions = self._conditions(
@@ -73,7 +85,8 @@ class Diffusion:
     )
     keys = {'params': params_key, 'dropout': dropout_key}
     variables = self.net.init(keys, x, jnp.zeros(1), train=False, **conditions)
-    return variables['params']
+    own = diffusion_score.init_uncertainty(self.objective)
+    return {**variables['params'], **own}
 
   def loss(
     self,
@@ -95,7 +108,8 @@ class Diffusion:
       train: True turns on label dropout and dropout in the network.
 
     Returns:
-      ([B], {'logsnr': [B]}).
+      ([B], {'logsnr': [B]}), with a learned weight what
+      `diffusion_score.with_uncertainty` returns.
     """
     label_key, lowres_key, u_key, eps_key, dropout_key = jax.random.split(
       key, 5
@@ -122,7 +136,12 @@ class Diffusion:
       dropout_key=dropout_key if train else None,
       examples=examples,
     )
-    return self._score(denoise, x_0, eps, u=u)
+    value, scalars = diffusion_score.score(
+      self.objective, self.schedule, denoise, x_0, eps, u=u
+    )
+    return diffusion_score.with_uncertainty(
+      self.objective, params, value, scalars, train=train
+    )
 
   def sample(
     self,
@@ -241,15 +260,15 @@ class Diffusion:
       noise = logsnr
       if self.net.condition_on == 't':
         noise = schedules.t_from_logsnr(self.schedule, logsnr)
+      kind = self.objective.prediction
+      x = network_input(kind, x_t, logsnr=logsnr)
       output = self.net.apply(
-        {'params': bound}, x_t, noise, train=train, **kwargs
+        {'params': bound}, x, noise, train=train, **kwargs
       )
       var = None
       if self.net.learned_variance:
         output, var = jnp.split(output, 2, axis=-1)
-      return predict(
-        self.objective.prediction, output, x_t, logsnr=logsnr, var=var
-      )
+      return predict(kind, output, x_t, logsnr=logsnr, var=var)
 
     return denoise
 
@@ -305,41 +324,6 @@ class Diffusion:
     if self.objective.residual_scale is None:
       return x_0
     return (x_0 - upsampled) / self.objective.residual_scale
-
-  def _score(self, denoise, x_0, eps, *, u):
-    """Computes the losses at the noise levels of u [B] in [0, 1), see `loss`.
-
-    The schedule maps each u to a noise level.
-    """
-    score = self.objective
-    target = score.target or score.prediction
-    if score.levels == 'piecewise':
-      logsnr = schedules.piecewise_levels(self.schedule, u)
-    else:
-      t = schedules.discrete_levels(self.schedule, u)
-      logsnr = schedules.logsnr_at(self.schedule, t)
-    if score.loss == 'hybrid':
-      value = losses.hybrid(
-        denoise,
-        x_0,
-        eps,
-        t=t,
-        schedule=self.schedule,
-        target=target,
-        vb_weight=score.vb_weight,
-        rescale=score.vb_rescale,
-      )
-    else:
-      value = losses.simple(
-        denoise,
-        x_0,
-        eps,
-        logsnr=logsnr,
-        target=target,
-        norm=score.norm,
-        weight=score.weighting,
-      )
-    return value, {'logsnr': logsnr}
 
   def _grid(self, stop_logsnr):
     """Returns the noise levels that sampling runs through."""

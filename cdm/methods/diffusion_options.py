@@ -10,28 +10,32 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cdm.diffusion import sampler_steps, schedules
-from cdm.diffusion.parameterization import KINDS
-
-# An eps error that is weighted more than this drowns those of all other levels.
-_LARGEST_WEIGHT = 1e3
+from cdm.diffusion import noise_levels, sampler_steps, schedules
+from cdm.diffusion.parameterization import Kind
+from cdm.methods import objective_check
 
 
 class Objective(NamedTuple):
   """How a diffusion network is scored; the `method` section of a config.
 
   Attributes:
-    prediction: what the network's output is, 'eps', 'x_0' or 'v'.
+    prediction: what the network's output is, 'eps', 'x_0', 'v', or an `Edm`,
+      whose network is preconditioned ([EDM] tab. 1).
     levels: distribution of the noise level in training: 'discrete' is uniform
       over the schedule's steps ([DDPM] alg. 1), 'piecewise' is uniform in
-      signal power between neighbouring steps ([SR3] eq. 6).
-    loss: 'simple' ([DDPM] eq. 14) or 'hybrid' ([IDDPM] eq. 16, needs learned
-      variances and discrete levels).
+      signal power between neighbouring steps ([SR3] eq. 6), 'continuous' is
+      uniform in the time of the schedule's closed form, a `LogNormal` is
+      [EDM]'s.
+    loss: 'simple' ([DDPM] eq. 14), 'multiscale' ([SiD]) or 'hybrid' ([IDDPM]
+      eq. 16, needs learned variances and discrete levels).
     norm: 1 or 2, the p of the simple loss ([SR3] eq. 6).
     target: the quantity whose error the loss measures, 'eps', 'x_0' or 'v';
       None means the same as `prediction`.
     weighting: None, or the weight by signal-to-noise ratio,
-      `(logsnr [B], target) -> [B]`.
+      `(logsnr [B], target) -> [B]`. Of the hybrid loss it is that of the simple
+      part.
+    uncertainty: None, or a `models.loss_uncertainty.LossUncertainty`, a learned
+      weight that multiplies `weighting` ([EDM2]).
     vb_weight: factor of the variational term of the hybrid loss.
     vb_rescale: True multiplies the variational term by T / 1000 ([IDDPM]
       code's rescale_learned_sigmas).
@@ -40,12 +44,13 @@ class Objective(NamedTuple):
     label_dropout: fraction of examples whose label becomes the null class.
   """
 
-  prediction: str = 'eps'
-  levels: str = 'discrete'
+  prediction: Kind = 'eps'
+  levels: noise_levels.Levels = 'discrete'
   loss: str = 'simple'
   norm: int = 2
   target: str | None = None
-  weighting: Callable[[jax.Array, str], jax.Array] | None = None
+  weighting: Callable[[jax.Array, Kind], jax.Array] | None = None
+  uncertainty: Any = None
   vb_weight: float = 0.001
   vb_rescale: bool = False
   residual_scale: float | None = None
@@ -101,6 +106,8 @@ def check(
   sampling: Sampling,
   lowres: Any,
   schedule: schedules.Schedule,
+  *,
+  image_size: int,
 ) -> None:
   """Refuses options that contradict each other, before anything is traced.
 
@@ -109,102 +116,17 @@ def check(
     objective, sampling: the options.
     lowres: a `lowres_conditioning.Lowres`, or None for a base model.
     schedule: the noise schedule of training.
+    image_size: H = W of the images.
 
   Raises:
     ValueError: names the key at fault and says what to set.
   """
-  _check_objective(objective)
-  _check_weighting(objective, schedule)
-  _check_variance(net, objective)
+  objective_check.check(net, objective, schedule, image_size=image_size)
   _check_guidance(net, objective, sampling)
   _check_projection(sampling, lowres)
   _check_clipping(sampling)
   _check_residual(objective, sampling, lowres)
   _check_level(net, lowres)
-
-
-def _check_objective(objective):
-  """Refuses an unknown or out-of-range value of an `Objective`."""
-  if objective.loss not in ('simple', 'hybrid'):
-    raise ValueError(
-      f"method.loss is {objective.loss!r}; use 'simple' or 'hybrid'."
-    )
-  if objective.levels not in ('discrete', 'piecewise'):
-    raise ValueError(
-      f"method.levels is {objective.levels!r}; use 'discrete' or 'piecewise'."
-    )
-  if objective.norm not in (1, 2):
-    raise ValueError(f'method.norm is {objective.norm}; use 1 or 2.')
-  for name in ('prediction', 'target'):
-    value = getattr(objective, name)
-    if value not in KINDS and not (name == 'target' and value is None):
-      raise ValueError(
-        f'method.{name} is {value!r}; known are {", ".join(KINDS)}.'
-      )
-  if objective.norm == 1 and objective.weighting is not None:
-    raise ValueError(
-      'method.weighting is defined on squared errors; use '
-      '--config.method.norm=2, or --config.method.weighting=none.'
-    )
-  if objective.vb_weight < 0.0:
-    raise ValueError(
-      f'method.vb_weight is {objective.vb_weight}; it must be at least 0.'
-    )
-  if not 0.0 <= objective.label_dropout <= 1.0:
-    raise ValueError(
-      f'method.label_dropout is {objective.label_dropout}; it must be a share '
-      'of the examples, between 0 and 1.'
-    )
-
-
-def _check_weighting(objective, schedule):
-  """Refuses a loss in which one end of the schedule drowns all other levels.
-
-  A network that predicts eps errs there by about as much as at other levels,
-  but an error of eps is one of x_0 and v that is as much larger as x_t has
-  less signal.
-  """
-  if objective.prediction != 'eps' or objective.norm != 2:
-    return
-  target = objective.target or objective.prediction
-  logsnr = np.asarray(schedule.logsnr, np.float32)
-  weights = {
-    'eps': np.ones_like(logsnr),
-    'x_0': np.exp(-logsnr),
-    'v': 1 + np.exp(-logsnr),
-  }[target]
-  if objective.weighting is not None:
-    weights = weights * np.asarray(objective.weighting(logsnr, target))
-  if weights.max() <= _LARGEST_WEIGHT:
-    return
-  raise ValueError(
-    f'method.weighting and method.target={target!r} weigh the error of eps up '
-    f'to {weights.max():.2g} times, at log-SNR '
-    f'{schedule.logsnr[weights.argmax()]:.3g}, so that a network that predicts '
-    'eps learns that level alone; use --config.method.prediction=v (or x_0), '
-    'or --config.method.weighting=none with --config.method.target=eps.'
-  )
-
-
-def _check_variance(net, objective):
-  """Refuses a learned variance without the hybrid loss, and the reverse."""
-  if objective.loss == 'hybrid':
-    if not net.learned_variance or objective.levels != 'discrete':
-      raise ValueError(
-        "method.loss 'hybrid' learns variances of a discrete chain; set "
-        '--config.model.learned_variance=True and '
-        '--config.method.levels=discrete, or use --config.method.loss=simple.'
-      )
-    if objective.norm != 2 or objective.weighting is not None:
-      raise ValueError(
-        "method.loss 'hybrid' is [IDDPM] eq. 16, unweighted and squared; set "
-        '--config.method.norm=2 and --config.method.weighting=none.'
-      )
-  elif net.learned_variance:
-    raise ValueError(
-      'model.learned_variance is True, but the simple loss gives the variance '
-      'head no gradient; use --config.method.loss=hybrid.'
-    )
 
 
 def _check_guidance(net, objective, sampling):

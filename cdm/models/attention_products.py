@@ -26,7 +26,7 @@ from cdm.models import attention_kernels, known_platform, precision
 # an image than this, that is for 512 pixels or fewer, else 'fused'. They are
 # 1 MiB of float32, as many bytes as q, k, v and the result of a wide head (256)
 # in bfloat16: below, there is little to save. Every config of cdm attends over
-# 16 x 16 at most.
+# 16 x 16 at most, but edm_imagenet64 over 32 x 32.
 PLAIN_WEIGHTS = 2**18
 # A block of queries has as many weights, but no fewer queries than this, which
 # fill the rows of a TPU's matrix unit.

@@ -3,16 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdm.diffusion import guidance, losses, process, schedules
+from cdm.diffusion import guidance, losses, process, schedules, weightings
 from cdm.diffusion.parameterization import Prediction, predict
 
 SHAPE = (4, 4, 4, 3)
 SCHEDULE = schedules.cosine(4000)
 T = jnp.asarray([0, 1, 1777, 3999])
 WEIGHTS = {
-  'min_snr': losses.min_snr,
-  'truncated_snr': losses.truncated_snr,
-  'sigmoid': losses.sigmoid,
+  'min_snr': weightings.min_snr,
+  'truncated_snr': weightings.truncated_snr,
+  'sigmoid': weightings.sigmoid,
 }
 
 
@@ -79,30 +79,30 @@ def test_weights_are_those_of_the_papers():
   logsnr = jnp.linspace(-8.0, 8.0, 33)
   snr = np.exp(np.asarray(logsnr, np.float64))
   for weight, target, expected in (
-    (losses.min_snr, 'eps', np.minimum(snr, 5) / snr),
-    (losses.min_snr, 'x_0', np.minimum(snr, 5)),
-    (losses.min_snr, 'v', np.minimum(snr, 5) / (snr + 1)),
-    (losses.truncated_snr, 'x_0', np.maximum(snr, 1)),
-    (losses.truncated_snr, 'eps', np.maximum(1, 1 / snr)),
-    (losses.truncated_snr, 'v', np.maximum(snr, 1) / (snr + 1)),
-    (losses.sigmoid, 'eps', 1 / (1 + snr)),
-    (losses.sigmoid, 'x_0', snr / (1 + snr)),
-    (losses.sigmoid, 'v', snr / (1 + snr) ** 2),
+    (weightings.min_snr, 'eps', np.minimum(snr, 5) / snr),
+    (weightings.min_snr, 'x_0', np.minimum(snr, 5)),
+    (weightings.min_snr, 'v', np.minimum(snr, 5) / (snr + 1)),
+    (weightings.truncated_snr, 'x_0', np.maximum(snr, 1)),
+    (weightings.truncated_snr, 'eps', np.maximum(1, 1 / snr)),
+    (weightings.truncated_snr, 'v', np.maximum(snr, 1) / (snr + 1)),
+    (weightings.sigmoid, 'eps', 1 / (1 + snr)),
+    (weightings.sigmoid, 'x_0', snr / (1 + snr)),
+    (weightings.sigmoid, 'v', snr / (1 + snr) ** 2),
   ):
     np.testing.assert_allclose(
       weight(logsnr, target), expected, rtol=1e-5, err_msg=target
     )
   np.testing.assert_allclose(
-    losses.min_snr(logsnr, 'x_0', cap=2.0), np.minimum(snr, 2), rtol=1e-5
+    weightings.min_snr(logsnr, 'x_0', cap=2.0), np.minimum(snr, 2), rtol=1e-5
   )
   np.testing.assert_allclose(
-    losses.truncated_snr(logsnr, 'x_0', floor=0.1),
+    weightings.truncated_snr(logsnr, 'x_0', floor=0.1),
     np.maximum(snr, 0.1),
     rtol=1e-5,
   )
   # [SiD2] writes the sigmoid weight on x_0 as e^b sigmoid(logsnr - b).
   np.testing.assert_allclose(
-    losses.sigmoid(logsnr, 'x_0', bias=-3.0),
+    weightings.sigmoid(logsnr, 'x_0', bias=-3.0),
     np.exp(-3) / (1 + np.exp(-(np.asarray(logsnr, np.float64) + 3))),
     rtol=1e-5,
   )
@@ -288,4 +288,53 @@ def test_bad_loss_options_are_named():
   with pytest.raises(ValueError, match='The denoiser predicts no variance'):
     losses.hybrid(always(eps), x_0, eps, **at_t)
   with pytest.raises(ValueError, match="target is 'score'"):
-    losses.min_snr(jnp.zeros(4), 'score')
+    weightings.min_snr(jnp.zeros(4), 'score')
+
+
+@pytest.mark.parametrize('size', [64, 128])
+def test_the_multiscale_loss_averages_down_to_32_pixels(size):
+  """[SiD] sec. 3.2 by loops: sum over s = 32, ..., d of mean square / s."""
+  rng = np.random.default_rng(0)
+  x_0, eps, wrong = (rng.standard_normal((2, size, size, 3)) for _ in range(3))
+  expected = np.zeros(2)
+  side = 32
+  while side <= size:
+    k = size // side
+    for n in range(2):
+      squares = []
+      for i in range(side):
+        for j in range(side):
+          part = wrong[n, i * k : (i + 1) * k, j * k : (j + 1) * k]
+          squares.append(part.mean((0, 1)) ** 2)
+      expected[n] += np.mean(squares) / side
+    side *= 2
+  logsnr = jnp.asarray([-1.0, 2.0])
+  x_0, eps, wrong = (jnp.asarray(x, jnp.float32) for x in (x_0, eps, wrong))
+  found = losses.multiscale(always(eps + wrong), x_0, eps, logsnr=logsnr)
+  np.testing.assert_allclose(found, expected, rtol=1e-4)
+  weighted = losses.multiscale(
+    always(eps + wrong),
+    x_0,
+    eps,
+    logsnr=logsnr,
+    weight=lambda logsnr, target: 3.0 + logsnr,
+  )
+  np.testing.assert_allclose(weighted, [2 * found[0], 5 * found[1]], rtol=1e-5)
+
+
+@pytest.mark.parametrize('size', [8, 32, 48, 96])
+def test_a_multiscale_loss_of_other_sizes_is_refused(size):
+  with pytest.raises(ValueError, match=f'an image of {size} is not 32 times'):
+    losses.sides(size)
+
+
+def test_the_bound_can_be_added_to_a_weighted_simple_loss():
+  x_0, eps = pair()
+  denoise = always(eps + 0.3, var=jnp.zeros(SHAPE))
+  logsnr = schedules.logsnr_at(SCHEDULE, T)
+  x_t = process.q_sample(x_0, eps, logsnr=logsnr)
+  bound = losses.variance_bound(
+    denoise(x_t, logsnr), x_0, x_t, t=T, schedule=SCHEDULE
+  )
+  whole = losses.hybrid(denoise, x_0, eps, t=T, schedule=SCHEDULE)
+  np.testing.assert_allclose(whole - bound, 0.09, rtol=1e-3)

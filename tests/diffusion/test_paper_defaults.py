@@ -4,7 +4,17 @@ import inspect
 
 import pytest
 
-from cdm.diffusion import dpm_solvers, guidance, losses, samplers, schedules
+from cdm.diffusion import (
+  cosine_logsnr,
+  dpm_solvers,
+  guidance,
+  losses,
+  noise_levels,
+  preconditioning,
+  samplers,
+  schedules,
+  weightings,
+)
 
 
 @pytest.mark.parametrize(
@@ -14,9 +24,19 @@ from cdm.diffusion import dpm_solvers, guidance, losses, samplers, schedules
     (losses.simple, dict(target='eps', norm=2, weight=None)),  # [DDPM]
     # [IDDPM]; its class-conditional runs do not rescale.
     (losses.hybrid, dict(target='eps', vb_weight=0.001, rescale=False)),
-    (losses.min_snr, dict(cap=5.0)),
-    (losses.truncated_snr, dict(floor=1.0)),  # [PD]
-    (losses.sigmoid, dict(bias=0.0)),  # [VDM++]
+    (weightings.min_snr, dict(cap=5.0)),
+    (weightings.truncated_snr, dict(floor=1.0)),  # [PD]
+    (weightings.sigmoid, dict(bias=0.0)),  # [VDM++]
+    (weightings.edm, dict(sigma_data=0.5)),  # [EDM]
+    (preconditioning.Edm, dict(sigma_data=0.5)),  # [EDM]
+    (noise_levels.LogNormal, dict(mean=-1.2, std=1.2)),  # [EDM]
+    (weightings.p2, dict(k=1.0, gamma=1.0)),  # [P2]
+    (weightings.sigmoid_integral, dict(bias=0.0)),  # [VDM++]
+    (losses.multiscale, dict(target='eps', weight=None)),  # [SiD]
+    (
+      cosine_logsnr.shifted_cosine,
+      dict(logsnr_min=-15.0, logsnr_max=15.0),  # [SiD]'s code
+    ),
     (guidance.clip_x_0, dict(low=-1.0, high=1.0)),
     (
       guidance.dynamic_threshold,

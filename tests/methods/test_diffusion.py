@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdm.diffusion import grids, losses, samplers, schedules
+from cdm.diffusion import grids, samplers, schedules, weightings
 from cdm.methods import lowres_conditioning
 from cdm.methods.diffusion import Objective, Sampling, diffusion, draw_batch
 from cdm.methods.lowres_conditioning import Lowres
@@ -348,16 +348,16 @@ def test_evaluation_needs_no_dropout():
       dict(
         net=network(learned_variance=True),
         loss='hybrid',
-        weighting=losses.min_snr,
+        norm=1,
       ),
-      r'unweighted',
+      r'of squared errors',
     ),
     (dict(label_dropout=0.1), r'no null class'),
     (dict(guidance=1.0), r'learned no null class to be guided away from'),
     (dict(prediction='vv'), r"method\.prediction is 'vv'; known are"),
     (dict(target='vv'), r"method\.target is 'vv'"),
     (dict(label_dropout=2.0), r'method\.label_dropout is 2\.0'),
-    (dict(norm=1, weighting=losses.min_snr), r'defined on squared errors'),
+    (dict(norm=1, weighting=weightings.min_snr), r'defined on squared errors'),
     (
       dict(lowres=Lowres(size=4), residual_scale=0.0),
       r'residual_scale is 0\.0',
@@ -399,11 +399,11 @@ def test_options_that_contradict_each_other_are_refused(kw, message):
 @pytest.mark.parametrize('target', ['x_0', 'v'])
 def test_a_weight_that_explodes_for_eps_is_refused_with_its_number(target):
   """max(SNR, 1) on x_0 is 1 / SNR on eps, exp(9.2) at this chain's end."""
-  fields = dict(weighting=losses.truncated_snr, target=target)
+  fields = dict(weighting=weightings.truncated_snr, target=target)
   with pytest.raises(ValueError, match='weigh the error of eps up to'):
     method(network(), prediction='eps', **fields)
   method(network(), prediction='v', **fields)
-  method(network(), prediction='eps', weighting=losses.min_snr)
+  method(network(), prediction='eps', weighting=weightings.min_snr)
 
 
 def test_a_null_class_without_dropped_labels_is_refused():
