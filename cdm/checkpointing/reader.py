@@ -17,6 +17,7 @@ from etils import epath
 
 from cdm.checkpointing import (
   checksums,
+  model_check,
   orbax_output,
   single_files,
   state_arrays,
@@ -31,10 +32,6 @@ CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
 BEST = 'best'  # file in CHECKPOINTS, see `Best`
 COMMITTED = 'commit_success.txt'  # in a bucket, see `is_complete`
-
-
-class ModelMismatch(ValueError):
-  """The checkpoint is undamaged but belongs to another model or optimizer."""
 
 
 class Best(TypedDict):
@@ -53,7 +50,7 @@ class Best(TypedDict):
 
 # Errors that do not mean damaged files, such as running out of memory.
 NOT_DAMAGE = (
-  ModelMismatch,
+  model_check.ModelMismatch,
   stored_format.OtherFormat,
   jax.errors.JaxRuntimeError,
   MemoryError,
@@ -220,7 +217,8 @@ def restore_ema(
   Raises:
     FileNotFoundError: there is no such checkpoint.
     damaged_file.DamagedFile: the checkpoint is damaged.
-    ModelMismatch: it holds no EMA parameters, or was made with another model.
+    model_check.ModelMismatch: it holds no EMA parameters, or was made with
+      another model.
   """
   orbax_output.silence()
   path = _step_path(workdir, step)
@@ -380,7 +378,7 @@ def _shapes_here(path):
 
 
 def check_stored_model(path: epath.Path, target: Any) -> None:
-  """Checks the format of a checkpoint, and its arrays as `check_model` does.
+  """Checks the format of a checkpoint, and its arrays as `model_check` does.
 
   A collective: process 0 looks, and all processes return or raise.
 
@@ -390,61 +388,12 @@ def check_stored_model(path: epath.Path, target: Any) -> None:
 
   Raises:
     stored_format.OtherFormat: this program cannot read the checkpoint.
-    ModelMismatch: see `check_model`.
+    model_check.ModelMismatch: see `model_check.check_model`.
   """
 
   def check():
-    check_model(_shapes_here(path), shapes(target), path)
+    model_check.check_model(_shapes_here(path), shapes(target), path)
 
   collectives.call_in_first(
-    check, errors=(ModelMismatch, stored_format.OtherFormat)
+    check, errors=(model_check.ModelMismatch, stored_format.OtherFormat)
   )
-
-
-def check_model(
-  stored: Mapping[str, tuple[int, ...]],
-  wanted: Mapping[str, tuple[int, ...]],
-  path: epath.Path,
-) -> None:
-  """Checks that a checkpoint holds the arrays of a model, in their shapes.
-
-  Args:
-    stored: {name: shape} of the checkpoint.
-    wanted: {name: shape} of the model. The fields of TrainState that occur in
-      it must have the same arrays on both sides; others are not compared.
-    path: path of the checkpoint, for the message.
-
-  Raises:
-    ModelMismatch: names the first array that differs, or says that the
-      checkpoint has no EMA parameters.
-  """
-  fields = dict.fromkeys(name.split('/')[0] for name in wanted)
-  if 'ema_params' in fields and not _select_field(stored, 'ema_params'):
-    raise ModelMismatch(
-      f'{path} holds no EMA parameters (ema_params). Raw weights are no '
-      'substitute: their samples are worse. Use a checkpoint that cdm train '
-      'wrote.'
-    )
-  for field in fields:
-    have, want = _select_field(stored, field), _select_field(wanted, field)
-    for name in [*want, *sorted(have.keys() - want.keys())]:
-      if have.get(name) != want.get(name):
-        made_with = 'optimizer' if field == 'opt_state' else 'model'
-        raise ModelMismatch(
-          f'{path} was made with another {made_with}. First difference: {name} '
-          f'is {_describe(have, name)} in the checkpoint and '
-          f'{_describe(want, name)} here. Use the config saved with it '
-          f'({path.parent.parent / CONFIG}), or another --workdir.'
-        )
-
-
-def _select_field(
-  shapes: Mapping[str, tuple[int, ...]], field: str
-) -> dict[str, tuple[int, ...]]:
-  return {k: v for k, v in shapes.items() if k.split('/')[0] == field}
-
-
-def _describe(
-  shapes: Mapping[str, tuple[int, ...]], name: str
-) -> list[int] | str:
-  return list(shapes[name]) if name in shapes else 'absent'

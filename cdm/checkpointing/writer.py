@@ -257,7 +257,7 @@ class Checkpointer:
       Restored, or None if the work directory has no checkpoint.
 
     Raises:
-      reader.ModelMismatch: the checkpoint was made with another model or
+      model_check.ModelMismatch: the checkpoint was made with another model or
         optimizer (the message names the first array that differs), or holds no
         EMA parameters.
       stored_format.OtherFormat: it was made by a program that stores states in

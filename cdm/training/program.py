@@ -21,6 +21,7 @@ from cdm.config import (
 from cdm.config.loader import ConfigDict
 from cdm.distributed import device_mesh, partitioning
 from cdm.training import (
+  ema_section,
   eval_section,
   fit_step,
   group_rates,
@@ -97,7 +98,7 @@ def assemble(
     with key_errors.naming(None):
       fit_step.check(schedule)
   else:
-    average = run_config.read_ema_section(c.ema, batch_size=c.train.batch_size)
+    average = ema_section.read_ema_section(c.ema, batch_size=c.train.batch_size)
     tx = run_config.make_optimizer(c.optimizer, schedule.num_steps)
   with key_errors.naming('train', otherwise='train.batch_size'):
     device_mesh.check_batch(

@@ -53,6 +53,7 @@ from cdm.training import (
   run_summary,
   start,
   utilization,
+  wandb_project,
   watchdog,
 )
 from cdm.training.collaborators import compared_part
@@ -61,7 +62,6 @@ from cdm.training.sample_grid import make_grid_sampler
 
 if TYPE_CHECKING:
   from cdm.config.loader import ConfigDict
-  from cdm.reporting.metric_writer import Reporter
 
 # For the upload of the last records when another process has failed.
 PEER_FAILURE_S = 5.0
@@ -192,7 +192,7 @@ class _Run:
       ) as profile,
     ):
       self._say = reporter.say
-      add_wandb(reporter, c, workdir)
+      wandb_project.add(reporter, c, workdir)
       run_summary.print_run_summary(reporter, c, assembled, source)
       for line in begun.lines:
         reporter.say(line)
@@ -426,24 +426,3 @@ class _Run:
         self._restarts.end(ending)
       bucket_mirror.flush_all(PEER_FAILURE_S)
     folder_lock.release_all()
-
-
-def add_wandb(reporter: Reporter, c: ConfigDict, workdir: pathlib.Path) -> None:
-  """Reports to Weights & Biases too, if the config names a project.
-
-  Args:
-    reporter: the reporter; one that is not active gets no other writer.
-    c: config of the stage.
-    workdir: work directory of the run.
-  """
-  project = c.train.get('wandb')
-  if project:
-    reporter.add_writer(
-      wandb_writer.WandbWriter(
-        workdir,
-        project=project,
-        name=c.name,
-        config=loader.plain(c),
-        say=reporter.say,
-      )
-    )

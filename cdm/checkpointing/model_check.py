@@ -1,0 +1,58 @@
+"""Compares the arrays of a checkpoint with those of a model: names, shapes."""
+
+from collections.abc import Mapping
+
+from etils import epath
+
+
+class ModelMismatch(ValueError):
+  """The checkpoint is undamaged but belongs to another model or optimizer."""
+
+
+def check_model(
+  stored: Mapping[str, tuple[int, ...]],
+  wanted: Mapping[str, tuple[int, ...]],
+  path: epath.Path,
+) -> None:
+  """Checks that a checkpoint holds the arrays of a model, in their shapes.
+
+  Args:
+    stored: {name: shape} of the checkpoint.
+    wanted: {name: shape} of the model. The fields of TrainState that occur in
+      it must have the same arrays on both sides; others are not compared.
+    path: path of the checkpoint, for the message.
+
+  Raises:
+    ModelMismatch: names the first array that differs, or says that the
+      checkpoint has no EMA parameters.
+  """
+  fields = dict.fromkeys(name.split('/')[0] for name in wanted)
+  if 'ema_params' in fields and not _select_field(stored, 'ema_params'):
+    raise ModelMismatch(
+      f'{path} holds no EMA parameters (ema_params). Raw weights are no '
+      'substitute: their samples are worse. Use a checkpoint that cdm train '
+      'wrote.'
+    )
+  for field in fields:
+    have, want = _select_field(stored, field), _select_field(wanted, field)
+    for name in [*want, *sorted(have.keys() - want.keys())]:
+      if have.get(name) != want.get(name):
+        made_with = 'optimizer' if field == 'opt_state' else 'model'
+        raise ModelMismatch(
+          f'{path} was made with another {made_with}. First difference: {name} '
+          f'is {_describe(have, name)} in the checkpoint and '
+          f'{_describe(want, name)} here. Use the config saved with it '
+          f'({path.parent.parent}/config.json), or another --workdir.'
+        )
+
+
+def _select_field(
+  shapes: Mapping[str, tuple[int, ...]], field: str
+) -> dict[str, tuple[int, ...]]:
+  return {k: v for k, v in shapes.items() if k.split('/')[0] == field}
+
+
+def _describe(
+  shapes: Mapping[str, tuple[int, ...]], name: str
+) -> list[int] | str:
+  return list(shapes[name]) if name in shapes else 'absent'
