@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from etils import epath
 
+from cdm.checkpointing import average_names
+
 
 class ModelMismatch(ValueError):
   """The checkpoint is undamaged but belongs to another model or optimizer."""
@@ -19,14 +21,17 @@ def check_model(
   Args:
     stored: {name: shape} of the checkpoint.
     wanted: {name: shape} of the model. The fields of TrainState that occur in
-      it must have the same arrays on both sides; others are not compared.
+      it must have the same arrays on both sides; others are not compared, nor
+      are other averages, unless it is of a whole state.
     path: path of the checkpoint, for the message.
 
   Raises:
     ModelMismatch: names the first array that differs, or says that the
       checkpoint has no EMA parameters.
   """
-  fields = dict.fromkeys(name.split('/')[0] for name in wanted)
+  if 'step' in wanted:
+    _check_averages(stored, wanted, path)
+  fields = dict.fromkeys(_field(name) for name in wanted)
   if 'ema_params' in fields and not _select_field(stored, 'ema_params'):
     raise ModelMismatch(
       f'{path} holds no EMA parameters (ema_params). Raw weights are no '
@@ -46,10 +51,34 @@ def check_model(
         )
 
 
+def _check_averages(stored, wanted, path):
+  """Refuses to continue a run with averages that it has not kept so far."""
+  have, want = average_names.stored(stored), average_names.stored(wanted)
+  if have != want:
+    raise ModelMismatch(
+      f'{path} keeps {_listed(have)} beside the main average, and the config '
+      f'asks for {_listed(want)}. An average holds what all steps have given '
+      'to it, so a run can neither begin another one later nor drop one and '
+      'take it up again. Use the config.ema that was saved with it '
+      f'({path.parent.parent}/config.json), or another --workdir, which may '
+      'begin with these weights by --config.train.init_from.'
+    )
+
+
+def _listed(names):
+  return ', '.join(names) or 'no average'
+
+
+def _field(name):
+  """Returns the field of an array, of an average with its key."""
+  words = name.split('/')
+  return '/'.join(words[: 2 if words[0] == average_names.FIELD else 1])
+
+
 def _select_field(
   shapes: Mapping[str, tuple[int, ...]], field: str
 ) -> dict[str, tuple[int, ...]]:
-  return {k: v for k, v in shapes.items() if k.split('/')[0] == field}
+  return {k: v for k, v in shapes.items() if _field(k) == field}
 
 
 def _describe(

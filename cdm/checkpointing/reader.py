@@ -16,6 +16,7 @@ import jax
 from etils import epath
 
 from cdm.checkpointing import (
+  average_names,
   checksums,
   model_check,
   orbax_output,
@@ -68,7 +69,11 @@ def complete_steps(workdir: str | os.PathLike) -> list[int]:
   They are those that this process sees; `agreed_steps` returns the same ones in
   every process.
   """
-  directory = folder(workdir)
+  return complete_in(folder(workdir))
+
+
+def complete_in(directory: epath.Path) -> list[int]:
+  """Returns the steps of the complete ones in a folder, in ascending order."""
   if not directory.is_dir():
     return []
   # The digits are those that int() knows: '²' is one to isdigit.
@@ -202,6 +207,7 @@ def restore_ema(
   abstract_params: Any,
   *,
   step: int | str | None = None,
+  average: str = average_names.MAIN,
 ) -> tuple[Any, int]:
   """Reads the EMA parameters of a checkpoint and nothing else.
 
@@ -210,6 +216,7 @@ def restore_ema(
     abstract_params: tree of ShapeDtypeStructs. An array is restored to the
       sharding of its struct, or to the first local device if it has none.
     step: which checkpoint, see `resolve`; None reads the newest.
+    average: name of the average to read, see `average_names`.
 
   Returns:
     (tree of jax.Array, step of the checkpoint).
@@ -222,13 +229,45 @@ def restore_ema(
   """
   orbax_output.silence()
   path = _step_path(workdir, step)
-  target = {'ema_params': jax.tree.map(_with_sharding, abstract_params)}
+  params = jax.tree.map(_with_sharding, abstract_params)
+  target: dict[str, Any] = {'ema_params': params}
+  if average != average_names.MAIN:
+    check_average(workdir, path, average)
+    target = {average_names.FIELD: {average_names.key(average): params}}
   with _refusing_damage(path):
     sound = verification.verify(path)
     check_stored_model(path, target)
-  params = _restore(path, target, sound=sound)['ema_params']
+  (params,) = _restore(path, target, sound=sound).values()
+  if average != average_names.MAIN:
+    (params,) = params.values()
   replica_comparison.check_restored(params, int(path.name))
   return params, int(path.name)
+
+
+def averages(path: epath.Path) -> list[str]:
+  """Returns the names of the averages that a checkpoint has beside the main.
+
+  A collective, see `shapes_on_disk`.
+  """
+  return average_names.stored(shapes_on_disk(path))
+
+
+def check_average(
+  workdir: str | os.PathLike, path: epath.Path, average: str
+) -> None:
+  """Raises ValueError if a checkpoint does not have an average.
+
+  Args:
+    workdir: work directory of the run, for the message.
+    path: path of the checkpoint.
+    average: name of the average.
+  """
+  kept = [average_names.MAIN, *averages(path)]
+  if average not in kept:
+    raise ValueError(
+      f'--ema={average}: the checkpoint of step {path.name} in {workdir} keeps '
+      f'the averages {", ".join(kept)}; give one of them.'
+    )
 
 
 def restore_arrays(
