@@ -61,6 +61,11 @@ def name_of(key: str) -> str:
   return f'{kind}={key.removeprefix(f"{kind}_").replace("_", ".")}'
 
 
+def width(key: str) -> float:
+  """Returns the width of the power-function average that a state calls so."""
+  return parse(name_of(key))[1]
+
+
 def stored(arrays: Iterable[str]) -> list[str]:
   """Returns the names of the averages among the arrays of a state.
 

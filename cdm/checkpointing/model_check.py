@@ -29,6 +29,13 @@ def check_model(
     ModelMismatch: names the first array that differs, or says that the
       checkpoint has no EMA parameters.
   """
+  if 'step' in wanted and 'step' not in stored:
+    raise ModelMismatch(
+      f'{path} holds one average of the parameters, as `cdm ema` writes it. '
+      'Images are drawn with it, but no run continues from it; begin another '
+      f'one in a new --workdir with --config.train.init_from='
+      f'{path.parent.parent}.'
+    )
   if 'step' in wanted:
     _check_averages(stored, wanted, path)
   fields = dict.fromkeys(_field(name) for name in wanted)

@@ -17,6 +17,7 @@ from etils import epath
 
 from cdm.checkpointing import (
   average_names,
+  checkpoint_name,
   checksums,
   model_check,
   orbax_output,
@@ -125,7 +126,8 @@ def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
   Args:
     workdir: work directory of a training run.
     at: a step; None for the newest checkpoint; 'best' for the one that
-      checkpoints/best names.
+      checkpoints/best names. An average that is named with it, see
+      `checkpoint_name`, does not matter here.
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
@@ -143,6 +145,7 @@ def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
 
 def resolve_here(workdir: str | os.PathLike, at: int | str | None) -> int:
   """Does what `resolve` does, but with the files that this process sees."""
+  at, _ = checkpoint_name.split(at)
   steps = complete_steps(workdir)
   workdir = bucket_folders.storage(workdir)
   if not steps:

@@ -20,12 +20,14 @@ from cdm.checkpointing import (
   orbax_output,
   reader,
   state_arrays,
+  stored_format,
   verification,
 )
 from cdm.data.files import damaged_file, transient_errors
 from cdm.distributed import bucket_folders, collectives
 
 FOLDER = 'ema_snapshots'
+FIELD = average_names.FIELD
 
 
 def folder(workdir: str | os.PathLike) -> epath.Path:
@@ -39,12 +41,20 @@ def steps(workdir: str | os.PathLike) -> list[int]:
   return collectives.call_in_first(lambda: reader.complete_in(directory))
 
 
-def stds(workdir: str | os.PathLike, step: int) -> list[float]:
-  """Returns the widths of the averages that a snapshot holds; a collective."""
+def contents(workdir: str | os.PathLike, step: int) -> tuple[list[float], str]:
+  """Returns (widths of the averages of a snapshot, their dtype).
+
+  A collective: process 0 looks, for all.
+  """
   path = folder(workdir) / str(step)
-  arrays = _reading(path, lambda: reader.shapes_on_disk(path))
-  keys = dict.fromkeys(name.split('/')[1] for name in arrays)
-  return [average_names.parse(average_names.name_of(k))[1] for k in keys]
+
+  def look():
+    stored_format.check(path)
+    tree = state_arrays.handler().metadata(path / 'state').tree[FIELD]
+    dtype = str(jax.tree.leaves(tree)[0].dtype)
+    return [average_names.width(key) for key in tree], dtype
+
+  return _reading(path, lambda: collectives.call_in_first(look))
 
 
 def read_config(workdir: str | os.PathLike, step: int) -> str:
@@ -78,11 +88,11 @@ def read(
   name = average_names.name(average_names.STD, std)
   key = average_names.key(name)
 
+  _, dtype = contents(workdir, step)
+
   def read_whole():
     verification.verify(path)
-    # A field of its own, so that the others are not compared.
     reader.check_stored_model(path, {FIELD: {key: abstract}})
-    dtype = _dtype(path, key)
     target = jax.tree.map(
       lambda s: jax.ShapeDtypeStruct(s.shape, dtype, sharding=s.sharding),
       abstract,
@@ -91,19 +101,6 @@ def read(
     return state_arrays.read(path / 'state', given, partial=True)
 
   return _reading(path, read_whole)[FIELD][key]
-
-
-FIELD = average_names.FIELD
-
-
-def _dtype(path, key):
-  """Returns the dtype of the arrays of an average; a collective."""
-
-  def find():
-    tree = state_arrays.handler().metadata(path / 'state').tree
-    return str(jax.tree.leaves(tree[FIELD][key])[0].dtype)
-
-  return collectives.call_in_first(find)
 
 
 def _reading(path, read):

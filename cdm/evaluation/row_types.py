@@ -14,6 +14,7 @@ class StageEntry(TypedDict):
   Attributes:
     name: name of the stage in its cascade, or of its config.
     checkpoint: step of the checkpoint that its parameters come from.
+    ema: name of the average that they are; absent for the main one.
     sampler: the `sampler` section that it draws with.
     level: augmentation level in [0, 1] of its low-res input.
     truncated: True if the previous stage stops at `level`.
@@ -28,6 +29,7 @@ class StageEntry(TypedDict):
 
   name: str
   checkpoint: int
+  ema: NotRequired[str]
   sampler: dict[str, Any]
   level: NotRequired[float]
   truncated: NotRequired[bool]

@@ -102,31 +102,48 @@ def correlation(
   return (a_gamma + 1) * (b_gamma + 1) / (a_gamma + b_gamma + 1) * ratio
 
 
-def fit(
-  times: Sequence[float], stds: Sequence[float], *, time: float, std: float
-) -> Fit:
-  """Returns how to sum averages to that of another width.
+def fits(
+  times: Sequence[float],
+  stds: Sequence[float],
+  *,
+  time: float,
+  wanted: Sequence[float],
+) -> list[Fit]:
+  """Returns how to sum averages to those of other widths.
 
   Args:
     times: [N], when the averages were kept.
     stds: [N], their widths.
-    time, std: those of the wanted average.
+    time: that of the wanted averages.
+    wanted: [M], their widths.
+
+  Returns:
+    [M] Fits.
 
   Raises:
     ValueError: there is no average of such a width.
   """
   t = np.asarray(times, np.float64)
   gamma = np.array([exponent(s) for s in stds])
-  wanted = exponent(std)
+  aims = np.array([exponent(s) for s in wanted])
   system = correlation(t[:, None], gamma[:, None], t[None], gamma[None])
-  right = correlation(t, gamma, np.float64(time), np.float64(wanted))
+  right = correlation(t[:, None], gamma[:, None], time, aims[None])  # [N, M]
   found = np.linalg.solve(system, right)
-  found /= found.sum()
-  square = float(correlation(time, wanted, time, wanted))
-  lacking = square - 2 * found @ right + found @ system @ found
-  return Fit(
-    found,
-    float(np.sqrt(max(lacking, 0.0) / square)),
-    float(np.linalg.norm(found)),
-    float(np.linalg.cond(system)),
-  )
+  found /= found.sum(axis=0)
+  squares = correlation(time, aims, time, aims)
+  lacking = squares - 2 * (found * right).sum(axis=0)
+  lacking += (found * (system @ found)).sum(axis=0)
+  residuals = np.sqrt(np.maximum(lacking, 0.0) / squares)
+  gains = np.linalg.norm(found, axis=0)
+  condition = float(np.linalg.cond(system))
+  return [
+    Fit(found[:, m], float(residuals[m]), float(gains[m]), condition)
+    for m in range(len(aims))
+  ]
+
+
+def fit(
+  times: Sequence[float], stds: Sequence[float], *, time: float, std: float
+) -> Fit:
+  """Returns how to sum averages to that of one other width; see `fits`."""
+  return fits(times, stds, time=time, wanted=[std])[0]

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
+from cdm.checkpointing import average_names, checkpoint_name
 from cdm.config import (
   built_stage,
   cascade_stages,
@@ -163,7 +164,10 @@ def opened(
       at=at,
       kept=kept,
     )
-  for option, value in (('at', at), ('level', level or None)):
+  step, average = checkpoint_name.split(at)
+  other = None if average == average_names.MAIN else average
+  given = (('at', step), ('ema', other), ('level', level or None))
+  for option, value in given:
     if value is not None:
       raise ValueError(
         f'--{option}={value}: {named[0]} has no checkpoint and no levels; '

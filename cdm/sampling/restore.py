@@ -4,13 +4,14 @@ Every stage comes from its own work directory: the config that was saved with
 the checkpoint says how to build it, and its EMA parameters are used.
 """
 
+import dataclasses
 import json
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cdm.checkpointing import reader
+from cdm.checkpointing import checkpoint_name, reader
 from cdm.config import (
   built_stage,
   cascade_stages,
@@ -69,6 +70,7 @@ def restored_stage(
   """
   workdir = checkpoint.workdir
   at = reader.resolve(workdir, checkpoint.at)
+  average = checkpoint_name.split(checkpoint.at)[1]
   saved = loader.from_json(reader.read_config(workdir, step=at), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
@@ -83,7 +85,10 @@ def restored_stage(
   device_mesh = placement.drawing_mesh(section)
   parameters = checkpoint.restored or RestoredParameters()
   params, step = parameters.restore(
-    workdir, placement.placed_params(built.method, section, device_mesh), at
+    workdir,
+    placement.placed_params(built.method, section, device_mesh),
+    at,
+    average,
   )
   params = built.prepared(params, device_mesh)
   restored = cascade.Stage.of(
@@ -91,7 +96,12 @@ def restored_stage(
   )
   chosen = built.drawn_with if sampler is None else sampler
   record = stage_record.of_stage(saved, step=step, level=level, sampler=chosen)
-  source = [str(workdir.resolve()), step, loader.plain(section)]
+  record = dataclasses.replace(record, average=average)
+  source = [
+    str(workdir.resolve()),
+    checkpoint_name.joined(step, average),
+    loader.plain(section),
+  ]
   compiled = built.compiled_settings(record.sampler)
   program = json.dumps([source, compiled], sort_keys=True)
   return restored._replace(program=program), saved, record

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, NotRequired, TypedDict, cast
 
+from cdm.checkpointing import average_names
 from cdm.config import datasets, loader
 from cdm.data import data_origin, transforms
 
@@ -36,6 +37,7 @@ class StageManifest(TypedDict):
     experiment: name of the stage's config; absent in a list of stages.
     name: name of the stage's config in a list of stages; absent elsewhere.
     checkpoint: step of the checkpoint that its parameters come from.
+    ema: name of the average that they are; absent for the main one.
     level: augmentation level in [0, 1] of its low-res input.
     sampler: the `sampler` section that it draws with.
     prepared: how its training images were prepared; absent in the manifests of
@@ -46,6 +48,7 @@ class StageManifest(TypedDict):
   experiment: NotRequired[str]
   name: NotRequired[str]
   checkpoint: int
+  ema: NotRequired[str]
   level: float
   sampler: dict[str, Any]
   prepared: NotRequired[Preparation]
@@ -64,6 +67,7 @@ class CascadeEntry(TypedDict):
     folder: the stage's folder, relative to the cascade's work directory.
     experiment: name of the stage's config.
     checkpoint: step of the checkpoint that its parameters come from.
+    ema: name of the average that they are; absent for the main one.
     sampler: the `sampler` section that it draws with.
     prepared: how its training images were prepared; absent in the manifests of
       earlier versions.
@@ -76,6 +80,7 @@ class CascadeEntry(TypedDict):
   folder: str
   experiment: str
   checkpoint: int
+  ema: NotRequired[str]
   sampler: dict[str, Any]
   prepared: NotRequired[Preparation]
   data_sets: NotRequired[dict[str, data_origin.Origin]]
@@ -95,6 +100,7 @@ class StageRecord:
     prepared: how its training images were prepared; None if it is not known.
     data_sets: {'train': origin, 'eval': origin}, the public data sets that its
       config names; None if it names none.
+    average: name of the average that its parameters are.
   """
 
   experiment: str
@@ -103,6 +109,7 @@ class StageRecord:
   sampler: dict[str, Any]
   prepared: Preparation | None = None
   data_sets: dict[str, data_origin.Origin] | None = None
+  average: str = average_names.MAIN
   weights: ClassVar[str] = 'EMA'
 
   def manifest(
@@ -124,6 +131,7 @@ class StageRecord:
     settings = {
       title: self.experiment,
       'checkpoint': self.checkpoint,
+      **self._ema(),
       **(after_checkpoint or {}),
       'level': self.level,
       **(after_level or {}),
@@ -134,6 +142,10 @@ class StageRecord:
     if self.data_sets is not None:
       settings['data_sets'] = self.data_sets
     return cast(StageManifest, settings)
+
+  def _ema(self):
+    main = self.average == average_names.MAIN
+    return {} if main else {'ema': self.average}
 
   def cascade_entry(
     self, section: Mapping[str, object], folder: str
