@@ -142,7 +142,7 @@ def check_rules(
 # For each choice of `default_rules`: a regex of the leaves that it splits.
 SPLITS = {
   'all': '',
-  'optimizer': '^(opt_state|ema_params|averages)/',
+  'optimizer': '^(opt_state|ema_params)/',
   'none': None,
 }
 

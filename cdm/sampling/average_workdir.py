@@ -20,6 +20,8 @@ from cdm.distributed import bucket_folders, collectives
 from cdm.sampling import posthoc_average
 
 FILE = 'average.json'
+# Whatever the run was trained on, each device here has a part.
+MESH = dict(data=1, fsdp=-1, tensor=1, split='all', rules=())
 
 
 class Origin(TypedDict):
@@ -66,9 +68,9 @@ def write(
   saved = loader.from_json(text, snapshots.workdir)
   stage.refuse_classifier(saved, f'averaged (in {snapshots.workdir})')
   built = stage.stage(saved)
-  mesh = placement.drawing_mesh(saved.mesh)
+  mesh = placement.drawing_mesh(MESH)
   params, fit = posthoc_average.make(
-    snapshots, placement.placed_params(built.method, saved.mesh, mesh), std
+    snapshots, placement.placed_params(built.method, MESH, mesh), std
   )
   folder_rename.check(out)
   with writer.Checkpointer(out, config=text) as checkpointer:

@@ -33,7 +33,7 @@ def add(state: TrainState, averages: dict[str, Any]) -> TrainState:
 
 
 def described(state: TrainState, keys: Iterable[str]) -> TrainState:
-  """Describes a state with averages by its shapes and dtypes.
+  """Describes a state with averages, each like the main one and placed so.
 
   Args:
     state: TrainState of ShapeDtypeStructs without averages.

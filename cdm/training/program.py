@@ -112,10 +112,11 @@ def assemble(
     )
   key = jax.random.key(seed_of(c, MODEL_SEED))
   shapes = states.shapes(built.method.init, tx, key=key)
-  shapes = averaged_state.described(shapes, averages)
   group_rates.summary(tx.groups, shapes.params)  # refuses what fits no name
   rules = placement.rules(c.mesh, shapes, mesh)
-  state = partitioning.with_shardings(shapes, mesh, rules)
+  state = averaged_state.described(
+    partitioning.with_shardings(shapes, mesh, rules), averages
+  )
   return Program(
     built=built,
     schedule=schedule,

@@ -120,11 +120,9 @@ def adam(**fields):
 
 def abstract_state(init, tx, *, key, mesh, rules=(), averages=()):
   """-> the state without an array: what a checkpoint is restored to."""
-  return partitioning.with_shardings(
-    averaged_state.described(train_state.shapes(init, tx, key=key), averages),
-    mesh,
-    rules,
-  )
+  shapes = train_state.shapes(init, tx, key=key)
+  placed = partitioning.with_shardings(shapes, mesh, rules)
+  return averaged_state.described(placed, averages)
 
 
 def init_state(init, tx, *, key, mesh, rules=(), averages=()):
