@@ -8,13 +8,14 @@ every process or in none. No process waits at a barrier for one that has failed.
 
 from __future__ import annotations
 
+import collections
 import errno
 import itertools
 import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,8 +39,9 @@ _STATE = 'state'
 _END = 'end'
 
 _log = logging.getLogger(__name__)
-# The saves of this program, which are the same in all of its processes.
-_numbers = itertools.count()
+# The saves of this program into a folder of that name, the same in all of its
+# processes. Saves into different folders may overlap.
+_numbers: dict[str, Iterator[int]] = collections.defaultdict(itertools.count)
 
 
 class Content(NamedTuple):
@@ -118,11 +120,12 @@ class BackgroundSave:
     self.step = step
     self._folder, self._content = folder, content
     self._before_commit, self._conclude = before_commit, conclude
-    number = next(_numbers)
-    self._board = message_board.Board(f'save/{number}')
+    number = next(_numbers[folder.name])
+    boards = f'save/{folder.name}'
+    self._board = message_board.Board(f'{boards}/{number}')
     if number > 1:
       # Everyone who took part in the save before that has joined its thread.
-      self._old_board = message_board.Board(f'save/{number - 2}')
+      self._old_board = message_board.Board(f'{boards}/{number - 2}')
     else:
       self._old_board = None
     self._path = _unfinished(folder, step, number)

@@ -16,7 +16,10 @@ import jax
 from etils import epath
 
 from cdm.checkpointing import (
+  average_names,
+  checkpoint_name,
   checksums,
+  model_check,
   orbax_output,
   single_files,
   state_arrays,
@@ -31,10 +34,6 @@ CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
 BEST = 'best'  # file in CHECKPOINTS, see `Best`
 COMMITTED = 'commit_success.txt'  # in a bucket, see `is_complete`
-
-
-class ModelMismatch(ValueError):
-  """The checkpoint is undamaged but belongs to another model or optimizer."""
 
 
 class Best(TypedDict):
@@ -53,7 +52,7 @@ class Best(TypedDict):
 
 # Errors that do not mean damaged files, such as running out of memory.
 NOT_DAMAGE = (
-  ModelMismatch,
+  model_check.ModelMismatch,
   stored_format.OtherFormat,
   jax.errors.JaxRuntimeError,
   MemoryError,
@@ -71,7 +70,11 @@ def complete_steps(workdir: str | os.PathLike) -> list[int]:
   They are those that this process sees; `agreed_steps` returns the same ones in
   every process.
   """
-  directory = folder(workdir)
+  return complete_in(folder(workdir))
+
+
+def complete_in(directory: epath.Path) -> list[int]:
+  """Returns the steps of the complete ones in a folder, in ascending order."""
   if not directory.is_dir():
     return []
   # The digits are those that int() knows: '²' is one to isdigit.
@@ -123,7 +126,8 @@ def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
   Args:
     workdir: work directory of a training run.
     at: a step; None for the newest checkpoint; 'best' for the one that
-      checkpoints/best names.
+      checkpoints/best names. An average that is named with it, see
+      `checkpoint_name`, does not matter here.
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
@@ -141,6 +145,7 @@ def resolve(workdir: str | os.PathLike, at: int | str | None = None) -> int:
 
 def resolve_here(workdir: str | os.PathLike, at: int | str | None) -> int:
   """Does what `resolve` does, but with the files that this process sees."""
+  at, _ = checkpoint_name.split(at)
   steps = complete_steps(workdir)
   workdir = bucket_folders.storage(workdir)
   if not steps:
@@ -205,6 +210,7 @@ def restore_ema(
   abstract_params: Any,
   *,
   step: int | str | None = None,
+  average: str = average_names.MAIN,
 ) -> tuple[Any, int]:
   """Reads the EMA parameters of a checkpoint and nothing else.
 
@@ -213,6 +219,7 @@ def restore_ema(
     abstract_params: tree of ShapeDtypeStructs. An array is restored to the
       sharding of its struct, or to the first local device if it has none.
     step: which checkpoint, see `resolve`; None reads the newest.
+    average: name of the average to read, see `average_names`.
 
   Returns:
     (tree of jax.Array, step of the checkpoint).
@@ -220,17 +227,50 @@ def restore_ema(
   Raises:
     FileNotFoundError: there is no such checkpoint.
     damaged_file.DamagedFile: the checkpoint is damaged.
-    ModelMismatch: it holds no EMA parameters, or was made with another model.
+    model_check.ModelMismatch: it holds no EMA parameters, or was made with
+      another model.
   """
   orbax_output.silence()
   path = _step_path(workdir, step)
-  target = {'ema_params': jax.tree.map(_with_sharding, abstract_params)}
+  params = jax.tree.map(_with_sharding, abstract_params)
+  target: dict[str, Any] = {'ema_params': params}
+  if average != average_names.MAIN:
+    check_average(workdir, path, average)
+    target = {average_names.FIELD: {average_names.key(average): params}}
   with _refusing_damage(path):
     sound = verification.verify(path)
     check_stored_model(path, target)
-  params = _restore(path, target, sound=sound)['ema_params']
+  (params,) = _restore(path, target, sound=sound).values()
+  if average != average_names.MAIN:
+    (params,) = params.values()
   replica_comparison.check_restored(params, int(path.name))
   return params, int(path.name)
+
+
+def averages(path: epath.Path) -> list[str]:
+  """Returns the names of the averages that a checkpoint has beside the main.
+
+  A collective, see `shapes_on_disk`.
+  """
+  return average_names.stored(shapes_on_disk(path))
+
+
+def check_average(
+  workdir: str | os.PathLike, path: epath.Path, average: str
+) -> None:
+  """Raises ValueError if a checkpoint does not have an average.
+
+  Args:
+    workdir: work directory of the run, for the message.
+    path: path of the checkpoint.
+    average: name of the average.
+  """
+  kept = [average_names.MAIN, *averages(path)]
+  if average not in kept:
+    raise ValueError(
+      f'--ema={average}: the checkpoint of step {path.name} in {workdir} keeps '
+      f'the averages {", ".join(kept)}; give one of them.'
+    )
 
 
 def restore_arrays(
@@ -380,7 +420,7 @@ def _shapes_here(path):
 
 
 def check_stored_model(path: epath.Path, target: Any) -> None:
-  """Checks the format of a checkpoint, and its arrays as `check_model` does.
+  """Checks the format of a checkpoint, and its arrays as `model_check` does.
 
   A collective: process 0 looks, and all processes return or raise.
 
@@ -390,61 +430,12 @@ def check_stored_model(path: epath.Path, target: Any) -> None:
 
   Raises:
     stored_format.OtherFormat: this program cannot read the checkpoint.
-    ModelMismatch: see `check_model`.
+    model_check.ModelMismatch: see `model_check.check_model`.
   """
 
   def check():
-    check_model(_shapes_here(path), shapes(target), path)
+    model_check.check_model(_shapes_here(path), shapes(target), path)
 
   collectives.call_in_first(
-    check, errors=(ModelMismatch, stored_format.OtherFormat)
+    check, errors=(model_check.ModelMismatch, stored_format.OtherFormat)
   )
-
-
-def check_model(
-  stored: Mapping[str, tuple[int, ...]],
-  wanted: Mapping[str, tuple[int, ...]],
-  path: epath.Path,
-) -> None:
-  """Checks that a checkpoint holds the arrays of a model, in their shapes.
-
-  Args:
-    stored: {name: shape} of the checkpoint.
-    wanted: {name: shape} of the model. The fields of TrainState that occur in
-      it must have the same arrays on both sides; others are not compared.
-    path: path of the checkpoint, for the message.
-
-  Raises:
-    ModelMismatch: names the first array that differs, or says that the
-      checkpoint has no EMA parameters.
-  """
-  fields = dict.fromkeys(name.split('/')[0] for name in wanted)
-  if 'ema_params' in fields and not _select_field(stored, 'ema_params'):
-    raise ModelMismatch(
-      f'{path} holds no EMA parameters (ema_params). Raw weights are no '
-      'substitute: their samples are worse. Use a checkpoint that cdm train '
-      'wrote.'
-    )
-  for field in fields:
-    have, want = _select_field(stored, field), _select_field(wanted, field)
-    for name in [*want, *sorted(have.keys() - want.keys())]:
-      if have.get(name) != want.get(name):
-        made_with = 'optimizer' if field == 'opt_state' else 'model'
-        raise ModelMismatch(
-          f'{path} was made with another {made_with}. First difference: {name} '
-          f'is {_describe(have, name)} in the checkpoint and '
-          f'{_describe(want, name)} here. Use the config saved with it '
-          f'({path.parent.parent / CONFIG}), or another --workdir.'
-        )
-
-
-def _select_field(
-  shapes: Mapping[str, tuple[int, ...]], field: str
-) -> dict[str, tuple[int, ...]]:
-  return {k: v for k, v in shapes.items() if k.split('/')[0] == field}
-
-
-def _describe(
-  shapes: Mapping[str, tuple[int, ...]], name: str
-) -> list[int] | str:
-  return list(shapes[name]) if name in shapes else 'absent'

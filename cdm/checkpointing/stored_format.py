@@ -6,12 +6,14 @@ the other format is refused instead of being misread or set aside as damaged.
 """
 
 import contextlib
+import importlib.metadata
 from typing import Any
 
 from etils import epath
 
 from cdm.checkpointing import single_files, verification
 from cdm.data.files import damaged_file
+from cdm.distributed import source_commit
 
 # 1: the parts that the docstring of `writer` lists. Raise the number when a
 # program of the commit before could not read what is written, or would read it
@@ -21,6 +23,22 @@ FORMAT = 1
 
 class OtherFormat(ValueError):
   """The checkpoint is undamaged, but of another format than this program's."""
+
+
+def made_by() -> dict[str, Any]:
+  """Returns the format of a checkpoint and the program that writes it."""
+  packages = ('cdm', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint')
+  versions = {}
+  for package in packages:
+    try:
+      versions[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      versions[package] = 'not installed'  # cdm runs from a source checkout
+  return {
+    'format': FORMAT,
+    'commit': source_commit.commit(),
+    'versions': versions,
+  }
 
 
 def check(path: epath.Path) -> None:

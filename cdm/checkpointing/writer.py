@@ -20,7 +20,6 @@ a temporary name and renamed when all of its bytes and checksums are on disk
 """
 
 import contextlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -50,7 +49,7 @@ from cdm.data.files import (
   storage_retry,
   transient_errors,
 )
-from cdm.distributed import collectives, source_commit
+from cdm.distributed import collectives
 
 DAMAGED = 'checkpoints_damaged'
 
@@ -162,7 +161,7 @@ class Checkpointer:
         'window': {'sums': window or {}},
         'config': {'text': self._config},
       },
-      {'custom_metadata': _made_by()},
+      {'custom_metadata': stored_format.made_by()},
     )
     self._saves.start(step, content)
 
@@ -257,7 +256,7 @@ class Checkpointer:
       Restored, or None if the work directory has no checkpoint.
 
     Raises:
-      reader.ModelMismatch: the checkpoint was made with another model or
+      model_check.ModelMismatch: the checkpoint was made with another model or
         optimizer (the message names the first array that differs), or holds no
         EMA parameters.
       stored_format.OtherFormat: it was made by a program that stores states in
@@ -380,19 +379,3 @@ def _check_writable(directory: epath.Path) -> None:
   else:
     probe.touch(exist_ok=False)
   probe.unlink()
-
-
-def _made_by() -> dict[str, Any]:
-  """Returns the format of a checkpoint and the program that writes it."""
-  packages = ('cdm', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint')
-  versions = {}
-  for package in packages:
-    try:
-      versions[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      versions[package] = 'not installed'  # cdm runs from a source checkout
-  return {
-    'format': stored_format.FORMAT,
-    'commit': source_commit.commit(),
-    'versions': versions,
-  }

@@ -15,6 +15,7 @@ WORKDIRS = {
   'sample': 'workdir',
   'upscale': 'workdir',
   'accuracy': 'workdir',
+  'ema': 'workdir',
   'report': 'run',
 }
 # Options that name a set of images, see `set_name`: a trained model's work

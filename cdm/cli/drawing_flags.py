@@ -13,6 +13,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help="checkpoint to draw with: 'best' (of each stage), or a step (default: "
     'the newest)',
   )
+  average_argument(parser)
   parser.add_argument(
     '--batch_per_device',
     type=int,
@@ -20,6 +21,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='images that each device draws at once (default: chosen from its '
     'memory, see `cdm plan --step=sample --search`); does not change the '
     'images',
+  )
+
+
+def average_argument(parser: argparse.ArgumentParser) -> None:
+  """Adds --ema to a command's parser."""
+  parser.add_argument(
+    '--ema',
+    metavar='AVERAGE',
+    help='average of the parameters to draw with: one that the run keeps, such '
+    'as decay=0.999 or std=0.05, or any width, std=0.075, that its snapshots '
+    'express (default: main)',
   )
 
 
@@ -33,14 +45,14 @@ def check(args: argparse.Namespace, *, draws: bool = True) -> None:
   Raises:
     ValueError: a flag cannot be used; the message names it.
   """
-  for option in ('at', 'batch_per_device'):
+  for option in ('at', 'ema', 'batch_per_device'):
     value = getattr(args, option)
     if value is not None and not draws:
       raise ValueError(
         f'--{option}={value} is for images that are drawn now, but none are '
         'drawn; leave it out.'
       )
-  checkpoint(args.at)
+  checkpoint(args.at, args.ema)
   if args.batch_per_device is not None and args.batch_per_device < 1:
     raise ValueError(
       f'--batch_per_device={args.batch_per_device}: it must be at least 1.'
@@ -57,12 +69,27 @@ def check_batches(args: argparse.Namespace) -> None:
     )
 
 
-def checkpoint(text: str | None) -> int | str | None:
-  """Parses --at; see `checkpointing.reader.resolve`.
+def checkpoint(
+  text: str | None, average: str | None = None
+) -> int | str | None:
+  """Parses --at and --ema; see `checkpointing.checkpoint_name`.
 
   Raises:
-    ValueError: the text is neither 'best' nor a step.
+    ValueError: --at is neither 'best' nor a step, or --ema names no average.
   """
+  at = _step(text)
+  if average is None:
+    return at
+  from cdm.checkpointing import average_names, checkpoint_name
+
+  try:
+    name = average_names.canonical(average)
+  except ValueError as error:
+    raise ValueError(f'--ema={average}: {error}') from None
+  return checkpoint_name.joined(at, name)
+
+
+def _step(text):
   if text is None or text == 'best':
     return text
   if not (text.isascii() and text.isdecimal()):

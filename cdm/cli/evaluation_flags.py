@@ -118,6 +118,6 @@ def selection(args: argparse.Namespace) -> Selection:
     args.seed,
     getattr(args, 'overrides', ()),
     getattr(args, 'max_value', None),
-    drawing_flags.checkpoint(args.at),
+    drawing_flags.checkpoint(args.at, args.ema),
     args.batch_per_device,
   )

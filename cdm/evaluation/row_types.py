@@ -14,6 +14,7 @@ class StageEntry(TypedDict):
   Attributes:
     name: name of the stage in its cascade, or of its config.
     checkpoint: step of the checkpoint that its parameters come from.
+    ema: name of the average that they are; absent for the main one.
     sampler: the `sampler` section that it draws with.
     level: augmentation level in [0, 1] of its low-res input.
     truncated: True if the previous stage stops at `level`.
@@ -22,12 +23,13 @@ class StageEntry(TypedDict):
     lowres_size: side in pixels of the low-res input of a single stage.
     downsample: filter that shrank the images to the input of a single stage.
     prepared: how its training images were cropped, resized and chosen, see
-      `restore.Preparation`.
-    data_sets: the data sets of its config, see `restore.StageRecord`.
+      `stage_record.Preparation`.
+    data_sets: the data sets of its config, see `stage_record.StageRecord`.
   """
 
   name: str
   checkpoint: int
+  ema: NotRequired[str]
   sampler: dict[str, Any]
   level: NotRequired[float]
   truncated: NotRequired[bool]

@@ -33,11 +33,13 @@ def of_checkpoint(
 
   Args:
     workdir: work directory of the stage.
-    note: dict with the step of the checkpoint as `checkpoint`.
+    note: dict with the step of the checkpoint as `checkpoint`, and the average
+      as `ema` unless it is the main one.
   """
   step = str(note['checkpoint'])
   folder = reader.folder(pathlib.Path(workdir).resolve()) / step
   sums = folder / checksums.FILE
   if not sums.exists():
     sums = folder / verification.METADATA  # It has the time of the save.
-  return [str(folder), hashlib.sha256(sums.read_bytes()).hexdigest()]
+  stamp = [str(folder), hashlib.sha256(sums.read_bytes()).hexdigest()]
+  return [*stamp, note['ema']] if 'ema' in note else stamp

@@ -21,6 +21,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cdm.checkpointing import average_names, checkpoint_name
 from cdm.config import cascade_stages, loader
 from cdm.distributed import collectives
 from cdm.evaluation import (
@@ -39,6 +40,9 @@ from cdm.evaluation.row_types import (
 )
 from cdm.reporting import jsonl, output_files
 from cdm.sampling import kept_images
+
+# The key whose values are averages of the parameters, see `average_names`.
+AVERAGE = 'ema'
 
 Setting = tuple[tuple[str, str], ...]  # ((dotted key, text), ...)
 
@@ -66,6 +70,8 @@ def settings(tries: Sequence[str]) -> list[Setting]:
       )
     if key in [axis[0][0] for axis in axes]:
       raise ValueError(f'--try names {key} twice; give all its values at once.')
+    if key == AVERAGE:
+      values = [average_names.canonical(value) for value in values]
     axes.append([(key, value) for value in values])
   return list(itertools.product(*axes))
 
@@ -141,9 +147,7 @@ def sweep(
         title = ', '.join(f'{key}={value}' for key, value in setting)
         if collectives.is_first():
           print(f'{title} ...', flush=True)
-        drawn = dataclasses.replace(
-          selection, overrides=(*selection.overrides, *setting)
-        )
+        drawn = drawn_with(selection, setting)
         row = compare_sets.compare(
           samples,
           opened,
@@ -164,6 +168,22 @@ def sweep(
   if gatherer is not None:
     gatherer.forget()
   return rows, best
+
+
+def drawn_with(selection: Selection, setting: Setting) -> Selection:
+  """Returns a selection whose images are drawn with a setting.
+
+  Args:
+    selection: what the settings share.
+    setting: its key `AVERAGE` is no change of the config.
+  """
+  at = selection.at
+  for key, value in setting:
+    if key == AVERAGE:
+      at = checkpoint_name.joined(at, value)
+  changes = [pair for pair in setting if pair[0] != AVERAGE]
+  overrides = (*selection.overrides, *changes)
+  return dataclasses.replace(selection, overrides=overrides, at=at)
 
 
 def drawing_order(
@@ -238,14 +258,17 @@ def check_same(
       reference that the new row is about.
 
   Raises:
-    ValueError: the checkpoint, the weights of the network or the reference
-      have changed since.
+    ValueError: the checkpoint, its average, the weights of the network or the
+      reference have changed since.
   """
 
+  tried = any(key == AVERAGE for setting in known for key, _ in setting)
+
   def relevant(recipe, reference):
-    steps = [stage.get('checkpoint') for stage in recipe.get('stages', ())]
+    stages = recipe.get('stages', ())
     return {
-      'checkpoint': steps,
+      'checkpoint': [stage.get('checkpoint') for stage in stages],
+      'average': None if tried else [stage.get('ema') for stage in stages],
       'weights_sha256': recipe.get('weights_sha256'),
       'reference': json.loads(json.dumps(reference)),
     }

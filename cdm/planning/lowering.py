@@ -25,7 +25,7 @@ from cdm.ops import keys as ops_keys
 from cdm.ops import pixels
 from cdm.planning import evaluation_share
 from cdm.sampling import cascade
-from cdm.training import program
+from cdm.training import averaged_state, program
 
 
 class Planned(NamedTuple):
@@ -83,7 +83,7 @@ def train_step(
   parts = {
     'parameters': state.params,
     'moments': state.opt_state,
-    'ema': state.ema_params,
+    'ema': (state.ema_params, averaged_state.averages_of(state)),
     'batch': training.batch,
     'rest': (state.step, state.key),
   }

@@ -31,7 +31,7 @@ from cdm.distributed import (
 )
 
 # Orbax writes these into the bucket.
-DIRECT = ('checkpoints', 'checkpoints_damaged')
+DIRECT = ('checkpoints', 'checkpoints_damaged', 'ema_snapshots')
 # TensorBoard reads these from the bucket; no run reads its own. They are large
 # and change with every line, so they are uploaded less often.
 EVENTS = 'tensorboard'

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from cdm.checkpointing import reader
+from cdm.checkpointing import average_names
+from cdm.sampling import posthoc_average
 
 
 class RestoredParameters:
@@ -19,20 +20,25 @@ class RestoredParameters:
     self._kept: dict[pathlib.Path, tuple[Any, tuple[Any, int]]] = {}
 
   def restore(
-    self, workdir: pathlib.Path, abstract: Any, step: int
+    self,
+    workdir: pathlib.Path,
+    abstract: Any,
+    step: int,
+    average: str = average_names.MAIN,
   ) -> tuple[Any, int]:
     """Returns (parameters, step), see `reader.restore_ema`.
 
     They are read unless the last call for this work directory asked for the
-    same step, shapes and layout.
+    same step, average, shapes and layout. A width that the run has not kept is
+    made from its snapshots, see `posthoc_average`.
     """
     home = workdir.resolve()
     leaves, structure = jax.tree.flatten(abstract)
     layout = [(leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves]
-    asked = (step, structure, layout)
+    asked = (step, average, structure, layout)
     if home not in self._kept or self._kept[home][0] != asked:
       self._kept.pop(home, None)  # Both may not fit into the memory.
-      found = reader.restore_ema(workdir, abstract, step=step)
+      found = posthoc_average.restore(workdir, abstract, step, average)
       self._kept[home] = asked, found
     return self._kept[home][1]
 

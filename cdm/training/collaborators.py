@@ -6,9 +6,11 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from cdm.training import watchdog
+from cdm.training.averaged_state import averages_of
 
 if TYPE_CHECKING:
   from cdm.checkpointing.local_copies import LocalCopies
+  from cdm.checkpointing.snapshot_writer import SnapshotWriter
   from cdm.checkpointing.writer import Checkpointer
   from cdm.distributed.replica_comparison import ReplicaComparison
   from cdm.reporting.metric_writer import Reporter
@@ -32,6 +34,7 @@ class Collaborators:
     comparison: compares what `compared_part` chooses of the state between the
       devices that hold the same; None never compares.
     local_copies: copies on the local disks of the hosts; None makes none.
+    snapshots: snapshots of averages of the parameters; None writes none.
   """
 
   iterator: BatchIterator
@@ -43,6 +46,7 @@ class Collaborators:
   )
   comparison: ReplicaComparison | None = None
   local_copies: LocalCopies | None = None
+  snapshots: SnapshotWriter | None = None
 
 
 def compared_part(state: TrainState) -> dict[str, Any]:
@@ -51,8 +55,11 @@ def compared_part(state: TrainState) -> dict[str, Any]:
   An optimizer state that differs changes the parameters at the next step, so
   it needs no comparison of its own.
   """
-  return {
+  part = {
     'step': state.step,
     'params': state.params,
     'ema_params': state.ema_params,
   }
+  if averages := averages_of(state):
+    part['averages'] = averages
+  return part

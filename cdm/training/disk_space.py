@@ -9,8 +9,11 @@ import shutil
 from typing import Any
 
 import jax
+import numpy as np
 
 from cdm.distributed import bucket_folders
+from cdm.training.averaged_state import averages_of
+from cdm.training.ema_section import Snapshots
 from cdm.training.run_config import Run
 
 
@@ -21,6 +24,7 @@ def shortage(
   steps: list[int],
   *,
   keeps_best: bool = False,
+  snapshots: Snapshots | None = None,
 ) -> str | None:
   """Compares the size of the checkpoints still to come with the free space.
 
@@ -31,6 +35,7 @@ def shortage(
     schedule: the section `train`.
     steps: of the checkpoints that exist, in ascending order.
     keeps_best: whether the best checkpoint is kept beside the newest ones.
+    snapshots: which snapshots of averages are written too, and all kept.
 
   Returns:
     A warning, or None if the checkpoints fit, as they do in a bucket.
@@ -48,17 +53,32 @@ def shortage(
     most += schedule.num_steps // schedule.keep_every_steps
   more = min(saves, max(most - len(steps), 1))
   free = shutil.disk_usage(workdir).free
-  if more * size <= free:
+  count, each = _snapshots(state, snapshots, max(left, 0))
+  total = more * size + count * each
+  if total <= free:
     return None
   return (
     f'warning: {more} more checkpoints of about {_bytes(size)} will be in '
-    f'{workdir} at a time, {_bytes(more * size)} in all, and '
+    f'{workdir} at a time'
+    + (f' and {count} more snapshots of {_bytes(each)}' if count else '')
+    + f', {_bytes(total)} in all, and '
     f'{_bytes(free)} are free. Free space, or lower '
     f'config.train.keep_checkpoints ({schedule.keep_checkpoints}; one more is '
     'there while it is written)'
     + (' or raise keep_every_steps' if schedule.keep_every_steps else '')
+    + (' or raise config.ema.snapshot_every_steps' if count else '')
     + '.'
   )
+
+
+def _snapshots(state, snapshots, left):
+  """Returns (number of snapshots still to come, bytes of each)."""
+  if snapshots is None:
+    return 0, 0
+  held = [averages_of(state)[key] for key in snapshots.keys]
+  numbers = sum(leaf.size for leaf in jax.tree.leaves(held))
+  each = numbers * np.dtype(snapshots.dtype).itemsize
+  return math.ceil(left / snapshots.every_steps), each
 
 
 def checkpoint_bytes(state: Any) -> int:

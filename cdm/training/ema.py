@@ -3,11 +3,14 @@
   ema <- decay_t * ema + (1 - decay_t) * params
   decay_t = min(decay, (1 + t) / (10 + t)) while warming up
 
+  ema <- beta_t ema + (1 - beta_t) params             power-function, [EDM2]
+  beta_t = (1 - 1 / t)^(gamma + 1),  t = number of updates made
+
 The average is part of the training state: it starts as an exact copy of the
 parameters, is saved and restored with the state, and samples are drawn from it.
 """
 
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -65,3 +68,41 @@ def update(
   return jax.tree.map(
     lambda e, p: e + rate * (p.astype(jnp.float32) - e), ema_params, params
   )
+
+
+class Average(Protocol):
+  """An average that a run keeps beside the main one."""
+
+  def update(self, average: Any, params: Any, step: jax.Array | int) -> Any:
+    """Updates it once; see the function `update` for the arguments."""
+
+
+class Exponential(NamedTuple):
+  """The exponential average; for the fields see the function `update`."""
+
+  decay: float
+  warmup: bool
+
+  def update(self, average: Any, params: Any, step: jax.Array | int) -> Any:
+    """Updates it once."""
+    return update(average, params, step, decay=self.decay, warmup=self.warmup)
+
+
+class PowerFunction(NamedTuple):
+  """The power-function average, whose width is a share of the run so far.
+
+  Attributes:
+    exponent: gamma, see `ops.power_function.exponent`.
+  """
+
+  exponent: float
+
+  def update(self, average: Any, params: Any, step: jax.Array | int) -> Any:
+    """Updates it once; at step 0 the parameters take the average's place."""
+    t = jnp.asarray(step, jnp.float32) + 1
+    # 1 - beta_t, which is 1e-5 and less late in a run, without the difference
+    # of two numbers near 1 that float32 would round.
+    rate = -jnp.expm1((self.exponent + 1) * jnp.log1p(-1 / t))
+    return jax.tree.map(
+      lambda e, p: e + rate * (p.astype(jnp.float32) - e), average, params
+    )

@@ -14,7 +14,7 @@ from cdm.checkpointing import folder_rename, reader, writer
 from cdm.config import built_stage, loader
 from cdm.methods import pulse
 from cdm.models.pretrained import stylegan
-from cdm.training import program
+from cdm.training import averaged_state, program
 from cdm.training import state as states
 
 # Overrides for a generator whose files are a synthesis network and a Gaussian:
@@ -95,12 +95,15 @@ def write_workdir(
     merged = _flat(fresh) | _flat(arrays)
     return flax.traverse_util.unflatten_dict(merged, sep='/')
 
-  state = states.make_state(
-    assembled.built.method.init,
-    assembled.tx,
-    lambda: states.Weights(params, merge),
-    key=assembled.key,
-    abstract=assembled.state,
+  state = averaged_state.make(
+    lambda own: states.make_state(
+      assembled.built.method.init,
+      assembled.tx,
+      lambda: states.Weights(params, merge),
+      key=assembled.key,
+      abstract=own,
+    ),
+    assembled.state,
   )
   with writer.Checkpointer(workdir, config=loader.to_json(c)) as checkpointer:
     checkpointer.save(0, state, data_state=None)

@@ -173,6 +173,7 @@ class _Loop:
       time.sleep(pause)
       self.save()
       self.checkpointer.wait()
+    self.saver.finish_snapshots()
     self.watch.enter(None, self.step)
     self.reporter.end_progress()
     place = f'step {self.step} of {self.schedule.num_steps}'
@@ -229,6 +230,8 @@ class _Loop:
     if due is not None:
       self.fetch_scalars()  # This is no time away: steps are being made.
     with self.timer.away():
+      if self.saver.snapshot_is_due(self.step):
+        self.save(state_saver.SNAPSHOT)
       # The checkpoint is saved first, so that an error while drawing loses no
       # step.
       if due is not None:
@@ -295,7 +298,7 @@ class _Loop:
     self.reporter.progress(self.step, loss)
 
   def save(self, kind=state_saver.SAVE):
-    """Saves a checkpoint, or makes local copies, once nothing is wrong."""
+    """Writes one of the kinds of `StateSaver.write`, once nothing is wrong."""
     self.saver.start_comparison(self.step, self.state)
     self.fetch_scalars()
     self.watch.enter(watchdog.SAVE, self.step)
@@ -409,7 +412,7 @@ class _Loop:
     gc.collect()
     # The checkpoints are deleted before the rollback is recorded: a run that is
     # killed in between diverges once more and rolls back again.
-    self.saver.forget_copies(after=to)
+    self.saver.forget_after(to)
     self.checkpointer.forget_after(to)
     restored = self.checkpointer.restore_latest(abstract)
     self.saver.start_comparison(restored.step, restored.state)

@@ -21,6 +21,9 @@ from cdm.config import (
 from cdm.config.loader import ConfigDict
 from cdm.distributed import device_mesh, partitioning
 from cdm.training import (
+  averaged_state,
+  ema,
+  ema_section,
   eval_section,
   fit_step,
   group_rates,
@@ -49,6 +52,7 @@ class Program(NamedTuple):
     batch: dict of ShapeDtypeStructs that carry their sharding.
     step: jitted (state, batch) -> (state, scalars); the state is donated.
     evaluation: the `eval` section of the config.
+    snapshots: which snapshots of averages the run writes; None if none.
   """
 
   built: built_stage.Stage
@@ -61,6 +65,7 @@ class Program(NamedTuple):
   batch: dict[str, jax.ShapeDtypeStruct]
   step: Any
   evaluation: eval_section.Evaluation
+  snapshots: ema_section.Snapshots | None = None
 
 
 def assemble(
@@ -92,12 +97,14 @@ def assemble(
     instantiate.require(c, 'optimizer', 'ema')
   mesh = placement.mesh(c.mesh, devices, num_slices=num_slices)
   schedule = run_config.read_train_section(c)
-  tx, average = optimizer.NOTHING, None
+  tx, average, averages, snapshots = optimizer.NOTHING, None, {}, None
   if fits:
     with key_errors.naming(None):
       fit_step.check(schedule)
   else:
-    average = run_config.read_ema_section(c.ema, batch_size=c.train.batch_size)
+    average = ema_section.read_ema_section(c.ema, batch_size=c.train.batch_size)
+    averages = ema_section.read_tracks(c.ema, batch_size=c.train.batch_size)
+    snapshots = ema_section.read_snapshots(c.ema)
     tx = run_config.make_optimizer(c.optimizer, schedule.num_steps)
   with key_errors.naming('train', otherwise='train.batch_size'):
     device_mesh.check_batch(
@@ -107,7 +114,9 @@ def assemble(
   shapes = states.shapes(built.method.init, tx, key=key)
   group_rates.summary(tx.groups, shapes.params)  # refuses what fits no name
   rules = placement.rules(c.mesh, shapes, mesh)
-  state = partitioning.with_shardings(shapes, mesh, rules)
+  state = averaged_state.described(
+    partitioning.with_shardings(shapes, mesh, rules), averages
+  )
   return Program(
     built=built,
     schedule=schedule,
@@ -117,12 +126,13 @@ def assemble(
     key=key,
     state=state,
     batch=abstract_batch(c, schedule.batch_size, mesh),
-    step=_make_step(built, tx, schedule, average, mesh, state),
+    step=_make_step(built, tx, schedule, average, averages, mesh, state),
     evaluation=eval_section.read_eval_section(c, built),
+    snapshots=snapshots,
   )
 
 
-def _make_step(built, tx, schedule, average, mesh, state):
+def _make_step(built, tx, schedule, average, averages, mesh, state):
   """Returns the jitted step of a stage."""
   shardings = states.shardings_of(state)
   if built.method.accumulate is not None:
@@ -133,8 +143,8 @@ def _make_step(built, tx, schedule, average, mesh, state):
     built.layerwise_loss,
     tx,
     mesh=mesh,
-    ema_decay=average.decay,
-    ema_warmup=average.warmup,
+    ema_decay=ema.Exponential(average.decay, average.warmup),
+    averages=averages,
     accumulation=schedule.accumulation,
     shardings=shardings,
     draw=built.method.draw,

@@ -1,4 +1,4 @@
-"""Reads and checks the `train`, `ema` and `optimizer` sections of a config."""
+"""Reads and checks the `train` and `optimizer` sections of a config."""
 
 import os
 import re
@@ -9,7 +9,6 @@ from cdm.config import instantiate, key_errors, value_types
 from cdm.config.loader import ConfigDict
 from cdm.config.stage import is_classifier
 from cdm.training import (
-  ema,
   optimizer,
   profile_steps,
   restarts,
@@ -172,21 +171,6 @@ class Run(NamedTuple):
     return self.max_rollbacks if self.on_divergence == 'rollback' else 0
 
 
-class Average(NamedTuple):
-  """The `ema` section of a config: the exponential moving average.
-
-  Attributes:
-    decay: the decay per step; None if half_life_images is given.
-    warmup: whether the decay grows from 1/10 at the start, see `ema.update`.
-    half_life_images: images after which the weight of a parameter's value in
-      the average has halved, whatever the batch size; None if decay is given.
-  """
-
-  decay: float | None = None
-  warmup: bool = True
-  half_life_images: float | None = None
-
-
 def read_train_section(c: ConfigDict) -> Run:
   """Reads the section `c.train`, and checks `c.seed`.
 
@@ -307,48 +291,3 @@ def check_start(built: Run) -> None:
       f'config.train.init_from_sha256 is {sha256!r}; it must be 64 digits of '
       '0-9 and a-f, as the config of a run records them, or empty.'
     )
-
-
-class Decay(NamedTuple):
-  """What `ema.update` needs: the decay per step, and whether it warms up."""
-
-  decay: float
-  warmup: bool
-
-
-def read_ema_section(section: Mapping, *, batch_size: int) -> Decay:
-  """Reads an `ema` section.
-
-  Args:
-    section: fields of `Average`.
-    batch_size: images per step.
-
-  Raises:
-    ValueError: names the key that cannot be used.
-  """
-  built = instantiate.splat('ema', Average, section)
-  half_life = built.half_life_images
-  if half_life is not None:
-    if built.decay is not None:
-      raise ValueError(
-        f'config.ema.half_life_images is {half_life!r} and config.ema.decay is '
-        f'{built.decay!r}; they say the same in two ways. Give one, and set '
-        'the other to None: --config.ema.decay=None.'
-      )
-    if not half_life > 0:
-      raise ValueError(
-        f'config.ema.half_life_images is {half_life!r}; it must be above 0. '
-        'Set it with --config.ema.half_life_images=NUMBER.'
-      )
-    return Decay(ema.decay_of(half_life, batch_size=batch_size), built.warmup)
-  if built.decay is None:
-    raise ValueError(
-      'config.ema.decay and config.ema.half_life_images are both None; give '
-      'one, e.g. --config.ema.decay=0.9999.'
-    )
-  if not 0.0 <= built.decay < 1.0:
-    raise ValueError(
-      f'config.ema.decay is {built.decay}; it must be at least 0 and below 1. '
-      'Set it with --config.ema.decay=NUMBER.'
-    )
-  return Decay(built.decay, built.warmup)

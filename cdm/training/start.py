@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
+from cdm.training import averaged_state
 from cdm.training.collaborators import Collaborators, compared_part
 from cdm.training.running_metrics import RunningMetrics
 from cdm.training.state import TrainState, Weights, make_state
@@ -57,7 +58,10 @@ def start(
     copied = copies.restore_newer(abstract, than=checkpointer.latest_step())
   restored = copied or checkpointer.restore_latest(abstract)
   if restored is None:
-    state = make_state(init, tx, read_weights, key=key, abstract=abstract)
+    state = averaged_state.make(
+      lambda own: make_state(init, tx, read_weights, key=key, abstract=own),
+      abstract,
+    )
     step = 0
     if read_weights is not None and collaborators.comparison is not None:
       collaborators.comparison.check(compared_part(state), step)
@@ -82,6 +86,11 @@ def start(
   if rollbacks is not None:
     rollbacks.resume(step)
   reporter.resume(step)
+  if collaborators.snapshots is not None:
+    # A later one is made again; the run may have been killed before this one.
+    collaborators.snapshots.forget_after(step)
+    if collaborators.snapshots.is_due(step):
+      collaborators.snapshots.write(step, averaged_state.averages_of(state))
   checkpointer.write_config()
   if copied is not None:
     # What only the local disks have becomes a checkpoint at once.

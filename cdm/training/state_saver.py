@@ -1,7 +1,8 @@
 """Decides when a run saves its state, and saves only what has been compared.
 
 The state goes into a checkpoint at regular steps and by the clock, and to the
-local disks of the hosts by the clock. Before that, devices that hold the same
+local disks of the hosts by the clock; snapshots of averages are written at
+regular steps. Before that, devices that hold the same
 values compare them, so that what a faulty device holds is not saved.
 """
 
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdm.distributed import collectives
 from cdm.training import intervals
+from cdm.training.averaged_state import averages_of
 from cdm.training.collaborators import Collaborators, compared_part
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
   from cdm.training.run_config import Run
   from cdm.training.state import TrainState
 
-SAVE, COPY = intervals.SAVE, intervals.COPY
+SAVE, COPY, SNAPSHOT = intervals.SAVE, intervals.COPY, 'snapshot'
 
 
 class StateSaver:
@@ -35,6 +37,7 @@ class StateSaver:
     self._checkpointer = collaborators.checkpointer
     self._comparison = collaborators.comparison
     self._copies = collaborators.local_copies
+    self._snapshots = collaborators.snapshots
     self._schedule = schedule
     minutes = {SAVE: schedule.save_every_minutes}
     if self._copies is not None:
@@ -56,6 +59,14 @@ class StateSaver:
     # The last step is saved anyway.
     last = step == self._schedule.num_steps
     return COPY if COPY in due and not last else None
+
+  def snapshot_is_due(self, step: int) -> bool:
+    """Returns whether to write a SNAPSHOT after this step.
+
+    It comes before a checkpoint, which is complete only when the snapshots
+    before it are.
+    """
+    return self._snapshots is not None and self._snapshots.is_due(step)
 
   def _must_save_again(self, step: int) -> bool:
     """Returns whether to save because the last save failed; a collective.
@@ -101,7 +112,7 @@ class StateSaver:
     """Starts to write the state; see `Checkpointer.save` for the arguments.
 
     Args:
-      kind: SAVE or COPY.
+      kind: SAVE, COPY or SNAPSHOT.
       step: number of updates made.
       state: the state, which has been compared.
       data_state: position of the data.
@@ -110,6 +121,10 @@ class StateSaver:
     Raises:
       OSError: a checkpoint could not be written.
     """
+    if kind == SNAPSHOT:
+      assert self._snapshots is not None, 'nothing else makes them due'
+      self._snapshots.write(step, averages_of(state))
+      return
     target: Any = self._checkpointer.save
     if kind == COPY:
       assert self._copies is not None, 'nothing else makes copies due'
@@ -118,6 +133,17 @@ class StateSaver:
     self._intervals.made(COPY)  # A checkpoint takes the place of a copy.
     if kind == SAVE:
       self._intervals.made(SAVE)
+
+  def finish_snapshots(self) -> None:
+    """Waits until the snapshots are on disk."""
+    if self._snapshots is not None:
+      self._snapshots.wait()
+
+  def forget_after(self, step: int) -> None:
+    """Removes local copies and snapshots of later steps, which are redone."""
+    self.forget_copies(after=step)
+    if self._snapshots is not None:
+      self._snapshots.forget_after(step)
 
   def forget_copies(self, after: int | None = None) -> None:
     """Removes the local copies of later steps; by default all."""

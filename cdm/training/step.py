@@ -8,6 +8,7 @@ The same state and batch always give the same next state. The state is donated.
 """
 
 import functools
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from cdm.distributed import (
   parameter_gather,
 )
 from cdm.training import ema, optimizer
+from cdm.training.averaged_state import averages_of
 from cdm.training.optimizer import Optimizer
 from cdm.training.state import TrainState
 
@@ -43,8 +45,8 @@ def make_step(
   tx: Optimizer,
   *,
   mesh: jax.sharding.Mesh,
-  ema_decay: float,
-  ema_warmup: bool = True,
+  ema_decay: float | ema.Exponential,
+  averages: Mapping[str, ema.Average] = types.MappingProxyType({}),
   accumulation: int = 1,
   shardings: Any = None,
   draw: Callable | None = None,
@@ -61,7 +63,8 @@ def make_step(
       they are gathered before it is called.
     tx: the optimizer.
     mesh: the device mesh; the batch is split over `data` and `fsdp`.
-    ema_decay, ema_warmup: see `ema.update`.
+    ema_decay: the decay of the main average, which warms up, or the average.
+    averages: what is kept beside the main average, by the keys of the state.
     accumulation: number of microbatches whose gradients are averaged. Each
       device sums the gradients of its own microbatches. Gradients of split
       parameters are summed in their split layout, so each microbatch scatters
@@ -77,6 +80,9 @@ def make_step(
   """
   if shardings is None:
     shardings = device_mesh.replicated(mesh)
+  main = ema_decay
+  if not isinstance(main, ema.Exponential):
+    main = ema.Exponential(main, True)
 
   def step(state: TrainState, batch: Mapping[str, jax.Array]):
     size = jax.tree.leaves(batch)[0].shape[0]
@@ -101,9 +107,7 @@ def make_step(
     grads = jax.lax.with_sharding_constraint(grads, places)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    ema_params = ema.update(
-      state.ema_params, params, state.step, decay=ema_decay, warmup=ema_warmup
-    )
+    ema_params = main.update(state.ema_params, params, state.step)
     scalars = _means(sums) | {
       'grad_norm': optax.tree.norm(grads),  # before clipping
       'learning_rate': tx.learning_rate(state.step),
@@ -117,6 +121,13 @@ def make_step(
       ema_params=ema_params,
       opt_state=opt_state,
     )
+    if averages:
+      kept = averages_of(state)
+      updated = {
+        name: average.update(kept[name], params, state.step)
+        for name, average in averages.items()
+      }
+      after = after.replace(averages=updated)
     if tx.skip_nonfinite:
       after, scalars['skipped_steps'] = _without_nonfinite(
         state, after, scalars
@@ -150,6 +161,8 @@ def _without_nonfinite(before, after, scalars):
       before.opt_state, after.opt_state, is_kept=finite
     ),
   )
+  if averages := averages_of(after):
+    kept = kept.replace(averages=choose(averages_of(before), averages))
   return kept, 1 - finite.astype(jnp.float32)
 
 

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from cdm.checkpointing import folder_rename, local_copies, reader, writer
+from cdm.checkpointing import (
+  folder_rename,
+  local_copies,
+  reader,
+  writer,
+)
 from cdm.config import class_agreement, datasets, loader
 from cdm.data import class_names
 from cdm.data.files import atomic_files
@@ -51,8 +56,10 @@ from cdm.training import (
   restarts,
   rollback,
   run_summary,
+  snapshots,
   start,
   utilization,
+  wandb_project,
   watchdog,
 )
 from cdm.training.collaborators import compared_part
@@ -61,7 +68,6 @@ from cdm.training.sample_grid import make_grid_sampler
 
 if TYPE_CHECKING:
   from cdm.config.loader import ConfigDict
-  from cdm.reporting.metric_writer import Reporter
 
 # For the upload of the last records when another process has failed.
 PEER_FAILURE_S = 5.0
@@ -131,7 +137,7 @@ class _Run:
     self._c, self._workdir, self._session = c, workdir, session
     self._make_fid = make_fid
     self._started = False  # the start was not refused, so it leaves a record
-    self._watch = self._iterator = None
+    self._watch = self._iterator = self._snapshots = None
     self._restarts: restarts.Restarts | None = None
     self._say = functools.partial(print, file=sys.stderr, flush=True)
 
@@ -157,8 +163,7 @@ class _Run:
   def _train(self, assembled, watch, stop):
     """Opens what the run needs and trains. Returns an exit_codes.ExitCode."""
     c, workdir = self._c, self._workdir
-    built, schedule = assembled.built, assembled.schedule
-    mesh = assembled.mesh
+    built, schedule, mesh = assembled.built, assembled.schedule, assembled.mesh
     wandb_writer.check_installed(schedule.wandb)
     folder_rename.check(workdir)
     source = datasets.open_in_all(c.train_data, workdir=workdir)
@@ -184,7 +189,7 @@ class _Run:
         keep=schedule.keep_checkpoints,
         keep_every_steps=schedule.keep_every_steps or None,
         save_every_steps=schedule.save_every_steps,
-        before_commit=self._upload_records,
+        before_commit=self._finish_records,
         retry_seconds=60 * schedule.save_retry_minutes,
       ) as checkpointer,
       profile_steps.Profile(
@@ -192,7 +197,7 @@ class _Run:
       ) as profile,
     ):
       self._say = reporter.say
-      add_wandb(reporter, c, workdir)
+      wandb_project.add(reporter, c, workdir)
       run_summary.print_run_summary(reporter, c, assembled, source)
       for line in begun.lines:
         reporter.say(line)
@@ -202,6 +207,7 @@ class _Run:
         schedule,
         checkpointer.steps(),
         keeps_best=bool(assembled.evaluation.best),
+        snapshots=assembled.snapshots,
       )
       if warning:
         reporter.say(warning)
@@ -219,6 +225,7 @@ class _Run:
         watch=watch,
         comparison=self._make_comparison(assembled),
         local_copies=self._make_local_copies(schedule),
+        snapshots=self._open_snapshots(assembled, c),
       )
       state, metrics = start.start(
         built.method.init,
@@ -292,6 +299,17 @@ class _Run:
     if self._upload is not None:
       self._upload.flush(bucket_mirror.END_S, events=False)
 
+  def _open_snapshots(self, assembled, c):
+    """Returns what writes snapshots; None if the config asks for none."""
+    self._snapshots = snapshots.open_writer(self._workdir, assembled, c)
+    return self._snapshots
+
+  def _finish_records(self):
+    """Brings out what a run that continues from a checkpoint will not redo."""
+    if self._snapshots is not None:
+      self._snapshots.finish_writing()
+    self._upload_records()
+
   def _open_batches(self, assembled, source):
     """Opens the training batches, and reads one unless the run continues."""
     c, workdir, built = self._c, self._workdir, assembled.built
@@ -326,7 +344,7 @@ class _Run:
     return local_copies.LocalCopies(
       schedule.local_copy_dir or user_cache.local_folder('local_copies'),
       self._workdir,
-      before_write=self._upload_records,
+      before_write=self._finish_records,
     )
 
   def _make_watchdog(self, schedule):
@@ -426,24 +444,3 @@ class _Run:
         self._restarts.end(ending)
       bucket_mirror.flush_all(PEER_FAILURE_S)
     folder_lock.release_all()
-
-
-def add_wandb(reporter: Reporter, c: ConfigDict, workdir: pathlib.Path) -> None:
-  """Reports to Weights & Biases too, if the config names a project.
-
-  Args:
-    reporter: the reporter; one that is not active gets no other writer.
-    c: config of the stage.
-    workdir: work directory of the run.
-  """
-  project = c.train.get('wandb')
-  if project:
-    reporter.add_writer(
-      wandb_writer.WandbWriter(
-        workdir,
-        project=project,
-        name=c.name,
-        config=loader.plain(c),
-        say=reporter.say,
-      )
-    )

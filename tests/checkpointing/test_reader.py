@@ -8,6 +8,7 @@ import pytest
 
 from cdm.checkpointing import (
   checksums,
+  model_check,
   reader,
   state_arrays,
   verification,
@@ -129,15 +130,15 @@ def test_the_first_array_that_differs_is_named(
   tmp_path, stored, wanted, message
 ):
   path = tmp_path / 'checkpoints' / '7'
-  with pytest.raises(reader.ModelMismatch, match=message) as caught:
-    reader.check_model(stored, wanted, path)
+  with pytest.raises(model_check.ModelMismatch, match=message) as caught:
+    model_check.check_model(stored, wanted, path)
   assert str(path) in str(caught.value)
 
 
 def test_fields_that_are_not_wanted_are_not_compared(tmp_path):
-  reader.check_model(MODEL, MODEL, tmp_path)
-  reader.check_model(MODEL, {'ema_params/w': (2, 3)}, tmp_path)
-  reader.check_model(MODEL | {'key': (9,)}, {'params/w': (2, 3)}, tmp_path)
+  model_check.check_model(MODEL, MODEL, tmp_path)
+  model_check.check_model(MODEL, {'ema_params/w': (2, 3)}, tmp_path)
+  model_check.check_model(MODEL | {'key': (9,)}, {'params/w': (2, 3)}, tmp_path)
 
 
 def test_the_random_key_is_no_part_of_the_model():

@@ -33,7 +33,8 @@ jax.config.update('jax_cpu_collectives_implementation', 'gloo')
 jax.distributed.initialize(f'127.0.0.1:{port}', count, rank)
 from jax.sharding import NamedSharding, PartitionSpec as P
 from cdm.checkpointing import (
-  background_save, checksums, reader, replica_shares, state_arrays, writer)
+  background_save, checksums, model_check, reader, replica_shares,
+  state_arrays, writer)
 from cdm.distributed import device_mesh
 replica_shares.LEAST_BYTES = 1
 mesh = device_mesh.make_mesh(data=int(data), fsdp=-1)
@@ -127,7 +128,7 @@ wrong = dict(abstract, small=jax.ShapeDtypeStruct(
   (4,), np.float32, sharding=abstract['small'].sharding))
 try:
   saver.restore_latest(wrong)
-except reader.ModelMismatch as error:
+except model_check.ModelMismatch as error:
   told['differs'] = str(error)
 real = state_arrays._read_share
 def unreadable(*args, **kwargs):

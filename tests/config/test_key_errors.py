@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cdm.config import datasets, key_errors, loader, placement, stage
-from cdm.training import run_config
+from cdm.training import ema_section, run_config
 
 CONFIGS = pathlib.Path(loader.CONFIGS)
 HOSTILE = (
@@ -27,7 +27,7 @@ def build_all(c, section):
   if section in ('train', 'seed'):
     run_config.read_train_section(c)
   elif section == 'ema':
-    run_config.read_ema_section(c.ema, batch_size=8)
+    ema_section.read_ema_section(c.ema, batch_size=8)
   elif section == 'optimizer':
     run_config.make_optimizer(c.optimizer, 100)
   elif section == 'mesh':

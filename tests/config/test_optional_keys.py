@@ -15,7 +15,7 @@ from cdm.config import (
 from cdm.data import data_origin, folder, pipeline
 from cdm.methods import diffusion_options
 from cdm.models import unet
-from cdm.training import run_config
+from cdm.training import ema_section, run_config
 
 SMOKE = smoke_runs.CONFIGS / 'smoke.py'
 
@@ -23,6 +23,7 @@ SMOKE = smoke_runs.CONFIGS / 'smoke.py'
 def test_their_values_are_those_of_the_class_that_reads_them():
   readers = {
     'train': run_config.Run,
+    'ema': ema_section.Section,
     'pipeline': pipeline.PipelineOptions,
     'mesh': placement.Mesh,
     'sampler': diffusion_options.Sampling,

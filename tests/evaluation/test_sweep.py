@@ -145,3 +145,33 @@ def test_kept_images_come_back_from_memory_and_from_disk(
   assert kept.get(1, '0') is None
   kept.forget([0])
   assert kept.get(0, '0') is None and not list(tmp_path.rglob('*.npy'))
+
+
+def test_averages_are_settings_that_change_no_config():
+  tried = sweep.settings(['ema=0.05,main,decay=0.90', 'level=0,0.1'])
+  assert len(tried) == 6
+  assert tried[0] == (('ema', 'std=0.05'), ('level', '0'))
+  selections = [
+    sweep.drawn_with(Selection(at='best'), setting) for setting in tried[::2]
+  ]
+  assert [s.at for s in selections] == [
+    'best@std=0.05', 'best', 'best@decay=0.9'
+  ]  # fmt: skip
+  assert {s.overrides for s in selections} == {(('level', '0'),)}
+  with pytest.raises(ValueError, match="'beta=2' names no average; give"):
+    sweep.settings(['ema=beta=2'])
+
+
+def test_rows_of_another_average_are_not_continued_unless_it_is_tried():
+  def recipe(average):
+    named = {'ema': average} if average else {}
+    return {'kind': 'cascade', 'stages': [{'checkpoint': 4, **named}]}
+
+  def check(then, now, *, key):
+    row = {'samples_recipe': recipe(then), 'reference_recipe': None}
+    sweep.check_same('out', {((key, 'x'),): row}, recipe(now), None)
+
+  check('std=0.05', 'std=0.05', key='level')
+  check('std=0.05', None, key='ema')
+  with pytest.raises(ValueError, match="rows of another average: it was .'std"):
+    check('std=0.05', None, key='level')

@@ -15,6 +15,7 @@ from cdm.models import flops
 from cdm.planning import (
   compilation,
   compile_process,
+  lowering,
   plan_text,
   roofline,
 )
@@ -127,6 +128,16 @@ def test_a_copy_of_the_state_takes_four_bytes_a_number(whole):
   assert parts['moments'] - 2 * n in range(0, 17), 'two moments, a counter'
   # 16 images of 8x8 pixels, a byte each of 3 channels, and int32 labels.
   assert parts['batch'] == 16 * (8 * 8 * 3 + 4)
+
+
+def test_every_average_is_counted():
+  section = [
+    ('ema.power_stds', '(0.05, 0.1)'),
+    ('ema.tracks', "('decay=0.9',)"),
+  ]
+  c = loader.load(SMOKE, overrides() + section)
+  planned = lowering.train_step(c, jax.devices()[:1])
+  assert planned.arguments['ema'] == 4 * planned.arguments['parameters']
 
 
 def test_the_parts_of_memory_add_up_to_the_peak(whole):

@@ -11,6 +11,7 @@ from cdm.checkpointing import local_copies, writer
 from cdm.distributed import device_mesh, partitioning
 from cdm.reporting import metric_writer
 from cdm.training import (
+  averaged_state,
   loop,
   optimizer,
   rollback,
@@ -117,17 +118,22 @@ def adam(**fields):
   return optimizer.make_optimizer(optimizer.AdamOptions(**fields))
 
 
-def abstract_state(init, tx, *, key, mesh, rules=()):
+def abstract_state(init, tx, *, key, mesh, rules=(), averages=()):
   """-> the state without an array: what a checkpoint is restored to."""
-  return partitioning.with_shardings(
-    train_state.shapes(init, tx, key=key), mesh, rules
-  )
+  shapes = train_state.shapes(init, tx, key=key)
+  placed = partitioning.with_shardings(shapes, mesh, rules)
+  return averaged_state.described(placed, averages)
 
 
-def init_state(init, tx, *, key, mesh, rules=()):
+def init_state(init, tx, *, key, mesh, rules=(), averages=()):
   """-> the state of a new run, in its place on the mesh."""
-  abstract = abstract_state(init, tx, key=key, mesh=mesh, rules=rules)
-  return train_state.make_state(init, tx, key=key, abstract=abstract)
+  abstract = abstract_state(
+    init, tx, key=key, mesh=mesh, rules=rules, averages=averages
+  )
+  return averaged_state.make(
+    lambda own: train_state.make_state(init, tx, key=key, abstract=own),
+    abstract,
+  )
 
 
 @functools.lru_cache
@@ -150,7 +156,10 @@ class Run:
     keep=3,
     tx=None,
     retry_seconds=0.0,
+    averages=(),
+    rules=(),
   ):
+    self.averages, self.rules = averages, rules
     self.tx = adam() if tx is None else tx
     self.workdir = workdir
     self.mesh = mesh(*shape)
@@ -173,6 +182,7 @@ class Run:
     hooks=None,
     copies=None,
     comparison=None,
+    snapshots=None,
     **more,
   ):
     """-> loop.Outcome; hooks may be made by a function of the collaborators.
@@ -209,6 +219,7 @@ class Run:
       local_copies=local_copies.LocalCopies(copies, self.workdir)
       if copies
       else None,
+      snapshots=snapshots,
     )
     with reporter, saver:
       state, metrics = start.start(
@@ -216,7 +227,12 @@ class Run:
         self.tx,
         key=jax.random.key(0),
         abstract=abstract_state(
-          init, self.tx, key=jax.random.key(0), mesh=self.mesh
+          init,
+          self.tx,
+          key=jax.random.key(0),
+          mesh=self.mesh,
+          rules=self.rules,
+          averages=self.averages,
         ),
         schedule=schedule,
         collaborators=collaborators,

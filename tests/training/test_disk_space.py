@@ -8,7 +8,13 @@ import pytest
 from support import tiny_run
 
 from cdm.checkpointing import writer
-from cdm.training import disk_space, run_config
+from cdm.training import (
+  averaged_state,
+  disk_space,
+  ema_section,
+  run_config,
+)
+from cdm.training import state as train_state
 
 STATE = {'params': jax.ShapeDtypeStruct((1000, 250), jnp.float32)}  # 1 MB
 Usage = collections.namedtuple('Usage', 'total used free')
@@ -58,6 +64,24 @@ def test_the_best_checkpoint_needs_space_too(tmp_path, free):
   assert disk_space.shortage(*given) is None
   text = disk_space.shortage(*given, keeps_best=True)
   assert text.startswith('warning: 5 more checkpoints')
+
+
+def test_snapshots_are_all_kept_and_need_space_too(tmp_path, free):
+  """One of two averages in float16 is as large as one in float32."""
+  params = STATE['params']
+  state = averaged_state.add(
+    train_state.TrainState(None, params, params, None, None),
+    {'std_0_05': params, 'std_0_1': params, 'decay_0_9': params},
+  )
+  snapshots = ema_section.Snapshots(8, 'float16', ('std_0_05', 'std_0_1'))
+  given = (tmp_path, state, schedule(keep_checkpoints=1), [80, 90])
+  free(5 + 2)  # a checkpoint of five copies, and two snapshots
+  assert disk_space.shortage(*given, snapshots=snapshots) is None
+  free(6.9)
+  text = disk_space.shortage(*given, snapshots=snapshots)
+  assert '1 more checkpoints of about 5 MB' in text
+  assert 'and 2 more snapshots of 1 MB, 7 MB in all, and 6.9 MB are fr' in text
+  assert 'raise config.ema.snapshot_every_steps' in text
 
 
 def test_a_complete_run_needs_no_space(tmp_path, free):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import oracles
 
-from cdm.training import ema, run_config
+from cdm.training import ema, ema_section
 
 
 def test_it_averages_as_published_code_does():
@@ -63,7 +63,7 @@ def test_half_of_the_average_is_gone_after_its_half_life_in_images():
 
 def test_the_section_takes_a_decay_or_a_half_life_but_not_both():
   def read(**section):
-    return run_config.read_ema_section(section, batch_size=512)
+    return ema_section.read_ema_section(section, batch_size=512)
 
   assert read(decay=0.9, warmup=False) == (0.9, False)
   # EDM's code: 500,000 images at a batch of 512.

@@ -17,7 +17,7 @@ class Made:
     self.checkpointer = mock.Mock()
     self.checkpointer.retry_is_due = lambda: retry
     self.checkpointer.save = lambda step, state, **_: calls.append((SAVE, step))
-    self.local_copies = self.comparison = None
+    self.local_copies = self.comparison = self.snapshots = None
     if copies:
       self.local_copies = mock.Mock()
       self.local_copies.write = lambda step, state, **_: calls.append(

@@ -23,7 +23,7 @@ from cdm.config.loader import from_json, load, to_json
 from cdm.data import pipeline
 from cdm.models import attention_products, flops, unet, unet_plan
 from cdm.sampling import cascade
-from cdm.training import run_config
+from cdm.training import ema_section, run_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATHS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*.py'))}
@@ -270,7 +270,7 @@ def test_the_other_sections_fit_what_they_are_given_to(name):
   assert config.train.batch_size % config.train.accumulation == 0
   if 'ema' in config:
     least = 0.0 if name in CLASSIFIERS else 1e-9
-    average = run_config.read_ema_section(
+    average = ema_section.read_ema_section(
       config.ema, batch_size=config.train.batch_size
     )
     assert least <= average.decay < 1.0

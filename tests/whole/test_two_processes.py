@@ -259,6 +259,28 @@ def test_they_start_from_the_weights_that_one_saved(one, tmp_path):
       )
 
 
+def test_they_write_snapshots_and_make_an_average_as_one(tmp_path):
+  """In a split layout; a second command lets each read what both wrote."""
+  workdir, out = tmp_path / 'run', tmp_path / 'wide'
+  averages = {
+    'ema__power_stds': '(0.05, 0.10)',
+    'ema__snapshot_every_steps': 1,
+    'train__sample_every_steps': 0,
+    'eval__every_steps': 0,
+    'mesh__data': 1,
+    'mesh__fsdp': 2,
+  }
+  made = ['ema', workdir, '--std=0.08', f'--out={out}']
+  told, _ = together(training(workdir, **averages), made)
+  assert 'std=0.08 of step 4, from 4 snapshots' in told
+  alone = tmp_path / 'alone'
+  assert smoke_runs.cdm(*made[:3], f'--out={alone}') == 0
+  mine, theirs = state(alone, 4), state(out, 4)
+  assert mine.keys() == theirs.keys() and len(mine) > 10
+  for name, value in mine.items():
+    np.testing.assert_allclose(theirs[name], value, atol=1e-6)
+
+
 def test_only_the_first_talks_and_writes(two):
   _, trained, drew = two
   for first, second in (trained, drew):

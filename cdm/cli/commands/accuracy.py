@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> None:
       seed=args.seed or 0,
       level=args.level or 0.0,
       overrides=args.overrides,
-      at=drawing_flags.checkpoint(args.at),
+      at=drawing_flags.checkpoint(args.at, args.ema),
       batch_per_device=args.batch_per_device,
     )
     row = published_resnet.evaluate_stage(

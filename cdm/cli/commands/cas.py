@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
       drawing=cas.Drawing(
         args.num,
         args.seed,
-        drawing_flags.checkpoint(args.at),
+        drawing_flags.checkpoint(args.at, args.ema),
         args.batch_per_device,
       ),
     )

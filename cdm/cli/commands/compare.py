@@ -139,6 +139,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     metavar='STEP',
     help='checkpoint of every stage: a step, or best (default: see below)',
   )
+  drawing_flags.average_argument(parser)
   parser.add_argument(
     '--overwrite',
     action='store_true',
@@ -198,7 +199,7 @@ def options(args: argparse.Namespace) -> Options:
   return compare.Options(
     count=args.num,
     seed=args.seed,
-    at=drawing_flags.checkpoint(args.at),
+    at=drawing_flags.checkpoint(args.at, args.ema),
     batch_size=args.batch_size,
     first=args.shown,
     extreme=args.extreme,
@@ -230,4 +231,4 @@ def check(args: argparse.Namespace) -> None:
       f'--config.{args.overrides[0][0]} changes the config of --config=FILE, '
       'which was not given.'
     )
-  drawing_flags.checkpoint(args.at)
+  drawing_flags.checkpoint(args.at, args.ema)

@@ -167,7 +167,7 @@ def run(args: argparse.Namespace) -> None:
         level=args.level,
         batch_size=args.batch_size,
         overrides=args.overrides,
-        at=drawing_flags.checkpoint(args.at),
+        at=drawing_flags.checkpoint(args.at, args.ema),
         batch_per_device=args.batch_per_device,
       ),
       perceptual=make_lpips_scorer(args, metrics),

@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> None:
       raise ValueError(f'--{option}={value}: it must be at least 1.')
   drawing_flags.check(args)
   drawing_flags.check_batches(args)
-  at = drawing_flags.checkpoint(args.at)
+  at = drawing_flags.checkpoint(args.at, args.ema)
   if not 0 <= args.seed < 2**32:
     raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')
   if args.held_out and args.label is not None:

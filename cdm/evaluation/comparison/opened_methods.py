@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-from cdm.checkpointing import reader
+from cdm.checkpointing import checkpoint_name, reader
 from cdm.config import class_agreement, datasets, instantiate, loader
 from cdm.config import stage as stages
 from cdm.data.printable_name import printable
@@ -154,12 +154,13 @@ def checkpoint_of(
   By default the best one of a regression, which [SR3] takes by PSNR, and the
   last one of any other method.
   """
-  if at is not None:
+  step, average = checkpoint_name.split(at)
+  if step is not None:
     return at
   assert method.path is not None
   kind = saved_config(method, None).method.kind
   has_best = eval_section.default_best(kind) and reader.read_best(method.path)
-  return 'best' if has_best else None
+  return checkpoint_name.joined('best' if has_best else None, average)
 
 
 def open_upscaler(
