@@ -49,7 +49,7 @@ def cascade_recipe(
   Args:
     name: name of the cascade's config.
     stages: its stages.
-    notes: what is noted of each stage, see `restore.CascadeEntry`.
+    notes: what is noted of each stage, see `stage_record.CascadeEntry`.
     seed: seed of the images.
     num: number of images.
   """

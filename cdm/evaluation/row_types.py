@@ -22,8 +22,8 @@ class StageEntry(TypedDict):
     lowres_size: side in pixels of the low-res input of a single stage.
     downsample: filter that shrank the images to the input of a single stage.
     prepared: how its training images were cropped, resized and chosen, see
-      `restore.Preparation`.
-    data_sets: the data sets of its config, see `restore.StageRecord`.
+      `stage_record.Preparation`.
+    data_sets: the data sets of its config, see `stage_record.StageRecord`.
   """
 
   name: str

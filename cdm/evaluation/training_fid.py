@@ -37,7 +37,13 @@ from cdm.evaluation import (
 from cdm.evaluation.drawn_images import Batches
 from cdm.evaluation.extract_features import Gatherer, Stopped
 from cdm.reporting import bucket_mirror
-from cdm.sampling import cascade, drawing_batch, restore, upscaler
+from cdm.sampling import (
+  cascade,
+  drawing_batch,
+  restore,
+  stage_record,
+  upscaler,
+)
 from cdm.training import eval_section
 
 if TYPE_CHECKING:
@@ -195,7 +201,7 @@ def open_samples(
   sample = built.sample_in_training
   assert sample is not None  # a classifier computes no FID
   drawn = drawn._replace(sample=sample, boxes=built.boxes(shapes))
-  record = restore.stage_record(
+  record = stage_record.of_stage(
     c, step=0, level=level, sampler=built.drawn_with
   )
   # Training goes on afterwards, so that its state stays in memory.
@@ -218,7 +224,7 @@ def open_samples(
 def _base_samples(
   c: ConfigDict,
   drawn: cascade.Stage,
-  record: restore.StageRecord,
+  record: stage_record.StageRecord,
   num: int,
   at_once: int,
 ) -> tuple[image_source.Source, DrawnWith]:
@@ -246,7 +252,7 @@ def _base_samples(
 def _stage_samples(
   c: ConfigDict,
   drawn: cascade.Stage,
-  record: restore.StageRecord,
+  record: stage_record.StageRecord,
   num: int,
   at_once: int,
 ) -> tuple[image_source.Source, DrawnWith]:

@@ -31,9 +31,9 @@ from cdm.sampling import (
   cascade,
   numbered_images,
   output_folder,
-  restore,
   sample_shards,
   sample_storage,
+  stage_record,
 )
 from cdm.sampling.background_writer import BackgroundWriter
 from cdm.sampling.one_ahead import one_ahead
@@ -58,7 +58,7 @@ class Manifest(TypedDict):
   config: str
   seed: int
   labels: list[int] | None
-  stages: list[restore.CascadeEntry]
+  stages: list[stage_record.CascadeEntry]
   storage: NotRequired[record_format.Storage | None]
 
 

@@ -35,6 +35,7 @@ from cdm.sampling import (
   kept_images,
   nearest_originals,
   restore,
+  stage_record,
 )
 from cdm.sampling.upscaler import Upscaler
 
@@ -69,13 +70,13 @@ class UntrainedRecord:
     method: its name.
     experiment: name of the config.
     searched: the training images that were searched; {} if none were.
-    prepared, data_sets: see `restore.StageRecord`; None unless they were.
+    prepared, data_sets: see `stage_record.StageRecord`; None unless they were.
   """
 
   method: str
   experiment: str
   searched: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  prepared: restore.Preparation | None = None
+  prepared: stage_record.Preparation | None = None
   data_sets: Mapping[str, data_origin.Origin] | None = None
 
   weights: ClassVar[str] = 'none'
@@ -86,7 +87,7 @@ class UntrainedRecord:
     *,
     after_checkpoint: Mapping[str, object] | None = None,
     after_level: Mapping[str, object] | None = None,
-  ) -> restore.StageManifest:
+  ) -> stage_record.StageManifest:
     """Returns the settings as a dict of JSON values, as `StageRecord` does."""
     settings = {
       title: self.experiment,
@@ -102,7 +103,7 @@ class UntrainedRecord:
       settings['prepared'] = self.prepared
     if self.data_sets is not None:
       settings['data_sets'] = self.data_sets
-    return cast(restore.StageManifest, settings)
+    return cast(stage_record.StageManifest, settings)
 
 
 def lowres_size(

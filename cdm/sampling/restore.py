@@ -4,18 +4,16 @@ Every stage comes from its own work directory: the config that was saved with
 the checkpoint says how to build it, and its EMA parameters are used.
 """
 
-import dataclasses
 import json
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NotRequired, TypedDict, cast
+from typing import Any
 
 from cdm.checkpointing import reader
 from cdm.config import (
   built_stage,
   cascade_stages,
-  datasets,
   instantiate,
   key_errors,
   loader,
@@ -23,153 +21,22 @@ from cdm.config import (
   stage,
   stage_warnings,
 )
-from cdm.data import class_names, data_origin, transforms
+from cdm.data import class_names
 from cdm.distributed import collectives
-from cdm.sampling import cascade, drawing_batch, kept_images, upscaler
+from cdm.sampling import (
+  cascade,
+  drawing_batch,
+  kept_images,
+  stage_record,
+  upscaler,
+)
 from cdm.sampling.restored_parameters import Checkpoint, RestoredParameters
+from cdm.sampling.stage_record import CascadeEntry, StageRecord
 
 # Images that a stage super-resolves at once on CPUs, over all devices.
 UPSCALED_ON_CPUS = 32
 
 _log = logging.getLogger(__name__)
-
-
-class Preparation(TypedDict):
-  """How the images that a stage was trained on were prepared.
-
-  Attributes:
-    crop: how they were cropped to a square.
-    filter: how they were resized.
-    min_side: least side in pixels of an image that was taken; 0 takes all.
-  """
-
-  crop: str
-  filter: str
-  min_side: int
-
-
-class StageManifest(TypedDict):
-  """A restored stage in the manifest of an output folder.
-
-  Callers may add entries of their own, such as the seed.
-
-  Attributes:
-    experiment: name of the stage's config; absent in a list of stages.
-    name: name of the stage's config in a list of stages; absent elsewhere.
-    checkpoint: step of the checkpoint that its parameters come from.
-    level: augmentation level in [0, 1] of its low-res input.
-    sampler: the `sampler` section that it draws with.
-    prepared: how its training images were prepared; absent in the manifests of
-      earlier versions.
-    data_sets: see `StageRecord`; absent if it names none.
-  """
-
-  experiment: NotRequired[str]
-  name: NotRequired[str]
-  checkpoint: int
-  level: float
-  sampler: dict[str, Any]
-  prepared: NotRequired[Preparation]
-  data_sets: NotRequired[dict[str, data_origin.Origin]]
-
-
-class CascadeEntry(TypedDict):
-  """A stage in the manifest of a cascade.
-
-  Attributes:
-    name: name of the stage in the cascade.
-    level: augmentation level in [0, 1] of its low-res input; absent if the
-      config of the cascade sets none.
-    truncated: True if the previous stage stops at `level`; absent if the config
-      of the cascade does not say.
-    folder: the stage's folder, relative to the cascade's work directory.
-    experiment: name of the stage's config.
-    checkpoint: step of the checkpoint that its parameters come from.
-    sampler: the `sampler` section that it draws with.
-    prepared: how its training images were prepared; absent in the manifests of
-      earlier versions.
-    data_sets: see `StageRecord`; absent if it names none.
-  """
-
-  name: str
-  level: NotRequired[float]
-  truncated: NotRequired[bool]
-  folder: str
-  experiment: str
-  checkpoint: int
-  sampler: dict[str, Any]
-  prepared: NotRequired[Preparation]
-  data_sets: NotRequired[dict[str, data_origin.Origin]]
-
-
-@dataclasses.dataclass(frozen=True)
-class StageRecord:
-  """The settings that the images of a restored stage depend on.
-
-  Manifests of output folders contain them.
-
-  Attributes:
-    experiment: name of the stage's config.
-    checkpoint: step of the checkpoint that its parameters come from.
-    level: augmentation level in [0, 1] of its low-res input.
-    sampler: the `sampler` section that it draws with, as a plain dict.
-    prepared: how its training images were prepared; None if it is not known.
-    data_sets: {'train': origin, 'eval': origin}, the public data sets that its
-      config names; None if it names none.
-  """
-
-  experiment: str
-  checkpoint: int
-  level: float
-  sampler: dict[str, Any]
-  prepared: Preparation | None = None
-  data_sets: dict[str, data_origin.Origin] | None = None
-  weights: ClassVar[str] = 'EMA'
-
-  def manifest(
-    self,
-    title: str = 'experiment',
-    *,
-    after_checkpoint: Mapping[str, object] | None = None,
-    after_level: Mapping[str, object] | None = None,
-  ) -> StageManifest:
-    """Returns the settings as a dict of JSON values for a manifest.
-
-    The keys have the order of earlier manifests on disk.
-
-    Args:
-      title: key of the experiment's name; 'name' in a list of stages.
-      after_checkpoint: further entries, placed after 'checkpoint'.
-      after_level: further entries, placed after 'level'.
-    """
-    settings = {
-      title: self.experiment,
-      'checkpoint': self.checkpoint,
-      **(after_checkpoint or {}),
-      'level': self.level,
-      **(after_level or {}),
-      'sampler': self.sampler,
-    }
-    if self.prepared is not None:
-      settings['prepared'] = self.prepared
-    if self.data_sets is not None:
-      settings['data_sets'] = self.data_sets
-    return cast(StageManifest, settings)
-
-  def cascade_entry(
-    self, section: Mapping[str, object], folder: str
-  ) -> CascadeEntry:
-    """Returns the stage's entry in the manifest of a cascade.
-
-    Args:
-      section: the stage's section of the cascade config, without `config`. It
-        contains the level if one is set.
-      folder: the stage's folder, relative to the cascade's work directory.
-    """
-    settings = dict(self.manifest())
-    del settings['level']
-    entry = {**section, 'folder': folder, **settings}
-    return cast(CascadeEntry, entry)
 
 
 def restored_stage(
@@ -223,38 +90,11 @@ def restored_stage(
     built, params, device_mesh, name=name, level=level, truncated=truncated
   )
   chosen = built.drawn_with if sampler is None else sampler
-  record = stage_record(saved, step=step, level=level, sampler=chosen)
+  record = stage_record.of_stage(saved, step=step, level=level, sampler=chosen)
   source = [str(workdir.resolve()), step, loader.plain(section)]
   compiled = built.compiled_settings(record.sampler)
   program = json.dumps([source, compiled], sort_keys=True)
   return restored._replace(program=program), saved, record
-
-
-def stage_record(
-  c: loader.ConfigDict,
-  *,
-  step: int,
-  level: float,
-  sampler: Mapping[str, Any] | loader.ConfigDict,
-) -> StageRecord:
-  """Returns the record of a stage.
-
-  Args:
-    c: its config.
-    step: step of the checkpoint that its parameters come from.
-    level: augmentation level of its low-res input.
-    sampler: the `sampler` section that it draws with, or what is in its place;
-      {} if there is none.
-  """
-  settings = loader.plain(dict(sampler))
-  pipeline = datasets.pipeline_options(c)
-  prepared: Preparation = {
-    'crop': pipeline.crop,
-    'filter': transforms.filter_name(pipeline.filter),
-    'min_side': pipeline.least_side,
-  }
-  named = data_origin.of_sections(c)
-  return StageRecord(c.name, step, level, settings, prepared, named)
 
 
 def lowres_size(

@@ -24,8 +24,8 @@ from cdm.sampling import (
   output_folder,
   own_results,
   picture_tiles,
-  restore,
   search_report,
+  stage_record,
   upscale_inputs,
 )
 from cdm.sampling.background_writer import BackgroundWriter
@@ -37,7 +37,7 @@ OVERVIEW = 'upscaled.png'
 MANIFEST = 'upscaling.json'
 
 
-class Manifest(restore.StageManifest):
+class Manifest(stage_record.StageManifest):
   """The settings of super-resolved held-out images, as in upscaling.json.
 
   Attributes:

@@ -33,7 +33,7 @@ class Upscaler:
       [B] or None) -> jax.Array uint8 [B, H, W, 3]`, compiled once for each B.
     image_size: H = W of its output.
     lowres: how low-res images are made from originals.
-    record: `restore.StageRecord` or `named_upscaler.UntrainedRecord`, for
+    record: `stage_record.StageRecord` or `named_upscaler.UntrainedRecord`, for
       manifests.
     num_classes: number of classes of its label input; None if it takes no
       label.

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cdm.data import folder, prepare, synthetic
 from cdm.evaluation import image_source, reference_statistics
-from cdm.sampling import output_folder, restore
+from cdm.sampling import output_folder, stage_record
 
 AREA = {'crop': 'center', 'filter': 'area', 'min_side': 0}
 SAME = {'image_size': [8, 8], 'network': 'n', 'weights_sha256': 'w'}
@@ -18,7 +18,7 @@ SAME = {'image_size': [8, 8], 'network': 'n', 'weights_sha256': 'w'}
 def sampled(prepared):
   """The manifest of a cascade whose last stage was trained on such images."""
   entries = [
-    restore.StageRecord(name, 7, 0.0, {'kind': 'ddim'}, of).cascade_entry(
+    stage_record.StageRecord(name, 7, 0.0, {'kind': 'ddim'}, of).cascade_entry(
       {'name': name}, name
     )
     for name, of in (('base', {**AREA, 'filter': 'lanczos'}), ('sr', prepared))
@@ -71,7 +71,7 @@ def test_a_reference_of_other_images_is_not_comparable(changed, said):
     split: {'source': 'tfds:imagenet2012', 'split': name}
     for split, name in (('train', 'train'), ('eval', 'validation'))
   }
-  record = restore.StageRecord('x', 7, 0.0, {}, AREA, data_sets)
+  record = stage_record.StageRecord('x', 7, 0.0, {}, AREA, data_sets)
   reference = {**SAME, **AREA, **data_sets['train'], 'available': 20}
   reference = {**reference, 'count': 20, **changed}
   for samples in (
@@ -109,14 +109,14 @@ def test_parts_of_the_same_data_in_two_orders_are_other_images():
 
 def test_a_name_that_a_config_states_is_that_of_the_library():
   named = {'source': 'imagenet2012', 'split': 'train'}
-  record = restore.StageRecord('x', 7, 0.0, {}, AREA, {'train': named})
+  record = stage_record.StageRecord('x', 7, 0.0, {}, AREA, {'train': named})
   samples = {**SAME, 'drawn': 'x', 'stages': [record.manifest()]}
   reference = {**SAME, **AREA, 'source': 'tfds:imagenet2012', 'split': 'train'}
   assert reference_statistics.differences(samples, reference) == []
   reference['split'] = 'validation'
   (sentence,) = reference_statistics.differences(samples, reference)
   assert sentence.startswith("the split is 'train' in the config")
-  unknown = restore.StageRecord(
+  unknown = stage_record.StageRecord(
     'x', 7, 0.0, {}, AREA, {'train': {'source': 'imagenet2012'}}
   )
   samples['stages'] = [unknown.manifest()]

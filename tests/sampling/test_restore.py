@@ -9,9 +9,9 @@ from support import smoke_runs
 
 from cdm.config import loader
 from cdm.data.files import damaged_file
-from cdm.sampling import restore
+from cdm.sampling import restore, stage_record
 
-RECORD = restore.StageRecord('sr3', 400, 0.1, {'kind': 'ddim', 'eta': 0.0})
+RECORD = stage_record.StageRecord('sr3', 400, 0.1, {'kind': 'ddim', 'eta': 0.0})
 SAMPLER = '"sampler": {"kind": "ddim", "eta": 0.0}}'
 
 

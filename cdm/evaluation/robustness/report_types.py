@@ -98,7 +98,7 @@ class StudyManifest(TypedDict):
     fingerprint: identifies the files of the data.
     lpips: version and backbone of LPIPS, or None; in robustness.json alone.
     prepared: how the stage's training images were prepared, see
-      `restore.Preparation`.
+      `stage_record.Preparation`.
   """
 
   samples: str

@@ -21,7 +21,7 @@ from cdm.evaluation.classification import published_resnet
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models.pretrained import imagenet_classes
 from cdm.ops import resize
-from cdm.sampling import restore, upscaler
+from cdm.sampling import restore, stage_record, upscaler
 from cdm.sampling.cascade import Stage
 
 
@@ -99,7 +99,7 @@ def restored(monkeypatch):
     saved = published_resnet.loader.load(
       smoke_runs.CONFIGS / 'sr3_imagenet64to256.py'
     )
-    record = restore.StageRecord(saved.name, 7, 0.0, {'kind': 'ddim'})
+    record = stage_record.StageRecord(saved.name, 7, 0.0, {'kind': 'ddim'})
     monkeypatch.setattr(
       restore,
       'restored_upscaler',
