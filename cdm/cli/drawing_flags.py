@@ -1,8 +1,9 @@
-"""Flags of the commands that draw images: which checkpoint, and batches."""
+"""Flags of the commands that draw images: checkpoint, sampler and batches."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help="checkpoint to draw with: 'best' (of each stage), or a step (default: "
     'the newest)',
   )
+  sampler_arguments(parser)
   parser.add_argument(
     '--batch_per_device',
     type=int,
@@ -21,6 +23,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     'memory, see `cdm plan --step=sample --search`); does not change the '
     'images',
   )
+
+
+def sampler_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags that choose a sampler and its number of steps."""
+  parser.add_argument(
+    '--sampler',
+    metavar='KIND',
+    help='draw with this sampler, for example heun, on the grid of the config; '
+    'or base:heun,sr:ddim for the stages of a cascade (default: see `cdm '
+    'describe`)',
+  )
+  parser.add_argument(
+    '--steps',
+    metavar='N',
+    help='draw in N steps; or base:50,sr:8 for the stages of a cascade '
+    '(default: those of the grid of the config)',
+  )
+
+
+def redraws(args: argparse.Namespace) -> Sequence[tuple[str, str]]:
+  """Parses --sampler and --steps; see `redrawn_sampler.parse`."""
+  if args.sampler is None and args.steps is None:
+    return ()
+  from cdm.config import redrawn_sampler
+
+  return redrawn_sampler.parse(args.sampler, args.steps)
 
 
 def check(args: argparse.Namespace, *, draws: bool = True) -> None:
@@ -33,7 +61,7 @@ def check(args: argparse.Namespace, *, draws: bool = True) -> None:
   Raises:
     ValueError: a flag cannot be used; the message names it.
   """
-  for option in ('at', 'batch_per_device'):
+  for option in ('at', 'sampler', 'steps', 'batch_per_device'):
     value = getattr(args, option)
     if value is not None and not draws:
       raise ValueError(
@@ -41,6 +69,7 @@ def check(args: argparse.Namespace, *, draws: bool = True) -> None:
         'drawn; leave it out.'
       )
   checkpoint(args.at)
+  redraws(args)
   if args.batch_per_device is not None and args.batch_per_device < 1:
     raise ValueError(
       f'--batch_per_device={args.batch_per_device}: it must be at least 1.'

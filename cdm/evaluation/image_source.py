@@ -273,6 +273,7 @@ def open_cascade(
     overrides,
     selection.at,
     None if kept is None else kept.parameters,
+    selection.redraws,
   )
   size = drawing_batch.batch_size(
     stages, num=num, per_device=selection.batch_per_device
@@ -292,7 +293,7 @@ def open_cascade(
   )
   paper = loader.plain(loaded.get('paper', {}))
   stamp = [
-    *map(list, overrides),
+    *map(list, (*overrides, *selection.redraws)),
     *(
       stage_stamp.of_checkpoint(pathlib.Path(workdir) / note['folder'], note)
       for note in notes
@@ -327,11 +328,13 @@ def open_stage(
   upscaler, saved = named_upscaler.opened(
     pathlib.Path(workdir),
     level=level[-1] if level else 0.0,
-    batch_per_device=selection.batch_per_device,
     overrides=rest,
     at=selection.at,
     kept=kept,
-    limits=drawing_batch.OWN_ROWS,
+    limits=drawing_batch.OWN_ROWS._replace(
+      per_device=selection.batch_per_device
+    ),
+    redraws=selection.redraws,
   )
   saved = class_agreement.of_stage(
     saved, workdir, upscaler.num_classes, f'{section}_data'
@@ -365,7 +368,8 @@ def open_stage(
     upscaler, read, seed=seed, count=count, on_batch=on_batch
   )
   paper = loader.plain(saved.get('paper', {}))
-  stamp = [stamp, *map(list, overrides), stage_stamp.of_stage(workdir, note)]
+  changes = map(list, (*overrides, *selection.redraws))
+  stamp = [stamp, *changes, stage_stamp.of_stage(workdir, note)]
   return Source(
     count, batches, recipe, paper, stamp, drawn_at_once=upscaler.batch_size
   )

@@ -139,6 +139,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     metavar='STEP',
     help='checkpoint of every stage: a step, or best (default: see below)',
   )
+  drawing_flags.sampler_arguments(parser)
   parser.add_argument(
     '--overwrite',
     action='store_true',
@@ -206,6 +207,7 @@ def options(args: argparse.Namespace) -> Options:
     features=rows.Features(args.weights),
     perceptual=perceptual,
     overwrite=args.overwrite,
+    redraws=drawing_flags.redraws(args),
   )
 
 
@@ -231,3 +233,4 @@ def check(args: argparse.Namespace) -> None:
       'which was not given.'
     )
   drawing_flags.checkpoint(args.at)
+  drawing_flags.redraws(args)

@@ -249,11 +249,17 @@ def check(args: argparse.Namespace) -> list[str]:
   evaluation_flags.check(args, metrics)
   named = f'{args.samples}{args.reference}'
   drawing_flags.check(args, draws=set_name.asks_to_draw(named))
-  if args.at is not None and not set_name.asks_to_draw(args.samples):
-    raise ValueError(
-      f'--at={args.at} is the checkpoint of --samples, which are not drawn '
-      'now: they are neither CONFIG.py@WORKDIR nor WORKDIR@eval.'
-    )
+  for option, what in (
+    ('at', 'the checkpoint'),
+    ('sampler', 'the sampler'),
+    ('steps', 'the number of steps'),
+  ):
+    value = getattr(args, option)
+    if value is not None and not set_name.asks_to_draw(args.samples):
+      raise ValueError(
+        f'--{option}={value} is {what} of --samples, which are not drawn now: '
+        'they are neither CONFIG.py@WORKDIR nor WORKDIR@eval.'
+      )
   if args.seed is not None and not set_name.asks_to_draw(named):
     raise ValueError(
       f'--seed={args.seed} is for drawn images, but none are drawn: neither '

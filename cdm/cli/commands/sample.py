@@ -129,7 +129,11 @@ def run(args: argparse.Namespace) -> None:
   if args.out:
     output_files.check_folder_name(args.out)
   stages, notes = restore.restored_cascade(
-    loaded, workdir, args.overrides, drawing_flags.checkpoint(args.at)
+    loaded,
+    workdir,
+    args.overrides,
+    drawing_flags.checkpoint(args.at),
+    redraws=drawing_flags.redraws(args),
   )
   out = pathlib.Path(args.out) if args.out else workdir / 'samples'
   names = class_names.read(workdir / notes[0]['folder'])

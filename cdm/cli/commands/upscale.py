@@ -157,10 +157,12 @@ def run(args: argparse.Namespace) -> None:
     workdir,
     level=args.level,
     batch_size=args.batch_size,
-    batch_per_device=args.batch_per_device,
-    limits=drawing_batch.Limits(TILES_PER_DEVICE, own_rows=True),
+    limits=drawing_batch.Limits(
+      TILES_PER_DEVICE, own_rows=True, per_device=args.batch_per_device
+    ),
     overrides=args.overrides,
     at=at,
+    redraws=drawing_flags.redraws(args),
   )
   names = class_names.read(workdir)
   if inputs is not None:
