@@ -43,12 +43,17 @@ def sampler_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def redraws(args: argparse.Namespace) -> Sequence[tuple[str, str]]:
-  """Parses --sampler and --steps; see `redrawn_sampler.parse`."""
-  if args.sampler is None and args.steps is None:
+  """Parses --sampler, --steps and --start_level; see `redrawn_sampler.parse`.
+
+  Raises:
+    ValueError: a flag has no such value; the message names it.
+  """
+  given = args.sampler, args.steps, getattr(args, 'start_level', None)
+  if given == (None, None, None):
     return ()
   from cdm.config import redrawn_sampler
 
-  return redrawn_sampler.parse(args.sampler, args.steps)
+  return redrawn_sampler.parse(*given)
 
 
 def check(args: argparse.Namespace, *, draws: bool = True) -> None:

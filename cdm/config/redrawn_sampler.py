@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from cdm.config import built_stage, instantiate, key_hints, sampler_section
+from cdm.config import instantiate, key_hints, sampler_section
 from cdm.config.key_errors import shown
 from cdm.diffusion.schedules import MOST_STEPS
 from cdm.methods.diffusion_options import Sampling
 
 Pairs = Sequence[tuple[str, str]]  # ((key, text), ...), see `parse`
 
+OPTIONS = ('sampler', 'steps', 'start_level')
 # The keys of a grid that state its number of steps.
 COUNTS = ('num_steps', 'spacing', 'logsnrs')
 # In the place of a grid whose levels were made for its own length: equally
@@ -40,19 +41,22 @@ class Redraw(NamedTuple):
   Attributes:
     kind: the sampler, one of `sampler_section.SAMPLERS`; None keeps it.
     steps: the number of steps; None keeps the grid.
+    start_level: the level in (0, 1] at which it begins, at a noised image; None
+      begins at noise.
   """
 
   kind: str | None = None
   steps: int | None = None
+  start_level: float | None = None
 
   @property
   def flags(self) -> str:
     """The flags that ask for it, for messages."""
-    given = (('sampler', self.kind), ('steps', self.steps))
+    given = zip(OPTIONS, self, strict=True)
     return ' '.join(f'--{k}={v}' for k, v in given if v is not None)
 
   def __bool__(self) -> bool:
-    return self.kind is not None or self.steps is not None
+    return any(value is not None for value in self)
 
 
 AS_TRAINED = Redraw()
@@ -69,7 +73,7 @@ def of_stages(pairs: Pairs, names: Sequence[str]) -> list[Redraw]:
     ValueError: a stage that is named is not there.
   """
   found = {name: Redraw() for name in names}
-  for key, text in pairs:
+  for key, text in sorted(pairs, key=lambda pair: len(_words(pair[0]))):
     *stage, option = _words(key)
     for name in stage:
       if name not in found:
@@ -77,7 +81,10 @@ def of_stages(pairs: Pairs, names: Sequence[str]) -> list[Redraw]:
           f'--{option}={name}:{text}: no stage with a sampler is called '
           f'{name!r}; there are {", ".join(names)}.'
         )
-    for name in stage or names:
+    # Only the first stage of a cascade has no image to start at but a given
+    # one, and for that there is a flag.
+    unnamed = names[:1] if option == 'start_level' else names
+    for name in stage or unnamed:
       found[name] = found[name]._replace(**_value(option, text))
   return list(found.values())
 
@@ -101,22 +108,25 @@ def of_single(pairs: Pairs) -> Redraw:
   return of_stages(pairs, [''])[0]
 
 
-def parse(sampler: str | None, steps: str | None) -> Pairs:
-  """Parses `--sampler` and `--steps`.
+def parse(
+  sampler: str | None, steps: str | None, start_level: str | None = None
+) -> Pairs:
+  """Parses `--sampler`, `--steps` and `--start_level`.
 
   Args:
     sampler: a kind for all stages, or 'STAGE:KIND,...'; None keeps all.
     steps: a number for all stages, or 'STAGE:N,...'; None keeps all.
+    start_level: a level for the only or the first stage; None starts at noise.
 
   Returns:
-    ((key, text), ...); the keys are 'sampler', 'steps', 'stages.NAME.sampler'
-    and 'stages.NAME.steps'.
+    ((key, text), ...); the keys are those of `OPTIONS`, and 'stages.NAME.KEY'.
 
   Raises:
     ValueError: a kind is unknown, a number is none, or a stage is named twice.
   """
   pairs = {}
-  for option, given in (('sampler', sampler), ('steps', steps)):
+  given_as = zip(OPTIONS, (sampler, steps, start_level), strict=True)
+  for option, given in given_as:
     if given is None:
       continue
     for part in given.split(','):
@@ -221,24 +231,28 @@ def sentence(
   stage: str,
   section: ConfigDict | Mapping[str, Any],
   redraw: Redraw,
-  built: built_stage.Stage,
+  *,
+  steps: int,
+  evaluations: int,
 ) -> str:
   """Returns a line that says what a stage is drawn with.
 
   Args:
     stage: name of the stage.
     section, redraw: see `redrawn`.
-    built: the stage with what `redrawn` made of them.
+    steps: steps that it takes.
+    evaluations: network evaluations of one image.
   """
   after = redrawn(section, redraw)
   old, grid = section['grid']['kind'], after['grid']['kind']
-  why = ''
+  why = from_level = ''
   if old != grid:
     why = f' of the training schedule (not {old!r}, {_WHY[old]})'
+  if redraw.start_level is not None:
+    from_level = f' from level {redraw.start_level:g} on'
   return (
-    f'{stage}: {after["kind"]}, {_count(built.turns, "step")} on the grid '
-    f'{grid!r}{why}, {_count(built.evaluations, "network evaluation")} per '
-    'image'
+    f'{stage}: {after["kind"]}, {_count(steps, "step")} on the grid {grid!r}'
+    f'{why}{from_level}, {_count(evaluations, "network evaluation")} per image'
   )
 
 
@@ -269,7 +283,7 @@ def _options(kind):
 def _words(key):
   """Returns [option] or [stage, option] of a key of `parse`, else []."""
   words = key.split('.')
-  if words[-1] not in ('sampler', 'steps'):
+  if words[-1] not in OPTIONS:
     return []
   if len(words) == 1:
     return words
@@ -289,9 +303,25 @@ def _value(option, text):
         f'{", ".join(sampler_section.SAMPLERS)}.{hint}'
       )
     return {'kind': text}
+  if option == 'start_level':
+    return {'start_level': _level(text)}
   is_number = text.isascii() and text.isdecimal() and len(text) < 20
   if not is_number or not 1 <= int(text) <= MOST_STEPS:
     raise ValueError(
       f'--steps={text[:80]}: give the number of steps, from 1 to {MOST_STEPS}.'
     )
   return {'steps': int(text)}
+
+
+def _level(text):
+  """Returns the start level that a text gives."""
+  try:
+    level = float(text)
+  except ValueError:
+    level = 0.0
+  if not 0.0 < level <= 1.0:
+    raise ValueError(
+      f'--start_level={text[:80]}: give the level of noise that drawing starts '
+      'at, a fraction of the diffusion time above 0 and up to 1.'
+    )
+  return level

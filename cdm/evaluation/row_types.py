@@ -15,6 +15,7 @@ class StageEntry(TypedDict):
     name: name of the stage in its cascade, or of its config.
     checkpoint: step of the checkpoint that its parameters come from.
     sampler: the `sampler` section that it draws with.
+    start_level: the level at which drawing begins, at a noised image.
     level: augmentation level in [0, 1] of its low-res input.
     truncated: True if the previous stage stops at `level`.
     folder: folder of a cascade's stage, relative to its work directory.
@@ -29,6 +30,7 @@ class StageEntry(TypedDict):
   name: str
   checkpoint: int
   sampler: dict[str, Any]
+  start_level: NotRequired[float]
   level: NotRequired[float]
   truncated: NotRequired[bool]
   folder: NotRequired[str]

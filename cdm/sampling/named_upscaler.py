@@ -31,13 +31,13 @@ from cdm.distributed import device_mesh
 from cdm.methods import interpolation
 from cdm.ops import pixels
 from cdm.sampling import (
-  cascade,
   drawing_batch,
   kept_images,
   nearest_originals,
   restore,
   stage_record,
 )
+from cdm.sampling.drawing_stage import jit_batches
 from cdm.sampling.upscaler import Upscaler
 
 NEAREST_NEIGHBOUR = 'nearest_neighbour'
@@ -168,7 +168,8 @@ def opened(
     )
   if redraw:
     raise ValueError(
-      f'{redraw.flags}: {named[0]} has no sampler; leave it out.'
+      f'{redraw.flags}: {named[0]} has no sampler and no noise levels; leave '
+      'it out.'
     )
   for option, value in (('at', at), ('level', level or None)):
     if value is not None:
@@ -276,7 +277,7 @@ def _upscaler(method, c, lowres, mesh, batch_size):
     x = pixels.to_float(device_mesh.split_batch(images, mesh))
     return pixels.to_uint8(sample({}, lowres=x))
 
-  program = cascade.jit_batches(interpolate, mesh)
+  program = jit_batches(interpolate, mesh)
   return Upscaler(
     lambda images, keys, label: program(images),
     record=UntrainedRecord(method, c.name),

@@ -4,6 +4,7 @@ Every stage comes from its own work directory: the config that was saved with
 the checkpoint says how to build it, and its EMA parameters are used.
 """
 
+import dataclasses
 import json
 import logging
 import pathlib
@@ -28,6 +29,7 @@ from cdm.distributed import collectives
 from cdm.sampling import (
   cascade,
   drawing_batch,
+  drawing_cost,
   kept_images,
   stage_record,
   upscaler,
@@ -78,7 +80,7 @@ def restored_stage(
   loader.override_all(saved, overrides)
   sampler_key = 'sampler' if sampler is None else f'stages.{name}.sampler'
   trained_with = _sampler_of(saved, sampler, redraw)
-  if trained_with is not None:
+  if redraw.kind is not None or redraw.steps is not None:
     sampler = redrawn_sampler.redrawn(trained_with, redraw, sampler_key)
   built = stage.stage(saved, sampler, sampler_key=sampler_key)
   warning = stage_warnings.sampler_start(
@@ -86,9 +88,6 @@ def restored_stage(
   )
   if warning and collectives.is_first():
     _log.warning('warning: %s', warning)
-  if trained_with is not None and collectives.is_first():
-    text = redrawn_sampler.sentence(name, trained_with, redraw, built)
-    print(text, file=sys.stderr, flush=True)
   section = saved.mesh if mesh is None else mesh
   device_mesh = placement.drawing_mesh(section)
   parameters = checkpoint.restored or RestoredParameters()
@@ -99,8 +98,16 @@ def restored_stage(
   restored = cascade.Stage.of(
     built, params, device_mesh, name=name, level=level, truncated=truncated
   )
+  restored = restored._replace(start_level=redraw.start_level)
+  if trained_with is not None and collectives.is_first():
+    steps, evaluations = drawing_cost.steps_and_evaluations(restored)
+    text = redrawn_sampler.sentence(
+      name, trained_with, redraw, steps=steps, evaluations=evaluations
+    )
+    print(text, file=sys.stderr, flush=True)
   chosen = built.drawn_with if sampler is None else sampler
   record = stage_record.of_stage(saved, step=step, level=level, sampler=chosen)
+  record = dataclasses.replace(record, start_level=redraw.start_level)
   source = [str(workdir.resolve()), step, loader.plain(section)]
   compiled = built.compiled_settings(record.sampler)
   program = json.dumps([source, compiled], sort_keys=True)
@@ -114,8 +121,8 @@ def _sampler_of(saved, sampler, redraw):
   if not stage.has_sampler(saved):
     raise ValueError(
       f'{redraw.flags}: {saved.name!r} has method.kind={saved.method.kind!r}, '
-      'which has no sampler; leave it out, or give it for other stages as '
-      'STAGE:VALUE.'
+      'which has no sampler and no noise levels; leave it out, or give it for '
+      'other stages as STAGE:VALUE.'
     )
   if sampler is not None:
     return sampler

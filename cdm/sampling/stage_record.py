@@ -38,6 +38,8 @@ class StageManifest(TypedDict):
     checkpoint: step of the checkpoint that its parameters come from.
     level: augmentation level in [0, 1] of its low-res input.
     sampler: the `sampler` section that it draws with.
+    start_level: the level at which drawing begins, at a noised image; absent if
+      it begins at noise.
     prepared: how its training images were prepared; absent in the manifests of
       earlier versions.
     data_sets: see `StageRecord`; absent if it names none.
@@ -48,6 +50,7 @@ class StageManifest(TypedDict):
   checkpoint: int
   level: float
   sampler: dict[str, Any]
+  start_level: NotRequired[float]
   prepared: NotRequired[Preparation]
   data_sets: NotRequired[dict[str, data_origin.Origin]]
 
@@ -65,6 +68,7 @@ class CascadeEntry(TypedDict):
     experiment: name of the stage's config.
     checkpoint: step of the checkpoint that its parameters come from.
     sampler: the `sampler` section that it draws with.
+    start_level: see `StageManifest`.
     prepared: how its training images were prepared; absent in the manifests of
       earlier versions.
     data_sets: see `StageRecord`; absent if it names none.
@@ -77,6 +81,7 @@ class CascadeEntry(TypedDict):
   experiment: str
   checkpoint: int
   sampler: dict[str, Any]
+  start_level: NotRequired[float]
   prepared: NotRequired[Preparation]
   data_sets: NotRequired[dict[str, data_origin.Origin]]
 
@@ -95,6 +100,7 @@ class StageRecord:
     prepared: how its training images were prepared; None if it is not known.
     data_sets: {'train': origin, 'eval': origin}, the public data sets that its
       config names; None if it names none.
+    start_level: see `StageManifest`; None begins at noise.
   """
 
   experiment: str
@@ -103,6 +109,7 @@ class StageRecord:
   sampler: dict[str, Any]
   prepared: Preparation | None = None
   data_sets: dict[str, data_origin.Origin] | None = None
+  start_level: float | None = None
   weights: ClassVar[str] = 'EMA'
 
   def manifest(
@@ -129,6 +136,8 @@ class StageRecord:
       **(after_level or {}),
       'sampler': self.sampler,
     }
+    if self.start_level is not None:
+      settings['start_level'] = self.start_level
     if self.prepared is not None:
       settings['prepared'] = self.prepared
     if self.data_sets is not None:

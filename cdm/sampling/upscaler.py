@@ -21,6 +21,7 @@ from cdm.methods import lowres_conditioning
 from cdm.ops import keys as ops_keys
 from cdm.ops import pixels, resize
 from cdm.sampling import cascade
+from cdm.sampling.drawing_stage import jit_batches
 from cdm.sampling.one_ahead import one_ahead
 
 
@@ -209,7 +210,7 @@ class Upscaler:
 
     key = ('shrink', self.lowres, self.mesh)
     if key not in self.programs:
-      self.programs[key] = cascade.jit_batches(shrink_batch, self.mesh)
+      self.programs[key] = jit_batches(shrink_batch, self.mesh)
     return self.programs[key]
 
   def padded_count(self, count: int) -> int:

@@ -147,7 +147,16 @@ def test_the_evaluations_that_are_told_are_those_that_happen(kind, steps):
 )
 def test_flags_are_for_all_stages_or_for_those_named(sampler, steps, expected):
   pairs = redrawn_sampler.parse(sampler, steps)
-  assert redrawn_sampler.of_stages(pairs, ['base', 'sr']) == expected
+  found = redrawn_sampler.of_stages(pairs, ['base', 'sr'])
+  assert found == [Redraw(*both) for both in expected]
+
+
+def test_what_names_a_stage_goes_before_what_names_none():
+  pairs = (('stages.sr.steps', '2'), ('steps', '8'), ('start_level', '0.5'))
+  assert redrawn_sampler.of_stages(pairs, ['base', 'sr']) == [
+    Redraw(steps=8, start_level=0.5),  # the later stages have an image anyway
+    Redraw(steps=2),
+  ]
 
 
 @pytest.mark.parametrize(
