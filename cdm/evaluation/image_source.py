@@ -7,6 +7,7 @@ data are read; those of a trained cascade or stage are sampled on the fly.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from cdm.evaluation.row_types import ImageManifest, StageEntry
 from cdm.sampling import (
   cascade,
   drawing_batch,
+  drawing_cost,
   kept_images,
   named_upscaler,
   restore,
@@ -60,6 +62,8 @@ class Source(NamedTuple):
       results of a killed run are continued only if it has not changed.
     drawn_at_once: number of images of a batch, over all processes, that is
       drawn; None for images that are read.
+    costs: `() -> [StageCost]`, what an image that is drawn costs, see
+      `sampling.drawing_cost`; None for others.
   """
 
   count: int
@@ -68,6 +72,7 @@ class Source(NamedTuple):
   paper: dict[str, float]
   stamp: object = None
   drawn_at_once: int | None = None
+  costs: Callable[[], list[drawing_cost.StageCost]] | None = None
 
 
 def resolve(
@@ -299,7 +304,8 @@ def open_cascade(
       for note in notes
     ),
   ]
-  return Source(num, batches, recipe, paper, stamp, drawn_at_once=size)
+  costs = functools.partial(drawing_cost.of_stages, stages)
+  return Source(num, batches, recipe, paper, stamp, size, costs)
 
 
 def open_stage(
@@ -370,9 +376,8 @@ def open_stage(
   paper = loader.plain(saved.get('paper', {}))
   changes = map(list, (*overrides, *selection.redraws))
   stamp = [stamp, *changes, stage_stamp.of_stage(workdir, note)]
-  return Source(
-    count, batches, recipe, paper, stamp, drawn_at_once=upscaler.batch_size
-  )
+  size, costs = upscaler.batch_size, upscaler.costs
+  return Source(count, batches, recipe, paper, stamp, size, costs)
 
 
 def check_available(

@@ -209,10 +209,13 @@ class SweepRow(SetRow):
   Attributes:
     setting: [[dotted key, text], ...], the values that were tried.
     sweep: what the sweep evaluates.
+    cost: what an image costs in each stage, see `sampling.drawing_cost`; absent
+      in rows of earlier versions and without a network.
   """
 
   setting: Sequence[Sequence[str]]
   sweep: SweepDescription
+  cost: NotRequired[list[dict[str, Any]]]
 
 
 # A class cannot name the entry `consistency_1e-5` either.

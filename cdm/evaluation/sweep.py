@@ -2,7 +2,8 @@
 
 A setting is a combination of config values that change the samples:
 augmentation levels, truncated or not ([CDM] tab. 4 and 5), steps and betas of
-an inference schedule ([SR3] sec. 2.3), guidance. Each setting gives a row,
+an inference schedule ([SR3] sec. 2.3), guidance; or of samplers and their
+steps, see `redrawn_sampler`. Each setting gives a row,
 which is written to rows.jsonl as soon as it is computed; a sweep that was
 stopped continues with the next setting.
 
@@ -21,12 +22,13 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cdm.config import cascade_stages, loader
+from cdm.config import cascade_stages, loader, redrawn_sampler
 from cdm.distributed import collectives
 from cdm.evaluation import (
   compare_sets,
   image_source,
   metrics_table,
+  quality_plot,
   set_metrics,
   set_name,
 )
@@ -47,7 +49,8 @@ def settings(tries: Sequence[str]) -> list[Setting]:
   """Returns all combinations of the values to try.
 
   Args:
-    tries: ('KEY=V,V,...', ...), the values of each key.
+    tries: ('KEY=V,V,...', ...), the values of each key: that of a config, or of
+      `redrawn_sampler.parse`.
 
   Returns:
     [((key, text), ...), ...]; the value of the last key changes fastest.
@@ -67,6 +70,7 @@ def settings(tries: Sequence[str]) -> list[Setting]:
     if key in [axis[0][0] for axis in axes]:
       raise ValueError(f'--try names {key} twice; give all its values at once.')
     axes.append([(key, value) for value in values])
+    redrawn_sampler.split(axes[-1])  # A sampler may be unknown.
   return list(itertools.product(*axes))
 
 
@@ -86,8 +90,8 @@ def sweep(
   Args:
     samples: name of a set that is sampled on the fly, see `set_name`.
     reference: name of the reference set.
-    out: folder for rows.jsonl and table.md; if it holds rows of this sweep
-      already, the sweep continues after them.
+    out: folder for rows.jsonl, table.md and quality.html; if it holds rows of
+      this sweep already, the sweep continues after them.
     tries: see `settings`.
     choice: the metrics to compute; the first one decides which setting is the
       best.
@@ -108,6 +112,12 @@ def sweep(
       f'{samples} is not sampled now, so settings cannot change it. Give '
       '--samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
+  for key, text in selection.redraws:
+    if any(words.startswith(f'{key}=') for words in tries):
+      raise ValueError(
+        f'--{key}={text} is for all settings, but --try={key}=... changes it '
+        'from setting to setting; give one of the two.'
+      )
   out = pathlib.Path(out)
   every, metrics = settings(tries), choice.names
   description: SweepDescription = {
@@ -116,7 +126,9 @@ def sweep(
     'metrics': list(metrics),
     'num': selection.num,
     'seed': selection.seed,
-    'overrides': [list(pair) for pair in selection.overrides],
+    'overrides': [
+      list(pair) for pair in (*selection.overrides, *selection.redraws)
+    ],
     'kid_size': choice.kid_size,
   }
   if collectives.is_first():
@@ -141,26 +153,36 @@ def sweep(
         title = ', '.join(f'{key}={value}' for key, value in setting)
         if collectives.is_first():
           print(f'{title} ...', flush=True)
+        overrides, redraws = redrawn_sampler.split(setting)
         drawn = dataclasses.replace(
-          selection, overrides=(*selection.overrides, *setting)
+          selection,
+          overrides=(*selection.overrides, *overrides),
+          redraws=(*selection.redraws, *redraws),
         )
+        source = image_source.resolve(samples, drawn, kept=shared)
         row = compare_sets.compare(
           samples,
           opened,
           gatherer,
           choice,
           selection=drawn,
-          source=image_source.resolve(samples, drawn, kept=shared),
+          source=source,
           check_manifests=functools.partial(check_same, out, kept.rows),
           keep_reference=True,
         )
-        kept.append([{'setting': setting, 'sweep': description} | row])
+        own: dict[str, Any] = {'setting': setting, 'sweep': description}
+        if source.costs is not None:
+          own['cost'] = source.costs()
+        kept.append([own | row])
     finally:
       shared.forget()
   rows = [kept.rows[setting] for setting in every]
   best = choose(rows, metrics[0])
   if collectives.is_first():
     output_files.write_text(out / 'table.md', table(rows, metrics, best))
+    page = quality_plot.page(rows, metrics[0], best)
+    if page is not None:
+      output_files.write_text(out / quality_plot.FILE, page)
   if gatherer is not None:
     gatherer.forget()
   return rows, best
@@ -314,14 +336,16 @@ def table(
   """Returns a Markdown table with a line per setting, the best one in bold."""
   table = metrics_table.SETS
   names = [name for metric in metrics for name in table[metric].numbers]
-  keys = [key for key, _ in rows[0]['setting']]
-  lines = [
-    '| ' + ' | '.join([*keys, *names]) + ' |',
-    '|---' * (len(keys) + len(names)) + '|',
-  ]
+  heads = [key for key, _ in rows[0]['setting']] + names
+  with_cost = any('cost' in row for row in rows)
+  if with_cost:
+    heads.append('network evaluations')
+  lines = ['| ' + ' | '.join(heads) + ' |', '|---' * len(heads) + '|']
   for i, row in enumerate(rows):
     cells = [value for _, value in row['setting']]
     cells += [f'{row[name]:.4g}' for name in names]
+    if with_cost:
+      cells.append(quality_plot.evaluations_text(row.get('cost')))
     if i == best:
       cells = [f'**{cell}**' for cell in cells]
     lines.append('| ' + ' | '.join(cells) + ' |')

@@ -1,10 +1,50 @@
-"""Counts the network evaluations that an image of a stage costs."""
+"""Counts what an image costs: network evaluations of every stage, FLOPs."""
+
+from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
 from cdm.diffusion import sampler_steps
 from cdm.methods.diffusion_options import Tuned
 from cdm.sampling import cascade
+
+
+class StageCost(TypedDict):
+  """What one image costs in one stage.
+
+  Attributes:
+    name: name of the stage.
+    evaluations: network evaluations.
+    flops: of all these evaluations, see `models.flops`.
+  """
+
+  name: str
+  evaluations: int
+  flops: int
+
+
+def of_stages(stages: Sequence[cascade.Stage]) -> list[StageCost]:
+  """Returns what an image costs in each stage of a cascade, or in one stage.
+
+  The networks are traced, which takes a second or so each.
+
+  Args:
+    stages: stages that were built from configs, in their order.
+  """
+  costs: list[StageCost] = []
+  for stage, follower in zip(stages, [*stages[1:], None], strict=True):
+    _, evaluations = steps_and_evaluations(stage, follower)
+    assert stage.trace is not None
+    _, flops = stage.trace()
+    costs.append(
+      {
+        'name': stage.name,
+        'evaluations': evaluations,
+        'flops': evaluations * flops,
+      }
+    )
+  return costs
 
 
 def steps_and_evaluations(

@@ -38,6 +38,8 @@ class Stage(NamedTuple):
     boxes: `config.built_stage.Stage.boxes` of the parameters; None if no
       parameter is split.
     is_found: `Method.is_found`; None if the method does not search.
+    trace: `config.built_stage.Stage.trace`; None for a stage that was not built
+      from a config.
     evaluations: how often drawing one image evaluates the network, unless it
       stops or starts at a noise level; see `drawing_cost`.
     start_level: None, or the level in (0, 1] at which drawing begins, at a
@@ -63,6 +65,7 @@ class Stage(NamedTuple):
   program: str | None = None
   boxes: Callable[[Any], Any] | None = None
   is_found: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+  trace: Callable[[], tuple[dict, int]] | None = None
   evaluations: int = 1
   start_level: float | None = None
   starts: Callable[[np.ndarray], np.ndarray] | None = None
@@ -104,6 +107,7 @@ class Stage(NamedTuple):
       tune=built.method.tune,
       boxes=built.boxes(params) if splits else None,
       is_found=built.method.is_found,
+      trace=built.trace,
       evaluations=built.evaluations,
     )
 
