@@ -62,7 +62,7 @@ class Source(NamedTuple):
       results of a killed run are continued only if it has not changed.
     drawn_at_once: number of images of a batch, over all processes, that is
       drawn; None for images that are read.
-    costs: `() -> [StageCost]`, what an image that is drawn costs, see
+    costs: what an image that is drawn costs in each stage, see
       `sampling.drawing_cost`; None for others.
   """
 

@@ -112,12 +112,7 @@ def sweep(
       f'{samples} is not sampled now, so settings cannot change it. Give '
       '--samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
-  for key, text in selection.redraws:
-    if any(words.startswith(f'{key}=') for words in tries):
-      raise ValueError(
-        f'--{key}={text} is for all settings, but --try={key}=... changes it '
-        'from setting to setting; give one of the two.'
-      )
+  _check_flags(tries, selection)
   out = pathlib.Path(out)
   every, metrics = settings(tries), choice.names
   description: SweepDescription = {
@@ -179,13 +174,28 @@ def sweep(
   rows = [kept.rows[setting] for setting in every]
   best = choose(rows, metrics[0])
   if collectives.is_first():
-    output_files.write_text(out / 'table.md', table(rows, metrics, best))
-    page = quality_plot.page(rows, metrics[0], best)
-    if page is not None:
-      output_files.write_text(out / quality_plot.FILE, page)
+    _write(out, rows, metrics, best)
   if gatherer is not None:
     gatherer.forget()
   return rows, best
+
+
+def _check_flags(tries, selection):
+  """Refuses to try what a flag sets for all settings."""
+  for key, text in selection.redraws:
+    if any(words.startswith(f'{key}=') for words in tries):
+      raise ValueError(
+        f'--{key}={text} is for all settings, but --try={key}=... changes it '
+        'from setting to setting; give one of the two.'
+      )
+
+
+def _write(out, rows, metrics, best):
+  """Writes the table and, if it is known what an image costs, the plot."""
+  output_files.write_text(out / 'table.md', table(rows, metrics, best))
+  page = quality_plot.page(rows, metrics[0], best)
+  if page is not None:
+    output_files.write_text(out / quality_plot.FILE, page)
 
 
 def drawing_order(

@@ -48,7 +48,8 @@ class Upscaler:
     programs: compiled programs, which another `Upscaler` may share.
     is_found: `(images uint8 [n, H, W, 3], low-res images uint8 [n, h, w, 3]) ->
       bool [n]`, see `Method.is_found`; None if the method does not search.
-    costs: `() -> [StageCost]`, see `drawing_cost`; None without a network.
+    costs: what an image costs in each stage, see `drawing_cost`; None without a
+      network.
   """
 
   upscale_batch: Callable[..., jax.Array]
