@@ -1,8 +1,9 @@
-"""Flags of the commands that draw images: which checkpoint, and batches."""
+"""Flags of the commands that draw images: checkpoint, sampler and batches."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     'the newest)',
   )
   average_argument(parser)
+  sampler_arguments(parser)
   parser.add_argument(
     '--batch_per_device',
     type=int,
@@ -35,6 +37,37 @@ def average_argument(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def sampler_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags that choose a sampler and its number of steps."""
+  parser.add_argument(
+    '--sampler',
+    metavar='KIND',
+    help='draw with this sampler, for example heun, on the grid of the config; '
+    'or base:heun,sr:ddim for the stages of a cascade (default: see `cdm '
+    'describe`)',
+  )
+  parser.add_argument(
+    '--steps',
+    metavar='N',
+    help='draw in N steps; or base:50,sr:8 for the stages of a cascade '
+    '(default: those of the grid of the config)',
+  )
+
+
+def redraws(args: argparse.Namespace) -> Sequence[tuple[str, str]]:
+  """Parses --sampler, --steps and --start_level; see `redrawn_sampler.parse`.
+
+  Raises:
+    ValueError: a flag has no such value; the message names it.
+  """
+  given = args.sampler, args.steps, getattr(args, 'start_level', None)
+  if given == (None, None, None):
+    return ()
+  from cdm.config import redrawn_sampler
+
+  return redrawn_sampler.parse(*given)
+
+
 def check(args: argparse.Namespace, *, draws: bool = True) -> None:
   """Refuses impossible values, and flags where no image is drawn.
 
@@ -45,7 +78,7 @@ def check(args: argparse.Namespace, *, draws: bool = True) -> None:
   Raises:
     ValueError: a flag cannot be used; the message names it.
   """
-  for option in ('at', 'ema', 'batch_per_device'):
+  for option in ('at', 'ema', 'sampler', 'steps', 'batch_per_device'):
     value = getattr(args, option)
     if value is not None and not draws:
       raise ValueError(
@@ -53,6 +86,7 @@ def check(args: argparse.Namespace, *, draws: bool = True) -> None:
         'drawn; leave it out.'
       )
   checkpoint(args.at, args.ema)
+  redraws(args)
   if args.batch_per_device is not None and args.batch_per_device < 1:
     raise ValueError(
       f'--batch_per_device={args.batch_per_device}: it must be at least 1.'

@@ -120,4 +120,5 @@ def selection(args: argparse.Namespace) -> Selection:
     getattr(args, 'max_value', None),
     drawing_flags.checkpoint(args.at, args.ema),
     args.batch_per_device,
+    drawing_flags.redraws(args),
   )

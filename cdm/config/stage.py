@@ -104,6 +104,13 @@ def stage(
     )
 
 
+def has_sampler(c: ConfigDict) -> bool:
+  """Returns whether the method of a config draws with a sampler."""
+  section = c.get('method')
+  kind = section.get('kind') if isinstance(section, ConfigDict) else None
+  return kind in METHODS and 'sampler' in METHODS[kind].sections
+
+
 def is_classifier(c: ConfigDict) -> bool:
   """Returns True for the config of a classifier, False for any other."""
   section = c.get('method')

@@ -218,6 +218,32 @@ def truncate(grid: np.ndarray, *, logsnr: float) -> np.ndarray:
   return np.append(noisier, logsnr)
 
 
+def begin(grid: np.ndarray, *, logsnr: float) -> np.ndarray:
+  """Begins a grid late, at a noised image, [SDEdit] alg. 1.
+
+  Args:
+    grid: float64 [N + 1] increasing.
+    logsnr: the log-SNR to begin at; one that is no cleaner than the first point
+      changes nothing.
+
+  Returns:
+    float64: logsnr itself, then the points that are cleaner.
+
+  Raises:
+    ValueError: no point is cleaner, so nothing would be sampled.
+  """
+  grid, logsnr = np.asarray(grid, np.float64), float(logsnr)
+  if logsnr <= grid[0]:
+    return grid
+  cleaner = grid[grid > logsnr]
+  if not len(cleaner):
+    raise ValueError(
+      f'Cannot start sampling at log-SNR {logsnr:g}: the grid ends at '
+      f'{grid[-1]:g}, which is not cleaner. Use a larger start level.'
+    )
+  return np.append(logsnr, cleaner)
+
+
 def shorten(grid: np.ndarray, *, num_steps: int) -> np.ndarray:
   """Returns a grid of fewer steps, spread evenly over the steps of a grid.
 

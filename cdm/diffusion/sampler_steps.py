@@ -83,6 +83,12 @@ def evaluations(run: Sampler, logsnrs: np.ndarray) -> int:
   return len(rows['logsnr']) + int(np.sum(rows.get(AGAIN, 0)))
 
 
+def evaluations_of(taken: Steps) -> int:
+  """Returns how often `Steps` of the host evaluate the network."""
+  again = taken.rows.get(AGAIN)
+  return int(taken.count) + (0 if again is None else int(np.sum(again)))
+
+
 def coefficients(
   table: Table, logsnrs: np.ndarray | Steps, **options: Any
 ) -> dict[str, np.ndarray] | Steps:

@@ -26,6 +26,8 @@ class Selection:
       `checkpointing.reader.resolve`; None takes the newest.
     batch_per_device: images that are sampled at once on each device; None
       chooses, see `sampling.drawing_batch`.
+    redraws: other samplers, or numbers of steps, than the configs of the stages
+      say; see `config.redrawn_sampler.parse`.
   """
 
   num: int | None = None
@@ -34,6 +36,7 @@ class Selection:
   max_value: float | None = None
   at: int | str | None = None
   batch_per_device: int | None = None
+  redraws: Sequence[tuple[str, str]] = ()
 
 
 ALL_IMAGES = Selection()
@@ -51,7 +54,7 @@ class StageSampling:
     batch_size: images that are sampled at once, over all devices; None takes
       `batch_per_device`.
     overrides: ((dotted key, text), ...), changes to the stage's saved config.
-    at, batch_per_device: see `Selection`.
+    at, batch_per_device, redraws: see `Selection`.
   """
 
   num: int | None = None
@@ -61,3 +64,4 @@ class StageSampling:
   overrides: Sequence[tuple[str, str]] = ()
   at: int | str | None = None
   batch_per_device: int | None = None
+  redraws: Sequence[tuple[str, str]] = ()

@@ -7,6 +7,7 @@ data are read; those of a trained cascade or stage are sampled on the fly.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from cdm.evaluation.row_types import ImageManifest, StageEntry
 from cdm.sampling import (
   cascade,
   drawing_batch,
+  drawing_cost,
   kept_images,
   named_upscaler,
   restore,
@@ -60,6 +62,8 @@ class Source(NamedTuple):
       results of a killed run are continued only if it has not changed.
     drawn_at_once: number of images of a batch, over all processes, that is
       drawn; None for images that are read.
+    costs: what an image that is drawn costs in each stage, see
+      `sampling.drawing_cost`; None for others.
   """
 
   count: int
@@ -68,6 +72,7 @@ class Source(NamedTuple):
   paper: dict[str, float]
   stamp: object = None
   drawn_at_once: int | None = None
+  costs: Callable[[], list[drawing_cost.StageCost]] | None = None
 
 
 def resolve(
@@ -273,6 +278,7 @@ def open_cascade(
     overrides,
     selection.at,
     None if kept is None else kept.parameters,
+    selection.redraws,
   )
   size = drawing_batch.batch_size(
     stages, num=num, per_device=selection.batch_per_device
@@ -292,13 +298,14 @@ def open_cascade(
   )
   paper = loader.plain(loaded.get('paper', {}))
   stamp = [
-    *map(list, overrides),
+    *map(list, (*overrides, *selection.redraws)),
     *(
       stage_stamp.of_checkpoint(pathlib.Path(workdir) / note['folder'], note)
       for note in notes
     ),
   ]
-  return Source(num, batches, recipe, paper, stamp, drawn_at_once=size)
+  costs = functools.partial(drawing_cost.of_stages, stages)
+  return Source(num, batches, recipe, paper, stamp, size, costs)
 
 
 def open_stage(
@@ -327,11 +334,13 @@ def open_stage(
   upscaler, saved = named_upscaler.opened(
     pathlib.Path(workdir),
     level=level[-1] if level else 0.0,
-    batch_per_device=selection.batch_per_device,
     overrides=rest,
     at=selection.at,
     kept=kept,
-    limits=drawing_batch.OWN_ROWS,
+    limits=drawing_batch.OWN_ROWS._replace(
+      per_device=selection.batch_per_device
+    ),
+    redraws=selection.redraws,
   )
   saved = class_agreement.of_stage(
     saved, workdir, upscaler.num_classes, f'{section}_data'
@@ -365,10 +374,10 @@ def open_stage(
     upscaler, read, seed=seed, count=count, on_batch=on_batch
   )
   paper = loader.plain(saved.get('paper', {}))
-  stamp = [stamp, *map(list, overrides), stage_stamp.of_stage(workdir, note)]
-  return Source(
-    count, batches, recipe, paper, stamp, drawn_at_once=upscaler.batch_size
-  )
+  changes = map(list, (*overrides, *selection.redraws))
+  stamp = [stamp, *changes, stage_stamp.of_stage(workdir, note)]
+  size, costs = upscaler.batch_size, upscaler.costs
+  return Source(count, batches, recipe, paper, stamp, size, costs)
 
 
 def check_available(

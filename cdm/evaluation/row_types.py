@@ -16,6 +16,7 @@ class StageEntry(TypedDict):
     checkpoint: step of the checkpoint that its parameters come from.
     ema: name of the average that they are; absent for the main one.
     sampler: the `sampler` section that it draws with.
+    start_level: the level at which drawing begins, at a noised image.
     level: augmentation level in [0, 1] of its low-res input.
     truncated: True if the previous stage stops at `level`.
     folder: folder of a cascade's stage, relative to its work directory.
@@ -31,6 +32,7 @@ class StageEntry(TypedDict):
   checkpoint: int
   ema: NotRequired[str]
   sampler: dict[str, Any]
+  start_level: NotRequired[float]
   level: NotRequired[float]
   truncated: NotRequired[bool]
   folder: NotRequired[str]
@@ -209,10 +211,13 @@ class SweepRow(SetRow):
   Attributes:
     setting: [[dotted key, text], ...], the values that were tried.
     sweep: what the sweep evaluates.
+    cost: what an image costs in each stage, see `sampling.drawing_cost`; absent
+      in rows of earlier versions and without a network.
   """
 
   setting: Sequence[Sequence[str]]
   sweep: SweepDescription
+  cost: NotRequired[list[dict[str, Any]]]
 
 
 # A class cannot name the entry `consistency_1e-5` either.

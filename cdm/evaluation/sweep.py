@@ -2,7 +2,8 @@
 
 A setting is a combination of config values that change the samples:
 augmentation levels, truncated or not ([CDM] tab. 4 and 5), steps and betas of
-an inference schedule ([SR3] sec. 2.3), guidance. Each setting gives a row,
+an inference schedule ([SR3] sec. 2.3), guidance; or of samplers and their
+steps, see `redrawn_sampler`. Each setting gives a row,
 which is written to rows.jsonl as soon as it is computed; a sweep that was
 stopped continues with the next setting.
 
@@ -22,12 +23,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cdm.checkpointing import average_names, checkpoint_name
-from cdm.config import cascade_stages, loader
+from cdm.config import cascade_stages, loader, redrawn_sampler
 from cdm.distributed import collectives
 from cdm.evaluation import (
   compare_sets,
   image_source,
   metrics_table,
+  quality_plot,
   set_metrics,
   set_name,
 )
@@ -51,7 +53,8 @@ def settings(tries: Sequence[str]) -> list[Setting]:
   """Returns all combinations of the values to try.
 
   Args:
-    tries: ('KEY=V,V,...', ...), the values of each key.
+    tries: ('KEY=V,V,...', ...), the values of each key: that of a config, or of
+      `redrawn_sampler.parse`.
 
   Returns:
     [((key, text), ...), ...]; the value of the last key changes fastest.
@@ -73,6 +76,7 @@ def settings(tries: Sequence[str]) -> list[Setting]:
     if key == AVERAGE:
       values = [average_names.canonical(value) for value in values]
     axes.append([(key, value) for value in values])
+    redrawn_sampler.split(axes[-1])  # A sampler may be unknown.
   return list(itertools.product(*axes))
 
 
@@ -92,8 +96,8 @@ def sweep(
   Args:
     samples: name of a set that is sampled on the fly, see `set_name`.
     reference: name of the reference set.
-    out: folder for rows.jsonl and table.md; if it holds rows of this sweep
-      already, the sweep continues after them.
+    out: folder for rows.jsonl, table.md and quality.html; if it holds rows of
+      this sweep already, the sweep continues after them.
     tries: see `settings`.
     choice: the metrics to compute; the first one decides which setting is the
       best.
@@ -114,6 +118,7 @@ def sweep(
       f'{samples} is not sampled now, so settings cannot change it. Give '
       '--samples=CONFIG.py@WORKDIR or WORKDIR@eval.'
     )
+  _check_flags(tries, selection)
   out = pathlib.Path(out)
   every, metrics = settings(tries), choice.names
   description: SweepDescription = {
@@ -122,7 +127,9 @@ def sweep(
     'metrics': list(metrics),
     'num': selection.num,
     'seed': selection.seed,
-    'overrides': [list(pair) for pair in selection.overrides],
+    'overrides': [
+      list(pair) for pair in (*selection.overrides, *selection.redraws)
+    ],
     'kid_size': choice.kid_size,
   }
   if collectives.is_first():
@@ -148,23 +155,27 @@ def sweep(
         if collectives.is_first():
           print(f'{title} ...', flush=True)
         drawn = drawn_with(selection, setting)
+        source = image_source.resolve(samples, drawn, kept=shared)
         row = compare_sets.compare(
           samples,
           opened,
           gatherer,
           choice,
           selection=drawn,
-          source=image_source.resolve(samples, drawn, kept=shared),
+          source=source,
           check_manifests=functools.partial(check_same, out, kept.rows),
           keep_reference=True,
         )
-        kept.append([{'setting': setting, 'sweep': description} | row])
+        own: dict[str, Any] = {'setting': setting, 'sweep': description}
+        if source.costs is not None:
+          own['cost'] = source.costs()
+        kept.append([own | row])
     finally:
       shared.forget()
   rows = [kept.rows[setting] for setting in every]
   best = choose(rows, metrics[0])
   if collectives.is_first():
-    output_files.write_text(out / 'table.md', table(rows, metrics, best))
+    _write(out, rows, metrics, best)
   if gatherer is not None:
     gatherer.forget()
   return rows, best
@@ -175,15 +186,40 @@ def drawn_with(selection: Selection, setting: Setting) -> Selection:
 
   Args:
     selection: what the settings share.
-    setting: its key `AVERAGE` is no change of the config.
+    setting: its key `AVERAGE` is no change of the config, and those of
+      `redrawn_sampler.split` are not either.
   """
   at = selection.at
   for key, value in setting:
     if key == AVERAGE:
       at = checkpoint_name.joined(at, value)
-  changes = [pair for pair in setting if pair[0] != AVERAGE]
-  overrides = (*selection.overrides, *changes)
-  return dataclasses.replace(selection, overrides=overrides, at=at)
+  overrides, redraws = redrawn_sampler.split(
+    [pair for pair in setting if pair[0] != AVERAGE]
+  )
+  return dataclasses.replace(
+    selection,
+    overrides=(*selection.overrides, *overrides),
+    redraws=(*selection.redraws, *redraws),
+    at=at,
+  )
+
+
+def _check_flags(tries, selection):
+  """Refuses to try what a flag sets for all settings."""
+  for key, text in selection.redraws:
+    if any(words.startswith(f'{key}=') for words in tries):
+      raise ValueError(
+        f'--{key}={text} is for all settings, but --try={key}=... changes it '
+        'from setting to setting; give one of the two.'
+      )
+
+
+def _write(out, rows, metrics, best):
+  """Writes the table and, if it is known what an image costs, the plot."""
+  output_files.write_text(out / 'table.md', table(rows, metrics, best))
+  page = quality_plot.page(rows, metrics[0], best)
+  if page is not None:
+    output_files.write_text(out / quality_plot.FILE, page)
 
 
 def drawing_order(
@@ -337,14 +373,16 @@ def table(
   """Returns a Markdown table with a line per setting, the best one in bold."""
   table = metrics_table.SETS
   names = [name for metric in metrics for name in table[metric].numbers]
-  keys = [key for key, _ in rows[0]['setting']]
-  lines = [
-    '| ' + ' | '.join([*keys, *names]) + ' |',
-    '|---' * (len(keys) + len(names)) + '|',
-  ]
+  heads = [key for key, _ in rows[0]['setting']] + names
+  with_cost = any('cost' in row for row in rows)
+  if with_cost:
+    heads.append('network evaluations')
+  lines = ['| ' + ' | '.join(heads) + ' |', '|---' * len(heads) + '|']
   for i, row in enumerate(rows):
     cells = [value for _, value in row['setting']]
     cells += [f'{row[name]:.4g}' for name in names]
+    if with_cost:
+      cells.append(quality_plot.evaluations_text(row.get('cost')))
     if i == best:
       cells = [f'**{cell}**' for cell in cells]
     lines.append('| ' + ' | '.join(cells) + ' |')

@@ -17,9 +17,11 @@ class Method(NamedTuple):
     sample: `(params, *, keys, label, lowres, level, stop_logsnr, tuned) -> [B,
       H, W, 3]` float32 in [-1, 1]; keys is one key per image, so that an image
       depends on its own key only. The other arguments are described where the
-      method defines `sample`. `sample` is None if the method draws no images.
+      method defines `sample`. `sample` is None if the method draws no images. A
+      diffusion model also takes `start`, an image to begin at.
     tune: `(stop_logsnr) -> tuned`, a tree of arrays with those settings of the
       sampler that can change without compiling anew; None if there are none.
+      That of a diffusion model also takes the log-SNR of `start`.
     draw: `(key, B) -> {name: [B]}`, the values that must be drawn for a whole
       batch before it is split into microbatches, see `training.step`; None if
       there are none.

@@ -15,10 +15,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.core import meta
 
-from cdm.diffusion import grids, guidance, sampler_steps, schedules
+from cdm.diffusion import guidance, process, schedules
 from cdm.diffusion.parameterization import Denoiser, network_input, predict
 from cdm.methods import (
   diffusion_score,
@@ -27,7 +26,13 @@ from cdm.methods import (
   parameter_cast,
 )
 from cdm.methods.base import Method
-from cdm.methods.diffusion_options import Objective, Sampling, Tuned, check
+from cdm.methods.diffusion_options import (
+  Objective,
+  Sampling,
+  Start,
+  Tuned,
+  check,
+)
 from cdm.ops import pixels
 from cdm.ops.keys import example_keys, normals
 
@@ -153,6 +158,7 @@ class Diffusion:
     level: jax.Array | None = None,
     stop_logsnr: float | None = None,
     tuned: Tuned | None = None,
+    start: Start | None = None,
   ) -> jax.Array:
     """Draws images, [DDPM] alg. 2 with the sampler of `sampling`.
 
@@ -167,6 +173,7 @@ class Diffusion:
         (truncated sampling, [CDM] sec. 3.2).
       tuned: what `tune` returned, in the place of the grid and the weight of
         guidance of `sampling`, and of `stop_logsnr`.
+      start: an image that sampling begins at, or None to begin at noise.
 
     Returns:
       float32 [B, H, W, 3] in [-1, 1], except with `clip` 'none' or where
@@ -186,18 +193,29 @@ class Diffusion:
     if level is None:
       level = jnp.zeros(n)
     weight = self.sampling.guidance_weight
-    logsnrs = self._grid(stop_logsnr)
+    logsnrs = self.sampling.levels(
+      stop_logsnr, None if start is None else start.logsnr
+    )
+    begins_at = logsnrs[0]
     if tuned is not None:
       # Whether there is guidance at all is decided by `sampling`.
       weight = tuned.guidance_weight if weight else weight
-      logsnrs = tuned.steps
+      logsnrs, begins_at = tuned.steps, tuned.start_logsnr
     conditions = dict(label=label, upsampled=upsampled, level=level)
     params = parameter_cast.cast(params, self.net.parameter_dtype)
     denoise = self._guided(params, n, weight, **conditions)
     step_keys = _fold_in(keys, STEP_NOISE)
+    x_T = normals(_fold_in(keys, X_T), self._shape)
+    if start is not None:
+      assert begins_at is not None  # `tune` was told of the start
+      x_T = process.q_sample(
+        self._residual(start.image, upsampled),
+        x_T,
+        logsnr=jnp.full(n, begins_at, x_T.dtype),
+      )
     x = self.sampling.run(
       self._projected(self._clipped(denoise, upsampled), lowres, **conditions),
-      normals(_fold_in(keys, X_T), self._shape),
+      x_T,
       logsnrs=logsnrs,
       noise=lambda j: normals(_fold_in(step_keys, j), self._shape),
     )
@@ -206,16 +224,16 @@ class Diffusion:
       x = upsampled + self.objective.residual_scale * x
     return x
 
-  def tune(self, stop_logsnr: float | None = None) -> Tuned:
+  def tune(
+    self, stop_logsnr: float | None = None, start_logsnr: float | None = None
+  ) -> Tuned:
     """Returns the settings of the sampler as arguments of a program.
 
     Args:
       stop_logsnr: see `sample`.
+      start_logsnr: the log-SNR of a `Start`, or None without one.
     """
-    return Tuned(
-      sampler_steps.steps(self.sampling.run, self._grid(stop_logsnr)),
-      np.asarray(self.sampling.guidance_weight, np.float32),
-    )
+    return self.sampling.tuned(stop_logsnr, start_logsnr)
 
   def denoiser(
     self,
@@ -324,12 +342,6 @@ class Diffusion:
     if self.objective.residual_scale is None:
       return x_0
     return (x_0 - upsampled) / self.objective.residual_scale
-
-  def _grid(self, stop_logsnr):
-    """Returns the noise levels that sampling runs through."""
-    if stop_logsnr is None:
-      return self.sampling.grid
-    return grids.truncate(self.sampling.grid, logsnr=stop_logsnr)
 
   def _guided(self, params, n, weight, *, label, upsampled, level):
     """Returns the denoiser of n images, guided if `sampling` asks for it."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cdm.diffusion import noise_levels, sampler_steps, schedules
+from cdm.diffusion import grids, noise_levels, sampler_steps, schedules
 from cdm.diffusion.parameterization import Kind
 from cdm.methods import objective_check
 
@@ -84,6 +84,46 @@ class Sampling(NamedTuple):
   guidance_rescale: float = 0.0
   project_lowres: bool = False
 
+  def levels(
+    self, stop_logsnr: float | None, start_logsnr: float | None
+  ) -> np.ndarray:
+    """Returns the part of the grid that sampling runs through.
+
+    Args:
+      stop_logsnr: see `grids.truncate`; None ends at x_0.
+      start_logsnr: see `grids.begin`; None begins at noise.
+    """
+    grid = self.grid
+    if stop_logsnr is not None:
+      grid = grids.truncate(grid, logsnr=stop_logsnr)
+    if start_logsnr is not None:
+      grid = grids.begin(grid, logsnr=start_logsnr)
+    return grid
+
+  def tuned(
+    self, stop_logsnr: float | None, start_logsnr: float | None
+  ) -> 'Tuned':
+    """Returns the settings as arguments of a program, for such `levels`."""
+    grid = self.levels(stop_logsnr, start_logsnr)
+    return Tuned(
+      sampler_steps.steps(self.run, grid),
+      np.asarray(self.guidance_weight, np.float32),
+      None if start_logsnr is None else np.asarray(grid[0], np.float32),
+    )
+
+
+class Start(NamedTuple):
+  """Where sampling begins in the place of noise alone, [SDEdit].
+
+  Attributes:
+    image: float32 [B, H, W, 3] in [-1, 1]; it is noised to the start level.
+    logsnr: the log-SNR of that level; None takes that of `Tuned`. Where the
+      grid begins cleaner, the level is that of the grid's first point.
+  """
+
+  image: jax.Array
+  logsnr: float | None = None
+
 
 class Tuned(NamedTuple):
   """The settings of a sampler that its compiled program takes as arguments.
@@ -94,10 +134,13 @@ class Tuned(NamedTuple):
   Attributes:
     steps: the steps of the grid, which may be truncated.
     guidance_weight: float32 [].
+    start_logsnr: float32 [], the level to which a `Start` is noised; None
+      without one.
   """
 
   steps: sampler_steps.Steps
   guidance_weight: np.ndarray | jax.Array
+  start_logsnr: np.ndarray | jax.Array | None = None
 
 
 def check(

@@ -240,9 +240,17 @@ def level_logsnr(
     [...] log alpha_bar / (1 - alpha_bar).
   """
   xp, level = _namespace(level)
-  if lowres.num_levels is not None:
-    table = xp.asarray(_table(lowres.num_levels), level.dtype)  # [T + 1]
-    return table[xp.round(level * lowres.num_levels).astype(int)]
+  if lowres.num_levels is None:
+    return continuous_logsnr(level)
+  table = xp.asarray(_table(lowres.num_levels), level.dtype)  # [T + 1]
+  return table[xp.round(level * lowres.num_levels).astype(int)]
+
+
+def continuous_logsnr(
+  level: float | np.ndarray | jax.Array,
+) -> np.ndarray | jax.Array:
+  """Returns the log-SNR [...] of levels [...] in [0, 1], see `level_logsnr`."""
+  xp, level = _namespace(level)
   k = np.pi / (2.0 * (1.0 + OFFSET))
   with np.errstate(divide='ignore'):
     signal = 2.0 * xp.log(xp.sin(k * (1.0 - level)))

@@ -29,15 +29,19 @@ class Axes:
     x_label: text below the x axis.
     y_label: text beside the y axis.
     log_y: whether the y axis is logarithmic.
+    log_x: whether the x axis is.
     x_names: texts under x = 0, 1, ... in place of numbers; () for numbers.
     diagonal: whether to draw y = x and give both axes the same range.
+    dots: whether every point of a curve gets a dot.
   """
 
   x_label: str = 'step'
   y_label: str = 'loss'
   log_y: bool = False
+  log_x: bool = False
   x_names: Sequence[str] = ()
   diagonal: bool = False
+  dots: bool = False
 
 
 TRAINING_LOSS = Axes()
@@ -59,7 +63,7 @@ def svg(
 
   Args:
     series: {name: points (x, y)}. Values that are not finite (or not positive,
-      with `log_y`) are left out.
+      on a logarithmic axis) are left out.
     axes: the labels and the scale of the axes; by default those of a training
       loss over steps.
     smoothing: share in [0, 1) of a curve's values that each point of the thick
@@ -83,7 +87,10 @@ def svg(
     name: [
       (float(x), float(y))
       for x, y in points
-      if math.isfinite(x) and math.isfinite(y) and (y > 0 or not axes.log_y)
+      if math.isfinite(x)
+      and math.isfinite(y)
+      and (y > 0 or not axes.log_y)
+      and (x > 0 or not axes.log_x)
     ]
     for name, points in series.items()
   }
@@ -106,7 +113,7 @@ def svg(
     for x, low, high in bands.get(name, ()):
       ends = path([(x, low), (x, high)], frame)
       parts.append(f'<path class="whisker" {color} d="{ends}"/>')
-    if not joined or axes.x_names:
+    if not joined or axes.x_names or axes.dots:
       parts += _dots(points, frame, color)
     if not joined:
       continue
@@ -131,13 +138,14 @@ class Frame(NamedTuple):
   """The ranges of the data, the ticks, and the size of the drawing.
 
   Attributes:
-    x: (lowest, highest) x.
+    x: (lowest, highest) x, or their decimal logarithms if `log_x`.
     y: (lowest, highest) y, or their decimal logarithms if `log`.
     x_ticks: positions of the ticks on the x axis.
     y_ticks: values of the ticks on the y axis.
     log: whether the y axis is logarithmic.
     size: (width, height) of the drawing in SVG units.
     x_names: texts under x = 0, 1, ...; numbers if empty.
+    log_x: whether the x axis is logarithmic.
   """
 
   x: tuple[float, float]
@@ -147,6 +155,7 @@ class Frame(NamedTuple):
   log: bool
   size: tuple[int, int] = (WIDTH, HEIGHT)
   x_names: tuple[str, ...] = ()
+  log_x: bool = False
 
   @property
   def right(self) -> int:
@@ -161,6 +170,7 @@ class Frame(NamedTuple):
   def place(self, x: float, y: float) -> Point:
     """Returns the SVG coordinates of a point of the data."""
     y = math.log10(y) if self.log else y
+    x = math.log10(x) if self.log_x else x
     across = (x - self.x[0]) / (self.x[1] - self.x[0])
     up = (y - self.y[0]) / (self.y[1] - self.y[0])
     return (
@@ -187,7 +197,12 @@ def _frame(points: Sequence[Point], axes: Axes, size: tuple[int, int]) -> Frame:
     y = _range(min(ys), max(ys), pad=0.0 if diagonal else 0.05)
     y_ticks = ticks(*y)
   x_ticks = list(range(len(x_names))) if x_names else ticks(*x)
-  return Frame(x, y, x_ticks, y_ticks, axes.log_y, size, x_names)
+  if axes.log_x:
+    low, high = math.log10(min(xs)), math.log10(max(xs))
+    pad = max(0.03 * (high - low), 0.02)
+    x = (low - pad, high + pad)
+    x_ticks = _log_ticks(*x)
+  return Frame(x, y, x_ticks, y_ticks, axes.log_y, size, x_names, axes.log_x)
 
 
 def _drawable(
@@ -244,8 +259,9 @@ def draw_axes(frame: Frame, x_label: str, y_label: str) -> Iterator[str]:
   """Yields the SVG elements of the grid, the ticks and the labels."""
   bottom, right = frame.bottom, frame.right
   low_y = 10 ** frame.y[0] if frame.log else frame.y[0]
+  low_x = 10 ** frame.x[0] if frame.log_x else frame.x[0]
   for value in frame.y_ticks:
-    y = frame.place(frame.x[0], value)[1]
+    y = frame.place(low_x, value)[1]
     yield (
       f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" '
       f'y2="{y:.1f}"/><text x="{LEFT - 8}" y="{y + 4:.1f}" '

@@ -8,154 +8,21 @@ that it is drawn in.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.distributed import compiler_options, device_mesh
 from cdm.methods import lowres_conditioning
+from cdm.methods.diffusion_options import Start
 from cdm.ops import pixels
 from cdm.ops.keys import image_keys, stage_keys
+from cdm.sampling.drawing_stage import Stage
 
 # Folded into an image's key to draw augmentation noise. The method folds in 0
 # and 1.
 AUGMENT = 2
-
-
-class Stage(NamedTuple):
-  """One trained stage of a cascade, ready to draw images.
-
-  Attributes:
-    name: name of the stage and of the folder of its images.
-    image_size: H = W of its output.
-    sample: `Method.sample`, a function that takes the parameters first.
-    params: the EMA parameters, or their shapes.
-    lowres: how its low-res input is made; None for a base model.
-    level: augmentation level in [0, 1] of its low-res input in sampling.
-    truncated: True if the previous stage stops at `level` ([CDM] sec. 3.2);
-      False if that stage runs to the end and its image is noised again.
-    num_classes: number of classes of its label input; None if it takes no
-      label.
-    null_class: True if it also takes images without a label.
-    residual: True if it diffuses a residual rather than the image.
-    stops: True if it can stop at a noise level; a method without a schedule
-      has none.
-    margin: see `config.built_stage.Stage`.
-    mesh: the device mesh that its images are split over; None is one device.
-    tune: `Method.tune`; None if sampling has no settings that can change
-      without compiling anew.
-    program: a text that is equal for stages which differ only in parameters and
-      in the settings of `settings_of`, so that they share a compiled program;
-      None shares none.
-    boxes: `config.built_stage.Stage.boxes` of the parameters; None if no
-      parameter is split.
-    is_found: `Method.is_found`; None if the method does not search.
-  """
-
-  name: str
-  image_size: int
-  sample: Callable[..., jax.Array]
-  params: Any
-  lowres: lowres_conditioning.Lowres | None = None
-  level: float = 0.0
-  truncated: bool = False
-  num_classes: int | None = None
-  null_class: bool = False
-  residual: bool = False
-  stops: bool = True
-  margin: int = 0
-  mesh: jax.sharding.Mesh | None = None
-  tune: Callable[..., Any] | None = None
-  program: str | None = None
-  boxes: Callable[[Any], Any] | None = None
-  is_found: Callable[[jax.Array, jax.Array], jax.Array] | None = None
-
-  @classmethod
-  def of(
-    cls,
-    built: Any,
-    params: Any,
-    mesh: jax.sharding.Mesh | None,
-    *,
-    name: str,
-    level: float = 0.0,
-    truncated: bool = False,
-  ) -> Self:
-    """Makes a stage from the network and method that its config describes.
-
-    Args:
-      built: `config.built_stage.Stage` whose method draws images.
-      params: the EMA parameters, or their shapes, as `built.prepared` returns
-        them.
-      mesh, name, level, truncated: see the class.
-    """
-    splits = mesh is not None and built.method.prepare is None
-    return cls(
-      name=name,
-      image_size=built.input_size,
-      sample=built.method.sample,
-      params=params,
-      lowres=built.lowres,
-      level=level,
-      truncated=truncated,
-      num_classes=built.net.num_classes,
-      null_class=built.net.null_class,
-      residual=built.is_residual,
-      stops=built.schedule is not None,
-      margin=built.margin,
-      mesh=mesh,
-      tune=built.method.tune,
-      boxes=built.boxes(params) if splits else None,
-      is_found=built.method.is_found,
-    )
-
-  def split(self, tree: Any) -> Any:
-    """Splits arrays [B, ...] over the mesh; for use inside jit."""
-    return device_mesh.split_batch(tree, self.mesh)
-
-  def boxed(self, params: Any) -> Any:
-    """Lets the network gather split parameters layer by layer; inside jit."""
-    if self.mesh is None or self.boxes is None:
-      return params
-    return self.boxes(params)
-
-  def without_params(self) -> Self:
-    """Returns the stage with shapes and shardings in the place of parameters.
-
-    A program that later settings share then keeps none of them in memory.
-    """
-    if self.program is None:
-      return self
-    shapes = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-      self.params,
-    )
-    return self._replace(params=shapes)
-
-  def jit(self, function: Callable[..., Any]) -> Any:
-    """Compiles a function whose results [B, ...] stay split over the mesh."""
-    return jit_batches(function, self.mesh)
-
-
-def jit_batches(
-  function: Callable[..., Any], mesh: jax.sharding.Mesh | None
-) -> Any:
-  """Compiles a function whose results are batches that stay split over a mesh.
-
-  Args:
-    function: function that returns a tree of arrays [B, ...].
-    mesh: the device mesh; None is one device.
-  """
-  if mesh is None:
-    options = compiler_options.for_devices(jax.devices())
-    return jax.jit(function, compiler_options=options)
-  return jax.jit(
-    device_mesh.in_mesh(function, mesh),
-    out_shardings=device_mesh.batch_sharding(mesh),
-    compiler_options=compiler_options.for_devices(mesh.devices.flat),
-  )
 
 
 def check(stages: Sequence[Stage]) -> None:
@@ -224,6 +91,20 @@ def check_level(stage: Stage) -> None:
     )
 
 
+def check_starts(first: Stage) -> None:
+  """Raises ValueError unless a base model has images to start at, if it must.
+
+  Args:
+    first: the first stage of a cascade.
+  """
+  if first.start_level is not None and first.starts is None:
+    raise ValueError(
+      f'--start_level={first.start_level}: stage {first.name!r} has no low-res '
+      'image to start at. Give images with `cdm sample --start_images=SET`, or '
+      'leave the start level out.'
+    )
+
+
 class Settings(NamedTuple):
   """What a stage's compiled program takes as arguments beside its images.
 
@@ -253,11 +134,16 @@ def settings_of(stage: Stage, follower: Stage | None = None) -> Settings:
   if stage.lowres is not None:
     level = lowres_conditioning.nearest_level(level, stage.lowres)
   stop = stop_logsnr_of(follower)
+  tuned = None
+  if stage.tune is not None:
+    # Only a stage with noise levels has a start level, and its `tune` takes it.
+    start = () if stage.start_level is None else (start_logsnr_of(stage),)
+    tuned = stage.tune(stop, *start)
   return Settings(
     level=np.asarray(level, np.float32),
     noised=np.asarray(bool(stage.level) and not stage.truncated),
     stopped=np.asarray(stop is not None),
-    tuned=None if stage.tune is None else stage.tune(stop),
+    tuned=tuned,
   )
 
 
@@ -268,6 +154,17 @@ def stop_logsnr_of(follower: Stage | None) -> float | None:
   assert follower.lowres is not None, 'a later stage has a low-res input'
   level = np.float64(follower.level)
   return float(lowres_conditioning.level_logsnr(level, follower.lowres))
+
+
+def start_logsnr_of(stage: Stage) -> float:
+  """Returns the log-SNR of the start level of a stage that has one.
+
+  A level is a fraction of the diffusion time of the cosine schedule, as the
+  augmentation levels are where they are continuous.
+  """
+  assert stage.start_level is not None
+  level = np.float64(stage.start_level)
+  return float(lowres_conditioning.continuous_logsnr(level))
 
 
 def super_resolve(
@@ -311,9 +208,18 @@ def super_resolve(
       z_0, stage.lowres, level=level, eps=eps
     )
     z = jnp.where(settings.noised, z_s, z_0)
+  conditions = {'lowres': z, 'level': level}
+  if starts(settings):
+    image = lowres_conditioning.upsample(z_0, stage.image_size, stage.lowres)
+    conditions['start'] = Start(image)
   return _sample(
-    stage, params, settings, stop_logsnr, keys, label, lowres=z, level=level
+    stage, params, settings, stop_logsnr, keys, label, **conditions
   )
+
+
+def starts(settings: Settings) -> bool:
+  """Returns whether a stage with these settings begins at a noised image."""
+  return getattr(settings.tuned, 'start_logsnr', None) is not None
 
 
 def _sample(stage, params, settings, stop_logsnr, keys, label, **conditions):
@@ -354,6 +260,8 @@ def sampler(
 
   def draw(seed, indices, label, params=None):
     images, z = [], None
+    if stages[0].starts is not None:
+      z = stages[0].starts(indices)
     if params is None:
       params = [stage.params for stage in stages]
     for given, run in zip(params, runs, strict=True):
@@ -374,13 +282,14 @@ def stage_runs(
 
   Returns:
     `run(params, seed, indices, label, z) -> (input of the next stage float32,
-    image uint8)` of each stage, both [B, H, W, 3]. z is the input of the stage,
-    None for the first.
+    image uint8)` of each stage, both [B, H, W, 3]. z is the input of the stage;
+    for the first it is the images uint8 that it starts at, or None.
 
   Raises:
     ValueError: the stages do not form a cascade.
   """
   check(stages)
+  check_starts(stages[0])
   programs = {} if programs is None else programs
   runs = []
   for i, stage in enumerate(stages):
@@ -412,7 +321,7 @@ def _jit_stage(
 
   Returns:
     `run(params, settings, seed, indices, label, z) -> (input of the next stage
-    float32, image uint8)`, both [B, H, W, 3]; z is None for the first stage.
+    float32, image uint8)`, both [B, H, W, 3]; for z see `stage_runs`.
   """
 
   @stage.jit
@@ -420,7 +329,13 @@ def _jit_stage(
     keys, label = stage.split((stage_keys(image_keys(seed, indices), i), label))
     params = stage.boxed(params)
     if stage.lowres is None:
-      x = _sample(stage, params, settings, stop_logsnr, keys, label)
+      conditions = {}
+      if starts(settings):
+        image = pixels.to_float(stage.split(z))
+        conditions['start'] = Start(image)
+      x = _sample(
+        stage, params, settings, stop_logsnr, keys, label, **conditions
+      )
     else:
       x = super_resolve(
         stage,

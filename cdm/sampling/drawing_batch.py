@@ -44,10 +44,13 @@ class Limits(NamedTuple):
     most_per_device: the most on each device.
     own_rows: whether a process holds on its host the originals and results of
       its own devices alone, or those of the whole batch.
+    per_device: the number on each part of the mesh that a batch is split over;
+      None chooses it.
   """
 
   most_per_device: int = MOST
   own_rows: bool = False
+  per_device: int | None = None
 
   def on_hosts(self, image_size: int, mesh: jax.sharding.Mesh | None) -> int:
     """Returns the most on all devices for which the hosts' memory is meant.

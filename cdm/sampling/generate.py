@@ -34,6 +34,7 @@ from cdm.sampling import (
   sample_shards,
   sample_storage,
   stage_record,
+  start_images,
 )
 from cdm.sampling.background_writer import BackgroundWriter
 from cdm.sampling.one_ahead import one_ahead
@@ -53,6 +54,8 @@ class Manifest(TypedDict):
     labels: the labels to draw in rotation; None if no stage takes a label.
     stages: the stages of the cascade, the base model first.
     storage: how the images are kept; None or absent for PNG files.
+    start_images: the images that the base model begins at, see `start_images`;
+      absent if it begins at noise.
   """
 
   config: str
@@ -60,6 +63,7 @@ class Manifest(TypedDict):
   labels: list[int] | None
   stages: list[stage_record.CascadeEntry]
   storage: NotRequired[record_format.Storage | None]
+  start_images: NotRequired[start_images.Manifest]
 
 
 @output_folder.held_by('cdm sample')

@@ -20,6 +20,7 @@ import numpy as np
 from cdm.data.files import atomic_files
 from cdm.ops import pixels
 from cdm.sampling import cascade
+from cdm.sampling.drawing_stage import jit_batches
 from cdm.sampling.restored_parameters import RestoredParameters
 
 MEMORY = 2**30  # bytes of images, in each process
@@ -158,7 +159,7 @@ def sampler(
 def _to_float(kept, stage):
   key = ('to_float', stage.mesh)
   if key not in kept.programs:
-    kept.programs[key] = cascade.jit_batches(pixels.to_float, stage.mesh)
+    kept.programs[key] = jit_batches(pixels.to_float, stage.mesh)
   return kept.programs[key]
 
 

@@ -24,6 +24,7 @@ from cdm.config import (
   instantiate,
   loader,
   placement,
+  redrawn_sampler,
   stage,
 )
 from cdm.data import data_origin, transforms
@@ -31,13 +32,13 @@ from cdm.distributed import device_mesh
 from cdm.methods import interpolation
 from cdm.ops import pixels
 from cdm.sampling import (
-  cascade,
   drawing_batch,
   kept_images,
   nearest_originals,
   restore,
   stage_record,
 )
+from cdm.sampling.drawing_stage import jit_batches
 from cdm.sampling.upscaler import Upscaler
 
 NEAREST_NEIGHBOUR = 'nearest_neighbour'
@@ -131,19 +132,21 @@ def opened(
   *,
   level: float,
   batch_size: int | None = None,
-  batch_per_device: int | None = None,
   limits: drawing_batch.Limits = drawing_batch.WHOLE_BATCHES,
   overrides: Sequence[tuple[str, str]] = (),
   at: int | str | None = None,
   kept: kept_images.Kept | None = None,
+  redraws: redrawn_sampler.Pairs = (),
 ) -> tuple[Upscaler, loader.ConfigDict]:
   """Opens a super-resolution stage or a method without training.
 
   Args:
     workdir: a work directory, or METHOD:CONFIG.py.
-    level, batch_size, batch_per_device, limits, overrides, at, kept: see
+    level, batch_size, limits, overrides, at, kept: see
       `restore.restored_upscaler`. A method without training has neither levels
       nor checkpoints.
+    redraws: another sampler, or number of steps, than the config says; see
+      `redrawn_sampler.parse`. Only a diffusion model has a sampler.
 
   Returns:
     (Upscaler, config of its stage).
@@ -152,17 +155,22 @@ def opened(
     FileNotFoundError: a work directory has no checkpoint.
     ValueError: it cannot be used; names what is wrong.
   """
-  named = parse(workdir)
+  named, redraw = parse(workdir), redrawn_sampler.of_single(redraws)
   if named is None:
     return restore.restored_upscaler(
       workdir,
       level=level,
       batch_size=batch_size,
-      batch_per_device=batch_per_device,
       limits=limits,
       overrides=overrides,
       at=at,
       kept=kept,
+      redraw=redraw,
+    )
+  if redraw:
+    raise ValueError(
+      f'{redraw.flags}: {named[0]} has no sampler and no noise levels; leave '
+      'it out.'
     )
   step, average = checkpoint_name.split(at)
   other = None if average == average_names.MAIN else average
@@ -179,7 +187,6 @@ def opened(
     method,
     c,
     batch_size=batch_size,
-    batch_per_device=batch_per_device,
     limits=limits,
   )
   return upscaler, c
@@ -190,7 +197,6 @@ def untrained(
   c: loader.ConfigDict,
   *,
   batch_size: int | None = None,
-  batch_per_device: int | None = None,
   limits: drawing_batch.Limits = drawing_batch.WHOLE_BATCHES,
 ) -> Upscaler:
   """Opens a method without training.
@@ -198,7 +204,7 @@ def untrained(
   Args:
     method: one of `METHODS`.
     c: config whose data and low-res images are used.
-    batch_size, batch_per_device, limits: see `opened`.
+    batch_size, limits: see `opened`.
 
   Raises:
     ValueError: it cannot be used with the config.
@@ -206,7 +212,7 @@ def untrained(
   lowres = _lowres_of(method, c)
   mesh = placement.drawing_mesh(c.mesh)
   if batch_size is None:
-    batch_size = _batch_size(c, mesh, batch_per_device, limits)
+    batch_size = _batch_size(c, mesh, limits)
   return _upscaler(method, c, lowres, mesh, batch_size)
 
 
@@ -227,10 +233,11 @@ def _lowres_of(method, c):
   return dataclasses.replace(lowres, augment='none')
 
 
-def _batch_size(c, mesh, per_device, limits):
+def _batch_size(c, mesh, limits):
   """Returns how many images are super-resolved at once, over all devices."""
   shards = device_mesh.num_batch_shards(mesh)
   most = limits.on_hosts(c.pipeline.image_size, mesh)
+  per_device = limits.per_device
   if per_device is None:
     accelerated = drawing_batch.device_bytes(mesh) is not None
     per_device = limits.most_per_device
@@ -274,7 +281,7 @@ def _upscaler(method, c, lowres, mesh, batch_size):
     x = pixels.to_float(device_mesh.split_batch(images, mesh))
     return pixels.to_uint8(sample({}, lowres=x))
 
-  program = cascade.jit_batches(interpolate, mesh)
+  program = jit_batches(interpolate, mesh)
   return Upscaler(
     lambda images, keys, label: program(images),
     record=UntrainedRecord(method, c.name),

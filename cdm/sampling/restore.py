@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from cdm.config import (
   key_errors,
   loader,
   placement,
+  redrawn_sampler,
   stage,
   stage_warnings,
 )
@@ -27,6 +29,7 @@ from cdm.distributed import collectives
 from cdm.sampling import (
   cascade,
   drawing_batch,
+  drawing_cost,
   kept_images,
   stage_record,
   upscaler,
@@ -49,6 +52,7 @@ def restored_stage(
   sampler: loader.ConfigDict | dict[str, Any] | None = None,
   mesh: loader.ConfigDict | dict[str, Any] | None = None,
   overrides: Sequence[tuple[str, str]] = (),
+  redraw: redrawn_sampler.Redraw = redrawn_sampler.AS_TRAINED,
 ) -> tuple[cascade.Stage, loader.ConfigDict, StageRecord]:
   """Restores a trained stage from its saved config and its EMA parameters.
 
@@ -59,6 +63,7 @@ def restored_stage(
     sampler: `sampler` section that replaces the saved one, or None.
     mesh: `mesh` section that replaces the saved one, or None.
     overrides: ((dotted key, text), ...), applied to the saved config.
+    redraw: another sampler, or number of steps, than the section says.
 
   Returns:
     (cascade.Stage, its config, StageRecord).
@@ -75,6 +80,9 @@ def restored_stage(
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
   sampler_key = 'sampler' if sampler is None else f'stages.{name}.sampler'
+  trained_with = _sampler_of(saved, sampler, redraw)
+  if redraw.kind is not None or redraw.steps is not None:
+    sampler = redrawn_sampler.redrawn(trained_with, redraw, sampler_key)
   built = stage.stage(saved, sampler, sampler_key=sampler_key)
   warning = stage_warnings.sampler_start(
     built, sampler, sampler_key=sampler_key
@@ -94,9 +102,18 @@ def restored_stage(
   restored = cascade.Stage.of(
     built, params, device_mesh, name=name, level=level, truncated=truncated
   )
+  restored = restored._replace(start_level=redraw.start_level)
+  if trained_with is not None and collectives.is_first():
+    steps, evaluations = drawing_cost.steps_and_evaluations(restored)
+    text = redrawn_sampler.sentence(
+      name, trained_with, redraw, steps=steps, evaluations=evaluations
+    )
+    print(text, file=sys.stderr, flush=True)
   chosen = built.drawn_with if sampler is None else sampler
   record = stage_record.of_stage(saved, step=step, level=level, sampler=chosen)
-  record = dataclasses.replace(record, average=average)
+  record = dataclasses.replace(
+    record, average=average, start_level=redraw.start_level
+  )
   source = [
     str(workdir.resolve()),
     checkpoint_name.joined(step, average),
@@ -105,6 +122,22 @@ def restored_stage(
   compiled = built.compiled_settings(record.sampler)
   program = json.dumps([source, compiled], sort_keys=True)
   return restored._replace(program=program), saved, record
+
+
+def _sampler_of(saved, sampler, redraw):
+  """Returns the section that a change of the sampler is about; None if none."""
+  if not redraw:
+    return None
+  if not stage.has_sampler(saved):
+    raise ValueError(
+      f'{redraw.flags}: {saved.name!r} has method.kind={saved.method.kind!r}, '
+      'which has no sampler and no noise levels; leave it out, or give it for '
+      'other stages as STAGE:VALUE.'
+    )
+  if sampler is not None:
+    return sampler
+  instantiate.require(saved, 'sampler')
+  return saved.sampler
 
 
 def lowres_size(
@@ -147,6 +180,7 @@ def restored_cascade(
   overrides: Sequence[tuple[str, str]] = (),
   at: int | str | None = None,
   restored: RestoredParameters | None = None,
+  redraws: redrawn_sampler.Pairs = (),
 ) -> tuple[list[cascade.Stage], list[CascadeEntry]]:
   """Restores every stage of a cascade, or one base stage.
 
@@ -158,6 +192,8 @@ def restored_cascade(
     at: which checkpoint of every stage, see `reader.resolve`: 'best' is the
       best one of each.
     restored: see `Checkpoint`.
+    redraws: other samplers, or numbers of steps, than the configs say; see
+      `redrawn_sampler.parse`.
 
   Returns:
     (stages, notes): the `cascade.Stage`s, checked to fit each other, and for
@@ -174,13 +210,21 @@ def restored_cascade(
   else:
     sections = [dict(name=loaded.name, config=loaded.name)]
     folders = ['.']
+  changes = redrawn_sampler.of_stages(redraws, [s['name'] for s in sections])
+  if cascade_stages.is_cascade(loaded):
+    for i, (section, change) in enumerate(zip(sections, changes, strict=True)):
+      keys = [f'stages.{k}.sampler' for k in (section['name'], i)]
+      redrawn_sampler.check_overrides(change, overrides, keys)
+  else:
+    redrawn_sampler.check_overrides(changes[0], overrides)
   stages, notes = [], []
-  for section, folder in zip(sections, folders, strict=True):
+  for section, folder, change in zip(sections, folders, changes, strict=True):
     experiment = section.pop('config')
     own = {
       'checkpoint': Checkpoint(workdir / folder, at, restored),
       'mesh': loaded.get('mesh'),
       'overrides': () if cascade_stages.is_cascade(loaded) else overrides,
+      'redraw': change,
     }
     key = f'stages.{section["name"]}'
     given = instantiate.arguments(key, restored_stage, section, own)
@@ -236,11 +280,11 @@ def restored_upscaler(
   *,
   level: float,
   batch_size: int | None = None,
-  batch_per_device: int | None = None,
   limits: drawing_batch.Limits = drawing_batch.WHOLE_BATCHES,
   overrides: Sequence[tuple[str, str]] = (),
   at: int | str | None = None,
   kept: kept_images.Kept | None = None,
+  redraw: redrawn_sampler.Redraw = redrawn_sampler.AS_TRAINED,
 ) -> tuple[upscaler.Upscaler, loader.ConfigDict]:
   """Restores a super-resolution stage as an `Upscaler`, whatever its method.
 
@@ -248,13 +292,12 @@ def restored_upscaler(
     workdir: directory that `cdm train` wrote.
     level: augmentation level in [0, 1] of the low-res input.
     batch_size: number of images that are super-resolved at once, over all
-      devices.
-    batch_per_device: the same on each part of the mesh that a batch is split
-      over. If both are None, `drawing_batch` chooses.
+      devices; None takes that of `limits`, or else `drawing_batch` chooses.
     limits: bound what it chooses.
     overrides: ((dotted key, text), ...), applied to the saved config.
     at: which checkpoint, see `reader.resolve`.
     kept: what earlier calls have restored and compiled, or None.
+    redraw: see `restored_stage`.
 
   Returns:
     (upscaler.Upscaler, config of its stage).
@@ -264,11 +307,13 @@ def restored_upscaler(
     ValueError: the stage in workdir takes no low-res input, or was not trained
       on this level.
   """
+  redrawn_sampler.check_overrides(redraw, overrides)
   restored, saved, record = restored_stage(
     Checkpoint(workdir, at, None if kept is None else kept.parameters),
     name='upscaled',
     level=level,
     overrides=overrides,
+    redraw=redraw,
   )
   if restored.lowres is None:
     raise ValueError(_base_model(workdir, saved))
@@ -276,7 +321,7 @@ def restored_upscaler(
   if batch_size is None:
     batch_size = drawing_batch.batch_size(
       [restored],
-      per_device=batch_per_device,
+      per_device=limits.per_device,
       on_cpus=UPSCALED_ON_CPUS,
       most=limits.on_hosts(restored.image_size, restored.mesh),
       most_per_device=limits.most_per_device,

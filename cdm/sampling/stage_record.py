@@ -40,6 +40,8 @@ class StageManifest(TypedDict):
     ema: name of the average that they are; absent for the main one.
     level: augmentation level in [0, 1] of its low-res input.
     sampler: the `sampler` section that it draws with.
+    start_level: the level at which drawing begins, at a noised image; absent if
+      it begins at noise.
     prepared: how its training images were prepared; absent in the manifests of
       earlier versions.
     data_sets: see `StageRecord`; absent if it names none.
@@ -51,6 +53,7 @@ class StageManifest(TypedDict):
   ema: NotRequired[str]
   level: float
   sampler: dict[str, Any]
+  start_level: NotRequired[float]
   prepared: NotRequired[Preparation]
   data_sets: NotRequired[dict[str, data_origin.Origin]]
 
@@ -69,6 +72,7 @@ class CascadeEntry(TypedDict):
     checkpoint: step of the checkpoint that its parameters come from.
     ema: name of the average that they are; absent for the main one.
     sampler: the `sampler` section that it draws with.
+    start_level: see `StageManifest`.
     prepared: how its training images were prepared; absent in the manifests of
       earlier versions.
     data_sets: see `StageRecord`; absent if it names none.
@@ -82,6 +86,7 @@ class CascadeEntry(TypedDict):
   checkpoint: int
   ema: NotRequired[str]
   sampler: dict[str, Any]
+  start_level: NotRequired[float]
   prepared: NotRequired[Preparation]
   data_sets: NotRequired[dict[str, data_origin.Origin]]
 
@@ -101,6 +106,7 @@ class StageRecord:
     data_sets: {'train': origin, 'eval': origin}, the public data sets that its
       config names; None if it names none.
     average: name of the average that its parameters are.
+    start_level: see `StageManifest`; None begins at noise.
   """
 
   experiment: str
@@ -110,6 +116,7 @@ class StageRecord:
   prepared: Preparation | None = None
   data_sets: dict[str, data_origin.Origin] | None = None
   average: str = average_names.MAIN
+  start_level: float | None = None
   weights: ClassVar[str] = 'EMA'
 
   def manifest(
@@ -137,6 +144,8 @@ class StageRecord:
       **(after_level or {}),
       'sampler': self.sampler,
     }
+    if self.start_level is not None:
+      settings['start_level'] = self.start_level
     if self.prepared is not None:
       settings['prepared'] = self.prepared
     if self.data_sets is not None:

@@ -20,7 +20,8 @@ from cdm.distributed import device_mesh
 from cdm.methods import lowres_conditioning
 from cdm.ops import keys as ops_keys
 from cdm.ops import pixels, resize
-from cdm.sampling import cascade
+from cdm.sampling import cascade, drawing_cost
+from cdm.sampling.drawing_stage import jit_batches
 from cdm.sampling.one_ahead import one_ahead
 
 
@@ -47,6 +48,8 @@ class Upscaler:
     programs: compiled programs, which another `Upscaler` may share.
     is_found: `(images uint8 [n, H, W, 3], low-res images uint8 [n, h, w, 3]) ->
       bool [n]`, see `Method.is_found`; None if the method does not search.
+    costs: what an image costs in each stage, see `drawing_cost`; None without a
+      network.
   """
 
   upscale_batch: Callable[..., jax.Array]
@@ -61,6 +64,7 @@ class Upscaler:
   neighbours: Callable[[np.ndarray], list[Any]] | None = None
   programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
   is_found: Callable[[np.ndarray, np.ndarray], jax.Array] | None = None
+  costs: Callable[[], list[drawing_cost.StageCost]] | None = None
 
   @property
   def lowres_size(self) -> int:
@@ -209,7 +213,7 @@ class Upscaler:
 
     key = ('shrink', self.lowres, self.mesh)
     if key not in self.programs:
-      self.programs[key] = cascade.jit_batches(shrink_batch, self.mesh)
+      self.programs[key] = jit_batches(shrink_batch, self.mesh)
     return self.programs[key]
 
   def padded_count(self, count: int) -> int:
@@ -300,6 +304,7 @@ def stage_upscaler(
     margin=stage.margin,
     programs=programs,
     is_found=_of_uint8(stage.is_found),
+    costs=functools.partial(drawing_cost.of_stages, [stage]),
   )
 
 

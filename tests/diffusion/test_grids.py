@@ -75,6 +75,22 @@ def test_a_truncated_grid_ends_at_its_level():
     grids.truncate(grid, logsnr=grid[0])
 
 
+def test_a_late_grid_begins_at_its_level():
+  """The mirror image of `truncate`: together they are the whole grid."""
+  grid = grids.respaced(schedules.cosine(1000), spacing='100')
+  late = grids.begin(grid, logsnr=0.25)
+  assert late[0] == 0.25 and (np.diff(late) > 0).all()
+  early = grids.truncate(grid, logsnr=0.25)
+  np.testing.assert_array_equal(np.append(early[:-1], late[1:]), grid)
+  # A point of the grid is not taken twice.
+  np.testing.assert_array_equal(grids.begin(grid, logsnr=grid[7]), grid[7:])
+  for noisier in (grid[0], grid[0] - 1, -np.inf):
+    np.testing.assert_array_equal(grids.begin(grid, logsnr=noisier), grid)
+  assert len(grids.begin(grid, logsnr=grid[-2] + 1)) == 2  # one step to x_0
+  with pytest.raises(ValueError, match='the grid ends at 0.25, which'):
+    grids.begin(early, logsnr=0.25)
+
+
 @pytest.mark.parametrize('num_steps', [1, 2, 3, 7, 12, 20])
 def test_a_shortened_grid_keeps_the_ends_of_the_grid(num_steps):
   grid = grids.full_grid(schedules.cosine(20))

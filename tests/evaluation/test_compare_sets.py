@@ -303,9 +303,41 @@ def test_a_sweep_judges_every_setting_and_continues(place, capsys):
   assert 'another sweep: seed was None, now it is 5' in capsys.readouterr().err
 
 
+def test_a_sweep_of_samplers_tells_what_an_image_costs(place, capsys):
+  config = smoke_runs.CONFIGS / 'smoke_sr.py'
+  words = [
+    *('sweep', f'--samples={smoke_runs.trained() / "sr"}@eval'),
+    *(f'--reference={config}:eval', f'--out={place / "sweep"}', '--num=2'),
+    *('--few', f'--weights={place / "w.pth"}', '--batch_size=64'),
+    *('--try=sampler=ddim,heun', '--try=steps=1,2'),
+  ]
+  assert smoke_runs.cdm(*words) == 0
+  said = capsys.readouterr().out
+  text = (place / 'sweep' / 'rows.jsonl').read_text(encoding='utf-8')
+  rows = [json.loads(line) for line in text.splitlines()]
+  assert_declared(rows[0], row_types.SweepRow)
+  costs = {
+    tuple(value for _, value in row['setting']): row['cost'][0]['evaluations']
+    for row in rows
+  }
+  # Heun's last step, to x_0, takes one.
+  assert costs == {
+    **{('ddim', '1'): 1, ('ddim', '2'): 2},
+    **{('heun', '1'): 1, ('heun', '2'): 3},
+  }
+  drawn = [row['samples_recipe']['stages'][0]['sampler'] for row in rows]
+  assert {d['kind'] for d in drawn} == {'ddim', 'heun'}
+  assert '| sampler | steps | fid | network evaluations |' in said
+  page = (place / 'sweep' / 'quality.html').read_text(encoding='utf-8')
+  assert page.count('class="curve"') == 2 * 2  # and in the legend
+  assert smoke_runs.cdm(*words, '--sampler=heun') == 2
+  assert '--sampler=heun is for all settings' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   ('word', 'message'),
   [
+    (['--try=sampler=ddim,fast'], '--sampler=fast: known samplers are'),
     (['--try=level'], '--try=level: expected KEY=VALUE'),
     (['--try=a=1,'], '--try=a=1,: expected'),
     (['--try=a=1', '--try=a=2'], '--try names a twice'),

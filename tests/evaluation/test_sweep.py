@@ -7,6 +7,7 @@ import pytest
 from support import smoke_runs
 
 from cdm.checkpointing import reader
+from cdm.config import redrawn_sampler
 from cdm.evaluation import image_source, sweep
 from cdm.evaluation.image_selection import Selection
 from cdm.sampling import cascade, kept_images
@@ -125,6 +126,29 @@ def test_settings_of_early_stages_change_least_often():
   assert order == [['0', '0'], ['0.1', '0'], ['0', '1'], ['0.1', '1']]
   assert wanted == [[0], [], [0], []]
   assert kept == [[], [1], [0, 1], [1]]
+
+
+def test_an_image_costs_what_its_networks_do():
+  """A base model that stops early costs less; FLOPs are of every evaluation."""
+
+  def costs(*setting):
+    overrides, redraws = redrawn_sampler.split(setting)
+    selection = Selection(
+      NUM, overrides=overrides, redraws=redraws, batch_per_device=2
+    )
+    samples = f'{CASCADE}@{smoke_runs.trained()}'
+    return image_source.resolve(samples, selection).costs()
+
+  plain = costs()
+  assert [cost['name'] for cost in plain] == ['base', 'sr']
+  assert [cost['evaluations'] for cost in plain] == [4, 4]
+  heun = costs(('stages.sr.sampler', 'heun'), ('steps', '3'))
+  assert [cost['evaluations'] for cost in heun] == [3, 5]
+  for before, after in zip(plain, heun, strict=True):
+    each = before['flops'] / before['evaluations']
+    assert after['flops'] == each * after['evaluations']
+  stopped = costs(('stages.sr.level', '0.2'), ('stages.sr.truncated', 'True'))
+  assert stopped[0]['evaluations'] < 4 == stopped[1]['evaluations']
 
 
 @pytest.mark.parametrize('memory_bytes', [0, 150, 10**6])

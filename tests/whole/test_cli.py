@@ -33,23 +33,27 @@ CASCADE = f'--config={smoke_runs.CONFIGS / "smoke_cascade.py"}'
 OPTIONS = {
   'train': '--config --workdir',
   'sample': '--config --workdir --num --seed --out --labels --batch_size --at '
-  '--ema --batch_per_device --format --stages',
+  '--ema --batch_per_device --format --stages --sampler --steps --start_images '
+  '--start_level',
   'upscale': 'IMAGE --workdir --out --held_out --label --level --seed --at '
-  '--ema --batch_per_device',
+  '--ema --batch_per_device --sampler --steps --start_level',
   'evaluate': '--samples --reference --metrics --lowres --downsample '
   '--make_reference --num --seed --few --kid_size --weights --batch_size '
-  '--lpips --lpips_weights --out --at --ema --batch_per_device',
+  '--lpips --lpips_weights --out --at --ema --batch_per_device '
+  '--sampler --steps',
   'cas': '--config --workdir --samples --test --num --seed --batch_size --out '
-  '--at --ema --batch_per_device',
+  '--at --ema --batch_per_device --sampler --steps',
   'accuracy': '--workdir --samples --reference --num --seed --level '
   '--classifier_weights --batch_size --out --at --ema --batch_per_device '
-  '--labels --class_names',
+  '--labels --class_names --sampler --steps',
   'sweep': '--samples --reference --try --metrics --out --num --seed --few '
-  '--at --ema --batch_per_device',
+  '--at --ema --batch_per_device --sampler --steps',
   'robustness': '--samples --out --num --degrade --groups --draws --metrics '
-  '--level --seed --batch_size --lpips --lpips_weights --weights --few --title',
+  '--level --seed --batch_size --lpips --lpips_weights --weights --few --title '
+  '--sampler --steps',
   'compare': '--methods --workdir --out --config --low_res --size --num --seed '
-  '--shown --extreme --draws --weights --lpips --paper --batch_size --at --ema',
+  '--shown --extreme --draws --weights --lpips --paper --batch_size --at --ema '
+  '--sampler --steps',
   'ema': 'WORKDIR --std --at --out',
   'import': '--config --workdir --synthesis --mapping --gaussian_fit',
   'prepare': '--source --size --out --crop --filter --no_classes --labels '

@@ -156,6 +156,26 @@ def test_every_layout_gives_the_numbers_of_one_device(layout):
   assert np.abs(mine[3] - expected[3]).max() <= 1
 
 
+def test_every_layout_begins_at_the_same_images():
+  """A split batch gets its own start images, whatever splits the parameters."""
+  images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
+  drawn = []
+  for layout in ((1, 1, 1), (2, 4, 1)):
+    _, made = tiny(*layout)
+    state = states.make_state(
+      made.built.method.init, made.tx, key=made.key, abstract=made.state
+    )
+    stage = cascade.Stage.of(
+      made.built, state.ema_params, made.mesh, name='base'
+    )
+    stage = stage._replace(start_level=0.02, starts=lambda n: images[n])
+    result = cascade.sampler([stage])(7, np.arange(8), np.arange(8) % 4)[0]
+    drawn.append(device_mesh.fetch(result).astype(int))
+  assert np.abs(drawn[0] - drawn[1]).max() <= 1
+  apart = np.abs(drawn[1] - images).mean((1, 2, 3))
+  assert (apart < 20).all(), apart
+
+
 # --- What the compiler makes of it
 
 

@@ -134,6 +134,7 @@ def run(args: argparse.Namespace) -> None:
       overrides=args.overrides,
       at=drawing_flags.checkpoint(args.at, args.ema),
       batch_per_device=args.batch_per_device,
+      redraws=drawing_flags.redraws(args),
     )
     row = published_resnet.evaluate_stage(
       args.workdir,

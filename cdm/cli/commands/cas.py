@@ -120,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
         args.seed,
         drawing_flags.checkpoint(args.at, args.ema),
         args.batch_per_device,
+        drawing_flags.redraws(args),
       ),
     )
     if row is not None and collectives.is_first():

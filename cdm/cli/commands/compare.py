@@ -140,6 +140,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='checkpoint of every stage: a step, or best (default: see below)',
   )
   drawing_flags.average_argument(parser)
+  drawing_flags.sampler_arguments(parser)
   parser.add_argument(
     '--overwrite',
     action='store_true',
@@ -207,6 +208,7 @@ def options(args: argparse.Namespace) -> Options:
     features=rows.Features(args.weights),
     perceptual=perceptual,
     overwrite=args.overwrite,
+    redraws=drawing_flags.redraws(args),
   )
 
 
@@ -232,3 +234,4 @@ def check(args: argparse.Namespace) -> None:
       'which was not given.'
     )
   drawing_flags.checkpoint(args.at, args.ema)
+  drawing_flags.redraws(args)

@@ -249,12 +249,17 @@ def check(args: argparse.Namespace) -> list[str]:
   evaluation_flags.check(args, metrics)
   named = f'{args.samples}{args.reference}'
   drawing_flags.check(args, draws=set_name.asks_to_draw(named))
-  for option, meaning in (('at', 'checkpoint'), ('ema', 'average')):
+  for option, what in (
+    ('at', 'the checkpoint'),
+    ('ema', 'the average'),
+    ('sampler', 'the sampler'),
+    ('steps', 'the number of steps'),
+  ):
     value = getattr(args, option)
     if value is not None and not set_name.asks_to_draw(args.samples):
       raise ValueError(
-        f'--{option}={value} is the {meaning} of --samples, which are not '
-        'drawn now: they are neither CONFIG.py@WORKDIR nor WORKDIR@eval.'
+        f'--{option}={value} is {what} of --samples, which are not drawn now: '
+        'they are neither CONFIG.py@WORKDIR nor WORKDIR@eval.'
       )
   if args.seed is not None and not set_name.asks_to_draw(named):
     raise ValueError(

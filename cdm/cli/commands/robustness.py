@@ -169,6 +169,7 @@ def run(args: argparse.Namespace) -> None:
         overrides=args.overrides,
         at=drawing_flags.checkpoint(args.at, args.ema),
         batch_per_device=args.batch_per_device,
+        redraws=drawing_flags.redraws(args),
       ),
       perceptual=make_lpips_scorer(args, metrics),
       network={'weights': args.weights},

@@ -11,6 +11,7 @@ from cdm.distributed import collectives, initialize
 
 if TYPE_CHECKING:
   from cdm.sampling.cascade import Stage
+  from cdm.sampling.start_images import StartImages
 
 DESCRIPTION = """\
 Draw images from a cascade. Every stage is restored from its own checkpoint in
@@ -37,6 +38,8 @@ examples:
   cdm sample --config=configs/cdm_cascade128.py --workdir=runs/cdm \\
       --num=1281167 --out=runs/cdm/train_set --format=array_records
   cdm sample ... --labels=cat,coffee,7 --config.stages.sr.level=0.2
+  cdm sample ... --sampler=base:heun,sr:ddim --steps=base:18,sr:8
+  cdm sample ... --start_images=sketches --start_level=0.6 --num=16
 """
 
 # The largest number of class names that are printed before sampling begins.
@@ -77,6 +80,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--labels',
     metavar='L,L,...',
     help='classes to draw in rotation, as names or indices (default: all)',
+  )
+  parser.add_argument(
+    '--start_images',
+    metavar='SET',
+    help='begin image n at the n-th image of this set, noised to --start_level '
+    '(SDEdit): a FOLDER, an .npz, a picture file, CONFIG.py:train or '
+    'CONFIG.py:eval, of the size of the base model',
+  )
+  parser.add_argument(
+    '--start_level',
+    metavar='L',
+    help='the level of that noise in (0, 1], a fraction of the diffusion time; '
+    '1 keeps next to nothing of the images',
   )
   parser.add_argument(
     '--batch_size',
@@ -129,8 +145,16 @@ def run(args: argparse.Namespace) -> None:
   if args.out:
     output_files.check_folder_name(args.out)
   stages, notes = restore.restored_cascade(
-    loaded, workdir, args.overrides, drawing_flags.checkpoint(args.at, args.ema)
+    loaded,
+    workdir,
+    args.overrides,
+    drawing_flags.checkpoint(args.at, args.ema),
+    redraws=drawing_flags.redraws(args),
   )
+  given = None
+  if args.start_images is not None:
+    given = open_start_images(args, stages[0].image_size)
+    stages[0] = stages[0]._replace(starts=given.rows)
   out = pathlib.Path(args.out) if args.out else workdir / 'samples'
   names = class_names.read(workdir / notes[0]['folder'])
   labels = parse_labels(args.labels, stages, names)
@@ -153,6 +177,7 @@ def run(args: argparse.Namespace) -> None:
       'seed': seed,
       'labels': labels,
       'stages': notes,
+      **({} if given is None else {'start_images': given.manifest}),
     },
     num=args.num,
     batch_size=args.batch_size
@@ -173,6 +198,36 @@ def check(args: argparse.Namespace) -> None:
       raise ValueError(f'--{option}={value}: it must be at least 1.')
   drawing_flags.check(args)
   drawing_flags.check_batches(args)
+  if (args.start_images is None) != (args.start_level is None):
+    raise ValueError(
+      '--start_images=SET and --start_level=L belong together: drawing begins '
+      'at the images, noised to the level. Give both or none.'
+    )
+
+
+def open_start_images(args: argparse.Namespace, size: int) -> StartImages:
+  """Opens the images of --start_images, and checks every one that is used.
+
+  Args:
+    args: the parsed arguments.
+    size: side of the images of the base model.
+
+  Raises:
+    ValueError: there are no such images, or too few, or one of another size.
+  """
+  from cdm.evaluation import set_name
+  from cdm.sampling import start_images
+
+  name = set_name.parse(args.start_images)
+  if name.kind not in ('files', 'data'):
+    raise ValueError(
+      f'--start_images={args.start_images} would have to be drawn first; draw '
+      'it into a folder with `cdm sample` or `cdm upscale`, and give that.'
+    )
+  assert name.path is not None
+  return start_images.open_images(
+    name.path, name.split, num=args.num, size=size
+  )
 
 
 def parse_labels(

@@ -13,8 +13,12 @@ example the augmentation levels of a cascade, with or without truncated sampling
 or guidance. Prints a table and names the best setting by the first metric. If
 the command was stopped, the same command continues it.
 
-Writes into OUT: rows.jsonl (one row of `cdm evaluate` per setting) and
-table.md.
+--try=sampler=KIND,... and --try=steps=N,... are short for any sampler in any
+number of steps, as the flags of `cdm sample` are; stages.STAGE.sampler and
+stages.STAGE.steps are those of one stage of a cascade.
+
+Writes into OUT: rows.jsonl (one row of `cdm evaluate` per setting), table.md,
+and quality.html, a plot of the first metric against what an image costs.
 """
 EPILOG = """\
 examples:
@@ -27,6 +31,9 @@ examples:
       --try=sampler.grid.num_steps=50,100 \\
       --try=sampler.grid.beta_max=0.1,0.185,0.3
   cdm sweep --samples=runs/cdm/sr64@eval ... --try=level=0,0.1,0.2
+  cdm sweep --samples=runs/sr3@eval ... --try=steps=4,8,16 \\
+      --try=sampler=ddim,heun,dpm_solver_pp_2m
+  cdm sweep --samples=runs/sr3@eval ... --try=start_level=0.2,0.4,0.6
 
 WHAT and --reference_config.KEY=VALUE: see `cdm evaluate --help`. Choose the
 best setting on held-out data, and report its score on other data.

@@ -36,7 +36,8 @@ examples:
   cdm upscale --workdir=runs/photos/sr --held_out=32 --out=runs/held_out
   cdm upscale --workdir=bicubic:configs/photos8to32.py --held_out=32 --out=OUT
   cdm upscale --workdir=runs/sr3 face.png --out=OUT \\
-      --config.sampler.grid.num_steps=50
+      --sampler=dpm_solver_pp_2m --steps=20
+  cdm upscale --workdir=runs/sr3 face.png --out=OUT --start_level=0.4
 """
 
 # The tiles of one picture are padded to a power of two, so that larger batches
@@ -80,6 +81,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     default=0.0,
     metavar='L',
     help='augmentation level in [0, 1] of the low-res input (default: 0)',
+  )
+  parser.add_argument(
+    '--start_level',
+    metavar='L',
+    help='begin at the enlarged low-res image, noised to this level in (0, 1] '
+    'of the diffusion time, in the place of noise: fewer evaluations of the '
+    'network, and a result closer to the input. Levels are those of --level, '
+    'without rounding (default: begin at noise)',
   )
   parser.add_argument(
     '--seed', type=int, default=0, metavar='S', help='random seed (default: 0)'
@@ -157,10 +166,12 @@ def run(args: argparse.Namespace) -> None:
     workdir,
     level=args.level,
     batch_size=args.batch_size,
-    batch_per_device=args.batch_per_device,
-    limits=drawing_batch.Limits(TILES_PER_DEVICE, own_rows=True),
+    limits=drawing_batch.Limits(
+      TILES_PER_DEVICE, own_rows=True, per_device=args.batch_per_device
+    ),
     overrides=args.overrides,
     at=at,
+    redraws=drawing_flags.redraws(args),
   )
   names = class_names.read(workdir)
   if inputs is not None:

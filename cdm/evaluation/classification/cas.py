@@ -11,7 +11,7 @@ The classes are those of the test data.
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from cdm.config import (
@@ -66,12 +66,14 @@ class Drawing(NamedTuple):
     seed: seed of the samples; None is the seed of the cascade's config.
     at: checkpoint of every stage, see `checkpointing.reader.resolve`.
     batch_per_device: images at once on each device, see `drawing_batch`.
+    redraws: see `restore.restored_cascade`.
   """
 
   num: int | None = None
   seed: int | None = None
   at: int | str | None = None
   batch_per_device: int | None = None
+  redraws: Sequence[tuple[str, str]] = ()
 
 
 NOTHING_GIVEN = Drawing()
@@ -237,7 +239,7 @@ def draw(
     )
   loaded = loader.load(path, ())
   stages, notes = restore.restored_cascade(
-    loaded, pathlib.Path(where), at=drawing.at
+    loaded, pathlib.Path(where), at=drawing.at, redraws=drawing.redraws
   )
   counts = [s.num_classes for s in stages if s.num_classes is not None]
   if not counts:

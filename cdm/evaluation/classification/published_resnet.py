@@ -129,10 +129,12 @@ def evaluate_stage(
   upscale, saved = named_upscaler.opened(
     pathlib.Path(workdir),
     level=sampling.level,
-    batch_per_device=sampling.batch_per_device,
     overrides=sampling.overrides,
     at=sampling.at,
-    limits=drawing_batch.OWN_ROWS,
+    limits=drawing_batch.OWN_ROWS._replace(
+      per_device=sampling.batch_per_device
+    ),
+    redraws=sampling.redraws,
   )
   seed = sampling.seed
   factor = upscale.factor

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cdm.config import evaluated_images
+from cdm.config import evaluated_images, redrawn_sampler
 from cdm.data import image_set
 from cdm.distributed import bucket_folders, collectives
 from cdm.evaluation import compare_sets
@@ -55,6 +55,7 @@ class Options(NamedTuple):
     perceptual: computes LPIPS; None leaves it out.
     published: numbers of a paper beside ours, or None.
     overwrite: whether results of other settings are replaced.
+    redraws: what methods draw with, see `opened_methods.redraws_of`.
   """
 
   count: int | None = None
@@ -68,6 +69,7 @@ class Options(NamedTuple):
   perceptual: LpipsScorer | None = None
   published: paper_numbers.Published | None = None
   overwrite: bool = False
+  redraws: Sequence[tuple[str, str]] = ()
 
 
 @output_folder.held_by('cdm compare')
@@ -97,10 +99,12 @@ def compare(
     )
   count = options.count or opened_methods.available(task)
   folders = out / IMAGES
+  redraws = opened_methods.redraws_of(own, options.redraws, options.at)
   found = {}
   for method in own:
+    redraw = redraws.get(method.name, redrawn_sampler.AS_TRAINED)
     found[method.name] = _draw(
-      method, task, folders / method.name, count, options
+      method, task, folders / method.name, count, options, redraw
     )
   compared = folders / own[0].name
   for method in methods:
@@ -125,12 +129,16 @@ def compare(
   _write(out, methods, ordered, task, compared, options, count)
 
 
-def _draw(method, task, out, count, options) -> rows.Row:
+def _draw(method, task, out, count, options, redraw) -> rows.Row:
   """Super-resolves all images with one method; returns its costs."""
   if collectives.is_first():
     print(f'{method.name}:', flush=True)
   upscale, cost = opened_methods.open_upscaler(
-    method, task, at=options.at, batch_size=options.batch_size
+    method,
+    task,
+    at=options.at,
+    batch_size=options.batch_size,
+    redraw=redraw,
   )
   c = opened_methods.data_config(method, task, upscale)
   read_images = evaluated_images.read_held_out(c, count)

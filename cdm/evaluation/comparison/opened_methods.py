@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 from cdm.checkpointing import checkpoint_name, reader
-from cdm.config import class_agreement, datasets, instantiate, loader
+from cdm.config import (
+  class_agreement,
+  datasets,
+  instantiate,
+  loader,
+  redrawn_sampler,
+)
 from cdm.config import stage as stages
 from cdm.data.printable_name import printable
 from cdm.evaluation.comparison import named_methods
@@ -163,12 +169,49 @@ def checkpoint_of(
   return checkpoint_name.joined('best' if has_best else None, average)
 
 
+def redraws_of(
+  methods: Sequence[NamedMethod],
+  redraws: redrawn_sampler.Pairs,
+  at: int | str | None,
+) -> dict[str, redrawn_sampler.Redraw]:
+  """Returns what methods draw with in the place of their own samplers.
+
+  Args:
+    methods: the methods of a comparison.
+    redraws: what `redrawn_sampler.parse` returned. What is for all stages is
+      for all methods that have a sampler.
+    at: which checkpoint, see `checkpoint_of`.
+
+  Returns:
+    {name of a method with a sampler: what it draws with}; {} without redraws.
+
+  Raises:
+    ValueError: no method has a sampler, or a named one has none.
+  """
+  if not redraws:
+    return {}
+  names = [
+    m.name
+    for m in methods
+    if m.kind == named_methods.STAGE
+    and stages.has_sampler(saved_config(m, checkpoint_of(m, at)))
+  ]
+  if not names:
+    raise ValueError(
+      '--sampler and --steps are for methods with a sampler, and --methods '
+      'has none; leave them out.'
+    )
+  changes = redrawn_sampler.of_stages(redraws, names)
+  return dict(zip(names, changes, strict=True))
+
+
 def open_upscaler(
   method: NamedMethod,
   task: Task,
   *,
   at: int | str | None,
   batch_size: int | None = None,
+  redraw: redrawn_sampler.Redraw = redrawn_sampler.AS_TRAINED,
 ) -> tuple[upscaler.Upscaler, Cost]:
   """Opens a method that cdm runs.
 
@@ -177,6 +220,7 @@ def open_upscaler(
     task: see `task_of`.
     at: which checkpoint, see `checkpoint_of`.
     batch_size: images at once over all devices; None chooses it.
+    redraw: what it draws with, if not with its own sampler.
 
   Raises:
     ValueError: it cannot be opened.
@@ -196,6 +240,7 @@ def open_upscaler(
     batch_size=batch_size,
     limits=drawing_batch.OWN_ROWS,
     at=checkpoint_of(method, at),
+    redraw=redraw,
   )
   return upscale, _cost(saved, method.path, upscale.record.checkpoint)
 

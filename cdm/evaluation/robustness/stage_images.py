@@ -59,10 +59,12 @@ def open_samples(samples: str, sampling: StageSampling) -> StageImages:
     pathlib.Path(name.workdir),
     level=sampling.level,
     batch_size=sampling.batch_size,
-    batch_per_device=sampling.batch_per_device,
     overrides=sampling.overrides,
     at=sampling.at,
-    limits=drawing_batch.OWN_ROWS,
+    limits=drawing_batch.OWN_ROWS._replace(
+      per_device=sampling.batch_per_device
+    ),
+    redraws=sampling.redraws,
   )
   saved = class_agreement.of_stage(
     saved, name.workdir, upscale.num_classes, f'{name.split}_data'

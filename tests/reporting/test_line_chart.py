@@ -1,0 +1,37 @@
+"""The axes of a chart, by the places of its points."""
+
+import re
+
+import pytest
+
+from cdm.reporting import line_chart
+from cdm.reporting.line_chart import Axes
+
+
+def places(points, **axes):
+  """-> (places of the dots, [(text, place)] of the ticks along x)."""
+  drawing = line_chart.svg({'a': points}, Axes(dots=True, **axes), smoothing=0)
+  dots = re.findall(r'class="end"[^>]* cx="([\d.]+)"', drawing)
+  ticks = re.findall(
+    r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle">([\d.]+)</text>',
+    drawing,
+  )
+  return [float(x) for x in dots], [(float(v), float(x)) for x, v in ticks]
+
+
+def test_equal_factors_are_equal_steps_on_a_logarithmic_axis():
+  points = [(x, 1.0 + x) for x in (0, 4, 8, 16, 32)]  # 0 has no place
+  dots, ticks = places(points, log_x=True)
+  dots = dots[:4]  # the end of a curve has a dot of its own
+  gaps = [b - a for a, b in zip(dots, dots[1:], strict=False)]
+  assert gaps == pytest.approx([gaps[0]] * 3, abs=0.2) and gaps[0] > 100
+  for value, x in ticks:  # 5, 10, 20: at their logarithms
+    doublings = (x - dots[0]) / gaps[0]
+    assert 4 * 2**doublings == pytest.approx(value, rel=0.01)
+  assert len(ticks) >= 3
+
+
+def test_equal_differences_are_equal_steps_on_any_other():
+  dots, _ = places([(x, 1.0) for x in (0, 4, 8, 12)])
+  gaps = [b - a for a, b in zip(dots[:4], dots[1:4], strict=False)]
+  assert gaps == pytest.approx([gaps[0]] * 3, abs=0.2)
