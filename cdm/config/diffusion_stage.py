@@ -21,6 +21,7 @@ from cdm.methods import diffusion
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models import unet_plan
 from cdm.models.unet import UNet
+from cdm.reporting import guidance_weight
 
 SCHEDULES = {'cosine': schedules.cosine, 'linear': schedules.linear}
 WEIGHTINGS = {
@@ -64,7 +65,8 @@ def diffusion_stage(
   sampler_section.try_out(sampling, key, learned_variance=net.learned_variance)
   steps = len(sampling.grid) - 1
   evaluations = sampler_steps.evaluations(sampling.run, sampling.grid)
-  evaluations *= 2 if sampling.guidance_weight else 1
+  guides = bool(sampling.guidance_weight and sampling.guide)
+  evaluations *= 2 if sampling.guidance_weight and not guides else 1
   return built_stage.Stage(
     c,
     net,
@@ -83,6 +85,7 @@ def diffusion_stage(
       'sampler': sampler['kind'],
       'sampling steps': steps,
       'network evaluations': evaluations,
+      **_guidance_summary(sampling, evaluations),
       **lowres_summary(lowres),
     },
     schedule=schedule,
@@ -140,6 +143,21 @@ def lowres_summary(lowres: Lowres | None) -> dict[str, Any]:
     'lowres': f'{lowres.downsample} to {lowres.size}',
     'augmentation': lowres.augment,
   }
+
+
+def _guidance_summary(sampling, evaluations):
+  """Returns the lines of a summary that tell how images are guided."""
+  if not sampling.guidance_weight:
+    return {}
+  guide = sampling.guide
+  lines = {
+    'guidance weight': guidance_weight.described(
+      sampling.guidance_weight, guide=bool(guide)
+    )
+  }
+  if guide:
+    lines |= {'guide': guide, "guide's evaluations": evaluations}
+  return lines
 
 
 def _weighting(

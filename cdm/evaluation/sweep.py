@@ -37,7 +37,7 @@ from cdm.evaluation.row_types import (
   SweepDescription,
   SweepRow,
 )
-from cdm.reporting import jsonl, output_files
+from cdm.reporting import guidance_weight, jsonl, output_files
 from cdm.sampling import kept_images
 
 Setting = tuple[tuple[str, str], ...]  # ((dotted key, text), ...)
@@ -238,14 +238,19 @@ def check_same(
       reference that the new row is about.
 
   Raises:
-    ValueError: the checkpoint, the weights of the network or the reference
-      have changed since.
+    ValueError: the checkpoint, the network that guides, the weights of the
+      network that judges or the reference have changed since.
   """
 
+  # A sweep may try guides, as it tries any other setting.
+  keys = {key.split('.')[-1] for setting in known for key, _ in setting}
+  varies = 'guide' in keys
+
   def relevant(recipe, reference):
-    steps = [stage.get('checkpoint') for stage in recipe.get('stages', ())]
+    stages = recipe.get('stages', ())
     return {
-      'checkpoint': steps,
+      'checkpoint': [stage.get('checkpoint') for stage in stages],
+      'guide': None if varies else list(map(_guide, stages)),
       'weights_sha256': recipe.get('weights_sha256'),
       'reference': json.loads(json.dumps(reference)),
     }
@@ -259,6 +264,11 @@ def check_same(
           f'{out} holds rows of another {key}: it was {then[key]}, now it is '
           f'{now[key]}. The rows cannot be compared; give another --out.'
         )
+
+
+def _guide(stage):
+  """Returns the network that guides a stage of a manifest, or None."""
+  return (stage.get('sampler') or {}).get('guide')
 
 
 def open_rows(
@@ -320,7 +330,7 @@ def table(
     '|---' * (len(keys) + len(names)) + '|',
   ]
   for i, row in enumerate(rows):
-    cells = [value for _, value in row['setting']]
+    cells = [guidance_weight.table_cell(*pair) for pair in row['setting']]
     cells += [f'{row[name]:.4g}' for name in names]
     if i == best:
       cells = [f'**{cell}**' for cell in cells]
@@ -328,4 +338,6 @@ def table(
   first = rows[best]
   lines += ['', f'Best by {metrics[0]} of {first["n"]:,} images, against ']
   lines[-1] += f'{first["reference"]}; {first["samples"]}.'
+  if any(map(guidance_weight.is_weight, keys)):
+    lines += ['', guidance_weight.NOTE]
   return '\n'.join(lines) + '\n'

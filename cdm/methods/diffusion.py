@@ -11,16 +11,16 @@ of its data.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.core import meta
 
-from cdm.diffusion import grids, guidance, losses, sampler_steps, schedules
+from cdm.diffusion import grids, guidance, losses, schedules
 from cdm.diffusion.parameterization import Denoiser, predict
-from cdm.methods import lowres_conditioning, parameter_cast
+from cdm.methods import guided_denoiser, lowres_conditioning, parameter_cast
 from cdm.methods.base import Method
 from cdm.methods.diffusion_options import Objective, Sampling, Tuned, check
 from cdm.ops import pixels
@@ -130,6 +130,7 @@ class Diffusion:
     level: jax.Array | None = None,
     stop_logsnr: float | None = None,
     tuned: Tuned | None = None,
+    weak: guided_denoiser.Weak | None = None,
   ) -> jax.Array:
     """Draws images, [DDPM] alg. 2 with the sampler of `sampling`.
 
@@ -142,8 +143,9 @@ class Diffusion:
       level: [B] augmentation level; None means 0.
       stop_logsnr: the log-SNR at which sampling ends instead of at x_0, or None
         (truncated sampling, [CDM] sec. 3.2).
-      tuned: what `tune` returned, in the place of the grid and the weight of
-        guidance of `sampling`, and of `stop_logsnr`.
+      tuned: what `tune` returned, in the place of the grid and the guidance of
+        `sampling`, and of `stop_logsnr`.
+      weak: the network that guides this one, where the sampler names a guide.
 
     Returns:
       float32 [B, H, W, 3] in [-1, 1], except with `clip` 'none' or where
@@ -152,7 +154,7 @@ class Diffusion:
     Raises:
       ValueError: a network of classes without a null class gets no label.
     """
-    self._check_label(label)
+    guided_denoiser.check_label(self.net, label)
     upsampled = None
     if lowres is not None:
       assert self.lowres is not None, 'a base model has no low-res input'
@@ -162,15 +164,12 @@ class Diffusion:
     n = keys.shape[0]
     if level is None:
       level = jnp.zeros(n)
-    weight = self.sampling.guidance_weight
-    logsnrs = self._grid(stop_logsnr)
-    if tuned is not None:
-      # Whether there is guidance at all is decided by `sampling`.
-      weight = tuned.guidance_weight if weight else weight
-      logsnrs = tuned.steps
-    conditions = dict(label=label, upsampled=upsampled, level=level)
+    logsnrs = self._grid(stop_logsnr) if tuned is None else tuned.steps
+    conditions = guided_denoiser.Conditions(label, upsampled, level)
     params = parameter_cast.cast(params, self.net.parameter_dtype)
-    denoise = self._guided(params, n, weight, **conditions)
+    denoise = guided_denoiser.guided(
+      self, params, conditions, tuned=tuned, weak=weak
+    )
     step_keys = _fold_in(keys, STEP_NOISE)
     x = self.sampling.run(
       self._clipped(denoise, upsampled),
@@ -189,10 +188,7 @@ class Diffusion:
     Args:
       stop_logsnr: see `sample`.
     """
-    return Tuned(
-      sampler_steps.steps(self.sampling.run, self._grid(stop_logsnr)),
-      np.asarray(self.sampling.guidance_weight, np.float32),
-    )
+    return Tuned.of(self.sampling, self._grid(stop_logsnr))
 
   def denoiser(
     self,
@@ -248,14 +244,6 @@ class Diffusion:
       )
 
     return denoise
-
-  def _check_label(self, label):
-    classes = self.net.num_classes
-    if label is None and classes is not None and not self.net.null_class:
-      raise ValueError(
-        f'The network has {classes} classes and no null class, but label is '
-        f'None; give int32 [B] labels from 0 to {classes - 1}.'
-      )
 
   @property
   def _shape(self):
@@ -343,23 +331,6 @@ class Diffusion:
       return self.sampling.grid
     return grids.truncate(self.sampling.grid, logsnr=stop_logsnr)
 
-  def _guided(self, params, n, weight, *, label, upsampled, level):
-    """Returns the denoiser of n images, guided if `sampling` asks for it."""
-    null = jnp.full(n, self.net.num_classes or 0, jnp.int32)
-    conditions = dict(upsampled=upsampled, level=level)
-    denoise = self.denoiser(
-      params, label=null if label is None else label, **conditions
-    )
-    if not self.sampling.guidance_weight:
-      return denoise
-    return guidance.classifier_free(
-      denoise,
-      self.denoiser(params, label=null, **conditions),
-      weight=weight,
-      interval=self.sampling.guidance_interval,
-      rescale=self.sampling.guidance_rescale,
-    )
-
   def _clipped(self, denoise, upsampled):
     """Returns a denoiser whose predicted image is clipped as `sampling` says.
 
@@ -387,7 +358,12 @@ def diffusion(
   """Returns the `Method` of a `Diffusion` with these fields."""
   bound = Diffusion(net, schedule, objective, sampling, image_size, lowres)
   return Method(
-    bound.init, bound.loss, bound.sample, tune=bound.tune, draw=draw_batch
+    bound.init,
+    bound.loss,
+    bound.sample,
+    tune=bound.tune,
+    draw=draw_batch,
+    guiding=functools.partial(guided_denoiser.guiding, bound),
   )
 
 

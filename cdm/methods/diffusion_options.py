@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -66,6 +66,8 @@ class Sampling(NamedTuple):
       acts.
     guidance_rescale: from 0 to 1, how far guidance keeps the contrast of an
       image, see `guidance.classifier_free`.
+    guide: WORKDIR[@STEP] of the weaker network that guides [Autoguidance], in
+      the place of the null class; '' is none.
   """
 
   run: Callable[..., jax.Array]
@@ -75,21 +77,38 @@ class Sampling(NamedTuple):
   guidance_weight: float = 0.0
   guidance_interval: tuple[float, float] | None = None
   guidance_rescale: float = 0.0
+  guide: str = ''
 
 
 class Tuned(NamedTuple):
   """The settings of a sampler that its compiled program takes as arguments.
 
   They replace those of `Sampling`, except that guidance with weight 0 is
-  another program, which runs the network once per step and not twice.
+  another program, which runs the network once per step and not twice, and so is
+  a rescaling of 0.
 
   Attributes:
     steps: the steps of the grid, which may be truncated.
     guidance_weight: float32 [].
+    guidance_interval: float32 [2]; None is another program.
+    guidance_rescale: float32 [].
   """
 
   steps: sampler_steps.Steps
   guidance_weight: np.ndarray | jax.Array
+  guidance_interval: np.ndarray | jax.Array | None = None
+  guidance_rescale: np.ndarray | jax.Array | float = 0.0
+
+  @classmethod
+  def of(cls, sampling: Sampling, logsnrs: np.ndarray) -> Self:
+    """Returns the settings of a sampler on a grid, see `samplers`."""
+    interval = sampling.guidance_interval
+    return cls(
+      sampler_steps.steps(sampling.run, logsnrs),
+      np.asarray(sampling.guidance_weight, np.float32),
+      None if interval is None else np.asarray(interval, np.float32),
+      np.asarray(sampling.guidance_rescale, np.float32),
+    )
 
 
 def check(
@@ -217,12 +236,14 @@ def _check_guidance(net, objective, sampling):
       f'{objective.label_dropout}, so the null class is never trained; set '
       '--config.method.label_dropout=0.1 or --config.model.null_class=False.'
     )
-  if sampling.guidance_weight and not objective.label_dropout:
+  is_free = sampling.guidance_weight and not sampling.guide
+  if is_free and not objective.label_dropout:
     raise ValueError(
       f'sampler.guidance_weight is {sampling.guidance_weight} but the network '
       'has learned no null class to be guided away from; train with '
       '--config.model.null_class=True and --config.method.label_dropout=0.1, '
-      'or use --config.sampler.guidance_weight=0.'
+      'name a weaker network with --config.sampler.guide=WORKDIR, or use '
+      '--config.sampler.guidance_weight=0.'
     )
   if not 0.0 <= sampling.guidance_rescale <= 1.0:
     raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NotRequired, TypedDict, cast
 
 from cdm.checkpointing import reader
 from cdm.config import (
+  asked_guidance,
   built_stage,
   cascade_stages,
   datasets,
@@ -26,6 +27,7 @@ from cdm.config import (
 from cdm.data import class_names, data_origin, transforms
 from cdm.distributed import collectives
 from cdm.sampling import cascade, drawing_batch, kept_images, upscaler
+from cdm.sampling.restored_guide import guided
 from cdm.sampling.restored_parameters import Checkpoint, RestoredParameters
 
 # Images that a stage super-resolves at once on CPUs, over all devices.
@@ -188,8 +190,7 @@ def restored_stage(
     checkpoint: its checkpoint.
     name: name of the stage, for messages and folders.
     level, truncated: see `cascade.Stage`.
-    sampler: `sampler` section that replaces the saved one, or None.
-    mesh: `mesh` section that replaces the saved one, or None.
+    sampler, mesh: sections that replace the saved ones, or None.
     overrides: ((dotted key, text), ...), applied to the saved config.
 
   Returns:
@@ -223,6 +224,9 @@ def restored_stage(
     built, params, device_mesh, name=name, level=level, truncated=truncated
   )
   chosen = built.drawn_with if sampler is None else sampler
+  restored, chosen = guided(
+    restored, built, chosen, workdir=workdir, mesh=section, kept=parameters
+  )
   record = stage_record(saved, step=step, level=level, sampler=chosen)
   source = [str(workdir.resolve()), step, loader.plain(section)]
   compiled = built.compiled_settings(record.sampler)
@@ -327,10 +331,11 @@ def restored_cascade(
   stages, notes = [], []
   for section, folder in zip(sections, folders, strict=True):
     experiment = section.pop('config')
+    section, keys = asked_guidance.of_stage(section)
     own = {
       'checkpoint': Checkpoint(workdir / folder, at, restored),
       'mesh': loaded.get('mesh'),
-      'overrides': () if cascade_stages.is_cascade(loaded) else overrides,
+      'overrides': keys if cascade_stages.is_cascade(loaded) else overrides,
     }
     key = f'stages.{section["name"]}'
     given = instantiate.arguments(key, restored_stage, section, own)
@@ -369,6 +374,7 @@ def described_stage(
     built: what its own config describes.
   """
   key = f'stages.{section["name"]}'
+  section, _ = asked_guidance.of_stage(section)
   options = {k: v for k, v in section.items() if k not in ('config', 'sampler')}
   own = {'built': built, 'params': None, 'mesh': None}
   given = instantiate.arguments(key, cascade.Stage.of, options, own)

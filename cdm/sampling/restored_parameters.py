@@ -16,17 +16,22 @@ class RestoredParameters:
   """Parameters that were restored, one set for each work directory."""
 
   def __init__(self):
-    self._kept: dict[pathlib.Path, tuple[Any, tuple[Any, int]]] = {}
+    self._kept: dict[tuple[pathlib.Path, str], Any] = {}
 
   def restore(
-    self, workdir: pathlib.Path, abstract: Any, step: int
+    self, workdir: pathlib.Path, abstract: Any, step: int, *, role: str = ''
   ) -> tuple[Any, int]:
     """Returns (parameters, step), see `reader.restore_ema`.
 
-    They are read unless the last call for this work directory asked for the
-    same step, shapes and layout.
+    They are read unless the last call for this work directory and role asked
+    for the same step, shapes and layout.
+
+    Args:
+      workdir, abstract, step: see `reader.restore_ema`.
+      role: what they are used for. A stage and the earlier checkpoint of its
+        own run that guides it are kept side by side.
     """
-    home = workdir.resolve()
+    home = (workdir.resolve(), role)
     leaves, structure = jax.tree.flatten(abstract)
     layout = [(leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves]
     asked = (step, structure, layout)

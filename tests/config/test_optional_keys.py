@@ -13,6 +13,7 @@ from cdm.config import (
   placement,
 )
 from cdm.data import data_origin, folder, pipeline
+from cdm.methods import diffusion_options
 from cdm.models import unet
 from cdm.training import run_config
 
@@ -24,6 +25,7 @@ def test_their_values_are_those_of_the_class_that_reads_them():
     'train': run_config.Run,
     'pipeline': pipeline.PipelineOptions,
     'mesh': placement.Mesh,
+    'sampler': diffusion_options.Sampling,
   }
   network = inspect.signature(unet.UNet).parameters
   parameters = inspect.signature(folder.Folder).parameters

@@ -33,9 +33,9 @@ CASCADE = f'--config={smoke_runs.CONFIGS / "smoke_cascade.py"}'
 OPTIONS = {
   'train': '--config --workdir',
   'sample': '--config --workdir --num --seed --out --labels --batch_size --at '
-  '--batch_per_device --format --stages',
+  '--batch_per_device --format --stages --guide --guidance_weight',
   'upscale': 'IMAGE --workdir --out --held_out --label --level --seed --at '
-  '--batch_per_device',
+  '--batch_per_device --guide --guidance_weight',
   'evaluate': '--samples --reference --metrics --lowres --downsample '
   '--make_reference --num --seed --few --kid_size --weights --batch_size '
   '--lpips --lpips_weights --out --at --batch_per_device',
