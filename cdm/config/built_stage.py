@@ -71,9 +71,10 @@ class Stage(NamedTuple):
   def compiled_settings(self, sampler: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings that are compiled into the program that draws.
 
-    Of the sampler that is everything but the grid and the weight of guidance;
-    but guidance with weight 0 is another program. Of what is in the place of a
-    sampler it is nothing, if `Method.tune` makes arguments of it.
+    Of the sampler that is everything but the grid and the numbers of guidance;
+    but guidance with weight 0, without an interval or without rescaling is
+    another program. Of what is in the place of a sampler it is nothing, if
+    `Method.tune` makes arguments of it.
 
     Args:
       sampler: the section that the stage draws with, of plain values.
@@ -84,7 +85,8 @@ class Stage(NamedTuple):
       kept = {k: v for k, v in method if k == 'kind' or k not in self.drawing}
       return {**plain, 'method': kept}
     compiled = {k: v for k, v in sampler.items() if k != 'grid'}
-    compiled['guidance_weight'] = bool(compiled.get('guidance_weight'))
+    for key in ('guidance_weight', 'guidance_interval', 'guidance_rescale'):
+      compiled[key] = bool(compiled.get(key))
     return {**plain, 'sampler': compiled}
 
   @property

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cdm.config import instantiate, loader, value_types
+from cdm.config import asked_guidance, instantiate, loader, value_types
 from cdm.config.key_errors import shown
 
 # Types of the keys that every stage of a cascade has.
@@ -37,6 +37,11 @@ def refuse_cascade(c: ConfigDict, how: str) -> None:
       + ', '.join(f'--config=configs/{s["config"]}.py' for s in sections(c))
       + '.'
     )
+
+
+def names(c: ConfigDict) -> list[str] | None:
+  """Returns the names of a cascade's stages; None for a single stage."""
+  return [s['name'] for s in sections(c)] if is_cascade(c) else None
 
 
 def sections(c: ConfigDict) -> list[dict[str, Any]]:
@@ -112,8 +117,8 @@ def stage_configs(
   return [
     (
       s['name'],
-      loader.load(folder / f'{s["config"]}.py', overrides),
+      loader.load(folder / f'{s["config"]}.py', [*overrides, *guidance]),
       s.get('sampler'),
     )
-    for s in sections(c)
+    for s, guidance in map(asked_guidance.of_stage, sections(c))
   ]

@@ -18,6 +18,7 @@ from cdm.methods import diffusion, diffusion_score
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models import flops, unet_plan
 from cdm.models.unet import UNet
+from cdm.reporting import guidance_weight
 
 SCHEDULES = {
   'cosine': schedules.cosine,
@@ -55,7 +56,8 @@ def diffusion_stage(
   sampler_section.try_out(sampling, key, learned_variance=net.learned_variance)
   steps = len(sampling.grid) - 1
   evaluations = sampler_steps.evaluations(sampling.run, sampling.grid)
-  evaluations *= 2 if sampling.guidance_weight else 1
+  guides = bool(sampling.guidance_weight and sampling.guide)
+  evaluations *= 2 if sampling.guidance_weight and not guides else 1
   return built_stage.Stage(
     c,
     net,
@@ -74,6 +76,7 @@ def diffusion_stage(
       'sampler': sampler['kind'],
       'sampling steps': steps,
       'network evaluations': evaluations,
+      **_guidance_summary(sampling, evaluations),
       **lowres_summary(lowres),
     },
     schedule=schedule,
@@ -142,6 +145,21 @@ def _schedule(c: ConfigDict, image_size: int) -> schedules.Schedule:
   of_size = 'image_size' in inspect.signature(chosen).parameters
   own = {'image_size': image_size} if of_size else {}
   return instantiate.splat('schedule', chosen, section, **own)
+
+
+def _guidance_summary(sampling, evaluations):
+  """Returns the lines of a summary that tell how images are guided."""
+  if not sampling.guidance_weight:
+    return {}
+  guide = sampling.guide
+  lines = {
+    'guidance weight': guidance_weight.described(
+      sampling.guidance_weight, guide=bool(guide)
+    )
+  }
+  if guide:
+    lines |= {'guide': guide, "guide's evaluations": evaluations}
+  return lines
 
 
 def _traced(net: UNet, objective: Any, image_size: int, has_lowres: bool):

@@ -72,6 +72,7 @@ OTHER_NAMES = {
   'p_uncond unconditional_prob',
   'sampler.guidance_weight': 'guidance_scale cfg_scale cfg guidance '
   'guidance_strength w',
+  'sampler.guide': 'gnet guiding_net guidance_model weak_model bad_model',
   'sampler.grid.spacing': 'sampling_steps num_inference_steps ddim_steps '
   'sampling_timesteps timestep_respacing num_sampling_steps',
   '--workdir': 'output_dir out_dir outdir logdir log_dir save_dir exp_dir '

@@ -55,7 +55,11 @@ OPTIONAL = {
   'mesh.device': '',
   'model.attention': 'auto',
   'sampler.project_lowres': False,
+  'sampler.guide': '',
 }
+# The same for every section of `stages` in the config of a cascade: they go
+# before those of the stage's section `sampler`.
+OF_A_STAGE = {'guide': '', 'guidance_weight': None}
 # What one start demands of its machine. A saved config lacks it: what was
 # trained on one kind of devices may be continued and used on another.
 NOT_SAVED = ('mesh.device',)
@@ -81,7 +85,16 @@ def state(config: ConfigDict, *, saved: bool) -> None:
 
 
 def in_section(section: str) -> dict[str, object]:
-  """Returns {key: value} of the optional keys of a section, e.g. 'train'."""
+  """Returns {key: value} of the optional keys of a section, e.g. 'train'.
+
+  Args:
+    section: its dotted name; 'stages.sr' is a stage of a cascade.
+  """
+  first, *rest = section.split('.')
+  if first == 'stages' and rest:
+    if len(rest) == 1:
+      return dict(OF_A_STAGE)
+    section = '.'.join(rest[1:])
   return {
     dotted.removeprefix(f'{section}.'): value
     for dotted, value in OPTIONAL.items()

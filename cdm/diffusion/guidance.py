@@ -2,6 +2,7 @@
 
   x_0 -> clip(x_0),  eps -> (x_t - alpha x_0) / sigma
   eps -> eps_c + w (eps_c - eps_u)                              [CFG] eq. 6
+  D   -> D + w (D - D_weak)                                  [Autoguidance]
   x_0 -> x_0 (f std(x_0 of c) / std(x_0) + 1 - f)               [Lin] eq. 15, 16
 
 A wrapper returns a denoiser, `(x_t [B, H, W, C], logsnr [B]) -> Prediction`
@@ -10,11 +11,19 @@ options for them. Clipping must be the outermost wrapper, because guidance
 pushes x_0 out of range.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from cdm.diffusion.parameterization import Denoiser, Prediction, eps_from_x_0
 from cdm.diffusion.process import expand_like
+
+# (low, high) log-SNR, two numbers or an array [2].
+Interval = tuple[float, float] | jax.Array
+# (x_t, logsnr) -> the prediction that is guided, and the one that it is guided
+# away from.
+Pair = Callable[[jax.Array, jax.Array], tuple[Prediction, Prediction]]
 
 
 def clip_x_0(
@@ -89,8 +98,9 @@ def classifier_free(
   unconditional: Denoiser,
   *,
   weight: float | jax.Array,
-  interval: tuple[float, float] | None = None,
-  rescale: float = 0.0,
+  interval: Interval | None = None,
+  rescale: float | jax.Array = 0.0,
+  both: Pair | None = None,
 ) -> Denoiser:
   """Guides without a classifier, [CFG] eq. 6: (1 + w) eps_c - w eps_u.
 
@@ -102,41 +112,48 @@ def classifier_free(
       logsnr <= high, and elsewhere the unconditional network is not run.
     rescale: f of [Lin] eq. 16, from 0 to 1: how far the contrast of the guided
       x_0, its standard deviation over an image, is brought back to that of the
-      conditional one. (0.7 in the paper.)
+      conditional one. (0.7 in the paper.) 0 leaves the computation out, unless
+      it is an argument of a program.
+    both: `(x_t, logsnr) -> (conditional, unconditional)`, which evaluates the
+      two at once; None evaluates one after the other.
 
   Returns:
     The guided denoiser; its var is that of `conditional`.
   """
-  if interval is not None and not interval[0] < interval[1]:
-    raise ValueError(
-      f'interval is {interval}; give (low, high) log-SNR with low < high.'
-    )
-  if not 0 <= rescale <= 1:
-    raise ValueError(f'rescale is {rescale}; use a share from 0 to 1.')
+  _check(interval, rescale)
 
-  def extrapolated(strong, x_t, logsnr, weight):
-    weak = unconditional(x_t, logsnr)
+  def extrapolated(strong, weak, x_t, logsnr, weight):
     guided = Prediction(
       x_0=strong.x_0 + weight * (strong.x_0 - weak.x_0),
       eps=strong.eps + weight * (strong.eps - weak.eps),
       var=strong.var,
     )
-    if not rescale:
+    if not isinstance(rescale, jax.Array) and not rescale:
       return guided
     wanted, found = _contrast(strong.x_0), _contrast(guided.x_0)
     share = rescale * wanted / jnp.where(found > 0, found, 1) + 1 - rescale
     return with_x_0(guided, share * guided.x_0, x_t, logsnr)
 
   def guided(x_t, logsnr):
-    strong = conditional(x_t, logsnr)
+    if interval is None and both is not None:
+      return extrapolated(*both(x_t, logsnr), x_t, logsnr, weight)
+    # Where guidance acts on some noise levels only, one call for both is made
+    # at those alone.
+    strong = None if both is not None else conditional(x_t, logsnr)
     if interval is None:
-      return extrapolated(strong, x_t, logsnr, weight)
+      weak = unconditional(x_t, logsnr)
+      return extrapolated(strong, weak, x_t, logsnr, weight)
     inside = (logsnr >= interval[0]) & (logsnr <= interval[1])  # [B]
     weights = expand_like(jnp.where(inside, weight, 0).astype(x_t.dtype), x_t)
+
+    def acting():
+      pair = both(x_t, logsnr) if both else (strong, unconditional(x_t, logsnr))
+      return extrapolated(*pair, x_t, logsnr, weights)
+
     return jax.lax.cond(
       inside.any(),
-      lambda: extrapolated(strong, x_t, logsnr, weights),
-      lambda: strong,
+      acting,
+      lambda: conditional(x_t, logsnr) if both else strong,
     )
 
   return guided
@@ -146,23 +163,38 @@ def autoguidance(
   strong: Denoiser,
   weak: Denoiser,
   *,
-  weight: float,
-  interval: tuple[float, float] | None = None,
+  weight: float | jax.Array,
+  interval: Interval | None = None,
+  rescale: float | jax.Array = 0.0,
 ) -> Denoiser:
   """Guides a network by a worse version of itself, [Autoguidance].
 
-  No command uses it yet, because a `sampler` section cannot name the weaker
-  checkpoint.
+  The law is D = D_weak + w' (D_strong - D_weak) with w' = 1 + w.
 
   Args:
-    strong, weak: denoisers with the same conditioning.
-    weight: the factor in weak + weight (strong - weak); 1 means no guidance.
-    interval: as in `classifier_free`.
+    strong, weak: denoisers of the same quantity.
+    weight: w, as in `classifier_free`: 0 means no guidance, where the paper's
+      w' is 1.
+    interval, rescale: as in `classifier_free`.
 
   Returns:
     The guided denoiser; its var is that of `strong`.
   """
-  return classifier_free(strong, weak, weight=weight - 1, interval=interval)
+  return classifier_free(
+    strong, weak, weight=weight, interval=interval, rescale=rescale
+  )
+
+
+def _check(interval, rescale):
+  """Refuses impossible values, but not those that a program has not got yet."""
+  if interval is not None and not isinstance(interval, jax.Array):
+    low, high = interval
+    if not low < high:
+      raise ValueError(
+        f'interval is {interval}; give (low, high) log-SNR with low < high.'
+      )
+  if not isinstance(rescale, jax.Array) and not 0 <= rescale <= 1:
+    raise ValueError(f'rescale is {rescale}; use a share from 0 to 1.')
 
 
 def _contrast(x_0):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from cdm.data import picture_files
 from cdm.distributed import bucket_folders
 from cdm.evaluation import metrics_table
-from cdm.reporting import output_files
+from cdm.reporting import guidance_weight, output_files
 from cdm.reporting.shown_number import ShownNumber
 
 
@@ -165,9 +165,18 @@ def describe_sampling(recipe: Mapping) -> list[str]:
       elif sampler.get('kind') != 'pulse':  # whose images are drawn at once
         words.append(f'{grid.get("kind", "full")} grid')
     if sampler.get('guidance_weight'):
-      words.append(f'guidance {sampler["guidance_weight"]}')
+      words.append(_guidance(sampler))
     if stage.get('level'):
       how = 'truncated' if stage.get('truncated') else 'not truncated'
       words.append(f'augmentation level {stage["level"]}, {how}')
     parts.append(': '.join(filter(None, [stage['name'], ', '.join(words)])))
   return parts
+
+
+def _guidance(sampler):
+  guide = sampler.get('guide')
+  shown = guidance_weight.described(
+    sampler['guidance_weight'], guide=bool(guide)
+  )
+  by = f' by {guidance_weight.shown_guide(guide)}' if guide else ''
+  return f'guidance {shown}{by}'

@@ -33,9 +33,21 @@ def of_checkpoint(
 
   Args:
     workdir: work directory of the stage.
-    note: dict with the step of the checkpoint as `checkpoint`, and the average
-      as `ema` unless it is the main one.
+    note: dict with the step of the checkpoint as `checkpoint`, the average as
+      `ema` unless it is the main one, and the section `sampler` of a manifest,
+      if there is one.
   """
+  return [*_stamp(workdir, note), *_guide_stamp(note)]
+
+
+def _guide_stamp(note):
+  """Returns the fingerprint of the network that guides a stage; [] if none."""
+  sampler = note.get('sampler')
+  guide = sampler.get('guide') if isinstance(sampler, Mapping) else None
+  return _stamp(guide['workdir'], guide) if guide else []
+
+
+def _stamp(workdir, note):
   step = str(note['checkpoint'])
   folder = reader.folder(pathlib.Path(workdir).resolve()) / step
   sums = folder / checksums.FILE

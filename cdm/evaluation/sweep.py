@@ -40,7 +40,7 @@ from cdm.evaluation.row_types import (
   SweepDescription,
   SweepRow,
 )
-from cdm.reporting import jsonl, output_files
+from cdm.reporting import guidance_weight, jsonl, output_files
 from cdm.sampling import kept_images
 
 # The key whose values are averages of the parameters, see `average_names`.
@@ -294,17 +294,21 @@ def check_same(
       reference that the new row is about.
 
   Raises:
-    ValueError: the checkpoint, its average, the weights of the network or the
-      reference have changed since.
+    ValueError: the checkpoint, its average, the network that guides, the
+      weights of the network that judges or the reference have changed since.
   """
 
-  tried = any(key == AVERAGE for setting in known for key, _ in setting)
+  # A sweep may try averages and guides, as it tries any other setting.
+  keys = {key.split('.')[-1] for setting in known for key, _ in setting}
 
   def relevant(recipe, reference):
     stages = recipe.get('stages', ())
     return {
       'checkpoint': [stage.get('checkpoint') for stage in stages],
-      'average': None if tried else [stage.get('ema') for stage in stages],
+      'average': (
+        None if AVERAGE in keys else [stage.get('ema') for stage in stages]
+      ),
+      'guide': None if 'guide' in keys else list(map(_guide, stages)),
       'weights_sha256': recipe.get('weights_sha256'),
       'reference': json.loads(json.dumps(reference)),
     }
@@ -318,6 +322,11 @@ def check_same(
           f'{out} holds rows of another {key}: it was {then[key]}, now it is '
           f'{now[key]}. The rows cannot be compared; give another --out.'
         )
+
+
+def _guide(stage):
+  """Returns the network that guides a stage of a manifest, or None."""
+  return (stage.get('sampler') or {}).get('guide')
 
 
 def open_rows(
@@ -373,13 +382,14 @@ def table(
   """Returns a Markdown table with a line per setting, the best one in bold."""
   table = metrics_table.SETS
   names = [name for metric in metrics for name in table[metric].numbers]
-  heads = [key for key, _ in rows[0]['setting']] + names
+  keys = [key for key, _ in rows[0]['setting']]
+  heads = [*keys, *names]
   with_cost = any('cost' in row for row in rows)
   if with_cost:
     heads.append('network evaluations')
   lines = ['| ' + ' | '.join(heads) + ' |', '|---' * len(heads) + '|']
   for i, row in enumerate(rows):
-    cells = [value for _, value in row['setting']]
+    cells = [guidance_weight.table_cell(*pair) for pair in row['setting']]
     cells += [f'{row[name]:.4g}' for name in names]
     if with_cost:
       cells.append(quality_plot.evaluations_text(row.get('cost')))
@@ -389,4 +399,6 @@ def table(
   first = rows[best]
   lines += ['', f'Best by {metrics[0]} of {first["n"]:,} images, against ']
   lines[-1] += f'{first["reference"]}; {first["samples"]}.'
+  if any(map(guidance_weight.is_weight, keys)):
+    lines += ['', guidance_weight.NOTE]
   return '\n'.join(lines) + '\n'

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from cdm.diffusion.parameterization import Denoiser
+
 
 class Method(NamedTuple):
   """One method as pure functions, its network and image size already bound.
@@ -34,6 +36,9 @@ class Method(NamedTuple):
     is_found: `(images, lowres) -> bool [B]`, whether a search found an image
       with the pixels of the low-res image, to the tolerance of the method; both
       float32 in [-1, 1]. None if the method does not search.
+    guiding: `(params, guided_denoiser.Conditions) -> Denoiser`, the network by
+      itself, for the sampler of another one, which it guides; None if the
+      method has no denoiser.
   """
 
   init: Callable[[jax.Array], dict]
@@ -44,3 +49,4 @@ class Method(NamedTuple):
   prepare: Callable[[Any], Any] | None = None
   accumulate: Callable[..., tuple[Any, dict[str, jax.Array]]] | None = None
   is_found: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+  guiding: Callable[..., Denoiser] | None = None

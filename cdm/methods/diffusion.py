@@ -11,6 +11,7 @@ of its data.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from cdm.diffusion import guidance, process, schedules
 from cdm.diffusion.parameterization import Denoiser, network_input, predict
 from cdm.methods import (
   diffusion_score,
+  guided_denoiser,
   lowres_conditioning,
   lowres_projection,
   parameter_cast,
@@ -159,6 +161,7 @@ class Diffusion:
     stop_logsnr: float | None = None,
     tuned: Tuned | None = None,
     start: Start | None = None,
+    weak: guided_denoiser.Weak | None = None,
   ) -> jax.Array:
     """Draws images, [DDPM] alg. 2 with the sampler of `sampling`.
 
@@ -171,9 +174,10 @@ class Diffusion:
       level: [B] augmentation level; None means 0.
       stop_logsnr: the log-SNR at which sampling ends instead of at x_0, or None
         (truncated sampling, [CDM] sec. 3.2).
-      tuned: what `tune` returned, in the place of the grid and the weight of
-        guidance of `sampling`, and of `stop_logsnr`.
+      tuned: what `tune` returned, in the place of the grid and the guidance of
+        `sampling`, and of `stop_logsnr`.
       start: an image that sampling begins at, or None to begin at noise.
+      weak: the network that guides this one, where the sampler names a guide.
 
     Returns:
       float32 [B, H, W, 3] in [-1, 1], except with `clip` 'none' or where
@@ -182,7 +186,7 @@ class Diffusion:
     Raises:
       ValueError: a network of classes without a null class gets no label.
     """
-    self._check_label(label)
+    guided_denoiser.check_label(self.net, label)
     upsampled = None
     if lowres is not None:
       assert self.lowres is not None, 'a base model has no low-res input'
@@ -192,18 +196,17 @@ class Diffusion:
     n = keys.shape[0]
     if level is None:
       level = jnp.zeros(n)
-    weight = self.sampling.guidance_weight
     logsnrs = self.sampling.levels(
       stop_logsnr, None if start is None else start.logsnr
     )
     begins_at = logsnrs[0]
     if tuned is not None:
-      # Whether there is guidance at all is decided by `sampling`.
-      weight = tuned.guidance_weight if weight else weight
       logsnrs, begins_at = tuned.steps, tuned.start_logsnr
-    conditions = dict(label=label, upsampled=upsampled, level=level)
+    conditions = guided_denoiser.Conditions(label, upsampled, level)
     params = parameter_cast.cast(params, self.net.parameter_dtype)
-    denoise = self._guided(params, n, weight, **conditions)
+    denoise = guided_denoiser.guided(
+      self, params, conditions, tuned=tuned, weak=weak
+    )
     step_keys = _fold_in(keys, STEP_NOISE)
     x_T = normals(_fold_in(keys, X_T), self._shape)
     if start is not None:
@@ -214,7 +217,9 @@ class Diffusion:
         logsnr=jnp.full(n, begins_at, x_T.dtype),
       )
     x = self.sampling.run(
-      self._projected(self._clipped(denoise, upsampled), lowres, **conditions),
+      self._projected(
+        self._clipped(denoise, upsampled), lowres, upsampled, level
+      ),
       x_T,
       logsnrs=logsnrs,
       noise=lambda j: normals(_fold_in(step_keys, j), self._shape),
@@ -233,7 +238,8 @@ class Diffusion:
       stop_logsnr: see `sample`.
       start_logsnr: the log-SNR of a `Start`, or None without one.
     """
-    return self.sampling.tuned(stop_logsnr, start_logsnr)
+    levels = self.sampling.levels(stop_logsnr, start_logsnr)
+    return Tuned.of(self.sampling, levels, begins=start_logsnr is not None)
 
   def denoiser(
     self,
@@ -290,14 +296,6 @@ class Diffusion:
 
     return denoise
 
-  def _check_label(self, label):
-    classes = self.net.num_classes
-    if label is None and classes is not None and not self.net.null_class:
-      raise ValueError(
-        f'The network has {classes} classes and no null class, but label is '
-        f'None; give int32 [B] labels from 0 to {classes - 1}.'
-      )
-
   @property
   def _shape(self):
     return (self.image_size, self.image_size, 3)
@@ -343,23 +341,6 @@ class Diffusion:
       return x_0
     return (x_0 - upsampled) / self.objective.residual_scale
 
-  def _guided(self, params, n, weight, *, label, upsampled, level):
-    """Returns the denoiser of n images, guided if `sampling` asks for it."""
-    null = jnp.full(n, self.net.num_classes or 0, jnp.int32)
-    conditions = dict(upsampled=upsampled, level=level)
-    denoise = self.denoiser(
-      params, label=null if label is None else label, **conditions
-    )
-    if not self.sampling.guidance_weight:
-      return denoise
-    return guidance.classifier_free(
-      denoise,
-      self.denoiser(params, label=null, **conditions),
-      weight=weight,
-      interval=self.sampling.guidance_interval,
-      rescale=self.sampling.guidance_rescale,
-    )
-
   def _clipped(self, denoise, upsampled):
     """Returns a denoiser whose predicted image is clipped as `sampling` says.
 
@@ -374,9 +355,8 @@ class Diffusion:
       )
     return denoise
 
-  def _projected(self, denoise, lowres, *, label, upsampled, level):
+  def _projected(self, denoise, lowres, upsampled, level):
     """Returns a denoiser that keeps to the low-res image, if it is to."""
-    del label
     if not self.sampling.project_lowres:
       return denoise
     target = {}
@@ -404,7 +384,12 @@ def diffusion(
   """Returns the `Method` of a `Diffusion` with these fields."""
   bound = Diffusion(net, schedule, objective, sampling, image_size, lowres)
   return Method(
-    bound.init, bound.loss, bound.sample, tune=bound.tune, draw=draw_batch
+    bound.init,
+    bound.loss,
+    bound.sample,
+    tune=bound.tune,
+    draw=draw_batch,
+    guiding=functools.partial(guided_denoiser.guiding, bound),
   )
 
 

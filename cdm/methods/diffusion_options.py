@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -73,6 +73,8 @@ class Sampling(NamedTuple):
       image, see `guidance.classifier_free`.
     project_lowres: True makes an image shrink exactly to its low-res image
       where that has no augmentation noise, see `lowres_projection.project`.
+    guide: WORKDIR[@STEP] of the weaker network that guides [Autoguidance], in
+      the place of the null class; '' is none.
   """
 
   run: Callable[..., jax.Array]
@@ -82,6 +84,7 @@ class Sampling(NamedTuple):
   guidance_weight: float = 0.0
   guidance_interval: tuple[float, float] | None = None
   guidance_rescale: float = 0.0
+  guide: str = ''
   project_lowres: bool = False
 
   def levels(
@@ -99,17 +102,6 @@ class Sampling(NamedTuple):
     if start_logsnr is not None:
       grid = grids.begin(grid, logsnr=start_logsnr)
     return grid
-
-  def tuned(
-    self, stop_logsnr: float | None, start_logsnr: float | None
-  ) -> 'Tuned':
-    """Returns the settings as arguments of a program, for such `levels`."""
-    grid = self.levels(stop_logsnr, start_logsnr)
-    return Tuned(
-      sampler_steps.steps(self.run, grid),
-      np.asarray(self.guidance_weight, np.float32),
-      None if start_logsnr is None else np.asarray(grid[0], np.float32),
-    )
 
 
 class Start(NamedTuple):
@@ -129,18 +121,43 @@ class Tuned(NamedTuple):
   """The settings of a sampler that its compiled program takes as arguments.
 
   They replace those of `Sampling`, except that guidance with weight 0 is
-  another program, which runs the network once per step and not twice.
+  another program, which runs the network once per step and not twice, and so is
+  a rescaling of 0.
 
   Attributes:
     steps: the steps of the grid, which may be truncated.
     guidance_weight: float32 [].
+    guidance_interval: float32 [2]; None is another program.
+    guidance_rescale: float32 [].
     start_logsnr: float32 [], the level to which a `Start` is noised; None
       without one.
   """
 
   steps: sampler_steps.Steps
   guidance_weight: np.ndarray | jax.Array
+  guidance_interval: np.ndarray | jax.Array | None = None
+  guidance_rescale: np.ndarray | jax.Array | float = 0.0
   start_logsnr: np.ndarray | jax.Array | None = None
+
+  @classmethod
+  def of(
+    cls, sampling: Sampling, logsnrs: np.ndarray, *, begins: bool = False
+  ) -> Self:
+    """Returns the settings of a sampler on a grid, see `samplers`.
+
+    Args:
+      sampling: the sampler.
+      logsnrs: the grid, or the part of it that is drawn.
+      begins: whether sampling begins at a `Start`.
+    """
+    interval = sampling.guidance_interval
+    return cls(
+      sampler_steps.steps(sampling.run, logsnrs),
+      np.asarray(sampling.guidance_weight, np.float32),
+      None if interval is None else np.asarray(interval, np.float32),
+      np.asarray(sampling.guidance_rescale, np.float32),
+      np.asarray(logsnrs[0], np.float32) if begins else None,
+    )
 
 
 def check(
@@ -186,12 +203,14 @@ def _check_guidance(net, objective, sampling):
       f'{objective.label_dropout}, so the null class is never trained; set '
       '--config.method.label_dropout=0.1 or --config.model.null_class=False.'
     )
-  if sampling.guidance_weight and not objective.label_dropout:
+  is_free = sampling.guidance_weight and not sampling.guide
+  if is_free and not objective.label_dropout:
     raise ValueError(
       f'sampler.guidance_weight is {sampling.guidance_weight} but the network '
       'has learned no null class to be guided away from; train with '
       '--config.model.null_class=True and --config.method.label_dropout=0.1, '
-      'or use --config.sampler.guidance_weight=0.'
+      'name a weaker network with --config.sampler.guide=WORKDIR, or use '
+      '--config.sampler.guidance_weight=0.'
     )
   if not 0.0 <= sampling.guidance_rescale <= 1.0:
     raise ValueError(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from cdm.config import (
   cascade_stages,
+  guide_agreement,
   instantiate,
   loader,
   placement,
@@ -128,6 +129,7 @@ def sample_step(
   build.refuse_classifier(c, 'planned with --step=sample')
   instantiate.require(c, 'mesh')
   built = build.stage(c)
+  guide_agreement.refuse(c.get('sampler'), 'planned')
   mesh = placement.drawing_mesh(c.mesh, devices, num_slices=num_slices)
   batch_size = device_mesh.padded_batch_size(batch_size, mesh)
   params = placement.placed_params(built.method, c.mesh, mesh)

@@ -14,6 +14,7 @@ from typing import Any
 
 from cdm.checkpointing import checkpoint_name, reader
 from cdm.config import (
+  asked_guidance,
   built_stage,
   cascade_stages,
   instantiate,
@@ -34,6 +35,7 @@ from cdm.sampling import (
   stage_record,
   upscaler,
 )
+from cdm.sampling.restored_guide import guided
 from cdm.sampling.restored_parameters import Checkpoint, RestoredParameters
 from cdm.sampling.stage_record import CascadeEntry, StageRecord
 
@@ -60,8 +62,7 @@ def restored_stage(
     checkpoint: its checkpoint.
     name: name of the stage, for messages and folders.
     level, truncated: see `cascade.Stage`.
-    sampler: `sampler` section that replaces the saved one, or None.
-    mesh: `mesh` section that replaces the saved one, or None.
+    sampler, mesh: sections that replace the saved ones, or None.
     overrides: ((dotted key, text), ...), applied to the saved config.
     redraw: another sampler, or number of steps, than the section says.
 
@@ -110,6 +111,9 @@ def restored_stage(
     )
     print(text, file=sys.stderr, flush=True)
   chosen = built.drawn_with if sampler is None else sampler
+  restored, chosen = guided(
+    restored, built, chosen, workdir=workdir, mesh=section, kept=parameters
+  )
   record = stage_record.of_stage(saved, step=step, level=level, sampler=chosen)
   record = dataclasses.replace(
     record, average=average, start_level=redraw.start_level
@@ -220,10 +224,11 @@ def restored_cascade(
   stages, notes = [], []
   for section, folder, change in zip(sections, folders, changes, strict=True):
     experiment = section.pop('config')
+    section, keys = asked_guidance.of_stage(section)
     own = {
       'checkpoint': Checkpoint(workdir / folder, at, restored),
       'mesh': loaded.get('mesh'),
-      'overrides': () if cascade_stages.is_cascade(loaded) else overrides,
+      'overrides': keys if cascade_stages.is_cascade(loaded) else overrides,
       'redraw': change,
     }
     key = f'stages.{section["name"]}'
@@ -263,6 +268,7 @@ def described_stage(
     built: what its own config describes.
   """
   key = f'stages.{section["name"]}'
+  section, _ = asked_guidance.of_stage(section)
   options = {k: v for k, v in section.items() if k not in ('config', 'sampler')}
   own = {'built': built, 'params': None, 'mesh': None}
   given = instantiate.arguments(key, cascade.Stage.of, options, own)

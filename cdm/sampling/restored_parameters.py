@@ -17,7 +17,7 @@ class RestoredParameters:
   """Parameters that were restored, one set for each work directory."""
 
   def __init__(self):
-    self._kept: dict[pathlib.Path, tuple[Any, tuple[Any, int]]] = {}
+    self._kept: dict[tuple[pathlib.Path, str], Any] = {}
 
   def restore(
     self,
@@ -25,14 +25,22 @@ class RestoredParameters:
     abstract: Any,
     step: int,
     average: str = average_names.MAIN,
+    *,
+    role: str = '',
   ) -> tuple[Any, int]:
     """Returns (parameters, step), see `reader.restore_ema`.
 
-    They are read unless the last call for this work directory asked for the
-    same step, average, shapes and layout. A width that the run has not kept is
-    made from its snapshots, see `posthoc_average`.
+    They are read unless the last call for this work directory and role asked
+    for the same step, average, shapes and layout. A width that the run has not
+    kept is made from its snapshots, see `posthoc_average`.
+
+    Args:
+      workdir, abstract, step: see `reader.restore_ema`.
+      average: name of the average that they are.
+      role: what they are used for. A stage and the earlier checkpoint of its
+        own run that guides it are kept side by side.
     """
-    home = workdir.resolve()
+    home = (workdir.resolve(), role)
     leaves, structure = jax.tree.flatten(abstract)
     layout = [(leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves]
     asked = (step, average, structure, layout)

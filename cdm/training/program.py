@@ -13,6 +13,7 @@ from cdm.config import (
   built_stage,
   cascade_stages,
   facial_priors,
+  guide_agreement,
   instantiate,
   key_errors,
   placement,
@@ -92,6 +93,7 @@ def assemble(
     c, 'name', 'seed', 'train_data', 'eval_data', 'train', 'mesh'
   )
   built = stage.stage(c)
+  guide_agreement.refuse(c.get('sampler'), 'trained')
   fits = built.method.accumulate is not None
   if not fits:
     instantiate.require(c, 'optimizer', 'ema')

@@ -127,10 +127,15 @@ def test_rescaled_guidance_keeps_the_contrast_of_the_conditional_image():
 
 
 def test_guidance_by_a_worse_network_is_extrapolation_from_it():
-  """D = D_weak + w (D_strong - D_weak); w = 1 is the strong one alone."""
+  """D = D_weak + w (D_strong - D_weak); w = 1 is the strong one alone.
+
+  This is the paper's w, from which 1 is taken to make ours.
+  """
   x_t, strong, weak = draw(0), draw(1), draw(2)
   for weight in (1.0, 2.1):
-    guided = guidance.autoguidance(always(strong), always(weak), weight=weight)
+    guided = guidance.autoguidance(
+      always(strong), always(weak), weight=weight - 1
+    )
     np.testing.assert_allclose(
       guided(x_t, LOGSNR).x_0, weak + weight * (strong - weak), atol=1e-5
     )

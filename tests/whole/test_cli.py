@@ -34,9 +34,10 @@ OPTIONS = {
   'train': '--config --workdir',
   'sample': '--config --workdir --num --seed --out --labels --batch_size --at '
   '--ema --batch_per_device --format --stages --sampler --steps --start_images '
-  '--start_level',
+  '--start_level --guide --guidance_weight',
   'upscale': 'IMAGE --workdir --out --held_out --label --level --seed --at '
-  '--ema --batch_per_device --sampler --steps --start_level',
+  '--ema --batch_per_device --sampler --steps --start_level --guide '
+  '--guidance_weight',
   'evaluate': '--samples --reference --metrics --lowres --downsample '
   '--make_reference --num --seed --few --kid_size --weights --batch_size '
   '--lpips --lpips_weights --out --at --ema --batch_per_device '

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cdm.cli import drawing_flags
+from cdm.cli import drawing_flags, guidance_flags
 from cdm.distributed import collectives, initialize
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ examples:
   cdm sample ... --labels=cat,coffee,7 --config.stages.sr.level=0.2
   cdm sample ... --sampler=base:heun,sr:ddim --steps=base:18,sr:8
   cdm sample ... --start_images=sketches --start_level=0.6 --num=16
+  cdm sample ... --guide=base:runs/small@50000 --guidance_weight=base:0.5
 """
 
 # The largest number of class names that are printed before sampling begins.
@@ -101,6 +102,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='images per batch over all devices, instead of --batch_per_device',
   )
   drawing_flags.arguments(parser)
+  guidance_flags.arguments(parser, cascades=True)
   parser.add_argument(
     '--format',
     choices=('png', 'array_records'),
@@ -127,10 +129,10 @@ def run(args: argparse.Namespace) -> None:
   """Draws the missing images, then writes the files that hold all of them."""
   import pathlib
 
-  from cdm.config import loader
+  from cdm.config import cascade_stages, loader
   from cdm.data import class_names
   from cdm.distributed import compilation_cache
-  from cdm.reporting import output_files
+  from cdm.reporting import guidance_weight, output_files
   from cdm.sampling import drawing_batch, generate, restore, sample_storage
 
   check(args)
@@ -138,6 +140,10 @@ def run(args: argparse.Namespace) -> None:
   compilation_cache.enable_compilation_cache()
 
   loaded = loader.load(args.config, args.overrides)
+  stage_names = cascade_stages.names(loaded)
+  guidance = guidance_flags.overrides(args, stage_names)
+  if stage_names is not None:
+    loader.override_all(loaded, guidance)
   seed = loaded.seed if args.seed is None else args.seed
   if not 0 <= seed < 2**32:
     raise ValueError(f'--seed={seed}: seeds are 0 to 2^32 - 1.')
@@ -147,7 +153,7 @@ def run(args: argparse.Namespace) -> None:
   stages, notes = restore.restored_cascade(
     loaded,
     workdir,
-    args.overrides,
+    [*args.overrides, *guidance],
     drawing_flags.checkpoint(args.at, args.ema),
     redraws=drawing_flags.redraws(args),
   )
@@ -167,6 +173,9 @@ def run(args: argparse.Namespace) -> None:
     overwrite=args.overwrite,
   )
   sample_storage.announce(storage)
+  if collectives.is_first():
+    for line in guidance_weight.start_lines(notes):
+      print(line)
   if labels and collectives.is_first():
     print_labels(labels, names)
   generate.draw_to_folder(

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cdm.cli import drawing_flags
+from cdm.cli import drawing_flags, guidance_flags
 from cdm.distributed import collectives, initialize
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='tiles per batch over all devices, instead of --batch_per_device',
   )
   drawing_flags.arguments(parser)
+  guidance_flags.arguments(parser, cascades=False)
   parser.add_argument(
     '--overwrite',
     action='store_true',
@@ -145,6 +146,7 @@ def run(args: argparse.Namespace) -> None:
       raise ValueError(f'--{option}={value}: it must be at least 1.')
   drawing_flags.check(args)
   drawing_flags.check_batches(args)
+  overrides = [*args.overrides, *guidance_flags.overrides(args)]
   at = drawing_flags.checkpoint(args.at, args.ema)
   if not 0 <= args.seed < 2**32:
     raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')
@@ -158,7 +160,7 @@ def run(args: argparse.Namespace) -> None:
   inputs = None
   if args.images:
     # The inputs are read before the checkpoint, which may take minutes.
-    tile = named_upscaler.lowres_size(workdir, args.overrides, at)
+    tile = named_upscaler.lowres_size(workdir, overrides, at)
     inputs = upscale_inputs.check(
       args.images, out, tile=tile, max_value=args.max_value
     )
@@ -169,7 +171,7 @@ def run(args: argparse.Namespace) -> None:
     limits=drawing_batch.Limits(
       TILES_PER_DEVICE, own_rows=True, per_device=args.batch_per_device
     ),
-    overrides=args.overrides,
+    overrides=overrides,
     at=at,
     redraws=drawing_flags.redraws(args),
   )
