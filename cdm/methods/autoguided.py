@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from cdm.methods import guided_denoiser
 from cdm.methods.base import Method
 
 
@@ -40,6 +41,6 @@ def sampling(strong: Method, weak: Method) -> Callable[..., jax.Array]:
 
   def guided(params: Parameters, **given):
     bind = functools.partial(guiding, params.weak)
-    return sample(params.strong, weak=bind, **given)
+    return sample(guided_denoiser.Guided(params.strong, bind), **given)
 
   return guided

@@ -152,7 +152,7 @@ class Diffusion:
 
   def sample(
     self,
-    params: dict,
+    params: dict | guided_denoiser.Guided,
     *,
     keys: jax.Array,
     label: jax.Array | None = None,
@@ -161,12 +161,12 @@ class Diffusion:
     stop_logsnr: float | None = None,
     tuned: Tuned | None = None,
     start: Start | None = None,
-    weak: guided_denoiser.Weak | None = None,
   ) -> jax.Array:
     """Draws images, [DDPM] alg. 2 with the sampler of `sampling`.
 
     Args:
-      params: parameters of the network.
+      params: parameters of the network, in a `guided_denoiser.Guided` where the
+        sampler names a guide.
       keys: [B], one per image.
       label: int32 [B]; None means the null class, which a network of classes
         must have then.
@@ -177,7 +177,6 @@ class Diffusion:
       tuned: what `tune` returned, in the place of the grid and the guidance of
         `sampling`, and of `stop_logsnr`.
       start: an image that sampling begins at, or None to begin at noise.
-      weak: the network that guides this one, where the sampler names a guide.
 
     Returns:
       float32 [B, H, W, 3] in [-1, 1], except with `clip` 'none' or where
@@ -203,6 +202,7 @@ class Diffusion:
     if tuned is not None:
       logsnrs, begins_at = tuned.steps, tuned.start_logsnr
     conditions = guided_denoiser.Conditions(label, upsampled, level)
+    params, weak = guided_denoiser.split(params)
     params = parameter_cast.cast(params, self.net.parameter_dtype)
     denoise = guided_denoiser.guided(
       self, params, conditions, tuned=tuned, weak=weak

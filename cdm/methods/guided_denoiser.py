@@ -34,6 +34,23 @@ class Conditions(NamedTuple):
 Weak = Callable[[Conditions], Denoiser]
 
 
+class Guided(NamedTuple):
+  """Parameters of a network, with the network that guides it.
+
+  Attributes:
+    params: tree of arrays.
+    weak: binds the denoiser of the other network.
+  """
+
+  params: Any
+  weak: Weak
+
+
+def split(params: Any) -> tuple[Any, Weak | None]:
+  """Returns the parameters, and the network that guides, None without one."""
+  return params if isinstance(params, Guided) else (params, None)
+
+
 def guided(
   model: Any,
   params: dict,
