@@ -123,11 +123,11 @@ def test_guidance_moves_these_images():
 @pytest.mark.parametrize(
   ('n', 'pixels', 'devices', 'expected'),
   [
-    (16, 64**2, 1, True),
-    (17, 64**2, 1, False),
-    (128, 64**2, 8, True),
-    (136, 64**2, 8, False),
-    (8, 256**2, 8, True),
+    (8, 64**2, 1, True),
+    (9, 64**2, 1, False),
+    (64, 64**2, 8, True),
+    (65, 64**2, 8, False),
+    (16, 128**2, 8, True),
     (1, 1024**2, 8, False),
   ],
 )
