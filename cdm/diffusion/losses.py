@@ -152,15 +152,9 @@ def hybrid(
   x_t = process.q_sample(x_0, eps, logsnr=logsnr)
   prediction = denoise(x_t, logsnr)
   error = _error(prediction, x_0, eps, logsnr=logsnr, target=target)
-  return _mean(jnp.square(error)) + variance_bound(
-    prediction,
-    x_0,
-    x_t,
-    t=t,
-    schedule=schedule,
-    vb_weight=vb_weight,
-    rescale=rescale,
-  )
+  vb = variance_bound(prediction, x_0, x_t, t=t, schedule=schedule)
+  factor = bound_factor(schedule, vb_weight=vb_weight, rescale=rescale)
+  return _mean(jnp.square(error)) + factor * vb
 
 
 def variance_bound(
@@ -170,26 +164,29 @@ def variance_bound(
   *,
   t: jax.Array,
   schedule: schedules.Schedule,
-  vb_weight: float = 0.001,
-  rescale: bool = False,
 ) -> jax.Array:
-  """Returns the second term of `hybrid`, which has no gradient of the mean.
+  """Returns `vb_terms` without a gradient through the mean.
 
   Args:
     prediction: the denoiser's prediction at x_t, with var.
-    x_0, t, schedule, vb_weight, rescale: as in `hybrid`.
+    x_0, t, schedule: as in `hybrid`.
     x_t: [B, H, W, C].
 
   Returns:
-    [B] float32.
+    [B] float32, bits per dimension.
   """
   fixed_mean = prediction._replace(
     x_0=jax.lax.stop_gradient(prediction.x_0),
     eps=jax.lax.stop_gradient(prediction.eps),
   )
-  vb = vb_terms(fixed_mean, x_0, x_t, t=t, schedule=schedule)
-  chain_length = schedule.num_steps if rescale else 1000
-  return vb_weight * chain_length * vb
+  return vb_terms(fixed_mean, x_0, x_t, t=t, schedule=schedule)
+
+
+def bound_factor(
+  schedule: schedules.Schedule, *, vb_weight: float, rescale: bool
+) -> float:
+  """Returns the factor of one term of the bound in `hybrid`."""
+  return vb_weight * (schedule.num_steps if rescale else 1000)
 
 
 def vb_terms(

@@ -53,10 +53,12 @@ def score(
   Returns:
     ([B], {'logsnr': [B]}).
   """
-  logsnr = noise_levels.draw(objective.levels, schedule, u)
   if objective.loss == 'hybrid':
-    value = _hybrid(objective, schedule, denoise, x_0, eps, u=u)
+    t = schedules.discrete_levels(schedule, u)
+    logsnr = schedules.logsnr_at(schedule, t)
+    value = _hybrid(objective, schedule, denoise, x_0, eps, t=t)
     return value, {'logsnr': logsnr}
+  logsnr = noise_levels.draw(objective.levels, schedule, u)
   measured: dict[str, Any] = dict(
     logsnr=logsnr,
     target=objective.target or objective.prediction,
@@ -69,18 +71,16 @@ def score(
   return value, {'logsnr': logsnr}
 
 
-def _hybrid(objective, schedule, denoise, x_0, eps, *, u):
+def _hybrid(objective, schedule, denoise, x_0, eps, *, t):
   """Returns [IDDPM]'s loss [B], whose simple part may be weighted."""
-  t = schedules.discrete_levels(schedule, u)
   target = objective.target or objective.prediction
-  chain: dict[str, Any] = dict(
-    t=t,
-    schedule=schedule,
-    vb_weight=objective.vb_weight,
-    rescale=objective.vb_rescale,
+  scale: dict[str, Any] = dict(
+    vb_weight=objective.vb_weight, rescale=objective.vb_rescale
   )
   if objective.weighting is None:
-    return losses.hybrid(denoise, x_0, eps, target=target, **chain)
+    return losses.hybrid(
+      denoise, x_0, eps, t=t, schedule=schedule, target=target, **scale
+    )
   logsnr = schedules.logsnr_at(schedule, t)
   x_t = process.q_sample(x_0, eps, logsnr=logsnr)
   prediction = denoise(x_t, logsnr)
@@ -92,7 +92,8 @@ def _hybrid(objective, schedule, denoise, x_0, eps, *, u):
     target=target,
     weight=objective.weighting,
   )
-  return simple + losses.variance_bound(prediction, x_0, x_t, **chain)
+  bound = losses.variance_bound(prediction, x_0, x_t, t=t, schedule=schedule)
+  return simple + losses.bound_factor(schedule, **scale) * bound
 
 
 def with_uncertainty(

@@ -1,8 +1,8 @@
 """Predicts the log of the loss at a noise level, [EDM2].
 
-  u(s) = kernel . sqrt(2) cos(frequency ln(s) / 4 + phase)
+  u(s) = kernel . sqrt(2 / F) cos(frequency ln(s) / 4 + phase)
 
-It is a linear layer on fixed Fourier features of the noise level s = sigma /
+It is a linear layer on F fixed Fourier features of the noise level s = sigma /
 alpha, and 0 at initialisation. A loss is trained as (L / e^u) + u, which is
 least where u = ln E[L] at that level.
 """
@@ -47,7 +47,7 @@ class LossUncertainty(nn.Module):
     )
     # One axis, so that no default rule splits it over the devices.
     kernel = self.param('kernel', nn.initializers.zeros, (self.features,))
-    return jnp.sum(x * kernel[None], axis=-1)
+    return jnp.sum(x * kernel[None], axis=-1) / math.sqrt(self.features)
 
 
 def fourier_features(

@@ -130,7 +130,7 @@ def test_a_learned_weight_is_a_parameter_that_starts_at_nothing():
   np.testing.assert_array_equal(scalars['uncertainty'], np.zeros(64))
   np.testing.assert_allclose(loss, more['weighted_loss'], rtol=1e-6)
   np.testing.assert_allclose(plain, more['weighted_loss'], rtol=1e-5)
-  moved = params | {'loss_uncertainty': {'kernel': jnp.full(16, 0.1)}}
+  moved = params | {'loss_uncertainty': {'kernel': jnp.full(16, 1.0)}}
   loss, more = jax.jit(functools.partial(loss_of, t))(moved)
   u = np.asarray(more['uncertainty'])
   assert np.abs(u).max() > 0.1

@@ -71,7 +71,7 @@ def test_what_is_learned_is_the_log_of_the_loss():
     updates, state = tx.update(jax.grad(objective)(params), state)
     return (optax.apply_updates(params, updates), state), None
 
-  (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), length=1500)
+  (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), length=5000)
   u = module.apply(params, logsnr)
   np.testing.assert_allclose(u, np.log(loss), atol=0.05)
   # No weight has a lower objective than the mean of 1 + ln L.
