@@ -33,6 +33,7 @@ from cdm.distributed import (
 
 COMMANDS = {
   'train': 'train one stage, or resume its training',
+  'distill': 'train students that draw in 4, 2 or 1 steps',
   'sample': 'draw images from a cascade of trained stages',
   'upscale': 'super-resolve images with a trained stage',
   'evaluate': 'judge images: FID etc. of sets, PSNR, SSIM etc. of pairs',

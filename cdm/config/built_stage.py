@@ -43,6 +43,8 @@ class Stage(NamedTuple):
       reads.
     tester: functions that test a classifier; None for any other method.
     traced: see `trace`; None traces a network of `models.flops.trace`.
+    training_passes: the work of a training step for an image, in forward passes
+      of the network; a backward pass counts as two.
   """
 
   config: ConfigDict
@@ -61,6 +63,7 @@ class Stage(NamedTuple):
   drawing: Mapping[str, Any] = types.MappingProxyType({})
   tester: classification.Tester | None = None
   traced: Callable[[], tuple[dict, int]] | None = None
+  training_passes: int = 3
 
   @property
   def drawn_with(self) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from cdm.config import (
 )
 from cdm.diffusion import losses, sampler_steps, schedules
 from cdm.methods import diffusion
+from cdm.methods.base import Method
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models import unet_plan
 from cdm.models.unet import UNet
@@ -32,13 +33,19 @@ WEIGHTINGS = {
 
 
 def diffusion_stage(
-  c: ConfigDict, chosen: sampler_section.Chosen
+  c: ConfigDict,
+  chosen: sampler_section.Chosen,
+  *,
+  section: dict[str, Any] | None = None,
+  make: Callable[..., Method] = diffusion.diffusion,
 ) -> built_stage.Stage:
   """Builds the Stage of a config whose method is a diffusion model.
 
   Args:
     c: ConfigDict of the stage.
     chosen: the sampler that it draws with.
+    section: the keys of the `Objective`; None takes those of `c.method`.
+    make: makes the method of what `diffusion.diffusion` takes.
   """
   instantiate.require(c, 'schedule', 'lowres')
   sampler, key = chosen.section, chosen.key
@@ -49,8 +56,9 @@ def diffusion_stage(
   schedule = instantiate.choose('schedule', c.schedule, SCHEDULES)
   net = unet(c, image_size)
   lowres = lowres_of(c, image_size)
-  section = dict(c.method)
-  del section['kind']
+  if section is None:
+    section = dict(c.method)
+    del section['kind']
   weighting = _weighting(section.pop('weighting', 'none'))
   objective = instantiate.splat(
     'method', diffusion.Objective, section, weighting=weighting
@@ -58,7 +66,7 @@ def diffusion_stage(
   sampling = sampler_section.sampling(
     schedule, sampler, key, num_steps=chosen.steps
   )
-  method = diffusion.diffusion(
+  method = make(
     net, schedule, objective, sampling, image_size=image_size, lowres=lowres
   )
   sampler_section.try_out(sampling, key, learned_variance=net.learned_variance)

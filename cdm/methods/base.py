@@ -13,7 +13,8 @@ class Method(NamedTuple):
     init: `(key) -> params`, a tree of float32 arrays.
     loss: `(params, batch, *, key, train) -> ([B], scalars)`; the batch is
       `{'image': uint8 [B, H, W, 3], 'label': int32 [B]}` and scalars are
-      float32, each [] or [B].
+      float32, each [] or [B]. With `init_frozen` it takes a keyword `frozen`
+      too, the parameters that are used and not trained.
     sample: `(params, *, keys, label, lowres, level, stop_logsnr, tuned) -> [B,
       H, W, 3]` float32 in [-1, 1]; keys is one key per image, so that an image
       depends on its own key only. The other arguments are described where the
@@ -32,6 +33,9 @@ class Method(NamedTuple):
     is_found: `(images, lowres) -> bool [B]`, whether a search found an image
       with the pixels of the low-res image, to the tolerance of the method; both
       float32 in [-1, 1]. None if the method does not search.
+    init_frozen: `(key) -> frozen`, parameters such as those of a teacher, of
+      which only the shapes are used: a run reads them when it begins. None if
+      there are none.
   """
 
   init: Callable[[jax.Array], dict]
@@ -42,3 +46,4 @@ class Method(NamedTuple):
   prepare: Callable[[Any], Any] | None = None
   accumulate: Callable[..., tuple[Any, dict[str, jax.Array]]] | None = None
   is_found: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+  init_frozen: Callable[[jax.Array], Any] | None = None

@@ -22,6 +22,7 @@ from cdm.diffusion import grids, guidance, losses, sampler_steps, schedules
 from cdm.diffusion.parameterization import Denoiser, predict
 from cdm.methods import lowres_conditioning, parameter_cast
 from cdm.methods.base import Method
+from cdm.methods.corruption import Corruption
 from cdm.methods.diffusion_options import Objective, Sampling, Tuned, check
 from cdm.ops import pixels
 from cdm.ops.keys import example_keys, normals
@@ -93,6 +94,14 @@ class Diffusion:
     Returns:
       ([B], {'logsnr': [B]}).
     """
+    given = self.corruption(batch, key=key, train=train)
+    denoise = self.denoiser(params, **given.conditions, **given.dropout)
+    return self._score(denoise, given.x_0, given.eps, u=given.u)
+
+  def corruption(
+    self, batch: dict[str, jax.Array], *, key: jax.Array, train: bool
+  ) -> Corruption:
+    """Draws what a loss needs beside parameters, see `loss`."""
     label_key, lowres_key, u_key, eps_key, dropout_key = jax.random.split(
       key, 5
     )
@@ -110,15 +119,11 @@ class Diffusion:
     )
     x_0 = self._residual(x_0, upsampled)
     eps = normals(example_keys(eps_key, examples), x_0.shape[1:])
-    denoise = self.denoiser(
-      params,
-      label=label,
-      upsampled=upsampled,
-      level=level,
-      dropout_key=dropout_key if train else None,
-      examples=examples,
+    conditions = dict(label=label, upsampled=upsampled, level=level)
+    dropout = dict(
+      dropout_key=dropout_key if train else None, examples=examples
     )
-    return self._score(denoise, x_0, eps, u=u)
+    return Corruption(x_0, eps, u, conditions, dropout)
 
   def sample(
     self,
@@ -182,6 +187,14 @@ class Diffusion:
       assert upsampled is not None  # `check` refuses it without a low-res input
       x = upsampled + self.objective.residual_scale * x
     return x
+
+  def drawing_denoiser(
+    self, params: dict, conditions: dict[str, jax.Array | None], n: int
+  ) -> Denoiser:
+    """Returns the denoiser that `sample` draws n images with."""
+    weight = self.sampling.guidance_weight
+    denoise = self._guided(params, n, weight, **conditions)
+    return self._clipped(denoise, conditions['upsampled'])
 
   def tune(self, stop_logsnr: float | None = None) -> Tuned:
     """Returns the settings of the sampler as arguments of a program.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 
+from cdm.training import frozen_state
 from cdm.training.collaborators import Collaborators, compared_part
 from cdm.training.running_metrics import RunningMetrics
-from cdm.training.state import TrainState, Weights, make_state
+from cdm.training.state import TrainState, Weights
 
 if TYPE_CHECKING:
   from cdm.training.optimizer import Optimizer
@@ -25,6 +26,7 @@ def start(
   schedule: Run,
   collaborators: Collaborators,
   read_weights: Callable[[], Weights] | None = None,
+  read_frozen: Callable[[Any], Any] | None = None,
 ) -> tuple[TrainState, RunningMetrics]:
   """Begins a run, or continues it if its work directory has a checkpoint.
 
@@ -42,6 +44,7 @@ def start(
       instead, and saved as one.
     read_weights: reads what a new run starts from; by default, from random
       parameters.
+    read_frozen: see `frozen_state.make`.
 
   Returns:
     (TrainState on the mesh, metrics since the last log line), for `train`.
@@ -57,7 +60,9 @@ def start(
     copied = copies.restore_newer(abstract, than=checkpointer.latest_step())
   restored = copied or checkpointer.restore_latest(abstract)
   if restored is None:
-    state = make_state(init, tx, read_weights, key=key, abstract=abstract)
+    state = frozen_state.make(
+      init, tx, read_weights, read_frozen, key=key, abstract=abstract
+    )
     step = 0
     if read_weights is not None and collaborators.comparison is not None:
       collaborators.comparison.check(compared_part(state), step)

@@ -52,7 +52,9 @@ from cdm.training import (
   rollback,
   run_summary,
   start,
+  teacher,
   utilization,
+  wandb_project,
   watchdog,
 )
 from cdm.training.collaborators import compared_part
@@ -61,7 +63,6 @@ from cdm.training.sample_grid import make_grid_sampler
 
 if TYPE_CHECKING:
   from cdm.config.loader import ConfigDict
-  from cdm.reporting.metric_writer import Reporter
 
 # For the upload of the last records when another process has failed.
 PEER_FAILURE_S = 5.0
@@ -100,6 +101,7 @@ def train(
     OSError: if workdir cannot be written.
   """
   stop = Stop() if stop is None else stop
+  c = teacher.resolved(c, workdir)
   holding = folder_lock.hold(
     workdir, 'cdm train', flag='--workdir', asked_to_end=stop.asked_to_end
   )
@@ -158,7 +160,6 @@ class _Run:
     """Opens what the run needs and trains. Returns an exit_codes.ExitCode."""
     c, workdir = self._c, self._workdir
     built, schedule = assembled.built, assembled.schedule
-    mesh = assembled.mesh
     wandb_writer.check_installed(schedule.wandb)
     folder_rename.check(workdir)
     source = datasets.open_in_all(c.train_data, workdir=workdir)
@@ -192,7 +193,7 @@ class _Run:
       ) as profile,
     ):
       self._say = reporter.say
-      add_wandb(reporter, c, workdir)
+      wandb_project.add_wandb(reporter, c, workdir)
       run_summary.print_run_summary(reporter, c, assembled, source)
       for line in begun.lines:
         reporter.say(line)
@@ -228,6 +229,7 @@ class _Run:
         schedule=schedule,
         collaborators=collaborators,
         read_weights=None if begun.weights is None else begun.weights.read,
+        read_frozen=teacher.frozen_reader(c),
       )
       # From here on the start is not refused any more. A start that is refused
       # must leave the run unchanged.
@@ -243,7 +245,7 @@ class _Run:
         state,
         metrics,
         step=assembled.step,
-        mesh=mesh,
+        mesh=assembled.mesh,
         schedule=schedule,
         collaborators=collaborators,
         hooks=hooks.Hooks(
@@ -426,24 +428,3 @@ class _Run:
         self._restarts.end(ending)
       bucket_mirror.flush_all(PEER_FAILURE_S)
     folder_lock.release_all()
-
-
-def add_wandb(reporter: Reporter, c: ConfigDict, workdir: pathlib.Path) -> None:
-  """Reports to Weights & Biases too, if the config names a project.
-
-  Args:
-    reporter: the reporter; one that is not active gets no other writer.
-    c: config of the stage.
-    workdir: work directory of the run.
-  """
-  project = c.train.get('wandb')
-  if project:
-    reporter.add_writer(
-      wandb_writer.WandbWriter(
-        workdir,
-        project=project,
-        name=c.name,
-        config=loader.plain(c),
-        say=reporter.say,
-      )
-    )
