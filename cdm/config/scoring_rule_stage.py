@@ -17,8 +17,6 @@ from cdm.methods.base import Method
 from cdm.methods.diffusion import Diffusion
 
 OBJECTIVE = ('prediction', 'residual_scale', 'label_dropout')
-# Two draws, each with its gradient.
-PASSES = 6
 
 
 def scoring_rule_stage(
@@ -48,7 +46,8 @@ def scoring_rule_stage(
       'loss': f'energy score, exponent {options.exponent:g}',
       'patches': ', '.join(map(str, sizes)),
     },
-    training_passes=PASSES,
+    loss_passes=2,  # two draws, both with a gradient
+    trained_passes=2,
   )
 
 

@@ -108,7 +108,7 @@ def _stage(c, chosen, kind):
       'teacher': options.teacher or 'none given',
       'guidance of the teacher': sampling.guidance_weight,
     },
-    training_passes=3 + kind.teacher * guided + kind.student,
+    loss_passes=1 + kind.teacher * guided + kind.student,
   )
 
 

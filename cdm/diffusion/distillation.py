@@ -99,7 +99,7 @@ class Neighbours(NamedTuple):
   Attributes:
     start: [B] log-SNR of the noisier one.
     middle: [B] of the cleaner one; it may be +inf.
-    end: [B], at which the segment of both ends; not below `middle`.
+    end: [B], at which the segment of both ends; `middle`, or cleaner.
   """
 
   start: jax.Array
@@ -134,13 +134,8 @@ def neighbours(
     between = jnp.interp(t, jnp.arange(len(table), dtype=u.dtype), table)
     return jnp.where(whole > 0, between, jnp.inf)
 
-  # Where a segment ends, both ways to say so must give the same number.
-  at_end = j == segment * per_segment
-  end = level(segment, segments)
   return Neighbours(
-    start=level(j + 1, steps),
-    middle=jnp.where(at_end, end, level(j, steps)),
-    end=end,
+    level(j + 1, steps), level(j, steps), level(segment, segments)
   )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from cdm.training import watchdog
+from cdm.training import frozen_state, watchdog
 
 if TYPE_CHECKING:
   from cdm.checkpointing.local_copies import LocalCopies
@@ -55,4 +55,5 @@ def compared_part(state: TrainState) -> dict[str, Any]:
     'step': state.step,
     'params': state.params,
     'ema_params': state.ema_params,
+    **frozen_state.of(state),
   }

@@ -103,7 +103,9 @@ def known(segments, steps):
   return gains[:-1], np.array(landing)
 
 
-@pytest.mark.parametrize(('segments', 'steps'), [(1, 8), (2, 8), (4, 16)])
+@pytest.mark.parametrize(
+  ('segments', 'steps'), [(1, 8), (2, 8), (4, 16), (3, 21)]
+)
 def test_a_student_that_ends_where_the_path_ends_has_no_loss(segments, steps):
   gains, landing = known(segments, steps)
   made = method(segments, steps)
@@ -114,7 +116,7 @@ def test_a_student_that_ends_where_the_path_ends_has_no_loss(segments, steps):
   levels, counts = np.unique(np.asarray(scalars['logsnr']), return_counts=True)
   expected = grids.trailing(SCHEDULE, num_steps=steps)[:-1]
   np.testing.assert_allclose(levels, expected, atol=1e-4)
-  assert (counts == 64 // steps).all()
+  assert np.ptp(counts) <= (0 if 64 % steps == 0 else 1)
 
 
 def test_a_student_of_a_number_per_level_learns_the_ends():
@@ -204,8 +206,7 @@ def test_the_levels_of_a_pair_are_neighbours_on_the_grid():
   np.testing.assert_allclose(pair.middle, grid[:-1], rtol=1e-4)
   ends = np.repeat(grids.trailing(SCHEDULE, num_steps=4)[::-1][:-1], 12)
   np.testing.assert_allclose(pair.end, ends, rtol=1e-4)
-  assert (np.asarray(pair.middle <= pair.end)).all()
-  np.testing.assert_array_equal(pair.middle[::12], pair.end[::12])
+  np.testing.assert_allclose(pair.middle[::12], pair.end[::12], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

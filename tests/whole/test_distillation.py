@@ -166,6 +166,24 @@ def test_a_run_goes_on_without_its_teacher(tmp_path):
     teacher.resolved(config(), folder)
 
 
+def test_a_run_killed_before_its_first_checkpoint_takes_the_same(tmp_path):
+  """Its teacher has gone on since; only config.json was written."""
+  base, folder = smoke_runs.trained() / 'base', tmp_path / 'run'
+  folder.mkdir()
+  begun = teacher.resolved(config(f'{base}@2'), folder)
+  assert begun.method.teacher == begun.train.init_from == f'{base}@2'
+  (folder / 'config.json').write_text(loader.to_json(begun), encoding='utf-8')
+  again = teacher.resolved(config(base), folder)
+  assert again.method.teacher == f'{base}@2'
+  assert teacher.resolved(config(base), tmp_path).method.teacher == f'{base}@4'
+
+
+def test_a_student_may_start_from_other_weights(tmp_path):
+  base = smoke_runs.trained() / 'base'
+  found = teacher.resolved(config(base, train__init_from='other'), tmp_path)
+  assert found.train.init_from == 'other'
+
+
 def test_what_is_no_teacher_is_refused(tmp_path):
   base = smoke_runs.trained() / 'base'
   with pytest.raises(ValueError, match='teacher is empty'):
