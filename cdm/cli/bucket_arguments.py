@@ -25,6 +25,7 @@ FILES = ('row', 'weights', 'classifier_weights', 'groups')
 # Overrides of a config whose reader takes the URL.
 KEYS = (
   'train.init_from',
+  'method.teacher',
   'eval.fid_reference',
   'train_data.path',
   'eval_data.path',

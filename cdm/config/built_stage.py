@@ -43,6 +43,8 @@ class Stage(NamedTuple):
       reads.
     tester: functions that test a classifier; None for any other method.
     traced: see `trace`; None traces a network of `models.flops.trace`.
+    loss_passes: how often the loss of an image evaluates the network.
+    trained_passes: in how many of these it is differentiated.
   """
 
   config: ConfigDict
@@ -61,6 +63,16 @@ class Stage(NamedTuple):
   drawing: Mapping[str, Any] = types.MappingProxyType({})
   tester: classification.Tester | None = None
   traced: Callable[[], tuple[dict, int]] | None = None
+  loss_passes: int = 1
+  trained_passes: int = 1
+
+  @property
+  def training_passes(self) -> int:
+    """The work of a training step for an image, in forward passes.
+
+    A backward pass counts as two.
+    """
+    return self.loss_passes + 2 * self.trained_passes
 
   @property
   def drawn_with(self) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Builds a stage whose method is a diffusion model."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from cdm.config import (
 )
 from cdm.diffusion import cosine_logsnr, sampler_steps, schedules
 from cdm.methods import diffusion, diffusion_score
+from cdm.methods.base import Method
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models import flops, unet_plan
 from cdm.models.unet import UNet
@@ -29,13 +31,19 @@ SCHEDULES = {
 
 
 def diffusion_stage(
-  c: ConfigDict, chosen: sampler_section.Chosen
+  c: ConfigDict,
+  chosen: sampler_section.Chosen,
+  *,
+  section: dict[str, Any] | None = None,
+  make: Callable[..., Method] = diffusion.diffusion,
 ) -> built_stage.Stage:
   """Builds the Stage of a config whose method is a diffusion model.
 
   Args:
     c: ConfigDict of the stage.
     chosen: the sampler that it draws with.
+    section: the keys of the `Objective`; None takes those of `c.method`.
+    make: makes the method of what `diffusion.diffusion` takes.
   """
   instantiate.require(c, 'schedule', 'lowres')
   sampler, key = chosen.section, chosen.key
@@ -46,11 +54,13 @@ def diffusion_stage(
   schedule = _schedule(c, image_size)
   net = unet(c, image_size)
   lowres = lowres_of(c, image_size)
-  objective = objective_section.objective(c.method, schedule)
+  objective = objective_section.objective(
+    c.method if section is None else section, schedule
+  )
   sampling = sampler_section.sampling(
     schedule, sampler, key, num_steps=chosen.steps
   )
-  method = diffusion.diffusion(
+  method = make(
     net, schedule, objective, sampling, image_size=image_size, lowres=lowres
   )
   sampler_section.try_out(sampling, key, learned_variance=net.learned_variance)

@@ -20,6 +20,8 @@ from cdm.config import (
   raisr_stage,
   regression_stage,
   sampler_section,
+  scoring_rule_stage,
+  student_stage,
 )
 from cdm.config.built_stage import Stage
 
@@ -42,6 +44,13 @@ class Kind(NamedTuple):
 OWN_SECTIONS = ('schedule', 'lowres', 'sampler', 'optimizer', 'ema')
 METHODS = {
   'diffusion': Kind(diffusion_stage.diffusion_stage, OWN_SECTIONS),
+  'progressive_distillation': Kind(
+    student_stage.progressive_stage, OWN_SECTIONS
+  ),
+  'consistency_distillation': Kind(
+    student_stage.consistency_stage, OWN_SECTIONS
+  ),
+  'scoring_rule': Kind(scoring_rule_stage.scoring_rule_stage, OWN_SECTIONS),
   'classifier': Kind(classifier_stage.classifier_stage, ('optimizer', 'ema')),
   'regression': Kind(
     regression_stage.regression_stage, ('lowres', 'optimizer', 'ema')

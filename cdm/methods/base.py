@@ -15,7 +15,8 @@ class Method(NamedTuple):
     init: `(key) -> params`, a tree of float32 arrays.
     loss: `(params, batch, *, key, train) -> ([B], scalars)`; the batch is
       `{'image': uint8 [B, H, W, 3], 'label': int32 [B]}` and scalars are
-      float32, each [] or [B].
+      float32, each [] or [B]. With `init_frozen` it takes a keyword `frozen`
+      too, the parameters that are used and not trained.
     sample: `(params, *, keys, label, lowres, level, stop_logsnr, tuned) -> [B,
       H, W, 3]` float32 in [-1, 1]; keys is one key per image, so that an image
       depends on its own key only. The other arguments are described where the
@@ -39,6 +40,9 @@ class Method(NamedTuple):
     guiding: `(params, guided_denoiser.Conditions) -> Denoiser`, the network by
       itself, for the sampler of another one, which it guides; None if the
       method has no denoiser.
+    init_frozen: `(key) -> frozen`, parameters such as those of a teacher, of
+      which only the shapes are used: a run reads them when it begins. None if
+      there are none.
   """
 
   init: Callable[[jax.Array], dict]
@@ -50,3 +54,4 @@ class Method(NamedTuple):
   accumulate: Callable[..., tuple[Any, dict[str, jax.Array]]] | None = None
   is_found: Callable[[jax.Array, jax.Array], jax.Array] | None = None
   guiding: Callable[..., Denoiser] | None = None
+  init_frozen: Callable[[jax.Array], Any] | None = None

@@ -28,6 +28,7 @@ from cdm.methods import (
   parameter_cast,
 )
 from cdm.methods.base import Method
+from cdm.methods.corruption import Corruption
 from cdm.methods.diffusion_options import (
   Objective,
   Sampling,
@@ -118,6 +119,24 @@ class Diffusion:
       ([B], {'logsnr': [B]}), with a learned weight what
       `diffusion_score.with_uncertainty` returns.
     """
+    given = self.corruption(batch, key=key, train=train)
+    denoise = self.denoiser(params, **given.conditions, **given.dropout)
+    value, scalars = diffusion_score.score(
+      self.objective,
+      self.schedule,
+      denoise,
+      given.x_0,
+      given.eps,
+      u=given.u,
+    )
+    return diffusion_score.with_uncertainty(
+      self.objective, params, value, scalars, train=train
+    )
+
+  def corruption(
+    self, batch: dict[str, jax.Array], *, key: jax.Array, train: bool
+  ) -> Corruption:
+    """Draws what a loss needs beside parameters, see `loss`."""
     label_key, lowres_key, u_key, eps_key, dropout_key = jax.random.split(
       key, 5
     )
@@ -135,20 +154,11 @@ class Diffusion:
     )
     x_0 = self._residual(x_0, upsampled)
     eps = normals(example_keys(eps_key, examples), x_0.shape[1:])
-    denoise = self.denoiser(
-      params,
-      label=label,
-      upsampled=upsampled,
-      level=level,
-      dropout_key=dropout_key if train else None,
-      examples=examples,
+    conditions = dict(label=label, upsampled=upsampled, level=level)
+    dropout = dict(
+      dropout_key=dropout_key if train else None, examples=examples
     )
-    value, scalars = diffusion_score.score(
-      self.objective, self.schedule, denoise, x_0, eps, u=u
-    )
-    return diffusion_score.with_uncertainty(
-      self.objective, params, value, scalars, train=train
-    )
+    return Corruption(x_0, eps, u, conditions, dropout)
 
   def sample(
     self,
@@ -228,6 +238,19 @@ class Diffusion:
       assert upsampled is not None  # `check` refuses it without a low-res input
       x = upsampled + self.objective.residual_scale * x
     return x
+
+  def drawing_denoiser(
+    self, params: dict, conditions: dict[str, jax.Array | None]
+  ) -> Denoiser:
+    """Returns the denoiser that `sample` draws with, but for a projection."""
+    denoise = guided_denoiser.guided(
+      self,
+      params,
+      guided_denoiser.Conditions(**conditions),
+      tuned=None,
+      weak=None,
+    )
+    return self._clipped(denoise, conditions['upsampled'])
 
   def tune(
     self, stop_logsnr: float | None = None, start_logsnr: float | None = None

@@ -1,9 +1,10 @@
 """Counts what the evaluations of a training run cost, in training steps.
 
-  steps = evaluations * images * passes / (3 * batch size)
+  steps = evaluations * images * passes / (training passes * batch size)
 
-A pass is one forward pass of the network; a training step makes three per
-image. What FID's own network and reading images take is not counted.
+A pass is one forward pass of the network; a training step counts as three per
+image, and one with a teacher as more (`Stage.training_passes`). What FID's own
+network and reading images take is not counted.
 """
 
 from cdm.config import stage
@@ -23,12 +24,12 @@ def evaluation_steps(training: program.Program) -> float:
     pairs = options.num_pairs if built.lowres is not None else 0
     drawn = pairs * _passes_of_a_sample(training) if pairs else 0
     # The raw and the EMA parameters.
-    once = 2 * options.batches * size + drawn
+    once = 2 * options.batches * size * built.loss_passes + drawn
     passes += -(-num_steps // options.every_steps) * once
   if options.fid_every_steps:
     drawn = options.fid_num * _passes_of_a_sample(training)
     passes += -(-num_steps // options.fid_every_steps) * drawn
-  return passes / (3 * size)
+  return passes / (built.training_passes * size)
 
 
 def _passes_of_a_sample(training):

@@ -26,7 +26,7 @@ from cdm.ops import keys as ops_keys
 from cdm.ops import pixels
 from cdm.planning import evaluation_share
 from cdm.sampling import cascade
-from cdm.training import averaged_state, program
+from cdm.training import averaged_state, frozen_state, program
 
 
 class Planned(NamedTuple):
@@ -67,8 +67,8 @@ def train_step(
 ) -> Planned:
   """Lowers the training step that `cdm train` runs for a config.
 
-  The model FLOPs of a step are the FLOPs of three forward passes per image;
-  recomputation (remat) does not count.
+  The model FLOPs of a step are the FLOPs of three forward passes per image, and
+  of those of a teacher; recomputation (remat) does not count.
 
   Args:
     c: ConfigDict of one stage.
@@ -88,12 +88,16 @@ def train_step(
     'batch': training.batch,
     'rest': (state.step, state.key),
   }
+  if isinstance(state, frozen_state.FrozenState):
+    parts['teacher'] = state.frozen
   return Planned(
     lowered=training.step.lower(state, training.batch),
     mesh=training.mesh,
     batch_size=schedule.batch_size,
     parameters=flops.count_parameters(state.params),
-    model_flops=3 * schedule.batch_size * forward_flops,
+    model_flops=training.built.training_passes
+    * schedule.batch_size
+    * forward_flops,
     turns=schedule.accumulation,
     arguments={
       name: partitioning.device_bytes(tree) for name, tree in parts.items()

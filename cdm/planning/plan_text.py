@@ -11,6 +11,7 @@ PARTS = {  # the parts of the memory, in the order in which they are listed
   'parameters': 'parameters',
   'moments': 'optimizer moments',
   'ema': 'EMA of the parameters',
+  'teacher': 'parameters of the teacher',
   'batch': 'batch',
   'rest': 'step and key',
   'padding': 'padding of these to tiles',

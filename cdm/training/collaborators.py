@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from cdm.training import watchdog
+from cdm.training import frozen_state, watchdog
 from cdm.training.averaged_state import averages_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def compared_part(state: TrainState) -> dict[str, Any]:
     'step': state.step,
     'params': state.params,
     'ema_params': state.ema_params,
+    **frozen_state.of(state),
   }
   if averages := averages_of(state):
     part['averages'] = averages

@@ -83,7 +83,9 @@ def make_evaluators(
   found = []
   if options.every_steps and options.batches:
     run = held_out_loss.make_held_out_loss(c, assembled)
-    found.append(Evaluator(eval_section.LOSS, options.every_steps, run))
+    found.append(
+      Evaluator(eval_section.LOSS, options.every_steps, run, uses_frozen=True)
+    )
   draws_pairs = options.num_pairs and assembled.built.lowres is not None
   if options.every_steps and draws_pairs:
     run = held_out_pairs.make_held_out_pairs(c, assembled)

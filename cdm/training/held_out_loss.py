@@ -11,7 +11,6 @@ last batch up, and for images that training would leave out too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,7 @@ import numpy as np
 from cdm.config import evaluated_images
 from cdm.config.loader import ConfigDict
 from cdm.distributed import compiler_options, device_mesh
-from cdm.training import label_check, program, step
+from cdm.training import frozen_state, label_check, program, step
 from cdm.training.eval_section import PREFIX
 
 # Beginnings of the names of the scalars; the first are the raw parameters'.
@@ -29,7 +28,7 @@ RAW, EMA = PREFIX, f'{PREFIX}ema_'
 
 def make_held_out_loss(
   c: ConfigDict, assembled: program.Program
-) -> Callable[[Any, Any, Callable[[], bool]], dict[str, float] | None]:
+) -> Callable[..., dict[str, float] | None]:
   """Reads the images and builds the evaluation, see `hooks.Evaluator.run`.
 
   Args:
@@ -37,9 +36,10 @@ def make_held_out_loss(
     assembled: its program; the batches are split over its mesh.
 
   Returns:
-    The function. It returns 'held_out/loss', 'held_out/ema_loss', both by noise
-    level, without the levels that no image has, and so every other scalar that
-    the loss has of each example.
+    The function; it takes the frozen parameters of a method that has some as
+    the keyword `frozen`. It returns 'held_out/loss', 'held_out/ema_loss', both
+    by noise level, without the levels that no image has, and so every other
+    scalar that the loss has of each example.
 
   Raises:
     ValueError: the evaluation data cannot be used.
@@ -50,7 +50,10 @@ def make_held_out_loss(
   batches = _read(c, assembled, size=size, part=part)
   sums = _make_sums(c, assembled, size=size, part=part)
 
-  def run(params, ema_params, stop_asked):
+  def values(*given):
+    return jax.device_get(sums(*given))
+
+  def run(params, ema_params, stop_asked, frozen=None):
     totals: dict[str, np.ndarray] = {}
     for number, batch in enumerate(batches):
       if stop_asked():
@@ -58,7 +61,7 @@ def make_held_out_loss(
       place = np.asarray(divmod(number * part, size), np.int32)
       placed = device_mesh.shard_batch(batch, assembled.mesh)
       for prefix, tree in ((RAW, params), (EMA, ema_params)):
-        for name, pair in jax.device_get(sums(tree, placed, place)).items():
+        for name, pair in values(tree, frozen, placed, place).items():
           total = totals.get(f'{prefix}{name}', np.zeros(2))
           totals[f'{prefix}{name}'] = total + np.asarray(pair, np.float64)
     return {
@@ -89,7 +92,7 @@ def _read(c, assembled, *, size, part):
 
 
 def _make_sums(c, assembled, *, size, part):
-  """Returns jitted (params, microbatch, place) -> {name: step.Ratio}.
+  """Returns jitted (params, frozen, microbatch, place) -> {name: step.Ratio}.
 
   `place` int32 [2] is the index of the batch and that of the microbatch's first
   example in it.
@@ -98,8 +101,11 @@ def _make_sums(c, assembled, *, size, part):
   draw = built.method.draw
   seed = program.seed_of(c, program.HELD_OUT_SEED)
   boxed = built.boxes(assembled.state.params)
+  own = frozen_state.of(assembled.state)
+  boxed_frozen = built.boxes(own['frozen']) if own else None
 
-  def sums(params, batch, place):
+  def sums(params, frozen, batch, place):
+    fixed = {'frozen': boxed_frozen(frozen)} if boxed_frozen else {}
     key = jax.random.fold_in(jax.random.key(seed), place[0])
     draw_key, key = jax.random.split(key)
     drawn = {'example': jnp.arange(size)}
@@ -115,6 +121,7 @@ def _make_sums(c, assembled, *, size, part):
       {**examples, **device_mesh.split_batch(drawn, mesh)},
       key=key,
       train=False,
+      **fixed,
     )
     count = there.sum(dtype=jnp.float32)
     found = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
   from cdm.training.best_checkpoint import BestCheckpoint
@@ -26,12 +26,15 @@ class Evaluator(NamedTuple):
       saves and ends, and makes the evaluation when it continues.
     forget: removes what an evaluation has kept for that case; every process
       calls it when the numbers are recorded. None if it keeps nothing.
+    uses_frozen: whether `run` takes the frozen parameters of the state, if it
+      has any, as the keyword `frozen`.
   """
 
   name: str
   every_steps: int
-  run: Callable[[Any, Any, Callable[[], bool]], dict[str, float] | None]
+  run: Callable[..., dict[str, float] | None]
   forget: Callable[[], object] | None = None
+  uses_frozen: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

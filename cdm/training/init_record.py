@@ -20,8 +20,12 @@ _KEYS = tuple(
 )
 
 
-def parse(text: str) -> tuple[pathlib.Path, int | str | None]:
+def parse(text: str, key: str = KEY) -> tuple[pathlib.Path, int | str | None]:
   """Splits WORKDIR, WORKDIR@STEP or WORKDIR@best; WORKDIR may be a gs:// URL.
+
+  Args:
+    text: the text.
+    key: dotted name of the key that has it, for error messages.
 
   Returns:
     (folder, step, or 'best', or None for the newest).
@@ -36,7 +40,7 @@ def parse(text: str) -> tuple[pathlib.Path, int | str | None]:
     return _folder(before), reader.BEST
   if sign and not bucket_folders.is_url(text) and not _folder(text).is_dir():
     raise ValueError(
-      f'{KEY} is {text!r}; give WORKDIR, WORKDIR@STEP or '
+      f'{key} is {text!r}; give WORKDIR, WORKDIR@STEP or '
       f'WORKDIR@{reader.BEST}, where WORKDIR is a folder that cdm train wrote.'
     )
   return _folder(text), None

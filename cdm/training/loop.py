@@ -18,7 +18,7 @@ import jax
 
 from cdm.distributed import collectives, exit_codes
 from cdm.reporting import progress
-from cdm.training import state_saver, watchdog
+from cdm.training import frozen_state, state_saver, watchdog
 from cdm.training.collaborators import Collaborators
 from cdm.training.hooks import GRID, Hooks
 from cdm.training.line_queue import LineQueue
@@ -343,8 +343,10 @@ class _Loop:
     """Makes an evaluation; returns False if the run was asked to stop."""
     began = time.monotonic()
     self.watch.enter(f'{watchdog.EVALUATE} {evaluator.name}', self.step)
+    state = self.state
+    frozen = frozen_state.of(state) if evaluator.uses_frozen else {}
     values = evaluator.run(
-      self.state.params, self.state.ema_params, lambda: self.stop_asked(stop)
+      state.params, state.ema_params, lambda: self.stop_asked(stop), **frozen
     )
     self.watch.enter(watchdog.LOG, self.step)
     self.metrics.goodput.add_evaluation(time.monotonic() - began)

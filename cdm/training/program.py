@@ -27,6 +27,7 @@ from cdm.training import (
   ema_section,
   eval_section,
   fit_step,
+  frozen_state,
   group_rates,
   optimizer,
   run_config,
@@ -113,7 +114,8 @@ def assemble(
       schedule.batch_size, mesh, accumulation=schedule.accumulation
     )
   key = jax.random.key(seed_of(c, MODEL_SEED))
-  shapes = states.shapes(built.method.init, tx, key=key)
+  method = built.method
+  shapes = frozen_state.described(method.init, tx, method.init_frozen, key=key)
   group_rates.summary(tx.groups, shapes.params)  # refuses what fits no name
   rules = placement.rules(c.mesh, shapes, mesh)
   state = averaged_state.described(
@@ -214,6 +216,12 @@ def trace_loss_and_sampler(
   loss = built.method.loss
   if loss is not None:
     key = jax.eval_shape(lambda: jax.random.key(0))
+    init = built.method.init_frozen
+    frozen = {} if init is None else {'frozen': jax.eval_shape(init, key)}
     jax.eval_shape(
-      lambda p, b, k: loss(p, b, key=k, train=True), params, batch, key
+      lambda p, b, k, f: loss(p, b, key=k, train=True, **f),
+      params,
+      batch,
+      key,
+      frozen,
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 
-from cdm.training import averaged_state
+from cdm.training import averaged_state, frozen_state
 from cdm.training.collaborators import Collaborators, compared_part
 from cdm.training.running_metrics import RunningMetrics
-from cdm.training.state import TrainState, Weights, make_state
+from cdm.training.state import TrainState, Weights
 
 if TYPE_CHECKING:
   from cdm.training.optimizer import Optimizer
@@ -26,6 +26,7 @@ def start(
   schedule: Run,
   collaborators: Collaborators,
   read_weights: Callable[[], Weights] | None = None,
+  read_frozen: Callable[[Any], Any] | None = None,
 ) -> tuple[TrainState, RunningMetrics]:
   """Begins a run, or continues it if its work directory has a checkpoint.
 
@@ -43,6 +44,7 @@ def start(
       instead, and saved as one.
     read_weights: reads what a new run starts from; by default, from random
       parameters.
+    read_frozen: see `frozen_state.make`.
 
   Returns:
     (TrainState on the mesh, metrics since the last log line), for `train`.
@@ -59,7 +61,9 @@ def start(
   restored = copied or checkpointer.restore_latest(abstract)
   if restored is None:
     state = averaged_state.make(
-      lambda own: make_state(init, tx, read_weights, key=key, abstract=own),
+      lambda own: frozen_state.make(
+        init, tx, read_weights, read_frozen, key=key, abstract=own
+      ),
       abstract,
     )
     step = 0

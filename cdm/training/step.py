@@ -22,7 +22,7 @@ from cdm.distributed import (
   device_mesh,
   parameter_gather,
 )
-from cdm.training import ema, optimizer
+from cdm.training import ema, frozen_state, optimizer
 from cdm.training.averaged_state import averages_of
 from cdm.training.optimizer import Optimizer
 from cdm.training.state import TrainState
@@ -55,12 +55,14 @@ def make_step(
 
   Args:
     loss: (params, batch, *, key, train) -> ([B], {name: [B] or scalar}). If it
-      returns 'logsnr' [B], the loss is also reported by noise level. Every
-      microbatch, on every device, is given the key of the whole batch: the
-      loss folds in the index of each example, batch['example'] [B], see
-      `ops.keys.example_keys`. A `LayerwiseLoss` is given its split parameters
-      in boxes, which its network gathers layer by layer; for any other loss
-      they are gathered before it is called.
+      returns 'logsnr' [B], the loss is also reported by noise level. If the
+      state has frozen parameters, it takes them as the keyword `frozen`, and
+      the number of updates made as batch['update'] [B]. Every microbatch, on
+      every device, is given the key of the whole batch: the loss folds in the
+      index of each example, batch['example'] [B], see `ops.keys.example_keys`.
+      A `LayerwiseLoss` is given its split parameters in boxes, which its
+      network gathers layer by layer; for any other loss they are gathered
+      before it is called.
     tx: the optimizer.
     mesh: the device mesh; the batch is split over `data` and `fsdp`.
     ema_decay: the decay of the main average, which warms up, or the average.
@@ -92,6 +94,9 @@ def make_step(
     drawn = {'example': jnp.arange(size)}
     if draw is not None:
       drawn |= draw(draw_key, size)
+    frozen = frozen_state.placed(state, shardings)
+    if frozen is not None:
+      drawn['update'] = jnp.full(size, state.step)
     batch = {**batch, **device_mesh.split_batch(drawn, mesh)}
     places = getattr(shardings, 'params', shardings)
     if isinstance(places, NamedSharding):  # one for all
@@ -103,6 +108,7 @@ def make_step(
       key=key,
       accumulation=accumulation,
       places=places,
+      frozen=frozen,
     )
     grads = jax.lax.with_sharding_constraint(grads, places)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -166,7 +172,7 @@ def _without_nonfinite(before, after, scalars):
   return kept, 1 - finite.astype(jnp.float32)
 
 
-def _gradient(loss, params, batch, *, key, accumulation, places):
+def _gradient(loss, params, batch, *, key, accumulation, places, frozen):
   """Returns (gradient of the mean loss, {name: Ratio}) over the whole batch."""
   mesh = jax.tree.leaves(places)[0].mesh
   size = jax.tree.leaves(batch)[0].shape[0]
@@ -177,45 +183,53 @@ def _gradient(loss, params, batch, *, key, accumulation, places):
   # derives it.
   is_manual = accumulation > 1 or (layerwise and loss.is_sum and is_split)
 
-  def objective(params, batch):
+  def opened(params, places):
+    dtype_of = loss.dtype_of if layerwise else None
+    params = parameter_gather.box(params, places, dtype_of, is_manual=is_manual)
+    return params if layerwise else parameter_gather.gather(params)
+
+  def objective(params, batch, fixed):
     # The key is cloned, because every microbatch uses it; the loss folds in the
     # index of each example.
     given = dict(key=jax.random.clone(key), train=True)
-    function, dtype_of = loss[:2] if layerwise else (loss, None)
-    params = parameter_gather.box(params, places, dtype_of, is_manual=is_manual)
-    if not layerwise:
-      params = parameter_gather.gather(params)
-    losses, scalars = function(params, batch, **given)
+    if frozen is not None:
+      given['frozen'] = opened(fixed, frozen.places)
+    function = loss.loss if layerwise else loss
+    losses, scalars = function(opened(params, places), batch, **given)
     return losses.sum() / size, _sums(losses, scalars, batch)
 
   gradient = jax.grad(objective, has_aux=True)
+  fixed, fixed_places = ((), ()) if frozen is None else frozen
   if not is_manual:
-    return gradient(params, batch)
+    return gradient(params, batch, fixed)
 
-  specs = jax.tree.map(parameter_gather.batch_spec, places)
+  specs, fixed_specs = jax.tree.map(
+    parameter_gather.batch_spec, (places, fixed_places)
+  )
   return jax.shard_map(
     functools.partial(
       _sum_on_devices, gradient, accumulation=accumulation, places=places
     ),
     mesh=mesh,
-    in_specs=(specs, PartitionSpec(device_mesh.BATCH_AXES)),
+    in_specs=(specs, PartitionSpec(device_mesh.BATCH_AXES), fixed_specs),
     out_specs=(specs, PartitionSpec()),
     axis_names=set(device_mesh.BATCH_AXES),
     # With the check, every microbatch would be summed over the devices.
     check_vma=False,
-  )(params, batch)
+  )(params, batch, fixed)
 
 
-def _sum_on_devices(gradient, params, batch, *, accumulation, places):
+def _sum_on_devices(gradient, params, batch, fixed, *, accumulation, places):
   """Sums gradients over the microbatches of a device, then over the devices.
 
   For use in a `jax.shard_map`. The gradient of a split parameter is a part from
   the start: the parameter's box reduces it over the devices that split it.
 
   Args:
-    gradient: (params, microbatch) -> (gradient, sums).
+    gradient: (params, microbatch, fixed) -> (gradient, sums).
     params: the parts of this device.
     batch: the examples of this device.
+    fixed: the parts of this device of parameters without a gradient.
     accumulation: number of microbatches.
     places: tree of NamedSharding of the whole parameters.
 
@@ -226,11 +240,11 @@ def _sum_on_devices(gradient, params, batch, *, accumulation, places):
   def add(total, microbatch):
     # The barrier keeps the gathering of parameters inside the loop, where the
     # compiler would otherwise take it out, and hold all of them at once.
-    given = jax.lax.optimization_barrier((params, microbatch))
+    given = jax.lax.optimization_barrier((params, microbatch, fixed))
     return jax.tree.map(jnp.add, total, gradient(*given)), None
 
   if accumulation == 1:
-    grads, sums = gradient(params, batch)
+    grads, sums = gradient(params, batch, fixed)
   else:
     parts = jax.tree.map(
       lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch
@@ -238,7 +252,7 @@ def _sum_on_devices(gradient, params, batch, *, accumulation, places):
     first = jax.tree.map(lambda x: x[0], parts)
     zeros = jax.tree.map(
       lambda s: jnp.zeros(s.shape, s.dtype),
-      jax.eval_shape(gradient, params, first),
+      jax.eval_shape(gradient, params, first, fixed),
     )
     (grads, sums), _ = jax.lax.scan(add, zeros, parts)
 

@@ -58,6 +58,7 @@ from cdm.training import (
   run_summary,
   snapshots,
   start,
+  teacher,
   utilization,
   wandb_project,
   watchdog,
@@ -106,6 +107,7 @@ def train(
     OSError: if workdir cannot be written.
   """
   stop = Stop() if stop is None else stop
+  c = teacher.resolved(c, workdir)
   holding = folder_lock.hold(
     workdir, 'cdm train', flag='--workdir', asked_to_end=stop.asked_to_end
   )
@@ -163,7 +165,7 @@ class _Run:
   def _train(self, assembled, watch, stop):
     """Opens what the run needs and trains. Returns an exit_codes.ExitCode."""
     c, workdir = self._c, self._workdir
-    built, schedule, mesh = assembled.built, assembled.schedule, assembled.mesh
+    built, schedule = assembled.built, assembled.schedule
     wandb_writer.check_installed(schedule.wandb)
     folder_rename.check(workdir)
     source = datasets.open_in_all(c.train_data, workdir=workdir)
@@ -235,6 +237,7 @@ class _Run:
         schedule=schedule,
         collaborators=collaborators,
         read_weights=None if begun.weights is None else begun.weights.read,
+        read_frozen=teacher.frozen_reader(c),
       )
       # From here on the start is not refused any more. A start that is refused
       # must leave the run unchanged.
@@ -250,7 +253,7 @@ class _Run:
         state,
         metrics,
         step=assembled.step,
-        mesh=mesh,
+        mesh=assembled.mesh,
         schedule=schedule,
         collaborators=collaborators,
         hooks=hooks.Hooks(

@@ -3,8 +3,8 @@
   MFU = 3 forward FLOPs per image * images per second / peak FLOP/s of the mesh
 
 MFU is the model FLOPs utilization. The forward and the backward pass of the
-network together count as three forward passes; activations that are recomputed
-to save memory do not count, [PaLM] app. B.
+network together count as three forward passes, and a teacher's count as they
+are; activations that are recomputed to save memory do not count, [PaLM] app. B.
 """
 
 import os
@@ -47,7 +47,7 @@ def make_utilization(
 
   def mfu(images_per_second):
     if not flops:
-      flops.append(3 * built.trace()[1])
+      flops.append(built.training_passes * built.trace()[1])
     return flops[0] * images_per_second / peak
 
   def gauges(rates):

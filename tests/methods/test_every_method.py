@@ -18,12 +18,15 @@ from cdm.diffusion import grids, samplers, schedules
 from cdm.distributed import device_mesh
 from cdm.methods import (
   classification,
+  consistency_distillation,
   diffusion,
   fsrgan,
   pixel_recursive,
+  progressive_distillation,
   pulse,
   raisr,
   regression,
+  scoring_rule,
 )
 from cdm.methods.base import Method
 from cdm.methods.latent_search import Search
@@ -34,7 +37,7 @@ from cdm.models.pixel_recursive import PixelRecursive as PixelRecursiveNet
 from cdm.models.stylegan import Generator
 from cdm.models.unet import UNet
 from cdm.ops.keys import image_keys
-from cdm.training import fit_step, step
+from cdm.training import fit_step, frozen_state, step
 
 SIZE, CLASSES, BATCH = 8, 3, 4
 
@@ -99,6 +102,58 @@ def tiny_super_resolution():
       'level': jnp.array([0.0, 0.1, 0.2]),
     },
   )
+
+
+def tiny_student(is_consistent=False):
+  """Super-resolution of a residual, with a teacher that is guided."""
+  schedule = schedules.cosine(20)
+  lowres = Lowres(size=4, augment='noise')
+  objective = diffusion.Objective(
+    prediction='v', label_dropout=0.3, residual_scale=0.2
+  )
+
+  def bound(num_steps, **fields):
+    sampling = diffusion.Sampling(
+      samplers.ddim, grids.trailing(schedule, num_steps=num_steps), **fields
+    )
+    net = tiny_unet(lowres_level=True)
+    return diffusion.Diffusion(net, schedule, objective, sampling, SIZE, lowres)
+
+  networks = bound(2), bound(4, guidance_weight=0.5)
+  method = progressive_distillation.progressive_distillation(*networks, 2)
+  if is_consistent:
+    options = consistency_distillation.ConsistencyOptions(
+      2, first_teacher_steps=4, last_teacher_steps=8
+    )
+    method = consistency_distillation.consistency_distillation(
+      *networks, options
+    )
+  conditions = {
+    'label': jnp.arange(3) % CLASSES,
+    'lowres': jnp.linspace(-1, 1, 3 * 48).reshape(3, 4, 4, 3),
+    'level': jnp.array([0.0, 0.1, 0.2]),
+  }
+  return Tiny(method, method.draw, conditions)
+
+
+def tiny_scored():
+  schedule = schedules.cosine(20)
+  drawn = diffusion.Diffusion(
+    tiny_unet(),
+    schedule,
+    diffusion.Objective(prediction='v', label_dropout=0.3, residual_scale=0.2),
+    diffusion.Sampling(samplers.ddim, grids.trailing(schedule, num_steps=1)),
+    SIZE,
+    Lowres(size=4),
+  )
+  method = scoring_rule.scoring_rule(
+    drawn, scoring_rule.ScoringOptions(1.0, (2, 0))
+  )
+  conditions = {
+    'label': jnp.arange(3) % CLASSES,
+    'lowres': jnp.linspace(-1, 1, 3 * 48).reshape(3, 4, 4, 3),
+  }
+  return Tiny(method, method.draw, conditions)
 
 
 def tiny_classifier():
@@ -211,6 +266,9 @@ def tiny_fsrgan():
 METHODS = {
   'diffusion, base': tiny_diffusion,
   'diffusion, super-resolution': tiny_super_resolution,
+  'progressive distillation': tiny_student,
+  'consistency distillation': functools.partial(tiny_student, True),
+  'scoring rule': tiny_scored,
   'classification': tiny_classifier,
   'regression': tiny_regression,
   'regression, low-res input': tiny_enlarging_regression,
@@ -259,6 +317,12 @@ def trained(name):
   )
 
 
+def frozen_of(name):
+  """-> {'frozen': parameters of the teacher}, or {}."""
+  init = tiny(name).method.init_frozen
+  return {} if init is None else {'frozen': jax.jit(init)(jax.random.key(3))}
+
+
 @functools.cache
 def compiled_loss(name):
   if tiny(name).method.loss is None:
@@ -267,7 +331,9 @@ def compiled_loss(name):
 
 
 def loss_of(name, batch, seed=0):
-  return compiled_loss(name)(trained(name), batch, key=jax.random.key(seed))
+  given = frozen_of(name)
+  key = jax.random.key(seed)
+  return compiled_loss(name)(trained(name), batch, key=key, **given)
 
 
 @functools.cache
@@ -326,8 +392,9 @@ def test_compiling_does_not_change_the_loss(name):
   batch = {k: jnp.asarray(v) for k, v in batch_of(name).items()}
   compiled, _ = loss_of(name, batch)
   method = tiny(name).method
+  given = frozen_of(name)
   plain, _ = method.loss(
-    trained(name), batch, key=jax.random.key(0), train=True
+    trained(name), batch, key=jax.random.key(0), train=True, **given
   )
   np.testing.assert_allclose(compiled, plain, rtol=1e-4)
 
@@ -337,7 +404,7 @@ def test_the_gradient_reaches_every_parameter(name):
   compiled_loss(name)  # skips what has none
 
   def mean(params):
-    given = dict(key=jax.random.key(0), train=True)
+    given = dict(key=jax.random.key(0), train=True, **frozen_of(name))
     return tiny(name).method.loss(params, batch_of(name), **given)[0].mean()
 
   gradient = jax.jit(jax.grad(mean))(trained(name))
@@ -409,6 +476,9 @@ def test_training_continues_from_a_saved_state_bit_for_bit(name):
   state = tiny_run.init_state(
     tiny(name).method.init, tiny_run.adam(), key=jax.random.key(0), mesh=mesh
   )
+  for frozen in frozen_of(name).values():
+    place = device_mesh.replicated(mesh)
+    state = frozen_state.add(state, jax.device_put(frozen, place))
   for seed in (0, 1):
     state, _ = first(state, placed(seed))
   copy = written_and_read(state)

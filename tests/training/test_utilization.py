@@ -25,7 +25,7 @@ def mesh(*local):
 
 
 def built(flops):
-  return types.SimpleNamespace(trace=lambda: ({}, flops))
+  return types.SimpleNamespace(trace=lambda: ({}, flops), training_passes=3)
 
 
 def test_mfu_is_three_forward_passes_over_the_peak_of_all_devices():

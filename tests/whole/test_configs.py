@@ -197,11 +197,14 @@ def test_a_stage_gives_one_loss_per_example(name):
     'image': jax.ShapeDtypeStruct((2, size, size, 3), np.uint8),
     'label': jax.ShapeDtypeStruct((2,), np.int32),
   }
+  init = built.method.init_frozen
+  frozen = {} if init is None else {'frozen': jax.eval_shape(init, key)}
   loss, scalars = jax.eval_shape(
     functools.partial(built.method.loss, train=True),
     params_of(name),
     batch,
     key=key,
+    **frozen,
   )
   assert (loss.shape, loss.dtype) == ((2,), np.float32)
   assert all(value.shape in ((), (2,)) for value in scalars.values())

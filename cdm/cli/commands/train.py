@@ -59,6 +59,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Trains the stage and returns the exit code."""
+
+  def train(loaded, workdir, stop):
+    from cdm.training import trainer
+
+    return trainer.train(loaded, workdir, stop=stop, make_fid=make_fid)
+
+  return run_in_job(args, train)
+
+
+def run_in_job(args: argparse.Namespace, train: Callable[..., int]) -> int:
+  """Joins the processes of a run, and trains.
+
+  Args:
+    args: the arguments of the command.
+    train: (config, work directory, handler of the signals) -> exit code.
+
+  Returns:
+    The exit code.
+  """
   # The signal handlers are installed before the imports, which take seconds: a
   # SIGTERM during the start then counts as a preemption, not as a failure.
   from cdm.training.preemption import Stop
@@ -68,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
     from cdm.config import loader
     from cdm.distributed import compilation_cache, rendezvous
-    from cdm.training import restarts, trainer
+    from cdm.training import restarts
 
     workdir = pathlib.Path(args.workdir)
     try:
@@ -86,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     stop.agree()
     loaded = loader.load(args.config, args.overrides)
     compilation_cache.enable_compilation_cache(workdir=args.workdir)
-    return trainer.train(loaded, workdir, stop=stop, make_fid=make_fid)
+    return train(loaded, workdir, stop)
 
 
 def make_fid(*given: Any) -> tuple[Callable, Callable]:

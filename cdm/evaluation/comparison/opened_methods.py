@@ -61,7 +61,8 @@ class Cost(NamedTuple):
     parameters: number of scalars of its networks; 0 without training.
     steps: updates made.
     images: images that they took.
-    flops: of the training, three forward passes for each image.
+    flops: of the training, three forward passes for each image, and those of
+      a teacher.
     seconds: that the run took in all, evaluation and compiling included.
   """
 
@@ -246,14 +247,15 @@ def open_upscaler(
 
 
 def _cost(saved: loader.ConfigDict, workdir: pathlib.Path, steps: int) -> Cost:
-  parameters, forward = stages.stage(saved).trace()
+  built = stages.stage(saved)
+  parameters, forward = built.trace()
   images = steps * saved.train.batch_size
   total = session_log.total(workdir)
   return Cost(
     parameters=flops.count_parameters(parameters),
     steps=steps,
     images=images,
-    flops=3 * forward * images,
+    flops=built.training_passes * forward * images,
     seconds=None if total is None else total['seconds'],
   )
 
