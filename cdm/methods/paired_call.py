@@ -21,9 +21,9 @@ from cdm.diffusion.parameterization import Denoiser, Prediction
 
 # Pixels that a device draws at once, up to which the two are evaluated in one
 # call: 8 images of 64 x 64 pixels. For a TPU v6e the compiler counts 1.89 GB in
-# a step of images_small_64 with 4 images in one call and 3.38 GB in two; with 1
-# and with 16 images the two forms are within a tenth of each other, so that
-# only the memory is left to decide (`benchmarks/guidance.py --topology`).
+# a step of images_small_64 with 4 images in one call, and 3.38 GB in two. With
+# 1 or 16 images the two forms are within a tenth of each other, so that above
+# only the memory counts (`benchmarks/guidance.py --topology`).
 MOST_PIXELS = 2**15
 # The one axis of a mesh whose devices share the images of a batch.
 _WHOLE_BATCH = 'tensor'
