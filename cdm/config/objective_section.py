@@ -82,6 +82,8 @@ def _word(name, value, table):
   if not isinstance(value, Mapping | ConfigDict):
     value_types.check(name, value, str)
   given = dict(value)
+  if 'kind' in given:
+    value_types.check(f'{name}.kind', given['kind'], str)
   if given.get('kind') in table:
     return None, instantiate.choose(name, given, table)
   word = given.pop('kind', None)

@@ -109,7 +109,9 @@ class ConsistencyDistillation:
       per_segment=self._steps_per_segment(batch.get('update')),
     )
     x_t = process.q_sample(given.x_0, given.eps, logsnr=pair.start)
-    teacher = self.teacher.drawing_denoiser(frozen, given.conditions)
+    teacher = self.teacher.drawing_denoiser(
+      frozen, given.conditions, x_t.shape[0]
+    )
     student = self.student.denoiser(params, **given.conditions, **given.dropout)
     wanted = distillation.consistency_target(teacher, student, x_t, pair)
     objective = self.student.objective

@@ -240,16 +240,16 @@ class Diffusion:
     return x
 
   def drawing_denoiser(
-    self, params: dict, conditions: dict[str, jax.Array | None]
+    self, params: dict, conditions: dict[str, jax.Array | None], n: int
   ) -> Denoiser:
-    """Returns the denoiser that `sample` draws with, but for a projection."""
-    denoise = guided_denoiser.guided(
-      self,
-      params,
-      guided_denoiser.Conditions(**conditions),
-      tuned=None,
-      weak=None,
+    """Returns the denoiser of n images of `sample`, but for a projection."""
+    level = conditions['level']
+    known = guided_denoiser.Conditions(
+      conditions['label'],
+      conditions['upsampled'],
+      jnp.zeros(n) if level is None else level,
     )
+    denoise = guided_denoiser.guided(self, params, known, tuned=None, weak=None)
     return self._clipped(denoise, conditions['upsampled'])
 
   def tune(

@@ -99,7 +99,9 @@ class ProgressiveDistillation:
     step = (given.u * len(self.steps.start)).astype(jnp.int32)  # [B]
     logsnr = jnp.asarray(self.steps.start, given.x_0.dtype)[step]
     x_t = process.q_sample(given.x_0, given.eps, logsnr=logsnr)
-    teacher = self.teacher.drawing_denoiser(frozen, given.conditions)
+    teacher = self.teacher.drawing_denoiser(
+      frozen, given.conditions, x_t.shape[0]
+    )
     wanted = distillation.progressive_target(teacher, x_t, self.steps, step)
     student = self.student.denoiser(params, **given.conditions, **given.dropout)
     objective = self.student.objective

@@ -13,11 +13,11 @@ import pytest
 from cdm.diffusion import (
   distillation,
   grids,
-  losses,
   parameterization,
   process,
   samplers,
   schedules,
+  weightings,
 )
 from cdm.diffusion.parameterization import Prediction
 
@@ -159,7 +159,7 @@ def test_the_teacher_has_no_gradient():
 
 
 @pytest.mark.parametrize('target', ['x_0', 'v'])
-@pytest.mark.parametrize('weight', [None, losses.truncated_snr])
+@pytest.mark.parametrize('weight', [None, weightings.truncated_snr])
 def test_the_loss_is_the_error_of_the_target(target, weight):
   """That of v by v itself, of both the x_0 and the noise that x_t then has."""
   rng = np.random.default_rng(3)

@@ -42,8 +42,8 @@ from cdm.diffusion import (
       guidance.dynamic_threshold,
       dict(percentile=99.5, low=-1.0, high=1.0),  # [Imagen]
     ),
-    (guidance.classifier_free, dict(interval=None, rescale=0.0)),
-    (guidance.autoguidance, dict(interval=None)),
+    (guidance.classifier_free, dict(interval=None, rescale=0.0, both=None)),
+    (guidance.autoguidance, dict(interval=None, rescale=0.0)),
     (samplers.ancestral, dict(variance='beta')),  # [SR3]
     (samplers.ddim, dict(noise=None, eta=0.0)),
     (dpm_solvers.dpm_solver_pp_2m, dict(noise=None, last_order=2, eta=0.0)),

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from cdm.diffusion import grids, losses, samplers, schedules
+from cdm.diffusion import grids, samplers, schedules, weightings
 from cdm.methods.diffusion import Diffusion, Objective, Sampling
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.methods.progressive_distillation import progressive_distillation
@@ -111,7 +111,9 @@ def factors():
 
 @pytest.mark.parametrize('target', ['x_0', 'v'])
 def test_a_student_of_a_number_per_level_learns_the_known_ones(target):
-  made = method(network(scaled), target=target, weighting=losses.truncated_snr)
+  made = method(
+    network(scaled), target=target, weighting=weightings.truncated_snr
+  )
   gains, wanted = factors()
   tx = optax.adam(optax.cosine_decay_schedule(0.1, 300))
   teacher = jnp.asarray(gains, jnp.float32)
@@ -140,7 +142,7 @@ def test_a_student_of_a_number_per_level_learns_the_known_ones(target):
 
 
 def test_a_student_with_the_map_of_two_steps_has_no_loss():
-  made = method(network(scaled), weighting=losses.truncated_snr)
+  made = method(network(scaled), weighting=weightings.truncated_snr)
   gains, wanted = factors()
   params = jnp.asarray(gains).at[::2].set(wanted)
   value, scalars = loss_of(made, params, jnp.asarray(gains, jnp.float32))
