@@ -62,7 +62,7 @@ def distil(
     if done and done[-1] >= c.train.num_steps:
       _say(f'{folder} is complete')
     else:
-      _say(f'{folder}: a student of {n} steps, whose teacher is {teacher}')
+      _say(f'{folder}: the student of {n}, whose teacher is {teacher}')
       student = with_steps(c, n, teacher)
       code = trainer.train(student, folder, stop=stop, make_fid=make_fid)
       if code:
