@@ -1,10 +1,10 @@
-"""Faces, 16 -> 64: students of the small SR3 that draw in 4, 2 and 1 steps.
+"""Faces, 16 -> 64: students of the study's model that draw in 4, 2 and 1 steps.
 
   cdm distill --config=configs/faces_small_distil_16to64.py --teacher=TEACHER \
       --workdir=DIR --config.train_data.path=TRAIN \
       --config.eval_data.path=HELD_OUT
 
-TEACHER is a run of configs/faces_small_sr3_16to64.py; a student has its
+TEACHER is a run of configs/faces_small_study16to64.py; a student has its
 network and its data. One student alone, the one of 4 steps:
 
   cdm train --config=configs/faces_small_distil_16to64.py --workdir=DIR \
@@ -12,7 +12,7 @@ network and its data. One student alone, the one of 4 steps:
       --config.eval_data.path=HELD_OUT
 
 Hardware: two cores of a CPU, about an hour for each student.
-Parameters: 3,778,284.
+Parameters: 2,650,211.
 Paper: none for this task; the method is [PD]'s.
 Ours: not yet run.
 """
@@ -55,10 +55,10 @@ def get_config():
   )
 
   c.model = dict(
-    features=48,
-    multipliers=(1, 2, 3),
+    features=32,
+    multipliers=(0.5, 1, 2, 4),
     num_blocks=1,
-    attention_resolutions=(16,),
+    attention_resolutions=(8,),
     num_heads=4,
     head_features=None,
     dropout=0.0,
@@ -71,8 +71,8 @@ def get_config():
     condition_scale=1000.0,
     lowres_level=False,
     learned_variance=False,
-    patch_size=2,
-    norm_groups=16,
+    patch_size=1,
+    norm_groups=8,
     norm_eps=1e-5,
     dtype='float32',  # faster than bfloat16 on CPUs
     remat='none',

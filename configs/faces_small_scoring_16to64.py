@@ -3,11 +3,11 @@
   cdm train --config=configs/faces_small_scoring_16to64.py --workdir=DIR \
       --config.train_data.path=TRAIN --config.eval_data.path=HELD_OUT
 
-The network and the data of configs/faces_small_sr3_16to64.py, but no noise
+The network and the data of configs/faces_small_study16to64.py, but no noise
 levels: the network draws from noise alone, and two draws for every image are
 scored by how far they are from it and from each other.
 Hardware: two cores of a CPU, about an hour.
-Parameters: 3,778,284.
+Parameters: 2,650,211.
 Paper: none for this task; the score is that of [De Bortoli et al. 2025] at one
 level.
 Ours: not yet run.
@@ -51,10 +51,10 @@ def get_config():
   )
 
   c.model = dict(
-    features=48,
-    multipliers=(1, 2, 3),
+    features=32,
+    multipliers=(0.5, 1, 2, 4),
     num_blocks=1,
-    attention_resolutions=(16,),
+    attention_resolutions=(8,),
     num_heads=4,
     head_features=None,
     dropout=0.0,
@@ -67,8 +67,8 @@ def get_config():
     condition_scale=1000.0,
     lowres_level=False,
     learned_variance=False,
-    patch_size=2,
-    norm_groups=16,
+    patch_size=1,
+    norm_groups=8,
     norm_eps=1e-5,
     dtype='float32',  # faster than bfloat16 on CPUs
     remat='none',
@@ -79,7 +79,7 @@ def get_config():
     exponent=1.0,  # of distances: the energy score
     # Ours: pixels, squares of 4 and 16 of them, and the whole image (0).
     patch_sizes=(1, 4, 16, 0),
-    prediction='v',  # as SR3's, whose weights train.init_from may give
+    prediction='v',  # as the study's, whose weights train.init_from may give
     # The standard deviation of the residual of 216 aligned faces is 0.159.
     residual_scale=0.16,
     label_dropout=0.0,
