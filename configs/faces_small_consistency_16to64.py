@@ -1,4 +1,4 @@
-"""Faces, 16 -> 64: a student of the study's model that draws in 2 steps, at once.
+"""Faces, 16 -> 64: a student of the study's model, of 2 steps, made at once.
 
   cdm train --config=configs/faces_small_consistency_16to64.py --workdir=DIR \
       --config.method.teacher=TEACHER --config.train_data.path=TRAIN \
