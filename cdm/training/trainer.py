@@ -201,8 +201,6 @@ class _Run:
       self._say = reporter.say
       wandb_project.add(reporter, c, workdir)
       run_summary.print_run_summary(reporter, c, assembled, source)
-      for line in begun.lines:
-        reporter.say(line)
       warning = disk_space.shortage(
         workdir,
         assembled.state,
@@ -211,8 +209,9 @@ class _Run:
         keeps_best=bool(assembled.evaluation.best),
         snapshots=assembled.snapshots,
       )
-      if warning:
-        reporter.say(warning)
+      for line in (*begun.lines, warning or ''):
+        if line:
+          reporter.say(line)
       rollbacks = rollback.Rollbacks(
         workdir,
         limit=schedule.rollback_limit,

@@ -421,7 +421,10 @@ def test_every_process_keeps_the_same_batches(monkeypatch):
 def test_a_sweep_does_not_put_another_checkpoint_beside(tmp_path):
   recipe = {'stages': [{'checkpoint': 4}], 'weights_sha256': 'a'}
   row = {'samples_recipe': recipe, 'reference_recipe': {'count': (1, 2)}}
-  known, same = {'x': json.loads(json.dumps(row))}, {'count': (1, 2)}
+  known, same = (
+    {(('level', '0'),): json.loads(json.dumps(row))},
+    {'count': (1, 2)},
+  )
   sweep.check_same(tmp_path, known, recipe, same)
   for mine, theirs, told in (
     (

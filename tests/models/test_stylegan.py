@@ -59,7 +59,8 @@ def test_an_image_depends_on_its_own_latents_and_noise_only():
   leaves = [x + 0.1 for x in leaves]  # the weights of noise begin at 0
   apply = jax.jit(net.apply)
   params = {'params': tree.unflatten(leaves)}
-  image = apply(params, z, noise)
+  # Its arguments are changed below, and may be read late.
+  image = jax.block_until_ready(apply(params, z, noise))
   z[1] += 1.0
   noise[3][2] += rng.standard_normal((8, 8), np.float32)
   other = apply(params, z, noise)

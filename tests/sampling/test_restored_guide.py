@@ -63,7 +63,9 @@ def test_a_smaller_network_guides_a_base_stage(runs, small, tmp_path, capsys):
   told = capsys.readouterr().out
   assert 'smoke: guidance weight: 2 (D + w' in told
   assert f'guided by {small}, step 2' in told
-  manifest = json.loads((tmp_path / 'guided' / 'sampling.json').read_text())
+  manifest = json.loads(
+    (tmp_path / 'guided' / 'sampling.json').read_text(encoding='utf-8')
+  )
   [stage] = manifest['stages']
   assert stage['sampler']['guidance_weight'] == 2.0
   assert stage['sampler']['guide'] == {
@@ -146,8 +148,10 @@ def test_every_stage_of_a_cascade_may_have_a_guide(runs, tmp_path):
   np.testing.assert_array_equal(
     sample(tmp_path / 'b', runs, *keys, config=CASCADE), images
   )
-  manifest = (tmp_path / 'a' / 'sampling.json').read_text()
-  assert (tmp_path / 'b' / 'sampling.json').read_text() == manifest
+  manifest = (tmp_path / 'a' / 'sampling.json').read_text(encoding='utf-8')
+  assert (tmp_path / 'b' / 'sampling.json').read_text(
+    encoding='utf-8'
+  ) == manifest
   base, sr = json.loads(manifest)['stages']
   assert base['sampler']['guidance_weight'] == 0.5
   assert base['sampler'].get('guide') is None
@@ -253,8 +257,12 @@ def test_a_guide_of_other_classes_is_refused(runs, tmp_path):
   base = tmp_path / 'base'
   shutil.copytree(runs / 'base', base)
   path = base / 'classes.json'
-  names = json.loads(path.read_text()) if path.exists() else list('abcd')
-  path.write_text(json.dumps(names[::-1]))
+  names = (
+    json.loads(path.read_text(encoding='utf-8'))
+    if path.exists()
+    else list('abcd')
+  )
+  path.write_text(json.dumps(names[::-1]), encoding='utf-8')
   with pytest.raises(ValueError, match='trained on other classes'):
     restore.restored_stage(
       Checkpoint(runs / 'base'),

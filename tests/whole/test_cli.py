@@ -32,6 +32,7 @@ CASCADE = f'--config={smoke_runs.CONFIGS / "smoke_cascade.py"}'
 # What the project promises of each command.
 OPTIONS = {
   'train': '--config --workdir',
+  'distill': '--config --teacher --workdir --steps',
   'sample': '--config --workdir --num --seed --out --labels --batch_size --at '
   '--ema --batch_per_device --format --stages --sampler --steps --start_images '
   '--start_level --guide --guidance_weight',

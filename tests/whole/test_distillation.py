@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -110,6 +111,10 @@ def test_the_command_goes_on_where_it_was_bit_for_bit(
 
   def breaks(self, index):
     if (folder / 'steps_1').exists() and next(numbers) > 3 * 8:
+      saved = folder / 'steps_1' / 'checkpoints' / '2'
+      ends = time.monotonic() + 120
+      while not saved.exists() and time.monotonic() < ends:
+        time.sleep(0.05)  # what is read ahead may be far ahead
       raise ValueError('the disk is gone')
     return read(self, index)
 

@@ -98,7 +98,7 @@ def stages():
 def drawn(tmp_path, monkeypatch):
   """-> WHAT of a trained cascade."""
 
-  def restored(loaded, workdir, at=None):
+  def restored(loaded, workdir, at=None, redraws=()):
     note = {'name': 'base', 'folder': 'base', 'checkpoint': 4, 'sampler': {}}
     return stages(), [note]
 
