@@ -35,7 +35,8 @@ from cdm.ops import keys as ops_keys
 from cdm.planning import described_devices
 from cdm.sampling import cascade
 
-FORMS = {'one': 2**62, 'two': 0}  # {name: paired_call.MOST_PIXELS}
+# {name: the bounds of paired_call}.
+FORMS = {'one': 2**62, 'two': 0}
 
 
 def made(args, devices):
@@ -58,7 +59,11 @@ def program(stage, form):
   """-> the jitted function that draws a batch in one of the two forms."""
 
   def run(params, indices, label):
-    with mock.patch.object(paired_call, 'MOST_PIXELS', FORMS[form]):
+    with mock.patch.multiple(
+      paired_call,
+      MOST_PIXELS=FORMS[form],
+      MOST_PIXELS_ON_CPUS=FORMS[form],
+    ):
       keys = ops_keys.image_keys(0, indices)
       keys, label = stage.split((keys, label))
       return stage.sample(stage.boxed(params), keys=keys, label=label)

@@ -131,7 +131,11 @@ def test_guidance_moves_these_images():
     (1, 1024**2, 8, False),
   ],
 )
-def test_what_counts_is_what_each_device_draws(n, pixels, devices, expected):
+def test_what_counts_is_what_each_device_draws(
+  monkeypatch, n, pixels, devices, expected
+):
+  accelerators = paired_call.MOST_PIXELS
+  monkeypatch.setattr(paired_call, 'MOST_PIXELS_ON_CPUS', accelerators)
   mesh = tiny_run.mesh(data=devices // 2, fsdp=2) if devices > 1 else None
   found = []
   ask = device_mesh.in_mesh(
@@ -141,8 +145,16 @@ def test_what_counts_is_what_each_device_draws(n, pixels, devices, expected):
   assert found == [expected]
 
 
-def test_a_batch_that_is_split_over_devices_stays_where_it_is():
+def test_cpus_evaluate_a_network_twice():
+  ask = device_mesh.in_mesh(
+    lambda: paired_call.is_better(1, 8**2), tiny_run.mesh(data=1)
+  )
+  assert not ask()
+
+
+def test_a_batch_that_is_split_over_devices_stays_where_it_is(monkeypatch):
   """Halves one after the other would be moved between devices at every step."""
+  monkeypatch.setattr(paired_call, 'MOST_PIXELS_ON_CPUS', 10**6)
   mesh = tiny_run.mesh()
   place = device_mesh.batch_sharding(mesh)
 
