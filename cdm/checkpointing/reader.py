@@ -211,6 +211,7 @@ def restore_ema(
   *,
   step: int | str | None = None,
   average: str = average_names.MAIN,
+  unread: str = '',
 ) -> tuple[Any, int]:
   """Reads the EMA parameters of a checkpoint and nothing else.
 
@@ -220,6 +221,7 @@ def restore_ema(
       sharding of its struct, or to the first local device if it has none.
     step: which checkpoint, see `resolve`; None reads the newest.
     average: name of the average to read, see `average_names`.
+    unread: name of the parameters that a checkpoint may have besides.
 
   Returns:
     (tree of jax.Array, step of the checkpoint).
@@ -239,7 +241,7 @@ def restore_ema(
     target = {average_names.FIELD: {average_names.key(average): params}}
   with _refusing_damage(path):
     sound = verification.verify(path)
-    check_stored_model(path, target)
+    check_stored_model(path, target, unread)
   (params,) = _restore(path, target, sound=sound).values()
   if average != average_names.MAIN:
     (params,) = params.values()
@@ -419,7 +421,7 @@ def _shapes_here(path):
   return shapes(state_arrays.handler().metadata(path / 'state').tree)
 
 
-def check_stored_model(path: epath.Path, target: Any) -> None:
+def check_stored_model(path: epath.Path, target: Any, unread: str = '') -> None:
   """Checks the format of a checkpoint, and its arrays as `model_check` does.
 
   A collective: process 0 looks, and all processes return or raise.
@@ -427,6 +429,7 @@ def check_stored_model(path: epath.Path, target: Any) -> None:
   Args:
     path: path of the checkpoint.
     target: tree of arrays or ShapeDtypeStructs.
+    unread: see `restore_ema`.
 
   Raises:
     stored_format.OtherFormat: this program cannot read the checkpoint.
@@ -434,7 +437,10 @@ def check_stored_model(path: epath.Path, target: Any) -> None:
   """
 
   def check():
-    model_check.check_model(_shapes_here(path), shapes(target), path)
+    stored = _shapes_here(path)
+    if unread:
+      stored = {k: v for k, v in stored.items() if unread not in k.split('/')}
+    model_check.check_model(stored, shapes(target), path)
 
   collectives.call_in_first(
     check, errors=(model_check.ModelMismatch, stored_format.OtherFormat)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from cdm.diffusion import guidance
 from cdm.diffusion.parameterization import Denoiser, Prediction
-from cdm.models import known_platform
+from cdm.ops import known_platform
 
 # Pixels that a device draws at once, up to which the two are evaluated in one
 # call: 8 images of 64 x 64 pixels. For a TPU v6e the compiler counts 1.89 GB in

@@ -20,7 +20,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cdm.models import attention_kernels, known_platform, precision
+from cdm.models import attention_kernels, precision
+from cdm.ops import known_platform
 
 # 'auto' is 'plain' (on CPUs `few_images`) if one head has no more weights for
 # an image than this, that is for 512 pixels or fewer, else 'fused'. They are

@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdm.models import attention_products, known_platform, precision
+from cdm.models import attention_products, precision
 from cdm.models.group_norm import GroupNorm, group_count
+from cdm.ops import known_platform
 from cdm.ops.keys import example_keys
 
 # INIT is [DDPM]'s own initialiser. The last layer of every residual branch is

@@ -22,6 +22,7 @@ from cdm.checkpointing import checksums, reader, verification
 from cdm.config import instantiate, loader, student_stage
 from cdm.data.files import damaged_file
 from cdm.distributed import bucket_folders, collectives
+from cdm.methods import diffusion_score
 from cdm.reporting import bucket_mirror
 from cdm.training import init_record
 
@@ -112,7 +113,10 @@ def frozen_reader(c: ConfigDict) -> Callable[[Any], Any] | None:
 
 
 def _read(folder, step, abstract):
-  return reader.restore_ema(folder, abstract, step=step)[0]
+  # A student needs no weight of the loss that its teacher has learned.
+  return reader.restore_ema(
+    folder, abstract, step=step, unread=diffusion_score.UNCERTAINTY
+  )[0]
 
 
 def _step(folder: pathlib.Path, at: int | str | None, workdir: pathlib.Path):

@@ -12,6 +12,8 @@ An array is taken if its name and shape agree. The rules for what differs:
 - An added input: low-res channels, labels or the level of the low-res input.
   It starts with weight zero, so that the network begins by computing what the
   source computes, whatever the new input is.
+- A learned weight of the loss. No network reads it, so it is left out, or
+  starts as it does.
 - Labels that are no longer an input. The null row, or the mean row, is added to
   the last bias of the embedding of the noise, so that the network computes what
   the source computes without a label.
@@ -27,6 +29,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from cdm.methods import diffusion_score
 
 Shape = tuple[int, ...]
 Arrays = Mapping[str, jax.Array]
@@ -95,7 +99,7 @@ def match(source: Network, target: Network) -> Matching:
   """
   have, notes = _renamed(source.shapes, target.shapes)
   found = Matching({}, {}, [], [], [], {}, notes)
-  special = (_labels, _lowres_channels, _lowres_level)
+  special = (_labels, _lowres_channels, _lowres_level, _loss_weight)
   handled = {name for rule in special for name in rule(source, target, found)}
   for name, shape in target.shapes.items():
     if name in handled:
@@ -264,3 +268,23 @@ def _lowres_level(
     'the level of the low-res image is a new input, with weight zero'
   )
   return names
+
+
+def _loss_weight(
+  source: Network, target: Network, found: Matching
+) -> list[str]:
+  """Applies the rule of a learned weight. Returns the names handled."""
+  prefix = f'{diffusion_score.UNCERTAINTY}/'
+  old, new = (
+    [name for name in network.shapes if name.startswith(prefix)]
+    for network in (source, target)
+  )
+  if bool(old) == bool(new):
+    return []
+  found.fresh.extend(new)
+  found.notes.append(
+    'the learned weight of the loss is left out'
+    if old
+    else 'the learned weight of the loss starts at 1'
+  )
+  return old + new

@@ -205,6 +205,16 @@ def test_another_model_is_refused_by_its_first_difference(
   assert reader.complete_steps(tmp_path) == [2]  # left where it was
 
 
+def test_parameters_may_be_left_out_by_their_name(tmp_path):
+  write(tmp_path, [2])
+  shapes = jax.eval_shape(shallower, jax.random.key(0))
+  params, _ = reader.restore_ema(tmp_path, shapes, unread='up')
+  expected = made(seed=2).ema_params['down']
+  jax.tree.map(np.testing.assert_array_equal, params['down'], expected)
+  with pytest.raises(ValueError, match='absent here'):
+    reader.restore_ema(tmp_path, shapes, unread='u')
+
+
 def test_another_optimizer_is_refused_and_called_that(tmp_path):
   write(tmp_path, [2])
   with pytest.raises(ValueError, match='another optimizer.*opt_state/'):

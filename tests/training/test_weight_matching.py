@@ -47,6 +47,18 @@ def test_what_differs_is_named():
   assert found.unused == ['c/kernel']
 
 
+def test_a_learned_weight_of_the_loss_is_no_part_of_a_network():
+  plain = Network({'mid/kernel': (3,)})
+  weighted = Network({**plain.shapes, 'loss_uncertainty/u/kernel': (8,)})
+  found = weight_matching.match(weighted, plain)
+  assert found.agrees and found.taken == {'mid/kernel': 'mid/kernel'}
+  assert found.notes == ['the learned weight of the loss is left out']
+  found = weight_matching.match(plain, weighted)
+  assert found.agrees and found.fresh == ['loss_uncertainty/u/kernel']
+  found = weight_matching.match(weighted, weighted)
+  assert found.taken.keys() == weighted.shapes.keys() and not found.notes
+
+
 def levels(*sizes):
   """-> {name: shape} of a network with feature maps of these sizes."""
   names = [f'{s}_{size}_block_0/w' for size in sizes for s in ('down', 'up')]

@@ -44,6 +44,7 @@ WALLS = {
   'cdm.diffusion': (),
   'cdm.models': (
     'cdm.ops.keys',
+    'cdm.ops.known_platform',
     'cdm.reporting.progress',
     'cdm.distributed.user_cache',
     'cdm.distributed.loopback',
