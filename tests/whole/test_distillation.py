@@ -3,7 +3,6 @@
 import functools
 import json
 import shutil
-import time
 
 import jax
 import numpy as np
@@ -11,8 +10,8 @@ import pytest
 from support import smoke_runs, tiny_run
 from support.smoke_runs import state
 
+from cdm.checkpointing import writer
 from cdm.config import datasets, loader
-from cdm.data import synthetic
 from cdm.distributed import device_mesh, partitioning
 from cdm.planning import lowering
 from cdm.training import frozen_state, program, teacher
@@ -106,20 +105,17 @@ def test_the_command_goes_on_where_it_was_bit_for_bit(
   tmp_path, monkeypatch, capfd
 ):
   """It breaks off in the second student; the first is left as it is."""
-  read, numbers = synthetic.Synthetic.__getitem__, iter(range(10**6))
-  folder = tmp_path / 'students'
+  save, folder = writer.Checkpointer.save, tmp_path / 'students'
 
-  def breaks(self, index):
-    if (folder / 'steps_1').exists() and next(numbers) > 3 * 8:
-      saved = folder / 'steps_1' / 'checkpoints' / '2'
-      ends = time.monotonic() + 120
-      while not saved.exists() and time.monotonic() < ends:
-        time.sleep(0.05)  # what is read ahead may be far ahead
+  def breaks(self, step, *args, **given):
+    if step == 4 and (folder / 'steps_1').exists():
+      self.wait()  # for step 2, which is still being written
       raise ValueError('the disk is gone')
-    return read(self, index)
+    return save(self, step, *args, **given)
 
-  monkeypatch.setattr(synthetic.Synthetic, '__getitem__', breaks)
-  assert distil(folder) not in (0, 75)
+  monkeypatch.setattr(writer.Checkpointer, 'save', breaks)
+  with pytest.raises(ValueError, match='the disk is gone'):
+    distil(folder)
   assert (folder / 'steps_1' / 'checkpoints' / '2').exists()
   assert not (folder / 'steps_1' / 'checkpoints' / '4').exists()
   monkeypatch.undo()
