@@ -109,7 +109,8 @@ def classifier_free(
     unconditional: denoiser with the null class bound.
     weight: w; 0 means no guidance, a larger weight guides more strongly.
     interval: None, or (low, high) log-SNR: guidance acts only where low <=
-      logsnr <= high, and elsewhere the unconditional network is not run.
+      logsnr <= high, and elsewhere the unconditional network is not run,
+      except in a `jax.shard_map`.
     rescale: f of [Lin] eq. 16, from 0 to 1: how far the contrast of the guided
       x_0, its standard deviation over an image, is brought back to that of the
       conditional one. (0.7 in the paper.) 0 leaves the computation out, unless
@@ -150,6 +151,12 @@ def classifier_free(
       pair = both(x_t, logsnr) if both else (strong, unconditional(x_t, logsnr))
       return extrapolated(*pair, x_t, logsnr, weights)
 
+    # In a `jax.shard_map`, as in training with a teacher, every device has
+    # levels of its own. A network that gathers its parameters there has to be
+    # run by all devices or by none: one that waits for the others would wait
+    # for ever.
+    if jax.sharding.get_abstract_mesh().manual_axes:
+      return acting()
     return jax.lax.cond(
       inside.any(),
       acting,

@@ -40,11 +40,13 @@ def is_better(n: int, pixels: int) -> bool:
   """Returns whether one call is better than two.
 
   Args:
-    n: number of images, over all devices of the mesh that JAX knows.
+    n: number of images, over all devices of the mesh that JAX knows; in a
+      `jax.shard_map`, those of this device.
     pixels: H * W of an image.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  shards = [size for axis, size in mesh.shape.items() if axis != _WHOLE_BATCH]
+  shared = {_WHOLE_BATCH, *mesh.manual_axes}
+  shards = [size for axis, size in mesh.shape.items() if axis not in shared]
   on_cpus = known_platform.platform() == 'cpu'
   most = MOST_PIXELS_ON_CPUS if on_cpus else MOST_PIXELS
   return -(-n // math.prod(shards)) * pixels <= most

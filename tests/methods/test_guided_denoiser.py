@@ -145,6 +145,22 @@ def test_what_counts_is_what_each_device_draws(
   assert found == [expected]
 
 
+def test_a_device_that_has_its_own_part_counts_it_whole(monkeypatch):
+  """In a `shard_map`, as in training with a guided teacher."""
+  monkeypatch.setattr(paired_call, 'MOST_PIXELS_ON_CPUS', 2 * 8**2)
+  mesh, found = tiny_run.mesh(data=2, fsdp=2), []
+
+  def part(x):
+    found.append(paired_call.is_better(x.shape[0], 8**2))
+    return x
+
+  split = device_mesh.batch_sharding(mesh).spec
+  for rows in (2, 3):
+    ask = jax.shard_map(part, mesh=mesh, in_specs=split, out_specs=split)
+    jax.eval_shape(ask, jax.ShapeDtypeStruct((4 * rows,), jnp.float32))
+  assert found == [True, False]
+
+
 def test_cpus_evaluate_a_network_twice():
   ask = device_mesh.in_mesh(
     lambda: paired_call.is_better(1, 8**2), tiny_run.mesh(data=1)

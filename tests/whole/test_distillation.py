@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from jax.extend import core as jax_core
 from support import smoke_runs, tiny_run
 from support.smoke_runs import state
 
@@ -259,6 +260,37 @@ def test_a_mesh_changes_no_number(layout):
     *(jax.tree.leaves(x[1]) for x in (found, expected)), strict=True
   ):
     np.testing.assert_allclose(a, b, atol=1e-4 * max(np.abs(b).max(), 1e-3))
+
+
+def gathers_in_branches(jaxpr, inside=False):
+  """-> how many arrays are gathered in branches that a value chooses."""
+  found = 0
+  for equation in jaxpr.eqns:
+    found += inside and equation.primitive.name.startswith('all_gather')
+    within = inside or equation.primitive.name == 'cond'
+    for inner in jax_core.jaxprs_in_params(equation.params):
+      found += gathers_in_branches(inner, within)
+  return found
+
+
+@pytest.mark.parametrize('accumulation', [1, 2])
+def test_no_device_gathers_a_teacher_that_others_leave_alone(accumulation):
+  """It would wait for them for ever.
+
+  Guidance on some noise levels only acts on those of one device's images, and
+  not on another's.
+  """
+  fields = {'guidance_weight': 2.0, 'guidance_interval': (-30.0, -3.0)}
+  c = config(
+    method__teacher_sampler=fields,
+    mesh__data=1,
+    mesh__fsdp=2,
+    train__accumulation=accumulation,
+  )
+  made = program.assemble(c, devices=jax.devices()[:2])
+  traced = made.step.trace(made.state, made.batch)
+  assert 'all_gather' in str(traced.jaxpr)
+  assert not gathers_in_branches(traced.jaxpr.jaxpr)
 
 
 def test_a_plan_counts_the_teacher():
