@@ -15,7 +15,7 @@ class StageCost(TypedDict):
 
   Attributes:
     name: name of the stage.
-    evaluations: network evaluations.
+    evaluations: network evaluations, those of a guide among them.
     flops: of all these evaluations, see `models.flops`.
   """
 
@@ -37,12 +37,12 @@ def of_stages(stages: Sequence[cascade.Stage]) -> list[StageCost]:
     _, evaluations = steps_and_evaluations(stage, follower)
     assert stage.trace is not None
     _, flops = stage.trace()
+    flops *= evaluations
+    if stage.guide_trace is not None:
+      # Half of the evaluations are those of the guide, a network of its own.
+      flops = flops // 2 + evaluations // 2 * stage.guide_trace()[1]
     costs.append(
-      {
-        'name': stage.name,
-        'evaluations': evaluations,
-        'flops': evaluations * flops,
-      }
+      {'name': stage.name, 'evaluations': evaluations, 'flops': flops}
     )
   return costs
 
@@ -52,7 +52,8 @@ def steps_and_evaluations(
 ) -> tuple[int, int]:
   """Returns the steps and the network evaluations of one image of a stage.
 
-  Guidance evaluates the network twice in each evaluation of the sampler.
+  Guidance evaluates the network twice in each evaluation of the sampler, or
+  once with its guide.
 
   Args:
     stage: the stage, which may start at a noise level.

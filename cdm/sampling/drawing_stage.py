@@ -40,6 +40,8 @@ class Stage(NamedTuple):
     is_found: `Method.is_found`; None if the method does not search.
     trace: `config.built_stage.Stage.trace`; None for a stage that was not built
       from a config.
+    guide_trace: the same of the weaker network that guides it; None if none
+      does.
     evaluations: how often drawing one image evaluates the network, unless it
       stops or starts at a noise level; see `drawing_cost`.
     start_level: None, or the level in (0, 1] at which drawing begins, at a
@@ -66,6 +68,7 @@ class Stage(NamedTuple):
   boxes: Callable[[Any], Any] | None = None
   is_found: Callable[[jax.Array, jax.Array], jax.Array] | None = None
   trace: Callable[[], tuple[dict, int]] | None = None
+  guide_trace: Callable[[], tuple[dict, int]] | None = None
   evaluations: int = 1
   start_level: float | None = None
   starts: Callable[[np.ndarray], np.ndarray] | None = None

@@ -96,6 +96,7 @@ def guided(
     sample=autoguided.sampling(built.method, guide.method),
     params=autoguided.Parameters(main.params, params),
     boxes=boxes,
+    guide_trace=guide.trace,
   )
   return drawn, noted
 

@@ -11,7 +11,7 @@ from PIL import Image
 from support import smoke_runs
 
 from cdm.checkpointing import reader
-from cdm.config import loader
+from cdm.config import loader, stage
 from cdm.evaluation import image_source, sweep
 from cdm.evaluation.image_selection import Selection
 from cdm.methods import autoguided
@@ -110,6 +110,37 @@ def test_guided_images_are_the_extrapolation_of_both_networks(runs, tmp_path):
     own + weight * (own - other),
     atol=2e-3,
   )
+
+
+def test_half_of_what_a_guided_image_costs_is_of_the_guide(
+  runs, small, tmp_path
+):
+  """Which is cheaper, being smaller."""
+  guide = [('sampler.guide', str(small)), ('sampler.guidance_weight', '1.0')]
+
+  def cost(overrides):
+    kept = kept_images.Kept(tmp_path / 'kept')
+    selection = Selection(num=2, overrides=overrides, batch_per_device=2)
+    with smoke_runs.on(1):
+      samples = f'{SMOKE}@{runs / "base"}'
+      source = image_source.resolve(samples, selection, kept=kept)
+    [found] = source.costs()
+    return found
+
+  alone, guided = cost(()), cost(guide)
+  one = [
+    stage.stage(
+      loader.load(SMOKE, [(k, str(v)) for k, v in overrides.items()])
+    ).trace()[1]
+    for overrides in (
+      smoke_runs.SMALL,
+      smoke_runs.SMALL | {'model.features': 4, 'model.norm_groups': 2},
+    )
+  ]
+  assert one[1] < one[0] / 2
+  assert alone['flops'] == alone['evaluations'] * one[0]
+  assert guided['evaluations'] == 2 * alone['evaluations']
+  assert guided['flops'] == alone['evaluations'] * sum(one)
 
 
 def test_a_folder_is_not_continued_with_another_guide(
