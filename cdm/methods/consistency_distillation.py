@@ -72,6 +72,7 @@ class ConsistencyDistillation:
     few_steps.check_objective(
       self.student.objective, 'consistency_distillation'
     )
+    few_steps.check_target(self.student.objective)
     check(self.options, self.student.schedule.num_steps)
 
   def loss(

@@ -9,6 +9,7 @@ import functools
 import numpy as np
 
 from cdm.diffusion import distillation, samplers
+from cdm.diffusion.preconditioning import Edm
 from cdm.methods.diffusion_options import Objective, Sampling
 
 
@@ -32,7 +33,22 @@ def check_objective(objective: Objective, kind: str) -> None:
       f'method.kind={kind!r} learns at a few levels only; use '
       '--config.method.weighting=truncated_snr, or none.'
     )
-  target = objective.target or objective.prediction
+
+
+def check_target(objective: Objective) -> None:
+  """Raises ValueError, naming the key, if a teacher's student has no target.
+
+  Args:
+    objective: how the student is scored.
+  """
+  target = objective.target
+  if target is None and isinstance(objective.prediction, Edm):
+    raise ValueError(
+      'method.target is None, which scores a student on what it predicts, but '
+      "there is no such score for method.prediction 'edm'; use "
+      '--config.method.target=v, or x_0.'
+    )
+  target = target or objective.prediction
   if target not in distillation.TARGETS:
     raise ValueError(
       f"method.target is {target!r}; a student is scored on 'x_0' or 'v', or "

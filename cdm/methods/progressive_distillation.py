@@ -71,6 +71,7 @@ class ProgressiveDistillation:
     few_steps.check_objective(
       self.student.objective, 'progressive_distillation'
     )
+    few_steps.check_target(self.student.objective)
 
   def loss(
     self,

@@ -13,7 +13,13 @@ import numpy as np
 import optax
 import pytest
 
-from cdm.diffusion import grids, samplers, schedules, weightings
+from cdm.diffusion import (
+  grids,
+  preconditioning,
+  samplers,
+  schedules,
+  weightings,
+)
 from cdm.methods.diffusion import Diffusion, Objective, Sampling
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.methods.progressive_distillation import progressive_distillation
@@ -202,3 +208,30 @@ def test_a_student_is_drawn_in_the_steps_that_it_learns():
   made = method(network(scaled), steps=2 * N)
   with pytest.raises(ValueError, match=r'than the 4 .*grid\.num_steps=4'):
     loss_of(made, jnp.ones(2 * N), jnp.ones(2 * N))
+
+
+@pytest.mark.parametrize('target', ['x_0', 'v'])
+def test_a_preconditioned_network_is_scored_on_its_image(target):
+  """F = f x / r is x_0 = (alpha s^2 + sigma s f) / r^2 x, [EDM] tab. 1."""
+  own, other = 0.3, -0.7
+
+  def preconditioned(factor, x, logsnr, label):
+    del logsnr, label
+    return factor * x
+
+  def image(factor, x, logsnr, label):
+    del label
+    alpha2 = jax.nn.sigmoid(logsnr)
+    alpha, sigma = jnp.sqrt(alpha2), jnp.sqrt(1 - alpha2)
+    gain = alpha * SPREAD**2 + sigma * SPREAD * factor
+    gain /= 1 - alpha2 + alpha2 * SPREAD**2
+    return gain[:, None, None, None] * x
+
+  expected, _ = loss_of(method(network(image), target=target), own, other)
+  edm = preconditioning.Edm(SPREAD)
+  made = method(network(preconditioned), prediction=edm, target=target)
+  found, _ = loss_of(made, own, other)
+  assert expected.min() > 0
+  np.testing.assert_allclose(found, expected, rtol=1e-4)
+  with pytest.raises(ValueError, match='target is None.*target=v, or x_0'):
+    method(network(preconditioned), prediction=edm)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdm.diffusion import grids, samplers, schedules
+from cdm.diffusion import grids, preconditioning, samplers, schedules
 from cdm.methods.diffusion import X_T, Diffusion, Objective, Sampling
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.methods.scoring_rule import ScoringOptions, scoring_rule
@@ -126,3 +126,15 @@ def test_settings_that_contradict_each_other_are_refused():
     method(network(lambda _, x: x), sizes=(3,))
   with pytest.raises(ValueError, match=r'than the 1 .*grid\.num_steps=1'):
     loss_of(method(network(lambda _, x: x), steps=2))
+
+
+def test_a_preconditioned_network_is_scored_on_its_image():
+  """Where x_t is noise alone, the image is s F, [EDM] tab. 1."""
+  spread = 0.5
+  plain = method(network(lambda params, x: spread * params * x))
+  edm = method(
+    network(lambda params, x: params * x),
+    prediction=preconditioning.Edm(spread),
+  )
+  expected, found = (loss_of(made, 0.7)[0] for made in (plain, edm))
+  np.testing.assert_allclose(found, expected, rtol=1e-2)
