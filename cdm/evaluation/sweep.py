@@ -326,7 +326,8 @@ def check_same(
 
 def _guide(stage):
   """Returns the network that guides a stage of a manifest, or None."""
-  return (stage.get('sampler') or {}).get('guide')
+  # '' is none, as is a section of an earlier version, which has no such key.
+  return (stage.get('sampler') or {}).get('guide') or None
 
 
 def open_rows(

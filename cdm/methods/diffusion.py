@@ -189,8 +189,8 @@ class Diffusion:
       start: an image that sampling begins at, or None to begin at noise.
 
     Returns:
-      float32 [B, H, W, 3] in [-1, 1], except with `clip` 'none' or where
-      sampling ends before x_0.
+      float32 [B, H, W, 3] in [-1, 1], except with `clip` 'none', with
+      `project_lowres` or where sampling ends before x_0.
 
     Raises:
       ValueError: a network of classes without a null class gets no label.

@@ -186,6 +186,21 @@ def test_averages_are_settings_that_change_no_config():
     sweep.settings(['ema=beta=2'])
 
 
+def test_no_guide_is_no_guide_whether_it_is_written_or_not():
+  def recipe(sampler):
+    return {'kind': 'cascade', 'stages': [{'checkpoint': 4, **sampler}]}
+
+  def check(then, now):
+    row = {'samples_recipe': recipe(then), 'reference_recipe': None}
+    sweep.check_same('out', {(('level', '0'),): row}, recipe(now), None)
+
+  check({}, {'sampler': {'guide': ''}})
+  check({'sampler': {'kind': 'ddim'}}, {'sampler': {'guide': ''}})
+  note = {'workdir': 'weak', 'experiment': 'smoke', 'checkpoint': 2}
+  with pytest.raises(ValueError, match='rows of another guide'):
+    check({'sampler': {'guide': ''}}, {'sampler': {'guide': note}})
+
+
 def test_rows_of_another_average_are_not_continued_unless_it_is_tried():
   def recipe(average):
     named = {'ema': average} if average else {}
