@@ -56,6 +56,13 @@ def check(stages: Sequence[Stage]) -> None:
         'does not give a noisy image; set truncated=False for stage '
         f'{stage.name!r}.'
       )
+    if stage.truncated and stage.level and stage.start_level is not None:
+      raise ValueError(
+        f'Stage {stage.name!r} is to start at its enlarged low-res image, at '
+        f'level {stage.start_level:g}, but stage {before.name!r} stops early, '
+        'so that this image is noisy; set truncated=False for stage '
+        f'{stage.name!r}, or leave its start level out.'
+      )
   counts = {s.num_classes for s in stages if s.num_classes is not None}
   if len(counts) > 1:
     named = ', '.join(

@@ -222,6 +222,15 @@ def test_so_it_is_for_super_resolution(num_classes):
       r"'base' diffuses a residual",
     ),
     (
+      [
+        base(),
+        sr(augment='noise', level=0.2, truncated=True)._replace(
+          start_level=0.5
+        ),
+      ],
+      'start at its enlarged low-res image.*truncated=False',
+    ),
+    (
       [base(stops=False), sr(augment='noise', level=0.2, truncated=True)],
       r"'base' has no noise levels, so it cannot stop early",
     ),
