@@ -93,7 +93,7 @@ def _stage(c, chosen, kind):
   def make(net, schedule, objective, sampler, **more):
     # Before a diffusion model finds that it could not learn from its target.
     few_steps.check_objective(objective, c.method.kind)
-    few_steps.check_target(objective)
+    few_steps.target_of(objective)
     student = Diffusion(net, schedule, objective, sampler, **more)
     with key_errors.naming('method', options._fields, otherwise=''):
       return kind.make(student, _teacher(student, sampling), options)

@@ -72,7 +72,7 @@ class ConsistencyDistillation:
     few_steps.check_objective(
       self.student.objective, 'consistency_distillation'
     )
-    few_steps.check_target(self.student.objective)
+    few_steps.target_of(self.student.objective)
     check(self.options, self.student.schedule.num_steps)
 
   def loss(
@@ -120,7 +120,7 @@ class ConsistencyDistillation:
       student(x_t, pair.start).x_0,
       wanted,
       logsnr=pair.start,
-      target=objective.target or objective.prediction,
+      target=few_steps.target_of(objective),
       weight=objective.weighting,
     )
     return value, {'logsnr': pair.start}

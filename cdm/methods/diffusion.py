@@ -382,6 +382,7 @@ class Diffusion:
     """Returns a denoiser that keeps to the low-res image, if it is to."""
     if not self.sampling.project_lowres:
       return denoise
+    assert self.lowres is not None  # `check` refuses a base model
     target = {}
     if self.objective.residual_scale is not None:
       target = dict(center=upsampled, scale=self.objective.residual_scale)

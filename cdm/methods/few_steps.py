@@ -35,25 +35,28 @@ def check_objective(objective: Objective, kind: str) -> None:
     )
 
 
-def check_target(objective: Objective) -> None:
-  """Raises ValueError, naming the key, if a teacher's student has no target.
+def target_of(objective: Objective) -> str:
+  """Returns the quantity on which the student of a teacher is scored.
 
   Args:
     objective: how the student is scored.
+
+  Raises:
+    ValueError: it is none of `distillation.TARGETS`; names the key.
   """
-  target = objective.target
-  if target is None and isinstance(objective.prediction, Edm):
+  target = objective.target or objective.prediction
+  if isinstance(target, Edm):
     raise ValueError(
       'method.target is None, which scores a student on what it predicts, but '
       "there is no such score for method.prediction 'edm'; use "
       '--config.method.target=v, or x_0.'
     )
-  target = target or objective.prediction
   if target not in distillation.TARGETS:
     raise ValueError(
       f"method.target is {target!r}; a student is scored on 'x_0' or 'v', or "
       'with None on what it predicts.'
     )
+  return target
 
 
 def check_sampler(sampling: Sampling, grid: np.ndarray) -> None:

@@ -71,7 +71,7 @@ class ProgressiveDistillation:
     few_steps.check_objective(
       self.student.objective, 'progressive_distillation'
     )
-    few_steps.check_target(self.student.objective)
+    few_steps.target_of(self.student.objective)
 
   def loss(
     self,
@@ -110,7 +110,7 @@ class ProgressiveDistillation:
       student(x_t, logsnr).x_0,
       wanted,
       logsnr=logsnr,
-      target=objective.target or objective.prediction,
+      target=few_steps.target_of(objective),
       weight=objective.weighting,
     )
     return value, {'logsnr': logsnr}
