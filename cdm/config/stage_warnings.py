@@ -1,7 +1,7 @@
 """Warns of settings of a stage that are allowed but cannot work well.
 
 `cdm train`, `cdm describe` and `cdm plan` print every warning of a stage; the
-commands that draw images print the one about the start of the sampler.
+commands that draw images print those about the sampler.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from cdm.config import sampler_section
+from cdm.config import sampler_warnings
 from cdm.config.built_stage import Stage
+from cdm.config.sampler_warnings import alpha_bar
 from cdm.diffusion import noise_levels, schedules
 from cdm.diffusion.process import alpha_sigma
 from cdm.methods import lowres_conditioning
@@ -23,12 +24,9 @@ from cdm.ops import resize
 # Below this alpha_bar, what is left of an image is weaker than its last bits.
 # Stable Diffusion ends at 0.0047, which is known to limit how dark or bright
 # its images can be; training is warned of from twice that on.
-_START_WITHOUT_IMAGE = 1e-3
 _END_WITHOUT_IMAGE = 1e-2
 # A residual target may be spread so many times as widely as a schedule assumes.
 _WIDEST_RESIDUAL = 3.0
-# A network that embeds the log-SNR has learned nothing beyond its range.
-_BEYOND_TRAINING = 2.0
 # All levels that are clipped to the ends of a schedule are one of two levels.
 _MOST_CLIPPED = 0.01
 # Attention over 64 x 64 pixels has 17 million weights for each head, and over
@@ -54,7 +52,7 @@ def stage_warnings(
   if built.schedule is not None:
     found += [
       schedule_end(built.schedule),
-      sampler_start(built, sampler, sampler_key=sampler_key),
+      *sampler_warnings.of_stage(built, sampler, sampler_key=sampler_key),
       wide_residual(built),
       clipped_levels(built),
     ]
@@ -70,7 +68,7 @@ def schedule_end(schedule: schedules.Schedule) -> str | None:
 
   Sampling starts from noise alone, which the network then has never seen.
   """
-  end = _alpha_bar(schedule.logsnr[-1])
+  end = alpha_bar(float(schedule.logsnr[-1]))
   if end <= _END_WITHOUT_IMAGE:
     return None
   return (
@@ -79,84 +77,6 @@ def schedule_end(schedule: schedules.Schedule) -> str | None:
     'starts from noise alone, which the network never sees. Let it end below '
     f'{_END_WITHOUT_IMAGE:g}, with more steps or larger betas.'
   )
-
-
-def sampler_start(
-  built: Stage,
-  sampler: ConfigDict | Mapping[str, Any] | None = None,
-  *,
-  sampler_key: str = 'sampler',
-) -> str | None:
-  """Warns if sampling does not start at the noise level that training ends at.
-
-  Such a grid usually has fewer steps than its betas were made for. What it
-  starts from is noise alone, which the network takes for an image in which
-  something can be seen.
-
-  Args:
-    built: a stage.
-    sampler: see `stage_warnings`.
-    sampler_key: see `stage_warnings`.
-  """
-  if built.schedule is None:
-    return None
-  section = built.config.sampler if sampler is None else sampler
-  key = f'{sampler_key}.grid'
-  grid = sampler_section.grid(built.schedule, section['grid'], key)
-  start, end = float(grid[0]), float(built.schedule.logsnr[-1])
-  shown, wanted = _alpha_bar(start), _alpha_bar(end)
-  facts = (
-    f'config.{key} begins at alpha_bar {shown:.2g} with {len(grid) - 1} steps, '
-    f'but training ends at {wanted:.2g}'
-  )
-  if shown > max(_START_WITHOUT_IMAGE, 2 * wanted):
-    return (
-      f'{facts}: sampling starts from noise alone, and the network looks for '
-      f'an image of {np.sqrt(shown):.0%} contrast in it. '
-      f'{_remedy(section["grid"], key, len(grid) - 1, wanted)}'
-    )
-  embeds_logsnr = built.config.model.get('condition_on') == 'logsnr'
-  if embeds_logsnr and start < end - _BEYOND_TRAINING:
-    return (
-      f'{facts}: the network was never trained on levels between them. '
-      f'{_remedy(section["grid"], key, len(grid) - 1, wanted)}'
-    )
-  return None
-
-
-def _remedy(
-  section: Mapping[str, Any], key: str, num_steps: int, wanted: float
-) -> str:
-  """Returns how a grid of so many steps begins where training ends."""
-  if section['kind'] == 'linear':
-    beta_max = _beta_max(num_steps, section['beta_min'], wanted)
-    if beta_max is not None:
-      return f'Set --config.{key}.beta_max={beta_max:.3g}.'
-  return (
-    'A grid that begins there: '
-    f'--config.{key}.kind=respaced --config.{key}.spacing={num_steps}.'
-  )
-
-
-def _beta_max(num_steps: int, beta_min: float, wanted: float) -> float | None:
-  """Returns the last beta of a linear chain that ends at an alpha_bar.
-
-  None if no beta below 1 does.
-  """
-
-  def end(beta_max):
-    betas = np.linspace(beta_min, beta_max, num_steps)
-    return float(np.sum(np.log1p(-betas)))
-
-  low, high = beta_min, 1 - 1e-6
-  if num_steps < 2 or not end(high) <= np.log(wanted) <= end(low):
-    return None
-  for _ in range(60):
-    middle = (low + high) / 2
-    low, high = (
-      (middle, high) if end(middle) > np.log(wanted) else (low, middle)
-    )
-  return high
 
 
 def wide_residual(built: Stage) -> str | None:
@@ -268,8 +188,3 @@ def wide_attention(built: Stage) -> str | None:
     f'every attention. With config.model.attention=plain they are kept, '
     f'{4 * weights / 2**30:,.1f} GiB of float32. {remedy}'
   )
-
-
-def _alpha_bar(logsnr: float) -> float:
-  """Returns the signal power of a log-SNR, between 0 and 1."""
-  return float(alpha_sigma(float(logsnr))[0] ** 2)

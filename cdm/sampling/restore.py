@@ -22,8 +22,8 @@ from cdm.config import (
   loader,
   placement,
   redrawn_sampler,
+  sampler_warnings,
   stage,
-  stage_warnings,
 )
 from cdm.data import class_names
 from cdm.distributed import collectives
@@ -85,11 +85,11 @@ def restored_stage(
   if redraw.kind is not None or redraw.steps is not None:
     sampler = redrawn_sampler.redrawn(trained_with, redraw, sampler_key)
   built = stage.stage(saved, sampler, sampler_key=sampler_key)
-  warning = stage_warnings.sampler_start(
-    built, sampler, sampler_key=sampler_key
-  )
-  if warning and collectives.is_first():
-    _log.warning('warning: %s', warning)
+  if collectives.is_first():
+    for text in sampler_warnings.of_stage(
+      built, sampler, sampler_key=sampler_key
+    ):
+      _log.warning('warning: %s', text)
   section = saved.mesh if mesh is None else mesh
   device_mesh = placement.drawing_mesh(section)
   parameters = checkpoint.restored or RestoredParameters()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support import smoke_runs
 
-from cdm.config import loader, sampler_section, stage, stage_warnings
+from cdm.config import loader, stage, stage_warnings
 from cdm.methods import lowres_conditioning
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
@@ -50,37 +50,6 @@ def test_twenty_steps_of_the_grid_of_sr3_name_the_beta_that_works():
   )
   fixed = built(SR3, sampler__grid__num_steps=20, sampler__grid__beta_max=value)
   assert not stage_warnings.stage_warnings(fixed)
-
-
-def test_a_grid_that_no_beta_can_mend_is_respaced():
-  """Two steps with a last beta below 1 cannot reach 4e-5 from 1e-4 alone."""
-  one = built(SR3, sampler__grid__num_steps=1)
-  text = stage_warnings.sampler_start(one)
-  assert '--config.sampler.grid.kind=respaced' in text
-  assert '--config.sampler.grid.spacing=1.' in text
-
-
-def test_a_stride_that_leaves_the_noisiest_levels_out_is_warned_of():
-  """'ddim4' of 64 steps begins at step 48, '4' at step 63."""
-  text = stage_warnings.sampler_start(
-    built('smoke', sampler__grid__spacing='ddim4')
-  )
-  assert '--config.sampler.grid.spacing=4.' in text
-  assert stage_warnings.sampler_start(built('smoke')) is None
-
-
-def test_a_grid_noisier_than_training_is_warned_of_where_it_is_embedded():
-  grid = {'kind': 'linear', 'num_steps': 64, 'beta_min': 1e-4, 'beta_max': 0.9}
-  sampler = {'kind': 'ddim', 'grid': grid}
-  small = stage.stage(loader.load(CONFIGS / 'smoke.py'))
-  levels = sampler_section.grid(small.schedule, grid)
-  assert levels[0] < small.schedule.logsnr[-1] - 2
-  text = stage_warnings.sampler_start(small, sampler, sampler_key='stages.a.s')
-  assert text.startswith('config.stages.a.s.grid begins at')
-  assert 'never trained' in text
-  # A table of t has nothing beyond its end, where the nearest t is embedded.
-  by_step = built('smoke', model__condition_on='t')
-  assert stage_warnings.sampler_start(by_step, sampler) is None
 
 
 def test_a_schedule_that_never_hides_the_image_is_warned_of():
