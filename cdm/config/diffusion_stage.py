@@ -14,7 +14,7 @@ from cdm.config import (
   objective_section,
   sampler_section,
 )
-from cdm.diffusion import cosine_logsnr, sampler_steps, schedules
+from cdm.diffusion import cosine_logsnr, guidance, sampler_steps, schedules
 from cdm.methods import diffusion, diffusion_score
 from cdm.methods.base import Method
 from cdm.methods.lowres_conditioning import Lowres
@@ -65,9 +65,11 @@ def diffusion_stage(
   )
   sampler_section.try_out(sampling, key, learned_variance=net.learned_variance)
   steps = len(sampling.grid) - 1
-  evaluations = sampler_steps.evaluations(sampling.run, sampling.grid)
-  guides = bool(sampling.guidance_weight and sampling.guide)
-  evaluations *= 2 if sampling.guidance_weight and not guides else 1
+  levels = sampler_steps.evaluated_levels(sampling.run, sampling.grid)
+  guided = 0
+  if sampling.guidance_weight:
+    guided = guidance.guided_evaluations(levels, sampling.guidance_interval)
+  evaluations = len(levels) + (0 if sampling.guide else guided)
   return built_stage.Stage(
     c,
     net,
@@ -86,8 +88,9 @@ def diffusion_stage(
       'sampler': sampler['kind'],
       'sampling steps': steps,
       'network evaluations': evaluations,
-      **_guidance_summary(sampling, evaluations),
+      **_guidance_summary(sampling, guided),
       **lowres_summary(lowres),
+      **_projection_summary(sampling),
     },
     schedule=schedule,
     lowres=lowres,
@@ -157,7 +160,7 @@ def _schedule(c: ConfigDict, image_size: int) -> schedules.Schedule:
   return instantiate.splat('schedule', chosen, section, **own)
 
 
-def _guidance_summary(sampling, evaluations):
+def _guidance_summary(sampling, guided):
   """Returns the lines of a summary that tell how images are guided."""
   if not sampling.guidance_weight:
     return {}
@@ -168,8 +171,15 @@ def _guidance_summary(sampling, evaluations):
     )
   }
   if guide:
-    lines |= {'guide': guide, "guide's evaluations": evaluations}
+    lines |= {'guide': guide, "guide's evaluations": guided}
   return lines
+
+
+def _projection_summary(sampling):
+  """Returns the line of a summary that tells whether images are projected."""
+  if not sampling.project_lowres:
+    return {}
+  return {'projection': 'each predicted image, onto its low-res image'}
 
 
 def _traced(net: UNet, objective: Any, image_size: int, has_lowres: bool):

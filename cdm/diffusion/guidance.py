@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cdm.diffusion.parameterization import Denoiser, Prediction, eps_from_x_0
 from cdm.diffusion.process import expand_like
@@ -190,6 +191,20 @@ def autoguidance(
   return classifier_free(
     strong, weak, weight=weight, interval=interval, rescale=rescale
   )
+
+
+def guided_evaluations(
+  logsnrs: np.ndarray, interval: tuple[float, float] | np.ndarray | None
+) -> int:
+  """Returns at how many levels guidance evaluates the other network.
+
+  Args:
+    logsnrs: [M], the levels of a sampler's evaluations.
+    interval: see `classifier_free`.
+  """
+  if interval is None:
+    return len(logsnrs)
+  return int(np.sum((logsnrs >= interval[0]) & (logsnrs <= interval[1])))
 
 
 def _check(interval, rescale):

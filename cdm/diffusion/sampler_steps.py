@@ -79,14 +79,32 @@ def evaluations(run: Sampler, logsnrs: np.ndarray) -> int:
   Args:
     run, logsnrs: see `steps`.
   """
+  return len(evaluated_levels(run, logsnrs))
+
+
+def evaluated_levels(run: Sampler, logsnrs: np.ndarray) -> np.ndarray:
+  """Returns the log-SNR of every evaluation of the network on a grid, [M].
+
+  Args:
+    run, logsnrs: see `steps`.
+  """
   rows = _rows(run, logsnrs)
-  return len(rows['logsnr']) + int(np.sum(rows.get(AGAIN, 0)))
+  return _levels(rows, len(rows['logsnr']))
 
 
-def evaluations_of(taken: Steps) -> int:
-  """Returns how often `Steps` of the host evaluate the network."""
-  again = taken.rows.get(AGAIN)
-  return int(taken.count) + (0 if again is None else int(np.sum(again)))
+def levels_of(taken: Steps) -> np.ndarray:
+  """Returns the same for `Steps` of the host."""
+  rows = {name: np.asarray(row) for name, row in taken.rows.items()}
+  return _levels(rows, int(taken.count))
+
+
+def _levels(rows, count):
+  """Returns the levels of all evaluations, those of second ones at the end."""
+  first = rows['logsnr'][:count]
+  if AGAIN not in rows:
+    return first
+  [second] = (row for name, row in rows.items() if name.startswith('logsnr_'))
+  return np.concatenate([first, second[:count][rows[AGAIN][:count] > 0]])
 
 
 def coefficients(

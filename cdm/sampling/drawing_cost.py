@@ -5,7 +5,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from cdm.diffusion import sampler_steps
+from cdm.diffusion import guidance, sampler_steps
 from cdm.methods.diffusion_options import Tuned
 from cdm.sampling import cascade
 
@@ -34,35 +34,44 @@ def of_stages(stages: Sequence[cascade.Stage]) -> list[StageCost]:
   """
   costs: list[StageCost] = []
   for stage, follower in zip(stages, [*stages[1:], None], strict=True):
-    _, evaluations = steps_and_evaluations(stage, follower)
+    tuned = cascade.settings_of(stage, follower).tuned
+    evaluations, guided = stage.evaluations, 0
+    if isinstance(tuned, Tuned):
+      evaluations, guided = _evaluations(tuned)
     assert stage.trace is not None
-    _, flops = stage.trace()
-    flops *= evaluations
+    flops = stage.trace()[1]
+    flops_of_guide = flops
     if stage.guide_trace is not None:
-      # Half of the evaluations are those of the guide, a network of its own.
-      flops = flops // 2 + evaluations // 2 * stage.guide_trace()[1]
+      flops_of_guide = stage.guide_trace()[1]
     costs.append(
-      {'name': stage.name, 'evaluations': evaluations, 'flops': flops}
+      {
+        'name': stage.name,
+        'evaluations': evaluations + guided,
+        'flops': evaluations * flops + guided * flops_of_guide,
+      }
     )
   return costs
 
 
-def steps_and_evaluations(
-  stage: cascade.Stage, follower: cascade.Stage | None = None
-) -> tuple[int, int]:
+def steps_and_evaluations(stage: cascade.Stage) -> tuple[int, int]:
   """Returns the steps and the network evaluations of one image of a stage.
 
-  Guidance evaluates the network twice in each evaluation of the sampler, or
-  once with its guide.
+  Where guidance acts, an evaluation of the sampler is two of the network, or
+  one of the network and one of its guide.
 
   Args:
     stage: the stage, which may start at a noise level.
-    follower: the stage after it, for which it may stop early; None for the
-      last.
   """
-  tuned = cascade.settings_of(stage, follower).tuned
+  tuned = cascade.settings_of(stage).tuned
   if not isinstance(tuned, Tuned):
     return stage.evaluations, stage.evaluations
-  evaluations = sampler_steps.evaluations_of(tuned.steps)
-  doubled = 2 if np.any(tuned.guidance_weight) else 1
-  return int(tuned.steps.count), doubled * evaluations
+  return int(tuned.steps.count), sum(_evaluations(tuned))
+
+
+def _evaluations(tuned):
+  """Returns how often the sampler and its guidance evaluate a network."""
+  levels = sampler_steps.levels_of(tuned.steps)
+  if not np.any(tuned.guidance_weight):
+    return len(levels), 0
+  interval = tuned.guidance_interval
+  return len(levels), guidance.guided_evaluations(levels, interval)

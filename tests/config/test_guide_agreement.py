@@ -126,6 +126,11 @@ def test_the_key_is_optional_in_a_stage_and_in_a_cascade():
   )
   assert one.summary["guide's evaluations"] == 4
   assert built('smoke', guided[1]).evaluations == 8
+  inside = ('sampler.guidance_interval', '(-3.0, 2.0)')
+  partly = built('smoke', guided[1], inside).evaluations
+  assert 4 < partly < 8  # of the 4 steps, some are in the interval
+  within = built('smoke', *guided, inside).summary["guide's evaluations"]
+  assert within == partly - 4
   cascade = loader.load(
     smoke_runs.CONFIGS / 'smoke_cascade.py',
     [('stages.sr.guide', 'runs/a'), ('stages.sr.guidance_weight', '1')],

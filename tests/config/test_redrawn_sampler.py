@@ -9,7 +9,7 @@ from support.known_denoisers import SCHEDULES, gaussian, normal, std_of
 
 from cdm.config import redrawn_sampler, sampler_section
 from cdm.config.redrawn_sampler import Redraw
-from cdm.diffusion import process, sampler_steps
+from cdm.diffusion import guidance, process, sampler_steps
 
 STD = 0.5
 KINDS = list(sampler_section.SAMPLERS)
@@ -134,6 +134,36 @@ def test_the_evaluations_that_are_told_are_those_that_happen(kind, steps):
   jax.block_until_ready(x_0)
   jax.effects_barrier()
   assert len(seen) == sampler_steps.evaluations(sampling.run, sampling.grid)
+  levels = sampler_steps.evaluated_levels(sampling.run, sampling.grid)
+  np.testing.assert_allclose(
+    np.sort(np.ravel(seen)), np.sort(levels), rtol=1e-5
+  )
+  as_arrays = sampler_steps.steps(sampling.run, sampling.grid)
+  np.testing.assert_allclose(
+    sampler_steps.levels_of(as_arrays), levels, rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize('kind', ['ddim', 'heun', 'dpm_2'])
+def test_the_guided_evaluations_that_are_told_are_those_that_happen(kind):
+  """Guidance in an interval evaluates the other network only there."""
+  sampling, calls, interval = built(kind, 8, grid='trailing'), [], (-3.0, 2.0)
+
+  def weak(x_t, logsnr):
+    jax.debug.callback(lambda: calls.append(1))
+    return gaussian(STD / 2)(x_t, logsnr)
+
+  guided = guidance.autoguidance(
+    gaussian(STD), weak, weight=0.5, interval=interval
+  )
+  x_T = normal((1, 2, 2, 3))
+  x_0 = sampling.run(guided, x_T, logsnrs=sampling.grid, noise=lambda j: x_T)
+  jax.block_until_ready(x_0)
+  jax.effects_barrier()
+  levels = sampler_steps.evaluated_levels(sampling.run, sampling.grid)
+  told = guidance.guided_evaluations(levels, interval)
+  assert len(calls) == told
+  assert 0 < told < len(levels) == guidance.guided_evaluations(levels, None)
 
 
 @pytest.mark.parametrize(
