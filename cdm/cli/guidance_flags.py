@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser, *, cascades: bool) -> None:
     '--guide',
     action='append',
     default=[],
-    metavar=f'{stage}DIR[@STEP]',
+    metavar=f'{stage}DIR[@STEP][@AVERAGE]',
     help='work directory of a weaker network, smaller or less trained, that '
     f'guides the stage (autoguidance); needs --guidance_weight{again}',
   )

@@ -13,6 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cdm.checkpointing import average_names, checkpoint_name
 from cdm.config.built_stage import Stage
 
 # Fields of the low-res input that change what a network is given at the level
@@ -23,17 +24,30 @@ _LOWRES = (
 
 
 def split_name(text: str) -> tuple[pathlib.Path, int | str | None]:
-  """Splits WORKDIR, WORKDIR@STEP or WORKDIR@best.
+  """Splits WORKDIR, WORKDIR@STEP or WORKDIR@best, each with or without @EMA.
 
   Returns:
-    (folder, step, or 'best', or None for the newest).
+    (folder, name of the checkpoint, see `checkpoint_name`).
   """
+  text, average = _split_average(text)
   before, sign, after = text.rpartition('@')
+  folder, at = text, None
   if sign and before and after.isascii() and after.isdecimal():
-    return pathlib.Path(before), int(after)
-  if sign and before and after == 'best':
-    return pathlib.Path(before), after
-  return pathlib.Path(text), None
+    folder, at = before, int(after)
+  elif sign and before and after == 'best':
+    folder, at = before, after
+  return pathlib.Path(folder), checkpoint_name.joined(at, average)
+
+
+def _split_average(text):
+  """Returns the text without @std=0.1 at its end, and the average's name."""
+  before, sign, after = text.rpartition('@')
+  if sign and before and after.partition('=')[0] in average_names.KINDS:
+    try:
+      return before, average_names.canonical(after)
+    except ValueError as error:
+      raise ValueError(f'The guide {text}: {error}') from None
+  return text, average_names.MAIN
 
 
 def name_of(sampler: Mapping[str, Any] | ConfigDict | None) -> str:

@@ -73,7 +73,7 @@ class Sampling(NamedTuple):
       image, see `guidance.classifier_free`.
     project_lowres: True makes an image shrink exactly to its low-res image
       where that has no augmentation noise, see `lowres_projection.project`.
-    guide: WORKDIR[@STEP] of the weaker network that guides [Autoguidance], in
+    guide: WORKDIR[@STEP][@AVERAGE] of the weaker network that guides, in
       the place of the null class; '' is none.
   """
 

@@ -46,7 +46,8 @@ def start_lines(stages: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def shown_guide(guide: Mapping[str, Any]) -> str:
   """Returns a guide of a manifest as text: 'runs/small, step 5000'."""
-  return f'{guide["workdir"]}, step {guide["checkpoint"]}'
+  average = f', {guide["ema"]}' if 'ema' in guide else ''
+  return f'{guide["workdir"]}, step {guide["checkpoint"]}{average}'
 
 
 def is_weight(key: str) -> bool:

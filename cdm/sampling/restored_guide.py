@@ -9,9 +9,9 @@ of the compiled program.
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
-from cdm.checkpointing import reader
+from cdm.checkpointing import average_names, checkpoint_name, reader
 from cdm.config import (
   built_stage,
   guide_agreement,
@@ -33,11 +33,13 @@ class GuideNote(TypedDict):
     workdir: its work directory, as it was given.
     experiment: name of its config.
     checkpoint: step of the checkpoint that its parameters come from.
+    ema: which of their averages; left out for the main one.
   """
 
   workdir: str
   experiment: str
   checkpoint: int
+  ema: NotRequired[str]
 
 
 def guided(
@@ -66,13 +68,14 @@ def guided(
 
   Raises:
     FileNotFoundError: the guide has no such checkpoint.
-    ValueError: it does not fit the stage.
+    ValueError: it does not fit the stage, or has no such average.
   """
   name = guide_agreement.name_of(sampler)
   if not name:
     return main, sampler
   home, at = guide_agreement.split_name(name)
   step = reader.resolve(home, at)
+  average = checkpoint_name.split(at)[1]
   saved = loader.from_json(reader.read_config(home, step=step), home)
   stage.refuse_classifier(saved, f'a guide (in {home})')
   guide = stage.stage(saved)
@@ -83,12 +86,14 @@ def guided(
     'experiment': saved.name,
     'checkpoint': step,
   }
+  if average != average_names.MAIN:
+    note['ema'] = average
   noted = {**instantiate.as_dict('sampler', sampler), 'guide': note}
   if not sampler.get('guidance_weight'):
     return main, noted
   assert main.mesh is not None, 'a restored stage has a mesh'
   placed = placement.placed_params(guide.method, mesh, main.mesh)
-  params, _ = kept.restore(home, placed, step, role='guide')
+  params, _ = kept.restore(home, placed, step, average, role='guide')
   boxes = None
   if main.boxes is not None:
     boxes = functools.partial(_boxed, main.boxes, guide.boxes(params))

@@ -29,11 +29,20 @@ def built(name, *overrides):
     ('runs/a@best', ('runs/a', 'best')),
     ('runs/a@home', ('runs/a@home', None)),
     ('runs/a@7@8', ('runs/a@7', 8)),
+    ('runs/a@std=0.050', ('runs/a', '@std=0.05')),
+    ('runs/a@5000@std=0.1', ('runs/a', '5000@std=0.1')),
+    ('runs/a@best@decay=0.99', ('runs/a', 'best@decay=0.99')),
+    ('runs/a@x=1', ('runs/a@x=1', None)),
   ],
 )
-def test_a_guide_is_a_folder_and_perhaps_a_step(text, expected):
+def test_a_guide_is_a_folder_and_perhaps_a_step_and_an_average(text, expected):
   folder, at = expected
   assert guide_agreement.split_name(text) == (pathlib.Path(folder), at)
+
+
+def test_a_guide_of_an_average_that_cannot_be_is_refused():
+  with pytest.raises(ValueError, match="guide runs/a@std=wide: 'std=wide' nam"):
+    guide_agreement.split_name('runs/a@std=wide')
 
 
 @pytest.mark.parametrize(

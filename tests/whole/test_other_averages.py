@@ -84,6 +84,30 @@ def test_an_average_is_drawn_from_on_the_way_and_from_a_folder_of_its_own(
   assert kept in capsys.readouterr().err
 
 
+def test_an_average_guides(workdir, tmp_path, capsys):
+  """The best guides of [Autoguidance] have an average of their own."""
+  out = tmp_path / 'wide'
+  assert smoke_runs.cdm('ema', workdir, '--std=0.15', f'--out={out}') == 0
+  images = []
+  for i, guide in enumerate((f'{workdir}@std=0.15', str(out), str(workdir))):
+    weight = '--guidance_weight=3'
+    capsys.readouterr()
+    drawn, stage = sample(
+      workdir, tmp_path / str(i), f'--guide={guide}', weight
+    )
+    images.append(drawn)
+    note = stage['sampler']['guide']
+    assert note.get('ema') == ('std=0.15' if i == 0 else None)
+    told = capsys.readouterr().out
+    assert ('step 12, std=0.15' in told) == (i == 0)
+  np.testing.assert_array_equal(images[0], images[1])
+  assert (images[0] != images[2]).any()
+  words = ('sample', CONFIG, f'--workdir={workdir}', '--num=2', weight)
+  absent = f'--guide={workdir}@decay=0.3'
+  assert smoke_runs.cdm(*words, f'--out={tmp_path / "no"}', absent) == 2
+  assert 'give one of them' in capsys.readouterr().err
+
+
 def test_no_run_goes_on_from_an_average_or_with_other_ones(
   workdir, tmp_path, capsys
 ):
