@@ -32,17 +32,19 @@ from cdm.reporting import html_page, jsonl, line_chart, output_files  # noqa: E4
 
 # Network evaluations of an image, for every sampler of the teacher.
 EVALUATIONS = (1, 2, 4, 8, 16, 32, 100)
-# The samplers by the name of their line: kind, options, grid.
+# Heun's steps begin where those of [EDM] do, see docs/samplers.md.
+RHO = ('kind=rho', 'sigma_max=80')
+# The samplers by the name of their line: kind, options, keys of the grid.
 SAMPLERS = {
-  'ancestral': ('ancestral', (), 'trailing'),
-  'ddim': ('ddim', (), 'trailing'),
-  '2M': ('dpm_solver_pp_2m', (), 'trailing'),
-  '2M, log-SNR': ('dpm_solver_pp_2m', (), 'uniform_logsnr'),
-  '2M, noise': ('dpm_solver_pp_2m', ('eta=1.0',), 'trailing'),
-  '3M, log-SNR': ('dpm_solver_pp_3m', (), 'uniform_logsnr'),
-  '2S, log-SNR': ('dpm_solver_pp_2s', (), 'uniform_logsnr'),
-  'heun': ('heun', (), 'trailing'),
-  'dpm_2': ('dpm_2', (), 'trailing'),
+  'ancestral': ('ancestral', (), ('kind=trailing',)),
+  'ddim': ('ddim', (), ('kind=trailing',)),
+  '2M': ('dpm_solver_pp_2m', (), ('kind=trailing',)),
+  '2M, log-SNR': ('dpm_solver_pp_2m', (), ('kind=uniform_logsnr',)),
+  '2M, noise': ('dpm_solver_pp_2m', ('eta=1.0',), ('kind=trailing',)),
+  '3M, log-SNR': ('dpm_solver_pp_3m', (), ('kind=uniform_logsnr',)),
+  '2S, log-SNR': ('dpm_solver_pp_2s', (), ('kind=uniform_logsnr',)),
+  'heun, rho': ('heun', (), RHO),
+  'dpm_2': ('dpm_2', (), ('kind=trailing',)),
 }
 MORE = {'ancestral': (1000,)}  # further evaluations of one sampler
 METRICS = ('psnr', 'ssim', 'consistency')
@@ -115,7 +117,7 @@ def parse(argv):
 
 
 def settings(args):
-  """Returns every `Setting`, the cheapest of each sampler first."""
+  """Returns every `Setting`, the cheapest first."""
   found = []
   for line, (kind, options, grid) in SAMPLERS.items():
     for wanted in EVALUATIONS + MORE.get(line, ()):
@@ -123,7 +125,7 @@ def settings(args):
       words = (
         f'--config.sampler.kind={kind}',
         *(f'--config.sampler.{option}' for option in options),
-        f'--config.sampler.grid.kind={grid}',
+        *(f'--config.sampler.grid.{option}' for option in grid),
         f'--config.sampler.grid.num_steps={steps}',
       )
       found.append(Setting(line, args.teacher, words, cost(kind, steps)))
@@ -135,6 +137,7 @@ def settings(args):
     steps = config['sampler']['grid']['num_steps']
     kind = config['method']['kind'].removesuffix('_distillation')
     found.append(Setting(f'student, {kind}', path, (), steps))
+  found.sort(key=lambda setting: setting.evaluations)
   return found[1:3] if args.smoke else found
 
 
