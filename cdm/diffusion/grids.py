@@ -57,13 +57,18 @@ def space_timesteps(num_steps: int, spacing: str | int) -> np.ndarray:
 
 def _fixed_stride(num_steps, count):
   """Returns steps with the least integer stride that keeps exactly `count`."""
-  for stride in range(1, num_steps + 1):
-    kept = np.arange(0, num_steps, stride)
-    if len(kept) == count:
-      return kept
+  strides = np.arange(1, num_steps + 1)
+  counts = -(-num_steps // strides)
+  if count in counts:
+    stride = strides[np.argmax(counts == count)]
+    return np.arange(0, num_steps, stride)
+  nearest = [
+    str(counts[counts < count].max(initial=1)),
+    *map(str, counts[counts > count][-1:]),
+  ]
   raise ValueError(
     f'No integer stride keeps exactly {count} of {num_steps} steps; use '
-    f"'{count}', or a count such as {len(kept)} that divides {num_steps}."
+    f"'{count}', or a count that one keeps, such as {' or '.join(nearest)}."
   )
 
 

@@ -254,5 +254,9 @@ def test_bad_schedules_and_spacings_are_named():
       grids.space_timesteps(1000, spacing)
   with pytest.raises(ValueError, match='ask for at most 500'):
     grids.space_timesteps(1000, '10,501')
-  with pytest.raises(ValueError, match='No integer stride keeps exactly 999'):
-    grids.space_timesteps(1000, 'ddim999')
+  with pytest.raises(
+    ValueError, match='keeps exactly 300 of .* such as 250 or 334'
+  ):
+    grids.space_timesteps(1000, 'ddim300')
+  for kept in (250, 334):  # strides of 4 and 3
+    assert len(grids.space_timesteps(1000, f'ddim{kept}')) == kept
