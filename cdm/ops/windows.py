@@ -60,6 +60,45 @@ def weights(
   ]
 
 
+def grouped(
+  intervals: Sequence[Interval],
+  groups: Sequence[tuple[int, int]],
+  *,
+  margin: int = 0,
+) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
+  """Splits the weights of windows into those of groups, and those in a group.
+
+  The weight of a window is the product of the two. Within a group the weights
+  sum to one, or are zero where the whole group does not count.
+
+  Args:
+    intervals, margin: see `weights`.
+    groups: the groups, each a window and the last one plus one; every window
+      is in one of them.
+
+  Returns:
+    (float32 [pixels of the group] for each group, for each group float32 [size
+    of the window] for each of its windows).
+  """
+  whole = weights(intervals, margin=margin)
+  outer, inner = [], []
+  for first, last in groups:
+    own = intervals[first:last]
+    origin = own[0][0]
+    total = np.zeros(own[-1][1] - origin, np.float32)
+    for (start, end), weight in zip(own, whole[first:last], strict=True):
+      total[start - origin : end - origin] += weight
+    share = np.where(total > 0, 1 / np.where(total > 0, total, 1), 0)
+    outer.append(total)
+    inner.append(
+      [
+        weight * share[start - origin : end - origin]
+        for (start, end), weight in zip(own, whole[first:last], strict=True)
+      ]
+    )
+  return outer, inner
+
+
 def _rise(overlap, size, margin):
   """Returns [size] weights that rise from 0 to 1 within an overlap.
 

@@ -4,14 +4,17 @@
   block   windows that are drawn together, from noise to the end
   canvas  the picture, filled up to whole units, or to one window if it is less
 
-Blocks overlap by whole windows. A pixel depends on what is at most `reach`
-away, once for each evaluation of the network. Blocks that share twice as much
-make the same picture as one block; if so much is too expensive, or the reach is
-not known, they share one row or column of windows, whose results are joined by
-a ramp. Both see the same noise and the same low-res picture.
+With one evaluation of the network, blocks are joined as windows are, and it
+makes no difference where they end. With more, they overlap by whole windows. A
+pixel depends on what is at most `reach` away, once for each evaluation. Blocks
+that share twice as much make the same picture as one block; if so much is too
+expensive, or the reach is not known, they share one row or column of windows,
+whose results are joined by a ramp. Both see the same noise and the same low-res
+picture.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -107,6 +110,7 @@ class Plan(NamedTuple):
     evaluations: how often a window is evaluated.
     block_rows, block_columns: the blocks along each axis, as (first window,
       last window + 1).
+    shared: windows that neighbouring blocks share.
     margin: pixels along a border of a block that do not count.
     is_exact: whether the blocks make the same picture as one block.
     at_once: windows that the network evaluates at once.
@@ -119,6 +123,7 @@ class Plan(NamedTuple):
   evaluations: int
   block_rows: tuple[tuple[int, int], ...]
   block_columns: tuple[tuple[int, int], ...]
+  shared: int
   margin: int
   is_exact: bool
   at_once: int
@@ -133,9 +138,28 @@ class Plan(NamedTuple):
     """The windows along the width of the canvas."""
     return self.cut.intervals(self.width)
 
+  def weights(
+    self, of: Sequence[windows.Interval], blocks: Sequence[tuple[int, int]]
+  ) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
+    """Returns what blocks count, and in each block its windows.
+
+    Args:
+      of: `rows` or `columns`.
+      blocks: `block_rows` or `block_columns`.
+
+    Returns:
+      See `windows.grouped`.
+    """
+    reach = self.cut.reach
+    if not self.shared:
+      return windows.grouped(of, blocks, margin=reach)
+    ends = [(of[i][0], of[j - 1][1]) for i, j in blocks]
+    inner = [windows.weights(of[i:j], margin=reach) for i, j in blocks]
+    return windows.weights(ends, margin=self.margin), inner
+
   @property
   def block_windows(self) -> int:
-    """Windows of a block, of all pictures that are drawn together."""
+    """Windows of the first block, of all pictures that are drawn together."""
     (first, last), (left, right) = self.block_rows[0], self.block_columns[0]
     return self.count * (last - first) * (right - left)
 
@@ -191,31 +215,33 @@ def plan(
   """
   rows, columns = (cut.intervals(pixels) for pixels in size)
   step = cut.size - cut.overlap
-  reach = cut.reach * evaluations
-  shared = max(1, -(-(2 * reach - cut.size) // step) + 1)
+  rows, columns = (cut.intervals(pixels) for pixels in size)
   search = functools.partial(_blocks, cut, rows, columns, count, memory)
-  rough = search(1)
-  exact = search(shared) if cut.reach else None
-  single = rough.num == (len(rows), len(columns))
-  margin = 0
-  if not single and exact is not None:
-    cheap = exact.work <= MOST_FOR_EXACT * rough.work
-    if cheap and (exact.fits or exact == rough):
-      rough, margin = exact, reach
+  shared, margin = (0 if evaluations == 1 else 1), 0
+  chosen = search(shared)
+  is_single = chosen.num == (len(rows), len(columns))
+  if cut.reach and shared and not is_single:
+    reach = cut.reach * evaluations
+    enough = max(1, -(-(2 * reach - cut.size) // step) + 1)
+    exact = search(enough)
+    cheap = exact.work <= MOST_FOR_EXACT * chosen.work
+    if cheap and (exact.fits or exact == chosen):
+      chosen, shared, margin = exact, enough, reach
   return Plan(
     cut,
     *size,
     count,
     evaluations,
-    *rough.blocks,
+    *chosen.blocks,
+    shared=shared,
     margin=margin,
-    is_exact=single or margin > 0,
+    is_exact=is_single or not shared or margin > 0,
     at_once=at_once,
   )
 
 
 class _Blocks(NamedTuple):
-  """Blocks of equally many windows: how many, where, and what they cost."""
+  """Blocks of windows: the size of the largest, where, and what they cost."""
 
   num: tuple[int, int]
   blocks: tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
@@ -238,9 +264,10 @@ def _blocks(cut, rows, columns, count, memory, shared):
       height, width = (step * (k - 1) + cut.size for k in (n, m))
       bytes_ = _held(height, width, columns[-1][1], count)
       blocks = _places(n, len(rows), shared), _places(m, len(columns), shared)
-      work = n * m * len(blocks[0]) * len(blocks[1])
+      work = math.prod(sum(j - i for i, j in places) for places in blocks)
+      num_blocks = len(blocks[0]) * len(blocks[1])
       fits = bytes_ <= memory
-      cost = (not fits, work if fits else bytes_, bytes_)
+      cost = (not fits, work if fits else bytes_, num_blocks, bytes_)
       if best_cost is None or cost < best_cost:
         best, best_cost = _Blocks((n, m), blocks, work, fits), cost
   assert best is not None
@@ -253,9 +280,16 @@ def _sizes(total, shared):
 
 
 def _places(size, total, shared):
-  """Returns (first window, last + 1) of the blocks along an axis."""
+  """Returns (first window, last + 1) of the blocks along an axis.
+
+  They are equally large. Those that share no windows may have one less.
+  """
   if size == total:
     return ((0, total),)
+  if not shared:
+    count = -(-total // size)
+    ends = [-(-i * total // count) for i in range(count + 1)]
+    return tuple(itertools.pairwise(ends))
   turns = -(-(total - size) // (size - shared))
   first = [round(i * (total - size) / turns) for i in range(turns + 1)]
   return tuple((start, start + size) for start in first)

@@ -179,8 +179,8 @@ class CanvasUpscaler:
         (plan.columns, plan.block_columns),
       )
     )
-    row_weights = windows.weights(rows, margin=plan.margin)
-    column_weights = windows.weights(columns, margin=plan.margin)
+    row_weights, of_rows = plan.weights(plan.rows, plan.block_rows)
+    column_weights, of_columns = plan.weights(plan.columns, plan.block_columns)
     carried = np.zeros((plan.count, 0, columns[-1][1], 3), np.float32)
     for i, (top, bottom) in enumerate(rows):
       shape = (plan.count, bottom - top, columns[-1][1], 3)
@@ -188,7 +188,13 @@ class CanvasUpscaler:
       total[:, : carried.shape[1]] = carried
       source = _Source(self.stage, self.cut, task, (top, bottom))
       for j, (left, right) in enumerate(columns):
-        x = self._draw_block(task, plan, source, (i, j), left, right)
+        inner = _Joined(
+          plan.rows[slice(*plan.block_rows[i])],
+          plan.columns[slice(*plan.block_columns[j])],
+          of_rows[i],
+          of_columns[j],
+        )
+        x = self._draw_block(task, plan, source, inner)
         x *= row_weights[i][:, None, None]
         x *= column_weights[j][:, None]
         total[:, :, left:right] += x
@@ -200,11 +206,12 @@ class CanvasUpscaler:
         yield total[:, first:end, : plan.width].copy()
       del total, source
 
-  def _draw_block(self, task, plan, source, block, left, right):
+  def _draw_block(self, task, plan, source, joined):
     """Draws one block from noise to the end: float32 [N, H, W, 3]."""
+    left, right = joined.columns[0][0], joined.columns[-1][1]
     corner, size = (source.top, left), (source.height, right - left)
     given = source.columns(left, right)
-    views = _Windows(self, task, plan, given, block)
+    views = _Windows(self, task, plan, given, joined)
     canvas = Canvas(
       upsampled=given.upsampled,
       start=given.start,
@@ -212,6 +219,20 @@ class CanvasUpscaler:
       step_noise=lambda j: jnp.asarray(task.noise(corner, size, STEP, j)),
     )
     return np.array(self.stage.canvas.draw(views.evaluate, canvas, self._tuned))
+
+
+class _Joined(NamedTuple):
+  """The windows of a block.
+
+  Attributes:
+    rows, columns: the windows along each axis.
+    row_weights, column_weights: what they count, float32 [S] for each.
+  """
+
+  rows: list[windows.Interval]
+  columns: list[windows.Interval]
+  row_weights: list[np.ndarray]
+  column_weights: list[np.ndarray]
 
 
 class _Given(NamedTuple):
@@ -312,20 +333,16 @@ def _enlarged(z, y: _Axis, x: _Axis):
 class _Windows:
   """Evaluates the network on the windows of a block, and joins the results."""
 
-  def __init__(self, upscaler, task, plan, given, block):
+  def __init__(self, upscaler, task, plan, given, joined):
     self._upscaler, self._task, self._plan = upscaler, task, plan
-    self._given = given
-    rows = plan.rows[slice(*plan.block_rows[block[0]])]
-    columns = plan.columns[slice(*plan.block_columns[block[1]])]
+    self._given, self._joined = given, joined
+    origin = joined.rows[0][0], joined.columns[0][0]
     self._places = [
-      (n, top - rows[0][0], left - columns[0][0], i, j)
+      (n, top - origin[0], left - origin[1], i, j)
       for n in range(plan.count)
-      for i, (top, _) in enumerate(rows)
-      for j, (left, _) in enumerate(columns)
+      for i, (top, _) in enumerate(joined.rows)
+      for j, (left, _) in enumerate(joined.columns)
     ]
-    margin = plan.cut.reach
-    self._row_weights = windows.weights(rows, margin=margin)
-    self._column_weights = windows.weights(columns, margin=margin)
 
   def evaluate(self, x_t, logsnr):
     """Returns {name: [N, H, W, C]}, see `canvas_drawing.Evaluate`."""
@@ -384,7 +401,8 @@ class _Windows:
     """Adds what the network predicts of a window, as far as it counts."""
     n, top, left, i, j = self._places[number]
     size = self._plan.cut.size
-    weight = self._row_weights[i][:, None] * self._column_weights[j]
+    joined = self._joined
+    weight = joined.row_weights[i][:, None] * joined.column_weights[j]
     total[n, top : top + size, left : left + size] += weight[..., None] * value
 
 

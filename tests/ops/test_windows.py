@@ -41,6 +41,25 @@ def test_a_margin_does_not_count_but_at_the_ends(length, size, overlap, margin):
   assert weights[0][0] == 1 and weights[-1][-1] == 1
 
 
+@pytest.mark.parametrize(('length', 'size', 'overlap', 'margin'), CASES[2:])
+def test_grouped_weights_are_the_same_as_products(
+  length, size, overlap, margin
+):
+  starts = windows.starts(length, size, overlap)
+  intervals = [(s, s + size) for s in starts]
+  whole = windows.weights(intervals, margin=margin)
+  cut = len(starts) // 2
+  groups = [(0, cut), (cut, len(starts))]
+  outer, inner = windows.grouped(intervals, groups, margin=margin)
+  for (first, last), group, own in zip(groups, outer, inner, strict=True):
+    origin, sums = starts[first], np.zeros_like(group)
+    for i, weight in zip(range(first, last), own, strict=True):
+      part = slice(starts[i] - origin, starts[i] - origin + size)
+      np.testing.assert_allclose(weight * group[part], whole[i], atol=1e-6)
+      sums[part] += weight
+    np.testing.assert_allclose(sums, group > 0, atol=1e-6)
+
+
 def test_weights_fall_smoothly():
   """3 t^2 - 2 t^3 at the middle of each pixel of the overlap."""
   left, right = windows.weights([(0, 12), (8, 20)])
