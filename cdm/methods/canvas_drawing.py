@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cdm.diffusion import process, sampler_steps
 from cdm.diffusion.parameterization import Prediction, eps_from_x_0
@@ -31,10 +32,10 @@ class Views(NamedTuple):
     label: int32 [B]; None means the null class.
   """
 
-  lowres: jax.Array
-  upsampled: jax.Array
-  level: jax.Array
-  label: jax.Array | None
+  lowres: np.ndarray | jax.Array
+  upsampled: np.ndarray | jax.Array
+  level: np.ndarray | jax.Array
+  label: np.ndarray | jax.Array | None
 
 
 class Canvas(NamedTuple):

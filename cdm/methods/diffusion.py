@@ -354,7 +354,7 @@ class Diffusion:
     )
     return lowres_conditioning.upsample(z, self.image_size, self.lowres), level
 
-  def residual(self, x_0: jax.Array, upsampled: jax.Array) -> jax.Array:
+  def residual(self, x_0: Any, upsampled: Any) -> jax.Array:
     """Turns an image into the network's target: itself, or its residual."""
     if self.objective.residual_scale is None:
       return x_0

@@ -19,6 +19,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from cdm.distributed import device_mesh
@@ -296,7 +297,7 @@ def _places(size, total, shared):
 
 
 def windows_at_once(
-  counts: Sequence[int], batch_size: int, mesh: object | None
+  counts: Sequence[int], batch_size: int, mesh: jax.sharding.Mesh | None
 ) -> int:
   """Returns the size of the batches in which windows are evaluated.
 

@@ -212,6 +212,7 @@ class CanvasUpscaler:
     corner, size = (source.top, left), (source.height, right - left)
     given = source.columns(left, right)
     views = _Windows(self, task, plan, given, joined)
+    assert self.stage.canvas is not None  # `of` refuses such a stage
     canvas = Canvas(
       upsampled=given.upsampled,
       start=given.start,

@@ -1,10 +1,10 @@
 """How pictures are cut: every pixel, within the memory, with little work."""
 
 import itertools
-import types
 
 import pytest
 
+from cdm.distributed import device_mesh
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.sampling import canvas_plan
 from cdm.sampling.canvas_plan import Cut, plan
@@ -138,7 +138,7 @@ def test_the_batch_size_wastes_few_windows(counts, batch_size, expected):
 
 
 def test_a_batch_divides_over_the_mesh():
-  mesh = types.SimpleNamespace(shape={'data': 4, 'fsdp': 2, 'tensor': 1})
+  mesh = device_mesh.make_mesh(data=4, fsdp=2)
   assert canvas_plan.windows_at_once([32], 16, mesh) == 16
   assert canvas_plan.windows_at_once([20], 16, mesh) == 8
   assert canvas_plan.windows_at_once([20], 4, mesh) == 8

@@ -155,7 +155,7 @@ def test_the_noise_of_augmentation_is_one_field_of_low_res_pixels(memory):
   z_0 = (2 * images.astype(np.float32) - 255) / 255
   path = (0, canvas_upscaler.AUGMENT, 0)
   eps = NoisePlane(5, 0, path).rectangle(0, 0, 60, 50)[None]
-  logsnr = lowres_conditioning.level_logsnr(np.float64([level]), stage.lowres)
+  logsnr = lowres_conditioning.level_logsnr(np.array([level]), stage.lowres)
   alpha, sigma = process.alpha_sigma(logsnr)
   z = np.asarray(alpha * z_0 + sigma * eps, np.float32)
   expected = resize.resize(z, (120, 100), method='bicubic')

@@ -91,6 +91,7 @@ def stage(
     image_size=size,
     lowres=lowres,
   )
+  assert method.sample is not None
   return Stage(
     name='photo',
     image_size=size,
