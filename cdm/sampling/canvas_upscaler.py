@@ -75,12 +75,14 @@ class CanvasUpscaler:
     cut: how pictures are cut into windows.
     batch_size: windows that are evaluated at once, at most, over all devices.
     program: evaluates a batch of windows.
+    settings: those of the stage, see `cascade.settings_of`.
   """
 
   stage: Stage
   cut: canvas_plan.Cut
   batch_size: int
   program: Callable[..., dict[str, Any]]
+  settings: cascade.Settings
 
   @classmethod
   def of(
@@ -113,19 +115,16 @@ class CanvasUpscaler:
     if key not in programs:
       programs[key] = _jit_windows(stage.without_params())
     cut = canvas_plan.cut_of(stage, overlap=overlap)
-    return cls(stage, cut, batch_size, programs[key])
+    settings = cascade.settings_of(stage)
+    return cls(stage, cut, batch_size, programs[key], settings)
 
   @property
   def evaluations(self) -> int:
     """How often a sampler evaluates a window, guidance counted once."""
-    steps = getattr(self._tuned, 'steps', None)
+    steps = getattr(self.settings.tuned, 'steps', None)
     if steps is None:
       return self.stage.evaluations
     return sampler_steps.evaluations_of(steps)
-
-  @property
-  def _tuned(self):
-    return cascade.settings_of(self.stage).tuned
 
   def plan(
     self,
@@ -186,7 +185,7 @@ class CanvasUpscaler:
       shape = (plan.count, bottom - top, columns[-1][1], 3)
       total = np.zeros(shape, np.float32)
       total[:, : carried.shape[1]] = carried
-      source = _Source(self.stage, self.cut, task, (top, bottom))
+      source = _Source(self, task, (top, bottom))
       for j, (left, right) in enumerate(columns):
         inner = _Joined(
           plan.rows[slice(*plan.block_rows[i])],
@@ -219,7 +218,9 @@ class CanvasUpscaler:
       start_noise=lambda: task.noise(corner, size, START, 0),
       step_noise=lambda j: jnp.asarray(task.noise(corner, size, STEP, j)),
     )
-    return np.array(self.stage.canvas.draw(views.evaluate, canvas, self._tuned))
+    return np.array(
+      self.stage.canvas.draw(views.evaluate, canvas, self.settings.tuned)
+    )
 
 
 class _Joined(NamedTuple):
@@ -253,12 +254,12 @@ class _Given(NamedTuple):
 class _Source:
   """The low-res pictures of a row of blocks."""
 
-  def __init__(self, stage, cut, task, interval):
-    self._stage, self._cut, self._task = stage, cut, task
+  def __init__(self, upscaler, task, interval):
+    self._stage, self._cut, self._task = upscaler.stage, upscaler.cut, task
     self.top = interval[0]
     self.height = interval[1] - interval[0]
-    self._settings = cascade.settings_of(stage)
-    self._axis = _Axis.of(stage, cut, task.lowres.height, interval)
+    self._settings = upscaler.settings
+    self._axis = _Axis.of(self._stage, self._cut, task.lowres.height, interval)
     self._rows = task.lowres.rows(self._axis.first, self._axis.last)
 
   def columns(self, left, right):
@@ -364,7 +365,7 @@ class _Windows:
   def _begin(self, x_t, logsnr):
     """Begins one batch of windows after the other."""
     at_once, upscaler = self._plan.at_once, self._upscaler
-    settings = cascade.settings_of(upscaler.stage)
+    settings = upscaler.settings
     for first in range(0, len(self._places), at_once):
       numbers = range(first, min(first + at_once, len(self._places)))
       filled = np.resize(np.asarray(numbers), at_once)

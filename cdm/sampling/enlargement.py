@@ -13,7 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm.sampling import canvas_plan, drawing_batch, enlarged_size, picture_rows
+from cdm.sampling import (
+  canvas_plan,
+  drawing_batch,
+  drawing_cost,
+  enlarged_size,
+  picture_rows,
+)
 from cdm.sampling.canvas_upscaler import CanvasUpscaler, Task
 
 
@@ -87,8 +93,18 @@ class Enlargement(NamedTuple):
     return all(plan.is_exact for plan in self.plans)
 
   @property
+  def flops(self) -> float:
+    """FLOPs of all evaluations of the network, which is traced for it.
+
+    The stage must have been built from a config.
+    """
+    (cost,) = drawing_cost.of_stages([self.upscaler.stage])
+    images = sum(plan.num_windows / plan.evaluations for plan in self.plans)
+    return images * cost['flops']
+
+  @property
   def bytes(self) -> int:
-    """Memory of the host that drawing occupies, an estimate.
+    """Memory of the host that drawing occupies, an estimate; a collective.
 
     It counts the network only where it runs on the CPU. The low-res pictures
     and the program itself are not counted.

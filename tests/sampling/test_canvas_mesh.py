@@ -11,6 +11,8 @@ from cdm.config import loader, placement
 from cdm.config import stage as build
 from cdm.sampling import cascade
 from cdm.sampling.canvas_upscaler import CanvasUpscaler, Task
+from cdm.sampling.enlarged_size import Asked, choose
+from cdm.sampling.enlargement import Enlargement
 from cdm.sampling.picture_rows import WholePictures
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'smoke_sr.py'
@@ -55,6 +57,15 @@ def draw(mesh):
   assert plan.block_windows == 6 and plan.at_once == (8 if mesh else 6)
   task = Task(WholePictures(photo(13, 20)), seed=3, label=2)
   return np.concatenate(list(upscaler.draw(task, plan)), axis=1)
+
+
+def test_the_work_is_that_of_all_windows_guided():
+  stage = cascade.Stage.of(built(), params(), None, name='sr')
+  upscaler = CanvasUpscaler.of(stage, batch_size=8)
+  made = Enlargement.of(upscaler, choose((13, 20), 2, Asked()))
+  _, flops = built().trace()
+  # Two rows of three windows, two steps, with the label and without.
+  assert made.num_windows == 12 and made.flops == 24 * flops
 
 
 def test_split_parameters_draw_the_same_canvas():

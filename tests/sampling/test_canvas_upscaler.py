@@ -11,7 +11,7 @@ from support.canvas_stages import FACTOR, photo, sampling
 from cdm.diffusion import dpm_solvers, edm_samplers, process, samplers
 from cdm.diffusion.parameterization import predict
 from cdm.distributed import device_mesh
-from cdm.methods import lowres_conditioning, regression
+from cdm.methods import autoguided, lowres_conditioning, regression
 from cdm.methods.canvas_drawing import CanvasDrawing
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import resize
@@ -295,6 +295,42 @@ def test_a_start_level_begins_at_the_enlarged_picture():
   )
   error = x - up
   assert 0 < error.std() < 0.2 and abs(error.mean()) < 0.01
+
+
+def constant(value):
+  def apply(x, logsnr, given):
+    return 0 * x + value
+
+  return canvas_stages.network(apply)
+
+
+def test_a_weaker_network_guides_canvases():
+  """D + w (D - D_weak) = 0.3 + 0.5 (0.3 - 0.1)."""
+  options = dict(guidance_weight=0.5, guide='weaker')
+  strong, weak = (
+    canvas_stages.method(constant(value), sampled=sampling(**more))
+    for value, more in [(0.3, options), (0.1, {})]
+  )
+  stage = canvas_stages.stage()._replace(
+    canvas=autoguided.on_canvases(strong, weak),
+    params=autoguided.Parameters({}, {}),
+    tune=strong.tune,
+  )
+  x, _ = drawn(stage, photo(20, 20))
+  np.testing.assert_allclose(x, 0.4, atol=1e-6)
+
+
+def test_a_projected_picture_shrinks_to_its_low_res_picture():
+  """Each window to its part, but for what crosses its border."""
+  stage = canvas_stages.stage(
+    constant(0.0), margin=0, sampled=sampling(project_lowres=True, clip='none')
+  )
+  images = photo(37, 50)
+  x, plan = drawn(stage, images)
+  assert len(plan.columns) > 3
+  found = np.asarray(resize.resize(x, (37, 50), method='bicubic'))
+  low = (2 * images.astype(np.float32) - 255) / 255
+  assert np.abs(found - low).max() < 0.02
 
 
 def test_every_window_is_counted_and_an_interrupt_ends_between_batches():

@@ -69,6 +69,18 @@ def sampling(run=samplers.ddim, steps=2, **options):
   return Sampling(run=run, grid=grid, **options)
 
 
+def method(net, *, size=32, lowres=None, sampled=None, residual_scale=None):
+  """-> `Method` of a diffusion model that predicts x_0."""
+  return diffusion(
+    net,
+    SCHEDULE,
+    Objective(prediction='x_0', residual_scale=residual_scale),
+    sampled or sampling(),
+    image_size=size,
+    lowres=lowres or Lowres(size=size // FACTOR),
+  )
+
+
 def stage(
   net=None,
   *,
@@ -83,24 +95,23 @@ def stage(
   """-> a `Stage` of a diffusion model."""
   net = net or network(convolutions, lowres_level=augment == 'noise')
   lowres = Lowres(size=size // factor, augment=augment)
-  method = diffusion(
+  made = method(
     net,
-    SCHEDULE,
-    Objective(prediction='x_0', residual_scale=residual_scale),
-    sampled or sampling(),
-    image_size=size,
+    size=size,
     lowres=lowres,
+    sampled=sampled,
+    residual_scale=residual_scale,
   )
-  assert method.sample is not None
+  assert made.sample is not None
   return Stage(
     name='photo',
     image_size=size,
-    sample=method.sample,
+    sample=made.sample,
     params={'unused': jnp.zeros(())},
     lowres=lowres,
     margin=margin,
-    tune=method.tune,
-    canvas=method.canvas,
+    tune=made.tune,
+    canvas=made.canvas,
     **fields,
   )
 
