@@ -320,6 +320,19 @@ def test_a_weaker_network_guides_canvases():
   np.testing.assert_allclose(x, 0.4, atol=1e-6)
 
 
+@pytest.mark.parametrize('fields', [{}, {'start_level': 0.3}])
+def test_a_residual_target_is_added_to_the_enlarged_picture(fields):
+  """A network that says 0.5 of a residual in units of 0.2."""
+  stage = canvas_stages.stage(
+    constant(0.5), residual_scale=0.2, sampled=sampling(steps=20), **fields
+  )
+  images = photo(21, 35)
+  x, _ = drawn(stage, images)
+  low = (2 * images.astype(np.float32) - 255) / 255
+  up = np.asarray(resize.resize(low, (42, 70), method='bicubic'))
+  np.testing.assert_allclose(x, np.clip(up + 0.1, -1, 1), atol=1e-5)
+
+
 def test_a_projected_picture_shrinks_to_its_low_res_picture():
   """Each window to its part, but for what crosses its border."""
   stage = canvas_stages.stage(
