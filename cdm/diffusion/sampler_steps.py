@@ -9,7 +9,7 @@ makes it a loop of Python, for a denoiser that is no single program.
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import jax
@@ -43,7 +43,7 @@ class Steps(NamedTuple):
 
 
 @contextlib.contextmanager
-def on_host() -> Iterator[None]:
+def on_host() -> Generator[None]:
   """Runs the loops of samplers step by step on the host, in this context.
 
   The operations of a step run as they are called, and its denoiser may do what
