@@ -35,8 +35,9 @@ class Stage(NamedTuple):
     turns: iterations of the loop that does so; None if it has loops inside it,
       whose work `cdm plan` cannot count.
     is_residual: True if the network draws a residual rather than the image.
-    margin: low-res pixels around a pixel on which its image depends; 0 for a
-      method that may look at all of them.
+    margin: low-res pixels around a pixel on which its image depends, in a
+      diffusion model once for each evaluation of the network; 0 for a method
+      that may look at all of them.
     is_sum: whether the loss of an example depends on that example alone.
     drawing: what images are drawn with, for records, if the config has no
       section `sampler`: a kind, and the keys of `method` that only drawing

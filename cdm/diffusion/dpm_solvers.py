@@ -21,6 +21,7 @@ from cdm.diffusion.sampler_steps import (
   Steps,
   check_noise,
   checked,
+  choose,
   coefficients,
   per_example,
   scan,
@@ -223,7 +224,7 @@ def dpm_solver_pp_2s(
       x = c['middle_on_x_t'] * x_t + c['middle_on_x_0'] * x_0
       return denoise(x, per_example(c['logsnr_middle'], x)).x_0
 
-    x_0 = jax.lax.cond(c[AGAIN] > 0, in_the_middle, lambda: x_0)
+    x_0 = choose(c[AGAIN] > 0, in_the_middle, lambda: x_0)
     return c['on_x_t'] * x_t + c['on_x_0'] * x_0
 
   return scan(step, x_T, rows)

@@ -25,6 +25,7 @@ from cdm.diffusion.sampler_steps import (
   Steps,
   check_noise,
   checked,
+  choose,
   coefficients,
   per_example,
   scan,
@@ -129,7 +130,7 @@ def heun(
       last = denoise(x_s, per_example(c['logsnr_end'], x_s))
       return x_s + c['on_turn'] * (last.eps - first.eps)
 
-    return jax.lax.cond(c[AGAIN] > 0, turned, lambda: x_s)
+    return choose(c[AGAIN] > 0, turned, lambda: x_s)
 
   rows = functools.partial(coefficients, _table_heun, logsnrs)
   return _solved(
@@ -185,7 +186,7 @@ def dpm_2(
       x = c['middle_on_x_0'] * first.x_0 + c['middle_on_eps'] * first.eps
       return denoise(x, per_example(c['logsnr_middle'], x)).eps
 
-    eps = jax.lax.cond(c[AGAIN] > 0, in_the_middle, lambda: first.eps)
+    eps = choose(c[AGAIN] > 0, in_the_middle, lambda: first.eps)
     x_s = c['on_x_0'] * first.x_0 + c['on_eps'] * eps
     return x_s + c['on_turn'] * (first.eps - eps)
 

@@ -2,11 +2,14 @@
 
 A sampler has a table: a function of its grid and options that returns
 coefficients, one row per step, in float64 on the host. `run` takes them, or the
-`Steps` that hold them as arrays, through one loop on the device.
+`Steps` that hold them as arrays, through one loop on the device. `on_host`
+makes it a loop of Python, for a denoiser that is no single program.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +26,7 @@ Sampler = Callable[..., jax.Array] | functools.partial[jax.Array]
 Table = Callable[..., dict[str, np.ndarray]]
 
 _TABLES: dict[Any, Table] = {}
+_ON_HOST = contextvars.ContextVar('on_host', default=False)
 
 
 class Steps(NamedTuple):
@@ -36,6 +40,21 @@ class Steps(NamedTuple):
 
   rows: dict[str, np.ndarray | jax.Array]
   count: np.ndarray | jax.Array
+
+
+@contextlib.contextmanager
+def on_host() -> Generator[None]:
+  """Runs the loops of samplers step by step on the host, in this context.
+
+  The operations of a step run as they are called, and its denoiser may do what
+  no traced function can: cut a large picture into windows, and report progress.
+  The coefficients must be concrete.
+  """
+  token = _ON_HOST.set(True)
+  try:
+    yield
+  finally:
+    _ON_HOST.reset(token)
 
 
 def tabled(table: Table) -> Callable[[Any], Any]:
@@ -129,6 +148,8 @@ def scan(
     coefficients: {name: [N]}, or `Steps`.
   """
   dtype = jax.tree.leaves(carry)[0].dtype
+  if _ON_HOST.get():
+    return _loop(step, carry, coefficients, dtype)
   if isinstance(coefficients, Steps):
     rows = {k: jnp.asarray(v, dtype) for k, v in coefficients.rows.items()}
     return jax.lax.fori_loop(
@@ -147,6 +168,34 @@ def scan(
   j = jnp.arange(num_steps, dtype=jnp.int32)
   carry, _ = jax.lax.scan(body, carry, (j, rows))
   return carry
+
+
+def _loop(step, carry, coefficients, dtype):
+  """Runs the steps one after the other, see `on_host`."""
+  if isinstance(coefficients, Steps):
+    count, rows = int(coefficients.count), coefficients.rows
+  else:
+    count, rows = len(coefficients['logsnr']), coefficients
+  rows = {k: np.asarray(v, dtype) for k, v in rows.items()}
+  for j in range(count):
+    carry = step(carry, j, {k: v[j] for k, v in rows.items()})
+  return carry
+
+
+def choose(
+  is_first: jax.Array,
+  first: Callable[[], jax.Array],
+  second: Callable[[], jax.Array],
+) -> jax.Array:
+  """Returns first() or second(), within the loop of `scan`.
+
+  Args:
+    is_first: bool [].
+    first, second: functions of which one is run.
+  """
+  if _ON_HOST.get():
+    return first() if is_first else second()
+  return jax.lax.cond(is_first, first, second)
 
 
 def checked(logsnrs: np.ndarray) -> np.ndarray:

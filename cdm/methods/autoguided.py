@@ -14,6 +14,7 @@ import jax
 
 from cdm.methods import guided_denoiser
 from cdm.methods.base import Method
+from cdm.methods.canvas_drawing import CanvasDrawing
 
 
 class Parameters(NamedTuple):
@@ -44,3 +45,21 @@ def sampling(strong: Method, weak: Method) -> Callable[..., jax.Array]:
     return sample(guided_denoiser.Guided(params.strong, bind), **given)
 
   return guided
+
+
+def on_canvases(strong: Method, weak: Method) -> CanvasDrawing | None:
+  """Returns `Method.canvas` of a guided method, which takes `Parameters`.
+
+  Args:
+    strong, weak: see `sampling`.
+  """
+  if strong.canvas is None:
+    return None
+  assert weak.guiding is not None
+  evaluate, guiding = strong.canvas.evaluate, weak.guiding
+
+  def guided(params: Parameters, *given):
+    bind = functools.partial(guiding, params.weak)
+    return evaluate(guided_denoiser.Guided(params.strong, bind), *given)
+
+  return strong.canvas._replace(evaluate=guided)

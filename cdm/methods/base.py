@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from cdm.diffusion.parameterization import Denoiser
+from cdm.methods.canvas_drawing import CanvasDrawing
 
 
 class Method(NamedTuple):
@@ -55,3 +56,4 @@ class Method(NamedTuple):
   is_found: Callable[[jax.Array, jax.Array], jax.Array] | None = None
   guiding: Callable[..., Denoiser] | None = None
   init_frozen: Callable[[jax.Array], Any] | None = None
+  canvas: CanvasDrawing | None = None

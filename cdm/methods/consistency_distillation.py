@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from cdm.diffusion import distillation, grids, process
-from cdm.methods import few_steps
+from cdm.methods import canvas_drawing, few_steps
 from cdm.methods.base import Method
 from cdm.methods.diffusion import Diffusion, draw_batch
 
@@ -155,6 +155,7 @@ def consistency_distillation(
     tune=student.tune,
     draw=draw_batch,
     init_frozen=teacher.init,
+    canvas=canvas_drawing.of_diffusion(student),
   )
 
 

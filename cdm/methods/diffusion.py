@@ -21,11 +21,11 @@ from flax.core import meta
 from cdm.diffusion import guidance, process, schedules
 from cdm.diffusion.parameterization import Denoiser, network_input, predict
 from cdm.methods import (
+  canvas_drawing,
   diffusion_score,
   guided_denoiser,
   lowres_conditioning,
   lowres_projection,
-  parameter_cast,
 )
 from cdm.methods.base import Method
 from cdm.methods.corruption import Corruption
@@ -152,7 +152,7 @@ class Diffusion:
     upsampled, level = self._condition(
       x_0, u=batch.get('u_lowres'), key=lowres_key, examples=examples
     )
-    x_0 = self._residual(x_0, upsampled)
+    x_0 = self.residual(x_0, upsampled)
     eps = normals(example_keys(eps_key, examples), x_0.shape[1:])
     conditions = dict(label=label, upsampled=upsampled, level=level)
     dropout = dict(
@@ -212,24 +212,20 @@ class Diffusion:
     if tuned is not None:
       logsnrs, begins_at = tuned.steps, tuned.start_logsnr
     conditions = guided_denoiser.Conditions(label, upsampled, level)
-    params, weak = guided_denoiser.split(params)
-    params = parameter_cast.cast(params, self.net.parameter_dtype)
-    denoise = guided_denoiser.guided(
-      self, params, conditions, tuned=tuned, weak=weak
+    denoise = guided_denoiser.drawing(
+      self, params, conditions, lowres=lowres, tuned=tuned
     )
     step_keys = _fold_in(keys, STEP_NOISE)
     x_T = normals(_fold_in(keys, X_T), self._shape)
     if start is not None:
       assert begins_at is not None  # `tune` was told of the start
       x_T = process.q_sample(
-        self._residual(start.image, upsampled),
+        self.residual(start.image, upsampled),
         x_T,
         logsnr=jnp.full(n, begins_at, x_T.dtype),
       )
     x = self.sampling.run(
-      self._projected(
-        self._clipped(denoise, upsampled), lowres, upsampled, level
-      ),
+      denoise,
       x_T,
       logsnrs=logsnrs,
       noise=lambda j: normals(_fold_in(step_keys, j), self._shape),
@@ -250,7 +246,7 @@ class Diffusion:
       jnp.zeros(n) if level is None else level,
     )
     denoise = guided_denoiser.guided(self, params, known, tuned=None, weak=None)
-    return self._clipped(denoise, conditions['upsampled'])
+    return self.clipped(denoise, conditions['upsampled'])
 
   def tune(
     self, stop_logsnr: float | None = None, start_logsnr: float | None = None
@@ -358,19 +354,19 @@ class Diffusion:
     )
     return lowres_conditioning.upsample(z, self.image_size, self.lowres), level
 
-  def _residual(self, x_0, upsampled):
+  def residual(self, x_0: Any, upsampled: Any) -> jax.Array:
     """Turns an image into the network's target: itself, or its residual."""
     if self.objective.residual_scale is None:
       return x_0
     return (x_0 - upsampled) / self.objective.residual_scale
 
-  def _clipped(self, denoise, upsampled):
+  def clipped(self, denoise, upsampled):
     """Returns a denoiser whose predicted image is clipped as `sampling` says.
 
     With a residual target the bounds are those of the residual.
     """
     if self.sampling.clip == 'static':
-      low, high = (self._residual(x, upsampled) for x in (-1.0, 1.0))
+      low, high = (self.residual(x, upsampled) for x in (-1.0, 1.0))
       return guidance.clip_x_0(denoise, low=low, high=high)
     if self.sampling.clip == 'dynamic':
       return guidance.dynamic_threshold(
@@ -378,7 +374,7 @@ class Diffusion:
       )
     return denoise
 
-  def _projected(self, denoise, lowres, upsampled, level):
+  def projected(self, denoise, lowres, upsampled, level):
     """Returns a denoiser that keeps to the low-res image, if it is to."""
     if not self.sampling.project_lowres:
       return denoise
@@ -414,6 +410,7 @@ def diffusion(
     tune=bound.tune,
     draw=draw_batch,
     guiding=functools.partial(guided_denoiser.guiding, bound),
+    canvas=canvas_drawing.of_diffusion(bound),
   )
 
 

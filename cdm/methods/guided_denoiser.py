@@ -100,6 +100,35 @@ def guided(
   )
 
 
+def drawing(
+  model: Any,
+  params: Any,
+  conditions: Conditions,
+  *,
+  lowres: jax.Array | None,
+  tuned: Tuned | None,
+) -> Denoiser:
+  """Returns the denoiser that a sampler runs: guided, clipped and projected.
+
+  Args:
+    model: a `diffusion.Diffusion`.
+    params: its parameters, in a `Guided` where the sampler names a guide.
+    conditions: what is known of the images.
+    lowres: [B, h, w, 3], the low-res images, augmented; None for a base model.
+    tuned: see `Diffusion.sample`.
+
+  Raises:
+    ValueError: see `guided`.
+  """
+  params, weak = split(params)
+  params = parameter_cast.cast(params, model.net.parameter_dtype)
+  denoise = guided(model, params, conditions, tuned=tuned, weak=weak)
+  clipped = model.clipped(denoise, conditions.upsampled)
+  return model.projected(
+    clipped, lowres, conditions.upsampled, conditions.level
+  )
+
+
 def guiding(model: Any, params: dict, conditions: Conditions) -> Denoiser:
   """Returns the denoiser of a model whose images are not drawn.
 

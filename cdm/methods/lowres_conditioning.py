@@ -190,7 +190,11 @@ def augment_train(
 
 
 def augment_at(
-  z_0: jax.Array, lowres: Lowres, *, level: jax.Array, eps: jax.Array
+  z_0: jax.Array,
+  lowres: Lowres,
+  *,
+  level: jax.Array | np.ndarray,
+  eps: jax.Array,
 ) -> jax.Array:
   """Draws z_s ~ q(z_s | z_0): non-truncated augmentation, [CDM] alg. 2.
 

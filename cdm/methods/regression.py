@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from cdm.methods import lowres_conditioning
 from cdm.methods.base import Method
+from cdm.methods.canvas_drawing import CanvasDrawing
 from cdm.ops import pixels
 
 
@@ -116,7 +117,7 @@ class Regression:
 
     Args:
       params: parameters of the network.
-      keys: [B], of which only their number counts.
+      keys: [B], not used, as nothing is drawn.
       label: int32 [B]; None means the null class, if the network has one.
       lowres: [B, h, w, 3].
       level: not used, as the low-res image has no noise.
@@ -125,11 +126,28 @@ class Regression:
     Returns:
       float32 [B, H, W, 3] in [-1, 1].
     """
-    del level, stop_logsnr, tuned
+    del keys, level, stop_logsnr, tuned
     assert lowres is not None, 'a regression has a low-res input'
-    upsampled = self._upsample(lowres)
+    return self._predicted(params, lowres, self._upsample(lowres), label)
+
+  def canvas(self) -> CanvasDrawing:
+    """Returns how canvases are predicted, see `Method.canvas`."""
+
+    def evaluate(params, views, x_t, logsnr, tuned):
+      del x_t, logsnr, tuned
+      x = self._predicted(params, views.lowres, views.upsampled, views.label)
+      return {'x_0': x}
+
+    def draw(evaluate, canvas, tuned):
+      del canvas, tuned
+      return evaluate(None, None)['x_0']
+
+    return CanvasDrawing(evaluate, draw)
+
+  def _predicted(self, params, lowres, upsampled, label):
+    """Returns the images [B, H, W, 3] of low-res images."""
     if label is None:
-      label = jnp.full(keys.shape[0], self.net.num_classes or 0, jnp.int32)
+      label = jnp.full(lowres.shape[0], self.net.num_classes or 0, jnp.int32)
     x = self.net.apply(
       {'params': params},
       lowres if self.enlarges else upsampled,
@@ -164,7 +182,11 @@ def regression(
   checked = check(options, lowres)
   bound = Regression(net, options, image_size, checked, enlarges)
   return Method(
-    bound.init, bound.loss, bound.sample, draw=lowres_conditioning.draw_batch
+    bound.init,
+    bound.loss,
+    bound.sample,
+    draw=lowres_conditioning.draw_batch,
+    canvas=bound.canvas(),
   )
 
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from cdm.diffusion import energy_score, grids
-from cdm.methods import few_steps
+from cdm.methods import canvas_drawing, few_steps
 from cdm.methods.base import Method
 from cdm.methods.diffusion import Diffusion, draw_batch
 from cdm.ops.keys import example_keys, normals
@@ -105,5 +105,10 @@ def scoring_rule(drawn: Diffusion, options: ScoringOptions) -> Method:
   """Returns the `Method` of a `ScoringRule` with these fields."""
   bound = ScoringRule(drawn, options)
   return Method(
-    drawn.init, bound.loss, drawn.sample, tune=drawn.tune, draw=draw_batch
+    drawn.init,
+    bound.loss,
+    drawn.sample,
+    tune=drawn.tune,
+    draw=draw_batch,
+    canvas=canvas_drawing.of_diffusion(drawn),
   )

@@ -8,6 +8,7 @@ import numpy as np
 
 from cdm.distributed import compiler_options, device_mesh
 from cdm.methods import lowres_conditioning
+from cdm.methods.canvas_drawing import CanvasDrawing
 
 
 class Stage(NamedTuple):
@@ -48,6 +49,7 @@ class Stage(NamedTuple):
       noised image: the enlarged low-res one, or that of `starts`.
     starts: `(indices int [B]) -> uint8 [B, H, W, 3]`, the images that a base
       model begins at; None without a start level.
+    canvas: `Method.canvas`; None if the method draws no pictures of any size.
   """
 
   name: str
@@ -72,6 +74,7 @@ class Stage(NamedTuple):
   evaluations: int = 1
   start_level: float | None = None
   starts: Callable[[np.ndarray], np.ndarray] | None = None
+  canvas: CanvasDrawing | None = None
 
   @classmethod
   def of(
@@ -112,6 +115,7 @@ class Stage(NamedTuple):
       is_found=built.method.is_found,
       trace=built.trace,
       evaluations=built.evaluations,
+      canvas=built.method.canvas,
     )
 
   def split(self, tree: Any) -> Any:

@@ -99,6 +99,7 @@ def guided(
     boxes = functools.partial(_boxed, main.boxes, guide.boxes(params))
   drawn = main._replace(
     sample=autoguided.sampling(built.method, guide.method),
+    canvas=autoguided.on_canvases(built.method, guide.method),
     params=autoguided.Parameters(main.params, params),
     boxes=boxes,
     guide_trace=guide.trace,

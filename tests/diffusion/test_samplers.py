@@ -401,3 +401,33 @@ def test_every_sampler_of_a_config_runs_grids_as_arguments():
     assert all(
       len(row) == sampler_steps.STEPS_UNIT for row in steps.rows.values()
     )
+
+
+@pytest.mark.parametrize('kind', sorted(sampler_section.SAMPLERS))
+def test_every_sampler_runs_on_the_host_as_in_one_program(kind):
+  """With a denoiser that no program could hold: it leaves JAX."""
+  run = sampler_section.SAMPLERS[kind]
+  noise_of = np.random.default_rng(3).standard_normal((5, 2, 4, 4, 3))
+  noises = jnp.asarray(noise_of, jnp.float32)
+  seen = []
+
+  def denoise(x_t, logsnr):
+    scale = jax.nn.sigmoid(logsnr)[:, None, None, None]
+    x_0 = jnp.tanh(1.3 * scale * x_t)
+    return Prediction(x_0, x_t - 0.7 * x_0, None)
+
+  def by_hand(x_t, logsnr):
+    seen.append(float(np.asarray(logsnr)[0]))
+    return denoise(jnp.asarray(np.asarray(x_t)), logsnr)
+
+  grid = np.array([-3.0, -1.0, 0.5, 2.0, np.inf])
+  given = dict(logsnrs=sampler_steps.steps(run, grid))
+  given['noise'] = lambda j: noises[j]
+  x_T = jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
+  with sampler_steps.on_host():
+    mine = run(by_hand, x_T, **given)
+    plain = run(by_hand, x_T, **given | {'logsnrs': grid})
+  assert len(seen) == 2 * sampler_steps.evaluations(run, grid)
+  np.testing.assert_array_equal(mine, plain)
+  expected = run(denoise, x_T, **given)
+  np.testing.assert_allclose(mine, expected, rtol=0, atol=2e-6)

@@ -1,0 +1,123 @@
+"""Draws a picture of any size, a canvas, of which the network sees windows.
+
+  x_0(canvas) = sum over windows of weight * x_0(window)
+  eps         = (x_t - alpha x_0) / sigma
+
+The weights sum to one at every pixel. Windows are joined after every evaluation
+of the network, not at the end: all of them see one x_t, and every step of a
+sampler acts on each pixel by itself. So all samplers draw canvases, and there
+is one texture where windows overlap, not the mean of two.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cdm.diffusion import process, sampler_steps
+from cdm.diffusion.parameterization import Prediction, eps_from_x_0
+from cdm.methods import guided_denoiser
+
+
+class Views(NamedTuple):
+  """What a network knows of the windows that it sees.
+
+  Attributes:
+    lowres: [B, s, s, 3], the low-res pictures, augmented to `level`.
+    upsampled: [B, S, S, 3], windows of the enlarged low-res pictures.
+    level: [B], the augmentation level.
+    label: int32 [B]; None means the null class.
+  """
+
+  lowres: np.ndarray | jax.Array
+  upsampled: np.ndarray | jax.Array
+  level: np.ndarray | jax.Array
+  label: np.ndarray | jax.Array | None
+
+
+class Canvas(NamedTuple):
+  """Equally large pictures that are drawn.
+
+  Attributes:
+    upsampled: [N, H, W, 3], the enlarged low-res pictures.
+    start: [N, H, W, 3], the pictures that drawing begins at, see `Start`; None
+      to begin at noise.
+    start_noise: `() -> [N, H, W, 3]`, standard normal noise.
+    step_noise: `j -> [N, H, W, 3]`, that of step j.
+  """
+
+  upsampled: Any
+  start: Any
+  start_noise: Callable[[], Any]
+  step_noise: Callable[[int], Any]
+
+
+# (x_t [N, H, W, 3] or None, logsnr [N] or None) -> {name: [N, H, W, 3]}, what
+# the network predicts, joined from windows.
+Evaluate = Callable[..., dict[str, Any]]
+
+
+class CanvasDrawing(NamedTuple):
+  """How a method draws canvases.
+
+  Attributes:
+    evaluate: `(params, Views, x_t, logsnr, tuned) -> {name: [B, S, S, 3]}`, an
+      evaluation of the network, which is compiled. 'x_0' is among the names;
+      x_t [B, S, S, 3] and logsnr [B] are None if the method has none.
+    draw: `(Evaluate, Canvas, tuned) -> [N, H, W, 3]`, what runs on the host.
+  """
+
+  evaluate: Callable[..., dict[str, jax.Array]]
+  draw: Callable[..., Any]
+
+
+def of_diffusion(model: Any) -> CanvasDrawing | None:
+  """Returns how a `diffusion.Diffusion` draws canvases; None for a base model.
+
+  Dynamic thresholds and rescaled guidance take their statistics over a window.
+  """
+  if model.lowres is None:
+    return None
+  return CanvasDrawing(
+    functools.partial(_evaluate, model), functools.partial(_draw, model)
+  )
+
+
+def _evaluate(model, params, views, x_t, logsnr, tuned):
+  """Predicts x_0 of windows, see `CanvasDrawing.evaluate`."""
+  guided_denoiser.check_label(model.net, views.label)
+  conditions = guided_denoiser.Conditions(
+    views.label, views.upsampled, views.level
+  )
+  denoise = guided_denoiser.drawing(
+    model, params, conditions, lowres=views.lowres, tuned=tuned
+  )
+  found = denoise(x_t, logsnr)
+  named = {'x_0': found.x_0}
+  return named if found.var is None else {**named, 'var': found.var}
+
+
+def _draw(model, evaluate, canvas, tuned):
+  """Runs the sampler of a model on a canvas, see `CanvasDrawing.draw`."""
+
+  def denoise(x_t, logsnr):
+    found = evaluate(x_t, logsnr)
+    # x_0 alone is joined, and eps follows from it. The digits that eps loses
+    # at low noise are lost below those of x_t, to which it is added there.
+    eps = eps_from_x_0(x_t, found['x_0'], logsnr=logsnr)
+    return Prediction(found['x_0'], eps, found.get('var'))
+
+  x_T = jnp.asarray(canvas.start_noise())
+  if canvas.start is not None:
+    logsnr = jnp.full(x_T.shape[0], tuned.start_logsnr, x_T.dtype)
+    start = model.residual(jnp.asarray(canvas.start), canvas.upsampled)
+    x_T = process.q_sample(start, x_T, logsnr=logsnr)
+  with sampler_steps.on_host():
+    x = model.sampling.run(
+      denoise, x_T, logsnrs=tuned.steps, noise=canvas.step_noise
+    )
+  scale = model.objective.residual_scale
+  return x if scale is None else canvas.upsampled + scale * x

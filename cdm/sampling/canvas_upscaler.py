@@ -1,0 +1,419 @@
+"""Super-resolves pictures of any size with a stage, window by window.
+
+See `methods.canvas_drawing` for how windows are joined, and `canvas_plan` for
+how a picture is cut. The network is one program of one shape, whatever the
+picture; everything else runs on the host, step by step.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import jax.numpy as jnp
+import numpy as np
+
+from cdm.diffusion import sampler_steps
+from cdm.distributed import device_mesh
+from cdm.methods import lowres_conditioning
+from cdm.methods.canvas_drawing import Canvas, Views
+from cdm.ops import partial_resize, windows
+from cdm.ops.noise_plane import NoisePlane
+from cdm.sampling import canvas_plan, cascade, picture_rows
+from cdm.sampling.canvas_plan import Plan
+from cdm.sampling.drawing_stage import Stage
+from cdm.sampling.one_ahead import one_ahead
+
+# The uses of noise, folded into the key of a picture.
+START, STEP, AUGMENT = 0, 1, 2
+
+
+class Task(NamedTuple):
+  """Pictures of one size that are drawn together.
+
+  Attributes:
+    lowres: the low-res pictures.
+    numbers: number of each among all pictures, which seeds it.
+    seed: seed of the run.
+    turn: number of the pass, if the result is enlarged again.
+    label: class of all pictures, or None.
+    on_windows: callback that gets the number of windows of each evaluated
+      batch.
+  """
+
+  lowres: picture_rows.Rows
+  numbers: Sequence[int] = (0,)
+  seed: int = 0
+  turn: int = 0
+  label: int | None = None
+  on_windows: Callable[[int], object] = lambda count: None
+
+  def noise(
+    self, corner: tuple[int, int], size: tuple[int, int], *use: int
+  ) -> np.ndarray:
+    """Returns noise of a rectangle of every picture, float32 [N, h, w, 3].
+
+    Args:
+      corner: (top, left).
+      size: (h, w).
+      use: what it is used for.
+    """
+    path = (self.turn, *use)
+    return np.stack(
+      [
+        NoisePlane(self.seed, number, path).rectangle(*corner, *size)
+        for number in self.numbers
+      ]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CanvasUpscaler:
+  """Super-resolves pictures of any size with one stage.
+
+  Attributes:
+    stage: the stage, whose method draws canvases.
+    cut: how pictures are cut into windows.
+    batch_size: windows that are evaluated at once, at most, over all devices.
+    program: evaluates a batch of windows.
+    settings: those of the stage, see `cascade.settings_of`.
+  """
+
+  stage: Stage
+  cut: canvas_plan.Cut
+  batch_size: int
+  program: Callable[..., dict[str, Any]]
+  settings: cascade.Settings
+
+  @classmethod
+  def of(
+    cls,
+    stage: Stage,
+    *,
+    batch_size: int,
+    overlap: float = canvas_plan.OVERLAP,
+    programs: dict[Any, Any] | None = None,
+  ) -> Self:
+    """Makes an upscaler of a stage.
+
+    Args:
+      stage: a super-resolution stage.
+      batch_size: see the class.
+      overlap: see `canvas_plan.cut_of`.
+      programs: compiled programs of stages with the same `program`, to which
+        that of this stage is added.
+
+    Raises:
+      ValueError: the method of the stage draws no canvases.
+    """
+    if stage.canvas is None:
+      raise ValueError(
+        f'The method of stage {stage.name!r} draws pictures of one size only; '
+        'use a diffusion model or a regression.'
+      )
+    programs = {} if programs is None else programs
+    key = ('canvas', object() if stage.program is None else stage.program)
+    if key not in programs:
+      programs[key] = _jit_windows(stage.without_params())
+    cut = canvas_plan.cut_of(stage, overlap=overlap)
+    settings = cascade.settings_of(stage)
+    return cls(stage, cut, batch_size, programs[key], settings)
+
+  @property
+  def evaluations(self) -> int:
+    """How often a sampler evaluates a window, guidance counted once."""
+    steps = getattr(self.settings.tuned, 'steps', None)
+    if steps is None:
+      return self.stage.evaluations
+    return sampler_steps.evaluations_of(steps)
+
+  def plan(
+    self,
+    size: tuple[int, int],
+    *,
+    count: int = 1,
+    memory: int = canvas_plan.MEMORY,
+    at_once: int | None = None,
+  ) -> Plan:
+    """Plans how pictures are drawn, see `canvas_plan.plan`.
+
+    Args:
+      size: (height, width) of a low-res picture.
+      count: number of pictures that are drawn together.
+      memory: see there.
+      at_once: windows of a batch, for a program that serves other pictures
+        too; None takes what suits these.
+    """
+    height, width = (pixels * self.cut.factor for pixels in size)
+    planned = canvas_plan.plan(
+      self.cut,
+      (height, width),
+      evaluations=self.evaluations,
+      at_once=at_once or 1,
+      count=count,
+      memory=memory,
+    )
+    if at_once is None:
+      at_once = canvas_plan.windows_at_once(
+        [planned.block_windows], self.batch_size, self.stage.mesh
+      )
+    return planned._replace(at_once=at_once)
+
+  def draw(self, task: Task, plan: Plan) -> Iterator[np.ndarray]:
+    """Yields the super-resolved pictures, by bands from the top to the bottom.
+
+    With several processes, all must draw the same pictures in step.
+
+    Args:
+      task: the pictures.
+      plan: what `plan` returns for their size and number.
+
+    Returns:
+      float32 [N, n, W, 3], in [-1, 1] but for an overshoot.
+    """
+    assert len(task.numbers) == plan.count
+    rows, columns = (
+      [(of[i][0], of[j - 1][1]) for i, j in blocks]
+      for of, blocks in (
+        (plan.rows, plan.block_rows),
+        (plan.columns, plan.block_columns),
+      )
+    )
+    row_weights, of_rows = plan.weights(plan.rows, plan.block_rows)
+    column_weights, of_columns = plan.weights(plan.columns, plan.block_columns)
+    carried = np.zeros((plan.count, 0, columns[-1][1], 3), np.float32)
+    for i, (top, bottom) in enumerate(rows):
+      shape = (plan.count, bottom - top, columns[-1][1], 3)
+      total = np.zeros(shape, np.float32)
+      total[:, : carried.shape[1]] = carried
+      source = _Source(self, task, (top, bottom))
+      for j, (left, right) in enumerate(columns):
+        inner = _Joined(
+          plan.rows[slice(*plan.block_rows[i])],
+          plan.columns[slice(*plan.block_columns[j])],
+          of_rows[i],
+          of_columns[j],
+        )
+        x = self._draw_block(task, plan, source, inner)
+        x *= row_weights[i][:, None, None]
+        x *= column_weights[j][:, None]
+        total[:, :, left:right] += x
+      last = i + 1 == len(rows)
+      done = plan.height - top if last else rows[i + 1][0] - top
+      carried = total[:, done:].copy()
+      for first in range(0, done, picture_rows.BAND):
+        end = min(first + picture_rows.BAND, done)
+        yield total[:, first:end, : plan.width].copy()
+      del total, source
+
+  def _draw_block(self, task, plan, source, joined):
+    """Draws one block from noise to the end: float32 [N, H, W, 3]."""
+    left, right = joined.columns[0][0], joined.columns[-1][1]
+    corner, size = (source.top, left), (source.height, right - left)
+    given = source.columns(left, right)
+    views = _Windows(self, task, plan, given, joined)
+    assert self.stage.canvas is not None  # `of` refuses such a stage
+    canvas = Canvas(
+      upsampled=given.upsampled,
+      start=given.start,
+      start_noise=lambda: task.noise(corner, size, START, 0),
+      step_noise=lambda j: jnp.asarray(task.noise(corner, size, STEP, j)),
+    )
+    return np.array(
+      self.stage.canvas.draw(views.evaluate, canvas, self.settings.tuned)
+    )
+
+
+class _Joined(NamedTuple):
+  """The windows of a block.
+
+  Attributes:
+    rows, columns: the windows along each axis.
+    row_weights, column_weights: what they count, float32 [S] for each.
+  """
+
+  rows: list[windows.Interval]
+  columns: list[windows.Interval]
+  row_weights: list[np.ndarray]
+  column_weights: list[np.ndarray]
+
+
+class _Given(NamedTuple):
+  """What is known of a block.
+
+  Attributes:
+    lowres: float32 [N, h, w, 3], augmented.
+    upsampled: float32 [N, H, W, 3].
+    start: the same of the clean picture, or None.
+  """
+
+  lowres: np.ndarray
+  upsampled: np.ndarray
+  start: np.ndarray | None
+
+
+class _Source:
+  """The low-res pictures of a row of blocks."""
+
+  def __init__(self, upscaler, task, interval):
+    self._stage, self._cut, self._task = upscaler.stage, upscaler.cut, task
+    self.top = interval[0]
+    self.height = interval[1] - interval[0]
+    self._settings = upscaler.settings
+    self._axis = _Axis.of(self._stage, self._cut, task.lowres.height, interval)
+    self._rows = task.lowres.rows(self._axis.first, self._axis.last)
+
+  def columns(self, left, right):
+    """Returns what is known of a block: its columns [left, right)."""
+    lowres, settings = self._stage.lowres, self._settings
+    y = self._axis
+    x = _Axis.of(self._stage, self._cut, self._task.lowres.width, (left, right))
+    z_0 = z = self._rows[:, :, x.first : x.last]
+    if settings.noised:
+      eps = self._task.noise((y.first, x.first), z.shape[1:3], AUGMENT, 0)
+      level = np.full(len(z), settings.level, np.float64)
+      z = lowres_conditioning.augment_at(z_0, lowres, level=level, eps=eps)
+      z = np.asarray(z, np.float32)
+    start = None
+    if cascade.starts(settings):
+      start = _enlarged(z_0, y, x)
+    low = z[:, y.lowres][:, :, x.lowres]
+    return _Given(low, _enlarged(z, y, x), start)
+
+
+class _Axis(NamedTuple):
+  """Where an axis of a block comes from.
+
+  Attributes:
+    first, last: the low-res pixels that are read.
+    lowres: int [h], those of the block among them.
+    taps: how they are enlarged.
+    enlarged: int [H], the pixels of the block among the enlarged ones.
+  """
+
+  first: int
+  last: int
+  lowres: np.ndarray
+  taps: partial_resize.Taps
+  enlarged: np.ndarray
+
+  @classmethod
+  def of(cls, stage, cut, length, interval):
+    """Returns where pixels [first, last) of a canvas come from.
+
+    Beyond the end of the picture, its mirror image stands.
+    """
+    first, last = interval
+    whole = length * cut.factor
+    enlarged = windows.mirrored(np.arange(first, last), whole)
+    low = windows.mirrored(
+      np.arange(first // cut.factor, last // cut.factor), length
+    )
+    taps = partial_resize.taps(
+      length,
+      whole,
+      int(enlarged.min()),
+      int(enlarged.max()) + 1,
+      stage.lowres.upsample,
+    )
+    begin, end = min(taps.first, low.min()), max(taps.last, low.max() + 1)
+    return cls(
+      int(begin), int(end), low - begin, taps, enlarged - enlarged.min()
+    )
+
+
+def _enlarged(z, y: _Axis, x: _Axis):
+  """Enlarges low-res pixels: [N, h, w, 3] -> [N, H, W, 3] of the block."""
+  used = z[
+    :,
+    y.taps.first - y.first : y.taps.last - y.first,
+    x.taps.first - x.first : x.taps.last - x.first,
+  ]
+  big = partial_resize.rectangle(used, y.taps, x.taps)
+  return big[:, y.enlarged][:, :, x.enlarged]
+
+
+class _Windows:
+  """Evaluates the network on the windows of a block, and joins the results."""
+
+  def __init__(self, upscaler, task, plan, given, joined):
+    self._upscaler, self._task, self._plan = upscaler, task, plan
+    self._given, self._joined = given, joined
+    origin = joined.rows[0][0], joined.columns[0][0]
+    self._places = [
+      (n, top - origin[0], left - origin[1], i, j)
+      for n in range(plan.count)
+      for i, (top, _) in enumerate(joined.rows)
+      for j, (left, _) in enumerate(joined.columns)
+    ]
+
+  def evaluate(self, x_t, logsnr):
+    """Returns {name: [N, H, W, C]}, see `canvas_drawing.Evaluate`."""
+    x_t = None if x_t is None else np.asarray(x_t)
+    logsnr = None if logsnr is None else np.asarray(logsnr)
+    shape = self._given.upsampled.shape[:3]
+    totals: dict[str, np.ndarray] = {}
+    for numbers, found in one_ahead(self._begin(x_t, logsnr)):
+      for name, values in found.items():
+        values = device_mesh.fetch(values)
+        if name not in totals:
+          totals[name] = np.zeros((*shape, values.shape[-1]), np.float32)
+        for number, value in zip(numbers, values, strict=False):
+          self._add(totals[name], number, value)
+      self._task.on_windows(len(numbers))
+    return {name: jnp.asarray(total) for name, total in totals.items()}
+
+  def _begin(self, x_t, logsnr):
+    """Begins one batch of windows after the other."""
+    at_once, upscaler = self._plan.at_once, self._upscaler
+    settings = upscaler.settings
+    for first in range(0, len(self._places), at_once):
+      numbers = range(first, min(first + at_once, len(self._places)))
+      filled = np.resize(np.asarray(numbers), at_once)
+      label = self._task.label
+      if upscaler.stage.num_classes is None:
+        label = None
+      views = Views(
+        self._cut(self._given.lowres, filled, self._plan.cut.factor),
+        self._cut(self._given.upsampled, filled),
+        np.full(at_once, settings.level, np.float32),
+        None if label is None else np.full(at_once, label, np.int32),
+      )
+      noisy = None if x_t is None else self._cut(x_t, filled)
+      level = None
+      if logsnr is not None:
+        level = logsnr[[self._places[i][0] for i in filled]]
+      yield (
+        numbers,
+        upscaler.program(
+          upscaler.stage.params, settings.tuned, views, noisy, level
+        ),
+      )
+
+  def _cut(self, x, numbers, shrunk=1):
+    """Returns windows of x [N, H, W, C], which may be shrunk by a factor."""
+    size = self._plan.cut.size // shrunk
+    parts = []
+    for number in numbers:
+      n, top, left, _, _ = self._places[number]
+      y, z = top // shrunk, left // shrunk
+      parts.append(x[n, y : y + size, z : z + size])
+    return np.stack(parts)
+
+  def _add(self, total, number, value):
+    """Adds what the network predicts of a window, as far as it counts."""
+    n, top, left, i, j = self._places[number]
+    size = self._plan.cut.size
+    joined = self._joined
+    weight = joined.row_weights[i][:, None] * joined.column_weights[j]
+    total[n, top : top + size, left : left + size] += weight[..., None] * value
+
+
+def _jit_windows(stage):
+  """Compiles `evaluate(params, tuned, Views, x_t, logsnr)` of a stage."""
+
+  @stage.jit
+  def evaluate(params, tuned, views, x_t, logsnr):
+    views, x_t, logsnr = stage.split((views, x_t, logsnr))
+    return stage.canvas.evaluate(stage.boxed(params), views, x_t, logsnr, tuned)
+
+  return evaluate
