@@ -124,7 +124,7 @@ class CanvasUpscaler:
     steps = getattr(self.settings.tuned, 'steps', None)
     if steps is None:
       return self.stage.evaluations
-    return sampler_steps.evaluations_of(steps)
+    return len(sampler_steps.levels_of(steps))
 
   def plan(
     self,

@@ -171,6 +171,22 @@ def lowres_size(
   return saved.lowres.size
 
 
+def draws_canvases(
+  workdir: pathlib.Path,
+  overrides: Sequence[tuple[str, str]] = (),
+  at: int | str | None = None,
+) -> bool:
+  """Returns whether a stage draws pictures of any size, from its config.
+
+  Args:
+    workdir, overrides, at: see `lowres_size`.
+  """
+  step = reader.resolve(workdir, at)
+  saved = loader.from_json(reader.read_config(workdir, step=step), workdir)
+  loader.override_all(saved, overrides)
+  return stage.stage(saved).method.canvas is not None
+
+
 def _base_model(workdir, saved):
   return (
     f'{workdir} holds {saved.name!r}, a base model; a super-resolution stage '

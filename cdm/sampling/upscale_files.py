@@ -109,8 +109,14 @@ def write_upscaled_files(
     for path in targets:
       print(printable(path))
     mark = own_results.digest([*marks, 'overview'])
-    _write_overview_of_files(
-      out, upscaler, inputs, good, mark=mark, overwrite=overwrite
+    write_overview_of_files(
+      out,
+      upscaler,
+      [(p.path, p.target) for p in good if p.num_tiles == 1],
+      taken=targets,
+      max_value=inputs.max_value,
+      mark=mark,
+      overwrite=overwrite,
     )
   neighbour_list.write(
     out, upscaler, lambda: _tiles_of_files(out, inputs, pictures, errors)
@@ -167,19 +173,35 @@ def _tile_bar(pictures, there):
   return bar
 
 
-def _write_overview_of_files(
-  out, upscaler, inputs, pictures, *, mark, overwrite
-):
-  """Writes the overview of the pictures of one tile, if there are any."""
+def write_overview_of_files(
+  out: pathlib.Path,
+  upscaler: Upscaler,
+  pictures: Sequence[tuple[pathlib.Path, pathlib.Path]],
+  *,
+  taken: Sequence[pathlib.Path],
+  max_value: float | None,
+  mark: str,
+  overwrite: bool,
+) -> None:
+  """Writes the overview of the first pictures, if there are any.
+
+  Args:
+    out: output folder.
+    upscaler: what has super-resolved them.
+    pictures: (path, path of the result) of pictures of the size of its input.
+    taken: paths of all results, which the overview does not take.
+    max_value: see `upscale_inputs.Inputs`.
+    mark: mark of the overview.
+    overwrite: whether another file that is no result may be replaced.
+  """
   rows = []
-  for picture in [p for p in pictures if p.num_tiles == 1][:SHOWN]:
-    image = upscale_inputs.read_image(picture.path, inputs.max_value)
-    x = image_decoder.read_pixels(picture.target)
+  for source, target in pictures[:SHOWN]:
+    image = upscale_inputs.read_image(source, max_value)
+    x = image_decoder.read_pixels(target)
     rows.append([magnified(image, x), bicubic(image, upscaler), x])
   if rows:
-    targets = [picture.target for picture in inputs.pictures]
     path = own_results.free_path(
-      out, OVERVIEW, taken=targets, mark=mark, overwrite=overwrite
+      out, OVERVIEW, taken=taken, mark=mark, overwrite=overwrite
     )
     heads = ('low-res', 'bicubic', 'ours')
     write_overview(path, rows, heads, text={own_results.MARK: mark})

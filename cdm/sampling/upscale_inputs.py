@@ -8,7 +8,7 @@ be used does not stop the others: it is kept apart, with the reason.
 import os
 import pathlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,13 +76,7 @@ def check(
     ValueError: no file can be used, or the result of a file would overwrite
       the result of another, or an input. The message names them.
   """
-  named = collectives.call_in_first(
-    lambda: [
-      [os.fspath(path), os.fspath(target)]
-      for path, target in _targets(list(map(pathlib.Path, given)), out)
-    ]
-  )
-  targets = [(pathlib.Path(path), pathlib.Path(t)) for path, t in named]
+  targets = shared_targets(list(map(pathlib.Path, given)), out)
   looked: list[int] = []
   errors: dict[int, Exception] = {}
   for i in collectives.local_indices(len(targets)):
@@ -104,6 +98,32 @@ def check(
   if not pictures:
     raise failure(refused, len(targets), out)
   return Inputs(pictures, refused, tile, max_value)
+
+
+def shared_targets(
+  given: list[pathlib.Path],
+  out: str | os.PathLike,
+  suffix_of: Callable[[pathlib.Path], str] = lambda path: '.png',
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
+  """Returns [(picture file, path of its result), ...], all different.
+
+  Process 0 lists the folders. This is a collective.
+
+  Args:
+    given: picture files and folders.
+    out: see `check`.
+    suffix_of: the suffix of a picture's result.
+
+  Raises:
+    ValueError: see `check`.
+  """
+  named = collectives.call_in_first(
+    lambda: [
+      [os.fspath(path), os.fspath(target)]
+      for path, target in _targets(given, out, suffix_of)
+    ]
+  )
+  return [(pathlib.Path(path), pathlib.Path(t)) for path, t in named]
 
 
 def exchange_errors(errors: dict[int, Exception]) -> dict[int, Exception]:
@@ -211,25 +231,38 @@ def read_image(
     ValueError: there is no such file, or it cannot be used.
     damaged_file.DamagedFile: it is damaged, or not an image.
   """
-  reason = picture_files.why_not_a_file(path)
-  if reason is not None:
-    if not os.path.lexists(path):
-      reason = 'there is no such file'
-    raise ValueError(f'{printable(path)}: {reason}.')
+  check_path(path)
   try:
     decoded = storage_retry.retried(
       lambda: image_decoder.read_file(path, max_value=max_value),
       f'Reading {printable(path)}',
     )
   except transforms.BadImage as error:
-    text = f'{error}. Repair it, or leave it out.'
-    raise damaged_file.reworded(error, text) from None
+    raise reworded(error) from None
   image_notes.say(decoded.notes)
   return decoded.pixels
 
 
+def check_path(path: pathlib.Path) -> None:
+  """Raises ValueError, naming the path, if it is not that of a file."""
+  reason = picture_files.why_not_a_file(path)
+  if reason is not None:
+    if not os.path.lexists(path):
+      reason = 'there is no such file'
+    raise ValueError(f'{printable(path)}: {reason}.')
+
+
+def reworded(error: Exception) -> Exception:
+  """Returns an error of reading a picture that says what to do."""
+  if not isinstance(error, transforms.BadImage):
+    return error
+  return damaged_file.reworded(error, f'{error}. Repair it, or leave it out.')
+
+
 def _targets(
-  given: list[pathlib.Path], out: str | os.PathLike
+  given: list[pathlib.Path],
+  out: str | os.PathLike,
+  suffix_of: Callable[[pathlib.Path], str],
 ) -> list[tuple[pathlib.Path, pathlib.Path]]:
   """Returns [(picture file, path of its result), ...], all different."""
   out = pathlib.Path(out)
@@ -240,13 +273,17 @@ def _targets(
       files += [(path / name, f'{inside}/{name}') for name in _list(path, out)]
     else:
       files.append((path, path.name))
-  names = [f'{os.path.splitext(name)[0]}.png' for _, name in files]
-  # The pictures a.png and a.jpg would both become a.png, so they keep their
+  suffixes = [suffix_of(path) for path, _ in files]
+  names = [
+    os.path.splitext(name)[0] + suffix
+    for (_, name), suffix in zip(files, suffixes, strict=True)
+  ]
+  # If the pictures a.png and a.jpg would both become a.png, they keep their
   # suffixes.
   of_two = _twice(names)
   full = [
-    f'{name}.png' if _key(short) in of_two else short
-    for (_, name), short in zip(files, names, strict=True)
+    name + suffix if _key(short) in of_two else short
+    for (_, name), short, suffix in zip(files, names, suffixes, strict=True)
   ]
   targets = [out / name.lstrip('/') for name in full]
   _refuse_equals([path for path, _ in files], full, out, names)

@@ -21,6 +21,7 @@ from cdm.methods import lowres_conditioning
 from cdm.ops import keys as ops_keys
 from cdm.ops import pixels, resize
 from cdm.sampling import cascade, drawing_cost
+from cdm.sampling.canvas_upscaler import CanvasUpscaler
 from cdm.sampling.drawing_stage import jit_batches
 from cdm.sampling.one_ahead import one_ahead
 
@@ -50,6 +51,7 @@ class Upscaler:
       bool [n]`, see `Method.is_found`; None if the method does not search.
     costs: what an image costs in each stage, see `drawing_cost`; None without a
       network.
+    canvas: draws pictures of any size; None if the method draws tiles only.
   """
 
   upscale_batch: Callable[..., jax.Array]
@@ -65,6 +67,7 @@ class Upscaler:
   programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
   is_found: Callable[[np.ndarray, np.ndarray], jax.Array] | None = None
   costs: Callable[[], list[drawing_cost.StageCost]] | None = None
+  canvas: CanvasUpscaler | None = None
 
   @property
   def lowres_size(self) -> int:
@@ -292,6 +295,9 @@ def stage_upscaler(
   assert stage.lowres is not None
   programs = {} if programs is None else programs
   draw = jit_upscaling(stage, programs)
+  canvas = None
+  if stage.canvas is not None:
+    canvas = CanvasUpscaler.of(stage, batch_size=batch_size, programs=programs)
   return Upscaler(
     upscale_batch=functools.partial(draw, stage.params),
     image_size=stage.image_size,
@@ -305,6 +311,7 @@ def stage_upscaler(
     programs=programs,
     is_found=_of_uint8(stage.is_found),
     costs=functools.partial(drawing_cost.of_stages, [stage]),
+    canvas=canvas,
   )
 
 

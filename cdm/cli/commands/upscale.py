@@ -6,16 +6,18 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cdm.cli import drawing_flags, guidance_flags
+from cdm.cli import drawing_flags, enlarging_flags, guidance_flags
 from cdm.distributed import collectives, initialize
 
 if TYPE_CHECKING:
   from cdm.sampling.upscaler import Upscaler
 
 DESCRIPTION = """\
-Super-resolve images with a trained super-resolution stage. An image of the
-stage's input size is one tile; a larger one is cut into overlapping tiles,
-whose outputs are blended. With --held_out=N the inputs are N of the stage's own
+Enlarge pictures with a trained super-resolution stage. A diffusion model or a
+regression enlarges pictures of any size to any size, window by window, see
+docs/photographs.md; what is in a file stays in it: colour profile, transparency,
+16 bits, metadata. Other methods cut a picture into tiles of the stage's input
+size, and write PNG files. With --held_out=N the inputs are N of the stage's own
 evaluation images: they are shrunk, super-resolved and written next to their
 originals. --workdir also takes a method without training, as METHOD:CONFIG.py.
 
@@ -24,15 +26,18 @@ image that cannot be used does not stop the others: it is named at the end, and
 the exit code is not 0. If the command was interrupted, the same command
 continues it. Other files in OUT are overwritten only with --overwrite.
 
-Writes into OUT: one PNG per image, and upscaled.png (or upscaled-2.png, ... if
-that name is taken), which shows the low-res input, bicubic enlargement and the
-stage's output side by side. With --held_out it also shows the originals, and
-OUT gets the folders lowres, bicubic, upscaled and original, which
-`cdm evaluate` reads.
+Writes NAME_x4.jpg beside NAME.jpg, or with --out=OUT one file per image into
+that folder, in its own format if it can be written. With --held_out OUT gets
+the folders lowres, bicubic, upscaled and original, which `cdm evaluate` reads.
+OUT also gets upscaled.png (or upscaled-2.png, ... if that name is taken), which
+shows images of the stage's input size, their bicubic enlargement and the
+stage's output side by side.
 """
 EPILOG = """\
 examples:
-  cdm upscale --workdir=runs/photos/sr photo.png --out=runs/upscaled
+  cdm upscale --workdir=runs/photos/sr photo.jpg
+  cdm upscale --workdir=runs/photos/sr photo.jpg --out=large.tif --scale=2.5
+  cdm upscale --workdir=runs/photos/sr pictures/ --out=large --long_edge=4000
   cdm upscale --workdir=runs/photos/sr --held_out=32 --out=runs/held_out
   cdm upscale --workdir=bicubic:configs/photos8to32.py --held_out=32 --out=OUT
   cdm upscale --workdir=runs/sr3 face.png --out=OUT \\
@@ -62,7 +67,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     'config',
   )
   parser.add_argument(
-    '--out', required=True, metavar='DIR', help='folder for the images'
+    '--out',
+    metavar='DIR',
+    help='folder for the images; or the file that one picture becomes, in the '
+    'format of its suffix (default: beside each picture)',
   )
   parser.add_argument(
     '--held_out',
@@ -114,6 +122,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='value of white in images of 16 or more bits that do not state it, '
     'for example 4095 for 12 bits (default: 65535)',
   )
+  enlarging_flags.arguments(parser)
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
@@ -122,12 +131,14 @@ def run(args: argparse.Namespace) -> None:
   """Super-resolves files, or the stage's held-out images."""
   import pathlib
 
-  from cdm.config import class_agreement, evaluated_images, loader
+  from cdm.config import evaluated_images, loader
   from cdm.data import class_names
   from cdm.distributed import compilation_cache
   from cdm.reporting import output_files
   from cdm.sampling import (
     drawing_batch,
+    enlarged_files,
+    enlarged_inputs,
     named_upscaler,
     upscale_files,
     upscale_inputs,
@@ -155,11 +166,35 @@ def run(args: argparse.Namespace) -> None:
       f'--label={args.label} is for image files; held-out images have labels '
       'of their own. Leave it out.'
     )
-  workdir, out = pathlib.Path(args.workdir), pathlib.Path(args.out)
-  output_files.check_folder_name(out)
-  inputs = None
+  workdir = pathlib.Path(args.workdir)
+  inputs, draws_canvases = None, False
   if args.images:
     # The inputs are read before the checkpoint, which may take minutes.
+    draws_canvases = named_upscaler.draws_canvases(workdir, overrides, at)
+  else:
+    enlarging_flags.refuse(args, 'held-out images have a size of their own')
+  if draws_canvases:
+    enlarging_flags.settings(args, None)  # checks them
+    inputs = enlarged_inputs.check(
+      args.images,
+      args.out,
+      scale=args.scale or enlarging_flags.own_scale(args, lowres, size),
+      suffix=enlarging_flags.suffix(args),
+      max_value=args.max_value,
+    )
+    out = inputs.folder
+  else:
+    if args.out is None:
+      raise ValueError(
+        'Give --out=DIR, the folder for the images; only pictures that a '
+        'diffusion model or a regression enlarges can be written beside the '
+        'originals.'
+      )
+    out = pathlib.Path(args.out)
+    output_files.check_folder_name(out)
+  if args.images and not draws_canvases:
+    why = 'this method super-resolves tiles, and writes PNG files'
+    enlarging_flags.refuse(args, why)
     tile = named_upscaler.lowres_size(workdir, overrides, at)
     inputs = upscale_inputs.check(
       args.images, out, tile=tile, max_value=args.max_value
@@ -180,11 +215,15 @@ def run(args: argparse.Namespace) -> None:
     label = parse_label(args.label, upscaler, names)
     if label is not None and collectives.is_first():
       print(f'class of all images: {class_names.describe(label, names)}')
+    if draws_canvases:
+      enlarged_files.write_enlarged_files(
+        out, upscaler, inputs, enlarging_flags.settings(args, label)
+      )
+      return
     upscale_files.write_upscaled_files(
       out, upscaler, inputs, label, seed=args.seed, overwrite=args.overwrite
     )
     return
-  saved = class_agreement.of_stage(saved, workdir, upscaler.num_classes)
   upscale_files.write_upscaled_held_out(
     out,
     upscaler,

@@ -1,0 +1,258 @@
+"""Enlarges picture files into an output folder, with all that is in them.
+
+Pictures of one size that are small are drawn together; others one by one, band
+by band, so that memory does not grow with their size.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from cdm.data import image_notes
+from cdm.data.photographs import (
+  marks,
+  metadata_output,
+  photograph,
+  picture_writer,
+  transparency,
+)
+from cdm.data.photographs.output_kinds import Layout
+from cdm.data.printable_name import printable
+from cdm.distributed import collectives, folder_lock
+from cdm.reporting import progress
+from cdm.sampling import (
+  enlarged_jobs,
+  own_results,
+  picture_rows,
+  upscale_files,
+  upscale_inputs,
+)
+from cdm.sampling.enlarged_inputs import Inputs
+from cdm.sampling.enlarged_jobs import Settings
+from cdm.sampling.enlargement import Drawn, Enlargement
+from cdm.sampling.upscaler import Upscaler
+
+# JPEG files below this quality show what compression has done; a picture that
+# is made consistent with them shows it too.
+_CLEAN_QUALITY = 90
+
+
+def write_enlarged_files(
+  out: str | os.PathLike | None,
+  upscaler: Upscaler,
+  inputs: Inputs,
+  settings: Settings,
+) -> None:
+  """Enlarges pictures; each becomes a file that appears whole or not at all.
+
+  A result that an earlier start wrote with the same settings is kept. With
+  several processes, all must call it with the same arguments; the first one
+  writes.
+
+  Args:
+    out: output folder, which this run holds; None if the results lie elsewhere.
+    upscaler: the stage, which draws canvases.
+    inputs: the picture files; see `enlarged_inputs.check`.
+    settings: how they are enlarged.
+
+  Raises:
+    ValueError: a file that lies there has the name of a result, a size is
+      impossible, or an input was refused; the other pictures have been written
+      then.
+  """
+  canvas, record = upscaler.canvas, upscaler.record
+  assert canvas is not None
+  jobs, errors = enlarged_jobs.jobs_of(canvas, record, inputs, settings)
+  held = contextlib.nullcontext()
+  if out is not None:
+    held = folder_lock.hold(out, 'cdm upscale', flag='--out')
+  with held:
+    there = enlarged_jobs.are_written(jobs, overwrite=settings.overwrite)
+    left = [job for job, done in zip(jobs, there, strict=True) if not done]
+    groups = enlarged_jobs.groups_of(canvas, left)
+    if any(there) and collectives.is_first():
+      print(f'Pictures: {sum(there)} of {len(jobs)} are already there.')
+    enlarged_jobs.announce(groups)
+    total = sum(group.enlargement.num_windows for group in groups)
+    with progress.Progress('enlarging', total=total, unit='window') as bar:
+      if groups:
+        bar.compiling()
+      for group in groups:
+        errors += _draw(group, inputs, settings, record, bar.advance)
+    collectives.barrier('the enlarged pictures')
+    if collectives.is_first():
+      written = [j for j in jobs if marks.has(j.picture.target, j.mark)]
+      for job in written:
+        print(printable(job.picture.target))
+      if out is not None:
+        _write_overview(pathlib.Path(out), upscaler, written, inputs, settings)
+  refused = [*inputs.refused, *errors]
+  if refused:
+    total = len(inputs.pictures) + len(inputs.refused)
+    raise upscale_inputs.failure(refused, total, out or 'their places')
+
+
+def _write_overview(out, upscaler, jobs, inputs, settings):
+  """Writes the overview of the pictures that have the size of an image."""
+  side = upscaler.lowres_size
+  large = (upscaler.image_size, upscaler.image_size)
+  shown = [
+    (job.picture.path, job.picture.target)
+    for job in jobs
+    if job.source == (side, side) and (job.size.height, job.size.width) == large
+  ]
+  upscale_files.write_overview_of_files(
+    out,
+    upscaler,
+    shown,
+    taken=[job.picture.target for job in jobs],
+    max_value=inputs.max_value,
+    mark=own_results.digest([*(job.mark for job in jobs), 'overview']),
+    overwrite=settings.overwrite,
+  )
+
+
+def _draw(group, inputs, settings, record, on_windows) -> list[Exception]:
+  """Draws the pictures of a group and writes them; returns errors."""
+  read, errors = {}, {}
+  for i, job in enumerate(group.jobs):
+    try:
+      read[i] = photograph.read(job.picture.path, max_value=inputs.max_value)
+      _check_unchanged(read[i], job)
+      image_notes.say(read[i].notes)
+    except ValueError as error:
+      errors[i] = upscale_inputs.reworded(error)
+  # What one process cannot read, none draws.
+  errors = upscale_inputs.exchange_errors(errors)
+  good = [i for i in range(len(group.jobs)) if i not in errors]
+  by_rounds: dict[int, list[int]] = {}
+  for i in good:
+    rounds = _rounds(read[i], settings)
+    by_rounds.setdefault(rounds, []).append(i)
+  for rounds, chosen in by_rounds.items():
+    enlargement = group.enlargement
+    if len(chosen) < len(group.jobs):
+      enlargement = Enlargement.of(
+        enlargement.upscaler,
+        enlargement.size,
+        count=len(chosen),
+        at_once=enlargement.plans[0].at_once,
+      )
+    jobs = [group.jobs[i] for i in chosen]
+    drawn = Drawn(
+      seed=settings.seed,
+      numbers=[job.number for job in jobs],
+      label=settings.label,
+      back_projections=rounds,
+      on_windows=on_windows,
+    )
+    photographs = [read[i] for i in chosen]
+    _write_drawn(jobs, photographs, enlargement, drawn, settings, record)
+  return list(errors.values())
+
+
+def _check_unchanged(read, job):
+  if read.samples.shape[:2] != job.source:
+    raise ValueError(
+      f'{printable(job.picture.path)} has another size than when `cdm '
+      'upscale` began; start again.'
+    )
+
+
+def _rounds(read, settings) -> int:
+  """Returns the rounds of back-projection of a picture."""
+  if settings.back_projections is not None:
+    return settings.back_projections
+  quality = read.quality
+  return int(quality is None or quality >= _CLEAN_QUALITY)
+
+
+def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
+  """Draws pictures and writes them, a single one band by band."""
+  colours = np.stack([_colour(one) for one in photographs])
+  bands = enlargement.bands(picture_rows.WholePictures(colours), drawn)
+  if len(jobs) > 1:
+    whole = np.concatenate(list(bands), axis=1)
+    for i, (job, one) in enumerate(zip(jobs, photographs, strict=True)):
+      _write_one(job, one, iter([whole[i]]), enlargement, settings, record)
+  else:
+    rows = (band[0] for band in bands)
+    _write_one(jobs[0], photographs[0], rows, enlargement, settings, record)
+
+
+def _colour(one) -> np.ndarray:
+  """Returns the colours that are enlarged, float32 [h, w, 3]."""
+  samples = one.samples
+  if one.alpha is not None:
+    samples = transparency.fill_transparent(samples, one.alpha)
+  if samples.shape[-1] == 1:
+    samples = np.repeat(samples, 3, axis=-1)
+  whole = picture_rows.WholePictures(samples[None])
+  return whole.rows(0, len(samples))[0]
+
+
+def _write_one(job, one, rows, enlargement, settings, record):
+  """Writes one picture from its drawn rows, float32 [n, W, 3]."""
+  size, target = job.size, job.picture.target
+  finished = _finished(rows, one, size, enlargement)
+  if not collectives.is_first():
+    for _ in finished:  # The drawing is a collective.
+      pass
+    return
+  kept = metadata_output.for_output(
+    one.carried,
+    width=size.width,
+    height=size.height,
+    software=_software(record, settings),
+    strip=settings.strip,
+  )
+  channels = one.samples.shape[-1] + (one.alpha is not None)
+  layout = Layout(size.width, size.height, channels, one.bits)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  with picture_writer.open_writer(
+    target, layout, carried=kept, options=settings.options, mark=job.mark
+  ) as file:
+    for band in finished:
+      file.write(band)
+  name = printable(target)
+  image_notes.say(
+    image_notes.Note('metadata', name, text) for text in file.notes
+  )
+
+
+def _finished(rows, one, size, enlargement) -> Iterator[np.ndarray]:
+  """Yields the rows as they are written, [n, W, C] of the picture's dtype."""
+  dtype = one.samples.dtype.type
+  alpha = None
+  if one.alpha is not None:
+    alpha = picture_rows.ResizedRows(
+      picture_rows.WholePictures(one.alpha[None, ..., None]),
+      size.height,
+      size.width,
+      'bicubic',
+    )
+  top = 0
+  for band in rows:
+    if one.samples.shape[-1] == 1:
+      band = band.mean(axis=-1, keepdims=True)
+    levels = picture_rows.levels(band, dtype)
+    if alpha is not None:
+      own = alpha.rows(top, top + len(band))[0]
+      levels = np.concatenate([levels, picture_rows.levels(own, dtype)], -1)
+    top += len(band)
+    yield levels
+
+
+def _software(record, settings) -> str:
+  """Returns what made a picture, as its metadata say it."""
+  version = importlib.metadata.version('cdm')
+  stage = None if record is None else record.manifest()
+  text = json.dumps(stage, sort_keys=True, default=str)
+  model = hashlib.sha256(text.encode()).hexdigest()[:12]
+  return f'cdm {version}, model {model}, seed {settings.seed}'

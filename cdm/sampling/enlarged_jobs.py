@@ -1,0 +1,227 @@
+"""Plans which pictures are enlarged, to which size, and which together."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from cdm.data.photographs import (
+  marks,
+  output_kinds,
+  output_limits,
+  picture_writer,
+)
+from cdm.data.photographs.output_kinds import Layout
+from cdm.data.printable_name import printable
+from cdm.distributed import collectives
+from cdm.sampling import canvas_plan, enlarged_size, own_results
+from cdm.sampling.canvas_upscaler import CanvasUpscaler
+from cdm.sampling.enlarged_inputs import Inputs, Picture
+from cdm.sampling.enlargement import Enlargement
+
+
+class Settings(NamedTuple):
+  """How pictures are enlarged and written.
+
+  Attributes:
+    asked: the size that is asked for.
+    seed: of the noise, which also depends on the bytes of each picture.
+    label: class of all pictures, or None.
+    back_projections: rounds, see `Drawn`; None is 1 for pictures without
+      visible damage, and 0 for others.
+    options: how files are compressed.
+    strip: whether metadata are left out.
+    overwrite: whether other files that have the names of results are replaced.
+  """
+
+  asked: enlarged_size.Asked = enlarged_size.Asked()
+  seed: int = 0
+  label: int | None = None
+  back_projections: int | None = None
+  options: picture_writer.Options = picture_writer.DEFAULTS
+  strip: bool = False
+  overwrite: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A picture that is to be enlarged.
+
+  Attributes:
+    picture: the picture.
+    mark: see `marks`.
+    number: what its noise depends on beside the seed.
+    size: what it becomes.
+  """
+
+  picture: Picture
+  mark: str
+  number: int
+  size: enlarged_size.Size
+
+  @property
+  def source(self) -> tuple[int, int]:
+    """(height, width) of the picture."""
+    return self.picture.header.height, self.picture.header.width
+
+
+def jobs_of(
+  upscaler: CanvasUpscaler, record: Any, inputs: Inputs, settings: Settings
+) -> tuple[list[Job], list[Exception]]:
+  """Returns what is to be made, and errors of what cannot be; a collective.
+
+  Args:
+    upscaler: the stage.
+    record: what its results depend on, or None.
+    inputs: the picture files.
+    settings: how they are enlarged.
+  """
+  stage = None if record is None else record.manifest()
+  common = json.dumps(
+    [stage, settings._replace(overwrite=False), inputs.max_value],
+    sort_keys=True,
+    default=str,
+  )
+  digests = [
+    hashlib.sha256(inputs.pictures[i].path.read_bytes()).hexdigest()
+    for i in collectives.local_indices(len(inputs.pictures))
+  ]
+  digests = collectives.in_turn(collectives.gather_objects(digests))
+  jobs, errors = [], []
+  for picture, digest in zip(inputs.pictures, digests, strict=True):
+    given = picture.header
+    try:
+      size = enlarged_size.choose(
+        (given.height, given.width), upscaler.cut.factor, settings.asked
+      )
+      kind = output_kinds.by_suffix(picture.target)
+      output_limits.check(kind, layout(size), _existing(picture.target.parent))
+    except ValueError as error:
+      errors.append(ValueError(f'{printable(picture.path)}: {error}'))
+      continue
+    mark = own_results.digest([common, digest, picture.target.suffix.lower()])
+    jobs.append(Job(picture, mark, int(digest[:8], 16), size))
+  return jobs, errors
+
+
+def are_written(jobs: Sequence[Job], *, overwrite: bool) -> list[bool]:
+  """Returns which results are there already; a collective.
+
+  Args:
+    jobs: what is to be made.
+    overwrite: whether other files of these names will be replaced.
+
+  Raises:
+    ValueError: another file has the name of a result.
+  """
+  if not jobs:
+    return []
+  looked = [
+    [
+      marks.has(jobs[i].picture.target, jobs[i].mark),
+      os.path.lexists(jobs[i].picture.target),
+    ]
+    for i in collectives.local_indices(len(jobs))
+  ]
+  found = collectives.in_turn(collectives.gather_objects(looked))
+  own_results.refuse(
+    job.picture.target
+    for job, (own, exists) in zip(jobs, found, strict=True)
+    if exists and not own and not overwrite
+  )
+  return [own for own, _ in found]
+
+
+class Group(NamedTuple):
+  """Pictures of one size that are drawn together.
+
+  Attributes:
+    jobs: the pictures.
+    enlargement: how they are drawn.
+  """
+
+  jobs: Sequence[Job]
+  enlargement: Enlargement
+
+
+def groups_of(upscaler: CanvasUpscaler, jobs: Sequence[Job]) -> list[Group]:
+  """Returns the pictures in the order in which they are drawn.
+
+  Pictures of few windows are drawn together, as many as fill a batch. All are
+  drawn by one program.
+
+  Args:
+    upscaler: the stage.
+    jobs: what is to be made.
+  """
+  by_size: dict[Any, list[Job]] = {}
+  for job in jobs:
+    by_size.setdefault((job.source, job.size), []).append(job)
+  parts = []
+  for (source, _), some in by_size.items():
+    windows = upscaler.plan(source, at_once=1).block_windows
+    together = max(1, upscaler.batch_size // windows)
+    for first in range(0, len(some), together):
+      parts.append(some[first : first + together])
+  counts = [
+    upscaler.plan(source, count=len(part), at_once=1).block_windows
+    for part in parts
+    for source in part[0].size.inputs
+  ]
+  if not counts:
+    return []
+  at_once = canvas_plan.windows_at_once(
+    counts, upscaler.batch_size, upscaler.stage.mesh
+  )
+  return [
+    Group(
+      part,
+      Enlargement.of(upscaler, part[0].size, count=len(part), at_once=at_once),
+    )
+    for part in parts
+  ]
+
+
+def announce(groups: Sequence[Group]) -> None:
+  """Says how large results become, and what they cost; a collective.
+
+  Args:
+    groups: what is drawn.
+  """
+  for group in groups:
+    one, many = group.jobs[0], len(group.jobs)
+    height, width = one.source
+    size = one.size
+    times = math.sqrt(size.height * size.width / (height * width))
+    what = printable(one.picture.path) if many == 1 else f'{many} pictures'
+    kind = output_kinds.by_suffix(one.picture.target)
+    needed = many * output_limits.needed_bytes(kind, layout(size))
+    memory = group.enlargement.bytes
+    memory += output_limits.memory_needed(kind, layout(size))
+    if not collectives.is_first():
+      continue
+    print(
+      f'{what}: {width}x{height} -> {size.width}x{size.height} pixels '
+      f'({times:.3g} times), {group.enlargement.num_windows:,} windows, '
+      f'{memory / 2**30:.2g} GiB of memory, {kind.name} of at most '
+      f'{needed / 1e6:,.3g} MB'
+    )
+    if size.warning:
+      print(f'  {size.warning}')
+
+
+def layout(size: enlarged_size.Size) -> Layout:
+  """Returns the layout of a picture whose file was not read yet."""
+  return Layout(size.width, size.height, 3, 8)
+
+
+def _existing(folder: pathlib.Path) -> pathlib.Path:
+  """Returns a folder, or the nearest one above it that exists."""
+  folder = folder.absolute()
+  while not folder.exists():
+    folder = folder.parent
+  return folder
