@@ -19,6 +19,7 @@ _GREY = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 # sample; with the name of the other byte order, it takes the lower one.
 _OTHER_BYTE = {'N': 'B', 'L': 'B', 'B': 'L'}
 _COLOURS = ('RGB', 'RGBA', 'RGBX', 'CMYK')
+_ASSOCIATED = 'RGBa'
 _GREY_ALPHA = 'LA;16B'
 _PLANES, _SAMPLE_FORMAT = 284, 339  # tags of TIFF
 
@@ -60,6 +61,15 @@ def is_deep(image: Image.Image) -> bool:
   return image.mode[0] in 'IF' or (
     bool(bits) and (colours in _COLOURS or colours == 'LA')
   )
+
+
+def is_associated(image: Image.Image) -> bool:
+  """Whether 16-bit colours of an opened image are multiplied by their alpha.
+
+  Pillow divides such colours, but hands over eight bits. `scaled` returns all
+  bits, as the file stores them.
+  """
+  return _raw_mode(image).startswith(f'{_ASSOCIATED};16')
 
 
 def shallow(
@@ -150,7 +160,8 @@ def _colours(image, reopen):
     # A sample and its alpha have as many bytes as a pixel of RGBA.
     _rename(image, 'RGBA')
     return np.asarray(image).view('>u2').astype(np.uint16)
-  name = _raw_mode(image)
+  name = _raw_mode(image).replace(_ASSOCIATED, 'RGBA')
+  _rename(image, name)
   upper = np.asarray(image)
   samples = upper.astype(np.uint16)
   del upper

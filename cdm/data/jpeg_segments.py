@@ -11,7 +11,7 @@ from cdm.data.image_parts import (
 )
 
 _EXIF = b'Exif\0\0'
-_XMP = b'http://ns.adobe.com/xap/1.0/\0'
+XMP = b'http://ns.adobe.com/xap/1.0/\0'
 _ICC = b'ICC_PROFILE\0'
 _MULTIPLE = b'MPF\0'
 # Start of frame: a size follows. The other three of this range are tables.
@@ -66,7 +66,7 @@ def split(data: bytes) -> ImageParts:
     at = max(end, start + 2)
     body = data[start + 4 : end]
     if marker in _METADATA:
-      for name in (_EXIF, _XMP, _ICC, _MULTIPLE):
+      for name in (_EXIF, XMP, _ICC, _MULTIPLE):
         if body.startswith(name):
           found.setdefault(name, []).append(body[len(name) :])
     else:
@@ -89,7 +89,7 @@ def split(data: bytes) -> ImageParts:
     b''.join([*kept, data[at:]]) if found else data,
     size=size,
     orientation=orientation_of(
-      *(found.get(name, [None])[0] for name in (_EXIF, _XMP))
+      *(found.get(name, [None])[0] for name in (_EXIF, XMP))
     ),
     profile=profile_name(icc) if icc else None,
     has_more=_MULTIPLE in found,
