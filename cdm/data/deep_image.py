@@ -19,6 +19,7 @@ _GREY = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 # sample; with the name of the other byte order, it takes the lower one.
 _OTHER_BYTE = {'N': 'B', 'L': 'B', 'B': 'L'}
 _COLOURS = ('RGB', 'RGBA', 'RGBX', 'CMYK')
+_ASSOCIATED = 'RGBa'
 _GREY_ALPHA = 'LA;16B'
 _PLANES, _SAMPLE_FORMAT = 284, 339  # tags of TIFF
 
@@ -38,12 +39,37 @@ class Shallow(NamedTuple):
   was_transparent: bool = False
 
 
+class Samples(NamedTuple):
+  """The samples of an image, scaled by their white.
+
+  Attributes:
+    values: uint8 or uint16 [H, W] or [H, W, C]; C is 2 with alpha, 3 for
+      colours, 4 for colours with alpha or for inks.
+    dark: see `deep_samples.Scaled`.
+    is_hidden: bool [H, W], which pixels have the colour that the file declares
+      transparent; None if it declares none.
+  """
+
+  values: np.ndarray
+  dark: int | None = None
+  is_hidden: np.ndarray | None = None
+
+
 def is_deep(image: Image.Image) -> bool:
   """Whether the samples of an opened image have more than eight bits."""
   colours, _, bits = _raw_mode(image).partition(';16')
   return image.mode[0] in 'IF' or (
     bool(bits) and (colours in _COLOURS or colours == 'LA')
   )
+
+
+def is_associated(image: Image.Image) -> bool:
+  """Whether 16-bit colours of an opened image are multiplied by their alpha.
+
+  Pillow divides such colours, but hands over eight bits. `scaled` returns all
+  bits, as the file stores them.
+  """
+  return _raw_mode(image).startswith(f'{_ASSOCIATED};16')
 
 
 def shallow(
@@ -63,26 +89,45 @@ def shallow(
   Raises:
     Unusable: the range of the samples is not known.
   """
-  if image.mode not in _GREY and image.mode[0] in 'IF':
-    samples = _numbers(image, parts)
-    if samples.dtype != np.uint16:
-      whole = samples.dtype.kind in 'iu'
-      kind = f'{parts.bits}-bit integers' if whole else 'fractions'
-      pixels = deep_samples.scale_any(samples, kind, max_value)
-      pixels = 255 - pixels if parts.white_is_zero else pixels
-      return Shallow(Image.fromarray(pixels))
-  elif image.mode in _GREY:
-    samples = np.asarray(image)
-  else:
-    samples = _colours(image, reopen)
-  inverted = parts.white_is_zero and samples.ndim == 2
-  pixels, dark = _scaled(samples, parts, max_value, inverted)
-  is_hidden = _hidden(samples, image.info.get('transparency'))
+  pixels, dark, is_hidden = scaled(image, parts, reopen, max_value)
   if is_hidden is not None:
     pixels[is_hidden] = 255
   return Shallow(
     _image(pixels, image.mode), dark, is_hidden is not None and is_hidden.any()
   )
+
+
+def scaled(
+  image: Image.Image,
+  parts: ImageParts,
+  reopen: Callable[[], Any],
+  max_value: float | None,
+  *,
+  full: int = 255,
+) -> Samples:
+  """Returns the samples of an image, of which white has the value `full`.
+
+  Args:
+    image, parts, reopen, max_value: see `shallow`.
+    full: 255 or 65535.
+
+  Raises:
+    Unusable: the range of the samples is not known.
+  """
+  if image.mode not in _GREY and image.mode[0] in 'IF':
+    samples = _numbers(image, parts)
+    if samples.dtype != np.uint16:
+      whole = samples.dtype.kind in 'iu'
+      kind = f'{parts.bits}-bit integers' if whole else 'fractions'
+      values = deep_samples.scale_any(samples, kind, max_value, full=full)
+      return Samples(full - values if parts.white_is_zero else values)
+  elif image.mode in _GREY:
+    samples = np.asarray(image)
+  else:
+    samples = _colours(image, reopen)
+  inverted = parts.white_is_zero and samples.ndim == 2
+  values, dark = _scaled(samples, parts, max_value, inverted, full)
+  return Samples(values, dark, _hidden(samples, image.info.get('transparency')))
 
 
 def _raw_mode(image):
@@ -115,7 +160,8 @@ def _colours(image, reopen):
     # A sample and its alpha have as many bytes as a pixel of RGBA.
     _rename(image, 'RGBA')
     return np.asarray(image).view('>u2').astype(np.uint16)
-  name = _raw_mode(image)
+  name = _raw_mode(image).replace(_ASSOCIATED, 'RGBA')
+  _rename(image, name)
   upper = np.asarray(image)
   samples = upper.astype(np.uint16)
   del upper
@@ -137,8 +183,8 @@ def _rename(image, raw_mode):
   ]
 
 
-def _scaled(samples, parts, max_value, inverted):
-  """Returns (uint8 pixels, the largest sample or None, see `Scaled`)."""
+def _scaled(samples, parts, max_value, inverted, full):
+  """Returns (scaled samples, the largest one or None, see `Scaled`)."""
   has_alpha = samples.ndim == 3 and samples.shape[2] in (2, 4)
   colours = samples[..., :-1] if has_alpha and parts.bits == 16 else samples
   if parts.bits < 16 and samples.ndim == 2 and parts.bits > 8:
@@ -146,17 +192,19 @@ def _scaled(samples, parts, max_value, inverted):
   else:
     significant = parts.significant_bits
     white = deep_samples.white_of_significant_bits(colours, significant)
-  scaled = deep_samples.scale(
-    colours, declared=white, max_value=max_value, inverted=inverted
+  result = deep_samples.scale(
+    colours, declared=white, max_value=max_value, inverted=inverted, full=full
   )
   if colours is samples:
-    return scaled.pixels, scaled.dark
+    return result.pixels, result.dark
   alpha = samples[..., -1:]
   # An editor that made 16 bits of fewer did so for alpha, or did not.
   limit = max_value if white == 65535 else white
   within = limit is not None and alpha.max() <= limit
-  alpha = deep_samples.scale(alpha, max_value=limit if within else 65535)
-  return np.concatenate([scaled.pixels, alpha.pixels], axis=-1), scaled.dark
+  alpha = deep_samples.scale(
+    alpha, max_value=limit if within else 65535, full=full
+  )
+  return np.concatenate([result.pixels, alpha.pixels], axis=-1), result.dark
 
 
 def _hidden(samples, transparent):

@@ -7,12 +7,14 @@ metadata, only the orientation is applied, if the caller wants that, and nothing
 in them can make sound pixels unreadable.
 """
 
+import contextlib
 import functools
 import math
 import os
 import pathlib
 import stat
-from typing import NamedTuple, NotRequired, TypedDict
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -28,7 +30,7 @@ from cdm.data import (
 )
 from cdm.data.files.transient_errors import not_of_the_file
 from cdm.data.image_notes import Note
-from cdm.data.image_parts import Unreadable, Unusable
+from cdm.data.image_parts import ImageParts, Unreadable, Unusable
 from cdm.data.transforms import BadImage, UnusableImage
 
 MAX_PIXELS = 180_000_000
@@ -224,24 +226,19 @@ def _compressed(data, max_pixels, max_value, exif_rotation):
   kind = image_kinds.kind_of(data)
   parts = kind.split(data)
   if parts.size is not None:
-    _check_size(*parts.size, max_pixels)
+    check_size(*parts.size, max_pixels)
   pixels = _fast_jpeg(parts, exif_rotation)
   if pixels is not None:
     return pixels, _texts(parts, exif_rotation)
-  open_again = functools.partial(image_kinds.open_image, kind, parts.data)
-  with open_again() as image:
-    _check_size(*image.size, max_pixels)
-    if kind.name == 'AVIF':
-      parts = image_kinds.parts_of_avif(image, parts)
-    with _BUDGET.reserve(_working_bytes(image, parts)):
-      is_deep = deep_image.is_deep(image)
-      shallow = (
-        deep_image.shallow(image, parts, open_again, max_value)
-        if is_deep
-        else deep_image.Shallow(image)
-      )
-      orientation = parts.orientation if exif_rotation else 1
-      result = rgb_pixels.upright(shallow.image, orientation)
+  with opened(kind, parts, max_pixels) as (image, parts, open_again):
+    is_deep = deep_image.is_deep(image)
+    shallow = (
+      deep_image.shallow(image, parts, open_again, max_value)
+      if is_deep
+      else deep_image.Shallow(image)
+    )
+    orientation = parts.orientation if exif_rotation else 1
+    result = rgb_pixels.upright(shallow.image, orientation)
     more = image_kinds.has_more_frames(image)
   return result.pixels, _texts(
     parts._replace(has_more=parts.has_more or more),
@@ -274,7 +271,7 @@ def _texts(parts, exif_rotation, *, was_transparent=False, dark=None):
   texts = {
     'profile': f'its colour profile {parts.profile!r} was not applied',
     **_TEXTS,
-    'dark': _dark_text(dark),
+    'dark': dark_text(dark),
     'rotated': f'its EXIF orientation {parts.orientation} was applied',
     'unrotated': f'its EXIF orientation {parts.orientation} was not applied',
   }
@@ -292,7 +289,7 @@ def _texts(parts, exif_rotation, *, was_transparent=False, dark=None):
 def _anymap(data, max_pixels, max_value):
   """Returns (pixels, {kind of note: text}) of a binary PGM or PPM file."""
   width, height, channels, white, start = portable_anymap.read_header(data)
-  _check_size(width, height, max_pixels)
+  check_size(width, height, max_pixels)
   with _BUDGET.reserve(6 * width * height):
     samples = portable_anymap.samples(
       data, (height, width, channels), white, start
@@ -302,18 +299,61 @@ def _anymap(data, max_pixels, max_value):
     if channels == 1:
       pixels = np.repeat(pixels, 3, axis=2)
     pixels.setflags(write=False)
-  dark = {'dark': _dark_text(scaled.dark)} if scaled.dark is not None else {}
+  dark = {'dark': dark_text(scaled.dark)} if scaled.dark is not None else {}
   return pixels, dark
 
 
-def _dark_text(largest):
+def dark_text(largest: int | None) -> str:
+  """Returns the text of the note 'dark', see `deep_samples.Scaled`."""
   return (
     f'its 16-bit values reach only {largest} of 65535; if white has another '
     'value in this image, give max_value (--max_value=V)'
   )
 
 
-def _check_size(width, height, max_pixels):
+@contextlib.contextmanager
+def opened(
+  kind: image_kinds.Kind, parts: ImageParts, max_pixels: int
+) -> Generator[tuple[Image.Image, ImageParts, Callable[[], Any]]]:
+  """Context manager that opens an image to be decoded within it.
+
+  The memory that decoding takes is within the budget of all threads.
+
+  Args:
+    kind: the kind of the file.
+    parts: what its `split` has returned.
+    max_pixels: see `decode`.
+
+  Yields:
+    (image of Pillow that is not loaded, parts, function that returns a context
+    manager which opens the same file again).
+
+  Raises:
+    Unreadable: the file is damaged, or of a variant that is not supported.
+    Unusable: it is too large.
+  """
+  open_again = functools.partial(image_kinds.open_image, kind, parts.data)
+  if parts.size is not None:
+    check_size(*parts.size, max_pixels)
+  with open_again() as image:
+    check_size(*image.size, max_pixels)
+    if kind.name == 'AVIF':
+      parts = image_kinds.parts_of_avif(image, parts)
+    with _BUDGET.reserve(_working_bytes(image, parts)):
+      yield image, parts, open_again
+
+
+def reserve(count: int) -> contextlib.AbstractContextManager[None]:
+  """Context manager of the memory budget of all threads that decode."""
+  return _BUDGET.reserve(count)
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+  """Checks the size of an image before its pixels are decoded.
+
+  Raises:
+    Unusable: it has more than max_pixels pixels.
+  """
   if width * height > max_pixels:
     raise Unusable(
       f'{width}x{height} pixels are more than the {max_pixels:,} that are '

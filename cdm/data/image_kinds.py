@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib
 import io
+import os
 import re
 import warnings
 from collections.abc import Callable, Generator
@@ -146,6 +147,21 @@ def open_image(kind: Kind, data: bytes) -> Generator[Image.Image]:
     raise
   except Exception as error:  # Pillow raises nearly anything on damaged bytes.
     raise Unreadable(_reason(kind, str(error))) from error
+
+
+def size_of_file(path: str | os.PathLike[str], name: str) -> tuple[int, int]:
+  """Returns (width, height) of a file, of which no pixel is decoded.
+
+  Args:
+    path: of the file.
+    name: of its kind.
+
+  Raises:
+    OSError, SyntaxError: it is damaged, or is of another kind.
+  """
+  kind = next(kind for kind in KINDS if kind.name == name)
+  with _opener(*kind.plugin)(os.fspath(path)) as image:
+    return image.size
 
 
 def _open(kind, data):

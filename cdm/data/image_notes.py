@@ -22,6 +22,9 @@ KINDS = {
   'dark': 'the 16-bit values use at most a sixteenth of their range',
   'rotated': 'the EXIF orientation was applied',
   'unrotated': 'the EXIF orientation was not applied',
+  'converted': 'colours were converted to sRGB',
+  'metadata': 'metadata could not be read',
+  'developed': 'raw values of a camera were developed',
   'enlarged': 'a smaller image was enlarged',
 }
 # What a user who names a single file sees in any viewer too.

@@ -66,6 +66,16 @@ def upright(image: Image.Image, orientation: int) -> Upright:
   return Upright(pixels, was_transparent)
 
 
+def turned(stored: np.ndarray, orientation: int) -> np.ndarray:
+  """Returns samples [H, W, ...] as the viewer sees them, as a view.
+
+  Args:
+    stored: samples as the file stores them.
+    orientation: 1 to 8, as in EXIF.
+  """
+  return _undone(stored, _INVERSE.get(orientation, orientation))
+
+
 def _transposed(image, orientation):
   method = _TRANSPOSES.get(orientation)
   return image if method is None else image.transpose(method)

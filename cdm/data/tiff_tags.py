@@ -25,7 +25,7 @@ _MOST_TILE_PIXELS = 2**26
 _CUT = 'the TIFF file is cut off or damaged'
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
   """How a TIFF file writes numbers: classic TIFF, or BigTIFF."""
 
   order: str  # '<' or '>'
@@ -49,15 +49,24 @@ def split(data: bytes) -> ImageParts:
     raise Unreadable(_CUT) from None
 
 
-def _split(data):
+def layout_of(data: bytes) -> tuple[Layout, int]:
+  """Returns how a TIFF file writes numbers, and where its directory is.
+
+  Raises:
+    struct.error: the file ends before it says so.
+  """
   order = '<' if data[:2] == b'II' else '>'
   big = data[2:4] in (b'+\0', b'\0+')
   layout = (
-    _Layout(order, 'Q', 'HHQ8s', 'Q')
+    Layout(order, 'Q', 'HHQ8s', 'Q')
     if big
-    else _Layout(order, 'H', 'HHI4s', 'I')
+    else Layout(order, 'H', 'HHI4s', 'I')
   )
-  start = layout.read(layout.offset, data, 8 if big else 4)[0]
+  return layout, layout.read(layout.offset, data, 8 if big else 4)[0]
+
+
+def _split(data):
+  layout, start = layout_of(data)
   count = layout.read(layout.count, data, start)[0]
   first = start + struct.calcsize('<' + layout.count)
   step = struct.calcsize('<' + layout.entry)

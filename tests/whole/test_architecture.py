@@ -65,6 +65,9 @@ EXTERNAL = {
   'pyarrow': {'data'},
   'lmdb': {'data'},
   'simplejpeg': {'data'},
+  'tifffile': {'data'},
+  'pillow_heif': {'data'},
+  'rawpy': {'data'},
   'orbax': {'checkpointing'},
   'optax': {'training'},
 }
