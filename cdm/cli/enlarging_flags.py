@@ -93,6 +93,18 @@ def refuse(args: argparse.Namespace, why: str) -> None:
       raise ValueError(f'{flag}: {why}; leave it out.')
 
 
+def scale(args: argparse.Namespace, factor: int) -> float | None:
+  """Returns how many times as long results are; None if pictures differ.
+
+  Args:
+    args: the parsed arguments.
+    factor: the magnification of the stage.
+  """
+  if any(getattr(args, name) is not None for name in SIZES):
+    return args.scale
+  return float(factor)
+
+
 def suffix(args: argparse.Namespace) -> str | None:
   """Returns the suffix that --format asks for, or None."""
   return None if args.format is None else f'.{args.format}'

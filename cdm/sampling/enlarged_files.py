@@ -8,8 +8,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
-import pathlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -44,7 +42,6 @@ _CLEAN_QUALITY = 90
 
 
 def write_enlarged_files(
-  out: str | os.PathLike | None,
   upscaler: Upscaler,
   inputs: Inputs,
   settings: Settings,
@@ -56,7 +53,6 @@ def write_enlarged_files(
   writes.
 
   Args:
-    out: output folder, which this run holds; None if the results lie elsewhere.
     upscaler: the stage, which draws canvases.
     inputs: the picture files; see `enlarged_inputs.check`.
     settings: how they are enlarged.
@@ -69,7 +65,7 @@ def write_enlarged_files(
   canvas, record = upscaler.canvas, upscaler.record
   assert canvas is not None
   jobs, errors = enlarged_jobs.jobs_of(canvas, record, inputs, settings)
-  held = contextlib.nullcontext()
+  held, out = contextlib.nullcontext(), inputs.folder
   if out is not None:
     held = folder_lock.hold(out, 'cdm upscale', flag='--out')
   with held:
@@ -91,7 +87,7 @@ def write_enlarged_files(
       for job in written:
         print(printable(job.picture.target))
       if out is not None:
-        _write_overview(pathlib.Path(out), upscaler, written, inputs, settings)
+        _write_overview(out, upscaler, written, inputs, settings)
   refused = [*inputs.refused, *errors]
   if refused:
     total = len(inputs.pictures) + len(inputs.refused)
@@ -175,7 +171,7 @@ def _rounds(read, settings) -> int:
 
 def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
   """Draws pictures and writes them, a single one band by band."""
-  colours = np.stack([_colour(one) for one in photographs])
+  colours = np.stack([colour(one) for one in photographs])
   bands = enlargement.bands(picture_rows.WholePictures(colours), drawn)
   if len(jobs) > 1:
     whole = np.concatenate(list(bands), axis=1)
@@ -186,7 +182,7 @@ def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
     _write_one(jobs[0], photographs[0], rows, enlargement, settings, record)
 
 
-def _colour(one) -> np.ndarray:
+def colour(one) -> np.ndarray:
   """Returns the colours that are enlarged, float32 [h, w, 3]."""
   samples = one.samples
   if one.alpha is not None:

@@ -99,7 +99,9 @@ def jobs_of(
         (given.height, given.width), upscaler.cut.factor, settings.asked
       )
       kind = output_kinds.by_suffix(picture.target)
-      output_limits.check(kind, layout(size), _existing(picture.target.parent))
+      output_limits.check(
+        kind, _layout(picture, size), _existing(picture.target.parent)
+      )
     except ValueError as error:
       errors.append(ValueError(f'{printable(picture.path)}: {error}'))
       continue
@@ -199,9 +201,9 @@ def announce(groups: Sequence[Group]) -> None:
     times = math.sqrt(size.height * size.width / (height * width))
     what = printable(one.picture.path) if many == 1 else f'{many} pictures'
     kind = output_kinds.by_suffix(one.picture.target)
-    needed = many * output_limits.needed_bytes(kind, layout(size))
+    needed = many * output_limits.needed_bytes(kind, _layout(one.picture, size))
     memory = group.enlargement.bytes
-    memory += output_limits.memory_needed(kind, layout(size))
+    memory += output_limits.memory_needed(kind, _layout(one.picture, size))
     if not collectives.is_first():
       continue
     print(
@@ -214,9 +216,9 @@ def announce(groups: Sequence[Group]) -> None:
       print(f'  {size.warning}')
 
 
-def layout(size: enlarged_size.Size) -> Layout:
-  """Returns the layout of a picture whose file was not read yet."""
-  return Layout(size.width, size.height, 3, 8)
+def _layout(picture, size):
+  """Returns the largest layout of a picture whose pixels were not read yet."""
+  return Layout(size.width, size.height, 4, picture.header.bits)
 
 
 def _existing(folder: pathlib.Path) -> pathlib.Path:

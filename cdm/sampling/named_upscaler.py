@@ -127,19 +127,21 @@ def lowres_size(
   return _lowres_of(method, loader.load(path, overrides)).size
 
 
-def draws_canvases(
+def canvas_factor(
   workdir: pathlib.Path,
   overrides: Sequence[tuple[str, str]] = (),
   at: int | str | None = None,
-) -> bool:
-  """Returns whether pictures of any size are drawn, not tiles that are blended.
+) -> int | None:
+  """Returns the magnification of what draws pictures of any size.
+
+  None if it draws tiles, which are blended.
 
   Args:
     workdir, overrides, at: see `lowres_size`.
   """
   if parse(workdir) is not None:
-    return False
-  return restore.draws_canvases(workdir, overrides, at)
+    return None
+  return restore.canvas_factor(workdir, overrides, at)
 
 
 def opened(

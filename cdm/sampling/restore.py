@@ -171,20 +171,26 @@ def lowres_size(
   return saved.lowres.size
 
 
-def draws_canvases(
+def canvas_factor(
   workdir: pathlib.Path,
   overrides: Sequence[tuple[str, str]] = (),
   at: int | str | None = None,
-) -> bool:
-  """Returns whether a stage draws pictures of any size, from its config.
+) -> int | None:
+  """Returns the magnification of a stage, from its config.
+
+  None if it draws no pictures of any size.
 
   Args:
     workdir, overrides, at: see `lowres_size`.
   """
   step = reader.resolve(workdir, at)
   saved = loader.from_json(reader.read_config(workdir, step=step), workdir)
+  stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
-  return stage.stage(saved).method.canvas is not None
+  built = stage.stage(saved)
+  if built.method.canvas is None or built.lowres is None:
+    return None
+  return built.input_size // built.lowres.size
 
 
 def _base_model(workdir, saved):

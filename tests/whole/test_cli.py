@@ -38,7 +38,9 @@ OPTIONS = {
   '--start_level --guide --guidance_weight',
   'upscale': 'IMAGE --workdir --out --held_out --label --level --seed --at '
   '--ema --batch_per_device --sampler --steps --start_level --guide '
-  '--guidance_weight',
+  '--guidance_weight --scale --width --height --long_edge --megapixels '
+  '--format --quality --subsampling --compression --strip_metadata '
+  '--back_projection',
   'evaluate': '--samples --reference --metrics --lowres --downsample '
   '--make_reference --num --seed --few --kid_size --weights --batch_size '
   '--lpips --lpips_weights --out --at --ema --batch_per_device '
@@ -481,8 +483,37 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
       r'was trained on levels up to 0\.2',
     ),
     (
-      ['upscale', '--workdir={sr}', '{tmp}/small.png'],
+      [
+        'upscale',
+        f'--workdir=bicubic:{smoke_runs.CONFIGS}/smoke_sr.py',
+        '{tmp}/small.png',
+      ],
       r'small\.png: The image is 20x7 pixels, smaller than the 8x8 input',
+    ),
+    (
+      [
+        'upscale',
+        f'--workdir=bicubic:{smoke_runs.CONFIGS}/smoke_sr.py',
+        '{tmp}/ok.png',
+      ]
+      + ['--scale=2'],
+      r'--scale=2\.0: this method super-resolves tiles, and writes PNG files',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '--held_out=1', '--strip_metadata'],
+      r'--strip_metadata: held-out images have a size of their own; leave it',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--quality=0'],
+      r'quality is 0; it must be 1 to 100',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--width=9', '--scale=2'],
+      r'--scale=2 and --width=9 both set the size of the result; give one',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--back_projection=11'],
+      r'--back_projection=11: give 0 to 10 rounds',
     ),
     (['upscale', '--workdir={sr}', '{tmp}/no.png'], r'there is no such file'),
     (

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cdm.cli import drawing_flags, enlarging_flags, guidance_flags
 from cdm.distributed import collectives, initialize
 
 if TYPE_CHECKING:
+  import pathlib
+
   from cdm.sampling.upscaler import Upscaler
 
 DESCRIPTION = """\
 Enlarge pictures with a trained super-resolution stage. A diffusion model or a
 regression enlarges pictures of any size to any size, window by window, see
-docs/photographs.md; what is in a file stays in it: colour profile, transparency,
-16 bits, metadata. Other methods cut a picture into tiles of the stage's input
-size, and write PNG files. With --held_out=N the inputs are N of the stage's own
-evaluation images: they are shrunk, super-resolved and written next to their
-originals. --workdir also takes a method without training, as METHOD:CONFIG.py.
+docs/photographs.md; what is in a file stays in it: colour profile, 16 bits,
+transparency, metadata. Other methods cut a picture into tiles of the stage's
+input size, and write PNG files. With --held_out=N the inputs are N of the
+stage's own evaluation images: they are shrunk, super-resolved and written next
+to their originals. --workdir also takes a method without training, as
+METHOD:CONFIG.py.
 
 An IMAGE that is a folder stands for all picture files in it and below it. An
 image that cannot be used does not stop the others: it is named at the end, and
@@ -131,22 +134,45 @@ def run(args: argparse.Namespace) -> None:
   """Super-resolves files, or the stage's held-out images."""
   import pathlib
 
-  from cdm.config import evaluated_images, loader
-  from cdm.data import class_names
   from cdm.distributed import compilation_cache
-  from cdm.reporting import output_files
-  from cdm.sampling import (
-    drawing_batch,
-    enlarged_files,
-    enlarged_inputs,
-    named_upscaler,
-    upscale_files,
-    upscale_inputs,
-  )
+  from cdm.sampling import named_upscaler
 
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   compilation_cache.enable_compilation_cache()
 
+  _check(args)
+  overrides = [*args.overrides, *guidance_flags.overrides(args)]
+  at = drawing_flags.checkpoint(args.at, args.ema)
+  given = _Given(pathlib.Path(args.workdir), overrides, at)
+  if args.held_out:
+    enlarging_flags.refuse(args, 'held-out images have a size of their own')
+    _held_out(args, given)
+    return
+  factor = named_upscaler.canvas_factor(given.workdir, overrides, at)
+  if factor is None:
+    why = 'this method super-resolves tiles, and writes PNG files'
+    enlarging_flags.refuse(args, why)
+    _tiles(args, given)
+  else:
+    _pictures(args, given, factor)
+
+
+class _Given(NamedTuple):
+  """What is opened.
+
+  Attributes:
+    workdir: work directory of the stage, or METHOD:CONFIG.py.
+    overrides: ((dotted key, text), ...), applied to its config.
+    at: which checkpoint.
+  """
+
+  workdir: pathlib.Path
+  overrides: list[tuple[str, str]]
+  at: int | str | None
+
+
+def _check(args):
+  """Refuses values that no stage can be used with."""
   if bool(args.images) == bool(args.held_out):
     raise ValueError(
       'cdm upscale takes image files or --held_out=N; give one of the two.'
@@ -157,8 +183,6 @@ def run(args: argparse.Namespace) -> None:
       raise ValueError(f'--{option}={value}: it must be at least 1.')
   drawing_flags.check(args)
   drawing_flags.check_batches(args)
-  overrides = [*args.overrides, *guidance_flags.overrides(args)]
-  at = drawing_flags.checkpoint(args.at, args.ema)
   if not 0 <= args.seed < 2**32:
     raise ValueError(f'--seed={args.seed}: seeds are 0 to 2^32 - 1.')
   if args.held_out and args.label is not None:
@@ -166,64 +190,95 @@ def run(args: argparse.Namespace) -> None:
       f'--label={args.label} is for image files; held-out images have labels '
       'of their own. Leave it out.'
     )
-  workdir = pathlib.Path(args.workdir)
-  inputs, draws_canvases = None, False
-  if args.images:
-    # The inputs are read before the checkpoint, which may take minutes.
-    draws_canvases = named_upscaler.draws_canvases(workdir, overrides, at)
-  else:
-    enlarging_flags.refuse(args, 'held-out images have a size of their own')
-  if draws_canvases:
-    enlarging_flags.settings(args, None)  # checks them
-    inputs = enlarged_inputs.check(
-      args.images,
-      args.out,
-      scale=args.scale or enlarging_flags.own_scale(args, lowres, size),
-      suffix=enlarging_flags.suffix(args),
-      max_value=args.max_value,
+
+
+def _folder(args):
+  """Returns the output folder, which must be given."""
+  import pathlib
+
+  from cdm.reporting import output_files
+
+  if args.out is None:
+    raise ValueError(
+      'Give --out=DIR, the folder for the images. (Only pictures that a '
+      'diffusion model or a regression enlarges are written beside the '
+      'originals without it.)'
     )
-    out = inputs.folder
-  else:
-    if args.out is None:
-      raise ValueError(
-        'Give --out=DIR, the folder for the images; only pictures that a '
-        'diffusion model or a regression enlarges can be written beside the '
-        'originals.'
-      )
-    out = pathlib.Path(args.out)
-    output_files.check_folder_name(out)
-  if args.images and not draws_canvases:
-    why = 'this method super-resolves tiles, and writes PNG files'
-    enlarging_flags.refuse(args, why)
-    tile = named_upscaler.lowres_size(workdir, overrides, at)
-    inputs = upscale_inputs.check(
-      args.images, out, tile=tile, max_value=args.max_value
-    )
+  output_files.check_folder_name(args.out)
+  return pathlib.Path(args.out)
+
+
+def _opened(args, given):
+  """Returns (Upscaler, config of its stage, names of its classes)."""
+  from cdm.data import class_names
+  from cdm.sampling import drawing_batch, named_upscaler
+
   upscaler, saved = named_upscaler.opened(
-    workdir,
+    given.workdir,
     level=args.level,
     batch_size=args.batch_size,
     limits=drawing_batch.Limits(
       TILES_PER_DEVICE, own_rows=True, per_device=args.batch_per_device
     ),
-    overrides=overrides,
-    at=at,
+    overrides=given.overrides,
+    at=given.at,
     redraws=drawing_flags.redraws(args),
   )
-  names = class_names.read(workdir)
-  if inputs is not None:
-    label = parse_label(args.label, upscaler, names)
-    if label is not None and collectives.is_first():
-      print(f'class of all images: {class_names.describe(label, names)}')
-    if draws_canvases:
-      enlarged_files.write_enlarged_files(
-        out, upscaler, inputs, enlarging_flags.settings(args, label)
-      )
-      return
-    upscale_files.write_upscaled_files(
-      out, upscaler, inputs, label, seed=args.seed, overwrite=args.overwrite
-    )
-    return
+  return upscaler, saved, class_names.read(given.workdir)
+
+
+def _label(args, upscaler, names):
+  """Returns the class of all images, and says it."""
+  from cdm.data import class_names
+
+  label = parse_label(args.label, upscaler, names)
+  if label is not None and collectives.is_first():
+    print(f'class of all images: {class_names.describe(label, names)}')
+  return label
+
+
+def _pictures(args, given, factor):
+  """Enlarges pictures of any size."""
+  from cdm.sampling import enlarged_files, enlarged_inputs
+
+  enlarging_flags.settings(args, None)  # checks them
+  # The inputs are read before the checkpoint, which may take minutes.
+  inputs = enlarged_inputs.check(
+    args.images,
+    args.out,
+    scale=enlarging_flags.scale(args, factor),
+    suffix=enlarging_flags.suffix(args),
+    max_value=args.max_value,
+  )
+  upscaler, _, names = _opened(args, given)
+  settings = enlarging_flags.settings(args, _label(args, upscaler, names))
+  enlarged_files.write_enlarged_files(upscaler, inputs, settings)
+
+
+def _tiles(args, given):
+  """Super-resolves pictures tile by tile."""
+  from cdm.sampling import named_upscaler, upscale_files, upscale_inputs
+
+  out = _folder(args)
+  tile = named_upscaler.lowres_size(given.workdir, given.overrides, given.at)
+  inputs = upscale_inputs.check(
+    args.images, out, tile=tile, max_value=args.max_value
+  )
+  upscaler, _, names = _opened(args, given)
+  label = _label(args, upscaler, names)
+  upscale_files.write_upscaled_files(
+    out, upscaler, inputs, label, seed=args.seed, overwrite=args.overwrite
+  )
+
+
+def _held_out(args, given):
+  """Super-resolves the stage's own evaluation images."""
+  from cdm.config import class_agreement, evaluated_images, loader
+  from cdm.sampling import upscale_files
+
+  out = _folder(args)
+  upscaler, saved, names = _opened(args, given)
+  saved = class_agreement.of_stage(saved, given.workdir, upscaler.num_classes)
   upscale_files.write_upscaled_held_out(
     out,
     upscaler,

@@ -75,7 +75,7 @@ KINDS = (
   OutputKind(
     'JPEG',
     ('.jpg', '.jpeg', '.jpe', '.jfif'),
-    65_535,
+    65_500,  # libjpeg, with which nearly all programs read, takes no more
     has_alpha=False,
     keeps=_ALL,
     is_banded=True,

@@ -12,8 +12,8 @@ _LOSSY_SHARE = 0.7
 _OVERHEAD = 2**16  # headers and metadata without a profile
 # What is in memory while rows are written: some bands of each thread.
 _BANDS_BYTES = 2**28
-# Of a pixel that Pillow holds, and that an encoder holds beside it.
-_WHOLE_BYTES = 16
+# Of a pixel that Pillow holds, and that an encoder holds beside it, measured.
+_WHOLE_BYTES = {'WebP': 16, 'AVIF': 40}
 
 
 def needed_bytes(kind: OutputKind, layout: Layout) -> int:
@@ -29,7 +29,7 @@ def memory_needed(kind: OutputKind, layout: Layout) -> int:
   """Returns about how many bytes of memory writing takes."""
   if kind.is_banded:
     return _BANDS_BYTES
-  return _WHOLE_BYTES * layout.width * layout.height
+  return _WHOLE_BYTES[kind.name] * layout.width * layout.height
 
 
 def check(

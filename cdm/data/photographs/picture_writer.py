@@ -19,6 +19,7 @@ from cdm.data.files import atomic_files
 from cdm.data.photographs import (
   bmp_encoder,
   jpeg_encoder,
+  marks,
   output_kinds,
   output_limits,
   png_encoder,
@@ -131,6 +132,7 @@ def open_writer(
   kind: OutputKind | None = None,
   carried: Carried = _NO_METADATA,
   options: Options = DEFAULTS,
+  mark: str | None = None,
 ) -> Generator[Writer]:
   """Context manager that yields a `Writer`; the file appears at its end.
 
@@ -142,6 +144,7 @@ def open_writer(
     kind: what is written; None takes the kind that the suffix means.
     carried: metadata for this picture, see `metadata_output.for_output`.
     options: see `Options`.
+    mark: what the file is known by again, see `marks`; None for no mark.
 
   Raises:
     ValueError: the format or the disk cannot hold the picture, an option is
@@ -164,6 +167,8 @@ def open_writer(
         writer.finish()
       finally:
         encoder.close()
+    if mark is not None:
+      marks.append(partial, kind.name, mark)
     _verify(partial, kind, layout)
 
 
