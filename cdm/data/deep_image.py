@@ -90,11 +90,11 @@ def shallow(
     Unusable: the range of the samples is not known.
   """
   pixels, dark, is_hidden = scaled(image, parts, reopen, max_value)
+  was_transparent = False
   if is_hidden is not None:
     pixels[is_hidden] = 255
-  return Shallow(
-    _image(pixels, image.mode), dark, is_hidden is not None and is_hidden.any()
-  )
+    was_transparent = bool(is_hidden.any())
+  return Shallow(_image(pixels, image.mode), dark, was_transparent)
 
 
 def scaled(

@@ -15,7 +15,9 @@ class BmpEncoder:
   def __init__(self, file: IO[bytes], layout: Layout, carried: Carried):
     self._file = file
     self._row_bytes = -(-layout.row_bytes // 4) * 4
-    grey = np.arange(256, dtype=np.uint8)[:, None] * np.uint8([1, 1, 1, 0])
+    grey = np.arange(256, dtype=np.uint8)[:, None] * np.array(
+      [1, 1, 1, 0], np.uint8
+    )
     palette = grey.tobytes() if layout.channels == 1 else b''
     self._start = 54 + len(palette)
     size = self._start + layout.height * self._row_bytes

@@ -102,7 +102,7 @@ def updated(
 
 
 def _directory(block, order, start):
-  """Returns ([Entry], position of the offset of the next directory)."""
+  """Returns (entries, position of the offset of the next directory)."""
   count = struct.unpack_from(order + 'H', block, start)[0]
   if count > _MOST_ENTRIES:
     raise struct.error('more entries than any camera writes')

@@ -6,6 +6,8 @@ Values stay bytes in the byte order of their file.
 import struct
 from typing import NamedTuple
 
+import numpy as np
+
 from cdm.data import tiff_tags
 
 # Bytes of a value, by type.
@@ -15,6 +17,7 @@ _SIZES = {
 }  # fmt: skip
 _MOST_ENTRIES = 1000
 _LONG, _LONG_8 = 4, 16
+_FRACTIONS = (5, 10)
 
 
 class Value(NamedTuple):
@@ -66,6 +69,27 @@ def number(directory: Directory, tag: int, order: str) -> int | None:
   if value is None or kind is None:
     return None
   return struct.unpack_from(order + kind, value.data)[0]
+
+
+def ordered(entries: Directory, former: str, order: str) -> Directory:
+  """Returns entries with their values in another byte order.
+
+  Args:
+    entries: what a directory holds.
+    former: their byte order, '<' or '>'.
+    order: the wanted one.
+  """
+  if former == order:
+    return entries
+  return {
+    tag: value._replace(data=_swapped(value)) for tag, value in entries.items()
+  }
+
+
+def _swapped(value):
+  # A fraction is two numbers of four bytes.
+  size = 4 if value.kind in _FRACTIONS else _SIZES[value.kind]
+  return np.frombuffer(value.data, f'u{size}').byteswap().tobytes()
 
 
 def pack(

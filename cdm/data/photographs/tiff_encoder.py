@@ -35,10 +35,12 @@ class TiffEncoder:
     self._file, self._layout, self._carried = file, layout, carried
     self._level = level
     exif = carried.exif
-    self._order = exif_block.order_of(exif) if exif else '<'
     self._big = (
       output_limits.needed_bytes(by_name('TIFF'), layout) > CLASSIC_BYTES
     )
+    self._order = '<'
+    if exif and not self._big:
+      self._order = exif_block.order_of(exif)
     self._rows = max(1, _STRIP_BYTES // layout.row_bytes)
     self._held: list[np.ndarray] = []
     self._offsets: list[int] = []
@@ -112,7 +114,7 @@ class TiffEncoder:
       return many(3, [number])
 
     places = 16 if self._big else 4
-    about = tiff_metadata.of_block(carried.exif) if carried.exif else {}
+    about = tiff_metadata.of_block(carried.exif, order) if carried.exif else {}
     entries = {
       **about,
       **self._pointers,

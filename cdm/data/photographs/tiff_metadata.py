@@ -92,14 +92,19 @@ def small_block(software: str | None, given: Resolution | None) -> bytes | None:
   return b'II*\0' + struct.pack('<I', at) + body
 
 
-def of_block(exif: bytes) -> Directory:
+def of_block(exif: bytes, order: str) -> Directory:
   """Returns the entries of an EXIF block's first directory to be copied.
 
   Pointers to further directories are not among them.
+
+  Args:
+    exif: a sound block.
+    order: the wanted byte order of the values, '<' or '>'.
   """
   layout, start = tiff_tags.layout_of(exif)
   first = tiff_directory.read(exif, layout, start)
-  return {tag: first[tag] for tag in first if tag in _ABOUT}
+  about = {tag: first[tag] for tag in first if tag in _ABOUT}
+  return tiff_directory.ordered(about, layout.order, order)
 
 
 def pointers_of_block(exif: bytes) -> Directory:
@@ -112,6 +117,8 @@ def pointers_of_block(exif: bytes) -> Directory:
 def repacked(exif: bytes, *, at: int) -> tuple[bytes, Directory]:
   """Returns an EXIF block's further directories for a place in a BigTIFF file.
 
+  The file is in little endian: Pillow cannot read the other kind of BigTIFF.
+
   Args:
     exif: a sound block.
     at: where the bytes will be, an even offset.
@@ -121,7 +128,7 @@ def repacked(exif: bytes, *, at: int) -> tuple[bytes, Directory]:
   """
   layout, start = tiff_tags.layout_of(exif)
   first = tiff_directory.read(exif, layout, start)
-  return _further(exif, layout, first, at=at, big=True)
+  return _further(exif, layout, first, at=at, order='<', big=True)
 
 
 def _exif(data, layout, first):
@@ -129,7 +136,7 @@ def _exif(data, layout, first):
   about = {
     tag: first[tag] for tag in first if tag in _ABOUT and tag != _ORIENTATION
   }
-  further, pointers = _further(data, layout, first, at=8)
+  further, pointers = _further(data, layout, first, at=8, order=layout.order)
   about |= pointers
   if not about:
     return None
@@ -139,7 +146,7 @@ def _exif(data, layout, first):
   return block if exif_block.is_sound(block) else None
 
 
-def _further(data, layout, first, *, at, big=False):
+def _further(data, layout, first, *, at, order, big=False):
   """Returns (the directories of EXIF and GPS, the entries that lead there)."""
   packed, pointers = b'', {}
   for tag in (_EXIF, _GPS):
@@ -152,9 +159,10 @@ def _further(data, layout, first, *, at, big=False):
       continue
     # What interoperability says is about the file of the camera.
     inner.pop(_INTEROP, None)
+    inner = tiff_directory.ordered(inner, layout.order, order)
     body, place = tiff_directory.pack(
-      inner, order=layout.order, at=at + len(packed), big=big
+      inner, order=order, at=at + len(packed), big=big
     )
     packed += body + bytes(len(body) % 2)
-    pointers[tag] = tiff_directory.pointer(place, order=layout.order, big=big)
+    pointers[tag] = tiff_directory.pointer(place, order=order, big=big)
   return packed, pointers
