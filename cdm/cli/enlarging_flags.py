@@ -55,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   )
   add(
     '--subsampling',
-    choices=('4:4:4', '4:2:2', '4:2:0'),
+    choices=('4:4:4', '4:2:0'),
     help='of the colours of a JPEG (default: 4:4:4, none)',
   )
   add(
