@@ -40,9 +40,6 @@ class PhotoCrops:
   An element also has `inputs`, see `input_shapes`.
   """
 
-  num_classes = 0
-  class_names = ()
-
   def __init__(
     self,
     path: str,
@@ -79,6 +76,8 @@ class PhotoCrops:
           f'{name} is {tuple(values)}; give one or more numbers from 1 to 16.'
         )
     self.image_size, self.num_images, self.seed = image_size, num_images, seed
+    self.num_classes = 0
+    self.class_names: tuple[str, ...] = ()
     self._shrinks, self._factors = tuple(shrinks), tuple(factors)
     self._drawn, self._degraded = drawn, degraded
     decoded = decoded_pictures.decode(path)
@@ -177,7 +176,8 @@ class PhotoCrops:
       side = int(rng.choice(fitting))
       top, left = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])
       square = np.asarray(photo[top : top + side, left : left + side])
-      image = transforms.area_resize(square, (self.image_size,) * 2)
+      size = (self.image_size, self.image_size)
+      image = transforms.area_resize(square, size)
       if contrast(image) >= _FLAT or rng.random() < _FLAT_KEPT:
         break
     return image

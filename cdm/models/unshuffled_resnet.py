@@ -1,6 +1,6 @@
 """A residual network on squares of pixels that sharpens an enlarged image.
 
-  y = u + shuffle(f(unshuffle(u), levels))
+  y = u + shuffle(g(levels) f(unshuffle(u), levels))
 
 u is the low-res image, enlarged to the size of the result by whatever factor,
 so that one network serves all factors. The p x p squares of its pixels become
@@ -12,12 +12,16 @@ image's own grid, and the cost of a pixel of the result falls by p^2.
 Convolutions of 3x3 squares are all that joins pixels: there is no attention and
 no statistic over space. So a pixel of the result depends on pixels of u within
 `margin` of it alone, and an image that is computed in tiles which overlap by
-that much is the same image. conv2 and the last layer are initialised to zero:
-the result starts as u.
+that much is the same image. The last layer is initialised to zero: the result
+starts as u.
 
 What degraded the low-res image is known to the network as numbers, one vector
-per image; they scale and shift the channels of every block, from the identity
-on.
+per image. They scale and shift the channels of every block and of what enters
+the first, and they scale what the last layer adds to u. From the first step on
+they tell images apart: a picture that is enlarged 4x should be sharpened, a
+noisy one smoothed and a clean one of its own size left alone. Before a network
+tells these apart, its best answer to all of them is next to nothing: with a
+conv2 and a film of zeros, and without g, 300 steps did not reach what 200 do.
 """
 
 from typing import Any, NamedTuple
@@ -50,6 +54,10 @@ class Output(NamedTuple):
   features: jax.Array
 
 
+# Of conv2: a new block adds little.
+_SMALL = nn.initializers.variance_scaling(0.1, 'fan_avg', 'uniform')
+
+
 class FilmBlock(nn.Module):
   """Residual block without normalisation, scaled and shifted by levels."""
 
@@ -60,15 +68,16 @@ class FilmBlock(nn.Module):
     """x: [B, h, w, F], emb: [B, E] -> [B, h, w, F]."""
     f = x.shape[-1]
     h = layers.conv(f, dtype=self.dtype, name='conv1')(x)
-    film = layers.dense(
-      2 * f, dtype=self.dtype, kernel_init=layers.ZERO, name='film'
-    )(emb)
-    scale, shift = jnp.split(film[:, None, None], 2, axis=-1)  # [B, 1, 1, F]
-    h = nn.silu(h * (1 + scale) + shift)
-    conv2 = layers.conv(
-      f, dtype=self.dtype, kernel_init=layers.ZERO, name='conv2'
-    )
+    h = nn.silu(_film(h, emb, self.dtype, 'film'))
+    conv2 = layers.conv(f, dtype=self.dtype, kernel_init=_SMALL, name='conv2')
     return x + conv2(h)
+
+
+def _film(h, emb, dtype, name):
+  """Scales and shifts h [B, h, w, F] by a dense layer of emb [B, E]."""
+  film = layers.dense(2 * h.shape[-1], dtype=dtype, name=name)(emb)
+  scale, shift = jnp.split(film[:, None, None], 2, axis=-1)  # [B, 1, 1, F]
+  return h * (1 + scale) + shift
 
 
 class UnshuffledResnet(nn.Module):
@@ -134,29 +143,29 @@ class UnshuffledResnet(nn.Module):
     emb = nn.silu(emb)
     squares = layers.space_to_depth(enlarged, self.patch_size)
     h = layers.conv(self.features, dtype=dtype, name='conv_in')(squares)
+    h = _film(h, emb, dtype, 'film_in')
     for i in range(self.num_blocks):
       h = FilmBlock(dtype, name=f'block_{i}')(h, emb)
+    channels = 3 * self.patch_size**2
     conv_out = layers.conv(
-      3 * self.patch_size**2,
-      dtype=jnp.float32,
-      kernel_init=layers.ZERO,
-      name='conv_out',
+      channels, dtype=jnp.float32, kernel_init=layers.ZERO, name='conv_out'
     )
-    found = layers.depth_to_space(
-      conv_out(h.astype(jnp.float32)), self.patch_size
-    )
+    gate = layers.dense(channels, kernel_init=layers.ZERO, name='gate')(emb)
+    found = conv_out(h.astype(jnp.float32)) * (1 + gate[:, None, None])
+    found = layers.depth_to_space(found, self.patch_size)
     return Output(enlarged.astype(jnp.float32) + found, h)
 
   @nn.nowrap
   def parameter_dtype(self, name: str) -> Any:
     """Returns the dtype in which the network uses a parameter.
 
-    The last layer and the embedding of the levels are used in float32.
+    The last layer, its gate and the embedding of the levels are used in
+    float32.
 
     Args:
       name: name of the parameter, such as 'block_0/conv1/kernel'.
     """
-    if name.split('/')[0] in ('conv_out', 'levels1', 'levels2'):
+    if name.split('/')[0] in ('conv_out', 'gate', 'levels1', 'levels2'):
       return jnp.dtype(jnp.float32)
     return jnp.dtype(self.dtype)
 

@@ -81,10 +81,16 @@ def test_features_are_what_the_last_layer_is_computed_from():
   found = run(NET, params, x)
   assert found.features.shape == (1, 4, 4, 6)
   kernel, bias = (params['conv_out'][k] for k in ('kernel', 'bias'))
+  # At levels of 0 the embedding is that of the biases, and the gate one number
+  # for each channel.
+  emb = params['levels1']['bias']
+  emb = jax.nn.silu(emb) @ params['levels2']['kernel']
+  emb = jax.nn.silu(emb + params['levels2']['bias'])
+  gate = emb @ params['gate']['kernel'] + params['gate']['bias']
   # Square (1, 2), its pixel (3, 0) and colour 1 is channel (3 * 4 + 0) * 3 + 1.
   near = found.features[0, 0:3, 1:4]
   value = jnp.sum(near[..., None] * kernel, axis=(0, 1, 2)) + bias
-  expected = x[0, 1 * 4 + 3, 2 * 4 + 0, 1] + value[37]
+  expected = x[0, 1 * 4 + 3, 2 * 4 + 0, 1] + value[37] * (1 + gate[37])
   np.testing.assert_allclose(found.image[0, 7, 8, 1], expected, rtol=1e-4)
 
 
@@ -99,7 +105,9 @@ def test_the_shipped_size_has_the_cost_that_is_computed_by_hand():
   layer = 9 * 48 * 48 + 48
   film = 32 * 96 + 96
   embedding = (4 * 32 + 32) + (32 * 32 + 32)
-  assert flops.count_parameters(params) == 26 * layer + 12 * film + embedding
+  gate = 32 * 48 + 48
+  count = 26 * layer + 13 * film + gate + embedding
+  assert flops.count_parameters(params) == count
   convolutions = 26 * 2 * 9 * 48 * 48 * 16 * 16
   assert convolutions < cost < 1.001 * convolutions
 
