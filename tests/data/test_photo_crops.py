@@ -1,5 +1,6 @@
 """Squares of photographs: what they depend on, and what they come with."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -225,10 +226,11 @@ def test_photographs_are_decoded_once_and_anew_when_they_change(
   monkeypatch.undo()
   copy = tmp_path / 'copy'
   copy.mkdir()
-  Image.open(photos / 'rough.png').save(copy / 'rough.png')
+  # As many bytes, whatever is in it.
+  Image.open(photos / 'rough.png').save(copy / 'a.bmp')
   before = decoded_pictures.decode(str(copy))
-  image = Image.new('RGB', Image.open(copy / 'rough.png').size)
-  image.save(copy / 'rough.png')
+  Image.new('RGB', Image.open(copy / 'a.bmp').size).save(copy / 'a.bmp')
+  os.utime(copy / 'a.bmp', ns=(1, 1))
   after = decoded_pictures.decode(str(copy))
   assert before.path != after.path
   assert not after.pictures()[0].any()

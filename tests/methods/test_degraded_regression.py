@@ -113,6 +113,10 @@ def test_the_second_term_sees_differences_across_borders_of_squares_alone():
   borders = 2 * 3 * 16 * 3  # values beside borders, of both directions
   expected = 2.0 * 0.4 * 4 * 4 * 3 / borders
   assert terms(corner) == pytest.approx(expected, rel=1e-4)
+  pixel = flat.copy()
+  pixel[:, 4, 4] += 51  # the first of its square: beside two borders
+  expected = 2.0 * 0.4 * 2 * 3 / borders
+  assert terms(pixel) == pytest.approx(expected, rel=1e-4)
 
 
 def test_squared_errors_are_squared_in_both_terms():

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +13,8 @@ from support import smoke_runs
 
 from cdm.config import evaluated_images, loader, stage
 from cdm.data import low_res_inputs
+from cdm.sampling import restore
+from cdm.sampling.restored_parameters import Checkpoint
 from cdm.training import program
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -131,7 +134,24 @@ def test_devices_and_microbatches_change_the_speed_not_the_numbers(
       assert mine == pytest.approx(one, rel=1e-3, abs=1e-5)
 
 
-def test_the_held_out_loss_is_of_the_degraded_inputs(photos):
+def test_the_held_out_loss_is_of_the_degraded_inputs(trained):
+  """It is computed here from the checkpoint, in one batch."""
+  made, c, _ = restore.restored_stage(Checkpoint(trained), name='sr')
+  count, images = evaluated_images.open_up_to(c, 16)
+  batch = {'image': images(range(count))[0], 'label': np.zeros(16, np.int32)}
+  given = dict(key=jax.random.key(0), train=False)
+  loss = stage.stage(c).method.loss
+  clean = float(loss(made.params, batch, **given)[0].mean())
+  batch |= evaluated_images.open_inputs(c, 16)(range(count))
+  degraded = float(loss(made.params, batch, **given)[0].mean())
+  found = {}
+  for record in smoke_runs.record(trained):
+    found |= record
+  assert found['held_out/ema_loss'] == pytest.approx(degraded, rel=1e-4)
+  assert abs(degraded / clean - 1) > 0.01
+
+
+def test_held_out_inputs_are_always_the_same(photos):
   words = [(k, str(v)) for k, v in small(photos).items()]
   c = loader.load(smoke_runs.CONFIGS / 'photo_faithful.py', words)
   read = evaluated_images.open_inputs(c, 16)
