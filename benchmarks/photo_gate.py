@@ -42,8 +42,9 @@ LEAST_DEGRADED_GAIN = 1.0  # on degraded input, dB
 MOST_LOSS = 0.05  # of any picture, dB
 MOST_SHIFT = 0.5  # of the mean of a channel, grey levels
 MOST_WEAVE = 1.05
-# Bicubic of ours and of the papers differ in the last bits of the filter.
-MOST_BICUBIC_ERROR = 0.02  # dB
+# Of a set's mean: the published score of one picture of Set14 is 0.04 dB off
+# whatever the rounding, those of nearly all others are within 0.005 dB.
+MOST_BICUBIC_ERROR = 0.01  # dB
 _PADDED = 64  # pixels; so a program is compiled for few sizes
 
 
@@ -87,8 +88,9 @@ class Judged:
     self.rows: list[dict] = []
     self.passed = True
 
-  def add(self, text: str, ok: bool | None, **row):
+  def add(self, text: str, ok: bool | np.bool | None, **row):
     """Prints a line; `ok` is None if there is nothing that it must reach."""
+    ok = None if ok is None else bool(ok)
     mark = '' if ok is None else ('pass' if ok else 'FAIL')
     print(f'| {text} | {mark} |', flush=True)
     self.rows.append({**row, 'passed': ok})
@@ -193,7 +195,7 @@ def _add_set(judged, name, kind, results):
   published = ''
   if kind == 'clean' and None not in known:
     published = f'{np.mean(known):.2f}'
-    error = float(np.abs(scores.bicubic - known).max())
+    errors = np.asarray(scores.bicubic - known)
   means = [float(x.mean()) for x in scores]
   judged.add(
     f'{name} | {kind} | {len(results)} | {published} | {means[0]:.2f} | '
@@ -209,12 +211,15 @@ def _add_set(judged, name, kind, results):
     **dict(zip(Scores._fields, means, strict=True)),
   )
   if published:
+    error, most = float(abs(errors.mean())), float(np.abs(errors).max())
     judged.add(
-      f'{name}: bicubic is the published one within {error:.3f} dB',
+      f'{name}: bicubic is the published one within {error:.4f} dB, of each '
+      f'picture within {most:.3f} dB',
       error <= MOST_BICUBIC_ERROR,
       measure='bicubic_error',
       set=name,
       value=error,
+      largest=most,
     )
 
 
@@ -276,7 +281,7 @@ def strange(network, count, judged):
     low, levels = strange_input(rng)
     factor = float(rng.choice([1.0, 1.5, 2.0, 3.0, 4.0]))
     y = network(photo_sets.bicubic(low, factor), levels)
-    bad += not np.isfinite(y).all()
+    bad += int(not np.isfinite(y).all())
     largest = max(largest, float(np.abs(y).max()))
   judged.add(
     f'{count} strange inputs: {bad} with values that are not finite, the '
