@@ -22,7 +22,9 @@ from cdm.data import (
   folder,
   folder_index,
   npz_dataset,
+  photo_crops,
   pipeline,
+  record_stream,
   sample_photos,
   source_check,
   synthetic,
@@ -67,6 +69,7 @@ SOURCES = {
   'array_records': array_record.ArrayRecords,
   'archive': npz_dataset.Archive,
   'photographs': sample_photos.Photographs,
+  'photo_crops': photo_crops.PhotoCrops,
   'synthetic': synthetic.Synthetic,
   'parquet': parquet.Parquet,
   'lmdb': lmdb_images.LmdbImages,
@@ -229,6 +232,19 @@ def keys_of(section: ConfigDict | Mapping[str, Any]) -> tuple[str, ...]:
   """
   constructor = SOURCES.get(str(section.get('kind')))
   return tuple(inspect.signature(constructor).parameters) if constructor else ()
+
+
+def input_shapes(
+  section: ConfigDict | Mapping[str, Any], image_size: int
+) -> dict[str, tuple[tuple[int, ...], Any]]:
+  """Returns {name: (shape, dtype)} of what a record holds beside its image.
+
+  Args:
+    section: a data section.
+    image_size: S, pixels.
+  """
+  source = SOURCES.get(str(section.get('kind')))
+  return record_stream.input_shapes(source, image_size)
 
 
 def open_named(section: Mapping[str, Any]) -> Source:

@@ -202,6 +202,43 @@ def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
   return Evaluated(count, read)
 
 
+def open_inputs(
+  saved: ConfigDict, count: int
+) -> Callable[[Sequence[int] | np.ndarray], dict[str, np.ndarray]]:
+  """Returns a function that reads what the images of `open_up_to` come with.
+
+  Args:
+    saved: config of the stage.
+    count: number of images to choose, as given to `open_up_to`.
+
+  Returns:
+    `read(numbers) -> {name: [N, ...]}`, see `datasets.input_shapes`; of images
+    that do not count it holds zeros. {} if images come with nothing.
+  """
+  size = datasets.pipeline_options(saved).image_size
+  shapes = datasets.input_shapes(saved.eval_data, size)
+  if not shapes:
+    return lambda numbers: {}
+  source = datasets.open_source(
+    saved.eval_data, 'eval_data', remedy=datasets.EVALUATE_NOTHING
+  )
+  indices = subset.spread_indices(source, min(count, len(source)))
+
+  def read(numbers):
+    arrays = {
+      name: np.zeros((len(numbers), *shape), dtype)
+      for name, (shape, dtype) in shapes.items()
+    }
+    for i, number in enumerate(numbers):
+      if number < len(indices):
+        found = source[indices[number]].get('inputs', {})
+        for name, value in found.items():
+          arrays[name][i] = value
+    return arrays
+
+  return read
+
+
 def _read_image(options, source, index):
   """Reads an image as `PipelineOptions` say; see `subset.read_image`."""
   return subset.read_image(

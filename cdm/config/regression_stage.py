@@ -1,4 +1,7 @@
-"""Builds a stage that regresses the original from its low-res image."""
+"""Builds a stage that regresses the original from its low-res image.
+
+The section `model` chooses the network, and a method that suits it.
+"""
 
 import functools
 from typing import Any, NamedTuple
@@ -14,9 +17,12 @@ from cdm.config import (
   key_errors,
   sampler_section,
 )
-from cdm.methods import lowres_conditioning, regression
+from cdm.data import low_res_inputs
+from cdm.methods import degraded_regression, lowres_conditioning, regression
 from cdm.methods.lowres_conditioning import Lowres
-from cdm.models import enlarging_resnet, flops
+from cdm.models import enlarging_resnet, flops, unshuffled_resnet
+
+_UNSHUFFLED = 'unshuffled_resnet'
 
 
 class _Network(NamedTuple):
@@ -38,7 +44,8 @@ def regression_stage(
 
   Args:
     c: ConfigDict of the stage. `model.kind` is 'resnet' for the network of
-      [PRSR]; without it, the network is a U-Net.
+      [PRSR], 'unshuffled_resnet' for the one of `degraded_regression`; without
+      it, the network is a U-Net.
     chosen: of no use, as nothing is sampled.
   """
   del chosen
@@ -46,6 +53,8 @@ def regression_stage(
   image_size = built_stage.image_size(c)
   section = dict(c.method)
   del section['kind']
+  if instantiate.as_dict('model', c.model).get('kind') == _UNSHUFFLED:
+    return _degraded_stage(c, image_size, section)
   options = instantiate.splat('method', regression.RegressionOptions, section)
   lowres = regression.check(options, diffusion_stage.lowres_of(c, image_size))
   is_resnet = 'kind' in instantiate.as_dict('model', c.model)
@@ -98,7 +107,7 @@ def _unet(c: ConfigDict, image_size: int, lowres: Lowres) -> _Network:
 
 def _resnet(c: ConfigDict, image_size: int, lowres: Lowres) -> _Network:
   section = instantiate.as_dict('model', c.model)
-  instantiate.kind_of('model', section, {'resnet': None})
+  instantiate.kind_of('model', section, {'resnet': None, _UNSHUFFLED: None})
   net = instantiate.splat(
     'model',
     enlarging_resnet.EnlargingResnet,
@@ -109,6 +118,52 @@ def _resnet(c: ConfigDict, image_size: int, lowres: Lowres) -> _Network:
     enlarging_resnet.check(net)
   lowres_conditioning.check_doublings(net.magnification, lowres)
   return _Network(net, enlarges=True)
+
+
+def _degraded_stage(c, image_size, section):
+  """Builds the Stage of a network that is told what degraded its input."""
+  options = instantiate.splat(
+    'method', degraded_regression.DegradedRegressionOptions, section
+  )
+  lowres = diffusion_stage.lowres_of(c, image_size)
+  section = instantiate.as_dict('model', c.model)
+  del section['kind']
+  net = instantiate.splat('model', unshuffled_resnet.UnshuffledResnet, section)
+  with key_errors.naming('model', section):
+    unshuffled_resnet.check(net)
+  num_levels = len(low_res_inputs.LEVELS)
+  method = degraded_regression.degraded_regression(
+    net,
+    options,
+    image_size=image_size,
+    lowres=lowres,
+    num_levels=num_levels,
+  )
+  enlarged = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+  levels = jax.ShapeDtypeStruct((1, num_levels), jnp.float32)
+  return built_stage.Stage(
+    c,
+    net,
+    options,
+    method,
+    summary={
+      'method': 'regression, of degraded low-res images too',
+      'loss': f'L{options.norm}, and {options.border_weight:g} of differences '
+      f'across borders of {net.patch_size} pixels',
+      'predicts': 'the image',
+      'told of a low-res image': ', '.join(low_res_inputs.LEVELS),
+      'margin': f'{net.margin} pixels',
+      **diffusion_stage.lowres_summary(lowres),
+    },
+    lowres=lowres,
+    input_size=image_size,
+    traced=functools.partial(
+      flops.trace_call,
+      functools.partial(net.init_with_output, train=False),
+      (enlarged, levels),
+      {},
+    ),
+  )
 
 
 def _trace(net, size):

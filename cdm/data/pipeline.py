@@ -126,7 +126,8 @@ def make_iterator(
 
   Returns:
     A `Batches` iterator over {'image': uint8 [b, S, S, 3], 'label': int32 [b]},
-    with 'prior': uint8 [b, S/2, S/2, N] of a source of `facial_maps`.
+    with 'prior': uint8 [b, S/2, S/2, N] of a source of `facial_maps`, and with
+    the further arrays of a source that has `input_shapes`.
 
   Raises:
     ValueError: an argument or option is out of range, or the source is empty.
@@ -147,6 +148,14 @@ def make_iterator(
     max_skip_fraction=options.max_skip_fraction,
     reads=(options.read_threads, options.read_buffer),
   )
+  if record_stream.input_shapes(source, options.image_size) and (
+    options.flip or options.crop != 'none'
+  ):
+    raise ValueError(
+      f'flip is {options.flip} and crop {options.crop!r}, but these images '
+      'come with low-res inputs, which would not follow; use flip=False and '
+      "crop='none'. The source turns and flips images itself."
+    )
   if options.pad_remainder and options.repeat:
     raise ValueError(
       'pad_remainder needs repeat=False: an endless stream has no last batch.'

@@ -6,8 +6,9 @@ that several can be read at once, in any order.
 
 import contextlib
 import copy
+import math
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grain
@@ -24,6 +25,19 @@ _TRIES_PER_RECORD = 1000
 # less probable than this in a source that respects max_skip_fraction.
 _IMPROBABLE = 1e-12
 _ENDLESS = 2**40  # batches of a stream that repeats
+
+
+def input_shapes(
+  source: Any, image_size: int
+) -> dict[str, tuple[tuple[int, ...], Any]]:
+  """Returns {name: (shape, dtype)} of further arrays of a record.
+
+  Args:
+    source: a source, or its class.
+    image_size: S, pixels.
+  """
+  shapes = getattr(source, 'input_shapes', None)
+  return {} if shapes is None else shapes(image_size)
 
 
 class ProcessShare(NamedTuple):
@@ -63,6 +77,7 @@ class Record(NamedTuple):
     notes: what the pixels do not show, see `image_notes`.
     valid: whether the row counts; only a batch that is padded has others.
     prior: uint8 [S/2, S/2, N], the maps of a face; None if there are none.
+    inputs: {name: array}, see `source.Element`; {} if there are none.
   """
 
   image: np.ndarray
@@ -72,6 +87,7 @@ class Record(NamedTuple):
   notes: Sequence[Any]
   valid: bool
   prior: np.ndarray | None
+  inputs: Mapping[str, Any]
 
 
 class Pieces:
@@ -138,6 +154,9 @@ class Pieces:
       maps = [record.prior for record in records]
       shape = (-1, size // 2, size // 2, count)
       piece['prior'] = np.array(maps, np.uint8).reshape(shape)
+    for name, (shape, dtype) in self._read.input_shapes.items():
+      arrays = [record.inputs[name] for record in records]
+      piece[name] = np.array(arrays, dtype).reshape(-1, *shape)
     if self._pad:
       piece['valid'] = np.array([record.valid for record in records], bool)
     return piece
@@ -149,6 +168,8 @@ class ReadImage:
   Attributes:
     image_size: S, pixels.
     num_maps: N, maps of faces that the source renders, see `facial_maps`.
+    input_shapes: {name: (shape, dtype)} of the further arrays of a record, see
+      `source.Element`.
   """
 
   def __init__(
@@ -178,11 +199,17 @@ class ReadImage:
     self._max_skip_fraction = max_skip_fraction
     self.image_size = fit['size']
     self.num_maps = getattr(source, 'num_maps', 0)
+    self.input_shapes = input_shapes(source, self.image_size)
 
   @property
   def record_bytes(self) -> int:
     """Bytes of what is read for a row."""
-    return 3 * self.image_size**2 + self.num_maps * (self.image_size // 2) ** 2
+    of_inputs = sum(
+      math.prod(shape) * np.dtype(dtype).itemsize
+      for shape, dtype in self.input_shapes.values()
+    )
+    of_maps = self.num_maps * (self.image_size // 2) ** 2
+    return 3 * self.image_size**2 + of_maps + of_inputs
 
   def __call__(self, position: int, valid: bool) -> Record:
     """Reads a position, or further records until one can be used.
@@ -219,6 +246,7 @@ class ReadImage:
       notes=(*element.get('notes', ()), *enlarged),
       valid=valid,
       prior=prior,
+      inputs=element.get('inputs', {}),
     )
 
   def _prior(self, element, rng, flip):

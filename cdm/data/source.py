@@ -5,7 +5,7 @@ A source has a length, and source[i] is
   {'image': uint8 [H, W, 3], 'label': int32, 'short_side': int32}
 
 The sources are in `folder`, `tfds`, `array_record`, `npz_dataset`,
-`sample_photos` and `synthetic`.
+`sample_photos`, `photo_crops` and `synthetic`.
 """
 
 from typing import Any, NotRequired, Protocol, TypedDict
@@ -27,6 +27,8 @@ class Element(TypedDict):
       before any preparation; pixels.
     notes: what the pixels do not show of the image file, if anything.
     face: a `facial_maps.Face`, in the elements of that source.
+    inputs: further arrays of a source that has `input_shapes`, which say what
+      they are; see `photo_crops`.
   """
 
   image: np.ndarray
@@ -34,6 +36,7 @@ class Element(TypedDict):
   short_side: np.int32
   notes: NotRequired[tuple[Note, ...]]
   face: NotRequired[Any]
+  inputs: NotRequired[dict[str, Any]]
 
 
 class Source(Protocol):

@@ -281,6 +281,47 @@ def _box_weights(length, new_length, start, extent):
   return weights / weights.sum(axis=1, keepdims=True)
 
 
+def enlarge_corner(
+  canvas: jax.Array, extent: jax.Array, size: int
+) -> jax.Array:
+  """Enlarges the top left square of each image, each by a factor of its own.
+
+  Images of several sizes are one array if each stands in the corner of a canvas
+  of one size. What `resize` computes of the square by bicubic is computed here,
+  but with weights in float32, as the sizes are not known before the program
+  runs. Pixels outside of the square have no influence.
+
+  Args:
+    canvas: [B, H, W, C] float.
+    extent: int [B], the side h of each square in pixels, from 1 to `size`.
+    size: S, the side of the result in pixels.
+
+  Returns:
+    float32 [B, S, S, C].
+  """
+  rows, columns = (
+    jax.vmap(functools.partial(_corner_weights, canvas.shape[axis], size))(
+      extent
+    )  # [B, S, H], [B, S, W]
+    for axis in (1, 2)
+  )
+  einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+  x = einsum('bow,bhwc->bhoc', columns, canvas.astype(jnp.float32))
+  return einsum('boh,bhwc->bowc', rows, x)
+
+
+def _corner_weights(length, new_length, extent):
+  """Returns [new, length] bicubic weights that enlarge [0, extent)."""
+  centers = (jnp.arange(new_length) + 0.5) * (extent / new_length)  # [new]
+  pixels = jnp.arange(length) + 0.5  # [length]
+  d = jnp.abs(pixels[None] - centers[:, None])
+  near = (1.5 * d - 2.5) * d * d + 1.0
+  far = ((-0.5 * d + 2.5) * d - 4.0) * d + 2.0
+  kernel = jnp.where(d < 1.0, near, jnp.where(d < 2.0, far, 0.0))
+  weights = jnp.where(pixels[None] < extent, kernel, 0.0)
+  return weights / weights.sum(axis=1, keepdims=True)
+
+
 def center_crop(x: jax.Array, size: int) -> jax.Array:
   """Cuts out the central square: [..., H, W, C] -> [..., size, size, C].
 

@@ -75,16 +75,17 @@ def make_held_out_loss(
 
 def _read(c, assembled, *, size, part):
   """Reads this process's part of every microbatch, as host arrays."""
-  count, read = evaluated_images.open_up_to(
-    c, assembled.evaluation.batches * size
-  )
+  most = assembled.evaluation.batches * size
+  count, read = evaluated_images.open_up_to(c, most)
   rows = device_mesh.local_rows(assembled.mesh, part)
   starts = np.arange(0, count, part)
-  image, label, there = read((starts[:, None] + rows).ravel())
+  numbers = (starts[:, None] + rows).ravel()
+  image, label, there = read(numbers)
   label_check.check_range(
     label[there], assembled.built.net.num_classes, 'evaluation data'
   )
   arrays = {'image': image, 'label': label, 'there': there}
+  arrays |= evaluated_images.open_inputs(c, most)(numbers)
   return [
     {name: x[k * len(rows) :][: len(rows)] for name, x in arrays.items()}
     for k in range(len(starts))

@@ -12,6 +12,7 @@ import numpy as np
 from cdm.config import (
   built_stage,
   cascade_stages,
+  datasets,
   facial_priors,
   guide_agreement,
   instantiate,
@@ -179,6 +180,9 @@ def _batch_shapes(c, batch_size):
   if maps := facial_priors.of_network(c):
     shape = (n, size // 2, size // 2, maps)
     shapes['prior'] = jax.ShapeDtypeStruct(shape, np.uint8)
+  given = datasets.input_shapes(c.train_data, size)
+  for name, (shape, dtype) in given.items():
+    shapes[name] = jax.ShapeDtypeStruct((n, *shape), dtype)
   return shapes
 
 

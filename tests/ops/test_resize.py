@@ -188,3 +188,19 @@ def test_resizing_keeps_dtype_leading_axes_and_values_under_jit():
 def test_what_cannot_be_resized_is_refused(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+@pytest.mark.parametrize('extent', [1, 5, 12, 16])
+def test_a_corner_is_enlarged_as_the_whole_resize_does(extent):
+  rng = np.random.default_rng(extent)
+  canvas = rng.uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
+  found = resize.enlarge_corner(
+    jnp.asarray(canvas), jnp.array([extent, 16]), 32
+  )
+  corner = canvas[0, :extent, :extent]
+  np.testing.assert_allclose(
+    found[0], resize.resize(corner, 32), rtol=0, atol=2e-6
+  )
+  np.testing.assert_allclose(
+    found[1], resize.resize(canvas[1], 32), rtol=0, atol=2e-6
+  )

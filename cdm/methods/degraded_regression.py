@@ -1,0 +1,195 @@
+"""Trains a network that restores degraded low-res images of many sizes.
+
+  u    = upsample(z),   z a degraded low-res image of any size up to H
+  y    = f(u, levels)
+  loss = mean |y - x_0|^p + w mean |D y - D x_0|^p
+
+The network is told what degraded z: how far it is enlarged, its noise, its JPEG
+file and its blur. It may thus leave alone what is clean.
+
+D is the difference between neighbours on either side of a border between the
+squares of pixels that the network works on. Nothing else in the loss looks
+across these borders, where a network of squares leaves a weave on flat areas.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from cdm.methods import lowres_conditioning
+from cdm.methods.base import Method
+from cdm.ops import pixels, resize
+
+
+class DegradedRegressionOptions(NamedTuple):
+  """How the network is trained; the `method` section of a config.
+
+  Attributes:
+    norm: 1 or 2, the p of the loss.
+    border_weight: w, the weight of differences across borders of squares.
+  """
+
+  norm: int = 1
+  border_weight: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DegradedRegression:
+  """A network and how it is trained.
+
+  Attributes:
+    net: a `models.unshuffled_resnet.UnshuffledResnet`.
+    options: its `DegradedRegressionOptions`.
+    image_size: H = W of x_0.
+    lowres: how a low-res image is made where the data give none.
+    num_levels: K, the numbers that tell what degraded a low-res image. The
+      first is log2 of the factor of enlarging; all others are 0 of a clean one.
+  """
+
+  net: Any
+  options: DegradedRegressionOptions
+  image_size: int
+  lowres: lowres_conditioning.Lowres
+  num_levels: int
+
+  def init(self, key: jax.Array) -> dict:
+    """Returns the parameters of the network, see `Method.init`."""
+    x = jnp.zeros((1, self.image_size, self.image_size, 3))
+    levels = jnp.zeros((1, self.num_levels))
+    return self.net.init(key, x, levels, train=False)['params']
+
+  def loss(
+    self,
+    params: dict,
+    batch: dict[str, jax.Array],
+    *,
+    key: jax.Array,
+    train: bool,
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Computes the error of the restored images, see `Method.loss`.
+
+    Args:
+      params: parameters of the network.
+      batch: see `Method.loss`. 'lowres' uint8 [B, H, W, 3] holds low-res images
+        of 'lowres_size' int32 [B] pixels in its top left corner, 'levels'
+        float32 [B, K] tells what degraded them. Without these the low-res
+        images are clean, and as `lowres` says.
+      key: of no use, as nothing is drawn.
+      train: True for training; see the network.
+
+    Returns:
+      ([B], {'l1': [B]}); 'l1' is the mean absolute error in [-1, 1].
+    """
+    del key
+    x_0 = pixels.to_float(batch['image'])  # [B, H, W, 3]
+    if 'lowres' in batch:
+      enlarged = resize.enlarge_corner(
+        pixels.to_float(batch['lowres']), batch['lowres_size'], self.image_size
+      )
+      levels = batch['levels']
+    else:
+      z_0 = lowres_conditioning.downsample(x_0, self.lowres)
+      enlarged, levels = self._enlarged(z_0)
+    y = self.net.apply({'params': params}, enlarged, levels, train=train).image
+    error = y - x_0
+    borders = self._across_borders(error)
+    loss = self._power(error).mean(axis=(1, 2, 3))
+    loss = loss + self.options.border_weight * self._power(borders).mean(axis=1)
+    return loss, {'l1': jnp.abs(error).mean(axis=(1, 2, 3))}
+
+  def sample(
+    self,
+    params: dict,
+    *,
+    keys: jax.Array,
+    label: None = None,
+    lowres: jax.Array | None = None,
+    level: jax.Array | None = None,
+    stop_logsnr: float | None = None,
+    tuned: None = None,
+  ) -> jax.Array:
+    """Enlarges clean low-res images; nothing is drawn.
+
+    Args:
+      params: parameters of the network.
+      keys, label, level, stop_logsnr, tuned: not used.
+      lowres: [B, h, w, 3], clean.
+
+    Returns:
+      float32 [B, H, W, 3] in [-1, 1].
+    """
+    del keys, label, level, stop_logsnr, tuned
+    assert lowres is not None, 'a regression has a low-res input'
+    enlarged, levels = self._enlarged(lowres)
+    y = self.net.apply({'params': params}, enlarged, levels, train=False).image
+    return jnp.clip(y, -1.0, 1.0)
+
+  def _enlarged(self, z):
+    """Returns (enlarged [B, H, W, 3], levels [B, K]) of clean images z."""
+    factor = self.image_size / z.shape[1]
+    enlarged = lowres_conditioning.upsample(z, self.image_size, self.lowres)
+    return enlarged, clean_levels(z.shape[0], factor, self.num_levels)
+
+  def _power(self, error):
+    return jnp.abs(error) if self.options.norm == 1 else jnp.square(error)
+
+  def _across_borders(self, error):
+    """Returns [B, N], differences of the errors beside borders of squares."""
+    p, b = self.net.patch_size, len(error)
+    down = error[:, p::p] - error[:, p - 1 : -1 : p]
+    right = error[:, :, p::p] - error[:, :, p - 1 : -1 : p]
+    return jnp.concatenate([down.reshape(b, -1), right.reshape(b, -1)], axis=1)
+
+
+def clean_levels(count: int, factor: float, num_levels: int) -> jax.Array:
+  """Returns float32 [B, K], the levels of clean images.
+
+  Args:
+    count: B.
+    factor: how far the low-res images are enlarged.
+    num_levels: K.
+  """
+  return jnp.zeros((count, num_levels)).at[:, 0].set(jnp.log2(factor))
+
+
+def degraded_regression(
+  net: Any,
+  options: DegradedRegressionOptions,
+  *,
+  image_size: int,
+  lowres: lowres_conditioning.Lowres | None,
+  num_levels: int,
+) -> Method:
+  """Returns the `Method` of a `DegradedRegression` with these fields.
+
+  Raises:
+    ValueError: an option is unknown, there is no low-res input, or the network
+      cannot take images of that size.
+  """
+  if lowres is None:
+    raise ValueError(
+      "lowres is None, but method.kind='regression' predicts an image from its "
+      'low-res image; define the section lowres.'
+    )
+  if lowres.augment != 'none' or lowres.upsample != 'bicubic':
+    raise ValueError(
+      f'lowres.augment is {lowres.augment!r} and lowres.upsample '
+      f"{lowres.upsample!r}; this network takes 'none' and 'bicubic'. Its data "
+      'degrade low-res images, see train_data.kind=photo_crops.'
+    )
+  if options.norm not in (1, 2):
+    raise ValueError(f'method.norm is {options.norm}; use 1 or 2.')
+  if not 0.0 <= options.border_weight < float('inf'):
+    raise ValueError(
+      f'method.border_weight is {options.border_weight}; it must be at least 0.'
+    )
+  squares = image_size / net.patch_size
+  if squares != round(squares) or squares < 2:
+    raise ValueError(
+      f'model.patch_size is {net.patch_size}, but images of {image_size} '
+      'pixels are not two or more whole squares of that side.'
+    )
+  bound = DegradedRegression(net, options, image_size, lowres, num_levels)
+  return Method(bound.init, bound.loss, bound.sample)
