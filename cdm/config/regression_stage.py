@@ -157,6 +157,7 @@ def _degraded_stage(c, image_size, section):
     },
     lowres=lowres,
     input_size=image_size,
+    margin=_margin(net, image_size // lowres.size),
     traced=functools.partial(
       flops.trace_call,
       functools.partial(net.init_with_output, train=False),
@@ -164,6 +165,14 @@ def _degraded_stage(c, image_size, section):
       {},
     ),
   )
+
+
+def _margin(net, factor):
+  """Returns the low-res pixels around a pixel on which it depends.
+
+  A pixel may lie at the far side of the square that the network sees it in.
+  """
+  return -(-(net.margin + net.patch_size - 1) // factor)
 
 
 def _trace(net, size):

@@ -74,6 +74,26 @@ class CanvasDrawing(NamedTuple):
   draw: Callable[..., Any]
 
 
+def of_prediction(
+  predict: Callable[[Any, Views], jax.Array],
+) -> CanvasDrawing:
+  """Returns how a method draws canvases that predicts them in one evaluation.
+
+  Args:
+    predict: `(params, Views) -> [B, S, S, 3]`.
+  """
+
+  def evaluate(params, views, x_t, logsnr, tuned):
+    del x_t, logsnr, tuned
+    return {'x_0': predict(params, views)}
+
+  def draw(evaluate, canvas, tuned):
+    del canvas, tuned
+    return evaluate(None, None)['x_0']
+
+  return CanvasDrawing(evaluate, draw)
+
+
 def of_diffusion(model: Any) -> CanvasDrawing | None:
   """Returns how a `diffusion.Diffusion` draws canvases; None for a base model.
 

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm.methods import lowres_conditioning
+from cdm.methods import canvas_drawing, lowres_conditioning
 from cdm.methods.base import Method
+from cdm.methods.canvas_drawing import CanvasDrawing
 from cdm.ops import pixels, resize
 
 
@@ -126,6 +127,19 @@ class DegradedRegression:
     y = self.net.apply({'params': params}, enlarged, levels, train=False).image
     return jnp.clip(y, -1.0, 1.0)
 
+  def canvas(self) -> CanvasDrawing:
+    """Returns how canvases are restored, see `Method.canvas`."""
+
+    def predict(params, views):
+      count, factor = len(views.upsampled), self.image_size / self.lowres.size
+      levels = clean_levels(count, factor, self.num_levels)
+      y = self.net.apply(
+        {'params': params}, views.upsampled, levels, train=False
+      ).image
+      return jnp.clip(y, -1.0, 1.0)
+
+    return canvas_drawing.of_prediction(predict)
+
   def _enlarged(self, z):
     """Returns (enlarged [B, H, W, 3], levels [B, K]) of clean images z."""
     factor = self.image_size / z.shape[1]
@@ -192,4 +206,4 @@ def degraded_regression(
       'pixels are not two or more whole squares of that side.'
     )
   bound = DegradedRegression(net, options, image_size, lowres, num_levels)
-  return Method(bound.init, bound.loss, bound.sample)
+  return Method(bound.init, bound.loss, bound.sample, canvas=bound.canvas())

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm.methods import lowres_conditioning
+from cdm.methods import canvas_drawing, lowres_conditioning
 from cdm.methods.base import Method
 from cdm.methods.canvas_drawing import CanvasDrawing
 from cdm.ops import pixels
@@ -133,16 +133,10 @@ class Regression:
   def canvas(self) -> CanvasDrawing:
     """Returns how canvases are predicted, see `Method.canvas`."""
 
-    def evaluate(params, views, x_t, logsnr, tuned):
-      del x_t, logsnr, tuned
-      x = self._predicted(params, views.lowres, views.upsampled, views.label)
-      return {'x_0': x}
+    def predict(params, views):
+      return self._predicted(params, views.lowres, views.upsampled, views.label)
 
-    def draw(evaluate, canvas, tuned):
-      del canvas, tuned
-      return evaluate(None, None)['x_0']
-
-    return CanvasDrawing(evaluate, draw)
+    return canvas_drawing.of_prediction(predict)
 
   def _predicted(self, params, lowres, upsampled, label):
     """Returns the images [B, H, W, 3] of low-res images."""
