@@ -157,7 +157,7 @@ def _degraded_stage(c, image_size, section):
     },
     lowres=lowres,
     input_size=image_size,
-    margin=_margin(net, image_size // lowres.size),
+    margin=_margin(net, image_size, lowres),
     traced=functools.partial(
       flops.trace_call,
       functools.partial(net.init_with_output, train=False),
@@ -167,11 +167,13 @@ def _degraded_stage(c, image_size, section):
   )
 
 
-def _margin(net, factor):
+def _margin(net, image_size, lowres):
   """Returns the low-res pixels around a pixel on which it depends.
 
   A pixel may lie at the far side of the square that the network sees it in.
   """
+  assert lowres is not None  # the method refuses it
+  factor = image_size // lowres.size
   return -(-(net.margin + net.patch_size - 1) // factor)
 
 

@@ -182,8 +182,15 @@ def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
     _write_one(jobs[0], photographs[0], rows, enlargement, settings, record)
 
 
-def colour(one) -> np.ndarray:
-  """Returns the colours that are enlarged, float32 [h, w, 3]."""
+def colour(one: photograph.Photograph) -> np.ndarray:
+  """Returns the colours that are enlarged, float32 [h, w, 3] in [-1, 1].
+
+  Grey becomes three equal channels, and transparent pixels get the colour of
+  those beside them.
+
+  Args:
+    one: the photograph.
+  """
   samples = one.samples
   if one.alpha is not None:
     samples = transparency.fill_transparent(samples, one.alpha)

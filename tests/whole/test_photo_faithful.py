@@ -200,7 +200,9 @@ def test_the_gate_measures_a_run(photos, trained, tmp_path):
   words = (f'--workdir={trained}', f'--sets={tmp_path}', '--only=Set5')
   found = gate(*words)
   assert found.returncode == 1, found.stderr
-  row = json.loads((trained / 'photo_gate.jsonl').read_text().splitlines()[-1])
+  row = json.loads(
+    (trained / 'photo_gate.jsonl').read_text(encoding='utf-8').splitlines()[-1]
+  )
   clean = next(r for r in row['rows'] if r.get('input') == 'clean')
   expected = []
   for i in range(2):
