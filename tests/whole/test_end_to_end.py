@@ -295,20 +295,20 @@ def test_files_of_the_input_size_and_larger_are_magnified(tmp_path, capsys):
     Image.fromarray(pixels).save(tmp_path / f'{name}.png')
   files = [tmp_path / f'{name}.png' for name in sizes]
   out = tmp_path / 'out'
-  words = [
-    'upscale',
-    f'--workdir={smoke_runs.trained() / "sr"}',
-    f'--out={out}',
-  ]
-  assert smoke_runs.cdm(*words, *files, '--label=grating 2') == 0
-  for name, (h, w) in sizes.items():
+  words = ['upscale', f'--workdir={smoke_runs.trained() / "sr"}']
+  to = f'--out={out}'
+  assert smoke_runs.cdm(*words, to, *files, '--label=grating 2') == 0
+  for name in ('one', 'wide'):
+    h, w = sizes[name]
     assert read(out / f'{name}.png').shape == (2 * h, 2 * w, 3)
-  # One tile among many depends on its place alone; it is the first.
-  first = (out / 'one.png').read_bytes()
-  assert smoke_runs.cdm(*words, files[0], '--label=2', '--batch_size=3') == 0
-  again = read(out / 'one.png').astype(int)
-  (tmp_path / 'first.png').write_bytes(first)
-  assert np.abs(again - read(tmp_path / 'first.png')).max() <= 1
+  with Image.open(out / 'grey.png') as grey:
+    assert (grey.mode, grey.size) == ('L', (24, 16))
+  # A picture depends on itself alone, not on those beside it.
+  alone = f'--out={tmp_path / "alone"}'
+  words += [alone, '--label=2', '--batch_size=3']
+  assert smoke_runs.cdm(*words, files[0]) == 0
+  again = read(tmp_path / 'alone' / 'one.png').astype(int)
+  assert np.abs(again - read(out / 'one.png')).max() <= 1
 
 
 # Judging.
