@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cdm.data import jpeg_segments
-from cdm.data.photographs import ordered_work
+from cdm.data.photographs import ordered_work, row_groups
 from cdm.data.photographs.carried_metadata import Carried
 from cdm.data.photographs.output_kinds import Layout
 
@@ -45,26 +45,19 @@ class JpegEncoder:
     if layout.channels == 3:
       self._options['subsampling'] = subsampling
       rows = SUBSAMPLINGS[subsampling]
-    self._rows = rows * _RESTARTS
-    self._held: list[np.ndarray] = []
+    self._groups = row_groups.RowGroups(rows * _RESTARTS)
     self._has_begun = False
     self._work = ordered_work.OrderedWork(self._accept)
 
   def write(self, rows: np.ndarray) -> None:
     """Writes [N, W, C] rows of uint8."""
-    self._held.append(rows)
-    if sum(map(len, self._held)) >= self._rows:
-      rows = np.concatenate(self._held)
-      whole = len(rows) // self._rows * self._rows
-      for top in range(0, whole, self._rows):
-        self._submit(rows[top : top + self._rows])
-      self._held = [rows[whole:].copy()]
+    for group in self._groups.take(rows):
+      self._submit(group)
 
   def finish(self) -> None:
     """Writes the end of the file."""
-    rows = np.concatenate(self._held)
-    if len(rows):
-      self._submit(rows)
+    for group in self._groups.rest():
+      self._submit(group)
     self._work.finish()
     self._file.write(b'\xff\xd9')
 

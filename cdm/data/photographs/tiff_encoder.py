@@ -14,6 +14,7 @@ from cdm.data.photographs import (
   exif_block,
   ordered_work,
   output_limits,
+  row_groups,
   tiff_directory,
   tiff_metadata,
 )
@@ -42,7 +43,7 @@ class TiffEncoder:
     if exif and not self._big:
       self._order = exif_block.order_of(exif)
     self._rows = max(1, _STRIP_BYTES // layout.row_bytes)
-    self._held: list[np.ndarray] = []
+    self._groups = row_groups.RowGroups(self._rows)
     self._offsets: list[int] = []
     self._lengths: list[int] = []
     self._work = ordered_work.OrderedWork(self._accept)
@@ -51,19 +52,13 @@ class TiffEncoder:
 
   def write(self, rows: np.ndarray) -> None:
     """Writes [N, W, C] rows of uint8 or uint16."""
-    self._held.append(rows)
-    if sum(map(len, self._held)) >= self._rows:
-      rows = np.concatenate(self._held)
-      whole = len(rows) // self._rows * self._rows
-      for top in range(0, whole, self._rows):
-        self._submit(rows[top : top + self._rows])
-      self._held = [rows[whole:].copy()]
+    for group in self._groups.take(rows):
+      self._submit(group)
 
   def finish(self) -> None:
     """Writes the directory, and where it is."""
-    rows = np.concatenate(self._held)
-    if len(rows):
-      self._submit(rows)
+    for group in self._groups.rest():
+      self._submit(group)
     self._work.finish()
     at = self._file.tell()
     at += at % 2
