@@ -72,8 +72,6 @@ def write_enlarged_files(
     there = enlarged_jobs.are_written(jobs, overwrite=settings.overwrite)
     left = [job for job, done in zip(jobs, there, strict=True) if not done]
     groups = enlarged_jobs.groups_of(canvas, left)
-    if any(there) and collectives.is_first():
-      print(f'Pictures: {sum(there)} of {len(jobs)} are already there.')
     enlarged_jobs.announce(groups)
     total = sum(group.enlargement.num_windows for group in groups)
     with progress.Progress('enlarging', total=total, unit='window') as bar:
@@ -89,8 +87,14 @@ def write_enlarged_files(
       if out is not None:
         _write_overview(out, upscaler, written, inputs, settings)
   refused = [*inputs.refused, *errors]
+  total = len(inputs.pictures) + len(inputs.refused)
+  if total > 1 and collectives.is_first():
+    made = total - sum(there) - len(refused)
+    print(
+      f'Pictures: {made:,} enlarged, {sum(there):,} there already, '
+      f'{len(refused):,} refused.'
+    )
   if refused:
-    total = len(inputs.pictures) + len(inputs.refused)
     raise upscale_inputs.failure(refused, total, out or 'their places')
 
 

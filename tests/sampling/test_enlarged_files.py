@@ -166,7 +166,8 @@ def test_what_is_there_is_kept_and_other_files_are_not_touched(
     enlarge(upscaler, files, out)
   (out / 'b.jpg').unlink()
   enlarge(upscaler, files, out)
-  assert 'Pictures: 1 of 2 are already there.' in capsys.readouterr().out
+  told = capsys.readouterr().out
+  assert 'Pictures: 1 enlarged, 1 there already, 0 refused.' in told
   assert (out / 'a.jpg').stat().st_mtime_ns == first['a.jpg']
   with pytest.raises(ValueError, match='would be overwritten; give another'):
     enlarge(upscaler, files, out, seed=1)
@@ -177,7 +178,7 @@ def test_what_is_there_is_kept_and_other_files_are_not_touched(
   assert {p.name for p in out.iterdir()} == {'a.jpg', 'b.jpg', 'a.png', 'b.png'}
 
 
-def test_a_bad_file_does_not_stop_the_rest(upscaler, tmp_path):
+def test_a_bad_file_does_not_stop_the_rest(upscaler, tmp_path, capsys):
   good = save(tmp_path / 'good.png', photo())
   (tmp_path / 'text.png').write_text('no picture', encoding='utf-8')
   cut = save(tmp_path / 'cut.png', photo(40, 40))
@@ -186,6 +187,8 @@ def test_a_bad_file_does_not_stop_the_rest(upscaler, tmp_path):
     enlarge(upscaler, [good, tmp_path / 'text.png', cut], tmp_path / 'out')
   assert 'text.png' in str(error.value) and 'cut.png' in str(error.value)
   assert os.listdir(tmp_path / 'out') == ['good.png']
+  told = capsys.readouterr().out
+  assert 'Pictures: 1 enlarged, 0 there already, 2 refused.' in told
 
 
 def test_an_interruption_leaves_no_half_picture(
