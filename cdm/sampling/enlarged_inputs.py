@@ -148,7 +148,7 @@ def _suffix_of(suffix):
     if suffix is not None:
       return suffix
     try:
-      kind = header.look(path).kind
+      kind = header.kind_of(path)
     except (BadImage, OSError):
       return path.suffix
     # A GIF may be transparent, and becomes a PNG, which can be so too.

@@ -91,23 +91,43 @@ def jobs_of(
     for i in collectives.local_indices(len(inputs.pictures))
   ]
   digests = collectives.in_turn(collectives.gather_objects(digests))
+  # Disks fill up meanwhile, so that one process decides for all.
+  reasons = collectives.call_in_first(
+    lambda: [_refusal(p, upscaler, settings) for p in inputs.pictures]
+  )
   jobs, errors = [], []
-  for picture, digest in zip(inputs.pictures, digests, strict=True):
-    given = picture.header
-    try:
-      size = enlarged_size.choose(
-        (given.height, given.width), upscaler.cut.factor, settings.asked
-      )
-      kind = output_kinds.by_suffix(picture.target)
-      output_limits.check(
-        kind, _layout(picture, size), _existing(picture.target.parent)
-      )
-    except ValueError as error:
-      errors.append(ValueError(f'{printable(picture.path)}: {error}'))
+  for picture, digest, reason in zip(
+    inputs.pictures, digests, reasons, strict=True
+  ):
+    if reason:
+      errors.append(ValueError(f'{printable(picture.path)}: {reason}'))
       continue
+    size = _size(picture, upscaler, settings)
     mark = own_results.digest([common, digest, picture.target.suffix.lower()])
     jobs.append(Job(picture, mark, int(digest[:8], 16), size))
   return jobs, errors
+
+
+def _size(picture, upscaler, settings):
+  """Returns the size that a picture gets."""
+  given = picture.header
+  return enlarged_size.choose(
+    (given.height, given.width), upscaler.cut.factor, settings.asked
+  )
+
+
+def _refusal(picture, upscaler, settings) -> str:
+  """Returns why a picture cannot be enlarged, or ''."""
+  try:
+    size = _size(picture, upscaler, settings)
+    output_limits.check(
+      output_kinds.by_suffix(picture.target),
+      _layout(picture, size),
+      _existing(picture.target.parent),
+    )
+  except ValueError as error:
+    return str(error)
+  return ''
 
 
 def are_written(jobs: Sequence[Job], *, overwrite: bool) -> list[bool]:

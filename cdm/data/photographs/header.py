@@ -9,6 +9,7 @@ from cdm.data.image_parts import Unreadable, Unusable
 from cdm.data.photographs import extra_kinds
 from cdm.data.transforms import BadImage, UnusableImage
 
+_HEAD_BYTES = 2**16
 _PNG_BITS = 24  # where a PNG file says how many bits a sample has
 
 
@@ -43,6 +44,26 @@ def look(path: str | os.PathLike[str]) -> Header:
     raise BadImage(os.fspath(path), error.reason) from error
   except struct.error as error:
     raise BadImage(os.fspath(path), 'the file is cut off') from error
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+  """Returns the kind of a file from its first bytes, see `Header`.
+
+  Raises:
+    BadImage: it is of no kind that is read.
+    OSError: the file cannot be read.
+  """
+  with open(path, 'rb') as file:
+    data = file.read(_HEAD_BYTES)
+  extra = extra_kinds.kind_of(data)
+  if extra is not None:
+    return extra.name
+  if portable_anymap.is_binary(data):
+    return 'PBM, PGM or PPM'
+  try:
+    return image_kinds.kind_of(data).name
+  except Unreadable as error:
+    raise BadImage(os.fspath(path), error.reason) from error
 
 
 def _header(data):

@@ -20,6 +20,7 @@ def test_the_head_says_what_the_pixels_say(tmp_path, name, orientation):
   found, read = header.look(tmp_path / name), photograph.read(tmp_path / name)
   assert (found.height, found.width) == read.samples.shape[:2]
   assert (found.kind, found.bits) == (read.kind, 8)
+  assert header.kind_of(tmp_path / name) == read.kind
 
 
 def test_bits_and_bare_anymaps(tmp_path):
@@ -30,6 +31,7 @@ def test_bits_and_bare_anymaps(tmp_path):
   Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(tmp_path / 'a.ppm')
   found = header.look(tmp_path / 'a.ppm')
   assert (found.height, found.width) == (2, 3)
+  assert header.kind_of(tmp_path / 'a.ppm') == found.kind
 
 
 @pytest.mark.parametrize('keep', [0, 3, 10, 20])
