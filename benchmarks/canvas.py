@@ -121,7 +121,8 @@ def blended(stage, images, label):
 def joined(stage, images, label, overlap):
   """-> (pictures of windows that are joined, `Plan`)."""
   canvas = CanvasUpscaler.of(stage, batch_size=16, overlap=overlap)
-  plan = canvas.plan(images.shape[1:3], count=len(images))
+  height, width = (canvas.factor * pixels for pixels in images.shape[1:3])
+  plan = canvas.plan((height, width), count=len(images))
   task = Task(WholePictures(images), tuple(range(len(images))), label=label)
   x = np.concatenate(list(canvas.draw(task, plan)), axis=1)
   return levels(x, np.uint8), plan
@@ -134,7 +135,7 @@ def host(stage, label, rounds):
   upscale = upscaler.stage_upscaler(stage, None, batch_size=1)
   labels = None if label is None else np.full(1, label)
   canvas = CanvasUpscaler.of(stage, batch_size=1)
-  plan = canvas.plan((low, low))
+  plan = canvas.plan((stage.image_size, stage.image_size))
   task = Task(WholePictures(image), label=label)
 
   def timed(run):

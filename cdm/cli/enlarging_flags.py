@@ -18,6 +18,7 @@ _FLAGS = (
   'compression',
   'strip_metadata',
   'back_projection',
+  'damage',
 )
 
 
@@ -75,7 +76,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     type=int,
     metavar='ROUNDS',
     help='rounds of correction that make the result shrink to its original '
-    '(default: 1, and 0 for JPEG files below quality 90)',
+    '(default: 1, and 0 for JPEG files below quality 90, noisy pictures, and '
+    'results of the size of their original)',
+  )
+  add(
+    '--damage',
+    metavar='DAMAGE',
+    help='what degraded the pictures, for a stage that restores it: none, or '
+    'some of noise=SIGMA,jpeg=QUALITY,blur=SIGMA, in grey levels and pixels of '
+    'the original (default: noise and quality are estimated)',
   )
 
 
@@ -120,9 +129,16 @@ def settings(args: argparse.Namespace, label: int | None) -> Settings:
   Raises:
     ValueError: a value is out of range; the message names its flag.
   """
+  from cdm.data import low_res_inputs
   from cdm.data.photographs import picture_writer
   from cdm.sampling import enlarged_jobs, enlarged_size
 
+  damage = None
+  if args.damage is not None:
+    try:
+      damage = low_res_inputs.parse(args.damage)
+    except ValueError as error:
+      raise ValueError(f'--damage={args.damage}: {error}') from None
   options = picture_writer.DEFAULTS._replace(quality=args.quality)
   if args.subsampling is not None:
     options = options._replace(subsampling=args.subsampling)
@@ -137,6 +153,7 @@ def settings(args: argparse.Namespace, label: int | None) -> Settings:
     seed=args.seed,
     label=label,
     back_projections=rounds,
+    damage=damage,
     options=options,
     strip=args.strip_metadata,
     overwrite=args.overwrite,

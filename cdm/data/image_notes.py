@@ -26,6 +26,7 @@ KINDS = {
   'metadata': 'metadata could not be read',
   'developed': 'raw values of a camera were developed',
   'enlarged': 'a smaller image was enlarged',
+  'damage': 'visible damage was restored',
 }
 # What a user who names a single file sees in any viewer too.
 _AS_SHOWN = ('rotated',)

@@ -96,6 +96,60 @@ def levels(factor: float, degradation: Degradation) -> np.ndarray:
   return np.array([np.log2(factor), noise, jpeg, degradation.blur], np.float32)
 
 
+def described(degradation: Degradation) -> str:
+  """Returns what a degradation did, as a list in words; '' for nothing."""
+  parts = []
+  if degradation.blur:
+    parts.append(f'blur of {degradation.blur:.2g} pixels')
+  if degradation.noise >= 0.5:
+    parts.append(f'noise of {degradation.noise:.2g} grey levels')
+  if degradation.quality is not None:
+    parts.append(f'JPEG quality {degradation.quality}')
+  return ', '.join(parts)
+
+
+def parse(text: str) -> Degradation:
+  """Parses 'none', or some of 'noise=3,jpeg=60,blur=0.8'.
+
+  Args:
+    text: as a user gives it. Units are those of `Degradation`.
+
+  Raises:
+    ValueError: it is something else, or stronger than what networks learn.
+  """
+  if text == 'none':
+    return CLEAN
+  most = {
+    'noise': (0.0, MOST_NOISE),
+    'jpeg': (LEAST_QUALITY, 100),
+    'blur': (0.0, MOST_BLUR),
+  }
+  found = {}
+  for part in text.split(','):
+    name, _, value = part.partition('=')
+    try:
+      number = float(value)
+      low, high = most[name]
+    except (KeyError, ValueError):
+      raise ValueError(
+        f'{text!r} is no damage; give none, or some of noise=SIGMA (grey '
+        'levels), jpeg=QUALITY and blur=SIGMA (pixels) with commas between, '
+        'such as noise=3,jpeg=60.'
+      ) from None
+    if not low <= number <= high:
+      raise ValueError(
+        f'{part}: networks learn {name} from {low:g} to {high:g}; give a '
+        'number in this range.'
+      )
+    found[name] = number
+  quality = found.get('jpeg', 100)
+  return Degradation(
+    blur=found.get('blur', 0.0),
+    noise=found.get('noise', 0.0),
+    quality=None if quality == 100 else round(quality),
+  )
+
+
 def shrink(
   image: np.ndarray, size: int, rng: np.random.Generator
 ) -> np.ndarray:

@@ -26,16 +26,20 @@ class Views(NamedTuple):
   """What a network knows of the windows that it sees.
 
   Attributes:
-    lowres: [B, s, s, 3], the low-res pictures, augmented to `level`.
+    lowres: [B, s, s, 3], the low-res pictures, augmented to `level`; None for
+      a method that is `AnyFactor`.
     upsampled: [B, S, S, 3], windows of the enlarged low-res pictures.
     level: [B], the augmentation level.
     label: int32 [B]; None means the null class.
+    damage: float32 [B, K], what a method that is `AnyFactor` is told of the
+      low-res pictures; None for other methods.
   """
 
-  lowres: np.ndarray | jax.Array
+  lowres: np.ndarray | jax.Array | None
   upsampled: np.ndarray | jax.Array
   level: np.ndarray | jax.Array
   label: np.ndarray | jax.Array | None
+  damage: np.ndarray | jax.Array | None = None
 
 
 class Canvas(NamedTuple):
@@ -60,6 +64,24 @@ class Canvas(NamedTuple):
 Evaluate = Callable[..., dict[str, Any]]
 
 
+class AnyFactor(NamedTuple):
+  """What a method states that enlarges by any factor, in windows of any size.
+
+  It is told of each low-res picture the K numbers of
+  `data.low_res_inputs.LEVELS`, the factor among them.
+
+  Attributes:
+    unit: windows begin and end at multiples of it, in pixels of the result.
+    reach: pixels of the result that an evaluation looks at around squares of
+      `unit` pixels.
+    most: the largest factor of one pass.
+  """
+
+  unit: int
+  reach: int
+  most: float
+
+
 class CanvasDrawing(NamedTuple):
   """How a method draws canvases.
 
@@ -68,19 +90,24 @@ class CanvasDrawing(NamedTuple):
       evaluation of the network, which is compiled. 'x_0' is among the names;
       x_t [B, S, S, 3] and logsnr [B] are None if the method has none.
     draw: `(Evaluate, Canvas, tuned) -> [N, H, W, 3]`, what runs on the host.
+    any_factor: what it states if it enlarges by any factor, in windows of any
+      size; None if it magnifies images of one size.
   """
 
   evaluate: Callable[..., dict[str, jax.Array]]
   draw: Callable[..., Any]
+  any_factor: AnyFactor | None = None
 
 
 def of_prediction(
   predict: Callable[[Any, Views], jax.Array],
+  any_factor: AnyFactor | None = None,
 ) -> CanvasDrawing:
   """Returns how a method draws canvases that predicts them in one evaluation.
 
   Args:
     predict: `(params, Views) -> [B, S, S, 3]`.
+    any_factor: see `CanvasDrawing`.
   """
 
   def evaluate(params, views, x_t, logsnr, tuned):
@@ -91,7 +118,7 @@ def of_prediction(
     del canvas, tuned
     return evaluate(None, None)['x_0']
 
-  return CanvasDrawing(evaluate, draw)
+  return CanvasDrawing(evaluate, draw, any_factor)
 
 
 def of_diffusion(model: Any) -> CanvasDrawing | None:

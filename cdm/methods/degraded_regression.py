@@ -131,14 +131,21 @@ class DegradedRegression:
     """Returns how canvases are restored, see `Method.canvas`."""
 
     def predict(params, views):
-      count, factor = len(views.upsampled), self.image_size / self.lowres.size
-      levels = clean_levels(count, factor, self.num_levels)
       y = self.net.apply(
-        {'params': params}, views.upsampled, levels, train=False
+        {'params': params}, views.upsampled, views.damage, train=False
       ).image
       return jnp.clip(y, -1.0, 1.0)
 
-    return canvas_drawing.of_prediction(predict)
+    return canvas_drawing.of_prediction(predict, self.any_factor)
+
+  @property
+  def any_factor(self) -> canvas_drawing.AnyFactor:
+    """What the method states of windows, see `canvas_drawing`."""
+    return canvas_drawing.AnyFactor(
+      unit=self.net.patch_size,
+      reach=self.net.margin,
+      most=self.image_size / self.lowres.size,
+    )
 
   def _enlarged(self, z):
     """Returns (enlarged [B, H, W, 3], levels [B, K]) of clean images z."""

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from cdm.distributed import device_mesh
+from cdm.methods.canvas_drawing import AnyFactor
 from cdm.ops import windows
 from cdm.sampling import cascade
 
@@ -39,6 +40,9 @@ PIXEL_BYTES = 3 * 4
 OVERLAP = 0.25
 # Exact blocks may cost so many times as much as blocks that are not.
 MOST_FOR_EXACT = 2.0
+# Sides of windows where the network takes any. Larger ones evaluate less twice,
+# but that of a small picture should not be mostly empty.
+WINDOWS = (256, 512, 1024)
 
 
 class Cut(NamedTuple):
@@ -46,7 +50,7 @@ class Cut(NamedTuple):
 
   Attributes:
     size: side of a window, in pixels of the result.
-    factor: pixels of the result for one low-res pixel.
+    factor: pixels of the result for one low-res pixel; None for any.
     unit: windows begin at multiples of it, and a canvas ends at one.
     overlap: pixels that neighbouring windows share.
     reach: pixels around a pixel on which an evaluation of the network depends,
@@ -54,7 +58,7 @@ class Cut(NamedTuple):
   """
 
   size: int
-  factor: int
+  factor: int | None
   unit: int
   overlap: int
   reach: int
@@ -67,6 +71,11 @@ class Cut(NamedTuple):
     """Returns the windows along an axis of so many pixels."""
     first = windows.starts(self.length(pixels), self.size, self.overlap)
     return [(start, start + self.size) for start in first]
+
+  def evaluated(self, size: tuple[int, int]) -> int:
+    """Returns the pixels that are evaluated for a result (height, width)."""
+    rows, columns = (len(self.intervals(pixels)) for pixels in size)
+    return rows * columns * self.size**2
 
 
 def cut_of(stage: cascade.Stage, *, overlap: float = OVERLAP) -> Cut:
@@ -87,6 +96,8 @@ def cut_of(stage: cascade.Stage, *, overlap: float = OVERLAP) -> Cut:
       f'The overlap of windows is {overlap}; use a part of a window from 0 to '
       '0.5.'
     )
+  if stage.canvas is not None and stage.canvas.any_factor is not None:
+    return any_factor(stage.canvas.any_factor, WINDOWS[-1])
   size = stage.image_size
   factor = size // stage.lowres.size
   # Networks that halve their input work alike on windows that begin at
@@ -99,6 +110,30 @@ def cut_of(stage: cascade.Stage, *, overlap: float = OVERLAP) -> Cut:
     reach = 0
     shared = min(-(-round(overlap * size) // unit) * unit, size - unit)
   return Cut(size, factor, unit, shared, reach)
+
+
+def any_factor(stated: AnyFactor, least: int) -> Cut:
+  """Returns how pictures are cut for a network that takes windows of any size.
+
+  Args:
+    stated: what its method states.
+    least: side of a window; it becomes larger where the reach asks for it.
+  """
+  shared = -(-2 * stated.reach // stated.unit) * stated.unit
+  # At least half of a window counts.
+  size = -(-max(least, 2 * shared) // stated.unit) * stated.unit
+  return Cut(size, None, stated.unit, shared, stated.reach)
+
+
+def fitting(stated: AnyFactor, sizes: Sequence[tuple[int, int]]) -> Cut:
+  """Returns the windows that evaluate the fewest pixels for some results.
+
+  Args:
+    stated: what the method states.
+    sizes: (height, width) of each result.
+  """
+  cuts = [any_factor(stated, side) for side in WINDOWS]
+  return min(cuts, key=lambda cut: sum(cut.evaluated(size) for size in sizes))
 
 
 class Plan(NamedTuple):

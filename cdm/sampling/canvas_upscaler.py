@@ -6,25 +6,29 @@ picture; everything else runs on the host, step by step.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
 
+from cdm.data import low_res_inputs
+from cdm.data.low_res_inputs import Degradation
 from cdm.diffusion import sampler_steps
 from cdm.distributed import device_mesh
-from cdm.methods import lowres_conditioning
 from cdm.methods.canvas_drawing import Canvas, Views
-from cdm.ops import partial_resize, windows
+from cdm.ops import windows
 from cdm.ops.noise_plane import NoisePlane
 from cdm.sampling import canvas_plan, cascade, picture_rows
 from cdm.sampling.canvas_plan import Plan
+from cdm.sampling.canvas_source import Source
 from cdm.sampling.drawing_stage import Stage
 from cdm.sampling.one_ahead import one_ahead
 
-# The uses of noise, folded into the key of a picture.
-START, STEP, AUGMENT = 0, 1, 2
+# The uses of noise, folded into the key of a picture; 2 is that of
+# `canvas_source`.
+START, STEP = 0, 1
 
 
 class Task(NamedTuple):
@@ -36,6 +40,8 @@ class Task(NamedTuple):
     seed: seed of the run.
     turn: number of the pass, if the result is enlarged again.
     label: class of all pictures, or None.
+    damage: what degraded each, as a method that enlarges by any factor is told
+      it; None for clean pictures.
     on_windows: callback that gets the number of windows of each evaluated
       batch.
   """
@@ -45,6 +51,7 @@ class Task(NamedTuple):
   seed: int = 0
   turn: int = 0
   label: int | None = None
+  damage: Sequence[Degradation] | None = None
   on_windows: Callable[[int], object] = lambda count: None
 
   def noise(
@@ -118,6 +125,41 @@ class CanvasUpscaler:
     settings = cascade.settings_of(stage)
     return cls(stage, cut, batch_size, programs[key], settings)
 
+  def fitted(self, sizes: Sequence[tuple[int, int]]) -> Self:
+    """Returns the upscaler with the windows that suit some results best.
+
+    Only a method that enlarges by any factor takes windows of any size.
+
+    Args:
+      sizes: (height, width) of each result.
+    """
+    assert self.stage.canvas is not None
+    stated = self.stage.canvas.any_factor
+    if stated is None or not sizes:
+      return self
+    return dataclasses.replace(self, cut=canvas_plan.fitting(stated, sizes))
+
+  @property
+  def takes_any_factor(self) -> bool:
+    """Whether a pass may enlarge by less than `factor`."""
+    return self.cut.factor is None
+
+  @property
+  def factor(self) -> int:
+    """How far a pass enlarges, at most."""
+    assert self.stage.lowres is not None
+    return self.stage.image_size // self.stage.lowres.size
+
+  @property
+  def window_share(self) -> float:
+    """How many images of the stage a window is worth."""
+    return (self.cut.size / self.stage.image_size) ** 2
+
+  @property
+  def most_at_once(self) -> int:
+    """Windows that are evaluated at once, at most, over all devices."""
+    return max(1, int(self.batch_size / self.window_share))
+
   @property
   def evaluations(self) -> int:
     """How often a sampler evaluates a window, guidance counted once."""
@@ -137,16 +179,15 @@ class CanvasUpscaler:
     """Plans how pictures are drawn, see `canvas_plan.plan`.
 
     Args:
-      size: (height, width) of a low-res picture.
+      size: (height, width) of a result.
       count: number of pictures that are drawn together.
       memory: see there.
       at_once: windows of a batch, for a program that serves other pictures
         too; None takes what suits these.
     """
-    height, width = (pixels * self.cut.factor for pixels in size)
     planned = canvas_plan.plan(
       self.cut,
-      (height, width),
+      size,
       evaluations=self.evaluations,
       at_once=at_once or 1,
       count=count,
@@ -154,7 +195,7 @@ class CanvasUpscaler:
     )
     if at_once is None:
       at_once = canvas_plan.windows_at_once(
-        [planned.block_windows], self.batch_size, self.stage.mesh
+        [planned.block_windows], self.most_at_once, self.stage.mesh
       )
     return planned._replace(at_once=at_once)
 
@@ -185,7 +226,7 @@ class CanvasUpscaler:
       shape = (plan.count, bottom - top, columns[-1][1], 3)
       total = np.zeros(shape, np.float32)
       total[:, : carried.shape[1]] = carried
-      source = _Source(self, task, (top, bottom))
+      source = Source(self.stage, self.settings, task, plan, (top, bottom))
       for j, (left, right) in enumerate(columns):
         inner = _Joined(
           plan.rows[slice(*plan.block_rows[i])],
@@ -237,107 +278,13 @@ class _Joined(NamedTuple):
   column_weights: list[np.ndarray]
 
 
-class _Given(NamedTuple):
-  """What is known of a block.
-
-  Attributes:
-    lowres: float32 [N, h, w, 3], augmented.
-    upsampled: float32 [N, H, W, 3].
-    start: the same of the clean picture, or None.
-  """
-
-  lowres: np.ndarray
-  upsampled: np.ndarray
-  start: np.ndarray | None
-
-
-class _Source:
-  """The low-res pictures of a row of blocks."""
-
-  def __init__(self, upscaler, task, interval):
-    self._stage, self._cut, self._task = upscaler.stage, upscaler.cut, task
-    self.top = interval[0]
-    self.height = interval[1] - interval[0]
-    self._settings = upscaler.settings
-    self._axis = _Axis.of(self._stage, self._cut, task.lowres.height, interval)
-    self._rows = task.lowres.rows(self._axis.first, self._axis.last)
-
-  def columns(self, left, right):
-    """Returns what is known of a block: its columns [left, right)."""
-    lowres, settings = self._stage.lowres, self._settings
-    y = self._axis
-    x = _Axis.of(self._stage, self._cut, self._task.lowres.width, (left, right))
-    z_0 = z = self._rows[:, :, x.first : x.last]
-    if settings.noised:
-      eps = self._task.noise((y.first, x.first), z.shape[1:3], AUGMENT, 0)
-      level = np.full(len(z), settings.level, np.float64)
-      z = lowres_conditioning.augment_at(z_0, lowres, level=level, eps=eps)
-      z = np.asarray(z, np.float32)
-    start = None
-    if cascade.starts(settings):
-      start = _enlarged(z_0, y, x)
-    low = z[:, y.lowres][:, :, x.lowres]
-    return _Given(low, _enlarged(z, y, x), start)
-
-
-class _Axis(NamedTuple):
-  """Where an axis of a block comes from.
-
-  Attributes:
-    first, last: the low-res pixels that are read.
-    lowres: int [h], those of the block among them.
-    taps: how they are enlarged.
-    enlarged: int [H], the pixels of the block among the enlarged ones.
-  """
-
-  first: int
-  last: int
-  lowres: np.ndarray
-  taps: partial_resize.Taps
-  enlarged: np.ndarray
-
-  @classmethod
-  def of(cls, stage, cut, length, interval):
-    """Returns where pixels [first, last) of a canvas come from.
-
-    Beyond the end of the picture, its mirror image stands.
-    """
-    first, last = interval
-    whole = length * cut.factor
-    enlarged = windows.mirrored(np.arange(first, last), whole)
-    low = windows.mirrored(
-      np.arange(first // cut.factor, last // cut.factor), length
-    )
-    taps = partial_resize.taps(
-      length,
-      whole,
-      int(enlarged.min()),
-      int(enlarged.max()) + 1,
-      stage.lowres.upsample,
-    )
-    begin, end = min(taps.first, low.min()), max(taps.last, low.max() + 1)
-    return cls(
-      int(begin), int(end), low - begin, taps, enlarged - enlarged.min()
-    )
-
-
-def _enlarged(z, y: _Axis, x: _Axis):
-  """Enlarges low-res pixels: [N, h, w, 3] -> [N, H, W, 3] of the block."""
-  used = z[
-    :,
-    y.taps.first - y.first : y.taps.last - y.first,
-    x.taps.first - x.first : x.taps.last - x.first,
-  ]
-  big = partial_resize.rectangle(used, y.taps, x.taps)
-  return big[:, y.enlarged][:, :, x.enlarged]
-
-
 class _Windows:
   """Evaluates the network on the windows of a block, and joins the results."""
 
   def __init__(self, upscaler, task, plan, given, joined):
     self._upscaler, self._task, self._plan = upscaler, task, plan
     self._given, self._joined = given, joined
+    self._damage = _damage(task, plan)
     origin = joined.rows[0][0], joined.columns[0][0]
     self._places = [
       (n, top - origin[0], left - origin[1], i, j)
@@ -365,23 +312,26 @@ class _Windows:
   def _begin(self, x_t, logsnr):
     """Begins one batch of windows after the other."""
     at_once, upscaler = self._plan.at_once, self._upscaler
-    settings = upscaler.settings
+    settings, factor = upscaler.settings, self._plan.cut.factor
     for first in range(0, len(self._places), at_once):
       numbers = range(first, min(first + at_once, len(self._places)))
       filled = np.resize(np.asarray(numbers), at_once)
       label = self._task.label
       if upscaler.stage.num_classes is None:
         label = None
+      pictures = [self._places[i][0] for i in filled]
+      low = None
+      if factor is not None:
+        low = self._cut(self._given.lowres, filled, factor)
       views = Views(
-        self._cut(self._given.lowres, filled, self._plan.cut.factor),
+        low,
         self._cut(self._given.upsampled, filled),
         np.full(at_once, settings.level, np.float32),
         None if label is None else np.full(at_once, label, np.int32),
+        None if factor is not None else self._damage[pictures],
       )
       noisy = None if x_t is None else self._cut(x_t, filled)
-      level = None
-      if logsnr is not None:
-        level = logsnr[[self._places[i][0] for i in filled]]
+      level = None if logsnr is None else logsnr[pictures]
       yield (
         numbers,
         upscaler.program(
@@ -406,6 +356,14 @@ class _Windows:
     joined = self._joined
     weight = joined.row_weights[i][:, None] * joined.column_weights[j]
     total[n, top : top + size, left : left + size] += weight[..., None] * value
+
+
+def _damage(task, plan):
+  """Returns float32 [N, K], what a network is told of each low-res picture."""
+  given = task.lowres
+  factor = math.sqrt(plan.height * plan.width / (given.height * given.width))
+  damage = task.damage or [low_res_inputs.CLEAN] * plan.count
+  return np.stack([low_res_inputs.levels(factor, one) for one in damage])
 
 
 def _jit_windows(stage):

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cdm.data import image_notes
+from cdm.data import image_notes, low_res_inputs
+from cdm.data.low_res_inputs import Degradation
 from cdm.data.photographs import (
   marks,
   metadata_output,
   photograph,
   picture_writer,
   transparency,
+  visible_damage,
 )
 from cdm.data.photographs.output_kinds import Layout
 from cdm.data.printable_name import printable
@@ -39,6 +41,7 @@ from cdm.sampling.upscaler import Upscaler
 # JPEG files below this quality show what compression has done; a picture that
 # is made consistent with them shows it too.
 _CLEAN_QUALITY = 90
+_QUIET_NOISE = 1.0  # grey levels; below it, too
 
 
 def write_enlarged_files(
@@ -131,9 +134,13 @@ def _draw(group, inputs, settings, record, on_windows) -> list[Exception]:
   # What one process cannot read, none draws.
   errors = upscale_inputs.exchange_errors(errors)
   good = [i for i in range(len(group.jobs)) if i not in errors]
+  told = group.enlargement.upscaler.takes_any_factor
+  damage = {i: _damage(read[i], settings, told=told) for i in good}
   by_rounds: dict[int, list[int]] = {}
   for i in good:
-    rounds = _rounds(read[i], settings)
+    if told:
+      _say_damage(group.jobs[i], damage[i])
+    rounds = _rounds(read[i], group.jobs[i], damage[i], settings)
     by_rounds.setdefault(rounds, []).append(i)
   for rounds, chosen in by_rounds.items():
     enlargement = group.enlargement
@@ -150,6 +157,7 @@ def _draw(group, inputs, settings, record, on_windows) -> list[Exception]:
       numbers=[job.number for job in jobs],
       label=settings.label,
       back_projections=rounds,
+      damage=[damage[i] for i in chosen],
       on_windows=on_windows,
     )
     photographs = [read[i] for i in chosen]
@@ -165,12 +173,33 @@ def _check_unchanged(read, job):
     )
 
 
-def _rounds(read, settings) -> int:
+def _damage(read, settings, *, told) -> Degradation:
+  """Returns what degraded a picture."""
+  if settings.damage is not None:
+    return settings.damage
+  if not told:
+    return low_res_inputs.CLEAN._replace(quality=read.quality)
+  return visible_damage.estimate(read.samples, read.quality)
+
+
+def _say_damage(job, damage):
+  """Says for which damage a network makes up."""
+  found = low_res_inputs.described(damage)
+  if found:
+    name = printable(job.picture.path)
+    text = f'restored as a picture with {found}; see --damage'
+    image_notes.say([image_notes.Note('damage', name, text)])
+
+
+def _rounds(read, job, damage, settings) -> int:
   """Returns the rounds of back-projection of a picture."""
   if settings.back_projections is not None:
     return settings.back_projections
-  quality = read.quality
-  return int(quality is None or quality >= _CLEAN_QUALITY)
+  # A picture of the same size would become itself again.
+  is_larger = (job.size.height, job.size.width) != job.source
+  is_clean = damage.quality is None or damage.quality >= _CLEAN_QUALITY
+  is_quiet = damage.noise < _QUIET_NOISE
+  return int(is_larger and is_clean and is_quiet)
 
 
 def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from cdm.data.low_res_inputs import Degradation
 from cdm.data.photographs import (
   marks,
   output_kinds,
@@ -32,7 +33,9 @@ class Settings(NamedTuple):
     seed: of the noise, which also depends on the bytes of each picture.
     label: class of all pictures, or None.
     back_projections: rounds, see `Drawn`; None is 1 for pictures without
-      visible damage, and 0 for others.
+      visible damage that become larger, and 0 for others.
+    damage: what degraded the pictures; None estimates it of each, if the stage
+      is told.
     options: how files are compressed.
     strip: whether metadata are left out.
     overwrite: whether other files that have the names of results are replaced.
@@ -42,6 +45,7 @@ class Settings(NamedTuple):
   seed: int = 0
   label: int | None = None
   back_projections: int | None = None
+  damage: Degradation | None = None
   options: picture_writer.Options = picture_writer.DEFAULTS
   strip: bool = False
   overwrite: bool = False
@@ -112,7 +116,10 @@ def _size(picture, upscaler, settings):
   """Returns the size that a picture gets."""
   given = picture.header
   return enlarged_size.choose(
-    (given.height, given.width), upscaler.cut.factor, settings.asked
+    (given.height, given.width),
+    upscaler.factor,
+    settings.asked,
+    any_factor=upscaler.takes_any_factor,
   )
 
 
@@ -180,24 +187,25 @@ def groups_of(upscaler: CanvasUpscaler, jobs: Sequence[Job]) -> list[Group]:
     upscaler: the stage.
     jobs: what is to be made.
   """
+  upscaler = upscaler.fitted([made for job in jobs for made in job.size.passes])
   by_size: dict[Any, list[Job]] = {}
   for job in jobs:
     by_size.setdefault((job.source, job.size), []).append(job)
   parts = []
-  for (source, _), some in by_size.items():
-    windows = upscaler.plan(source, at_once=1).block_windows
-    together = max(1, upscaler.batch_size // windows)
+  for (_, size), some in by_size.items():
+    windows = upscaler.plan(size.passes[0], at_once=1).block_windows
+    together = max(1, upscaler.most_at_once // windows)
     for first in range(0, len(some), together):
       parts.append(some[first : first + together])
   counts = [
-    upscaler.plan(source, count=len(part), at_once=1).block_windows
+    upscaler.plan(made, count=len(part), at_once=1).block_windows
     for part in parts
-    for source in part[0].size.inputs
+    for made in part[0].size.passes
   ]
   if not counts:
     return []
   at_once = canvas_plan.windows_at_once(
-    counts, upscaler.batch_size, upscaler.stage.mesh
+    counts, upscaler.most_at_once, upscaler.stage.mesh
   )
   return [
     Group(
@@ -224,11 +232,12 @@ def announce(groups: Sequence[Group]) -> None:
     needed = many * output_limits.needed_bytes(kind, _layout(one.picture, size))
     memory = group.enlargement.bytes
     memory += output_limits.memory_needed(kind, _layout(one.picture, size))
+    windows = group.enlargement.num_windows
     if not collectives.is_first():
       continue
     print(
       f'{what}: {width}x{height} -> {size.width}x{size.height} pixels '
-      f'({times:.3g} times), {group.enlargement.num_windows:,} windows, '
+      f'({times:.3g} times), {windows:,} window{"s" * (windows > 1)}, '
       f'{memory / 2**30:.2g} GiB of memory, {kind.name} of at most '
       f'{needed / 1e6:,.3g} MB'
     )

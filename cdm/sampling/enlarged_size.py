@@ -2,7 +2,8 @@
 
 A stage magnifies by a factor of its own. A smaller scale is one pass and a
 resize that shrinks; a larger one is a chain of passes, with a resize before
-each so that the last pass ends just above the size that is asked for.
+each so that the last pass ends just above the size that is asked for. A stage
+that enlarges by any factor up to its own needs no resize.
 """
 
 import math
@@ -35,18 +36,20 @@ class Size(NamedTuple):
     height, width: of the result, in pixels.
     inputs: (height, width) of what goes into each pass. The first is the
       low-res picture; others are the result of the pass before, resized.
-    factor: the magnification of each pass.
+    passes: (height, width) of what comes out of each pass.
     warning: a sentence for a user, or ''.
   """
 
   height: int
   width: int
   inputs: tuple[tuple[int, int], ...]
-  factor: int
+  passes: tuple[tuple[int, int], ...]
   warning: str = ''
 
 
-def choose(size: tuple[int, int], factor: int, asked: Asked) -> Size:
+def choose(
+  size: tuple[int, int], factor: int, asked: Asked, *, any_factor: bool = False
+) -> Size:
   """Returns the size of a picture after it has been enlarged.
 
   Sides are rounded to the nearest pixel, halves up, and are at least 1. A side
@@ -56,6 +59,7 @@ def choose(size: tuple[int, int], factor: int, asked: Asked) -> Size:
     size: (height, width) of the low-res picture.
     factor: the magnification of the stage.
     asked: what is asked for.
+    any_factor: whether the stage enlarges by smaller factors too.
 
   Raises:
     ValueError: more than one size is asked for, or it is not a size, or it is
@@ -78,6 +82,9 @@ def choose(size: tuple[int, int], factor: int, asked: Asked) -> Size:
   for left in range(passes - 1, 0, -1):
     y, x = (-(-side // factor**left) for side in goal)
     inputs.append((y, x))
+  ends = [(factor * y, factor * x) for y, x in inputs]
+  if any_factor:
+    ends = [*inputs[1:], goal]
   warning = ''
   if passes > 1:
     scale = math.sqrt(math.prod(goal) / (height * width))
@@ -86,7 +93,7 @@ def choose(size: tuple[int, int], factor: int, asked: Asked) -> Size:
       f'picture passes through it {passes} times, and each pass takes what the '
       'one before made up for real.'
     )
-  return Size(*goal, tuple(inputs), factor, warning)
+  return Size(*goal, tuple(inputs), tuple(ends), warning)
 
 
 def _goal(height, width, factor, asked):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cdm.data.low_res_inputs import Degradation
 from cdm.sampling import (
   canvas_plan,
   drawing_batch,
@@ -32,6 +33,7 @@ class Drawn(NamedTuple):
     label: class of all pictures, or None.
     back_projections: rounds of back-projection at the end; it copies noise and
       damage of the low-res picture back, so that it is for clean ones.
+    damage: see `Task`; of the first pass, whose result is clean.
     on_windows: callback that gets the number of windows of each evaluated
       batch.
   """
@@ -40,6 +42,7 @@ class Drawn(NamedTuple):
   numbers: Sequence[int] = (0,)
   label: int | None = None
   back_projections: int = 1
+  damage: Sequence[Degradation] | None = None
   on_windows: Callable[[int], object] = lambda count: None
 
 
@@ -78,8 +81,8 @@ class Enlargement(NamedTuple):
     """
     plan = functools.partial(upscaler.plan, count=count, memory=memory)
     if at_once is None:
-      at_once = plan(size.inputs[-1]).at_once
-    plans = tuple(plan(given, at_once=at_once) for given in size.inputs)
+      at_once = plan(size.passes[-1]).at_once
+    plans = tuple(plan(made, at_once=at_once) for made in size.passes)
     return cls(upscaler, size, plans)
 
   @property
@@ -99,8 +102,8 @@ class Enlargement(NamedTuple):
     The stage must have been built from a config.
     """
     (cost,) = drawing_cost.of_stages([self.upscaler.stage])
-    images = sum(plan.num_windows / plan.evaluations for plan in self.plans)
-    return images * cost['flops']
+    windows = sum(plan.num_windows / plan.evaluations for plan in self.plans)
+    return windows * self.upscaler.window_share * cost['flops']
 
   @property
   def bytes(self) -> int:
@@ -113,8 +116,8 @@ class Enlargement(NamedTuple):
     stage = self.upscaler.stage
     if drawing_batch.device_bytes(stage.mesh) is None:
       total += drawing_batch.parameter_bytes(stage.params)
-      at_once = self.plans[0].at_once
-      total += at_once * drawing_batch.image_bytes(stage)
+      images = self.plans[0].at_once * self.upscaler.window_share
+      total += round(images * drawing_batch.image_bytes(stage))
     return total
 
   def bands(
@@ -145,6 +148,7 @@ class Enlargement(NamedTuple):
         seed=drawn.seed,
         turn=turn,
         label=drawn.label,
+        damage=None if turn else drawn.damage,
         on_windows=drawn.on_windows,
       )
       drawing = self.upscaler.draw(task, plan)

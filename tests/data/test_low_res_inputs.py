@@ -1,6 +1,7 @@
 """Low-res inputs: where their filters sample, and how much is degraded."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -147,3 +148,29 @@ def test_degradations_are_drawn_as_mild_as_they_are_said_to_be():
   for flag in ('is_poisson', 'is_grey'):
     share = np.mean([getattr(d, flag) for d in degraded])
     assert share == pytest.approx(0.5, abs=0.04)
+
+
+def test_damage_is_read_as_a_user_gives_it():
+  parse = low_res_inputs.parse
+  assert parse('none') == low_res_inputs.CLEAN
+  found = parse('jpeg=60,noise=3.5,blur=0.4')
+  assert found == Degradation(blur=0.4, noise=3.5, quality=60)
+  assert parse('jpeg=100') == low_res_inputs.CLEAN
+  said = 'blur of 0.4 pixels, noise of 3.5 grey levels, JPEG quality 60'
+  assert low_res_inputs.described(found) == said
+  assert not low_res_inputs.described(low_res_inputs.CLEAN)
+
+
+@pytest.mark.parametrize(
+  'text, told',
+  [
+    ('noise', "'noise' is no damage; give none, or some of"),
+    ('dust=3', "'dust=3' is no damage"),
+    ('noise=3,,', 'is no damage'),
+    ('noise=nan', 'noise=nan: networks learn noise from 0 to 6'),
+    ('blur=2', 'blur=2: networks learn blur from 0 to 1.2'),
+  ],
+)
+def test_other_damage_is_refused(text, told):
+  with pytest.raises(ValueError, match=re.escape(told)):
+    low_res_inputs.parse(text)

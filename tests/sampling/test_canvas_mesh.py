@@ -53,7 +53,7 @@ def draw(mesh):
     made = jax.device_put(made, shardings)
   stage = cascade.Stage.of(built(), made, mesh, name='sr', level=0.1)
   upscaler = CanvasUpscaler.of(stage, batch_size=8)
-  plan = upscaler.plan((13, 20))
+  plan = upscaler.plan((26, 40))
   assert plan.block_windows == 6 and plan.at_once == (8 if mesh else 6)
   task = Task(WholePictures(photo(13, 20)), seed=3, label=2)
   return np.concatenate(list(upscaler.draw(task, plan)), axis=1)

@@ -16,7 +16,7 @@ from cdm.methods.canvas_drawing import CanvasDrawing
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.ops import resize
 from cdm.ops.noise_plane import NoisePlane
-from cdm.sampling import canvas_upscaler
+from cdm.sampling import canvas_source
 from cdm.sampling.canvas_upscaler import CanvasUpscaler, Task
 from cdm.sampling.picture_rows import WholePictures
 
@@ -27,8 +27,12 @@ ATOL = 1e-4
 def drawn(stage, images, *, memory=1 << 30, plan=None, batch_size=8, **task):
   """-> (pictures [N, H, W, 3], Plan)."""
   upscaler = CanvasUpscaler.of(stage, batch_size=batch_size)
+  height, width = images.shape[1:3]
   planned = upscaler.plan(
-    images.shape[1:3], count=len(images), memory=memory, **(plan or {})
+    (upscaler.factor * height, upscaler.factor * width),
+    count=len(images),
+    memory=memory,
+    **(plan or {}),
   )
   given = Task(WholePictures(images), tuple(range(len(images))), **task)
   bands = list(upscaler.draw(given, planned))
@@ -102,7 +106,7 @@ def test_a_picture_depends_on_its_number_and_not_on_its_batch():
   images = np.concatenate([photo(20, 9), photo(20, 9, seed=1)])
   both, _ = drawn(stage, images, batch_size=3)
   upscaler = CanvasUpscaler.of(stage, batch_size=1)
-  plan = upscaler.plan((20, 9))
+  plan = upscaler.plan((40, 18))
   task = Task(WholePictures(images[1:]), (1,))
   alone = np.concatenate(list(upscaler.draw(task, plan)), axis=1)
   np.testing.assert_allclose(both[1:], alone, atol=ATOL)
@@ -153,7 +157,7 @@ def test_the_noise_of_augmentation_is_one_field_of_low_res_pixels(memory):
   x, plan = drawn(stage, images, memory=memory, seed=5)
   assert (memory == 1 << 30) == (len(plan.block_rows) == 1)
   z_0 = (2 * images.astype(np.float32) - 255) / 255
-  path = (0, canvas_upscaler.AUGMENT, 0)
+  path = (0, canvas_source.AUGMENT, 0)
   eps = NoisePlane(5, 0, path).rectangle(0, 0, 60, 50)[None]
   logsnr = lowres_conditioning.level_logsnr(np.array([level]), stage.lowres)
   alpha, sigma = process.alpha_sigma(logsnr)
@@ -373,6 +377,6 @@ def test_pictures_of_all_sizes_share_one_program():
   upscaler = CanvasUpscaler.of(canvas_stages.stage(), batch_size=4)
   for size in [(16, 16), (5, 40), (31, 22)]:
     task = Task(WholePictures(photo(*size)))
-    plan = upscaler.plan(size, at_once=4)
+    plan = upscaler.plan((2 * size[0], 2 * size[1]), at_once=4)
     list(upscaler.draw(task, plan))
   assert upscaler.program._cache_size() == 1

@@ -28,7 +28,7 @@ def brightened():
 
 def enlarge(stage, images, *, memory=1 << 30, asked, **drawn):
   upscaler = CanvasUpscaler.of(stage, batch_size=4)
-  size = choose(images.shape[1:3], upscaler.cut.factor, Asked(**asked))
+  size = choose(images.shape[1:3], upscaler.factor, Asked(**asked))
   made = Enlargement.of(upscaler, size, memory=memory)
   bands = made.bands(WholePictures(images), Drawn(**drawn))
   return np.concatenate(list(bands), axis=1), made

@@ -40,7 +40,7 @@ OPTIONS = {
   '--ema --batch_per_device --sampler --steps --start_level --guide '
   '--guidance_weight --scale --width --height --long_edge --megapixels '
   '--format --quality --subsampling --compression --strip_metadata '
-  '--back_projection',
+  '--back_projection --damage',
   'evaluate': '--samples --reference --metrics --lowres --downsample '
   '--make_reference --num --seed --few --kid_size --weights --batch_size '
   '--lpips --lpips_weights --out --at --ema --batch_per_device '
@@ -514,6 +514,14 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     (
       ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--back_projection=11'],
       r'--back_projection=11: give 0 to 10 rounds',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--damage=jpeg=9'],
+      r'--damage=jpeg=9: jpeg=9: networks learn jpeg from 50 to 100',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--damage=none'],
+      r'--damage=none: this stage is not told what degraded a picture',
     ),
     (['upscale', '--workdir={sr}', '{tmp}/no.png'], r'there is no such file'),
     (

@@ -251,6 +251,11 @@ def _pictures(args, given, factor):
     max_value=args.max_value,
   )
   upscaler, _, names = _opened(args, given)
+  if args.damage is not None and not upscaler.canvas.takes_any_factor:
+    raise ValueError(
+      f'--damage={args.damage}: this stage is not told what degraded a '
+      'picture; leave it out.'
+    )
   settings = enlarging_flags.settings(args, _label(args, upscaler, names))
   enlarged_files.write_enlarged_files(upscaler, inputs, settings)
 
