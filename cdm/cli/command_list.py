@@ -13,6 +13,7 @@ COMMANDS = {
   'compare': 'compare methods of super-resolution on the same images',
   'ema': 'list snapshots of averages, and make averages of any width',
   'import': 'write a work directory from published weights',
+  'export': 'write a trained stage into one file',
   'prepare': 'decode, crop and resize a data set once, into shards',
   'describe': 'print parameters, FLOPs, sizes and paper numbers of a config',
   'plan': 'predict memory, time and cost on a slice of TPUs',

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cdm.checkpointing import checkpoint_name, reader
+from cdm.checkpointing import checkpoint_name, packed_stage, stage_files
 from cdm.config import (
   asked_guidance,
   built_stage,
@@ -75,9 +75,9 @@ def restored_stage(
       not fit the model.
   """
   workdir = checkpoint.workdir
-  at = reader.resolve(workdir, checkpoint.at)
+  at = stage_files.resolve(workdir, checkpoint.at)
   average = checkpoint_name.split(checkpoint.at)[1]
-  saved = loader.from_json(reader.read_config(workdir, step=at), workdir)
+  saved = loader.from_json(stage_files.read_config(workdir, at), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
   sampler_key = 'sampler' if sampler is None else f'stages.{name}.sampler'
@@ -116,7 +116,10 @@ def restored_stage(
   )
   record = stage_record.of_stage(saved, step=step, level=level, sampler=chosen)
   record = dataclasses.replace(
-    record, average=average, start_level=redraw.start_level
+    record,
+    average=average,
+    start_level=redraw.start_level,
+    sha256=packed_stage.hash_of(workdir),
   )
   source = [
     str(workdir.resolve()),
@@ -162,8 +165,8 @@ def lowres_size(
     FileNotFoundError: workdir has no checkpoint.
     ValueError: workdir holds no super-resolution stage.
   """
-  step = reader.resolve(workdir, at)
-  saved = loader.from_json(reader.read_config(workdir, step=step), workdir)
+  step = stage_files.resolve(workdir, at)
+  saved = loader.from_json(stage_files.read_config(workdir, step), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
   if saved.get('lowres') is None:
@@ -183,8 +186,8 @@ def canvas_factor(
   Args:
     workdir, overrides, at: see `lowres_size`.
   """
-  step = reader.resolve(workdir, at)
-  saved = loader.from_json(reader.read_config(workdir, step=step), workdir)
+  step = stage_files.resolve(workdir, at)
+  saved = loader.from_json(stage_files.read_config(workdir, step), workdir)
   stage.refuse_classifier(saved, f'sampled (in {workdir})')
   loader.override_all(saved, overrides)
   built = stage.stage(saved)

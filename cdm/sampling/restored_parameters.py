@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from cdm.checkpointing import average_names
+from cdm.checkpointing import average_names, packed_stage
 from cdm.sampling import posthoc_average
 
 
@@ -35,7 +35,8 @@ class RestoredParameters:
     kept is made from its snapshots, see `posthoc_average`.
 
     Args:
-      workdir, abstract, step: see `reader.restore_ema`.
+      workdir: work directory of a run, or a packed stage.
+      abstract, step: see `reader.restore_ema`.
       average: name of the average that they are.
       role: what they are used for. A stage and the earlier checkpoint of its
         own run that guides it are kept side by side.
@@ -46,7 +47,10 @@ class RestoredParameters:
     asked = (step, average, structure, layout)
     if home not in self._kept or self._kept[home][0] != asked:
       self._kept.pop(home, None)  # Both may not fit into the memory.
-      found = posthoc_average.restore(workdir, abstract, step, average)
+      if packed_stage.is_packed(workdir):
+        found = packed_stage.restore(workdir, abstract)
+      else:
+        found = posthoc_average.restore(workdir, abstract, step, average)
       self._kept[home] = asked, found
     return self._kept[home][1]
 
@@ -55,7 +59,7 @@ class Checkpoint(NamedTuple):
   """The checkpoint that a stage is restored from.
 
   Attributes:
-    workdir: directory that `cdm train` wrote.
+    workdir: directory that `cdm train` wrote, or a packed stage.
     at: which checkpoint, see `reader.resolve`; None is the newest.
     restored: parameters of earlier calls, which are not read again; None keeps
       none.

@@ -38,6 +38,7 @@ class StageManifest(TypedDict):
     name: name of the stage's config in a list of stages; absent elsewhere.
     checkpoint: step of the checkpoint that its parameters come from.
     ema: name of the average that they are; absent for the main one.
+    sha256: their hash, if they come from a packed stage.
     level: augmentation level in [0, 1] of its low-res input.
     sampler: the `sampler` section that it draws with.
     start_level: the level at which drawing begins, at a noised image; absent if
@@ -51,6 +52,7 @@ class StageManifest(TypedDict):
   name: NotRequired[str]
   checkpoint: int
   ema: NotRequired[str]
+  sha256: NotRequired[str]
   level: float
   sampler: dict[str, Any]
   start_level: NotRequired[float]
@@ -107,6 +109,7 @@ class StageRecord:
       config names; None if it names none.
     average: name of the average that its parameters are.
     start_level: see `StageManifest`; None begins at noise.
+    sha256: hash of the parameters, if they come from a packed stage.
   """
 
   experiment: str
@@ -117,6 +120,7 @@ class StageRecord:
   data_sets: dict[str, data_origin.Origin] | None = None
   average: str = average_names.MAIN
   start_level: float | None = None
+  sha256: str | None = None
   weights: ClassVar[str] = 'EMA'
 
   def manifest(
@@ -153,8 +157,12 @@ class StageRecord:
     return cast(StageManifest, settings)
 
   def _ema(self):
-    main = self.average == average_names.MAIN
-    return {} if main else {'ema': self.average}
+    found = {}
+    if self.average != average_names.MAIN:
+      found['ema'] = self.average
+    if self.sha256 is not None:
+      found['sha256'] = self.sha256
+    return found
 
   def cascade_entry(
     self, section: Mapping[str, object], folder: str

@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 from support import smoke_runs
 
+from cdm.checkpointing import packed_stage
 from cdm.cli import main
 from cdm.cli.commands import prepare as prepare_command
 from cdm.cli.commands import upscale as upscale_command
 from cdm.data import array_record, prepare
 from cdm.distributed import exit_codes
 from cdm.reporting import progress
-from cdm.sampling import generate, restore
+from cdm.sampling import generate, restore, shipped_model
 from cdm.training import running_metrics, trainer
 
 SMOKE = f'--config={smoke_runs.CONFIGS / "smoke.py"}'
@@ -60,6 +61,7 @@ OPTIONS = {
   '--sampler --steps',
   'ema': 'WORKDIR --std --at --out',
   'import': '--config --workdir --synthesis --mapping --gaussian_fit',
+  'export': '--workdir --out --dtype --note --at --ema --overwrite',
   'prepare': '--source --size --out --crop --filter --no_classes --labels '
   '--class_names --order',
   'describe': '--config --json',
@@ -653,6 +655,42 @@ def test_a_given_seed_counts_and_else_that_of_the_config(
     f'--out={tmp_path}', '--config.seed=5',
   ) == 0  # fmt: skip
   assert seen == [seed]
+
+
+def test_an_exported_stage_draws_what_its_work_directory_draws(
+  refused, tmp_path, monkeypatch, capfd
+):
+  """Alone in its folder; and as the model of the package."""
+  packed, sr = tmp_path / 'sr.safetensors', smoke_runs.trained() / 'sr'
+  card = tmp_path / 'card.md'
+  card.write_text('What it cannot do.', encoding='utf-8')
+  words = 'export', f'--workdir={sr}', f'--out={packed}', f'--note=card={card}'
+  assert smoke_runs.cdm(*words) == 0
+  assert re.search(r'sr.safetensors: step 4, .* sha256 \w{64}', told(capfd))
+  assert 'exists; give another name, or --overwrite' in refused(*words)
+  assert packed_stage.read(packed).notes['card'] == 'What it cannot do.'
+  photo = tmp_path / 'photo.png'
+  Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(photo)
+  monkeypatch.setattr(shipped_model, 'FOLDER', tmp_path)
+  monkeypatch.setattr(shipped_model, 'PHOTO', packed.name)
+  drawn = []
+  for i, words in enumerate([[f'--workdir={sr}'], [f'--workdir={packed}'], []]):
+    out = tmp_path / f'{i}.png'
+    label = '--label=grating 1' if i < 2 else '--label=1'
+    assert smoke_runs.cdm(
+      'upscale', *words, photo, f'--out={out}', label,
+      '--steps=2',
+    ) == 0  # fmt: skip
+    drawn.append(np.asarray(Image.open(out)))
+  np.testing.assert_array_equal(drawn[0], drawn[1])
+  np.testing.assert_array_equal(drawn[0], drawn[2])
+  packed.unlink()
+  line = refused('upscale', photo, f'--out={tmp_path / "no.png"}')
+  assert 'no model lies in this installation' in line
+
+
+def told(capfd):
+  return capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

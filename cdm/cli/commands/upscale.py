@@ -63,11 +63,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     '--workdir',
-    required=True,
     metavar='DIR',
-    help='work directory of the trained stage; or METHOD:CONFIG.py, a method '
-    'without training (nearest, bicubic, nearest_neighbour) on the data of a '
-    'config',
+    help='work directory of the trained stage, or the file that `cdm export` '
+    'made of it; or METHOD:CONFIG.py, a method without training (nearest, '
+    'bicubic, nearest_neighbour) on the data of a config (default: the model '
+    'for photographs that lies in the package, if there is one)',
   )
   parser.add_argument(
     '--out',
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> None:
   import pathlib
 
   from cdm.distributed import compilation_cache
-  from cdm.sampling import named_upscaler
+  from cdm.sampling import named_upscaler, shipped_model
 
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
   compilation_cache.enable_compilation_cache()
@@ -143,7 +143,10 @@ def run(args: argparse.Namespace) -> None:
   _check(args)
   overrides = [*args.overrides, *guidance_flags.overrides(args)]
   at = drawing_flags.checkpoint(args.at, args.ema)
-  given = _Given(pathlib.Path(args.workdir), overrides, at)
+  workdir = args.workdir
+  if workdir is None:
+    workdir = shipped_model.photo()
+  given = _Given(pathlib.Path(workdir), overrides, at)
   if args.held_out:
     enlarging_flags.refuse(args, 'held-out images have a size of their own')
     _held_out(args, given)
@@ -210,8 +213,7 @@ def _folder(args):
 
 def _opened(args, given):
   """Returns (Upscaler, config of its stage, names of its classes)."""
-  from cdm.data import class_names
-  from cdm.sampling import drawing_batch, named_upscaler
+  from cdm.sampling import drawing_batch, exported_stage, named_upscaler
 
   upscaler, saved = named_upscaler.opened(
     given.workdir,
@@ -224,7 +226,7 @@ def _opened(args, given):
     at=given.at,
     redraws=drawing_flags.redraws(args),
   )
-  return upscaler, saved, class_names.read(given.workdir)
+  return upscaler, saved, exported_stage.classes(given.workdir)
 
 
 def _label(args, upscaler, names):

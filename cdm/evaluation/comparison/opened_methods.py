@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-from cdm.checkpointing import checkpoint_name, reader
+from cdm.checkpointing import checkpoint_name, reader, stage_files
 from cdm.config import (
   class_agreement,
   datasets,
@@ -83,8 +83,8 @@ def saved_config(
   """
   workdir = method.path
   assert workdir is not None
-  step = reader.resolve(workdir, at)
-  return loader.from_json(reader.read_config(workdir, step=step), workdir)
+  step = stage_files.resolve(workdir, at)
+  return loader.from_json(stage_files.read_config(workdir, step), workdir)
 
 
 def task_of(

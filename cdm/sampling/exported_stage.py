@@ -1,0 +1,67 @@
+"""Writes a trained stage into one file that every drawing command takes."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from cdm.checkpointing import checkpoint_name, packed_stage, stage_files
+from cdm.checkpointing.packed_stage import Packed
+from cdm.config import loader, placement, stage
+from cdm.data import class_names
+from cdm.sampling.restored_parameters import RestoredParameters
+
+# The parameters of a stage fit one host.
+MESH: Mapping[str, Any] = {'data': -1, 'fsdp': 1}
+CLASSES = 'classes'  # the note that names them
+
+
+def classes(workdir: pathlib.Path) -> list[str] | None:
+  """Returns the names of the classes of a stage, or None.
+
+  Args:
+    workdir: work directory of a run, or a packed stage.
+  """
+  if not packed_stage.is_packed(workdir):
+    return class_names.read(workdir)
+  text = packed_stage.read(workdir).notes.get(CLASSES)
+  return None if text is None else json.loads(text)
+
+
+def export(
+  workdir: pathlib.Path,
+  out: pathlib.Path,
+  *,
+  at: int | str | None = None,
+  dtype: str = 'float32',
+  notes: Mapping[str, str] | None = None,
+) -> Packed:
+  """Packs a stage, see `checkpointing.packed_stage`.
+
+  Args:
+    workdir: work directory of a run, or a packed stage.
+    out: path of the file.
+    at: which checkpoint, see `reader.resolve`.
+    dtype, notes: see `packed_stage.write`.
+
+  Raises:
+    FileNotFoundError: there is no such checkpoint.
+    ValueError: it holds a classifier, or cannot be written so.
+  """
+  step = stage_files.resolve(workdir, at)
+  text = stage_files.read_config(workdir, step)
+  saved = loader.from_json(text, workdir)
+  stage.refuse_classifier(saved, f'exported (in {workdir})')
+  built = stage.stage(saved)
+  params, step = RestoredParameters().restore(
+    workdir,
+    placement.placed_params(built.method, MESH, placement.drawing_mesh(MESH)),
+    step,
+    checkpoint_name.split(at)[1],
+  )
+  given = dict(notes or {})
+  if names := classes(workdir):
+    given[CLASSES] = json.dumps(names)
+  return packed_stage.write(
+    out, params, config=text, step=step, dtype=dtype, notes=given
+  )
