@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
   from cdm.sampling.enlarged_jobs import Settings
 
+# Between the mean and a draw.
+DETAIL = 0.6
 SIZES = ('scale', 'width', 'height', 'long_edge', 'megapixels')
 FORMATS = ('jpg', 'png', 'tif', 'webp', 'avif', 'bmp')
 _FLAGS = (
@@ -19,6 +21,7 @@ _FLAGS = (
   'strip_metadata',
   'back_projection',
   'damage',
+  'detail',
 )
 
 
@@ -86,6 +89,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     'some of noise=SIGMA,jpeg=QUALITY,blur=SIGMA, in grey levels and pixels of '
     'the original (default: noise and quality are estimated)',
   )
+  _detail(parser)
+
+
+def _detail(parser):
+  """Adds --detail."""
+  parser.add_argument(
+    '--detail',
+    type=float,
+    metavar='W',
+    help='for a stage that draws details over a mean: from 0, the mean, which '
+    'invents nothing, to 1, a draw, which looks like a photograph '
+    f'(default: {DETAIL})',
+  )
 
 
 def refuse(args: argparse.Namespace, why: str) -> None:
@@ -148,12 +164,16 @@ def settings(args: argparse.Namespace, label: int | None) -> Settings:
   rounds = args.back_projection
   if rounds is not None and not 0 <= rounds <= 10:
     raise ValueError(f'--back_projection={rounds}: give 0 to 10 rounds.')
+  detail = DETAIL if args.detail is None else args.detail
+  if not 0.0 <= detail <= 1.0:
+    raise ValueError(f'--detail={args.detail:g}: give a number from 0 to 1.')
   return enlarged_jobs.Settings(
     asked=enlarged_size.Asked(**{name: getattr(args, name) for name in SIZES}),
     seed=args.seed,
     label=label,
     back_projections=rounds,
     damage=damage,
+    detail=detail,
     options=options,
     strip=args.strip_metadata,
     overwrite=args.overwrite,

@@ -1,22 +1,28 @@
 """Builds a stage whose method is a diffusion model."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cdm.config import (
+  bound_diffusion,
   built_stage,
   instantiate,
   key_errors,
   objective_section,
   sampler_section,
 )
+from cdm.data import low_res_inputs
 from cdm.diffusion import cosine_logsnr, guidance, sampler_steps, schedules
 from cdm.methods import diffusion, diffusion_score
 from cdm.methods.base import Method
+from cdm.methods.diffusion import Diffusion
+from cdm.methods.diffusion_options import Objective
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models import flops, unet_plan
 from cdm.models.unet import UNet
@@ -35,7 +41,8 @@ def diffusion_stage(
   chosen: sampler_section.Chosen,
   *,
   section: dict[str, Any] | None = None,
-  make: Callable[..., Method] = diffusion.diffusion,
+  make: Callable[[Diffusion], Method] = diffusion.method_of,
+  check: Callable[[Objective], None] = lambda objective: None,
 ) -> built_stage.Stage:
   """Builds the Stage of a config whose method is a diffusion model.
 
@@ -43,7 +50,9 @@ def diffusion_stage(
     c: ConfigDict of the stage.
     chosen: the sampler that it draws with.
     section: the keys of the `Objective`; None takes those of `c.method`.
-    make: makes the method of what `diffusion.diffusion` takes.
+    make: makes the method of the diffusion model.
+    check: refuses an objective that the method could not learn from, before
+      the model is made.
   """
   instantiate.require(c, 'schedule', 'lowres')
   sampler, key = chosen.section, chosen.key
@@ -52,7 +61,8 @@ def diffusion_stage(
     sampler, key = c.sampler, 'sampler'
   image_size = built_stage.image_size(c)
   schedule = _schedule(c, image_size)
-  net = unet(c, image_size)
+  is_detail = bound_diffusion.is_detail(c)
+  net = bound_diffusion.detail_net(c) if is_detail else unet(c, image_size)
   lowres = lowres_of(c, image_size)
   objective = objective_section.objective(
     c.method if section is None else section, schedule
@@ -60,9 +70,11 @@ def diffusion_stage(
   sampling = sampler_section.sampling(
     schedule, sampler, key, num_steps=chosen.steps
   )
-  method = make(
+  check(objective)
+  bound = bound_diffusion.bind(
     net, schedule, objective, sampling, image_size=image_size, lowres=lowres
   )
+  method = make(bound)
   sampler_section.try_out(sampling, key, learned_variance=net.learned_variance)
   steps = len(sampling.grid) - 1
   levels = sampler_steps.evaluated_levels(sampling.run, sampling.grid)
@@ -70,7 +82,9 @@ def diffusion_stage(
   if sampling.guidance_weight:
     guided = guidance.guided_evaluations(levels, sampling.guidance_interval)
   evaluations = len(levels) + (0 if sampling.guide else guided)
-  return built_stage.Stage(
+  if is_detail:
+    evaluations += 1  # of the mean
+  built = built_stage.Stage(
     c,
     net,
     objective,
@@ -99,6 +113,28 @@ def diffusion_stage(
     evaluations=evaluations,
     is_residual=objective.residual_scale is not None,
     traced=_traced(net, objective, image_size, lowres is not None),
+  )
+  return _over_a_mean(built, bound) if is_detail else built
+
+
+def _over_a_mean(built, bound):
+  """Returns the Stage of a `DetailDiffusion`, with what is its own."""
+  size, net = bound.image_size, bound.net
+  enlarged = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+  levels = jax.ShapeDtypeStruct((1, bound.num_levels), jnp.float32)
+  factor = size // bound.lowres.size
+  both = functools.partial(net.init_with_output, method='both')
+  return built._replace(
+    summary={
+      **built.summary,
+      'predicts': 'what the mean leaves out',
+      'told of a low-res image': ', '.join(low_res_inputs.LEVELS),
+      'margin': f'{bound.reach} pixels an evaluation',
+    },
+    margin=-(-(bound.reach + net.unit - 1) * built.evaluations // factor),
+    traced=functools.partial(flops.trace_call, both, (enlarged, levels), {}),
+    # The mean is evaluated without a gradient.
+    loss_passes=1,
   )
 
 
@@ -182,7 +218,7 @@ def _projection_summary(sampling):
   return {'projection': 'each predicted image, onto its low-res image'}
 
 
-def _traced(net: UNet, objective: Any, image_size: int, has_lowres: bool):
+def _traced(net: Any, objective: Any, image_size: int, has_lowres: bool):
   """Returns what `Stage.traced` is: None unless the loss has parameters."""
   if objective.uncertainty is None:
     return None

@@ -1,7 +1,6 @@
 """Builds a stage that learns to draw in one step, by a scoring rule."""
 
 import functools
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -52,7 +51,7 @@ def scoring_rule_stage(
 
 
 def _scoring_rule(
-  *parts: Any, options: scoring_rule.ScoringOptions, **more: Any
+  bound: Diffusion, options: scoring_rule.ScoringOptions
 ) -> Method:
   with key_errors.naming('method', options._fields, otherwise=''):
-    return scoring_rule.scoring_rule(Diffusion(*parts, **more), options)
+    return scoring_rule.scoring_rule(bound, options)

@@ -1,5 +1,6 @@
 """Builds a stage that is a student: it learns the steps of a teacher."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -90,15 +91,17 @@ def _stage(c, chosen, kind):
   options = instantiate.splat('method', kind.options, own)
   sampling = teacher_sampling(options)
 
-  def make(net, schedule, objective, sampler, **more):
-    # Before a diffusion model finds that it could not learn from its target.
+  def check(objective):
     few_steps.check_objective(objective, c.method.kind)
     few_steps.target_of(objective)
-    student = Diffusion(net, schedule, objective, sampler, **more)
+
+  def make(student):
     with key_errors.naming('method', options._fields, otherwise=''):
       return kind.make(student, _teacher(student, sampling), options)
 
-  built = diffusion_stage.diffusion_stage(c, chosen, section=section, make=make)
+  built = diffusion_stage.diffusion_stage(
+    c, chosen, section=section, make=make, check=check
+  )
   guided = 2 if sampling.guidance_weight else 1
   return built._replace(
     summary={
@@ -123,14 +126,7 @@ def _teacher(student: Diffusion, sampling: Sampling) -> Diffusion:
       '--config.method.label_dropout=0.1, or let the teacher step without '
       'guidance with --config.method.teacher_guidance=0.'
     )
-  return Diffusion(
-    student.net,
-    student.schedule,
-    student.objective,
-    sampling,
-    student.image_size,
-    student.lowres,
-  )
+  return dataclasses.replace(student, sampling=sampling)
 
 
 def teacher_sampling(options: Any) -> Sampling:

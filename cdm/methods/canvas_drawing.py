@@ -33,6 +33,8 @@ class Views(NamedTuple):
     label: int32 [B]; None means the null class.
     damage: float32 [B, K], what a method that is `AnyFactor` is told of the
       low-res pictures; None for other methods.
+    known: {name: [B, S, S, C]}, windows of what earlier evaluations predicted
+      and are to be told of again; None if nothing is.
   """
 
   lowres: np.ndarray | jax.Array | None
@@ -40,6 +42,7 @@ class Views(NamedTuple):
   level: np.ndarray | jax.Array
   label: np.ndarray | jax.Array | None
   damage: np.ndarray | jax.Array | None = None
+  known: dict[str, Any] | None = None
 
 
 class Canvas(NamedTuple):
@@ -51,16 +54,19 @@ class Canvas(NamedTuple):
       to begin at noise.
     start_noise: `() -> [N, H, W, 3]`, standard normal noise.
     step_noise: `j -> [N, H, W, 3]`, that of step j.
+    detail: share of what is drawn beyond the mean, from 0 to 1, for a method
+      that draws both.
   """
 
   upsampled: Any
   start: Any
   start_noise: Callable[[], Any]
   step_noise: Callable[[int], Any]
+  detail: float = 1.0
 
 
-# (x_t [N, H, W, 3] or None, logsnr [N] or None) -> {name: [N, H, W, 3]}, what
-# the network predicts, joined from windows.
+# (x_t [N, H, W, 3] or None, logsnr [N] or None, known={name: [N, H, W, C]} or
+# None) -> {name: [N, H, W, C]}, what the network predicts, joined from windows.
 Evaluate = Callable[..., dict[str, Any]]
 
 
@@ -92,11 +98,14 @@ class CanvasDrawing(NamedTuple):
     draw: `(Evaluate, Canvas, tuned) -> [N, H, W, 3]`, what runs on the host.
     any_factor: what it states if it enlarges by any factor, in windows of any
       size; None if it magnifies images of one size.
+    draws_mean: whether an evaluation comes before the sampler's, which predicts
+      the mean that `Canvas.detail` is added to.
   """
 
   evaluate: Callable[..., dict[str, jax.Array]]
   draw: Callable[..., Any]
   any_factor: AnyFactor | None = None
+  draws_mean: bool = False
 
 
 def of_prediction(
@@ -151,20 +160,47 @@ def _draw(model, evaluate, canvas, tuned):
   """Runs the sampler of a model on a canvas, see `CanvasDrawing.draw`."""
 
   def denoise(x_t, logsnr):
-    found = evaluate(x_t, logsnr)
-    # x_0 alone is joined, and eps follows from it. The digits that eps loses
-    # at low noise are lost below those of x_t, to which it is added there.
-    eps = eps_from_x_0(x_t, found['x_0'], logsnr=logsnr)
-    return Prediction(found['x_0'], eps, found.get('var'))
+    return prediction(evaluate(x_t, logsnr), x_t, logsnr)
 
+  x = run(model, denoise, canvas, tuned, over=canvas.upsampled)
+  return model.image_of(x, canvas.upsampled)
+
+
+def prediction(found: dict[str, Any], x_t: Any, logsnr: Any) -> Prediction:
+  """Returns what a network predicts of a canvas, joined from windows.
+
+  Args:
+    found: what `Evaluate` returns.
+    x_t: [N, H, W, 3].
+    logsnr: [N].
+  """
+  # x_0 alone is joined, and eps follows from it. The digits that eps loses
+  # at low noise are lost below those of x_t, to which it is added there.
+  eps = eps_from_x_0(x_t, found['x_0'], logsnr=logsnr)
+  return Prediction(found['x_0'], eps, found.get('var'))
+
+
+def run(
+  model: Any, denoise: Any, canvas: Canvas, tuned: Any, *, over: Any
+) -> Any:
+  """Runs the sampler of a model on a canvas.
+
+  Args:
+    model: a `diffusion.Diffusion`.
+    denoise: its denoiser of a whole canvas.
+    canvas: what is drawn.
+    tuned: see `CanvasDrawing`.
+    over: [N, H, W, 3], what a residual is taken over.
+
+  Returns:
+    [N, H, W, 3], before `Diffusion.image_of`.
+  """
   x_T = jnp.asarray(canvas.start_noise())
   if canvas.start is not None:
     logsnr = jnp.full(x_T.shape[0], tuned.start_logsnr, x_T.dtype)
-    start = model.residual(jnp.asarray(canvas.start), canvas.upsampled)
+    start = model.residual(jnp.asarray(canvas.start), over)
     x_T = process.q_sample(start, x_T, logsnr=logsnr)
   with sampler_steps.on_host():
-    x = model.sampling.run(
+    return model.sampling.run(
       denoise, x_T, logsnrs=tuned.steps, noise=canvas.step_noise
     )
-  scale = model.objective.residual_scale
-  return x if scale is None else canvas.upsampled + scale * x

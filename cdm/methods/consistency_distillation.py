@@ -25,9 +25,10 @@ import jax
 import jax.numpy as jnp
 
 from cdm.diffusion import distillation, grids, process
-from cdm.methods import canvas_drawing, few_steps
+from cdm.methods import few_steps
 from cdm.methods.base import Method
-from cdm.methods.diffusion import Diffusion, draw_batch
+from cdm.methods.corruption import draw_batch
+from cdm.methods.diffusion import Diffusion
 
 
 class ConsistencyOptions(NamedTuple):
@@ -102,7 +103,7 @@ class ConsistencyDistillation:
     schedule, segments = self.student.schedule, self.options.num_steps
     ends = grids.trailing(schedule, num_steps=segments)
     few_steps.check_sampler(self.student.sampling, ends)
-    given = self.student.corruption(batch, key=key, train=train)
+    given = self.student.corruption(params, batch, key=key, train=train)
     pair = distillation.neighbours(
       schedule,
       given.u,
@@ -155,7 +156,7 @@ def consistency_distillation(
     tune=student.tune,
     draw=draw_batch,
     init_frozen=teacher.init,
-    canvas=canvas_drawing.of_diffusion(student),
+    canvas=student.canvas,
   )
 
 

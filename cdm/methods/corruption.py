@@ -1,8 +1,10 @@
-"""Declares what a diffusion loss draws for a batch, beside the parameters."""
+"""Declares and draws what a diffusion loss needs beside the parameters."""
 
 from typing import Any, NamedTuple
 
 import jax
+
+from cdm.diffusion import schedules
 
 
 class Corruption(NamedTuple):
@@ -22,3 +24,19 @@ class Corruption(NamedTuple):
   u: jax.Array
   conditions: dict[str, jax.Array | None]
   dropout: dict[str, Any]
+
+
+def draw_batch(key: jax.Array, n: int) -> dict[str, jax.Array]:
+  """Draws the noise and augmentation levels of a whole batch of n images.
+
+  Both are stratified over the whole batch. They are put into the batch, so that
+  its parts (microbatches) share one stratification.
+
+  Returns:
+    {'u': [n], 'u_lowres': [n]}, uniform numbers in [0, 1).
+  """
+  u_key, lowres_key = jax.random.split(key)
+  return {
+    'u': schedules.stratified(u_key, n),
+    'u_lowres': schedules.stratified(lowres_key, n),
+  }

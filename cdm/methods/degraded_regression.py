@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cdm.methods import canvas_drawing, lowres_conditioning
+from cdm.methods import canvas_drawing, degraded_inputs, lowres_conditioning
 from cdm.methods.base import Method
 from cdm.methods.canvas_drawing import CanvasDrawing
-from cdm.ops import pixels, resize
+from cdm.ops import pixels
 
 
 class DegradedRegressionOptions(NamedTuple):
@@ -73,10 +73,7 @@ class DegradedRegression:
 
     Args:
       params: parameters of the network.
-      batch: see `Method.loss`. 'lowres' uint8 [B, H, W, 3] holds low-res images
-        of 'lowres_size' int32 [B] pixels in its top left corner, 'levels'
-        float32 [B, K] tells what degraded them. Without these the low-res
-        images are clean, and as `lowres` says.
+      batch: see `Method.loss` and `degraded_inputs.of_batch`.
       key: of no use, as nothing is drawn.
       train: True for training; see the network.
 
@@ -85,14 +82,9 @@ class DegradedRegression:
     """
     del key
     x_0 = pixels.to_float(batch['image'])  # [B, H, W, 3]
-    if 'lowres' in batch:
-      enlarged = resize.enlarge_corner(
-        pixels.to_float(batch['lowres']), batch['lowres_size'], self.image_size
-      )
-      levels = batch['levels']
-    else:
-      z_0 = lowres_conditioning.downsample(x_0, self.lowres)
-      enlarged, levels = self._enlarged(z_0)
+    enlarged, levels = degraded_inputs.of_batch(
+      batch, x_0, self.lowres, self.num_levels
+    )
     y = self.net.apply({'params': params}, enlarged, levels, train=train).image
     error = y - x_0
     borders = self._across_borders(error)
@@ -123,7 +115,9 @@ class DegradedRegression:
     """
     del keys, label, level, stop_logsnr, tuned
     assert lowres is not None, 'a regression has a low-res input'
-    enlarged, levels = self._enlarged(lowres)
+    enlarged, levels = degraded_inputs.of_clean(
+      lowres, self.image_size, self.lowres, self.num_levels
+    )
     y = self.net.apply({'params': params}, enlarged, levels, train=False).image
     return jnp.clip(y, -1.0, 1.0)
 
@@ -147,12 +141,6 @@ class DegradedRegression:
       most=self.image_size / self.lowres.size,
     )
 
-  def _enlarged(self, z):
-    """Returns (enlarged [B, H, W, 3], levels [B, K]) of clean images z."""
-    factor = self.image_size / z.shape[1]
-    enlarged = lowres_conditioning.upsample(z, self.image_size, self.lowres)
-    return enlarged, clean_levels(z.shape[0], factor, self.num_levels)
-
   def _power(self, error):
     return jnp.abs(error) if self.options.norm == 1 else jnp.square(error)
 
@@ -162,17 +150,6 @@ class DegradedRegression:
     down = error[:, p::p] - error[:, p - 1 : -1 : p]
     right = error[:, :, p::p] - error[:, :, p - 1 : -1 : p]
     return jnp.concatenate([down.reshape(b, -1), right.reshape(b, -1)], axis=1)
-
-
-def clean_levels(count: int, factor: float, num_levels: int) -> jax.Array:
-  """Returns float32 [B, K], the levels of clean images.
-
-  Args:
-    count: B.
-    factor: how far the low-res images are enlarged.
-    num_levels: K.
-  """
-  return jnp.zeros((count, num_levels)).at[:, 0].set(jnp.log2(factor))
 
 
 def degraded_regression(
@@ -189,17 +166,8 @@ def degraded_regression(
     ValueError: an option is unknown, there is no low-res input, or the network
       cannot take images of that size.
   """
-  if lowres is None:
-    raise ValueError(
-      "lowres is None, but method.kind='regression' predicts an image from its "
-      'low-res image; define the section lowres.'
-    )
-  if lowres.augment != 'none' or lowres.upsample != 'bicubic':
-    raise ValueError(
-      f'lowres.augment is {lowres.augment!r} and lowres.upsample '
-      f"{lowres.upsample!r}; this network takes 'none' and 'bicubic'. Its data "
-      'degrade low-res images, see train_data.kind=photo_crops.'
-    )
+  degraded_inputs.check(lowres, 'regression')
+  assert lowres is not None
   if options.norm not in (1, 2):
     raise ValueError(f'method.norm is {options.norm}; use 1 or 2.')
   if not 0.0 <= options.border_weight < float('inf'):

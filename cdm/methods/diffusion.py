@@ -28,7 +28,7 @@ from cdm.methods import (
   lowres_projection,
 )
 from cdm.methods.base import Method
-from cdm.methods.corruption import Corruption
+from cdm.methods.corruption import Corruption, draw_batch
 from cdm.methods.diffusion_options import (
   Objective,
   Sampling,
@@ -119,7 +119,7 @@ class Diffusion:
       ([B], {'logsnr': [B]}), with a learned weight what
       `diffusion_score.with_uncertainty` returns.
     """
-    given = self.corruption(batch, key=key, train=train)
+    given = self.corruption(params, batch, key=key, train=train)
     denoise = self.denoiser(params, **given.conditions, **given.dropout)
     value, scalars = diffusion_score.score(
       self.objective,
@@ -134,7 +134,7 @@ class Diffusion:
     )
 
   def corruption(
-    self, batch: dict[str, jax.Array], *, key: jax.Array, train: bool
+    self, params: dict, batch: dict[str, jax.Array], *, key: Any, train: bool
   ) -> Corruption:
     """Draws what a loss needs beside parameters, see `loss`."""
     label_key, lowres_key, u_key, eps_key, dropout_key = jax.random.split(
@@ -149,8 +149,8 @@ class Diffusion:
     label = batch['label']
     if train:
       label = self._drop_labels(label, key=label_key, examples=examples)
-    upsampled, level = self._condition(
-      x_0, u=batch.get('u_lowres'), key=lowres_key, examples=examples
+    upsampled, level = self.trained_condition(
+      params, batch, x_0, key=lowres_key, examples=examples
     )
     x_0 = self.residual(x_0, upsampled)
     eps = normals(example_keys(eps_key, examples), x_0.shape[1:])
@@ -196,15 +196,8 @@ class Diffusion:
       ValueError: a network of classes without a null class gets no label.
     """
     guided_denoiser.check_label(self.net, label)
-    upsampled = None
-    if lowres is not None:
-      assert self.lowres is not None, 'a base model has no low-res input'
-      upsampled = lowres_conditioning.upsample(
-        lowres, self.image_size, self.lowres
-      )
     n = keys.shape[0]
-    if level is None:
-      level = jnp.zeros(n)
+    upsampled, level = self.drawn_condition(params, lowres, level, n)
     logsnrs = self.sampling.levels(
       stop_logsnr, None if start is None else start.logsnr
     )
@@ -230,10 +223,7 @@ class Diffusion:
       logsnrs=logsnrs,
       noise=lambda j: normals(_fold_in(step_keys, j), self._shape),
     )
-    if self.objective.residual_scale is not None:
-      assert upsampled is not None  # `check` refuses it without a low-res input
-      x = upsampled + self.objective.residual_scale * x
-    return x
+    return self.image_of(x, upsampled)
 
   def drawing_denoiser(
     self, params: dict, conditions: dict[str, jax.Array | None], n: int
@@ -316,6 +306,11 @@ class Diffusion:
     return denoise
 
   @property
+  def canvas(self) -> canvas_drawing.CanvasDrawing | None:
+    """How canvases are drawn, see `Method.canvas`."""
+    return canvas_drawing.of_diffusion(self)
+
+  @property
   def _shape(self):
     return (self.image_size, self.image_size, 3)
 
@@ -340,19 +335,46 @@ class Diffusion:
     )
     return jnp.where(dropped, self.net.num_classes, label)
 
-  def _condition(self, x_0, *, u, key, examples):
-    """Makes the low-res condition of a batch, [CDM] alg. 1.
-
-    Returns:
-      (upsampled [B, H, W, 3], level [B]); both None for a base model.
-    """
+  def trained_condition(
+    self,
+    params: dict,
+    batch: dict[str, jax.Array],
+    x_0: jax.Array,
+    *,
+    key: jax.Array,
+    examples: jax.Array,
+  ) -> tuple[jax.Array | None, jax.Array | None]:
+    """See `lowres_conditioning.condition_train`; (None, None) without one."""
+    del params
     if self.lowres is None:
       return None, None
-    z_0 = lowres_conditioning.downsample(x_0, self.lowres)  # [B, h, w, 3]
-    z, level = lowres_conditioning.augment_train(
-      z_0, self.lowres, key=key, u=u, examples=examples
+    return lowres_conditioning.condition_train(
+      x_0, self.lowres, key=key, u=batch.get('u_lowres'), examples=examples
     )
-    return lowres_conditioning.upsample(z, self.image_size, self.lowres), level
+
+  def drawn_condition(
+    self,
+    params: Any,
+    lowres: jax.Array | None,
+    level: jax.Array | None,
+    n: int,
+  ) -> tuple[jax.Array | None, jax.Array]:
+    """Returns (upsampled, level) of n images that are drawn, see `sample`."""
+    del params
+    upsampled = None
+    if lowres is not None:
+      assert self.lowres is not None, 'a base model has no low-res input'
+      upsampled = lowres_conditioning.upsample(
+        lowres, self.image_size, self.lowres
+      )
+    return upsampled, jnp.zeros(n) if level is None else level
+
+  def image_of(self, x: Any, upsampled: Any) -> Any:
+    """Returns the image of what a network has drawn, see `residual`."""
+    if self.objective.residual_scale is None:
+      return x
+    assert upsampled is not None  # `check` refuses it without a low-res input
+    return upsampled + self.objective.residual_scale * x
 
   def residual(self, x_0: Any, upsampled: Any) -> jax.Array:
     """Turns an image into the network's target: itself, or its residual."""
@@ -402,7 +424,13 @@ def diffusion(
   lowres: lowres_conditioning.Lowres | None = None,
 ) -> Method:
   """Returns the `Method` of a `Diffusion` with these fields."""
-  bound = Diffusion(net, schedule, objective, sampling, image_size, lowres)
+  return method_of(
+    Diffusion(net, schedule, objective, sampling, image_size, lowres)
+  )
+
+
+def method_of(bound: Diffusion) -> Method:
+  """Returns the `Method` of a `Diffusion`."""
   return Method(
     bound.init,
     bound.loss,
@@ -410,24 +438,8 @@ def diffusion(
     tune=bound.tune,
     draw=draw_batch,
     guiding=functools.partial(guided_denoiser.guiding, bound),
-    canvas=canvas_drawing.of_diffusion(bound),
+    canvas=bound.canvas,
   )
-
-
-def draw_batch(key: jax.Array, n: int) -> dict[str, jax.Array]:
-  """Draws the noise and augmentation levels of a whole batch of n images.
-
-  Both are stratified over the whole batch. They are put into the batch, so that
-  its parts (microbatches) share one stratification.
-
-  Returns:
-    {'u': [n], 'u_lowres': [n]}, uniform numbers in [0, 1).
-  """
-  u_key, lowres_key = jax.random.split(key)
-  return {
-    'u': schedules.stratified(u_key, n),
-    'u_lowres': schedules.stratified(lowres_key, n),
-  }
 
 
 def _fold_in(keys, use):

@@ -189,6 +189,29 @@ def augment_train(
   return blur.gaussian_blur(z_0, sigma), jnp.zeros(n)
 
 
+def condition_train(
+  x_0: jax.Array,
+  lowres: Lowres,
+  *,
+  key: jax.Array,
+  u: jax.Array | None,
+  examples: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Makes the low-res condition of a batch, [CDM] alg. 1.
+
+  Args:
+    x_0: [B, H, W, 3], its images.
+    lowres: how it is made.
+    key, u, examples: see `augment_train`.
+
+  Returns:
+    (upsampled [B, H, W, 3], level [B]).
+  """
+  z_0 = downsample(x_0, lowres)  # [B, h, w, 3]
+  z, level = augment_train(z_0, lowres, key=key, u=u, examples=examples)
+  return upsample(z, x_0.shape[1], lowres), level
+
+
 def augment_at(
   z_0: jax.Array,
   lowres: Lowres,

@@ -23,9 +23,10 @@ import jax
 import jax.numpy as jnp
 
 from cdm.diffusion import distillation, process
-from cdm.methods import canvas_drawing, few_steps
+from cdm.methods import few_steps
 from cdm.methods.base import Method
-from cdm.methods.diffusion import Diffusion, draw_batch
+from cdm.methods.corruption import draw_batch
+from cdm.methods.diffusion import Diffusion
 
 
 class ProgressiveOptions(NamedTuple):
@@ -96,7 +97,7 @@ class ProgressiveDistillation:
       ValueError: the sampler of the student takes other steps.
     """
     few_steps.check_sampler(self.student.sampling, self.steps.grid)
-    given = self.student.corruption(batch, key=key, train=train)
+    given = self.student.corruption(params, batch, key=key, train=train)
     step = (given.u * len(self.steps.start)).astype(jnp.int32)  # [B]
     logsnr = jnp.asarray(self.steps.start, given.x_0.dtype)[step]
     x_t = process.q_sample(given.x_0, given.eps, logsnr=logsnr)
@@ -137,5 +138,5 @@ def progressive_distillation(
     tune=student.tune,
     draw=draw_batch,
     init_frozen=teacher.init,
-    canvas=canvas_drawing.of_diffusion(student),
+    canvas=student.canvas,
   )

@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 
 from cdm.diffusion import energy_score, grids
-from cdm.methods import canvas_drawing, few_steps
+from cdm.methods import few_steps
 from cdm.methods.base import Method
-from cdm.methods.diffusion import Diffusion, draw_batch
+from cdm.methods.corruption import draw_batch
+from cdm.methods.diffusion import Diffusion
 from cdm.ops.keys import example_keys, normals
 
 
@@ -80,7 +81,7 @@ class ScoringRule:
     grid = grids.trailing(self.drawn.schedule, num_steps=1)
     few_steps.check_sampler(self.drawn.sampling, grid)
     key, noise_key, dropout_key = jax.random.split(key, 3)
-    given = self.drawn.corruption(batch, key=key, train=train)
+    given = self.drawn.corruption(params, batch, key=key, train=train)
     examples = given.dropout['examples']
     other = normals(example_keys(noise_key, examples), given.eps.shape[1:])
     other_dropout = dict(given.dropout)
@@ -110,5 +111,5 @@ def scoring_rule(drawn: Diffusion, options: ScoringOptions) -> Method:
     drawn.sample,
     tune=drawn.tune,
     draw=draw_batch,
-    canvas=canvas_drawing.of_diffusion(drawn),
+    canvas=drawn.canvas,
   )

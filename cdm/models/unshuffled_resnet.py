@@ -68,12 +68,12 @@ class FilmBlock(nn.Module):
     """x: [B, h, w, F], emb: [B, E] -> [B, h, w, F]."""
     f = x.shape[-1]
     h = layers.conv(f, dtype=self.dtype, name='conv1')(x)
-    h = nn.silu(_film(h, emb, self.dtype, 'film'))
+    h = nn.silu(film(h, emb, self.dtype, 'film'))
     conv2 = layers.conv(f, dtype=self.dtype, kernel_init=_SMALL, name='conv2')
     return x + conv2(h)
 
 
-def _film(h, emb, dtype, name):
+def film(h, emb, dtype, name):
   """Scales and shifts h [B, h, w, F] by a dense layer of emb [B, E]."""
   film = layers.dense(2 * h.shape[-1], dtype=dtype, name=name)(emb)
   scale, shift = jnp.split(film[:, None, None], 2, axis=-1)  # [B, 1, 1, F]
@@ -143,7 +143,7 @@ class UnshuffledResnet(nn.Module):
     emb = nn.silu(emb)
     squares = layers.space_to_depth(enlarged, self.patch_size)
     h = layers.conv(self.features, dtype=dtype, name='conv_in')(squares)
-    h = _film(h, emb, dtype, 'film_in')
+    h = film(h, emb, dtype, 'film_in')
     for i in range(self.num_blocks):
       h = FilmBlock(dtype, name=f'block_{i}')(h, emb)
     channels = 3 * self.patch_size**2

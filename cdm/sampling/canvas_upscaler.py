@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -83,6 +84,7 @@ class CanvasUpscaler:
     batch_size: windows that are evaluated at once, at most, over all devices.
     program: evaluates a batch of windows.
     settings: those of the stage, see `cascade.settings_of`.
+    detail: see `canvas_drawing.Canvas`.
   """
 
   stage: Stage
@@ -90,6 +92,7 @@ class CanvasUpscaler:
   batch_size: int
   program: Callable[..., dict[str, Any]]
   settings: cascade.Settings
+  detail: float = 1.0
 
   @classmethod
   def of(
@@ -163,10 +166,14 @@ class CanvasUpscaler:
   @property
   def evaluations(self) -> int:
     """How often a sampler evaluates a window, guidance counted once."""
+    assert self.stage.canvas is not None
     steps = getattr(self.settings.tuned, 'steps', None)
     if steps is None:
       return self.stage.evaluations
-    return len(sampler_steps.levels_of(steps))
+    drawn = len(sampler_steps.levels_of(steps))
+    if not self.stage.canvas.draws_mean:
+      return drawn
+    return 1 + drawn if self.detail else 1
 
   def plan(
     self,
@@ -258,6 +265,7 @@ class CanvasUpscaler:
       start=given.start,
       start_noise=lambda: task.noise(corner, size, START, 0),
       step_noise=lambda j: jnp.asarray(task.noise(corner, size, STEP, j)),
+      detail=self.detail,
     )
     return np.array(
       self.stage.canvas.draw(views.evaluate, canvas, self.settings.tuned)
@@ -293,13 +301,12 @@ class _Windows:
       for j, (left, _) in enumerate(joined.columns)
     ]
 
-  def evaluate(self, x_t, logsnr):
+  def evaluate(self, x_t, logsnr, known=None):
     """Returns {name: [N, H, W, C]}, see `canvas_drawing.Evaluate`."""
-    x_t = None if x_t is None else np.asarray(x_t)
-    logsnr = None if logsnr is None else np.asarray(logsnr)
+    x_t, logsnr, known = jax.tree.map(np.asarray, (x_t, logsnr, known))
     shape = self._given.upsampled.shape[:3]
     totals: dict[str, np.ndarray] = {}
-    for numbers, found in one_ahead(self._begin(x_t, logsnr)):
+    for numbers, found in one_ahead(self._begin(x_t, logsnr, known)):
       for name, values in found.items():
         values = device_mesh.fetch(values)
         if name not in totals:
@@ -309,7 +316,7 @@ class _Windows:
       self._task.on_windows(len(numbers))
     return {name: jnp.asarray(total) for name, total in totals.items()}
 
-  def _begin(self, x_t, logsnr):
+  def _begin(self, x_t, logsnr, known):
     """Begins one batch of windows after the other."""
     at_once, upscaler = self._plan.at_once, self._upscaler
     settings, factor = upscaler.settings, self._plan.cut.factor
@@ -329,6 +336,7 @@ class _Windows:
         np.full(at_once, settings.level, np.float32),
         None if label is None else np.full(at_once, label, np.int32),
         None if factor is not None else self._damage[pictures],
+        self._cut_all(known, filled),
       )
       noisy = None if x_t is None else self._cut(x_t, filled)
       level = None if logsnr is None else logsnr[pictures]
@@ -338,6 +346,12 @@ class _Windows:
           upscaler.stage.params, settings.tuned, views, noisy, level
         ),
       )
+
+  def _cut_all(self, known, numbers):
+    """Returns windows of {name: [N, H, W, C]}, or None."""
+    if known is None:
+      return None
+    return {name: self._cut(x, numbers) for name, x in known.items()}
 
   def _cut(self, x, numbers, shrunk=1):
     """Returns windows of x [N, H, W, C], which may be shrunk by a factor."""

@@ -5,6 +5,7 @@ by band, so that memory does not grow with their size.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -67,6 +68,7 @@ def write_enlarged_files(
   """
   canvas, record = upscaler.canvas, upscaler.record
   assert canvas is not None
+  canvas = dataclasses.replace(canvas, detail=settings.detail)
   jobs, errors = enlarged_jobs.jobs_of(canvas, record, inputs, settings)
   held, out = contextlib.nullcontext(), inputs.folder
   if out is not None:

@@ -34,6 +34,8 @@ class Settings(NamedTuple):
     label: class of all pictures, or None.
     back_projections: rounds, see `Drawn`; None is 1 for pictures without
       visible damage that become larger, and 0 for others.
+    detail: of a stage that draws details over a mean; see
+      `canvas_drawing.Canvas`.
     damage: what degraded the pictures; None estimates it of each, if the stage
       is told.
     options: how files are compressed.
@@ -46,6 +48,7 @@ class Settings(NamedTuple):
   label: int | None = None
   back_projections: int | None = None
   damage: Degradation | None = None
+  detail: float = 1.0
   options: picture_writer.Options = picture_writer.DEFAULTS
   strip: bool = False
   overwrite: bool = False

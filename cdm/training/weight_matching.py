@@ -14,6 +14,8 @@ An array is taken if its name and shape agree. The rules for what differs:
   source computes, whatever the new input is.
 - A learned weight of the loss. No network reads it, so it is left out, or
   starts as it does.
+- A mean that details are drawn over. The network of the mean, alone, becomes
+  the mean of a network that draws details; those start at random.
 - Labels that are no longer an input. The null row, or the mean row, is added to
   the last bias of the embedding of the noise, so that the network computes what
   the source computes without a label.
@@ -31,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdm.methods import diffusion_score
+from cdm.models import detail_network
 
 Shape = tuple[int, ...]
 Arrays = Mapping[str, jax.Array]
@@ -99,7 +102,7 @@ def match(source: Network, target: Network) -> Matching:
   """
   have, notes = _renamed(source.shapes, target.shapes)
   found = Matching({}, {}, [], [], [], {}, notes)
-  special = (_labels, _lowres_channels, _lowres_level, _loss_weight)
+  special = (_labels, _lowres_channels, _lowres_level, _loss_weight, _mean)
   handled = {name for rule in special for name in rule(source, target, found)}
   for name, shape in target.shapes.items():
     if name in handled:
@@ -288,3 +291,20 @@ def _loss_weight(
     else 'the learned weight of the loss starts at 1'
   )
   return old + new
+
+
+def _mean(source: Network, target: Network, found: Matching) -> list[str]:
+  """Applies the rule of a mean. Returns the names handled."""
+  mean, detail = (f'{part}/' for part in detail_network.PARTS)
+  own = {
+    name.removeprefix(mean): shape
+    for name, shape in target.shapes.items()
+    if name.startswith(mean)
+  }
+  if not own or dict(source.shapes) != own:
+    return []
+  found.taken.update({f'{mean}{name}': name for name in own})
+  fresh = [name for name in target.shapes if name.startswith(detail)]
+  found.fresh.extend(fresh)
+  found.notes.append('it becomes the mean, over which details are drawn')
+  return [*own, *(f'{mean}{name}' for name in own), *fresh]

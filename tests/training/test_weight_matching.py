@@ -31,7 +31,9 @@ def made(matching, name, **arrays):
 
 def test_arrays_of_the_same_names_and_shapes_are_taken():
   shapes = {'conv_in/kernel': (3, 3, 3, 8), 'norm_out/scale': (8,)}
-  found = weight_matching.match(Network(shapes), Network(shapes))
+  found = weight_matching.weight_matching.match(
+    Network(shapes), Network(shapes)
+  )
   assert found.taken == {name: name for name in shapes}
   assert found.agrees and not found.notes
 
@@ -57,6 +59,24 @@ def test_a_learned_weight_of_the_loss_is_no_part_of_a_network():
   assert found.agrees and found.fresh == ['loss_uncertainty/u/kernel']
   found = weight_matching.match(weighted, weighted)
   assert found.taken.keys() == weighted.shapes.keys() and not found.notes
+
+
+def test_a_mean_becomes_that_of_a_network_that_draws_details():
+  own = {'conv_in/kernel': (3, 3, 48, 8), 'block_0/conv1/bias': (8,)}
+  target = {f'mean/{name}': shape for name, shape in own.items()}
+  target |= {'detail/conv_in/kernel': (3, 3, 24, 4)}
+  found = weight_matching.match(Network(own), Network(target))
+  assert found.agrees
+  assert found.taken == {f'mean/{name}': name for name in own}
+  assert found.fresh == ['detail/conv_in/kernel']
+  assert found.notes == ['it becomes the mean, over which details are drawn']
+  # A run that draws details starts from another of its kind.
+  assert (
+    weight_matching.match(Network(target), Network(target)).taken.keys()
+    == target.keys()
+  )
+  other = own | {'block_1/conv1/bias': (8,)}
+  assert not weight_matching.match(Network(other), Network(target)).agrees
 
 
 def levels(*sizes):
@@ -226,7 +246,9 @@ def test_a_network_begins_by_computing_what_its_source_computes(fields):
 
 
 def test_labels_that_the_source_lacks_start_from_zero():
-  found = weight_matching.match(Network({}), classes(('a', 'b')))
+  found = weight_matching.weight_matching.match(
+    Network({}), classes(('a', 'b'))
+  )
   assert found.agrees
   np.testing.assert_array_equal(made(found, LABEL_TABLE), np.zeros((3, 2)))
   assert found.notes == ['labels are a new input, and start with weight zero']

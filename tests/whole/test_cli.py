@@ -41,7 +41,7 @@ OPTIONS = {
   '--ema --batch_per_device --sampler --steps --start_level --guide '
   '--guidance_weight --scale --width --height --long_edge --megapixels '
   '--format --quality --subsampling --compression --strip_metadata '
-  '--back_projection --damage',
+  '--back_projection --damage --detail',
   'evaluate': '--samples --reference --metrics --lowres --downsample '
   '--make_reference --num --seed --few --kid_size --weights --batch_size '
   '--lpips --lpips_weights --out --at --ema --batch_per_device '
@@ -520,6 +520,14 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     (
       ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--damage=jpeg=9'],
       r'--damage=jpeg=9: jpeg=9: networks learn jpeg from 50 to 100',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--detail=1.5'],
+      r'--detail=1.5: give a number from 0 to 1',
+    ),
+    (
+      ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--detail=0.5'],
+      r'--detail=0.5: this stage draws no details over a mean',
     ),
     (
       ['upscale', '--workdir={sr}', '{tmp}/ok.png', '--damage=none'],

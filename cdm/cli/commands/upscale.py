@@ -253,10 +253,16 @@ def _pictures(args, given, factor):
     max_value=args.max_value,
   )
   upscaler, _, names = _opened(args, given)
-  if args.damage is not None and not upscaler.canvas.takes_any_factor:
+  canvas = upscaler.canvas
+  if args.damage is not None and not canvas.takes_any_factor:
     raise ValueError(
       f'--damage={args.damage}: this stage is not told what degraded a '
       'picture; leave it out.'
+    )
+  if args.detail is not None and not canvas.stage.canvas.draws_mean:
+    raise ValueError(
+      f'--detail={args.detail:g}: this stage draws no details over a mean; '
+      'leave it out.'
     )
   settings = enlarging_flags.settings(args, _label(args, upscaler, names))
   enlarged_files.write_enlarged_files(upscaler, inputs, settings)
