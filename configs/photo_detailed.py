@@ -1,7 +1,7 @@
 """The detailed stage of the photo model: any photograph, 1x to 4x.
 
   cdm train --config=configs/photo_detailed.py --workdir=DIR \\
-      --config.train.init_from=RUNS/faithful
+      --config.train.init_from=runs/faithful
 
 It draws what photo_faithful, whose run it starts from, leaves out: the mean
 stays as it is, and a diffusion model of four steps draws the residual over it.
@@ -127,6 +127,8 @@ def get_config():
   c.train = dict(
     batch_size=16,
     num_steps=30_000,  # eight hours of two cores at 0.95 s a step
+    # The work directory of photo_faithful, whose mean it is.
+    init_from='runs/faithful',
     accumulation=1,
     log_every_steps=50,
     sample_every_steps=1_000,

@@ -73,7 +73,7 @@ def untrained_mean(built: Stage) -> str | None:
   return (
     'config.train.init_from is not set, so the mean that details are drawn '
     'over is that of a new network, the enlarged low-res image. Give the run '
-    'of a trained mean, such as --config.train.init_from=RUNS/faithful.'
+    'of a trained mean, such as --config.train.init_from=runs/faithful.'
   )
 
 

@@ -20,6 +20,7 @@ class Echo:
   """Answers the enlarged image plus its parameter, and keeps the levels."""
 
   patch_size = 4
+  margin = 8
   levels = None
 
   def init(self, key, x, levels, *, train):

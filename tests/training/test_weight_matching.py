@@ -31,9 +31,7 @@ def made(matching, name, **arrays):
 
 def test_arrays_of_the_same_names_and_shapes_are_taken():
   shapes = {'conv_in/kernel': (3, 3, 3, 8), 'norm_out/scale': (8,)}
-  found = weight_matching.weight_matching.match(
-    Network(shapes), Network(shapes)
-  )
+  found = weight_matching.match(Network(shapes), Network(shapes))
   assert found.taken == {name: name for name in shapes}
   assert found.agrees and not found.notes
 
@@ -246,9 +244,7 @@ def test_a_network_begins_by_computing_what_its_source_computes(fields):
 
 
 def test_labels_that_the_source_lacks_start_from_zero():
-  found = weight_matching.weight_matching.match(
-    Network({}), classes(('a', 'b'))
-  )
+  found = weight_matching.match(Network({}), classes(('a', 'b')))
   assert found.agrees
   np.testing.assert_array_equal(made(found, LABEL_TABLE), np.zeros((3, 2)))
   assert found.notes == ['labels are a new input, and start with weight zero']
