@@ -14,7 +14,8 @@ network and its data. One student alone, the one of 4 steps:
 Hardware: two cores of a CPU, about an hour for each student.
 Parameters: 2,650,211.
 Paper: none for this task; the method is [PD]'s.
-Ours: not yet run.
+Ours: Fréchet distance 1.31, 1.30 and 1.31 with 4, 2 and 1 steps; the teacher
+has 1.19 with 100 ancestral steps; see docs/distillation.md.
 """
 
 from ml_collections import ConfigDict

@@ -5,11 +5,12 @@
 
 Data: two folders of aligned faces of 64 pixels or more. The network draws what
 the upsampled low-res image lacks.
-Hardware: two cores of a CPU, 70 to 90 minutes.
+Hardware: two cores of a CPU, 2 hours.
 Parameters: 2,650,211.
 Paper: none; the method is [SR3]'s, the network and every number without a
 source are ours.
-Ours: not yet run.
+Ours: Fréchet distance 1.19 with 100 ancestral steps, 0.69 with 8 of 2M, in the
+features of a ResNet-56 on 410 held-out faces; see docs/distillation.md.
 """
 
 from ml_collections import ConfigDict

@@ -127,8 +127,6 @@ def get_config():
   c.train = dict(
     batch_size=16,
     num_steps=30_000,  # eight hours of two cores at 0.95 s a step
-    # The work directory of photo_faithful, whose mean it is.
-    init_from='runs/faithful',
     accumulation=1,
     log_every_steps=50,
     sample_every_steps=1_000,

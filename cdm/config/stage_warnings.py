@@ -18,7 +18,6 @@ from cdm.diffusion.process import alpha_sigma
 from cdm.methods import lowres_conditioning
 from cdm.methods.fsrgan import FsrganOptions
 from cdm.models import lpips, unet_plan
-from cdm.models.detail_network import DetailNetwork
 from cdm.models.unet import UNet
 from cdm.ops import resize
 
@@ -59,22 +58,9 @@ def stage_warnings(
     ]
   if isinstance(built.net, UNet):
     found += [narrow_patches(built), wide_attention(built)]
-  if isinstance(built.net, DetailNetwork):
-    found.append(untrained_mean(built))
   if isinstance(built.objective, FsrganOptions):
     found.append(missing_features(built.objective))
   return [text for text in found if text]
-
-
-def untrained_mean(built: Stage) -> str | None:
-  """Warns if the mean that details are drawn over starts at random."""
-  if built.config.train.get('init_from'):
-    return None
-  return (
-    'config.train.init_from is not set, so the mean that details are drawn '
-    'over is that of a new network, the enlarged low-res image. Give the run '
-    'of a trained mean, such as --config.train.init_from=runs/faithful.'
-  )
 
 
 def schedule_end(schedule: schedules.Schedule) -> str | None:

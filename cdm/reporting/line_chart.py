@@ -1,7 +1,8 @@
 """Draws curves of scalars as one SVG element, for a page with a style sheet.
 
 The CSS classes are `grid`, `raw`, `curve`, `end`, `mark`, `whisker`, `ideal`
-and `label`. The i-th series has the color of the CSS variable --ci, up to --c5.
+and `label`. The i-th series has the color of the CSS variable --ci, up to --c5;
+further series have these colors again, in dashed lines.
 """
 
 import dataclasses
@@ -13,11 +14,15 @@ from typing import NamedTuple
 Point = tuple[float, float]  # (x, y)
 Band = Iterable[tuple[float, float, float]]  # (x, low, high)
 
-COLORS = 6  # The number of variables --cN; further series reuse them.
+COLORS = 6  # The number of variables --cN.
+# The dashes of the series that have the colors for the first, second, ... time.
+DASHES = ('', '7 4', '2 3')
 # The size of a drawing in SVG units, and its margins.
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 18, 40, 48
 LETTER = 7.5  # The approximate width of a letter.
+# The height of a further line of the legend.
+LINE = 20
 MAX_POINTS = 800  # More points make the page larger, but no line finer.
 
 
@@ -100,10 +105,12 @@ def svg(
   bands = _drawable(bands or {}, series, axes.log_y)
   reach = [p for points in series.values() for p in points]
   reach += [(x, y) for band in bands.values() for x, *ys in band for y in ys]
+  places = _legend_places(series, size[0] - RIGHT)
   frame = _frame(reach, axes, size)
+  frame = frame._replace(top=TOP + places[-1][1])
   parts = [
     *draw_axes(frame, axes.x_label, axes.y_label),
-    *_legend(series),
+    *_legend(series, places),
   ]
   if axes.diagonal:
     ends = [(low, low) for low in frame.x]
@@ -117,10 +124,11 @@ def svg(
       parts += _dots(points, frame, color)
     if not joined:
       continue
+    line = f'style="{_stroke(i)}"'
     if smoothing:
-      parts.append(f'<path class="raw" {color} d="{path(points, frame)}"/>')
+      parts.append(f'<path class="raw" {line} d="{path(points, frame)}"/>')
       points = _smoothed(points, smoothing)
-    parts.append(f'<path class="curve" {color} d="{path(points, frame)}"/>')
+    parts.append(f'<path class="curve" {line} d="{path(points, frame)}"/>')
     x, y = frame.place(*points[-1])
     parts.append(
       f'<circle class="end" {color} cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
@@ -146,6 +154,7 @@ class Frame(NamedTuple):
     size: (width, height) of the drawing in SVG units.
     x_names: texts under x = 0, 1, ...; numbers if empty.
     log_x: whether the x axis is logarithmic.
+    top: the y coordinate of the upper end of the y axis.
   """
 
   x: tuple[float, float]
@@ -156,6 +165,7 @@ class Frame(NamedTuple):
   size: tuple[int, int] = (WIDTH, HEIGHT)
   x_names: tuple[str, ...] = ()
   log_x: bool = False
+  top: int = TOP
 
   @property
   def right(self) -> int:
@@ -175,7 +185,7 @@ class Frame(NamedTuple):
     up = (y - self.y[0]) / (self.y[1] - self.y[0])
     return (
       LEFT + across * (self.right - LEFT),
-      self.bottom - up * (self.bottom - TOP),
+      self.bottom - up * (self.bottom - self.top),
     )
 
 
@@ -278,7 +288,7 @@ def draw_axes(frame: Frame, x_label: str, y_label: str) -> Iterator[str]:
       f'y2="{bottom + 5}"/><text x="{x:.1f}" y="{bottom + 18 + lower}" '
       f'text-anchor="middle">{_x_tick(frame, value)}</text>'
     )
-  middle, under = (TOP + bottom) / 2, frame.size[1] - 8
+  middle, under = (frame.top + bottom) / 2, frame.size[1] - 8
   yield (
     f'<text x="{(LEFT + right) / 2}" y="{under}" text-anchor="middle">'
     f'{escape(x_label)}</text><text x="16" y="{middle}" text-anchor="middle" '
@@ -286,15 +296,36 @@ def draw_axes(frame: Frame, x_label: str, y_label: str) -> Iterator[str]:
   )
 
 
-def _legend(series: Iterable[str]) -> Iterator[str]:
-  x = LEFT
-  for i, name in enumerate(series):
+def _stroke(i: int) -> str:
+  """Returns the style of the line of a series."""
+  dashes = DASHES[i // COLORS % len(DASHES)]
+  color = f'stroke: var(--c{i % COLORS})'
+  return f'{color}; stroke-dasharray: {dashes}' if dashes else color
+
+
+def _legend_places(
+  series: Iterable[str], right: int
+) -> list[tuple[float, int]]:
+  """Returns (x, y) of each name, in lines that end before the right end."""
+  x, y, places = float(LEFT), 0, []
+  for name in series:
+    width = 24 + LETTER * len(name)
+    if x > LEFT and x + width > right:
+      x, y = float(LEFT), y + LINE
+    places.append((x, y))
+    x += width + 24
+  return places
+
+
+def _legend(
+  series: Iterable[str], places: Iterable[tuple[float, int]]
+) -> Iterator[str]:
+  for i, (name, (x, y)) in enumerate(zip(series, places, strict=True)):
     yield (
-      f'<line class="curve" style="stroke: var(--c{i % COLORS})" x1="{x}" '
-      f'x2="{x + 18}" y1="20" y2="20"/><text class="label" x="{x + 24}" '
-      f'y="24">{escape(name)}</text>'
+      f'<line class="curve" style="{_stroke(i)}" x1="{x}" x2="{x + 18}" '
+      f'y1="{y + 20}" y2="{y + 20}"/><text class="label" x="{x + 24}" '
+      f'y="{y + 24}">{escape(name)}</text>'
     )
-    x += 24 + LETTER * len(name) + 24
 
 
 def _smoothed(points: Sequence[Point], share: float) -> list[Point]:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from cdm.checkpointing import checksums, reader, verification
-from cdm.config import loader
+from cdm.config import bound_diffusion, loader
 from cdm.data import class_names
 from cdm.data.files import damaged_file
 from cdm.distributed import (
@@ -86,7 +86,7 @@ def find_start(
     return _resumed(c, workdir, steps)
   options = assembled.schedule
   if not options.init_from:
-    return Start(c)
+    return Start(c, lines=_untrained_mean(c))
   folder, at = init_record.parse(options.init_from)
   folder = folder.absolute()
   if bucket_folders.url_of(folder) is not None:
@@ -113,6 +113,17 @@ def find_start(
   return Start(
     init_record.with_record(c, record), weights, _lines(weights, saved, c)
   )
+
+
+def _untrained_mean(c: ConfigDict) -> list[str]:
+  """Returns a line if details are drawn over a mean that nobody trained."""
+  if c.get('model') is None or not bound_diffusion.is_detail(c):
+    return []
+  return [
+    f'warning: {KEY} is not set, so the mean that details are drawn over is '
+    'that of a new network, the enlarged low-res image. Give the run of a '
+    f'trained mean, such as --{KEY}=runs/faithful.'
+  ]
 
 
 class SourceWeights:

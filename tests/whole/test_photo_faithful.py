@@ -26,7 +26,7 @@ SMALL = {
   'eval_data.num_images': 16,
   'lowres.size': 8,
   'model.num_blocks': 1,
-  'model.features': 8,
+  'model.features': 16,
   'optimizer.learning_rate': 1e-3,
   'optimizer.warmup_steps': 0,
   'optimizer.decay': 'constant',  # so that half of a run has its rate
@@ -186,6 +186,73 @@ def test_upscale_enlarges_picture_files(trained, tmp_path):
   assert code == 0
   (path,) = (p for p in (tmp_path / 'out').rglob('*.png') if 'low' in p.name)
   assert Image.open(path).size == (96, 64)
+
+
+DETAIL = {
+  'model.mean.num_blocks': 1,
+  'model.mean.features': 16,
+  'model.widths': '(4, 4, 4)',
+  'model.blocks': '(0, 2, 0)',
+  'model.embedding_features': 4,
+  'sampler.grid.num_steps': 2,
+  'ema.warmup': False,
+}
+
+
+def detailed(photos, workdir, faithful='', **overrides):
+  """Runs `cdm train` of photo_detailed made small."""
+  given = {k: v for k, v in small(photos).items() if not k.startswith('model')}
+  given |= DETAIL | {k.replace('__', '.'): v for k, v in overrides.items()}
+  given['train.init_from'] = faithful
+  words = [f'--config.{k}={v}' for k, v in given.items()]
+  path = smoke_runs.CONFIGS / 'photo_detailed.py'
+  with smoke_runs.on(1):
+    code = smoke_runs.cdm(
+      'train', f'--config={path}', f'--workdir={workdir}', *words
+    )
+  assert code == 0
+
+
+def test_details_are_trained_over_a_mean_that_stays_and_are_blended(
+  photos, trained, tmp_path, capfd
+):
+  detailed(photos, tmp_path / 'run', trained, train__num_steps=2)
+  detailed(photos, tmp_path / 'run', trained)
+  assert 'over which details are drawn' in capfd.readouterr().err
+  mean, both = (smoke_runs.state(w, 4) for w in (trained, tmp_path / 'run'))
+  own = {k: v for k, v in both.items() if k.startswith('ema_params/mean/')}
+  assert own
+  for name, value in own.items():
+    name = name.replace('/mean/', '/')
+    np.testing.assert_array_equal(value, mean[name], err_msg=name)
+  low = photograph(5).resize((24, 16), Image.Resampling.BICUBIC)
+  low.save(tmp_path / 'low.png')
+  drawn = {}
+  for name, run, words in (
+    ('faithful', trained, ()),
+    ('mean', tmp_path / 'run', ('--detail=0',)),
+    ('draw', tmp_path / 'run', ('--detail=1',)),
+    ('usual', tmp_path / 'run', ()),
+  ):
+    out = tmp_path / f'{name}.png'
+    assert smoke_runs.cdm(
+      'upscale', f'--workdir={run}', tmp_path / 'low.png', f'--out={out}',
+      '--damage=none', '--back_projection=0', *words,
+    ) == 0  # fmt: skip
+    drawn[name] = np.asarray(Image.open(out)).astype(float)
+  np.testing.assert_array_equal(drawn['mean'], drawn['faithful'])
+  assert np.abs(drawn['draw'] - drawn['mean']).mean() > 2
+  blend = drawn['mean'] + 0.6 * (drawn['draw'] - drawn['mean'])
+  inside = (drawn['draw'] > 0) & (drawn['draw'] < 255)
+  assert np.abs(drawn['usual'] - blend)[inside].max() <= 1.1
+
+
+def test_details_over_a_mean_that_nobody_trained_are_warned_of(
+  photos, tmp_path, capfd
+):
+  detailed(photos, tmp_path, train__num_steps=1)
+  err = capfd.readouterr().err
+  assert 'warning: config.train.init_from is not set, so the mean' in err
 
 
 def test_the_gate_measures_a_run(photos, trained, tmp_path):
