@@ -67,6 +67,12 @@ FIRST = (
   'test_study.py',
   'test_cas.py',
   'test_compare_sets.py',
+  'test_restores.py',
+  'test_other_averages.py',
+  'test_distillation.py',
+  'test_scale.py',
+  'test_two_players.py',
+  'test_bucket.py',
 )
 
 
