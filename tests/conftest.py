@@ -12,7 +12,7 @@ import tempfile
 from importlib import metadata
 
 # What is traced and compiled stays, and Python would go through it again and
-# again in search of garbage, for a quarter of the processor time. As `cdm`.
+# again in search of garbage: up to a quarter of the processor time. As `cdm`.
 gc.set_threshold(20_000, 10, 10)
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')

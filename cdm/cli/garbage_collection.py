@@ -9,7 +9,7 @@ have been made: a fifth of the processor time of a small start.
 import gc
 
 # Containers made, less those freed, between two looks at the youngest of them.
-# Ours: what collecting costs falls from a sixth to a fiftieth of the time in
+# Ours: what collecting costs falls from a sixth to a thirtieth of the time in
 # which many small networks are traced, and the process grows by 60 MB of 700.
 YOUNG = 20_000
 
