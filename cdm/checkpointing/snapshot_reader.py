@@ -50,9 +50,8 @@ def contents(workdir: str | os.PathLike, step: int) -> tuple[list[float], str]:
 
   def look():
     stored_format.check(path)
-    tree = state_arrays.handler().metadata(path / 'state').tree[FIELD]
-    dtype = str(jax.tree.leaves(tree)[0].dtype)
-    return [average_names.width(key) for key in tree], dtype
+    tree = state_arrays.handler().metadata(path / 'state').tree
+    return [average_names.width(key) for key in tree[FIELD]], _dtype(tree)
 
   return _reading(path, lambda: collectives.call_in_first(look))
 
@@ -88,11 +87,19 @@ def read(
   name = average_names.name(average_names.STD, std)
   key = average_names.key(name)
 
-  _, dtype = contents(workdir, step)
+  def look():
+    stored_format.check(path)
+    tree = state_arrays.handler().metadata(path / 'state').tree
+    dtype = _dtype(tree)
+    target = {FIELD: {key: abstract}}
+    model_check.check_model(reader.shapes(tree), reader.shapes(target), path)
+    return dtype
 
   def read_whole():
     verification.verify(path)
-    reader.check_stored_model(path, {FIELD: {key: abstract}})
+    dtype = collectives.call_in_first(
+      look, errors=(model_check.ModelMismatch, stored_format.OtherFormat)
+    )
     target = jax.tree.map(
       lambda s: jax.ShapeDtypeStruct(s.shape, dtype, sharding=s.sharding),
       abstract,
@@ -101,6 +108,11 @@ def read(
     return state_arrays.read(path / 'state', given, partial=True)
 
   return _reading(path, read_whole)[FIELD][key]
+
+
+def _dtype(tree):
+  """Returns the name of the dtype of a snapshot's arrays."""
+  return str(jax.tree.leaves(tree[FIELD])[0].dtype)
 
 
 def _reading(path, read):

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from cdm.cli import bucket_arguments
+from cdm.cli import bucket_arguments, garbage_collection
 from cdm.cli.command_list import COMMANDS, EPILOG
 from cdm.config import key_hints
 from cdm.data.files import storage_retry
@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     The exit code, see `exit_codes`.
   """
   escape_unprintable_names()
+  garbage_collection.look_less_often()
   if argv is not None:
     return run(argv)
   code = exit_codes.FAULT.code

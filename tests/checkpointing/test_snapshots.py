@@ -12,11 +12,13 @@ from support import gcs_server
 from cdm.checkpointing import (
   background_save,
   checksums,
+  model_check,
   reader,
   snapshot_reader,
   writer,
 )
 from cdm.checkpointing.snapshot_writer import SnapshotWriter
+from cdm.data.files import damaged_file
 from cdm.distributed import bucket_folders
 from cdm.reporting import bucket_mirror
 
@@ -43,9 +45,9 @@ def averages(step):
   } | {'decay_0_9': {'w': jnp.zeros((4, 3))}}
 
 
-def read(workdir, step, std):
+def read(workdir, step, std, shape=(4, 3)):
   place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  struct = jax.ShapeDtypeStruct((4, 3), jnp.float32, sharding=place)
+  struct = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
   return snapshot_reader.read(workdir, {'w': struct}, step=step, std=std)['w']
 
 
@@ -63,6 +65,20 @@ def test_they_are_written_checked_and_read_back(workdir):
     found = read(workdir, 6, std)
     assert found.dtype == jnp.float16
     np.testing.assert_array_equal(found, np.full((4, 3), value))
+
+
+def test_one_of_another_model_is_told_from_a_damaged_one(tmp_path):
+  """What is damaged need not be an array, which Orbax would find."""
+  snapshots = opened(tmp_path)
+  snapshots.write(3, averages(3))
+  snapshots.wait()
+  told = r'w is \[4, 3\] in the checkpoint and \[4, 2\] here'
+  with pytest.raises(model_check.ModelMismatch, match=told):
+    read(tmp_path, 3, 0.05, shape=(4, 2))
+  config = snapshot_reader.folder(tmp_path) / '3' / 'config' / 'metadata'
+  config.write_bytes(config.read_bytes() + b' ')
+  with pytest.raises(damaged_file.DamagedFile, match='config/metadata'):
+    read(tmp_path, 3, 0.05)
 
 
 def test_one_that_is_there_is_not_written_again_and_later_ones_go(workdir):

@@ -1,5 +1,7 @@
 """Averages of any width, through the front door: trained, made, drawn from."""
 
+import contextlib
+import io
 import json
 import shutil
 
@@ -26,6 +28,15 @@ def workdir(tmp_path_factory):
   shutil.rmtree(folder / 'checkpoints' / '6')
   smoke_runs.train('smoke', folder, train__num_steps=12, **EMA)
   return folder
+
+
+@pytest.fixture(scope='module')
+def wide(workdir, tmp_path_factory):
+  """-> (folder of an average, what the command that made it told)."""
+  out, told = tmp_path_factory.mktemp('averages') / 'wide', io.StringIO()
+  with contextlib.redirect_stdout(told):
+    assert smoke_runs.cdm('ema', workdir, '--std=0.15', f'--out={out}') == 0
+  return out, told.getvalue()
 
 
 def sample(workdir, out, *words):
@@ -60,11 +71,10 @@ def test_the_command_tells_what_the_snapshots_express(workdir, capsys):
 
 
 def test_an_average_is_drawn_from_on_the_way_and_from_a_folder_of_its_own(
-  workdir, tmp_path, capsys
+  workdir, wide, tmp_path, capsys
 ):
-  out = tmp_path / 'wide'
-  assert smoke_runs.cdm('ema', workdir, '--std=0.15', f'--out={out}') == 0
-  assert 'std=0.15 of step 12, from 12 snapshots' in capsys.readouterr().out
+  out, told = wide
+  assert 'std=0.15 of step 12, from 12 snapshots' in told
   origin = json.loads((out / 'average.json').read_text(encoding='utf-8'))
   assert (origin['std'], origin['step'], origin['snapshots']) == (0.15, 12, 12)
   own, stage = sample(out, tmp_path / 'own')
@@ -84,10 +94,9 @@ def test_an_average_is_drawn_from_on_the_way_and_from_a_folder_of_its_own(
   assert kept in capsys.readouterr().err
 
 
-def test_an_average_guides(workdir, tmp_path, capsys):
+def test_an_average_guides(workdir, wide, tmp_path, capsys):
   """The best guides of [Autoguidance] have an average of their own."""
-  out = tmp_path / 'wide'
-  assert smoke_runs.cdm('ema', workdir, '--std=0.15', f'--out={out}') == 0
+  out, _ = wide
   images = []
   for i, guide in enumerate((f'{workdir}@std=0.15', str(out), str(workdir))):
     weight = '--guidance_weight=3'
@@ -109,10 +118,9 @@ def test_an_average_guides(workdir, tmp_path, capsys):
 
 
 def test_no_run_goes_on_from_an_average_or_with_other_ones(
-  workdir, tmp_path, capsys
+  workdir, wide, capsys
 ):
-  out = tmp_path / 'narrow'
-  assert smoke_runs.cdm('ema', workdir, '--std=0.04', f'--out={out}') == 0
+  out, _ = wide
   words = [f'--config.{k}={v}' for k, v in smoke_runs.SMALL.items()]
   capsys.readouterr()
   with smoke_runs.on(1):
