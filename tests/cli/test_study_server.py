@@ -12,7 +12,7 @@ import socket
 import pytest
 from support import served
 
-from cdm.cli.web import local_server, patient_protocol, request_guard
+from cdm.cli.web import local_server, request_guard
 from cdm.cli.web.request_guard import Limits
 from cdm.evaluation.human import trial_lists
 from cdm.evaluation.human.study_file import ANSWERS, MEDIA, PERSONS
@@ -141,6 +141,15 @@ def test_a_long_body_is_refused_before_and_while_it_comes(site):
   host, csrf = site
   status, _, _ = send(host, csrf, {'x': 'y' * 20_000})
   assert status == 413
+  # At once, before any of it has come.
+  name, port = host.split(':')
+  with socket.create_connection((name, int(port)), timeout=20) as line:
+    head = [
+      *('POST /answers HTTP/1.1', f'Host: {host}', f'X-CDM-Token: {csrf}'),
+      *('Sec-Fetch-Site: same-origin', 'Content-Length: 999999999', '', ''),
+    ]
+    line.sendall('\r\n'.join(head).encode())
+    assert b' 413 ' in line.recv(1000)
   # Without a length, and endless.
   name, port = host.split(':')
   with socket.create_connection((name, int(port)), timeout=20) as line:
@@ -159,9 +168,13 @@ def test_a_body_that_is_no_object_is_refused(site, body):
 
 
 def test_a_slow_request_is_ended(made, monkeypatch):
+  from cdm.cli.web import patient_protocol
+
   monkeypatch.setattr(patient_protocol, 'HEAD_SECONDS', 0.2)
   with served.running(*made, limits=Limits(body_seconds=0.2)) as site:
     name, port = site[0].split(':')
+    with socket.create_connection((name, int(port)), timeout=20) as line:
+      assert line.recv(100) == b''  # after not a byte
     with socket.create_connection((name, int(port)), timeout=20) as line:
       line.sendall(b'GET / HT')  # and nothing more
       assert line.recv(100) == b''

@@ -14,7 +14,7 @@ import threading
 import numpy as np
 from PIL import Image
 
-from cdm.cli.web import local_server, study_app
+from cdm.cli.web import local_server
 from cdm.evaluation.human import make_study
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -46,6 +46,7 @@ def running(study, folder, place=None, limits=None):
   """Serves in a thread. -> (HOST:PORT, link, csrf)."""
   import uvicorn
 
+  from cdm.cli.web import study_app
   from cdm.cli.web.patient_protocol import PatientProtocol
   from cdm.cli.web.request_guard import RequestGuard
 

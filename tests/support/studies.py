@@ -64,8 +64,8 @@ def session(made, number, choose, **changed):
     given = choose(trial)
     if isinstance(given, str):
       given = trial.shown.index(given)
-    name = f'person{number}'
-    rows.append(answer(made, number, index, given, name, **changed))
+    own = {'person': f'person{number}', **changed}
+    rows.append(answer(made, number, index, given, **own))
   return rows
 
 

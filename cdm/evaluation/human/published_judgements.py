@@ -50,4 +50,6 @@ def _shown(name):
     for method, numbers in table.rows.items()
     if any(metric in numbers for metric in columns.values())
   ]
-  return f'{table.source}: {table.what}', ['method', *columns], list(rows)
+  # A page has no list of sources, so the key is a name here.
+  source = table.source.replace('[', '').replace(']', '')
+  return f'{source}: {table.what}', ['method', *columns], list(rows)

@@ -38,7 +38,7 @@ def build(
     Section('Beside the papers', _papers(study, kept)),
     Section('Pictures', _pictures(study, kept, media)),
     Section('Persons', _persons(study, found['persons'])),
-    Section('Every scene', _scenes(kept)),
+    Section('Every scene', _scenes(study, kept)),
     Section('How this was computed', [html_page.bullets(_method(study))]),
   ]
   return html_page.build_page(
@@ -83,11 +83,8 @@ def _summary(study, kept, everyone):
     ('Without the excluded persons', kept),
     ('With everyone', everyone),
   ):
-    parts.append(
-      html_page.table(
-        [row(study, one) for one in found['conditions']], caption=title
-      )
-    )
+    parts.append(html_page.subheading(title))
+    parts.append(html_page.table([row(study, o) for o in found['conditions']]))
   if study['task'] == '2afc':
     parts.append(CHANCE)
   if study['task'] == 'rating':
@@ -112,7 +109,7 @@ def _rate_row(study, one):
   return {
     'method': name_of(study, one['methods']),
     'trials': one['trials'],
-    f'{asked}, %': None if rate is None else round(100 * rate, 1),
+    f'{asked}, %': None if rate is None else f'{100 * rate:.1f}',
     '95%, persons and scenes drawn': percent(one['interval']),
     '95%, Wilson': percent(one['wilson']),
   }
@@ -122,9 +119,11 @@ def _opinion_row(study, one):
   return {
     'method': name_of(study, one['methods']),
     'trials': one['trials'],
-    'mean opinion': one['mean'],
+    'mean opinion': None if not one['trials'] else f'{one["mean"]:.2f}',
     '95%, persons and scenes drawn': _numbers(one['interval']),
-    "mean of each person's z-scores": one['z_score'],
+    "in a person's standard deviations": None
+    if one['z_score'] is None
+    else f'{one["z_score"]:+.2f}',
   }
 
 
@@ -148,32 +147,37 @@ def _strengths(rows):
       ' One method, or a group, was chosen each time, so half a choice each '
       'way was added to every pair.'
     )
-  return [html_page.table(table, caption=text)]
+  heading = html_page.subheading('Strengths of the methods')
+  return [heading, html_page.table(table), text]
 
 
 def _papers(study, kept):
   tables = published_judgements.beside(study['task'])
   if not tables:
     return ['The papers print no such numbers.']
+  ours = [
+    [name_of(study, one['methods']), _own(study, one)]
+    for one in kept['conditions']
+    if one['trials']
+  ]
   parts = [published_judgements.CAVEAT]
+  if ours:
+    what = 'opinion, 95%' if study['task'] == 'rating' else '% fooled, 95%'
+    shown = ', low-res picture shown' if study['items'][0]['lowres'] else ''
+    parts.append(html_page.subheading(f'This study{shown}'))
+    parts.append(html_page.table(ours, header=['method', what]))
   for caption, header, rows in tables:
-    ours = [
-      [f'{name_of(study, one["methods"])} (this study)', _own(study, one)]
-      for one in kept['conditions']
-      if one['trials']
-    ]
-    width = len(header)
-    marked = [[*row, *[None] * (width - 2)] for row in ours]
-    parts.append(
-      html_page.table([*rows, *marked], header=header, caption=caption)
-    )
+    parts.append(html_page.subheading(caption))
+    parts.append(html_page.table(rows, header=header))
   return parts
 
 
 def _own(study, one):
   if study['task'] == 'rating':
     return f'{one["mean"]:.2f} ({_numbers(one["interval"]) or "no interval"})'
-  return f'{100 * one["rate"]:.1f} ({percent(one["wilson"])})'
+  return (
+    f'{100 * one["rate"]:.1f} ({percent(one["interval"] or one["wilson"])})'
+  )
 
 
 def _pictures(study, kept, media):
@@ -252,20 +256,25 @@ def _persons(study, persons):
 def _numbers_of(one, rating):
   if not one['trials']:
     return None
+  of = f'of {one["trials"]}'
   if rating:
-    return f'{one["mean"]:.2f} of {one["trials"]}'
-  return f'{100 * one["rate"]:.0f} % ({percent(one["wilson"])})'
+    return html_page.stacked(f'{one["mean"]:.2f}', of)
+  ends = percent(one['wilson'])
+  return html_page.stacked(f'{100 * one["rate"]:.0f} % {of}', f'{ends}')
 
 
-def _scenes(kept):
+def _scenes(study, kept):
+  rating = study['task'] == 'rating'
   if not kept['scenes']:
     return ['No answer counts.']
   rows = [
     {
       'scene': row['scene'],
-      'method': ' / '.join(row['methods']),
+      'method': name_of(study, row['methods']),
       'trials': row['trials'],
-      'mean': row['mean'],
+      ('mean opinion' if rating else 'chosen, %'): f'{row["mean"]:.2f}'
+      if rating
+      else f'{100 * row["mean"]:.0f}',
     }
     for row in kept['scenes']
   ]

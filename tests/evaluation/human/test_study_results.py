@@ -3,13 +3,15 @@
 import json
 import math
 import random
+import re
 
 import pytest
-from support import studies
+from support import served, studies
 
 from cdm.evaluation.human import (
   answer_file,
   published_judgements,
+  report,
   scored_trials,
   study_results,
 )
@@ -180,3 +182,37 @@ def test_an_unverified_number_of_a_paper_says_so():
   assert all('(unverified)' in row[1] for row in faces[2])
   ((_, _, rows),) = published_judgements.beside('rating')
   assert ['PULSE', '3.60 (read in another text)'] in rows
+
+
+def test_the_report_is_one_page_with_its_numbers_and_trials(tmp_path):
+  made = served.make(tmp_path, scenes=12)
+  folder, out = tmp_path / 'study', tmp_path / 'out' / 'r.html'
+  honest = studies.session(
+    made, 0, studies.fooled(0.5, 0), shown_ms=100.0, person='honest'
+  )
+  hasty = studies.session(
+    made, 1, studies.fooled(0.5, 1), shown_ms=100.0, rt=99.0, person='<hasty>'
+  )
+  (tmp_path / 'a.json').write_text(json.dumps([*honest, *hasty]))
+  given = [str(tmp_path / 'a.json')]
+  found = report.write(made, folder, given, out, overwrite=False)
+  assert json.loads(out.with_suffix('.json').read_text()) == json.loads(
+    json.dumps(found)
+  )
+  page = out.read_text()
+  # It loads nothing, and shows no text of others as its own.
+  assert not re.search(r'(src|href)="(?!data:image/png)', page)
+  assert '&lt;hasty&gt;' in page and '<hasty>' not in page
+  assert 'median answer after 99 ms' in page
+  assert '47.4 (inferred)' in page and '(unverified)' in page
+  rate = found['kept']['conditions'][0]['rate']
+  assert f'<td>{100 * rate:.1f}</td>' in page
+  # Seven scenes, in both rows of either end, each once.
+  assert page.count('data:image/png') == 14
+  first, *rows = out.with_suffix('.csv').read_text().splitlines()
+  assert first.startswith('trial_index,trial_type,rt,response,stimulus,')
+  assert len(rows) == 24 and rows[0].startswith('0,two-pictures,1500.0,')
+  with pytest.raises(ValueError, match='exists and would be overwritten'):
+    report.write(made, folder, given, out, overwrite=False)
+  with pytest.raises(ValueError, match='Nobody has answered'):
+    report.write(made, folder, [], out, overwrite=True)

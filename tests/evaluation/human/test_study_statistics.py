@@ -86,14 +86,17 @@ def test_a_method_that_always_wins_has_no_finite_strength():
   ).all()
 
 
-def test_the_bootstrap_widens_with_what_persons_share():
-  """Persons of one opinion each: the trials tell no more than the persons."""
+@pytest.mark.parametrize('by', ['persons', 'scenes'])
+def test_the_bootstrap_widens_with_what_trials_share(by):
+  """Of one answer each, 20 persons (or scenes) tell no more than 20 trials."""
   rng = np.random.default_rng(0)
   persons, scenes = 20, 40
   count = np.ones((persons, scenes))
   alone = rng.random((persons, scenes)) < 0.4
   shared = np.repeat(rng.random((persons, 1)) < 0.4, scenes, axis=1)
-  drawn = cluster_bootstrap.draw(persons, scenes)
+  if by == 'scenes':
+    count, alone, shared = count.T, alone.T, shared.T
+  drawn = cluster_bootstrap.draw(*count.shape)
   widths = [
     np.ptp(cluster_bootstrap.interval(total * 1.0, count, drawn))
     for total in (alone, shared)
