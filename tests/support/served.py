@@ -98,11 +98,16 @@ def command(folder, *words):
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
-    env={**os.environ, 'PYTHONUNBUFFERED': '1'},
+    # A server that started JAX would fail.
+    env={**os.environ, 'PYTHONUNBUFFERED': '1', 'JAX_PLATFORMS': 'none'},
   )
   try:
-    line = process.stdout.readline()
-    yield process, re.search(r'http\S+', line)[0]
+    lines = ''
+    while not (found := re.search(r'Open (http\S+)\n', lines)):
+      line = process.stdout.readline()
+      assert line, lines  # It has ended.
+      lines += line
+    yield process, found[1]
   finally:
     if process.poll() is None:
       process.send_signal(signal.SIGKILL)

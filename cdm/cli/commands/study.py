@@ -1,6 +1,7 @@
 """`cdm study` asks people about pictures, and reports what they say."""
 
 import argparse
+import contextlib
 
 DESCRIPTION = """\
 Ask people about pictures, as SR3, PRSR and PULSE did.
@@ -267,7 +268,8 @@ def _serve(args):
     local_server.Place(args.host or '127.0.0.1', args.port or 0, args.token)
   )
   study = study_file.read(args.study)
-  with folder_lock.hold(args.study, 'cdm study serve'):
+  # Not `folder_lock.hold`, which starts JAX to ask for other processes.
+  with folder_lock.FolderLock(args.study, 'cdm study serve'):
     opened = local_server.listen(place)
     door = local_server.door(place)
     app = study_app.StudyApp(study, args.study, door.csrf)
@@ -278,7 +280,9 @@ def _serve(args):
     if not args.no_browser:
       local_server.open_browser(link)
     try:
-      local_server.serve(app.app, door, opened)
+      # Ctrl-C is the way to end this, and no failure.
+      with contextlib.suppress(KeyboardInterrupt):
+        local_server.serve(app.app, door, opened)
     finally:
       app.close()
 

@@ -26,7 +26,7 @@ TASKS = ('2afc', 'preference', 'rating')
 RATINGS = ('bad', 'poor', 'fair', 'good', 'excellent')
 QUESTIONS = {
   '2afc': 'Which picture was taken by a camera?',
-  # The words of [SR3], section 4.2, for this task.
+  # After the first task of [SR3].
   '2afc with the low-res picture': 'Which of the two pictures is the better '
   'high-quality version of the low-resolution picture?',
   'preference': 'Which picture would you rather keep?',
