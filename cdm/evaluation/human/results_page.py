@@ -4,11 +4,15 @@ import os
 import pathlib
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from cdm.evaluation.human import published_judgements, scored_trials
 from cdm.evaluation.human.study_file import MEDIA, ORIGINAL, RATINGS, Study
-from cdm.reporting import bar_chart, html_page
+from cdm.reporting import bar_chart, html_page, image_files
 from cdm.reporting.html_page import Section
 
+MOST_WIDE = 320  # pixels of a picture on the page
 EXTREME = 4  # scenes of each method that are shown at either end
 TASKS = {
   '2afc': 'how often persons took the picture of a method for the photograph',
@@ -211,7 +215,7 @@ def _strip(study, methods, rows, media, caption):
   if ORIGINAL in items[0]['pictures'] and ORIGINAL not in shown:
     shown.insert(0, ORIGINAL)
   images = [
-    [(media / item['pictures'][method]).read_bytes() for item in items]
+    [shown_png(media / item['pictures'][method]) for item in items]
     for method in shown
   ]
   scale = max(1.0, min(4, 160 // max(items[0]['width'], 1)))
@@ -225,6 +229,18 @@ def _strip(study, methods, rows, media, caption):
     + ('stands its mean score' if rating else 'stands how often it was chosen')
     + ', of so many trials.',
   )
+
+
+def shown_png(path: pathlib.Path) -> bytes:
+  """Returns the bytes of a picture, made smaller than `MOST_WIDE` if needed.
+
+  The pictures of a page are a part of it, and large ones would make it huge.
+  """
+  with Image.open(path) as image:
+    if image.width <= MOST_WIDE:
+      return path.read_bytes()
+    image.thumbnail((MOST_WIDE, image.height))
+    return image_files.png_bytes(np.asarray(image))
 
 
 def _persons(study, persons):

@@ -13,6 +13,7 @@ twice. Half of the trials of each condition have the first picture on the left.
 """
 
 import itertools
+import math
 import random
 from typing import Literal, NamedTuple
 
@@ -79,10 +80,7 @@ def stimulus(study: Study, trial: Trial) -> list[str]:
 def full_round(study: Study) -> int:
   """Returns after how many lists every scene had every condition equally."""
   places = len(study['items']) * len(conditions(study))
-  count = 1
-  while count * study['trials'] % places:
-    count += 1
-  return count
+  return places // math.gcd(places, study['trials'])
 
 
 def _controls(study, part, draw):

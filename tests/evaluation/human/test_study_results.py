@@ -1,17 +1,20 @@
 """Scripted persons: what they were told to answer is what the report says."""
 
+import io
 import json
 import math
 import random
 import re
 
 import pytest
+from PIL import Image
 from support import served, studies
 
 from cdm.evaluation.human import (
   answer_file,
   published_judgements,
   report,
+  results_page,
   scored_trials,
   study_results,
 )
@@ -216,3 +219,12 @@ def test_the_report_is_one_page_with_its_numbers_and_trials(tmp_path):
     report.write(made, folder, given, out, overwrite=False)
   with pytest.raises(ValueError, match='Nobody has answered'):
     report.write(made, folder, [], out, overwrite=True)
+
+
+def test_large_pictures_do_not_make_the_page_huge(tmp_path):
+  for width, shown in ((320, 320), (1024, 320)):
+    path = tmp_path / f'{width}.png'
+    Image.new('RGB', (width, width // 2)).save(path)
+    png = results_page.shown_png(path)
+    assert Image.open(io.BytesIO(png)).size == (shown, shown // 2)
+    assert (png == path.read_bytes()) is (width == shown)
