@@ -1,7 +1,13 @@
 """`cdm study` asks people about pictures, and reports what they say."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from cdm.evaluation.human.make_study import Options
 
 DESCRIPTION = """\
 Ask people about pictures, as SR3, PRSR and PULSE did.
@@ -230,7 +236,7 @@ def method_folders(text: str, originals: str | None) -> dict[str, str]:
   return found
 
 
-def check_design(options, sets: dict[str, str]) -> None:
+def check_design(options: Options, sets: dict[str, str]) -> None:
   """Raises ValueError if the options do not make a study."""
   from cdm.evaluation.human.study_file import ORIGINAL, TASKS
 

@@ -79,7 +79,8 @@ def checked(row: Any, study: Study) -> Answer:
   wrong = json_file.problem(row, Answer, 'the answer') or _wrong(row, study)
   if wrong:
     raise ValueError(f'This is no answer to this study: {wrong}.')
-  return Answer(**{name: row[name] for name in COLUMNS})
+  answer: Any = {name: row[name] for name in COLUMNS}
+  return answer
 
 
 def _wrong(row, study):

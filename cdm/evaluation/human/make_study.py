@@ -30,6 +30,7 @@ from cdm.evaluation.human.study_file import (
   WORSE,
   Item,
   Study,
+  Task,
 )
 from cdm.reporting import image_files, output_files
 
@@ -54,7 +55,7 @@ class Options(NamedTuple):
     information: paragraphs to read before agreeing.
   """
 
-  task: str
+  task: Task
   trials: int | None = None
   seconds: float = 3.0
   seed: int = 0

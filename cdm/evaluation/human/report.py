@@ -67,7 +67,7 @@ def table(answers: Sequence[Answer]) -> str:
   buffer = io.StringIO()
   writer = csv.writer(buffer, lineterminator='\n')
   writer.writerow(columns)
-  for row in answers:
+  for row in map(dict[str, Any], answers):
     values = (row[name] for name in columns)
     writer.writerow(
       [json.dumps(v) if isinstance(v, list | bool) else v for v in values]

@@ -22,6 +22,7 @@ ORIGINAL = 'original'  # the name of the photographs among the methods
 BETTER, WORSE = 'better', 'worse'
 FORMAT = 1
 TASKS = ('2afc', 'preference', 'rating')
+Task = Literal['2afc', 'preference', 'rating']
 # Of 1 to 5: the quality scale of Recommendation ITU-R BT.500.
 RATINGS = ('bad', 'poor', 'fair', 'good', 'excellent')
 QUESTIONS = {
@@ -74,7 +75,7 @@ class Study(TypedDict):
 
   format: int
   id: str
-  task: Literal['2afc', 'preference', 'rating']
+  task: Task
   title: str
   question: str
   information: list[str]

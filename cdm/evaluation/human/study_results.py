@@ -140,13 +140,16 @@ def _z_scores(trials):
 
 def _person(study, judge: Judge, trials) -> dict[str, Any]:
   own = [t for t in trials if t.person == judge.name]
-  found = {**judge._asdict(), 'reasons': list(judge.reasons)}
-  found['conditions'] = []
+  rows = []
   for number, methods in enumerate(trial_lists.conditions(study)):
     of = [t for t in own if t.condition == number]
     row = _opinion(of, None) if study['task'] == 'rating' else _rate(of, None)
-    found['conditions'].append({'methods': list(methods), **row})
-  return found
+    rows.append({'methods': list(methods), **row})
+  return {
+    **judge._asdict(),
+    'reasons': list(judge.reasons),
+    'conditions': rows,
+  }
 
 
 def _scenes(study, trials, compared):
