@@ -53,6 +53,17 @@ WALLS = {
   'cdm.methods': ('cdm.diffusion', 'cdm.ops'),
   'cdm.checkpointing': ('cdm.distributed', 'cdm.data.files'),
   'cdm.evaluation.metrics': ('cdm.ops',),
+  'cdm.evaluation.human': (
+    'cdm.data',
+    'cdm.reporting',
+    'cdm.evaluation.metrics.bootstrap',
+    'cdm.evaluation.published_results',
+  ),
+  'cdm.cli.web': (
+    'cdm.distributed.loopback',
+    'cdm.evaluation.human',
+    'cdm.reporting',
+  ),
 }
 # Which packages may import an outside library.
 EXTERNAL = {
@@ -71,6 +82,8 @@ EXTERNAL = {
   'rawpy': {'data'},
   'orbax': {'checkpointing'},
   'optax': {'training'},
+  'starlette': {'cli'},
+  'uvicorn': {'cli'},
 }
 # These files may give a file another name; all others write through the first.
 MAY_RENAME = {

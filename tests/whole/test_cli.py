@@ -59,6 +59,9 @@ OPTIONS = {
   'compare': '--methods --workdir --out --config --low_res --size --num --seed '
   '--shown --extreme --draws --weights --lpips --paper --batch_size --at --ema '
   '--sampler --steps',
+  'study': 'ACTION STUDY --methods --originals --lowres --task --trials '
+  '--seconds --seed --title --question --information --host --port --token '
+  '--no_browser --out --lists --answers --overwrite',
   'ema': 'WORKDIR --std --at --out',
   'import': '--config --workdir --synthesis --mapping --gaussian_fit',
   'export': '--workdir --out --dtype --note --at --ema --overwrite',
