@@ -33,6 +33,7 @@ from cdm.sampling import (
 )
 from cdm.sampling.enlarged_inputs import Inputs
 from cdm.sampling.enlarged_jobs import Settings
+from cdm.sampling.enlarged_size import Size
 from cdm.sampling.enlargement import Drawn, Enlargement
 from cdm.sampling.upscaler import Upscaler
 
@@ -133,7 +134,7 @@ def _draw(group, inputs, settings, record, on_windows) -> list[Exception]:
   good = [i for i in range(len(group.jobs)) if i not in errors]
   by_rounds: dict[int, list[int]] = {}
   for i in good:
-    rounds = _rounds(read[i], settings)
+    rounds = rounds_of(read[i], settings.back_projections)
     by_rounds.setdefault(rounds, []).append(i)
   for rounds, chosen in by_rounds.items():
     enlargement = group.enlargement
@@ -165,12 +166,16 @@ def _check_unchanged(read, job):
     )
 
 
-def _rounds(read, settings) -> int:
-  """Returns the rounds of back-projection of a picture."""
-  if settings.back_projections is not None:
-    return settings.back_projections
-  quality = read.quality
-  return int(quality is None or quality >= _CLEAN_QUALITY)
+def rounds_of(one: photograph.Photograph, asked: int | None) -> int:
+  """Returns the rounds of back-projection of a picture.
+
+  Args:
+    one: the picture.
+    asked: what is asked for; None chooses, see `Settings.back_projections`.
+  """
+  if asked is not None:
+    return asked
+  return int(one.quality is None or one.quality >= _CLEAN_QUALITY)
 
 
 def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
@@ -180,10 +185,10 @@ def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
   if len(jobs) > 1:
     whole = np.concatenate(list(bands), axis=1)
     for i, (job, one) in enumerate(zip(jobs, photographs, strict=True)):
-      _write_one(job, one, iter([whole[i]]), enlargement, settings, record)
+      _write_one(job, one, iter([whole[i]]), settings, record)
   else:
     rows = (band[0] for band in bands)
-    _write_one(jobs[0], photographs[0], rows, enlargement, settings, record)
+    _write_one(jobs[0], photographs[0], rows, settings, record)
 
 
 def colour(one: photograph.Photograph) -> np.ndarray:
@@ -204,12 +209,12 @@ def colour(one: photograph.Photograph) -> np.ndarray:
   return whole.rows(0, len(samples))[0]
 
 
-def _write_one(job, one, rows, enlargement, settings, record):
+def _write_one(job, one, rows, settings, record):
   """Writes one picture from its drawn rows, float32 [n, W, 3]."""
   size, target = job.size, job.picture.target
-  finished = _finished(rows, one, size, enlargement)
+  levels = finished(rows, one, size)
   if not collectives.is_first():
-    for _ in finished:  # The drawing is a collective.
+    for _ in levels:  # The drawing is a collective.
       pass
     return
   kept = metadata_output.for_output(
@@ -225,7 +230,7 @@ def _write_one(job, one, rows, enlargement, settings, record):
   with picture_writer.open_writer(
     target, layout, carried=kept, options=settings.options, mark=job.mark
   ) as file:
-    for band in finished:
+    for band in levels:
       file.write(band)
   name = printable(target)
   image_notes.say(
@@ -233,8 +238,16 @@ def _write_one(job, one, rows, enlargement, settings, record):
   )
 
 
-def _finished(rows, one, size, enlargement) -> Iterator[np.ndarray]:
-  """Yields the rows as they are written, [n, W, C] of the picture's dtype."""
+def finished(
+  rows: Iterator[np.ndarray], one: photograph.Photograph, size: Size
+) -> Iterator[np.ndarray]:
+  """Yields the rows as they are written, [n, W, C] of the picture's dtype.
+
+  Args:
+    rows: the drawn rows, float32 [n, W, 3] in [-1, 1] but for an overshoot.
+    one: the picture that was enlarged.
+    size: what it has become.
+  """
   dtype = one.samples.dtype.type
   alpha = None
   if one.alpha is not None:

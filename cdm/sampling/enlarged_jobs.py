@@ -104,8 +104,17 @@ def jobs_of(
       continue
     size = _size(picture, upscaler, settings)
     mark = own_results.digest([common, digest, picture.target.suffix.lower()])
-    jobs.append(Job(picture, mark, int(digest[:8], 16), size))
+    jobs.append(Job(picture, mark, number_of(digest), size))
   return jobs, errors
+
+
+def number_of(digest: str) -> int:
+  """Returns the number of a picture, which its noise depends on.
+
+  Args:
+    digest: SHA-256 of the bytes of its file, in hexadecimal digits.
+  """
+  return int(digest[:8], 16)
 
 
 def _size(picture, upscaler, settings):
@@ -173,26 +182,45 @@ class Group(NamedTuple):
 def groups_of(upscaler: CanvasUpscaler, jobs: Sequence[Job]) -> list[Group]:
   """Returns the pictures in the order in which they are drawn.
 
+  Args:
+    upscaler: the stage.
+    jobs: what is to be made.
+  """
+  found = drawn_together(upscaler, [job.size for job in jobs])
+  return [
+    Group([jobs[i] for i in chosen], enlargement)
+    for chosen, enlargement in found
+  ]
+
+
+def drawn_together(
+  upscaler: CanvasUpscaler, sizes: Sequence[enlarged_size.Size]
+) -> list[tuple[list[int], Enlargement]]:
+  """Returns which pictures are drawn together, and how.
+
   Pictures of few windows are drawn together, as many as fill a batch. All are
   drawn by one program.
 
   Args:
     upscaler: the stage.
-    jobs: what is to be made.
+    sizes: what each picture becomes.
+
+  Returns:
+    [(indices of the pictures, how they are drawn), ...].
   """
-  by_size: dict[Any, list[Job]] = {}
-  for job in jobs:
-    by_size.setdefault((job.source, job.size), []).append(job)
+  by_size: dict[enlarged_size.Size, list[int]] = {}
+  for i, size in enumerate(sizes):
+    by_size.setdefault(size, []).append(i)
   parts = []
-  for (source, _), some in by_size.items():
-    windows = upscaler.plan(source, at_once=1).block_windows
+  for size, some in by_size.items():
+    windows = upscaler.plan(size.inputs[0], at_once=1).block_windows
     together = max(1, upscaler.batch_size // windows)
     for first in range(0, len(some), together):
-      parts.append(some[first : first + together])
+      parts.append((size, some[first : first + together]))
   counts = [
-    upscaler.plan(source, count=len(part), at_once=1).block_windows
-    for part in parts
-    for source in part[0].size.inputs
+    upscaler.plan(source, count=len(some), at_once=1).block_windows
+    for size, some in parts
+    for source in size.inputs
   ]
   if not counts:
     return []
@@ -200,11 +228,11 @@ def groups_of(upscaler: CanvasUpscaler, jobs: Sequence[Job]) -> list[Group]:
     counts, upscaler.batch_size, upscaler.stage.mesh
   )
   return [
-    Group(
-      part,
-      Enlargement.of(upscaler, part[0].size, count=len(part), at_once=at_once),
+    (
+      some,
+      Enlargement.of(upscaler, size, count=len(some), at_once=at_once),
     )
-    for part in parts
+    for size, some in parts
   ]
 
 
