@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
   from cdm.sampling.enlarged_jobs import Settings
 
-# Between the mean and a draw.
-DETAIL = 0.6
 SIZES = ('scale', 'width', 'height', 'long_edge', 'megapixels')
 FORMATS = ('jpg', 'png', 'tif', 'webp', 'avif', 'bmp')
 _FLAGS = (
@@ -99,8 +97,8 @@ def _detail(parser):
     type=float,
     metavar='W',
     help='for a stage that draws details over a mean: from 0, the mean, which '
-    'invents nothing, to 1, a draw, which looks like a photograph '
-    f'(default: {DETAIL})',
+    'invents nothing, to 1, a draw, which looks like a photograph (default: '
+    '0.6)',
   )
 
 
@@ -164,7 +162,7 @@ def settings(args: argparse.Namespace, label: int | None) -> Settings:
   rounds = args.back_projection
   if rounds is not None and not 0 <= rounds <= 10:
     raise ValueError(f'--back_projection={rounds}: give 0 to 10 rounds.')
-  detail = DETAIL if args.detail is None else args.detail
+  detail = enlarged_jobs.DETAIL if args.detail is None else args.detail
   if not 0.0 <= detail <= 1.0:
     raise ValueError(f'--detail={args.detail:g}: give a number from 0 to 1.')
   return enlarged_jobs.Settings(

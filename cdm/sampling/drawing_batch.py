@@ -68,6 +68,9 @@ class Limits(NamedTuple):
 
 WHOLE_BATCHES = Limits()
 OWN_ROWS = Limits(own_rows=True)
+# The tiles of one picture are padded to a power of two, so that larger batches
+# draw more of them in vain than they gain.
+TILES = Limits(most_per_device=32, own_rows=True)
 
 
 def batch_size(

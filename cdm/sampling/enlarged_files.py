@@ -14,14 +14,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from cdm.data import image_notes, low_res_inputs
-from cdm.data.low_res_inputs import Degradation
 from cdm.data.photographs import (
   marks,
   metadata_output,
   photograph,
   picture_writer,
   transparency,
-  visible_damage,
 )
 from cdm.data.photographs.output_kinds import Layout
 from cdm.data.printable_name import printable
@@ -30,19 +28,16 @@ from cdm.reporting import progress
 from cdm.sampling import (
   enlarged_jobs,
   own_results,
+  picture_damage,
   picture_rows,
   upscale_files,
   upscale_inputs,
 )
 from cdm.sampling.enlarged_inputs import Inputs
 from cdm.sampling.enlarged_jobs import Settings
+from cdm.sampling.enlarged_size import Size
 from cdm.sampling.enlargement import Drawn, Enlargement
 from cdm.sampling.upscaler import Upscaler
-
-# JPEG files below this quality show what compression has done; a picture that
-# is made consistent with them shows it too.
-_CLEAN_QUALITY = 90
-_QUIET_NOISE = 1.0  # grey levels; below it, too
 
 
 def write_enlarged_files(
@@ -136,13 +131,18 @@ def _draw(group, inputs, settings, record, on_windows) -> list[Exception]:
   # What one process cannot read, none draws.
   errors = upscale_inputs.exchange_errors(errors)
   good = [i for i in range(len(group.jobs)) if i not in errors]
-  told = group.enlargement.upscaler.takes_any_factor
-  damage = {i: _damage(read[i], settings, told=told) for i in good}
+  upscaler = group.enlargement.upscaler
+  damage = {
+    i: picture_damage.of_picture(read[i], upscaler, settings.damage)
+    for i in good
+  }
   by_rounds: dict[int, list[int]] = {}
   for i in good:
-    if told:
+    if upscaler.takes_any_factor:
       _say_damage(group.jobs[i], damage[i])
-    rounds = _rounds(read[i], group.jobs[i], damage[i], settings)
+    rounds = picture_damage.rounds_of(
+      read[i], group.jobs[i].size, damage[i], settings.back_projections
+    )
     by_rounds.setdefault(rounds, []).append(i)
   for rounds, chosen in by_rounds.items():
     enlargement = group.enlargement
@@ -175,15 +175,6 @@ def _check_unchanged(read, job):
     )
 
 
-def _damage(read, settings, *, told) -> Degradation:
-  """Returns what degraded a picture."""
-  if settings.damage is not None:
-    return settings.damage
-  if not told:
-    return low_res_inputs.CLEAN._replace(quality=read.quality)
-  return visible_damage.estimate(read.samples, read.quality)
-
-
 def _say_damage(job, damage):
   """Says for which damage a network makes up."""
   found = low_res_inputs.described(damage)
@@ -193,17 +184,6 @@ def _say_damage(job, damage):
     image_notes.say([image_notes.Note('damage', name, text)])
 
 
-def _rounds(read, job, damage, settings) -> int:
-  """Returns the rounds of back-projection of a picture."""
-  if settings.back_projections is not None:
-    return settings.back_projections
-  # A picture of the same size would become itself again.
-  is_larger = (job.size.height, job.size.width) != job.source
-  is_clean = damage.quality is None or damage.quality >= _CLEAN_QUALITY
-  is_quiet = damage.noise < _QUIET_NOISE
-  return int(is_larger and is_clean and is_quiet)
-
-
 def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
   """Draws pictures and writes them, a single one band by band."""
   colours = np.stack([colour(one) for one in photographs])
@@ -211,10 +191,10 @@ def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
   if len(jobs) > 1:
     whole = np.concatenate(list(bands), axis=1)
     for i, (job, one) in enumerate(zip(jobs, photographs, strict=True)):
-      _write_one(job, one, iter([whole[i]]), enlargement, settings, record)
+      _write_one(job, one, iter([whole[i]]), settings, record)
   else:
     rows = (band[0] for band in bands)
-    _write_one(jobs[0], photographs[0], rows, enlargement, settings, record)
+    _write_one(jobs[0], photographs[0], rows, settings, record)
 
 
 def colour(one: photograph.Photograph) -> np.ndarray:
@@ -235,12 +215,12 @@ def colour(one: photograph.Photograph) -> np.ndarray:
   return whole.rows(0, len(samples))[0]
 
 
-def _write_one(job, one, rows, enlargement, settings, record):
+def _write_one(job, one, rows, settings, record):
   """Writes one picture from its drawn rows, float32 [n, W, 3]."""
   size, target = job.size, job.picture.target
-  finished = _finished(rows, one, size, enlargement)
+  levels = finished(rows, one, size)
   if not collectives.is_first():
-    for _ in finished:  # The drawing is a collective.
+    for _ in levels:  # The drawing is a collective.
       pass
     return
   kept = metadata_output.for_output(
@@ -256,7 +236,7 @@ def _write_one(job, one, rows, enlargement, settings, record):
   with picture_writer.open_writer(
     target, layout, carried=kept, options=settings.options, mark=job.mark
   ) as file:
-    for band in finished:
+    for band in levels:
       file.write(band)
   name = printable(target)
   image_notes.say(
@@ -264,8 +244,16 @@ def _write_one(job, one, rows, enlargement, settings, record):
   )
 
 
-def _finished(rows, one, size, enlargement) -> Iterator[np.ndarray]:
-  """Yields the rows as they are written, [n, W, C] of the picture's dtype."""
+def finished(
+  rows: Iterator[np.ndarray], one: photograph.Photograph, size: Size
+) -> Iterator[np.ndarray]:
+  """Yields the rows as they are written, [n, W, C] of the picture's dtype.
+
+  Args:
+    rows: the drawn rows, float32 [n, W, 3] in [-1, 1] but for an overshoot.
+    one: the picture that was enlarged.
+    size: what it has become.
+  """
   dtype = one.samples.dtype.type
   alpha = None
   if one.alpha is not None:

@@ -24,6 +24,9 @@ from cdm.sampling.canvas_upscaler import CanvasUpscaler
 from cdm.sampling.enlarged_inputs import Inputs, Picture
 from cdm.sampling.enlargement import Enlargement
 
+# Between the mean and a draw, for stages that draw details over a mean.
+DETAIL = 0.6
+
 
 class Settings(NamedTuple):
   """How pictures are enlarged and written.
@@ -48,7 +51,7 @@ class Settings(NamedTuple):
   label: int | None = None
   back_projections: int | None = None
   damage: Degradation | None = None
-  detail: float = 1.0
+  detail: float = DETAIL
   options: picture_writer.Options = picture_writer.DEFAULTS
   strip: bool = False
   overwrite: bool = False
@@ -111,8 +114,17 @@ def jobs_of(
       continue
     size = _size(picture, upscaler, settings)
     mark = own_results.digest([common, digest, picture.target.suffix.lower()])
-    jobs.append(Job(picture, mark, int(digest[:8], 16), size))
+    jobs.append(Job(picture, mark, number_of(digest), size))
   return jobs, errors
+
+
+def number_of(digest: str) -> int:
+  """Returns the number of a picture, which its noise depends on.
+
+  Args:
+    digest: SHA-256 of the bytes of its file, in hexadecimal digits.
+  """
+  return int(digest[:8], 16)
 
 
 def _size(picture, upscaler, settings):
@@ -183,27 +195,46 @@ class Group(NamedTuple):
 def groups_of(upscaler: CanvasUpscaler, jobs: Sequence[Job]) -> list[Group]:
   """Returns the pictures in the order in which they are drawn.
 
+  Args:
+    upscaler: the stage.
+    jobs: what is to be made.
+  """
+  found = drawn_together(upscaler, [job.size for job in jobs])
+  return [
+    Group([jobs[i] for i in chosen], enlargement)
+    for chosen, enlargement in found
+  ]
+
+
+def drawn_together(
+  upscaler: CanvasUpscaler, sizes: Sequence[enlarged_size.Size]
+) -> list[tuple[list[int], Enlargement]]:
+  """Returns which pictures are drawn together, and how.
+
   Pictures of few windows are drawn together, as many as fill a batch. All are
   drawn by one program.
 
   Args:
     upscaler: the stage.
-    jobs: what is to be made.
+    sizes: what each picture becomes.
+
+  Returns:
+    [(indices of the pictures, how they are drawn), ...].
   """
-  upscaler = upscaler.fitted([made for job in jobs for made in job.size.passes])
-  by_size: dict[Any, list[Job]] = {}
-  for job in jobs:
-    by_size.setdefault((job.source, job.size), []).append(job)
+  upscaler = upscaler.fitted([made for size in sizes for made in size.passes])
+  by_size: dict[enlarged_size.Size, list[int]] = {}
+  for i, size in enumerate(sizes):
+    by_size.setdefault(size, []).append(i)
   parts = []
-  for (_, size), some in by_size.items():
+  for size, some in by_size.items():
     windows = upscaler.plan(size.passes[0], at_once=1).block_windows
     together = max(1, upscaler.most_at_once // windows)
     for first in range(0, len(some), together):
-      parts.append(some[first : first + together])
+      parts.append((size, some[first : first + together]))
   counts = [
-    upscaler.plan(made, count=len(part), at_once=1).block_windows
-    for part in parts
-    for made in part[0].size.passes
+    upscaler.plan(made, count=len(some), at_once=1).block_windows
+    for size, some in parts
+    for made in size.passes
   ]
   if not counts:
     return []
@@ -211,11 +242,11 @@ def groups_of(upscaler: CanvasUpscaler, jobs: Sequence[Job]) -> list[Group]:
     counts, upscaler.most_at_once, upscaler.stage.mesh
   )
   return [
-    Group(
-      part,
-      Enlargement.of(upscaler, part[0].size, count=len(part), at_once=at_once),
+    (
+      some,
+      Enlargement.of(upscaler, size, count=len(some), at_once=at_once),
     )
-    for part in parts
+    for size, some in parts
   ]
 
 

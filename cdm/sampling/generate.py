@@ -10,7 +10,7 @@ never mixed in.
 import os
 import pathlib
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NotRequired, TypedDict
 
 import jax
@@ -183,16 +183,11 @@ def draw_missing(
   batch_size = padded_batch_size(stages, num, batch_size)
   done = num - len(missing)
 
-  def begin():
-    for start in range(0, len(missing), batch_size):
-      indices = missing[start : start + batch_size]
-      # The last batch is filled up, so that only one shape is compiled.
-      filled = np.resize(indices, batch_size)
-      drawn = draw(seed, filled, None if labels is None else labels[filled])
-      yield indices, drawn[-len(kept.folders) :]
+  begun = begin_batches(draw, seed, labels, missing, batch_size)
 
   def write(batches):
     for indices, drawn in batches:
+      drawn = drawn[-len(kept.folders) :]
       for folder, images in zip(kept.folders, drawn, strict=True):
         for row, image in device_mesh.local_images(images):
           if row < len(indices):
@@ -203,10 +198,36 @@ def draw_missing(
     BackgroundWriter(write) as writer,
   ):
     bar.compiling()
-    for indices, drawn in one_ahead(begin()):
+    for indices, drawn in one_ahead(begun):
       # The devices draw the next batch while the thread writes this one.
       writer.put((indices, jax.block_until_ready(drawn)))
       bar.advance(len(indices))
+
+
+def begin_batches(
+  draw: Callable[..., list[jax.Array]],
+  seed: int,
+  labels: np.ndarray | None,
+  missing: Sequence[int],
+  batch_size: int,
+) -> Iterator[tuple[Sequence[int], list[jax.Array]]]:
+  """Begins to draw one batch after the other.
+
+  Args:
+    draw: what `cascade.sampler` returns.
+    seed, labels, missing: see `draw_missing`.
+    batch_size: number of images of each, see `padded_batch_size`.
+
+  Yields:
+    (indices of the images, images of every stage, of which the first
+    len(indices) are those).
+  """
+  for start in range(0, len(missing), batch_size):
+    indices = missing[start : start + batch_size]
+    # The last batch is filled up, so that only one shape is compiled.
+    filled = np.resize(indices, batch_size)
+    drawn = draw(seed, filled, None if labels is None else labels[filled])
+    yield indices, drawn
 
 
 def draw_missing_shards(

@@ -171,16 +171,18 @@ def bands(pictures: Rows, size: int = BAND) -> Iterator[np.ndarray]:
     yield pictures.rows(first, min(first + size, pictures.height))
 
 
-def levels(x: np.ndarray, dtype: type[np.unsignedinteger]) -> np.ndarray:
+def levels(x: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
   """Rounds colours to levels, as `pixels.to_uint8` does.
 
   Args:
     x: float32 [...], clipped to [-1, 1].
-    dtype: np.uint8 or np.uint16.
+    dtype: np.uint8 or np.uint16; or np.float32, which is not rounded.
 
   Returns:
     [...] of this dtype.
   """
-  most = np.iinfo(dtype).max
+  if dtype is np.float32:
+    return np.clip(x, -1.0, 1.0)
+  most = np.iinfo(np.dtype(dtype).name).max
   scaled = (x + np.float32(1.0)) * np.float32(most / 2)
   return np.floor(np.clip(scaled, 0.0, most) + 0.5).astype(dtype)

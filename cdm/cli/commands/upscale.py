@@ -48,10 +48,6 @@ examples:
   cdm upscale --workdir=runs/sr3 face.png --out=OUT --start_level=0.4
 """
 
-# The tiles of one picture are padded to a power of two, so that larger batches
-# draw more of them in vain than they gain.
-TILES_PER_DEVICE = 32
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the command's arguments to its parser."""
@@ -219,9 +215,7 @@ def _opened(args, given):
     given.workdir,
     level=args.level,
     batch_size=args.batch_size,
-    limits=drawing_batch.Limits(
-      TILES_PER_DEVICE, own_rows=True, per_device=args.batch_per_device
-    ),
+    limits=drawing_batch.TILES._replace(per_device=args.batch_per_device),
     overrides=given.overrides,
     at=given.at,
     redraws=drawing_flags.redraws(args),

@@ -27,13 +27,34 @@ def estimate(data: bytes) -> int | None:
   others get the quality whose table is nearest.
   """
   table = _luminance(data)
-  if table is None:
-    return None
+  return None if table is None else of_table(table)
+
+
+def of_table(table: np.ndarray) -> int:
+  """Returns the quality of a quantization table of luminance; see `estimate`.
+
+  Args:
+    table: [64], in zigzag order.
+  """
   qualities = np.arange(1, 101)[:, None]
   percent = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
   tables = np.clip((_STANDARD * percent + 50) // 100, 1, 255)
   distance = np.abs(np.log(tables / np.maximum(table, 1))).sum(axis=1)
   return int(qualities[distance.argmin(), 0])
+
+
+def zigzag(table: np.ndarray) -> np.ndarray:
+  """Returns a table of 8 rows, [64], in the zigzag order of JPEG.
+
+  Args:
+    table: [64], row after row, as Pillow has it.
+  """
+  places = np.arange(64)
+  row, column = places // 8, places % 8
+  diagonal = row + column
+  # Every other diagonal is walked upwards.
+  along = np.where(diagonal % 2, row, column)
+  return np.asarray(table)[np.lexsort((along, diagonal))]
 
 
 def _luminance(data):

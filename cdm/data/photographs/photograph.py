@@ -43,7 +43,8 @@ class Photograph(NamedTuple):
 
   Attributes:
     samples: uint8 or uint16 [H, W, C], upright, read-only; C is 1 for grey, 3
-      for colours. The largest value of the type is white.
+      for colours. The largest value of the type is white. Of an array, see
+      `array_pictures`, it may be float32 in [-1, 1].
     alpha: of the same type [H, W], the largest value where opaque; None if the
       file has none. Colours are straight, not multiplied by it.
     kind: the kind of the file, e.g. 'JPEG'; see `image_kinds.KINDS` and
