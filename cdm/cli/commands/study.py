@@ -258,15 +258,7 @@ def check_design(options: Options, sets: dict[str, str]) -> None:
 
 
 def _serve(args):
-  try:
-    import starlette  # noqa: F401
-    import uvicorn  # noqa: F401
-  except ImportError as error:
-    raise ValueError(
-      f'cdm study serve needs the package {error.name}, which is not '
-      "installed: pip install 'cdm[web]'."
-    ) from error
-  from cdm.cli.web import local_server, study_app
+  from cdm.cli.web import local_server
   from cdm.distributed import folder_lock
   from cdm.evaluation.human import study_file
 
@@ -274,6 +266,15 @@ def _serve(args):
     local_server.Place(args.host or '127.0.0.1', args.port or 0, args.token)
   )
   study = study_file.read(args.study)
+  try:
+    import uvicorn  # noqa: F401
+
+    from cdm.cli.web import study_app
+  except ModuleNotFoundError as error:
+    raise ValueError(
+      f'cdm study serve needs the package {error.name}, which is not '
+      "installed: pip install 'cdm[web]'."
+    ) from error
   # Not `folder_lock.hold`, which starts JAX to ask for other processes.
   with folder_lock.FolderLock(args.study, 'cdm study serve'):
     opened = local_server.listen(place)
