@@ -59,7 +59,10 @@ OPTIONS = {
   '--shown --extreme --draws --weights --lpips --paper --batch_size --at --ema '
   '--sampler --steps',
   'ema': 'WORKDIR --std --at --out',
-  'import': '--config --workdir --synthesis --mapping --gaussian_fit',
+  'import': 'FILE --from --out --name --image_size --lowres_size --num_heads '
+  '--head_features --attention_order --schedule --timesteps '
+  '--rescale_timesteps --norm_groups --dropout '
+  '--config --workdir --synthesis --mapping --gaussian_fit',
   'prepare': '--source --size --out --crop --filter --no_classes --labels '
   '--class_names --order',
   'describe': '--config --json',
