@@ -33,6 +33,20 @@ CONFIG = 'config.json'
 SCHEDULER = 'scheduler_config.json'
 _REMEDY = 'Fetch it again, from where the model is published.'
 _SR3_PREFIX = 'denoise_fn.'
+# What the user may say of the files of each family.
+_IMAGES = ('image_size', 'lowres_size')
+_SCHEDULE = ('schedule', 'timesteps')
+_USED = {
+  'adm': (
+    *(*_IMAGES, 'num_heads', 'head_features', 'attention_order'),
+    *(*_SCHEDULE, 'rescale_timesteps', 'dropout'),
+  ),
+  'improved-diffusion': (
+    *(*_IMAGES, 'num_heads', *_SCHEDULE, 'rescale_timesteps', 'dropout'),
+  ),
+  'sr3': (*_IMAGES, 'norm_groups', *_SCHEDULE, 'dropout'),
+  'diffusers': _SCHEDULE,
+}
 
 
 class Imported(NamedTuple):
@@ -70,14 +84,20 @@ def read(
     DamagedWeights: the file is no file of weights.
     OSError: it cannot be read.
   """
+  given = [k for k, v in asked._asdict().items() if v is not None]
   if preset is not None:
-    given = [k for k, v in asked._asdict().items() if v is not None]
     if given:
       raise ValueError(
         f'{_flag(given[0])} is given, but the preset says it; leave it out, or '
         f'use --from={family} without a preset.'
       )
     asked = preset.asked
+  for key in given:
+    if key not in _USED[family]:
+      raise ValueError(
+        f'{_flag(key)} is given, which says nothing of a file of {family}; '
+        f'leave it out. It has {", ".join(map(_flag, _USED[family]))}.'
+      )
   return FAMILIES[family](pathlib.Path(path), name, asked, preset)
 
 
@@ -94,10 +114,14 @@ def _read_openai(
       _needed(path, asked, 'rescale_timesteps')
     _needed(path, asked, 'image_size', 'attention_order')
     _needed(path, asked, 'schedule', 'timesteps')
-    if (asked.num_heads is None) == (asked.head_features is None):
+    if asked.num_heads is not None and asked.head_features is not None:
       raise ValueError(
-        f'{path} does not tell the heads of attention; give either --num_heads '
-        'or --head_features.'
+        '--num_heads and --head_features say the same of attention; give one.'
+      )
+    if asked.num_heads is None and asked.head_features is None:
+      raise ValueError(
+        f'{path} does not tell the heads of attention; give --num_heads'
+        + (' or --head_features.' if family == 'adm' else '.')
       )
     steps = asked.timesteps
     network = {
@@ -157,6 +181,13 @@ def _read_sr3(path, name, asked, preset):
   state = {k: v for k, v in state.items() if '.' in k}
   found = _architecture(path, state, unet_architecture.read_sr3)
   _needed(path, asked, 'image_size', 'norm_groups')
+  if preset is None and betas is not None:
+    for key in _SCHEDULE:
+      if getattr(asked, key) is not None:
+        raise ValueError(
+          f'{_flag(key)} is given, but {path} holds its own schedule; leave '
+          'it out.'
+        )
   schedule = _sr3_schedule(path, betas, asked)
   network = {
     **found.at(asked.image_size),
@@ -233,6 +264,8 @@ def _read_diffusers(path, name, asked, preset):
     },
     'eps',
   )
+  if asked.timesteps is not None:
+    _needed(path, asked, 'schedule')
   if asked.schedule is not None:
     steps = asked.timesteps or 1000
     section = _openai_schedule(asked.schedule, steps)

@@ -240,7 +240,12 @@ def test_the_config_is_that_of_the_file():
   'change, message',
   [
     ({'image_size': None}, 'not tell image_size; give --image_size=VALUE'),
-    ({'num_heads': None}, 'give either --num_heads or --head_features'),
+    ({'num_heads': None}, 'not tell the heads of attention; give --num_heads'),
+    (
+      {'norm_groups': 8},
+      '--norm_groups is given, which says nothing of a file',
+    ),
+    ({'head_features': 8}, 'says nothing of a file of improved-diffusion'),
     ({'rescale_timesteps': None}, 'not tell rescale_timesteps'),
     ({'lowres_size': 8}, 'takes no low-res image'),
   ],

@@ -7,7 +7,8 @@ Write a work directory from published weights, so that the other commands use
 them as if they had been trained here: `cdm sample`, `cdm upscale`, `cdm
 evaluate`, `cdm plan` and config.train.init_from. FAMILY is adm, which is
 guided-diffusion of OpenAI, improved-diffusion, diffusers (the folder of a
-UNet2DModel or its pipeline) or sr3 (Janspiry's). What the shapes in the file
+UNet2DModel or its pipeline), sr3 (Janspiry's) or stylegan (the folder of the
+files that PULSE downloads). What the shapes in the file
 tell of its network is read from them; what they do not tell is asked for by
 name. --from=FAMILY:NAME names a published network, of which all is known, and
 downloads it if no FILE is given. docs/public_weights.md lists them.
@@ -16,10 +17,10 @@ PyTorch's files and safetensors are read, of 16 or 32 bits. A file must hold
 exactly the parameters of its network. Pickles in it are interpreted and never
 run.
 
-With --config in the place of --from, the files are those of StyleGAN's
-generator that PULSE downloads, for configs with method.kind='pulse'. With
---gaussian_fit in the place of --mapping, the generator can be searched by `cdm
-upscale`, but not trained further.
+With --config in the place of --from, the files of StyleGAN are named one by
+one, for configs with method.kind='pulse'. With a gaussian_fit in the place of
+the mapping network, the generator can be searched by `cdm upscale`, but not
+trained further.
 """
 EPILOG = """\
 examples:
@@ -30,6 +31,7 @@ examples:
       --timesteps=1000
   cdm import --from=diffusers ddpm-cifar10-32/ --out=runs/ddpm32
   cdm import --from=sr3:faces16to128 I640000_E37_gen.pth --out=runs/sr3
+  cdm import --from=stylegan pulse/cache --out=runs/pulse --lowres_size=16
   cdm import --config=configs/pulse_faces1024.py --workdir=runs/pulse \\
       --synthesis=synthesis.pt --mapping=mapping.pt
 """
@@ -41,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     'file',
     nargs='?',
     metavar='FILE',
-    help='file with the weights, or the folder that diffusers wrote',
+    help='file with the weights; of diffusers and stylegan, the folder',
   )
   parser.add_argument(
     '--from',
@@ -133,7 +135,35 @@ def run(args: argparse.Namespace) -> None:
     return
   _refuse(args, _PULSE, 'belongs to files of StyleGAN, without --from')
   _needed(args, ('out',))
-  _run_unet(args)
+  if args.source == 'stylegan':
+    _refuse(args, [a for a in _ASKED if a != 'lowres_size'], 'is for U-Nets')
+    _run_stylegan(args)
+  else:
+    _run_unet(args)
+
+
+def _run_stylegan(args: argparse.Namespace) -> None:
+  import pathlib
+
+  from cdm.config import loader
+  from cdm.training import imported_stylegan, imported_weights
+
+  if args.file is None:
+    raise ValueError(
+      '--from=stylegan needs the folder with the files: cdm import '
+      '--from=stylegan FOLDER --out=DIR --lowres_size=16.'
+    )
+  workdir = pathlib.Path(args.out)
+  imported_weights.check_new(workdir)
+  made = imported_stylegan.read(
+    pathlib.Path(args.file),
+    name=args.name or args.source,
+    lowres_size=args.lowres_size,
+  )
+  loader.override_all(made.config, args.overrides)
+  lines = imported_weights.write_workdir(made.config, workdir, made.params)
+  print('\n'.join(lines))
+  print(f'Enlarge with: cdm upscale --workdir={workdir} IMAGE...')
 
 
 def _run_unet(args: argparse.Namespace) -> None:
@@ -188,6 +218,8 @@ def _run_unet(args: argparse.Namespace) -> None:
   print('\n'.join(lines))
   if path.is_file():
     print(f'{path}: SHA-256 {download.digest(path)}')
+  if preset is not None:
+    print(f'{name}: {preset.where}, licence {preset.licence}')
   config = workdir / 'config.json'
   if made.config.lowres is None:
     print(f'Draw with: cdm sample --config={config} --workdir={workdir}')
@@ -209,8 +241,9 @@ def _source(text: str):
     near = key_hints.nearest(name, list(published_unets.PRESETS))
     hint = f' Did you mean {near}?' if near else ''
     raise ValueError(
-      f'--from={text}: known are {", ".join(imported_unet.FAMILIES)}, and the '
-      f'published networks {", ".join(published_unets.PRESETS)}.{hint}'
+      f'--from={text}: known are {", ".join(imported_unet.FAMILIES)}, '
+      'stylegan, and the published networks '
+      f'{", ".join(published_unets.PRESETS)}.{hint}'
     )
   return preset.family, name, preset
 

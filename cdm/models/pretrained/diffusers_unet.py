@@ -108,8 +108,13 @@ def fields(given: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
   widths, side = c['block_out_channels'], c['sample_size']
   if not widths or not all(type(n) is int and n > 0 for n in widths):
     raise ValueError(f'block_out_channels is {widths!r:.60}; whole numbers.')
-  if side < 1 or c['freq_shift'] == 1 and widths[0] < 4:
+  if side < 1:
     raise ValueError(f'sample_size is {side}; a number of pixels is needed.')
+  if c['freq_shift'] == 1 and widths[0] < 4:
+    raise ValueError(
+      f'block_out_channels begins with {widths[0]}, and freq_shift is 1; one '
+      'frequency less leaves no range.'
+    )
   attends, resample = _levels(c)
   scaled = c['resnet_time_scale_shift'] == 'scale_shift'
   variance = c['out_channels'] == 2 * c['in_channels']

@@ -30,7 +30,7 @@ def fetch(name: str, preset: Preset) -> pathlib.Path:
       f'{name} lies on a page for browsers, {preset.where}; download it there '
       'and give the path of the file after --from.'
     )
-  free = preset.parameters * _BYTES + _SPARE
+  free = (preset.num_bytes or preset.parameters * _BYTES) + _SPARE
   flag = 'the path after --from'
   if not preset.where.endswith('/'):
     return download.fetch(preset.where, preset.sha256, flag=flag, free=free)
