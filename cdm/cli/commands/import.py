@@ -1,6 +1,7 @@
 """`cdm import` writes a work directory from published weights."""
 
 import argparse
+from typing import Any
 
 DESCRIPTION = """\
 Write a work directory from published weights, so that the other commands use
@@ -180,15 +181,11 @@ def _run_unet(args: argparse.Namespace) -> None:
   from cdm.training import imported_unet, imported_weights
 
   family, name, preset = _source(args.source)
-  asked = Asked(
-    **{
-      **{key: getattr(args, key) for key in _ASKED},
-      'num_heads': _heads(args.num_heads),
-      'rescale_timesteps': {'true': True, 'false': False}.get(
-        args.rescale_timesteps
-      ),
-    }
-  )
+  said: dict[str, Any] = {key: getattr(args, key) for key in _ASKED}
+  said['num_heads'] = _heads(args.num_heads)
+  if args.rescale_timesteps is not None:
+    said['rescale_timesteps'] = args.rescale_timesteps == 'true'
+  asked = Asked(**said)
   if args.file is None and preset is None:
     raise ValueError(
       f'--from={args.source} needs the file with the weights: cdm import '
