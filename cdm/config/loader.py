@@ -23,6 +23,7 @@ from cdm.data.files import damaged_file, json_file
 # In a clone of the repository this folder is beside the package; a wheel does
 # not contain it.
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
+SAVED = 'config.json'  # what a run saves its config as
 
 
 def load(
@@ -31,7 +32,8 @@ def load(
   """Reads a config file and applies overrides.
 
   Args:
-    path: path of a Python file that defines `get_config()`.
+    path: path of a Python file that defines `get_config()`, or of the
+      config.json in a work directory.
     overrides: pairs `(dotted key, text)`, see `override`.
 
   Returns:
@@ -45,6 +47,10 @@ def load(
   path = pathlib.Path(path)
   if not path.is_file():
     raise ValueError(f'--config={path}: there is no such file. {_hint(path)}')
+  if path.name == SAVED:
+    saved = read_json(path)
+    override_all(saved, overrides)
+    return saved
   spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
   if spec is None or spec.loader is None:
     raise ValueError(

@@ -32,6 +32,7 @@ def clip_x_0(
   *,
   low: float | jax.Array = -1.0,
   high: float | jax.Array = 1.0,
+  keep_eps: bool = False,
 ) -> Denoiser:
   """Clips the predicted x_0 and makes eps agree with it.
 
@@ -39,6 +40,7 @@ def clip_x_0(
     denoise: the denoiser to wrap.
     low, high: bounds, scalars or arrays like x_0. (The range of the residual
       to a known image differs from pixel to pixel.)
+    keep_eps: True leaves eps as it is.
 
   Returns:
     The wrapped denoiser.
@@ -47,6 +49,8 @@ def clip_x_0(
   def clipped(x_t, logsnr):
     prediction = denoise(x_t, logsnr)
     x_0 = jnp.clip(prediction.x_0, low, high)
+    if keep_eps:
+      return prediction._replace(x_0=x_0)
     return with_x_0(prediction, x_0, x_t, logsnr)
 
   return clipped

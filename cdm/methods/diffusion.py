@@ -387,9 +387,10 @@ class Diffusion:
 
     With a residual target the bounds are those of the residual.
     """
-    if self.sampling.clip == 'static':
+    if self.sampling.clip in ('static', 'static_x_0'):
       low, high = (self.residual(x, upsampled) for x in (-1.0, 1.0))
-      return guidance.clip_x_0(denoise, low=low, high=high)
+      keep_eps = self.sampling.clip == 'static_x_0'
+      return guidance.clip_x_0(denoise, low=low, high=high, keep_eps=keep_eps)
     if self.sampling.clip == 'dynamic':
       return guidance.dynamic_threshold(
         denoise, percentile=self.sampling.clip_percentile

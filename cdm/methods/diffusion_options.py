@@ -14,6 +14,8 @@ from cdm.diffusion import grids, noise_levels, sampler_steps, schedules
 from cdm.diffusion.parameterization import Kind
 from cdm.methods import objective_check
 
+CLIPS = ('none', 'static', 'static_x_0', 'dynamic')
+
 
 class Objective(NamedTuple):
   """How a diffusion network is scored; the `method` section of a config.
@@ -64,7 +66,9 @@ class Sampling(NamedTuple):
     run: `(denoise, x_T, *, logsnrs, noise) -> x`, one of `diffusion.samplers`
       with its own options bound.
     grid: float64 [N + 1], increasing log-SNR; the last is +inf.
-    clip: 'none', 'static' (clips x_0 to [-1, 1]) or 'dynamic' ([Imagen]).
+    clip: 'none', 'static' (clips x_0 to [-1, 1]), 'static_x_0' (the same, but
+      the predicted noise stays, as diffusers' DDIM keeps it) or 'dynamic'
+      ([Imagen]).
     clip_percentile: percentile in (0, 100] of |x_0| for dynamic clipping.
     guidance_weight: w of [CFG] eq. 6; 0 means no guidance.
     guidance_interval: None, or (low, high) log-SNR between which guidance
@@ -247,9 +251,9 @@ def _check_clipping(sampling):
       f'sampler.clip_percentile is {sampling.clip_percentile}; use a number '
       'above 0 and up to 100.'
     )
-  if sampling.clip not in ('none', 'static', 'dynamic'):
+  if sampling.clip not in CLIPS:
     raise ValueError(
-      f"sampler.clip is {sampling.clip!r}; use 'none', 'static' or 'dynamic'."
+      f'sampler.clip is {sampling.clip!r}; use one of {list(CLIPS)}.'
     )
 
 

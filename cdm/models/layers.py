@@ -62,13 +62,17 @@ def conv(
   name: str,
   kernel_init: Any = INIT,
   strides: int = 1,
+  one_sided: bool = False,
 ) -> nn.Conv:
-  """Returns a 3x3 convolution that pads one pixel on every side."""
+  """Returns a 3x3 convolution that pads one pixel on every side.
+
+  With `one_sided` it pads the lower and the right side alone.
+  """
   return nn.Conv(
     features,
     kernel_size=(3, 3),
     strides=strides,
-    padding=((1, 1), (1, 1)),
+    padding=((0, 1), (0, 1)) if one_sided else ((1, 1), (1, 1)),
     kernel_init=kernel_init,
     dtype=dtype,
     precision=precision.of(dtype),
@@ -158,11 +162,12 @@ class ScalarEmbedding(nn.Module):
 
   features: int  # of the sinusoids
   out_features: int
+  max_period: float = 10_000  # see `timestep_embedding`
 
   @nn.compact
   def __call__(self, t):
     """t: [B] -> [B, out_features], float32."""
-    h = timestep_embedding(t, self.features)
+    h = timestep_embedding(t, self.features, max_period=self.max_period)
     h = dense(self.out_features, name='dense1')(h)
     return dense(self.out_features, name='dense2')(nn.silu(h))
 
@@ -257,6 +262,7 @@ class Attention(nn.Module):
   """
 
   num_heads: int
+  norm: bool = True
   skip_rescale: bool = False
   norm_groups: int = 32
   norm_eps: float = 1e-5
@@ -268,8 +274,10 @@ class Attention(nn.Module):
     """x: [B, H, W, C] -> [B, H, W, C]; C is a multiple of num_heads."""
     b, height, width, c = x.shape
     n, d = height * width, c // self.num_heads
-    groups = group_count(c, self.norm_groups)
-    h = GroupNorm(groups, self.norm_eps, self.dtype, name='norm')(x)
+    h = x
+    if self.norm:
+      groups = group_count(c, self.norm_groups)
+      h = GroupNorm(groups, self.norm_eps, self.dtype, name='norm')(x)
     qkv = dense(3 * c, dtype=self.dtype, name='qkv')(h.reshape(b, n, c))
     qkv = qkv.reshape(b, n, 3, self.num_heads, d)
     q, k, v = (qkv[:, :, i] for i in range(3))  # [B, N, heads, d]

@@ -27,8 +27,9 @@ Feature maps that are not square have names such as 64x48. A network can be used
 only at the image size that it was initialised with, because the position of its
 attention depends on that size.
 
-differs: [DDPM]'s own code pads its halving convolution on two sides only and
-spaces the sinusoids over one frequency less; the parameters are the same.
+differs: [DDPM]'s own code pads its halving convolution on two sides only, which
+is resample='conv_one_sided', and spaces the sinusoids over one frequency less,
+which is another max_period: 10_000 ** (n / (n - 1)) with n = features // 2.
 """
 
 import functools
@@ -63,12 +64,14 @@ class UNet(nn.Module):
     attention_resolutions: longer sides, in pixels, of the feature maps that
       have attention after every block. The middle always has attention.
     num_heads, head_features: number of attention heads, or the width of one;
-      set one of the two.
+      set one of the two. num_heads may be two numbers: that of the way down and
+      the middle, and that of the way up.
     dropout: rate in every block, or one rate per level (the middle has that of
       the last level).
     resample: 'biggan' uses residual blocks; 'conv' a strided convolution down,
-      and nearest neighbour + convolution up; 'plain' the mean down and nearest
-      neighbour up.
+      and nearest neighbour + convolution up; 'conv_one_sided' the same, but
+      the convolution down is padded at the lower and the right edge alone;
+      'plain' the mean down and nearest neighbour up.
     embedding: 'film' scales and shifts after a block's second normalisation,
       'additive' adds before it.
     skip_rescale: True multiplies residual sums by 1/sqrt(2), [SR3].
@@ -87,6 +90,9 @@ class UNet(nn.Module):
     patch_size: p; the network works on p x p squares of pixels as if they were
       pixels.
     norm_groups, norm_eps: of GroupNorm; see `group_norm.group_count`.
+    max_period: of the sinusoids that embed the noise level, see
+      `layers.timestep_embedding`.
+    mid_norm: False leaves out the normalisation of the attention in the middle.
     dtype: 'float32' or 'bfloat16', the dtype of computation. Parameters and
       output are float32.
     remat: the activations that the backward pass recomputes instead of keeping
@@ -100,7 +106,7 @@ class UNet(nn.Module):
   num_blocks: int | Sequence[int]
   out_channels: int = 3
   attention_resolutions: Sequence[int] = ()
-  num_heads: int = 1
+  num_heads: int | Sequence[int] = 1
   head_features: int | None = None
   dropout: float | Sequence[float] = 0.0
   resample: str = 'biggan'
@@ -115,6 +121,8 @@ class UNet(nn.Module):
   patch_size: int = 1
   norm_groups: int = 32
   norm_eps: float = 1e-5
+  max_period: float = 10_000.0
+  mid_norm: bool = True
   dtype: str = 'float32'
   remat: str = 'none'
   attention: str = 'auto'
@@ -168,8 +176,8 @@ class UNet(nn.Module):
     def block(h, name, level, resample=None):
       return run(self._block(name, level, resample), h, emb, examples)
 
-    def attend(h, name, level):
-      return run(self._attention(name, level), h)
+    def attend(h, name, num_heads, norm=True):
+      return run(self._attention(name, num_heads, norm), h)
 
     if lowres is not None:
       x = jnp.concatenate([x, lowres.astype(x.dtype)], axis=-1)
@@ -181,20 +189,27 @@ class UNet(nn.Module):
       for i in range(level.num_blocks):
         h = block(h, f'down_{level.name}_block_{i}', level)
         if level.attention:
-          h = attend(h, f'down_{level.name}_attention_{i}', level)
+          name = f'down_{level.name}_attention_{i}'
+          h = attend(h, name, level.num_heads)
         skips.append(h)
       if coarser:
         name = f'down_{level.name}_to_{coarser.name}'
         if self.resample == 'biggan':
           h = block(h, name, level, 'half')
-        elif self.resample == 'conv':
-          h = layers.conv(level.features, dtype=dtype, name=name, strides=2)(h)
-        else:
+        elif self.resample == 'plain':
           h = layers.halve(h)
+        else:
+          h = layers.conv(
+            level.features,
+            dtype=dtype,
+            name=name,
+            strides=2,
+            one_sided=self.resample == 'conv_one_sided',
+          )(h)
         skips.append(h)
 
     h = block(h, 'mid_block_0', level)
-    h = attend(h, 'mid_attention', level)
+    h = attend(h, 'mid_attention', level.num_heads, self.mid_norm)
     h = block(h, 'mid_block_1', level)
 
     for level, finer in zip(levels[::-1], (*levels[-2::-1], None), strict=True):
@@ -202,14 +217,15 @@ class UNet(nn.Module):
         h = jnp.concatenate([h, skips.pop()], axis=-1)
         h = block(h, f'up_{level.name}_block_{i}', level)
         if level.attention:
-          h = attend(h, f'up_{level.name}_attention_{i}', level)
+          heads = level.up_heads or level.num_heads
+          h = attend(h, f'up_{level.name}_attention_{i}', heads)
       if finer:
         name = f'up_{level.name}_to_{finer.name}'
         if self.resample == 'biggan':
           h = block(h, name, level, 'double')
         else:
           h = layers.double(h)
-          if self.resample == 'conv':
+          if self.resample != 'plain':
             h = layers.conv(level.features, dtype=dtype, name=name)(h)
 
     # All is float32 from here on, because the prediction needs its last digits.
@@ -251,7 +267,8 @@ class UNet(nn.Module):
       if scale is None:
         scale = 1.0 if self.condition_on == 't' else UNIT_SCALE
       level = layers.condition_scalar(noise, self.condition_on)
-      found.append(scalar(name='noise')(scale * level))
+      noise_scalar = scalar(max_period=self.max_period, name='noise')
+      found.append(noise_scalar(scale * level))
     if label is not None:
       assert self.num_classes is not None  # see `_check_inputs`
       rows = self.num_classes + self.null_class
@@ -277,9 +294,10 @@ class UNet(nn.Module):
     )
 
   @nn.nowrap
-  def _attention(self, name, level):
+  def _attention(self, name, num_heads, norm):
     return layers.Attention(
-      num_heads=level.num_heads,
+      num_heads=num_heads,
+      norm=norm,
       skip_rescale=self.skip_rescale,
       norm_groups=self.norm_groups,
       norm_eps=self.norm_eps,

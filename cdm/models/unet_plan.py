@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from cdm.models import attention_products
 
-RESAMPLE = ('biggan', 'conv', 'plain')
+RESAMPLE = ('biggan', 'conv', 'conv_one_sided', 'plain')
 EMBEDDING = ('film', 'additive')
 CONDITION_ON = ('t', 'sqrt_alpha_bar', 'logsnr', 'nothing')
 DTYPE = ('float32', 'bfloat16')
@@ -43,6 +43,7 @@ class Level(NamedTuple):
     num_heads: heads of attention; 0 if nothing attends at this resolution.
     attention: True if an attention follows every block. (The middle of the
       U-Net, at the coarsest resolution, always attends.)
+    up_heads: heads on the way up, where they are another number; else None.
   """
 
   size: tuple[int, int]
@@ -51,6 +52,7 @@ class Level(NamedTuple):
   dropout: float
   num_heads: int
   attention: bool
+  up_heads: int | None = None
 
   @property
   def name(self) -> str:
@@ -93,14 +95,16 @@ def plan(net: Any, image_size: Sequence[int]) -> tuple[Level, ...]:
     features = int(net.multipliers[i] * net.features)
     attention = max(size) in net.attention_resolutions
     attends = attention or i == count - 1  # the middle always does
+    heads, up_heads = _num_heads(net, features) if attends else (0, 0)
     levels.append(
       Level(
         size=size,
         features=features,
         num_blocks=_per_level(net, 'num_blocks')[i],
         dropout=_per_level(net, 'dropout')[i],
-        num_heads=_num_heads(net, features) if attends else 0,
+        num_heads=heads,
         attention=attention,
+        up_heads=None if up_heads == heads else up_heads,
       )
     )
   return tuple(levels)
@@ -119,15 +123,28 @@ def _per_level(net: Any, field: str) -> tuple:
   return tuple(value)
 
 
-def _num_heads(net: Any, channels: int) -> int:
-  """Returns the heads of attention over so many channels."""
-  if channels % (net.head_features or net.num_heads):
+def _num_heads(net: Any, channels: int) -> tuple[int, ...]:
+  """Returns the heads of attention over so many channels, on both ways."""
+  both = _both_ways(net.num_heads)
+  if any(channels % (net.head_features or heads) for heads in both):
     field = 'num_heads' if net.head_features is None else 'head_features'
     raise ValueError(
       f'{field} is {getattr(net, field)}, which does not divide the {channels} '
       'channels of an attention.'
     )
-  return channels // net.head_features if net.head_features else net.num_heads
+  return (channels // net.head_features,) * 2 if net.head_features else both
+
+
+def _both_ways(num_heads: int | Sequence[int]) -> tuple[int, ...]:
+  """Returns the field `num_heads` as (way down and middle, way up)."""
+  if not isinstance(num_heads, Sequence):
+    return num_heads, num_heads
+  if len(num_heads) != 2:
+    raise ValueError(
+      f'num_heads has {len(num_heads)} values; give one number, or two: that '
+      'of the way down and the middle, and that of the way up.'
+    )
+  return tuple(num_heads)
 
 
 def _check_fields(net: Any) -> None:
@@ -143,7 +160,7 @@ def _check_fields(net: Any) -> None:
     value = getattr(net, field)
     if value not in known:
       raise ValueError(f'{field} is {value!r}; known are {", ".join(known)}.')
-  if net.head_features is not None and net.num_heads != 1:
+  if net.head_features is not None and set(_both_ways(net.num_heads)) != {1}:
     raise ValueError(
       f'num_heads is {net.num_heads} and head_features is '
       f'{net.head_features}; give one of them, and leave num_heads=1 or '
@@ -163,9 +180,10 @@ def _check_numbers(net: Any) -> None:
     raise ValueError('multipliers is empty; give one number for each level.')
   for field, most in MOST.items():
     value = getattr(net, field)
-    if value is not None and not 1 <= value <= most:
+    numbers = _both_ways(value) if field == 'num_heads' else (value,)
+    if any(n is not None and not 1 <= n <= most for n in numbers):
       raise ValueError(f'{field} is {value}; it must be from 1 to {most}.')
-  for field in ('condition_scale', 'norm_eps'):
+  for field in ('condition_scale', 'norm_eps', 'max_period'):
     value = getattr(net, field)
     if value is not None and not value > 0:
       raise ValueError(f'{field} is {value}; it must be above 0.')

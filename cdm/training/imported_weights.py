@@ -77,11 +77,7 @@ def write_workdir(
     ValueError: the directory holds checkpoints already or is on a file system
       that cannot rename folders, or a parameter is not one of the stage's.
   """
-  if reader.complete_steps(workdir):
-    raise ValueError(
-      f'{workdir} holds checkpoints already; give a new work directory.'
-    )
-  folder_rename.check(workdir)
+  check_new(workdir)
   assembled = program.assemble(c)
   given, own = _flat(params), _flat(assembled.state.params)
   for name, value in given.items():
@@ -114,6 +110,19 @@ def write_workdir(
   if blocks:
     lines.append(f'drawn at random, for training: {", ".join(blocks)}')
   return lines
+
+
+def check_new(workdir: pathlib.Path) -> None:
+  """Raises ValueError unless a checkpoint can be written there, as its first.
+
+  Args:
+    workdir: the directory; it need not be there.
+  """
+  if reader.complete_steps(workdir):
+    raise ValueError(
+      f'{workdir} holds checkpoints already; give a new work directory.'
+    )
+  folder_rename.check(workdir)
 
 
 def _flat(tree: dict) -> dict[str, Any]:

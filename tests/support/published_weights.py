@@ -13,24 +13,38 @@ import types
 import zipfile
 from unittest import mock
 
+import jax.numpy as jnp
 import numpy as np
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {
   np.dtype(np.float32): 'FloatStorage',
   np.dtype(np.float64): 'DoubleStorage',
+  np.dtype(np.float16): 'HalfStorage',
+  np.dtype(jnp.bfloat16): 'BFloat16Storage',
   np.dtype(np.int64): 'LongStorage',
 }
 
 
-def write_pytorch(path, state, *, zipped):
-  """Writes {name: array} as `torch.save` does, today's form or the old one."""
+def write_pytorch(path, state, *, zipped, part=None):
+  """Writes {name: array} as `torch.save` does, today's form or the old one.
+
+  Args:
+    path: path of the file.
+    state: the arrays.
+    zipped: whether in today's form.
+    part: their key in a larger dictionary, beside an array of another name;
+      None writes them alone.
+  """
   storages = {}
   with mock.patch.dict(sys.modules, _torch()):
     tensors = collections.OrderedDict(
       (name, _Tensor(str(i), np.asarray(value), storages))
       for i, (name, value) in enumerate(state.items())
     )
+    if part is not None:
+      step = _Tensor('step', np.zeros(1, np.float32), storages)
+      tensors = {'step': step, part: tensors}
     pickled = _pickle(tensors)
   if zipped:
     with zipfile.ZipFile(path, 'w') as archive:

@@ -11,7 +11,10 @@ from support import smoke_runs
 from support.published_weights import stylegan_state, write_pytorch
 
 from cdm.checkpointing import reader
+from cdm.config import loader
+from cdm.models.pretrained import stylegan
 from cdm.models.stylegan import Generator
+from cdm.training import imported_stylegan
 
 CONFIG = smoke_runs.CONFIGS / 'pulse_faces1024.py'
 FIELDS = dict(latent_size=4, feature_base=64, most_features=8)
@@ -148,3 +151,68 @@ def test_other_methods_are_told_that_they_cannot_be_imported(
   words += given(files, 'synthesis')
   assert run('import', tmp_path / 'run', *words) == 2
   assert "has method.kind='diffusion'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('second', ['mapping', 'gaussian_fit'])
+def test_a_folder_tells_its_generator(second, files):
+  """The config then is that of configs/pulse_faces1024.py, but for its size."""
+  folder = files['synthesis'].parent
+  if second == 'gaussian_fit':
+    files['mapping'].unlink()
+  made = imported_stylegan.read(folder, name='s', lowres_size=8)
+  layers = 2 if second == 'mapping' else 0
+  model = dict(made.config.model)
+  assert (model.pop('discriminator') is not None) == (second == 'mapping')
+  assert model == {**FIELDS, 'mapping_layers': layers}
+  net = Generator(32, mapping_layers=layers, **FIELDS)
+  expected = stylegan.read_generator(
+    net,
+    synthesis=files['synthesis'],
+    mapping=files['mapping'] if layers else None,
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal, made.params['generator'], expected
+  )
+  assert ('fit' in made.params) == (second == 'gaussian_fit')
+  literal = loader.load(CONFIG)
+  for section in ('optimizer', 'train', 'eval', 'ema', 'mesh', 'method'):
+    if second == 'mapping':
+      assert made.config[section] == literal[section], section
+
+
+def test_the_command_takes_the_folder(files, tmp_path, capsys):
+  folder, run = files['synthesis'].parent, tmp_path / 'run'
+  files['mapping'].unlink()
+  words = ['--from=stylegan', folder, f'--out={run}', '--lowres_size=8']
+  with smoke_runs.on(1):
+    assert smoke_runs.cdm('import', *words) == 0
+    told = capsys.readouterr().out
+    assert 'arrays are from the files' in told and 'at random' not in told
+    assert smoke_runs.cdm('import', *words[:2], f'--out={tmp_path / "b"}') == 2
+    assert 'give --lowres_size=N' in capsys.readouterr().err
+  files['gaussian_fit'].unlink()
+  with pytest.raises(ValueError, match='neither mapping.pt nor gaussian_fit'):
+    imported_stylegan.read(folder, name='s', lowres_size=8)
+
+
+def test_a_published_generator_is_recognized():
+  """FFHQ's at 1024 pixels, by shapes alone; and one that halves otherwise."""
+  sides = [4 * 2**n for n in range(9)]
+  state = {
+    f'blocks.{side}x{side}.epi1.noise.weight': np.zeros(min(16384 // side, 512))
+    for side in sides
+  }
+  state['blocks.4x4.epi1.style_mod.lin.weight'] = np.zeros((1024, 512))
+  mapping = {f'dense{i}.weight': np.zeros(0) for i in range(8)}
+  assert stylegan.architecture(state, mapping) == dict(
+    image_size=1024,
+    latent_size=512,
+    feature_base=8192,
+    most_features=512,
+    mapping_layers=8,
+  )
+  state['blocks.64x64.epi1.noise.weight'] = np.zeros(100)
+  with pytest.raises(ValueError, match='64 pixels has 100 channels, and 256'):
+    stylegan.architecture(state, mapping)
+  with pytest.raises(ValueError, match='no StyleGAN'):
+    stylegan.architecture({'a': np.zeros(1)}, {})

@@ -63,7 +63,10 @@ OPTIONS = {
   '--seconds --seed --title --question --information --host --port --token '
   '--no_browser --out --lists --answers --overwrite',
   'ema': 'WORKDIR --std --at --out',
-  'import': '--config --workdir --synthesis --mapping --gaussian_fit',
+  'import': 'FILE --from --out --name --image_size --lowres_size --num_heads '
+  '--head_features --attention_order --schedule --timesteps '
+  '--rescale_timesteps --norm_groups --dropout '
+  '--config --workdir --synthesis --mapping --gaussian_fit',
   'export': '--workdir --out --dtype --note --at --ema --overwrite',
   'prepare': '--source --size --out --crop --filter --no_classes --labels '
   '--class_names --order',

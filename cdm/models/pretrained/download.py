@@ -26,20 +26,23 @@ FREE_BYTES = 600 << 20
 
 def fetch(
   url: str,
-  sha256: str,
+  sha256: str | None,
   *,
   where: str | os.PathLike | None = None,
   cache: str = 'weights',
   flag: str = '--weights',
+  free: int = FREE_BYTES,
 ) -> pathlib.Path:
   """Downloads a file unless it is already there, and verifies its checksum.
 
   Args:
     url: address of the file; its last part becomes the file name.
-    sha256: the expected SHA-256 in hexadecimal, all 64 digits.
+    sha256: the expected SHA-256 in hexadecimal, all 64 digits; None if nobody
+      has published it, and the file is then taken as it comes.
     where: folder to download into; None means the user's cache.
     cache: name of the folder in the user's cache.
     flag: option by which a user gives the path instead, for error messages.
+    free: space, bytes, that a folder for the download must have.
 
   Returns:
     The path of the complete file.
@@ -55,9 +58,7 @@ def fetch(
     # A cache that is read-only or full is still read.
     found = user_cache.find(cache, name)
     where = (
-      user_cache.folder(cache, free=FREE_BYTES)
-      if found is None
-      else found.parent
+      user_cache.folder(cache, free=free) if found is None else found.parent
     )
   where = pathlib.Path(where)
   path, part = where / name, where / f'{name}.part'
@@ -104,16 +105,21 @@ def _locked(lock: pathlib.Path) -> int:
 
 
 def _fetch_whole(
-  url: str, sha256: str, path: pathlib.Path, part: pathlib.Path, flag: str
+  url: str,
+  sha256: str | None,
+  path: pathlib.Path,
+  part: pathlib.Path,
+  flag: str,
 ) -> None:
   name = path.name
   try:
     _fetch(url, part, name)
   except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
     why = connections.reason(error)
+    known = '' if sha256 is None else f' (SHA-256 {sha256})'
     raise OSError(
       f'{name} cannot be fetched ({why}). Fetch {url} on a machine with a '
-      f'network and put it at {path} (SHA-256 {sha256}), or give its path '
+      f'network and put it at {path}{known}, or give its path '
       f'with {flag}. What was downloaded so far is kept.'
     ) from error
   try:
@@ -124,8 +130,15 @@ def _fetch_whole(
   os.replace(part, path)
 
 
-def verify(path: str | os.PathLike, sha256: str) -> None:
-  """Raises ValueError unless the file has this SHA-256, of 64 digits."""
+def verify(path: str | os.PathLike, sha256: str | None) -> None:
+  """Raises ValueError unless the file has this SHA-256, of 64 digits.
+
+  Args:
+    path: path of the file.
+    sha256: its checksum; None accepts every file.
+  """
+  if sha256 is None:
+    return
   actual = digest(path)
   if actual != sha256.lower():
     raise ValueError(

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from typing import IO, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from cdm.models.pretrained import restricted_pickle
@@ -25,6 +26,7 @@ _TYPES = {
   'FloatStorage': np.dtype('<f4'),
   'DoubleStorage': np.dtype('<f8'),
   'HalfStorage': np.dtype('<f2'),
+  'BFloat16Storage': np.dtype(jnp.bfloat16),
   'LongStorage': np.dtype('<i8'),
   'IntStorage': np.dtype('<i4'),
   'ByteStorage': np.dtype('u1'),
@@ -44,15 +46,14 @@ _NAMES = {
 _MOST_AXES = 32
 
 
-def read(
-  path: str | os.PathLike, part: str | None = None
-) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike, *parts: str) -> dict[str, np.ndarray]:
   """Reads a state dict.
 
   Args:
     path: path of the .pth file.
-    part: key of the state dict where the file holds a larger dict, as
-      checkpoints of training do; None, or no such key, takes the whole.
+    *parts: keys of the state dict where the file holds a larger dict, as
+      checkpoints of training do; the first that is there is taken, and the
+      whole if none is.
 
   Returns:
     {name: array}; the arrays are read-only.
@@ -68,8 +69,9 @@ def read(
       else:
         file.seek(0)
         values = _read_legacy(file)
-    if type(values) is dict and type(values.get(part)) is dict:
-      values = values[part]
+    if type(values) is dict:
+      found = (values[part] for part in parts if type(values.get(part)) is dict)
+      values = next(found, values)
     return _arrays(values)
   except (
     *(EOFError, KeyError, RuntimeError, OverflowError, ValueError),

@@ -7,6 +7,7 @@ the network that it is for.
 """
 
 import os
+import re
 from collections.abc import Mapping
 
 import flax
@@ -19,6 +20,9 @@ from cdm.models.stylegan import Generator
 
 _KERNEL_NAMES = {'kernel': 'weight', 'bias': 'bias'}
 _MOST_NAMES = 6  # in an error, which is one sentence
+_NOISE = re.compile(r'blocks\.(\d{1,4})x\1\.epi1\.noise\.weight')
+_STYLE = 'epi1.style_mod.lin.weight'
+_DENSE = re.compile(r'dense\d{1,3}\.weight')
 
 
 def read_generator(
@@ -55,6 +59,48 @@ def read_generator(
       )
     params |= convert(pytorch_file.read(path), names, shapes, path)
   return flax.traverse_util.unflatten_dict(params, sep='/')
+
+
+def architecture(
+  synthesis: Mapping[str, np.ndarray], mapping: Mapping[str, np.ndarray]
+) -> dict[str, int]:
+  """Returns the fields of the `Generator` that two files are for.
+
+  Args:
+    synthesis: {name: array} of the synthesis network's file.
+    mapping: of the mapping network's file; empty for a generator without one.
+
+  Raises:
+    ValueError: the shapes are not those of a StyleGAN.
+  """
+  widths = {}
+  for name, value in synthesis.items():
+    if match := _NOISE.fullmatch(name):
+      widths[int(match[1])] = value.size
+  style = synthesis.get(f'blocks.4x4.{_STYLE}')
+  last = max(widths, default=0)
+  if style is None or style.ndim != 2 or last < 8:
+    raise ValueError(
+      'there is no StyleGAN in it, whose blocks are called blocks.4x4, '
+      'blocks.8x8 and so on.'
+    )
+  most = max(widths.values())
+  # Channels are bounded on the coarse sides, and halve on the fine ones.
+  base = max(side * width for side, width in widths.items()) // 2
+  expected = {side: min(2 * base // side, most) for side in widths}
+  if widths != expected:
+    side = next(side for side in widths if widths[side] != expected[side])
+    raise ValueError(
+      f'its block of {side} pixels has {widths[side]} channels, and '
+      f'{expected[side]} were expected beside the others.'
+    )
+  return {
+    'image_size': last,
+    'latent_size': style.shape[1],
+    'feature_base': base,
+    'most_features': most,
+    'mapping_layers': len([n for n in mapping if _DENSE.fullmatch(n)]),
+  }
 
 
 def read_fit(path: str | os.PathLike, latent_size: int) -> dict:

@@ -1,19 +1,15 @@
 """Converts published PyTorch weights of U-Nets (ADM, IDDPM, SR3) to ours.
 
-PyTorch stores a convolution as [out, in, h, w] and a dense layer as [out, in];
-ours are [h, w, in, out] and [in, out]. The names and shapes that a file must
-hold follow from the network, so a file of another network is refused at its
-first wrong parameter. No command calls the two converters yet; `cdm import` is
-planned for that.
+`unet_mapping` takes the parameters by these names, in our layout; what differs
+besides, such as the order of channels, is here. `unet_architecture` reads which
+network a file is for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import flax
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from cdm.models.pretrained import unet_mapping
 from cdm.models.unet import UNet
 from cdm.models.unet_plan import Level, plan
 
@@ -54,21 +50,24 @@ def adm_to_cdm(
       f'{", ".join(ATTENTION_ORDER)}.'
     )
   levels = plan(net, image_size)
-  heads = {
-    level.features: level.num_heads for level in levels if level.num_heads
-  }
+  heads = {'mid': levels[-1].num_heads}
+  for level in levels:
+    heads[f'down_{level.name}'] = level.num_heads
+    heads[f'up_{level.name}'] = level.up_heads or level.num_heads
 
   def fit(module, leaf, value):
-    # The result is None if the file's shape is wrong, which `_convert` refuses.
-    num_heads = heads.get(value.shape[-1] // 3)
-    if not module.endswith('/qkv') or attention_order == 'new' or not num_heads:
+    if not module.endswith('/qkv') or attention_order == 'new':
       return value
+    num_heads = heads[module.split('_attention')[0]]
+    if value.shape[-1] % (3 * num_heads):
+      return value  # a wrong shape, which `convert` refuses
     by_head = value.reshape(*value.shape[:-1], num_heads, 3, -1)
     return np.swapaxes(by_head, -3, -2).reshape(value.shape)
 
-  lowres_channels = _in_channels(state, 'input_blocks.0.0') - net.out_channels
-  shapes = _shapes(net, image_size, lowres_channels)
-  return _convert(state, shapes, _adm_names(net, levels), fit)
+  in_channels = unet_mapping.in_channels(state, 'input_blocks.0.0')
+  lowres_channels = in_channels - net.out_channels
+  shapes = unet_mapping.shapes(net, image_size, lowres_channels)
+  return unet_mapping.convert(state, shapes, adm_names(net, levels), fit)
 
 
 def sr3_to_cdm(
@@ -96,7 +95,8 @@ def sr3_to_cdm(
     ValueError: a parameter is missing, unknown or of another shape.
   """
   levels = plan(net, image_size)
-  lowres_channels = _in_channels(state, 'downs.0') - net.out_channels
+  in_channels = unet_mapping.in_channels(state, 'downs.0')
+  lowres_channels = in_channels - net.out_channels
   width = 4 * net.features
 
   def fit(module, leaf, value):
@@ -112,7 +112,7 @@ def sr3_to_cdm(
       return np.pad(value, ((0, width - value.shape[0]), (0, 0)))
     return value
 
-  names = _sr3_names(levels)
+  names = sr3_names(levels)
   state = dict(state)
   for module, source in names.items():
     kernel = state.get(f'{source}.weight')
@@ -123,132 +123,11 @@ def sr3_to_cdm(
     if module.endswith('/shift'):
       moved = _LINEAR_SILU * np.sum(kernel, axis=1, dtype=np.float64)
       state[f'{source}.bias'] = state[f'{source}.bias'] - moved
-  return _convert(state, _shapes(net, image_size, lowres_channels), names, fit)
+  shapes = unet_mapping.shapes(net, image_size, lowres_channels)
+  return unet_mapping.convert(state, shapes, names, fit)
 
 
-def _convert(
-  state: Mapping[str, np.ndarray],
-  shapes: dict[tuple[str, str], tuple[int, ...]],
-  names: dict[str, str],
-  fit: Callable[[str, str, np.ndarray], np.ndarray],
-) -> dict:
-  """Takes every parameter in `shapes` from `state`, in our layout and order.
-
-  Args:
-    state: {the file's name: array}.
-    shapes: {(our module, leaf): shape}.
-    names: {our module: the file's module}.
-    fit: `(our module, leaf, array in our layout) -> array in our order`.
-
-  Returns:
-    Nested dicts of float32 arrays.
-
-  Raises:
-    ValueError: a parameter is missing, unknown or of another shape.
-  """
-  params, used = {}, set()
-  for (module, leaf), shape in shapes.items():
-    if module not in names:
-      raise ValueError(f'{module} has no counterpart in this kind of file.')
-    source = f'{names[module]}.{"bias" if leaf == "bias" else "weight"}'
-    if source not in state:
-      raise ValueError(f'{source} is missing; it is our {module}/{leaf}.')
-    used.add(source)
-    value = _layout(np.asarray(state[source], np.float32), leaf)
-    value = fit(module, leaf, value)
-    if value.shape != shape:
-      raise ValueError(
-        f'{source} is {value.shape} in our layout; our {module}/{leaf} is '
-        f'{shape}.'
-      )
-    params[(*module.split('/'), leaf)] = value
-  unknown = [name for name in state if name not in used]
-  if unknown:
-    raise ValueError(
-      f'The network has no place for {len(unknown)} parameters of the file, '
-      f'first {unknown[0]}.'
-    )
-  return flax.traverse_util.unflatten_dict(params)
-
-
-def _layout(value: np.ndarray, leaf: str) -> np.ndarray:
-  """Returns PyTorch's array in our layout."""
-  if leaf != 'kernel':
-    return value
-  if value.ndim == 4 and value.shape[2:] != (1, 1):
-    return value.transpose(2, 3, 1, 0)  # [O, I, h, w] -> [h, w, I, O]
-  return value.reshape(value.shape[:2]).T  # [O, I], [O, I, 1] or [O, I, 1, 1]
-
-
-def _in_channels(state: Mapping[str, np.ndarray], first: str) -> int:
-  """Returns the input channels of the file's first convolution."""
-  name = f'{first}.weight'
-  if name not in state:
-    raise ValueError(f'{name} is missing; it is our conv_in/kernel.')
-  return state[name].shape[1]
-
-
-def _shapes(
-  net: UNet, image_size: Sequence[int], lowres_channels: int
-) -> dict[tuple[str, str], tuple[int, ...]]:
-  """Returns {(module, leaf): shape} of our parameters, allocating none."""
-
-  def init(key):
-    x = jnp.zeros((1, *image_size, net.out_channels))
-    lowres = jnp.zeros((1, *image_size, max(lowres_channels, 0)))
-    return net.init(
-      key,
-      x,
-      jnp.zeros(1),
-      label=None if net.num_classes is None else jnp.zeros(1, jnp.int32),
-      lowres=lowres if lowres_channels > 0 else None,
-      lowres_level=jnp.zeros(1) if net.lowres_level else None,
-      train=False,
-    )['params']
-
-  tree = flax.traverse_util.flatten_dict(
-    jax.eval_shape(init, jax.random.key(0))
-  )
-  return {('/'.join(k[:-1]), k[-1]): leaf.shape for k, leaf in tree.items()}
-
-
-def _ways(
-  levels: Sequence[Level],
-) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-  """Returns our modules on the way down and on the way up, in order.
-
-  An entry is (block, its attention) or (resampling,) or (conv_in,).
-  """
-  down: list[tuple[str, ...]] = [('conv_in',)]
-  up: list[tuple[str, ...]] = []
-  for level, coarser in zip(levels, (*levels[1:], None), strict=True):
-    for j in range(level.num_blocks):
-      name = f'down_{level.name}'
-      down.append((f'{name}_block_{j}', f'{name}_attention_{j}'))
-    if coarser:
-      down.append((f'down_{level.name}_to_{coarser.name}',))
-  for level, finer in zip(levels[::-1], (*levels[-2::-1], None), strict=True):
-    for j in range(level.num_blocks + 1):
-      name = f'up_{level.name}'
-      up.append((f'{name}_block_{j}', f'{name}_attention_{j}'))
-    if finer:
-      up.append((f'up_{level.name}_to_{finer.name}',))
-  return down, up
-
-
-def _inside(
-  modules: dict[str, str], parts: dict[str, dict[str, str]]
-) -> dict[str, str]:
-  """Adds the parts of each module, such as norm1, to {ours: the file's}."""
-  inner = {}
-  for ours, theirs in modules.items():
-    kind = 'attention' if 'attention' in ours else 'block'
-    for part, their_part in parts[kind].items():
-      inner[f'{ours}/{part}'] = f'{theirs}.{their_part}'
-  return modules | inner
-
-
-def _adm_names(net: UNet, levels: Sequence[Level]) -> dict[str, str]:
+def adm_names(net: UNet, levels: Sequence[Level]) -> dict[str, str]:
   """Returns {our module: the module of [ADM]'s or [IDDPM]'s file}."""
   block = {
     'norm1': 'in_layers.0',
@@ -260,7 +139,7 @@ def _adm_names(net: UNet, levels: Sequence[Level]) -> dict[str, str]:
     'skip': 'skip_connection',
   }
   attention = {'norm': 'norm', 'qkv': 'qkv', 'out': 'proj_out'}
-  down, up = _ways(levels)
+  down, up = unet_mapping.ways(levels)
   biggan = net.resample == 'biggan'
   attends = {level.name: level.attention for level in levels}
   names = {
@@ -281,7 +160,8 @@ def _adm_names(net: UNet, levels: Sequence[Level]) -> dict[str, str]:
     # In their file, the upsampling is the last part of the level's last block.
     part = 1 + attends[entry[0].split('_')[1]]
     names[entry[0]] = f'output_blocks.{i}.{part}{"" if biggan else ".conv"}'
-  return _inside(names, {'block': block, 'attention': attention}) | {
+  parts = {'block': block, 'attention': attention}
+  return unet_mapping.inside(names, parts) | {
     'noise/dense1': 'time_embed.0',
     'noise/dense2': 'time_embed.2',
     'label': 'label_emb',
@@ -290,7 +170,7 @@ def _adm_names(net: UNet, levels: Sequence[Level]) -> dict[str, str]:
   }
 
 
-def _sr3_names(levels: Sequence[Level]) -> dict[str, str]:
+def sr3_names(levels: Sequence[Level]) -> dict[str, str]:
   """Returns {our module: the module of SR3's file}."""
   block = {
     'norm1': 'block1.block.0',
@@ -306,14 +186,16 @@ def _sr3_names(levels: Sequence[Level]) -> dict[str, str]:
     'mid_attention': 'mid.0.attn',
     'mid_block_1': 'mid.1.res_block',
   }
-  for prefix, way in zip(('downs', 'ups'), _ways(levels), strict=True):
+  both = unet_mapping.ways(levels)
+  for prefix, way in zip(('downs', 'ups'), both, strict=True):
     for i, entry in enumerate(way):
       if len(entry) == 2:
         names[entry[0]] = f'{prefix}.{i}.res_block'
         names[entry[1]] = f'{prefix}.{i}.attn'
       else:
         names[entry[0]] = f'{prefix}.{i}.conv'
-  return _inside(names, {'block': block, 'attention': attention}) | {
+  parts = {'block': block, 'attention': attention}
+  return unet_mapping.inside(names, parts) | {
     'conv_in': 'downs.0',
     'noise/dense1': 'noise_level_mlp.1',
     'noise/dense2': 'noise_level_mlp.3',

@@ -11,7 +11,7 @@ from support.oracles import (
   rule_weights,
 )
 
-from cdm.models.pretrained import unet
+from cdm.models.pretrained import unet, unet_architecture, unet_mapping
 from cdm.models.unet import UNet
 from cdm.models.unet_plan import plan
 
@@ -33,6 +33,19 @@ def nhwc(x):
 
 def nchw(x):
   return np.asarray(x).transpose(0, 3, 1, 2)
+
+
+def outputs(net, params, x, t, given, probe):
+  """-> (output, gradient of its product with the probe in x)."""
+
+  def both(params, x, probe):
+    def predict(x):
+      return net.apply({'params': params}, x, t, **given, train=False)
+
+    out, vjp = jax.vjp(predict, x)
+    return out, vjp(probe)[0]
+
+  return jax.jit(both, compiler_options=FAST)(params, nhwc(x), nhwc(probe))
 
 
 @pytest.mark.parametrize(
@@ -62,16 +75,30 @@ def test_outputs_and_gradients_are_those_of_adm(name, attention_order):
     low = nhwc(arrays[f'{name}/low_res'])
     given['lowres'] = jax.image.resize(low, (len(low), *size, 3), 'linear')
   t = jnp.asarray(arrays[f'{name}/t'])
+  out, gradient = outputs(
+    net, params, arrays[f'{name}/x'], t, given, arrays[f'{name}/probe']
+  )
+  for key, mine in (('out_f32', out), ('grad_x_f64', gradient)):
+    key = f'{name}/{key}'
+    assert_matches(nchw(mine), arrays[key], tables['keys'][key]['tol'], key)
 
-  def outputs(params, x, probe):
-    def predict(x):
-      return net.apply({'params': params}, x, t, **given, train=False)
 
-    out, vjp = jax.vjp(predict, x)
-    return out, vjp(probe)[0]
-
-  out, gradient = jax.jit(outputs, compiler_options=FAST)(
-    params, nhwc(arrays[f'{name}/x']), nhwc(arrays[f'{name}/probe'])
+def test_outputs_and_gradients_are_those_of_improved_diffusion():
+  """Its heads may differ on the way up; the field `num_heads` has both."""
+  name = 'learned_sigma_class'
+  tables, arrays = oracle('iddpm_unet')
+  settings = tables['settings']['models'][name]
+  state = rule_weights(tables['weights'][name])
+  kw, size = settings['kw'], tuple(settings['size'])
+  net = UNet(
+    **unet_architecture.read_adm(state).at(size[0]),
+    num_heads=(kw['num_heads'], kw['num_heads_upsample']),
+  )
+  params = unet.adm_to_cdm(state, net, image_size=size)
+  given = {'label': jnp.asarray(arrays[f'{name}/y'], jnp.int32)}
+  t = jnp.asarray(arrays[f'{name}/t'])
+  out, gradient = outputs(
+    net, params, arrays[f'{name}/x'], t, given, arrays[f'{name}/probe']
   )
   for key, mine in (('out_f32', out), ('grad_x_f64', gradient)):
     key = f'{name}/{key}'
@@ -117,9 +144,9 @@ def small():
   """-> (a network, weights for it by ADM's names), of zeros."""
   net = UNet(8, (1, 2), 1, resample='conv', embedding='additive', norm_groups=8)
   levels = plan(net, (8, 8))
-  names = unet._adm_names(net, levels)
+  names = unet.adm_names(net, levels)
   state = {}
-  for (module, leaf), shape in unet._shapes(net, (8, 8), 0).items():
+  for (module, leaf), shape in unet_mapping.shapes(net, (8, 8), 0).items():
     theirs = f'{names[module]}.{"bias" if leaf == "bias" else "weight"}'
     if len(shape) == 4:
       shape = (shape[3], shape[2], *shape[:2])
