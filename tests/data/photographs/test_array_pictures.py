@@ -72,6 +72,13 @@ def test_the_quality_of_a_jpeg_is_that_of_its_bytes(mode):
     assert one.quality == jpeg_quality.estimate(data) == quality
 
 
+def test_tables_are_put_in_the_order_of_figure_a_6_of_t_81():
+  found = jpeg_quality.zigzag(np.arange(64)).tolist()
+  assert found[:10] == [0, 1, 8, 16, 9, 2, 3, 10, 17, 24]
+  assert found[-4:] == [47, 55, 62, 63]
+  assert sorted(found) == list(range(64))
+
+
 @pytest.mark.parametrize(
   'given, error, text',
   [
