@@ -146,6 +146,7 @@ class Enlargement(NamedTuple):
         turn=turn,
         label=drawn.label,
         on_windows=drawn.on_windows,
+        channels=self.upscaler.stage.channels,
       )
       drawing = self.upscaler.draw(task, plan)
       x = picture_rows.StreamedRows(drawing, plan.height, plan.width)
