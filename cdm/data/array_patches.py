@@ -37,8 +37,8 @@ class ArrayPatches:
   """
 
   image_dtype = np.float32
-  num_classes = 0
-  class_names = ()
+  num_classes: int = 0
+  class_names: tuple[str, ...] = ()
 
   def __init__(
     self,

@@ -48,6 +48,8 @@ def draw_to_folder(
   """
   out = pathlib.Path(out)
   values = stages[-1].values
+  labels = generate.label_cycle(manifest['labels'], num)
+  seed = manifest['seed']
   manifest = {**manifest, 'num': num}
   output_folder.make_room(
     out, manifest, name='sampling.json', writes=(NAME,), overwrite=overwrite
@@ -61,7 +63,6 @@ def draw_to_folder(
     return
   dtype = np.dtype(np.float32 if is_array else np.uint8)
   layout = Layout('NPY', (num, side, side, last.channels), 'PHWC', dtype)
-  labels = generate.label_cycle(manifest['labels'], num)
   runs = cascade.stage_runs(stages)
   size = generate.padded_batch_size(stages, num, batch_size)
 
@@ -69,11 +70,10 @@ def draw_to_folder(
     for first in range(0, num, size):
       indices = np.arange(first, first + size)
       label = None if labels is None else labels[np.minimum(indices, num - 1)]
-      z = None
-      if stages[0].starts is not None:
-        z = stages[0].starts(np.minimum(indices, num - 1))
+      z: Any = None
+      image: Any = None
       for stage, run in zip(stages, runs, strict=True):
-        z, image = run(stage.params, manifest['seed'], indices, label, z)
+        z, image = run(stage.params, seed, indices, label, z)
       found = device_mesh.fetch(z if is_array else image)
       yield found[: num - first]
 

@@ -32,7 +32,9 @@ class Writer:
     self._file, self._offset, self._layout = file, offset, layout
     self._written = 0
 
-  def write(self, page: int, channels: slice, first: int, rows: np.ndarray):
+  def write(
+    self, page: int, channels: slice, first: int, rows: np.ndarray
+  ) -> None:
     """Writes rows of some channels of a page.
 
     Args:
@@ -74,11 +76,6 @@ class Writer:
       raise ValueError(
         f'Only {self._written:,} of {expected:,} numbers were written.'
       )
-
-
-def needed_bytes(layout: Layout) -> int:
-  """Returns how many bytes a file takes, but for its head."""
-  return layout.nbytes
 
 
 def check_space(layout: Layout, folder: str | os.PathLike[str]) -> None:
