@@ -23,7 +23,7 @@ PLATFORMS = {
 PYTHONS = ('3.11', '3.12', '3.13', '3.14', '3.15')
 # They have no wheel anywhere, and their sources are plain Python.
 SOURCES = ('promise',)
-EXTRAS = ('tensorflow', 'dev')
+EXTRAS = ('tensorflow', 'dev', 'formats', 'science')
 # {extra for an accelerator: platforms that JAX has it for}. Each is resolved
 # alone, because cuda and cuda12 exclude each other.
 ACCELERATORS = {

@@ -56,7 +56,7 @@ from cdm.data.files import damaged_file
 from cdm.data.photographs import array_pictures
 from cdm.distributed import compilation_cache, platforms
 from cdm.evaluation import array_sets
-from cdm.sampling import enlarged_arrays, enlarged_jobs, loaded_model
+from cdm.sampling import enlarged_jobs, enlarged_pictures, loaded_model
 from cdm.sampling.enlarged_size import Asked as Size
 from cdm.sampling.loaded_model import Model
 
@@ -220,7 +220,7 @@ def upscale(
     settings = _corrected(settings, canvas, correction)
     results = [
       given.back(
-        enlarged_arrays.enlarge(
+        enlarged_pictures.enlarge(
           canvas,
           given.photographs,
           numbers,
@@ -386,7 +386,7 @@ def _check_seed(seed, many):
 def _numbers(number, pictures) -> list[int]:
   """Returns the number of each picture."""
   if number is None:
-    return [enlarged_arrays.number_of_pixels(one) for one in pictures]
+    return [enlarged_pictures.number_of_pixels(one) for one in pictures]
   several = isinstance(number, Sequence) and not isinstance(number, str)
   numbers = list(number) if several else [number]
   if len(numbers) != len(pictures):

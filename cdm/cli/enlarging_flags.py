@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from cdm.cli import array_flags
 
 if TYPE_CHECKING:
   from cdm.sampling.enlarged_jobs import Settings
 
-SIZES = ('scale', 'width', 'height', 'long_edge', 'megapixels')
-FORMATS = ('jpg', 'png', 'tif', 'webp', 'avif', 'bmp')
-_FLAGS = (
-  *SIZES,
+# Those that only files of pictures have a use for.
+OF_PICTURES = (
   'format',
   'quality',
   'subsampling',
   'compression',
   'strip_metadata',
+)
+SIZES = ('scale', 'width', 'height', 'long_edge', 'megapixels')
+FORMATS = ('jpg', 'png', 'tif', 'webp', 'avif', 'bmp')
+_FLAGS = (
+  *SIZES,
+  *OF_PICTURES,
   'back_projection',
   'damage',
   'detail',
+  *array_flags.FLAGS,
 )
 
 
@@ -88,6 +96,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     'the original (default: noise and quality are estimated)',
   )
   _detail(parser)
+  array_flags.arguments(parser)
 
 
 def _detail(parser):
@@ -102,14 +111,17 @@ def _detail(parser):
   )
 
 
-def refuse(args: argparse.Namespace, why: str) -> None:
+def refuse(
+  args: argparse.Namespace, why: str, names: Sequence[str] = _FLAGS
+) -> None:
   """Raises ValueError if a flag was given that has no effect.
 
   Args:
     args: the parsed arguments.
     why: the reason, a clause.
+    names: the flags that are looked at.
   """
-  for name in _FLAGS:
+  for name in names:
     value = getattr(args, name)
     if value not in (None, False):
       flag = f'--{name}' if value is True else f'--{name}={value}'

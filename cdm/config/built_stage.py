@@ -17,6 +17,9 @@ from cdm.methods.base import Method
 from cdm.methods.lowres_conditioning import Lowres
 from cdm.models import flops
 
+RGB, MOST_CHANNELS = 3, 1024
+ARRAYS = 'arrays'  # the kind of data of arrays
+
 
 class Stage(NamedTuple):
   """The network and the method that one config describes, without parameters.
@@ -46,6 +49,9 @@ class Stage(NamedTuple):
     traced: see `trace`; None traces a network of `models.flops.trace`.
     loss_passes: how often the loss of an image evaluates the network.
     trained_passes: in how many of these it is differentiated.
+    channels: C of the images.
+    is_array: whether it is trained on arrays of floating point numbers in
+      [-1, 1], not on images uint8.
   """
 
   config: ConfigDict
@@ -66,6 +72,14 @@ class Stage(NamedTuple):
   traced: Callable[[], tuple[dict, int]] | None = None
   loss_passes: int = 1
   trained_passes: int = 1
+  channels: int = 3
+  is_array: bool = False
+
+  @property
+  def values(self) -> tuple[float, float] | None:
+    """The values of training arrays that are -1 and 1, if they are stated."""
+    found = self.config.train_data.get('range') if self.is_array else None
+    return None if found is None else (float(found[0]), float(found[1]))
 
   @property
   def training_passes(self) -> int:
@@ -178,6 +192,45 @@ def image_size(c: ConfigDict) -> int:
       f'{transforms.MOST_PIXELS}.'
     )
   return size
+
+
+def channels(c: ConfigDict) -> int:
+  """Returns the channels of the images, `c.pipeline.channels` or 3.
+
+  Raises:
+    ValueError: it is no number of channels.
+  """
+  value = c.pipeline.get('channels', RGB)
+  value_types.check('pipeline.channels', value, int)
+  if not 1 <= value <= MOST_CHANNELS:
+    raise ValueError(
+      f'config.pipeline.channels is {value}; it must be from 1 to '
+      f'{MOST_CHANNELS}.'
+    )
+  return value
+
+
+def is_array(c: ConfigDict) -> bool:
+  """Returns whether a stage is trained on arrays, see `Stage`."""
+  section = c.get('train_data')
+  return section is not None and section.get('kind') == ARRAYS
+
+
+def refuse_others(c: ConfigDict, use: str) -> None:
+  """Raises ValueError unless a config is of RGB images of 8 bits.
+
+  Args:
+    c: config of a stage.
+    use: what it would be used for, e.g. 'used for bicubic'.
+  """
+  count, arrays = channels(c), is_array(c)
+  if count != RGB or arrays:
+    what = 'arrays' if arrays else 'images'
+    raise ValueError(
+      f'{c.name!r} is of {what} of {count} channel(s), and cannot be {use}, '
+      'which takes RGB images of 8 bits; training itself scores such images '
+      '(eval.num_pairs), and `cdm upscale` enlarges arrays.'
+    )
 
 
 def check_magnification(small: int, large: int) -> None:

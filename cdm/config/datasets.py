@@ -16,6 +16,7 @@ from cdm.config import (
   value_types,
 )
 from cdm.data import (
+  array_patches,
   array_record,
   class_names,
   data_origin,
@@ -78,6 +79,7 @@ SOURCES = {
   'webdataset': webdataset.Webdataset,
   'imagenet_tar': imagenet_tar.ImagenetTar,
   'npz_batches': npz_batches.NpzBatches,
+  'arrays': array_patches.ArrayPatches,
 }
 
 
@@ -140,6 +142,8 @@ def open_source(
 def _other_kind(kind, path):
   """Returns the kind of data at a path, or None if it is this or unknown."""
   if not isinstance(path, str) or bucket_folders.is_url(path):
+    return None
+  if kind == 'arrays':  # An .npz may hold either.
     return None
   found = recognized_source.kind_of(os.path.expanduser(path), SOURCES)
   # Any folder may be called one of pictures.
@@ -232,6 +236,12 @@ def keys_of(section: ConfigDict | Mapping[str, Any]) -> tuple[str, ...]:
   """
   constructor = SOURCES.get(str(section.get('kind')))
   return tuple(inspect.signature(constructor).parameters) if constructor else ()
+
+
+def image_dtype(c: ConfigDict) -> Any:
+  """Returns the dtype of the images that a stage is trained on."""
+  source = SOURCES.get(str(c.train_data.get('kind')))
+  return record_stream.image_dtype(source)
 
 
 def input_shapes(

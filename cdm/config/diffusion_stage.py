@@ -149,7 +149,8 @@ def unet(c: ConfigDict, image_size: int, **own: Any) -> UNet:
   Raises:
     ValueError: names the key that the network cannot have.
   """
-  net = instantiate.splat('model', UNet, c.model, out_channels=3, **own)
+  channels = built_stage.channels(c)
+  net = instantiate.splat('model', UNet, c.model, out_channels=channels, **own)
   with key_errors.naming(
     'model',
     instantiate.as_dict('model', c.model),
@@ -171,7 +172,8 @@ def lowres_of(c: ConfigDict, image_size: int) -> Lowres | None:
   """
   if c.lowres is None:
     return None
-  lowres = instantiate.splat('lowres', Lowres, c.lowres)
+  is_rounded = not built_stage.is_array(c)
+  lowres = instantiate.splat('lowres', Lowres, c.lowres, is_rounded=is_rounded)
   built_stage.check_magnification(lowres.size, image_size)
   return lowres
 

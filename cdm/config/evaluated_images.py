@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cdm.config import datasets
-from cdm.data import subset, transforms
+from cdm.config import built_stage, datasets
+from cdm.data import record_stream, subset, transforms
 from cdm.data.files import damaged_file
 from cdm.data.source import Source
 
@@ -63,6 +63,7 @@ def open_held_out(saved: ConfigDict, count: int) -> HeldOut:
       min_side=options.min_side,
       allow_enlarging=options.allow_enlarging,
       max_skip_fraction=options.max_skip_fraction,
+      channels=options.channels,
     )
 
   return HeldOut(source, subset.spread_indices(source, count), read)
@@ -112,6 +113,7 @@ def open_evaluated(
     ValueError: the data is missing or has fewer than `count` images.
   """
   options = datasets.pipeline_options(saved)
+  built_stage.refuse_others(saved, 'evaluated image by image')
   transforms.check_fit(
     size=options.image_size, crop=options.crop, filter=options.filter
   )
@@ -179,7 +181,8 @@ def open_up_to(saved: ConfigDict, count: int) -> Evaluated:
 
   def read(numbers):
     side = options.image_size
-    images = np.zeros((len(numbers), side, side, 3), np.uint8)
+    shape = len(numbers), side, side, options.channels
+    images = np.zeros(shape, record_stream.image_dtype(source))
     labels = np.zeros(len(numbers), np.int32)
     there = np.zeros(len(numbers), bool)
     bad = []
@@ -248,4 +251,5 @@ def _read_image(options, source, index):
     crop=options.crop,
     filter=options.filter,
     min_side=options.least_side,
+    channels=options.channels,
   )

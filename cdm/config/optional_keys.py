@@ -52,6 +52,7 @@ OPTIONAL = {
   'train_data.parsing': '',
   'train_data.parts': (),
   'pipeline.allow_enlarging': False,
+  'pipeline.channels': 3,
   'mesh.device': '',
   'model.attention': 'auto',
   'sampler.project_lowres': False,

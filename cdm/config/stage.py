@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from cdm.config import (
+  built_stage,
   classifier_stage,
   diffusion_stage,
   fsrgan_stage,
@@ -65,6 +66,15 @@ METHODS = {
 }
 
 
+# The kinds of method whose images may have any number of channels.
+ANY_CHANNELS = (
+  'diffusion',
+  'regression',
+  'progressive_distillation',
+  'consistency_distillation',
+)
+
+
 def stage(
   c: ConfigDict,
   sampler: ConfigDict | Mapping[str, Any] | None = None,
@@ -108,8 +118,31 @@ def stage(
         f'config.{sampler_key} is given, but {c.name!r} has '
         f'method.kind={kind!r}, which has no sampler; leave it out.'
       )
-    return chosen.build(
+    _check_channels(c, kind)
+    built = chosen.build(
       c, sampler_section.Chosen(sampler, sampler_key, sampler_steps)
+    )
+    return built._replace(
+      channels=built_stage.channels(c), is_array=built_stage.is_array(c)
+    )
+
+
+def _check_channels(c, kind):
+  """Refuses channels, or arrays, with a method that draws RGB images only."""
+  channels = built_stage.channels(c)
+  is_array = built_stage.is_array(c)
+  if channels == built_stage.RGB and not is_array:
+    return
+  given = 'arrays' if is_array else f'config.pipeline.channels = {channels}'
+  if kind not in ANY_CHANNELS:
+    raise ValueError(
+      f'method.kind={kind!r} works on RGB images, and not on {given}; use '
+      f'{" or ".join(ANY_CHANNELS)}.'
+    )
+  if 'kind' in c.model:
+    raise ValueError(
+      f'model.kind={c.model.kind!r} works on RGB images, and not on {given}; '
+      'use a U-Net, which has no kind.'
     )
 
 

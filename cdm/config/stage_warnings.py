@@ -147,7 +147,7 @@ def narrow_patches(built: Stage) -> str | None:
   if net.patch_size == 1:
     return None
   channels = int(net.multipliers[0] * net.features)
-  values = 3 * net.patch_size**2
+  values = built.channels * net.patch_size**2
   if values <= channels:
     return None
   return (

@@ -68,7 +68,10 @@ def has_suffix(name: str | os.PathLike[str]) -> bool:
 
 
 def list_pictures(
-  root: str | os.PathLike[str], folders: dict[str, int | None] | None = None
+  root: str | os.PathLike[str],
+  folders: dict[str, int | None] | None = None,
+  *,
+  also: tuple[str, ...] = (),
 ) -> Listing:
   """Lists the picture files in a folder and below it, ordered by path.
 
@@ -76,6 +79,7 @@ def list_pictures(
     root: the folder.
     folders: gets {path relative to the root: modification time, ns} of every
       folder that is read, as of before it was; None for one that cannot be.
+    also: further suffixes of files that are listed.
 
   Raises:
     ValueError: the folder cannot be read.
@@ -93,7 +97,7 @@ def list_pictures(
       f'{printable(root)} cannot be listed as a folder of pictures: '
       f'{error.strerror}.'
     ) from error
-  top = _Folder('', os.path.realpath(root), ())
+  top = _Folder('', os.path.realpath(root), (), also)
   files = []
   for entry in entries:
     name = _picture(entry, top, left_out)
@@ -142,11 +146,13 @@ class _Folder(NamedTuple):
     name: its path relative to the root; '' for the root.
     real: its path without links.
     left: the real paths of the folders in which links lay that led here.
+    also: see `list_pictures`.
   """
 
   name: str
   real: str
   left: tuple[str, ...]
+  also: tuple[str, ...] = ()
 
   def below(self, name):
     """Returns the path, relative to the root, of an entry of this folder."""
@@ -217,7 +223,7 @@ def _picture(entry, folder, left_out):
   if is_hidden(entry.name):
     left_out['hidden'] += 1
   elif _is(entry, 'is_file'):
-    if has_suffix(entry.name):
+    if has_suffix(entry.name) or entry.name.lower().endswith(folder.also):
       return folder.below(entry.name)
     suffix = os.path.splitext(entry.name)[1].lower()
     left_out[suffix or 'without a suffix'] += 1
@@ -241,13 +247,13 @@ def _subfolder(entry, folder, left_out) -> list[_Folder]:
   name = folder.below(entry.name)
   if not entry.is_symlink():
     real = os.path.join(folder.real, entry.name)
-    return [_Folder(name, real, folder.left)]
+    return [_Folder(name, real, folder.left, folder.also)]
   target = os.path.realpath(entry.path)
   left = (*folder.left, folder.real)
   if any(_contains(target, path) for path in left):
     left_out['link to a folder around it'] += 1
     return []
-  return [_Folder(name, target, left)]
+  return [_Folder(name, target, left, folder.also)]
 
 
 def _contains(folder, path):

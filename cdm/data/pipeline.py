@@ -62,6 +62,8 @@ class PipelineOptions(NamedTuple):
       such as 0, takes smaller images too; each that is enlarged is counted.
     allow_enlarging: permits data whose images are all smaller than image_size,
       which are refused otherwise. With it, a min_side of None leaves out none.
+    channels: of the images; 1 makes grey of RGB images. Those of arrays must
+      have as many.
     worker_count: processes that decode; 0 decodes in threads of this one.
     read_threads: images that are read at once, by all workers together. Storage
       that answers after 20 ms gives each of them 50 images a second.
@@ -83,6 +85,7 @@ class PipelineOptions(NamedTuple):
   read_threads: int = workers.Reading().threads
   read_buffer: int = workers.Reading().buffer
   allow_enlarging: bool = False
+  channels: int = 3
 
   @property
   def least_side(self) -> int:
@@ -125,7 +128,8 @@ def make_iterator(
       size of the global batch.
 
   Returns:
-    A `Batches` iterator over {'image': uint8 [b, S, S, 3], 'label': int32 [b]},
+    A `Batches` iterator over {'image': uint8 [b, S, S, C], 'label': int32 [b]},
+    the image float32 in [-1, 1] of a source of arrays,
     with 'prior': uint8 [b, S/2, S/2, N] of a source of `facial_maps`, and with
     the further arrays of a source that has `input_shapes`.
 
@@ -174,6 +178,7 @@ def make_iterator(
     flip=options.flip,
     min_side=options.least_side,
     max_skip_fraction=options.max_skip_fraction,
+    channels=options.channels,
   )
   return Batches(
     read,

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, cast
 
+import numpy as np
 from absl import logging
 from PIL import features
 
@@ -28,6 +29,7 @@ from cdm.data import (
   picture_order,
   preparation_cost,
   record_format,
+  record_stream,
   record_verification,
   shard_writer,
   transforms,
@@ -81,6 +83,11 @@ def prepare(
     DamagedFile: a record that was written is read back as another.
   """
   chosen = Options(**options)
+  if record_stream.image_dtype(source) != np.uint8:
+    raise ValueError(
+      "Arrays are trained on in place, by kind='arrays'; only images of 8 "
+      'bits are prepared.'
+    )
   payload = Payload(chosen.payload, chosen.quality)
   payload.check(size)
   if size is None:

@@ -40,6 +40,11 @@ def input_shapes(
   return {} if shapes is None else shapes(image_size)
 
 
+def image_dtype(source: Any) -> Any:
+  """Returns the dtype of the images of a source, or of its class."""
+  return getattr(source, 'image_dtype', np.uint8)
+
+
 class ProcessShare(NamedTuple):
   """The rows of a global batch that this process reads."""
 
@@ -70,7 +75,7 @@ class Record(NamedTuple):
   """What was read for a row of a batch.
 
   Attributes:
-    image: uint8 [S, S, 3].
+    image: [S, S, C].
     label: its label.
     tried: number of records that were read for it.
     skips: those of them that were left out.
@@ -144,7 +149,9 @@ class Pieces:
     size = self._read.image_size
     images = [record.image for record in records]
     piece = {
-      'image': np.array(images, np.uint8).reshape(-1, size, size, 3),
+      'image': np.array(images, self._read.image_dtype).reshape(
+        -1, size, size, self._read.channels
+      ),
       'label': np.array([record.label for record in records], np.int32),
       'tried': sum(record.tried for record in records),
       'skipped': [skip for record in records for skip in record.skips],
@@ -167,6 +174,8 @@ class ReadImage:
 
   Attributes:
     image_size: S, pixels.
+    channels: C of the images.
+    image_dtype: of the images.
     num_maps: N, maps of faces that the source renders, see `facial_maps`.
     input_shapes: {name: (shape, dtype)} of the further arrays of a record, see
       `source.Element`.
@@ -182,6 +191,7 @@ class ReadImage:
     flip: bool,
     min_side: int,
     max_skip_fraction: float,
+    channels: int = 3,
   ):
     """Takes what `pipeline.make_iterator` was given.
 
@@ -193,11 +203,13 @@ class ReadImage:
       flip: whether half of the images are mirrored.
       min_side: see `pipeline.PipelineOptions.least_side`.
       max_skip_fraction: see `pipeline.PipelineOptions`.
+      channels: C of the images.
     """
     self._source, self._indices, self._fit = source, indices, fit
     self._seed, self._flip, self._min_side = seed, flip, min_side
     self._max_skip_fraction = max_skip_fraction
-    self.image_size = fit['size']
+    self.image_size, self.channels = fit['size'], channels
+    self.image_dtype = image_dtype(source)
     self.num_maps = getattr(source, 'num_maps', 0)
     self.input_shapes = input_shapes(source, self.image_size)
 
@@ -209,7 +221,8 @@ class ReadImage:
       for shape, dtype in self.input_shapes.values()
     )
     of_maps = self.num_maps * (self.image_size // 2) ** 2
-    return 3 * self.image_size**2 + of_maps + of_inputs
+    pixel = self.channels * np.dtype(self.image_dtype).itemsize
+    return pixel * self.image_size**2 + of_maps + of_inputs
 
   def __call__(self, position: int, valid: bool) -> Record:
     """Reads a position, or further records until one can be used.
@@ -236,6 +249,7 @@ class ReadImage:
     )
     prior = self._prior(element, rng, flip) if self.num_maps else None
     image = transforms.fit(element['image'], rng=rng, **self._fit)
+    image = transforms.with_channels(image, self.channels)
     if flip:
       image = transforms.mirror(image)
     return Record(

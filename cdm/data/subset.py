@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cdm.data import image_notes, pipeline, transforms
+from cdm.data import image_notes, pipeline, record_stream, transforms
 from cdm.data.source import Element, Source, read
 
 
@@ -20,6 +20,7 @@ class Subset:
     self._source, self._indices = source, list(indices)
     self.num_classes = source.num_classes
     self.class_names = source.class_names
+    self.image_dtype = record_stream.image_dtype(source)
 
   def __len__(self) -> int:
     return len(self._indices)
@@ -95,11 +96,11 @@ def read_images(
     indices: N indices in the source.
     rows: positions in `indices`; only the images there are read, and each is
       that which stands there when all are read. None reads all.
-    **fit: image_size, crop, filter, min_side, allow_enlarging and
+    **fit: image_size, crop, filter, min_side, allow_enlarging, channels and
       max_skip_fraction of `pipeline.PipelineOptions`.
 
   Returns:
-    (images, uint8 [N, S, S, 3], labels, int32 [N]).
+    (images [N, S, S, C], labels, int32 [N]).
 
   Raises:
     ValueError: too many of the images cannot be read.
@@ -124,6 +125,7 @@ def read_image(
   crop: str,
   filter: str,
   min_side: int,
+  channels: int = 3,
 ) -> tuple[np.ndarray, int] | None:
   """Reads one image and its label, or returns None if the image is too small.
 
@@ -135,9 +137,10 @@ def read_image(
     index: index in the source.
     image_size, crop, filter: see `pipeline.PipelineOptions`.
     min_side: see `pipeline.PipelineOptions.least_side`.
+    channels: C of the image.
 
   Returns:
-    (image, uint8 [S, S, 3], label), or None if its short side is below
+    (image [S, S, C], label), or None if its short side is below
     min_side.
 
   Raises:
@@ -155,4 +158,4 @@ def read_image(
   image = transforms.fit(
     element['image'], size=image_size, crop=crop, filter=filter, rng=rng
   )
-  return image, int(element['label'])
+  return transforms.with_channels(image, channels), int(element['label'])

@@ -132,6 +132,12 @@ def fit(
     ValueError: crop is 'none', and the image is not S x S.
   """
   height, width = image.shape[:2]
+  if image.dtype != np.uint8 and (height, width) != (size, size):
+    raise ValueError(
+      f'arrays are not resized, and one has {width}x{height} pixels instead of '
+      f'the {size}x{size} of image_size; cut patches with size={size} in the '
+      'section of the data.'
+    )
   if crop == 'none':
     if (height, width) != (size, size):
       raise ValueError(
@@ -250,6 +256,28 @@ def resize_crop(
     image = np.array(Image.fromarray(image).resize((w, h), resample))
   top, left = round((h - size) / 2), round((w - size) / 2)  # half to even
   return np.ascontiguousarray(image[top : top + size, left : left + size])
+
+
+def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+  """Returns an image with the channels that are asked for.
+
+  Args:
+    image: [H, W, C].
+    channels: its own number, or 1 to make grey of an RGB image: its luma by
+      ITU-R BT.601, as Pillow computes it.
+
+  Raises:
+    ValueError: it cannot have them.
+  """
+  own = image.shape[-1]
+  if own == channels:
+    return image
+  if (own, channels, image.dtype) == (3, 1, np.uint8):
+    return np.asarray(Image.fromarray(image).convert('L'))[..., None]
+  raise ValueError(
+    f'pipeline.channels is {channels}, but an image of the data has {own} '
+    f'channels; set --config.pipeline.channels={own}, or give other data.'
+  )
 
 
 def mirror(image: np.ndarray) -> np.ndarray:

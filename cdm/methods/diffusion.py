@@ -140,7 +140,7 @@ class Diffusion:
     label_key, lowres_key, u_key, eps_key, dropout_key = jax.random.split(
       key, 5
     )
-    x_0 = pixels.to_float(batch['image'])  # [B, H, W, 3]
+    x_0 = pixels.of_batch(batch['image'])  # [B, H, W, C]
     n = x_0.shape[0]
     examples = batch.get('example', jnp.arange(n))
     u = batch.get('u')
@@ -312,7 +312,8 @@ class Diffusion:
 
   @property
   def _shape(self):
-    return (self.image_size, self.image_size, 3)
+    channels = getattr(self.net, 'out_channels', 3)
+    return (self.image_size, self.image_size, channels)
 
   def _conditions(self, *, label, upsampled, level) -> dict:
     """Returns the keyword arguments of the network that hold its conditions."""

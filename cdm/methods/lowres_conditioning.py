@@ -47,6 +47,8 @@ class Lowres:
     blur_sigma: (low, high) of the uniform standard deviation of the 3x3 blur,
       in low-res pixels.
     blur_fraction: share of the training examples that are blurred.
+    is_rounded: whether low-res images are rounded to uint8, as pictures are;
+      not so where arrays are trained on, and no key of a config.
 
   Raises:
     ValueError: a value is out of range; the message names its key.
@@ -61,6 +63,7 @@ class Lowres:
   num_levels: int | None = None
   blur_sigma: tuple[float, float] = (0.4, 0.6)
   blur_fraction: float = 0.5
+  is_rounded: bool = True
 
   def __post_init__(self):
     for key, known in (
@@ -112,7 +115,8 @@ def downsample(x_0: jax.Array, lowres: Lowres) -> jax.Array:
     lowres: how the low-res image is made.
 
   Returns:
-    z_0: float32 [B, h, w, C] on the 256 values of `pixels.to_float`.
+    z_0: float32 [B, h, w, C] on the 256 values of `pixels.to_float`, unless
+      `lowres.is_rounded` is False.
 
   Raises:
     ValueError: the images are not square, or smaller than the low-res size.
@@ -123,6 +127,9 @@ def downsample(x_0: jax.Array, lowres: Lowres) -> jax.Array:
       f'Images of {width}x{height} pixels cannot be shrunk to lowres.size = '
       f'{lowres.size}; use square images that are at least as large.'
     )
+  if not lowres.is_rounded:
+    small = resize.resize(x_0, lowres.size, method=lowres.downsample)
+    return jnp.clip(small, -1.0, 1.0)
   shrunk = resize.resize_uint8(
     pixels.to_uint8(x_0), lowres.size, method=lowres.downsample
   )

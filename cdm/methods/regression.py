@@ -57,7 +57,7 @@ class Regression:
     """Returns the parameters of the network, see `Method.init`."""
     params_key, dropout_key = jax.random.split(key)
     size = self.lowres.size if self.enlarges else self.image_size
-    x = jnp.zeros((1, size, size, 3))
+    x = jnp.zeros((1, size, size, getattr(self.net, 'out_channels', 3)))
     keys = {'params': params_key, 'dropout': dropout_key}
     label = self._label(jnp.zeros(1, jnp.int32))
     return self.net.init(keys, x, None, label=label, train=False)['params']
@@ -76,7 +76,7 @@ class Regression:
       ([B] float32, {}), mean over H, W, C.
     """
     lowres_key, dropout_key = jax.random.split(key)
-    x_0 = pixels.to_float(batch['image'])  # [B, H, W, 3]
+    x_0 = pixels.of_batch(batch['image'])  # [B, H, W, C]
     examples = batch.get('example', jnp.arange(x_0.shape[0]))
     z_0 = lowres_conditioning.downsample(x_0, self.lowres)  # [B, h, w, 3]
     z, _ = lowres_conditioning.augment_train(

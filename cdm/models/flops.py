@@ -70,7 +70,10 @@ def trace_call(
 
 def _inputs(net: Any, image_size: int, has_lowres: bool) -> tuple[tuple, dict]:
   """Returns the network's (args, kwargs) for one image, as abstract arrays."""
-  image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+  channels = getattr(net, 'out_channels', 3)
+  image = jax.ShapeDtypeStruct(
+    (1, image_size, image_size, channels), jnp.float32
+  )
   if isinstance(net, ResNet50):
     return (image,), {}
   scalar = jax.ShapeDtypeStruct((1,), jnp.float32)

@@ -13,6 +13,17 @@ def to_float(image: np.ndarray | jax.Array) -> jax.Array:
   return (2.0 * jnp.asarray(image, jnp.float32) - 255.0) * np.float32(1 / 255)
 
 
+def of_batch(image: np.ndarray | jax.Array) -> jax.Array:
+  """Returns the images of a training batch, float32 [B, H, W, C] in [-1, 1].
+
+  Args:
+    image: uint8, see `to_float`; or float32 of an array, in [-1, 1] already.
+  """
+  if jnp.issubdtype(image.dtype, jnp.floating):
+    return jnp.asarray(image, jnp.float32)
+  return to_float(image)
+
+
 def to_uint8(x: np.ndarray | jax.Array) -> jax.Array:
   """Maps [..., C] in [-1, 1] to uint8: clips, then rounds to the nearest.
 
@@ -20,6 +31,23 @@ def to_uint8(x: np.ndarray | jax.Array) -> jax.Array:
   """
   levels = (jnp.asarray(x, jnp.float32) + 1.0) * 127.5
   return jnp.floor(jnp.clip(levels, 0.0, 255.0) + 0.5).astype(jnp.uint8)
+
+
+def shown(images: np.ndarray) -> np.ndarray:
+  """Returns images of any channels as colours that can be shown.
+
+  Args:
+    images: uint8 [..., H, W, C].
+
+  Returns:
+    [..., H, W, 3] of one channel or three; of others [..., H, W C, 3], the
+    channels in grey, side by side.
+  """
+  channels = images.shape[-1]
+  if channels == 3:
+    return images
+  grey = np.concatenate([images[..., c] for c in range(channels)], axis=-1)
+  return np.repeat(grey[..., None], 3, axis=-1)
 
 
 def grid(

@@ -154,7 +154,7 @@ def sample_step(
   replicated = device_mesh.replicated(mesh)
   z_0 = None
   if built.lowres is not None:
-    shape = (batch_size, built.lowres.size, built.lowres.size, 3)
+    shape = (batch_size, built.lowres.size, built.lowres.size, built.channels)
     place = device_mesh.batch_sharding(mesh)
     z_0 = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
   inputs = (  # seed, indices, label, z_0

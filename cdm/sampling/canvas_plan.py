@@ -35,7 +35,7 @@ MEMORY = 1 << 30
 # rows that it becomes part of, a block of 4 million pixels occupied 8.3 (DDIM)
 # to 11.4 (DPM-Solver++(3M)) such arrays on a CPU.
 ARRAYS = 10
-PIXEL_BYTES = 3 * 4
+CHANNEL_BYTES = 4
 # Part of a window that neighbours share where the reach is not known.
 OVERLAP = 0.25
 # Exact blocks may cost so many times as much as blocks that are not.
@@ -55,6 +55,7 @@ class Cut(NamedTuple):
     overlap: pixels that neighbouring windows share.
     reach: pixels around a pixel on which an evaluation of the network depends,
       which do not count at the border of a window; 0 if it is not known.
+    channels: C of the pictures.
   """
 
   size: int
@@ -62,6 +63,12 @@ class Cut(NamedTuple):
   unit: int
   overlap: int
   reach: int
+  channels: int = 3
+
+  @property
+  def pixel_bytes(self) -> int:
+    """Bytes of a pixel of a picture that is drawn."""
+    return CHANNEL_BYTES * self.channels
 
   def length(self, pixels: int) -> int:
     """Returns the length of the canvas of so many pixels along an axis."""
@@ -109,7 +116,7 @@ def cut_of(stage: cascade.Stage, *, overlap: float = OVERLAP) -> Cut:
   if not reach or shared >= size:
     reach = 0
     shared = min(-(-round(overlap * size) // unit) * unit, size - unit)
-  return Cut(size, factor, unit, shared, reach)
+  return Cut(size, factor, unit, shared, reach, stage.channels)
 
 
 def any_factor(stated: AnyFactor, least: int) -> Cut:
@@ -219,13 +226,14 @@ class Plan(NamedTuple):
     rows, columns = self.rows, self.columns
     height = rows[last - 1][1] - rows[first][0]
     width = columns[right - 1][1] - columns[left][0]
-    held = _held(height, width, columns[-1][1], self.count)
-    return held + 4 * self.at_once * self.cut.size**2 * PIXEL_BYTES
+    pixel = self.cut.pixel_bytes
+    held = _held(height, width, columns[-1][1], self.count * pixel)
+    return held + 4 * self.at_once * self.cut.size**2 * pixel
 
 
-def _held(height, width, whole_width, count):
+def _held(height, width, whole_width, pixel_bytes):
   """Returns the bytes of a block, and of the rows that it becomes part of."""
-  return count * PIXEL_BYTES * height * (ARRAYS * width + 2 * whole_width)
+  return pixel_bytes * height * (ARRAYS * width + 2 * whole_width)
 
 
 def plan(
@@ -298,7 +306,7 @@ def _blocks(cut, rows, columns, count, memory, shared):
   for n in _sizes(len(rows), shared):
     for m in _sizes(len(columns), shared):
       height, width = (step * (k - 1) + cut.size for k in (n, m))
-      bytes_ = _held(height, width, columns[-1][1], count)
+      bytes_ = _held(height, width, columns[-1][1], count * cut.pixel_bytes)
       blocks = _places(n, len(rows), shared), _places(m, len(columns), shared)
       work = math.prod(sum(j - i for i, j in places) for places in blocks)
       num_blocks = len(blocks[0]) * len(blocks[1])

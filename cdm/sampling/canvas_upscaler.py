@@ -45,6 +45,7 @@ class Task(NamedTuple):
       it; None for clean pictures.
     on_windows: callback that gets the number of windows of each evaluated
       batch.
+    channels: C of the pictures.
   """
 
   lowres: picture_rows.Rows
@@ -54,11 +55,12 @@ class Task(NamedTuple):
   label: int | None = None
   damage: Sequence[Degradation] | None = None
   on_windows: Callable[[int], object] = lambda count: None
+  channels: int = 3
 
   def noise(
     self, corner: tuple[int, int], size: tuple[int, int], *use: int
   ) -> np.ndarray:
-    """Returns noise of a rectangle of every picture, float32 [N, h, w, 3].
+    """Returns noise of a rectangle of every picture, float32 [N, h, w, C].
 
     Args:
       corner: (top, left).
@@ -68,7 +70,9 @@ class Task(NamedTuple):
     path = (self.turn, *use)
     return np.stack(
       [
-        NoisePlane(self.seed, number, path).rectangle(*corner, *size)
+        NoisePlane(self.seed, number, path).rectangle(
+          *corner, *size, channels=self.channels
+        )
         for number in self.numbers
       ]
     )
@@ -228,9 +232,10 @@ class CanvasUpscaler:
     )
     row_weights, of_rows = plan.weights(plan.rows, plan.block_rows)
     column_weights, of_columns = plan.weights(plan.columns, plan.block_columns)
-    carried = np.zeros((plan.count, 0, columns[-1][1], 3), np.float32)
+    channels = self.stage.channels
+    carried = np.zeros((plan.count, 0, columns[-1][1], channels), np.float32)
     for i, (top, bottom) in enumerate(rows):
-      shape = (plan.count, bottom - top, columns[-1][1], 3)
+      shape = (plan.count, bottom - top, columns[-1][1], channels)
       total = np.zeros(shape, np.float32)
       total[:, : carried.shape[1]] = carried
       source = Source(self.stage, self.settings, task, plan, (top, bottom))

@@ -38,6 +38,12 @@ def check(stages: Sequence[Stage]) -> None:
         f'Stage {stage.name!r} follows {before.name!r} but takes no low-res '
         'input; only the first stage of a cascade is a base model.'
       )
+    if (before.channels, before.is_array) != (stage.channels, stage.is_array):
+      raise ValueError(
+        f'Stage {before.name!r} draws {before.channels} channels and stage '
+        f'{stage.name!r} {stage.channels}, or only one of them was trained on '
+        'arrays; use stages that were trained on the same data.'
+      )
     if before.image_size != stage.lowres.size:
       raise ValueError(
         f'Stage {before.name!r} makes {before.image_size}-px images but '
@@ -109,6 +115,17 @@ def check_starts(first: Stage) -> None:
       f'--start_level={first.start_level}: stage {first.name!r} has no low-res '
       'image to start at. Give images with `cdm sample --start_images=SET`, or '
       'leave the start level out.'
+    )
+
+
+def refuse_others(stage: Stage) -> None:
+  """Raises ValueError unless a stage draws RGB images of 8 bits."""
+  if not stage.is_rgb:
+    what = 'arrays' if stage.is_array else 'images'
+    raise ValueError(
+      f'Stage {stage.name!r} draws {what} of {stage.channels} channel(s), and '
+      'RGB images of 8 bits are needed here; only `cdm sample`, and `cdm '
+      'upscale` of arrays, draw others.'
     )
 
 
@@ -263,6 +280,7 @@ def sampler(
   Raises:
     ValueError: the stages do not form a cascade.
   """
+  refuse_others(stages[-1])
   runs = stage_runs(stages, programs)
 
   def draw(seed, indices, label, params=None):
@@ -354,6 +372,8 @@ def _jit_stage(
         stop_logsnr=stop_logsnr,
       )
     image = pixels.to_uint8(x)
+    if stage.is_array:
+      return jnp.where(settings.stopped, x, jnp.clip(x, -1.0, 1.0)), image
     return jnp.where(settings.stopped, x, pixels.to_float(image)), image
 
   return run

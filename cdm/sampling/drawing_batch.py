@@ -199,7 +199,7 @@ def image_bytes(stage: cascade.Stage) -> int:
 
   z_0 = None
   if stage.lowres is not None:
-    shape = (TRACED, stage.lowres.size, stage.lowres.size, 3)
+    shape = (TRACED, stage.lowres.size, stage.lowres.size, stage.channels)
     z_0 = jax.ShapeDtypeStruct(shape, jnp.float32)
   program = jax.make_jaxpr(draw)(stage.params, z_0)
   return -(-live_bytes.count(program) // TRACED)

@@ -50,6 +50,8 @@ class Stage(NamedTuple):
     starts: `(indices int [B]) -> uint8 [B, H, W, 3]`, the images that a base
       model begins at; None without a start level.
     canvas: `Method.canvas`; None if the method draws no pictures of any size.
+    channels: C of its images.
+    is_array, values: see `config.built_stage.Stage`.
   """
 
   name: str
@@ -75,6 +77,9 @@ class Stage(NamedTuple):
   start_level: float | None = None
   starts: Callable[[np.ndarray], np.ndarray] | None = None
   canvas: CanvasDrawing | None = None
+  channels: int = 3
+  is_array: bool = False
+  values: tuple[float, float] | None = None
 
   @classmethod
   def of(
@@ -116,7 +121,15 @@ class Stage(NamedTuple):
       trace=built.trace,
       evaluations=built.evaluations,
       canvas=built.method.canvas,
+      channels=built.channels,
+      is_array=built.is_array,
+      values=built.values,
     )
+
+  @property
+  def is_rgb(self) -> bool:
+    """Whether its images are RGB images of 8 bits."""
+    return self.channels == 3 and not self.is_array
 
   def split(self, tree: Any) -> Any:
     """Splits arrays [B, ...] over the mesh; for use inside jit."""

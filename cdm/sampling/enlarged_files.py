@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -100,6 +101,9 @@ def write_enlarged_files(
 
 def _write_overview(out, upscaler, jobs, inputs, settings):
   """Writes the overview of the pictures that have the size of an image."""
+  canvas = upscaler.canvas
+  if canvas is not None and not canvas.stage.is_rgb:
+    return
   side = upscaler.lowres_size
   large = (upscaler.image_size, upscaler.image_size)
   shown = [
@@ -125,6 +129,7 @@ def _draw(group, inputs, settings, record, on_windows) -> list[Exception]:
     try:
       read[i] = photograph.read(job.picture.path, max_value=inputs.max_value)
       _check_unchanged(read[i], job)
+      _check_channels(read[i], job, group.enlargement.upscaler.stage.channels)
       image_notes.say(read[i].notes)
     except ValueError as error:
       errors[i] = upscale_inputs.reworded(error)
@@ -184,9 +189,20 @@ def _say_damage(job, damage):
     image_notes.say([image_notes.Note('damage', name, text)])
 
 
+def _check_channels(read, job, channels):
+  own = read.samples.shape[-1]
+  if channels not in (own, 3) or (channels == 3 and own not in (1, 3)):
+    raise ValueError(
+      f'{printable(job.picture.path)} has {own} channels besides its '
+      f'transparency, and the stage draws {channels}; give '
+      f'{"grey pictures" if channels == 1 else "arrays of as many"}.'
+    )
+
+
 def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
   """Draws pictures and writes them, a single one band by band."""
-  colours = np.stack([colour(one) for one in photographs])
+  channels = enlargement.upscaler.stage.channels
+  colours = np.stack([colour(one, channels) for one in photographs])
   bands = enlargement.bands(picture_rows.WholePictures(colours), drawn)
   if len(jobs) > 1:
     whole = np.concatenate(list(bands), axis=1)
@@ -197,20 +213,21 @@ def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
     _write_one(jobs[0], photographs[0], rows, settings, record)
 
 
-def colour(one: photograph.Photograph) -> np.ndarray:
-  """Returns the colours that are enlarged, float32 [h, w, 3] in [-1, 1].
+def colour(one: photograph.Photograph, channels: int = 3) -> np.ndarray:
+  """Returns the colours that are enlarged, float32 [h, w, C] in [-1, 1].
 
-  Grey becomes three equal channels, and transparent pixels get the colour of
+  Grey becomes C equal channels, and transparent pixels get the colour of
   those beside them.
 
   Args:
     one: the photograph.
+    channels: C of the stage, 3 or 1; with 1 the photograph is grey.
   """
   samples = one.samples
   if one.alpha is not None:
     samples = transparency.fill_transparent(samples, one.alpha)
   if samples.shape[-1] == 1:
-    samples = np.repeat(samples, 3, axis=-1)
+    samples = np.repeat(samples, channels, axis=-1)
   whole = picture_rows.WholePictures(samples[None])
   return whole.rows(0, len(samples))[0]
 
@@ -227,7 +244,7 @@ def _write_one(job, one, rows, settings, record):
     one.carried,
     width=size.width,
     height=size.height,
-    software=_software(record, settings),
+    software=software(record, settings),
     strip=settings.strip,
   )
   channels = one.samples.shape[-1] + (one.alpha is not None)
@@ -275,8 +292,13 @@ def finished(
     yield levels
 
 
-def _software(record, settings) -> str:
-  """Returns what made a picture, as its metadata say it."""
+def software(record: Any, settings: Settings) -> str:
+  """Returns what made a picture, as its metadata say it.
+
+  Args:
+    record: what the results of the stage depend on, or None.
+    settings: how pictures are enlarged.
+  """
   version = importlib.metadata.version('cdm')
   stage = None if record is None else record.manifest()
   text = json.dumps(stage, sort_keys=True, default=str)

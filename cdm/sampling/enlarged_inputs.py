@@ -1,10 +1,11 @@
-"""Finds the pictures that are enlarged, and plans the files they become."""
+"""Finds the pictures and arrays that are enlarged, and names their results."""
 
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from cdm.data.arrays import array_kinds
 from cdm.data.photographs import header, output_kinds
 from cdm.data.printable_name import printable
 from cdm.data.transforms import BadImage
@@ -27,8 +28,22 @@ class Picture(NamedTuple):
   header: header.Header
 
 
+class ArrayInput(NamedTuple):
+  """An array file.
+
+  Attributes:
+    path: path of the file.
+    target: path of its result.
+    kind: see `array_kinds.kind_of`.
+  """
+
+  path: pathlib.Path
+  target: pathlib.Path
+  kind: str
+
+
 class Inputs(NamedTuple):
-  """The picture files that were given.
+  """The files that were given.
 
   Attributes:
     pictures: those that can be enlarged.
@@ -36,12 +51,14 @@ class Inputs(NamedTuple):
     folder: the output folder; None if the results lie elsewhere.
     max_value: the value of white in files of 16 or more bits; see
       `image_decoder.decode`.
+    arrays: the files that are arrays of measured values, not pictures.
   """
 
   pictures: list[Picture]
   refused: list[Exception]
   folder: pathlib.Path | None
   max_value: float | None
+  arrays: Sequence[ArrayInput] = ()
 
 
 def check(
@@ -51,6 +68,7 @@ def check(
   scale: float | None,
   suffix: str | None = None,
   max_value: float | None = None,
+  every_tiff: bool = False,
 ) -> Inputs:
   """Finds the pictures that are given, and names their results; a collective.
 
@@ -64,13 +82,14 @@ def check(
     suffix: of all results, such as '.png'; None keeps the kind of each picture
       that can be written, and makes PNG of the others.
     max_value: see `Inputs`.
+    every_tiff: see `array_kinds.kind_of`.
 
   Raises:
     ValueError: no file can be used, or two have one result. The message names
       them.
   """
   given, folder = list(map(pathlib.Path, given)), None
-  suffix_of = _suffix_of(suffix)
+  suffix_of = _suffix_of(suffix, every_tiff)
   if out is None:
     named = _beside(given, suffix_of, scale)
   elif is_file(pathlib.Path(out)):
@@ -88,7 +107,10 @@ def check(
   else:
     folder = pathlib.Path(out)
     output_files.check_folder_name(folder)
-    named = upscale_inputs.shared_targets(given, folder, suffix_of)
+    named = upscale_inputs.shared_targets(
+      given, folder, suffix_of, array_kinds.SUFFIXES
+    )
+  named, arrays = _without_arrays(named, every_tiff)
   found, errors = {}, {}
   for i in collectives.local_indices(len(named)):
     try:
@@ -106,15 +128,29 @@ def check(
     if i not in errors
   ]
   refused = list(errors.values())
-  if not pictures:
+  if not pictures and not arrays:
     raise upscale_inputs.failure(refused, len(named), out or '.')
-  return Inputs(pictures, refused, folder, max_value)
+  return Inputs(pictures, refused, folder, max_value, arrays)
+
+
+def _without_arrays(named, every_tiff):
+  """Returns (the pictures among files and their results, the arrays)."""
+  pictures, arrays = [], []
+  for path, target in named:
+    kind = array_kinds.kind_of(path, every_tiff=every_tiff)
+    if kind is None:
+      pictures.append((path, target))
+    else:
+      array_kinds.check_suffix(target, kind)
+      arrays.append(ArrayInput(path, target, kind))
+  return pictures, arrays
 
 
 def is_file(out: pathlib.Path) -> bool:
-  """Returns whether an output path is that of a picture, not of a folder."""
+  """Returns whether an output path is that of a file, not of a folder."""
   suffixes = {suffix for kind in output_kinds.KINDS for suffix in kind.suffixes}
-  return out.suffix.lower() in suffixes and not out.is_dir()
+  known = out.suffix.lower() in suffixes or array_kinds.is_name(out)
+  return known and not out.is_dir()
 
 
 def _beside(given, suffix_of, scale):
@@ -127,7 +163,8 @@ def _beside(given, suffix_of, scale):
         'its pictures go, or single pictures.'
       )
     end = 'enlarged' if scale is None else f'x{scale:g}'
-    named.append((path, path.with_name(f'{path.stem}_{end}{suffix_of(path)}')))
+    stem = array_kinds.stem_of(path)
+    named.append((path, path.with_name(f'{stem}_{end}{suffix_of(path)}')))
   targets = [target for _, target in named]
   for path, target in named:
     if targets.count(target) > 1 or target in given:
@@ -138,13 +175,16 @@ def _beside(given, suffix_of, scale):
   return named
 
 
-def _suffix_of(suffix):
+def _suffix_of(suffix, every_tiff):
   """Returns a function from the path of a picture to the suffix of its result.
 
   A file that cannot be read is refused later.
   """
 
   def of(path):
+    array = array_kinds.kind_of(path, every_tiff=every_tiff)
+    if array is not None:
+      return array_kinds.suffix_of(path, array)
     if suffix is not None:
       return suffix
     try:

@@ -150,6 +150,7 @@ class Enlargement(NamedTuple):
         label=drawn.label,
         damage=None if turn else drawn.damage,
         on_windows=drawn.on_windows,
+        channels=self.upscaler.stage.channels,
       )
       drawing = self.upscaler.draw(task, plan)
       x = picture_rows.StreamedRows(drawing, plan.height, plan.width)

@@ -237,6 +237,7 @@ def _lowres_of(method, c):
   """Returns the Lowres of a config, checked."""
   cascade_stages.refuse_cascade(c, f'used for {method}')
   stage.refuse_classifier(c, f'used for {method}')
+  built_stage.refuse_others(c, f'used for {method}')
   instantiate.require(
     c, 'name', 'pipeline', 'train_data', 'eval_data', 'mesh', 'lowres'
   )

@@ -104,6 +104,7 @@ def shared_targets(
   given: list[pathlib.Path],
   out: str | os.PathLike,
   suffix_of: Callable[[pathlib.Path], str] = lambda path: '.png',
+  also: tuple[str, ...] = (),
 ) -> list[tuple[pathlib.Path, pathlib.Path]]:
   """Returns [(picture file, path of its result), ...], all different.
 
@@ -113,6 +114,7 @@ def shared_targets(
     given: picture files and folders.
     out: see `check`.
     suffix_of: the suffix of a picture's result.
+    also: suffixes of further files that are looked for in folders.
 
   Raises:
     ValueError: see `check`.
@@ -120,7 +122,7 @@ def shared_targets(
   named = collectives.call_in_first(
     lambda: [
       [os.fspath(path), os.fspath(target)]
-      for path, target in _targets(given, out, suffix_of)
+      for path, target in _targets(given, out, suffix_of, also)
     ]
   )
   return [(pathlib.Path(path), pathlib.Path(t)) for path, t in named]
@@ -175,6 +177,21 @@ def failure(
     f'{rest and "; "}{rest}:\n  ' + '\n  '.join(lines)
   )
   error.ending = exit_codes.classify(refused[0])
+  return error
+
+
+def joined(errors: Sequence[Exception]) -> Exception:
+  """Returns one error that says what several say.
+
+  Its exit code is that of the first of them.
+
+  Args:
+    errors: at least one.
+  """
+  if len(errors) == 1:
+    return errors[0]
+  error: Any = ValueError('\n'.join(map(str, errors)))
+  error.ending = exit_codes.classify(errors[0])
   return error
 
 
@@ -263,6 +280,7 @@ def _targets(
   given: list[pathlib.Path],
   out: str | os.PathLike,
   suffix_of: Callable[[pathlib.Path], str],
+  also: tuple[str, ...],
 ) -> list[tuple[pathlib.Path, pathlib.Path]]:
   """Returns [(picture file, path of its result), ...], all different."""
   out = pathlib.Path(out)
@@ -270,7 +288,9 @@ def _targets(
   for path in given:
     if path.is_dir():
       inside = '' if len(given) == 1 else path.resolve().name
-      files += [(path / name, f'{inside}/{name}') for name in _list(path, out)]
+      files += [
+        (path / name, f'{inside}/{name}') for name in _list(path, out, also)
+      ]
     else:
       files.append((path, path.name))
   suffixes = [suffix_of(path) for path, _ in files]
@@ -298,9 +318,9 @@ def _targets(
   return [(path, t) for (path, _), t in zip(files, targets, strict=True)]
 
 
-def _list(folder, out) -> list[str]:
+def _list(folder, out, also) -> list[str]:
   """Returns the picture files of a folder, without those in OUT inside it."""
-  listing = picture_files.list_pictures(folder)
+  listing = picture_files.list_pictures(folder, also=also)
   picture_files.say_left_out(str(folder), listing.left_out_text())
   home, results = folder.resolve(), out.resolve()
   names = listing.files

@@ -295,6 +295,8 @@ def stage_upscaler(
   assert stage.lowres is not None
   programs = {} if programs is None else programs
   draw = jit_upscaling(stage, programs)
+  if not stage.is_rgb:
+    draw = functools.partial(_refused, stage)
   canvas = None
   if stage.canvas is not None:
     canvas = CanvasUpscaler.of(stage, batch_size=batch_size, programs=programs)
@@ -313,6 +315,12 @@ def stage_upscaler(
     costs=functools.partial(drawing_cost.of_stages, [stage]),
     canvas=canvas,
   )
+
+
+def _refused(stage, *given):
+  """Stands in for the drawing of images uint8, which such a stage has not."""
+  del given
+  cascade.refuse_others(stage)
 
 
 def _of_uint8(is_found):

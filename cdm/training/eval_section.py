@@ -95,6 +95,7 @@ def read_eval_section(c: ConfigDict, built: Stage) -> Evaluation:
         '--config.eval.batches=0.'
       )
     _check_level(options, built)
+    _check_fid(options, built)
     names = scalar_names(options, built)
     best = options.best or default_best(c.method.kind)
     if best:
@@ -130,6 +131,17 @@ def scalar_names(options: Evaluation, built: Stage) -> list[str]:
   if options.fid_every_steps:
     names.append(FID)
   return names
+
+
+def _check_fid(options, built):
+  """Raises ValueError if FID is asked for of what is no RGB image."""
+  if options.fid_every_steps and (built.channels != 3 or built.is_array):
+    raise ValueError(
+      f'config.eval.fid_every_steps is {options.fid_every_steps}, but FID '
+      'compares RGB images of 8 bits, and this stage draws '
+      f'{"arrays" if built.is_array else f"{built.channels} channels"}. Use '
+      '--config.eval.fid_every_steps=0.'
+    )
 
 
 def _check_numbers(options):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cdm.config import evaluated_images, stage
@@ -18,9 +19,15 @@ from cdm.config.loader import ConfigDict
 from cdm.distributed import collectives, compiler_options, device_mesh
 from cdm.methods import lowres_conditioning
 from cdm.ops import keys as ops_keys
-from cdm.ops import pair_scores, pixels, resize
+from cdm.ops import pair_scores, pixels, resize, value_scores
 from cdm.training import label_check, program
-from cdm.training.eval_section import CONSISTENCY, PSNR, SSIM, SSIM_SIDE
+from cdm.training.eval_section import (
+  CONSISTENCY,
+  PREFIX,
+  PSNR,
+  SSIM,
+  SSIM_SIDE,
+)
 
 
 def make_held_out_pairs(
@@ -80,7 +87,8 @@ def make_held_out_pairs(
     drawn, low = (np.concatenate(x)[: len(images)] for x in (drawn, low))
     scores = _scores(drawn, images, low, lowres.downsample)
     if not bicubic:
-      up = np.asarray(resize.resize_uint8(low, images.shape[1:3]))
+      enlarge = resize.resize if low.dtype != np.uint8 else resize.resize_uint8
+      up = np.asarray(enlarge(low, images.shape[1:3]))
       bicubic.update(_scores(up, images, low, lowres.downsample))
     return _means(scores, bicubic)
 
@@ -90,7 +98,8 @@ def make_held_out_pairs(
 def _make_draw(c, assembled):
   """Returns jitted (params, originals, labels, numbers) -> (drawn, low-res).
 
-  All images are uint8, and whole on every device.
+  All images are uint8, or float32 in [-1, 1] of arrays, and whole on every
+  device.
   """
   mesh, lowres = assembled.mesh, assembled.built.lowres
   sample = stage.stage(
@@ -102,7 +111,7 @@ def _make_draw(c, assembled):
 
   def draw(params, originals, labels, numbers):
     originals = device_mesh.split_batch(originals, mesh)
-    z_0 = lowres_conditioning.downsample(pixels.to_float(originals), lowres)
+    z_0 = lowres_conditioning.downsample(pixels.of_batch(originals), lowres)
     keys = ops_keys.image_keys(seed, numbers)
     x = sample(
       boxed(params),
@@ -110,6 +119,8 @@ def _make_draw(c, assembled):
       label=labels,
       lowres=z_0,
     )
+    if assembled.built.is_array:
+      return jnp.clip(x, -1.0, 1.0), z_0
     return pixels.to_uint8(x), pixels.to_uint8(z_0)
 
   return jax.jit(
@@ -123,6 +134,9 @@ def _scores(
   images: np.ndarray, originals: np.ndarray, low: np.ndarray, downsample: str
 ) -> dict[str, np.ndarray]:
   """Returns {name: float64 [N]}, one score per image."""
+  if images.dtype != np.uint8:
+    scores = value_scores.of_pairs(images, originals, low, method=downsample)
+    return {f'{PREFIX}{name}': value for name, value in scores.items()}
   scores = {PSNR: pair_scores.psnr(images, originals)}
   if images.shape[1] >= SSIM_SIDE:
     scores[SSIM] = pair_scores.ssim(images, originals)

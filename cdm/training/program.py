@@ -174,7 +174,9 @@ def _batch_shapes(c, batch_size):
   """Returns {name: ShapeDtypeStruct} of a batch, without shardings."""
   size, n = c.pipeline.image_size, batch_size
   shapes = {
-    'image': jax.ShapeDtypeStruct((n, size, size, 3), np.uint8),
+    'image': jax.ShapeDtypeStruct(
+      (n, size, size, built_stage.channels(c)), datasets.image_dtype(c)
+    ),
     'label': jax.ShapeDtypeStruct((n,), np.int32),
   }
   if maps := facial_priors.of_network(c):
@@ -209,7 +211,7 @@ def trace_loss_and_sampler(
   if built.net.num_classes is not None:
     inputs['label'] = jax.ShapeDtypeStruct((n,), np.int32)
   if built.lowres is not None:
-    low = (n, built.lowres.size, built.lowres.size, 3)
+    low = (n, built.lowres.size, built.lowres.size, built.channels)
     inputs['lowres'] = jax.ShapeDtypeStruct(low, np.float32)
   if built.sample_in_training is not None:
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n))

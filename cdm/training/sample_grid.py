@@ -87,7 +87,8 @@ def make_grid_sampler(
     draw_base = jit(sample)
 
     def draw(params):
-      return pixels.grid(np.asarray(draw_base(params, labels)), columns)
+      drawn = pixels.shown(np.asarray(draw_base(params, labels)))
+      return pixels.grid(drawn, columns)
 
     return draw
 
@@ -96,7 +97,7 @@ def make_grid_sampler(
 
   @jit
   def draw_upscaled(params, originals, labels, level):
-    z_0 = lowres_conditioning.downsample(pixels.to_float(originals), lowres)
+    z_0 = lowres_conditioning.downsample(pixels.of_batch(originals), lowres)
     low = resize.resize(z_0, size, method='nearest')
     keys = ops_keys.image_keys(seed, indices)
     eps = ops_keys.normals(_augmentation_keys(keys), z_0.shape[1:])
@@ -122,7 +123,7 @@ def make_grid_sampler(
     drawn = [np.asarray(x) for x in (both[0][0], *(x for _, x in both))]
     rows = []
     for start in range(0, n, columns):
-      for row in (*drawn, originals):
+      for row in map(pixels.shown, (*drawn, _levels_of(originals))):
         row = row[start : start + columns]
         blank = np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)
         rows.append(np.concatenate([row, blank]))
@@ -168,6 +169,13 @@ def _built(c, assembled):
     'train.sample_steps', steps, assembled.built.schedule, c
   )
   return stage.stage(c, sampler_steps=steps)
+
+
+def _levels_of(images):
+  """Returns images uint8, also of arrays in [-1, 1]."""
+  if images.dtype == np.uint8:
+    return images
+  return np.asarray(pixels.to_uint8(images))
 
 
 def _levels(assembled):

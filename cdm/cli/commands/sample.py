@@ -28,6 +28,9 @@ images depend on).
 More than 100,000 images are written as ArrayRecord shards in OUT/STAGE instead,
 of the last stage only and without samples.npz. `cdm evaluate`, `cdm cas`, `cdm
 prepare` and training read OUT in place.
+
+Stages of other channels than three, or trained on arrays, write one array,
+OUT/samples.npy, [N, H, W, C].
 """
 EPILOG = """\
 examples:
@@ -133,7 +136,13 @@ def run(args: argparse.Namespace) -> None:
   from cdm.data import class_names
   from cdm.distributed import compilation_cache
   from cdm.reporting import guidance_weight, output_files
-  from cdm.sampling import drawing_batch, generate, restore, sample_storage
+  from cdm.sampling import (
+    array_samples,
+    drawing_batch,
+    generate,
+    restore,
+    sample_storage,
+  )
 
   check(args)
   initialize.join(args.coordinator_address, args.num_processes, args.process_id)
@@ -164,6 +173,28 @@ def run(args: argparse.Namespace) -> None:
   out = pathlib.Path(args.out) if args.out else workdir / 'samples'
   names = class_names.read(workdir / notes[0]['folder'])
   labels = parse_labels(args.labels, stages, names)
+  manifest: generate.Manifest = {
+    'config': loaded.name,
+    'seed': seed,
+    'labels': labels,
+    'stages': notes,
+  }
+  if given is not None:
+    manifest['start_images'] = given.manifest
+  batch_size = args.batch_size or drawing_batch.batch_size(
+    stages, num=args.num, per_device=args.batch_per_device
+  )
+  if not stages[-1].is_rgb:
+    refuse_files(args)
+    array_samples.draw_to_folder(
+      out,
+      stages,
+      manifest=manifest,
+      num=args.num,
+      batch_size=batch_size,
+      overwrite=args.overwrite,
+    )
+    return
   storage = sample_storage.choose(
     out,
     stages,
@@ -181,18 +212,9 @@ def run(args: argparse.Namespace) -> None:
   generate.draw_to_folder(
     out,
     stages,
-    manifest={
-      'config': loaded.name,
-      'seed': seed,
-      'labels': labels,
-      'stages': notes,
-      **({} if given is None else {'start_images': given.manifest}),
-    },
+    manifest=manifest,
     num=args.num,
-    batch_size=args.batch_size
-    or drawing_batch.batch_size(
-      stages, num=args.num, per_device=args.batch_per_device
-    ),
+    batch_size=batch_size,
     class_names=names,
     overwrite=args.overwrite,
     storage=storage,
@@ -212,6 +234,17 @@ def check(args: argparse.Namespace) -> None:
       '--start_images=SET and --start_level=L belong together: drawing begins '
       'at the images, noised to the level. Give both or none.'
     )
+
+
+def refuse_files(args: argparse.Namespace) -> None:
+  """Raises ValueError about options that samples in one array do not have."""
+  for option in ('start_images', 'format', 'stages'):
+    value = getattr(args, option)
+    if value is not None:
+      raise ValueError(
+        f'--{option}={value}: these stages draw no RGB images of 8 bits, and '
+        'their samples are one array, OUT/samples.npy; leave it out.'
+      )
 
 
 def open_start_images(args: argparse.Namespace, size: int) -> StartImages:

@@ -6,7 +6,12 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from cdm.cli import drawing_flags, enlarging_flags, guidance_flags
+from cdm.cli import (
+  array_flags,
+  drawing_flags,
+  enlarging_flags,
+  guidance_flags,
+)
 from cdm.distributed import collectives, initialize
 
 if TYPE_CHECKING:
@@ -22,7 +27,8 @@ transparency, metadata. Other methods cut a picture into tiles of the stage's
 input size, and write PNG files. With --held_out=N the inputs are N of the
 stage's own evaluation images: they are shrunk, super-resolved and written next
 to their originals. --workdir also takes a method without training, as
-METHOD:CONFIG.py.
+METHOD:CONFIG.py. Arrays of measured values (.npy, FITS, TIFF with pages,
+floating point or many channels) keep their numbers' meaning, see --range.
 
 An IMAGE that is a folder stands for all picture files in it and below it. An
 image that cannot be used does not stop the others: it is named at the end, and
@@ -235,9 +241,15 @@ def _label(args, upscaler, names):
 
 def _pictures(args, given, factor):
   """Enlarges pictures of any size."""
-  from cdm.sampling import enlarged_files, enlarged_inputs
+  from cdm.sampling import (
+    enlarged_arrays,
+    enlarged_files,
+    enlarged_inputs,
+    upscale_inputs,
+  )
 
   enlarging_flags.settings(args, None)  # checks them
+  array_flags.values(args)
   # The inputs are read before the checkpoint, which may take minutes.
   inputs = enlarged_inputs.check(
     args.images,
@@ -245,7 +257,16 @@ def _pictures(args, given, factor):
     scale=enlarging_flags.scale(args, factor),
     suffix=enlarging_flags.suffix(args),
     max_value=args.max_value,
+    every_tiff=array_flags.every_tiff(args),
   )
+  has_pictures = bool(inputs.pictures or inputs.refused)
+  if not has_pictures:
+    why = 'arrays keep their kind, their numbers and their header'
+    enlarging_flags.refuse(args, why, enlarging_flags.OF_PICTURES)
+    why = 'it is of pictures; --range is that of arrays'
+    enlarging_flags.refuse(args, why, ['max_value'])
+  if not inputs.arrays:
+    enlarging_flags.refuse(args, 'no file is an array', array_flags.FLAGS)
   upscaler, _, names = _opened(args, given)
   canvas = upscaler.canvas
   if args.damage is not None and not canvas.takes_any_factor:
@@ -259,7 +280,23 @@ def _pictures(args, given, factor):
       'leave it out.'
     )
   settings = enlarging_flags.settings(args, _label(args, upscaler, names))
-  enlarged_files.write_enlarged_files(upscaler, inputs, settings)
+  errors = []
+  try:
+    if inputs.arrays:
+      values = array_flags.values(args)
+      enlarged_arrays.write_enlarged_arrays(upscaler, inputs, settings, values)
+  except ValueError as error:
+    # The pictures do not wait for arrays that cannot be used.
+    if not has_pictures:
+      raise
+    errors.append(error)
+  if has_pictures:
+    try:
+      enlarged_files.write_enlarged_files(upscaler, inputs, settings)
+    except ValueError as error:
+      errors.append(error)
+  if errors:
+    raise upscale_inputs.joined(errors)
 
 
 def _tiles(args, given):
