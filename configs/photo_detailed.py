@@ -58,12 +58,12 @@ def get_config():
     max_skip_fraction=0.01,  # a larger share of unreadable images stops the run
   )
 
+  c.schedule = dict(kind='cosine', num_steps=1000, offset=0.008, max_beta=0.999)
+
   # Of evaluation and of `cdm upscale`; the training data bring their own.
   c.lowres = dict(
     size=32, downsample='bicubic', upsample='bicubic', augment='none'
   )
-
-  c.schedule = dict(kind='cosine', num_steps=1000, offset=0.008, max_beta=0.999)
 
   c.model = dict(
     kind='detail_network',

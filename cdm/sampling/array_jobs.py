@@ -91,7 +91,7 @@ class Job:
     text = own_results.digest([self.seen.digest, json.dumps(list(unit))])
     return int(text[:8], 16)
 
-  def open(self) -> ArrayFile:
+  def opened(self) -> ArrayFile:
     """Opens the array again.
 
     Raises:

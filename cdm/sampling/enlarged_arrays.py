@@ -127,7 +127,7 @@ def _drawn(job, part, settings, on_windows) -> Iterator[tuple]:
     given = job.layout.height, job.layout.width
     is_larger = (job.size.height, job.size.width) != given
     rounds = int(is_larger)
-  with array_file.closing(job.open()) as file:
+  with array_file.closing(job.opened()) as file:
 
     def rows(is_clipped):
       return array_rows.ArrayRows(

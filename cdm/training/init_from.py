@@ -115,15 +115,15 @@ def find_start(
   )
 
 
-def _untrained_mean(c: ConfigDict) -> list[str]:
+def _untrained_mean(c: ConfigDict) -> Sequence[str]:
   """Returns a line if details are drawn over a mean that nobody trained."""
   if c.get('model') is None or not bound_diffusion.is_detail(c):
-    return []
-  return [
+    return ()
+  return (
     f'warning: {KEY} is not set, so the mean that details are drawn over is '
     'that of a new network, the enlarged low-res image. Give the run of a '
-    f'trained mean, such as --{KEY}=runs/faithful.'
-  ]
+    f'trained mean, such as --{KEY}=runs/faithful.',
+  )
 
 
 class SourceWeights:

@@ -58,7 +58,10 @@ def go(page, answer, first=0, last=6, practice=4):
 
 
 def rows_of(folder, code):
-  rows = [json.loads(s) for s in (folder / ANSWERS).read_text().splitlines()]
+  rows = [
+    json.loads(s)
+    for s in (folder / ANSWERS).read_text(encoding='utf-8').splitlines()
+  ]
   return [row for row in rows if row['person'] == code]
 
 

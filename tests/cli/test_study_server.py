@@ -241,12 +241,17 @@ def test_two_persons_answer_for_themselves_alone(site, made):
   forged = answer(two, study, 1)
   forged['answer'] |= {'person': one['code'], 'ip': '192.0.2.1'}
   assert send(host, csrf, forged)[0] == 200
-  rows = [json.loads(s) for s in (folder / ANSWERS).read_text().splitlines()]
+  rows = [
+    json.loads(s)
+    for s in (folder / ANSWERS).read_text(encoding='utf-8').splitlines()
+  ]
   own = {one['code']: 0, two['code']: 1}
   rows = [r for r in rows if r['person'] in own]
   assert [r['trial_index'] for r in rows] == [0, 1]
   assert [own[r['person']] for r in rows] == [0, 1]
-  text = (folder / ANSWERS).read_text() + (folder / PERSONS).read_text()
+  text = (folder / ANSWERS).read_text(encoding='utf-8') + (
+    folder / PERSONS
+  ).read_text(encoding='utf-8')
   for secret in (one['person'], two['person'], '127.0.0.1', '192.0.2.1'):
     assert secret not in text
   assert session(host, csrf, one['person'])['answered'] == [0]
@@ -275,7 +280,7 @@ def test_answers_survive_a_kill(tmp_path):
     assert send(host, csrf, answer(found, study, 0))[0] == 200
     process.send_signal(signal.SIGKILL)
     process.wait()
-  rows = (folder / ANSWERS).read_text().splitlines()
+  rows = (folder / ANSWERS).read_text(encoding='utf-8').splitlines()
   assert [json.loads(row)['trial_index'] for row in rows] == [0]
   with served.running(study, folder) as (host, _, csrf):
     again = session(host, csrf, found['person'])

@@ -37,7 +37,7 @@ from cdm.diffusion import (
       cosine_logsnr.shifted_cosine,
       dict(logsnr_min=-15.0, logsnr_max=15.0),  # [SiD]'s code
     ),
-    (guidance.clip_x_0, dict(low=-1.0, high=1.0)),
+    (guidance.clip_x_0, dict(low=-1.0, high=1.0, keep_eps=False)),
     (
       guidance.dynamic_threshold,
       dict(percentile=99.5, low=-1.0, high=1.0),  # [Imagen]

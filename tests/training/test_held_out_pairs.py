@@ -56,6 +56,7 @@ def evaluation(monkeypatch, *, devices=8, pairs=11):
     built=types.SimpleNamespace(
       lowres=LOWRES,
       net=types.SimpleNamespace(num_classes=4),
+      is_array=False,
       boxes=lambda params: lambda tree: tree,  # nothing is split
     ),
     schedule=types.SimpleNamespace(batch_size=8, accumulation=1),

@@ -259,6 +259,7 @@ def check_design(options: Options, sets: dict[str, str]) -> None:
 
 def _serve(args):
   from cdm.cli.web import local_server
+  from cdm.data import shell_commands
   from cdm.distributed import folder_lock
   from cdm.evaluation.human import study_file
 
@@ -273,7 +274,7 @@ def _serve(args):
   except ModuleNotFoundError as error:
     raise ValueError(
       f'cdm study serve needs the package {error.name}, which is not '
-      "installed: pip install 'cdm[web]'."
+      f'installed. Run: {shell_commands.install("cdm[web]")}'
     ) from error
   # Not `folder_lock.hold`, which starts JAX to ask for other processes.
   with folder_lock.FolderLock(args.study, 'cdm study serve'):

@@ -142,16 +142,16 @@ def test_a_panel_gets_files_alone_and_no_right_answers(tmp_path, sets, capsys):
   made = study_file.read(folder)
   lists = sorted(p.name for p in (out / 'lists').iterdir())
   assert lists == ['0.js', '1.js', '2.js']
-  text = (out / 'lists' / '0.js').read_text()
+  text = (out / 'lists' / '0.js').read_text(encoding='utf-8')
   trials = json.loads(re.fullmatch(r'window.CDM_LIST = (.*);\n', text)[1])
   assert [t['practice'] for t in trials] == 4 * [True] + 8 * [False]
   # What is judged and what is a control look alike, and name no method.
   assert {tuple(t) for t in trials[4:]} == {
     ('trial_type', 'stimulus', 'lowres', 'width', 'height', 'practice')
   }
-  whole = ''.join(p.read_text() for p in out.rglob('*.js'))
+  whole = ''.join(p.read_text(encoding='utf-8') for p in out.rglob('*.js'))
   assert 'sr3' not in whole and 'original' not in whole
-  page = (out / 'index.html').read_text()
+  page = (out / 'index.html').read_text(encoding='utf-8')
   order = re.findall(r'src="(\w+\.js)"', page)
   assert order == ['study_data.js', 'shown.js', 'store.js', 'study.js']
   assert {p.name for p in (out / 'media').iterdir()} == set(

@@ -94,9 +94,9 @@ def test_a_file_of_another_study_is_named(tmp_path):
   made = studies.study()
   rows = studies.session(made, 0, lambda t: 0, study='other')
   path = tmp_path / 'answers_x.json'
-  path.write_text(json.dumps(rows))
+  path.write_text(json.dumps(rows), encoding='utf-8')
   with pytest.raises(ValueError, match="answers_x.json, answer 1: .*'other'"):
     answer_file.read([tmp_path], made)
-  path.write_text('{}')
+  path.write_text('{}', encoding='utf-8')
   with pytest.raises(ValueError, match='it holds no list'):
     answer_file.read([path], made)

@@ -196,13 +196,15 @@ def test_the_report_is_one_page_with_its_numbers_and_trials(tmp_path):
   hasty = studies.session(
     made, 1, studies.fooled(0.5, 1), shown_ms=100.0, rt=99.0, person='<hasty>'
   )
-  (tmp_path / 'a.json').write_text(json.dumps([*honest, *hasty]))
+  (tmp_path / 'a.json').write_text(
+    json.dumps([*honest, *hasty]), encoding='utf-8'
+  )
   given = [str(tmp_path / 'a.json')]
   found = report.write(made, folder, given, out, overwrite=False)
-  assert json.loads(out.with_suffix('.json').read_text()) == json.loads(
-    json.dumps(found)
-  )
-  page = out.read_text()
+  assert json.loads(
+    out.with_suffix('.json').read_text(encoding='utf-8')
+  ) == json.loads(json.dumps(found))
+  page = out.read_text(encoding='utf-8')
   # It loads nothing, and shows no text of others as its own.
   assert not re.search(r'(src|href)="(?!data:image/png)', page)
   assert '&lt;hasty&gt;' in page and '<hasty>' not in page
@@ -212,7 +214,9 @@ def test_the_report_is_one_page_with_its_numbers_and_trials(tmp_path):
   assert f'<td>{100 * rate:.1f}</td>' in page
   # Seven scenes, in both rows of either end, each once.
   assert page.count('data:image/png') == 14
-  first, *rows = out.with_suffix('.csv').read_text().splitlines()
+  first, *rows = (
+    out.with_suffix('.csv').read_text(encoding='utf-8').splitlines()
+  )
   assert first.startswith('trial_index,trial_type,rt,response,stimulus,')
   assert len(rows) == 24 and rows[0].startswith('0,two-pictures,1500.0,')
   with pytest.raises(ValueError, match='exists and would be overwritten'):
