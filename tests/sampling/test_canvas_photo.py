@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from support import smoke_runs
+from support import random_params, smoke_runs
 
 from cdm.config import loader, stage
 from cdm.data import low_res_inputs
@@ -39,13 +39,7 @@ def built():
 
 @pytest.fixture(scope='module')
 def params(built):
-  params = built.method.init(jax.random.key(0))
-  keys = jax.random.split(jax.random.key(1), len(jax.tree.leaves(params)))
-  return jax.tree.map(
-    lambda x, k: x + 0.1 * jax.random.normal(k, x.shape),
-    params,
-    jax.tree.unflatten(jax.tree.structure(params), list(keys)),
-  )
+  return random_params.moved(built.method.init(jax.random.key(0)))
 
 
 @pytest.fixture(scope='module')
