@@ -99,7 +99,9 @@ def write(
     **packed.notes,
   }
   with atomic_files.write_atomically(path) as partial:
+    mode = partial.stat().st_mode
     safetensors_numpy.save_file(arrays, partial, metadata)
+    partial.chmod(mode)  # The library makes a file for its owner alone.
   return packed
 
 

@@ -58,6 +58,12 @@ def test_the_file_is_what_other_programs_expect(packed):
   )
 
 
+def test_the_file_is_as_readable_as_any_other(packed):
+  beside = packed.with_name('beside')
+  beside.touch()
+  assert packed.stat().st_mode == beside.stat().st_mode
+
+
 def test_float16_rounds_to_the_nearest(packed):
   packed_stage.write(packed, PARAMS, config=CONFIG, step=7, dtype='float16')
   params, _ = packed_stage.restore(packed, ABSTRACT)

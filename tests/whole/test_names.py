@@ -25,7 +25,7 @@ TEXTS = sorted(
     'tests/**/*.py',
   )
   for path in ROOT.glob(pattern)
-  if path.is_file() and path.suffix != '.pyc'
+  if path.is_file() and path.suffix not in ('.pyc', '.safetensors')
 )
 # A dotted name, but not the end of an address or of a longer name.
 DOTTED = re.compile(r'(?<![\w./-])cdm(?:\.[A-Za-z_]\w*)+')
