@@ -81,8 +81,8 @@ class Correction(NamedTuple):
   Attributes:
     back_projection: rounds, 0 to 10, that make a result shrink to its original;
       None is 1, and 0 for a Pillow image of a JPEG file below quality 90, for
-      noisy pictures that a stage restores, and for results of the size of their
-      original.
+      noisy or blurred pictures that a stage restores, and for results of the
+      size of their original.
     damage: what degraded the pictures, for a stage that restores it: 'none', or
       some of 'noise=3,jpeg=60,blur=0.8'; None estimates noise and quality.
     detail: for a stage that draws details over a mean: from 0, the mean, to 1,

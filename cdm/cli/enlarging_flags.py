@@ -85,8 +85,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     type=int,
     metavar='ROUNDS',
     help='rounds of correction that make the result shrink to its original '
-    '(default: 1, and 0 for JPEG files below quality 90, noisy pictures, and '
-    'results of the size of their original)',
+    '(default: 1, and 0 for JPEG files below quality 90, noisy or blurred '
+    'pictures, and results of the size of their original)',
   )
   add(
     '--damage',
