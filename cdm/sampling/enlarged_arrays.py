@@ -18,14 +18,16 @@ from cdm.reporting import progress
 from cdm.sampling import (
   array_jobs,
   array_rows,
+  drawing_pace,
   enlarged_files,
+  picture_damage,
   picture_rows,
   upscale_inputs,
 )
 from cdm.sampling.array_jobs import Job, Part, Values
 from cdm.sampling.enlarged_inputs import Inputs
 from cdm.sampling.enlarged_jobs import Settings
-from cdm.sampling.enlargement import Drawn
+from cdm.sampling.enlargement import Drawn, Enlargement
 from cdm.sampling.upscaler import Upscaler
 
 
@@ -62,6 +64,10 @@ def write_enlarged_arrays(
     left = [job for job, done in zip(jobs, there, strict=True) if not done]
     parts = array_jobs.parts_of(canvas, left)
     array_jobs.announce(parts)
+    drawing_pace.announce(
+      record, [part.enlargement for _, some in parts for part in some]
+    )
+    watch = drawing_pace.Watch(record, canvas)
     total = sum(
       part.enlargement.num_windows for _, some in parts for part in some
     )
@@ -69,7 +75,14 @@ def write_enlarged_arrays(
       if parts:
         bar.compiling()
       for job, some in parts:
-        _write(job, some, settings, record, bar.advance)
+        _write(
+          job,
+          some,
+          settings,
+          record,
+          lambda of: watch.callback(of, bar.advance),
+        )
+    watch.remember()
     collectives.barrier('the enlarged arrays')
     if collectives.is_first():
       for job in jobs:
@@ -86,7 +99,7 @@ def _write(
   parts: Sequence[Part],
   settings: Settings,
   record: Any,
-  on_windows: Callable[[int], object],
+  watched: Callable[[Enlargement], Callable[[int], object]],
 ) -> None:
   """Draws an array and writes it."""
   target = job.given.target
@@ -103,6 +116,7 @@ def _write(
     )
   with opened as writer:
     for part in parts:
+      on_windows = watched(part.enlargement)
       for unit, first, band in _drawn(job, part, settings, on_windows):
         if writer is not None:
           writer.write(unit.page, slice(*unit.channels), first, band)
@@ -126,7 +140,10 @@ def _drawn(job, part, settings, on_windows) -> Iterator[tuple]:
     # An array of the same size would become itself again.
     given = job.layout.height, job.layout.width
     is_larger = (job.size.height, job.size.width) != given
-    rounds = int(is_larger)
+    is_clean = settings.damage is None or picture_damage.is_clean(
+      settings.damage
+    )
+    rounds = int(is_larger and is_clean)
   with array_file.closing(job.opened()) as file:
 
     def rows(is_clipped):

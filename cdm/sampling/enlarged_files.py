@@ -27,6 +27,7 @@ from cdm.data.printable_name import printable
 from cdm.distributed import collectives, folder_lock
 from cdm.reporting import progress
 from cdm.sampling import (
+  drawing_pace,
   enlarged_jobs,
   own_results,
   picture_damage,
@@ -74,12 +75,16 @@ def write_enlarged_files(
     left = [job for job, done in zip(jobs, there, strict=True) if not done]
     groups = enlarged_jobs.groups_of(canvas, left)
     enlarged_jobs.announce(groups)
+    drawing_pace.announce(record, [group.enlargement for group in groups])
+    watch = drawing_pace.Watch(record, canvas)
     total = sum(group.enlargement.num_windows for group in groups)
     with progress.Progress('enlarging', total=total, unit='window') as bar:
       if groups:
         bar.compiling()
       for group in groups:
-        errors += _draw(group, inputs, settings, record, bar.advance)
+        on_windows = watch.callback(group.enlargement, bar.advance)
+        errors += _draw(group, inputs, settings, record, on_windows)
+    watch.remember()
     collectives.barrier('the enlarged pictures')
     if collectives.is_first():
       written = [j for j in jobs if marks.has(j.picture.target, j.mark)]

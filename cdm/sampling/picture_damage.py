@@ -49,7 +49,11 @@ def rounds_of(
     return asked
   # A picture of the same size would become itself again.
   is_larger = (size.height, size.width) != one.samples.shape[:2]
-  is_clean = damage.quality is None or damage.quality >= CLEAN_QUALITY
-  is_quiet = damage.noise < QUIET_NOISE
-  is_sharp = damage.blur < SHARP_BLUR
-  return int(is_larger and is_clean and is_quiet and is_sharp)
+  return int(is_larger and is_clean(damage))
+
+
+def is_clean(damage: Degradation) -> bool:
+  """Returns whether a result should shrink to what was degraded so."""
+  is_good = damage.quality is None or damage.quality >= CLEAN_QUALITY
+  is_quiet, is_sharp = damage.noise < QUIET_NOISE, damage.blur < SHARP_BLUR
+  return is_good and is_quiet and is_sharp
