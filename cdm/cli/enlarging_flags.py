@@ -18,6 +18,7 @@ OF_PICTURES = (
   'subsampling',
   'compression',
   'strip_metadata',
+  'compare',
 )
 SIZES = ('scale', 'width', 'height', 'long_edge', 'megapixels')
 FORMATS = ('jpg', 'png', 'tif', 'webp', 'avif', 'bmp')
@@ -79,6 +80,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     action='store_true',
     help='keep nothing of the metadata but the colour profile and the '
     'resolution (default: keep all)',
+  )
+  add(
+    '--compare',
+    action='store_true',
+    help='also write NAME_compare.png beside each result: its most detailed '
+    'part at 1:1, beside what was given and bicubic',
   )
   add(
     '--back_projection',
@@ -187,4 +194,5 @@ def settings(args: argparse.Namespace, label: int | None) -> Settings:
     options=options,
     strip=args.strip_metadata,
     overwrite=args.overwrite,
+    compare=args.compare,
   )

@@ -17,6 +17,7 @@ def write_png(
   image: np.ndarray,
   *,
   text: Mapping[str, str] | None = None,
+  icc: bytes | None = None,
 ) -> None:
   """Writes uint8 [H, W, 3] as PNG; the file appears only when complete.
 
@@ -24,6 +25,7 @@ def write_png(
     path: path of the file.
     image: the image.
     text: {name: ASCII text} of text entries to write into the file, or None.
+    icc: bytes of its colour profile; None for sRGB.
   """
   entries = PngImagePlugin.PngInfo()
   for name, value in (text or {}).items():
@@ -35,7 +37,7 @@ def write_png(
   def write() -> None:
     with atomic_files.write_atomically(path, durable=False) as partial:
       Image.fromarray(np.asarray(image)).save(
-        partial, format='PNG', pnginfo=entries
+        partial, format='PNG', pnginfo=entries, icc_profile=icc
       )
 
   storage_retry.retried(write, f'Writing {path}')

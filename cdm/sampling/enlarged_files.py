@@ -27,6 +27,7 @@ from cdm.data.printable_name import printable
 from cdm.distributed import collectives, folder_lock
 from cdm.reporting import progress
 from cdm.sampling import (
+  compared_pictures,
   drawing_pace,
   enlarged_jobs,
   own_results,
@@ -71,7 +72,7 @@ def write_enlarged_files(
   if out is not None:
     held = folder_lock.hold(out, 'cdm upscale', flag='--out')
   with held:
-    there = enlarged_jobs.are_written(jobs, overwrite=settings.overwrite)
+    there = enlarged_jobs.are_written(jobs, settings)
     left = [job for job, done in zip(jobs, there, strict=True) if not done]
     groups = enlarged_jobs.groups_of(canvas, left)
     enlarged_jobs.announce(groups)
@@ -90,6 +91,8 @@ def write_enlarged_files(
       written = [j for j in jobs if marks.has(j.picture.target, j.mark)]
       for job in written:
         print(printable(job.picture.target))
+        if settings.compare:
+          print(printable(compared_pictures.path_of(job.picture.target)))
       if out is not None:
         _write_overview(out, upscaler, written, inputs, settings)
   refused = [*inputs.refused, *errors]
@@ -255,11 +258,17 @@ def _write_one(job, one, rows, settings, record):
   channels = one.samples.shape[-1] + (one.alpha is not None)
   layout = Layout(size.width, size.height, channels, one.bits)
   target.parent.mkdir(parents=True, exist_ok=True)
+  comparison = None
+  if settings.compare:
+    comparison = compared_pictures.Comparison(one, size)
+    levels = comparison.watched(levels)
   with picture_writer.open_writer(
     target, layout, carried=kept, options=settings.options, mark=job.mark
   ) as file:
     for band in levels:
       file.write(band)
+  if comparison is not None:
+    comparison.write(compared_pictures.path_of(target), job.mark)
   name = printable(target)
   image_notes.say(
     image_notes.Note('metadata', name, text) for text in file.notes

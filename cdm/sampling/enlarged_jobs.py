@@ -19,7 +19,12 @@ from cdm.data.photographs import (
 from cdm.data.photographs.output_kinds import Layout
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives
-from cdm.sampling import canvas_plan, enlarged_size, own_results
+from cdm.sampling import (
+  canvas_plan,
+  compared_pictures,
+  enlarged_size,
+  own_results,
+)
 from cdm.sampling.canvas_upscaler import CanvasUpscaler
 from cdm.sampling.enlarged_inputs import Inputs, Picture
 from cdm.sampling.enlargement import Enlargement
@@ -44,6 +49,7 @@ class Settings(NamedTuple):
     options: how files are compressed.
     strip: whether metadata are left out.
     overwrite: whether other files that have the names of results are replaced.
+    compare: whether each result gets a comparison, see `compared_pictures`.
   """
 
   asked: enlarged_size.Asked = enlarged_size.Asked()
@@ -55,6 +61,7 @@ class Settings(NamedTuple):
   options: picture_writer.Options = picture_writer.DEFAULTS
   strip: bool = False
   overwrite: bool = False
+  compare: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +99,7 @@ def jobs_of(
   """
   stage = None if record is None else record.manifest()
   common = json.dumps(
-    [stage, settings._replace(overwrite=False), inputs.max_value],
+    [stage, _that_count(settings), inputs.max_value],
     sort_keys=True,
     default=str,
   )
@@ -116,6 +123,14 @@ def jobs_of(
     mark = own_results.digest([common, digest, picture.target.suffix.lower()])
     jobs.append(Job(picture, mark, number_of(digest), size))
   return jobs, errors
+
+
+def _that_count(settings):
+  """Returns the settings that a result depends on, by name."""
+  found = settings._asdict()
+  for name in ('overwrite', 'compare'):
+    del found[name]
+  return found
 
 
 def number_of(digest: str) -> int:
@@ -152,32 +167,48 @@ def _refusal(picture, upscaler, settings) -> str:
   return ''
 
 
-def are_written(jobs: Sequence[Job], *, overwrite: bool) -> list[bool]:
+def are_written(jobs: Sequence[Job], settings: Settings) -> list[bool]:
   """Returns which results are there already; a collective.
 
   Args:
     jobs: what is to be made.
-    overwrite: whether other files of these names will be replaced.
+    settings: how pictures are enlarged.
 
   Raises:
-    ValueError: another file has the name of a result.
+    ValueError: another file, or another result, has the name of a result.
   """
   if not jobs:
     return []
+  targets = [job.picture.target for job in jobs]
+  if settings.compare:
+    compared_pictures.refuse_same_names(targets)
   looked = [
-    [
-      marks.has(jobs[i].picture.target, jobs[i].mark),
-      os.path.lexists(jobs[i].picture.target),
-    ]
+    _looked_at(jobs[i], settings.compare)
     for i in collectives.local_indices(len(jobs))
   ]
   found = collectives.in_turn(collectives.gather_objects(looked))
   own_results.refuse(
-    job.picture.target
-    for job, (own, exists) in zip(jobs, found, strict=True)
-    if exists and not own and not overwrite
+    pathlib.Path(path)
+    for _, others in found
+    for path in others
+    if not settings.overwrite
   )
-  return [own for own, _ in found]
+  return [is_done for is_done, _ in found]
+
+
+def _looked_at(job, compare):
+  """Returns (whether all is there, paths that other files have)."""
+  paths = [job.picture.target]
+  own = [marks.has(job.picture.target, job.mark)]
+  if compare:
+    paths.append(compared_pictures.path_of(job.picture.target))
+    own.append(own_results.is_own(paths[-1], job.mark))
+  others = [
+    os.fspath(path)
+    for path, is_own in zip(paths, own, strict=True)
+    if not is_own and os.path.lexists(path)
+  ]
+  return all(own), others
 
 
 class Group(NamedTuple):

@@ -178,6 +178,30 @@ def test_what_is_there_is_kept_and_other_files_are_not_touched(
   assert {p.name for p in out.iterdir()} == {'a.jpg', 'b.jpg', 'a.png', 'b.png'}
 
 
+def test_a_comparison_is_one_of_the_results(upscaler, tmp_path, capsys):
+  path = save(tmp_path / 'a.png', photo())
+  out = tmp_path / 'out'
+  enlarge(upscaler, [path], out)
+  # It was not asked for the first time, so that the picture is drawn again.
+  enlarge(upscaler, [path], out, compare=True)
+  assert f'{out / "a_compare.png"}\n' in capsys.readouterr().out
+  enlarged = np.asarray(Image.open(out / 'a.png'))
+  side = min(enlarged.shape[:2])
+  shown = np.asarray(Image.open(out / 'a_compare.png'))[-side - 4 : -4]
+  (part,) = {
+    left
+    for left in range(enlarged.shape[1] - side + 1)
+    if (enlarged[:, left : left + side] == shown[:, -side - 4 : -4]).all()
+  }
+  assert part >= 0
+  before = (out / 'a_compare.png').stat().st_mtime_ns
+  enlarge(upscaler, [path], out, compare=True)
+  assert (out / 'a_compare.png').stat().st_mtime_ns == before
+  (out / 'a_compare.png').write_bytes(b'of somebody else')
+  with pytest.raises(ValueError, match=r'a_compare\.png would be overwritten'):
+    enlarge(upscaler, [path], out, compare=True)
+
+
 def test_a_bad_file_does_not_stop_the_rest(upscaler, tmp_path, capsys):
   good = save(tmp_path / 'good.png', photo())
   (tmp_path / 'text.png').write_text('no picture', encoding='utf-8')
