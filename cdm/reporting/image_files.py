@@ -11,6 +11,8 @@ from PIL import Image, PngImagePlugin
 
 from cdm.data.files import atomic_files, storage_retry
 
+COMPARED = '_compare.png'  # how the names of `cdm upscale --compare` end
+
 
 def write_png(
   path: str | os.PathLike,

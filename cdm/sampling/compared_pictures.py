@@ -29,7 +29,7 @@ def path_of(target: pathlib.Path) -> pathlib.Path:
   Args:
     target: path of the result.
   """
-  return target.with_name(f'{target.stem}_compare.png')
+  return target.with_name(f'{target.stem}{image_files.COMPARED}')
 
 
 def refuse_same_names(targets: Sequence[pathlib.Path]) -> None:

@@ -14,6 +14,7 @@ from cdm.reporting import html_page, metric_writer, session_log, text_table
 from cdm.reporting.shown_number import ShownNumber
 from cdm.training import (
   collapse,
+  comparison,
   loss_curves,
   overfitting,
   overview_caption,
@@ -108,12 +109,15 @@ class Summary(TypedDict):
     samples: the folder of `cdm sample`, or None.
     upscaled: the folder of `cdm upscale --held_out`, or None.
     quality: the row of `cdm evaluate --out`, or None.
+    enlarged: path of what `cdm upscale --compare` wrote; absent if it is not
+      shown.
   """
 
   runs: list[RunFacts]
   samples: FolderFacts | None
   upscaled: FolderFacts | None
   quality: Quality | None
+  enlarged: NotRequired[str]
 
 
 def summarise(
@@ -122,6 +126,7 @@ def summarise(
   samples: str | os.PathLike | None = None,
   upscaled: str | os.PathLike | None = None,
   row: str | os.PathLike | None = None,
+  enlarged: str | os.PathLike | None = None,
 ) -> Summary:
   """Collects the facts and numbers of an experiment.
 
@@ -130,6 +135,7 @@ def summarise(
     samples: folder that `cdm sample` wrote, or None.
     upscaled: folder that `cdm upscale --held_out` wrote, or None.
     row: file that `cdm evaluate --out` wrote, or None.
+    enlarged: PNG file that `cdm upscale --compare` wrote, or None.
 
   Returns:
     The summary, a dict of JSON values.
@@ -143,6 +149,7 @@ def summarise(
     'samples': folder_facts(samples, 'samples.png', 'cdm sample'),
     'upscaled': folder_facts(upscaled, 'upscaled.png', 'cdm upscale'),
     'quality': read_row(row) if row else None,
+    **({} if enlarged is None else {'enlarged': comparison.checked(enlarged)}),
   }
 
 
@@ -248,6 +255,8 @@ def write(
     if folder := summary[key]:
       image = pathlib.Path(folder['picture'])
       files[image.name] = image.read_bytes()
+  if 'enlarged' in summary:
+    files[comparison.NAME] = pathlib.Path(summary['enlarged']).read_bytes()
   files['report.json'] = (json.dumps(summary, indent=2) + '\n').encode()
   page = html(summary, title=title, numbers=numbers)
   files['report.html'] = page.encode(errors='backslashreplace')
@@ -268,7 +277,7 @@ def _is_report(path: pathlib.Path) -> bool:
     saved = json.loads(path.read_bytes())
   except (OSError, ValueError):
     return False
-  return isinstance(saved, dict) and set(Summary.__annotations__) <= set(saved)
+  return isinstance(saved, dict) and Summary.__required_keys__ <= set(saved)
 
 
 def _refuse_another(path: pathlib.Path, content: bytes) -> None:
@@ -293,6 +302,8 @@ def html(
     numbers: {metric: how it is shown}.
   """
   sections = []
+  if 'enlarged' in summary:
+    sections.append(comparison.section(summary['enlarged']))
   if summary['quality']:
     sections.append(
       html_page.Section(

@@ -1,5 +1,6 @@
 """Runs summed up: a table for the terminal, a page, and the facts as JSON."""
 
+import base64
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -167,6 +168,22 @@ def test_a_damaged_file_is_a_data_error_by_its_place(
     damaged_file.DamagedFile, match=f'{name} is damaged.*{told}'
   ):
     run_report.summarise([a], row=a / 'row.json')
+
+
+def test_an_enlarged_photograph_comes_first(tmp_path):
+  path = tmp_path / 'cat_compare.png'
+  image_files.write_png(path, np.full((3, 9, 3), 7, np.uint8))
+  facts = run_report.summarise([run(tmp_path / 'a', rows=ROWS)], enlarged=path)
+  run_report.write(facts, tmp_path / 'out', title='x', numbers=NUMBERS)
+  out = tmp_path / 'out'
+  assert (out / 'enlarged.png').read_bytes() == path.read_bytes()
+  page = (out / 'report.html').read_text(encoding='utf-8')
+  first = page.index('A photograph, enlarged')
+  assert first < page.index(base64.b64encode(path.read_bytes()).decode())
+  assert first < page.index('Training')
+  # A report without it is one, too.
+  facts = run_report.summarise([run(tmp_path / 'b', rows=ROWS)])
+  run_report.write(facts, out, title='x', numbers=NUMBERS)
 
 
 def test_a_loss_that_was_not_finite_does_not_break_the_table(tmp_path):

@@ -73,7 +73,7 @@ OPTIONS = {
   'describe': '--config --json',
   'plan': '--config --topology --step --search --quick --deadline '
   '--price --json',
-  'report': '--run --samples --upscaled --row --out --title',
+  'report': '--run --samples --upscaled --enlarged --row --out --title',
 }
 
 
@@ -555,6 +555,10 @@ def test_stages_that_do_not_fit_are_named(refused, tmp_path):
     (['report', '--run={tmp}'], r'not the work directory of a training run'),
     (['report', '--run={base}', '--samples={tmp}'], r'holds no samples\.png'),
     (['report', '--run={base}', '--row={tmp}/no'], r'cannot be read .*No such'),
+    (
+      ['report', '--run={base}', '--enlarged={tmp}/a.png'],
+      r'no comparison; gi',
+    ),
     (
       ['prepare', '--source={tmp}/no', '--size=8'],
       r'is not a folder of images',

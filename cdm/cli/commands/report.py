@@ -32,6 +32,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--upscaled', metavar='DIR', help='output folder of `cdm upscale`'
   )
   parser.add_argument(
+    '--enlarged',
+    metavar='FILE',
+    help='NAME_compare.png that `cdm upscale --compare` wrote',
+  )
+  parser.add_argument(
     '--row', metavar='FILE', help='output file of `cdm evaluate --out`'
   )
   parser.add_argument(
@@ -55,7 +60,11 @@ def run(args: argparse.Namespace) -> None:
 
   output_files.check_folder_name(args.out)
   facts = run_report.summarise(
-    args.run, samples=args.samples, upscaled=args.upscaled, row=args.row
+    args.run,
+    samples=args.samples,
+    upscaled=args.upscaled,
+    row=args.row,
+    enlarged=args.enlarged,
   )
   numbers = metrics_table.numbers()
   paths = run_report.write(
