@@ -32,6 +32,10 @@ from cdm.sampling.one_ahead import one_ahead
 START, STEP = 0, 1
 
 
+class NotFinite(ValueError):
+  """A network gave values that are not finite."""
+
+
 class Task(NamedTuple):
   """Pictures of one size that are drawn together.
 
@@ -221,6 +225,9 @@ class CanvasUpscaler:
 
     Returns:
       float32 [N, n, W, 3], in [-1, 1] but for an overshoot.
+
+    Raises:
+      NotFinite: so are the values of the network.
     """
     assert len(task.numbers) == plan.count
     rows, columns = (
@@ -314,6 +321,12 @@ class _Windows:
     for numbers, found in one_ahead(self._begin(x_t, logsnr, known)):
       for name, values in found.items():
         values = device_mesh.fetch(values)
+        if not np.isfinite(values).all():
+          raise NotFinite(
+            'the network gives values that are not finite; its parameters may '
+            'be damaged, or what it computes in (config.model.dtype) is too '
+            'small for this picture.'
+          )
         if name not in totals:
           totals[name] = np.zeros((*shape, values.shape[-1]), np.float32)
         for number, value in zip(numbers, values, strict=False):

@@ -49,7 +49,8 @@ def announce(record: Any, enlargements: Sequence[Enlargement]) -> None:
     return
   about = float(f'{seconds:.2g}')
   text = f'{about:g} s' if about < 60 else progress.duration(about)
-  print(f'Drawing takes about {text} on this machine.', flush=True)
+  where = _named(_devices(upscaler))
+  print(f'Drawing takes about {text}, on {where}.', flush=True)
 
 
 class Watch:
@@ -149,6 +150,14 @@ def _key(record, upscaler):
   ]
   text = json.dumps(parts, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _named(devices):
+  """Returns what draws, as people name it."""
+  if devices[0].platform == 'cpu':
+    cores = os.cpu_count() or 1
+    return f'the CPU ({cores} core{"s" * (cores > 1)})'
+  return f'{len(devices)} {devices[0].device_kind}'
 
 
 def _devices(upscaler):

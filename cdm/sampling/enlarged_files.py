@@ -36,6 +36,7 @@ from cdm.sampling import (
   upscale_files,
   upscale_inputs,
 )
+from cdm.sampling.canvas_upscaler import NotFinite
 from cdm.sampling.enlarged_inputs import Inputs
 from cdm.sampling.enlarged_jobs import Settings
 from cdm.sampling.enlarged_size import Size
@@ -176,7 +177,12 @@ def _draw(group, inputs, settings, record, on_windows) -> list[Exception]:
       on_windows=on_windows,
     )
     photographs = [read[i] for i in chosen]
-    _write_drawn(jobs, photographs, enlargement, drawn, settings, record)
+    try:
+      _write_drawn(jobs, photographs, enlargement, drawn, settings, record)
+    except NotFinite as error:
+      for i in chosen:
+        name = printable(group.jobs[i].picture.path)
+        errors[i] = ValueError(f'{name}: {error}')
   return list(errors.values())
 
 

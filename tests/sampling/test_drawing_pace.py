@@ -1,5 +1,7 @@
 """How long drawing takes is said beforehand, from what it took before."""
 
+import os
+
 import pytest
 from support import canvas_stages
 
@@ -7,6 +9,9 @@ from cdm.sampling import drawing_pace
 from cdm.sampling.canvas_upscaler import CanvasUpscaler
 from cdm.sampling.enlarged_size import Asked, choose
 from cdm.sampling.enlargement import Enlargement
+
+CORES = os.cpu_count() or 1
+ON = f'the CPU ({CORES} core{"s" * (CORES > 1)}).'
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ def test_before_the_first_run_flops_are_counted(
   seconds = enlargement.flops / (0.6 * 1e10)
   assert seconds > 2 and enlargement.flops >= enlargement.num_windows * 3.5e9
   assert seconds < 60
-  expected = f'Drawing takes about {seconds:.2g} s on this machine.\n'
+  expected = f'Drawing takes about {seconds:.2g} s, on {ON}\n'
   assert said(enlargement, capsys) == expected
   # Nobody plans with a second.
   monkeypatch.setattr(drawing_pace, '_convolution_rate', lambda: 1e16)
@@ -53,9 +58,7 @@ def test_the_pace_of_a_run_is_remembered(enlargement, monkeypatch, capsys):
   assert passed_on == [3, 1, 1]
   windows = enlargement.num_windows
   assert windows == 72  # 288 s, in two digits 290
-  assert said(enlargement, capsys) == (
-    'Drawing takes about 4:50 on this machine.\n'
-  )
+  assert said(enlargement, capsys) == (f'Drawing takes about 4:50, on {ON}\n')
 
   class Record:
     def manifest(self):

@@ -8,6 +8,7 @@ from PIL import Image
 from support import canvas_stages
 
 from cdm.data.photographs import photograph
+from cdm.methods.canvas_drawing import CanvasDrawing
 from cdm.sampling import (
   canvas_upscaler,
   enlarged_files,
@@ -200,6 +201,28 @@ def test_a_comparison_is_one_of_the_results(upscaler, tmp_path, capsys):
   (out / 'a_compare.png').write_bytes(b'of somebody else')
   with pytest.raises(ValueError, match=r'a_compare\.png would be overwritten'):
     enlarge(upscaler, [path], out, compare=True)
+
+
+def test_values_that_are_not_finite_are_never_written(tmp_path):
+  """A network that divides by 1 - x cannot draw a picture with white."""
+
+  def evaluate(params, views, x_t, logsnr, tuned):
+    return {'x_0': 0.1 / (1.0 - views.upsampled)}
+
+  def draw(evaluate, canvas, tuned):
+    return evaluate(None, None)['x_0']
+
+  stage = canvas_stages.stage(size=16, margin=0)
+  stage = stage._replace(canvas=CanvasDrawing(evaluate, draw), tune=None)
+  upscaler = sampling_upscaler.stage_upscaler(stage, None, batch_size=4)
+  dark, light = (
+    save(tmp_path / f'{level}.png', np.full((9, 9, 3), level, np.uint8))
+    for level in (90, 255)
+  )
+  with pytest.raises(ValueError, match='1 of 2 pictures were not') as error:
+    enlarge(upscaler, [light, dark], tmp_path / 'out')
+  assert '255.png: the network gives values that are not' in str(error.value)
+  assert os.listdir(tmp_path / 'out') == ['90.png']
 
 
 def test_a_bad_file_does_not_stop_the_rest(upscaler, tmp_path, capsys):
