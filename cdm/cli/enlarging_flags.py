@@ -19,6 +19,7 @@ OF_PICTURES = (
   'compression',
   'strip_metadata',
   'compare',
+  'wrap',
 )
 SIZES = ('scale', 'width', 'height', 'long_edge', 'megapixels')
 FORMATS = ('jpg', 'png', 'tif', 'webp', 'avif', 'bmp')
@@ -86,6 +87,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     action='store_true',
     help='also write NAME_compare.png beside each result: its most detailed '
     'part at 1:1, beside what was given and bicubic',
+  )
+  add(
+    '--wrap',
+    action='store_true',
+    help='the pictures repeat on all sides, as textures do, and their results '
+    'are to repeat without a seam',
   )
   add(
     '--back_projection',
@@ -195,4 +202,5 @@ def settings(args: argparse.Namespace, label: int | None) -> Settings:
     strip=args.strip_metadata,
     overwrite=args.overwrite,
     compare=args.compare,
+    wrap=args.wrap,
   )

@@ -68,7 +68,13 @@ class Source:
     )
     z_0 = z = self._rows[:, :, x.first : x.last]
     if settings.noised:
-      eps = self._task.noise((y.first, x.first), z.shape[1:3], AUGMENT, 0)
+      eps = self._task.noise(
+        (y.first, x.first),
+        z.shape[1:3],
+        AUGMENT,
+        0,
+        of=(self._task.lowres.height, width),
+      )
       level = np.full(len(z), settings.level, np.float64)
       z = lowres_conditioning.augment_at(z_0, lowres, level=level, eps=eps)
       z = np.asarray(z, np.float32)

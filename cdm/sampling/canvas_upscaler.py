@@ -21,11 +21,12 @@ from cdm.distributed import device_mesh
 from cdm.methods.canvas_drawing import Canvas, Views
 from cdm.ops import windows
 from cdm.ops.noise_plane import NoisePlane
-from cdm.sampling import canvas_plan, cascade, picture_rows
+from cdm.sampling import canvas_plan, cascade, picture_rows, wrapped_picture
 from cdm.sampling.canvas_plan import Plan
 from cdm.sampling.canvas_source import Source
 from cdm.sampling.drawing_stage import Stage
 from cdm.sampling.one_ahead import one_ahead
+from cdm.sampling.wrapped_picture import Torus
 
 # The uses of noise, folded into the key of a picture; 2 is that of
 # `canvas_source`.
@@ -50,6 +51,8 @@ class Task(NamedTuple):
     on_windows: callback that gets the number of windows of each evaluated
       batch.
     channels: C of the pictures.
+    torus: where noise repeats, as low-res pictures that wrap do with their
+      margins; None for nowhere.
   """
 
   lowres: picture_rows.Rows
@@ -60,9 +63,14 @@ class Task(NamedTuple):
   damage: Sequence[Degradation] | None = None
   on_windows: Callable[[int], object] = lambda count: None
   channels: int = 3
+  torus: Torus | None = None
 
   def noise(
-    self, corner: tuple[int, int], size: tuple[int, int], *use: int
+    self,
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    *use: int,
+    of: tuple[int, int],
   ) -> np.ndarray:
     """Returns noise of a rectangle of every picture, float32 [N, h, w, C].
 
@@ -70,12 +78,20 @@ class Task(NamedTuple):
       corner: (top, left).
       size: (h, w).
       use: what it is used for.
+      of: (height, width) of the picture that the rectangle lies in.
     """
     path = (self.turn, *use)
+    torus = self.torus
+    if torus is not None:
+      torus = torus.scaled(of, (self.lowres.height, self.lowres.width))
     return np.stack(
       [
-        NoisePlane(self.seed, number, path).rectangle(
-          *corner, *size, channels=self.channels
+        wrapped_picture.noise(
+          NoisePlane(self.seed, number, path),
+          corner,
+          size,
+          torus,
+          self.channels,
         )
         for number in self.numbers
       ]
@@ -269,14 +285,17 @@ class CanvasUpscaler:
     """Draws one block from noise to the end: float32 [N, H, W, 3]."""
     left, right = joined.columns[0][0], joined.columns[-1][1]
     corner, size = (source.top, left), (source.height, right - left)
+    whole = (plan.height, plan.width)
     given = source.columns(left, right)
     views = _Windows(self, task, plan, given, joined)
     assert self.stage.canvas is not None  # `of` refuses such a stage
     canvas = Canvas(
       upsampled=given.upsampled,
       start=given.start,
-      start_noise=lambda: task.noise(corner, size, START, 0),
-      step_noise=lambda j: jnp.asarray(task.noise(corner, size, STEP, j)),
+      start_noise=lambda: task.noise(corner, size, START, 0, of=whole),
+      step_noise=lambda j: jnp.asarray(
+        task.noise(corner, size, STEP, j, of=whole)
+      ),
       detail=self.detail,
     )
     return np.array(

@@ -150,15 +150,17 @@ def _draw(group, inputs, settings, record, on_windows) -> list[Exception]:
     i: picture_damage.of_picture(read[i], upscaler, settings.damage)
     for i in good
   }
-  by_rounds: dict[int, list[int]] = {}
+  alike: dict[Any, list[int]] = {}
   for i in good:
     if upscaler.takes_any_factor:
       _say_damage(group.jobs[i], damage[i])
     rounds = picture_damage.rounds_of(
       read[i], group.jobs[i].size, damage[i], settings.back_projections
     )
-    by_rounds.setdefault(rounds, []).append(i)
-  for rounds, chosen in by_rounds.items():
+    wrapped = group.jobs[i].wrapped
+    torus = None if wrapped is None else wrapped.torus
+    alike.setdefault((rounds, torus), []).append(i)
+  for (rounds, torus), chosen in alike.items():
     enlargement = group.enlargement
     if len(chosen) < len(group.jobs):
       enlargement = Enlargement.of(
@@ -175,6 +177,7 @@ def _draw(group, inputs, settings, record, on_windows) -> list[Exception]:
       back_projections=rounds,
       damage=[damage[i] for i in chosen],
       on_windows=on_windows,
+      torus=torus,
     )
     photographs = [read[i] for i in chosen]
     try:
@@ -216,7 +219,8 @@ def _check_channels(read, job, channels):
 def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
   """Draws pictures and writes them, a single one band by band."""
   channels = enlargement.upscaler.stage.channels
-  colours = np.stack([colour(one, channels) for one in photographs])
+  given = [_with_margins(*pair) for pair in zip(jobs, photographs, strict=True)]
+  colours = np.stack([colour(one, channels) for one in given])
   bands = enlargement.bands(picture_rows.WholePictures(colours), drawn)
   if len(jobs) > 1:
     whole = np.concatenate(list(bands), axis=1)
@@ -225,6 +229,11 @@ def _write_drawn(jobs, photographs, enlargement, drawn, settings, record):
   else:
     rows = (band[0] for band in bands)
     _write_one(jobs[0], photographs[0], rows, settings, record)
+
+
+def _with_margins(job, one):
+  """Returns a picture as it is drawn."""
+  return one if job.wrapped is None else job.wrapped.padded(one)
 
 
 def colour(one: photograph.Photograph, channels: int = 3) -> np.ndarray:
@@ -249,7 +258,9 @@ def colour(one: photograph.Photograph, channels: int = 3) -> np.ndarray:
 def _write_one(job, one, rows, settings, record):
   """Writes one picture from its drawn rows, float32 [n, W, 3]."""
   size, target = job.size, job.picture.target
-  levels = finished(rows, one, size)
+  levels = finished(rows, _with_margins(job, one), job.drawn)
+  if job.wrapped is not None:
+    levels = job.wrapped.cut(levels)
   if not collectives.is_first():
     for _ in levels:  # The drawing is a collective.
       pass

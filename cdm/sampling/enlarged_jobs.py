@@ -28,6 +28,7 @@ from cdm.sampling import (
 from cdm.sampling.canvas_upscaler import CanvasUpscaler
 from cdm.sampling.enlarged_inputs import Inputs, Picture
 from cdm.sampling.enlargement import Enlargement
+from cdm.sampling.wrapped_picture import Wrapped
 
 # Between the mean and a draw, for stages that draw details over a mean.
 DETAIL = 0.6
@@ -50,6 +51,7 @@ class Settings(NamedTuple):
     strip: whether metadata are left out.
     overwrite: whether other files that have the names of results are replaced.
     compare: whether each result gets a comparison, see `compared_pictures`.
+    wrap: whether pictures repeat on all sides, see `wrapped_picture`.
   """
 
   asked: enlarged_size.Asked = enlarged_size.Asked()
@@ -62,6 +64,7 @@ class Settings(NamedTuple):
   strip: bool = False
   overwrite: bool = False
   compare: bool = False
+  wrap: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +76,19 @@ class Job:
     mark: see `marks`.
     number: what its noise depends on beside the seed.
     size: what it becomes.
+    wrapped: how it is drawn if it wraps, or None.
   """
 
   picture: Picture
   mark: str
   number: int
   size: enlarged_size.Size
+  wrapped: Wrapped | None = None
+
+  @property
+  def drawn(self) -> enlarged_size.Size:
+    """What is drawn, with margins that are cut off."""
+    return self.size if self.wrapped is None else self.wrapped.size
 
   @property
   def source(self) -> tuple[int, int]:
@@ -120,8 +130,9 @@ def jobs_of(
       errors.append(ValueError(f'{printable(picture.path)}: {reason}'))
       continue
     size = _size(picture, upscaler, settings)
+    wrapped = _wrapped(picture, size, upscaler) if settings.wrap else None
     mark = own_results.digest([common, digest, picture.target.suffix.lower()])
-    jobs.append(Job(picture, mark, number_of(digest), size))
+    jobs.append(Job(picture, mark, number_of(digest), size, wrapped))
   return jobs, errors
 
 
@@ -153,10 +164,20 @@ def _size(picture, upscaler, settings):
   )
 
 
+def _wrapped(picture, size, upscaler):
+  """Returns how a picture that wraps is drawn."""
+  cut = upscaler.cut
+  reach = cut.reach or cut.overlap
+  given = picture.header.height, picture.header.width
+  return Wrapped.of(given, size, reach, upscaler.evaluations)
+
+
 def _refusal(picture, upscaler, settings) -> str:
   """Returns why a picture cannot be enlarged, or ''."""
   try:
     size = _size(picture, upscaler, settings)
+    if settings.wrap:
+      _wrapped(picture, size, upscaler)
     output_limits.check(
       output_kinds.by_suffix(picture.target),
       _layout(picture, size),
@@ -230,7 +251,7 @@ def groups_of(upscaler: CanvasUpscaler, jobs: Sequence[Job]) -> list[Group]:
     upscaler: the stage.
     jobs: what is to be made.
   """
-  found = drawn_together(upscaler, [job.size for job in jobs])
+  found = drawn_together(upscaler, [job.drawn for job in jobs])
   return [
     Group([jobs[i] for i in chosen], enlargement)
     for chosen, enlargement in found

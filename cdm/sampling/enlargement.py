@@ -22,6 +22,7 @@ from cdm.sampling import (
   picture_rows,
 )
 from cdm.sampling.canvas_upscaler import CanvasUpscaler, Task
+from cdm.sampling.wrapped_picture import Torus
 
 
 class Drawn(NamedTuple):
@@ -36,6 +37,8 @@ class Drawn(NamedTuple):
     damage: see `Task`; of the first pass, whose result is clean.
     on_windows: callback that gets the number of windows of each evaluated
       batch.
+    torus: where the low-res pictures repeat, see `wrapped_picture`; it takes
+      one pass.
   """
 
   seed: int = 0
@@ -44,6 +47,7 @@ class Drawn(NamedTuple):
   back_projections: int = 1
   damage: Sequence[Degradation] | None = None
   on_windows: Callable[[int], object] = lambda count: None
+  torus: Torus | None = None
 
 
 class Enlargement(NamedTuple):
@@ -151,6 +155,7 @@ class Enlargement(NamedTuple):
         damage=None if turn else drawn.damage,
         on_windows=drawn.on_windows,
         channels=self.upscaler.stage.channels,
+        torus=drawn.torus,
       )
       drawing = self.upscaler.draw(task, plan)
       x = picture_rows.StreamedRows(drawing, plan.height, plan.width)

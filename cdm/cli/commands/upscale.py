@@ -265,6 +265,8 @@ def _pictures(args, given, factor):
     enlarging_flags.refuse(args, why, enlarging_flags.OF_PICTURES)
     why = 'it is of pictures; --range is that of arrays'
     enlarging_flags.refuse(args, why, ['max_value'])
+  if inputs.arrays:
+    enlarging_flags.refuse(args, 'arrays do not repeat', ['wrap'])
   if not inputs.arrays:
     enlarging_flags.refuse(args, 'no file is an array', array_flags.FLAGS)
   upscaler, _, names = _opened(args, given)
