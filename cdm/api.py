@@ -56,7 +56,12 @@ from cdm.data.files import damaged_file
 from cdm.data.photographs import array_pictures
 from cdm.distributed import compilation_cache, platforms
 from cdm.evaluation import array_sets
-from cdm.sampling import enlarged_jobs, enlarged_pictures, loaded_model
+from cdm.sampling import (
+  enlarged_jobs,
+  enlarged_pictures,
+  loaded_model,
+  shipped_model,
+)
 from cdm.sampling.enlarged_size import Asked as Size
 from cdm.sampling.loaded_model import Model
 
@@ -98,7 +103,7 @@ AS_SEEN = Correction()
 
 
 def load(
-  workdir: str | os.PathLike,
+  workdir: str | os.PathLike | None = None,
   *,
   config: str | os.PathLike | None = None,
   at: int | str | None = None,
@@ -115,7 +120,8 @@ def load(
   Args:
     workdir: work directory of a stage (a base model, a super-resolution stage,
       a distilled student, a regression); or, with a config, the folder of the
-      work directories of the stages of a cascade.
+      work directories of the stages of a cascade. None is the model for
+      photographs that lies in the package, if there is one.
     config: path of the config of the cascade. A config is a program, which is
       run: give only files that you have read.
     at: the checkpoint: a step, or 'best'; None is the newest.
@@ -140,6 +146,13 @@ def load(
     # Whoever keeps compiled programs elsewhere goes on doing so.
     if settings.jax_compilation_cache_dir is None:
       compilation_cache.enable_compilation_cache()
+    if workdir is None:
+      if config is not None:
+        raise ValueError(
+          f'config={os.fspath(config)!r} is of a cascade; give workdir=, the '
+          'folder of the work directories of its stages.'
+        )
+      workdir = shipped_model.photo()
     return loaded_model.load(workdir, config, given)
 
 

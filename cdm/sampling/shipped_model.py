@@ -17,7 +17,7 @@ def photo() -> pathlib.Path:
   path = FOLDER / PHOTO
   if not path.is_file():
     raise ValueError(
-      'Give --workdir=DIR, the work directory of a trained stage or a file '
-      'that `cdm export` wrote: no model lies in this installation.'
+      'Give --workdir, the work directory of a trained stage or a file that '
+      '`cdm export` wrote: no model lies in this installation.'
     )
   return path

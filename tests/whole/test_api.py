@@ -15,6 +15,7 @@ from skimage import metrics as skimage_metrics
 from support import canvas_stages, linear_features, smoke_runs
 
 from cdm import api
+from cdm.sampling import shipped_model
 from cdm.sampling import upscaler as sampling_upscaler
 
 CONFIG = smoke_runs.CONFIGS / 'smoke_cascade.py'
@@ -110,6 +111,20 @@ def test_enlarged_pictures_are_the_files_of_the_command(tmp_path):
     np.testing.assert_array_equal(
       api.restore(stage(), image, seed=3, number=one), np.asarray(opened)
     )
+
+
+def test_without_a_folder_it_is_the_model_of_the_package(tmp_path, monkeypatch):
+  monkeypatch.setattr(shipped_model, 'FOLDER', tmp_path)
+  with pytest.raises(ValueError, match='Give workdir, the work directory of'):
+    api.load()
+  with pytest.raises(ValueError, match='give workdir=, the folder'):
+    api.load(config='configs/smoke_cascade.py')
+  words = ['export', f'--workdir={smoke_runs.trained() / "sr"}']
+  assert smoke_runs.cdm(*words, f'--out={tmp_path / shipped_model.PHOTO}') == 0
+  np.testing.assert_array_equal(
+    api.upscale(api.load(), photo(), label=2, number=1),
+    api.upscale(stage(), photo(), label=2, number=1),
+  )
 
 
 def test_a_result_is_of_the_kind_that_was_given():
