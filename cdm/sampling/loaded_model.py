@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cdm.checkpointing import average_names, checkpoint_name, reader
+from cdm.checkpointing import average_names, checkpoint_name, stage_files
 from cdm.config import cascade_stages, loader, redrawn_sampler
 from cdm.data import class_names
 from cdm.distributed import device_mesh
 from cdm.sampling import (
   cascade,
   drawing_batch,
+  exported_stage,
   generate,
   named_upscaler,
   restore,
@@ -245,8 +246,8 @@ def load(
 def _single(workdir, choice):
   if named_upscaler.parse(workdir) is None:
     _refuse_folder_of_stages(workdir)
-    step = reader.resolve(workdir, choice.checkpoint)
-    saved = loader.from_json(reader.read_config(workdir, step=step), workdir)
+    step = stage_files.resolve(workdir, choice.checkpoint)
+    saved = loader.from_json(stage_files.read_config(workdir, step), workdir)
     if saved.get('lowres') is None and saved.method.kind != 'classification':
       loader.override_all(saved, choice.pairs())
       return _of_stages(saved, workdir, choice)
@@ -263,7 +264,7 @@ def _single(workdir, choice):
     image_size=upscaler.image_size,
     factor=upscaler.factor,
     num_classes=upscaler.num_classes,
-    class_names=tuple(class_names.read(workdir) or ()),
+    class_names=tuple(exported_stage.classes(workdir) or ()),
     manifest=upscaler.record.manifest(),
     upscaler=upscaler,
   )
@@ -296,7 +297,7 @@ def _of_stages(loaded, workdir, choice):
   )
   cascade.check_starts(stages[0])
   counts = [s.num_classes for s in stages if s.num_classes is not None]
-  names = class_names.read(workdir / notes[0]['folder'])
+  names = exported_stage.classes(workdir / notes[0]['folder'])
   return Model(
     name=loaded.name,
     image_size=stages[-1].image_size,

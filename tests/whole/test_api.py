@@ -125,6 +125,17 @@ def test_without_a_folder_it_is_the_model_of_the_package(tmp_path, monkeypatch):
     api.upscale(api.load(), photo(), label=2, number=1),
     api.upscale(stage(), photo(), label=2, number=1),
   )
+  # A base model in one file, with the names of its classes.
+  words = ['export', f'--workdir={smoke_runs.trained() / "base"}']
+  packed = tmp_path / 'base.safetensors'
+  assert smoke_runs.cdm(*words, f'--out={packed}') == 0
+  one, other = (
+    api.load(path, steps=2) for path in (packed, smoke_runs.trained() / 'base')
+  )
+  assert one.class_names == other.class_names != ()
+  np.testing.assert_array_equal(
+    api.sample(one, 2, seed=1), api.sample(other, 2, seed=1)
+  )
 
 
 def test_a_result_is_of_the_kind_that_was_given():
