@@ -163,6 +163,13 @@ def scoring(samples, reference, out):
   ]
 
 
+def enlarging(folder, out):
+  return [
+    *('upscale', f'--workdir={smoke_runs.trained() / "sr"}', folder),
+    *(f'--out={out}', '--label=1', '--steps=2', '--compare'),
+  ]
+
+
 def images(folder):
   return np.stack(
     [
@@ -193,7 +200,15 @@ def two(one, tmp_path_factory):
   np.savez(others, arr_0=images(alone / 'smoke')[::-1].astype(np.uint8))
   score = scoring(alone / 'smoke', others, folder / 'one.json')
   assert smoke_runs.cdm(*score) == 0
+  pictures = folder / 'pictures'
+  pictures.mkdir()
+  rng = np.random.default_rng(0)
+  for n, shape in enumerate([(9, 21, 3), (9, 21, 3), (30, 8, 3)]):
+    values = rng.integers(0, 256, shape).astype(np.uint8)
+    Image.fromarray(values).save(pictures / f'{n}.png')
+  assert smoke_runs.cdm(*enlarging(pictures, folder / 'large_one')) == 0
   drew = together(
+    enlarging(pictures, folder / 'large_two'),
     sampling(workdir, drawn),
     scoring(alone / 'smoke', others, folder / 'two.json'),
     [*sampling(workdir, folder / 'shards'), '--format=array_records'],
@@ -300,6 +315,19 @@ def test_they_draw_what_one_draws(two):
   assert (drawn != alone).mean() < 0.01
   with np.load(folder / 'drawn' / 'samples.npz') as archive:
     np.testing.assert_array_equal(archive['arr_0'], drawn)
+
+
+def test_they_enlarge_pictures_as_one_does(two):
+  folder, _, _ = two
+  names = {f'{n}{end}.png' for n in range(3) for end in ('', '_compare')}
+  for name in names:
+    one, both = (
+      np.asarray(Image.open(folder / f'large_{who}' / name), int)
+      for who in ('one', 'two')
+    )
+    assert np.abs(one - both).max() <= 1, name
+  written = {path.name for path in (folder / 'large_two').iterdir()}
+  assert names <= written and not [n for n in written if 'partial' in n]
 
 
 def test_they_write_whole_shards_of_what_one_draws(two):
