@@ -2,7 +2,7 @@
 
   u    = upsample(z),   z a degraded low-res image of any size up to H
   y    = f(u, levels)
-  loss = mean |y - x_0|^p + w mean |D y - D x_0|^p
+  loss = mean |y - x_0|^p + w mean |D y - D x_0|^p + v mean P(y - x_0)
 
 The network is told what degraded z: how far it is enlarged, its noise, its JPEG
 file and its blur. It may thus leave alone what is clean.
@@ -10,6 +10,8 @@ file and its blur. It may thus leave alone what is clean.
 D is the difference between neighbours on either side of a border between the
 squares of pixels that the network works on. Nothing else in the loss looks
 across these borders, where a network of squares leaves a weave on flat areas.
+P is that weave itself: what an error repeats in all squares of a neighbourhood,
+squared, and counted where the error is small enough that it would be seen.
 """
 
 import dataclasses
@@ -24,16 +26,22 @@ from cdm.methods.canvas_drawing import CanvasDrawing
 from cdm.ops import pixels
 
 
+SQUARES = 4  # along a side of a neighbourhood
+SEEN = 2.0 / 255  # one grey level, in [-1, 1]
+
+
 class DegradedRegressionOptions(NamedTuple):
   """How the network is trained; the `method` section of a config.
 
   Attributes:
     norm: 1 or 2, the p of the loss.
     border_weight: w, the weight of differences across borders of squares.
+    weave_weight: v, the weight of the pattern that squares have in common.
   """
 
   norm: int = 1
   border_weight: float = 0.1
+  weave_weight: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,6 +98,9 @@ class DegradedRegression:
     borders = self._across_borders(error)
     loss = self._power(error).mean(axis=(1, 2, 3))
     loss = loss + self.options.border_weight * self._power(borders).mean(axis=1)
+    if self.options.weave_weight:
+      found = weave(error, self.net.patch_size)
+      loss = loss + self.options.weave_weight * found
     return loss, {'l1': jnp.abs(error).mean(axis=(1, 2, 3))}
 
   def sample(
@@ -152,6 +163,32 @@ class DegradedRegression:
     return jnp.concatenate([down.reshape(b, -1), right.reshape(b, -1)], axis=1)
 
 
+def weave(error: jax.Array, patch_size: int) -> jax.Array:
+  """Returns the squared pattern that the squares of an error have in common.
+
+  A pattern is what the squares of a neighbourhood of `SQUARES` x `SQUARES` have
+  in the mean, less the mean of each square. It counts as far as the error there
+  is below `SEEN`: noise and texture hide it.
+
+  Args:
+    error: [B, H, W, C] in [-1, 1]; what does not fill a neighbourhood at the
+      lower and right border is left out.
+    patch_size: p, the side of a square, pixels.
+
+  Returns:
+    [B].
+  """
+  p = patch_size
+  n = min(SQUARES, error.shape[1] // p, error.shape[2] // p)
+  rows, columns = (side // (n * p) for side in error.shape[1:3])
+  x = error[:, : rows * n * p, : columns * n * p]
+  x = x.reshape(len(x), rows, n, p, columns, n, p, -1)
+  x = x - x.mean(axis=(3, 6), keepdims=True)
+  pattern = jnp.square(x.mean(axis=(2, 5))).mean(axis=(2, 4))
+  power = jax.lax.stop_gradient(jnp.square(x).mean(axis=(2, 3, 5, 6)))
+  return (pattern * SEEN**2 / (power + SEEN**2)).mean(axis=(1, 2, 3))
+
+
 def degraded_regression(
   net: Any,
   options: DegradedRegressionOptions,
@@ -170,10 +207,10 @@ def degraded_regression(
   assert lowres is not None
   if options.norm not in (1, 2):
     raise ValueError(f'method.norm is {options.norm}; use 1 or 2.')
-  if not 0.0 <= options.border_weight < float('inf'):
-    raise ValueError(
-      f'method.border_weight is {options.border_weight}; it must be at least 0.'
-    )
+  for name in ('border_weight', 'weave_weight'):
+    value = getattr(options, name)
+    if not 0.0 <= value < float('inf'):
+      raise ValueError(f'method.{name} is {value}; it must be at least 0.')
   squares = image_size / net.patch_size
   if squares != round(squares) or squares < 2:
     raise ValueError(
