@@ -149,7 +149,12 @@ def _degraded_stage(c, image_size, section):
     summary={
       'method': 'regression, of degraded low-res images too',
       'loss': f'L{options.norm}, and {options.border_weight:g} of differences '
-      f'across borders of {net.patch_size} pixels',
+      f'across borders of {net.patch_size} pixels'
+      + (
+        f', and {options.weave_weight:g} of the pattern of these squares'
+        if options.weave_weight
+        else ''
+      ),
       'predicts': 'the image',
       'told of a low-res image': ', '.join(low_res_inputs.LEVELS),
       'margin': f'{net.margin} pixels',

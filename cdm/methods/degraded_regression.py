@@ -25,7 +25,6 @@ from cdm.methods.base import Method
 from cdm.methods.canvas_drawing import CanvasDrawing
 from cdm.ops import pixels
 
-
 SQUARES = 4  # along a side of a neighbourhood
 SEEN = 2.0 / 255  # one grey level, in [-1, 1]
 

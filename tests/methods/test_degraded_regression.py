@@ -94,6 +94,37 @@ def test_without_given_images_the_input_is_clean_and_as_the_config_says():
   np.testing.assert_allclose(net.levels, np.tile(clean, (3, 1)))
 
 
+def test_the_pattern_of_squares_is_seen_where_nothing_hides_it():
+  """In closed form, of a pattern, of what each square has, and of noise."""
+  rng, seen = np.random.default_rng(0), degraded_regression.SEEN
+  pattern = 0.3 * seen * rng.normal(size=(4, 4, 3))
+  pattern -= pattern.mean(axis=(0, 1))
+  tiled = np.tile(pattern, (1, 8, 12, 1))
+  power = (pattern**2).mean(axis=(0, 1))
+  expected = (power * seen**2 / (power + seen**2)).mean()
+  weave = degraded_regression.weave
+  np.testing.assert_allclose(weave(jnp.asarray(tiled), 4), expected, rtol=1e-4)
+  # The mean of each square is no pattern.
+  squares = rng.normal(size=(1, 8, 12, 3)).repeat(4, axis=1).repeat(4, axis=2)
+  np.testing.assert_allclose(weave(jnp.asarray(squares), 4), 0, atol=1e-12)
+  # Of noise of variance s^2 the mean of 16 squares keeps a sixteenth.
+  noise = 0.1 * rng.normal(size=(2, 320, 320, 3))
+  power = 0.01 * 15 / 16
+  expected = power / 16 * seen**2 / (power + seen**2)
+  np.testing.assert_allclose(weave(jnp.asarray(noise), 4), expected, rtol=0.05)
+
+
+def test_the_pattern_has_its_weight_in_the_loss():
+  batch = paired([16, 16])
+  _, plain = made(border_weight=0.0)
+  _, method = made(border_weight=0.0, weave_weight=7.0)
+  (without, _), (loss, _) = (loss_of(m, batch) for m in (plain, method))
+  error = pixels.to_float(batch['lowres']) - pixels.to_float(batch['image'])
+  found = degraded_regression.weave(jnp.asarray(error), 4)
+  np.testing.assert_allclose(loss - without, 7 * found, rtol=0.05)
+  assert (found > 0).all()
+
+
 def test_the_second_term_sees_differences_across_borders_of_squares_alone():
   batch = paired([16])
   flat = np.full((1, SIZE, SIZE, 3), 100, np.uint8)

@@ -309,6 +309,7 @@ def gate(*words):
     (('model.num_blocks', '0'), r'config\.model\.num_blocks is 0'),
     (('model.blocks', '3'), r'model has .*blocks'),
     (('method.border_weight', '-1.0'), r'method\.border_weight is -1'),
+    (('method.weave_weight', '-2.0'), r'method\.weave_weight is -2'),
     (('method.residual_scale', '0.2'), r'residual_scale'),
     (('lowres', 'None'), 'lowres is None'),
   ],
