@@ -30,7 +30,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cdm.models import layers
+from cdm.models import layers, quiet_smoothing
 
 # The least of each number of a network, and the most.
 RANGES = {
@@ -90,6 +90,8 @@ class UnshuffledResnet(nn.Module):
     embedding_features: E, the width of the embedding of the levels.
     dtype: 'float32' or 'bfloat16', the dtype of computation. Parameters and
       the image are float32.
+    quiet_level: grey levels below which the finest detail of what is added to
+      u is smoothed, see `quiet_smoothing`; 0 is off.
   """
 
   features: int = 48
@@ -97,6 +99,7 @@ class UnshuffledResnet(nn.Module):
   patch_size: int = 4
   embedding_features: int = 32
   dtype: str = 'float32'
+  quiet_level: float = 0.0
 
   # The network takes no labels.
   num_classes = None
@@ -109,7 +112,10 @@ class UnshuffledResnet(nn.Module):
     Whole squares: at p = 4, the p x p square of a pixel depends on no pixel of
     the enlarged image that is further from the square than this.
     """
-    return self.patch_size * (2 * self.num_blocks + 2)
+    squares = 2 * self.num_blocks + 2
+    if self.quiet_level:
+      squares += -(-quiet_smoothing.reach(self.patch_size) // self.patch_size)
+    return self.patch_size * squares
 
   @nn.compact
   def __call__(
@@ -153,6 +159,8 @@ class UnshuffledResnet(nn.Module):
     gate = layers.dense(channels, kernel_init=layers.ZERO, name='gate')(emb)
     found = conv_out(h.astype(jnp.float32)) * (1 + gate[:, None, None])
     found = layers.depth_to_space(found, self.patch_size)
+    if self.quiet_level:
+      found = quiet_smoothing.smoothed(found, self.patch_size, self.quiet_level)
     return Output(enlarged.astype(jnp.float32) + found, h)
 
   @nn.nowrap
@@ -178,5 +186,9 @@ def check(net: UnshuffledResnet) -> None:
       raise ValueError(
         f'{field} is {value}; it must be from {least} to {most:,}.'
       )
+  if not 0.0 <= net.quiet_level < 256:
+    raise ValueError(
+      f'quiet_level is {net.quiet_level}; it must be from 0 to 256 grey levels.'
+    )
   if net.dtype not in DTYPES:
     raise ValueError(f'dtype is {net.dtype!r}; known are {", ".join(DTYPES)}.')
