@@ -62,7 +62,7 @@ def diffusion_stage(
   image_size = built_stage.image_size(c)
   schedule = _schedule(c, image_size)
   is_detail = bound_diffusion.is_detail(c)
-  net = bound_diffusion.detail_net(c) if is_detail else unet(c, image_size)
+  net = _network(c, image_size, is_detail=is_detail)
   lowres = lowres_of(c, image_size)
   objective = objective_section.objective(
     c.method if section is None else section, schedule
@@ -136,6 +136,15 @@ def _over_a_mean(built, bound):
     # The mean is evaluated without a gradient.
     loss_passes=1,
   )
+
+
+def _network(c, image_size, *, is_detail):
+  """Builds the network that `model.kind` names; without it a U-Net."""
+  if is_detail:
+    return bound_diffusion.detail_net(c)
+  if 'kind' in c.model:
+    return bound_diffusion.network(c, image_size)
+  return unet(c, image_size)
 
 
 def unet(c: ConfigDict, image_size: int, **own: Any) -> UNet:

@@ -157,6 +157,7 @@ def consistency_distillation(
     draw=draw_batch,
     init_frozen=teacher.init,
     canvas=student.canvas,
+    project=student.project,
   )
 
 

@@ -112,4 +112,5 @@ def scoring_rule(drawn: Diffusion, options: ScoringOptions) -> Method:
     tune=drawn.tune,
     draw=draw_batch,
     canvas=drawn.canvas,
+    project=drawn.project,
   )

@@ -1,0 +1,231 @@
+"""EDM2's network against EDM2's own program, and what it is made to keep."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import edm2_weights
+from support.oracles import assert_matches, oracle
+
+from cdm.diffusion import parameterization
+from cdm.diffusion.preconditioning import Edm
+from cdm.models import edm2_plan, edm2_unet, flops, loss_uncertainty
+from cdm.models import magnitude_preserving as mp
+from cdm.models.edm2_unet import Edm2UNet
+from cdm.models.loss_uncertainty import LossUncertainty
+
+NOTES, STORED = oracle('edm2_unet')
+MODELS = NOTES['settings']['models']
+
+
+def check(mine, key, **tol):
+  assert_matches(mine, STORED[key], NOTES['keys'][key]['tol'] | tol, key)
+
+
+def channels_last(key):
+  return np.moveaxis(np.asarray(STORED[key], np.float32), 1, -1)
+
+
+def magnitude(x):
+  return float(jnp.sqrt(jnp.mean(jnp.square(x))))
+
+
+def with_outputs(net, params, *inputs, **conditions):
+  """-> (output, {name of a block: its output})."""
+  out, found = net.apply(
+    {'params': params},
+    *inputs,
+    train=False,
+    mutable=['intermediates'],
+    capture_intermediates=lambda module, method: (
+      isinstance(module, edm2_unet.Edm2Block) or module.name == 'conv_in'
+    ),
+    **conditions,
+  )
+  captured = found['intermediates']
+  return out, {k: v['__call__'][0] for k, v in captured.items()}
+
+
+def test_the_operations_are_edm2s():
+  with jax.enable_x64():
+    read = {
+      name: jnp.asarray(STORED[f'basic/{name}'], jnp.float64)
+      for name in ('x', 'a', 'b', 'c', 'w', 'linear/w', 'linear/x')
+    }
+    a, b, c = (jnp.moveaxis(read[name], 1, -1) for name in 'abc')
+
+    def expect(name, found):
+      check(found, f'basic/{name}_f64')
+
+    expect('mp_silu', mp.silu(read['x']))
+    for t in (0.5, 0.3):
+      expect(f'mp_sum/{t}', jnp.moveaxis(mp.mix(a, b, t), -1, 1))
+      joined = mp.concatenate(a, c, t)
+      expect(f'mp_cat/{t}', jnp.moveaxis(joined, -1, 1))
+    kernel = read['w'].transpose(2, 3, 1, 0)
+    for name, factor in (('normalize', 1.0), ('normalize_tiny', 1e-3)):
+      found = mp.normalize_kernel(factor * kernel)
+      expect(name, found.transpose(3, 2, 0, 1))
+    expect('normalize_dim1', jnp.moveaxis(mp.normalize(c, [-1]), -1, 1))
+    for taps in ((1, 1), (1, 3, 3, 1)):
+      name = ''.join(map(str, taps))
+      for theirs, ours in (('down', 'half'), ('up', 'double')):
+        found = mp.resample(a, ours, taps)
+        expect(f'{theirs}/{name}', jnp.moveaxis(found, -1, 1))
+    conv = mp.MpConv(6, 3, jnp.float64)
+    found = conv.apply({'params': {'kernel': kernel}}, a, 0.7)
+    expect('mpconv', jnp.moveaxis(found, -1, 1))
+    dense = mp.MpConv(4, dtype=jnp.float64)
+    weights = {'params': {'kernel': read['linear/w'].T}}
+    expect('linear/out', dense.apply(weights, read['linear/x']))
+    # Where all weights of an output are 0, the gradient is finite too.
+    slope = jax.grad(lambda w: mp.normalize_kernel(w).sum())(kernel)
+    assert jnp.isfinite(slope).all()
+
+
+@pytest.mark.parametrize('model', MODELS)
+def test_outputs_and_gradients_are_edm2s(model, monkeypatch):
+  """The bare network, and the denoiser with and without a label."""
+  keywords = MODELS[model]['kw']
+  net = edm2_weights.network(keywords)
+  params, constants = edm2_weights.parameters(
+    NOTES['weights'][model], net.head_features
+  )
+  own = params.pop('loss_uncertainty')
+  monkeypatch.setattr(edm2_unet, 'fourier_constants', lambda _: constants['emb'])
+  monkeypatch.setattr(
+    loss_uncertainty, 'fourier_constants', lambda _: constants['logvar']
+  )
+  edm = Edm(keywords['sigma_data'])
+  x, xn, probe = (channels_last(f'{model}/{k}') for k in ('x', 'xn', 'probe'))
+  sigma, n = STORED[f'{model}/sigma'], len(x)
+  logsnr, label = -2 * np.log(sigma), None
+  noises = [-8 * STORED[f'{model}/c_noise'], logsnr, logsnr]
+  if net.num_classes:
+    label = STORED[f'{model}/y'].argmax(-1)
+    label = np.concatenate([label, label, np.full(n, net.num_classes)])
+
+  def evaluate(x, xn):
+    x_t = xn / np.sqrt(1 + sigma**2)[:, None, None, None]
+    scaled = parameterization.network_input(edm, x_t, logsnr=logsnr)
+    both = jnp.concatenate([x, scaled, scaled])
+    given = {} if label is None else {'label': label}
+    noise = np.concatenate(noises)
+    out, seen = with_outputs(net, params, both, noise, **given)
+    outs = [
+      parameterization.predict(edm, part, x_t, logsnr=logsnr).x_0
+      for part in jnp.split(out, 3)[1:]
+    ]
+    return (out[:n], *outs), {name: value[:n] for name, value in seen.items()}
+
+  @jax.jit
+  def run(x, xn):
+    outs, back, seen = jax.vjp(evaluate, x, xn, has_aux=True)
+    return outs, back((probe, probe, jnp.zeros_like(probe))), seen
+
+  (out, denoised, unlabelled), (slope, slope_xn), seen = run(x, xn)
+  # An example whose label is a mixture of classes is left out: ours are whole.
+  whole = slice(int(model == 'cond_balance'), None)
+
+  def expect(key, found, **tol):
+    key = f'{model}/{key}'
+    tol = NOTES['keys'][key]['tol'] | tol
+    assert_matches(found[whole], channels_last(key)[whole], tol, key)
+
+  assert np.abs(np.asarray(out)).max() > 0.5
+  expect('unet_out_f32', out)
+  expect('denoised_f32', denoised)
+  expect('unet_grad_x_f64', slope)
+  expect('precond_grad_xn_f64', slope_xn)
+  u = LossUncertainty(keywords['logvar_channels'], is_normalized=True)
+  check(
+    u.apply({'params': own}, logsnr).reshape(-1, 1, 1, 1), f'{model}/logvar_f32'
+  )
+  single = {'rtol': 2e-5, 'atol': 2e-5}
+  if label is not None:
+    expect('denoised_nolabel_f64', unlabelled, **single)
+  names = MODELS[model]['block_names']
+  for name in names:
+    key = f'{model}/act/{name}_f64'
+    if key in NOTES['keys']:
+      ours = seen[edm2_weights.block_name(name)]
+      expect(f'act/{name}_f64', ours, **single)
+  if whole.start == 0:
+    found = [magnitude(seen[edm2_weights.block_name(name)]) for name in names]
+    check(found, f'{model}/block_rms_f64', rtol=1e-5)
+  count = flops.count_parameters(params) + flops.count_parameters(own)
+  assert count == NOTES['settings']['measured'][model]['parameters']
+
+
+# [EDM2] prints them rounded to millions for 512 (latents of 64 x 64 x 4).
+PUBLISHED = {128: 125, 192: 280, 256: 498, 320: 777, 384: 1119, 448: 1523}
+
+
+@functools.cache
+def shapes_of(features, channels):
+  net = Edm2UNet(features, out_channels=channels, num_classes=1000)
+  image = jax.ShapeDtypeStruct((1, 64, 64, channels), jnp.float32)
+  one = jax.ShapeDtypeStruct((1,), jnp.float32)
+  label = jax.ShapeDtypeStruct((1,), jnp.int32)
+  init = functools.partial(net.init, train=False)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  return jax.eval_shape(init, key, image, one, label=label)['params']
+
+
+@pytest.mark.parametrize('features', PUBLISHED)
+def test_networks_have_the_published_sizes(features):
+  count = flops.count_parameters(shapes_of(features, 4)) + 128
+  print(features, count)
+  assert round(count / 1e6) == PUBLISHED[features]
+
+
+SMALL = Edm2UNet(
+  16,
+  multipliers=(1, 2),
+  num_blocks=1,
+  attention_resolutions=(8,),
+  head_features=16,
+  num_classes=4,
+  lowres_level=True,
+)
+
+
+def inputs(n=8):
+  normal = np.random.default_rng(0).standard_normal
+  return (
+    jnp.asarray(normal((n, 16, 16, 3)), jnp.float32),
+    jnp.asarray(3 * normal(n), jnp.float32),
+    dict(
+      label=np.arange(n) % 4,
+      lowres=jnp.asarray(0.5 * normal((n, 16, 16, 3)), jnp.float32),
+      lowres_level=jnp.asarray(np.arange(n) / n, jnp.float32),
+    ),
+  )
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('multipliers', ()),
+    ('multipliers', (1, 0)),
+    ('num_blocks', 0),
+    ('head_features', 24),
+    ('dropout', 1.0),
+    ('concat_balance', 1.5),
+    ('clip', 0.0),
+    ('resample_filter', (1, 2)),
+    ('attention_resolutions', (5,)),
+    ('dtype', 'float16'),
+    ('num_classes', 0),
+  ],
+)
+def test_a_field_that_no_network_can_have_is_named(field, value):
+  with pytest.raises(ValueError, match=f'^{field} '):
+    edm2_plan.plan(SMALL.clone(**{field: value}), (16, 16))
+
+
+def test_images_that_cannot_be_halved_are_refused():
+  with pytest.raises(ValueError, match='multiples of 2'):
+    edm2_plan.plan(SMALL, (15, 15))
