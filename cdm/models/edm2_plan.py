@@ -1,4 +1,4 @@
-"""Plans the levels of an EDM2 U-Net for an image size, and checks its fields."""
+"""Plans the levels of an EDM2 U-Net, and checks its fields."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Defines the U-Net of EDM2, all of whose layers keep magnitudes, [EDM2] fig. 21.
+"""Defines the U-Net of EDM2, whose layers keep magnitudes, [EDM2] fig. 21.
 
 It is config G of the paper: there is no normalisation over groups, no bias, and
 but for the gains no parameter whose size has a meaning. With two levels of one

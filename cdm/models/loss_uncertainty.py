@@ -3,8 +3,8 @@
   u(s) = kernel . sqrt(2 / F) cos(frequency ln(s) / 4 + phase)
 
 It is a linear layer on F fixed Fourier features of the noise level s = sigma /
-alpha, and 0 at initialisation unless its kernel is normalised. A loss is trained
-as (L / e^u) + u, which is least where u = ln E[L] at that level.
+alpha, and 0 at initialisation unless its kernel is normalised. A loss is
+trained as (L / e^u) + u, which is least where u = ln E[L] at that level.
 """
 
 import math
@@ -37,9 +37,7 @@ class LossUncertainty(nn.Module):
   @nn.compact
   def __call__(self, logsnr: jax.Array) -> jax.Array:
     """logsnr: [B], finite -> [B] float32."""
-    x = fourier_features(
-      noise_label(logsnr), *fourier_constants(self.features)
-    )
+    x = fourier_features(noise_label(logsnr), *fourier_constants(self.features))
     # One axis, so that no default rule splits it over the devices.
     init = nn.initializers.zeros
     if self.is_normalized:

@@ -166,9 +166,7 @@ class MpConv(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(
-    self, x: jax.Array, gain: jax.Array | float = 1.0
-  ) -> jax.Array:
+  def __call__(self, x: jax.Array, gain: jax.Array | float = 1.0) -> jax.Array:
     """x: [B, H, W, C] or [B, C]; gain: [] -> [..., features]."""
     fan_in = x.shape[-1] * self.window**2
     shape = (x.shape[-1], self.features)

@@ -12,7 +12,7 @@ parameters are:
   down_32_block_0, down_32_to_16
   position
   transformer_0, transformer_1 {film, qkv, out, mlp1, mlp2}
-  up_16_to_32                                a dense layer, before the repetition
+  up_16_to_32                                a dense layer, before a repetition
   up_32_block_0, up_32_to_64, up_64_block_0
   norm_out, conv_out
 
@@ -119,8 +119,8 @@ class UVit(nn.Module):
     head_features: width of a head of attention.
     out_channels: channels of the image.
     mlp_ratio: hidden width of the transformer over its own.
-    dropout: rate in every block, or one rate per level, of which the last is
-      that of the transformer.
+    dropout: rate in every residual block, or one rate per level but the last.
+    transformer_dropout: rate in every transformer block.
     num_classes, null_class, condition_on, condition_scale, lowres_level,
       patch_size, norm_groups, norm_eps, dtype, remat, attention: see
       `unet.UNet`.
@@ -134,6 +134,7 @@ class UVit(nn.Module):
   out_channels: int = 3
   mlp_ratio: int = 4
   dropout: float | Sequence[float] = 0.0
+  transformer_dropout: float = 0.0
   num_classes: int | None = None
   null_class: bool = False
   condition_on: str = 'logsnr'
@@ -235,7 +236,7 @@ class UVit(nn.Module):
       layer = TransformerBlock(
         num_heads=level.num_heads,
         mlp_ratio=self.mlp_ratio,
-        dropout=level.dropout,
+        dropout=self.transformer_dropout,
         dtype=dtype,
         form=self.attention,
         name=f'transformer_{i}',
@@ -297,15 +298,30 @@ def plan(net: UVit, image_size: Sequence[int]) -> tuple[Level, ...]:
       raise ValueError(
         f'{field} is {getattr(net, field)}; it must be from 1 to {most}.'
       )
-  blocks = net.num_blocks
-  if isinstance(blocks, Sequence):
-    if len(blocks) != len(net.multipliers) - 1:
-      raise ValueError(
-        f'num_blocks has {len(blocks)} values for {len(net.multipliers) - 1} '
-        'levels of convolutions; give one number or one per level.'
-      )
-    blocks = (*blocks, 1)  # of the transformer, which has no such blocks
-  return unet_plan.plan(_Planned(net, blocks), image_size)
+  if not 0.0 <= net.transformer_dropout < 1.0:
+    raise ValueError(
+      f'transformer_dropout is {net.transformer_dropout}; a rate must be at '
+      'least 0 and below 1.'
+    )
+  # The transformer has no residual blocks; its values are not used.
+  given = {
+    'num_blocks': _completed(net, 'num_blocks', 1),
+    'dropout': _completed(net, 'dropout', 0.0),
+  }
+  return unet_plan.plan(_Planned(net, given), image_size)
+
+
+def _completed(net, field, last):
+  """Returns a field of one number, or of one per level of convolutions."""
+  value, count = getattr(net, field), len(net.multipliers) - 1
+  if not isinstance(value, Sequence):
+    return value
+  if len(value) != count:
+    raise ValueError(
+      f'{field} has {len(value)} values for {count} levels of convolutions; '
+      'give one number or one per level.'
+    )
+  return (*value, last)
 
 
 class _Planned:
@@ -314,11 +330,11 @@ class _Planned:
   resample, embedding, num_heads = 'plain', 'film', 1
   attention_resolutions, max_period = (), 1.0
 
-  def __init__(self, net, num_blocks):
-    self._net, self.num_blocks = net, num_blocks
+  def __init__(self, net, given):
+    self._net, self._given = net, given
 
   def __getattr__(self, name):
-    return getattr(self._net, name)
+    return self._given.get(name, getattr(self._net, name))
 
 
 def _run(layer, *inputs, train):

@@ -94,7 +94,9 @@ def test_outputs_and_gradients_are_edm2s(model, monkeypatch):
     NOTES['weights'][model], net.head_features
   )
   own = params.pop('loss_uncertainty')
-  monkeypatch.setattr(edm2_unet, 'fourier_constants', lambda _: constants['emb'])
+  monkeypatch.setattr(
+    edm2_unet, 'fourier_constants', lambda _: constants['emb']
+  )
   monkeypatch.setattr(
     loss_uncertainty, 'fourier_constants', lambda _: constants['logvar']
   )
