@@ -8,9 +8,9 @@ with ADM's box filter, and its FIDs are against statistics of that set.
 The main average is for held-out losses and grids. Images are drawn with a width
 of the power-function averages: --ema=std=0.075 without guidance ([EDM2]).
 Guided by its own smaller and less trained network ([Autoguidance]), with
---ema=std=0.045 --guide=SMALL@65536@std=0.110 --guidance_weight=0.7, where the
-run SMALL is this config with --config.model.features=128
---config.optimizer.learning_rate=0.012, and needs only its first 65,536 steps.
+--ema=std=0.045 --guide=SMALL@std=0.110 --guidance_weight=0.7, where the run
+SMALL is this config with --config.model.features=128
+--config.optimizer.learning_rate=0.012 --config.train.num_steps=65536.
 EDM2-M: features=256, learning_rate=0.009, dropout=0.1, num_steps=1048576.
 Hardware: at least 32 A100 (README of EDM2's code); hours are not stated.
 Parameters: 280,209,381.

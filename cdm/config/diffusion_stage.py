@@ -19,7 +19,7 @@ from cdm.config import (
 )
 from cdm.data import low_res_inputs
 from cdm.diffusion import cosine_logsnr, guidance, sampler_steps, schedules
-from cdm.methods import diffusion, diffusion_score
+from cdm.methods import diffusion, diffusion_score, forced_normalization
 from cdm.methods.base import Method
 from cdm.methods.diffusion import Diffusion
 from cdm.methods.diffusion_options import Objective
@@ -74,7 +74,8 @@ def diffusion_stage(
   bound = bound_diffusion.bind(
     net, schedule, objective, sampling, image_size=image_size, lowres=lowres
   )
-  method = make(bound)
+  project = forced_normalization.projection(net, objective)
+  method = make(bound)._replace(project=project)
   sampler_section.try_out(sampling, key, learned_variance=net.learned_variance)
   steps = len(sampling.grid) - 1
   levels = sampler_steps.evaluated_levels(sampling.run, sampling.grid)

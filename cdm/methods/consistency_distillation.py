@@ -157,7 +157,6 @@ def consistency_distillation(
     draw=draw_batch,
     init_frozen=teacher.init,
     canvas=student.canvas,
-    project=student.project,
   )
 
 

@@ -12,7 +12,6 @@ of its data.
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,7 +23,6 @@ from cdm.diffusion.parameterization import Denoiser, network_input, predict
 from cdm.methods import (
   canvas_drawing,
   diffusion_score,
-  forced_normalization,
   guided_denoiser,
   lowres_conditioning,
   lowres_projection,
@@ -313,11 +311,6 @@ class Diffusion:
     return canvas_drawing.of_diffusion(self)
 
   @property
-  def project(self) -> Callable[[dict], dict] | None:
-    """What follows an update of the parameters, see `Method.project`."""
-    return forced_normalization.projection(self.net, self.objective)
-
-  @property
   def _shape(self):
     channels = getattr(self.net, 'out_channels', 3)
     return (self.image_size, self.image_size, channels)
@@ -448,7 +441,6 @@ def method_of(bound: Diffusion) -> Method:
     draw=draw_batch,
     guiding=functools.partial(guided_denoiser.guiding, bound),
     canvas=bound.canvas,
-    project=bound.project,
   )
 
 

@@ -139,5 +139,4 @@ def progressive_distillation(
     draw=draw_batch,
     init_frozen=teacher.init,
     canvas=student.canvas,
-    project=student.project,
   )

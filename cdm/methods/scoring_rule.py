@@ -112,5 +112,4 @@ def scoring_rule(drawn: Diffusion, options: ScoringOptions) -> Method:
     tune=drawn.tune,
     draw=draw_batch,
     canvas=drawn.canvas,
-    project=drawn.project,
   )

@@ -84,6 +84,10 @@ def _check_fields(net: Any) -> None:
     value = getattr(net, field)
     if value not in known:
       raise ValueError(f'{field} is {value!r}; known are {", ".join(known)}.')
+  for field, most in MOST.items():
+    value = getattr(net, field)
+    if value is not None and not 1 <= value <= most:
+      raise ValueError(f'{field} is {value}; it must be from 1 to {most}.')
   if not net.multipliers:
     raise ValueError('multipliers is empty; give one number for each level.')
   if min(int(m * net.features) for m in net.multipliers) < 1:
@@ -91,10 +95,6 @@ def _check_fields(net: Any) -> None:
       f'multipliers is {tuple(net.multipliers)}; every level must have at '
       f'least one channel, and features is {net.features}.'
     )
-  for field, most in MOST.items():
-    value = getattr(net, field)
-    if value is not None and not 1 <= value <= most:
-      raise ValueError(f'{field} is {value}; it must be from 1 to {most}.')
   if not 1 <= net.num_blocks <= MOST_BLOCKS:
     raise ValueError(
       f'num_blocks is {net.num_blocks}; every level needs one block or more, '
