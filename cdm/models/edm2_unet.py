@@ -304,6 +304,7 @@ class Edm2UNet(nn.Module):
       emb = mp.mix(emb, level, self.level_balance)
     if label is not None:
       classes = self.num_classes
+      assert classes is not None  # see `check_inputs`
       # Of magnitude 1. The null class is beyond the last, and so all zeros.
       x = math.sqrt(classes) * jax.nn.one_hot(label, classes)
       emb = mp.mix(emb, MpConv(width, name='label')(x), self.label_balance)

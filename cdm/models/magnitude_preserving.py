@@ -119,7 +119,7 @@ def concatenate(a: jax.Array, b: jax.Array, t: float) -> jax.Array:
   return jnp.concatenate(parts, axis=-1)
 
 
-def resample(x: jax.Array, how: str | None, taps: Sequence[int]) -> jax.Array:
+def resample(x: jax.Array, how: str | None, taps: Sequence[float]) -> jax.Array:
   """Halves or doubles a feature map with a separable filter.
 
   Args:

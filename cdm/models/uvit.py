@@ -255,6 +255,7 @@ class UVit(nn.Module):
     level = layers.condition_scalar(noise, self.condition_on)
     emb = scalar(name='noise')(scale * level)
     if label is not None:
+      assert self.num_classes is not None  # see `check_inputs`
       rows = self.num_classes + self.null_class
       init = nn.initializers.normal(1.0)
       emb += nn.Embed(rows, width, embedding_init=init, name='label')(label)

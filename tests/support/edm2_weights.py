@@ -53,9 +53,9 @@ def network(keywords):
 
 def block_name(theirs):
   """-> our name of an entry such as 'enc/16x16_block0'."""
-  way, size, part, number = re.fullmatch(
-    r'(enc|dec)/(\d+)x\d+_([a-z]+)(\d*)', theirs
-  ).groups()
+  found = re.fullmatch(r'(enc|dec)/(\d+)x\d+_([a-z]+)(\d*)', theirs)
+  assert found is not None, theirs
+  way, size, part, number = found.groups()
   size = int(size)
   if part == 'conv':
     return 'conv_in'
