@@ -8,6 +8,7 @@ from cdm.config import loader, objective_section, stage
 from cdm.diffusion.cosine_logsnr import shifted_cosine
 from cdm.models.edm2_unet import Edm2UNet
 from cdm.models.uvit import UVit
+from cdm.training import program
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 
@@ -23,6 +24,30 @@ def test_a_kind_chooses_the_network():
   assert made.method.project is not None
   assert isinstance(built('uvit_imagenet128').net, UVit)
   assert built('smoke').method.project is None
+
+
+def test_a_transformer_may_be_split_and_told_its_parts():
+  """Its step is traced for eight devices, and gathers what they split."""
+  small = {
+    'model.features': 8,
+    'model.multipliers': '(1, 2)',
+    'model.num_blocks': 1,
+    'model.num_transformers': 1,
+    'model.head_features': 16,
+    'model.patch_size': 8,
+    'model.norm_groups': 4,
+    'model.remat': 'full',
+    'train.batch_size': 16,
+    'train.accumulation': 2,
+    'mesh.fsdp': 8,
+  }
+  c = loader.load(
+    CONFIGS / 'uvit_imagenet128.py', [(k, str(v)) for k, v in small.items()]
+  )
+  made = program.assemble(c)
+  assert any(made.state.params['position'].sharding.spec)
+  text = made.step.lower(made.state, made.batch).as_text()
+  assert 'all_gather' in text and 'reduce_scatter' in text
 
 
 @pytest.mark.parametrize(

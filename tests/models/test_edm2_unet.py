@@ -42,22 +42,6 @@ def new_params(net, *inputs, **conditions):
   return init(jax.random.key(0))
 
 
-def with_outputs(net, params, *inputs, **conditions):
-  """-> (output, {name of a block: its output})."""
-  out, found = net.apply(
-    {'params': params},
-    *inputs,
-    train=False,
-    mutable=['intermediates'],
-    capture_intermediates=lambda module, method: (
-      isinstance(module, edm2_unet.Edm2Block) or module.name == 'conv_in'
-    ),
-    **conditions,
-  )
-  captured = found['intermediates']
-  return out, {k: v['__call__'][0] for k, v in captured.items()}
-
-
 def test_the_operations_are_edm2s():
   with jax.enable_x64():
     read = {
@@ -125,7 +109,7 @@ def test_outputs_and_gradients_are_edm2s(model, monkeypatch):
     both = jnp.concatenate([x, scaled, scaled])
     given = {} if label is None else {'label': label}
     noise = np.concatenate(noises)
-    out, seen = with_outputs(net, params, both, noise, **given)
+    out, seen = edm2_weights.with_outputs(net, params, both, noise, **given)
     outs = [
       parameterization.predict(edm, part, x_t, logsnr=logsnr).x_0
       for part in jnp.split(out, 3)[1:]
@@ -195,7 +179,7 @@ def test_magnitudes_are_one_at_the_start(monkeypatch):
 
   @jax.jit
   def run(params):
-    out, seen = with_outputs(net, params, x, noise, label=label)
+    out, seen = edm2_weights.with_outputs(net, params, x, noise, label=label)
     names = map(edm2_weights.block_name, settings['block_names'])
     return out, jnp.stack([jnp.sqrt((seen[n] ** 2).mean()) for n in names])
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from support.oracles import rule_weights
 
-from cdm.models.edm2_unet import Edm2UNet
+from cdm.models.edm2_unet import Edm2Block, Edm2UNet
 
 # Ours for its name of a field, where they differ.
 _FIELDS = {
@@ -129,3 +129,19 @@ def at(params, theirs):
   for key in parameter_name(theirs).split('/'):
     params = params[key]
   return params
+
+
+def with_outputs(net, params, *inputs, **conditions):
+  """-> (output, {name of a block: its output})."""
+  out, found = net.apply(
+    {'params': params},
+    *inputs,
+    train=False,
+    mutable=['intermediates'],
+    capture_intermediates=lambda module, method: (
+      isinstance(module, Edm2Block) or module.name == 'conv_in'
+    ),
+    **conditions,
+  )
+  captured = found['intermediates']
+  return out, {k: v['__call__'][0] for k, v in captured.items()}

@@ -4,15 +4,17 @@ Two devices that split the parameters, microbatches and recomputed activations
 against one device with none of it.
 """
 
+import functools
 import shutil
+import types
 
 import jax
 import numpy as np
 import pytest
-from support import smoke_runs
+from support import edm2_weights, smoke_runs
 from support.smoke_runs import state
 
-from cdm.config import datasets, loader
+from cdm.config import datasets, loader, stage
 from cdm.distributed import device_mesh
 from cdm.training import program
 from cdm.training import state as states
@@ -34,11 +36,16 @@ SPLIT = {
 SMOKE = smoke_runs.CONFIGS / 'smoke_edm2.py'
 
 
+def words(more=types.MappingProxyType({})):
+  """-> overrides of the config: `WORDS` and more."""
+  return [(k, str(v)) for k, v in (WORDS | {**more}).items()]
+
+
 def train(workdir):
-  words = [f'--config.{k}={v}' for k, v in (WORDS | SPLIT).items()]
+  given = [f'--config.{k}={v}' for k, v in words(SPLIT)]
   with smoke_runs.on(2):
     code = smoke_runs.cdm(
-      *('train', f'--config={SMOKE}', f'--workdir={workdir}'), *words
+      *('train', f'--config={SMOKE}', f'--workdir={workdir}'), *given
     )
   assert code == 0
 
@@ -75,6 +82,25 @@ def test_weights_turn_and_do_not_grow(whole):
   assert len(gains) == 6 and all(last[name] for name in gains)
 
 
+def test_magnitudes_of_what_layers_give_stay_near_one(whole):
+  """After steps at a high rate, as at the start; of noise and of an image."""
+  net = stage.stage(loader.load(SMOKE, words())).net
+  params = {}
+  for name, value in state(whole, 4).items():
+    if name.startswith('params/') and 'uncertainty' not in name:
+      node, (_, *modules, last) = params, name.split('/')
+      for module in modules:
+        node = node.setdefault(module, {})
+      node[last] = value
+  x = np.random.default_rng(0).standard_normal((16, 8, 8, 3))
+  run = jax.jit(functools.partial(edm2_weights.with_outputs, net))
+  given = np.linspace(-8, 8, 16, dtype=np.float32)
+  _, found = run(params, x.astype(np.float32), given, label=np.arange(16) % 4)
+  sizes = {k: float(np.sqrt((v**2).mean())) for k, v in found.items()}
+  assert len(sizes) == 6
+  assert all(0.7 < size < 1.4 for size in sizes.values()), sizes
+
+
 def test_resuming_changes_no_bit(whole, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(whole, workdir)
@@ -89,8 +115,7 @@ def test_resuming_changes_no_bit(whole, tmp_path):
 
 
 def test_one_device_gives_the_same_numbers(whole):
-  words = WORDS | {'ema.power_stds': '()'}
-  c = loader.load(SMOKE, [(k, str(v)) for k, v in words.items()])
+  c = loader.load(SMOKE, words({'ema.power_stds': '()'}))
   made = program.assemble(c, devices=jax.devices()[:1])
   batches = datasets.training_batches(
     c,
