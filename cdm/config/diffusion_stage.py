@@ -19,7 +19,7 @@ from cdm.config import (
 )
 from cdm.data import low_res_inputs
 from cdm.diffusion import cosine_logsnr, guidance, sampler_steps, schedules
-from cdm.methods import diffusion, diffusion_score
+from cdm.methods import diffusion, diffusion_score, forced_normalization
 from cdm.methods.base import Method
 from cdm.methods.diffusion import Diffusion
 from cdm.methods.diffusion_options import Objective
@@ -62,7 +62,7 @@ def diffusion_stage(
   image_size = built_stage.image_size(c)
   schedule = _schedule(c, image_size)
   is_detail = bound_diffusion.is_detail(c)
-  net = bound_diffusion.detail_net(c) if is_detail else unet(c, image_size)
+  net = _network(c, image_size, is_detail=is_detail)
   lowres = lowres_of(c, image_size)
   objective = objective_section.objective(
     c.method if section is None else section, schedule
@@ -74,7 +74,8 @@ def diffusion_stage(
   bound = bound_diffusion.bind(
     net, schedule, objective, sampling, image_size=image_size, lowres=lowres
   )
-  method = make(bound)
+  project = forced_normalization.projection(net, objective)
+  method = make(bound)._replace(project=project)
   sampler_section.try_out(sampling, key, learned_variance=net.learned_variance)
   steps = len(sampling.grid) - 1
   levels = sampler_steps.evaluated_levels(sampling.run, sampling.grid)
@@ -136,6 +137,15 @@ def _over_a_mean(built, bound):
     # The mean is evaluated without a gradient.
     loss_passes=1,
   )
+
+
+def _network(c, image_size, *, is_detail):
+  """Builds the network that `model.kind` names; without it a U-Net."""
+  if is_detail:
+    return bound_diffusion.detail_net(c)
+  if 'kind' in c.model:
+    return bound_diffusion.network(c, image_size)
+  return unet(c, image_size)
 
 
 def unet(c: ConfigDict, image_size: int, **own: Any) -> UNet:

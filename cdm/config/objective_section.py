@@ -110,12 +110,14 @@ def _learned(value):
     return value, None
   del section['kind']
   base, features = section.pop('base', 'none'), section.pop('features', 128)
+  is_normalized = section.pop('normalized', False)
   for key in section:
     raise ValueError(
       f'config.method.weighting.{key} is not an option of {_LEARNED!r}; it has '
-      "['base', 'features']."
+      "['base', 'features', 'normalized']."
     )
   value_types.check('method.weighting.features', features, int)
+  value_types.check('method.weighting.normalized', is_normalized, bool)
   if features < 1:
     raise ValueError(
       f'config.method.weighting.features is {features}; use at least 1, e.g. '
@@ -126,7 +128,7 @@ def _learned(value):
       f'config.method.weighting.base is {_LEARNED!r} too; give the weighting '
       'that is learned around, e.g. --config.method.weighting.base=none.'
     )
-  return base, LossUncertainty(features)
+  return base, LossUncertainty(features, is_normalized)
 
 
 def _weighting(

@@ -44,6 +44,8 @@ class Method(NamedTuple):
     init_frozen: `(key) -> frozen`, parameters such as those of a teacher, of
       which only the shapes are used: a run reads them when it begins. None if
       there are none.
+    project: `(params) -> params`, what trained parameters are replaced by after
+      every update, such as normalised ones; None leaves them as they are.
   """
 
   init: Callable[[jax.Array], dict]
@@ -57,3 +59,4 @@ class Method(NamedTuple):
   guiding: Callable[..., Denoiser] | None = None
   init_frozen: Callable[[jax.Array], Any] | None = None
   canvas: CanvasDrawing | None = None
+  project: Callable[[Any], Any] | None = None

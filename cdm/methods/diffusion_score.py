@@ -26,7 +26,7 @@ def init_uncertainty(objective: Objective) -> dict:
   """
   if objective.uncertainty is None:
     return {}
-  # No random number is drawn: u starts at zero.
+  # Most draw no random number. One that does starts alike in every run.
   started = objective.uncertainty.init(jax.random.key(0), jnp.zeros(1))
   return {UNCERTAINTY: started['params']}
 

@@ -161,7 +161,7 @@ class UNet(nn.Module):
     Raises:
       ValueError: an input or a field does not fit the others.
     """
-    _check_inputs(self, x, noise, label, lowres, lowres_level)
+    check_inputs(self, x, noise, label, lowres, lowres_level)
     levels = plan(self, x.shape[1:3])
     _check_parameters(self, levels, x, lowres)
     dtype = jnp.dtype(self.dtype)
@@ -270,7 +270,7 @@ class UNet(nn.Module):
       noise_scalar = scalar(max_period=self.max_period, name='noise')
       found.append(noise_scalar(scale * level))
     if label is not None:
-      assert self.num_classes is not None  # see `_check_inputs`
+      assert self.num_classes is not None  # see `check_inputs`
       rows = self.num_classes + self.null_class
       init = nn.initializers.normal(1.0)
       embed = nn.Embed(rows, width, embedding_init=init, name='label')
@@ -307,8 +307,20 @@ class UNet(nn.Module):
     )
 
 
-def _check_inputs(net, x, noise, label, lowres, lowres_level):
-  """Raises ValueError if an input is missing, unwanted or of a wrong shape."""
+def check_inputs(
+  net: Any,
+  x: jax.Array,
+  noise: jax.Array | None,
+  label: jax.Array | None,
+  lowres: jax.Array | None,
+  lowres_level: jax.Array | None,
+) -> None:
+  """Raises ValueError if an input is missing, unwanted or of a wrong shape.
+
+  Args:
+    net: a network with the fields of a `UNet` that name its inputs.
+    x, noise, label, lowres, lowres_level: see `UNet.__call__`.
+  """
   if x.ndim != 4:
     raise ValueError(f'Images have shape {x.shape}; expected [B, H, W, C].')
   b, height, width, c = x.shape

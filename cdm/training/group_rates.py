@@ -8,7 +8,7 @@ gradient counts as 0, also where the norm of the gradient is clipped.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -71,6 +71,27 @@ def scaled(tree: Any, rates: GroupRates) -> Any:
     tree,
     factors(rates, tree),
   )
+
+
+def but_frozen(
+  project: Callable[[Any], Any] | None, rates: GroupRates
+) -> Callable[[Any], Any] | None:
+  """Returns a projection of parameters that leaves frozen ones as they are.
+
+  Args:
+    project: see `optimizer.Optimizer`.
+    rates: the groups.
+  """
+  if project is None or not rates:
+    return project
+
+  def project_others(params):
+    return jax.tree.map(
+      lambda factor, before, after: after if factor else before,
+      *(factors(rates, params), params, project(params)),
+    )
+
+  return project_others
 
 
 def summary(rates: GroupRates, params: Any) -> list[str]:

@@ -40,6 +40,8 @@ class Optimizer(NamedTuple):
     groups: ((regex, factor), ...), see `group_rates`.
     skip_nonfinite: how many steps in a row are skipped because of a gradient
       that is not finite; 0 skips none.
+    project: parameters after an update -> what takes their place, see
+      `Method.project`; None changes nothing.
   """
 
   init: Callable
@@ -48,6 +50,7 @@ class Optimizer(NamedTuple):
   is_clipped: Callable[[Any], jax.Array] | None = None
   groups: GroupRates = ()
   skip_nonfinite: int = 0
+  project: Callable[[Any], Any] | None = None
 
 
 # The optimizer of a method that is fitted without gradients.

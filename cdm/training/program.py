@@ -110,6 +110,8 @@ def assemble(
     averages = ema_section.read_tracks(c.ema, batch_size=c.train.batch_size)
     snapshots = ema_section.read_snapshots(c.ema)
     tx = run_config.make_optimizer(c.optimizer, schedule.num_steps)
+    project = group_rates.but_frozen(built.method.project, tx.groups)
+    tx = tx._replace(project=project)
   with key_errors.naming('train', otherwise='train.batch_size'):
     device_mesh.check_batch(
       schedule.batch_size, mesh, accumulation=schedule.accumulation

@@ -2,7 +2,7 @@
 
   key    = fold_in(state.key, state.step), for the whole batch
   grads  = gradient of the mean loss over the global batch
-  params = params + tx(clip(grads));  ema = average of params
+  params = project(params + tx(clip(grads)));  ema = average of params
 
 The same state and batch always give the same next state. The state is donated.
 """
@@ -113,6 +113,8 @@ def make_step(
     grads = jax.lax.with_sharding_constraint(grads, places)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    if tx.project is not None:
+      params = tx.project(params)
     ema_params = main.update(state.ema_params, params, state.step)
     scalars = _means(sums) | {
       'grad_norm': optax.tree.norm(grads),  # before clipping

@@ -99,3 +99,20 @@ def test_a_run_says_how_many_parameters_each_group_takes():
 def test_groups_that_no_run_can_mean_are_refused(rates, message):
   with pytest.raises(ValueError, match=message):
     group_rates.summary(group_rates.read(rates), PARAMS)
+
+
+def test_what_is_frozen_is_not_projected_either():
+  params = {
+    'a': {'kernel': jnp.full(3, 2.0)},
+    'b': {'kernel': jnp.full(3, 2.0)},
+  }
+  rates = group_rates.read((('^a/', 0.0), ('^b/', 0.5)))
+
+  def halve(tree):
+    return jax.tree.map(lambda x: x / 2, tree)
+
+  found = group_rates.but_frozen(halve, rates)(params)
+  np.testing.assert_array_equal(found['a']['kernel'], params['a']['kernel'])
+  np.testing.assert_array_equal(found['b']['kernel'], 1.0)
+  assert group_rates.but_frozen(halve, ()) is halve
+  assert group_rates.but_frozen(None, rates) is None
