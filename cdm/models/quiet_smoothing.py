@@ -12,6 +12,8 @@ stays as it is. Measured at q of half a grey level: 1e-4 dB of PSNR, and half of
 the weave and more.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,8 +55,9 @@ def _filtered(x, weights):
     length = x.shape[axis]
     widths = [(pad, pad) if i == axis else (0, 0) for i in range(4)]
     longer = jnp.pad(x, widths, mode='edge')
-    x = sum(
+    parts = [
       float(w) * jax.lax.slice_in_dim(longer, i, i + length, axis=axis)
       for i, w in enumerate(weights)
-    )
+    ]
+    x = functools.reduce(jnp.add, parts)
   return x
