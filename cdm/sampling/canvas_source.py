@@ -68,7 +68,9 @@ class Source:
     )
     z_0 = z = self._rows[:, :, x.first : x.last]
     if settings.noised:
-      eps = self._task.noise((y.first, x.first), z.shape[1:3], AUGMENT, 0)
+      top, side = self._task.origin
+      corner = (top + y.first, side + x.first)
+      eps = self._task.noise(corner, z.shape[1:3], AUGMENT, 0)
       level = np.full(len(z), settings.level, np.float64)
       z = lowres_conditioning.augment_at(z_0, lowres, level=level, eps=eps)
       z = np.asarray(z, np.float32)

@@ -46,6 +46,8 @@ class Task(NamedTuple):
     on_windows: callback that gets the number of windows of each evaluated
       batch.
     channels: C of the pictures.
+    origin: (top, left) of the low-res pictures in larger ones, whose noise they
+      get there.
   """
 
   lowres: picture_rows.Rows
@@ -56,6 +58,7 @@ class Task(NamedTuple):
   damage: Sequence[Degradation] | None = None
   on_windows: Callable[[int], object] = lambda count: None
   channels: int = 3
+  origin: tuple[int, int] = (0, 0)
 
   def noise(
     self, corner: tuple[int, int], size: tuple[int, int], *use: int
@@ -261,7 +264,12 @@ class CanvasUpscaler:
   def _draw_block(self, task, plan, source, joined):
     """Draws one block from noise to the end: float32 [N, H, W, 3]."""
     left, right = joined.columns[0][0], joined.columns[-1][1]
-    corner, size = (source.top, left), (source.height, right - left)
+    low = task.lowres
+    corner = (
+      source.top + round(task.origin[0] * plan.height / low.height),
+      left + round(task.origin[1] * plan.width / low.width),
+    )
+    size = (source.height, right - left)
     given = source.columns(left, right)
     views = _Windows(self, task, plan, given, joined)
     assert self.stage.canvas is not None  # `of` refuses such a stage

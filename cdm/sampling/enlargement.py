@@ -36,6 +36,7 @@ class Drawn(NamedTuple):
     damage: see `Task`; of the first pass, whose result is clean.
     on_windows: callback that gets the number of windows of each evaluated
       batch.
+    origin: see `Task`; of the first pass.
   """
 
   seed: int = 0
@@ -44,6 +45,7 @@ class Drawn(NamedTuple):
   back_projections: int = 1
   damage: Sequence[Degradation] | None = None
   on_windows: Callable[[int], object] = lambda count: None
+  origin: tuple[int, int] = (0, 0)
 
 
 class Enlargement(NamedTuple):
@@ -151,6 +153,10 @@ class Enlargement(NamedTuple):
         damage=None if turn else drawn.damage,
         on_windows=drawn.on_windows,
         channels=self.upscaler.stage.channels,
+        origin=(
+          round(drawn.origin[0] * x.height / lowres.height),
+          round(drawn.origin[1] * x.width / lowres.width),
+        ),
       )
       drawing = self.upscaler.draw(task, plan)
       x = picture_rows.StreamedRows(drawing, plan.height, plan.width)
