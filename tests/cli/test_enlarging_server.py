@@ -421,7 +421,7 @@ def test_a_killed_server_leaves_no_worker_and_the_next_start_no_picture(
   assert len(list(tmp_path.glob(f'{private_folder.PREFIX}*/{key}'))) == 1
   process, host = command(tmp_path)
   assert not list(tmp_path.glob(f'*/{key}'))
-  process.send_signal(signal.SIGINT)
+  process.send_signal(signal.SIGTERM)
   out = process.communicate(timeout=30)[0]
   assert process.returncode == 0, out
   assert not list(tmp_path.glob(f'{private_folder.PREFIX}*'))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
   from cdm.cli.web.enlarging.task_queue import TaskQueue
   from cdm.cli.web.request_guard import Limits
 
+  # A system that goes down asks so; pictures are erased then too.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   with private_folder.made() as folder, contextlib.ExitStack() as held:
     # The port is taken before the model is loaded, which may take minutes.
     opened = held.enter_context(local_server.listen(place))

@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 from typing import Any
 
 import numpy as np
@@ -226,21 +227,32 @@ class PhotographTasks:
   def _file(self, folder, request, report):
     """Enlarges the whole picture, as `cdm upscale` does."""
     path = folder / ORIGINAL
-    seen = self._checked(path)
     one, _ = self._photograph(path)
-    scale, form = request['scale'], request['format']
-    size = enlarged_size.choose(
-      (seen.height, seen.width),
-      self._canvas.factor,
-      Asked(scale=scale),
-      any_factor=self._canvas.takes_any_factor,
-    )
+    size = self._size(one, request['scale'])
     self._check_result(size)
-    name = f'file-{_count(folder)}'
-    inside = folder / name
+    inside = folder / f'file-{_count(folder)}'
     inside.mkdir(mode=0o700)
+    try:
+      target = self._written(path, inside, request, report)
+      found = _facts(target, inside, request)
+    except BaseException:
+      shutil.rmtree(inside, ignore_errors=True)
+      raise
+    layout = _layout(one, size)
+    kind = output_kinds.by_suffix(target)
+    found |= {
+      'width': size.width,
+      'height': size.height,
+      'notes': _notes(kind, layout, one, request['strip'], size),
+    }
+    return {'file': found} | self._whole(folder, target, one, size, inside.name)
+
+  def _written(self, path, inside, request, report):
+    """Writes the enlarged picture into a folder; returns its path."""
+    one, _ = self._photograph(path)
     linked = inside / ORIGINAL
     os.link(path, linked)
+    scale, form = request['scale'], request['format']
     suffix = None if form is None else f'.{form}'
     inputs = enlarged_inputs.check([linked], None, scale=scale, suffix=suffix)
     if not inputs.pictures:
@@ -249,10 +261,10 @@ class PhotographTasks:
         'upscale`, which keeps their numbers.'
       )
     target = inputs.pictures[0].target
+    layout = _layout(one, self._size(one, scale))
     kind = output_kinds.by_suffix(target)
-    channels = one.samples.shape[-1] + (one.alpha is not None)
-    layout = Layout(size.width, size.height, channels, one.bits)
-    if output_limits.needed_bytes(kind, layout) > request['bytes_left']:
+    needed = output_limits.needed_bytes(kind, layout)
+    if needed > request['bytes_left']:
       raise ValueError(
         'There is no room for a file of this size; remove some pictures of the '
         'list, or choose a smaller size.'
@@ -269,22 +281,7 @@ class PhotographTasks:
       self._upscaler, inputs, settings, report.advance
     )
     linked.unlink()
-    found = {
-      'file': {
-        'path': f'{name}/{target.name}',
-        'suffix': target.suffix,
-        'scale': scale,
-        'seed': request['seed'],
-        'detail': detail,
-        'kind': kind.name,
-        'strip': request['strip'],
-        'bytes': target.stat().st_size,
-        'width': size.width,
-        'height': size.height,
-        'notes': _notes(kind, layout, one, settings, size),
-      }
-    }
-    return found | self._whole(folder, target, one, size, name)
+    return target
 
   def _whole(self, folder, target, one, size, name):
     """Shows a result as a whole beside interpolation, where a browser can."""
@@ -315,6 +312,7 @@ class PhotographTasks:
     """Returns (a photograph, its number), of the last one from memory."""
     if self._read is None or self._read[0] != str(path):
       self._read = None
+      self._checked(path)
       data = path.read_bytes()
       one = photograph.decode(
         data, name='The picture', max_pixels=self._limits.pixels
@@ -334,6 +332,14 @@ class PhotographTasks:
         f'{self._limits.side:,} on a side. Use `cdm upscale`.'
       )
     return seen
+
+  def _size(self, one, scale):
+    return enlarged_size.choose(
+      one.samples.shape[:2],
+      self._canvas.factor,
+      Asked(scale=scale),
+      any_factor=self._canvas.takes_any_factor,
+    )
 
   def _check_result(self, size):
     pixels = size.height * size.width
@@ -370,10 +376,29 @@ def _described(carried):
   return [word for key, word in words.items() if getattr(carried, key)]
 
 
-def _notes(kind, layout, one, settings, size):
+def _layout(one, size):
+  """Returns the layout of a photograph's result."""
+  channels = one.samples.shape[-1] + (one.alpha is not None)
+  return Layout(size.width, size.height, channels, one.bits)
+
+
+def _facts(target, inside, request):
+  """Returns what the page is told of a file."""
+  kept = ('scale', 'seed', 'detail', 'strip')
+  return {
+    **{name: request[name] for name in kept},
+    'path': f'{inside.name}/{target.name}',
+    'suffix': target.suffix,
+    'kind': output_kinds.by_suffix(target).name,
+    'bytes': target.stat().st_size,
+  }
+
+
+def _notes(kind, layout, one, strip, size):
   """Returns what a user should know of a file."""
   said = [size.warning] if size.warning else []
-  carried = one.carried._replace(exif=None, xmp=None, iptc=None)
-  kept = carried if settings.strip else one.carried
-  said += [f'{t}.' for t in picture_writer.losses(kind, layout, kept)]
+  carried = one.carried
+  if strip:
+    carried = carried._replace(exif=None, xmp=None, iptc=None)
+  said += [f'{text}.' for text in picture_writer.losses(kind, layout, carried)]
   return said
