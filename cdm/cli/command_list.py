@@ -11,6 +11,7 @@ COMMANDS = {
   'sweep': 'judge samples under several settings and name the best',
   'robustness': 'examine a stage: degraded inputs, groups, uncertainty',
   'compare': 'compare methods of super-resolution on the same images',
+  'serve': 'enlarge pictures, or draw from a cascade, in a browser',
   'study': 'ask people: which picture was taken by a camera?',
   'ema': 'list snapshots of averages, and make averages of any width',
   'import': 'write a work directory from published weights',

@@ -68,8 +68,9 @@ class Source:
     )
     z_0 = z = self._rows[:, :, x.first : x.last]
     if settings.noised:
+      top, side = self._task.origin
       eps = self._task.noise(
-        (y.first, x.first),
+        (top + y.first, side + x.first),
         z.shape[1:3],
         AUGMENT,
         0,

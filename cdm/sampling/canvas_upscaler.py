@@ -53,6 +53,8 @@ class Task(NamedTuple):
     channels: C of the pictures.
     torus: where noise repeats, as low-res pictures that wrap do with their
       margins; None for nowhere.
+    origin: (top, left) of the low-res pictures in larger ones, whose noise they
+      get there.
   """
 
   lowres: picture_rows.Rows
@@ -64,6 +66,7 @@ class Task(NamedTuple):
   on_windows: Callable[[int], object] = lambda count: None
   channels: int = 3
   torus: Torus | None = None
+  origin: tuple[int, int] = (0, 0)
 
   def noise(
     self,
@@ -284,8 +287,12 @@ class CanvasUpscaler:
   def _draw_block(self, task, plan, source, joined):
     """Draws one block from noise to the end: float32 [N, H, W, 3]."""
     left, right = joined.columns[0][0], joined.columns[-1][1]
-    corner, size = (source.top, left), (source.height, right - left)
-    whole = (plan.height, plan.width)
+    low, whole = task.lowres, (plan.height, plan.width)
+    corner = (
+      source.top + round(task.origin[0] * plan.height / low.height),
+      left + round(task.origin[1] * plan.width / low.width),
+    )
+    size = (source.height, right - left)
     given = source.columns(left, right)
     views = _Windows(self, task, plan, given, joined)
     assert self.stage.canvas is not None  # `of` refuses such a stage

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,7 @@ def write_enlarged_files(
   upscaler: Upscaler,
   inputs: Inputs,
   settings: Settings,
+  on_windows: Callable[[int, int], object] = lambda count, total: None,
 ) -> None:
   """Enlarges pictures; each becomes a file that appears whole or not at all.
 
@@ -59,6 +60,8 @@ def write_enlarged_files(
     upscaler: the stage, which draws canvases.
     inputs: the picture files; see `enlarged_inputs.check`.
     settings: how they are enlarged.
+    on_windows: callback that gets, for each evaluated batch, its number of
+      windows and that of all windows.
 
   Raises:
     ValueError: a file that lies there has the name of a result, a size is
@@ -83,9 +86,14 @@ def write_enlarged_files(
     with progress.Progress('enlarging', total=total, unit='window') as bar:
       if groups:
         bar.compiling()
+
+      def advance(count):
+        bar.advance(count)
+        on_windows(count, total)
+
       for group in groups:
-        on_windows = watch.callback(group.enlargement, bar.advance)
-        errors += _draw(group, inputs, settings, record, on_windows)
+        watched = watch.callback(group.enlargement, advance)
+        errors += _draw(group, inputs, settings, record, watched)
     watch.remember()
     collectives.barrier('the enlarged pictures')
     if collectives.is_first():

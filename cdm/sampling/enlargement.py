@@ -39,6 +39,7 @@ class Drawn(NamedTuple):
       batch.
     torus: where the low-res pictures repeat, see `wrapped_picture`; it takes
       one pass.
+    origin: see `Task`; of the first pass.
   """
 
   seed: int = 0
@@ -48,6 +49,7 @@ class Drawn(NamedTuple):
   damage: Sequence[Degradation] | None = None
   on_windows: Callable[[int], object] = lambda count: None
   torus: Torus | None = None
+  origin: tuple[int, int] = (0, 0)
 
 
 class Enlargement(NamedTuple):
@@ -156,6 +158,10 @@ class Enlargement(NamedTuple):
         on_windows=drawn.on_windows,
         channels=self.upscaler.stage.channels,
         torus=drawn.torus,
+        origin=(
+          round(drawn.origin[0] * x.height / lowres.height),
+          round(drawn.origin[1] * x.width / lowres.width),
+        ),
       )
       drawing = self.upscaler.draw(task, plan)
       x = picture_rows.StreamedRows(drawing, plan.height, plan.width)

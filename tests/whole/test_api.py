@@ -15,6 +15,7 @@ from skimage import metrics as skimage_metrics
 from support import canvas_stages, linear_features, smoke_runs
 
 from cdm import api
+from cdm.cli.enlarging_worker import cascade_tasks
 from cdm.sampling import shipped_model
 from cdm.sampling import upscaler as sampling_upscaler
 
@@ -310,3 +311,44 @@ def test_a_wrong_argument_is_named(call, text):
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match='or point workdir at the'):
     api.load(tmp_path)
+
+
+def test_the_page_draws_the_same(tmp_path):
+  """Of every stage, by class, seed and weight of guidance."""
+  given = dict(samples=f'{CONFIG}@{smoke_runs.trained()}', at=None)
+  tasks = cascade_tasks.opened({**given, 'sampler': None, 'steps': None})
+  drawn = {}
+
+  class Report:
+    advance = staticmethod(lambda count, total: None)
+    found = staticmethod(drawn.update)
+
+  def page(folder, **change):
+    request = dict(task='draw', count=4, seed=3, label=None, guidance={})
+    (tmp_path / folder).mkdir()
+    given = dict(folder=tmp_path / folder, **{**request, **change})
+    tasks.run(given, Report)
+    shown = [
+      [np.asarray(Image.open(tmp_path / folder / name)) for name in names]
+      for names in drawn['images']
+    ]
+    assert {image.shape[0] for image in shown[0]} == {
+      stage['size'] for stage in tasks.about['stages']
+    }
+    return np.stack([names[-1] for names in shown])
+
+  model = api.load(smoke_runs.trained(), config=CONFIG)
+  np.testing.assert_array_equal(
+    page('all'), api.sample(model, 4, labels=[0, 1, 2, 3], seed=3)
+  )
+  plain = page('one', label=2)
+  np.testing.assert_array_equal(plain, api.sample(model, 4, labels=[2], seed=3))
+  assert tasks.about['guided'] == {'base': 0.0, 'sr': 0.0}
+  guided = api.load(
+    smoke_runs.trained(), config=CONFIG, guidance={'base': 3.0, 'sr': 0.5}
+  )
+  found = page('guided', label=2, guidance={'base': 3.0, 'sr': 0.5})
+  np.testing.assert_array_equal(
+    found, api.sample(guided, 4, labels=[2], seed=3)
+  )
+  assert (found != plain).any()

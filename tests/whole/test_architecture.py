@@ -60,6 +60,7 @@ WALLS = {
     'cdm.evaluation.metrics.bootstrap',
     'cdm.evaluation.published_results',
   ),
+  # So no page decodes a picture or wakes JAX.
   'cdm.cli.web': (
     'cdm.distributed.loopback',
     'cdm.evaluation.human',

@@ -59,6 +59,8 @@ OPTIONS = {
   'compare': '--methods --workdir --out --config --low_res --size --num --seed '
   '--shown --extreme --draws --weights --lpips --paper --batch_size --at --ema '
   '--sampler --steps',
+  'serve': '--workdir --samples --memory --minutes --at --ema --sampler '
+  '--steps --batch_per_device --host --port --token --no_browser',
   'study': 'ACTION STUDY --methods --originals --lowres --task --trials '
   '--seconds --seed --title --question --information --host --port --token '
   '--no_browser --out --lists --answers --overwrite',

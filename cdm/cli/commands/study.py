@@ -6,6 +6,8 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING
 
+from cdm.cli import serving_flags
+
 if TYPE_CHECKING:
   from cdm.evaluation.human.make_study import Options
 
@@ -103,26 +105,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _serving_arguments(parser):
-  serve = parser.add_argument_group('cdm study serve')
-  serve.add_argument(
-    '--host', help='address to listen at (default: 127.0.0.1, this machine)'
-  )
-  serve.add_argument(
-    '--port', type=int, metavar='N', help='port (default: a free one)'
-  )
-  serve.add_argument(
-    '--token',
-    nargs='?',
-    const='made',
-    metavar='TEXT',
-    help='token in the link, which other hosts need; without TEXT, one is made',
-  )
-  serve.add_argument(
-    *('--no_browser', '--no-browser'),
-    action='store_true',
-    default=None,
-    help='do not open a browser',
-  )
+  serving_flags.arguments(parser.add_argument_group('cdm study serve'))
   rest = parser.add_argument_group('cdm study export and report')
   rest.add_argument(
     '--out',
@@ -263,9 +246,7 @@ def _serve(args):
   from cdm.distributed import folder_lock
   from cdm.evaluation.human import study_file
 
-  place = local_server.check(
-    local_server.Place(args.host or '127.0.0.1', args.port or 0, args.token)
-  )
+  place = serving_flags.place(args)
   study = study_file.read(args.study)
   try:
     import uvicorn  # noqa: F401

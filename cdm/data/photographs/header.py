@@ -35,15 +35,27 @@ def look(path: str | os.PathLike[str]) -> Header:
     BadImage, UnusableImage: see `photograph.decode`.
     UnusableImage: the file cannot be read.
   """
-  data = image_decoder.read_bytes(path)
+  return decode(image_decoder.read_bytes(path), name=os.fspath(path))
+
+
+def decode(data: bytes, *, name: str) -> Header:
+  """Returns the header of a file, of which no pixel is decoded.
+
+  Args:
+    data: bytes of the file.
+    name: the photograph's name in errors.
+
+  Raises:
+    BadImage, UnusableImage: see `photograph.decode`.
+  """
   try:
     return _header(data)
   except Unusable as error:
-    raise UnusableImage(os.fspath(path), error.reason) from error
+    raise UnusableImage(name, error.reason) from error
   except Unreadable as error:
-    raise BadImage(os.fspath(path), error.reason) from error
+    raise BadImage(name, error.reason) from error
   except struct.error as error:
-    raise BadImage(os.fspath(path), 'the file is cut off') from error
+    raise BadImage(name, 'the file is cut off') from error
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
