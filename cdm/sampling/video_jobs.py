@@ -219,7 +219,7 @@ def _encoding(given, look, size, options):
     height=even[0],
     width=even[1],
     time_base=look.time_base,
-    rate=look.rate,
+    rate=min(max(look.rate, Fraction(1)), Fraction(240)),
     pixel_aspect=look.pixel_aspect,
     # Of the original's size: a player would take another matrix for the
     # result's, and show other colours.

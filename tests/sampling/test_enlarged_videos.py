@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import shutil
 import sys
+import types
 from fractions import Fraction
 
 import numpy as np
@@ -190,6 +192,7 @@ def test_codecs_and_bits(upscaler, tmp_path, suffix, pixels, options, expected):
   with clips.av.open(str(out)) as file:
     context = file.streams.video[0].codec_context
     assert (context.name, context.pix_fmt) == expected
+    assert context.codec_tag == 'hvc1' or context.name != 'hevc'
     assert (context.height, context.width) == (50, 66)  # even
     assert {k: getattr(context, k) for k in BT_601} == BT_601
   frames = clips.decoded(out).astype(int)
@@ -205,13 +208,16 @@ def test_interlaced_frames_become_whole(upscaler, tmp_path, capsys):
   frames = clips.moving(count=6)
   given = clips.write(
     tmp_path / 'a.mkv', frames, codec='libx264', interlaced=True,
+    title='Holiday',
     options={'x264-params': 'tff=1', 'flags': '+ildct'},
   )  # fmt: skip
   look = video_source.look(given)
   assert look.is_interlaced
   found = list(video_source.frames(given, look))
   assert [f.pts for f in found] == [40 * n for n in range(6)]
-  enlarge(upscaler, given, tmp_path / 'b.mkv')
+  enlarge(upscaler, given, tmp_path / 'b.mkv', strip=True)
+  with clips.av.open(str(tmp_path / 'b.mkv')) as file:
+    assert 'title' not in file.metadata
   assert clips.times(tmp_path / 'b.mkv') == clips.times(given)
   assert 'it is interlaced: fields become whole' in capsys.readouterr().out
 
@@ -239,6 +245,27 @@ def test_what_cannot_be_enlarged_is_named(upscaler, tmp_path, monkeypatch):
   with pytest.raises(ValueError, match=r'a\.mkv: .*install.*cdm\[video\]'):
     enlarge(upscaler, sound, out)
   assert not out.exists() and not video_segments.folder_of(out).exists()
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_is_finished(
+  upscaler, tmp_path, monkeypatch
+):
+  given = clips.write(tmp_path / 'a.mkv', clips.moving())
+  out, free = tmp_path / 'b.mkv', [0, 10**9, 0]
+
+  def disk_usage(path):
+    return types.SimpleNamespace(free=free.pop(0))
+
+  monkeypatch.setattr(shutil, 'disk_usage', disk_usage)
+  with pytest.raises(
+    ValueError, match=r'a\.mkv: .* bytes, and the disk of .* 0'
+  ):
+    enlarge(upscaler, given, out)
+  with pytest.raises(OSError, match='goes on after the 3 frames'):
+    enlarge(upscaler, given, out)
+  assert free == [] and not out.exists()
+  folder = video_segments.folder_of(out)
+  assert [path.suffix for path in folder.iterdir()] == ['.nut']
 
 
 def test_the_command_takes_folders_of_pictures_and_videos(

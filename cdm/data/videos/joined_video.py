@@ -136,7 +136,9 @@ def join(
         )
       )
       made.metadata.update({'comment': software} | metadata)
-      outputs = _outputs(made, given, first, main, encoding, streams, strip)
+      outputs = _outputs(
+        made, kind, given, first, main, encoding, streams, strip
+      )
       if chapters := given.chapters():
         made.set_chapters(chapters)
       made.start_encoding()
@@ -148,7 +150,7 @@ def _metadata(given):
   return {k: v for k, v in given.items() if k.lower() not in _OF_FILES}
 
 
-def _outputs(made, given, first, main, encoding, streams, strip):
+def _outputs(made, kind, given, first, main, encoding, streams, strip):
   """Returns {index of a stream: the stream that it becomes}."""
   outputs = {}
   for stream in given.streams:
@@ -158,6 +160,11 @@ def _outputs(made, given, first, main, encoding, streams, strip):
       new.time_base = encoding.time_base
       # VP9 stores nothing of this with its pictures.
       video_codecs.describe(new.codec_context, encoding)
+      if encoding.codec == 'hevc' and kind in (
+        video_kinds.MP4,
+        video_kinds.QUICKTIME,
+      ):
+        new.codec_context.codec_tag = 'hvc1'  # Apple's players know no other.
     elif stream.index in streams:
       new = made.add_stream_from_template(stream)
     else:

@@ -58,7 +58,8 @@ class Encoding(NamedTuple):
     crf: the quality.
     bits: of a sample, 8 or 10.
     height, width: of a frame, even numbers of pixels.
-    time_base, rate, pixel_aspect: see `video_source.Look`.
+    time_base, pixel_aspect: see `video_source.Look`.
+    rate: frames per second, which encoders plan with; 1 to 240.
     colours: what the samples mean.
   """
 

@@ -148,6 +148,9 @@ def _look(stream, frames):
     context.color_trc,
     context.colorspace,
   )
+  if first.format.is_rgb or first.format.has_palette:
+    # Its planes will be luma and chroma, which players expect limited.
+    colours = colours._replace(range=frame_colours.LIMITED)
   turn = frame_layout.turn_of(first)
   is_grey = frame_layout.is_grey(first)
   if colours.transfer in (frame_colours.PQ, frame_colours.HLG):
