@@ -131,18 +131,18 @@ def jobs_of(
     try:
       jobs[i] = _job(given, common, upscaler, settings, options)
     except (ValueError, BadImage) as error:
-      found[i] = _named(upscale_inputs.reworded(error), given)
+      found[i] = _named(error, given)
   # What one process cannot read, none draws.
   errors = upscale_inputs.exchange_errors(found)
   return [job for i, job in jobs.items() if i not in errors], [*errors.values()]
 
 
 def _named(error, given):
-  """Returns an error that names the file."""
+  """Returns an error that names the file, and says what to do."""
+  if getattr(error, 'is_data_error', False):
+    return upscale_inputs.reworded(error)
   text, name = str(error), printable(given.path)
-  if name in text:
-    return error
-  return ValueError(f'{name}: {text.rstrip(".")}.')
+  return ValueError(text if name in text else f'{name}: {text.rstrip(".")}.')
 
 
 def _job(given, common, upscaler, settings, options) -> Job:
@@ -333,7 +333,7 @@ def announce(plans: Sequence[Plan]) -> None:
     plans: what is drawn.
   """
   for job, together, enlargement in plans:
-    memory = enlargement.bytes
+    memory = enlargement.bytes + job.encoding.memory
     if not collectives.is_first():
       continue
     look, made = job.look, job.encoding

@@ -154,7 +154,7 @@ def library(path: str | os.PathLike[str]) -> Any:
   except ImportError as error:
     raise UnusableImage(
       os.fspath(path),
-      'videos need a package that is not installed; run: '
+      'videos need PyAV, which is not installed; leave them out, or run: '
       f'{shell_commands.install("cdm[video]")}',
     ) from error
 
