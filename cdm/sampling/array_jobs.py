@@ -22,7 +22,7 @@ from cdm.data.arrays.array_layout import Layout
 from cdm.data.arrays.value_range import ValueRange
 from cdm.data.printable_name import printable
 from cdm.distributed import collectives
-from cdm.sampling import canvas_plan, enlarged_size, own_results
+from cdm.sampling import canvas_plan, enlarged_jobs, enlarged_size, own_results
 from cdm.sampling.array_rows import Unit
 from cdm.sampling.canvas_upscaler import CanvasUpscaler
 from cdm.sampling.enlarged_inputs import ArrayInput
@@ -129,7 +129,7 @@ def jobs_of(
   """
   stage = None if record is None else record.manifest()
   common = json.dumps(
-    [stage, settings._replace(overwrite=False), values],
+    [stage, enlarged_jobs.that_count(settings), values],
     sort_keys=True,
     default=str,
   )

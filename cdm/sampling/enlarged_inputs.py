@@ -1,4 +1,4 @@
-"""Finds the pictures and arrays that are enlarged, and names their results."""
+"""Finds the pictures, arrays and videos that are enlarged; names results."""
 
 import os
 import pathlib
@@ -9,6 +9,7 @@ from cdm.data.arrays import array_kinds
 from cdm.data.photographs import header, output_kinds
 from cdm.data.printable_name import printable
 from cdm.data.transforms import BadImage
+from cdm.data.videos import video_kinds
 from cdm.distributed import collectives
 from cdm.reporting import output_files
 from cdm.sampling import upscale_inputs
@@ -42,6 +43,18 @@ class ArrayInput(NamedTuple):
   kind: str
 
 
+class VideoInput(NamedTuple):
+  """A video file.
+
+  Attributes:
+    path: path of the file.
+    target: path of its result.
+  """
+
+  path: pathlib.Path
+  target: pathlib.Path
+
+
 class Inputs(NamedTuple):
   """The files that were given.
 
@@ -52,6 +65,7 @@ class Inputs(NamedTuple):
     max_value: the value of white in files of 16 or more bits; see
       `image_decoder.decode`.
     arrays: the files that are arrays of measured values, not pictures.
+    videos: the files that are videos.
   """
 
   pictures: list[Picture]
@@ -59,6 +73,7 @@ class Inputs(NamedTuple):
   folder: pathlib.Path | None
   max_value: float | None
   arrays: Sequence[ArrayInput] = ()
+  videos: Sequence[VideoInput] = ()
 
 
 def check(
@@ -108,8 +123,9 @@ def check(
     folder = pathlib.Path(out)
     output_files.check_folder_name(folder)
     named = upscale_inputs.shared_targets(
-      given, folder, suffix_of, array_kinds.SUFFIXES
+      given, folder, suffix_of, (*array_kinds.SUFFIXES, *video_kinds.SUFFIXES)
     )
+  named, videos = _without_videos(named)
   named, arrays = _without_arrays(named, every_tiff)
   found, errors = {}, {}
   for i in collectives.local_indices(len(named)):
@@ -128,9 +144,21 @@ def check(
     if i not in errors
   ]
   refused = list(errors.values())
-  if not pictures and not arrays:
+  if not pictures and not arrays and not videos:
     raise upscale_inputs.failure(refused, len(named), out or '.')
-  return Inputs(pictures, refused, folder, max_value, arrays)
+  return Inputs(pictures, refused, folder, max_value, arrays, videos)
+
+
+def _without_videos(named):
+  """Returns (the other files and their results, the videos)."""
+  others, videos = [], []
+  for path, target in named:
+    if video_kinds.kind_of(path) is None:
+      others.append((path, target))
+    else:
+      video_kinds.by_suffix(target)
+      videos.append(VideoInput(path, target))
+  return others, videos
 
 
 def _without_arrays(named, every_tiff):
@@ -149,7 +177,11 @@ def _without_arrays(named, every_tiff):
 def is_file(out: pathlib.Path) -> bool:
   """Returns whether an output path is that of a file, not of a folder."""
   suffixes = {suffix for kind in output_kinds.KINDS for suffix in kind.suffixes}
-  known = out.suffix.lower() in suffixes or array_kinds.is_name(out)
+  known = (
+    out.suffix.lower() in suffixes
+    or array_kinds.is_name(out)
+    or video_kinds.is_name(out)
+  )
   return known and not out.is_dir()
 
 
@@ -185,6 +217,9 @@ def _suffix_of(suffix, every_tiff):
     array = array_kinds.kind_of(path, every_tiff=every_tiff)
     if array is not None:
       return array_kinds.suffix_of(path, array)
+    video = video_kinds.kind_of(path)
+    if video is not None:
+      return video_kinds.suffix_of(path, video)
     if suffix is not None:
       return suffix
     try:

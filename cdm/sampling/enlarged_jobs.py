@@ -109,7 +109,7 @@ def jobs_of(
   """
   stage = None if record is None else record.manifest()
   common = json.dumps(
-    [stage, _that_count(settings), inputs.max_value],
+    [stage, that_count(settings), inputs.max_value],
     sort_keys=True,
     default=str,
   )
@@ -136,8 +136,12 @@ def jobs_of(
   return jobs, errors
 
 
-def _that_count(settings):
-  """Returns the settings that a result depends on, by name."""
+def that_count(settings: Settings) -> dict[str, Any]:
+  """Returns the settings that a result depends on, by name.
+
+  Args:
+    settings: how something is enlarged.
+  """
   found = settings._asdict()
   for name in ('overwrite', 'compare'):
     del found[name]

@@ -82,6 +82,7 @@ EXTERNAL = {
   'tifffile': {'data'},
   'pillow_heif': {'data'},
   'rawpy': {'data'},
+  'av': {'data'},
   'orbax': {'checkpointing'},
   'optax': {'training'},
   'starlette': {'cli'},

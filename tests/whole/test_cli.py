@@ -41,7 +41,7 @@ OPTIONS = {
   '--ema --batch_per_device --sampler --steps --start_level --guide '
   '--guidance_weight --scale --width --height --long_edge --megapixels '
   '--format --quality --subsampling --compression --strip_metadata '
-  '--compare --wrap --back_projection --damage --detail',
+  '--compare --wrap --back_projection --damage --detail --codec --crf',
   'evaluate': '--samples --reference --metrics --lowres --downsample '
   '--make_reference --num --seed --few --kid_size --weights --batch_size '
   '--lpips --lpips_weights --out --at --ema --batch_per_device '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,7 @@ from cdm.cli import (
   drawing_flags,
   enlarging_flags,
   guidance_flags,
+  video_flags,
 )
 from cdm.distributed import collectives, initialize
 
@@ -29,8 +31,10 @@ stage's own evaluation images: they are shrunk, super-resolved and written next
 to their originals. --workdir also takes a method without training, as
 METHOD:CONFIG.py. Arrays of measured values (.npy, FITS, TIFF with pages,
 floating point or many channels) keep their numbers' meaning, see --range.
+Videos (MP4, MOV, MKV, WebM, AVI and others) are enlarged frame by frame, with
+their sound; see docs/video.md.
 
-An IMAGE that is a folder stands for all picture files in it and below it. An
+An IMAGE that is a folder stands for all such files in it and below it. An
 image that cannot be used does not stop the others: it is named at the end, and
 the exit code is not 0. If the command was interrupted, the same command
 continues it. Other files in OUT are overwritten only with --overwrite.
@@ -47,6 +51,7 @@ examples:
   cdm upscale --workdir=runs/photos/sr photo.jpg
   cdm upscale --workdir=runs/photos/sr photo.jpg --out=large.tif --scale=2.5
   cdm upscale --workdir=runs/photos/sr pictures/ --out=large --long_edge=4000
+  cdm upscale --workdir=runs/photos/sr clip.mp4 --out=large.mkv --scale=2
   cdm upscale --workdir=runs/photos/sr --held_out=32 --out=runs/held_out
   cdm upscale --workdir=bicubic:configs/photos8to32.py --held_out=32 --out=OUT
   cdm upscale --workdir=runs/sr3 face.png --out=OUT \\
@@ -128,6 +133,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     'for example 4095 for 12 bits (default: 65535)',
   )
   enlarging_flags.arguments(parser)
+  video_flags.arguments(parser)
   initialize.arguments(parser)
   parser.set_defaults(overrides=[])
 
@@ -150,13 +156,16 @@ def run(args: argparse.Namespace) -> None:
     workdir = shipped_model.photo()
   given = _Given(pathlib.Path(workdir), overrides, at)
   if args.held_out:
-    enlarging_flags.refuse(args, 'held-out images have a size of their own')
+    why = 'held-out images have a size of their own'
+    enlarging_flags.refuse(args, why)
+    enlarging_flags.refuse(args, why, video_flags.FLAGS)
     _held_out(args, given)
     return
   factor = named_upscaler.canvas_factor(given.workdir, overrides, at)
   if factor is None:
     why = 'this method super-resolves tiles, and writes PNG files'
     enlarging_flags.refuse(args, why)
+    enlarging_flags.refuse(args, why, video_flags.FLAGS)
     _tiles(args, given)
   else:
     _pictures(args, given, factor)
@@ -245,6 +254,7 @@ def _pictures(args, given, factor):
     enlarged_arrays,
     enlarged_files,
     enlarged_inputs,
+    enlarged_videos,
     upscale_inputs,
   )
 
@@ -262,13 +272,19 @@ def _pictures(args, given, factor):
   has_pictures = bool(inputs.pictures or inputs.refused)
   if not has_pictures:
     why = 'arrays keep their kind, their numbers and their header'
-    enlarging_flags.refuse(args, why, enlarging_flags.OF_PICTURES)
+    names = [*enlarging_flags.OF_PICTURES]
+    if inputs.videos:
+      why = 'it is of pictures; videos have --codec and --crf'
+      names.remove('strip_metadata')
+    enlarging_flags.refuse(args, why, names)
     why = 'it is of pictures; --range is that of arrays'
     enlarging_flags.refuse(args, why, ['max_value'])
-  if inputs.arrays:
-    enlarging_flags.refuse(args, 'arrays do not repeat', ['wrap'])
+  if inputs.arrays or inputs.videos:
+    enlarging_flags.refuse(args, 'only pictures repeat', ['wrap'])
   if not inputs.arrays:
     enlarging_flags.refuse(args, 'no file is an array', array_flags.FLAGS)
+  if not inputs.videos:
+    enlarging_flags.refuse(args, 'no file is a video', video_flags.FLAGS)
   upscaler, _, names = _opened(args, given)
   canvas = upscaler.canvas
   if args.damage is not None and not canvas.takes_any_factor:
@@ -282,20 +298,22 @@ def _pictures(args, given, factor):
       'leave it out.'
     )
   settings = enlarging_flags.settings(args, _label(args, upscaler, names))
-  errors = []
-  try:
-    if inputs.arrays:
-      values = array_flags.values(args)
-      enlarged_arrays.write_enlarged_arrays(upscaler, inputs, settings, values)
-  except ValueError as error:
-    # The pictures do not wait for arrays that cannot be used.
-    if not has_pictures:
-      raise
-    errors.append(error)
+  of, common = functools.partial, (upscaler, inputs, settings)
+  work = []
+  if inputs.arrays:
+    values = array_flags.values(args)
+    work.append(of(enlarged_arrays.write_enlarged_arrays, *common, values))
   if has_pictures:
+    work.append(of(enlarged_files.write_enlarged_files, *common))
+  if inputs.videos:  # They take longest.
+    options = video_flags.options(args)
+    work.append(of(enlarged_videos.write_enlarged_videos, *common, options))
+  errors = []
+  for part in work:
     try:
-      enlarged_files.write_enlarged_files(upscaler, inputs, settings)
+      part()
     except ValueError as error:
+      # The others do not wait for files that cannot be used.
       errors.append(error)
   if errors:
     raise upscale_inputs.joined(errors)

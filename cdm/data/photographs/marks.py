@@ -21,7 +21,7 @@ def append(path: str | os.PathLike[str], kind: str, mark: str) -> None:
 
   Args:
     path: of the file.
-    kind: what it is, a name of `output_kinds.KINDS`.
+    kind: what it is, a name of `output_kinds.KINDS` or `video_kinds.KINDS`.
     mark: ASCII text.
   """
   data = _NAME + mark.encode('ascii')
@@ -33,8 +33,10 @@ def append(path: str | os.PathLike[str], kind: str, mark: str) -> None:
       size = struct.unpack('<I', file.read(4))[0]
       file.seek(4)
       file.write(struct.pack('<I', size + len(data)))
-    elif kind == 'AVIF':  # a box of free space
+    elif kind in ('AVIF', 'MP4', 'QuickTime'):  # a box of free space
       data = struct.pack('>I', 8 + len(data)) + b'free' + data
+    elif kind in ('Matroska', 'WebM'):  # an element of free space
+      data = b'\xec\x01' + len(data).to_bytes(7, 'big') + data
     # In front of the end of a PNG or JPEG file, a text or a comment.
     end = {'PNG': _PNG_END, 'JPEG': _JPEG_END}.get(kind, b'')
     if kind == 'PNG':
