@@ -5,7 +5,12 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from cdm.checkpointing import checkpoint_name, packed_stage, stage_files
+from cdm.checkpointing import (
+  checkpoint_name,
+  packed_stage,
+  stage_files,
+  stage_notes,
+)
 from cdm.checkpointing.packed_stage import Packed
 from cdm.config import loader, placement, stage
 from cdm.data import class_names
@@ -13,7 +18,6 @@ from cdm.sampling.restored_parameters import RestoredParameters
 
 # The parameters of a stage fit one host.
 MESH: Mapping[str, Any] = {'data': -1, 'fsdp': 1}
-CLASSES = 'classes'  # the note that names them
 
 
 def classes(workdir: pathlib.Path) -> list[str] | None:
@@ -24,8 +28,7 @@ def classes(workdir: pathlib.Path) -> list[str] | None:
   """
   if not packed_stage.is_packed(workdir):
     return class_names.read(workdir)
-  text = packed_stage.read(workdir).notes.get(CLASSES)
-  return None if text is None else json.loads(text)
+  return packed_stage.classes(packed_stage.read(workdir))
 
 
 def export(
@@ -42,7 +45,8 @@ def export(
     workdir: work directory of a run, or a packed stage.
     out: path of the file.
     at: which checkpoint, see `reader.resolve`.
-    dtype, notes: see `packed_stage.write`.
+    dtype: see `packed_stage.write`.
+    notes: texts beside those that the stage has, which they replace.
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
@@ -59,9 +63,9 @@ def export(
     step,
     checkpoint_name.split(at)[1],
   )
-  given = dict(notes or {})
+  given = stage_notes.read(workdir) | dict(notes or {})
   if names := classes(workdir):
-    given[CLASSES] = json.dumps(names)
+    given[packed_stage.CLASSES] = json.dumps(names)
   return packed_stage.write(
     out, params, config=text, step=step, dtype=dtype, notes=given
   )

@@ -99,14 +99,13 @@ def _note(text):
   import pathlib
 
   from cdm.checkpointing import packed_stage
-  from cdm.sampling import exported_stage
 
   name, _, path = text.partition('=')
   if not name.isidentifier() or not path:
     raise ValueError(
       f'--note={text}: give NAME=FILE, such as credits=credits.json.'
     )
-  if name in (*packed_stage.OWN, exported_stage.CLASSES):
+  if name in (*packed_stage.OWN, packed_stage.CLASSES):
     raise ValueError(f'--note={text}: the file has an entry {name!r} already.')
   try:
     return name, pathlib.Path(path).read_text(encoding='utf-8')
