@@ -1,14 +1,21 @@
-"""`cdm export` writes a trained stage into one file."""
+"""`cdm export` writes a trained stage as files for others."""
 
 import argparse
 
-from cdm.cli import drawing_flags
+from cdm.cli import drawing_flags, export_flags
 
 DESCRIPTION = """\
-Write a trained stage into one file: one average of its parameters, rounded to
+Write a trained stage as files for others. Nothing is uploaded.
+
+--to=stage, the default: one file with one average of the parameters, rounded to
 float16 if asked for, with its config, its step and a hash. Every command that
-draws takes the file as --workdir, on its own and with nothing beside it. It is
-a safetensors file, which other programs read too; nothing in it is executed.
+draws takes it as --workdir, and `cdm import --from=cdm` makes a work directory
+of it. It is a safetensors file, which other programs read too; nothing in it is
+executed.
+
+--to=stablehlo: one program for CPUs, GPUs and TPUs, with the parameters in it:
+the denoiser, the whole sampler, or the upscaler. Python with JAX runs it
+without cdm: jax.export.deserialize(data).call(seed=..., indices=...).
 """
 EPILOG = """\
 examples:
@@ -16,7 +23,18 @@ examples:
   cdm export --workdir=runs/sr3 --at=best --out=sr3.safetensors \\
       --note=credits=credits.json --note=card=card.md
   cdm upscale --workdir=photo.safetensors photo.jpg
+  cdm export --to=stablehlo --workdir=runs/base --out=base.stablehlo --steps=50
+  cdm export --to=stablehlo --workdir=photo.safetensors --tile=64 \\
+      --out=photo.stablehlo
 """
+# The flags that only some forms take.
+_TAKEN = {
+  'stage': ('dtype', 'note', 'overwrite'),
+  'stablehlo': (
+    *('dtype', 'overwrite', 'program', 'sampler', 'steps', 'level'),
+    *('tile', 'batch_size', 'platforms'),
+  ),
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,28 +43,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--workdir',
     required=True,
     metavar='DIR',
-    help='work directory of the trained stage',
+    help='work directory of the trained stage, or a packed stage',
   )
   parser.add_argument(
     '--out',
     required=True,
-    metavar='FILE',
-    help='the file, which ends in .safetensors',
+    metavar='PATH',
+    help='what is written: FILE.safetensors, FILE.stablehlo',
   )
   parser.add_argument(
-    '--dtype',
-    choices=('float32', 'float16'),
-    default='float32',
-    help='what the parameters are rounded to (default: float32, which loses '
-    'nothing)',
-  )
-  parser.add_argument(
-    '--note',
-    action='append',
-    default=[],
-    metavar='NAME=FILE',
-    help='a text file that is written into it, such as credits or a model '
-    'card; may be given again',
+    '--to',
+    choices=tuple(_TAKEN),
+    default='stage',
+    help='the form that it is written in (default: stage)',
   )
   parser.add_argument(
     '--at',
@@ -55,43 +64,90 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   )
   drawing_flags.average_argument(parser)
   parser.add_argument(
-    '--overwrite', action='store_true', help='replace a file that is there'
+    '--dtype',
+    choices=('float32', 'float16'),
+    help='what the parameters are rounded to (default: float32, which loses '
+    'nothing)',
   )
+  parser.add_argument(
+    '--note',
+    action='append',
+    metavar='NAME=FILE',
+    help='a text file that is written into it, such as credits or a model '
+    'card; may be given again',
+  )
+  parser.add_argument(
+    '--overwrite',
+    action='store_const',
+    const=True,
+    help='replace a file that is there',
+  )
+  export_flags.program_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
   """Writes the file, and says what is in it."""
   import pathlib
 
-  from cdm.checkpointing import packed_stage
   from cdm.data.printable_name import printable
-  from cdm.sampling import exported_stage
 
+  export_flags.refuse_others(args, _TAKEN)
   out = pathlib.Path(args.out)
-  if out.suffix != packed_stage.SUFFIX:
-    raise ValueError(
-      f'--out={printable(out)} is to be a {packed_stage.SUFFIX} file; give it '
-      'this ending.'
-    )
   if out.exists() and not args.overwrite:
     raise ValueError(
       f'--out={printable(out)} exists; give another name, or --overwrite.'
     )
-  notes = dict(_note(text) for text in args.note)
+  at = drawing_flags.checkpoint(args.at, args.ema)
+  print(_FORMS[args.to](args, out, at))
+
+
+def _write_stage(args: argparse.Namespace, out, at) -> str:
+  import pathlib
+
+  from cdm.checkpointing import packed_stage
+  from cdm.data.printable_name import printable
+  from cdm.sampling import exported_stage
+
+  export_flags.check_suffix(out, packed_stage.SUFFIX)
+  notes = dict(_note(text) for text in args.note or ())
+  dtype = args.dtype or 'float32'
   out.absolute().parent.mkdir(parents=True, exist_ok=True)
   packed = exported_stage.export(
-    pathlib.Path(args.workdir),
-    out,
-    at=drawing_flags.checkpoint(args.at, args.ema),
-    dtype=args.dtype,
-    notes=notes,
+    pathlib.Path(args.workdir), out, at=at, dtype=dtype, notes=notes
   )
   count = sum(array.size for array in packed.arrays.values())
-  print(
+  return (
     f'{printable(out)}: step {packed.step:,}, {count:,} parameters in '
-    f'{args.dtype}, {out.stat().st_size / 1e6:,.3g} MB, sha256 '
-    f'{packed.sha256}'
+    f'{dtype}, {out.stat().st_size / 1e6:,.3g} MB, sha256 {packed.sha256}'
   )
+
+
+def _write_program(args: argparse.Namespace, out, at) -> str:
+  import pathlib
+
+  from cdm.data.printable_name import printable
+  from cdm.sampling import exported_program
+
+  export_flags.check_suffix(out, exported_program.SUFFIX)
+  platforms = export_flags.platforms(args.platforms)
+  asked = export_flags.asked_program(args)
+  given, kind = exported_program.program(pathlib.Path(args.workdir), at, asked)
+  lowered = exported_program.lowered(
+    given,
+    dtype=args.dtype or 'float32',
+    batch_size=args.batch_size,
+    platforms=platforms,
+  )
+  out.absolute().parent.mkdir(parents=True, exist_ok=True)
+  size = exported_program.write(out, lowered)
+  inputs = exported_program.described(given, args.batch_size)
+  return (
+    f'{printable(out)}: the {kind} for {", ".join(platforms)}, '
+    f'{size / 1e6:,.3g} MB\ncall({inputs})'
+  )
+
+
+_FORMS = {'stage': _write_stage, 'stablehlo': _write_program}
 
 
 def _note(text):

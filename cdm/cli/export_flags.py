@@ -1,0 +1,131 @@
+"""Adds and checks the flags of `cdm export` that belong to some forms only."""
+
+import argparse
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cdm.data.printable_name import printable
+
+# Flags that every form takes.
+_ALWAYS = ('command', 'workdir', 'out', 'to', 'at', 'ema', 'overrides')
+
+
+def program_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of a program."""
+  group = parser.add_argument_group('programs (--to=stablehlo)')
+  group.add_argument(
+    '--program',
+    metavar='KIND',
+    help='denoiser, sampler or upscaler (default: the upscaler of a '
+    'super-resolution stage, the sampler of another)',
+  )
+  group.add_argument(
+    '--sampler', metavar='KIND', help="the sampler (default: the config's)"
+  )
+  group.add_argument(
+    '--steps', metavar='N', help="steps of the sampler (default: the config's)"
+  )
+  group.add_argument(
+    '--level',
+    type=float,
+    metavar='LEVEL',
+    help='augmentation level in [0, 1] of the low-res input (default: 0)',
+  )
+  group.add_argument(
+    '--tile',
+    type=int,
+    metavar='N',
+    help='side of the low-res input, of a network that takes any',
+  )
+  group.add_argument(
+    '--batch_size',
+    type=int,
+    metavar='N',
+    help='number of images (default: any)',
+  )
+  group.add_argument(
+    '--platforms',
+    metavar='A,B',
+    help='some of cpu, cuda and tpu (default: all)',
+  )
+
+
+def refuse_others(
+  args: argparse.Namespace, taken: Mapping[str, Sequence[str]]
+) -> None:
+  """Raises ValueError for a flag that the form does not take.
+
+  Args:
+    args: the parsed arguments.
+    taken: {form: its flags}.
+  """
+  for name, value in vars(args).items():
+    if name in (*_ALWAYS, *taken[args.to]) or value is None:
+      continue
+    forms = [form for form in taken if name in taken[form]]
+    if forms:
+      raise ValueError(
+        f'--{name} is for --to={" and --to=".join(forms)}, and this is '
+        f'--to={args.to}; leave it out.'
+      )
+  for name in ('tile', 'batch_size'):
+    value = getattr(args, name)
+    if value is not None and value < 1:
+      raise ValueError(f'--{name}={value}: it must be at least 1.')
+
+
+def check_suffix(out: pathlib.Path, suffix: str) -> None:
+  """Raises ValueError unless a file has the ending of its form."""
+  if out.suffix != suffix:
+    raise ValueError(
+      f'--out={printable(out)} is to be a {suffix} file; give it this ending.'
+    )
+
+
+def platforms(text: str | None) -> tuple[str, ...]:
+  """Parses --platforms.
+
+  Raises:
+    ValueError: a platform is not known.
+  """
+  from cdm.sampling import exported_program
+
+  known = exported_program.PLATFORMS
+  if text is None:
+    return known
+  found = tuple(text.split(','))
+  if not set(found) <= set(known) or len(set(found)) != len(found):
+    raise ValueError(
+      f'--platforms={text}: give some of {", ".join(known)}, with commas '
+      'between them.'
+    )
+  return found
+
+
+def asked_program(args: argparse.Namespace) -> Any:
+  """Returns the `exported_program.Asked` that the flags say.
+
+  Raises:
+    ValueError: a flag has no such value.
+  """
+  from cdm.cli import drawing_flags
+  from cdm.config import redrawn_sampler
+  from cdm.sampling import exported_program
+
+  if args.program not in (None, *exported_program.KINDS):
+    raise ValueError(
+      f'--program={args.program}: known are '
+      f'{", ".join(exported_program.KINDS)}.'
+    )
+  if args.program == 'denoiser':
+    for name in ('sampler', 'steps', 'level', 'tile'):
+      if getattr(args, name) is not None:
+        raise ValueError(
+          f'--{name} is for a program that draws, and --program=denoiser '
+          'evaluates the network once; leave it out.'
+        )
+  redraw = redrawn_sampler.of_single(drawing_flags.redraws(args))
+  return exported_program.Asked(
+    args.program, redraw, args.level or 0.0, args.tile
+  )
