@@ -83,6 +83,15 @@ def check_suffix(out: pathlib.Path, suffix: str) -> None:
     )
 
 
+def check_folder(out: pathlib.Path) -> None:
+  """Raises ValueError if there is a file in the place of a folder."""
+  if out.exists() and not out.is_dir():
+    raise ValueError(
+      f'--out={printable(out)} is a file, and a folder is written; give '
+      'another name.'
+    )
+
+
 def platforms(text: str | None) -> tuple[str, ...]:
   """Parses --platforms.
 

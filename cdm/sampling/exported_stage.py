@@ -3,7 +3,7 @@
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from cdm.checkpointing import (
   checkpoint_name,
@@ -18,6 +18,22 @@ from cdm.sampling.restored_parameters import RestoredParameters
 
 # The parameters of a stage fit one host.
 MESH: Mapping[str, Any] = {'data': -1, 'fsdp': 1}
+
+
+class Read(NamedTuple):
+  """A trained stage that was read to be exported.
+
+  Attributes:
+    config: its config.
+    text: the same, as the JSON text that it was read from.
+    params: one average of its parameters.
+    step: step of the checkpoint.
+  """
+
+  config: loader.ConfigDict
+  text: str
+  params: Any
+  step: int
 
 
 def classes(workdir: pathlib.Path) -> list[str] | None:
@@ -52,6 +68,25 @@ def export(
     FileNotFoundError: there is no such checkpoint.
     ValueError: it holds a classifier, or cannot be written so.
   """
+  read = read_stage(workdir, at)
+  given = stage_notes.read(workdir) | dict(notes or {})
+  if names := classes(workdir):
+    given[packed_stage.CLASSES] = json.dumps(names)
+  return packed_stage.write(
+    out, read.params, config=read.text, step=read.step, dtype=dtype, notes=given
+  )
+
+
+def read_stage(workdir: pathlib.Path, at: int | str | None = None) -> Read:
+  """Reads a trained stage; its parameters fit one host.
+
+  Args:
+    workdir, at: see `export`.
+
+  Raises:
+    FileNotFoundError: there is no such checkpoint.
+    ValueError: it holds a classifier.
+  """
   step = stage_files.resolve(workdir, at)
   text = stage_files.read_config(workdir, step)
   saved = loader.from_json(text, workdir)
@@ -63,9 +98,4 @@ def export(
     step,
     checkpoint_name.split(at)[1],
   )
-  given = stage_notes.read(workdir) | dict(notes or {})
-  if names := classes(workdir):
-    given[packed_stage.CLASSES] = json.dumps(names)
-  return packed_stage.write(
-    out, params, config=text, step=step, dtype=dtype, notes=given
-  )
+  return Read(saved, text, params, step)

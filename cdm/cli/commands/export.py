@@ -16,6 +16,10 @@ executed.
 --to=stablehlo: one program for CPUs, GPUs and TPUs, with the parameters in it:
 the denoiser, the whole sampler, or the upscaler. Python with JAX runs it
 without cdm: jax.export.deserialize(data).call(seed=..., indices=...).
+
+--to=diffusers: a folder with the U-Net as a UNet2DModel of diffusers, for
+PyTorch, where that library can express it: config.json, its safetensors file
+and scheduler_config.json. What it cannot express is refused by name.
 """
 EPILOG = """\
 examples:
@@ -26,6 +30,7 @@ examples:
   cdm export --to=stablehlo --workdir=runs/base --out=base.stablehlo --steps=50
   cdm export --to=stablehlo --workdir=photo.safetensors --tile=64 \\
       --out=photo.stablehlo
+  cdm export --to=diffusers --workdir=runs/ddpm32 --out=ddpm32
 """
 # The flags that only some forms take.
 _TAKEN = {
@@ -34,6 +39,7 @@ _TAKEN = {
     *('dtype', 'overwrite', 'program', 'sampler', 'steps', 'level'),
     *('tile', 'batch_size', 'platforms'),
   ),
+  'diffusers': ('dtype', 'overwrite'),
 }
 
 
@@ -49,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--out',
     required=True,
     metavar='PATH',
-    help='what is written: FILE.safetensors, FILE.stablehlo',
+    help='what is written: FILE.safetensors, FILE.stablehlo, or a folder',
   )
   parser.add_argument(
     '--to',
@@ -147,7 +153,30 @@ def _write_program(args: argparse.Namespace, out, at) -> str:
   )
 
 
-_FORMS = {'stage': _write_stage, 'stablehlo': _write_program}
+def _write_diffusers(args: argparse.Namespace, out, at) -> str:
+  import pathlib
+
+  from cdm.data.printable_name import printable
+  from cdm.sampling import exported_diffusers, exported_stage
+
+  export_flags.check_folder(out)
+  read = exported_stage.read_stage(pathlib.Path(args.workdir), at)
+  made = exported_diffusers.convert(read)
+  dtype = args.dtype or 'float32'
+  exported_diffusers.write(out, made, dtype)
+  count = sum(array.size for array in made.state.values())
+  first = (
+    f'{printable(out)}: step {read.step:,}, UNet2DModel of {count:,} '
+    f'parameters in {dtype}, {made.scheduler["_class_name"]}'
+  )
+  return '\n'.join([first, *made.notes])
+
+
+_FORMS = {
+  'stage': _write_stage,
+  'stablehlo': _write_program,
+  'diffusers': _write_diffusers,
+}
 
 
 def _note(text):
