@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,76 @@ def program_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='A,B',
     help='some of cpu, cuda and tpu (default: all)',
   )
+
+
+def card_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of a model card."""
+  group = parser.add_argument_group('model cards (--to=huggingface)')
+  group.add_argument(
+    '--license',
+    metavar='ID',
+    help='licence of the weights, as Hugging Face abbreviates it, such as '
+    'apache-2.0 or cc-by-nc-4.0',
+  )
+  group.add_argument(
+    '--figures',
+    action='append',
+    metavar='FILE',
+    help='a row that `cdm evaluate --out=FILE` wrote; may be given again',
+  )
+
+
+def licence(text: str | None) -> str:
+  """Checks --license.
+
+  Raises:
+    ValueError: it is missing, or no abbreviation.
+  """
+  if text is None:
+    raise ValueError(
+      '--license is missing: a model card says under which licence weights are '
+      'passed on; give it, such as --license=apache-2.0.'
+    )
+  if not re.fullmatch(r'[a-z0-9][a-z0-9.-]*', text):
+    raise ValueError(
+      f'--license={text}: give an abbreviation of small letters, digits, dots '
+      'and dashes, such as apache-2.0.'
+    )
+  return text
+
+
+def figures(paths: Sequence[str]) -> list[Any]:
+  """Reads --figures, a list of `model_card.Figure`.
+
+  Raises:
+    ValueError: a file is no row of `cdm evaluate`.
+  """
+  from cdm.data.files import json_file
+  from cdm.evaluation import metrics_table, result_line
+  from cdm.sampling import model_card
+
+  found = []
+  for path in paths:
+    try:
+      row = json_file.read(
+        path, dict[str, Any], remedy='Give a row of `cdm evaluate --out`.'
+      )
+    except OSError as error:
+      raise ValueError(f'--figures={path}: {error}.') from None
+    named = {'n', 'samples'} <= row.keys()
+    data = '; '.join(result_line.describe_sets(row)) if named else ''
+    known = [
+      model_card.Figure(name, shown.heading, shown.text(row[name]), data)
+      for name, shown in metrics_table.numbers().items()
+      if named and isinstance(row.get(name), int | float)
+    ]
+    if not known:
+      raise ValueError(
+        f'--figures={path} holds no number of a metric; give a row that `cdm '
+        'evaluate --out` wrote.'
+      )
+    found += known
+  return found
 
 
 def refuse_others(

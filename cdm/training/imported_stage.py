@@ -15,7 +15,7 @@ from cdm.config import loader, placement, stage
 from cdm.data import class_names
 from cdm.training import imported_weights, teacher
 
-FAMILY = 'cdm'
+WEIGHTS = 'model.safetensors'  # in a folder, see `sampling.exported_folder`
 
 
 class PackedImport(NamedTuple):
@@ -45,7 +45,7 @@ def read(
   """Reads a packed stage, and checks that its config describes its arrays.
 
   Args:
-    path: path of the file.
+    path: path of the file, or of a folder in the layout of Hugging Face.
     workdir: the work directory that it becomes.
     name: of the stage; None keeps that of the file.
     overrides: ((dotted key, text), ...), applied to the config of the file.
@@ -56,6 +56,9 @@ def read(
     ValueError: its arrays are those of another network than its config
       describes, or it is a student whose teacher is not here.
   """
+  path = pathlib.Path(path)
+  if path.is_dir():
+    path = path / WEIGHTS
   if not packed_stage.is_packed(path):
     raise ValueError(
       f'{path} is not a {packed_stage.SUFFIX} file; give the one that `cdm '

@@ -20,6 +20,9 @@ without cdm: jax.export.deserialize(data).call(seed=..., indices=...).
 --to=diffusers: a folder with the U-Net as a UNet2DModel of diffusers, for
 PyTorch, where that library can express it: config.json, its safetensors file
 and scheduler_config.json. What it cannot express is refused by name.
+
+--to=huggingface: a folder with the packed stage, its config and a model card,
+README.md, whose metadata Hugging Face reads.
 """
 EPILOG = """\
 examples:
@@ -31,6 +34,8 @@ examples:
   cdm export --to=stablehlo --workdir=photo.safetensors --tile=64 \\
       --out=photo.stablehlo
   cdm export --to=diffusers --workdir=runs/ddpm32 --out=ddpm32
+  cdm export --to=huggingface --workdir=runs/sr3 --out=sr3 \\
+      --license=apache-2.0 --figures=psnr.json --note=card=card.md
 """
 # The flags that only some forms take.
 _TAKEN = {
@@ -40,6 +45,7 @@ _TAKEN = {
     *('tile', 'batch_size', 'platforms'),
   ),
   'diffusers': ('dtype', 'overwrite'),
+  'huggingface': ('dtype', 'note', 'overwrite', 'license', 'figures'),
 }
 
 
@@ -89,6 +95,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='replace a file that is there',
   )
   export_flags.program_arguments(parser)
+  export_flags.card_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -172,10 +179,35 @@ def _write_diffusers(args: argparse.Namespace, out, at) -> str:
   return '\n'.join([first, *made.notes])
 
 
+def _write_folder(args: argparse.Namespace, out, at) -> str:
+  import pathlib
+
+  from cdm.data.printable_name import printable
+  from cdm.sampling import exported_folder
+
+  export_flags.check_folder(out)
+  dtype = args.dtype or 'float32'
+  licence = export_flags.licence(args.license)
+  packed = exported_folder.export(
+    pathlib.Path(args.workdir),
+    out,
+    at=at,
+    dtype=dtype,
+    notes=dict(_note(text) for text in args.note or ()),
+    licence=licence,
+    figures=export_flags.figures(args.figures or ()),
+  )
+  return (
+    f'{printable(out)}: model card, config and weights of step '
+    f'{packed.step:,} in {dtype}, sha256 {packed.sha256}; nothing was uploaded'
+  )
+
+
 _FORMS = {
   'stage': _write_stage,
   'stablehlo': _write_program,
   'diffusers': _write_diffusers,
+  'huggingface': _write_folder,
 }
 
 
