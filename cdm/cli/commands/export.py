@@ -23,6 +23,9 @@ and scheduler_config.json. What it cannot express is refused by name.
 
 --to=huggingface: a folder with the packed stage, its config and a model card,
 README.md, whose metadata Hugging Face reads.
+
+--to=onnx: the network of degraded photographs with the enlargement before it,
+for the runtimes of browsers and phones; pictures of any size.
 """
 EPILOG = """\
 examples:
@@ -36,6 +39,7 @@ examples:
   cdm export --to=diffusers --workdir=runs/ddpm32 --out=ddpm32
   cdm export --to=huggingface --workdir=runs/sr3 --out=sr3 \\
       --license=apache-2.0 --figures=psnr.json --note=card=card.md
+  cdm export --to=onnx --workdir=photo.safetensors --out=photo.onnx
 """
 # The flags that only some forms take.
 _TAKEN = {
@@ -46,6 +50,7 @@ _TAKEN = {
   ),
   'diffusers': ('dtype', 'overwrite'),
   'huggingface': ('dtype', 'note', 'overwrite', 'license', 'figures'),
+  'onnx': ('dtype', 'overwrite'),
 }
 
 
@@ -61,7 +66,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--out',
     required=True,
     metavar='PATH',
-    help='what is written: FILE.safetensors, FILE.stablehlo, or a folder',
+    help='what is written: FILE.safetensors, FILE.stablehlo, FILE.onnx, or a '
+    'folder',
   )
   parser.add_argument(
     '--to',
@@ -203,11 +209,30 @@ def _write_folder(args: argparse.Namespace, out, at) -> str:
   )
 
 
+def _write_onnx(args: argparse.Namespace, out, at) -> str:
+  import pathlib
+
+  from cdm.data.printable_name import printable
+  from cdm.sampling import exported_onnx, exported_stage
+
+  export_flags.check_suffix(out, exported_onnx.SUFFIX)
+  read = exported_stage.read_stage(pathlib.Path(args.workdir), at)
+  dtype = args.dtype or 'float32'
+  model = exported_onnx.build_model(read, dtype=dtype)
+  out.absolute().parent.mkdir(parents=True, exist_ok=True)
+  size = exported_onnx.write(out, model)
+  return (
+    f'{printable(out)}: step {read.step:,} in {dtype}, opset '
+    f'{exported_onnx.OPSET}, {size / 1e6:,.3g} MB'
+  )
+
+
 _FORMS = {
   'stage': _write_stage,
   'stablehlo': _write_program,
   'diffusers': _write_diffusers,
   'huggingface': _write_folder,
+  'onnx': _write_onnx,
 }
 
 
