@@ -31,6 +31,7 @@ FORMAT = 'cdm stage 1'
 # Keys of the metadata that are not notes.
 OWN = ('format', 'config', 'step', 'sha256')
 DTYPES = ('float32', 'float16')
+CLASSES = 'classes'  # the note that names them, a JSON list
 
 
 class Packed(NamedTuple):
@@ -123,6 +124,12 @@ def read(path: str | os.PathLike[str]) -> Packed:
   return _read(path, found.st_size, found.st_mtime_ns)
 
 
+def classes(packed: Packed) -> list[str] | None:
+  """Returns the names of the classes of a packed stage, None without any."""
+  text = packed.notes.get(CLASSES)
+  return None if text is None else json.loads(text)
+
+
 def hash_of(path: str | os.PathLike[str]) -> str | None:
   """Returns the hash of a packed stage; None for a work directory."""
   return read(path).sha256 if is_packed(path) else None
@@ -188,8 +195,20 @@ def restore(path: str | os.PathLike[str], abstract: Any) -> tuple[Any, int]:
         f'{path} holds another network. First difference: {name} is {have} '
         f'in the file and {want} here. Leave out what changes its config.'
       )
-  leaves = [_placed(packed.arrays[name], leaf) for name, leaf in wanted.items()]
+  leaves = [*placed(packed, wanted).values()]
   return jax.tree.unflatten(jax.tree.structure(abstract), leaves), packed.step
+
+
+def placed(
+  packed: Packed, wanted: Mapping[str, jax.ShapeDtypeStruct]
+) -> dict[str, jax.Array]:
+  """Returns arrays of a packed stage where they are wanted, {name: array}.
+
+  Args:
+    packed: the stage.
+    wanted: {name: their shapes, dtypes and shardings}.
+  """
+  return {n: _placed(packed.arrays[n], leaf) for n, leaf in wanted.items()}
 
 
 def _placed(array, like):

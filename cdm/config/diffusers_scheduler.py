@@ -15,7 +15,7 @@ _VARIANCES = {
   'fixed_large_log': 'beta',
   'learned_range': 'learned',
 }
-_PREDICTIONS = {'epsilon': 'eps', 'v_prediction': 'v', 'sample': 'x_0'}
+PREDICTIONS = {'epsilon': 'eps', 'v_prediction': 'v', 'sample': 'x_0'}
 # Keys that must have this value: (value, what stands for its absence).
 _FIXED = {
   'trained_betas': (None, None),
@@ -56,10 +56,10 @@ def read(c: Mapping[str, Any]) -> Scheduler:
       raise ValueError(
         f'{key} is {c[key]!r:.60}; only {value} can be followed.'
       )
-  prediction = _one_of(c, 'prediction_type', 'epsilon', _PREDICTIONS)
+  prediction = _one_of(c, 'prediction_type', 'epsilon', PREDICTIONS)
   sampler = _SAMPLERS[kind](c)
   sampler['clip'] = _clip(c, kind)
-  return Scheduler(_schedule(c), sampler, _PREDICTIONS[prediction])
+  return Scheduler(_schedule(c), sampler, PREDICTIONS[prediction])
 
 
 def _schedule(c: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
 from cdm.diffusion import guidance
 from cdm.diffusion.parameterization import Denoiser, Prediction
@@ -41,9 +42,12 @@ def is_better(n: int, pixels: int) -> bool:
 
   Args:
     n: number of images, over all devices of the mesh that JAX knows; in a
-      `jax.shard_map`, those of this device.
+      `jax.shard_map`, those of this device; in an exported program it may be
+      open.
     pixels: H * W of an image.
   """
+  if export.is_symbolic_dim(n):
+    return False  # One program serves every number.
   mesh = jax.sharding.get_abstract_mesh()
   shared = {_WHOLE_BATCH, *mesh.manual_axes}
   shards = [size for axis, size in mesh.shape.items() if axis not in shared]

@@ -236,7 +236,7 @@ def super_resolve(
   if starts(settings):
     image = lowres_conditioning.upsample(z_0, stage.image_size, stage.lowres)
     conditions['start'] = Start(image)
-  return _sample(
+  return draw_with(
     stage, params, settings, stop_logsnr, keys, label, **conditions
   )
 
@@ -246,7 +246,15 @@ def starts(settings: Settings) -> bool:
   return getattr(settings.tuned, 'start_logsnr', None) is not None
 
 
-def _sample(stage, params, settings, stop_logsnr, keys, label, **conditions):
+def draw_with(
+  stage: Stage,
+  params: Any,
+  settings: Settings,
+  stop_logsnr: float | None,
+  keys: jax.Array,
+  label: jax.Array | None,
+  **conditions: Any,
+) -> jax.Array:
   """Calls the method of a stage, with its settings as far as it takes them."""
   if stage.tune is not None:
     conditions['tuned'] = settings.tuned
@@ -358,7 +366,7 @@ def _jit_stage(
       if starts(settings):
         image = pixels.to_float(stage.split(z))
         conditions['start'] = Start(image)
-      x = _sample(
+      x = draw_with(
         stage, params, settings, stop_logsnr, keys, label, **conditions
       )
     else:

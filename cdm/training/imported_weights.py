@@ -6,6 +6,7 @@ draw images, and `config.train.init_from`, use it like any other.
 
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -14,7 +15,7 @@ from cdm.checkpointing import folder_rename, reader, writer
 from cdm.config import built_stage, loader
 from cdm.methods import pulse
 from cdm.models.pretrained import stylegan
-from cdm.training import averaged_state, program
+from cdm.training import averaged_state, frozen_state, program
 from cdm.training import state as states
 
 # Overrides for a generator whose files are a synthesis network and a Gaussian:
@@ -60,7 +61,10 @@ def read_stylegan(
 
 
 def write_workdir(
-  c: loader.ConfigDict, workdir: pathlib.Path, params: dict
+  c: loader.ConfigDict,
+  workdir: pathlib.Path,
+  params: dict,
+  read_frozen: Callable[[Any], Any] | None = None,
 ) -> list[str]:
   """Writes the only checkpoint of a new work directory.
 
@@ -69,6 +73,7 @@ def write_workdir(
     workdir: the directory; made if it is missing.
     params: parameters of the stage, as nested dicts. What is left out is drawn
       at random, as at the start of a training run.
+    read_frozen: see `frozen_state.make`.
 
   Returns:
     What to tell about it, a list of lines.
@@ -92,10 +97,11 @@ def write_workdir(
     return flax.traverse_util.unflatten_dict(merged, sep='/')
 
   state = averaged_state.make(
-    lambda own: states.make_state(
+    lambda own: frozen_state.make(
       assembled.built.method.init,
       assembled.tx,
       lambda: states.Weights(params, merge),
+      read_frozen,
       key=assembled.key,
       abstract=own,
     ),

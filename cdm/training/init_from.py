@@ -1,10 +1,10 @@
 """Starts a run from the weights of another run's checkpoint: fine-tuning.
 
 `config.train.init_from` names the checkpoint: WORKDIR, WORKDIR@STEP or
-WORKDIR@best. Its EMA parameters (or, with init_params='raw', those that the
-optimizer changed) become both the parameters and their average of the new run;
-`weight_matching` says which array becomes which. The optimizer, the step and
-the data begin anew.
+WORKDIR@best, or the file that `cdm export` wrote of one. Its EMA parameters
+(or, with init_params='raw', those that the optimizer changed) become both the
+parameters and their average of the new run; `weight_matching` says which array
+becomes which. The optimizer, the step and the data begin anew.
 
 Only the first start of a run reads the checkpoint. The run then writes the
 folder, the step and a hash of it into its config, and keeps that when it is
@@ -13,31 +13,29 @@ resumed, even if the other run is gone.
 
 from __future__ import annotations
 
-import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
-from cdm.checkpointing import checksums, reader, verification
+from cdm.checkpointing import packed_stage, reader
 from cdm.config import bound_diffusion, loader
-from cdm.data import class_names
-from cdm.data.files import damaged_file
 from cdm.distributed import (
   bucket_folders,
-  collectives,
   device_mesh,
   partitioning,
 )
-from cdm.reporting import bucket_mirror
-from cdm.training import init_record, run_config, weight_matching
+from cdm.training import (
+  init_record,
+  run_config,
+  weight_matching,
+  weight_source,
+)
 from cdm.training import state as states
 
 if TYPE_CHECKING:
-  from etils import epath
-
   from cdm.config.loader import ConfigDict
   from cdm.data.source import Source
   from cdm.training.program import Program
@@ -87,32 +85,16 @@ def find_start(
   options = assembled.schedule
   if not options.init_from:
     return Start(c, lines=_untrained_mean(c))
-  folder, at = init_record.parse(options.init_from)
-  folder = folder.absolute()
-  if bucket_folders.url_of(folder) is not None:
-    bucket_mirror.fill_for_reading(folder)
-  # Process 0 chooses: other hosts may see older listings and configs.
-  step = collectives.call_in_first(
-    lambda: _step(
-      folder, at, init_record.recorded_in_config(workdir / reader.CONFIG)
-    ),
-    errors=(damaged_file.DamagedFile, ValueError),
-  )
-  path = reader.folder(folder) / str(step)
-  sha256 = _checked_hash(path, options)
-  saved = loader.from_json(reader.read_config(folder, step=step), folder)
-  field = run_config.INIT_PARAMS[options.init_params]
+  found = weight_source.find(options, workdir / reader.CONFIG)
   matching = weight_matching.match(
-    _network(saved, _shapes(path, field), class_names.read(folder)),
+    _network(found.config, found.shapes, found.classes),
     _network(c, reader.shapes(assembled.state.params), source.class_names),
   )
-  _check_matching(matching, saved, folder, options)
-  weights = SourceWeights(folder, step, field, matching, assembled)
-  place = bucket_folders.shown(folder)
-  record = {'init_from': f'{place}@{step}', 'init_from_sha256': sha256}
-  return Start(
-    init_record.with_record(c, record), weights, _lines(weights, saved, c)
-  )
+  _check_matching(matching, found, options)
+  weights = SourceWeights(found, matching, assembled)
+  place = f'{bucket_folders.shown(found.folder)}@{found.step}'
+  record = {'init_from': place, 'init_from_sha256': found.sha256}
+  return Start(init_record.with_record(c, record), weights, _lines(weights, c))
 
 
 def _untrained_mean(c: ConfigDict) -> Sequence[str]:
@@ -127,27 +109,22 @@ def _untrained_mean(c: ConfigDict) -> Sequence[str]:
 
 
 class SourceWeights:
-  """The arrays of a checkpoint that a run starts from, read when needed."""
+  """The arrays that a run starts from, read when they are needed."""
 
   def __init__(
     self,
-    folder: pathlib.Path,
-    step: int,
-    field: str,
+    source: weight_source.Source,
     matching: weight_matching.Matching,
     assembled: Program,
   ):
     """Keeps what `find_start` found.
 
     Args:
-      folder: work directory of the source.
-      step: step of its checkpoint.
-      field: 'ema_params' or 'params', which of its arrays are read.
+      source: the checkpoint or the file.
       matching: which array becomes which.
       assembled: the program of the run.
     """
-    self.folder, self.step, self.field = folder, step, field
-    self.matching = matching
+    self.source, self.matching = source, matching
     self._assembled = assembled
 
   def read(self) -> states.Weights:
@@ -162,24 +139,16 @@ class SourceWeights:
       partitioning.parameter_name(path): leaf
       for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)
     }
-    path = reader.folder(self.folder) / str(self.step)
-    shapes = reader.shapes_on_disk(path)
     whole = device_mesh.replicated(self._assembled.mesh)
     wanted = {}
     for names, _ in self.matching.made.values():
       for name in names:
-        stored = f'{self.field}/{name}'
-        wanted[stored] = jax.ShapeDtypeStruct(
-          shapes[stored], np.float32, sharding=whole
+        wanted[name] = jax.ShapeDtypeStruct(
+          self.source.shapes[name], np.float32, sharding=whole
         )
     for name, old in self.matching.taken.items():
-      wanted[f'{self.field}/{old}'] = leaves[name]
-    arrays = reader.restore_arrays(self.folder, wanted, step=self.step)
-    prefix = f'{self.field}/'
-    return states.Weights(
-      {name.removeprefix(prefix): value for name, value in arrays.items()},
-      self._merge,
-    )
+      wanted[old] = leaves[name]
+    return states.Weights(self.source.read(wanted), self._merge)
 
   def _merge(self, params: Any, arrays: weight_matching.Arrays) -> Any:
     """Returns random parameters with the matched ones in their place."""
@@ -195,110 +164,36 @@ class SourceWeights:
     return jax.tree_util.tree_map_with_path(choose, params)
 
 
-def _step(
-  folder: pathlib.Path, at: int | str | None, recorded: dict[str, Any]
-) -> int:
-  """Returns the step of the checkpoint to start from.
-
-  A run that was killed before its first checkpoint takes the step that it
-  recorded, even if the source has gone on since.
-  """
-  steps = reader.complete_steps(folder)
-  if not steps:
-    raise ValueError(
-      f'{KEY}: there is no checkpoint in {folder}; give the work directory of '
-      'a run that has saved one.'
-    )
-  if not isinstance(at, int):
-    for step in steps:
-      if recorded.get('init_from') == f'{bucket_folders.shown(folder)}@{step}':
-        return step
-  if at == reader.BEST:
-    try:
-      return reader.resolve_here(folder, at)
-    except FileNotFoundError as error:
-      raise ValueError(f'{KEY}: {error}') from error
-  if at is None:
-    return steps[-1]
-  if at not in steps:
-    raise ValueError(
-      f'{KEY}: there is no checkpoint of step {at} in {folder}; there are '
-      f'{steps}.'
-    )
-  return int(at)
-
-
-def _checked_hash(path: epath.Path, options: run_config.Run) -> str:
-  """Returns the hash of a checkpoint whose files are whole.
-
-  Args:
-    path: path of the checkpoint.
-    options: the `train` section of the run; the hash that it gives is compared.
-  """
-  try:
-    sound = verification.verify(path)
-  except checksums.Damaged as error:
-    raise damaged_file.DamagedFile(
-      f'{KEY}: the checkpoint {path} is damaged: {error}. Restore a copy of '
-      'it, or give another step.'
-    ) from error
-  if not sound:
-    raise ValueError(
-      f'{KEY} is {options.init_from}, whose checkpoint {path.name} has no '
-      f'{checksums.FILE} and so no hash that the run could record; give a '
-      'checkpoint that cdm train wrote whole.'
-    )
-  sha256 = hashlib.sha256((path / checksums.FILE).read_bytes()).hexdigest()
-  if options.init_from_sha256 not in ('', sha256):
-    raise ValueError(
-      f'{KEY}_sha256 is {options.init_from_sha256}, but the hash of {path} is '
-      f'{sha256}: it is another checkpoint. Give the right one, or leave the '
-      'hash out.'
-    )
-  return sha256
-
-
-def _shapes(path: epath.Path, field: str) -> dict[str, tuple[int, ...]]:
-  """Returns {name: shape} of the arrays below a field of a checkpoint."""
-  return {
-    name.removeprefix(f'{field}/'): shape
-    for name, shape in reader.shapes_on_disk(path).items()
-    if name.startswith(f'{field}/')
-  }
-
-
 def _check_matching(
   matching: weight_matching.Matching,
-  saved: ConfigDict,
-  folder: pathlib.Path,
+  found: weight_source.Source,
   options: run_config.Run,
 ) -> None:
   """Raises ValueError if a run may not start from a network that differs.
 
   Args:
     matching: which of its arrays are taken.
-    saved: config of the source.
-    folder: work directory of the source.
+    found: the source.
     options: the `train` section of the run.
   """
   if options.init_missing == 'refuse' and not matching.agrees:
     raise ValueError(
       f'{KEY} is {options.init_from}, whose network differs: '
       f'{"; ".join(_differences(matching, _MOST_NAMES))}. Use the model '
-      f'section of {folder / reader.CONFIG}, or '
+      f'section of {_config_of(found.folder)}, or '
       '--config.train.init_missing=initialize to take what agrees.'
     )
   if not matching.taken:
     raise ValueError(
       f'{KEY} is {options.init_from}, which has no array of the names and '
-      f'shapes of this network; it holds {saved.get("name")!r}. Give a run of '
-      'the same kind of network.'
+      f'shapes of this network; it holds {found.config.get("name")!r}. Give a '
+      'run of the same kind of network.'
     )
 
 
 def _network(
   c: ConfigDict,
-  shapes: dict[str, tuple[int, ...]],
+  shapes: Mapping[str, tuple[int, ...]],
   names: Sequence[str] | None,
 ) -> weight_matching.Network:
   """Describes the network of a config, whose parameters have these shapes."""
@@ -353,18 +248,23 @@ def _few(names: Sequence[str], most: int | None) -> str:
   return ', '.join(shown) + (f' and {more} more' if more else '')
 
 
-def _lines(
-  weights: SourceWeights, saved: ConfigDict, c: ConfigDict
-) -> list[str]:
+def _config_of(folder: pathlib.Path) -> str:
+  """Returns where the config of a source is read, for an error."""
+  if packed_stage.is_packed(folder):
+    return f'the config in {folder}'
+  return str(folder / reader.CONFIG)
+
+
+def _lines(weights: SourceWeights, c: ConfigDict) -> list[str]:
   """Returns what to tell about weights that a run starts from."""
-  matching = weights.matching
-  which = 'EMA' if weights.field == 'ema_params' else 'raw'
+  source, matching = weights.source, weights.matching
+  saved = source.config
   given = len(matching.taken) + len(matching.made)
   total = given + len(matching.fresh) + len(matching.missing)
   total += len(matching.differing)
   lines = [
-    f'starting from the {which} parameters of step {weights.step} of '
-    f'{weights.folder}: {given} of {total} arrays'
+    f'starting from the {source.which} parameters of step {source.step} of '
+    f'{source.folder}: {given} of {total} arrays'
   ]
   lines += [f'  {note}' for note in matching.notes]
   if not matching.agrees:

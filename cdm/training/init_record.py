@@ -21,7 +21,9 @@ _KEYS = tuple(
 
 
 def parse(text: str, key: str = KEY) -> tuple[pathlib.Path, int | str | None]:
-  """Splits WORKDIR, WORKDIR@STEP or WORKDIR@best; WORKDIR may be a gs:// URL.
+  """Splits WORKDIR, WORKDIR@STEP or WORKDIR@best.
+
+  WORKDIR may be a gs:// URL or the path of a packed stage.
 
   Args:
     text: the text.
@@ -38,10 +40,11 @@ def parse(text: str, key: str = KEY) -> tuple[pathlib.Path, int | str | None]:
     return _folder(before), int(after)
   if sign and before and after == reader.BEST:
     return _folder(before), reader.BEST
-  if sign and not bucket_folders.is_url(text) and not _folder(text).is_dir():
+  if sign and not bucket_folders.is_url(text) and not _folder(text).exists():
     raise ValueError(
       f'{key} is {text!r}; give WORKDIR, WORKDIR@STEP or '
-      f'WORKDIR@{reader.BEST}, where WORKDIR is a folder that cdm train wrote.'
+      f'WORKDIR@{reader.BEST}, where WORKDIR is a folder that cdm train wrote '
+      'or a file that cdm export wrote.'
     )
   return _folder(text), None
 

@@ -108,15 +108,16 @@ class Run(NamedTuple):
       included; '' writes none. See `training.profile_steps`.
     wandb: project of Weights & Biases to which the scalars and grids go too;
       '' is off. See `reporting.wandb_writer`.
-    init_from: WORKDIR, WORKDIR@STEP or WORKDIR@best: a new run starts from the
-      weights of this checkpoint, by default the newest; '' draws them at
-      random. See `training.init_from`.
+    init_from: WORKDIR, WORKDIR@STEP, WORKDIR@best or a packed stage: a new run
+      starts from the weights of this checkpoint, by default the newest; ''
+      draws them at random. See `training.init_from`.
     init_params: 'ema' starts from its EMA parameters, 'raw' from those that the
       optimizer changed.
     init_missing: 'refuse' if the networks have other arrays, or 'initialize'
       those that the checkpoint lacks, as in a new run.
-    init_from_sha256: SHA-256 of the checkpoint's checksums.json. The run writes
-      it into its config; one that is given is compared.
+    init_from_sha256: SHA-256 of the checkpoint's checksums.json, or of the
+      arrays of a packed stage. The run writes it into its config; one that is
+      given is compared.
   """
 
   batch_size: int

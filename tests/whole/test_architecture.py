@@ -87,6 +87,7 @@ EXTERNAL = {
   'optax': {'training'},
   'starlette': {'cli'},
   'uvicorn': {'cli'},
+  'onnx': {'sampling'},
 }
 # These files may give a file another name; all others write through the first.
 MAY_RENAME = {

@@ -69,7 +69,9 @@ OPTIONS = {
   '--head_features --attention_order --schedule --timesteps '
   '--rescale_timesteps --norm_groups --dropout '
   '--config --workdir --synthesis --mapping --gaussian_fit',
-  'export': '--workdir --out --dtype --note --at --ema --overwrite',
+  'export': '--workdir --out --to --dtype --note --at --ema --overwrite '
+  '--program --sampler --steps --level --tile --batch_size --platforms '
+  '--license --figures',
   'prepare': '--source --size --out --crop --filter --no_classes --labels '
   '--class_names --order',
   'describe': '--config --json',

@@ -6,13 +6,14 @@ from typing import Any
 DESCRIPTION = """\
 Write a work directory from published weights, so that the other commands use
 them as if they had been trained here: `cdm sample`, `cdm upscale`, `cdm
-evaluate`, `cdm plan` and config.train.init_from. FAMILY is adm, which is
-guided-diffusion of OpenAI, improved-diffusion, diffusers (the folder of a
-UNet2DModel or its pipeline), sr3 (Janspiry's) or stylegan (the folder of the
-files that PULSE downloads). What the shapes in the file
-tell of its network is read from them; what they do not tell is asked for by
-name. --from=FAMILY:NAME names a published network, of which all is known, and
-downloads it if no FILE is given. docs/public_weights.md lists them.
+evaluate`, `cdm plan` and config.train.init_from. FAMILY is cdm (a file that
+`cdm export` wrote), adm, which is guided-diffusion of OpenAI,
+improved-diffusion, diffusers (the folder of a UNet2DModel or its pipeline), sr3
+(Janspiry's) or stylegan (the folder of the files that PULSE downloads). What
+the shapes in the file tell of its network is read from them; what they do not
+tell is asked for by name. --from=FAMILY:NAME names a published network, of
+which all is known, and downloads it if no FILE is given.
+docs/public_weights.md lists them.
 
 PyTorch's files and safetensors are read, of 16 or 32 bits. A file must hold
 exactly the parameters of its network. Pickles in it are interpreted and never
@@ -30,6 +31,7 @@ examples:
   cdm import --from=adm ema_0.9999_100000.pt --out=runs/ours --image_size=64 \\
       --head_features=64 --attention_order=new --schedule=cosine \\
       --timesteps=1000
+  cdm import --from=cdm sr3.safetensors --out=runs/sr3
   cdm import --from=diffusers ddpm-cifar10-32/ --out=runs/ddpm32
   cdm import --from=sr3:faces16to128 I640000_E37_gen.pth --out=runs/sr3
   cdm import --from=stylegan pulse/cache --out=runs/pulse --lowres_size=16
@@ -136,11 +138,31 @@ def run(args: argparse.Namespace) -> None:
     return
   _refuse(args, _PULSE, 'belongs to files of StyleGAN, without --from')
   _needed(args, ('out',))
-  if args.source == 'stylegan':
+  if args.source == 'cdm':
+    _refuse(args, _ASKED, 'is in the file')
+    _run_packed(args)
+  elif args.source == 'stylegan':
     _refuse(args, [a for a in _ASKED if a != 'lowres_size'], 'is for U-Nets')
     _run_stylegan(args)
   else:
     _run_unet(args)
+
+
+def _run_packed(args: argparse.Namespace) -> None:
+  import pathlib
+
+  from cdm.training import imported_stage
+
+  if args.file is None:
+    raise ValueError(
+      '--from=cdm needs the file that `cdm export` wrote: cdm import '
+      '--from=cdm FILE.safetensors --out=DIR.'
+    )
+  workdir = pathlib.Path(args.out)
+  made = imported_stage.read(
+    args.file, workdir, name=args.name, overrides=args.overrides
+  )
+  print('\n'.join(imported_stage.write_workdir(made, workdir)))
 
 
 def _run_stylegan(args: argparse.Namespace) -> None:
@@ -238,7 +260,7 @@ def _source(text: str):
     near = key_hints.nearest(name, list(published_unets.PRESETS))
     hint = f' Did you mean {near}?' if near else ''
     raise ValueError(
-      f'--from={text}: known are {", ".join(imported_unet.FAMILIES)}, '
+      f'--from={text}: known are cdm, {", ".join(imported_unet.FAMILIES)}, '
       'stylegan, and the published networks '
       f'{", ".join(published_unets.PRESETS)}.{hint}'
     )

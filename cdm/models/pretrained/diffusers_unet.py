@@ -21,7 +21,7 @@ _EARLIER = {
   'value': 'to_v',
   'proj_attn': 'to_out.0',
 }
-_QKV = ('to_q', 'to_k', 'to_v')
+QKV = ('to_q', 'to_k', 'to_v')
 
 
 class _Key(NamedTuple):
@@ -129,10 +129,6 @@ def fields(given: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
       f'attn_norm_num_groups is {groups}, and norm_num_groups is '
       f'{c["norm_num_groups"]}; our network has one number of groups.'
     )
-  half = widths[0] // 2
-  period = 10_000.0
-  if c['freq_shift'] == 1:
-    period = period ** (half / (half - 1))
   network = {
     'features': widths[0],
     'multipliers': tuple(_whole(width / widths[0]) for width in widths),
@@ -151,7 +147,7 @@ def fields(given: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     'learned_variance': variance,
     'norm_groups': c['norm_num_groups'],
     'norm_eps': float(c['norm_eps']),
-    'max_period': period,
+    'max_period': period(widths[0], c['freq_shift']),
     # The library leaves it out there, and only there.
     'mid_norm': not scaled or groups is not None,
   }
@@ -180,7 +176,7 @@ def to_cdm(
     ValueError: a parameter is missing, unknown or of another shape.
   """
   levels = plan(net, image_size)
-  names = _names(net, levels)
+  names = module_names(net, levels)
   state = _joined(_renamed(state), names)
 
   def fit(module, leaf, value):
@@ -190,6 +186,19 @@ def to_cdm(
 
   shapes = unet_mapping.shapes(net, image_size, 0)
   return unet_mapping.convert(state, shapes, names, fit)
+
+
+def period(features: int, freq_shift: int) -> float:
+  """Returns the longest period of sinusoids, of which one is left out or none.
+
+  Args:
+    features: how many sinusoids there are.
+    freq_shift: 1 spaces them as if there were one frequency less.
+  """
+  if freq_shift == 0 or features < 4:
+    return UNet.max_period
+  half = features // 2
+  return UNet.max_period ** (half / (half - 1))
 
 
 def _value(given: Mapping[str, Any], name: str, key: _Key) -> Any:
@@ -274,7 +283,7 @@ def _joined(
     if not ours.endswith('/qkv'):
       continue
     for leaf in ('weight', 'bias'):
-      parts = [theirs.replace('to_qkv', part) + f'.{leaf}' for part in _QKV]
+      parts = [theirs.replace('to_qkv', part) + f'.{leaf}' for part in QKV]
       missing += [part for part in parts if part not in state]
       if not missing:
         state[f'{theirs}.{leaf}'] = np.concatenate(
@@ -288,7 +297,7 @@ def _joined(
   return state
 
 
-def _names(net: UNet, levels: Sequence[Level]) -> dict[str, str]:
+def module_names(net: UNet, levels: Sequence[Level]) -> dict[str, str]:
   """Returns {our module: the module of the file}."""
   block = {
     'norm1': 'norm1',
