@@ -21,6 +21,7 @@ from cdm.config.stage import stage as build
 from cdm.data import shell_commands
 from cdm.data.files import atomic_files
 from cdm.data.low_res_inputs import LEVELS
+from cdm.models import quiet_smoothing
 from cdm.models.unshuffled_resnet import UnshuffledResnet
 from cdm.sampling import exported_stage
 
@@ -150,6 +151,18 @@ class _Graph:
     ]
     return self.add('Conv', inputs, name, kernel_shape=[3, 3], pads=[1] * 4)
 
+  def filtered(self, x: str, weights: np.ndarray, *, channels: int) -> str:
+    """Filters each channel of [B, C, H, W] along both axes, past its edge."""
+    pad = len(weights) // 2
+    pads = self.constant(np.array([0, 0, pad, pad] * 2, np.int64))
+    kernel = np.outer(weights, weights).astype(np.float32)
+    kernel = np.broadcast_to(kernel, (channels, 1, *kernel.shape))
+    return self.add(
+      'Conv',
+      [self.add('Pad', [x, pads], mode='edge'), self.constant(kernel)],
+      group=channels,
+    )
+
   def silu(self, x: str) -> str:
     return self.add('Mul', [x, self.add('Sigmoid', [x])])
 
@@ -205,11 +218,29 @@ def _add_network(
   gate = graph.dense(emb, params['gate'], 'gate')
   found = graph.scaled(graph.conv(h, params['conv_out'], 'conv_out'), gate)
   found = graph.add('DepthToSpace', [found], blocksize=p, mode='DCR')
+  if net.quiet_level:
+    found = _add_smoothing(graph, found, net)
   image = graph.add('Add', [enlarged, found])
   ends = [graph.constant(np.float32(end)) for end in (-1, 1)]
   clipped = graph.add('Clip', [image, *ends])
   graph.add('Transpose', [clipped], 'values', perm=[0, 2, 3, 1])
   _add_rounding(graph, 'values')
+
+
+def _add_smoothing(graph: _Graph, found: str, net: UnshuffledResnet) -> str:
+  """Adds what `quiet_smoothing.smoothed` does to a change [n, 3, H, W]."""
+  kernel = quiet_smoothing.kernel(net.patch_size)
+  box = np.full(len(kernel), 1.0 / len(kernel))
+  low = graph.filtered(found, kernel, channels=3)
+  fine = graph.add('Sub', [found, low])
+  square = graph.add('Mul', [fine, fine])
+  power = graph.add('ReduceMean', [square], axes=[1], keepdims=1)
+  power = graph.filtered(power, box, channels=1)
+  quiet = (net.quiet_level * quiet_smoothing.GREY_LEVEL) ** 2
+  share = graph.add('Mul', [power, graph.constant(np.float32(1 / quiet))])
+  share = graph.add('Mul', [share, share])
+  share = graph.add('Add', [share, graph.constant(np.float32(1))])
+  return graph.add('Sub', [found, graph.add('Div', [fine, share])])
 
 
 def _add_enlargement(graph: _Graph, factor: int) -> str:

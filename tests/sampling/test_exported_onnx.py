@@ -57,12 +57,17 @@ def test_the_shipped_photo_model_is_that_of_onnxruntime(tmp_path, capfd):
   np.testing.assert_array_equal(half, image)
 
 
-def test_every_parameter_is_read_where_it_belongs():
+@pytest.mark.parametrize('quiet_level', ['0.0', '40.0'])
+def test_every_parameter_is_read_where_it_belongs(quiet_level):
   """Those of the shipped model are small; these are not, nor is one zero."""
   pytest.importorskip('onnx', reason=NEEDS)
   c = loader.load(
     smoke_runs.CONFIGS / 'photo_faithful.py',
-    [('model.features', '6'), ('model.num_blocks', '1')],
+    [
+      ('model.features', '6'),
+      ('model.num_blocks', '1'),
+      ('model.quiet_level', quiet_level),
+    ],
   )
   built = stages.stage(c)
   shapes = jax.eval_shape(built.method.init, jax.random.key(0))
