@@ -118,7 +118,7 @@ def _what(card):
     f'# {c.name}\n\n{what}{labels}, `method.kind={c.method.kind!r}`. '
     f'{card.count:,} parameters in {card.dtype}, of step {card.step:,}. '
     'It was trained with cdm, a JAX framework for cascaded diffusion models; '
-    '`config.json` is its complete config.'
+    'The file config.json is its complete config.'
   )
 
 

@@ -25,7 +25,7 @@ cascade, by class, seed and guidance, stage beside stage.
 Pictures stay on this machine, in a folder that only you can read. They are
 erased an hour after their last use, and when the command ends.
 docs/serve.md says what is stored, what the limits are, and how the page is
-protected. Needs: pip install 'cdm[web]'.
+protected. It needs the extra `web`.
 """
 EPILOG = """\
 examples:
