@@ -73,7 +73,7 @@ def get_config():
       patch_size=4,
       embedding_features=32,
       dtype='float32',
-      quiet_level=0.5,
+      quiet_level=1.5,
     ),
     # On squares of 2, 4 and 8 pixels: 2 MB in float16, and 0.14 MFLOP a pixel.
     widths=(32, 64, 96),

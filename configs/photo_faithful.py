@@ -75,7 +75,7 @@ def get_config():
     patch_size=4,  # the low-res image's own grid at 4x
     embedding_features=32,
     dtype='float32',
-    quiet_level=0.5,  # grey levels; measured, see models/quiet_smoothing.py
+    quiet_level=1.5,  # grey levels; measured, see models/quiet_smoothing.py
   )
 
   c.method = dict(
