@@ -9,8 +9,9 @@ differently, so that on flat areas it leaves a pattern that repeats every p
 pixels: a weave, far below a grey level, which a spectrum shows. k removes
 exactly that frequency. Where the finest detail of the change is well above q it
 stays as it is. Measured on photographs, with a network that left a weave of 2.7
-times the power beside it: 1.6 at q = 0.5, 0.96 at 1.5, 0.65 at 3; PSNR is 28.897
-without, 28.900, 28.903 and 28.892 dB. What is that quiet is noise of the network.
+times the power beside it: 1.6 at q = 0.5, 0.96 at 1.5, 0.65 at 3; PSNR is
+28.897 dB without, then 28.900, 28.903 and 28.892. What is that quiet is noise
+of the network.
 """
 
 import functools
