@@ -175,21 +175,33 @@ def _along_width(photograph, split, shrink):
   return transforms.area_resize(part[: h * shrink, : w * shrink], (h, w))
 
 
-@functools.cache
-def _photograph(name):
+def path(name: str) -> pathlib.Path:
+  """Returns the path of a photograph inside scikit-image's wheel.
+
+  Args:
+    name: one of `NAMES`.
+
+  Raises:
+    ValueError: scikit-image is not installed.
+  """
   spec = importlib.util.find_spec('skimage')  # finds it without importing it
   if spec is None or spec.origin is None:
     raise ValueError(
       'The sample photographs are part of scikit-image, which is not '
       f'installed. Run: {shell_commands.install("scikit-image")}'
     )
-  path = pathlib.Path(spec.origin).parent / 'data' / _FILES[name]
+  return pathlib.Path(spec.origin).parent / 'data' / _FILES[name]
+
+
+@functools.cache
+def _photograph(name):
+  file = path(name)
   try:
-    data = path.read_bytes()
+    data = file.read_bytes()
   except FileNotFoundError as error:
     raise ValueError(
-      f'{path} is missing: this scikit-image has no photograph {name!r}. '
+      f'{file} is missing: this scikit-image has no photograph {name!r}. '
       'Install one that has. Run: '
       f'{shell_commands.install("scikit-image==0.26.0")}'
     ) from error
-  return image_decoder.decode(data, name=str(path)).pixels
+  return image_decoder.decode(data, name=str(file)).pixels
