@@ -87,7 +87,7 @@ def get_config():
     churn_max=50.0,
     churn_noise=1.003,
     grid=dict(
-      kind='rho', num_steps=4, power=7.0, sigma_min=0.002, sigma_max=80.0
+      kind='rho', num_steps=6, power=7.0, sigma_min=0.002, sigma_max=80.0
     ),
     clip='none',
     clip_percentile=99.5,  # for clip='dynamic'

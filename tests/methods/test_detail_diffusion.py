@@ -148,7 +148,7 @@ def test_a_picture_in_windows_is_that_of_the_networks_on_the_whole(
   mean = jnp.clip(known.mean, -1, 1)
   told = jnp.concatenate([mean, up, known.features], axis=-1)
   task = Task(picture_rows.WholePictures(IMAGE))
-  x_t = jnp.asarray(task.noise((0, 0), (240, 400), 0, 0))
+  x_t = jnp.asarray(task.noise((0, 0), (240, 400), 0, 0, of=(240, 400)))
 
   def denoise(x, logsnr):
     output = built.net.apply(

@@ -47,7 +47,7 @@ def upscaler(built, params):
   made = cascade.Stage.of(built, params, None, name='photo')
   upscaler = CanvasUpscaler.of(made, batch_size=4)
   cut = canvas_plan.any_factor(made.canvas.any_factor, 40)
-  assert cut.size == 40 and cut.reach == 8 and cut.overlap == 16
+  assert cut.size == 40 and cut.reach == 10 and cut.overlap == 20
   return dataclasses.replace(upscaler, cut=cut)
 
 

@@ -17,6 +17,8 @@ ON = f'the CPU ({CORES} core{"s" * (CORES > 1)}).'
 @pytest.fixture
 def enlargement(monkeypatch, tmp_path):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  # Where that is full, other folders are looked at, which tests share.
+  monkeypatch.setattr(drawing_pace, '_CACHE', f'drawing-{tmp_path.name}')
   stage = canvas_stages.stage(trace=lambda: ({}, 3_500_000_000))
   upscaler = CanvasUpscaler.of(stage, batch_size=4)
   size = choose((64, 64), upscaler.factor, Asked())
@@ -70,7 +72,7 @@ def test_the_pace_of_a_run_is_remembered(enlargement, monkeypatch, capsys):
 
 @pytest.mark.parametrize('text', ['', '[]', '{"a": -1.0}', '{"a": "1"}', '{'])
 def test_a_damaged_memory_is_none(enlargement, tmp_path, text):
-  path = drawing_pace.user_cache.folder('drawing') / 'paces.json'
+  path = drawing_pace.user_cache.folder(drawing_pace._CACHE) / 'paces.json'
   path.write_text(text, encoding='utf-8')
   assert drawing_pace._read() == {}
   watch = drawing_pace.Watch(None, enlargement.upscaler)

@@ -19,21 +19,27 @@ LACKING = {
     'cdm.data.forms.parquet_rows',
   },
   'os.sysconf': {
+    'cdm.cli.enlarging_worker.worker_program',  # behind /proc
     'cdm.data.host_memory',
     'cdm.reporting.process_age',  # behind /proc
     'cdm.training.utilization',  # behind /proc
   },
   'os.sched_getaffinity': {'cdm.data.preparation_cost'},
-  'os.getuid': {'cdm.distributed.user_cache'},
+  'os.getuid': {'cdm.cli.private_folder', 'cdm.distributed.user_cache'},
   'select.poll': {'cdm.cli.main'},
   'fcntl.flock': {'cdm.data.prepare', 'cdm.models.pretrained.download'},
   'resource.getrusage': {'cdm.reporting.session_log'},
   'resource.getrlimit': {
+    'cdm.cli.enlarging_worker.worker_program',  # behind /proc
     'cdm.data.build_tfds',
     'cdm.data.shard_records',
     'cdm.distributed.open_files',
   },
-  'resource.setrlimit': {'cdm.data.build_tfds', 'cdm.distributed.open_files'},
+  'resource.setrlimit': {
+    'cdm.cli.enlarging_worker.worker_program',  # behind /proc
+    'cdm.data.build_tfds',
+    'cdm.distributed.open_files',
+  },
   'ctypes.CDLL': {'cdm.checkpointing.freed_memory'},  # suppressed
 }
 # Nothing of cdm needs these, so nobody asks whether they exist.
