@@ -52,7 +52,7 @@ def test_the_shipped_photo_model_is_that_of_onnxruntime(tmp_path, capfd):
   np.testing.assert_allclose(values, expected, atol=1e-5)
   np.testing.assert_array_equal(image, pixels.to_uint8(values))
   assert smoke_runs.cdm(*words, '--overwrite', '--dtype=float16') == 0
-  assert ', 1.19 MB' in capfd.readouterr().out
+  assert ', 1.2 MB' in capfd.readouterr().out
   half, _ = run(out, lowres, damage)  # The file in the package is of float16.
   np.testing.assert_array_equal(half, image)
 
