@@ -294,12 +294,8 @@ def are_written(jobs: Sequence[Job], *, overwrite: bool) -> list[bool]:
       for job in jobs
     ]
   )
-  own_results.refuse(
-    job.given.target
-    for job, (own, exists) in zip(jobs, found, strict=True)
-    if exists and not own and not overwrite
-  )
-  return [own for own, _ in found]
+  targets = [job.given.target for job in jobs]
+  return own_results.which_stay(targets, found, overwrite=overwrite)
 
 
 class Part(NamedTuple):

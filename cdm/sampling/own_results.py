@@ -78,6 +78,30 @@ def are_written(
   return [bool(flag) for flag in own]
 
 
+def which_stay(
+  targets: Sequence[pathlib.Path],
+  found: Sequence[Sequence[bool]],
+  *,
+  overwrite: bool,
+) -> list[bool]:
+  """Returns which results are there already, and stay.
+
+  Args:
+    targets: paths of the results.
+    found: (whether it is the result, whether there is a file) of each.
+    overwrite: whether other files of these names will be replaced.
+
+  Raises:
+    ValueError: another file has the name of a result.
+  """
+  refuse(
+    path
+    for path, (own, exists) in zip(targets, found, strict=True)
+    if exists and not own and not overwrite
+  )
+  return [own for own, _ in found]
+
+
 def refuse(paths: Iterable[pathlib.Path]) -> None:
   """Raises ValueError about files that would be overwritten, if there are any.
 

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -12,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import (
   FileResponse,
   JSONResponse,
-  PlainTextResponse,
   Response,
 )
 from starlette.routing import Route
 
+from cdm.cli.web import page_answers
+from cdm.cli.web.page_answers import Answer
 from cdm.cli.web.request_guard import Refusal
 from cdm.evaluation.human import (
   answer_file,
@@ -29,8 +29,6 @@ from cdm.evaluation.human.answer_file import DurableRows
 from cdm.evaluation.human.person_register import Begun, PersonRegister
 from cdm.evaluation.human.study_file import ANSWERS, MEDIA, PERSONS, Study
 from cdm.reporting import jsonl
-
-TYPES = {'.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript'}
 
 
 class StudyApp:
@@ -81,9 +79,9 @@ class StudyApp:
         Route('/study', self.texts),
         Route('/session', self.session, methods=['POST']),
         Route('/answers', self.answer, methods=['POST']),
-        Route('/favicon.ico', _no_icon),
+        Route('/favicon.ico', page_answers.no_icon),
       ],
-      exception_handlers={Refusal: _refused},
+      exception_handlers={Refusal: page_answers.refused},
     )
 
   def close(self) -> None:
@@ -162,27 +160,8 @@ class StudyApp:
       ) from error
 
 
-def _page(name: str) -> Callable[[Request], Awaitable[Response]]:
-  data, kind = panel_folder.page_file(name), TYPES[pathlib.Path(name).suffix]
-
-  async def send(request: Request) -> Response:
-    return Response(data, media_type=kind)
-
-  return send
-
-
-async def _no_icon(request: Request) -> Response:
-  return Response(status_code=204)
-
-
-async def _refused(request: Request, refusal: Exception) -> Response:
-  assert isinstance(refusal, Refusal)
-  return PlainTextResponse(
-    str(refusal),
-    refusal.status,
-    # What is left of a body is not read.
-    {'connection': 'close', **refusal.headers},
-  )
+def _page(name: str) -> Answer:
+  return page_answers.page(panel_folder.page_file(name), name)
 
 
 async def _json(request: Request) -> dict[str, Any]:

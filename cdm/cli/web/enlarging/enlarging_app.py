@@ -19,7 +19,7 @@ import json
 import pathlib
 import threading
 import urllib.parse
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.applications import Starlette
@@ -28,16 +28,17 @@ from starlette.requests import Request
 from starlette.responses import (
   FileResponse,
   JSONResponse,
-  PlainTextResponse,
   Response,
   StreamingResponse,
 )
 from starlette.routing import Route
 
+from cdm.cli.web import page_answers
 from cdm.cli.web.enlarging import asked_tasks
 from cdm.cli.web.enlarging.kept_entries import ORIGINAL, Entry, KeptEntries
 from cdm.cli.web.enlarging.serving_limits import ServingLimits
 from cdm.cli.web.enlarging.task_queue import QueueFull, TaskQueue
+from cdm.cli.web.page_answers import Answer
 from cdm.cli.web.request_guard import Refusal
 
 PAGES = {
@@ -48,7 +49,6 @@ SHARED = (
   *('enlarging.css', 'server.js', 'viewer.js', 'photographs.js'),
   *('overview.js', 'cascade.js'),
 )
-TYPES = {'.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript'}
 JSON_BYTES = 16 * 1024
 LOOK_SECONDS = 0.15  # between two looks for a change
 SWEEP_SECONDS = 60.0  # between two looks for entries that are old
@@ -104,9 +104,9 @@ class EnlargingApp:
         Route(f'{entry}/stop', self.stop, methods=['POST']),
         Route(f'{entry}/media/{{name}}', self.media),
         Route(f'{entry}/files/{{number:int}}', self.download),
-        Route('/favicon.ico', _no_icon),
+        Route('/favicon.ico', page_answers.no_icon),
       ],
-      exception_handlers={Refusal: _refused},
+      exception_handlers={Refusal: page_answers.refused},
     )
     self.app.router.redirect_slashes = False
 
@@ -271,27 +271,8 @@ def page_file(name: str) -> bytes:
   return files.joinpath('page', name).read_bytes()
 
 
-def _page(name: str) -> Callable[[Request], Awaitable[Response]]:
-  data, kind = page_file(name), TYPES[pathlib.Path(name).suffix]
-
-  async def send(request: Request) -> Response:
-    return Response(data, media_type=kind)
-
-  return send
-
-
-async def _no_icon(request: Request) -> Response:
-  return Response(status_code=204)
-
-
-async def _refused(request: Request, refusal: Exception) -> Response:
-  assert isinstance(refusal, Refusal)
-  return PlainTextResponse(
-    str(refusal),
-    refusal.status,
-    # What is left of a body is not read.
-    {'connection': 'close', **refusal.headers},
-  )
+def _page(name: str) -> Answer:
+  return page_answers.page(page_file(name), name)
 
 
 async def _json(request: Request) -> dict[str, Any]:
