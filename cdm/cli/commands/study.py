@@ -263,14 +263,15 @@ def _serve(args):
     door = local_server.door(place)
     app = study_app.StudyApp(study, args.study, door.csrf)
     link = local_server.address(place, opened)
-    print(
-      f'Open {link}\nAnswers go to {args.study}. Ctrl-C ends this.', flush=True
-    )
-    if not args.no_browser:
-      local_server.open_browser(link)
     try:
       # Ctrl-C is the way to end this, and no failure.
       with contextlib.suppress(KeyboardInterrupt):
+        print(
+          f'Open {link}\nAnswers go to {args.study}. Ctrl-C ends this.',
+          flush=True,
+        )
+        if not args.no_browser:
+          local_server.open_browser(link)
         local_server.serve(app.app, door, opened)
     finally:
       app.close()
