@@ -273,6 +273,8 @@ def reworded(error: Exception) -> Exception:
   """Returns an error of reading a picture that says what to do."""
   if not isinstance(error, transforms.BadImage):
     return error
+  if not error.is_data_error:  # It says itself what to do.
+    return damaged_file.reworded(error, f'{error}.')
   return damaged_file.reworded(error, f'{error}. Repair it, or leave it out.')
 
 
